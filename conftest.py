@@ -1,0 +1,51 @@
+"""Shared fixtures, and the surroundings in which unit tests and notebooks run."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure(config):
+    """Run at the slice profile, offline, and write into an empty folder, so that every run computes anew."""
+    os.environ.setdefault("M2_PROFILE", "slice")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    config.scratch = tempfile.TemporaryDirectory(prefix="m2-test-")
+    os.environ["M2_OUT"] = config.scratch.name
+    if os.environ.get("M2_DATA"):  # notebooks run in their own folder
+        os.environ["M2_DATA"] = str(Path(os.environ["M2_DATA"]).expanduser().resolve())
+
+
+def pytest_unconfigure(config):
+    config.scratch.cleanup()
+
+
+def pytest_collectstart(collector):
+    """Checked cells are compared by what they print: not by warnings, nor by the HTML of a table."""
+    if collector.__class__.__name__ == "IPyNbFile":
+        collector.skip_compare += ("stderr", "text/html")
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The data set as the recipe gives it."""
+    from m2lib.data import generate_series
+
+    return generate_series()
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Two random layers in float32 on the CPU."""
+    from m2lib.backbones import load_backbone
+
+    return load_backbone("tiny", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The default backbone in float32 on the CPU."""
+    from m2lib.backbones import load_backbone
+
+    return load_backbone("smollm2-135m", device="cpu", dtype="float32")

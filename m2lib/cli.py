@@ -1,0 +1,111 @@
+"""The `m2` command: `m2 data`, `m2 model`, `m2 run`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from m2lib.files import InputError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 for an InputError (printed in one line), 130 for Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="m2",
+        description="Forecast predator-prey series written as text with a small language model.",
+        epilog="Environment: M2_PROFILE (slice, laptop, report), M2_BACKBONE (a name, folder or .gguf), M2_DATA (an "
+        "HDF5 file), M2_DEVICE, M2_DTYPE, M2_CACHE, M2_OUT and M2_RESULTS (folders).",
+    )
+    groups = parser.add_subparsers(required=True, metavar="command")
+
+    data = groups.add_parser("data", help="write or check the data set").add_subparsers(required=True, metavar="action")
+    generate = data.add_parser("generate", help="write the data set as an HDF5 file")
+    generate.add_argument("path", nargs="?", type=Path, help="default: data/lotka_volterra_data.h5")
+    generate.add_argument("--n", type=_at_least_3, default=1000, help="number of series (default 1000)")
+    generate.add_argument("--seed", type=int, default=0, help="of the recipe (default 0: the real data set)")
+    generate.add_argument("--force", action="store_true", help="replace a file that is there")
+    generate.set_defaults(command=_data_generate)
+    check = data.add_parser("check", help="validate the data in use and compare them with the recipe")
+    check.add_argument("path", nargs="?", type=Path, help="default: M2_DATA, data/lotka_volterra_data.h5, or generated")
+    check.set_defaults(command=_data_check)
+
+    model = groups.add_parser("model", help="download and convert a backbone, once")
+    model.add_argument("name", nargs="?", help="default: the active profile's")
+    model.set_defaults(command=_model)
+
+    run = groups.add_parser("run", help="run an experiment, or load its finished record")
+    run.add_argument("name", help="for example baseline or baseline-constrained")
+    run.add_argument("--fresh", action="store_true", help="run again even where there is a record")
+    run.set_defaults(command=_run)
+    return parser
+
+
+def _at_least_3(text: str) -> int:
+    if not text.isdecimal() or int(text) < 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of series; at least 3 are needed to split them")
+    return int(text)
+
+
+def _data_generate(arguments) -> None:
+    from m2lib.data import DEFAULT_FILE, generate_series, write_series
+
+    path = arguments.path or DEFAULT_FILE
+    if path.exists() and not arguments.force:
+        raise InputError(f"{path} is there already; --force replaces it")
+    series = generate_series(arguments.n, arguments.seed)
+    write_series(series, path)
+    print(f"{path}: {len(series)} series, fingerprint {series.fingerprint}")
+
+
+def _data_check(arguments) -> None:
+    from m2lib.data import generate_series, load_series, split_ids
+
+    series = load_series(arguments.path)
+    split = split_ids(len(series))
+    print(f"data         {series.source}")
+    sizes = ", ".join(f"{len(getattr(split, part))} {part}" for part in ("train", "validation", "test"))
+    print(f"series       {len(series)}: {sizes}")
+    print(f"fingerprint  {series.fingerprint}")
+    same = series.fingerprint == generate_series().fingerprint
+    verdict = "every encoded value equal" if same else "another data set: published numbers do not apply to it"
+    print(f"recipe       {verdict}")
+
+
+def _model(arguments) -> None:
+    from m2lib.profiles import active_profile
+    from m2lib.weights import fetch_backbone
+
+    name = arguments.name or active_profile().backbone
+    if name == "tiny":
+        print("backbone tiny: random weights, nothing to fetch")
+    else:
+        print(f"backbone {name}: {fetch_backbone(name)}")
+
+
+def _run(arguments) -> None:
+    from m2lib.experiments import run
+    from m2lib.metrics import summarise
+    from m2lib.profiles import active_profile
+    from m2lib.results import result_path
+
+    profile = active_profile()
+    result = run(arguments.name, profile, fresh=arguments.fresh)
+    summary = summarise(result.maes().values())
+    print(f"{result.name}: MAE {summary}, {result.repairs} repairs, {result.seconds:.0f} s, {result.backbone['dtype']}")
+    print(result_path(profile, result.name))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

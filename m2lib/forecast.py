@@ -1,0 +1,240 @@
+"""Forecasts from a language model: encode the contexts, decode token by token in left-padded batches, read back."""
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from m2lib.codec import FORECAST_STEPS, ROUNDINGS, decode, encode, scale_of, to_integers, unscale
+from m2lib.vocabulary import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS, ids_to_text, text_to_ids
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from m2lib.backbones import Backbone
+
+DECODE_VERSION = 1  # raise it when the same model, contexts and config give other tokens
+LONGEST_STEP = 10  # tokens of `dddd,dddd;`
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """The forecast protocol.
+
+    context_tokens: prompt length in tokens, the last ones kept (None: the whole context).
+    raw_cut: cut to exactly that length, mid-step if it so falls, as the report did; else at the next step boundary.
+    max_new_tokens: tokens generated at most for one forecast. steps: decoding stops after so many semicolons.
+    constrained: mask the logits so that every step is `d{1,4},d{1,4};`.
+    temperature: 0 is greedy; else tokens are sampled from softmax(logits / temperature).
+    n_samples: sampled forecasts per series, sharing one prefill. rounding: of prompt and truth, see `codec.encode`.
+    """
+
+    context_tokens: int | None = None
+    raw_cut: bool = False
+    max_new_tokens: int = 220
+    steps: int = FORECAST_STEPS
+    constrained: bool = False
+    temperature: float = 0.0
+    n_samples: int = 1
+    rounding: str = "nearest"
+
+    def __post_init__(self):
+        if self.raw_cut and self.context_tokens is None:
+            raise ValueError("raw_cut needs context_tokens")
+        if self.context_tokens is not None and self.context_tokens < LONGEST_STEP:
+            raise ValueError(f"context_tokens must be at least {LONGEST_STEP}, one step")
+        if min(self.steps, self.max_new_tokens, self.n_samples) < 1 or self.temperature < 0:
+            raise ValueError("steps, max_new_tokens and n_samples must be at least 1, temperature at least 0")
+        if self.n_samples > 1 and self.temperature == 0:
+            raise ValueError("greedy decoding gives one forecast: set a temperature for n_samples > 1")
+        if self.constrained and self.max_new_tokens < LONGEST_STEP * self.steps:
+            raise ValueError(f"{self.steps} constrained steps may need {LONGEST_STEP * self.steps} new tokens")
+        if self.rounding not in ROUNDINGS:
+            raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}")
+
+    @classmethod
+    def published(cls, context_tokens: int = 512) -> "DecodeConfig":
+        """The report's protocol: the last N tokens cut raw, 220 new tokens, greedy, unconstrained, its rounding."""
+        return cls(context_tokens=context_tokens, raw_cut=True, rounding="published")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The forecast of one series.
+
+    texts: n_samples generated texts. values: int64 (n_samples, steps, 2), scaled units. repairs: per text, see
+    `codec.decode`. scale: physical value of scaled 1000. prompt_tokens, new_tokens: how many were read, and how many
+    were generated over all samples. padded_tokens: the prompt length with its batch's padding.
+    """
+
+    texts: tuple[str, ...]
+    values: np.ndarray
+    repairs: tuple[int, ...]
+    scale: float
+    prompt_tokens: int
+    new_tokens: int
+    padded_tokens: int
+
+    @property
+    def physical(self) -> np.ndarray:
+        """float64 (n_samples, steps, 2), physical units."""
+        return unscale(self.values, self.scale)
+
+
+def forecast(
+    backbone: "Backbone", contexts: np.ndarray, config: DecodeConfig, *, batch_size: int = 10, seed: int = 0
+) -> list[Forecast]:
+    """Forecast the steps that follow each context.
+
+    contexts: (n, steps, 2) in physical units. batch_size: contexts decoded together. seed: of the sampling; samples
+    depend on it and on the batch size, greedy forecasts on neither.
+    Raises InputError for a context that cannot be encoded, naming series (row of `contexts`) and step.
+    """
+    import torch
+
+    contexts = np.asarray(contexts)
+    scales = scale_of(contexts)
+    prompts = [
+        cut_prompt(text_to_ids(encode(context, scale, config.rounding, series)), config)
+        for series, (context, scale) in enumerate(zip(contexts, scales, strict=True))
+    ]
+    generator = torch.Generator(backbone.device).manual_seed(seed) if config.temperature else None
+    forecasts = []
+    for start in range(0, len(prompts), batch_size):
+        batch = slice(start, start + batch_size)
+        generated = generate(backbone.model, prompts[batch], config, generator)
+        padded = max(len(prompt) for prompt in prompts[batch])
+        for prompt, context, scale, samples in zip(
+            prompts[batch], contexts[batch], scales[batch], generated, strict=True
+        ):
+            texts = tuple(ids_to_text(ids) for ids in samples)
+            last = to_integers(context[-1:], scale, config.rounding)[0].tolist()
+            read = [decode(text, config.steps, last) for text in texts]
+            forecasts.append(
+                Forecast(
+                    texts,
+                    values=np.stack([one.values for one in read]),
+                    repairs=tuple(one.repairs for one in read),
+                    scale=float(scale),
+                    prompt_tokens=len(prompt),
+                    new_tokens=sum(len(ids) for ids in samples),
+                    padded_tokens=padded,
+                )
+            )
+    return forecasts
+
+
+def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:
+    """The prompt: the last `context_tokens` of a context's ids, from a step boundary on unless `raw_cut`."""
+    if config.context_tokens is None or len(ids) <= config.context_tokens:
+        return ids
+    kept = ids[-config.context_tokens :]
+    if config.raw_cut or ids[-config.context_tokens - 1] == SEMICOLON_ID:
+        return kept
+    return kept[kept.index(SEMICOLON_ID) + 1 :]
+
+
+def generate(
+    model: "PreTrainedModel",
+    prompts: list[list[int]],
+    config: DecodeConfig,
+    generator: "torch.Generator | None" = None,
+) -> list[list[list[int]]]:
+    """New token ids for each prompt and each of its samples, from one prefill per prompt and a KV cache.
+
+    prompts: non-empty lists of ids 0-12, of mixed lengths, padded on the left here. A sample ends with its
+    `steps`-th semicolon, before its first pad, or after `max_new_tokens`; the loop ends when every sample has.
+    """
+    import torch
+    from transformers import DynamicCache
+
+    # transformers 5.24 renamed the argument.
+    cache_argument = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    with torch.inference_mode():
+        device = model.device
+        width = max(len(prompt) for prompt in prompts)
+        rows = [[PAD_ID] * (width - len(prompt)) + prompt for prompt in prompts]
+        tokens = torch.tensor(rows, device=device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+        # Pads take no position: a prompt's first token is at 0 whatever its batch.
+        position = (mask.cumsum(1) - 1).clamp(min=0)
+        cache = DynamicCache(config=model.config)
+
+        def next_logits(tokens):
+            passed = {"attention_mask": mask, "position_ids": position, cache_argument: cache}
+            return model(tokens, **passed, use_cache=True, logits_to_keep=1).logits[:, -1]
+
+        logits = next_logits(tokens)
+
+        n = config.n_samples
+        if n > 1:
+            cache.batch_repeat_interleave(n)
+            logits, mask, position = (x.repeat_interleave(n, 0) for x in (logits, mask, position))
+        grammar = StepGrammar(len(logits), device) if config.constrained else None
+        done = torch.zeros(len(logits), dtype=torch.bool, device=device)
+        semicolons = torch.zeros(len(logits), dtype=torch.long, device=device)
+        generated = []
+        position = position[:, -1:]
+        while True:
+            if grammar:
+                logits = grammar.mask(logits)
+            token = _choose(logits, config.temperature, generator).masked_fill(done, PAD_ID)
+            generated.append(token)
+            semicolons += token == SEMICOLON_ID
+            done |= (token == PAD_ID) | (semicolons == config.steps)
+            if len(generated) == config.max_new_tokens or done.all():
+                break
+            if grammar:
+                grammar.advance(token)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            position = position + 1
+            logits = next_logits(token[:, None])
+        new = [_until_pad(row) for row in torch.stack(generated, dim=1).tolist()]
+    return [new[i : i + n] for i in range(0, len(new), n)]
+
+
+class StepGrammar:
+    """The finite-state machine of `d{1,4},d{1,4};`, one state a sample.
+
+    State 5 * variable + digits so far: 0-4 while the prey is written, 5-9 while the predator is. A prompt ends on a
+    step boundary, so every sample starts in state 0.
+    """
+
+    def __init__(self, samples: int, device: "torch.device"):
+        import torch
+
+        allowed = torch.zeros(10, len(SYMBOLS), dtype=torch.bool)
+        following = torch.zeros(10, len(SYMBOLS), dtype=torch.long)
+        digit_ids = slice(PAD_ID + 1, COMMA_ID)
+        for variable, separator in enumerate((COMMA_ID, SEMICOLON_ID)):
+            for digits in range(5):
+                state = 5 * variable + digits
+                if digits < 4:
+                    allowed[state, digit_ids] = True
+                    following[state, digit_ids] = state + 1
+                if digits > 0:
+                    allowed[state, separator] = True
+                    following[state, separator] = 5 * (1 - variable)
+        self.allowed, self.following = allowed.to(device), following.to(device)
+        self.state = torch.zeros(samples, dtype=torch.long, device=device)
+
+    def mask(self, logits: "torch.Tensor") -> "torch.Tensor":
+        """logits (samples, 13) with minus infinity where the grammar forbids the token."""
+        return logits.masked_fill(~self.allowed[self.state], float("-inf"))
+
+    def advance(self, token: "torch.Tensor") -> None:
+        """Move on by the tokens (samples,) chosen. Samples that are done feed pads, which lead back to state 0."""
+        self.state = self.following[self.state, token]
+
+
+def _choose(logits: "torch.Tensor", temperature: float, generator: "torch.Generator | None") -> "torch.Tensor":
+    if temperature == 0:
+        return logits.argmax(-1)
+    probabilities = (logits.float() / temperature).softmax(-1)
+    return probabilities.multinomial(1, generator=generator).squeeze(1)
+
+
+def _until_pad(ids: list[int]) -> list[int]:
+    return ids[: ids.index(PAD_ID)] if PAD_ID in ids else ids

