@@ -3,7 +3,9 @@
 import time
 from dataclasses import asdict, dataclass
 
-from m2lib.codec import CODEC_VERSION, to_integers
+import numpy as np
+
+from m2lib.codec import CODEC_VERSION, decode, to_integers
 from m2lib.data import SeriesSet, Split, load_series, split_ids
 from m2lib.files import InputError
 from m2lib.forecast import DECODE_VERSION, DecodeConfig, forecast
@@ -117,6 +119,13 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     result.status = "done"
     save_result(profile, result)
     return result
+
+
+def recorded_forecast(result: Result, data: SeriesSet, series: int) -> np.ndarray:
+    """The forecast that a record holds as text: int64 (20, 2), scaled units."""
+    config = result.config["decode"]
+    last = to_integers(data.contexts[series, -1:], data.scales[series], config["rounding"])[0]
+    return decode(result.series[series]["text"], config["steps"], tuple(last.tolist())).values
 
 
 def _stored(profile: Profile, name: str, decisive: dict) -> Result | None:

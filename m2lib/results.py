@@ -128,6 +128,12 @@ def git_commit() -> str | None:
         return None
 
 
+def setting(profile: Profile) -> str:
+    """One line for the top of a notebook: profile, backbone and versions."""
+    found = ", ".join(f"{package} {number}" for package, number in versions().items())
+    return f"profile {profile.name}, backbone {profile.backbone}; {found}"
+
+
 def versions() -> dict[str, str]:
     """Python and the libraries that results depend on."""
     found = {"python": platform.python_version()}

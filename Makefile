@@ -1,0 +1,62 @@
+# Two commands matter: `make report` and `make test`. Both set up what they need; a second call installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+NBCONVERT := $(BIN)/jupyter nbconvert --log-level=WARN
+EXECUTE := $(NBCONVERT) --to notebook --execute --ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False
+REPORT := $(CURDIR)/build/report
+
+# The tools see this project's environment and no other; notebooks find python3's kernel in it.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export JUPYTER_PLATFORM_DIRS := 1
+ifdef M2_DATA
+override M2_DATA := $(abspath $(M2_DATA))
+export M2_DATA
+endif
+
+.PHONY: help setup model report test lint notebooks execute clean
+
+help:
+	@echo "make report     execute the notebooks at the active profile; figures and HTML go to build/report/"
+	@echo "make test       lint, unit tests, and the notebooks as a regression test (nbval)"
+	@echo "make notebooks  open JupyterLab"
+	@echo "make execute    re-execute the committed notebooks in place, at the slice profile"
+	@echo "make clean      remove build/ and .venv/"
+
+setup: .venv/.ok
+
+.venv/.ok: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "m2lib needs Python 3.11 or newer, $(PYTHON) is older or missing; try: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+		{ echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+model: .venv/.ok
+	@$(BIN)/m2 model
+
+report: model
+	rm -rf $(REPORT)
+	M2_OUT=$(REPORT) $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
+	$(NBCONVERT) --to html --output-dir $(REPORT)/html $(REPORT)/notebooks/*.ipynb
+	@echo "read   $(REPORT)/html/"
+	@echo "see    $(REPORT)/figures/"
+
+lint: .venv/.ok
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint model
+	$(BIN)/pytest
+
+notebooks: model
+	$(BIN)/jupyter lab notebooks
+
+execute: model
+	rm -rf build/execute
+	M2_PROFILE=slice M2_OUT=$(CURDIR)/build/execute $(EXECUTE) --inplace $(NOTEBOOKS)
+
+clean:
+	rm -rf build .venv

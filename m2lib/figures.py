@@ -1,0 +1,113 @@
+"""One plot style, the report's plot types, and the one way a figure is saved."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from m2lib.codec import CONTEXT_STEPS, VARIABLES
+from m2lib.files import out_dir, write_atomic
+from m2lib.metrics import best_and_worst
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's palette, which colour-blind readers can tell apart.
+COLOURS = {"prey": "#0072B2", "predator": "#E69F00", "error": "#C1272D", "ours": "#009E73", "published": "#7F7F7F"}
+MODEL_TIME = "time (model units)"
+SCALED = "scaled units (1000 = 90th percentile of the context)"
+
+
+def use_style() -> None:
+    """Set the project's plot style for this Python process."""
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
+    plt.rcParams.update(
+        {
+            "figure.dpi": 90,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "legend.frameon": False,
+        }
+    )
+
+
+def save_figure(figure: "Figure", name: str) -> Path:
+    """Write a figure as `<name>.png` (200 dpi) under build/figures, whole or not at all, and return the path."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=200, bbox_inches="tight")
+    path = out_dir() / "figures" / f"{name}.png"
+    write_atomic(path, buffer.getvalue())
+    return path
+
+
+def plot_series(ax: "Axes", time: np.ndarray, values: np.ndarray, **line) -> None:
+    """Both variables of one series: time (steps,), values (steps, 2); `line` goes to matplotlib's plot."""
+    for variable, name in enumerate(VARIABLES):
+        ax.plot(time, values[:, variable], color=COLOURS[name], label=name, **line)
+
+
+def plot_forecast(ax: "Axes", time: np.ndarray, series: np.ndarray, forecast: np.ndarray, title: str) -> None:
+    """Context and truth solid, forecast dotted, the difference between them filled red.
+
+    time (100,); series (100, 2) and forecast (20, 2) in the same units.
+    """
+    ax.axvspan(time[CONTEXT_STEPS], time[-1], color="0.95", lw=0)
+    plot_series(ax, time, series, lw=1.4)
+    ahead = time[CONTEXT_STEPS:]
+    for variable, name in enumerate(VARIABLES):
+        truth = series[CONTEXT_STEPS:, variable]
+        ax.fill_between(ahead, truth, forecast[:, variable], color=COLOURS["error"], alpha=0.3, lw=0)
+        ax.plot(ahead, forecast[:, variable], ":", color=COLOURS[name], lw=2.2)
+    ax.set_title(title)
+    ax.margins(x=0)
+
+
+def forecast_legend(figure: "Figure") -> None:
+    """The legend that goes with `plot_forecast`, once for all its axes, below them."""
+    handles = [plt.Line2D([], [], color=COLOURS[name], label=f"{name}, context and truth") for name in VARIABLES]
+    handles += [
+        plt.Line2D([], [], color="0.3", ls=":", lw=2.2, label="forecast"),
+        plt.Rectangle((0, 0), 1, 1, color=COLOURS["error"], alpha=0.3, lw=0, label="difference"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+
+
+def error_groups(maes: dict[int, float], worst: int = 20) -> dict[str, list[float]]:
+    """Per-series errors in the report's three groups: all, the best, and the `worst` worst."""
+    best, bad = best_and_worst(maes, min(worst, len(maes) - 1))
+    parts = {f"all {len(maes)}": list(maes), f"best {len(best)}": best, f"worst {len(bad)}": bad}
+    return {label: [maes[series] for series in ids] for label, ids in parts.items()}
+
+
+def plot_error_groups(ax: "Axes", groups: dict[str, list[float]], title: str, colour: str) -> None:
+    """Per-series MAE of each group as dots, with its quartile box, median line and mean diamond.
+
+    The axis is logarithmic above 1 and linear below, since an error can be 0.
+    """
+    rng = np.random.default_rng(0)  # spreads the dots, so that equal errors do not hide each other
+    for row, errors in enumerate(groups.values()):
+        errors = np.asarray(errors)
+        ax.scatter(errors, row + rng.uniform(-0.22, 0.22, len(errors)), s=14, color=colour, alpha=0.55, lw=0)
+        ax.boxplot(
+            errors,
+            positions=[row],
+            orientation="horizontal",
+            widths=0.6,
+            showfliers=False,
+            medianprops={"color": "black", "lw": 1.8},
+        )
+        ax.plot(errors.mean(), row, "D", color="black", ms=5)
+    labels = [f"{label}\nmean {np.mean(e):.1f}, median {np.median(e):.1f}" for label, e in groups.items()]
+    ax.set_yticks(range(len(groups)), labels)
+    ax.invert_yaxis()
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("MAE per series (scaled units; diamond: mean)")
+    ax.set_title(title)
