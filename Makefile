@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
-NBCONVERT := $(BIN)/jupyter nbconvert --log-level=WARN
+NBCONVERT := $(BIN)/jupyter nbconvert --log-level=ERROR
 EXECUTE := $(NBCONVERT) --to notebook --execute --ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False
 REPORT := $(CURDIR)/build/report
 

@@ -1,0 +1,86 @@
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from m2lib import diagrams, figures
+from m2lib.backbones import backbone_config
+from m2lib.results import published_maes
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def texts(figure):
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+def test_figures_are_saved_under_build(tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_OUT", str(tmp_path))
+    figure, _ = plt.subplots()
+    path = figures.save_figure(figure, "empty")
+    assert path == tmp_path / "figures" / "empty.png"
+    assert plt.imread(path).shape[2] == 4
+
+
+def test_architecture_shows_the_shapes_of_its_config():
+    figure = diagrams.architecture(backbone_config("qwen2.5-0.5b"), 13, "Qwen")
+    shown = "\n".join(texts(figure))
+    assert len(figure.axes) == 3
+    for part in (
+        "24 × transformer block",
+        "embedding\n13 × 896",
+        "896 → 14·64",
+        "896 → 2·64",
+        "896 → 4864",
+        "896 → 13",
+    ):
+        assert part in shown
+    assert "30 × transformer block" in "\n".join(texts(diagrams.architecture(backbone_config("smollm2-135m"), 13, "S")))
+
+
+def test_lora_layer_counts_its_parameters():
+    figure = diagrams.lora_layer(896, 128, rank=2, alpha=4)
+    assert figure.axes[0].get_title() == "A LoRA layer: 2,048 trained parameters beside 114,688 frozen ones"
+    assert "× α/r\n= 2" in texts(figure)
+
+
+def test_encoding_shows_every_token(data):
+    figure = diagrams.encoding(data.trajectories[1, :2], data.scales[1], "series 1")
+    shown = texts(figure)
+    assert "".join(text for text in shown if text in set("0123456789,;") and len(text) == 1).count(";") == 2
+    assert {"337", "348", "374", "285", "3.37"} <= set(shown)
+
+
+def test_error_groups_are_the_reports():
+    groups = figures.error_groups(published_maes("baseline"))
+    assert {label: round(np.mean(errors), 1) for label, errors in groups.items()} == {
+        "all 50": 123.5,
+        "best 30": 28.3,
+        "worst 20": 266.2,
+    }
+    assert list(figures.error_groups({1: 5.0, 2: 1.0, 3: 2.0})) == ["all 3", "best 1", "worst 2"]
+
+
+def test_every_error_is_inside_the_axis():
+    _, axes = plt.subplots(2, sharex=True)
+    small, large = {"a": [0.0, 3.0]}, {"a": [1.0, 5000.0]}
+    for ax, groups in zip(axes, (large, small), strict=True):
+        figures.plot_error_groups(ax, groups, "title", "grey")
+    left, right = axes[0].get_xlim()
+    assert left == 0
+    assert right > 5000
+
+
+def test_forecast_is_drawn_after_the_context(data):
+    _, ax = plt.subplots()
+    forecast = data.trajectories[94, 80:] + 1
+    figures.plot_forecast(ax, data.time, data.trajectories[94], forecast, "series 94")
+    dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
+    assert [line.get_xdata()[0] for line in dotted] == [data.time[80]] * 2
+    assert np.array_equal(dotted[1].get_ydata(), forecast[:, 1])
