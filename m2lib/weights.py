@@ -153,36 +153,43 @@ def _cache_folder(gguf_sha256: str) -> Path:
 
 def _converted(gguf: Path) -> tuple[Path, str]:
     """A .gguf as a folder of float32 safetensors in the cache: reading GGUF takes 15 s, reading that under one."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     sha256 = _sha256(gguf)
     folder = _cache_folder(sha256)
     if not (folder / "config.json").exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with quiet_transformers(), tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-                tokenizer = AutoTokenizer.from_pretrained(**source)
-                read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-                # The reader marks the model as quantised, which save_pretrained refuses; a plain model has no mark.
-                if hasattr(read.config, "quantization_config"):
-                    del read.config.quantization_config
-                plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
-                plain.load_state_dict(read.state_dict())
-                ready = Path(scratch) / "ready"
-                plain.save_pretrained(ready)
-                tokenizer.save_pretrained(ready)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                ready = _convert(gguf, Path(scratch) / "ready")
                 try:
                     ready.rename(folder)
                 except OSError:
                     if not (folder / "config.json").exists():  # else another process was faster
                         raise
-        except OSError as error:
+        except Exception as error:  # the readers and writers of weights raise many kinds
+            reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"cannot convert {gguf.name} into {folder}: {error.strerror or error}; M2_CACHE needs 1 GB free"
+                f"cannot convert {gguf.name} into {folder} ({reason}); it must be a Llama- or Qwen2-shaped GGUF, and "
+                "M2_CACHE a folder with 2 GB free"
             ) from error
     return folder, sha256[:16]
+
+
+def _convert(gguf: Path, folder: Path) -> Path:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        # The reader marks the model as quantised, which save_pretrained refuses; a model built anew has no mark.
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        plain = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
+        plain.load_state_dict(model.state_dict())
+        plain.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
 
 
 def _sha256(path: Path) -> str:

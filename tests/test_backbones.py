@@ -125,6 +125,15 @@ def test_a_failed_or_foreign_download_leaves_nothing(tmp_path, monkeypatch):
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_gguf_that_is_none_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "model.gguf").write_bytes(b"not GGUF")
+    with pytest.raises(InputError, match=r"cannot convert model.gguf into .* Qwen2-shaped GGUF") as error:
+        load_backbone(str(tmp_path / "model.gguf"))
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_hash_is_of_the_weights(tmp_path):
     folder = save_folder(tmp_path / "model")
     before = local_weights(str(folder))[1]
