@@ -9,8 +9,9 @@ REPORT := $(CURDIR)/build/report
 # The tools see this project's environment and no other; notebooks find python3's kernel in it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export JUPYTER_PLATFORM_DIRS := 1
+# Notebooks run in their own folder, so a relative path must be made absolute here (not by abspath: it splits at spaces).
 ifdef M2_DATA
-override M2_DATA := $(abspath $(M2_DATA))
+override M2_DATA := $(if $(filter /%,$(M2_DATA)),$(M2_DATA),$(CURDIR)/$(M2_DATA))
 export M2_DATA
 endif
 

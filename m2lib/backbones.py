@@ -111,7 +111,9 @@ def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config)
+    model.tie_weights()  # transformers 5.0 leaves the head untied on the meta device
+    return model
 
 
 def parameter_counts(model: "PreTrainedModel") -> dict[str, int]:
@@ -145,10 +147,10 @@ def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrain
                 use_safetensors=True,
                 trust_remote_code=False,
             )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers and safetensors raise many kinds; each means that the files are unfit
         reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{folder}: cannot load a model from here ({reason}); it needs config.json, tokenizer.json, *.safetensors"
+            f"{folder}: cannot load a model from here ({reason}); download it again or use another"
         ) from error
     return model, tokenizer
 

@@ -198,12 +198,13 @@ def _sha256(path: Path) -> str:
 
 
 def _hash_folder(folder: Path) -> str:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InputError(
-            f"{folder}: no *.safetensors here; a backbone folder holds config.json, tokenizer.json and weights"
-        )
-    return hashlib.sha256("".join(_sha256(file) for file in files).encode()).hexdigest()[:16]
+    """The weight hash of a model folder; InputError where one of its files is missing."""
+    for pattern in ("config.json", "tokenizer.json", "*.safetensors"):
+        if not any(folder.glob(pattern)):
+            raise InputError(
+                f"{folder}: no {pattern} here; a backbone folder holds config.json, tokenizer.json and *.safetensors"
+            )
+    return hashlib.sha256("".join(map(_sha256, sorted(folder.glob("*.safetensors")))).encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -83,11 +83,19 @@ def test_missing_backbones_say_how_to_get_them(tmp_path, monkeypatch):
         load_backbone("smollm2-135m")
     with pytest.raises(InputError, match="unknown backbone 'gpt'"):
         load_backbone("gpt")
-    with pytest.raises(InputError, match=r"no \*.safetensors here"):
-        load_backbone(str(tmp_path))
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="cannot load a model from here"):
-        load_backbone(str(tmp_path))
+
+
+def test_incomplete_and_broken_folders(tmp_path):
+    folder = save_folder(tmp_path / "model")
+    weights_file = folder / "model.safetensors"
+    weights_file.write_bytes(weights_file.read_bytes()[:-100])  # as a download that broke off
+    with pytest.raises(InputError, match="cannot load a model from here") as error:
+        load_backbone(str(folder))
+    assert "\n" not in str(error.value)
+    for file in (weights_file, folder / "tokenizer.json", folder / "config.json"):
+        file.unlink()
+        with pytest.raises(InputError, match=rf"no {'.*' if file == weights_file else file.name}.* here"):
+            load_backbone(str(folder))
 
 
 def test_unusable_device_and_dtype():
