@@ -4,15 +4,20 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 NBCONVERT := $(BIN)/jupyter nbconvert --log-level=ERROR
 EXECUTE := $(NBCONVERT) --to notebook --execute --ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False
-REPORT := $(CURDIR)/build/report
+REPORT := build/report
 
 # The tools see this project's environment and no other; notebooks find python3's kernel in it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export JUPYTER_PLATFORM_DIRS := 1
-# Notebooks run in their own folder, so a relative path must be made absolute here (not by abspath: it splits at spaces).
+# Notebooks run in their own folder, so relative paths are made absolute here (not by abspath: it splits at spaces).
+absolute = $(if $(filter /% ~%,$(1)),$(1),$(CURDIR)/$(1))
 ifdef M2_DATA
-override M2_DATA := $(if $(filter /%,$(M2_DATA)),$(M2_DATA),$(CURDIR)/$(M2_DATA))
+override M2_DATA := $(call absolute,$(M2_DATA))
 export M2_DATA
+endif
+ifneq ($(wildcard $(M2_BACKBONE)),)
+override M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
+export M2_BACKBONE
 endif
 
 .PHONY: help setup model report test lint notebooks execute clean
@@ -40,16 +45,16 @@ model: .venv/.ok
 
 report: model
 	rm -rf $(REPORT)
-	M2_OUT=$(REPORT) $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
+	M2_OUT="$(CURDIR)/$(REPORT)" $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
 	$(NBCONVERT) --to html --output-dir $(REPORT)/html $(REPORT)/notebooks/*.ipynb
-	@echo "read   $(REPORT)/html/"
-	@echo "see    $(REPORT)/figures/"
+	@echo "read $(REPORT)/html/, see $(REPORT)/figures/"
 
 lint: .venv/.ok
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test: lint model
+test: lint
+	@$(BIN)/m2 model smollm2-135m
 	$(BIN)/pytest
 
 notebooks: model
@@ -57,7 +62,7 @@ notebooks: model
 
 execute: model
 	rm -rf build/execute
-	M2_PROFILE=slice M2_OUT=$(CURDIR)/build/execute $(EXECUTE) --inplace $(NOTEBOOKS)
+	M2_PROFILE=slice M2_OUT="$(CURDIR)/build/execute" $(EXECUTE) --inplace $(NOTEBOOKS)
 
 clean:
 	rm -rf build .venv

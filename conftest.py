@@ -8,8 +8,10 @@ import pytest
 
 
 def pytest_configure(config):
-    """Run at the slice profile, offline, and write into an empty folder, so that every run computes anew."""
-    os.environ.setdefault("M2_PROFILE", "slice")
+    """Run at the slice profile on its own backbone, offline, and into an empty folder, so that all is computed anew."""
+    os.environ["M2_PROFILE"] = "slice"
+    for name in ("M2_BACKBONE", "M2_DTYPE", "M2_RESULTS"):
+        os.environ.pop(name, None)
     os.environ["HF_HUB_OFFLINE"] = "1"
     config.scratch = tempfile.TemporaryDirectory(prefix="m2-test-")
     os.environ["M2_OUT"] = config.scratch.name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2lib.files import InputError
+from m2lib.files import InputError, first_line
 from m2lib.vocabulary import TokenRemap, reduce_vocabulary
 from m2lib.weights import backbone_id, local_weights, quiet_transformers, spec_of
 
@@ -62,7 +62,7 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
         model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
     except (RuntimeError, AssertionError, AttributeError) as error:
         raise InputError(
-            f"cannot use device {device!r} with dtype {dtype!r}: {str(error).splitlines()[0]}; set M2_DEVICE=cpu"
+            f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}; set M2_DEVICE=cpu"
         ) from error
     remap = TokenRemap.from_tokenizer(tokenizer)
     if reduce:
@@ -140,17 +140,21 @@ def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrain
         with quiet_transformers():
             # The class is named because AutoTokenizer may rebuild one from config.json instead of reading the file.
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(
+            model, loaded = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
+                output_loading_info=True,
             )
+        # transformers fills what it does not find with random numbers and goes on.
+        unfit = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in loaded.get(kind, ()))
+        if unfit:
+            raise ValueError(f"config.json wants weights that the files do not hold, such as {unfit[0]}")
     except Exception as error:  # transformers and safetensors raise many kinds; each means that the files are unfit
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{folder}: cannot load a model from here ({reason}); download it again or use another"
+            f"{folder}: cannot load a model from here ({first_line(error)}); download it again or use another"
         ) from error
     return model, tokenizer
 

@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print("stopped", file=sys.stderr)
         return 130
     return 0
 
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     generate = data.add_parser("generate", help="write the data set as an HDF5 file")
     generate.add_argument("path", nargs="?", type=Path, help="default: data/lotka_volterra_data.h5")
     generate.add_argument("--n", type=_at_least_3, default=1000, help="number of series (default 1000)")
-    generate.add_argument("--seed", type=int, default=0, help="of the recipe (default 0: the real data set)")
+    generate.add_argument("--seed", type=_seed, default=0, help="of the recipe (default 0: the real data set)")
     generate.add_argument("--force", action="store_true", help="replace a file that is there")
     generate.set_defaults(command=_data_generate)
     check = data.add_parser("check", help="validate the data in use and compare them with the recipe")
@@ -55,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
 def _at_least_3(text: str) -> int:
     if not text.isdecimal() or int(text) < 3:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of series; at least 3 are needed to split them")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed; it must be a whole number from 0 to 2**32 - 1")
     return int(text)
 
 
@@ -101,7 +107,11 @@ def _run(arguments) -> None:
     from m2lib.results import result_path
 
     profile = active_profile()
-    result = run(arguments.name, profile, fresh=arguments.fresh)
+    try:
+        result = run(arguments.name, profile, fresh=arguments.fresh)
+    except KeyboardInterrupt:
+        print(f"\nfinished batches are kept: `m2 run {arguments.name}` goes on from there", file=sys.stderr)
+        raise
     summary = summarise(result.maes().values())
     print(f"{result.name}: MAE {summary}, {result.repairs} repairs, {result.seconds:.0f} s, {result.backbone['dtype']}")
     print(result_path(profile, result.name))

@@ -171,18 +171,19 @@ def _validated(trajectories, time, source: str) -> tuple[np.ndarray, np.ndarray]
     def reject(dataset: str, problem: str):
         raise InputError(f"{source}: /{dataset}{problem}")
 
-    shape = np.shape(trajectories)
+    for dataset, array in (("trajectories", trajectories), ("time", time)):
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+            reject(dataset, " does not hold an array of numbers")
+    shape = trajectories.shape
     if len(shape) != 3 or shape[2] != 2 or shape[0] < 1:
         reject("trajectories", f" has shape {shape}; expected (series, steps, 2)")
     if shape[1] < STEPS:
         reject("trajectories", f" has {shape[1]} steps; at least {STEPS} are needed")
-    if np.shape(time) != (shape[1],):
-        reject("time", f" has shape {np.shape(time)}; expected ({shape[1]},), one per step of /trajectories")
-    for dataset, array in (("trajectories", trajectories), ("time", time)):
-        if array.dtype.kind not in "fiu":
-            reject(dataset, f" holds {array.dtype}, not numbers")
-    trajectories = np.asarray(trajectories, dtype=np.float32)[:, :STEPS]
-    time = np.asarray(time, dtype=np.float64)[:STEPS]
+    if time.shape != (shape[1],):
+        reject("time", f" has shape {time.shape}; expected ({shape[1]},), one per step of /trajectories")
+    with np.errstate(over="ignore"):  # beyond float32 is infinity, which is reported below
+        trajectories = trajectories[:, :STEPS].astype(np.float32)
+    time = time[:STEPS].astype(np.float64)
 
     for bad, problem in ((~np.isfinite(trajectories), "not finite"), (trajectories < 0, "negative")):
         if bad.any():

@@ -24,7 +24,7 @@ def architecture(config: "PretrainedConfig", vocabulary: int, name: str) -> "Fig
     _model(axes[0], config, vocabulary)
     _block(axes[1], config)
     _mlp(axes[2], config)
-    figure.suptitle(f"{name}: shapes are features per token; blue is frozen, amber is trained")
+    figure.suptitle(f"{name}: features per token; blue is frozen, amber holds trained parameters")
     return figure
 
 
@@ -45,13 +45,14 @@ def _model(ax: "Axes", config, vocabulary: int) -> None:
 
 def _block(ax: "Axes", config) -> None:
     d, h, kv = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
+    bias = " + bias" if config.model_type == "qwen2" or getattr(config, "attention_bias", False) else ""
     c = getattr(config, "head_dim", None) or d // h
     _canvas(ax, "transformer block", 12)
     _box(ax, (5, 1.5), f"RMSNorm {d}", FROZEN, 4)
     for x, text, colour in (
-        (1.5, f"query + LoRA\n{d} → {h}·{c}", TRAINED),
-        (5, f"key\n{d} → {kv}·{c}", FROZEN),
-        (8.5, f"value + LoRA\n{d} → {kv}·{c}", TRAINED),
+        (1.5, f"query + LoRA\n{d} → {h}·{c}{bias}", TRAINED),
+        (5, f"key\n{d} → {kv}·{c}{bias}", FROZEN),
+        (8.5, f"value + LoRA\n{d} → {kv}·{c}{bias}", TRAINED),
     ):
         _box(ax, (x, 3.3), text, colour, 3.1)
         _arrow(ax, (5, 1.9), (x, 2.75))

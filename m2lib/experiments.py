@@ -7,11 +7,11 @@ import numpy as np
 
 from m2lib.codec import CODEC_VERSION, decode, to_integers
 from m2lib.data import SeriesSet, Split, load_series, split_ids
-from m2lib.files import InputError
+from m2lib.files import InputError, write_atomic
 from m2lib.forecast import DECODE_VERSION, DecodeConfig, forecast
 from m2lib.metrics import series_mae
 from m2lib.profiles import Profile, active_profile
-from m2lib.results import Result, fingerprint, load_result, provenance, result_path, save_result
+from m2lib.results import Result, describe_device, fingerprint, load_result, provenance, result_path, save_result
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     """Load an experiment's finished record, or run it, checkpointing after each batch.
 
     profile: default the active one. data: default `load_series()`. fresh: run again even where there is a record.
-    An interrupted run goes on where it stopped. A record made from other weights, data or settings is replaced only
-    if `fresh`, or if the profile is live. Raises InputError before anything is computed where the record cannot be
-    written.
+    An interrupted run goes on where it stopped, on the same device and in the same dtype. A record made from other
+    weights, data or settings is replaced only if `fresh`, or if the profile is live. Raises InputError before anything
+    is computed where the record cannot be written.
     """
     from tqdm.auto import tqdm
 
@@ -76,7 +76,7 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
         raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
     experiment = EXPERIMENTS[name]
     profile = profile or active_profile()
-    data = data or load_series()
+    data = load_series() if data is None else data
     decisive = {
         "settings": experiment.settings,
         "series": profile.series,
@@ -89,18 +89,30 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
         return result
 
     backbone = load_backbone(profile.backbone)
+    if result and (result.backbone["dtype"], result.device) != (backbone.dtype, describe_device(backbone.device)):
+        raise InputError(
+            f"{result_path(profile, name)} was begun in {result.backbone['dtype']} on {result.device}; go on there "
+            f"(M2_DTYPE, M2_DEVICE), or `m2 run {name} --fresh` starts again"
+        )
     result = result or Result(
         name=name,
         profile=profile.name,
         fingerprint=fingerprint(decisive),
         config=experiment.settings,
         backbone={"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
+        batch_size=profile.batch_size,
         data={"fingerprint": data.fingerprint, "series": len(data)},
         seed=0,
         **provenance(backbone.device),
     )
     result.status = "running"
-    save_result(profile, result)  # a folder that cannot be written to fails here, not after minutes of decoding
+    path = result_path(profile, name)
+    # A folder that cannot be written to fails here, not after minutes of decoding. With `fresh` the old record stands
+    # until the first batch is done.
+    if fresh and path.exists():
+        write_atomic(path, path.read_bytes())
+    else:
+        save_result(profile, result)
     ids = series_ids(experiment, split_ids(len(data)), profile.series)
     left = [series for series in ids if series not in result.series]
     started, before = time.perf_counter(), result.seconds
@@ -114,7 +126,8 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
                 bar.update(len(batch))
     except BaseException:
         result.status = "aborted"
-        save_result(profile, result)
+        if result.series:
+            save_result(profile, result)
         raise
     result.status = "done"
     save_result(profile, result)
@@ -129,13 +142,18 @@ def recorded_forecast(result: Result, data: SeriesSet, series: int) -> np.ndarra
 
 
 def _stored(profile: Profile, name: str, decisive: dict) -> Result | None:
-    """The stored record of the same run; None where there is none, or a live profile's differs.
+    """The stored record of the same run; None where there is none, or a live profile's is another's.
 
     Raises InputError where going on would overwrite the record of another run.
     """
     if not result_path(profile, name).exists():
         return None
-    stored = load_result(profile, name)
+    try:
+        stored = load_result(profile, name)
+    except InputError as error:
+        if profile.live:
+            return None
+        raise InputError(f"{error}; `m2 run {name} --fresh` replaces it") from error
     if stored.fingerprint == fingerprint(decisive):
         return stored
     if profile.live:
@@ -154,7 +172,7 @@ def _stored(profile: Profile, name: str, decisive: dict) -> Result | None:
 
 def _evaluate(backbone, data: SeriesSet, ids: list[int], config: DecodeConfig) -> dict[int, dict]:
     """The record's `series` entries of one batch."""
-    forecasts = forecast(backbone, data.contexts[ids], config, batch_size=len(ids))
+    forecasts = forecast(backbone, data.contexts[ids], config, batch_size=len(ids), ids=ids)
     truths = to_integers(data.truths[ids], data.scales[ids], config.rounding)
     return {
         series: {

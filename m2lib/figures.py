@@ -81,7 +81,9 @@ def forecast_legend(figure: "Figure") -> None:
 def error_groups(maes: dict[int, float], worst: int = 20) -> dict[str, list[float]]:
     """Per-series errors in the report's three groups: all, the best, and the `worst` worst."""
     best, bad = best_and_worst(maes, min(worst, len(maes) - 1))
-    parts = {f"all {len(maes)}": list(maes), f"best {len(best)}": best, f"worst {len(bad)}": bad}
+    parts = {f"all {len(maes)}": list(maes), f"best {len(best)}": best}
+    if bad:
+        parts[f"worst {len(bad)}"] = bad
     return {label: [maes[series] for series in ids] for label, ids in parts.items()}
 
 

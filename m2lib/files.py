@@ -11,6 +11,11 @@ class InputError(ValueError):
     """A problem its reader can fix. The message is one line: what is at fault, where, and what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, cut to its first line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def out_dir() -> Path:
     """Folder that live runs write under: `M2_OUT`, else build/ (git-ignored)."""
     return Path(os.environ.get("M2_OUT") or ROOT / "build").expanduser().resolve()

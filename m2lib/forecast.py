@@ -84,13 +84,20 @@ class Forecast:
 
 
 def forecast(
-    backbone: "Backbone", contexts: np.ndarray, config: DecodeConfig, *, batch_size: int = 10, seed: int = 0
+    backbone: "Backbone",
+    contexts: np.ndarray,
+    config: DecodeConfig,
+    *,
+    batch_size: int = 10,
+    seed: int = 0,
+    ids: list[int] | None = None,
 ) -> list[Forecast]:
     """Forecast the steps that follow each context.
 
-    contexts: (n, steps, 2) in physical units. batch_size: contexts decoded together. seed: of the sampling; samples
-    depend on it and on the batch size, greedy forecasts on neither.
-    Raises InputError for a context that cannot be encoded, naming series (row of `contexts`) and step.
+    contexts: (n, steps, 2) in physical units. batch_size: contexts decoded together. seed: of the sampling. ids: the
+    series' names in errors (default: rows of `contexts`). In float32 greedy forecasts do not depend on the batch; in
+    bfloat16 its padding can tip the balance between two nearly equal tokens, after which a forecast goes another way.
+    Raises InputError for a context that cannot be encoded, naming series and step.
     """
     import torch
 
@@ -98,7 +105,7 @@ def forecast(
     scales = scale_of(contexts)
     prompts = [
         cut_prompt(text_to_ids(encode(context, scale, config.rounding, series)), config)
-        for series, (context, scale) in enumerate(zip(contexts, scales, strict=True))
+        for series, context, scale in zip(ids or range(len(contexts)), contexts, scales, strict=True)
     ]
     generator = torch.Generator(backbone.device).manual_seed(seed) if config.temperature else None
     forecasts = []

@@ -11,7 +11,7 @@ class Profile:
     """A size of run.
 
     backbone: its name in `weights.BACKBONES`, or a path. series: how many series an experiment forecasts at most
-    (None: all it declares). batch_size: series decoded together, set by memory, not by results. live: its results
+    (None: all it declares). batch_size: series decoded together, set by memory. live: its results
     are for looking at, not for the record, and go under build/.
     """
 

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2lib.files import ROOT, InputError, out_dir, write_atomic
+from m2lib.files import ROOT, InputError, first_line, out_dir, write_atomic
 from m2lib.profiles import PROFILES, Profile
 from m2lib.weights import backbone_id
 
@@ -39,6 +39,7 @@ class Result:
     config: dict[str, Any]
     backbone: dict[str, Any]
     data: dict[str, Any]
+    batch_size: int
     seed: int
     status: str = "running"
     seconds: float = 0.0
@@ -65,7 +66,8 @@ class Result:
 def result_path(profile: Profile | str, name: str) -> Path:
     """Where a run's record is: under build/results for a live profile, else `M2_RESULTS`, else report/results."""
     profile = _profile(profile)
-    root = out_dir() / "results" if profile.live else Path(os.environ.get("M2_RESULTS") or ROOT / "report" / "results")
+    recorded = Path(os.environ.get("M2_RESULTS") or ROOT / "report" / "results").expanduser()
+    root = out_dir() / "results" if profile.live else recorded
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
 
@@ -76,17 +78,20 @@ def load_result(profile: Profile | str, name: str) -> Result:
     """
     path = result_path(profile, name)
     if not path.exists():
-        raise InputError(f"no record {path}; `M2_PROFILE={_profile(profile).name} m2 run {name}` makes it")
+        profile = _profile(profile)
+        other = profile.backbone != PROFILES[profile.name].backbone
+        settings = f"M2_PROFILE={profile.name}" + f" M2_BACKBONE={profile.backbone}" * other
+        raise InputError(f"no record {path}; `{settings} m2 run {name}` makes it")
     try:
         stored = json.loads(path.read_text())
-        if stored["schema"] != SCHEMA:
-            raise InputError(f"{path}: schema {stored['schema']}, but this version reads schema {SCHEMA}; run it again")
+        schema = stored["schema"]
         stored["series"] = {int(series): entry for series, entry in stored["series"].items()}
-        return Result(**stored)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: not a run record ({error}); restore it from git, or delete it and run again"
-        ) from error
+        result = Result(**stored)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a run record ({first_line(error)}); restore it from git") from error
+    if schema != SCHEMA:
+        raise InputError(f"{path} has schema {schema}, but this version reads schema {SCHEMA}")
+    return result
 
 
 def save_result(profile: Profile | str, result: Result) -> Path:

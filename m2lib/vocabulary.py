@@ -64,7 +64,7 @@ class TokenRemap:
         """Ask a backbone's tokenizer for each symbol.
 
         The pad is its pad token, else `<|endoftext|>`, else its end-of-sequence token. Raises InputError where a
-        symbol is not exactly one token, or two symbols share one.
+        symbol is not exactly one token, two symbols share one, or a series is not written symbol by symbol.
         """
         ids = [_pad_id(tokenizer)]
         for symbol in SYMBOLS[1:]:
@@ -75,6 +75,13 @@ class TokenRemap:
                     "choose a backbone that splits numbers into single digits"
                 )
             ids.append(int(tokens[0]))
+        example = "952,1034;948,1029;"
+        pieces = list(tokenizer.encode(example, add_special_tokens=False))
+        if pieces != [ids[i] for i in text_to_ids(example)]:
+            raise InputError(
+                f"this backbone's tokenizer does not write {example!r} symbol by symbol but as {len(pieces)} tokens; "
+                "choose a backbone that splits numbers into single digits"
+            )
         if len(set(ids)) != len(ids):
             raise InputError(
                 f"this backbone's tokenizer gives two symbols one id: {dict(zip(SYMBOLS, ids, strict=True))}"

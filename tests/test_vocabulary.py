@@ -21,7 +21,7 @@ class OneTokenEach:
         return {}
 
     def encode(self, text, add_special_tokens):
-        return self.ids[text]
+        return self.ids[text] if text in self.ids else [i for symbol in text for i in self.ids[symbol]]
 
 
 def test_tokenizer_comes_back_through_auto_and_round_trips_every_series(data, tmp_path):
@@ -77,6 +77,8 @@ def test_a_split_or_shared_symbol_is_refused():
     assert TokenRemap.from_tokenizer(OneTokenEach(ids)).backbone_ids == (7, *range(10, 22))
     with pytest.raises(InputError, match="writes '5' as 2 tokens"):
         TokenRemap.from_tokenizer(OneTokenEach(ids | {"5": [1, 2]}))
+    with pytest.raises(InputError, match="not write '952,1034;948,1029;' symbol by symbol but as 3 tokens"):
+        TokenRemap.from_tokenizer(OneTokenEach(ids | {"952,1034;948,1029;": [1, 2, 3]}))
     with pytest.raises(InputError, match="two symbols one id"):
         TokenRemap.from_tokenizer(OneTokenEach(ids | {"5": [7]}))
 
