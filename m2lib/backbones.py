@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2lib.files import InputError, first_line
-from m2lib.vocabulary import TokenRemap, reduce_vocabulary
+from m2lib.vocabulary import TokenRemap
 from m2lib.weights import backbone_id, local_weights, quiet_transformers, spec_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     Raises InputError where the weights are not at hand, in one line that says how to get them.
     """
     import torch
+
+    from m2lib.reduction import reduce_vocabulary
 
     device = device or os.environ.get("M2_DEVICE") or best_device()
     dtype = dtype or os.environ.get("M2_DTYPE") or best_dtype(device)

@@ -101,10 +101,10 @@ def _model(arguments) -> None:
 
 
 def _run(arguments) -> None:
-    from m2lib.experiments import run
     from m2lib.metrics import summarise
     from m2lib.profiles import active_profile
     from m2lib.results import result_path
+    from m2lib.run import run
 
     profile = active_profile()
     try:

@@ -1,7 +1,8 @@
 """How big a run is. `M2_PROFILE` and `M2_BACKBONE` are read here and nowhere else."""
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from m2lib.files import InputError
 
@@ -11,8 +12,10 @@ class Profile:
     """A size of run.
 
     backbone: its name in `weights.BACKBONES`, or a path. series: how many series an experiment forecasts at most
-    (None: all it declares). batch_size: series decoded together, set by memory. live: its results
-    are for looking at, not for the record, and go under build/.
+    (None: all it declares). batch_size: series decoded together, set by memory. live: its results are for looking at,
+    not for the record, and go under build/. train: by experiment, the training settings that replace the declared ones.
+    checkpoint_every, evaluate_every: training steps between checkpoints and between evaluations. watched: validation
+    series whose loss and forecasts an evaluation takes.
     """
 
     name: str
@@ -20,18 +23,40 @@ class Profile:
     series: int | None
     batch_size: int
     live: bool
+    train: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    checkpoint_every: int = 50
+    evaluate_every: int = 0
+    watched: int = 10
 
     def __post_init__(self):
-        if (self.series is not None and self.series < 1) or self.batch_size < 1:
-            raise ValueError("series and batch_size must be at least 1")
+        if self.series is not None and self.series < 1:
+            raise ValueError("series must be at least 1")
+        if min(self.batch_size, self.checkpoint_every, self.watched) < 1:
+            raise ValueError("batch_size, checkpoint_every and watched must be at least 1")
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("slice", backbone="smollm2-135m", series=3, batch_size=3, live=True),
-        Profile("laptop", backbone="smollm2-135m", series=None, batch_size=10, live=False),
-        Profile("report", backbone="qwen2.5-0.5b", series=None, batch_size=25, live=False),
+        Profile(
+            "slice",
+            backbone="smollm2-135m",
+            series=3,
+            batch_size=3,
+            live=True,
+            train={"default": {"steps": 2, "learning_rate": 1e-3}, "default-warm": {"steps": 3}},
+            watched=1,
+        ),
+        Profile(
+            "laptop",
+            backbone="smollm2-135m",
+            series=None,
+            batch_size=10,
+            live=False,
+            train={"default": {"steps": 200, "learning_rate": 1e-3}, "default-warm": {"steps": 700}},
+            evaluate_every=100,
+        ),
+        Profile("report", backbone="qwen2.5-0.5b", series=None, batch_size=25, live=False, evaluate_every=500),
     )
 }
 

@@ -28,9 +28,10 @@ class Result:
     """One run, as it is stored.
 
     name: the experiment's. status: `running`, `done` or `aborted`. config: the experiment's settings. fingerprint: a
-    hash of all that decides the numbers (config, sizes, weights, data, codec and decode version), not of where or
-    when it ran. series: per series id `mae` (scaled units), `repairs`, `text` and the token counts the FLOP
-    accountant needs. flops: spent and reserved under each convention (null until counted). seconds: wall time.
+    hash of all that decides the numbers (config, sizes, weights, data, codec and decode version), not of where or when
+    it ran. loss_curve: training loss of each step, nats a token. evaluations: what was measured in between, by step.
+    series: per series id `mae` (scaled units), `repairs`, `text`, and the token counts the FLOP accountant needs.
+    flops: spent and reserved under each convention (null until counted). seconds: wall time.
     """
 
     name: str
@@ -46,7 +47,8 @@ class Result:
     device: str = ""
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
-    loss_curve: list = field(default_factory=list)
+    loss_curve: list[float] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
     series: dict[int, dict[str, Any]] = field(default_factory=dict)
     flops: dict[str, dict[str, int | None]] = field(
         default_factory=lambda: {kind: dict.fromkeys(CONVENTIONS) for kind in ("spent", "reserved")}

@@ -1,4 +1,4 @@
-"""The 13 tokens: their tokenizer, the two-way map to a backbone's own ids, and the reduction of embedding and head."""
+"""The 13 tokens: their tokenizer, and the two-way map to a backbone's own ids."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ from m2lib.codec import PAD
 from m2lib.files import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SYMBOLS = (PAD, *"0123456789", ",", ";")  # a symbol's place is its id
 PAD_ID, COMMA_ID, SEMICOLON_ID = 0, 11, 12
@@ -108,43 +108,3 @@ def _pad_id(tokenizer) -> int:
     if end_of_text is None:
         raise InputError("this backbone's tokenizer has no pad, <|endoftext|> or end-of-sequence token to pad with")
     return int(end_of_text)
-
-
-def reduce_vocabulary(model: "PreTrainedModel", remap: TokenRemap) -> "PreTrainedModel":
-    """Cut a causal LM's embedding and head to the 13 kept tokens, in place, and return it.
-
-    The embedding becomes (13, d) and the head a d -> 13 linear layer of its own (no longer tied) with a zero bias,
-    the only parameter left trainable. While the bias is zero, logits equal the full model's at the kept ids. Works on
-    the meta device too. Raises ValueError for a model that is reduced already.
-    """
-    import torch
-    from torch import nn
-
-    old_embedding, old_head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    if len(old_embedding) == len(SYMBOLS):
-        raise ValueError("this model's vocabulary is reduced already")
-    if max(remap.backbone_ids) >= len(old_embedding):
-        raise InputError(
-            f"the tokenizer's id {max(remap.backbone_ids)} is outside the model's vocabulary of {len(old_embedding)}; "
-            "tokenizer and weights do not belong together"
-        )
-    rows = torch.tensor(remap.backbone_ids, device=old_embedding.device)
-    place = {"device": old_embedding.device, "dtype": old_embedding.dtype}
-    embedding = nn.Embedding(*old_embedding[rows].shape, **place)
-    head = nn.Linear(old_head.shape[1], len(SYMBOLS), bias=True, **place)
-    with torch.no_grad():
-        embedding.weight.copy_(old_embedding[rows])
-        head.weight.copy_(old_head[rows])
-        head.bias.zero_()
-
-    model.set_input_embeddings(embedding)
-    model.set_output_embeddings(head)
-    model.requires_grad_(False)
-    head.bias.requires_grad_(True)
-    for config in (model.config, model.generation_config):
-        if config is not None:
-            config.bos_token_id = config.eos_token_id = None
-            config.pad_token_id = PAD_ID
-    model.config.vocab_size = len(SYMBOLS)
-    model.config.tie_word_embeddings = False
-    return model

@@ -5,7 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
-from m2lib import cli, experiments
+from m2lib import cli
+from m2lib import run as running
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +89,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "run", interrupted)
+    monkeypatch.setattr(running, "run", interrupted)
     assert cli.main(["run", "baseline"]) == 130
     assert "`m2 run baseline` goes on from there" in capsys.readouterr().err
 
@@ -102,6 +103,6 @@ def test_usage_errors(capsys):
 
 
 def test_help_and_import_do_not_wait_for_torch():
-    code = "import sys, m2lib, m2lib.cli, m2lib.data, m2lib.experiments, m2lib.results; print('torch' in sys.modules)"
+    code = "import sys, m2lib, m2lib.cli, m2lib.data, m2lib.run, m2lib.results; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

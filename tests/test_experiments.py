@@ -3,29 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from m2lib import experiments
-from m2lib.codec import decode, to_integers
-from m2lib.data import SeriesSet, split_ids
-from m2lib.experiments import EXPERIMENTS, run, series_ids
+from m2lib.data import split_ids
+from m2lib.experiments import EXPERIMENTS, hard_and_easy, series_ids
 from m2lib.files import InputError
 from m2lib.forecast import DecodeConfig
-from m2lib.profiles import PROFILES, Profile, active_profile
-from m2lib.results import load_result, result_path
+from m2lib.profiles import PROFILES, Profile
+from m2lib.results import published_maes
+from m2lib.train import TrainConfig
 
 SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2, live=False)
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
-    monkeypatch.setenv("M2_DTYPE", "float32")
-    monkeypatch.setenv("M2_DEVICE", "cpu")
-    return tmp_path
-
-
-def stop(*_, **__):
-    raise KeyboardInterrupt
 
 
 def test_published_protocol_is_declared():
@@ -37,138 +23,33 @@ def test_published_protocol_is_declared():
 
 
 def test_featured_series_come_first():
-    ids = series_ids(EXPERIMENTS["baseline"], split_ids(), 5)
-    assert ids == [94, 99, 141, 19, 59]
-    assert set(series_ids(EXPERIMENTS["baseline"], split_ids(), None)) == set(split_ids().validation)
-    assert series_ids(EXPERIMENTS["baseline"], split_ids(40), 5) == list(split_ids(40).validation)
+    assert series_ids(EXPERIMENTS["baseline"], SMALL, 1000) == [94, 99, 141, 19, 59]
+    everything = replace(SMALL, series=None)
+    assert sorted(series_ids(EXPERIMENTS["baseline"], everything, 1000)) == list(split_ids().validation)
+    assert series_ids(EXPERIMENTS["baseline"], SMALL, 40) == list(split_ids(40).validation)
 
 
-def test_run_records_what_it_did(data):
-    result = run("baseline", SMALL, data=data)
-    assert (result.status, list(result.series)) == ("done", [94, 99, 141, 19, 59])
-    assert (result.backbone["id"], result.data["fingerprint"]) == ("tiny", data.fingerprint)
-    assert {"python", "torch", "transformers", "numpy"} <= result.versions.keys()
-    assert result.device.startswith("cpu")
-    entry = result.series[99]
-    truth, last = (
-        to_integers(part, data.scales[99], "published").tolist() for part in (data.truths[99], data.contexts[99, -1:])
-    )
-    read = decode(entry["text"], 20, last[0])
-    assert entry["mae"] == np.abs(read.values - truth).mean()
-    assert entry["repairs"] == read.repairs
-    assert (entry["prompt_tokens"], entry["padded_tokens"], entry["new_tokens"]) == (512, 512, len(entry["text"]))
-    assert load_result(SMALL, "baseline") == result
+def test_reduced_validation_set_is_the_reports():
+    baseline = published_maes("baseline")
+    chosen = hard_and_easy(baseline)
+    assert chosen == list(published_maes("default"))
+    assert {68, 585, 168, 308, 982} <= set(chosen)
+    untuned = [baseline[i] for i in chosen]
+    assert (round(np.mean(untuned), 1), round(np.median(untuned), 1)) == (219.4, 141.7)
+    assert len(hard_and_easy({1: 5.0, 2: 1.0, 3: 2.0})) == 2
 
 
-def test_finished_run_is_loaded_not_repeated(data, monkeypatch):
-    result = run("baseline-constrained", SMALL, data=data)
-    monkeypatch.setattr(experiments, "forecast", None)
-    assert run("baseline-constrained", SMALL, data=data) == result
+def test_selection_needs_its_record(tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    with pytest.raises(InputError, match=r"no record .*baseline.json"):
+        series_ids(EXPERIMENTS["default"], SMALL, 1000)
 
 
-def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
-    whole = run("baseline", SMALL, data=data)
-    real, calls = experiments.forecast, []
-
-    def stop_at_third_batch(*arguments, **options):
-        calls.append(len(arguments[1]))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(experiments, "forecast", stop_at_third_batch)
-    with pytest.raises(KeyboardInterrupt):
-        run("baseline", SMALL, data=data, fresh=True)
-    stopped = load_result(SMALL, "baseline")
-    assert (stopped.status, len(stopped.series)) == ("aborted", 4)
-    resumed = run("baseline", SMALL, data=data)
-    assert calls == [2, 2, 1, 1]
-    assert replace(resumed, seconds=0) == replace(whole, seconds=0)
-
-
-def test_stopped_fresh_run_leaves_the_old_record(data, monkeypatch):
-    run("baseline", SMALL, data=data)
-    before = result_path(SMALL, "baseline").read_bytes()
-    monkeypatch.setattr(experiments, "forecast", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run("baseline", SMALL, data=data, fresh=True)
-    assert result_path(SMALL, "baseline").read_bytes() == before
-
-
-def test_run_goes_on_only_in_its_own_dtype(data, monkeypatch):
-    real = experiments.forecast
-    monkeypatch.setattr(experiments, "forecast", lambda *a, **o: stop() if 141 in o["ids"] else real(*a, **o))
-    with pytest.raises(KeyboardInterrupt):
-        run("baseline", SMALL, data=data)
-    monkeypatch.setattr(experiments, "forecast", real)
-    monkeypatch.setenv("M2_DTYPE", "bfloat16")
-    with pytest.raises(InputError, match="was begun in float32 on cpu"):
-        run("baseline", SMALL, data=data)
-    monkeypatch.setenv("M2_DTYPE", "float32")
-    assert run("baseline", SMALL, data=data).status == "done"
-
-
-def test_unreadable_record(data):
-    path = result_path(SMALL, "baseline")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"\xff{")
-    with pytest.raises(InputError, match=r"is not a run record.*`m2 run baseline --fresh` replaces it"):
-        run("baseline", SMALL, data=data)
-    assert run("baseline", SMALL, data=data, fresh=True).status == "done"
-    live = replace(SMALL, name="slice", live=True)
-    path = result_path(live, "baseline")
-    path.parent.mkdir(parents=True)
-    path.write_text("{")
-    assert run("baseline", live, data=data).status == "done"
-
-
-def test_a_series_that_cannot_be_written_is_named(data):
-    spoilt = data.trajectories.copy()
-    spoilt[59, 30, 1] = 1e6
-    with pytest.raises(InputError, match="series 59, step 30, predator"):
-        run("baseline", SMALL, data=SeriesSet(spoilt, data.time, "spoilt"))
-
-
-def test_another_runs_record_is_not_overwritten(data):
-    run("baseline", SMALL, data=data)
-    before = result_path(SMALL, "baseline").read_bytes()
-    other = SeriesSet(data.trajectories[::-1], data.time, "other")
-    with pytest.raises(InputError, match="recorded with other data; `m2 run baseline --fresh` replaces it"):
-        run("baseline", SMALL, data=other)
-    with pytest.raises(InputError, match="recorded with other sizes or code versions"):
-        run("baseline", replace(SMALL, series=4), data=data)
-    assert result_path(SMALL, "baseline").read_bytes() == before
-    assert len(run("baseline", replace(SMALL, series=4), data=data, fresh=True).series) == 4
-
-
-def test_live_profile_starts_over_when_settings_changed(data):
-    live = replace(SMALL, name="slice", live=True)
-    run("baseline", live, data=data)
-    assert len(run("baseline", replace(live, series=2), data=data).series) == 2
-
-
-def test_unwritable_store_fails_before_the_work(data, monkeypatch, tmp_path):
-    (tmp_path / "results").write_text("a file where the folder should be")
-    monkeypatch.setattr(experiments, "forecast", None)
-    with pytest.raises(InputError, match="cannot write"):
-        run("baseline", SMALL, data=data)
-
-
-def test_unknown_experiment_and_profile(monkeypatch):
-    with pytest.raises(InputError, match="unknown experiment 'nope': choose one of baseline,"):
-        run("nope", SMALL)
-    monkeypatch.setenv("M2_PROFILE", "huge")
-    with pytest.raises(InputError, match="unknown profile 'huge' in M2_PROFILE: choose one of slice, laptop, report"):
-        active_profile()
-
-
-def test_profile_and_backbone_come_from_the_environment(monkeypatch):
-    monkeypatch.delenv("M2_PROFILE", raising=False)
-    monkeypatch.delenv("M2_BACKBONE", raising=False)
-    assert active_profile() == PROFILES["slice"]
-    monkeypatch.setenv("M2_PROFILE", "report")
-    assert active_profile().backbone == "qwen2.5-0.5b"
-    monkeypatch.setenv("M2_BACKBONE", "/models/x")
-    assert active_profile().backbone == "/models/x"
-    with pytest.raises(ValueError, match="at least 1"):
-        replace(PROFILES["slice"], series=0)
+def test_training_is_declared_as_published_and_sized_by_the_profile():
+    default = TrainConfig(**EXPERIMENTS["default"].settings(PROFILES["report"])["train"])
+    assert default == TrainConfig(steps=5000, learning_rate=1e-5, rank=4, batch_size=2, sequence_length=512)
+    laptop = TrainConfig(**EXPERIMENTS["default"].settings(PROFILES["laptop"])["train"])
+    assert laptop == replace(default, steps=200, learning_rate=1e-3)
+    assert "train" not in EXPERIMENTS["baseline"].settings(PROFILES["laptop"])
+    for profile in PROFILES.values():
+        assert profile.train.keys() <= {name for name, experiment in EXPERIMENTS.items() if experiment.train}

@@ -1,0 +1,241 @@
+"""LoRA training: windows of tokens, the loop, and checkpoints from which a killed run goes on bit for bit."""
+
+import hashlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from transformers import PreTrainedModel
+
+from m2lib.files import first_line, write_atomic
+from m2lib.lora import inject_lora, trainable
+from m2lib.vocabulary import PAD_ID
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How an adapter is trained. The defaults beyond the first three fields are the report's.
+
+    steps: optimiser steps. learning_rate: the peak rate. rank: of the adapters. alpha: None is the rank.
+    batch_size: windows a step. sequence_length: tokens a window. warmup: share of the steps over which the rate rises
+    from 0. decay: `constant`, or `cosine` down to 0 at the last step. clip_norm: largest gradient norm (None: no
+    clipping). tail_weight: how much the last token of a window weighs in the loss against the first, linear between.
+    seed: of the adapters' start and of the order of the windows.
+    """
+
+    steps: int
+    learning_rate: float
+    rank: int
+    alpha: float | None = None
+    batch_size: int = 2
+    sequence_length: int = 512
+    warmup: float = 0.0
+    decay: str = "constant"
+    clip_norm: float | None = None
+    tail_weight: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self):
+        if min(self.steps, self.rank, self.batch_size) < 1 or self.sequence_length < 2:
+            raise ValueError("steps, rank and batch_size must be at least 1, sequence_length at least 2")
+        if self.learning_rate <= 0 or self.tail_weight <= 0 or (self.clip_norm is not None and self.clip_norm <= 0):
+            raise ValueError("learning_rate, tail_weight and clip_norm must be positive")
+        if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine"):
+            raise ValueError("warmup must be a share below 1, decay `constant` or `cosine`")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step 0, 1, ..., steps - 1."""
+        warm = round(self.warmup * self.steps)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        if self.decay == "constant":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm)))
+
+
+@dataclass
+class TrainLog:
+    """What a training run has done so far: completed steps, the loss of each (nats a token), evaluations, seconds."""
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    evaluations: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
+    """Windows of `length` tokens over each text, every length // 2 tokens, until one reaches the text's end.
+
+    texts: token ids of whole series. Returns int64 (windows, length); a short last window is padded on the right.
+    """
+    windows = []
+    for ids in texts:
+        for start in range(0, max(1, len(ids) - length // 2), length // 2):
+            piece = ids[start : start + length]
+            windows.append(piece + [PAD_ID] * (length - len(piece)))
+    return np.array(windows, dtype=np.int64).reshape(-1, length)
+
+
+def batch_of(step: int, windows: np.ndarray, config: TrainConfig) -> np.ndarray:
+    """The windows (batch_size, length) of a step: each epoch is a fresh permutation, so the step says it all."""
+    size = min(config.batch_size, len(windows))
+    epoch, place = divmod(step, len(windows) // size)
+    order = np.random.default_rng([config.seed, epoch]).permutation(len(windows))
+    return windows[order[place * size : (place + 1) * size]]
+
+
+def window_loss(model: PreTrainedModel, windows: torch.Tensor, tail_weight: float = 1.0) -> torch.Tensor:
+    """Mean next-token cross-entropy (nats) at every position of windows (B, length); pads count nowhere.
+
+    Columns that hold only pads are not computed; pads on the right of causal attention are never attended to.
+    """
+    kept = windows != PAD_ID
+    windows, kept = (x[:, : int(kept.sum(1).max())] for x in (windows, kept))
+    logits = model(windows, attention_mask=None if kept.all() else kept.long()).logits
+    losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), windows[:, 1:], reduction="none")
+    ramp = torch.linspace(1, tail_weight, losses.shape[1], device=losses.device)
+    weights = kept[:, 1:] * ramp
+    return (losses * weights).sum() / weights.sum()
+
+
+def train(
+    model: PreTrainedModel,
+    windows: np.ndarray,
+    config: TrainConfig,
+    checkpoints: Path,
+    *,
+    checkpoint_every: int = 50,
+    on_checkpoint: Callable[[TrainLog], None] | None = None,
+    evaluate: Callable[[], dict] | None = None,
+    evaluate_every: int = 0,
+    progress: bool = True,
+) -> TrainLog:
+    """Train LoRA adapters and the head's bias of a reduced model, in place.
+
+    windows: (n, sequence_length) from `make_windows`. checkpoints: a folder of this run's own; where it holds
+    checkpoints, the run goes on from the newest good one and ends as an unbroken run would. on_checkpoint gets the log
+    after each. evaluate: called before the first step, every `evaluate_every` steps and after the last; what it returns
+    is kept in the log with the step. AdamW without weight decay, adapters in float32, frozen weights as loaded. Ctrl-C
+    finishes the step, writes a checkpoint and raises KeyboardInterrupt.
+    """
+    from accelerate import Accelerator
+    from tqdm.auto import tqdm
+
+    inject_lora(model, config.rank, config.alpha, generator=torch.Generator().manual_seed(config.seed))
+    parameters = trainable(model)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
+    log = load_checkpoint(checkpoints, parameters, optimizer) or TrainLog()
+    # accelerate places devices and processes; its autocast would cast the frozen weights anew in every step.
+    accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
+    wrapped = accelerator.prepare(model)
+    started, before = time.perf_counter(), log.seconds
+
+    def keep():
+        log.seconds = before + time.perf_counter() - started
+        if accelerator.is_main_process:
+            save_checkpoint(checkpoints, log, parameters, optimizer)
+            if on_checkpoint:
+                on_checkpoint(log)
+
+    def evaluated():
+        due = log.step in (0, config.steps) or (evaluate_every and log.step % evaluate_every == 0)
+        if evaluate and due and not any(entry["step"] == log.step for entry in log.evaluations):
+            with torch.no_grad():
+                log.evaluations.append({"step": log.step, **evaluate()})
+
+    evaluated()
+    bar = tqdm(total=config.steps, initial=log.step, desc="train", unit="step", disable=not progress)
+    with bar, _interrupts() as interrupted:
+        while log.step < config.steps:
+            for group in optimizer.param_groups:
+                group["lr"] = config.rate(log.step)
+            batch = torch.from_numpy(batch_of(log.step, windows, config))
+            mine = batch[accelerator.process_index :: accelerator.num_processes].to(model.device)
+            loss = window_loss(wrapped, mine, config.tail_weight)
+            accelerator.backward(loss)
+            if config.clip_norm:
+                torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            log.step += 1
+            log.losses.append(round(accelerator.reduce(loss.detach(), "mean").item(), 6))
+            bar.set_postfix(loss=f"{np.mean(log.losses[-20:]):.3f}", tokens=batch.numel() * log.step, refresh=False)
+            bar.update()
+            evaluated()
+            if interrupted or log.step % checkpoint_every == 0 or log.step == config.steps:
+                keep()
+            if interrupted:
+                raise KeyboardInterrupt
+    return log
+
+
+def save_checkpoint(folder: Path, log: TrainLog, parameters: dict, optimizer: torch.optim.Optimizer) -> Path:
+    """Write adapter, optimiser state and log in one file named after step and content; the newest two are kept.
+
+    Nothing else is needed: the order of the windows is a function of the step, and training draws no random numbers.
+    """
+    tensors = {}
+    for name, parameter in parameters.items():
+        tensors[f"{name}|value"] = parameter.detach().cpu().contiguous()
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"{name}|{key}"] = value.detach().cpu().contiguous()
+    content = save(tensors, metadata={"log": json.dumps(vars(log))})
+    path = folder / f"step-{log.step:06d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+    write_atomic(path, content)
+    for old in sorted(folder.glob("step-*.safetensors"))[:-2]:
+        old.unlink()
+    return path
+
+
+def load_checkpoint(folder: Path, parameters: dict, optimizer: torch.optim.Optimizer) -> TrainLog | None:
+    """Restore the newest checkpoint that is whole and return its log; None where there is none.
+
+    A corrupt or truncated one is named in a warning and the one before it is used.
+    """
+    import warnings
+
+    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest()[:16] != path.stem.split("-")[-1]:
+                raise ValueError("its content does not match its name")
+            with safe_open(path, "pt") as file:
+                log = TrainLog(**json.loads(file.metadata()["log"]))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    parameter.copy_(tensors.pop(f"{name}|value"))
+            for key, value in tensors.items():
+                name, _, kind = key.partition("|")
+                place = "cpu" if kind == "step" else parameters[name].device
+                optimizer.state[parameters[name]][kind] = value.to(place)
+            return log
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            warnings.warn(
+                f"checkpoint {path} is not usable ({first_line(error)}); using the one before it", stacklevel=2
+            )
+    return None
+
+
+@contextmanager
+def _interrupts():
+    """A list that Ctrl-C makes non-empty instead of raising, so that no step is cut in half."""
+    pressed = []
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)
