@@ -1,4 +1,4 @@
-"""The `m2` command: `m2 data`, `m2 model`, `m2 run`."""
+"""The `m2` command: `m2 data`, `m2 model`, `m2 run`, `m2 status`."""
 
 import argparse
 import sys
@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("name", help="for example baseline or baseline-constrained")
     run.add_argument("--fresh", action="store_true", help="run again even where there is a record")
     run.set_defaults(command=_run)
+
+    status = groups.add_parser("status", help="list what is recorded at the active profile")
+    status.set_defaults(command=_status)
     return parser
 
 
@@ -110,11 +113,36 @@ def _run(arguments) -> None:
     try:
         result = run(arguments.name, profile, fresh=arguments.fresh)
     except KeyboardInterrupt:
-        print(f"\nfinished batches are kept: `m2 run {arguments.name}` goes on from there", file=sys.stderr)
+        print(f"\n`m2 run {arguments.name}` goes on from the last checkpoint or batch", file=sys.stderr)
         raise
     summary = summarise(result.maes().values())
     print(f"{result.name}: MAE {summary}, {result.repairs} repairs, {result.seconds:.0f} s, {result.backbone['dtype']}")
     print(result_path(profile, result.name))
+
+
+def _status(arguments) -> None:
+    from m2lib.experiments import EXPERIMENTS
+    from m2lib.metrics import summarise
+    from m2lib.profiles import active_profile
+    from m2lib.results import load_result, result_path
+
+    profile = active_profile()
+    print(result_path(profile, "*").parent)
+    for name, experiment in EXPERIMENTS.items():
+        if not result_path(profile, name).exists():
+            print(f"{name:22s} not run: {experiment.about}")
+            continue
+        try:
+            result = load_result(profile, name)
+        except InputError as error:
+            print(f"{name:22s} {error}")
+            continue
+        parts = [result.status, f"{result.seconds:.0f} s"]
+        if "train" in result.config:
+            parts.append(f"{len(result.loss_curve)} of {result.config['train']['steps']} steps")
+        if result.series:
+            parts.append(f"MAE {summarise(result.maes().values())}, {result.repairs} repairs")
+        print(f"{name:22s} {', '.join(parts)}")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from m2lib.data import SPLIT_SEED, split_ids
-from m2lib.files import InputError
 from m2lib.forecast import DecodeConfig
 from m2lib.metrics import best_and_worst
 from m2lib.profiles import Profile
-from m2lib.results import load_result, result_path
 
 
 @dataclass(frozen=True)
@@ -92,16 +90,10 @@ EXPERIMENTS = {
 }
 
 
-def series_ids(experiment: Experiment, profile: Profile, n: int) -> list[int]:
-    """The ids an experiment forecasts of n series, featured ones first, at most `profile.series` of them.
+def series_ids(experiment: Experiment, limit: int | None, n: int, earlier: dict[int, float] | None = None) -> list[int]:
+    """The ids an experiment forecasts of n series, featured ones first, at most `limit` of them.
 
-    Raises InputError where they are selected by an experiment that has no finished record.
+    earlier: the errors, by id, of the experiment that `select` names.
     """
-    ids = getattr(split_ids(n), experiment.split)
-    if experiment.select:
-        earlier, rule = experiment.select
-        result = load_result(profile, earlier)
-        if result.status != "done":
-            raise InputError(f"{result_path(profile, earlier)} is not finished; `m2 run {earlier}` first")
-        ids = rule(result.maes())
-    return sorted(ids, key=lambda series: (series not in experiment.featured, series))[: profile.series]
+    ids = experiment.select[1](earlier) if experiment.select else getattr(split_ids(n), experiment.split)
+    return sorted(ids, key=lambda series: (series not in experiment.featured, series))[:limit]

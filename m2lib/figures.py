@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from m2lib.results import Result
+
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {"prey": "#0072B2", "predator": "#E69F00", "error": "#C1272D", "ours": "#009E73", "published": "#7F7F7F"}
 MODEL_TIME = "time (model units)"
@@ -114,3 +116,38 @@ def plot_error_groups(ax: "Axes", groups: dict[str, list[float]], title: str, co
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("MAE per series (scaled units; diamond: mean)")
     ax.set_title(title)
+
+
+def plot_learning(loss_ax: "Axes", mae_ax: "Axes", result: "Result") -> None:
+    """The training of a recorded run: its losses (20-step mean, and on validation windows), and the MAE on the way."""
+    losses = np.asarray(result.loss_curve)
+    window = min(20, len(losses))
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    loss_ax.plot(
+        np.arange(window, len(losses) + 1), smooth, color=COLOURS["prey"], label=f"training, mean of {window} steps"
+    )
+    steps = [entry["step"] for entry in result.evaluations]
+    loss_ax.plot(steps, [e["loss"] for e in result.evaluations], "o-", color=COLOURS["predator"], label="validation")
+    loss_ax.set(xlabel="optimiser step", ylabel="loss (nats per token)")
+    for key, marker, colour in (("mae_mean", "D", COLOURS["error"]), ("mae_median", "o", COLOURS["ours"])):
+        values = [entry[key] for entry in result.evaluations]
+        mae_ax.plot(steps, values, f"{marker}-", color=colour, label=key.removeprefix("mae_"))
+    mae_ax.set(xlabel="optimiser step", ylabel="MAE of whole forecasts (scaled units)", ylim=(0, None))
+    loss_ax.legend()
+    mae_ax.legend()
+
+
+def plot_before_after(ax: "Axes", before: dict[int, float], after: dict[int, float], title: str) -> None:
+    """Per-series MAE before (x) and after (y) training; below the diagonal a series is forecast better than before."""
+    ids = sorted(before.keys() & after.keys())
+    x, y = ([errors[i] for i in ids] for errors in (before, after))
+    ax.scatter(x, y, s=22, color=COLOURS["ours"], alpha=0.7, lw=0)
+    largest = 1.3 * max(*x, *y)
+    ax.plot([0, largest], [0, largest], color="0.4", lw=1)
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_yscale("symlog", linthresh=1)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
+    ax.set(xlim=(0, largest), ylim=(0, largest), title=title, aspect="equal")
+    ax.set_xlabel("MAE untuned (scaled units)")
+    ax.set_ylabel("MAE tuned (scaled units)")

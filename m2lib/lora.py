@@ -16,6 +16,8 @@ from m2lib.files import InputError, first_line, write_atomic
 
 TARGETS = ("q_proj", "v_proj")
 PEFT_PREFIX = "base_model.model."
+# Settings of PEFT that change what an adapter computes and that this layer does not have.
+UNREAD = ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "fan_in_fan_out", "layers_to_transform")
 ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = "adapter_model.safetensors", "adapter_config.json", "head_bias.safetensors"
 
 
@@ -68,13 +70,18 @@ def inject_lora(
     """
     if lora_layers(model):
         raise ValueError("this model has LoRA layers already; merge them, or load the backbone again")
-    found = [path for path, layer in model.named_modules() if path.split(".")[-1] in targets and _is_linear(layer)]
+    head_bias = model.get_output_embeddings().bias
+    if head_bias is None:
+        raise ValueError("this model's vocabulary is not reduced: its head has no bias to train")
+    found = [
+        path for path, layer in model.named_modules() if path.split(".")[-1] in targets and isinstance(layer, nn.Linear)
+    ]
     if not found:
         raise ValueError(f"this model has no linear layers named {' or '.join(targets)}")
     model.requires_grad_(False)
     for path in found:
-        _replace(model, path, LoRALinear(model.get_submodule(path), rank, alpha or rank, generator))
-    model.get_output_embeddings().bias.requires_grad_(True)
+        _replace(model, path, LoRALinear(model.get_submodule(path), rank, rank if alpha is None else alpha, generator))
+    head_bias.requires_grad_(True)
     return model
 
 
@@ -144,9 +151,17 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         bias_file = folder / BIAS_FILE
         bias = load(bias_file.read_bytes())["lm_head.bias"] if bias_file.exists() else None
         settings = {"rank": config["r"], "alpha": config["lora_alpha"], "targets": tuple(config["target_modules"])}
+        unread = [name for name in UNREAD if config.get(name)]
+        if unread:
+            raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder}: not a readable LoRA adapter ({first_line(error)})") from error
-    inject_lora(model, **settings)
+    if lora_layers(model):
+        raise ValueError("this model has LoRA layers already; merge them, or load the backbone again")
+    try:
+        inject_lora(model, **settings)
+    except ValueError as error:
+        raise InputError(f"{folder}: the adapter belongs to another model, {error}") from error
     parameters = {
         f"{PEFT_PREFIX}{path}.{name}.weight": getattr(layer, name)
         for path, layer in lora_layers(model).items()
@@ -166,10 +181,6 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 def _fits(parameter: torch.Tensor | None, tensor: torch.Tensor | None) -> bool:
     return parameter is not None and tensor is not None and parameter.shape == tensor.shape
-
-
-def _is_linear(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear)
 
 
 def _replace(model: nn.Module, path: str, layer: nn.Module) -> None:

@@ -15,7 +15,7 @@ class Profile:
     (None: all it declares). batch_size: series decoded together, set by memory. live: its results are for looking at,
     not for the record, and go under build/. train: by experiment, the training settings that replace the declared ones.
     checkpoint_every, evaluate_every: training steps between checkpoints and between evaluations. watched: validation
-    series whose loss and forecasts an evaluation takes.
+    series whose loss an evaluation takes (0: no evaluation); watched_forecasts: whether it forecasts them too.
     """
 
     name: str
@@ -27,12 +27,13 @@ class Profile:
     checkpoint_every: int = 50
     evaluate_every: int = 0
     watched: int = 10
+    watched_forecasts: bool = False
 
     def __post_init__(self):
         if self.series is not None and self.series < 1:
             raise ValueError("series must be at least 1")
-        if min(self.batch_size, self.checkpoint_every, self.watched) < 1:
-            raise ValueError("batch_size, checkpoint_every and watched must be at least 1")
+        if min(self.batch_size, self.checkpoint_every) < 1 or min(self.evaluate_every, self.watched) < 0:
+            raise ValueError("batch_size and checkpoint_every must be at least 1, the others not negative")
 
 
 PROFILES = {
@@ -45,7 +46,7 @@ PROFILES = {
             batch_size=3,
             live=True,
             train={"default": {"steps": 2, "learning_rate": 1e-3}, "default-warm": {"steps": 3}},
-            watched=1,
+            watched=0,
         ),
         Profile(
             "laptop",
@@ -55,6 +56,7 @@ PROFILES = {
             live=False,
             train={"default": {"steps": 200, "learning_rate": 1e-3}, "default-warm": {"steps": 700}},
             evaluate_every=100,
+            watched_forecasts=True,
         ),
         Profile("report", backbone="qwen2.5-0.5b", series=None, batch_size=25, live=False, evaluate_every=500),
     )

@@ -31,7 +31,8 @@ class Result:
     hash of all that decides the numbers (config, sizes, weights, data, codec and decode version), not of where or when
     it ran. loss_curve: training loss of each step, nats a token. evaluations: what was measured in between, by step.
     series: per series id `mae` (scaled units), `repairs`, `text`, and the token counts the FLOP accountant needs.
-    flops: spent and reserved under each convention (null until counted). seconds: wall time.
+    flops: spent and reserved under each convention (null until counted). seconds: wall time of all; train_seconds: of
+    training with its evaluations.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Result:
     seed: int
     status: str = "running"
     seconds: float = 0.0
+    train_seconds: float = 0.0
     device: str = ""
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)

@@ -16,8 +16,6 @@ from m2lib.profiles import Profile, active_profile
 from m2lib.results import Result, describe_device, fingerprint, load_result, provenance, result_path, save_result
 from m2lib.vocabulary import text_to_ids
 
-WATCH = DecodeConfig(constrained=True)  # how forecasts are decoded that evaluate a model during its training
-
 
 def adapter_path(profile: Profile | str, name: str) -> Path:
     """The folder of a trained experiment's adapter, beside its record."""
@@ -29,7 +27,8 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
 
     profile: default the active one. data: default `load_series()`. fresh: run again even where there is a record.
     An interrupted run goes on where it stopped, on the same device and in the same dtype. A record made from other
-    weights, data or settings is replaced only if `fresh`, or if the profile is live. Raises InputError before anything
+    weights, data or settings is replaced only if `fresh`, or if the profile is live. An experiment whose series are
+    selected by an earlier one runs that too, if it has no record. Raises InputError before anything
     is computed where the record cannot be written.
     """
     from m2lib.backbones import load_backbone, weight_hash
@@ -50,7 +49,6 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     if result and result.status == "done":
         return result
 
-    ids = series_ids(experiment, profile, len(data))
     backbone = load_backbone(profile.backbone)
     if result and (result.backbone["dtype"], result.device) != (backbone.dtype, describe_device(backbone.device)):
         raise InputError(
@@ -72,17 +70,20 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     path = result_path(profile, name)
     # A folder that cannot be written to fails here, not after minutes of work. With `fresh` the old record stands
     # until there is something to put in its place.
-    if fresh and path.exists():
+    replaces = fresh and path.exists()
+    if replaces:
         write_atomic(path, path.read_bytes())
     else:
         save_result(profile, result)
     try:
         if experiment.train is not None:
-            _train(backbone, data, profile, result, fresh)
+            _train(backbone, data, profile, result, experiment.decode, fresh)
+        earlier = run(experiment.select[0], profile, data=data).maes() if experiment.select else None
+        ids = series_ids(experiment, profile.series, len(data), earlier)
         _forecast(backbone, data, ids, experiment.decode, profile, result)
     except BaseException:
         result.status = "aborted"
-        if result.series or result.loss_curve:
+        if result.series or result.loss_curve or not replaces:
             save_result(profile, result)
         raise
     result.status = "done"
@@ -90,54 +91,63 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     return result
 
 
-def _train(backbone, data: SeriesSet, profile: Profile, result: Result, fresh: bool) -> None:
-    """Train the experiment's adapter into the backbone, from its checkpoints where there are any, and store it."""
+def _train(backbone, data: SeriesSet, profile: Profile, result: Result, decode: DecodeConfig, fresh: bool) -> None:
+    """Train the experiment's adapter into the backbone, going on from its checkpoints, and store it."""
     from m2lib.lora import save_adapter
     from m2lib.train import TrainConfig, make_windows, train
 
     config = TrainConfig(**result.config["train"])
-    rounding = result.config["decode"]["rounding"]
     split = split_ids(len(data))
 
     def windows(ids):
-        texts = [encode(data.trajectories[i], data.scales[i], rounding, i) for i in ids]
+        texts = [encode(data.trajectories[i], data.scales[i], decode.rounding, i) for i in ids]
         return make_windows([text_to_ids(text) for text in texts], config.sequence_length)
 
-    folder = out_dir() / "checkpoints" / f"{result.profile}-{result.backbone['id']}-{result.name}-{result.fingerprint}"
-    if fresh:
-        shutil.rmtree(folder, ignore_errors=True)
+    name = "-".join((result.profile, result.backbone["id"], result.backbone["dtype"], result.name, result.fingerprint))
+    checkpoints = out_dir() / "checkpoints" / name
+    if fresh and checkpoints.exists():
+        shutil.rmtree(checkpoints)
 
     def record(log):
         result.loss_curve, result.evaluations = log.losses, log.evaluations
-        result.seconds = round(log.seconds, 2)
+        result.seconds = round(result.seconds + log.seconds - result.train_seconds, 2)
+        result.train_seconds = round(log.seconds, 2)
         save_result(profile, result)
 
-    watched = split.validation[:: max(1, len(split.validation) // profile.watched)]
+    watched = list(split.validation[:: -(-len(split.validation) // max(1, profile.watched))])
+
+    def evaluate():
+        return _watch(backbone, data, watched, windows(watched), decode if profile.watched_forecasts else None)
+
     log = train(
         backbone.model,
         windows(split.train),
         config,
-        folder,
+        checkpoints,
         checkpoint_every=profile.checkpoint_every,
         on_checkpoint=record,
-        evaluate=lambda: _watch(backbone, data, list(watched), windows(watched), config.batch_size),
+        evaluate=evaluate if profile.watched else None,
         evaluate_every=profile.evaluate_every,
         progress=not profile.live,
     )
-    result.loss_curve, result.evaluations = log.losses, log.evaluations
+    record(log)
     save_adapter(backbone.model, adapter_path(profile, result.name), backbone.name)
 
 
-def _watch(backbone, data: SeriesSet, ids: list[int], windows: np.ndarray, batch_size: int) -> dict:
-    """Validation loss (nats a token) and MAE (scaled units) of a few series, as they stand during training."""
+def _watch(backbone, data: SeriesSet, ids: list[int], windows: np.ndarray, decode: DecodeConfig | None) -> dict:
+    """Validation loss (nats a token, mean over windows) and, given `decode`, MAE (scaled units) of a few series."""
     import torch
 
     from m2lib.train import window_loss
 
-    batches = torch.from_numpy(windows).to(backbone.device).split(batch_size)
-    losses = [float(window_loss(backbone.model, batch)) for batch in batches]
-    maes = [entry["mae"] for entry in _evaluate(backbone, data, ids, WATCH).values()]
-    return {"loss": float(np.mean(losses)), "mae_mean": float(np.mean(maes)), "mae_median": float(np.median(maes))}
+    losses = [
+        window_loss(backbone.model, window).item() for window in torch.from_numpy(windows).to(backbone.device)[:, None]
+    ]
+    measured = {"loss": float(np.mean(losses))}
+    if decode:
+        maes = [entry["mae"] for entry in _evaluate(backbone, data, ids, decode).values()]
+        measured |= {"mae_mean": float(np.mean(maes)), "mae_median": float(np.median(maes))}
+    return measured
 
 
 def _forecast(
@@ -146,11 +156,11 @@ def _forecast(
     """Forecast the series that the record lacks, saving it after each batch."""
     from tqdm.auto import tqdm
 
+    result.series = {series: result.series[series] for series in ids if series in result.series}
     left = [series for series in ids if series not in result.series]
     started, before = time.perf_counter(), result.seconds
-    with tqdm(
-        total=len(ids), initial=len(ids) - len(left), desc=result.name, unit="series", disable=profile.live
-    ) as bar:
+    bar = tqdm(total=len(ids), initial=len(ids) - len(left), desc=result.name, unit="series", disable=profile.live)
+    with bar:
         for start in range(0, len(left), profile.batch_size):
             batch = left[start : start + profile.batch_size]
             result.series |= _evaluate(backbone, data, batch, config)

@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import safe_open
+from safetensors.torch import load, save
 from transformers import PreTrainedModel
 
-from m2lib.files import first_line, write_atomic
+from m2lib.files import InputError, write_atomic
 from m2lib.lora import inject_lora, trainable
 from m2lib.vocabulary import PAD_ID
 
@@ -28,7 +29,7 @@ class TrainConfig:
 
     steps: optimiser steps. learning_rate: the peak rate. rank: of the adapters. alpha: None is the rank.
     batch_size: windows a step. sequence_length: tokens a window. warmup: share of the steps over which the rate rises
-    from 0. decay: `constant`, or `cosine` down to 0 at the last step. clip_norm: largest gradient norm (None: no
+    from 0. decay: `constant`, or `cosine`, which would be 0 at step `steps`. clip_norm: largest gradient norm (None: no
     clipping). tail_weight: how much the last token of a window weighs in the loss against the first, linear between.
     seed: of the adapters' start and of the order of the windows.
     """
@@ -48,8 +49,8 @@ class TrainConfig:
     def __post_init__(self):
         if min(self.steps, self.rank, self.batch_size) < 1 or self.sequence_length < 2:
             raise ValueError("steps, rank and batch_size must be at least 1, sequence_length at least 2")
-        if self.learning_rate <= 0 or self.tail_weight <= 0 or (self.clip_norm is not None and self.clip_norm <= 0):
-            raise ValueError("learning_rate, tail_weight and clip_norm must be positive")
+        if min(self.learning_rate, self.tail_weight, self.clip_norm or 1, self.alpha or 1) <= 0:
+            raise ValueError("learning_rate, tail_weight, clip_norm and alpha must be positive")
         if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine"):
             raise ValueError("warmup must be a share below 1, decay `constant` or `cosine`")
 
@@ -76,7 +77,8 @@ class TrainLog:
 def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
     """Windows of `length` tokens over each text, every length // 2 tokens, until one reaches the text's end.
 
-    texts: token ids of whole series. Returns int64 (windows, length); a short last window is padded on the right.
+    texts: token ids of whole series. length: even. Returns int64 (windows, length); a short last window is padded on
+    the right.
     """
     windows = []
     for ids in texts:
@@ -103,8 +105,8 @@ def window_loss(model: PreTrainedModel, windows: torch.Tensor, tail_weight: floa
     windows, kept = (x[:, : int(kept.sum(1).max())] for x in (windows, kept))
     logits = model(windows, attention_mask=None if kept.all() else kept.long()).logits
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), windows[:, 1:], reduction="none")
-    ramp = torch.linspace(1, tail_weight, losses.shape[1], device=losses.device)
-    weights = kept[:, 1:] * ramp
+    place = torch.arange(losses.shape[1], device=losses.device) / (kept.sum(1, keepdim=True) - 2).clamp(min=1)
+    weights = kept[:, 1:] * (1 + (tail_weight - 1) * place)
     return (losses * weights).sum() / weights.sum()
 
 
@@ -123,29 +125,21 @@ def train(
     """Train LoRA adapters and the head's bias of a reduced model, in place.
 
     windows: (n, sequence_length) from `make_windows`. checkpoints: a folder of this run's own; where it holds
-    checkpoints, the run goes on from the newest good one and ends as an unbroken run would. on_checkpoint gets the log
-    after each. evaluate: called before the first step, every `evaluate_every` steps and after the last; what it returns
-    is kept in the log with the step. AdamW without weight decay, adapters in float32, frozen weights as loaded. Ctrl-C
-    finishes the step, writes a checkpoint and raises KeyboardInterrupt.
+    checkpoints, the run goes on from the newest good one and ends as an unbroken run would. A checkpoint is written
+    every `checkpoint_every` steps, after two minutes without one, and at the end; on_checkpoint then gets the log.
+    evaluate: called before the first step, every `evaluate_every` steps and after the last; what it returns is kept in
+    the log with the step. AdamW without weight decay; adapters in float32, frozen weights as loaded; one process.
+    Ctrl-C finishes the step, writes a checkpoint and raises KeyboardInterrupt; pressed again it stops at once.
+    Raises InputError where the loss is no longer finite, or the checkpoints are another run's.
     """
-    from accelerate import Accelerator
     from tqdm.auto import tqdm
 
     inject_lora(model, config.rank, config.alpha, generator=torch.Generator().manual_seed(config.seed))
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
-    log = load_checkpoint(checkpoints, parameters, optimizer) or TrainLog()
-    # accelerate places devices and processes; its autocast would cast the frozen weights anew in every step.
-    accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
-    wrapped = accelerator.prepare(model)
+    log = load_checkpoint(checkpoints, config, parameters, optimizer) or TrainLog()
     started, before = time.perf_counter(), log.seconds
-
-    def keep():
-        log.seconds = before + time.perf_counter() - started
-        if accelerator.is_main_process:
-            save_checkpoint(checkpoints, log, parameters, optimizer)
-            if on_checkpoint:
-                on_checkpoint(log)
+    kept, training, tokens = started, 0.0, 0
 
     def evaluated():
         due = log.step in (0, config.steps) or (evaluate_every and log.step % evaluate_every == 0)
@@ -157,29 +151,42 @@ def train(
     bar = tqdm(total=config.steps, initial=log.step, desc="train", unit="step", disable=not progress)
     with bar, _interrupts() as interrupted:
         while log.step < config.steps:
+            began = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = config.rate(log.step)
-            batch = torch.from_numpy(batch_of(log.step, windows, config))
-            mine = batch[accelerator.process_index :: accelerator.num_processes].to(model.device)
-            loss = window_loss(wrapped, mine, config.tail_weight)
-            accelerator.backward(loss)
+            batch = torch.from_numpy(batch_of(log.step, windows, config)).to(model.device)
+            loss = window_loss(model, batch, config.tail_weight)
+            if not loss.isfinite():
+                raise InputError(f"the loss of step {log.step + 1} is {loss.item()}; train again with a lower rate")
+            loss.backward()
             if config.clip_norm:
                 torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             log.step += 1
-            log.losses.append(round(accelerator.reduce(loss.detach(), "mean").item(), 6))
-            bar.set_postfix(loss=f"{np.mean(log.losses[-20:]):.3f}", tokens=batch.numel() * log.step, refresh=False)
+            log.losses.append(round(loss.item(), 6))
+
+            now = time.perf_counter()
+            training, tokens = training + now - began, tokens + int((batch != PAD_ID).sum())
+            bar.set_postfix_str(
+                f"loss {np.mean(log.losses[-20:]):.3f}, {tokens / training:.0f} tokens/s", refresh=False
+            )
             bar.update()
             evaluated()
-            if interrupted or log.step % checkpoint_every == 0 or log.step == config.steps:
-                keep()
+            if interrupted or log.step in (1, config.steps) or log.step % checkpoint_every == 0 or now - kept > 120:
+                kept = time.perf_counter()
+                log.seconds = before + kept - started
+                save_checkpoint(checkpoints, log, config, parameters, optimizer)
+                if on_checkpoint:
+                    on_checkpoint(log)
             if interrupted:
                 raise KeyboardInterrupt
     return log
 
 
-def save_checkpoint(folder: Path, log: TrainLog, parameters: dict, optimizer: torch.optim.Optimizer) -> Path:
+def save_checkpoint(
+    folder: Path, log: TrainLog, config: TrainConfig, parameters: dict, optimizer: torch.optim.Optimizer
+) -> Path:
     """Write adapter, optimiser state and log in one file named after step and content; the newest two are kept.
 
     Nothing else is needed: the order of the windows is a function of the step, and training draws no random numbers.
@@ -189,7 +196,7 @@ def save_checkpoint(folder: Path, log: TrainLog, parameters: dict, optimizer: to
         tensors[f"{name}|value"] = parameter.detach().cpu().contiguous()
         for key, value in optimizer.state[parameter].items():
             tensors[f"{name}|{key}"] = value.detach().cpu().contiguous()
-    content = save(tensors, metadata={"log": json.dumps(vars(log))})
+    content = save(tensors, metadata={"log": json.dumps(vars(log)), "config": json.dumps(vars(config))})
     path = folder / f"step-{log.step:06d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     write_atomic(path, content)
     for old in sorted(folder.glob("step-*.safetensors"))[:-2]:
@@ -197,44 +204,51 @@ def save_checkpoint(folder: Path, log: TrainLog, parameters: dict, optimizer: to
     return path
 
 
-def load_checkpoint(folder: Path, parameters: dict, optimizer: torch.optim.Optimizer) -> TrainLog | None:
+def load_checkpoint(
+    folder: Path, config: TrainConfig, parameters: dict, optimizer: torch.optim.Optimizer
+) -> TrainLog | None:
     """Restore the newest checkpoint that is whole and return its log; None where there is none.
 
-    A corrupt or truncated one is named in a warning and the one before it is used.
+    A corrupt or truncated one is named in a warning, renamed, and the one before it used. Raises InputError for a
+    checkpoint of another configuration or model.
     """
-    import warnings
-
     for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
-        try:
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest()[:16] != path.stem.split("-")[-1]:
-                raise ValueError("its content does not match its name")
-            with safe_open(path, "pt") as file:
-                log = TrainLog(**json.loads(file.metadata()["log"]))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-            with torch.no_grad():
-                for name, parameter in parameters.items():
-                    parameter.copy_(tensors.pop(f"{name}|value"))
-            for key, value in tensors.items():
-                name, _, kind = key.partition("|")
-                place = "cpu" if kind == "step" else parameters[name].device
-                optimizer.state[parameters[name]][kind] = value.to(place)
-            return log
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            warnings.warn(
-                f"checkpoint {path} is not usable ({first_line(error)}); using the one before it", stacklevel=2
-            )
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest()[:16] != path.stem.split("-")[-1]:
+            path.rename(path.with_suffix(".damaged"))
+            warnings.warn(f"checkpoint {path} is damaged; using the one before it", stacklevel=2)
+            continue
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        tensors = load(content)
+        values = {name: tensors.pop(f"{name}|value", None) for name in parameters}
+        fits = all(value is not None and value.shape == parameters[name].shape for name, value in values.items())
+        if json.loads(metadata["config"]) != vars(config) or not fits:
+            raise InputError(f"checkpoint {path} is another run's; delete {folder} to start anew")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(values[name])
+        for key, value in tensors.items():
+            name, _, kind = key.partition("|")
+            optimizer.state[parameters[name]][kind] = value.to("cpu" if kind == "step" else parameters[name].device)
+        return TrainLog(**json.loads(metadata["log"]))
     return None
 
 
 @contextmanager
 def _interrupts():
-    """A list that Ctrl-C makes non-empty instead of raising, so that no step is cut in half."""
+    """A list that the first Ctrl-C makes non-empty instead of raising, so that no step is cut in half."""
     pressed = []
     if threading.current_thread() is not threading.main_thread():
         yield pressed
         return
-    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    previous = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(*_):
+        pressed.append(True)
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield pressed
     finally:

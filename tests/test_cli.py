@@ -85,13 +85,23 @@ def test_a_backbone_that_splits_a_symbol(tmp_path, monkeypatch, capsys):
     assert err.count("\n") == 1
 
 
+def test_status_lists_what_is_recorded(capsys):
+    cli.main(["run", "default-warm"])
+    capsys.readouterr()
+    assert cli.main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("slice-tiny")
+    assert any(line.startswith("default-warm           done, ") and "3 of 3 steps, MAE mean" in line for line in lines)
+    assert any(line.startswith("baseline               not run: the untuned model") for line in lines)
+
+
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "run", interrupted)
     assert cli.main(["run", "baseline"]) == 130
-    assert "`m2 run baseline` goes on from there" in capsys.readouterr().err
+    assert "`m2 run baseline` goes on from" in capsys.readouterr().err
 
 
 def test_usage_errors(capsys):

@@ -1,17 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from m2lib.data import split_ids
 from m2lib.experiments import EXPERIMENTS, hard_and_easy, series_ids
-from m2lib.files import InputError
 from m2lib.forecast import DecodeConfig
-from m2lib.profiles import PROFILES, Profile
+from m2lib.profiles import PROFILES
 from m2lib.results import published_maes
 from m2lib.train import TrainConfig
-
-SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2, live=False)
 
 
 def test_published_protocol_is_declared():
@@ -23,10 +19,11 @@ def test_published_protocol_is_declared():
 
 
 def test_featured_series_come_first():
-    assert series_ids(EXPERIMENTS["baseline"], SMALL, 1000) == [94, 99, 141, 19, 59]
-    everything = replace(SMALL, series=None)
-    assert sorted(series_ids(EXPERIMENTS["baseline"], everything, 1000)) == list(split_ids().validation)
-    assert series_ids(EXPERIMENTS["baseline"], SMALL, 40) == list(split_ids(40).validation)
+    assert series_ids(EXPERIMENTS["baseline"], 5, 1000) == [94, 99, 141, 19, 59]
+    assert sorted(series_ids(EXPERIMENTS["baseline"], None, 1000)) == list(split_ids().validation)
+    assert series_ids(EXPERIMENTS["baseline"], 5, 40) == list(split_ids(40).validation)
+    published = series_ids(EXPERIMENTS["default"], None, 1000, published_maes("baseline"))
+    assert sorted(published) == list(published_maes("default"))
 
 
 def test_reduced_validation_set_is_the_reports():
@@ -37,12 +34,6 @@ def test_reduced_validation_set_is_the_reports():
     untuned = [baseline[i] for i in chosen]
     assert (round(np.mean(untuned), 1), round(np.median(untuned), 1)) == (219.4, 141.7)
     assert len(hard_and_easy({1: 5.0, 2: 1.0, 3: 2.0})) == 2
-
-
-def test_selection_needs_its_record(tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    with pytest.raises(InputError, match=r"no record .*baseline.json"):
-        series_ids(EXPERIMENTS["default"], SMALL, 1000)
 
 
 def test_training_is_declared_as_published_and_sized_by_the_profile():
