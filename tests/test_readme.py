@@ -22,6 +22,7 @@ def rows():
     [
         ("smollm2-135m untuned, the report's protocol", "baseline"),
         ("smollm2-135m untuned, whole context, constrained", "baseline-constrained"),
+        ("smollm2-135m with a LoRA adapter of rank 16, 700 steps", "default-warm"),
     ],
 )
 def test_recorded_runs(rows, row, name, monkeypatch):
