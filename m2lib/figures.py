@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {"prey": "#0072B2", "predator": "#E69F00", "error": "#C1272D", "ours": "#009E73", "published": "#7F7F7F"}
 MODEL_TIME = "time (model units)"
-SCALED = "scaled units (1000 = 90th percentile of the context)"
 
 
 def use_style() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from m2lib.codec import FORECAST_STEPS, ROUNDINGS, decode, encode, scale_of, to_integers, unscale
+from m2lib.codec import FORECAST_STEPS, ROUNDINGS, Decoded, decode, encode, scale_of, to_integers, unscale
 from m2lib.vocabulary import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS, ids_to_text, text_to_ids
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def forecast(
             prompts[batch], contexts[batch], scales[batch], generated, strict=True
         ):
             texts = tuple(ids_to_text(ids) for ids in samples)
-            last = to_integers(context[-1:], scale, config.rounding)[0].tolist()
-            read = [decode(text, config.steps, last) for text in texts]
+            read = [read_back(text, context, scale, config) for text in texts]
             forecasts.append(
                 Forecast(
                     texts,
@@ -131,6 +130,12 @@ def forecast(
                 )
             )
     return forecasts
+
+
+def read_back(text: str, context: np.ndarray, scale: float, config: DecodeConfig) -> Decoded:
+    """Decode a generated text; what is missing at its start repeats the last step of `context` (steps, 2)."""
+    last = to_integers(context[-1:], scale, config.rounding)[0].tolist()
+    return decode(text, config.steps, last)
 
 
 def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:

@@ -68,8 +68,7 @@ def inject_lora(
     alpha: default the rank. generator: of the A's, on the CPU. Afterwards A, B and the head's bias are all that
     trains. Raises ValueError where the model has adapters already, or no such layer.
     """
-    if lora_layers(model):
-        raise ValueError("this model has LoRA layers already; merge them, or load the backbone again")
+    _refuse_nesting(model)
     head_bias = model.get_output_embeddings().bias
     if head_bias is None:
         raise ValueError("this model's vocabulary is not reduced: its head has no bias to train")
@@ -117,10 +116,7 @@ def save_adapter(model: PreTrainedModel, folder: Path, backbone: str) -> None:
     layers = lora_layers(model)
     if not layers:
         raise ValueError("this model has no LoRA layers to save")
-    tensors = {}
-    for path, layer in layers.items():
-        for name in ("lora_A", "lora_B"):
-            tensors[f"{PEFT_PREFIX}{path}.{name}.weight"] = getattr(layer, name).detach().cpu().contiguous()
+    tensors = {name: factor.detach().cpu().contiguous() for name, factor in _peft_names(layers).items()}
     one = next(iter(layers.values()))
     config = {
         "peft_type": "LORA",
@@ -156,17 +152,12 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder}: not a readable LoRA adapter ({first_line(error)})") from error
-    if lora_layers(model):
-        raise ValueError("this model has LoRA layers already; merge them, or load the backbone again")
+    _refuse_nesting(model)
     try:
         inject_lora(model, **settings)
     except ValueError as error:
         raise InputError(f"{folder}: the adapter belongs to another model, {error}") from error
-    parameters = {
-        f"{PEFT_PREFIX}{path}.{name}.weight": getattr(layer, name)
-        for path, layer in lora_layers(model).items()
-        for name in ("lora_A", "lora_B")
-    }
+    parameters = _peft_names(lora_layers(model))
     if bias is not None:
         parameters["bias"], tensors["bias"] = model.get_output_embeddings().bias, bias
     wrong = [name for name in parameters.keys() | tensors.keys() if not _fits(parameters.get(name), tensors.get(name))]
@@ -177,6 +168,20 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
     return model
+
+
+def _refuse_nesting(model: PreTrainedModel) -> None:
+    if lora_layers(model):
+        raise ValueError("this model has LoRA layers already; merge them, or load the backbone again")
+
+
+def _peft_names(layers: dict[str, LoRALinear]) -> dict[str, nn.Parameter]:
+    """Every A and B under the name it has in PEFT's adapter file."""
+    return {
+        f"{PEFT_PREFIX}{path}.{name}.weight": getattr(layer, name)
+        for path, layer in layers.items()
+        for name in ("lora_A", "lora_B")
+    }
 
 
 def _fits(parameter: torch.Tensor | None, tensor: torch.Tensor | None) -> bool:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from m2lib.codec import CODEC_VERSION, decode, encode, to_integers
+from m2lib.codec import CODEC_VERSION, encode, to_integers
 from m2lib.data import SeriesSet, load_series, split_ids
 from m2lib.experiments import EXPERIMENTS, series_ids
 from m2lib.files import InputError, out_dir, write_atomic
-from m2lib.forecast import DECODE_VERSION, DecodeConfig, forecast
+from m2lib.forecast import DECODE_VERSION, DecodeConfig, forecast, read_back
 from m2lib.metrics import series_mae
 from m2lib.profiles import Profile, active_profile
 from m2lib.results import Result, describe_device, fingerprint, load_result, provenance, result_path, save_result
@@ -28,8 +28,8 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     profile: default the active one. data: default `load_series()`. fresh: run again even where there is a record.
     An interrupted run goes on where it stopped, on the same device and in the same dtype. A record made from other
     weights, data or settings is replaced only if `fresh`, or if the profile is live. An experiment whose series are
-    selected by an earlier one runs that too, if it has no record. Raises InputError before anything
-    is computed where the record cannot be written.
+    selected by an earlier one runs that too, if it has no record. Raises InputError before anything is computed where
+    the record cannot be written.
     """
     from m2lib.backbones import load_backbone, weight_hash
 
@@ -59,7 +59,7 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
         name=name,
         profile=profile.name,
         fingerprint=fingerprint(decisive),
-        config=experiment.settings(profile),
+        config=decisive["settings"],
         backbone={"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
         batch_size=profile.batch_size,
         data={"fingerprint": data.fingerprint, "series": len(data)},
@@ -115,13 +115,14 @@ def _train(backbone, data: SeriesSet, profile: Profile, result: Result, decode: 
         save_result(profile, result)
 
     watched = list(split.validation[:: -(-len(split.validation) // max(1, profile.watched))])
+    train_windows, watched_windows = windows(split.train), windows(watched)
 
     def evaluate():
-        return _watch(backbone, data, watched, windows(watched), decode if profile.watched_forecasts else None)
+        return _watch(backbone, data, watched, watched_windows, decode if profile.watched_forecasts else None)
 
     log = train(
         backbone.model,
-        windows(split.train),
+        train_windows,
         config,
         checkpoints,
         checkpoint_every=profile.checkpoint_every,
@@ -171,9 +172,8 @@ def _forecast(
 
 def recorded_forecast(result: Result, data: SeriesSet, series: int) -> np.ndarray:
     """The forecast that a record holds as text: int64 (20, 2), scaled units."""
-    config = result.config["decode"]
-    last = to_integers(data.contexts[series, -1:], data.scales[series], config["rounding"])[0]
-    return decode(result.series[series]["text"], config["steps"], tuple(last.tolist())).values
+    config = DecodeConfig(**result.config["decode"])
+    return read_back(result.series[series]["text"], data.contexts[series], data.scales[series], config).values
 
 
 def _stored(profile: Profile, name: str, decisive: dict) -> Result | None:

@@ -154,20 +154,21 @@ def train(
             began = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = config.rate(log.step)
-            batch = torch.from_numpy(batch_of(log.step, windows, config)).to(model.device)
-            loss = window_loss(model, batch, config.tail_weight)
-            if not loss.isfinite():
-                raise InputError(f"the loss of step {log.step + 1} is {loss.item()}; train again with a lower rate")
+            batch = batch_of(log.step, windows, config)
+            loss = window_loss(model, torch.from_numpy(batch).to(model.device), config.tail_weight)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise InputError(f"the loss of step {log.step + 1} is {value}; train again with a lower rate")
             loss.backward()
             if config.clip_norm:
                 torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             log.step += 1
-            log.losses.append(round(loss.item(), 6))
+            log.losses.append(round(value, 6))
 
             now = time.perf_counter()
-            training, tokens = training + now - began, tokens + int((batch != PAD_ID).sum())
+            training, tokens = training + now - began, tokens + np.count_nonzero(batch != PAD_ID)
             bar.set_postfix_str(
                 f"loss {np.mean(log.losses[-20:]):.3f}, {tokens / training:.0f} tokens/s", refresh=False
             )

