@@ -78,10 +78,12 @@ def weight_hash(name: str) -> str:
 
 
 def best_device() -> str:
+    """A CUDA card (this process's own, where a launcher started several), else `mps`, else `cpu`."""
     import torch
 
     if torch.cuda.is_available():
-        return "cuda"
+        local = os.environ.get("LOCAL_RANK")
+        return "cuda" if local is None else f"cuda:{int(local) % torch.cuda.device_count()}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 

@@ -115,6 +115,8 @@ def _run(arguments) -> None:
     except KeyboardInterrupt:
         print(f"\n`m2 run {arguments.name}` goes on from the last checkpoint or batch", file=sys.stderr)
         raise
+    if result.status != "done":  # this process only helped another to train
+        return
     summary = summarise(result.maes().values())
     print(f"{result.name}: MAE {summary}, {result.repairs} repairs, {result.seconds:.0f} s, {result.backbone['dtype']}")
     print(result_path(profile, result.name))

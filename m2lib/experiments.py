@@ -14,8 +14,9 @@ from m2lib.profiles import Profile
 class Experiment:
     """One run: what is trained, whose series it then forecasts, and how.
 
-    train: the settings of `train.TrainConfig` (None: the untuned model). split: whose series are forecast; select
-    narrows them by the errors of an earlier experiment (its name, and a rule from errors by id to ids).
+    train: the settings of `train.TrainConfig` (None: no training). adapter: the experiment whose adapter is used
+    instead (neither: the untuned model). split: whose series are forecast; select narrows them by the errors of an
+    earlier experiment (its name, and a rule from errors by id to ids).
     featured: series ids that its figures show; they are forecast first, so that a short run has them.
     """
 
@@ -24,6 +25,7 @@ class Experiment:
     split: str
     decode: DecodeConfig
     train: dict | None = None
+    adapter: str | None = None
     select: tuple[str, Callable[[dict[int, float]], list[int]]] | None = None
     featured: tuple[int, ...] = ()
 
@@ -32,6 +34,8 @@ class Experiment:
         settings = {"split": self.split, "decode": asdict(self.decode)}
         if self.select:
             settings["select"] = f"{self.select[1].__name__}({self.select[0]})"
+        if self.adapter:
+            settings["adapter"] = self.adapter
         if self.train:
             settings["train"] = self.train | dict(profile.train.get(self.name, {}))
         return settings
@@ -42,6 +46,11 @@ def hard_and_easy(maes: dict[int, float]) -> list[int]:
     best, worst = best_and_worst(maes, worst=max(1, len(maes) * 20 // 50))
     drawn = random.Random(SPLIT_SEED).sample(best, min(len(best), max(1, len(maes) * 5 // 50)))
     return sorted(worst + drawn)
+
+
+def all_but_hard_and_easy(maes: dict[int, float]) -> list[int]:
+    """The others: what the report's first adapter was never asked about."""
+    return sorted(maes.keys() - set(hard_and_easy(maes)))
 
 
 EXPERIMENTS = {
@@ -69,6 +78,14 @@ EXPERIMENTS = {
             train={"steps": 5000, "learning_rate": 1e-5, "rank": 4, "sequence_length": 512},
             select=("baseline", hard_and_easy),
             featured=(94, 99, 141),
+        ),
+        Experiment(
+            "default-rest",
+            about="the same adapter on the other 25: does it forget the easy ones? (beyond the report)",
+            split="validation",
+            decode=DecodeConfig.published(context_tokens=512),
+            adapter="default",
+            select=("baseline", all_but_hard_and_easy),
         ),
         Experiment(
             "default-warm",

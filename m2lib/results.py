@@ -29,7 +29,9 @@ class Result:
 
     name: the experiment's. status: `running`, `done` or `aborted`. config: the experiment's settings. fingerprint: a
     hash of all that decides the numbers (config, sizes, weights, data, codec and decode version), not of where or when
-    it ran. loss_curve: training loss of each step, nats a token. evaluations: what was measured in between, by step.
+    it ran. training: every setting of the training, defaults included. adapter: a hash of the adapter's files, trained
+    or used. steps_run: training steps computed, those repeated after a kill each time. loss_curve: training loss of
+    each step, nats a token. evaluations: what was measured in between, by step.
     series: per series id `mae` (scaled units), `repairs`, `text`, and the token counts the FLOP accountant needs.
     flops: spent and reserved under each convention (null until counted). seconds: wall time of all; train_seconds: of
     training with its evaluations.
@@ -42,13 +44,16 @@ class Result:
     backbone: dict[str, Any]
     data: dict[str, Any]
     batch_size: int
-    seed: int
+    seed: int = 0
     status: str = "running"
     seconds: float = 0.0
     train_seconds: float = 0.0
     device: str = ""
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    adapter: str = ""
+    steps_run: int = 0
     loss_curve: list[float] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     series: dict[int, dict[str, Any]] = field(default_factory=dict)

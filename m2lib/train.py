@@ -20,7 +20,10 @@ from transformers import PreTrainedModel
 
 from m2lib.files import InputError, write_atomic
 from m2lib.lora import inject_lora, trainable
+from m2lib.processes import Processes
 from m2lib.vocabulary import PAD_ID
+
+ALONE = Processes()
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,31 @@ def batch_of(step: int, windows: np.ndarray, config: TrainConfig) -> np.ndarray:
     return windows[order[place * size : (place + 1) * size]]
 
 
-def window_loss(model: PreTrainedModel, windows: torch.Tensor, tail_weight: float = 1.0) -> torch.Tensor:
+def loss_weights(windows: torch.Tensor, tail_weight: float = 1.0) -> torch.Tensor:
+    """What each predicted token of windows (B, length) weighs in the loss: (B, length - 1), 0 where it is a pad."""
+    kept = windows != PAD_ID
+    place = torch.arange(windows.shape[1] - 1, device=windows.device) / (kept.sum(1, keepdim=True) - 2).clamp(min=1)
+    return kept[:, 1:] * (1 + (tail_weight - 1) * place)
+
+
+def window_loss(
+    model: PreTrainedModel, windows: torch.Tensor, tail_weight: float = 1.0, total: torch.Tensor | None = None
+) -> torch.Tensor:
     """Mean next-token cross-entropy (nats) at every position of windows (B, length); pads count nowhere.
 
-    Columns that hold only pads are not computed; pads on the right of causal attention are never attended to.
+    total: the sum of `loss_weights` to divide by, for a share of a batch (default: that of these windows). Columns
+    that hold only pads are not computed; pads on the right of causal attention are never attended to.
     """
-    kept = windows != PAD_ID
-    windows, kept = (x[:, : int(kept.sum(1).max())] for x in (windows, kept))
+    windows = windows[:, : padded_length(windows)]
+    kept, weights = windows != PAD_ID, loss_weights(windows, tail_weight)
     logits = model(windows, attention_mask=None if kept.all() else kept.long()).logits
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), windows[:, 1:], reduction="none")
-    place = torch.arange(losses.shape[1], device=losses.device) / (kept.sum(1, keepdim=True) - 2).clamp(min=1)
-    weights = kept[:, 1:] * (1 + (tail_weight - 1) * place)
-    return (losses * weights).sum() / weights.sum()
+    return (losses * weights).sum() / (weights.sum() if total is None else total)
+
+
+def padded_length(windows) -> int:
+    """How many columns of windows (B, length), array or tensor, are computed: those of the longest without its pads."""
+    return int((windows != PAD_ID).sum(1).max())
 
 
 def train(
@@ -117,27 +133,33 @@ def train(
     checkpoints: Path,
     *,
     checkpoint_every: int = 50,
-    on_checkpoint: Callable[[TrainLog], None] | None = None,
+    on_checkpoint: Callable[[TrainLog, range], None] | None = None,
     evaluate: Callable[[], dict] | None = None,
     evaluate_every: int = 0,
+    processes: Processes = ALONE,
     progress: bool = True,
 ) -> TrainLog:
     """Train LoRA adapters and the head's bias of a reduced model, in place.
 
     windows: (n, sequence_length) from `make_windows`. checkpoints: a folder of this run's own; where it holds
     checkpoints, the run goes on from the newest good one and ends as an unbroken run would. A checkpoint is written
-    every `checkpoint_every` steps, after two minutes without one, and at the end; on_checkpoint then gets the log.
-    evaluate: called before the first step, every `evaluate_every` steps and after the last; what it returns is kept in
-    the log with the step. AdamW without weight decay; adapters in float32, frozen weights as loaded; one process.
+    every `checkpoint_every` steps, after two minutes without one, and at the end; just before, on_checkpoint gets the
+    log and the steps run since its last call. evaluate: called before the first step, every `evaluate_every` steps and
+    after the last; what it returns is kept in the log with the step. processes: who trains; each batch is split among
+    them, and the lead alone writes. AdamW without weight decay; adapters in float32, frozen weights as loaded.
     Ctrl-C finishes the step, writes a checkpoint and raises KeyboardInterrupt; pressed again it stops at once.
     Raises InputError where the loss is no longer finite, or the checkpoints are another run's.
     """
     from tqdm.auto import tqdm
 
+    if min(config.batch_size, len(windows)) < processes.count:
+        raise InputError(f"{processes.count} processes cannot share batches of {config.batch_size}; start fewer")
     inject_lora(model, config.rank, config.alpha, generator=torch.Generator().manual_seed(config.seed))
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
-    log = load_checkpoint(checkpoints, config, parameters, optimizer) or TrainLog()
+    with processes.lead_first():
+        log = load_checkpoint(checkpoints, config, parameters, optimizer) or TrainLog()
+    reported = log.step
     started, before = time.perf_counter(), log.seconds
     kept, training, tokens = started, 0.0, 0
 
@@ -155,11 +177,16 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = config.rate(log.step)
             batch = batch_of(log.step, windows, config)
-            loss = window_loss(model, torch.from_numpy(batch).to(model.device), config.tail_weight)
-            value = loss.item()
+            whole = torch.from_numpy(batch).to(model.device)
+            total = loss_weights(whole, config.tail_weight).sum()
+            loss = window_loss(model, processes.share(whole), config.tail_weight, total)
+            loss.backward()
+            # One process's Ctrl-C travels with the gradients, so that all stop after the same step.
+            shared = torch.tensor([loss.item(), len(interrupted)], device=model.device)
+            processes.total([parameter.grad for parameter in parameters.values()] + [shared])
+            value, stop = shared.tolist()
             if not math.isfinite(value):
                 raise InputError(f"the loss of step {log.step + 1} is {value}; train again with a lower rate")
-            loss.backward()
             if config.clip_norm:
                 torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip_norm)
             optimizer.step()
@@ -174,14 +201,18 @@ def train(
             )
             bar.update()
             evaluated()
-            if interrupted or log.step in (1, config.steps) or log.step % checkpoint_every == 0 or now - kept > 120:
+            if stop or log.step in (1, config.steps) or log.step % checkpoint_every == 0 or now - kept > 120:
                 kept = time.perf_counter()
                 log.seconds = before + kept - started
-                save_checkpoint(checkpoints, log, config, parameters, optimizer)
-                if on_checkpoint:
-                    on_checkpoint(log)
-            if interrupted:
+                if on_checkpoint:  # first, so that what it counts is never less than what was done
+                    on_checkpoint(log, range(reported, log.step))
+                reported = log.step
+                if processes.lead:
+                    save_checkpoint(checkpoints, log, config, parameters, optimizer)
+            if stop:
                 raise KeyboardInterrupt
+    if interrupted:  # pressed after the last step's gradients were shared
+        raise KeyboardInterrupt
     return log
 
 

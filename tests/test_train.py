@@ -17,13 +17,15 @@ from m2lib.codec import encode
 from m2lib.data import split_ids
 from m2lib.experiments import hard_and_easy
 from m2lib.files import InputError
-from m2lib.lora import lora_layers, save_adapter, trainable
+from m2lib.forecast import DecodeConfig, cut_prompt, generate
+from m2lib.lora import load_adapter, lora_layers, save_adapter, trainable
 from m2lib.profiles import Profile
 from m2lib.results import load_result
 from m2lib.run import adapter_path, run
 from m2lib.train import TrainConfig, batch_of, make_windows, train, window_loss
 from m2lib.vocabulary import PAD_ID, text_to_ids
 
+PUBLISHED = DecodeConfig.published()
 CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, sequence_length=32, warmup=0.25, decay="cosine", clip_norm=1)
 
 
@@ -39,6 +41,10 @@ def windows(data):
 
 def windows_of(data):
     return make_windows([text_to_ids(encode(data.trajectories[i], data.scales[i])) for i in (1, 2, 3)], 32)
+
+
+def ids_of(data, series):
+    return text_to_ids(encode(data.contexts[series], data.scales[series], PUBLISHED.rounding))
 
 
 def adapter_bytes(model, folder):
@@ -196,7 +202,7 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
     count = iter(range(100))
     with pytest.raises(KeyboardInterrupt):
         train(model, windows, CONFIG, tmp_path, evaluate=press, evaluate_every=1, progress=False)
-    assert newest(tmp_path) == 5
+    assert newest(tmp_path) == 6  # pressed during the evaluation after step 5, seen by the step that follows
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -230,16 +236,19 @@ def test_run_stopped_between_training_and_forecasts_goes_on(data, small, tmp_pat
     def stop(*_):
         raise KeyboardInterrupt
 
-    real = running._forecast
-    monkeypatch.setattr(running, "_forecast", stop)
+    real = running._Work.forecast
+    monkeypatch.setattr(running._Work, "forecast", stop)
     with pytest.raises(KeyboardInterrupt):
         run("default-warm", small, data=data, fresh=True)
     assert (load_result(small, "default-warm").status, load_result(small, "default-warm").series) == ("aborted", {})
-    monkeypatch.setattr(running, "_forecast", real)
+    monkeypatch.setattr(running._Work, "forecast", real)
     again = run("default-warm", small, data=data)
     assert again.loss_curve == whole.loss_curve
     assert again.series == whole.series
     assert again.evaluations == whole.evaluations
+    assert (again.steps_run, again.training, again.adapter) == (4, whole.training, whole.adapter)
+    assert again.training["alpha"] is None
+    assert again.training["batch_size"] == 2
     assert 0 < again.train_seconds <= again.seconds
     assert (adapter_path(small, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
 
@@ -248,6 +257,22 @@ def test_selected_series_come_from_an_earlier_run(data, small):
     result = run("default", small, data=data)
     assert load_result(small, "baseline").status == "done"
     assert set(result.series) == set(hard_and_easy(load_result(small, "baseline").maes()))
+
+
+def test_an_adapter_serves_another_experiment(data, small):
+    trained, rest = run("default", small, data=data), run("default-rest", small, data=data)
+    assert rest.adapter == trained.adapter != ""
+    assert not set(rest.series) & set(trained.series)
+    assert (rest.loss_curve, rest.steps_run) == ([], 0)
+    model = load_adapter(copy.deepcopy(load_backbone(small.backbone).model), adapter_path(small, "default"))
+    one = next(iter(rest.series))
+    expected = generate(model, [cut_prompt(ids_of(data, one), PUBLISHED)], PUBLISHED)[0][0]
+    assert rest.series[one]["prompt_tokens"] == 512
+    assert text_to_ids(rest.series[one]["text"])[:20] == expected[:20]
+
+    (adapter_path(small, "default") / "head_bias.safetensors").unlink()
+    with pytest.raises(InputError, match="is not the adapter that its record names"):
+        run("default-rest", small, data=data, fresh=True)
 
 
 def test_only_training_series_are_trained_on(data, small, monkeypatch):
