@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from m2lib.files import InputError, first_line
 from m2lib.vocabulary import TokenRemap
-from m2lib.weights import backbone_id, local_weights, quiet_transformers, spec_of
+from m2lib.weights import BACKBONES, backbone_id, local_weights, quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +105,13 @@ def backbone_config(name: str) -> "PretrainedConfig":
     """The transformers config of a known backbone, from m2lib/configs: shapes without weights."""
     from transformers import AutoConfig
 
-    settings = json.loads((CONFIGS / f"{spec_of(name).name}.json").read_text())
+    if name not in BACKBONES:
+        folder = local_weights(name)[0]
+        try:
+            return AutoConfig.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: cannot read a model's config from here ({first_line(error)})") from error
+    settings = json.loads((CONFIGS / f"{name}.json").read_text())
     return AutoConfig.for_model(**settings)
 
 

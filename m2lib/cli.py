@@ -1,4 +1,4 @@
-"""The `m2` command: `m2 data`, `m2 model`, `m2 run`, `m2 status`."""
+"""The `m2` command: `m2 data`, `m2 model`, `m2 run`, `m2 status`, `m2 flops`, `m2 budget`."""
 
 import argparse
 import sys
@@ -52,6 +52,21 @@ def _parser() -> argparse.ArgumentParser:
 
     status = groups.add_parser("status", help="list what is recorded at the active profile")
     status.set_defaults(command=_status)
+
+    flops = groups.add_parser("flops", help="what an experiment costs, or a model at sizes of your own")
+    flops.add_argument("experiment", nargs="?", help="its sizes, as the report has them or as M2_PROFILE has; else:")
+    flops.add_argument("--length", type=_positive, default=512, help="tokens of a window and of a prompt (512)")
+    flops.add_argument("--rank", type=_whole, default=4, help="of the adapters, 0 for none (4)")
+    flops.add_argument("--batch", type=_positive, default=2, help="windows in a training step (2)")
+    flops.add_argument("--steps", type=_whole, default=1, help="training steps (1)")
+    flops.add_argument("--new-tokens", type=_positive, default=220, help="tokens of a forecast (220)")
+    flops.add_argument("--backbone", help="default: M2_BACKBONE, or the profile's, or the report's qwen2.5-0.5b")
+    flops.add_argument("--convention", choices=("coursework", "published", "executed"), default="coursework")
+    flops.add_argument("--json", action="store_true", help="print the integers as JSON")
+    flops.set_defaults(command=_flops)
+
+    budget = groups.add_parser("budget", help="what the active profile's records have spent, and what is left")
+    budget.set_defaults(command=_budget)
     return parser
 
 
@@ -64,6 +79,18 @@ def _at_least_3(text: str) -> int:
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a seed; it must be a whole number from 0 to 2**32 - 1")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
@@ -145,6 +172,71 @@ def _status(arguments) -> None:
         if result.series:
             parts.append(f"MAE {summarise(result.maes().values())}, {result.repairs} repairs")
         print(f"{name:22s} {', '.join(parts)}")
+
+
+def _flops(arguments) -> None:
+    import json
+    import os
+
+    from m2lib.backbones import backbone_config
+    from m2lib.costs import experiment_sizes
+    from m2lib.flops import COMPONENTS, Shape, forecast_flops, forward_flops, times, total, train_step_flops
+    from m2lib.profiles import PROFILES, active_profile
+
+    # Without M2_PROFILE the report's sizes are meant: a slice's would say little.
+    profile = active_profile() if os.environ.get("M2_PROFILE") else PROFILES["report"]
+    backbone = arguments.backbone or os.environ.get("M2_BACKBONE") or profile.backbone
+    sizes = {name: getattr(arguments, name) for name in ("rank", "batch", "steps", "new_tokens")}
+    sizes |= {"length": arguments.length, "prompt": arguments.length, "forecasts": 1}
+    if arguments.experiment:
+        sizes = experiment_sizes(arguments.experiment, profile)
+    shape, kind = Shape.of(backbone_config(backbone)), {"rank": sizes["rank"], "convention": arguments.convention}
+    forward = forward_flops(shape, sizes["length"], **kind)
+    step = train_step_flops(shape, sizes["length"], batch=sizes["batch"], **kind)
+    costs = {
+        "forward": forward,
+        "train_step": step,
+        "training": times(sizes["steps"], step),
+        "forecast": forecast_flops(shape, sizes["prompt"], sizes["new_tokens"], **kind),
+    }
+    if arguments.json:
+        described = {"backbone": backbone, "convention": arguments.convention, **sizes}
+        totals = {name: total(one) for name, one in costs.items()}
+        print(json.dumps(described | totals | {"breakdown": costs}, indent=1))
+        return
+    print(f"{backbone}, {arguments.convention} FLOPs; " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
+    print(" " * 12 + "".join(f"{name:>14s}" for name in costs))
+    for part in COMPONENTS:
+        if any(one[part] for one in costs.values()):
+            print(f"{part:12s}" + "".join(f"{one[part]:14.4g}" for one in costs.values()))
+    print(f"{'total':12s}" + "".join(f"{total(one):14.4g}" for one in costs.values()))
+
+
+def _budget(arguments) -> None:
+    from m2lib.backbones import backbone_config
+    from m2lib.budget import affordable_steps, records, state
+    from m2lib.experiments import EXPERIMENTS
+    from m2lib.flops import CONVENTIONS, Shape
+    from m2lib.profiles import active_profile
+    from m2lib.results import result_path
+
+    profile = active_profile()
+    print(result_path(profile, "*").parent)
+    print(f"{'FLOPs spent':22s}{'status':>10s}" + "".join(f"{convention:>14s}" for convention in CONVENTIONS))
+    found = records(profile)
+    for name, result in found.items():
+        note = "" if EXPERIMENTS[name].group else "  beyond the report, not charged"
+        spent = "".join(f"{flops:14.3g}" for flops in result.spent().values())
+        print(f"{name:22s}{result.status:>10s}{spent}{note}")
+    budget = state(profile)
+    print(
+        f"charged {budget.spent:.4g} of {budget.limit:.3g} ({budget.convention}), {budget.spent / budget.limit:.2%}; "
+        f"reserved by running experiments {budget.reserved:.3g}; left {budget.left:.4g}"
+    )
+    if "final" not in found:
+        shape, beside = Shape.of(backbone_config(profile.backbone)), {"untuned-test"} - found.keys()
+        steps = affordable_steps(budget, EXPERIMENTS["final"], profile, shape, tuple(beside))
+        print(f"that affords {steps} steps of the final run, with its forecasts kept back")
 
 
 if __name__ == "__main__":

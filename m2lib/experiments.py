@@ -1,116 +1,231 @@
-"""The report's experiments as data, with the rules that choose their series."""
+"""The report's experiments as data, with the rules that choose their series and adapters."""
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 
 from m2lib.data import SPLIT_SEED, split_ids
 from m2lib.forecast import DecodeConfig
 from m2lib.metrics import best_and_worst
 from m2lib.profiles import Profile
 
+Maes = dict[int, float]  # errors by series id, scaled units
+
 
 @dataclass(frozen=True)
 class Experiment:
     """One run: what is trained, whose series it then forecasts, and how.
 
+    group: its row in the report's Table 3; None: it goes beyond the report, and its FLOPs are not charged.
+    forecasts: how many series it forecasts, all told. decode: how.
     train: the settings of `train.TrainConfig` (None: no training). adapter: the experiment whose adapter is used
-    instead (neither: the untuned model). split: whose series are forecast; select narrows them by the errors of an
-    earlier experiment (its name, and a rule from errors by id to ids).
+    instead, or (i, names), the i-th best of several by mean error (neither: the untuned model).
+    split: whose series are forecast; select narrows them: a rule and the earlier experiments whose errors it gets.
     featured: series ids that its figures show; they are forecast first, so that a short run has them.
     """
 
     name: str
     about: str
-    split: str
+    group: str | None
+    forecasts: int
     decode: DecodeConfig
     train: dict | None = None
-    adapter: str | None = None
-    select: tuple[str, Callable[[dict[int, float]], list[int]]] | None = None
+    adapter: str | tuple | None = None
+    split: str = "validation"
+    select: tuple | None = None
     featured: tuple[int, ...] = ()
 
     def settings(self, profile: Profile) -> dict:
         """All that decides the run's numbers at a profile, as it is recorded."""
         settings = {"split": self.split, "decode": asdict(self.decode)}
         if self.select:
-            settings["select"] = f"{self.select[1].__name__}({self.select[0]})"
+            rule, *names = self.select
+            settings["select"] = f"{rule.__name__}({', '.join(names)})"
         if self.adapter:
             settings["adapter"] = self.adapter
         if self.train:
-            settings["train"] = self.train | dict(profile.train.get(self.name, {}))
+            sizes = profile.train.get(self.name, profile.train.get(self.name.split("/")[0], {}))
+            settings["train"] = self.train | dict(sizes)
         return settings
 
+    def earlier(self) -> tuple[str, ...]:
+        """The experiments whose results decide the series and the adapter of this one."""
+        adapters = (self.adapter,) if isinstance(self.adapter, str) else (self.adapter or ())[1:]
+        return (*(self.select or ())[1:], *adapters)
 
-def hard_and_easy(maes: dict[int, float]) -> list[int]:
+
+def hard_and_easy(baseline: Maes) -> list[int]:
     """The report's reduced validation set: the worst 20 of 50 and 5 of the best 30; in proportion for others."""
-    best, worst = best_and_worst(maes, worst=max(1, len(maes) * 20 // 50))
-    drawn = random.Random(SPLIT_SEED).sample(best, min(len(best), max(1, len(maes) * 5 // 50)))
+    best, worst = _hard(baseline)
+    drawn = random.Random(SPLIT_SEED).sample(best, min(len(best), max(1, len(baseline) * 5 // 50)))
     return sorted(worst + drawn)
 
 
-def all_but_hard_and_easy(maes: dict[int, float]) -> list[int]:
+def all_but_hard_and_easy(baseline: Maes) -> list[int]:
     """The others: what the report's first adapter was never asked about."""
-    return sorted(maes.keys() - set(hard_and_easy(maes)))
+    return sorted(baseline.keys() - set(hard_and_easy(baseline)))
 
 
-EXPERIMENTS = {
-    experiment.name: experiment
-    for experiment in (
-        Experiment(
-            "baseline",
-            about="the untuned model on the validation series, by the report's protocol (its section 2.2)",
-            split="validation",
-            decode=DecodeConfig.published(context_tokens=512),
-            featured=(94, 99, 141),
-        ),
-        Experiment(
-            "baseline-constrained",
-            about="the same with the whole context, correct rounding and a grammar on the output",
-            split="validation",
-            decode=DecodeConfig(constrained=True),
-            featured=(94, 99, 141),
-        ),
-        Experiment(
-            "default",
-            about="the report's first adapter, on 25 validation series (its section 3.1)",
-            split="validation",
-            decode=DecodeConfig.published(context_tokens=512),
-            train={"steps": 5000, "learning_rate": 1e-5, "rank": 4, "sequence_length": 512},
-            select=("baseline", hard_and_easy),
-            featured=(94, 99, 141),
-        ),
-        Experiment(
-            "default-rest",
-            about="the same adapter on the other 25: does it forget the easy ones? (beyond the report)",
-            split="validation",
-            decode=DecodeConfig.published(context_tokens=512),
-            adapter="default",
-            select=("baseline", all_but_hard_and_easy),
-        ),
-        Experiment(
-            "default-warm",
-            about="a laptop's recipe: higher rank and rate, warm-up and cosine decay, all validation series",
-            split="validation",
-            decode=DecodeConfig(constrained=True),
-            train={
-                "steps": 5000,
-                "learning_rate": 1e-3,
-                "rank": 16,
-                "sequence_length": 640,
-                "warmup": 0.05,
-                "decay": "cosine",
-                "clip_norm": 1.0,
-            },
-            featured=(94, 99, 141),
-        ),
-    )
-}
+def worst_5(default: Maes) -> list[int]:
+    """The five series that the first adapter forecasts worst, on which the report compares settings."""
+    return sorted(best_and_worst(default, worst=min(5, len(default)))[1])
 
 
-def series_ids(experiment: Experiment, limit: int | None, n: int, earlier: dict[int, float] | None = None) -> list[int]:
+def others_of_hard_20(baseline: Maes, default: Maes) -> list[int]:
+    """The rest of the baseline's worst 20, on which the report asks its three best settings again."""
+    return sorted(set(_hard(baseline)[1]) - set(worst_5(default)))
+
+
+def _hard(baseline: Maes) -> tuple[list[int], list[int]]:
+    return best_and_worst(baseline, worst=max(1, len(baseline) * 20 // 50))
+
+
+def adapter_of(experiment: Experiment, maes: Callable[[str], Maes]) -> str | None:
+    """The name of the experiment whose adapter this one uses; `maes` gives an experiment's errors by its name."""
+    if not isinstance(experiment.adapter, tuple):
+        return experiment.adapter
+    place, *names = experiment.adapter
+    means = {name: sum(maes(name).values()) / len(maes(name)) for name in names}
+    return sorted(names, key=lambda name: (means[name], name))[place]
+
+
+def series_ids(experiment: Experiment, limit: int | None, n: int, maes: Callable[[str], Maes] | None = None) -> list:
     """The ids an experiment forecasts of n series, featured ones first, at most `limit` of them.
 
-    earlier: the errors, by id, of the experiment that `select` names.
+    maes: gives the errors of the earlier experiments that `select` names.
     """
-    ids = experiment.select[1](earlier) if experiment.select else getattr(split_ids(n), experiment.split)
+    ids = getattr(split_ids(n), experiment.split)
+    if experiment.select:
+        rule, *names = experiment.select
+        ids = rule(*(maes(name) for name in names))
     return sorted(ids, key=lambda series: (series not in experiment.featured, series))[:limit]
+
+
+PUBLISHED = DecodeConfig.published(context_tokens=512)
+CONSTRAINED = DecodeConfig(constrained=True)
+SHOWN = (94, 99, 141)
+CHOSEN = {"learning_rate": 1e-4, "rank": 2}  # by the report's search: expt_6
+GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))  # rate, rank
+SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
+
+_BASELINE = Experiment(
+    "baseline",
+    about="the untuned model on the validation series, by the report's protocol (its section 2.2)",
+    group="baseline",
+    forecasts=50,
+    decode=PUBLISHED,
+    featured=SHOWN,
+)
+_DEFAULT = Experiment(
+    "default",
+    about="the report's first adapter, on 25 validation series (its section 3.1)",
+    group="default",
+    forecasts=25,
+    decode=PUBLISHED,
+    train={"steps": 5000, "learning_rate": 1e-5, "rank": 4, "sequence_length": 512},
+    select=(hard_and_easy, "baseline"),
+    featured=SHOWN,
+)
+_SEARCH = [
+    Experiment(
+        name,
+        about=f"the search: rate {rate:g}, rank {rank}, on the five hardest series (section 3.2)",
+        group="first search",
+        forecasts=5,
+        decode=PUBLISHED,
+        train={"steps": 3150, "learning_rate": rate, "rank": rank, "sequence_length": 512},
+        select=(worst_5, "default"),
+    )
+    for name, (rate, rank) in zip(SEARCH, GRID, strict=True)
+]
+_SECOND = [
+    Experiment(
+        f"search/second_{place}",
+        about=f"the search's number {place + 1} by mean, on the other 15 hard series",
+        group="first search",
+        forecasts=15,
+        decode=PUBLISHED,
+        adapter=(place, *SEARCH),
+        select=(others_of_hard_20, "baseline", "default"),
+    )
+    for place in range(3)
+]
+_CONTEXT = [
+    Experiment(
+        f"context/{length}",
+        about=f"windows and prompts of {length} tokens, on the five hardest series (section 3.2)",
+        group="second search",
+        forecasts=5,
+        decode=DecodeConfig.published(context_tokens=length),
+        train={"steps": 1500, **CHOSEN, "sequence_length": length},
+        select=(worst_5, "default"),
+    )
+    for length in (128, 512, 768)
+]
+_FINAL = Experiment(
+    "final",
+    about="the chosen settings, trained with what is left, on the test series (section 3.3)",
+    group="final",
+    forecasts=50,
+    decode=PUBLISHED,
+    train={"steps": 15400, **CHOSEN, "sequence_length": 512},
+    split="test",
+)
+_UNTUNED_TEST = replace(
+    _BASELINE,
+    name="untuned-test",
+    about="the untuned model on the test series",
+    group="final",
+    split="test",
+    featured=(),
+)
+_BEYOND = [
+    Experiment(
+        "baseline-constrained",
+        about="the baseline with the whole context, correct rounding and a grammar on the output",
+        group=None,
+        forecasts=50,
+        decode=CONSTRAINED,
+        featured=SHOWN,
+    ),
+    Experiment(
+        "default-rest",
+        about="the first adapter on the other 25: does it forget the easy ones?",
+        group=None,
+        forecasts=25,
+        decode=PUBLISHED,
+        adapter="default",
+        select=(all_but_hard_and_easy, "baseline"),
+    ),
+    Experiment(
+        "default-warm",
+        about="a laptop's recipe: higher rank and rate, warm-up and cosine decay, all validation series",
+        group=None,
+        forecasts=50,
+        decode=CONSTRAINED,
+        train={
+            "steps": 5000,
+            "learning_rate": 1e-3,
+            "rank": 16,
+            "sequence_length": 640,
+            "warmup": 0.05,
+            "decay": "cosine",
+            "clip_norm": 1.0,
+        },
+        featured=SHOWN,
+    ),
+    Experiment(
+        "context/768-rest",
+        about="the adapter of 768 tokens on the other 15 hard series",
+        group=None,
+        forecasts=15,
+        decode=DecodeConfig.published(context_tokens=768),
+        adapter="context/768",
+        select=(others_of_hard_20, "baseline", "default"),
+    ),
+]
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (_BASELINE, _DEFAULT, *_SEARCH, *_SECOND, *_CONTEXT, _FINAL, _UNTUNED_TEST, *_BEYOND)
+}

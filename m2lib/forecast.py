@@ -66,7 +66,8 @@ class Forecast:
 
     texts: n_samples generated texts. values: int64 (n_samples, steps, 2), scaled units. repairs: per text, see
     `codec.decode`. scale: physical value of scaled 1000. prompt_tokens, new_tokens: how many were read, and how many
-    were generated over all samples. padded_tokens: the prompt length with its batch's padding.
+    were generated over all samples. padded_tokens: the prompt length with its batch's padding. passes: how many
+    tokens were computed after the prefill, over all samples, those computed while waiting for the batch included.
     """
 
     texts: tuple[str, ...]
@@ -76,6 +77,7 @@ class Forecast:
     prompt_tokens: int
     new_tokens: int
     padded_tokens: int
+    passes: int
 
     @property
     def physical(self) -> np.ndarray:
@@ -111,7 +113,7 @@ def forecast(
     forecasts = []
     for start in range(0, len(prompts), batch_size):
         batch = slice(start, start + batch_size)
-        generated = generate(backbone.model, prompts[batch], config, generator)
+        generated, passes = generate(backbone.model, prompts[batch], config, generator)
         padded = max(len(prompt) for prompt in prompts[batch])
         for prompt, context, scale, samples in zip(
             prompts[batch], contexts[batch], scales[batch], generated, strict=True
@@ -127,6 +129,7 @@ def forecast(
                     prompt_tokens=len(prompt),
                     new_tokens=sum(len(ids) for ids in samples),
                     padded_tokens=padded,
+                    passes=config.n_samples * passes,
                 )
             )
     return forecasts
@@ -153,8 +156,10 @@ def generate(
     prompts: list[list[int]],
     config: DecodeConfig,
     generator: "torch.Generator | None" = None,
-) -> list[list[list[int]]]:
+) -> tuple[list[list[list[int]]], int]:
     """New token ids for each prompt and each of its samples, from one prefill per prompt and a KV cache.
+
+    Returns them with the number of one-token passes that followed the prefill.
 
     prompts: non-empty lists of ids 0-12, of mixed lengths, padded on the left here. A sample ends with its
     `steps`-th semicolon, before its first pad, or after `max_new_tokens`; the loop ends when every sample has.
@@ -204,7 +209,7 @@ def generate(
             position = position + 1
             logits = next_logits(token[:, None])
         new = [_until_pad(row) for row in torch.stack(generated, dim=1).tolist()]
-    return [new[i : i + n] for i in range(0, len(new), n)]
+    return [new[i : i + n] for i in range(0, len(new), n)], len(generated) - 1
 
 
 class StepGrammar:

@@ -13,9 +13,11 @@ class Profile:
 
     backbone: its name in `weights.BACKBONES`, or a path. series: how many series an experiment forecasts at most
     (None: all it declares). batch_size: series decoded together, set by memory. live: its results are for looking at,
-    not for the record, and go under build/. train: by experiment, the training settings that replace the declared ones.
+    not for the record, and go under build/. train: the training settings that replace the declared ones, by
+    experiment, or for all of a kind, by what stands before the name's slash.
     checkpoint_every, evaluate_every: training steps between checkpoints and between evaluations. watched: validation
     series whose loss an evaluation takes (0: no evaluation); watched_forecasts: whether it forecasts them too.
+    budget: FLOPs that its experiments may spend, counted in budget_convention (`m2lib.flops`).
     """
 
     name: str
@@ -28,6 +30,8 @@ class Profile:
     evaluate_every: int = 0
     watched: int = 10
     watched_forecasts: bool = False
+    budget: int = 10**17
+    budget_convention: str = "coursework"
 
     def __post_init__(self):
         if self.series is not None and self.series < 1:
@@ -45,7 +49,13 @@ PROFILES = {
             series=3,
             batch_size=3,
             live=True,
-            train={"default": {"steps": 2, "learning_rate": 1e-3}, "default-warm": {"steps": 3}},
+            train={
+                "default": {"steps": 2, "learning_rate": 1e-3},
+                "default-warm": {"steps": 3},
+                "search": {"steps": 2},
+                "context": {"steps": 2},
+                "final": {"steps": 2},
+            },
             watched=0,
         ),
         Profile(
@@ -54,11 +64,25 @@ PROFILES = {
             series=None,
             batch_size=10,
             live=False,
-            train={"default": {"steps": 200, "learning_rate": 1e-3}, "default-warm": {"steps": 700}},
+            train={
+                "default": {"steps": 200, "learning_rate": 1e-3},
+                "default-warm": {"steps": 700},
+                "search": {"steps": 80},
+                "context": {"steps": 80},
+                "final": {"steps": 1500},
+            },
             evaluate_every=100,
             watched_forecasts=True,
         ),
-        Profile("report", backbone="qwen2.5-0.5b", series=None, batch_size=25, live=False, evaluate_every=500),
+        Profile(
+            "report",
+            backbone="qwen2.5-0.5b",
+            series=None,
+            batch_size=25,
+            live=False,
+            evaluate_every=500,
+            budget_convention="published",
+        ),
     )
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2lib.files import ROOT, InputError, first_line, out_dir, write_atomic
+from m2lib.flops import CONVENTIONS
 from m2lib.profiles import PROFILES, Profile
 from m2lib.weights import backbone_id
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     import torch
 
 SCHEMA = 1
-CONVENTIONS = ("coursework", "published", "executed")
-PUBLISHED_MAE = ROOT / "report" / "published" / "series_mae.csv"
+SPENDING = ("training", "evaluation", "forecasts", "discarded")
+PUBLISHED = ROOT / "report" / "published"
+PUBLISHED_MAE = PUBLISHED / "series_mae.csv"
 
 
 @dataclass
@@ -33,8 +35,8 @@ class Result:
     or used. steps_run: training steps computed, those repeated after a kill each time. loss_curve: training loss of
     each step, nats a token. evaluations: what was measured in between, by step.
     series: per series id `mae` (scaled units), `repairs`, `text`, and the token counts the FLOP accountant needs.
-    flops: spent and reserved under each convention (null until counted). seconds: wall time of all; train_seconds: of
-    training with its evaluations.
+    flops: spent by kind (`discarded`: by the record that this one replaced), and `reserved` while it runs, under each
+    convention. seconds: wall time of all; train_seconds: of training with its evaluations.
     """
 
     name: str
@@ -57,14 +59,18 @@ class Result:
     loss_curve: list[float] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     series: dict[int, dict[str, Any]] = field(default_factory=dict)
-    flops: dict[str, dict[str, int | None]] = field(
-        default_factory=lambda: {kind: dict.fromkeys(CONVENTIONS) for kind in ("spent", "reserved")}
+    flops: dict[str, dict[str, int]] = field(
+        default_factory=lambda: {kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")}
     )
     schema: int = SCHEMA
 
     def maes(self) -> dict[int, float]:
         """MAE by series id, scaled units."""
         return {series: entry["mae"] for series, entry in self.series.items()}
+
+    def spent(self) -> dict[str, int]:
+        """FLOPs under each convention, of all kinds."""
+        return {convention: sum(self.flops[kind][convention] for kind in SPENDING) for convention in CONVENTIONS}
 
     @property
     def repairs(self) -> int:
@@ -94,6 +100,8 @@ def load_result(profile: Profile | str, name: str) -> Result:
     try:
         stored = json.loads(path.read_text())
         schema = stored["schema"]
+        if not stored["flops"].keys() >= {*SPENDING, "reserved"}:
+            raise ValueError("its FLOPs are not counted")
         stored["series"] = {int(series): entry for series, entry in stored["series"].items()}
         result = Result(**stored)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -171,6 +179,19 @@ def published_maes(experiment: str) -> dict[int, float]:
         known = ", ".join(sorted({row["experiment"] for row in rows}))
         raise InputError(f"{PUBLISHED_MAE}: no experiment {experiment!r}; it holds {known}")
     return dict(sorted(maes.items()))
+
+
+def published_table_3() -> dict[str, list[float | None]]:
+    """The report's Table 3: training, inference and total FLOPs by row, by its own accountant."""
+    with (PUBLISHED / "table_3.csv").open(newline="") as file:
+        next(file)
+        return {name: [float(cell) if cell else None for cell in row] for name, *row in csv.reader(file)}
+
+
+def published_statements() -> dict[str, float]:
+    """Single numbers that the report prints in its text, by what they are."""
+    with (PUBLISHED / "printed.csv").open(newline="") as file:
+        return {row["statement"]: float(row["value"]) for row in csv.DictReader(file)}
 
 
 def _profile(profile: Profile | str) -> Profile:

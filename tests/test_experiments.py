@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from m2lib.data import split_ids
-from m2lib.experiments import EXPERIMENTS, hard_and_easy, series_ids
+from m2lib.experiments import EXPERIMENTS, adapter_of, hard_and_easy, series_ids, worst_5
 from m2lib.forecast import DecodeConfig
 from m2lib.profiles import PROFILES
 from m2lib.results import published_maes
@@ -22,7 +22,7 @@ def test_featured_series_come_first():
     assert series_ids(EXPERIMENTS["baseline"], 5, 1000) == [94, 99, 141, 19, 59]
     assert sorted(series_ids(EXPERIMENTS["baseline"], None, 1000)) == list(split_ids().validation)
     assert series_ids(EXPERIMENTS["baseline"], 5, 40) == list(split_ids(40).validation)
-    published = series_ids(EXPERIMENTS["default"], None, 1000, published_maes("baseline"))
+    published = series_ids(EXPERIMENTS["default"], None, 1000, published_maes)
     assert sorted(published) == list(published_maes("default"))
 
 
@@ -43,4 +43,20 @@ def test_training_is_declared_as_published_and_sized_by_the_profile():
     assert laptop == replace(default, steps=200, learning_rate=1e-3)
     assert "train" not in EXPERIMENTS["baseline"].settings(PROFILES["laptop"])
     for profile in PROFILES.values():
-        assert profile.train.keys() <= {name for name, experiment in EXPERIMENTS.items() if experiment.train}
+        trained = {name for name, experiment in EXPERIMENTS.items() if experiment.train}
+        assert profile.train.keys() <= trained | {name.split("/")[0] for name in trained}
+
+
+def test_the_reports_choices_come_out():
+    """Its rules, replayed on its own errors."""
+    assert worst_5(published_maes("default")) == [278, 476, 559, 809, 911]
+    second = [EXPERIMENTS[f"search/second_{place}"] for place in range(3)]
+
+    def on_five(name):
+        maes = published_maes(name)
+        return {series: maes[series] for series in (278, 476, 559, 809, 911)}
+
+    assert {adapter_of(one, on_five) for one in second} == {f"search/expt_{i}" for i in (6, 7, 8)}
+    others = series_ids(second[0], None, 1000, published_maes)
+    assert len(others) == 15
+    assert set(others) | {278, 476, 559, 809, 911} == set(published_maes("search/expt_6"))

@@ -28,15 +28,15 @@ def biased(tiny):
 @pytest.mark.parametrize("constrained", [False, True])
 def test_batched_is_one_at_a_time(tiny, constrained):
     config = DecodeConfig(constrained=constrained)
-    together = generate(tiny.model, MIXED, config)
-    assert together == [generate(tiny.model, [prompt], config)[0] for prompt in MIXED]
+    together, _ = generate(tiny.model, MIXED, config)
+    assert together == [generate(tiny.model, [prompt], config)[0][0] for prompt in MIXED]
 
 
 def test_batched_is_one_at_a_time_on_a_real_model(smollm2, data):
     config = DecodeConfig(steps=2, max_new_tokens=24)
     prompts = [text_to_ids(encode(data.contexts[i], data.scales[i]))[-length:] for i, length in ((94, 300), (99, 77))]
-    together = generate(smollm2.model, prompts, config)
-    assert together == [generate(smollm2.model, [prompt], config)[0] for prompt in prompts]
+    together, _ = generate(smollm2.model, prompts, config)
+    assert together == [generate(smollm2.model, [prompt], config)[0][0] for prompt in prompts]
 
 
 def test_cached_decoding_is_a_full_pass_for_each_token(tiny):
@@ -48,11 +48,11 @@ def test_cached_decoding_is_a_full_pass_for_each_token(tiny):
     expected = ids[len(MIXED[1]) :]
     if PAD_ID in expected:
         expected = expected[: expected.index(PAD_ID)]
-    assert generate(tiny.model, [MIXED[1]], config) == [[expected]]
+    assert generate(tiny.model, [MIXED[1]], config)[0] == [[expected]]
 
 
 def test_decoding_stops_at_20_steps(biased):
-    assert generate(biased(SEMICOLON_ID).model, MIXED, DecodeConfig()) == [[[SEMICOLON_ID] * 20]] * 3
+    assert generate(biased(SEMICOLON_ID).model, MIXED, DecodeConfig()) == ([[[SEMICOLON_ID] * 20]] * 3, 19)
 
 
 def test_pad_ends_a_row(biased, data):
@@ -63,7 +63,7 @@ def test_pad_ends_a_row(biased, data):
 
 
 def test_decoding_stops_at_max_new_tokens(biased):
-    assert generate(biased(1).model, MIXED[:1], DecodeConfig(max_new_tokens=7)) == [[[1] * 7]]
+    assert generate(biased(1).model, MIXED[:1], DecodeConfig(max_new_tokens=7)) == ([[[1] * 7]], 6)
 
 
 def test_constrained_output_always_parses(tiny, data):
@@ -107,7 +107,7 @@ def test_samples_share_one_prefill_and_depend_on_the_seed(tiny, data):
 def test_sampling_follows_the_models_probabilities(tiny):
     config = DecodeConfig(temperature=0.5, n_samples=4000, max_new_tokens=1)
     generator = torch.Generator().manual_seed(0)
-    tokens = [ids[0] if ids else PAD_ID for ids in generate(tiny.model, MIXED[:1], config, generator)[0]]
+    tokens = [ids[0] if ids else PAD_ID for ids in generate(tiny.model, MIXED[:1], config, generator)[0][0]]
     frequency = np.bincount(tokens, minlength=13) / 4000
     with torch.inference_mode():
         expected = (tiny.model(torch.tensor(MIXED[:1])).logits[0, -1] / 0.5).softmax(-1).numpy()

@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from m2lib import run as running
-from m2lib.backbones import load_backbone
+from m2lib import work as working
+from m2lib.backbones import backbone_config, load_backbone
+from m2lib.budget import BudgetExceeded, records, reservation, state
 from m2lib.cli import main
 from m2lib.codec import encode
+from m2lib.costs import estimate, sum_costs
 from m2lib.data import generate_series, write_series
+from m2lib.experiments import EXPERIMENTS
 from m2lib.files import InputError
+from m2lib.flops import Shape
 from m2lib.lora import save_adapter, trainable
 from m2lib.processes import Processes, join_processes
 from m2lib.profiles import PROFILES, Profile
-from m2lib.results import load_result
+from m2lib.results import Result, load_result
 from m2lib.train import TrainConfig, make_windows, train
 from m2lib.vocabulary import text_to_ids
 
@@ -159,7 +163,7 @@ def test_several_processes_make_one_record(context, file, tmp_path):
 def run_until_killed(name, kill_at):
     """Kills itself at the so-many-th time that a record is saved, just before or just after."""
     saves = []
-    real = running.save_result
+    real = working.save_result
 
     def save(*arguments):
         saves.append(1)
@@ -169,7 +173,7 @@ def run_until_killed(name, kill_at):
         if len(saves) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    running.save_result = save
+    working.save_result = save
     run_small(name)
 
 
@@ -195,5 +199,55 @@ def test_killed_experiment_ends_as_an_unbroken_one(context, file, tmp_path, monk
         ends.append(load_result(SMALL, "default-warm"))
     unbroken, killed = ends
     assert killed.steps_run >= unbroken.steps_run == 4
-    apart = {"seconds": 0, "train_seconds": 0, "steps_run": 0}
+    apart = {"seconds": 0, "train_seconds": 0, "steps_run": 0, "flops": {}}
     assert replace(killed, **apart) == replace(unbroken, **apart)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright")
+def test_killed_spending_counts_and_what_is_repeated_again(context, file, tmp_path, monkeypatch):
+    places = {"M2_PROFILE": "laptop", "M2_DATA": file, "M2_RESULTS": tmp_path / "results", "M2_OUT": tmp_path / "build"}
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
+    # The second save while it trains counts step 2; the checkpoint of that step is not written any more.
+    assert exit_codes(start(context, run_until_killed, "default-warm", 2, **places)) == [-signal.SIGKILL]
+    killed = load_result(SMALL, "default-warm")
+    assert (killed.status, killed.steps_run) == ("running", 2)
+    assert killed.flops["reserved"]["published"] > 0
+    assert state(SMALL).reserved == 0  # nobody holds it
+    assert exit_codes(start(context, run_small, "default-warm", **places)) == [0]
+    done = load_result(SMALL, "default-warm")
+    assert (done.steps_run, len(done.loss_curve)) == (5, 4)  # step 2 twice
+    assert killed.flops["training"]["published"] * 5 == done.flops["training"]["published"] * 2
+    assert done.flops["reserved"] == sum_costs()
+
+
+def reserve(profile, name, barrier, outcomes):
+    experiment, shape = EXPERIMENTS[name], Shape.of(backbone_config("tiny"))
+    needed = sum_costs(*estimate(experiment, profile, shape).values())
+    barrier.wait()
+    try:
+        with reservation(profile, experiment, shape, Result(name, profile.name, "f", {}, {}, {}, 2), needed):
+            outcomes.put((name, "reserved"))
+            barrier.wait()  # those who got it hold on until all have asked
+    except BudgetExceeded:
+        outcomes.put((name, "refused"))
+        barrier.wait()
+
+
+@pytest.mark.parametrize("room", [0, 1, 3])
+def test_processes_that_start_together_never_reserve_too_much(context, tmp_path, monkeypatch, room):
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    names = [f"search/expt_{i}" for i in (0, 3, 6, 1)]  # three of rank 2, one of rank 4
+    profile = replace(SMALL, train={"search": {"steps": 2}})
+    shape = Shape.of(backbone_config("tiny"))
+    most = max(sum_costs(*estimate(EXPERIMENTS[name], profile, shape).values())["coursework"] for name in names)
+    profile = replace(profile, budget=room * most)
+    barrier, outcomes = context.Barrier(4), context.Queue()
+    processes = [
+        one for name in names for one in start(context, reserve, profile, name, barrier, outcomes, M2_RESULTS=tmp_path)
+    ]
+    got = [outcomes.get(timeout=60) for _ in processes]
+    assert exit_codes(processes) == [0] * 4
+    reserved = {name for name, outcome in got if outcome == "reserved"}
+    assert len(reserved) == room
+    assert set(records(profile)) == reserved
+    assert state(profile).reserved == 0  # they are gone

@@ -42,7 +42,7 @@ def test_record_comes_back(record, store):
     assert load_result("laptop", "baseline") == record
     assert record.maes() == {2: 1.5, 1: 2.5}
     assert record.repairs == 1
-    assert json.loads(path.read_text())["flops"]["spent"] == {"coursework": None, "published": None, "executed": None}
+    assert json.loads(path.read_text())["flops"]["training"] == {"coursework": 0, "published": 0, "executed": 0}
 
 
 def test_live_results_go_under_build_and_recorded_ones_do_not(tmp_path, monkeypatch):

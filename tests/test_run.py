@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from m2lib import run as running
+from m2lib import work as working
 from m2lib.codec import decode, to_integers
 from m2lib.data import SeriesSet
 from m2lib.files import InputError
@@ -46,13 +46,13 @@ def test_run_records_what_it_did(data):
 
 def test_finished_run_is_loaded_not_repeated(data, monkeypatch):
     result = run("baseline-constrained", SMALL, data=data)
-    monkeypatch.setattr(running, "forecast", None)
+    monkeypatch.setattr(working, "forecast", None)
     assert run("baseline-constrained", SMALL, data=data) == result
 
 
 def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
     whole = run("baseline", SMALL, data=data)
-    real, calls = running.forecast, []
+    real, calls = working.forecast, []
 
     def stop_at_third_batch(*arguments, **options):
         calls.append(len(arguments[1]))
@@ -60,31 +60,34 @@ def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(running, "forecast", stop_at_third_batch)
+    monkeypatch.setattr(working, "forecast", stop_at_third_batch)
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data, fresh=True)
     stopped = load_result(SMALL, "baseline")
     assert (stopped.status, len(stopped.series)) == ("aborted", 4)
     resumed = run("baseline", SMALL, data=data)
     assert calls == [2, 2, 1, 1]
-    assert replace(resumed, seconds=0) == replace(whole, seconds=0)
+    # What the replaced record had spent is not forgotten, and each series is counted once.
+    assert resumed.flops == whole.flops | {"discarded": whole.spent()}
+    assert all(resumed.spent()[kind] == 2 * flops > 0 for kind, flops in whole.spent().items())
+    assert replace(resumed, seconds=0, flops={}) == replace(whole, seconds=0, flops={})
 
 
 def test_stopped_fresh_run_leaves_the_old_record(data, monkeypatch):
     run("baseline", SMALL, data=data)
     before = result_path(SMALL, "baseline").read_bytes()
-    monkeypatch.setattr(running, "forecast", stop)
+    monkeypatch.setattr(working, "forecast", stop)
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data, fresh=True)
     assert result_path(SMALL, "baseline").read_bytes() == before
 
 
 def test_run_goes_on_only_in_its_own_dtype(data, monkeypatch):
-    real = running.forecast
-    monkeypatch.setattr(running, "forecast", lambda *a, **o: stop() if 141 in o["ids"] else real(*a, **o))
+    real = working.forecast
+    monkeypatch.setattr(working, "forecast", lambda *a, **o: stop() if 141 in o["ids"] else real(*a, **o))
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data)
-    monkeypatch.setattr(running, "forecast", real)
+    monkeypatch.setattr(working, "forecast", real)
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
     with pytest.raises(InputError, match="was begun in float32 on cpu"):
         run("baseline", SMALL, data=data)
@@ -133,7 +136,7 @@ def test_live_profile_starts_over_when_settings_changed(data):
 
 def test_unwritable_store_fails_before_the_work(data, monkeypatch, tmp_path):
     (tmp_path / "results").write_text("a file where the folder should be")
-    monkeypatch.setattr(running, "forecast", None)
+    monkeypatch.setattr(working, "forecast", None)
     with pytest.raises(InputError, match="cannot write"):
         run("baseline", SMALL, data=data)
 

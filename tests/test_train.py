@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from m2lib import run as running
 from m2lib import train as training
+from m2lib import work as working
 from m2lib.backbones import load_backbone
 from m2lib.codec import encode
 from m2lib.data import split_ids
@@ -21,9 +21,10 @@ from m2lib.forecast import DecodeConfig, cut_prompt, generate
 from m2lib.lora import load_adapter, lora_layers, save_adapter, trainable
 from m2lib.profiles import Profile
 from m2lib.results import load_result
-from m2lib.run import adapter_path, run
+from m2lib.run import run
 from m2lib.train import TrainConfig, batch_of, make_windows, train, window_loss
 from m2lib.vocabulary import PAD_ID, text_to_ids
+from m2lib.work import adapter_path
 
 PUBLISHED = DecodeConfig.published()
 CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, sequence_length=32, warmup=0.25, decay="cosine", clip_norm=1)
@@ -236,12 +237,12 @@ def test_run_stopped_between_training_and_forecasts_goes_on(data, small, tmp_pat
     def stop(*_):
         raise KeyboardInterrupt
 
-    real = running._Work.forecast
-    monkeypatch.setattr(running._Work, "forecast", stop)
+    real = working.Work.forecast
+    monkeypatch.setattr(working.Work, "forecast", stop)
     with pytest.raises(KeyboardInterrupt):
         run("default-warm", small, data=data, fresh=True)
     assert (load_result(small, "default-warm").status, load_result(small, "default-warm").series) == ("aborted", {})
-    monkeypatch.setattr(running._Work, "forecast", real)
+    monkeypatch.setattr(working.Work, "forecast", real)
     again = run("default-warm", small, data=data)
     assert again.loss_curve == whole.loss_curve
     assert again.series == whole.series
@@ -266,7 +267,7 @@ def test_an_adapter_serves_another_experiment(data, small):
     assert (rest.loss_curve, rest.steps_run) == ([], 0)
     model = load_adapter(copy.deepcopy(load_backbone(small.backbone).model), adapter_path(small, "default"))
     one = next(iter(rest.series))
-    expected = generate(model, [cut_prompt(ids_of(data, one), PUBLISHED)], PUBLISHED)[0][0]
+    expected = generate(model, [cut_prompt(ids_of(data, one), PUBLISHED)], PUBLISHED)[0][0][0]
     assert rest.series[one]["prompt_tokens"] == 512
     assert text_to_ids(rest.series[one]["text"])[:20] == expected[:20]
 

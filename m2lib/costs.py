@@ -1,0 +1,135 @@
+"""What runs cost: an experiment before it starts, and the steps, losses and forecasts it has computed."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from m2lib.codec import CONTEXT_STEPS, FORECAST_STEPS
+from m2lib.experiments import EXPERIMENTS, Experiment
+from m2lib.files import InputError
+from m2lib.flops import CONVENTIONS, Breakdown, Shape, forecast_flops, forward_flops, total, train_step_flops
+from m2lib.forecast import LONGEST_STEP, DecodeConfig
+from m2lib.profiles import Profile
+from m2lib.vocabulary import PAD_ID
+
+Costs = dict[str, int]  # FLOPs by convention
+
+
+def costs_of(count: Callable[[str], Breakdown], times: int = 1) -> Costs:
+    """So many times what `count(convention)` gives, under each convention."""
+    return {convention: times * total(count(convention)) for convention in CONVENTIONS}
+
+
+def sum_costs(*costs: Costs) -> Costs:
+    """0 for none."""
+    return {convention: sum(one[convention] for one in costs) for convention in CONVENTIONS}
+
+
+def step_costs(shape: Shape, batch: np.ndarray, rank: int) -> Costs:
+    """A training step on a batch (windows, length) of token ids.
+
+    By the rules each window counts at its own length; as executed at the longest one's; as published at the full one.
+    """
+    lengths = (batch != PAD_ID).sum(1).tolist()
+
+    def step(tokens: int, windows: int, convention: str) -> int:
+        return total(train_step_flops(shape, tokens, rank=rank, batch=windows, convention=convention))
+
+    return {
+        "coursework": sum(step(tokens, 1, "coursework") for tokens in lengths),
+        "published": step(batch.shape[1], len(batch), "published"),
+        "executed": step(max(lengths), len(batch), "executed"),
+    }
+
+
+def loss_costs(shape: Shape, windows: np.ndarray, rank: int) -> Costs:
+    """The loss of windows (n, length), one by one, each at its own length. As published, validation loss is free."""
+    lengths = (windows != PAD_ID).sum(1).tolist()
+    each = [costs_of(lambda c, n=n: forward_flops(shape, n, rank=rank, convention=c)) for n in lengths]
+    return sum_costs(*each) | {"published": 0}
+
+
+def series_costs(shape: Shape, entry: dict, decode: DecodeConfig, rank: int) -> Costs:
+    """The greedy forecast of one series, from its entry in a record.
+
+    By the rules its own tokens count; as executed also its batch's padding and the steps it idled; as published
+    always the whole context and all the tokens that may come.
+    """
+    sizes = {
+        "coursework": (entry["prompt_tokens"], max(1, entry["new_tokens"])),
+        "published": (decode.context_tokens or entry["prompt_tokens"], decode.max_new_tokens),
+        "executed": (entry["padded_tokens"], entry["passes"] + 1),
+    }
+    return costs_of(lambda convention: forecast_flops(shape, *sizes[convention], rank=rank, convention=convention))
+
+
+def adapter_rank(experiment: Experiment, profile: Profile, adapter: str | None = None) -> int:
+    """The rank an experiment forecasts at, 0 if untuned; `adapter`: which one, where earlier results choose it.
+
+    While they are not known it is the largest rank it may be.
+    """
+    if experiment.train:
+        return experiment.settings(profile)["train"]["rank"]
+    names = [adapter] if adapter else [name for name in experiment.earlier() if _is_adapter(experiment, name)]
+    return max((EXPERIMENTS[name].settings(profile)["train"]["rank"] for name in names), default=0)
+
+
+def _is_adapter(experiment: Experiment, name: str) -> bool:
+    return name == experiment.adapter or (isinstance(experiment.adapter, tuple) and name in experiment.adapter)
+
+
+def experiment_sizes(name: str, profile: Profile) -> dict[str, int]:
+    """What decides an experiment's cost: rank, batch, steps, tokens of a window, of a prompt at most and of a forecast
+    at most, and the number of forecasts. Raises InputError for an unknown name."""
+    from m2lib.train import TrainConfig
+
+    if name not in EXPERIMENTS:
+        raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
+    experiment = EXPERIMENTS[name]
+    decode, settings = experiment.decode, experiment.settings(profile).get("train")
+    prompt = decode.context_tokens or CONTEXT_STEPS * LONGEST_STEP
+    config = TrainConfig(**settings) if settings else None
+    return {
+        "rank": adapter_rank(experiment, profile),
+        "batch": config.batch_size if config else 1,
+        "steps": config.steps if config else 0,
+        "length": config.sequence_length if config else prompt,
+        "prompt": prompt,
+        "new_tokens": decode.steps * LONGEST_STEP if decode.constrained else decode.max_new_tokens,
+        "forecasts": min(experiment.forecasts, profile.series or experiment.forecasts),
+    }
+
+
+def estimate(
+    experiment: Experiment,
+    profile: Profile,
+    shape: Shape,
+    *,
+    steps: int = 0,
+    series: int = 0,
+    adapter: str | None = None,
+) -> dict[str, Costs]:
+    """What an experiment will cost at most, by `training`, `evaluation` and `forecasts`.
+
+    steps, series: training steps and forecasts that are done already. adapter: see `adapter_rank`.
+    """
+    rank, sizes = adapter_rank(experiment, profile, adapter), experiment_sizes(experiment.name, profile)
+    length, left = sizes["length"], max(0, sizes["steps"] - steps)
+
+    def forecasts(count: int) -> Costs:
+        size = sizes["prompt"], sizes["new_tokens"]
+        return costs_of(lambda c: forecast_flops(shape, *size, rank=rank, convention=c), count)
+
+    evaluations = sum_costs()
+    if experiment.train:
+        watched = profile.watched * (2 + (left // profile.evaluate_every if profile.evaluate_every else 0))
+        windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * LONGEST_STEP // length)
+        losses = costs_of(lambda c: forward_flops(shape, length, rank=rank, convention=c), windows)
+        evaluations = sum_costs(losses | {"published": 0}, forecasts(watched * profile.watched_forecasts))
+    return {
+        "training": costs_of(
+            lambda c: train_step_flops(shape, length, rank=rank, batch=sizes["batch"], convention=c), left
+        ),
+        "evaluation": evaluations,
+        "forecasts": forecasts(max(0, sizes["forecasts"] - series)),
+    }
