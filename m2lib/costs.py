@@ -5,11 +5,21 @@ from collections.abc import Callable
 import numpy as np
 
 from m2lib.codec import CONTEXT_STEPS, FORECAST_STEPS
-from m2lib.experiments import EXPERIMENTS, Experiment
+from m2lib.experiments import EXPERIMENTS, Experiment, Maes, adapter_of, worst_5
 from m2lib.files import InputError
-from m2lib.flops import CONVENTIONS, Breakdown, Shape, forecast_flops, forward_flops, total, train_step_flops
-from m2lib.forecast import LONGEST_STEP, DecodeConfig
-from m2lib.profiles import Profile
+from m2lib.flops import (
+    CONVENTIONS,
+    Breakdown,
+    Shape,
+    decode_step_flops,
+    forecast_flops,
+    forward_flops,
+    total,
+    train_step_flops,
+)
+from m2lib.forecast import LONGEST_STEP, DecodeConfig, cache_columns
+from m2lib.profiles import PROFILES, Profile
+from m2lib.results import published_maes
 from m2lib.vocabulary import PAD_ID
 
 Costs = dict[str, int]  # FLOPs by convention
@@ -52,15 +62,21 @@ def loss_costs(shape: Shape, windows: np.ndarray, rank: int) -> Costs:
 def series_costs(shape: Shape, entry: dict, decode: DecodeConfig, rank: int) -> Costs:
     """The greedy forecast of one series, from its entry in a record.
 
-    By the rules its own tokens count; as executed also its batch's padding and the steps it idled; as published
-    always the whole context and all the tokens that may come.
+    By the rules its own tokens count; as executed, adapters are merged, and each step attends to all columns of its
+    batch's cache; as published always the whole context counts, and all the tokens that may come.
     """
-    sizes = {
-        "coursework": (entry["prompt_tokens"], max(1, entry["new_tokens"])),
-        "published": (decode.context_tokens or entry["prompt_tokens"], decode.max_new_tokens),
-        "executed": (entry["padded_tokens"], entry["passes"] + 1),
+    prompt, new = entry["prompt_tokens"], max(1, entry["new_tokens"])
+    published = decode.context_tokens or prompt, decode.max_new_tokens
+    steps = range(1, entry["passes"] + 1)
+    executed = [forecast_flops(shape, prompt, 1, convention="executed")]
+    executed += [
+        decode_step_flops(shape, cache_columns(entry["padded_tokens"] + step), convention="executed") for step in steps
+    ]
+    return {
+        "coursework": total(forecast_flops(shape, prompt, new, rank=rank)),
+        "published": total(forecast_flops(shape, *published, rank=rank, convention="published")),
+        "executed": sum(map(total, executed)),
     }
-    return costs_of(lambda convention: forecast_flops(shape, *sizes[convention], rank=rank, convention=convention))
 
 
 def adapter_rank(experiment: Experiment, profile: Profile, adapter: str | None = None) -> int:
@@ -133,3 +149,25 @@ def estimate(
         "evaluation": evaluations,
         "forecasts": forecasts(max(0, sizes["forecasts"] - series)),
     }
+
+
+def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
+    """The report's Table 3, from the experiments as declared: training and forecast FLOPs of each of its rows.
+
+    The adapters that the search takes further are those that the published errors choose.
+    """
+    report, rows = PROFILES["report"], {}
+    common = worst_5(published_maes("default"))
+
+    def searched(name: str) -> Maes:
+        return {series: published_maes(name)[series] for series in common}
+
+    for experiment in EXPERIMENTS.values():
+        if experiment.group:
+            costs = estimate(experiment, report, shape, adapter=adapter_of(experiment, searched))
+            training, forecasts = rows.get(experiment.group, (0, 0))
+            rows[experiment.group] = (
+                training + costs["training"][convention],
+                forecasts + costs["forecasts"][convention],
+            )
+    return rows

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {"prey": "#0072B2", "predator": "#E69F00", "error": "#C1272D", "ours": "#009E73", "published": "#7F7F7F"}
+# Where FLOPs go, from what grows with the model to what grows with the text, and the rest; colours as above.
+FLOP_GROUPS = {
+    "MLP": (("mlp",), "#0072B2"),
+    "projections (q, k, v, output)": (("qkv", "output"), "#56B4E9"),
+    "attention (scores, mask, softmax, values)": (("scores", "mask", "softmax", "values"), "#E69F00"),
+    "LoRA": (("lora",), "#009E73"),
+    "embedding, norms, positions, residuals, head": (("embedding", "norms", "rope", "residuals", "head"), "#7F7F7F"),
+}
 MODEL_TIME = "time (model units)"
 
 
@@ -150,3 +158,56 @@ def plot_before_after(ax: "Axes", before: dict[int, float], after: dict[int, flo
     ax.set(xlim=(0, largest), ylim=(0, largest), title=title, aspect="equal")
     ax.set_xlabel("MAE untuned (scaled units)")
     ax.set_ylabel("MAE tuned (scaled units)")
+
+
+def plot_flop_shares(ax: "Axes", breakdowns: dict[str, dict[str, int]]) -> None:
+    """One horizontal bar for each breakdown of `m2lib.flops`: which share of its FLOPs each group of components has."""
+    left = np.zeros(len(breakdowns))
+    totals = np.array([sum(one.values()) for one in breakdowns.values()], dtype=float)
+    for label, (parts, colour) in FLOP_GROUPS.items():
+        shares = np.array([sum(one[part] for part in parts) for one in breakdowns.values()]) / totals
+        ax.barh(range(len(breakdowns)), shares, left=left, color=colour, label=label, height=0.6)
+        for row, share in enumerate(shares):
+            if share > 0.04:
+                ax.text(
+                    left[row] + share / 2, row, f"{share:.0%}", ha="center", va="center", color="white", size="small"
+                )
+        left += shares
+    ax.set_yticks(
+        range(len(breakdowns)), [f"{label}\n{one:.3g} FLOPs" for label, one in zip(breakdowns, totals, strict=True)]
+    )
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="share of the FLOPs")
+    ax.xaxis.set_major_formatter("{x:.0%}")
+
+
+def plot_flops_by_length(ax: "Axes", breakdowns: dict[int, dict[str, int]], title: str) -> None:
+    """FLOPs a token against the number of tokens, stacked by group: breakdowns by number of tokens."""
+    lengths = np.array(list(breakdowns))
+    stacked = [
+        [sum(one[part] for part in parts) / length for length, one in breakdowns.items()]
+        for parts, _ in FLOP_GROUPS.values()
+    ]
+    ax.stackplot(lengths, stacked, labels=FLOP_GROUPS, colors=[colour for _, colour in FLOP_GROUPS.values()])
+    ax.set(xlabel="tokens in the sequence", ylabel="FLOPs per token", title=title)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.margins(x=0)
+
+
+def plot_budget(ax: "Axes", tables: dict[str, dict[str, tuple[int, int]]], limit: int) -> None:
+    """For each label one bar of FLOPs against the limit: its rows' training stacked, and all forecasts together."""
+    colours = sns.color_palette("colorblind", 10)
+    rows = list(next(iter(tables.values())))
+    left = np.zeros(len(tables))
+    parts = [(f"{row}, training", [table[row][0] for table in tables.values()]) for row in rows]
+    parts.append(("all forecasts", [sum(forecasts for _, forecasts in table.values()) for table in tables.values()]))
+    for i, (label, flops) in enumerate(part for part in parts if any(part[1])):
+        ax.barh(range(len(tables)), flops, left=left, color=colours[i], label=label, height=0.55)
+        left += flops
+    ax.axvline(limit, color=COLOURS["error"], lw=1.5)
+    ax.text(limit, -0.5, "the budget ", color=COLOURS["error"], ha="right", va="center")
+    ax.set_yticks(range(len(tables)), [f"{label}\n{flops:.3g}" for label, flops in zip(tables, left, strict=True)])
+    ax.invert_yaxis()
+    ax.set_xlabel("FLOPs")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3)

@@ -120,7 +120,7 @@ def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int) -> Breakdow
         "norms": norm,
         "head": product(n, d, shape.vocabulary) + n * shape.vocabulary,
     }
-    return _assembled(layer, once, shape.layers)
+    return assembled(layer, once, shape.layers)
 
 
 def executed_pass(shape: Shape, tokens: int, keys: int, rank: int, head_tokens: int) -> Breakdown:
@@ -134,7 +134,7 @@ def executed_pass(shape: Shape, tokens: int, keys: int, rank: int, head_tokens: 
         "output": 2 * n * d * d,
         "mlp": 3 * 2 * n * d * shape.mlp,
     }
-    return _assembled(layer, {"head": 2 * head_tokens * d * shape.vocabulary}, shape.layers)
+    return assembled(layer, {"head": 2 * head_tokens * d * shape.vocabulary}, shape.layers)
 
 
 def executed_backward(shape: Shape, tokens: int, rank: int) -> Breakdown:
@@ -220,7 +220,7 @@ def _steps(shape: Shape, prompt: int, count: int, rank: int, convention: str) ->
     return {part: count * (first[part] + last[part]) // 2 for part in first} if count else times(0, first)
 
 
-def _assembled(layer: Breakdown, once: Breakdown, layers: int) -> Breakdown:
+def assembled(layer: Breakdown, once: Breakdown, layers: int) -> Breakdown:
     return {part: layers * layer.get(part, 0) + once.get(part, 0) for part in COMPONENTS}
 
 

@@ -4,8 +4,9 @@ Kept so that its numbers come out to the last digit; `m2lib.flops` is the one to
 `DEPARTURES` says it in words. What is not mentioned is as the rules have it.
 """
 
-from m2lib.flops import Breakdown, Shape, _assembled, product
+from m2lib.flops import Breakdown, Shape, assembled, coursework_pass, forecast_flops, product, total
 
+# In words; `departures` gives each in FLOPs.
 DEPARTURES = {
     1: "heads map their own c numbers to c, not all d to c",
     2: "LoRA sits in each head at width c; adding it costs 2 c N a head, at rank 0 too",
@@ -50,4 +51,25 @@ def _pass(shape: Shape, tokens: int, queries: int, rank: int) -> Breakdown:
         "norms": m * norm,
         "head": product(m, d, shape.vocabulary) + m * shape.vocabulary,
     }
-    return _assembled(layer, once, shape.layers)
+    return assembled(layer, once, shape.layers)
+
+
+def departures(shape: Shape, tokens: int, *, rank: int, batch: int = 2, new_tokens: int = 220) -> dict[int, int]:
+    """What each departure adds to the rules' count, by its number: negative where the report charges too little.
+
+    1 to 4: to a forward pass of `tokens` tokens; 5: to a training step; 6 and 7: to the steps of a forecast.
+    """
+    published, rules = forward(shape, tokens, rank), coursework_pass(shape, tokens, tokens, rank)
+    extra = {part: published[part] - rules[part] for part in rules}
+    steps = new_tokens - 1
+    fixed = steps * total(coursework_pass(shape, 1, tokens, rank))
+    growing = total(forecast_flops(shape, tokens, new_tokens, rank=rank)) - total(rules)
+    return {
+        1: extra["qkv"],
+        2: extra["lora"],
+        3: extra["norms"] + extra["mlp"],
+        4: extra["scores"],
+        5: (batch + 2 - 3 * batch) * total(published),
+        6: steps * total(decode_step(shape, tokens, rank)) - fixed,
+        7: fixed - growing,
+    }

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from m2lib.backbones import Backbone
 
-DECODE_VERSION = 1  # raise it when the same model, contexts and config give other tokens
+DECODE_VERSION = 2  # raise it when the same model, contexts and config give other tokens
 LONGEST_STEP = 10  # tokens of `dddd,dddd;`
+GROWTH = 64  # columns by which a KV cache grows
+LEAVE_AT = 0.8  # rows that are done leave when no more than this share still writes: each leaving copies the cache
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Forecast:
 
     texts: n_samples generated texts. values: int64 (n_samples, steps, 2), scaled units. repairs: per text, see
     `codec.decode`. scale: physical value of scaled 1000. prompt_tokens, new_tokens: how many were read, and how many
-    were generated over all samples. padded_tokens: the prompt length with its batch's padding. passes: how many
-    tokens were computed after the prefill, over all samples, those computed while waiting for the batch included.
+    were generated over all samples. padded_tokens: the longest prompt of its batch, whose cache all share. passes: how
+    many tokens were computed after the prefill, over all samples, those computed while waiting to leave included.
     """
 
     texts: tuple[str, ...]
@@ -109,14 +111,14 @@ def forecast(
         cut_prompt(text_to_ids(encode(context, scale, config.rounding, series)), config)
         for series, context, scale in zip(ids or range(len(contexts)), contexts, scales, strict=True)
     ]
-    generator = torch.Generator(backbone.device).manual_seed(seed) if config.temperature else None
+    generator = torch.Generator().manual_seed(seed)
     forecasts = []
     for start in range(0, len(prompts), batch_size):
         batch = slice(start, start + batch_size)
         generated, passes = generate(backbone.model, prompts[batch], config, generator)
-        padded = max(len(prompt) for prompt in prompts[batch])
-        for prompt, context, scale, samples in zip(
-            prompts[batch], contexts[batch], scales[batch], generated, strict=True
+        longest = max(len(prompt) for prompt in prompts[batch])
+        for prompt, context, scale, samples, steps in zip(
+            prompts[batch], contexts[batch], scales[batch], generated, passes, strict=True
         ):
             texts = tuple(ids_to_text(ids) for ids in samples)
             read = [read_back(text, context, scale, config) for text in texts]
@@ -128,8 +130,8 @@ def forecast(
                     scale=float(scale),
                     prompt_tokens=len(prompt),
                     new_tokens=sum(len(ids) for ids in samples),
-                    padded_tokens=padded,
-                    passes=config.n_samples * passes,
+                    padded_tokens=longest,
+                    passes=steps,
                 )
             )
     return forecasts
@@ -156,60 +158,94 @@ def generate(
     prompts: list[list[int]],
     config: DecodeConfig,
     generator: "torch.Generator | None" = None,
-) -> tuple[list[list[list[int]]], int]:
+    engine: type | None = None,
+) -> tuple[list[list[list[int]]], list[int]]:
     """New token ids for each prompt and each of its samples, from one prefill per prompt and a KV cache.
 
-    Returns them with the number of one-token passes that followed the prefill.
-
-    prompts: non-empty lists of ids 0-12, of mixed lengths, padded on the left here. A sample ends with its
-    `steps`-th semicolon, before its first pad, or after `max_new_tokens`; the loop ends when every sample has.
+    prompts: non-empty lists of ids 0-12, of mixed lengths. A sample ends with its `steps`-th semicolon, before its
+    first pad, or after `max_new_tokens`; the loop ends when every sample has. generator: on the CPU, for sampling.
+    engine: what runs the model, `decode.Decoding` by default, or `Reference`.
+    Returns the ids, and for each prompt how many one-token passes followed its prefill, over its samples.
     """
     import torch
-    from transformers import DynamicCache
 
-    # transformers 5.24 renamed the argument.
-    cache_argument = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    if engine is None:
+        from m2lib.decode import Decoding as engine
+    n = config.n_samples
     with torch.inference_mode():
-        device = model.device
-        width = max(len(prompt) for prompt in prompts)
-        rows = [[PAD_ID] * (width - len(prompt)) + prompt for prompt in prompts]
-        tokens = torch.tensor(rows, device=device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        # Pads take no position: a prompt's first token is at 0 whatever its batch.
-        position = (mask.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache(config=model.config)
-
-        def next_logits(tokens):
-            passed = {"attention_mask": mask, "position_ids": position, cache_argument: cache}
-            return model(tokens, **passed, use_cache=True, logits_to_keep=1).logits[:, -1]
-
-        logits = next_logits(tokens)
-
-        n = config.n_samples
-        if n > 1:
-            cache.batch_repeat_interleave(n)
-            logits, mask, position = (x.repeat_interleave(n, 0) for x in (logits, mask, position))
-        grammar = StepGrammar(len(logits), device) if config.constrained else None
-        done = torch.zeros(len(logits), dtype=torch.bool, device=device)
-        semicolons = torch.zeros(len(logits), dtype=torch.long, device=device)
-        generated = []
-        position = position[:, -1:]
-        while True:
-            if grammar:
-                logits = grammar.mask(logits)
-            token = _choose(logits, config.temperature, generator).masked_fill(done, PAD_ID)
-            generated.append(token)
-            semicolons += token == SEMICOLON_ID
-            done |= (token == PAD_ID) | (semicolons == config.steps)
-            if len(generated) == config.max_new_tokens or done.all():
+        running = engine(model, prompts, n)
+        device, count = running.logits.device, len(running.logits)
+        grammar = StepGrammar(count, device) if config.constrained else None
+        live = torch.arange(count, device=device)  # the samples that the engine's rows belong to
+        done = torch.zeros(count, dtype=torch.bool, device=device)
+        semicolons = torch.zeros(count, dtype=torch.long, device=device)
+        written, passes = [[] for _ in range(count)], [0] * count
+        for length in range(1, config.max_new_tokens + 1):
+            logits = grammar.mask(running.logits) if grammar else running.logits
+            # One draw for each sample, whether its row is still there or not: who has left changes nothing.
+            draws = torch.rand(count, generator=generator).to(device)[live] if config.temperature else None
+            tokens = _choose(logits, config.temperature, draws).masked_fill(done, PAD_ID)
+            for sample, token in zip(live.tolist(), tokens.tolist(), strict=True):
+                written[sample].append(token)
+            semicolons += tokens == SEMICOLON_ID
+            done |= (tokens == PAD_ID) | (semicolons == config.steps)
+            waiting = int((~done).sum())
+            if not waiting or length == config.max_new_tokens:
                 break
             if grammar:
-                grammar.advance(token)
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            position = position + 1
-            logits = next_logits(token[:, None])
-        new = [_until_pad(row) for row in torch.stack(generated, dim=1).tolist()]
-    return [new[i : i + n] for i in range(0, len(new), n)], len(generated) - 1
+                grammar.advance(tokens)
+            if waiting <= LEAVE_AT * len(live):
+                rows = (~done).nonzero()[:, 0]
+                running.keep(rows)
+                tokens, semicolons, done, live = tokens[rows], semicolons[rows], done[rows], live[rows]
+                if grammar:
+                    grammar.state = grammar.state[rows]
+            for sample in live.tolist():
+                passes[sample] += 1
+            running.step(tokens)
+    new = [_until_pad(row) for row in written]
+    return [new[i : i + n] for i in range(0, count, n)], [sum(passes[i : i + n]) for i in range(0, count, n)]
+
+
+class Reference:
+    """The simple way to run a model, through transformers: a left-padded batch and its own cache.
+
+    What `decode.Decoding` is measured against; the attributes and methods that `generate` uses are the same.
+    """
+
+    def __init__(self, model: "PreTrainedModel", prompts: list[list[int]], samples: int = 1):
+        import torch
+        from transformers import DynamicCache
+
+        self.model, self.cache = model, DynamicCache(config=model.config)
+        width = max(len(prompt) for prompt in prompts)
+        rows = [[PAD_ID] * (width - len(prompt)) + prompt for prompt in prompts]
+        self.mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+        # Pads take no position: a prompt's first token is at 0 whatever its batch.
+        self._forward(torch.tensor(rows, device=model.device), (self.mask.cumsum(1) - 1).clamp(min=0))
+        self.cache.batch_repeat_interleave(samples)
+        self.logits, self.mask = (x.repeat_interleave(samples, 0) for x in (self.logits, self.mask))
+
+    def step(self, tokens: "torch.Tensor") -> None:
+        """Take one more token (rows,) each, and compute the next logits."""
+        import torch
+
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        self._forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
+
+    def keep(self, rows: "torch.Tensor") -> None:
+        """Drop all rows but these."""
+        self.mask, self.logits = self.mask[rows], self.logits[rows]
+        self.cache.batch_select_indices(rows)
+
+    def _forward(self, tokens: "torch.Tensor", position: "torch.Tensor") -> None:
+        passed = {"attention_mask": self.mask, "position_ids": position, cache_argument(self.model): self.cache}
+        self.logits = self.model(tokens, **passed, use_cache=True, logits_to_keep=1).logits[:, -1]
+
+
+def cache_argument(model: "PreTrainedModel") -> str:
+    """What the model calls its KV cache: transformers 5.24 renamed the argument."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 class StepGrammar:
@@ -246,11 +282,17 @@ class StepGrammar:
         self.state = self.following[self.state, token]
 
 
-def _choose(logits: "torch.Tensor", temperature: float, generator: "torch.Generator | None") -> "torch.Tensor":
+def cache_columns(filled: int) -> int:
+    """How many columns a KV cache of `filled` tokens is allocated, and its attention computes."""
+    return -(-filled // GROWTH) * GROWTH
+
+
+def _choose(logits: "torch.Tensor", temperature: float, draws: "torch.Tensor | None") -> "torch.Tensor":
+    """The likeliest token of each row, or the one where the distribution function passes the row's draw in [0, 1)."""
     if temperature == 0:
         return logits.argmax(-1)
-    probabilities = (logits.float() / temperature).softmax(-1)
-    return probabilities.multinomial(1, generator=generator).squeeze(1)
+    cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1)
+    return (cumulative / cumulative[:, -1:] <= draws[:, None]).sum(-1)
 
 
 def _until_pad(ids: list[int]) -> list[int]:

@@ -47,11 +47,16 @@ class LoRALinear(nn.Module):
         up = nn.functional.linear(down, self.lora_B.to(x.dtype))
         return self.base(x) + self.alpha / self.rank * up
 
+    @torch.no_grad()
+    def merged_weight(self) -> torch.Tensor:
+        """W + (alpha / r) B A, rounded once to W's dtype."""
+        update = self.alpha / self.rank * self.lora_B @ self.lora_A
+        return (self.base.weight.float() + update).to(self.base.weight.dtype)
+
     def merged(self) -> nn.Linear:
         """The frozen layer with the adapter added into its weight."""
         with torch.no_grad():
-            update = self.alpha / self.rank * self.lora_B @ self.lora_A
-            self.base.weight.copy_(self.base.weight.float() + update)
+            self.base.weight.copy_(self.merged_weight())
         return self.base
 
 

@@ -62,7 +62,7 @@ PROFILES = {
             "laptop",
             backbone="smollm2-135m",
             series=None,
-            batch_size=10,
+            batch_size=50,
             live=False,
             train={
                 "default": {"steps": 200, "learning_rate": 1e-3},
@@ -78,7 +78,7 @@ PROFILES = {
             "report",
             backbone="qwen2.5-0.5b",
             series=None,
-            batch_size=25,
+            batch_size=50,
             live=False,
             evaluate_every=500,
             budget_convention="published",

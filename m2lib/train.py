@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 from transformers import PreTrainedModel
 
+from m2lib.attention import blocked_attention
 from m2lib.files import InputError, write_atomic
 from m2lib.lora import inject_lora, trainable
 from m2lib.processes import Processes
@@ -115,8 +116,9 @@ def window_loss(
     that hold only pads are not computed; pads on the right of causal attention are never attended to.
     """
     windows = windows[:, : padded_length(windows)]
-    kept, weights = windows != PAD_ID, loss_weights(windows, tail_weight)
-    logits = model(windows, attention_mask=None if kept.all() else kept.long()).logits
+    weights = loss_weights(windows, tail_weight)
+    with blocked_attention(model):
+        logits = model(windows, use_cache=False).logits
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), windows[:, 1:], reduction="none")
     return (losses * weights).sum() / (weights.sum() if total is None else total)
 

@@ -1,3 +1,5 @@
+import json
+import re
 import subprocess
 import sys
 
@@ -7,6 +9,9 @@ import pytest
 
 from m2lib import cli
 from m2lib import run as running
+from m2lib.flops import COMPONENTS
+from m2lib.profiles import active_profile
+from m2lib.results import load_result
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +98,51 @@ def test_status_lists_what_is_recorded(capsys):
     assert lines[0].endswith("slice-tiny")
     assert any(line.startswith("default-warm           done, ") and "3 of 3 steps, MAE mean" in line for line in lines)
     assert any(line.startswith("baseline               not run: the untuned model") for line in lines)
+
+
+def test_flops_of_an_experiment_and_of_sizes(monkeypatch, capsys):
+    for name in ("M2_PROFILE", "M2_BACKBONE"):
+        monkeypatch.delenv(name)
+    assert cli.main(["flops", "default", "--convention", "published", "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert (counted["backbone"], counted["forward"], counted["train_step"]) == (
+        "qwen2.5-0.5b", 369_504_985_888, 1_478_019_943_552,
+    )  # fmt: skip
+    assert (counted["training"], counted["steps"]) == (5000 * counted["train_step"], 5000)
+    assert sum(counted["breakdown"]["forecast"].values()) == counted["forecast"]
+
+    sizes = ["--length", "512", "--rank", "0", "--batch", "3", "--steps", "7", "--new-tokens", "220"]
+    assert cli.main(["flops", *sizes, "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert counted["forecast"] == 608_639_707_337
+    assert counted["training"] == 7 * 3 * 3 * counted["forward"]
+
+    monkeypatch.setenv("M2_PROFILE", "laptop")
+    assert cli.main(["flops", "default-warm", "--backbone", "tiny"]) == 0
+    out = capsys.readouterr().out
+    assert "tiny, coursework FLOPs; rank 16, batch 2, steps 700, length 640, prompt 800, new_tokens 200" in out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == [*COMPONENTS, "total"]
+
+    assert cli.main(["flops", "nope"]) == 1
+    assert "unknown experiment 'nope'" in capsys.readouterr().err
+    for wrong in (["--length", "0"], ["--rank", "-1"], ["--convention", "rules"]):
+        with pytest.raises(SystemExit):
+            cli.main(["flops", *wrong])
+
+
+def test_budget_lists_what_was_spent(capsys):
+    assert cli.main(["budget"]) == 0
+    assert "left 1e+17" in capsys.readouterr().out
+    for name in ("baseline", "baseline-constrained"):
+        cli.main(["run", name])
+    capsys.readouterr()
+    assert cli.main(["budget"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    spent = load_result(active_profile(), "baseline").spent()
+    assert lines[2].split() == ["baseline", "done", *(f"{flops:.3g}" for flops in spent.values())]
+    assert lines[3].endswith("beyond the report, not charged")
+    assert lines[4].startswith(f"charged {spent['coursework']:.4g} of 1e+17 (coursework)")
+    assert re.fullmatch(r"that affords \d+ steps of the final run, with its forecasts kept back", lines[5])
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):

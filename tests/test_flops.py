@@ -21,6 +21,7 @@ from m2lib.flops import (
     total,
     train_step_flops,
 )
+from m2lib.forecast import cache_argument
 from m2lib.lora import inject_lora
 from m2lib.reduction import reduce_vocabulary
 from m2lib.train import window_loss
@@ -128,7 +129,7 @@ def test_executed_is_what_the_machine_counts(model, rank):
             for keys in (length + 1, length + 2):
                 step = counted(
                     lambda tokens=tokens, caches=caches: model(
-                        tokens[:, :1], past_key_values=caches[0], use_cache=True, logits_to_keep=1
+                        tokens[:, :1], **{cache_argument(model): caches[0]}, use_cache=True, logits_to_keep=1
                     )
                 )
                 assert step == batch * total(decode_step_flops(shape, keys, rank=rank, convention="executed"))

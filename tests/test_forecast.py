@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from m2lib.codec import decode, encode, to_integers
+from m2lib.decode import Decoder, Decoding
 from m2lib.files import InputError
-from m2lib.forecast import DecodeConfig, StepGrammar, cut_prompt, forecast, generate
+from m2lib.forecast import DecodeConfig, Reference, StepGrammar, cut_prompt, forecast, generate
 from m2lib.vocabulary import PAD_ID, SEMICOLON_ID, SYMBOLS, ids_to_text, text_to_ids
 
 MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;" * 9)]
@@ -48,11 +49,12 @@ def test_cached_decoding_is_a_full_pass_for_each_token(tiny):
     expected = ids[len(MIXED[1]) :]
     if PAD_ID in expected:
         expected = expected[: expected.index(PAD_ID)]
-    assert generate(tiny.model, [MIXED[1]], config)[0] == [[expected]]
+    for engine in (Decoding, Reference):
+        assert generate(tiny.model, [MIXED[1]], config, engine=engine)[0] == [[expected]]
 
 
 def test_decoding_stops_at_20_steps(biased):
-    assert generate(biased(SEMICOLON_ID).model, MIXED, DecodeConfig()) == ([[[SEMICOLON_ID] * 20]] * 3, 19)
+    assert generate(biased(SEMICOLON_ID).model, MIXED, DecodeConfig()) == ([[[SEMICOLON_ID] * 20]] * 3, [19] * 3)
 
 
 def test_pad_ends_a_row(biased, data):
@@ -63,7 +65,7 @@ def test_pad_ends_a_row(biased, data):
 
 
 def test_decoding_stops_at_max_new_tokens(biased):
-    assert generate(biased(1).model, MIXED[:1], DecodeConfig(max_new_tokens=7)) == ([[[1] * 7]], 6)
+    assert generate(biased(1).model, MIXED[:1], DecodeConfig(max_new_tokens=7)) == ([[[1] * 7]], [6])
 
 
 def test_constrained_output_always_parses(tiny, data):
@@ -89,15 +91,17 @@ def test_grammar_by_hand():
     assert grammar.state.item() == 0
 
 
-def test_samples_share_one_prefill_and_depend_on_the_seed(tiny, data):
-    shapes = []
-    handle = tiny.model.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape)))
+def test_samples_share_one_prefill_and_depend_on_the_seed(tiny, data, monkeypatch):
+    widths = []
+    real = Decoder.forward
+    monkeypatch.setattr(
+        Decoder, "forward", lambda self, tokens, *rest: widths.append(len(tokens)) or real(self, tokens, *rest)
+    )
     config = DecodeConfig(context_tokens=64, temperature=1.0, n_samples=5, steps=2, max_new_tokens=20)
     first = forecast(tiny, data.contexts[:2], config, seed=1)
-    handle.remove()
-    assert shapes[0][0] == 2
-    assert shapes[0][1] <= 64
-    assert set(shapes[1:]) == {(10, 1)}
+    assert widths[:2] == [one.prompt_tokens for one in first]
+    assert widths[2] == 10
+    assert sum(widths[2:]) == sum(one.passes for one in first)
     assert first[0].values.shape == (5, 2, 2)
     assert len(set(first[0].texts)) > 1
     assert forecast(tiny, data.contexts[:2], config, seed=1)[1].texts == first[1].texts
