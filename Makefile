@@ -20,13 +20,14 @@ override M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
 export M2_BACKBONE
 endif
 
-.PHONY: help setup model report test lint notebooks execute clean
+.PHONY: help setup model report test lint notebooks execute bench clean
 
 help:
 	@echo "make report     execute the notebooks at the active profile; figures and HTML go to build/report/"
 	@echo "make test       lint, unit tests, and the notebooks as a regression test (nbval)"
 	@echo "make notebooks  open JupyterLab"
 	@echo "make execute    re-execute the committed notebooks in place, at the slice profile"
+	@echo "make bench      measure decoding and training against peers and the machine's limit (15 minutes; BENCH=... options)"
 	@echo "make clean      remove build/ and .venv/"
 
 setup: .venv/.ok
@@ -65,6 +66,9 @@ notebooks: model
 execute: model
 	rm -rf build/execute
 	M2_PROFILE=slice M2_OUT="$(CURDIR)/build/execute" $(EXECUTE) --inplace $(NOTEBOOKS)
+
+bench: model
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 clean:
 	rm -rf build .venv

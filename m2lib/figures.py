@@ -211,3 +211,28 @@ def plot_budget(ax: "Axes", tables: dict[str, dict[str, tuple[int, int]]], limit
     ax.invert_yaxis()
     ax.set_xlabel("FLOPs")
     ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3)
+
+
+def plot_growth(axes, growth: dict[str, dict[str, float]]) -> None:
+    """Three axes: seconds per forecast against context length, series decoded together, and samples of one series."""
+    labels = {
+        "context": "context length (tokens)",
+        "batch": "series decoded together",
+        "samples": "samples of one series",
+    }
+    for ax, (what, label) in zip(axes, labels.items(), strict=True):
+        sizes = [int(size) for size in growth[what]]
+        ax.plot(sizes, list(growth[what].values()), "o-", color=COLOURS["ours"])
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(sizes, [str(size) for size in sizes])
+        ax.minorticks_off()
+        ax.set(xlabel=label, ylim=(0, None))
+    axes[0].set_ylabel("seconds per series")
+
+
+def plot_curves(ax: "Axes", curves: dict[str, list[float]]) -> None:
+    """Training losses (nats a token) of several runs over their steps."""
+    for (label, losses), colour in zip(curves.items(), ("ours", "predator", "prey"), strict=False):
+        ax.plot(range(1, len(losses) + 1), losses, color=COLOURS[colour], label=label, lw=1.2)
+    ax.set(xlabel="optimiser step", ylabel="loss (nats per token)")
+    ax.legend()

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 
 from m2lib import diagrams, figures
 from m2lib.backbones import backbone_config
+from m2lib.flops import COMPONENTS, Shape, forward_flops
 from m2lib.results import published_maes
 
 
@@ -85,3 +86,33 @@ def test_forecast_is_drawn_after_the_context(data):
     dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert [line.get_xdata()[0] for line in dotted] == [data.time[80]] * 2
     assert np.array_equal(dotted[1].get_ydata(), forecast[:, 1])
+
+
+def test_flop_shares_add_up_to_one():
+    shape = Shape.of(backbone_config("qwen2.5-0.5b"))
+    _, ax = plt.subplots()
+    figures.plot_flop_shares(ax, {"a": forward_flops(shape, 64), "b": forward_flops(shape, 4096, rank=4)})
+    ends = [bar.get_x() + bar.get_width() for bar in ax.patches]
+    assert ends[-2:] == pytest.approx([1, 1])
+    grouped = [part for parts, _ in figures.FLOP_GROUPS.values() for part in parts]
+    assert sorted(grouped) == sorted(COMPONENTS)
+
+
+def test_budget_bars_end_at_their_totals():
+    _, ax = plt.subplots()
+    tables = {"x": {"one": (3, 1), "two": (4, 2)}, "y": {"one": (0, 0), "two": (9, 5)}}
+    figures.plot_budget(ax, tables, limit=12)
+    ends = {round(bar.get_y() + bar.get_height() / 2): bar.get_x() + bar.get_width() for bar in ax.patches}
+    assert ends == {0: 10, 1: 14}
+
+
+def test_growth_and_curves_are_labelled():
+    _, axes = plt.subplots(1, 3)
+    figures.plot_growth(
+        axes, {"context": {"128": 0.1, "256": 0.2}, "batch": {"1": 1.0}, "samples": {"1": 0.5, "64": 3.0}}
+    )
+    assert axes[0].get_ylabel() == "seconds per series"
+    assert all(ax.get_xlabel() for ax in axes)
+    _, ax = plt.subplots()
+    figures.plot_curves(ax, {"ours": [1.0, 0.9], "plain": [1.0, 0.91]})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["ours", "plain"]

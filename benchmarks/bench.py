@@ -1,0 +1,238 @@
+"""`make bench`: decoding and training against what one would otherwise run, and against what the machine can do.
+
+Prints the tables and writes build/bench/<model>-<device>.json, or benchmarks/results/<model>-<device>.json with
+--record. All times of a table come from one process run; where a peer is slow, a part of the work is measured and
+scaled, and the table says so.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
+from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one, plain_steps
+from m2lib.backbones import backbone_config, best_device, best_dtype, load_backbone
+from m2lib.codec import encode
+from m2lib.data import load_series, split_ids
+from m2lib.files import ROOT, out_dir, write_atomic
+from m2lib.flops import Shape, executed_pass, forecast_flops, total, train_step_flops
+from m2lib.forecast import DecodeConfig, Reference, generate
+from m2lib.reduction import reduce_vocabulary
+from m2lib.results import provenance
+from m2lib.train import TrainConfig, make_windows, train
+from m2lib.vocabulary import TokenRemap, text_to_ids
+
+QWEN = "qwen2.5-0.5b-random"  # the report's shape, random weights: nothing to download
+CONFIG = DecodeConfig(constrained=True)  # 20 steps, which random weights would not end by themselves
+LENGTH, BATCH, RANK = 512, 2, 8
+
+
+def load(name: str, dtype: str, reduce: bool = True):
+    """A model and its remap, in eval mode on the best device."""
+    if name != QWEN:
+        backbone = load_backbone(name, dtype=dtype, reduce=reduce)
+        return backbone.model, backbone.remap
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config, remap = backbone_config("qwen2.5-0.5b"), TokenRemap((151643, *range(15, 25), 11, 26))
+    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).to(best_device()).eval()
+    return (reduce_vocabulary(model, remap) if reduce else model), remap
+
+
+def prompts_of(count: int) -> list[list[int]]:
+    """The contexts of the first validation series, whole."""
+    series = load_series()
+    ids = split_ids().validation[:count]
+    return [text_to_ids(encode(series.contexts[i], series.scales[i])) for i in ids]
+
+
+def training_windows() -> np.ndarray:
+    """Full windows of training series."""
+    series = load_series()
+    texts = [text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in split_ids().train[:100]]
+    windows = make_windows(texts, LENGTH)
+    return windows[(windows != 0).all(1)]
+
+
+def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
+    prompts = prompts_of(count)
+    model, remap = load(name, "float32", reduce=False)
+    device, few = model.device, prompts[: 3 if count >= 50 else 1]
+    took = seconds(lambda: generate_one_by_one(model, remap, few), device, warm=False)
+    rows = [_row("(a) transformers, one by one, float32, full vocabulary, 220 tokens", took / len(few) * count)]
+    rows[-1]["measured"] = f"{len(few)} series"
+    del model
+
+    single, _ = load(name, "float32")
+    rows += _step(single, few[:2], 1, count, "and stopping after 20 steps, with 13 tokens", Reference)
+    del single
+    model, _ = load(name, dtype)
+    ten = prompts[:10]
+    rows += _step(model, few[:2], 1, count, f"and {dtype}", Reference)
+    rows += _step(model, ten, 10, count, "and batches of 10", Reference)
+    rows += _step(model, ten, 10, count, "and our forward pass: prompts alone, merged, own cache", None)
+    took = seconds(lambda: generate_batched(model, ten), device, warm=False)
+    rows.append(_row(f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens", took / len(ten) * count))
+    rows[-1]["measured"] = f"{len(ten)} series"
+
+    found = []
+    generate(model, prompts[:2], CONFIG)
+    took = seconds(lambda: found.append(generate(model, prompts, CONFIG)), device, warm=False)
+    tokens = [len(samples[0]) for samples in found[0][0]]
+    limit = decode_limit(Shape.of(model.config), [len(prompt) for prompt in prompts], tokens, model, limits)
+    rows.append(_row(f"m2lib, {dtype}, 20 steps, constrained", took, limit=limit))
+    rows[-1]["new_tokens"] = sum(tokens)
+
+    simple = generate(model, ten, CONFIG, engine=Reference)[0]
+    alike = [one == other for one, other in zip(generate(model, ten, CONFIG)[0], simple, strict=True)]
+    rows[-1]["same_as_reference"] = f"{sum(alike)} of {len(ten)} series in {dtype}"
+    if name != QWEN:
+        model, _ = load(name, "float32")
+        exact = [generate(model, few, CONFIG, engine=engine)[0] for engine in (None, Reference)]
+        equal = sum(one == other for one, other in zip(*exact, strict=True))
+        rows[-1]["same_as_reference"] += f", {equal} of {len(few)} in float32"
+    rows[-1]["peak_gb"] = peak_memory(_decode_alone, name, dtype, 25)
+    return rows
+
+
+def _step(model, prompts: list[list[int]], batch: int, count: int, label: str, engine) -> list[dict]:
+    """A row on the way from the first to ours: what one more change makes of it."""
+    batches = [prompts[i : i + batch] for i in range(0, len(prompts), batch)]
+    took = seconds(lambda: [generate(model, one, CONFIG, engine=engine) for one in batches], model.device, warm=False)
+    return [_row(label, took / len(prompts) * count) | {"measured": f"{len(prompts)} series"}]
+
+
+def decode_limit(shape: Shape, lengths: list[int], tokens: list[int], model, limits: dict) -> float:
+    """Seconds that forecasts take at least: prefills and products at the matrix rate or, where few rows share them, at
+    the rate at which weights are read; keys and values at the rate at which they are read."""
+    size = model.dtype.itemsize
+    one = executed_pass(shape, 1, 0, 0, head_tokens=1)
+    linear, weights = total(one), total(one) / 2 * size
+    cache = 2 * shape.layers * shape.kv_width * size
+    limit = sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in lengths) / limits["flops"]
+    for step in range(1, max(tokens)):
+        alive = [n for n, new in zip(lengths, tokens, strict=True) if new > step]
+        limit += max(len(alive) * linear / limits["flops"], weights / limits["bytes"])
+        limit += sum(n + step for n in alive) * cache / limits["bytes"]
+    return limit
+
+
+def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
+    windows = torch.from_numpy(training_windows())
+    rows = []
+    for precision in ("no", "bf16"):
+        model, remap = load(name, "float32", reduce=False)
+        peer = PeftTraining(model, remap, RANK, precision)
+        batch = windows[:BATCH]
+        took = seconds(lambda peer=peer, batch=batch: peer.step(batch), peer.model.device, repeats=2)
+        label = {"no": "float32", "bf16": "bfloat16 autocast"}[precision]
+        rows.append(_row(f"(c) PEFT and accelerate, {label}, full vocabulary", took))
+        del model, peer
+    took, _ = plain_steps(*load(name, dtype)[:1], training_windows(), train_config(4))
+    rows.append(_row(f"a plain loop, {dtype} weights, 13 tokens", took))
+    took, _ = our_steps(name, dtype, 4)
+    shape = Shape.of(load(name, dtype)[0].config)
+    flops = total(train_step_flops(shape, LENGTH, rank=RANK, batch=BATCH, convention="executed"))
+    rows.append(_row(f"m2lib, {dtype}, 13 tokens", took, limit=flops / limits["flops"]))
+    rows[-1]["peak_gb"] = peak_memory(our_steps, name, dtype, 2)
+    return rows
+
+
+def our_steps(name: str, dtype: str, steps: int) -> tuple[float, list[float]]:
+    """Seconds of the fastest of several steps of `train`, and the losses."""
+    model, _ = load(name, dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        log = train(
+            model, training_windows(), train_config(steps), Path(folder), checkpoint_every=10**6,
+            evaluate=lambda: {"at": time.perf_counter()}, evaluate_every=1, progress=False,
+        )  # fmt: skip
+    # The first step warms up, and a checkpoint follows it.
+    return min(np.diff([entry["at"] for entry in log.evaluations])[2:], default=float("nan")), log.losses
+
+
+def train_config(steps: int) -> TrainConfig:
+    return TrainConfig(steps=steps, learning_rate=1e-3, rank=RANK, batch_size=BATCH, sequence_length=LENGTH)
+
+
+def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
+    """Seconds per forecast against context length, batch and samples."""
+    model, _ = load(name, dtype)
+    series = load_series()
+    whole = [text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in split_ids().validation[:10]]
+    prompts = prompts_of(50)
+    generate(model, prompts[:2], CONFIG)
+
+    def each(prompts: list[list[int]], config: DecodeConfig = CONFIG) -> float:
+        generator = torch.Generator().manual_seed(0)
+        return seconds(lambda: generate(model, prompts, config, generator), model.device, warm=False) / len(prompts)
+
+    sampled = {n: DecodeConfig(constrained=True, temperature=1.0, n_samples=n) for n in (1, 4, 16, 64)}
+    return {
+        "context": {n: each([ids[-n:] for ids in whole]) for n in (128, 256, 384, 512, 640, 768)},
+        "batch": {n: each(prompts[:n]) for n in (1, 2, 5, 10, 25, 50)},
+        "samples": {n: each(prompts[:1], config) for n, config in sampled.items()},
+    }
+
+
+def _decode_alone(name: str, dtype: str, count: int) -> None:
+    generate(load(name, dtype)[0], prompts_of(count), CONFIG)
+
+
+def _row(label: str, took: float, limit: float | None = None) -> dict:
+    return {"what": label, "seconds": round(took, 3)} | ({"limit_seconds": round(limit, 3)} if limit else {})
+
+
+def table(rows: list[dict], title: str) -> str:
+    """A table in README form; the last row is ours."""
+    lines = [f"| {title} | seconds | ours is faster by | of the limit | peak GB |", "|---|---|---|---|---|"]
+    for row in rows:
+        share = f"{row['limit_seconds'] / row['seconds']:.0%}" if "limit_seconds" in row else ""
+        scaled = f" ({row['measured']} measured)" if "measured" in row else ""
+        factor = f"{row['seconds'] / rows[-1]['seconds']:.1f}" if row is not rows[-1] else ""
+        peak = f"{row['peak_gb']:.1f}" if "peak_gb" in row else ""
+        lines.append(f"| {row['what']}{scaled} | {row['seconds']:.2f} | {factor} | {share} | {peak} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--backbone", default="smollm2-135m", help=f"a name or path, or {QWEN}")
+    parser.add_argument("--series", type=int, default=50, help="how many are forecast")
+    parser.add_argument("--curve", type=int, default=50, help="steps of the loss curves (0: none)")
+    parser.add_argument("--record", action="store_true", help="write into benchmarks/results")
+    parser.add_argument("--no-growth", action="store_true", help="leave out the cost against length, batch and samples")
+    arguments = parser.parse_args()
+    name, device = arguments.backbone, torch.device(best_device())
+    dtype = best_dtype(device.type)
+    shape = Shape.of(backbone_config("qwen2.5-0.5b" if name == QWEN else name))
+    rates = {kind: product_rate(shape, getattr(torch, kind), device, BATCH * LENGTH) for kind in ("float32", dtype)}
+    limits = {"flops": rates[dtype], "bytes": bandwidth(device), "flops_float32": rates["float32"]}
+    print({kind: f"{rate:.3g}" for kind, rate in limits.items()}, flush=True)
+    result = {"backbone": name, "dtype": dtype, **provenance(device), "limits": limits}
+    result["sizes"] = {"series": arguments.series, "length": LENGTH, "batch": BATCH, "rank": RANK}
+
+    result["train"] = train_rows(name, dtype, limits)
+    print(table(result["train"], f"a training step, {BATCH} x {LENGTH}, rank {RANK}"), flush=True)
+    result["decode"] = decode_rows(name, dtype, arguments.series, limits)
+    print(table(result["decode"], f"{arguments.series} series x 20 steps"), flush=True)
+    print("tokens of the reference decoder:", result["decode"][-1]["same_as_reference"], flush=True)
+    if arguments.curve:
+        model, _ = load(name, dtype)
+        plain = plain_steps(model, training_windows(), train_config(arguments.curve))[1]
+        result["loss_curves"] = {"m2lib": our_steps(name, dtype, arguments.curve)[1], "plain": plain}
+    if not arguments.no_growth:
+        result["growth"] = growth(name, dtype)
+    folder = ROOT / "benchmarks" / "results" if arguments.record else out_dir() / "bench"
+    path = folder / f"{name}-{device.type}.json"
+    write_atomic(path, (json.dumps(result, indent=1) + "\n").encode())
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
