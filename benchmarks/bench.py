@@ -200,6 +200,15 @@ def table(rows: list[dict], title: str) -> str:
     return "\n".join(lines)
 
 
+def titles(result: dict) -> dict[str, str]:
+    """What each table of a record measured."""
+    sizes, model = result["sizes"], result["backbone"]
+    return {
+        "decode": f"{model}: {sizes['series']} series x 20 steps",
+        "train": f"{model}: a training step, {sizes['batch']} x {sizes['length']}, rank {sizes['rank']}",
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--backbone", default="smollm2-135m", help=f"a name or path, or {QWEN}")
@@ -218,9 +227,9 @@ def main() -> None:
     result["sizes"] = {"series": arguments.series, "length": LENGTH, "batch": BATCH, "rank": RANK}
 
     result["train"] = train_rows(name, dtype, limits)
-    print(table(result["train"], f"a training step, {BATCH} x {LENGTH}, rank {RANK}"), flush=True)
+    print(table(result["train"], titles(result)["train"]), flush=True)
     result["decode"] = decode_rows(name, dtype, arguments.series, limits)
-    print(table(result["decode"], f"{arguments.series} series x 20 steps"), flush=True)
+    print(table(result["decode"], titles(result)["decode"]), flush=True)
     print("tokens of the reference decoder:", result["decode"][-1]["same_as_reference"], flush=True)
     if arguments.curve:
         model, _ = load(name, dtype)

@@ -144,8 +144,8 @@ def _run(arguments) -> None:
         raise
     if result.status != "done":  # this process only helped another to train
         return
-    summary = summarise(result.maes().values())
-    print(f"{result.name}: MAE {summary}, {result.repairs} repairs, {result.seconds:.0f} s, {result.backbone['dtype']}")
+    errors = f"MAE {summarise(result.maes().values())}" if result.series else "no series is left for it to forecast"
+    print(f"{result.name}: {errors}, {result.repairs} repairs, {result.seconds:.0f} s, {result.backbone['dtype']}")
     print(result_path(profile, result.name))
 
 

@@ -8,6 +8,7 @@ The same function as the transformers model (tests compare them token by token),
 - rows leave the batch when they are done.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,7 @@ class Decoder:
         places = torch.arange(count, device=self.embedding.device)[None]
         return tuple(part[0, :, None] for part in self.rotary(self.embedding, places))
 
-    def forward(self, tokens: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Callable) -> torch.Tensor:
         """Final hidden states (n, d) of tokens (n,) at the positions that cos and sin (n, 1, width) belong to.
 
         attend(layer's number, q, k, v), each (n, heads of its own, width), returns (n, heads, width).

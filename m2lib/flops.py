@@ -6,7 +6,8 @@ Three conventions, all exact integers:
   sqrt 10; a product (m x n)(n x p) costs m p (2n - 1). Grouped-query attention counts as full multi-head attention; the
   backward pass costs twice the forward pass; looking up and computing positions is free, adding them is not.
 - `executed`: what the hardware computes, as `torch.utils.flop_counter.FlopCounterMode` counts it: products only, at
-  2 m n p, heads grouped, only the gradients that are needed, the head only where its logits are used.
+  2 m n p, heads grouped, only the gradients that are needed, the head only where its logits are used. Attention counts
+  over all pairs of tokens, as the plain kernel computes it; kernels that know of the causal mask skip part of it.
 - `published`: the report's own accountant, with its seven departures from the rules (`m2lib.flops_published`).
 
 A breakdown is an ordered dict of FLOPs by component, in the order of the forward pass; its sum is the total.

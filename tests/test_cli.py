@@ -166,3 +166,10 @@ def test_help_and_import_do_not_wait_for_torch():
     code = "import sys, m2lib, m2lib.cli, m2lib.data, m2lib.run, m2lib.results; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_experiment_that_has_nothing_to_forecast_says_so(capsys):
+    # Of three series one is hard, and the default run was asked about it.
+    assert cli.main(["run", "search/second_1"]) == 0
+    out = capsys.readouterr().out
+    assert "search/second_1: no series is left for it to forecast" in out

@@ -1,7 +1,10 @@
 """The README's numbers are those of the records."""
 
+import json
+
 import pytest
 
+from benchmarks import bench
 from m2lib.baselines import context_mean, last_value
 from m2lib.codec import to_integers
 from m2lib.data import split_ids
@@ -46,3 +49,11 @@ def test_baselines_and_published(rows, data):
     for row, values in errors.items():
         summary = summarise(values)
         assert rows[row][:2] == [f"{summary.mean:.1f}", f"{summary.median:.1f}"]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")))
+def test_benchmark_tables_are_the_recorded_ones(name):
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    for what, title in bench.titles(result).items():
+        assert bench.table(result[what], title) in readme
