@@ -232,7 +232,8 @@ def plot_growth(axes, growth: dict[str, dict[str, float]]) -> None:
 
 def plot_curves(ax: "Axes", curves: dict[str, list[float]]) -> None:
     """Training losses (nats a token) of several runs over their steps."""
-    for (label, losses), colour in zip(curves.items(), ("ours", "predator", "prey"), strict=False):
-        ax.plot(range(1, len(losses) + 1), losses, color=COLOURS[colour], label=label, lw=1.2)
+    styles = (("ours", "-", 2.5), ("error", "--", 1.2), ("prey", ":", 1.2))  # so that equal curves can be told apart
+    for (label, losses), (colour, line, width) in zip(curves.items(), styles, strict=False):
+        ax.plot(range(1, len(losses) + 1), losses, line, color=COLOURS[colour], label=label, lw=width)
     ax.set(xlabel="optimiser step", ylabel="loss (nats per token)")
     ax.legend()
