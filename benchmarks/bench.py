@@ -141,16 +141,17 @@ def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
     flops = total(train_step_flops(shape, LENGTH, rank=RANK, batch=BATCH, convention="executed"))
     rows.append(_row(f"m2lib, {dtype}, 13 tokens", took, limit=flops / limits["flops"]))
     rows[-1]["peak_gb"] = peak_memory(our_steps, name, dtype, 2)
+    rows[-1]["peak_gb_recomputing"] = peak_memory(our_steps, name, dtype, 2, True)
     return rows
 
 
-def our_steps(name: str, dtype: str, steps: int) -> tuple[float, list[float]]:
+def our_steps(name: str, dtype: str, steps: int, recompute: bool = False) -> tuple[float, list[float]]:
     """Seconds of the fastest of several steps of `train`, and the losses."""
     model, _ = load(name, dtype)
     with tempfile.TemporaryDirectory() as folder:
         log = train(
             model, training_windows(), train_config(steps), Path(folder), checkpoint_every=10**6,
-            evaluate=lambda: {"at": time.perf_counter()}, evaluate_every=1, progress=False,
+            evaluate=lambda: {"at": time.perf_counter()}, evaluate_every=1, recompute=recompute, progress=False,
         )  # fmt: skip
     # The first step warms up, and a checkpoint follows it.
     return min(np.diff([entry["at"] for entry in log.evaluations])[2:], default=float("nan")), log.losses

@@ -26,7 +26,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="m2",
         description="Forecast predator-prey series written as text with a small language model.",
         epilog="Environment: M2_PROFILE (slice, laptop, report), M2_BACKBONE (a name, folder or .gguf), M2_DATA (an "
-        "HDF5 file), M2_DEVICE, M2_DTYPE, M2_CACHE, M2_OUT and M2_RESULTS (folders).",
+        "HDF5 file), M2_DEVICE, M2_DTYPE, M2_RECOMPUTE=1 (train in less memory), M2_CACHE, M2_OUT and M2_RESULTS "
+        "(folders).",
     )
     groups = parser.add_subparsers(required=True, metavar="command")
 

@@ -1,6 +1,7 @@
 """What a run computes, step by step into its record: training, evaluations, forecasts, and what they cost."""
 
 import hashlib
+import os
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -97,6 +98,7 @@ class Work:
             evaluate=(lambda: self._watch(watched, watched_windows)) if profile.watched else None,
             evaluate_every=profile.evaluate_every,
             processes=self.processes,
+            recompute=os.environ.get("M2_RECOMPUTE", "") not in ("", "0"),
             progress=not profile.live and self.processes.lead,
         )
         record(log)

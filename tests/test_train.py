@@ -113,6 +113,18 @@ def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, t
     )
 
 
+def test_recomputing_changes_nothing_but_memory(tiny, windows, tmp_path):
+    models = [copy.deepcopy(tiny.model) for _ in range(2)]
+    logs = [
+        train(model, windows, replace(CONFIG, steps=5), tmp_path / str(recompute), recompute=recompute, progress=False)
+        for recompute, model in enumerate(models)
+    ]
+    assert logs[0].losses == logs[1].losses
+    assert adapter_bytes(models[0], tmp_path / "a") == adapter_bytes(models[1], tmp_path / "b")
+    assert not models[1].training
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in models[1].modules())
+
+
 def test_evaluations_come_before_between_and_after(model, windows, tmp_path):
     seen = []
     log = train(
