@@ -97,7 +97,6 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
         exact = [generate(model, few, CONFIG, engine=engine)[0] for engine in (None, Reference)]
         equal = sum(one == other for one, other in zip(*exact, strict=True))
         rows[-1]["same_as_reference"] += f", {equal} of {len(few)} in float32"
-    rows[-1]["peak_gb"] = peak_memory(_decode_alone, name, dtype, 25)
     return rows
 
 
@@ -140,8 +139,6 @@ def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
     shape = Shape.of(load(name, dtype)[0].config)
     flops = total(train_step_flops(shape, LENGTH, rank=RANK, batch=BATCH, convention="executed"))
     rows.append(_row(f"m2lib, {dtype}, 13 tokens", took, limit=flops / limits["flops"]))
-    rows[-1]["peak_gb"] = peak_memory(our_steps, name, dtype, 2)
-    rows[-1]["peak_gb_recomputing"] = peak_memory(our_steps, name, dtype, 2, True)
     return rows
 
 
@@ -181,6 +178,20 @@ def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     }
 
 
+def memory(name: str, dtype: str) -> dict[str, float]:
+    """Peak GB of whole processes, model and libraries included, each started for one purpose."""
+    return {
+        "25 series x 20 steps": peak_memory(_decode_alone, name, dtype, 25),
+        f"a training step, {BATCH} x {LENGTH}, rank {RANK}": peak_memory(our_steps, name, dtype, 2),
+        "the same, recomputing (M2_RECOMPUTE=1)": peak_memory(our_steps, name, dtype, 2, True),
+    }
+
+
+def memory_table(result: dict) -> str:
+    rows = [f"| {what} | {peak:.1f} |" for what, peak in result["memory"].items()]
+    return "\n".join([f"| {result['backbone']}, {result['dtype']}: peak memory | GB |", "|---|---|", *rows])
+
+
 def _decode_alone(name: str, dtype: str, count: int) -> None:
     generate(load(name, dtype)[0], prompts_of(count), CONFIG)
 
@@ -191,13 +202,12 @@ def _row(label: str, took: float, limit: float | None = None) -> dict:
 
 def table(rows: list[dict], title: str) -> str:
     """A table in README form; the last row is ours."""
-    lines = [f"| {title} | seconds | ours is faster by | of the limit | peak GB |", "|---|---|---|---|---|"]
+    lines = [f"| {title} | seconds | ours is faster by | of the limit |", "|---|---|---|---|"]
     for row in rows:
         share = f"{row['limit_seconds'] / row['seconds']:.0%}" if "limit_seconds" in row else ""
         scaled = f" ({row['measured']} measured)" if "measured" in row else ""
         factor = f"{row['seconds'] / rows[-1]['seconds']:.1f}" if row is not rows[-1] else ""
-        peak = f"{row['peak_gb']:.1f}" if "peak_gb" in row else ""
-        lines.append(f"| {row['what']}{scaled} | {row['seconds']:.2f} | {factor} | {share} | {peak} |")
+        lines.append(f"| {row['what']}{scaled} | {row['seconds']:.2f} | {factor} | {share} |")
     return "\n".join(lines)
 
 
@@ -216,10 +226,17 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=50, help="how many are forecast")
     parser.add_argument("--curve", type=int, default=50, help="steps of the loss curves (0: none)")
     parser.add_argument("--record", action="store_true", help="write into benchmarks/results")
+    parser.add_argument("--memory", action="store_true", help="measure the peak memory of each, and nothing else")
     parser.add_argument("--no-growth", action="store_true", help="leave out the cost against length, batch and samples")
     arguments = parser.parse_args()
     name, device = arguments.backbone, torch.device(best_device())
     dtype = best_dtype(device.type)
+    folder = ROOT / "benchmarks" / "results" if arguments.record else out_dir() / "bench"
+    if arguments.memory:
+        result = {"backbone": name, "dtype": dtype, **provenance(device), "memory": memory(name, dtype)}
+        print(memory_table(result))
+        write_atomic(folder / f"{name}-{device.type}-memory.json", (json.dumps(result, indent=1) + "\n").encode())
+        return
     shape = Shape.of(backbone_config("qwen2.5-0.5b" if name == QWEN else name))
     rates = {kind: product_rate(shape, getattr(torch, kind), device, BATCH * LENGTH) for kind in ("float32", dtype)}
     limits = {"flops": rates[dtype], "bytes": bandwidth(device), "flops_float32": rates["float32"]}
@@ -238,7 +255,6 @@ def main() -> None:
         result["loss_curves"] = {"m2lib": our_steps(name, dtype, arguments.curve)[1], "plain": plain}
     if not arguments.no_growth:
         result["growth"] = growth(name, dtype)
-    folder = ROOT / "benchmarks" / "results" if arguments.record else out_dir() / "bench"
     path = folder / f"{name}-{device.type}.json"
     write_atomic(path, (json.dumps(result, indent=1) + "\n").encode())
     print(path)
