@@ -51,3 +51,13 @@ def smollm2():
     from m2lib.backbones import load_backbone
 
     return load_backbone("smollm2-135m", device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """An empty folder of this test's own for records and live runs, in float32 on the CPU."""
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
+    monkeypatch.setenv("M2_DTYPE", "float32")
+    monkeypatch.setenv("M2_DEVICE", "cpu")
+    return tmp_path

@@ -34,7 +34,8 @@ class BlockedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         q, k, v, out, *weights = ctx.saved_tensors
-        dq, dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in (q, k, v))
+        dq = torch.empty_like(q)  # each block of queries fills its own; keys and values collect from several
+        dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in (k, v))
         # Row i of the softmax's gradient is w (g - w . g), and w . g = sum(gradient * out).
         mean = (gradient * out).sum(-1, keepdim=True)
         for block, start in zip(weights, range(0, q.shape[1], BLOCK), strict=True):
@@ -45,7 +46,7 @@ class BlockedAttention(torch.autograd.Function):
             dq[:, start:end] = torch.bmm(dscores, k[:, :end])
             if ctx.needs_input_grad[1]:  # nothing trains below the first block's keys
                 dk[:, :end] += torch.bmm(dscores.transpose(1, 2), q[:, start:end])
-        return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
+        return dq, dk.to(k.dtype), dv.to(v.dtype)
 
 
 def causal_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:

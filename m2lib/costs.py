@@ -160,7 +160,8 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
     common = worst_5(published_maes("default"))
 
     def searched(name: str) -> Maes:
-        return {series: published_maes(name)[series] for series in common}
+        maes = published_maes(name)
+        return {series: maes[series] for series in common}
 
     for experiment in EXPERIMENTS.values():
         if experiment.group:

@@ -100,7 +100,7 @@ def forecast(
 
     contexts: (n, steps, 2) in physical units. batch_size: contexts decoded together. seed: of the sampling. ids: the
     series' names in errors (default: rows of `contexts`). In float32 greedy forecasts do not depend on the batch; in
-    bfloat16 its padding can tip the balance between two nearly equal tokens, after which a forecast goes another way.
+    bfloat16 its size can tip the balance between two nearly equal tokens, after which a forecast goes another way.
     Raises InputError for a context that cannot be encoded, naming series and step.
     """
     import torch

@@ -184,7 +184,7 @@ def train(
             batch = batch_of(log.step, windows, config)
             whole = torch.from_numpy(batch).to(model.device)
             total = loss_weights(whole, config.tail_weight).sum()
-            with blocked_attention(model), _recomputing(model, recompute):
+            with _recomputing(model, recompute):
                 loss = window_loss(model, processes.share(whole), config.tail_weight, total)
                 loss.backward()
             # One process's Ctrl-C travels with the gradients, so that all stop after the same step.
@@ -283,7 +283,8 @@ def _recomputing(model: PreTrainedModel, wanted: bool):
     getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     model.train()
     try:
-        yield
+        with blocked_attention(model):  # what is computed again attends as it did in `window_loss`
+            yield
     finally:
         getattr(model, f"{kind}_checkpointing_disable")()
         model.eval()

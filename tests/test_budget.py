@@ -19,13 +19,7 @@ SMALL = Profile(
 )
 
 
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
-    monkeypatch.setenv("M2_DTYPE", "float32")
-    monkeypatch.setenv("M2_DEVICE", "cpu")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def cost_of(name, profile=SMALL):

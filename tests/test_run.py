@@ -14,13 +14,7 @@ from m2lib.run import run
 SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2, live=False)
 
 
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
-    monkeypatch.setenv("M2_DTYPE", "float32")
-    monkeypatch.setenv("M2_DEVICE", "cpu")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def stop(*_, **__):
