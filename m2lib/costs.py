@@ -141,7 +141,8 @@ def estimate(
         watched = profile.watched * (2 + (left // profile.evaluate_every if profile.evaluate_every else 0))
         windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * LONGEST_STEP // length)
         losses = costs_of(lambda c: forward_flops(shape, length, rank=rank, convention=c), windows)
-        evaluations = sum_costs(losses | {"published": 0}, forecasts(watched * profile.watched_forecasts))
+        forecast_too = bool(set(experiment.kinds) & set(profile.watched_forecasts))
+        evaluations = sum_costs(losses | {"published": 0}, forecasts(watched * forecast_too))
     return {
         "training": costs_of(
             lambda c: train_step_flops(shape, length, rank=rank, batch=sizes["batch"], convention=c), left

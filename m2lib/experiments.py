@@ -36,6 +36,11 @@ class Experiment:
     select: tuple | None = None
     featured: tuple[int, ...] = ()
 
+    @property
+    def kinds(self) -> tuple[str, str]:
+        """Its name and what stands before the name's slash: under either a profile may size it."""
+        return self.name, self.name.split("/")[0]
+
     def settings(self, profile: Profile) -> dict:
         """All that decides the run's numbers at a profile, as it is recorded."""
         settings = {"split": self.split, "decode": asdict(self.decode)}
@@ -45,8 +50,8 @@ class Experiment:
         if self.adapter:
             settings["adapter"] = self.adapter
         if self.train:
-            sizes = profile.train.get(self.name, profile.train.get(self.name.split("/")[0], {}))
-            settings["train"] = self.train | dict(sizes)
+            sizes = [dict(profile.train[kind]) for kind in self.kinds if kind in profile.train]
+            settings["train"] = self.train | (sizes[0] if sizes else {})
         return settings
 
     def earlier(self) -> tuple[str, ...]:
@@ -180,6 +185,15 @@ _UNTUNED_TEST = replace(
     split="test",
     featured=(),
 )
+WARM = {
+    "steps": 5000,
+    "learning_rate": 1e-3,
+    "rank": 16,
+    "sequence_length": 640,
+    "warmup": 0.05,
+    "decay": "cosine",
+    "clip_norm": 1.0,
+}
 _BEYOND = [
     Experiment(
         "baseline-constrained",
@@ -204,15 +218,7 @@ _BEYOND = [
         group=None,
         forecasts=50,
         decode=CONSTRAINED,
-        train={
-            "steps": 5000,
-            "learning_rate": 1e-3,
-            "rank": 16,
-            "sequence_length": 640,
-            "warmup": 0.05,
-            "decay": "cosine",
-            "clip_norm": 1.0,
-        },
+        train=WARM,
         featured=SHOWN,
     ),
     Experiment(
@@ -225,7 +231,30 @@ _BEYOND = [
         select=(others_of_hard_20, "baseline", "default"),
     ),
 ]
+# What was tried before the laptop's final run, each with about as many tokens: no window is longer than 1024, so that
+# of `WHOLE` each is one whole series.
+WHOLE = WARM | {"steps": 240, "sequence_length": 1024, "batch_size": 1}
+_TRIALS = [
+    Experiment(
+        f"trial/{name}",
+        about=f"before the laptop's final run, on all validation series: {tried}",
+        group=None,
+        forecasts=50,
+        decode=CONSTRAINED,
+        train=train,
+    )
+    for name, tried, train in (
+        ("windows", "the recipe of default-warm", WARM | {"steps": 150}),
+        ("whole", "one whole series a step instead of two windows of 640 tokens", WHOLE),
+        ("rate", "and three times the rate", WHOLE | {"learning_rate": 3e-3}),
+        (
+            "units",
+            "and a number's last digit weighing a quarter",
+            WHOLE | {"learning_rate": 3e-3, "units_weight": 0.25},
+        ),
+    )
+]
 EXPERIMENTS = {
     experiment.name: experiment
-    for experiment in (_BASELINE, _DEFAULT, *_SEARCH, *_SECOND, *_CONTEXT, _FINAL, _UNTUNED_TEST, *_BEYOND)
+    for experiment in (_BASELINE, _DEFAULT, *_SEARCH, *_SECOND, *_CONTEXT, _FINAL, _UNTUNED_TEST, *_BEYOND, *_TRIALS)
 }

@@ -16,7 +16,8 @@ class Profile:
     not for the record, and go under build/. train: the training settings that replace the declared ones, by
     experiment, or for all of a kind, by what stands before the name's slash.
     checkpoint_every, evaluate_every: training steps between checkpoints and between evaluations. watched: validation
-    series whose loss an evaluation takes (0: no evaluation); watched_forecasts: whether it forecasts them too.
+    series whose loss an evaluation takes (0: no evaluation); watched_forecasts: the experiments, named as in train, in
+    which it forecasts them too.
     budget: FLOPs that its experiments may spend, counted in budget_convention (`m2lib.flops`).
     """
 
@@ -29,7 +30,7 @@ class Profile:
     checkpoint_every: int = 50
     evaluate_every: int = 0
     watched: int = 10
-    watched_forecasts: bool = False
+    watched_forecasts: tuple[str, ...] = ()
     budget: int = 10**17
     budget_convention: str = "coursework"
 
@@ -55,6 +56,7 @@ PROFILES = {
                 "search": {"steps": 2},
                 "context": {"steps": 2},
                 "final": {"steps": 2},
+                "trial": {"steps": 2},
             },
             watched=0,
         ),
@@ -72,7 +74,7 @@ PROFILES = {
                 "final": {"steps": 1500},
             },
             evaluate_every=100,
-            watched_forecasts=True,
+            watched_forecasts=("default", "default-warm", "final"),
         ),
         Profile(
             "report",

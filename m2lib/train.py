@@ -22,7 +22,7 @@ from m2lib.attention import blocked_attention
 from m2lib.files import InputError, write_atomic
 from m2lib.lora import inject_lora, trainable
 from m2lib.processes import Processes
-from m2lib.vocabulary import PAD_ID
+from m2lib.vocabulary import COMMA_ID, PAD_ID
 
 ALONE = Processes()
 
@@ -35,7 +35,8 @@ class TrainConfig:
     batch_size: windows a step. sequence_length: tokens a window. warmup: share of the steps over which the rate rises
     from 0. decay: `constant`, or `cosine`, which would be 0 at step `steps`. clip_norm: largest gradient norm (None: no
     clipping). tail_weight: how much the last token of a window weighs in the loss against the first, linear between.
-    seed: of the adapters' start and of the order of the windows.
+    units_weight: how much a number's last digit weighs against everything else. simulated: how many series of
+    `generate_series` with seed 1 join the training series. seed: of the adapters' start and of the order of the windows.
     """
 
     steps: int
@@ -48,13 +49,17 @@ class TrainConfig:
     decay: str = "constant"
     clip_norm: float | None = None
     tail_weight: float = 1.0
+    units_weight: float = 1.0
+    simulated: int = 0
     seed: int = 0
 
     def __post_init__(self):
         if min(self.steps, self.rank, self.batch_size) < 1 or self.sequence_length < 2:
             raise ValueError("steps, rank and batch_size must be at least 1, sequence_length at least 2")
-        if min(self.learning_rate, self.tail_weight, self.clip_norm or 1, self.alpha or 1) <= 0:
-            raise ValueError("learning_rate, tail_weight, clip_norm and alpha must be positive")
+        if min(self.learning_rate, self.tail_weight, self.units_weight, self.clip_norm or 1, self.alpha or 1) <= 0:
+            raise ValueError("learning_rate, tail_weight, units_weight, clip_norm and alpha must be positive")
+        if self.simulated < 0:
+            raise ValueError("simulated must not be negative")
         if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine"):
             raise ValueError("warmup must be a share below 1, decay `constant` or `cosine`")
 
@@ -100,15 +105,22 @@ def batch_of(step: int, windows: np.ndarray, config: TrainConfig) -> np.ndarray:
     return windows[order[place * size : (place + 1) * size]]
 
 
-def loss_weights(windows: torch.Tensor, tail_weight: float = 1.0) -> torch.Tensor:
+def loss_weights(windows: torch.Tensor, tail_weight: float = 1.0, units_weight: float = 1.0) -> torch.Tensor:
     """What each predicted token of windows (B, length) weighs in the loss: (B, length - 1), 0 where it is a pad."""
     kept = windows != PAD_ID
     place = torch.arange(windows.shape[1] - 1, device=windows.device) / (kept.sum(1, keepdim=True) - 2).clamp(min=1)
-    return kept[:, 1:] * (1 + (tail_weight - 1) * place)
+    weights = kept[:, 1:] * (1 + (tail_weight - 1) * place)
+    digit = kept & (windows < COMMA_ID)
+    weights[:, :-1] *= torch.where(digit[:, 1:-1] & ~digit[:, 2:], units_weight, 1.0)
+    return weights
 
 
 def window_loss(
-    model: PreTrainedModel, windows: torch.Tensor, tail_weight: float = 1.0, total: torch.Tensor | None = None
+    model: PreTrainedModel,
+    windows: torch.Tensor,
+    tail_weight: float = 1.0,
+    units_weight: float = 1.0,
+    total: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean next-token cross-entropy (nats) at every position of windows (B, length); pads count nowhere.
 
@@ -116,7 +128,7 @@ def window_loss(
     that hold only pads are not computed; pads on the right of causal attention are never attended to.
     """
     windows = windows[:, : padded_length(windows)]
-    weights = loss_weights(windows, tail_weight)
+    weights = loss_weights(windows, tail_weight, units_weight)
     with blocked_attention(model):
         logits = model(windows, use_cache=False).logits
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), windows[:, 1:], reduction="none")
@@ -183,9 +195,10 @@ def train(
                 group["lr"] = config.rate(log.step)
             batch = batch_of(log.step, windows, config)
             whole = torch.from_numpy(batch).to(model.device)
-            total = loss_weights(whole, config.tail_weight).sum()
+            weighting = config.tail_weight, config.units_weight
+            total = loss_weights(whole, *weighting).sum()
             with _recomputing(model, recompute):
-                loss = window_loss(model, processes.share(whole), config.tail_weight, total)
+                loss = window_loss(model, processes.share(whole), *weighting, total)
                 loss.backward()
             # One process's Ctrl-C travels with the gradients, so that all stop after the same step.
             shared = torch.tensor([loss.item(), len(interrupted)], device=model.device)

@@ -151,7 +151,7 @@ def test_a_run_spends_what_it_computed(data, tmp_path, monkeypatch):
     monkeypatch.setenv("M2_DEVICE", "cpu")
     small = Profile(
         "laptop", "tiny", series=3, batch_size=2, live=False, train={"default-warm": {"steps": 3}}, watched=2,
-        watched_forecasts=True,
+        watched_forecasts=("default-warm",),
     )  # fmt: skip
     experiment = EXPERIMENTS["default-warm"]
     result = run("default-warm", small, data=data)

@@ -22,7 +22,7 @@ from m2lib.lora import load_adapter, lora_layers, save_adapter, trainable
 from m2lib.profiles import Profile
 from m2lib.results import load_result
 from m2lib.run import run
-from m2lib.train import TrainConfig, batch_of, make_windows, train, window_loss
+from m2lib.train import TrainConfig, batch_of, loss_weights, make_windows, train, window_loss
 from m2lib.vocabulary import PAD_ID, text_to_ids
 from m2lib.work import adapter_path
 
@@ -100,6 +100,13 @@ def test_tail_weight_moves_the_loss_toward_the_end(model):
         assert window_loss(model, ids, 3.0).item() == pytest.approx(expected)
         padded = torch.nn.functional.pad(ids, (0, 9), value=PAD_ID)
         assert window_loss(model, padded, 3.0).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_numbers_last_digit_can_weigh_less():
+    ids = torch.tensor([text_to_ids("952,1034;948,7") + [PAD_ID] * 2])
+    weights = loss_weights(ids, units_weight=0.25)[0].tolist()
+    assert weights == [1, 0.25, 1, 1, 1, 1, 0.25, 1, 1, 1, 0.25, 1, 0.25, 0, 0]
+    assert loss_weights(ids)[0].tolist() == [1.0] * 13 + [0, 0]
 
 
 def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, tmp_path):
@@ -239,7 +246,8 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
     monkeypatch.setenv("M2_DEVICE", "cpu")
     sizes = {"default-warm": {"steps": 4}, "default": {"steps": 2}}
-    return Profile("laptop", "tiny", series=3, batch_size=2, live=False, train=sizes, watched=2, watched_forecasts=True)
+    watched = {"watched": 2, "watched_forecasts": ("default-warm",)}
+    return Profile("laptop", "tiny", series=3, batch_size=2, live=False, train=sizes, **watched)
 
 
 def test_run_stopped_between_training_and_forecasts_goes_on(data, small, tmp_path, monkeypatch):
@@ -264,6 +272,15 @@ def test_run_stopped_between_training_and_forecasts_goes_on(data, small, tmp_pat
     assert again.training["batch_size"] == 2
     assert 0 < again.train_seconds <= again.seconds
     assert (adapter_path(small, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
+
+
+def test_simulated_series_join_the_training_series(data, small, monkeypatch):
+    seen = []
+    real = training.make_windows
+    monkeypatch.setattr(training, "make_windows", lambda texts, length: seen.append(len(texts)) or real(texts, length))
+    more = replace(small, train={"default-warm": {"steps": 2, "simulated": 7}})
+    assert run("default-warm", more, data=data).training["simulated"] == 7
+    assert seen == [900, 7, 2]
 
 
 def test_selected_series_come_from_an_earlier_run(data, small):
@@ -311,6 +328,8 @@ def test_only_training_series_are_trained_on(data, small, monkeypatch):
         {"alpha": -1.0},
         {"decay": "linear"},
         {"sequence_length": 1},
+        {"units_weight": 0.0},
+        {"simulated": -1},
     ],
 )
 def test_contradictions_are_refused(settings):
