@@ -231,9 +231,10 @@ _BEYOND = [
         select=(others_of_hard_20, "baseline", "default"),
     ),
 ]
-# What was tried before the laptop's final run, each with about as many tokens: no window is longer than 1024, so that
-# of `WHOLE` each is one whole series.
+# What was tried before the laptop's final run, each on about as many tokens. No series is longer than 1024 tokens, so
+# there a window is a whole series.
 WHOLE = WARM | {"steps": 240, "sequence_length": 1024, "batch_size": 1}
+FASTER = WHOLE | {"learning_rate": 3e-3}
 _TRIALS = [
     Experiment(
         f"trial/{name}",
@@ -244,14 +245,10 @@ _TRIALS = [
         train=train,
     )
     for name, tried, train in (
-        ("windows", "the recipe of default-warm", WARM | {"steps": 150}),
+        ("windows", "the recipe of default-warm, 150 steps", WARM | {"steps": 150}),
         ("whole", "one whole series a step instead of two windows of 640 tokens", WHOLE),
-        ("rate", "and three times the rate", WHOLE | {"learning_rate": 3e-3}),
-        (
-            "units",
-            "and a number's last digit weighing a quarter",
-            WHOLE | {"learning_rate": 3e-3, "units_weight": 0.25},
-        ),
+        ("rate", "whole series, three times the rate", FASTER),
+        ("units", "whole series, three times the rate, last digits at a quarter", FASTER | {"units_weight": 0.25}),
     )
 ]
 EXPERIMENTS = {

@@ -36,7 +36,7 @@ class TrainConfig:
     from 0. decay: `constant`, or `cosine`, which would be 0 at step `steps`. clip_norm: largest gradient norm (None: no
     clipping). tail_weight: how much the last token of a window weighs in the loss against the first, linear between.
     units_weight: how much a number's last digit weighs against everything else. simulated: how many series of
-    `generate_series` with seed 1 join the training series. seed: of the adapters' start and of the order of the windows.
+    `generate_series` with seed 1 join the training ones. seed: of the adapters' start and of the order of the windows.
     """
 
     steps: int
@@ -59,7 +59,7 @@ class TrainConfig:
         if min(self.learning_rate, self.tail_weight, self.units_weight, self.clip_norm or 1, self.alpha or 1) <= 0:
             raise ValueError("learning_rate, tail_weight, units_weight, clip_norm and alpha must be positive")
         if self.simulated < 0:
-            raise ValueError("simulated must not be negative")
+            raise ValueError("simulated must be 0 or more")
         if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine"):
             raise ValueError("warmup must be a share below 1, decay `constant` or `cosine`")
 
