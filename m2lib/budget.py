@@ -78,7 +78,7 @@ def affordable_steps(
     """
     from m2lib.train import TrainConfig
 
-    config = TrainConfig(**experiment.settings(profile)["train"])
+    config = TrainConfig(**experiment.at(profile).train)
     step = train_step_flops(
         shape, config.sequence_length, rank=config.rank, batch=config.batch_size, convention=budget.convention
     )

@@ -46,8 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("name", nargs="?", help="default: the active profile's")
     model.set_defaults(command=_model)
 
-    run = groups.add_parser("run", help="run an experiment, or load its finished record")
-    run.add_argument("name", help="for example baseline or baseline-constrained")
+    run = groups.add_parser("run", help="run experiments, or load their finished records")
+    run.add_argument("names", nargs="*", metavar="name", help="for example baseline or default-warm")
+    run.add_argument("--all", action="store_true", help="all of the report's experiments that are not finished yet")
     run.add_argument("--fresh", action="store_true", help="run again even where there is a record")
     run.set_defaults(command=_run)
 
@@ -132,22 +133,33 @@ def _model(arguments) -> None:
 
 
 def _run(arguments) -> None:
-    from m2lib.metrics import summarise
     from m2lib.profiles import active_profile
     from m2lib.results import result_path
-    from m2lib.run import run
+    from m2lib.run import run, run_all
 
+    if arguments.all == bool(arguments.names):
+        raise InputError("name the experiments to run, or give --all; `m2 status` lists them")
     profile = active_profile()
     try:
-        result = run(arguments.name, profile, fresh=arguments.fresh)
+        if arguments.all:
+            for result in run_all(profile, fresh=arguments.fresh):
+                print(_outcome(result))
+        for name in arguments.names:
+            print(_outcome(run(name, profile, fresh=arguments.fresh)))
+            print(result_path(profile, name))
     except KeyboardInterrupt:
-        print(f"\n`m2 run {arguments.name}` goes on from the last checkpoint or batch", file=sys.stderr)
+        again = " ".join(arguments.names) or "--all"
+        print(f"\n`m2 run {again}` goes on from the last checkpoint or batch", file=sys.stderr)
         raise
-    if result.status != "done":  # this process only helped another to train
-        return
+
+
+def _outcome(result) -> str:
+    from m2lib.metrics import summarise
+
+    if result.status != "done":
+        return f"{result.name}: another process records it"
     errors = f"MAE {summarise(result.maes().values())}" if result.series else "no series is left for it to forecast"
-    print(f"{result.name}: {errors}, {result.repairs} repairs, {result.seconds:.0f} s, {result.backbone['dtype']}")
-    print(result_path(profile, result.name))
+    return f"{result.name}: {errors}, {result.repairs} repairs, {result.seconds:.0f} s, {result.backbone['dtype']}"
 
 
 def _status(arguments) -> None:

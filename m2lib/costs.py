@@ -85,9 +85,9 @@ def adapter_rank(experiment: Experiment, profile: Profile, adapter: str | None =
     While they are not known it is the largest rank it may be.
     """
     if experiment.train:
-        return experiment.settings(profile)["train"]["rank"]
+        return experiment.at(profile).train["rank"]
     names = [adapter] if adapter else [name for name in experiment.earlier() if _is_adapter(experiment, name)]
-    return max((EXPERIMENTS[name].settings(profile)["train"]["rank"] for name in names), default=0)
+    return max((EXPERIMENTS[name].at(profile).train["rank"] for name in names), default=0)
 
 
 def _is_adapter(experiment: Experiment, name: str) -> bool:
@@ -101,10 +101,10 @@ def experiment_sizes(name: str, profile: Profile) -> dict[str, int]:
 
     if name not in EXPERIMENTS:
         raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
-    experiment = EXPERIMENTS[name]
-    decode, settings = experiment.decode, experiment.settings(profile).get("train")
+    experiment = EXPERIMENTS[name].at(profile)
+    decode = experiment.decode
     prompt = decode.context_tokens or CONTEXT_STEPS * LONGEST_STEP
-    config = TrainConfig(**settings) if settings else None
+    config = TrainConfig(**experiment.train) if experiment.train else None
     return {
         "rank": adapter_rank(experiment, profile),
         "batch": config.batch_size if config else 1,

@@ -7,7 +7,7 @@ from itertools import product
 
 from m2lib.data import SPLIT_SEED, split_ids
 from m2lib.forecast import DecodeConfig
-from m2lib.metrics import best_and_worst
+from m2lib.metrics import best_and_worst, summarise
 from m2lib.profiles import Profile
 
 Maes = dict[int, float]  # errors by series id, scaled units
@@ -41,17 +41,25 @@ class Experiment:
         """Its name and what stands before the name's slash: under either a profile may size it."""
         return self.name, self.name.split("/")[0]
 
+    def at(self, profile: Profile) -> "Experiment":
+        """The experiment with the settings of training and decoding that a profile replaces."""
+        sizes, decode = (
+            next((dict(table[kind]) for kind in self.kinds if kind in table), {})
+            for table in (profile.train, profile.decode)
+        )
+        return replace(self, train=self.train and self.train | sizes, decode=replace(self.decode, **decode))
+
     def settings(self, profile: Profile) -> dict:
         """All that decides the run's numbers at a profile, as it is recorded."""
-        settings = {"split": self.split, "decode": asdict(self.decode)}
+        here = self.at(profile)
+        settings = {"split": self.split, "decode": asdict(here.decode)}
         if self.select:
             rule, *names = self.select
             settings["select"] = f"{rule.__name__}({', '.join(names)})"
         if self.adapter:
             settings["adapter"] = self.adapter
-        if self.train:
-            sizes = [dict(profile.train[kind]) for kind in self.kinds if kind in profile.train]
-            settings["train"] = self.train | (sizes[0] if sizes else {})
+        if here.train:
+            settings["train"] = here.train
         return settings
 
     def earlier(self) -> tuple[str, ...]:
@@ -91,8 +99,17 @@ def adapter_of(experiment: Experiment, maes: Callable[[str], Maes]) -> str | Non
     if not isinstance(experiment.adapter, tuple):
         return experiment.adapter
     place, *names = experiment.adapter
-    means = {name: sum(maes(name).values()) / len(maes(name)) for name in names}
+    means = {name: summarise(maes(name).values()).mean for name in names}
     return sorted(names, key=lambda name: (means[name], name))[place]
+
+
+def chosen(maes: Callable[[str], Maes]) -> str:
+    """The report's choice: of the search's three best by mean the one with the lowest median over the hard 20."""
+    medians = {}
+    for second in SECOND:
+        name = adapter_of(EXPERIMENTS[second], maes)
+        medians[name] = summarise((maes(name) | maes(second)).values()).median
+    return min(medians, key=lambda name: (medians[name], name))
 
 
 def series_ids(experiment: Experiment, limit: int | None, n: int, maes: Callable[[str], Maes] | None = None) -> list:
@@ -113,6 +130,7 @@ SHOWN = (94, 99, 141)
 CHOSEN = {"learning_rate": 1e-4, "rank": 2}  # by the report's search: expt_6
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))  # rate, rank
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
+SECOND = tuple(f"search/second_{place}" for place in range(3))
 
 _BASELINE = Experiment(
     "baseline",
@@ -135,18 +153,18 @@ _DEFAULT = Experiment(
 _SEARCH = [
     Experiment(
         name,
-        about=f"the search: rate {rate:g}, rank {rank}, on the five hardest series (section 3.2)",
+        about=f"the search: rate {i // 3 + 1} of 3, rank {rank}, on the five hardest series (section 3.2)",
         group="first search",
         forecasts=5,
         decode=PUBLISHED,
         train={"steps": 3150, "learning_rate": rate, "rank": rank, "sequence_length": 512},
         select=(worst_5, "default"),
     )
-    for name, (rate, rank) in zip(SEARCH, GRID, strict=True)
+    for i, (name, (rate, rank)) in enumerate(zip(SEARCH, GRID, strict=True))
 ]
 _SECOND = [
     Experiment(
-        f"search/second_{place}",
+        name,
         about=f"the search's number {place + 1} by mean, on the other 15 hard series",
         group="first search",
         forecasts=15,
@@ -154,7 +172,7 @@ _SECOND = [
         adapter=(place, *SEARCH),
         select=(others_of_hard_20, "baseline", "default"),
     )
-    for place in range(3)
+    for place, name in enumerate(SECOND)
 ]
 _CONTEXT = [
     Experiment(
@@ -220,6 +238,13 @@ _BEYOND = [
         decode=CONSTRAINED,
         train=WARM,
         featured=SHOWN,
+    ),
+    replace(
+        _UNTUNED_TEST,
+        name="untuned-test-constrained",
+        about="the untuned model on the test series, with the whole context, correct rounding and a grammar",
+        group=None,
+        decode=CONSTRAINED,
     ),
     Experiment(
         "context/768-rest",

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from m2lib.files import InputError
 
@@ -14,7 +15,7 @@ class Profile:
     backbone: its name in `weights.BACKBONES`, or a path. series: how many series an experiment forecasts at most
     (None: all it declares). batch_size: series decoded together, set by memory. live: its results are for looking at,
     not for the record, and go under build/. train: the training settings that replace the declared ones, by
-    experiment, or for all of a kind, by what stands before the name's slash.
+    experiment, or for all of a kind, by what stands before the name's slash; decode: likewise those of decoding.
     checkpoint_every, evaluate_every: training steps between checkpoints and between evaluations. watched: validation
     series whose loss an evaluation takes (0: no evaluation); watched_forecasts: the experiments, named as in train, in
     which it forecasts them too.
@@ -27,6 +28,7 @@ class Profile:
     batch_size: int
     live: bool
     train: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    decode: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     checkpoint_every: int = 50
     evaluate_every: int = 0
     watched: int = 10
@@ -40,6 +42,9 @@ class Profile:
         if min(self.batch_size, self.checkpoint_every) < 1 or min(self.evaluate_every, self.watched) < 0:
             raise ValueError("batch_size and checkpoint_every must be at least 1, the others not negative")
 
+
+# Three rates by three ranks, as the report's grid, but where a run of 80 steps on a small model has its best.
+LAPTOP_RATES = (1e-3, 1e-3, 1e-3, 3e-3, 3e-3, 3e-3, 1e-2, 1e-2, 1e-2)
 
 PROFILES = {
     profile.name: profile
@@ -69,7 +74,7 @@ PROFILES = {
             train={
                 "default": {"steps": 200, "learning_rate": 1e-3},
                 "default-warm": {"steps": 700},
-                "search": {"steps": 80},
+                **{f"search/expt_{i}": {"steps": 80, "learning_rate": rate} for i, rate in enumerate(LAPTOP_RATES)},
                 "context": {"steps": 80},
                 "final": {"steps": 1500},
             },

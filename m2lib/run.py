@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from m2lib.budget import reservation
 from m2lib.codec import CODEC_VERSION
@@ -32,8 +33,8 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
 
     if name not in EXPERIMENTS:
         raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
-    experiment = EXPERIMENTS[name]
     profile = profile or active_profile()
+    experiment = EXPERIMENTS[name].at(profile)
     data = load_series() if data is None else data
     processes = join_processes()
     for earlier in experiment.earlier():
@@ -107,6 +108,34 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
         result.status, work.limit = "done", sum_costs()
         work.save()
     return result
+
+
+def run_all(profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False) -> list[Result]:
+    """Run the report's experiments in their order, as `run` does: finished ones are loaded, one begun goes on.
+
+    What goes beyond the report is not among them. The progress is counted in FLOPs as executed, at their most.
+    """
+    from m2lib.backbones import backbone_config
+
+    profile = profile or active_profile()
+    data = load_series() if data is None else data
+    shape, results = Shape.of(backbone_config(profile.backbone)), []
+    costs = {
+        name: sum_costs(*estimate(experiment, profile, shape).values())["executed"]
+        for name, experiment in EXPERIMENTS.items()
+        if experiment.group
+    }
+    lead = join_processes().lead
+    with tqdm(total=sum(costs.values()), unit="FLOP", unit_scale=True, disable=profile.live or not lead) as bar:
+        for place, (name, cost) in enumerate(costs.items(), 1):
+            bar.set_description(f"{place} of {len(costs)}: {name}")
+            path = result_path(profile, name)
+            before = path.read_bytes() if path.exists() else None
+            results.append(run(name, profile, data=data, fresh=fresh))
+            if lead and path.read_bytes() == before:  # only loaded, so its FLOPs say nothing about this machine's speed
+                bar.initial += cost
+            bar.update(cost)
+    return results
 
 
 def recorded_forecast(result: Result, data: SeriesSet, series: int) -> np.ndarray:

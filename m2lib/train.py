@@ -187,7 +187,7 @@ def train(
                 log.evaluations.append({"step": log.step, **evaluate()})
 
     evaluated()
-    bar = tqdm(total=config.steps, initial=log.step, desc="train", unit="step", disable=not progress)
+    bar = tqdm(total=config.steps, initial=log.step, desc="train", unit="step", leave=None, disable=not progress)
     with bar, _interrupts() as interrupted:
         while log.step < config.steps:
             began = time.perf_counter()

@@ -132,7 +132,7 @@ class Work:
         left = [series for series in ids if series not in result.series]
         started, before = time.perf_counter(), result.seconds
         done, live = len(ids) - len(left), self.profile.live
-        with tqdm(total=len(ids), initial=done, desc=result.name, unit="series", disable=live) as bar:
+        with tqdm(total=len(ids), initial=done, desc=result.name, unit="series", leave=None, disable=live) as bar:
             for start in range(0, len(left), size):
                 batch = left[start : start + size]
                 entries = self._evaluate(batch)

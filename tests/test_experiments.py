@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from m2lib.data import split_ids
-from m2lib.experiments import EXPERIMENTS, adapter_of, hard_and_easy, series_ids, worst_5
+from m2lib.experiments import EXPERIMENTS, adapter_of, chosen, hard_and_easy, series_ids, worst_5
 from m2lib.forecast import DecodeConfig
 from m2lib.profiles import PROFILES
 from m2lib.results import published_maes
@@ -57,6 +57,17 @@ def test_the_reports_choices_come_out():
         return {series: maes[series] for series in (278, 476, 559, 809, 911)}
 
     assert {adapter_of(one, on_five) for one in second} == {f"search/expt_{i}" for i in (6, 7, 8)}
+
+    def recorded(name):
+        """The published errors in the records that they would be in."""
+        if not name.startswith("search/second_"):
+            return on_five(name)
+        maes = published_maes(adapter_of(EXPERIMENTS[name], on_five))
+        return {series: mae for series, mae in maes.items() if series not in on_five("search/expt_6")}
+
+    assert chosen(recorded) == "search/expt_6"
+    means = {name: np.mean(list(published_maes(name).values())) for name in ("search/expt_6", "search/expt_7")}
+    assert min(means, key=means.get) == "search/expt_7"  # the mean would have chosen another
     others = series_ids(second[0], None, 1000, published_maes)
     assert len(others) == 15
     assert set(others) | {278, 476, 559, 809, 911} == set(published_maes("search/expt_6"))
