@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import bootstrap
 
 
 def series_mae(forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -51,6 +52,19 @@ def summarise(errors) -> Summary:
     if not errors.size:
         raise ValueError("no errors to summarise")
     return Summary(errors.size, float(errors.mean()), float(np.median(errors)))
+
+
+def bootstrap_interval(errors, statistic=np.mean, seed: int = 0) -> tuple[float, float]:
+    """95% percentile bootstrap interval of a statistic of per-series errors, from 10,000 resamples of the series.
+
+    statistic: `np.mean` or `np.median`. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13.
+    Raises ValueError for fewer than 2 errors.
+    """
+    errors = np.asarray(list(errors), dtype=np.float64)
+    if errors.size < 2:
+        raise ValueError(f"an interval needs at least 2 errors, got {errors.size}")
+    drawn = bootstrap((errors,), statistic, n_resamples=10_000, method="percentile", rng=np.random.default_rng(seed))
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
 def best_and_worst(errors: dict[int, float], worst: int) -> tuple[list[int], list[int]]:

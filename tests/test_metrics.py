@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from m2lib.metrics import best_and_worst, crps_fair, series_mae, series_rmse, summarise
+from m2lib.metrics import best_and_worst, bootstrap_interval, crps_fair, series_mae, series_rmse, summarise
 
 
 def test_mae_and_rmse_by_hand():
@@ -37,3 +37,14 @@ def test_summary():
 
 def test_best_and_worst_ranks_by_error_then_id():
     assert best_and_worst({5: 1.0, 3: 1.0, 8: 0.5, 1: 9.0}, worst=1) == ([8, 3, 5], [1])
+
+
+def test_bootstrap_interval_is_that_of_the_normal_mean():
+    errors = np.random.default_rng(0).normal(10, 2, size=400)
+    low, high = bootstrap_interval(errors)
+    half = 1.96 * errors.std(ddof=1) / 20
+    assert (low, high) == pytest.approx((errors.mean() - half, errors.mean() + half), abs=0.02)
+    assert bootstrap_interval(errors, np.median)[0] < np.median(errors) < bootstrap_interval(errors, np.median)[1]
+    assert bootstrap_interval(errors) == (low, high)
+    with pytest.raises(ValueError, match="at least 2 errors, got 1"):
+        bootstrap_interval([1.0])
