@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     run = groups.add_parser("run", help="run experiments, or load their finished records")
     run.add_argument("names", nargs="*", metavar="name", help="for example baseline or default-warm")
     run.add_argument("--all", action="store_true", help="all of the report's experiments that are not finished yet")
+    run.add_argument("--beyond", action="store_true", help="with --all: also those that go beyond the report")
     run.add_argument("--fresh", action="store_true", help="run again even where there is a record")
     run.set_defaults(command=_run)
 
@@ -142,7 +143,7 @@ def _run(arguments) -> None:
     profile = active_profile()
     try:
         if arguments.all:
-            for result in run_all(profile, fresh=arguments.fresh):
+            for result in run_all(profile, fresh=arguments.fresh, beyond=arguments.beyond):
                 print(_outcome(result))
         for name in arguments.names:
             print(_outcome(run(name, profile, fresh=arguments.fresh)))

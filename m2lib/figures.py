@@ -46,11 +46,17 @@ def use_style() -> None:
     )
 
 
-def save_figure(figure: "Figure", name: str) -> Path:
-    """Write a figure as `<name>.png` (200 dpi) under build/figures, whole or not at all, and return the path."""
+def save_figure(figure: "Figure", name: str, folder: Path | None = None, kind: str = "png") -> Path:
+    """Write a figure as `<name>.<kind>`, whole or not at all, and return the path.
+
+    folder: default build/figures. kind: `png` (200 dpi), or `svg`, whose bytes are the same for the same figure.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=200, bbox_inches="tight")
-    path = out_dir() / "figures" / f"{name}.png"
+    with plt.rc_context({"svg.hashsalt": name}):
+        figure.savefig(
+            buffer, format=kind, dpi=200, bbox_inches="tight", metadata={"Date": None} if kind == "svg" else None
+        )
+    path = (folder or out_dir() / "figures") / f"{name}.{kind}"
     write_atomic(path, buffer.getvalue())
     return path
 

@@ -110,10 +110,12 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     return result
 
 
-def run_all(profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False) -> list[Result]:
+def run_all(
+    profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False, beyond: bool = False
+) -> list[Result]:
     """Run the report's experiments in their order, as `run` does: finished ones are loaded, one begun goes on.
 
-    What goes beyond the report is not among them. The progress is counted in FLOPs as executed, at their most.
+    beyond: also what goes beyond the report. The progress is counted in FLOPs as executed, at their most.
     """
     from m2lib.backbones import backbone_config
 
@@ -123,7 +125,7 @@ def run_all(profile: Profile | None = None, *, data: SeriesSet | None = None, fr
     costs = {
         name: sum_costs(*estimate(experiment, profile, shape).values())["executed"]
         for name, experiment in EXPERIMENTS.items()
-        if experiment.group
+        if experiment.group or beyond
     }
     lead = join_processes().lead
     with tqdm(total=sum(costs.values()), unit="FLOP", unit_scale=True, disable=profile.live or not lead) as bar:
