@@ -270,10 +270,12 @@ _TRIALS = [
         train=train,
     )
     for name, tried, train in (
-        ("windows", "the recipe of default-warm, 150 steps", WARM | {"steps": 150}),
-        ("whole", "one whole series a step instead of two windows of 640 tokens", WHOLE),
-        ("rate", "whole series, three times the rate", FASTER),
-        ("units", "whole series, three times the rate, last digits at a quarter", FASTER | {"units_weight": 0.25}),
+        ("windows", "two windows of 640 tokens a step, rate 0.001", WARM | {"steps": 150}),
+        ("whole", "one whole series a step, rate 0.001", WHOLE),
+        ("rate", "one whole series a step, rate 0.003", FASTER),
+        ("rate-high", "one whole series a step, rate 0.01", WHOLE | {"learning_rate": 1e-2}),
+        ("units", "rate 0.003, last digits at a quarter of the weight", FASTER | {"units_weight": 0.25}),
+        ("tail", "rate 0.003, weights rising threefold along the series", FASTER | {"tail_weight": 3.0}),
     )
 ]
 EXPERIMENTS = {
