@@ -59,6 +59,24 @@ def numbers(profile: Profile) -> dict:
     }
 
 
+def results_table(found: dict) -> str:
+    """The README's table of test errors, from `numbers`."""
+    rows = [f"| {row['name']} | {row['mean']:.1f} | | {row['median']:.1f} | |" for row in found["yardsticks"]["test"]]
+    errors = {f"published {name}": found["published"][name] for name in ("untuned", "final")}
+    errors |= {"untuned": found["errors"]["untuned-test"], "final": found["errors"]["final"]}
+    names = {
+        "published untuned": "published: Qwen2.5-0.5B, untuned",
+        "published final": "published: Qwen2.5-0.5B, final adapter",
+        "untuned": f"ours: {found['study']['backbone']}, untuned",
+        "final": f"**ours: {found['study']['backbone']}, final adapter**",
+    }
+    for kind, name in names.items():
+        mean, median = ("{:.1f} to {:.1f}".format(*found["final"]["intervals"][kind][of]) for of in ("mean", "median"))
+        rows.append(f"| {name} | {errors[kind]['mean']:.1f} | {mean} | {errors[kind]['median']:.1f} | {median} |")
+    head = "| forecast of the 50 test series | mean | 95% interval | median | 95% interval |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
+
+
 def inputs(folder: Path = REPORT) -> list[Path]:
     """All files that a report's PDF is made of; the records come first into its numbers."""
     named = re.findall(r'"((?:figures|published)/[^"]+|[^"/]+\.svg)"', (folder / "main.typ").read_text())
@@ -143,7 +161,7 @@ def _study(profile: Profile, results: dict[str, Result]) -> dict:
         "experiments": len(charged),
         "spent": rules,
         "share of budget": spent / profile.budget,
-        "share of the report's training": rules["coursework"] / report_training,
+        "share of the training published": rules["coursework"] / report_training,
         "final": one.config["train"] | {"minutes": one.seconds / 60} | one.spent(),
     }
 
@@ -180,7 +198,8 @@ def _context(length: int, result: Result, profile: Profile) -> dict:
 
 def _final(results: dict[str, Result]) -> dict:
     final, untuned = results["final"].maes(), results["untuned-test"].maes()
-    kinds = {"final": final, "untuned": untuned, "published": published_maes("final")}
+    kinds = {"untuned": untuned, "final": final}
+    kinds |= {f"published {name}": published_maes(name) for name in ("untuned", "final")}
     intervals = {
         name: {
             "mean": bootstrap_interval(maes.values(), np.mean),

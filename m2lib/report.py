@@ -17,7 +17,6 @@ from m2lib.run import recorded_forecast
 from m2lib.vocabulary import SYMBOLS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 QWEN = "published: Qwen2.5-0.5B"
@@ -103,8 +102,7 @@ def fig3_encoding(_: Profile) -> "Figure":
 
 def fig4_baseline_forecasts(profile: Profile) -> "Figure":
     results = found(profile, "baseline", "baseline-constrained")
-    shown = list(results.values())[-1:]
-    return _forecasts({one.name: one for one in shown}, EXPERIMENTS["baseline"].featured)
+    return _forecasts({"": results.popitem()[1]}, EXPERIMENTS["baseline"].featured)
 
 
 def fig5_baseline_errors(profile: Profile) -> "Figure":
@@ -117,7 +115,7 @@ def fig6_forecasts(profile: Profile) -> "Figure":
     tuned = found(profile, "default", "default-warm").popitem()[1]
     before = found(profile, "baseline", "baseline-constrained").popitem()[1]
     shown = [series for series in EXPERIMENTS["default"].featured if series in tuned.series]
-    return _forecasts({f"untuned ({before.name})": before, f"tuned ({tuned.name})": tuned}, shown)
+    return _forecasts({"untuned": before, "tuned": tuned}, shown)
 
 
 def fig7_reduced_validation(profile: Profile) -> "Figure":
@@ -251,16 +249,11 @@ def _forecasts(results: dict[str, Result], shown: list[int]) -> "Figure":
     for row, (title, result) in zip(axes, results.items(), strict=True):
         rounding = result.config["decode"]["rounding"]
         for ax, i in zip(row, shown, strict=True):
-            _forecast(ax, result, i, title, codec.to_integers(series.trajectories[i], series.scales[i], rounding))
-        row[0].set_ylabel("scaled units")
+            scaled = codec.to_integers(series.trajectories[i], series.scales[i], rounding)
+            forecast, mae = recorded_forecast(result, series, i), result.series[i]["mae"]
+            figures.plot_forecast(ax, series.time, scaled, forecast, f"series {i}: MAE {mae:.0f}")
+        row[0].set_ylabel(f"{title}\nscaled units" if title else "scaled units")
     for ax in axes[-1]:
         ax.set_xlabel(figures.MODEL_TIME)
     figures.forecast_legend(fig)
     return fig
-
-
-def _forecast(ax: "Axes", result: Result, i: int, title: str, scaled) -> None:
-    forecast = recorded_forecast(result, _series(), i)
-    figures.plot_forecast(
-        ax, _series().time, scaled, forecast, f"series {i}, {title}: MAE {result.series[i]['mae']:.0f}"
-    )
