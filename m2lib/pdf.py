@@ -25,6 +25,7 @@ from m2lib.flops import total as flops_total
 from m2lib.metrics import bootstrap_interval, series_mae, summarise
 from m2lib.profiles import PROFILES, Profile
 from m2lib.results import Result, load_result, published_maes, published_table_3, result_path
+from m2lib.vocabulary import SYMBOLS
 
 REPORT = ROOT / "report"
 SOURCES = ("main.typ", "references.bib", "published/printed.csv")
@@ -38,7 +39,7 @@ def numbers(profile: Profile) -> dict:
     return {
         "study": _study(profile, results),
         "errors": {name: _errors(result.maes()) for name, result in results.items() if result.series},
-        "published": {name: _errors(published_maes(name)) for name in ("baseline", "default", "untuned", "final")},
+        "published": _published(),
         "search": [
             _setting(name, profile, five, twenty) | {"published": published}
             for name, published in zip(SEARCH, _published_search(), strict=True)
@@ -48,6 +49,7 @@ def numbers(profile: Profile) -> dict:
         "final": _final(results),
         "yardsticks": {split: _yardsticks(split) for split in ("validation", "test")},
         "table3": _table_3(),
+        "model": _model(),
         "trials": [
             {"about": EXPERIMENTS[name].about.split(": ")[1], **_errors(one.maes()), "minutes": one.seconds / 60}
             for name, one in trials.items()
@@ -146,6 +148,34 @@ def _errors(maes: dict[int, float]) -> dict:
     return {"n": summary.n, "mean": summary.mean, "median": summary.median, "worst": max(maes.values())}
 
 
+def _published() -> dict:
+    baseline = published_maes("baseline")
+    found = {name: _errors(published_maes(name)) for name in ("baseline", "default", "untuned", "final")}
+    found["baseline of default"] = _errors({series: baseline[series] for series in published_maes("default")})
+    five, twenty = report.published_search(), report.published_search(second=True)
+    best = min(twenty, key=lambda name: summarise(twenty[name].values()).median)
+    by_mean = min(twenty, key=lambda name: summarise(twenty[name].values()).mean)
+    labels = {"chosen": report.label(best, PROFILES["report"]), "by mean": report.label(by_mean, PROFILES["report"])}
+    return found | labels | {"five": sorted(five[best])}
+
+
+def _model() -> dict:
+    """Sizes of the report's model, from its config."""
+    from m2lib.backbones import backbone_config
+
+    config = backbone_config(PROFILES["report"].backbone)
+    width, values = config.hidden_size, config.hidden_size // config.num_attention_heads * config.num_key_value_heads
+    adapters = config.num_hidden_layers * 2 * (width + width + width + values)
+    symbols = len(SYMBOLS)
+    return {
+        "vocabulary": config.vocab_size,
+        "blocks": config.num_hidden_layers,
+        "head": config.vocab_size * width,
+        "reduced head": symbols * width + symbols,
+        "trained": adapters + symbols,
+    }
+
+
 def _study(profile: Profile, results: dict[str, Result]) -> dict:
     charged = [one for name, one in results.items() if EXPERIMENTS[name].group]
     spent = sum(one.spent()[profile.budget_convention] for one in charged)
@@ -226,15 +256,19 @@ def _yardsticks(split: str) -> list[dict]:
     ]
 
 
-def _table_3() -> list[dict]:
+def _table_3() -> dict:
     tables = {kind: table_3(_qwen(), kind) for kind in CONVENTIONS}
     rows = list(tables["published"])
     for table in tables.values():
         table["all"] = tuple(sum(table[row][i] for row in rows) for i in (0, 1))
-    return [
-        {"row": row, "printed": published_table_3()[row]} | {kind: list(tables[kind][row]) for kind in CONVENTIONS}
-        for row in (*rows, "all")
-    ]
+    before = sum(sum(tables["published"][row]) for row in rows if row != "final")
+    return {
+        "before final": before / PROFILES["report"].budget,
+        "rows": [
+            {"row": row, "printed": published_table_3()[row]} | {kind: list(tables[kind][row]) for kind in CONVENTIONS}
+            for row in (*rows, "all")
+        ],
+    }
 
 
 def _qwen() -> Shape:
