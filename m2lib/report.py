@@ -155,6 +155,11 @@ def fig9_final(profile: Profile) -> "Figure":
         figures.plot_before_after(column[0], before, after, who)
         groups = {"untuned": list(before.values()), "final": list(after.values())}
         figures.plot_error_groups(column[1], groups, "", _colour(who))
+    largest = max(max(before.values()) for before, _ in pairs.values())
+    for ax in axes[0]:
+        ax.set(xlim=(0, 1.3 * largest), ylim=(0, 1.3 * largest))
+    for ax in axes[1]:
+        ax.set_xlim(0, 1.3 * largest)
     return fig
 
 
