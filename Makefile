@@ -48,17 +48,19 @@ setup: .venv/.ok
 model: .venv/.ok
 	@$(BIN)/m2 model
 
-# With FRESH=1 the records come from build/fresh, where they are computed from nothing; the committed ones stay.
-ifdef FRESH
-export M2_RESULTS := $(CURDIR)/build/fresh
+# With FRESH=1 the records come from build/fresh, where they are computed from nothing; the committed ones stay. What
+# is recomputed is the active profile's study, or the laptop's where the active profile keeps no records.
+FRESH_STUDY := $(and $(filter-out 0,$(FRESH)),$(if $(filter-out slice,$(M2_PROFILE)),active,laptop))
+ifneq ($(FRESH_STUDY),)
+report: export M2_RESULTS := $(CURDIR)/build/fresh
 endif
 
 report: model
-	$(if $(FRESH),M2_PROFILE=$(or $(M2_PROFILE),laptop) $(BIN)/m2 run --all --beyond)
+	$(if $(FRESH_STUDY),$(if $(filter laptop,$(FRESH_STUDY)),M2_PROFILE=laptop M2_BACKBONE=) $(BIN)/m2 run --all --beyond)
 	rm -rf $(REPORT)
 	M2_OUT="$(CURDIR)/$(REPORT)" $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
 	$(NBCONVERT) --to html --output-dir $(REPORT)/html $(REPORT)/notebooks/*.ipynb
-	$(BIN)/python -m m2lib.pdf $(REPORT)/pdf
+	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/python -m m2lib.pdf $(REPORT)/pdf)
 	@echo "read $(REPORT)/html/ and $(REPORT)/pdf/main.pdf, see $(REPORT)/figures/"
 
 figures: .venv/.ok

@@ -134,22 +134,28 @@ def _model(arguments) -> None:
 
 
 def _run(arguments) -> None:
+    from tqdm.auto import tqdm
+
+    from m2lib.experiments import EXPERIMENTS
     from m2lib.profiles import active_profile
     from m2lib.results import result_path
     from m2lib.run import run, run_all
 
-    if arguments.all == bool(arguments.names):
-        raise InputError("name the experiments to run, or give --all; `m2 status` lists them")
+    if arguments.all == bool(arguments.names) or (arguments.beyond and not arguments.all):
+        raise InputError("name the experiments to run, or give --all (and --beyond); `m2 status` lists them")
+    for name in arguments.names:  # all of them before the first is run
+        if name not in EXPERIMENTS:
+            raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
     profile = active_profile()
     try:
         if arguments.all:
             for result in run_all(profile, fresh=arguments.fresh, beyond=arguments.beyond):
-                print(_outcome(result))
+                tqdm.write(_outcome(result))
         for name in arguments.names:
             print(_outcome(run(name, profile, fresh=arguments.fresh)))
             print(result_path(profile, name))
     except KeyboardInterrupt:
-        again = " ".join(arguments.names) or "--all"
+        again = " ".join(arguments.names) or "--all" + " --beyond" * arguments.beyond
         print(f"\n`m2 run {again}` goes on from the last checkpoint or batch", file=sys.stderr)
         raise
 

@@ -1,9 +1,10 @@
-"""report/main.pdf: its figures and numbers, made from records, and Typst. No model is loaded.
+"""report/main.pdf, from the records of the laptop's study: figures, numbers, Typst. No model is loaded.
 
 `python -m m2lib.pdf` (`make figures`) redraws report/figures/, report/numbers.json and report/main.pdf;
 `python -m m2lib.pdf FOLDER` makes the same in a folder of its own.
 """
 
+import argparse
 import hashlib
 import json
 import re
@@ -11,80 +12,26 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 from m2lib import figures, report
-from m2lib.baselines import BASELINES
-from m2lib.codec import CONTEXT_STEPS, to_integers
-from m2lib.costs import table_3
-from m2lib.data import load_series, split_ids
-from m2lib.experiments import EXPERIMENTS, SEARCH, chosen
 from m2lib.files import ROOT, InputError, first_line, write_atomic
-from m2lib.flops import CONVENTIONS, Shape, train_step_flops
-from m2lib.flops import total as flops_total
-from m2lib.metrics import bootstrap_interval, series_mae, summarise
-from m2lib.profiles import PROFILES, Profile
-from m2lib.results import Result, load_result, published_maes, published_table_3, result_path
-from m2lib.vocabulary import SYMBOLS
+from m2lib.numbers import numbers
+from m2lib.results import result_path
 
 REPORT = ROOT / "report"
 SOURCES = ("main.typ", "references.bib", "published/printed.csv")
 
 
-def numbers(profile: Profile) -> dict:
-    """All that the PDF prints and that is not in a record as it stands: summaries, intervals, FLOPs, yardsticks."""
-    results = report.found(profile, *(name for name in EXPERIMENTS if not name.startswith("trial/")))
-    trials = {name: one for name, one in _trials(profile).items() if one.status == "done"}
-    five, twenty = report.search_maes(profile), report.search_maes(profile, second=True)
-    return {
-        "study": _study(profile, results),
-        "errors": {name: _errors(result.maes()) for name, result in results.items() if result.series},
-        "published": _published(),
-        "search": [
-            _setting(name, profile, five, twenty) | {"published": published}
-            for name, published in zip(SEARCH, _published_search(), strict=True)
-        ],
-        "chosen": report.label(chosen(lambda name: load_result(profile, name).maes()), profile),
-        "context": [_context(length, results[f"context/{length}"], profile) for length in report.LENGTHS],
-        "final": _final(results),
-        "yardsticks": {split: _yardsticks(split) for split in ("validation", "test")},
-        "table3": _table_3(),
-        "model": _model(),
-        "trials": [
-            {"about": EXPERIMENTS[name].about.split(": ")[1], **_errors(one.maes()), "minutes": one.seconds / 60}
-            for name, one in trials.items()
-        ],
-        "records": [
-            {"name": name, "commit": one.commit, "seconds": one.seconds, "device": one.device, **one.spent()}
-            for name, one in (results | trials).items()
-        ],
-    }
-
-
-def results_table(found: dict) -> str:
-    """The README's table of test errors, from `numbers`."""
-    rows = [f"| {row['name']} | {row['mean']:.1f} | | {row['median']:.1f} | |" for row in found["yardsticks"]["test"]]
-    errors = {f"published {name}": found["published"][name] for name in ("untuned", "final")}
-    errors |= {"untuned": found["errors"]["untuned-test"], "final": found["errors"]["final"]}
-    names = {
-        "published untuned": "published: Qwen2.5-0.5B, untuned",
-        "published final": "published: Qwen2.5-0.5B, final adapter",
-        "untuned": f"ours: {found['study']['backbone']}, untuned",
-        "final": f"**ours: {found['study']['backbone']}, final adapter**",
-    }
-    for kind, name in names.items():
-        mean, median = ("{:.1f} to {:.1f}".format(*found["final"]["intervals"][kind][of]) for of in ("mean", "median"))
-        rows.append(f"| {name} | {errors[kind]['mean']:.1f} | {mean} | {errors[kind]['median']:.1f} | {median} |")
-    head = "| forecast of the 50 test series | mean | 95% interval | median | 95% interval |"
-    return "\n".join([head, "|---|---|---|---|---|", *rows])
-
-
 def inputs(folder: Path = REPORT) -> list[Path]:
-    """All files that a report's PDF is made of; the records come first into its numbers."""
-    named = re.findall(r'"((?:figures|published)/[^"]+|[^"/]+\.svg)"', (folder / "main.typ").read_text())
-    named = {folder / (name if "/" in name else f"figures/{name}") for name in named}
-    records = [path for path in result_path(report.study(), "x").parent.rglob("*.json") if not _is_adapter(path)]
-    return [*(folder / name for name in SOURCES), folder / "numbers.json", *sorted(named), *sorted(records)]
+    """All files that a report's PDF is made of: sources, numbers, figures, and the records behind them."""
+    named = re.findall(r'"(\w+\.svg)"', (folder / "main.typ").read_text())
+    records = result_path(report.study(), "x").parent.rglob("*.json")
+    return [
+        *(folder / name for name in SOURCES),
+        folder / "numbers.json",
+        *sorted({folder / "figures" / name for name in named}),
+        *sorted(path for path in records if path.name != "adapter_config.json"),
+    ]
 
 
 def inputs_hash(folder: Path = REPORT) -> str:
@@ -116,170 +63,35 @@ def compile_pdf(folder: Path = REPORT) -> Path:
     return folder / "main.pdf"
 
 
-def main(arguments: list[str]) -> int:
-    """Draw the figures, write the numbers, compile the PDF."""
-    folder = Path(arguments[0]).resolve() if arguments else REPORT
+def make(folder: Path = REPORT) -> Path:
+    """Draw the figures, write the numbers, compile the PDF. Raises InputError for any profile's study but the laptop's.
+
+    The text reads that study's results in words; `report.show` draws the figures of another one.
+    """
+    profile = report.study()
+    if profile.name != "laptop":
+        raise InputError(f"the text of the PDF is about the laptop's study, not {profile.name}'s: leave M2_PROFILE out")
+    found = numbers(profile)  # first, for it needs all records: nothing is redrawn where one is missing
+    for name in SOURCES if folder != REPORT else ():
+        write_atomic(folder / name, (REPORT / name).read_bytes())
+    for name in report.FIGURES:
+        figure = report.draw(name)
+        figures.save_figure(figure, name, folder=folder / "figures", kind="svg")
+        plt.close(figure)
+    write_atomic(folder / "numbers.json", (json.dumps(found, indent=1) + "\n").encode())
+    return compile_pdf(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m m2lib.pdf", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=REPORT, help="default: report/")
     try:
-        if folder != REPORT:
-            for name in SOURCES:
-                write_atomic(folder / name, (REPORT / name).read_bytes())
-        for name in report.FIGURES:
-            figure = report.draw(name)
-            figures.save_figure(figure, name, folder=folder / "figures", kind="svg")
-            plt.close(figure)
-        write_atomic(folder / "numbers.json", (json.dumps(numbers(report.study()), indent=1) + "\n").encode())
-        print(compile_pdf(folder))
+        print(make(parser.parse_args().folder.resolve()))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _is_adapter(path: Path) -> bool:
-    return path.name == "adapter_config.json"
-
-
-def _trials(profile: Profile) -> dict[str, Result]:
-    return report.found(profile, *(name for name in EXPERIMENTS if name.startswith("trial/")))
-
-
-def _errors(maes: dict[int, float]) -> dict:
-    summary = summarise(maes.values())
-    return {"n": summary.n, "mean": summary.mean, "median": summary.median, "worst": max(maes.values())}
-
-
-def _published() -> dict:
-    baseline = published_maes("baseline")
-    found = {name: _errors(published_maes(name)) for name in ("baseline", "default", "untuned", "final")}
-    found["baseline of default"] = _errors({series: baseline[series] for series in published_maes("default")})
-    five, twenty = report.published_search(), report.published_search(second=True)
-    best = min(twenty, key=lambda name: summarise(twenty[name].values()).median)
-    by_mean = min(twenty, key=lambda name: summarise(twenty[name].values()).mean)
-    labels = {"chosen": report.label(best, PROFILES["report"]), "by mean": report.label(by_mean, PROFILES["report"])}
-    return found | labels | {"five": sorted(five[best])}
-
-
-def _model() -> dict:
-    """Sizes of the report's model, from its config."""
-    from m2lib.backbones import backbone_config
-
-    config = backbone_config(PROFILES["report"].backbone)
-    width, values = config.hidden_size, config.hidden_size // config.num_attention_heads * config.num_key_value_heads
-    adapters = config.num_hidden_layers * 2 * (width + width + width + values)
-    symbols = len(SYMBOLS)
-    return {
-        "vocabulary": config.vocab_size,
-        "blocks": config.num_hidden_layers,
-        "head": config.vocab_size * width,
-        "reduced head": symbols * width + symbols,
-        "trained": adapters + symbols,
-    }
-
-
-def _study(profile: Profile, results: dict[str, Result]) -> dict:
-    charged = [one for name, one in results.items() if EXPERIMENTS[name].group]
-    spent = sum(one.spent()[profile.budget_convention] for one in charged)
-    rules = {kind: sum(one.spent()[kind] for one in charged) for kind in CONVENTIONS}
-    report_training = sum(training for training, _ in table_3(_qwen(), "coursework").values())
-    one = results["final"]
-    return {
-        "profile": profile.name,
-        "backbone": one.backbone["id"],
-        "dtype": one.backbone["dtype"],
-        "device": one.device,
-        "hours": sum(result.seconds for result in charged) / 3600,
-        "experiments": len(charged),
-        "spent": rules,
-        "share of budget": spent / profile.budget,
-        "share of the training published": rules["coursework"] / report_training,
-        "final": one.config["train"] | {"minutes": one.seconds / 60} | one.spent(),
-    }
-
-
-def _setting(name: str, profile: Profile, five: dict, twenty: dict) -> dict:
-    train = EXPERIMENTS[name].at(profile).train
-    second = _errors(twenty[name]) if name in twenty else None
-    return {"rate": train["learning_rate"], "rank": train["rank"], "five": _errors(five[name]), "twenty": second}
-
-
-def _published_search() -> list[dict]:
-    five, twenty = report.published_search(), report.published_search(second=True)
-    return [_setting(name, PROFILES["report"], five, twenty) for name in SEARCH]
-
-
-def _context(length: int, result: Result, profile: Profile) -> dict:
-    published = {series: published_maes(f"context/{length}")[series] for series in published_maes("context/128")}
-    steps = {
-        kind: {
-            backbone: flops_total(train_step_flops(shape, length, rank=2, batch=2, convention=kind))
-            for backbone, shape in (("report", _qwen()), ("ours", _shape(profile)))
-        }
-        for kind in CONVENTIONS
-    }
-    seconds = result.train_seconds / max(1, len(result.loss_curve))
-    return {
-        "length": length,
-        "ours": _errors(result.maes()),
-        "published": _errors(published),
-        "step": steps,
-        "seconds a step": seconds,
-    }
-
-
-def _final(results: dict[str, Result]) -> dict:
-    final, untuned = results["final"].maes(), results["untuned-test"].maes()
-    kinds = {"untuned": untuned, "final": final}
-    kinds |= {f"published {name}": published_maes(name) for name in ("untuned", "final")}
-    intervals = {
-        name: {
-            "mean": bootstrap_interval(maes.values(), np.mean),
-            "median": bootstrap_interval(maes.values(), np.median),
-        }
-        for name, maes in kinds.items()
-    }
-    better = sum(final[series] < untuned[series] for series in final)
-    return {"intervals": intervals, "better": better, "test uses": _uses_of_test()}
-
-
-def _uses_of_test() -> list[str]:
-    return [name for name, experiment in EXPERIMENTS.items() if experiment.split == "test"]
-
-
-def _yardsticks(split: str) -> list[dict]:
-    series = load_series()
-    ids = list(getattr(split_ids(len(series)), split))
-    integers = to_integers(series.trajectories[ids], series.scales[ids])
-    contexts, truths = integers[:, :CONTEXT_STEPS], integers[:, CONTEXT_STEPS:]
-    return [
-        {"name": name} | _errors(dict(zip(ids, series_mae(forecast(contexts), truths).tolist(), strict=True)))
-        for name, forecast in BASELINES.items()
-    ]
-
-
-def _table_3() -> dict:
-    tables = {kind: table_3(_qwen(), kind) for kind in CONVENTIONS}
-    rows = list(tables["published"])
-    for table in tables.values():
-        table["all"] = tuple(sum(table[row][i] for row in rows) for i in (0, 1))
-    before = sum(sum(tables["published"][row]) for row in rows if row != "final")
-    return {
-        "before final": before / PROFILES["report"].budget,
-        "rows": [
-            {"row": row, "printed": published_table_3()[row]} | {kind: list(tables[kind][row]) for kind in CONVENTIONS}
-            for row in (*rows, "all")
-        ],
-    }
-
-
-def _qwen() -> Shape:
-    return _shape(PROFILES["report"])
-
-
-def _shape(profile: Profile) -> Shape:
-    from m2lib.backbones import backbone_config
-
-    return Shape.of(backbone_config(profile.backbone))
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

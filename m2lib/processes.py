@@ -52,6 +52,11 @@ class Processes:
         if self.lead and self.count > 1:
             torch.distributed.barrier()
 
+    def meet(self) -> None:
+        """Wait until all have come so far."""
+        with self.lead_first():
+            pass
+
 
 def join_processes() -> Processes:
     """Meet the other processes of this launch, where there are others: `WORLD_SIZE` in the environment says so.

@@ -8,11 +8,11 @@ import matplotlib.pyplot as plt
 
 from m2lib import codec, diagrams, figures
 from m2lib.data import load_series
-from m2lib.experiments import EXPERIMENTS, SEARCH, SECOND
+from m2lib.experiments import EXPERIMENTS, SEARCH, SECOND, adapter_of
 from m2lib.files import InputError
 from m2lib.metrics import best_and_worst
 from m2lib.profiles import PROFILES, Profile, active_profile
-from m2lib.results import Result, load_result, published_maes
+from m2lib.results import Result, load_result, published_maes, result_path
 from m2lib.run import recorded_forecast
 from m2lib.vocabulary import SYMBOLS
 
@@ -45,27 +45,35 @@ def draw(name: str) -> "Figure":
     return FIGURES[name](study())
 
 
+def finished(profile: Profile, name: str) -> Result:
+    """A record of a run that came to its end. Raises InputError where there is none, naming what to run."""
+    result = load_result(profile, name)
+    if result.status != "done":
+        path = result_path(profile, name)
+        raise InputError(f"{path} is not finished; `M2_PROFILE={profile.name} m2 run {name}` goes on with it")
+    return result
+
+
 def found(profile: Profile, *names: str) -> dict[str, Result]:
-    """The records of these experiments; those that go beyond the report may be missing."""
-    results = {}
-    for name in names:
-        try:
-            results[name] = load_result(profile, name)
-        except InputError:
-            if EXPERIMENTS[name].group:
-                raise
-    return results
+    """The finished records of these experiments; those that go beyond the report may be missing."""
+    there = (name for name in names if EXPERIMENTS[name].group or result_path(profile, name).exists())
+    return {name: finished(profile, name) for name in there}
 
 
 def search_maes(profile: Profile, second: bool = False) -> dict[str, dict[int, float]]:
     """Per-series errors of the search's nine settings on the five hardest series, or of its best three on 20."""
+    five = {name: finished(profile, name).maes() for name in SEARCH}
     if not second:
-        return {name: load_result(profile, name).maes() for name in SEARCH}
-    five = search_maes(profile)
-    rounds = [load_result(profile, name) for name in SECOND]
-    adapters = {load_result(profile, name).adapter: name for name in SEARCH}
-    best = {adapters[one.adapter]: one for one in rounds}
-    return {name: five[name] | best[name].maes() for name in SEARCH if name in best}
+        return five
+    best = {adapter_of(EXPERIMENTS[name], five.get): finished(profile, name).maes() for name in SECOND}
+    return {name: five[name] | best[name] for name in SEARCH if name in best}
+
+
+def untuned_like_final(profile: Profile) -> Result:
+    """The untuned model's record on the test series, decoded as the final model is, if there is such a one."""
+    decode = finished(profile, "final").config["decode"]
+    results = found(profile, "untuned-test", "untuned-test-constrained").values()
+    return next((one for one in results if one.config["decode"] == decode), next(iter(results)))
 
 
 def published_search(second: bool = False) -> dict[str, dict[int, float]]:
@@ -141,14 +149,14 @@ def fig8_second(profile: Profile) -> "Figure":
 
 def context_lengths(profile: Profile) -> "Figure":
     names = {f"{length} tokens": f"context/{length}" for length in LENGTHS}
-    ours = {length: list(load_result(profile, name).maes().values()) for length, name in names.items()}
+    ours = {length: list(finished(profile, name).maes().values()) for length, name in names.items()}
     five = published_maes("context/128").keys()
     theirs = {length: [published_maes(name)[series] for series in five] for length, name in names.items()}
     return _error_panels({_who(profile): ours, QWEN: theirs})
 
 
 def fig9_final(profile: Profile) -> "Figure":
-    final, untuned = load_result(profile, "final").maes(), load_result(profile, "untuned-test").maes()
+    final, untuned = finished(profile, "final").maes(), untuned_like_final(profile).maes()
     fig, axes = plt.subplots(2, 2, figsize=(9.6, 7), height_ratios=(5, 2.4))
     pairs = {_who(profile): (untuned, final), QWEN: (published_maes("untuned"), published_maes("final"))}
     for column, (who, (before, after)) in zip(axes.T, pairs.items(), strict=True):
@@ -164,7 +172,7 @@ def fig9_final(profile: Profile) -> "Figure":
 
 
 def final_forecasts(profile: Profile) -> "Figure":
-    final, untuned = load_result(profile, "final"), load_result(profile, "untuned-test")
+    final, untuned = finished(profile, "final"), untuned_like_final(profile)
     ranked = best_and_worst(final.maes(), worst=0)[0]
     shown = [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
     return _forecasts({"untuned": untuned, "final": final}, shown)
@@ -172,7 +180,7 @@ def final_forecasts(profile: Profile) -> "Figure":
 
 def final_learning(profile: Profile) -> "Figure":
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4))
-    figures.plot_learning(left, right, load_result(profile, "final"))
+    figures.plot_learning(left, right, finished(profile, "final"))
     return fig
 
 

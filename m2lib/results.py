@@ -36,7 +36,8 @@ class Result:
     each step, nats a token. evaluations: what was measured in between, by step.
     series: per series id `mae` (scaled units), `repairs`, `text`, and the token counts the FLOP accountant needs.
     flops: spent by kind (`discarded`: by the record that this one replaced), and `reserved` while it runs, under each
-    convention. seconds: wall time of all; train_seconds: of training with its evaluations.
+    convention. seconds: wall time of all; train_seconds: of training with its evaluations; evaluation_seconds: of these
+    (0 in records older than the field).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Result:
     status: str = "running"
     seconds: float = 0.0
     train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     device: str = ""
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """The one way to run an experiment: train, forecast, score, and record on the way."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import numpy as np
@@ -93,6 +94,7 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
             if experiment.train:
                 work.train(fresh)
             if not processes.lead:
+                processes.meet()
                 return result
             if source:
                 work.load_adapter(source)
@@ -107,21 +109,24 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
             raise
         result.status, work.limit = "done", sum_costs()
         work.save()
+    if experiment.train:  # the others go on when the record is there, so that all see the same ones finished
+        processes.meet()
     return result
 
 
 def run_all(
     profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False, beyond: bool = False
-) -> list[Result]:
+) -> Iterator[Result]:
     """Run the report's experiments in their order, as `run` does: finished ones are loaded, one begun goes on.
 
-    beyond: also what goes beyond the report. The progress is counted in FLOPs as executed, at their most.
+    beyond: also what goes beyond the report. Yields each result. The progress is counted in FLOPs as executed, at their
+    most, of those that are not only loaded.
     """
     from m2lib.backbones import backbone_config
 
     profile = profile or active_profile()
     data = load_series() if data is None else data
-    shape, results = Shape.of(backbone_config(profile.backbone)), []
+    shape = Shape.of(backbone_config(profile.backbone))
     costs = {
         name: sum_costs(*estimate(experiment, profile, shape).values())["executed"]
         for name, experiment in EXPERIMENTS.items()
@@ -133,11 +138,12 @@ def run_all(
             bar.set_description(f"{place} of {len(costs)}: {name}")
             path = result_path(profile, name)
             before = path.read_bytes() if path.exists() else None
-            results.append(run(name, profile, data=data, fresh=fresh))
-            if lead and path.read_bytes() == before:  # only loaded, so its FLOPs say nothing about this machine's speed
-                bar.initial += cost
-            bar.update(cost)
-    return results
+            result = run(name, profile, data=data, fresh=fresh)
+            if lead and path.read_bytes() == before:
+                bar.total -= cost
+            else:
+                bar.update(cost)
+            yield result
 
 
 def recorded_forecast(result: Result, data: SeriesSet, series: int) -> np.ndarray:

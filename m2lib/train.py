@@ -35,8 +35,8 @@ class TrainConfig:
     batch_size: windows a step. sequence_length: tokens a window. warmup: share of the steps over which the rate rises
     from 0. decay: `constant`, or `cosine`, which would be 0 at step `steps`. clip_norm: largest gradient norm (None: no
     clipping). tail_weight: how much the last token of a window weighs in the loss against the first, linear between.
-    units_weight: how much a number's last digit weighs against everything else. simulated: how many series of
-    `generate_series` with seed 1 join the training ones. seed: of the adapters' start and of the order of the windows.
+    units_weight: how much a number's last digit weighs against everything else.
+    seed: of the adapters' start and of the order of the windows.
     """
 
     steps: int
@@ -50,7 +50,6 @@ class TrainConfig:
     clip_norm: float | None = None
     tail_weight: float = 1.0
     units_weight: float = 1.0
-    simulated: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -58,8 +57,6 @@ class TrainConfig:
             raise ValueError("steps, rank and batch_size must be at least 1, sequence_length at least 2")
         if min(self.learning_rate, self.tail_weight, self.units_weight, self.clip_norm or 1, self.alpha or 1) <= 0:
             raise ValueError("learning_rate, tail_weight, units_weight, clip_norm and alpha must be positive")
-        if self.simulated < 0:
-            raise ValueError("simulated must be 0 or more")
         if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine"):
             raise ValueError("warmup must be a share below 1, decay `constant` or `cosine`")
 
@@ -75,12 +72,16 @@ class TrainConfig:
 
 @dataclass
 class TrainLog:
-    """What a training run has done so far: completed steps, the loss of each (nats a token), evaluations, seconds."""
+    """What a training run has done so far: completed steps, the loss of each (nats a token), evaluations.
+
+    seconds: of all of it; evaluation_seconds: of its evaluations alone.
+    """
 
     step: int = 0
     losses: list[float] = field(default_factory=list)
     evaluations: list[dict] = field(default_factory=list)
     seconds: float = 0.0
+    evaluation_seconds: float = 0.0
 
 
 def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
@@ -183,8 +184,10 @@ def train(
     def evaluated():
         due = log.step in (0, config.steps) or (evaluate_every and log.step % evaluate_every == 0)
         if evaluate and due and not any(entry["step"] == log.step for entry in log.evaluations):
+            began = time.perf_counter()
             with torch.no_grad():
                 log.evaluations.append({"step": log.step, **evaluate()})
+            log.evaluation_seconds += time.perf_counter() - began
 
     evaluated()
     bar = tqdm(total=config.steps, initial=log.step, desc="train", unit="step", leave=None, disable=not progress)

@@ -4,7 +4,6 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import numpy as np
 
 from m2lib.codec import encode, to_integers
 from m2lib.costs import Costs, loss_costs, series_costs, step_costs, sum_costs
-from m2lib.data import SeriesSet, generate_series, split_ids
+from m2lib.data import SeriesSet, split_ids
 from m2lib.experiments import Experiment
 from m2lib.files import InputError, out_dir
 from m2lib.flops import Shape
@@ -81,6 +80,7 @@ class Work:
             result.loss_curve, result.evaluations = log.losses, log.evaluations
             result.seconds = round(result.seconds + log.seconds - result.train_seconds, 2)
             result.train_seconds = round(log.seconds, 2)
+            result.evaluation_seconds = round(log.evaluation_seconds, 2)
             result.steps_run += len(steps)
             batches = (batch_of(step, train_windows, config) for step in steps)
             self.spend("training", *(step_costs(self.shape, batch, config.rank) for batch in batches))
@@ -88,12 +88,7 @@ class Work:
 
         split = split_ids(len(self.data))
         watched = list(split.validation[:: -(-len(split.validation) // max(1, profile.watched))])
-        train_windows = self._windows(self.data, split.train, config.sequence_length)
-        if config.simulated:
-            simulated = generate_series(config.simulated, seed=1)
-            more = self._windows(simulated, range(config.simulated), config.sequence_length)
-            train_windows = np.concatenate([train_windows, more])
-        watched_windows = self._windows(self.data, watched, config.sequence_length)
+        train_windows, watched_windows = (self._windows(ids, config.sequence_length) for ids in (split.train, watched))
         log = train(
             self.backbone.model,
             train_windows,
@@ -168,11 +163,11 @@ class Work:
     def _costs(self, entries: dict[int, dict]) -> list[Costs]:
         return [series_costs(self.shape, entry, self.experiment.decode, self.rank) for entry in entries.values()]
 
-    def _windows(self, data: SeriesSet, ids: Iterable[int], length: int) -> np.ndarray:
+    def _windows(self, ids: list[int], length: int) -> np.ndarray:
         from m2lib.train import make_windows
 
         rounding = self.experiment.decode.rounding
-        texts = [encode(data.trajectories[i], data.scales[i], rounding, i) for i in ids]
+        texts = [encode(self.data.trajectories[i], self.data.scales[i], rounding, i) for i in ids]
         return make_windows([text_to_ids(text) for text in texts], length)
 
     def _evaluate(self, ids: list[int]) -> dict[int, dict]:

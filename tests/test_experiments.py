@@ -6,7 +6,7 @@ from m2lib.data import split_ids
 from m2lib.experiments import EXPERIMENTS, adapter_of, chosen, hard_and_easy, series_ids, worst_5
 from m2lib.forecast import DecodeConfig
 from m2lib.profiles import PROFILES
-from m2lib.results import published_maes
+from m2lib.results import load_result, published_maes
 from m2lib.train import TrainConfig
 
 
@@ -71,3 +71,11 @@ def test_the_reports_choices_come_out():
     others = series_ids(second[0], None, 1000, published_maes)
     assert len(others) == 15
     assert set(others) | {278, 476, 559, 809, 911} == set(published_maes("search/expt_6"))
+
+
+def test_the_laptops_context_runs_use_what_its_search_chose():
+    laptop = PROFILES["laptop"]
+    best = EXPERIMENTS[chosen(lambda name: load_result("laptop", name).maes())].at(laptop).train
+    for length in (128, 512, 768):
+        train = EXPERIMENTS[f"context/{length}"].at(laptop).train
+        assert (train["learning_rate"], train["rank"]) == (best["learning_rate"], best["rank"])

@@ -30,8 +30,15 @@ from m2lib.train import TrainConfig, make_windows, train
 from m2lib.vocabulary import text_to_ids
 
 CONFIG = TrainConfig(steps=8, learning_rate=1e-2, rank=2, sequence_length=64, clip_norm=1, tail_weight=2)
+SHORT = {name: {"steps": 2, "learning_rate": 1e-2} for name in ("default", "search")}
 SMALL = Profile(
-    "laptop", "tiny", series=4, batch_size=2, live=False, train={"default-warm": {"steps": 4}}, checkpoint_every=1
+    "laptop",
+    "tiny",
+    series=4,
+    batch_size=2,
+    live=False,
+    train={"default-warm": {"steps": 4}} | SHORT,
+    checkpoint_every=1,
 )
 
 
@@ -147,9 +154,9 @@ def test_more_processes_than_windows_in_a_batch(tiny, tmp_path):
     assert list(trainable(tiny.model)) == ["lm_head.bias"]
 
 
-def run_small(name):
+def run_small(*names):
     PROFILES["laptop"] = SMALL
-    assert main(["run", name]) == 0
+    assert main(["run", *names]) == 0
 
 
 def test_several_processes_make_one_record(context, file, tmp_path):
@@ -158,6 +165,17 @@ def test_several_processes_make_one_record(context, file, tmp_path):
     record = json.loads((tmp_path / "results" / "laptop-tiny" / "default-warm.json").read_text())
     assert (record["status"], len(record["series"]), record["steps_run"]) == ("done", 4, 4)
     assert record["adapter"]
+
+
+def test_several_processes_run_what_builds_on_each_other(context, file, tmp_path):
+    """Each experiment finds the earlier ones finished in every process, so that all train the same ones."""
+    places = {"M2_PROFILE": "laptop", "M2_DATA": file, "M2_RESULTS": tmp_path / "results", "M2_OUT": tmp_path / "build"}
+    names = ("search/expt_0", "search/expt_1", "default-rest")
+    assert exit_codes(start(context, run_small, *names, processes=2, **places)) == [0, 0]
+    folder = tmp_path / "results" / "laptop-tiny"
+    for name in (*names, "default", "baseline"):
+        record = json.loads((folder / f"{name}.json").read_text())
+        assert (record["status"], record["steps_run"]) == ("done", len(record["loss_curve"])), name
 
 
 def run_until_killed(name, kill_at):
@@ -199,7 +217,7 @@ def test_killed_experiment_ends_as_an_unbroken_one(context, file, tmp_path, monk
         ends.append(load_result(SMALL, "default-warm"))
     unbroken, killed = ends
     assert killed.steps_run >= unbroken.steps_run == 4
-    apart = {"seconds": 0, "train_seconds": 0, "steps_run": 0, "flops": {}}
+    apart = {"seconds": 0, "train_seconds": 0, "evaluation_seconds": 0, "steps_run": 0, "flops": {}}
     assert replace(killed, **apart) == replace(unbroken, **apart)
 
 

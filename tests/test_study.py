@@ -11,12 +11,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_backbones import save_folder
 
+from m2lib import budget, cli
 from m2lib import run as running
+from m2lib import train as training
 from m2lib import work as working
+from m2lib.backbones import load_backbone
 from m2lib.data import SeriesSet, split_ids
 from m2lib.experiments import EXPERIMENTS, adapter_of, series_ids
-from m2lib.profiles import Profile
+from m2lib.flops import Shape, forecast_flops, total, train_step_flops
+from m2lib.profiles import Profile, active_profile
 from m2lib.results import load_result
 from m2lib.run import run_all
 
@@ -34,7 +39,7 @@ SMALL = Profile(
     watched=1,
 )
 CHARGED = [name for name, experiment in EXPERIMENTS.items() if experiment.group]
-MAY_DIFFER = ("seconds", "train_seconds", "commit", "steps_run", "flops")
+MAY_DIFFER = ("seconds", "train_seconds", "evaluation_seconds", "commit", "steps_run", "flops")
 
 
 def records(folder):
@@ -62,7 +67,7 @@ def study(folder, data, saves=None, delay=0.0):
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     working.save_result = save
-    run_all(SMALL, data=data)
+    list(run_all(SMALL, data=data))
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +123,13 @@ def test_finished_work_is_not_repeated(data, unbroken, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in (unbroken / "results").rglob("*.json")} == before
 
 
+def test_a_live_profile_runs_all_twice(data, store, monkeypatch):
+    live = replace(SMALL, name="slice", live=True)
+    first = [(result.name, result.maes()) for result in run_all(live, data=data)]
+    monkeypatch.setattr(running, "Work", None)
+    assert [(result.name, result.maes()) for result in run_all(live, data=data)] == first
+
+
 def test_no_selection_reads_a_test_series(start, data, unbroken, tmp_path):
     """With other test series, all that is chosen and trained stays as it was."""
     other = data.trajectories.copy()
@@ -160,3 +172,38 @@ def test_a_profile_sizes_experiments_by_name_and_by_kind():
     assert (sized.train["steps"], sized.decode.max_new_tokens) == (9, 20)
     assert experiment.at(replace(SMALL, train={"search": {"steps": 7}})).train["steps"] == 7
     assert experiment.at(Profile("x", "tiny", 3, 2, live=False)) == experiment
+
+
+def test_the_report_profile_runs_on_a_folder_of_its_model(store, monkeypatch, capsys):
+    """As published, through the command, on a small Qwen2 model and tokenizer; Ctrl-C during the fourth step."""
+    monkeypatch.setenv("M2_PROFILE", "report")
+    monkeypatch.setenv("M2_BACKBONE", str(save_folder(store / "Qwen2.5-0.5B-Instruct")))
+    real, pressed = training.batch_of, []
+
+    def batch_of(step, *arguments):
+        if step == 3 and not pressed:
+            pressed.append(signal.raise_signal(signal.SIGINT))
+        return real(step, *arguments)
+
+    monkeypatch.setattr(training, "batch_of", batch_of)
+    assert cli.main(["run", "--all"]) == 130
+    assert "`m2 run --all` goes on from the last checkpoint or batch" in capsys.readouterr().err
+    profile = active_profile()
+    baseline, default = (load_result(profile, name) for name in ("baseline", "default"))
+    assert (baseline.status, len(baseline.series), baseline.config["decode"]["context_tokens"]) == ("done", 50, 512)
+    assert baseline.config["decode"]["rounding"] == "published"
+    assert (default.status, default.training["learning_rate"], default.training["steps"]) == ("aborted", 1e-5, 5000)
+    assert (len(default.loss_curve), [entry["step"] for entry in default.evaluations]) == (4, [0])
+    spent = budget.state(profile)
+    assert (spent.convention, spent.limit) == ("published", 10**17)
+    shape = Shape.of(load_backbone(profile.backbone).model.config)
+    forecast = total(forecast_flops(shape, 512, 220, convention="published"))
+    steps = total(train_step_flops(shape, 512, rank=4, batch=2, convention="published"))
+    assert spent.spent == 50 * forecast + 4 * steps
+
+
+def test_all_or_names_not_both(store, monkeypatch, capsys):
+    monkeypatch.setenv("M2_BACKBONE", "tiny")
+    for words in ([], ["baseline", "--all"]):
+        assert cli.main(["run", *words]) == 1
+        assert "name the experiments to run, or give --all" in capsys.readouterr().err

@@ -274,15 +274,6 @@ def test_run_stopped_between_training_and_forecasts_goes_on(data, small, tmp_pat
     assert (adapter_path(small, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
 
 
-def test_simulated_series_join_the_training_series(data, small, monkeypatch):
-    seen = []
-    real = training.make_windows
-    monkeypatch.setattr(training, "make_windows", lambda texts, length: seen.append(len(texts)) or real(texts, length))
-    more = replace(small, train={"default-warm": {"steps": 2, "simulated": 7}})
-    assert run("default-warm", more, data=data).training["simulated"] == 7
-    assert seen == [900, 7, 2]
-
-
 def test_selected_series_come_from_an_earlier_run(data, small):
     result = run("default", small, data=data)
     assert load_result(small, "baseline").status == "done"
@@ -329,7 +320,6 @@ def test_only_training_series_are_trained_on(data, small, monkeypatch):
         {"decay": "linear"},
         {"sequence_length": 1},
         {"units_weight": 0.0},
-        {"simulated": -1},
     ],
 )
 def test_contradictions_are_refused(settings):

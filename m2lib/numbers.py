@@ -1,0 +1,217 @@
+"""The numbers of the recorded study, as the PDF and the README print them: from records and published tables alone."""
+
+from functools import cache
+
+import numpy as np
+
+from m2lib import report
+from m2lib.baselines import BASELINES
+from m2lib.codec import CONTEXT_STEPS, to_integers
+from m2lib.costs import table_3
+from m2lib.data import load_series, split_ids
+from m2lib.experiments import EXPERIMENTS, SEARCH, TRIALS, chosen
+from m2lib.flops import CONVENTIONS, Shape, total, train_step_flops
+from m2lib.metrics import bootstrap_interval, series_mae, summarise
+from m2lib.profiles import PROFILES, Profile
+from m2lib.results import Result, published_maes
+from m2lib.vocabulary import SYMBOLS
+
+NEEDED = ("baseline-constrained", "default-rest", "default-warm", "untuned-test-constrained")
+REPORT = PROFILES["report"]
+
+
+def numbers(profile: Profile) -> dict:
+    """All that the PDF prints and that no record holds as it stands: summaries, intervals, FLOPs, yardsticks.
+
+    Raises InputError where the record of one of the report's experiments, or of NEEDED, is missing or not finished.
+    """
+    results = {
+        name: report.finished(profile, name) for name in EXPERIMENTS if EXPERIMENTS[name].group or name in NEEDED
+    }
+    others = report.found(profile, *(name for name in EXPERIMENTS if name not in results))
+    return {
+        "study": _study(profile, results, others),
+        "errors": {name: _errors(result.maes()) for name, result in results.items() if result.series},
+        "published": _published(),
+        "rest": _rest(results),
+        "search": _search(profile),
+        "context": [_context(results[f"context/{length}"]) for length in report.LENGTHS],
+        "final": _final(profile, results["final"]),
+        "yardsticks": {split: _yardsticks(split) for split in ("validation", "test")},
+        "table3": _table_3(),
+        "model": _model(),
+        "trials": [_trial(name, one) for name, one in (results | others).items() if name in ("default-warm", *TRIALS)],
+        "records": [
+            {"name": name, "commit": one.commit, "seconds": one.seconds, "flops": one.spent()["coursework"]}
+            for name, one in (results | others).items()
+        ],
+    }
+
+
+def results_table(found: dict) -> str:
+    """The README's table of test errors, from `numbers`."""
+    rows = [f"| {row['name']} | {row['mean']:.1f} | | {row['median']:.1f} | |" for row in found["yardsticks"]["test"]]
+    ours = f"ours: {found['study']['backbone']}"
+    names = {
+        "published untuned": "published: Qwen2.5-0.5B, untuned",
+        "published final": "published: Qwen2.5-0.5B, final adapter",
+        "untuned-test": f"{ours}, untuned, the report's protocol",
+        "untuned": f"{ours}, untuned, decoded as the final model is",
+        "final": f"**{ours}, final adapter**",
+    }
+    for kind, name in names.items():
+        errors = found["final"]["errors"][kind]
+        mean, median = ("{:.1f} to {:.1f}".format(*errors[f"{of} interval"]) for of in ("mean", "median"))
+        rows.append(f"| {name} | {errors['mean']:.1f} | {mean} | {errors['median']:.1f} | {median} |")
+    head = "| forecast of the 50 test series | mean | 95% interval | median | 95% interval |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
+
+
+def _errors(maes: dict[int, float]) -> dict:
+    summary = summarise(maes.values())
+    return {"n": summary.n, "mean": summary.mean, "median": summary.median, "worst": max(maes.values())}
+
+
+def _study(profile: Profile, results: dict[str, Result], others: dict[str, Result]) -> dict:
+    charged = [one for name, one in results.items() if EXPERIMENTS[name].group]
+    everything = [*results.values(), *others.values()]
+    published = sum(training for training, _ in table_3(_shape(REPORT), "coursework").values())
+    final = results["final"]
+    processor, threads = (*final.device.split(": ")[-1].split(", "), "")[:2]
+    sums = {
+        name: {
+            "runs": len(runs),
+            "hours": sum(one.seconds for one in runs) / 3600,
+            "flops": sum(one.spent()["coursework"] for one in runs),
+        }
+        for name, runs in (("charged", charged), ("all", everything))
+    }
+    return sums | {
+        "backbone": final.backbone["id"],
+        "processor": processor,
+        "threads": threads,
+        "share of the budget": sums["charged"]["flops"] / profile.budget,
+        "share of the training published": sums["charged"]["flops"] / published,
+        "share of all": sums["all"]["flops"] / published,
+    }
+
+
+def _published() -> dict:
+    baseline = published_maes("baseline")
+    found = {name: _errors(published_maes(name)) for name in ("baseline", "default", "untuned", "final")}
+    return found | {"baseline of default": _errors({series: baseline[series] for series in published_maes("default")})}
+
+
+def _rest(results: dict[str, Result]) -> dict:
+    """The series that the first adapter was not chosen by, before and after it."""
+    before, after = results["baseline"].maes(), results["default-rest"].maes()
+    worse = sum(after[series] > before[series] for series in after)
+    return {"before": _errors({series: before[series] for series in after}), "after": _errors(after), "worse": worse}
+
+
+def _search(profile: Profile) -> dict:
+    five, twenty = report.search_maes(profile), report.search_maes(profile, second=True)
+    theirs = report.published_search(), report.published_search(second=True)
+    best = min(theirs[1], key=lambda name: summarise(theirs[1][name].values()).median)
+    rows = [{"ours": _setting(name, profile, five, twenty)} for name in SEARCH]
+    return {
+        "rows": [row | {"published": _setting(name, REPORT, *theirs)} for row, name in zip(rows, SEARCH, strict=True)],
+        "chosen": report.label(chosen(lambda name: report.finished(profile, name).maes()), profile),
+        "published": report.label(best, REPORT),
+    }
+
+
+def _setting(name: str, profile: Profile, five: dict, twenty: dict) -> dict:
+    train = EXPERIMENTS[name].at(profile).train
+    second = _errors(twenty[name]) if name in twenty else None
+    return {"rate": train["learning_rate"], "rank": train["rank"], "five": _errors(five[name]), "twenty": second}
+
+
+def _context(result: Result) -> dict:
+    steps = len(result.loss_curve)
+    train = result.training
+    length, shape = train["sequence_length"], _shape(PROFILES[result.profile])
+    five = published_maes("context/128")
+    published = published_maes(result.name)
+    return {
+        "length": length,
+        "rate": train["learning_rate"],
+        "rank": train["rank"],
+        "ours": _errors(result.maes()),
+        "published": _errors({series: published[series] for series in five}),
+        "step": total(train_step_flops(shape, length, rank=train["rank"], batch=train["batch_size"])),
+        "seconds": (result.train_seconds - result.evaluation_seconds) / steps,
+    }
+
+
+def _trial(name: str, result: Result) -> dict:
+    train = result.training
+    windows = f"{train['batch_size']} x {train['sequence_length']}, rate {train['learning_rate']:g}"
+    about = EXPERIMENTS[name].about.removeprefix("trial: ") if name in TRIALS else f"{name}: windows of {windows}"
+    return {"about": about, "steps": train["steps"], "minutes": result.seconds / 60} | _errors(result.maes())
+
+
+def _final(profile: Profile, final: Result) -> dict:
+    untuned = report.untuned_like_final(profile).maes()
+    kinds = {"untuned": untuned, "final": final.maes()}
+    kinds["untuned-test"] = report.finished(profile, "untuned-test").maes()
+    kinds |= {f"published {name}": published_maes(name) for name in ("untuned", "final")}
+    recipe = {key: final.training[key] for key in ("steps", "learning_rate", "rank", "batch_size")}
+    return {
+        "errors": {name: _errors(maes) | _intervals(maes) for name, maes in kinds.items()},
+        "better": sum(kinds["final"][series] < untuned[series] for series in untuned),
+        "recipe": recipe | {"minutes": final.seconds / 60, "flops": final.spent()["coursework"]},
+    }
+
+
+def _intervals(maes: dict[int, float]) -> dict:
+    return {f"{of.__name__} interval": bootstrap_interval(maes.values(), of) for of in (np.mean, np.median)}
+
+
+@cache
+def _yardsticks(split: str) -> list[dict]:
+    series = load_series()
+    ids = list(getattr(split_ids(len(series)), split))
+    integers = to_integers(series.trajectories[ids], series.scales[ids])
+    contexts, truths = integers[:, :CONTEXT_STEPS], integers[:, CONTEXT_STEPS:]
+    return [
+        {"name": name} | _errors(dict(zip(ids, series_mae(forecast(contexts), truths).tolist(), strict=True)))
+        for name, forecast in BASELINES.items()
+    ]
+
+
+def _table_3() -> dict:
+    tables = {kind: table_3(_shape(REPORT), kind) for kind in CONVENTIONS}
+    rows = list(tables["published"])
+    for table in tables.values():
+        table["all"] = tuple(sum(table[row][i] for row in rows) for i in (0, 1))
+    spent = tables["published"]["all"]
+    return {
+        "rows": [{"row": row} | {kind: list(tables[kind][row]) for kind in CONVENTIONS} for row in (*rows, "all")],
+        "before final": (sum(spent) - sum(tables["published"]["final"])) / REPORT.budget,
+        "forecasts": sum(one.forecasts for one in EXPERIMENTS.values() if one.group),
+        "share of forecasts": spent[1] / sum(spent),
+    }
+
+
+def _model() -> dict:
+    """Sizes of the report's model, from its config."""
+    from m2lib.backbones import backbone_config
+
+    config = backbone_config(REPORT.backbone)
+    width, values = config.hidden_size, config.hidden_size // config.num_attention_heads * config.num_key_value_heads
+    adapters = config.num_hidden_layers * 2 * (width + width + width + values)
+    symbols = len(SYMBOLS)
+    return {
+        "vocabulary": config.vocab_size,
+        "blocks": config.num_hidden_layers,
+        "head": config.vocab_size * width,
+        "reduced head": symbols * width + symbols,
+        "trained": adapters + symbols,
+    }
+
+
+def _shape(profile: Profile) -> Shape:
+    from m2lib.backbones import backbone_config
+
+    return Shape.of(backbone_config(profile.backbone))
