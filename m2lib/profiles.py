@@ -86,7 +86,7 @@ PROFILES = {
                 "default": {"steps": 200, "learning_rate": 1e-3},
                 "default-warm": {"steps": 700},
                 **{f"search/expt_{i}": {"steps": 80, "learning_rate": rate} for i, rate in enumerate(LAPTOP_RATES)},
-                "context": {"steps": 80},
+                "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as the search chose
                 "final": LAPTOP_FINAL,
             },
             decode={"final": {"context_tokens": None, "raw_cut": False, "constrained": True, "rounding": "nearest"}},
