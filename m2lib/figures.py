@@ -102,10 +102,11 @@ def error_groups(maes: dict[int, float], worst: int = 20) -> dict[str, list[floa
     return {label: [maes[series] for series in ids] for label, ids in parts.items()}
 
 
-def plot_error_groups(ax: "Axes", groups: dict[str, list[float]], title: str, colour: str) -> None:
+def plot_error_groups(ax: "Axes", groups: dict[str, list[float]], title: str, colour: str, values: bool = True) -> None:
     """Per-series MAE of each group as dots, with its quartile box, median line and mean diamond.
 
-    The axis is logarithmic above 1 and linear below, since an error can be 0.
+    values: write mean and median below each group's name. The axis is logarithmic above 1 and linear below, since an
+    error can be 0.
     """
     rng = np.random.default_rng(0)  # spreads the dots, so that equal errors do not hide each other
     for row, errors in enumerate(groups.values()):
@@ -120,7 +121,8 @@ def plot_error_groups(ax: "Axes", groups: dict[str, list[float]], title: str, co
             medianprops={"color": "black", "lw": 1.8},
         )
         ax.plot(errors.mean(), row, "D", color="black", ms=5)
-    labels = [f"{label}\nmean {np.mean(e):.1f}, median {np.median(e):.1f}" for label, e in groups.items()]
+    summaries = [f"\nmean {np.mean(e):.1f}, median {np.median(e):.1f}" * values for e in groups.values()]
+    labels = [label + summary for label, summary in zip(groups, summaries, strict=True)]
     ax.set_yticks(range(len(groups)), labels)
     ax.invert_yaxis()
     ax.set_xscale("symlog", linthresh=1)

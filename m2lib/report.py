@@ -246,10 +246,10 @@ def _error_panels(panels: dict[str, dict[str, list[float]]]) -> "Figure":
 
 def _search_panels(profile: Profile, second: bool) -> "Figure":
     who = {_who(profile): (profile, search_maes(profile, second)), QWEN: (PROFILES["report"], published_search(second))}
-    fig, axes = plt.subplots(1, 2, figsize=(9.6, 2.6 if second else 5.6), sharex=True)
+    fig, axes = plt.subplots(1, 2, figsize=(9.6, 2.4 if second else 4.4), sharex=True)
     for ax, (title, (sizes, maes)) in zip(axes, who.items(), strict=True):
         groups = {label(name, sizes): list(errors.values()) for name, errors in maes.items()}
-        figures.plot_error_groups(ax, groups, title, _colour(title))
+        figures.plot_error_groups(ax, groups, title, _colour(title), values=False)
     return fig
 
 
