@@ -1,5 +1,6 @@
 """What runs cost: an experiment before it starts, and the steps, losses and forecasts it has computed."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -60,22 +61,24 @@ def loss_costs(shape: Shape, windows: np.ndarray, rank: int) -> Costs:
 
 
 def series_costs(shape: Shape, entry: dict, decode: DecodeConfig, rank: int) -> Costs:
-    """The greedy forecast of one series, from its entry in a record.
+    """The forecast of one series, or its samples, which share a prefill; from its entry in a record.
 
     By the rules its own tokens count; as executed, adapters are merged, and each step attends to all columns of its
     batch's cache; as published always the whole context counts, and all the tokens that may come.
     """
-    prompt, new = entry["prompt_tokens"], max(1, entry["new_tokens"])
+    prompt, samples = entry["prompt_tokens"], decode.n_samples
+    new, passes = (np.atleast_1d(entry[key]).tolist() for key in ("new_tokens", "passes"))
+    prefill = total(forecast_flops(shape, prompt, 1, rank=rank))
+    alone = [total(forecast_flops(shape, prompt, max(1, tokens), rank=rank)) for tokens in new]
     published = decode.context_tokens or prompt, decode.max_new_tokens
-    steps = range(1, entry["passes"] + 1)
-    executed = [forecast_flops(shape, prompt, 1, convention="executed")]
-    executed += [
-        decode_step_flops(shape, cache_columns(entry["padded_tokens"] + step), convention="executed") for step in steps
+    widths = Counter(cache_columns(entry["padded_tokens"] + step) for count in passes for step in range(1, count + 1))
+    steps = [
+        count * total(decode_step_flops(shape, columns, convention="executed")) for columns, count in widths.items()
     ]
     return {
-        "coursework": total(forecast_flops(shape, prompt, new, rank=rank)),
-        "published": total(forecast_flops(shape, *published, rank=rank, convention="published")),
-        "executed": sum(map(total, executed)),
+        "coursework": sum(alone) - (samples - 1) * prefill,
+        "published": total(forecast_flops(shape, *published, rank=rank, samples=samples, convention="published")),
+        "executed": total(forecast_flops(shape, prompt, 1, convention="executed")) + sum(steps),
     }
 
 
@@ -134,7 +137,8 @@ def estimate(
 
     def forecasts(count: int) -> Costs:
         size = sizes["prompt"], sizes["new_tokens"]
-        return costs_of(lambda c: forecast_flops(shape, *size, rank=rank, convention=c), count)
+        samples = experiment.at(profile).decode.n_samples
+        return costs_of(lambda c: forecast_flops(shape, *size, rank=rank, samples=samples, convention=c), count)
 
     evaluations = sum_costs()
     if experiment.train:

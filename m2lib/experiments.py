@@ -126,6 +126,7 @@ def series_ids(experiment: Experiment, limit: int | None, n: int, maes: Callable
 
 PUBLISHED = DecodeConfig.published(context_tokens=512)
 CONSTRAINED = DecodeConfig(constrained=True)
+SAMPLED = DecodeConfig(constrained=True, temperature=0.7, n_samples=12)
 SHOWN = (94, 99, 141)
 CHOSEN = {"learning_rate": 1e-4, "rank": 2}  # by the report's search: expt_6
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))  # rate, rank
@@ -247,6 +248,15 @@ _BEYOND = [
         decode=CONSTRAINED,
     ),
     Experiment(
+        "final-sampled",
+        about="the final adapter on the test series, the median of 12 sampled forecasts of each",
+        group=None,
+        forecasts=50,
+        decode=SAMPLED,
+        adapter="final",
+        split="test",
+    ),
+    Experiment(
         "context/768-rest",
         about="the adapter of 768 tokens on the other 15 hard series",
         group=None,
@@ -274,6 +284,16 @@ _TRIALS = [
         ("units", "rate 0.003, last digits at a quarter", {"learning_rate": 3e-3, "units_weight": 0.25}),
     )
 ]
+_TRIALS.append(
+    Experiment(
+        "trial/sampled",
+        about="trial: the adapter of rate 0.01, the median of 12 sampled forecasts",
+        group=None,
+        forecasts=50,
+        decode=SAMPLED,
+        adapter="trial/rate-high",
+    )
+)
 TRIALS = tuple(one.name for one in _TRIALS)
 EXPERIMENTS = {
     experiment.name: experiment

@@ -67,9 +67,9 @@ class Forecast:
     """The forecast of one series.
 
     texts: n_samples generated texts. values: int64 (n_samples, steps, 2), scaled units. repairs: per text, see
-    `codec.decode`. scale: physical value of scaled 1000. prompt_tokens, new_tokens: how many were read, and how many
-    were generated over all samples. padded_tokens: the longest prompt of its batch, whose cache all share. passes: how
-    many tokens were computed after the prefill, over all samples, those computed while waiting to leave included.
+    `codec.decode`. scale: physical value of scaled 1000. prompt_tokens: how many were read. new_tokens: how many were
+    generated, per text. padded_tokens: the longest prompt of its batch, whose cache all share. passes: how many tokens
+    were computed after the prefill, per text, those computed while waiting to leave included.
     """
 
     texts: tuple[str, ...]
@@ -77,9 +77,14 @@ class Forecast:
     repairs: tuple[int, ...]
     scale: float
     prompt_tokens: int
-    new_tokens: int
+    new_tokens: tuple[int, ...]
     padded_tokens: int
-    passes: int
+    passes: tuple[int, ...]
+
+    @property
+    def point(self) -> np.ndarray:
+        """(steps, 2), scaled units: the one forecast, or the median of several at each step (LLMTIME's choice)."""
+        return point_forecast(self.values)
 
     @property
     def physical(self) -> np.ndarray:
@@ -129,12 +134,17 @@ def forecast(
                     repairs=tuple(one.repairs for one in read),
                     scale=float(scale),
                     prompt_tokens=len(prompt),
-                    new_tokens=sum(len(ids) for ids in samples),
+                    new_tokens=tuple(len(ids) for ids in samples),
                     padded_tokens=longest,
-                    passes=steps,
+                    passes=tuple(steps),
                 )
             )
     return forecasts
+
+
+def point_forecast(values: np.ndarray) -> np.ndarray:
+    """One forecast (steps, 2) of samples (n, steps, 2): the sample itself if it is the only one, else their median."""
+    return values[0] if len(values) == 1 else np.median(values, axis=0)
 
 
 def read_back(text: str, context: np.ndarray, scale: float, config: DecodeConfig) -> Decoded:
@@ -159,13 +169,13 @@ def generate(
     config: DecodeConfig,
     generator: "torch.Generator | None" = None,
     engine: type | None = None,
-) -> tuple[list[list[list[int]]], list[int]]:
+) -> tuple[list[list[list[int]]], list[list[int]]]:
     """New token ids for each prompt and each of its samples, from one prefill per prompt and a KV cache.
 
     prompts: non-empty lists of ids 0-12, of mixed lengths. A sample ends with its `steps`-th semicolon, before its
     first pad, or after `max_new_tokens`; the loop ends when every sample has. generator: on the CPU, for sampling.
     engine: what runs the model, `decode.Decoding` by default, or `Reference`.
-    Returns the ids, and for each prompt how many one-token passes followed its prefill, over its samples.
+    Returns for each prompt and sample the ids, and how many one-token passes followed the prefill.
     """
     import torch
 
@@ -204,7 +214,7 @@ def generate(
                 passes[sample] += 1
             running.step(tokens)
     new = [_until_pad(row) for row in written]
-    return [new[i : i + n] for i in range(0, count, n)], [sum(passes[i : i + n]) for i in range(0, count, n)]
+    return [new[i : i + n] for i in range(0, count, n)], [passes[i : i + n] for i in range(0, count, n)]
 
 
 class Reference:

@@ -16,7 +16,7 @@ from m2lib.profiles import PROFILES, Profile
 from m2lib.results import Result, published_maes
 from m2lib.vocabulary import SYMBOLS
 
-NEEDED = ("baseline-constrained", "default-rest", "default-warm", "untuned-test-constrained")
+NEEDED = ("baseline-constrained", "default-rest", "default-warm", "untuned-test-constrained", "final-sampled")
 REPORT = PROFILES["report"]
 
 
@@ -36,7 +36,7 @@ def numbers(profile: Profile) -> dict:
         "rest": _rest(results),
         "search": _search(profile),
         "context": [_context(results[f"context/{length}"]) for length in report.LENGTHS],
-        "final": _final(profile, results["final"]),
+        "final": _final(profile, results["final"], results["final-sampled"]),
         "yardsticks": {split: _yardsticks(split) for split in ("validation", "test")},
         "table3": _table_3(),
         "model": _model(),
@@ -58,6 +58,7 @@ def results_table(found: dict) -> str:
         "untuned-test": f"{ours}, untuned, the report's protocol",
         "untuned": f"{ours}, untuned, decoded as the final model is",
         "final": f"**{ours}, final adapter**",
+        "sampled": f"**{ours}, final adapter, median of {found['final']['samples']} samples**",
     }
     for kind, name in names.items():
         errors = found["final"]["errors"][kind]
@@ -145,20 +146,24 @@ def _context(result: Result) -> dict:
 
 
 def _trial(name: str, result: Result) -> dict:
-    train = result.training
-    windows = f"{train['batch_size']} x {train['sequence_length']}, rate {train['learning_rate']:g}"
-    about = EXPERIMENTS[name].about.removeprefix("trial: ") if name in TRIALS else f"{name}: windows of {windows}"
-    return {"about": about, "steps": train["steps"], "minutes": result.seconds / 60} | _errors(result.maes())
+    about = EXPERIMENTS[name].about.removeprefix("trial: ")
+    if name not in TRIALS:
+        train = result.training
+        windows = f"{train['batch_size']} windows of {train['sequence_length']} tokens"
+        about = f"{name}: {windows} a step, rate {train['learning_rate']:g}"
+    return {"about": about, "steps": len(result.loss_curve), "minutes": result.seconds / 60} | _errors(result.maes())
 
 
-def _final(profile: Profile, final: Result) -> dict:
+def _final(profile: Profile, final: Result, sampled: Result) -> dict:
     untuned = report.untuned_like_final(profile).maes()
-    kinds = {"untuned": untuned, "final": final.maes()}
+    kinds = {"untuned": untuned, "final": final.maes(), "sampled": sampled.maes()}
     kinds["untuned-test"] = report.finished(profile, "untuned-test").maes()
     kinds |= {f"published {name}": published_maes(name) for name in ("untuned", "final")}
     recipe = {key: final.training[key] for key in ("steps", "learning_rate", "rank", "batch_size")}
     return {
         "errors": {name: _errors(maes) | _intervals(maes) for name, maes in kinds.items()},
+        "samples": sampled.config["decode"]["n_samples"],
+        "crps": float(np.mean([entry["crps"] for entry in sampled.series.values()])),
         "better": sum(kinds["final"][series] < untuned[series] for series in untuned),
         "recipe": recipe | {"minutes": final.seconds / 60, "flops": final.spent()["coursework"]},
     }

@@ -13,9 +13,10 @@ class Profile:
     """A size of run.
 
     backbone: its name in `weights.BACKBONES`, or a path. series: how many series an experiment forecasts at most
-    (None: all it declares). batch_size: series decoded together, set by memory. live: its results are for looking at,
-    not for the record, and go under build/. train: the training settings that replace the declared ones, by
-    experiment, or for all of a kind, by what stands before the name's slash; decode: likewise those of decoding.
+    (None: all it declares). batch_size: texts (series times samples) decoded together, set by memory. live: its
+    results are for looking at, not for the record, and go under build/. train: the training settings that replace the
+    declared ones, by experiment, or for all of a kind, by what stands before the name's slash; decode: likewise those
+    of decoding.
     checkpoint_every, evaluate_every: training steps between checkpoints and between evaluations. watched: validation
     series whose loss an evaluation takes (0: no evaluation); watched_forecasts: the experiments, named as in train, in
     which it forecasts them too.
@@ -80,7 +81,7 @@ PROFILES = {
             "laptop",
             backbone="smollm2-135m",
             series=None,
-            batch_size=50,
+            batch_size=150,
             live=False,
             train={
                 "default": {"steps": 200, "learning_rate": 1e-3},

@@ -34,7 +34,8 @@ class Result:
     it ran. training: every setting of the training, defaults included. adapter: a hash of the adapter's files, trained
     or used. steps_run: training steps computed, those repeated after a kill each time. loss_curve: training loss of
     each step, nats a token. evaluations: what was measured in between, by step.
-    series: per series id `mae` (scaled units), `repairs`, `text`, and the token counts the FLOP accountant needs.
+    series: per series id `mae` (scaled units), `repairs`, `text`, and the token counts the FLOP accountant needs; of a
+    sampled forecast the `texts` of all samples, the `mae` of their median, and the `crps` (fair, scaled units).
     flops: spent by kind (`discarded`: by the record that this one replaced), and `reserved` while it runs, under each
     convention. seconds: wall time of all; train_seconds: of training with its evaluations; evaluation_seconds: of these
     (0 in records older than the field).

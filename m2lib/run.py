@@ -13,7 +13,7 @@ from m2lib.data import SeriesSet, load_series
 from m2lib.experiments import EXPERIMENTS, Maes, adapter_of, series_ids
 from m2lib.files import InputError
 from m2lib.flops import Shape
-from m2lib.forecast import DECODE_VERSION, DecodeConfig, read_back
+from m2lib.forecast import DECODE_VERSION, DecodeConfig, point_forecast, read_back
 from m2lib.processes import join_processes
 from m2lib.profiles import Profile, active_profile
 from m2lib.results import Result, describe_device, fingerprint, load_result, provenance, result_path, save_result
@@ -147,9 +147,11 @@ def run_all(
 
 
 def recorded_forecast(result: Result, data: SeriesSet, series: int) -> np.ndarray:
-    """The forecast that a record holds as text: int64 (20, 2), scaled units."""
-    config = DecodeConfig(**result.config["decode"])
-    return read_back(result.series[series]["text"], data.contexts[series], data.scales[series], config).values
+    """The forecast that a record holds as text, or the median of its samples: (20, 2), scaled units."""
+    config, entry = DecodeConfig(**result.config["decode"]), result.series[series]
+    texts = entry["texts"] if "texts" in entry else [entry["text"]]
+    read = [read_back(text, data.contexts[series], data.scales[series], config).values for text in texts]
+    return point_forecast(np.stack(read))
 
 
 def _stored(profile: Profile, name: str, decisive: dict, fresh: bool) -> Result | None:

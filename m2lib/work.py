@@ -16,8 +16,8 @@ from m2lib.data import SeriesSet, split_ids
 from m2lib.experiments import Experiment
 from m2lib.files import InputError, out_dir
 from m2lib.flops import Shape
-from m2lib.forecast import forecast
-from m2lib.metrics import series_mae
+from m2lib.forecast import Forecast, forecast
+from m2lib.metrics import crps_fair, series_mae
 from m2lib.processes import Processes
 from m2lib.profiles import Profile
 from m2lib.results import Result, result_path, save_result
@@ -122,7 +122,7 @@ class Work:
         """Forecast the series that the record lacks, saving it after each batch."""
         from tqdm.auto import tqdm
 
-        result, size = self.result, self.profile.batch_size
+        result, size = self.result, max(1, self.profile.batch_size // self.experiment.decode.n_samples)
         result.series = {series: result.series[series] for series in ids if series in result.series}
         left = [series for series in ids if series not in result.series]
         started, before = time.perf_counter(), result.seconds
@@ -175,15 +175,14 @@ class Work:
         data, config = self.data, self.experiment.decode
         forecasts = forecast(self.backbone, data.contexts[ids], config, batch_size=len(ids), ids=ids)
         truths = to_integers(data.truths[ids], data.scales[ids], config.rounding)
-        return {
-            series: {
-                "mae": float(series_mae(one.values[0], truth)),
-                "repairs": one.repairs[0],
-                "text": one.texts[0],
-                "prompt_tokens": one.prompt_tokens,
-                "padded_tokens": one.padded_tokens,
-                "new_tokens": one.new_tokens,
-                "passes": one.passes,
-            }
-            for series, one, truth in zip(ids, forecasts, truths, strict=True)
-        }
+        return {series: _entry(one, truth) for series, one, truth in zip(ids, forecasts, truths, strict=True)}
+
+
+def _entry(one: Forecast, truth: np.ndarray) -> dict:
+    """What a record keeps of a forecast: single values of a greedy one, lists over the samples of a sampled one."""
+    entry = {"mae": float(series_mae(one.point, truth)), "repairs": sum(one.repairs)}
+    tokens = {"prompt_tokens": one.prompt_tokens, "padded_tokens": one.padded_tokens}
+    if len(one.texts) == 1:
+        return entry | {"text": one.texts[0]} | tokens | {"new_tokens": one.new_tokens[0], "passes": one.passes[0]}
+    samples = {"texts": list(one.texts), "new_tokens": list(one.new_tokens), "passes": list(one.passes)}
+    return entry | {"crps": crps_fair(one.values, truth)} | tokens | samples

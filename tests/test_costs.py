@@ -127,6 +127,21 @@ def test_a_forecast_by_each_convention():
     }
 
 
+def test_samples_share_their_prefill():
+    entry = {"prompt_tokens": 30, "padded_tokens": 40, "new_tokens": [9, 9, 5], "passes": [8, 8, 30]}
+    sampled = DecodeConfig(constrained=True, temperature=1.0, n_samples=3)
+    costs = series_costs(TINY, entry, sampled, rank=2)
+    prefill = total(forecast_flops(TINY, 30, 1, rank=2))
+    assert costs["coursework"] == (
+        total(forecast_flops(TINY, 30, 9, rank=2, samples=2)) + total(forecast_flops(TINY, 30, 5, rank=2)) - prefill
+    )
+    # 8 + 8 + 24 steps in the first 64 columns, the last 6 of the third sample in 128
+    steps = [total(decode_step_flops(TINY, columns, convention="executed")) for columns in (64, 128)]
+    executed = total(forecast_flops(TINY, 30, 1, convention="executed"))
+    assert costs["executed"] == executed + 40 * steps[0] + 6 * steps[1]
+    assert costs["published"] == total(forecast_flops(TINY, 30, 220, rank=2, samples=3, convention="published"))
+
+
 def test_estimates_shrink_as_work_is_done():
     default = EXPERIMENTS["default"]
     whole = estimate(default, REPORT, QWEN)

@@ -7,9 +7,10 @@ from m2lib import work as working
 from m2lib.codec import decode, to_integers
 from m2lib.data import SeriesSet
 from m2lib.files import InputError
+from m2lib.metrics import crps_fair
 from m2lib.profiles import Profile, active_profile
 from m2lib.results import load_result, result_path
-from m2lib.run import run
+from m2lib.run import recorded_forecast, run
 
 SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2, live=False)
 
@@ -141,3 +142,19 @@ def test_unknown_experiment_and_profile(monkeypatch):
     monkeypatch.setenv("M2_PROFILE", "huge")
     with pytest.raises(InputError, match="unknown profile 'huge' in M2_PROFILE: choose one of slice, laptop, report"):
         active_profile()
+
+
+def test_a_sampled_forecast_is_the_median_of_its_samples(data):
+    small = replace(
+        SMALL, batch_size=6, train={"trial": {"steps": 2}}, decode={"trial/sampled": {"n_samples": 3}}, watched=0
+    )
+    result = run("trial/sampled", small, data=data)
+    series, entry = next(iter(result.series.items()))
+    truth = to_integers(data.truths[[series]], data.scales[[series]])[0]
+    samples = np.stack([decode(text, 20).values for text in entry["texts"]])
+    assert (len(samples), result.adapter) == (3, load_result(small, "trial/rate-high").adapter)
+    assert entry["mae"] == np.abs(np.median(samples, axis=0) - truth).mean()
+    assert entry["crps"] == crps_fair(samples, truth)
+    assert entry["new_tokens"] == [len(text) for text in entry["texts"]]
+    assert (recorded_forecast(result, data, series) == np.median(samples, axis=0)).all()
+    assert run("trial/sampled", small, data=data, fresh=True).series == result.series
