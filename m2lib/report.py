@@ -17,6 +17,7 @@ from m2lib.run import recorded_forecast
 from m2lib.vocabulary import SYMBOLS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 QWEN = "published: Qwen2.5-0.5B"
@@ -239,6 +240,7 @@ def _error_panels(panels: dict[str, dict[str, list[float]]]) -> "Figure":
     fig, axes = plt.subplots(len(panels), 1, figsize=(8, 0.75 * rows + 0.6), sharex=True)
     for ax, (title, groups) in zip(axes, panels.items(), strict=True):
         figures.plot_error_groups(ax, groups, title, _colour(title))
+    _zoom(axes[0], [errors for groups in panels.values() for errors in groups.values()])
     for ax in axes[:-1]:
         ax.set_xlabel("")
     return fig
@@ -250,7 +252,14 @@ def _search_panels(profile: Profile, second: bool) -> "Figure":
     for ax, (title, (sizes, maes)) in zip(axes, who.items(), strict=True):
         groups = {label(name, sizes): list(errors.values()) for name, errors in maes.items()}
         figures.plot_error_groups(ax, groups, title, _colour(title), values=False)
+    _zoom(axes[0], [errors.values() for _, maes in who.values() for errors in maes.values()])
     return fig
+
+
+def _zoom(shared: "Axes", groups) -> None:
+    """Begin an error axis at 10 where no error is below."""
+    if min(map(min, groups)) >= 10:
+        shared.set_xlim(left=10)
 
 
 def _forecasts(results: dict[str, Result], shown: list[int]) -> "Figure":
