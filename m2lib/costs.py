@@ -136,8 +136,7 @@ def estimate(
     length, left = sizes["length"], max(0, sizes["steps"] - steps)
 
     def forecasts(count: int) -> Costs:
-        size = sizes["prompt"], sizes["new_tokens"]
-        samples = experiment.at(profile).decode.n_samples
+        size, samples = (sizes["prompt"], sizes["new_tokens"]), experiment.at(profile).decode.n_samples
         return costs_of(lambda c: forecast_flops(shape, *size, rank=rank, samples=samples, convention=c), count)
 
     evaluations = sum_costs()
@@ -145,8 +144,7 @@ def estimate(
         watched = profile.watched * (2 + (left // profile.evaluate_every if profile.evaluate_every else 0))
         windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * LONGEST_STEP // length)
         losses = costs_of(lambda c: forward_flops(shape, length, rank=rank, convention=c), windows)
-        forecast_too = bool(set(experiment.kinds) & set(profile.watched_forecasts))
-        evaluations = sum_costs(losses | {"published": 0}, forecasts(watched * forecast_too))
+        evaluations = sum_costs(losses | {"published": 0}, forecasts(watched * experiment.watched(profile)))
     return {
         "training": costs_of(
             lambda c: train_step_flops(shape, length, rank=rank, batch=sizes["batch"], convention=c), left

@@ -41,6 +41,10 @@ class Experiment:
         """Its name and what stands before the name's slash: under either a profile may size it."""
         return self.name, self.name.split("/")[0]
 
+    def watched(self, profile: Profile) -> bool:
+        """Whether a profile forecasts its watched series at this experiment's evaluations, too."""
+        return bool(set(self.kinds) & set(profile.watched_forecasts))
+
     def at(self, profile: Profile) -> "Experiment":
         """The experiment with the settings of training and decoding that a profile replaces."""
         sizes, decode = (

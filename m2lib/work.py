@@ -145,7 +145,7 @@ class Work:
 
         rows = torch.from_numpy(windows).to(self.backbone.device)[:, None]
         measured = {"loss": float(np.mean([window_loss(self.backbone.model, row).item() for row in rows]))}
-        if set(self.experiment.kinds) & set(self.profile.watched_forecasts):
+        if self.experiment.watched(self.profile):
             entries = self._evaluate(ids)
             maes = [entry["mae"] for entry in entries.values()]
             measured |= {"mae_mean": float(np.mean(maes)), "mae_median": float(np.median(maes))}
