@@ -136,7 +136,7 @@ def _model(arguments) -> None:
 def _run(arguments) -> None:
     from tqdm.auto import tqdm
 
-    from m2lib.experiments import EXPERIMENTS
+    from m2lib.experiments import experiment_named
     from m2lib.profiles import active_profile
     from m2lib.results import result_path
     from m2lib.run import run, run_all
@@ -144,8 +144,7 @@ def _run(arguments) -> None:
     if arguments.all == bool(arguments.names) or (arguments.beyond and not arguments.all):
         raise InputError("name the experiments to run, or give --all (and --beyond); `m2 status` lists them")
     for name in arguments.names:  # all of them before the first is run
-        if name not in EXPERIMENTS:
-            raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
+        experiment_named(name)
     profile = active_profile()
     try:
         if arguments.all:

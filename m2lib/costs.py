@@ -6,8 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from m2lib.codec import CONTEXT_STEPS, FORECAST_STEPS
-from m2lib.experiments import EXPERIMENTS, Experiment, Maes, adapter_of, worst_5
-from m2lib.files import InputError
+from m2lib.experiments import EXPERIMENTS, Experiment, Maes, adapter_of, experiment_named, worst_5
 from m2lib.flops import (
     CONVENTIONS,
     Breakdown,
@@ -102,9 +101,7 @@ def experiment_sizes(name: str, profile: Profile) -> dict[str, int]:
     at most, and the number of forecasts. Raises InputError for an unknown name."""
     from m2lib.train import TrainConfig
 
-    if name not in EXPERIMENTS:
-        raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
-    experiment = EXPERIMENTS[name].at(profile)
+    experiment = experiment_named(name).at(profile)
     decode = experiment.decode
     prompt = decode.context_tokens or CONTEXT_STEPS * LONGEST_STEP
     config = TrainConfig(**experiment.train) if experiment.train else None

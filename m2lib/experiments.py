@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 from m2lib.data import SPLIT_SEED, split_ids
+from m2lib.files import InputError
 from m2lib.forecast import DecodeConfig
 from m2lib.metrics import best_and_worst, summarise
 from m2lib.profiles import Profile
@@ -303,3 +304,10 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (_BASELINE, _DEFAULT, *_SEARCH, *_SECOND, *_CONTEXT, _FINAL, _UNTUNED_TEST, *_BEYOND, *_TRIALS)
 }
+
+
+def experiment_named(name: str) -> Experiment:
+    """Raises InputError for an unknown name."""
+    if name not in EXPERIMENTS:
+        raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]

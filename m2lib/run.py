@@ -10,7 +10,7 @@ from m2lib.budget import reservation
 from m2lib.codec import CODEC_VERSION
 from m2lib.costs import estimate, sum_costs
 from m2lib.data import SeriesSet, load_series
-from m2lib.experiments import EXPERIMENTS, Maes, adapter_of, series_ids
+from m2lib.experiments import EXPERIMENTS, Maes, adapter_of, experiment_named, series_ids
 from m2lib.files import InputError
 from m2lib.flops import Shape
 from m2lib.forecast import DECODE_VERSION, DecodeConfig, point_forecast, read_back
@@ -32,10 +32,8 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     """
     from m2lib.backbones import load_backbone, weight_hash
 
-    if name not in EXPERIMENTS:
-        raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
     profile = profile or active_profile()
-    experiment = EXPERIMENTS[name].at(profile)
+    experiment = experiment_named(name).at(profile)
     data = load_series() if data is None else data
     processes = join_processes()
     for earlier in experiment.earlier():
