@@ -20,11 +20,12 @@ override M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
 export M2_BACKBONE
 endif
 
-.PHONY: help setup model report test lint notebooks execute bench clean
+.PHONY: help setup model report figures test lint notebooks execute bench clean
 
 help:
-	@echo "make report     execute the notebooks at the active profile; figures and HTML go to build/report/"
+	@echo "make report     execute the notebooks at the active profile; figures, HTML and PDF go to build/report/"
 	@echo "                FRESH=1 first computes all recorded runs anew, into build/fresh/ (hours; it goes on if stopped)"
+	@echo "make figures    from the records: report/figures/ and report/main.pdf, no model needed"
 	@echo "make test       lint, unit tests, and the notebooks as a regression test (nbval)"
 	@echo "make notebooks  open JupyterLab"
 	@echo "make execute    re-execute the committed notebooks in place, at the slice profile"
@@ -59,7 +60,11 @@ report: model
 	rm -rf $(REPORT)
 	M2_OUT="$(CURDIR)/$(REPORT)" $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
 	$(NBCONVERT) --to html --output-dir $(REPORT)/html $(REPORT)/notebooks/*.ipynb
-	@echo "read $(REPORT)/html/, see $(REPORT)/figures/"
+	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/python -m m2lib.pdf $(REPORT)/pdf)
+	@echo "read $(REPORT)/html/ and $(REPORT)/pdf/main.pdf, see $(REPORT)/figures/"
+
+figures: .venv/.ok
+	$(BIN)/python -m m2lib.pdf
 
 lint: .venv/.ok
 	$(BIN)/ruff check .

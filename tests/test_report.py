@@ -1,0 +1,124 @@
+"""The PDF is made of the records as they stand, and shows the figures that the notebooks show."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from m2lib import pdf, report
+from m2lib.files import ROOT, InputError
+from m2lib.numbers import numbers
+from m2lib.profiles import PROFILES
+from m2lib.results import result_path
+
+
+@pytest.fixture(autouse=True)
+def committed(monkeypatch):
+    monkeypatch.delenv("M2_RESULTS", raising=False)
+
+
+def shown_in_notebooks():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        source = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        yield from re.findall(r'report\.show\("(\w+)"\)', source)
+        yield from re.findall(r'save_figure\(fig, "(\w+)"\)', source)
+
+
+def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
+    named = re.findall(r'"(\w+)\.svg"', (pdf.REPORT / "main.typ").read_text())
+    assert len(named) > 8
+    assert set(named) <= set(report.FIGURES)
+    assert set(named) <= set(shown_in_notebooks())
+
+
+def test_every_record_that_the_pdf_names_is_there():
+    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+    names = [row["name"] for row in found["records"]]
+    assert {"baseline", "default", "search/expt_8", "context/768", "final", "untuned-test"} <= set(names)
+    missing = [name for name in names if not result_path("laptop", name).is_file()]
+    assert missing == []
+
+
+def test_the_numbers_are_those_of_the_records():
+    now = json.loads(json.dumps(numbers(report.study())))
+    assert json.loads((pdf.REPORT / "numbers.json").read_text()) == now, "run `make figures`"
+
+
+def test_the_pdf_was_compiled_from_what_is_there_now():
+    assert (pdf.REPORT / "main.pdf.inputs.sha256").read_text().strip() == pdf.inputs_hash(), "run `make figures`"
+    assert (pdf.REPORT / "main.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_a_changed_or_missing_input_is_noticed(tmp_path):
+    for path in pdf.inputs():
+        if path.is_relative_to(pdf.REPORT) and "results" not in path.parts:
+            copy = tmp_path / path.relative_to(pdf.REPORT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    assert pdf.inputs_hash(tmp_path) == pdf.inputs_hash()
+    assert pdf.compile_pdf(tmp_path).read_bytes().startswith(b"%PDF-")
+    (tmp_path / "references.bib").write_text((tmp_path / "references.bib").read_text() + "\n")
+    assert pdf.inputs_hash(tmp_path) != pdf.inputs_hash()
+    (tmp_path / "main.typ").write_text('#json("no.json")\n')
+    with pytest.raises(InputError, match=r"main\.typ: "):
+        pdf.compile_pdf(tmp_path)
+    (tmp_path / "references.bib").unlink()
+    with pytest.raises(InputError, match=r"references\.bib is missing"):
+        pdf.inputs_hash(tmp_path)
+
+
+def test_figures_need_their_records(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no figure 'fig0'; it has fig1_architecture,"):
+        report.draw("fig0")
+    assert report.study() == PROFILES["laptop"]
+    monkeypatch.setenv("M2_PROFILE", "report")
+    assert report.study().name == "report"
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    with pytest.raises(InputError, match=r"no record .*final\.json; `M2_PROFILE=report m2 run final` makes it"):
+        report.draw("fig9_final")
+    assert report.found(PROFILES["report"], "default-warm") == {}
+    with pytest.raises(InputError, match="about the laptop's study, not report's"):
+        pdf.make(tmp_path)
+
+
+def test_an_unfinished_record_is_no_result(tmp_path, monkeypatch):
+    for name in ("final", "default-warm"):
+        record = json.loads(result_path("laptop", name).read_text()) | {"status": "aborted"}
+        path = tmp_path / "laptop-smollm2-135m" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record))
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    with pytest.raises(InputError, match=r"final\.json is not finished; `M2_PROFILE=laptop m2 run final` goes on"):
+        report.draw("final_learning")
+    with pytest.raises(InputError, match=r"default-warm\.json is not finished"):
+        report.found(PROFILES["laptop"], "default-warm")
+    with pytest.raises(InputError, match=r"no record .*baseline\.json; `M2_PROFILE=laptop m2 run baseline` makes it"):
+        pdf.make(tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
+    from m2lib import backbones
+
+    monkeypatch.setenv("M2_OUT", str(tmp_path))
+    monkeypatch.setattr(backbones, "load_backbone", None)
+    report.show("fig5_baseline_errors")
+    assert (tmp_path / "figures" / "fig5_baseline_errors.png").is_file()
+
+
+def test_the_published_numbers_come_out():
+    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+
+    def rounded(errors):
+        return round(errors["mean"], 1), round(errors["median"], 1)
+
+    assert rounded(found["published"]["baseline"]) == (123.5, 50.7)
+    assert rounded(found["published"]["baseline of default"]) == (219.4, 141.7)
+    assert rounded(found["final"]["errors"]["published final"]) == (37.6, 21.5)
+    assert rounded(found["context"][0]["published"]) == (2203.9, 359.9)
+    assert rounded(found["search"]["rows"][6]["published"]["twenty"]) == (69.3, 38.6)
+    assert found["search"]["published"] == "rate 0.0001, rank 2"
+    assert rounded(found["yardsticks"]["test"][2]) == (37.7, 23.2)
+    assert (found["model"]["reduced head"], found["model"]["trained"]) == (11_661, 135_181)
+    assert (found["table3"]["forecasts"], round(found["table3"]["before final"], 4)) == (280, 0.694)
