@@ -1,12 +1,14 @@
 """One plot style, the report's plot types, and the one way a figure is saved."""
 
 import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from m2lib.codec import CONTEXT_STEPS, VARIABLES
 from m2lib.files import out_dir, write_atomic
@@ -56,8 +58,12 @@ def save_figure(figure: "Figure", name: str, folder: Path | None = None, kind: s
         figure.savefig(
             buffer, format=kind, dpi=200, bbox_inches="tight", metadata={"Date": None} if kind == "svg" else None
         )
+    content = buffer.getvalue()
+    # Clip paths are named by a hash of coordinates whose last bits, the layout solver's, differ from run to run.
+    for number, clip in enumerate(re.findall(rb'<clipPath id="(\w+)"', content)):
+        content = content.replace(clip, b"clip%d" % number)
     path = (folder or out_dir() / "figures") / f"{name}.{kind}"
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, content)
     return path
 
 
@@ -147,7 +153,10 @@ def plot_learning(loss_ax: "Axes", mae_ax: "Axes", result: "Result") -> None:
     for key, marker, colour in (("mae_mean", "D", COLOURS["error"]), ("mae_median", "o", COLOURS["ours"])):
         values = [entry[key] for entry in result.evaluations]
         mae_ax.plot(steps, values, f"{marker}-", color=colour, label=key.removeprefix("mae_"))
-    mae_ax.set(xlabel="optimiser step", ylabel="MAE of whole forecasts (scaled units)", ylim=(0, None))
+    mae_ax.set(xlabel="optimiser step", ylabel="MAE of whole forecasts (scaled units)", yscale="log")
+    mae_ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    mae_ax.yaxis.set_major_formatter("{x:g}")
+    mae_ax.yaxis.set_minor_formatter(NullFormatter())
     loss_ax.legend()
     mae_ax.legend()
 

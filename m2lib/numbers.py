@@ -37,7 +37,10 @@ def numbers(profile: Profile) -> dict:
         "search": _search(profile),
         "context": [_context(results[f"context/{length}"]) for length in report.LENGTHS],
         "final": _final(profile, results["final"], results["final-sampled"]),
-        "yardsticks": {split: _yardsticks(split) for split in ("validation", "test")},
+        "yardsticks": {
+            split: [{"name": name} | _errors(maes) for name, maes in _yardsticks(split).items()]
+            for split in ("validation", "test")
+        },
         "table3": _table_3(),
         "model": _model(),
         "trials": [_trial(name, one) for name, one in (results | others).items() if name in ("default-warm", *TRIALS)],
@@ -165,6 +168,10 @@ def _final(profile: Profile, final: Result, sampled: Result) -> dict:
         "samples": sampled.config["decode"]["n_samples"],
         "crps": float(np.mean([entry["crps"] for entry in sampled.series.values()])),
         "better": sum(kinds["final"][series] < untuned[series] for series in untuned),
+        "gains": {
+            name: _gain(kinds["final"], maes)
+            for name, maes in (_yardsticks("test") | {"published final": kinds["published final"]}).items()
+        },
         "recipe": recipe | {"minutes": final.seconds / 60, "flops": final.spent()["coursework"]},
     }
 
@@ -173,16 +180,24 @@ def _intervals(maes: dict[int, float]) -> dict:
     return {f"{of.__name__} interval": bootstrap_interval(maes.values(), of) for of in (np.mean, np.median)}
 
 
+def _gain(ours: dict[int, float], theirs: dict[int, float]) -> dict:
+    """By how much the same series are forecast better by ours, on average, and how many of them."""
+    gains = [theirs[series] - ours[series] for series in ours]
+    better = sum(gain > 0 for gain in gains)
+    return {"mean": float(np.mean(gains)), "mean interval": bootstrap_interval(gains, np.mean), "better": better}
+
+
 @cache
-def _yardsticks(split: str) -> list[dict]:
+def _yardsticks(split: str) -> dict[str, dict[int, float]]:
+    """Errors by series of the forecasts without a language model."""
     series = load_series()
     ids = list(getattr(split_ids(len(series)), split))
     integers = to_integers(series.trajectories[ids], series.scales[ids])
     contexts, truths = integers[:, :CONTEXT_STEPS], integers[:, CONTEXT_STEPS:]
-    return [
-        {"name": name} | _errors(dict(zip(ids, series_mae(forecast(contexts), truths).tolist(), strict=True)))
+    return {
+        name: dict(zip(ids, series_mae(forecast(contexts), truths).tolist(), strict=True))
         for name, forecast in BASELINES.items()
-    ]
+    }
 
 
 def _table_3() -> dict:

@@ -1,12 +1,9 @@
-"""LoRA training: windows of tokens, the loop, and checkpoints from which a killed run goes on bit for bit."""
+"""LoRA training: windows of tokens, their loss, and the loop, which a killed run resumes bit for bit."""
 
-import hashlib
-import json
 import math
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load, save
 from transformers import PreTrainedModel
 
 from m2lib.attention import blocked_attention
-from m2lib.files import InputError, write_atomic
+from m2lib.checkpoints import load_checkpoint, save_checkpoint
+from m2lib.files import InputError
 from m2lib.lora import inject_lora, trainable
 from m2lib.processes import Processes
 from m2lib.vocabulary import COMMA_ID, PAD_ID
@@ -176,7 +172,7 @@ def train(
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     with processes.lead_first():
-        log = load_checkpoint(checkpoints, config, parameters, optimizer) or TrainLog()
+        log = TrainLog(**load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {})
     reported = log.step
     started, before = time.perf_counter(), log.seconds
     kept, training, tokens = started, 0.0, 0
@@ -230,63 +226,12 @@ def train(
                     on_checkpoint(log, range(reported, log.step))
                 reported = log.step
                 if processes.lead:
-                    save_checkpoint(checkpoints, log, config, parameters, optimizer)
+                    save_checkpoint(checkpoints, vars(log), vars(config), parameters, optimizer)
             if stop:
                 raise KeyboardInterrupt
     if interrupted:  # pressed after the last step's gradients were shared
         raise KeyboardInterrupt
     return log
-
-
-def save_checkpoint(
-    folder: Path, log: TrainLog, config: TrainConfig, parameters: dict, optimizer: torch.optim.Optimizer
-) -> Path:
-    """Write adapter, optimiser state and log in one file named after step and content; the newest two are kept.
-
-    Nothing else is needed: the order of the windows is a function of the step, and training draws no random numbers.
-    """
-    tensors = {}
-    for name, parameter in parameters.items():
-        tensors[f"{name}|value"] = parameter.detach().cpu().contiguous()
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"{name}|{key}"] = value.detach().cpu().contiguous()
-    content = save(tensors, metadata={"log": json.dumps(vars(log)), "config": json.dumps(vars(config))})
-    path = folder / f"step-{log.step:06d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
-    write_atomic(path, content)
-    for old in sorted(folder.glob("step-*.safetensors"))[:-2]:
-        old.unlink()
-    return path
-
-
-def load_checkpoint(
-    folder: Path, config: TrainConfig, parameters: dict, optimizer: torch.optim.Optimizer
-) -> TrainLog | None:
-    """Restore the newest checkpoint that is whole and return its log; None where there is none.
-
-    A corrupt or truncated one is named in a warning, renamed, and the one before it used. Raises InputError for a
-    checkpoint of another configuration or model.
-    """
-    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest()[:16] != path.stem.split("-")[-1]:
-            path.rename(path.with_suffix(".damaged"))
-            warnings.warn(f"checkpoint {path} is damaged; using the one before it", stacklevel=2)
-            continue
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-        tensors = load(content)
-        values = {name: tensors.pop(f"{name}|value", None) for name in parameters}
-        fits = all(value is not None and value.shape == parameters[name].shape for name, value in values.items())
-        if json.loads(metadata["config"]) != vars(config) or not fits:
-            raise InputError(f"checkpoint {path} is another run's; delete {folder} to start anew")
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(values[name])
-        for key, value in tensors.items():
-            name, _, kind = key.partition("|")
-            optimizer.state[parameters[name]][kind] = value.to("cpu" if kind == "step" else parameters[name].device)
-        return TrainLog(**json.loads(metadata["log"]))
-    return None
 
 
 @contextmanager

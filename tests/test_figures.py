@@ -29,6 +29,17 @@ def test_figures_are_saved_under_build(tmp_path, monkeypatch):
     assert plt.imread(path).shape[2] == 4
 
 
+def test_the_last_bits_of_a_layout_do_not_change_an_svg(tmp_path):
+    saved = []
+    for nudge in (0.0, 1e-12):
+        figure = plt.figure()
+        ax = figure.add_axes((0.1 + nudge, 0.1, 0.8, 0.8))
+        ax.scatter([0, 1], [0, 1])
+        saved.append(figures.save_figure(figure, "nudged", folder=tmp_path, kind="svg").read_text())
+    assert "clip-path" in saved[0]
+    assert saved[0] == saved[1]
+
+
 def test_architecture_shows_the_shapes_of_its_config():
     figure = diagrams.architecture(backbone_config("qwen2.5-0.5b"), 13, "Qwen")
     shown = "\n".join(texts(figure))
