@@ -1,6 +1,7 @@
 """The numbers of the recorded study, as the PDF and the README print them: from records and published tables alone."""
 
 from functools import cache
+from math import fsum
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def _study(profile: Profile, results: dict[str, Result], others: dict[str, Resul
     sums = {
         name: {
             "runs": len(runs),
-            "hours": sum(one.seconds for one in runs) / 3600,
+            "hours": fsum(one.seconds for one in runs) / 3600,
             "flops": sum(one.spent()["coursework"] for one in runs),
         }
         for name, runs in (("charged", charged), ("all", everything))
