@@ -1,6 +1,7 @@
 """The `m2` command: `m2 data`, `m2 model`, `m2 run`, `m2 status`, `m2 flops`, `m2 budget`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -8,16 +9,23 @@ from m2lib.files import InputError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 for an InputError (printed in one line), 130 for Ctrl-C."""
+    """Run one command and return its exit status: 0, 1 for an InputError (printed in one line), 130 for Ctrl-C.
+
+    141 where nobody reads on, as in `m2 status | head -1`.
+    """
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush complains
+        return 141
     return 0
 
 

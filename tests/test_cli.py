@@ -162,6 +162,15 @@ def test_usage_errors(capsys):
     assert "at least 3" in capsys.readouterr().err
 
 
+def test_a_reader_that_stops_reading_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "m2lib.cli", "status"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (141, b"")
+
+
 def test_help_and_import_do_not_wait_for_torch():
     code = "import sys, m2lib, m2lib.cli, m2lib.data, m2lib.run, m2lib.results; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
