@@ -61,7 +61,7 @@ report: model
 	M2_OUT="$(CURDIR)/$(REPORT)" $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
 	$(NBCONVERT) --to html --output-dir $(REPORT)/html $(REPORT)/notebooks/*.ipynb
 	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/python -m m2lib.pdf $(REPORT)/pdf)
-	@echo "read $(REPORT)/html/ and $(REPORT)/pdf/main.pdf, see $(REPORT)/figures/"
+	@echo "read $(REPORT)/html/$(if $(filter report,$(M2_PROFILE)),, and $(REPORT)/pdf/main.pdf), see $(REPORT)/figures/"
 
 figures: .venv/.ok
 	$(BIN)/python -m m2lib.pdf

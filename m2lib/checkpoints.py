@@ -51,6 +51,7 @@ def load_checkpoint(
         tensors = load(content)
         values = {name: tensors.pop(f"{name}|value", None) for name in parameters}
         fits = all(value is not None and value.shape == parameters[name].shape for name, value in values.items())
+        fits = fits and {key.partition("|")[0] for key in tensors} <= parameters.keys()
         if json.loads(metadata["config"]) != config or not fits:
             raise InputError(f"checkpoint {path} is another run's; delete {folder} to start anew")
         with torch.no_grad():

@@ -161,13 +161,15 @@ def plot_learning(loss_ax: "Axes", mae_ax: "Axes", result: "Result") -> None:
     mae_ax.legend()
 
 
-def plot_before_after(ax: "Axes", before: dict[int, float], after: dict[int, float], title: str) -> None:
+def plot_before_after(
+    ax: "Axes", before: dict[int, float], after: dict[int, float], title: str, colour: str = COLOURS["ours"]
+) -> None:
     """Per-series MAE before (x) and after (y) training; below the diagonal a series is forecast better than before."""
     ids = sorted(before.keys() & after.keys())
     x, y = ([errors[i] for i in ids] for errors in (before, after))
-    ax.scatter(x, y, s=22, color=COLOURS["ours"], alpha=0.7, lw=0)
+    ax.scatter(x, y, s=22, color=colour, alpha=0.7, lw=0)
     largest = 1.3 * max(*x, *y)
-    ax.plot([0, largest], [0, largest], color="0.4", lw=1)
+    ax.plot([0, 1e9], [0, 1e9], color="0.4", lw=1)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_yscale("symlog", linthresh=1)
     for axis in (ax.xaxis, ax.yaxis):

@@ -11,13 +11,20 @@ from m2lib.codec import CONTEXT_STEPS, to_integers
 from m2lib.costs import table_3
 from m2lib.data import load_series, split_ids
 from m2lib.experiments import EXPERIMENTS, SEARCH, TRIALS, chosen
-from m2lib.flops import CONVENTIONS, Shape, total, train_step_flops
+from m2lib.flops import CONVENTIONS, Shape
 from m2lib.metrics import bootstrap_interval, series_mae, summarise
 from m2lib.profiles import PROFILES, Profile
 from m2lib.results import Result, published_maes
 from m2lib.vocabulary import SYMBOLS
 
-NEEDED = ("baseline-constrained", "default-rest", "default-warm", "untuned-test-constrained", "final-sampled")
+NEEDED = (
+    "baseline-constrained",
+    "default-rest",
+    "default-warm",
+    "untuned-test-constrained",
+    "final-sampled",
+    "context/768-rest",
+)
 REPORT = PROFILES["report"]
 
 
@@ -37,6 +44,10 @@ def numbers(profile: Profile) -> dict:
         "rest": _rest(results),
         "search": _search(profile),
         "context": [_context(results[f"context/{length}"]) for length in report.LENGTHS],
+        "twenty of 768": {
+            "ours": _errors(results["context/768"].maes() | results["context/768-rest"].maes()),
+            "published": _errors(published_maes("context/768")),
+        },
         "final": _final(profile, results["final"], results["final-sampled"]),
         "yardsticks": {
             split: [{"name": name} | _errors(maes) for name, maes in _yardsticks(split).items()]
@@ -56,13 +67,14 @@ def results_table(found: dict) -> str:
     """The README's table of test errors, from `numbers`."""
     rows = [f"| {row['name']} | {row['mean']:.1f} | | {row['median']:.1f} | |" for row in found["yardsticks"]["test"]]
     ours = f"ours: {found['study']['backbone']}"
+    how = "median of {samples} samples at temperature {temperature}".format(**found["final"])
     names = {
         "published untuned": "published: Qwen2.5-0.5B, untuned",
         "published final": "published: Qwen2.5-0.5B, final adapter",
         "untuned-test": f"{ours}, untuned, the report's protocol",
         "untuned": f"{ours}, untuned, decoded as the final model is",
         "final": f"**{ours}, final adapter**",
-        "sampled": f"**{ours}, final adapter, median of {found['final']['samples']} samples**",
+        "sampled": f"**{ours}, final adapter, {how}**",
     }
     for kind, name in names.items():
         errors = found["final"]["errors"][kind]
@@ -82,7 +94,7 @@ def _study(profile: Profile, results: dict[str, Result], others: dict[str, Resul
     everything = [*results.values(), *others.values()]
     published = sum(training for training, _ in table_3(_shape(REPORT), "coursework").values())
     final = results["final"]
-    processor, threads = (*final.device.split(": ")[-1].split(", "), "")[:2]
+    processor, _, threads = final.device.split(": ")[-1].rpartition(", ")
     sums = {
         name: {
             "runs": len(runs),
@@ -134,17 +146,14 @@ def _setting(name: str, profile: Profile, five: dict, twenty: dict) -> dict:
 
 def _context(result: Result) -> dict:
     steps = len(result.loss_curve)
-    train = result.training
-    length, shape = train["sequence_length"], _shape(PROFILES[result.profile])
+    length = result.training["sequence_length"]
     five = published_maes("context/128")
     published = published_maes(result.name)
     return {
         "length": length,
-        "rate": train["learning_rate"],
-        "rank": train["rank"],
         "ours": _errors(result.maes()),
         "published": _errors({series: published[series] for series in five}),
-        "step": total(train_step_flops(shape, length, rank=train["rank"], batch=train["batch_size"])),
+        "step": result.flops["training"]["coursework"] / steps,
         "seconds": (result.train_seconds - result.evaluation_seconds) / steps,
     }
 
@@ -163,10 +172,11 @@ def _final(profile: Profile, final: Result, sampled: Result) -> dict:
     kinds = {"untuned": untuned, "final": final.maes(), "sampled": sampled.maes()}
     kinds["untuned-test"] = report.finished(profile, "untuned-test").maes()
     kinds |= {f"published {name}": published_maes(name) for name in ("untuned", "final")}
-    recipe = {key: final.training[key] for key in ("steps", "learning_rate", "rank", "batch_size")}
+    recipe = {key: final.training[key] for key in ("steps", "learning_rate", "rank")}
     return {
         "errors": {name: _errors(maes) | _intervals(maes) for name, maes in kinds.items()},
         "samples": sampled.config["decode"]["n_samples"],
+        "temperature": sampled.config["decode"]["temperature"],
         "crps": float(np.mean([entry["crps"] for entry in sampled.series.values()])),
         "better": sum(kinds["final"][series] < untuned[series] for series in untuned),
         "gains": {

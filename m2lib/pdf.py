@@ -24,7 +24,7 @@ SOURCES = ("main.typ", "references.bib", "published/printed.csv")
 
 def inputs(folder: Path = REPORT) -> list[Path]:
     """All files that a report's PDF is made of: sources, numbers, figures, and the records behind them."""
-    named = re.findall(r'"(\w+\.svg)"', (folder / "main.typ").read_text())
+    named = re.findall(r'"(\w+\.svg)"', (folder / "main.typ").read_text(encoding="utf-8"))
     records = result_path(report.study(), "x").parent.rglob("*.json")
     return [
         *(folder / name for name in SOURCES),

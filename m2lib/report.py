@@ -161,7 +161,7 @@ def fig9_final(profile: Profile) -> "Figure":
     fig, axes = plt.subplots(2, 2, figsize=(9.6, 7), height_ratios=(5, 2.4))
     pairs = {_who(profile): (untuned, final), QWEN: (published_maes("untuned"), published_maes("final"))}
     for column, (who, (before, after)) in zip(axes.T, pairs.items(), strict=True):
-        figures.plot_before_after(column[0], before, after, who)
+        figures.plot_before_after(column[0], before, after, who, _colour(who))
         groups = {"untuned": list(before.values()), "final": list(after.values())}
         figures.plot_error_groups(column[1], groups, "", _colour(who))
     largest = max(max(before.values()) for before, _ in pairs.values())

@@ -32,7 +32,7 @@ def test_figures_are_saved_under_build(tmp_path, monkeypatch):
 def test_the_last_bits_of_a_layout_do_not_change_an_svg(tmp_path):
     saved = []
     for nudge in (0.0, 1e-12):
-        figure = plt.figure()
+        figure = plt.figure(layout="none")
         ax = figure.add_axes((0.1 + nudge, 0.1, 0.8, 0.8))
         ax.scatter([0, 1], [0, 1])
         saved.append(figures.save_figure(figure, "nudged", folder=tmp_path, kind="svg").read_text())

@@ -12,10 +12,11 @@ from m2lib.numbers import results_table
 
 def test_results_are_those_of_the_records():
     found = json.loads((pdf.REPORT / "numbers.json").read_text())
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert results_table(found) in readme
     words, study = " ".join(readme.split()), found["study"]
-    assert f"took {study['charged']['hours']:.1f} hours and {study['charged']['flops']:.2g} FLOPs" in words
+    mantissa, exponent = f"{study['charged']['flops']:.1e}".split("e+")
+    assert f"took {study['charged']['hours']:.1f} hours and {mantissa} × 10^{exponent} FLOPs" in words
     assert f"{study['share of the training published']:.1%} of what the report's training costs" in words
     assert f"{study['all']['hours']:.1f} hours and {study['share of all']:.1%}" in words
 
@@ -23,7 +24,7 @@ def test_results_are_those_of_the_records():
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")))
 def test_benchmark_tables_are_the_recorded_ones(name):
     result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     if "memory" in result:
         assert bench.memory_table(result) in readme
         return

@@ -13,11 +13,6 @@ from m2lib.profiles import PROFILES
 from m2lib.results import result_path
 
 
-@pytest.fixture(autouse=True)
-def committed(monkeypatch):
-    monkeypatch.delenv("M2_RESULTS", raising=False)
-
-
 def shown_in_notebooks():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         source = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
@@ -117,8 +112,22 @@ def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
 
     monkeypatch.setenv("M2_OUT", str(tmp_path))
     monkeypatch.setattr(backbones, "load_backbone", None)
-    report.show("fig5_baseline_errors")
-    assert (tmp_path / "figures" / "fig5_baseline_errors.png").is_file()
+    for name in ("fig1_architecture", "fig5_baseline_errors", "table3_budget"):
+        report.show(name)
+        assert (tmp_path / "figures" / f"{name}.png").is_file()
+
+
+def test_what_the_pdf_and_the_readme_say_in_words_is_so():
+    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+    final, others = found["final"], found["yardsticks"]["test"]
+    ours, theirs = final["errors"]["final"], final["errors"]["published final"]
+    assert all(ours["mean"] < other["mean"] for other in (*others, theirs))
+    assert all(gain["mean interval"][0] > 0 for gain in final["gains"].values())
+    lowest = min((*others, final["errors"]["sampled"], ours, theirs), key=lambda errors: errors["median"])
+    assert lowest["name"] == "log-VAR(3), fitted to the context"
+    assert abs(others[2]["mean"] - theirs["mean"]) < 1  # "as good as the report's final model"
+    assert found["search"]["chosen"] == "rate 0.01, rank 2"
+    assert found["study"]["share of the training published"] == pytest.approx(1 / 50, rel=0.1)
 
 
 def test_the_published_numbers_come_out():

@@ -230,6 +230,10 @@ def test_checkpoints_of_another_run_are_refused(tiny, windows, tmp_path):
     train(copy.deepcopy(tiny.model), windows, CONFIG, tmp_path, progress=False)
     with pytest.raises(InputError, match="is another run's; delete"):
         train(copy.deepcopy(tiny.model), windows, replace(CONFIG, learning_rate=0.1), tmp_path, progress=False)
+    shorter = copy.deepcopy(tiny.model)
+    shorter.model.layers = shorter.model.layers[:1]
+    with pytest.raises(InputError, match="is another run's; delete"):
+        train(shorter, windows, CONFIG, tmp_path, progress=False)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, tmp_path):
