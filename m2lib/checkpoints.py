@@ -49,9 +49,9 @@ def load_checkpoint(
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
         tensors = load(content)
-        values = {name: tensors.pop(f"{name}|value", None) for name in parameters}
-        fits = all(value is not None and value.shape == parameters[name].shape for name, value in values.items())
-        fits = fits and {key.partition("|")[0] for key in tensors} <= parameters.keys()
+        values = {key.removesuffix("|value"): tensors.pop(key) for key in list(tensors) if key.endswith("|value")}
+        shapes = {name: value.shape for name, value in values.items()}
+        fits = shapes == {name: parameter.shape for name, parameter in parameters.items()}
         if json.loads(metadata["config"]) != config or not fits:
             raise InputError(f"checkpoint {path} is another run's; delete {folder} to start anew")
         with torch.no_grad():

@@ -275,21 +275,21 @@ _BEYOND = [
 # here a window is a whole series.
 WHOLE = WARM | {"steps": 240, "sequence_length": 1024, "batch_size": 1}
 _TRIALS = [
-    Experiment(
-        f"trial/{name}",
-        about=f"trial: one whole series a step, {tried}",
-        group=None,
-        forecasts=50,
-        decode=CONSTRAINED,
-        train=WHOLE | changes,
-    )
-    for name, tried, changes in (
-        ("rate", "rate 0.003", {"learning_rate": 3e-3}),
-        ("rate-high", "rate 0.01", {"learning_rate": 1e-2}),
-        ("units", "rate 0.003, last digits at a quarter", {"learning_rate": 3e-3, "units_weight": 0.25}),
-    )
-]
-_TRIALS.append(
+    *(
+        Experiment(
+            f"trial/{name}",
+            about=f"trial: one whole series a step, {tried}",
+            group=None,
+            forecasts=50,
+            decode=CONSTRAINED,
+            train=WHOLE | changes,
+        )
+        for name, tried, changes in (
+            ("rate", "rate 0.003", {"learning_rate": 3e-3}),
+            ("rate-high", "rate 0.01", {"learning_rate": 1e-2}),
+            ("units", "rate 0.003, last digits at a quarter", {"learning_rate": 3e-3, "units_weight": 0.25}),
+        )
+    ),
     Experiment(
         "trial/sampled",
         about="trial: the adapter of rate 0.01, the median of 12 sampled forecasts",
@@ -297,8 +297,8 @@ _TRIALS.append(
         forecasts=50,
         decode=SAMPLED,
         adapter="trial/rate-high",
-    )
-)
+    ),
+]
 TRIALS = tuple(one.name for one in _TRIALS)
 EXPERIMENTS = {
     experiment.name: experiment

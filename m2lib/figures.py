@@ -169,7 +169,7 @@ def plot_before_after(
     x, y = ([errors[i] for i in ids] for errors in (before, after))
     ax.scatter(x, y, s=22, color=colour, alpha=0.7, lw=0)
     largest = 1.3 * max(*x, *y)
-    ax.plot([0, 1e9], [0, 1e9], color="0.4", lw=1)
+    ax.axline((0, 0), (1, 1), color="0.4", lw=1)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_yscale("symlog", linthresh=1)
     for axis in (ax.xaxis, ax.yaxis):
