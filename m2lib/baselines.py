@@ -3,9 +3,16 @@
 All take contexts (n, steps, 2) in scaled units and return forecasts (n, horizon, 2) in scaled units.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from m2lib.codec import FORECAST_STEPS
+from m2lib.codec import CONTEXT_STEPS, FORECAST_STEPS, to_integers
+from m2lib.metrics import series_mae
+
+if TYPE_CHECKING:
+    from m2lib.data import SeriesSet
 
 
 def last_value(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
@@ -62,3 +69,14 @@ BASELINES = {
     "nearest analogue in the context": nearest_analogue,
     "log-VAR(3), fitted to the context": log_var,
 }
+
+
+def baseline_maes(series: "SeriesSet", ids: Sequence[int]) -> dict[str, dict[int, float]]:
+    """Errors of each of BASELINES by series id, scaled units."""
+    ids = list(ids)
+    integers = to_integers(series.trajectories[ids], series.scales[ids])
+    contexts, truths = integers[:, :CONTEXT_STEPS], integers[:, CONTEXT_STEPS:]
+    return {
+        name: dict(zip(ids, series_mae(forecast(contexts), truths).tolist(), strict=True))
+        for name, forecast in BASELINES.items()
+    }

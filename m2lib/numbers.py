@@ -1,18 +1,16 @@
 """The numbers of the recorded study, as the PDF and the README print them: from records and published tables alone."""
 
-from functools import cache
 from math import fsum
 
 import numpy as np
 
 from m2lib import report
-from m2lib.baselines import BASELINES
-from m2lib.codec import CONTEXT_STEPS, to_integers
+from m2lib.baselines import baseline_maes
 from m2lib.costs import table_3
 from m2lib.data import load_series, split_ids
 from m2lib.experiments import EXPERIMENTS, SEARCH, TRIALS, chosen
 from m2lib.flops import CONVENTIONS, Shape
-from m2lib.metrics import bootstrap_interval, series_mae, summarise
+from m2lib.metrics import bootstrap_interval, paired_gain, summarise
 from m2lib.profiles import PROFILES, Profile
 from m2lib.results import Result, published_maes
 from m2lib.vocabulary import SYMBOLS
@@ -37,9 +35,13 @@ def numbers(profile: Profile) -> dict:
         name: report.finished(profile, name) for name in EXPERIMENTS if EXPERIMENTS[name].group or name in NEEDED
     }
     others = report.found(profile, *(name for name in EXPERIMENTS if name not in results))
+    series = load_series()
+    yardsticks = {
+        split: baseline_maes(series, getattr(split_ids(len(series)), split)) for split in ("validation", "test")
+    }
     return {
         "study": _study(profile, results, others),
-        "errors": {name: _errors(result.maes()) for name, result in results.items() if result.series},
+        "errors": {name: _errors(results[name].maes()) for name in ("baseline", "baseline-constrained")},
         "published": _published(),
         "rest": _rest(results),
         "search": _search(profile),
@@ -48,10 +50,10 @@ def numbers(profile: Profile) -> dict:
             "ours": _errors(results["context/768"].maes() | results["context/768-rest"].maes()),
             "published": _errors(published_maes("context/768")),
         },
-        "final": _final(profile, results["final"], results["final-sampled"]),
+        "final": _final(profile, results["final"], results["final-sampled"], yardsticks["test"]),
         "yardsticks": {
-            split: [{"name": name} | _errors(maes) for name, maes in _yardsticks(split).items()]
-            for split in ("validation", "test")
+            split: [{"name": name} | _errors(maes) for name, maes in forecasts.items()]
+            for split, forecasts in yardsticks.items()
         },
         "table3": _table_3(),
         "model": _model(),
@@ -115,8 +117,9 @@ def _study(profile: Profile, results: dict[str, Result], others: dict[str, Resul
 
 def _published() -> dict:
     baseline = published_maes("baseline")
-    found = {name: _errors(published_maes(name)) for name in ("baseline", "default", "untuned", "final")}
-    return found | {"baseline of default": _errors({series: baseline[series] for series in published_maes("default")})}
+    default = published_maes("default")
+    before = {series: baseline[series] for series in default}
+    return {"baseline": _errors(baseline), "default": _errors(default), "baseline of default": _errors(before)}
 
 
 def _rest(results: dict[str, Result]) -> dict:
@@ -167,7 +170,7 @@ def _trial(name: str, result: Result) -> dict:
     return {"about": about, "steps": len(result.loss_curve), "minutes": result.seconds / 60} | _errors(result.maes())
 
 
-def _final(profile: Profile, final: Result, sampled: Result) -> dict:
+def _final(profile: Profile, final: Result, sampled: Result, yardsticks: dict) -> dict:
     untuned = report.untuned_like_final(profile).maes()
     kinds = {"untuned": untuned, "final": final.maes(), "sampled": sampled.maes()}
     kinds["untuned-test"] = report.finished(profile, "untuned-test").maes()
@@ -180,8 +183,8 @@ def _final(profile: Profile, final: Result, sampled: Result) -> dict:
         "crps": float(np.mean([entry["crps"] for entry in sampled.series.values()])),
         "better": sum(kinds["final"][series] < untuned[series] for series in untuned),
         "gains": {
-            name: _gain(kinds["final"], maes)
-            for name, maes in (_yardsticks("test") | {"published final": kinds["published final"]}).items()
+            name: paired_gain(kinds["final"], maes)
+            for name, maes in (yardsticks | {"published final": kinds["published final"]}).items()
         },
         "recipe": recipe | {"minutes": final.seconds / 60, "flops": final.spent()["coursework"]},
     }
@@ -189,26 +192,6 @@ def _final(profile: Profile, final: Result, sampled: Result) -> dict:
 
 def _intervals(maes: dict[int, float]) -> dict:
     return {f"{of.__name__} interval": bootstrap_interval(maes.values(), of) for of in (np.mean, np.median)}
-
-
-def _gain(ours: dict[int, float], theirs: dict[int, float]) -> dict:
-    """By how much the same series are forecast better by ours, on average, and how many of them."""
-    gains = [theirs[series] - ours[series] for series in ours]
-    better = sum(gain > 0 for gain in gains)
-    return {"mean": float(np.mean(gains)), "mean interval": bootstrap_interval(gains, np.mean), "better": better}
-
-
-@cache
-def _yardsticks(split: str) -> dict[str, dict[int, float]]:
-    """Errors by series of the forecasts without a language model."""
-    series = load_series()
-    ids = list(getattr(split_ids(len(series)), split))
-    integers = to_integers(series.trajectories[ids], series.scales[ids])
-    contexts, truths = integers[:, :CONTEXT_STEPS], integers[:, CONTEXT_STEPS:]
-    return {
-        name: dict(zip(ids, series_mae(forecast(contexts), truths).tolist(), strict=True))
-        for name, forecast in BASELINES.items()
-    }
 
 
 def _table_3() -> dict:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from m2lib.metrics import best_and_worst, bootstrap_interval, crps_fair, series_mae, series_rmse, summarise
+from m2lib.metrics import best_and_worst, bootstrap_interval, crps_fair, paired_gain, series_mae, series_rmse, summarise
 
 
 def test_mae_and_rmse_by_hand():
@@ -48,3 +48,9 @@ def test_bootstrap_interval_is_that_of_the_normal_mean():
     assert bootstrap_interval(errors) == (low, high)
     with pytest.raises(ValueError, match="at least 2 errors, got 1"):
         bootstrap_interval([1.0])
+
+
+def test_a_paired_gain_by_hand():
+    gain = paired_gain({4: 1.0, 9: 5.0, 2: 3.0}, {2: 3.0, 4: 3.0, 9: 9.0, 7: 100.0})
+    assert (gain["mean"], gain["better"]) == (2.0, 2)
+    assert gain["mean interval"] == bootstrap_interval([2.0, 4.0, 0.0])
