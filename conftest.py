@@ -32,7 +32,7 @@ def pytest_collectstart(collector):
 @pytest.fixture(scope="session")
 def data():
     """The data set as the recipe gives it."""
-    from m2lib.data import generate_series
+    from m2lib.series.data import generate_series
 
     return generate_series()
 
@@ -40,7 +40,7 @@ def data():
 @pytest.fixture(scope="session")
 def tiny():
     """Two random layers in float32 on the CPU."""
-    from m2lib.backbones import load_backbone
+    from m2lib.model.backbones import load_backbone
 
     return load_backbone("tiny", device="cpu", dtype="float32")
 
@@ -48,7 +48,7 @@ def tiny():
 @pytest.fixture(scope="session")
 def smollm2():
     """The default backbone in float32 on the CPU."""
-    from m2lib.backbones import load_backbone
+    from m2lib.model.backbones import load_backbone
 
     return load_backbone("smollm2-135m", device="cpu", dtype="float32")
 
@@ -61,3 +61,21 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_DTYPE", "float32")
     monkeypatch.setenv("M2_DEVICE", "cpu")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def save_folder():
+    """Writes a small Qwen2 model and its tokenizer into a folder, as they lie in a hub's, and returns the folder."""
+    from tokenizers import Tokenizer, models
+
+    from m2lib.model.backbones import load_backbone
+
+    def save(path: Path) -> Path:
+        full = load_backbone("tiny", device="cpu", dtype="float32", reduce=False)
+        full.model.save_pretrained(path)
+        core = Tokenizer(models.BPE({chr(32 + i): i for i in range(95)}, merges=[]))
+        core.add_special_tokens(["<|endoftext|>"])
+        core.save(str(path / "tokenizer.json"))
+        return path
+
+    return save

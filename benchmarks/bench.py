@@ -16,16 +16,21 @@ import torch
 
 from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
 from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one, plain_steps
-from m2lib.backbones import backbone_config, best_device, best_dtype, load_backbone
-from m2lib.codec import encode
-from m2lib.data import load_series, split_ids
+from m2lib.accounting.executed import executed_pass
+from m2lib.accounting.flops import forecast_flops, train_step_flops
+from m2lib.accounting.shape import Shape, total
 from m2lib.files import ROOT, out_dir, write_atomic
-from m2lib.flops import Shape, executed_pass, forecast_flops, total, train_step_flops
-from m2lib.forecast import DecodeConfig, Reference, generate
-from m2lib.reduction import reduce_vocabulary
-from m2lib.results import provenance
-from m2lib.train import TrainConfig, make_windows, train
-from m2lib.vocabulary import TokenRemap, text_to_ids
+from m2lib.forecasting.engine import Engine
+from m2lib.forecasting.generation import generate
+from m2lib.forecasting.protocol import DecodeConfig
+from m2lib.forecasting.reference import Reference
+from m2lib.model.backbones import backbone_config, best_device, best_dtype, load_backbone
+from m2lib.model.reduction import reduce_vocabulary
+from m2lib.model.vocabulary import TokenRemap, text_to_ids
+from m2lib.series.codec import encode
+from m2lib.series.data import load_series, split_ids
+from m2lib.study.provenance import provenance
+from m2lib.training.loop import TrainConfig, make_windows, train
 
 QWEN = "qwen2.5-0.5b-random"  # the report's shape, random weights: nothing to download
 CONFIG = DecodeConfig(constrained=True)  # 20 steps, which random weights would not end by themselves
@@ -76,7 +81,7 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     ten = prompts[:10]
     rows += _step(model, few[:2], 1, count, f"and {dtype}", Reference)
     rows += _step(model, ten, 10, count, "and batches of 10", Reference)
-    rows += _step(model, ten, 10, count, "and our forward pass: prompts alone, merged, own cache", None)
+    rows += _step(model, ten, 10, count, "and our forward pass: prompts alone, merged, own cache", Engine)
     took = seconds(lambda: generate_batched(model, ten), device, warm=False)
     rows.append(_row(f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens", took / len(ten) * count))
     rows[-1]["measured"] = f"{len(ten)} series"
@@ -94,7 +99,7 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     rows[-1]["same_as_reference"] = f"{sum(alike)} of {len(ten)} series in {dtype}"
     if name != QWEN:
         model, _ = load(name, "float32")
-        exact = [generate(model, few, CONFIG, engine=engine)[0] for engine in (None, Reference)]
+        exact = [generate(model, few, CONFIG, engine=engine)[0] for engine in (Engine, Reference)]
         equal = sum(one == other for one, other in zip(*exact, strict=True))
         rows[-1]["same_as_reference"] += f", {equal} of {len(few)} in float32"
     return rows

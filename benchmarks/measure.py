@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from m2lib.flops import Shape
+from m2lib.accounting.shape import Shape
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1, warm: bool = True) -> float:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from m2lib.lora import inject_lora, trainable
-from m2lib.train import TrainConfig, batch_of
-from m2lib.vocabulary import PAD_ID, TokenRemap
+from m2lib.model.lora import inject_lora, trainable
+from m2lib.model.vocabulary import PAD_ID, TokenRemap
+from m2lib.training.loop import TrainConfig, batch_of
 
 NEW_TOKENS = 220
 

@@ -106,7 +106,7 @@ def _positive(text: str) -> int:
 
 
 def _data_generate(arguments) -> None:
-    from m2lib.data import DEFAULT_FILE, generate_series, write_series
+    from m2lib.series.data import DEFAULT_FILE, generate_series, write_series
 
     path = arguments.path or DEFAULT_FILE
     if path.exists() and not arguments.force:
@@ -117,7 +117,7 @@ def _data_generate(arguments) -> None:
 
 
 def _data_check(arguments) -> None:
-    from m2lib.data import generate_series, load_series, split_ids
+    from m2lib.series.data import generate_series, load_series, split_ids
 
     series = load_series(arguments.path)
     split = split_ids(len(series))
@@ -131,8 +131,8 @@ def _data_check(arguments) -> None:
 
 
 def _model(arguments) -> None:
-    from m2lib.profiles import active_profile
-    from m2lib.weights import fetch_backbone
+    from m2lib.model.weights import fetch_backbone
+    from m2lib.study.profiles import active_profile
 
     name = arguments.name or active_profile().backbone
     if name == "tiny":
@@ -144,10 +144,10 @@ def _model(arguments) -> None:
 def _run(arguments) -> None:
     from tqdm.auto import tqdm
 
-    from m2lib.experiments import experiment_named
-    from m2lib.profiles import active_profile
-    from m2lib.results import result_path
-    from m2lib.run import run, run_all
+    from m2lib.study.experiments import experiment_named
+    from m2lib.study.profiles import active_profile
+    from m2lib.study.records import record_path
+    from m2lib.study.runs import run, run_all
 
     if arguments.all == bool(arguments.names) or (arguments.beyond and not arguments.all):
         raise InputError("name the experiments to run, or give --all (and --beyond); `m2 status` lists them")
@@ -160,7 +160,7 @@ def _run(arguments) -> None:
                 tqdm.write(_outcome(result))
         for name in arguments.names:
             print(_outcome(run(name, profile, fresh=arguments.fresh)))
-            print(result_path(profile, name))
+            print(record_path(profile, name))
     except KeyboardInterrupt:
         again = " ".join(arguments.names) or "--all" + " --beyond" * arguments.beyond
         print(f"\n`m2 run {again}` goes on from the last checkpoint or batch", file=sys.stderr)
@@ -168,7 +168,7 @@ def _run(arguments) -> None:
 
 
 def _outcome(result) -> str:
-    from m2lib.metrics import summarise
+    from m2lib.series.metrics import summarise
 
     if result.status != "done":
         return f"{result.name}: another process records it"
@@ -177,19 +177,19 @@ def _outcome(result) -> str:
 
 
 def _status(arguments) -> None:
-    from m2lib.experiments import EXPERIMENTS
-    from m2lib.metrics import summarise
-    from m2lib.profiles import active_profile
-    from m2lib.results import load_result, result_path
+    from m2lib.series.metrics import summarise
+    from m2lib.study.experiments import EXPERIMENTS
+    from m2lib.study.profiles import active_profile
+    from m2lib.study.records import load_record, record_path
 
     profile = active_profile()
-    print(result_path(profile, "*").parent)
+    print(record_path(profile, "*").parent)
     for name, experiment in EXPERIMENTS.items():
-        if not result_path(profile, name).exists():
+        if not record_path(profile, name).exists():
             print(f"{name:22s} not run: {experiment.about}")
             continue
         try:
-            result = load_result(profile, name)
+            result = load_record(profile, name)
         except InputError as error:
             print(f"{name:22s} {error}")
             continue
@@ -205,10 +205,11 @@ def _flops(arguments) -> None:
     import json
     import os
 
-    from m2lib.backbones import backbone_config
-    from m2lib.costs import experiment_sizes
-    from m2lib.flops import COMPONENTS, Shape, forecast_flops, forward_flops, times, total, train_step_flops
-    from m2lib.profiles import PROFILES, active_profile
+    from m2lib.accounting.flops import forecast_flops, forward_flops, train_step_flops
+    from m2lib.accounting.shape import COMPONENTS, Shape, times, total
+    from m2lib.model.backbones import backbone_config
+    from m2lib.study.costs import experiment_sizes
+    from m2lib.study.profiles import PROFILES, active_profile
 
     # Without M2_PROFILE the report's sizes are meant: a slice's would say little.
     profile = active_profile() if os.environ.get("M2_PROFILE") else PROFILES["report"]
@@ -240,15 +241,15 @@ def _flops(arguments) -> None:
 
 
 def _budget(arguments) -> None:
-    from m2lib.backbones import backbone_config
-    from m2lib.budget import affordable_steps, records, state
-    from m2lib.experiments import EXPERIMENTS
-    from m2lib.flops import CONVENTIONS, Shape
-    from m2lib.profiles import active_profile
-    from m2lib.results import result_path
+    from m2lib.accounting.shape import CONVENTIONS, Shape
+    from m2lib.model.backbones import backbone_config
+    from m2lib.study.budget import affordable_steps, records, state
+    from m2lib.study.experiments import EXPERIMENTS
+    from m2lib.study.profiles import active_profile
+    from m2lib.study.records import record_path
 
     profile = active_profile()
-    print(result_path(profile, "*").parent)
+    print(record_path(profile, "*").parent)
     print(f"{'FLOPs spent':22s}{'status':>10s}" + "".join(f"{convention:>14s}" for convention in CONVENTIONS))
     found = records(profile)
     for name, result in found.items():

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from benchmarks import bench, measure
-from m2lib.flops import Shape, executed_pass, forecast_flops, total
+from m2lib.accounting.executed import executed_pass
+from m2lib.accounting.flops import forecast_flops
+from m2lib.accounting.shape import Shape, total
 
 LIMITS = {"flops": 1e11, "bytes": 1e10}
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from m2lib import cli
-from m2lib import run as running
-from m2lib.flops import COMPONENTS
-from m2lib.profiles import active_profile
-from m2lib.results import load_result
+from m2lib.accounting.shape import COMPONENTS
+from m2lib.study import runs as running
+from m2lib.study.profiles import active_profile
+from m2lib.study.records import load_record
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_bad_input_is_one_line_and_a_status(command, environment, message, monke
 def test_a_backbone_that_splits_a_symbol(tmp_path, monkeypatch, capsys):
     from tokenizers import Tokenizer, models, normalizers
 
-    from m2lib.backbones import load_backbone
+    from m2lib.model.backbones import load_backbone
 
     load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model.save_pretrained(tmp_path / "split")
     symbols = {symbol: i for i, symbol in enumerate("0123456789,")}
@@ -138,7 +138,7 @@ def test_budget_lists_what_was_spent(capsys):
     capsys.readouterr()
     assert cli.main(["budget"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    spent = load_result(active_profile(), "baseline").spent()
+    spent = load_record(active_profile(), "baseline").spent()
     assert lines[2].split() == ["baseline", "done", *(f"{flops:.3g}" for flops in spent.values())]
     assert lines[3].endswith("beyond the report, not charged")
     assert lines[4].startswith(f"charged {spent['coursework']:.4g} of 1e+17 (coursework)")
@@ -172,7 +172,7 @@ def test_a_reader_that_stops_reading_is_no_error():
 
 
 def test_help_and_import_do_not_wait_for_torch():
-    code = "import sys, m2lib, m2lib.cli, m2lib.data, m2lib.run, m2lib.results; print('torch' in sys.modules)"
+    code = "import sys, m2lib, m2lib.cli, m2lib.series.data, m2lib.study.runs; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from benchmarks import bench
-from m2lib import pdf
 from m2lib.files import ROOT
-from m2lib.numbers import results_table
+from m2lib.paper import pdf
+from m2lib.paper.numbers import results_table
 
 
 def test_results_are_those_of_the_records():

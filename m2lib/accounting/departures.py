@@ -1,0 +1,38 @@
+"""The seven departures."""
+
+from m2lib.accounting.flops import forecast_flops
+from m2lib.accounting.published import published_cached_step, published_pass
+from m2lib.accounting.rules import coursework_pass
+from m2lib.accounting.shape import Shape, total
+
+# In words; `departures` gives each in FLOPs.
+DEPARTURES = {
+    1: "heads map their own c numbers to c, not all d to c",
+    2: "LoRA sits in each head at width c; adding it costs 2 c N a head, at rank 0 too",
+    3: "SiLU is counted on d numbers, not on the MLP's H; RMSNorm has no gain",
+    4: "the scale of the scores costs N N + 10 a head",
+    5: "a training step costs batch + 2 forward passes, not 3 x batch",
+    6: "a cached step re-runs most of the model on all N tokens",
+    7: "N stays at the prompt's length while 220 tokens are decoded",
+}
+
+
+def departures(shape: Shape, tokens: int, *, rank: int, batch: int = 2, new_tokens: int = 220) -> dict[int, int]:
+    """What each departure adds to the rules' count, by its number: negative where the report charges too little.
+
+    1 to 4: to a forward pass of `tokens` tokens; 5: to a training step; 6 and 7: to the steps of a forecast.
+    """
+    published, rules = published_pass(shape, tokens, rank), coursework_pass(shape, tokens, tokens, rank)
+    extra = {part: published[part] - rules[part] for part in rules}
+    steps = new_tokens - 1
+    fixed = steps * total(coursework_pass(shape, 1, tokens, rank))
+    growing = total(forecast_flops(shape, tokens, new_tokens, rank=rank)) - total(rules)
+    return {
+        1: extra["qkv"],
+        2: extra["lora"],
+        3: extra["norms"] + extra["mlp"],
+        4: extra["scores"],
+        5: (batch + 2 - 3 * batch) * total(published),
+        6: steps * total(published_cached_step(shape, tokens, rank)) - fixed,
+        7: fixed - growing,
+    }

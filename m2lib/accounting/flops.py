@@ -1,0 +1,87 @@
+"""The FLOP accountant: what forward passes, training steps and forecasts cost, component by component.
+
+Three conventions, all exact integers:
+
+- `coursework`: the budget's rules, applied to what the model does. Add, subtract, multiply, divide, abs 1; exp, log,
+  sqrt 10; a product (m x n)(n x p) costs m p (2n - 1). Grouped-query attention counts as full multi-head attention; the
+  backward pass costs twice the forward pass; looking up and computing positions is free, adding them is not.
+- `executed`: what the hardware computes, as `torch.utils.flop_counter.FlopCounterMode` counts it: products only, at
+  2 m n p, heads grouped, only the gradients that are needed, the head only where its logits are used. Attention counts
+  over all pairs of tokens, as the plain kernel computes it; kernels that know of the causal mask skip part of it.
+- `published`: the report's own accountant, with its seven departures from the rules (`m2lib.accounting.departures`).
+
+A breakdown is an ordered dict of FLOPs by component, in the order of the forward pass; its sum is the total.
+"""
+
+from m2lib.accounting.executed import executed_backward, executed_pass
+from m2lib.accounting.published import published_cached_step, published_pass
+from m2lib.accounting.rules import coursework_pass
+from m2lib.accounting.shape import CONVENTIONS, Breakdown, Shape, added, times
+
+
+def forward_flops(shape: Shape, tokens: int, *, rank: int = 0, convention: str = "coursework") -> Breakdown:
+    """A forward pass of `tokens` tokens with logits at each; rank 0 is the model without adapters."""
+    _check(convention, tokens=tokens)
+    if convention == "published":
+        return published_pass(shape, tokens, rank)
+    if convention == "executed":
+        return executed_pass(shape, tokens, tokens, rank, head_tokens=tokens)
+    return coursework_pass(shape, tokens, tokens, rank)
+
+
+def train_step_flops(
+    shape: Shape, tokens: int, *, rank: int, batch: int = 2, convention: str = "coursework"
+) -> Breakdown:
+    """One optimiser step on `batch` windows of `tokens` tokens; the optimiser's own arithmetic is not counted."""
+    _check(convention, tokens=tokens, batch=batch)
+    forward = forward_flops(shape, tokens, rank=rank, convention=convention)
+    if convention == "published":
+        return times(batch + 2, forward)
+    if convention == "executed":
+        return times(batch, added(forward, executed_backward(shape, tokens, rank)))
+    return times(3 * batch, forward)
+
+
+def cached_step_flops(shape: Shape, keys: int, *, rank: int = 0, convention: str = "coursework") -> Breakdown:
+    """One more token by way of a KV cache, attending over `keys` keys, its own included.
+
+    `published` charges its step at a fixed length, so there `keys` is the prompt's length, whichever step it is.
+    """
+    _check(convention, keys=keys)
+    if convention == "published":
+        return published_cached_step(shape, keys, rank)
+    if convention == "executed":
+        return executed_pass(shape, 1, keys, rank, head_tokens=1)
+    return coursework_pass(shape, 1, keys, rank)
+
+
+def forecast_flops(
+    shape: Shape, prompt: int, new_tokens: int, *, rank: int = 0, samples: int = 1, convention: str = "coursework"
+) -> Breakdown:
+    """A forecast: a prefill of `prompt` tokens gives the first new token, a cached step each of the others.
+
+    samples: forecasts of `new_tokens` each that share the prefill.
+    """
+    _check(convention, prompt=prompt, new_tokens=new_tokens, samples=samples)
+    if convention == "executed":
+        prefill = executed_pass(shape, prompt, prompt, rank, head_tokens=1)
+    else:
+        prefill = forward_flops(shape, prompt, rank=rank, convention=convention)
+    return added(prefill, times(samples, _steps(shape, prompt, new_tokens - 1, rank, convention)))
+
+
+def _steps(shape: Shape, prompt: int, count: int, rank: int, convention: str) -> Breakdown:
+    """The `count` cached steps that follow a prompt: with prompt + 1, ..., prompt + count keys."""
+    if convention == "published":
+        return times(count, cached_step_flops(shape, prompt, rank=rank, convention=convention))
+    first, last = (cached_step_flops(shape, prompt + i, rank=rank, convention=convention) for i in (1, count))
+    # Every component is affine in the number of keys, so the sum is that of an arithmetic progression.
+    return {part: count * (first[part] + last[part]) // 2 for part in first} if count else times(0, first)
+
+
+def _check(convention: str, **sizes: int) -> None:
+    if convention not in CONVENTIONS:
+        raise ValueError(f"unknown convention {convention!r}: choose one of {', '.join(CONVENTIONS)}")
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")

@@ -1,0 +1,53 @@
+"""The reduction of a language model to the 13 tokens: its embedding and its head."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from m2lib.files import InputError
+from m2lib.model.vocabulary import PAD_ID, SYMBOLS, TokenRemap
+
+
+class ReducedHead(nn.Linear):
+    """The head of the reduced model, d -> 13: the kept rows, frozen, and a trainable bias that starts at zero.
+
+    The bias and the logits are float32 whatever the weights are: in bfloat16 small training steps would be lost.
+    """
+
+    def __init__(self, weight: torch.Tensor):
+        super().__init__(weight.shape[1], weight.shape[0], device="meta")
+        self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(len(weight), device=weight.device, dtype=torch.float32))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden (..., d) -> float32 logits (..., 13)."""
+        return nn.functional.linear(hidden, self.weight).float() + self.bias
+
+
+def reduce_vocabulary(model: PreTrainedModel, remap: TokenRemap) -> PreTrainedModel:
+    """Cut a causal LM's embedding and head to the 13 kept tokens, in place, and return it.
+
+    The embedding becomes (13, d) and the head a `ReducedHead` of its own, no longer tied; the head's bias is the only
+    parameter left trainable. While it is zero, logits equal the full model's at the kept ids. Works on the meta device
+    too. Raises ValueError for a model that is reduced already, InputError where the ids do not fit the model.
+    """
+    old_embedding, old_head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if len(old_embedding) == len(SYMBOLS):
+        raise ValueError("this model's vocabulary is reduced already")
+    if max(remap.backbone_ids) >= len(old_embedding):
+        raise InputError(
+            f"the tokenizer's id {max(remap.backbone_ids)} is outside the model's vocabulary of {len(old_embedding)}; "
+            "tokenizer and weights do not belong together"
+        )
+    model.requires_grad_(False)
+    rows = torch.tensor(remap.backbone_ids, device=old_embedding.device)
+    model.set_input_embeddings(nn.Embedding.from_pretrained(old_embedding[rows].clone(), freeze=True))
+    model.set_output_embeddings(ReducedHead(old_head[rows]))
+
+    for config in (model.config, model.generation_config):
+        if config is not None:
+            config.bos_token_id = config.eos_token_id = None
+            config.pad_token_id = PAD_ID
+    model.config.vocab_size = len(SYMBOLS)
+    model.config.tie_word_embeddings = False
+    return model

@@ -1,0 +1,166 @@
+"""What runs cost: an experiment before it starts, and the steps, losses and forecasts it has computed."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
+from m2lib.accounting.shape import CONVENTIONS, Breakdown, Shape, total
+from m2lib.forecasting.protocol import LONGEST_STEP, DecodeConfig, cache_columns
+from m2lib.model.vocabulary import PAD_ID
+from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS
+from m2lib.study.experiments import EXPERIMENTS, Experiment, Maes, adapter_of, experiment_named, worst_5
+from m2lib.study.profiles import PROFILES, Profile
+from m2lib.study.report_tables import published_maes
+
+Costs = dict[str, int]  # FLOPs by convention
+
+
+def costs_of(count: Callable[[str], Breakdown], times: int = 1) -> Costs:
+    """So many times what `count(convention)` gives, under each convention."""
+    return {convention: times * total(count(convention)) for convention in CONVENTIONS}
+
+
+def sum_costs(*costs: Costs) -> Costs:
+    """0 for none."""
+    return {convention: sum(one[convention] for one in costs) for convention in CONVENTIONS}
+
+
+def step_costs(shape: Shape, batch: np.ndarray, rank: int) -> Costs:
+    """A training step on a batch (windows, length) of token ids.
+
+    By the rules each window counts at its own length; as executed at the longest one's; as published at the full one.
+    """
+    lengths = (batch != PAD_ID).sum(1).tolist()
+
+    def step(tokens: int, windows: int, convention: str) -> int:
+        return total(train_step_flops(shape, tokens, rank=rank, batch=windows, convention=convention))
+
+    return {
+        "coursework": sum(step(tokens, 1, "coursework") for tokens in lengths),
+        "published": step(batch.shape[1], len(batch), "published"),
+        "executed": step(max(lengths), len(batch), "executed"),
+    }
+
+
+def loss_costs(shape: Shape, windows: np.ndarray, rank: int) -> Costs:
+    """The loss of windows (n, length), one by one, each at its own length. As published, validation loss is free."""
+    lengths = (windows != PAD_ID).sum(1).tolist()
+    each = [costs_of(lambda c, n=n: forward_flops(shape, n, rank=rank, convention=c)) for n in lengths]
+    return sum_costs(*each) | {"published": 0}
+
+
+def series_costs(shape: Shape, entry: dict, decode: DecodeConfig, rank: int) -> Costs:
+    """The forecast of one series, or its samples, which share a prefill; from its entry in a record.
+
+    By the rules its own tokens count; as executed, adapters are merged, and each step attends to all columns of its
+    batch's cache; as published always the whole context counts, and all the tokens that may come.
+    """
+    prompt, samples = entry["prompt_tokens"], decode.n_samples
+    new, passes = (np.atleast_1d(entry[key]).tolist() for key in ("new_tokens", "passes"))
+    prefill = total(forecast_flops(shape, prompt, 1, rank=rank))
+    alone = [total(forecast_flops(shape, prompt, max(1, tokens), rank=rank)) for tokens in new]
+    published = decode.context_tokens or prompt, decode.max_new_tokens
+    widths = Counter(cache_columns(entry["padded_tokens"] + step) for count in passes for step in range(1, count + 1))
+    steps = [
+        count * total(cached_step_flops(shape, columns, convention="executed")) for columns, count in widths.items()
+    ]
+    return {
+        "coursework": sum(alone) - (samples - 1) * prefill,
+        "published": total(forecast_flops(shape, *published, rank=rank, samples=samples, convention="published")),
+        "executed": total(forecast_flops(shape, prompt, 1, convention="executed")) + sum(steps),
+    }
+
+
+def adapter_rank(experiment: Experiment, profile: Profile, adapter: str | None = None) -> int:
+    """The rank an experiment forecasts at, 0 if untuned; `adapter`: which one, where earlier results choose it.
+
+    While they are not known it is the largest rank it may be.
+    """
+    if experiment.train:
+        return experiment.at(profile).train["rank"]
+    names = [adapter] if adapter else [name for name in experiment.earlier() if _is_adapter(experiment, name)]
+    return max((EXPERIMENTS[name].at(profile).train["rank"] for name in names), default=0)
+
+
+def _is_adapter(experiment: Experiment, name: str) -> bool:
+    return name == experiment.adapter or (isinstance(experiment.adapter, tuple) and name in experiment.adapter)
+
+
+def experiment_sizes(name: str, profile: Profile) -> dict[str, int]:
+    """What decides an experiment's cost: rank, batch, steps, tokens of a window, of a prompt at most and of a forecast
+    at most, and the number of forecasts. Raises InputError for an unknown name."""
+    from m2lib.training.loop import TrainConfig
+
+    experiment = experiment_named(name).at(profile)
+    decode = experiment.decode
+    prompt = decode.context_tokens or CONTEXT_STEPS * LONGEST_STEP
+    config = TrainConfig(**experiment.train) if experiment.train else None
+    return {
+        "rank": adapter_rank(experiment, profile),
+        "batch": config.batch_size if config else 1,
+        "steps": config.steps if config else 0,
+        "length": config.sequence_length if config else prompt,
+        "prompt": prompt,
+        "new_tokens": decode.steps * LONGEST_STEP if decode.constrained else decode.max_new_tokens,
+        "forecasts": min(experiment.forecasts, profile.series or experiment.forecasts),
+    }
+
+
+def estimate(
+    experiment: Experiment,
+    profile: Profile,
+    shape: Shape,
+    *,
+    steps: int = 0,
+    series: int = 0,
+    adapter: str | None = None,
+) -> dict[str, Costs]:
+    """What an experiment will cost at most, by `training`, `evaluation` and `forecasts`.
+
+    steps, series: training steps and forecasts that are done already. adapter: see `adapter_rank`.
+    """
+    rank, sizes = adapter_rank(experiment, profile, adapter), experiment_sizes(experiment.name, profile)
+    length, left = sizes["length"], max(0, sizes["steps"] - steps)
+
+    def forecasts(count: int) -> Costs:
+        size, samples = (sizes["prompt"], sizes["new_tokens"]), experiment.at(profile).decode.n_samples
+        return costs_of(lambda c: forecast_flops(shape, *size, rank=rank, samples=samples, convention=c), count)
+
+    evaluations = sum_costs()
+    if experiment.train:
+        watched = profile.watched * (2 + (left // profile.evaluate_every if profile.evaluate_every else 0))
+        windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * LONGEST_STEP // length)
+        losses = costs_of(lambda c: forward_flops(shape, length, rank=rank, convention=c), windows)
+        evaluations = sum_costs(losses | {"published": 0}, forecasts(watched * experiment.watched(profile)))
+    return {
+        "training": costs_of(
+            lambda c: train_step_flops(shape, length, rank=rank, batch=sizes["batch"], convention=c), left
+        ),
+        "evaluation": evaluations,
+        "forecasts": forecasts(max(0, sizes["forecasts"] - series)),
+    }
+
+
+def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
+    """The report's Table 3, from the experiments as declared: training and forecast FLOPs of each of its rows.
+
+    The adapters that the search takes further are those that the published errors choose.
+    """
+    report, rows = PROFILES["report"], {}
+    common = worst_5(published_maes("default"))
+
+    def searched(name: str) -> Maes:
+        maes = published_maes(name)
+        return {series: maes[series] for series in common}
+
+    for experiment in EXPERIMENTS.values():
+        if experiment.group:
+            costs = estimate(experiment, report, shape, adapter=adapter_of(experiment, searched))
+            training, forecasts = rows.get(experiment.group, (0, 0))
+            rows[experiment.group] = (
+                training + costs["training"][convention],
+                forecasts + costs["forecasts"][convention],
+            )
+    return rows

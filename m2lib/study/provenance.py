@@ -1,0 +1,56 @@
+"""Where a run ran."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from m2lib.files import ROOT
+from m2lib.study.profiles import Profile
+
+if TYPE_CHECKING:
+    import torch
+
+
+def provenance(device: "torch.device") -> dict[str, Any]:
+    """The Record fields that say where a run ran: device, commit, versions."""
+    return {"device": describe_device(device), "commit": git_commit(), "versions": versions()}
+
+
+def describe_device(device: "torch.device") -> str:
+    """For example `cuda: NVIDIA H100 80GB HBM3`, or `cpu: AMD EPYC, 2 threads`."""
+    import torch
+
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    processor = capabilities.get("cpu_name") or platform.processor() or platform.machine()
+    return f"{device.type}: {processor}, {torch.get_num_threads()} threads"
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside git."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode
+        return commit + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("m2lib", "torch", "transformers", "numpy", "scipy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def setting(profile: Profile) -> str:
+    """One line for the top of a notebook: profile, backbone and versions."""
+    found = ", ".join(f"{package} {number}" for package, number in versions().items())
+    return f"profile {profile.name}, backbone {profile.backbone}; {found}"

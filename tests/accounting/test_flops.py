@@ -1,0 +1,211 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig
+
+from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
+from m2lib.accounting.shape import COMPONENTS, CONVENTIONS, Shape, added, total
+from m2lib.files import InputError
+from m2lib.forecasting.reference import cache_argument
+from m2lib.model.backbones import backbone_config, meta_model, parameter_counts
+from m2lib.model.lora import inject_lora
+from m2lib.model.reduction import reduce_vocabulary
+from m2lib.training.loop import window_loss
+
+QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
+SMOLLM2 = Shape.of(backbone_config("smollm2-135m"))
+TOY = Shape(layers=1, width=4, heads=2, kv_heads=1, mlp=8, vocabulary=13, qkv_bias=True)
+
+
+def test_coursework_check_values():
+    assert total(forward_flops(QWEN, 512, rank=4)) == 425_146_783_232
+    assert total(train_step_flops(QWEN, 512, rank=4, batch=2)) == 2_550_880_699_392
+    assert total(forecast_flops(QWEN, 512, 220)) == 608_639_707_337
+
+
+def test_coursework_by_hand():
+    """N = 3 tokens, d = 4, 2 heads of c = 2, MLP of 8, 13 symbols, rank 1, one layer, q, k and v with bias."""
+    forward = forward_flops(TOY, 3, rank=1)
+    assert forward == {
+        # (3 x 13)(13 x 4): 12 entries of 13 multiplications and 12 additions
+        "embedding": 12 * 25,
+        # two in the layer, one at the end; a token: 4 squares, 3 additions, 1 division, + eps, sqrt 10, 4 divisions,
+        # 4 gains = 27 = 4 * 4 + 11
+        "norms": 3 * 3 * 27,
+        # three of (3 x 4)(4 x 4), 12 entries of 4 multiplications and 3 additions, and 12 biases each
+        "qkv": 3 * (12 * 7 + 12),
+        # on q and on v: (3 x 4)(4 x 1): 3 * 7; (3 x 1)(1 x 4): 12 * 1; scale 12; sum 12
+        "lora": 2 * (21 + 12 + 12 + 12),
+        # added to q and to k
+        "rope": 2 * 12,
+        # a head: (3 x 2)(2 x 3): 9 entries of 2 multiplications and 1 addition, each divided by sqrt(c)
+        "scores": 2 * (9 * 3 + 9),
+        "mask": 2 * 9,
+        # a row of 3: 3 exponentials of 10, 2 additions, 3 divisions = 35; 3 rows, 2 heads
+        "softmax": 2 * 3 * 35,
+        # a head: (3 x 3)(3 x 2): 6 entries of 3 multiplications and 2 additions
+        "values": 2 * 6 * 5,
+        # (3 x 4)(4 x 4)
+        "output": 12 * 7,
+        "residuals": 2 * 12,
+        # gate and up: (3 x 4)(4 x 8), 24 entries of 7; SiLU x / (1 + exp(-x)): negation, exp 10, addition, division =
+        # 13; product; down: (3 x 8)(8 x 4), 12 entries of 8 multiplications and 7 additions
+        "mlp": 2 * 24 * 7 + 24 * 13 + 24 + 12 * 15,
+        # (3 x 4)(4 x 13): 39 entries of 7, and 39 biases
+        "head": 39 * 7 + 39,
+    }
+    assert list(forward) == list(COMPONENTS)
+    assert total(train_step_flops(TOY, 3, rank=1, batch=2)) == 3 * 2 * total(forward)
+    assert total(forward_flops(TOY, 3)) == total(forward) - forward["lora"]
+    without_bias = replace(TOY, qkv_bias=False)
+    assert total(forward) - total(forward_flops(without_bias, 3, rank=1)) == 3 * 12
+
+    # One token over 4 keys, its own included: the parts that see the keys.
+    step = cached_step_flops(TOY, 4)
+    assert (step["scores"], step["mask"]) == (2 * (4 * 3 + 4), 2 * 4)
+    assert (step["softmax"], step["values"]) == (2 * (4 * 10 + 3 + 4), 2 * 2 * 7)
+    assert step["mlp"] == forward["mlp"] // 3
+    five = forward_flops(TOY, 3), cached_step_flops(TOY, 4), cached_step_flops(TOY, 5)
+    assert forecast_flops(TOY, 3, 3) == added(*five)
+
+
+def test_executed_by_hand():
+    assert forward_flops(TOY, 3, rank=1, convention="executed") == dict.fromkeys(COMPONENTS, 0) | {
+        "qkv": 2 * 3 * 4 * (4 + 2 + 2),
+        "lora": 2 * 3 * (4 + 4) + 2 * 3 * (4 + 2),
+        "scores": 2 * (2 * 3 * 2 * 3),
+        "values": 2 * (2 * 3 * 3 * 2),
+        "output": 2 * 3 * 4 * 4,
+        "mlp": 3 * (2 * 3 * 4 * 8),
+        "head": 2 * 3 * 4 * 13,
+    }
+
+
+def counted(work):
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@pytest.fixture(params=["tiny", "smollm2"])
+def model(request):
+    model = copy.deepcopy(request.getfixturevalue(request.param).model)
+    model.set_attn_implementation("eager")  # the fused attention kernel counts as zero on the CPU
+    return model
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_executed_is_what_the_machine_counts(model, rank):
+    shape = Shape.of(model.config)
+    if rank:
+        inject_lora(model, rank)
+    for batch, length in ((1, 20), (2, 33)):
+        tokens = torch.randint(1, 13, (batch, length))
+        with torch.no_grad():
+            forward = counted(lambda tokens=tokens: model(tokens, use_cache=False))
+            assert forward == batch * total(forward_flops(shape, length, rank=rank, convention="executed"))
+
+            caches = []
+            prefill = counted(
+                lambda tokens=tokens, caches=caches: caches.append(
+                    model(tokens, use_cache=True, logits_to_keep=1).past_key_values
+                )
+            )
+            assert prefill == batch * total(forecast_flops(shape, length, 1, rank=rank, convention="executed"))
+            for keys in (length + 1, length + 2):
+                step = counted(
+                    lambda tokens=tokens, caches=caches: model(
+                        tokens[:, :1], **{cache_argument(model): caches[0]}, use_cache=True, logits_to_keep=1
+                    )
+                )
+                assert step == batch * total(cached_step_flops(shape, keys, rank=rank, convention="executed"))
+
+        train = counted(lambda tokens=tokens: window_loss(model, tokens).backward())
+        assert train == total(train_step_flops(shape, length, rank=rank, batch=batch, convention="executed"))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("qwen2.5-0.5b", QWEN), ("smollm2-135m", SMOLLM2)])
+def test_shape_counts_the_modules_parameters(name, shape, tiny):
+    """The products' weights, from the shape alone, are the parameters that the real module holds."""
+    model = reduce_vocabulary(meta_model(backbone_config(name)), tiny.remap)
+    counts = parameter_counts(model)
+    one_token = forward_flops(shape, 1, convention="executed")
+    attention = (one_token["qkv"] + one_token["output"]) // 2
+    biases = shape.layers * (shape.width + 2 * shape.kv_width) * shape.qkv_bias
+    assert attention + biases == counts["attention"]
+    assert one_token["mlp"] // 2 == counts["MLP"]
+    assert one_token["head"] // 2 + 13 == counts["head"]
+    adapters = inject_lora(model, 2)
+    lora = sum(parameter.numel() for path, parameter in adapters.named_parameters() if "lora_" in path)
+    assert forward_flops(shape, 1, rank=2, convention="executed")["lora"] // 2 == lora
+
+
+def test_backward_costs_about_as_much_as_forward():
+    for shape, ratio in ((SMOLLM2, 1.14), (QWEN, 1.05)):
+        forward = total(forward_flops(shape, 512, rank=4, convention="executed"))
+        step = total(train_step_flops(shape, 512, rank=4, batch=1, convention="executed"))
+        assert (step - forward) / forward == pytest.approx(ratio, abs=0.01)
+
+
+shapes = st.builds(
+    lambda layers, groups, per_group, c, mlp, bias: Shape(
+        layers, groups * per_group * c, groups * per_group, groups, mlp, qkv_bias=bias
+    ),
+    st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 8), st.integers(1, 40), st.booleans(),
+)  # fmt: skip
+conventions = st.sampled_from(CONVENTIONS)
+
+
+@settings(max_examples=60)
+@given(shapes, conventions, st.integers(1, 30), st.integers(1, 30), st.integers(0, 4), st.integers(1, 4))
+def test_costs_add_up_and_grow(shape, convention, tokens, new, rank, batch):
+    def training(shape=shape, tokens=tokens, rank=rank, batch=batch):
+        return total(train_step_flops(shape, tokens, rank=rank, batch=batch, convention=convention))
+
+    def forecast(shape=shape, prompt=tokens, new=new, rank=rank, samples=1):
+        one = forecast_flops(shape, prompt, new, rank=rank, samples=samples, convention=convention)
+        assert list(one) == list(COMPONENTS)
+        assert all(flops >= 0 for flops in one.values())
+        return total(one)
+
+    wider = replace(shape, width=2 * shape.width)
+    for bigger in (wider, replace(shape, layers=shape.layers + 1), replace(shape, mlp=shape.mlp + 1)):
+        assert training(bigger) > training()
+        assert forecast(bigger) > forecast()
+    assert training(tokens=tokens + 1) > training() < training(rank=rank + 1)
+    assert training(batch=batch + 1) > training()
+    assert forecast(prompt=tokens + 1) > forecast() < forecast(rank=rank + 1)
+    # One more token is one more cached step, and nothing else.
+    keys = tokens if convention == "published" else tokens + new
+    step = total(cached_step_flops(shape, keys, rank=rank, convention=convention))
+    assert forecast(new=new + 1) - forecast() == step > 0
+    # Samples share the prefill.
+    prefill = forecast(new=1)
+    for samples in (2, 5):
+        assert forecast(samples=samples) == prefill + samples * (forecast() - prefill) < samples * forecast()
+
+
+def test_forecast_is_the_sum_of_its_steps():
+    for convention in CONVENTIONS:
+        steps = [cached_step_flops(SMOLLM2, 100 if convention == "published" else keys, rank=2, convention=convention)
+                 for keys in range(101, 120)]  # fmt: skip
+        prefill = forecast_flops(SMOLLM2, 100, 1, rank=2, convention=convention)
+        assert forecast_flops(SMOLLM2, 100, 20, rank=2, convention=convention) == added(prefill, *steps)
+
+
+def test_what_cannot_be_counted():
+    with pytest.raises(ValueError, match="unknown convention 'rules'"):
+        forward_flops(TOY, 3, convention="rules")
+    with pytest.raises(ValueError, match="new_tokens must be at least 1, got 0"):
+        forecast_flops(TOY, 3, 0)
+    with pytest.raises(ValueError, match="heads must divide the width"):
+        replace(TOY, heads=3)
+    with pytest.raises(InputError, match="cannot count the FLOPs of this llama model"):
+        Shape.of(LlamaConfig(attention_bias=True))
+    with pytest.raises(InputError, match="heads of width 32 in a model of 64"):
+        Shape.of(LlamaConfig(hidden_size=64, num_attention_heads=4, head_dim=32))

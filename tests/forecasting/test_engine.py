@@ -1,0 +1,92 @@
+import copy
+
+import pytest
+import torch
+
+from m2lib.forecasting.engine import Engine
+from m2lib.forecasting.generation import generate
+from m2lib.forecasting.protocol import DecodeConfig
+from m2lib.forecasting.reference import Reference
+from m2lib.model.backbones import backbone_config
+from m2lib.model.lora import inject_lora, merge_lora
+from m2lib.model.reduction import reduce_vocabulary
+from m2lib.model.vocabulary import text_to_ids
+from m2lib.series.codec import encode
+
+MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;" * 9, "3,4;" * 40)]
+
+
+def adapted(model, seed=1):
+    """A copy with adapters that do something."""
+    model = inject_lora(copy.deepcopy(model), 3, alpha=5)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name or name == "lm_head.bias":
+                parameter.normal_(std=0.05, generator=generator)
+    return model
+
+
+def llama(remap):
+    """Random and small, without biases, key/value heads shared by three."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    settings = backbone_config("smollm2-135m").to_dict() | {
+        "hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 6,
+        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 200,
+    }  # fmt: skip
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
+    return reduce_vocabulary(model.eval(), remap)
+
+
+@pytest.fixture(params=["tiny", "tiny with adapters", "llama"])
+def model(request, tiny):
+    if request.param == "llama":
+        return llama(tiny.remap)
+    return adapted(tiny.model) if "adapters" in request.param else tiny.model
+
+
+@pytest.mark.parametrize("settings", [{}, {"constrained": True}, {"temperature": 0.8, "n_samples": 3, "steps": 9}])
+def test_tokens_are_those_of_the_reference(model, settings):
+    config = DecodeConfig(**settings)
+    fast, simple = (
+        generate(model, MIXED, config, torch.Generator().manual_seed(5), engine) for engine in (Engine, Reference)
+    )
+    assert fast == simple
+    assert max(len(ids) for samples in fast[0] for ids in samples) >= 18
+
+
+def test_logits_are_those_of_the_reference(model):
+    """Step by step, over a growth of the cache, and when rows leave."""
+    with torch.inference_mode():
+        fast, simple = (engine(model, MIXED, 2) for engine in (Engine, Reference))
+        generator = torch.Generator().manual_seed(0)
+        for step in range(150):
+            assert fast.logits.dtype == torch.float32
+            assert torch.allclose(fast.logits, simple.logits, atol=2e-4 * float(simple.logits.abs().max())), step
+            tokens = torch.randint(1, 13, (len(fast.logits),), generator=generator)
+            for one in (fast, simple):
+                one.step(tokens)
+                if step in (20, 90):
+                    one.keep(torch.arange(len(tokens))[1::2])
+    assert len(fast.logits) == 2
+
+
+def test_a_real_model_decodes_the_same_tokens(smollm2, data):
+    config = DecodeConfig(steps=3, max_new_tokens=40)
+    prompts = [text_to_ids(encode(data.contexts[i], data.scales[i]))[-length:] for i, length in ((94, 300), (99, 77))]
+    fast, simple = (generate(smollm2.model, prompts, config, engine=engine) for engine in (Engine, Reference))
+    assert fast == simple
+
+
+def test_the_model_is_left_as_it_was(tiny):
+    model = adapted(tiny.model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    generate(model, MIXED, DecodeConfig(steps=3))
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    merged = merge_lora(copy.deepcopy(model))
+    with torch.inference_mode():
+        assert torch.equal(Engine(model, MIXED).logits, Engine(merged, MIXED).logits)

@@ -1,0 +1,185 @@
+import numpy as np
+import pytest
+import torch
+
+from m2lib.files import InputError
+from m2lib.forecasting.engine import BareModel, Engine
+from m2lib.forecasting.forecasts import cut_prompt, forecast
+from m2lib.forecasting.generation import generate
+from m2lib.forecasting.grammar import StepGrammar
+from m2lib.forecasting.protocol import DecodeConfig
+from m2lib.forecasting.reference import Reference
+from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID, SYMBOLS, ids_to_text, text_to_ids
+from m2lib.series.codec import decode, encode, to_integers
+
+MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;" * 9)]
+
+
+@pytest.fixture
+def biased(tiny):
+    """A function that makes tiny prefer one symbol by a large head bias; undone afterwards."""
+    bias = tiny.model.lm_head.bias
+
+    def prefer(token_id):
+        with torch.no_grad():
+            bias.zero_()[token_id] = 1e4
+        return tiny
+
+    yield prefer
+    with torch.no_grad():
+        bias.zero_()
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_batched_is_one_at_a_time(tiny, constrained):
+    config = DecodeConfig(constrained=constrained)
+    together, _ = generate(tiny.model, MIXED, config)
+    assert together == [generate(tiny.model, [prompt], config)[0][0] for prompt in MIXED]
+
+
+def test_batched_is_one_at_a_time_on_a_real_model(smollm2, data):
+    config = DecodeConfig(steps=2, max_new_tokens=24)
+    prompts = [text_to_ids(encode(data.contexts[i], data.scales[i]))[-length:] for i, length in ((94, 300), (99, 77))]
+    together, _ = generate(smollm2.model, prompts, config)
+    assert together == [generate(smollm2.model, [prompt], config)[0][0] for prompt in prompts]
+
+
+def test_cached_decoding_is_a_full_pass_for_each_token(tiny):
+    config = DecodeConfig(max_new_tokens=12)
+    ids = list(MIXED[1])
+    with torch.inference_mode():
+        for _ in range(12):
+            ids.append(int(tiny.model(torch.tensor([ids])).logits[0, -1].argmax()))
+    expected = ids[len(MIXED[1]) :]
+    if PAD_ID in expected:
+        expected = expected[: expected.index(PAD_ID)]
+    for engine in (Engine, Reference):
+        assert generate(tiny.model, [MIXED[1]], config, engine=engine)[0] == [[expected]]
+
+
+def test_decoding_stops_at_20_steps(biased):
+    assert generate(biased(SEMICOLON_ID).model, MIXED, DecodeConfig()) == ([[[SEMICOLON_ID] * 20]] * 3, [[19]] * 3)
+
+
+def test_pad_ends_a_row(biased, data):
+    (one,) = forecast(biased(PAD_ID), data.contexts[:1], DecodeConfig())
+    assert (one.texts, one.new_tokens, one.repairs) == (("",), (0,), (40,))
+    last = to_integers(data.contexts[0, -1:], data.scales[0])
+    assert np.array_equal(one.values[0], np.repeat(last, 20, axis=0))
+
+
+def test_decoding_stops_at_max_new_tokens(biased):
+    assert generate(biased(1).model, MIXED[:1], DecodeConfig(max_new_tokens=7)) == ([[[1] * 7]], [[6]])
+
+
+def test_constrained_output_always_parses(tiny, data):
+    config = DecodeConfig(constrained=True, temperature=3.0, n_samples=8)
+    for one in forecast(tiny, data.contexts[:4], config):
+        assert one.repairs == (0,) * 8
+        for text in one.texts:
+            steps = text.split(";")
+            assert len(steps) == 21
+            assert all(field.isdecimal() and len(field) <= 4 for step in steps[:20] for field in step.split(","))
+            assert all(len(step.split(",")) == 2 for step in steps[:20])
+
+
+def test_grammar_by_hand():
+    grammar = StepGrammar(1, torch.device("cpu"))
+    allowed = []
+    for token in text_to_ids("12,9999;"):
+        mask = grammar.mask(torch.zeros(1, 13))[0]
+        allowed.append("".join(SYMBOLS[i] for i in mask.isfinite().nonzero().flatten().tolist()))
+        grammar.advance(torch.tensor([token]))
+    digits = "0123456789"
+    assert allowed == [digits, digits + ",", digits + ",", digits, *[digits + ";"] * 3, ";"]
+    assert grammar.state.item() == 0
+
+
+def test_samples_share_one_prefill_and_depend_on_the_seed(tiny, data, monkeypatch):
+    widths = []
+    real = BareModel.forward
+    monkeypatch.setattr(
+        BareModel, "forward", lambda self, tokens, *rest: widths.append(len(tokens)) or real(self, tokens, *rest)
+    )
+    config = DecodeConfig(context_tokens=64, temperature=1.0, n_samples=5, steps=2, max_new_tokens=20)
+    first = forecast(tiny, data.contexts[:2], config, seed=1)
+    assert widths[:2] == [one.prompt_tokens for one in first]
+    assert widths[2] == 10
+    assert sum(widths[2:]) == sum(sum(one.passes) for one in first)
+    assert first[0].values.shape == (5, 2, 2)
+    assert len(set(first[0].texts)) > 1
+    assert forecast(tiny, data.contexts[:2], config, seed=1)[1].texts == first[1].texts
+    assert forecast(tiny, data.contexts[:2], config, seed=2)[1].texts != first[1].texts
+
+
+def test_sampling_follows_the_models_probabilities(tiny):
+    config = DecodeConfig(temperature=0.5, n_samples=4000, max_new_tokens=1)
+    generator = torch.Generator().manual_seed(0)
+    tokens = [ids[0] if ids else PAD_ID for ids in generate(tiny.model, MIXED[:1], config, generator)[0][0]]
+    frequency = np.bincount(tokens, minlength=13) / 4000
+    with torch.inference_mode():
+        expected = (tiny.model(torch.tensor(MIXED[:1])).logits[0, -1] / 0.5).softmax(-1).numpy()
+    assert np.abs(frequency - expected).max() < 4 * np.sqrt(0.25 / 4000)
+
+
+def test_nearly_cold_sampling_is_greedy(tiny, data):
+    cold = forecast(tiny, data.contexts[:2], DecodeConfig(temperature=1e-7, constrained=True))
+    greedy = forecast(tiny, data.contexts[:2], DecodeConfig(constrained=True))
+    assert [one.texts for one in cold] == [one.texts for one in greedy]
+
+
+def test_forecast_reports_what_it_read_and_wrote(tiny, data):
+    config = DecodeConfig.as_published(context_tokens=512)
+    forecasts = forecast(tiny, data.contexts[[94, 99, 141]], config, batch_size=2)
+    assert [one.prompt_tokens for one in forecasts] == [512] * 3
+    one = forecasts[2]
+    assert one.new_tokens[0] == len(one.texts[0]) <= 220
+    read = decode(one.texts[0], 20, to_integers(data.contexts[141, -1:], one.scale, "published")[0].tolist())
+    assert np.array_equal(one.values[0], read.values)
+    assert one.repairs == (read.repairs,)
+    assert one.physical == pytest.approx(one.values / 1000 * data.scales[141])
+    assert forecasts[2].texts == forecast(tiny, data.contexts[141:142], config)[0].texts
+
+
+def test_prompt_is_cut_raw_or_at_a_step(data):
+    whole = text_to_ids("12,34;567,890;1,2;")
+    for tokens, raw, kept in (
+        (10, True, "7,890;1,2;"),
+        (10, False, "1,2;"),
+        (12, False, "567,890;1,2;"),  # falls on a boundary: nothing more is dropped
+        (17, False, "567,890;1,2;"),
+        (18, False, "12,34;567,890;1,2;"),
+        (100, True, "12,34;567,890;1,2;"),
+    ):
+        assert ids_to_text(cut_prompt(whole, DecodeConfig(context_tokens=tokens, raw_cut=raw))) == kept
+    prompts = [text_to_ids(encode(c, s, "published")) for c, s in zip(data.contexts, data.scales, strict=True)]
+    mid_step = [len(ids) > 512 and ids[-513] != SEMICOLON_ID for ids in prompts]
+    assert round(np.mean(mid_step), 2) == 0.86
+    for ids in prompts[:50]:
+        cut = cut_prompt(ids, DecodeConfig(context_tokens=512))
+        assert 502 < len(cut) <= 512
+        assert ids[-len(cut) - 1] == SEMICOLON_ID
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"raw_cut": True},
+        {"context_tokens": 4},
+        {"n_samples": 3},
+        {"constrained": True, "max_new_tokens": 150},
+        {"rounding": "up"},
+        {"temperature": -1.0},
+        {"steps": 0},
+    ],
+)
+def test_contradictions_are_refused(settings):
+    with pytest.raises(ValueError, match=r"must|needs|may need|set a temperature"):
+        DecodeConfig(**settings)
+
+
+def test_a_context_that_cannot_be_written_is_named(tiny, data):
+    contexts = data.contexts[:3].copy()
+    contexts[1, 30, 0] = 1e6
+    with pytest.raises(InputError, match="series 1, step 30, prey"):
+        forecast(tiny, contexts, DecodeConfig())

@@ -1,0 +1,147 @@
+"""The PDF is made of the records as they stand, and shows the figures that the notebooks show."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from m2lib.files import ROOT, InputError
+from m2lib.paper import panels, pdf
+from m2lib.paper.numbers import numbers
+from m2lib.study.profiles import PROFILES
+from m2lib.study.records import record_path
+
+
+def shown_in_notebooks():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        source = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        yield from re.findall(r'report\.show\("(\w+)"\)', source)
+        yield from re.findall(r'save_figure\(fig, "(\w+)"\)', source)
+
+
+def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
+    named = re.findall(r'"(\w+)\.svg"', (pdf.REPORT / "main.typ").read_text())
+    assert len(named) > 8
+    assert set(named) <= set(panels.FIGURES)
+    assert set(named) <= set(shown_in_notebooks())
+
+
+def test_every_record_that_the_pdf_names_is_there():
+    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+    names = [row["name"] for row in found["records"]]
+    assert {"baseline", "default", "search/expt_8", "context/768", "final", "untuned-test"} <= set(names)
+    missing = [name for name in names if not record_path("laptop", name).is_file()]
+    assert missing == []
+
+
+def leaves(value, path=""):
+    """(path, number or text) of everything in a nested value."""
+    if not isinstance(value, dict | list):
+        yield path, value
+        return
+    for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from leaves(item, f"{path}/{name}")
+
+
+def test_the_numbers_are_those_of_the_records():
+    now = dict(leaves(json.loads(json.dumps(numbers(panels.study())))))
+    written = dict(leaves(json.loads((pdf.REPORT / "numbers.json").read_text())))
+    assert written.keys() == now.keys(), "run `make figures`"
+    for path, value in now.items():
+        # The last bits of fits and means depend on the processor.
+        same = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
+        assert written[path] == same, f"{path}: run `make figures`"
+
+
+def test_the_pdf_was_compiled_from_what_is_there_now():
+    assert (pdf.REPORT / "main.pdf.inputs.sha256").read_text().strip() == pdf.inputs_hash(), "run `make figures`"
+    assert (pdf.REPORT / "main.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_a_changed_or_missing_input_is_noticed(tmp_path):
+    for path in pdf.inputs():
+        if path.is_relative_to(pdf.REPORT) and "results" not in path.parts:
+            copy = tmp_path / path.relative_to(pdf.REPORT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    assert pdf.inputs_hash(tmp_path) == pdf.inputs_hash()
+    assert pdf.compile_pdf(tmp_path).read_bytes().startswith(b"%PDF-")
+    (tmp_path / "references.bib").write_text((tmp_path / "references.bib").read_text() + "\n")
+    assert pdf.inputs_hash(tmp_path) != pdf.inputs_hash()
+    (tmp_path / "main.typ").write_text('#json("no.json")\n')
+    with pytest.raises(InputError, match=r"main\.typ: "):
+        pdf.compile_pdf(tmp_path)
+    (tmp_path / "references.bib").unlink()
+    with pytest.raises(InputError, match=r"references\.bib is missing"):
+        pdf.inputs_hash(tmp_path)
+
+
+def test_figures_need_their_records(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no figure 'fig0'; it has fig1_architecture,"):
+        panels.draw("fig0")
+    assert panels.study() == PROFILES["laptop"]
+    monkeypatch.setenv("M2_PROFILE", "report")
+    assert panels.study().name == "report"
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    with pytest.raises(InputError, match=r"no record .*final\.json; `M2_PROFILE=report m2 run final` makes it"):
+        panels.draw("fig9_final")
+    assert panels.found(PROFILES["report"], "default-warm") == {}
+    with pytest.raises(InputError, match="about the laptop's study, not report's"):
+        pdf.make(tmp_path)
+
+
+def test_an_unfinished_record_is_no_result(tmp_path, monkeypatch):
+    for name in ("final", "default-warm"):
+        record = json.loads(record_path("laptop", name).read_text()) | {"status": "aborted"}
+        path = tmp_path / "laptop-smollm2-135m" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record))
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    with pytest.raises(InputError, match=r"final\.json is not finished; `M2_PROFILE=laptop m2 run final` goes on"):
+        panels.draw("final_learning")
+    with pytest.raises(InputError, match=r"default-warm\.json is not finished"):
+        panels.found(PROFILES["laptop"], "default-warm")
+    with pytest.raises(InputError, match=r"no record .*baseline\.json; `M2_PROFILE=laptop m2 run baseline` makes it"):
+        pdf.make(tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
+    from m2lib.model import backbones
+
+    monkeypatch.setenv("M2_OUT", str(tmp_path))
+    monkeypatch.setattr(backbones, "load_backbone", None)
+    for name in ("fig1_architecture", "fig5_baseline_errors", "table3_budget"):
+        panels.show(name)
+        assert (tmp_path / "figures" / f"{name}.png").is_file()
+
+
+def test_what_the_pdf_and_the_readme_say_in_words_is_so():
+    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+    final, others = found["final"], found["yardsticks"]["test"]
+    ours, theirs = final["errors"]["final"], final["errors"]["published final"]
+    assert all(ours["mean"] < other["mean"] for other in (*others, theirs))
+    assert all(gain["mean interval"][0] > 0 for gain in final["gains"].values())
+    lowest = min((*others, final["errors"]["sampled"], ours, theirs), key=lambda errors: errors["median"])
+    assert lowest["name"] == "log-VAR(3), fitted to the context"
+    assert abs(others[2]["mean"] - theirs["mean"]) < 1  # "as good as the report's final model"
+    assert found["search"]["chosen"] == "rate 0.01, rank 2"
+    assert found["study"]["share of the training published"] == pytest.approx(1 / 50, rel=0.1)
+
+
+def test_the_published_numbers_come_out():
+    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+
+    def rounded(errors):
+        return round(errors["mean"], 1), round(errors["median"], 1)
+
+    assert rounded(found["published"]["baseline"]) == (123.5, 50.7)
+    assert rounded(found["published"]["baseline of default"]) == (219.4, 141.7)
+    assert rounded(found["final"]["errors"]["published final"]) == (37.6, 21.5)
+    assert rounded(found["context"][0]["published"]) == (2203.9, 359.9)
+    assert rounded(found["search"]["rows"][6]["published"]["twenty"]) == (69.3, 38.6)
+    assert found["search"]["published"] == "rate 0.0001, rank 2"
+    assert rounded(found["yardsticks"]["test"][2]) == (37.7, 23.2)
+    assert (found["model"]["reduced head"], found["model"]["trained"]) == (11_661, 135_181)
+    assert (found["table3"]["forecasts"], round(found["table3"]["before final"], 4)) == (280, 0.694)

@@ -1,0 +1,181 @@
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from m2lib import cli
+from m2lib.files import InputError
+from m2lib.series.codec import encode, format_steps, to_integers
+from m2lib.series.data import (
+    DEFAULT_FILE,
+    SeriesSet,
+    generate_series,
+    load_series,
+    read_series,
+    split_ids,
+    write_series,
+)
+
+
+@pytest.fixture
+def real_file():
+    path = Path(os.environ.get("M2_DATA") or DEFAULT_FILE)
+    if not path.exists():
+        pytest.skip(f"no real file to compare the recipe with, neither in M2_DATA nor at {DEFAULT_FILE}")
+    return read_series(path)
+
+
+def test_recipe_is_the_real_file(data, real_file):
+    assert np.mean(data.trajectories == real_file.trajectories) >= 0.999
+    assert np.abs(data.trajectories - real_file.trajectories).max() < 1e-6
+    assert np.array_equal(data.time, real_file.time)
+    for rounding in ("nearest", "published"):
+        ours, theirs = (to_integers(s.trajectories, s.scales, rounding) for s in (data, real_file))
+        assert np.array_equal(ours, theirs)
+    assert data.fingerprint == real_file.fingerprint
+
+
+def test_text_lengths_and_roundings(data):
+    nearest = to_integers(data.trajectories, data.scales)
+    published = to_integers(data.trajectories, data.scales, "published")
+    differ = nearest != published
+    assert differ.sum() == 12_658
+    assert np.all((nearest - published)[differ] == 1)
+    assert nearest.max() == 2732
+
+    contexts = [len(format_steps(series[:80])) for series in nearest]
+    whole = [len(format_steps(series)) for series in nearest]
+    assert (min(contexts), max(contexts), round(np.mean(contexts), 1)) == (505, 658, 635.0)
+    assert (min(whole), max(whole), round(np.mean(whole), 1)) == (641, 831, 792.4)
+    assert encode(data.trajectories[7], data.scales[7]) == format_steps(nearest[7])
+
+
+def test_generation_draws_each_parameter_for_all_series_first(data):
+    # so a smaller set is not the beginning of a larger one, and another seed is another set
+    assert not np.array_equal(generate_series(5).trajectories, data.trajectories[:5])
+    assert generate_series(5, seed=1).fingerprint != generate_series(5).fingerprint
+
+
+def test_split_is_the_reports():
+    split = split_ids()
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [900, 50, 50]
+    assert {94, 99, 141} <= set(split.validation)
+    assert {0, 11, 22} <= set(split.test)
+    assert sorted(split.train + split.validation + split.test) == list(range(1000))
+    assert split.validation[:5] == (19, 59, 64, 68, 71)
+
+
+@pytest.mark.parametrize("n", [3, 4, 19, 20, 45, 100])
+def test_split_of_other_sizes(n):
+    split = split_ids(n)
+    assert len(split.validation) == len(split.test) == max(1, n // 20)
+    assert sorted(split.train + split.validation + split.test) == list(range(n))
+
+
+def test_split_needs_three_series():
+    with pytest.raises(InputError, match="at least 3"):
+        split_ids(2)
+
+
+def test_written_file_comes_back(data, tmp_path, monkeypatch):
+    path = tmp_path / "series.h5"
+    write_series(data, path)
+    monkeypatch.setenv("M2_DATA", str(path))
+    back = load_series()
+    assert np.array_equal(back.trajectories, data.trajectories)
+    assert back.source == str(path)
+    assert os.listdir(tmp_path) == ["series.h5"]
+
+
+def test_fingerprint_ignores_noise_below_the_rounding(data):
+    noisy = SeriesSet(data.trajectories[:3] * np.float32(1 + 1e-7), data.time, "noisy")
+    same = SeriesSet(data.trajectories[:3], data.time, "same")
+    assert noisy.fingerprint == same.fingerprint
+    moved = same.trajectories.copy()
+    moved[2, 99, 1] *= 1.01
+    assert SeriesSet(moved, data.time, "moved").fingerprint != same.fingerprint
+
+
+def change(series, index, value):
+    series[index] = value
+    return series
+
+
+BAD_FILES = {
+    "wrong dataset": (lambda t, time: {"series": t, "time": time}, "no dataset /trajectories.*/series"),
+    "no time": (lambda t, time: {"trajectories": t}, "no dataset /time"),
+    "wrong rank": (lambda t, time: {"trajectories": t[0], "time": time}, r"/trajectories has shape \(100, 2\)"),
+    "three variables": (
+        lambda t, time: {"trajectories": np.zeros((4, 100, 3)), "time": time},
+        r"/trajectories has shape \(4, 100, 3\)",
+    ),
+    "few steps": (lambda t, time: {"trajectories": t[:, :99], "time": time[:99]}, "has 99 steps; at least 100"),
+    "time too short": (lambda t, time: {"trajectories": t, "time": time[:99]}, r"/time has shape \(99,\)"),
+    "text": (
+        lambda t, time: {"trajectories": np.full((4, 100, 2), b"x"), "time": time},
+        "/trajectories does not hold an array of numbers",
+    ),
+    "empty dataset": (
+        lambda t, time: {"trajectories": h5py.Empty("f4"), "time": time},
+        "/trajectories does not hold an array of numbers",
+    ),
+    "beyond float32": (
+        lambda t, time: {"trajectories": change(t.astype(float), (0, 3, 0), 1e300), "time": time},
+        "series 0, step 3, prey: inf is not finite",
+    ),
+    "uneven time": (
+        lambda t, time: {"trajectories": t, "time": change(time.copy(), 40, 200.0)},
+        "/time, step 40: 200 after .* not an even grid",
+    ),
+    "nan": (
+        lambda t, time: {"trajectories": change(t, (2, 17, 1), np.nan), "time": time},
+        "/trajectories, series 2, step 17, predator: nan is not finite",
+    ),
+    "infinity": (
+        lambda t, time: {"trajectories": change(t, (1, 99, 0), np.inf), "time": time},
+        "series 1, step 99, prey: inf is not finite",
+    ),
+    "negative": (
+        lambda t, time: {"trajectories": change(t, (3, 0, 0), -0.5), "time": time},
+        "series 3, step 0, prey: -0.5 is negative",
+    ),
+    "constant zero": (
+        lambda t, time: {"trajectories": change(t, 2, 0), "time": time},
+        "/trajectories, series 2: the 90th percentile of its first 80 steps is 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_file_is_named_with_its_first_fault(kind, data, tmp_path, capsys):
+    make, message = BAD_FILES[kind]
+    path = tmp_path / "bad.h5"
+    with h5py.File(path, "w") as file:
+        for name, values in make(data.trajectories[:4].copy(), data.time).items():
+            file[name] = values
+    with pytest.raises(InputError, match=message) as error:
+        load_series(path)
+    assert str(error.value).startswith(str(path))
+    assert cli.main(["data", "check", str(path)]) == 1
+    assert capsys.readouterr() == ("", f"error: {error.value}\n")
+
+
+def test_missing_and_unreadable_files(tmp_path, capsys):
+    with pytest.raises(InputError, match="no such data file"):
+        load_series(tmp_path / "nothing.h5")
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with pytest.raises(InputError, match="not a readable HDF5 file"):
+        load_series(tmp_path / "text.h5")
+    for name in ("nothing.h5", "text.h5"):
+        assert cli.main(["data", "check", str(tmp_path / name)]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_steps_after_the_hundredth_are_unused(data, tmp_path):
+    path = tmp_path / "long.h5"
+    with h5py.File(path, "w") as file:
+        file["trajectories"] = np.concatenate([data.trajectories[:3]] * 2, axis=1)
+        file["time"] = np.linspace(0, 402, 200)
+    assert load_series(path).trajectories.shape == (3, 100, 2)

@@ -1,0 +1,195 @@
+from dataclasses import replace
+
+import numpy as np
+
+from m2lib.accounting.departures import DEPARTURES, departures
+from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
+from m2lib.accounting.shape import CONVENTIONS, Shape, total
+from m2lib.forecasting.protocol import DecodeConfig
+from m2lib.model.backbones import backbone_config
+from m2lib.model.vocabulary import text_to_ids
+from m2lib.series.codec import encode
+from m2lib.series.data import split_ids
+from m2lib.study.budget import affordable_steps, state
+from m2lib.study.costs import adapter_rank, estimate, loss_costs, series_costs, step_costs, sum_costs, table_3
+from m2lib.study.experiments import EXPERIMENTS
+from m2lib.study.profiles import PROFILES, Profile
+from m2lib.study.records import Record, save_record
+from m2lib.study.report_tables import published_statements, published_table_3
+from m2lib.study.runs import run
+from m2lib.training.loop import TrainConfig, batch_of, make_windows
+
+REPORT = PROFILES["report"]
+QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
+TINY = Shape.of(backbone_config("tiny"))
+
+
+def declared_costs(name):
+    """With the adapters that the published errors choose."""
+    chosen = {f"search/second_{place}": f"search/expt_{i}" for place, i in enumerate((6, 7, 8))}
+    return estimate(EXPERIMENTS[name], REPORT, QWEN, adapter=chosen.get(name))
+
+
+def test_published_accountant_gives_every_integer_of_the_report():
+    P = {"convention": "published"}
+    assert total(forward_flops(QWEN, 512, **P)) == 369_176_060_704
+    assert total(forecast_flops(QWEN, 512, 220, **P)) == 77_827_484_760_937
+    assert total(forecast_flops(QWEN, 512, 2, **P)) - total(forward_flops(QWEN, 512, **P)) == 353_690_907_307
+    steps = [total(train_step_flops(QWEN, 512, rank=rank, **P)) for rank in (2, 4, 8)]
+    assert steps == [1_477_318_052_992, 1_478_019_943_552, 1_479_423_724_672]
+
+
+def test_table_3_follows_from_the_declarations():
+    rows = table_3(QWEN, "published")
+    assert {name: [f"{flops:.2e}" for flops in (*row, sum(row))] for name, row in rows.items()} == {
+        name: [f"{flops:.2e}" for flops in row] for name, row in published_table_3().items() if name != "all"
+    }
+    spent = sum(map(sum, rows.values()))
+    assert f"{spent:.2e}" == "9.99e+16" == f"{published_table_3()['all'][2]:.2e}"
+    assert sum(one.forecasts for one in EXPERIMENTS.values() if one.group) == 280
+    assert f"{rows['baseline'][1] / 10**17:.2%}" == "3.89%"
+
+
+def test_what_the_report_prints_otherwise():
+    """Three of its numbers follow from no accountant that gives its table."""
+    step = total(cached_step_flops(QWEN, 512, convention="published"))
+    assert f"{step:.3g}" == "3.54e+11"
+    forward = total(forward_flops(QWEN, 512, convention="published"))
+    assert f"{total(forecast_flops(QWEN, 512, 220, convention='published')) / forward:.1f}" == "210.8"
+    before = sum(sum(row) for name, row in table_3(QWEN, "published").items() if name != "final")
+    assert f"{before / 10**17:.2%}" == "69.40%"
+    printed = published_statements()
+    assert printed["share of the budget spent before the final run"] == 0.6943
+    assert (printed["passes per forecast"], printed["FLOPs per generated token"]) == (210, 3.7e11)
+
+
+def test_departures_explain_the_whole_difference():
+    for shape, tokens, rank, batch, new in ((QWEN, 512, 0, 2, 220), (TINY, 30, 3, 4, 9)):
+        extra = departures(shape, tokens, rank=rank, batch=batch, new_tokens=new)
+        assert extra.keys() == DEPARTURES.keys()
+        sizes = {
+            convention: [
+                total(forward_flops(shape, tokens, rank=rank, convention=convention)),
+                total(train_step_flops(shape, tokens, rank=rank, batch=batch, convention=convention)),
+                total(forecast_flops(shape, tokens, new, rank=rank, convention=convention)),
+            ]
+            for convention in ("published", "coursework")
+        }
+        forward, step, forecast = (a - b for a, b in zip(sizes["published"], sizes["coursework"], strict=True))
+        once = extra[1] + extra[2] + extra[3] + extra[4]
+        assert (forward, step, forecast) == (once, 3 * batch * once + extra[5], once + extra[6] + extra[7])
+
+
+def test_steps_left_for_the_final_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    assert state(REPORT).left == 10**17
+    before = [one for one in EXPERIMENTS.values() if one.group not in (None, "final")]
+    for experiment in before:
+        result = Record(experiment.name, "report", "f", {}, {}, {}, 25, status="done")
+        result.flops |= declared_costs(experiment.name)
+        save_record(REPORT, result)
+    budget = state(REPORT)
+    assert f"{budget.spent / budget.limit:.2%}" == "69.40%"
+    assert affordable_steps(budget, EXPERIMENTS["final"], REPORT, QWEN, beside=("untuned-test",)) == 15_442
+
+
+def test_under_the_rules_the_report_is_over_budget():
+    tables = {convention: table_3(QWEN, convention).values() for convention in CONVENTIONS}
+    training, forecasts = ({name: sum(row[i] for row in rows) for name, rows in tables.items()} for i in (0, 1))
+    assert f"{training['coursework']:.3g}" == "1.35e+17"
+    assert f"{training['executed']:.2g}" == "8.5e+16"
+    assert (f"{forecasts['coursework']:.2g}", f"{forecasts['published']:.3g}") == ("1.7e+14", "2.17e+16")
+
+
+def test_a_step_by_each_convention():
+    batch = np.array([[1] * 20, [1] * 12 + [0] * 8])
+    costs = step_costs(TINY, batch, rank=2)
+
+    def step(tokens, batch, convention):
+        return total(train_step_flops(TINY, tokens, rank=2, batch=batch, convention=convention))
+
+    assert costs["coursework"] == step(20, 1, "coursework") + step(12, 1, "coursework")
+    assert (costs["published"], costs["executed"]) == (step(20, 2, "published"), step(20, 2, "executed"))
+    losses = loss_costs(TINY, batch, rank=2)
+    assert losses["published"] == 0
+    assert losses["executed"] == sum(
+        total(forward_flops(TINY, tokens, rank=2, convention="executed")) for tokens in (20, 12)
+    )
+
+
+def test_a_forecast_by_each_convention():
+    entry = {"prompt_tokens": 30, "padded_tokens": 40, "new_tokens": 9, "passes": 11}
+    costs = series_costs(TINY, entry, DecodeConfig.as_published(context_tokens=64), rank=0)
+    assert costs == {
+        "coursework": total(forecast_flops(TINY, 30, 9)),
+        "published": total(forecast_flops(TINY, 64, 220, convention="published")),
+        # adapters merged, its own prompt alone, and a cache of 40 + 1, ..., 40 + 11 tokens, allocated by 64
+        "executed": total(forecast_flops(TINY, 30, 1, convention="executed"))
+        + 11 * total(cached_step_flops(TINY, 64, convention="executed")),
+    }
+
+
+def test_samples_share_their_prefill():
+    entry = {"prompt_tokens": 30, "padded_tokens": 40, "new_tokens": [9, 9, 5], "passes": [8, 8, 30]}
+    sampled = DecodeConfig(constrained=True, temperature=1.0, n_samples=3)
+    costs = series_costs(TINY, entry, sampled, rank=2)
+    prefill = total(forecast_flops(TINY, 30, 1, rank=2))
+    assert costs["coursework"] == (
+        total(forecast_flops(TINY, 30, 9, rank=2, samples=2)) + total(forecast_flops(TINY, 30, 5, rank=2)) - prefill
+    )
+    # 8 + 8 + 24 steps in the first 64 columns, the last 6 of the third sample in 128
+    steps = [total(cached_step_flops(TINY, columns, convention="executed")) for columns in (64, 128)]
+    executed = total(forecast_flops(TINY, 30, 1, convention="executed"))
+    assert costs["executed"] == executed + 40 * steps[0] + 6 * steps[1]
+    assert costs["published"] == total(forecast_flops(TINY, 30, 220, rank=2, samples=3, convention="published"))
+
+
+def test_estimates_shrink_as_work_is_done():
+    default = EXPERIMENTS["default"]
+    whole = estimate(default, REPORT, QWEN)
+    half = estimate(default, REPORT, QWEN, steps=2500, series=20)
+    assert half["training"]["published"] * 2 == whole["training"]["published"]
+    assert half["forecasts"]["published"] * 5 == whole["forecasts"]["published"]
+    assert half["evaluation"]["coursework"] < whole["evaluation"]["coursework"]
+    done = estimate(default, REPORT, QWEN, steps=5000, series=25)
+    assert sum_costs(done["training"], done["forecasts"]) == sum_costs()
+
+
+def test_ranks():
+    ranks = {name: adapter_rank(EXPERIMENTS[name], REPORT) for name in EXPERIMENTS}
+    assert (ranks["baseline"], ranks["default"], ranks["default-rest"], ranks["search/expt_7"]) == (0, 4, 4, 4)
+    assert ranks["search/second_0"] == 8  # the largest it may be
+    assert adapter_rank(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6") == 2
+
+
+def test_a_run_spends_what_it_computed(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
+    monkeypatch.setenv("M2_DEVICE", "cpu")
+    small = Profile(
+        "laptop", "tiny", series=3, batch_size=2, live=False, train={"default-warm": {"steps": 3}}, watched=2,
+        watched_forecasts=("default-warm",),
+    )  # fmt: skip
+    experiment = EXPERIMENTS["default-warm"]
+    result = run("default-warm", small, data=data)
+    config = TrainConfig(**experiment.settings(small)["train"])
+    texts = [text_to_ids(encode(data.trajectories[i], data.scales[i])) for i in split_ids().train]
+    windows = make_windows(texts, config.sequence_length)
+    steps = [step_costs(TINY, batch_of(step, windows, config), config.rank) for step in range(3)]
+    assert result.flops["training"] == sum_costs(*steps)
+    entries = [series_costs(TINY, entry, experiment.decode, config.rank) for entry in result.series.values()]
+    assert result.flops["forecasts"] == sum_costs(*entries)
+    assert result.flops["reserved"] == result.flops["discarded"] == sum_costs()
+    most = estimate(experiment, small, TINY)
+    for kind in ("training", "evaluation", "forecasts"):
+        for convention in CONVENTIONS:
+            assert 0 < result.flops[kind][convention] <= most[kind][convention], (kind, convention)
+
+
+def test_declared_sizes_are_those_of_the_report():
+    by_mean = replace(EXPERIMENTS["search/second_0"]).earlier()
+    assert by_mean[:2] == ("baseline", "default")
+    assert by_mean[2:] == tuple(f"search/expt_{i}" for i in range(9))
+    rates = [EXPERIMENTS[f"search/expt_{i}"].train for i in range(9)]
+    assert [(train["learning_rate"], train["rank"]) for train in rates[5:8]] == [(5e-5, 8), (1e-4, 2), (1e-4, 4)]
+    assert sum(one.train["steps"] for one in EXPERIMENTS.values() if one.group and one.train) == 53_250

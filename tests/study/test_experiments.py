@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import numpy as np
+
+from m2lib.forecasting.protocol import DecodeConfig
+from m2lib.series.data import split_ids
+from m2lib.study.experiments import EXPERIMENTS, adapter_of, chosen, hard_and_easy, series_ids, worst_5
+from m2lib.study.profiles import PROFILES
+from m2lib.study.records import load_record
+from m2lib.study.report_tables import published_maes
+from m2lib.training.loop import TrainConfig
+
+
+def test_published_protocol_is_declared():
+    assert EXPERIMENTS["baseline"].decode == DecodeConfig(
+        context_tokens=512, raw_cut=True, max_new_tokens=220, constrained=False, rounding="published"
+    )
+    assert EXPERIMENTS["baseline-constrained"].decode.constrained
+    assert all(name == experiment.name for name, experiment in EXPERIMENTS.items())
+
+
+def test_featured_series_come_first():
+    assert series_ids(EXPERIMENTS["baseline"], 5, 1000) == [94, 99, 141, 19, 59]
+    assert sorted(series_ids(EXPERIMENTS["baseline"], None, 1000)) == list(split_ids().validation)
+    assert series_ids(EXPERIMENTS["baseline"], 5, 40) == list(split_ids(40).validation)
+    published = series_ids(EXPERIMENTS["default"], None, 1000, published_maes)
+    assert sorted(published) == list(published_maes("default"))
+
+
+def test_reduced_validation_set_is_the_reports():
+    baseline = published_maes("baseline")
+    chosen = hard_and_easy(baseline)
+    assert chosen == list(published_maes("default"))
+    assert {68, 585, 168, 308, 982} <= set(chosen)
+    untuned = [baseline[i] for i in chosen]
+    assert (round(np.mean(untuned), 1), round(np.median(untuned), 1)) == (219.4, 141.7)
+    assert len(hard_and_easy({1: 5.0, 2: 1.0, 3: 2.0})) == 2
+
+
+def test_training_is_declared_as_published_and_sized_by_the_profile():
+    default = TrainConfig(**EXPERIMENTS["default"].settings(PROFILES["report"])["train"])
+    assert default == TrainConfig(steps=5000, learning_rate=1e-5, rank=4, batch_size=2, sequence_length=512)
+    laptop = TrainConfig(**EXPERIMENTS["default"].settings(PROFILES["laptop"])["train"])
+    assert laptop == replace(default, steps=200, learning_rate=1e-3)
+    assert "train" not in EXPERIMENTS["baseline"].settings(PROFILES["laptop"])
+    for profile in PROFILES.values():
+        trained = {name for name, experiment in EXPERIMENTS.items() if experiment.train}
+        assert profile.train.keys() <= trained | {name.split("/")[0] for name in trained}
+
+
+def test_the_reports_choices_come_out():
+    """Its rules, replayed on its own errors."""
+    assert worst_5(published_maes("default")) == [278, 476, 559, 809, 911]
+    second = [EXPERIMENTS[f"search/second_{place}"] for place in range(3)]
+
+    def on_five(name):
+        maes = published_maes(name)
+        return {series: maes[series] for series in (278, 476, 559, 809, 911)}
+
+    assert {adapter_of(one, on_five) for one in second} == {f"search/expt_{i}" for i in (6, 7, 8)}
+
+    def recorded(name):
+        """The published errors in the records that they would be in."""
+        if not name.startswith("search/second_"):
+            return on_five(name)
+        maes = published_maes(adapter_of(EXPERIMENTS[name], on_five))
+        return {series: mae for series, mae in maes.items() if series not in on_five("search/expt_6")}
+
+    assert chosen(recorded) == "search/expt_6"
+    means = {name: np.mean(list(published_maes(name).values())) for name in ("search/expt_6", "search/expt_7")}
+    assert min(means, key=means.get) == "search/expt_7"  # the mean would have chosen another
+    others = series_ids(second[0], None, 1000, published_maes)
+    assert len(others) == 15
+    assert set(others) | {278, 476, 559, 809, 911} == set(published_maes("search/expt_6"))
+
+
+def test_the_laptops_context_runs_use_what_its_search_chose():
+    laptop = PROFILES["laptop"]
+    best = EXPERIMENTS[chosen(lambda name: load_record("laptop", name).maes())].at(laptop).train
+    for length in (128, 512, 768):
+        train = EXPERIMENTS[f"context/{length}"].at(laptop).train
+        assert (train["learning_rate"], train["rank"]) == (best["learning_rate"], best["rank"])

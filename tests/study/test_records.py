@@ -1,0 +1,128 @@
+import errno
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from m2lib import files
+from m2lib.files import InputError, write_atomic
+from m2lib.study.profiles import PROFILES
+from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
+
+
+@pytest.fixture
+def record():
+    return Record(
+        name="baseline",
+        profile="laptop",
+        fingerprint="f",
+        config={},
+        backbone={"id": "tiny", "weight_hash": "w", "dtype": "float32"},
+        data={"fingerprint": "d", "series": 3},
+        batch_size=2,
+        seed=0,
+        series={2: {"mae": 1.5, "repairs": 1, "text": "1,2;"}, 1: {"mae": 2.5, "repairs": 0, "text": ""}},
+    )
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+def test_record_comes_back(record, store):
+    path = save_record("laptop", record)
+    assert path == store / "laptop-smollm2-135m" / "baseline.json"
+    assert load_record("laptop", "baseline") == record
+    assert record.maes() == {2: 1.5, 1: 2.5}
+    assert record.repairs == 1
+    assert json.loads(path.read_text())["flops"]["training"] == {"coursework": 0, "published": 0, "executed": 0}
+
+
+def test_live_results_go_under_build_and_recorded_ones_do_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_OUT", str(tmp_path))
+    monkeypatch.delenv("M2_RESULTS", raising=False)
+    on_path = replace(PROFILES["slice"], backbone="/models/Some Model.gguf")
+    assert record_path(on_path, "x") == tmp_path / "results" / "slice-some-model" / "x.json"
+    assert record_path("laptop", "x") == files.ROOT / "report" / "results" / "laptop-smollm2-135m" / "x.json"
+
+
+def test_missing_broken_and_foreign_records(record, store):
+    with pytest.raises(InputError, match=r"no record .*baseline.json; `M2_PROFILE=laptop m2 run baseline` makes it"):
+        load_record("laptop", "baseline")
+    with pytest.raises(InputError, match="unknown profile 'huge'"):
+        load_record("huge", "baseline")
+    path = save_record("laptop", record)
+    whole = path.read_text()
+    for broken in (b"{", b"[]", b"{}", b'{"schema": 1, "series": {}}', b'{"schema": 1, "series": {"x": 1}}', b"\xff"):
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match="not a run record"):
+            load_record("laptop", "baseline")
+    path.write_text(whole.replace('"schema": 1', '"schema": 99'))
+    with pytest.raises(InputError, match="schema 99"):
+        load_record("laptop", "baseline")
+
+
+def refuse(code):
+    def raise_error(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    return raise_error
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "message"),
+    [
+        ("tempfile.NamedTemporaryFile", errno.EROFS, "Read-only file system"),
+        ("os.fsync", errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_unwritable_folder_keeps_what_was_there(function, code, message, record, store, monkeypatch):
+    path = save_record("laptop", record)
+    before = path.read_bytes()
+    monkeypatch.setattr(f"m2lib.files.{function}", refuse(code))
+    with pytest.raises(InputError, match=message) as error:
+        save_record("laptop", replace(record, seconds=9.0))
+    assert str(path) in str(error.value)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["baseline.json"]
+
+
+def test_full_disk_for_real(record, tmp_path, monkeypatch):
+    small = tmp_path / "small"
+    small.mkdir()
+    if (
+        not shutil.which("mount")
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", small], capture_output=True).returncode
+    ):
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        monkeypatch.setenv("M2_RESULTS", str(small))
+        path = save_record("laptop", record)
+        before = path.read_bytes()
+        record.series[1]["text"] = "1,2;" * 20_000
+        with pytest.raises(InputError, match="No space left on device"):
+            save_record("laptop", record)
+        assert path.read_bytes() == before
+        assert os.listdir(path.parent) == ["baseline.json"]
+        subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+        with pytest.raises(InputError, match="Read-only file system"):
+            save_record("laptop", record)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_written_files_are_readable_by_others(tmp_path):
+    write_atomic(tmp_path / "new" / "file", b"x")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_fingerprint_is_of_content():
+    assert fingerprint({"a": (1, 2), "b": 3}) == fingerprint({"b": 3, "a": [1, 2]})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})

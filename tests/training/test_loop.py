@@ -1,0 +1,333 @@
+import copy
+import json
+import multiprocessing
+import os
+import random
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from m2lib.files import InputError
+from m2lib.forecasting.forecasts import cut_prompt
+from m2lib.forecasting.generation import generate
+from m2lib.forecasting.protocol import DecodeConfig
+from m2lib.model.backbones import load_backbone
+from m2lib.model.lora import load_adapter, lora_layers, save_adapter, trainable
+from m2lib.model.vocabulary import PAD_ID, text_to_ids
+from m2lib.series.codec import encode
+from m2lib.series.data import split_ids
+from m2lib.study import work as working
+from m2lib.study.experiments import hard_and_easy
+from m2lib.study.profiles import Profile
+from m2lib.study.records import load_record
+from m2lib.study.runs import run
+from m2lib.study.work import adapter_path
+from m2lib.training import loop as training
+from m2lib.training.loop import TrainConfig, batch_of, loss_weights, make_windows, train, window_loss
+
+PUBLISHED = DecodeConfig.as_published()
+CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, sequence_length=32, warmup=0.25, decay="cosine", clip_norm=1)
+
+
+@pytest.fixture
+def model(tiny):
+    return copy.deepcopy(tiny.model)
+
+
+@pytest.fixture
+def windows(data):
+    return windows_of(data)
+
+
+def windows_of(data):
+    return make_windows([text_to_ids(encode(data.trajectories[i], data.scales[i])) for i in (1, 2, 3)], 32)
+
+
+def ids_of(data, series):
+    return text_to_ids(encode(data.contexts[series], data.scales[series], PUBLISHED.rounding))
+
+
+def adapter_bytes(model, folder):
+    save_adapter(model, folder, "tiny")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_windows_cover_each_text_at_half_steps():
+    assert make_windows([[1, 2, 3]], 4).tolist() == [[1, 2, 3, PAD_ID]]
+    assert make_windows([[1, 2, 3, 4]], 4).tolist() == [[1, 2, 3, 4]]
+    assert make_windows([[1, 2, 3, 4, 5], [6]], 4).tolist() == [[1, 2, 3, 4], [3, 4, 5, 0], [6, 0, 0, 0]]
+    assert make_windows([[1, 2, 3, 4, 5, 6, 7]], 4).tolist() == [[1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 7, 0]]
+
+
+def test_an_epoch_sees_every_window_once():
+    windows = np.arange(10).reshape(5, 2)
+    config = replace(CONFIG, batch_size=2)
+    epochs = [[batch_of(step, windows, config)[:, 0] for step in steps] for steps in ((0, 1), (2, 3))]
+    for epoch in epochs:
+        assert len(set(np.concatenate(epoch))) == 4  # the odd one waits for another epoch
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert np.array_equal(batch_of(3, windows, config), batch_of(3, windows, config))
+
+
+def test_rates_by_hand():
+    config = TrainConfig(steps=10, learning_rate=1.0, rank=1, warmup=0.2, decay="cosine")
+    assert [round(config.rate(step), 3) for step in range(10)] == [
+        0.5, 1.0, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038,
+    ]  # fmt: skip
+    assert {TrainConfig(steps=5, learning_rate=0.1, rank=1).rate(step) for step in range(5)} == {0.1}
+
+
+def test_pads_change_nothing(model):
+    ids = torch.tensor([text_to_ids("952,1034;948,1029;")])
+    padded = torch.nn.functional.pad(ids, (0, 9), value=PAD_ID)
+    beside = torch.cat([padded, torch.tensor([text_to_ids("1,2;" * 6 + "12;")])])
+    with torch.no_grad():
+        alone, other = window_loss(model, ids), window_loss(model, beside[1:])
+        assert window_loss(model, padded).item() == pytest.approx(alone.item(), abs=1e-5)
+        expected = (alone * 17 + other * 26) / (17 + 26)
+        assert window_loss(model, beside).item() == pytest.approx(expected.item(), abs=1e-5)
+        assert model(ids, labels=ids).loss.item() == pytest.approx(alone.item(), abs=1e-5)
+
+
+def test_tail_weight_moves_the_loss_toward_the_end(model):
+    ids = torch.tensor([text_to_ids("952,1034;948,1029;")])
+    with torch.no_grad():
+        logits = model(ids).logits
+        losses = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:], reduction="none")
+        ramp = torch.linspace(1, 3, 17)
+        expected = ((losses * ramp).sum() / ramp.sum()).item()
+        assert window_loss(model, ids, 3.0).item() == pytest.approx(expected)
+        padded = torch.nn.functional.pad(ids, (0, 9), value=PAD_ID)
+        assert window_loss(model, padded, 3.0).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_numbers_last_digit_can_weigh_less():
+    ids = torch.tensor([text_to_ids("952,1034;948,7") + [PAD_ID] * 2])
+    weights = loss_weights(ids, units_weight=0.25)[0].tolist()
+    assert weights == [1, 0.25, 1, 1, 1, 1, 0.25, 1, 1, 1, 0.25, 1, 0.25, 0, 0]
+    assert loss_weights(ids)[0].tolist() == [1.0] * 13 + [0, 0]
+
+
+def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, tmp_path):
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    log = train(model, windows, replace(CONFIG, steps=40), tmp_path, progress=False)
+    assert (log.step, len(log.losses)) == (40, 40)
+    assert np.mean(log.losses[-10:]) < np.mean(log.losses[:10]) - 0.05
+    after = {name.replace(".base.", "."): parameter for name, parameter in model.named_parameters()}
+    assert {name for name in after if name not in before or not torch.equal(after[name], before[name])} == set(
+        trainable(model)
+    )
+
+
+def test_recomputing_changes_nothing_but_memory(tiny, windows, tmp_path):
+    models = [copy.deepcopy(tiny.model) for _ in range(2)]
+    logs = [
+        train(model, windows, replace(CONFIG, steps=5), tmp_path / str(recompute), recompute=recompute, progress=False)
+        for recompute, model in enumerate(models)
+    ]
+    assert logs[0].losses == logs[1].losses
+    assert adapter_bytes(models[0], tmp_path / "a") == adapter_bytes(models[1], tmp_path / "b")
+    assert not models[1].training
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in models[1].modules())
+
+
+def test_evaluations_come_before_between_and_after(model, windows, tmp_path):
+    seen = []
+    log = train(
+        model, windows, CONFIG, tmp_path, evaluate=lambda: {"n": len(seen)} | {"x": seen.append(1)}, evaluate_every=5
+    )
+    assert [entry["step"] for entry in log.evaluations] == [0, 5, 10, 12]
+
+
+def killed_run(folder, data_windows, config, kill_at):
+    """Runs in a process of its own: trains `tiny`, and kills itself in the middle when it comes to `kill_at`."""
+    torch.set_num_threads(1)
+    backbone = load_backbone("tiny", device="cpu", dtype="float32")
+    step = iter(range(10**6))
+
+    def evaluate():
+        if next(step) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
+    log = train(
+        backbone.model, data_windows, config, folder / "checkpoints", checkpoint_every=3, evaluate=evaluate,
+        evaluate_every=1, progress=False,
+    )  # fmt: skip
+    save_adapter(backbone.model, folder / "adapter", "tiny")
+    (folder / "losses.json").write_text(json.dumps(log.losses))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright")
+def test_killed_run_ends_as_an_unbroken_one(data, tmp_path):
+    windows = windows_of(data)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["accelerate", "m2lib.model.backbones", "m2lib.training.loop", "transformers"])
+    outcome = {}
+    # evaluations called before death, so the step of it, counted from where each run went on
+    random_kills = [random.randrange(1, 5) for _ in range(3)]
+    print("kills after", random_kills)
+    for name, kills in (("unbroken", [None]), ("killed", [*random_kills, None])):
+        folder = tmp_path / name
+        for kill_at in kills:
+            process = context.Process(target=killed_run, args=(folder, windows, CONFIG, kill_at))
+            process.start()
+            process.join(120)
+            assert process.exitcode == (0 if kill_at is None else -signal.SIGKILL)
+        outcome[name] = {
+            path.name: path.read_bytes() for path in [folder / "losses.json", *sorted((folder / "adapter").iterdir())]
+        }
+    assert len(json.loads(outcome["killed"]["losses.json"])) == 12
+    assert outcome["killed"] == outcome["unbroken"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "corrupt"])
+def test_damaged_checkpoint_is_named_and_the_one_before_used(tiny, windows, tmp_path, damage):
+    whole = copy.deepcopy(tiny.model)
+    train(whole, windows, CONFIG, tmp_path / "whole", progress=False)
+    half = copy.deepcopy(tiny.model)
+
+    def stop():
+        if newest(tmp_path / "half") >= 9:
+            raise RuntimeError("stopped")
+        return {}
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(half, windows, CONFIG, tmp_path / "half", checkpoint_every=3, evaluate=stop, evaluate_every=1)
+    kept = sorted((tmp_path / "half").iterdir())
+    assert [path.name.split("-")[1] for path in kept] == ["000006", "000009"]
+    content = bytearray(kept[-1].read_bytes())
+    content[-5] ^= 1
+    kept[-1].write_bytes(content[:-1000] if damage == "truncated" else content)
+
+    resumed = copy.deepcopy(tiny.model)
+    with pytest.warns(UserWarning, match=f"checkpoint {kept[-1]} is damaged; using the one before it") as caught:
+        log = train(resumed, windows, CONFIG, tmp_path / "half", progress=False)
+    assert len([warning for warning in caught if "checkpoint" in str(warning.message)]) == 1
+    assert log.step == 12
+    assert adapter_bytes(resumed, tmp_path / "a") == adapter_bytes(whole, tmp_path / "b")
+
+
+def newest(folder):
+    return max((int(path.name.split("-")[1]) for path in folder.glob("step-*")), default=0)
+
+
+def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
+    def press():
+        if len(lora_layers(model)) and next(count) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return {}
+
+    count = iter(range(100))
+    with pytest.raises(KeyboardInterrupt):
+        train(model, windows, CONFIG, tmp_path, evaluate=press, evaluate_every=1, progress=False)
+    assert newest(tmp_path) == 6  # pressed during the evaluation after step 5, seen by the step that follows
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_checkpoints_of_another_run_are_refused(tiny, windows, tmp_path):
+    train(copy.deepcopy(tiny.model), windows, CONFIG, tmp_path, progress=False)
+    with pytest.raises(InputError, match="is another run's; delete"):
+        train(copy.deepcopy(tiny.model), windows, replace(CONFIG, learning_rate=0.1), tmp_path, progress=False)
+    shorter = copy.deepcopy(tiny.model)
+    shorter.model.layers = shorter.model.layers[:1]
+    with pytest.raises(InputError, match="is another run's; delete"):
+        train(shorter, windows, CONFIG, tmp_path, progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, tmp_path):
+    with torch.no_grad():
+        model.lm_head.bias[3] = torch.nan
+    with pytest.raises(InputError, match="the loss of step 1 is nan"):
+        train(model, windows, CONFIG, tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
+    monkeypatch.setenv("M2_DEVICE", "cpu")
+    sizes = {"default-warm": {"steps": 4}, "default": {"steps": 2}}
+    watched = {"watched": 2, "watched_forecasts": ("default-warm",)}
+    return Profile("laptop", "tiny", series=3, batch_size=2, live=False, train=sizes, **watched)
+
+
+def test_run_stopped_between_training_and_forecasts_goes_on(data, small, tmp_path, monkeypatch):
+    whole = run("default-warm", small, data=data)
+    adapter = (adapter_path(small, "default-warm") / "adapter_model.safetensors").read_bytes()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    real = working.RunInProgress.forecast
+    monkeypatch.setattr(working.RunInProgress, "forecast", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run("default-warm", small, data=data, fresh=True)
+    assert (load_record(small, "default-warm").status, load_record(small, "default-warm").series) == ("aborted", {})
+    monkeypatch.setattr(working.RunInProgress, "forecast", real)
+    again = run("default-warm", small, data=data)
+    assert again.loss_curve == whole.loss_curve
+    assert again.series == whole.series
+    assert again.evaluations == whole.evaluations
+    assert (again.steps_run, again.training, again.adapter) == (4, whole.training, whole.adapter)
+    assert again.training["alpha"] is None
+    assert again.training["batch_size"] == 2
+    assert 0 < again.train_seconds <= again.seconds
+    assert (adapter_path(small, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
+
+
+def test_selected_series_come_from_an_earlier_run(data, small):
+    result = run("default", small, data=data)
+    assert load_record(small, "baseline").status == "done"
+    assert set(result.series) == set(hard_and_easy(load_record(small, "baseline").maes()))
+
+
+def test_an_adapter_serves_another_experiment(data, small):
+    trained, rest = run("default", small, data=data), run("default-rest", small, data=data)
+    assert rest.adapter == trained.adapter != ""
+    assert not set(rest.series) & set(trained.series)
+    assert (rest.loss_curve, rest.steps_run) == ([], 0)
+    model = load_adapter(copy.deepcopy(load_backbone(small.backbone).model), adapter_path(small, "default"))
+    one = next(iter(rest.series))
+    expected = generate(model, [cut_prompt(ids_of(data, one), PUBLISHED)], PUBLISHED)[0][0][0]
+    assert rest.series[one]["prompt_tokens"] == 512
+    assert text_to_ids(rest.series[one]["text"])[:20] == expected[:20]
+
+    (adapter_path(small, "default") / "head_bias.safetensors").unlink()
+    with pytest.raises(InputError, match="is not the adapter that its record names"):
+        run("default-rest", small, data=data, fresh=True)
+
+
+def test_only_training_series_are_trained_on(data, small, monkeypatch):
+    seen = []
+    real = training.make_windows
+    monkeypatch.setattr(training, "make_windows", lambda texts, length: seen.append(texts) or real(texts, length))
+    result = run("default-warm", small, data=data)
+    texts = [tuple(text_to_ids(encode(*pair))) for pair in zip(data.trajectories, data.scales, strict=True)]
+    ids_of = {text: i for i, text in enumerate(texts)}
+    split = split_ids()
+    assert {ids_of[tuple(text)] for text in seen[0]} == set(split.train)
+    assert all({ids_of[tuple(text)] for text in texts} <= set(split.validation) for texts in seen[1:])
+    assert len(result.loss_curve) == 4
+    assert [(entry["step"], len(entry)) for entry in result.evaluations] == [(0, 4), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"steps": 0},
+        {"learning_rate": 0.0},
+        {"warmup": 1.0},
+        {"alpha": -1.0},
+        {"decay": "linear"},
+        {"sequence_length": 1},
+        {"units_weight": 0.0},
+    ],
+)
+def test_contradictions_are_refused(settings):
+    with pytest.raises(ValueError, match="must be"):
+        replace(CONFIG, **settings)
