@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+# The wings whose public names have numpydoc docstrings, in step with their signatures.
+DOCUMENTED := $(wildcard $(foreach wing,series accounting model forecasting training,m2lib/$(wing)/*.py))
 NBCONVERT := $(BIN)/jupyter nbconvert --log-level=ERROR
 EXECUTE := $(NBCONVERT) --to notebook --execute --ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False
 REPORT := build/report
@@ -60,15 +62,18 @@ report: model
 	rm -rf $(REPORT)
 	M2_OUT="$(CURDIR)/$(REPORT)" $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
 	$(NBCONVERT) --to html --output-dir $(REPORT)/html $(REPORT)/notebooks/*.ipynb
-	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/python -m m2lib.pdf $(REPORT)/pdf)
+	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/m2 pdf $(REPORT)/pdf)
 	@echo "read $(REPORT)/html/$(if $(filter report,$(M2_PROFILE)),, and $(REPORT)/pdf/main.pdf), see $(REPORT)/figures/"
 
 figures: .venv/.ok
-	$(BIN)/python -m m2lib.pdf
+	$(BIN)/m2 pdf
 
 lint: .venv/.ok
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/numpydoc lint $(DOCUMENTED)
 
 test: lint
 	@$(BIN)/m2 model smollm2-135m

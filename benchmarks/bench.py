@@ -19,7 +19,7 @@ from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one
 from m2lib.accounting.executed import executed_pass
 from m2lib.accounting.flops import forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
-from m2lib.files import ROOT, out_dir, write_atomic
+from m2lib.files import ROOT, write_atomic
 from m2lib.forecasting.engine import Engine
 from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
@@ -29,6 +29,7 @@ from m2lib.model.reduction import reduce_vocabulary
 from m2lib.model.vocabulary import TokenRemap, text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import load_series, split_ids
+from m2lib.settings import out_dir
 from m2lib.study.provenance import provenance
 from m2lib.training.loop import TrainConfig, make_windows, train
 

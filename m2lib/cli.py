@@ -1,11 +1,16 @@
-"""The `m2` command: `m2 data`, `m2 model`, `m2 run`, `m2 status`, `m2 flops`, `m2 budget`."""
+"""The `m2` command: `m2 data`, `m2 model`, `m2 run`, `m2 status`, `m2 flops`, `m2 budget`, `m2 pdf`."""
 
 import argparse
+import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from m2lib.files import InputError
+from tqdm.auto import tqdm
+
+from m2lib import accounting, model, paper, series, settings, study
+from m2lib.files import InputError, repository
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,26 +38,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="m2",
         description="Forecast predator-prey series written as text with a small language model.",
-        epilog="Environment: M2_PROFILE (slice, laptop, report), M2_BACKBONE (a name, folder or .gguf), M2_DATA (an "
-        "HDF5 file), M2_DEVICE, M2_DTYPE, M2_RECOMPUTE=1 (train in less memory), M2_CACHE, M2_OUT and M2_RESULTS "
-        "(folders).",
+        epilog=f"environment variables:\n{settings.described()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     groups = parser.add_subparsers(required=True, metavar="command")
 
     data = groups.add_parser("data", help="write or check the data set").add_subparsers(required=True, metavar="action")
     generate = data.add_parser("generate", help="write the data set as an HDF5 file")
     generate.add_argument("path", nargs="?", type=Path, help="default: data/lotka_volterra_data.h5")
-    generate.add_argument("--n", type=_at_least_3, default=1000, help="number of series (default 1000)")
-    generate.add_argument("--seed", type=_seed, default=0, help="of the recipe (default 0: the real data set)")
+    generate.add_argument("--n", type=_whole(3), default=1000, help="number of series (default 1000)")
+    generate.add_argument(
+        "--seed", type=_whole(0, 2**32 - 1), default=0, help="of the recipe (default 0: the real data set)"
+    )
     generate.add_argument("--force", action="store_true", help="replace a file that is there")
     generate.set_defaults(command=_data_generate)
     check = data.add_parser("check", help="validate the data in use and compare them with the recipe")
     check.add_argument("path", nargs="?", type=Path, help="default: M2_DATA, data/lotka_volterra_data.h5, or generated")
     check.set_defaults(command=_data_check)
 
-    model = groups.add_parser("model", help="download and convert a backbone, once")
-    model.add_argument("name", nargs="?", help="default: the active profile's")
-    model.set_defaults(command=_model)
+    backbone = groups.add_parser("model", help="download and convert a backbone, once")
+    backbone.add_argument("name", nargs="?", help="default: the active profile's")
+    backbone.set_defaults(command=_model)
 
     run = groups.add_parser("run", help="run experiments, or load their finished records")
     run.add_argument("names", nargs="*", metavar="name", help="for example baseline or default-warm")
@@ -66,205 +72,166 @@ def _parser() -> argparse.ArgumentParser:
 
     flops = groups.add_parser("flops", help="what an experiment costs, or a model at sizes of your own")
     flops.add_argument("experiment", nargs="?", help="its sizes, as the report has them or as M2_PROFILE has; else:")
-    flops.add_argument("--length", type=_positive, default=512, help="tokens of a window and of a prompt (512)")
-    flops.add_argument("--rank", type=_whole, default=4, help="of the adapters, 0 for none (4)")
-    flops.add_argument("--batch", type=_positive, default=2, help="windows in a training step (2)")
-    flops.add_argument("--steps", type=_whole, default=1, help="training steps (1)")
-    flops.add_argument("--new-tokens", type=_positive, default=220, help="tokens of a forecast (220)")
+    flops.add_argument("--length", type=_whole(1), default=512, help="tokens of a window and of a prompt (512)")
+    flops.add_argument("--rank", type=_whole(0), default=4, help="of the adapters, 0 for none (4)")
+    flops.add_argument("--batch", type=_whole(1), default=2, help="windows in a training step (2)")
+    flops.add_argument("--steps", type=_whole(0), default=1, help="training steps (1)")
+    flops.add_argument("--new-tokens", type=_whole(1), default=220, help="tokens of a forecast (220)")
     flops.add_argument("--backbone", help="default: M2_BACKBONE, or the profile's, or the report's qwen2.5-0.5b")
-    flops.add_argument("--convention", choices=("coursework", "published", "executed"), default="coursework")
+    flops.add_argument("--convention", choices=accounting.CONVENTIONS, default="coursework")
     flops.add_argument("--json", action="store_true", help="print the integers as JSON")
     flops.set_defaults(command=_flops)
 
     budget = groups.add_parser("budget", help="what the active profile's records have spent, and what is left")
     budget.set_defaults(command=_budget)
+
+    pdf = groups.add_parser("pdf", help="redraw the report's figures and compile its PDF, from the records")
+    pdf.add_argument("folder", nargs="?", type=Path, help="where to put them (default: report/)")
+    pdf.set_defaults(command=_pdf)
     return parser
 
 
-def _at_least_3(text: str) -> int:
-    if not text.isdecimal() or int(text) < 3:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of series; at least 3 are needed to split them")
-    return int(text)
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Reads a whole number within bounds."""
+
+    def read(text: str) -> int:
+        if text.isdecimal() and least <= int(text) and (most is None or int(text) <= most):
+            return int(text)
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {bounds}")
+
+    return read
 
 
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a seed; it must be a whole number from 0 to 2**32 - 1")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _data_generate(arguments) -> None:
-    from m2lib.series.data import DEFAULT_FILE, generate_series, write_series
-
-    path = arguments.path or DEFAULT_FILE
+def _data_generate(arguments: argparse.Namespace) -> None:
+    path = arguments.path or series.DEFAULT_FILE
     if path.exists() and not arguments.force:
         raise InputError(f"{path} is there already; --force replaces it")
-    series = generate_series(arguments.n, arguments.seed)
-    write_series(series, path)
-    print(f"{path}: {len(series)} series, fingerprint {series.fingerprint}")
+    made = series.generate_series(arguments.n, arguments.seed)
+    series.write_series(made, path)
+    print(f"{path}: {len(made)} series, fingerprint {made.fingerprint}")
 
 
-def _data_check(arguments) -> None:
-    from m2lib.series.data import generate_series, load_series, split_ids
-
-    series = load_series(arguments.path)
-    split = split_ids(len(series))
-    print(f"data         {series.source}")
+def _data_check(arguments: argparse.Namespace) -> None:
+    data = series.load_series(arguments.path)
+    split = series.split_ids(len(data))
+    print(f"data         {data.source}")
     sizes = ", ".join(f"{len(getattr(split, part))} {part}" for part in ("train", "validation", "test"))
-    print(f"series       {len(series)}: {sizes}")
-    print(f"fingerprint  {series.fingerprint}")
-    same = series.fingerprint == generate_series().fingerprint
+    print(f"series       {len(data)}: {sizes}")
+    print(f"fingerprint  {data.fingerprint}")
+    same = data.fingerprint == series.generate_series().fingerprint
     verdict = "every encoded value equal" if same else "another data set: published numbers do not apply to it"
     print(f"recipe       {verdict}")
 
 
-def _model(arguments) -> None:
-    from m2lib.model.weights import fetch_backbone
-    from m2lib.study.profiles import active_profile
-
-    name = arguments.name or active_profile().backbone
+def _model(arguments: argparse.Namespace) -> None:
+    name = arguments.name or study.active_profile().backbone
     if name == "tiny":
         print("backbone tiny: random weights, nothing to fetch")
     else:
-        print(f"backbone {name}: {fetch_backbone(name)}")
+        print(f"backbone {name}: {model.fetch_backbone(name)}")
 
 
-def _run(arguments) -> None:
-    from tqdm.auto import tqdm
-
-    from m2lib.study.experiments import experiment_named
-    from m2lib.study.profiles import active_profile
-    from m2lib.study.records import record_path
-    from m2lib.study.runs import run, run_all
-
+def _run(arguments: argparse.Namespace) -> None:
     if arguments.all == bool(arguments.names) or (arguments.beyond and not arguments.all):
         raise InputError("name the experiments to run, or give --all (and --beyond); `m2 status` lists them")
     for name in arguments.names:  # all of them before the first is run
-        experiment_named(name)
-    profile = active_profile()
+        study.experiment_named(name)
+    profile = study.active_profile()
     try:
         if arguments.all:
-            for result in run_all(profile, fresh=arguments.fresh, beyond=arguments.beyond):
-                tqdm.write(_outcome(result))
+            for record in study.run_all(profile, fresh=arguments.fresh, beyond=arguments.beyond):
+                tqdm.write(_outcome(record))
         for name in arguments.names:
-            print(_outcome(run(name, profile, fresh=arguments.fresh)))
-            print(record_path(profile, name))
+            print(_outcome(study.run(name, profile, fresh=arguments.fresh)))
+            print(study.record_path(profile, name))
     except KeyboardInterrupt:
         again = " ".join(arguments.names) or "--all" + " --beyond" * arguments.beyond
         print(f"\n`m2 run {again}` goes on from the last checkpoint or batch", file=sys.stderr)
         raise
 
 
-def _outcome(result) -> str:
-    from m2lib.series.metrics import summarise
+def _outcome(record: "study.Record") -> str:
+    if record.status != "done":
+        return f"{record.name}: another process records it"
+    errors = "no series is left for it to forecast"
+    if record.series:
+        errors = f"MAE {series.summarise(record.maes().values())}"
+    return f"{record.name}: {errors}, {record.repairs} repairs, {record.seconds:.0f} s, {record.backbone['dtype']}"
 
-    if result.status != "done":
-        return f"{result.name}: another process records it"
-    errors = f"MAE {summarise(result.maes().values())}" if result.series else "no series is left for it to forecast"
-    return f"{result.name}: {errors}, {result.repairs} repairs, {result.seconds:.0f} s, {result.backbone['dtype']}"
 
-
-def _status(arguments) -> None:
-    from m2lib.series.metrics import summarise
-    from m2lib.study.experiments import EXPERIMENTS
-    from m2lib.study.profiles import active_profile
-    from m2lib.study.records import load_record, record_path
-
-    profile = active_profile()
-    print(record_path(profile, "*").parent)
-    for name, experiment in EXPERIMENTS.items():
-        if not record_path(profile, name).exists():
+def _status(arguments: argparse.Namespace) -> None:
+    profile = study.active_profile()
+    print(study.record_path(profile, "*").parent)
+    for name, experiment in study.EXPERIMENTS.items():
+        if not study.record_path(profile, name).exists():
             print(f"{name:22s} not run: {experiment.about}")
             continue
         try:
-            result = load_record(profile, name)
+            record = study.load_record(profile, name)
         except InputError as error:
             print(f"{name:22s} {error}")
             continue
-        parts = [result.status, f"{result.seconds:.0f} s"]
-        if "train" in result.config:
-            parts.append(f"{len(result.loss_curve)} of {result.config['train']['steps']} steps")
-        if result.series:
-            parts.append(f"MAE {summarise(result.maes().values())}, {result.repairs} repairs")
+        parts = [record.status, f"{record.seconds:.0f} s"]
+        if "train" in record.config:
+            parts.append(f"{len(record.loss_curve)} of {record.config['train']['steps']} steps")
+        if record.series:
+            parts.append(f"MAE {series.summarise(record.maes().values())}, {record.repairs} repairs")
         print(f"{name:22s} {', '.join(parts)}")
 
 
-def _flops(arguments) -> None:
-    import json
-    import os
-
-    from m2lib.accounting.flops import forecast_flops, forward_flops, train_step_flops
-    from m2lib.accounting.shape import COMPONENTS, Shape, times, total
-    from m2lib.model.backbones import backbone_config
-    from m2lib.study.costs import experiment_sizes
-    from m2lib.study.profiles import PROFILES, active_profile
-
+def _flops(arguments: argparse.Namespace) -> None:
     # Without M2_PROFILE the report's sizes are meant: a slice's would say little.
-    profile = active_profile() if os.environ.get("M2_PROFILE") else PROFILES["report"]
-    backbone = arguments.backbone or os.environ.get("M2_BACKBONE") or profile.backbone
+    profile = study.active_profile() if settings.read("M2_PROFILE") else study.PROFILES["report"]
+    backbone = arguments.backbone or settings.read("M2_BACKBONE") or profile.backbone
     sizes = {name: getattr(arguments, name) for name in ("rank", "batch", "steps", "new_tokens")}
     sizes |= {"length": arguments.length, "prompt": arguments.length, "forecasts": 1}
     if arguments.experiment:
-        sizes = experiment_sizes(arguments.experiment, profile)
-    shape, kind = Shape.of(backbone_config(backbone)), {"rank": sizes["rank"], "convention": arguments.convention}
-    forward = forward_flops(shape, sizes["length"], **kind)
-    step = train_step_flops(shape, sizes["length"], batch=sizes["batch"], **kind)
+        sizes = study.experiment_sizes(arguments.experiment, profile)
+    shape = accounting.Shape.of(model.backbone_config(backbone))
+    kind = {"rank": sizes["rank"], "convention": arguments.convention}
+    step = accounting.train_step_flops(shape, sizes["length"], batch=sizes["batch"], **kind)
     costs = {
-        "forward": forward,
+        "forward": accounting.forward_flops(shape, sizes["length"], **kind),
         "train_step": step,
-        "training": times(sizes["steps"], step),
-        "forecast": forecast_flops(shape, sizes["prompt"], sizes["new_tokens"], **kind),
+        "training": accounting.times(sizes["steps"], step),
+        "forecast": accounting.forecast_flops(shape, sizes["prompt"], sizes["new_tokens"], **kind),
     }
+    totals = {name: accounting.total(cost) for name, cost in costs.items()}
     if arguments.json:
         described = {"backbone": backbone, "convention": arguments.convention, **sizes}
-        totals = {name: total(one) for name, one in costs.items()}
         print(json.dumps(described | totals | {"breakdown": costs}, indent=1))
         return
     print(f"{backbone}, {arguments.convention} FLOPs; " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
     print(" " * 12 + "".join(f"{name:>14s}" for name in costs))
-    for part in COMPONENTS:
-        if any(one[part] for one in costs.values()):
-            print(f"{part:12s}" + "".join(f"{one[part]:14.4g}" for one in costs.values()))
-    print(f"{'total':12s}" + "".join(f"{total(one):14.4g}" for one in costs.values()))
+    for part in accounting.COMPONENTS:
+        if any(cost[part] for cost in costs.values()):
+            print(f"{part:12s}" + "".join(f"{cost[part]:14.4g}" for cost in costs.values()))
+    print(f"{'total':12s}" + "".join(f"{flops:14.4g}" for flops in totals.values()))
 
 
-def _budget(arguments) -> None:
-    from m2lib.accounting.shape import CONVENTIONS, Shape
-    from m2lib.model.backbones import backbone_config
-    from m2lib.study.budget import affordable_steps, records, state
-    from m2lib.study.experiments import EXPERIMENTS
-    from m2lib.study.profiles import active_profile
-    from m2lib.study.records import record_path
-
-    profile = active_profile()
-    print(record_path(profile, "*").parent)
-    print(f"{'FLOPs spent':22s}{'status':>10s}" + "".join(f"{convention:>14s}" for convention in CONVENTIONS))
-    found = records(profile)
-    for name, result in found.items():
-        note = "" if EXPERIMENTS[name].group else "  beyond the report, not charged"
-        spent = "".join(f"{flops:14.3g}" for flops in result.spent().values())
-        print(f"{name:22s}{result.status:>10s}{spent}{note}")
-    budget = state(profile)
+def _budget(arguments: argparse.Namespace) -> None:
+    profile = study.active_profile()
+    print(study.record_path(profile, "*").parent)
+    print(f"{'FLOPs spent':22s}{'status':>10s}" + "".join(f"{kind:>14s}" for kind in accounting.CONVENTIONS))
+    found = study.all_records(profile)
+    for name, record in found.items():
+        note = "" if study.EXPERIMENTS[name].group else "  beyond the report, not charged"
+        spent = "".join(f"{flops:14.3g}" for flops in record.spent().values())
+        print(f"{name:22s}{record.status:>10s}{spent}{note}")
+    budget = study.budget_of(profile)
     print(
         f"charged {budget.spent:.4g} of {budget.limit:.3g} ({budget.convention}), {budget.spent / budget.limit:.2%}; "
         f"reserved by running experiments {budget.reserved:.3g}; left {budget.left:.4g}"
     )
     if "final" not in found:
-        shape, beside = Shape.of(backbone_config(profile.backbone)), {"untuned-test"} - found.keys()
-        steps = affordable_steps(budget, EXPERIMENTS["final"], profile, shape, tuple(beside))
+        shape, beside = accounting.Shape.of(model.backbone_config(profile.backbone)), {"untuned-test"} - found.keys()
+        steps = study.affordable_steps(budget, study.EXPERIMENTS["final"], profile, shape, tuple(beside))
         print(f"that affords {steps} steps of the final run, with its forecasts kept back")
+
+
+def _pdf(arguments: argparse.Namespace) -> None:
+    print(paper.make_pdf(arguments.folder.resolve() if arguments.folder else repository("report")))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Where things live and how they are written: the project's folders, atomic writes, the one error a user sees."""
+"""What all else stands on: the project's folders, atomic writes, and the one error that a user sees."""
 
 import os
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+IN_CHECKOUT = (ROOT / "report" / "published").is_dir()
 
 
 class InputError(ValueError):
@@ -16,14 +17,19 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def out_dir() -> Path:
-    """Folder that live runs write under: `M2_OUT`, else build/ (git-ignored)."""
-    return Path(os.environ.get("M2_OUT") or ROOT / "build").expanduser().resolve()
+def repository(*parts: str) -> Path:
+    """A path in the project's checkout. Raises InputError where m2lib was installed without it."""
+    if not IN_CHECKOUT:
+        raise InputError(
+            f"{'/'.join(parts)} is part of the project's repository, and this m2lib was installed without it; clone it "
+            "and install with `pip install -e .` there"
+        )
+    return ROOT.joinpath(*parts)
 
 
-def cache_dir() -> Path:
-    """Folder for downloaded and converted weights: `M2_CACHE`, else ~/.cache/m2lib."""
-    return Path(os.environ.get("M2_CACHE") or "~/.cache/m2lib").expanduser().resolve()
+def workspace() -> Path:
+    """Where data/ and build/ are by default: the checkout, or the current folder where m2lib came without it."""
+    return ROOT if IN_CHECKOUT else Path.cwd()
 
 
 def write_atomic(path: Path, content: bytes) -> None:

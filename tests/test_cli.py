@@ -9,7 +9,6 @@ import pytest
 
 from m2lib import cli
 from m2lib.accounting.shape import COMPONENTS
-from m2lib.study import runs as running
 from m2lib.study.profiles import active_profile
 from m2lib.study.records import load_record
 
@@ -54,10 +53,14 @@ def test_run_prints_its_errors_and_its_record(capsys):
         (["data", "check", "nowhere.h5"], {}, "no such data file: nowhere.h5"),
         (["data", "check"], {"M2_DATA": "nowhere.h5"}, "no such data file: nowhere.h5"),
         (["run", "nope"], {}, "unknown experiment 'nope'"),
-        (["run", "baseline"], {"M2_PROFILE": "huge"}, "unknown profile 'huge'"),
+        (["run", "baseline"], {"M2_PROFILE": "huge"}, "M2_PROFILE is 'huge'; it may be slice, laptop or report"),
         (["run", "baseline"], {"M2_BACKBONE": "gpt"}, "unknown backbone 'gpt'"),
-        (["run", "baseline"], {"M2_OUT": "/dev/null"}, "cannot write /dev/null/results"),
-        (["run", "baseline"], {"M2_DEVICE": "abacus"}, "cannot use device 'abacus'"),
+        (
+            ["run", "baseline"],
+            {"M2_OUT": "/dev/null"},
+            "M2_OUT is '/dev/null', which is or lies in a file; it may be a",
+        ),
+        (["run", "baseline"], {"M2_DEVICE": "abacus"}, "M2_DEVICE is 'abacus'; it may be cpu, cuda, cuda:N or mps"),
         (["model", "nope"], {}, "unknown backbone 'nope'"),
     ],
 )
@@ -149,7 +152,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "run", interrupted)
+    monkeypatch.setattr(cli.study, "run", interrupted)
     assert cli.main(["run", "baseline"]) == 130
     assert "`m2 run baseline` goes on from" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ from m2lib.paper.numbers import results_table
 
 
 def test_results_are_those_of_the_records():
-    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert results_table(found) in readme
     words, study = " ".join(readme.split()), found["study"]

@@ -1,4 +1,4 @@
-"""The seven departures."""
+"""The seven places where the report's own accountant departs from the rules: in words, and in FLOPs."""
 
 from m2lib.accounting.flops import forecast_flops
 from m2lib.accounting.published import published_cached_step, published_pass
@@ -17,13 +17,32 @@ DEPARTURES = {
 }
 
 
-def departures(shape: Shape, tokens: int, *, rank: int, batch: int = 2, new_tokens: int = 220) -> dict[int, int]:
+def departure_costs(shape: Shape, tokens: int, *, rank: int, batch: int = 2, new_tokens: int = 220) -> dict[int, int]:
     """What each departure adds to the rules' count, by its number: negative where the report charges too little.
 
-    1 to 4: to a forward pass of `tokens` tokens; 5: to a training step; 6 and 7: to the steps of a forecast.
+    Parameters
+    ----------
+    shape : Shape
+        The model.
+    tokens : int
+        Tokens of the pass, of each window and of the prompt.
+    rank : int
+        Rank of the adapters on q and v; 0 is the model without adapters.
+    batch : int, optional
+        Windows of a training step.
+    new_tokens : int, optional
+        Tokens that a forecast decodes.
+
+    Returns
+    -------
+    dict of int to int
+        FLOPs by the number of the departure. 1 to 4 are added to a forward pass of `tokens` tokens, 5 to a training
+        step, 6 and 7 to the steps of a forecast.
     """
     published, rules = published_pass(shape, tokens, rank), coursework_pass(shape, tokens, tokens, rank)
     extra = {part: published[part] - rules[part] for part in rules}
+    # The cached steps by the rules, all at the prompt's length, and as they are, each with one key more than the last.
+    # They are one fewer than the new tokens: the prefill, a forward pass, gives the first.
     steps = new_tokens - 1
     fixed = steps * total(coursework_pass(shape, 1, tokens, rank))
     growing = total(forecast_flops(shape, tokens, new_tokens, rank=rank)) - total(rules)
@@ -32,7 +51,7 @@ def departures(shape: Shape, tokens: int, *, rank: int, batch: int = 2, new_toke
         2: extra["lora"],
         3: extra["norms"] + extra["mlp"],
         4: extra["scores"],
-        5: (batch + 2 - 3 * batch) * total(published),
+        5: (batch + 2 - 3 * batch) * total(published),  # a batch of 2 is charged 4 passes, where the rules charge 6
         6: steps * total(published_cached_step(shape, tokens, rank)) - fixed,
         7: fixed - growing,
     }

@@ -10,7 +10,7 @@ Three conventions, all exact integers:
   over all pairs of tokens, as the plain kernel computes it; kernels that know of the causal mask skip part of it.
 - `published`: the report's own accountant, with its seven departures from the rules (`m2lib.accounting.departures`).
 
-A breakdown is an ordered dict of FLOPs by component, in the order of the forward pass; its sum is the total.
+All functions return breakdowns, FLOPs by component; `m2lib.accounting.shape` says what they are and sums them.
 """
 
 from m2lib.accounting.executed import executed_backward, executed_pass
@@ -20,7 +20,29 @@ from m2lib.accounting.shape import CONVENTIONS, Breakdown, Shape, added, times
 
 
 def forward_flops(shape: Shape, tokens: int, *, rank: int = 0, convention: str = "coursework") -> Breakdown:
-    """A forward pass of `tokens` tokens with logits at each; rank 0 is the model without adapters."""
+    """A forward pass, with logits at each token.
+
+    Parameters
+    ----------
+    shape : Shape
+        The model.
+    tokens : int
+        Tokens of the text.
+    rank : int, optional
+        Rank of the adapters on q and v; 0 is the model without adapters.
+    convention : {"coursework", "published", "executed"}, optional
+        How to count.
+
+    Returns
+    -------
+    Breakdown
+        FLOPs by component.
+
+    Raises
+    ------
+    ValueError
+        For an unknown convention, or no token.
+    """
     _check(convention, tokens=tokens)
     if convention == "published":
         return published_pass(shape, tokens, rank)
@@ -32,20 +54,64 @@ def forward_flops(shape: Shape, tokens: int, *, rank: int = 0, convention: str =
 def train_step_flops(
     shape: Shape, tokens: int, *, rank: int, batch: int = 2, convention: str = "coursework"
 ) -> Breakdown:
-    """One optimiser step on `batch` windows of `tokens` tokens; the optimiser's own arithmetic is not counted."""
+    """One optimiser step; the optimiser's own arithmetic is not counted.
+
+    Parameters
+    ----------
+    shape : Shape
+        The model.
+    tokens : int
+        Tokens of each window.
+    rank : int
+        Rank of the adapters on q and v; 0 trains the head's bias only.
+    batch : int, optional
+        Windows in the step.
+    convention : {"coursework", "published", "executed"}, optional
+        How to count.
+
+    Returns
+    -------
+    Breakdown
+        FLOPs by component.
+
+    Raises
+    ------
+    ValueError
+        For an unknown convention, or no token or window.
+    """
     _check(convention, tokens=tokens, batch=batch)
     forward = forward_flops(shape, tokens, rank=rank, convention=convention)
     if convention == "published":
-        return times(batch + 2, forward)
+        return times(batch + 2, forward)  # departure 5
     if convention == "executed":
         return times(batch, added(forward, executed_backward(shape, tokens, rank)))
-    return times(3 * batch, forward)
+    return times(3 * batch, forward)  # a window: forward 1, backward 2
 
 
 def cached_step_flops(shape: Shape, keys: int, *, rank: int = 0, convention: str = "coursework") -> Breakdown:
-    """One more token by way of a KV cache, attending over `keys` keys, its own included.
+    """One more token by way of a KV cache.
 
-    `published` charges its step at a fixed length, so there `keys` is the prompt's length, whichever step it is.
+    Parameters
+    ----------
+    shape : Shape
+        The model.
+    keys : int
+        Keys that the token attends over, its own included. `published` charges its step at a fixed length, so there
+        `keys` is the prompt's length, whichever step it is.
+    rank : int, optional
+        Rank of the adapters on q and v; 0 is the model without adapters.
+    convention : {"coursework", "published", "executed"}, optional
+        How to count.
+
+    Returns
+    -------
+    Breakdown
+        FLOPs by component.
+
+    Raises
+    ------
+    ValueError
+        For an unknown convention, or no key.
     """
     _check(convention, keys=keys)
     if convention == "published":
@@ -58,13 +124,36 @@ def cached_step_flops(shape: Shape, keys: int, *, rank: int = 0, convention: str
 def forecast_flops(
     shape: Shape, prompt: int, new_tokens: int, *, rank: int = 0, samples: int = 1, convention: str = "coursework"
 ) -> Breakdown:
-    """A forecast: a prefill of `prompt` tokens gives the first new token, a cached step each of the others.
+    """A forecast: a prefill of the prompt gives the first new token, a cached step each of the others.
 
-    samples: forecasts of `new_tokens` each that share the prefill.
+    Parameters
+    ----------
+    shape : Shape
+        The model.
+    prompt : int
+        Tokens of the prompt.
+    new_tokens : int
+        Tokens decoded after it.
+    rank : int, optional
+        Rank of the adapters on q and v; 0 is the model without adapters.
+    samples : int, optional
+        Forecasts of `new_tokens` each that share the prefill.
+    convention : {"coursework", "published", "executed"}, optional
+        How to count.
+
+    Returns
+    -------
+    Breakdown
+        FLOPs by component.
+
+    Raises
+    ------
+    ValueError
+        For an unknown convention, or no prompt, new token or sample.
     """
     _check(convention, prompt=prompt, new_tokens=new_tokens, samples=samples)
     if convention == "executed":
-        prefill = executed_pass(shape, prompt, prompt, rank, head_tokens=1)
+        prefill = executed_pass(shape, prompt, prompt, rank, head_tokens=1)  # only the last token's logits are used
     else:
         prefill = forward_flops(shape, prompt, rank=rank, convention=convention)
     return added(prefill, times(samples, _steps(shape, prompt, new_tokens - 1, rank, convention)))
@@ -75,11 +164,13 @@ def _steps(shape: Shape, prompt: int, count: int, rank: int, convention: str) ->
     if convention == "published":
         return times(count, cached_step_flops(shape, prompt, rank=rank, convention=convention))
     first, last = (cached_step_flops(shape, prompt + i, rank=rank, convention=convention) for i in (1, count))
-    # Every component is affine in the number of keys, so the sum is that of an arithmetic progression.
+    # Every component is affine in the number of keys, so the sum is that of an arithmetic progression: the number of
+    # steps times the mean of the first and the last. Three steps at 10, 12 and 14 FLOPs: 3 * (10 + 14) // 2 = 36.
     return {part: count * (first[part] + last[part]) // 2 for part in first} if count else times(0, first)
 
 
 def _check(convention: str, **sizes: int) -> None:
+    """Raise ValueError for an unknown convention, or a size below 1."""
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}: choose one of {', '.join(CONVENTIONS)}")
     for name, size in sizes.items():

@@ -1,33 +1,64 @@
 """The report's own FLOP accountant, which its Table 3 follows, with its seven departures from the rules.
 
-Kept so that its numbers come out to the last digit; `m2lib.flops` is the one to use. Each departure is numbered, and
-`DEPARTURES` says it in words. What is not mentioned is as the rules have it.
+Kept so that its numbers come out to the last digit; `m2lib.accounting.flops` is the one to use. Each departure is
+numbered, and `m2lib.accounting.departures.DEPARTURES` says it in words. What is not mentioned is as the rules
+(`m2lib.accounting.rules`) have it.
 """
 
 from m2lib.accounting.shape import Breakdown, Shape, assembled, product
 
 
 def published_pass(shape: Shape, tokens: int, rank: int) -> Breakdown:
-    """A forward pass of N = `tokens` tokens (departures 1 to 4)."""
+    """A forward pass of N = `tokens` tokens (departures 1 to 4).
+
+    Parameters
+    ----------
+    shape : Shape
+        The model.
+    tokens : int
+        Tokens of the text, N.
+    rank : int
+        Rank of the adapters on q and v; 0 is the model without adapters.
+
+    Returns
+    -------
+    Breakdown
+        FLOPs by component.
+    """
     return _pass(shape, tokens, queries=tokens, rank=rank)
 
 
 def published_cached_step(shape: Shape, prompt: int, rank: int) -> Breakdown:
-    """A decoding step after the first, whichever it is (departures 6 and 7): all N tokens, but one query."""
+    """A decoding step after the first, whichever it is (departures 6 and 7): all N tokens, but one query.
+
+    Parameters
+    ----------
+    shape : Shape
+        The model.
+    prompt : int
+        Tokens of the prompt, N.
+    rank : int
+        Rank of the adapters on q and v; 0 is the model without adapters.
+
+    Returns
+    -------
+    Breakdown
+        FLOPs by component.
+    """
     return _pass(shape, prompt, queries=1, rank=rank)
 
 
 def _pass(shape: Shape, tokens: int, queries: int, rank: int) -> Breakdown:
     """All of the model on `tokens` tokens, but q, k, v, scores, scale, final norm and head on `queries` of them."""
     n, m, d, h, c = tokens, queries, shape.width, shape.heads, shape.head_width
-    norm = 3 * d + 11  # (3)
+    norm = 3 * d + 11  # (3): one token's, without the gain; by the rules 4 * d + 11
     adapter = product(n, c, rank) + product(n, rank, c) if rank else 0
     layer = {
         "norms": 2 * n * norm,
-        "qkv": h * 3 * (product(m, c, c) + m * c),  # (1)
-        "lora": h * (2 * adapter + 2 * n * c),  # (2)
+        "qkv": h * 3 * (product(m, c, c) + m * c),  # (1); biases in every model, for the report's has them
+        "lora": h * (2 * adapter + 2 * n * c),  # (2): 2 n c is the sum on q and on v, without adapters too
         "rope": h * 2 * n * c,
-        "scores": h * (product(m, c, n) + m * n + 10),  # (4)
+        "scores": h * (product(m, c, n) + m * n + 10),  # (4): 10 is the square root in the scale
         "mask": h * n * n,  # (6): the whole square, as softmax and values
         "softmax": h * n * (12 * n - 1),
         "values": h * product(n, n, c),

@@ -1,30 +1,53 @@
-"""The budget's rules."""
+"""The budget's rules, term by term: what a forward pass costs in the `coursework` convention.
+
+`m2lib.accounting.flops` lists the prices. In the comments n is the number of tokens, d the model's width, c a head's, H
+the MLP's.
+"""
 
 from m2lib.accounting.shape import Breakdown, Shape, assembled, product
 
 
 def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int) -> Breakdown:
-    """One forward pass of `tokens` tokens, each attending over `keys` keys, by the rules."""
+    """One forward pass by the rules.
+
+    Parameters
+    ----------
+    shape : Shape
+        The model.
+    tokens : int
+        Tokens that pass through the model: the prompt's, or 1 in a cached step.
+    keys : int
+        Keys that each token attends over.
+    rank : int
+        Rank of the adapters on q and v; 0 is the model without adapters.
+
+    Returns
+    -------
+    Breakdown
+        FLOPs by component.
+    """
     n, d, c, r = tokens, shape.width, shape.head_width, rank
     pairs = shape.heads * n * keys  # scores, over all heads
     norm = n * (4 * d + 11)  # squares and their mean 2d, + eps 1, sqrt 10; divided d, times the gain d
     adapter = product(n, d, r) + product(n, r, d) + 2 * n * d  # A, then B, the scale, the sum
     layer = {
-        "norms": 2 * norm,
-        "qkv": 3 * (product(n, d, d) + n * d * shape.qkv_bias),
-        "lora": 2 * adapter if r else 0,
-        "rope": 2 * n * d,
-        "scores": shape.heads * product(n, c, keys) + pairs,  # and divided by sqrt(c)
-        "mask": pairs,
-        "softmax": shape.heads * n * (12 * keys - 1),  # exp 10, the sum, the division
-        "values": shape.heads * product(n, keys, c),
-        "output": product(n, d, d),
-        "residuals": 2 * n * d,
+        "norms": 2 * norm,  # before attention and before the MLP
+        "qkv": 3 * (product(n, d, d) + n * d * shape.qkv_bias),  # k and v at full width d, as if not grouped; biases
+        "lora": 2 * adapter if r else 0,  # on q and on v, both at full width d
+        "rope": 2 * n * d,  # positions are added to q and to k
+        "scores": shape.heads * product(n, c, keys) + pairs,  # a head: (n x c)(c x keys); and divided by sqrt(c)
+        "mask": pairs,  # added to each score
+        "softmax": shape.heads * n * (12 * keys - 1),  # a row of 3: exp 3 * 10, the sum 2, the divisions 3, is 35
+        "values": shape.heads * product(n, keys, c),  # a head: (n x keys)(keys x c)
+        "output": product(n, d, d),  # the heads' results side by side, (n x d)(d x d)
+        "residuals": 2 * n * d,  # x + attention, x + MLP
+        # Gate and up: two of (n x d)(d x H). SiLU of the gate, x / (1 + exp(-x)): negation 1, exp 10, addition 1,
+        # division 1, is 13 for each of n H numbers. Gate times up: 1 each. Down: (n x H)(H x d).
         "mlp": 2 * product(n, d, shape.mlp) + 13 * n * shape.mlp + n * shape.mlp + product(n, shape.mlp, d),
     }
     once = {
         "embedding": product(n, shape.vocabulary, d),  # as a product with one-hot rows
-        "norms": norm,
-        "head": product(n, d, shape.vocabulary) + n * shape.vocabulary,
+        "norms": norm,  # after the last layer
+        "head": product(n, d, shape.vocabulary) + n * shape.vocabulary,  # logits, and their biases
     }
     return assembled(layer, once, shape.layers)

@@ -1,4 +1,8 @@
-"""What decides a cost: the shape of a model, and breakdowns of FLOPs by component."""
+"""What decides a cost, the shape of a model; and what a cost is, a breakdown of FLOPs by component.
+
+A breakdown is an ordered dict of FLOPs by component, in the order of the forward pass; its sum is the total. All counts
+are exact integers.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,28 +12,35 @@ from m2lib.files import InputError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-CONVENTIONS = ("coursework", "published", "executed")
+CONVENTIONS = ("coursework", "published", "executed")  # `m2lib.accounting.flops` says what each counts
 COMPONENTS = (
     *("embedding", "norms", "qkv", "lora", "rope", "scores", "mask", "softmax", "values", "output", "residuals", "mlp"),
     "head",
-)
-Breakdown = dict[str, int]
+)  # in the order of the forward pass
+Breakdown = dict[str, int]  # FLOPs by component, in the order of COMPONENTS
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a Llama- or Qwen2-shaped model decides its cost: layers, width d, heads (of width d / heads), key/value
-    heads, MLP width, vocabulary, and whether q, k and v have biases."""
+    """What of a Llama- or Qwen2-shaped model decides its cost."""
 
     layers: int
+    """Number of blocks, each attention and an MLP."""
     width: int
+    """Numbers a token is made of between the layers, d."""
     heads: int
+    """Query heads of a layer, each of width d / heads."""
     kv_heads: int
+    """Key/value heads of a layer, of the same width; fewer than `heads` where queries share them."""
     mlp: int
+    """Inner width of the MLP, H."""
     vocabulary: int = 13
+    """Number of tokens the model knows; 13 is the reduced vocabulary."""
     qkv_bias: bool = False
+    """Whether q, k and v have biases."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Raise ValueError for sizes that no model has."""
         if min(self.layers, self.width, self.heads, self.kv_heads, self.mlp, self.vocabulary) < 1:
             raise ValueError("a shape's sizes must be positive")
         if self.width % self.heads or self.heads % self.kv_heads:
@@ -39,7 +50,22 @@ class Shape:
     def of(cls, config: "PretrainedConfig", vocabulary: int = 13) -> "Shape":
         """The shape of a transformers config, with the vocabulary reduced.
 
-        Raises InputError for a model that has other parts than Llama's and Qwen2's.
+        Parameters
+        ----------
+        config : PretrainedConfig
+            Of a Llama or Qwen2 model.
+        vocabulary : int, optional
+            Number of tokens that are left.
+
+        Returns
+        -------
+        Shape
+            What decides the model's cost.
+
+        Raises
+        ------
+        InputError
+            For a model that has other parts than Llama's and Qwen2's.
         """
         unlike = config.model_type not in ("llama", "qwen2") or getattr(config, "mlp_bias", False)
         if unlike or (config.model_type == "llama" and config.attention_bias):
@@ -54,35 +80,115 @@ class Shape:
             kv_heads=config.num_key_value_heads,
             mlp=config.intermediate_size,
             vocabulary=vocabulary,
-            qkv_bias=config.model_type == "qwen2",
+            qkv_bias=config.model_type == "qwen2",  # Qwen2's q, k and v always have biases; no setting says so
         )
 
     @property
     def head_width(self) -> int:
+        """Width of a head, c = d / heads.
+
+        Returns
+        -------
+        int
+            64 in both of the project's backbones.
+        """
         return self.width // self.heads
 
     @property
     def kv_width(self) -> int:
+        """Width of all keys of a token, which is also that of all its values.
+
+        Returns
+        -------
+        int
+            128 in Qwen2.5-0.5B: 2 heads of width 64.
+        """
         return self.kv_heads * self.head_width
 
 
 def total(breakdown: Breakdown) -> int:
+    """All components of a breakdown together.
+
+    Parameters
+    ----------
+    breakdown : Breakdown
+        FLOPs by component.
+
+    Returns
+    -------
+    int
+        FLOPs.
+    """
     return sum(breakdown.values())
 
 
 def added(*breakdowns: Breakdown) -> Breakdown:
-    """Component by component."""
-    return {part: sum(one[part] for one in breakdowns) for part in breakdowns[0]}
+    """The sum of breakdowns, component by component.
+
+    Parameters
+    ----------
+    *breakdowns : Breakdown
+        At least one, all with the same components.
+
+    Returns
+    -------
+    Breakdown
+        FLOPs by component.
+    """
+    return {part: sum(breakdown[part] for breakdown in breakdowns) for part in breakdowns[0]}
 
 
 def times(count: int, breakdown: Breakdown) -> Breakdown:
+    """A breakdown `count` times.
+
+    Parameters
+    ----------
+    count : int
+        How often.
+    breakdown : Breakdown
+        What one time costs.
+
+    Returns
+    -------
+    Breakdown
+        FLOPs by component.
+    """
     return {part: count * flops for part, flops in breakdown.items()}
 
 
 def product(m: int, n: int, p: int) -> int:
-    """(m x n)(n x p) by the rules: every entry is n multiplications and n - 1 additions."""
+    """(m x n)(n x p) by the rules: every entry is n multiplications and n - 1 additions.
+
+    Parameters
+    ----------
+    m, n, p : int
+        Sizes of the two matrices.
+
+    Returns
+    -------
+    int
+        FLOPs: (2 x 3)(3 x 4) has 8 entries of 3 + 2, which is 40.
+    """
     return m * p * (2 * n - 1)
 
 
 def assembled(layer: Breakdown, once: Breakdown, layers: int) -> Breakdown:
+    """A whole model's breakdown, from one layer's and from what stands outside the layers.
+
+    A component may be in both: with 24 layers the norms are 24 times the layer's two, and the one at the end.
+
+    Parameters
+    ----------
+    layer : Breakdown
+        FLOPs of one layer.
+    once : Breakdown
+        FLOPs outside the layers.
+    layers : int
+        Number of layers.
+
+    Returns
+    -------
+    Breakdown
+        All of COMPONENTS, in their order; 0 for one that is in neither.
+    """
     return {part: layers * layer.get(part, 0) + once.get(part, 0) for part in COMPONENTS}

@@ -1,4 +1,8 @@
-"""Forecasts from a language model: encode the contexts, decode token by token in left-padded batches, read back."""
+"""Contexts in, numbers out: forecasts from a language model.
+
+`forecast` writes each context as text, cuts it to a prompt, lets the model continue it token by token, in batches
+(`m2lib.forecasting.generation`), and reads the new text back as numbers.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,40 +10,54 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from m2lib.forecasting.protocol import DecodeConfig
-from m2lib.model.vocabulary import SEMICOLON_ID, ids_to_text, text_to_ids
-from m2lib.series.codec import Decoded, decode, encode, scale_of, to_integers, unscale
+from m2lib.model import SEMICOLON_ID, ids_to_text, text_to_ids
+from m2lib.series import Decoded, decode, encode, scale_of, to_integers, unscale
 
 if TYPE_CHECKING:
-    from m2lib.model.backbones import Backbone
+    from m2lib.model import Backbone
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The forecast of one series.
-
-    texts: n_samples generated texts. values: int64 (n_samples, steps, 2), scaled units. repairs: per text, see
-    `codec.decode`. scale: physical value of scaled 1000. prompt_tokens: how many were read. new_tokens: how many were
-    generated, per text. padded_tokens: the longest prompt of its batch, whose cache all share. passes: how many tokens
-    were computed after the prefill, per text, those computed while waiting to leave included.
-    """
+    """The forecast of one series, one or several samples of it, and what was read and written for it."""
 
     texts: tuple[str, ...]
+    """The generated texts, one a sample."""
     values: np.ndarray
+    """The texts as numbers, int64 (n_samples, steps, 2), scaled units."""
     repairs: tuple[int, ...]
+    """Values that were missing or unreadable, per text, see `m2lib.series.codec.decode`."""
     scale: float
+    """Physical value of scaled 1000."""
     prompt_tokens: int
+    """Tokens of the prompt, which is read once for all samples."""
     new_tokens: tuple[int, ...]
+    """Tokens generated, per text."""
     padded_tokens: int
+    """Tokens of the longest prompt of its batch, whose cache all share."""
     passes: tuple[int, ...]
+    """Tokens computed after the prefill, per text, those computed while waiting to leave included."""
 
     @property
     def point(self) -> np.ndarray:
-        """(steps, 2), scaled units: the one forecast, or the median of several at each step (LLMTIME's choice)."""
+        """The one forecast, or the median of several at each step (LLMTIME's choice).
+
+        Returns
+        -------
+        ndarray, shape (steps, 2)
+            Scaled units; int64 if there is one sample, else float64.
+        """
         return point_forecast(self.values)
 
     @property
     def physical(self) -> np.ndarray:
-        """float64 (n_samples, steps, 2), physical units."""
+        """All samples in physical units.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_samples, steps, 2)
+            Physical units.
+        """
         return unscale(self.values, self.scale)
 
 
@@ -54,10 +72,33 @@ def forecast(
 ) -> list[Forecast]:
     """Forecast the steps that follow each context.
 
-    contexts: (n, steps, 2) in physical units. batch_size: contexts decoded together. seed: of the sampling. ids: the
-    series' names in errors (default: rows of `contexts`). In float32 greedy forecasts do not depend on the batch; in
-    bfloat16 its size can tip the balance between two nearly equal tokens, after which a forecast goes another way.
-    Raises InputError for a context that cannot be encoded, naming series and step.
+    In float32 greedy forecasts do not depend on the batch; in bfloat16 its size can tip the balance between two nearly
+    equal tokens, after which a forecast goes another way.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        A model with the 13-token vocabulary.
+    contexts : ndarray of float, shape (n, steps, 2)
+        Physical units.
+    config : DecodeConfig
+        The protocol.
+    batch_size : int, optional
+        Contexts decoded together.
+    seed : int, optional
+        Of the sampling.
+    ids : list of int, optional
+        The series' names in errors (default: rows of `contexts`).
+
+    Returns
+    -------
+    list of Forecast
+        One for each context, in their order.
+
+    Raises
+    ------
+    InputError
+        For a context that cannot be encoded, naming series and step.
     """
     import torch
 
@@ -69,48 +110,97 @@ def forecast(
         cut_prompt(text_to_ids(encode(context, scale, config.rounding, series)), config)
         for series, context, scale in zip(ids or range(len(contexts)), contexts, scales, strict=True)
     ]
+    # One stream of draws for all batches. Drawn on the CPU, so that a seed gives the same ones on every device.
     generator = torch.Generator().manual_seed(seed)
     forecasts = []
     for start in range(0, len(prompts), batch_size):
         batch = slice(start, start + batch_size)
         generated, passes = generate(backbone.model, prompts[batch], config, generator)
         longest = max(len(prompt) for prompt in prompts[batch])
-        for prompt, context, scale, samples, steps in zip(
+        for prompt, context, scale, samples, counts in zip(
             prompts[batch], contexts[batch], scales[batch], generated, passes, strict=True
         ):
-            texts = tuple(ids_to_text(ids) for ids in samples)
+            texts = tuple(ids_to_text(sample) for sample in samples)
             read = [read_back(text, context, scale, config) for text in texts]
             forecasts.append(
                 Forecast(
                     texts,
-                    values=np.stack([one.values for one in read]),
-                    repairs=tuple(one.repairs for one in read),
+                    values=np.stack([decoded.values for decoded in read]),
+                    repairs=tuple(decoded.repairs for decoded in read),
                     scale=float(scale),
                     prompt_tokens=len(prompt),
-                    new_tokens=tuple(len(ids) for ids in samples),
+                    new_tokens=tuple(len(sample) for sample in samples),
                     padded_tokens=longest,
-                    passes=tuple(steps),
+                    passes=tuple(counts),
                 )
             )
     return forecasts
 
 
 def point_forecast(values: np.ndarray) -> np.ndarray:
-    """One forecast (steps, 2) of samples (n, steps, 2): the sample itself if it is the only one, else their median."""
+    """One forecast of several samples: the sample itself if it is the only one, else their median.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, steps, 2)
+        The samples, in any unit.
+
+    Returns
+    -------
+    ndarray, shape (steps, 2)
+        In the same unit; the median is taken at each step and variable.
+
+    References
+    ----------
+    .. [1] Gruver et al., "Large Language Models Are Zero-Shot Time Series Forecasters" (LLMTIME), NeurIPS, 2023.
+    """
     return values[0] if len(values) == 1 else np.median(values, axis=0)
 
 
 def read_back(text: str, context: np.ndarray, scale: float, config: DecodeConfig) -> Decoded:
-    """Decode a generated text; what is missing at its start repeats the last step of `context` (steps, 2)."""
+    """Decode a generated text; what is missing at its start repeats the last step of the context.
+
+    Parameters
+    ----------
+    text : str
+        What a model wrote, whatever it is.
+    context : ndarray of float, shape (steps, 2)
+        What it continues, physical units.
+    scale : float
+        Physical value of scaled 1000.
+    config : DecodeConfig
+        Says how many steps are read, and how the context is rounded.
+
+    Returns
+    -------
+    Decoded
+        Values (steps, 2) in scaled units, and the number of repairs.
+    """
     last = to_integers(context[-1:], scale, config.rounding)[0].tolist()
     return decode(text, config.steps, last)
 
 
 def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:
-    """The prompt: the last `context_tokens` of a context's ids, from a step boundary on unless `raw_cut`."""
+    """The prompt: the last `context_tokens` of a context's ids, from a step boundary on unless `raw_cut`.
+
+    Parameters
+    ----------
+    ids : list of int
+        The whole context's, which ends in a semicolon.
+    config : DecodeConfig
+        Its `context_tokens` and `raw_cut` decide.
+
+    Returns
+    -------
+    list of int
+        The last `context_tokens` ids; up to 9 fewer where an incomplete first step is dropped.
+    """
     if config.context_tokens is None or len(ids) <= config.context_tokens:
         return ids
     kept = ids[-config.context_tokens :]
+    # The last id that is not kept tells whether the cut fell on a boundary. `12,34;567,890;1,2;` cut to 12 tokens
+    # is `567,890;1,2;`, after a semicolon: all of it stays. Cut to 10 it is `7,890;1,2;`, after a 6: `1,2;` stays. A
+    # whole step is always left, as `context_tokens` is at least `LONGEST_STEP`.
     if config.raw_cut or ids[-config.context_tokens - 1] == SEMICOLON_ID:
         return kept
     return kept[kept.index(SEMICOLON_ID) + 1 :]

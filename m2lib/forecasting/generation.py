@@ -1,4 +1,9 @@
-"""The decode loop."""
+"""The loop that writes forecasts token by token, whichever engine runs the model.
+
+An engine, `m2lib.forecasting.engine.Engine` or the plain `m2lib.forecasting.reference.Reference`, knows nothing but
+rows of tokens: it offers `logits`, takes one more token for each row with `step`, and drops rows with `keep`. The loop
+knows what the rows are for: it chooses the tokens, notes which samples are done, and says which rows may leave.
+"""
 
 import torch
 from transformers import PreTrainedModel
@@ -6,7 +11,8 @@ from transformers import PreTrainedModel
 from m2lib.forecasting.engine import Engine
 from m2lib.forecasting.grammar import StepGrammar
 from m2lib.forecasting.protocol import LEAVE_AT, DecodeConfig
-from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID
+from m2lib.forecasting.reference import Reference
+from m2lib.model import PAD_ID, SEMICOLON_ID
 
 
 def generate(
@@ -14,58 +20,95 @@ def generate(
     prompts: list[list[int]],
     config: DecodeConfig,
     generator: torch.Generator | None = None,
-    engine: type = Engine,
+    engine: type[Engine | Reference] = Engine,
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
     """New token ids for each prompt and each of its samples, from one prefill per prompt and a KV cache.
 
-    prompts: non-empty lists of ids 0-12, of mixed lengths. A sample ends with its `steps`-th semicolon, before its
-    first pad, or after `max_new_tokens`; the loop ends when every sample has. generator: on the CPU, for sampling.
-    engine: what runs the model, `decode.Engine` by default, or `Reference`.
-    Returns for each prompt and sample the ids, and how many one-token passes followed the prefill.
+    A sample ends with its `steps`-th semicolon, before its first pad, or after `max_new_tokens`; the loop ends when
+    every sample has.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A causal language model with the 13-token vocabulary; it is left as it was.
+    prompts : list of list of int
+        Non-empty lists of ids 0-12, of mixed lengths.
+    config : DecodeConfig
+        The protocol; `n_samples` says how many samples each prompt has. Prompts come already cut.
+    generator : torch.Generator, optional
+        On the CPU, for sampling (default: torch's own).
+    engine : type, optional
+        What runs the model, `Engine` or `Reference`.
+
+    Returns
+    -------
+    new : list of list of list of int
+        For each prompt and sample the ids, from 1 to 12.
+    passes : list of list of int
+        For each prompt and sample how many one-token passes followed the prefill, those included that its row ran
+        after its end, while it waited to leave.
     """
     n = config.n_samples
     with torch.inference_mode():
         running = engine(model, prompts, n)
         device, count = running.logits.device, len(running.logits)
         grammar = StepGrammar(count, device) if config.constrained else None
+        # Sample i * n + j is the j-th of prompt i, from the first token to the last. At first it is row i * n + j of
+        # the engine; as rows leave, the others move up, and `live` says whose they are. 2 prompts, 2 samples each,
+        # and sample 1 has left:
+        #     row       0  1  2
+        #     live      0  2  3      row 1 belongs to sample 2, which is sample 0 of prompt 1
+        # Indexed by row are live, done, semicolons, and in each turn logits, draws and tokens, as is all that the
+        # engine and the grammar keep: these shrink together. Indexed by sample are written and passes: these never do.
         live = torch.arange(count, device=device)  # the samples that the engine's rows belong to
         done = torch.zeros(count, dtype=torch.bool, device=device)
         semicolons = torch.zeros(count, dtype=torch.long, device=device)
-        written, passes = [[] for _ in range(count)], [0] * count
+        written: list[list[int]] = [[] for _ in range(count)]
+        passes = torch.zeros(count, dtype=torch.long, device=device)
         for length in range(1, config.max_new_tokens + 1):
+            # 1. Choose a token for each row; rows that are done, and have not left yet, get pads.
             logits = grammar.mask(running.logits) if grammar else running.logits
             # One draw for each sample, whether its row is still there or not: who has left changes nothing.
             draws = torch.rand(count, generator=generator).to(device)[live] if config.temperature else None
             tokens = _choose(logits, config.temperature, draws).masked_fill(done, PAD_ID)
+
+            # 2. Note what was written, and which rows end with it. (A pad is cut off again below.)
             for sample, token in zip(live.tolist(), tokens.tolist(), strict=True):
                 written[sample].append(token)
             semicolons += tokens == SEMICOLON_ID
             done |= (tokens == PAD_ID) | (semicolons == config.steps)
-            waiting = int((~done).sum())
-            if not waiting or length == config.max_new_tokens:
+
+            # 3. Stop if no row goes on, or let those that are done leave, once they are enough to be worth a copy of
+            # the cache. Of 10 rows none leaves while 9 still write; when 8 do, two leave.
+            rows = (~done).nonzero()[:, 0]  # the numbers of those that go on, ascending
+            if not len(rows) or length == config.max_new_tokens:
                 break
-            if grammar:
-                grammar.advance(tokens)
-            if waiting <= LEAVE_AT * len(live):
-                rows = (~done).nonzero()[:, 0]
+            if len(rows) <= LEAVE_AT * len(live):
                 running.keep(rows)
                 tokens, semicolons, done, live = tokens[rows], semicolons[rows], done[rows], live[rows]
                 if grammar:
                     grammar.state = grammar.state[rows]
-            for sample in live.tolist():
-                passes[sample] += 1
+
+            # 4. Run grammar and model one token further, for every row that is still there, done or not.
+            if grammar:
+                grammar.advance(tokens)
+            passes[live] += 1
             running.step(tokens)
-    new = [_until_pad(row) for row in written]
-    return [new[i : i + n] for i in range(0, count, n)], [passes[i : i + n] for i in range(0, count, n)]
+    new, counts = [_until_pad(ids) for ids in written], passes.tolist()
+    return [new[i : i + n] for i in range(0, count, n)], [counts[i : i + n] for i in range(0, count, n)]
 
 
 def _choose(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None) -> torch.Tensor:
     """The likeliest token of each row, or the one where the distribution function passes the row's draw in [0, 1)."""
-    if temperature == 0:
+    if draws is None:
         return logits.argmax(-1)
+    # Ids of probabilities 0.2, 0.5, 0.3 share out [0, 1) at 0.2, 0.7 and 1.0. A draw of 0.65 has one of these at or
+    # below it, so the id is 1, as for every draw from 0.2 to just under 0.7: half of them. An id of probability 0 has
+    # no draws of its own. The division makes the last bound exactly 1, above every draw, whatever the sum's rounding.
     cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1)
     return (cumulative / cumulative[:, -1:] <= draws[:, None]).sum(-1)
 
 
 def _until_pad(ids: list[int]) -> list[int]:
+    """The ids before the first pad, all of them if there is none."""
     return ids[: ids.index(PAD_ID)] if PAD_ID in ids else ids

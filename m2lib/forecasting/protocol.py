@@ -1,37 +1,50 @@
-"""The forecast protocol."""
+"""The forecast protocol: what decides which tokens a given model writes after given contexts.
+
+A protocol says how much of a context the model reads, how it chooses its tokens, and when it stops. It is a frozen
+`DecodeConfig`, and is kept in the record of each experiment. The constants beside it belong to how the model is run:
+`LONGEST_STEP` follows from the text format, `GROWTH` and `LEAVE_AT` decide what a forecast costs and not what it says.
+Nothing here needs torch.
+"""
 
 from dataclasses import dataclass
 
-from m2lib.series.codec import FORECAST_STEPS, ROUNDINGS
+from m2lib.series import FORECAST_STEPS, ROUNDINGS
 
-DECODE_VERSION = 2  # raise it when the same model, contexts and config give other tokens
+DECODE_VERSION = 2  # stands in every record: raise it when the same model, contexts and config give other tokens
 LONGEST_STEP = 10  # tokens of `dddd,dddd;`
-GROWTH = 64  # columns by which a KV cache grows
+GROWTH = 64  # columns (tokens) by which a KV cache grows
 LEAVE_AT = 0.8  # rows that are done leave when no more than this share still writes: each leaving copies the cache
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """The forecast protocol.
-
-    context_tokens: prompt length in tokens, the last ones kept (None: the whole context).
-    raw_cut: cut to exactly that length, mid-step if it so falls, as the report did; else at the next step boundary.
-    max_new_tokens: tokens generated at most for one forecast. steps: decoding stops after so many semicolons.
-    constrained: mask the logits so that every step is `d{1,4},d{1,4};`.
-    temperature: 0 is greedy; else tokens are sampled from softmax(logits / temperature).
-    n_samples: sampled forecasts per series, sharing one prefill. rounding: of prompt and truth, see `codec.encode`.
-    """
+    """The forecast protocol. Its defaults read the whole context and write one greedy forecast."""
 
     context_tokens: int | None = None
+    """Prompt length in tokens, the last ones of the context kept; None keeps the whole context."""
     raw_cut: bool = False
+    """Cut to exactly `context_tokens`, mid-step if it so falls, as the report did; else at the next step boundary."""
     max_new_tokens: int = 220
+    """Tokens generated at most for one forecast. 220, the report's number, holds 20 steps even of the longest kind."""
     steps: int = FORECAST_STEPS
+    """Decoding stops after so many semicolons, one of which ends each step."""
     constrained: bool = False
+    """Mask the logits so that every step is `d{1,4},d{1,4};`, see `m2lib.forecasting.grammar`."""
     temperature: float = 0.0
+    """0 is greedy, the likeliest token each time; else tokens are sampled from softmax(logits / temperature)."""
     n_samples: int = 1
+    """Sampled forecasts per series, sharing one prefill (the pass that reads the prompt)."""
     rounding: str = "nearest"
+    """Rounding of prompt and truth, `nearest` or `published`, see `m2lib.series.codec.to_integers`."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises
+        ------
+        ValueError
+            If they do, with what would be needed.
+        """
         if self.raw_cut and self.context_tokens is None:
             raise ValueError("raw_cut needs context_tokens")
         if self.context_tokens is not None and self.context_tokens < LONGEST_STEP:
@@ -47,10 +60,34 @@ class DecodeConfig:
 
     @classmethod
     def as_published(cls, context_tokens: int = 512) -> "DecodeConfig":
-        """The report's protocol: the last N tokens cut raw, 220 new tokens, greedy, unconstrained, its rounding."""
+        """The report's protocol: the last N tokens cut raw, 220 new tokens, greedy, unconstrained, its rounding.
+
+        Parameters
+        ----------
+        context_tokens : int, optional
+            N, in tokens.
+
+        Returns
+        -------
+        DecodeConfig
+            That protocol.
+        """
         return cls(context_tokens=context_tokens, raw_cut=True, rounding="published")
 
 
 def cache_columns(filled: int) -> int:
-    """How many columns a KV cache of `filled` tokens is allocated, and its attention computes."""
+    """How many columns a KV cache of `filled` tokens is allocated, and its attention computes.
+
+    Parameters
+    ----------
+    filled : int
+        Tokens in the cache, the pads of shorter prompts included.
+
+    Returns
+    -------
+    int
+        `filled`, rounded up to a multiple of `GROWTH`.
+    """
+    # A ceiling: // rounds down, so the negative of a negated division rounds up. 65 tokens: -65 // 64 = -2, so two
+    # times 64, 128 columns. 64 tokens: -64 // 64 = -1, so 64 columns and none to spare.
     return -(-filled // GROWTH) * GROWTH

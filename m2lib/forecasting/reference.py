@@ -1,44 +1,95 @@
-"""The simple way to run a model."""
+"""The plain way to run a model for forecasting: through transformers, with nothing clever.
+
+It is slow and easy to believe. The tests hold `m2lib.forecasting.engine.Engine` to it, logit by logit and token by
+token, and the benchmarks measure what the engine gains over it.
+"""
 
 import inspect
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from m2lib.model.vocabulary import PAD_ID
+from m2lib.model import PAD_ID
 
 
 class Reference:
-    """The simple way to run a model, through transformers: a left-padded batch and its own cache.
+    """The plain way to run a model, through transformers: a left-padded batch and its own cache.
 
-    What `decode.Engine` is measured against; the attributes and methods that `generate` uses are the same.
+    What `m2lib.forecasting.engine.Engine` is measured against; the attributes and methods that `generate` uses are
+    the same.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A causal language model with the 13-token vocabulary.
+    prompts : list of list of int
+        Non-empty lists of ids 0-12, of mixed lengths.
+    samples : int, optional
+        Rows for each prompt.
+
+    Attributes
+    ----------
+    logits : Tensor of float32, shape (rows, 13)
+        Of each row's next token. At first row i * samples + j is sample j of prompt i.
+    mask : Tensor of int64, shape (rows, columns)
+        1 where a column holds a token of the row, 0 where it holds a pad.
+    cache : DynamicCache
+        Keys and values, as transformers keeps them.
     """
 
     def __init__(self, model: PreTrainedModel, prompts: list[list[int]], samples: int = 1):
         self.model, self.cache = model, DynamicCache(config=model.config)
         width = max(len(prompt) for prompt in prompts)
+        # Pads on the left, so that all prompts end in the same column and the next token is the next column's.
         rows = [[PAD_ID] * (width - len(prompt)) + prompt for prompt in prompts]
         self.mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-        # Pads take no position: a prompt's first token is at 0 whatever its batch.
-        self._forward(torch.tensor(rows, device=model.device), (self.mask.cumsum(1) - 1).clamp(min=0))
+        # Pads take no position: a prompt's first token is at 0 whatever its batch. Mask 0 0 1 1 1 adds up to
+        # 0 0 1 2 3, less one is -1 -1 0 1 2; nobody attends to a pad, so its position may be anything, here 0.
+        logits = self._forward(torch.tensor(rows, device=model.device), (self.mask.cumsum(1) - 1).clamp(min=0))
+        # Each prompt was read once; now its samples get a row each, side by side: prompts 0 0 0 1 1 1, not 0 1 0 1 0 1.
         self.cache.batch_repeat_interleave(samples)
-        self.logits, self.mask = (x.repeat_interleave(samples, 0) for x in (self.logits, self.mask))
+        self.logits, self.mask = (x.repeat_interleave(samples, 0) for x in (logits, self.mask))
 
     def step(self, tokens: torch.Tensor) -> None:
-        """Take one more token (rows,) each, and compute the next logits."""
+        """Take one more token for each row, and compute the next logits.
+
+        Parameters
+        ----------
+        tokens : Tensor of int64, shape (rows,)
+            Ids 0-12.
+        """
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
-        self._forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
+        # A row that has n tokens, this one included, is at position n - 1.
+        self.logits = self._forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop all rows but these."""
+        """Drop all rows but these.
+
+        Parameters
+        ----------
+        rows : Tensor of int64, shape (kept,)
+            Their numbers, ascending.
+        """
         self.mask, self.logits = self.mask[rows], self.logits[rows]
         self.cache.batch_select_indices(rows)
 
-    def _forward(self, tokens: torch.Tensor, position: torch.Tensor) -> None:
+    def _forward(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """Logits (rows, 13) that follow tokens (rows, new) at positions (rows, new); the tokens join the cache."""
         passed = {"attention_mask": self.mask, "position_ids": position, cache_argument(self.model): self.cache}
-        self.logits = self.model(tokens, **passed, use_cache=True, logits_to_keep=1).logits[:, -1]
+        return self.model(tokens, **passed, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
 def cache_argument(model: PreTrainedModel) -> str:
-    """What the model calls its KV cache: transformers 5.24 renamed the argument."""
+    """What the model calls its KV cache: transformers 5.24 renamed the argument.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Whose `forward` is asked.
+
+    Returns
+    -------
+    str
+        `cache`, or `past_key_values` in older versions.
+    """
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

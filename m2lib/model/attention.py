@@ -1,13 +1,16 @@
 """Causal attention in blocks of queries, for training on a CPU, where it beats PyTorch's fused kernel by a factor.
 
 Its products are plain matrix products, which run near the processor's peak; a block of queries sees no further than
-its last key, so little of the causal triangle's empty half is computed.
+its last key, so little of the causal triangle's empty half is computed. `causal_attention` is the function itself,
+`blocked_attention` makes a transformers model use it for a while.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
@@ -15,12 +18,36 @@ BLOCK = 128  # queries at a time: smaller wastes less of the triangle, larger mu
 
 
 class BlockedAttention(torch.autograd.Function):
-    """softmax(q k^T, causal) v for q, k, v (heads, tokens, width); the gradient reuses the forward's weights."""
+    """Causal attention softmax(q k^T) v, BLOCK queries at a time; the gradient reuses the forward's weights."""
 
     @staticmethod
-    def forward(ctx, q, k, v):
+    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend, and keep the weights of every block for `backward`.
+
+        Parameters
+        ----------
+        ctx : FunctionCtx
+            Where autograd keeps what `backward` needs.
+        q : Tensor of float, shape (heads, tokens, width)
+            Queries, scaled already. Batch and heads are one axis here.
+        k, v : Tensor of float, shape (heads, tokens, width)
+            Keys and values, one for every query head.
+
+        Returns
+        -------
+        Tensor of float, shape (heads, tokens, width)
+            For each query the mean of the values up to its own position, weighted by the softmax.
+        """
         tokens = q.shape[1]
         out, weights = torch.empty_like(q), []
+        # A block sees the keys from the first to its own last one. At 300 tokens the blocks are
+        #   queries   0-127, keys 0-127;   queries 128-255, keys 0-255;   queries 256-299, keys 0-299.
+        # Only among a block's own keys, the last columns of its scores, are there any ahead of a query. `ahead` sets
+        # these to -inf, so that their weight is exp(-inf) = 0. For a block of three queries it is
+        #   0 -inf -inf
+        #   0    0 -inf
+        #   0    0    0
+        # At 512 tokens this computes 128 (128 + 256 + 384 + 512) scores, 62.5% of the square; half of it is needed.
         ahead = torch.full((BLOCK, BLOCK), float("-inf"), dtype=q.dtype, device=q.device).triu(1)
         for start in range(0, tokens, BLOCK):
             end = min(start + BLOCK, tokens)
@@ -32,11 +59,37 @@ class BlockedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient of the loss with respect to queries, keys and values.
+
+        Parameters
+        ----------
+        ctx : FunctionCtx
+            What `forward` kept.
+        gradient : Tensor of float, shape (heads, tokens, width)
+            The loss's gradient with respect to what `forward` returned.
+
+        Returns
+        -------
+        dq, dk, dv : Tensor of float, shape (heads, tokens, width)
+            In the dtypes of q, k and v. `dk` is zero where nobody asks for it.
+
+        Notes
+        -----
+        That a row's sum of weight times gradient is one product of `gradient` and `out` is used in [1]_.
+
+        References
+        ----------
+        .. [1] Dao et al., "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness", NeurIPS 2022.
+        """
         q, k, v, out, *weights = ctx.saved_tensors
-        dq = torch.empty_like(q)  # each block of queries fills its own; keys and values collect from several
+        # Each block of queries fills its own rows of dq, once. A key or a value is seen by its own block and by all
+        # later ones, and its gradient is the sum over them: in float32, because bfloat16 would round each to 8 bits.
+        dq = torch.empty_like(q)
         dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in (k, v))
-        # Row i of the softmax's gradient is w (g - w . g), and w . g = sum(gradient * out).
+        # One query: weights w = softmax(s), out = sum_j w_j v_j, and the loss reaches w_j as g_j = gradient . v_j.
+        # From dw_j / ds_i = w_j ([i = j] - w_i) follows dloss / ds_i = w_i (g_i - sum_j w_j g_j),
+        # and sum_j w_j g_j = gradient . sum_j w_j v_j = gradient . out: one number a query, for all blocks at once.
         mean = (gradient * out).sum(-1, keepdim=True)
         for block, start in zip(weights, range(0, q.shape[1], BLOCK), strict=True):
             end = start + block.shape[1]
@@ -44,32 +97,69 @@ class BlockedAttention(torch.autograd.Function):
             dv[:, :end] += torch.bmm(block.transpose(1, 2), inner)
             dscores = torch.bmm(inner, v[:, :end].transpose(1, 2)).sub_(mean[:, start:end]).mul_(block)
             dq[:, start:end] = torch.bmm(dscores, k[:, :end])
-            if ctx.needs_input_grad[1]:  # nothing trains below the first block's keys
+            # With adapters on q_proj and v_proj only, nothing that trains lies below the keys of the model's first
+            # layer: embedding, norm and k_proj are frozen. Autograd would throw their gradient away.
+            if ctx.needs_input_grad[1]:
                 dk[:, :end] += torch.bmm(dscores.transpose(1, 2), q[:, start:end])
         return dq, dk.to(k.dtype), dv.to(v.dtype)
 
 
-def causal_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
-    """q (B, heads, tokens, width), k and v (B, key/value heads, tokens, width) -> (B, heads, tokens, width)."""
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Causal attention softmax(scale q k^T) v, with grouped heads: several query heads may share keys and values [1]_.
+
+    Parameters
+    ----------
+    q : Tensor of float, shape (B, heads, tokens, width)
+        Queries.
+    k, v : Tensor of float, shape (B, key/value heads, tokens, width)
+        Keys and values; the number of key/value heads divides that of the heads.
+    scale : float
+        Factor of the scores, as a rule 1 / sqrt(width).
+
+    Returns
+    -------
+    Tensor of float, shape (B, heads, tokens, width)
+        In blocks on a CPU; from PyTorch's fused kernel elsewhere, where that is better.
+
+    References
+    ----------
+    .. [1] Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",
+       EMNLP 2023.
+    """
     if q.device.type != "cpu":  # the fused kernels of other devices are better
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
     batch, heads, tokens, width = q.shape
+    # Neighbouring query heads share a key/value head. At 6 heads and 2 key/value heads the repeated ones are
+    # 0 0 0 1 1 1 (`repeat` would give 0 1 0 1 0 1). Batch and heads then become the one batch axis of `bmm`.
     k, v = (x.repeat_interleave(heads // x.shape[1], dim=1).reshape(-1, tokens, width) for x in (k, v))
     q = (q * scale).reshape(-1, tokens, width)
     return BlockedAttention.apply(q, k, v).view(batch, heads, tokens, width)
 
 
-def _for_transformers(module, query, key, value, attention_mask, scaling, dropout=0.0, **_):
+def _for_transformers(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: object, scaling: float, **_: object
+) -> tuple[Tensor, None]:
+    """`causal_attention` as transformers calls and expects it: tokens before heads, and no weights to show.
+
+    The mask is not read: pads stand on the right, and no token attends to what comes after it.
+    """
     return causal_attention(query, key, value, scaling).transpose(1, 2), None
 
 
 @contextmanager
 def blocked_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model on the CPU attend in blocks while the block runs: without a cache, pads only on the right."""
+    """Let a model on the CPU attend in blocks while the `with` block runs.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A causal language model. It must be called without a cache, with pads only on the right. On other devices
+        than the CPU nothing is changed.
+    """
     if model.device.type != "cpu":
         yield
         return
-    before = model.config._attn_implementation
+    before = model.config._attn_implementation  # put back at the end, also after an error
     AttentionInterface.register("blocked", _for_transformers)
     model.set_attn_implementation("blocked")
     try:

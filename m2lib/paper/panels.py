@@ -1,34 +1,37 @@
 """The recorded study: the figures that notebooks and the PDF share, drawn from records and published numbers alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
+from m2lib import study
+from m2lib.accounting import CONVENTIONS, Shape
 from m2lib.files import InputError
-from m2lib.model.vocabulary import SYMBOLS
+from m2lib.model import SYMBOLS, backbone_config
 from m2lib.paper import diagrams, plots
-from m2lib.series import codec
-from m2lib.series.data import load_series
-from m2lib.series.metrics import best_and_worst
-from m2lib.study.experiments import EXPERIMENTS, SEARCH, SECOND, adapter_of
-from m2lib.study.profiles import PROFILES, Profile, active_profile
-from m2lib.study.records import Record, load_record, record_path
-from m2lib.study.report_tables import published_maes
-from m2lib.study.runs import recorded_forecast
+from m2lib.series import SeriesSet, best_and_worst, load_series, to_integers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from transformers import PretrainedConfig
 
+FIGURES: dict[str, Callable[[study.Profile], "Figure"]] = {}
+"""What draws each figure from a profile's records, by the figure's name, in the order of the report."""
 QWEN = "published: Qwen2.5-0.5B"
 LENGTHS = (128, 512, 768)
 
 
-def study() -> Profile:
+def _figure(draw: Callable[[study.Profile], "Figure"]) -> Callable[[study.Profile], "Figure"]:
+    FIGURES[draw.__name__] = draw
+    return draw
+
+
+def shown_profile() -> study.Profile:
     """The profile whose records are shown: the active one, or the laptop's where the active one keeps no records."""
-    return PROFILES["laptop"] if active_profile().live else active_profile()
+    return study.PROFILES["laptop"] if study.active_profile().live else study.active_profile()
 
 
 def show(name: str) -> "Figure":
@@ -45,123 +48,146 @@ def draw(name: str) -> "Figure":
     if name not in FIGURES:
         raise InputError(f"the report has no figure {name!r}; it has {', '.join(FIGURES)}")
     plots.use_style()
-    return FIGURES[name](study())
+    return FIGURES[name](shown_profile())
 
 
-def finished(profile: Profile, name: str) -> Record:
+def finished_record(profile: study.Profile, name: str) -> study.Record:
     """A record of a run that came to its end. Raises InputError where there is none, naming what to run."""
-    result = load_record(profile, name)
-    if result.status != "done":
-        path = record_path(profile, name)
+    record = study.load_record(profile, name)
+    if record.status != "done":
+        path = study.record_path(profile, name)
         raise InputError(f"{path} is not finished; `M2_PROFILE={profile.name} m2 run {name}` goes on with it")
-    return result
+    return record
 
 
-def found(profile: Profile, *names: str) -> dict[str, Record]:
+def finished_records(profile: study.Profile, *names: str) -> dict[str, study.Record]:
     """The finished records of these experiments; those that go beyond the report may be missing."""
-    there = (name for name in names if EXPERIMENTS[name].group or record_path(profile, name).exists())
-    return {name: finished(profile, name) for name in there}
+    there = (name for name in names if study.EXPERIMENTS[name].group or study.record_path(profile, name).exists())
+    return {name: finished_record(profile, name) for name in there}
 
 
-def search_maes(profile: Profile, second: bool = False) -> dict[str, dict[int, float]]:
+def first_recorded(profile: study.Profile, *names: str) -> study.Record:
+    """Of these experiments, in order of preference, the first that has a finished record."""
+    records = finished_records(profile, *names)
+    return next(records[name] for name in names if name in records)
+
+
+def search_maes(profile: study.Profile, second: bool = False) -> dict[str, dict[int, float]]:
     """Per-series errors of the search's nine settings on the five hardest series, or of its best three on 20."""
-    five = {name: finished(profile, name).maes() for name in SEARCH}
+    five = {name: finished_record(profile, name).maes() for name in study.SEARCH}
     if not second:
         return five
-    best = {adapter_of(EXPERIMENTS[name], five.get): finished(profile, name).maes() for name in SECOND}
-    return {name: five[name] | best[name] for name in SEARCH if name in best}
+    best = {
+        study.AdapterOf(study.SEARCH, place).chosen(five.__getitem__): finished_record(profile, name).maes()
+        for place, name in enumerate(study.SECOND)
+    }
+    return {name: five[name] | best[name] for name in study.SEARCH if name in best}
 
 
-def untuned_like_final(profile: Profile) -> Record:
+def untuned_like_final(profile: study.Profile) -> study.Record:
     """The untuned model's record on the test series, decoded as the final model is, if there is such a one."""
-    decode = finished(profile, "final").config["decode"]
-    results = found(profile, "untuned-test", "untuned-test-constrained").values()
-    return next((one for one in results if one.config["decode"] == decode), next(iter(results)))
+    protocol = finished_record(profile, "final").config["decode"]
+    records = finished_records(profile, "untuned-test", "untuned-test-constrained")
+    alike = (record for record in records.values() if record.config["decode"] == protocol)
+    return next(alike, records["untuned-test"])
 
 
 def published_search(second: bool = False) -> dict[str, dict[int, float]]:
     """The same, as published."""
     if second:
-        return {name: maes for name in SEARCH if len(maes := published_maes(name)) == 20}
-    five = published_maes("search/expt_0").keys()
-    return {name: {series: published_maes(name)[series] for series in five} for name in SEARCH}
+        return {name: maes for name in study.SEARCH if len(maes := study.published_maes(name)) == 20}
+    five = study.published_maes("search/expt_0").keys()
+    return {name: {series: study.published_maes(name)[series] for series in five} for name in study.SEARCH}
 
 
-def label(name: str, profile: Profile) -> str:
+def label(name: str, profile: study.Profile) -> str:
     """The settings of an experiment of the search."""
-    train = EXPERIMENTS[name].at(profile).train
+    train = study.EXPERIMENTS[name].training(profile)
     return f"rate {train['learning_rate']:g}, rank {train['rank']}"
 
 
 @cache
-def _series():
+def _series() -> SeriesSet:
     return load_series()
 
 
-def fig1_architecture(_: Profile) -> "Figure":
+@_figure
+def fig1_architecture(_: study.Profile) -> "Figure":
     return diagrams.architecture(_qwen(), len(SYMBOLS), "Qwen2.5-0.5B-Instruct, reduced")
 
 
-def fig2_lora_layer(_: Profile) -> "Figure":
+@_figure
+def fig2_lora_layer(_: study.Profile) -> "Figure":
     width = _qwen().hidden_size
     return diagrams.lora_layer(width, width, rank=2, alpha=2)
 
 
-def fig3_encoding(_: Profile) -> "Figure":
-    return diagrams.encoding(_series().trajectories[1, :2], _series().scales[1], title="series 1")
+@_figure
+def fig3_encoding(_: study.Profile) -> "Figure":
+    return diagrams.encoding(_series().trajectories[1, :2], float(_series().scales[1]), title="series 1")
 
 
-def fig4_baseline_forecasts(profile: Profile) -> "Figure":
-    results = found(profile, "baseline", "baseline-constrained")
-    return _forecasts({"": results.popitem()[1]}, EXPERIMENTS["baseline"].featured)
+@_figure
+def fig4_baseline_forecasts(profile: study.Profile) -> "Figure":
+    record = first_recorded(profile, "baseline-constrained", "baseline")
+    return _forecasts({"": record}, study.EXPERIMENTS["baseline"].featured)
 
 
-def fig5_baseline_errors(profile: Profile) -> "Figure":
-    results = found(profile, "baseline", "baseline-constrained")
-    panels = {f"{name}, ours": plots.error_groups(result.maes()) for name, result in results.items()}
-    return _error_panels(panels | {QWEN: plots.error_groups(published_maes("baseline"))})
+@_figure
+def fig5_baseline_errors(profile: study.Profile) -> "Figure":
+    records = finished_records(profile, "baseline", "baseline-constrained")
+    panels = {f"{name}, ours": plots.error_groups(record.maes()) for name, record in records.items()}
+    return _error_panels(panels | {QWEN: plots.error_groups(study.published_maes("baseline"))})
 
 
-def fig6_forecasts(profile: Profile) -> "Figure":
-    tuned = found(profile, "default", "default-warm").popitem()[1]
-    before = found(profile, "baseline", "baseline-constrained").popitem()[1]
-    shown = [series for series in EXPERIMENTS["default"].featured if series in tuned.series]
+@_figure
+def fig6_forecasts(profile: study.Profile) -> "Figure":
+    tuned = first_recorded(profile, "default-warm", "default")
+    before = first_recorded(profile, "baseline-constrained", "baseline")
+    shown = [series for series in study.EXPERIMENTS["default"].featured if series in tuned.series]
     return _forecasts({"untuned": before, "tuned": tuned}, shown)
 
 
-def fig7_reduced_validation(profile: Profile) -> "Figure":
-    results = found(profile, "default", "default-warm", "baseline", "baseline-constrained")
-    chosen = sorted(results["default"].series)
+@_figure
+def fig7_reduced_validation(profile: study.Profile) -> "Figure":
+    records = finished_records(profile, "default", "default-warm", "baseline", "baseline-constrained")
+    chosen = sorted(records["default"].series)
     panels = {}
     for name, before in (("default", "baseline"), ("default-warm", "baseline-constrained")):
-        if name in results and before in results:
-            steps, rank = (results[name].config["train"][key] for key in ("steps", "rank"))
+        if name in records and before in records:
+            steps, rank = (records[name].config["train"][key] for key in ("steps", "rank"))
             title = f"{name}, ours: {steps:,} steps, rank {rank}"
-            panels[title] = _before_after(results[before].maes(), results[name].maes(), chosen)
-    published = _before_after(published_maes("baseline"), published_maes("default"), published_maes("default"))
+            panels[title] = _before_after(records[before].maes(), records[name].maes(), chosen)
+    published = _before_after(
+        study.published_maes("baseline"), study.published_maes("default"), study.published_maes("default")
+    )
     return _error_panels(panels | {f"{QWEN}, 5,000 steps, rank 4": published})
 
 
-def fig8_search(profile: Profile) -> "Figure":
+@_figure
+def fig8_search(profile: study.Profile) -> "Figure":
     return _search_panels(profile, second=False)
 
 
-def fig8_second(profile: Profile) -> "Figure":
+@_figure
+def fig8_second(profile: study.Profile) -> "Figure":
     return _search_panels(profile, second=True)
 
 
-def context_lengths(profile: Profile) -> "Figure":
+@_figure
+def context_lengths(profile: study.Profile) -> "Figure":
     names = {f"{length} tokens": f"context/{length}" for length in LENGTHS}
-    ours = {length: list(finished(profile, name).maes().values()) for length, name in names.items()}
-    five = published_maes("context/128").keys()
-    theirs = {length: [published_maes(name)[series] for series in five] for length, name in names.items()}
+    ours = {length: list(finished_record(profile, name).maes().values()) for length, name in names.items()}
+    five = study.published_maes("context/128").keys()
+    theirs = {length: [study.published_maes(name)[series] for series in five] for length, name in names.items()}
     return _error_panels({_who(profile): ours, QWEN: theirs})
 
 
-def fig9_final(profile: Profile) -> "Figure":
-    final, untuned = finished(profile, "final").maes(), untuned_like_final(profile).maes()
+@_figure
+def fig9_final(profile: study.Profile) -> "Figure":
+    final, untuned = finished_record(profile, "final").maes(), untuned_like_final(profile).maes()
     fig, axes = plt.subplots(2, 2, figsize=(9.6, 7), height_ratios=(5, 2.4))
-    pairs = {_who(profile): (untuned, final), QWEN: (published_maes("untuned"), published_maes("final"))}
+    pairs = {_who(profile): (untuned, final), QWEN: (study.published_maes("untuned"), study.published_maes("final"))}
     for column, (who, (before, after)) in zip(axes.T, pairs.items(), strict=True):
         plots.plot_before_after(column[0], before, after, who, _colour(who))
         groups = {"untuned": list(before.values()), "final": list(after.values())}
@@ -174,57 +200,34 @@ def fig9_final(profile: Profile) -> "Figure":
     return fig
 
 
-def final_forecasts(profile: Profile) -> "Figure":
-    final, untuned = finished(profile, "final"), untuned_like_final(profile)
+@_figure
+def final_forecasts(profile: study.Profile) -> "Figure":
+    final, untuned = finished_record(profile, "final"), untuned_like_final(profile)
     ranked = best_and_worst(final.maes(), worst=0)[0]
     shown = [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
     return _forecasts({"untuned": untuned, "final": final}, shown)
 
 
-def final_learning(profile: Profile) -> "Figure":
+@_figure
+def final_learning(profile: study.Profile) -> "Figure":
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4))
-    plots.plot_learning(left, right, finished(profile, "final"))
+    plots.plot_learning(left, right, finished_record(profile, "final"))
     return fig
 
 
-def table3_budget(_: Profile) -> "Figure":
-    from m2lib.accounting.shape import CONVENTIONS, Shape
-    from m2lib.study.costs import table_3
-
+@_figure
+def table3_budget(_: study.Profile) -> "Figure":
     fig, ax = plt.subplots(figsize=(9, 3.8))
-    tables = {convention: table_3(Shape.of(_qwen()), convention) for convention in CONVENTIONS}
-    plots.plot_budget(ax, tables, PROFILES["report"].budget)
+    tables = {convention: study.table_3(Shape.of(_qwen()), convention) for convention in CONVENTIONS}
+    plots.plot_budget(ax, tables, study.PROFILES["report"].budget)
     return fig
 
 
-FIGURES: dict[str, Callable[[Profile], "Figure"]] = {
-    function.__name__: function
-    for function in (
-        fig1_architecture,
-        fig2_lora_layer,
-        fig3_encoding,
-        fig4_baseline_forecasts,
-        fig5_baseline_errors,
-        fig6_forecasts,
-        fig7_reduced_validation,
-        fig8_search,
-        fig8_second,
-        context_lengths,
-        fig9_final,
-        final_forecasts,
-        final_learning,
-        table3_budget,
-    )
-}
-
-
-def _qwen():
-    from m2lib.model.backbones import backbone_config
-
+def _qwen() -> "PretrainedConfig":
     return backbone_config("qwen2.5-0.5b")
 
 
-def _who(profile: Profile) -> str:
+def _who(profile: study.Profile) -> str:
     return f"ours: {profile.backbone}"
 
 
@@ -232,7 +235,7 @@ def _colour(who: str) -> str:
     return plots.COLOURS["published" if who.startswith("published") else "ours"]
 
 
-def _before_after(before: dict, after: dict, series: list[int]) -> dict[str, list[float]]:
+def _before_after(before: study.Maes, after: study.Maes, series: Iterable[int]) -> dict[str, list[float]]:
     return {"untuned": [before[i] for i in series], "tuned": [after[i] for i in series]}
 
 
@@ -248,8 +251,11 @@ def _error_panels(panels: dict[str, dict[str, list[float]]]) -> "Figure":
     return fig
 
 
-def _search_panels(profile: Profile, second: bool) -> "Figure":
-    who = {_who(profile): (profile, search_maes(profile, second)), QWEN: (PROFILES["report"], published_search(second))}
+def _search_panels(profile: study.Profile, second: bool) -> "Figure":
+    who = {
+        _who(profile): (profile, search_maes(profile, second)),
+        QWEN: (study.PROFILES["report"], published_search(second)),
+    }
     fig, axes = plt.subplots(1, 2, figsize=(9.6, 2.4 if second else 4.4), sharex=True)
     for ax, (title, (sizes, maes)) in zip(axes, who.items(), strict=True):
         groups = {label(name, sizes): list(errors.values()) for name, errors in maes.items()}
@@ -258,23 +264,23 @@ def _search_panels(profile: Profile, second: bool) -> "Figure":
     return fig
 
 
-def _zoom(shared: "Axes", groups) -> None:
+def _zoom(shared: "Axes", groups: Iterable[Iterable[float]]) -> None:
     """Begin an error axis at 10 where no error is below."""
     if min(map(min, groups)) >= 10:
         shared.set_xlim(left=10)
 
 
-def _forecasts(results: dict[str, Record], shown: list[int]) -> "Figure":
+def _forecasts(records: dict[str, study.Record], shown: Sequence[int]) -> "Figure":
     """A row for each record, a column for each series."""
     series = _series()
     fig, axes = plt.subplots(
-        len(results), len(shown), figsize=(3.2 * len(shown), 0.5 + 2.4 * len(results)), sharex=True, squeeze=False
+        len(records), len(shown), figsize=(3.2 * len(shown), 0.5 + 2.4 * len(records)), sharex=True, squeeze=False
     )
-    for row, (title, result) in zip(axes, results.items(), strict=True):
-        rounding = result.config["decode"]["rounding"]
+    for row, (title, record) in zip(axes, records.items(), strict=True):
+        rounding = record.config["decode"]["rounding"]
         for ax, i in zip(row, shown, strict=True):
-            scaled = codec.to_integers(series.trajectories[i], series.scales[i], rounding)
-            forecast, mae = recorded_forecast(result, series, i), result.series[i]["mae"]
+            scaled = to_integers(series.trajectories[i], series.scales[i], rounding)
+            forecast, mae = study.recorded_forecast(record, series, i), record.series[i]["mae"]
             plots.plot_forecast(ax, series.time, scaled, forecast, f"series {i}: MAE {mae:.0f}")
         row[0].set_ylabel(f"{title}\nscaled units" if title else "scaled units")
     for ax in axes[-1]:

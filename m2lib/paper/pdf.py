@@ -1,14 +1,12 @@
 """report/main.pdf, from the records of the laptop's study: figures, numbers, Typst. No model is loaded.
 
-`python -m m2lib.pdf` (`make figures`) redraws report/figures/, report/numbers.json and report/main.pdf;
-`python -m m2lib.pdf FOLDER` makes the same in a folder of its own.
+`m2 pdf` (`make figures`) redraws report/figures/, report/numbers.json and report/main.pdf; `m2 pdf FOLDER` makes the
+same in a folder of its own.
 """
 
-import argparse
 import hashlib
 import json
 import re
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,16 +14,16 @@ import matplotlib.pyplot as plt
 from m2lib.files import ROOT, InputError, first_line, write_atomic
 from m2lib.paper import panels, plots
 from m2lib.paper.numbers import numbers
-from m2lib.study.records import record_path
+from m2lib.study import record_path
 
-REPORT = ROOT / "report"
+REPORT_FOLDER = ROOT / "report"
 SOURCES = ("main.typ", "references.bib", "published/printed.csv")
 
 
-def inputs(folder: Path = REPORT) -> list[Path]:
+def inputs(folder: Path = REPORT_FOLDER) -> list[Path]:
     """All files that a report's PDF is made of: sources, numbers, figures, and the records behind them."""
     named = re.findall(r'"(\w+\.svg)"', (folder / "main.typ").read_text(encoding="utf-8"))
-    records = record_path(panels.study(), "x").parent.rglob("*.json")
+    records = record_path(panels.shown_profile(), "x").parent.rglob("*.json")
     return [
         *(folder / name for name in SOURCES),
         folder / "numbers.json",
@@ -34,7 +32,7 @@ def inputs(folder: Path = REPORT) -> list[Path]:
     ]
 
 
-def inputs_hash(folder: Path = REPORT) -> str:
+def inputs_hash(folder: Path = REPORT_FOLDER) -> str:
     """SHA-256 over the names and contents of `inputs`. Raises InputError naming one that is missing."""
     digest = hashlib.sha256()
     for path in inputs(folder):
@@ -44,7 +42,7 @@ def inputs_hash(folder: Path = REPORT) -> str:
     return digest.hexdigest()
 
 
-def compile_pdf(folder: Path = REPORT) -> Path:
+def compile_pdf(folder: Path = REPORT_FOLDER) -> Path:
     """Compile main.typ, and write beside the PDF the hash of what it was made of.
 
     Raises InputError where typst is not installed or finds a fault.
@@ -63,35 +61,20 @@ def compile_pdf(folder: Path = REPORT) -> Path:
     return folder / "main.pdf"
 
 
-def make(folder: Path = REPORT) -> Path:
+def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
     """Draw the figures, write the numbers, compile the PDF. Raises InputError for any profile's study but the laptop's.
 
     The text reads that study's results in words; `panels.show` draws the figures of another one.
     """
-    profile = panels.study()
+    profile = panels.shown_profile()
     if profile.name != "laptop":
         raise InputError(f"the text of the PDF is about the laptop's study, not {profile.name}'s: leave M2_PROFILE out")
     found = numbers(profile)  # first, for it needs all records: nothing is redrawn where one is missing
-    for name in SOURCES if folder != REPORT else ():
-        write_atomic(folder / name, (REPORT / name).read_bytes())
+    for name in SOURCES if folder != REPORT_FOLDER else ():
+        write_atomic(folder / name, (REPORT_FOLDER / name).read_bytes())
     for name in panels.FIGURES:
         figure = panels.draw(name)
         plots.save_figure(figure, name, folder=folder / "figures", kind="svg")
         plt.close(figure)
     write_atomic(folder / "numbers.json", (json.dumps(found, indent=1) + "\n").encode())
     return compile_pdf(folder)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m m2lib.pdf", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path, default=REPORT, help="default: report/")
-    try:
-        print(make(parser.parse_args().folder.resolve()))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,23 +2,24 @@
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from m2lib.files import out_dir, write_atomic
-from m2lib.series.codec import CONTEXT_STEPS, VARIABLES
-from m2lib.series.metrics import best_and_worst
+from m2lib.files import write_atomic
+from m2lib.series import CONTEXT_STEPS, VARIABLES, best_and_worst
+from m2lib.settings import out_dir
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from m2lib.study.records import Record
+    from m2lib.study import Record
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {"prey": "#0072B2", "predator": "#E69F00", "error": "#C1272D", "ours": "#009E73", "published": "#7F7F7F"}
@@ -67,7 +68,7 @@ def save_figure(figure: "Figure", name: str, folder: Path | None = None, kind: s
     return path
 
 
-def plot_series(ax: "Axes", time: np.ndarray, values: np.ndarray, **line) -> None:
+def plot_series(ax: "Axes", time: np.ndarray, values: np.ndarray, **line: Any) -> None:
     """Both variables of one series: time (steps,), values (steps, 2); `line` goes to matplotlib's plot."""
     for variable, name in enumerate(VARIABLES):
         ax.plot(time, values[:, variable], color=COLOURS[name], label=name, **line)
@@ -78,7 +79,7 @@ def plot_forecast(ax: "Axes", time: np.ndarray, series: np.ndarray, forecast: np
 
     time (100,); series (100, 2) and forecast (20, 2) in the same units.
     """
-    ax.axvspan(time[CONTEXT_STEPS], time[-1], color="0.95", lw=0)
+    ax.axvspan(float(time[CONTEXT_STEPS]), float(time[-1]), color="0.95", lw=0)
     plot_series(ax, time, series, lw=1.4)
     ahead = time[CONTEXT_STEPS:]
     for variable, name in enumerate(VARIABLES):
@@ -182,9 +183,9 @@ def plot_before_after(
 def plot_flop_shares(ax: "Axes", breakdowns: dict[str, dict[str, int]]) -> None:
     """One horizontal bar for each breakdown of `m2lib.flops`: which share of its FLOPs each group of components has."""
     left = np.zeros(len(breakdowns))
-    totals = np.array([sum(one.values()) for one in breakdowns.values()], dtype=float)
+    totals = np.array([sum(breakdown.values()) for breakdown in breakdowns.values()], dtype=float)
     for label, (parts, colour) in FLOP_GROUPS.items():
-        shares = np.array([sum(one[part] for part in parts) for one in breakdowns.values()]) / totals
+        shares = np.array([sum(breakdown[part] for part in parts) for breakdown in breakdowns.values()]) / totals
         ax.barh(range(len(breakdowns)), shares, left=left, color=colour, label=label, height=0.6)
         for row, share in enumerate(shares):
             if share > 0.04:
@@ -193,7 +194,7 @@ def plot_flop_shares(ax: "Axes", breakdowns: dict[str, dict[str, int]]) -> None:
                 )
         left += shares
     ax.set_yticks(
-        range(len(breakdowns)), [f"{label}\n{one:.3g} FLOPs" for label, one in zip(breakdowns, totals, strict=True)]
+        range(len(breakdowns)), [f"{label}\n{flops:.3g} FLOPs" for label, flops in zip(breakdowns, totals, strict=True)]
     )
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="share of the FLOPs")
@@ -204,7 +205,7 @@ def plot_flops_by_length(ax: "Axes", breakdowns: dict[int, dict[str, int]], titl
     """FLOPs a token against the number of tokens, stacked by group: breakdowns by number of tokens."""
     lengths = np.array(list(breakdowns))
     stacked = [
-        [sum(one[part] for part in parts) / length for length, one in breakdowns.items()]
+        [sum(breakdown[part] for part in parts) / length for length, breakdown in breakdowns.items()]
         for parts, _ in FLOP_GROUPS.values()
     ]
     ax.stackplot(lengths, stacked, labels=FLOP_GROUPS, colors=[colour for _, colour in FLOP_GROUPS.values()])
@@ -232,7 +233,7 @@ def plot_budget(ax: "Axes", tables: dict[str, dict[str, tuple[int, int]]], limit
     ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3)
 
 
-def plot_growth(axes, growth: dict[str, dict[str, float]]) -> None:
+def plot_growth(axes: Sequence["Axes"], growth: dict[str, dict[str, float]]) -> None:
     """Three axes: seconds per forecast against context length, series decoded together, and samples of one series."""
     labels = {
         "context": "context length (tokens)",

@@ -16,51 +16,114 @@ if TYPE_CHECKING:
 
 
 def last_value(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
-    """The last step of the context, repeated: int64."""
-    return np.repeat(np.asarray(contexts)[:, -1:], horizon, axis=1)
+    """The last step of the context, repeated.
+
+    Parameters
+    ----------
+    contexts : ndarray of int64, shape (n, steps, 2)
+        Scaled units.
+    horizon : int, optional
+        Steps to forecast.
+
+    Returns
+    -------
+    ndarray of int64, shape (n, horizon, 2)
+        Scaled units.
+    """
+    return np.repeat(np.asarray(contexts)[:, -1:], horizon, axis=1)  # -1: and not -1 keeps the axis of steps
 
 
 def context_mean(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
-    """Each variable's mean over the context, repeated: float64."""
+    """Each variable's mean over the context, repeated.
+
+    Parameters
+    ----------
+    contexts : ndarray of int64, shape (n, steps, 2)
+        Scaled units.
+    horizon : int, optional
+        Steps to forecast.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, horizon, 2)
+        Scaled units.
+    """
     return np.repeat(np.mean(contexts, axis=1, keepdims=True), horizon, axis=1)
 
 
 def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS, recent: int = 6) -> np.ndarray:
-    """What followed the stretch of the context most like its last `recent` steps (L1 distance): int64.
+    """What followed the stretch of the context most like its last `recent` steps.
 
-    Only stretches that `horizon` steps of the context follow are compared; of equals the earliest is taken.
-    Raises ValueError where the context is too short to hold one.
+    Stretches are compared by L1 distance, and only those that `horizon` steps of the context follow; of equals the
+    earliest is taken.
+
+    Parameters
+    ----------
+    contexts : ndarray of int64, shape (n, steps, 2)
+        Scaled units.
+    horizon : int, optional
+        Steps to forecast.
+    recent : int, optional
+        Steps of a stretch.
+
+    Returns
+    -------
+    ndarray of int64, shape (n, horizon, 2)
+        Scaled units.
+
+    Raises
+    ------
+    ValueError
+        Where the context is too short to hold one such stretch.
     """
     contexts = np.asarray(contexts)
+    # Of 80 steps, with recent 6 and horizon 20, a stretch may start at steps 0 to 54, which is 80 - 6 - 20 + 1 = 55
+    # starts: the last one covers steps 54 to 59, and the steps 60 to 79 follow it.
     starts = contexts.shape[1] - recent - horizon + 1
     if starts < 1:
         raise ValueError(f"contexts of {contexts.shape[1]} steps hold no stretch of {recent} with {horizon} after it")
     windows = np.stack([contexts[:, start : start + recent] for start in range(starts)], axis=1)
-    distances = np.abs(windows - contexts[:, None, -recent:]).sum(axis=(2, 3))
-    first = distances.argmin(axis=1) + recent
+    distances = np.abs(windows - contexts[:, None, -recent:]).sum(axis=(2, 3))  # (n, starts)
+    first = distances.argmin(axis=1) + recent  # the first step after the nearest stretch; argmin takes the earliest
+    # Series (n, 1) beside steps (n, horizon): row i is series i at its steps first[i], first[i] + 1, ...
     return contexts[np.arange(len(contexts))[:, None], first[:, None] + np.arange(horizon)]
 
 
 def log_var(contexts: np.ndarray, horizon: int = FORECAST_STEPS, order: int = 3) -> np.ndarray:
-    """A vector autoregression of each series' log(1 + x), fitted by least squares and iterated: float64.
+    """A vector autoregression of each series' log(1 + x), fitted by least squares and iterated.
 
     Forecasts are kept between 0 and ten times the largest value of the context, for an unstable fit grows without end.
+
+    Parameters
+    ----------
+    contexts : ndarray, shape (n, steps, 2)
+        Scaled units.
+    horizon : int, optional
+        Steps to forecast.
+    order : int, optional
+        Steps that the next one is regressed on.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, horizon, 2)
+        Scaled units.
     """
     forecasts = []
     for context in np.asarray(contexts, dtype=np.float64):
         logs = np.log1p(context)
+        # One row a step that has `order` steps before it: of 80 steps and order 3, rows for the steps 3 to 79.
         rows = np.stack([_lags(logs[:end], order) for end in range(order, len(logs))])
         weights = np.linalg.lstsq(rows, logs[order:], rcond=None)[0]
         for _ in range(horizon):
             ahead = np.clip(_lags(logs, order) @ weights, 0, np.log1p(10 * context.max()))
-            logs = np.vstack([logs, ahead])
+            logs = np.vstack([logs, ahead])  # the next step is forecast from this forecast
         forecasts.append(np.expm1(logs[-horizon:]))
     return np.stack(forecasts)
 
 
 def _lags(logs: np.ndarray, order: int) -> np.ndarray:
-    """1 and the last `order` steps, newest first."""
-    return np.concatenate([[1.0], logs[: -order - 1 : -1].ravel()])
+    """1 and the last `order` steps, newest first: shape (1 + 2 * order,)."""
+    return np.concatenate([[1.0], logs[: -order - 1 : -1].ravel()])  # order 3: [:-4:-1] is steps -1, -2, -3
 
 
 BASELINES = {
@@ -72,7 +135,20 @@ BASELINES = {
 
 
 def baseline_maes(series: "SeriesSet", ids: Sequence[int]) -> dict[str, dict[int, float]]:
-    """Errors of each of BASELINES by series id, scaled units."""
+    """The error of each of BASELINES on each series.
+
+    Parameters
+    ----------
+    series : SeriesSet
+        The data set.
+    ids : sequence of int
+        The series to forecast.
+
+    Returns
+    -------
+    dict of str to dict of int to float
+        MAE by baseline and series id, scaled units.
+    """
     ids = list(ids)
     integers = to_integers(series.trajectories[ids], series.scales[ids])
     contexts, truths = integers[:, :CONTEXT_STEPS], integers[:, CONTEXT_STEPS:]

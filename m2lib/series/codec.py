@@ -2,64 +2,112 @@
 
 Values are divided by the series' own scale so that the 90th percentile of the context becomes 10.00, rounded to two
 decimals and written in hundredths without the point: 9.52 -> `952`. *Scaled units* are these integers everywhere in
-the project: 1000 is the context's 90th percentile. A step is `prey,predator;` and keeps its semicolon.
+the project: 1000 is the context's 90th percentile. A step is `prey,predator;` and keeps its semicolon. The method is
+LLMTIME's [1]_.
 
-Source: Gruver et al., "Large Language Models Are Zero-Shot Time Series Forecasters" (LLMTIME), NeurIPS 2023.
+References
+----------
+.. [1] Gruver et al., "Large Language Models Are Zero-Shot Time Series Forecasters" (LLMTIME), NeurIPS, 2023.
 """
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from m2lib.files import InputError
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 CODEC_VERSION = 1  # raise it when the text of any series, or the reading of any text, changes
 CONTEXT_STEPS = 80  # steps the model sees
 FORECAST_STEPS = 20  # steps it forecasts
-VARIABLES = ("prey", "predator")
-PAD = "<pad>"
-ROUNDINGS = ("nearest", "published")
+VARIABLES = ("prey", "predator")  # in the order in which a step holds them
+PAD = "<pad>"  # what fills a text up; the text proper ends at the first
+ROUNDINGS = ("nearest", "published")  # see `to_integers`
 LARGEST = 9999  # the largest scaled value that is written: four digits
 _FIELD = re.compile(r"[0-9]{1,6}")  # ASCII only: int() and isdigit() would also take `1_0`, `+5`, Arabic digits
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A text read back: `values` (steps, 2) int64 in scaled units, and how many of them had to be `repairs`."""
+    """A text read back."""
 
     values: np.ndarray
+    """int64, shape (steps, 2), scaled units: (prey, predator) of each step."""
     repairs: int
+    """How many of the values were missing or unreadable and had to be filled in, 0 to 2 * steps."""
 
 
 def scale_of(context: np.ndarray) -> np.ndarray:
-    """The 90th percentile (linear interpolation, float64) of each series' context.
+    """The 90th percentile of each series' context, both variables together.
 
-    context: (..., steps, 2) in physical units; only the context, so that nothing of the truth leaks into the prompt.
-    Returns float64 (...): the physical value that scaled 1000 stands for.
+    Only the context is read, so that nothing of the truth leaks into the prompt.
+
+    Parameters
+    ----------
+    context : ndarray of float, shape (..., steps, 2)
+        Physical units.
+
+    Returns
+    -------
+    ndarray of float64, shape (...)
+        The physical value that scaled 1000 stands for (percentile by linear interpolation, in float64).
     """
     context = np.asarray(context, dtype=np.float64)
     return np.percentile(context.reshape(*context.shape[:-2], -1), 90, axis=-1)
 
 
-def to_integers(values: np.ndarray, scale: float | np.ndarray, rounding: str = "nearest") -> np.ndarray:
+def to_integers(values: np.ndarray, scale: "ArrayLike", rounding: str = "nearest") -> np.ndarray:
     """Scaled integers of physical values.
 
-    values: (..., steps, 2), physical units. scale: a number, or (...) one per series.
-    rounding: `nearest`, or `published`, which keeps the report's slip: after rounding to two decimals it multiplies
-    by 100 and truncates, so that 1.15 -> 114.9999... -> 114. 6.3% of the data's values come out one too low.
-    Returns int64 (..., steps, 2), scaled units.
+    Parameters
+    ----------
+    values : ndarray of float, shape (..., steps, 2)
+        Physical units.
+    scale : float or ndarray of float, shape (...)
+        As `scale_of` gives it: a number, or one per series. Physical units.
+    rounding : {"nearest", "published"}, optional
+        `published` keeps the report's slip: after rounding to two decimals it multiplies by 100 and truncates, so
+        that 1.15 -> 114.9999... -> 114. 6.3% of the data's values come out one too low.
+
+    Returns
+    -------
+    ndarray of int64, shape (..., steps, 2)
+        Scaled units.
+
+    Raises
+    ------
+    InputError
+        For an unknown rounding.
     """
     if rounding not in ROUNDINGS:
         raise InputError(f"unknown rounding {rounding!r}: choose one of {', '.join(ROUNDINGS)}")
     scale = np.asarray(scale, dtype=np.float64)
+    # 0.23 at scale 2.0 is 1.15, and 1.15 * 100 is 114.99999999999999: 115 by `nearest`, 114 by `published`.
+    # Scales of shape (50,) become (50, 1, 1), so that each divides all steps and both variables of its own series.
     scaled = np.asarray(values, dtype=np.float64) / scale.reshape(*scale.shape, 1, 1) * 10
     hundredths = np.round(scaled, 2) * 100
     return (np.rint(hundredths) if rounding == "nearest" else np.trunc(hundredths)).astype(np.int64)
 
 
-def unscale(integers: np.ndarray, scale: float | np.ndarray) -> np.ndarray:
-    """Physical units back from scaled integers (..., steps, 2), float64; `scale` as in `to_integers`."""
+def unscale(integers: np.ndarray, scale: "ArrayLike") -> np.ndarray:
+    """Physical values back from scaled integers.
+
+    Parameters
+    ----------
+    integers : ndarray of int, shape (..., steps, 2)
+        Scaled units.
+    scale : float or ndarray of float, shape (...)
+        As in `to_integers`.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., steps, 2)
+        Physical units.
+    """
     scale = np.asarray(scale, dtype=np.float64)
     return np.asarray(integers, dtype=np.float64) / 1000 * scale.reshape(*scale.shape, 1, 1)
 
@@ -67,13 +115,31 @@ def unscale(integers: np.ndarray, scale: float | np.ndarray) -> np.ndarray:
 def encode(values: np.ndarray, scale: float, rounding: str = "nearest", series: int | None = None) -> str:
     """The text of one series: `prey,predator;` a step, the last semicolon kept.
 
-    values: (steps, 2), physical units. `series` is only named in errors.
-    Raises InputError for a value that is not finite, negative, or over 9999 once scaled, naming series and step.
+    Parameters
+    ----------
+    values : ndarray of float, shape (steps, 2)
+        Physical units.
+    scale : float
+        The series' scale, see `scale_of`. Physical units.
+    rounding : {"nearest", "published"}, optional
+        As in `to_integers`.
+    series : int, optional
+        The series' id, only to be named in errors.
+
+    Returns
+    -------
+    str
+        Such as `952,1034;948,1029;`.
+
+    Raises
+    ------
+    InputError
+        For a value that is not finite, negative, or over 9999 once scaled, naming series and step.
     """
     values = np.asarray(values, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):  # what is not finite is reported below
         scaled = values / scale * 1000
-    bad = ~(np.isfinite(scaled) & (scaled >= 0) & (scaled < LARGEST + 0.5))
+    bad = ~(np.isfinite(scaled) & (scaled >= 0) & (scaled < LARGEST + 0.5))  # 9999.5 would be written as 10000
     if bad.any():
         step, variable = (int(i) for i in np.argwhere(bad)[0])
         name = "" if series is None else f"series {series}, "
@@ -85,7 +151,18 @@ def encode(values: np.ndarray, scale: float, rounding: str = "nearest", series: 
 
 
 def format_steps(integers: np.ndarray) -> str:
-    """The text of scaled integers (steps, 2)."""
+    """The text of scaled integers.
+
+    Parameters
+    ----------
+    integers : ndarray of int, shape (steps, 2)
+        Scaled units.
+
+    Returns
+    -------
+    str
+        [[952, 1034], [948, 1029]] gives `952,1034;948,1029;`.
+    """
     return "".join(f"{prey},{predator};" for prey, predator in np.asarray(integers).tolist())
 
 
@@ -94,12 +171,25 @@ def decode(text: str, steps: int = FORECAST_STEPS, last: tuple[int, int] = (0, 0
 
     The text ends at the first `<pad>`. Steps end with `;`, fields with `,`; fields after the second are ignored. A
     field is read if it is 1 to 6 ASCII digits. Every value that is missing or unreadable repeats the last good value
-    of its variable (at first `last`, in scaled units: pass the last step of the context) and counts as one repair; a
-    missing step counts as two. A last step without its `;` is read as it stands.
-    Returns values int64 (steps, 2) in scaled units, and the number of repairs, 0 to 2 * steps.
+    of its variable and counts as one repair; a missing step counts as two. A last step without its `;` is read as it
+    stands.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+    steps : int, optional
+        How many steps to read; what follows them is ignored.
+    last : tuple of int, optional
+        The last good values (prey, predator) before the text, in scaled units: pass the last step of the context.
+
+    Returns
+    -------
+    Decoded
+        The values in scaled units, and how many of them are repairs.
     """
     pieces = text.split(PAD, 1)[0].split(";")
-    if not pieces[-1]:
+    if not pieces[-1]:  # `1,2;3,4;` splits into `1,2`, `3,4` and an empty rest, which is no step
         pieces.pop()
     current, repairs, rows = list(last), 0, []
     for step in range(steps):
@@ -109,6 +199,6 @@ def decode(text: str, steps: int = FORECAST_STEPS, last: tuple[int, int] = (0, 0
             if _FIELD.fullmatch(field):
                 current[variable] = int(field)
             else:
-                repairs += 1
-        rows.append(tuple(current))
+                repairs += 1  # and `current` keeps the last good value
+        rows.append(tuple(current))  # a copy, for `current` goes on changing
     return Decoded(np.array(rows, dtype=np.int64).reshape(steps, 2), repairs)

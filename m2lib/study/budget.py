@@ -1,14 +1,14 @@
-"""The FLOP budget: what a profile's records have spent, a fold over them, against its limit."""
+"""The FLOP budget: the sum over a profile's records, against its limit."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from m2lib.accounting.flops import train_step_flops
-from m2lib.accounting.shape import Shape, total
+from m2lib import training
+from m2lib.accounting import Shape, total, train_step_flops
 from m2lib.files import InputError, first_line
 from m2lib.study.costs import Costs, estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS, Experiment
@@ -22,22 +22,22 @@ class BudgetExceeded(InputError):
 
 @dataclass(frozen=True)
 class Budget:
-    """The state of a profile's budget, in FLOPs of its convention.
-
-    spent: by the records of all experiments in the report's Table 3. reserved: by those of them that are running now.
-    """
+    """The state of a profile's budget, in FLOPs of its convention."""
 
     limit: int
     convention: str
     spent: int
+    """By the records of all experiments in the report's Table 3."""
     reserved: int
+    """By those of them that are running now."""
 
     @property
     def left(self) -> int:
+        """What a further run may take."""
         return self.limit - self.spent - self.reserved
 
 
-def records(profile: Profile, replaced: str | None = None) -> dict[str, Record]:
+def all_records(profile: Profile, replaced: str | None = None) -> dict[str, Record]:
     """The profile's records, by experiment.
 
     Raises InputError for one that cannot be read, unless it is about to be replaced, or live.
@@ -53,20 +53,20 @@ def records(profile: Profile, replaced: str | None = None) -> dict[str, Record]:
     return found
 
 
-def state(profile: Profile, replaced: str | None = None) -> Budget:
-    """What the records say is spent, and what running experiments have reserved; arguments as of `records`."""
-    charged = {name: result for name, result in records(profile, replaced).items() if EXPERIMENTS[name].group}
+def budget_of(profile: Profile, replaced: str | None = None) -> Budget:
+    """What the records say is spent, and what running experiments have reserved; arguments as of `all_records`."""
+    charged = {name: record for name, record in all_records(profile, replaced).items() if EXPERIMENTS[name].group}
     convention = profile.budget_convention
     running = [
-        result
-        for name, result in charged.items()
-        if result.flops["reserved"][convention] and _is_held(_lock(record_path(profile, name)))
+        record
+        for name, record in charged.items()
+        if record.flops["reserved"][convention] and _is_held(record_path(profile, name))
     ]
     return Budget(
         profile.budget,
         convention,
-        spent=sum(result.spent()[convention] for result in charged.values()),
-        reserved=sum(result.flops["reserved"][convention] for result in running),
+        spent=sum(record.spent()[convention] for record in charged.values()),
+        reserved=sum(record.flops["reserved"][convention] for record in running),
     )
 
 
@@ -77,15 +77,13 @@ def affordable_steps(
 
     beside: other experiments that are kept back whole (for the report's final run, the untuned model's forecasts).
     """
-    from m2lib.training.loop import TrainConfig
-
-    config = TrainConfig(**experiment.at(profile).train)
+    config = training.TrainConfig(**experiment.training(profile))
     step = train_step_flops(
         shape, config.sequence_length, rank=config.rank, batch=config.batch_size, convention=budget.convention
     )
     kept = [estimate(EXPERIMENTS[name], profile, shape) for name in beside]
     kept.append(estimate(experiment, profile, shape) | {"training": sum_costs()})
-    free = budget.left - sum(costs[budget.convention] for one in kept for costs in one.values())
+    free = budget.left - sum(costs[budget.convention] for estimated in kept for costs in estimated.values())
     return max(0, free // total(step))
 
 
@@ -99,21 +97,17 @@ def reservation(
     process runs the same experiment, before anything in the store is changed.
     """
     path = record_path(profile, experiment.name)
-    with ExitStack() as held:
-        if not _acquire(_lock(path), held, seconds=1):
-            raise InputError(f"{path} is being made by another process; wait for it, or stop it first")
-        with ExitStack() as serialised:  # so that two runs do not both take the last of the budget
-            if not _acquire(_lock(record_path(profile, "budget")), serialised, seconds=60):
-                raise InputError(f"{path.parent}: another process has held the budget for a minute; is it stopped?")
+    with _held(path, 1, f"{path} is being made by another process; wait for it, or stop it first"):
+        too_long = f"{path.parent}: another process has held the budget for a minute; is it stopped?"
+        with _held(record_path(profile, "budget"), 60, too_long):  # or two runs might both take the last of the budget
             if experiment.group:
                 _refuse_excess(profile, experiment, shape, needed)
-            standing.flops["reserved"] = dict(needed)
-            save_record(profile, standing)
+            save_record(profile, standing.reserving(needed))
         yield
 
 
 def _refuse_excess(profile: Profile, experiment: Experiment, shape: Shape, needed: Costs) -> None:
-    budget = state(profile, replaced=experiment.name)
+    budget = budget_of(profile, replaced=experiment.name)
     if needed[budget.convention] <= budget.left:
         return
     steps = affordable_steps(budget, experiment, profile, shape) if experiment.train else None
@@ -124,25 +118,29 @@ def _refuse_excess(profile: Profile, experiment: Experiment, shape: Shape, neede
     )
 
 
-def _lock(path: Path) -> FileLock:
-    """The lock of a record. The system lets go of it when its process ends, however that ends."""
+@contextmanager
+def _held(path: Path, seconds: float, otherwise: str) -> Iterator[None]:
+    """Hold the lock of a record, which the system lets go of when its process ends, however that ends.
+
+    Raises InputError, saying `otherwise`, where another process still holds it after so many seconds.
+    """
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=seconds)
+    except Timeout as error:
+        raise InputError(otherwise) from error
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
-    return FileLock(path.with_name(f".{path.stem}.lock"))
-
-
-def _acquire(lock: FileLock, held: ExitStack, seconds: float) -> bool:
+        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
     try:
-        held.enter_context(lock.acquire(timeout=seconds))
+        yield
+    finally:
+        lock.release()
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with FileLock(path.with_name(f".{path.stem}.lock"), timeout=0):
+            return False
     except Timeout:
-        return False
-    except OSError as error:
-        raise InputError(f"cannot write {lock.lock_file}: {error.strerror or first_line(error)}") from error
-    return True
-
-
-def _is_held(lock: FileLock) -> bool:
-    with ExitStack() as held:
-        return not _acquire(lock, held, seconds=0)
+        return True

@@ -2,29 +2,42 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
-from m2lib.accounting.shape import CONVENTIONS, Breakdown, Shape, total
-from m2lib.forecasting.protocol import LONGEST_STEP, DecodeConfig, cache_columns
-from m2lib.model.vocabulary import PAD_ID
-from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS
-from m2lib.study.experiments import EXPERIMENTS, Experiment, Maes, adapter_of, experiment_named, worst_5
+from m2lib import training
+from m2lib.accounting import (
+    CONVENTIONS,
+    Breakdown,
+    Shape,
+    cached_step_flops,
+    forecast_flops,
+    forward_flops,
+    total,
+    train_step_flops,
+)
+from m2lib.forecasting import LONGEST_STEP, DecodeConfig, cache_columns
+from m2lib.model import PAD_ID
+from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS
+from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.report_tables import published_maes
+from m2lib.study.selection import Maes, worst_5
 
-Costs = dict[str, int]  # FLOPs by convention
+Costs = dict[str, int]
+"""FLOPs by convention."""
 
 
-def costs_of(count: Callable[[str], Breakdown], times: int = 1) -> Costs:
-    """So many times what `count(convention)` gives, under each convention."""
-    return {convention: times * total(count(convention)) for convention in CONVENTIONS}
+def costs_of(count: Callable[..., Breakdown], times: int = 1) -> Costs:
+    """So many times what `count(convention=...)` gives, under each convention."""
+    return {convention: times * total(count(convention=convention)) for convention in CONVENTIONS}
 
 
 def sum_costs(*costs: Costs) -> Costs:
     """0 for none."""
-    return {convention: sum(one[convention] for one in costs) for convention in CONVENTIONS}
+    return {convention: sum(cost[convention] for cost in costs) for convention in CONVENTIONS}
 
 
 def step_costs(shape: Shape, batch: np.ndarray, rank: int) -> Costs:
@@ -47,21 +60,20 @@ def step_costs(shape: Shape, batch: np.ndarray, rank: int) -> Costs:
 def loss_costs(shape: Shape, windows: np.ndarray, rank: int) -> Costs:
     """The loss of windows (n, length), one by one, each at its own length. As published, validation loss is free."""
     lengths = (windows != PAD_ID).sum(1).tolist()
-    each = [costs_of(lambda c, n=n: forward_flops(shape, n, rank=rank, convention=c)) for n in lengths]
-    return sum_costs(*each) | {"published": 0}
+    return sum_costs(*(costs_of(partial(forward_flops, shape, n, rank=rank)) for n in lengths)) | {"published": 0}
 
 
-def series_costs(shape: Shape, entry: dict, decode: DecodeConfig, rank: int) -> Costs:
+def series_costs(shape: Shape, entry: dict[str, Any], protocol: DecodeConfig, rank: int) -> Costs:
     """The forecast of one series, or its samples, which share a prefill; from its entry in a record.
 
     By the rules its own tokens count; as executed, adapters are merged, and each step attends to all columns of its
     batch's cache; as published always the whole context counts, and all the tokens that may come.
     """
-    prompt, samples = entry["prompt_tokens"], decode.n_samples
+    prompt, samples = entry["prompt_tokens"], protocol.n_samples
     new, passes = (np.atleast_1d(entry[key]).tolist() for key in ("new_tokens", "passes"))
     prefill = total(forecast_flops(shape, prompt, 1, rank=rank))
     alone = [total(forecast_flops(shape, prompt, max(1, tokens), rank=rank)) for tokens in new]
-    published = decode.context_tokens or prompt, decode.max_new_tokens
+    published = protocol.context_tokens or prompt, protocol.max_new_tokens
     widths = Counter(cache_columns(entry["padded_tokens"] + step) for count in passes for step in range(1, count + 1))
     steps = [
         count * total(cached_step_flops(shape, columns, convention="executed")) for columns, count in widths.items()
@@ -79,31 +91,25 @@ def adapter_rank(experiment: Experiment, profile: Profile, adapter: str | None =
     While they are not known it is the largest rank it may be.
     """
     if experiment.train:
-        return experiment.at(profile).train["rank"]
-    names = [adapter] if adapter else [name for name in experiment.earlier() if _is_adapter(experiment, name)]
-    return max((EXPERIMENTS[name].at(profile).train["rank"] for name in names), default=0)
-
-
-def _is_adapter(experiment: Experiment, name: str) -> bool:
-    return name == experiment.adapter or (isinstance(experiment.adapter, tuple) and name in experiment.adapter)
+        return experiment.training(profile)["rank"]
+    names = [adapter] if adapter else experiment.adapter.names if experiment.adapter else ()
+    return max((EXPERIMENTS[name].training(profile)["rank"] for name in names), default=0)
 
 
 def experiment_sizes(name: str, profile: Profile) -> dict[str, int]:
     """What decides an experiment's cost: rank, batch, steps, tokens of a window, of a prompt at most and of a forecast
     at most, and the number of forecasts. Raises InputError for an unknown name."""
-    from m2lib.training.loop import TrainConfig
-
     experiment = experiment_named(name).at(profile)
-    decode = experiment.decode
-    prompt = decode.context_tokens or CONTEXT_STEPS * LONGEST_STEP
-    config = TrainConfig(**experiment.train) if experiment.train else None
+    protocol = experiment.protocol
+    prompt = protocol.context_tokens or CONTEXT_STEPS * LONGEST_STEP
+    config = training.TrainConfig(**experiment.train) if experiment.train else None
     return {
         "rank": adapter_rank(experiment, profile),
         "batch": config.batch_size if config else 1,
         "steps": config.steps if config else 0,
         "length": config.sequence_length if config else prompt,
         "prompt": prompt,
-        "new_tokens": decode.steps * LONGEST_STEP if decode.constrained else decode.max_new_tokens,
+        "new_tokens": protocol.steps * LONGEST_STEP if protocol.constrained else protocol.max_new_tokens,
         "forecasts": min(experiment.forecasts, profile.series or experiment.forecasts),
     }
 
@@ -123,23 +129,28 @@ def estimate(
     """
     rank, sizes = adapter_rank(experiment, profile, adapter), experiment_sizes(experiment.name, profile)
     length, left = sizes["length"], max(0, sizes["steps"] - steps)
-
-    def forecasts(count: int) -> Costs:
-        size, samples = (sizes["prompt"], sizes["new_tokens"]), experiment.at(profile).decode.n_samples
-        return costs_of(lambda c: forecast_flops(shape, *size, rank=rank, samples=samples, convention=c), count)
-
-    evaluations = sum_costs()
+    forecast = partial(
+        forecast_flops,
+        shape,
+        sizes["prompt"],
+        sizes["new_tokens"],
+        rank=rank,
+        samples=experiment.at(profile).protocol.n_samples,
+    )
+    evaluation = sum_costs()
     if experiment.train:
+        # One evaluation before the first step, one after the last, and those on the way.
         watched = profile.watched * (2 + (left // profile.evaluate_every if profile.evaluate_every else 0))
+        # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of them, rounded up,
+        # which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000 // 512) = 4. (A real series has
+        # some 800 tokens, and `make_windows` makes 2 or 3 of them.)
         windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * LONGEST_STEP // length)
-        losses = costs_of(lambda c: forward_flops(shape, length, rank=rank, convention=c), windows)
-        evaluations = sum_costs(losses | {"published": 0}, forecasts(watched * experiment.watched(profile)))
+        losses = costs_of(partial(forward_flops, shape, length, rank=rank), windows) | {"published": 0}
+        evaluation = sum_costs(losses, costs_of(forecast, watched * experiment.watched(profile)))
     return {
-        "training": costs_of(
-            lambda c: train_step_flops(shape, length, rank=rank, batch=sizes["batch"], convention=c), left
-        ),
-        "evaluation": evaluations,
-        "forecasts": forecasts(max(0, sizes["forecasts"] - series)),
+        "training": costs_of(partial(train_step_flops, shape, length, rank=rank, batch=sizes["batch"]), left),
+        "evaluation": evaluation,
+        "forecasts": costs_of(forecast, max(0, sizes["forecasts"] - series)),
     }
 
 
@@ -148,7 +159,7 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
 
     The adapters that the search takes further are those that the published errors choose.
     """
-    report, rows = PROFILES["report"], {}
+    report, rows = PROFILES["report"], dict[str, tuple[int, int]]()
     common = worst_5(published_maes("default"))
 
     def searched(name: str) -> Maes:
@@ -157,7 +168,8 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
 
     for experiment in EXPERIMENTS.values():
         if experiment.group:
-            costs = estimate(experiment, report, shape, adapter=adapter_of(experiment, searched))
+            adapter = experiment.adapter.chosen(searched) if experiment.adapter else None
+            costs = estimate(experiment, report, shape, adapter=adapter)
             training, forecasts = rows.get(experiment.group, (0, 0))
             rows[experiment.group] = (
                 training + costs["training"][convention],

@@ -1,43 +1,46 @@
-"""How big a run is. `M2_PROFILE` and `M2_BACKBONE` are read here and nowhere else."""
+"""How big a run is: three profiles, of which `M2_PROFILE` names the active one."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from m2lib.files import InputError
+from m2lib import settings
+
+Sizes = Mapping[str, Mapping[str, Any]]
+"""Settings that replace the declared ones: by experiment, or for a kind of them by what stands before the slash."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A size of run.
-
-    backbone: its name in `weights.BACKBONES`, or a path. series: how many series an experiment forecasts at most
-    (None: all it declares). batch_size: texts (series times samples) decoded together, set by memory. live: its
-    results are for looking at, not for the record, and go under build/. train: the training settings that replace the
-    declared ones, by experiment, or for all of a kind, by what stands before the name's slash; decode: likewise those
-    of decoding.
-    checkpoint_every, evaluate_every: training steps between checkpoints and between evaluations. watched: validation
-    series whose loss an evaluation takes (0: no evaluation); watched_forecasts: the experiments, named as in train, in
-    which it forecasts them too.
-    budget: FLOPs that its experiments may spend, counted in budget_convention (`m2lib.flops`).
-    """
+    """A size of run."""
 
     name: str
     backbone: str
+    """Its name in `weights.BACKBONES`, or a path."""
     series: int | None
+    """How many series an experiment forecasts at most; None: all that it declares."""
     batch_size: int
+    """Texts (series times samples) decoded together; memory limits it."""
     live: bool
-    train: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    decode: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Whether its runs are for looking at, not for the record: they are written under build/."""
+    train: Sizes = field(default_factory=dict)
+    """Training settings that replace the declared ones."""
+    protocol: Sizes = field(default_factory=dict)
+    """Settings of the forecast protocol that replace the declared ones."""
     checkpoint_every: int = 50
+    """Training steps between checkpoints."""
     evaluate_every: int = 0
+    """Training steps between evaluations; 0: only before the first step and after the last."""
     watched: int = 10
+    """Validation series whose loss an evaluation takes; 0: no evaluation."""
     watched_forecasts: tuple[str, ...] = ()
+    """The experiments, named as in `train`, whose evaluations forecast the watched series too."""
     budget: int = 10**17
+    """FLOPs that its experiments may spend."""
     budget_convention: str = "coursework"
+    """The convention of `m2lib.accounting` in which the budget is counted."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.series is not None and self.series < 1:
             raise ValueError("series must be at least 1")
         if min(self.batch_size, self.checkpoint_every) < 1 or min(self.evaluate_every, self.watched) < 0:
@@ -47,16 +50,8 @@ class Profile:
 # Three rates by three ranks, as the report's grid, but where a run of 80 steps on a small model has its best.
 LAPTOP_RATES = (1e-3, 1e-3, 1e-3, 3e-3, 3e-3, 3e-3, 1e-2, 1e-2, 1e-2)
 # The recipe that the trials led to: one whole series a step (none is longer than 1024 tokens), at a high rate.
-LAPTOP_FINAL = {
-    "steps": 2000,
-    "learning_rate": 5e-3,
-    "rank": 16,
-    "sequence_length": 1024,
-    "batch_size": 1,
-    "warmup": 0.05,
-    "decay": "cosine",
-    "clip_norm": 1.0,
-}
+LAPTOP_FINAL: dict[str, Any] = {"steps": 2000, "learning_rate": 5e-3, "rank": 16, "sequence_length": 1024}
+LAPTOP_FINAL |= {"batch_size": 1, "warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
 
 PROFILES = {
     profile.name: profile
@@ -90,7 +85,7 @@ PROFILES = {
                 "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as the search chose
                 "final": LAPTOP_FINAL,
             },
-            decode={"final": {"context_tokens": None, "raw_cut": False, "constrained": True, "rounding": "nearest"}},
+            protocol={"final": {"context_tokens": None, "raw_cut": False, "constrained": True, "rounding": "nearest"}},
             evaluate_every=100,
             watched_forecasts=("default", "default-warm", "final"),
         ),
@@ -112,7 +107,5 @@ def active_profile() -> Profile:
 
     Raises InputError for an unknown profile.
     """
-    name = os.environ.get("M2_PROFILE") or "slice"
-    if name not in PROFILES:
-        raise InputError(f"unknown profile {name!r} in M2_PROFILE: choose one of {', '.join(PROFILES)}")
-    return replace(PROFILES[name], backbone=os.environ.get("M2_BACKBONE") or PROFILES[name].backbone)
+    profile = PROFILES[settings.read("M2_PROFILE") or "slice"]
+    return replace(profile, backbone=settings.read("M2_BACKBONE") or profile.backbone)

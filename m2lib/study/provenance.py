@@ -1,4 +1,4 @@
-"""Where a run ran."""
+"""Where a run ran: device, commit and versions, as its record keeps them."""
 
 import platform
 import subprocess
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def provenance(device: "torch.device") -> dict[str, Any]:
-    """The Record fields that say where a run ran: device, commit, versions."""
+    """The fields of a `Record` that say where a run ran: device, commit, versions."""
     return {"device": describe_device(device), "commit": git_commit(), "versions": versions()}
 
 
@@ -23,7 +23,7 @@ def describe_device(device: "torch.device") -> str:
 
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     processor = capabilities.get("cpu_name") or platform.processor() or platform.machine()
     return f"{device.type}: {processor}, {torch.get_num_threads()} threads"
 

@@ -1,11 +1,8 @@
-"""The numbers that the report prints."""
+"""The numbers that the report prints, from report/published: errors by series, Table 3, single statements."""
 
 import csv
 
-from m2lib.files import ROOT, InputError
-
-PUBLISHED = ROOT / "report" / "published"
-PUBLISHED_MAE = PUBLISHED / "series_mae.csv"
+from m2lib.files import InputError, repository
 
 
 def published_maes(experiment: str) -> dict[int, float]:
@@ -13,23 +10,24 @@ def published_maes(experiment: str) -> dict[int, float]:
 
     Raises InputError for an experiment that report/published/series_mae.csv does not hold.
     """
-    with PUBLISHED_MAE.open(newline="") as file:
+    path = repository("report", "published", "series_mae.csv")
+    with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file)]
     maes = {int(row["series_id"]): float(row["mae"]) for row in rows if row["experiment"] == experiment}
     if not maes:
         known = ", ".join(sorted({row["experiment"] for row in rows}))
-        raise InputError(f"{PUBLISHED_MAE}: no experiment {experiment!r}; it holds {known}")
+        raise InputError(f"{path}: no experiment {experiment!r}; it holds {known}")
     return dict(sorted(maes.items()))
 
 
 def published_table_3() -> dict[str, list[float | None]]:
     """The report's Table 3: training, inference and total FLOPs by row, by its own accountant."""
-    with (PUBLISHED / "table_3.csv").open(newline="") as file:
+    with repository("report", "published", "table_3.csv").open(newline="", encoding="utf-8") as file:
         next(file)
         return {name: [float(cell) if cell else None for cell in row] for name, *row in csv.reader(file)}
 
 
 def published_statements() -> dict[str, float]:
     """Single numbers that the report prints in its text, by what they are."""
-    with (PUBLISHED / "printed.csv").open(newline="") as file:
+    with repository("report", "published", "printed.csv").open(newline="", encoding="utf-8") as file:
         return {row["statement"]: float(row["value"]) for row in csv.DictReader(file)}

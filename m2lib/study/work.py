@@ -1,30 +1,29 @@
-"""What a run computes, step by step into its record: training, evaluations, forecasts, and what they cost."""
+"""A run in progress: training, evaluations and forecasts, step by step into its record, with what they cost."""
 
 import hashlib
-import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
-from m2lib.accounting.shape import Shape
-from m2lib.files import InputError, out_dir
-from m2lib.forecasting.forecasts import Forecast, forecast
-from m2lib.model.vocabulary import text_to_ids
-from m2lib.series.codec import encode, to_integers
-from m2lib.series.data import SeriesSet, split_ids
-from m2lib.series.metrics import crps_fair, series_mae
-from m2lib.study.costs import Costs, loss_costs, series_costs, step_costs, sum_costs
+from m2lib import model, settings, training
+from m2lib.accounting import Shape
+from m2lib.files import InputError
+from m2lib.forecasting import DECODE_VERSION, Forecast, forecast
+from m2lib.model import text_to_ids
+from m2lib.series import CODEC_VERSION, SeriesSet, crps_fair, encode, series_mae, split_ids, to_integers
+from m2lib.settings import out_dir
+from m2lib.study.costs import Costs, estimate, loss_costs, series_costs, step_costs, sum_costs
 from m2lib.study.experiments import Experiment
 from m2lib.study.profiles import Profile
-from m2lib.study.records import Record, record_path, save_record
-from m2lib.training.processes import Processes
-
-if TYPE_CHECKING:
-    from m2lib.model.backbones import Backbone
+from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
+from m2lib.study.selection import Maes
+from m2lib.training import Processes
 
 
 def adapter_path(profile: Profile | str, name: str) -> Path:
@@ -39,150 +38,201 @@ def adapter_hash(folder: Path) -> str:
     return hashlib.sha256(content).hexdigest()[:16] if files else ""
 
 
-@dataclass
-class RunInProgress:
-    """What a run computes, step by step into its record."""
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run: all that decides a run's numbers, before a model is loaded."""
 
     experiment: Experiment
+    """With the profile's sizes."""
     profile: Profile
     data: SeriesSet
-    backbone: "Backbone"
-    result: Record
     processes: Processes
-    shape: Shape
-    limit: Costs = field(default_factory=sum_costs)  # what the record may come to have spent
+    weights: str
+    """The backbone's weight hash."""
+    source: str | None = None
+    """The experiment whose adapter is used."""
+    adapter: str = ""
+    """The hash of that adapter's files."""
 
-    def save(self) -> None:
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """All that decides the run's numbers; records are told apart by its hash, so its form never changes."""
+        decisive = {
+            "settings": self.experiment.settings(self.profile),
+            "series": self.profile.series,
+            "weights": self.weights,
+            "data": self.data.fingerprint,
+            "version": [CODEC_VERSION, DECODE_VERSION],
+        }
+        return decisive | ({"adapter": self.adapter} if self.source else {})
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the run's record."""
+        return fingerprint(self.decisive)
+
+    def maes(self, name: str) -> Maes:
+        """The recorded errors of another experiment at the same profile."""
+        return load_record(self.profile, name).maes()
+
+
+@dataclass
+class RunInProgress:
+    """A plan that is being carried out on a loaded model, and the record that it writes."""
+
+    plan: Plan
+    backbone: model.Backbone
+    record: Record
+    """What has been computed so far; saved at every checkpoint and after each batch of forecasts."""
+    limit: Costs = field(default_factory=sum_costs)
+    """What the record may come to have spent; what is left of it is reserved in the record's file."""
+
+    @property
+    def shape(self) -> Shape:
+        """Of the model, for the accountant."""
+        return Shape.of(self.backbone.model.config)
+
+    def needed(self) -> Costs:
+        """What it may still spend."""
+        done = {"steps": len(self.record.loss_curve), "series": len(self.record.series)}
+        plan = self.plan
+        return sum_costs(*estimate(plan.experiment, plan.profile, self.shape, **done, adapter=plan.source).values())
+
+    def store(self) -> None:
         """Write the record; what is left of the limit stays reserved."""
-        spent = self.result.spent()
-        self.result.flops["reserved"] = {kind: max(0, flops - spent[kind]) for kind, flops in self.limit.items()}
-        if self.processes.lead:
-            save_record(self.profile, self.result)
+        spent = self.record.spent()
+        left = {kind: max(0, flops - spent[kind]) for kind, flops in self.limit.items()}
+        if self.plan.processes.lead:
+            save_record(self.plan.profile, self.record.reserving(left))
 
-    def spend(self, kind: str, *costs: Costs) -> None:
-        self.result.flops[kind] = sum_costs(self.result.flops[kind], *costs)
+    def end(self, status: str) -> None:
+        """Write the record for the last time; nothing stays reserved."""
+        self.record.status, self.limit = status, sum_costs()
+        self.store()
 
-    def train(self, fresh: bool) -> None:
+    def charge(self, kind: str, *costs: Costs) -> None:
+        """Add costs to what the record has spent on `training`, `evaluation` or `forecasts`."""
+        self.record.flops[kind] = sum_costs(self.record.flops[kind], *costs)
+
+    def train_adapter(self, fresh: bool) -> None:
         """Train the experiment's adapter into the backbone, going on from its checkpoints, and store it."""
-        from m2lib.model.lora import save_adapter
-        from m2lib.training.loop import TrainConfig, batch_of, train
+        plan, record, profile = self.plan, self.record, self.plan.profile
+        config = training.TrainConfig(**record.config["train"])
+        record.training, record.seed = asdict(config), config.seed
+        checkpoints = self._checkpoints(fresh)
 
-        result, profile = self.result, self.profile
-        config = TrainConfig(**result.config["train"])
-        result.training, result.seed = asdict(config), config.seed
-        name = (result.profile, result.backbone["id"], result.backbone["dtype"], result.name, result.fingerprint)
-        checkpoints = out_dir() / "checkpoints" / "-".join(name).replace("/", "_")
-        with self.processes.lead_first():
-            if fresh and checkpoints.exists():
-                shutil.rmtree(checkpoints)
+        def note(log: "training.TrainLog", steps: Sequence[int] = ()) -> None:
+            record.loss_curve, record.evaluations = log.losses, log.evaluations
+            record.seconds = round(record.seconds + log.seconds - record.train_seconds, 2)
+            record.train_seconds = round(log.seconds, 2)
+            record.evaluation_seconds = round(log.evaluation_seconds, 2)
+            record.steps_run += len(steps)
+            batches = (training.batch_of(step, windows, config) for step in steps)
+            self.charge("training", *(step_costs(self.shape, batch, config.rank) for batch in batches))
+            self.store()
 
-        def record(log, steps=()):
-            result.loss_curve, result.evaluations = log.losses, log.evaluations
-            result.seconds = round(result.seconds + log.seconds - result.train_seconds, 2)
-            result.train_seconds = round(log.seconds, 2)
-            result.evaluation_seconds = round(log.evaluation_seconds, 2)
-            result.steps_run += len(steps)
-            batches = (batch_of(step, train_windows, config) for step in steps)
-            self.spend("training", *(step_costs(self.shape, batch, config.rank) for batch in batches))
-            self.save()
-
-        split = split_ids(len(self.data))
-        watched = list(split.validation[:: -(-len(split.validation) // max(1, profile.watched))])
-        train_windows, watched_windows = (self._windows(ids, config.sequence_length) for ids in (split.train, watched))
-        log = train(
+        split = split_ids(len(plan.data))
+        # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b rounded up.
+        watched = split.validation[:: -(-len(split.validation) // max(1, profile.watched))]
+        windows, watched_windows = (self._windows(ids, config.sequence_length) for ids in (split.train, watched))
+        log = training.train(
             self.backbone.model,
-            train_windows,
+            windows,
             config,
             checkpoints,
             checkpoint_every=profile.checkpoint_every,
-            on_checkpoint=record,
-            evaluate=(lambda: self._watch(watched, watched_windows)) if profile.watched else None,
+            on_checkpoint=note,
+            evaluate=(lambda: self._evaluation(list(watched), watched_windows)) if profile.watched else None,
             evaluate_every=profile.evaluate_every,
-            processes=self.processes,
-            recompute=os.environ.get("M2_RECOMPUTE", "") not in ("", "0"),
-            progress=not profile.live and self.processes.lead,
+            processes=plan.processes,
+            recompute=settings.read("M2_RECOMPUTE") == "1",
+            progress=not profile.live and plan.processes.lead,
         )
-        record(log)
-        if self.processes.lead:
-            folder = adapter_path(profile, result.name)
-            save_adapter(self.backbone.model, folder, self.backbone.name)
-            result.adapter = adapter_hash(folder)
+        note(log)
+        if plan.processes.lead:
+            folder = adapter_path(profile, record.name)
+            model.save_adapter(self.backbone.model, folder, self.backbone.name)
+            record.adapter = adapter_hash(folder)
 
-    def load_adapter(self, source: str) -> None:
+    def take_adapter(self, source: str) -> None:
         """Put the adapter of an earlier experiment into the backbone."""
-        from m2lib.model.lora import load_adapter
-
-        folder = adapter_path(self.profile, source)
-        if adapter_hash(folder) != self.result.adapter:
+        folder = adapter_path(self.plan.profile, source)
+        if adapter_hash(folder) != self.record.adapter:
             again = f"m2 run {source} --fresh"
             raise InputError(f"{folder} is not the adapter that its record names; `{again}` makes both anew")
-        load_adapter(self.backbone.model, folder)
+        model.load_adapter(self.backbone.model, folder)
 
-    def forecast(self, ids: list[int]) -> None:
+    def forecast_series(self, ids: list[int]) -> None:
         """Forecast the series that the record lacks, saving it after each batch."""
-        from tqdm.auto import tqdm
-
-        result, size = self.result, max(1, self.profile.batch_size // self.experiment.decode.n_samples)
-        result.series = {series: result.series[series] for series in ids if series in result.series}
-        left = [series for series in ids if series not in result.series]
-        started, before = time.perf_counter(), result.seconds
-        done, live = len(ids) - len(left), self.profile.live
-        with tqdm(total=len(ids), initial=done, desc=result.name, unit="series", leave=None, disable=live) as bar:
+        record, profile = self.record, self.plan.profile
+        size = max(1, profile.batch_size // self.plan.experiment.protocol.n_samples)
+        record.series = {series: record.series[series] for series in ids if series in record.series}
+        left = [series for series in ids if series not in record.series]
+        started, before = time.perf_counter(), record.seconds
+        done, live = len(ids) - len(left), profile.live
+        with tqdm(total=len(ids), initial=done, desc=record.name, unit="series", leave=None, disable=live) as bar:
             for start in range(0, len(left), size):
                 batch = left[start : start + size]
-                entries = self._evaluate(batch)
-                result.series |= entries
-                self.spend("forecasts", *self._costs(entries))
-                result.seconds = round(before + time.perf_counter() - started, 2)
-                self.save()
+                entries = self._entries(batch)
+                record.series |= entries
+                self.charge("forecasts", *self._costs(entries))
+                record.seconds = round(before + time.perf_counter() - started, 2)
+                self.store()
                 bar.update(len(batch))
 
-    def _watch(self, ids: list[int], windows: np.ndarray) -> dict:
+    def _checkpoints(self, fresh: bool) -> Path:
+        """The folder of the run's checkpoints, emptied first where it starts anew."""
+        record = self.record
+        parts = (record.profile, record.backbone["id"], record.backbone["dtype"], record.name, record.fingerprint)
+        folder = out_dir() / "checkpoints" / "-".join(parts).replace("/", "_")
+        with self.plan.processes.lead_first():
+            if fresh and folder.exists():
+                shutil.rmtree(folder)
+        return folder
+
+    def _evaluation(self, ids: list[int], windows: np.ndarray) -> dict[str, float]:
         """Validation loss (nats a token, mean over windows), and MAE (scaled units) where the profile forecasts too."""
         import torch
 
-        from m2lib.training.loop import window_loss
-
         rows = torch.from_numpy(windows).to(self.backbone.device)[:, None]
-        measured = {"loss": float(np.mean([window_loss(self.backbone.model, row).item() for row in rows]))}
-        if self.experiment.watched(self.profile):
-            entries = self._evaluate(ids)
+        measured = {"loss": float(np.mean([training.window_loss(self.backbone.model, row).item() for row in rows]))}
+        if self.plan.experiment.watched(self.plan.profile):
+            entries = self._entries(ids)
             maes = [entry["mae"] for entry in entries.values()]
             measured |= {"mae_mean": float(np.mean(maes)), "mae_median": float(np.median(maes))}
-            self.spend("evaluation", *self._costs(entries))
-        self.spend("evaluation", loss_costs(self.shape, windows, self.rank))
+            self.charge("evaluation", *self._costs(entries))
+        self.charge("evaluation", loss_costs(self.shape, windows, self._rank))
         return measured
 
     @property
-    def rank(self) -> int:
+    def _rank(self) -> int:
         """Of the adapter that is in the backbone; 0 for none."""
-        from m2lib.model.lora import lora_layers
+        return next((layer.rank for layer in model.lora_layers(self.backbone.model).values()), 0)
 
-        return next((layer.rank for layer in lora_layers(self.backbone.model).values()), 0)
+    def _costs(self, entries: dict[int, dict[str, Any]]) -> list[Costs]:
+        protocol = self.plan.experiment.protocol
+        return [series_costs(self.shape, entry, protocol, self._rank) for entry in entries.values()]
 
-    def _costs(self, entries: dict[int, dict]) -> list[Costs]:
-        return [series_costs(self.shape, entry, self.experiment.decode, self.rank) for entry in entries.values()]
+    def _windows(self, ids: Sequence[int], length: int) -> np.ndarray:
+        data, rounding = self.plan.data, self.plan.experiment.protocol.rounding
+        texts = [encode(data.trajectories[i], float(data.scales[i]), rounding, i) for i in ids]
+        return training.make_windows([text_to_ids(text) for text in texts], length)
 
-    def _windows(self, ids: list[int], length: int) -> np.ndarray:
-        from m2lib.training.loop import make_windows
-
-        rounding = self.experiment.decode.rounding
-        texts = [encode(self.data.trajectories[i], self.data.scales[i], rounding, i) for i in ids]
-        return make_windows([text_to_ids(text) for text in texts], length)
-
-    def _evaluate(self, ids: list[int]) -> dict[int, dict]:
+    def _entries(self, ids: list[int]) -> dict[int, dict[str, Any]]:
         """The record's `series` entries of one batch."""
-        data, config = self.data, self.experiment.decode
-        forecasts = forecast(self.backbone, data.contexts[ids], config, batch_size=len(ids), ids=ids)
-        truths = to_integers(data.truths[ids], data.scales[ids], config.rounding)
-        return {series: _entry(one, truth) for series, one, truth in zip(ids, forecasts, truths, strict=True)}
+        data, protocol = self.plan.data, self.plan.experiment.protocol
+        forecasts = forecast(self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids)
+        truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
+        return {series: _entry(ahead, truth) for series, ahead, truth in zip(ids, forecasts, truths, strict=True)}
 
 
-def _entry(one: Forecast, truth: np.ndarray) -> dict:
+def _entry(ahead: Forecast, truth: np.ndarray) -> dict[str, Any]:
     """What a record keeps of a forecast: single values of a greedy one, lists over the samples of a sampled one."""
-    entry = {"mae": float(series_mae(one.point, truth)), "repairs": sum(one.repairs)}
-    tokens = {"prompt_tokens": one.prompt_tokens, "padded_tokens": one.padded_tokens}
-    if len(one.texts) == 1:
-        return entry | {"text": one.texts[0]} | tokens | {"new_tokens": one.new_tokens[0], "passes": one.passes[0]}
-    samples = {"texts": list(one.texts), "new_tokens": list(one.new_tokens), "passes": list(one.passes)}
-    return entry | {"crps": crps_fair(one.values, truth)} | tokens | samples
+    entry = {"mae": float(series_mae(ahead.point, truth)), "repairs": sum(ahead.repairs)}
+    tokens = {"prompt_tokens": ahead.prompt_tokens, "padded_tokens": ahead.padded_tokens}
+    if len(ahead.texts) == 1:
+        return (
+            entry | {"text": ahead.texts[0]} | tokens | {"new_tokens": ahead.new_tokens[0], "passes": ahead.passes[0]}
+        )
+    samples = {"texts": list(ahead.texts), "new_tokens": list(ahead.new_tokens), "passes": list(ahead.passes)}
+    return entry | {"crps": crps_fair(ahead.values, truth)} | tokens | samples

@@ -7,35 +7,65 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from m2lib import settings
+
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together: its index of how many. One alone by default.
+    """This process among those that train together, one alone by default.
 
     Each computes the gradient of its share of a batch; `total` adds the shares up, so that all take the same step.
     The lead, index 0, alone writes files.
     """
 
     index: int = 0
+    """Which one this is, from 0 to count - 1."""
     count: int = 1
+    """How many there are."""
 
     @property
     def lead(self) -> bool:
+        """Whether this one writes files.
+
+        Returns
+        -------
+        bool
+            True for index 0.
+        """
         return self.index == 0
 
-    def share(self, batch):
-        """Every count-th row of a batch."""
+    def share(self, batch: "np.ndarray | torch.Tensor") -> "np.ndarray | torch.Tensor":
+        """The rows of a batch that are this process's to compute.
+
+        Parameters
+        ----------
+        batch : ndarray or Tensor, shape (rows, ...)
+            The same in every process.
+
+        Returns
+        -------
+        ndarray or Tensor, shape (about rows / count, ...)
+            Every count-th row from the index-th on: 5 rows go to 3 processes as rows 0 and 3, 1 and 4, 2.
+        """
         return batch[self.index :: self.count]
 
     def total(self, tensors: list["torch.Tensor"]) -> None:
-        """Replace float tensors of one device by their sums over all processes, in one message."""
+        """Replace tensors by their sums over all processes, in place and in one message.
+
+        Parameters
+        ----------
+        tensors : list of Tensor of float
+            Of one dtype and on one device; in every process the same number, shapes and order.
+        """
         if self.count == 1:
             return
         import torch
 
+        # Tensors of shapes (2, 3) and (4,) travel as one row of 10 numbers, and come back as pieces of 6 and 4.
         message = torch.cat([tensor.reshape(-1) for tensor in tensors])
         torch.distributed.all_reduce(message)
         for tensor, summed in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
@@ -43,9 +73,16 @@ class Processes:
 
     @contextmanager
     def lead_first(self) -> Iterator[None]:
-        """Run the block in the lead, then in the others: for what the lead writes and all read."""
+        """Run a `with` block in the lead, then in the others: for what the lead writes and all read.
+
+        Yields
+        ------
+        None
+            In the lead at once, in the others when the lead has left the block.
+        """
         import torch
 
+        # A barrier opens when all have come to it. The others come to it before the block, the lead after it.
         if not self.lead:
             torch.distributed.barrier()
         yield
@@ -61,12 +98,18 @@ class Processes:
 def join_processes() -> Processes:
     """Meet the other processes of this launch, where there are others: `WORLD_SIZE` in the environment says so.
 
-    On CUDA each process takes a card of its own (`backbones.best_device`); with M2_DEVICE=cpu they talk over gloo.
+    On CUDA each process takes a card of its own (`m2lib.model.backbones.best_device`); with M2_DEVICE=cpu they talk
+    over gloo.
+
+    Returns
+    -------
+    Processes
+        This one's place among them.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) < 2:
         return Processes()
     from accelerate import PartialState
 
     # Others wait while one evaluates or forecasts; the default patience of minutes would end the run.
-    state = PartialState(cpu=os.environ.get("M2_DEVICE") == "cpu", timeout=timedelta(hours=12))
+    state = PartialState(cpu=settings.read("M2_DEVICE") == "cpu", timeout=timedelta(hours=12))
     return Processes(state.process_index, state.num_processes)

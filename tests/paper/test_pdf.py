@@ -16,19 +16,19 @@ from m2lib.study.records import record_path
 def shown_in_notebooks():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         source = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
-        yield from re.findall(r'report\.show\("(\w+)"\)', source)
+        yield from re.findall(r'panels\.show\("(\w+)"\)', source)
         yield from re.findall(r'save_figure\(fig, "(\w+)"\)', source)
 
 
 def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
-    named = re.findall(r'"(\w+)\.svg"', (pdf.REPORT / "main.typ").read_text())
+    named = re.findall(r'"(\w+)\.svg"', (pdf.REPORT_FOLDER / "main.typ").read_text())
     assert len(named) > 8
     assert set(named) <= set(panels.FIGURES)
     assert set(named) <= set(shown_in_notebooks())
 
 
 def test_every_record_that_the_pdf_names_is_there():
-    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())
     names = [row["name"] for row in found["records"]]
     assert {"baseline", "default", "search/expt_8", "context/768", "final", "untuned-test"} <= set(names)
     missing = [name for name in names if not record_path("laptop", name).is_file()]
@@ -45,8 +45,8 @@ def leaves(value, path=""):
 
 
 def test_the_numbers_are_those_of_the_records():
-    now = dict(leaves(json.loads(json.dumps(numbers(panels.study())))))
-    written = dict(leaves(json.loads((pdf.REPORT / "numbers.json").read_text())))
+    now = dict(leaves(json.loads(json.dumps(numbers(panels.shown_profile())))))
+    written = dict(leaves(json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())))
     assert written.keys() == now.keys(), "run `make figures`"
     for path, value in now.items():
         # The last bits of fits and means depend on the processor.
@@ -55,14 +55,14 @@ def test_the_numbers_are_those_of_the_records():
 
 
 def test_the_pdf_was_compiled_from_what_is_there_now():
-    assert (pdf.REPORT / "main.pdf.inputs.sha256").read_text().strip() == pdf.inputs_hash(), "run `make figures`"
-    assert (pdf.REPORT / "main.pdf").read_bytes().startswith(b"%PDF-")
+    assert (pdf.REPORT_FOLDER / "main.pdf.inputs.sha256").read_text().strip() == pdf.inputs_hash(), "run `make figures`"
+    assert (pdf.REPORT_FOLDER / "main.pdf").read_bytes().startswith(b"%PDF-")
 
 
 def test_a_changed_or_missing_input_is_noticed(tmp_path):
     for path in pdf.inputs():
-        if path.is_relative_to(pdf.REPORT) and "results" not in path.parts:
-            copy = tmp_path / path.relative_to(pdf.REPORT)
+        if path.is_relative_to(pdf.REPORT_FOLDER) and "results" not in path.parts:
+            copy = tmp_path / path.relative_to(pdf.REPORT_FOLDER)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
     assert pdf.inputs_hash(tmp_path) == pdf.inputs_hash()
@@ -80,15 +80,15 @@ def test_a_changed_or_missing_input_is_noticed(tmp_path):
 def test_figures_need_their_records(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no figure 'fig0'; it has fig1_architecture,"):
         panels.draw("fig0")
-    assert panels.study() == PROFILES["laptop"]
+    assert panels.shown_profile() == PROFILES["laptop"]
     monkeypatch.setenv("M2_PROFILE", "report")
-    assert panels.study().name == "report"
+    assert panels.shown_profile().name == "report"
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
     with pytest.raises(InputError, match=r"no record .*final\.json; `M2_PROFILE=report m2 run final` makes it"):
         panels.draw("fig9_final")
-    assert panels.found(PROFILES["report"], "default-warm") == {}
+    assert panels.finished_records(PROFILES["report"], "default-warm") == {}
     with pytest.raises(InputError, match="about the laptop's study, not report's"):
-        pdf.make(tmp_path)
+        pdf.make_pdf(tmp_path)
 
 
 def test_an_unfinished_record_is_no_result(tmp_path, monkeypatch):
@@ -101,9 +101,9 @@ def test_an_unfinished_record_is_no_result(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"final\.json is not finished; `M2_PROFILE=laptop m2 run final` goes on"):
         panels.draw("final_learning")
     with pytest.raises(InputError, match=r"default-warm\.json is not finished"):
-        panels.found(PROFILES["laptop"], "default-warm")
+        panels.finished_records(PROFILES["laptop"], "default-warm")
     with pytest.raises(InputError, match=r"no record .*baseline\.json; `M2_PROFILE=laptop m2 run baseline` makes it"):
-        pdf.make(tmp_path / "report")
+        pdf.make_pdf(tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 
@@ -118,7 +118,7 @@ def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
 
 
 def test_what_the_pdf_and_the_readme_say_in_words_is_so():
-    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())
     final, others = found["final"], found["yardsticks"]["test"]
     ours, theirs = final["errors"]["final"], final["errors"]["published final"]
     assert all(ours["mean"] < other["mean"] for other in (*others, theirs))
@@ -131,7 +131,7 @@ def test_what_the_pdf_and_the_readme_say_in_words_is_so():
 
 
 def test_the_published_numbers_come_out():
-    found = json.loads((pdf.REPORT / "numbers.json").read_text())
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())
 
     def rounded(errors):
         return round(errors["mean"], 1), round(errors["median"], 1)

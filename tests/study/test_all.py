@@ -20,7 +20,7 @@ from m2lib.series.data import SeriesSet, split_ids
 from m2lib.study import budget
 from m2lib.study import runs as running
 from m2lib.study import work as working
-from m2lib.study.experiments import EXPERIMENTS, adapter_of, series_ids
+from m2lib.study.experiments import EXPERIMENTS, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.records import load_record
 from m2lib.study.runs import run_all
@@ -35,7 +35,7 @@ SMALL = Profile(
     batch_size=2,
     live=False,
     train=STEPS,
-    decode=dict.fromkeys((*STEPS, "baseline", "untuned-test"), SHORT),
+    protocol=dict.fromkeys((*STEPS, "baseline", "untuned-test"), SHORT),
     checkpoint_every=1,
     watched=1,
 )
@@ -162,7 +162,7 @@ def test_selections_ask_for_validation_results_only():
             ids = split_ids().validation
             return {int(series): float(series % 7 + len(name)) for series in ids}
 
-        adapter_of(experiment, maes)
+        assert not experiment.adapter or experiment.adapter.chosen(maes) in experiment.adapter.names
         ids = series_ids(experiment, None, 1000, maes)
         assert all(EXPERIMENTS[name].split == "validation" for name in asked), experiment.name
         assert set(ids) <= set(getattr(split_ids(), experiment.split))
@@ -171,7 +171,7 @@ def test_selections_ask_for_validation_results_only():
 def test_a_profile_sizes_experiments_by_name_and_by_kind():
     experiment = EXPERIMENTS["search/expt_3"]
     sized = experiment.at(replace(SMALL, train={"search": {"steps": 7}, "search/expt_3": {"steps": 9}}))
-    assert (sized.train["steps"], sized.decode.max_new_tokens) == (9, 20)
+    assert (sized.train["steps"], sized.protocol.max_new_tokens) == (9, 20)
     assert experiment.at(replace(SMALL, train={"search": {"steps": 7}})).train["steps"] == 7
     assert experiment.at(Profile("x", "tiny", 3, 2, live=False)) == experiment
 
@@ -196,7 +196,7 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
     assert baseline.config["decode"]["rounding"] == "published"
     assert (default.status, default.training["learning_rate"], default.training["steps"]) == ("aborted", 1e-5, 5000)
     assert (len(default.loss_curve), [entry["step"] for entry in default.evaluations]) == (4, [0])
-    spent = budget.state(profile)
+    spent = budget.budget_of(profile)
     assert (spent.convention, spent.limit) == ("published", 10**17)
     shape = Shape.of(load_backbone(profile.backbone).model.config)
     forecast = total(forecast_flops(shape, 512, 220, convention="published"))

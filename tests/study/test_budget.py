@@ -7,7 +7,7 @@ from m2lib.accounting.flops import train_step_flops
 from m2lib.accounting.shape import CONVENTIONS, Shape, total
 from m2lib.files import InputError
 from m2lib.model.backbones import backbone_config
-from m2lib.study.budget import BudgetExceeded, affordable_steps, records, reservation, state
+from m2lib.study.budget import BudgetExceeded, affordable_steps, all_records, budget_of, reservation
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
@@ -34,23 +34,23 @@ def files(folder):
 def test_spending_is_a_fold_over_the_records(data):
     run("baseline", SMALL, data=data)
     run("baseline-constrained", SMALL, data=data)
-    budget = state(SMALL)
+    budget = budget_of(SMALL)
     assert budget.spent == load_record(SMALL, "baseline").spent()["coursework"] > 0  # the other goes beyond the report
     assert (budget.limit, budget.left, budget.reserved) == (10**17, 10**17 - budget.spent, 0)
-    published = state(replace(SMALL, budget_convention="published"))
+    published = budget_of(replace(SMALL, budget_convention="published"))
     assert published.spent == load_record(SMALL, "baseline").flops["forecasts"]["published"]
     record_path(SMALL, "baseline").unlink()
-    assert state(SMALL).spent == 0
+    assert budget_of(SMALL).spent == 0
 
 
 def test_a_run_beyond_the_budget_changes_nothing(data, store):
     poor = replace(SMALL, budget=cost_of("baseline") + cost_of("default") - 1)
     run("baseline", poor, data=data)
     before = files(store)
-    left = state(poor).left
+    left = budget_of(poor).left
     assert cost_of("default") <= left  # the baseline stopped early, so what it was estimated at was not all spent
     poor = replace(poor, budget=poor.budget - (left - cost_of("default")) - 1)
-    steps = affordable_steps(state(poor), EXPERIMENTS["default"], poor, TINY)
+    steps = affordable_steps(budget_of(poor), EXPERIMENTS["default"], poor, TINY)
     assert steps == 3
     with pytest.raises(BudgetExceeded, match=rf"default may need .* FLOPs \(coursework\), but .* {steps} of its steps"):
         run("default", poor, data=data)
@@ -64,31 +64,31 @@ def test_steps_that_the_budget_affords():
     forecasts = estimate(EXPERIMENTS["default"], SMALL, TINY)["forecasts"]["coursework"]
     for spare in (0, step - 1, step, 5 * step):
         profile = replace(SMALL, budget=forecasts + spare)
-        assert affordable_steps(state(profile), EXPERIMENTS["default"], profile, TINY) == spare // step
+        assert affordable_steps(budget_of(profile), EXPERIMENTS["default"], profile, TINY) == spare // step
     profile = replace(SMALL, budget=forecasts + 7 * step + cost_of("baseline"))
-    beside = affordable_steps(state(profile), EXPERIMENTS["default"], profile, TINY, beside=("baseline",))
+    beside = affordable_steps(budget_of(profile), EXPERIMENTS["default"], profile, TINY, beside=("baseline",))
     assert beside == 7
-    assert affordable_steps(state(replace(SMALL, budget=1)), EXPERIMENTS["default"], SMALL, TINY) == 0
+    assert affordable_steps(budget_of(replace(SMALL, budget=1)), EXPERIMENTS["default"], SMALL, TINY) == 0
 
 
 def test_a_record_that_cannot_be_read_stops_the_count(data):
     run("baseline", SMALL, data=data)
     record_path(SMALL, "baseline").write_text("{")
     with pytest.raises(InputError, match=r"baseline.json is not a run record"):
-        records(SMALL)
-    assert records(SMALL, replaced="baseline") == {}
+        all_records(SMALL)
+    assert all_records(SMALL, replaced="baseline") == {}
     stored = json.loads(json.dumps({"flops": {"spent": {}}, "schema": 1}))
     record_path(SMALL, "baseline").write_text(json.dumps(stored))
     with pytest.raises(InputError, match="its FLOPs are not counted"):
-        records(SMALL)
+        all_records(SMALL)
 
 
 def test_one_process_at_a_time_runs_an_experiment(data):
     experiment, result = EXPERIMENTS["baseline"], Record("baseline", "laptop", "f", {}, {}, {}, 2)
     needed = dict.fromkeys(CONVENTIONS, 7)
     with reservation(SMALL, experiment, TINY, result, needed):
-        assert (state(SMALL).reserved, state(SMALL).spent) == (7, 0)
+        assert (budget_of(SMALL).reserved, budget_of(SMALL).spent) == (7, 0)
         with pytest.raises(InputError, match=r"baseline.json is being made by another process"):
             run("baseline", SMALL, data=data, fresh=True)
     save_record(SMALL, result)
-    assert state(SMALL).reserved == 0
+    assert budget_of(SMALL).reserved == 0

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from m2lib.accounting.departures import DEPARTURES, departures
+from m2lib.accounting.departures import DEPARTURES, departure_costs
 from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
 from m2lib.accounting.shape import CONVENTIONS, Shape, total
 from m2lib.forecasting.protocol import DecodeConfig
@@ -10,7 +10,7 @@ from m2lib.model.backbones import backbone_config
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
-from m2lib.study.budget import affordable_steps, state
+from m2lib.study.budget import affordable_steps, budget_of
 from m2lib.study.costs import adapter_rank, estimate, loss_costs, series_costs, step_costs, sum_costs, table_3
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, Profile
@@ -65,7 +65,7 @@ def test_what_the_report_prints_otherwise():
 
 def test_departures_explain_the_whole_difference():
     for shape, tokens, rank, batch, new in ((QWEN, 512, 0, 2, 220), (TINY, 30, 3, 4, 9)):
-        extra = departures(shape, tokens, rank=rank, batch=batch, new_tokens=new)
+        extra = departure_costs(shape, tokens, rank=rank, batch=batch, new_tokens=new)
         assert extra.keys() == DEPARTURES.keys()
         sizes = {
             convention: [
@@ -82,13 +82,13 @@ def test_departures_explain_the_whole_difference():
 
 def test_steps_left_for_the_final_run(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    assert state(REPORT).left == 10**17
+    assert budget_of(REPORT).left == 10**17
     before = [one for one in EXPERIMENTS.values() if one.group not in (None, "final")]
     for experiment in before:
         result = Record(experiment.name, "report", "f", {}, {}, {}, 25, status="done")
         result.flops |= declared_costs(experiment.name)
         save_record(REPORT, result)
-    budget = state(REPORT)
+    budget = budget_of(REPORT)
     assert f"{budget.spent / budget.limit:.2%}" == "69.40%"
     assert affordable_steps(budget, EXPERIMENTS["final"], REPORT, QWEN, beside=("untuned-test",)) == 15_442
 
@@ -177,7 +177,7 @@ def test_a_run_spends_what_it_computed(data, tmp_path, monkeypatch):
     windows = make_windows(texts, config.sequence_length)
     steps = [step_costs(TINY, batch_of(step, windows, config), config.rank) for step in range(3)]
     assert result.flops["training"] == sum_costs(*steps)
-    entries = [series_costs(TINY, entry, experiment.decode, config.rank) for entry in result.series.values()]
+    entries = [series_costs(TINY, entry, experiment.protocol, config.rank) for entry in result.series.values()]
     assert result.flops["forecasts"] == sum_costs(*entries)
     assert result.flops["reserved"] == result.flops["discarded"] == sum_costs()
     most = estimate(experiment, small, TINY)

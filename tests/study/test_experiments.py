@@ -4,25 +4,26 @@ import numpy as np
 
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.series.data import split_ids
-from m2lib.study.experiments import EXPERIMENTS, adapter_of, chosen, hard_and_easy, series_ids, worst_5
+from m2lib.study.experiments import EXPERIMENTS, chosen, series_ids
 from m2lib.study.profiles import PROFILES
 from m2lib.study.records import load_record
 from m2lib.study.report_tables import published_maes
+from m2lib.study.selection import hard_and_easy, worst_5
 from m2lib.training.loop import TrainConfig
 
 
 def test_published_protocol_is_declared():
-    assert EXPERIMENTS["baseline"].decode == DecodeConfig(
+    assert EXPERIMENTS["baseline"].protocol == DecodeConfig(
         context_tokens=512, raw_cut=True, max_new_tokens=220, constrained=False, rounding="published"
     )
-    assert EXPERIMENTS["baseline-constrained"].decode.constrained
+    assert EXPERIMENTS["baseline-constrained"].protocol.constrained
     assert all(name == experiment.name for name, experiment in EXPERIMENTS.items())
 
 
 def test_featured_series_come_first():
-    assert series_ids(EXPERIMENTS["baseline"], 5, 1000) == [94, 99, 141, 19, 59]
-    assert sorted(series_ids(EXPERIMENTS["baseline"], None, 1000)) == list(split_ids().validation)
-    assert series_ids(EXPERIMENTS["baseline"], 5, 40) == list(split_ids(40).validation)
+    assert series_ids(EXPERIMENTS["baseline"], 5, 1000, published_maes) == [94, 99, 141, 19, 59]
+    assert sorted(series_ids(EXPERIMENTS["baseline"], None, 1000, published_maes)) == list(split_ids().validation)
+    assert series_ids(EXPERIMENTS["baseline"], 5, 40, published_maes) == list(split_ids(40).validation)
     published = series_ids(EXPERIMENTS["default"], None, 1000, published_maes)
     assert sorted(published) == list(published_maes("default"))
 
@@ -57,13 +58,13 @@ def test_the_reports_choices_come_out():
         maes = published_maes(name)
         return {series: maes[series] for series in (278, 476, 559, 809, 911)}
 
-    assert {adapter_of(one, on_five) for one in second} == {f"search/expt_{i}" for i in (6, 7, 8)}
+    assert {one.adapter.chosen(on_five) for one in second} == {f"search/expt_{i}" for i in (6, 7, 8)}
 
     def recorded(name):
         """The published errors in the records that they would be in."""
         if not name.startswith("search/second_"):
             return on_five(name)
-        maes = published_maes(adapter_of(EXPERIMENTS[name], on_five))
+        maes = published_maes(EXPERIMENTS[name].adapter.chosen(on_five))
         return {series: mae for series, mae in maes.items() if series not in on_five("search/expt_6")}
 
     assert chosen(recorded) == "search/expt_6"

@@ -9,8 +9,14 @@ import pytest
 
 from m2lib import files
 from m2lib.files import InputError, write_atomic
+from m2lib.model.weights import BACKBONES
+from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES
 from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
+from m2lib.study.work import Plan, adapter_hash, adapter_path
+from m2lib.training.processes import Processes
+
+LAPTOP = files.ROOT / "report" / "results" / "laptop-smollm2-135m"
 
 
 @pytest.fixture
@@ -126,3 +132,28 @@ def test_written_files_are_readable_by_others(tmp_path):
 def test_fingerprint_is_of_content():
     assert fingerprint({"a": (1, 2), "b": 3}) == fingerprint({"b": 3, "a": [1, 2]})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+RECORDED = [
+    path.relative_to(LAPTOP).with_suffix("").as_posix()
+    for path in sorted(LAPTOP.rglob("*.json"))
+    if path.name != "adapter_config.json"
+]
+
+
+def test_there_are_committed_records():
+    assert {"baseline", "search/expt_8", "context/768", "final", "trial/rate-high"} <= set(RECORDED)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_committed_record_is_what_the_code_would_make_now(name, data, monkeypatch):
+    """Its fingerprint, computed anew from the declarations: no change of names or structure asks for another run."""
+    monkeypatch.delenv("M2_RESULTS", raising=False)
+    record, profile, experiment = load_record("laptop", name), PROFILES["laptop"], EXPERIMENTS[name]
+    plan = Plan(experiment.at(profile), profile, data, Processes(), BACKBONES["smollm2-135m"].gguf_sha256[:16])
+    if experiment.adapter:
+        source = experiment.adapter.chosen(plan.maes)
+        plan = replace(plan, source=source, adapter=load_record("laptop", source).adapter)
+    assert plan.fingerprint == record.fingerprint
+    folder = adapter_path("laptop", name)
+    assert not folder.is_dir() or adapter_hash(folder) == record.adapter

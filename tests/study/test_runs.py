@@ -9,8 +9,8 @@ from m2lib.series.data import SeriesSet
 from m2lib.series.metrics import crps_fair
 from m2lib.study import work as working
 from m2lib.study.profiles import Profile, active_profile
-from m2lib.study.records import load_record, record_path
-from m2lib.study.runs import recorded_forecast, run
+from m2lib.study.records import load_record, record_path, recorded_forecast
+from m2lib.study.runs import run
 
 SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2, live=False)
 
@@ -132,7 +132,7 @@ def test_live_profile_starts_over_when_settings_changed(data):
 def test_unwritable_store_fails_before_the_work(data, monkeypatch, tmp_path):
     (tmp_path / "results").write_text("a file where the folder should be")
     monkeypatch.setattr(working, "forecast", None)
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match=r"M2_RESULTS is .*results', which is or lies in a file; it may be a folder"):
         run("baseline", SMALL, data=data)
 
 
@@ -140,13 +140,13 @@ def test_unknown_experiment_and_profile(monkeypatch):
     with pytest.raises(InputError, match="unknown experiment 'nope': choose one of baseline,"):
         run("nope", SMALL)
     monkeypatch.setenv("M2_PROFILE", "huge")
-    with pytest.raises(InputError, match="unknown profile 'huge' in M2_PROFILE: choose one of slice, laptop, report"):
+    with pytest.raises(InputError, match="M2_PROFILE is 'huge'; it may be slice, laptop or report"):
         active_profile()
 
 
 def test_a_sampled_forecast_is_the_median_of_its_samples(data):
     small = replace(
-        SMALL, batch_size=6, train={"trial": {"steps": 2}}, decode={"trial/sampled": {"n_samples": 3}}, watched=0
+        SMALL, batch_size=6, train={"trial": {"steps": 2}}, protocol={"trial/sampled": {"n_samples": 3}}, watched=0
     )
     result = run("trial/sampled", small, data=data)
     series, entry = next(iter(result.series.items()))

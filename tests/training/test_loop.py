@@ -20,10 +20,10 @@ from m2lib.model.vocabulary import PAD_ID, text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
 from m2lib.study import work as working
-from m2lib.study.experiments import hard_and_easy
 from m2lib.study.profiles import Profile
 from m2lib.study.records import load_record
 from m2lib.study.runs import run
+from m2lib.study.selection import hard_and_easy
 from m2lib.study.work import adapter_path
 from m2lib.training import loop as training
 from m2lib.training.loop import TrainConfig, batch_of, loss_weights, make_windows, train, window_loss
@@ -263,12 +263,12 @@ def test_run_stopped_between_training_and_forecasts_goes_on(data, small, tmp_pat
     def stop(*_):
         raise KeyboardInterrupt
 
-    real = working.RunInProgress.forecast
-    monkeypatch.setattr(working.RunInProgress, "forecast", stop)
+    real = working.RunInProgress.forecast_series
+    monkeypatch.setattr(working.RunInProgress, "forecast_series", stop)
     with pytest.raises(KeyboardInterrupt):
         run("default-warm", small, data=data, fresh=True)
     assert (load_record(small, "default-warm").status, load_record(small, "default-warm").series) == ("aborted", {})
-    monkeypatch.setattr(working.RunInProgress, "forecast", real)
+    monkeypatch.setattr(working.RunInProgress, "forecast_series", real)
     again = run("default-warm", small, data=data)
     assert again.loss_curve == whole.loss_curve
     assert again.series == whole.series

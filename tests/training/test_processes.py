@@ -21,7 +21,7 @@ from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import generate_series, write_series
 from m2lib.study import work as working
-from m2lib.study.budget import BudgetExceeded, records, reservation, state
+from m2lib.study.budget import BudgetExceeded, all_records, budget_of, reservation
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, Profile
@@ -230,7 +230,7 @@ def test_killed_spending_counts_and_what_is_repeated_again(context, file, tmp_pa
     killed = load_record(SMALL, "default-warm")
     assert (killed.status, killed.steps_run) == ("running", 2)
     assert killed.flops["reserved"]["published"] > 0
-    assert state(SMALL).reserved == 0  # nobody holds it
+    assert budget_of(SMALL).reserved == 0  # nobody holds it
     assert exit_codes(start(context, run_small, "default-warm", **places)) == [0]
     done = load_record(SMALL, "default-warm")
     assert (done.steps_run, len(done.loss_curve)) == (5, 4)  # step 2 twice
@@ -267,5 +267,5 @@ def test_processes_that_start_together_never_reserve_too_much(context, tmp_path,
     assert exit_codes(processes) == [0] * 4
     reserved = {name for name, outcome in got if outcome == "reserved"}
     assert len(reserved) == room
-    assert set(records(profile)) == reserved
-    assert state(profile).reserved == 0  # they are gone
+    assert set(all_records(profile)) == reserved
+    assert budget_of(profile).reserved == 0  # they are gone

@@ -1,0 +1,13 @@
+from .departures import DEPARTURES as DEPARTURES
+from .departures import departure_costs as departure_costs
+from .flops import cached_step_flops as cached_step_flops
+from .flops import forecast_flops as forecast_flops
+from .flops import forward_flops as forward_flops
+from .flops import train_step_flops as train_step_flops
+from .shape import COMPONENTS as COMPONENTS
+from .shape import CONVENTIONS as CONVENTIONS
+from .shape import Breakdown as Breakdown
+from .shape import Shape as Shape
+from .shape import added as added
+from .shape import times as times
+from .shape import total as total

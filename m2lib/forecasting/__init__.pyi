@@ -1,0 +1,13 @@
+from .engine import Engine as Engine
+from .forecasts import Forecast as Forecast
+from .forecasts import cut_prompt as cut_prompt
+from .forecasts import forecast as forecast
+from .forecasts import point_forecast as point_forecast
+from .forecasts import read_back as read_back
+from .generation import generate as generate
+from .grammar import StepGrammar as StepGrammar
+from .protocol import DECODE_VERSION as DECODE_VERSION
+from .protocol import LONGEST_STEP as LONGEST_STEP
+from .protocol import DecodeConfig as DecodeConfig
+from .protocol import cache_columns as cache_columns
+from .reference import Reference as Reference

@@ -1,0 +1,78 @@
+"""The environment variables that set m2lib up: all of them are read, checked and described here, and nowhere else.
+
+An empty variable counts as one that is not set. `SETTINGS` is the table of what there is, and `m2 --help` prints it.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from m2lib.files import InputError, workspace
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One variable."""
+
+    about: str
+    """What it sets."""
+    may_be: str
+    """What it may be, in words."""
+    default: str
+    """What holds where it is not set, in words."""
+    pattern: str = r"[^\0]+"
+    """A regular expression that a good value matches as a whole."""
+
+
+FOLDER = "a folder, which need not exist yet"
+SETTINGS = {
+    "M2_PROFILE": Setting("how big a run is", "slice, laptop or report", "slice", "slice|laptop|report"),
+    "M2_BACKBONE": Setting("which language model", "a backbone's name, a folder or a .gguf file", "the profile's"),
+    "M2_DATA": Setting("the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"),
+    "M2_DEVICE": Setting("what computes", "cpu, cuda, cuda:N or mps", "the best there is", r"cpu|mps|cuda(:\d+)?"),
+    "M2_DTYPE": Setting("of the weights", "float32 or bfloat16", "bfloat16 if the device has it", "float32|bfloat16"),
+    "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
+    "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),
+    "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
+    "M2_RESULTS": Setting("where recorded runs lie", FOLDER, "report/results/"),
+}
+
+
+def read(name: str) -> str | None:
+    """The value of a variable of `SETTINGS`, None where it is not set.
+
+    Raises InputError, naming the variable and what it may be, for a value that it may not have.
+    """
+    value, setting = os.environ.get(name) or None, SETTINGS[name]
+    if value and not re.fullmatch(setting.pattern, value):
+        raise InputError(f"{name} is {value!r}; it may be {setting.may_be}")
+    return value
+
+
+def out_dir() -> Path:
+    """`M2_OUT`: the folder that live runs write under."""
+    return _folder("M2_OUT") or workspace() / "build"
+
+
+def cache_dir() -> Path:
+    """`M2_CACHE`: the folder for downloaded and converted weights."""
+    return _folder("M2_CACHE") or Path("~/.cache/m2lib").expanduser()
+
+
+def results_dir() -> Path | None:
+    """`M2_RESULTS`: the folder of recorded runs; None where it is not set."""
+    return _folder("M2_RESULTS")
+
+
+def described() -> str:
+    """A line for each variable: what it sets, what it may be, and its default."""
+    return "\n".join(f"{name:13s}{it.about}: {it.may_be} (default: {it.default})" for name, it in SETTINGS.items())
+
+
+def _folder(name: str) -> Path | None:
+    value = read(name)
+    path = Path(value).expanduser().resolve() if value else None
+    if path and any(place.exists() and not place.is_dir() for place in (path, *path.parents)):
+        raise InputError(f"{name} is {value!r}, which is or lies in a file; it may be {SETTINGS[name].may_be}")
+    return path

@@ -1,0 +1,63 @@
+"""Which series and whose adapter an experiment uses, where earlier results decide it."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from m2lib.series import SPLIT_SEED, best_and_worst, summarise
+
+Maes = dict[int, float]
+"""Errors by series id, scaled units."""
+ErrorsOf = Callable[[str], Maes]
+"""Gives the errors of an experiment by its name."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which series of a split: a rule, and the experiments whose errors it gets."""
+
+    rule: Callable[..., list[int]]
+    reads: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.rule.__name__}({', '.join(self.reads)})"
+
+
+@dataclass(frozen=True)
+class AdapterOf:
+    """Whose adapter: of these experiments number `place` by mean error, 0 the best; of one, that one's."""
+
+    names: tuple[str, ...]
+    place: int = 0
+
+    def chosen(self, errors_of: ErrorsOf) -> str:
+        """The name of that experiment."""
+        if len(self.names) == 1:  # whose errors need not be known
+            return self.names[0]
+        return sorted(self.names, key=lambda name: (summarise(errors_of(name).values()).mean, name))[self.place]
+
+
+def hard_and_easy(baseline: Maes) -> list[int]:
+    """The report's reduced validation set: the worst 20 of 50 and 5 of the best 30; in proportion for others."""
+    best, worst = _hard(baseline)
+    drawn = random.Random(SPLIT_SEED).sample(best, min(len(best), max(1, len(baseline) * 5 // 50)))
+    return sorted(worst + drawn)
+
+
+def all_but_hard_and_easy(baseline: Maes) -> list[int]:
+    """The others: what the report's first adapter was never asked about."""
+    return sorted(baseline.keys() - set(hard_and_easy(baseline)))
+
+
+def worst_5(default: Maes) -> list[int]:
+    """The five series that the first adapter forecasts worst, on which the report compares settings."""
+    return sorted(best_and_worst(default, worst=min(5, len(default)))[1])
+
+
+def others_of_hard_20(baseline: Maes, default: Maes) -> list[int]:
+    """The rest of the baseline's worst 20, on which the report asks its three best settings again."""
+    return sorted(set(_hard(baseline)[1]) - set(worst_5(default)))
+
+
+def _hard(baseline: Maes) -> tuple[list[int], list[int]]:
+    return best_and_worst(baseline, worst=max(1, len(baseline) * 20 // 50))

@@ -1,0 +1,10 @@
+from .checkpoints import load_checkpoint as load_checkpoint
+from .checkpoints import save_checkpoint as save_checkpoint
+from .loop import TrainConfig as TrainConfig
+from .loop import TrainLog as TrainLog
+from .loop import batch_of as batch_of
+from .loop import make_windows as make_windows
+from .loop import train as train
+from .loop import window_loss as window_loss
+from .processes import Processes as Processes
+from .processes import join_processes as join_processes

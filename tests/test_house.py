@@ -1,0 +1,124 @@
+"""The house as a whole: its front doors, its settings, its fields, and the README's map of it."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import m2lib
+from m2lib import settings
+from m2lib.files import ROOT, InputError
+from m2lib.study.profiles import PROFILES
+
+PACKAGE = ROOT / "m2lib"
+WINGS = ("series", "accounting", "model", "forecasting", "training", "study", "paper")
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("door", ["m2lib", *(f"m2lib.{wing}" for wing in WINGS)])
+def test_a_front_door_hands_on_what_it_names(door):
+    package = importlib.import_module(door)
+    for module in package.__path__[0] and sorted(path.stem for path in (ROOT / door.replace(".", "/")).glob("*.py")):
+        importlib.import_module(f"{door}.{module}")  # a module must not hide a function of its name
+    assert len(package.__all__) >= 3
+    assert not [name for name in package.__all__ if isinstance(getattr(package, name), ModuleType)]
+
+
+def test_front_doors_do_not_wait_for_torch():
+    doors = ", ".join(("m2lib", *(f"m2lib.{wing}" for wing in WINGS)))
+    used = "m2lib.encode, m2lib.load_series, m2lib.Shape, m2lib.forward_flops, m2lib.DecodeConfig"
+    assert python(f"import sys, {doors}; {used}; print('torch' in sys.modules)") == "False\n"
+
+
+def test_importing_m2lib_takes_no_time():
+    code = "import time; start = time.perf_counter(); import m2lib; print(time.perf_counter() - start)"
+    assert min(float(python(code)) for _ in range(3)) < 0.05
+
+
+def test_what_a_user_needs_is_at_the_front():
+    needed = {"load_series", "encode", "decode", "load_backbone", "inject_lora", "train", "forecast", "Shape"}
+    assert needed | {"forward_flops"} <= set(m2lib.__all__)
+
+
+def test_variables_are_read_in_one_place():
+    for path in MODULES:
+        read = set(re.findall(r"environ[^\n]*?[\"'](\w+)", path.read_text(encoding="utf-8")))
+        assert path.stem == "settings" or not any(name.startswith("M2_") for name in read), path
+    named = set(re.findall(r"\bM2_[A-Z]+\b", "".join(path.read_text(encoding="utf-8") for path in MODULES)))
+    assert named == set(settings.SETTINGS)
+    assert named <= set(re.findall(r"M2_[A-Z]+", settings.described()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("M2_PROFILE", "huge"),
+        ("M2_DEVICE", "cuda:first"),
+        ("M2_DTYPE", "float16"),
+        ("M2_RECOMPUTE", "yes"),
+    ],
+)
+def test_a_nonsensical_value_is_refused_by_name(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError) as error:
+        settings.read(name)
+    assert str(error.value) == f"{name} is {value!r}; it may be {settings.SETTINGS[name].may_be}"
+
+
+def test_a_folder_may_not_lie_in_a_file(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    folders = {"M2_OUT": settings.out_dir, "M2_CACHE": settings.cache_dir, "M2_RESULTS": settings.results_dir}
+    for name, folder in folders.items():
+        monkeypatch.setenv(name, str(tmp_path / "new"))
+        assert folder() == (tmp_path / "new").resolve()
+        for wrong in ("file", "file/below"):
+            monkeypatch.setenv(name, str(tmp_path / wrong))
+            with pytest.raises(InputError, match=f"{name} is .*, which is or lies in a file; it may be a folder"):
+                folder()
+
+
+def test_the_settings_name_every_profile():
+    assert settings.SETTINGS["M2_PROFILE"].pattern.split("|") == list(PROFILES)
+
+
+def fields():
+    """(class, field, what stands below it) of every dataclass of the wings that a user configures."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+                for statement, below in zip(node.body, [*node.body[1:], None], strict=True):
+                    if isinstance(statement, ast.AnnAssign) and not node.name.startswith("_"):
+                        yield f"{path.stem}.{node.name}", statement.target.id, below
+
+
+PLAIN = {"name", "profile", "data", "processes", "backbone", "experiment", "commit", "device", "versions", "schema"}
+
+
+def test_every_field_says_what_it_is():
+    bare = [
+        f"{where}.{field}"
+        for where, field, below in fields()
+        if not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)) and field not in PLAIN
+    ]
+    assert bare == []
+
+
+def test_the_readmes_map_shows_every_module_and_no_other():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^(m2lib/[\w/]*)", readme, re.M)
+    tree = re.search(r"```\nm2lib/\n(.*?)```", readme, re.S)[1]
+    wing, shown = "", set()
+    for line in tree.splitlines():
+        if match := re.match(r"  (\w+)/ ", line):
+            wing = match[1]
+        elif match := re.match(r"  (  )?(\w+\.py) ", line):
+            shown.add(f"{wing}/{match[2]}" if match[1] else match[2])
+    assert shown == {path.relative_to(PACKAGE).as_posix() for path in MODULES}
