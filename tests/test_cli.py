@@ -185,3 +185,18 @@ def test_an_experiment_that_has_nothing_to_forecast_says_so(capsys):
     assert cli.main(["run", "search/second_1"]) == 0
     out = capsys.readouterr().out
     assert "search/second_1: no series is left for it to forecast" in out
+
+
+def test_outside_the_repository_what_needs_it_says_so(monkeypatch, tmp_path, capsys):
+    """As installed from a wheel: data, models and live runs work; recorded runs and the PDF are not there."""
+    monkeypatch.setattr("m2lib.files.IN_CHECKOUT", False)
+    monkeypatch.delenv("M2_OUT")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["data", "generate", "series.h5", "--n", "3"]) == 0
+    assert cli.main(["status"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == str(tmp_path / "build" / "results" / "slice-tiny")
+    for command, profile in ((["pdf"], "slice"), (["status"], "laptop"), (["run", "baseline"], "laptop")):
+        monkeypatch.setenv("M2_PROFILE", profile)
+        assert cli.main(command) == 1
+        err = capsys.readouterr().err
+        assert re.fullmatch(r"error: report(/results)? is part of the project's repository, .*\n", err)

@@ -181,7 +181,7 @@ def plot_before_after(
 
 
 def plot_flop_shares(ax: "Axes", breakdowns: dict[str, dict[str, int]]) -> None:
-    """One horizontal bar for each breakdown of `m2lib.flops`: which share of its FLOPs each group of components has."""
+    """One horizontal bar for each breakdown of FLOPs: which share of it each group of components has."""
     left = np.zeros(len(breakdowns))
     totals = np.array([sum(breakdown.values()) for breakdown in breakdowns.values()], dtype=float)
     for label, (parts, colour) in FLOP_GROUPS.items():

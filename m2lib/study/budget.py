@@ -25,7 +25,9 @@ class Budget:
     """The state of a profile's budget, in FLOPs of its convention."""
 
     limit: int
+    """What the profile allows."""
     convention: str
+    """The convention of `m2lib.accounting` that it is counted in."""
     spent: int
     """By the records of all experiments in the report's Table 3."""
     reserved: int

@@ -17,7 +17,9 @@ class Selection:
     """Which series of a split: a rule, and the experiments whose errors it gets."""
 
     rule: Callable[..., list[int]]
+    """Gives series ids from errors by series id, one argument for each experiment that it reads."""
     reads: tuple[str, ...]
+    """The names of these experiments."""
 
     def __str__(self) -> str:
         return f"{self.rule.__name__}({', '.join(self.reads)})"
@@ -28,7 +30,9 @@ class AdapterOf:
     """Whose adapter: of these experiments number `place` by mean error, 0 the best; of one, that one's."""
 
     names: tuple[str, ...]
+    """Of the experiments that have trained an adapter."""
     place: int = 0
+    """Which of them, counted from the one with the lowest mean error on its own series."""
 
     def chosen(self, errors_of: ErrorsOf) -> str:
         """The name of that experiment."""

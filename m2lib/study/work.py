@@ -81,6 +81,7 @@ class RunInProgress:
     """A plan that is being carried out on a loaded model, and the record that it writes."""
 
     plan: Plan
+    """What is to be run."""
     backbone: model.Backbone
     record: Record
     """What has been computed so far; saved at every checkpoint and after each batch of forecasts."""

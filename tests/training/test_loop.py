@@ -305,7 +305,7 @@ def test_an_adapter_serves_another_experiment(data, small):
 def test_only_training_series_are_trained_on(data, small, monkeypatch):
     seen = []
     real = training.make_windows
-    monkeypatch.setattr(training, "make_windows", lambda texts, length: seen.append(texts) or real(texts, length))
+    monkeypatch.setattr("m2lib.training.make_windows", lambda texts, length: seen.append(texts) or real(texts, length))
     result = run("default-warm", small, data=data)
     texts = [tuple(text_to_ids(encode(*pair))) for pair in zip(data.trajectories, data.scales, strict=True)]
     ids_of = {text: i for i, text in enumerate(texts)}
