@@ -13,6 +13,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export JUPYTER_PLATFORM_DIRS := 1
 # Notebooks run in their own folder, so relative paths are made absolute here (not by abspath: it splits at spaces).
 absolute = $(if $(filter /% ~%,$(1)),$(1),$(CURDIR)/$(1))
+# A switch, such as FRESH, that says no is empty.
+on = $(filter-out 0 no No NO false False FALSE off Off OFF,$(1))
 ifdef M2_DATA
 override M2_DATA := $(call absolute,$(M2_DATA))
 export M2_DATA
@@ -22,17 +24,18 @@ override M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
 export M2_BACKBONE
 endif
 
-.PHONY: help setup model report figures test lint notebooks execute bench clean
+.PHONY: help setup model report figures test fuzz lint notebooks execute bench clean
 
 help:
 	@echo "make report     execute the notebooks at the active profile; figures, HTML and PDF go to build/report/"
 	@echo "                FRESH=1 first computes all recorded runs anew, into build/fresh/ (hours; it goes on if stopped)"
 	@echo "make figures    from the records: report/figures/ and report/main.pdf, no model needed"
 	@echo "make test       lint, unit tests, and the notebooks as a regression test (nbval)"
+	@echo "make fuzz       attacks on all that is read: damaged files, settings, command lines (ten minutes)"
 	@echo "make notebooks  open JupyterLab"
 	@echo "make execute    re-execute the committed notebooks in place, at the slice profile"
 	@echo "make bench      measure decoding and training against peers and the machine's limit (15 minutes; BENCH=... options)"
-	@echo "make clean      remove build/ and .venv/"
+	@echo "make clean      remove .venv/, and build/ but for unfinished runs and build/fresh; ALL=1 removes these too"
 
 setup: .venv/.ok
 
@@ -52,7 +55,7 @@ model: .venv/.ok
 
 # With FRESH=1 the records come from build/fresh, where they are computed from nothing; the committed ones stay. What
 # is recomputed is the active profile's study, or the laptop's where the active profile keeps no records.
-FRESH_STUDY := $(and $(filter-out 0,$(FRESH)),$(if $(filter-out slice,$(M2_PROFILE)),active,laptop))
+FRESH_STUDY := $(and $(call on,$(FRESH)),$(if $(filter-out slice,$(M2_PROFILE)),active,laptop))
 ifneq ($(FRESH_STUDY),)
 report: export M2_RESULTS := $(CURDIR)/build/fresh
 endif
@@ -79,6 +82,11 @@ test: lint
 	@$(BIN)/m2 model smollm2-135m
 	$(BIN)/pytest
 
+# Not part of the tests: thousands of damaged files, settings and command lines, and kills at every file operation.
+fuzz: .venv/.ok
+	@$(BIN)/m2 model smollm2-135m
+	$(BIN)/pytest -m fuzz tests
+
 notebooks: model
 	$(BIN)/jupyter lab notebooks
 
@@ -89,5 +97,14 @@ execute: model
 bench: model
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
+# What took hours and can go on: checkpoints, of which a finished run leaves none, and the records of FRESH=1.
+UNFINISHED := $(if $(call on,$(ALL)),,$(wildcard build/checkpoints/* build/fresh))
+
 clean:
-	rm -rf build .venv
+	rm -rf .venv
+ifeq ($(UNFINISHED),)
+	rm -rf build
+else
+	find build -mindepth 1 -maxdepth 1 ! -name checkpoints ! -name fresh -exec rm -rf {} +
+	@echo "kept, for they took long to compute: $(UNFINISHED); make clean ALL=1 removes them too"
+endif

@@ -1,37 +1,89 @@
 """The `m2` command: `m2 data`, `m2 model`, `m2 run`, `m2 status`, `m2 flops`, `m2 budget`, `m2 pdf`."""
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from tqdm.auto import tqdm
 
 from m2lib import accounting, model, paper, series, settings, study
-from m2lib.files import InputError, repository
+from m2lib.files import InputError, first_line, quoted, repository, user_path
+
+MOST = 10**18
+"""The largest size that a command takes; what is computed from a few of them a float still holds."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 for an InputError (printed in one line), 130 for Ctrl-C.
+    """Run one command and return its exit status: 0, 1 for what is printed as an error of one line, 130 for Ctrl-C.
 
-    141 where nobody reads on, as in `m2 status | head -1`.
+    141 where nobody reads on, as in `m2 status | head -1`. What only a fault of the program explains is a traceback.
     """
-    arguments = _parser().parse_args(argv)
+    _prepare_streams()
     try:
+        arguments = _parsed(argv)
         arguments.command(arguments)
         sys.stdout.flush()
+        return 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _end(1, f"error: {error}")
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        return _end(130, "stopped")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush complains
         return 141
-    return 0
+    except (OSError, MemoryError, RecursionError) as error:
+        return _end(1, f"error: {InputError(_problem(error))}")
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if _is_broken(stream):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python's last flush complains
+
+
+def _end(status: int, message: str) -> int:
+    with suppress(OSError):  # the status tells, where nothing else can
+        print(message, file=sys.stderr)
+    return status
+
+
+def _prepare_streams() -> None:
+    """Make the streams able to show any text, whatever they are connected to."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as in `m2 status >&-`: the next file opened would get its output
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows an alpha as \u03b1
+
+
+def _parsed(argv: list[str] | None) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(argv)
+    finally:
+        sys.stdout.flush()  # `m2 --help` ends in here, and its disk may be full
+
+
+def _problem(error: OSError | MemoryError | RecursionError) -> str:
+    """One line on what no other part has foreseen: the system refuses something."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({first_line(error)}); free some, or ask for less"
+    if isinstance(error, RecursionError):
+        return f"something that was read is nested too deeply ({first_line(error)})"
+    place = error.filename or ("standard output" if _is_broken(sys.stdout) else "")
+    return f"{place}: {error.strerror}" if place and error.strerror else first_line(error)
+
+
+def _is_broken(stream: TextIO) -> bool:
+    """Whether what has been printed cannot be written, as on a full disk."""
+    try:
+        stream.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
     data = groups.add_parser("data", help="write or check the data set").add_subparsers(required=True, metavar="action")
     generate = data.add_parser("generate", help="write the data set as an HDF5 file")
-    generate.add_argument("path", nargs="?", type=Path, help="default: data/lotka_volterra_data.h5")
+    generate.add_argument("path", nargs="?", type=_path, help="default: data/lotka_volterra_data.h5")
     generate.add_argument("--n", type=_whole(3), default=1000, help="number of series (default 1000)")
     generate.add_argument(
         "--seed", type=_whole(0, 2**32 - 1), default=0, help="of the recipe (default 0: the real data set)"
@@ -53,11 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--force", action="store_true", help="replace a file that is there")
     generate.set_defaults(command=_data_generate)
     check = data.add_parser("check", help="validate the data in use and compare them with the recipe")
-    check.add_argument("path", nargs="?", type=Path, help="default: M2_DATA, data/lotka_volterra_data.h5, or generated")
+    check.add_argument(
+        "path", nargs="?", type=_path, help="default: M2_DATA, data/lotka_volterra_data.h5, or generated"
+    )
     check.set_defaults(command=_data_check)
 
     backbone = groups.add_parser("model", help="download and convert a backbone, once")
-    backbone.add_argument("name", nargs="?", help="default: the active profile's")
+    backbone.add_argument("name", nargs="?", type=_backbone, help="default: the active profile's")
     backbone.set_defaults(command=_model)
 
     run = groups.add_parser("run", help="run experiments, or load their finished records")
@@ -77,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     flops.add_argument("--batch", type=_whole(1), default=2, help="windows in a training step (2)")
     flops.add_argument("--steps", type=_whole(0), default=1, help="training steps (1)")
     flops.add_argument("--new-tokens", type=_whole(1), default=220, help="tokens of a forecast (220)")
-    flops.add_argument("--backbone", help="default: M2_BACKBONE, or the profile's, or the report's qwen2.5-0.5b")
+    flops.add_argument(
+        "--backbone", type=_backbone, help="default: M2_BACKBONE, or the profile's, or the report's qwen2.5-0.5b"
+    )
     flops.add_argument("--convention", choices=accounting.CONVENTIONS, default="coursework")
     flops.add_argument("--json", action="store_true", help="print the integers as JSON")
     flops.set_defaults(command=_flops)
@@ -86,21 +142,35 @@ def _parser() -> argparse.ArgumentParser:
     budget.set_defaults(command=_budget)
 
     pdf = groups.add_parser("pdf", help="redraw the report's figures and compile its PDF, from the records")
-    pdf.add_argument("folder", nargs="?", type=Path, help="where to put them (default: report/)")
+    pdf.add_argument("folder", nargs="?", type=_path, help="where to put them (default: report/)")
     pdf.set_defaults(command=_pdf)
     return parser
 
 
-def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+def _whole(least: int, most: int = MOST) -> Callable[[str], int]:
     """Reads a whole number within bounds."""
 
     def read(text: str) -> int:
-        if text.isdecimal() and least <= int(text) and (most is None or int(text) <= most):
+        # The length comes first: int() refuses some thousands of digits in words of its own.
+        if text.isdecimal() and len(text) <= len(str(most)) and least <= int(text) <= most:
             return int(text)
-        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {bounds}")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from {least} to {most}")
 
     return read
+
+
+def _path(text: str) -> Path:
+    """Reads a path, its ~ expanded."""
+    try:
+        return user_path(text, "it")
+    except InputError as error:  # argparse replaces the message of any other ValueError than its own
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _backbone(text: str) -> str:
+    """Reads a backbone's name, which may be a path."""
+    _path(text)
+    return text
 
 
 def _data_generate(arguments: argparse.Namespace) -> None:
@@ -163,21 +233,27 @@ def _outcome(record: "study.Record") -> str:
 def _status(arguments: argparse.Namespace) -> None:
     profile = study.active_profile()
     print(study.record_path(profile, "*").parent)
+    stored = [name + end for name in study.EXPERIMENTS for end in ("", study.NEW)]
+    recorded = {name for name in stored if os.path.lexists(study.record_path(profile, name))}
+    data = series.load_series() if recorded else None
     for name, experiment in study.EXPERIMENTS.items():
-        if not study.record_path(profile, name).exists():
+        if name not in recorded:
             print(f"{name:22s} not run: {experiment.about}")
-            continue
-        try:
-            record = study.load_record(profile, name)
-        except InputError as error:
-            print(f"{name:22s} {error}")
-            continue
-        parts = [record.status, f"{record.seconds:.0f} s"]
-        if "train" in record.config:
-            parts.append(f"{len(record.loss_curve)} of {record.config['train']['steps']} steps")
-        if record.series:
-            parts.append(f"MAE {series.summarise(record.maes().values())}, {record.repairs} repairs")
-        print(f"{name:22s} {', '.join(parts)}")
+        for place in sorted(recorded & {name, name + study.NEW}):
+            print(f"{place:22s} {_standing(profile, place, data)}")
+
+
+def _standing(profile: "study.Profile", name: str, data: "series.SeriesSet | None") -> str:
+    try:
+        record = study.load_record(profile, name, data)
+    except InputError as error:
+        return str(error)
+    parts = [record.status, f"{record.seconds:.0f} s"]
+    if "train" in record.config:
+        parts.append(f"{len(record.loss_curve)} of {record.config['train']['steps']} steps")
+    if record.series:
+        parts.append(f"MAE {series.summarise(record.maes().values())}, {record.repairs} repairs")
+    return ", ".join(parts)
 
 
 def _flops(arguments: argparse.Namespace) -> None:
@@ -216,7 +292,7 @@ def _budget(arguments: argparse.Namespace) -> None:
     print(f"{'FLOPs spent':22s}{'status':>10s}" + "".join(f"{kind:>14s}" for kind in accounting.CONVENTIONS))
     found = study.all_records(profile)
     for name, record in found.items():
-        note = "" if study.EXPERIMENTS[name].group else "  beyond the report, not charged"
+        note = "" if study.EXPERIMENTS[record.name].group else "  beyond the report, not charged"
         spent = "".join(f"{flops:14.3g}" for flops in record.spent().values())
         print(f"{name:22s}{record.status:>10s}{spent}{note}")
     budget = study.budget_of(profile)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2lib.files import InputError, workspace
+from m2lib.files import InputError, quoted, user_path, workspace
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,13 @@ class Setting:
     """What it may be, in words."""
     default: str
     """What holds where it is not set, in words."""
-    pattern: str = r"[^\0]+"
-    """A regular expression that a good value matches as a whole."""
+    pattern: str = ""
+    """A regular expression that a good value matches as a whole; empty where it is a path."""
+    switch: bool = False
+    """Whether it is 0 or 1, which may be written as in `SWITCH` too, in capitals or not."""
 
 
+SWITCH = {"0": "0", "no": "0", "false": "0", "off": "0", "1": "1", "yes": "1", "true": "1", "on": "1"}
 FOLDER = "a folder, which need not exist yet"
 SETTINGS = {
     "M2_PROFILE": Setting("how big a run is", "slice, laptop or report", "slice", "slice|laptop|report"),
@@ -32,7 +35,7 @@ SETTINGS = {
     "M2_DATA": Setting("the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"),
     "M2_DEVICE": Setting("what computes", "cpu, cuda, cuda:N or mps", "the best there is", r"cpu|mps|cuda(:\d+)?"),
     "M2_DTYPE": Setting("of the weights", "float32 or bfloat16", "bfloat16 if the device has it", "float32|bfloat16"),
-    "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
+    "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1, no or yes", "0", "0|1", switch=True),
     "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),
     "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
     "M2_RESULTS": Setting("where recorded runs lie", FOLDER, "report/results/"),
@@ -40,14 +43,33 @@ SETTINGS = {
 
 
 def read(name: str) -> str | None:
-    """The value of a variable of `SETTINGS`, None where it is not set.
+    """The value of a variable of `SETTINGS`, None where it is not set; a switch reads as 0 or 1, however it is written.
 
     Raises InputError, naming the variable and what it may be, for a value that it may not have.
     """
-    value, setting = os.environ.get(name) or None, SETTINGS[name]
-    if value and not re.fullmatch(setting.pattern, value):
-        raise InputError(f"{name} is {value!r}; it may be {setting.may_be}")
+    value, setting = os.environ.get(name), SETTINGS[name]
+    if not value:
+        return None
+    if setting.switch:
+        value = SWITCH.get(value.lower(), value)
+    if not setting.pattern:
+        user_path(value, name)
+    elif not re.fullmatch(setting.pattern, value):
+        raise InputError(f"{name} is {quoted(value)}; it may be {setting.may_be}")
     return value
+
+
+def launcher(name: str) -> int | None:
+    """A variable in which a launcher, such as torchrun, numbers or counts processes; None where it is not set.
+
+    Raises InputError, naming the variable, for anything but a whole number.
+    """
+    value = os.environ.get(name)
+    if not value:
+        return None
+    if not re.fullmatch("[0-9]{1,6}", value):
+        raise InputError(f"{name} is {quoted(value)}, not a whole number; torchrun sets it, a process alone needs none")
+    return int(value)
 
 
 def out_dir() -> Path:
@@ -57,7 +79,7 @@ def out_dir() -> Path:
 
 def cache_dir() -> Path:
     """`M2_CACHE`: the folder for downloaded and converted weights."""
-    return _folder("M2_CACHE") or Path("~/.cache/m2lib").expanduser()
+    return _folder("M2_CACHE") or user_path("~/.cache/m2lib", "M2_CACHE")
 
 
 def results_dir() -> Path | None:
@@ -72,7 +94,9 @@ def described() -> str:
 
 def _folder(name: str) -> Path | None:
     value = read(name)
-    path = Path(value).expanduser().resolve() if value else None
-    if path and any(place.exists() and not place.is_dir() for place in (path, *path.parents)):
-        raise InputError(f"{name} is {value!r}, which is or lies in a file; it may be {SETTINGS[name].may_be}")
+    if not value:
+        return None
+    path = user_path(value, name).resolve()
+    if any(place.exists() and not place.is_dir() for place in (path, *path.parents)):
+        raise InputError(f"{name} is {quoted(value)}, which is or lies in a file; it may be {SETTINGS[name].may_be}")
     return path

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 
 from m2lib import cli
 from m2lib.accounting.shape import COMPONENTS
+from m2lib.files import ROOT
 from m2lib.study.profiles import active_profile
 from m2lib.study.records import load_record
 
@@ -162,7 +165,134 @@ def test_usage_errors(capsys):
         with pytest.raises(SystemExit) as stop:
             cli.main(words)
         assert stop.value.code == 2
-    assert "at least 3" in capsys.readouterr().err
+    assert "from 3 to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "check", "~nosuchuser/x"],
+        ["data", "check", "a/" * 3000],
+        ["data", "generate", "caf\udce9.h5"],
+        ["model", "~nosuchuser/x"],
+        ["model", "a" * 300],
+        ["flops", "--backbone", "nul\0"],
+        ["pdf", ""],
+        ["flops", "--steps", "9" * 400],
+        ["flops", "--steps", "9" * 5000],
+        ["flops", "--length", str(10**30)],
+        ["data", "generate", "--n", "9" * 40],
+    ],
+    ids=lambda words: f"{' '.join(words[:-1])} {len(words[-1])}",
+)
+def test_an_argument_that_cannot_be_is_refused_by_name(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"m2 [a-z ]+: error: argument \S+: ", last)
+    assert len(last) < 400
+
+
+def test_the_largest_sizes_can_be_printed(capsys):
+    sizes = ("--length", "--rank", "--batch", "--steps", "--new-tokens")
+    for convention in ("coursework", "published", "executed"):
+        words = [word for size in sizes for word in (size, str(cli.MOST))]
+        assert cli.main(["flops", "--backbone", "tiny", "--convention", convention, *words]) == 0
+    assert "e+" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(13, "Permission denied", "/a/b\nc"), r"/a/b\nc: Permission denied"),
+        (OSError("no device"), "no device"),
+        (MemoryError("7 TiB for an array"), "not enough memory (7 TiB for an array); free some, or ask for less"),
+        (RecursionError("too deep\n!"), "something that was read is nested too deeply (too deep)"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error, line, monkeypatch, capsys):
+    def refused():
+        raise error
+
+    monkeypatch.setattr(cli.study, "active_profile", refused)
+    assert cli.main(["status"]) == 1
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_a_fault_of_the_program_stays_a_traceback(monkeypatch):
+    for fault in (TypeError, KeyError, AttributeError, ValueError):
+        monkeypatch.setattr(cli.study, "active_profile", lambda fault=fault: (_ for _ in ()).throw(fault("bug")))
+        with pytest.raises(fault, match="bug"):
+            cli.main(["status"])
+
+
+def shell(words, **environment):
+    command = f'"{sys.executable}" -m m2lib.cli {words}'
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | environment
+    return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, env=surroundings)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no disk that is always full")
+def test_output_to_a_full_disk_is_one_line_and_a_status():
+    done = shell("status >/dev/full")
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another shell")
+def test_output_that_is_closed_is_nobodys_loss(tmp_path):
+    """Nor does a file that is opened next get what was meant for it."""
+    done = shell(f"data generate '{tmp_path}/series.h5' --n 3 <&- >&- 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(cli.series.load_series(tmp_path / "series.h5")) == 3
+
+
+def test_a_terminal_without_accents_shows_them_as_codes(tmp_path):
+    done = shell("status", PYTHONIOENCODING="ascii", M2_OUT=str(tmp_path / "naïve"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"na\xefve" in done.stdout.splitlines()[0]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder with the Makefile and what it has made, and how to call make there."""
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for made in ("build/report", "build/results", "build/checkpoints/laptop-x", "build/fresh/laptop-x", ".venv"):
+        (tmp_path / made).mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt", ".venv/.ok"):
+        (tmp_path / name).touch()
+
+    def make(*words):
+        clean = {name: value for name, value in os.environ.items() if name not in ("FRESH", "ALL", "MAKEFLAGS")}
+        return subprocess.run(["make", *words], cwd=tmp_path, capture_output=True, text=True, check=True, env=clean)
+
+    return tmp_path, make
+
+
+def test_make_clean_keeps_unfinished_work_unless_told(checkout):
+    folder, make = checkout
+    out = make("clean").stdout.splitlines()
+    assert out[-1] == (
+        "kept, for they took long to compute: build/checkpoints/laptop-x build/fresh; make clean ALL=1 removes them too"
+    )
+    assert sorted(path.name for path in folder.iterdir()) == ["Makefile", "build", "constraints.txt", "pyproject.toml"]
+    assert sorted(path.name for path in folder.glob("build/*")) == ["checkpoints", "fresh"]
+    make("clean", "ALL=no")
+    assert (folder / "build" / "checkpoints" / "laptop-x").is_dir()
+    make("clean", "ALL=1")
+    assert not (folder / "build").exists()
+    (folder / "build" / "checkpoints").mkdir(parents=True)  # as finished runs leave it
+    assert "kept" not in make("clean").stdout
+    assert not (folder / "build").exists()
+
+
+def test_make_understands_no(checkout):
+    _, make = checkout
+    for fresh in ("no", "0", "false", "off", "OFF", "", None):
+        assert "run --all" not in make("-n", "report", *([] if fresh is None else [f"FRESH={fresh}"])).stdout
+    assert "run --all" in make("-n", "report", "FRESH=1").stdout
 
 
 def test_a_reader_that_stops_reading_is_no_error():

@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 import pytest
@@ -63,7 +64,10 @@ def test_variables_are_read_in_one_place():
         ("M2_PROFILE", "huge"),
         ("M2_DEVICE", "cuda:first"),
         ("M2_DTYPE", "float16"),
-        ("M2_RECOMPUTE", "yes"),
+        ("M2_RECOMPUTE", "maybe"),
+        ("M2_PROFILE", "slice\n"),
+        ("M2_DEVICE", "cpu\ncuda"),
+        ("M2_DTYPE", "float32\udcff"),
     ],
 )
 def test_a_nonsensical_value_is_refused_by_name(name, value, monkeypatch):
@@ -71,6 +75,52 @@ def test_a_nonsensical_value_is_refused_by_name(name, value, monkeypatch):
     with pytest.raises(InputError) as error:
         settings.read(name)
     assert str(error.value) == f"{name} is {value!r}; it may be {settings.SETTINGS[name].may_be}"
+
+
+def test_a_refusal_is_one_short_line(monkeypatch):
+    monkeypatch.setenv("M2_PROFILE", "slice\n" * 10_000)
+    with pytest.raises(InputError, match=r"M2_PROFILE is .*; it may be slice, laptop or report") as error:
+        settings.read("M2_PROFILE")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("name", [name for name, setting in settings.SETTINGS.items() if not setting.pattern])
+@pytest.mark.parametrize("value", ["~nosuchuser/x", "a" * 300, "a/" * 3000, "caf\udce9"], ids=range(4))
+def test_a_path_that_leads_nowhere_is_refused_by_name(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"^{name} is .*, which leads nowhere"):
+        settings.read(name)
+    for place in (settings.out_dir, settings.cache_dir, settings.results_dir):
+        with suppress(InputError):
+            place()
+
+
+def test_a_home_that_is_not_known_is_said(monkeypatch):
+    monkeypatch.delenv("M2_CACHE", raising=False)
+    monkeypatch.setenv("HOME", "caf\udce9")
+    with pytest.raises(InputError, match=r"^M2_CACHE is '~/\.cache/m2lib', which leads nowhere"):
+        settings.cache_dir()
+
+
+@pytest.mark.parametrize(("words", "value"), [("0 no No FALSE off", "0"), ("1 yes YES true On", "1")])
+def test_a_switch_understands_words(words, value, monkeypatch):
+    for word in words.split():
+        monkeypatch.setenv("M2_RECOMPUTE", word)
+        assert settings.read("M2_RECOMPUTE") == value
+    monkeypatch.setenv("M2_BACKBONE", "No")  # a folder's name may be such a word
+    assert settings.read("M2_BACKBONE") == "No"
+
+
+def test_a_launchers_variable_is_a_whole_number(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert settings.launcher("LOCAL_RANK") is None
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert settings.launcher("LOCAL_RANK") == 3
+    for wrong in ("abc", "-1", "1.5", "1\n", "9" * 5000):
+        monkeypatch.setenv("LOCAL_RANK", wrong)
+        with pytest.raises(InputError, match=r"^LOCAL_RANK is .*, not a whole number"):
+            settings.launcher("LOCAL_RANK")
 
 
 def test_a_folder_may_not_lie_in_a_file(monkeypatch, tmp_path):

@@ -4,8 +4,8 @@
 """
 
 import hashlib
-import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from m2lib import settings
 from m2lib.files import InputError, first_line
+from m2lib.model.folders import quiet_transformers, read_config, read_tokenizer, read_weights
 from m2lib.model.vocabulary import TokenRemap
-from m2lib.model.weights import BACKBONES, backbone_id, local_weights, quiet_transformers
+from m2lib.model.weights import BACKBONES, backbone_id, local_weights
 
 if TYPE_CHECKING:
     import torch
@@ -93,6 +94,9 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     from m2lib.model.reduction import reduce_vocabulary
 
     device = device or settings.read("M2_DEVICE") or best_device()
+    may_be = settings.SETTINGS["M2_DEVICE"]  # the same for an argument: `meta`, say, would load and then not compute
+    if not re.fullmatch(may_be.pattern, device):
+        raise InputError(f"cannot use device {device!r}: it may be {may_be.may_be}")
     dtype = dtype or settings.read("M2_DTYPE") or best_dtype(device)
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
@@ -144,6 +148,8 @@ def best_device() -> str:
     if torch.cuda.is_available():
         # Launchers number the processes of a machine from 0. On 4 cards, process 1 takes card 1, and so does process 5.
         local = os.environ.get("LOCAL_RANK")
+        if local is not None and not local.isdecimal():
+            raise InputError(f"LOCAL_RANK is {local!r}; it may be a process's number on this machine, from 0")
         return "cuda" if local is None else f"cuda:{int(local) % torch.cuda.device_count()}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
@@ -190,18 +196,9 @@ def backbone_config(name: str) -> "PretrainedConfig":
     Raises
     ------
     InputError
-        Where a path holds no model, or no config that transformers can read.
+        Where a path holds no model, or one that is not a plain Llama or Qwen2, naming the setting.
     """
-    from transformers import AutoConfig
-
-    if name not in BACKBONES:
-        folder = local_weights(name)[0]
-        try:
-            return AutoConfig.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder}: cannot read a model's config from here ({first_line(error)})") from error
-    config = json.loads((CONFIGS / f"{name}.json").read_text())
-    return AutoConfig.for_model(**config)
+    return read_config(CONFIGS / f"{name}.json" if name in BACKBONES else local_weights(name)[0] / "config.json")
 
 
 def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
@@ -255,23 +252,27 @@ def parameter_counts(model: "PreTrainedModel") -> dict[str, int]:
 
 
 def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The model and the tokenizer of a folder; InputError where transformers cannot build both from its files."""
+    """The model and the tokenizer of a folder; InputError where its files do not hold both."""
     import torch
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
+    config = read_config(folder / "config.json")
     try:
         with quiet_transformers():
-            # The class is named because AutoTokenizer may rebuild one from config.json instead of reading the file.
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-            model, loaded = AutoModelForCausalLM.from_pretrained(
-                folder,
+            tokenizer, tensors = read_tokenizer(folder), read_weights(folder)
+            # Transformers makes room for weights that it does not find, and fills it with random numbers. How much
+            # room a config.json may ask for is bounded by what the files hold.
+            wanted, held = sum(parameter_counts(meta_model(config)).values()), sum(map(torch.numel, tensors.values()))
+            if wanted > held:
+                raise ValueError(f"config.json describes {wanted:,} weights, the files hold {held:,}")
+            model, loaded = {"llama": LlamaForCausalLM, "qwen2": Qwen2ForCausalLM}[config.model_type].from_pretrained(
+                None,  # no folder: all that transformers gets to see has been read and checked
+                config=config,
+                state_dict=tensors,
                 dtype=getattr(torch, dtype),
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
+                attn_implementation="sdpa",  # PyTorch's own kernels
                 output_loading_info=True,
             )
-        # transformers fills what it does not find with random numbers and goes on.
         unfit = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in loaded.get(kind, ()))
         if unfit:
             raise ValueError(f"config.json wants weights that the files do not hold, such as {unfit[0]}")

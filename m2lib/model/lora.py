@@ -5,21 +5,43 @@ write and read them. The layer itself is `LoRALinear`.
 """
 
 import json
+import math
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load, save
 from torch import nn
 from transformers import PreTrainedModel
 
-from m2lib.files import InputError, first_line, write_atomic
+from m2lib.files import InputError, write_atomic
+from m2lib.model.folders import check_floats, fault
+from m2lib.model.reduction import ReducedHead
 
 TARGETS = ("q_proj", "v_proj")  # the report's: the queries' and the values' projection of every layer
 PEFT_PREFIX = "base_model.model."  # PEFT wraps a model twice, and its files name the path through both wrappers
 # Settings of PEFT that change what an adapter computes and that this layer does not have.
-UNREAD = ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "fan_in_fan_out", "layers_to_transform")
+UNREAD = (
+    *("use_rslora", "use_dora", "use_qalora", "alpha_pattern", "rank_pattern", "fan_in_fan_out", "lora_bias"),
+    *("layers_to_transform", "layer_replication", "modules_to_save", "trainable_token_indices", "target_parameters"),
+    *("alora_invocation_tokens", "arrow_config"),
+)
 ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = "adapter_model.safetensors", "adapter_config.json", "head_bias.safetensors"
+
+
+class AdapterConfig(BaseModel):
+    """What is read of an adapter_config.json, `UNREAD` apart. Nothing else in it has an effect."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    peft_type: Literal["LORA"] = "LORA"
+    r: Annotated[int, Field(ge=1)]
+    """Rank of every adapter."""
+    lora_alpha: Annotated[int | float, Field(gt=0, lt=math.inf)]
+    """Their strength, `r` times the factor of B A."""
+    target_modules: Annotated[list[Annotated[str, Field(pattern=r"^[\w.]{1,100}$")]], Field(min_length=1)]
+    """Last parts of the adapted layers' paths."""
 
 
 class LoRALinear(nn.Module):
@@ -143,18 +165,12 @@ def inject_lora(
         below 1.
     """
     _refuse_nesting(model)
-    head_bias = model.get_output_embeddings().bias
-    if head_bias is None:
-        raise ValueError("this model's vocabulary is not reduced: its head has no bias to train")
-    # The paths first, the layers after: an adapter's frozen layer, ...q_proj.base, would itself be met on the way.
-    found = [
-        path for path, layer in model.named_modules() if path.split(".")[-1] in targets and isinstance(layer, nn.Linear)
-    ]
-    if not found:
-        raise ValueError(f"this model has no linear layers named {' or '.join(targets)}")
+    head_bias = _head_bias(model)
+    # Found first, replaced after: an adapter's frozen layer, ...q_proj.base, would itself be met on the way.
+    found = _linear_layers(model, targets)
     model.requires_grad_(False)  # first: the A's and B's that come in next want a gradient by default
-    for path in found:
-        _replace(model, path, LoRALinear(model.get_submodule(path), rank, rank if alpha is None else alpha, generator))
+    for path, layer in found.items():
+        _replace(model, path, LoRALinear(layer, rank, rank if alpha is None else alpha, generator))
     head_bias.requires_grad_(True)
     return model
 
@@ -284,31 +300,30 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         Where the model has adapters already.
     """
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
-        tensors = load((folder / ADAPTER_FILE).read_bytes())
+        config, tensors = _read_config(folder / CONFIG_FILE), _read_tensors(folder / ADAPTER_FILE)
         bias_file = folder / BIAS_FILE
-        bias = load(bias_file.read_bytes())["lm_head.bias"] if bias_file.exists() else None
-        settings = {"rank": config["r"], "alpha": config["lora_alpha"], "targets": tuple(config["target_modules"])}
-        unread = [name for name in UNREAD if config.get(name)]
-        if unread:
-            raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"{folder}: not a readable LoRA adapter ({first_line(error)})") from error
+        # A link that leads nowhere is not the same as no bias.
+        biased = bias_file.exists() or bias_file.is_symlink()
+        bias = _read_tensors(bias_file)["lm_head.bias"] if biased else None
+    except Exception as error:  # readers of foreign files raise many kinds; each means that the files are unfit
+        raise InputError(f"{folder}: not a readable LoRA adapter ({fault(error)})") from error
     _refuse_nesting(model)
+    targets = tuple(config.target_modules)
     try:
-        inject_lora(model, **settings)
+        # Shapes are compared before anything is put into the model: a rank of a million would take up its memory.
+        shapes, head_bias = _peft_shapes(_linear_layers(model, targets), config.r), _head_bias(model)
+        if bias is not None:
+            shapes["bias"], tensors["bias"] = tuple(head_bias.shape), bias
+        wrong = [name for name in shapes.keys() | tensors.keys() if not _fits(shapes.get(name), tensors.get(name))]
+        if wrong:
+            raise ValueError(f"{min(wrong)!r:.200} does not fit")
+        inject_lora(model, config.r, config.lora_alpha, targets=targets)
     except ValueError as error:
         raise InputError(f"{folder}: the adapter belongs to another model, {error}") from error
-    parameters = _peft_names(lora_layers(model))
-    if bias is not None:
-        parameters["bias"], tensors["bias"] = model.get_output_embeddings().bias, bias
-    wrong = [name for name in parameters.keys() | tensors.keys() if not _fits(parameters.get(name), tensors.get(name))]
-    if wrong:
-        merge_lora(model)  # B is still zero: this takes the empty adapters out again
-        raise InputError(f"{folder}: the adapter belongs to another model, {min(wrong)} does not fit")
+    parameters = _peft_names(lora_layers(model)) | {"bias": head_bias}
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+        for name, tensor in tensors.items():
+            parameters[name].copy_(tensor)
     return model
 
 
@@ -318,19 +333,69 @@ def _refuse_nesting(model: PreTrainedModel) -> None:
         raise ValueError("this model has LoRA layers already; merge them, or load the backbone again")
 
 
-def _peft_names(layers: dict[str, LoRALinear]) -> dict[str, nn.Parameter]:
-    """Every A and B under the name it has in PEFT's adapter file, such as
+def _head_bias(model: PreTrainedModel) -> nn.Parameter:
+    """The bias of the reduced model's head; ValueError where the model is not reduced."""
+    bias = model.get_output_embeddings().bias
+    if bias is None:
+        raise ValueError("this model's vocabulary is not reduced: its head has no bias to train")
+    return bias
+
+
+def _linear_layers(model: PreTrainedModel, targets: tuple[str, ...]) -> dict[str, nn.Linear]:
+    """The linear layers of these names, by path; ValueError where there are none. The head has no adapter."""
+    found = {
+        path: layer
+        for path, layer in model.named_modules()
+        if path.split(".")[-1] in targets and isinstance(layer, nn.Linear) and not isinstance(layer, ReducedHead)
+    }
+    if not found:
+        raise ValueError(f"this model has no linear layers named {' or '.join(targets)}")
+    return found
+
+
+def _read_config(path: Path) -> AdapterConfig:
+    """An adapter_config.json; raises ValidationError or ValueError for what this library does not read."""
+    config = AdapterConfig.model_validate_json(path.read_bytes())
+    unread = [name for name in UNREAD if (config.model_extra or {}).get(name)]
+    if unread:
+        raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
+    return config
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file; ValueError for one that no adapter can hold."""
+    tensors = load(path.read_bytes())
+    check_floats(path, tensors)
+    for name, tensor in tensors.items():
+        if not tensor.float().isfinite().all():  # float32 is what it is trained and used in
+            raise ValueError(f"{name!r:.200} in {path.name} holds values that are not finite")
+    return tensors
+
+
+def _peft_name(path: str, factor: str) -> str:
+    """The name that `lora_A` or `lora_B` of a layer has in PEFT's adapter file, such as
     `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`."""
+    return f"{PEFT_PREFIX}{path}.{factor}.weight"
+
+
+def _peft_names(layers: dict[str, LoRALinear]) -> dict[str, nn.Parameter]:
+    """Every A and B under its name in PEFT's adapter file."""
     return {
-        f"{PEFT_PREFIX}{path}.{name}.weight": getattr(layer, name)
+        _peft_name(path, factor): getattr(layer, factor)
         for path, layer in layers.items()
-        for name in ("lora_A", "lora_B")
+        for factor in ("lora_A", "lora_B")
     }
 
 
-def _fits(parameter: torch.Tensor | None, tensor: torch.Tensor | None) -> bool:
+def _peft_shapes(layers: dict[str, nn.Linear], rank: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of every A and B that layers would get, by their names in PEFT's adapter file."""
+    down = {_peft_name(path, "lora_A"): (rank, layer.in_features) for path, layer in layers.items()}
+    return down | {_peft_name(path, "lora_B"): (layer.out_features, rank) for path, layer in layers.items()}
+
+
+def _fits(shape: tuple[int, ...] | None, tensor: torch.Tensor | None) -> bool:
     """Whether both are there (None: the model or the file lacks it) and of one shape."""
-    return parameter is not None and tensor is not None and parameter.shape == tensor.shape
+    return shape is not None and tensor is not None and shape == tensor.shape
 
 
 def _replace(model: nn.Module, path: str, layer: nn.Module) -> None:

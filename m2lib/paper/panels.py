@@ -53,7 +53,7 @@ def draw(name: str) -> "Figure":
 
 def finished_record(profile: study.Profile, name: str) -> study.Record:
     """A record of a run that came to its end. Raises InputError where there is none, naming what to run."""
-    record = study.load_record(profile, name)
+    record = study.load_record(profile, name, _series())
     if record.status != "done":
         path = study.record_path(profile, name)
         raise InputError(f"{path} is not finished; `M2_PROFILE={profile.name} m2 run {name}` goes on with it")

@@ -28,7 +28,7 @@ def inputs(folder: Path = REPORT_FOLDER) -> list[Path]:
         *(folder / name for name in SOURCES),
         folder / "numbers.json",
         *sorted({folder / "figures" / name for name in named}),
-        *sorted(path for path in records if path.name != "adapter_config.json"),
+        *sorted(path for path in records if path.name != "adapter_config.json" and ".new" not in path.suffixes),
     ]
 
 

@@ -6,20 +6,39 @@ capacity, predators that saturate. Damped spirals and limit cycles stand side by
 
 import hashlib
 import io
+import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from m2lib import settings
-from m2lib.files import InputError, workspace, write_atomic
-from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS, VARIABLES, scale_of, to_integers
+from m2lib.files import InputError, first_line, quoted, user_path, workspace, write_atomic
+from m2lib.series.codec import (
+    CONTEXT_STEPS,
+    FORECAST_STEPS,
+    VARIABLES,
+    encode,
+    scale_of,
+    to_integers,
+    unwritable,
+    without_undershoot,
+)
+
+if TYPE_CHECKING:
+    import h5py
 
 DEFAULT_FILE = workspace() / "data" / "lotka_volterra_data.h5"
 STEPS = CONTEXT_STEPS + FORECAST_STEPS  # of a series
 SPLIT_SEED = 10022002  # the report's
+BYTES_PER_SERIES = 10_000  # of memory, at the most: 200 values, and copies of them while they are checked and hashed
+BYTES_PER_ID = 100  # the same in a split
+CHECKSUM = 4  # bytes, of HDF5's fletcher32
 
 # Uniform ranges, in the order in which they are drawn: 1000 values of the first, then 1000 of the second, ...
 RECIPE = {
@@ -107,6 +126,27 @@ class Split:
     """What final forecasts are judged on: 50. No choice ever reads them."""
 
 
+def check_encodable(series: SeriesSet, ids: Sequence[int]) -> None:
+    """See that whole series can be written, before hours are spent on some of them.
+
+    Parameters
+    ----------
+    series : SeriesSet
+        The data set.
+    ids : sequence of int
+        The series that will be encoded.
+
+    Raises
+    ------
+    InputError
+        For the first of them that `encode` refuses at any of its 100 steps: encode's own line.
+    """
+    rows = np.array(list(ids), dtype=int)
+    bad = unwritable(series.trajectories[rows], series.scales[rows]).any(axis=(1, 2))
+    for i in rows[bad][:1].tolist():
+        encode(series.trajectories[i], float(series.scales[i]), series=i)
+
+
 def split_ids(n: int = 1000) -> Split:
     """The report's split: 900 / 50 / 50 of 1000; for another n, max(1, n // 20) each for validation and test.
 
@@ -123,10 +163,10 @@ def split_ids(n: int = 1000) -> Split:
     Raises
     ------
     InputError
-        For n < 3.
+        For n < 3, and for more than memory holds.
     """
-    if n < 3:
-        raise InputError(f"{n} series cannot be split into train, validation and test: at least 3 are needed")
+    n = _whole("the number of series to split", n, least=3)
+    _check_memory(n * BYTES_PER_ID, f"a split of {n} series", "split fewer")
     held_out = max(1, n // 20)
     # The legacy generator, and validation drawn before test: any other way gives other ids than the report's.
     rng = np.random.RandomState(SPLIT_SEED)
@@ -185,9 +225,17 @@ def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
     -------
     SeriesSet
         `n` series of 100 steps, from time 0 to 200.
+
+    Raises
+    ------
+    InputError
+        For n < 1, for more series than memory holds, and for a seed that is not from 0 to 2**32 - 1.
     """
     from scipy.integrate import solve_ivp
 
+    n = _whole("the number of series to generate", n, least=1)
+    seed = _whole("the seed of the recipe", seed, least=0, most=2**32 - 1)
+    _check_memory(n * BYTES_PER_SERIES, f"a set of {n} series", "generate fewer")
     rng = np.random.RandomState(seed)
     drawn = np.stack([rng.uniform(low, high, n) for low, high in RECIPE.values()], axis=1)  # (n, 8): a row a series
     time = np.linspace(0, 200, STEPS)
@@ -196,7 +244,7 @@ def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
     for i, (*parameters, prey0, predator0) in enumerate(drawn.tolist()):
         solution = solve_ivp(predator_prey, (0, 200), (prey0, predator0), method="LSODA", t_eval=time, args=parameters)
         trajectories[i] = solution.y.T
-    return SeriesSet(trajectories, time, f"generated (n={n}, seed={seed})")
+    return SeriesSet(without_undershoot(trajectories), time, f"generated (n={n}, seed={seed})")
 
 
 def load_series(path: str | Path | None = None) -> SeriesSet:
@@ -220,47 +268,41 @@ def load_series(path: str | Path | None = None) -> SeriesSet:
         In one line, for a file that is missing, not HDF5, or not such a data set.
     """
     path = path or settings.read("M2_DATA") or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    return generate_series() if path is None else read_series(Path(path).expanduser())
+    return generate_series() if path is None else read_series(path)
 
 
-def read_series(path: Path) -> SeriesSet:
+def read_series(path: str | Path) -> SeriesSet:
     """Read and validate an HDF5 file.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         A file with /trajectories (n, >= 100, 2), physical units, and /time, one per step; steps after the 100th are
-        unused.
+        not read. `~` is the home folder.
 
     Returns
     -------
     SeriesSet
-        Finite and nowhere negative, on an even grid of time, each series with a scale.
+        On an even grid of time, every series one that `encode` writes; what is less than 1e-6 below zero is zero.
 
     Raises
     ------
     InputError
-        In one line, for a file that is missing, not HDF5, or not such a data set; it names dataset and first offending
-        index.
+        In one line, for a file that is missing, damaged, not HDF5, larger than memory, or not such a data set; it names
+        dataset and first offending index.
     """
     import h5py
 
-    if not path.is_file():
-        raise InputError(
-            f"no such data file: {path}; `m2 data generate` writes one, and without M2_DATA none is needed"
-        )
+    path = _regular_file(path)
     try:
         with h5py.File(path, "r") as file:
-            arrays = {}
-            for name in ("trajectories", "time"):
-                if not isinstance(file.get(name), h5py.Dataset):
-                    held = ", ".join(f"/{key}" for key in file) or "nothing"
-                    raise InputError(f"{path}: no dataset /{name} (the file holds {held}); see data/README.md")
-                arrays[name] = file[name][()]
-    except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file ({error}); `m2 data generate` writes one") from error
-    trajectories, time = _validated(arrays["trajectories"], arrays["time"], str(path))
-    return SeriesSet(trajectories, time, str(path))
+            trajectories, time = _first_steps(file, str(path))
+    except InputError:
+        raise
+    except Exception as error:  # of a damaged file h5py says so by exceptions of a dozen kinds
+        reason = f"not a readable HDF5 file ({first_line(error)})"
+        raise InputError(f"{path}: {reason}; `m2 data generate` writes one") from error
+    return _validated(trajectories, time, str(path))
 
 
 def write_series(series: SeriesSet, path: Path) -> None:
@@ -287,46 +329,119 @@ def write_series(series: SeriesSet, path: Path) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def _validated(trajectories: Any, time: Any, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (n, 100, 2) and float64 (100,), or an InputError that names dataset and first offending index."""
+def _regular_file(path: str | Path) -> Path:
+    """The path with its `~` replaced; InputError where no file is there to be read."""
+    path = user_path(str(path), "the data file")
+    try:
+        if not path.exists():
+            problem = f"no such data file: {path}"
+        elif not path.is_file():  # a folder; a device; a pipe, which would wait for a writer
+            problem = f"{path} is not a file"
+        else:
+            path.open("rb").close()
+            return path
+    except OSError as error:
+        problem = f"cannot read {path} ({error.strerror})"
+    raise InputError(f"{problem}; `m2 data generate` writes one, and without M2_DATA none is needed")
 
-    def reject(dataset: str, problem: str) -> NoReturn:
-        raise InputError(f"{source}: /{dataset}{problem}")
 
-    for dataset, array in (("trajectories", trajectories), ("time", time)):
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-            reject(dataset, " does not hold an array of numbers")
+def _first_steps(file: "h5py.File", source: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps that are used of /trajectories and /time, read only where their form is right and memory holds them."""
+    trajectories, time = _dataset(file, "trajectories", source), _dataset(file, "time", source)
     shape = trajectories.shape
-    if len(shape) != 3 or shape[2] != 2 or shape[0] < 1:
-        reject("trajectories", f" has shape {shape}; expected (series, steps, 2)")
+    if len(shape) != 3 or shape[2] != len(VARIABLES) or shape[0] < 1:
+        _reject(source, "trajectories", f" has shape {shape}; expected (series, steps, {len(VARIABLES)})")
     if shape[1] < STEPS:
-        reject("trajectories", f" has {shape[1]} steps; at least {STEPS} are needed")
+        _reject(source, "trajectories", f" has {shape[1]} steps; at least {STEPS} are needed")
     if time.shape != (shape[1],):
-        reject("time", f" has shape {time.shape}; expected ({shape[1]},), one per step of /trajectories")
-    with np.errstate(over="ignore"):  # beyond float32 is infinity, which is reported below
-        trajectories = trajectories[:, :STEPS].astype(np.float32)
-    time = time[:STEPS].astype(np.float64)
+        _reject(source, "time", f" has shape {time.shape}; expected ({shape[1]},), one per step of /trajectories")
+    # A file of a few kB can claim any shape. What is compressed is read by whole chunks.
+    chunks = sum(data.dtype.itemsize * math.prod(data.chunks) for data in (trajectories, time) if data.chunks)
+    needed = shape[0] * BYTES_PER_SERIES + chunks
+    _check_memory(needed, f"{source}: /trajectories of shape {shape}", "split the file into smaller ones")
+    _check_chunks(trajectories, "trajectories", source)
+    _check_chunks(time, "time", source)
+    return trajectories[:, :STEPS], time[:STEPS]
 
-    for bad, problem in ((~np.isfinite(trajectories), "not finite"), (trajectories < 0, "negative")):
-        if bad.any():
-            series, step, variable = (int(i) for i in np.argwhere(bad)[0])
-            value = trajectories[series, step, variable]
-            place = f", series {series}, step {step}, {VARIABLES[variable]}"
-            reject("trajectories", f"{place}: {value} is {problem}; correct or drop the series")
-    gaps = np.diff(time)  # gap i lies between the steps i and i + 1
-    uneven = ~(np.isfinite(gaps) & (gaps > 0) & np.isclose(gaps, gaps[0], rtol=1e-3))
-    if uneven.any():
-        step = int(np.argmax(uneven)) + 1
-        reject(
-            "time",
-            f", step {step}: {time[step]:g} after {time[step - 1]:g} is not an even grid; resample the series",
-        )
-    # A context that is 0 nearly throughout has a 90th percentile of 0, which no factor scales to 1000.
-    flat = scale_of(trajectories[:, :CONTEXT_STEPS]) <= 0
-    if flat.any():
-        series = int(np.argmax(flat))
-        reject(
-            "trajectories",
-            f", series {series}: the 90th percentile of its first 80 steps is 0, so it has no scale; drop it",
-        )
-    return trajectories, time
+
+def _dataset(file: "h5py.File", name: str, source: str) -> "h5py.Dataset":
+    """A dataset of numbers that lie in the file itself."""
+    import h5py
+
+    elsewhere = " lies in another file; copy its numbers into this one"
+    if isinstance(file.get(name, getlink=True), h5py.ExternalLink):  # not even looked at: it might be a pipe
+        _reject(source, name, elsewhere)
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        held = ", ".join(quoted(f"/{key}") for key in islice(file, 5)) or "nothing"
+        raise InputError(f"{source}: no dataset /{name} (the file holds {held}); see data/README.md")
+    # Where the other file is gone HDF5 would give zeros.
+    if dataset.is_virtual or dataset.external or dataset.file.filename != file.filename:
+        _reject(source, name, elsewhere)
+    try:
+        kind = dataset.dtype.kind
+    except TypeError:  # there is no NumPy type for it, such as for integers of 24 bits
+        kind = "none"
+    if dataset.shape is None or kind not in "fiu":
+        _reject(source, name, " does not hold an array of numbers")
+    return dataset
+
+
+def _check_chunks(dataset: "h5py.Dataset", name: str, source: str) -> None:
+    """Refuse what HDF5 would not refuse: chunks that were never written, and what it crashes over, Python with it."""
+    from h5py import h5z
+
+    recipe = dataset.id.get_create_plist()
+    filters = {recipe.get_filter(i)[0] for i in range(recipe.get_nfilters())}
+    # Not scale-offset, which reads beyond its bytes where they are damaged, nor what else is seldom met.
+    if not filters <= {h5z.FILTER_DEFLATE, h5z.FILTER_LZF, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}:
+        _reject(source, name, " is packed by an unusual filter; repack it by gzip (`h5repack -f GZIP=4`)")
+    if dataset.chunks:
+        sizes: list[int] = []
+        dataset.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
+        # -(-a // b) is a / b rounded up: 120 steps in chunks of 50 are 3 chunks.
+        whole = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+        if len(sizes) != whole:
+            _reject(source, name, f" holds {len(sizes)} of its {whole} chunks, for not all were written; write it anew")
+        if h5z.FILTER_FLETCHER32 in filters and min(sizes) < CHECKSUM:
+            _reject(source, name, " is damaged: a chunk is shorter than its checksum; take the file from a backup")
+
+
+def _validated(trajectories: np.ndarray, time: np.ndarray, source: str) -> SeriesSet:
+    """The set in its own types, or an InputError that names dataset and first offending index."""
+    with np.errstate(all="ignore"):  # beyond float32 is infinity; what nonsense computes to is reported, not warned of
+        trajectories, time = without_undershoot(trajectories.astype(np.float32)), time.astype(np.float64)
+        gaps = np.diff(time)  # gap i lies between the steps i and i + 1
+        uneven = ~(np.isfinite(gaps) & (gaps > 0) & np.isclose(gaps, gaps[0], rtol=1e-3))
+        if uneven.any():
+            step = int(np.argmax(uneven)) + 1
+            place = f", step {step}: {time[step]:g} after {time[step - 1]:g}"
+            _reject(source, "time", f"{place} is not an even grid; resample the series")
+        series = SeriesSet(trajectories, time, source)
+        try:
+            check_encodable(series, range(len(series)))
+        except InputError as error:
+            _reject(source, "trajectories", f", {error}")
+    return series
+
+
+def _reject(source: str, dataset: str, problem: str) -> NoReturn:
+    raise InputError(f"{source}: /{dataset}{problem}")
+
+
+def _whole(name: str, value: Any, least: int, most: int = sys.maxsize) -> int:
+    """A whole number within bounds; the default bound is what can index an array."""
+    if isinstance(value, int | np.integer) and least <= value <= most:
+        return int(value)
+    bounds = f"a whole number of at least {least} and at most {most}"
+    is_long = isinstance(value, int) and abs(value) > sys.maxsize  # Python does not write those of over 4300 digits
+    raise InputError(f"{name} should be {bounds}" + ("" if is_long else f", not {value!r:.40}"))
+
+
+def _check_memory(needed: int, what: str, advice: str) -> None:
+    """Refuse what memory cannot hold before any of it is allocated: later the system might end the process unasked."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(f"{what} needs {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; {advice}")

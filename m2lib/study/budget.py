@@ -1,5 +1,6 @@
 """The FLOP budget: the sum over a profile's records, against its limit."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from m2lib.files import InputError, first_line
 from m2lib.study.costs import Costs, estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS, Experiment
 from m2lib.study.profiles import Profile
-from m2lib.study.records import Record, load_record, record_path, save_record
+from m2lib.study.records import NEW, Record, load_record, record_path, save_record
 
 
 class BudgetExceeded(InputError):
@@ -40,34 +41,44 @@ class Budget:
 
 
 def all_records(profile: Profile, replaced: str | None = None) -> dict[str, Record]:
-    """The profile's records, by experiment.
+    """The profile's records, by the name that each is stored under.
 
-    Raises InputError for one that cannot be read, unless it is about to be replaced, or live.
+    Where an experiment is run afresh, that is NAME and NAME.new, or the new one alone once it is done, for it counts
+    what the old one had spent. Raises InputError for one that cannot be read, unless its experiment is about to be
+    replaced, or live.
     """
     found = {}
     for name in EXPERIMENTS:
-        if record_path(profile, name).exists():
-            try:
-                found[name] = load_record(profile, name)
-            except InputError:
-                if not profile.live and name != replaced:
-                    raise
+        for stored in (name, name + NEW):
+            if os.path.lexists(record_path(profile, stored)):
+                try:
+                    found[stored] = load_record(profile, stored)
+                except InputError:
+                    if not profile.live and name != replaced:
+                        raise
+        if name + NEW in found and found[name + NEW].status == "done":
+            found.pop(name, None)
     return found
 
 
-def budget_of(profile: Profile, replaced: str | None = None) -> Budget:
-    """What the records say is spent, and what running experiments have reserved; arguments as of `all_records`."""
-    charged = {name: record for name, record in all_records(profile, replaced).items() if EXPERIMENTS[name].group}
+def budget_of(profile: Profile, asking: str | None = None) -> Budget:
+    """What the records say is spent, and what running experiments have reserved.
+
+    asking: the experiment that wants to spend; its own reservation, of which a killed run leaves some, is not counted.
+    """
+    charged = [record for record in all_records(profile, asking).values() if EXPERIMENTS[record.name].group]
     convention = profile.budget_convention
     running = [
         record
-        for name, record in charged.items()
-        if record.flops["reserved"][convention] and _is_held(record_path(profile, name))
+        for record in charged
+        if record.flops["reserved"][convention]
+        and record.name != asking
+        and _is_held(record_path(profile, record.name))
     ]
     return Budget(
         profile.budget,
         convention,
-        spent=sum(record.spent()[convention] for record in charged.values()),
+        spent=sum(record.spent()[convention] for record in charged),
         reserved=sum(record.flops["reserved"][convention] for record in running),
     )
 
@@ -90,26 +101,31 @@ def affordable_steps(
 
 
 @contextmanager
-def reservation(
-    profile: Profile, experiment: Experiment, shape: Shape, standing: Record, needed: Costs
-) -> Iterator[None]:
-    """Hold an experiment's record while it runs, with what it may still spend reserved in it.
+def hold(profile: Profile, name: str) -> Iterator[None]:
+    """Let no other process run an experiment, whichever of its records are written.
 
-    standing: the record as it is to lie in the store at first. Raises BudgetExceeded, or InputError where another
-    process runs the same experiment, before anything in the store is changed.
+    Raises InputError where another process runs it.
     """
-    path = record_path(profile, experiment.name)
+    path = record_path(profile, name)
     with _held(path, 1, f"{path} is being made by another process; wait for it, or stop it first"):
-        too_long = f"{path.parent}: another process has held the budget for a minute; is it stopped?"
-        with _held(record_path(profile, "budget"), 60, too_long):  # or two runs might both take the last of the budget
-            if experiment.group:
-                _refuse_excess(profile, experiment, shape, needed)
-            save_record(profile, standing.reserving(needed))
         yield
 
 
+def reserve(profile: Profile, shape: Shape, record: Record, needed: Costs, stored: str) -> None:
+    """Store a record, under that name, with what its run may still spend reserved in it.
+
+    Raises BudgetExceeded before anything in the store is changed. To be called under `hold`.
+    """
+    experiment, folder = EXPERIMENTS[record.name], record_path(profile, "budget").parent
+    too_long = f"{folder}: another process has held the budget for a minute; is it stopped?"
+    with _held(record_path(profile, "budget"), 60, too_long):  # or two runs might both take the last of it
+        if experiment.group:
+            _refuse_excess(profile, experiment, shape, needed)
+        save_record(profile, record.reserving(needed), stored)
+
+
 def _refuse_excess(profile: Profile, experiment: Experiment, shape: Shape, needed: Costs) -> None:
-    budget = budget_of(profile, replaced=experiment.name)
+    budget = budget_of(profile, experiment.name)
     if needed[budget.convention] <= budget.left:
         return
     steps = affordable_steps(budget, experiment, profile, shape) if experiment.train else None
@@ -144,5 +160,5 @@ def _is_held(path: Path) -> bool:
     try:
         with FileLock(path.with_name(f".{path.stem}.lock"), timeout=0):
             return False
-    except Timeout:
+    except (Timeout, OSError):
         return True

@@ -1,7 +1,7 @@
 """What runs cost: an experiment before it starts, and the steps, losses and forecasts it has computed."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -63,7 +63,7 @@ def loss_costs(shape: Shape, windows: np.ndarray, rank: int) -> Costs:
     return sum_costs(*(costs_of(partial(forward_flops, shape, n, rank=rank)) for n in lengths)) | {"published": 0}
 
 
-def series_costs(shape: Shape, entry: dict[str, Any], protocol: DecodeConfig, rank: int) -> Costs:
+def series_costs(shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig, rank: int) -> Costs:
     """The forecast of one series, or its samples, which share a prefill; from its entry in a record.
 
     By the rules its own tokens count; as executed, adapters are merged, and each step attends to all columns of its

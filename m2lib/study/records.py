@@ -1,25 +1,70 @@
-"""The store of runs: one JSON file a run, with all that is needed to tell where its numbers come from."""
+"""The store of runs: one JSON file a run, with all that is needed to tell where its numbers come from.
+
+A record is validated as a whole when it is read. While an experiment with a record is run afresh, the new record stands
+beside the old one, as NAME.new.json, and takes its place when it is done.
+"""
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.files import InputError, first_line, repository, write_atomic
 from m2lib.forecasting import DecodeConfig, point_forecast, read_back
 from m2lib.model import backbone_id
-from m2lib.series import SeriesSet
+from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_dir
 from m2lib.study.profiles import PROFILES, Profile
 
 SCHEMA = 1
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
+NEW = ".new"
+"""Ends the name under which a record stands beside the one that it is to replace."""
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+@with_config(_STRICT)
+class Entry(TypedDict):
+    """What a record keeps of the forecast of one series."""
+
+    mae: Amount
+    """Of the forecast, or of the median of its samples; scaled units."""
+    crps: NotRequired[Amount]
+    """Of sampled forecasts: fair, scaled units."""
+    repairs: Count
+    text: NotRequired[str]
+    """What a greedy run wrote."""
+    texts: NotRequired[list[str]]
+    """What the samples of a sampled run are."""
+    prompt_tokens: Count
+    padded_tokens: Count
+    new_tokens: Count | list[Count]
+    passes: Count | list[Count]
+
+
+class Settings(TypedDict):
+    """What decides a run's numbers, as `Experiment.settings` gives it."""
+
+    split: NotRequired[str]
+    decode: dict[str, Any]
+    """The forecast protocol."""
+    select: NotRequired[str]
+    adapter: NotRequired[str | list[str | int]]
+    train: NotRequired[dict[str, Any]]
+    """Settings of the training."""
+
+
+@with_config(_STRICT)
 @dataclass
 class Record:
     """One run, as it is stored.
@@ -35,9 +80,9 @@ class Record:
     profile: str
     fingerprint: str
     """A hash of all that decides the numbers: settings, sizes, weights, data, versions; not of where or when it ran."""
-    config: dict[str, Any]
-    """The experiment's settings, see `Experiment.settings`."""
-    backbone: dict[str, Any]
+    config: Settings
+    """The experiment's settings."""
+    backbone: dict[str, str]
     """Its id, weight hash and dtype."""
     data: dict[str, Any]
     """The data set's fingerprint, and how many series it has."""
@@ -45,13 +90,13 @@ class Record:
     """Texts decoded together."""
     seed: int = 0
     """Of the training."""
-    status: str = "running"
-    """`running`, `done` or `aborted`."""
-    seconds: float = 0.0
+    status: Literal["running", "done", "aborted"] = "running"
+    """Of a run that was killed it stays `running`."""
+    seconds: Amount = 0.0
     """Wall time of all."""
-    train_seconds: float = 0.0
+    train_seconds: Amount = 0.0
     """Wall time of training with its evaluations."""
-    evaluation_seconds: float = 0.0
+    evaluation_seconds: Amount = 0.0
     """Wall time of these evaluations; 0 in records older than the field."""
     device: str = ""
     commit: str | None = None
@@ -60,19 +105,21 @@ class Record:
     """Every setting of the training, defaults included."""
     adapter: str = ""
     """A hash of the adapter's files, trained or used."""
-    steps_run: int = 0
+    run: str = ""
+    """What the run's checkpoints are filed under: drawn when the run begins, so that no other run takes them for its
+    own. Empty in records older than the field."""
+    steps_run: Count = 0
     """Training steps computed; those repeated after a kill count each time."""
-    loss_curve: list[float] = field(default_factory=list)
+    loss_curve: list[Amount] = field(default_factory=list)
     """Training loss of each step, nats a token."""
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[dict[str, Amount]] = field(default_factory=list)
     """What was measured in between, by step."""
-    series: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """By series id `mae` (scaled units), `repairs`, `text`, and the token counts that the accountant needs; of a
-    sampled forecast the `texts` of all samples, the `mae` of their median, and the `crps` (fair, scaled units)."""
-    flops: dict[str, dict[str, int]] = field(
+    series: dict[int, Entry] = field(default_factory=dict)
+    """The forecasts by series id."""
+    flops: dict[str, dict[str, Count]] = field(
         default_factory=lambda: {kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")}
     )
-    """Spent by kind (`discarded`: by the record that this one replaced), and `reserved`, under each convention."""
+    """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under each convention."""
     schema: int = SCHEMA
 
     def maes(self) -> dict[int, float]:
@@ -88,9 +135,17 @@ class Record:
         return replace(self, flops=self.flops | {"reserved": costs})
 
     @property
+    def protocol(self) -> DecodeConfig:
+        """How its series were forecast."""
+        return DecodeConfig(**self.config["decode"])
+
+    @property
     def repairs(self) -> int:
         """Values repaired over all series."""
         return sum(entry["repairs"] for entry in self.series.values())
+
+
+_SCHEMA, _PROTOCOL = TypeAdapter(Record), TypeAdapter(DecodeConfig)
 
 
 def record_path(profile: Profile | str, name: str) -> Path:
@@ -100,49 +155,106 @@ def record_path(profile: Profile | str, name: str) -> Path:
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
 
-def load_record(profile: Profile | str, name: str) -> Record:
+def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
     """Read a recorded run; `profile` is a Profile, or the name of one (then on that profile's own backbone).
 
-    Raises InputError where there is no record, or it cannot be read, naming the file and what to run.
+    data: where they are the record's series, its errors are computed anew from its texts and compared. Raises
+    InputError, naming the file and the field, where there is no record, or it is not valid, or says other than its
+    texts.
     """
-    path = record_path(profile, name)
-    if not path.exists():
-        profile = _profile(profile)
+    path, profile = record_path(profile, name), _profile(profile)
+    if not path.is_file():
         other = profile.backbone != PROFILES[profile.name].backbone
         settings = f"M2_PROFILE={profile.name}" + f" M2_BACKBONE={profile.backbone}" * other
         raise InputError(f"no record {path}; `{settings} m2 run {name}` makes it")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        schema = stored["schema"]
-        if not stored["flops"].keys() >= {*SPENDING, "reserved"}:
-            raise ValueError("its FLOPs are not counted")
-        stored["series"] = {int(series): entry for series, entry in stored["series"].items()}
-        record = Record(**stored)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a run record ({first_line(error)}); restore it from git") from error
-    if schema != SCHEMA:
-        raise InputError(f"{path} has schema {schema}, but this version reads schema {SCHEMA}")
+        record = _SCHEMA.validate_json(path.read_bytes())
+        fault = _fault(record, profile, name) or (data and _lie(record, data))
+    except ValidationError as error:
+        fault = _first(error)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        fault = first_line(error)
+    if fault:
+        raise InputError(f"{path} is not a run record ({fault}); restore it from git")
     return record
 
 
-def save_record(profile: Profile | str, record: Record) -> Path:
-    """Write a record, whole or not at all; called at every checkpoint."""
-    path = record_path(profile, record.name)
+def save_record(profile: Profile | str, record: Record, name: str | None = None) -> Path:
+    """Write a record, whole or not at all, under its own name or another; called at every checkpoint."""
+    path = record_path(profile, name or record.name)
     write_atomic(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
     return path
 
 
 def recorded_forecast(record: Record, data: SeriesSet, series: int) -> np.ndarray:
     """The forecast that a record holds as text, or the median of its samples: (20, 2), scaled units."""
-    protocol, entry = DecodeConfig(**record.config["decode"]), record.series[series]
-    texts = entry["texts"] if "texts" in entry else [entry["text"]]
-    read = [read_back(text, data.contexts[series], float(data.scales[series]), protocol).values for text in texts]
-    return point_forecast(np.stack(read))
+    return point_forecast(_read(record, data, series)[0])
 
 
 def fingerprint(decisive: Any) -> str:
     """16 hex digits of a hash of a JSON-like value; tuples count as lists."""
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, int]:
+    """Sampled forecasts (n, 20, 2) of a series in scaled units, read from a record's texts, and the repairs."""
+    entry = record.series[series]
+    texts = entry["texts"] if "texts" in entry else [entry["text"]]
+    scale = float(data.scales[series])
+    read = [read_back(text, data.contexts[series], scale, record.protocol) for text in texts]
+    return np.stack([decoded.values for decoded in read]), sum(decoded.repairs for decoded in read)
+
+
+def _fault(record: Record, profile: Profile, name: str) -> str | None:
+    """What of a record cannot be, whatever the data are."""
+    if record.schema != SCHEMA:
+        return f"schema: it is {record.schema}, this version reads {SCHEMA}"
+    if (record.name, record.profile) != (name.removesuffix(NEW), profile.name):
+        return f"name: it is {record.name!r} of profile {record.profile!r}"
+    for kind in (*SPENDING, "reserved"):
+        if record.flops.get(kind, {}).keys() != set(CONVENTIONS):
+            return f"flops.{kind}: its FLOPs are not counted"
+    try:
+        samples = _PROTOCOL.validate_json(json.dumps(record.config["decode"]), strict=True).n_samples
+        _ = record.protocol  # which takes no other settings either
+    except (ValidationError, TypeError) as error:
+        return f"config.decode: {_first(error) if isinstance(error, ValidationError) else error}"
+    for series, entry in record.series.items():
+        sampled = isinstance(entry["new_tokens"], list)
+        texts = entry.get("texts", []) if sampled else [entry.get("text")]
+        if len(texts) != samples or None in texts or ("text" in entry) == ("texts" in entry):
+            return f"series.{series}: {samples} texts are wanted"
+    steps = record.config["train"].get("steps") if "train" in record.config else 0
+    if not isinstance(steps, int):
+        return f"config.train.steps: it is {steps!r}"
+    if record.status == "done" and len(record.loss_curve) != steps:
+        return f"loss_curve: {len(record.loss_curve)} of {steps} steps, and the run is done"
+    return None
+
+
+def _first(error: ValidationError) -> str:
+    """Where and what the first of a validation's errors is."""
+    first = error.errors()[0]
+    return ": ".join(part for part in (".".join(map(str, first["loc"])), first["msg"]) if part)
+
+
+def _lie(record: Record, data: SeriesSet) -> str | None:
+    """Where a record's errors are not those of its texts."""
+    if record.data.get("fingerprint") != data.fingerprint:
+        return None
+    for series, entry in record.series.items():
+        if not 0 <= series < len(data):
+            return f"series.{series}: there is no such series"
+        samples, repairs = _read(record, data, series)
+        truth = to_integers(data.truths[[series]], data.scales[[series]], record.protocol.rounding)[0]
+        found = {"mae": float(series_mae(point_forecast(samples), truth)), "repairs": repairs}
+        if len(samples) > 1:
+            found["crps"] = crps_fair(samples, truth)
+        for key, value in found.items():
+            said: Any = entry.get(key, math.nan)
+            if not math.isclose(said, value, rel_tol=1e-9, abs_tol=1e-9):
+                return f"series.{series}.{key}: it is {said}, but its text gives {value:g}"
+    return None
 
 
 def _profile(profile: Profile | str) -> Profile:

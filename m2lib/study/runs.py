@@ -1,22 +1,24 @@
 """The one way to run an experiment: resolve what is to be run, reserve what it may cost, execute it, record it."""
 
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 
 from tqdm.auto import tqdm
 
 from m2lib.accounting import Shape
-from m2lib.files import InputError
+from m2lib.files import InputError, sweep
 from m2lib.model import backbone_config, load_backbone, weight_hash
-from m2lib.series import SeriesSet, load_series
-from m2lib.study.budget import reservation
+from m2lib.series import SeriesSet, check_encodable, load_series
+from m2lib.study import budget
+from m2lib.study.budget import hold
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS, experiment_named, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import describe_device, provenance
-from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
-from m2lib.study.work import Plan, RunInProgress
+from m2lib.study.records import NEW, Record, fingerprint, load_record, record_path
+from m2lib.study.work import Plan, RunInProgress, promote
 from m2lib.training import join_processes
 
 
@@ -31,16 +33,21 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     computed where the record cannot be written.
     """
     plan = resolve(name, profile or active_profile(), load_series() if data is None else data)
-    if not (plan.processes.lead or plan.experiment.train):
-        return Record(name, plan.profile.name, "", {}, {}, {}, plan.profile.batch_size)
-    stored = _stored(plan, fresh)
-    if stored and stored.status == "done" and stored.fingerprint == plan.fingerprint and not fresh:
-        return stored
-    progress = _begin(plan, stored, fresh)
-    with reserve(progress, standing=stored if stored and fresh else progress.record):
-        execute(progress, fresh)
-    if plan.experiment.train:  # the others go on when the record is there, so that all see the same ones finished
-        plan.processes.meet()
+    if not plan.processes.lead:
+        return _follow(plan)
+    if record := None if fresh else _finished(plan):  # which needs no lock, and no folder that can be written to
+        plan.meet()
+        return record
+    with hold(plan.profile, name):
+        promote(plan.profile, name)
+        if record := None if fresh else _finished(plan):  # again: another process may have come to the end meanwhile
+            plan.meet()
+            return record
+        progress = _begin(plan, fresh)
+        with reserve(progress):
+            plan.meet()  # the others may read the record now
+            execute(progress)
+    plan.meet()  # so that all see the same experiments finished
     return progress.record
 
 
@@ -57,37 +64,31 @@ def resolve(name: str, profile: Profile, data: SeriesSet) -> Plan:
 
 
 @contextmanager
-def reserve(progress: RunInProgress, standing: Record) -> Iterator[None]:
-    """Hold the record, and in it what the run may still spend; where the run fails, give back what it has not spent.
+def reserve(progress: RunInProgress) -> Iterator[None]:
+    """Reserve what the run may still spend; where it fails, give back what it has not spent.
 
-    standing: the record as the store shows it until the run has something to show. A folder that cannot be written to
-    fails here, as does a run beyond the budget, not after minutes of work.
+    A folder that cannot be written to fails here, as does a run beyond the budget, not after minutes of work.
     """
     plan, record, needed = progress.plan, progress.record, progress.needed()
-    reserved = reservation(plan.profile, plan.experiment, progress.shape, standing, needed)
-    with reserved if plan.processes.lead else nullcontext():
-        progress.limit = sum_costs(record.spent(), needed)
-        try:
-            yield
-        except BaseException:
-            record.status = "aborted"
-            if record.series or record.loss_curve:
-                progress.end("aborted")
-            elif plan.processes.lead:
-                save_record(plan.profile, standing)
-            raise
+    budget.reserve(plan.profile, progress.shape, record, needed, progress.stored)
+    progress.limit = sum_costs(record.spent(), needed)
+    try:
+        yield
+    except BaseException:
+        progress.end("aborted")
+        raise
 
 
-def execute(progress: RunInProgress, fresh: bool) -> None:
+def execute(progress: RunInProgress) -> None:
     """Train, forecast, and record: all that the plan asks for and the record lacks."""
     plan = progress.plan
+    ids = series_ids(plan.experiment, plan.profile.series, len(plan.data), plan.maes)
+    check_encodable(plan.data, ids)  # of the series to be forecast; those that train are encoded before training
     if plan.experiment.train:
-        progress.train_adapter(fresh)
-    if not plan.processes.lead:
-        return
+        progress.train_adapter()
     if plan.source:
         progress.take_adapter(plan.source)
-    progress.forecast_series(series_ids(plan.experiment, plan.profile.series, len(plan.data), plan.maes))
+    progress.forecast_series(ids)
     progress.end("done")
 
 
@@ -121,18 +122,49 @@ def run_all(
             yield record
 
 
-def _begin(plan: Plan, stored: Record | None, fresh: bool) -> RunInProgress:
-    """Load the model, and go on with the stored record where it is this run's, else with a new one."""
-    profile, backbone = plan.profile, load_backbone(plan.profile.backbone)
-    if stored and stored.fingerprint == plan.fingerprint and not fresh:
-        if (stored.backbone["dtype"], stored.device) != (backbone.dtype, describe_device(backbone.device)):
-            raise InputError(
-                f"{record_path(profile, stored.name)} was begun in {stored.backbone['dtype']} on {stored.device}; "
-                f"go on there (M2_DTYPE, M2_DEVICE), or `m2 run {stored.name} --fresh` starts again"
-            )
-        return RunInProgress(plan, backbone, replace(stored, status="running").reserving(sum_costs()))
+def _finished(plan: Plan) -> Record | None:
+    """The record of this very run, if it is done, and the run is not begun afresh."""
+    new, record = _readable(plan, plan.experiment.name + NEW), _stored(plan)
+    if new and new.fingerprint == plan.fingerprint:
+        return None
+    return record if record and record.status == "done" and record.fingerprint == plan.fingerprint else None
+
+
+def _follow(plan: Plan) -> Record:
+    """What another process than the lead does: train with it, once the lead has made the record."""
+    name, profile = plan.experiment.name, plan.profile
+    if not plan.experiment.train:
+        return Record(name, profile.name, "", {"decode": {}}, {}, {}, profile.batch_size)
+    plan.meet()
+    if record := _finished(plan):
+        return record
+    stored = name + NEW * record_path(profile, name + NEW).exists()
+    record = load_record(profile, stored)
+    RunInProgress(plan, load_backbone(profile.backbone), record, stored).train_adapter()
+    plan.meet()
+    return record
+
+
+def _begin(plan: Plan, fresh: bool) -> RunInProgress:
+    """Load the model, and go on with the record that this run has begun, or begin one.
+
+    Where an older record stands, the new one is stored beside it.
+    """
+    name, profile, backbone = plan.experiment.name, plan.profile, load_backbone(plan.profile.backbone)
+    for stored in (name, name + NEW):
+        sweep(record_path(profile, stored))
+    begun = {stored: _readable(plan, stored) for stored in (name + NEW, name)}
+    for stored, record in begun.items():
+        if record and record.status != "done" and record.fingerprint == plan.fingerprint and not fresh:
+            if (record.backbone["dtype"], record.device) != (backbone.dtype, describe_device(backbone.device)):
+                raise InputError(
+                    f"{record_path(profile, stored)} was begun in {record.backbone['dtype']} on {record.device}; "
+                    f"go on there (M2_DTYPE, M2_DEVICE), or `m2 run {name} --fresh` starts again"
+                )
+            record = replace(record, status="running", run=record.run or secrets.token_hex(8))
+            return RunInProgress(plan, backbone, record.reserving(sum_costs()), stored)
     record = Record(
-        name=plan.experiment.name,
+        name=name,
         profile=profile.name,
         fingerprint=plan.fingerprint,
         config=plan.decisive["settings"],
@@ -140,30 +172,38 @@ def _begin(plan: Plan, stored: Record | None, fresh: bool) -> RunInProgress:
         batch_size=profile.batch_size,
         data={"fingerprint": plan.data.fingerprint, "series": len(plan.data)},
         adapter=plan.adapter,
+        run=secrets.token_hex(8),
         **provenance(backbone.device),
     )
-    if stored:
-        record.flops["discarded"] = stored.spent()
-    return RunInProgress(plan, backbone, record)
+    if left := begun[name + NEW]:  # begun afresh, not finished, and now begun afresh again
+        record.flops["discarded"] = left.spent()
+    return RunInProgress(plan, backbone, record, name + NEW * record_path(profile, name).exists())
 
 
-def _stored(plan: Plan, fresh: bool) -> Record | None:
-    """The stored record, None where there is none that can be read.
+def _readable(plan: Plan, stored: str) -> Record | None:
+    """A stored record, None where there is none that can be read."""
+    try:
+        return load_record(plan.profile, stored, plan.data)
+    except InputError:
+        return None
 
-    Raises InputError where going on would overwrite the record of another run, which only `fresh` and a live profile
-    allow.
+
+def _stored(plan: Plan) -> Record | None:
+    """The experiment's record, None where there is none, or none that is worth keeping.
+
+    Raises InputError where it is another run's, or cannot be read, and is not to be replaced without being asked.
     """
-    name, decisive, live = plan.experiment.name, plan.decisive, plan.profile.live
+    name, decisive = plan.experiment.name, plan.decisive
     path = record_path(plan.profile, name)
     if not path.exists():
         return None
+    if plan.profile.live:
+        return _readable(plan, name)
     try:
-        stored = load_record(plan.profile, name)
+        stored = load_record(plan.profile, name, plan.data)
     except InputError as error:
-        if fresh or live:
-            return None
         raise InputError(f"{error}; `m2 run {name} --fresh` replaces it") from error
-    if fresh or live or stored.fingerprint == plan.fingerprint:
+    if stored.fingerprint == plan.fingerprint:
         return stored
     was = {
         "settings": stored.config,

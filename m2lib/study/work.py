@@ -4,9 +4,10 @@ import hashlib
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -21,7 +22,7 @@ from m2lib.settings import out_dir
 from m2lib.study.costs import Costs, estimate, loss_costs, series_costs, step_costs, sum_costs
 from m2lib.study.experiments import Experiment
 from m2lib.study.profiles import Profile
-from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
+from m2lib.study.records import NEW, Entry, Record, fingerprint, load_record, record_path, save_record
 from m2lib.study.selection import Maes
 from m2lib.training import Processes
 
@@ -29,6 +30,20 @@ from m2lib.training import Processes
 def adapter_path(profile: Profile | str, name: str) -> Path:
     """The folder of a trained experiment's adapter, beside its record."""
     return record_path(profile, name).with_suffix("")
+
+
+def promote(profile: Profile, name: str) -> None:
+    """Put a new record that is done, and its adapter, in the place of the old one; nothing where there is none.
+
+    The record comes last: killed before, the same is done when the experiment is asked for again.
+    """
+    new, adapter = record_path(profile, name + NEW), adapter_path(profile, name + NEW)
+    if not new.is_file() or load_record(profile, name + NEW).status != "done":
+        return
+    if adapter.is_dir():
+        shutil.rmtree(adapter_path(profile, name), ignore_errors=True)
+        adapter.replace(adapter_path(profile, name))
+    new.replace(record_path(profile, name))
 
 
 def adapter_hash(folder: Path) -> str:
@@ -73,7 +88,12 @@ class Plan:
 
     def maes(self, name: str) -> Maes:
         """The recorded errors of another experiment at the same profile."""
-        return load_record(self.profile, name).maes()
+        return load_record(self.profile, name, self.data).maes()
+
+    def meet(self) -> None:
+        """Wait for the processes that train together; an experiment that trains nothing has one alone."""
+        if self.experiment.train:
+            self.processes.meet()
 
 
 @dataclass
@@ -85,6 +105,8 @@ class RunInProgress:
     backbone: model.Backbone
     record: Record
     """What has been computed so far; saved at every checkpoint and after each batch of forecasts."""
+    stored: str
+    """The name that the record is stored under: the experiment's, or `NEW` after it while an older record stands."""
     limit: Costs = field(default_factory=sum_costs)
     """What the record may come to have spent; what is left of it is reserved in the record's file."""
 
@@ -93,10 +115,17 @@ class RunInProgress:
         """Of the model, for the accountant."""
         return Shape.of(self.backbone.model.config)
 
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's own checkpoints."""
+        name = "-".join((self.record.profile, self.record.backbone["id"], self.record.name, self.record.run))
+        return out_dir() / "checkpoints" / name.replace("/", "_")
+
     def needed(self) -> Costs:
         """What it may still spend."""
-        done = {"steps": len(self.record.loss_curve), "series": len(self.record.series)}
         plan = self.plan
+        # Training goes on from a checkpoint, which may be older than the record, or gone.
+        done = {"steps": training.saved_step(self.checkpoints), "series": len(self.record.series)}
         return sum_costs(*estimate(plan.experiment, plan.profile, self.shape, **done, adapter=plan.source).values())
 
     def store(self) -> None:
@@ -104,23 +133,31 @@ class RunInProgress:
         spent = self.record.spent()
         left = {kind: max(0, flops - spent[kind]) for kind, flops in self.limit.items()}
         if self.plan.processes.lead:
-            save_record(self.plan.profile, self.record.reserving(left))
+            save_record(self.plan.profile, self.record.reserving(left), self.stored)
 
-    def end(self, status: str) -> None:
-        """Write the record for the last time; nothing stays reserved."""
+    def end(self, status: Literal["done", "aborted"]) -> None:
+        """Write the record for the last time, with nothing reserved; a new one takes the old one's place when done."""
         self.record.status, self.limit = status, sum_costs()
+        if status == "done" and self.stored != self.record.name:
+            with suppress(InputError):  # what an unreadable record has spent, nobody knows
+                old = load_record(self.plan.profile, self.record.name)
+                self.record.flops["discarded"] = sum_costs(self.record.flops["discarded"], old.spent())
         self.store()
+        if status == "aborted" and self.stored != self.record.name and not any(self.record.spent().values()):
+            record_path(self.plan.profile, self.stored).unlink()  # nothing has come of it
+        if status == "done":
+            promote(self.plan.profile, self.record.name)
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def charge(self, kind: str, *costs: Costs) -> None:
         """Add costs to what the record has spent on `training`, `evaluation` or `forecasts`."""
         self.record.flops[kind] = sum_costs(self.record.flops[kind], *costs)
 
-    def train_adapter(self, fresh: bool) -> None:
+    def train_adapter(self) -> None:
         """Train the experiment's adapter into the backbone, going on from its checkpoints, and store it."""
         plan, record, profile = self.plan, self.record, self.plan.profile
         config = training.TrainConfig(**record.config["train"])
         record.training, record.seed = asdict(config), config.seed
-        checkpoints = self._checkpoints(fresh)
 
         def note(log: "training.TrainLog", steps: Sequence[int] = ()) -> None:
             record.loss_curve, record.evaluations = log.losses, log.evaluations
@@ -140,7 +177,7 @@ class RunInProgress:
             self.backbone.model,
             windows,
             config,
-            checkpoints,
+            self.checkpoints,
             checkpoint_every=profile.checkpoint_every,
             on_checkpoint=note,
             evaluate=(lambda: self._evaluation(list(watched), watched_windows)) if profile.watched else None,
@@ -151,7 +188,7 @@ class RunInProgress:
         )
         note(log)
         if plan.processes.lead:
-            folder = adapter_path(profile, record.name)
+            folder = adapter_path(profile, self.stored)
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
             record.adapter = adapter_hash(folder)
 
@@ -181,16 +218,6 @@ class RunInProgress:
                 self.store()
                 bar.update(len(batch))
 
-    def _checkpoints(self, fresh: bool) -> Path:
-        """The folder of the run's checkpoints, emptied first where it starts anew."""
-        record = self.record
-        parts = (record.profile, record.backbone["id"], record.backbone["dtype"], record.name, record.fingerprint)
-        folder = out_dir() / "checkpoints" / "-".join(parts).replace("/", "_")
-        with self.plan.processes.lead_first():
-            if fresh and folder.exists():
-                shutil.rmtree(folder)
-        return folder
-
     def _evaluation(self, ids: list[int], windows: np.ndarray) -> dict[str, float]:
         """Validation loss (nats a token, mean over windows), and MAE (scaled units) where the profile forecasts too."""
         import torch
@@ -210,7 +237,7 @@ class RunInProgress:
         """Of the adapter that is in the backbone; 0 for none."""
         return next((layer.rank for layer in model.lora_layers(self.backbone.model).values()), 0)
 
-    def _costs(self, entries: dict[int, dict[str, Any]]) -> list[Costs]:
+    def _costs(self, entries: dict[int, Entry]) -> list[Costs]:
         protocol = self.plan.experiment.protocol
         return [series_costs(self.shape, entry, protocol, self._rank) for entry in entries.values()]
 
@@ -219,7 +246,7 @@ class RunInProgress:
         texts = [encode(data.trajectories[i], float(data.scales[i]), rounding, i) for i in ids]
         return training.make_windows([text_to_ids(text) for text in texts], length)
 
-    def _entries(self, ids: list[int]) -> dict[int, dict[str, Any]]:
+    def _entries(self, ids: list[int]) -> dict[int, Entry]:
         """The record's `series` entries of one batch."""
         data, protocol = self.plan.data, self.plan.experiment.protocol
         forecasts = forecast(self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids)
@@ -227,13 +254,16 @@ class RunInProgress:
         return {series: _entry(ahead, truth) for series, ahead, truth in zip(ids, forecasts, truths, strict=True)}
 
 
-def _entry(ahead: Forecast, truth: np.ndarray) -> dict[str, Any]:
+def _entry(ahead: Forecast, truth: np.ndarray) -> Entry:
     """What a record keeps of a forecast: single values of a greedy one, lists over the samples of a sampled one."""
-    entry = {"mae": float(series_mae(ahead.point, truth)), "repairs": sum(ahead.repairs)}
-    tokens = {"prompt_tokens": ahead.prompt_tokens, "padded_tokens": ahead.padded_tokens}
+    entry: Entry = {
+        "mae": float(series_mae(ahead.point, truth)),
+        "repairs": sum(ahead.repairs),
+        "prompt_tokens": ahead.prompt_tokens,
+        "padded_tokens": ahead.padded_tokens,
+        "new_tokens": list(ahead.new_tokens),
+        "passes": list(ahead.passes),
+    }
     if len(ahead.texts) == 1:
-        return (
-            entry | {"text": ahead.texts[0]} | tokens | {"new_tokens": ahead.new_tokens[0], "passes": ahead.passes[0]}
-        )
-    samples = {"texts": list(ahead.texts), "new_tokens": list(ahead.new_tokens), "passes": list(ahead.passes)}
-    return entry | {"crps": crps_fair(ahead.values, truth)} | tokens | samples
+        return entry | {"text": ahead.texts[0], "new_tokens": ahead.new_tokens[0], "passes": ahead.passes[0]}
+    return entry | {"texts": list(ahead.texts), "crps": crps_fair(ahead.values, truth)}

@@ -2,18 +2,58 @@
 
 A file is called step-000150-0123456789abcdef.safetensors: the step with leading zeros, so that sorting the names sorts
 the steps, and the start of its content's sha256. A file whose content no longer has that hash was damaged on the disk.
+One that has the hash and is still not what `save_checkpoint` writes counts as damaged too.
 """
 
 import hashlib
 import json
+import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from safetensors import safe_open
 from safetensors.torch import load, save
+from typing_extensions import TypedDict
 
 from m2lib.files import InputError, write_atomic
+
+_NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.safetensors")
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@with_config(ConfigDict(strict=True))
+class _Evaluation(TypedDict):
+    """What of an evaluation must be there; the rest is the caller's."""
+
+    step: int
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Log(TypedDict):
+    """The fields of a `TrainLog`."""
+
+    step: int
+    losses: list[Annotated[float, Field(allow_inf_nan=False)]]
+    evaluations: list[_Evaluation]
+    seconds: _Seconds
+    evaluation_seconds: _Seconds
+
+
+_LOG, _CONFIG = TypeAdapter(_Log), TypeAdapter(dict[str, Any])
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """What a file holds."""
+
+    log: dict
+    config: dict
+    tensors: dict[str, dict[str, torch.Tensor]]
+    """For each parameter by name: its `value`, and AdamW's `step`, `exp_avg` and `exp_avg_sq`."""
 
 
 def save_checkpoint(
@@ -46,7 +86,7 @@ def save_checkpoint(
     InputError
         Where the folder cannot be written to.
     """
-    tensors = {}  # for each parameter: |value, and AdamW's |step, |exp_avg and |exp_avg_sq
+    tensors = {}  # for each parameter: |value, and AdamW's |step, |exp_avg and |exp_avg_sq, as `_Checkpoint` has them
     for name, parameter in parameters.items():
         tensors[f"{name}|value"] = parameter.detach().cpu().contiguous()
         for key, value in optimizer.state[parameter].items():
@@ -56,9 +96,31 @@ def save_checkpoint(
     path = folder / f"step-{log['step']:06d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     write_atomic(path, content)
     # After the write, never before: there is always a whole one. The second newest is for when the newest is damaged.
-    for old in sorted(folder.glob("step-*.safetensors"))[:-2]:
+    for old in _files(folder)[:-2]:
         old.unlink()
     return path
+
+
+def saved_step(folder: Path) -> int:
+    """The step that a run would go on from.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run's checkpoints; it need not be there.
+
+    Returns
+    -------
+    int
+        Of the newest checkpoint that is whole, the one that `load_checkpoint` would restore; 0 where there is none.
+
+    Raises
+    ------
+    InputError
+        Where a checkpoint cannot be read.
+    """
+    found = (_read(path) for path in reversed(_files(folder)))
+    return next((checkpoint.log["step"] for checkpoint in found if checkpoint), 0)
 
 
 def load_checkpoint(
@@ -66,7 +128,7 @@ def load_checkpoint(
 ) -> dict | None:
     """Restore the newest checkpoint that is whole.
 
-    A corrupt or truncated one is named in a warning, renamed, and the one before it used.
+    A damaged one is named in a warning, renamed, and the one before it used.
 
     Parameters
     ----------
@@ -87,28 +149,70 @@ def load_checkpoint(
     Raises
     ------
     InputError
-        For a checkpoint of another configuration or model; nothing has been restored then.
+        For a checkpoint of another configuration or model, or one that cannot be read or renamed; nothing has been
+        restored then.
     """
-    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest()[:16] != path.stem.split("-")[-1]:
-            path.rename(path.with_suffix(".damaged"))  # it can be looked at, and `step-*.safetensors` passes it over
+    for path in reversed(_files(folder)):
+        found = _read(path)
+        if found is None:
+            _rename(path)
             warnings.warn(f"checkpoint {path} is damaged; using the one before it", stacklevel=2)
             continue
+        shapes = {name: tensors["value"].shape for name, tensors in found.tensors.items()}
+        fits = shapes == {name: parameter.shape for name, parameter in parameters.items()}
+        if found.config != config or not fits:
+            raise InputError(f"checkpoint {path} is another run's; delete {folder} to start anew")
+        for name, parameter in parameters.items():
+            tensors = found.tensors[name]
+            with torch.no_grad():
+                parameter.copy_(tensors.pop("value"))
+            # What is left is AdamW's. It keeps its count of steps on the CPU, its running means where the parameter is.
+            for kind, value in tensors.items():
+                optimizer.state[parameter][kind] = value.to("cpu" if kind == "step" else parameter.device)
+        return found.log
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that are named like checkpoints, from the oldest on."""
+    return sorted(path for path in folder.glob("step-*.safetensors") if path.is_file())
+
+
+def _read(path: Path) -> _Checkpoint | None:
+    """What a checkpoint holds; None where it is damaged, InputError where it cannot be read."""
+    named = _NAME.fullmatch(path.name)
+    try:
+        content = path.read_bytes()
+        if named is None or hashlib.sha256(content).hexdigest()[:16] != named[2]:
+            return None
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-        tensors = load(content)
-        values = {key.removesuffix("|value"): tensors.pop(key) for key in list(tensors) if key.endswith("|value")}
-        shapes = {name: value.shape for name, value in values.items()}
-        fits = shapes == {name: parameter.shape for name, parameter in parameters.items()}
-        if json.loads(metadata["config"]) != config or not fits:
-            raise InputError(f"checkpoint {path} is another run's; delete {folder} to start anew")
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(values[name])
-        # What is left is AdamW's. It keeps its count of steps on the CPU, its running means where the parameter is.
-        for key, value in tensors.items():
+        step, config = _LOG.validate_json(metadata["log"])["step"], _CONFIG.validate_json(metadata["config"])
+        log = json.loads(metadata["log"])  # with what is not in the schema: the caller's fields of evaluations
+        tensors: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in load(content).items():
             name, _, kind = key.partition("|")
-            optimizer.state[parameters[name]][kind] = value.to("cpu" if kind == "step" else parameters[name].device)
-        return json.loads(metadata["log"])
-    return None
+            tensors.setdefault(name, {})[kind] = tensor
+    except OSError as error:
+        raise InputError(f"cannot read checkpoint {path}: {error.strerror or error}; mend or remove it") from error
+    except Exception:  # safetensors and pydantic raise many kinds; each means that this is not what was written
+        return None
+    whole = int(named[1]) == step == len(log["losses"]) and all(_whole(parts, step) for parts in tensors.values())
+    return _Checkpoint(log, config, tensors) if whole else None
+
+
+def _whole(tensors: dict[str, torch.Tensor], step: int) -> bool:
+    """Whether these are one parameter's value and AdamW's state of it after so many steps."""
+    shape = tensors["value"].shape if "value" in tensors else None
+    shapes = {"value": shape, "step": (), "exp_avg": shape, "exp_avg_sq": shape}
+    if {kind: tensor.shape for kind, tensor in tensors.items()} != shapes:
+        return False
+    return {tensor.dtype for tensor in tensors.values()} == {torch.float32} and tensors["step"].item() == step
+
+
+def _rename(path: Path) -> None:
+    """Put a damaged checkpoint out of the way: it can be looked at, and `step-*.safetensors` passes it over."""
+    try:
+        path.rename(path.with_suffix(".damaged"))
+    except OSError as error:
+        raise InputError(f"checkpoint {path} is damaged: remove it ({error.strerror or error})") from error

@@ -1,6 +1,5 @@
 """Several processes that train one adapter together, as `torchrun` or `accelerate launch` starts them."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from m2lib import settings
+from m2lib.files import InputError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,11 +105,25 @@ def join_processes() -> Processes:
     -------
     Processes
         This one's place among them.
+
+    Raises
+    ------
+    InputError
+        Where a launcher's variable is missing or cannot be, or the processes do not come together.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
+    count = settings.launcher("WORLD_SIZE") or 1
+    if count < 2:
         return Processes()
+    for name in ("RANK", "LOCAL_RANK"):  # without them each would wait for the others for ever, or train alone
+        index = settings.launcher(name)
+        if index is None or index >= count:
+            said = "not set" if index is None else index
+            raise InputError(f"{name} is {said}, but WORLD_SIZE is {count}; start the processes with torchrun")
     from accelerate import PartialState
 
-    # Others wait while one evaluates or forecasts; the default patience of minutes would end the run.
-    state = PartialState(cpu=settings.read("M2_DEVICE") == "cpu", timeout=timedelta(hours=12))
+    try:
+        # Others wait while one evaluates or forecasts; the default patience of minutes would end the run.
+        state = PartialState(cpu=settings.read("M2_DEVICE") == "cpu", timeout=timedelta(hours=12))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"cannot join the other processes: {first_line(error)}; torchrun starts them") from error
     return Processes(state.process_index, state.num_processes)

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from m2lib.files import InputError
 from m2lib.model.backbones import backbone_config, load_backbone, meta_model
@@ -169,3 +170,85 @@ def test_unfit_adapters_are_named_and_leave_the_model_alone(model, smollm2, tmp_
         load_adapter(model, tmp_path)
     assert not lora_layers(model)
     assert torch.equal(model(IDS).logits, before)
+
+
+@pytest.fixture
+def adapter(model, tmp_path):
+    """A folder with an adapter of the model's."""
+    save_adapter(with_random_adapter(copy.deepcopy(model)), tmp_path / "adapter", "tiny")
+    return tmp_path / "adapter"
+
+
+def refusal(model, folder):
+    """The one line in which an adapter is refused; the model is then as it was."""
+    before = dict(model.named_parameters())
+    with pytest.raises(InputError) as error:
+        load_adapter(model, folder)
+    assert str(folder) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert dict(model.named_parameters()).keys() == before.keys()
+    return str(error.value)
+
+
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors", "head_bias.safetensors"])
+@pytest.mark.parametrize("instead", ["a folder", "a link that leads nowhere", "a link to itself"])
+def test_what_is_no_file_is_refused(model, adapter, file, instead):
+    path = adapter / file
+    path.unlink()
+    path.mkdir() if instead == "a folder" else path.symlink_to("nowhere" if "nowhere" in instead else file)
+    assert "not a readable LoRA adapter" in refusal(model, adapter)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("r", "4"), ("r", 0), ("r", -3), ("r", 3.5), ("r", True), ("r", None), ("r", 10**9), ("r", 10**30),
+        ("lora_alpha", float("nan")), ("lora_alpha", float("inf")), ("lora_alpha", 0), ("lora_alpha", "6"),
+        ("target_modules", "q_proj"), ("target_modules", []), ("target_modules", [1]), ("target_modules", ["a\nb"]),
+        ("target_modules", {"q_proj": 1}), ("peft_type", "LOHA"),
+        ("use_qalora", True), ("modules_to_save", ["lm_head"]),
+    ],
+)  # fmt: skip
+def test_a_nonsensical_setting_is_refused(model, adapter, field, value):
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    said = refusal(model, adapter)
+    assert field in said or "belongs to another model" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{", b"\xff", b"{}", b"[" * 100_000])
+def test_a_malformed_config_is_refused(model, adapter, content):
+    (adapter / "adapter_config.json").write_bytes(content)
+    assert "not a readable LoRA adapter" in refusal(model, adapter)
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "head_bias.safetensors"])
+def test_tensors_that_no_adapter_holds_are_refused(model, adapter, file):
+    tensors = load_file(adapter / file)
+    name = min(tensors)
+    huge = torch.full_like(tensors[name], 1e300, dtype=torch.float64)  # too large for what it will be used in
+    for spoilt in (tensors[name] * torch.nan, tensors[name] / 0, huge):
+        save_file(tensors | {name: spoilt}, adapter / file)
+        assert f"{name!r} in {file} holds values that are not finite" in refusal(model, adapter)
+    for dtype in (torch.int64, torch.bool, torch.float8_e4m3fn):
+        save_file(tensors | {name: tensors[name].to(dtype)}, adapter / file)
+        assert f"{name!r} in {file} is of {dtype}" in refusal(model, adapter)
+    save_file(tensors | {name: tensors[name][None].contiguous()}, adapter / file)
+    assert "does not fit" in refusal(model, adapter)
+
+
+def test_an_adapter_of_the_head_is_refused(model, adapter):
+    """Its tensors fit; the head is trained by its bias alone."""
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["lm_head"]}))
+    name = "base_model.model.lm_head.lora_{}.weight"
+    save_file({name.format("A"): torch.zeros(3, 64), name.format("B"): torch.zeros(13, 3)},
+              adapter / "adapter_model.safetensors")  # fmt: skip
+    assert "no linear layers named lm_head" in refusal(model, adapter)
+
+
+def test_an_adapter_in_bfloat16_loads(model, adapter):
+    file = adapter / "adapter_model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file)
+    load_adapter(model, adapter)
+    assert {parameter.dtype for parameter in trainable(model).values()} == {torch.float32}

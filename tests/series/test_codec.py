@@ -1,10 +1,12 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from m2lib.files import InputError
-from m2lib.series.codec import decode, encode, format_steps, scale_of, to_integers, unscale
+from m2lib.series.codec import UNDERSHOOT, decode, encode, format_steps, scale_of, to_integers, unscale, unwritable
 from m2lib.series.metrics import series_mae
 
 
@@ -32,13 +34,71 @@ def test_published_rounding_truncates_what_floating_point_left_below():
     ("value", "message"),
     [
         (10.0, "series 7, step 1, predator: 10 is 10000 in scaled units"),
-        (np.nan, "series 7, step 1, predator: nan"),
-        (-0.1, "series 7, step 1, predator: -0.1"),
+        (np.nan, "series 7, step 1, predator: nan is not finite"),
+        (-np.inf, "series 7, step 1, predator: -inf is not finite"),
+        (1e308, "series 7, step 1, predator: 1e.308 is inf in scaled units"),
+        (-0.1, "series 7, step 1, predator: -0.1 is negative"),
+        (-UNDERSHOOT, "series 7, step 1, predator: -1e-06 is negative"),
     ],
 )
 def test_encode_refuses_what_four_digits_cannot_hold(value, message):
+    values = np.array([[1.0, 1.0], [1.0, value]])
     with pytest.raises(InputError, match=message):
-        encode(np.array([[1.0, 1.0], [1.0, value]]), 1.0, series=7)
+        encode(values, 1.0, series=7)
+    assert unwritable(values, 1.0).tolist() == [[False, False], [False, True]]
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "published"])
+def test_an_integrators_undershoot_is_zero(rounding):
+    values, scale = np.array([[1e-3, -0.9 * UNDERSHOOT], [-1e-8, 0.0]]), 1e-3
+    assert -0.9 * UNDERSHOOT / scale * 1000 == pytest.approx(-0.9)  # not what rounding would take away
+    assert encode(values, scale, rounding) == "1000,0;0,0;"
+    assert to_integers(values, scale, rounding).tolist() == [[1000, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf, -np.inf])
+def test_a_scale_that_is_none_is_refused(scale):
+    values = np.array([[0.0, 1.0]])
+    with pytest.raises(InputError, match=f"^series 7: the 90th percentile of its first 80 steps is {scale:g}, so"):
+        encode(values, scale, series=7)
+    with pytest.raises(InputError, match=r"^step 0, predator: nan is not finite"):  # what spoilt the scale is named
+        encode(np.array([[0.0, np.nan]]), scale)
+    with pytest.raises(InputError, match=r"^the series: .* so it has no scale"):
+        encode(np.ones((0, 2)), scale)
+    for convert in (to_integers, unscale):
+        with pytest.raises(InputError, match=f"scale {scale:g} is not a finite number above 0"):
+            convert(values, scale)
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (0,), (4, 3), (4, 1), (5, 4, 2)])
+def test_another_shape_is_refused(shape):
+    values = np.ones(shape)
+    with pytest.raises(InputError, match=r"^series 7: values of shape .*; expected \(steps, 2\) and a number"):
+        encode(values, 1.0, series=7)
+    if shape != (5, 4, 2):
+        with pytest.raises(InputError, match=r"expected \(..., steps, 2\)"):
+            to_integers(values, 1.0)
+    with pytest.raises(InputError, match="give a number, or one per series"):
+        unscale(np.ones((5, 4, 2)), np.ones(4))
+    with pytest.raises(InputError, match="scale of shape"):
+        encode(np.ones((4, 2)), np.ones(1))
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (0, 2), (3, 0, 2), (4, 0)])
+def test_an_empty_context_has_no_scale(shape):
+    with pytest.raises(InputError, match="has no scale"):
+        scale_of(np.ones(shape))
+
+
+def test_no_series_have_no_scales_and_no_steps_no_text():
+    assert scale_of(np.ones((0, 80, 2))).shape == (0,)
+    assert encode(np.ones((0, 2)), 1.0) == ""
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_no_integer_is_made_up(value):
+    with pytest.raises(InputError, match=r"values\[1, 0, 1\] is .*, which has no scaled integer"):
+        to_integers(np.array([[[1.0, 1.0]], [[1.0, value]]]), np.array([1.0, 1.0]))
 
 
 def test_unscale_is_within_half_a_hundredth(data):
@@ -132,6 +192,19 @@ def test_decode_reads_any_text(text):
     assert np.isfinite(read.values).all()
     assert read.values.min() >= 0
     assert 0 <= read.repairs <= 40
+
+
+@pytest.mark.parametrize("piece", ["1", ",", ";", "1,2;", "<pad", "<", "\ud800", "٣,"])
+def test_decode_reads_long_texts_at_once(piece):
+    started = time.perf_counter()
+    read = decode(piece * 1_000_000)
+    assert time.perf_counter() - started < 1  # it takes a few thousandths
+    assert read.values.shape == (20, 2)
+
+
+def test_decode_reads_no_steps_where_none_are_asked():
+    for steps in (0, -1, -7):
+        assert decode("1,2;3,4;", steps).values.shape == (0, 2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9999), st.integers(0, 9999)), min_size=20, max_size=20))

@@ -40,7 +40,7 @@ SMALL = Profile(
     watched=1,
 )
 CHARGED = [name for name, experiment in EXPERIMENTS.items() if experiment.group]
-MAY_DIFFER = ("seconds", "train_seconds", "evaluation_seconds", "commit", "steps_run", "flops")
+MAY_DIFFER = ("run", "seconds", "train_seconds", "evaluation_seconds", "commit", "steps_run", "flops")
 
 
 def records(folder):

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import pytest
@@ -7,7 +6,7 @@ from m2lib.accounting.flops import train_step_flops
 from m2lib.accounting.shape import CONVENTIONS, Shape, total
 from m2lib.files import InputError
 from m2lib.model.backbones import backbone_config
-from m2lib.study.budget import BudgetExceeded, affordable_steps, all_records, budget_of, reservation
+from m2lib.study.budget import BudgetExceeded, affordable_steps, all_records, budget_of, hold, reserve
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
@@ -77,16 +76,16 @@ def test_a_record_that_cannot_be_read_stops_the_count(data):
     with pytest.raises(InputError, match=r"baseline.json is not a run record"):
         all_records(SMALL)
     assert all_records(SMALL, replaced="baseline") == {}
-    stored = json.loads(json.dumps({"flops": {"spent": {}}, "schema": 1}))
-    record_path(SMALL, "baseline").write_text(json.dumps(stored))
-    with pytest.raises(InputError, match="its FLOPs are not counted"):
+    save_record(SMALL, Record("baseline", "laptop", "f", {"decode": {}}, {}, {}, 2, flops={"training": {}}))
+    with pytest.raises(InputError, match=r"flops.training: its FLOPs are not counted"):
         all_records(SMALL)
 
 
 def test_one_process_at_a_time_runs_an_experiment(data):
-    experiment, result = EXPERIMENTS["baseline"], Record("baseline", "laptop", "f", {}, {}, {}, 2)
+    result = Record("baseline", "laptop", "f", {"decode": {}}, {}, {}, 2)
     needed = dict.fromkeys(CONVENTIONS, 7)
-    with reservation(SMALL, experiment, TINY, result, needed):
+    with hold(SMALL, "baseline"):
+        reserve(SMALL, TINY, result, needed, "baseline")
         assert (budget_of(SMALL).reserved, budget_of(SMALL).spent) == (7, 0)
         with pytest.raises(InputError, match=r"baseline.json is being made by another process"):
             run("baseline", SMALL, data=data, fresh=True)

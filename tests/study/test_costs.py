@@ -85,7 +85,7 @@ def test_steps_left_for_the_final_run(tmp_path, monkeypatch):
     assert budget_of(REPORT).left == 10**17
     before = [one for one in EXPERIMENTS.values() if one.group not in (None, "final")]
     for experiment in before:
-        result = Record(experiment.name, "report", "f", {}, {}, {}, 25, status="done")
+        result = Record(experiment.name, "report", "f", {"decode": {}}, {}, {}, 25, status="done")
         result.flops |= declared_costs(experiment.name)
         save_record(REPORT, result)
     budget = budget_of(REPORT)

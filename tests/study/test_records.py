@@ -1,15 +1,17 @@
 import errno
 import json
+import math
 import os
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from m2lib import files
+from m2lib import cli, files
 from m2lib.files import InputError, write_atomic
 from m2lib.model.weights import BACKBONES
+from m2lib.paper import panels
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES
 from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
@@ -19,18 +21,21 @@ from m2lib.training.processes import Processes
 LAPTOP = files.ROOT / "report" / "results" / "laptop-smollm2-135m"
 
 
+ENTRY = {"mae": 0.0, "repairs": 0, "text": "", "prompt_tokens": 9, "padded_tokens": 9, "new_tokens": 4, "passes": 3}
+
+
 @pytest.fixture
 def record():
     return Record(
         name="baseline",
         profile="laptop",
         fingerprint="f",
-        config={},
+        config={"decode": {}},
         backbone={"id": "tiny", "weight_hash": "w", "dtype": "float32"},
         data={"fingerprint": "d", "series": 3},
         batch_size=2,
         seed=0,
-        series={2: {"mae": 1.5, "repairs": 1, "text": "1,2;"}, 1: {"mae": 2.5, "repairs": 0, "text": ""}},
+        series={2: ENTRY | {"mae": 1.5, "repairs": 1, "text": "1,2;"}, 1: ENTRY | {"mae": 2.5, "text": ""}},
     )
 
 
@@ -69,7 +74,7 @@ def test_missing_broken_and_foreign_records(record, store):
         with pytest.raises(InputError, match="not a run record"):
             load_record("laptop", "baseline")
     path.write_text(whole.replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(InputError, match="schema 99"):
+    with pytest.raises(InputError, match="schema: it is 99, this version reads 1"):
         load_record("laptop", "baseline")
 
 
@@ -132,6 +137,92 @@ def test_written_files_are_readable_by_others(tmp_path):
 def test_fingerprint_is_of_content():
     assert fingerprint({"a": (1, 2), "b": 3}) == fingerprint({"b": 3, "a": [1, 2]})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def altered(record, **changes):
+    """A record as JSON, with the values at some paths (`series.2.mae`) replaced."""
+    stored = json.loads(json.dumps(asdict(record)))
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        place = stored
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return json.dumps(stored)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("status", None),
+        ("status", "finished"),
+        ("name", "../../evil"),
+        ("name", "default"),
+        ("profile", "report"),
+        ("series.2", {"repairs": 0}),
+        ("series.2.mae", "small"),
+        ("series.2.mae", math.nan),
+        ("series.2.mae", -1.0),
+        ("series.2.texts", ["1,2;"]),
+        ("series.2.new_tokens", [4]),
+        ("series.x", ENTRY),
+        ("flops.training.coursework", "many"),
+        ("flops.training.coursework", -1),
+        ("flops.training", {}),
+        ("flops.forecasts.executed", 0.5),
+        ("loss_curve", [math.inf]),
+        ("loss_curve", 1.0),
+        ("evaluations", [{"step": None}]),
+        ("steps_run", -3),
+        ("config", {}),
+        ("config", {"decode": {"temperature": "hot"}}),
+        ("config", {"decode": {"n_samples": 0}}),
+        ("config", {"decode": [], "train": 1}),
+        ("seconds", math.inf),
+        ("surprise", 1),
+        ("backbone", []),
+    ],
+)
+def test_a_record_that_cannot_be_is_refused_in_one_line(path, value, record, store):
+    place = save_record("laptop", record)
+    place.write_text(altered(record, **{path: value}))
+    with pytest.raises(InputError) as error:
+        load_record("laptop", "baseline")
+    assert str(place) in str(error.value)
+    assert path.split(".")[0] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_file_of_json_is_refused_in_one_line(record, store):
+    place = save_record("laptop", record)
+    for content in (b"[" * 100_000, b'{"a":' * 100_000, b"\x00", b"", b"NaN", b'"' + b"x" * 10**6):
+        place.write_bytes(content)
+        with pytest.raises(InputError, match=r"baseline\.json is not a run record") as error:
+            load_record("laptop", "baseline")
+        assert len(str(error.value)) < 500
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(InputError, match=r"no record .*baseline\.json"):
+        load_record("laptop", "baseline")
+
+
+@pytest.mark.parametrize(("field", "value"), [("mae", 0.5), ("repairs", 3), ("text", "1,2;" * 20)])
+def test_errors_that_are_not_those_of_the_texts_are_refused(field, value, data, monkeypatch, tmp_path):
+    """All errors of the final run set to 0.5, say: neither the command nor the figures show them."""
+    stored = json.loads((LAPTOP / "final.json").read_text())
+    for entry in stored["series"].values():
+        entry[field] = value
+    copy = tmp_path / LAPTOP.name / "final.json"
+    copy.parent.mkdir()
+    copy.write_text(json.dumps(stored))
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    with pytest.raises(InputError, match=r"final\.json is not a run record \(series\.\d+\.\w+: it is .*, but its text"):
+        load_record("laptop", "final", data)
+    with pytest.raises(InputError, match="but its text gives"):
+        panels.finished_record(PROFILES["laptop"], "final")
+    monkeypatch.setenv("M2_PROFILE", "laptop")
+    monkeypatch.setenv("M2_BACKBONE", "smollm2-135m")
+    assert cli.main(["status"]) == 0
 
 
 RECORDED = [

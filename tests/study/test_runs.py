@@ -1,16 +1,28 @@
+import shutil
+import signal
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from m2lib.accounting import Shape
 from m2lib.files import InputError
+from m2lib.model import backbone_config
+from m2lib.series import split_ids
 from m2lib.series.codec import decode, to_integers
 from m2lib.series.data import SeriesSet
 from m2lib.series.metrics import crps_fair
+from m2lib.study import runs as running
 from m2lib.study import work as working
+from m2lib.study.budget import BudgetExceeded, all_records, budget_of
+from m2lib.study.costs import estimate, sum_costs
+from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile, active_profile
-from m2lib.study.records import load_record, record_path, recorded_forecast
+from m2lib.study.records import NEW, load_record, record_path, recorded_forecast
 from m2lib.study.runs import run
+from m2lib.study.work import adapter_path
+from m2lib.training import loop
 
 SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2, live=False)
 
@@ -58,14 +70,14 @@ def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
     monkeypatch.setattr(working, "forecast", stop_at_third_batch)
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data, fresh=True)
-    stopped = load_record(SMALL, "baseline")
+    stopped = load_record(SMALL, "baseline" + NEW)
     assert (stopped.status, len(stopped.series)) == ("aborted", 4)
     resumed = run("baseline", SMALL, data=data)
     assert calls == [2, 2, 1, 1]
     # What the replaced record had spent is not forgotten, and each series is counted once.
     assert resumed.flops == whole.flops | {"discarded": whole.spent()}
     assert all(resumed.spent()[kind] == 2 * flops > 0 for kind, flops in whole.spent().items())
-    assert replace(resumed, seconds=0, flops={}) == replace(whole, seconds=0, flops={})
+    assert replace(resumed, seconds=0, flops={}, run="") == replace(whole, seconds=0, flops={}, run="")
 
 
 def test_stopped_fresh_run_leaves_the_old_record(data, monkeypatch):
@@ -158,3 +170,125 @@ def test_a_sampled_forecast_is_the_median_of_its_samples(data):
     assert entry["new_tokens"] == [len(text) for text in entry["texts"]]
     assert (recorded_forecast(result, data, series) == np.median(samples, axis=0)).all()
     assert run("trial/sampled", small, data=data, fresh=True).series == result.series
+
+
+POOR = replace(SMALL, train={"default": {"steps": 4, "sequence_length": 64}}, checkpoint_every=1, watched=0)
+TRAINED = replace(SMALL, train={"default-warm": {"steps": 4, "sequence_length": 64}}, checkpoint_every=1, watched=0)
+
+
+def stop_training(monkeypatch, step):
+    """Ctrl-C during that step."""
+    real = loop.batch_of
+
+    def batch_of(at, *arguments):
+        if at == step:
+            monkeypatch.setattr(loop, "batch_of", real)
+            signal.raise_signal(signal.SIGINT)
+        return real(at, *arguments)
+
+    monkeypatch.setattr(loop, "batch_of", batch_of)
+
+
+def test_a_fresh_run_leaves_the_finished_record_until_it_is_done(data, monkeypatch):
+    whole = run("default-warm", TRAINED, data=data)
+    adapter = (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes()
+    stop_training(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        run("default-warm", TRAINED, data=data, fresh=True)
+    assert load_record(TRAINED, "default-warm", data) == whole
+    begun = load_record(TRAINED, "default-warm" + NEW)
+    assert (begun.status, len(begun.loss_curve)) == ("aborted", 3)
+    spent = sum(record.spent()["coursework"] for record in (whole, begun))
+    assert sum(record.spent()["coursework"] for record in all_records(TRAINED).values()) == spent
+    again = run("default-warm", TRAINED, data=data)  # goes on with what is begun
+    assert (again.status, again.steps_run, again.loss_curve) == ("done", 4, whole.loss_curve)
+    assert again.flops["discarded"] == whole.spent()
+    assert list(all_records(TRAINED)) == ["default-warm"]
+    assert (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
+
+
+def test_a_fresh_run_begun_afresh_again_counts_all(data, monkeypatch):
+    whole = run("default-warm", TRAINED, data=data)
+    for _ in range(2):
+        stop_training(monkeypatch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            run("default-warm", TRAINED, data=data, fresh=True)
+    begun = load_record(TRAINED, "default-warm" + NEW)
+    assert begun.flops["discarded"]["coursework"] == begun.flops["training"]["coursework"] > 0
+    done = run("default-warm", TRAINED, data=data, fresh=True)
+    discarded = done.flops["discarded"]["coursework"]
+    assert discarded == whole.spent()["coursework"] + begun.spent()["coursework"]
+
+
+def test_a_record_finished_meanwhile_is_not_overwritten(data, monkeypatch):
+    """Another process comes to the end between our first look and our lock."""
+    real, looks = running.hold, []
+
+    @contextmanager
+    def hold(*arguments):
+        with real(*arguments):
+            if not looks:
+                looks.append(1)
+                monkeypatch.setattr(running, "hold", lambda *_: nullcontext())
+                run("baseline", SMALL, data=data)
+            yield
+
+    monkeypatch.setattr(running, "hold", hold)
+    forecasts, computed = working.forecast, []
+    monkeypatch.setattr(working, "forecast", lambda *a, **o: computed.append(len(a[1])) or forecasts(*a, **o))
+    assert run("baseline", SMALL, data=data).status == "done"
+    assert (looks, sum(computed)) == ([1], 5)
+    record = load_record(SMALL, "baseline", data)
+    assert (record.status, len(record.series), record.flops["discarded"]["executed"]) == ("done", 5, 0)
+
+
+def test_checkpoints_belong_to_one_run(data, monkeypatch, tmp_path):
+    """Another store of results, or a record that was deleted, does not inherit them."""
+    stop_training(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        run("default-warm", TRAINED, data=data)
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "another"))
+    assert run("default-warm", TRAINED, data=data).steps_run == 4
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
+    record_path(TRAINED, "default-warm").unlink()
+    assert run("default-warm", TRAINED, data=data).steps_run == 4
+    assert len(list((tmp_path / "build" / "checkpoints").iterdir())) == 1  # of the one that was stopped
+
+
+def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, tmp_path):
+    """Stopped after three of four steps, checkpoints gone: four are needed, and the budget holds."""
+    need = sum_costs(*estimate(EXPERIMENTS["default"], POOR, Shape.of(backbone_config("tiny"))).values())
+    tight = replace(POOR, budget=need["coursework"])
+    run("baseline", replace(POOR, budget=10**17), data=data)
+    tight = replace(tight, budget=tight.budget + load_record(POOR, "baseline").spent()["coursework"])
+    stop_training(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        run("default", tight, data=data)
+    shutil.rmtree(tmp_path / "build")
+    with pytest.raises(BudgetExceeded, match="default may need"):
+        run("default", tight, data=data)
+    assert budget_of(tight).spent <= tight.budget
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_killed_run_is_not_refused_for_its_own_reservation(fresh, data, monkeypatch):
+    need = sum_costs(*estimate(EXPERIMENTS["baseline"], SMALL, Shape.of(backbone_config("tiny"))).values())
+    tight = replace(SMALL, budget=need["coursework"])
+    with monkeypatch.context() as killed:
+        killed.setattr(working.RunInProgress, "end", lambda *_: None)  # nobody gives anything back
+        killed.setattr(working, "forecast", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("baseline", tight, data=data)
+    assert load_record(SMALL, "baseline").flops["reserved"]["coursework"] == tight.budget
+    assert budget_of(tight, "baseline").left == tight.budget
+    assert run("baseline", tight, data=data, fresh=fresh).status == "done"
+
+
+@pytest.mark.parametrize("series", [59, "trained"])
+def test_what_cannot_be_written_is_refused_before_training(series, data, monkeypatch):
+    spoilt = data.trajectories.copy()
+    series = split_ids().train[7] if series == "trained" else series
+    spoilt[series, 90, 1] = 1e6
+    monkeypatch.setattr(loop, "window_loss", None)
+    with pytest.raises(InputError, match=f"series {series}, step 90, predator"):
+        run("default-warm", TRAINED, data=SeriesSet(spoilt, data.time, "spoilt"))

@@ -20,8 +20,9 @@ from m2lib.model.lora import save_adapter, trainable
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import generate_series, write_series
+from m2lib.study import budget
 from m2lib.study import work as working
-from m2lib.study.budget import BudgetExceeded, all_records, budget_of, reservation
+from m2lib.study.budget import BudgetExceeded, all_records, budget_of, hold
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, Profile
@@ -148,6 +149,36 @@ def test_a_batch_is_shared_without_rest():
     assert join_processes() == Processes()
 
 
+@pytest.mark.parametrize(
+    ("launched", "problem"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE is 'abc', not a whole number"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE is '-1', not a whole number"),
+        ({"WORLD_SIZE": "2"}, "RANK is not set, but WORLD_SIZE is 2"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "LOCAL_RANK is not set, but WORLD_SIZE is 2"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "x"}, "LOCAL_RANK is 'x', not a whole number"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0"}, "RANK is 2, but WORLD_SIZE is 2"),
+    ],
+)
+def test_a_launch_that_cannot_be_is_refused_by_name(launched, problem, monkeypatch):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"^{problem}"):
+        join_processes()
+
+
+def join_with_nobody():
+    with pytest.raises(InputError, match=r"^cannot join the other processes: invalid literal .*; torchrun starts them"):
+        join_processes()
+
+
+def test_processes_that_do_not_come_together_say_so(context):
+    launched = {"WORLD_SIZE": 2, "RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "x"}
+    assert exit_codes(start(context, join_with_nobody, **launched, OMP_NUM_THREADS=1)) == [0]
+
+
 def test_more_processes_than_windows_in_a_batch(tiny, tmp_path):
     with pytest.raises(InputError, match="3 processes cannot share batches of 2"):
         train(tiny.model, np.ones((4, 64), int), CONFIG, tmp_path, processes=Processes(0, 3))
@@ -217,7 +248,7 @@ def test_killed_experiment_ends_as_an_unbroken_one(context, file, tmp_path, monk
         ends.append(load_record(SMALL, "default-warm"))
     unbroken, killed = ends
     assert killed.steps_run >= unbroken.steps_run == 4
-    apart = {"seconds": 0, "train_seconds": 0, "evaluation_seconds": 0, "steps_run": 0, "flops": {}}
+    apart = {"seconds": 0, "train_seconds": 0, "evaluation_seconds": 0, "steps_run": 0, "flops": {}, "run": ""}
     assert replace(killed, **apart) == replace(unbroken, **apart)
 
 
@@ -238,12 +269,16 @@ def test_killed_spending_counts_and_what_is_repeated_again(context, file, tmp_pa
     assert done.flops["reserved"] == sum_costs()
 
 
+DECODED = {"decode": {}}
+
+
 def reserve(profile, name, barrier, outcomes):
     experiment, shape = EXPERIMENTS[name], Shape.of(backbone_config("tiny"))
     needed = sum_costs(*estimate(experiment, profile, shape).values())
     barrier.wait()
     try:
-        with reservation(profile, experiment, shape, Record(name, profile.name, "f", {}, {}, {}, 2), needed):
+        with hold(profile, name):
+            budget.reserve(profile, shape, Record(name, profile.name, "f", DECODED, {}, {}, 2), needed, name)
             outcomes.put((name, "reserved"))
             barrier.wait()  # those who got it hold on until all have asked
     except BudgetExceeded:
