@@ -98,8 +98,9 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed writes of `path` have left beside it, as far as one may."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    """Remove what killed writes of `path` have left beside it, or those of any file in a folder, as far as one may."""
+    inside = path.is_dir()
+    for left in path.glob(".*.tmp") if inside else path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError):
             left.unlink()
 

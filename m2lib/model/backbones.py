@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +71,7 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     name : str
         A name in `weights.BACKBONES`, or the path of a local model folder or .gguf file.
     device : str, optional
-        `cpu`, `cuda` or `mps`. Default: `M2_DEVICE`, else the best there is (`best_device`).
+        `cpu`, `cuda`, `cuda:N` or `mps`. Default: `M2_DEVICE`, else the best there is (`best_device`).
     dtype : str, optional
         `float32` or `bfloat16`. Default: `M2_DTYPE`, else bfloat16 where the device multiplies in it (`best_dtype`).
     reduce : bool, optional
@@ -147,10 +146,8 @@ def best_device() -> str:
 
     if torch.cuda.is_available():
         # Launchers number the processes of a machine from 0. On 4 cards, process 1 takes card 1, and so does process 5.
-        local = os.environ.get("LOCAL_RANK")
-        if local is not None and not local.isdecimal():
-            raise InputError(f"LOCAL_RANK is {local!r}; it may be a process's number on this machine, from 0")
-        return "cuda" if local is None else f"cuda:{int(local) % torch.cuda.device_count()}"
+        local = settings.launcher("LOCAL_RANK")
+        return "cuda" if local is None else f"cuda:{local % torch.cuda.device_count()}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 

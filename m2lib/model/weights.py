@@ -13,7 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2lib.files import InputError, first_line
+from m2lib.files import InputError, first_line, quoted, user_path
 from m2lib.model.folders import quiet_transformers, read_config
 from m2lib.settings import cache_dir
 
@@ -73,7 +73,7 @@ def spec_of(name: str) -> BackboneSpec:
     """
     if name not in BACKBONES:
         raise InputError(
-            f"unknown backbone {name!r:.200}: choose one of {', '.join(BACKBONES)}, "
+            f"unknown backbone {quoted(name)}: choose one of {', '.join(BACKBONES)}, "
             "or a path to a model folder or .gguf"
         )
     return BACKBONES[name]
@@ -107,7 +107,7 @@ def backbone_id(name: str) -> str:
         if spec.hub_id and slug == spec.hub_id.split("/")[1].lower():
             return spec.name
     if len(slug) > 100:
-        raise InputError(f"backbone {name!r:.200}: a name of over 100 characters is too long; rename it or link to it")
+        raise InputError(f"backbone {quoted(name)}: a name of over 100 characters is too long; rename it or link to it")
     return slug or "backbone"
 
 
@@ -132,17 +132,14 @@ def local_weights(name: str) -> tuple[Path, str]:
         Where there is no such folder, or the .gguf cannot be converted.
     """
     if name not in BACKBONES:
+        path = user_path(name, "the backbone")
         try:
-            path = Path(name).expanduser()
             if path.suffix == ".gguf" and path.is_file():
                 return _converted(path)
             if path.is_dir():
                 return path, _hash_folder(path)
-        except InputError:
-            raise
-        except (OSError, RuntimeError, ValueError) as error:  # too long, no permission; ~nobody/x is a RuntimeError
-            reason = getattr(error, "strerror", None) or first_line(error)
-            raise InputError(f"backbone {name!r:.200}: cannot be read ({reason}); give another path") from error
+        except OSError as error:
+            raise InputError(f"backbone {quoted(name)}: cannot be read ({error.strerror or error})") from error
     spec = spec_of(name)
     if not spec.wheel and not spec.hub_id:
         raise InputError(f"backbone {name} is made of random weights and lies in no folder")

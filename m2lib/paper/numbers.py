@@ -5,6 +5,7 @@ from math import fsum
 import numpy as np
 
 from m2lib.accounting import CONVENTIONS, Shape
+from m2lib.files import InputError
 from m2lib.model import SYMBOLS, backbone_config
 from m2lib.paper import panels
 from m2lib.series import baseline_maes, bootstrap_interval, load_series, paired_gain, split_ids, summarise
@@ -32,6 +33,8 @@ def numbers(profile: Profile) -> dict:
     others = panels.finished_records(profile, *(name for name in EXPERIMENTS if name not in records))
     everything = records | others
     series = load_series()
+    if records["final"].data["fingerprint"] != series.fingerprint:
+        raise InputError(f"{series.source} holds other series than the records are about; leave M2_DATA out")
     yardsticks = {
         split: baseline_maes(series, getattr(split_ids(len(series)), split)) for split in ("validation", "test")
     }

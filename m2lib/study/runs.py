@@ -18,7 +18,7 @@ from m2lib.study.experiments import EXPERIMENTS, experiment_named, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import describe_device, provenance
 from m2lib.study.records import NEW, Record, fingerprint, load_record, record_path
-from m2lib.study.work import Plan, RunInProgress, promote
+from m2lib.study.work import Plan, RunInProgress, adapter_path, promote
 from m2lib.training import join_processes
 
 
@@ -153,6 +153,7 @@ def _begin(plan: Plan, fresh: bool) -> RunInProgress:
     name, profile, backbone = plan.experiment.name, plan.profile, load_backbone(plan.profile.backbone)
     for stored in (name, name + NEW):
         sweep(record_path(profile, stored))
+        sweep(adapter_path(profile, stored))
     begun = {stored: _readable(plan, stored) for stored in (name + NEW, name)}
     for stored, record in begun.items():
         if record and record.status != "done" and record.fingerprint == plan.fingerprint and not fresh:
@@ -162,7 +163,9 @@ def _begin(plan: Plan, fresh: bool) -> RunInProgress:
                     f"go on there (M2_DTYPE, M2_DEVICE), or `m2 run {name} --fresh` starts again"
                 )
             record = replace(record, status="running", run=record.run or secrets.token_hex(8))
-            return RunInProgress(plan, backbone, record.reserving(sum_costs()), stored)
+            progress = RunInProgress(plan, backbone, record.reserving(sum_costs()), stored)
+            sweep(progress.checkpoints)
+            return progress
     record = Record(
         name=name,
         profile=profile.name,

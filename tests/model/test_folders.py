@@ -220,7 +220,7 @@ def test_a_name_too_long_for_a_folder_of_results():
 
 
 def test_a_folder_whose_name_is_not_utf8_is_refused_in_one_line(folder):
-    assert "cannot load a model" in refusal(str(folder.rename(folder.parent / NOT_UTF8)))
+    assert "not UTF-8" in refusal(str(folder.rename(folder.parent / NOT_UTF8)))
 
 
 def test_weights_in_several_files(folder, tiny):
@@ -243,9 +243,9 @@ def test_weights_that_are_not_what_the_config_says(folder):
     assert f"{name!r} in model.safetensors is of torch.int8" in refusal(str(folder))
     save_file(tensors, folder / "model.safetensors")
     # A terabyte by the config alone: no room is made for it.
-    write(folder, vocab_size=9_999_999, hidden_size=8_000_000, num_hidden_layers=1000)
+    write(folder, vocab_size=9_999_999, hidden_size=8_000_000, num_hidden_layers=99)
     assert "weights, the files hold 92," in refusal(str(folder))
-    assert backbone_config(str(folder)).num_hidden_layers == 1000
+    assert backbone_config(str(folder)).num_hidden_layers == 99
 
 
 def test_an_adapter_beside_the_model_is_not_overlooked(folder):
