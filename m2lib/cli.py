@@ -128,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     flops.add_argument("experiment", nargs="?", help="its sizes, as the report has them or as M2_PROFILE has; else:")
     flops.add_argument("--length", type=_whole(1), default=512, help="tokens of a window and of a prompt (512)")
     flops.add_argument("--rank", type=_whole(0), default=4, help="of the adapters, 0 for none (4)")
+    flops.add_argument("--targets", type=_targets, help="projections that have adapters, as q,v,gate (q,v)")
     flops.add_argument("--batch", type=_whole(1), default=2, help="windows in a training step (2)")
     flops.add_argument("--steps", type=_whole(0), default=1, help="training steps (1)")
     flops.add_argument("--new-tokens", type=_whole(1), default=220, help="tokens of a forecast (220)")
@@ -157,6 +158,16 @@ def _whole(least: int, most: int = MOST) -> Callable[[str], int]:
         raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from {least} to {most}")
 
     return read
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    """Reads the names of projections, with or without their ending `_proj`."""
+    given = [name.removesuffix("_proj") + "_proj" for name in text.split(",")]
+    targets = tuple(name for name in accounting.PROJECTIONS if name in given)
+    if len(targets) == len(given):  # none is unknown or repeated
+        return targets
+    known = ",".join(name.removesuffix("_proj") for name in accounting.PROJECTIONS)
+    raise argparse.ArgumentTypeError(f"{quoted(text)} is not a choice of {known}, each at most once")
 
 
 def _path(text: str) -> Path:
@@ -262,10 +273,13 @@ def _flops(arguments: argparse.Namespace) -> None:
     backbone = arguments.backbone or settings.read("M2_BACKBONE") or profile.backbone
     sizes = {name: getattr(arguments, name) for name in ("rank", "batch", "steps", "new_tokens")}
     sizes |= {"length": arguments.length, "prompt": arguments.length, "forecasts": 1}
+    if arguments.targets not in (None, accounting.TARGETS):
+        sizes["targets"] = arguments.targets
     if arguments.experiment:
         sizes = study.experiment_sizes(arguments.experiment, profile)
     shape = accounting.Shape.of(model.backbone_config(backbone))
-    kind = {"rank": sizes["rank"], "convention": arguments.convention}
+    targets = sizes.get("targets", accounting.TARGETS)
+    kind = {"rank": sizes["rank"], "targets": targets, "convention": arguments.convention}
     step = accounting.train_step_flops(shape, sizes["length"], batch=sizes["batch"], **kind)
     costs = {
         "forward": accounting.forward_flops(shape, sizes["length"], **kind),
@@ -278,6 +292,8 @@ def _flops(arguments: argparse.Namespace) -> None:
         described = {"backbone": backbone, "convention": arguments.convention, **sizes}
         print(json.dumps(described | totals | {"breakdown": costs}, indent=1))
         return
+    if "targets" in sizes:
+        sizes["targets"] = "+".join(name.removesuffix("_proj") for name in targets)
     print(f"{backbone}, {arguments.convention} FLOPs; " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
     print(" " * 12 + "".join(f"{name:>14s}" for name in costs))
     for part in accounting.COMPONENTS:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from m2lib import cli
-from m2lib.accounting.shape import COMPONENTS
+from m2lib.accounting.flops import forward_flops
+from m2lib.accounting.shape import COMPONENTS, Shape, total
 from m2lib.files import ROOT
+from m2lib.model.backbones import backbone_config
 from m2lib.study.profiles import active_profile
 from m2lib.study.records import load_record
 
@@ -106,6 +108,25 @@ def test_status_lists_what_is_recorded(capsys):
     assert any(line.startswith("baseline               not run: the untuned model") for line in lines)
 
 
+WRONG = ("", "q,", "w", "q,q", "q,q_proj", "q v")  # for --targets
+
+
+def test_flops_of_other_targets(capsys):
+    sizes = ["flops", "--backbone", "tiny", "--length", "30", "--rank", "2"]
+    assert cli.main(sizes) == 0
+    default = capsys.readouterr().out
+    assert "targets" not in default
+    assert cli.main([*sizes, "--targets", "v_proj,q"]) == 0
+    assert capsys.readouterr().out == default
+    assert cli.main([*sizes, "--targets", "down,q"]) == 0
+    assert "forecasts 1, targets q+down\n" in capsys.readouterr().out
+    assert cli.main([*sizes, "--targets", "down,q", "--json"]) == 0
+    counted, targets = json.loads(capsys.readouterr().out), ["q_proj", "down_proj"]
+    shape = Shape.of(backbone_config("tiny"))
+    assert counted["targets"] == targets
+    assert counted["forward"] == total(forward_flops(shape, 30, rank=2, targets=tuple(targets)))
+
+
 def test_flops_of_an_experiment_and_of_sizes(monkeypatch, capsys):
     for name in ("M2_PROFILE", "M2_BACKBONE"):
         monkeypatch.delenv(name)
@@ -131,7 +152,7 @@ def test_flops_of_an_experiment_and_of_sizes(monkeypatch, capsys):
 
     assert cli.main(["flops", "nope"]) == 1
     assert "unknown experiment 'nope'" in capsys.readouterr().err
-    for wrong in (["--length", "0"], ["--rank", "-1"], ["--convention", "rules"]):
+    for wrong in (["--length", "0"], ["--rank", "-1"], ["--convention", "rules"], *(["--targets", it] for it in WRONG)):
         with pytest.raises(SystemExit):
             cli.main(["flops", *wrong])
 

@@ -6,6 +6,8 @@ from .flops import forward_flops as forward_flops
 from .flops import train_step_flops as train_step_flops
 from .shape import COMPONENTS as COMPONENTS
 from .shape import CONVENTIONS as CONVENTIONS
+from .shape import PROJECTIONS as PROJECTIONS
+from .shape import TARGETS as TARGETS
 from .shape import Breakdown as Breakdown
 from .shape import Shape as Shape
 from .shape import added as added

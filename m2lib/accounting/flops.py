@@ -13,13 +13,18 @@ Three conventions, all exact integers:
 All functions return breakdowns, FLOPs by component; `m2lib.accounting.shape` says what they are and sums them.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from m2lib.accounting.executed import executed_backward, executed_pass
 from m2lib.accounting.published import published_cached_step, published_pass
 from m2lib.accounting.rules import coursework_pass
-from m2lib.accounting.shape import CONVENTIONS, Breakdown, Shape, added, times
+from m2lib.accounting.shape import CONVENTIONS, PROJECTIONS, TARGETS, Breakdown, Shape, added, times
 
 
-def forward_flops(shape: Shape, tokens: int, *, rank: int = 0, convention: str = "coursework") -> Breakdown:
+def forward_flops(
+    shape: Shape, tokens: int, *, rank: int = 0, targets: tuple[str, ...] = TARGETS, convention: str = "coursework"
+) -> Breakdown:
     """A forward pass, with logits at each token.
 
     Parameters
@@ -29,7 +34,9 @@ def forward_flops(shape: Shape, tokens: int, *, rank: int = 0, convention: str =
     tokens : int
         Tokens of the text.
     rank : int, optional
-        Rank of the adapters on q and v; 0 is the model without adapters.
+        Rank of the adapters; 0 is the model without adapters.
+    targets : tuple of str, optional
+        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
     convention : {"coursework", "published", "executed"}, optional
         How to count.
 
@@ -41,18 +48,24 @@ def forward_flops(shape: Shape, tokens: int, *, rank: int = 0, convention: str =
     Raises
     ------
     ValueError
-        For an unknown convention, or no token.
+        For an unknown convention, targets that are no choice of PROJECTIONS, or no token.
     """
-    _check(convention, tokens=tokens)
+    _check(convention, targets, tokens=tokens)
     if convention == "published":
-        return published_pass(shape, tokens, rank)
+        return published_pass(shape, tokens, rank, targets)
     if convention == "executed":
-        return executed_pass(shape, tokens, tokens, rank, head_tokens=tokens)
-    return coursework_pass(shape, tokens, tokens, rank)
+        return executed_pass(shape, tokens, tokens, rank, tokens, targets)
+    return coursework_pass(shape, tokens, tokens, rank, targets)
 
 
 def train_step_flops(
-    shape: Shape, tokens: int, *, rank: int, batch: int = 2, convention: str = "coursework"
+    shape: Shape,
+    tokens: int,
+    *,
+    rank: int,
+    targets: tuple[str, ...] = TARGETS,
+    batch: int = 2,
+    convention: str = "coursework",
 ) -> Breakdown:
     """One optimiser step; the optimiser's own arithmetic is not counted.
 
@@ -63,7 +76,9 @@ def train_step_flops(
     tokens : int
         Tokens of each window.
     rank : int
-        Rank of the adapters on q and v; 0 trains the head's bias only.
+        Rank of the adapters; 0 trains the head's bias only.
+    targets : tuple of str, optional
+        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
     batch : int, optional
         Windows in the step.
     convention : {"coursework", "published", "executed"}, optional
@@ -77,18 +92,20 @@ def train_step_flops(
     Raises
     ------
     ValueError
-        For an unknown convention, or no token or window.
+        For an unknown convention, targets that are no choice of PROJECTIONS, or no token or window.
     """
-    _check(convention, tokens=tokens, batch=batch)
-    forward = forward_flops(shape, tokens, rank=rank, convention=convention)
+    _check(convention, targets, tokens=tokens, batch=batch)
+    forward = forward_flops(shape, tokens, rank=rank, targets=targets, convention=convention)
     if convention == "published":
         return times(batch + 2, forward)  # departure 5
     if convention == "executed":
-        return times(batch, added(forward, executed_backward(shape, tokens, rank)))
+        return times(batch, added(forward, executed_backward(shape, tokens, rank, targets)))
     return times(3 * batch, forward)  # a window: forward 1, backward 2
 
 
-def cached_step_flops(shape: Shape, keys: int, *, rank: int = 0, convention: str = "coursework") -> Breakdown:
+def cached_step_flops(
+    shape: Shape, keys: int, *, rank: int = 0, targets: tuple[str, ...] = TARGETS, convention: str = "coursework"
+) -> Breakdown:
     """One more token by way of a KV cache.
 
     Parameters
@@ -99,7 +116,9 @@ def cached_step_flops(shape: Shape, keys: int, *, rank: int = 0, convention: str
         Keys that the token attends over, its own included. `published` charges its step at a fixed length, so there
         `keys` is the prompt's length, whichever step it is.
     rank : int, optional
-        Rank of the adapters on q and v; 0 is the model without adapters.
+        Rank of the adapters; 0 is the model without adapters.
+    targets : tuple of str, optional
+        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
     convention : {"coursework", "published", "executed"}, optional
         How to count.
 
@@ -111,18 +130,25 @@ def cached_step_flops(shape: Shape, keys: int, *, rank: int = 0, convention: str
     Raises
     ------
     ValueError
-        For an unknown convention, or no key.
+        For an unknown convention, targets that are no choice of PROJECTIONS, or no key.
     """
-    _check(convention, keys=keys)
+    _check(convention, targets, keys=keys)
     if convention == "published":
-        return published_cached_step(shape, keys, rank)
+        return published_cached_step(shape, keys, rank, targets)
     if convention == "executed":
-        return executed_pass(shape, 1, keys, rank, head_tokens=1)
-    return coursework_pass(shape, 1, keys, rank)
+        return executed_pass(shape, 1, keys, rank, 1, targets)
+    return coursework_pass(shape, 1, keys, rank, targets)
 
 
 def forecast_flops(
-    shape: Shape, prompt: int, new_tokens: int, *, rank: int = 0, samples: int = 1, convention: str = "coursework"
+    shape: Shape,
+    prompt: int,
+    new_tokens: int,
+    *,
+    rank: int = 0,
+    targets: tuple[str, ...] = TARGETS,
+    samples: int = 1,
+    convention: str = "coursework",
 ) -> Breakdown:
     """A forecast: a prefill of the prompt gives the first new token, a cached step each of the others.
 
@@ -135,7 +161,9 @@ def forecast_flops(
     new_tokens : int
         Tokens decoded after it.
     rank : int, optional
-        Rank of the adapters on q and v; 0 is the model without adapters.
+        Rank of the adapters; 0 is the model without adapters.
+    targets : tuple of str, optional
+        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
     samples : int, optional
         Forecasts of `new_tokens` each that share the prefill.
     convention : {"coursework", "published", "executed"}, optional
@@ -149,30 +177,33 @@ def forecast_flops(
     Raises
     ------
     ValueError
-        For an unknown convention, or no prompt, new token or sample.
+        For an unknown convention, targets that are no choice of PROJECTIONS, or no prompt, new token or sample.
     """
-    _check(convention, prompt=prompt, new_tokens=new_tokens, samples=samples)
+    _check(convention, targets, prompt=prompt, new_tokens=new_tokens, samples=samples)
     if convention == "executed":
-        prefill = executed_pass(shape, prompt, prompt, rank, head_tokens=1)  # only the last token's logits are used
+        prefill = executed_pass(shape, prompt, prompt, rank, 1, targets)  # only the last token's logits are used
     else:
-        prefill = forward_flops(shape, prompt, rank=rank, convention=convention)
-    return added(prefill, times(samples, _steps(shape, prompt, new_tokens - 1, rank, convention)))
+        prefill = forward_flops(shape, prompt, rank=rank, targets=targets, convention=convention)
+    step = partial(cached_step_flops, shape, rank=rank, targets=targets, convention=convention)
+    return added(prefill, times(samples, _steps(step, prompt, new_tokens - 1, convention)))
 
 
-def _steps(shape: Shape, prompt: int, count: int, rank: int, convention: str) -> Breakdown:
+def _steps(step: Callable[[int], Breakdown], prompt: int, count: int, convention: str) -> Breakdown:
     """The `count` cached steps that follow a prompt: with prompt + 1, ..., prompt + count keys."""
     if convention == "published":
-        return times(count, cached_step_flops(shape, prompt, rank=rank, convention=convention))
-    first, last = (cached_step_flops(shape, prompt + i, rank=rank, convention=convention) for i in (1, count))
+        return times(count, step(prompt))
+    first, last = (step(prompt + i) for i in (1, count))
     # Every component is affine in the number of keys, so the sum is that of an arithmetic progression: the number of
     # steps times the mean of the first and the last. Three steps at 10, 12 and 14 FLOPs: 3 * (10 + 14) // 2 = 36.
     return {part: count * (first[part] + last[part]) // 2 for part in first} if count else times(0, first)
 
 
-def _check(convention: str, **sizes: int) -> None:
-    """Raise ValueError for an unknown convention, or a size below 1."""
+def _check(convention: str, targets: tuple[str, ...], **sizes: int) -> None:
+    """Raise ValueError for an unknown convention, targets that are unknown, none or repeated, or a size below 1."""
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}: choose one of {', '.join(CONVENTIONS)}")
+    if not targets or not set(targets) <= set(PROJECTIONS) or len(set(targets)) < len(targets):
+        raise ValueError(f"targets must be some of {', '.join(PROJECTIONS)}, each once, got {targets}")
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")

@@ -4,10 +4,12 @@
 the MLP's.
 """
 
-from m2lib.accounting.shape import Breakdown, Shape, assembled, product
+from dataclasses import replace
+
+from m2lib.accounting.shape import TARGETS, Breakdown, Shape, assembled, product
 
 
-def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int) -> Breakdown:
+def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
     """One forward pass by the rules.
 
     Parameters
@@ -19,7 +21,9 @@ def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int) -> Breakdow
     keys : int
         Keys that each token attends over.
     rank : int
-        Rank of the adapters on q and v; 0 is the model without adapters.
+        Rank of the adapters; 0 is the model without adapters.
+    targets : tuple of str, optional
+        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
 
     Returns
     -------
@@ -29,11 +33,15 @@ def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int) -> Breakdow
     n, d, c, r = tokens, shape.width, shape.head_width, rank
     pairs = shape.heads * n * keys  # scores, over all heads
     norm = n * (4 * d + 11)  # squares and their mean 2d, + eps 1, sqrt 10; divided d, times the gain d
-    adapter = product(n, d, r) + product(n, r, d) + 2 * n * d  # A, then B, the scale, the sum
+    sizes = replace(shape, kv_heads=shape.heads).projections  # k and v at full width d, as if not grouped
+    widths = [sizes[name] for name in targets]
+    adapters = [
+        product(n, d_in, r) + product(n, r, d_out) + 2 * n * d_out for d_in, d_out in widths
+    ]  # A, B, scale, sum
     layer = {
         "norms": 2 * norm,  # before attention and before the MLP
         "qkv": 3 * (product(n, d, d) + n * d * shape.qkv_bias),  # k and v at full width d, as if not grouped; biases
-        "lora": 2 * adapter if r else 0,  # on q and on v, both at full width d
+        "lora": sum(adapters) if r else 0,  # by default on q and v, both d to d
         "rope": 2 * n * d,  # positions are added to q and to k
         "scores": shape.heads * product(n, c, keys) + pairs,  # a head: (n x c)(c x keys); and divided by sqrt(c)
         "mask": pairs,  # added to each score

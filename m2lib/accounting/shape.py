@@ -17,6 +17,14 @@ COMPONENTS = (
     *("embedding", "norms", "qkv", "lora", "rope", "scores", "mask", "softmax", "values", "output", "residuals", "mlp"),
     "head",
 )  # in the order of the forward pass
+# The linear layers of a block that may have adapters, in the order of the forward pass, and the component that counts
+# their frozen part. `m2lib.model.lora` has the same names.
+PROJECTIONS = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv"),
+    "o_proj": "output",
+    **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "mlp"),
+}
+TARGETS = ("q_proj", "v_proj")  # those that have adapters in the report
 Breakdown = dict[str, int]  # FLOPs by component, in the order of COMPONENTS
 
 
@@ -104,6 +112,18 @@ class Shape:
             128 in Qwen2.5-0.5B: 2 heads of width 64.
         """
         return self.kv_heads * self.head_width
+
+    @property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """What the linear layers of a block take and give.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            (d_in, d_out) for all of PROJECTIONS, in their order.
+        """
+        d, k, mlp = self.width, self.kv_width, self.mlp
+        return dict(zip(PROJECTIONS, ((d, d), (d, k), (d, k), (d, d), (d, mlp), (d, mlp), (mlp, d)), strict=True))
 
 
 def total(breakdown: Breakdown) -> int:

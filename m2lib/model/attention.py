@@ -72,7 +72,7 @@ class BlockedAttention(torch.autograd.Function):
         Returns
         -------
         dq, dk, dv : Tensor of float, shape (heads, tokens, width)
-            In the dtypes of q, k and v. `dk` is zero where nobody asks for it.
+            In the dtypes of q, k and v. Zero where nobody asks for it.
 
         Notes
         -----
@@ -85,21 +85,25 @@ class BlockedAttention(torch.autograd.Function):
         q, k, v, out, *weights = ctx.saved_tensors
         # Each block of queries fills its own rows of dq, once. A key or a value is seen by its own block and by all
         # later ones, and its gradient is the sum over them: in float32, because bfloat16 would round each to 8 bits.
-        dq = torch.empty_like(q)
+        dq = torch.zeros_like(q)
         dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in (k, v))
         # One query: weights w = softmax(s), out = sum_j w_j v_j, and the loss reaches w_j as g_j = gradient . v_j.
         # From dw_j / ds_i = w_j ([i = j] - w_i) follows dloss / ds_i = w_i (g_i - sum_j w_j g_j),
         # and sum_j w_j g_j = gradient . sum_j w_j v_j = gradient . out: one number a query, for all blocks at once.
         mean = (gradient * out).sum(-1, keepdim=True)
+        # Where no adapter lies below queries, keys or values, autograd would throw their gradient away: with adapters
+        # on q_proj and v_proj only, that of the keys in the model's first layer.
+        for_q, for_k, for_v = ctx.needs_input_grad
         for block, start in zip(weights, range(0, q.shape[1], BLOCK), strict=True):
             end = start + block.shape[1]
             inner = gradient[:, start:end]
-            dv[:, :end] += torch.bmm(block.transpose(1, 2), inner)
-            dscores = torch.bmm(inner, v[:, :end].transpose(1, 2)).sub_(mean[:, start:end]).mul_(block)
-            dq[:, start:end] = torch.bmm(dscores, k[:, :end])
-            # With adapters on q_proj and v_proj only, nothing that trains lies below the keys of the model's first
-            # layer: embedding, norm and k_proj are frozen. Autograd would throw their gradient away.
-            if ctx.needs_input_grad[1]:
+            if for_v:
+                dv[:, :end] += torch.bmm(block.transpose(1, 2), inner)
+            if for_q or for_k:
+                dscores = torch.bmm(inner, v[:, :end].transpose(1, 2)).sub_(mean[:, start:end]).mul_(block)
+            if for_q:
+                dq[:, start:end] = torch.bmm(dscores, k[:, :end])
+            if for_k:
                 dk[:, :end] += torch.bmm(dscores.transpose(1, 2), q[:, start:end])
         return dq, dk.to(k.dtype), dv.to(v.dtype)
 

@@ -21,6 +21,7 @@ from .data import SPLIT_SEED as SPLIT_SEED
 from .data import SeriesSet as SeriesSet
 from .data import Split as Split
 from .data import check_encodable as check_encodable
+from .data import draw_systems as draw_systems
 from .data import generate_series as generate_series
 from .data import load_series as load_series
 from .data import split_ids as split_ids

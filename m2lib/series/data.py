@@ -209,6 +209,25 @@ def predator_prey(
     return growth * prey * (1 - prey / capacity) - eaten, conversion * eaten - mortality * predator
 
 
+def draw_systems(n: int, seed: int) -> np.ndarray:
+    """The systems that `generate_series` simulates: their parameters and starts.
+
+    Parameters
+    ----------
+    n : int
+        Number of systems.
+    seed : int
+        Of the legacy generator.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 8)
+        A row a system, in the order of `RECIPE`.
+    """
+    rng = np.random.RandomState(seed)
+    return np.stack([rng.uniform(low, high, n) for low, high in RECIPE.values()], axis=1)
+
+
 def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
     """Simulate `n` series from the recipe; with the defaults the result *is* the real data set.
 
@@ -236,12 +255,10 @@ def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
     n = _whole("the number of series to generate", n, least=1)
     seed = _whole("the seed of the recipe", seed, least=0, most=2**32 - 1)
     _check_memory(n * BYTES_PER_SERIES, f"a set of {n} series", "generate fewer")
-    rng = np.random.RandomState(seed)
-    drawn = np.stack([rng.uniform(low, high, n) for low, high in RECIPE.values()], axis=1)  # (n, 8): a row a series
     time = np.linspace(0, 200, STEPS)
     trajectories: np.ndarray = np.empty((n, STEPS, 2), dtype=np.float32)
     # RECIPE's first six, in its order, are what `predator_prey` takes after the state; the last two are the start.
-    for i, (*parameters, prey0, predator0) in enumerate(drawn.tolist()):
+    for i, (*parameters, prey0, predator0) in enumerate(draw_systems(n, seed).tolist()):
         solution = solve_ivp(predator_prey, (0, 200), (prey0, predator0), method="LSODA", t_eval=time, args=parameters)
         trajectories[i] = solution.y.T
     return SeriesSet(without_undershoot(trajectories), time, f"generated (n={n}, seed={seed})")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -91,9 +92,8 @@ def affordable_steps(
     beside: other experiments that are kept back whole (for the report's final run, the untuned model's forecasts).
     """
     config = training.TrainConfig(**experiment.training(profile))
-    step = train_step_flops(
-        shape, config.sequence_length, rank=config.rank, batch=config.batch_size, convention=budget.convention
-    )
+    adapted = partial(train_step_flops, shape, rank=config.rank, targets=config.targets)
+    step = adapted(config.sequence_length, batch=config.batch_size, convention=budget.convention)
     kept = [estimate(EXPERIMENTS[name], profile, shape) for name in beside]
     kept.append(estimate(experiment, profile, shape) | {"training": sum_costs()})
     free = budget.left - sum(costs[budget.convention] for estimated in kept for costs in estimated.values())

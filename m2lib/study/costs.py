@@ -10,6 +10,8 @@ import numpy as np
 from m2lib import training
 from m2lib.accounting import (
     CONVENTIONS,
+    PROJECTIONS,
+    TARGETS,
     Breakdown,
     Shape,
     cached_step_flops,
@@ -40,7 +42,7 @@ def sum_costs(*costs: Costs) -> Costs:
     return {convention: sum(cost[convention] for cost in costs) for convention in CONVENTIONS}
 
 
-def step_costs(shape: Shape, batch: np.ndarray, rank: int) -> Costs:
+def step_costs(shape: Shape, batch: np.ndarray, rank: int, targets: tuple[str, ...] = TARGETS) -> Costs:
     """A training step on a batch (windows, length) of token ids.
 
     By the rules each window counts at its own length; as executed at the longest one's; as published at the full one.
@@ -48,7 +50,8 @@ def step_costs(shape: Shape, batch: np.ndarray, rank: int) -> Costs:
     lengths = (batch != PAD_ID).sum(1).tolist()
 
     def step(tokens: int, windows: int, convention: str) -> int:
-        return total(train_step_flops(shape, tokens, rank=rank, batch=windows, convention=convention))
+        adapted = partial(train_step_flops, shape, rank=rank, targets=targets)
+        return total(adapted(tokens, batch=windows, convention=convention))
 
     return {
         "coursework": sum(step(tokens, 1, "coursework") for tokens in lengths),
@@ -57,13 +60,16 @@ def step_costs(shape: Shape, batch: np.ndarray, rank: int) -> Costs:
     }
 
 
-def loss_costs(shape: Shape, windows: np.ndarray, rank: int) -> Costs:
+def loss_costs(shape: Shape, windows: np.ndarray, rank: int, targets: tuple[str, ...] = TARGETS) -> Costs:
     """The loss of windows (n, length), one by one, each at its own length. As published, validation loss is free."""
     lengths = (windows != PAD_ID).sum(1).tolist()
-    return sum_costs(*(costs_of(partial(forward_flops, shape, n, rank=rank)) for n in lengths)) | {"published": 0}
+    forward = partial(forward_flops, shape, rank=rank, targets=targets)
+    return sum_costs(*(costs_of(partial(forward, n)) for n in lengths)) | {"published": 0}
 
 
-def series_costs(shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig, rank: int) -> Costs:
+def series_costs(
+    shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig, rank: int, targets: tuple[str, ...] = TARGETS
+) -> Costs:
     """The forecast of one series, or its samples, which share a prefill; from its entry in a record.
 
     By the rules its own tokens count; as executed, adapters are merged, and each step attends to all columns of its
@@ -71,8 +77,9 @@ def series_costs(shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig,
     """
     prompt, samples = entry["prompt_tokens"], protocol.n_samples
     new, passes = (np.atleast_1d(entry[key]).tolist() for key in ("new_tokens", "passes"))
-    prefill = total(forecast_flops(shape, prompt, 1, rank=rank))
-    alone = [total(forecast_flops(shape, prompt, max(1, tokens), rank=rank)) for tokens in new]
+    adapted = partial(forecast_flops, shape, rank=rank, targets=targets)
+    prefill = total(adapted(prompt, 1))
+    alone = [total(adapted(prompt, max(1, tokens))) for tokens in new]
     published = protocol.context_tokens or prompt, protocol.max_new_tokens
     widths = Counter(cache_columns(entry["padded_tokens"] + step) for count in passes for step in range(1, count + 1))
     steps = [
@@ -80,31 +87,36 @@ def series_costs(shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig,
     ]
     return {
         "coursework": sum(alone) - (samples - 1) * prefill,
-        "published": total(forecast_flops(shape, *published, rank=rank, samples=samples, convention="published")),
+        "published": total(adapted(*published, samples=samples, convention="published")),
         "executed": total(forecast_flops(shape, prompt, 1, convention="executed")) + sum(steps),
     }
 
 
-def adapter_rank(experiment: Experiment, profile: Profile, adapter: str | None = None) -> int:
-    """The rank an experiment forecasts at, 0 if untuned; `adapter`: which one, where earlier results choose it.
+def adapter_of_experiment(
+    experiment: Experiment, profile: Profile, adapter: str | None = None
+) -> tuple[int, tuple[str, ...]]:
+    """Rank and targets an experiment forecasts at, rank 0 if untuned; `adapter`: whose, where earlier results choose.
 
-    While they are not known it is the largest rank it may be.
+    While they are not known it is the largest rank it may be, on all the targets that it may have.
     """
-    if experiment.train:
-        return experiment.training(profile)["rank"]
     names = [adapter] if adapter else experiment.adapter.names if experiment.adapter else ()
-    return max((EXPERIMENTS[name].training(profile)["rank"] for name in names), default=0)
+    sources = [experiment] if experiment.train else [EXPERIMENTS[name] for name in names]
+    configs = [training.TrainConfig(**source.training(profile)) for source in sources]
+    targets = tuple(name for name in PROJECTIONS if any(name in config.targets for config in configs))
+    return max((config.rank for config in configs), default=0), targets or TARGETS
 
 
-def experiment_sizes(name: str, profile: Profile) -> dict[str, int]:
+def experiment_sizes(name: str, profile: Profile) -> dict[str, Any]:
     """What decides an experiment's cost: rank, batch, steps, tokens of a window, of a prompt at most and of a forecast
-    at most, and the number of forecasts. Raises InputError for an unknown name."""
+    at most, and the number of forecasts; the adapters' targets where they are not the report's. Raises InputError for
+    an unknown name."""
     experiment = experiment_named(name).at(profile)
     protocol = experiment.protocol
     prompt = protocol.context_tokens or CONTEXT_STEPS * LONGEST_STEP
     config = training.TrainConfig(**experiment.train) if experiment.train else None
-    return {
-        "rank": adapter_rank(experiment, profile),
+    rank, targets = adapter_of_experiment(experiment, profile)
+    sizes = {
+        "rank": rank,
         "batch": config.batch_size if config else 1,
         "steps": config.steps if config else 0,
         "length": config.sequence_length if config else prompt,
@@ -112,6 +124,7 @@ def experiment_sizes(name: str, profile: Profile) -> dict[str, int]:
         "new_tokens": protocol.steps * LONGEST_STEP if protocol.constrained else protocol.max_new_tokens,
         "forecasts": min(experiment.forecasts, profile.series or experiment.forecasts),
     }
+    return sizes | ({"targets": targets} if targets != TARGETS else {})
 
 
 def estimate(
@@ -125,9 +138,10 @@ def estimate(
 ) -> dict[str, Costs]:
     """What an experiment will cost at most, by `training`, `evaluation` and `forecasts`.
 
-    steps, series: training steps and forecasts that are done already. adapter: see `adapter_rank`.
+    steps, series: training steps and forecasts that are done already. adapter: see `adapter_of_experiment`.
     """
-    rank, sizes = adapter_rank(experiment, profile, adapter), experiment_sizes(experiment.name, profile)
+    rank, targets = adapter_of_experiment(experiment, profile, adapter)
+    sizes = experiment_sizes(experiment.name, profile)
     length, left = sizes["length"], max(0, sizes["steps"] - steps)
     forecast = partial(
         forecast_flops,
@@ -135,6 +149,7 @@ def estimate(
         sizes["prompt"],
         sizes["new_tokens"],
         rank=rank,
+        targets=targets,
         samples=experiment.at(profile).protocol.n_samples,
     )
     evaluation = sum_costs()
@@ -145,10 +160,11 @@ def estimate(
         # which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000 // 512) = 4. (A real series has
         # some 800 tokens, and `make_windows` makes 2 or 3 of them.)
         windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * LONGEST_STEP // length)
-        losses = costs_of(partial(forward_flops, shape, length, rank=rank), windows) | {"published": 0}
+        losses = costs_of(partial(forward_flops, shape, length, rank=rank, targets=targets), windows) | {"published": 0}
         evaluation = sum_costs(losses, costs_of(forecast, watched * experiment.watched(profile)))
+    step = partial(train_step_flops, shape, length, rank=rank, targets=targets, batch=sizes["batch"])
     return {
-        "training": costs_of(partial(train_step_flops, shape, length, rank=rank, batch=sizes["batch"]), left),
+        "training": costs_of(step, left),
         "evaluation": evaluation,
         "forecasts": costs_of(forecast, max(0, sizes["forecasts"] - series)),
     }

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
+from m2lib.accounting import PROJECTIONS
 from m2lib.files import InputError
 from m2lib.forecasting import DecodeConfig
 from m2lib.series import split_ids, summarise
@@ -27,6 +28,8 @@ class Experiment:
     """Its row in the report's Table 3; None: it goes beyond the report, and its FLOPs are not charged."""
     train: dict[str, Any] | None = None
     """Settings of `training.TrainConfig`; None: no training."""
+    simulated: bool = False
+    """Whether it trains on series simulated for each step, of which none repeats, instead of the training split."""
     adapter: AdapterOf | None = None
     """Whose adapter is used instead; where this is None too, the model is untuned."""
     split: str = "validation"
@@ -71,6 +74,8 @@ class Experiment:
             settings["adapter"] = names[0] if len(names) == 1 else [self.adapter.place, *names]
         if sized.train:
             settings["train"] = sized.train
+        if self.simulated:
+            settings["simulated"] = True
         return settings
 
     def earlier(self) -> tuple[str, ...]:
@@ -244,6 +249,21 @@ _TRIALS = [
             ("rate", "rate 0.003", {"learning_rate": 3e-3}),
             ("rate-high", "rate 0.01", {"learning_rate": 1e-2}),
             ("units", "rate 0.003, last digits at a quarter", {"learning_rate": 3e-3, "units_weight": 0.25}),
+        )
+    ),
+    *(
+        Experiment(
+            f"trial/{name}",
+            about=f"trial: one whole series a step, rate 0.003, {tried}",
+            forecasts=50,
+            protocol=CONSTRAINED,
+            train=WHOLE | {"learning_rate": 3e-3} | changes,
+            simulated=simulated,
+        )
+        for name, tried, changes, simulated in (
+            ("linear", "all seven linear layers", {"targets": list(PROJECTIONS)}, False),
+            ("simulated", "series that never repeat", {}, True),
+            ("linear-simulated", "both of these", {"targets": list(PROJECTIONS)}, True),
         )
     ),
     Experiment(

@@ -16,9 +16,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
-from m2lib.files import InputError, first_line, repository, write_atomic
+from m2lib.files import InputError, repository, write_atomic
 from m2lib.forecasting import DecodeConfig, point_forecast, read_back
-from m2lib.model import backbone_id
+from m2lib.model import backbone_id, fault
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_dir
 from m2lib.study.profiles import PROFILES, Profile
@@ -62,6 +62,7 @@ class Settings(TypedDict):
     adapter: NotRequired[str | list[str | int]]
     train: NotRequired[dict[str, Any]]
     """Settings of the training."""
+    simulated: NotRequired[bool]
 
 
 @with_config(_STRICT)
@@ -112,7 +113,7 @@ class Record:
     """Training steps computed; those repeated after a kill count each time."""
     loss_curve: list[Amount] = field(default_factory=list)
     """Training loss of each step, nats a token."""
-    evaluations: list[dict[str, Amount]] = field(default_factory=list)
+    evaluations: list[dict[str, Count | Amount]] = field(default_factory=list)
     """What was measured in between, by step."""
     series: dict[int, Entry] = field(default_factory=dict)
     """The forecasts by series id."""
@@ -169,13 +170,11 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
         raise InputError(f"no record {path}; `{settings} m2 run {name}` makes it")
     try:
         record = _SCHEMA.validate_json(path.read_bytes())
-        fault = _fault(record, profile, name) or (data and _lie(record, data))
-    except ValidationError as error:
-        fault = _first(error)
+        wrong = _fault(record, profile, name) or (data and _lie(record, data))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        fault = first_line(error)
-    if fault:
-        raise InputError(f"{path} is not a run record ({fault}); restore it from git")
+        wrong = fault(error)
+    if wrong:
+        raise InputError(f"{path} is not a run record ({wrong}); restore it from git")
     return record
 
 
@@ -218,7 +217,7 @@ def _fault(record: Record, profile: Profile, name: str) -> str | None:
         samples = _PROTOCOL.validate_json(json.dumps(record.config["decode"]), strict=True).n_samples
         _ = record.protocol  # which takes no other settings either
     except (ValidationError, TypeError) as error:
-        return f"config.decode: {_first(error) if isinstance(error, ValidationError) else error}"
+        return f"config.decode: {fault(error)}"
     for series, entry in record.series.items():
         sampled = isinstance(entry["new_tokens"], list)
         texts = entry.get("texts", []) if sampled else [entry.get("text")]
@@ -230,12 +229,6 @@ def _fault(record: Record, profile: Profile, name: str) -> str | None:
     if record.status == "done" and len(record.loss_curve) != steps:
         return f"loss_curve: {len(record.loss_curve)} of {steps} steps, and the run is done"
     return None
-
-
-def _first(error: ValidationError) -> str:
-    """Where and what the first of a validation's errors is."""
-    first = error.errors()[0]
-    return ": ".join(part for part in (".".join(map(str, first["loc"])), first["msg"]) if part)
 
 
 def _lie(record: Record, data: SeriesSet) -> str | None:

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +17,16 @@ from m2lib.accounting import Shape
 from m2lib.files import InputError
 from m2lib.forecasting import DECODE_VERSION, Forecast, forecast
 from m2lib.model import text_to_ids
-from m2lib.series import CODEC_VERSION, SeriesSet, crps_fair, encode, series_mae, split_ids, to_integers
+from m2lib.series import (
+    CODEC_VERSION,
+    SeriesSet,
+    crps_fair,
+    encode,
+    generate_series,
+    series_mae,
+    split_ids,
+    to_integers,
+)
 from m2lib.settings import out_dir
 from m2lib.study.costs import Costs, estimate, loss_costs, series_costs, step_costs, sum_costs
 from m2lib.study.experiments import Experiment
@@ -44,6 +53,11 @@ def promote(profile: Profile, name: str) -> None:
         shutil.rmtree(adapter_path(profile, name), ignore_errors=True)
         adapter.replace(adapter_path(profile, name))
     new.replace(record_path(profile, name))
+
+
+def simulation_seed(step: int, seed: int) -> int:
+    """Of the systems that a step trains on, where they are simulated. Seed 0 makes the data set: no step has it."""
+    return 1 + step + 10**6 * seed
 
 
 def adapter_hash(folder: Path) -> str:
@@ -157,7 +171,7 @@ class RunInProgress:
         """Train the experiment's adapter into the backbone, going on from its checkpoints, and store it."""
         plan, record, profile = self.plan, self.record, self.plan.profile
         config = training.TrainConfig(**record.config["train"])
-        record.training, record.seed = asdict(config), config.seed
+        record.training, record.seed = asdict(config) | {"targets": list(config.targets)}, config.seed
 
         def note(log: "training.TrainLog", steps: Sequence[int] = ()) -> None:
             record.loss_curve, record.evaluations = log.losses, log.evaluations
@@ -166,13 +180,17 @@ class RunInProgress:
             record.evaluation_seconds = round(log.evaluation_seconds, 2)
             record.steps_run += len(steps)
             batches = (training.batch_of(step, windows, config) for step in steps)
-            self.charge("training", *(step_costs(self.shape, batch, config.rank) for batch in batches))
+            costs = (step_costs(self.shape, batch, config.rank, config.targets) for batch in batches)
+            self.charge("training", *costs)
             self.store()
 
         split = split_ids(len(plan.data))
         # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b rounded up.
         watched = split.validation[:: -(-len(split.validation) // max(1, profile.watched))]
-        windows, watched_windows = (self._windows(ids, config.sequence_length) for ids in (split.train, watched))
+        windows: training.Source = self._windows(plan.data, split.train, config.sequence_length)
+        watched_windows = self._windows(plan.data, watched, config.sequence_length)
+        if plan.experiment.simulated:
+            windows = self._simulated(config)
         log = training.train(
             self.backbone.model,
             windows,
@@ -229,20 +247,34 @@ class RunInProgress:
             maes = [entry["mae"] for entry in entries.values()]
             measured |= {"mae_mean": float(np.mean(maes)), "mae_median": float(np.median(maes))}
             self.charge("evaluation", *self._costs(entries))
-        self.charge("evaluation", loss_costs(self.shape, windows, self._rank))
+        self.charge("evaluation", loss_costs(self.shape, windows, *self._adapter))
         return measured
 
     @property
-    def _rank(self) -> int:
-        """Of the adapter that is in the backbone; 0 for none."""
-        return next((layer.rank for layer in model.lora_layers(self.backbone.model).values()), 0)
+    def _adapter(self) -> tuple[int, tuple[str, ...]]:
+        """Rank and targets of the adapter that is in the backbone; rank 0 for none."""
+        layers = model.lora_layers(self.backbone.model)
+        adapted = {path.split(".")[-1] for path in layers}
+        targets = tuple(name for name in model.ALL_TARGETS if name in adapted)
+        return next((layer.rank for layer in layers.values()), 0), targets or model.TARGETS
 
     def _costs(self, entries: dict[int, Entry]) -> list[Costs]:
         protocol = self.plan.experiment.protocol
-        return [series_costs(self.shape, entry, protocol, self._rank) for entry in entries.values()]
+        return [series_costs(self.shape, entry, protocol, *self._adapter) for entry in entries.values()]
 
-    def _windows(self, ids: Sequence[int], length: int) -> np.ndarray:
-        data, rounding = self.plan.data, self.plan.experiment.protocol.rounding
+    def _simulated(self, config: "training.TrainConfig") -> Callable[[int], np.ndarray]:
+        """Gives the windows of a step: one of each of batch_size systems that no other step has, nor the data set."""
+
+        def windows(step: int) -> np.ndarray:
+            seed = simulation_seed(step, config.seed)
+            drawn, choose = generate_series(config.batch_size, seed), np.random.default_rng(seed)
+            each = [self._windows(drawn, [i], config.sequence_length) for i in range(len(drawn))]
+            return np.stack([cut[choose.integers(len(cut))] for cut in each])
+
+        return windows
+
+    def _windows(self, data: SeriesSet, ids: Sequence[int], length: int) -> np.ndarray:
+        rounding = self.plan.experiment.protocol.rounding
         texts = [encode(data.trajectories[i], float(data.scales[i]), rounding, i) for i in ids]
         return training.make_windows([text_to_ids(text) for text in texts], length)
 

@@ -1,6 +1,7 @@
 from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import save_checkpoint as save_checkpoint
 from .checkpoints import saved_step as saved_step
+from .loop import Source as Source
 from .loop import TrainConfig as TrainConfig
 from .loop import TrainLog as TrainLog
 from .loop import batch_of as batch_of

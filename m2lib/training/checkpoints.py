@@ -20,6 +20,7 @@ from safetensors.torch import load, save
 from typing_extensions import TypedDict
 
 from m2lib.files import InputError, write_atomic
+from m2lib.model import TARGETS
 
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.safetensors")
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -44,6 +45,8 @@ class _Log(TypedDict):
 
 
 _LOG, _CONFIG = TypeAdapter(_Log), TypeAdapter(dict[str, Any])
+# Settings that older checkpoints do not name, and what they were trained with.
+_ADDED = {"targets": list(TARGETS)}
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def load_checkpoint(
         For a checkpoint of another configuration or model, or one that cannot be read or renamed; nothing has been
         restored then.
     """
+    wanted = _ADDED | json.loads(json.dumps(config))  # as a file gives it back: JSON has no tuples
     for path in reversed(_files(folder)):
         found = _read(path)
         if found is None:
@@ -160,7 +164,7 @@ def load_checkpoint(
             continue
         shapes = {name: tensors["value"].shape for name, tensors in found.tensors.items()}
         fits = shapes == {name: parameter.shape for name, parameter in parameters.items()}
-        if found.config != config or not fits:
+        if _ADDED | found.config != wanted or not fits:
             raise InputError(f"checkpoint {path} is another run's; delete {folder} to start anew")
         for name, parameter in parameters.items():
             tensors = found.tensors[name]

@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 from m2lib.files import InputError
-from m2lib.model import COMMA_ID, PAD_ID, blocked_attention, inject_lora, trainable
+from m2lib.model import ALL_TARGETS, COMMA_ID, PAD_ID, TARGETS, blocked_attention, inject_lora, trainable
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.processes import Processes
 
@@ -53,6 +53,8 @@ class TrainConfig:
     """How much a number's last digit weighs in the loss against everything else."""
     seed: int = 0
     """Of the adapters' start and of the order of the windows."""
+    targets: tuple[str, ...] = TARGETS
+    """The projections that get adapters, some of ALL_TARGETS; kept in its order, whatever order or list is given."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for settings that cannot be trained with."""
@@ -63,6 +65,10 @@ class TrainConfig:
             raise ValueError("learning_rate, tail_weight, units_weight, clip_norm and alpha must be positive")
         if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine"):
             raise ValueError("warmup must be a share below 1, decay `constant` or `cosine`")
+        targets = tuple(name for name in ALL_TARGETS if name in self.targets)
+        if not targets or len(targets) != len(self.targets):  # one more is given than found: unknown, or repeated
+            raise ValueError(f"targets must be some of {', '.join(ALL_TARGETS)}, each once")
+        object.__setattr__(self, "targets", targets)  # the class is frozen
 
     def rate(self, step: int) -> float:
         """The learning rate of one step.
@@ -135,15 +141,19 @@ def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
     return np.array(windows, dtype=np.int64).reshape(-1, length)
 
 
-def batch_of(step: int, windows: np.ndarray, config: TrainConfig) -> np.ndarray:
+Source = np.ndarray | Callable[[int], np.ndarray]
+"""What a run learns from: all its windows, or what gives those of a step, without end."""
+
+
+def batch_of(step: int, windows: Source, config: TrainConfig) -> np.ndarray:
     """The windows of one step: each epoch is a fresh permutation, so the step says it all.
 
     Parameters
     ----------
     step : int
         From 0.
-    windows : ndarray of int64, shape (n, length)
-        All that there are.
+    windows : ndarray of int64, shape (n, length), or callable
+        All that there are; or a function of the step that gives its windows, (batch_size, length), itself.
     config : TrainConfig
         Its batch_size and seed are read.
 
@@ -152,6 +162,8 @@ def batch_of(step: int, windows: np.ndarray, config: TrainConfig) -> np.ndarray:
     ndarray of int64, shape (batch_size, length)
         Fewer rows where there are fewer windows than that.
     """
+    if callable(windows):
+        return windows(step)
     # Five windows, two a step: an epoch has 5 // 2 = 2 steps, and one window waits for another epoch. Step 3 is
     # divmod(3, 2) = epoch 1, place 1: the third and fourth of epoch 1's permutation, which seed and epoch decide.
     size = min(config.batch_size, len(windows))
@@ -250,7 +262,7 @@ def padded_length(windows: np.ndarray | torch.Tensor) -> int:
 
 def train(
     model: PreTrainedModel,
-    windows: np.ndarray,
+    windows: Source,
     config: TrainConfig,
     checkpoints: Path,
     *,
@@ -270,8 +282,8 @@ def train(
     ----------
     model : PreTrainedModel
         With a reduced vocabulary and without adapters, which are put into it; on the device to train on.
-    windows : ndarray of int64, shape (n, sequence_length)
-        From `make_windows`.
+    windows : ndarray of int64, shape (n, sequence_length), or callable
+        From `make_windows`; or what gives the windows of a step, see `batch_of`.
     config : TrainConfig
         How to train.
     checkpoints : Path
@@ -309,9 +321,10 @@ def train(
     """
     from tqdm.auto import tqdm
 
-    if min(config.batch_size, len(windows)) < processes.count:
+    if min(config.batch_size, config.batch_size if callable(windows) else len(windows)) < processes.count:
         raise InputError(f"{processes.count} processes cannot share batches of {config.batch_size}; start fewer")
-    inject_lora(model, config.rank, config.alpha, generator=torch.Generator().manual_seed(config.seed))
+    generator = torch.Generator().manual_seed(config.seed)
+    inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     # The lead goes first because it renames damaged files. `**x or {}` is `**(x or {})`: a new run's log is empty.

@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -8,14 +9,16 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig
 
+from m2lib.accounting.departures import departure_costs
 from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
-from m2lib.accounting.shape import COMPONENTS, CONVENTIONS, Shape, added, total
+from m2lib.accounting.shape import COMPONENTS, CONVENTIONS, PROJECTIONS, TARGETS, Shape, added, total
 from m2lib.files import InputError
 from m2lib.forecasting.reference import cache_argument
+from m2lib.model import lora
 from m2lib.model.backbones import backbone_config, meta_model, parameter_counts
-from m2lib.model.lora import inject_lora
+from m2lib.model.lora import ALL_TARGETS, inject_lora, lora_layers
 from m2lib.model.reduction import reduce_vocabulary
-from m2lib.training.loop import window_loss
+from m2lib.training.loop import TrainConfig, window_loss
 
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
 SMOLLM2 = Shape.of(backbone_config("smollm2-135m"))
@@ -86,6 +89,46 @@ def test_executed_by_hand():
     }
 
 
+def test_adapters_elsewhere_by_hand():
+    """A target d_in -> d_out of rank r: A is N r (2 d_in - 1), B is N d_out (2 r - 1), scale and sum are 2 N d_out."""
+
+    def cost(convention, *targets):
+        return forward_flops(TOY, 3, rank=2, targets=targets, convention=convention)["lora"]
+
+    square = 3 * 2 * 7 + 3 * 4 * 3 + 2 * 3 * 4  # 4 -> 4; by the rules also k and v, as if heads were not grouped
+    wide, back = 3 * 2 * 7 + 3 * 8 * 3 + 2 * 3 * 8, 3 * 2 * 15 + 3 * 4 * 3 + 2 * 3 * 4  # 4 -> 8, and 8 -> 4
+    by_rules = dict(zip(ALL_TARGETS, (square,) * 4 + (wide, wide, back), strict=True))
+    executed = dict(zip(ALL_TARGETS, (2 * 3 * 2 * sum(widths) for widths in TOY.projections.values()), strict=True))
+    assert list(TOY.projections.values()) == [(4, 4), (4, 2), (4, 2), (4, 4), (4, 8), (4, 8), (8, 4)]
+    # As published q, k and v sit in each of two heads, 2 -> 2; the others as by the rules, without the scale.
+    in_heads = 2 * (3 * 2 * 3 + 3 * 2 * 3 + 3 * 2)
+    published = {name: flops - 3 * TOY.projections[name][1] for name, flops in by_rules.items()}
+    published |= dict.fromkeys(ALL_TARGETS[:3], in_heads)
+    for convention, costs in (("coursework", by_rules), ("executed", executed), ("published", published)):
+        for name, flops in costs.items():
+            assert cost(convention, name) == flops, (convention, name)
+        assert cost(convention, *ALL_TARGETS) == sum(costs.values())
+
+
+def test_targets_are_the_layers_that_lora_knows(tiny):
+    assert tuple(PROJECTIONS) == ALL_TARGETS
+    assert lora.TARGETS == TARGETS == TrainConfig(steps=1, learning_rate=1, rank=1).targets
+    block = tiny.model.model.layers[0]
+    found = {name.split(".")[-1]: layer for name, layer in block.named_modules() if isinstance(layer, torch.nn.Linear)}
+    sizes = Shape.of(tiny.model.config).projections
+    assert list(sizes.items()) == [(name, (layer.in_features, layer.out_features)) for name, layer in found.items()]
+    everywhere = inject_lora(copy.deepcopy(tiny.model), 1, targets=ALL_TARGETS)
+    assert [path.split(".")[-1] for path in lora_layers(everywhere)][:7] == list(ALL_TARGETS)
+
+
+def test_without_adapters_targets_change_nothing():
+    for convention in CONVENTIONS:
+        for count in (forward_flops, cached_step_flops, train_step_flops):
+            kind = {"rank": 0, "convention": convention}
+            assert count(QWEN, 9, **kind) == count(QWEN, 9, targets=ALL_TARGETS, **kind)
+    assert departure_costs(QWEN, 9, rank=2) != departure_costs(QWEN, 9, rank=2, targets=ALL_TARGETS)
+
+
 def counted(work):
     with FlopCounterMode(display=False) as counter:
         work()
@@ -99,16 +142,22 @@ def model(request):
     return model
 
 
-@pytest.mark.parametrize("rank", [0, 3])
-def test_executed_is_what_the_machine_counts(model, rank):
+CHOICES = [
+    TARGETS, ALL_TARGETS, ("k_proj",), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",), ("v_proj", "down_proj"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rank", "targets"), [(0, TARGETS), *((3, targets) for targets in CHOICES)])
+def test_executed_is_what_the_machine_counts(model, rank, targets):
     shape = Shape.of(model.config)
+    adapter = {"rank": rank, "targets": targets, "convention": "executed"}
     if rank:
-        inject_lora(model, rank)
+        inject_lora(model, rank, targets=targets)
     for batch, length in ((1, 20), (2, 33)):
         tokens = torch.randint(1, 13, (batch, length))
         with torch.no_grad():
             forward = counted(lambda tokens=tokens: model(tokens, use_cache=False))
-            assert forward == batch * total(forward_flops(shape, length, rank=rank, convention="executed"))
+            assert forward == batch * total(forward_flops(shape, length, **adapter))
 
             caches = []
             prefill = counted(
@@ -116,17 +165,25 @@ def test_executed_is_what_the_machine_counts(model, rank):
                     model(tokens, use_cache=True, logits_to_keep=1).past_key_values
                 )
             )
-            assert prefill == batch * total(forecast_flops(shape, length, 1, rank=rank, convention="executed"))
+            assert prefill == batch * total(forecast_flops(shape, length, 1, **adapter))
             for keys in (length + 1, length + 2):
                 step = counted(
                     lambda tokens=tokens, caches=caches: model(
                         tokens[:, :1], **{cache_argument(model): caches[0]}, use_cache=True, logits_to_keep=1
                     )
                 )
-                assert step == batch * total(cached_step_flops(shape, keys, rank=rank, convention="executed"))
+                assert step == batch * total(cached_step_flops(shape, keys, **adapter))
 
         train = counted(lambda tokens=tokens: window_loss(model, tokens).backward())
-        assert train == total(train_step_flops(shape, length, rank=rank, batch=batch, convention="executed"))
+        assert train == total(train_step_flops(shape, length, batch=batch, **adapter))
+
+
+def test_a_step_counts_right_for_every_choice_of_targets(tiny):
+    tiny_shape, tokens = Shape.of(tiny.model.config), torch.randint(1, 13, (1, 9))
+    for targets in (some for count in range(1, 8) for some in combinations(ALL_TARGETS, count)):
+        model = inject_lora(copy.deepcopy(tiny.model), 2, targets=targets)
+        step = train_step_flops(tiny_shape, 9, rank=2, targets=targets, batch=1, convention="executed")
+        assert counted(lambda model=model: window_loss(model, tokens).backward()) == total(step), targets
 
 
 @pytest.mark.parametrize(("name", "shape"), [("qwen2.5-0.5b", QWEN), ("smollm2-135m", SMOLLM2)])
@@ -162,13 +219,18 @@ conventions = st.sampled_from(CONVENTIONS)
 
 
 @settings(max_examples=60)
-@given(shapes, conventions, st.integers(1, 30), st.integers(1, 30), st.integers(0, 4), st.integers(1, 4))
-def test_costs_add_up_and_grow(shape, convention, tokens, new, rank, batch):
+@given(
+    shapes, conventions, st.integers(1, 30), st.integers(1, 30), st.integers(0, 4), st.integers(1, 4),
+    st.lists(st.sampled_from(ALL_TARGETS), min_size=1, unique=True).map(tuple),
+)  # fmt: skip
+def test_costs_add_up_and_grow(shape, convention, tokens, new, rank, batch, targets):
+    kind = {"targets": targets, "convention": convention}
+
     def training(shape=shape, tokens=tokens, rank=rank, batch=batch):
-        return total(train_step_flops(shape, tokens, rank=rank, batch=batch, convention=convention))
+        return total(train_step_flops(shape, tokens, rank=rank, batch=batch, **kind))
 
     def forecast(shape=shape, prompt=tokens, new=new, rank=rank, samples=1):
-        one = forecast_flops(shape, prompt, new, rank=rank, samples=samples, convention=convention)
+        one = forecast_flops(shape, prompt, new, rank=rank, samples=samples, **kind)
         assert list(one) == list(COMPONENTS)
         assert all(flops >= 0 for flops in one.values())
         return total(one)
@@ -182,7 +244,7 @@ def test_costs_add_up_and_grow(shape, convention, tokens, new, rank, batch):
     assert forecast(prompt=tokens + 1) > forecast() < forecast(rank=rank + 1)
     # One more token is one more cached step, and nothing else.
     keys = tokens if convention == "published" else tokens + new
-    step = total(cached_step_flops(shape, keys, rank=rank, convention=convention))
+    step = total(cached_step_flops(shape, keys, rank=rank, **kind))
     assert forecast(new=new + 1) - forecast() == step > 0
     # Samples share the prefill.
     prefill = forecast(new=1)
@@ -201,6 +263,9 @@ def test_forecast_is_the_sum_of_its_steps():
 def test_what_cannot_be_counted():
     with pytest.raises(ValueError, match="unknown convention 'rules'"):
         forward_flops(TOY, 3, convention="rules")
+    for targets in ((), ("w_proj",), ("q_proj", "q_proj")):
+        with pytest.raises(ValueError, match=r"targets must be some of q_proj, k_proj, .*, each once"):
+            forward_flops(TOY, 3, rank=1, targets=targets)
     with pytest.raises(ValueError, match="new_tokens must be at least 1, got 0"):
         forecast_flops(TOY, 3, 0)
     with pytest.raises(ValueError, match="heads must divide the width"):

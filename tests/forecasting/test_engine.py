@@ -8,7 +8,7 @@ from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.forecasting.reference import Reference
 from m2lib.model.backbones import backbone_config
-from m2lib.model.lora import inject_lora, merge_lora
+from m2lib.model.lora import ALL_TARGETS, TARGETS, inject_lora, merge_lora
 from m2lib.model.reduction import reduce_vocabulary
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
@@ -16,9 +16,9 @@ from m2lib.series.codec import encode
 MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;" * 9, "3,4;" * 40)]
 
 
-def adapted(model, seed=1):
+def adapted(model, seed=1, targets=TARGETS):
     """A copy with adapters that do something."""
-    model = inject_lora(copy.deepcopy(model), 3, alpha=5)
+    model = inject_lora(copy.deepcopy(model), 3, alpha=5, targets=targets)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -40,11 +40,11 @@ def llama(remap):
     return reduce_vocabulary(model.eval(), remap)
 
 
-@pytest.fixture(params=["tiny", "tiny with adapters", "llama"])
+@pytest.fixture(params=["tiny", "tiny with adapters", "tiny with all", "llama", "llama with all"])
 def model(request, tiny):
-    if request.param == "llama":
-        return llama(tiny.remap)
-    return adapted(tiny.model) if "adapters" in request.param else tiny.model
+    name, _, adapters = request.param.partition(" with ")
+    model = llama(tiny.remap) if name == "llama" else tiny.model
+    return adapted(model, targets=ALL_TARGETS if adapters == "all" else TARGETS) if adapters else model
 
 
 @pytest.mark.parametrize("settings", [{}, {"constrained": True}, {"temperature": 0.8, "n_samples": 3, "steps": 9}])
@@ -80,8 +80,9 @@ def test_a_real_model_decodes_the_same_tokens(smollm2, data):
     assert fast == simple
 
 
-def test_the_model_is_left_as_it_was(tiny):
-    model = adapted(tiny.model)
+@pytest.mark.parametrize("targets", [TARGETS, ALL_TARGETS])
+def test_the_model_is_left_as_it_was(tiny, targets):
+    model = adapted(tiny.model, targets=targets)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     generate(model, MIXED, DecodeConfig(steps=3))
     after = model.state_dict()

@@ -7,7 +7,17 @@ from safetensors.torch import load_file, save_file
 
 from m2lib.files import InputError
 from m2lib.model.backbones import backbone_config, load_backbone, meta_model
-from m2lib.model.lora import LoRALinear, inject_lora, load_adapter, lora_layers, merge_lora, save_adapter, trainable
+from m2lib.model.lora import (
+    ALL_TARGETS,
+    TARGETS,
+    LoRALinear,
+    inject_lora,
+    load_adapter,
+    lora_layers,
+    merge_lora,
+    save_adapter,
+    trainable,
+)
 from m2lib.model.reduction import reduce_vocabulary
 from m2lib.model.vocabulary import TokenRemap, text_to_ids
 
@@ -23,11 +33,11 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def with_random_adapter(model, rank=3, alpha=6.0):
-    inject_lora(model, rank, alpha, generator=seeded())
+def with_random_adapter(model, rank=3, alpha=6.0, targets=TARGETS):
+    inject_lora(model, rank, alpha, targets=targets, generator=seeded())
     with torch.no_grad():
         for layer in lora_layers(model).values():
-            layer.lora_B.normal_(generator=seeded(1))
+            layer.lora_B.normal_(std=0.3, generator=seeded(1))
         model.lm_head.bias.normal_(generator=seeded(2))
     return model
 
@@ -71,8 +81,12 @@ def test_one_step_moves_only_the_adapter_and_the_bias(model):
     assert "lm_head.bias" in moved
 
 
-def test_merged_is_unmerged(model):
-    with_random_adapter(model)
+CHOICES = pytest.mark.parametrize("targets", [TARGETS, ALL_TARGETS, ("k_proj", "o_proj", "up_proj")])
+
+
+@CHOICES
+def test_merged_is_unmerged(model, targets):
+    with_random_adapter(model, targets=targets)
     with torch.no_grad():
         before = model(IDS).logits
         merge_lora(model)
@@ -113,23 +127,25 @@ def test_adapters_are_float32_beside_bfloat16_weights():
     assert all(parameter.grad.dtype == torch.float32 for parameter in trainable(model).values())
 
 
-def test_saved_adapter_comes_back(model, tmp_path):
+@CHOICES
+def test_saved_adapter_comes_back(model, tmp_path, targets):
     fresh = copy.deepcopy(model)
-    with_random_adapter(model)
+    with_random_adapter(model, targets=targets)
     save_adapter(model, tmp_path, "tiny")
     load_adapter(fresh, tmp_path)
     assert torch.equal(fresh(IDS).logits, model(IDS).logits)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 6.0, ["q_proj", "v_proj"])
+    assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 6.0, sorted(targets))
     with pytest.raises(ValueError, match="no LoRA layers to save"):
         save_adapter(merge_lora(fresh), tmp_path, "tiny")
 
 
-def test_our_adapter_loads_in_peft(model, tmp_path):
+@CHOICES
+def test_our_adapter_loads_in_peft(model, tmp_path, targets):
     from peft import PeftModel
 
     plain = copy.deepcopy(model)
-    with_random_adapter(model)
+    with_random_adapter(model, targets=targets)
     save_adapter(model, tmp_path, "tiny")
     with torch.no_grad():
         theirs = PeftModel.from_pretrained(plain, tmp_path)(IDS).logits
@@ -137,15 +153,17 @@ def test_our_adapter_loads_in_peft(model, tmp_path):
     assert torch.allclose(theirs, ours, atol=1e-5, rtol=0)
 
 
-def test_pefts_adapter_loads_in_ours(model, tmp_path):
+@CHOICES
+def test_pefts_adapter_loads_in_ours(model, tmp_path, targets):
     from peft import LoraConfig, get_peft_model
 
     plain = copy.deepcopy(model)
-    config = LoraConfig(r=3, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    config = LoraConfig(r=3, lora_alpha=8, target_modules=list(targets), init_lora_weights=False)
     peft_model = get_peft_model(model, config)
     peft_model.save_pretrained(tmp_path)
     with torch.no_grad():
         assert torch.allclose(load_adapter(plain, tmp_path)(IDS).logits, peft_model(IDS).logits, atol=1e-5, rtol=0)
+    assert len(lora_layers(plain)) == 2 * len(targets)
 
 
 def test_unfit_adapters_are_named_and_leave_the_model_alone(model, smollm2, tmp_path):

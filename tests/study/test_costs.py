@@ -1,17 +1,27 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from m2lib.accounting.departures import DEPARTURES, departure_costs
 from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
-from m2lib.accounting.shape import CONVENTIONS, Shape, total
+from m2lib.accounting.shape import CONVENTIONS, PROJECTIONS, TARGETS, Shape, total
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.model.backbones import backbone_config
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
 from m2lib.study.budget import affordable_steps, budget_of
-from m2lib.study.costs import adapter_rank, estimate, loss_costs, series_costs, step_costs, sum_costs, table_3
+from m2lib.study.costs import (
+    adapter_of_experiment,
+    estimate,
+    experiment_sizes,
+    loss_costs,
+    series_costs,
+    step_costs,
+    sum_costs,
+    table_3,
+)
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, save_record
@@ -156,29 +166,66 @@ def test_estimates_shrink_as_work_is_done():
 
 
 def test_ranks():
-    ranks = {name: adapter_rank(EXPERIMENTS[name], REPORT) for name in EXPERIMENTS}
+    ranks = {name: adapter_of_experiment(EXPERIMENTS[name], REPORT)[0] for name in EXPERIMENTS}
     assert (ranks["baseline"], ranks["default"], ranks["default-rest"], ranks["search/expt_7"]) == (0, 4, 4, 4)
     assert ranks["search/second_0"] == 8  # the largest it may be
-    assert adapter_rank(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6") == 2
+    assert adapter_of_experiment(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6") == (2, TARGETS)
 
 
-def test_a_run_spends_what_it_computed(data, tmp_path, monkeypatch):
+def test_an_adapters_targets_decide_its_costs(monkeypatch):
+    everywhere, rank = TrainConfig(1, 1e-3, 2, targets=list(PROJECTIONS)).targets, 2
+    default, second = EXPERIMENTS["default"], EXPERIMENTS["search/second_0"]
+    wide = replace(default, name="wide", train=default.train | {"targets": everywhere[::-1], "rank": rank})
+    monkeypatch.setitem(EXPERIMENTS, "wide", wide)
+    assert adapter_of_experiment(wide, REPORT) == (rank, everywhere)
+    assert adapter_of_experiment(EXPERIMENTS["default-rest"], REPORT, "wide") == (rank, everywhere)
+    monkeypatch.setitem(
+        EXPERIMENTS, "search/expt_0", replace(wide, train=wide.train | {"targets": ["k_proj", "v_proj"]})
+    )
+    assert adapter_of_experiment(second, REPORT) == (8, everywhere[:3])  # on all that it may be on
+    assert experiment_sizes("wide", REPORT) == experiment_sizes("default", REPORT) | {"rank": 2, "targets": everywhere}
+
+    adapter, costs = {"rank": rank, "targets": everywhere}, estimate(wide, REPORT, TINY)
+    for convention in CONVENTIONS:
+        kind = adapter | {"convention": convention}
+        assert costs["training"][convention] == 5000 * total(train_step_flops(TINY, 512, **kind))
+        assert costs["forecasts"][convention] == 25 * total(forecast_flops(TINY, 512, 220, **kind))
+    budget = budget_of(REPORT)
+    assert affordable_steps(budget, wide, REPORT, QWEN) < affordable_steps(
+        budget, replace(wide, train=wide.train | {"targets": TARGETS}), REPORT, QWEN
+    )
+    batch = np.array([[1] * 20, [1] * 12 + [0] * 8])
+    executed = train_step_flops(TINY, 20, batch=2, convention="executed", **adapter)
+    assert step_costs(TINY, batch, rank, everywhere)["executed"] == total(executed)
+    losses = [total(forward_flops(TINY, tokens, **adapter)) for tokens in (20, 12)]
+    assert loss_costs(TINY, batch, rank, everywhere)["coursework"] == sum(losses)
+    entry = {"prompt_tokens": 30, "padded_tokens": 40, "new_tokens": 9, "passes": 11}
+    costs, merged = (series_costs(TINY, entry, DecodeConfig(), rank, where) for where in (everywhere, TARGETS))
+    assert costs["coursework"] == total(forecast_flops(TINY, 30, 9, **adapter))
+    assert costs["published"] == total(forecast_flops(TINY, 30, 220, convention="published", **adapter))
+    assert costs["executed"] == merged["executed"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"targets": list(PROJECTIONS)}])
+def test_a_run_spends_what_it_computed(data, tmp_path, monkeypatch, settings):
     monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
     monkeypatch.setenv("M2_DEVICE", "cpu")
     small = Profile(
-        "laptop", "tiny", series=3, batch_size=2, live=False, train={"default-warm": {"steps": 3}}, watched=2,
-        watched_forecasts=("default-warm",),
+        "laptop", "tiny", series=3, batch_size=2, live=False, train={"default-warm": {"steps": 3} | settings},
+        watched=2, watched_forecasts=("default-warm",),
     )  # fmt: skip
     experiment = EXPERIMENTS["default-warm"]
     result = run("default-warm", small, data=data)
     config = TrainConfig(**experiment.settings(small)["train"])
     texts = [text_to_ids(encode(data.trajectories[i], data.scales[i])) for i in split_ids().train]
     windows = make_windows(texts, config.sequence_length)
-    steps = [step_costs(TINY, batch_of(step, windows, config), config.rank) for step in range(3)]
+    adapter = config.rank, config.targets
+    steps = [step_costs(TINY, batch_of(step, windows, config), *adapter) for step in range(3)]
     assert result.flops["training"] == sum_costs(*steps)
-    entries = [series_costs(TINY, entry, experiment.protocol, config.rank) for entry in result.series.values()]
+    entries = [series_costs(TINY, entry, experiment.protocol, *adapter) for entry in result.series.values()]
     assert result.flops["forecasts"] == sum_costs(*entries)
+    assert result.training["targets"] == list(config.targets) == settings.get("targets", list(TARGETS))
     assert result.flops["reserved"] == result.flops["discarded"] == sum_costs()
     most = estimate(experiment, small, TINY)
     for kind in ("training", "evaluation", "forecasts"):

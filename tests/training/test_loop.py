@@ -15,7 +15,7 @@ from m2lib.forecasting.forecasts import cut_prompt
 from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.model.backbones import load_backbone
-from m2lib.model.lora import load_adapter, lora_layers, save_adapter, trainable
+from m2lib.model.lora import ALL_TARGETS, load_adapter, lora_layers, save_adapter, trainable
 from m2lib.model.vocabulary import PAD_ID, text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
@@ -25,6 +25,7 @@ from m2lib.study.records import NEW, load_record
 from m2lib.study.runs import run
 from m2lib.study.selection import hard_and_easy
 from m2lib.study.work import adapter_path
+from m2lib.training import checkpoints
 from m2lib.training import loop as training
 from m2lib.training.loop import TrainConfig, batch_of, loss_weights, make_windows, train, window_loss
 
@@ -78,6 +79,38 @@ def test_rates_by_hand():
         0.5, 1.0, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038,
     ]  # fmt: skip
     assert {TrainConfig(steps=5, learning_rate=0.1, rank=1).rate(step) for step in range(5)} == {0.1}
+
+
+def test_targets_are_kept_in_one_order():
+    config = TrainConfig(1, 1e-3, 2, targets=["down_proj", "q_proj", "k_proj"])  # as JSON gives them
+    assert config.targets == ("q_proj", "k_proj", "down_proj")
+    assert config == replace(config, targets=("k_proj", "down_proj", "q_proj"))
+    assert CONFIG.targets == ("q_proj", "v_proj")
+    for targets in ((), [], ("w_proj",), ("q_proj", "w_proj"), ["q_proj", "q_proj"], "q_proj", ""):
+        with pytest.raises(ValueError, match="targets must be some of q_proj, k_proj"):
+            replace(CONFIG, targets=targets)
+
+
+@pytest.mark.parametrize("targets", [ALL_TARGETS, ("o_proj",), ("down_proj",), ("k_proj",)])
+def test_every_target_is_trained(model, windows, tmp_path, targets):
+    train(model, windows, replace(CONFIG, steps=3, targets=targets), tmp_path, progress=False)
+    layers = lora_layers(model)
+    assert {path.split(".")[-1] for path in layers} == set(targets)
+    assert len(layers) == 2 * len(targets)
+    assert all(layer.lora_B.abs().max() > 0 for layer in layers.values())
+
+
+def test_a_checkpoint_of_before_there_were_targets_fits_the_default(tiny, windows, tmp_path, monkeypatch):
+    def save(folder, log, config, *rest):
+        assert config["targets"] == CONFIG.targets
+        return checkpoints.save_checkpoint(folder, log, {k: v for k, v in config.items() if k != "targets"}, *rest)
+
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    train(copy.deepcopy(tiny.model), windows, CONFIG, tmp_path, progress=False)
+    monkeypatch.undo()
+    assert train(copy.deepcopy(tiny.model), windows, CONFIG, tmp_path, progress=False).step == 12
+    with pytest.raises(InputError, match="is another run's; delete"):
+        train(copy.deepcopy(tiny.model), windows, replace(CONFIG, targets=("q_proj",)), tmp_path, progress=False)
 
 
 def test_pads_change_nothing(model):
@@ -161,9 +194,10 @@ def killed_run(folder, data_windows, config, kill_at):
     (folder / "losses.json").write_text(json.dumps(log.losses))
 
 
+@pytest.mark.parametrize("targets", [CONFIG.targets, ALL_TARGETS])
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright")
-def test_killed_run_ends_as_an_unbroken_one(data, tmp_path):
-    windows = windows_of(data)
+def test_killed_run_ends_as_an_unbroken_one(data, tmp_path, targets):
+    windows, config = windows_of(data), replace(CONFIG, targets=targets)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["accelerate", "m2lib.model.backbones", "m2lib.training.loop", "transformers"])
     outcome = {}
@@ -173,7 +207,7 @@ def test_killed_run_ends_as_an_unbroken_one(data, tmp_path):
     for name, kills in (("unbroken", [None]), ("killed", [*random_kills, None])):
         folder = tmp_path / name
         for kill_at in kills:
-            process = context.Process(target=killed_run, args=(folder, windows, CONFIG, kill_at))
+            process = context.Process(target=killed_run, args=(folder, windows, config, kill_at))
             process.start()
             process.join(120)
             assert process.exitcode == (0 if kill_at is None else -signal.SIGKILL)
