@@ -38,6 +38,16 @@ def data():
 
 
 @pytest.fixture(scope="session")
+def recipe_file(data, tmp_path_factory):
+    """The data set as a file, so that not every command makes it anew."""
+    from m2lib.series import write_series
+
+    path = tmp_path_factory.mktemp("data") / "series.h5"
+    write_series(data, path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny():
     """Two random layers in float32 on the CPU."""
     from m2lib.model.backbones import load_backbone

@@ -19,11 +19,11 @@ from m2lib.study.records import load_record
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
+def surroundings(tmp_path, recipe_file, monkeypatch):
     monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
     monkeypatch.setenv("M2_BACKBONE", "tiny")
     monkeypatch.setenv("M2_DEVICE", "cpu")
-    monkeypatch.delenv("M2_DATA", raising=False)
+    monkeypatch.setenv("M2_DATA", str(recipe_file))
 
 
 def test_generate_then_check(tmp_path, capsys):
@@ -274,6 +274,9 @@ def test_a_terminal_without_accents_shows_them_as_codes(tmp_path):
     assert r"na\xefve" in done.stdout.splitlines()[0]
 
 
+UNSET = ("FRESH", "ALL", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # what a make around these tests has set
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A folder with the Makefile and what it has made, and how to call make there."""
@@ -286,7 +289,7 @@ def checkout(tmp_path):
         (tmp_path / name).touch()
 
     def make(*words):
-        clean = {name: value for name, value in os.environ.items() if name not in ("FRESH", "ALL", "MAKEFLAGS")}
+        clean = {name: value for name, value in os.environ.items() if name not in UNSET}
         return subprocess.run(["make", *words], cwd=tmp_path, capture_output=True, text=True, check=True, env=clean)
 
     return tmp_path, make

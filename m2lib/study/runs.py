@@ -124,9 +124,10 @@ def run_all(
 
 def _finished(plan: Plan) -> Record | None:
     """The record of this very run, if it is done, and the run is not begun afresh."""
-    new, record = _readable(plan, plan.experiment.name + NEW), _stored(plan)
+    new = _readable(plan, plan.experiment.name + NEW)
     if new and new.fingerprint == plan.fingerprint:
         return None
+    record = _stored(plan)
     return record if record and record.status == "done" and record.fingerprint == plan.fingerprint else None
 
 

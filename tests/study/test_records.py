@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import asdict, replace
@@ -207,7 +208,9 @@ def test_what_is_no_file_of_json_is_refused_in_one_line(record, store):
 
 
 @pytest.mark.parametrize(("field", "value"), [("mae", 0.5), ("repairs", 3), ("text", "1,2;" * 20)])
-def test_errors_that_are_not_those_of_the_texts_are_refused(field, value, data, monkeypatch, tmp_path):
+def test_errors_that_are_not_those_of_the_texts_are_refused(
+    field, value, data, recipe_file, monkeypatch, tmp_path, capsys
+):
     """All errors of the final run set to 0.5, say: neither the command nor the figures show them."""
     stored = json.loads((LAPTOP / "final.json").read_text())
     for entry in stored["series"].values():
@@ -222,7 +225,9 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(field, value, data, 
         panels.finished_record(PROFILES["laptop"], "final")
     monkeypatch.setenv("M2_PROFILE", "laptop")
     monkeypatch.setenv("M2_BACKBONE", "smollm2-135m")
+    monkeypatch.setenv("M2_DATA", str(recipe_file))
     assert cli.main(["status"]) == 0
+    assert re.search(r"^final +.*final\.json is not a run record", capsys.readouterr().out, re.M)
 
 
 RECORDED = [

@@ -207,6 +207,18 @@ def test_a_fresh_run_leaves_the_finished_record_until_it_is_done(data, monkeypat
     assert (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
 
 
+def test_a_fresh_run_with_other_settings_goes_on_too(data, monkeypatch):
+    run("default-warm", TRAINED, data=data)
+    other = replace(TRAINED, series=4)
+    with pytest.raises(InputError, match="recorded with other sizes or code versions"):
+        run("default-warm", other, data=data)
+    stop_training(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        run("default-warm", other, data=data, fresh=True)
+    done = run("default-warm", other, data=data)
+    assert (done.status, done.steps_run, len(done.series)) == ("done", 4, 4)
+
+
 def test_a_fresh_run_begun_afresh_again_counts_all(data, monkeypatch):
     whole = run("default-warm", TRAINED, data=data)
     for _ in range(2):

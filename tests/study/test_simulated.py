@@ -29,9 +29,9 @@ SMALL = Profile(
 
 
 def test_no_system_of_the_data_set_is_trained_on_and_none_twice():
-    drawn = {tuple(system) for step in range(20_000) for system in draw_systems(1, simulation_seed(step, 0)).tolist()}
-    more = {tuple(system) for step in range(2_000) for system in draw_systems(2, simulation_seed(step, 1)).tolist()}
-    assert (len(drawn), len(more), drawn & more) == (20_000, 4_000, set())
+    drawn = {tuple(system) for step in range(5_000) for system in draw_systems(1, simulation_seed(step, 0)).tolist()}
+    more = {tuple(system) for step in range(500) for system in draw_systems(2, simulation_seed(step, 1)).tolist()}
+    assert (len(drawn), len(more), drawn & more) == (5_000, 1_000, set())
     known = {tuple(system) for system in draw_systems(1000, 0).tolist()}
     assert not (drawn | more) & known
     starts = {system[-2:] for system in known}  # nor does any begin where one of the data set's does
