@@ -142,9 +142,8 @@ def model(request):
     return model
 
 
-CHOICES = [
-    TARGETS, ALL_TARGETS, ("k_proj",), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",), ("v_proj", "down_proj"),
-]  # fmt: skip
+# All 127 are tried on `tiny` below.
+CHOICES = [TARGETS, ALL_TARGETS, ("o_proj",), ("k_proj", "down_proj")]
 
 
 @pytest.mark.parametrize(("rank", "targets"), [(0, TARGETS), *((3, targets) for targets in CHOICES)])
