@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from tqdm.auto import tqdm
-
 from m2lib import accounting, model, paper, series, settings, study
 from m2lib.files import InputError, first_line, quoted, repository, user_path
 
@@ -214,6 +212,8 @@ def _model(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from tqdm.auto import tqdm
+
     if arguments.all == bool(arguments.names) or (arguments.beyond and not arguments.all):
         raise InputError("name the experiments to run, or give --all (and --beyond); `m2 status` lists them")
     for name in arguments.names:  # all of them before the first is run

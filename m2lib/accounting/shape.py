@@ -18,7 +18,7 @@ COMPONENTS = (
     "head",
 )  # in the order of the forward pass
 # The linear layers of a block that may have adapters, in the order of the forward pass, and the component that counts
-# their frozen part. `m2lib.model.lora` has the same names.
+# their frozen part.
 PROJECTIONS = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv"),
     "o_proj": "output",

@@ -8,7 +8,6 @@ from .backbones import parameter_counts as parameter_counts
 from .backbones import weight_hash as weight_hash
 from .folders import fault as fault
 from .lora import ALL_TARGETS as ALL_TARGETS
-from .lora import TARGETS as TARGETS
 from .lora import LoRALinear as LoRALinear
 from .lora import inject_lora as inject_lora
 from .lora import load_adapter as load_adapter

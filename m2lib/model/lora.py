@@ -15,13 +15,13 @@ from safetensors.torch import load, save
 from torch import nn
 from transformers import PreTrainedModel
 
+from m2lib.accounting import PROJECTIONS, TARGETS
 from m2lib.files import InputError, write_atomic
 from m2lib.model.folders import check_floats, fault
 from m2lib.model.reduction import ReducedHead
 
 # The linear layers of a block, in the order of the forward pass: any of them may have an adapter.
-ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-TARGETS = ("q_proj", "v_proj")  # the report's: the queries' and the values' projection of every layer
+ALL_TARGETS = tuple(PROJECTIONS)
 PEFT_PREFIX = "base_model.model."  # PEFT wraps a model twice, and its files name the path through both wrappers
 # Settings of PEFT that change what an adapter computes and that this layer does not have.
 UNREAD = (

@@ -142,7 +142,7 @@ def _held(path: Path, seconds: float, otherwise: str) -> Iterator[None]:
 
     Raises InputError, saying `otherwise`, where another process still holds it after so many seconds.
     """
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    lock = _lock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=seconds)
@@ -156,9 +156,13 @@ def _held(path: Path, seconds: float, otherwise: str) -> Iterator[None]:
         lock.release()
 
 
+def _lock(path: Path) -> FileLock:
+    return FileLock(path.with_name(f".{path.stem}.lock"))
+
+
 def _is_held(path: Path) -> bool:
     try:
-        with FileLock(path.with_name(f".{path.stem}.lock"), timeout=0):
+        with _lock(path).acquire(timeout=0):
             return False
     except (Timeout, OSError):
         return True

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from m2lib import model, settings, training
-from m2lib.accounting import Shape
+from m2lib.accounting import TARGETS, Shape
 from m2lib.files import InputError
 from m2lib.forecasting import DECODE_VERSION, Forecast, forecast
 from m2lib.model import text_to_ids
@@ -187,10 +187,12 @@ class RunInProgress:
         split = split_ids(len(plan.data))
         # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b rounded up.
         watched = split.validation[:: -(-len(split.validation) // max(1, profile.watched))]
-        windows: training.Source = self._windows(plan.data, split.train, config.sequence_length)
+        windows: training.Source = (
+            self._simulated(config)
+            if plan.experiment.simulated
+            else self._windows(plan.data, split.train, config.sequence_length)
+        )
         watched_windows = self._windows(plan.data, watched, config.sequence_length)
-        if plan.experiment.simulated:
-            windows = self._simulated(config)
         log = training.train(
             self.backbone.model,
             windows,
@@ -256,7 +258,7 @@ class RunInProgress:
         layers = model.lora_layers(self.backbone.model)
         adapted = {path.split(".")[-1] for path in layers}
         targets = tuple(name for name in model.ALL_TARGETS if name in adapted)
-        return next((layer.rank for layer in layers.values()), 0), targets or model.TARGETS
+        return next((layer.rank for layer in layers.values()), 0), targets or TARGETS
 
     def _costs(self, entries: dict[int, Entry]) -> list[Costs]:
         protocol = self.plan.experiment.protocol

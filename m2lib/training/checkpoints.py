@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 from typing_extensions import TypedDict
 
+from m2lib.accounting import TARGETS
 from m2lib.files import InputError, write_atomic
-from m2lib.model import TARGETS
 
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.safetensors")
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from m2lib.accounting import TARGETS
 from m2lib.files import InputError
-from m2lib.model import ALL_TARGETS, COMMA_ID, PAD_ID, TARGETS, blocked_attention, inject_lora, trainable
+from m2lib.model import ALL_TARGETS, COMMA_ID, PAD_ID, blocked_attention, inject_lora, trainable
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.processes import Processes
 

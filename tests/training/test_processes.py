@@ -19,7 +19,7 @@ from m2lib.model.backbones import backbone_config, load_backbone
 from m2lib.model.lora import save_adapter, trainable
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
-from m2lib.series.data import generate_series, write_series
+from m2lib.series.data import generate_series
 from m2lib.study import budget
 from m2lib.study import work as working
 from m2lib.study.budget import BudgetExceeded, all_records, budget_of, hold
@@ -50,14 +50,6 @@ def context():
         ["accelerate", "m2lib.model.backbones", "m2lib.study.runs", "m2lib.training.loop", "transformers", "scipy"]
     )
     return context
-
-
-@pytest.fixture(scope="module")
-def file(data, tmp_path_factory):
-    """The data set as a file, so that not every process makes it anew."""
-    path = tmp_path_factory.mktemp("data") / "series.h5"
-    write_series(data, path)
-    return path
 
 
 def start(context, target, *arguments, processes=1, **environment):
@@ -190,17 +182,27 @@ def run_small(*names):
     assert main(["run", *names]) == 0
 
 
-def test_several_processes_make_one_record(context, file, tmp_path):
-    places = {"M2_PROFILE": "laptop", "M2_DATA": file, "M2_RESULTS": tmp_path / "results", "M2_OUT": tmp_path / "build"}
+def test_several_processes_make_one_record(context, recipe_file, tmp_path):
+    places = {
+        "M2_PROFILE": "laptop",
+        "M2_DATA": recipe_file,
+        "M2_RESULTS": tmp_path / "results",
+        "M2_OUT": tmp_path / "build",
+    }
     assert exit_codes(start(context, run_small, "default-warm", processes=2, **places)) == [0, 0]
     record = json.loads((tmp_path / "results" / "laptop-tiny" / "default-warm.json").read_text())
     assert (record["status"], len(record["series"]), record["steps_run"]) == ("done", 4, 4)
     assert record["adapter"]
 
 
-def test_several_processes_run_what_builds_on_each_other(context, file, tmp_path):
+def test_several_processes_run_what_builds_on_each_other(context, recipe_file, tmp_path):
     """Each experiment finds the earlier ones finished in every process, so that all train the same ones."""
-    places = {"M2_PROFILE": "laptop", "M2_DATA": file, "M2_RESULTS": tmp_path / "results", "M2_OUT": tmp_path / "build"}
+    places = {
+        "M2_PROFILE": "laptop",
+        "M2_DATA": recipe_file,
+        "M2_RESULTS": tmp_path / "results",
+        "M2_OUT": tmp_path / "build",
+    }
     names = ("search/expt_0", "search/expt_1", "default-rest")
     assert exit_codes(start(context, run_small, *names, processes=2, **places)) == [0, 0]
     folder = tmp_path / "results" / "laptop-tiny"
@@ -227,14 +229,14 @@ def run_until_killed(name, kill_at):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright")
-def test_killed_experiment_ends_as_an_unbroken_one(context, file, tmp_path, monkeypatch):
+def test_killed_experiment_ends_as_an_unbroken_one(context, recipe_file, tmp_path, monkeypatch):
     kills = [random.choice((-1, 1)) * random.randrange(2, 6) for _ in range(3)]
     print("killed before (-) or after (+) save", kills)
     ends = []
     for name, deaths in (("unbroken", []), ("killed", kills)):
         places = {
             "M2_PROFILE": "laptop",
-            "M2_DATA": file,
+            "M2_DATA": recipe_file,
             "M2_RESULTS": tmp_path / name,
             "M2_OUT": tmp_path / name / "x",
         }
@@ -253,8 +255,13 @@ def test_killed_experiment_ends_as_an_unbroken_one(context, file, tmp_path, monk
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright")
-def test_killed_spending_counts_and_what_is_repeated_again(context, file, tmp_path, monkeypatch):
-    places = {"M2_PROFILE": "laptop", "M2_DATA": file, "M2_RESULTS": tmp_path / "results", "M2_OUT": tmp_path / "build"}
+def test_killed_spending_counts_and_what_is_repeated_again(context, recipe_file, tmp_path, monkeypatch):
+    places = {
+        "M2_PROFILE": "laptop",
+        "M2_DATA": recipe_file,
+        "M2_RESULTS": tmp_path / "results",
+        "M2_OUT": tmp_path / "build",
+    }
     monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
     # The second save while it trains counts step 2; the checkpoint of that step is not written any more.
     assert exit_codes(start(context, run_until_killed, "default-warm", 2, **places)) == [-signal.SIGKILL]
