@@ -154,7 +154,8 @@ def our_steps(name: str, dtype: str, steps: int, recompute: bool = False) -> tup
     with tempfile.TemporaryDirectory() as folder:
         log = train(
             model, training_windows(), train_config(steps), Path(folder), checkpoint_every=10**6,
-            evaluate=lambda: {"at": time.perf_counter()}, evaluate_every=1, recompute=recompute, progress=False,
+            evaluate=lambda: {"at": time.perf_counter()}, evaluate_after=range(steps),
+            recompute=recompute, progress=False,
         )  # fmt: skip
     # The first step warms up, and a checkpoint follows it.
     return min(np.diff([entry["at"] for entry in log.evaluations])[2:], default=float("nan")), log.losses

@@ -155,13 +155,14 @@ def estimate(
     evaluation = sum_costs()
     if experiment.train:
         # One evaluation before the first step, one after the last, and those on the way.
-        watched = profile.watched * (2 + (left // profile.evaluate_every if profile.evaluate_every else 0))
+        watch = experiment.watch(profile)
+        watched = watch.series * (2 + sum(step > steps for step in watch.after))
         # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of them, rounded up,
         # which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000 // 512) = 4. (A real series has
         # some 800 tokens, and `make_windows` makes 2 or 3 of them.)
         windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * LONGEST_STEP // length)
         losses = costs_of(partial(forward_flops, shape, length, rank=rank, targets=targets), windows) | {"published": 0}
-        evaluation = sum_costs(losses, costs_of(forecast, watched * experiment.watched(profile)))
+        evaluation = sum_costs(losses, costs_of(forecast, watched * watch.forecasts))
     step = partial(train_step_flops, shape, length, rank=rank, targets=targets, batch=sizes["batch"])
     return {
         "training": costs_of(step, left),

@@ -12,6 +12,21 @@ from m2lib.study import selection as rules
 from m2lib.study.profiles import Profile
 from m2lib.study.selection import AdapterOf, ErrorsOf, Selection
 
+WHOLE_SPLIT = 50
+"""Series of the validation split."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is evaluated while an experiment trains: always before the first step and after the last, and in between."""
+
+    series: int
+    """How many validation series."""
+    after: tuple[int, ...]
+    """After which steps in between."""
+    forecasts: bool
+    """Whether they are forecast too, and not their loss taken alone."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -38,15 +53,21 @@ class Experiment:
     """Narrows the split to some of its series."""
     featured: tuple[int, ...] = ()
     """Series ids that its figures show; they are forecast first, so that a short run has them."""
+    milestones: tuple[int, ...] = ()
+    """Training steps after which the whole validation split is evaluated; empty: what the profile watches, as often."""
 
     @property
     def kinds(self) -> tuple[str, str]:
         """Its name and what stands before the name's slash: under either a profile may size it."""
         return self.name, self.name.split("/")[0]
 
-    def watched(self, profile: Profile) -> bool:
-        """Whether a profile forecasts its watched series at this experiment's evaluations, too."""
-        return bool(set(self.kinds) & set(profile.watched_forecasts))
+    def watch(self, profile: Profile) -> "Watch":
+        """What a profile evaluates while the experiment trains."""
+        steps = self.training(profile).get("steps", 0)
+        if self.milestones and profile.watched:
+            return Watch(WHOLE_SPLIT, tuple(step for step in self.milestones if step < steps), forecasts=True)
+        after = range(profile.evaluate_every, steps, profile.evaluate_every) if profile.evaluate_every else ()
+        return Watch(profile.watched, tuple(after), bool(set(self.kinds) & set(profile.watched_forecasts)))
 
     def at(self, profile: Profile) -> "Experiment":
         """The experiment with the settings of training and protocol that a profile replaces."""
@@ -236,6 +257,7 @@ _BEYOND = [
 # What was tried for the laptop's final run, on the way from default-warm. No series is longer than 1024 tokens, so
 # here a window is a whole series.
 WHOLE = WARM | {"steps": 240, "sequence_length": 1024, "batch_size": 1}
+RANK_4: dict[str, Any] = {"targets": list(PROJECTIONS), "rank": 4}
 _TRIALS = [
     *(
         Experiment(
@@ -264,6 +286,8 @@ _TRIALS = [
             ("linear", "all seven linear layers", {"targets": list(PROJECTIONS)}, False),
             ("simulated", "series that never repeat", {}, True),
             ("linear-simulated", "both of these", {"targets": list(PROJECTIONS)}, True),
+            ("rank", "both of these, and rank 4", RANK_4, True),
+            ("rank-rate", "both, rank 4, and rate 0.006", RANK_4 | {"learning_rate": 6e-3}, True),
         )
     ),
     Experiment(

@@ -186,7 +186,8 @@ class RunInProgress:
 
         split = split_ids(len(plan.data))
         # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b rounded up.
-        watched = split.validation[:: -(-len(split.validation) // max(1, profile.watched))]
+        watch = plan.experiment.watch(profile)
+        watched = split.validation[:: -(-len(split.validation) // max(1, watch.series))]
         windows: training.Source = (
             self._simulated(config)
             if plan.experiment.simulated
@@ -200,8 +201,8 @@ class RunInProgress:
             self.checkpoints,
             checkpoint_every=profile.checkpoint_every,
             on_checkpoint=note,
-            evaluate=(lambda: self._evaluation(list(watched), watched_windows)) if profile.watched else None,
-            evaluate_every=profile.evaluate_every,
+            evaluate=(lambda: self._evaluation(list(watched), watched_windows)) if watch.series else None,
+            evaluate_after=watch.after,
             processes=plan.processes,
             recompute=settings.read("M2_RECOMPUTE") == "1",
             progress=not profile.live and plan.processes.lead,
@@ -244,7 +245,7 @@ class RunInProgress:
 
         rows = torch.from_numpy(windows).to(self.backbone.device)[:, None]
         measured = {"loss": float(np.mean([training.window_loss(self.backbone.model, row).item() for row in rows]))}
-        if self.plan.experiment.watched(self.plan.profile):
+        if self.plan.experiment.watch(self.plan.profile).forecasts:
             entries = self._entries(ids)
             maes = [entry["mae"] for entry in entries.values()]
             measured |= {"mae_mean": float(np.mean(maes)), "mae_median": float(np.median(maes))}

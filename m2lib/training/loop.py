@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,8 @@ from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.processes import Processes
 
 ALONE = Processes()
+COOLDOWN = 0.2
+"""The share of the steps over which `cooldown` lowers the rate."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class TrainConfig:
     warmup: float = 0.0
     """Share of the steps over which the rate rises from 0."""
     decay: str = "constant"
-    """What the rate does after the warm-up: `constant`, or `cosine`, which would be 0 at step `steps`."""
+    """What the rate does after the warm-up: `constant`; `cosine`; or `cooldown`, constant until the last fifth of the
+    steps. The last two would be 0 at step `steps`."""
     clip_norm: float | None = None
     """Largest norm of the gradient of all that trains; None: no clipping."""
     tail_weight: float = 1.0
@@ -64,8 +67,8 @@ class TrainConfig:
         # `or 1` lets a None pass: it stands for a value that is fine.
         if min(self.learning_rate, self.tail_weight, self.units_weight, self.clip_norm or 1, self.alpha or 1) <= 0:
             raise ValueError("learning_rate, tail_weight, units_weight, clip_norm and alpha must be positive")
-        if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine"):
-            raise ValueError("warmup must be a share below 1, decay `constant` or `cosine`")
+        if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine", "cooldown"):
+            raise ValueError("warmup must be a share below 1, decay `constant`, `cosine` or `cooldown`")
         targets = tuple(name for name in ALL_TARGETS if name in self.targets)
         if not targets or len(targets) != len(self.targets):  # one more is given than found: unknown, or repeated
             raise ValueError(f"targets must be some of {', '.join(ALL_TARGETS)}, each once")
@@ -74,7 +77,9 @@ class TrainConfig:
     def rate(self, step: int) -> float:
         """The learning rate of one step.
 
-        It rises in a straight line, then stays at the peak or falls as half a cosine wave [1]_.
+        It rises in a straight line, then stays at the peak, falls as half a cosine wave [1]_, or stays there and falls
+        in a straight line over the last fifth of the steps [2]_: what was learned until then is what any longer run
+        would have learned by then, too.
 
         Parameters
         ----------
@@ -89,14 +94,18 @@ class TrainConfig:
         References
         ----------
         .. [1] Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
+        .. [2] Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024.
         """
         # Ten steps, warmup 0.2, cosine, as shares of the peak: 0.5 and 1 (a step at rate 0 would be wasted), then
-        # 1, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04; the 0 would come at step 10, which there is not.
+        # 1, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04; the 0 would come at step 10, which there is not. With cooldown:
+        # 0.5, then 1 from the second to the ninth, of which the last two are cool, as (10 - 8) / 2 = 1, and then 1 / 2.
         warm = round(self.warmup * self.steps)
         if step < warm:
             return self.learning_rate * (step + 1) / warm
         if self.decay == "constant":
             return self.learning_rate
+        if self.decay == "cooldown":
+            return self.learning_rate * min(1.0, (self.steps - step) / max(1, COOLDOWN * self.steps))
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm)))
 
 
@@ -270,7 +279,7 @@ def train(
     checkpoint_every: int = 50,
     on_checkpoint: Callable[[TrainLog, range], None] | None = None,
     evaluate: Callable[[], dict] | None = None,
-    evaluate_every: int = 0,
+    evaluate_after: Container[int] = (),
     processes: Processes = ALONE,
     recompute: bool = False,
     progress: bool = True,
@@ -295,10 +304,10 @@ def train(
     on_checkpoint : callable, optional
         Gets the log and the steps run since its last call, just before a checkpoint is written.
     evaluate : callable, optional
-        Called in every process before the first step, every `evaluate_every` steps and after the last, without
+        Called in every process before the first step, after those in `evaluate_after` and after the last, without
         gradients; the dict that it returns is kept in the log with the step.
-    evaluate_every : int, optional
-        Steps from one evaluation to the next; 0: none between the first and the last.
+    evaluate_after : container of int, optional
+        Numbers of completed steps, such as `range(100, 2000, 100)`.
     processes : Processes, optional
         Who trains; each batch is split among them, and the lead alone writes. Default: this process alone.
     recompute : bool, optional
@@ -337,7 +346,7 @@ def train(
 
     def evaluated() -> None:
         """Evaluate where the step asks for it, unless the log that was resumed from has it already."""
-        due = log.step in (0, config.steps) or (evaluate_every and log.step % evaluate_every == 0)
+        due = log.step in (0, config.steps) or log.step in evaluate_after
         if evaluate and due and not any(entry["step"] == log.step for entry in log.evaluations):
             began = time.perf_counter()
             with torch.no_grad():

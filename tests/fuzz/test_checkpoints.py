@@ -115,7 +115,9 @@ def original(tmp_path_factory, tiny):
 
     model = copy.deepcopy(tiny.model)
     with pytest.raises(Stopped):
-        train(model, WINDOWS, CONFIG, folder, checkpoint_every=1, evaluate=stop, evaluate_every=1, progress=False)
+        train(
+            model, WINDOWS, CONFIG, folder, checkpoint_every=1, evaluate=stop, evaluate_after=range(99), progress=False
+        )
     assert [path.name[:11] for path in sorted(folder.iterdir())] == ["step-000001", "step-000002"]
     return folder
 

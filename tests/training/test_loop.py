@@ -78,6 +78,8 @@ def test_rates_by_hand():
     assert [round(config.rate(step), 3) for step in range(10)] == [
         0.5, 1.0, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038,
     ]  # fmt: skip
+    cooled = replace(config, decay="cooldown")
+    assert [round(cooled.rate(step), 3) for step in range(10)] == [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5]
     assert {TrainConfig(steps=5, learning_rate=0.1, rank=1).rate(step) for step in range(5)} == {0.1}
 
 
@@ -170,7 +172,12 @@ def test_recomputing_changes_nothing_but_memory(tiny, windows, tmp_path):
 def test_evaluations_come_before_between_and_after(model, windows, tmp_path):
     seen = []
     log = train(
-        model, windows, CONFIG, tmp_path, evaluate=lambda: {"n": len(seen)} | {"x": seen.append(1)}, evaluate_every=5
+        model,
+        windows,
+        CONFIG,
+        tmp_path,
+        evaluate_after=(5, 10),
+        evaluate=lambda: {"n": len(seen)} | {"x": seen.append(1)},
     )
     assert [entry["step"] for entry in log.evaluations] == [0, 5, 10, 12]
 
@@ -188,7 +195,7 @@ def killed_run(folder, data_windows, config, kill_at):
 
     log = train(
         backbone.model, data_windows, config, folder / "checkpoints", checkpoint_every=3, evaluate=evaluate,
-        evaluate_every=1, progress=False,
+        evaluate_after=range(100), progress=False,
     )  # fmt: skip
     save_adapter(backbone.model, folder / "adapter", "tiny")
     (folder / "losses.json").write_text(json.dumps(log.losses))
@@ -230,7 +237,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_used(tiny, windows, tmp_
         return {}
 
     with pytest.raises(RuntimeError, match="stopped"):
-        train(half, windows, CONFIG, tmp_path / "half", checkpoint_every=3, evaluate=stop, evaluate_every=1)
+        train(half, windows, CONFIG, tmp_path / "half", checkpoint_every=3, evaluate=stop, evaluate_after=range(100))
     kept = sorted((tmp_path / "half").iterdir())
     assert [path.name.split("-")[1] for path in kept] == ["000006", "000009"]
     content = bytearray(kept[-1].read_bytes())
@@ -257,7 +264,7 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
 
     count = iter(range(100))
     with pytest.raises(KeyboardInterrupt):
-        train(model, windows, CONFIG, tmp_path, evaluate=press, evaluate_every=1, progress=False)
+        train(model, windows, CONFIG, tmp_path, evaluate=press, evaluate_after=range(100), progress=False)
     assert newest(tmp_path) == 6  # pressed during the evaluation after step 5, seen by the step that follows
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

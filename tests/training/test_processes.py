@@ -100,8 +100,8 @@ def train_and_report(folder, press_at=None):
     checkpoints = folder / "checkpoints"
     try:
         log = train(
-            model, windows_of_five(), CONFIG, checkpoints, evaluate=evaluate, evaluate_every=1, processes=processes,
-            progress=False,
+            model, windows_of_five(), CONFIG, checkpoints, evaluate=evaluate, evaluate_after=range(9),
+            processes=processes, progress=False,
         )  # fmt: skip
     except KeyboardInterrupt:
         (folder / f"stopped-{processes.index}").touch()
