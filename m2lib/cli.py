@@ -205,8 +205,8 @@ def _data_check(arguments: argparse.Namespace) -> None:
 
 def _model(arguments: argparse.Namespace) -> None:
     name = arguments.name or study.active_profile().backbone
-    if name == "tiny":
-        print("backbone tiny: random weights, nothing to fetch")
+    if name in model.BACKBONES and model.BACKBONES[name].random:
+        print(f"backbone {name}: random weights, nothing to fetch")
     else:
         print(f"backbone {name}: {model.fetch_backbone(name)}")
 
@@ -270,7 +270,8 @@ def _standing(profile: "study.Profile", name: str, data: "series.SeriesSet | Non
 def _flops(arguments: argparse.Namespace) -> None:
     # Without M2_PROFILE the report's sizes are meant: a slice's would say little.
     profile = study.active_profile() if settings.read("M2_PROFILE") else study.PROFILES["report"]
-    backbone = arguments.backbone or settings.read("M2_BACKBONE") or profile.backbone
+    own = study.experiment_named(arguments.experiment).backbone if arguments.experiment else None
+    backbone = arguments.backbone or own or settings.read("M2_BACKBONE") or profile.backbone
     sizes = {name: getattr(arguments, name) for name in ("rank", "batch", "steps", "new_tokens")}
     sizes |= {"length": arguments.length, "prompt": arguments.length, "forecasts": 1}
     if arguments.targets not in (None, accounting.TARGETS):

