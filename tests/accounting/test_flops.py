@@ -152,6 +152,8 @@ def test_executed_is_what_the_machine_counts(model, rank, targets):
     adapter = {"rank": rank, "targets": targets, "convention": "executed"}
     if rank:
         inject_lora(model, rank, targets=targets)
+    else:  # all weights train
+        model.float().requires_grad_(True)
     for batch, length in ((1, 20), (2, 33)):
         tokens = torch.randint(1, 13, (batch, length))
         with torch.no_grad():

@@ -115,6 +115,27 @@ def test_a_checkpoint_of_before_there_were_targets_fits_the_default(tiny, window
         train(copy.deepcopy(tiny.model), windows, replace(CONFIG, targets=("q_proj",)), tmp_path, progress=False)
 
 
+def test_without_adapters_all_weights_train_and_a_stopped_run_goes_on(tiny, windows, tmp_path):
+    config, models = replace(CONFIG, rank=0), [copy.deepcopy(tiny.model) for _ in range(2)]
+    log = train(models[0], windows, config, tmp_path / "whole", progress=False)
+    assert np.mean(log.losses[-3:]) < np.mean(log.losses[:3])
+
+    def stop():
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(
+            copy.deepcopy(tiny.model), windows, config, tmp_path / "half", checkpoint_every=3, progress=False,
+            on_checkpoint=lambda log, steps: stop() if log.step > 6 else None,
+        )  # fmt: skip
+    assert train(models[1], windows, config, tmp_path / "half", progress=False).losses == log.losses
+    for (name, first), second, old in zip(
+        models[0].named_parameters(), models[1].parameters(), tiny.model.parameters(), strict=True
+    ):
+        assert torch.equal(first, second), name
+        assert not torch.equal(first, old), name
+
+
 def test_pads_change_nothing(model):
     ids = torch.tensor([text_to_ids("952,1034;948,1029;")])
     padded = torch.nn.functional.pad(ids, (0, 9), value=PAD_ID)
