@@ -5,6 +5,11 @@ from .budget import budget_of as budget_of
 from .costs import estimate as estimate
 from .costs import experiment_sizes as experiment_sizes
 from .costs import table_3 as table_3
+from .curves import Milestone as Milestone
+from .curves import PowerLaw as PowerLaw
+from .curves import fit_power_law as fit_power_law
+from .curves import milestones as milestones
+from .experiments import ARMS as ARMS
 from .experiments import EXPERIMENTS as EXPERIMENTS
 from .experiments import SEARCH as SEARCH
 from .experiments import SECOND as SECOND

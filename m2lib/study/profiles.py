@@ -69,7 +69,9 @@ PROFILES = {
                 "context": {"steps": 2},
                 "final": {"steps": 2},
                 "trial": {"steps": 2},
+                "best": {"steps": 2},
             },
+            protocol={"best-sampled": {"n_samples": 4}},
             watched=0,
         ),
         Profile(

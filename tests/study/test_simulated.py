@@ -6,12 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from m2lib.accounting import Shape
+from m2lib.model import backbone_config
 from m2lib.series import draw_systems, generate_series, split_ids
-from m2lib.study.experiments import EXPERIMENTS
-from m2lib.study.profiles import Profile
+from m2lib.study.costs import estimate
+from m2lib.study.experiments import EXPERIMENTS, Watch
+from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import load_record
 from m2lib.study.runs import run
-from m2lib.study.work import adapter_path, simulation_seed
+from m2lib.study.work import RunInProgress, adapter_path, simulation_seed
 from m2lib.training import loop
 
 NAME = "trial/linear-simulated"
@@ -79,3 +82,27 @@ def test_nothing_of_the_report_is_trained_so():
     simulated = [experiment for experiment in EXPERIMENTS.values() if experiment.simulated]
     assert NAME in [experiment.name for experiment in simulated]
     assert all(experiment.group is None for experiment in simulated)
+
+
+def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch):
+    experiment = replace(EXPERIMENTS["best"], milestones=(1, 3, 99))
+    monkeypatch.setitem(EXPERIMENTS, "best", experiment)
+    profile = replace(
+        SMALL, train={"best": {"steps": 4, "sequence_length": 64}},
+        protocol={"best": {"constrained": False, "max_new_tokens": 4}}, evaluate_every=2,
+    )  # fmt: skip
+    seen, real = [], RunInProgress._entries
+    monkeypatch.setattr(RunInProgress, "_entries", lambda self, ids: seen.append(ids) or real(self, ids))
+    record = run("best", profile, data=data)
+    assert [entry["step"] for entry in record.evaluations] == [0, 1, 3, 4]
+    assert [sorted(ids) for ids in seen[:4]] == [sorted(split_ids().validation)] * 4
+    assert set(record.series) <= set(split_ids().test)
+    shape = Shape.of(backbone_config("tiny"))
+    assert record.flops["evaluation"]["coursework"] <= estimate(experiment, profile, shape)["evaluation"]["coursework"]
+
+
+def test_what_is_evaluated_where_there_are_no_milestones():
+    assert EXPERIMENTS["final"].watch(PROFILES["laptop"]) == Watch(10, tuple(range(100, 2000, 100)), forecasts=True)
+    assert EXPERIMENTS["trial/rank"].watch(PROFILES["laptop"]) == Watch(10, (100, 200), forecasts=False)
+    assert EXPERIMENTS["best"].watch(PROFILES["laptop"]).series == len(split_ids().validation)
+    assert EXPERIMENTS["best"].watch(PROFILES["slice"]) == Watch(0, (), forecasts=False)
