@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     flops = groups.add_parser("flops", help="what an experiment costs, or a model at sizes of your own")
     flops.add_argument("experiment", nargs="?", help="its sizes, as the report has them or as M2_PROFILE has; else:")
     flops.add_argument("--length", type=_whole(1), default=512, help="tokens of a window and of a prompt (512)")
-    flops.add_argument("--rank", type=_whole(0), default=4, help="of the adapters, 0 for none (4)")
+    flops.add_argument("--rank", type=_whole(0), default=4, help="of the adapters; 0: none, and all weights train (4)")
     flops.add_argument("--targets", type=_targets, help="projections that have adapters, as q,v,gate (q,v)")
     flops.add_argument("--batch", type=_whole(1), default=2, help="windows in a training step (2)")
     flops.add_argument("--steps", type=_whole(0), default=1, help="training steps (1)")
@@ -139,6 +139,10 @@ def _parser() -> argparse.ArgumentParser:
 
     budget = groups.add_parser("budget", help="what the active profile's records have spent, and what is left")
     budget.set_defaults(command=_budget)
+
+    yardsticks = groups.add_parser("yardsticks", help="measure forecasters without a language model, and record them")
+    yardsticks.add_argument("path", nargs="?", type=_path, help="default: report/results/yardsticks.json")
+    yardsticks.set_defaults(command=_yardsticks)
 
     pdf = groups.add_parser("pdf", help="redraw the report's figures and compile its PDF, from the records")
     pdf.add_argument("folder", nargs="?", type=_path, help="where to put them (default: report/)")
@@ -321,6 +325,10 @@ def _budget(arguments: argparse.Namespace) -> None:
         shape, beside = accounting.Shape.of(model.backbone_config(profile.backbone)), {"untuned-test"} - found.keys()
         steps = study.affordable_steps(budget, study.EXPERIMENTS["final"], profile, shape, tuple(beside))
         print(f"that affords {steps} steps of the final run, with its forecasts kept back")
+
+
+def _yardsticks(arguments: argparse.Namespace) -> None:
+    print(study.record_yardsticks(arguments.path))
 
 
 def _pdf(arguments: argparse.Namespace) -> None:

@@ -4,6 +4,14 @@ from .baselines import context_mean as context_mean
 from .baselines import last_value as last_value
 from .baselines import log_var as log_var
 from .baselines import nearest_analogue as nearest_analogue
+from .baselines import period_of as period_of
+from .baselines import seasonal_naive as seasonal_naive
+from .calibration import band as band
+from .calibration import coverage as coverage
+from .calibration import quantile_loss as quantile_loss
+from .calibration import ranks as ranks
+from .calibration import sharpness as sharpness
+from .calibration import weighted_quantile_loss as weighted_quantile_loss
 from .codec import CODEC_VERSION as CODEC_VERSION
 from .codec import CONTEXT_STEPS as CONTEXT_STEPS
 from .codec import FORECAST_STEPS as FORECAST_STEPS
@@ -32,3 +40,7 @@ from .metrics import crps_fair as crps_fair
 from .metrics import paired_gain as paired_gain
 from .metrics import series_mae as series_mae
 from .metrics import summarise as summarise
+from .physics import FITS as FITS
+from .physics import fit_system as fit_system
+from .physics import physics_forecast as physics_forecast
+from .worlds import WORLDS as WORLDS

@@ -89,6 +89,55 @@ def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS, recent
     return contexts[np.arange(len(contexts))[:, None], first[:, None] + np.arange(horizon)]
 
 
+def seasonal_naive(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
+    """The last period of each variable, repeated; the last value where `period_of` finds none.
+
+    Parameters
+    ----------
+    contexts : ndarray, shape (n, steps, 2)
+        Scaled units.
+    horizon : int, optional
+        Steps to forecast.
+
+    Returns
+    -------
+    ndarray, shape (n, horizon, 2)
+        Scaled units, in the contexts' dtype.
+    """
+    contexts = np.asarray(contexts)
+    ahead = np.empty((len(contexts), horizon, contexts.shape[2]), dtype=contexts.dtype)
+    for i, context in enumerate(contexts):
+        for j, values in enumerate(context.T):
+            # np.resize repeats what it is given until the horizon is full: a period of 3, five steps: a b c a b.
+            ahead[i, :, j] = np.resize(values[-(period_of(values) or 1) :], horizon)
+    return ahead
+
+
+def period_of(values: np.ndarray, least: float = 0.1) -> int | None:
+    """The period of one variable: where the autocorrelation of log(1 + x) is largest after its first fall below zero.
+
+    Parameters
+    ----------
+    values : ndarray, shape (steps,)
+        One variable of a context, in any unit.
+    least : float, optional
+        The autocorrelation there that makes it a period.
+
+    Returns
+    -------
+    int or None
+        Steps, at most half of those there are; None for a variable that does not come back.
+    """
+    logs = np.log1p(np.asarray(values, dtype=np.float64))
+    about = logs - logs.mean()
+    lags = np.correlate(about, about, "full")[len(about) - 1 : len(about) + len(about) // 2]  # lags 0 to half the steps
+    below = np.flatnonzero(lags < 0)
+    if not len(below):
+        return None
+    period = int(below[0] + lags[below[0] :].argmax())
+    return period if lags[period] >= least * lags[0] else None
+
+
 def log_var(contexts: np.ndarray, horizon: int = FORECAST_STEPS, order: int = 3) -> np.ndarray:
     """A vector autoregression of each series' log(1 + x), fitted by least squares and iterated.
 

@@ -26,7 +26,7 @@ def series_mae(forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     """Fair continuous ranked probability score, averaged over the steps and both variables.
 
-    For samples x_i of a value y: the mean of |x_i - y|, minus half the mean distance of two *different* samples [1]_,
+    For samples x_i of a value y: the mean of `|x_i - y|`, minus half the mean distance of two *different* samples [1]_,
     which makes the score independent of the number of samples in expectation. For one certain forecast it is the MAE.
 
     Parameters

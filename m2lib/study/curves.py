@@ -8,6 +8,9 @@ from scipy.stats import t as student
 
 from m2lib.study.records import Record
 
+MEASURED = ("loss", "mae_mean", "mae_median")
+"""What a milestone holds beside step and FLOPs, as its evaluation names it."""
+
 
 @dataclass(frozen=True)
 class Milestone:
@@ -29,7 +32,7 @@ def milestones(record: Record) -> list[Milestone]:
     """The evaluations of a finished training that forecast series too; those of the untuned model apart."""
     total = record.flops["training"]["coursework"]
     return [
-        Milestone(flops=total * entry["step"] / len(record.loss_curve), **entry)
+        Milestone(int(entry["step"]), total * entry["step"] / len(record.loss_curve), *(entry[key] for key in MEASURED))
         for entry in record.evaluations
         if entry["step"] and "mae_mean" in entry
     ]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from m2lib.series.baselines import context_mean, last_value, log_var, nearest_analogue
+from m2lib.series.baselines import context_mean, last_value, log_var, nearest_analogue, period_of, seasonal_naive
 from m2lib.series.codec import to_integers
 from m2lib.series.data import split_ids
 from m2lib.series.metrics import series_mae, summarise
@@ -38,3 +38,19 @@ def test_log_var_continues_what_is_linear_in_logs():
     assert log_var(exact[None, :30], 10)[0] == pytest.approx(exact[30:], rel=1e-6)
     explosive = np.expm1(0.1 * 1.2**steps)[:20, None].repeat(2, axis=1)
     assert log_var(explosive[None], 50).max() <= 10.01 * explosive.max() + 10
+
+
+def test_the_seasonal_naive_repeats_the_last_period():
+    period = np.array([[100, 900], [500, 500], [900, 100], [500, 400], [300, 300]])
+    context = np.tile(period, (8, 1))[None]
+    assert [period_of(values) for values in context[0].T] == [5, 5]
+    assert (seasonal_naive(context, 10)[0] == np.tile(period, (2, 1))).all()
+    rising = np.stack([np.arange(40), np.full(40, 7)], axis=1)[None]
+    assert [period_of(values) for values in rising[0].T] == [None, None]
+    assert seasonal_naive(rising, 3).tolist() == [[[39, 7]] * 3]
+
+
+def test_the_period_is_that_of_the_cycle():
+    time = np.arange(80)
+    for length in (8, 13, 27, 39):
+        assert period_of(500 * (1.2 + np.sin(2 * np.pi * time / length))) == pytest.approx(length, abs=1)

@@ -1,0 +1,138 @@
+"""Worlds that nobody was trained on: the recipe's systems with noise, other equations, another clock or another scale.
+
+What is scored is always the true course, without noise.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from m2lib.series.codec import CONTEXT_STEPS, without_undershoot
+from m2lib.series.data import STEPS, SeriesSet, draw_systems, generate_series, predator_prey
+
+SEED = 2_000_000_000
+"""Of the systems of all worlds. Training draws its own from seeds far below, and the data set is made of seed 0."""
+
+Rates = Callable[..., tuple[float, float]]
+
+
+def holling_three(
+    _time: float, state: np.ndarray, growth: float, attack: float, mortality: float, handling: float,
+    conversion: float, capacity: float,
+) -> tuple[float, float]:  # fmt: skip
+    """The rates of predators that hardly hunt what is rare: eaten are a x^2 y / (1 + h x^2) [1]_.
+
+    Parameters
+    ----------
+    _time : float
+        Not used.
+    state : ndarray of float, shape (2,)
+        Prey x and predators y.
+    growth, attack, mortality, handling, conversion, capacity : float
+        As in `predator_prey`.
+
+    Returns
+    -------
+    tuple of float
+        dx/dt and dy/dt.
+
+    References
+    ----------
+    .. [1] Holling, "Some Characteristics of Simple Types of Predation and Parasitism", The Canadian Entomologist 91,
+       1959.
+    """
+    prey, predator = state
+    eaten = attack * prey**2 * predator / (1 + handling * prey**2)
+    return growth * prey * (1 - prey / capacity) - eaten, conversion * eaten - mortality * predator
+
+
+def lotka_volterra(
+    _time: float, state: np.ndarray, growth: float, attack: float, mortality: float, _handling: float,
+    conversion: float, _capacity: float,
+) -> tuple[float, float]:  # fmt: skip
+    """The rates without a limit to the prey or to a predator's appetite: cycles that neither die out nor settle.
+
+    Parameters
+    ----------
+    _time : float
+        Not used.
+    state : ndarray of float, shape (2,)
+        Prey x and predators y.
+    growth, attack, mortality, _handling, conversion, _capacity : float
+        As in `predator_prey`; handling and capacity are not used.
+
+    Returns
+    -------
+    tuple of float
+        dx/dt and dy/dt.
+    """
+    prey, predator = state
+    eaten = attack * prey * predator
+    return growth * prey - eaten, conversion * eaten - mortality * predator
+
+
+def drifting(time: float, state: np.ndarray, growth: float, attack: float, mortality: float, *others: float,
+) -> tuple[float, float]:  # fmt: skip
+    """The rates of predators that die ever faster: by time 200 half as fast again as at time 0.
+
+    Parameters
+    ----------
+    time : float
+        From 0.
+    state : ndarray of float, shape (2,)
+        Prey x and predators y.
+    growth, attack, mortality : float
+        As in `predator_prey`, mortality at time 0.
+    *others : float
+        handling, conversion and capacity, as in `predator_prey`.
+
+    Returns
+    -------
+    tuple of float
+        dx/dt and dy/dt.
+    """
+    return predator_prey(time, state, growth, attack, mortality * (1 + time / 400), *others)
+
+
+def _simulated(n: int, rates: Rates, end: float = 200.0) -> SeriesSet:
+    time = np.linspace(0, end, STEPS)
+    trajectories: np.ndarray = np.empty((n, STEPS, 2), dtype=np.float32)
+    for i, (*parameters, prey0, predator0) in enumerate(draw_systems(n, SEED).tolist()):
+        # Tight tolerances: what is asked here is what an equation does, not what an integrator does.
+        solved = solve_ivp(
+            rates, (0, end), (prey0, predator0), method="LSODA", t_eval=time, args=parameters, rtol=1e-8, atol=1e-8
+        )
+        trajectories[i] = solved.y.T
+    return SeriesSet(without_undershoot(trajectories), time, f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})")
+
+
+def _noisy(n: int, share: float) -> SeriesSet:
+    """Each of the 80 steps that are seen is off by a normal error with this share of its value."""
+    clean = generate_series(n, SEED)
+    noise = np.random.default_rng(SEED).normal(1, share, clean.contexts.shape)
+    seen = np.maximum(0, clean.contexts * noise).astype(np.float32)
+    trajectories = np.concatenate([seen, clean.truths], axis=1)
+    source = f"{clean.source}, noise of {share:.0%} on the first {CONTEXT_STEPS} steps"
+    return SeriesSet(trajectories, clean.time, source)
+
+
+def _scaled(n: int, factor: float) -> SeriesSet:
+    series = generate_series(n, SEED)
+    return SeriesSet(series.trajectories * np.float32(factor), series.time, f"{series.source}, times {factor:g}")
+
+
+WORLDS: dict[str, Callable[[int], SeriesSet]] = {
+    "as trained": lambda n: generate_series(n, SEED),
+    "noise of 1%": partial(_noisy, share=0.01),
+    "noise of 5%": partial(_noisy, share=0.05),
+    "noise of 20%": partial(_noisy, share=0.2),
+    "Holling type III": partial(_simulated, rates=holling_three),
+    "Lotka-Volterra": partial(_simulated, rates=lotka_volterra),
+    "a rate that drifts": partial(_simulated, rates=drifting),
+    "half the sampling rate": partial(_simulated, rates=predator_prey, end=400.0),
+    "a tenth of the size": partial(_scaled, factor=0.1),
+    "ten times the size": partial(_scaled, factor=10.0),
+}
+"""What makes n series of each world."""
