@@ -4,9 +4,15 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 # The wings whose public names have numpydoc docstrings, in step with their signatures.
 DOCUMENTED := $(wildcard $(foreach wing,series accounting model forecasting training,m2lib/$(wing)/*.py))
-NBCONVERT := $(BIN)/jupyter nbconvert --log-level=ERROR
-EXECUTE := $(NBCONVERT) --to notebook --execute --ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False
+NBCONVERT := $(BIN)/jupyter nbconvert --log-level=ERROR --to notebook
+EXECUTE := $(NBCONVERT) --execute --ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False
+# A slider's state is committed neither in its cell (tag remove-cell) nor in the notebook: it has random names.
+TIDY := $(NBCONVERT) --TagRemovePreprocessor.enabled=True \
+	'--TagRemovePreprocessor.remove_all_outputs_tags={"remove-cell"}' \
+	--ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
+	'--ClearMetadataPreprocessor.preserve_nb_metadata_mask={"kernelspec", "language_info", "numbers_said"}'
 REPORT := build/report
+PAGES := build/book
 
 # The tools see this project's environment and no other; notebooks find python3's kernel in it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -24,11 +30,13 @@ override M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
 export M2_BACKBONE
 endif
 
-.PHONY: help setup model report figures test fuzz lint notebooks execute bench clean
+.PHONY: help setup model report site browse figures test fuzz lint notebooks execute bench clean
 
 help:
-	@echo "make report     execute the notebooks at the active profile; figures, HTML and PDF go to build/report/"
+	@echo "make report     execute the notebooks at the active profile; with PDF and API they become a website, build/report/"
 	@echo "                FRESH=1 first computes all recorded runs anew, into build/fresh/ (hours; it goes on if stopped)"
+	@echo "make site       the website alone, from the notebooks as last executed by make report, else as committed"
+	@echo "make browse     make site, and open every page of it in Chromium, with the network off"
 	@echo "make figures    from the records: report/figures/ and report/main.pdf, no model needed"
 	@echo "make test       lint, unit tests, and the notebooks as a regression test (nbval)"
 	@echo "make fuzz       attacks on all that is read: damaged files, settings, command lines (ten minutes)"
@@ -64,9 +72,25 @@ report: model
 	$(if $(FRESH_STUDY),$(if $(filter laptop,$(FRESH_STUDY)),M2_PROFILE=laptop M2_BACKBONE=) $(BIN)/m2 run --all --beyond)
 	rm -rf $(REPORT)
 	M2_OUT="$(CURDIR)/$(REPORT)" $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
-	$(NBCONVERT) --to html --output-dir $(REPORT)/html $(REPORT)/notebooks/*.ipynb
 	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/m2 pdf $(REPORT)/pdf)
-	@echo "read $(REPORT)/html/$(if $(filter report,$(M2_PROFILE)),, and $(REPORT)/pdf/main.pdf), see $(REPORT)/figures/"
+	@$(MAKE) --no-print-directory site
+
+# Pages, notebooks, PDF and what is read from docstrings come together in one folder, and Sphinx makes the website of it.
+# A warning counts as an error. The PDF is the one that was just made, else the committed one.
+site: .venv/.ok
+	@rm -rf $(PAGES)
+	@cp -R book $(PAGES) && mkdir -p $(PAGES)/notebooks $(PAGES)/pdf $(REPORT)
+	@cp $(or $(wildcard $(REPORT)/notebooks/*.ipynb),$(NOTEBOOKS)) $(PAGES)/notebooks/
+	$(if $(filter report,$(M2_PROFILE)),,@cp $(or $(wildcard $(REPORT)/pdf/main.pdf),report/main.pdf) $(PAGES)/pdf/)
+	@find $(REPORT) -name '*.html' -exec rm {} +
+	$(BIN)/python book/api.py $(PAGES)/api
+	$(BIN)/sphinx-build -q -W --keep-going -d $(PAGES)/.doctrees $(PAGES) $(REPORT)
+	@echo "read $(REPORT)/index.html"
+
+browse: site
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	$(BIN)/python book/browse.py $(REPORT) $(BROWSE)
 
 figures: .venv/.ok
 	$(BIN)/m2 pdf
@@ -93,6 +117,7 @@ notebooks: model
 execute: model
 	rm -rf build/execute
 	M2_PROFILE=slice M2_OUT="$(CURDIR)/build/execute" $(EXECUTE) --inplace $(NOTEBOOKS)
+	$(TIDY) --inplace $(NOTEBOOKS)
 
 bench: model
 	$(BIN)/python -m benchmarks.bench $(BENCH)

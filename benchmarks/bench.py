@@ -208,7 +208,7 @@ def _row(label: str, took: float, limit: float | None = None) -> dict:
 
 
 def table(rows: list[dict], title: str) -> str:
-    """A table in README form; the last row is ours."""
+    """A table as book/speed.md has it; the last row is ours."""
     lines = [f"| {title} | seconds | ours is faster by | of the limit |", "|---|---|---|---|"]
     for row in rows:
         share = f"{row['limit_seconds'] / row['seconds']:.0%}" if "limit_seconds" in row else ""

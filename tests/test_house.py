@@ -1,4 +1,4 @@
-"""The house as a whole: its front doors, its settings, its fields, and the README's map of it."""
+"""The house as a whole: its front doors, its settings, its fields, and the book's map of it."""
 
 import ast
 import importlib
@@ -161,9 +161,9 @@ def test_every_field_says_what_it_is():
     assert bare == []
 
 
-def test_the_readmes_map_shows_every_module_and_no_other():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    tree = re.search(r"```\nm2lib/\n(.*?)```", readme, re.S)[1]
+def test_the_books_map_shows_every_module_and_no_other():
+    house = (ROOT / "book" / "house.md").read_text(encoding="utf-8")
+    tree = re.search(r"```\nm2lib/\n(.*?)```", house, re.S)[1]
     wing, shown = "", set()
     for line in tree.splitlines():
         if match := re.match(r"  (\w+)/ +\w", line):

@@ -1,6 +1,7 @@
-"""The README's numbers are those of the records."""
+"""The numbers of the README, and of the book's page on speed, are those of the records."""
 
 import json
+import re
 
 import pytest
 
@@ -21,12 +22,34 @@ def test_results_are_those_of_the_records():
     assert f"{study['all']['hours']:.1f} hours and {study['share of all']:.1%}" in words
 
 
+def test_the_headline_is_that_of_the_records():
+    errors = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())["final"]["errors"]
+    yardsticks = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())["yardsticks"]["test"]
+    copying, regression = (row for row in yardsticks if row["name"].startswith(("nearest", "log-VAR")))
+    words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"falls from {errors['untuned']['mean']:.0f} to {errors['final']['mean']:.0f} scaled units" in words
+    assert f"in the MPhil report that this repository rebuilds ({errors['published final']['mean']:.0f})" in words
+    assert f"most similar stretch of the past ({copying['mean']:.0f})" in words
+    assert f"of logarithms ({regression['mean']:.0f})" in words
+    assert f"(median {regression['median']:.0f} against {errors['final']['median']:.0f})" in words
+
+
+def test_the_ten_lines_of_python_forecast(monkeypatch, capsys):
+    monkeypatch.delenv("M2_DATA", raising=False)
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(program.splitlines()) <= 10
+    exec(compile(program, "README.md", "exec"), {})
+    text, shape = capsys.readouterr().out.split(" ", 1)
+    assert text.count(";") == 20
+    assert shape.strip() == "(1, 20, 2)"
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")))
 def test_benchmark_tables_are_the_recorded_ones(name):
     result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
     if "memory" in result:
-        assert bench.memory_table(result) in readme
+        assert bench.memory_table(result) in page
         return
     for what, title in bench.titles(result).items():
-        assert bench.table(result[what], title) in readme
+        assert bench.table(result[what], title) in page

@@ -1,0 +1,65 @@
+"""The pages of the API: `python book/api.py FOLDER` writes one for each wing of m2lib.
+
+A page lists what the wing's front door hands on (m2lib/WING/__init__.pyi), module by module, as directives for Sphinx's
+autodoc, which fills in signatures and docstrings.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+PACKAGE = Path(__file__).resolve().parent.parent / "m2lib"
+WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
+
+
+def handed_on(wing: str) -> dict[str, list[str]]:
+    """The public names of a wing, by the module that they come from."""
+    names: dict[str, list[str]] = {}
+    for node in ast.parse((PACKAGE / wing / "__init__.pyi").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            names.setdefault(node.module, []).extend(alias.name for alias in node.names)
+    return names
+
+
+def remark(source: str, name: str) -> str:
+    """What is said of a constant: in the comment behind it, or in the string below it."""
+    found = re.search(rf'^(?:\w+, )*{name}\b.*?(?:  # (.*)|\n"""(.*?)""")$', source, re.M)
+    said = next(filter(None, found.groups()), "") if found else ""
+    return said[:1].upper() + said[1:]
+
+
+def directive(door: ModuleType, source: str, name: str) -> str:
+    """The lines of reStructuredText that document one name."""
+    value = getattr(door, name)
+    if inspect.isfunction(value):
+        return f".. autofunction:: {name}\n"
+    if isinstance(value, type):  # an alias, such as dict[str, int], is none
+        return f".. autoclass:: {name}\n   :members:\n"
+    short = len(repr(value)) < 140 and not isinstance(value, (dict, Path))
+    shown = f"   :value: {value!r}\n" if short else ""
+    entries = f"Entries: {'; '.join(map(str, value))}." if isinstance(value, (dict, tuple)) and not short else ""
+    # Without a module of its own, or the links to the source would take an alias, dict[str, int], for one of Python's.
+    return f".. py:data:: {door.__name__}.{name}\n   :module:\n{shown}\n   {remark(source, name)}\n\n   {entries}\n"
+
+
+def page(wing: str) -> str:
+    """The page of a wing, in MyST."""
+    door = importlib.import_module(f"m2lib.{wing}")
+    parts = [f"# m2lib.{wing}", door.__doc__ or ""]
+    for module, names in handed_on(wing).items():
+        source = (PACKAGE / wing / f"{module}.py").read_text(encoding="utf-8")
+        directives = [f".. automodule:: {door.__name__}.{module}\n", f".. currentmodule:: {door.__name__}\n"]
+        directives += [directive(door, source, name) for name in names]
+        parts += [f"## {module}", "\n".join(["```{eval-rst}", *directives, "```"])]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for wing in WINGS:
+        (folder / f"{wing}.md").write_text(page(wing), encoding="utf-8")

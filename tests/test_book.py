@@ -1,0 +1,145 @@
+"""The book: its pages hang together and need no network, and a browser that opens them all finds nothing wrong."""
+
+import fnmatch
+import json
+import re
+import sys
+
+import pytest
+
+from book import api
+from m2lib import settings
+from m2lib.accounting import Shape
+from m2lib.files import ROOT
+from m2lib.model import BACKBONES, backbone_config
+from m2lib.study import PROFILES
+
+BOOK = ROOT / "book"
+PAGES = sorted(BOOK.rglob("*.md"))
+SITE = ROOT / "build" / "report"
+
+
+def read(name):
+    return (BOOK / name).read_text(encoding="utf-8")
+
+
+def rows(page):
+    """The rows of a page's tables, as lists of cells."""
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in page.splitlines() if line[:1] == "|"]
+
+
+def test_nothing_comes_from_another_machine():
+    for path in [*BOOK.glob("*.py"), *BOOK.glob("_static/*")]:
+        assert not re.search(r"https?:|//[\w.]+\.\w+/", path.read_text(encoding="utf-8")), path
+    assert "nb_ipywidgets_js = {}" in read("conf.py")
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = re.findall(r"^```\{toctree\}\n(.*?)^```", read("index.md"), re.M | re.S)
+    patterns = [line for block in listed for line in block.split() if not line.startswith(":")]
+    assert {"notebooks/*", "api/*"} <= set(patterns)
+    for path in PAGES:
+        name = path.relative_to(BOOK).with_suffix("").as_posix()
+        assert name == "index" or any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_links_lead_to_files(path):
+    for link in re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        places = (path.parent, ROOT)  # `make site` puts the notebooks beside the pages
+        assert any((place / link).exists() for place in places), link
+
+
+def terms():
+    return re.findall(r"^(\w.*)\n    \w", re.search(r"```\{glossary\}\n(.*?)```", read("glossary.md"), re.S)[1], re.M)
+
+
+def test_the_glossary_is_sorted_and_its_words_are_used():
+    assert len(terms()) > 40
+    assert terms() == sorted(terms(), key=str.casefold)
+    notebooks = [json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("notebooks/*.ipynb")]
+    texts = ["".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"]]
+    texts += [path.read_text(encoding="utf-8") for path in (*ROOT.glob("m2lib/*/*.py"), ROOT / "README.md")]
+    words = " ".join(" ".join(texts).split()).casefold()
+    assert [term for term in terms() if term.casefold() not in words] == []
+
+
+def test_the_glossary_refers_to_its_own_words():
+    references = re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", " ".join(read("glossary.md").split()))
+    assert references
+    assert set(references) <= set(terms())
+
+
+def test_every_setting_profile_and_model_is_described():
+    table = rows(read("settings.md"))
+    for name, setting in settings.SETTINGS.items():
+        assert [f"`{name}`", setting.about, setting.may_be, setting.default] in table
+    assert {f"`{name}`" for name in PROFILES} <= {row[0] for row in table}
+    assert {f"`{name}`" for name in BACKBONES} <= {row[0] for row in rows(read("models.md"))}
+
+
+def test_symbols_stand_for_what_the_library_has():
+    shapes = [Shape.of(backbone_config(name)) for name in ("smollm2-135m", "qwen2.5-0.5b")]
+    source = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("m2lib/*/*.py"))
+    for _, _, named, *sizes in rows(read("symbols.md")):
+        for name in re.findall(r"`([\w.]+)`", named):
+            assert re.search(rf"\b{name.split('.')[-1]}\b *[:=(]", source), name
+        if "".join(sizes).isdigit():
+            attribute = re.search(r"`Shape\.(\w+)`", named)[1]
+            assert sizes == [str(getattr(shape, attribute)) for shape in shapes]
+
+
+def test_the_api_has_a_page_for_each_wing_with_all_its_names():
+    assert len(api.WINGS) >= 7
+    for wing in api.WINGS:
+        page = api.page(wing)
+        door = sys.modules[f"m2lib.{wing}"]
+        documented = re.findall(r"^\.\. (?:autofunction|autoclass|py:data):: (?:[\w.]+\.)?(\w+)$", page, re.M)
+        assert sorted(documented) == sorted(door.__all__)
+        assert door.__doc__ in page
+
+
+def test_what_is_said_of_a_constant_is_found():
+    source = 'A = 1  # the first\nB = {\n    "a": 1,\n}\n"""The second."""\nC, D = 1, 2\nE = 3\n'
+    assert [api.remark(source, name) for name in "ABCDE"] == ["The first", "", "", "", ""]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The path of a browser; without one, or without playwright, nothing is looked at."""
+    pytest.importorskip("playwright", reason="`make browse` installs it")
+    from book.browse import find_browser
+
+    return find_browser() or pytest.skip("no Chromium is installed")
+
+
+BAD = """<!DOCTYPE html><html><body style="margin: 0">
+<script src="https://cdn.example.org/mathjax.js"></script><script>undefinedFunction()</script>
+<p>$$x^2$$</p><p><code>$$fine$$</code></p><img src="missing.png" alt="A curve that rises."><img src="_images/seen.svg">
+<a href="nowhere.html">one</a> <a href="#nothing">two</a> <a href="#here">three</a> <a href="https://example.org">four</a>
+<div id="here" style="width: 600px">wide</div></body></html>"""
+
+
+def test_the_browser_sees_each_kind_of_fault(browser, tmp_path):
+    from book.browse import FAULTS, browse
+
+    (tmp_path / "index.html").write_text(BAD)
+    (tmp_path / "_images").mkdir()
+    (tmp_path / "_images" / "seen.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    report = browse(tmp_path, browser)
+    assert not report.good
+    assert {kind: bool(found) for kind, found in report.faults.items()} == dict.fromkeys(FAULTS, True)
+    assert (report.pages, report.images, report.links, report.outward) == (1, 2, 3, {"https://example.org/"})
+    assert [len(report.faults[kind]) for kind in ("left", "raw", "links", "silent", "wide")] == [1, 1, 2, 1, 1]
+    assert "1 formulas left as TeX" in "\n".join(report.lines())
+
+
+def test_a_browser_finds_nothing_wrong_with_the_built_book(browser):
+    from book.browse import browse, pages_of
+
+    if not pages_of(SITE):
+        pytest.skip("no built book: `make site` builds it")
+    report = browse(SITE, browser)
+    print(*report.lines(), sep="\n")
+    assert report.good
+    assert report.formulas > 50
