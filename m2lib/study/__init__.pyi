@@ -34,5 +34,6 @@ from .runs import run_all as run_all
 from .selection import AdapterOf as AdapterOf
 from .selection import Maes as Maes
 from .work import adapter_path as adapter_path
+from .yardsticks import STATISTICAL as STATISTICAL
 from .yardsticks import record_yardsticks as record_yardsticks
 from .yardsticks import recorded_yardsticks as recorded_yardsticks
