@@ -81,6 +81,7 @@ site: .venv/.ok
 	@rm -rf $(PAGES)
 	@cp -R book $(PAGES) && mkdir -p $(PAGES)/notebooks $(PAGES)/pdf $(REPORT)
 	@cp $(or $(wildcard $(REPORT)/notebooks/*.ipynb),$(NOTEBOOKS)) $(PAGES)/notebooks/
+	@mkdir -p $(PAGES)/report/figures && cp report/figures/final_forecasts.svg $(PAGES)/report/figures/
 	$(if $(filter report,$(M2_PROFILE)),,@cp $(or $(wildcard $(REPORT)/pdf/main.pdf),report/main.pdf) $(PAGES)/pdf/)
 	@find $(REPORT) -name '*.html' -exec rm {} +
 	$(BIN)/python book/api.py $(PAGES)/api

@@ -10,6 +10,7 @@ MATHJAX = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
 
 project = "A language model learns to forecast predator and prey"
 html_title = "Predator and prey"
+author = "The m2lib authors"
 project_copyright = "MIT licence"
 language = "en"
 extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from m2lib.files import InputError
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.model import SEMICOLON_ID, ids_to_text, text_to_ids
 from m2lib.series import Decoded, decode, encode, scale_of, to_integers, unscale
@@ -98,13 +99,13 @@ def forecast(
     Raises
     ------
     InputError
-        For a context that cannot be encoded, naming series and step.
+        For contexts of another shape, and for one that cannot be encoded, naming series and step.
     """
     import torch
 
     from m2lib.forecasting.generation import generate
 
-    contexts = np.asarray(contexts)
+    contexts = _stacked(contexts)
     scales = scale_of(contexts)
     prompts = [
         cut_prompt(text_to_ids(encode(context, scale, config.rounding, series)), config)
@@ -135,6 +136,17 @@ def forecast(
                 )
             )
     return forecasts
+
+
+def _stacked(contexts: np.ndarray) -> np.ndarray:
+    """Contexts as an array with three axes; InputError for a single one, and for lengths that differ."""
+    try:
+        stacked = np.asarray(contexts)
+    except ValueError as error:  # numpy's word for it is "inhomogeneous"
+        raise InputError("contexts of different lengths are no array; forecast them one by one") from error
+    if stacked.ndim != 3:
+        raise InputError(f"contexts are (series, steps, 2), not {stacked.shape}; of a single series pass context[None]")
+    return stacked
 
 
 def point_forecast(values: np.ndarray) -> np.ndarray:

@@ -189,7 +189,7 @@ def splits() -> "Figure":
         (
             "test",
             13,
-            f"opened once, at the end\nforecasts of {test},\nall of them chosen before",
+            f"opened at the end\nforecasts of {test};\nno choice reads their errors",
             _listed(readers["test"]),
         ),
     )

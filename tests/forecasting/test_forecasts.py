@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -182,4 +183,20 @@ def test_a_context_that_cannot_be_written_is_named(tiny, data):
     contexts = data.contexts[:3].copy()
     contexts[1, 30, 0] = 1e6
     with pytest.raises(InputError, match="series 1, step 30, prey"):
+        forecast(tiny, contexts, DecodeConfig())
+
+
+@pytest.mark.parametrize(
+    ("contexts", "line"),
+    [
+        (
+            np.ones((60, 2)),
+            r"contexts are \(series, steps, 2\), not \(60, 2\); of a single series pass context\[None\]",
+        ),
+        (pd.DataFrame({"prey": [1.0] * 60, "predator": [2.0] * 60}), r"not \(60, 2\); of a single series"),
+        ([np.ones((60, 2)), np.ones((50, 2))], "contexts of different lengths are no array; forecast them one by one"),
+    ],
+)
+def test_contexts_of_another_shape_are_refused_in_one_line(tiny, contexts, line):
+    with pytest.raises(InputError, match=line):
         forecast(tiny, contexts, DecodeConfig())
