@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -228,6 +228,40 @@ def draw_systems(n: int, seed: int) -> np.ndarray:
     return np.stack([rng.uniform(low, high, n) for low, high in RECIPE.values()], axis=1)
 
 
+def solve_system(
+    system: Sequence[float] | np.ndarray,
+    time: np.ndarray,
+    rates: Callable[..., tuple[float, float]] = predator_prey,
+    tolerance: dict[str, float] | None = None,
+) -> np.ndarray:
+    """A system's course by LSODA: as the data file has it, with the defaults.
+
+    Parameters
+    ----------
+    system : sequence of float, or ndarray of float64, shape (8,)
+        Parameters and start, in the order of `RECIPE`.
+    time : ndarray of float64, shape (steps,)
+        Ascending, from 0 to where the simulation ends: that decides the integrator's steps.
+    rates : callable, optional
+        The right-hand side, called as `predator_prey` is.
+    tolerance : dict of str to float, optional
+        `rtol` and `atol` of scipy's solve_ivp, instead of its own.
+
+    Returns
+    -------
+    ndarray of float64, shape (steps, 2)
+        Prey and predators, physical units.
+    """
+    from scipy.integrate import solve_ivp
+
+    # RECIPE's first six, in its order, are what `predator_prey` takes after the state; the last two are the start.
+    *parameters, prey0, predator0 = system
+    solved = solve_ivp(
+        rates, (0, time[-1]), (prey0, predator0), method="LSODA", t_eval=time, args=parameters, **tolerance or {}
+    )
+    return solved.y.T
+
+
 def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
     """Simulate `n` series from the recipe; with the defaults the result *is* the real data set.
 
@@ -250,17 +284,13 @@ def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
     InputError
         For n < 1, for more series than memory holds, and for a seed that is not from 0 to 2**32 - 1.
     """
-    from scipy.integrate import solve_ivp
-
     n = _whole("the number of series to generate", n, least=1)
     seed = _whole("the seed of the recipe", seed, least=0, most=2**32 - 1)
     _check_memory(n * BYTES_PER_SERIES, f"a set of {n} series", "generate fewer")
     time = np.linspace(0, 200, STEPS)
     trajectories: np.ndarray = np.empty((n, STEPS, 2), dtype=np.float32)
-    # RECIPE's first six, in its order, are what `predator_prey` takes after the state; the last two are the start.
-    for i, (*parameters, prey0, predator0) in enumerate(draw_systems(n, seed).tolist()):
-        solution = solve_ivp(predator_prey, (0, 200), (prey0, predator0), method="LSODA", t_eval=time, args=parameters)
-        trajectories[i] = solution.y.T
+    for i, system in enumerate(draw_systems(n, seed).tolist()):
+        trajectories[i] = solve_system(system, time)
     return SeriesSet(without_undershoot(trajectories), time, f"generated (n={n}, seed={seed})")
 
 

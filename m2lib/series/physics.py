@@ -6,12 +6,12 @@ It is given what no other forecast here is: the equations, and the ranges that t
 from collections.abc import Callable
 
 import numpy as np
-from scipy.integrate import odeint, solve_ivp
+from scipy.integrate import odeint
 from scipy.interpolate import CubicSpline
 from scipy.optimize import least_squares
 
 from m2lib.series.codec import to_integers, unscale
-from m2lib.series.data import RECIPE, predator_prey
+from m2lib.series.data import RECIPE, predator_prey, solve_system
 
 # Parameters and starts are positive and fitted as logarithms, inside the recipe's ranges.
 LOW, HIGH = np.log(np.array(list(RECIPE.values())).T)
@@ -39,25 +39,6 @@ def simulate(system: np.ndarray, time: np.ndarray) -> np.ndarray:
         Prey and predators, physical units.
     """
     return odeint(predator_prey, system[6:], time, args=tuple(system[:6]), rtol=1e-8, atol=1e-8, tfirst=True)
-
-
-def simulate_as_the_file(system: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """A system's course as the data file has it, the errors of its loose tolerances included.
-
-    Parameters
-    ----------
-    system : ndarray of float64, shape (8,)
-        Parameters and start, in the order of `RECIPE`.
-    time : ndarray of float64, shape (steps,)
-        Ascending, from 0 to where the simulation of the file ended, for that decides the integrator's steps.
-
-    Returns
-    -------
-    ndarray of float64, shape (steps, 2)
-        Prey and predators, physical units.
-    """
-    span, parameters = (0, time[-1]), tuple(system[:6])
-    return solve_ivp(predator_prey, span, system[6:], method="LSODA", t_eval=time, args=parameters).y.T
 
 
 def fit_system(context: np.ndarray, time: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -122,7 +103,7 @@ def fit_system_as_the_file(context: np.ndarray, time: np.ndarray, seed: int = 0)
     # The errors jump where the integrator takes other steps, so slopes are taken over wider and narrower distances.
     for attempt, distance in zip(range(FILE_STARTS), (1e-4, 1e-5, 1e-3, 1e-4), strict=True):
         start = first + drawn.normal(0, 3e-4 * attempt, len(first))
-        logs, error = _fitted(start, context, time, simulate_as_the_file, distance)
+        logs, error = _fitted(start, context, time, solve_system, distance)
         if error < least:
             best, least = logs, error
     return np.exp(best)
@@ -130,7 +111,7 @@ def fit_system_as_the_file(context: np.ndarray, time: np.ndarray, seed: int = 0)
 
 FITS: dict[str, tuple[Callable[..., np.ndarray], Simulate]] = {
     "the system, fitted": (fit_system, simulate),
-    "the system, fitted with the file's integrator": (fit_system_as_the_file, simulate_as_the_file),
+    "the system, fitted with the file's integrator": (fit_system_as_the_file, solve_system),
 }
 
 

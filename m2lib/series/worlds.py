@@ -7,10 +7,9 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from scipy.integrate import solve_ivp
 
 from m2lib.series.codec import CONTEXT_STEPS, without_undershoot
-from m2lib.series.data import STEPS, SeriesSet, draw_systems, generate_series, predator_prey
+from m2lib.series.data import STEPS, SeriesSet, draw_systems, generate_series, predator_prey, solve_system
 
 SEED = 2_000_000_000
 """Of the systems of all worlds. Training draws its own from seeds far below, and the data set is made of seed 0."""
@@ -68,9 +67,7 @@ def lotka_volterra(
     tuple of float
         dx/dt and dy/dt.
     """
-    prey, predator = state
-    eaten = attack * prey * predator
-    return growth * prey - eaten, conversion * eaten - mortality * predator
+    return predator_prey(_time, state, growth, attack, mortality, 0.0, conversion, np.inf)
 
 
 def drifting(time: float, state: np.ndarray, growth: float, attack: float, mortality: float, *others: float,
@@ -99,12 +96,9 @@ def drifting(time: float, state: np.ndarray, growth: float, attack: float, morta
 def _simulated(n: int, rates: Rates, end: float = 200.0) -> SeriesSet:
     time = np.linspace(0, end, STEPS)
     trajectories: np.ndarray = np.empty((n, STEPS, 2), dtype=np.float32)
-    for i, (*parameters, prey0, predator0) in enumerate(draw_systems(n, SEED).tolist()):
+    for i, system in enumerate(draw_systems(n, SEED).tolist()):
         # Tight tolerances: what is asked here is what an equation does, not what an integrator does.
-        solved = solve_ivp(
-            rates, (0, end), (prey0, predator0), method="LSODA", t_eval=time, args=parameters, rtol=1e-8, atol=1e-8
-        )
-        trajectories[i] = solved.y.T
+        trajectories[i] = solve_system(system, time, rates, {"rtol": 1e-8, "atol": 1e-8})
     return SeriesSet(without_undershoot(trajectories), time, f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})")
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from m2lib.series.codec import to_integers
-from m2lib.series.data import draw_systems, split_ids
+from m2lib.series.data import draw_systems, solve_system, split_ids
 from m2lib.series.metrics import series_mae
-from m2lib.series.physics import FITS, fit_system, physics_forecast, simulate, simulate_as_the_file
+from m2lib.series.physics import FITS, fit_system, physics_forecast, simulate
 
 TIME = np.linspace(0, 200, 100)
 
@@ -22,7 +22,7 @@ def test_the_system_comes_back_from_its_own_course(seed):
 def test_the_files_integrator_makes_the_file(data):
     systems = draw_systems(1000, 0)
     for i in (0, 500, 999):
-        assert np.abs(simulate_as_the_file(systems[i], TIME) - data.trajectories[i]).max() < 1e-5
+        assert np.abs(solve_system(systems[i], TIME) - data.trajectories[i]).max() < 1e-5
         assert np.abs(simulate(systems[i], TIME) - data.trajectories[i]).max() > 1e-4  # its own is more exact
 
 
