@@ -4,6 +4,7 @@
 (`m2lib.forecasting.generation`), and reads the new text back as numbers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 from m2lib.files import InputError
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.model import SEMICOLON_ID, ids_to_text, text_to_ids
-from m2lib.series import Decoded, decode, encode, scale_of, to_integers, unscale
+from m2lib.series import STUDY, VARIABLES, Decoded, Scaling, TextFormat, to_integers
 
 if TYPE_CHECKING:
     from m2lib.model import Backbone
@@ -25,11 +26,11 @@ class Forecast:
     texts: tuple[str, ...]
     """The generated texts, one a sample."""
     values: np.ndarray
-    """The texts as numbers, int64 (n_samples, steps, 2), scaled units."""
+    """The texts as numbers, int64 (n_samples, steps, variables), scaled units."""
     repairs: tuple[int, ...]
-    """Values that were missing or unreadable, per text, see `m2lib.series.codec.decode`."""
-    scale: float
-    """Physical value of scaled 1000."""
+    """Values that were missing or unreadable, per text, see `m2lib.series.TextFormat.decode`."""
+    scaling: Scaling
+    """Between scaled and physical units, from the context."""
     prompt_tokens: int
     """Tokens of the prompt, which is read once for all samples."""
     new_tokens: tuple[int, ...]
@@ -45,7 +46,7 @@ class Forecast:
 
         Returns
         -------
-        ndarray, shape (steps, 2)
+        ndarray, shape (steps, variables)
             Scaled units; int64 if there is one sample, else float64.
         """
         return point_forecast(self.values)
@@ -56,20 +57,22 @@ class Forecast:
 
         Returns
         -------
-        ndarray of float64, shape (n_samples, steps, 2)
+        ndarray of float64, shape (n_samples, steps, variables)
             Physical units.
         """
-        return unscale(self.values, self.scale)
+        return self.scaling.physical(self.values)
 
 
 def forecast(
     backbone: "Backbone",
-    contexts: np.ndarray,
+    contexts: np.ndarray | Sequence[np.ndarray],
     config: DecodeConfig,
     *,
     batch_size: int = 10,
     seed: int = 0,
-    ids: list[int] | None = None,
+    ids: Sequence[int | str] | None = None,
+    names: Sequence[str] = VARIABLES,
+    text_format: TextFormat = STUDY,
 ) -> list[Forecast]:
     """Forecast the steps that follow each context.
 
@@ -80,16 +83,20 @@ def forecast(
     ----------
     backbone : Backbone
         A model with the 13-token vocabulary.
-    contexts : ndarray of float, shape (n, steps, 2)
-        Physical units.
+    contexts : ndarray of float, shape (n, steps, variables), or sequence of ndarray, each (steps, variables)
+        Physical units; in a sequence the numbers of steps may differ.
     config : DecodeConfig
         The protocol.
     batch_size : int, optional
         Contexts decoded together.
     seed : int, optional
         Of the sampling.
-    ids : list of int, optional
+    ids : sequence of int or str, optional
         The series' names in errors (default: rows of `contexts`).
+    names : sequence of str, optional
+        The variables' names in errors.
+    text_format : TextFormat, optional
+        How the contexts are written, and the forecasts read.
 
     Returns
     -------
@@ -99,36 +106,38 @@ def forecast(
     Raises
     ------
     InputError
-        For contexts of another shape, and for one that cannot be encoded, naming series and step.
+        For contexts of another shape, and for one that cannot be encoded, naming series, step and variable.
     """
     import torch
 
     from m2lib.forecasting.generation import generate
 
-    contexts = _stacked(contexts)
-    scales = scale_of(contexts)
-    prompts = [
-        cut_prompt(text_to_ids(encode(context, scale, config.rounding, series)), config)
-        for series, context, scale in zip(ids or range(len(contexts)), contexts, scales, strict=True)
+    contexts = _checked(contexts, text_format)
+    scalings = [text_format.scaling(context) for context in contexts]
+    texts = [
+        text_format.encode(context, scaling, config.rounding, series, names)
+        for series, context, scaling in zip(ids or range(len(contexts)), contexts, scalings, strict=True)
     ]
+    prompts = [cut_prompt(text_to_ids(text), config) for text in texts]
     # One stream of draws for all batches. Drawn on the CPU, so that a seed gives the same ones on every device.
     generator = torch.Generator().manual_seed(seed)
     forecasts = []
     for start in range(0, len(prompts), batch_size):
         batch = slice(start, start + batch_size)
-        generated, passes = generate(backbone.model, prompts[batch], config, generator)
+        generated, passes = generate(backbone.model, prompts[batch], config, generator, text_format=text_format)
         longest = max(len(prompt) for prompt in prompts[batch])
-        for prompt, context, scale, samples, counts in zip(
-            prompts[batch], contexts[batch], scales[batch], generated, passes, strict=True
+        for prompt, context, scaling, samples, counts in zip(
+            prompts[batch], contexts[batch], scalings[batch], generated, passes, strict=True
         ):
-            texts = tuple(ids_to_text(sample) for sample in samples)
-            read = [read_back(text, context, scale, config) for text in texts]
+            new = tuple(ids_to_text(sample) for sample in samples)
+            last = text_format.integers(context[-1:], scaling, config.rounding)[0].tolist()
+            read = [text_format.decode(text, config.steps, last) for text in new]
             forecasts.append(
                 Forecast(
-                    texts,
+                    new,
                     values=np.stack([decoded.values for decoded in read]),
                     repairs=tuple(decoded.repairs for decoded in read),
-                    scale=float(scale),
+                    scaling=scaling,
                     prompt_tokens=len(prompt),
                     new_tokens=tuple(len(sample) for sample in samples),
                     padded_tokens=longest,
@@ -138,15 +147,19 @@ def forecast(
     return forecasts
 
 
-def _stacked(contexts: np.ndarray) -> np.ndarray:
-    """Contexts as an array with three axes; InputError for a single one, and for lengths that differ."""
-    try:
-        stacked = np.asarray(contexts)
-    except ValueError as error:  # numpy's word for it is "inhomogeneous"
-        raise InputError("contexts of different lengths are no array; forecast them one by one") from error
-    if stacked.ndim != 3:
-        raise InputError(f"contexts are (series, steps, 2), not {stacked.shape}; of a single series pass context[None]")
-    return stacked
+def _checked(contexts: np.ndarray | Sequence[np.ndarray], text_format: TextFormat) -> list[np.ndarray]:
+    """Contexts as arrays of numbers (steps, variables); InputError for a single one, and for other shapes."""
+    listed = contexts if isinstance(contexts, list | tuple) else np.asarray(contexts)  # a table is one array
+    arrays = [np.asarray(context) for context in listed]
+    for array in arrays:
+        if array.ndim != 2:
+            shape = (len(arrays), *array.shape)
+            raise InputError(
+                f"contexts are (series, steps, variables), not {shape}; pass a single one as context[None]"
+            )
+        if array.shape[1] != text_format.variables or not len(array):
+            raise InputError(f"a context of shape {array.shape} is not of shape (steps, {text_format.variables})")
+    return arrays
 
 
 def point_forecast(values: np.ndarray) -> np.ndarray:
@@ -154,12 +167,12 @@ def point_forecast(values: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    values : ndarray, shape (n, steps, 2)
+    values : ndarray, shape (n, steps, variables)
         The samples, in any unit.
 
     Returns
     -------
-    ndarray, shape (steps, 2)
+    ndarray, shape (steps, variables)
         In the same unit; the median is taken at each step and variable.
 
     References
@@ -170,7 +183,7 @@ def point_forecast(values: np.ndarray) -> np.ndarray:
 
 
 def read_back(text: str, context: np.ndarray, scale: float, config: DecodeConfig) -> Decoded:
-    """Decode a generated text; what is missing at its start repeats the last step of the context.
+    """Decode a text of the study's format; what is missing at its start repeats the last step of the context.
 
     Parameters
     ----------
@@ -189,7 +202,7 @@ def read_back(text: str, context: np.ndarray, scale: float, config: DecodeConfig
         Values (steps, 2) in scaled units, and the number of repairs.
     """
     last = to_integers(context[-1:], scale, config.rounding)[0].tolist()
-    return decode(text, config.steps, last)
+    return STUDY.decode(text, config.steps, last)
 
 
 def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:

@@ -13,6 +13,7 @@ from m2lib.forecasting.grammar import StepGrammar
 from m2lib.forecasting.protocol import LEAVE_AT, DecodeConfig
 from m2lib.forecasting.reference import Reference
 from m2lib.model import PAD_ID, SEMICOLON_ID
+from m2lib.series import STUDY, TextFormat
 
 
 def generate(
@@ -21,6 +22,7 @@ def generate(
     config: DecodeConfig,
     generator: torch.Generator | None = None,
     engine: type[Engine | Reference] = Engine,
+    text_format: TextFormat = STUDY,
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
     """New token ids for each prompt and each of its samples, from one prefill per prompt and a KV cache.
 
@@ -39,6 +41,8 @@ def generate(
         On the CPU, for sampling (default: torch's own).
     engine : type, optional
         What runs the model, `Engine` or `Reference`.
+    text_format : TextFormat, optional
+        Of the prompts, for the grammar.
 
     Returns
     -------
@@ -52,7 +56,7 @@ def generate(
     with torch.inference_mode():
         running = engine(model, prompts, n)
         device, count = running.logits.device, len(running.logits)
-        grammar = StepGrammar(count, device) if config.constrained else None
+        grammar = StepGrammar(count, device, text_format) if config.constrained else None
         # Sample i * n + j is the j-th of prompt i, from the first token to the last. At first it is row i * n + j of
         # the engine; as rows leave, the others move up, and `live` says whose they are. 2 prompts, 2 samples each,
         # and sample 1 has left:

@@ -1,7 +1,8 @@
-"""The grammar of a step, `d{1,4},d{1,4};`, as a finite-state machine with ten states.
+"""The grammar of a step, such as `d{1,4},d{1,4};`, as a finite-state machine.
 
 A model that may choose only what the grammar allows writes text that always parses. A state says what has been written
-of the present step: its number is 5 * variable (0 prey, 1 predator) + digits of that variable so far::
+of the present step. With two variables of four digits there are ten, numbered 5 * variable (0 prey, 1 predator) +
+digits of that variable so far::
 
     state   written so far   may come next   a digit leads to   the separator leads to
       0                      digit                  1
@@ -19,10 +20,11 @@ of the present step: its number is 5 * variable (0 prey, 1 predator) + digits of
 import torch
 
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
+from m2lib.series import STUDY, TextFormat
 
 
 class StepGrammar:
-    """The finite-state machine of `d{1,4},d{1,4};`, one state for each row that is decoded.
+    """The finite-state machine of a text format's steps, one state for each row that is decoded.
 
     A prompt ends on a step boundary, so every row starts in state 0.
 
@@ -32,30 +34,35 @@ class StepGrammar:
         How many rows start, one a sample.
     device : torch.device
         Where the logits will be.
+    text_format : TextFormat, optional
+        Says how many variables and digits a step has.
 
     Attributes
     ----------
-    allowed : Tensor of bool, shape (10, 13)
-        Which token ids may come next in each state.
-    following : Tensor of int64, shape (10, 13)
+    allowed : Tensor of bool, shape (states, 13)
+        Which token ids may come next in each state; there are variables * (digits + 1) states.
+    following : Tensor of int64, shape (states, 13)
         The state that each token leads to.
     state : Tensor of int64, shape (samples,)
         The present state of each row. When rows leave the batch, `generate` keeps the states of the others.
     """
 
-    def __init__(self, samples: int, device: torch.device):
-        allowed = torch.zeros(10, len(SYMBOLS), dtype=torch.bool)
-        following = torch.zeros(10, len(SYMBOLS), dtype=torch.long)
+    def __init__(self, samples: int, device: torch.device, text_format: TextFormat = STUDY):
+        variables, most = text_format.variables, text_format.digits
+        states = variables * (most + 1)
+        allowed = torch.zeros(states, len(SYMBOLS), dtype=torch.bool)
+        following = torch.zeros(states, len(SYMBOLS), dtype=torch.long)
         digit_ids = slice(PAD_ID + 1, COMMA_ID)  # ids 1-10: the digits stand between the pad and the comma
-        for variable, separator in enumerate((COMMA_ID, SEMICOLON_ID)):
-            for digits in range(5):
-                state = 5 * variable + digits
-                if digits < 4:
+        for variable, separator in enumerate([COMMA_ID] * (variables - 1) + [SEMICOLON_ID]):
+            for digits in range(most + 1):
+                state = (most + 1) * variable + digits
+                if digits < most:
                     allowed[state, digit_ids] = True
                     following[state, digit_ids] = state + 1
                 if digits > 0:
                     allowed[state, separator] = True
-                    following[state, separator] = 5 * (1 - variable)  # the comma: to state 5; the semicolon: to 0
+                    # To the next variable's first state; the semicolon, after the last variable, to state 0.
+                    following[state, separator] = (most + 1) * (variable + 1) % states
         self.allowed, self.following = allowed.to(device), following.to(device)
         self.state = torch.zeros(samples, dtype=torch.long, device=device)
 

@@ -19,16 +19,8 @@ import numpy as np
 
 from m2lib import settings
 from m2lib.files import InputError, first_line, quoted, user_path, workspace, write_atomic
-from m2lib.series.codec import (
-    CONTEXT_STEPS,
-    FORECAST_STEPS,
-    VARIABLES,
-    encode,
-    scale_of,
-    to_integers,
-    unwritable,
-    without_undershoot,
-)
+from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS, encode, scale_of, to_integers, unwritable
+from m2lib.series.textformat import VARIABLES, without_undershoot
 
 if TYPE_CHECKING:
     import h5py
@@ -51,6 +43,8 @@ RECIPE = {
     "prey0": (0.8, 1.2),  # prey at time 0
     "predator0": (0.8, 1.2),  # predators at time 0
 }
+Rates = Callable[..., tuple[float, float]]
+"""A right-hand side, called as `predator_prey` is."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +225,7 @@ def draw_systems(n: int, seed: int) -> np.ndarray:
 def solve_system(
     system: Sequence[float] | np.ndarray,
     time: np.ndarray,
-    rates: Callable[..., tuple[float, float]] = predator_prey,
+    rates: Rates = predator_prey,
     tolerance: dict[str, float] | None = None,
 ) -> np.ndarray:
     """A system's course by LSODA: as the data file has it, with the defaults.

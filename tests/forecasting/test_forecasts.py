@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.forecasting.reference import Reference
 from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID, SYMBOLS, ids_to_text, text_to_ids
 from m2lib.series.codec import decode, encode, to_integers
+from m2lib.series.textformat import TextFormat, format_steps
 
 MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;" * 9)]
 
@@ -135,7 +138,9 @@ def test_forecast_reports_what_it_read_and_wrote(tiny, data):
     assert [one.prompt_tokens for one in forecasts] == [512] * 3
     one = forecasts[2]
     assert one.new_tokens[0] == len(one.texts[0]) <= 220
-    read = decode(one.texts[0], 20, to_integers(data.contexts[141, -1:], one.scale, "published")[0].tolist())
+    read = decode(
+        one.texts[0], 20, to_integers(data.contexts[141, -1:], float(one.scaling.scale), "published")[0].tolist()
+    )
     assert np.array_equal(one.values[0], read.values)
     assert one.repairs == (read.repairs,)
     assert one.physical == pytest.approx(one.values / 1000 * data.scales[141])
@@ -191,12 +196,37 @@ def test_a_context_that_cannot_be_written_is_named(tiny, data):
     [
         (
             np.ones((60, 2)),
-            r"contexts are \(series, steps, 2\), not \(60, 2\); of a single series pass context\[None\]",
+            r"contexts are \(series, steps, variables\), not \(60, 2\); pass a single one as context\[None\]",
         ),
-        (pd.DataFrame({"prey": [1.0] * 60, "predator": [2.0] * 60}), r"not \(60, 2\); of a single series"),
-        ([np.ones((60, 2)), np.ones((50, 2))], "contexts of different lengths are no array; forecast them one by one"),
+        (pd.DataFrame({"prey": [1.0] * 60, "predator": [2.0] * 60}), r"not \(60, 2\); pass a single"),
+        ([np.ones((60, 2)), np.ones((50, 3))], r"a context of shape \(50, 3\) is not of shape \(steps, 2\)"),
+        (np.ones((3, 0, 2)), r"a context of shape \(0, 2\) is not of shape \(steps, 2\)"),
     ],
 )
 def test_contexts_of_another_shape_are_refused_in_one_line(tiny, contexts, line):
     with pytest.raises(InputError, match=line):
         forecast(tiny, contexts, DecodeConfig())
+
+
+def test_contexts_of_different_lengths_are_forecast_together(tiny, data):
+    config, contexts = DecodeConfig(constrained=True), [data.contexts[0], data.contexts[1, 30:]]
+    together = forecast(tiny, contexts, config)
+    assert [one.texts for one in together] == [forecast(tiny, one[None], config)[0].texts for one in contexts]
+
+
+@pytest.mark.parametrize("shape", [TextFormat(1), TextFormat(3, digits=3, offset=0.3), TextFormat(8, separate=True)])
+def test_other_formats_are_forecast_and_parse(tiny, shape):
+    context = np.random.default_rng(0).normal(0 if shape.offset else 50, 5, (40, shape.variables))
+    config = DecodeConfig(constrained=True, temperature=2.0, n_samples=3, steps=4, max_new_tokens=200)
+    (one,) = forecast(tiny, context[None], config, text_format=shape)
+    assert one.repairs == (0, 0, 0)
+    assert one.values.shape == one.physical.shape == (3, 4, shape.variables)
+    assert one.values.max() <= shape.largest
+    for text in one.texts:
+        assert [len(step.split(",")) for step in text.split(";")[:4]] == [shape.variables] * 4
+        assert format_steps(shape.decode(text, 4, [0] * shape.variables).values) == normalised(text)
+
+
+def normalised(text):
+    """Without leading zeros, which the grammar allows."""
+    return re.sub(r"\b0+(?=\d)", "", text)

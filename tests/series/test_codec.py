@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2lib.files import InputError
-from m2lib.series.codec import UNDERSHOOT, decode, encode, format_steps, scale_of, to_integers, unscale, unwritable
+from m2lib.series.codec import decode, encode, scale_of, to_integers, unscale, unwritable
 from m2lib.series.metrics import series_mae
+from m2lib.series.textformat import UNDERSHOOT, format_steps
 
 
 def test_scale_is_the_90th_percentile_of_both_variables():
@@ -59,7 +60,7 @@ def test_an_integrators_undershoot_is_zero(rounding):
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf, -np.inf])
 def test_a_scale_that_is_none_is_refused(scale):
     values = np.array([[0.0, 1.0]])
-    with pytest.raises(InputError, match=f"^series 7: the 90th percentile of its first 80 steps is {scale:g}, so"):
+    with pytest.raises(InputError, match=f"^series 7: the 90th percentile of its context is {scale:g}, so"):
         encode(values, scale, series=7)
     with pytest.raises(InputError, match=r"^step 0, predator: nan is not finite"):  # what spoilt the scale is named
         encode(np.array([[0.0, np.nan]]), scale)

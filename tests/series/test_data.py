@@ -12,7 +12,7 @@ import scipy.integrate
 
 from m2lib import cli
 from m2lib.files import InputError
-from m2lib.series.codec import encode, format_steps, to_integers
+from m2lib.series.codec import encode, to_integers
 from m2lib.series.data import (
     DEFAULT_FILE,
     SeriesSet,
@@ -23,6 +23,7 @@ from m2lib.series.data import (
     split_ids,
     write_series,
 )
+from m2lib.series.textformat import format_steps
 
 
 @pytest.fixture
@@ -224,7 +225,7 @@ BAD_FILES = {
     ),
     "constant zero": (
         lambda t, time: {"trajectories": change(t, 2, 0), "time": time},
-        "/trajectories, series 2: the 90th percentile of its first 80 steps is 0",
+        "/trajectories, series 2: the 90th percentile of its context is 0",
     ),
 }
 
