@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 # The wings whose public names have numpydoc docstrings, in step with their signatures.
-DOCUMENTED := $(wildcard $(foreach wing,series accounting model forecasting training,m2lib/$(wing)/*.py))
+DOCUMENTED := $(wildcard $(foreach wing,series accounting model forecasting training forecaster,m2lib/$(wing)/*.py))
 NBCONVERT := $(BIN)/jupyter nbconvert --log-level=ERROR --to notebook
 EXECUTE := $(NBCONVERT) --execute --ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False
 # A slider's state is committed neither in its cell (tag remove-cell) nor in the notebook: it has random names.
@@ -30,7 +30,7 @@ override M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
 export M2_BACKBONE
 endif
 
-.PHONY: help setup model report site browse figures test fuzz lint notebooks execute bench clean
+.PHONY: help setup model report site browse figures test coverage fuzz lint notebooks execute bench clean
 
 help:
 	@echo "make report     execute the notebooks at the active profile; with PDF and API they become a website, build/report/"
@@ -39,6 +39,7 @@ help:
 	@echo "make browse     make site, and open every page of it in Chromium, with the network off"
 	@echo "make figures    from the records: report/figures/ and report/main.pdf, no model needed"
 	@echo "make test       lint, unit tests, and the notebooks as a regression test (nbval)"
+	@echo "make coverage   how much of each wing the unit tests run; less than 90% of m2lib is an error"
 	@echo "make fuzz       attacks on all that is read: damaged files, settings, command lines (ten minutes)"
 	@echo "make notebooks  open JupyterLab"
 	@echo "make execute    re-execute the committed notebooks in place, at the slice profile"
@@ -106,6 +107,14 @@ lint: .venv/.ok
 test: lint
 	@$(BIN)/m2 model smollm2-135m
 	$(BIN)/pytest
+
+# In the tests' own process only: what runs in others, such as those that are killed, counts as not run.
+coverage: .venv/.ok
+	@$(BIN)/m2 model smollm2-135m
+	$(BIN)/coverage run -m pytest tests
+	@for wing in $(sort $(notdir $(patsubst %/__init__.py,%,$(wildcard m2lib/*/__init__.py)))); do \
+		echo "$$wing $$($(BIN)/coverage report --fail-under=0 --format=total --include="m2lib/$$wing/*")%"; done
+	$(BIN)/coverage report --skip-covered
 
 # Not part of the tests: thousands of damaged files, settings and command lines, and kills at every file operation.
 fuzz: .venv/.ok

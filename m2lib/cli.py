@@ -1,4 +1,4 @@
-"""The `m2` command: `m2 data`, `m2 model`, `m2 run`, `m2 status`, `m2 flops`, `m2 budget`, `m2 pdf`."""
+"""The `m2` command: the study's `m2 data`, `m2 run`, `m2 flops` and others; those for tables are in `cli_tables`."""
 
 import argparse
 import io
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from m2lib import accounting, model, paper, series, settings, study
+from m2lib.cli_tables import add_table_commands
 from m2lib.files import InputError, first_line, quoted, repository, user_path
 
 MOST = 10**18
@@ -87,11 +88,12 @@ def _is_broken(stream: TextIO) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="m2",
-        description="Forecast predator-prey series written as text with a small language model.",
+        description="Forecast series written as text with a small language model: a table's, or the study's.",
         epilog=f"environment variables:\n{settings.described()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     groups = parser.add_subparsers(required=True, metavar="command")
+    add_table_commands(groups)
 
     data = groups.add_parser("data", help="write or check the data set").add_subparsers(required=True, metavar="action")
     generate = data.add_parser("generate", help="write the data set as an HDF5 file")
@@ -140,8 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     budget = groups.add_parser("budget", help="what the active profile's records have spent, and what is left")
     budget.set_defaults(command=_budget)
 
-    yardsticks = groups.add_parser("yardsticks", help="measure forecasters without a language model, and record them")
+    yardsticks = groups.add_parser("yardsticks", help="measure and record all forecasters, on other worlds too")
     yardsticks.add_argument("path", nargs="?", type=_path, help="default: report/results/yardsticks.json")
+    yardsticks.add_argument("--fresh", action="store_true", help="measure again what the record has")
     yardsticks.set_defaults(command=_yardsticks)
 
     pdf = groups.add_parser("pdf", help="redraw the report's figures and compile its PDF, from the records")
@@ -328,7 +331,7 @@ def _budget(arguments: argparse.Namespace) -> None:
 
 
 def _yardsticks(arguments: argparse.Namespace) -> None:
-    print(study.record_yardsticks(arguments.path))
+    print(study.record_yardsticks(arguments.path, fresh=arguments.fresh))
 
 
 def _pdf(arguments: argparse.Namespace) -> None:

@@ -73,6 +73,7 @@ def forecast(
     ids: Sequence[int | str] | None = None,
     names: Sequence[str] = VARIABLES,
     text_format: TextFormat = STUDY,
+    progress: bool = False,
 ) -> list[Forecast]:
     """Forecast the steps that follow each context.
 
@@ -97,6 +98,8 @@ def forecast(
         The variables' names in errors.
     text_format : TextFormat, optional
         How the contexts are written, and the forecasts read.
+    progress : bool, optional
+        Show a bar.
 
     Returns
     -------
@@ -109,6 +112,7 @@ def forecast(
         For contexts of another shape, and for one that cannot be encoded, naming series, step and variable.
     """
     import torch
+    from tqdm.auto import tqdm
 
     from m2lib.forecasting.generation import generate
 
@@ -122,7 +126,7 @@ def forecast(
     # One stream of draws for all batches. Drawn on the CPU, so that a seed gives the same ones on every device.
     generator = torch.Generator().manual_seed(seed)
     forecasts = []
-    for start in range(0, len(prompts), batch_size):
+    for start in tqdm(range(0, len(prompts), batch_size), "forecast", unit="batch", leave=None, disable=not progress):
         batch = slice(start, start + batch_size)
         generated, passes = generate(backbone.model, prompts[batch], config, generator, text_format=text_format)
         longest = max(len(prompt) for prompt in prompts[batch])

@@ -4,12 +4,10 @@ It is slow and easy to believe. The tests hold `m2lib.forecasting.engine.Engine`
 token, and the benchmarks measure what the engine gains over it.
 """
 
-import inspect
-
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from m2lib.model import PAD_ID
+from m2lib.model import PAD_ID, cache_argument
 
 
 class Reference:
@@ -77,19 +75,3 @@ class Reference:
         """Logits (rows, 13) that follow tokens (rows, new) at positions (rows, new); the tokens join the cache."""
         passed = {"attention_mask": self.mask, "position_ids": position, cache_argument(self.model): self.cache}
         return self.model(tokens, **passed, use_cache=True, logits_to_keep=1).logits[:, -1]
-
-
-def cache_argument(model: PreTrainedModel) -> str:
-    """What the model calls its KV cache: transformers 5.24 renamed the argument.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        Whose `forward` is asked.
-
-    Returns
-    -------
-    str
-        `cache`, or `past_key_values` in older versions.
-    """
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

@@ -5,7 +5,10 @@ from .backbones import backbone_config as backbone_config
 from .backbones import load_backbone as load_backbone
 from .backbones import meta_model as meta_model
 from .backbones import parameter_counts as parameter_counts
+from .backbones import save_tokenizer as save_tokenizer
 from .backbones import weight_hash as weight_hash
+from .compatibility import cache_argument as cache_argument
+from .compatibility import checkpoint_activations as checkpoint_activations
 from .controls import shuffle_weights as shuffle_weights
 from .controls import train_everything as train_everything
 from .folders import fault as fault
@@ -30,3 +33,4 @@ from .vocabulary import text_to_ids as text_to_ids
 from .weights import BACKBONES as BACKBONES
 from .weights import backbone_id as backbone_id
 from .weights import fetch_backbone as fetch_backbone
+from .weights import hub_name as hub_name

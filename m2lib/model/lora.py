@@ -19,6 +19,7 @@ from m2lib.accounting import PROJECTIONS, TARGETS
 from m2lib.files import InputError, write_atomic
 from m2lib.model.folders import check_floats, fault
 from m2lib.model.reduction import ReducedHead
+from m2lib.model.weights import hub_name
 
 # The linear layers of a block, in the order of the forward pass: any of them may have an adapter.
 ALL_TARGETS = tuple(PROJECTIONS)
@@ -247,7 +248,7 @@ def save_adapter(model: PreTrainedModel, folder: Path, backbone: str) -> None:
     folder : Path
         Made where it is not there.
     backbone : str
-        The name noted as the base model.
+        Its name. As the base model is noted what the hub calls it, so that PEFT can find it there.
 
     Raises
     ------
@@ -264,7 +265,7 @@ def save_adapter(model: PreTrainedModel, folder: Path, backbone: str) -> None:
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": backbone,
+        "base_model_name_or_path": hub_name(backbone),
         "r": first.rank,
         "lora_alpha": first.alpha,
         "target_modules": sorted({path.split(".")[-1] for path in layers}),

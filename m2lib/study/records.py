@@ -187,7 +187,12 @@ def save_record(profile: Profile | str, record: Record, name: str | None = None)
 
 def recorded_forecast(record: Record, data: SeriesSet, series: int) -> np.ndarray:
     """The forecast that a record holds as text, or the median of its samples: (20, 2), scaled units."""
-    return point_forecast(_read(record, data, series)[0])
+    return point_forecast(recorded_samples(record, data, series))
+
+
+def recorded_samples(record: Record, data: SeriesSet, series: int) -> np.ndarray:
+    """The samples that a record holds as texts, of a greedy forecast that one: (n_samples, 20, 2), scaled units."""
+    return _read(record, data, series)[0]
 
 
 def fingerprint(decisive: Any) -> str:

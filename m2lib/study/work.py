@@ -215,6 +215,7 @@ class RunInProgress:
             processes=plan.processes,
             recompute=settings.read("M2_RECOMPUTE") == "1",
             progress=not profile.live and plan.processes.lead,
+            flops_of=lambda batch: step_costs(self.shape, batch, config.rank, config.targets)["executed"],
         )
         note(log)
         if plan.processes.lead and config.rank:  # where all weights train, the record and its forecasts are kept alone

@@ -19,7 +19,17 @@ from transformers import PreTrainedModel
 
 from m2lib.accounting import TARGETS
 from m2lib.files import InputError
-from m2lib.model import ALL_TARGETS, COMMA_ID, PAD_ID, blocked_attention, inject_lora, train_everything, trainable
+from m2lib.model import (
+    ALL_TARGETS,
+    COMMA_ID,
+    PAD_ID,
+    blocked_attention,
+    checkpoint_activations,
+    inject_lora,
+    load_adapter,
+    train_everything,
+    trainable,
+)
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.processes import Processes
 
@@ -283,6 +293,8 @@ def train(
     processes: Processes = ALONE,
     recompute: bool = False,
     progress: bool = True,
+    start: Path | None = None,
+    flops_of: Callable[[np.ndarray], int] | None = None,
 ) -> TrainLog:
     """Train LoRA adapters and the head's bias of a reduced model, in place; or, at rank 0, all its weights.
 
@@ -315,6 +327,10 @@ def train(
         adapter, in much less memory and about a third more time.
     progress : bool, optional
         Show a bar with loss and tokens/s.
+    start : Path, optional
+        The folder of an adapter that the run starts from, of the rank, alpha and targets in `config`. Default: new ones.
+    flops_of : callable, optional
+        Gives the FLOPs of a step from its batch, for the bar to show FLOP/s of each process as well.
 
     Returns
     -------
@@ -334,7 +350,9 @@ def train(
     if min(config.batch_size, config.batch_size if callable(windows) else len(windows)) < processes.count:
         raise InputError(f"{processes.count} processes cannot share batches of {config.batch_size}; start fewer")
     generator = torch.Generator().manual_seed(config.seed)
-    if config.rank:
+    if start:
+        load_adapter(model, start)
+    elif config.rank:
         inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)
     else:
         train_everything(model)
@@ -345,7 +363,8 @@ def train(
         log = TrainLog(**load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {})
     reported = log.step  # steps before this one have been handed to on_checkpoint
     started, before = time.perf_counter(), log.seconds
-    kept, training, tokens = started, 0.0, 0  # when the last checkpoint was; seconds and tokens of the bar's speed
+    # When the last checkpoint was; seconds, tokens and FLOPs of the bar's speed.
+    kept, training, tokens, flops = started, 0.0, 0, 0
 
     def evaluated() -> None:
         """Evaluate where the step asks for it, unless the log that was resumed from has it already."""
@@ -387,9 +406,9 @@ def train(
 
             now = time.perf_counter()
             training, tokens = training + now - began, tokens + int(np.count_nonzero(batch != PAD_ID))
-            bar.set_postfix_str(
-                f"loss {np.mean(log.losses[-20:]):.3f}, {tokens / training:.0f} tokens/s", refresh=False
-            )
+            flops += flops_of(batch) // processes.count if flops_of else 0
+            speed = f"{tokens / training:.0f} tokens/s" + (f", {flops / training:.2g} FLOP/s" if flops_of else "")
+            bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}, {speed}", refresh=False)
             bar.update()
             # The order matters to a run that is killed between any two lines. The evaluation comes before the
             # checkpoint, whose log then has it. on_checkpoint counts what was spent, and also comes before: killed
@@ -417,14 +436,13 @@ def _recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # renamed in 5.24
-    getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+    checkpoint_activations(model, True)
     model.train()
     try:
         with blocked_attention(model):  # what is computed again attends as it did in `window_loss`
             yield
     finally:
-        getattr(model, f"{kind}_checkpointing_disable")()
+        checkpoint_activations(model, False)
         model.eval()
 
 

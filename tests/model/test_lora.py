@@ -1,9 +1,10 @@
 import copy
 import json
+import re
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from m2lib.files import InputError
 from m2lib.model.backbones import backbone_config, load_backbone, meta_model
@@ -134,10 +135,21 @@ def test_saved_adapter_comes_back(model, tmp_path, targets):
     save_adapter(model, tmp_path, "tiny")
     load_adapter(fresh, tmp_path)
     assert torch.equal(fresh(IDS).logits, model(IDS).logits)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 6.0, sorted(targets))
     with pytest.raises(ValueError, match="no LoRA layers to save"):
         save_adapter(merge_lora(fresh), tmp_path, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "base"),
+    [("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"), ("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B-Instruct"),
+     ("tiny", "tiny"), ("my-model", "my-model")],
+)  # fmt: skip
+def test_an_adapter_names_its_base_as_the_hub_does(model, tmp_path, backbone, base):
+    save_adapter(with_random_adapter(model), tmp_path, backbone)
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == base
 
 
 @CHOICES
@@ -168,21 +180,21 @@ def test_pefts_adapter_loads_in_ours(model, tmp_path, targets):
 
 def test_unfit_adapters_are_named_and_leave_the_model_alone(model, smollm2, tmp_path):
     before = model(IDS).logits
-    with pytest.raises(InputError, match=f"{tmp_path}: not a readable LoRA adapter"):
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path}: not a readable LoRA adapter")):
         load_adapter(model, tmp_path)
     other = with_random_adapter(copy.deepcopy(model))
     save_adapter(other, tmp_path, "tiny")
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"r": 5}))
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"r": 5}), encoding="utf-8")
     with pytest.raises(InputError, match="belongs to another model"):
         load_adapter(model, tmp_path)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}))
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}), encoding="utf-8")
     with pytest.raises(InputError, match="sets use_rslora, which this library does not read"):
         load_adapter(model, tmp_path)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["w"]}))
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["w"]}), encoding="utf-8")
     with pytest.raises(InputError, match="no linear layers named w"):
         load_adapter(model, tmp_path)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"half a file")
     with pytest.raises(InputError, match="not a readable LoRA adapter"):
         load_adapter(model, tmp_path)
@@ -229,7 +241,7 @@ def test_what_is_no_file_is_refused(model, adapter, file, instead):
 )  # fmt: skip
 def test_a_nonsensical_setting_is_refused(model, adapter, field, value):
     path = adapter / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {field: value}), encoding="utf-8")
     said = refusal(model, adapter)
     assert field in said or "belongs to another model" in said
 
@@ -242,7 +254,7 @@ def test_a_malformed_config_is_refused(model, adapter, content):
 
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "head_bias.safetensors"])
 def test_tensors_that_no_adapter_holds_are_refused(model, adapter, file):
-    tensors = load_file(adapter / file)
+    tensors = load((adapter / file).read_bytes())
     name = min(tensors)
     huge = torch.full_like(tensors[name], 1e300, dtype=torch.float64)  # too large for what it will be used in
     for spoilt in (tensors[name] * torch.nan, tensors[name] / 0, huge):
@@ -258,7 +270,9 @@ def test_tensors_that_no_adapter_holds_are_refused(model, adapter, file):
 def test_an_adapter_of_the_head_is_refused(model, adapter):
     """Its tensors fit; the head is trained by its bias alone."""
     path = adapter / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["lm_head"]}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"target_modules": ["lm_head"]}), encoding="utf-8"
+    )
     name = "base_model.model.lm_head.lora_{}.weight"
     save_file({name.format("A"): torch.zeros(3, 64), name.format("B"): torch.zeros(13, 3)},
               adapter / "adapter_model.safetensors")  # fmt: skip
@@ -267,6 +281,6 @@ def test_an_adapter_of_the_head_is_refused(model, adapter):
 
 def test_an_adapter_in_bfloat16_loads(model, adapter):
     file = adapter / "adapter_model.safetensors"
-    save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file)
+    save_file({name: tensor.bfloat16() for name, tensor in load(file.read_bytes()).items()}, file)
     load_adapter(model, adapter)
     assert {parameter.dtype for parameter in trainable(model).values()} == {torch.float32}

@@ -52,7 +52,11 @@ def test_record_comes_back(record, store):
     assert load_record("laptop", "baseline") == record
     assert record.maes() == {2: 1.5, 1: 2.5}
     assert record.repairs == 1
-    assert json.loads(path.read_text())["flops"]["training"] == {"coursework": 0, "published": 0, "executed": 0}
+    assert json.loads(path.read_text(encoding="utf-8"))["flops"]["training"] == {
+        "coursework": 0,
+        "published": 0,
+        "executed": 0,
+    }
 
 
 def test_live_results_go_under_build_and_recorded_ones_do_not(tmp_path, monkeypatch):
@@ -69,12 +73,12 @@ def test_missing_broken_and_foreign_records(record, store):
     with pytest.raises(InputError, match="unknown profile 'huge'"):
         load_record("huge", "baseline")
     path = save_record("laptop", record)
-    whole = path.read_text()
+    whole = path.read_text(encoding="utf-8")
     for broken in (b"{", b"[]", b"{}", b'{"schema": 1, "series": {}}', b'{"schema": 1, "series": {"x": 1}}', b"\xff"):
         path.write_bytes(broken)
         with pytest.raises(InputError, match="not a run record"):
             load_record("laptop", "baseline")
-    path.write_text(whole.replace('"schema": 1', '"schema": 99'))
+    path.write_text(whole.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
     with pytest.raises(InputError, match="schema: it is 99, this version reads 1"):
         load_record("laptop", "baseline")
 
@@ -186,7 +190,7 @@ def altered(record, **changes):
 )
 def test_a_record_that_cannot_be_is_refused_in_one_line(path, value, record, store):
     place = save_record("laptop", record)
-    place.write_text(altered(record, **{path: value}))
+    place.write_text(altered(record, **{path: value}), encoding="utf-8")
     with pytest.raises(InputError) as error:
         load_record("laptop", "baseline")
     assert str(place) in str(error.value)
@@ -212,12 +216,12 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     field, value, data, recipe_file, monkeypatch, tmp_path, capsys
 ):
     """All errors of the final run set to 0.5, say: neither the command nor the figures show them."""
-    stored = json.loads((LAPTOP / "final.json").read_text())
+    stored = json.loads((LAPTOP / "final.json").read_text(encoding="utf-8"))
     for entry in stored["series"].values():
         entry[field] = value
     copy = tmp_path / LAPTOP.name / "final.json"
     copy.parent.mkdir()
-    copy.write_text(json.dumps(stored))
+    copy.write_text(json.dumps(stored), encoding="utf-8")
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
     with pytest.raises(InputError, match=r"final\.json is not a run record \(series\.\d+\.\w+: it is .*, but its text"):
         load_record("laptop", "final", data)

@@ -1,0 +1,123 @@
+"""Adapter folders: where they are, which language model they belong to, and in which text format they were trained."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m2lib import settings
+from m2lib.files import IN_CHECKOUT, ROOT, InputError, quoted, user_path
+from m2lib.forecaster.export import FORMAT_FILE
+from m2lib.series import STUDY, TextFormat
+
+if TYPE_CHECKING:
+    from m2lib.model import Backbone
+
+
+def adapter_folder(source: str | Path) -> Path:
+    """The folder of an adapter.
+
+    Parameters
+    ----------
+    source : str or Path
+        The folder itself, or the name of an experiment whose adapter lies beside its record.
+
+    Returns
+    -------
+    Path
+        It holds an adapter_config.json.
+
+    Raises
+    ------
+    InputError
+        Where there is no such adapter, with the names of those that there are.
+    """
+    from m2lib.model.lora import CONFIG_FILE
+
+    path = user_path(str(source), "the adapter")
+    if (path / CONFIG_FILE).is_file():
+        return path
+    results = settings.results_dir() or (ROOT / "report" / "results" if IN_CHECKOUT else None)
+    # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment.
+    found = {file.parent.relative_to(results).as_posix().split("/", 1)[1]: file.parent
+             for file in sorted(results.glob("*/**/" + CONFIG_FILE), reverse=True)} if results else {}  # fmt: skip
+    if str(source) in found:
+        return found[str(source)]
+    known = f"; recorded adapters are {', '.join(sorted(found))}" if found else ""
+    raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}{known}")
+
+
+def base_of(folder: Path) -> str:
+    """The backbone that an adapter belongs to.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the adapter.
+
+    Returns
+    -------
+    str
+        A name or a path, as `m2lib.model.load_backbone` takes it; what an adapter names by its place on the hub is
+        given the name that this library has for it.
+
+    Raises
+    ------
+    InputError
+        Where the adapter's file cannot be read.
+    """
+    from m2lib.model import BACKBONES
+    from m2lib.model.lora import CONFIG_FILE
+
+    try:
+        base = str(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / CONFIG_FILE}: cannot read the base model's name; name it with backbone="
+        ) from error
+    return next((name for name, spec in BACKBONES.items() if base in (spec.hub_id, spec.copy_of) and base), base)
+
+
+def name_of(backbone: "Backbone") -> str:
+    """The name that a loaded backbone can be loaded by again.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        In use.
+
+    Returns
+    -------
+    str
+        As `m2lib.model.load_backbone` takes it: a name that is known, else the folder of the weights.
+    """
+    from m2lib.model import BACKBONES
+
+    return backbone.name if backbone.name in BACKBONES else backbone.source
+
+
+def read_format(folder: Path) -> TextFormat:
+    """The text format of an adapter.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the adapter.
+
+    Returns
+    -------
+    TextFormat
+        From its text_format.json; the study's where there is none.
+
+    Raises
+    ------
+    InputError
+        Where the file is not one.
+    """
+    path = folder / FORMAT_FILE
+    if not path.exists():
+        return STUDY
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return TextFormat(**{name: stored[name] for name in STUDY.settings()})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a text format ({error}); take the file from the adapter's source") from error

@@ -1,0 +1,322 @@
+"""Is it worth it on this table? Rolling origins: forecasts from several moments of the past, beside simple ones."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2lib.files import InputError
+from m2lib.forecaster.sampling import SAMPLES, SHORTEST, Sampler, format_for
+from m2lib.forecaster.tables import Item
+from m2lib.forecasting import Forecast
+from m2lib.series import (
+    Scaling,
+    TextFormat,
+    band,
+    context_mean,
+    crps_fair,
+    last_value,
+    log_var,
+    nearest_analogue,
+    paired_gain,
+    seasonal_naive,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODEL = "language model"
+BAND = 0.8
+Baseline = Callable[[np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One forecast to be made: of one series, from one moment on."""
+
+    item: int
+    """The series' place in the table."""
+    steps: int
+    """How many of its steps are the context."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What forecasts from all origins came to."""
+
+    origins: tuple[Origin, ...]
+    """In the order of the errors."""
+    errors: dict[str, np.ndarray]
+    """By forecaster, float64 (origins,): the MAE over steps and variables, in the table's units."""
+    scaled: dict[str, np.ndarray]
+    """The same in units of each context's scale, in which series of any size weigh alike; 1000 is the scale."""
+    crps: float
+    """Of the language model's samples, the table's units; its MAE where it has one sample."""
+    coverage: float | None
+    """The share of true values within the middle 80% of the samples; None where there is one sample."""
+
+    @property
+    def mae(self) -> float:
+        """The language model's mean error.
+
+        Returns
+        -------
+        float
+            The table's units.
+        """
+        return float(self.errors[MODEL].mean())
+
+    def record(self) -> dict[str, Any]:
+        """What is kept of it, ready for JSON.
+
+        Returns
+        -------
+        dict
+            Item and context's steps of each origin, errors by forecaster in the table's units and scaled, CRPS and
+            coverage.
+        """
+        return {
+            "origins": [asdict(origin) for origin in self.origins],
+            "errors": {name: maes.tolist() for name, maes in self.errors.items()},
+            "scaled": {name: maes.tolist() for name, maes in self.scaled.items()},
+            "crps": self.crps,
+            "coverage": self.coverage,
+        }
+
+    @property
+    def best_baseline(self) -> str:
+        """The simple forecast with the smallest mean scaled error.
+
+        Returns
+        -------
+        str
+            Its name.
+        """
+        return min((name for name in self.scaled if name != MODEL), key=lambda name: self.scaled[name].mean())
+
+    def gain(self, baseline: str) -> dict[str, Any]:
+        """How much better the language model is than a baseline, origin by origin.
+
+        Parameters
+        ----------
+        baseline : str
+            Its name.
+
+        Returns
+        -------
+        dict
+            As of `m2lib.series.paired_gain`, in scaled units; `mean interval` is None for fewer than two origins.
+        """
+        ours, theirs = (dict(enumerate(self.scaled[name].tolist())) for name in (MODEL, baseline))
+        if len(ours) < 2:
+            return {"mean": theirs[0] - ours[0], "mean interval": None, "better": int(ours[0] < theirs[0])}
+        return paired_gain(ours, theirs)
+
+    @property
+    def verdict(self) -> str:
+        """What all this says, in words.
+
+        Returns
+        -------
+        str
+            A sentence: whether the language model beats the best simple forecast, and how sure that is.
+        """
+        best, count = self.best_baseline, len(self.origins)
+        gain, mean = self.gain(best), float(self.scaled[best].mean())
+        share = f"{abs(gain['mean']) / mean:.0%} " if mean else f"{abs(gain['mean']):.3g} scaled units "
+        side = "below" if gain["mean"] > 0 else "above"
+        said = f"the language model's error is {share}{side} that of the best simple forecast here, {best}"
+        if not gain["mean interval"]:
+            return f"{said}; one forecast proves nothing"
+        low, high = gain["mean interval"]
+        sure = "that is more than chance" if low > 0 or high < 0 else "that may be chance"
+        return f"{said}; with {count} forecasts {sure}"
+
+    def table(self) -> "pd.DataFrame":
+        """All forecasters, the best first.
+
+        Returns
+        -------
+        DataFrame
+            Their mean error in the table's units and scaled, how many origins the language model is better at, and its
+            gain with a 95% interval, scaled units.
+        """
+        import pandas as pd
+
+        rows = {}
+        for name in sorted(self.scaled, key=lambda name: self.scaled[name].mean()):
+            row = {"MAE": f"{self.errors[name].mean():.4g}", "scaled": f"{self.scaled[name].mean():.1f}"}
+            if name != MODEL:
+                gain = self.gain(name)
+                ends = "{:+.1f} to {:+.1f}".format(*gain["mean interval"]) if gain["mean interval"] else ""
+                row |= {"gain of the model": f"{gain['mean']:+.1f}", "95% interval": ends}
+                row["model better"] = f"{gain['better']} of {len(self.origins)}"
+            rows[name] = row
+        return pd.DataFrame(rows).T.fillna("")
+
+
+def origins_of(items: Sequence[Item], horizon: int, count: int = 1, stride: int | None = None) -> list[Origin]:
+    """The moments to forecast from: the last `count` of each series that `horizon` steps follow.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        The series.
+    horizon : int
+        Steps to forecast.
+    count : int, optional
+        Of each series, as many as it is long enough for.
+    stride : int, optional
+        Steps between two of them. Default: the horizon, so that no step is forecast twice.
+
+    Returns
+    -------
+    list of Origin
+        Series by series, the earliest first.
+
+    Raises
+    ------
+    InputError
+        For numbers below 1, and where no series is long enough.
+    """
+    stride = horizon if stride is None else stride
+    if min(horizon, count, stride) < 1:
+        raise InputError("horizon, origins and stride are whole numbers from 1 on")
+    found = []
+    for place, item in enumerate(items):
+        last = len(item.values) - horizon
+        cuts = range(last - (count - 1) * stride, last + 1, stride)
+        found += [Origin(place, steps) for steps in cuts if steps >= SHORTEST]
+    if not found:
+        needed = SHORTEST + horizon
+        raise InputError(f"no series is long enough: a forecast of {horizon} steps wants {needed}; ask for fewer steps")
+    return found
+
+
+def baselines_for(season: int | None = None) -> dict[str, Baseline]:
+    """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
+
+    Parameters
+    ----------
+    season : int, optional
+        Steps of the season, where it is known. Default: found in each context by its autocorrelation.
+
+    Returns
+    -------
+    dict of str to callable
+        Each takes contexts (1, steps, variables) in scaled units and a horizon.
+    """
+    seasonal = {"last period": seasonal_naive} if season is None else {
+        f"{season} steps ago": partial(_season_ago, season=season)}  # fmt: skip
+    return {"last value": last_value, "mean": context_mean, **seasonal, "nearest analogue": nearest_analogue,
+            "log-VAR(3)": log_var}  # fmt: skip
+
+
+def evaluate(
+    forecaster: Sampler,
+    items: Sequence[Item],
+    horizon: int,
+    *,
+    origins: int = 1,
+    stride: int | None = None,
+    season: int | None = None,
+    num_samples: int = SAMPLES,
+    refit: Callable[[Sequence[np.ndarray]], Sampler] | None = None,
+    **sampling: Any,
+) -> Evaluation:
+    """Forecast from rolling origins, and compare with what simple forecasts make of the same contexts.
+
+    Parameters
+    ----------
+    forecaster : Sampler
+        The language model.
+    items : sequence of Item
+        The series.
+    horizon : int
+        Steps to forecast.
+    origins, stride : int, optional
+        As in `origins_of`.
+    season : int, optional
+        As in `baselines_for`.
+    num_samples : int, optional
+        As in `Sampler.sample`; the model's point forecast is their median.
+    refit : callable, optional
+        Gets the contexts of one origin of all series and gives the forecaster for it, so that none has seen what comes
+        after. Default: the same forecaster from all origins.
+    **sampling
+        temperature, seed and batch_size, likewise.
+
+    Returns
+    -------
+    Evaluation
+        Errors of all forecasters, origin by origin.
+    """
+    rolled = origins_of(items, horizon, origins, stride)
+    contexts = [items[origin.item].values[: origin.steps] for origin in rolled]
+    truths = [items[origin.item].values[origin.steps :][:horizon] for origin in rolled]
+    shape = forecaster.text_format or format_for(contexts)
+    names = [items[origin.item].name for origin in rolled]
+    options = {"num_samples": num_samples, **sampling}
+    samples: dict[int, Forecast] = {}
+    for places in _rounds(rolled, refit is not None):
+        seen = [contexts[place] for place in places]
+        model = refit(seen) if refit else type(forecaster)(forecaster.backbone, shape, forecaster.adapter)
+        made = model.sample(seen, horizon, ids=[names[place] for place in places], **options)
+        samples |= dict(zip(places, made, strict=True))
+    scalings = [shape.scaling(context) for context in contexts]
+
+    drawn = [samples[place].physical for place in range(len(rolled))]
+    ahead: dict[str, list[np.ndarray]] = {MODEL: [np.median(one, axis=0) for one in drawn]}
+    for name, baseline in baselines_for(season).items():
+        simple = [_simple(baseline, *pair, shape, horizon) for pair in zip(contexts, scalings, strict=True)]
+        if all(one is not None for one in simple):
+            ahead[name] = [one for one in simple if one is not None]
+    errors = {name: np.array(list(map(_mae, made, truths))) for name, made in ahead.items()}
+    scaled = {name: np.array(list(map(_mae, made, truths, scalings))) for name, made in ahead.items()}
+    if num_samples == 1:
+        return Evaluation(tuple(rolled), errors, scaled, float(errors[MODEL].mean()), None)
+    crps, covered = (float(np.mean(list(map(score, drawn, truths)))) for score in (crps_fair, _covered))
+    return Evaluation(tuple(rolled), errors, scaled, crps, covered)
+
+
+def _rounds(rolled: Sequence[Origin], apart: bool) -> list[list[int]]:
+    """The places of origins that one forecaster serves: all, or the k-th of each series, where each k has its own."""
+    if not apart:
+        return [list(range(len(rolled)))]
+    rounds: dict[int, list[int]] = {}
+    for place, origin in enumerate(rolled):
+        # How many of the series' origins come after it: 2 1 0 and 1 0 for series with three and two.
+        later = sum(other.item == origin.item for other in rolled[place + 1 :])
+        rounds.setdefault(later, []).append(place)
+    return list(rounds.values())
+
+
+def _simple(
+    baseline: Baseline, context: np.ndarray, scaling: Scaling, shape: TextFormat, horizon: int
+) -> np.ndarray | None:
+    """A baseline's forecast (horizon, variables) in physical units; None where the context is too short for it."""
+    integers = np.clip(shape.integers(context, scaling), 0, shape.largest)
+    try:
+        return scaling.physical(baseline(integers[None], horizon)[0])
+    except ValueError:
+        return None
+
+
+def _season_ago(contexts: np.ndarray, horizon: int, season: int) -> np.ndarray:
+    """The last season of each context, repeated: (n, horizon, variables)."""
+    if contexts.shape[1] < season:
+        raise ValueError(f"contexts of {contexts.shape[1]} steps hold no season of {season}")
+    return np.take(contexts[:, -season:], np.arange(horizon) % season, axis=1)
+
+
+def _mae(forecast: np.ndarray, truth: np.ndarray, scaling: Scaling | None = None) -> float:
+    """The mean absolute error over steps and variables; in scaled units where a scaling is given."""
+    error = np.abs(forecast - truth)
+    return float((error / scaling.scale * scaling.unit if scaling else error).mean())
+
+
+def _covered(samples: np.ndarray, truth: np.ndarray) -> float:
+    low, high = band(samples, BAND)
+    return float(((low <= truth) & (truth <= high)).mean())

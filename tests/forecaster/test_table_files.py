@@ -1,0 +1,132 @@
+"""Files of tables: what is read, what is refused and how, and that nothing is written half or over another."""
+
+import importlib.util
+import os
+
+import pandas as pd
+import pytest
+
+from m2lib.files import InputError
+from m2lib.forecaster import check_output, read_table, write_table
+
+TABLE = pd.DataFrame(
+    {
+        "item_id": ["Å", "NL", "Å"],
+        "timestamp": pd.to_datetime(["2024-01-01", "2024-01-01", "2024-01-02"]),
+        "y": [1.5, 0.1, -2],
+    }
+)
+needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
+
+
+def put(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", pytest.param("parquet", marks=needs_pyarrow)])
+def test_what_is_written_is_read(tmp_path, ending):
+    path = tmp_path / "new" / f"table.{ending}"
+    write_table(TABLE, path)
+    found = read_table(path)
+    found["timestamp"] = pd.to_datetime(found["timestamp"])
+    pd.testing.assert_frame_equal(found, TABLE, check_dtype=False)
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("text", ["a,b\r\n1,2\r\n", "\ufeffa,b\n1,2", "a,b\n1,2\n\n,\n", "a,b\n1,2,\n"])
+def test_what_spreadsheets_write_is_read(tmp_path, text):
+    read = read_table(put(tmp_path / "t.CSV", text))
+    assert read.to_dict("list") == {"a": [1], "b": [2]}
+    assert (read.dtypes == "int64").all()  # an empty row at the end would make floats of years and ids
+
+
+def test_a_blank_line_counts_as_a_row(tmp_path):
+    assert read_table(put(tmp_path / "t.csv", "y\n1\n\n3\n"))["y"].isna().tolist() == [False, True, False]
+
+
+ADVICE = "save the table as CSV in UTF-8, with a line of column names"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("", f" is empty; {ADVICE}"),
+        ("\n\n", f" is empty; {ADVICE}"),
+        (b"\x89PNG\r\n\x1a\n\0\0", f" is not UTF-8 text (byte 0); {ADVICE}"),
+        ("a,\u00e9\n1,2".encode("latin-1"), f" is not UTF-8 text (byte 2); {ADVICE}"),
+        (b"a,b\n1,\0\0", f" is not text; {ADVICE}"),
+        ("1,2\n3,4\n", ", line 1: no column names; write them above the numbers"),
+        ("a,a\n1,2\n", ", line 1: two columns are called 'a'; rename one"),
+        ("a;b\n1;2\n", ", line 1: 'a;b' has no commas; save the table with commas between its columns"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, line):
+    path = put(tmp_path / "t.csv", content)
+    with pytest.raises(InputError) as error:
+        read_table(path)
+    assert str(error.value) == f"{path}{line}"
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n3,4,5\n", "a,b\n1,2,3\n4,5,6\n", 'a,b\n"1,2\n', "a\n" + "9" * 200_000])
+def test_rows_of_other_lengths_are_refused(tmp_path, text):
+    path = put(tmp_path / "t.csv", text)
+    if text.startswith("a\n"):  # a cell of any length is read
+        assert len(read_table(path)) == 1
+        return
+    with pytest.raises(InputError, match=r"t.csv is not a table \(.*\); give every row as many cells as line 1$"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("no.csv", "No such file"), ("folder", "Is a dir"), ("a.csv/b.csv", "")])
+def test_where_no_file_is_that_is_said(tmp_path, name, reason):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=rf"^cannot read \S+{name} \({reason}.*\); name a .csv or .parquet file$"):
+        read_table(tmp_path / name)
+
+
+def test_other_endings_are_refused(tmp_path):
+    for refuse in (read_table, check_output):
+        with pytest.raises(
+            InputError, match=r"t.xlsx does not end in .csv or .parquet; name (a table that does|it so)$"
+        ):
+            refuse(put(tmp_path / "t.xlsx", "y\n1"))
+
+
+def test_without_pyarrow_parquet_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for refuse in (read_table, lambda path: check_output(path, force=True)):
+        with pytest.raises(
+            InputError, match=r"t.parquet: parquet needs pyarrow, .*: pip install pyarrow, or use .csv$"
+        ):
+            refuse(put(tmp_path / "t.parquet", "PAR1"))
+
+
+@needs_pyarrow
+def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
+    TABLE.set_index("timestamp").to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").columns.tolist() == ["timestamp", "item_id", "y"]
+    with pytest.raises(InputError, match=r"broken.parquet is no readable parquet file \(.*\); write it anew$"):
+        read_table(put(tmp_path / "broken.parquet", "PAR1"))
+
+
+def test_a_file_that_stands_there_stays_without_force(tmp_path):
+    path = put(tmp_path / "t.csv", "mine")
+    with pytest.raises(InputError, match=r"t.csv exists; name another file, or replace it with --force$"):
+        write_table(TABLE, path)
+    assert path.read_bytes() == b"mine"
+    write_table(TABLE, path, force=True)
+    assert len(read_table(path)) == 3
+
+
+def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match=r"folder.csv is a folder; name a file$"):
+        check_output(tmp_path / "folder.csv", force=True)
+    with pytest.raises(InputError, match=r"a.csv is no folder that may be written to; choose another$"):
+        check_output(put(tmp_path / "a.csv", "y") / "b.csv")
+    check_output(tmp_path / "new" / "t.csv")
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)  # root may write to any folder
+    with pytest.raises(InputError, match=rf"^cannot write .*t.csv: {tmp_path} is no folder that may be written to"):
+        check_output(tmp_path / "new" / "t.csv")
+    assert sorted(os.listdir(tmp_path)) == ["a.csv", "folder.csv"]

@@ -1,0 +1,143 @@
+"""The commands for tables of one's own, on the tiny random model."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from m2lib import cli
+from m2lib.forecaster import Forecaster
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    monkeypatch.setenv("M2_BACKBONE", "tiny")
+    monkeypatch.setenv("M2_DEVICE", "cpu")
+    monkeypatch.setenv("M2_DTYPE", "float32")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def pelts(tmp_path):
+    wave = 50 + 30 * np.sin(np.arange(40) / 3)
+    table = pd.DataFrame({"year": 1900 + np.arange(40), "hare": wave, "lynx": np.roll(wave, 3)})
+    table.to_csv(tmp_path / "pelts.csv", index=False)
+    return table
+
+
+def m2(capsys, *arguments):
+    status = cli.main(list(map(str, arguments)))
+    shown = capsys.readouterr()
+    return status, shown.out, shown.err.strip().splitlines()[-1] if shown.err.strip() else ""
+
+
+def test_a_forecast_is_the_same_from_python(capsys, pelts):
+    options = ("--horizon", 4, "--levels", 0.9, 0.1, "--samples", 5, "--output", "ahead.csv", "--plot", "ahead.png")
+    status, out, _ = m2(capsys, "forecast", "pelts.csv", *options)
+    assert status == 0
+    assert out.splitlines()[0] == "pelts.csv: target hare, lynx; time year; one series; 1 of 40 steps"
+    written = pd.read_csv("ahead.csv")
+    made = Forecaster.from_pretrained().predict_df(
+        pelts, prediction_length=4, quantile_levels=[0.1, 0.9], id_column=None, timestamp_column="year",
+        target=["hare", "lynx"], num_samples=5,
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(written, made, check_dtype=False)
+    assert written.year.tolist() == [1940, 1941, 1942, 1943] * 2
+    with open("ahead.png", "rb") as picture:
+        assert picture.read(4) == b"\x89PNG"
+
+
+def test_without_a_file_the_table_is_printed(capsys, pelts):
+    status, out, _ = m2(capsys, "forecast", "pelts.csv", "--horizon", 30, "--target", "lynx", "--samples", 1)
+    assert status == 0
+    assert "1969" in out
+    status, out, _ = m2(capsys, "forecast", "pelts.csv", "--horizon", 30, "--samples", 1)
+    assert "... 60 rows; --output F.csv writes them all" in out
+
+
+def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
+    options = ("--horizon", 4, "--origins", 3, "--stride", 2, "--season", 19, "--samples", 3, "--output", "found.json")
+    status, out, _ = m2(capsys, "evaluate", "pelts.csv", *options)
+    assert status == 0
+    assert "3 forecasts of 4 steps" in out
+    assert "19 steps ago" in out
+    assert "the language model's error is" in out
+    with open("found.json", encoding="utf-8") as file:
+        kept = json.load(file)
+    assert [origin["steps"] for origin in kept["origins"]] == [32, 34, 36]
+    assert kept["settings"]["season"] == 19
+    assert kept["backbone"]["id"] == "tiny"
+    assert set(map(len, kept["errors"].values())) == {3}
+    options = (*options[:-1], "other.json", "--leave-out", 5)
+    assert m2(capsys, "evaluate", "pelts.csv", *options)[0] == 0
+    with open("other.json", encoding="utf-8") as file:
+        assert [origin["steps"] for origin in json.load(file)["origins"]] == [27, 29, 31]
+    assert (
+        m2(capsys, "evaluate", "pelts.csv", *options)[2]
+        == "error: other.json exists; name another file, or replace it with --force"
+    )
+
+
+def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
+    options = ("--horizon", 4, "--origins", 2, "--samples", 2)
+    plain, tuned = (m2(capsys, "evaluate", "pelts.csv", *options, *more) for more in ((), ("--finetune", 2)))
+    assert plain[0] == tuned[0] == 0
+    assert plain[1] != tuned[1]
+
+
+def test_finetune_then_forecast_then_export(capsys, pelts):
+    status, out, _ = m2(capsys, "finetune", "pelts.csv", "--horizon", 4, "--steps", 2, "--output", "mine")
+    assert status == 0
+    assert "FLOPs by the rules" in out
+    status, _, _ = m2(capsys, "forecast", "pelts.csv", "--horizon", 4, "--adapter", "mine", "--output", "a.csv")
+    assert status == 0
+    status, out, _ = m2(capsys, "export", "mine", "whole")
+    assert (status, out.strip()) == (0, "whole")
+    with (
+        open("whole/text_format.json", encoding="utf-8") as exported,
+        open("mine/text_format.json", encoding="utf-8") as own,
+    ):
+        assert json.load(exported) == json.load(own)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("forecast", "none.csv", "--horizon", "2"), "none.csv"),
+        (("forecast", "pelts.csv", "--horizon", "2", "--target", "fox"), "fox"),
+        (
+            ("forecast", "pelts.csv", "--horizon", "2", "--adapter", "gone"),
+            "'gone' is no folder with an adapter_config",
+        ),
+        (("forecast", "pelts.csv", "--horizon", "2", "--output", "pelts.csv"), "--force"),
+        (("forecast", "pelts.csv", "--horizon", "2", "--output", "a.xls"), "a.xls"),
+        (("forecast", "pelts.csv", "--horizon", "2", "--plot", "a.gif"), "a.gif does not end in .png or .svg"),
+        (("forecast", "pelts.csv", "--horizon", "5000"), "5000 steps are more than tiny can write"),
+        (("evaluate", "pelts.csv", "--horizon", "39"), "40"),
+        (("finetune", "pelts.csv", "--horizon", "20", "--output", "new"), "40"),
+        (("export", "gone", "new"), "'gone' is no folder with an adapter_config"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(capsys, pelts, tmp_path, arguments, line):
+    status, _, error = m2(capsys, *arguments)
+    assert status == 1
+    assert error.startswith("error: ")
+    assert line in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pelts.csv"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "line"),
+    [
+        ("--horizon", "0", "'0' is not a whole number from 1 to 1000000"),
+        ("--samples", "1.5", "'1.5' is not a whole number"),
+        ("--temperature", "-1", "'-1' is not a number above 0"),
+        ("--levels", "90", "'90' is not a number between 0 and 1"),
+        ("--seed", "x", "'x' is not a whole number from 0"),
+    ],
+)
+def test_a_bad_option_is_named(capsys, option, value, line):
+    with pytest.raises(SystemExit):
+        cli.main(["forecast", "pelts.csv", "--horizon", "2", f"{option}={value}"])
+    assert line in capsys.readouterr().err
