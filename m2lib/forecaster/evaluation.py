@@ -13,7 +13,6 @@ from m2lib.forecaster.tables import Item
 from m2lib.forecasting import Forecast
 from m2lib.series import (
     Scaling,
-    TextFormat,
     band,
     context_mean,
     crps_fair,
@@ -206,7 +205,7 @@ def baselines_for(season: int | None = None) -> dict[str, Baseline]:
     Returns
     -------
     dict of str to callable
-        Each takes contexts (1, steps, variables) in scaled units and a horizon.
+        Each takes contexts (n, steps, variables), of which no value is negative, and a horizon.
     """
     seasonal = {"last period": seasonal_naive} if season is None else {
         f"{season} steps ago": partial(_season_ago, season=season)}  # fmt: skip
@@ -270,7 +269,7 @@ def evaluate(
     drawn = [samples[place].physical for place in range(len(rolled))]
     ahead: dict[str, list[np.ndarray]] = {MODEL: [np.median(one, axis=0) for one in drawn]}
     for name, baseline in baselines_for(season).items():
-        simple = [_simple(baseline, *pair, shape, horizon) for pair in zip(contexts, scalings, strict=True)]
+        simple = [_simple(baseline, context, horizon) for context in contexts]
         if all(one is not None for one in simple):
             ahead[name] = [one for one in simple if one is not None]
     errors = {name: np.array(list(map(_mae, made, truths))) for name, made in ahead.items()}
@@ -293,13 +292,11 @@ def _rounds(rolled: Sequence[Origin], apart: bool) -> list[list[int]]:
     return list(rounds.values())
 
 
-def _simple(
-    baseline: Baseline, context: np.ndarray, scaling: Scaling, shape: TextFormat, horizon: int
-) -> np.ndarray | None:
-    """A baseline's forecast (horizon, variables) in physical units; None where the context is too short for it."""
-    integers = np.clip(shape.integers(context, scaling), 0, shape.largest)
+def _simple(baseline: Baseline, context: np.ndarray, horizon: int) -> np.ndarray | None:
+    """A baseline's forecast (horizon, variables) in the table's units; None where the context is too short for it."""
+    below = min(0.0, float(context.min()))  # log-VAR wants numbers that are not negative
     try:
-        return scaling.physical(baseline(integers[None], horizon)[0])
+        return baseline(context[None] - below, horizon)[0] + below
     except ValueError:
         return None
 

@@ -31,8 +31,8 @@ def test_the_future_is_not_read(tiny, monkeypatch):
     other = np.append(values[:-4], [1e3] * 4)
     one, two = (evaluate(Forecaster(tiny), [item(series)], 4, num_samples=3) for series in (values, other))
     assert [len(context) for contexts in read for context in contexts] == [36, 36]
-    assert one.errors["last value"] == pytest.approx(np.abs(values[-4:] - values[-5]).mean(), abs=0.05)
-    assert two.errors["last value"] == pytest.approx(1e3 - values[-5], abs=0.05)
+    assert one.errors["last value"] == pytest.approx(np.abs(values[-4:] - values[-5]).mean())
+    assert two.errors["last value"] == pytest.approx(1e3 - values[-5])
     assert one.scaled[MODEL] == pytest.approx(one.errors[MODEL] / values[:-4].max() * 1000)
 
 
@@ -71,3 +71,14 @@ def test_baselines_that_a_context_is_too_short_for_are_left_out(tiny):
     assert "nearest analogue" not in found.errors
     assert {"last value", "mean", "last period", "log-VAR(3)", MODEL} <= found.errors.keys()
     assert 0 <= found.coverage <= 1
+
+
+def test_simple_forecasts_take_the_tables_own_numbers(tiny):
+    below = item(np.stack([np.sin(np.arange(40) / 2) - 5, 1e3 * np.cos(np.arange(40) / 2)], axis=1))
+    found = evaluate(Forecaster(tiny), [below], 4, num_samples=1)
+    context, truth = below.values[None, :36], below.values[36:]
+    for name, baseline in baselines_for().items():
+        expected = np.abs(baseline(context + 1e3, 4)[0] - 1e3 - truth).mean()
+        assert found.errors[name] == pytest.approx(expected, rel=1e-3), name
+    assert found.crps == found.mae
+    assert found.coverage is None
