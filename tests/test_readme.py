@@ -13,7 +13,7 @@ from m2lib.paper.numbers import results_table
 
 
 def test_results_are_those_of_the_records():
-    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text(encoding="utf-8"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert results_table(found) in readme
     words, study = " ".join(readme.split()), found["study"]
@@ -24,7 +24,7 @@ def test_results_are_those_of_the_records():
 
 
 def test_the_headline_is_that_of_the_records():
-    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text(encoding="utf-8"))
     errors, yardsticks = found["final"]["errors"], found["yardsticks"]["test"]
     copying, regression = (row for row in yardsticks if row["name"].startswith(("nearest", "log-VAR")))
     words, front = (
@@ -49,9 +49,25 @@ def test_the_headline_is_that_of_the_records():
     )
 
 
+def programs():
+    """The README's programs."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_ten_lines_for_a_table_forecast(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    program = programs()[1]
+    assert len(program.splitlines()) <= 10
+    # Greedy, so that it takes seconds: what is asked here is whether it runs.
+    exec(compile(program.replace("prediction_length=10", "num_samples=1, prediction_length=1"), "README.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "target_name" in shown
+    assert shown.count("1936") == 2
+
+
 def test_the_ten_lines_of_python_forecast(monkeypatch, capsys):
     monkeypatch.delenv("M2_DATA", raising=False)
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    program = programs()[0]
     assert len(program.splitlines()) <= 10
     exec(compile(program, "README.md", "exec"), {})
     text, numbers = capsys.readouterr().out.split("\n", 1)
@@ -62,7 +78,7 @@ def test_the_ten_lines_of_python_forecast(monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")))
 def test_benchmark_tables_are_the_recorded_ones(name):
-    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     page = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
     if "memory" in result:
         assert bench.memory_table(result) in page
