@@ -328,7 +328,7 @@ def train(
     progress : bool, optional
         Show a bar with loss and tokens/s.
     start : Path, optional
-        The folder of an adapter that the run starts from, of the rank, alpha and targets in `config`. Default: new ones.
+        The folder of an adapter to start from, of the rank, alpha and targets in `config`. Default: new ones.
     flops_of : callable, optional
         Gives the FLOPs of a step from its batch, for the bar to show FLOP/s of each process as well.
 
