@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MODEL = "language model"
 BAND = 0.8
+FEW = 5  # forecasts of which no interval is worth a word
 Baseline = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -127,8 +128,8 @@ class Evaluation:
         share = f"{abs(gain['mean']) / mean:.0%} " if mean else f"{abs(gain['mean']):.3g} scaled units "
         side = "below" if gain["mean"] > 0 else "above"
         said = f"the language model's error is {share}{side} that of the best simple forecast here, {best}"
-        if not gain["mean interval"]:
-            return f"{said}; one forecast proves nothing"
+        if count < FEW:
+            return f"{said}; {count} forecast{'s' * (count > 1)} prove{'s' * (count == 1)} nothing"
         low, high = gain["mean interval"]
         sure = "that is more than chance" if low > 0 or high < 0 else "that may be chance"
         return f"{said}; with {count} forecasts {sure}"

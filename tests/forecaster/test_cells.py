@@ -52,9 +52,10 @@ def test_a_calendar_is_found_and_continued(calendar, start, steps, zone, as_text
     ],
 )
 def test_numbers_are_times_too(numbers, ahead):
-    after = future_times(Item("series", found(list(numbers)), np.zeros((0, 1))), 2)
+    series = Item("series", found(numbers), np.zeros((0, 1)))
+    after = future_times(series, 2)
     assert after.tolist() == pytest.approx(ahead)
-    assert after.dtype.kind == np.asarray(ahead).dtype.kind
+    assert series.times.dtype == after.dtype == np.asarray(ahead).dtype
 
 
 DAYS = pd.date_range("2024-01-01", periods=14).strftime("%Y-%m-%d").tolist()

@@ -59,7 +59,8 @@ def test_verdicts():
     )
     assert "25% above" in made([2.5] * 20, [2.0] * 20).verdict
     assert made([1, 3] * 10, [3, 1.01] * 10).verdict.endswith("that may be chance")
-    assert made([1.0], [2.0]).verdict.endswith("one forecast proves nothing")
+    assert made([1.0], [2.0]).verdict.endswith("1 forecast proves nothing")
+    assert made([1.0] * 4, [2.0] * 4).verdict.endswith("4 forecasts prove nothing")
     assert "2 scaled units above" in made([2.0] * 4, [0.0] * 4).verdict
     table = better.table()
     assert list(table.index) == [MODEL, "last value", "mean"]

@@ -56,7 +56,7 @@ ADVICE = "save the table as CSV in UTF-8, with a line of column names"
         (b"\x89PNG\r\n\x1a\n\0\0", f" is not UTF-8 text (byte 0); {ADVICE}"),
         ("a,\u00e9\n1,2".encode("latin-1"), f" is not UTF-8 text (byte 2); {ADVICE}"),
         (b"a,b\n1,\0\0", f" is not text; {ADVICE}"),
-        ("1,2\n3,4\n", ", line 1: no column names; write them above the numbers"),
+        ("\ufeff1,2\n3,4\n", ", line 1: no column names; write them above the numbers"),
         ("a,a\n1,2\n", ", line 1: two columns are called 'a'; rename one"),
         ("a;b\n1;2\n", ", line 1: 'a;b' has no commas; save the table with commas between its columns"),
     ],
@@ -123,8 +123,9 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=r"folder.csv is a folder; name a file$"):
         check_output(tmp_path / "folder.csv", force=True)
+    put(tmp_path / "a.csv", "y").chmod(0o755)
     with pytest.raises(InputError, match=r"a.csv is no folder that may be written to; choose another$"):
-        check_output(put(tmp_path / "a.csv", "y") / "b.csv")
+        check_output(tmp_path / "a.csv" / "b.csv")
     check_output(tmp_path / "new" / "t.csv")
     monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)  # root may write to any folder
     with pytest.raises(InputError, match=rf"^cannot write .*t.csv: {tmp_path} is no folder that may be written to"):

@@ -26,6 +26,7 @@ TWICE = "column 'target' is named twice; name each column for one thing"
         (LONG, COLUMNS),
         (LONG.set_axis(["unique_id", "DS", "Y"], axis=1), Columns("unique_id", "DS", ("Y",))),
         (LONG.assign(price=1.0), COLUMNS),
+        (LONG.assign(y=1.0), COLUMNS),
         (LONG.set_axis(["country", "when", "gdp"], axis=1).astype({"when": str}), Columns("country", "when", ("gdp",))),
         (LONG[:12].assign(item_id=range(12)), Columns(None, "timestamp", ("target",))),  # the rows' numbers
         (LONG.set_axis(["Unnamed: 0", "time", "hare"], axis=1)[:12], Columns(None, "time", ("hare",))),
