@@ -10,7 +10,7 @@ from m2lib import study
 from m2lib.accounting import CONVENTIONS, Shape
 from m2lib.files import InputError
 from m2lib.model import SYMBOLS, backbone_config
-from m2lib.paper import diagrams, plots
+from m2lib.paper import diagrams, plots, uncertainty, yardstick_panels
 from m2lib.series import SeriesSet, best_and_worst, load_series, to_integers
 
 if TYPE_CHECKING:
@@ -213,6 +213,24 @@ def final_learning(profile: study.Profile) -> "Figure":
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4))
     plots.plot_learning(left, right, finished_record(profile, "final"))
     return fig
+
+
+def sampled(profile: study.Profile, split: str = "test") -> uncertainty.Sampled:
+    """The recorded samples of a split's series; those of the best run may be missing."""
+    best = study.record_path(profile, "samples/best/test").exists()
+    greedy = {who: name for who, name in uncertainty.GREEDY.items() if who != "best" or best}
+    records = {who: finished_record(profile, f"samples/{who}/{split}") for who in greedy}
+    maes = {who: finished_record(profile, name).maes() for who, name in greedy.items()} if split == "test" else {}
+    return uncertainty.Sampled.of(records, maes, _series())
+
+
+def _of_samples(draw: Callable[[uncertainty.Sampled], "Figure"]) -> Callable[[study.Profile], "Figure"]:
+    return lambda profile: draw(sampled(profile))
+
+
+if study.record_path("laptop", "samples/final/test").exists():  # until these are recorded
+    FIGURES |= {draw.__name__: _of_samples(draw) for draw in uncertainty.FIGURES}
+FIGURES |= {draw.__name__: draw for draw in yardstick_panels.FIGURES}
 
 
 @_figure

@@ -100,6 +100,33 @@ def forecast_legend(figure: "Figure") -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
 
 
+def plot_fan(
+    ax: "Axes",
+    time: np.ndarray,
+    past: np.ndarray,
+    ahead: np.ndarray,
+    quantiles: dict[float, np.ndarray],
+    truth: np.ndarray | None = None,
+    colour: str = COLOURS["ours"],
+) -> None:
+    """A fan chart of one variable: its past and, where it is known, its true course; bands of quantiles; the median.
+
+    time and past (steps,); ahead, each of the quantiles, and truth (horizon,). The quantiles are given by level, each
+    level t with its partner 1 - t: 0.1 and 0.9 make the 80% band.
+    """
+    ax.plot(time, past, color="0.25", lw=1.2, label="past and truth" if truth is not None else "past")
+    levels = sorted(quantiles)
+    pairs = list(zip(levels, levels[::-1], strict=True))[: len(levels) // 2]  # from the widest band to the narrowest
+    for (low, high), shade in zip(pairs, sns.light_palette(colour, len(pairs) + 2)[1:-1], strict=True):
+        label = f"{100 * (high - low):.0f}% band"
+        ax.fill_between(ahead, quantiles[low], quantiles[high], color=shade, lw=0, label=label)
+    if len(levels) % 2:
+        ax.plot(ahead, quantiles[levels[len(levels) // 2]], color=colour, lw=1.8, label="median")
+    if truth is not None:
+        ax.plot([time[-1], *ahead], [past[-1], *truth], color="0.25", lw=1.2)
+    ax.margins(x=0)
+
+
 def error_groups(maes: dict[int, float], worst: int = 20) -> dict[str, list[float]]:
     """Per-series errors in the report's three groups: all, the best, and the `worst` worst."""
     best, bad = best_and_worst(maes, min(worst, len(maes) - 1))

@@ -7,6 +7,7 @@ from .baselines import nearest_analogue as nearest_analogue
 from .baselines import period_of as period_of
 from .baselines import seasonal_naive as seasonal_naive
 from .bootstrap import log_var_paths as log_var_paths
+from .calibration import DECILES as DECILES
 from .calibration import band as band
 from .calibration import conformal as conformal
 from .calibration import coverage as coverage

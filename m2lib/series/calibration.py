@@ -1,9 +1,11 @@
-"""How well a forecast by samples knows how sure it is: bands and what they hold, quantile loss, ranks of the truth.
+"""How well a forecast by samples knows how sure it is: bands and what they hold, quantile loss, ranks of the truth; and
+what other series' truths say about how far samples should be spread.
 
 Samples are (m, steps, 2) and truths (steps, 2), both in scaled units. All functions take one series; over several, take
 the mean, or put the ranks together.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -155,3 +157,85 @@ def ranks(samples: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> n
     """
     below, equal = (samples < truth).sum(axis=0), (samples == truth).sum(axis=0)
     return below + rng.integers(0, equal + 1)  # three equal ones: 0, 1, 2 or 3 of them count as below
+
+
+def conformal(scores: np.ndarray, level: float) -> np.ndarray:
+    """What a new score stays within at this level, as scores of the same kind tell: split-conformal prediction [1]_.
+
+    Of n earlier scores it is the k-th smallest, k = (n + 1) level rounded up: where the new score is as likely to take
+    any place among them, it is one of the k smallest with at least that chance, whatever the scores' distribution.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n, ...)
+        What must not have been fitted to, as the absolute errors of a forecaster on validation series, (n, steps, 2);
+        a band of this half-width around its forecast of a new series then holds the truth.
+    level : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        In the scores' unit; infinite where n is too small for the level.
+
+    References
+    ----------
+    .. [1] Lei et al., "Distribution-Free Predictive Inference for Regression", Journal of the American Statistical
+       Association 113, 2018.
+    """
+    scores = np.sort(np.asarray(scores, dtype=np.float64), axis=0)
+    k = math.ceil((len(scores) + 1) * level)
+    return scores[k - 1] if k <= len(scores) else np.full(scores.shape[1:], np.inf)
+
+
+def stretch_needed(samples: np.ndarray, truth: np.ndarray, level: float) -> np.ndarray:
+    """How far a band must be stretched around the samples' median until it just holds each true value.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (m, steps, 2)
+        Scaled units.
+    truth : ndarray, shape (steps, 2)
+        Scaled units.
+    level : float
+        As in `band`.
+
+    Returns
+    -------
+    ndarray of float64, shape (steps, 2)
+        1 where the truth lies on an end of the band, 0 on the median; infinite where the band has no width on the
+        truth's side. `conformal` makes one factor of those of many series, as [1]_ does by addition.
+
+    References
+    ----------
+    .. [1] Romano, Patterson and Candès, "Conformalized Quantile Regression", NeurIPS, 2019.
+    """
+    (low, high), middle = band(samples, level), np.median(samples, axis=0)
+    off, reach = np.abs(truth - middle), np.where(truth < middle, middle - low, high - middle)
+    return np.divide(off, reach, out=np.where(off > 0, np.inf, 0.0), where=reach > 0)
+
+
+def stretched(samples: np.ndarray, factor: float) -> np.ndarray:
+    """The samples, moved away from their median by a factor (below 1 towards it), which stretches all bands by it.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (m, steps, 2)
+        Scaled units.
+    factor : float
+        1 leaves them as they are.
+
+    Returns
+    -------
+    ndarray of float64, shape (m, steps, 2)
+        Scaled units, not below 0.
+
+    Raises
+    ------
+    ValueError
+        For a factor that is infinite, as `conformal` gives it where too many bands have no width, or negative.
+    """
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"samples cannot be stretched by {factor}")
+    middle = np.median(samples, axis=0)
+    return np.maximum(middle + factor * (samples - middle), 0)

@@ -2,6 +2,8 @@ from .budget import Budget as Budget
 from .budget import affordable_steps as affordable_steps
 from .budget import all_records as all_records
 from .budget import budget_of as budget_of
+from .cluster import CLUSTERS as CLUSTERS
+from .cluster import submit as submit
 from .costs import estimate as estimate
 from .costs import experiment_sizes as experiment_sizes
 from .costs import table_3 as table_3
@@ -11,8 +13,10 @@ from .curves import fit_power_law as fit_power_law
 from .curves import milestones as milestones
 from .experiments import ARMS as ARMS
 from .experiments import EXPERIMENTS as EXPERIMENTS
+from .experiments import SAMPLED_AT as SAMPLED_AT
 from .experiments import SEARCH as SEARCH
 from .experiments import SECOND as SECOND
+from .experiments import TEMPERATURES as TEMPERATURES
 from .experiments import TRIALS as TRIALS
 from .experiments import Experiment as Experiment
 from .experiments import chosen as chosen
@@ -26,6 +30,7 @@ from .records import Record as Record
 from .records import load_record as load_record
 from .records import record_path as record_path
 from .records import recorded_forecast as recorded_forecast
+from .records import recorded_samples as recorded_samples
 from .report_tables import published_maes as published_maes
 from .report_tables import published_statements as published_statements
 from .report_tables import published_table_3 as published_table_3
@@ -35,5 +40,7 @@ from .selection import AdapterOf as AdapterOf
 from .selection import Maes as Maes
 from .work import adapter_path as adapter_path
 from .yardsticks import STATISTICAL as STATISTICAL
+from .yardsticks import Row as Row
 from .yardsticks import record_yardsticks as record_yardsticks
+from .yardsticks import recorded_rows as recorded_rows
 from .yardsticks import recorded_yardsticks as recorded_yardsticks

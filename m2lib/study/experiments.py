@@ -312,14 +312,33 @@ _BEST = [
         split="test",
         milestones=(250, 500, 1000, 2000, 4000),
     ),
-    Experiment(
-        "best-sampled",
-        about="the best adapter on the test series, the median of 48 sampled forecasts of each",
+]
+# How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
+# believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.
+TEMPERATURES = (0.5, 0.7, 0.85, 1.0)
+# Each adapter's with the lowest CRPS on the validation series; tests/study/test_experiments.py holds them to that.
+SAMPLED_AT = {"untuned": 0.7, "final": 0.7, "best": 0.7}
+
+
+def _samples(name: str, temperature: float, n_samples: int, split: str) -> Experiment:
+    who = name.split("/")[1]
+    return Experiment(
+        name,
+        about=f"{who}: {n_samples} samples of each {split} series at temperature {temperature}",
         forecasts=50,
-        protocol=replace(SAMPLED, n_samples=48),
-        adapter=AdapterOf(("best",)),
-        split="test",
-    ),
+        protocol=replace(SAMPLED, temperature=temperature, n_samples=n_samples),
+        adapter=None if who == "untuned" else AdapterOf((who,)),
+        split=split,
+    )
+
+
+_TEMPERATURES = [
+    _samples(f"temperature/{who}/{temperature}", temperature, 12, "validation")
+    for who, temperature in product(SAMPLED_AT, TEMPERATURES)
+]
+_SAMPLES = [
+    _samples(f"samples/{who}/{split}", SAMPLED_AT[who], 48, split)
+    for who, split in product(SAMPLED_AT, ("validation", "test"))
 ]
 TRIALS, ARMS = (tuple(trial.name for trial in trials) for trials in (_TRIALS, _ARMS))
 EXPERIMENTS = {
@@ -336,6 +355,8 @@ EXPERIMENTS = {
         *_TRIALS,
         *_ARMS,
         *_BEST,
+        *_TEMPERATURES,
+        *_SAMPLES,
     )
 }
 

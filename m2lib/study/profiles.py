@@ -71,7 +71,7 @@ PROFILES = {
                 "trial": {"steps": 2},
                 "best": {"steps": 2},
             },
-            protocol={"best-sampled": {"n_samples": 4}},
+            protocol={"temperature": {"n_samples": 4}, "samples": {"n_samples": 4}},
             watched=0,
         ),
         Profile(

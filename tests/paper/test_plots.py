@@ -36,7 +36,7 @@ def test_the_last_bits_of_a_layout_do_not_change_an_svg(tmp_path):
         figure = plt.figure(layout="none")
         ax = figure.add_axes((0.1 + nudge, 0.1, 0.8, 0.8))
         ax.scatter([0, 1], [0, 1])
-        saved.append(plots.save_figure(figure, "nudged", folder=tmp_path, kind="svg").read_text())
+        saved.append(plots.save_figure(figure, "nudged", folder=tmp_path, kind="svg").read_text(encoding="utf-8"))
     assert "clip-path" in saved[0]
     assert saved[0] == saved[1]
 
@@ -98,6 +98,21 @@ def test_forecast_is_drawn_after_the_context(data):
     dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert [line.get_xdata()[0] for line in dotted] == [data.time[80]] * 2
     assert np.array_equal(dotted[1].get_ydata(), forecast[:, 1])
+
+
+@pytest.mark.parametrize("levels", [(0.1, 0.25, 0.5, 0.75, 0.9), (0.05, 0.95)])
+def test_a_fan_pairs_its_quantiles_around_the_median(levels):
+    _, ax = plt.subplots()
+    past, ahead = np.arange(5.0), np.array([5.0, 6.0])
+    quantiles = {level: np.array([level, 2 * level]) for level in sorted(levels, reverse=True)}
+    plots.plot_fan(ax, past, past, ahead, quantiles, truth=np.array([0.4, 0.9]))
+    bands = {band.get_label(): band.get_paths()[0].vertices for band in ax.collections}
+    assert list(bands) == (["80% band", "50% band"] if len(levels) == 5 else ["90% band"])
+    for (label, corners), low in zip(bands.items(), levels, strict=False):
+        assert (corners[:, 1].min(), corners[:, 1].max()) == pytest.approx((low, 2 * (1 - low))), label
+    medians = [line.get_ydata().tolist() for line in ax.lines if line.get_label() == "median"]
+    assert medians == ([[0.5, 1.0]] if len(levels) == 5 else [])
+    assert ax.lines[-1].get_ydata().tolist() == [4, 0.4, 0.9]  # the truth goes on from the past
 
 
 def test_flop_shares_add_up_to_one():

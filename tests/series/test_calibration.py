@@ -7,7 +7,18 @@ import scoringrules
 from scipy.stats import chisquare
 from utilsforecast import losses
 
-from m2lib.series.calibration import DECILES, band, coverage, quantile_loss, ranks, sharpness, weighted_quantile_loss
+from m2lib.series.calibration import (
+    DECILES,
+    band,
+    conformal,
+    coverage,
+    quantile_loss,
+    ranks,
+    sharpness,
+    stretch_needed,
+    stretched,
+    weighted_quantile_loss,
+)
 from m2lib.series.metrics import crps_fair, series_mae
 
 RNG = np.random.default_rng(0)
@@ -74,3 +85,44 @@ def test_ranks_are_even_where_samples_are_right_and_ties_are_by_lot():
     narrow = ranks(RNG.normal(0, 0.2, (9, 500, 2)), RNG.normal(0, 1, (500, 2)), RNG)
     counts = np.bincount(narrow.ravel(), minlength=10)
     assert counts[[0, 9]].min() > 3 * counts[4:6].max()  # a hollow
+
+
+def test_conformal_takes_the_right_place():
+    scores = np.array([5.0, 1, 4, 2, 3, 9, 7, 8, 6])[:, None] * [1, 10]
+    assert conformal(scores, 0.8).tolist() == [8, 80]  # ceil(10 * 0.8)
+    assert conformal(scores, 0.85).tolist() == [9, 90]
+    assert conformal(scores, 0.95).tolist() == [np.inf, np.inf]  # nine scores cannot tell
+    held = [abs(RNG.normal()) <= conformal(np.abs(RNG.normal(size=9)), 0.8) for _ in range(2000)]
+    assert np.mean(held) == pytest.approx(0.8, abs=0.03)  # nine scores, and yet 80%, on average
+
+
+def test_a_stretched_band_just_holds_the_truth():
+    needed = stretch_needed(SAMPLES, TRUTH, 0.5)
+    for step, variable in [(0, 0), (7, 1), (19, 0)]:
+        place = slice(step, step + 1), slice(variable, variable + 1)
+        inner, outer = (stretched(SAMPLES, needed[step, variable] * factor)[:, *place] for factor in (0.999, 1.001))
+        assert (coverage(inner, TRUTH[place], 0.5), coverage(outer, TRUTH[place], 0.5)) == (0, 1)
+    assert stretched(SAMPLES, 100).min() == 0
+    np.testing.assert_allclose(stretched(SAMPLES, 1), SAMPLES)
+    np.testing.assert_allclose(np.median(stretched(SAMPLES, 0.3), axis=0), np.median(SAMPLES, axis=0))
+    same = stretch_needed(np.full((4, 1, 2), 7), np.array([[7, 8]]), 0.8)
+    assert same.tolist() == [[0, np.inf]]
+    for factor in (np.inf, np.nan, -1):
+        with pytest.raises(ValueError, match="cannot be stretched by"):
+            stretched(SAMPLES, factor)
+
+
+def test_what_other_series_need_mends_the_bands():
+    def drawn(n):
+        return RNG.normal(500, 10, (n, 48, 20, 2)), RNG.normal(500, 40, (n, 20, 2))  # four times too sure
+
+    needed = np.concatenate([stretch_needed(*pair, 0.8).ravel() for pair in zip(*drawn(50), strict=True)])
+    factor = float(conformal(needed, 0.8))
+    assert factor == pytest.approx(4, rel=0.15)
+    samples, truths = drawn(50)
+    before, after = (
+        np.mean([coverage(stretched(s, by), t, 0.8) for s, t in zip(samples, truths, strict=True)])
+        for by in (1, factor)
+    )
+    assert before < 0.3
+    assert after == pytest.approx(0.8, abs=0.03)

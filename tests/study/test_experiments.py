@@ -1,12 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.series.data import split_ids
-from m2lib.study.experiments import EXPERIMENTS, chosen, series_ids
+from m2lib.study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES, chosen, series_ids
 from m2lib.study.profiles import PROFILES
-from m2lib.study.records import load_record
+from m2lib.study.records import load_record, record_path
 from m2lib.study.report_tables import published_maes
 from m2lib.study.selection import hard_and_easy, worst_5
 from m2lib.training.loop import TrainConfig
@@ -81,3 +82,20 @@ def test_the_laptops_context_runs_use_what_its_search_chose():
     for length in (128, 512, 768):
         train = EXPERIMENTS[f"context/{length}"].at(laptop).train
         assert (train["learning_rate"], train["rank"]) == (best["learning_rate"], best["rank"])
+
+
+@pytest.mark.parametrize("who", SAMPLED_AT)
+def test_samples_are_drawn_at_the_temperature_that_validation_chose(who):
+    """The literal stands in the fingerprint of the samples' records, so it cannot be looked up there."""
+    for split in ("validation", "test"):
+        protocol = EXPERIMENTS[f"samples/{who}/{split}"].protocol
+        assert (protocol.n_samples, protocol.temperature) == (48, SAMPLED_AT[who])
+    names = {temperature: f"temperature/{who}/{temperature}" for temperature in TEMPERATURES}
+    assert {EXPERIMENTS[name].split for name in names.values()} == {"validation"}
+    if not all(record_path("laptop", name).is_file() for name in names.values()):
+        pytest.skip("its four temperatures are not recorded yet")
+    crps = {
+        temperature: np.mean([entry["crps"] for entry in load_record("laptop", name).series.values()])
+        for temperature, name in names.items()
+    }
+    assert SAMPLED_AT[who] == min(crps, key=crps.get), crps
