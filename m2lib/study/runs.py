@@ -122,6 +122,11 @@ def run_all(
             yield record
 
 
+def is_finished(name: str, profile: Profile, data: SeriesSet) -> bool:
+    """Whether `run` would only load the record; to be asked when those that it builds on are finished."""
+    return _finished(resolve(name, profile, data)) is not None
+
+
 def _finished(plan: Plan) -> Record | None:
     """The record of this very run, if it is done, and the run is not begun afresh."""
     new = _readable(plan, plan.experiment.name + NEW)
