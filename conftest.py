@@ -10,7 +10,8 @@ import pytest
 def pytest_configure(config):
     """Run at the slice profile on its own backbone, offline, and into an empty folder, so that all is computed anew."""
     os.environ["M2_PROFILE"] = "slice"
-    for name in ("M2_BACKBONE", "M2_DTYPE", "M2_RESULTS"):
+    # The last one is for this process: the warnings of those that tests start would be taken for their messages.
+    for name in ("M2_BACKBONE", "M2_DTYPE", "M2_RESULTS", "PYTHONWARNDEFAULTENCODING"):
         os.environ.pop(name, None)
     os.environ["HF_HUB_OFFLINE"] = "1"
     config.scratch = tempfile.TemporaryDirectory(prefix="m2-test-")

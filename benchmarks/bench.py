@@ -185,6 +185,28 @@ def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     }
 
 
+def sharing(name: str, dtype: str, samples: int = 48) -> dict[str, dict[str, float]]:
+    """A step of samples of three prompts that share their keys and values, and of as many that have a copy each."""
+    model, _ = load(name, dtype)
+    prompts = prompts_of(3)
+    given = {"shared": (prompts, samples), "copied": ([prompt for prompt in prompts for _ in range(samples)], 1)}
+    with torch.inference_mode():
+        return {what: _step_alone(Engine(model, *rows), model.device) for what, rows in given.items()}
+
+
+def _step_alone(engine: Engine, device: torch.device) -> dict[str, float]:
+    tokens = torch.ones(len(engine.logits), dtype=torch.long, device=device)
+    took = seconds(lambda: engine.step(tokens), device, repeats=10)
+    held = {x.data_ptr(): x.nbytes for cache in (engine.shared, engine.own) for x in cache.keys + cache.values}
+    return {"seconds": round(took, 4), "GB": round(sum(held.values()) / 1e9, 4)}
+
+
+def sharing_table(result: dict) -> str:
+    rows = [f"| {what} | {row['seconds']:.3f} | {row['GB']:.2f} |" for what, row in result["sharing"].items()]
+    title = f"{result['backbone']}, {result['dtype']}: a step of 48 samples of each of 3 series"
+    return "\n".join([f"| {title} | seconds | GB of keys and values |", "|---|---|---|", *rows])
+
+
 def memory(name: str, dtype: str) -> dict[str, float]:
     """Peak GB of whole processes, model and libraries included, each started for one purpose."""
     return {
@@ -262,6 +284,8 @@ def main() -> None:
         result["loss_curves"] = {"m2lib": our_steps(name, dtype, arguments.curve)[1], "plain": plain}
     if not arguments.no_growth:
         result["growth"] = growth(name, dtype)
+        result["sharing"] = sharing(name, dtype)
+        print(sharing_table(result), flush=True)
     path = folder / f"{name}-{device.type}.json"
     write_atomic(path, (json.dumps(result, indent=1) + "\n").encode())
     print(path)

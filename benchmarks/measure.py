@@ -1,11 +1,11 @@
 """How things are measured: seconds, memory, and what the machine can do at most."""
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 
+import psutil
 import torch
 
 from m2lib.accounting.shape import Shape
@@ -56,23 +56,20 @@ def bandwidth(device: torch.device) -> float:
 def peak_memory(work: Callable, *arguments) -> float:
     """GB that a process of its own has at most while it runs `work(*arguments)`: resident, or on the CUDA card."""
     context = multiprocessing.get_context("spawn")
-    outcome = context.SimpleQueue()
-    process = context.Process(target=_remember_peak, args=(outcome, work, arguments))
+    on_card = context.Value("d", 0)
+    process = context.Process(target=_remember_peak, args=(on_card, work, arguments))
     process.start()
-    process.join()
+    watched, resident = psutil.Process(process.pid), 0
+    while process.is_alive():  # not every system remembers a process's peak, so it is watched, 200 times a second
+        with suppress(psutil.Error):  # it may end at any moment
+            resident = max(resident, watched.memory_info().rss)
+        process.join(0.005)
     if process.exitcode:
         raise RuntimeError(f"{work.__name__} failed in its own process")
-    return outcome.get()
+    return (on_card.value or resident) / 1e9
 
 
-def _remember_peak(outcome, work, arguments) -> None:
+def _remember_peak(on_card, work, arguments) -> None:
     work(*arguments)
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        outcome.put(torch.cuda.max_memory_allocated() / 1e9)
-        return
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux's getrusage also remembers what the parent had when it forked
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        outcome.put(int(line.split()[1]) * 1024 / 1e9)
-    else:
-        outcome.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9)  # bytes on macOS
+    if torch.cuda.is_available():
+        on_card.value = torch.cuda.max_memory_allocated()

@@ -4,6 +4,7 @@ import glob
 import os
 import reprlib
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         # NamedTemporaryFile is private to its owner; a record or a figure is as readable as any other file.
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        _replace(temporary, path)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; free space there or choose another folder"
@@ -103,6 +104,17 @@ def sweep(path: Path) -> None:
     for left in path.glob(".*.tmp") if inside else path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError):
             left.unlink()
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Windows replaces no file that someone has open, such as a reader or a virus scanner; they soon let go."""
+    for delay in (0.01, 0.1, 0.5):
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(delay)
+    temporary.replace(path)
 
 
 def _umask() -> int:

@@ -33,7 +33,9 @@ SETTINGS = {
     "M2_PROFILE": Setting("how big a run is", "slice, laptop or report", "slice", "slice|laptop|report"),
     "M2_BACKBONE": Setting("which language model", "a backbone's name, a folder or a .gguf file", "the profile's"),
     "M2_DATA": Setting("the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"),
-    "M2_DEVICE": Setting("what computes", "cpu, cuda, cuda:N or mps", "the best there is", r"cpu|mps|cuda(:\d+)?"),
+    "M2_DEVICE": Setting(
+        "what computes", "cpu, cuda, cuda:N or mps", "cuda if it is here, else cpu", r"cpu|mps|cuda(:\d+)?"
+    ),
     "M2_DTYPE": Setting("of the weights", "float32 or bfloat16", "bfloat16 if the device has it", "float32|bfloat16"),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1, no or yes", "0", "0|1", switch=True),
     "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),

@@ -49,6 +49,13 @@ def test_limit_is_the_sum_of_its_parts(tiny):
     assert bench.decode_limit(shape, [30, 40], [2, 3], tiny.model, LIMITS) == pytest.approx(expected)
 
 
+def test_samples_that_share_are_measured_beside_copies():
+    rows = bench.sharing("tiny", "float32", samples=2)
+    assert rows["copied"]["GB"] > rows["shared"]["GB"] > 0 < rows["shared"]["seconds"]
+    table = bench.sharing_table({"backbone": "tiny", "dtype": "float32", "sharing": rows})
+    assert [line.count("|") for line in table.splitlines()] == [4] * 4
+
+
 def test_machine_rates_are_plausible(tiny):
     device = torch.device("cpu")
     assert 1e8 < measure.product_rate(Shape.of(tiny.model.config), torch.float32, device, 64) < 1e14
@@ -59,3 +66,4 @@ def test_peak_memory_is_the_childs_own():
     held = torch.ones(2**28)  # a gigabyte of the parent's does not count
     assert 0.05 < measure.peak_memory(sum, [1, 2]) < 0.9
     assert held.sum() == 2**28
+    assert 0.55 < measure.peak_memory(torch.ones, 2**27) < 1.4  # half a gigabyte, held for an instant

@@ -123,9 +123,11 @@ BAD = """<!DOCTYPE html><html><body style="margin: 0">
 def test_the_browser_sees_each_kind_of_fault(browser, tmp_path):
     from book.browse import FAULTS, browse
 
-    (tmp_path / "index.html").write_text(BAD)
+    (tmp_path / "index.html").write_text(BAD, encoding="utf-8")
     (tmp_path / "_images").mkdir()
-    (tmp_path / "_images" / "seen.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    (tmp_path / "_images" / "seen.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', encoding="utf-8"
+    )
     report = browse(tmp_path, browser)
     assert not report.good
     assert {kind: bool(found) for kind, found in report.faults.items()} == dict.fromkeys(FAULTS, True)

@@ -146,7 +146,7 @@ def holds(known, found):
 @pytest.fixture(scope="session")
 def recorded():
     """Numbers of the study: three digits at least, because among hundreds of them every short one is found."""
-    texts = [path.read_text() for pattern in WORDS for path in ROOT.glob(pattern) if path.is_file()]
+    texts = [path.read_text(encoding="utf-8") for pattern in WORDS for path in ROOT.glob(pattern) if path.is_file()]
     return {value(found)[0] for text in texts for found in NUMBER.finditer(text)}
 
 

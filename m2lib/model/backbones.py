@@ -5,6 +5,7 @@
 
 import hashlib
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 CONFIGS = Path(__file__).parent / "configs"  # the shapes of the known backbones, one JSON each
-DTYPES = ("float32", "bfloat16")
+# What a model's folder may hold beside its weights and its config.json; the first alone says how text is cut.
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"),
+)
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
+"""How far a device's logits may be from the CPU's, as a share of the largest, by dtype."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     name : str
         A name in `weights.BACKBONES`, or the path of a local model folder or .gguf file.
     device : str, optional
-        `cpu`, `cuda`, `cuda:N` or `mps`. Default: `M2_DEVICE`, else the best there is (`best_device`).
+        `cpu`, `cuda`, `cuda:N` or `mps`. Default: `M2_DEVICE`, else `best_device`.
     dtype : str, optional
         `float32` or `bfloat16`. Default: `M2_DTYPE`, else bfloat16 where the device multiplies in it (`best_dtype`).
     reduce : bool, optional
@@ -86,7 +93,7 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     ------
     InputError
         Where the weights are not at hand, in one line that says how to get them; where they or the tokenizer do not
-        fit; for a dtype or a device that cannot be used.
+        fit; for a dtype or a device that cannot be used, `mps` also where its logits are not the CPU's.
     """
     import torch
 
@@ -97,8 +104,8 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     if not re.fullmatch(may_be.pattern, device):
         raise InputError(f"cannot use device {device!r}: it may be {may_be.may_be}")
     dtype = dtype or settings.read("M2_DTYPE") or best_dtype(device)
-    if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+    if dtype not in TOLERANCE:
+        raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(TOLERANCE)}")
     if _is_random(name):
         model, tokenizer, sha256 = _random(name)
         source = "random weights"
@@ -106,13 +113,13 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
         folder, sha256 = local_weights(name)
         model, tokenizer = _load_folder(folder, dtype)
         source = str(folder)
+    remap = TokenRemap.from_tokenizer(tokenizer)
     try:
-        model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
-    except (RuntimeError, AssertionError, AttributeError) as error:
+        model = _moved(model.to(getattr(torch, dtype)).eval(), device, remap)
+    except (RuntimeError, AssertionError, AttributeError, ArithmeticError) as error:
         raise InputError(
             f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}; set M2_DEVICE=cpu"
         ) from error
-    remap = TokenRemap.from_tokenizer(tokenizer)
     if reduce:
         reduce_vocabulary(model, remap)
     return Backbone(backbone_id(name), model, remap, sha256, source)
@@ -135,20 +142,20 @@ def weight_hash(name: str) -> str:
 
 
 def best_device() -> str:
-    """The fastest device that PyTorch finds here.
+    """The fastest device here that computes what the CPU does; a Mac's `mps` has to be asked for.
 
     Returns
     -------
     str
-        `cuda`, or `cuda:i` for this process's own card where a launcher started several; else `mps`, else `cpu`.
+        `cuda`, or `cuda:i` for this process's own card where a launcher started several; else `cpu`.
     """
     import torch
 
-    if torch.cuda.is_available():
-        # Launchers number the processes of a machine from 0. On 4 cards, process 1 takes card 1, and so does process 5.
-        local = settings.launcher("LOCAL_RANK")
-        return "cuda" if local is None else f"cuda:{local % torch.cuda.device_count()}"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return "cpu"
+    # Launchers number the processes of a machine from 0. On 4 cards, process 1 takes card 1, and so does process 5.
+    local = settings.launcher("LOCAL_RANK")
+    return "cuda" if local is None else f"cuda:{local % torch.cuda.device_count()}"
 
 
 def best_dtype(device: str) -> str:
@@ -215,9 +222,7 @@ def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    model.tie_weights()  # transformers 5.0 leaves the head untied on the meta device
-    return model
+        return AutoModelForCausalLM.from_config(config)
 
 
 def parameter_counts(model: "PreTrainedModel") -> dict[str, int]:
@@ -246,6 +251,25 @@ def parameter_counts(model: "PreTrainedModel") -> dict[str, int]:
             part = "MLP" if ".mlp." in path else "attention"
         counts[part] += parameter.numel()
     return counts
+
+
+def save_tokenizer(name: str, folder: Path) -> None:
+    """Write a backbone's own tokenizer, of its full vocabulary, into a folder.
+
+    Parameters
+    ----------
+    name : str
+        As in `load_backbone`.
+    folder : Path
+        It is there already. Files are copied as they are; those of a random backbone are made.
+    """
+    if _is_random(name):
+        _random(name)[1].save_pretrained(folder)
+        return
+    source = local_weights(name)[0]
+    for file in TOKENIZER_FILES:
+        if (source / file).is_file():
+            shutil.copyfile(source / file, folder / file)
 
 
 def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
@@ -278,6 +302,28 @@ def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrain
             f"{folder}: cannot load a model from here ({first_line(error)}); download it again or use another"
         ) from error
     return model, tokenizer
+
+
+def _moved(model: "PreTrainedModel", device: str, remap: TokenRemap) -> "PreTrainedModel":
+    """The model on a device. ArithmeticError where a Mac's graphics processor computes other logits than the CPU."""
+    if device != "mps":
+        return model.to(device)
+    expected, found = _logits(model, remap), _logits(model.to(device), remap)
+    difference, largest = (found - expected).abs().max().item(), expected.abs().max().item()
+    if not difference <= TOLERANCE[str(model.dtype).removeprefix("torch.")] * largest:  # not so, too, where it is NaN
+        raise ArithmeticError(
+            f"its logits are up to {difference:.2g} from the CPU's, the largest of which is {largest:.2g}"
+        )
+    return model
+
+
+def _logits(model: "PreTrainedModel", remap: TokenRemap) -> "torch.Tensor":
+    """What follows the prompt `0123456789,;`: (1, 12, the full vocabulary), float32, on the CPU."""
+    import torch
+
+    prompt = torch.tensor([remap.backbone_ids[1:]], device=model.device)
+    with torch.inference_mode():
+        return model(prompt, use_cache=False).logits.float().cpu()
 
 
 def _is_random(name: str) -> bool:

@@ -2,7 +2,6 @@ from .budget import Budget as Budget
 from .budget import affordable_steps as affordable_steps
 from .budget import all_records as all_records
 from .budget import budget_of as budget_of
-from .cluster import CLUSTERS as CLUSTERS
 from .cluster import submit as submit
 from .costs import estimate as estimate
 from .costs import experiment_sizes as experiment_sizes

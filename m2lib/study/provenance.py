@@ -32,7 +32,7 @@ def git_commit() -> str | None:
     """The checkout's commit, `+changes` appended where tracked files differ from it; None outside git."""
     try:
         git = ["git", "-C", str(ROOT)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True).stdout.decode().strip()
         changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode
         return commit + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):

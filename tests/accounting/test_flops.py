@@ -13,9 +13,9 @@ from m2lib.accounting.departures import departure_costs
 from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
 from m2lib.accounting.shape import COMPONENTS, CONVENTIONS, PROJECTIONS, TARGETS, Shape, added, total
 from m2lib.files import InputError
-from m2lib.forecasting.reference import cache_argument
 from m2lib.model import lora
 from m2lib.model.backbones import backbone_config, meta_model, parameter_counts
+from m2lib.model.compatibility import cache_argument
 from m2lib.model.lora import ALL_TARGETS, inject_lora, lora_layers
 from m2lib.model.reduction import reduce_vocabulary
 from m2lib.training.loop import TrainConfig, window_loss
@@ -240,7 +240,9 @@ def test_costs_add_up_and_grow(shape, convention, tokens, new, rank, batch, targ
     for bigger in (wider, replace(shape, layers=shape.layers + 1), replace(shape, mlp=shape.mlp + 1)):
         assert training(bigger) > training()
         assert forecast(bigger) > forecast()
-    assert training(tokens=tokens + 1) > training() < training(rank=rank + 1)
+    assert training(tokens=tokens + 1) > training()
+    if rank or convention != "executed":  # without adapters all weights train, which may cost more than adapters do
+        assert training() < training(rank=rank + 1)
     assert training(batch=batch + 1) > training()
     assert forecast(prompt=tokens + 1) > forecast() < forecast(rank=rank + 1)
     # One more token is one more cached step, and nothing else.

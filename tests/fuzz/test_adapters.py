@@ -35,14 +35,14 @@ ODD = st.one_of(
 
 def alter_settings(draw, folder):
     """Change or drop a setting or two."""
-    stored = json.loads((folder / CONFIG).read_text())
+    stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     for _ in range(draw(st.integers(1, 2))):
         name = draw(st.sampled_from(SETTINGS))
         if draw(st.booleans()):
             stored[name] = draw(ODD)
         else:
             stored.pop(name, None)
-    (folder / CONFIG).write_text(json.dumps(stored))
+    (folder / CONFIG).write_text(json.dumps(stored), encoding="utf-8")
 
 
 def alter_bytes(draw, folder):

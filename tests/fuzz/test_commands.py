@@ -131,10 +131,10 @@ def template(tmp_path_factory, save_folder):
     save_folder(folder / "model")
     for name, config in (("broken", "{"), ("deep", "[" * 100_000)):
         shutil.copytree(folder / "model", folder / name, dirs_exist_ok=True)
-        (folder / name / "config.json").write_text(config)
+        (folder / name / "config.json").write_text(config, encoding="utf-8")
     for name, record in (("baseline", "[" * 100_000), ("default", "{}"), ("final", "")):
-        (folder / f"out/results/slice-tiny/{name}.json").write_text(record)
-        (folder / f"results/report-tiny/{name}.json").write_text(record)
+        (folder / f"out/results/slice-tiny/{name}.json").write_text(record, encoding="utf-8")
+        (folder / f"results/report-tiny/{name}.json").write_text(record, encoding="utf-8")
     return folder
 
 

@@ -85,7 +85,7 @@ def damaged(draw, content):
 def alter_settings(draw, folder):
     """Change a setting or two, in a way that a person or an attacker might."""
     path = folder / draw(st.sampled_from(["config.json", "config.json", "tokenizer_config.json"]))
-    stored = json.loads(path.read_text())
+    stored = json.loads(path.read_text(encoding="utf-8"))
     for _ in range(draw(st.integers(1, 2))):
         kind, key = draw(st.sampled_from(["hostile", "odd", "odd", "rope", "drop", "llama"])), None
         if kind == "hostile":
@@ -100,7 +100,7 @@ def alter_settings(draw, folder):
             del stored[draw(st.sampled_from(sorted(stored)))]
         elif kind == "llama":
             stored["model_type"] = "llama"
-    path.write_text(json.dumps(stored))
+    path.write_text(json.dumps(stored), encoding="utf-8")
 
 
 def alter_bytes(draw, folder):
@@ -147,7 +147,7 @@ def alter_files(draw, folder):
     path = folder / draw(st.sampled_from(FILES))
     kind = draw(st.sampled_from(["gone", "folder", "dangling", "loop", "other", "adapter"]))
     if kind == "adapter":
-        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
         return
     path.unlink()
     if kind == "folder":
@@ -165,9 +165,9 @@ ALTERATIONS = (alter_settings, alter_settings, alter_bytes, alter_header, alter_
 @pytest.fixture(scope="module")
 def original(tmp_path_factory, save_folder):
     folder = save_folder(tmp_path_factory.mktemp("fuzz") / "model")
-    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Evil: pass\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"pad_token": "<|endoftext|>", "model_max_length": 10**30})
+        json.dumps({"pad_token": "<|endoftext|>", "model_max_length": 10**30}), encoding="utf-8"
     )
     return folder
 

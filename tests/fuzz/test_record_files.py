@@ -68,7 +68,7 @@ def test_altered_records(data, tmp_path, monkeypatch, capsys):
     for seed in range(400):
         draw = random.Random(seed)
         name = draw.choice(NAMES)
-        stored = json.loads((LAPTOP / f"{name}.json").read_text())
+        stored = json.loads((LAPTOP / f"{name}.json").read_text(encoding="utf-8"))
         for _ in range(draw.choice((1, 1, 3))):
             alter(stored, draw)
         path = tmp_path / LAPTOP.name / f"{name}.json"

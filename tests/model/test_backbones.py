@@ -6,10 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from m2lib.files import InputError
 from m2lib.model import weights
-from m2lib.model.backbones import backbone_config, load_backbone, meta_model, parameter_counts, weight_hash
+from m2lib.model.backbones import (
+    backbone_config,
+    best_device,
+    load_backbone,
+    meta_model,
+    parameter_counts,
+    weight_hash,
+)
 from m2lib.model.weights import BACKBONES, backbone_id, fetch_backbone, local_weights
 
 
@@ -25,7 +33,7 @@ def test_smollm2_has_the_shape_of_its_committed_config():
     full = load_backbone("smollm2-135m", device="cpu", dtype="bfloat16", reduce=False)
     ours = backbone_config("smollm2-135m").to_dict()
     theirs = full.model.config.to_dict()
-    shape = json.loads((Path(weights.__file__).parent / "configs" / "smollm2-135m.json").read_text())
+    shape = json.loads((Path(weights.__file__).parent / "configs" / "smollm2-135m.json").read_text(encoding="utf-8"))
     for field in shape.keys() - {"architectures", "rms_norm_eps"}:
         assert ours[field] == theirs[field], field
     assert theirs["rms_norm_eps"] == pytest.approx(ours["rms_norm_eps"])
@@ -59,7 +67,7 @@ def test_hub_model_is_found_in_the_local_hub_cache(tmp_path, monkeypatch, save_f
     repository = tmp_path / "models--Qwen--Qwen2.5-0.5B-Instruct"
     save_folder(repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("abc")
+    (repository / "refs" / "main").write_text("abc", encoding="utf-8")
     assert load_backbone("qwen2.5-0.5b", device="cpu").source == str(repository / "snapshots" / "abc")
     assert fetch_backbone("qwen2.5-0.5b") == repository / "snapshots" / "abc"
 
@@ -81,9 +89,9 @@ def test_incomplete_and_broken_folders(tmp_path, save_folder):
     assert "\n" not in str(error.value)
     weights_file.unlink()
     small = save_folder(tmp_path / "small")
-    settings = json.loads((small / "config.json").read_text())
+    settings = json.loads((small / "config.json").read_text(encoding="utf-8"))
     for change in ({"num_hidden_layers": 3}, {"intermediate_size": 128}):
-        (small / "config.json").write_text(json.dumps(settings | change))
+        (small / "config.json").write_text(json.dumps(settings | change), encoding="utf-8")
         with pytest.raises(InputError, match="cannot load a model from here"):
             load_backbone(str(small))
     weights_file.write_bytes(b"")
@@ -98,6 +106,48 @@ def test_unusable_device_and_dtype():
         load_backbone("tiny", dtype="int4")
     with pytest.raises(InputError, match="cannot use device 'abacus'"):
         load_backbone("tiny", device="abacus")
+
+
+@pytest.fixture
+def mac(monkeypatch):
+    """The CPU stands in for a Mac's graphics processor: what moves there stays, and `change` befalls its last norm."""
+    stayed = PreTrainedModel.to
+
+    def asked_of(change, dtype="float32"):
+        def to(model, place):
+            if place != "mps":
+                return stayed(model, place)
+            with torch.no_grad():
+                change(model.model.norm.weight)
+            return model
+
+        monkeypatch.setattr(PreTrainedModel, "to", to)
+        return load_backbone("tiny", device="mps", dtype=dtype)
+
+    return asked_of
+
+
+def test_mps_computes_what_the_cpu_does(mac, tiny):
+    ids = torch.tensor([[2, 3, 11, 4, 12]])
+    assert torch.equal(mac(lambda weight: weight).model(ids).logits, tiny.model(ids).logits)
+    assert mac(lambda weight: weight.mul_(1 + 1e-3), "bfloat16").dtype == "bfloat16"  # rounding
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("change", [torch.Tensor.zero_, torch.Tensor.neg_, lambda weight: weight[0].fill_(torch.nan)])
+def test_mps_that_computes_something_else_is_refused(change, dtype, mac):
+    with pytest.raises(InputError, match=r"'mps' with dtype '\w+': its logits are up to .* set M2_DEVICE=cpu") as error:
+        mac(change, dtype)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("cards", "rank", "best"), [(0, None, "cpu"), (1, None, "cuda"), (4, "5", "cuda:1")])
+def test_the_best_device_is_never_mps(cards, rank, best, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", rank or "")
+    assert best_device() == best
 
 
 def test_result_names_of_paths():

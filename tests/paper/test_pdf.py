@@ -21,14 +21,14 @@ def shown_in_notebooks():
 
 
 def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
-    named = re.findall(r'"(\w+)\.svg"', (pdf.REPORT_FOLDER / "main.typ").read_text())
+    named = re.findall(r'"(\w+)\.svg"', (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8"))
     assert len(named) > 8
     assert set(named) <= set(panels.FIGURES)
     assert set(named) <= set(shown_in_notebooks())
 
 
 def test_every_record_that_the_pdf_names_is_there():
-    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text(encoding="utf-8"))
     names = [row["name"] for row in found["records"]]
     assert {"baseline", "default", "search/expt_8", "context/768", "final", "untuned-test"} <= set(names)
     missing = [name for name in names if not record_path("laptop", name).is_file()]
@@ -46,7 +46,7 @@ def leaves(value, path=""):
 
 def test_the_numbers_are_those_of_the_records():
     now = dict(leaves(json.loads(json.dumps(numbers(panels.shown_profile())))))
-    written = dict(leaves(json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())))
+    written = dict(leaves(json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text(encoding="utf-8"))))
     assert written.keys() == now.keys(), "run `make figures`"
     for path, value in now.items():
         # The last bits of fits and means depend on the processor.
@@ -55,7 +55,9 @@ def test_the_numbers_are_those_of_the_records():
 
 
 def test_the_pdf_was_compiled_from_what_is_there_now():
-    assert (pdf.REPORT_FOLDER / "main.pdf.inputs.sha256").read_text().strip() == pdf.inputs_hash(), "run `make figures`"
+    assert (pdf.REPORT_FOLDER / "main.pdf.inputs.sha256").read_text(encoding="utf-8").strip() == pdf.inputs_hash(), (
+        "run `make figures`"
+    )
     assert (pdf.REPORT_FOLDER / "main.pdf").read_bytes().startswith(b"%PDF-")
 
 
@@ -67,9 +69,11 @@ def test_a_changed_or_missing_input_is_noticed(tmp_path):
             copy.write_bytes(path.read_bytes())
     assert pdf.inputs_hash(tmp_path) == pdf.inputs_hash()
     assert pdf.compile_pdf(tmp_path).read_bytes().startswith(b"%PDF-")
-    (tmp_path / "references.bib").write_text((tmp_path / "references.bib").read_text() + "\n")
+    (tmp_path / "references.bib").write_text(
+        (tmp_path / "references.bib").read_text(encoding="utf-8") + "\n", encoding="utf-8"
+    )
     assert pdf.inputs_hash(tmp_path) != pdf.inputs_hash()
-    (tmp_path / "main.typ").write_text('#json("no.json")\n')
+    (tmp_path / "main.typ").write_text('#json("no.json")\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"main\.typ: "):
         pdf.compile_pdf(tmp_path)
     (tmp_path / "references.bib").unlink()
@@ -93,10 +97,10 @@ def test_figures_need_their_records(tmp_path, monkeypatch):
 
 def test_an_unfinished_record_is_no_result(tmp_path, monkeypatch):
     for name in ("final", "default-warm"):
-        record = json.loads(record_path("laptop", name).read_text()) | {"status": "aborted"}
+        record = json.loads(record_path("laptop", name).read_text(encoding="utf-8")) | {"status": "aborted"}
         path = tmp_path / "laptop-smollm2-135m" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(record))
+        path.write_text(json.dumps(record), encoding="utf-8")
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
     with pytest.raises(InputError, match=r"final\.json is not finished; `M2_PROFILE=laptop m2 run final` goes on"):
         panels.draw("final_learning")
@@ -118,7 +122,7 @@ def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
 
 
 def test_what_the_pdf_and_the_readme_say_in_words_is_so():
-    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text(encoding="utf-8"))
     final, others = found["final"], found["yardsticks"]["test"]
     ours, theirs = final["errors"]["final"], final["errors"]["published final"]
     assert all(ours["mean"] < other["mean"] for other in (*others, theirs))
@@ -131,7 +135,7 @@ def test_what_the_pdf_and_the_readme_say_in_words_is_so():
 
 
 def test_the_published_numbers_come_out():
-    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text())
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text(encoding="utf-8"))
 
     def rounded(errors):
         return round(errors["mean"], 1), round(errors["median"], 1)

@@ -47,7 +47,7 @@ def records(folder):
     """All records under a folder of results, without what two runs may differ in, and the adapters' bytes."""
     found = {}
     for path in sorted(folder.rglob("*.json")):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if "schema" in content:
             content = {key: value for key, value in content.items() if key not in MAY_DIFFER}
         found[str(path.relative_to(folder))] = content
@@ -73,6 +73,8 @@ def study(folder, data, saves=None, delay=0.0):
 
 @pytest.fixture(scope="module")
 def start():
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system has no fork server")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["accelerate", "m2lib.model.backbones", "m2lib.training.loop", "m2lib.study.runs", "transformers"]

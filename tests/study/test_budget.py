@@ -72,7 +72,7 @@ def test_steps_that_the_budget_affords():
 
 def test_a_record_that_cannot_be_read_stops_the_count(data):
     run("baseline", SMALL, data=data)
-    record_path(SMALL, "baseline").write_text("{")
+    record_path(SMALL, "baseline").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"baseline.json is not a run record"):
         all_records(SMALL)
     assert all_records(SMALL, replaced="baseline") == {}

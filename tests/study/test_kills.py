@@ -75,7 +75,7 @@ def run_until(folder, data, fresh, kill_at, report=None):
     sys.addaudithook(watch)
     run(NAME, SMALL, data=data, fresh=fresh)
     if report:
-        report.write_text(str(len(seen)))
+        report.write_text(str(len(seen)), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def finished(context, data, tmp_path_factory):
         child.start()
         child.join(60)
         assert child.exitcode == 0
-        operations[fresh] = int(report.read_text())
+        operations[fresh] = int(report.read_text(encoding="utf-8"))
     return folder, operations
 
 
@@ -156,7 +156,7 @@ def ask(folder, data, number, delay):
         outcome = run(NAME, SMALL, data=data).status
     except InputError as error:
         outcome = str(error)
-    (folder / f"process-{number}.json").write_text(json.dumps([outcome, sum(computed)]))
+    (folder / f"process-{number}.json").write_text(json.dumps([outcome, sum(computed)]), encoding="utf-8")
 
 
 def ask_together(context, data, folder, monkeypatch, count):
@@ -167,7 +167,7 @@ def ask_together(context, data, folder, monkeypatch, count):
         child.start()
     for child in children:
         child.join(120)
-    ends = [json.loads(path.read_text()) for path in sorted(folder.glob("process-*.json"))]
+    ends = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("process-*.json"))]
     assert len(ends) == count, delays
     monkeypatch.setenv("M2_RESULTS", str(folder / "results"))
     record = load_record(SMALL, NAME, data)

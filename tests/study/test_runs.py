@@ -112,7 +112,7 @@ def test_unreadable_record(data):
     live = replace(SMALL, name="slice", live=True)
     path = record_path(live, "baseline")
     path.parent.mkdir(parents=True)
-    path.write_text("{")
+    path.write_text("{", encoding="utf-8")
     assert run("baseline", live, data=data).status == "done"
 
 
@@ -142,7 +142,7 @@ def test_live_profile_starts_over_when_settings_changed(data):
 
 
 def test_unwritable_store_fails_before_the_work(data, monkeypatch, tmp_path):
-    (tmp_path / "results").write_text("a file where the folder should be")
+    (tmp_path / "results").write_text("a file where the folder should be", encoding="utf-8")
     monkeypatch.setattr(working, "forecast", None)
     with pytest.raises(InputError, match=r"M2_RESULTS is .*results', which is or lies in a file; it may be a folder"):
         run("baseline", SMALL, data=data)

@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from m2lib.files import InputError
 from m2lib.training import TrainLog, load_checkpoint, save_checkpoint, saved_step
@@ -56,7 +56,9 @@ def forge(path, tensors=None, metadata=None, name="step-{step:06d}-{sha}.safeten
         kept = file.metadata()
     if changes is not None:
         kept["log"] = json.dumps(json.loads(kept["log"]) | changes)
-    content = save(load_file(path) if tensors is None else tensors, kept if metadata is None else metadata(kept))
+    content = save(
+        load(path.read_bytes()) if tensors is None else tensors, kept if metadata is None else metadata(kept)
+    )
     path.unlink()
     forged = path.with_name(name.format(step=step, sha=hashlib.sha256(content).hexdigest()[:16]))
     forged.write_bytes(content)
@@ -85,11 +87,11 @@ def without(field):
 
 
 def spoilt(key, change):
-    return lambda path: forge(path, tensors=(tensors := load_file(path)) | {key: change(tensors[key])})
+    return lambda path: forge(path, tensors=(tensors := load(path.read_bytes())) | {key: change(tensors[key])})
 
 
 def dropped(key):
-    return lambda path: forge(path, tensors={k: v for k, v in load_file(path).items() if k != key})
+    return lambda path: forge(path, tensors={k: v for k, v in load(path.read_bytes()).items() if k != key})
 
 
 LOSSES = [0.5, 0.4, 0.3]
@@ -120,9 +122,9 @@ DAMAGE = {
     "no value": dropped("a|value"),
     "no AdamW": dropped("a|exp_avg"),
     "no count": dropped("b|step"),
-    "another tensor": lambda path: forge(path, tensors=load_file(path) | {"a|evil": torch.zeros(2, 3)}),
-    "a nameless tensor": lambda path: forge(path, tensors=load_file(path) | {"evil": torch.zeros(2, 3)}),
-    "AdamW of nothing": lambda path: forge(path, tensors=load_file(path) | {"c|exp_avg": torch.zeros(2, 3)}),
+    "another tensor": lambda path: forge(path, tensors=load(path.read_bytes()) | {"a|evil": torch.zeros(2, 3)}),
+    "a nameless tensor": lambda path: forge(path, tensors=load(path.read_bytes()) | {"evil": torch.zeros(2, 3)}),
+    "AdamW of nothing": lambda path: forge(path, tensors=load(path.read_bytes()) | {"c|exp_avg": torch.zeros(2, 3)}),
     "value is whole": spoilt("a|value", lambda tensor: tensor.int()),
     "value is half": spoilt("a|value", lambda tensor: tensor.half()),
     "AdamW is double": spoilt("a|exp_avg", lambda tensor: tensor.double()),
@@ -150,11 +152,11 @@ def test_a_forged_checkpoint_counts_as_damaged(run, damage):
 
 
 def renamed(path):
-    return forge(path, tensors={key.replace("a|", "c|"): tensor for key, tensor in load_file(path).items()})
+    return forge(path, tensors={key.replace("a|", "c|"): tensor for key, tensor in load(path.read_bytes()).items()})
 
 
 def cut(path):
-    tensors = load_file(path).items()
+    tensors = load(path.read_bytes()).items()
     return forge(path, tensors={key: tensor[:1].clone() if tensor.ndim else tensor for key, tensor in tensors})
 
 
@@ -207,5 +209,5 @@ def test_where_there_is_no_checkpoint_nothing_is_saved(run, tmp_path):
     with pytest.warns(UserWarning, match="is damaged"):
         assert restored(folder)[0] is None
     shutil.rmtree(folder)
-    folder.write_text("a file")
+    folder.write_text("a file", encoding="utf-8")
     assert saved_step(folder) == 0

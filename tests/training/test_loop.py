@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 from dataclasses import replace
 
@@ -219,7 +220,7 @@ def killed_run(folder, data_windows, config, kill_at):
         evaluate_after=range(100), progress=False,
     )  # fmt: skip
     save_adapter(backbone.model, folder / "adapter", "tiny")
-    (folder / "losses.json").write_text(json.dumps(log.losses))
+    (folder / "losses.json").write_text(json.dumps(log.losses), encoding="utf-8")
 
 
 @pytest.mark.parametrize("targets", [CONFIG.targets, ALL_TARGETS])
@@ -266,7 +267,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_used(tiny, windows, tmp_
     kept[-1].write_bytes(content[:-1000] if damage == "truncated" else content)
 
     resumed = copy.deepcopy(tiny.model)
-    with pytest.warns(UserWarning, match=f"checkpoint {kept[-1]} is damaged; using the one before it") as caught:
+    with pytest.warns(UserWarning, match=re.escape(f"{kept[-1]} is damaged; using the one before it")) as caught:
         log = train(resumed, windows, CONFIG, tmp_path / "half", progress=False)
     assert len([warning for warning in caught if "checkpoint" in str(warning.message)]) == 1
     assert log.step == 12

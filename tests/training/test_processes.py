@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -45,6 +46,8 @@ SMALL = Profile(
 
 @pytest.fixture(scope="module")
 def context():
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system has no fork server")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["accelerate", "m2lib.model.backbones", "m2lib.study.runs", "m2lib.training.loop", "transformers", "scipy"]
@@ -60,7 +63,8 @@ def start(context, target, *arguments, processes=1, **environment):
     started = []
     for index in range(processes):
         meeting = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
-        meeting |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1, "GLOO_SOCKET_IFNAME": "lo"}
+        meeting |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        meeting |= {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
         settings = environment | (meeting if processes > 1 else {}) | {"M2_DEVICE": "cpu", "M2_DTYPE": "float32"}
         settings = {name: str(value) for name, value in settings.items()}
         started.append(context.Process(target=in_environment, args=(settings, target, *arguments)))
@@ -107,12 +111,12 @@ def train_and_report(folder, press_at=None):
         (folder / f"stopped-{processes.index}").touch()
         return
     save_adapter(model, folder / f"adapter-{processes.index}", "tiny")
-    (folder / f"losses-{processes.index}.json").write_text(json.dumps(log.losses))
+    (folder / f"losses-{processes.index}.json").write_text(json.dumps(log.losses), encoding="utf-8")
 
 
 def outcome(folder, index):
     adapter = (folder / f"adapter-{index}" / "adapter_model.safetensors").read_bytes()
-    return adapter, json.loads((folder / f"losses-{index}.json").read_text())
+    return adapter, json.loads((folder / f"losses-{index}.json").read_text(encoding="utf-8"))
 
 
 def test_two_processes_train_as_one(context, tmp_path):
@@ -190,7 +194,7 @@ def test_several_processes_make_one_record(context, recipe_file, tmp_path):
         "M2_OUT": tmp_path / "build",
     }
     assert exit_codes(start(context, run_small, "default-warm", processes=2, **places)) == [0, 0]
-    record = json.loads((tmp_path / "results" / "laptop-tiny" / "default-warm.json").read_text())
+    record = json.loads((tmp_path / "results" / "laptop-tiny" / "default-warm.json").read_text(encoding="utf-8"))
     assert (record["status"], len(record["series"]), record["steps_run"]) == ("done", 4, 4)
     assert record["adapter"]
 
@@ -207,7 +211,7 @@ def test_several_processes_run_what_builds_on_each_other(context, recipe_file, t
     assert exit_codes(start(context, run_small, *names, processes=2, **places)) == [0, 0]
     folder = tmp_path / "results" / "laptop-tiny"
     for name in (*names, "default", "baseline"):
-        record = json.loads((folder / f"{name}.json").read_text())
+        record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         assert (record["status"], record["steps_run"]) == ("done", len(record["loss_curve"])), name
 
 
