@@ -1,6 +1,7 @@
 """The `m2` command: the study's `m2 data`, `m2 run`, `m2 flops` and others; those for tables are in `cli_tables`."""
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -72,7 +73,9 @@ def _problem(error: OSError | MemoryError | RecursionError) -> str:
         return f"not enough memory ({first_line(error)}); free some, or ask for less"
     if isinstance(error, RecursionError):
         return f"something that was read is nested too deeply ({first_line(error)})"
-    place = error.filename or ("standard output" if _is_broken(sys.stdout) else "")
+    # Files are written by `write_atomic`, which names them: a full disk without a name is where the output goes.
+    unnamed = error.errno == errno.ENOSPC or _is_broken(sys.stdout)
+    place = error.filename or ("standard output" if unnamed else "")
     return f"{place}: {error.strerror}" if place and error.strerror else first_line(error)
 
 
@@ -119,6 +122,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--all", action="store_true", help="all of the report's experiments that are not finished yet")
     run.add_argument("--beyond", action="store_true", help="with --all: also those that go beyond the report")
     run.add_argument("--fresh", action="store_true", help="run again even where there is a record")
+    run.add_argument("--cluster", choices=("slurm", "local"), help="make each experiment a job of its own, there")
+    run.add_argument(
+        "--cluster-option",
+        dest="options",
+        action="append",
+        type=_option,
+        default=[],
+        metavar="KEY=VALUE",
+        help="of its jobs, as submitit names it: timeout_min=600, gpus_per_node=1, slurm_partition=gpu",
+    )
     run.set_defaults(command=_run)
 
     status = groups.add_parser("status", help="list what is recorded at the active profile")
@@ -189,6 +202,14 @@ def _backbone(text: str) -> str:
     return text
 
 
+def _option(text: str) -> tuple[str, str | int]:
+    """Reads KEY=VALUE; a whole number is one."""
+    key, _, value = text.partition("=")
+    if not (key and value):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not KEY=VALUE")
+    return key, int(value) if value.isdecimal() and len(value) <= len(str(MOST)) else value
+
+
 def _data_generate(arguments: argparse.Namespace) -> None:
     path = arguments.path or series.DEFAULT_FILE
     if path.exists() and not arguments.force:
@@ -226,6 +247,9 @@ def _run(arguments: argparse.Namespace) -> None:
     for name in arguments.names:  # all of them before the first is run
         study.experiment_named(name)
     profile = study.active_profile()
+    if arguments.cluster:
+        _submit(arguments, profile)
+        return
     try:
         if arguments.all:
             for record in study.run_all(profile, fresh=arguments.fresh, beyond=arguments.beyond):
@@ -237,6 +261,16 @@ def _run(arguments: argparse.Namespace) -> None:
         again = " ".join(arguments.names) or "--all" + " --beyond" * arguments.beyond
         print(f"\n`m2 run {again}` goes on from the last checkpoint or batch", file=sys.stderr)
         raise
+
+
+def _submit(arguments: argparse.Namespace, profile: "study.Profile") -> None:
+    if arguments.fresh:  # a job that is queued again would begin once more
+        raise InputError("--fresh runs here, without --cluster; a record that is moved away is made anew there too")
+    names = arguments.names or [
+        name for name, experiment in study.EXPERIMENTS.items() if experiment.group or arguments.beyond
+    ]
+    for name, job in study.submit(names, arguments.cluster, dict(arguments.options), profile):
+        print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
 
 
 def _outcome(record: "study.Record") -> str:

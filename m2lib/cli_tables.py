@@ -1,5 +1,7 @@
 """The commands for tables of one's own: `m2 forecast`, `m2 evaluate`, `m2 finetune`, `m2 export`."""
 
+from __future__ import annotations  # naming a class of the forecaster's does not load it
+
 import argparse
 import json
 import re
