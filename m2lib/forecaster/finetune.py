@@ -47,6 +47,7 @@ def finetune(
     seed: int = 0,
     force: bool = False,
     say: Callable[[str], None] = print,
+    progress: bool = True,
 ) -> Kind:
     """Train an adapter on a table's series, all but their last `prediction_length` steps, and see what it was worth.
 
@@ -84,6 +85,8 @@ def finetune(
         Replace an adapter that the folder holds.
     say : callable, optional
         Gets each line that a user should read: what it will cost, before it starts; before and after, at the end.
+    progress : bool, optional
+        Show a bar.
 
     Returns
     -------
@@ -110,7 +113,7 @@ def finetune(
     say(announcement(backbone, windows, config))
     content = repr([shape, prediction_length, str(start)]).encode() + b"".join(series.tobytes() for series in seen)
     checkpoints = folder / f"checkpoints-{hashlib.sha256(content).hexdigest()[:16]}"
-    log = _trained(backbone, windows, config, checkpoints, start)
+    log = _trained(backbone, windows, config, checkpoints, start, progress)
     tuned = type(forecaster)(backbone, shape, folder)
     after = evaluate(tuned, items, prediction_length, seed=seed)
 
@@ -215,6 +218,7 @@ def _trained(
     config: "TrainConfig",
     checkpoints: Path,
     start: Path | None,
+    progress: bool = True,
 ) -> "TrainLog":
     """Train a new adapter, or the one to start from, into a backbone."""
     from m2lib.training import train
@@ -222,7 +226,7 @@ def _trained(
     def flops_of(batch: np.ndarray) -> int:
         return _step_flops(backbone, batch, config, "executed")
 
-    return train(backbone.model, windows, config, checkpoints, start=start, flops_of=flops_of)
+    return train(backbone.model, windows, config, checkpoints, start=start, flops_of=flops_of, progress=progress)
 
 
 def _prepared(folder: Path, force: bool) -> Path:
