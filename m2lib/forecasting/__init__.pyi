@@ -9,5 +9,5 @@ from .grammar import StepGrammar as StepGrammar
 from .protocol import DECODE_VERSION as DECODE_VERSION
 from .protocol import LONGEST_STEP as LONGEST_STEP
 from .protocol import DecodeConfig as DecodeConfig
-from .protocol import cache_columns as cache_columns
+from .protocol import step_columns as step_columns
 from .reference import Reference as Reference

@@ -5,15 +5,17 @@ token), arranged for speed:
 
 - adapters are merged, and q, k and v are one product;
 - each prompt is run alone, so no pad is ever computed, and with logits for its last token only;
+- a prompt's keys and values are kept once for all its samples, which attend to them in one product;
 - the cache is allocated ahead and contiguous, and heads that share keys attend in one product, without repeating them;
 - rows leave the batch when they are done.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
-from torch.nn.functional import linear, rms_norm, silu
+from torch.nn.functional import linear, pad, rms_norm, silu
 from transformers import PreTrainedModel
 
 from m2lib.forecasting.protocol import cache_columns
@@ -152,32 +154,83 @@ class BareModel:
         return self.head(rms_norm(x, x.shape[1:], self.norm, self.eps))
 
 
+class _Cache:
+    """Keys and values of some columns: tensors (entries, columns, width), one of each a layer.
+
+    An entry is what one key/value head keeps of one prompt or one row; `Engine` says in which order they stand.
+    """
+
+    def __init__(self, decoder: BareModel, entries: int, columns: int):
+        shape = entries, columns, decoder.width
+        # Zeros, not `torch.empty`: a masked column counts with weight 0, but 0 * nan would still be nan.
+        self.keys, self.values = ([decoder.embedding.new_zeros(shape) for _ in decoder.layers] for _ in range(2))
+
+    @property
+    def columns(self) -> int:
+        """How many are allocated."""
+        return self.keys[0].shape[1]
+
+    def change(self, how: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Put `how(tensor)` in each tensor's place: layer by layer, so that at no time there are two whole caches."""
+        for tensors in (self.keys, self.values):
+            for number, tensor in enumerate(tensors):
+                tensors[number] = how(tensor)
+
+
+@dataclass
+class _Read:
+    """Rows' entries that attend to a cache's entries, equally many to each."""
+
+    cache: _Cache
+    held: slice
+    """Entries of the cache."""
+    rows: slice
+    """Entries of the rows; those that attend to the same one of the cache are neighbours."""
+    columns: slice
+    """Where the cache's columns stand among all columns."""
+
+    def of(self, x: torch.Tensor) -> torch.Tensor:
+        """Of x (entries of all rows, heads / kv_heads, n) these rows' part, as one matrix for each entry held."""
+        return x[self.rows].view(self.held.stop - self.held.start, -1, x.shape[2])
+
+
 class Engine:
     """Rows that are decoded together, one for each sample of each prompt, and their KV cache.
 
-    The cache is two tensors a layer, keys and values, with three axes: (rows * kv_heads, columns, width).
+    Row i * samples + j is sample j of prompt i. A prompt's keys and values are kept once; its rows share them, and each
+    has only the columns of its own new tokens beside them. Prompts of 5 and 3 tokens (a, b), 2 samples each, after two
+    steps (+)::
 
-    The first index counts prompts, then samples, then key/value heads: row * kv_heads + head, where row
-    i * samples + j is sample j of prompt i. With 2 prompts, 2 samples each, and 3 key/value heads::
+        column       0  1  2  3  4 ... 63    64 65 ... 127
+        prompt 0     a  a  a  a  a           +  +             row 0
+                                             +  +             row 1
+        prompt 1     b  b  b                 +  +             row 2
+                                             +  +             row 3
 
-        index     0  1  2    3  4  5    6  7  8    9 10 11
-        prompt    0  0  0    0  0  0    1  1  1    1  1  1
-        sample    0  0  0    1  1  1    0  0  0    1  1  1
-        row       0  0  0    1  1  1    2  2  2    3  3  3
-        kv head   0  1  2    0  1  2    0  1  2    0  1  2
+    A step attends to both parts at once: their scores stand side by side, under one softmax. With one sample for each
+    prompt there is nothing to share, and one cache holds both::
 
-    The second index is the column, one for each token. All prompts end in the same column, so that each step fills one
-    column for all rows; a shorter prompt starts further right. Prompts of 5 and 3 tokens (a, b), then two steps (+)::
+        column       0  1  2  3  4  5  6 ... 63
+        row 0        a  a  a  a  a  +  +
+        row 1        b  b  b        +  +
 
-        column              0  1  2  3  4  5  6  7 ... 63
-        rows of prompt 0    a  a  a  a  a  +  +
-        rows of prompt 1          b  b  b  +  +
-        position there            0  1  2  3  4
+    Each step fills one column for all rows. Empty columns hold zeros, and `mask` holds them at minus infinity. A
+    token's position, by which it is rotated, counts from its prompt's first token: it is the column of a prompt's
+    token, and not that of a later one.
 
-    A token's position, by which it is rotated, counts from its own prompt's first token and is not its column. Empty
-    columns hold zeros, and `mask` holds them at minus infinity.
+    In memory a cache is tensors (entries, columns, width). Entries count prompts, then key/value heads, then samples:
+    so all queries that read the same keys of a prompt are neighbours, and one product serves them all. With 2 prompts,
+    2 samples each, and 3 key/value heads the entries of `own`, and those of `shared` that they attend to, are::
 
-    When rows leave, those behind them move up, and only `generate` knows whose they are.
+        own          0  1    2  3    4  5    6  7    8  9   10 11
+        prompt       0  0    0  0    0  0    1  1    1  1    1  1
+        kv head      0  0    1  1    2  2    0  0    1  1    2  2
+        sample       0  1    0  1    0  1    0  1    0  1    0  1
+        row          0  1    0  1    0  1    2  3    2  3    2  3
+        shared       0  0    1  1    2  2    3  3    4  4    5  5
+
+    When rows leave, those behind them move up, and only `generate` knows whose they are. A prompt leaves with its last
+    row.
 
     Parameters
     ----------
@@ -192,17 +245,26 @@ class Engine:
     ----------
     logits : Tensor of float32, shape (rows, 13)
         Of each row's next token.
-    keys, values : list of Tensor, shape (rows * kv_heads, columns, width)
-        The cache, a tensor a layer; keys are rotated already.
-    mask : Tensor, shape (rows, 1, columns)
-        What is added to the scores: 0 where a column holds a token of the row, else minus infinity. The axis of
-        length 1 stands for all heads.
+    shared : _Cache
+        The prompts' columns; keys are rotated already.
+    own : _Cache
+        The columns of the rows' new tokens; `shared` itself with one sample for each prompt.
+    mask : Tensor, shape (prompts, 1, columns)
+        What is added to the scores of a prompt's rows: 0 where a column holds a token, else minus infinity. The axis of
+        length 1 stands for all rows and heads.
     position : Tensor of int64, shape (rows,)
         Of each row's next token, and so the number of tokens it has taken.
     filled : int
         The column of the next token, for all rows.
     cos, sin : Tensor, shape (columns, 1, width)
         The rotary embedding of as many positions; a token's position is never beyond its column.
+    prompt : Tensor of int64, shape (rows,)
+        Which of the prompts, of those that are left, each row continues; ascending.
+    order, entry : Tensor of int64, shape (rows * kv_heads,)
+        `order` lists row * kv_heads + head for each entry of the rows; `entry` is the way back: the entry of each row
+        and head.
+    runs : list of (slice, slice)
+        Neighbouring prompts that have equally many rows, and the entries of their rows.
     decoder : BareModel
         The model's matrices.
 
@@ -210,47 +272,75 @@ class Engine:
     ----------
     .. [1] Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",
        EMNLP, 2023. (Heads that share keys and values.)
+    .. [2] Juravsky et al., "Hydragen: High-Throughput LLM Inference with Shared Prefixes", 2024. (Samples that do.)
     """
 
     def __init__(self, model: PreTrainedModel, prompts: list[list[int]], samples: int = 1):
         self.decoder = decoder = BareModel(model)
-        device, dtype = decoder.embedding.device, decoder.embedding.dtype
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        self.filled = int(lengths.max())
-        rows, columns = len(prompts) * samples, cache_columns(self.filled + 1)  # with room for one more token
-        shape = rows * decoder.kv_heads, columns, decoder.width
-        # Zeros, not `torch.empty`: a masked column counts with weight 0, but 0 * nan would still be nan.
-        self.keys, self.values = (
-            [torch.zeros(shape, device=device, dtype=dtype) for _ in decoder.layers] for _ in range(2)
-        )
-        # A prompt's samples lie side by side: lengths 5, 3 become 5 5 3 3 (`repeat` would give 5 3 5 3).
-        self.position = lengths.repeat_interleave(samples).to(device)
-        pads = torch.arange(columns, device=device) < self.filled - self.position[:, None]
-        ahead = torch.arange(columns, device=device) >= self.filled
-        # Prompts of 5 and 3 tokens: the second one's rows have pads in columns 0 and 1; for both, 5 to 63 lie ahead.
+        device, entries = decoder.embedding.device, len(prompts) * decoder.kv_heads
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        self.filled = max(len(prompt) for prompt in prompts)
+        if samples == 1:
+            self.shared = self.own = _Cache(decoder, entries, cache_columns(self.filled + 1))  # with room for one more
+            columns = self.own.columns
+        else:
+            self.shared = _Cache(decoder, entries, cache_columns(self.filled))
+            self.own, self.filled = _Cache(decoder, entries * samples, cache_columns(1)), self.shared.columns
+            columns = self.shared.columns + self.own.columns
         # Minus infinity, and not a large negative number: the softmax makes it a weight of exactly zero, so a column
-        # that is not the row's own changes nothing. No row is masked throughout, which would be 0 / 0.
-        self.mask = torch.zeros(rows, 1, columns, device=device, dtype=dtype)
-        self.mask.masked_fill_((pads | ahead)[:, None], float("-inf"))
+        # that is empty changes nothing. No row is masked throughout, which would be 0 / 0.
+        empty = torch.arange(columns, device=device) >= lengths[:, None]
+        self.mask = torch.zeros_like(empty, dtype=decoder.embedding.dtype).masked_fill_(empty, float("-inf"))[:, None]
         self.cos, self.sin = decoder.positions(columns)
-        last = [self._prefill(prompt, slice(i * samples, (i + 1) * samples)) for i, prompt in enumerate(prompts)]
-        self.logits = decoder.logits(torch.stack(last)).repeat_interleave(samples, 0)
+        last = [self._prefill(prompt, number) for number, prompt in enumerate(prompts)]
+        # A prompt's samples lie side by side: 0 0 1 1 (`repeat` would give 0 1 0 1).
+        numbers = torch.arange(len(prompts), device=device).repeat_interleave(samples)
+        self._arrange(numbers, [samples] * len(prompts))
+        self.position, self.logits = lengths[numbers], decoder.logits(torch.stack(last))[numbers]
 
-    def _prefill(self, prompt: list[int], rows: slice) -> torch.Tensor:
-        """Run a prompt, put its keys and values into its rows, and return the last hidden state (d,)."""
-        decoder, place = self.decoder, slice(self.filled - len(prompt), self.filled)
+    def _prefill(self, prompt: list[int], number: int) -> torch.Tensor:
+        """Run prompt `number`, put its keys and values into its entries, and return the last hidden state (d,)."""
+        decoder, length = self.decoder, len(prompt)
+        held = slice(number * decoder.kv_heads, (number + 1) * decoder.kv_heads)
 
-        def attend(number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             """The whole prompt at once, each token looking at itself and those before it: n tokens of one row."""
-            for cache, new in ((self.keys[number], k), (self.values[number], v)):
-                # Seen as (rows, kv_heads, columns, width), the cache takes (kv_heads, n, width) into all samples' rows.
-                cache.view(-1, decoder.kv_heads, *cache.shape[1:])[rows, :, place] = new.transpose(0, 1)
             # Nothing is read from the cache: (n, heads, width) -> (1, heads, n, width), and back.
             q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+            self.shared.keys[layer][held, :length], self.shared.values[layer][held, :length] = k[0], v[0]
             return causal_attention(q, k, v, decoder.width**-0.5)[0].transpose(0, 1)
 
         tokens = torch.tensor(prompt, device=self.mask.device)
-        return decoder.forward(tokens, self.cos[: len(prompt)], self.sin[: len(prompt)], attend)[-1]
+        return decoder.forward(tokens, self.cos[:length], self.sin[:length], attend)[-1]
+
+    def _heads(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Numbers of rows or prompts, times their key/value heads: with 3 of these, 0 2 become 0 1 2 6 7 8."""
+        kv = self.decoder.kv_heads
+        return (numbers[:, None] * kv + torch.arange(kv, device=numbers.device)).flatten()
+
+    def _arrange(self, prompt: torch.Tensor, counts: list[int]) -> None:
+        """Note which prompt each row continues, and how many rows each prompt has: where all entries stand."""
+        self.prompt, self.runs = prompt, []
+        # By prompt and head; a stable sort leaves the rows of each in their order.
+        self.order = self._heads(prompt).argsort(stable=True)
+        self.entry = self.order.argsort()
+        first = start = 0
+        for count, run in groupby(counts):  # 2 2 2 1 are a run of three prompts and a run of one
+            number = len(list(run))
+            end = start + number * count * self.decoder.kv_heads
+            self.runs.append((slice(first, first + number), slice(start, end)))
+            first, start = first + number, end
+
+    def _reads(self) -> list[_Read]:
+        """Who attends to what in a step: the rows of each run to their prompts, and each row to its own columns."""
+        kv, shared = self.decoder.kv_heads, self.shared.columns
+        reads = [
+            _Read(self.shared, slice(prompts.start * kv, prompts.stop * kv), rows, slice(shared))
+            for prompts, rows in self.runs
+        ]
+        if self.own is not self.shared:
+            reads.append(_Read(self.own, slice(0, len(self.order)), slice(None), slice(shared, None)))
+        return reads
 
     def step(self, tokens: torch.Tensor) -> None:
         """Take one more token for each row, and compute the next logits.
@@ -260,19 +350,21 @@ class Engine:
         tokens : Tensor of int64, shape (rows,)
             Ids 0-12.
         """
-        decoder, column = self.decoder, self.filled
-        if column == self.mask.shape[2]:
-            self._widen(cache_columns(column + 1))
-        self.mask[:, :, column] = 0  # before attending: a token looks at itself too
-        rows, kv, width = len(tokens), decoder.kv_heads, decoder.width
+        decoder, width = self.decoder, self.decoder.width
+        if self.filled == self.mask.shape[2]:
+            self._widen()
+        self.mask[:, :, self.filled] = 0  # before attending: a token looks at itself too
+        entries, columns, reads = len(self.order), self.mask.shape[2], self._reads()
+        scores = self.mask.new_empty(entries, decoder.heads // decoder.kv_heads, columns)
+        column = self.filled - columns  # counted from the end, -1 the last, which is right in either layout
 
-        def attend(number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            """One token in each row, looking at all columns of its row's cache, its own included.
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            """One token in each row, looking at all columns of its prompt and at all of its own, the new one included.
 
             Parameters
             ----------
-            number : int
-                The layer's.
+            layer : int
+                Its number.
             q : Tensor, shape (rows, heads, width)
                 One query a head.
             k, v : Tensor, shape (rows, kv_heads, width)
@@ -283,49 +375,60 @@ class Engine:
             Tensor, shape (rows * kv_heads, heads / kv_heads, width)
                 In the order of q.
             """
-            keys, values = self.keys[number], self.values[number]
-            keys[:, column], values[:, column] = k.reshape(-1, width), v.reshape(-1, width)
-            # Heads that share keys stand as if they were more queries of one head, so the keys are never repeated.
-            # 2 rows, 6 heads, 3 key/value heads: q (2, 6, w) becomes (6, 2, w), one pair of heads beside each of the
-            # cache's 6 entries; the scores (6, 2, columns) are seen as (2, 6, columns) while each row's mask is added.
-            #
-            # All allocated columns are computed, filled or not: at most 63 too many (GROWTH - 1), which the mask takes
-            # out. In return whole tensors go into the products, and their shapes stay the same for 64 steps.
-            grouped = q.reshape(rows * kv, -1, width) * width**-0.5
-            scores = torch.bmm(grouped, keys.transpose(1, 2)).view(rows, -1, self.mask.shape[2]).add_(self.mask)
-            weights = torch.softmax(scores, -1).view(rows * kv, -1, self.mask.shape[2])
-            return torch.bmm(weights, values)
+            # Heads that share keys stand as if they were more queries of one head, so the keys are never repeated; and
+            # so do samples. 2 prompts, 2 samples, 6 heads, 3 key/value heads: q (4, 6, w) becomes (12, 2, w), one pair
+            # of heads beside each entry of `own`, and (6, 4, w), two pairs beside each of the 6 entries of `shared`.
+            q, k, v = (x.reshape(entries, -1, width).index_select(0, self.order) for x in (q, k, v))
+            q *= width**-0.5
+            self.own.keys[layer][:, column], self.own.values[layer][:, column] = k[:, 0], v[:, 0]
+            # All allocated columns are computed, filled or not: in each cache at most 63 too many (GROWTH - 1), which
+            # the mask takes out. In return whole tensors go into the products, and their shapes stay the same for 64
+            # steps.
+            for read in reads:
+                keys = read.cache.keys[layer][read.held]
+                torch.bmm(read.of(q), keys.transpose(1, 2), out=read.of(scores)[:, :, read.columns])
+            for prompts, rows in self.runs:
+                mask = self.mask[prompts]
+                scores[rows].view(len(mask), -1, columns).add_(mask)
+            weights, mixed = torch.softmax(scores, -1), torch.zeros_like(q)
+            for read in reads:
+                values = read.cache.values[layer][read.held]
+                read.of(mixed).add_(torch.bmm(read.of(weights)[:, :, read.columns], values))
+            return mixed.index_select(0, self.entry)
 
         x = decoder.forward(tokens, self.cos[self.position], self.sin[self.position], attend)
         self.logits = decoder.logits(x)
-        self.position, self.filled = self.position + 1, column + 1
+        self.position, self.filled = self.position + 1, self.filled + 1
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop all rows but these, which copies what is left of the cache.
+        """Drop all rows but these, and the prompts that have none left.
+
+        The rows' own columns are copied, the prompts' only where one leaves.
 
         Parameters
         ----------
         rows : Tensor of int64, shape (kept,)
             Their numbers, ascending.
         """
-        self.position, self.logits, self.mask = self.position[rows], self.logits[rows], self.mask[rows]
-        kv = self.decoder.kv_heads
-        for caches in (self.keys, self.values):
-            for number, cache in enumerate(caches):
-                # As (rows, kv_heads, columns, width) for the choice, and back. Layer by layer, so that at no time
-                # there are two whole caches.
-                caches[number] = cache.view(-1, kv, *cache.shape[1:])[rows].view(-1, *cache.shape[1:])
+        self.position, self.logits, kept = self.position[rows], self.logits[rows], self.entry[self._heads(rows)]
+        prompts, prompt, counts = self.prompt[rows].unique_consecutive(return_inverse=True, return_counts=True)
+        self._arrange(prompt, counts.tolist())
+        kept = kept[self.order]
+        self.own.change(lambda tensor: tensor.index_select(0, kept))
+        if len(prompts) == len(self.mask):
+            return
+        self.mask, held = self.mask[prompts], self._heads(prompts)
+        if self.shared is not self.own:
+            self.shared.change(lambda tensor: tensor.index_select(0, held))
 
-    def _widen(self, columns: int) -> None:
-        """Enlarge cache, mask and positions to so many columns: zeros that are masked."""
-        more = columns - self.mask.shape[2]
-        self.cos, self.sin = self.decoder.positions(columns)
+    def _widen(self) -> None:
+        """Enlarge `own` by `GROWTH` columns, zeros that are masked, and with it mask and positions."""
+        more = cache_columns(self.own.columns + 1) - self.own.columns
         # `pad` counts axes from the last one, a pair (before, after) each: (0, more) lengthens the mask's columns,
         # (0, 0, 0, more) leaves the cache's width alone and lengthens its columns.
-        self.mask = torch.nn.functional.pad(self.mask, (0, more), value=float("-inf"))
-        for caches in (self.keys, self.values):
-            for number, cache in enumerate(caches):
-                caches[number] = torch.nn.functional.pad(cache, (0, 0, 0, more))
+        self.mask = pad(self.mask, (0, more), value=float("-inf"))
+        self.own.change(lambda tensor: pad(tensor, (0, 0, 0, more)))
+        self.cos, self.sin = self.decoder.positions(self.mask.shape[2])
 
 
 def _bare(layer: torch.nn.Module) -> _Layer:

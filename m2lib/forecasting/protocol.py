@@ -91,3 +91,23 @@ def cache_columns(filled: int) -> int:
     # A ceiling: // rounds down, so the negative of a negated division rounds up. 65 tokens: -65 // 64 = -2, so two
     # times 64, 128 columns. 64 tokens: -64 // 64 = -1, so 64 columns and none to spare.
     return -(-filled // GROWTH) * GROWTH
+
+
+def step_columns(longest: int, step: int, samples: int) -> int:
+    """How many columns each row attends to in a step, its prompt's and its own.
+
+    Parameters
+    ----------
+    longest : int
+        Tokens of the batch's longest prompt.
+    step : int
+        Tokens that the row has taken after its prompt, that of the step included.
+    samples : int
+        Rows for each prompt. Several share the prompt's columns, and have a cache of their own for the others.
+
+    Returns
+    -------
+    int
+        Columns of one cache for both, or of the two caches.
+    """
+    return cache_columns(longest + step) if samples == 1 else cache_columns(longest) + cache_columns(step)

@@ -20,7 +20,7 @@ from m2lib.accounting import (
     total,
     train_step_flops,
 )
-from m2lib.forecasting import LONGEST_STEP, DecodeConfig, cache_columns
+from m2lib.forecasting import LONGEST_STEP, DecodeConfig, step_columns
 from m2lib.model import PAD_ID, backbone_config
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS
 from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named
@@ -81,7 +81,9 @@ def series_costs(
     prefill = total(adapted(prompt, 1))
     alone = [total(adapted(prompt, max(1, tokens))) for tokens in new]
     published = protocol.context_tokens or prompt, protocol.max_new_tokens
-    widths = Counter(cache_columns(entry["padded_tokens"] + step) for count in passes for step in range(1, count + 1))
+    widths = Counter(
+        step_columns(entry["padded_tokens"], step, samples) for count in passes for step in range(1, count + 1)
+    )
     steps = [
         count * total(cached_step_flops(shape, columns, convention="executed")) for columns, count in widths.items()
     ]

@@ -57,10 +57,16 @@ def test_tokens_are_those_of_the_reference(model, settings):
     assert max(len(ids) for samples in fast[0] for ids in samples) >= 18
 
 
-def test_logits_are_those_of_the_reference(model):
-    """Step by step, over a growth of the cache, and when rows leave."""
+# Rows that stay after steps 20 and 90, by samples: some of each prompt's, then all of some prompts leave.
+STAYING = {1: ([0, 1, 3], [0, 2]), 3: ([0, 2, 3, 4, 5, 7, 9, 10, 11], [0, 1, 5, 6, 7])}
+
+
+@pytest.mark.parametrize("samples", STAYING)
+def test_logits_are_those_of_the_reference(model, samples):
+    """Step by step, over growths of the cache, and when rows leave."""
+    staying = dict(zip((20, 90), map(torch.tensor, STAYING[samples]), strict=True))
     with torch.inference_mode():
-        fast, simple = (engine(model, MIXED, 2) for engine in (Engine, Reference))
+        fast, simple = (engine(model, MIXED, samples) for engine in (Engine, Reference))
         generator = torch.Generator().manual_seed(0)
         for step in range(150):
             assert fast.logits.dtype == torch.float32
@@ -68,9 +74,26 @@ def test_logits_are_those_of_the_reference(model):
             tokens = torch.randint(1, 13, (len(fast.logits),), generator=generator)
             for one in (fast, simple):
                 one.step(tokens)
-                if step in (20, 90):
-                    one.keep(torch.arange(len(tokens))[1::2])
-    assert len(fast.logits) == 2
+                if step in staying:
+                    one.keep(staying[step])
+    assert len(fast.logits) == len(staying[90])
+
+
+def test_a_prompt_is_kept_once_for_all_its_samples(tiny):
+    def held(engine):
+        return sum(x.nbytes for cache in (engine.shared, engine.own) for x in cache.keys + cache.values)
+
+    with torch.inference_mode():
+        few, many = (Engine(tiny.model, MIXED, samples) for samples in (2, 6))
+        each = few.shared.keys[0].nbytes * 2 * len(few.shared.keys)
+        assert held(many) - each == 3 * (held(few) - each)  # only the rows' own columns are more
+        prompts = many.shared.keys[0]
+        many.keep(torch.tensor([0, 6, 7, 12, 18, 23]))
+        assert many.shared.keys[0] is prompts  # each prompt has a row left: nothing was copied
+        assert [len(many.shared.keys[0]), len(many.own.keys[0])] == [4 * 2, 6 * 2]
+        many.keep(torch.tensor([1, 4, 5]))  # of the second and the last prompt
+        assert torch.equal(many.shared.keys[0], prompts.view(4, 2, *prompts.shape[1:])[[1, 3]].flatten(0, 1))
+        assert len(many.own.keys[0]) == 3 * 2
 
 
 def test_a_real_model_decodes_the_same_tokens(smollm2, data):

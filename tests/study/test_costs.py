@@ -2,10 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from m2lib.accounting.departures import DEPARTURES, departure_costs
 from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
 from m2lib.accounting.shape import CONVENTIONS, PROJECTIONS, TARGETS, Shape, total
+from m2lib.forecasting.engine import Engine
+from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.model.backbones import backbone_config
 from m2lib.model.vocabulary import text_to_ids
@@ -140,18 +144,40 @@ def test_a_forecast_by_each_convention():
 
 
 def test_samples_share_their_prefill():
-    entry = {"prompt_tokens": 30, "padded_tokens": 40, "new_tokens": [9, 9, 5], "passes": [8, 8, 30]}
+    entry = {"prompt_tokens": 30, "padded_tokens": 40, "new_tokens": [9, 9, 5], "passes": [8, 8, 70]}
     sampled = DecodeConfig(constrained=True, temperature=1.0, n_samples=3)
     costs = series_costs(TINY, entry, sampled, rank=2)
     prefill = total(forecast_flops(TINY, 30, 1, rank=2))
     assert costs["coursework"] == (
         total(forecast_flops(TINY, 30, 9, rank=2, samples=2)) + total(forecast_flops(TINY, 30, 5, rank=2)) - prefill
     )
-    # 8 + 8 + 24 steps in the first 64 columns, the last 6 of the third sample in 128
-    steps = [total(cached_step_flops(TINY, columns, convention="executed")) for columns in (64, 128)]
+    # 46 steps in 64 columns of the prompt and 64 of the row's own, the last 6 of the third sample in 64 more
+    steps = [total(cached_step_flops(TINY, columns, convention="executed")) for columns in (128, 192)]
     executed = total(forecast_flops(TINY, 30, 1, convention="executed"))
-    assert costs["executed"] == executed + 40 * steps[0] + 6 * steps[1]
+    assert costs["executed"] == executed + 80 * steps[0] + 6 * steps[1]
     assert costs["published"] == total(forecast_flops(TINY, 30, 220, rank=2, samples=3, convention="published"))
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_executed_steps_are_those_that_the_machine_counts(tiny, samples):
+    """Over a growth of the cache, and as rows leave one after the other."""
+    prompts, steps = [[1] * 9, [2, 11, 3, 12] * 15], []
+    protocol = DecodeConfig(constrained=True, steps=8, temperature=3.0, n_samples=samples)
+
+    class Counted(Engine):
+        def step(self, tokens):
+            with FlopCounterMode(display=False) as counter:
+                super().step(tokens)
+            steps.append(counter.get_total_flops())
+
+    _, passes = generate(tiny.model, prompts, protocol, torch.Generator().manual_seed(0), Counted)
+    every, expected = [count for counts in passes for count in counts], 0
+    assert 64 < max(every) > min(every)
+    for prompt, counts in zip(prompts, passes, strict=True):
+        entry = {"prompt_tokens": len(prompt), "padded_tokens": 60, "new_tokens": counts, "passes": counts}
+        expected += series_costs(TINY, entry, protocol, rank=0)["executed"]
+        expected -= total(forecast_flops(TINY, len(prompt), 1, convention="executed"))
+    assert sum(steps) == expected
 
 
 def test_estimates_shrink_as_work_is_done():
