@@ -96,7 +96,7 @@ class BareModel:
         cos : Tensor, shape (count, 1, width)
             Cosines of the angles; the axis of length 1 stands for all heads.
         sin : Tensor, shape (count, 1, width)
-            Sines likewise.
+            Sines likewise, negative for the first half of the width: see `_rotated`.
 
         References
         ----------
@@ -104,7 +104,9 @@ class BareModel:
         """
         places = torch.arange(count, device=self.embedding.device)[None]
         # The rotary module takes the embedding for its dtype and device only.
-        return tuple(part[0, :, None] for part in self.rotary(self.embedding, places))
+        cos, sin = (part[0, :, None] for part in self.rotary(self.embedding, places))
+        first, second = sin.chunk(2, -1)
+        return cos, torch.cat((-first, second), -1)
 
     def forward(self, tokens: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: _Attend) -> torch.Tensor:
         """Final hidden states of tokens: of one prompt, or of one token in each of many rows.
@@ -127,12 +129,14 @@ class BareModel:
             In the model's dtype, before the final norm.
         """
         x = self.embedding[tokens]
-        sizes = [self.heads, self.kv_heads, self.kv_heads]
+        turned, sizes = self.heads + self.kv_heads, [self.heads, self.kv_heads]
         for number, layer in enumerate(self.layers):
             h = rms_norm(x, x.shape[1:], layer.norms[0], self.eps)
-            # One product gives (n, (heads + 2 kv_heads) * width); seen as (n, heads + 2 kv_heads, width) it is split.
-            q, k, v = linear(h, layer.qkv, layer.qkv_bias).view(len(x), -1, self.width).split(sizes, 1)
-            mixed = attend(number, _rotated(q, cos, sin), _rotated(k, cos, sin), v)
+            # One product gives (n, (heads + 2 kv_heads) * width); seen as (n, heads + 2 kv_heads, width) it is split,
+            # and all but the values are rotated.
+            qkv = linear(h, layer.qkv, layer.qkv_bias).view(len(x), -1, self.width)
+            q, k = _rotated(qkv[:, :turned], cos, sin).split(sizes, 1)
+            mixed = attend(number, q, k, qkv[:, turned:])
             x = x + linear(mixed.reshape(x.shape), layer.out)
             h = rms_norm(x, x.shape[1:], layer.norms[1], self.eps)
             x = x + linear(silu(linear(h, layer.gate)).mul_(linear(h, layer.up)), layer.down)
@@ -178,16 +182,15 @@ class _Cache:
 
 
 @dataclass
-class _Read:
-    """Rows' entries that attend to a cache's entries, equally many to each."""
+class _Run:
+    """Neighbouring prompts that have equally many rows."""
 
-    cache: _Cache
+    prompts: slice
+    """Of those that are left."""
     held: slice
-    """Entries of the cache."""
+    """Their entries in the prompts' cache."""
     rows: slice
-    """Entries of the rows; those that attend to the same one of the cache are neighbours."""
-    columns: slice
-    """Where the cache's columns stand among all columns."""
+    """Their rows' entries."""
 
     def of(self, x: torch.Tensor) -> torch.Tensor:
         """Of x (entries of all rows, heads / kv_heads, n) these rows' part, as one matrix for each entry held."""
@@ -263,8 +266,8 @@ class Engine:
     order, entry : Tensor of int64, shape (rows * kv_heads,)
         `order` lists row * kv_heads + head for each entry of the rows; `entry` is the way back: the entry of each row
         and head.
-    runs : list of (slice, slice)
-        Neighbouring prompts that have equally many rows, and the entries of their rows.
+    runs : list of _Run
+        Neighbouring prompts that have equally many rows, and where their entries are; at first a single run.
     decoder : BareModel
         The model's matrices.
 
@@ -324,23 +327,12 @@ class Engine:
         # By prompt and head; a stable sort leaves the rows of each in their order.
         self.order = self._heads(prompt).argsort(stable=True)
         self.entry = self.order.argsort()
-        first = start = 0
+        kv, first, start = self.decoder.kv_heads, 0, 0
         for count, run in groupby(counts):  # 2 2 2 1 are a run of three prompts and a run of one
-            number = len(list(run))
-            end = start + number * count * self.decoder.kv_heads
-            self.runs.append((slice(first, first + number), slice(start, end)))
-            first, start = first + number, end
-
-    def _reads(self) -> list[_Read]:
-        """Who attends to what in a step: the rows of each run to their prompts, and each row to its own columns."""
-        kv, shared = self.decoder.kv_heads, self.shared.columns
-        reads = [
-            _Read(self.shared, slice(prompts.start * kv, prompts.stop * kv), rows, slice(shared))
-            for prompts, rows in self.runs
-        ]
-        if self.own is not self.shared:
-            reads.append(_Read(self.own, slice(0, len(self.order)), slice(None), slice(shared, None)))
-        return reads
+            last = first + len(list(run))
+            end = start + (last - first) * kv * count
+            self.runs.append(_Run(slice(first, last), slice(first * kv, last * kv), slice(start, end)))
+            first, start = last, end
 
     def step(self, tokens: torch.Tensor) -> None:
         """Take one more token for each row, and compute the next logits.
@@ -350,11 +342,11 @@ class Engine:
         tokens : Tensor of int64, shape (rows,)
             Ids 0-12.
         """
-        decoder, width = self.decoder, self.decoder.width
+        decoder, width, shared, own = self.decoder, self.decoder.width, self.shared, self.own
         if self.filled == self.mask.shape[2]:
             self._widen()
         self.mask[:, :, self.filled] = 0  # before attending: a token looks at itself too
-        entries, columns, reads = len(self.order), self.mask.shape[2], self._reads()
+        entries, columns = len(self.order), self.mask.shape[2]
         scores = self.mask.new_empty(entries, decoder.heads // decoder.kv_heads, columns)
         column = self.filled - columns  # counted from the end, -1 the last, which is right in either layout
 
@@ -380,20 +372,21 @@ class Engine:
             # of heads beside each entry of `own`, and (6, 4, w), two pairs beside each of the 6 entries of `shared`.
             q, k, v = (x.reshape(entries, -1, width).index_select(0, self.order) for x in (q, k, v))
             q *= width**-0.5
-            self.own.keys[layer][:, column], self.own.values[layer][:, column] = k[:, 0], v[:, 0]
+            own.keys[layer][:, column], own.values[layer][:, column] = k[:, 0], v[:, 0]
             # All allocated columns are computed, filled or not: in each cache at most 63 too many (GROWTH - 1), which
             # the mask takes out. In return whole tensors go into the products, and their shapes stay the same for 64
             # steps.
-            for read in reads:
-                keys = read.cache.keys[layer][read.held]
-                torch.bmm(read.of(q), keys.transpose(1, 2), out=read.of(scores)[:, :, read.columns])
-            for prompts, rows in self.runs:
-                mask = self.mask[prompts]
-                scores[rows].view(len(mask), -1, columns).add_(mask)
-            weights, mixed = torch.softmax(scores, -1), torch.zeros_like(q)
-            for read in reads:
-                values = read.cache.values[layer][read.held]
-                read.of(mixed).add_(torch.bmm(read.of(weights)[:, :, read.columns], values))
+            if own is not shared:
+                torch.bmm(q, own.keys[layer].transpose(1, 2), out=scores[:, :, shared.columns :])
+            for run in self.runs:
+                keys, mask = shared.keys[layer][run.held], self.mask[run.prompts]
+                torch.bmm(run.of(q), keys.transpose(1, 2), out=run.of(scores)[:, :, : shared.columns])
+                scores[run.rows].view(len(mask), -1, columns).add_(mask)
+            weights, mixed = torch.softmax(scores, -1), torch.empty_like(q)
+            for run in self.runs:
+                torch.bmm(run.of(weights)[:, :, : shared.columns], shared.values[layer][run.held], out=run.of(mixed))
+            if own is not shared:
+                mixed += torch.bmm(weights[:, :, shared.columns :], own.values[layer])
             return mixed.index_select(0, self.entry)
 
         x = decoder.forward(tokens, self.cos[self.position], self.sin[self.position], attend)
@@ -454,6 +447,6 @@ def _merged(layer: torch.nn.Linear | LoRALinear) -> torch.Tensor:
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary positions: x (n, heads, width), whose halves are the two coordinates of each rotated pair."""
-    # Coordinates i and i + width / 2 are a pair (a, b), turned to (a cos - b sin, b cos + a sin).
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat((-second, first), -1) * sin
+    # Coordinates i and i + width / 2 are a pair (a, b), turned to (a cos - b sin, b cos + a sin). Rolled by half the
+    # width, each stands in the other's place; the minus is in the sines already.
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin

@@ -7,7 +7,7 @@ import numpy as np
 from m2lib.accounting import CONVENTIONS, Shape
 from m2lib.files import InputError
 from m2lib.model import SYMBOLS, backbone_config
-from m2lib.paper import panels
+from m2lib.paper import panels, yardstick_panels
 from m2lib.series import baseline_maes, bootstrap_interval, load_series, paired_gain, split_ids, summarise
 from m2lib.study import (
     EXPERIMENTS,
@@ -67,6 +67,8 @@ def numbers(profile: Profile) -> dict:
             for split, forecasts in yardsticks.items()
         },
         "recorded yardsticks": _recorded_yardsticks(),
+        "yardstick costs": yardstick_panels.costs(),
+        "worlds": yardstick_panels.worlds(),
         "table3": _table_3(),
         "model": _model(),
         "trials": [_trial(name, record) for name, record in everything.items() if name in ("default-warm", *TRIALS)],

@@ -1,18 +1,24 @@
-"""Forecasters that need no language model, on the study's series and on worlds that nobody was trained on.
+"""Forecasters with and without a language model, on the study's series and on worlds that nobody was trained on.
 
 Some take minutes and some want a library that m2lib does without, so what they come to is recorded, by `m2 yardsticks`.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
 
+from m2lib.accounting import Shape
 from m2lib.files import InputError, repository, write_atomic
+from m2lib.model import fault
 from m2lib.series import (
     BASELINES,
     CONTEXT_STEPS,
@@ -28,14 +34,58 @@ from m2lib.series import (
     split_ids,
     to_integers,
 )
+from m2lib.study.costs import adapter_of_experiment, series_costs
+from m2lib.study.experiments import CONSTRAINED, EXPERIMENTS
+from m2lib.study.profiles import PROFILES
+from m2lib.study.records import load_record, record_path
+from m2lib.study.work import adapter_hash, adapter_path
+from m2lib.study.yardstick_costs import FORMULAS, CountedRates, core_rate
+
+if TYPE_CHECKING:
+    from m2lib.model import Backbone
 
 FILE = ("report", "results", "yardsticks.json")
+STUDY = PROFILES["laptop"]
+"""Whose language model and adapters are measured."""
 WORLD_SERIES = 30
 LONGEST_SEASON = 24
 """statsforecast's exponential smoothing has no longer seasons."""
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-Row = dict[str, Any]
-"""What one forecaster came to on one set: `set`, `forecaster`, `maes` by series id, `seconds` a series."""
+
+@with_config(ConfigDict(extra="forbid"))
+class Row(TypedDict):
+    """What one forecaster came to on one set."""
+
+    set: str
+    forecaster: str
+    seconds: Amount
+    """Of one core, a series."""
+    flops: Amount
+    """Executed, a series."""
+    bound: NotRequired[Literal["at least", "at most"]]
+    """Where `flops` is not the number itself: of a fit only the right-hand sides are counted, and a statistical model
+    is charged what a core computes at most in its seconds."""
+    coursework: NotRequired[Amount]
+    """FLOPs by the rules, a series: of a language model."""
+    adapter: NotRequired[str]
+    """A hash of the adapter's files; empty for none."""
+    maes: dict[int, Amount]
+    """Scaled units, by series id."""
+
+
+class Yardsticks(TypedDict):
+    """The record: where it was written last, and the data of each set."""
+
+    device: str
+    commit: str | None
+    versions: dict[str, str]
+    data: dict[str, str]
+    """Fingerprints."""
+    rows: list[Row]
+
+
+_SCHEMA = TypeAdapter(Yardsticks)
 
 
 def statistical(model: str, contexts: np.ndarray) -> np.ndarray:
@@ -67,18 +117,94 @@ PLAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     **{model: partial(statistical, model) for model in STATISTICAL},
 }
 """Those that see the scaled contexts alone, by name."""
+LANGUAGE_MODELS = {
+    "the language model, untuned": None,
+    "the language model, final adapter": "final",
+    "the language model, best adapter": "best",
+}
+"""By name, the experiment whose adapter is used; it takes part once that is recorded. Greedy, constrained."""
+UNTUNED = "baseline-constrained"
+STUDIED = {
+    ("validation", "the language model, untuned"): UNTUNED,
+    ("test", "the language model, untuned"): "untuned-test-constrained",
+    ("test", "the language model, final adapter"): "final",
+    ("test", "the language model, best adapter"): "best",
+}
+"""What the study has recorded itself: the experiment, by set and forecaster."""
 
 
-def measured(series: SeriesSet, ids: Sequence[int], name: str) -> tuple[dict[int, float], float]:
-    """The MAE of a forecaster on each series, and the seconds that it takes a series."""
+def forecasters() -> tuple[str, ...]:
+    """The names of all that take part, the language models last."""
+    recorded = (name for name, adapter in LANGUAGE_MODELS.items() if adapter is None or _finished(adapter))
+    return (*PLAIN, *FITS, *recorded)
+
+
+def _finished(experiment: str) -> bool:
+    return record_path(STUDY, experiment).is_file() and load_record(STUDY, experiment).status == "done"
+
+
+def measured(series: SeriesSet, ids: Sequence[int], name: str) -> dict[str, Any]:
+    """What a forecaster comes to on these series: the fields of its `Row` from `seconds` on."""
     ids = list(ids)
     integers = to_integers(series.trajectories[ids], series.scales[ids])
-    contexts, truths = integers[:, :CONTEXT_STEPS], integers[:, CONTEXT_STEPS:]
-    started = time.perf_counter()
-    physics = partial(physics_forecast, scales=series.scales[ids], time=series.time, name=name)
-    ahead = (physics if name in FITS else PLAIN[name])(contexts)
-    seconds = (time.perf_counter() - started) / len(ids)
-    return dict(zip(ids, series_mae(ahead, truths).tolist(), strict=True)), seconds
+    if name in LANGUAGE_MODELS:
+        ahead, row = _written(series.contexts[ids], LANGUAGE_MODELS[name])
+    else:
+        ahead, row = _computed(integers[:, :CONTEXT_STEPS], series.scales[ids], series.time, name)
+    return row | {"maes": dict(zip(ids, series_mae(ahead, integers[:, CONTEXT_STEPS:]).tolist(), strict=True))}
+
+
+def _computed(contexts: np.ndarray, scales: np.ndarray, times: np.ndarray, name: str) -> tuple[np.ndarray, dict]:
+    """Forecasts without a language model, and what they took."""
+    rates = CountedRates()
+    started = time.process_time()  # of all threads, and of this process alone, however busy the machine is
+    ahead = physics_forecast(contexts, scales, times, name, rates) if name in FITS else PLAIN[name](contexts)
+    seconds = (time.process_time() - started) / len(contexts)
+    if name in FORMULAS:
+        return ahead, {"seconds": seconds, "flops": FORMULAS[name]}
+    if name in FITS:
+        return ahead, {"seconds": seconds, "flops": rates.flops / len(contexts), "bound": "at least"}
+    return ahead, {"seconds": seconds, "flops": seconds * core_rate(), "bound": "at most"}
+
+
+def _written(contexts: np.ndarray, adapter: str | None) -> tuple[np.ndarray, dict]:
+    """Forecasts of the language model, and what they took."""
+    from m2lib.forecasting import forecast
+
+    backbone = _language_model(adapter)
+    started = time.process_time()
+    ahead = forecast(backbone, contexts, CONSTRAINED, batch_size=len(contexts))
+    seconds = (time.process_time() - started) / len(contexts)
+    shape, adapted = Shape.of(backbone.model.config), adapter_of_experiment(EXPERIMENTS[adapter or UNTUNED], STUDY)
+    costs = [series_costs(shape, vars(made), CONSTRAINED, *adapted) for made in ahead]
+    flops, coursework = (sum(cost[kind] for cost in costs) / len(costs) for kind in ("executed", "coursework"))
+    row = {"seconds": seconds, "flops": flops, "coursework": coursework, "adapter": _adapter_hash(adapter)}
+    return np.stack([made.point for made in ahead]), row
+
+
+@cache
+def _language_model(adapter: str | None) -> "Backbone":
+    from m2lib.model import load_adapter, load_backbone
+
+    backbone = load_backbone(STUDY.backbone, device="cpu")
+    if adapter:
+        load_adapter(backbone.model, adapter_path(STUDY, adapter))
+    return backbone
+
+
+def _adapter_hash(adapter: str | None) -> str:
+    return adapter_hash(adapter_path(STUDY, adapter)) if adapter else ""
+
+
+def _studied(experiment: str, series: SeriesSet) -> dict[str, Any]:
+    """The same as `measured`, from the study's own record."""
+    record = load_record(STUDY, experiment, series)
+    threads = re.search(r"(\d+) threads", record.device)
+    seconds = (record.seconds - record.train_seconds) * (int(threads[1]) if threads else 1)
+    spent = record.flops["forecasts"]
+    shares = {"seconds": seconds, "flops": spent["executed"], "coursework": spent["coursework"]}
+    row = {name: amount / len(record.series) for name, amount in shares.items()}
+    return row | {"adapter": record.adapter, "maes": record.maes()}
 
 
 def sets() -> dict[str, tuple[SeriesSet, Sequence[int]]]:
@@ -91,29 +217,69 @@ def sets() -> dict[str, tuple[SeriesSet, Sequence[int]]]:
     }
 
 
-def record_yardsticks(path: Path | None = None) -> Path:
-    """Measure all forecasters on all sets and write the record, report/results/yardsticks.json; returns its path."""
+def record_yardsticks(path: Path | None = None, fresh: bool = False) -> Path:
+    """Measure all forecasters on all sets and write the record, report/results/yardsticks.json; returns its path.
+
+    It is written after each row. What it holds of the same data and adapter is kept, unless `fresh`.
+    """
+    path = path or repository(*FILE)
+    found = sets()
+    data = {where: series.fingerprint for where, (series, _) in found.items()}
+    kept = {} if fresh or not path.exists() else _kept(path, data)
+    rows: dict[tuple[str, str], Any] = {place: kept.get(place) for place in product(found, forecasters())}
+    for (where, name), old in rows.items():
+        series, ids = found[where]
+        if (where, name) in STUDIED:
+            new = _studied(STUDIED[where, name], series)
+        elif old:
+            continue
+        else:
+            new = measured(series, ids, name)
+        row = {"set": where, "forecaster": name} | new
+        if row != old:
+            rows[where, name] = row
+            _write(path, data, [row for row in rows.values() if row])
+            error, seconds = np.mean(list(row["maes"].values())), row["seconds"]
+            print(f"{where}: {name}, mean MAE {error:.1f}, {seconds:.2g} s a series", flush=True)
+    return path
+
+
+def _kept(path: Path, data: dict[str, str]) -> dict[tuple[str, str], Row]:
+    """The rows of a record that are about these data, and about the adapters as they are now."""
+    stored = _stored(path)
+    return {
+        (row["set"], row["forecaster"]): row
+        for row in stored["rows"]
+        if stored["data"][row["set"]] == data.get(row["set"])
+        and row.get("adapter", "") == _adapter_hash(LANGUAGE_MODELS.get(row["forecaster"]))
+    }
+
+
+def _write(path: Path, data: dict[str, str], rows: list[Row]) -> None:
     import torch
 
     from m2lib.study.provenance import provenance
 
-    rows: list[Row] = []
-    found = sets()
-    for where, (series, ids) in found.items():
-        for name in (*PLAIN, *FITS):
-            maes, seconds = measured(series, ids, name)
-            rows.append({"set": where, "forecaster": name, "seconds": seconds, "maes": maes})
-            print(f"{where}: {name}, mean MAE {np.mean(list(maes.values())):.1f}, {seconds:.2g} s a series", flush=True)
-    written = provenance(torch.device("cpu")) | {
-        "data": {name: series.fingerprint for name, (series, _) in found.items()},
-        "rows": rows,
-    }
-    path = path or repository(*FILE)
+    written = provenance(torch.device("cpu")) | {"data": data, "rows": rows}
     write_atomic(path, (json.dumps(written, indent=1) + "\n").encode())
-    return path
+
+
+def _stored(path: Path) -> Yardsticks:
+    """Raises InputError for a file that is not such a record."""
+    try:
+        return _SCHEMA.validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is no record of yardsticks ({fault(error)}); restore it from git, or measure all anew: "
+            "`m2 yardsticks --fresh`"
+        ) from error
+
+
+def recorded_rows(where: str) -> dict[str, Row]:
+    """The recorded rows of a set, by forecaster. Raises InputError where the record is missing or damaged."""
+    return {row["forecaster"]: row for row in _stored(repository(*FILE))["rows"] if row["set"] == where}
 
 
 def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:
     """The recorded errors of every forecaster on a set: MAE by series id, by name."""
-    rows = json.loads(repository(*FILE).read_text(encoding="utf-8"))["rows"]
-    return {row["forecaster"]: {int(i): mae for i, mae in row["maes"].items()} for row in rows if row["set"] == where}
+    return {name: row["maes"] for name, row in recorded_rows(where).items()}

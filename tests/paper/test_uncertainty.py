@@ -86,7 +86,10 @@ def test_the_best_run_joins_when_it_is_recorded(tmp_path, monkeypatch):
     def put(name, source):
         path = tmp_path / LAPTOP.name / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(json.loads((LAPTOP / f"{source}.json").read_text()) | {"name": name}))
+        path.write_text(
+            json.dumps(json.loads((LAPTOP / f"{source}.json").read_text(encoding="utf-8")) | {"name": name}),
+            encoding="utf-8",
+        )
 
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
     for name in ("untuned-test-constrained", "final"):

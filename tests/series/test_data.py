@@ -342,7 +342,7 @@ def test_damaged_files_are_refused_in_one_line(packed):
     whole = path.read_bytes()
     middle = first.byte_offset + first.size // 2
     path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
-    assert "filter returned failure" in refusal(path)
+    assert re.search("filter returned failure|Fletcher32 checksum", refusal(path))  # newer and older HDF5
     # Of a chunk that says it has no bytes HDF5 would read what is no memory of its own, and end the process.
     entry = first.size.to_bytes(4, "little") + bytes(4)  # its size and filter mask
     path.write_bytes(whole.replace(entry, bytes(8), 1))
@@ -368,6 +368,7 @@ def test_damaged_files_are_refused_in_one_line(packed):
         ("locked", "Permission denied"),
     ],
 )
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other odd paths")
 def test_odd_paths_are_refused_in_one_line(name, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
@@ -381,7 +382,7 @@ def test_odd_paths_are_refused_in_one_line(name, message, tmp_path, monkeypatch)
 def test_missing_and_unreadable_files(tmp_path, capsys):
     with pytest.raises(InputError, match="no such data file"):
         load_series(tmp_path / "nothing.h5")
-    (tmp_path / "text.h5").write_text("not HDF5")
+    (tmp_path / "text.h5").write_text("not HDF5", encoding="utf-8")
     with pytest.raises(InputError, match="not a readable HDF5 file"):
         load_series(tmp_path / "text.h5")
     for name in ("nothing.h5", "text.h5"):

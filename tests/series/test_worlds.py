@@ -29,10 +29,17 @@ def test_noise_is_as_large_as_it_says():
 def test_the_other_equations_by_hand():
     parameters = (0.2, 0.5, 0.1, 0.1, 0.5, 10.0)  # r, a, m, h, e, K
     assert lotka_volterra(0, (2, 3), *parameters) == pytest.approx((0.4 - 3, 1.5 - 0.3))
-    eaten = 0.5 * 4 * 3 / 1.4
+    eaten = 0.5 * 4 * 3 / (1 + 4 * 0.5 * 0.5 / (1.5 * 0.1))
     assert holling_three(0, (2, 3), *parameters) == pytest.approx((0.4 * 0.8 - eaten, 0.5 * eaten - 0.3))
     eaten = 0.5 * 2 * 3 / 1.2
     assert drifting(200, (2, 3), *parameters) == pytest.approx((0.4 * 0.8 - eaten, 0.5 * eaten - 0.15 * 3))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_most_series_of_a_world_still_cycle_where_they_are_forecast(world):
+    series = WORLDS[world](30)
+    swings = np.ptp(series.truths, axis=1) / series.scales[:, None]  # 1 is 1000 scaled units
+    assert np.mean(swings.max(axis=1) > 0.1) >= 0.7
 
 
 def test_lotka_volterra_keeps_its_invariant():

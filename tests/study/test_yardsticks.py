@@ -8,16 +8,29 @@ import pytest
 
 from m2lib.files import InputError
 from m2lib.series import BASELINES, FITS, WORLDS, split_ids
-from m2lib.study import yardsticks
-from m2lib.study.yardsticks import PLAIN, STATISTICAL, measured, record_yardsticks, recorded_yardsticks, statistical
+from m2lib.study import EXPERIMENTS, load_record, yardsticks
+from m2lib.study.yardstick_costs import FORMULAS
+from m2lib.study.yardsticks import (
+    LANGUAGE_MODELS,
+    PLAIN,
+    STATISTICAL,
+    STUDIED,
+    forecasters,
+    measured,
+    record_yardsticks,
+    recorded_rows,
+    recorded_yardsticks,
+    statistical,
+)
 
 FAST = [name for name in PLAIN if name not in STATISTICAL]
+UNTUNED, FINAL, _ = LANGUAGE_MODELS
 
 
 def test_all_are_recorded_on_all_sets():
     for where in ("validation", "test", *WORLDS):
         found = recorded_yardsticks(where)
-        assert set(found) == {*PLAIN, *FITS}
+        assert {*PLAIN, *FITS, UNTUNED, FINAL} <= set(found) <= set(forecasters())
         ids = getattr(split_ids(), where, range(yardsticks.WORLD_SERIES))
         assert all(sorted(maes) == sorted(ids) for maes in found.values())
 
@@ -27,11 +40,11 @@ def test_the_record_is_what_the_forecasters_come_to(data, where):
     series, ids = (data, split_ids().test) if where == "test" else (WORLDS[where](30), range(30))
     recorded = recorded_yardsticks(where)
     for name in FAST:
-        maes, seconds = measured(series, ids, name)
-        assert maes == pytest.approx(recorded[name], rel=1e-6), name
-        assert 0 < seconds < 1
+        row = measured(series, ids, name)
+        assert row["maes"] == pytest.approx(recorded[name], rel=1e-6), name
+        assert 0 <= row["seconds"] < 1
     few = list(ids)[:3]
-    maes, _ = measured(series, few, next(iter(FITS)))
+    maes = measured(series, few, next(iter(FITS)))["maes"]
     assert maes == pytest.approx({i: recorded[next(iter(FITS))][i] for i in few}, abs=1)
 
 
@@ -41,11 +54,8 @@ def test_the_physics_wins_where_it_is_known():
     assert exact < 2
     assert like_the_file < 0.6
     assert min(found[name] for name in found if name not in FITS) > 10 * exact
-    seconds = {
-        (row["set"], row["forecaster"]): row["seconds"]
-        for row in json.loads(yardsticks.repository(*yardsticks.FILE).read_text())["rows"]
-    }
-    assert max(seconds["test", name] for name in FITS) < 2
+    rows = recorded_rows("test")
+    assert max(rows[name]["seconds"] for name in FITS) < 2
 
 
 def test_known_errors():
@@ -65,10 +75,88 @@ def test_statistical_models_are_optional(monkeypatch):
         statistical("AutoTheta", np.ones((1, 80, 2)))
 
 
-def test_a_record_is_written_whole(data, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def two(data, monkeypatch):
+    """Two test series and the quick forecasters."""
     monkeypatch.setattr(yardsticks, "sets", lambda: {"test": (data, split_ids().test[:2])})
     monkeypatch.setattr(yardsticks, "PLAIN", {name: PLAIN[name] for name in FAST})
+    monkeypatch.setattr(yardsticks, "LANGUAGE_MODELS", {UNTUNED: None, FINAL: "final"})
+
+
+def test_a_row_says_what_it_cost(two, tmp_path, capsys):
     path = record_yardsticks(tmp_path / "y.json")
-    rows = json.loads(path.read_text())["rows"]
-    assert [row["forecaster"] for row in rows] == [*FAST, *FITS]
+    rows = {row["forecaster"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    assert list(rows) == [*FAST, *FITS, UNTUNED, FINAL]
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
+    assert all(rows[name]["flops"] == FORMULAS[name] and "bound" not in rows[name] for name in FAST)
+    assert all(rows[name]["bound"] == "at least" and rows[name]["flops"] > 1e5 for name in FITS)
+    final = load_record("laptop", "final")
+    assert rows[FINAL]["maes"] == {str(i): mae for i, mae in final.maes().items()}  # of the study: all 50
+    assert rows[FINAL]["flops"] == pytest.approx(final.flops["forecasts"]["executed"] / 50)
+    assert rows[FINAL]["seconds"] == pytest.approx(2 * (final.seconds - final.train_seconds) / 50)  # two threads
+    assert rows[FINAL]["adapter"] == final.adapter != rows[UNTUNED]["adapter"] == ""
+
+
+def test_what_is_recorded_is_not_measured_again(two, tmp_path, monkeypatch, capsys):
+    path = record_yardsticks(tmp_path / "y.json")
+    written = path.read_bytes()
+    monkeypatch.setattr(yardsticks, "measured", None)
+    record_yardsticks(path)
+    assert path.read_bytes() == written
+    with pytest.raises(TypeError):
+        record_yardsticks(path, fresh=True)
+
+
+def test_an_interrupted_record_keeps_its_rows_and_other_data_are_measured(data, two, tmp_path, monkeypatch):
+    path, measure = tmp_path / "y.json", yardsticks.measured
+
+    def stopping(series, ids, name):
+        if name == FAST[2]:
+            raise KeyboardInterrupt
+        return measure(series, ids, name)
+
+    monkeypatch.setattr(yardsticks, "measured", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        record_yardsticks(path)
+    assert [row["forecaster"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]] == FAST[:2]
+    found = []
+    monkeypatch.setattr(yardsticks, "measured", lambda *of: found.append(of[2]) or measure(*of))
+    record_yardsticks(path)
+    assert found == [*FAST[2:], *FITS]
+    found.clear()
+    monkeypatch.setattr(yardsticks, "sets", lambda: {"test": (WORLDS["noise of 5%"](3), range(2))})
+    monkeypatch.setattr(yardsticks, "STUDIED", {})
+    monkeypatch.setattr(yardsticks, "LANGUAGE_MODELS", {})
+    record_yardsticks(path)
+    assert found == [*FAST, *FITS]
+
+
+def test_another_adapter_is_measured_again(two, tmp_path):
+    path = record_yardsticks(tmp_path / "y.json")
+    data = json.loads(path.read_text(encoding="utf-8"))["data"]
+    assert ("test", FINAL) in yardsticks._kept(path, data)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(load_record("laptop", "final").adapter, "0" * 16), encoding="utf-8"
+    )
+    assert ("test", FINAL) not in yardsticks._kept(path, data)
+    assert ("test", FAST[0]) in yardsticks._kept(path, data)
+
+
+def test_the_language_model_forecasts_worlds_too(monkeypatch, smollm2):
+    monkeypatch.setattr(yardsticks, "_language_model", lambda adapter: smollm2)
+    row = measured(WORLDS["a tenth of the size"](2), [1], UNTUNED)
+    assert 0 < row["maes"][1] < 3000
+    assert row["seconds"] > 0
+    assert 1e11 < row["flops"] < row["coursework"] < 3e11
+
+
+def test_adapters_take_part_when_they_are_recorded(store):
+    assert set(STUDIED.values()) <= set(EXPERIMENTS)
+    assert forecasters() == (*PLAIN, *FITS, UNTUNED)  # of an empty store
+
+
+def test_a_damaged_record_is_refused_in_one_line(tmp_path, two):
+    path = tmp_path / "y.json"
+    path.write_text('{"rows": 3}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"y\.json is no record of yardsticks \(.*\); restore it from git"):
+        record_yardsticks(path)
