@@ -6,14 +6,13 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TextIO
 
 from m2lib import accounting, model, paper, series, settings, study
 from m2lib.cli_tables import add_table_commands
-from m2lib.files import InputError, first_line, quoted, repository, user_path
+from m2lib.cli_values import path, whole
+from m2lib.files import InputError, first_line, quoted, repository
 
 MOST = 10**18
 """The largest size that a command takes; what is computed from a few of them a float still holds."""
@@ -100,17 +99,15 @@ def _parser() -> argparse.ArgumentParser:
 
     data = groups.add_parser("data", help="write or check the data set").add_subparsers(required=True, metavar="action")
     generate = data.add_parser("generate", help="write the data set as an HDF5 file")
-    generate.add_argument("path", nargs="?", type=_path, help="default: data/lotka_volterra_data.h5")
-    generate.add_argument("--n", type=_whole(3), default=1000, help="number of series (default 1000)")
+    generate.add_argument("path", nargs="?", type=path, help="default: data/lotka_volterra_data.h5")
+    generate.add_argument("--n", type=whole(3, MOST), default=1000, help="number of series (default 1000)")
     generate.add_argument(
-        "--seed", type=_whole(0, 2**32 - 1), default=0, help="of the recipe (default 0: the real data set)"
+        "--seed", type=whole(0, 2**32 - 1), default=0, help="of the recipe (default 0: the real data set)"
     )
     generate.add_argument("--force", action="store_true", help="replace a file that is there")
     generate.set_defaults(command=_data_generate)
     check = data.add_parser("check", help="validate the data in use and compare them with the recipe")
-    check.add_argument(
-        "path", nargs="?", type=_path, help="default: M2_DATA, data/lotka_volterra_data.h5, or generated"
-    )
+    check.add_argument("path", nargs="?", type=path, help="default: M2_DATA, data/lotka_volterra_data.h5, or generated")
     check.set_defaults(command=_data_check)
 
     backbone = groups.add_parser("model", help="download and convert a backbone, once")
@@ -139,12 +136,14 @@ def _parser() -> argparse.ArgumentParser:
 
     flops = groups.add_parser("flops", help="what an experiment costs, or a model at sizes of your own")
     flops.add_argument("experiment", nargs="?", help="its sizes, as the report has them or as M2_PROFILE has; else:")
-    flops.add_argument("--length", type=_whole(1), default=512, help="tokens of a window and of a prompt (512)")
-    flops.add_argument("--rank", type=_whole(0), default=4, help="of the adapters; 0: none, and all weights train (4)")
+    flops.add_argument("--length", type=whole(1, MOST), default=512, help="tokens of a window and of a prompt (512)")
+    flops.add_argument(
+        "--rank", type=whole(0, MOST), default=4, help="of the adapters; 0: none, and all weights train (4)"
+    )
     flops.add_argument("--targets", type=_targets, help="projections that have adapters, as q,v,gate (q,v)")
-    flops.add_argument("--batch", type=_whole(1), default=2, help="windows in a training step (2)")
-    flops.add_argument("--steps", type=_whole(0), default=1, help="training steps (1)")
-    flops.add_argument("--new-tokens", type=_whole(1), default=220, help="tokens of a forecast (220)")
+    flops.add_argument("--batch", type=whole(1, MOST), default=2, help="windows in a training step (2)")
+    flops.add_argument("--steps", type=whole(0, MOST), default=1, help="training steps (1)")
+    flops.add_argument("--new-tokens", type=whole(1, MOST), default=220, help="tokens of a forecast (220)")
     flops.add_argument(
         "--backbone", type=_backbone, help="default: M2_BACKBONE, or the profile's, or the report's qwen2.5-0.5b"
     )
@@ -156,26 +155,14 @@ def _parser() -> argparse.ArgumentParser:
     budget.set_defaults(command=_budget)
 
     yardsticks = groups.add_parser("yardsticks", help="measure and record all forecasters, on other worlds too")
-    yardsticks.add_argument("path", nargs="?", type=_path, help="default: report/results/yardsticks.json")
+    yardsticks.add_argument("path", nargs="?", type=path, help="default: report/results/yardsticks.json")
     yardsticks.add_argument("--fresh", action="store_true", help="measure again what the record has")
     yardsticks.set_defaults(command=_yardsticks)
 
     pdf = groups.add_parser("pdf", help="redraw the report's figures and compile its PDF, from the records")
-    pdf.add_argument("folder", nargs="?", type=_path, help="where to put them (default: report/)")
+    pdf.add_argument("folder", nargs="?", type=path, help="where to put them (default: report/)")
     pdf.set_defaults(command=_pdf)
     return parser
-
-
-def _whole(least: int, most: int = MOST) -> Callable[[str], int]:
-    """Reads a whole number within bounds."""
-
-    def read(text: str) -> int:
-        # The length comes first: int() refuses some thousands of digits in words of its own.
-        if text.isdecimal() and len(text) <= len(str(most)) and least <= int(text) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from {least} to {most}")
-
-    return read
 
 
 def _targets(text: str) -> tuple[str, ...]:
@@ -188,17 +175,9 @@ def _targets(text: str) -> tuple[str, ...]:
     raise argparse.ArgumentTypeError(f"{quoted(text)} is not a choice of {known}, each at most once")
 
 
-def _path(text: str) -> Path:
-    """Reads a path, its ~ expanded."""
-    try:
-        return user_path(text, "it")
-    except InputError as error:  # argparse replaces the message of any other ValueError than its own
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def _backbone(text: str) -> str:
     """Reads a backbone's name, which may be a path."""
-    _path(text)
+    path(text)
     return text
 
 
@@ -233,7 +212,7 @@ def _data_check(arguments: argparse.Namespace) -> None:
 
 def _model(arguments: argparse.Namespace) -> None:
     name = arguments.name or study.active_profile().backbone
-    if name in model.BACKBONES and model.BACKBONES[name].random:
+    if model.is_random(name):
         print(f"backbone {name}: random weights, nothing to fetch")
     else:
         print(f"backbone {name}: {model.fetch_backbone(name)}")

@@ -4,20 +4,29 @@ from __future__ import annotations  # naming a class of the forecaster's does no
 
 import argparse
 import json
-import re
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from m2lib import forecaster
-from m2lib.files import InputError, first_line, quoted, user_path, write_atomic
+from m2lib.cli_values import number, path, whole
+from m2lib.files import write_atomic
 from m2lib.study.provenance import provenance
 
 LEVELS = (0.1, 0.5, 0.9)
+EVALUATION = (
+    *("horizon", "adapter", "samples", "temperature", "seed"),
+    *("origins", "stride", "leave_out", "season", "finetune"),
+)
+"""What decides an evaluation, as the options are called."""
 SHOWN_ROWS = 40
 SHOWN_PANELS = 6
+
+
+_positive, _whole = whole(1, 10**6), whole(0, 2**32 - 1)
+_number = number(lambda value: 0 < value < 1e6, "a number above 0")
+_level = number(lambda value: 0 < value < 1, "a number between 0 and 1")
 
 
 def add_table_commands(groups: Any) -> None:
@@ -26,8 +35,8 @@ def add_table_commands(groups: Any) -> None:
     _add_table(forecast)
     _add_model(forecast)
     forecast.add_argument("--levels", type=_level, nargs="+", default=LEVELS, help="quantiles (0.1 0.5 0.9)")
-    forecast.add_argument("--output", type=_path, help="where to write the forecasts, .csv or .parquet")
-    forecast.add_argument("--plot", type=_path, help="where to draw them, .png or .svg")
+    forecast.add_argument("--output", type=path, help="where to write the forecasts, .csv or .parquet")
+    forecast.add_argument("--plot", type=path, help="where to draw them, .png or .svg")
     forecast.add_argument("--force", action="store_true", help="replace files that are there")
     forecast.set_defaults(command=_forecast)
 
@@ -39,7 +48,7 @@ def add_table_commands(groups: Any) -> None:
     evaluate.add_argument("--leave-out", type=_whole, default=0, help="last steps of each series not to look at (0)")
     evaluate.add_argument("--season", type=_positive, help="steps of the season (found in each series)")
     evaluate.add_argument("--finetune", type=_positive, help="steps of training before each origin, on what was known")
-    evaluate.add_argument("--output", type=_path, help="where to keep the errors, .json")
+    evaluate.add_argument("--output", type=path, help="where to keep the errors, .json")
     evaluate.add_argument("--force", action="store_true", help="replace a file that is there")
     evaluate.set_defaults(command=_evaluate)
 
@@ -51,20 +60,20 @@ def add_table_commands(groups: Any) -> None:
     finetune.add_argument("--rank", type=_positive, default=4, help="of a new adapter (4)")
     finetune.add_argument("--batch", type=_positive, default=1, help="windows a step (1)")
     finetune.add_argument("--seed", type=_whole, default=0, help="of the windows and a new adapter's start (0)")
-    finetune.add_argument("--output", type=_path, required=True, help="the new adapter's folder")
+    finetune.add_argument("--output", type=path, required=True, help="the new adapter's folder")
     finetune.add_argument("--force", action="store_true", help="replace the adapter that it holds")
     finetune.set_defaults(command=_finetune)
 
     export = groups.add_parser("export", help="write a model folder that plain transformers loads")
     export.add_argument("adapter", help="an adapter's folder, or an experiment's name")
-    export.add_argument("output", type=_path, help="the folder to make")
+    export.add_argument("output", type=path, help="the folder to make")
     export.add_argument("--backbone", help="the language model (the adapter's)")
     export.add_argument("--force", action="store_true", help="replace what the folder holds")
     export.set_defaults(command=_export)
 
 
 def _add_table(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", type=_path, help="a .csv or .parquet file, a row for each step of each series")
+    parser.add_argument("table", type=path, help="a .csv or .parquet file, a row for each step of each series")
     parser.add_argument("--horizon", type=_positive, required=True, help="steps to forecast")
     parser.add_argument("--id", help="the column that says whose a row is (guessed, and said)")
     parser.add_argument("--time", help="the column that says when (guessed, and said)")
@@ -109,7 +118,7 @@ def _forecast(arguments: argparse.Namespace) -> None:
         forecaster.check_output(arguments.output, arguments.force)
     if arguments.plot:
         forecaster.check_output(arguments.plot, arguments.force, (".png", ".svg"))
-    columns, items, _ = _read(arguments, least=10)
+    columns, items, _ = _read(arguments, least=forecaster.SHORTEST)
     model, levels = _loaded(arguments), tuple(sorted(set(arguments.levels)))
     made = model.predict_items(items, columns, arguments.horizon, levels, **_sampling(arguments))
     if arguments.output:
@@ -124,7 +133,7 @@ def _forecast(arguments: argparse.Namespace) -> None:
 
 
 def _draw(
-    items: list[forecaster.Item], columns: forecaster.Columns, made: Any, levels: tuple[float, ...], path: Path
+    items: list[forecaster.Item], columns: forecaster.Columns, made: Any, levels: tuple[float, ...], file: Path
 ) -> None:
     """A fan chart of each variable of the first series."""
     import matplotlib.pyplot as plt
@@ -144,14 +153,14 @@ def _draw(
         whose = f"{item.name}: " if columns.id else ""
         ax.set(title=f"{whose}{columns.targets[place]}", ylabel=columns.targets[place], xlabel=stamps)
     axes[0, 0].legend(loc="best")
-    plots.save_figure(fig, path.stem, path.parent, path.suffix.removeprefix("."))
+    plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
     plt.close(fig)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.output:
         forecaster.check_output(arguments.output, arguments.force, (".json",))
-    columns, items, _ = _read(arguments, least=10 + arguments.horizon + arguments.leave_out)
+    columns, items, _ = _read(arguments, least=forecaster.SHORTEST + arguments.horizon + arguments.leave_out)
     kept = [len(item.values) - arguments.leave_out for item in items]
     items = [replace(item, times=item.times[:n], values=item.values[:n]) for item, n in zip(items, kept, strict=True)]
     model, refit = _loaded(arguments), None
@@ -179,23 +188,11 @@ def _keep(
     found: forecaster.Evaluation,
 ) -> None:
     """Write what an evaluation found, and all that decided it."""
-    asked = (
-        "horizon",
-        "adapter",
-        "samples",
-        "temperature",
-        "seed",
-        "origins",
-        "stride",
-        "leave_out",
-        "season",
-        "finetune",
-    )
     backbone = model.backbone
     record = {
         "table": {"file": arguments.table.name, "sha256": sha256(arguments.table.read_bytes()).hexdigest()[:16]},
         "columns": asdict(columns),
-        "settings": {name: getattr(arguments, name) for name in (*asked, "finetune")},
+        "settings": {name: getattr(arguments, name) for name in EVALUATION},
         "text_format": model.text_format and model.text_format.settings(),
         "backbone": {"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
         **provenance(backbone.device),
@@ -205,7 +202,7 @@ def _keep(
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
-    columns, _, df = _read(arguments, least=10 + 2 * arguments.horizon)
+    columns, _, df = _read(arguments, least=forecaster.SHORTEST + 2 * arguments.horizon)
     _loaded(arguments).fit(
         df,
         prediction_length=arguments.horizon,
@@ -226,32 +223,3 @@ def _export(arguments: argparse.Namespace) -> None:
     folder = forecaster.adapter_folder(arguments.adapter)
     base, shape = arguments.backbone or forecaster.base_of(folder), forecaster.read_format(folder)
     print(forecaster.export(base, arguments.output, adapter=folder, text_format=shape, force=arguments.force))
-
-
-def _reader(read: Callable[[str], Any], fits: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
-    """Reads a number that must fit, or says what it must be."""
-
-    def parsed(text: str) -> Any:
-        if re.fullmatch(r"[0-9.eE+-]{1,20}", text):
-            try:
-                value = read(text)
-            except ValueError:
-                value = None
-            if value is not None and fits(value):
-                return value
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not {what}")
-
-    return parsed
-
-
-_positive = _reader(int, lambda value: 1 <= value <= 10**6, "a whole number from 1 to 1000000")
-_whole = _reader(int, lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
-_number = _reader(float, lambda value: 0 < value < 1e6, "a number above 0")
-_level = _reader(float, lambda value: 0 < value < 1, "a number between 0 and 1")
-
-
-def _path(text: str) -> Path:
-    try:
-        return user_path(text, "it")
-    except InputError as error:  # argparse replaces the message of any other ValueError than its own
-        raise argparse.ArgumentTypeError(first_line(error)) from error

@@ -9,6 +9,7 @@ from .export import model_card as model_card
 from .finetune import finetune as finetune
 from .finetune import refitter as refitter
 from .forecaster import Forecaster as Forecaster
+from .sampling import SHORTEST as SHORTEST
 from .sampling import Sampler as Sampler
 from .sampling import format_for as format_for
 from .table_files import check_output as check_output

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from m2lib import settings
 from m2lib.files import IN_CHECKOUT, ROOT, InputError, quoted, user_path
-from m2lib.forecaster.export import FORMAT_FILE
 from m2lib.series import STUDY, TextFormat
 
 if TYPE_CHECKING:
     from m2lib.model import Backbone
+
+FORMAT_FILE = "text_format.json"
 
 
 def adapter_folder(source: str | Path) -> Path:
@@ -121,3 +122,19 @@ def read_format(folder: Path) -> TextFormat:
         return TextFormat(**{name: stored[name] for name in STUDY.settings()})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a text format ({error}); take the file from the adapter's source") from error
+
+
+def format_text(text_format: TextFormat) -> str:
+    """What a text_format.json holds.
+
+    Parameters
+    ----------
+    text_format : TextFormat
+        To be stored.
+
+    Returns
+    -------
+    str
+        Its settings as JSON, which `read_format` reads.
+    """
+    return json.dumps(text_format.settings(), indent=1) + "\n"

@@ -1,5 +1,6 @@
 """Is it worth it on this table? Rolling origins: forecasts from several moments of the past, beside simple ones."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,8 +14,8 @@ from m2lib.forecaster.tables import Item
 from m2lib.forecasting import Forecast
 from m2lib.series import (
     Scaling,
-    band,
     context_mean,
+    coverage,
     crps_fair,
     last_value,
     log_var,
@@ -208,10 +209,13 @@ def baselines_for(season: int | None = None) -> dict[str, Baseline]:
     dict of str to callable
         Each takes contexts (n, steps, variables), of which no value is negative, and a horizon.
     """
-    seasonal = {"last period": seasonal_naive} if season is None else {
-        f"{season} steps ago": partial(_season_ago, season=season)}  # fmt: skip
-    return {"last value": last_value, "mean": context_mean, **seasonal, "nearest analogue": nearest_analogue,
-            "log-VAR(3)": log_var}  # fmt: skip
+    return {
+        "last value": last_value,
+        "mean": context_mean,
+        "last period" if season is None else f"{season} steps ago": partial(seasonal_naive, period=season),
+        "nearest analogue": nearest_analogue,
+        "log-VAR(3)": log_var,
+    }
 
 
 def evaluate(
@@ -277,7 +281,8 @@ def evaluate(
     scaled = {name: np.array(list(map(_mae, made, truths, scalings))) for name, made in ahead.items()}
     if num_samples == 1:
         return Evaluation(tuple(rolled), errors, scaled, float(errors[MODEL].mean()), None)
-    crps, covered = (float(np.mean(list(map(score, drawn, truths)))) for score in (crps_fair, _covered))
+    scores = crps_fair, partial(coverage, level=BAND)
+    crps, covered = (float(np.mean(list(map(score, drawn, truths)))) for score in scores)
     return Evaluation(tuple(rolled), errors, scaled, crps, covered)
 
 
@@ -286,10 +291,10 @@ def _rounds(rolled: Sequence[Origin], apart: bool) -> list[list[int]]:
     if not apart:
         return [list(range(len(rolled)))]
     rounds: dict[int, list[int]] = {}
+    later = Counter(origin.item for origin in rolled)
     for place, origin in enumerate(rolled):
-        # How many of the series' origins come after it: 2 1 0 and 1 0 for series with three and two.
-        later = sum(other.item == origin.item for other in rolled[place + 1 :])
-        rounds.setdefault(later, []).append(place)
+        later[origin.item] -= 1  # of the series' origins come after it: 2 1 0 and 1 0 for series with three and two
+        rounds.setdefault(later[origin.item], []).append(place)
     return list(rounds.values())
 
 
@@ -302,19 +307,7 @@ def _simple(baseline: Baseline, context: np.ndarray, horizon: int) -> np.ndarray
         return None
 
 
-def _season_ago(contexts: np.ndarray, horizon: int, season: int) -> np.ndarray:
-    """The last season of each context, repeated: (n, horizon, variables)."""
-    if contexts.shape[1] < season:
-        raise ValueError(f"contexts of {contexts.shape[1]} steps hold no season of {season}")
-    return np.take(contexts[:, -season:], np.arange(horizon) % season, axis=1)
-
-
 def _mae(forecast: np.ndarray, truth: np.ndarray, scaling: Scaling | None = None) -> float:
     """The mean absolute error over steps and variables; in scaled units where a scaling is given."""
     error = np.abs(forecast - truth)
     return float((error / scaling.scale * scaling.unit if scaling else error).mean())
-
-
-def _covered(samples: np.ndarray, truth: np.ndarray) -> float:
-    low, high = band(samples, BAND)
-    return float(((low <= truth) & (truth <= high)).mean())

@@ -5,7 +5,6 @@ has besides, a bias for each of its 13 tokens, travels in the generation config.
 """
 
 import copy
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from m2lib.files import InputError, first_line
+from m2lib.forecaster.adapters import FORMAT_FILE, format_text
 from m2lib.model import BACKBONES, PAD_ID, SYMBOLS, TokenRemap, hub_name, load_backbone, save_tokenizer
 from m2lib.series import FORECAST_STEPS, STUDY, TextFormat
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from m2lib.model import Backbone
 
 CARD = Path(__file__).parent / "cards" / "model.md"  # a Jinja template
-CARD_FILE, FORMAT_FILE, GRAMMAR_FILE = "README.md", "text_format.json", "grammar.gbnf"
+CARD_FILE, GRAMMAR_FILE = "README.md", "grammar.gbnf"
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def export(
         card = model_card(
             backbone.name, text_format, facts, merged=True, biased=any(bias), horizon=horizon, known=known
         )
-        form = json.dumps(text_format.settings(), indent=1) + "\n"
-        for file, text in {CARD_FILE: card, FORMAT_FILE: form, GRAMMAR_FILE: gbnf(text_format, horizon)}.items():
+        form, grammar = format_text(text_format), gbnf(text_format, horizon)
+        for file, text in {CARD_FILE: card, FORMAT_FILE: form, GRAMMAR_FILE: grammar}.items():
             (new / file).write_bytes(text.encode())
     return folder
 

@@ -1,7 +1,6 @@
 """Fine-tuning on a reader's own table: what it will cost, an adapter folder with its card, before and after."""
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -14,9 +13,9 @@ import numpy as np
 
 from m2lib.accounting import Shape, total, train_step_flops
 from m2lib.files import InputError, write_atomic
-from m2lib.forecaster.adapters import name_of
+from m2lib.forecaster.adapters import FORMAT_FILE, format_text, name_of
 from m2lib.forecaster.evaluation import MODEL, Evaluation, evaluate
-from m2lib.forecaster.export import CARD_FILE, FORMAT_FILE, CardFacts, model_card
+from m2lib.forecaster.export import CARD_FILE, CardFacts, model_card
 from m2lib.forecaster.sampling import SAMPLES, SHORTEST, WINDOW, Sampler, format_for
 from m2lib.forecaster.tables import Columns, Item, items_of
 from m2lib.forecaster.windows import cutter
@@ -105,7 +104,7 @@ def finetune(
     folder = _prepared(Path(output_dir), force)
     seen = [item.values[:-prediction_length] for item in items]
     shape, start = forecaster.text_format or format_for(seen), forecaster.adapter
-    config = _config(start, num_steps, learning_rate, rank, batch_size, seed)
+    config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
     windows = cutter(seen, shape, prediction_length, config.batch_size, seed)
 
     before = evaluate(type(forecaster)(forecaster.backbone, shape, start), items, prediction_length, seed=seed)
@@ -119,7 +118,7 @@ def finetune(
 
     spent = sum(_step_flops(backbone, windows(step), config, "coursework") for step in range(num_steps))
     facts = _facts(items, targets, prediction_length, config, start, spent, before, after)
-    write_atomic(folder / FORMAT_FILE, (json.dumps(shape.settings(), indent=1) + "\n").encode())
+    write_atomic(folder / FORMAT_FILE, format_text(shape).encode())
     write_atomic(folder / CARD_FILE, model_card(backbone.name, shape, facts, horizon=prediction_length).encode())
     save_adapter(backbone.model, folder, backbone.name)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -163,7 +162,7 @@ def refitter(
     from m2lib.model import load_backbone
 
     backbone, start = forecaster.backbone, forecaster.adapter
-    config = _config(start, steps, learning_rate, rank, 1, seed)
+    config = _config(forecaster, steps, learning_rate, rank, 1, seed)
 
     def _refit(contexts: Sequence[np.ndarray]) -> Kind:
         shape = forecaster.text_format or format_for(contexts)
@@ -240,18 +239,18 @@ def _prepared(folder: Path, force: bool) -> Path:
     return folder
 
 
-def _config(start: Path | None, steps: int, rate: float | None, rank: int, batch_size: int, seed: int) -> "TrainConfig":
+def _config(
+    forecaster: Sampler, steps: int, rate: float | None, rank: int, batch_size: int, seed: int
+) -> "TrainConfig":
     """How to train: a new adapter of this rank on all layers, or the one to start from as it is."""
-    from m2lib.model import ALL_TARGETS
-    from m2lib.model.lora import CONFIG_FILE
+    from m2lib.model import ALL_TARGETS, adapter_settings
     from m2lib.training import TrainConfig
 
     adapter: dict[str, Any] = {"rank": rank, "targets": ALL_TARGETS}
-    if start:
-        stored = json.loads((start / CONFIG_FILE).read_text(encoding="utf-8"))
-        adapter = {"rank": stored["r"], "alpha": stored["lora_alpha"], "targets": tuple(stored["target_modules"])}
+    if forecaster.adapter:
+        adapter = dict(zip(("rank", "alpha", "targets"), adapter_settings(forecaster.backbone.model), strict=True))
     schedule: dict[str, Any] = {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0, "sequence_length": WINDOW}
-    rate = (FURTHER_RATE if start else NEW_RATE) if rate is None else rate
+    rate = (FURTHER_RATE if forecaster.adapter else NEW_RATE) if rate is None else rate
     try:
         return TrainConfig(steps=steps, learning_rate=rate, batch_size=batch_size, seed=seed, **schedule, **adapter)
     except ValueError as error:

@@ -20,6 +20,7 @@ from m2lib.forecaster.export import export
 from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
 from m2lib.forecaster.tables import Columns, Item, forecast_table, items_of
+from m2lib.forecasting import Forecast
 from m2lib.series import STUDY, TextFormat
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Forecaster(Sampler):
         InputError
             Where the adapter or the model is missing or unfit.
         """
-        from m2lib.model import BACKBONES, fetch_backbone, load_adapter, load_backbone
+        from m2lib.model import fetch_backbone, is_random, load_adapter, load_backbone
 
         folder = adapter_folder(source) if source else None
         name = backbone or (folder and base_of(folder)) or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE
@@ -76,7 +77,7 @@ class Forecaster(Sampler):
             if text_format:
                 raise InputError(f"{folder} has a text format of its own; leave text_format out")
             text_format = read_format(folder)
-        if not (name in BACKBONES and BACKBONES[name].random):
+        if not is_random(name):
             fetch_backbone(name)
         loaded = load_backbone(name, device=device, dtype=dtype)
         if folder:
@@ -115,9 +116,9 @@ class Forecaster(Sampler):
 
         arrays = [np.asarray(one, dtype=np.float64) for one in _listed(context)]
         values = [array[:, None] if array.ndim == 1 else array.T for array in arrays]
-        samples = self.sample(values, prediction_length, **sampling)
-        found = np.stack([np.quantile(one.physical, quantile_levels, axis=0).T for one in samples])
-        median = np.stack([np.median(one.physical, axis=0).T for one in samples])  # (series, variables, steps)
+        quantiles, medians = _summary(self.sample(values, prediction_length, **sampling), quantile_levels)
+        found = np.stack(quantiles).swapaxes(1, 2)  # (series, variables, steps, levels)
+        median = np.stack(medians).swapaxes(1, 2)
         if found.shape[1] == 1:
             found, median = found[:, 0], median[:, 0]
         return torch.from_numpy(found).float(), torch.from_numpy(median).float()
@@ -207,12 +208,8 @@ class Forecaster(Sampler):
             raise InputError("quantile levels are numbers between 0 and 1, such as 0.1, 0.5 and 0.9")
         values, names = [item.values for item in items], [item.name for item in items]
         samples = self.sample(values, prediction_length, ids=names, targets=columns.targets, **sampling)
-        # (levels, steps, variables) of each series, the levels put last.
-        found = [np.moveaxis(np.quantile(one.physical, quantile_levels, axis=0), 0, -1) for one in samples]
-        median = [np.median(one.physical, axis=0) for one in samples]
-        return forecast_table(
-            items, columns, prediction_length, dict(enumerate(found)), quantile_levels, dict(enumerate(median))
-        )
+        quantiles, medians = _summary(samples, quantile_levels)
+        return forecast_table(items, columns, prediction_length, quantiles, quantile_levels, medians)
 
     def fit(
         self, df: "pd.DataFrame", *, prediction_length: int, output_dir: str | Path, **options: Any
@@ -255,6 +252,14 @@ class Forecaster(Sampler):
         """
         shape = self.text_format or STUDY
         return export(name_of(self.backbone), Path(folder), adapter=self.adapter, text_format=shape, force=force)
+
+
+def _summary(samples: Sequence[Forecast], levels: Sequence[float]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Of each series' samples the quantiles (steps, variables, levels) and the median (steps, variables)."""
+    drawn = [one.physical for one in samples]
+    # np.quantile puts the levels first.
+    quantiles = [np.moveaxis(np.quantile(one, levels, axis=0), 0, -1) for one in drawn]
+    return quantiles, [np.median(one, axis=0) for one in drawn]
 
 
 def _listed(context: Any) -> list:

@@ -7,7 +7,7 @@ A row is a step of a series. One column says whose, one says when, and one to ei
     A,2024-01-02,4.1
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,9 +162,9 @@ def forecast_table(
     items: Sequence[Item],
     columns: Columns,
     horizon: int,
-    quantiles: Mapping[int, np.ndarray],
+    quantiles: Sequence[np.ndarray],
     levels: Sequence[float],
-    predictions: Mapping[int, np.ndarray],
+    predictions: Sequence[np.ndarray],
 ) -> pd.DataFrame:
     """A table of forecasts, as chronos's `predict_df` gives it: series by series, target by target, step by step.
 
@@ -176,11 +176,11 @@ def forecast_table(
         Of the table that they are from.
     horizon : int
         Steps ahead.
-    quantiles : mapping of int to ndarray of float, shape (horizon, variables, levels)
-        By the series' place in `items`, physical units.
+    quantiles : sequence of ndarray of float, each of shape (horizon, variables, levels)
+        One for each of `items`, physical units.
     levels : sequence of float
         Of the quantiles, such as 0.1.
-    predictions : mapping of int to ndarray of float, shape (horizon, variables)
+    predictions : sequence of ndarray of float, each of shape (horizon, variables)
         Point forecasts, likewise.
 
     Returns
@@ -189,15 +189,15 @@ def forecast_table(
         Ids and time stamps under the table's own names (`item_id` and `timestamp` where it had none), `target_name`,
         `predictions`, and a column for each level, called as it is written: `0.1`.
     """
-    variables, places = len(columns.targets), range(len(items))
+    variables = len(columns.targets)
     ahead = [times for item in items for times in [future_times(item, horizon)] * variables]
-    bands = np.concatenate([quantiles[i].swapaxes(0, 1).reshape(-1, len(levels)) for i in places])
+    bands = np.concatenate([one.swapaxes(0, 1).reshape(-1, len(levels)) for one in quantiles])
     return pd.DataFrame(
         {
             columns.id or "item_id": pd.Index([item.name for item in items]).repeat(variables * horizon),
             columns.time or "timestamp": ahead[0].append(ahead[1:]),
             "target_name": np.tile(pd.Index(columns.targets).repeat(horizon), len(items)),
-            "predictions": np.concatenate([predictions[i].T.ravel() for i in places]),
+            "predictions": np.concatenate([one.T.ravel() for one in predictions]),
             **{str(level): bands[:, k] for k, level in enumerate(levels)},
         }
     )

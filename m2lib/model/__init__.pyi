@@ -14,6 +14,7 @@ from .controls import train_everything as train_everything
 from .folders import fault as fault
 from .lora import ALL_TARGETS as ALL_TARGETS
 from .lora import LoRALinear as LoRALinear
+from .lora import adapter_settings as adapter_settings
 from .lora import inject_lora as inject_lora
 from .lora import load_adapter as load_adapter
 from .lora import lora_layers as lora_layers
@@ -34,3 +35,4 @@ from .weights import BACKBONES as BACKBONES
 from .weights import backbone_id as backbone_id
 from .weights import fetch_backbone as fetch_backbone
 from .weights import hub_name as hub_name
+from .weights import is_random as is_random

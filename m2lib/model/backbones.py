@@ -15,7 +15,7 @@ from m2lib import settings
 from m2lib.files import InputError, first_line
 from m2lib.model.folders import quiet_transformers, read_config, read_tokenizer, read_weights
 from m2lib.model.vocabulary import TokenRemap
-from m2lib.model.weights import BACKBONES, backbone_id, local_weights
+from m2lib.model.weights import BACKBONES, backbone_id, is_random, local_weights
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +106,7 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     dtype = dtype or settings.read("M2_DTYPE") or best_dtype(device)
     if dtype not in TOLERANCE:
         raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(TOLERANCE)}")
-    if _is_random(name):
+    if is_random(name):
         model, tokenizer, sha256 = _random(name)
         source = "random weights"
     else:
@@ -138,7 +138,7 @@ def weight_hash(name: str) -> str:
     str
         16 hex digits.
     """
-    return _random(name)[2] if _is_random(name) else local_weights(name)[1]
+    return _random(name)[2] if is_random(name) else local_weights(name)[1]
 
 
 def best_device() -> str:
@@ -263,7 +263,7 @@ def save_tokenizer(name: str, folder: Path) -> None:
     folder : Path
         It is there already. Files are copied as they are; those of a random backbone are made.
     """
-    if _is_random(name):
+    if is_random(name):
         _random(name)[1].save_pretrained(folder)
         return
     source = local_weights(name)[0]
@@ -324,10 +324,6 @@ def _logits(model: "PreTrainedModel", remap: TokenRemap) -> "torch.Tensor":
     prompt = torch.tensor([remap.backbone_ids[1:]], device=model.device)
     with torch.inference_mode():
         return model(prompt, use_cache=False).logits.float().cpu()
-
-
-def _is_random(name: str) -> bool:
-    return name in BACKBONES and BACKBONES[name].random
 
 
 def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str]:

@@ -194,6 +194,35 @@ def lora_layers(model: PreTrainedModel) -> dict[str, LoRALinear]:
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, LoRALinear)}
 
 
+def adapter_settings(model: PreTrainedModel) -> tuple[int, float, tuple[str, ...]]:
+    """Rank, alpha and targets of the adapters in a model; `inject_lora` gives all of them one rank and one alpha.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        With adapters.
+
+    Returns
+    -------
+    rank : int
+        Of every adapter.
+    alpha : float
+        Likewise.
+    targets : tuple of str
+        Last parts of the adapted layers' paths, in the order of `ALL_TARGETS`.
+
+    Raises
+    ------
+    ValueError
+        Where the model has no adapters.
+    """
+    layers = lora_layers(model)
+    if not layers:
+        raise ValueError("this model has no LoRA layers")
+    first, adapted = next(iter(layers.values())), {path.split(".")[-1] for path in layers}
+    return first.rank, first.alpha, tuple(name for name in ALL_TARGETS if name in adapted)
+
+
 def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
     """Add every adapter into its frozen weight and remove it, in place: the same function, at the base model's cost.
 

@@ -115,6 +115,22 @@ def hub_name(name: str) -> str:
     return (spec and (spec.hub_id or spec.copy_of)) or name
 
 
+def is_random(name: str) -> bool:
+    """Whether a backbone is made in memory, so that there is nothing to fetch.
+
+    Parameters
+    ----------
+    name : str
+        A known name, or a path.
+
+    Returns
+    -------
+    bool
+        False for a path.
+    """
+    return name in BACKBONES and BACKBONES[name].random
+
+
 def backbone_id(name: str) -> str:
     """The name that results are filed under.
 

@@ -89,7 +89,7 @@ def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS, recent
     return contexts[np.arange(len(contexts))[:, None], first[:, None] + np.arange(horizon)]
 
 
-def seasonal_naive(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
+def seasonal_naive(contexts: np.ndarray, horizon: int = FORECAST_STEPS, period: int | None = None) -> np.ndarray:
     """The last period of each variable, repeated; the last value where `period_of` finds none.
 
     Parameters
@@ -98,18 +98,27 @@ def seasonal_naive(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.nd
         Scaled units.
     horizon : int, optional
         Steps to forecast.
+    period : int, optional
+        Steps of the period, where it is known. Default: found in each variable.
 
     Returns
     -------
     ndarray, shape (n, horizon, 2)
         Scaled units, in the contexts' dtype.
+
+    Raises
+    ------
+    ValueError
+        For contexts that are shorter than the given period.
     """
     contexts = np.asarray(contexts)
+    if period is not None and contexts.shape[1] < period:
+        raise ValueError(f"contexts of {contexts.shape[1]} steps hold no season of {period}")
     ahead = np.empty((len(contexts), horizon, contexts.shape[2]), dtype=contexts.dtype)
     for i, context in enumerate(contexts):
         for j, values in enumerate(context.T):
             # np.resize repeats what it is given until the horizon is full: a period of 3, five steps: a b c a b.
-            ahead[i, :, j] = np.resize(values[-(period_of(values) or 1) :], horizon)
+            ahead[i, :, j] = np.resize(values[-(period or period_of(values) or 1) :], horizon)
     return ahead
 
 
@@ -160,14 +169,34 @@ def log_var(contexts: np.ndarray, horizon: int = FORECAST_STEPS, order: int = 3)
     forecasts = []
     for context in np.asarray(contexts, dtype=np.float64):
         logs = np.log1p(context)
-        # One row a step that has `order` steps before it: of 80 steps and order 3, rows for the steps 3 to 79.
-        rows = np.stack([_lags(logs[:end], order) for end in range(order, len(logs))])
-        weights = np.linalg.lstsq(rows, logs[order:], rcond=None)[0]
+        weights = regressed(logs, order)[1]
         for _ in range(horizon):
             ahead = np.clip(_lags(logs, order) @ weights, 0, np.log1p(10 * context.max()))
             logs = np.vstack([logs, ahead])  # the next step is forecast from this forecast
         forecasts.append(np.expm1(logs[-horizon:]))
     return np.stack(forecasts)
+
+
+def regressed(logs: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least squares of a vector autoregression: each step on 1 and the steps before it.
+
+    Parameters
+    ----------
+    logs : ndarray of float64, shape (steps, variables)
+        More than `order` steps.
+    order : int
+        Steps that the next one is regressed on.
+
+    Returns
+    -------
+    rows : ndarray of float64, shape (steps - order, 1 + variables * order)
+        For each step that has so many before it, 1 and those, newest first: of 80 steps and order 3, for the steps 3 to
+        79.
+    weights : ndarray of float64, shape (1 + variables * order, variables)
+        `rows @ weights` is nearest to these steps.
+    """
+    rows = np.stack([_lags(logs[:end], order) for end in range(order, len(logs))])
+    return rows, np.linalg.lstsq(rows, logs[order:], rcond=None)[0]
 
 
 def _lags(logs: np.ndarray, order: int) -> np.ndarray:

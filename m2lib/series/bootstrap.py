@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from m2lib.series.baselines import regressed
 from m2lib.series.codec import FORECAST_STEPS
 
 
@@ -42,13 +43,9 @@ def log_var_paths(
 
 def _paths(context: np.ndarray, n_paths: int, rng: np.random.Generator, horizon: int, order: int) -> np.ndarray:
     logs, steps = np.log1p(context), len(context) - order
-    # Column by column: 1, then each step's last one, the one before it, ... Of 80 steps and order 3 these are the
-    # steps 2 to 78, 1 to 77 and 0 to 76, for the steps 3 to 79 that are regressed on them.
-    lagged = [logs[order - lag : order - lag + steps] for lag in range(1, order + 1)]
-    design = np.hstack([np.ones((steps, 1)), *lagged])
-    weights = np.linalg.lstsq(design, logs[order:], rcond=None)[0]
+    rows, weights = regressed(logs, order)
     # A fit with so many free numbers comes nearer to its own data than to new ones.
-    residuals = (logs[order:] - design @ weights) * np.sqrt(steps / max(1, steps - design.shape[1]))
+    residuals = (logs[order:] - rows @ weights) * np.sqrt(steps / max(1, steps - rows.shape[1]))
     drawn = residuals[rng.integers(0, steps, (horizon, n_paths))]  # (horizon, n_paths, 2)
     recent = np.tile(logs[: -order - 1 : -1].ravel(), (n_paths, 1))  # of each path, newest first
     ahead = []

@@ -266,10 +266,10 @@ class RunInProgress:
     @property
     def _adapter(self) -> tuple[int, tuple[str, ...]]:
         """Rank and targets of the adapter that is in the backbone; rank 0 for none."""
-        layers = model.lora_layers(self.backbone.model)
-        adapted = {path.split(".")[-1] for path in layers}
-        targets = tuple(name for name in model.ALL_TARGETS if name in adapted)
-        return next((layer.rank for layer in layers.values()), 0), targets or TARGETS
+        if not model.lora_layers(self.backbone.model):
+            return 0, TARGETS
+        rank, _, targets = model.adapter_settings(self.backbone.model)
+        return rank, targets
 
     def _costs(self, entries: dict[int, Entry]) -> list[Costs]:
         protocol = self.plan.experiment.protocol

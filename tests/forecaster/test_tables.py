@@ -127,8 +127,8 @@ def test_series_of_other_stamps_are_not_taken_for_known():
 
 def forecasts(items, variables, levels, horizon=3):
     rng = np.random.default_rng(0)
-    bands = {i: rng.random((horizon, variables, len(levels))) for i in range(len(items))}
-    return bands, {i: rng.random((horizon, variables)) for i in range(len(items))}
+    bands = [rng.random((horizon, variables, len(levels))) for _ in items]
+    return bands, [rng.random((horizon, variables)) for _ in items]
 
 
 def test_forecasts_are_laid_out_as_chronos_does():
