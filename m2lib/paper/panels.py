@@ -224,12 +224,6 @@ def sampled(profile: study.Profile, split: str = "test") -> uncertainty.Sampled:
     return uncertainty.Sampled.of(records, maes, _series())
 
 
-def _of_samples(draw: Callable[[uncertainty.Sampled], "Figure"]) -> Callable[[study.Profile], "Figure"]:
-    return lambda profile: draw(sampled(profile))
-
-
-if study.record_path("laptop", "samples/final/test").exists():  # until these are recorded
-    FIGURES |= {draw.__name__: _of_samples(draw) for draw in uncertainty.FIGURES}
 FIGURES |= {draw.__name__: draw for draw in yardstick_panels.FIGURES}
 
 

@@ -45,10 +45,10 @@ from .metrics import summarise as summarise
 from .physics import FITS as FITS
 from .physics import fit_system as fit_system
 from .physics import physics_forecast as physics_forecast
+from .scaling import ROUNDINGS as ROUNDINGS
+from .scaling import Scaling as Scaling
 from .textformat import PAD as PAD
-from .textformat import ROUNDINGS as ROUNDINGS
 from .textformat import VARIABLES as VARIABLES
 from .textformat import Decoded as Decoded
-from .textformat import Scaling as Scaling
 from .textformat import TextFormat as TextFormat
 from .worlds import WORLDS as WORLDS

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from m2lib.files import InputError
-from m2lib.series import textformat
-from m2lib.series.textformat import VARIABLES, Decoded, Scaling, TextFormat, is_scale, relative, rounded
+from m2lib.series import scaling
+from m2lib.series.scaling import Scaling, is_scale, relative, rounded
+from m2lib.series.textformat import VARIABLES, Decoded, TextFormat
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -140,7 +141,7 @@ def unwritable(values: np.ndarray, scale: "ArrayLike") -> np.ndarray:
         True for each value that `encode` refuses; for a whole series whose scale is none.
     """
     scale = np.asarray(scale, dtype=np.float64)[..., None, None]
-    return textformat.unwritable(relative(values, scale)) | ~is_scale(scale)
+    return scaling.unwritable(relative(values, scale)) | ~is_scale(scale)
 
 
 def encode(values: np.ndarray, scale: float, rounding: str = "nearest", series: int | None = None) -> str:

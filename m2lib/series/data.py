@@ -20,7 +20,8 @@ import numpy as np
 from m2lib import settings
 from m2lib.files import InputError, first_line, quoted, user_path, workspace, write_atomic
 from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS, encode, scale_of, to_integers, unwritable
-from m2lib.series.textformat import VARIABLES, without_undershoot
+from m2lib.series.scaling import without_undershoot
+from m2lib.series.textformat import VARIABLES
 
 if TYPE_CHECKING:
     import h5py

@@ -10,7 +10,7 @@ import numpy as np
 
 from m2lib.series.codec import CONTEXT_STEPS
 from m2lib.series.data import STEPS, Rates, SeriesSet, draw_systems, generate_series, predator_prey, solve_system
-from m2lib.series.textformat import without_undershoot
+from m2lib.series.scaling import without_undershoot
 
 SEED = 2_000_000_000
 """Of the systems of all worlds. Training draws its own from seeds far below, and the data set is made of seed 0."""

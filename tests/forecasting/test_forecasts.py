@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from m2lib.files import InputError
-from m2lib.forecasting.engine import BareModel, Engine
+from m2lib.forecasting.bare_model import BareModel
+from m2lib.forecasting.engine import Engine
 from m2lib.forecasting.forecasts import cut_prompt, forecast
 from m2lib.forecasting.generation import generate
 from m2lib.forecasting.grammar import StepGrammar

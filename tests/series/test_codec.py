@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from m2lib.files import InputError
 from m2lib.series.codec import decode, encode, scale_of, to_integers, unscale, unwritable
 from m2lib.series.metrics import series_mae
-from m2lib.series.textformat import UNDERSHOOT, format_steps
+from m2lib.series.scaling import UNDERSHOOT
+from m2lib.series.textformat import format_steps
 
 
 def test_scale_is_the_90th_percentile_of_both_variables():

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from m2lib.files import InputError
 from m2lib.series.codec import encode, scale_of, to_integers, unscale
-from m2lib.series.textformat import Scaling, TextFormat
+from m2lib.series.scaling import Scaling
+from m2lib.series.textformat import TextFormat
 
 
 def test_the_default_is_the_studys_codec(data):

@@ -1,6 +1,6 @@
 """What waits for the records of the samples: section, numbers, figures, README row. apply.py [TREE]; a second call changes nothing."""
 import sys, pathlib
-tree=pathlib.Path(sys.argv[1] if len(sys.argv)>1 else "/work/main"); here=pathlib.Path("/work/draft/nb11")
+here=pathlib.Path(__file__).resolve().parent; tree=pathlib.Path(sys.argv[1]) if len(sys.argv)>1 else here.parents[2]
 def edit(name, *pairs):
     p=tree/name; s=p.read_text()
     for old,new in pairs:
@@ -8,8 +8,9 @@ def edit(name, *pairs):
         assert s.count(old)==1, (name, s.count(old), old)
         s=s.replace(old,new)
     p.write_text(s)
-p=tree/"m2lib/paper/panels.py"
-p.write_text(p.read_text().replace('if study.record_path("laptop", "samples/final/test").exists():  # until these are recorded\n    FIGURES', "FIGURES"))
+edit("m2lib/paper/panels.py",
+  ('FIGURES |= {draw.__name__: draw for draw in yardstick_panels.FIGURES}',
+   'def _of_samples(draw: Callable[[uncertainty.Sampled], "Figure"]) -> Callable[[study.Profile], "Figure"]:\n    return lambda profile: draw(sampled(profile))\n\n\nFIGURES |= {draw.__name__: _of_samples(draw) for draw in uncertainty.FIGURES}\nFIGURES |= {draw.__name__: draw for draw in yardstick_panels.FIGURES}'))
 s=(tree/"m2lib/paper/numbers.py").read_text()
 if "uncertainty" not in s:
     edit("m2lib/paper/numbers.py",

@@ -1,5 +1,7 @@
 """Writes notebooks/11_uncertainty.ipynb; cells in order."""
 import sys
+from pathlib import Path
+
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -22,7 +24,7 @@ def code(text, *tags, alt=None):
     cells.append(new_code_cell(text.strip("\n"), metadata=meta))
 
 
-exec(open("/work/draft/nb11/cells.py").read())
+exec(Path(__file__).with_name("cells.py").read_text(encoding="utf-8"))
 nb = new_notebook(cells=cells)
 for number, cell in enumerate(nb.cells):
     cell["id"] = f"u11-{number:03d}"
