@@ -1,0 +1,146 @@
+"""More accuracy per FLOP: what was tried at equal FLOPs, and error against FLOPs, in numbers and in a figure."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from m2lib import study
+from m2lib.accounting import Shape
+from m2lib.model import backbone_config
+from m2lib.paper import plots
+from m2lib.series import SeriesSet, baseline_maes, split_ids, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+START = "trial/rate"
+"""The recorded run that the arms go on from."""
+CONTROLS = {"trial/small": "small model, random weights", "trial/shuffled": "shuffled weights"}
+"""Arms that say what pretraining is worth, and their names in the figure."""
+YARDSTICKS = {
+    "mean of the context, repeated": "mean of the context",
+    "nearest analogue in the context": "nearest analogue",
+    "log-VAR(3), fitted to the context": "log-VAR(3)",
+}
+"""The forecasts without a language model that are drawn as lines, and their names there."""
+MEASURED = {"loss": "loss", "mae_mean": "mean MAE", "mae_median": "median MAE"}
+"""What a milestone measures, as it is called here."""
+
+
+def learned(best: study.Record) -> tuple[list[study.Milestone], study.Milestone]:
+    """Where a long run stood on its way, at the full rate, and where it ended, when the rate had cooled down."""
+    *way, end = study.milestones(best)
+    return way, end
+
+
+def laws(way: Sequence[study.Milestone]) -> dict[str, study.PowerLaw]:
+    """The power law of each measure through milestones, by its name in MEASURED."""
+    flops = [milestone.flops for milestone in way]
+    return {name: study.fit_power_law(flops, [getattr(milestone, name) for milestone in way]) for name in MEASURED}
+
+
+def arm(name: str, record: study.Record) -> dict[str, Any]:
+    """A trial's row: what it was, what it cost, and what it came to on the validation series."""
+    loss = record.evaluations[-1]["loss"] if record.evaluations else None
+    summary = summarise(record.maes().values())
+    return {
+        "name": name,
+        "about": study.EXPERIMENTS[name].about.removeprefix("trial: "),
+        "steps": len(record.loss_curve),
+        "flops": record.flops["training"]["coursework"],
+        "seconds": record.train_seconds - record.evaluation_seconds,
+        "loss": loss,
+        "mean": summary.mean,
+        "median": summary.median,
+    }
+
+
+def published_final() -> dict[str, float]:
+    """The report's final adapter: FLOPs of its training by the rules, and its errors on test."""
+    training, _ = study.table_3(Shape.of(backbone_config("qwen2.5-0.5b")), "coursework")["final"]
+    summary = summarise(study.published_maes("final").values())
+    return {"flops": training, "mean": summary.mean, "median": summary.median}
+
+
+def draw(
+    best: study.Record, final: study.Record, arms: dict[str, study.Record], series: SeriesSet, budget: float
+) -> "Figure":
+    """Validation loss, and the MAE, against training FLOPs by the rules, on logarithmic axes, up to the budget."""
+    way, end = learned(best)
+    found, lines = laws(way), baseline_maes(series, split_ids(len(series)).validation)
+    figure, (loss, mae) = plt.subplots(1, 2, figsize=(11, 4.6))
+    _curve(loss, "loss", way, end, found["loss"], budget, "C0")
+    _curve(mae, "mae_mean", way, end, found["mae_mean"], budget, "C0", interval=False)
+    _curve(mae, "mae_median", way, end, found["mae_median"], budget, "C1", interval=False)
+    for name, record in arms.items():
+        row = arm(name, record)
+        style = {"marker": "D" if name in CONTROLS else ".", "color": "0.4", "ls": "", "zorder": 1}
+        loss.plot(row["flops"], row["loss"], **style)
+        mae.plot(row["flops"], row["mean"], **style)
+        if name in CONTROLS:
+            for ax, key in ((loss, "loss"), (mae, "mean")):
+                _name(ax, row["flops"], row[key], CONTROLS[name])
+    for name, words in YARDSTICKS.items():
+        level = float(np.mean(list(lines[name].values())))
+        mae.axhline(level, color=plots.COLOURS["prey"], ls=":", lw=1)
+        mae.text(budget, level, words, size="small", ha="right", va="bottom", color=plots.COLOURS["prey"])
+    ours = {"flops": final.flops["training"]["coursework"], "mean": summarise(final.maes().values()).mean}
+    for words, point, colour in (("final", ours, "ours"), ("published final", published_final(), "published")):
+        mae.plot(point["flops"], point["mean"], "s", color=plots.COLOURS[colour])
+        _name(mae, point["flops"], point["mean"], f"{words}, on test", left=words.startswith("published"))
+    loss.set(ylabel="validation loss (nats a token)")
+    mae.set(ylabel="MAE on validation (scaled units)")
+    for ax, ticks in ((loss, (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1, 1.2)), (mae, (1, 2, 5, 10, 20, 50, 100, 200))):
+        ax.set(xscale="log", yscale="log", xlabel="training FLOPs by the rules", xlim=(1e14, 1.2 * budget))
+        ax.minorticks_off()
+        ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_ylim(ticks[0], 1.3 * ticks[-1])
+    _legend(loss, {"C0": "the long run"}, "power law through these, 95%")
+    _legend(mae, {"C0": "the long run, mean", "C1": "median"}, "power law through these")
+    return figure
+
+
+def _curve(
+    ax: "Axes",
+    name: str,
+    way: Sequence[study.Milestone],
+    end: study.Milestone,
+    law: study.PowerLaw,
+    budget: float,
+    colour: str,
+    interval: bool = True,
+) -> None:
+    """Milestones, where the run ended, and the law through the milestones with its interval, up to the budget."""
+    flops = np.geomspace(way[0].flops, budget, 60)
+    if interval:
+        low, high = zip(*map(law.interval, flops), strict=True)
+        ax.fill_between(flops, low, high, color=colour, alpha=0.12, lw=0)
+    ax.plot(flops, [law.at(x) for x in flops], color=colour, lw=1, ls="--")
+    ax.plot([milestone.flops for milestone in way], [getattr(it, name) for it in way], "o", mfc="white", color=colour)
+    ax.plot(end.flops, getattr(end, name), "o", color=colour)
+
+
+def _name(ax: "Axes", x: float, y: float, words: str, left: bool = False) -> None:
+    ax.annotate(
+        words,
+        (x, y),
+        xytext=(-6 if left else 6, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="center",
+        size="small",
+    )
+
+
+def _legend(ax: "Axes", colours: dict[str, str], law: str) -> None:
+    line = plt.Line2D
+    handles = [line([], [], color=colour, marker="o", ls="", label=words) for colour, words in colours.items()]
+    handles += [
+        line([], [], color="0.3", marker="o", mfc="white", ls="", label="on its way, at the full rate"),
+        line([], [], color="0.3", ls="--", lw=1, label=law),
+        line([], [], color="0.4", marker=".", ls="", label="trials of 240 steps"),
+    ]
+    ax.legend(handles=handles, loc="lower left", fontsize="small")
