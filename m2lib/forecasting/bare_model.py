@@ -1,37 +1,39 @@
 """A transformers model as bare matrices: the same function, without the modules around it.
 
-Adapters are merged, q, k and v are one product, and how tokens look at each other is left to the caller.
+Adapters are merged, q, k and v are one product, weights lie as the machine's kernels read them, and how tokens look at
+each other is left to the caller.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import linear, rms_norm, silu
+from torch.nn.functional import rms_norm, silu
 from transformers import PreTrainedModel
 
-from m2lib.model import LoRALinear
+from m2lib.model import LoRALinear, product_with
 
 # attend(layer's number, q, k, v): how tokens look at each other. It is the one part of a block that differs between
 # the pass over a prompt and a step, so `BareModel.forward` is handed it; its docstring gives the shapes.
 _Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+# A linear layer as a function, x (n, d_in) -> (n, d_out).
+_Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass
 class _Layer:
-    """The matrices of one block, in the model's dtype, each (d_out, d_in) as `linear` takes them."""
+    """The linear layers of one block as products, and its norms, in the model's dtype."""
 
-    qkv: torch.Tensor
-    """The projections of queries, keys and values, one below the other, d_out = (heads + 2 kv_heads) * width."""
-    qkv_bias: torch.Tensor | None
-    """Their biases in that order, where the model has any (Qwen2 has, Llama has none)."""
-    out: torch.Tensor
+    qkv: _Product
+    """Queries, keys and values side by side, d_out = (heads + 2 kv_heads) * width, with biases where the model has
+    them (Qwen2 has, Llama has none)."""
+    out: _Product
     """The projection of what the heads found."""
-    gate: torch.Tensor
+    gate: _Product
     """The MLP's branch that SiLU acts on."""
-    up: torch.Tensor
+    up: _Product
     """The MLP's other branch, which the gate multiplies."""
-    down: torch.Tensor
+    down: _Product
     """The MLP's way back to d."""
     norms: tuple[torch.Tensor, torch.Tensor]
     """Weights (d,) of the RMS norms before attention and before the MLP."""
@@ -43,7 +45,8 @@ class BareModel:
     Parameters
     ----------
     model : PreTrainedModel
-        Read and left as it is; matrices without an adapter are shared with it, not copied, but for q, k and v.
+        Read and left as it is. Its matrices are shared where `product_with` keeps them as they are and they have no
+        adapter, but for q, k and v.
 
     Attributes
     ----------
@@ -63,7 +66,7 @@ class BareModel:
     rotary : Module
         The model's own angles of the rotary embedding.
     layers : list of _Layer
-        The blocks' matrices.
+        The blocks.
     """
 
     def __init__(self, model: PreTrainedModel):
@@ -125,12 +128,12 @@ class BareModel:
             h = rms_norm(x, x.shape[1:], layer.norms[0], self.eps)
             # One product gives (n, (heads + 2 kv_heads) * width); seen as (n, heads + 2 kv_heads, width) it is split,
             # and all but the values are rotated.
-            qkv = linear(h, layer.qkv, layer.qkv_bias).view(len(x), -1, self.width)
+            qkv = layer.qkv(h).view(len(x), -1, self.width)
             q, k = _rotated(qkv[:, :turned], cos, sin).split(sizes, 1)
             mixed = attend(number, q, k, qkv[:, turned:])
-            x = x + linear(mixed.reshape(x.shape), layer.out)
+            x = x + layer.out(mixed.reshape(x.shape))
             h = rms_norm(x, x.shape[1:], layer.norms[1], self.eps)
-            x = x + linear(silu(linear(h, layer.gate)).mul_(linear(h, layer.up)), layer.down)
+            x = x + layer.down(silu(layer.gate(h)).mul_(layer.up(h)))
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
@@ -150,17 +153,16 @@ class BareModel:
 
 
 def _bare(layer: torch.nn.Module) -> _Layer:
-    """The matrices of a transformers block."""
+    """The products of a transformers block."""
     attention, mlp = layer.self_attn, layer.mlp
     inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
     biases = [(projection.base if isinstance(projection, LoRALinear) else projection).bias for projection in inputs]
     return _Layer(
-        qkv=torch.cat([_merged(projection) for projection in inputs]),
-        qkv_bias=None if biases[0] is None else torch.cat(biases),
-        out=_merged(attention.o_proj),
-        gate=_merged(mlp.gate_proj),
-        up=_merged(mlp.up_proj),
-        down=_merged(mlp.down_proj),
+        qkv=product_with(torch.cat([_merged(it) for it in inputs]), None if biases[0] is None else torch.cat(biases)),
+        out=product_with(_merged(attention.o_proj)),
+        gate=product_with(_merged(mlp.gate_proj)),
+        up=product_with(_merged(mlp.up_proj)),
+        down=product_with(_merged(mlp.down_proj)),
         norms=(layer.input_layernorm.weight, layer.post_attention_layernorm.weight),
     )
 
