@@ -4,6 +4,9 @@ from __future__ import annotations  # naming a class of the forecaster's does no
 
 import argparse
 import json
+import sys
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -36,9 +39,9 @@ def add_table_commands(groups: Any) -> None:
     _add_model(forecast)
     forecast.add_argument("--levels", type=_level, nargs="+", default=LEVELS, help="quantiles (0.1 0.5 0.9)")
     forecast.add_argument("--output", type=path, help="where to write the forecasts, .csv or .parquet")
-    forecast.add_argument("--plot", type=path, help="where to draw them, .png or .svg")
+    forecast.add_argument("--plot", type=path, help="where to draw the first six, .png or .svg")
     forecast.add_argument("--force", action="store_true", help="replace files that are there")
-    forecast.set_defaults(command=_forecast)
+    forecast.set_defaults(command=_plainly(_forecast))
 
     evaluate = groups.add_parser("evaluate", help="is it worth it? forecasts of a table's past, beside simple ones")
     _add_table(evaluate)
@@ -50,7 +53,7 @@ def add_table_commands(groups: Any) -> None:
     evaluate.add_argument("--finetune", type=_positive, help="steps of training before each origin, on what was known")
     evaluate.add_argument("--output", type=path, help="where to keep the errors, .json")
     evaluate.add_argument("--force", action="store_true", help="replace a file that is there")
-    evaluate.set_defaults(command=_evaluate)
+    evaluate.set_defaults(command=_plainly(_evaluate))
 
     finetune = groups.add_parser("finetune", help="train an adapter on a table's series")
     _add_table(finetune)
@@ -62,7 +65,7 @@ def add_table_commands(groups: Any) -> None:
     finetune.add_argument("--seed", type=_whole, default=0, help="of the windows and a new adapter's start (0)")
     finetune.add_argument("--output", type=path, required=True, help="the new adapter's folder")
     finetune.add_argument("--force", action="store_true", help="replace the adapter that it holds")
-    finetune.set_defaults(command=_finetune)
+    finetune.set_defaults(command=_plainly(_finetune))
 
     export = groups.add_parser("export", help="write a model folder that plain transformers loads")
     export.add_argument("adapter", help="an adapter's folder, or an experiment's name")
@@ -70,6 +73,17 @@ def add_table_commands(groups: Any) -> None:
     export.add_argument("--backbone", help="the language model (the adapter's)")
     export.add_argument("--force", action="store_true", help="replace what the folder holds")
     export.set_defaults(command=_export)
+
+
+def _plainly(command: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+    """A command whose warnings are a line each, without the line of code that they come from."""
+
+    def run(arguments: argparse.Namespace) -> None:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            command(arguments)
+
+    return run
 
 
 def _add_table(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +149,7 @@ def _forecast(arguments: argparse.Namespace) -> None:
 def _draw(
     items: list[forecaster.Item], columns: forecaster.Columns, made: Any, levels: tuple[float, ...], file: Path
 ) -> None:
-    """A fan chart of each variable of the first series."""
+    """Fan charts of the first series, one for each variable, six at most."""
     import matplotlib.pyplot as plt
 
     from m2lib.paper import plots
@@ -168,11 +182,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         refit = forecaster.refitter(model, arguments.horizon, arguments.finetune, seed=arguments.seed)
     rolling = {"origins": arguments.origins, "stride": arguments.stride, "season": arguments.season}
     found = forecaster.evaluate(model, items, arguments.horizon, **rolling, **_sampling(arguments), refit=refit)
-    print(
-        f"{len(found.origins)} forecasts of {arguments.horizon} steps; MAE in the table's units, and in units of each"
-    )
+    made = f"{len(found.origins)} forecast{'s' * (len(found.origins) > 1)} of {arguments.horizon} steps"
+    print(f"{made}; MAE in the table's units, and in units of each")
     print("context's scale (1000 is its size); gains in these, above 0 where the language model is better")
     print(found.table().to_string())
+    if short := forecaster.baselines_for(arguments.season).keys() - found.errors.keys():
+        print(f"left out, as a context is too short for it: {', '.join(sorted(short))}")
     if found.coverage is not None:
         print(f"CRPS {found.crps:.4g}; the 80% band holds {found.coverage:.0%} of the true values")
     print(found.verdict)
@@ -203,20 +218,25 @@ def _keep(
 
 def _finetune(arguments: argparse.Namespace) -> None:
     columns, _, df = _read(arguments, least=forecaster.SHORTEST + 2 * arguments.horizon)
-    _loaded(arguments).fit(
-        df,
-        prediction_length=arguments.horizon,
-        output_dir=arguments.output,
-        id_column=columns.id,
-        timestamp_column=columns.time,
-        target=columns.targets,
-        num_steps=arguments.steps,
-        learning_rate=arguments.rate,
-        rank=arguments.rank,
-        batch_size=arguments.batch,
-        seed=arguments.seed,
-        force=arguments.force,
-    )
+    model = _loaded(arguments)
+    try:
+        model.fit(
+            df,
+            prediction_length=arguments.horizon,
+            output_dir=arguments.output,
+            id_column=columns.id,
+            timestamp_column=columns.time,
+            target=columns.targets,
+            num_steps=arguments.steps,
+            learning_rate=arguments.rate,
+            rank=arguments.rank,
+            batch_size=arguments.batch,
+            seed=arguments.seed,
+            force=arguments.force,
+        )
+    except KeyboardInterrupt:
+        print("\nthe same command goes on from the last checkpoint", file=sys.stderr)
+        raise
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -79,11 +79,35 @@ def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
     )
 
 
+def test_what_no_context_is_long_enough_for_is_said(capsys, pelts):
+    _, out, _ = m2(capsys, "evaluate", "pelts.csv", "--horizon", 4, "--samples", 2, "--season", 50)
+    assert out.splitlines()[1].startswith("1 forecast of 4 steps; ")
+    assert "left out, as a context is too short for it: 50 steps ago" in out
+
+
+def test_a_warning_is_a_line(capsys, pelts):
+    pd.concat([pelts] * 10)[["hare"]].to_csv("long.csv", index=False)
+    assert cli.main(["forecast", "long.csv", "--horizon", "2", "--samples", "1"]) == 0
+    warned = "warning: 1 of 1 series are longer than the model's window: their last 204 steps are read\n"
+    assert capsys.readouterr().err == warned
+
+
+def test_a_stopped_training_says_how_it_goes_on(capsys, pelts, monkeypatch):
+    def stops(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Forecaster, "fit", stops)
+    status = cli.main(["finetune", "pelts.csv", "--horizon", "4", "--output", "mine"])
+    assert (status, capsys.readouterr().err) == (130, "\nthe same command goes on from the last checkpoint\nstopped\n")
+
+
 def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
     options = ("--horizon", 4, "--origins", 2, "--samples", 2)
     plain, tuned = (m2(capsys, "evaluate", "pelts.csv", *options, *more) for more in ((), ("--finetune", 2)))
     assert plain[0] == tuned[0] == 0
     assert plain[1] != tuned[1]
+    _, out, _ = m2(capsys, "evaluate", "pelts.csv", "--horizon", 8, "--origins", 5, "--samples", 2, "--finetune", 1)
+    assert "2 forecasts of 8 steps" in out  # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
 
 
 def test_finetune_then_forecast_then_export(capsys, pelts):

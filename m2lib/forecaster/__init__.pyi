@@ -2,6 +2,7 @@ from .adapters import adapter_folder as adapter_folder
 from .adapters import base_of as base_of
 from .adapters import read_format as read_format
 from .evaluation import Evaluation as Evaluation
+from .evaluation import baselines_for as baselines_for
 from .evaluation import evaluate as evaluate
 from .export import CardFacts as CardFacts
 from .export import export as export

@@ -13,6 +13,7 @@ from m2lib.forecaster.table_files import fault
 
 LARGEST = 1e100  # in size: the squares and sums of such numbers are still numbers
 DATES = "write dates as 2024-01-31"
+LIKE_A_DATE = 190_001  # whole numbers from here on may be dates, as 202401 or 20240131
 WINDOW = 7  # stamps that tell a frequency: five business days would look like any days
 TRIES = 100  # windows looked at, for an uneven series may be long
 
@@ -84,7 +85,7 @@ def numbers_of(column: pd.Series, name: str, where: str) -> np.ndarray:
     if column.isna().iloc[row]:
         problem = "an empty cell, or NaN; fill it (pandas' interpolate) or drop the series"
     elif np.isnan(values[row]):
-        problem = f"{quoted(str(column.iloc[row]))} is not a number; correct it"
+        problem = f"{quoted(str(column.iloc[row]))} is not a number; correct it, and write numbers as 1234.5"
     else:
         problem = f"{values[row]:g} is not within ±{LARGEST:g}; correct it, or divide the column by a power of ten"
     raise fault(problem, where, row, name)
@@ -114,6 +115,8 @@ def times_of(column: pd.Series, name: str, where: str) -> pd.Index:
     """
     if (empty := column.isna()).any():
         raise fault("an empty cell; give each row its time", where, empty.argmax(), name)
+    if isinstance(column.dtype, pd.PeriodDtype):
+        raise fault("periods; write dates, such as pandas' dt.to_timestamp() gives", where, None, name)
     if is_numeric_dtype(column) and not is_bool_dtype(column):
         return pd.Index(column.to_numpy(dtype=np.int64 if is_integer_dtype(column) else np.float64))
     try:
@@ -195,6 +198,8 @@ def _uneven(times: pd.Index) -> tuple[int, str]:
     place = int(_departs(times, step).argmax()) + 1
     if times[place] > times[place - 1] + step:
         advice = "a gap: fill it (utilsforecast's fill_gaps adds the rows, pandas' interpolate the values)"
+        if not isinstance(times, pd.DatetimeIndex) and times[0] >= LIKE_A_DATE:
+            advice = f"dates, perhaps: {DATES}; else {advice}"
     else:
         advice = f"uneven: resample the series (pandas' resample), and {DATES}"
     return place, f"{_shown(times[place])} follows {_shown(times[place - 1])}, and a step is {_shown(step)}; {advice}"

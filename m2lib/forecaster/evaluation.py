@@ -158,7 +158,9 @@ class Evaluation:
         return pd.DataFrame(rows).T.fillna("")
 
 
-def origins_of(items: Sequence[Item], horizon: int, count: int = 1, stride: int | None = None) -> list[Origin]:
+def origins_of(
+    items: Sequence[Item], horizon: int, count: int = 1, stride: int | None = None, least: int = SHORTEST
+) -> list[Origin]:
     """The moments to forecast from: the last `count` of each series that `horizon` steps follow.
 
     Parameters
@@ -171,6 +173,8 @@ def origins_of(items: Sequence[Item], horizon: int, count: int = 1, stride: int 
         Of each series, as many as it is long enough for.
     stride : int, optional
         Steps between two of them. Default: the horizon, so that no step is forecast twice.
+    least : int, optional
+        Steps that a context has.
 
     Returns
     -------
@@ -189,9 +193,9 @@ def origins_of(items: Sequence[Item], horizon: int, count: int = 1, stride: int 
     for place, item in enumerate(items):
         last = len(item.values) - horizon
         cuts = range(last - (count - 1) * stride, last + 1, stride)
-        found += [Origin(place, steps) for steps in cuts if steps >= SHORTEST]
+        found += [Origin(place, steps) for steps in cuts if steps >= least]
     if not found:
-        needed = SHORTEST + horizon
+        needed = least + horizon
         raise InputError(f"no series is long enough: a forecast of {horizon} steps wants {needed}; ask for fewer steps")
     return found
 
@@ -248,7 +252,8 @@ def evaluate(
         As in `Sampler.sample`; the model's point forecast is their median.
     refit : callable, optional
         Gets the contexts of one origin of all series and gives the forecaster for it, so that none has seen what comes
-        after. Default: the same forecaster from all origins.
+        after; each context then has a horizon more than the shortest, to learn from. Default: the same forecaster from
+        all origins.
     **sampling
         temperature, seed and batch_size, likewise.
 
@@ -257,7 +262,8 @@ def evaluate(
     Evaluation
         Errors of all forecasters, origin by origin.
     """
-    rolled = origins_of(items, horizon, origins, stride)
+    least = SHORTEST + horizon if refit else SHORTEST
+    rolled = origins_of(items, horizon, origins, stride, least)
     contexts = [items[origin.item].values[: origin.steps] for origin in rolled]
     truths = [items[origin.item].values[origin.steps :][:horizon] for origin in rolled]
     shape = forecaster.text_format or format_for(contexts)

@@ -17,6 +17,7 @@ from m2lib.forecaster.adapters import FORMAT_FILE, format_text, name_of
 from m2lib.forecaster.evaluation import MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, CardFacts, model_card
 from m2lib.forecaster.sampling import SAMPLES, SHORTEST, WINDOW, Sampler, format_for
+from m2lib.forecaster.table_files import check_folder
 from m2lib.forecaster.tables import Columns, Item, items_of
 from m2lib.forecaster.windows import cutter
 
@@ -101,15 +102,16 @@ def finetune(
 
     targets = (target,) if isinstance(target, str) else tuple(target)
     items = items_of(df, Columns(id_column, timestamp_column, targets), least=SHORTEST + 2 * prediction_length)
-    folder = _prepared(Path(output_dir), force)
-    seen = [item.values[:-prediction_length] for item in items]
-    shape, start = forecaster.text_format or format_for(seen), forecaster.adapter
+    folder = _checked(Path(output_dir), force)
+    seen, start = [item.values[:-prediction_length] for item in items], forecaster.adapter
+    _, shape = forecaster.contexts(seen, prediction_length, [item.name for item in items], targets)
     config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
     windows = cutter(seen, shape, prediction_length, config.batch_size, seed)
 
-    before = evaluate(type(forecaster)(forecaster.backbone, shape, start), items, prediction_length, seed=seed)
     backbone = _without_adapter(forecaster)
-    say(announcement(backbone, windows, config))
+    many = f"{len(items)} series are" if len(items) > 1 else "the series is"
+    say(f"{announcement(backbone, windows, config)}; before and after, {many} forecast")
+    before = evaluate(type(forecaster)(forecaster.backbone, shape, start), items, prediction_length, seed=seed)
     content = repr([shape, prediction_length, str(start)]).encode() + b"".join(series.tobytes() for series in seen)
     checkpoints = folder / f"checkpoints-{hashlib.sha256(content).hexdigest()[:16]}"
     log = _trained(backbone, windows, config, checkpoints, start, progress)
@@ -228,14 +230,13 @@ def _trained(
     return train(backbone.model, windows, config, checkpoints, start=start, flops_of=flops_of, progress=progress)
 
 
-def _prepared(folder: Path, force: bool) -> Path:
-    """The folder, made, and found fit to hold a new adapter."""
+def _checked(folder: Path, force: bool) -> Path:
+    """The folder, found fit to hold a new adapter; it is made when there is something to put in."""
     from m2lib.model.lora import CONFIG_FILE
 
     if (folder / CONFIG_FILE).exists() and not force:
         raise InputError(f"{folder} holds an adapter already; name another folder, or give --force (force=True)")
-    write_atomic(folder / ".writable", b"")
-    (folder / ".writable").unlink()
+    check_folder(folder / CONFIG_FILE)
     return folder
 
 

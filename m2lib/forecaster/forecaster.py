@@ -101,7 +101,7 @@ class Forecaster(Sampler):
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
-            From 0 to 1.
+            Between 0 and 1.
         **sampling
             num_samples, temperature, seed and batch_size, as in `predict_df`.
 
@@ -114,6 +114,7 @@ class Forecaster(Sampler):
         """
         import torch
 
+        _check_levels(quantile_levels)
         arrays = [np.asarray(one, dtype=np.float64) for one in _listed(context)]
         values = [array[:, None] if array.ndim == 1 else array.T for array in arrays]
         quantiles, medians = _summary(self.sample(values, prediction_length, **sampling), quantile_levels)
@@ -142,11 +143,11 @@ class Forecaster(Sampler):
         Parameters
         ----------
         df : DataFrame
-            A row for each step of each series.
+            A row for each step of each series. Columns that are not named below are not read.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
-            From 0 to 1, a column each.
+            Between 0 and 1, a column each, in this order.
         id_column, timestamp_column : str, optional
             Say whose and when a row is. None: the table is one series, its rows are in order.
         target : str or sequence of str, optional
@@ -158,7 +159,8 @@ class Forecaster(Sampler):
         seed : int, optional
             Of the drawing.
         batch_size : int, optional
-            Series forecast together. Default: as many as half of the free memory holds.
+            Series forecast together. Default: as many as half of the free memory holds, up to 256 forecasts. Draws
+            depend on it.
 
         Returns
         -------
@@ -195,7 +197,7 @@ class Forecaster(Sampler):
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
-            From 0 to 1.
+            Between 0 and 1.
         **sampling
             num_samples, temperature, seed and batch_size, as in `predict_df`.
 
@@ -204,8 +206,7 @@ class Forecaster(Sampler):
         DataFrame
             As of `predict_df`.
         """
-        if not len(quantile_levels) or not all(0 < level < 1 for level in quantile_levels):
-            raise InputError("quantile levels are numbers between 0 and 1, such as 0.1, 0.5 and 0.9")
+        _check_levels(quantile_levels)
         values, names = [item.values for item in items], [item.name for item in items]
         samples = self.sample(values, prediction_length, ids=names, targets=columns.targets, **sampling)
         quantiles, medians = _summary(samples, quantile_levels)
@@ -254,6 +255,11 @@ class Forecaster(Sampler):
         return export(name_of(self.backbone), Path(folder), adapter=self.adapter, text_format=shape, force=force)
 
 
+def _check_levels(levels: Sequence[float]) -> None:
+    if not len(levels) or not all(0 < level < 1 for level in levels):
+        raise InputError("quantile levels are numbers between 0 and 1, such as 0.1, 0.5 and 0.9")
+
+
 def _summary(samples: Sequence[Forecast], levels: Sequence[float]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Of each series' samples the quantiles (steps, variables, levels) and the median (steps, variables)."""
     drawn = [one.physical for one in samples]
@@ -264,7 +270,7 @@ def _summary(samples: Sequence[Forecast], levels: Sequence[float]) -> tuple[list
 
 def _listed(context: Any) -> list:
     """Several series, each (steps,) or (variables, steps); a single one of one variable stands in a list of its own."""
-    if isinstance(context, list | tuple) and np.ndim(context[0]):
+    if isinstance(context, list | tuple) and context and np.ndim(context[0]):
         return list(context)
     array = np.asarray(context, dtype=np.float64)
     return [array] if array.ndim == 1 else list(array)

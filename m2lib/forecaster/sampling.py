@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from m2lib.files import InputError
+from m2lib.forecaster.cells import LARGEST
 from m2lib.forecasting import DecodeConfig, Forecast, forecast
 from m2lib.series import STUDY, TextFormat
 
@@ -20,6 +21,7 @@ SAMPLES = 20
 TEMPERATURE = 0.7  # as the study's samples were drawn
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta
 MEMORY_SHARE = 0.5  # of the memory that is free, for the cache of a batch
+MOST_ROWS = 256  # forecasts written together: more gain no time, and a seed's draws depend on what a batch holds
 
 
 class Sampler:
@@ -65,7 +67,8 @@ class Sampler:
         seed : int, optional
             Of the drawing.
         batch_size : int, optional
-            Series forecast together. Default: as many as half of the free memory holds.
+            Series forecast together. Default: as many as half of the free memory holds, up to 256 forecasts. Draws
+            depend on it.
         ids : sequence of int or str, optional
             The series' names in errors.
         targets : sequence of str, optional
@@ -81,12 +84,11 @@ class Sampler:
         InputError
             For settings or a series that cannot be forecast, naming it.
         """
-        if prediction_length < 1 or num_samples < 1 or temperature <= 0:
-            raise InputError("prediction_length and num_samples are at least 1, the temperature is above 0")
-        names = list(ids) if ids is not None else list(range(len(values)))
-        shape = self.text_format or format_for(values)
-        _check_fit(values, shape, names, targets)
-        contexts = self._cut(values, shape, prediction_length)
+        counts = prediction_length, num_samples, 1 if batch_size is None else batch_size
+        if min(counts) < 1 or not temperature > 0:
+            raise InputError("prediction_length, num_samples and batch_size are at least 1, the temperature is above 0")
+        ids = list(range(len(values))) if ids is None else list(ids)
+        contexts, shape = self.contexts(values, prediction_length, ids, targets)
         config = DecodeConfig(
             # Enough of them for any format: decoding stops at the last step's semicolon anyway.
             max_new_tokens=max(shape.longest_step, STUDY.longest_step) * prediction_length,
@@ -96,31 +98,71 @@ class Sampler:
             n_samples=num_samples,
         )
         tokens = (max(map(len, contexts)) + prediction_length) * shape.longest_step
-        size = batch_size or max(1, _rows_that_fit(self.backbone, tokens) // num_samples)
+        size = batch_size or max(1, min(MOST_ROWS, _rows_that_fit(self.backbone, tokens)) // num_samples)
         return forecast(
             self.backbone,
             contexts,
             config,
             batch_size=size,
             seed=seed,
-            ids=names,
+            ids=ids,
             names=tuple(targets),
             text_format=shape,
             progress=len(contexts) > size,
         )
 
-    def _cut(self, values: Sequence[np.ndarray], shape: TextFormat, horizon: int) -> list[np.ndarray]:
-        """The last steps of each series that the window holds; InputError where it holds too few beside the horizon."""
-        places = self.backbone.model.config.max_position_embeddings - horizon * shape.longest_step
+    def contexts(
+        self,
+        values: Sequence[np.ndarray],
+        prediction_length: int,
+        ids: Sequence[int | str] | None = None,
+        targets: Sequence[str] = (),
+    ) -> tuple[list[np.ndarray], TextFormat]:
+        """What the model reads of each series, and in which text format; nothing is forecast yet.
+
+        Parameters
+        ----------
+        values : sequence of ndarray of float, each of shape (steps, variables)
+            As in `sample`.
+        prediction_length : int
+            Likewise.
+        ids : sequence of int or str, optional
+            Likewise.
+        targets : sequence of str, optional
+            Likewise.
+
+        Returns
+        -------
+        contexts : list of ndarray
+            The last steps of each series, as many as the model's window holds.
+        text_format : TextFormat
+            The adapter's, else one that suits the series.
+
+        Raises
+        ------
+        InputError
+            For a series that cannot be forecast, naming it, and where the window holds too few steps beside these.
+        """
+        ids = list(range(len(values))) if ids is None else ids
+        _check_series(values, ids, targets)
+        shape = self.text_format or format_for(values)
+        _check_fit(values, shape, ids, targets)
+        places = self.backbone.model.config.max_position_embeddings - prediction_length * shape.longest_step
         steps = min(WINDOW, places) // shape.longest_step
         if steps < SHORTEST:
             most = self.backbone.model.config.max_position_embeddings // shape.longest_step - SHORTEST
-            raise InputError(f"{horizon} steps are more than {self.backbone.name} can write; ask for at most {most}")
+            problem = f"{prediction_length} steps are more than {self.backbone.name} can write"
+            raise InputError(f"{problem}; ask for at most {most}")
         longer = sum(len(series) > steps for series in values)
         if longer:
             warnings.warn(f"{longer} of {len(values)} series are longer than the model's window: their last {steps} "
                           "steps are read", stacklevel=2)  # fmt: skip
-        return [series[-steps:] for series in values]
+        contexts = [series[-steps:] for series in values]
+        for name, context in zip(ids, contexts, strict=True):
+            if not shape.scaling(context).exists:
+                problem = f"in the {len(context)} steps that the model reads it never changes, or is mostly 0; drop it"
+                raise InputError(f"{_who(name)}: {problem}")
+        return contexts, shape
 
 
 def format_for(values: Sequence[np.ndarray]) -> TextFormat:
@@ -144,26 +186,49 @@ def format_for(values: Sequence[np.ndarray]) -> TextFormat:
     return TextFormat(variables, percentile=100.0, offset=offset, separate=variables > 1)
 
 
+def _check_series(values: Sequence[np.ndarray], names: Sequence[int | str], targets: Sequence[str]) -> None:
+    """Raise InputError for series that no model forecasts: none at all, too short, or not of numbers."""
+    if not len(values):
+        raise InputError("there is no series to forecast; give one or more")
+    for name, series in zip(names, values, strict=True):
+        if series.ndim != 2:
+            raise InputError(f"{_who(name)} has the shape {series.shape}; a context is of shape (steps, variables)")
+        if len(series) < SHORTEST:
+            raise InputError(f"{_who(name)} has {len(series)} steps; a context needs at least {SHORTEST}")
+        bad = ~(np.abs(series) <= LARGEST)  # so is NaN
+        if bad.any():
+            place, value = _first(name, series, bad, targets)
+            raise InputError(f"{place}: {value:g} is no number within ±{LARGEST:g}; correct it, or drop the series")
+
+
 def _check_fit(
     values: Sequence[np.ndarray], shape: TextFormat, names: Sequence[int | str], targets: Sequence[str]
 ) -> None:
-    """Raise InputError for series that a text format does not hold, or that are too short."""
+    """Raise InputError for series that a text format does not hold."""
     for name, series in zip(names, values, strict=True):
-        if series.ndim != 2 or series.shape[1] != shape.variables:
-            has = series.shape[1] if series.ndim == 2 else f"the shape {series.shape}"
+        if series.shape[1] != shape.variables:
             raise InputError(
-                f"series {name} has {has} variables, and the adapter's text format {shape.variables}; "
+                f"{_who(name)} has {series.shape[1]} variables, and the adapter's text format {shape.variables}; "
                 "take another adapter, none, or fine-tune one on the table"
             )
-        if len(series) < SHORTEST:
-            raise InputError(f"series {name} has {len(series)} steps; a context needs at least {SHORTEST}")
         if not shape.offset and (series < 0).any():
-            step, variable = np.argwhere(series < 0)[0].tolist()
-            target = targets[variable] if targets else f"variable {variable + 1}"
+            place, value = _first(name, series, series < 0, targets)
             raise InputError(
-                f"series {name}, step {step}, {target}: {series[step, variable]:g} is negative, and the adapter's text "
-                "format has none; take no adapter, or fine-tune one on the table"
+                f"{place}: {value:g} is negative, and the adapter's text format has none; "
+                "take no adapter, or fine-tune one on the table"
             )
+
+
+def _who(name: int | str) -> str:
+    """A series, as errors call it; the only one of a table has no name of its own."""
+    return "the series" if name == "series" else f"series {name}"
+
+
+def _first(name: int | str, series: np.ndarray, bad: np.ndarray, targets: Sequence[str]) -> tuple[str, float]:
+    """Where the first bad value of a series stands, and the value."""
+    step, variable = np.argwhere(bad)[0].tolist()
+    target = targets[variable] if targets else f"variable {variable + 1}"
+    return f"{_who(name)}, step {step}, {target}", series[step, variable]
 
 
 def _rows_that_fit(backbone: "Backbone", tokens: int) -> int:

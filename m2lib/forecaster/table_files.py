@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import os
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,9 +68,29 @@ def check_output(path: Path, force: bool = False, endings: Sequence[str] = (".cs
         raise InputError(f"{path} is a folder; name a file")
     if os.path.exists(path) and not force:
         raise InputError(f"{path} exists; name another file, or replace it with --force")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """See that a file may be made at a path, and the folders on the way; nothing is left there.
+
+    Parameters
+    ----------
+    path : Path
+        The file's.
+
+    Raises
+    ------
+    InputError
+        Naming what is in the way: a file, or a folder that is read-only.
+    """
     folder = next(above for above in path.absolute().parents if os.path.exists(above))
-    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise InputError(f"cannot write {path}: {folder} is no folder that may be written to; choose another")
+    try:  # os.access says yes to root even where nothing can be written, and to all on Windows
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        problem = f"{folder} is no folder that may be written to ({error.strerror})"
+        raise InputError(f"cannot write {path}: {problem}; choose another") from error
 
 
 def write_table(frame: pd.DataFrame, path: Path, force: bool = False) -> None:
@@ -168,8 +189,21 @@ def _read_csv(content: bytes, where: str) -> pd.DataFrame:
             # A blank line stays, as a row of empty cells: without it those below would be counted wrong.
             return pd.read_csv(io.StringIO(text), index_col=False, skip_blank_lines=False, low_memory=False)
     except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        problem = first_line(error).rstrip(".")
-        raise InputError(f"{where} is not a table ({problem}); give every row as many cells as line 1") from error
+        problem = _longer_row(text) or first_line(error).rstrip(".")
+        advice = "give every row as many cells as line 1, and its numbers points instead of commas"
+        raise InputError(f"{where} is not a table ({problem}); {advice}") from error
+
+
+def _longer_row(text: str) -> str:
+    """The first row that has more cells than line 1, in words; empty where there is none, or it cannot be read."""
+    rows = csv.reader(io.StringIO(text))
+    try:
+        width = len(next(rows))
+        return next(
+            (f"line {rows.line_num}: {len(row)} cells, line 1: {width}" for row in rows if len(row) > width), ""
+        )
+    except csv.Error:
+        return ""
 
 
 def _text(content: bytes, where: str) -> str:
@@ -188,6 +222,7 @@ def _check_header(names: list[str], where: str) -> None:
     place = f"{where}, line 1"
     if not "".join(names) or pd.to_numeric(pd.Series(names), errors="coerce").notna().all():
         raise InputError(f"{place}: no column names; write them above the numbers")
-    if len(names) == 1 and {";", "\t"} & set(names[0]):
-        raise InputError(f"{place}: {quoted(names[0])} has no commas; save the table with commas between its columns")
+    if len(names) == 1 and set(";\t|") & set(names[0]):
+        advice = "save the table with commas between its columns, and points in its numbers"
+        raise InputError(f"{place}: {quoted(names[0])} has no commas; {advice}")
     check_once([name for name in names if name], place)

@@ -22,6 +22,11 @@ from m2lib.series.textformat import MOST_VARIABLES
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
 TARGETS = ("target", "y", "value")
+NAMED_WITH = (
+    "id_column (--id), None where the table is one series",
+    "timestamp_column (--time), None where the rows are in order",
+    "target (--target)",
+)
 
 
 @dataclass(frozen=True)
@@ -203,15 +208,18 @@ def forecast_table(
     )
 
 
-def _check_names(df: pd.DataFrame, names: Sequence[str | None], where: str) -> None:
-    """Refuse a table without rows, and names that are not those of one column each."""
+def _check_names(df: pd.DataFrame, names: tuple[str | None, ...], where: str) -> None:
+    """Refuse what is no DataFrame, a table without rows, and names that are not those of one column each."""
+    if not isinstance(df, pd.DataFrame):
+        raise InputError(f"{where} is a {type(df).__name__}; make it a pandas DataFrame with named columns")
     check_once(df.columns, where)
     if not len(df):
         raise InputError(f"{where} has column names and no rows; add a row for each step")
     for name in filter(None, names):
         if name not in df.columns:
-            raise InputError(f"{where}: no column {quoted(str(name))}; {_there(df)}")
-        if list(names).count(name) > 1:
+            advice = NAMED_WITH[min(names.index(name), 2)]
+            raise InputError(f"{where}: no column {quoted(str(name))}; {_there(df)}; name one with {advice}")
+        if names.count(name) > 1:
             raise InputError(f"{where}: column {quoted(str(name))} is named twice; name each column for one thing")
 
 
@@ -225,7 +233,9 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
 
 
 def _there(df: pd.DataFrame) -> str:
-    return f"there are {quoted(', '.join(map(str, df.columns)))}"
+    index = [str(name) for name in df.index.names if name is not None]
+    more = f", and the index {quoted(', '.join(index))}, which reset_index() makes columns" if index else ""
+    return f"there are {quoted(', '.join(map(str, df.columns)))}{more}"
 
 
 def _called(names: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -267,7 +277,8 @@ def _check_values(
     constant = values.min(axis=0) == values.max(axis=0)
     if constant.any():
         value, target = values[0, constant.argmax()], columns.targets[constant.argmax()]
-        raise fault(f"{who} is {value:g} throughout, so nothing is to be forecast; drop it", where, rows[0], target)
+        advice = "drop it" if len(columns.targets) == 1 else "drop it, or name other columns to forecast (--target)"
+        raise fault(f"{who} is {value:g} throughout, so nothing is to be forecast; {advice}", where, rows[0], target)
 
 
 def _item_times(

@@ -62,10 +62,12 @@ DAYS = pd.date_range("2024-01-01", periods=14).strftime("%Y-%m-%d").tolist()
 BUSINESS = pd.bdate_range("2024-01-01", periods=20).strftime("%Y-%m-%d").tolist()
 MONTHS = pd.date_range("2024-01-31", periods=14, freq="ME").strftime("%Y-%m-%d").tolist()
 GAP = "a gap: fill it (utilsforecast's fill_gaps adds the rows, pandas' interpolate the values)"
+DATES = "write dates as 2024-01-31"
 UNEVEN = "uneven: resample the series (pandas' resample), and write dates as 2024-01-31"
 TWICE = "stands twice in one series; drop one of its rows, or name the column that tells the series apart (--id)"
 SORT = "sort the table by this column"
 NO_DATE = "is no date, or not written as the first is; write dates as 2024-01-31"
+NO_NUMBER = "is not a number; correct it, and write numbers as 1234.5"
 EMPTY = "an empty cell, or NaN; fill it (pandas' interpolate) or drop the series"
 SIZE = "is not within ±1e+100; correct it, or divide the column by a power of ten"
 
@@ -77,6 +79,11 @@ SIZE = "is not within ±1e+100; correct it, or divide the column by a power of t
         (DAYS[:1] + DAYS[2:], 2, f"2024-01-03 follows 2024-01-01, and a step is D; {GAP}"),
         (BUSINESS[:8] + BUSINESS[9:], 9, f"2024-01-12 follows 2024-01-10, and a step is B; {GAP}"),
         (MONTHS[:8] + MONTHS[9:], 9, f"2024-10-31 follows 2024-08-31, and a step is ME; {GAP}"),
+        (
+            [*range(202401, 202413), 202501],
+            13,
+            f"202501 follows 202412, and a step is 1; dates, perhaps: {DATES}; else {GAP}",
+        ),
         ([1845, *range(1847, 1860)], 2, f"1847 follows 1845, and a step is 1; {GAP}"),
         ([0.1 * i for i in (*range(9), 10)], 10, f"1 follows 0.8, and a step is 0.1; {GAP}"),
         ([f"{month[:8]}15" for month in MONTHS], 3, f"2024-03-15 follows 2024-02-15, and a step is 31 days; {UNEVEN}"),
@@ -116,14 +123,14 @@ def test_what_is_no_one_clock_is_refused(stamps):
 @pytest.mark.parametrize(
     ("cells", "row", "problem"),
     [
-        ([1, "x3", 2], 2, "'x3' is not a number; correct it"),
-        (["1", "1,5"], 2, "'1,5' is not a number; correct it"),
+        ([1, "x3", 2], 2, f"'x3' {NO_NUMBER}"),
+        (["1", "1,5"], 2, f"'1,5' {NO_NUMBER}"),
         ([1, 2, np.nan], 3, EMPTY),
         ([1, None, "x"], 2, EMPTY),
         (pd.array([1, None], dtype="Int64"), 2, EMPTY),
         ([1, -np.inf], 2, f"-inf {SIZE}"),
         ([1e308], 1, f"1e+308 {SIZE}"),
-        (pd.to_datetime(["2024-01-01"]), 1, "'2024-01-01 00:00:00' is not a number; correct it"),
+        (pd.to_datetime(["2024-01-01"]), 1, f"'2024-01-01 00:00:00' {NO_NUMBER}"),
     ],
 )
 def test_the_first_cell_that_is_no_number_is_named(cells, row, problem):

@@ -15,6 +15,7 @@ def item(values, name="a"):
 def test_origins_by_hand():
     items = [item(range(30)), item(range(14)), item(range(10))]
     assert origins_of(items, 3, 2) == [Origin(0, 24), Origin(0, 27), Origin(1, 11)]
+    assert origins_of(items, 3, 2, least=12) == [Origin(0, 24), Origin(0, 27)]
     assert origins_of(items[:1], 3, 3, 5) == [Origin(0, 17), Origin(0, 22), Origin(0, 27)]
     with pytest.raises(InputError, match="a forecast of 25 steps wants 35"):
         origins_of(items, 25)

@@ -123,3 +123,15 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path):
         tuned(tmp_path / "new", prediction_length=30)
     with pytest.raises(InputError, match="rank"):
         tuned(tmp_path / "new", rank=-1)
+    with pytest.raises(InputError, match="the adapter's text format 1"):
+        tuned(tmp_path / "new", forecaster=Forecaster(fresh().backbone, TextFormat(1)))
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_cost_is_said_before_anything_is_forecast(tmp_path, monkeypatch):
+    said = []
+    real = Forecaster.sample
+    monkeypatch.setattr(Forecaster, "sample", lambda self, *a, **k: said.append("forecast") or real(self, *a, **k))
+    tuned(tmp_path / "mine", said=said, num_steps=1)
+    assert said[0].endswith("; before and after, the series is forecast")
+    assert [said[1], said[2]] == ["forecast"] * 2

@@ -115,7 +115,9 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"prediction_length": 0}, "prediction_length and num_samples are at least 1"),
+        ({"prediction_length": 0}, "prediction_length, num_samples and batch_size are at least 1"),
+        ({"batch_size": 0}, "prediction_length, num_samples and batch_size are at least 1"),
+        ({"temperature": float("nan")}, "the temperature is above 0"),
         ({"temperature": 0.0}, "the temperature is above 0"),
         ({"prediction_length": 2000}, "2000 steps are more than tiny can write; ask for at most 399"),
         ({"quantile_levels": [50]}, "quantile levels are numbers between 0 and 1"),
@@ -130,6 +132,36 @@ def test_settings_that_nothing_can_be_done_with(untuned, sales, settings, line):
 def test_series_that_are_too_short_are_named(untuned):
     with pytest.raises(InputError, match="series 1 has 9 steps; a context needs at least 10"):
         untuned.predict_quantiles([waves(12)[:, 0], waves(9)[:, 0]], 2)
+
+
+def with_a(value):
+    return np.append(waves(12)[:, 0], value)
+
+
+@pytest.mark.parametrize(
+    ("context", "levels", "line"),
+    [
+        ([], [0.5], "series 0 has 0 steps; a context needs at least 10"),
+        (np.zeros((0, 12)), [0.5], "there is no series to forecast"),
+        (with_a(1e308), [0.5], r"series 0, step 12, variable 1: 1e\+308 is no number within ±1e\+100; correct it"),
+        (with_a(np.nan), [0.5], "series 0, step 12, variable 1: nan is no number within"),
+        (
+            np.ones(12),
+            [0.5],
+            "series 0: in the 12 steps that the model reads it never changes, or is mostly 0; drop it",
+        ),
+        (waves(12)[:, 0], [0, 1], "quantile levels are numbers between 0 and 1"),
+    ],
+)
+def test_arrays_that_cannot_be_forecast_are_named(untuned, context, levels, line):
+    with pytest.raises(InputError, match=line):
+        untuned.predict_quantiles(context, 2, levels)
+
+
+def test_the_only_series_of_a_table_has_no_name(tiny):
+    frame = pd.DataFrame({"target": waves(20)[:, 0]})
+    with pytest.raises(InputError, match=r"^the series has 1 variables"):
+        Forecaster(tiny, STUDY).predict_df(frame, prediction_length=2, id_column=None, timestamp_column=None)
 
 
 def test_a_format_for_a_table():
@@ -148,9 +180,10 @@ def test_batches_fit_into_memory(tiny, monkeypatch):
 
     real = module.forecast
     monkeypatch.setattr(module, "forecast", counted)
-    monkeypatch.setattr(module, "_rows_that_fit", lambda backbone, tokens: 7)
-    Forecaster(tiny).sample([waves(12)] * 3, 1, num_samples=3)
-    assert sizes == [2]
+    for rows in (7, 10**6):  # of much memory not all is used: the draws would depend on it
+        monkeypatch.setattr(module, "_rows_that_fit", lambda backbone, tokens, rows=rows: rows)
+        Forecaster(tiny).sample([waves(12)] * 3, 1, num_samples=3)
+    assert sizes == [2, 85]
 
 
 def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import tempfile
 
 import pandas as pd
 import pytest
@@ -45,6 +46,8 @@ def test_a_blank_line_counts_as_a_row(tmp_path):
     assert read_table(put(tmp_path / "t.csv", "y\n1\n\n3\n"))["y"].isna().tolist() == [False, True, False]
 
 
+COMMAS = "has no commas; save the table with commas between its columns, and points in its numbers"
+CELLS = "give every row as many cells as line 1, and its numbers points instead of commas"
 ADVICE = "save the table as CSV in UTF-8, with a line of column names"
 
 
@@ -58,7 +61,10 @@ ADVICE = "save the table as CSV in UTF-8, with a line of column names"
         (b"a,b\n1,\0\0", f" is not text; {ADVICE}"),
         ("\ufeff1,2\n3,4\n", ", line 1: no column names; write them above the numbers"),
         ("a,a\n1,2\n", ", line 1: two columns are called 'a'; rename one"),
-        ("a;b\n1;2\n", ", line 1: 'a;b' has no commas; save the table with commas between its columns"),
+        ("a;b\n1;2\n", f", line 1: 'a;b' {COMMAS}"),
+        ("a|b\n1|2\n", f", line 1: 'a|b' {COMMAS}"),
+        ("a,b\n1,2,5\n2,3,5\n", f" is not a table (line 2: 3 cells, line 1: 2); {CELLS}"),
+        ("a,b\n1,2\n\n3,4,5\n", f" is not a table (line 4: 3 cells, line 1: 2); {CELLS}"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, line):
@@ -74,7 +80,7 @@ def test_rows_of_other_lengths_are_refused(tmp_path, text):
     if text.startswith("a\n"):  # a cell of any length is read
         assert len(read_table(path)) == 1
         return
-    with pytest.raises(InputError, match=r"t.csv is not a table \(.*\); give every row as many cells as line 1$"):
+    with pytest.raises(InputError, match=rf"t.csv is not a table \(.*\); {CELLS}$"):
         read_table(path)
 
 
@@ -124,10 +130,14 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"folder.csv is a folder; name a file$"):
         check_output(tmp_path / "folder.csv", force=True)
     put(tmp_path / "a.csv", "y").chmod(0o755)
-    with pytest.raises(InputError, match=r"a.csv is no folder that may be written to; choose another$"):
+    with pytest.raises(InputError, match=r"a.csv is no folder that may be written to \(.*\); choose another$"):
         check_output(tmp_path / "a.csv" / "b.csv")
     check_output(tmp_path / "new" / "t.csv")
-    monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)  # root may write to any folder
-    with pytest.raises(InputError, match=rf"^cannot write .*t.csv: {tmp_path} is no folder that may be written to"):
+
+    def refuses(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuses)  # root may write to any folder
+    with pytest.raises(InputError, match=rf"^cannot write .*t.csv: {tmp_path} is no folder that may be written to \(P"):
         check_output(tmp_path / "new" / "t.csv")
     assert sorted(os.listdir(tmp_path)) == ["a.csv", "folder.csv"]

@@ -17,6 +17,7 @@ LONG = pd.DataFrame({"item_id": ["B"] * 12 + ["A"] * 12, "timestamp": [*DAYS] * 
 COLUMNS = Columns("item_id", "timestamp", ("target",))
 SKY = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sold": WAVE})
 NINE = pd.DataFrame(np.ones((12, 9)), columns=list("bcdefghij"))
+THERE = "there are 'item_id, timestamp, target'; name one with "
 TWICE = "column 'target' is named twice; name each column for one thing"
 
 
@@ -48,7 +49,16 @@ def test_what_is_given_stands():
 @pytest.mark.parametrize(
     ("table", "given", "problem"),
     [
-        (LONG, {"id": "shop"}, ": no column 'shop'; there are 'item_id, timestamp, target'"),
+        (LONG, {"id": "shop"}, f": no column 'shop'; {THERE}id_column (--id), None where the table is one series"),
+        (LONG, {"time": "ds"}, f": no column 'ds'; {THERE}timestamp_column (--time), None where the rows are in order"),
+        (LONG, {"targets": ["y"]}, f": no column 'y'; {THERE}target (--target)"),
+        (LONG["target"], {}, " is a Series; make it a pandas DataFrame with named columns"),
+        (
+            LONG[["item_id"]].set_index(LONG.target),
+            {},
+            ": no column of numbers to forecast; there are 'item_id', and the "
+            "index 'target', which reset_index() makes columns",
+        ),
         (LONG, {"time": "target", "targets": ["target"]}, f": {TWICE}"),
         (LONG, {"targets": ["target"] * 2}, f": {TWICE}"),
         (LONG[:0], {}, " has column names and no rows; add a row for each step"),
@@ -99,7 +109,7 @@ def change(column, row, value):
 @pytest.mark.parametrize(
     ("table", "row", "column", "problem"),
     [
-        (change("target", 2, "x"), 3, "target", "'x' is not a number; correct it"),
+        (change("target", 2, "x"), 3, "target", "'x' is not a number; correct it, and write "),
         (change("timestamp", 20, "?"), 21, "timestamp", "'?' is no date, or not written as the first is; write "),
         (change("item_id", 7, None), 8, "item_id", "an empty cell (NA reads as one); say whose row it is"),
         (LONG.drop(index=16), 17, "timestamp", "2024-01-06 follows 2024-01-04, and a step is D; a gap: fill it"),
@@ -113,6 +123,13 @@ def test_a_fault_is_named_by_file_row_and_column(table, row, column, problem):
         items_of(table, COLUMNS, "sales.csv")
     named = f", column '{column}'" if column else ""
     assert str(error.value).startswith(f"sales.csv, row {row} (line {row + 1}){named}: {problem}")
+
+
+def test_of_several_columns_a_constant_one_may_be_left_out():
+    with pytest.raises(
+        InputError, match=r"'price': series 'B' is 1 throughout, .*; drop it, or name other columns to "
+    ):
+        items_of(LONG.assign(price=1), Columns("item_id", "timestamp", ("target", "price")))
 
 
 def test_columns_are_checked_again():
