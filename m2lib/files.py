@@ -85,8 +85,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # NamedTemporaryFile is private to its owner; a record or a figure is as readable as any other file.
-        temporary.chmod(0o666 & ~_umask())
+        make_readable(temporary)
         _replace(temporary, path)
     except OSError as error:
         raise InputError(
@@ -115,6 +114,11 @@ def _replace(temporary: Path, path: Path) -> None:
         except PermissionError:
             time.sleep(delay)
     temporary.replace(path)
+
+
+def make_readable(path: Path) -> None:
+    """Make a file as readable as any other of the user's: those of tempfile and of safetensors are private."""
+    path.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from m2lib.files import InputError, first_line
+from m2lib.files import InputError, first_line, make_readable
 from m2lib.forecaster.adapters import FORMAT_FILE, format_text
 from m2lib.model import BACKBONES, PAD_ID, SYMBOLS, TokenRemap, hub_name, load_backbone, save_tokenizer
 from m2lib.series import FORECAST_STEPS, STUDY, TextFormat
@@ -95,6 +95,8 @@ def export(
     with _in_place_of(folder, force) as new, quiet_transformers():
         backbone, bias = _merged(backbone_name, adapter)
         backbone.model.save_pretrained(new)
+        for file in new.glob("*.safetensors"):
+            make_readable(file)
         _generation_config(backbone.remap, bias).save_pretrained(new)
         save_tokenizer(backbone_name, new)
         _check_tokenizer(new, backbone.remap)

@@ -1,6 +1,7 @@
 """Exported models: that plain transformers forecasts with them as this library does, and what is refused."""
 
 import json
+import os
 import re
 import shutil
 from types import SimpleNamespace
@@ -160,6 +161,12 @@ def test_what_is_in_the_folder(exported):
     assert generation["eos_token_id"] == generation["pad_token_id"] == 95
     assert len(generation["sequence_bias"]) == len(SYMBOLS)
     assert load_backbone(str(exported), device="cpu").remap.backbone_ids[0] == 95
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_all_files_are_as_readable_as_any_other(exported, tmp_path):
+    (tmp_path / "any").touch()
+    assert {path.stat().st_mode for path in exported.iterdir()} == {(tmp_path / "any").stat().st_mode}
 
 
 def test_an_adapter_without_a_bias(adapter, tmp_path):
