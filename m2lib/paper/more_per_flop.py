@@ -1,6 +1,7 @@
 """More accuracy per FLOP: what was tried at equal FLOPs, and error against FLOPs, in numbers and in a figure."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ from m2lib import study
 from m2lib.accounting import Shape
 from m2lib.model import backbone_config
 from m2lib.paper import plots
-from m2lib.series import SeriesSet, baseline_maes, split_ids, summarise
+from m2lib.series import SeriesSet, baseline_maes, bootstrap_interval, paired_gain, split_ids, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +66,41 @@ def published_final() -> dict[str, float]:
     return {"flops": training, "mean": summary.mean, "median": summary.median}
 
 
+def numbers(
+    best: dict[str, study.Record], others: dict[str, study.Maes], arms: dict[str, study.Record], budget: float
+) -> dict[str, Any]:
+    """What the section says in numbers.
+
+    best: the long run's record under `greedy`, and under `sampled` that of its samples, both on test. others: errors on
+    the same series, by whose they are.
+    """
+    way, end = learned(best["greedy"])
+    maes = {how: record.maes() for how, record in best.items()}
+    return {
+        "arms": [arm(name, record) for name, record in arms.items()],
+        "way": [asdict(milestone) for milestone in way],
+        "end": asdict(end),
+        "laws": {
+            name: {
+                "exponent": law.exponent,
+                "exponent interval": law.exponent_interval,
+                "at the budget": law.at(budget),
+                "interval there": law.interval(budget),
+            }
+            for name, law in laws(way).items()
+        },
+        "errors": {how: _errors(found) for how, found in maes.items()},
+        "gains": {
+            how: {name: paired_gain(found, theirs) for name, theirs in others.items()} for how, found in maes.items()
+        },
+        "samples": best["sampled"].protocol.n_samples,
+        "temperature": best["sampled"].protocol.temperature,
+        "published training": published_final()["flops"],
+        "recipe": {key: best["greedy"].training[key] for key in ("steps", "learning_rate", "rank")}
+        | {"hours": best["greedy"].seconds / 3600},
+    }
+
+
 def draw(
     best: study.Record, final: study.Record, arms: dict[str, study.Record], series: SeriesSet, budget: float
 ) -> "Figure":
@@ -101,6 +137,12 @@ def draw(
     _legend(loss, {"C0": "the long run"}, "power law through these, 95%")
     _legend(mae, {"C0": "the long run, mean", "C1": "median"}, "power law through these")
     return figure
+
+
+def _errors(maes: study.Maes) -> dict[str, Any]:
+    summary, values = summarise(maes.values()), maes.values()
+    ends = {f"{of.__name__} interval": bootstrap_interval(values, of) for of in (np.mean, np.median)}
+    return {"mean": summary.mean, "median": summary.median, "worst": max(values)} | ends
 
 
 def _curve(

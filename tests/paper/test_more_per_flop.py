@@ -1,6 +1,7 @@
 """Error against FLOPs, drawn from a made long run beside committed records."""
 
 import copy
+import json
 
 import matplotlib
 
@@ -61,6 +62,18 @@ def test_the_published_run_is_charged_by_the_rules():
     found = more_per_flop.published_final()
     assert round(found["mean"], 1) == 37.6
     assert 1e16 < found["flops"] < 1.35e17
+
+
+def test_numbers_compare_in_pairs_and_go_to_the_budget(long_run, arms):
+    sampled, final = study.load_record(LAPTOP, "final-sampled"), study.load_record(LAPTOP, "final").maes()
+    found = more_per_flop.numbers({"greedy": long_run, "sampled": sampled}, {"final": final}, arms, LAPTOP.budget)
+    json.dumps(found, allow_nan=False)  # what the PDF reads
+    assert found["laws"]["loss"]["at the budget"] == pytest.approx((LAPTOP.budget / FLOPS) ** EXPONENT)
+    assert found["gains"]["sampled"]["final"]["mean"] == pytest.approx(
+        found["errors"]["greedy"]["mean"] - found["errors"]["sampled"]["mean"]  # the made run has final's errors
+    )
+    assert (found["samples"], found["temperature"]) == (12, 0.7)
+    assert [row["name"] for row in found["arms"]] == list(arms)
 
 
 def test_the_curve_shows_milestones_controls_and_yardsticks(long_run, arms, data):
