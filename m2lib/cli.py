@@ -279,7 +279,8 @@ def _standing(profile: "study.Profile", name: str, data: "series.SeriesSet | Non
         record = study.load_record(profile, name, data)
     except InputError as error:
         return str(error)
-    parts = [record.status, f"{record.seconds:.0f} s"]
+    stopped = record.status == "running" and not study.in_progress(profile, record.name)
+    parts = [f"stopped (`m2 run {record.name}` goes on)" if stopped else record.status, f"{record.seconds:.0f} s"]
     if "train" in record.config:
         parts.append(f"{len(record.loss_curve)} of {record.config['train']['steps']} steps")
     if record.series:

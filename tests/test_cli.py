@@ -14,8 +14,9 @@ from m2lib.accounting.flops import forward_flops
 from m2lib.accounting.shape import COMPONENTS, Shape, total
 from m2lib.files import ROOT
 from m2lib.model.backbones import backbone_config
+from m2lib.study.budget import hold
 from m2lib.study.profiles import active_profile
-from m2lib.study.records import load_record
+from m2lib.study.records import load_record, save_record
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +107,24 @@ def test_status_lists_what_is_recorded(capsys):
     assert lines[0].endswith("slice-tiny")
     assert any(line.startswith("default-warm           done, ") and "3 of 3 steps, MAE mean" in line for line in lines)
     assert any(line.startswith("baseline               not run: the untuned model") for line in lines)
+
+
+def test_status_tells_a_run_from_one_that_was_killed(capsys):
+    cli.main(["run", "default-warm"])
+    profile = active_profile()
+    record = load_record(profile, "default-warm")
+    record.status = "running"
+    save_record(profile, record)
+    capsys.readouterr()
+
+    def standing():
+        assert cli.main(["status"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return next(line.split(None, 1)[1] for line in lines if line.startswith("default-warm "))
+
+    assert standing().startswith("stopped (`m2 run default-warm` goes on), ")
+    with hold(profile, "default-warm"):
+        assert standing().startswith("running, ")
 
 
 WRONG = ("", "q,", "w", "q,q", "q,q_proj", "q v")  # for --targets

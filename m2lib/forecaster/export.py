@@ -95,8 +95,8 @@ def export(
     with _in_place_of(folder, force) as new, quiet_transformers():
         backbone, bias = _merged(backbone_name, adapter)
         backbone.model.save_pretrained(new)
-        for file in new.glob("*.safetensors"):
-            make_readable(file)
+        for weights in new.glob("*.safetensors"):
+            make_readable(weights)
         _generation_config(backbone.remap, bias).save_pretrained(new)
         save_tokenizer(backbone_name, new)
         _check_tokenizer(new, backbone.remap)

@@ -2,6 +2,7 @@ from .budget import Budget as Budget
 from .budget import affordable_steps as affordable_steps
 from .budget import all_records as all_records
 from .budget import budget_of as budget_of
+from .budget import in_progress as in_progress
 from .cluster import submit as submit
 from .costs import estimate as estimate
 from .costs import experiment_sizes as experiment_sizes

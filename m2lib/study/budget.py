@@ -72,9 +72,7 @@ def budget_of(profile: Profile, asking: str | None = None) -> Budget:
     running = [
         record
         for record in charged
-        if record.flops["reserved"][convention]
-        and record.name != asking
-        and _is_held(record_path(profile, record.name))
+        if record.flops["reserved"][convention] and record.name != asking and in_progress(profile, record.name)
     ]
     return Budget(
         profile.budget,
@@ -109,6 +107,15 @@ def hold(profile: Profile, name: str) -> Iterator[None]:
     path = record_path(profile, name)
     with _held(path, 1, f"{path} is being made by another process; wait for it, or stop it first"):
         yield
+
+
+def in_progress(profile: Profile, name: str) -> bool:
+    """Whether a process, this one or another, runs an experiment now."""
+    try:
+        with _lock(record_path(profile, name)).acquire(timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 def reserve(profile: Profile, shape: Shape, record: Record, needed: Costs, stored: str) -> None:
@@ -158,11 +165,3 @@ def _held(path: Path, seconds: float, otherwise: str) -> Iterator[None]:
 
 def _lock(path: Path) -> FileLock:
     return FileLock(path.with_name(f".{path.stem}.lock"))
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        with _lock(path).acquire(timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True
