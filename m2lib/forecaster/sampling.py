@@ -206,9 +206,10 @@ def _check_fit(
 ) -> None:
     """Raise InputError for series that a text format does not hold."""
     for name, series in zip(names, values, strict=True):
-        if series.shape[1] != shape.variables:
+        there = series.shape[1]
+        if there != shape.variables:
             raise InputError(
-                f"{_who(name)} has {series.shape[1]} variables, and the adapter's text format {shape.variables}; "
+                f"{_who(name)} has {there} variable{'s' * (there > 1)}, and the adapter's text format {shape.variables}; "
                 "take another adapter, none, or fine-tune one on the table"
             )
         if not shape.offset and (series < 0).any():

@@ -104,7 +104,7 @@ def test_the_oldest_steps_drop_out_and_this_is_said(untuned):
 
 def test_an_adapter_knows_its_own_format(tiny, sales):
     tuned = Forecaster(tiny, STUDY)
-    with pytest.raises(InputError, match="series b has 1 variables, and the adapter's text format 2"):
+    with pytest.raises(InputError, match="series b has 1 variable, and the adapter's text format 2"):
         tuned.predict_df(sales, prediction_length=2)
     values = np.ones((20, 2))
     values[3, 1] = -1
@@ -160,7 +160,7 @@ def test_arrays_that_cannot_be_forecast_are_named(untuned, context, levels, line
 
 def test_the_only_series_of_a_table_has_no_name(tiny):
     frame = pd.DataFrame({"target": waves(20)[:, 0]})
-    with pytest.raises(InputError, match=r"^the series has 1 variables"):
+    with pytest.raises(InputError, match=r"^the series has 1 variable,"):
         Forecaster(tiny, STUDY).predict_df(frame, prediction_length=2, id_column=None, timestamp_column=None)
 
 
