@@ -315,7 +315,7 @@ _BEST = [
 ]
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
 # believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.
-TEMPERATURES = (0.5, 0.7, 0.85, 1.0)
+TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
 # Each adapter's with the lowest CRPS on the validation series; tests/study/test_experiments.py holds them to that.
 SAMPLED_AT = {"untuned": 0.7, "final": 0.7, "best": 0.7}
 

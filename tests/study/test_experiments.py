@@ -93,7 +93,7 @@ def test_samples_are_drawn_at_the_temperature_that_validation_chose(who):
     names = {temperature: f"temperature/{who}/{temperature}" for temperature in TEMPERATURES}
     assert {EXPERIMENTS[name].split for name in names.values()} == {"validation"}
     if not all(record_path("laptop", name).is_file() for name in names.values()):
-        pytest.skip("its four temperatures are not recorded yet")
+        pytest.skip("its temperatures are not recorded yet")
     crps = {
         temperature: np.mean([entry["crps"] for entry in load_record("laptop", name).series.values()])
         for temperature, name in names.items()

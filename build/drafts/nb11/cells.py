@@ -290,8 +290,8 @@ print.
 
 ## Which temperature?
 
-A temperature of 1 draws from what the model has learned, 0 gives the greedy forecast every time. Four were tried: 1 itself,
-0.5, which is half-way to greedy, 0.7, which the authors of LLMTIME take for GPT-3, and 0.85. The validation series decide,
+A temperature of 1 draws from what the model has learned, 0 gives the greedy forecast every time. Five were tried: 1 itself,
+0.85, 0.7, which the authors of LLMTIME take for GPT-3, and 0.5 and 0.3 on the way to greedy. The validation series decide,
 by the CRPS of 12 samples of each:
 """)
 
