@@ -23,6 +23,7 @@ SHORT = {
     "the last period, repeated": "last period",
     "nearest analogue in the context": "analogue",
     "log-VAR(3), fitted to the context": "log-VAR(3)",
+    study.TUNED: "log-VAR(9)",
     "the system, fitted": "system fitted",
     "the system, fitted with the file's integrator": "fitted, file's integrator",
     "the language model, untuned": "LM untuned",

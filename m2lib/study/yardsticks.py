@@ -27,6 +27,7 @@ from m2lib.series import (
     WORLDS,
     SeriesSet,
     load_series,
+    log_var,
     period_of,
     physics_forecast,
     seasonal_naive,
@@ -39,7 +40,7 @@ from m2lib.study.experiments import CONSTRAINED, EXPERIMENTS
 from m2lib.study.profiles import PROFILES
 from m2lib.study.records import load_record, record_path
 from m2lib.study.work import adapter_hash, adapter_path
-from m2lib.study.yardstick_costs import FORMULAS, CountedRates, core_rate
+from m2lib.study.yardstick_costs import FORMULAS, ORDER, TUNED, CountedRates, core_rate
 
 if TYPE_CHECKING:
     from m2lib.model import Backbone
@@ -113,6 +114,7 @@ def statistical(model: str, contexts: np.ndarray) -> np.ndarray:
 STATISTICAL = ("AutoARIMA", "AutoETS", "AutoTheta")
 PLAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     **BASELINES,
+    TUNED: partial(log_var, order=ORDER),
     "the last period, repeated": seasonal_naive,
     **{model: partial(statistical, model) for model in STATISTICAL},
 }

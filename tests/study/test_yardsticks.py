@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from m2lib.files import InputError
-from m2lib.series import BASELINES, FITS, WORLDS, split_ids
+from m2lib.series import BASELINES, FITS, WORLDS, log_var, series_mae, split_ids, to_integers
 from m2lib.study import EXPERIMENTS, load_record, yardsticks
-from m2lib.study.yardstick_costs import FORMULAS
+from m2lib.study.yardstick_costs import FORMULAS, ORDER
 from m2lib.study.yardsticks import (
     LANGUAGE_MODELS,
     PLAIN,
@@ -46,6 +46,13 @@ def test_the_record_is_what_the_forecasters_come_to(data, where):
     few = list(ids)[:3]
     maes = measured(series, few, next(iter(FITS)))["maes"]
     assert maes == pytest.approx({i: recorded[next(iter(FITS))][i] for i in few}, abs=1)
+
+
+def test_the_order_of_the_regression_is_chosen_on_validation(data):
+    ids = list(split_ids().validation)
+    known = to_integers(data.trajectories[ids], data.scales[ids])
+    errors = {k: series_mae(log_var(known[:, :80], order=k), known[:, 80:]).mean() for k in range(1, 11)}
+    assert min(errors, key=errors.get) == ORDER
 
 
 def test_the_physics_wins_where_it_is_known():
