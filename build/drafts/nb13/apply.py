@@ -36,6 +36,7 @@ edit(
     ('        "table3": _table_3(),\n', '        "more per flop": _more_per_flop(profile, everything, yardsticks["test"]),\n        "table3": _table_3(),\n'),
     ('def _table_3() -> dict:', '''def _more_per_flop(profile: Profile, records: dict[str, Record], yardsticks: dict) -> dict:
     others = {"final": records["final"].maes(), "published final": published_maes("final")} | yardsticks
+    others[TUNED] = recorded_yardsticks("test")[TUNED]
     best = {"greedy": records["best"], "sampled": records["samples/best/test"]}
     arms = {name: records[name] for name in (more_per_flop.START, *ARMS)}
     return more_per_flop.numbers(best, others, arms, profile.budget)

@@ -37,7 +37,8 @@ from m2lib.model import LoRALinear, backbone_config, inject_lora, load_adapter, 
 from m2lib.paper import more_per_flop, panels, plots
 from m2lib.series import bootstrap_interval, draw_systems, encode, generate_series, load_series, paired_gain
 from m2lib.series import baseline_maes, split_ids, summarise
-from m2lib.study import ARMS, EXPERIMENTS, active_profile, adapter_path, published_maes, run, setting
+from m2lib.study import ARMS, EXPERIMENTS, TUNED, active_profile, adapter_path, published_maes, recorded_yardsticks, run
+from m2lib.study import setting
 from m2lib.training import TrainConfig, window_loss
 
 plots.use_style()
@@ -327,6 +328,7 @@ code(r'''
 errors = {"best, greedy": best.maes(), "final, greedy": final.maes(), "published final": published_maes("final")}
 errors |= {f"{who}, median of 48 samples": record.maes() for who, record in panels.sampled(study).records.items()}
 errors |= {name: maes for name, maes in baseline_maes(series, split.test).items() if name in more_per_flop.YARDSTICKS}
+errors[TUNED] = recorded_yardsticks("test")[TUNED]
 rows = {}
 for who, found in errors.items():
     values = np.array(list(found.values()))
@@ -343,7 +345,7 @@ Pair by pair, on the same series, above 0 where the long run is better:
 code(r'''
 rows = {}
 for mine in ("best, greedy", "best, median of 48 samples"):
-    for other in ("final, greedy", "log-VAR(3), fitted to the context", "nearest analogue in the context", "published final"):
+    for other in ("final, greedy", "published final", *list(more_per_flop.YARDSTICKS)[1:], TUNED):
         gain = paired_gain(errors[mine], errors[other])
         low, high = gain["mean interval"]
         rows[mine, other] = f"{gain['better']} of {len(split.test)}", f"{gain['mean']:.1f}", f"{low:.1f} to {high:.1f}"
