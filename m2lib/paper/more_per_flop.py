@@ -11,7 +11,7 @@ from m2lib import study
 from m2lib.accounting import Shape
 from m2lib.model import backbone_config
 from m2lib.paper import plots
-from m2lib.series import SeriesSet, baseline_maes, bootstrap_interval, paired_gain, split_ids, summarise
+from m2lib.series import bootstrap_interval, paired_gain, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ CONTROLS = {"trial/small": "small model, random weights", "trial/shuffled": "shu
 YARDSTICKS = {
     "mean of the context, repeated": "mean of the context",
     "nearest analogue in the context": "nearest analogue",
-    "log-VAR(3), fitted to the context": "log-VAR(3)",
+    study.TUNED: "log-VAR(9)",
 }
 """The forecasts without a language model that are drawn as lines, and their names there."""
 MEASURED = {"loss": "loss", "mae_mean": "mean MAE", "mae_median": "median MAE"}
@@ -101,12 +101,10 @@ def numbers(
     }
 
 
-def draw(
-    best: study.Record, final: study.Record, arms: dict[str, study.Record], series: SeriesSet, budget: float
-) -> "Figure":
+def draw(best: study.Record, final: study.Record, arms: dict[str, study.Record], budget: float) -> "Figure":
     """Validation loss, and the MAE, against training FLOPs by the rules, on logarithmic axes, up to the budget."""
     way, end = learned(best)
-    found, lines = laws(way), baseline_maes(series, split_ids(len(series)).validation)
+    found, lines = laws(way), study.recorded_yardsticks("validation")
     figure, (loss, mae) = plt.subplots(1, 2, figsize=(11, 4.6))
     _curve(loss, "loss", way, end, found["loss"], budget, "C0")
     _curve(mae, "mae_mean", way, end, found["mae_mean"], budget, "C0", interval=False)

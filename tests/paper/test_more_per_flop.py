@@ -76,11 +76,11 @@ def test_numbers_compare_in_pairs_and_go_to_the_budget(long_run, arms):
     assert [row["name"] for row in found["arms"]] == list(arms)
 
 
-def test_the_curve_shows_milestones_controls_and_yardsticks(long_run, arms, data):
+def test_the_curve_shows_milestones_controls_and_yardsticks(long_run, arms):
     controls = {"trial/shuffled": arms["trial/rate"]}
-    figure = more_per_flop.draw(long_run, study.load_record(LAPTOP, "final"), arms | controls, data, LAPTOP.budget)
+    figure = more_per_flop.draw(long_run, study.load_record(LAPTOP, "final"), arms | controls, LAPTOP.budget)
     loss, mae = figure.axes
-    assert {"mean of the context", "nearest analogue", "log-VAR(3)"} <= {text.get_text() for text in mae.texts}
+    assert {"mean of the context", "nearest analogue", "log-VAR(9)"} <= {text.get_text() for text in mae.texts}
     assert "shuffled weights" in {text.get_text() for text in loss.texts}
     hollow = [line for line in mae.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata()) == 5]
     assert len(hollow) == 2  # mean and median

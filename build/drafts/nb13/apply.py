@@ -7,7 +7,7 @@ if "more_per_flop.draw" not in s:
 def table3_budget(''', '''def _of_long_run(profile: study.Profile) -> "Figure":
     best, final = finished_record(profile, "best"), finished_record(profile, "final")
     arms = finished_records(profile, more_per_flop.START, *study.ARMS)
-    return more_per_flop.draw(best, final, arms, _series(), profile.budget)
+    return more_per_flop.draw(best, final, arms, profile.budget)
 
 
 FIGURES["more_per_flop"] = _of_long_run
