@@ -208,8 +208,9 @@ def _check_fit(
     for name, series in zip(names, values, strict=True):
         there = series.shape[1]
         if there != shape.variables:
+            has = f"{there} variable{'s' * (there > 1)}"
             raise InputError(
-                f"{_who(name)} has {there} variable{'s' * (there > 1)}, and the adapter's text format {shape.variables}; "
+                f"{_who(name)} has {has}, and the adapter's text format {shape.variables}; "
                 "take another adapter, none, or fine-tune one on the table"
             )
         if not shape.offset and (series < 0).any():

@@ -103,7 +103,7 @@ def results_table(found: dict) -> str:
 
 
 def _recorded_yardsticks() -> list[dict]:
-    """Of those that only a record has, on test: the last period, the tuned log-VAR, the best statistical model on validation, the fits."""
+    """Test errors of some that only a record has: among them the statistical model that is best on validation."""
     on_validation = {name: np.mean(list(maes.values())) for name, maes in recorded_yardsticks("validation").items()}
     best = min(STATISTICAL, key=lambda name: on_validation[name])
     shown = {
