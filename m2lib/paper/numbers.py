@@ -7,13 +7,14 @@ import numpy as np
 from m2lib.accounting import CONVENTIONS, Shape
 from m2lib.files import InputError
 from m2lib.model import SYMBOLS, backbone_config
-from m2lib.paper import panels, yardstick_panels
+from m2lib.paper import panels, uncertainty, yardstick_panels
 from m2lib.series import baseline_maes, bootstrap_interval, load_series, paired_gain, split_ids, summarise
 from m2lib.study import (
     EXPERIMENTS,
     PROFILES,
     SEARCH,
     STATISTICAL,
+    TEMPERATURES,
     TRIALS,
     TUNED,
     Profile,
@@ -31,6 +32,8 @@ NEEDED = (
     "untuned-test-constrained",
     "final-sampled",
     "context/768-rest",
+    *(f"samples/{who}/{split}" for who in ("untuned", "final") for split in ("validation", "test")),
+    *(f"temperature/{who}/{temperature}" for who in ("untuned", "final") for temperature in TEMPERATURES),
 )
 REPORT_PROFILE = PROFILES["report"]
 
@@ -70,6 +73,11 @@ def numbers(profile: Profile) -> dict:
         "recorded yardsticks": _recorded_yardsticks(),
         "yardstick costs": yardstick_panels.costs(),
         "worlds": yardstick_panels.worlds(),
+        "uncertainty": uncertainty.numbers(
+            panels.sampled(profile),
+            panels.sampled(profile, "validation"),
+            {name: record for name, record in everything.items() if name.startswith("temperature/")},
+        ),
         "table3": _table_3(),
         "model": _model(),
         "trials": [_trial(name, record) for name, record in everything.items() if name in ("default-warm", *TRIALS)],

@@ -224,6 +224,11 @@ def sampled(profile: study.Profile, split: str = "test") -> uncertainty.Sampled:
     return uncertainty.Sampled.of(records, maes, _series())
 
 
+def _of_samples(draw: Callable[[uncertainty.Sampled], "Figure"]) -> Callable[[study.Profile], "Figure"]:
+    return lambda profile: draw(sampled(profile))
+
+
+FIGURES |= {draw.__name__: _of_samples(draw) for draw in uncertainty.FIGURES}
 FIGURES |= {draw.__name__: draw for draw in yardstick_panels.FIGURES}
 
 

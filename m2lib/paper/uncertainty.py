@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 GREEDY = {"untuned": "untuned-test-constrained", "final": "final", "best": "best"}
 """The experiments that forecast the test series greedily, by whose samples stand beside."""
-LOG_VAR = "log-VAR(3), bootstrap"
+LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
+"""The competitor without a language model, of the order that the validation series chose."""
 LEVELS = (0.5, 0.8, 0.95)
 FAN = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 RELIABLE = tuple(i / 20 for i in range(1, 20))
@@ -71,7 +72,7 @@ class Sampled:
         samples = {
             who: np.stack([study.recorded_samples(record, series, i) for i in ids]) for who, record in records.items()
         }
-        samples[LOG_VAR] = log_var_paths(contexts, m, np.random.default_rng(0))
+        samples[LOG_VAR] = log_var_paths(contexts, m, np.random.default_rng(0), order=study.ORDER)
         return cls(records, greedy, ids, series.time, contexts, truths, samples)
 
     @property

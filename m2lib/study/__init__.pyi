@@ -39,6 +39,7 @@ from .runs import run_all as run_all
 from .selection import AdapterOf as AdapterOf
 from .selection import Maes as Maes
 from .work import adapter_path as adapter_path
+from .yardstick_costs import ORDER as ORDER
 from .yardstick_costs import TUNED as TUNED
 from .yardsticks import STATISTICAL as STATISTICAL
 from .yardsticks import Row as Row
