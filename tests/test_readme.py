@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import bench
 from m2lib.files import ROOT
-from m2lib.paper import pdf
+from m2lib.paper import pdf, uncertainty
 from m2lib.paper.numbers import results_table
 
 
@@ -45,6 +45,15 @@ def test_the_headline_is_that_of_the_records():
     assert f"of logarithms ({regression['mean']:.0f}, and {tuned['mean']:.0f} at the order that suits best)" in words
     assert f"beats all of these by far ({equations['mean']:.1f})" in words
     assert f"whose median is still the lowest ({tuned['median']:.0f} against {errors['final']['median']:.0f})" in words
+
+
+def test_how_sure_it_is_is_what_the_samples_are():
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text(encoding="utf-8"))["uncertainty"]
+    rows = {row["name"]: row for row in found["rows"]}
+    ours, theirs = rows[found["shown"]], rows[uncertainty.LOG_VAR]
+    words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"of {found['samples']} samples of each test series the central 80% hold {ours['held'][1]:.0%}" in words
+    assert f"a CRPS of {ours['crps']:.1f}, against {theirs['crps']:.1f} of log-VAR" in words
 
 
 def programs():
