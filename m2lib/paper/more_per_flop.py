@@ -11,7 +11,7 @@ from m2lib import study
 from m2lib.accounting import Shape
 from m2lib.model import backbone_config
 from m2lib.paper import plots
-from m2lib.series import bootstrap_interval, paired_gain, summarise
+from m2lib.series import paired_gain, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,6 @@ def numbers(
             }
             for name, law in laws(way).items()
         },
-        "errors": {how: _errors(found) for how, found in maes.items()},
         "gains": {
             how: {name: paired_gain(found, theirs) for name, theirs in others.items()} for how, found in maes.items()
         },
@@ -116,7 +115,7 @@ def draw(best: study.Record, final: study.Record, arms: dict[str, study.Record],
         mae.plot(row["flops"], row["mean"], **style)
         if name in CONTROLS:
             for ax, key in ((loss, "loss"), (mae, "mean")):
-                _name(ax, row["flops"], row[key], CONTROLS[name])
+                plots.name_point(ax, row["flops"], row[key], CONTROLS[name])
     for name, words in YARDSTICKS.items():
         level = float(np.mean(list(lines[name].values())))
         mae.axhline(level, color=plots.COLOURS["prey"], ls=":", lw=1)
@@ -124,7 +123,7 @@ def draw(best: study.Record, final: study.Record, arms: dict[str, study.Record],
     ours = {"flops": final.flops["training"]["coursework"], "mean": summarise(final.maes().values()).mean}
     for words, point, colour in (("final", ours, "ours"), ("published final", published_final(), "published")):
         mae.plot(point["flops"], point["mean"], "s", color=plots.COLOURS[colour])
-        _name(mae, point["flops"], point["mean"], f"{words}, on test", left=words.startswith("published"))
+        plots.name_point(mae, point["flops"], point["mean"], f"{words}, on test", left=words.startswith("published"))
     loss.set(ylabel="validation loss (nats a token)")
     mae.set(ylabel="MAE on validation (scaled units)")
     for ax, ticks in ((loss, (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1, 1.2)), (mae, (1, 2, 5, 10, 20, 50, 100, 200))):
@@ -135,12 +134,6 @@ def draw(best: study.Record, final: study.Record, arms: dict[str, study.Record],
     _legend(loss, {"C0": "the long run"}, "power law through these, 95%")
     _legend(mae, {"C0": "the long run, mean", "C1": "median"}, "power law through these")
     return figure
-
-
-def _errors(maes: study.Maes) -> dict[str, Any]:
-    summary, values = summarise(maes.values()), maes.values()
-    ends = {f"{of.__name__} interval": bootstrap_interval(values, of) for of in (np.mean, np.median)}
-    return {"mean": summary.mean, "median": summary.median, "worst": max(values)} | ends
 
 
 def _curve(
@@ -161,18 +154,6 @@ def _curve(
     ax.plot(flops, [law.at(x) for x in flops], color=colour, lw=1, ls="--")
     ax.plot([milestone.flops for milestone in way], [getattr(it, name) for it in way], "o", mfc="white", color=colour)
     ax.plot(end.flops, getattr(end, name), "o", color=colour)
-
-
-def _name(ax: "Axes", x: float, y: float, words: str, left: bool = False) -> None:
-    ax.annotate(
-        words,
-        (x, y),
-        xytext=(-6 if left else 6, 0),
-        textcoords="offset points",
-        ha="right" if left else "left",
-        va="center",
-        size="small",
-    )
 
 
 def _legend(ax: "Axes", colours: dict[str, str], law: str) -> None:

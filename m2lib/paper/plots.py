@@ -127,6 +127,20 @@ def plot_fan(
     ax.margins(x=0)
 
 
+def name_point(ax: "Axes", x: float, y: float, name: str, left: bool = False) -> None:
+    """Write a name beside a point, on its right or on its left, over the lines that it crosses."""
+    ax.annotate(
+        name,
+        (x, y),
+        xytext=(-6 if left else 6, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="center",
+        size="small",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+    )
+
+
 def error_groups(maes: dict[int, float], worst: int = 20) -> dict[str, list[float]]:
     """Per-series errors in the report's three groups: all, the best, and the `worst` worst."""
     best, bad = best_and_worst(maes, min(worst, len(maes) - 1))

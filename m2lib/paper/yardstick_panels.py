@@ -143,14 +143,4 @@ def _point(ax: "Axes", x: float, name: str, row: dict[str, Any], marker: str) ->
     ax.plot([x, x], [row["median"], row["mean"]], color=_colour(name), lw=1, alpha=0.6)
     ax.plot(x, row["median"], "_", color=_colour(name), ms=7)
     ax.plot(x, row["mean"], marker, color=_colour(name), ms=7)
-    left = short(name) in LEFT
-    ax.annotate(
-        short(name),
-        (x, row["mean"]),
-        xytext=(-6 if left else 6, 0),
-        textcoords="offset points",
-        ha="right" if left else "left",
-        va="center",
-        size="small",
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # over the lines that it crosses
-    )
+    plots.name_point(ax, x, row["mean"], short(name), left=short(name) in LEFT)

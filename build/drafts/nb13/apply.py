@@ -39,7 +39,8 @@ edit(
     others[TUNED] = recorded_yardsticks("test")[TUNED]
     best = {"greedy": records["best"], "sampled": records["samples/best/test"]}
     arms = {name: records[name] for name in (more_per_flop.START, *ARMS)}
-    return more_per_flop.numbers(best, others, arms, profile.budget)
+    errors = {how: _errors(record.maes()) | _intervals(record.maes()) for how, record in best.items()}
+    return more_per_flop.numbers(best, others, arms, profile.budget) | {"errors": errors}
 
 
 def _table_3() -> dict:'''),
