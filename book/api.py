@@ -52,7 +52,9 @@ def page(wing: str) -> str:
     parts = [f"# m2lib.{wing}", door.__doc__ or ""]
     for module, names in handed_on(wing).items():
         source = (PACKAGE / wing / f"{module}.py").read_text(encoding="utf-8")
-        directives = [f".. automodule:: {door.__name__}.{module}\n", f".. currentmodule:: {door.__name__}\n"]
+        # A module that is called like a function of its own, as `export`: by that name the door hands on the function.
+        hidden = "   :no-index:\n" if module in names else ""
+        directives = [f".. automodule:: {door.__name__}.{module}\n{hidden}", f".. currentmodule:: {door.__name__}\n"]
         directives += [directive(door, source, name) for name in names]
         parts += [f"## {module}", "\n".join(["```{eval-rst}", *directives, "```"])]
     return "\n\n".join(parts) + "\n"

@@ -1,6 +1,7 @@
 """The book: its pages hang together and need no network, and a browser that opens them all finds nothing wrong."""
 
 import fnmatch
+import importlib
 import json
 import re
 import sys
@@ -97,6 +98,18 @@ def test_the_api_has_a_page_for_each_wing_with_all_its_names():
         documented = re.findall(r"^\.\. (?:autofunction|autoclass|py:data):: (?:[\w.]+\.)?(\w+)$", page, re.M)
         assert sorted(documented) == sorted(door.__all__)
         assert door.__doc__ in page
+
+
+@pytest.mark.parametrize("wing", api.WINGS)
+def test_nothing_is_described_twice_on_a_page(wing):
+    """Sphinx would warn of it, and a warning ends `make site`."""
+    page = api.page(wing)
+    modules = re.findall(r"^\.\. automodule:: (\S+)$(?!\n   :no-index:)", page, re.M)
+    members = [f"m2lib.{wing}.{name}" for name in re.findall(r"^\.\. auto(?:function|class):: (\S+)$", page, re.M)]
+    assert len(modules + members) == len({*modules, *members})
+    docstrings = [importlib.import_module(f"m2lib.{wing}.{module}").__doc__ or "" for module in api.handed_on(wing)]
+    headings = [title for said in docstrings for title in re.findall(r"^(.+)\n-{3,}$", said, re.M)]
+    assert len(headings) == len(set(headings)), headings
 
 
 def test_what_is_said_of_a_constant_is_found():

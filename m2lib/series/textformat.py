@@ -2,11 +2,8 @@
 
 A step is its variables' integers, a comma between two and a semicolon at the end: `952,1034;` of two variables, `952;`
 of one. What the integers stand for is a matter of each series' own context, from which `TextFormat.scaling` is taken.
-The method is LLMTIME's [1]_; the study's own format, two variables of four digits, is `TextFormat()`.
-
-References
-----------
-.. [1] Gruver et al., "Large Language Models Are Zero-Shot Time Series Forecasters" (LLMTIME), NeurIPS, 2023.
+The method is LLMTIME's (see `m2lib.series.codec`); the study's own format, two variables of four digits, is
+`TextFormat()`.
 """
 
 import re
