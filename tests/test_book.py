@@ -107,9 +107,9 @@ def test_nothing_is_described_twice_on_a_page(wing):
     modules = re.findall(r"^\.\. automodule:: (\S+)$(?!\n   :no-index:)", page, re.M)
     members = [f"m2lib.{wing}.{name}" for name in re.findall(r"^\.\. auto(?:function|class):: (\S+)$", page, re.M)]
     assert len(modules + members) == len({*modules, *members})
-    docstrings = [importlib.import_module(f"m2lib.{wing}.{module}").__doc__ or "" for module in api.handed_on(wing)]
-    headings = [title for said in docstrings for title in re.findall(r"^(.+)\n-{3,}$", said, re.M)]
-    assert len(headings) == len(set(headings)), headings
+    for module in api.handed_on(wing):  # a heading in a module's docstring would be one of the page, and of the book
+        said = importlib.import_module(f"m2lib.{wing}.{module}").__doc__ or ""
+        assert not re.search(r"^-{3,}$", said, re.M), module
 
 
 def test_what_is_said_of_a_constant_is_found():

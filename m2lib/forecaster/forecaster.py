@@ -1,10 +1,7 @@
 """The forecaster that a user takes home: a language model, an adapter, and the text format that the adapter knows.
 
-Names of methods, arguments and columns are those of chronos [1]_, so that code written for it works here.
-
-References
-----------
-.. [1] Ansari et al., "Chronos: Learning the Language of Time Series", Transactions on Machine Learning Research, 2024.
+Names of methods, arguments and columns are those of chronos (Ansari et al., "Chronos: Learning the Language of Time
+Series", Transactions on Machine Learning Research, 2024), so that code written for it works here.
 """
 
 from collections.abc import Sequence

@@ -3,11 +3,8 @@
 Values are divided by the series' own scale so that the 90th percentile of the context becomes 10.00, rounded to two
 decimals and written in hundredths without the point: 9.52 -> `952`. *Scaled units* are these integers everywhere in
 the project: 1000 is the context's 90th percentile. A step is `prey,predator;` and keeps its semicolon. The method is
-LLMTIME's [1]_. This is `m2lib.series.textformat` at its defaults, for many series at once where that is faster.
-
-References
-----------
-.. [1] Gruver et al., "Large Language Models Are Zero-Shot Time Series Forecasters" (LLMTIME), NeurIPS, 2023.
+LLMTIME's (Gruver et al., "Large Language Models Are Zero-Shot Time Series Forecasters", NeurIPS, 2023). This is
+`m2lib.series.textformat` at its defaults, for many series at once where that is faster.
 """
 
 from typing import TYPE_CHECKING
