@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import llama_cpp
 from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
 from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one, plain_steps
 from m2lib.accounting.executed import executed_pass
@@ -86,6 +87,8 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     took = seconds(lambda: generate_batched(model, ten), device, warm=False)
     rows.append(_row(f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens", took / len(ten) * count))
     rows[-1]["measured"] = f"{len(ten)} series"
+    for label, took in llama_cpp.measured(load(name, "float32")[0], ten).items():
+        rows.append(_row(f"(d) {label}", took / len(ten) * count) | {"measured": f"{len(ten)} series"})
 
     found = []
     generate(model, prompts[:2], CONFIG)

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGUFReader
 
-from benchmarks import bench, measure
+from benchmarks import bench, llama_cpp, measure
 from m2lib.accounting.executed import executed_pass
 from m2lib.accounting.flops import forecast_flops
 from m2lib.accounting.shape import Shape, total
@@ -47,6 +49,35 @@ def test_limit_is_the_sum_of_its_parts(tiny):
     expected = prefill / 1e11 + (31 + 41 + 42) * kept / 1e10
     expected += max(2 * one / 1e11, one * 2 / 1e10) + max(one / 1e11, one * 2 / 1e10)
     assert bench.decode_limit(shape, [30, 40], [2, 3], tiny.model, LIMITS) == pytest.approx(expected)
+
+
+def test_llama_cpp_reads_the_weights_that_are_written_for_it(tiny, tmp_path):
+    llama_cpp.write_gguf(tiny.model, tmp_path / "model.gguf", "F32")
+    read = {tensor.name: tensor.data for tensor in GGUFReader(tmp_path / "model.gguf").tensors}
+    block = tiny.model.model.layers[1]
+    assert len(read) == len(tiny.model.state_dict()) - 1  # all but the head's bias
+    np.testing.assert_array_equal(read["blk.1.ffn_up.weight"], block.mlp.up_proj.weight.numpy())
+    np.testing.assert_array_equal(read["output.weight"], tiny.model.lm_head.weight.numpy())
+    np.testing.assert_array_equal(read["blk.1.attn_q.bias"], block.self_attn.q_proj.bias.numpy())
+
+
+def test_heads_of_a_llama_are_written_in_llama_cpps_order():
+    # two heads of four rows: transformers turns rows 0 and 2, and 1 and 3, llama.cpp 0 and 1, and 2 and 3
+    rows = torch.arange(8.0)[:, None]
+    assert llama_cpp._interleaved(rows, head=4).flatten().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+@pytest.mark.parametrize("name", ["tiny", "smollm2"])  # a Qwen2 and a Llama
+def test_llama_cpp_makes_the_same_tokens(request, tmp_path, name):
+    pytest.importorskip("xllamacpp", reason="llama.cpp is an optional peer of the benchmark: pip install xllamacpp")
+    model, prompts = request.getfixturevalue(name).model, [prompt[:60] for prompt in bench.prompts_of(2)]
+    llama_cpp.write_gguf(model, tmp_path / "model.gguf", "F32")
+    found = llama_cpp.LlamaCpp(tmp_path / "model.gguf", slots=2, context=80).generate(prompts, 8)
+    for prompt, tokens in zip(prompts, found, strict=True):
+        given = torch.tensor([prompt])
+        settings = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+        own = model.generate(given, attention_mask=torch.ones_like(given), **settings)
+        assert tokens == own[0, len(prompt) :].tolist()
 
 
 def test_samples_that_share_are_measured_beside_copies():
