@@ -88,7 +88,7 @@ def test_what_no_context_is_long_enough_for_is_said(capsys, pelts):
 def test_a_warning_is_a_line(capsys, pelts):
     pd.concat([pelts] * 10)[["hare"]].to_csv("long.csv", index=False)
     assert cli.main(["forecast", "long.csv", "--horizon", "2", "--samples", "1"]) == 0
-    warned = "warning: 1 of 1 series are longer than the model's window: their last 204 steps are read\n"
+    warned = "warning: the series is longer than the model's window: its last 204 steps are read\n"
     assert capsys.readouterr().err == warned
 
 

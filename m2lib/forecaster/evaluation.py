@@ -1,6 +1,6 @@
 """Is it worth it on this table? Rolling origins: forecasts from several moments of the past, beside simple ones."""
 
-from collections import Counter
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2lib.files import InputError
+from m2lib.forecaster.origins import Origin, origins_of, rounds
 from m2lib.forecaster.sampling import SAMPLES, SHORTEST, Sampler, format_for
 from m2lib.forecaster.tables import Item
 from m2lib.forecasting import Forecast
 from m2lib.series import (
     Scaling,
+    TextFormat,
     context_mean,
     coverage,
     crps_fair,
@@ -29,18 +30,9 @@ if TYPE_CHECKING:
 
 MODEL = "language model"
 BAND = 0.8
+SHOWN = 3  # names of series in a warning
 FEW = 5  # forecasts of which no interval is worth a word
 Baseline = Callable[[np.ndarray, int], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """One forecast to be made: of one series, from one moment on."""
-
-    item: int
-    """The series' place in the table."""
-    steps: int
-    """How many of its steps are the context."""
 
 
 @dataclass(frozen=True)
@@ -158,48 +150,6 @@ class Evaluation:
         return pd.DataFrame(rows).T.fillna("")
 
 
-def origins_of(
-    items: Sequence[Item], horizon: int, count: int = 1, stride: int | None = None, least: int = SHORTEST
-) -> list[Origin]:
-    """The moments to forecast from: the last `count` of each series that `horizon` steps follow.
-
-    Parameters
-    ----------
-    items : sequence of Item
-        The series.
-    horizon : int
-        Steps to forecast.
-    count : int, optional
-        Of each series, as many as it is long enough for.
-    stride : int, optional
-        Steps between two of them. Default: the horizon, so that no step is forecast twice.
-    least : int, optional
-        Steps that a context has.
-
-    Returns
-    -------
-    list of Origin
-        Series by series, the earliest first.
-
-    Raises
-    ------
-    InputError
-        For numbers below 1, and where no series is long enough.
-    """
-    stride = horizon if stride is None else stride
-    if min(horizon, count, stride) < 1:
-        raise InputError("horizon, origins and stride are whole numbers from 1 on")
-    found = []
-    for place, item in enumerate(items):
-        last = len(item.values) - horizon
-        cuts = range(last - (count - 1) * stride, last + 1, stride)
-        found += [Origin(place, steps) for steps in cuts if steps >= least]
-    if not found:
-        needed = least + horizon
-        raise InputError(f"no series is long enough: a forecast of {horizon} steps wants {needed}; ask for fewer steps")
-    return found
-
-
 def baselines_for(season: int | None = None) -> dict[str, Baseline]:
     """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
 
@@ -260,17 +210,18 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Errors of all forecasters, origin by origin.
+        Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
     least = SHORTEST + horizon if refit else SHORTEST
     rolled = origins_of(items, horizon, origins, stride, least)
-    contexts = [items[origin.item].values[: origin.steps] for origin in rolled]
+    shape = forecaster.text_format or format_for([origin.context(items) for origin in rolled])
+    rolled = _moving(rolled, items, shape, forecaster.window(shape, horizon))
+    contexts = [origin.context(items) for origin in rolled]
     truths = [items[origin.item].values[origin.steps :][:horizon] for origin in rolled]
-    shape = forecaster.text_format or format_for(contexts)
     names = [items[origin.item].name for origin in rolled]
     options = {"num_samples": num_samples, **sampling}
     samples: dict[int, Forecast] = {}
-    for places in _rounds(rolled, refit is not None):
+    for places in rounds(rolled, refit is not None):
         seen = [contexts[place] for place in places]
         model = refit(seen) if refit else type(forecaster)(forecaster.backbone, shape, forecaster.adapter)
         made = model.sample(seen, horizon, ids=[names[place] for place in places], **options)
@@ -292,16 +243,18 @@ def evaluate(
     return Evaluation(tuple(rolled), errors, scaled, crps, covered)
 
 
-def _rounds(rolled: Sequence[Origin], apart: bool) -> list[list[int]]:
-    """The places of origins that one forecaster serves: all, or the k-th of each series, where each k has its own."""
-    if not apart:
-        return [list(range(len(rolled)))]
-    rounds: dict[int, list[int]] = {}
-    later = Counter(origin.item for origin in rolled)
-    for place, origin in enumerate(rolled):
-        later[origin.item] -= 1  # of the series' origins come after it: 2 1 0 and 1 0 for series with three and two
-        rounds.setdefault(later[origin.item], []).append(place)
-    return list(rounds.values())
+def _moving(rolled: list[Origin], items: Sequence[Item], shape: TextFormat, window: int) -> list[Origin]:
+    """The origins whose contexts a model can read; a warning says how many are left out, of which series."""
+    kept = [origin for origin in rolled if shape.scaling(origin.context(items)[-window:]).exists]
+    if not kept or len(kept) == len(rolled):
+        return rolled  # where all are flat, the model's own error says so
+    names = sorted({str(items[origin.item].name) for origin in set(rolled) - set(kept)})
+    shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
+    problem = "what the model reads there never changes, or is mostly 0"
+    warnings.warn(
+        f"{len(rolled) - len(kept)} of {len(rolled)} forecasts are left out ({shown}): {problem}", stacklevel=3
+    )
+    return kept
 
 
 def _simple(baseline: Baseline, context: np.ndarray, horizon: int) -> np.ndarray | None:

@@ -141,28 +141,53 @@ class Sampler:
         Raises
         ------
         InputError
-            For a series that cannot be forecast, naming it, and where the window holds too few steps beside these.
+            For a series that cannot be forecast, naming it, and as `window` does.
         """
         ids = list(range(len(values))) if ids is None else ids
         _check_series(values, ids, targets)
         shape = self.text_format or format_for(values)
         _check_fit(values, shape, ids, targets)
-        places = self.backbone.model.config.max_position_embeddings - prediction_length * shape.longest_step
-        steps = min(WINDOW, places) // shape.longest_step
-        if steps < SHORTEST:
-            most = self.backbone.model.config.max_position_embeddings // shape.longest_step - SHORTEST
-            problem = f"{prediction_length} steps are more than {self.backbone.name} can write"
-            raise InputError(f"{problem}; ask for at most {most}")
+        steps = self.window(shape, prediction_length)
         longer = sum(len(series) > steps for series in values)
         if longer:
-            warnings.warn(f"{longer} of {len(values)} series are longer than the model's window: their last {steps} "
-                          "steps are read", stacklevel=2)  # fmt: skip
+            one = len(values) == 1
+            which = "the series is" if one else f"{longer} of {len(values)} series are"
+            read = f"{'its' if one else 'their'} last {steps} steps are read"
+            warnings.warn(f"{which} longer than the model's window: {read}", stacklevel=2)
         contexts = [series[-steps:] for series in values]
         for name, context in zip(ids, contexts, strict=True):
             if not shape.scaling(context).exists:
                 problem = f"in the {len(context)} steps that the model reads it never changes, or is mostly 0; drop it"
                 raise InputError(f"{_who(name)}: {problem}")
         return contexts, shape
+
+    def window(self, text_format: TextFormat, prediction_length: int) -> int:
+        """How many steps of a series the model reads.
+
+        Parameters
+        ----------
+        text_format : TextFormat
+            How they are written.
+        prediction_length : int
+            Steps to be written after them.
+
+        Returns
+        -------
+        int
+            At most.
+
+        Raises
+        ------
+        InputError
+            Where the model can hold too few beside the steps to be written.
+        """
+        places = self.backbone.model.config.max_position_embeddings - prediction_length * text_format.longest_step
+        steps = min(WINDOW, places) // text_format.longest_step
+        if steps < SHORTEST:
+            most = self.backbone.model.config.max_position_embeddings // text_format.longest_step - SHORTEST
+            problem = f"{prediction_length} steps are more than {self.backbone.name} can write"
+            raise InputError(f"{problem}; ask for at most {most}")
+        return steps
 
 
 def format_for(values: Sequence[np.ndarray]) -> TextFormat:

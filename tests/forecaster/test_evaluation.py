@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, Item, evaluate
-from m2lib.forecaster.evaluation import MODEL, Evaluation, Origin, baselines_for, origins_of
+from m2lib.forecaster.evaluation import MODEL, Evaluation, baselines_for
+from m2lib.forecaster.origins import Origin, origins_of
 
 
 def item(values, name="a"):
@@ -73,6 +76,17 @@ def test_baselines_that_a_context_is_too_short_for_are_left_out(tiny):
     assert "nearest analogue" not in found.errors
     assert {"last value", "mean", "last period", "log-VAR(3)", MODEL} <= found.errors.keys()
     assert 0 <= found.coverage <= 1
+
+
+def test_an_origin_with_a_flat_context_is_left_out(tiny):
+    wave = 50 + 30 * np.sin(np.arange(40) / 2)
+    late = np.concatenate([np.zeros(33), wave[:7]])  # nothing is sold for 33 steps
+    with pytest.warns(UserWarning, match=r"2 of 6 forecasts are left out \(late\): what the model reads there never"):
+        found = evaluate(Forecaster(tiny), [item(wave), replace(item(late), name="late")], 4, origins=3, num_samples=1)
+    assert found.origins == (Origin(0, 28), Origin(0, 32), Origin(0, 36), Origin(1, 36))
+    assert all(len(errors) == 4 for errors in found.errors.values())
+    with pytest.raises(InputError, match="it never changes"):
+        evaluate(Forecaster(tiny), [item(np.ones(40))], 4, num_samples=1)
 
 
 def test_simple_forecasts_take_the_tables_own_numbers(tiny):

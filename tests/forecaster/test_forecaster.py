@@ -95,7 +95,7 @@ def test_the_batch_changes_no_greedy_forecast(untuned, sales):
 
 def test_the_oldest_steps_drop_out_and_this_is_said(untuned):
     long = waves(500)
-    said = "1 of 1 series are longer than the model's window: their last 204 steps are read"
+    said = "the series is longer than the model's window: its last 204 steps are read"
     with pytest.warns(UserWarning, match=said):
         (whole,) = untuned.sample([long], 2, num_samples=1)
     (kept,) = untuned.sample([long[-204:]], 2, num_samples=1)
