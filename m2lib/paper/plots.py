@@ -287,8 +287,7 @@ def plot_growth(axes: Sequence["Axes"], growth: dict[str, dict[str, float]]) -> 
         ax.set_xscale("log", base=2)
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.minorticks_off()
-        ax.set(xlabel=label, ylim=(0, None))
-    axes[0].set_ylabel("seconds per series")
+        ax.set(xlabel=label, ylabel="seconds per series", ylim=(0, None))
 
 
 def plot_curves(ax: "Axes", curves: dict[str, list[float]]) -> None:
