@@ -4,7 +4,10 @@ import fnmatch
 import importlib
 import json
 import re
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -158,3 +161,14 @@ def test_a_browser_finds_nothing_wrong_with_the_built_book(browser):
     print(*report.lines(), sep="\n")
     assert report.good
     assert report.formulas > 50
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not on this machine")
+def test_the_website_is_made_without_a_warning(tmp_path):
+    # `-o`: the environment counts as made, for these tests run in one that may be another
+    own = [f"BIN={Path(sys.executable).parent}", f"PAGES={tmp_path / 'pages'}", f"REPORT={tmp_path / 'report'}"]
+    done = subprocess.run(["make", "-o", ".venv/.ok", "site", *own], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*.html")}
+    assert {"index.html", "house.html", "api/series.html"} <= made
+    assert {f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")} <= made
