@@ -17,8 +17,8 @@ from .model.vocabulary import text_to_ids as text_to_ids
 from .series.codec import decode as decode
 from .series.codec import encode as encode
 from .series.codec import scale_of as scale_of
-from .series.data import generate_series as generate_series
-from .series.data import load_series as load_series
+from .series.recipe import generate_series as generate_series
+from .series.series_files import load_series as load_series
 from .series.data import split_ids as split_ids
 from .series.metrics import series_mae as series_mae
 from .series.metrics import summarise as summarise

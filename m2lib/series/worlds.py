@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 
 from m2lib.series.codec import CONTEXT_STEPS
-from m2lib.series.data import STEPS, Rates, SeriesSet, draw_systems, generate_series, predator_prey, solve_system
+from m2lib.series.data import STEPS, SeriesSet
+from m2lib.series.recipe import Rates, draw_systems, generate_series, predator_prey, solve_system
 from m2lib.series.scaling import without_undershoot
 
 SEED = 2_000_000_000

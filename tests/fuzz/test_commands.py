@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from m2lib import cli
-from m2lib.series import data as series_data
+from m2lib.series import recipe, series_files
 
 pytestmark = pytest.mark.fuzz
 COMMANDS, PROCESSES = 500, 14  # under a minute on an idle machine
@@ -120,7 +120,7 @@ def template(tmp_path_factory, save_folder):
     folder = tmp_path_factory.mktemp("commands") / "scratch"
     for name in ("folder", "home", "broken", "deep", "out/results/slice-tiny", "results/report-tiny"):
         (folder / name).mkdir(parents=True)
-    series_data.write_series(series_data.generate_series(20), folder / "series.h5")
+    series_files.write_series(recipe.generate_series(20), folder / "series.h5")
     damaged = bytearray((folder / "series.h5").read_bytes())
     damaged[200:1200] = bytes(1000)
     (folder / "damaged.h5").write_bytes(damaged)
@@ -141,10 +141,10 @@ def template(tmp_path_factory, save_folder):
 @pytest.fixture(scope="module", autouse=True)
 def recipe_at_hand():
     """Series that the recipe has given are kept: `m2 data check` asks for all 1000 each time."""
-    kept = cache(series_data.generate_series)
+    kept = cache(recipe.generate_series)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli.series, "generate_series", kept)
-        patch.setattr(series_data, "generate_series", kept)
+        patch.setattr(series_files, "generate_series", kept)
         yield
 
 

@@ -13,16 +13,9 @@ import scipy.integrate
 from m2lib import cli
 from m2lib.files import InputError
 from m2lib.series.codec import encode, to_integers
-from m2lib.series.data import (
-    DEFAULT_FILE,
-    SeriesSet,
-    check_encodable,
-    generate_series,
-    load_series,
-    read_series,
-    split_ids,
-    write_series,
-)
+from m2lib.series.data import SeriesSet, check_encodable, split_ids
+from m2lib.series.recipe import generate_series
+from m2lib.series.series_files import DEFAULT_FILE, load_series, read_series, write_series
 from m2lib.series.textformat import format_steps
 
 

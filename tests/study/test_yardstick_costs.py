@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from m2lib.series import BASELINES, physics_forecast
-from m2lib.series.data import draw_systems, predator_prey, solve_system
+from m2lib.series.recipe import draw_systems, predator_prey, solve_system
 from m2lib.study.yardstick_costs import FORMULAS, RATES, CountedRates, core_rate
 from m2lib.study.yardsticks import FITS, PLAIN, STATISTICAL
 

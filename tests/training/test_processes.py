@@ -20,7 +20,7 @@ from m2lib.model.backbones import backbone_config, load_backbone
 from m2lib.model.lora import save_adapter, trainable
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
-from m2lib.series.data import generate_series
+from m2lib.series.recipe import generate_series
 from m2lib.study import budget
 from m2lib.study import work as working
 from m2lib.study.budget import BudgetExceeded, all_records, budget_of, hold

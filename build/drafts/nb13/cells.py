@@ -390,7 +390,7 @@ of the long run. What do you conclude about learning by heart?
 code(r'''
 from scipy.spatial import cKDTree
 
-from m2lib.series.data import RECIPE
+from m2lib.series.recipe import RECIPE
 
 ranges = np.array(list(RECIPE.values()))[:6]
 unit = lambda systems: (systems[:, :6] - ranges[:, 0]) / (ranges[:, 1] - ranges[:, 0])
