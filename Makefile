@@ -79,8 +79,8 @@ report: model
 # Pages, notebooks, PDF and what is read from docstrings come together in one folder, and Sphinx makes the website of it.
 # A warning counts as an error. The PDF is the one that was just made, else the committed one.
 site: .venv/.ok
-	@rm -rf $(PAGES)
-	@cp -R book $(PAGES) && mkdir -p $(PAGES)/notebooks $(PAGES)/pdf $(REPORT)
+	@rm -rf $(PAGES) && mkdir -p $(dir $(PAGES)) $(REPORT)
+	@cp -R book $(PAGES) && mkdir -p $(PAGES)/notebooks $(PAGES)/pdf
 	@cp $(or $(wildcard $(REPORT)/notebooks/*.ipynb),$(NOTEBOOKS)) $(PAGES)/notebooks/
 	@mkdir -p $(PAGES)/report/figures && cp report/figures/final_forecasts.svg $(PAGES)/report/figures/
 	$(if $(filter report,$(M2_PROFILE)),,@cp $(or $(wildcard $(REPORT)/pdf/main.pdf),report/main.pdf) $(PAGES)/pdf/)

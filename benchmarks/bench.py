@@ -33,7 +33,9 @@ from m2lib.series.data import split_ids
 from m2lib.series.series_files import load_series
 from m2lib.settings import out_dir
 from m2lib.study.provenance import provenance
-from m2lib.training.loop import TrainConfig, make_windows, train
+from m2lib.training.config import TrainConfig
+from m2lib.training.loop import train
+from m2lib.training.windows import make_windows
 
 QWEN = "qwen2.5-0.5b-random"  # the report's shape, random weights: nothing to download
 CONFIG = DecodeConfig(constrained=True)  # 20 steps, which random weights would not end by themselves

@@ -58,7 +58,7 @@ def write_gguf(model: PreTrainedModel, path: Path, kind: str) -> None:
         if config.model_type == "llama" and stem.endswith(("q_proj", "k_proj")):
             weight = _interleaved(weight, config.hidden_size // config.num_attention_heads)
         type_ = GGMLQuantizationType[kind if weight.ndim == 2 else "F32"]
-        writer.add_tensor(f"{_name(stem)}.{part}", quantize(weight.float().numpy(), type_), raw_dtype=type_)
+        writer.add_tensor(f"{_name(stem)}.{part}", quantize(weight.float().cpu().numpy(), type_), raw_dtype=type_)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from m2lib.model.lora import inject_lora, trainable
 from m2lib.model.vocabulary import PAD_ID, TokenRemap
-from m2lib.training.loop import TrainConfig, batch_of
+from m2lib.training.config import TrainConfig
+from m2lib.training.windows import batch_of
 
 NEW_TOKENS = 220
 

@@ -15,6 +15,7 @@ from m2lib.cli_values import path, whole
 from m2lib.files import InputError, first_line, quoted, repository
 
 MOST = 10**18
+SIZES = {"length": 512, "rank": 4, "batch": 2, "steps": 1, "new_tokens": 220}  # what `m2 flops` counts, unless told
 """The largest size that a command takes; what is computed from a few of them a float still holds."""
 
 
@@ -136,14 +137,12 @@ def _parser() -> argparse.ArgumentParser:
 
     flops = groups.add_parser("flops", help="what an experiment costs, or a model at sizes of your own")
     flops.add_argument("experiment", nargs="?", help="its sizes, as the report has them or as M2_PROFILE has; else:")
-    flops.add_argument("--length", type=whole(1, MOST), default=512, help="tokens of a window and of a prompt (512)")
-    flops.add_argument(
-        "--rank", type=whole(0, MOST), default=4, help="of the adapters; 0: none, and all weights train (4)"
-    )
+    flops.add_argument("--length", type=whole(1, MOST), help="tokens of a window and of a prompt (512)")
+    flops.add_argument("--rank", type=whole(0, MOST), help="of the adapters; 0: none, and all weights train (4)")
     flops.add_argument("--targets", type=_targets, help="projections that have adapters, as q,v,gate (q,v)")
-    flops.add_argument("--batch", type=whole(1, MOST), default=2, help="windows in a training step (2)")
-    flops.add_argument("--steps", type=whole(0, MOST), default=1, help="training steps (1)")
-    flops.add_argument("--new-tokens", type=whole(1, MOST), default=220, help="tokens of a forecast (220)")
+    flops.add_argument("--batch", type=whole(1, MOST), help="windows in a training step (2)")
+    flops.add_argument("--steps", type=whole(0, MOST), help="training steps (1)")
+    flops.add_argument("--new-tokens", type=whole(1, MOST), help="tokens of a forecast (220)")
     flops.add_argument(
         "--backbone", type=_backbone, help="default: M2_BACKBONE, or the profile's, or the report's qwen2.5-0.5b"
     )
@@ -293,21 +292,27 @@ def _flops(arguments: argparse.Namespace) -> None:
     profile = study.active_profile() if settings.read("M2_PROFILE") else study.PROFILES["report"]
     own = study.experiment_named(arguments.experiment).backbone if arguments.experiment else None
     backbone = arguments.backbone or own or settings.read("M2_BACKBONE") or profile.backbone
-    sizes = {name: getattr(arguments, name) for name in ("rank", "batch", "steps", "new_tokens")}
-    sizes |= {"length": arguments.length, "prompt": arguments.length, "forecasts": 1}
-    if arguments.targets not in (None, accounting.TARGETS):
-        sizes["targets"] = arguments.targets
+    given = {name: size for name in (*SIZES, "targets") if (size := getattr(arguments, name)) is not None}
     if arguments.experiment:
+        if given:
+            option = next(iter(given)).replace("_", "-")
+            raise InputError(f"{arguments.experiment} has sizes of its own; leave out its name, or --{option}")
         sizes = study.experiment_sizes(arguments.experiment, profile)
+    else:
+        targets = given.pop("targets", accounting.TARGETS)
+        sizes = SIZES | given
+        sizes |= {"prompt": sizes["length"], "samples": 1, "forecasts": 1}
+        sizes |= {"targets": targets} if targets != accounting.TARGETS else {}
     shape = accounting.Shape.of(model.backbone_config(backbone))
     targets = sizes.get("targets", accounting.TARGETS)
     kind = {"rank": sizes["rank"], "targets": targets, "convention": arguments.convention}
+    forecast = {"samples": sizes["samples"], **kind}
     step = accounting.train_step_flops(shape, sizes["length"], batch=sizes["batch"], **kind)
     costs = {
         "forward": accounting.forward_flops(shape, sizes["length"], **kind),
         "train_step": step,
         "training": accounting.times(sizes["steps"], step),
-        "forecast": accounting.forecast_flops(shape, sizes["prompt"], sizes["new_tokens"], **kind),
+        "forecast": accounting.forecast_flops(shape, sizes["prompt"], sizes["new_tokens"], **forecast),
     }
     totals = {name: accounting.total(cost) for name, cost in costs.items()}
     if arguments.json:

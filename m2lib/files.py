@@ -97,6 +97,14 @@ def write_atomic(path: Path, content: bytes) -> None:
                 temporary.unlink(missing_ok=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a file where there is one. Raises InputError, naming it, where that is not allowed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot replace {path}: {error.strerror or error}; choose another folder") from error
+
+
 def sweep(path: Path) -> None:
     """Remove what killed writes of `path` have left beside it, or those of any file in a folder, as far as one may."""
     inside = path.is_dir()

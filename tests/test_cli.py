@@ -166,8 +166,17 @@ def test_flops_of_an_experiment_and_of_sizes(monkeypatch, capsys):
     monkeypatch.setenv("M2_PROFILE", "laptop")
     assert cli.main(["flops", "default-warm", "--backbone", "tiny"]) == 0
     out = capsys.readouterr().out
-    assert "tiny, coursework FLOPs; rank 16, batch 2, steps 700, length 640, prompt 800, new_tokens 200" in out
+    assert "tiny, coursework FLOPs; rank 16, batch 2, steps 700, length 640, prompt 800, samples 1, " in out
     assert [line.split()[0] for line in out.splitlines()[2:]] == [*COMPONENTS, "total"]
+
+    prices = {}
+    for name in ("final", "samples/final/test"):  # 48 samples share a prefill
+        assert cli.main(["flops", name, "--json"]) == 0
+        prices[name] = json.loads(capsys.readouterr().out)
+    assert (prices["samples/final/test"]["samples"], prices["final"]["samples"]) == (48, 1)
+    assert 5 < prices["samples/final/test"]["forecast"] / prices["final"]["forecast"] < 40
+    assert cli.main(["flops", "final", "--new-tokens", "9"]) == 1
+    assert "final has sizes of its own; leave out its name, or --new-tokens" in capsys.readouterr().err
 
     assert cli.main(["flops", "nope"]) == 1
     assert "unknown experiment 'nope'" in capsys.readouterr().err

@@ -13,7 +13,9 @@ from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.forecasting.reference import Reference
 from m2lib.model.lora import trainable
 from m2lib.model.vocabulary import text_to_ids
-from m2lib.training.loop import TrainConfig, make_windows, train
+from m2lib.training.config import TrainConfig
+from m2lib.training.loop import train
+from m2lib.training.windows import make_windows
 
 
 class OnCard(torch.Tensor):

@@ -32,7 +32,7 @@ def adapter_folder(source: str | Path) -> Path:
     InputError
         Where there is no such adapter, with the names of those that there are.
     """
-    from m2lib.model.lora import CONFIG_FILE
+    from m2lib.model.adapter_files import CONFIG_FILE
 
     path = user_path(str(source), "the adapter")
     if (path / CONFIG_FILE).is_file():
@@ -67,7 +67,7 @@ def base_of(folder: Path) -> str:
         Where the adapter's file cannot be read.
     """
     from m2lib.model import BACKBONES
-    from m2lib.model.lora import CONFIG_FILE
+    from m2lib.model.adapter_files import CONFIG_FILE
 
     try:
         base = str(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"])

@@ -215,7 +215,8 @@ def evaluate(
     least = SHORTEST + horizon if refit else SHORTEST
     rolled = origins_of(items, horizon, origins, stride, least)
     shape = forecaster.text_format or format_for([origin.context(items) for origin in rolled])
-    rolled = _moving(rolled, items, shape, forecaster.window(shape, horizon))
+    window = forecaster.window(shape, horizon)
+    rolled = _moving(rolled, items, shape, window)
     contexts = [origin.context(items) for origin in rolled]
     truths = [items[origin.item].values[origin.steps :][:horizon] for origin in rolled]
     names = [items[origin.item].name for origin in rolled]
@@ -226,7 +227,7 @@ def evaluate(
         model = refit(seen) if refit else type(forecaster)(forecaster.backbone, shape, forecaster.adapter)
         made = model.sample(seen, horizon, ids=[names[place] for place in places], **options)
         samples |= dict(zip(places, made, strict=True))
-    scalings = [shape.scaling(context) for context in contexts]
+    scalings = [shape.scaling(context[-window:]) for context in contexts]
 
     drawn = [samples[place].physical for place in range(len(rolled))]
     ahead: dict[str, list[np.ndarray]] = {MODEL: [np.median(one, axis=0) for one in drawn]}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from m2lib.accounting import Shape, total, train_step_flops
-from m2lib.files import InputError, write_atomic
+from m2lib.files import InputError, remove, user_path, write_atomic
 from m2lib.forecaster.adapters import FORMAT_FILE, format_text, name_of
 from m2lib.forecaster.evaluation import MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, CardFacts, model_card
@@ -99,10 +99,11 @@ def finetune(
         For a table that is unfit, and a folder that holds an adapter or cannot be written to, before anything is done.
     """
     from m2lib.model import save_adapter
+    from m2lib.model.adapter_files import CONFIG_FILE
 
     targets = (target,) if isinstance(target, str) else tuple(target)
     items = items_of(df, Columns(id_column, timestamp_column, targets), least=SHORTEST + 2 * prediction_length)
-    folder = _checked(Path(output_dir), force)
+    folder = _checked(user_path(str(output_dir), "the output"), force)
     seen, start = [item.values[:-prediction_length] for item in items], forecaster.adapter
     _, shape = forecaster.contexts(seen, prediction_length, [item.name for item in items], targets)
     config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
@@ -112,7 +113,9 @@ def finetune(
     many = f"{len(items)} series are" if len(items) > 1 else "the series is"
     say(f"{announcement(backbone, windows, config)}; before and after, {many} forecast")
     before = evaluate(type(forecaster)(forecaster.backbone, shape, start), items, prediction_length, seed=seed)
-    content = repr([shape, prediction_length, str(start)]).encode() + b"".join(series.tobytes() for series in seen)
+    content = repr([backbone.weight_hash, shape, prediction_length, str(start)]).encode() + b"".join(
+        series.tobytes() for series in seen
+    )
     checkpoints = folder / f"checkpoints-{hashlib.sha256(content).hexdigest()[:16]}"
     log = _trained(backbone, windows, config, checkpoints, start, progress)
     tuned = type(forecaster)(backbone, shape, folder)
@@ -120,6 +123,7 @@ def finetune(
 
     spent = sum(_step_flops(backbone, windows(step), config, "coursework") for step in range(num_steps))
     facts = _facts(items, targets, prediction_length, config, start, spent, before, after)
+    remove(folder / CONFIG_FILE)  # no old weights are ever read in the new format
     write_atomic(folder / FORMAT_FILE, format_text(shape).encode())
     write_atomic(folder / CARD_FILE, model_card(backbone.name, shape, facts, horizon=prediction_length).encode())
     save_adapter(backbone.model, folder, backbone.name)
@@ -232,7 +236,7 @@ def _trained(
 
 def _checked(folder: Path, force: bool) -> Path:
     """The folder, found fit to hold a new adapter; it is made when there is something to put in."""
-    from m2lib.model.lora import CONFIG_FILE
+    from m2lib.model.adapter_files import CONFIG_FILE
 
     if (folder / CONFIG_FILE).exists() and not force:
         raise InputError(f"{folder} holds an adapter already; name another folder, or give --force (force=True)")

@@ -97,8 +97,9 @@ class Sampler:
             temperature=temperature if num_samples > 1 else 0.0,
             n_samples=num_samples,
         )
-        tokens = (max(map(len, contexts)) + prediction_length) * shape.longest_step
-        size = batch_size or max(1, min(MOST_ROWS, _rows_that_fit(self.backbone, tokens)) // num_samples)
+        # The samples of a series share the keys and values of its context, and have their own of what they write.
+        tokens = (max(map(len, contexts)) + num_samples * prediction_length) * shape.longest_step
+        size = batch_size or max(1, min(MOST_ROWS // num_samples, _room(self.backbone) // tokens))
         return forecast(
             self.backbone,
             contexts,
@@ -258,13 +259,12 @@ def _first(name: int | str, series: np.ndarray, bad: np.ndarray, targets: Sequen
     return f"{_who(name)}, step {step}, {target}", series[step, variable]
 
 
-def _rows_that_fit(backbone: "Backbone", tokens: int) -> int:
-    """How many rows of so many tokens a part of the free memory holds, keys and values of all layers."""
+def _room(backbone: "Backbone") -> int:
+    """Of how many tokens a part of the free memory holds the keys and values of all layers."""
     import psutil
     import torch
 
     config, device = backbone.model.config, backbone.device
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
-    row = 2 * config.num_hidden_layers * width * tokens * backbone.model.dtype.itemsize
-    return max(1, int(MEMORY_SHARE * free / row))
+    return int(MEMORY_SHARE * free / (2 * config.num_hidden_layers * width * backbone.model.dtype.itemsize))

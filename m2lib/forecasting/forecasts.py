@@ -109,7 +109,8 @@ def forecast(
     Raises
     ------
     InputError
-        For contexts of another shape, and for one that cannot be encoded, naming series, step and variable.
+        For contexts of another shape, for one that cannot be encoded, naming series, step and variable, and for a
+        protocol without room for the format's steps.
     """
     import torch
     from tqdm.auto import tqdm
@@ -117,6 +118,7 @@ def forecast(
     from m2lib.forecasting.generation import generate
 
     contexts = _checked(contexts, text_format)
+    _check_room(config, text_format.longest_step)
     scalings = [text_format.scaling(context) for context in contexts]
     texts = [
         text_format.encode(context, scaling, config.rounding, series, names)
@@ -164,6 +166,15 @@ def _checked(contexts: np.ndarray | Sequence[np.ndarray], text_format: TextForma
         if array.shape[1] != text_format.variables or not len(array):
             raise InputError(f"a context of shape {array.shape} is not of shape (steps, {text_format.variables})")
     return arrays
+
+
+def _check_room(config: DecodeConfig, longest_step: int) -> None:
+    """Refuse a protocol that has no room for the steps of a format; for the study's own it refuses that itself."""
+    needed = longest_step * config.steps
+    if config.context_tokens is not None and config.context_tokens < longest_step:
+        raise InputError(f"context_tokens is {config.context_tokens}; a step of this text format takes {longest_step}")
+    if config.constrained and config.max_new_tokens < needed:
+        raise InputError(f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {needed}")
 
 
 def point_forecast(values: np.ndarray) -> np.ndarray:

@@ -1,3 +1,5 @@
+from .adapter_files import load_adapter as load_adapter
+from .adapter_files import save_adapter as save_adapter
 from .attention import blocked_attention as blocked_attention
 from .attention import causal_attention as causal_attention
 from .backbones import Backbone as Backbone
@@ -17,10 +19,8 @@ from .lora import ALL_TARGETS as ALL_TARGETS
 from .lora import LoRALinear as LoRALinear
 from .lora import adapter_settings as adapter_settings
 from .lora import inject_lora as inject_lora
-from .lora import load_adapter as load_adapter
 from .lora import lora_layers as lora_layers
 from .lora import merge_lora as merge_lora
-from .lora import save_adapter as save_adapter
 from .lora import trainable as trainable
 from .reduction import ReducedHead as ReducedHead
 from .reduction import reduce_vocabulary as reduce_vocabulary

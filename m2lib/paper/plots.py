@@ -120,8 +120,11 @@ def plot_fan(
     for (low, high), shade in zip(pairs, sns.light_palette(colour, len(pairs) + 2)[1:-1], strict=True):
         label = f"{100 * (high - low):.0f}% band"
         ax.fill_between(ahead, quantiles[low], quantiles[high], color=shade, lw=0, label=label)
-    if len(levels) % 2:
-        ax.plot(ahead, quantiles[levels[len(levels) // 2]], color=colour, lw=1.8, label="median")
+    if len(levels) % 2:  # the middle one has no partner
+        middle = levels[len(levels) // 2]
+        ax.plot(
+            ahead, quantiles[middle], color=colour, lw=1.8, label="median" if middle == 0.5 else f"quantile {middle:g}"
+        )
     if truth is not None:
         ax.plot([time[-1], *ahead], [past[-1], *truth], color="0.25", lw=1.2)
     ax.margins(x=0)
@@ -192,9 +195,10 @@ def plot_learning(loss_ax: "Axes", mae_ax: "Axes", result: "Record") -> None:
     steps = [entry["step"] for entry in result.evaluations]
     loss_ax.plot(steps, [e["loss"] for e in result.evaluations], "o-", color=COLOURS["predator"], label="validation")
     loss_ax.set(xlabel="optimiser step", ylabel="loss (nats per token)")
+    forecast = [entry for entry in result.evaluations if "mae_mean" in entry]  # not every profile forecasts on the way
     for key, marker, colour in (("mae_mean", "D", COLOURS["error"]), ("mae_median", "o", COLOURS["ours"])):
-        values = [entry[key] for entry in result.evaluations]
-        mae_ax.plot(steps, values, f"{marker}-", color=colour, label=key.removeprefix("mae_"))
+        at, values = [entry["step"] for entry in forecast], [entry[key] for entry in forecast]
+        mae_ax.plot(at, values, f"{marker}-", color=colour, label=key.removeprefix("mae_"))
     mae_ax.set(xlabel="optimiser step", ylabel="MAE of whole forecasts (scaled units)", yscale="log")
     mae_ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     mae_ax.yaxis.set_major_formatter("{x:g}")

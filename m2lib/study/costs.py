@@ -109,9 +109,9 @@ def adapter_of_experiment(
 
 
 def experiment_sizes(name: str, profile: Profile) -> dict[str, Any]:
-    """What decides an experiment's cost: rank, batch, steps, tokens of a window, of a prompt at most and of a forecast
-    at most, and the number of forecasts; the adapters' targets where they are not the report's. Raises InputError for
-    an unknown name."""
+    """What decides an experiment's cost: rank, batch, steps, tokens of a window and of a prompt at most, samples of a
+    series and the tokens of each at most, and the number of series that are forecast; the adapters' targets where they
+    are not the report's. Raises InputError for an unknown name."""
     experiment = experiment_named(name).at(profile)
     protocol = experiment.protocol
     prompt = protocol.context_tokens or CONTEXT_STEPS * LONGEST_STEP
@@ -123,6 +123,7 @@ def experiment_sizes(name: str, profile: Profile) -> dict[str, Any]:
         "steps": config.steps if config else 0,
         "length": config.sequence_length if config else prompt,
         "prompt": prompt,
+        "samples": protocol.n_samples,
         "new_tokens": protocol.steps * LONGEST_STEP if protocol.constrained else protocol.max_new_tokens,
         "forecasts": min(experiment.forecasts, profile.series or experiment.forecasts),
     }
@@ -155,7 +156,7 @@ def estimate(
         sizes["new_tokens"],
         rank=rank,
         targets=targets,
-        samples=experiment.at(profile).protocol.n_samples,
+        samples=sizes["samples"],
     )
     evaluation = sum_costs()
     if experiment.train:

@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from m2lib.files import ROOT
+from m2lib.files import IN_CHECKOUT, ROOT
 from m2lib.study.profiles import Profile
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def describe_device(device: "torch.device") -> str:
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside git."""
+    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside a checkout in git."""
+    if not IN_CHECKOUT:  # installed, perhaps below another project, whose commit it would be
+        return None
     try:
         git = ["git", "-C", str(ROOT)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True).stdout.decode().strip()

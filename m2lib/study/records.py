@@ -63,6 +63,9 @@ class Settings(TypedDict):
     train: NotRequired[dict[str, Any]]
     """Settings of the training."""
     simulated: NotRequired[bool]
+    backbone: NotRequired[str]
+    """Where it is not the profile's."""
+    shuffled: NotRequired[bool]
 
 
 @with_config(_STRICT)

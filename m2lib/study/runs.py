@@ -1,6 +1,7 @@
 """The one way to run an experiment: resolve what is to be run, reserve what it may cost, execute it, record it."""
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -172,6 +173,9 @@ def _begin(plan: Plan, fresh: bool) -> RunInProgress:
             progress = RunInProgress(plan, backbone, record.reserving(sum_costs()), stored)
             sweep(progress.checkpoints)
             return progress
+    for stored, old in begun.items():
+        if old and old.status != "done":  # given up for a new one
+            shutil.rmtree(RunInProgress(plan, backbone, old, stored).checkpoints, ignore_errors=True)
     record = Record(
         name=name,
         profile=profile.name,

@@ -47,7 +47,10 @@ def promote(profile: Profile, name: str) -> None:
     The record comes last: killed before, the same is done when the experiment is asked for again.
     """
     new, adapter = record_path(profile, name + NEW), adapter_path(profile, name + NEW)
-    if not new.is_file() or load_record(profile, name + NEW).status != "done":
+    try:
+        if not new.is_file() or load_record(profile, name + NEW).status != "done":
+            return
+    except InputError:  # it cannot be read: `--fresh` writes another
         return
     if adapter.is_dir():
         shutil.rmtree(adapter_path(profile, name), ignore_errors=True)

@@ -35,6 +35,7 @@ from m2lib.series import (
     split_ids,
     to_integers,
 )
+from m2lib.settings import results_dir
 from m2lib.study.costs import adapter_of_experiment, series_costs
 from m2lib.study.experiments import CONSTRAINED, EXPERIMENTS
 from m2lib.study.profiles import PROFILES
@@ -45,7 +46,7 @@ from m2lib.study.yardstick_costs import FORMULAS, ORDER, TUNED, CountedRates, co
 if TYPE_CHECKING:
     from m2lib.model import Backbone
 
-FILE = ("report", "results", "yardsticks.json")
+FILE = "yardsticks.json"
 STUDY = PROFILES["laptop"]
 """Whose language model and adapters are measured."""
 WORLD_SERIES = 30
@@ -220,11 +221,11 @@ def sets() -> dict[str, tuple[SeriesSet, Sequence[int]]]:
 
 
 def record_yardsticks(path: Path | None = None, fresh: bool = False) -> Path:
-    """Measure all forecasters on all sets and write the record, report/results/yardsticks.json; returns its path.
+    """Measure all forecasters on all sets and write the record, yardsticks.json beside the runs'; returns its path.
 
     It is written after each row. What it holds of the same data and adapter is kept, unless `fresh`.
     """
-    path = path or repository(*FILE)
+    path = path or (results_dir() or repository("report", "results")) / FILE
     found = sets()
     data = {where: series.fingerprint for where, (series, _) in found.items()}
     kept = {} if fresh or not path.exists() else _kept(path, data)
@@ -278,8 +279,13 @@ def _stored(path: Path) -> Yardsticks:
 
 
 def recorded_rows(where: str) -> dict[str, Row]:
-    """The recorded rows of a set, by forecaster. Raises InputError where the record is missing or damaged."""
-    return {row["forecaster"]: row for row in _stored(repository(*FILE))["rows"] if row["set"] == where}
+    """The recorded rows of a set, by forecaster: of `M2_RESULTS` where it holds such a record, else the committed ones.
+
+    Raises InputError where the record is missing or damaged.
+    """
+    own = (results_dir() or Path()) / FILE
+    path = own if results_dir() and own.exists() else repository("report", "results", FILE)
+    return {row["forecaster"]: row for row in _stored(path)["rows"] if row["set"] == where}
 
 
 def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:

@@ -1,12 +1,12 @@
 from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import save_checkpoint as save_checkpoint
 from .checkpoints import saved_step as saved_step
-from .loop import Source as Source
-from .loop import TrainConfig as TrainConfig
+from .config import TrainConfig as TrainConfig
 from .loop import TrainLog as TrainLog
-from .loop import batch_of as batch_of
-from .loop import make_windows as make_windows
 from .loop import train as train
-from .loop import window_loss as window_loss
 from .processes import Processes as Processes
 from .processes import join_processes as join_processes
+from .windows import Source as Source
+from .windows import batch_of as batch_of
+from .windows import make_windows as make_windows
+from .windows import window_loss as window_loss

@@ -18,7 +18,8 @@ from m2lib.model.backbones import backbone_config, meta_model, parameter_counts
 from m2lib.model.compatibility import cache_argument
 from m2lib.model.lora import ALL_TARGETS, inject_lora, lora_layers
 from m2lib.model.reduction import reduce_vocabulary
-from m2lib.training.loop import TrainConfig, window_loss
+from m2lib.training.config import TrainConfig
+from m2lib.training.windows import window_loss
 
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
 SMOLLM2 = Shape.of(backbone_config("smollm2-135m"))

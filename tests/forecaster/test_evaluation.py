@@ -8,6 +8,7 @@ from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, Item, evaluate
 from m2lib.forecaster.evaluation import MODEL, Evaluation, baselines_for
 from m2lib.forecaster.origins import Origin, origins_of
+from m2lib.series import TextFormat
 
 
 def item(values, name="a"):
@@ -87,6 +88,14 @@ def test_an_origin_with_a_flat_context_is_left_out(tiny):
     assert all(len(errors) == 4 for errors in found.errors.values())
     with pytest.raises(InputError, match="it never changes"):
         evaluate(Forecaster(tiny), [item(np.ones(40))], 4, num_samples=1)
+
+
+def test_errors_are_scaled_by_what_the_model_reads(tiny):
+    wave = 50 + 30 * np.sin(np.arange(304) / 2)
+    late = item(np.concatenate([np.zeros(2000), wave]))
+    with pytest.warns(UserWarning, match="longer than the model's window"):
+        found = evaluate(Forecaster(tiny, TextFormat(1)), [late], 4, num_samples=1)
+    assert np.isfinite(found.scaled[MODEL]).all()
 
 
 def test_simple_forecasts_take_the_tables_own_numbers(tiny):

@@ -1,11 +1,13 @@
 import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, finetune
+from m2lib.forecaster import Forecaster, adapter_folder, finetune
 from m2lib.forecaster.windows import cutter
 from m2lib.model import ids_to_text, load_backbone
 from m2lib.series import TextFormat
@@ -91,6 +93,47 @@ def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
     tuned(tmp_path / "broken", num_steps=4)
     assert steps == [1, 2, 3]
     assert (tmp_path / "broken" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
+
+
+def test_checkpoints_are_of_one_model(tmp_path, monkeypatch):
+    real, stopped = loop.save_checkpoint, []
+
+    def stops(*arguments):
+        real(*arguments)
+        if not stopped:
+            stopped.append(1)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", stops)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(tmp_path / "mine")
+    other = fresh()
+    other.backbone.model.lm_head.bias.data += 1.0
+    other = Forecaster(replace(other.backbone, weight_hash="another"))
+    said = []
+    tuned(tmp_path / "mine", forecaster=other, said=said)
+    assert said[1].startswith("3 steps")
+    assert len(list((tmp_path / "mine").glob("checkpoints-*"))) == 1  # of the first model, which may yet go on
+
+
+def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypatch):
+    tuned(tmp_path / "mine")
+
+    def full(path, content):
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(sys.modules[finetune.__module__], "write_atomic", full)
+    with pytest.raises(InputError, match="the disk is full"):
+        tuned(tmp_path / "mine", force=True)
+    with pytest.raises(InputError, match="is no folder with an adapter_config"):
+        adapter_folder(tmp_path / "mine")
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    tuned("~/mine")
+    assert adapter_folder("~/mine") == tmp_path / "mine"
 
 
 def test_going_on_from_an_adapter(tmp_path):

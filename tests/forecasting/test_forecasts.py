@@ -73,6 +73,18 @@ def test_pad_ends_a_row(biased, data):
     assert np.array_equal(one.values[0], np.repeat(last, 20, axis=0))
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (DecodeConfig(context_tokens=20), "context_tokens is 20; a step of this text format takes 40"),
+        (DecodeConfig(constrained=True), "max_new_tokens is 220; 20 steps may take 800"),
+    ],
+)
+def test_a_protocol_without_room_for_the_formats_steps_is_refused(tiny, config, message):
+    with pytest.raises(InputError, match=message):
+        forecast(tiny, np.ones((1, 30, 8)), config, text_format=TextFormat(8))
+
+
 def test_decoding_stops_at_max_new_tokens(biased):
     assert generate(biased(1).model, MIXED[:1], DecodeConfig(max_new_tokens=7)) == ([[[1] * 7]], [[6]])
 

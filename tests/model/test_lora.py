@@ -7,18 +7,9 @@ import torch
 from safetensors.torch import load, save_file
 
 from m2lib.files import InputError
+from m2lib.model.adapter_files import load_adapter, save_adapter
 from m2lib.model.backbones import backbone_config, load_backbone, meta_model
-from m2lib.model.lora import (
-    ALL_TARGETS,
-    TARGETS,
-    LoRALinear,
-    inject_lora,
-    load_adapter,
-    lora_layers,
-    merge_lora,
-    save_adapter,
-    trainable,
-)
+from m2lib.model.lora import ALL_TARGETS, TARGETS, LoRALinear, inject_lora, lora_layers, merge_lora, trainable
 from m2lib.model.reduction import reduce_vocabulary
 from m2lib.model.vocabulary import TokenRemap, text_to_ids
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import matplotlib
 import numpy as np
 import pytest
@@ -98,6 +100,20 @@ def test_forecast_is_drawn_after_the_context(data):
     dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert [line.get_xdata()[0] for line in dotted] == [data.time[80]] * 2
     assert np.array_equal(dotted[1].get_ydata(), forecast[:, 1])
+
+
+def test_a_quantile_that_is_not_the_median_is_not_called_so():
+    _, ax = plt.subplots()
+    plots.plot_fan(ax, np.arange(2), np.ones(2), np.array([2]), {level: np.ones(1) for level in (0.8, 0.9, 0.95)})
+    assert [line.get_label() for line in ax.lines][1:] == ["quantile 0.9"]
+
+
+def test_learning_is_shown_where_nothing_was_forecast_on_the_way():
+    _, (left, right) = plt.subplots(1, 2)
+    run = SimpleNamespace(loss_curve=[2.0, 1.0], evaluations=[{"step": 0, "loss": 2.1}, {"step": 2, "loss": 1.1}])
+    plots.plot_learning(left, right, run)
+    assert left.lines[1].get_ydata().tolist() == [2.1, 1.1]
+    assert all(len(line.get_ydata()) == 0 for line in right.lines)
 
 
 @pytest.mark.parametrize("levels", [(0.1, 0.25, 0.5, 0.75, 0.9), (0.05, 0.95)])

@@ -31,7 +31,8 @@ from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, save_record
 from m2lib.study.report_tables import published_statements, published_table_3
 from m2lib.study.runs import run
-from m2lib.training.loop import TrainConfig, batch_of, make_windows
+from m2lib.training.config import TrainConfig
+from m2lib.training.windows import batch_of, make_windows
 
 REPORT = PROFILES["report"]
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))

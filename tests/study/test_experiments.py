@@ -10,7 +10,7 @@ from m2lib.study.profiles import PROFILES
 from m2lib.study.records import load_record, record_path
 from m2lib.study.report_tables import published_maes
 from m2lib.study.selection import hard_and_easy, worst_5
-from m2lib.training.loop import TrainConfig
+from m2lib.training.config import TrainConfig
 
 
 def test_published_protocol_is_declared():

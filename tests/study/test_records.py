@@ -59,6 +59,15 @@ def test_record_comes_back(record, store):
     }
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_settings_of_each_experiment_can_be_recorded(name, record, store):
+    for profile in PROFILES.values():
+        save_record(
+            profile, replace(record, series={}, profile=profile.name, config=EXPERIMENTS[name].settings(profile))
+        )
+        load_record(profile, record.name)
+
+
 def test_live_results_go_under_build_and_recorded_ones_do_not(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_OUT", str(tmp_path))
     monkeypatch.delenv("M2_RESULTS", raising=False)

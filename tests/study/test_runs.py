@@ -13,6 +13,7 @@ from m2lib.series import split_ids
 from m2lib.series.codec import decode, to_integers
 from m2lib.series.data import SeriesSet
 from m2lib.series.metrics import crps_fair
+from m2lib.settings import out_dir
 from m2lib.study import runs as running
 from m2lib.study import work as working
 from m2lib.study.budget import BudgetExceeded, all_records, budget_of
@@ -108,6 +109,7 @@ def test_unreadable_record(data):
     path.write_bytes(b"\xff{")
     with pytest.raises(InputError, match=r"is not a run record.*`m2 run baseline --fresh` replaces it"):
         run("baseline", SMALL, data=data)
+    record_path(SMALL, "baseline" + NEW).write_bytes(b"{")  # of an earlier attempt
     assert run("baseline", SMALL, data=data, fresh=True).status == "done"
     live = replace(SMALL, name="slice", live=True)
     path = record_path(live, "baseline")
@@ -227,6 +229,7 @@ def test_a_fresh_run_begun_afresh_again_counts_all(data, monkeypatch):
             run("default-warm", TRAINED, data=data, fresh=True)
     begun = load_record(TRAINED, "default-warm" + NEW)
     assert begun.flops["discarded"]["coursework"] == begun.flops["training"]["coursework"] > 0
+    assert len(list((out_dir() / "checkpoints").iterdir())) == 1  # those of the run that was given up are gone
     done = run("default-warm", TRAINED, data=data, fresh=True)
     discarded = done.flops["discarded"]["coursework"]
     assert discarded == whole.spent()["coursework"] + begun.spent()["coursework"]

@@ -104,6 +104,16 @@ def test_a_row_says_what_it_cost(two, tmp_path, capsys):
     assert rows[FINAL]["adapter"] == final.adapter != rows[UNTUNED]["adapter"] == ""
 
 
+def test_a_record_of_ones_own_is_read_where_there_is_one(two, tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    committed = recorded_yardsticks("validation")  # none there yet
+    monkeypatch.setattr(yardsticks, "LANGUAGE_MODELS", {})
+    assert record_yardsticks() == tmp_path / "yardsticks.json"
+    assert committed
+    assert recorded_yardsticks("validation") == {}
+    assert all(len(maes) == 2 for maes in recorded_yardsticks("test").values())
+
+
 def test_what_is_recorded_is_not_measured_again(two, tmp_path, monkeypatch, capsys):
     path = record_yardsticks(tmp_path / "y.json")
     written = path.read_bytes()

@@ -15,8 +15,9 @@ from m2lib.files import InputError
 from m2lib.forecasting.forecasts import cut_prompt
 from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
+from m2lib.model.adapter_files import load_adapter, save_adapter
 from m2lib.model.backbones import load_backbone
-from m2lib.model.lora import ALL_TARGETS, load_adapter, lora_layers, save_adapter, trainable
+from m2lib.model.lora import ALL_TARGETS, lora_layers, trainable
 from m2lib.model.vocabulary import PAD_ID, text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
@@ -28,7 +29,9 @@ from m2lib.study.selection import hard_and_easy
 from m2lib.study.work import adapter_path
 from m2lib.training import checkpoints
 from m2lib.training import loop as training
-from m2lib.training.loop import TrainConfig, batch_of, loss_weights, make_windows, train, window_loss
+from m2lib.training.config import TrainConfig
+from m2lib.training.loop import train
+from m2lib.training.windows import batch_of, loss_weights, make_windows, window_loss
 
 PUBLISHED = DecodeConfig.as_published()
 CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, sequence_length=32, warmup=0.25, decay="cosine", clip_norm=1)
@@ -368,7 +371,7 @@ def test_an_adapter_serves_another_experiment(data, small):
 
 def test_only_training_series_are_trained_on(data, small, monkeypatch):
     seen = []
-    real = training.make_windows
+    real = make_windows
     monkeypatch.setattr("m2lib.training.make_windows", lambda texts, length: seen.append(texts) or real(texts, length))
     result = run("default-warm", small, data=data)
     texts = [tuple(text_to_ids(encode(*pair))) for pair in zip(data.trajectories, data.scales, strict=True)]
@@ -387,6 +390,8 @@ def test_only_training_series_are_trained_on(data, small, monkeypatch):
         {"learning_rate": 0.0},
         {"warmup": 1.0},
         {"alpha": -1.0},
+        {"alpha": 0.0},
+        {"clip_norm": 0.0},
         {"decay": "linear"},
         {"sequence_length": 1},
         {"units_weight": 0.0},

@@ -16,8 +16,9 @@ import torch
 from m2lib.accounting.shape import Shape
 from m2lib.cli import main
 from m2lib.files import InputError
+from m2lib.model.adapter_files import save_adapter
 from m2lib.model.backbones import backbone_config, load_backbone
-from m2lib.model.lora import save_adapter, trainable
+from m2lib.model.lora import trainable
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.recipe import generate_series
@@ -28,8 +29,10 @@ from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, load_record
-from m2lib.training.loop import TrainConfig, make_windows, train
+from m2lib.training.config import TrainConfig
+from m2lib.training.loop import train
 from m2lib.training.processes import Processes, join_processes
+from m2lib.training.windows import make_windows
 
 CONFIG = TrainConfig(steps=8, learning_rate=1e-2, rank=2, sequence_length=64, clip_norm=1, tail_weight=2)
 SHORT = {name: {"steps": 2, "learning_rate": 1e-2} for name in ("default", "search")}

@@ -383,7 +383,7 @@ md(r"""
 ### Exercise 2
 
 No test system is among the simulated ones. But how near do they come? Put the six parameters on a scale on which each range of
-the recipe has length 1, and find for each test system the nearest of the 900 training systems, and the nearest of the 6,000
+the recipe has length 1, and find for each test system the nearest of the 900 training systems, and the nearest of the 5,152
 of the long run. What do you conclude about learning by heart?
 """)
 
@@ -397,10 +397,10 @@ unit = lambda systems: (systems[:, :6] - ranges[:, 0]) / (ranges[:, 1] - ranges[
 filed, fresh = draw_systems(len(series), 0), np.array(sorted(seen))
 near = {
     name: np.median(cKDTree(unit(systems)).query(unit(filed[list(split.test)]))[0])
-    for name, systems in {"900": filed[list(split.train)], "6,000": fresh}.items()
+    for name, systems in {"900": filed[list(split.train)], "5,152": fresh}.items()
 }
-# In six dimensions even 6,000 points leave large gaps: (6000 / 900)^(1/6) is 1.4.
-assert near["6,000"] < near["900"] < 1.6 * near["6,000"]
+# In six dimensions even 5,152 points leave large gaps: (5152 / 900)^(1/6) is 1.3.
+assert near["5,152"] < near["900"] < 1.6 * near["5,152"]
 print({name: round(float(distance), 2) for name, distance in near.items()})
 ''', SOLUTION, CHECK)
 

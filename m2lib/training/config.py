@@ -1,0 +1,91 @@
+"""How a run is trained: every setting that decides its numbers, and the rate of each step."""
+
+import math
+from dataclasses import dataclass
+
+from m2lib.accounting import TARGETS
+from m2lib.model import ALL_TARGETS
+
+COOLDOWN = 0.2
+"""The share of the steps over which `cooldown` lowers the rate."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How an adapter is trained. The defaults beyond the first three fields are the report's."""
+
+    steps: int
+    """Optimiser steps."""
+    learning_rate: float
+    """Peak rate of AdamW."""
+    rank: int
+    """Of the adapters; 0: there are none, and all weights train."""
+    alpha: float | None = None
+    """Strength of the adapters, rank times the factor of B A; None: the rank."""
+    batch_size: int = 2
+    """Windows a step, over all processes."""
+    sequence_length: int = 512
+    """Tokens a window."""
+    warmup: float = 0.0
+    """Share of the steps over which the rate rises from 0."""
+    decay: str = "constant"
+    """What the rate does after the warm-up: `constant`; `cosine`; or `cooldown`, constant until the last fifth of the
+    steps. The last two would be 0 at step `steps`."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient of all that trains; None: no clipping."""
+    tail_weight: float = 1.0
+    """How much the last token of a window weighs in the loss against the first, linear between."""
+    units_weight: float = 1.0
+    """How much a number's last digit weighs in the loss against everything else."""
+    seed: int = 0
+    """Of the adapters' start and of the order of the windows."""
+    targets: tuple[str, ...] = TARGETS
+    """The projections that get adapters, some of ALL_TARGETS; kept in its order, whatever order or list is given."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for settings that cannot be trained with."""
+        if min(self.steps, self.batch_size) < 1 or self.rank < 0 or self.sequence_length < 2:
+            raise ValueError("steps and batch_size must be at least 1, rank 0 or more, sequence_length at least 2")
+        positive = (self.learning_rate, self.tail_weight, self.units_weight, self.clip_norm, self.alpha)
+        if any(value is not None and not value > 0 for value in positive):
+            raise ValueError("learning_rate, tail_weight, units_weight, clip_norm and alpha must be positive")
+        if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine", "cooldown"):
+            raise ValueError("warmup must be a share below 1, decay `constant`, `cosine` or `cooldown`")
+        targets = tuple(name for name in ALL_TARGETS if name in self.targets)
+        if not targets or len(targets) != len(self.targets):  # one more is given than found: unknown, or repeated
+            raise ValueError(f"targets must be some of {', '.join(ALL_TARGETS)}, each once")
+        object.__setattr__(self, "targets", targets)  # the class is frozen
+
+    def rate(self, step: int) -> float:
+        """The learning rate of one step.
+
+        It rises in a straight line, then stays at the peak, falls as half a cosine wave [1]_, or stays there and falls
+        in a straight line over the last fifth of the steps [2]_: what was learned until then is what any longer run
+        would have learned by then, too.
+
+        Parameters
+        ----------
+        step : int
+            0, 1, ..., steps - 1.
+
+        Returns
+        -------
+        float
+            The rate that AdamW takes this step with.
+
+        References
+        ----------
+        .. [1] Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
+        .. [2] Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024.
+        """
+        # Ten steps, warmup 0.2, cosine, as shares of the peak: 0.5 and 1 (a step at rate 0 would be wasted), then
+        # 1, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04; the 0 would come at step 10, which there is not. With cooldown:
+        # 0.5, then 1 from the second to the ninth, of which the last two are cool, as (10 - 8) / 2 = 1, and then 1 / 2.
+        warm = round(self.warmup * self.steps)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        if self.decay == "constant":
+            return self.learning_rate
+        if self.decay == "cooldown":
+            return self.learning_rate * min(1.0, (self.steps - step) / max(1, COOLDOWN * self.steps))
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm)))
