@@ -202,7 +202,7 @@ def _keep(
     model: forecaster.Forecaster,
     found: forecaster.Evaluation,
 ) -> None:
-    """Write what an evaluation found, and all that decided it."""
+    """Write what an evaluation found and what decided it; without an adapter the text format follows from the table."""
     backbone = model.backbone
     record = {
         "table": {"file": arguments.table.name, "sha256": sha256(arguments.table.read_bytes()).hexdigest()[:16]},

@@ -1,6 +1,7 @@
 from .adapters import adapter_folder as adapter_folder
 from .adapters import base_of as base_of
 from .adapters import read_format as read_format
+from .cells import SHORTEST as SHORTEST
 from .evaluation import Evaluation as Evaluation
 from .evaluation import baselines_for as baselines_for
 from .evaluation import evaluate as evaluate
@@ -10,7 +11,6 @@ from .export import model_card as model_card
 from .finetune import finetune as finetune
 from .finetune import refitter as refitter
 from .forecaster import Forecaster as Forecaster
-from .sampling import SHORTEST as SHORTEST
 from .sampling import Sampler as Sampler
 from .sampling import format_for as format_for
 from .table_files import check_output as check_output

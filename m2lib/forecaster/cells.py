@@ -12,6 +12,7 @@ from m2lib.files import quoted
 from m2lib.forecaster.table_files import fault
 
 LARGEST = 1e100  # in size: the squares and sums of such numbers are still numbers
+SHORTEST = 10  # steps of a context at least
 DATES = "write dates as 2024-01-31"
 LIKE_A_DATE = 190_001  # whole numbers from here on may be dates, as 202401 or 20240131
 WINDOW = 7  # stamps that tell a frequency: five business days would look like any days

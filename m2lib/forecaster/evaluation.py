@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2lib.forecaster.cells import SHORTEST
 from m2lib.forecaster.origins import Origin, origins_of, rounds
-from m2lib.forecaster.sampling import SAMPLES, SHORTEST, Sampler, format_for
+from m2lib.forecaster.sampling import SAMPLES, Sampler, format_for
 from m2lib.forecaster.tables import Item
 from m2lib.forecasting import Forecast
 from m2lib.series import (

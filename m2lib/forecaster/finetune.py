@@ -14,9 +14,10 @@ import numpy as np
 from m2lib.accounting import Shape, total, train_step_flops
 from m2lib.files import InputError, remove, user_path, write_atomic
 from m2lib.forecaster.adapters import FORMAT_FILE, format_text, name_of
+from m2lib.forecaster.cells import SHORTEST
 from m2lib.forecaster.evaluation import MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, CardFacts, model_card
-from m2lib.forecaster.sampling import SAMPLES, SHORTEST, WINDOW, Sampler, format_for
+from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler, format_for
 from m2lib.forecaster.table_files import check_folder
 from m2lib.forecaster.tables import Columns, Item, items_of
 from m2lib.forecaster.windows import cutter

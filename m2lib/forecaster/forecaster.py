@@ -241,7 +241,7 @@ class Forecaster(Sampler):
         folder : str or Path
             Made; it must not hold anything.
         force : bool, optional
-            Replace what it holds.
+            Whether an earlier export may be replaced; nothing else ever is.
 
         Returns
         -------

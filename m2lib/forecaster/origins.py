@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from m2lib.files import InputError
-from m2lib.forecaster.sampling import SHORTEST
+from m2lib.forecaster.cells import SHORTEST
 from m2lib.forecaster.tables import Item
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from m2lib.files import InputError
-from m2lib.forecaster.cells import LARGEST
+from m2lib.forecaster.cells import LARGEST, SHORTEST
 from m2lib.forecasting import DecodeConfig, Forecast, forecast
 from m2lib.series import STUDY, TextFormat
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from m2lib.model import Backbone
 
 WINDOW = 1024  # tokens of context that the model reads at most
-SHORTEST = 10  # steps of a context at least
 SAMPLES = 20
 TEMPERATURE = 0.7  # as the study's samples were drawn
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta

@@ -15,7 +15,7 @@ import pandas as pd
 from pandas.api.types import is_integer_dtype
 
 from m2lib.files import InputError, quoted
-from m2lib.forecaster.cells import holds_dates, holds_numbers, numbers_of, spaced, times_of
+from m2lib.forecaster.cells import SHORTEST, holds_dates, holds_numbers, numbers_of, spaced, times_of
 from m2lib.forecaster.table_files import check_once, fault
 from m2lib.series.textformat import MOST_VARIABLES
 
@@ -100,7 +100,7 @@ def guess_columns(
     return columns
 
 
-def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least: int = 10) -> list[Item]:
+def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least: int = SHORTEST) -> list[Item]:
     """The series of a table, every value and every time stamp checked.
 
     Parameters

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from m2lib.files import InputError
-from m2lib.forecaster.sampling import SHORTEST, WINDOW
+from m2lib.forecaster.cells import SHORTEST
+from m2lib.forecaster.sampling import WINDOW
 from m2lib.series import TextFormat
 from m2lib.series.textformat import format_steps
 

@@ -136,8 +136,38 @@ def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
     n = whole_number("the number of series to generate", n, least=1)
     seed = whole_number("the seed of the recipe", seed, least=0, most=2**32 - 1)
     check_memory(n * BYTES_PER_SERIES, f"a set of {n} series", "generate fewer")
-    time = np.linspace(0, 200, STEPS)
-    trajectories: np.ndarray = np.empty((n, STEPS, 2), dtype=np.float32)
-    for i, system in enumerate(draw_systems(n, seed).tolist()):
-        trajectories[i] = solve_system(system, time)
-    return SeriesSet(without_undershoot(trajectories), time, f"generated (n={n}, seed={seed})")
+    return simulate(draw_systems(n, seed), f"generated (n={n}, seed={seed})")
+
+
+def simulate(
+    systems: np.ndarray,
+    source: str,
+    rates: Rates = predator_prey,
+    end: float = 200.0,
+    tolerance: dict[str, float] | None = None,
+) -> SeriesSet:
+    """The courses of systems, as a set of series.
+
+    Parameters
+    ----------
+    systems : ndarray of float64, shape (n, 8)
+        As `draw_systems` gives them.
+    source : str
+        What the set is to say of where it is from.
+    rates : callable, optional
+        As in `solve_system`.
+    end : float, optional
+        The time of the last step.
+    tolerance : dict of str to float, optional
+        As in `solve_system`.
+
+    Returns
+    -------
+    SeriesSet
+        `n` series of 100 steps.
+    """
+    time = np.linspace(0, end, STEPS)
+    trajectories: np.ndarray = np.empty((len(systems), STEPS, 2), dtype=np.float32)
+    for i, system in enumerate(systems.tolist()):
+        trajectories[i] = solve_system(system, time, rates, tolerance)
+    return SeriesSet(without_undershoot(trajectories), time, source)

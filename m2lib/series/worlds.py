@@ -9,9 +9,8 @@ from functools import partial
 import numpy as np
 
 from m2lib.series.codec import CONTEXT_STEPS
-from m2lib.series.data import STEPS, SeriesSet
-from m2lib.series.recipe import Rates, draw_systems, generate_series, predator_prey, solve_system
-from m2lib.series.scaling import without_undershoot
+from m2lib.series.data import SeriesSet
+from m2lib.series.recipe import Rates, draw_systems, generate_series, predator_prey, simulate
 
 SEED = 2_000_000_000
 """Of the systems of all worlds. Training draws its own from seeds far below, and the data set is made of seed 0."""
@@ -102,12 +101,9 @@ def drifting(time: float, state: np.ndarray, growth: float, attack: float, morta
 
 
 def _simulated(n: int, rates: Rates, end: float = 200.0) -> SeriesSet:
-    time = np.linspace(0, end, STEPS)
-    trajectories: np.ndarray = np.empty((n, STEPS, 2), dtype=np.float32)
-    for i, system in enumerate(draw_systems(n, SEED).tolist()):
-        # Tight tolerances: what is asked here is what an equation does, not what an integrator does.
-        trajectories[i] = solve_system(system, time, rates, {"rtol": 1e-8, "atol": 1e-8})
-    return SeriesSet(without_undershoot(trajectories), time, f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})")
+    # Tight tolerances: what is asked here is what an equation does, not what an integrator does.
+    source = f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})"
+    return simulate(draw_systems(n, SEED), source, rates, end, {"rtol": 1e-8, "atol": 1e-8})
 
 
 def _noisy(n: int, share: float) -> SeriesSet:

@@ -180,8 +180,11 @@ def test_batches_fit_into_memory(tiny, monkeypatch):
 
     real = module.forecast
     monkeypatch.setattr(module, "forecast", counted)
-    for rows in (7, 10**6):  # of much memory not all is used: the draws would depend on it
-        monkeypatch.setattr(module, "_rows_that_fit", lambda backbone, tokens, rows=rows: rows)
+    # A series takes its 12 steps once, for all samples, and a step of each; of much memory not all is used, for the
+    # draws would depend on it.
+    one = (12 + 3 * 1) * module.format_for([waves(12)]).longest_step
+    for room in (2 * one, 10**9):
+        monkeypatch.setattr(module, "_room", lambda backbone, room=room: room)
         Forecaster(tiny).sample([waves(12)] * 3, 1, num_samples=3)
     assert sizes == [2, 85]
 
