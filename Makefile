@@ -82,7 +82,7 @@ site: .venv/.ok
 	@rm -rf $(PAGES) && mkdir -p $(dir $(PAGES)) $(REPORT)
 	@cp -R book $(PAGES) && mkdir -p $(PAGES)/notebooks $(PAGES)/pdf
 	@cp $(or $(wildcard $(REPORT)/notebooks/*.ipynb),$(NOTEBOOKS)) $(PAGES)/notebooks/
-	@mkdir -p $(PAGES)/report/figures && cp report/figures/final_forecasts.svg $(PAGES)/report/figures/
+	@mkdir -p $(PAGES)/report/figures && cp report/figures/best_forecasts.svg $(PAGES)/report/figures/
 	$(if $(filter report,$(M2_PROFILE)),,@cp $(or $(wildcard $(REPORT)/pdf/main.pdf),report/main.pdf) $(PAGES)/pdf/)
 	@find $(REPORT) -name '*.html' -exec rm {} +
 	$(BIN)/python book/api.py $(PAGES)/api

@@ -71,8 +71,8 @@ def numbers(
 ) -> dict[str, Any]:
     """What the section says in numbers.
 
-    best: the long run's record under `greedy`, and under `sampled` that of its samples, both on test. others: errors on
-    the same series, by whose they are.
+    best: the long run's record under `greedy` and, where it is there, that of its samples under `sampled`, on test.
+    others: errors on the same series, by whose they are.
     """
     way, end = learned(best["greedy"])
     maes = {how: record.maes() for how, record in best.items()}
@@ -80,6 +80,8 @@ def numbers(
         "arms": [arm(name, record) for name, record in arms.items()],
         "way": [asdict(milestone) for milestone in way],
         "end": asdict(end),
+        "untrained loss": best["greedy"].evaluations[0]["loss"],
+        "discarded": best["greedy"].flops["discarded"]["coursework"],
         "laws": {
             name: {
                 "exponent": law.exponent,
@@ -92,8 +94,7 @@ def numbers(
         "gains": {
             how: {name: paired_gain(found, theirs) for name, theirs in others.items()} for how, found in maes.items()
         },
-        "samples": best["sampled"].protocol.n_samples,
-        "temperature": best["sampled"].protocol.temperature,
+        "protocols": {how: record.config["decode"] for how, record in best.items()},
         "published training": published_final()["flops"],
         "recipe": {key: best["greedy"].training[key] for key in ("steps", "learning_rate", "rank")}
         | {"hours": best["greedy"].seconds / 3600},
@@ -126,7 +127,7 @@ def draw(best: study.Record, final: study.Record, arms: dict[str, study.Record],
         plots.name_point(mae, point["flops"], point["mean"], f"{words}, on test", left=words.startswith("published"))
     loss.set(ylabel="validation loss (nats a token)")
     mae.set(ylabel="MAE on validation (scaled units)")
-    for ax, ticks in ((loss, (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1, 1.2)), (mae, (1, 2, 5, 10, 20, 50, 100, 200))):
+    for ax, ticks in ((loss, (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.3, 1.7)), (mae, (1, 2, 5, 10, 20, 50, 100, 200, 400))):
         ax.set(xscale="log", yscale="log", xlabel="training FLOPs by the rules", xlim=(1e14, 1.2 * budget))
         ax.minorticks_off()
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])

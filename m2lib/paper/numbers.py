@@ -7,9 +7,10 @@ import numpy as np
 from m2lib.accounting import CONVENTIONS, Shape
 from m2lib.files import InputError
 from m2lib.model import SYMBOLS, backbone_config
-from m2lib.paper import panels, uncertainty, yardstick_panels
+from m2lib.paper import more_per_flop, panels, uncertainty, yardstick_panels
 from m2lib.series import baseline_maes, bootstrap_interval, load_series, paired_gain, split_ids, summarise
 from m2lib.study import (
+    ARMS,
     EXPERIMENTS,
     PROFILES,
     SEARCH,
@@ -78,6 +79,7 @@ def numbers(profile: Profile) -> dict:
             panels.sampled(profile, "validation"),
             {name: record for name, record in everything.items() if name.startswith("temperature/")},
         ),
+        "more per flop": _more_per_flop(profile, everything, yardsticks["test"]),
         "table3": _table_3(),
         "model": _model(),
         "trials": [_trial(name, record) for name, record in everything.items() if name in ("default-warm", *TRIALS)],
@@ -102,8 +104,9 @@ def results_table(found: dict) -> str:
         "final": f"**{ours}, final adapter**",
         "sampled": f"**{ours}, final adapter, {how}**",
     }
-    for kind, name in names.items():
-        errors = found["final"]["errors"][kind]
+    shown = {name: found["final"]["errors"][kind] for kind, name in names.items()}
+    shown[f"**{ours}, the long run (notebook 13)**"] = found["more per flop"]["errors"]["greedy"]
+    for name, errors in shown.items():
         mean, median = ("{:.1f} to {:.1f}".format(*errors[f"{of} interval"]) for of in ("mean", "median"))
         rows.append(f"| {name} | {errors['mean']:.1f} | {mean} | {errors['median']:.1f} | {median} |")
     head = "| forecast of the 50 test series | mean | 95% interval | median | 95% interval |"
@@ -233,6 +236,17 @@ def _final(profile: Profile, final: Record, sampled: Record, yardsticks: dict) -
 
 def _intervals(maes: dict[int, float]) -> dict:
     return {f"{of.__name__} interval": bootstrap_interval(maes.values(), of) for of in (np.mean, np.median)}
+
+
+def _more_per_flop(profile: Profile, records: dict[str, Record], yardsticks: dict) -> dict:
+    others = {"final": records["final"].maes(), "published final": published_maes("final")} | yardsticks
+    others[TUNED] = recorded_yardsticks("test")[TUNED]
+    best = {"greedy": records["best"]}
+    if "samples/best/test" in records:
+        best["sampled"] = records["samples/best/test"]
+    arms = {name: records[name] for name in (more_per_flop.START, *ARMS) if name in records}
+    errors = {how: _errors(record.maes()) | _intervals(record.maes()) for how, record in best.items()}
+    return more_per_flop.numbers(best, others, arms, profile.budget) | {"errors": errors}
 
 
 def _table_3() -> dict:

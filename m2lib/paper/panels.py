@@ -10,7 +10,7 @@ from m2lib import study
 from m2lib.accounting import CONVENTIONS, Shape
 from m2lib.files import InputError
 from m2lib.model import SYMBOLS, backbone_config
-from m2lib.paper import diagrams, plots, uncertainty, yardstick_panels
+from m2lib.paper import diagrams, more_per_flop, plots, uncertainty, yardstick_panels
 from m2lib.series import SeriesSet, best_and_worst, load_series, to_integers
 
 if TYPE_CHECKING:
@@ -210,10 +210,20 @@ def fig9_final(profile: study.Profile) -> "Figure":
 
 @_figure
 def final_forecasts(profile: study.Profile) -> "Figure":
-    final, untuned = finished_record(profile, "final"), untuned_like_final(profile)
-    ranked = best_and_worst(final.maes(), worst=0)[0]
+    return _beside_untuned(profile, "final")
+
+
+@_figure
+def best_forecasts(profile: study.Profile) -> "Figure":
+    return _beside_untuned(profile, "best")
+
+
+def _beside_untuned(profile: study.Profile, name: str) -> "Figure":
+    """The series at the first quartile, the median and the maximum of a run's test errors."""
+    tuned, untuned = finished_record(profile, name), untuned_like_final(profile)
+    ranked = best_and_worst(tuned.maes(), worst=0)[0]
     shown = [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
-    return _forecasts({"untuned": untuned, "final": final}, shown)
+    return _forecasts({"untuned": untuned, name: tuned}, shown)
 
 
 @_figure
@@ -238,6 +248,15 @@ def _of_samples(draw: Callable[[uncertainty.Sampled], "Figure"]) -> Callable[[st
 
 FIGURES |= {draw.__name__: _of_samples(draw) for draw in uncertainty.FIGURES}
 FIGURES |= {draw.__name__: draw for draw in yardstick_panels.FIGURES}
+
+
+def _of_long_run(profile: study.Profile) -> "Figure":
+    best, final = finished_record(profile, "best"), finished_record(profile, "final")
+    arms = finished_records(profile, more_per_flop.START, *study.ARMS)
+    return more_per_flop.draw(best, final, arms, profile.budget)
+
+
+FIGURES["more_per_flop"] = _of_long_run
 
 
 @_figure

@@ -73,7 +73,7 @@ def test_numbers_compare_in_pairs_and_go_to_the_budget(long_run, arms):
     assert found["gains"]["sampled"]["final"]["mean"] == pytest.approx(
         np.mean(list(final.values())) - np.mean(list(sampled.maes().values()))  # the made run has final's errors
     )
-    assert (found["samples"], found["temperature"]) == (12, 0.7)
+    assert (found["protocols"]["sampled"]["n_samples"], found["protocols"]["sampled"]["temperature"]) == (12, 0.7)
     assert [row["name"] for row in found["arms"]] == list(arms)
 
 
