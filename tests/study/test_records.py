@@ -11,6 +11,7 @@ import pytest
 
 from m2lib import cli, files
 from m2lib.files import InputError, write_atomic
+from m2lib.model.backbones import weight_hash
 from m2lib.model.weights import BACKBONES
 from m2lib.paper import panels
 from m2lib.study.experiments import EXPERIMENTS
@@ -259,7 +260,9 @@ def test_a_committed_record_is_what_the_code_would_make_now(name, data, monkeypa
     """Its fingerprint, computed anew from the declarations: no change of names or structure asks for another run."""
     monkeypatch.delenv("M2_RESULTS", raising=False)
     record, profile, experiment = load_record("laptop", name), PROFILES["laptop"], EXPERIMENTS[name]
-    plan = Plan(experiment.at(profile), profile, data, Processes(), BACKBONES["smollm2-135m"].gguf_sha256[:16])
+    own = experiment.backbone  # the small one is of random weights
+    weights = weight_hash(own) if own else BACKBONES["smollm2-135m"].gguf_sha256[:16]
+    plan = Plan(experiment.at(profile), profile, data, Processes(), weights)
     if experiment.adapter:
         source = experiment.adapter.chosen(plan.maes)
         plan = replace(plan, source=source, adapter=load_record("laptop", source).adapter)
