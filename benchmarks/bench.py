@@ -90,7 +90,7 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     took = seconds(lambda: generate_batched(model, ten), device, warm=False)
     rows.append(_row(f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens", took / len(ten) * count))
     rows[-1]["measured"] = f"{len(ten)} series"
-    for label, took in llama_cpp.measured(load(name, "float32")[0], ten).items():
+    for label, took in llama_cpp.measured(lambda: load(name, "float32")[0], ten).items():
         rows.append(_row(f"(d) {label}", took / len(ten) * count) | {"measured": f"{len(ten)} series"})
 
     found = []

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,15 +80,15 @@ def _interleaved(weight: torch.Tensor, head: int) -> torch.Tensor:
     return rows.transpose(1, 2).reshape(weight.shape)
 
 
-def measured(model: PreTrainedModel, prompts: list[list[int]]) -> dict[str, float]:
+def measured(load: Callable[[], PreTrainedModel], prompts: list[list[int]]) -> dict[str, float]:
     """Seconds of as many tokens as the other peers make, all prompts at once, no grammar; nothing where it is missing.
 
-    model: reduced and in float32; written in bfloat16, and in the 8 bits that most use there.
+    load: gives a reduced model in float32; it is written in bfloat16, and in the 8 bits that most use there.
     """
     if find_spec("xllamacpp") is None:
         print("llama.cpp is left out: `pip install xllamacpp` brings it", flush=True)
         return {}
-    took, new = {}, peers.NEW_TOKENS
+    model, took, new = load(), {}, peers.NEW_TOKENS
     for kind, bits in {"BF16": "bfloat16", "Q8_0": "8 bits"}.items():
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the file stays open on Windows
             write_gguf(model, path := Path(folder, "model.gguf"), kind)

@@ -15,8 +15,9 @@ from m2lib.cli_values import path, whole
 from m2lib.files import InputError, first_line, quoted, repository
 
 MOST = 10**18
-SIZES = {"length": 512, "rank": 4, "batch": 2, "steps": 1, "new_tokens": 220}  # what `m2 flops` counts, unless told
 """The largest size that a command takes; what is computed from a few of them a float still holds."""
+SIZES = {"length": 512, "rank": 4, "batch": 2, "steps": 1, "new_tokens": 220}
+"""What `m2 flops` counts where nothing else is said."""
 
 
 def main(argv: list[str] | None = None) -> int:

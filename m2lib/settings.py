@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2lib.files import InputError, quoted, user_path, workspace
+from m2lib.files import InputError, quoted, repository, user_path, workspace
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ def cache_dir() -> Path:
 def results_dir() -> Path | None:
     """`M2_RESULTS`: the folder of recorded runs; None where it is not set."""
     return _folder("M2_RESULTS")
+
+
+def results_root() -> Path:
+    """Where records lie: in that folder, else in report/results of the repository."""
+    return results_dir() or repository("report", "results")
 
 
 def described() -> str:

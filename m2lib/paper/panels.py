@@ -62,16 +62,14 @@ def finished_record(profile: study.Profile, name: str) -> study.Record:
 
 def finished_records(profile: study.Profile, *names: str) -> dict[str, study.Record]:
     """The finished records of these experiments; those that go beyond the report may be missing, or still be made."""
-    return {
-        name: finished_record(profile, name)
-        for name in names
-        if study.EXPERIMENTS[name].group or _is_done(profile, name)
-    }
-
-
-def _is_done(profile: study.Profile, name: str) -> bool:
-    there = study.record_path(profile, name).exists()
-    return there and study.load_record(profile, name, _series()).status == "done"
+    found = {}
+    for name in names:
+        if study.EXPERIMENTS[name].group:
+            found[name] = finished_record(profile, name)
+        elif study.record_path(profile, name).exists():
+            record = study.load_record(profile, name, _series())
+            found |= {name: record} if record.status == "done" else {}
+    return found
 
 
 def first_recorded(profile: study.Profile, *names: str) -> study.Record:
@@ -235,10 +233,11 @@ def final_learning(profile: study.Profile) -> "Figure":
 
 def sampled(profile: study.Profile, split: str = "test") -> uncertainty.Sampled:
     """The recorded samples of a split's series; those of the best run may be missing."""
-    best = _is_done(profile, f"samples/best/{split}")
-    greedy = {who: name for who, name in uncertainty.GREEDY.items() if who != "best" or best}
-    records = {who: finished_record(profile, f"samples/{who}/{split}") for who in greedy}
-    maes = {who: finished_record(profile, name).maes() for who, name in greedy.items()} if split == "test" else {}
+    records = {who: finished_record(profile, f"samples/{who}/{split}") for who in uncertainty.GREEDY if who != "best"}
+    for record in finished_records(profile, f"samples/best/{split}").values():
+        records["best"] = record
+    greedy = {who: uncertainty.GREEDY[who] for who in records if split == "test"}
+    maes = {who: finished_record(profile, name).maes() for who, name in greedy.items()}
     return uncertainty.Sampled.of(records, maes, _series())
 
 

@@ -122,9 +122,8 @@ def plot_fan(
         ax.fill_between(ahead, quantiles[low], quantiles[high], color=shade, lw=0, label=label)
     if len(levels) % 2:  # the middle one has no partner
         middle = levels[len(levels) // 2]
-        ax.plot(
-            ahead, quantiles[middle], color=colour, lw=1.8, label="median" if middle == 0.5 else f"quantile {middle:g}"
-        )
+        label = "median" if middle == 0.5 else f"quantile {middle:g}"
+        ax.plot(ahead, quantiles[middle], color=colour, lw=1.8, label=label)
     if truth is not None:
         ax.plot([time[-1], *ahead], [past[-1], *truth], color="0.25", lw=1.2)
     ax.margins(x=0)

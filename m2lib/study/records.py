@@ -16,11 +16,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
-from m2lib.files import InputError, repository, write_atomic
+from m2lib.files import InputError, write_atomic
 from m2lib.forecasting import DecodeConfig, point_forecast, read_back
 from m2lib.model import backbone_id, fault
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
-from m2lib.settings import out_dir, results_dir
+from m2lib.settings import out_dir, results_root
 from m2lib.study.profiles import PROFILES, Profile
 
 SCHEMA = 1
@@ -155,7 +155,7 @@ _SCHEMA, _PROTOCOL = TypeAdapter(Record), TypeAdapter(DecodeConfig)
 def record_path(profile: Profile | str, name: str) -> Path:
     """Where a run's record is: under build/results for a live profile, else `M2_RESULTS`, else report/results."""
     profile = _profile(profile)
-    root = out_dir() / "results" if profile.live else results_dir() or repository("report", "results")
+    root = out_dir() / "results" if profile.live else results_root()
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
 

@@ -19,7 +19,7 @@ from m2lib.study.experiments import EXPERIMENTS, experiment_named, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import describe_device, provenance
 from m2lib.study.records import NEW, Record, fingerprint, load_record, record_path
-from m2lib.study.work import Plan, RunInProgress, adapter_path, promote
+from m2lib.study.work import Plan, RunInProgress, adapter_path, checkpoints_of, promote
 from m2lib.training import join_processes
 
 
@@ -173,9 +173,9 @@ def _begin(plan: Plan, fresh: bool) -> RunInProgress:
             progress = RunInProgress(plan, backbone, record.reserving(sum_costs()), stored)
             sweep(progress.checkpoints)
             return progress
-    for stored, old in begun.items():
+    for old in begun.values():
         if old and old.status != "done":  # given up for a new one
-            shutil.rmtree(RunInProgress(plan, backbone, old, stored).checkpoints, ignore_errors=True)
+            shutil.rmtree(checkpoints_of(old), ignore_errors=True)
     record = Record(
         name=name,
         profile=profile.name,

@@ -41,6 +41,12 @@ def adapter_path(profile: Profile | str, name: str) -> Path:
     return record_path(profile, name).with_suffix("")
 
 
+def checkpoints_of(record: Record) -> Path:
+    """The folder of a run's own checkpoints."""
+    name = "-".join((record.profile, record.backbone["id"], record.name, record.run))
+    return out_dir() / "checkpoints" / name.replace("/", "_")
+
+
 def promote(profile: Profile, name: str) -> None:
     """Put a new record that is done, and its adapter, in the place of the old one; nothing where there is none.
 
@@ -144,8 +150,7 @@ class RunInProgress:
     @property
     def checkpoints(self) -> Path:
         """The folder of the run's own checkpoints."""
-        name = "-".join((self.record.profile, self.record.backbone["id"], self.record.name, self.record.run))
-        return out_dir() / "checkpoints" / name.replace("/", "_")
+        return checkpoints_of(self.record)
 
     def needed(self) -> Costs:
         """What it may still spend."""

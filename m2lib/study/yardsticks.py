@@ -35,7 +35,7 @@ from m2lib.series import (
     split_ids,
     to_integers,
 )
-from m2lib.settings import results_dir
+from m2lib.settings import results_root
 from m2lib.study.costs import adapter_of_experiment, series_costs
 from m2lib.study.experiments import CONSTRAINED, EXPERIMENTS
 from m2lib.study.profiles import PROFILES
@@ -225,7 +225,7 @@ def record_yardsticks(path: Path | None = None, fresh: bool = False) -> Path:
 
     It is written after each row. What it holds of the same data and adapter is kept, unless `fresh`.
     """
-    path = path or (results_dir() or repository("report", "results")) / FILE
+    path = path or results_root() / FILE
     found = sets()
     data = {where: series.fingerprint for where, (series, _) in found.items()}
     kept = {} if fresh or not path.exists() else _kept(path, data)
@@ -283,8 +283,8 @@ def recorded_rows(where: str) -> dict[str, Row]:
 
     Raises InputError where the record is missing or damaged.
     """
-    own = (results_dir() or Path()) / FILE
-    path = own if results_dir() and own.exists() else repository("report", "results", FILE)
+    own = results_root() / FILE
+    path = own if own.exists() else repository("report", "results", FILE)
     return {row["forecaster"]: row for row in _stored(path)["rows"] if row["set"] == where}
 
 
