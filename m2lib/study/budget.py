@@ -67,19 +67,25 @@ def budget_of(profile: Profile, asking: str | None = None) -> Budget:
 
     asking: the experiment that wants to spend; its own reservation, of which a killed run leaves some, is not counted.
     """
-    charged = [record for record in all_records(profile, asking).values() if EXPERIMENTS[record.name].group]
     convention = profile.budget_convention
-    running = [
-        record
-        for record in charged
+    running = {
+        record.name
+        for record in _charged(profile, asking)
         if record.flops["reserved"][convention] and record.name != asking and in_progress(profile, record.name)
-    ]
+    }
+    # Read again: a run that came to its end since the first reading reserves nothing any more, but it has spent.
+    charged = _charged(profile, asking)
     return Budget(
         profile.budget,
         convention,
         spent=sum(record.spent()[convention] for record in charged),
-        reserved=sum(record.flops["reserved"][convention] for record in running),
+        reserved=sum(record.flops["reserved"][convention] for record in charged if record.name in running),
     )
+
+
+def _charged(profile: Profile, asking: str | None) -> list[Record]:
+    """The records that the budget pays for: those in the report's Table 3."""
+    return [record for record in all_records(profile, asking).values() if EXPERIMENTS[record.name].group]
 
 
 def affordable_steps(

@@ -6,6 +6,7 @@ from m2lib.accounting.flops import train_step_flops
 from m2lib.accounting.shape import CONVENTIONS, Shape, total
 from m2lib.files import InputError
 from m2lib.model.backbones import backbone_config
+from m2lib.study import budget
 from m2lib.study.budget import BudgetExceeded, affordable_steps, all_records, budget_of, hold, reserve
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
@@ -33,9 +34,9 @@ def files(folder):
 def test_spending_is_a_fold_over_the_records(data):
     run("baseline", SMALL, data=data)
     run("baseline-constrained", SMALL, data=data)
-    budget = budget_of(SMALL)
-    assert budget.spent == load_record(SMALL, "baseline").spent()["coursework"] > 0  # the other goes beyond the report
-    assert (budget.limit, budget.left, budget.reserved) == (10**17, 10**17 - budget.spent, 0)
+    whole = budget_of(SMALL)
+    assert whole.spent == load_record(SMALL, "baseline").spent()["coursework"] > 0  # the other goes beyond the report
+    assert (whole.limit, whole.left, whole.reserved) == (10**17, 10**17 - whole.spent, 0)
     published = budget_of(replace(SMALL, budget_convention="published"))
     assert published.spent == load_record(SMALL, "baseline").flops["forecasts"]["published"]
     record_path(SMALL, "baseline").unlink()
@@ -68,6 +69,22 @@ def test_steps_that_the_budget_affords():
     beside = affordable_steps(budget_of(profile), EXPERIMENTS["default"], profile, TINY, beside=("baseline",))
     assert beside == 7
     assert affordable_steps(budget_of(replace(SMALL, budget=1)), EXPERIMENTS["default"], SMALL, TINY) == 0
+
+
+def test_a_run_that_ends_while_the_budget_is_counted_has_spent(data, monkeypatch):
+    """Its record, read while it ran, must not be taken for that of a killed run, whose reservation does not count."""
+    done = run("baseline", SMALL, data=data)
+    save_record(
+        SMALL, replace(done, status="running", flops=done.flops | {"forecasts": sum_costs()}).reserving(done.spent())
+    )
+
+    def ends_meanwhile(profile, name):
+        save_record(profile, done)
+        return False
+
+    monkeypatch.setattr(budget, "in_progress", ends_meanwhile)
+    counted = budget_of(SMALL)
+    assert (counted.spent, counted.reserved) == (done.spent()["coursework"], 0)
 
 
 def test_a_record_that_cannot_be_read_stops_the_count(data):
