@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from m2lib import settings
 from m2lib.files import InputError, first_line
-from m2lib.model.folders import quiet_transformers, read_config, read_tokenizer, read_weights
+from m2lib.model.folders import quiet_transformers, read_config, read_sequence_bias, read_tokenizer, read_weights
 from m2lib.model.vocabulary import TokenRemap
 from m2lib.model.weights import BACKBONES, backbone_id, is_random, local_weights
 
@@ -297,6 +297,7 @@ def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrain
         unfit = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in loaded.get(kind, ()))
         if unfit:
             raise ValueError(f"config.json wants weights that the files do not hold, such as {unfit[0]}")
+        model.generation_config.sequence_bias = read_sequence_bias(folder) or None
     except Exception as error:  # transformers and safetensors raise many kinds; each means that the files are unfit
         raise InputError(
             f"{folder}: cannot load a model from here ({first_line(error)}); download it again or use another"

@@ -129,6 +129,15 @@ class SpecialTokens(BaseModel):
     """Where it is there, special_tokens_map.json is not looked at."""
 
 
+class GenerationSettings(BaseModel):
+    """What is read of generation_config.json."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    sequence_bias: list[tuple[list[int], Annotated[float, Field(allow_inf_nan=False)]]] | None = None
+    """Token ids, and what is added to the logit of the last of them where it would complete them."""
+
+
 def read_config(path: Path) -> "PretrainedConfig":
     """The transformers config that a config.json describes.
 
@@ -190,6 +199,33 @@ def read_weights(folder: Path) -> dict[str, "torch.Tensor"]:
             raise ValueError(f"{path.name} holds {twice!r:.200}, which another file holds too")
         tensors |= more
     return tensors
+
+
+def read_sequence_bias(folder: Path) -> list[tuple[list[int], float]]:
+    """The biases of a folder's generation_config.json, such as an exported model's of its 13 tokens.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model.
+
+    Returns
+    -------
+    list of (list of int, float)
+        Token ids and their bias; empty where the folder has no such file, or the file no biases.
+
+    Raises
+    ------
+    ValueError
+        For a file that does not hold them in this form, naming it.
+    """
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return []
+    try:
+        return GenerationSettings.model_validate_json(path.read_bytes()).sequence_bias or []
+    except ValidationError as error:
+        raise ValueError(f"{path.name}: {fault(error)}") from error
 
 
 def check_floats(path: Path, tensors: dict[str, "torch.Tensor"]) -> None:

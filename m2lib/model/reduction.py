@@ -13,7 +13,7 @@ from m2lib.model.vocabulary import PAD_ID, SYMBOLS, TokenRemap
 
 
 class ReducedHead(nn.Linear):
-    """The head of the reduced model, d -> 13: the kept rows, frozen, and a trainable bias that starts at zero.
+    """The head of the reduced model, d -> 13: the kept rows, frozen, and a trainable bias, at first zero.
 
     The bias and the logits are float32 whatever the weights are: in bfloat16 small training steps would be lost.
 
@@ -48,7 +48,8 @@ def reduce_vocabulary(model: PreTrainedModel, remap: TokenRemap) -> PreTrainedMo
     """Cut a causal LM's embedding and head to the 13 kept tokens, in place.
 
     The embedding becomes (13, d) and the head a `ReducedHead` of its own, no longer tied; the head's bias is the only
-    parameter left trainable. While it is zero, logits equal the full model's at the kept ids.
+    parameter left trainable. It is zero, so that logits equal the full model's at the kept ids, unless the model has
+    biases of these tokens in its generation config, as an exported model does: these move into the head.
 
     Parameters
     ----------
@@ -82,6 +83,7 @@ def reduce_vocabulary(model: PreTrainedModel, remap: TokenRemap) -> PreTrainedMo
     model.set_input_embeddings(nn.Embedding.from_pretrained(old_embedding[rows].clone(), freeze=True))
     model.set_output_embeddings(ReducedHead(old_head[rows]))
 
+    _move_biases(model, remap)
     for config in (model.config, model.generation_config):
         if config is not None:
             config.bos_token_id = config.eos_token_id = None
@@ -89,3 +91,16 @@ def reduce_vocabulary(model: PreTrainedModel, remap: TokenRemap) -> PreTrainedMo
     model.config.vocab_size = len(SYMBOLS)
     model.config.tie_word_embeddings = False
     return model
+
+
+@torch.no_grad()
+def _move_biases(model: PreTrainedModel, remap: TokenRemap) -> None:
+    """From the generation config, whose ids the reduced model no longer has, to the head's bias."""
+    config, bias = model.generation_config, model.get_output_embeddings().bias
+    if config is None or not config.sequence_bias:
+        return
+    pairs = config.sequence_bias  # a file has lists, [[[31], 0.2], ...]; transformers also takes a dict, {(31,): 0.2}
+    for ids, value in pairs.items() if isinstance(pairs, dict) else pairs:
+        if len(ids) == 1 and ids[0] in remap.backbone_ids:
+            bias[remap.backbone_ids.index(ids[0])] = value
+    config.sequence_bias = None

@@ -163,6 +163,29 @@ def test_what_is_in_the_folder(exported):
     assert load_backbone(str(exported), device="cpu").remap.backbone_ids[0] == 95
 
 
+def test_an_export_is_a_backbone_too(exported, adapter, tmp_path):
+    """With the bias, which moves into the reduced head, it has the logits of base and adapter; and so has its own export."""
+    base = load_backbone("tiny", device="cpu", dtype="float32")
+    load_adapter(base.model, adapter)
+    ids = torch.arange(1, 13)[None]
+    again = load_backbone(str(exported), device="cpu", dtype="float32")
+    assert again.model.lm_head.bias.tolist() == base.model.lm_head.bias.tolist()
+    assert again.model.generation_config.sequence_bias is None
+    torch.testing.assert_close(again.model(ids).logits, base.model(ids).logits, rtol=0, atol=1e-5)
+    inject_lora(again.model, rank=1)
+    save_adapter(again.model, tmp_path / "more", str(exported))
+    (tmp_path / "more" / "head_bias.safetensors").unlink()
+    folder = export(str(exported), tmp_path / "model", adapter=tmp_path / "more")
+    assert (folder / "generation_config.json").read_bytes() == (exported / "generation_config.json").read_bytes()
+
+
+def test_biases_that_are_none_are_one_line(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "model")
+    (tmp_path / "model" / "generation_config.json").write_text('{"sequence_bias": [[[3], "much"]]}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"generation_config.json: sequence_bias.0.1 is 'much'"):
+        load_backbone(str(tmp_path / "model"), device="cpu")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_all_files_are_as_readable_as_any_other(exported, tmp_path):
     (tmp_path / "any").touch()
