@@ -71,7 +71,7 @@ def numbers(
 ) -> dict[str, Any]:
     """What the section says in numbers.
 
-    best: the long run's record under `greedy` and, where it is there, that of its samples under `sampled`, on test.
+    best: the long run's record under `greedy`, that of its samples under `sampled`, on test.
     others: errors on the same series, by whose they are.
     """
     way, end = learned(best["greedy"])

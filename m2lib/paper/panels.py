@@ -232,11 +232,9 @@ def final_learning(profile: study.Profile) -> "Figure":
 
 
 def sampled(profile: study.Profile, split: str = "test") -> uncertainty.Sampled:
-    """The recorded samples of a split's series; those of the best run may be missing."""
-    records = {who: finished_record(profile, f"samples/{who}/{split}") for who in uncertainty.GREEDY if who != "best"}
-    for record in finished_records(profile, f"samples/best/{split}").values():
-        records["best"] = record
-    greedy = {who: uncertainty.GREEDY[who] for who in records if split == "test"}
+    """The recorded samples of a split's series."""
+    records = {who: finished_record(profile, f"samples/{who}/{split}") for who in uncertainty.GREEDY}
+    greedy = uncertainty.GREEDY if split == "test" else {}
     maes = {who: finished_record(profile, name).maes() for who, name in greedy.items()}
     return uncertainty.Sampled.of(records, maes, _series())
 

@@ -49,7 +49,7 @@ class Sampled:
     """Sampled forecasts of the series of a split, the log-VAR's beside those of the language model."""
 
     records: dict[str, study.Record]
-    """Of the language model's samples, by whose they are: `untuned`, `final`, `best` where that is recorded."""
+    """Of the language model's samples, by whose they are: `untuned`, `final`, `best`."""
     greedy: dict[str, study.Maes]
     """MAE by series id of the one forecast that each of them makes greedily."""
     ids: list[int]
@@ -77,7 +77,7 @@ class Sampled:
 
     @property
     def shown(self) -> str:
-        """Whose forecasts are drawn: the best of the language model's that are recorded."""
+        """Whose forecasts are drawn: the last of the language model's."""
         return list(self.records)[-1]
 
     def by_series(self, score: Callable[..., float], name: str) -> dict[int, float]:
