@@ -1,7 +1,5 @@
 """What recorded samples come to: here those of the committed record of 12 samples, and made ones."""
 
-import json
-
 import matplotlib
 import numpy as np
 import pytest
@@ -82,30 +80,17 @@ def test_numbers_hold_every_forecaster(found):
     assert numbers["cost"]["one greedy forecast as published"] > numbers["cost"]["flops"]["coursework"]
 
 
-def test_the_best_run_joins_when_it_is_recorded(tmp_path, monkeypatch):
-    def put(name, source):
-        path = tmp_path / LAPTOP.name / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps(json.loads((LAPTOP / f"{source}.json").read_text(encoding="utf-8")) | {"name": name}),
-            encoding="utf-8",
-        )
+def test_whose_samples_are_read():
+    found = panels.sampled(PROFILES["laptop"])
+    assert (list(found.samples), found.shown) == (["untuned", "final", "best", LOG_VAR], "best")
+    assert list(found.greedy) == list(found.records)
+    assert panels.sampled(PROFILES["laptop"], "validation").greedy == {}
 
+
+def test_a_record_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    for name in ("untuned-test-constrained", "final"):
-        put(name, name)
     with pytest.raises(InputError, match=r"no record .*untuned/test\.json; .* m2 run samples/untuned/test`"):
         panels.sampled(PROFILES["laptop"])
-    for who in ("untuned", "final"):
-        put(f"samples/{who}/test", "final-sampled")
-        put(f"samples/{who}/validation", "trial/sampled")
-    found = panels.sampled(PROFILES["laptop"])
-    assert (list(found.samples), found.shown) == (["untuned", "final", LOG_VAR], "final")
-    assert panels.sampled(PROFILES["laptop"], "validation").greedy == {}
-    put("best", "final")
-    put("samples/best/test", "final-sampled")
-    found = panels.sampled(PROFILES["laptop"])
-    assert (list(found.greedy), found.shown) == (["untuned", "final", "best"], "best")
 
 
 def test_greedy_forecasts_are_of_the_test_series():
