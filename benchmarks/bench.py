@@ -31,7 +31,7 @@ from m2lib.model.vocabulary import TokenRemap, text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
 from m2lib.series.series_files import load_series
-from m2lib.settings import out_dir
+from m2lib.settings import out_dir, read
 from m2lib.study.provenance import provenance
 from m2lib.training.config import TrainConfig
 from m2lib.training.loop import train
@@ -42,8 +42,13 @@ CONFIG = DecodeConfig(constrained=True)  # 20 steps, which random weights would 
 LENGTH, BATCH, RANK = 512, 2, 8
 
 
+def chosen_device() -> str:
+    """That of all that is measured, as `load_backbone` chooses it."""
+    return read("M2_DEVICE") or best_device()
+
+
 def load(name: str, dtype: str, reduce: bool = True):
-    """A model and its remap, in eval mode on the best device."""
+    """A model and its remap, in eval mode."""
     if name != QWEN:
         backbone = load_backbone(name, dtype=dtype, reduce=reduce)
         return backbone.model, backbone.remap
@@ -51,7 +56,7 @@ def load(name: str, dtype: str, reduce: bool = True):
 
     torch.manual_seed(0)
     config, remap = backbone_config("qwen2.5-0.5b"), TokenRemap((151643, *range(15, 25), 11, 26))
-    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).to(best_device()).eval()
+    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).to(chosen_device()).eval()
     return (reduce_vocabulary(model, remap) if reduce else model), remap
 
 
@@ -264,19 +269,20 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="measure the peak memory of each, and nothing else")
     parser.add_argument("--no-growth", action="store_true", help="leave out the cost against length, batch and samples")
     arguments = parser.parse_args()
-    name, device = arguments.backbone, torch.device(best_device())
-    dtype = best_dtype(device.type)
+    name, place = arguments.backbone, torch.device(chosen_device())
+    dtype = best_dtype(place.type)
     folder = ROOT / "benchmarks" / "results" if arguments.record else out_dir() / "bench"
+    file = f"{Path(name).name}-{place.type}"  # of a path its last part
     if arguments.memory:
-        result = {"backbone": name, "dtype": dtype, **provenance(device), "memory": memory(name, dtype)}
+        result = {"backbone": name, "dtype": dtype, **provenance(place), "memory": memory(name, dtype)}
         print(memory_table(result))
-        write_atomic(folder / f"{name}-{device.type}-memory.json", (json.dumps(result, indent=1) + "\n").encode())
+        write_atomic(folder / f"{file}-memory.json", (json.dumps(result, indent=1) + "\n").encode())
         return
     shape = Shape.of(backbone_config("qwen2.5-0.5b" if name == QWEN else name))
-    rates = {kind: product_rate(shape, getattr(torch, kind), device, BATCH * LENGTH) for kind in ("float32", dtype)}
-    limits = {"flops": rates[dtype], "bytes": bandwidth(device), "flops_float32": rates["float32"]}
+    rates = {kind: product_rate(shape, getattr(torch, kind), place, BATCH * LENGTH) for kind in ("float32", dtype)}
+    limits = {"flops": rates[dtype], "bytes": bandwidth(place), "flops_float32": rates["float32"]}
     print({kind: f"{rate:.3g}" for kind, rate in limits.items()}, flush=True)
-    result = {"backbone": name, "dtype": dtype, **provenance(device), "limits": limits}
+    result = {"backbone": name, "dtype": dtype, **provenance(place), "limits": limits}
     result["sizes"] = {"series": arguments.series, "length": LENGTH, "batch": BATCH, "rank": RANK}
 
     result["train"] = train_rows(name, dtype, limits)
@@ -292,7 +298,7 @@ def main() -> None:
         result["growth"] = growth(name, dtype)
         result["sharing"] = sharing(name, dtype)
         print(sharing_table(result), flush=True)
-    path = folder / f"{name}-{device.type}.json"
+    path = folder / f"{file}.json"
     write_atomic(path, (json.dumps(result, indent=1) + "\n").encode())
     print(path)
 

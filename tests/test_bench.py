@@ -98,3 +98,15 @@ def test_peak_memory_is_the_childs_own():
     assert 0.05 < measure.peak_memory(sum, [1, 2]) < 0.9
     assert held.sum() == 2**28
     assert 0.55 < measure.peak_memory(torch.ones, 2**27) < 1.4  # half a gigabyte, held for an instant
+
+
+def test_the_record_names_the_device_that_is_asked_for_and_stays_in_its_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("M2_OUT", str(tmp_path))
+    monkeypatch.setattr(bench, "best_device", lambda: "cuda")  # where there is a card, M2_DEVICE=cpu keeps away from it
+    monkeypatch.setattr(bench, "memory", lambda *_: {})
+    monkeypatch.setattr(bench, "memory_table", lambda _: "")
+    monkeypatch.setattr("sys.argv", ["bench", "--memory", "--backbone", "/elsewhere/my-model"])
+    bench.main()
+    (path,) = (tmp_path / "bench").iterdir()
+    assert path.name == "my-model-cpu-memory.json"
+    assert json.loads(path.read_text(encoding="utf-8"))["device"].startswith("cpu: ")
