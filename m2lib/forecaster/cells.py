@@ -52,7 +52,7 @@ def holds_dates(column: pd.Series) -> bool:
         return True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of days that stand before months
-        plain = any(guess_datetime_format(str(cell)) for cell in column.dropna()[:1])
+        plain = any(guess_datetime_format(str(cell)) for cell in column.dropna().head(1))
     return plain and not holds_numbers(column)
 
 
