@@ -297,7 +297,7 @@ def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrain
         unfit = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in loaded.get(kind, ()))
         if unfit:
             raise ValueError(f"config.json wants weights that the files do not hold, such as {unfit[0]}")
-        model.generation_config.sequence_bias = read_sequence_bias(folder) or None
+        model.generation_config.sequence_bias = read_sequence_bias(folder)
     except Exception as error:  # transformers and safetensors raise many kinds; each means that the files are unfit
         raise InputError(
             f"{folder}: cannot load a model from here ({first_line(error)}); download it again or use another"

@@ -8,7 +8,7 @@ tokenizer is tokenizer.json. Transformers is handed these, and never the folder.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,6 +23,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 One = Annotated[float, Field(ge=1, le=1)]
 # Angles that depend on the position alone. `dynamic` and `longrope` depend on the text's length as well.
 RopeType = Literal["default", "linear", "llama3", "yarn"]
+Said = TypeVar("Said", bound=BaseModel)
 
 
 class Rope(BaseModel):
@@ -201,7 +202,7 @@ def read_weights(folder: Path) -> dict[str, "torch.Tensor"]:
     return tensors
 
 
-def read_sequence_bias(folder: Path) -> list[tuple[list[int], float]]:
+def read_sequence_bias(folder: Path) -> list[tuple[list[int], float]] | None:
     """The biases of a folder's generation_config.json, such as an exported model's of its 13 tokens.
 
     Parameters
@@ -211,21 +212,15 @@ def read_sequence_bias(folder: Path) -> list[tuple[list[int], float]]:
 
     Returns
     -------
-    list of (list of int, float)
-        Token ids and their bias; empty where the folder has no such file, or the file no biases.
+    list of (list of int, float), or None
+        Token ids and their bias; None where the folder has no such file, or the file no biases.
 
     Raises
     ------
     ValueError
         For a file that does not hold them in this form, naming it.
     """
-    path = folder / "generation_config.json"
-    if not path.is_file():
-        return []
-    try:
-        return GenerationSettings.model_validate_json(path.read_bytes()).sequence_bias or []
-    except ValidationError as error:
-        raise ValueError(f"{path.name}: {fault(error)}") from error
+    return _said(folder / "generation_config.json", GenerationSettings).sequence_bias
 
 
 def check_floats(path: Path, tensors: dict[str, "torch.Tensor"]) -> None:
@@ -265,9 +260,9 @@ def read_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """
     from transformers import PreTrainedTokenizerFast
 
-    tokens = _special_tokens(folder / "tokenizer_config.json")
+    tokens = _said(folder / "tokenizer_config.json", SpecialTokens)
     if tokens.added_tokens_decoder is None:
-        older = _special_tokens(folder / "special_tokens_map.json")
+        older = _said(folder / "special_tokens_map.json", SpecialTokens)
         tokens = tokens.model_copy(update={name: getattr(older, name) for name in older.model_fields_set})
     named = {"pad_token": tokens.pad_token, "eos_token": tokens.eos_token}
     return PreTrainedTokenizerFast(
@@ -313,11 +308,11 @@ def fault(error: Exception) -> str:
     return f"{field}{value}: {said}" if field else said
 
 
-def _special_tokens(path: Path) -> SpecialTokens:
-    """What a file says of them; nothing where it is not there."""
+def _said(path: Path, kind: type[Said]) -> Said:
+    """What a file says of such settings; nothing where it is not there."""
     if not path.is_file():
-        return SpecialTokens()
+        return kind()
     try:
-        return SpecialTokens.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ValueError(f"{path.name}: {fault(error)}") from error
