@@ -1,8 +1,9 @@
 """Causal attention in blocks of queries, for training on a CPU, where it beats PyTorch's fused kernel by a factor.
 
 Its products are plain matrix products, which run near the processor's peak; a block of queries sees no further than
-its last key, so little of the causal triangle's empty half is computed. `causal_attention` is the function itself,
-`blocked_attention` makes a transformers model use it for a while.
+its last key, so little of the causal triangle's empty half is computed; and the heads that share keys and values
+multiply them together. `causal_attention` is the function itself, `blocked_attention` makes a transformers model use it
+for a while.
 """
 
 from collections.abc import Iterator
@@ -28,17 +29,18 @@ class BlockedAttention(torch.autograd.Function):
         ----------
         ctx : FunctionCtx
             Where autograd keeps what `backward` needs.
-        q : Tensor of float, shape (heads, tokens, width)
-            Queries, scaled already. Batch and heads are one axis here.
-        k, v : Tensor of float, shape (heads, tokens, width)
-            Keys and values, one for every query head.
+        q : Tensor of float, shape (entries, group, tokens, width)
+            Queries, scaled already, of all the query heads that share keys and values. Batch and key/value heads are
+            one axis here, the entries.
+        k, v : Tensor of float, shape (entries, tokens, width)
+            Keys and values.
 
         Returns
         -------
-        Tensor of float, shape (heads, tokens, width)
+        Tensor of float, shape (entries, group, tokens, width)
             For each query the mean of the values up to its own position, weighted by the softmax.
         """
-        tokens = q.shape[1]
+        group, tokens, width = q.shape[1:]
         out, weights = torch.empty_like(q), []
         # A block sees the keys from the first to its own last one. At 300 tokens the blocks are
         #   queries   0-127, keys 0-127;   queries 128-255, keys 0-255;   queries 256-299, keys 0-299.
@@ -48,13 +50,14 @@ class BlockedAttention(torch.autograd.Function):
         #   0    0 -inf
         #   0    0    0
         # At 512 tokens this computes 128 (128 + 256 + 384 + 512) scores, 62.5% of the square; half of it is needed.
+        # The group's blocks stand one below the other in one product: with three heads it has 384 rows.
         ahead = torch.full((BLOCK, BLOCK), float("-inf"), dtype=q.dtype, device=q.device).triu(1)
         for start in range(0, tokens, BLOCK):
             end = min(start + BLOCK, tokens)
-            scores = torch.bmm(q[:, start:end], k[:, :end].transpose(1, 2))
-            scores[:, :, start:].add_(ahead[: end - start, : end - start])
+            scores = torch.bmm(q[:, :, start:end].flatten(1, 2), k[:, :end].transpose(1, 2))
+            scores.view(-1, group, end - start, end)[..., start:].add_(ahead[: end - start, : end - start])
             weights.append(torch.softmax(scores, -1))
-            out[:, start:end] = torch.bmm(weights[-1], v[:, :end])
+            out[:, :, start:end] = torch.bmm(weights[-1], v[:, :end]).view(-1, group, end - start, width)
         ctx.save_for_backward(q, k, v, out, *weights)
         return out
 
@@ -66,7 +69,7 @@ class BlockedAttention(torch.autograd.Function):
         ----------
         ctx : FunctionCtx
             What `forward` kept.
-        gradient : Tensor of float, shape (heads, tokens, width)
+        gradient : Tensor of float, shape (entries, group, tokens, width)
             The loss's gradient with respect to what `forward` returned.
 
         Returns
@@ -85,6 +88,7 @@ class BlockedAttention(torch.autograd.Function):
         q, k, v, out, *weights = ctx.saved_tensors
         # Each block of queries fills its own rows of dq, once. A key or a value is seen by its own block and by all
         # later ones, and its gradient is the sum over them: in float32, because bfloat16 would round each to 8 bits.
+        # The sum over the group's heads is part of the products.
         dq = torch.zeros_like(q)
         dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in (k, v))
         # One query: weights w = softmax(s), out = sum_j w_j v_j, and the loss reaches w_j as g_j = gradient . v_j.
@@ -94,17 +98,18 @@ class BlockedAttention(torch.autograd.Function):
         # Where no adapter lies below queries, keys or values, autograd would throw their gradient away: with adapters
         # on q_proj and v_proj only, that of the keys in the model's first layer.
         for_q, for_k, for_v = ctx.needs_input_grad
-        for block, start in zip(weights, range(0, q.shape[1], BLOCK), strict=True):
-            end = start + block.shape[1]
-            inner = gradient[:, start:end]
+        for block, start in zip(weights, range(0, q.shape[2], BLOCK), strict=True):
+            end = block.shape[2]  # a block sees the keys up to its own last one
+            inner = gradient[:, :, start:end].flatten(1, 2)
             if for_v:
                 dv[:, :end] += torch.bmm(block.transpose(1, 2), inner)
             if for_q or for_k:
-                dscores = torch.bmm(inner, v[:, :end].transpose(1, 2)).sub_(mean[:, start:end]).mul_(block)
+                dscores = torch.bmm(inner, v[:, :end].transpose(1, 2))
+                dscores.sub_(mean[:, :, start:end].flatten(1, 2)).mul_(block)
             if for_q:
-                dq[:, start:end] = torch.bmm(dscores, k[:, :end])
+                dq[:, :, start:end] = torch.bmm(dscores, k[:, :end]).view(dq[:, :, start:end].shape)
             if for_k:
-                dk[:, :end] += torch.bmm(dscores.transpose(1, 2), q[:, start:end])
+                dk[:, :end] += torch.bmm(dscores.transpose(1, 2), q[:, :, start:end].flatten(1, 2))
         return dq, dk.to(k.dtype), dv.to(v.dtype)
 
 
@@ -133,10 +138,9 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     if q.device.type != "cpu":  # the fused kernels of other devices are better
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
     batch, heads, tokens, width = q.shape
-    # Neighbouring query heads share a key/value head. At 6 heads and 2 key/value heads the repeated ones are
-    # 0 0 0 1 1 1 (`repeat` would give 0 1 0 1 0 1). Batch and heads then become the one batch axis of `bmm`.
-    k, v = (x.repeat_interleave(heads // x.shape[1], dim=1).reshape(-1, tokens, width) for x in (k, v))
-    q = (q * scale).reshape(-1, tokens, width)
+    # Neighbouring query heads share a key/value head: of 6 heads and 2 key/value heads, 0 1 2 and 3 4 5.
+    k, v = (x.reshape(-1, tokens, width) for x in (k, v))
+    q = (q * scale).reshape(len(k), -1, tokens, width)
     return BlockedAttention.apply(q, k, v).view(batch, heads, tokens, width)
 
 
