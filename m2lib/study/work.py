@@ -222,6 +222,7 @@ class RunInProgress:
             evaluate_after=watch.after,
             processes=plan.processes,
             recompute=settings.read("M2_RECOMPUTE") == "1",
+            compiled=settings.read("M2_COMPILE") == "1",
             progress=not profile.live and plan.processes.lead,
             flops_of=lambda batch: step_costs(self.shape, batch, config.rank, config.targets)["executed"],
         )

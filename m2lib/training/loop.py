@@ -21,7 +21,9 @@ from m2lib.files import InputError
 from m2lib.model import (
     PAD_ID,
     blocked_attention,
+    check_compiler,
     checkpoint_activations,
+    compiled_blocks,
     inject_lora,
     load_adapter,
     train_everything,
@@ -63,6 +65,7 @@ def train(
     evaluate_after: Container[int] = (),
     processes: Processes = ALONE,
     recompute: bool = False,
+    compiled: bool = False,
     progress: bool = True,
     start: Path | None = None,
     flops_of: Callable[[np.ndarray], int] | None = None,
@@ -96,6 +99,9 @@ def train(
     recompute : bool, optional
         Keep each block's input only and compute the rest again for the gradients (gradient checkpointing): the same
         adapter, in much less memory and about a third more time.
+    compiled : bool, optional
+        Compile the blocks with `torch.compile`: steps take about a tenth less, the first one half a minute more, and
+        the adapter is the same but for rounding.
     progress : bool, optional
         Show a bar with loss and tokens/s.
     start : Path, optional
@@ -112,7 +118,7 @@ def train(
     ------
     InputError
         Where the loss is no longer finite, the checkpoints are another run's, or a batch has fewer windows than there
-        are processes.
+        are processes; where the blocks are to be compiled and cannot be.
     KeyboardInterrupt
         After Ctrl-C, which finishes the step and writes a checkpoint first; pressed again it stops at once.
     """
@@ -120,6 +126,8 @@ def train(
 
     if min(config.batch_size, config.batch_size if callable(windows) else len(windows)) < processes.count:
         raise InputError(f"{processes.count} processes cannot share batches of {config.batch_size}; start fewer")
+    if compiled:
+        check_compiler(model.device)
     generator = torch.Generator().manual_seed(config.seed)
     if start:
         load_adapter(model, start)
@@ -157,7 +165,7 @@ def train(
             whole = torch.from_numpy(batch).to(model.device)
             weighting = config.tail_weight, config.units_weight
             total = loss_weights(whole, *weighting).sum()
-            with _recomputing(model, recompute):
+            with _recomputing(model, recompute), compiled_blocks(model, compiled):
                 loss = window_loss(model, processes.share(whole), *weighting, total)
                 loss.backward()
             # Ctrl-C may reach one process only, or each in another step. One that stopped alone would leave the others

@@ -77,6 +77,7 @@ VARIABLES = {
     "M2_DEVICE": ("cpu", mostly("cuda:99", "meta", "mps", "cpu:0")),
     "M2_DTYPE": ("float32", mostly("bfloat16", "float16")),
     "M2_RECOMPUTE": ("0", mostly("no", "YES", "maybe")),
+    "M2_COMPILE": ("0", mostly("no", "maybe")),
     "M2_CACHE": ("cache", PATHS),
     "M2_OUT": ("out", PATHS),
     "M2_RESULTS": ("results", PATHS),
