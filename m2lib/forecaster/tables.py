@@ -7,6 +7,7 @@ A row is a step of a series. One column says whose, one says when, and one to ei
     A,2024-01-02,4.1
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,7 +86,8 @@ def guess_columns(
     Raises
     ------
     InputError
-        For a table without rows, a column that is missing or named twice, no target, and more than eight.
+        For a table without rows, a column that is missing or named twice, ids or time stamps in a column that is named
+        like one of a forecast's, no target, and more than eight.
     """
     given = (id, time, *targets)
     _check_names(df, given, where)
@@ -230,6 +232,10 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
         raise InputError(f"{where}: no column of numbers to forecast; {_there(df)}")
     if number > MOST_VARIABLES:
         raise InputError(f"{where}: {number} columns of numbers; name at most {MOST_VARIABLES} to forecast (--target)")
+    # A forecast's columns keep these two names, and have those of `forecast_table` beside them.
+    for name, other in ((columns.id, columns.time or "timestamp"), (columns.time, columns.id or "item_id")):
+        if name == other or re.fullmatch(r"target_name|predictions|0?\.\d+", str(name)):
+            raise InputError(f"{where}: forecasts have a column {quoted(str(name))} of their own; rename this one")
 
 
 def _there(df: pd.DataFrame) -> str:

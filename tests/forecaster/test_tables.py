@@ -73,6 +73,23 @@ def test_columns_that_cannot_be_are_refused(table, given, problem):
     assert str(error.value) == f"t.csv{problem}"
 
 
+@pytest.mark.parametrize(
+    ("names", "id", "time"),
+    [
+        (["0.1", "day", "y"], "0.1", "day"),
+        (["predictions", "day", "y"], "predictions", "day"),
+        (["shop", "target_name", "y"], "shop", "target_name"),
+        (["timestamp", "day", "y"], "timestamp", None),
+        (["shop", "item_id", "y"], None, "item_id"),
+    ],
+)
+def test_columns_that_a_forecast_would_write_over_are_refused(names, id, time):
+    taken = next(name for name in names if name not in ("shop", "day", "y"))
+    with pytest.raises(InputError) as error:
+        items_of(LONG.set_axis(names, axis=1), Columns(id, time, ("y",)), where="t.csv")
+    assert str(error.value) == f"t.csv: forecasts have a column {taken!r} of their own; rename this one"
+
+
 def test_items_come_in_the_order_of_their_first_rows():
     items = items_of(LONG, COLUMNS)
     assert [item.name for item in items] == ["B", "A"]
