@@ -39,6 +39,7 @@ help:
 	@echo "make browse     make site, and open every page of it in Chromium, with the network off"
 	@echo "make figures    from the records: report/figures/ and report/main.pdf, no model needed"
 	@echo "make test       lint, unit tests, and the notebooks as a regression test (nbval)"
+	@echo "make lint       the first part of make test: ruff, the format, mypy, the order of the wings, docstrings"
 	@echo "make coverage   how much of each wing the unit tests run; less than 90% of m2lib is an error"
 	@echo "make fuzz       attacks on all that is read: damaged files, settings, command lines (ten minutes)"
 	@echo "make notebooks  open JupyterLab"

@@ -129,7 +129,7 @@ def finetune(
     write_atomic(folder / CARD_FILE, model_card(backbone.name, shape, facts, horizon=prediction_length).encode())
     save_adapter(backbone.model, folder, backbone.name)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    say(f"{log.step} steps, {log.seconds / 60:.1f} minutes, {spent:.3g} FLOPs by the rules: {folder}")
+    say(f"{log.step} steps, {_duration(log.seconds)}, {spent:.3g} FLOPs by the rules: {folder}")
     say(f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} after")
     say(after.verdict)
     return tuned
@@ -196,7 +196,7 @@ def announcement(backbone: "Backbone", windows: Callable[[int], np.ndarray], con
     Returns
     -------
     str
-        FLOPs by the rules, and minutes: a step takes as much longer than a forward pass as it computes more.
+        FLOPs by the rules, and the time: a step takes as much longer than a forward pass as it computes more.
     """
     import torch
 
@@ -211,11 +211,15 @@ def announcement(backbone: "Backbone", windows: Callable[[int], np.ndarray], con
         window_loss(backbone.model, rows)
         seconds = time.perf_counter() - began
     forward = len(batch) * total(forward_flops(Shape.of(backbone.model.config), batch.shape[1], convention="executed"))
-    minutes = config.steps * seconds * _step_flops(backbone, batch, config, "executed") / forward / 60
+    training = config.steps * seconds * _step_flops(backbone, batch, config, "executed") / forward
     flops = config.steps * _step_flops(backbone, batch, config, "coursework")
-    return (
-        f"{config.steps} steps of {batch.size} tokens: {flops:.2g} FLOPs by the rules, some {minutes:.1f} minutes here"
-    )
+    about = f"{flops:.2g} FLOPs by the rules, some {_duration(training)} here"
+    return f"{config.steps} steps of {batch.size} tokens: {about}"
+
+
+def _duration(seconds: float) -> str:
+    """In seconds up to two minutes, then in minutes."""
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _trained(

@@ -102,7 +102,7 @@ def _executor(cluster: str, options: Mapping[str, Any]) -> "submitit.AutoExecuto
     try:
         import submitit
     except ImportError as error:
-        raise InputError("submitit is not installed; `pip install 'm2lib[cluster]'` brings it") from error
+        raise InputError("submitit is not installed; `pip install submitit` brings it") from error
     if "slurm_time" in options:  # submitit, which counts timeouts, must know it as a number
         raise InputError("--cluster-option slurm_time: give the time limit as timeout_min=MINUTES")
     try:

@@ -99,7 +99,7 @@ def statistical(model: str, contexts: np.ndarray) -> np.ndarray:
     try:
         from statsforecast import models
     except ImportError as error:
-        raise InputError("statsforecast is not installed; `pip install 'm2lib[yardsticks]'` brings it") from error
+        raise InputError("statsforecast is not installed; `pip install statsforecast` brings it") from error
     ahead = np.empty((len(contexts), FORECAST_STEPS, contexts.shape[2]))
     for i, context in enumerate(contexts):
         for j, values in enumerate(context.T.astype(np.float64)):

@@ -100,7 +100,7 @@ def train(
         Keep each block's input only and compute the rest again for the gradients (gradient checkpointing): the same
         adapter, in much less memory and about a third more time.
     compiled : bool, optional
-        Compile the blocks with `torch.compile`: steps take up to a tenth less, the first one half a minute more, and
+        Compile the blocks with `torch.compile`: steps take about a tenth less, the first one half a minute more, and
         the adapter is the same but for rounding.
     progress : bool, optional
         Show a bar with loss and tokens/s.

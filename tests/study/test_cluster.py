@@ -198,7 +198,7 @@ def test_an_option_that_cannot_be_is_one_line(words, message, capsys):
 def test_without_submitit_one_line_says_what_brings_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert cli.main(["run", "--all", "--cluster", "local"]) == 1
-    assert "`pip install 'm2lib[cluster]'` brings it" in capsys.readouterr().err
+    assert "`pip install submitit` brings it" in capsys.readouterr().err
 
 
 def test_an_option_without_a_value(capsys):
