@@ -39,6 +39,10 @@ def main(argv: list[str] | None = None) -> int:
         return 141
     except (OSError, MemoryError, RecursionError) as error:
         return _end(1, f"error: {InputError(_problem(error))}")
+    except RuntimeError as error:  # as torch says that there is no memory
+        if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            raise
+        return _end(1, f"error: {InputError(_problem(MemoryError(first_line(error))))}")
     finally:
         for stream in (sys.stdout, sys.stderr):
             if _is_broken(stream):
@@ -226,6 +230,8 @@ def _run(arguments: argparse.Namespace) -> None:
     for name in arguments.names:  # all of them before the first is run
         study.experiment_named(name)
     profile = study.active_profile()
+    if arguments.options and not arguments.cluster:
+        raise InputError("--cluster-option says something to a cluster; name it with --cluster")
     if arguments.cluster:
         _submit(arguments, profile)
         return

@@ -166,6 +166,8 @@ def _draw(
         plots.plot_fan(ax, item.times[past], item.values[past, place], part[stamps].to_numpy(), quantiles)
         whose = f"{item.name}: " if columns.id else ""
         ax.set(title=f"{whose}{columns.targets[place]}", ylabel=columns.targets[place], xlabel=stamps)
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+            text.set_parse_math(False)  # a $ in a name is a dollar
     axes[0, 0].legend(loc="best")
     plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
     plt.close(fig)
@@ -182,6 +184,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         refit = forecaster.refitter(model, arguments.horizon, arguments.finetune, seed=arguments.seed)
     rolling = {"origins": arguments.origins, "stride": arguments.stride, "season": arguments.season}
     found = forecaster.evaluate(model, items, arguments.horizon, **rolling, **_sampling(arguments), refit=refit)
+    if arguments.output:
+        _keep(arguments, columns, model, found)
     made = f"{len(found.origins)} forecast{'s' * (len(found.origins) > 1)} of {arguments.horizon} steps"
     print(f"{made}; MAE in the table's units, and in units of each")
     print("context's scale (1000 is its size); gains in these, above 0 where the language model is better")
@@ -192,7 +196,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(f"CRPS {found.crps:.4g}; the 80% band holds {found.coverage:.0%} of the true values")
     print(found.verdict)
     if arguments.output:
-        _keep(arguments, columns, model, found)
         print(arguments.output)
 
 

@@ -257,6 +257,10 @@ def test_the_largest_sizes_can_be_printed(capsys):
         (OSError(13, "Permission denied", "/a/b\nc"), r"/a/b\nc: Permission denied"),
         (OSError("no device"), "no device"),
         (MemoryError("7 TiB for an array"), "not enough memory (7 TiB for an array); free some, or ask for less"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 4 TB"),
+            "not enough memory (DefaultCPUAllocator: can't allocate memory: 4 TB); free some, or ask for less",
+        ),
         (RecursionError("too deep\n!"), "something that was read is nested too deeply (too deep)"),
     ],
 )
@@ -270,7 +274,7 @@ def test_what_the_system_refuses_is_one_line(error, line, monkeypatch, capsys):
 
 
 def test_a_fault_of_the_program_stays_a_traceback(monkeypatch):
-    for fault in (TypeError, KeyError, AttributeError, ValueError):
+    for fault in (TypeError, KeyError, AttributeError, ValueError, RuntimeError):
         monkeypatch.setattr(cli.study, "active_profile", lambda fault=fault: (_ for _ in ()).throw(fault("bug")))
         with pytest.raises(fault, match="bug"):
             cli.main(["status"])

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from m2lib import settings
 from m2lib.files import IN_CHECKOUT, ROOT, InputError, quoted, user_path
 from m2lib.series import STUDY, TextFormat
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from m2lib.model import Backbone
 
 FORMAT_FILE = "text_format.json"
+_FORMAT = TypeAdapter(TextFormat)
 
 
 def adapter_folder(source: str | Path) -> Path:
@@ -114,14 +117,18 @@ def read_format(folder: Path) -> TextFormat:
     InputError
         Where the file is not one.
     """
+    from m2lib.model import fault
+
     path = folder / FORMAT_FILE
     if not path.exists():
         return STUDY
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return TextFormat(**{name: stored[name] for name in STUDY.settings()})
+        named = {name: stored[name] for name in STUDY.settings()}
+        return _FORMAT.validate_json(json.dumps(named), strict=True)  # 4.0 is no number of digits
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a text format ({error}); take the file from the adapter's source") from error
+        problem = f"not a text format ({fault(error)})"
+        raise InputError(f"{path}: {problem}; take the file from the adapter's source") from error
 
 
 def format_text(text_format: TextFormat) -> str:

@@ -114,8 +114,11 @@ def times_of(column: pd.Series, name: str, where: str) -> pd.Index:
     InputError
         Naming the first row whose stamp is missing or no date; where time zones are mixed.
     """
+    column = column.infer_objects()  # whole numbers in a column of objects are numbers
     if (empty := column.isna()).any():
         raise fault("an empty cell; give each row its time", where, empty.argmax(), name)
+    if pd.api.types.is_string_dtype(column) and column.str.fullmatch(r"\d{1,9}").all() and not holds_dates(column):
+        column = column.astype(np.int64)  # 01, 02, ...: a CSV's cells with zeros in front of them are text
     if isinstance(column.dtype, pd.PeriodDtype):
         raise fault("periods; write dates, such as pandas' dt.to_timestamp() gives", where, None, name)
     if is_numeric_dtype(column) and not is_bool_dtype(column):
@@ -186,8 +189,29 @@ def _even(times: pd.Index) -> pd.Index | None:
     return None if _departs(times, times[1] - times[0]).any() else times
 
 
+def by_the_calendar(times: pd.DatetimeIndex, step: Any) -> bool:
+    """Whether a step leads to the same time of another day, however many hours the clocks were changed by.
+
+    Parameters
+    ----------
+    times : DatetimeIndex
+        Stamps.
+    step : DateOffset or Timedelta
+        What leads from one to the next.
+
+    Returns
+    -------
+    bool
+        False for hours, minutes and the like, and where there is no time zone.
+    """
+    elapsed = isinstance(step, pd.Timedelta) or (isinstance(step, pd.offsets.Tick) and step.name != "D")
+    return times.tz is not None and not elapsed
+
+
 def _departs(times: pd.Index, step: Any) -> np.ndarray:
     """bool, shape (stamps - 1,): where a stamp is not `step` after the one before it."""
+    if isinstance(times, pd.DatetimeIndex) and by_the_calendar(times, step):
+        times = times.tz_localize(None)  # where clocks change, a day later is a time that does not exist, or twice
     if times.dtype.kind == "f":
         return ~np.isclose(times[1:], times[:-1] + step, rtol=0, atol=step / 1000)
     return np.asarray(times[1:] != times[:-1] + step)
@@ -197,13 +221,20 @@ def _uneven(times: pd.Index) -> tuple[int, str]:
     """The place of the first stamp that departs from the usual step, and what to do about it."""
     step = _usual_step(times)
     place = int(_departs(times, step).argmax()) + 1
-    if times[place] > times[place - 1] + step:
+    if _later(times, place, step):
         advice = "a gap: fill it (utilsforecast's fill_gaps adds the rows, pandas' interpolate the values)"
         if not isinstance(times, pd.DatetimeIndex) and times[0] >= LIKE_A_DATE:
             advice = f"dates, perhaps: {DATES}; else {advice}"
     else:
         advice = f"uneven: resample the series (pandas' resample), and {DATES}"
     return place, f"{_shown(times[place])} follows {_shown(times[place - 1])}, and a step is {_shown(step)}; {advice}"
+
+
+def _later(times: pd.Index, place: int, step: Any) -> bool:
+    """Whether a stamp is more than a step after the one before it."""
+    if isinstance(times, pd.DatetimeIndex) and by_the_calendar(times, step):
+        times = times.tz_localize(None)
+    return bool(times[place] > times[place - 1] + step)
 
 
 def _usual_step(times: pd.Index) -> Any:

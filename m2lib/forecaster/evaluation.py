@@ -10,7 +10,7 @@ import numpy as np
 
 from m2lib.forecaster.cells import SHORTEST
 from m2lib.forecaster.origins import Origin, origins_of, rounds
-from m2lib.forecaster.sampling import SAMPLES, Sampler, format_for
+from m2lib.forecaster.sampling import SAMPLES, Sampler, check_fit, format_for
 from m2lib.forecaster.tables import Item
 from m2lib.forecasting import Forecast
 from m2lib.series import (
@@ -216,6 +216,7 @@ def evaluate(
     least = SHORTEST + horizon if refit else SHORTEST
     rolled = origins_of(items, horizon, origins, stride, least)
     shape = forecaster.text_format or format_for([origin.context(items) for origin in rolled])
+    check_fit([item.values for item in items], shape, [item.name for item in items])
     window = forecaster.window(shape, horizon)
     rolled = _moving(rolled, items, shape, window)
     contexts = [origin.context(items) for origin in rolled]

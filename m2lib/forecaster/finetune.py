@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from m2lib import settings
 from m2lib.accounting import Shape, total, train_step_flops
 from m2lib.files import InputError, remove, user_path, write_atomic
 from m2lib.forecaster.adapters import FORMAT_FILE, format_text, name_of
@@ -108,7 +109,8 @@ def finetune(
     seen, start = [item.values[:-prediction_length] for item in items], forecaster.adapter
     _, shape = forecaster.contexts(seen, prediction_length, [item.name for item in items], targets)
     config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
-    windows = cutter(seen, shape, prediction_length, config.batch_size, seed)
+    read = forecaster.window(shape, prediction_length)
+    windows = cutter(seen, shape, prediction_length, read, config.batch_size, seed)
 
     backbone = _without_adapter(forecaster)
     many = f"{len(items)} series are" if len(items) > 1 else "the series is"
@@ -127,7 +129,7 @@ def finetune(
     remove(folder / CONFIG_FILE)  # no old weights are ever read in the new format
     write_atomic(folder / FORMAT_FILE, format_text(shape).encode())
     write_atomic(folder / CARD_FILE, model_card(backbone.name, shape, facts, horizon=prediction_length).encode())
-    save_adapter(backbone.model, folder, backbone.name)
+    save_adapter(backbone.model, folder, name_of(backbone))
     shutil.rmtree(checkpoints, ignore_errors=True)
     say(f"{log.step} steps, {_duration(log.seconds)}, {spent:.3g} FLOPs by the rules: {folder}")
     say(f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} after")
@@ -175,7 +177,8 @@ def refitter(
         shape = forecaster.text_format or format_for(contexts)
         fresh = load_backbone(name_of(backbone), device=str(backbone.device), dtype=backbone.dtype)
         with TemporaryDirectory() as checkpoints:
-            _trained(fresh, cutter(contexts, shape, horizon, 1, seed), config, Path(checkpoints), start)
+            windows = cutter(contexts, shape, horizon, forecaster.window(shape, horizon), 1, seed)
+            _trained(fresh, windows, config, Path(checkpoints), start)
         return type(forecaster)(fresh, shape, start)
 
     return _refit
@@ -236,7 +239,9 @@ def _trained(
     def flops_of(batch: np.ndarray) -> int:
         return _step_flops(backbone, batch, config, "executed")
 
-    return train(backbone.model, windows, config, checkpoints, start=start, flops_of=flops_of, progress=progress)
+    recompute = settings.read("M2_RECOMPUTE") == "1"
+    options: dict[str, Any] = {"start": start, "flops_of": flops_of, "progress": progress, "recompute": recompute}
+    return train(backbone.model, windows, config, checkpoints, **options)
 
 
 def _checked(folder: Path, force: bool) -> Path:
@@ -256,6 +261,8 @@ def _config(
     from m2lib.model import ALL_TARGETS, adapter_settings
     from m2lib.training import TrainConfig
 
+    if rank < 1 or seed < 0:
+        raise InputError(f"rank is {rank} and seed {seed}; give a rank of at least 1, and a seed of at least 0")
     adapter: dict[str, Any] = {"rank": rank, "targets": ALL_TARGETS}
     if forecaster.adapter:
         adapter = dict(zip(("rank", "alpha", "targets"), adapter_settings(forecaster.backbone.model), strict=True))

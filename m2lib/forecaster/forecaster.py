@@ -16,7 +16,7 @@ from m2lib.forecaster.adapters import FORMAT_FILE, adapter_folder, base_of, name
 from m2lib.forecaster.export import export
 from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
-from m2lib.forecaster.tables import Columns, Item, forecast_table, items_of
+from m2lib.forecaster.tables import Columns, Item, forecast_table, future_times, items_of
 from m2lib.forecasting import Forecast
 from m2lib.series import STUDY, TextFormat
 
@@ -75,9 +75,14 @@ class Forecaster(Sampler):
             if text_format:
                 raise InputError(f"{folder} has a text format of its own; leave text_format out")
             text_format = read_format(folder)
-        if not is_random(name):
-            fetch_backbone(name)
-        loaded = load_backbone(name, device=device, dtype=dtype)
+        try:
+            if not is_random(name):
+                fetch_backbone(name)
+            loaded = load_backbone(name, device=device, dtype=dtype)
+        except InputError as error:
+            if folder and not backbone:
+                raise InputError(f"{error}; {folder} names it: give the model with backbone= (--backbone)") from error
+            raise
         if folder:
             load_adapter(loaded.model, folder)
         elif (exported := Path(loaded.source, FORMAT_FILE)).is_file():  # an adapter is merged into this model
@@ -207,6 +212,8 @@ class Forecaster(Sampler):
             As of `predict_df`.
         """
         _check_levels(quantile_levels)
+        for item in items:
+            future_times(item, prediction_length)  # before anything is drawn: there may be none
         values, names = [item.values for item in items], [item.name for item in items]
         samples = self.sample(values, prediction_length, ids=names, targets=columns.targets, **sampling)
         quantiles, medians = _summary(samples, quantile_levels)

@@ -19,6 +19,7 @@ WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
 TEMPERATURE = 0.7  # as the study's samples were drawn
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta
+COLDEST = 1e-6  # a temperature that logits can be divided by
 MEMORY_SHARE = 0.5  # of the memory that is free, for the cache of a batch
 MOST_ROWS = 256  # forecasts written together: more gain no time, and a seed's draws depend on what a batch holds
 
@@ -84,8 +85,9 @@ class Sampler:
             For settings or a series that cannot be forecast, naming it.
         """
         counts = prediction_length, num_samples, 1 if batch_size is None else batch_size
-        if min(counts) < 1 or not temperature > 0:
-            raise InputError("prediction_length, num_samples and batch_size are at least 1, the temperature is above 0")
+        if min(counts) < 1 or not COLDEST <= temperature < float("inf"):
+            counted = "prediction_length, num_samples and batch_size are at least 1"
+            raise InputError(f"{counted}, the temperature at least {COLDEST:g}, and finite")
         ids = list(range(len(values))) if ids is None else list(ids)
         contexts, shape = self.contexts(values, prediction_length, ids, targets)
         config = DecodeConfig(
@@ -146,7 +148,7 @@ class Sampler:
         ids = list(range(len(values))) if ids is None else ids
         _check_series(values, ids, targets)
         shape = self.text_format or format_for(values)
-        _check_fit(values, shape, ids, targets)
+        check_fit(values, shape, ids, targets)
         steps = self.window(shape, prediction_length)
         longer = sum(len(series) > steps for series in values)
         if longer:
@@ -226,10 +228,27 @@ def _check_series(values: Sequence[np.ndarray], names: Sequence[int | str], targ
             raise InputError(f"{place}: {value:g} is no number within ±{LARGEST:g}; correct it, or drop the series")
 
 
-def _check_fit(
-    values: Sequence[np.ndarray], shape: TextFormat, names: Sequence[int | str], targets: Sequence[str]
+def check_fit(
+    values: Sequence[np.ndarray], shape: TextFormat, names: Sequence[int | str], targets: Sequence[str] = ()
 ) -> None:
-    """Raise InputError for series that a text format does not hold."""
+    """See that a text format holds series.
+
+    Parameters
+    ----------
+    values : sequence of ndarray of float, each of shape (steps, variables)
+        The series, physical units.
+    shape : TextFormat
+        An adapter's.
+    names : sequence of int or str
+        Of the series, in errors.
+    targets : sequence of str, optional
+        The variables' names in errors.
+
+    Raises
+    ------
+    InputError
+        Naming the first series that has other variables, or negative values where the format has none.
+    """
     for name, series in zip(names, values, strict=True):
         there = series.shape[1]
         if there != shape.variables:

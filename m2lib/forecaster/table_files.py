@@ -4,15 +4,19 @@ import csv
 import importlib.util
 import io
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from m2lib.files import InputError, first_line, quoted, user_path, write_atomic
+
+_PADDED = re.compile(r'(^|[,"])0\d', re.MULTILINE)  # a cell that a number would lose a zero of
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -26,7 +30,7 @@ def read_table(path: Path) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        What it holds, of the types that pandas gives it.
+        What it holds, of the types that pandas gives it; in CSV, columns with cells like 007 are text.
 
     Raises
     ------
@@ -84,7 +88,9 @@ def check_folder(path: Path) -> None:
     InputError
         Naming what is in the way: a file, or a folder that is read-only.
     """
-    folder = next(above for above in path.absolute().parents if os.path.exists(above))
+    folder = next((above for above in path.absolute().parents if os.path.exists(above)), None)
+    if folder is None:  # as on Windows, where a drive may be missing
+        raise InputError(f"cannot write {path}: there is no {path.absolute().anchor}; choose another")
     try:  # os.access says yes to root even where nothing can be written, and to all on Windows
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -177,6 +183,9 @@ def _read_parquet(content: bytes, where: str) -> pd.DataFrame:
         df = pd.read_parquet(io.BytesIO(content))
     except Exception as error:  # of a damaged file pyarrow says so by exceptions of many kinds
         raise InputError(f"{where} is no readable parquet file ({first_line(error)}); write it anew") from error
+    df.columns = df.columns.map(str)
+    for level in [name for name in df.index.names if name is None or name in df.columns]:
+        df = df.reset_index(level=level, drop=True)
     return df.reset_index() if any(name is not None for name in df.index.names) else df
 
 
@@ -187,11 +196,21 @@ def _read_csv(content: bytes, where: str) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are longer than the first
             # A blank line stays, as a row of empty cells: without it those below would be counted wrong.
-            return pd.read_csv(io.StringIO(text), index_col=False, skip_blank_lines=False, low_memory=False)
+            read = partial(pd.read_csv, index_col=False, skip_blank_lines=False, low_memory=False)
+            df = read(io.StringIO(text))
+            return _with_leading_zeros(df, read(io.StringIO(text), dtype=str)) if _PADDED.search(text) else df
     except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         problem = _longer_row(text) or first_line(error).rstrip(".")
         advice = "give every row as many cells as line 1, and its numbers points instead of commas"
         raise InputError(f"{where} is not a table ({problem}); {advice}") from error
+
+
+def _with_leading_zeros(df: pd.DataFrame, written: pd.DataFrame) -> pd.DataFrame:
+    """A table whose columns stay as they are written where a cell is like 007: 7 may be another series."""
+    for name in df.columns:
+        if written[name].str.fullmatch(r"0\d+").any():
+            df[name] = written[name]
+    return df
 
 
 def _longer_row(text: str) -> str:

@@ -10,13 +10,22 @@ A row is a step of a series. One column says whose, one says when, and one to ei
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_integer_dtype
 
 from m2lib.files import InputError, quoted
-from m2lib.forecaster.cells import SHORTEST, holds_dates, holds_numbers, numbers_of, spaced, times_of
+from m2lib.forecaster.cells import (
+    SHORTEST,
+    by_the_calendar,
+    holds_dates,
+    holds_numbers,
+    numbers_of,
+    spaced,
+    times_of,
+)
 from m2lib.forecaster.table_files import check_once, fault
 from m2lib.series.textformat import MOST_VARIABLES
 
@@ -155,14 +164,30 @@ def future_times(item: Item, horizon: int) -> pd.Index:
     Returns
     -------
     pd.Index
-        Of `horizon` stamps, of the series' own type and spacing.
+        Of `horizon` stamps, of the series' own type and spacing. A day whose clocks skip its stamp has the next time
+        that there is; of a time that comes twice it is the second.
+
+    Raises
+    ------
+    InputError
+        Where they lie beyond the last time stamp that there can be.
     """
     times = item.times
-    if isinstance(times, pd.DatetimeIndex):
-        return pd.date_range(times[-1], periods=horizon + 1, freq=times.freq)[1:].as_unit(times.unit)
-    span, gaps = times[-1] - times[0], len(times) - 1
-    stride = span // gaps if is_integer_dtype(times) else span / gaps
-    return pd.Index(times[-1] + stride * np.arange(1, horizon + 1))
+    try:
+        if not isinstance(times, pd.DatetimeIndex):
+            span, gaps = times[-1] - times[0], len(times) - 1
+            stride = span // gaps if is_integer_dtype(times) else span / gaps
+            numbers = pd.Index(times[-1] + stride * np.arange(1, horizon + 1))
+            if numbers[-1] <= times[-1]:  # NumPy's whole numbers begin again at the lowest
+                raise OverflowError
+            return numbers
+        calendar = by_the_calendar(times, times.freq)
+        last = times[-1].tz_localize(None) if calendar else times[-1]
+        ahead = pd.date_range(last, periods=horizon + 1, freq=times.freq)[1:].as_unit(times.unit)
+        return _on_clocks(ahead, times.tz) if calendar else ahead
+    except (pd.errors.OutOfBoundsDatetime, OverflowError) as error:
+        problem = f"{horizon} steps after {times[-1]} lie beyond the last time stamp that there can be"
+        raise InputError(f"{problem}; correct the time stamps") from error
 
 
 def forecast_table(
@@ -208,6 +233,11 @@ def forecast_table(
             **{str(level): bands[:, k] for k, level in enumerate(levels)},
         }
     )
+
+
+def _on_clocks(stamps: pd.DatetimeIndex, zone: Any) -> pd.DatetimeIndex:
+    """Stamps without a time zone, as times of one."""
+    return stamps.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.zeros(len(stamps), dtype=bool))
 
 
 def _check_names(df: pd.DataFrame, names: tuple[str | None, ...], where: str) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 
 from m2lib.files import InputError
 from m2lib.forecaster.cells import SHORTEST
-from m2lib.forecaster.sampling import WINDOW
 from m2lib.series import TextFormat
 from m2lib.series.textformat import format_steps
 
@@ -14,7 +13,7 @@ TRIES = 100  # cuts of a window that are tried before a table counts as flat
 
 
 def cutter(
-    values: Sequence[np.ndarray], shape: TextFormat, horizon: int, batch_size: int = 1, seed: int = 0
+    values: Sequence[np.ndarray], shape: TextFormat, horizon: int, context: int, batch_size: int = 1, seed: int = 0
 ) -> Callable[[int], np.ndarray]:
     """What a step trains on, as a function of the step: windows cut at random, each written as a forecast would be.
 
@@ -29,6 +28,8 @@ def cutter(
         How they are written.
     horizon : int
         Steps that the adapter is to forecast.
+    context : int
+        Steps before them that the model reads at most, of `Sampler.window`.
     batch_size : int, optional
         Windows a step.
     seed : int, optional
@@ -41,7 +42,7 @@ def cutter(
     """
     from m2lib.model import PAD_ID, text_to_ids
 
-    longest = min(WINDOW // shape.longest_step, max(map(len, values)))
+    longest = context + horizon
     # Series are drawn in proportion to the ends that they have, so that every window is as likely as any other.
     ends = np.array([len(series) - SHORTEST - horizon + 1 for series in values])
 

@@ -133,7 +133,8 @@ def bootstrap_interval(
     if values.size < 2:
         raise ValueError(f"an interval needs at least 2 errors, got {values.size}")
     # scipy takes a tuple of data sets; here there is one.
-    drawn = bootstrap((values,), statistic, n_resamples=10_000, method="percentile", rng=np.random.default_rng(seed))
+    options = {"batch": max(1, 10**7 // values.size), "rng": np.random.default_rng(seed)}  # 80 MB at a time
+    drawn = bootstrap((values,), statistic, n_resamples=10_000, method="percentile", **options)
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 

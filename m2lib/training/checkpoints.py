@@ -7,6 +7,7 @@ One that has the hash and is still not what `save_checkpoint` writes counts as d
 
 import hashlib
 import json
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -179,7 +180,12 @@ def load_checkpoint(
 
 def _files(folder: Path) -> list[Path]:
     """The files that are named like checkpoints, from the oldest on."""
-    return sorted(path for path in folder.glob("step-*.safetensors") if path.is_file())
+
+    def step(path: Path) -> float:  # as text 1000000 would stand before 999950
+        named = re.match(r"step-(\d+)", path.name)
+        return int(named[1]) if named else math.inf
+
+    return sorted((path for path in folder.glob("step-*.safetensors") if path.is_file()), key=step)
 
 
 def _read(path: Path) -> _Checkpoint | None:

@@ -42,12 +42,47 @@ def test_a_calendar_is_found_and_continued(calendar, start, steps, zone, as_text
 
 
 @pytest.mark.parametrize(
+    ("start", "zone", "freq", "expected"),
+    [
+        ("2024-08-20", "America/Santiago", "D", "2024-09-08 01:00"),  # midnight does not exist
+        ("2024-03-12 02:30", "Europe/Berlin", "D", "2024-03-31 03:00"),
+        ("2024-10-10 02:30", "Europe/Berlin", "D", "2024-10-27 02:30"),  # comes twice
+        ("2024-01-07 02:30", "Europe/Berlin", "W", "2024-03-31 03:00"),
+        ("2024-03-30 02:30", "Europe/Berlin", "h", "2024-03-31 03:30"),
+    ],
+)
+def test_clocks_may_change_in_the_horizon(start, zone, freq, expected):
+    series = Item("series", found(pd.date_range(start, periods=11, freq=freq, tz=zone)), np.zeros((11, 1)))
+    after = future_times(series, 40)
+    assert len(after) == 40
+    assert pd.Timestamp(expected) in after.tz_localize(None)
+    assert after.is_monotonic_increasing
+
+
+def test_a_gap_where_clocks_change_is_a_gap():
+    days = pd.date_range("2024-03-20 02:30", periods=30, freq="D")
+    for gone in ([11], [11, 20]):  # on the first day of summer time there is no half past two
+        with pytest.raises(InputError, match=r"a gap: fill it"):
+            found(days.delete(gone).tz_localize("Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    "stamps", [pd.date_range("2262-04-01", periods=10).as_unit("ns"), np.arange(2**63 - 20, 2**63 - 10)]
+)
+def test_beyond_the_last_time_stamp_that_can_be(stamps):
+    series = Item("series", found(stamps), np.zeros((10, 1)))
+    with pytest.raises(InputError, match=r"40 steps after .* lie beyond the last time stamp that there can be"):
+        future_times(series, 40)
+
+
+@pytest.mark.parametrize(
     ("numbers", "ahead"),
     [
         (range(1845, 1860), [1860, 1861]),
         (range(0, 50, 5), [50, 55]),
         (np.arange(10, dtype=np.uint8), [10, 11]),
         (pd.array(range(10), dtype="Int64"), [10, 11]),
+        (pd.Series(range(10), dtype=object), [10, 11]),
         (np.linspace(0, 2, 11), [2.2, 2.4]),
     ],
 )

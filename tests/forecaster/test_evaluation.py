@@ -41,6 +41,11 @@ def test_the_future_is_not_read(tiny, monkeypatch):
     assert one.scaled[MODEL] == pytest.approx(one.errors[MODEL] / values[:-4].max() * 1000)
 
 
+def test_another_number_of_variables_is_said(tiny):
+    with pytest.raises(InputError, match="series a has 1 variable, and the adapter's text format 2"):
+        evaluate(Forecaster(tiny, TextFormat()), [item(np.arange(40) % 7)], 4)
+
+
 def test_a_known_season_is_repeated():
     season_ago = baselines_for(5)["5 steps ago"]
     contexts = np.arange(22).reshape(1, 11, 2)

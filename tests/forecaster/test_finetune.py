@@ -1,5 +1,7 @@
 import json
+import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +40,7 @@ def test_windows_are_written_as_forecasts_are():
         [np.arange(1.0, 61.0)[:, None], np.arange(100.0, 60.0, -1.0)[:, None]],
         TextFormat(1, percentile=100),
     )
-    windows = cutter(values, shape, 5, batch_size=3)
+    windows = cutter(values, shape, 5, 204, batch_size=3)
     seen = set()
     for step in range(300):
         for row in windows(step):
@@ -47,17 +49,59 @@ def test_windows_are_written_as_forecasts_are():
             seen.add((bool(numbers[-1] > numbers[0]), len(numbers)))
     assert {length for rising, length in seen if rising} == set(range(15, 61))  # from the first end to the last
     assert {length for rising, length in seen if not rising} == set(range(15, 41))
-    assert np.array_equal(windows(7), cutter(values, shape, 5, batch_size=3)(7))
+    assert np.array_equal(windows(7), cutter(values, shape, 5, 204, batch_size=3)(7))
     assert not np.array_equal(windows(7)[:, :40], windows(8)[:, :40])
+
+
+def test_a_long_horizon_leaves_the_context_whole():
+    series = np.tile(np.arange(1.0, 101.0), 10)[:, None]
+    windows = cutter([series], TextFormat(1, percentile=100), 250, 100)
+    longest = max(ids_to_text(windows(step)[0]).count(";") for step in range(20))
+    assert longest == 350
+
+
+def test_what_trains_is_said_before_it_starts(tmp_path):
+    for wrong in ({"rank": 0}, {"seed": -1}):
+        with pytest.raises(InputError, match="give a rank of at least 1, and a seed of at least 0"):
+            tuned(tmp_path / "mine", **wrong)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_less_memory_where_the_setting_asks_for_it(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setenv("M2_RECOMPUTE", "1")
+    monkeypatch.setattr("m2lib.training.loop._recomputing", lambda _, wanted: asked.append(wanted) or nullcontext())
+    tuned(tmp_path / "mine")
+    assert asked == [True] * 3
+
+
+def test_an_adapter_of_a_model_of_ones_own_finds_it_again(tmp_path):
+    tuned(tmp_path / "first").export(tmp_path / "models" / "whole")
+    own = Forecaster.from_pretrained(backbone=str(tmp_path / "models" / "whole"), device="cpu", dtype="float32")
+    tuned(tmp_path / "mine", own)
+    again = Forecaster.from_pretrained(tmp_path / "mine", device="cpu", dtype="float32")
+    assert again.backbone.weight_hash == own.backbone.weight_hash
+    shutil.move(tmp_path / "models", tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"mine names it: give the model with backbone= \(--backbone\)$"):
+        Forecaster.from_pretrained(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(("field", "value"), [("digits", 4.0), ("digits", 2.5), ("separate", "no")])
+def test_a_text_format_of_other_types_is_refused(tmp_path, field, value):
+    tuned(tmp_path / "mine")
+    path = tmp_path / "mine" / "text_format.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {field: value}), encoding="utf-8")
+    with pytest.raises(InputError, match=f"text_format.json: not a text format .{field} is .*; take the file from"):
+        Forecaster.from_pretrained(tmp_path / "mine")
 
 
 def test_values_beyond_the_text_are_written_as_the_nearest_number():
     series = np.concatenate([np.linspace(1, 2, 20), [1e4] * 5])[:, None]
-    windows = cutter([series], TextFormat(1, percentile=100), 5)
+    windows = cutter([series], TextFormat(1, percentile=100), 5, 204)
     assert any("9999;" in ids_to_text(windows(step)[0]) for step in range(60))
     flat = np.concatenate([np.zeros(30), np.ones(5)])[:, None]
     with pytest.raises(InputError, match="are all flat"):
-        cutter([flat], TextFormat(1), 5)(0)
+        cutter([flat], TextFormat(1), 5, 204)(0)
 
 
 def test_an_adapter_its_format_and_its_card(tmp_path):

@@ -117,8 +117,10 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
     [
         ({"prediction_length": 0}, "prediction_length, num_samples and batch_size are at least 1"),
         ({"batch_size": 0}, "prediction_length, num_samples and batch_size are at least 1"),
-        ({"temperature": float("nan")}, "the temperature is above 0"),
-        ({"temperature": 0.0}, "the temperature is above 0"),
+        ({"temperature": float("nan")}, "the temperature at least 1e-06, and finite"),
+        ({"temperature": 0.0}, "the temperature at least 1e-06, and finite"),
+        ({"temperature": 1e-40}, "the temperature at least 1e-06, and finite"),
+        ({"temperature": float("inf")}, "the temperature at least 1e-06, and finite"),
         ({"prediction_length": 2000}, "2000 steps are more than tiny can write; ask for at most 399"),
         ({"quantile_levels": [50]}, "quantile levels are numbers between 0 and 1"),
         ({"quantile_levels": []}, "quantile levels are numbers between 0 and 1"),

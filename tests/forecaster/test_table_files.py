@@ -3,12 +3,13 @@
 import importlib.util
 import os
 import tempfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from m2lib.files import InputError
-from m2lib.forecaster import check_output, read_table, write_table
+from m2lib.forecaster import check_output, guess_columns, items_of, read_table, write_table
 
 TABLE = pd.DataFrame(
     {
@@ -114,6 +115,32 @@ def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
     assert read_table(tmp_path / "t.parquet").columns.tolist() == ["timestamp", "item_id", "y"]
     with pytest.raises(InputError, match=r"broken.parquet is no readable parquet file \(.*\); write it anew$"):
         read_table(put(tmp_path / "broken.parquet", "PAR1"))
+
+
+@needs_pyarrow
+def test_parquet_of_any_names_and_index_is_read(tmp_path):
+    TABLE.set_index("timestamp", drop=False).to_parquet(tmp_path / "twice.parquet")
+    assert read_table(tmp_path / "twice.parquet").columns.tolist() == TABLE.columns.tolist()
+    pd.DataFrame([[1.0, 2.0]]).to_parquet(tmp_path / "numbers.parquet")
+    assert read_table(tmp_path / "numbers.parquet").columns.tolist() == ["0", "1"]
+
+
+def test_ids_keep_their_leading_zeros(tmp_path):
+    rows = [f"{name},{month:02d},{month}.5" for name in ("007", "7", "01") for month in range(1, 13)]
+    df = read_table(put(tmp_path / "t.csv", "\n".join(["id,month,y", *rows])))
+    columns = guess_columns(df)
+    assert (columns.id, columns.time, columns.targets) == ("id", "month", ("y",))
+    items = items_of(df, columns)
+    assert [item.name for item in items] == ["007", "7", "01"]
+    assert items[0].times.tolist() == list(range(1, 13))
+    written = put(tmp_path / "plain.csv", "id,y\n7,0.5\n10,1\n")
+    assert read_table(written).dtypes.astype(str).tolist() == ["int64", "float64"]
+
+
+def test_a_drive_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(os.path, "exists", lambda _: False)  # of Windows' Z:\\ not even the root
+    with pytest.raises(InputError, match=r"^cannot write .*t.csv: there is no .*; choose another$"):
+        check_output(Path("/z/t.csv"))
 
 
 def test_a_file_that_stands_there_stays_without_force(tmp_path):

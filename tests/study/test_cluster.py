@@ -195,6 +195,11 @@ def test_an_option_that_cannot_be_is_one_line(words, message, capsys):
     assert error.count("\n") == 1
 
 
+def test_an_option_of_no_cluster_is_refused(capsys):
+    assert cli.main(["run", "baseline", "--cluster-option", "timeout_min=5"]) == 1
+    assert "name it with --cluster" in capsys.readouterr().err
+
+
 def test_without_submitit_one_line_says_what_brings_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert cli.main(["run", "--all", "--cluster", "local"]) == 1

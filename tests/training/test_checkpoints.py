@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 
 from m2lib.files import InputError
-from m2lib.training import TrainLog, load_checkpoint, save_checkpoint, saved_step
+from m2lib.training import TrainLog, checkpoints, load_checkpoint, save_checkpoint, saved_step
 
 CONFIG = {"steps": 9, "learning_rate": 0.1, "alpha": None, "decay": "cosine"}
 
@@ -74,6 +74,12 @@ def test_what_is_restored_is_what_was_saved(run):
     assert all(set(parts) == {"step", "exp_avg", "exp_avg_sq"} for parts in adamw.values())
     assert {parts["step"].item() for parts in adamw.values()} == {3}
     assert sorted(path.name[:11] for path in folder.iterdir()) == ["step-000002", "step-000003"]
+
+
+def test_checkpoints_are_ordered_by_their_steps(tmp_path):
+    for step in (999_950, 1_000_000):
+        (tmp_path / f"step-{step:06d}-{'0' * 16}.safetensors").touch()
+    assert [path.name[5:12] for path in checkpoints._files(tmp_path)] == ["999950-", "1000000"]
 
 
 def test_the_log_has_the_fields_of_a_train_log():
