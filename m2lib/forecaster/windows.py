@@ -1,6 +1,7 @@
 """What fine-tuning reads: windows cut at random from a table's series, each written as a forecast would be."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -53,8 +54,9 @@ def cutter(
             piece = values[place][max(0, end - longest) : end]
             scaling = shape.scaling(piece[:-horizon])
             if scaling.exists:
-                integers = np.clip(shape.integers(piece, scaling), 0, shape.largest)
-                return text_to_ids(format_steps(integers))
+                with suppress(InputError):  # flat but for rounding: in its scale what follows has no integer at all
+                    integers = np.clip(shape.integers(piece, scaling), 0, shape.largest)
+                    return text_to_ids(format_steps(integers))
         raise InputError(f"{TRIES} stretches of the table, drawn at random, are all flat; there is nothing to learn")
 
     def _windows(step: int) -> np.ndarray:

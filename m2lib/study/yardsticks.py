@@ -253,7 +253,7 @@ def _kept(path: Path, data: dict[str, str]) -> dict[tuple[str, str], Row]:
     return {
         (row["set"], row["forecaster"]): row
         for row in stored["rows"]
-        if stored["data"][row["set"]] == data.get(row["set"])
+        if stored["data"].get(row["set"], "") == data.get(row["set"])
         and row.get("adapter", "") == _adapter_hash(LANGUAGE_MODELS.get(row["forecaster"]))
     }
 

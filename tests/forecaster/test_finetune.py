@@ -99,6 +99,9 @@ def test_values_beyond_the_text_are_written_as_the_nearest_number():
     series = np.concatenate([np.linspace(1, 2, 20), [1e4] * 5])[:, None]
     windows = cutter([series], TextFormat(1, percentile=100), 5, 204)
     assert any("9999;" in ids_to_text(windows(step)[0]) for step in range(60))
+    rounding = np.concatenate([np.arange(15) * 1e-18, np.linspace(1, 2, 30)])[:, None]
+    windows = cutter([rounding], TextFormat(1, percentile=100), 5, 10)  # some contexts hold nothing else
+    assert all(ids_to_text(windows(step)[0]).count(";") == 15 for step in range(60))
     flat = np.concatenate([np.zeros(30), np.ones(5)])[:, None]
     with pytest.raises(InputError, match="are all flat"):
         cutter([flat], TextFormat(1), 5, 204)(0)
