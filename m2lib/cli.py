@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, MemoryError, RecursionError) as error:
         return _end(1, f"error: {InputError(_problem(error))}")
     except RuntimeError as error:  # as torch says that there is no memory
-        if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+        if not any(words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory")):
             raise
         return _end(1, f"error: {InputError(_problem(MemoryError(first_line(error))))}")
     finally:

@@ -152,7 +152,7 @@ def test_what_cannot_be_done_is_one_line(capsys, pelts, tmp_path, arguments, lin
 
 
 def test_a_dollar_in_a_name_is_drawn_as_one(capsys, pelts):
-    pelts.rename(columns={"hare": "US$_a", "lynx": "$_"}).to_csv("dollars.csv", index=False)
+    pelts.rename(columns={"hare": "a$_$b", "lynx": "US$"}).to_csv("dollars.csv", index=False)
     assert m2(capsys, "forecast", "dollars.csv", "--horizon", 2, "--samples", 2, "--plot", "a.png")[0] == 0
 
 

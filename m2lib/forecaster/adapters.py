@@ -2,16 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
 from m2lib import settings
 from m2lib.files import IN_CHECKOUT, ROOT, InputError, quoted, user_path
 from m2lib.series import STUDY, TextFormat
-
-if TYPE_CHECKING:
-    from m2lib.model import Backbone
 
 FORMAT_FILE = "text_format.json"
 _FORMAT = TypeAdapter(TextFormat)
@@ -79,24 +75,6 @@ def base_of(folder: Path) -> str:
             f"{folder / CONFIG_FILE}: cannot read the base model's name; name it with backbone="
         ) from error
     return next((name for name, spec in BACKBONES.items() if base in (spec.hub_id, spec.copy_of) and base), base)
-
-
-def name_of(backbone: "Backbone") -> str:
-    """The name that a loaded backbone can be loaded by again.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        In use.
-
-    Returns
-    -------
-    str
-        As `m2lib.model.load_backbone` takes it: a name that is known, else the folder of the weights.
-    """
-    from m2lib.model import BACKBONES
-
-    return backbone.name if backbone.name in BACKBONES else backbone.source
 
 
 def read_format(folder: Path) -> TextFormat:

@@ -5,11 +5,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_integer_dtype, is_numeric_dtype
+from pandas.api.types import (
+    is_bool_dtype,
+    is_datetime64_any_dtype,
+    is_integer_dtype,
+    is_numeric_dtype,
+    is_string_dtype,
+)
 from pandas.tseries.api import guess_datetime_format
 
 from m2lib.files import quoted
-from m2lib.forecaster.table_files import fault
+from m2lib.forecaster.table_files import PADDED, fault
 
 LARGEST = 1e100  # in size: the squares and sums of such numbers are still numbers
 SHORTEST = 10  # steps of a context at least
@@ -117,8 +123,9 @@ def times_of(column: pd.Series, name: str, where: str) -> pd.Index:
     column = column.infer_objects()  # whole numbers in a column of objects are numbers
     if (empty := column.isna()).any():
         raise fault("an empty cell; give each row its time", where, empty.argmax(), name)
-    if pd.api.types.is_string_dtype(column) and column.str.fullmatch(r"\d{1,9}").all() and not holds_dates(column):
-        column = column.astype(np.int64)  # 01, 02, ...: a CSV's cells with zeros in front of them are text
+    if is_string_dtype(column) and column.str.match(PADDED).any():
+        numbers = pd.to_numeric(column, errors="coerce")  # 01, 02, ...: with zeros in front a CSV's cells are text
+        column = numbers if numbers.notna().all() else column
     if isinstance(column.dtype, pd.PeriodDtype):
         raise fault("periods; write dates, such as pandas' dt.to_timestamp() gives", where, None, name)
     if is_numeric_dtype(column) and not is_bool_dtype(column):

@@ -216,7 +216,7 @@ def evaluate(
     least = SHORTEST + horizon if refit else SHORTEST
     rolled = origins_of(items, horizon, origins, stride, least)
     shape = forecaster.text_format or format_for([origin.context(items) for origin in rolled])
-    check_fit([item.values for item in items], shape, [item.name for item in items])
+    check_fit([origin.context(items) for origin in rolled], shape, [items[origin.item].name for origin in rolled])
     window = forecaster.window(shape, horizon)
     rolled = _moving(rolled, items, shape, window)
     contexts = [origin.context(items) for origin in rolled]

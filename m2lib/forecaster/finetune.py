@@ -14,7 +14,7 @@ import numpy as np
 from m2lib import settings
 from m2lib.accounting import Shape, total, train_step_flops
 from m2lib.files import InputError, remove, user_path, write_atomic
-from m2lib.forecaster.adapters import FORMAT_FILE, format_text, name_of
+from m2lib.forecaster.adapters import FORMAT_FILE, format_text
 from m2lib.forecaster.cells import SHORTEST
 from m2lib.forecaster.evaluation import MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, CardFacts, model_card
@@ -129,7 +129,7 @@ def finetune(
     remove(folder / CONFIG_FILE)  # no old weights are ever read in the new format
     write_atomic(folder / FORMAT_FILE, format_text(shape).encode())
     write_atomic(folder / CARD_FILE, model_card(backbone.name, shape, facts, horizon=prediction_length).encode())
-    save_adapter(backbone.model, folder, name_of(backbone))
+    save_adapter(backbone.model, folder, backbone.loaded_by)
     shutil.rmtree(checkpoints, ignore_errors=True)
     say(f"{log.step} steps, {_duration(log.seconds)}, {spent:.3g} FLOPs by the rules: {folder}")
     say(f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} after")
@@ -175,7 +175,7 @@ def refitter(
 
     def _refit(contexts: Sequence[np.ndarray]) -> Kind:
         shape = forecaster.text_format or format_for(contexts)
-        fresh = load_backbone(name_of(backbone), device=str(backbone.device), dtype=backbone.dtype)
+        fresh = load_backbone(backbone.loaded_by, device=str(backbone.device), dtype=backbone.dtype)
         with TemporaryDirectory() as checkpoints:
             windows = cutter(contexts, shape, horizon, forecaster.window(shape, horizon), 1, seed)
             _trained(fresh, windows, config, Path(checkpoints), start)
@@ -281,7 +281,7 @@ def _without_adapter(forecaster: Sampler) -> "Backbone":
     backbone = forecaster.backbone
     if not forecaster.adapter:
         return backbone
-    return load_backbone(name_of(backbone), device=str(backbone.device), dtype=backbone.dtype)
+    return load_backbone(backbone.loaded_by, device=str(backbone.device), dtype=backbone.dtype)
 
 
 def _step_flops(backbone: "Backbone", batch: np.ndarray, config: "TrainConfig", convention: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from m2lib import settings
 from m2lib.files import InputError
-from m2lib.forecaster.adapters import FORMAT_FILE, adapter_folder, base_of, name_of, read_format
+from m2lib.forecaster.adapters import FORMAT_FILE, adapter_folder, base_of, read_format
 from m2lib.forecaster.export import export
 from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
@@ -67,7 +67,7 @@ class Forecaster(Sampler):
         InputError
             Where the adapter or the model is missing or unfit.
         """
-        from m2lib.model import fetch_backbone, is_random, load_adapter, load_backbone
+        from m2lib.model import BACKBONES, fetch_backbone, is_random, load_adapter, load_backbone
 
         folder = adapter_folder(source) if source else None
         name = backbone or (folder and base_of(folder)) or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE
@@ -78,11 +78,11 @@ class Forecaster(Sampler):
         try:
             if not is_random(name):
                 fetch_backbone(name)
-            loaded = load_backbone(name, device=device, dtype=dtype)
         except InputError as error:
-            if folder and not backbone:
-                raise InputError(f"{error}; {folder} names it: give the model with backbone= (--backbone)") from error
-            raise
+            if not folder or backbone or name in BACKBONES:
+                raise
+            raise InputError(f"{error}; {folder} names it: give the model with backbone= (--backbone)") from error
+        loaded = load_backbone(name, device=device, dtype=dtype)
         if folder:
             load_adapter(loaded.model, folder)
         elif (exported := Path(loaded.source, FORMAT_FILE)).is_file():  # an adapter is merged into this model
@@ -259,7 +259,7 @@ class Forecaster(Sampler):
             The folder.
         """
         shape = self.text_format or STUDY
-        return export(name_of(self.backbone), Path(folder), adapter=self.adapter, text_format=shape, force=force)
+        return export(self.backbone.loaded_by, Path(folder), adapter=self.adapter, text_format=shape, force=force)
 
 
 def _check_levels(levels: Sequence[float]) -> None:

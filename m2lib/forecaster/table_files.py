@@ -16,7 +16,9 @@ import pandas as pd
 
 from m2lib.files import InputError, first_line, quoted, user_path, write_atomic
 
-_PADDED = re.compile(r'(^|[,"])0\d', re.MULTILINE)  # a cell that a number would lose a zero of
+PADDED = r" *-?0\d+ *"
+"""A cell that would lose a zero if it were read as a number."""
+_PADDED_CELL = re.compile(rf'(?:^|[,"]){PADDED}(?=[",\r\n]|\Z)', re.MULTILINE)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -184,8 +186,8 @@ def _read_parquet(content: bytes, where: str) -> pd.DataFrame:
     except Exception as error:  # of a damaged file pyarrow says so by exceptions of many kinds
         raise InputError(f"{where} is no readable parquet file ({first_line(error)}); write it anew") from error
     df.columns = df.columns.map(str)
-    for level in [name for name in df.index.names if name is None or name in df.columns]:
-        df = df.reset_index(level=level, drop=True)
+    levels = [place for place, name in enumerate(df.index.names) if name in df.columns]
+    df = df.reset_index(level=levels, drop=True) if levels else df
     return df.reset_index() if any(name is not None for name in df.index.names) else df
 
 
@@ -198,7 +200,7 @@ def _read_csv(content: bytes, where: str) -> pd.DataFrame:
             # A blank line stays, as a row of empty cells: without it those below would be counted wrong.
             read = partial(pd.read_csv, index_col=False, skip_blank_lines=False, low_memory=False)
             df = read(io.StringIO(text))
-            return _with_leading_zeros(df, read(io.StringIO(text), dtype=str)) if _PADDED.search(text) else df
+            return _with_leading_zeros(df, read(io.StringIO(text), dtype=str)) if _PADDED_CELL.search(text) else df
     except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         problem = _longer_row(text) or first_line(error).rstrip(".")
         advice = "give every row as many cells as line 1, and its numbers points instead of commas"
@@ -208,7 +210,7 @@ def _read_csv(content: bytes, where: str) -> pd.DataFrame:
 def _with_leading_zeros(df: pd.DataFrame, written: pd.DataFrame) -> pd.DataFrame:
     """A table whose columns stay as they are written where a cell is like 007: 7 may be another series."""
     for name in df.columns:
-        if written[name].str.fullmatch(r"0\d+").any():
+        if written[name].str.fullmatch(PADDED).any():
             df[name] = written[name]
     return df
 

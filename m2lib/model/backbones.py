@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2lib import settings
-from m2lib.files import InputError, first_line
+from m2lib.files import InputError, first_line, user_path
 from m2lib.model.folders import quiet_transformers, read_config, read_sequence_bias, read_tokenizer, read_weights
 from m2lib.model.vocabulary import TokenRemap
 from m2lib.model.weights import BACKBONES, backbone_id, is_random, local_weights
@@ -46,6 +46,8 @@ class Backbone:
     weights."""
     source: str
     """The folder that the weights were read from, or `random weights`."""
+    loaded_by: str
+    """What `load_backbone` takes to load it again, from any folder: a known name, or a path from the root."""
 
     @property
     def device(self) -> "torch.device":
@@ -122,7 +124,8 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
         ) from error
     if reduce:
         reduce_vocabulary(model, remap)
-    return Backbone(backbone_id(name), model, remap, sha256, source)
+    loaded_by = name if name in BACKBONES else str(user_path(name, "the backbone").absolute())
+    return Backbone(backbone_id(name), model, remap, sha256, source, loaded_by)
 
 
 def weight_hash(name: str) -> str:

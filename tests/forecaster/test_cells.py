@@ -59,6 +59,11 @@ def test_clocks_may_change_in_the_horizon(start, zone, freq, expected):
     assert after.is_monotonic_increasing
 
 
+def test_dates_without_dashes_in_text_are_dates():
+    series = Item("series", found(pd.date_range("2024-01-20", periods=20).strftime("%Y%m%d")), np.zeros((20, 1)))
+    assert future_times(series, 2).tolist() == [pd.Timestamp("2024-02-09"), pd.Timestamp("2024-02-10")]
+
+
 def test_a_gap_where_clocks_change_is_a_gap():
     days = pd.date_range("2024-03-20 02:30", periods=30, freq="D")
     for gone in ([11], [11, 20]):  # on the first day of summer time there is no half past two

@@ -46,6 +46,11 @@ def test_another_number_of_variables_is_said(tiny):
         evaluate(Forecaster(tiny, TextFormat()), [item(np.arange(40) % 7)], 4)
 
 
+def test_what_is_kept_back_may_be_negative(tiny):
+    profit = item([*(np.arange(40) % 7), 1, -0.5, 2, 3])
+    assert np.isfinite(evaluate(Forecaster(tiny), [profit], 4, num_samples=2).mae)
+
+
 def test_a_known_season_is_repeated():
     season_ago = baselines_for(5)["5 steps ago"]
     contexts = np.arange(22).reshape(1, 11, 2)

@@ -1,8 +1,8 @@
 import json
-import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -75,13 +75,17 @@ def test_less_memory_where_the_setting_asks_for_it(tmp_path, monkeypatch):
     assert asked == [True] * 3
 
 
-def test_an_adapter_of_a_model_of_ones_own_finds_it_again(tmp_path):
+def test_an_adapter_of_a_model_of_ones_own_finds_it_again(tmp_path, monkeypatch):
     tuned(tmp_path / "first").export(tmp_path / "models" / "whole")
-    own = Forecaster.from_pretrained(backbone=str(tmp_path / "models" / "whole"), device="cpu", dtype="float32")
+    monkeypatch.chdir(tmp_path / "models")
+    own = Forecaster.from_pretrained(backbone="./whole", device="cpu", dtype="float32")
     tuned(tmp_path / "mine", own)
     again = Forecaster.from_pretrained(tmp_path / "mine", device="cpu", dtype="float32")
     assert again.backbone.weight_hash == own.backbone.weight_hash
-    shutil.move(tmp_path / "models", tmp_path / "elsewhere")
+    path = tmp_path / "mine" / "adapter_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    assert Path(config["base_model_name_or_path"]) == tmp_path / "models" / "whole"
+    path.write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path / "gone")}), encoding="utf-8")
     with pytest.raises(InputError, match=r"mine names it: give the model with backbone= \(--backbone\)$"):
         Forecaster.from_pretrained(tmp_path / "mine")
 

@@ -121,20 +121,25 @@ def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
 def test_parquet_of_any_names_and_index_is_read(tmp_path):
     TABLE.set_index("timestamp", drop=False).to_parquet(tmp_path / "twice.parquet")
     assert read_table(tmp_path / "twice.parquet").columns.tolist() == TABLE.columns.tolist()
+    for names in (["item_id", None], ["item_id", "timestamp"], [None, "timestamp"]):
+        levels = [TABLE.item_id, TABLE.timestamp]
+        TABLE.set_index(pd.MultiIndex.from_arrays(levels, names=names))[["y"]].to_parquet(tmp_path / "levels.parquet")
+        made = [name or f"level_{place}" for place, name in enumerate(names)]
+        assert read_table(tmp_path / "levels.parquet").columns.tolist() == [*made, "y"]
     pd.DataFrame([[1.0, 2.0]]).to_parquet(tmp_path / "numbers.parquet")
     assert read_table(tmp_path / "numbers.parquet").columns.tolist() == ["0", "1"]
 
 
 def test_ids_keep_their_leading_zeros(tmp_path):
-    rows = [f"{name},{month:02d},{month}.5" for name in ("007", "7", "01") for month in range(1, 13)]
+    rows = [f"{name}{month:02d},{month}.5" for name in ("007,", "7, ", '"01", ') for month in range(-2, 10)]
     df = read_table(put(tmp_path / "t.csv", "\n".join(["id,month,y", *rows])))
     columns = guess_columns(df)
     assert (columns.id, columns.time, columns.targets) == ("id", "month", ("y",))
     items = items_of(df, columns)
     assert [item.name for item in items] == ["007", "7", "01"]
-    assert items[0].times.tolist() == list(range(1, 13))
-    written = put(tmp_path / "plain.csv", "id,y\n7,0.5\n10,1\n")
-    assert read_table(written).dtypes.astype(str).tolist() == ["int64", "float64"]
+    assert items[0].times.tolist() == items[1].times.tolist() == list(range(-2, 10))
+    written = put(tmp_path / "plain.csv", "id,y,t\n7,0.5,00:30\n10,01.5,01/02/2024\n")
+    assert read_table(written).dtypes.astype(str).tolist()[:2] == ["int64", "float64"]
 
 
 def test_a_drive_that_is_not_there_is_said(monkeypatch):
