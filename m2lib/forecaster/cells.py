@@ -162,7 +162,7 @@ def spaced(times: pd.Index, rows: np.ndarray, name: str, where: str) -> pd.Index
     Returns
     -------
     pd.Index
-        The same; dates have a `freq`.
+        The same; dates have a `freq`, but where clocks skip the time of one of them.
 
     Raises
     ------
@@ -178,6 +178,8 @@ def spaced(times: pd.Index, rows: np.ndarray, name: str, where: str) -> pd.Index
         problem = f"{_shown(times[place])} stands after {_shown(times[place - 1])}; sort the table by this column"
         raise fault(problem, where, rows[place], name)
     even = _even(times)
+    if even is None and _even_but_for_clocks(times):
+        return times
     if even is None:
         place, problem = _uneven(times)
         raise fault(problem, where, rows[place], name)
@@ -226,7 +228,7 @@ def _departs(times: pd.Index, step: Any) -> np.ndarray:
 
 def _uneven(times: pd.Index) -> tuple[int, str]:
     """The place of the first stamp that departs from the usual step, and what to do about it."""
-    step = _usual_step(times)
+    step = usual_step(times)
     place = int(_departs(times, step).argmax()) + 1
     if _later(times, place, step):
         advice = "a gap: fill it (utilsforecast's fill_gaps adds the rows, pandas' interpolate the values)"
@@ -244,8 +246,45 @@ def _later(times: pd.Index, place: int, step: Any) -> bool:
     return bool(times[place] > times[place - 1] + step)
 
 
-def _usual_step(times: pd.Index) -> Any:
-    """What leads from most stamps to the next: the frequency of some seven in a row, or else the median difference."""
+def _even_but_for_clocks(times: pd.Index) -> bool:
+    """Whether stamps are evenly spaced by the calendar, the next time that there is in the place of one that is not."""
+    if not isinstance(times, pd.DatetimeIndex) or not by_the_calendar(times, step := usual_step(times)):
+        return False
+    days = pd.date_range(times[0].tz_localize(None), periods=len(times), freq=step)
+    return on_clocks(days, times.tz).as_unit(times.unit).equals(times)
+
+
+def on_clocks(stamps: pd.DatetimeIndex, zone: Any) -> pd.DatetimeIndex:
+    """Give stamps of a calendar the time zone in which they are read.
+
+    Parameters
+    ----------
+    stamps : DatetimeIndex
+        Without a time zone.
+    zone : tzinfo
+        Its clocks.
+
+    Returns
+    -------
+    DatetimeIndex
+        In the zone: of a time that clocks skip the next one that there is, of one that comes twice the second.
+    """
+    return stamps.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.zeros(len(stamps), dtype=bool))
+
+
+def usual_step(times: pd.Index) -> Any:
+    """What leads from most stamps to the next: the frequency of some seven in a row, or else the median difference.
+
+    Parameters
+    ----------
+    times : pd.Index
+        Ascending stamps.
+
+    Returns
+    -------
+    DateOffset, Timedelta or number
+        Such as a day.
+    """
     if not isinstance(times, pd.DatetimeIndex):
         return times.dtype.type(np.median(np.diff(times)))
     windows = (_even(times[start : start + WINDOW]) for start in range(min(len(times) - WINDOW + 1, TRIES)))

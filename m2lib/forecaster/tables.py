@@ -10,7 +10,6 @@ A row is a step of a series. One column says whose, one says when, and one to ei
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +22,10 @@ from m2lib.forecaster.cells import (
     holds_dates,
     holds_numbers,
     numbers_of,
+    on_clocks,
     spaced,
     times_of,
+    usual_step,
 )
 from m2lib.forecaster.table_files import check_once, fault
 from m2lib.series.textformat import MOST_VARIABLES
@@ -58,7 +59,7 @@ class Item:
     name: str | int
     """Its id, of the type that the table has it in; "series" where there is no such column."""
     times: pd.Index
-    """A step each: a DatetimeIndex with a freq, or numbers that are evenly spaced."""
+    """A step each: dates, as `spaced` gives them, or numbers that are evenly spaced."""
     values: np.ndarray
     """float64, shape (steps, variables), physical units."""
 
@@ -181,10 +182,12 @@ def future_times(item: Item, horizon: int) -> pd.Index:
             if numbers[-1] <= times[-1]:  # NumPy's whole numbers begin again at the lowest
                 raise OverflowError
             return numbers
-        calendar = by_the_calendar(times, times.freq)
-        last = times[-1].tz_localize(None) if calendar else times[-1]
-        ahead = pd.date_range(last, periods=horizon + 1, freq=times.freq)[1:].as_unit(times.unit)
-        return _on_clocks(ahead, times.tz) if calendar else ahead
+        step = times.freq or usual_step(times)
+        if not by_the_calendar(times, step):
+            return pd.date_range(times[-1], periods=horizon + 1, freq=step)[1:].as_unit(times.unit)
+        # From the first stamp on, which the clocks have not moved.
+        days = pd.date_range(times[0].tz_localize(None), periods=len(times) + horizon, freq=step)
+        return on_clocks(days[len(times) :].as_unit(times.unit), times.tz)
     except (pd.errors.OutOfBoundsDatetime, OverflowError) as error:
         problem = f"{horizon} steps after {times[-1]} lie beyond the last time stamp that there can be"
         raise InputError(f"{problem}; correct the time stamps") from error
@@ -233,11 +236,6 @@ def forecast_table(
             **{str(level): bands[:, k] for k, level in enumerate(levels)},
         }
     )
-
-
-def _on_clocks(stamps: pd.DatetimeIndex, zone: Any) -> pd.DatetimeIndex:
-    """Stamps without a time zone, as times of one."""
-    return stamps.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.zeros(len(stamps), dtype=bool))
 
 
 def _check_names(df: pd.DataFrame, names: tuple[str | None, ...], where: str) -> None:

@@ -59,6 +59,18 @@ def test_clocks_may_change_in_the_horizon(start, zone, freq, expected):
     assert after.is_monotonic_increasing
 
 
+@pytest.mark.parametrize(("zone", "start"), [("America/Santiago", "2024-06-16"), ("Europe/Berlin", "2024-01-07 02:30")])
+@pytest.mark.parametrize("freq", ["D", "W", "3D"])
+def test_what_clocks_skip_is_no_gap(zone, start, freq):
+    days = pd.date_range(start, periods=200, freq=freq)
+    stamps = days.tz_localize(zone, nonexistent="shift_forward", ambiguous=[False] * 200)
+    assert (stamps.tz_localize(None) != days).any()
+    moved = int((stamps.tz_localize(None) != days).argmax())
+    for last in (moved, moved + 1, 190):  # the moved one ahead, the last, behind
+        series = Item("series", found(stamps[:last]), np.zeros((last, 1)))
+        assert future_times(series, 10).equals(stamps[last : last + 10].as_unit(series.times.unit))
+
+
 def test_dates_without_dashes_in_text_are_dates():
     series = Item("series", found(pd.date_range("2024-01-20", periods=20).strftime("%Y%m%d")), np.zeros((20, 1)))
     assert future_times(series, 2).tolist() == [pd.Timestamp("2024-02-09"), pd.Timestamp("2024-02-10")]
