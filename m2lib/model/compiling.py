@@ -12,7 +12,7 @@ from m2lib.files import InputError, first_line
 def check_compiler(device: torch.device) -> None:
     """See that `torch.compile` works here, and forget what it has compiled so far.
 
-    It keeps eight versions of a function and leaves a ninth uncompiled; every rank and length makes one.
+    It keeps eight versions of a function and leaves a ninth uncompiled; every rank and batch size makes one.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ def check_compiler(device: torch.device) -> None:
 def compiled_blocks(model: PreTrainedModel, wanted: bool = True) -> Iterator[None]:
     """Let a model run its blocks compiled while the `with` block runs.
 
-    The first pass, and the first of every other shape, takes up to a minute more. Results differ by rounding: what is
-    compiled rounds to the model's dtype at the end of a run of operations, not after each.
+    The first pass takes up to a minute more, and what is compiled then serves batches of any length. Results differ by
+    rounding: what is compiled rounds to the model's dtype at the end of a run of operations, not after each.
 
     Parameters
     ----------
@@ -50,9 +50,10 @@ def compiled_blocks(model: PreTrainedModel, wanted: bool = True) -> Iterator[Non
     """
     blocks = model.model.layers if wanted else []
     for block in blocks:
-        # All blocks are instances of one class, and share what is compiled for the first of them. A version is fixed to
-        # its shapes: one for any shape would round otherwise, and which of them a run took would depend on its past.
-        block.forward = torch.compile(block.forward, dynamic=False)
+        # All blocks are instances of one class, and share what is compiled for the first of them. It is made for any
+        # shape from the start: else the first lengths would have versions of their own, which round otherwise, and
+        # which of them a step took would depend on where its run began.
+        block.forward = torch.compile(block.forward, dynamic=True)
     try:
         yield
     finally:

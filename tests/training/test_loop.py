@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from m2lib.files import InputError
 from m2lib.forecasting.forecasts import cut_prompt
@@ -17,8 +18,8 @@ from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.model.adapter_files import load_adapter, save_adapter
 from m2lib.model.backbones import load_backbone
-from m2lib.model.compiling import check_compiler
-from m2lib.model.lora import ALL_TARGETS, lora_layers, trainable
+from m2lib.model.compiling import check_compiler, compiled_blocks
+from m2lib.model.lora import ALL_TARGETS, inject_lora, lora_layers, trainable
 from m2lib.model.vocabulary import PAD_ID, text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
@@ -228,6 +229,18 @@ def test_compiling_changes_nothing_but_rounding(tiny, windows, tmp_path, monkeyp
     assert adapter_bytes(models[2], tmp_path / "a") == adapter_bytes(models[1], tmp_path / "b")
     assert not any(calls)
     assert not any("forward" in vars(block) for model in models for block in model.model.layers)
+
+
+def test_what_is_compiled_serves_all_lengths(model, windows):
+    check_compiler_or_skip()
+    inject_lora(model, 2)
+    graphs = []
+    for width in (32, 31, 20, 27, 32):
+        with compiled_blocks(model):
+            window_loss(model, torch.from_numpy(windows[:2, :width])).backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] > 0
+    assert len(set(graphs)) == 1
 
 
 def test_what_cannot_be_compiled_is_said(model, windows, tmp_path, monkeypatch):
