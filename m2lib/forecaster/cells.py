@@ -219,8 +219,6 @@ def by_the_calendar(times: pd.DatetimeIndex, step: Any) -> bool:
 
 def _departs(times: pd.Index, step: Any) -> np.ndarray:
     """bool, shape (stamps - 1,): where a stamp is not `step` after the one before it."""
-    if isinstance(times, pd.DatetimeIndex) and by_the_calendar(times, step):
-        times = times.tz_localize(None)  # where clocks change, a day later is a time that does not exist, or twice
     if times.dtype.kind == "f":
         return ~np.isclose(times[1:], times[:-1] + step, rtol=0, atol=step / 1000)
     return np.asarray(times[1:] != times[:-1] + step)
@@ -228,22 +226,17 @@ def _departs(times: pd.Index, step: Any) -> np.ndarray:
 
 def _uneven(times: pd.Index) -> tuple[int, str]:
     """The place of the first stamp that departs from the usual step, and what to do about it."""
-    step = usual_step(times)
-    place = int(_departs(times, step).argmax()) + 1
-    if _later(times, place, step):
+    step, counted = usual_step(times), times
+    if isinstance(times, pd.DatetimeIndex) and by_the_calendar(times, step):
+        counted = times.tz_localize(None)  # where clocks change, a day later is a time that does not exist, or twice
+    place = int(_departs(counted, step).argmax()) + 1
+    if counted[place] > counted[place - 1] + step:
         advice = "a gap: fill it (utilsforecast's fill_gaps adds the rows, pandas' interpolate the values)"
         if not isinstance(times, pd.DatetimeIndex) and times[0] >= LIKE_A_DATE:
             advice = f"dates, perhaps: {DATES}; else {advice}"
     else:
         advice = f"uneven: resample the series (pandas' resample), and {DATES}"
     return place, f"{_shown(times[place])} follows {_shown(times[place - 1])}, and a step is {_shown(step)}; {advice}"
-
-
-def _later(times: pd.Index, place: int, step: Any) -> bool:
-    """Whether a stamp is more than a step after the one before it."""
-    if isinstance(times, pd.DatetimeIndex) and by_the_calendar(times, step):
-        times = times.tz_localize(None)
-    return bool(times[place] > times[place - 1] + step)
 
 
 def _even_but_for_clocks(times: pd.Index) -> bool:

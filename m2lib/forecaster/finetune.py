@@ -239,9 +239,16 @@ def _trained(
     def flops_of(batch: np.ndarray) -> int:
         return _step_flops(backbone, batch, config, "executed")
 
-    recompute = settings.read("M2_RECOMPUTE") == "1"
-    options: dict[str, Any] = {"start": start, "flops_of": flops_of, "progress": progress, "recompute": recompute}
-    return train(backbone.model, windows, config, checkpoints, **options)
+    return train(
+        backbone.model,
+        windows,
+        config,
+        checkpoints,
+        start=start,
+        flops_of=flops_of,
+        recompute=settings.read("M2_RECOMPUTE") == "1",
+        progress=progress,
+    )
 
 
 def _checked(folder: Path, force: bool) -> Path:
