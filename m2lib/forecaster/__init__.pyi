@@ -1,6 +1,8 @@
 from .adapters import adapter_folder as adapter_folder
 from .adapters import base_of as base_of
 from .adapters import read_format as read_format
+from .ahead import forecast_table as forecast_table
+from .ahead import future_times as future_times
 from .cells import SHORTEST as SHORTEST
 from .evaluation import Evaluation as Evaluation
 from .evaluation import baselines_for as baselines_for
@@ -18,7 +20,5 @@ from .table_files import read_table as read_table
 from .table_files import write_table as write_table
 from .tables import Columns as Columns
 from .tables import Item as Item
-from .tables import forecast_table as forecast_table
-from .tables import future_times as future_times
 from .tables import guess_columns as guess_columns
 from .tables import items_of as items_of

@@ -13,10 +13,11 @@ import numpy as np
 from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import FORMAT_FILE, adapter_folder, base_of, read_format
+from m2lib.forecaster.ahead import forecast_table, future_times
 from m2lib.forecaster.export import export
 from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
-from m2lib.forecaster.tables import Columns, Item, forecast_table, future_times, items_of
+from m2lib.forecaster.tables import Columns, Item, items_of
 from m2lib.forecasting import Forecast
 from m2lib.series import STUDY, TextFormat
 

@@ -1,4 +1,4 @@
-"""Tables: a reader's own series in, forecasts out, in the long form that chronos and Nixtla's libraries share.
+"""Tables: a reader's own series, in the long form that chronos and Nixtla's libraries share.
 
 A row is a step of a series. One column says whose, one says when, and one to eight hold numbers:
 
@@ -13,20 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_integer_dtype
 
 from m2lib.files import InputError, quoted
-from m2lib.forecaster.cells import (
-    SHORTEST,
-    by_the_calendar,
-    holds_dates,
-    holds_numbers,
-    numbers_of,
-    on_clocks,
-    spaced,
-    times_of,
-    usual_step,
-)
+from m2lib.forecaster.cells import SHORTEST, holds_dates, holds_numbers, numbers_of, spaced, times_of
 from m2lib.forecaster.table_files import check_once, fault
 from m2lib.series.textformat import MOST_VARIABLES
 
@@ -152,92 +141,6 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
     return items
 
 
-def future_times(item: Item, horizon: int) -> pd.Index:
-    """The time stamps that follow a series.
-
-    Parameters
-    ----------
-    item : Item
-        The series.
-    horizon : int
-        How many steps.
-
-    Returns
-    -------
-    pd.Index
-        Of `horizon` stamps, of the series' own type and spacing. A day whose clocks skip its stamp has the next time
-        that there is; of a time that comes twice it is the second.
-
-    Raises
-    ------
-    InputError
-        Where they lie beyond the last time stamp that there can be.
-    """
-    times = item.times
-    try:
-        if not isinstance(times, pd.DatetimeIndex):
-            span, gaps = times[-1] - times[0], len(times) - 1
-            stride = span // gaps if is_integer_dtype(times) else span / gaps
-            numbers = pd.Index(times[-1] + stride * np.arange(1, horizon + 1))
-            if numbers[-1] <= times[-1]:  # NumPy's whole numbers begin again at the lowest
-                raise OverflowError
-            return numbers
-        step = times.freq or usual_step(times)
-        if not by_the_calendar(times, step):
-            return pd.date_range(times[-1], periods=horizon + 1, freq=step)[1:].as_unit(times.unit)
-        # From the first stamp on, which the clocks have not moved.
-        days = pd.date_range(times[0].tz_localize(None), periods=len(times) + horizon, freq=step)
-        return on_clocks(days[len(times) :].as_unit(times.unit), times.tz)
-    except (pd.errors.OutOfBoundsDatetime, OverflowError) as error:
-        problem = f"{horizon} steps after {times[-1]} lie beyond the last time stamp that there can be"
-        raise InputError(f"{problem}; correct the time stamps") from error
-
-
-def forecast_table(
-    items: Sequence[Item],
-    columns: Columns,
-    horizon: int,
-    quantiles: Sequence[np.ndarray],
-    levels: Sequence[float],
-    predictions: Sequence[np.ndarray],
-) -> pd.DataFrame:
-    """A table of forecasts, as chronos's `predict_df` gives it: series by series, target by target, step by step.
-
-    Parameters
-    ----------
-    items : sequence of Item
-        The series.
-    columns : Columns
-        Of the table that they are from.
-    horizon : int
-        Steps ahead.
-    quantiles : sequence of ndarray of float, each of shape (horizon, variables, levels)
-        One for each of `items`, physical units.
-    levels : sequence of float
-        Of the quantiles, such as 0.1.
-    predictions : sequence of ndarray of float, each of shape (horizon, variables)
-        Point forecasts, likewise.
-
-    Returns
-    -------
-    pd.DataFrame
-        Ids and time stamps under the table's own names (`item_id` and `timestamp` where it had none), `target_name`,
-        `predictions`, and a column for each level, called as it is written: `0.1`.
-    """
-    variables = len(columns.targets)
-    ahead = [times for item in items for times in [future_times(item, horizon)] * variables]
-    bands = np.concatenate([one.swapaxes(0, 1).reshape(-1, len(levels)) for one in quantiles])
-    return pd.DataFrame(
-        {
-            columns.id or "item_id": pd.Index([item.name for item in items]).repeat(variables * horizon),
-            columns.time or "timestamp": ahead[0].append(ahead[1:]),
-            "target_name": np.tile(pd.Index(columns.targets).repeat(horizon), len(items)),
-            "predictions": np.concatenate([one.T.ravel() for one in predictions]),
-            **{str(level): bands[:, k] for k, level in enumerate(levels)},
-        }
-    )
-
-
 def _check_names(df: pd.DataFrame, names: tuple[str | None, ...], where: str) -> None:
     """Refuse what is no DataFrame, a table without rows, and names that are not those of one column each."""
     if not isinstance(df, pd.DataFrame):
@@ -260,7 +163,7 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
         raise InputError(f"{where}: no column of numbers to forecast; {_there(df)}")
     if number > MOST_VARIABLES:
         raise InputError(f"{where}: {number} columns of numbers; name at most {MOST_VARIABLES} to forecast (--target)")
-    # A forecast's columns keep these two names, and have those of `forecast_table` beside them.
+    # A forecast's columns keep these two names, and have those of `ahead.forecast_table` beside them.
     for name, other in ((columns.id, columns.time or "timestamp"), (columns.time, columns.id or "item_id")):
         if name == other or re.fullmatch(r"target_name|predictions|0?\.\d+", str(name)):
             raise InputError(f"{where}: forecasts have a column {quoted(str(name))} of their own; rename this one")
