@@ -30,13 +30,15 @@ class Setting:
 SWITCH = {"0": "0", "no": "0", "false": "0", "off": "0", "1": "1", "yes": "1", "true": "1", "on": "1"}
 FOLDER = "a folder, which need not exist yet"
 SETTINGS = {
-    "M2_PROFILE": Setting("how big a run is", "slice, laptop or report", "slice", "slice|laptop|report"),
+    "M2_PROFILE": Setting("how big a run is", "slice, laptop, fifth or report", "slice", "slice|laptop|fifth|report"),
     "M2_BACKBONE": Setting("which language model", "a backbone's name, a folder or a .gguf file", "the profile's"),
     "M2_DATA": Setting("the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"),
     "M2_DEVICE": Setting(
         "what computes", "cpu, cuda, cuda:N or mps", "cuda if it is here, else cpu", r"cpu|mps|cuda(:\d+)?"
     ),
-    "M2_DTYPE": Setting("of the weights", "float32 or bfloat16", "bfloat16 if the device has it", "float32|bfloat16"),
+    "M2_DTYPE": Setting(
+        "of the weights", "float32 or bfloat16", "the faster one here, measured once", "float32|bfloat16"
+    ),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1, no or yes", "0", "0|1", switch=True),
     "M2_COMPILE": Setting(
         "`m2 run` trains about a tenth faster, after half a minute", "0 or 1, no or yes", "0", "0|1", switch=True

@@ -7,6 +7,8 @@ from .backbones import backbone_config as backbone_config
 from .backbones import load_backbone as load_backbone
 from .backbones import meta_model as meta_model
 from .backbones import parameter_counts as parameter_counts
+from .backbones import processor_name as processor_name
+from .backbones import product_rates as product_rates
 from .backbones import save_tokenizer as save_tokenizer
 from .backbones import weight_hash as weight_hash
 from .compatibility import cache_argument as cache_argument

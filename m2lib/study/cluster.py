@@ -69,7 +69,7 @@ def submit(
     """
     executor, jobs = _executor(cluster, options), dict[str, "submitit.Job[None]"]()
     for name in unfinished(names, profile, load_series()):
-        needed = {earlier: jobs[earlier] for earlier in EXPERIMENTS[name].earlier() if earlier in jobs}
+        needed = {earlier: jobs[earlier] for earlier in EXPERIMENTS[name].earlier(profile) if earlier in jobs}
         if cluster == "local":
             _wait(jobs, needed, AT_ONCE - 1)
         executor.update_parameters(name=f"{profile.name}-{name}", slurm_additional_parameters=_order(needed))
@@ -90,10 +90,11 @@ def unfinished(names: Collection[str], profile: Profile, data: SeriesSet) -> lis
     wanted, left = set(names), list[str]()
     for name in reversed(EXPERIMENTS):  # which are declared in their order
         if name in wanted:
-            wanted.update(EXPERIMENTS[name].earlier())
+            wanted.update(EXPERIMENTS[name].earlier(profile))
     for name in EXPERIMENTS:
         # What builds on an unfinished one cannot be looked at, for its series are still to be chosen.
-        if name in wanted and (set(left) & set(EXPERIMENTS[name].earlier()) or not is_finished(name, profile, data)):
+        needs = set(left) & set(EXPERIMENTS[name].earlier(profile))
+        if name in wanted and (needs or not is_finished(name, profile, data)):
             left.append(name)
     return left
 

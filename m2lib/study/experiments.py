@@ -93,7 +93,7 @@ class Experiment:
         sized = self.at(profile)
         settings: dict[str, Any] = {"split": self.split, "decode": asdict(sized.protocol)}
         if self.select:
-            settings["select"] = str(self.select)
+            settings["select"] = str(self.select) + " of the report" * profile.as_reported
         if self.adapter:
             names = self.adapter.names
             settings["adapter"] = names[0] if len(names) == 1 else [self.adapter.place, *names]
@@ -104,9 +104,10 @@ class Experiment:
                 settings[name] = getattr(self, name)
         return settings
 
-    def earlier(self) -> tuple[str, ...]:
+    def earlier(self, profile: Profile) -> tuple[str, ...]:
         """The experiments whose results decide the series and the adapter of this one."""
-        return (*(self.select.reads if self.select else ()), *(self.adapter.names if self.adapter else ()))
+        reads = self.select.reads if self.select and not profile.as_reported else ()
+        return (*reads, *(self.adapter.names if self.adapter else ()))
 
 
 def chosen(errors_of: ErrorsOf) -> str:

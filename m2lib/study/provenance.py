@@ -5,6 +5,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from m2lib import model
 from m2lib.files import IN_CHECKOUT, ROOT
 from m2lib.study.profiles import Profile
 
@@ -23,9 +24,7 @@ def describe_device(device: "torch.device") -> str:
 
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    processor = capabilities.get("cpu_name") or platform.processor() or platform.machine()
-    return f"{device.type}: {processor}, {torch.get_num_threads()} threads"
+    return f"{device.type}: {model.processor_name()}, {torch.get_num_threads()} threads"
 
 
 def git_commit() -> str | None:

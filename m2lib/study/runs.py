@@ -27,7 +27,8 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     """Load an experiment's finished record, or run it, with a checkpoint every so many steps and after each batch.
 
     profile: default the active one. data: default `load_series()`. fresh: run again even where there is a record.
-    An interrupted run goes on where it stopped, on the same device and in the same dtype. A record made from other
+    An interrupted run goes on where it stopped, in the dtype that it began in: to the bit as an unbroken one would on
+    the same machine with as many threads, on another but for rounding. A record made from other
     weights, data or settings is replaced only if `fresh`, or if the profile is live. An experiment that builds on an
     earlier one runs that too, if it has no record. Where a launcher started several processes they train together; the
     lead alone writes and forecasts, the others return an unfinished record. Raises InputError before anything is
@@ -55,7 +56,7 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
 def resolve(name: str, profile: Profile, data: SeriesSet) -> Plan:
     """Find out what is to be run, from the declaration, the profile, and earlier experiments, which are run first."""
     experiment = experiment_named(name).at(profile)
-    for earlier in experiment.earlier():
+    for earlier in experiment.earlier(profile):
         run(earlier, profile, data=data)
     plan = Plan(experiment, profile, data, join_processes(), weight_hash(experiment.backbone or profile.backbone))
     if not (experiment.adapter and plan.processes.lead):  # other processes have no part in what trains nothing
@@ -83,7 +84,7 @@ def reserve(progress: RunInProgress) -> Iterator[None]:
 def execute(progress: RunInProgress) -> None:
     """Train, forecast, and record: all that the plan asks for and the record lacks."""
     plan = progress.plan
-    ids = series_ids(plan.experiment, plan.profile.series, len(plan.data), plan.maes)
+    ids = series_ids(plan.experiment, plan.profile.series, len(plan.data), plan.choosing)
     check_encodable(plan.data, ids)  # of the series to be forecast; those that train are encoded before training
     if plan.experiment.train:
         progress.train_adapter()
@@ -147,7 +148,7 @@ def _follow(plan: Plan) -> Record:
         return record
     stored = name + NEW * record_path(profile, name + NEW).exists()
     record = load_record(profile, stored)
-    RunInProgress(plan, plan.load_backbone(), record, stored).train_adapter()
+    RunInProgress(plan, plan.load_backbone(record.backbone["dtype"]), record, stored).train_adapter()
     plan.meet()
     return record
 
@@ -157,25 +158,24 @@ def _begin(plan: Plan, fresh: bool) -> RunInProgress:
 
     Where an older record stands, the new one is stored beside it.
     """
-    name, profile, backbone = plan.experiment.name, plan.profile, plan.load_backbone()
+    name, profile = plan.experiment.name, plan.profile
     for stored in (name, name + NEW):
         sweep(record_path(profile, stored))
         sweep(adapter_path(profile, stored))
     begun = {stored: _readable(plan, stored) for stored in (name + NEW, name)}
     for stored, record in begun.items():
         if record and record.status != "done" and record.fingerprint == plan.fingerprint and not fresh:
-            if (record.backbone["dtype"], record.device) != (backbone.dtype, describe_device(backbone.device)):
-                raise InputError(
-                    f"{record_path(profile, stored)} was begun in {record.backbone['dtype']} on {record.device}; "
-                    f"go on there (M2_DTYPE, M2_DEVICE), or `m2 run {name} --fresh` starts again"
-                )
+            backbone = plan.load_backbone(record.backbone["dtype"])
             record = replace(record, status="running", run=record.run or secrets.token_hex(8))
+            if (device := describe_device(backbone.device)) not in record.device.split("; "):
+                record.device += f"; {device}"
             progress = RunInProgress(plan, backbone, record.reserving(sum_costs()), stored)
             sweep(progress.checkpoints)
             return progress
     for old in begun.values():
         if old and old.status != "done":  # given up for a new one
             shutil.rmtree(checkpoints_of(old), ignore_errors=True)
+    backbone = plan.load_backbone()
     record = Record(
         name=name,
         profile=profile.name,

@@ -32,6 +32,7 @@ from m2lib.study.costs import Costs, estimate, loss_costs, series_costs, step_co
 from m2lib.study.experiments import Experiment
 from m2lib.study.profiles import Profile
 from m2lib.study.records import NEW, Entry, Record, fingerprint, load_record, record_path, save_record
+from m2lib.study.report_tables import published_maes
 from m2lib.study.selection import Maes
 from m2lib.training import Processes
 
@@ -109,10 +110,13 @@ class Plan:
         """Of the run's record."""
         return fingerprint(self.decisive)
 
-    def load_backbone(self) -> model.Backbone:
-        """The language model that the experiment starts from; in float32 where all its weights train."""
+    def load_backbone(self, dtype: str | None = None) -> model.Backbone:
+        """The language model that the experiment starts from.
+
+        dtype: of a run that goes on. Default: float32 where all weights train, else as `model.load_backbone` has it.
+        """
         train = self.experiment.train
-        dtype = "float32" if train and not train["rank"] else None
+        dtype = dtype or ("float32" if train and not train["rank"] else None)
         backbone = model.load_backbone(self.experiment.backbone or self.profile.backbone, dtype=dtype)
         if self.experiment.shuffled:
             model.shuffle_weights(backbone.model)
@@ -121,6 +125,10 @@ class Plan:
     def maes(self, name: str) -> Maes:
         """The recorded errors of another experiment at the same profile."""
         return load_record(self.profile, name, self.data).maes()
+
+    def choosing(self, name: str) -> Maes:
+        """The errors by which series are chosen: the report's own where the profile forecasts the report's series."""
+        return published_maes(name) if self.profile.as_reported else self.maes(name)
 
     def meet(self) -> None:
         """Wait for the processes that train together; an experiment that trains nothing has one alone."""

@@ -261,7 +261,7 @@ def test_a_run_spends_what_it_computed(data, tmp_path, monkeypatch, settings):
 
 
 def test_declared_sizes_are_those_of_the_report():
-    by_mean = replace(EXPERIMENTS["search/second_0"]).earlier()
+    by_mean = EXPERIMENTS["search/second_0"].earlier(PROFILES["laptop"])
     assert by_mean[:2] == ("baseline", "default")
     assert by_mean[2:] == tuple(f"search/expt_{i}" for i in range(9))
     rates = [EXPERIMENTS[f"search/expt_{i}"].train for i in range(9)]
