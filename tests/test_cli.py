@@ -59,7 +59,7 @@ def test_run_prints_its_errors_and_its_record(capsys):
         (["data", "check", "nowhere.h5"], {}, "no such data file: nowhere.h5"),
         (["data", "check"], {"M2_DATA": "nowhere.h5"}, "no such data file: nowhere.h5"),
         (["run", "nope"], {}, "unknown experiment 'nope'"),
-        (["run", "baseline"], {"M2_PROFILE": "huge"}, "M2_PROFILE is 'huge'; it may be slice, laptop or report"),
+        (["run", "baseline"], {"M2_PROFILE": "huge"}, "M2_PROFILE is 'huge'; it may be slice, laptop, fifth or report"),
         (["run", "baseline"], {"M2_BACKBONE": "gpt"}, "unknown backbone 'gpt'"),
         (
             ["run", "baseline"],

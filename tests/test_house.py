@@ -80,7 +80,7 @@ def test_a_nonsensical_value_is_refused_by_name(name, value, monkeypatch):
 
 def test_a_refusal_is_one_short_line(monkeypatch):
     monkeypatch.setenv("M2_PROFILE", "slice\n" * 10_000)
-    with pytest.raises(InputError, match=r"M2_PROFILE is .*; it may be slice, laptop or report") as error:
+    with pytest.raises(InputError, match=r"M2_PROFILE is .*; it may be slice, laptop, fifth or report") as error:
         settings.read("M2_PROFILE")
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300

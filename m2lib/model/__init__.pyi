@@ -4,6 +4,8 @@ from .attention import blocked_attention as blocked_attention
 from .attention import causal_attention as causal_attention
 from .backbones import Backbone as Backbone
 from .backbones import backbone_config as backbone_config
+from .backbones import best_device as best_device
+from .backbones import best_dtype as best_dtype
 from .backbones import load_backbone as load_backbone
 from .backbones import meta_model as meta_model
 from .backbones import parameter_counts as parameter_counts

@@ -103,7 +103,7 @@ class Record:
     evaluation_seconds: Amount = 0.0
     """Wall time of these evaluations; 0 in records older than the field."""
     device: str = ""
-    """What it ran on; where a run went on on other machines, each of them, with `; ` between."""
+    """What it ran on; where a run went on on other machines, each of them, semicolons between."""
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)

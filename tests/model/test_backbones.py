@@ -1,6 +1,8 @@
+import hashlib
 import json
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,13 +11,15 @@ import torch
 from transformers import PreTrainedModel
 
 from m2lib.files import InputError
-from m2lib.model import weights
+from m2lib.model import backbones, weights
 from m2lib.model.backbones import (
     backbone_config,
     best_device,
+    best_dtype,
     load_backbone,
     meta_model,
     parameter_counts,
+    product_rates,
     weight_hash,
 )
 from m2lib.model.weights import BACKBONES, backbone_id, fetch_backbone, local_weights
@@ -156,6 +160,39 @@ def test_result_names_of_paths():
     assert backbone_id("/models/My Model v2.gguf") == "my-model-v2"
 
 
+def test_a_gguf_is_known_by_its_hash(tmp_path, monkeypatch):
+    file = tmp_path / "whatever.gguf"
+    file.write_bytes(b"weights")
+    assert backbone_id(str(file)) == "whatever"
+    known = replace(BACKBONES["qwen2.5-coder-0.5b"], gguf_sha256=hashlib.sha256(b"weights").hexdigest())
+    monkeypatch.setitem(BACKBONES, known.name, known)
+    assert backbone_id(str(file)) == known.name
+    monkeypatch.setenv("M2_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"is not on this machine: run `m2 model qwen2\.5-coder-0\.5b` once"):
+        local_weights(known.name)
+    (folder := tmp_path / f"gguf-{known.gguf_sha256[:16]}").mkdir()
+    (folder / "config.json").write_text("{}", encoding="utf-8")  # as `m2 model FILE.gguf` leaves it, converted
+    assert local_weights(known.name) == (folder, known.gguf_sha256[:16])
+
+
+def test_the_faster_dtype_is_measured_once(tmp_path, monkeypatch):
+    rates = {"float32": 2e11, "bfloat16": 1e11}
+    measured = []
+    monkeypatch.setattr(backbones, "product_rates", lambda: measured.append(1) or rates)
+    monkeypatch.setenv("M2_CACHE", str(tmp_path))
+    assert [best_dtype("cpu"), best_dtype("cpu")] == ["float32", "float32"]
+    assert len(measured) == 1
+    (tmp_path / "product_rates.json").write_text("{", encoding="utf-8")  # cut short
+    rates["bfloat16"] = 3e11
+    assert best_dtype("cpu") == "bfloat16"
+    assert len(measured) == 2
+    assert best_dtype("mps") == "float32"
+
+
+def test_rates_are_of_products():
+    assert all(1e7 < rate < 1e15 for rate in product_rates().values())
+
+
 def fake_pip(monkeypatch, returncode=0, content=None, stderr=""):
     def run(command, **_):
         if content is not None:
@@ -192,7 +229,7 @@ def test_a_gguf_that_is_none_is_refused_and_leaves_nothing(tmp_path, monkeypatch
     with pytest.raises(InputError, match=r"cannot convert model.gguf into .* Qwen2-shaped GGUF") as error:
         load_backbone(str(tmp_path / "model.gguf"))
     assert "\n" not in str(error.value)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list((tmp_path / "cache").glob("gguf-*")) == []
 
 
 def test_hash_is_of_the_weights(tmp_path, save_folder):

@@ -62,7 +62,7 @@ def test_what_is_needed_comes_first(data):
     left = unfinished(wanted, SMALL, data)
     assert set(left) == {"baseline", "default", *(f"search/expt_{i}" for i in range(9)), *wanted}
     for name, experiment in EXPERIMENTS.items():
-        assert all(list(EXPERIMENTS).index(earlier) < list(EXPERIMENTS).index(name) for earlier in experiment.earlier(PROFILES["laptop"]))
+        assert all(list(EXPERIMENTS).index(one) < list(EXPERIMENTS).index(name) for one in experiment.earlier(SMALL))
     run("baseline", SMALL, data=data)
     assert unfinished(["baseline", "default"], SMALL, data) == ["default"]
     assert unfinished(["baseline"], SMALL, data) == []
@@ -107,7 +107,7 @@ def test_slurm_is_told_the_order(executor):
     jobs = dict(submit(["search/second_0"], "slurm", {}, SMALL))
     assert list(jobs) == ["baseline", "default", *(f"search/expt_{i}" for i in range(9)), "search/second_0"]
     for name, job in jobs.items():
-        needed = [f"afterok:{jobs[earlier].job_id}" for earlier in EXPERIMENTS[name].earlier(profile)]
+        needed = [f"afterok:{jobs[earlier].job_id}" for earlier in EXPERIMENTS[name].earlier(SMALL)]
         asked = job.parameters["slurm_additional_parameters"]
         assert sorted(asked["dependency"].split(",")) == sorted([*needed, "singleton"])
         assert (job.parameters["name"], asked["kill-on-invalid-dep"]) == (f"laptop-{name}", "yes")

@@ -10,6 +10,7 @@ from m2lib.study.profiles import PROFILES
 from m2lib.study.records import load_record, record_path
 from m2lib.study.report_tables import published_maes
 from m2lib.study.selection import hard_and_easy, worst_5
+from m2lib.study.work import Plan
 from m2lib.training.config import TrainConfig
 
 
@@ -74,6 +75,26 @@ def test_the_reports_choices_come_out():
     others = series_ids(second[0], None, 1000, published_maes)
     assert len(others) == 15
     assert set(others) | {278, 476, 559, 809, 911} == set(published_maes("search/expt_6"))
+
+
+def test_a_fifth_of_the_report_is_a_part_of_its_own_way():
+    report, fifth = PROFILES["report"], PROFILES["fifth"]
+    for experiment in EXPERIMENTS.values():
+        if experiment.group and experiment.train:
+            whole, part = experiment.training(report), experiment.training(fifth)
+            assert part == whole | {"steps": whole["steps"] // 5}
+            assert "decay" not in whole  # a constant rate: the first fifth is the same, whatever comes after
+
+
+def test_the_replication_forecasts_the_reports_series():
+    """Its selections read published errors, and no other run has to come first."""
+    five = [278, 476, 559, 809, 911]
+    for profile in (PROFILES["report"], PROFILES["fifth"]):
+        assert EXPERIMENTS["default"].earlier(profile) == EXPERIMENTS["context/128"].earlier(profile) == ()
+        assert EXPERIMENTS["default-rest"].earlier(profile) == ("default",)
+        plan = Plan(EXPERIMENTS["search/expt_0"], profile, None, None, "")
+        assert series_ids(plan.experiment, None, 1000, plan.choosing) == five
+        assert EXPERIMENTS["search/expt_0"].settings(profile)["select"] == "worst_5(default) of the report"
 
 
 def test_the_laptops_context_runs_use_what_its_search_chose():

@@ -244,28 +244,34 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     assert re.search(r"^final +.*final\.json is not a run record", capsys.readouterr().out, re.M)
 
 
+CODER = "qwen2.5-coder-0.5b"
+STUDIES = [PROFILES["laptop"], PROFILES["fifth"], replace(PROFILES["report"], backbone=CODER)]
 RECORDED = [
-    path.relative_to(LAPTOP).with_suffix("").as_posix()
-    for path in sorted(LAPTOP.rglob("*.json"))
+    pytest.param(study, path.relative_to(folder).with_suffix("").as_posix(), id=f"{folder.name}/{path.stem}")
+    for study in STUDIES
+    for folder in [LAPTOP.parent / f"{study.name}-{study.backbone}"]
+    for path in sorted(folder.rglob("*.json"))
     if path.name != "adapter_config.json"
 ]
 
 
 def test_there_are_committed_records():
-    assert {"baseline", "search/expt_8", "context/768", "final", "trial/rate-high"} <= set(RECORDED)
+    laptop = {param.values[1] for param in RECORDED if param.values[0].name == "laptop"}
+    assert {"baseline", "search/expt_8", "context/768", "final", "trial/rate-high"} <= laptop
+    assert ("fifth", "baseline") in {(param.values[0].name, param.values[1]) for param in RECORDED}
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_a_committed_record_is_what_the_code_would_make_now(name, data, monkeypatch):
+@pytest.mark.parametrize(("profile", "name"), RECORDED)
+def test_a_committed_record_is_what_the_code_would_make_now(profile, name, data, monkeypatch):
     """Its fingerprint, computed anew from the declarations: no change of names or structure asks for another run."""
     monkeypatch.delenv("M2_RESULTS", raising=False)
-    record, profile, experiment = load_record("laptop", name), PROFILES["laptop"], EXPERIMENTS[name]
+    record, experiment = load_record(profile, name), EXPERIMENTS[name]
     own = experiment.backbone  # the small one is of random weights
-    weights = weight_hash(own) if own else BACKBONES["smollm2-135m"].gguf_sha256[:16]
+    weights = weight_hash(own) if own else BACKBONES[profile.backbone].gguf_sha256[:16]
     plan = Plan(experiment.at(profile), profile, data, Processes(), weights)
     if experiment.adapter:
         source = experiment.adapter.chosen(plan.maes)
-        plan = replace(plan, source=source, adapter=load_record("laptop", source).adapter)
+        plan = replace(plan, source=source, adapter=load_record(profile, source).adapter)
     assert plan.fingerprint == record.fingerprint
-    folder = adapter_path("laptop", name)
+    folder = adapter_path(profile, name)
     assert not folder.is_dir() or adapter_hash(folder) == record.adapter

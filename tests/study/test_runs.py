@@ -90,17 +90,18 @@ def test_stopped_fresh_run_leaves_the_old_record(data, monkeypatch):
     assert record_path(SMALL, "baseline").read_bytes() == before
 
 
-def test_run_goes_on_only_in_its_own_dtype(data, monkeypatch):
+def test_a_run_goes_on_in_its_own_dtype_and_on_another_machine(data, monkeypatch):
     real = working.forecast
     monkeypatch.setattr(working, "forecast", lambda *a, **o: stop() if 141 in o["ids"] else real(*a, **o))
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data)
     monkeypatch.setattr(working, "forecast", real)
+    begun = load_record(SMALL, "baseline").device
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
-    with pytest.raises(InputError, match="was begun in float32 on cpu"):
-        run("baseline", SMALL, data=data)
-    monkeypatch.setenv("M2_DTYPE", "float32")
-    assert run("baseline", SMALL, data=data).status == "done"
+    monkeypatch.setattr(running, "describe_device", lambda _: "cpu: another, 8 threads")
+    result = run("baseline", SMALL, data=data)
+    assert (result.status, result.backbone["dtype"]) == ("done", "float32")
+    assert result.device == f"{begun}; cpu: another, 8 threads"
 
 
 def test_unreadable_record(data):
