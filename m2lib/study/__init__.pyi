@@ -22,6 +22,7 @@ from .experiments import Experiment as Experiment
 from .experiments import chosen as chosen
 from .experiments import experiment_named as experiment_named
 from .profiles import PROFILES as PROFILES
+from .profiles import REPLICATION as REPLICATION
 from .profiles import Profile as Profile
 from .profiles import active_profile as active_profile
 from .provenance import setting as setting
@@ -31,6 +32,7 @@ from .records import load_record as load_record
 from .records import record_path as record_path
 from .records import recorded_forecast as recorded_forecast
 from .records import recorded_samples as recorded_samples
+from .report_tables import chosen_by as chosen_by
 from .report_tables import published_maes as published_maes
 from .report_tables import published_statements as published_statements
 from .report_tables import published_table_3 as published_table_3

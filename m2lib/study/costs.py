@@ -25,8 +25,7 @@ from m2lib.model import PAD_ID, backbone_config
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS
 from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named
 from m2lib.study.profiles import PROFILES, Profile
-from m2lib.study.report_tables import published_maes
-from m2lib.study.selection import Maes, worst_5
+from m2lib.study.report_tables import chosen_by
 
 Costs = dict[str, int]
 """FLOPs by convention."""
@@ -183,15 +182,9 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
     The adapters that the search takes further are those that the published errors choose.
     """
     report, rows = PROFILES["report"], dict[str, tuple[int, int]]()
-    common = worst_5(published_maes("default"))
-
-    def searched(name: str) -> Maes:
-        maes = published_maes(name)
-        return {series: maes[series] for series in common}
-
     for experiment in EXPERIMENTS.values():
         if experiment.group:
-            adapter = experiment.adapter.chosen(searched) if experiment.adapter else None
+            adapter = experiment.adapter.chosen(chosen_by) if experiment.adapter else None
             costs = estimate(experiment, report, shape, adapter=adapter)
             training, forecasts = rows.get(experiment.group, (0, 0))
             rows[experiment.group] = (

@@ -95,8 +95,8 @@ class Experiment:
         if self.select:
             settings["select"] = str(self.select) + " of the report" * profile.as_reported
         if self.adapter:
-            names = self.adapter.names
-            settings["adapter"] = names[0] if len(names) == 1 else [self.adapter.place, *names]
+            names, reported = self.adapter.names, ["of the report"] * profile.as_reported
+            settings["adapter"] = names[0] if len(names) == 1 else [self.adapter.place, *names, *reported]
         if sized.train:
             settings["train"] = sized.train
         for name in ("simulated", "backbone", "shuffled"):

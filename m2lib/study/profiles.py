@@ -32,7 +32,7 @@ class Profile:
     evaluate_every: int = 0
     """Training steps between evaluations; 0: only before the first step and after the last."""
     as_reported: bool = False
-    """Whether an experiment forecasts the series that the report chose, and not those that its own errors choose."""
+    """Whether an experiment takes the series and the adapter that the report chose, not those of its own errors."""
     watched: int = 10
     """Validation series whose loss an evaluation takes; 0: no evaluation."""
     watched_forecasts: tuple[str, ...] = ()
@@ -119,6 +119,9 @@ PROFILES = {
         ),
     )
 }
+
+REPLICATION = {name: replace(PROFILES[name], backbone=PROFILES["fifth"].backbone) for name in ("fifth", "report")}
+"""The profiles that the report's findings are checked at, on the one model that both are computed with."""
 
 
 def active_profile() -> Profile:

@@ -3,6 +3,7 @@
 import csv
 
 from m2lib.files import InputError, repository
+from m2lib.study.selection import worst_5
 
 
 def published_maes(experiment: str) -> dict[int, float]:
@@ -18,6 +19,14 @@ def published_maes(experiment: str) -> dict[int, float]:
         known = ", ".join(sorted({row["experiment"] for row in rows}))
         raise InputError(f"{path}: no experiment {experiment!r}; it holds {known}")
     return dict(sorted(maes.items()))
+
+
+def chosen_by(experiment: str) -> dict[int, float]:
+    """The published errors that the report chose by: of its search those of the first round, on five series."""
+    maes = published_maes(experiment)
+    if not experiment.startswith("search/"):
+        return maes
+    return {series: maes[series] for series in worst_5(published_maes("default"))}
 
 
 def published_table_3() -> dict[str, list[float | None]]:

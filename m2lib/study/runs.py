@@ -61,7 +61,7 @@ def resolve(name: str, profile: Profile, data: SeriesSet) -> Plan:
     plan = Plan(experiment, profile, data, join_processes(), weight_hash(experiment.backbone or profile.backbone))
     if not (experiment.adapter and plan.processes.lead):  # other processes have no part in what trains nothing
         return plan
-    source = experiment.adapter.chosen(plan.maes)
+    source = experiment.adapter.chosen(plan.choosing)
     return replace(plan, source=source, adapter=load_record(profile, source).adapter)
 
 

@@ -32,7 +32,7 @@ from m2lib.study.costs import Costs, estimate, loss_costs, series_costs, step_co
 from m2lib.study.experiments import Experiment
 from m2lib.study.profiles import Profile
 from m2lib.study.records import NEW, Entry, Record, fingerprint, load_record, record_path, save_record
-from m2lib.study.report_tables import published_maes
+from m2lib.study.report_tables import chosen_by
 from m2lib.study.selection import Maes
 from m2lib.training import Processes
 
@@ -127,8 +127,8 @@ class Plan:
         return load_record(self.profile, name, self.data).maes()
 
     def choosing(self, name: str) -> Maes:
-        """The errors by which series are chosen: the report's own where the profile forecasts the report's series."""
-        return published_maes(name) if self.profile.as_reported else self.maes(name)
+        """The errors by which series and adapters are chosen: where the profile does as reported, the report's own."""
+        return chosen_by(name) if self.profile.as_reported else self.maes(name)
 
     def meet(self) -> None:
         """Wait for the processes that train together; an experiment that trains nothing has one alone."""

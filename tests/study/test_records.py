@@ -270,7 +270,7 @@ def test_a_committed_record_is_what_the_code_would_make_now(profile, name, data,
     weights = weight_hash(own) if own else BACKBONES[profile.backbone].gguf_sha256[:16]
     plan = Plan(experiment.at(profile), profile, data, Processes(), weights)
     if experiment.adapter:
-        source = experiment.adapter.chosen(plan.maes)
+        source = experiment.adapter.chosen(plan.choosing)
         plan = replace(plan, source=source, adapter=load_record(profile, source).adapter)
     assert plan.fingerprint == record.fingerprint
     folder = adapter_path(profile, name)
