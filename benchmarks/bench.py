@@ -20,7 +20,7 @@ from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one
 from m2lib.accounting.executed import executed_pass
 from m2lib.accounting.flops import forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
-from m2lib.files import ROOT, InputError, write_atomic
+from m2lib.files import ROOT, write_atomic
 from m2lib.forecasting.engine import Engine
 from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
@@ -155,34 +155,22 @@ def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
     rows.append(_row(f"a plain loop, {dtype} weights, 13 tokens", took))
     shape = Shape.of(load(name, dtype)[0].config)
     flops = total(train_step_flops(shape, LENGTH, rank=RANK, batch=BATCH, convention="executed"))
-    limit = flops / limits["flops"]
-    try:
-        took, _ = our_steps(name, dtype, 6, compiled=True)
-        rows.append(_row("m2lib, compiled (M2_COMPILE=1)", took, limit))
-    except InputError as error:  # there is no compiler
-        print(f"left out: {error}")
-    for kind in sorted(
-        DTYPES, key=lambda kind: kind == dtype
-    ):  # ours, by default, is last
+    for kind in sorted(DTYPES, key=lambda kind: kind == dtype):  # ours, by default, is last
         took, _ = our_steps(name, kind, 6)
-        rows.append(
-            _row(f"m2lib, {kind}, 13 tokens", took, limit if kind == dtype else flops / limits[f"flops_{kind}"])
-        )
+        rows.append(_row(f"m2lib, {kind}, 13 tokens", took, flops / limits[f"flops_{kind}"]))
     return rows
 
 
-def our_steps(
-    name: str, dtype: str, steps: int, recompute: bool = False, compiled: bool = False
-) -> tuple[float, list[float]]:
+def our_steps(name: str, dtype: str, steps: int, recompute: bool = False) -> tuple[float, list[float]]:
     """Seconds of the fastest of several steps of `train`, and the losses."""
     model, _ = load(name, dtype)
     with tempfile.TemporaryDirectory() as folder:
         log = train(
             model, training_windows(), train_config(steps), Path(folder), checkpoint_every=10**6,
             evaluate=lambda: {"at": time.perf_counter()}, evaluate_after=range(steps),
-            recompute=recompute, compiled=compiled, progress=False,
+            recompute=recompute, progress=False,
         )  # fmt: skip
-    # The first step warms up, or compiles, and a checkpoint follows it.
+    # The first step warms up, and a checkpoint follows it.
     return min(np.diff([entry["at"] for entry in log.evaluations])[2:], default=float("nan")), log.losses
 
 

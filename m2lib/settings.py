@@ -40,9 +40,6 @@ SETTINGS = {
         "of the weights", "float32 or bfloat16", "the faster one here, measured once", "float32|bfloat16"
     ),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1, no or yes", "0", "0|1", switch=True),
-    "M2_COMPILE": Setting(
-        "`m2 run` trains about a tenth faster, after half a minute", "0 or 1, no or yes", "0", "0|1", switch=True
-    ),
     "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),
     "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
     "M2_RESULTS": Setting("where recorded runs lie", FOLDER, "report/results/"),
@@ -64,19 +61,6 @@ def read(name: str) -> str | None:
     elif not re.fullmatch(setting.pattern, value):
         raise InputError(f"{name} is {quoted(value)}; it may be {setting.may_be}")
     return value
-
-
-def launcher(name: str) -> int | None:
-    """A variable in which a launcher, such as torchrun, numbers or counts processes; None where it is not set.
-
-    Raises InputError, naming the variable, for anything but a whole number.
-    """
-    value = os.environ.get(name)
-    if not value:
-        return None
-    if not re.fullmatch("[0-9]{1,6}", value):
-        raise InputError(f"{name} is {quoted(value)}, not a whole number; torchrun sets it, a process alone needs none")
-    return int(value)
 
 
 def out_dir() -> Path:

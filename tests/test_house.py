@@ -115,17 +115,6 @@ def test_a_switch_understands_words(words, value, monkeypatch):
     assert settings.read("M2_BACKBONE") == "No"
 
 
-def test_a_launchers_variable_is_a_whole_number(monkeypatch):
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert settings.launcher("LOCAL_RANK") is None
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    assert settings.launcher("LOCAL_RANK") == 3
-    for wrong in ("abc", "-1", "1.5", "1\n", "9" * 5000):
-        monkeypatch.setenv("LOCAL_RANK", wrong)
-        with pytest.raises(InputError, match=r"^LOCAL_RANK is .*, not a whole number"):
-            settings.launcher("LOCAL_RANK")
-
-
 def test_a_folder_may_not_lie_in_a_file(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     folders = {"M2_OUT": settings.out_dir, "M2_CACHE": settings.cache_dir, "M2_RESULTS": settings.results_dir}

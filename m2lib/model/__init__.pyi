@@ -16,8 +16,6 @@ from .backbones import weight_hash as weight_hash
 from .compatibility import cache_argument as cache_argument
 from .compatibility import checkpoint_activations as checkpoint_activations
 from .compatibility import product_with as product_with
-from .compiling import check_compiler as check_compiler
-from .compiling import compiled_blocks as compiled_blocks
 from .controls import shuffle_weights as shuffle_weights
 from .controls import train_everything as train_everything
 from .folders import fault as fault

@@ -6,9 +6,8 @@ multiply them together. `causal_attention` is the function itself, `blocked_atte
 for a while.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -155,12 +154,6 @@ def _for_transformers(
     return causal_attention(query, key, value, scaling).transpose(1, 2), None
 
 
-@cache  # one and the same each time: to another one the compiler would compile its callers again
-def _uncompiled() -> Callable[..., tuple[Tensor, None]]:
-    """That function, left as it is in compiled blocks: compiled, its loop would be another one for each length."""
-    return torch.compiler.disable(_for_transformers)
-
-
 @contextmanager
 def blocked_attention(model: PreTrainedModel) -> Iterator[None]:
     """Let a model on the CPU attend in blocks while the `with` block runs.
@@ -175,7 +168,7 @@ def blocked_attention(model: PreTrainedModel) -> Iterator[None]:
         yield
         return
     before = model.config._attn_implementation  # put back at the end, also after an error
-    AttentionInterface.register("blocked", _uncompiled())
+    AttentionInterface.register("blocked", _for_transformers)
     model.set_attn_implementation("blocked")
     try:
         yield

@@ -154,15 +154,11 @@ def best_device() -> str:
     Returns
     -------
     str
-        `cuda`, or `cuda:i` for this process's own card where a launcher started several; else `cpu`.
+        `cuda` or `cpu`.
     """
     import torch
 
-    if not torch.cuda.is_available():
-        return "cpu"
-    # Launchers number the processes of a machine from 0. On 4 cards, process 1 takes card 1, and so does process 5.
-    local = settings.launcher("LOCAL_RANK")
-    return "cuda" if local is None else f"cuda:{local % torch.cuda.device_count()}"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def best_dtype(device: str) -> str:

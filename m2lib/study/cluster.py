@@ -39,7 +39,6 @@ class ExperimentJob:
     def __call__(self) -> None:
         import submitit
 
-        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         warning = getattr(signal, f"SIG{submitit.JobEnvironment.USR_SIG}")
         queue_again: Any = signal.getsignal(warning)
         received = _stop_at(warning, signal.SIGTERM)

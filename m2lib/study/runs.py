@@ -20,7 +20,6 @@ from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import describe_device, provenance
 from m2lib.study.records import NEW, Record, fingerprint, load_record, record_path
 from m2lib.study.work import Plan, RunInProgress, adapter_path, checkpoints_of, promote
-from m2lib.training import join_processes
 
 
 def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False) -> Record:
@@ -30,26 +29,19 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     An interrupted run goes on where it stopped, in the dtype that it began in: to the bit as an unbroken one would on
     the same machine with as many threads, on another but for rounding. A record made from other
     weights, data or settings is replaced only if `fresh`, or if the profile is live. An experiment that builds on an
-    earlier one runs that too, if it has no record. Where a launcher started several processes they train together; the
-    lead alone writes and forecasts, the others return an unfinished record. Raises InputError before anything is
+    earlier one runs that too, if it has no record. Raises InputError before anything is
     computed where the record cannot be written.
     """
     plan = resolve(name, profile or active_profile(), load_series() if data is None else data)
-    if not plan.processes.lead:
-        return _follow(plan)
     if record := None if fresh else _finished(plan):  # which needs no lock, and no folder that can be written to
-        plan.meet()
         return record
     with hold(plan.profile, name):
         promote(plan.profile, name)
         if record := None if fresh else _finished(plan):  # again: another process may have come to the end meanwhile
-            plan.meet()
             return record
         progress = _begin(plan, fresh)
         with reserve(progress):
-            plan.meet()  # the others may read the record now
             execute(progress)
-    plan.meet()  # so that all see the same experiments finished
     return progress.record
 
 
@@ -58,8 +50,8 @@ def resolve(name: str, profile: Profile, data: SeriesSet) -> Plan:
     experiment = experiment_named(name).at(profile)
     for earlier in experiment.earlier(profile):
         run(earlier, profile, data=data)
-    plan = Plan(experiment, profile, data, join_processes(), weight_hash(experiment.backbone or profile.backbone))
-    if not (experiment.adapter and plan.processes.lead):  # other processes have no part in what trains nothing
+    plan = Plan(experiment, profile, data, weight_hash(experiment.backbone or profile.backbone))
+    if not experiment.adapter:
         return plan
     source = experiment.adapter.chosen(plan.choosing)
     return replace(plan, source=source, adapter=load_record(profile, source).adapter)
@@ -110,14 +102,13 @@ def run_all(
         for name, experiment in EXPERIMENTS.items()
         if experiment.group or beyond
     }
-    lead = join_processes().lead
-    with tqdm(total=sum(costs.values()), unit="FLOP", unit_scale=True, disable=profile.live or not lead) as bar:
+    with tqdm(total=sum(costs.values()), unit="FLOP", unit_scale=True, disable=profile.live) as bar:
         for place, (name, cost) in enumerate(costs.items(), 1):
             bar.set_description(f"{place} of {len(costs)}: {name}")
             path = record_path(profile, name)
             before = path.read_bytes() if path.exists() else None
             record = run(name, profile, data=data, fresh=fresh)
-            if lead and path.read_bytes() == before:
+            if path.read_bytes() == before:
                 bar.total -= cost
             else:
                 bar.update(cost)
@@ -136,21 +127,6 @@ def _finished(plan: Plan) -> Record | None:
         return None
     record = _stored(plan)
     return record if record and record.status == "done" and record.fingerprint == plan.fingerprint else None
-
-
-def _follow(plan: Plan) -> Record:
-    """What another process than the lead does: train with it, once the lead has made the record."""
-    name, profile = plan.experiment.name, plan.profile
-    if not plan.experiment.train:
-        return Record(name, profile.name, "", {"decode": {}}, {}, {}, profile.batch_size)
-    plan.meet()
-    if record := _finished(plan):
-        return record
-    stored = name + NEW * record_path(profile, name + NEW).exists()
-    record = load_record(profile, stored)
-    RunInProgress(plan, plan.load_backbone(record.backbone["dtype"]), record, stored).train_adapter()
-    plan.meet()
-    return record
 
 
 def _begin(plan: Plan, fresh: bool) -> RunInProgress:

@@ -34,7 +34,6 @@ from m2lib.study.profiles import Profile
 from m2lib.study.records import NEW, Entry, Record, fingerprint, load_record, record_path, save_record
 from m2lib.study.report_tables import chosen_by
 from m2lib.study.selection import Maes
-from m2lib.training import Processes
 
 
 def adapter_path(profile: Profile | str, name: str) -> Path:
@@ -85,7 +84,6 @@ class Plan:
     """With the profile's sizes."""
     profile: Profile
     data: SeriesSet
-    processes: Processes
     weights: str
     """The backbone's weight hash."""
     source: str | None = None
@@ -130,11 +128,6 @@ class Plan:
         """The errors by which series and adapters are chosen: where the profile does as reported, the report's own."""
         return chosen_by(name) if self.profile.as_reported else self.maes(name)
 
-    def meet(self) -> None:
-        """Wait for the processes that train together; an experiment that trains nothing has one alone."""
-        if self.experiment.train:
-            self.processes.meet()
-
 
 @dataclass
 class RunInProgress:
@@ -171,8 +164,7 @@ class RunInProgress:
         """Write the record; what is left of the limit stays reserved."""
         spent = self.record.spent()
         left = {kind: max(0, flops - spent[kind]) for kind, flops in self.limit.items()}
-        if self.plan.processes.lead:
-            save_record(self.plan.profile, self.record.reserving(left), self.stored)
+        save_record(self.plan.profile, self.record.reserving(left), self.stored)
 
     def end(self, status: Literal["done", "aborted"]) -> None:
         """Write the record for the last time, with nothing reserved; a new one takes the old one's place when done."""
@@ -228,14 +220,12 @@ class RunInProgress:
             on_checkpoint=note,
             evaluate=(lambda: self._evaluation(list(watched), watched_windows)) if watch.series else None,
             evaluate_after=watch.after,
-            processes=plan.processes,
             recompute=settings.read("M2_RECOMPUTE") == "1",
-            compiled=settings.read("M2_COMPILE") == "1",
-            progress=not profile.live and plan.processes.lead,
+            progress=not profile.live,
             flops_of=lambda batch: step_costs(self.shape, batch, config.rank, config.targets)["executed"],
         )
         note(log)
-        if plan.processes.lead and config.rank:  # where all weights train, the record and its forecasts are kept alone
+        if config.rank:  # where all weights train, the record and its forecasts are kept alone
             folder = adapter_path(profile, self.stored)
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
             record.adapter = adapter_hash(folder)

@@ -1,4 +1,4 @@
-"""The LoRA training loop, its checkpoints, and several processes that share it."""
+"""The LoRA training loop and its checkpoints."""
 
 import lazy_loader
 

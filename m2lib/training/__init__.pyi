@@ -4,8 +4,6 @@ from .checkpoints import saved_step as saved_step
 from .config import TrainConfig as TrainConfig
 from .loop import TrainLog as TrainLog
 from .loop import train as train
-from .processes import Processes as Processes
-from .processes import join_processes as join_processes
 from .windows import Source as Source
 from .windows import batch_of as batch_of
 from .windows import make_windows as make_windows

@@ -23,7 +23,7 @@ class TrainConfig:
     alpha: float | None = None
     """Strength of the adapters, rank times the factor of B A; None: the rank."""
     batch_size: int = 2
-    """Windows a step, over all processes."""
+    """Windows a step."""
     sequence_length: int = 512
     """Tokens a window."""
     warmup: float = 0.0

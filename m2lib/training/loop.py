@@ -21,9 +21,7 @@ from m2lib.files import InputError
 from m2lib.model import (
     PAD_ID,
     blocked_attention,
-    check_compiler,
     checkpoint_activations,
-    compiled_blocks,
     inject_lora,
     load_adapter,
     train_everything,
@@ -31,10 +29,7 @@ from m2lib.model import (
 )
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.config import TrainConfig
-from m2lib.training.processes import Processes
-from m2lib.training.windows import Source, batch_of, loss_weights, window_loss
-
-ALONE = Processes()
+from m2lib.training.windows import Source, batch_of, window_loss
 
 
 @dataclass
@@ -63,9 +58,7 @@ def train(
     on_checkpoint: Callable[[TrainLog, range], None] | None = None,
     evaluate: Callable[[], dict] | None = None,
     evaluate_after: Container[int] = (),
-    processes: Processes = ALONE,
     recompute: bool = False,
-    compiled: bool = False,
     progress: bool = True,
     start: Path | None = None,
     flops_of: Callable[[np.ndarray], int] | None = None,
@@ -90,24 +83,19 @@ def train(
     on_checkpoint : callable, optional
         Gets the log and the steps run since its last call, just before a checkpoint is written.
     evaluate : callable, optional
-        Called in every process before the first step, after those in `evaluate_after` and after the last, without
+        Called before the first step, after those in `evaluate_after` and after the last, without
         gradients; the dict that it returns is kept in the log with the step.
     evaluate_after : container of int, optional
         Numbers of completed steps, such as `range(100, 2000, 100)`.
-    processes : Processes, optional
-        Who trains; each batch is split among them, and the lead alone writes. Default: this process alone.
     recompute : bool, optional
         Keep each block's input only and compute the rest again for the gradients (gradient checkpointing): the same
         adapter, in much less memory and about a third more time.
-    compiled : bool, optional
-        Compile the blocks with `torch.compile`: steps take about a tenth less, the first one half a minute more, and
-        the adapter is the same but for rounding.
     progress : bool, optional
         Show a bar with loss and tokens/s.
     start : Path, optional
         The folder of an adapter to start from, of the rank, alpha and targets in `config`. Default: new ones.
     flops_of : callable, optional
-        Gives the FLOPs of a step from its batch, for the bar to show FLOP/s of each process as well.
+        Gives the FLOPs of a step from its batch, for the bar to show FLOP/s as well.
 
     Returns
     -------
@@ -117,17 +105,12 @@ def train(
     Raises
     ------
     InputError
-        Where the loss is no longer finite, the checkpoints are another run's, or a batch has fewer windows than there
-        are processes; where the blocks are to be compiled and cannot be.
+        Where the loss is no longer finite, or the checkpoints are another run's.
     KeyboardInterrupt
         After Ctrl-C, which finishes the step and writes a checkpoint first; pressed again it stops at once.
     """
     from tqdm.auto import tqdm
 
-    if min(config.batch_size, config.batch_size if callable(windows) else len(windows)) < processes.count:
-        raise InputError(f"{processes.count} processes cannot share batches of {config.batch_size}; start fewer")
-    if compiled:
-        check_compiler(model.device)
     generator = torch.Generator().manual_seed(config.seed)
     if start:
         load_adapter(model, start)
@@ -137,9 +120,8 @@ def train(
         train_everything(model)
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
-    # The lead goes first because it renames damaged files. `**x or {}` is `**(x or {})`: a new run's log is empty.
-    with processes.lead_first():
-        log = TrainLog(**load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {})
+    # `**x or {}` is `**(x or {})`: a new run's log is empty.
+    log = TrainLog(**load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {})
     reported = log.step  # steps before this one have been handed to on_checkpoint
     started, before = time.perf_counter(), log.seconds
     # When the last checkpoint was; seconds, tokens and FLOPs of the bar's speed.
@@ -162,21 +144,13 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = config.rate(log.step)
             batch = batch_of(log.step, windows, config)
-            whole = torch.from_numpy(batch).to(model.device)
-            weighting = config.tail_weight, config.units_weight
-            total = loss_weights(whole, *weighting).sum()
-            with _recomputing(model, recompute), compiled_blocks(model, compiled):
-                loss = window_loss(model, processes.share(whole), *weighting, total)
+            with _recomputing(model, recompute):
+                rows = torch.from_numpy(batch).to(model.device)
+                loss = window_loss(model, rows, config.tail_weight, config.units_weight)
                 loss.backward()
-            # Ctrl-C may reach one process only, or each in another step. One that stopped alone would leave the others
-            # waiting for its gradients for ever. So the count of Ctrl-Cs travels with the gradients: all read the same
-            # sum, and all stop after the same step. The loss is a share's sum over the batch's weights: these add up.
-            shared = torch.tensor([loss.item(), len(interrupted)], device=model.device)
-            processes.total([parameter.grad for parameter in parameters.values()] + [shared])
-            value, stop = shared.tolist()
-            if not math.isfinite(value):
+            if not math.isfinite(value := loss.item()):
                 raise InputError(f"the loss of step {log.step + 1} is {value}; train again with a lower rate")
-            if config.clip_norm:  # only now: the norm is that of the whole batch's gradient
+            if config.clip_norm:
                 torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
@@ -185,7 +159,7 @@ def train(
 
             now = time.perf_counter()
             training, tokens = training + now - began, tokens + int(np.count_nonzero(batch != PAD_ID))
-            flops += flops_of(batch) // processes.count if flops_of else 0
+            flops += flops_of(batch) if flops_of else 0
             speed = f"{tokens / training:.0f} tokens/s" + (f", {flops / training:.2g} FLOP/s" if flops_of else "")
             bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}, {speed}", refresh=False)
             bar.update()
@@ -194,18 +168,15 @@ def train(
             # between the two, the run takes these steps again, and they are counted twice, as they were done twice.
             # The other way round, it would go on after steps that were never counted.
             evaluated()
-            if stop or log.step in (1, config.steps) or log.step % checkpoint_every == 0 or now - kept > 120:
+            if interrupted or log.step in (1, config.steps) or log.step % checkpoint_every == 0 or now - kept > 120:
                 kept = time.perf_counter()
                 log.seconds = before + kept - started
                 if on_checkpoint:
                     on_checkpoint(log, range(reported, log.step))
                 reported = log.step
-                if processes.lead:  # all hold the same adapter, optimiser state and log
-                    save_checkpoint(checkpoints, vars(log), vars(config), parameters, optimizer)
-            if stop:  # only now that the step is kept
+                save_checkpoint(checkpoints, vars(log), vars(config), parameters, optimizer)
+            if interrupted:  # only now that the step is kept
                 raise KeyboardInterrupt
-    if interrupted:  # pressed after the last step's gradients were shared
-        raise KeyboardInterrupt
     return log
 
 

@@ -106,7 +106,6 @@ def window_loss(
     windows: torch.Tensor,
     tail_weight: float = 1.0,
     units_weight: float = 1.0,
-    total: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The mean next-token cross-entropy over every position of windows; pads count nowhere.
 
@@ -120,9 +119,6 @@ def window_loss(
         Token ids on the model's device, pads on the right.
     tail_weight, units_weight : float, optional
         As in `loss_weights`; at 1 the mean is the plain one.
-    total : Tensor of float, shape (), optional
-        The sum of `loss_weights` to divide by, for a share of a batch: the shares' losses then add up to the batch's.
-        Default: that of these windows.
 
     Returns
     -------
@@ -135,7 +131,7 @@ def window_loss(
         logits = model(windows, use_cache=False).logits
     # Column i's logits predict the token in column i + 1. `cross_entropy` wants the 13 classes on axis 1.
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), windows[:, 1:], reduction="none")
-    return (losses * weights).sum() / (weights.sum() if total is None else total)
+    return (losses * weights).sum() / weights.sum()
 
 
 def padded_length(windows: np.ndarray | torch.Tensor) -> int:

@@ -77,13 +77,9 @@ VARIABLES = {
     "M2_DEVICE": ("cpu", mostly("cuda:99", "meta", "mps", "cpu:0")),
     "M2_DTYPE": ("float32", mostly("bfloat16", "float16")),
     "M2_RECOMPUTE": ("0", mostly("no", "YES", "maybe")),
-    "M2_COMPILE": ("0", mostly("no", "maybe")),
     "M2_CACHE": ("cache", PATHS),
     "M2_OUT": ("out", PATHS),
     "M2_RESULTS": ("results", PATHS),
-    "WORLD_SIZE": (None, st.sampled_from(("abc", "-1", "0", "2", "9" * 30))),
-    "RANK": (None, st.sampled_from(("x", "-1", "7"))),  # never one that would wait for others
-    "LOCAL_RANK": (None, st.sampled_from(("x", "-1", "7"))),
     "HOME": ("home", st.sampled_from(("", "nowhere", "caf\udce9"))),
 }
 REDIRECTIONS = (">/dev/full", "2>/dev/full", ">/dev/full 2>&1", ">&-", "2>&-", "<&- >&- 2>&-", "| head -c 1", "| true")

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from m2lib.files import InputError
 from m2lib.forecasting import Reference
 from m2lib.forecasting.engine import Engine
 from m2lib.model import backbone_config, backbone_id, load_backbone, reduce_vocabulary, text_to_ids
-from m2lib.model.backbones import best_device
 
 SIZES = {
     "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -279,13 +277,6 @@ def test_the_pad_is_the_one_that_the_folder_names(folder):
 @pytest.mark.parametrize("device", ["meta", "abacus", "cuda:first", "cuda:-1", "cpu\n", "cuda:99999999999999999"])
 def test_a_device_that_cannot_be_used_is_refused_in_one_line(device):
     assert f"cannot use device {device!r}" in refusal("tiny", lambda name: load_backbone(name, device=device))
-
-
-def test_a_nonsensical_rank_of_a_launcher_is_refused(monkeypatch):
-    monkeypatch.setattr(torch, "cuda", SimpleNamespace(is_available=lambda: True, device_count=lambda: 2))
-    monkeypatch.setenv("LOCAL_RANK", "abc")
-    with pytest.raises(InputError, match="LOCAL_RANK is 'abc'"):
-        best_device()
 
 
 def test_what_lies_beside_a_gguf_is_not_looked_at(evil, monkeypatch):

@@ -92,7 +92,7 @@ def test_the_replication_forecasts_the_reports_series():
     for profile in (PROFILES["report"], PROFILES["fifth"]):
         assert EXPERIMENTS["default"].earlier(profile) == EXPERIMENTS["context/128"].earlier(profile) == ()
         assert EXPERIMENTS["default-rest"].earlier(profile) == ("default",)
-        plan = Plan(EXPERIMENTS["search/expt_0"], profile, None, None, "")
+        plan = Plan(EXPERIMENTS["search/expt_0"], profile, None, "")
         assert series_ids(plan.experiment, None, 1000, plan.choosing) == five
         assert EXPERIMENTS["search/expt_0"].settings(profile)["select"] == "worst_5(default) of the report"
 

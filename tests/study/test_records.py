@@ -18,7 +18,6 @@ from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES
 from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
 from m2lib.study.work import Plan, adapter_hash, adapter_path
-from m2lib.training.processes import Processes
 
 LAPTOP = files.ROOT / "report" / "results" / "laptop-smollm2-135m"
 
@@ -268,7 +267,7 @@ def test_a_committed_record_is_what_the_code_would_make_now(profile, name, data,
     record, experiment = load_record(profile, name), EXPERIMENTS[name]
     own = experiment.backbone  # the small one is of random weights
     weights = weight_hash(own) if own else BACKBONES[profile.backbone].gguf_sha256[:16]
-    plan = Plan(experiment.at(profile), profile, data, Processes(), weights)
+    plan = Plan(experiment.at(profile), profile, data, weights)
     if experiment.adapter:
         source = experiment.adapter.chosen(plan.choosing)
         plan = replace(plan, source=source, adapter=load_record(profile, source).adapter)

@@ -155,7 +155,7 @@ def test_unknown_experiment_and_profile(monkeypatch):
     with pytest.raises(InputError, match="unknown experiment 'nope': choose one of baseline,"):
         run("nope", SMALL)
     monkeypatch.setenv("M2_PROFILE", "huge")
-    with pytest.raises(InputError, match="M2_PROFILE is 'huge'; it may be slice, laptop or report"):
+    with pytest.raises(InputError, match="M2_PROFILE is 'huge'; it may be slice, laptop, fifth or report"):
         active_profile()
 
 
