@@ -27,11 +27,11 @@ def plot_reliability(ax: "Axes", held: dict[str, dict[float, float]], samples: i
     ax.plot([0, 1], [0, (samples - 1) / (samples + 1)], "--", color="0.4", lw=1, label=f"{samples} right samples")
     for name, shares in held.items():
         colour, marker = look_of(name)
-        ax.plot(list(shares), list(shares.values()), f"{marker}-", color=colour, ms=5, label=name)
+        ax.plot(list(shares), list(shares.values()), f"{marker}-", color=colour, ms=5, label=name.split(",")[0])
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     ax.set(xlabel="level of the band", ylabel="true values that it holds", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right")
 
 
 def plot_ranks(ax: "Axes", ranks: np.ndarray, samples: int, name: str) -> None:
@@ -41,8 +41,11 @@ def plot_ranks(ax: "Axes", ranks: np.ndarray, samples: int, name: str) -> None:
     ax.bar(np.arange(bins) + 0.5, shares, width=0.94, color=look_of(name)[0])
     ax.axhline(1 / bins, color="0.25", lw=1, ls="--")
     ax.set_xticks([0, bins], ["below all", "above all"], fontsize="small")
+    below, above = ax.get_xticklabels()
+    below.set_horizontalalignment("left")
+    above.set_horizontalalignment("right")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set(title=name, xlim=(0, bins))
+    ax.set(title=name, xlim=(0, bins), xlabel="rank of the truth", ylabel="true values")
 
 
 def plot_trust(ax: "Axes", spreads: np.ndarray, errors: np.ndarray, name: str) -> None:
@@ -55,7 +58,7 @@ def plot_trust(ax: "Axes", spreads: np.ndarray, errors: np.ndarray, name: str) -
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal", title=name)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
-    ax.set(xlabel="spread of the samples", ylabel="MAE of their median")
+    ax.set(xlabel="spread of the samples\n(scaled units)", ylabel="MAE of their median\n(scaled units)")
 
 
 def plot_risk(ax: "Axes", spreads: dict[str, np.ndarray], errors: dict[str, np.ndarray]) -> None:
@@ -67,9 +70,15 @@ def plot_risk(ax: "Axes", spreads: dict[str, np.ndarray], errors: dict[str, np.n
         colour, _ = look_of(name)
         for order, style in ((spreads[name], "-"), (errors[name], "--")):
             kept = risk_curve(order, errors[name])
-            ax.plot(np.arange(1, len(kept) + 1) / len(kept), kept, style, color=colour, label=name * (style == "-"))
+            ax.plot(
+                np.arange(1, len(kept) + 1) / len(kept),
+                kept,
+                style,
+                color=colour,
+                label=name.split(",")[0] * (style == "-"),
+            )
     ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="series kept, the surest first", ylabel="their mean MAE", xlim=(0, 1), ylim=(0, None))
+    ax.set(xlabel="series kept, the surest first", ylabel="their mean MAE (scaled units)", xlim=(0, 1), ylim=(0, None))
     ax.legend(loc="upper left")
 
 
@@ -89,4 +98,4 @@ def plot_counts(ax: "Axes", curves: dict[str, dict[int, float]], greedy: dict[st
     ax.set_xticks(counts, [str(count) for count in counts])
     ax.minorticks_off()
     ax.set(xlabel="samples", ylabel="mean MAE (scaled units)", ylim=(0, None))
-    ax.legend()
+    ax.legend(loc="center", ncols=2)  # between the curves

@@ -104,11 +104,12 @@ def numbers(
 def draw(best: study.Record, final: study.Record, arms: dict[str, study.Record], budget: float) -> "Figure":
     """Validation loss, and the MAE, against training FLOPs by the rules, on logarithmic axes, up to the budget."""
     way, end = learned(best)
-    found, lines = laws(way), study.recorded_yardsticks("validation")
-    figure, (loss, mae) = plt.subplots(1, 2, figsize=(11, 4.6))
-    _curve(loss, "loss", way, end, found["loss"], budget, "C0")
-    _curve(mae, "mae_mean", way, end, found["mae_mean"], budget, "C0", interval=False)
-    _curve(mae, "mae_median", way, end, found["mae_median"], budget, "C1", interval=False)
+    lines = study.recorded_yardsticks("validation")
+    figure, (loss, mae) = plt.subplots(1, 2, figsize=(plots.WIDTH, 3.8))
+    _curve(loss, "loss", way, end, "C0")
+    _law(loss, laws(way)["loss"], way[0].flops, budget)
+    _curve(mae, "mae_mean", way, end, "C0")
+    _curve(mae, "mae_median", way, end, "C1")
     for name, record in arms.items():
         row = arm(name, record)
         style = {"marker": "D" if name in CONTROLS else ".", "color": "0.4", "ls": "", "zorder": 1}
@@ -117,52 +118,50 @@ def draw(best: study.Record, final: study.Record, arms: dict[str, study.Record],
         if name in CONTROLS:
             for ax, key in ((loss, "loss"), (mae, "mean")):
                 plots.name_point(ax, row["flops"], row[key], CONTROLS[name])
-    for name, words in YARDSTICKS.items():
-        level = float(np.mean(list(lines[name].values())))
+    levels = {words: float(np.mean(list(lines[name].values()))) for name, words in YARDSTICKS.items()}
+    for words, level in levels.items():
         mae.axhline(level, color=plots.COLOURS["prey"], ls=":", lw=1)
-        mae.text(budget, level, words, size="small", ha="right", va="bottom", color=plots.COLOURS["prey"])
+        lowest = level == min(levels.values())  # its name stands below the line, off the others' and off the points
+        x, ha, va = (1.1e14, "left", "top") if lowest else (budget, "right", "bottom")
+        mae.text(x, level, words, size="small", ha=ha, va=va, color=plots.COLOURS["prey"])
     ours = {"flops": final.flops["training"]["coursework"], "mean": summarise(final.maes().values()).mean}
     for words, point, colour in (("final", ours, "ours"), ("published final", published_final(), "published")):
         mae.plot(point["flops"], point["mean"], "s", color=plots.COLOURS[colour])
-        plots.name_point(mae, point["flops"], point["mean"], f"{words}, on test", left=words.startswith("published"))
+        plots.name_point(mae, point["flops"], point["mean"], words, (-6, -5))
     loss.set(ylabel="validation loss (nats a token)")
-    mae.set(ylabel="MAE on validation (scaled units)")
+    mae.set(ylabel="MAE (scaled units)\non validation; squares: on test")
     for ax, ticks in ((loss, (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.3, 1.7)), (mae, (1, 2, 5, 10, 20, 50, 100, 200, 400))):
         ax.set(xscale="log", yscale="log", xlabel="training FLOPs by the rules", xlim=(1e14, 1.2 * budget))
         ax.minorticks_off()
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_ylim(ticks[0], 1.3 * ticks[-1])
     _legend(loss, {"C0": "the long run"}, "power law through these, 95%")
-    _legend(mae, {"C0": "the long run, mean", "C1": "median"}, "power law through these")
+    _legend(mae, {"C0": "the long run, mean", "C1": "median"})
     return figure
 
 
-def _curve(
-    ax: "Axes",
-    name: str,
-    way: Sequence[study.Milestone],
-    end: study.Milestone,
-    law: study.PowerLaw,
-    budget: float,
-    colour: str,
-    interval: bool = True,
-) -> None:
-    """Milestones, where the run ended, and the law through the milestones with its interval, up to the budget."""
-    flops = np.geomspace(way[0].flops, budget, 60)
-    if interval:
-        low, high = zip(*map(law.interval, flops), strict=True)
-        ax.fill_between(flops, low, high, color=colour, alpha=0.12, lw=0)
-    ax.plot(flops, [law.at(x) for x in flops], color=colour, lw=1, ls="--")
-    ax.plot([milestone.flops for milestone in way], [getattr(it, name) for it in way], "o", mfc="white", color=colour)
+def _curve(ax: "Axes", name: str, way: Sequence[study.Milestone], end: study.Milestone, colour: str) -> None:
+    """Milestones, hollow, and where the run ended, filled."""
+    points = [(milestone.flops, getattr(milestone, name)) for milestone in way]
+    ax.plot(*zip(*points, strict=True), "o", mfc="white", color=colour)
     ax.plot(end.flops, getattr(end, name), "o", color=colour)
 
 
-def _legend(ax: "Axes", colours: dict[str, str], law: str) -> None:
+def _law(ax: "Axes", law: study.PowerLaw, start: float, budget: float) -> None:
+    """A power law with its interval, up to the budget. That of the MAE is so wide that it says nothing."""
+    flops = np.geomspace(start, budget, 60)
+    low, high = zip(*map(law.interval, flops), strict=True)
+    ax.fill_between(flops, low, high, color="C0", alpha=0.12, lw=0)
+    ax.plot(flops, [law.at(x) for x in flops], color="C0", lw=1, ls="--", zorder=1)
+
+
+def _legend(ax: "Axes", colours: dict[str, str], law: str = "") -> None:
     line = plt.Line2D
     handles = [line([], [], color=colour, marker="o", ls="", label=words) for colour, words in colours.items()]
     handles += [
         line([], [], color="0.3", marker="o", mfc="white", ls="", label="on its way, at the full rate"),
-        line([], [], color="0.3", ls="--", lw=1, label=law),
+        *([line([], [], color="0.3", ls="--", lw=1, label=law)] if law else []),
         line([], [], color="0.4", marker=".", ls="", label="trials of 240 steps"),
+        *([] if law else [line([], [], color="0.3", marker="s", ls="", label="mean on test")]),
     ]
     ax.legend(handles=handles, loc="lower left", fontsize="small")

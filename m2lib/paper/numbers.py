@@ -4,7 +4,7 @@ from math import fsum
 
 import numpy as np
 
-from m2lib.accounting import CONVENTIONS, Shape
+from m2lib.accounting import CONVENTIONS, Shape, cached_step_flops, forecast_flops, forward_flops, total
 from m2lib.files import InputError
 from m2lib.model import SYMBOLS, backbone_config
 from m2lib.paper import more_per_flop, panels, uncertainty, yardstick_panels
@@ -23,6 +23,8 @@ from m2lib.study import (
     Record,
     chosen,
     published_maes,
+    published_statements,
+    published_table_3,
     recorded_yardsticks,
     table_3,
 )
@@ -63,6 +65,9 @@ def numbers(profile: Profile) -> dict:
         "published": _published(),
         "rest": _rest(records),
         "search": _search(profile),
+        "steps": {
+            name: EXPERIMENTS[name].training(REPORT_PROFILE)["steps"] for name in ("search/expt_6", "context/512")
+        },
         "context": [_context(records[f"context/{length}"]) for length in panels.LENGTHS],
         "twenty of 768": {
             "ours": _errors(records["context/768"].maes() | records["context/768-rest"].maes()),
@@ -257,13 +262,31 @@ def _table_3() -> dict:
     rows = list(tables["published"])
     for table in tables.values():
         table["all"] = (sum(table[row][0] for row in rows), sum(table[row][1] for row in rows))
-    spent = tables["published"]["all"]
+    spent, printed = tables["published"]["all"], published_table_3()
     return {
-        "rows": [{"row": row} | {kind: list(tables[kind][row]) for kind in CONVENTIONS} for row in (*rows, "all")],
+        "rows": [
+            {"row": row, "printed": printed[row]} | {kind: list(tables[kind][row]) for kind in CONVENTIONS}
+            for row in (*rows, "all")
+        ],
+        "statements": _statements(tables["published"]),
         "before final": (sum(spent) - sum(tables["published"]["final"])) / REPORT_PROFILE.budget,
         "forecasts": sum(experiment.forecasts for experiment in EXPERIMENTS.values() if experiment.group),
         "share of forecasts": spent[1] / sum(spent),
     }
+
+
+def _statements(table: dict[str, tuple[int, int]]) -> list[dict]:
+    """What the report prints about FLOPs in its text, and what its own accountant gives."""
+    shape, budget = _shape(REPORT_PROFILE), REPORT_PROFILE.budget
+    one_pass = total(forward_flops(shape, 512, convention="published"))
+    computed = {
+        "share of the budget for the baseline": sum(table["baseline"]) / budget,
+        "share of the budget spent before the final run": (sum(table["all"]) - sum(table["final"])) / budget,
+        "passes per forecast": total(forecast_flops(shape, 512, 220, convention="published")) / one_pass,
+        "FLOPs per generated token": total(cached_step_flops(shape, 512, convention="published")),
+    }
+    printed = published_statements()
+    return [{"what": what, "printed": printed[what], "computed": found} for what, found in computed.items()]
 
 
 def _model() -> dict:

@@ -192,12 +192,12 @@ def context_lengths(profile: study.Profile) -> "Figure":
 @_figure
 def fig9_final(profile: study.Profile) -> "Figure":
     final, untuned = finished_record(profile, "final").maes(), untuned_like_final(profile).maes()
-    fig, axes = plt.subplots(2, 2, figsize=(9.6, 7), height_ratios=(5, 2.4))
+    fig, axes = plt.subplots(2, 2, figsize=(plots.WIDTH, 4.5), height_ratios=(5, 1.6))
     pairs = {_who(profile): (untuned, final), QWEN: (study.published_maes("untuned"), study.published_maes("final"))}
     for column, (who, (before, after)) in zip(axes.T, pairs.items(), strict=True):
         plots.plot_before_after(column[0], before, after, who, _colour(who))
         groups = {"untuned": list(before.values()), "final": list(after.values())}
-        plots.plot_error_groups(column[1], groups, "", _colour(who))
+        plots.plot_error_groups(column[1], groups, "", _colour(who), values=False)
     largest = max(max(before.values()) for before, _ in pairs.values())
     for ax in axes[0]:
         ax.set(xlim=(0, 1.3 * largest), ylim=(0, 1.3 * largest))
@@ -226,7 +226,7 @@ def _beside_untuned(profile: study.Profile, name: str) -> "Figure":
 
 @_figure
 def final_learning(profile: study.Profile) -> "Figure":
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(plots.WIDTH, 2.6))
     plots.plot_learning(left, right, finished_record(profile, "final"))
     return fig
 
@@ -258,7 +258,7 @@ FIGURES["more_per_flop"] = _of_long_run
 
 @_figure
 def table3_budget(_: study.Profile) -> "Figure":
-    fig, ax = plt.subplots(figsize=(9, 3.8))
+    fig, ax = plt.subplots(figsize=(plots.WIDTH, 2.8))
     tables = {convention: study.table_3(Shape.of(_qwen()), convention) for convention in CONVENTIONS}
     plots.plot_budget(ax, tables, study.PROFILES["report"].budget)
     return fig
@@ -283,7 +283,7 @@ def _before_after(before: study.Maes, after: study.Maes, series: Iterable[int]) 
 def _error_panels(panels: dict[str, dict[str, list[float]]]) -> "Figure":
     """One panel below the other, by title, each of groups of errors."""
     rows = sum(len(groups) for groups in panels.values())
-    fig, axes = plt.subplots(len(panels), 1, figsize=(8, 0.75 * rows + 0.6), sharex=True)
+    fig, axes = plt.subplots(len(panels), 1, figsize=(plots.WIDTH, 0.34 * rows + 0.35 * len(panels) + 0.4), sharex=True)
     for ax, (title, groups) in zip(axes, panels.items(), strict=True):
         plots.plot_error_groups(ax, groups, title, _colour(title))
     _zoom(axes[0], [errors for groups in panels.values() for errors in groups.values()])
@@ -297,7 +297,7 @@ def _search_panels(profile: study.Profile, second: bool) -> "Figure":
         _who(profile): (profile, search_maes(profile, second)),
         QWEN: (study.PROFILES["report"], published_search(second)),
     }
-    fig, axes = plt.subplots(1, 2, figsize=(9.6, 2.4 if second else 4.4), sharex=True)
+    fig, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 1.6 if second else 3.2), sharex=True)
     for ax, (title, (sizes, maes)) in zip(axes, who.items(), strict=True):
         groups = {label(name, sizes): list(errors.values()) for name, errors in maes.items()}
         plots.plot_error_groups(ax, groups, title, _colour(title), values=False)
@@ -315,7 +315,7 @@ def _forecasts(records: dict[str, study.Record], shown: Sequence[int]) -> "Figur
     """A row for each record, a column for each series."""
     series = _series()
     fig, axes = plt.subplots(
-        len(records), len(shown), figsize=(3.2 * len(shown), 0.5 + 2.4 * len(records)), sharex=True, squeeze=False
+        len(records), len(shown), figsize=(plots.WIDTH, 0.5 + 1.6 * len(records)), sharex=True, squeeze=False
     )
     for row, (title, record) in zip(axes, records.items(), strict=True):
         rounding = record.config["decode"]["rounding"]

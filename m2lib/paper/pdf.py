@@ -17,7 +17,7 @@ from m2lib.paper.numbers import numbers
 from m2lib.study import NEW, record_path
 
 REPORT_FOLDER = ROOT / "report"
-SOURCES = ("main.typ", "references.bib", "published/printed.csv")
+SOURCES = ("main.typ", "references.bib")
 
 
 def inputs(folder: Path = REPORT_FOLDER) -> list[Path]:

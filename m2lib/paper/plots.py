@@ -32,14 +32,16 @@ FLOP_GROUPS = {
     "embedding, norms, positions, residuals, head": (("embedding", "norms", "rope", "residuals", "head"), "#7F7F7F"),
 }
 MODEL_TIME = "time (model units)"
+WIDTH = 7.6
+"""Inches. A figure of this width, printed across a page of report/main.pdf, has no text below 7 pt."""
 
 
 def use_style() -> None:
     """Set the project's plot style for this Python process."""
-    sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.85)
     plt.rcParams.update(
         {
-            "figure.dpi": 90,
+            "figure.dpi": 100,
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -129,14 +131,14 @@ def plot_fan(
     ax.margins(x=0)
 
 
-def name_point(ax: "Axes", x: float, y: float, name: str, left: bool = False) -> None:
-    """Write a name beside a point, on its right or on its left, over the lines that it crosses."""
+def name_point(ax: "Axes", x: float, y: float, name: str, offset: tuple[float, float] = (6, 0)) -> None:
+    """Write a name beside a point, over the lines that it crosses. offset: in points; below 0, to the left or down."""
     ax.annotate(
         name,
         (x, y),
-        xytext=(-6 if left else 6, 0),
+        xytext=offset,
         textcoords="offset points",
-        ha="right" if left else "left",
+        ha="right" if offset[0] < 0 else "left",
         va="center",
         size="small",
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
@@ -155,13 +157,13 @@ def error_groups(maes: dict[int, float], worst: int = 20) -> dict[str, list[floa
 def plot_error_groups(ax: "Axes", groups: dict[str, list[float]], title: str, colour: str, values: bool = True) -> None:
     """Per-series MAE of each group as dots, with its quartile box, median line and mean diamond.
 
-    values: write mean and median below each group's name. The axis is logarithmic above 1 and linear below, since an
+    values: write mean and median beside each group's name. The axis is logarithmic above 1 and linear below, since an
     error can be 0.
     """
     rng = np.random.default_rng(0)  # spreads the dots, so that equal errors do not hide each other
     for row, errors in enumerate(groups.values()):
         errors = np.asarray(errors)
-        ax.scatter(errors, row + rng.uniform(-0.22, 0.22, len(errors)), s=14, color=colour, alpha=0.55, lw=0)
+        ax.scatter(errors, row + rng.uniform(-0.22, 0.22, len(errors)), s=10, color=colour, alpha=0.55, lw=0)
         ax.boxplot(
             errors,
             positions=[row],
@@ -170,8 +172,8 @@ def plot_error_groups(ax: "Axes", groups: dict[str, list[float]], title: str, co
             showfliers=False,
             medianprops={"color": "black", "lw": 1.8},
         )
-        ax.plot(errors.mean(), row, "D", color="black", ms=5)
-    summaries = [f"\nmean {np.mean(e):.1f}, median {np.median(e):.1f}" * values for e in groups.values()]
+        ax.plot(errors.mean(), row, "D", color="black", ms=4)
+    summaries = [f": mean {np.mean(e):.1f}, median {np.median(e):.1f}" * values for e in groups.values()]
     labels = [label + summary for label, summary in zip(groups, summaries, strict=True)]
     ax.set_yticks(range(len(groups)), labels)
     ax.invert_yaxis()
@@ -179,7 +181,7 @@ def plot_error_groups(ax: "Axes", groups: dict[str, list[float]], title: str, co
     largest = max(max(errors) for errors in groups.values())
     ax.set_xlim(0, max(1.3 * largest, ax.get_xlim()[1]))
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("MAE per series (scaled units; diamond: mean)")
+    ax.set_xlabel("MAE (scaled units; diamond: mean)")
     ax.set_title(title)
 
 
@@ -189,7 +191,7 @@ def plot_learning(loss_ax: "Axes", mae_ax: "Axes", result: "Record") -> None:
     window = min(20, len(losses))
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
     loss_ax.plot(
-        np.arange(window, len(losses) + 1), smooth, color=COLOURS["prey"], label=f"training, mean of {window} steps"
+        np.arange(window, len(losses) + 1), smooth, color=COLOURS["prey"], label=f"training ({window}-step mean)"
     )
     steps = [entry["step"] for entry in result.evaluations]
     loss_ax.plot(steps, [e["loss"] for e in result.evaluations], "o-", color=COLOURS["predator"], label="validation")
@@ -198,12 +200,12 @@ def plot_learning(loss_ax: "Axes", mae_ax: "Axes", result: "Record") -> None:
     for key, marker, colour in (("mae_mean", "D", COLOURS["error"]), ("mae_median", "o", COLOURS["ours"])):
         at, values = [entry["step"] for entry in forecast], [entry[key] for entry in forecast]
         mae_ax.plot(at, values, f"{marker}-", color=colour, label=key.removeprefix("mae_"))
-    mae_ax.set(xlabel="optimiser step", ylabel="MAE of whole forecasts (scaled units)", yscale="log")
+    mae_ax.set(xlabel="optimiser step", ylabel="forecast MAE (scaled units)", yscale="log")
     mae_ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     mae_ax.yaxis.set_major_formatter("{x:g}")
     mae_ax.yaxis.set_minor_formatter(NullFormatter())
-    loss_ax.legend()
-    mae_ax.legend()
+    for ax in (loss_ax, mae_ax):
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the curves, which fill the axes
 
 
 def plot_before_after(
@@ -274,7 +276,7 @@ def plot_budget(ax: "Axes", tables: dict[str, dict[str, tuple[int, int]]], limit
     ax.set_yticks(range(len(tables)), [f"{label}\n{flops:.3g}" for label, flops in zip(tables, left, strict=True)])
     ax.invert_yaxis()
     ax.set_xlabel("FLOPs")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.28), ncols=3)
 
 
 def plot_growth(axes: Sequence["Axes"], growth: dict[str, dict[str, float]]) -> None:

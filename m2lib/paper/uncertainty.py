@@ -27,6 +27,7 @@ from m2lib.series import (
     sharpness,
     stretch_needed,
     stretched,
+    summarise,
     to_integers,
     weighted_quantile_loss,
 )
@@ -155,12 +156,16 @@ def numbers(test: Sampled, validation: Sampled, tried: dict[str, study.Record]) 
 
 def _row(test: Sampled, validation: Sampled, name: str, crps: dict[int, float]) -> dict:
     record, factor = test.records.get(name), factor_for(validation, name)
+    greedy = summarise(test.greedy[name].values()) if record else None
+    medians = summarise(test.by_series(median_mae, name).values())
     losses = [quantile_loss(*pair) for pair in zip(test.samples[name], test.truths, strict=True)]
     return {
         "name": name,
         "temperature": record.protocol.temperature if record else None,
-        "greedy": float(np.mean(list(test.greedy[name].values()))) if record else None,
-        "median of samples": test.mean(median_mae, name),
+        "greedy": greedy and greedy.mean,
+        "greedy median": greedy and greedy.median,
+        "median of samples": medians.mean,
+        "median of samples, median": medians.median,
         "crps": float(np.mean(list(crps.values()))),
         "crps interval": bootstrap_interval(crps.values()),
         "weighted quantile loss": weighted_quantile_loss(losses, list(test.truths)),
@@ -189,7 +194,7 @@ def fan_charts(found: Sampled) -> "Figure":
     """An easy, a typical and the worst series by CRPS: a column each, a row for each variable."""
     crps = found.by_series(crps_fair, found.shown)
     ranked = sorted(crps, key=lambda series: crps[series])
-    figure, axes = plt.subplots(2, 3, figsize=(9.6, 5.2), sharex=True)
+    figure, axes = plt.subplots(2, 3, figsize=(plots.WIDTH, 3.8), sharex=True)
     start, context = 50, found.contexts.shape[1]
     for column, series in zip(axes.T, (ranked[len(ranked) // 5], ranked[len(ranked) // 2], ranked[-1]), strict=True):
         row = found.ids.index(series)
@@ -214,7 +219,7 @@ def reliability(found: Sampled) -> "Figure":
     wide = -(-len(found.samples) // 2)  # columns of histograms, in two rows
     figure, axes = plt.subplot_mosaic(
         [["bands", *range(wide)], ["bands", *range(wide, 2 * wide)]],
-        figsize=(5 + 2.4 * wide, 4.6),
+        figsize=(plots.WIDTH, 3.7),
         width_ratios=[2.1, *[1] * wide],
     )
     shares = {name: held(found, name, RELIABLE) for name in found.samples}
@@ -224,7 +229,11 @@ def reliability(found: Sampled) -> "Figure":
     for place, (name, samples) in enumerate(found.samples.items()):
         rng = np.random.default_rng(0)
         drawn = np.stack([ranks(*pair, rng) for pair in zip(samples, found.truths, strict=True)])
-        calibration_plots.plot_ranks(axes[place], drawn, m, name)
+        calibration_plots.plot_ranks(axes[place], drawn, m, name.split(",")[0])
+        if place % wide:
+            axes[place].set_ylabel("")
+        if place + wide < len(found.samples):
+            axes[place].set_xlabel("")
     return figure
 
 
@@ -235,16 +244,16 @@ def trust(found: Sampled) -> "Figure":
         {name: np.array(list(found.by_series(score, name).values())) for name in names}
         for score in (spread, median_mae)
     )
-    figure, (*scatter, last) = plt.subplots(1, 3, figsize=(11, 3.9))
+    figure, (*scatter, last) = plt.subplots(1, 3, figsize=(plots.WIDTH, 2.7), gridspec_kw={"wspace": 0.08})
     for ax, name in zip(scatter, names, strict=True):
-        calibration_plots.plot_trust(ax, spreads[name], errors[name], name)
+        calibration_plots.plot_trust(ax, spreads[name], errors[name], name.split(",")[0])
     calibration_plots.plot_risk(last, spreads, errors)
     return figure
 
 
 def sample_counts(found: Sampled) -> "Figure":
     """The error of the median of n samples, beside the greedy forecast's."""
-    figure, ax = plt.subplots(figsize=(6.4, 3.6))
+    figure, ax = plt.subplots(figsize=(4.6, 2.6))
     curves = {who: errors_of_medians(found, who) for who in found.records if who != "untuned"}
     calibration_plots.plot_counts(ax, curves, {who: float(np.mean(list(found.greedy[who].values()))) for who in curves})
     return figure

@@ -33,8 +33,10 @@ SHORT = {
     "published: Qwen2.5-0.5B, final adapter": "published, final",
 }
 """Names for figures; other forecasters are called as they are."""
-LEFT = ("analogue", "AutoTheta", "LM untuned", "LM final", "LM best")
-"""Named on the left of their points, where the right has no room."""
+LEFT = -6, 0
+OFFSETS = dict.fromkeys(("analogue", "last period", "LM untuned", "LM best"), LEFT)
+OFFSETS |= {"LM final": (-6, -5), "AutoTheta": (-6, -12), "log-VAR(3)": (6, 5), "log-VAR(9)": (12, -2)}
+"""Where names stand beside their points, in points of print, if there is no room on the right."""
 MARKERS = {None: "o", "at least": ">", "at most": "<"}
 NOTES = {None: "as counted", "at least": "at least", "at most": "at most"}
 
@@ -71,23 +73,25 @@ def worlds() -> dict[str, dict[str, dict[str, Any]]]:
 
 def yardstick_costs(_: study.Profile) -> "Figure":
     found = costs()
-    fig, (seconds, flops) = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
+    fig, (seconds, flops) = plt.subplots(1, 2, figsize=(plots.WIDTH, 4.6), sharey=True)
     for name, row in found.items():
         if row["seconds"] is None:
             seconds.axhline(row["mean"], color=_colour(name), ls="--", lw=1)
-            seconds.text(1e3, row["mean"], short(name), size="small", ha="right", va="bottom")
+            up = name.endswith("untuned")  # each where other names leave room
+            style = {"size": "small", "ha": "right", "va": "bottom" if up else "top", "textcoords": "offset points"}
+            seconds.annotate(short(name), (1e4, row["mean"]), xytext=(0, 2 if up else -2), **style)
         else:
             _point(seconds, row["seconds"], name, row, marker="o")
         _point(flops, max(1, row["flops"]), name, row, MARKERS[row["bound"]])
     seconds.set(xscale="log", yscale="log", xlabel="seconds of one core a series", ylabel="mean MAE (scaled units)")
-    seconds.set(xlim=(1e-7, 1e3))
+    seconds.set(xlim=(2e-8, 1e4))
     flops.set(xscale="log", xlabel="executed FLOPs a series", xlim=(0.5, 1e14))
     powers = range(2, 15, 2)
     flops.set_xticks([1, *(10.0**power for power in powers)], ["0", *(f"$10^{{{power}}}$" for power in powers)])
     for ax in (seconds, flops):
         ax.minorticks_off()
         ax.yaxis.set_major_formatter("{x:g}")
-    unknown = plt.Line2D([], [], color=plots.COLOURS["published"], ls="--", lw=1, label="published: seconds unknown")
+    unknown = plt.Line2D([], [], color=plots.COLOURS["published"], ls="--", lw=1, label="time not published")
     seconds.legend(handles=[unknown], loc="lower left")
     handles = [plt.Line2D([], [], color="0.3", ls="", marker=MARKERS[key], label=NOTES[key]) for key in MARKERS]
     handles.append(plt.Line2D([], [], color="0.3", marker="_", lw=1, label="median"))
@@ -99,19 +103,23 @@ def changed_worlds(_: study.Profile) -> "Figure":
     found = worlds()
     names = list(next(iter(found.values())))
     means = np.array([[errors[name]["mean"] for name in names] for errors in found.values()])
-    fig, ax = plt.subplots(figsize=(11, 5))
-    text = np.array([[f"{mean:.0f}" if mean >= 10 else f"{mean:.1f}" for mean in row] for row in means])
+    fig, ax = plt.subplots(figsize=(plots.WIDTH, 4.6))
+    text = [
+        [f"{_brief(errors[name]['mean'])}\n{_brief(errors[name]['median'])}" for name in names]
+        for errors in found.values()
+    ]
     sns.heatmap(
         means,
         ax=ax,
         norm=LogNorm(1, 1000),
         cmap="RdYlBu_r",
         annot=text,
+        annot_kws={"size": "small"},
         fmt="",
         xticklabels=[short(name) for name in names],
         yticklabels=list(found),
         linewidths=1,
-        cbar_kws={"label": "mean MAE (scaled units)", "format": "{x:g}"},
+        cbar_kws={"label": "mean MAE (scaled units)", "format": "{x:g}", "pad": 0.01},
     )
     best = means.argmin(axis=1)
     for cell in ax.texts:
@@ -130,6 +138,10 @@ def _errors(maes: study.Maes) -> dict[str, Any]:
     return {"mean": summary.mean, "median": summary.median}
 
 
+def _brief(error: float) -> str:
+    return f"{error:.0f}" if error >= 10 else f"{error:.1f}"
+
+
 def _colour(name: str) -> str:
     if name.startswith("published"):
         return plots.COLOURS["published"]
@@ -143,4 +155,4 @@ def _point(ax: "Axes", x: float, name: str, row: dict[str, Any], marker: str) ->
     ax.plot([x, x], [row["median"], row["mean"]], color=_colour(name), lw=1, alpha=0.6)
     ax.plot(x, row["median"], "_", color=_colour(name), ms=7)
     ax.plot(x, row["mean"], marker, color=_colour(name), ms=7)
-    plots.name_point(ax, x, row["mean"], short(name), left=short(name) in LEFT)
+    plots.name_point(ax, x, row["mean"], short(name), OFFSETS.get(short(name), (6, 0)))

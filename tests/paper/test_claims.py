@@ -1,5 +1,6 @@
 from m2lib.files import ROOT
 from m2lib.paper import claims
+from m2lib.study import EXPERIMENTS, REPLICATION
 
 
 def test_the_reports_findings_hold_by_its_own_errors():
@@ -24,3 +25,11 @@ def test_the_page_is_what_the_records_say():
     table = claims.claims_table()
     assert table in (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
     assert len(table.splitlines()) > 4
+
+
+def test_the_page_says_the_steps_that_are_run():
+    page = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
+    for name, row in (("search/expt_0", "nine settings"), ("context/128", "three contexts"), ("final", "final")):
+        report, fifth = (EXPERIMENTS[name].training(REPLICATION[profile])["steps"] for profile in ("report", "fifth"))
+        each = " each" * (name != "final")
+        assert f"| steps: {row} | {report:,}{each} | {fifth:,}{each} |" in page

@@ -3,11 +3,13 @@
 import json
 import re
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from matplotlib.text import Text
 
 from m2lib.files import ROOT, InputError
-from m2lib.paper import panels, pdf
+from m2lib.paper import panels, pdf, plots
 from m2lib.paper.numbers import numbers
 from m2lib.study.profiles import PROFILES
 from m2lib.study.records import record_path
@@ -25,6 +27,51 @@ def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
     assert len(named) > 8
     assert set(named) <= set(panels.FIGURES)
     assert set(named) <= set(shown_in_notebooks())
+
+
+def text():
+    return (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "share"), re.findall(r'#shown\(\n  "(\w+)\.svg",\n(?:  width: (\d+)%,)?', text()))
+def test_no_text_in_a_figure_is_below_7_points_in_print(name, share, tmp_path):
+    figure = panels.draw(name)
+    saved = plots.save_figure(figure, name, folder=tmp_path, kind="svg").read_text(encoding="utf-8")
+    width = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', saved)[1])
+    across = (21 - 2 * 2.3) / 2.54 * 72  # the page between its margins
+    shown = [t for t in figure.findobj(Text) if t.get_visible() and (t.axes is None or t.axes.get_visible())]
+    smallest = min(t.get_fontsize() for t in shown if t.get_text().strip())
+    assert smallest * across * float(share or 100) / 100 / width >= 7
+    plt.close(figure)
+
+
+def test_a_figure_or_table_comes_after_the_text_that_calls_it():
+    source = text()
+    assert "#set figure(placement: bottom)" in source  # so never further up than where it stands in the source
+    labels = re.findall(r"(?m)^\) <([\w-]+)>$", source)
+    assert len(labels) > 25
+    for label in labels:
+        assert 0 < source.find(f"@{label}") < source.find(f"<{label}>"), label
+
+
+def test_no_semicolon_of_a_sentence_ends_an_expression():
+    said = re.sub(r"(?m)^\s*//.*$|//.*$|`[^`]*`", "", text())
+    assert ";" not in said.replace("\\;", "")  # after an expression Typst swallows it
+
+
+def test_typst_rounds_as_python_does(tmp_path):
+    typst = pytest.importorskip("typst")
+    found = json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text(encoding="utf-8"))
+    values = [value for _, value in leaves(found) if isinstance(value, float) and abs(value) < 1e5]
+    values += [3.05, 3.15, 3.25, 0.125, 0.375, 2.5, 3.5, 0.845 * 100, 0.05, 9.996, 0.0, -0.1499, -2.5]
+    fix = re.search(r"(?s)#let fix\(.*?\n}\n", text())[0]
+    (tmp_path / "values.json").write_text(json.dumps(values), encoding="utf-8")
+    ask = '#metadata(yaml("values.json").map(x => range(4).map(digits => fix(x, digits: digits)))) <found>'
+    (tmp_path / "ask.typ").write_text(fix + ask, encoding="utf-8")
+    rounded = json.loads(typst.query(str(tmp_path / "ask.typ"), "<found>", field="value", one=True))
+    for value, texts in zip(values, rounded, strict=True):
+        for digits, shown in enumerate(texts):
+            assert shown.replace("−", "-") == re.sub(r"^-(0(\.0*)?)$", r"\1", f"{value:.{digits}f}"), value
 
 
 def test_every_record_that_the_pdf_names_is_there():
@@ -149,4 +196,12 @@ def test_the_published_numbers_come_out():
     assert found["search"]["published"] == "rate 0.0001, rank 2"
     assert rounded(found["yardsticks"]["test"][2]) == (37.7, 23.2)
     assert (found["model"]["reduced head"], found["model"]["trained"]) == (11_661, 135_181)
+    for said in found["table3"]["statements"][:1]:
+        assert round(said["computed"], 4) == said["printed"]
+    for row in found["table3"]["rows"]:
+        computed = (*row["published"], sum(row["published"]))
+        assert all(value in (None, float(f"{ours:.2e}")) for value, ours in zip(row["printed"], computed, strict=True))
+    same, longer = found["context"][1]["published"], found["search"]["rows"][6]["published"]["five"]
+    assert (rounded(same), rounded(longer)) == ((363.7, 224.8), (133.7, 152.4))
+    assert found["steps"] == {"search/expt_6": 3150, "context/512": 1500}
     assert (found["table3"]["forecasts"], round(found["table3"]["before final"], 4)) == (280, 0.694)

@@ -50,7 +50,7 @@ def test_architecture_shows_the_shapes_of_its_config():
     for part in (
         "24 × transformer block",
         "embedding\n13 × 896",
-        "896 → 14·64 + bias",
+        "896 → 14·64\n+ bias",
         "896 → 2·64",
         "896 → 4864",
         "896 → 13",
