@@ -270,14 +270,11 @@ def _outcome(record: "study.Record") -> str:
 def _status(arguments: argparse.Namespace) -> None:
     profile = study.active_profile()
     print(study.record_path(profile, "*").parent)
-    stored = [name + end for name in study.EXPERIMENTS for end in ("", study.NEW)]
-    recorded = {name for name in stored if os.path.lexists(study.record_path(profile, name))}
+    recorded = {name for name in study.EXPERIMENTS if os.path.lexists(study.record_path(profile, name))}
     data = series.load_series() if recorded else None
     for name, experiment in study.EXPERIMENTS.items():
-        if name not in recorded:
-            print(f"{name:22s} not run: {experiment.about}")
-        for place in sorted(recorded & {name, name + study.NEW}):
-            print(f"{place:22s} {_standing(profile, place, data)}")
+        standing = _standing(profile, name, data) if name in recorded else f"not run: {experiment.about}"
+        print(f"{name:22s} {standing}")
 
 
 def _standing(profile: "study.Profile", name: str, data: "series.SeriesSet | None") -> str:
@@ -348,7 +345,7 @@ def _budget(arguments: argparse.Namespace) -> None:
     budget = study.budget_of(profile)
     print(
         f"charged {budget.spent:.4g} of {budget.limit:.3g} ({budget.convention}), {budget.spent / budget.limit:.2%}; "
-        f"reserved by running experiments {budget.reserved:.3g}; left {budget.left:.4g}"
+        f"reserved by unfinished experiments {budget.reserved:.3g}; left {budget.left:.4g}"
     )
     if "final" not in found:
         shape, beside = accounting.Shape.of(model.backbone_config(profile.backbone)), {"untuned-test"} - found.keys()

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from m2lib.files import ROOT, InputError, first_line, write_atomic
 from m2lib.paper import panels, plots
 from m2lib.paper.numbers import numbers
-from m2lib.study import NEW, record_path
+from m2lib.study import record_path
 
 REPORT_FOLDER = ROOT / "report"
 SOURCES = ("main.typ", "references.bib")
@@ -28,7 +28,7 @@ def inputs(folder: Path = REPORT_FOLDER) -> list[Path]:
         *(folder / name for name in SOURCES),
         folder / "numbers.json",
         *sorted({folder / "figures" / name for name in named}),
-        *sorted(path for path in records if path.name != "adapter_config.json" and not path.stem.endswith(NEW)),
+        *sorted(path for path in records if path.name != "adapter_config.json"),
     ]
 
 

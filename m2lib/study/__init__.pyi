@@ -26,7 +26,6 @@ from .profiles import REPLICATION as REPLICATION
 from .profiles import Profile as Profile
 from .profiles import active_profile as active_profile
 from .provenance import setting as setting
-from .records import NEW as NEW
 from .records import Record as Record
 from .records import load_record as load_record
 from .records import record_path as record_path

@@ -15,7 +15,7 @@ from m2lib.files import InputError, first_line
 from m2lib.study.costs import Costs, estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS, Experiment
 from m2lib.study.profiles import Profile
-from m2lib.study.records import NEW, Record, load_record, record_path, save_record
+from m2lib.study.records import Record, load_record, record_path
 
 
 class BudgetExceeded(InputError):
@@ -33,7 +33,7 @@ class Budget:
     spent: int
     """By the records of all experiments in the report's Table 3."""
     reserved: int
-    """By those of them that are running now."""
+    """By those of them that are not finished: what they may still spend."""
 
     @property
     def left(self) -> int:
@@ -42,50 +42,33 @@ class Budget:
 
 
 def all_records(profile: Profile, replaced: str | None = None) -> dict[str, Record]:
-    """The profile's records, by the name that each is stored under.
+    """The profile's records by name.
 
-    Where an experiment is run afresh, that is NAME and NAME.new, or the new one alone once it is done, for it counts
-    what the old one had spent. Raises InputError for one that cannot be read, unless its experiment is about to be
-    replaced, or live.
+    Raises InputError for one that cannot be read, unless its experiment is about to be replaced, or live.
     """
     found = {}
     for name in EXPERIMENTS:
-        for stored in (name, name + NEW):
-            if os.path.lexists(record_path(profile, stored)):
-                try:
-                    found[stored] = load_record(profile, stored)
-                except InputError:
-                    if not profile.live and name != replaced:
-                        raise
-        if name + NEW in found and found[name + NEW].status == "done":
-            found.pop(name, None)
+        if os.path.lexists(record_path(profile, name)):
+            try:
+                found[name] = load_record(profile, name)
+            except InputError:
+                if not profile.live and name != replaced:
+                    raise
     return found
 
 
 def budget_of(profile: Profile, asking: str | None = None) -> Budget:
-    """What the records say is spent, and what running experiments have reserved.
+    """What the records say is spent, and what unfinished ones may still spend.
 
-    asking: the experiment that wants to spend; its own reservation, of which a killed run leaves some, is not counted.
+    asking: the experiment that wants to spend; what it has reserved itself, if it was killed, is not counted.
     """
-    convention = profile.budget_convention
-    running = {
-        record.name
-        for record in _charged(profile, asking)
-        if record.flops["reserved"][convention] and record.name != asking and in_progress(profile, record.name)
-    }
-    # Read again: a run that came to its end since the first reading reserves nothing any more, but it has spent.
-    charged = _charged(profile, asking)
+    charged = [record for record in all_records(profile, asking).values() if EXPERIMENTS[record.name].group]
     return Budget(
         profile.budget,
-        convention,
+        convention := profile.budget_convention,
         spent=sum(record.spent()[convention] for record in charged),
-        reserved=sum(record.flops["reserved"][convention] for record in charged if record.name in running),
+        reserved=sum(record.flops["reserved"][convention] for record in charged if record.name != asking),
     )
-
-
-def _charged(profile: Profile, asking: str | None) -> list[Record]:
-    """The records that the budget pays for: those in the report's Table 3."""
-    return [record for record in all_records(profile, asking).values() if EXPERIMENTS[record.name].group]
 
 
 def affordable_steps(
@@ -106,13 +89,23 @@ def affordable_steps(
 
 @contextmanager
 def hold(profile: Profile, name: str) -> Iterator[None]:
-    """Let no other process run an experiment, whichever of its records are written.
+    """Let no other process run an experiment: the lock goes when its process ends, however that ends.
 
-    Raises InputError where another process runs it.
+    Raises InputError where another process runs it, or its folder cannot be written to.
     """
     path = record_path(profile, name)
-    with _held(path, 1, f"{path} is being made by another process; wait for it, or stop it first"):
+    lock = _lock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=1)
+    except Timeout as error:
+        raise InputError(f"{path} is being made by another process; wait for it, or stop it first") from error
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def in_progress(profile: Profile, name: str) -> bool:
@@ -124,20 +117,10 @@ def in_progress(profile: Profile, name: str) -> bool:
         return True
 
 
-def reserve(profile: Profile, shape: Shape, record: Record, needed: Costs, stored: str) -> None:
-    """Store a record, under that name, with what its run may still spend reserved in it.
-
-    Raises BudgetExceeded before anything in the store is changed. To be called under `hold`.
-    """
-    experiment, folder = EXPERIMENTS[record.name], record_path(profile, "budget").parent
-    too_long = f"{folder}: another process has held the budget for a minute; is it stopped?"
-    with _held(record_path(profile, "budget"), 60, too_long):  # or two runs might both take the last of it
-        if experiment.group:
-            _refuse_excess(profile, experiment, shape, needed)
-        save_record(profile, record.reserving(needed), stored)
-
-
-def _refuse_excess(profile: Profile, experiment: Experiment, shape: Shape, needed: Costs) -> None:
+def refuse_excess(profile: Profile, experiment: Experiment, shape: Shape, needed: Costs) -> None:
+    """Raise BudgetExceeded where a run needs more than is left; nothing has been changed then."""
+    if not experiment.group:
+        return
     budget = budget_of(profile, experiment.name)
     if needed[budget.convention] <= budget.left:
         return
@@ -147,26 +130,6 @@ def _refuse_excess(profile: Profile, experiment: Experiment, shape: Shape, neede
         f"{budget.left:.3g} of profile {profile.name}'s {budget.limit:.3g} are left"
         + (f", enough for {steps} of its steps with its forecasts" if steps is not None else "")
     )
-
-
-@contextmanager
-def _held(path: Path, seconds: float, otherwise: str) -> Iterator[None]:
-    """Hold the lock of a record, which the system lets go of when its process ends, however that ends.
-
-    Raises InputError, saying `otherwise`, where another process still holds it after so many seconds.
-    """
-    lock = _lock(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=seconds)
-    except Timeout as error:
-        raise InputError(otherwise) from error
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _lock(path: Path) -> FileLock:

@@ -1,7 +1,6 @@
 """The store of runs: one JSON file a run, with all that is needed to tell where its numbers come from.
 
-A record is validated as a whole when it is read. While an experiment with a record is run afresh, the new record stands
-beside the old one, as NAME.new.json, and takes its place when it is done.
+A record is validated as a whole when it is read. One that is run afresh is moved aside first.
 """
 
 import hashlib
@@ -25,8 +24,6 @@ from m2lib.study.profiles import PROFILES, Profile
 
 SCHEMA = 1
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
-NEW = ".new"
-"""Ends the name under which a record stands beside the one that it is to replace."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 Count = Annotated[int, Field(ge=0)]
@@ -73,10 +70,10 @@ class Settings(TypedDict):
 class Record:
     """One run, as it is stored.
 
-    While a run goes on, its record says at every save what has been spent and, as `reserved`, what may still be, so
-    that runs beside it cannot take the same FLOPs of the budget. A run that may cost 10 and has spent 4, for example:
+    While a run goes on, its record says at every save what has been spent and, as `reserved`, what may still be: the
+    budget counts both. A run that may cost 10 and has spent 4, for example:
     `{"training": 3, "evaluation": 1, "forecasts": 0, "discarded": 0, "reserved": 6}` under each convention. When it
-    ends, whatever is left of `reserved` is given back.
+    ends, nothing is reserved.
     """
 
     name: str
@@ -182,9 +179,9 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     return record
 
 
-def save_record(profile: Profile | str, record: Record, name: str | None = None) -> Path:
-    """Write a record, whole or not at all, under its own name or another; called at every checkpoint."""
-    path = record_path(profile, name or record.name)
+def save_record(profile: Profile | str, record: Record) -> Path:
+    """Write a record, whole or not at all; called at every checkpoint."""
+    path = record_path(profile, record.name)
     write_atomic(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
     return path
 
@@ -217,7 +214,7 @@ def _fault(record: Record, profile: Profile, name: str) -> str | None:
     """What of a record cannot be, whatever the data are."""
     if record.schema != SCHEMA:
         return f"schema: it is {record.schema}, this version reads {SCHEMA}"
-    if (record.name, record.profile) != (name.removesuffix(NEW), profile.name):
+    if (record.name, record.profile) != (name, profile.name):
         return f"name: it is {record.name!r} of profile {record.profile!r}"
     for kind in (*SPENDING, "reserved"):
         if record.flops.get(kind, {}).keys() != set(CONVENTIONS):

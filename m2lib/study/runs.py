@@ -18,8 +18,8 @@ from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS, experiment_named, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import describe_device, provenance
-from m2lib.study.records import NEW, Record, fingerprint, load_record, record_path
-from m2lib.study.work import Plan, RunInProgress, adapter_path, checkpoints_of, promote
+from m2lib.study.records import Record, fingerprint, load_record, record_path
+from m2lib.study.work import Plan, RunInProgress, adapter_path, keep_aside
 
 
 def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False) -> Record:
@@ -27,16 +27,15 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
 
     profile: default the active one. data: default `load_series()`. fresh: run again even where there is a record.
     An interrupted run goes on where it stopped, in the dtype that it began in: to the bit as an unbroken one would on
-    the same machine with as many threads, on another but for rounding. A record made from other
-    weights, data or settings is replaced only if `fresh`, or if the profile is live. An experiment that builds on an
-    earlier one runs that too, if it has no record. Raises InputError before anything is
-    computed where the record cannot be written.
+    the same machine with as many threads, on another but for rounding. A record made from other weights, data or
+    settings is replaced only if `fresh`, or if the profile is live; a copy is kept in `M2_OUT`. An experiment that
+    builds on an earlier one runs that too, if it has no record. Raises InputError before anything is computed where
+    the record cannot be written.
     """
     plan = resolve(name, profile or active_profile(), load_series() if data is None else data)
     if record := None if fresh else _finished(plan):  # which needs no lock, and no folder that can be written to
         return record
     with hold(plan.profile, name):
-        promote(plan.profile, name)
         if record := None if fresh else _finished(plan):  # again: another process may have come to the end meanwhile
             return record
         progress = _begin(plan, fresh)
@@ -64,8 +63,13 @@ def reserve(progress: RunInProgress) -> Iterator[None]:
     A folder that cannot be written to fails here, as does a run beyond the budget, not after minutes of work.
     """
     plan, record, needed = progress.plan, progress.record, progress.needed()
-    budget.reserve(plan.profile, progress.shape, record, needed, progress.stored)
+    budget.refuse_excess(plan.profile, plan.experiment, progress.shape, needed)
+    if progress.new and (kept := keep_aside(plan.profile, record.name)):
+        tqdm.write(f"the record before is now {kept}")
     progress.limit = sum_costs(record.spent(), needed)
+    progress.store()  # in the old record's place, whose spending it counts: killed anywhere here, none is forgotten
+    if progress.new:
+        shutil.rmtree(adapter_path(plan.profile, record.name), ignore_errors=True)
     try:
         yield
     except BaseException:
@@ -121,36 +125,25 @@ def is_finished(name: str, profile: Profile, data: SeriesSet) -> bool:
 
 
 def _finished(plan: Plan) -> Record | None:
-    """The record of this very run, if it is done, and the run is not begun afresh."""
-    new = _readable(plan, plan.experiment.name + NEW)
-    if new and new.fingerprint == plan.fingerprint:
-        return None
+    """The record of this very run, if it is done."""
     record = _stored(plan)
     return record if record and record.status == "done" and record.fingerprint == plan.fingerprint else None
 
 
 def _begin(plan: Plan, fresh: bool) -> RunInProgress:
-    """Load the model, and go on with the record that this run has begun, or begin one.
-
-    Where an older record stands, the new one is stored beside it.
-    """
-    name, profile = plan.experiment.name, plan.profile
-    for stored in (name, name + NEW):
-        sweep(record_path(profile, stored))
-        sweep(adapter_path(profile, stored))
-    begun = {stored: _readable(plan, stored) for stored in (name + NEW, name)}
-    for stored, record in begun.items():
-        if record and record.status != "done" and record.fingerprint == plan.fingerprint and not fresh:
-            backbone = plan.load_backbone(record.backbone["dtype"])
-            record = replace(record, status="running", run=record.run or secrets.token_hex(8))
-            if (device := describe_device(backbone.device)) not in record.device.split("; "):
-                record.device += f"; {device}"
-            progress = RunInProgress(plan, backbone, record.reserving(sum_costs()), stored)
-            sweep(progress.checkpoints)
-            return progress
-    for old in begun.values():
-        if old and old.status != "done":  # given up for a new one
-            shutil.rmtree(checkpoints_of(old), ignore_errors=True)
+    """Load the model, and go on with the record that this run has begun, or begin one."""
+    name, profile, path = plan.experiment.name, plan.profile, record_path(plan.profile, plan.experiment.name)
+    sweep(path)
+    sweep(adapter_path(profile, name))
+    old = _readable(plan, name)
+    if old and old.status != "done" and old.fingerprint == plan.fingerprint and not fresh:
+        backbone = plan.load_backbone(old.backbone["dtype"])
+        record = replace(old, status="running", run=old.run or secrets.token_hex(8))
+        if (device := describe_device(backbone.device)) not in record.device.split("; "):
+            record.device += f"; {device}"
+        progress = RunInProgress(plan, backbone, record.reserving(sum_costs()), new=False)
+        sweep(progress.checkpoints)
+        return progress
     backbone = plan.load_backbone()
     record = Record(
         name=name,
@@ -164,15 +157,15 @@ def _begin(plan: Plan, fresh: bool) -> RunInProgress:
         run=secrets.token_hex(8),
         **provenance(backbone.device),
     )
-    if left := begun[name + NEW]:  # begun afresh, not finished, and now begun afresh again
-        record.flops["discarded"] = left.spent()
-    return RunInProgress(plan, backbone, record, name + NEW * record_path(profile, name).exists())
+    if old and not profile.live:
+        record.flops["discarded"] = old.spent()
+    return RunInProgress(plan, backbone, record, new=True)
 
 
-def _readable(plan: Plan, stored: str) -> Record | None:
+def _readable(plan: Plan, name: str) -> Record | None:
     """A stored record, None where there is none that can be read."""
     try:
-        return load_record(plan.profile, stored, plan.data)
+        return load_record(plan.profile, name, plan.data)
     except InputError:
         return None
 

@@ -4,7 +4,6 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +30,7 @@ from m2lib.settings import out_dir
 from m2lib.study.costs import Costs, estimate, loss_costs, series_costs, step_costs, sum_costs
 from m2lib.study.experiments import Experiment
 from m2lib.study.profiles import Profile
-from m2lib.study.records import NEW, Entry, Record, fingerprint, load_record, record_path, save_record
+from m2lib.study.records import Entry, Record, fingerprint, load_record, record_path, save_record
 from m2lib.study.report_tables import chosen_by
 from m2lib.study.selection import Maes
 
@@ -47,21 +46,19 @@ def checkpoints_of(record: Record) -> Path:
     return out_dir() / "checkpoints" / name.replace("/", "_")
 
 
-def promote(profile: Profile, name: str) -> None:
-    """Put a new record that is done, and its adapter, in the place of the old one; nothing where there is none.
-
-    The record comes last: killed before, the same is done when the experiment is asked for again.
-    """
-    new, adapter = record_path(profile, name + NEW), adapter_path(profile, name + NEW)
+def keep_aside(profile: Profile, name: str) -> Path | None:
+    """Copy a record that a new run replaces, and its adapter, into `M2_OUT`; the copy's place, None for no record."""
+    path, adapter = record_path(profile, name), adapter_path(profile, name)
+    if not path.exists() or profile.live:
+        return None
+    aside = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / path.parent.name
     try:
-        if not new.is_file() or load_record(profile, name + NEW).status != "done":
-            return
-    except InputError:  # it cannot be read: `--fresh` writes another
-        return
-    if adapter.is_dir():
-        shutil.rmtree(adapter_path(profile, name), ignore_errors=True)
-        adapter.replace(adapter_path(profile, name))
-    new.replace(record_path(profile, name))
+        aside.mkdir(parents=True, exist_ok=True)
+        if adapter.is_dir():
+            shutil.copytree(adapter, aside / adapter.name, dirs_exist_ok=True)
+        return Path(shutil.copy2(path, aside))
+    except OSError as error:
+        raise InputError(f"cannot keep {path} in {aside}: {error.strerror or error}; free space there") from error
 
 
 def simulation_seed(step: int, seed: int) -> int:
@@ -138,8 +135,8 @@ class RunInProgress:
     backbone: model.Backbone
     record: Record
     """What has been computed so far; saved at every checkpoint and after each batch of forecasts."""
-    stored: str
-    """The name that the record is stored under: the experiment's, or `NEW` after it while an older record stands."""
+    new: bool
+    """Whether the run begins, and does not go on."""
     limit: Costs = field(default_factory=sum_costs)
     """What the record may come to have spent; what is left of it is reserved in the record's file."""
 
@@ -164,20 +161,13 @@ class RunInProgress:
         """Write the record; what is left of the limit stays reserved."""
         spent = self.record.spent()
         left = {kind: max(0, flops - spent[kind]) for kind, flops in self.limit.items()}
-        save_record(self.plan.profile, self.record.reserving(left), self.stored)
+        save_record(self.plan.profile, self.record.reserving(left))
 
     def end(self, status: Literal["done", "aborted"]) -> None:
-        """Write the record for the last time, with nothing reserved; a new one takes the old one's place when done."""
+        """Write the record for the last time, with nothing reserved."""
         self.record.status, self.limit = status, sum_costs()
-        if status == "done" and self.stored != self.record.name:
-            with suppress(InputError):  # what an unreadable record has spent, nobody knows
-                old = load_record(self.plan.profile, self.record.name)
-                self.record.flops["discarded"] = sum_costs(self.record.flops["discarded"], old.spent())
         self.store()
-        if status == "aborted" and self.stored != self.record.name and not any(self.record.spent().values()):
-            record_path(self.plan.profile, self.stored).unlink()  # nothing has come of it
         if status == "done":
-            promote(self.plan.profile, self.record.name)
             shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def charge(self, kind: str, *costs: Costs) -> None:
@@ -226,7 +216,7 @@ class RunInProgress:
         )
         note(log)
         if config.rank:  # where all weights train, the record and its forecasts are kept alone
-            folder = adapter_path(profile, self.stored)
+            folder = adapter_path(profile, record.name)
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
             record.adapter = adapter_hash(folder)
 

@@ -6,8 +6,7 @@ from m2lib.accounting.flops import train_step_flops
 from m2lib.accounting.shape import CONVENTIONS, Shape, total
 from m2lib.files import InputError
 from m2lib.model.backbones import backbone_config
-from m2lib.study import budget
-from m2lib.study.budget import BudgetExceeded, affordable_steps, all_records, budget_of, hold, reserve
+from m2lib.study.budget import BudgetExceeded, affordable_steps, all_records, budget_of, hold
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
@@ -71,20 +70,13 @@ def test_steps_that_the_budget_affords():
     assert affordable_steps(budget_of(replace(SMALL, budget=1)), EXPERIMENTS["default"], SMALL, TINY) == 0
 
 
-def test_a_run_that_ends_while_the_budget_is_counted_has_spent(data, monkeypatch):
-    """Its record, read while it ran, must not be taken for that of a killed run, whose reservation does not count."""
+def test_an_unfinished_run_counts_at_its_most(data):
+    """Whether it is still running or was killed: it may go on."""
     done = run("baseline", SMALL, data=data)
-    save_record(
-        SMALL, replace(done, status="running", flops=done.flops | {"forecasts": sum_costs()}).reserving(done.spent())
-    )
-
-    def ends_meanwhile(profile, name):
-        save_record(profile, done)
-        return False
-
-    monkeypatch.setattr(budget, "in_progress", ends_meanwhile)
-    counted = budget_of(SMALL)
-    assert (counted.spent, counted.reserved) == (done.spent()["coursework"], 0)
+    save_record(SMALL, replace(done, status="running").reserving(dict.fromkeys(CONVENTIONS, 7)))
+    spent = done.spent()["coursework"]
+    assert (budget_of(SMALL).spent, budget_of(SMALL).reserved, budget_of(SMALL).left) == (spent, 7, 10**17 - spent - 7)
+    assert budget_of(SMALL, asking="baseline").reserved == 0  # its own
 
 
 def test_a_record_that_cannot_be_read_stops_the_count(data):
@@ -99,12 +91,5 @@ def test_a_record_that_cannot_be_read_stops_the_count(data):
 
 
 def test_one_process_at_a_time_runs_an_experiment(data):
-    result = Record("baseline", "laptop", "f", {"decode": {}}, {}, {}, 2)
-    needed = dict.fromkeys(CONVENTIONS, 7)
-    with hold(SMALL, "baseline"):
-        reserve(SMALL, TINY, result, needed, "baseline")
-        assert (budget_of(SMALL).reserved, budget_of(SMALL).spent) == (7, 0)
-        with pytest.raises(InputError, match=r"baseline.json is being made by another process"):
-            run("baseline", SMALL, data=data, fresh=True)
-    save_record(SMALL, result)
-    assert budget_of(SMALL).reserved == 0
+    with hold(SMALL, "baseline"), pytest.raises(InputError, match=r"baseline.json is being made by another process"):
+        run("baseline", SMALL, data=data, fresh=True)

@@ -16,11 +16,11 @@ from m2lib.series.metrics import crps_fair
 from m2lib.settings import out_dir
 from m2lib.study import runs as running
 from m2lib.study import work as working
-from m2lib.study.budget import BudgetExceeded, all_records, budget_of
+from m2lib.study.budget import BudgetExceeded, budget_of
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile, active_profile
-from m2lib.study.records import NEW, load_record, record_path, recorded_forecast
+from m2lib.study.records import load_record, record_path, recorded_forecast
 from m2lib.study.runs import run
 from m2lib.study.work import adapter_path
 from m2lib.training import loop
@@ -71,7 +71,7 @@ def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
     monkeypatch.setattr(working, "forecast", stop_at_third_batch)
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data, fresh=True)
-    stopped = load_record(SMALL, "baseline" + NEW)
+    stopped = load_record(SMALL, "baseline")
     assert (stopped.status, len(stopped.series)) == ("aborted", 4)
     resumed = run("baseline", SMALL, data=data)
     assert calls == [2, 2, 1, 1]
@@ -81,13 +81,15 @@ def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
     assert replace(resumed, seconds=0, flops={}, run="") == replace(whole, seconds=0, flops={}, run="")
 
 
-def test_stopped_fresh_run_leaves_the_old_record(data, monkeypatch):
+def test_a_fresh_run_keeps_the_old_record_aside(data, monkeypatch, capsys):
     run("baseline", SMALL, data=data)
     before = record_path(SMALL, "baseline").read_bytes()
     monkeypatch.setattr(working, "forecast", stop)
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data, fresh=True)
-    assert record_path(SMALL, "baseline").read_bytes() == before
+    (kept,) = out_dir().glob("replaced/*/laptop-tiny/baseline.json")
+    assert kept.read_bytes() == before
+    assert f"the record before is now {kept}" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_in_its_own_dtype_and_on_another_machine(data, monkeypatch):
@@ -110,7 +112,6 @@ def test_unreadable_record(data):
     path.write_bytes(b"\xff{")
     with pytest.raises(InputError, match=r"is not a run record.*`m2 run baseline --fresh` replaces it"):
         run("baseline", SMALL, data=data)
-    record_path(SMALL, "baseline" + NEW).write_bytes(b"{")  # of an earlier attempt
     assert run("baseline", SMALL, data=data, fresh=True).status == "done"
     live = replace(SMALL, name="slice", live=True)
     path = record_path(live, "baseline")
@@ -192,21 +193,19 @@ def stop_training(monkeypatch, step):
     monkeypatch.setattr(loop, "batch_of", batch_of)
 
 
-def test_a_fresh_run_leaves_the_finished_record_until_it_is_done(data, monkeypatch):
+def test_a_fresh_run_goes_on_and_keeps_the_old_adapter(data, monkeypatch):
     whole = run("default-warm", TRAINED, data=data)
     adapter = (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes()
     stop_training(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         run("default-warm", TRAINED, data=data, fresh=True)
-    assert load_record(TRAINED, "default-warm", data) == whole
-    begun = load_record(TRAINED, "default-warm" + NEW)
-    assert (begun.status, len(begun.loss_curve)) == ("aborted", 3)
-    spent = sum(record.spent()["coursework"] for record in (whole, begun))
-    assert sum(record.spent()["coursework"] for record in all_records(TRAINED).values()) == spent
+    (kept,) = out_dir().glob("replaced/*/laptop-tiny/default-warm/adapter_model.safetensors")
+    assert kept.read_bytes() == adapter
+    begun = load_record(TRAINED, "default-warm")
+    assert (begun.status, len(begun.loss_curve), begun.flops["discarded"]) == ("aborted", 3, whole.spent())
     again = run("default-warm", TRAINED, data=data)  # goes on with what is begun
     assert (again.status, again.steps_run, again.loss_curve) == ("done", 4, whole.loss_curve)
     assert again.flops["discarded"] == whole.spent()
-    assert list(all_records(TRAINED)) == ["default-warm"]
     assert (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
 
 
@@ -228,12 +227,11 @@ def test_a_fresh_run_begun_afresh_again_counts_all(data, monkeypatch):
         stop_training(monkeypatch, 2)
         with pytest.raises(KeyboardInterrupt):
             run("default-warm", TRAINED, data=data, fresh=True)
-    begun = load_record(TRAINED, "default-warm" + NEW)
-    assert begun.flops["discarded"]["coursework"] == begun.flops["training"]["coursework"] > 0
-    assert len(list((out_dir() / "checkpoints").iterdir())) == 1  # those of the run that was given up are gone
+    begun = load_record(TRAINED, "default-warm")
+    once = begun.flops["training"]["coursework"] + begun.flops["evaluation"]["coursework"]
+    assert begun.flops["discarded"]["coursework"] == whole.spent()["coursework"] + once
     done = run("default-warm", TRAINED, data=data, fresh=True)
-    discarded = done.flops["discarded"]["coursework"]
-    assert discarded == whole.spent()["coursework"] + begun.spent()["coursework"]
+    assert done.flops["discarded"] == begun.spent()
 
 
 def test_a_record_finished_meanwhile_is_not_overwritten(data, monkeypatch):
