@@ -23,7 +23,7 @@ from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
 from m2lib.study import work as working
 from m2lib.study.profiles import Profile
-from m2lib.study.records import NEW, load_record
+from m2lib.study.records import load_record
 from m2lib.study.runs import run
 from m2lib.study.selection import hard_and_easy
 from m2lib.study.work import adapter_path
@@ -333,7 +333,7 @@ def test_run_stopped_between_training_and_forecasts_goes_on(data, small, tmp_pat
     monkeypatch.setattr(working.RunInProgress, "forecast_series", stop)
     with pytest.raises(KeyboardInterrupt):
         run("default-warm", small, data=data, fresh=True)
-    stopped = load_record(small, "default-warm" + NEW)
+    stopped = load_record(small, "default-warm")
     assert (stopped.status, stopped.series) == ("aborted", {})
     monkeypatch.setattr(working.RunInProgress, "forecast_series", real)
     again = run("default-warm", small, data=data)
