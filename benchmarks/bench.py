@@ -25,13 +25,14 @@ from m2lib.forecasting.engine import Engine
 from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.forecasting.reference import Reference
-from m2lib.model.backbones import backbone_config, best_device, best_dtype, load_backbone
+from m2lib.model.backbones import backbone_config, load_backbone
+from m2lib.model.devices import DTYPES, best_dtype, chosen_device
 from m2lib.model.reduction import reduce_vocabulary
 from m2lib.model.vocabulary import TokenRemap, text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
 from m2lib.series.series_files import load_series
-from m2lib.settings import out_dir, read
+from m2lib.settings import out_dir
 from m2lib.study.provenance import provenance
 from m2lib.training.config import TrainConfig
 from m2lib.training.loop import train
@@ -40,12 +41,6 @@ from m2lib.training.windows import make_windows
 QWEN = "qwen2.5-0.5b-random"  # the report's shape, random weights: nothing to download
 CONFIG = DecodeConfig(constrained=True)  # 20 steps, which random weights would not end by themselves
 LENGTH, BATCH, RANK = 512, 2, 8
-DTYPES = ("float32", "bfloat16")
-
-
-def chosen_device() -> str:
-    """That of all that is measured, as `load_backbone` chooses it."""
-    return read("M2_DEVICE") or best_device()
 
 
 def load(name: str, dtype: str, reduce: bool = True):

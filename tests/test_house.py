@@ -141,7 +141,7 @@ def fields():
                         yield f"{path.stem}.{node.name}", statement.target.id, below
 
 
-PLAIN = {"name", "profile", "data", "processes", "backbone", "experiment", "commit", "device", "versions", "schema"}
+PLAIN = {"name", "profile", "data", "backbone", "experiment", "commit", "device", "versions", "schema"}
 
 
 def test_every_field_says_what_it_is():

@@ -4,13 +4,9 @@ from .attention import blocked_attention as blocked_attention
 from .attention import causal_attention as causal_attention
 from .backbones import Backbone as Backbone
 from .backbones import backbone_config as backbone_config
-from .backbones import best_device as best_device
-from .backbones import best_dtype as best_dtype
 from .backbones import load_backbone as load_backbone
 from .backbones import meta_model as meta_model
 from .backbones import parameter_counts as parameter_counts
-from .backbones import processor_name as processor_name
-from .backbones import product_rates as product_rates
 from .backbones import save_tokenizer as save_tokenizer
 from .backbones import weight_hash as weight_hash
 from .compatibility import cache_argument as cache_argument
@@ -18,6 +14,9 @@ from .compatibility import checkpoint_activations as checkpoint_activations
 from .compatibility import product_with as product_with
 from .controls import shuffle_weights as shuffle_weights
 from .controls import train_everything as train_everything
+from .devices import chosen_device as chosen_device
+from .devices import chosen_dtype as chosen_dtype
+from .devices import processor_name as processor_name
 from .folders import fault as fault
 from .lora import ALL_TARGETS as ALL_TARGETS
 from .lora import LoRALinear as LoRALinear

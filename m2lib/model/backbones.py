@@ -4,22 +4,18 @@
 """
 
 import hashlib
-import json
-import platform
 import re
 import shutil
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2lib import settings
-from m2lib.files import InputError, first_line, user_path, write_atomic
+from m2lib.files import InputError, first_line, user_path
+from m2lib.model.devices import DTYPES, chosen_device, chosen_dtype
 from m2lib.model.folders import quiet_transformers, read_config, read_sequence_bias, read_tokenizer, read_weights
 from m2lib.model.vocabulary import TokenRemap
 from m2lib.model.weights import BACKBONES, backbone_id, is_random, local_weights
-from m2lib.settings import cache_dir
 
 if TYPE_CHECKING:
     import torch
@@ -84,9 +80,9 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     name : str
         A name in `weights.BACKBONES`, or the path of a local model folder or .gguf file.
     device : str, optional
-        `cpu`, `cuda`, `cuda:N` or `mps`. Default: `M2_DEVICE`, else `best_device`.
+        `cpu`, `cuda`, `cuda:N` or `mps`. Default: `chosen_device`.
     dtype : str, optional
-        `float32` or `bfloat16`. Default: `M2_DTYPE`, else the one that is faster on this device (`best_dtype`).
+        `float32` or `bfloat16`. Default: `chosen_dtype`.
     reduce : bool, optional
         False keeps the full vocabulary.
 
@@ -105,13 +101,13 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
 
     from m2lib.model.reduction import reduce_vocabulary
 
-    device = device or settings.read("M2_DEVICE") or best_device()
+    device = device or chosen_device()
     may_be = settings.SETTINGS["M2_DEVICE"]  # the same for an argument: `meta`, say, would load and then not compute
     if not re.fullmatch(may_be.pattern, device):
         raise InputError(f"cannot use device {device!r}: it may be {may_be.may_be}")
-    dtype = dtype or settings.read("M2_DTYPE") or best_dtype(device)
-    if dtype not in TOLERANCE:
-        raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(TOLERANCE)}")
+    dtype = dtype or chosen_dtype(device)
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     if is_random(name):
         model, tokenizer, sha256 = _random(name)
         source = "random weights"
@@ -146,87 +142,6 @@ def weight_hash(name: str) -> str:
         16 hex digits.
     """
     return _random(name)[2] if is_random(name) else local_weights(name)[1]
-
-
-def best_device() -> str:
-    """The fastest device here that computes what the CPU does; a Mac's `mps` has to be asked for.
-
-    Returns
-    -------
-    str
-        `cuda` or `cpu`.
-    """
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def best_dtype(device: str) -> str:
-    """The dtype in which a device is fastest; a processor is asked once, and its answer kept in `M2_CACHE`.
-
-    Parameters
-    ----------
-    device : str
-        As PyTorch names it, such as `cuda:1`.
-
-    Returns
-    -------
-    str
-        `bfloat16` or `float32`. A GPU takes bfloat16 where it has instructions for it. A processor may have them and
-        still be slower: it multiplies in both, and the faster one is taken.
-    """
-    import torch
-
-    if device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if not device.startswith("cpu"):
-        return "float32"
-    kept = cache_dir() / "product_rates.json"
-    here = f"{platform.node()}, {processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    known: dict[str, dict[str, float]] = {}
-    with suppress(OSError, ValueError):  # no such file yet, or one that was cut short: measured again
-        known = json.loads(kept.read_text(encoding="utf-8"))
-    if here not in known:
-        known[here] = product_rates()
-        with suppress(InputError):  # a cache that cannot be written to: measured each time
-            write_atomic(kept, json.dumps(known, indent=1).encode())
-    return max(known[here], key=known[here].__getitem__)
-
-
-def product_rates() -> dict[str, float]:
-    """How fast this machine's processor multiplies matrices of the shape that training has.
-
-    Returns
-    -------
-    dict of str to float
-        FLOP/s by dtype, the best of five products of (1024, 576) and (576, 1536): 1.8 GFLOP each.
-    """
-    import torch
-
-    rates = {}
-    for dtype in TOLERANCE:
-        rows, weight = (torch.ones(shape, dtype=getattr(torch, dtype)) for shape in ((1024, 576), (1536, 576)))
-        seconds = []
-        for _ in range(6):  # the first, in which kernels are chosen, is the slowest
-            began = time.perf_counter()
-            torch.nn.functional.linear(rows, weight)
-            seconds.append(time.perf_counter() - began)
-        rates[dtype] = 2 * 1024 * 576 * 1536 / min(seconds)
-    return rates
-
-
-def processor_name() -> str:
-    """What the processor is called.
-
-    Returns
-    -------
-    str
-        As PyTorch knows it, else as Python does.
-    """
-    import torch
-
-    capabilities: dict[str, str] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 has no such function
-    return capabilities.get("cpu_name") or platform.processor() or platform.machine()
 
 
 def backbone_config(name: str) -> "PretrainedConfig":

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from m2lib import study
-from m2lib.series import bootstrap_interval, summarise
+from m2lib.paper.panels import LENGTHS
+from m2lib.series import bootstrap_interval, load_series, summarise
 from m2lib.study import Maes
 
 Runs = Mapping[str, Maes]
@@ -13,7 +14,6 @@ Runs = Mapping[str, Maes]
 Finding = Callable[[Runs], tuple[str, bool]]
 """Says what runs show, and whether the claim holds by them. Raises KeyError for a run that is not there."""
 
-LENGTHS = (128, 512, 768)
 BEST_RATE = study.SEARCH[6:]
 """The settings with the highest rate, at ranks 2, 4 and 8."""
 WELL = 50
@@ -38,8 +38,8 @@ def claims() -> list[dict[str, str]]:
         except KeyError:
             continue
         verdict = "holds" if holds else "does not hold"
-        row = (section, claim, finding(printed)[0], found, verdict)
-        rows.append(dict(zip(("section", "claim", "printed", "ours", "verdict"), row, strict=True)))
+        said = finding(printed)[0]
+        rows.append({"section": section, "claim": claim, "printed": said, "ours": found, "verdict": verdict})
     return rows
 
 
@@ -66,18 +66,18 @@ def _errors(profile: str, name: str) -> Maes:
     """The errors of a run of the replication; none where it is not finished."""
     if not study.record_path(study.REPLICATION[profile], name).exists():
         return {}
-    record = study.load_record(study.REPLICATION[profile], name)
+    record = study.load_record(study.REPLICATION[profile], name, load_series())
     return record.maes() if record.status == "done" else {}
 
 
 def _untuned_mean(runs: Runs) -> tuple[str, bool]:
     mean, (low, high) = _mean(runs["baseline"]), bootstrap_interval(runs["baseline"].values())
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})", low <= _mean(published_runs()["baseline"]) <= high
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})", low <= _mean(study.published_maes("baseline")) <= high
 
 
 def _untuned_median(runs: Runs) -> tuple[str, bool]:
     median, (low, high) = _median(runs["baseline"]), bootstrap_interval(runs["baseline"].values(), np.median)
-    return f"{median:.1f} ({low:.1f} to {high:.1f})", low <= _median(published_runs()["baseline"]) <= high
+    return f"{median:.1f} ({low:.1f} to {high:.1f})", low <= _median(study.published_maes("baseline")) <= high
 
 
 def _half_well(runs: Runs) -> tuple[str, bool]:

@@ -83,8 +83,9 @@ def search_maes(profile: study.Profile, second: bool = False) -> dict[str, dict[
     five = {name: finished_record(profile, name).maes() for name in study.SEARCH}
     if not second:
         return five
+    deciding = study.deciding_errors(profile, five.__getitem__)
     best = {
-        study.AdapterOf(study.SEARCH, place).chosen(five.__getitem__): finished_record(profile, name).maes()
+        study.AdapterOf(study.SEARCH, place).chosen(deciding): finished_record(profile, name).maes()
         for place, name in enumerate(study.SECOND)
     }
     return {name: five[name] | best[name] for name in study.SEARCH if name in best}

@@ -32,6 +32,7 @@ from .records import record_path as record_path
 from .records import recorded_forecast as recorded_forecast
 from .records import recorded_samples as recorded_samples
 from .report_tables import chosen_by as chosen_by
+from .report_tables import deciding_errors as deciding_errors
 from .report_tables import published_maes as published_maes
 from .report_tables import published_statements as published_statements
 from .report_tables import published_table_3 as published_table_3

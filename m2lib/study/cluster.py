@@ -46,7 +46,7 @@ class ExperimentJob:
             run(self.name, self.profile)
         except KeyboardInterrupt:
             if warning in received:
-                queue_again(warning, None)  # which ends this process, if it is the lead
+                queue_again(warning, None)  # which ends this process
             sys.exit(f"{self.name} is stopped; it goes on from the last checkpoint or batch")
 
     def checkpoint(self) -> "submitit.helpers.DelayedSubmission":

@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from m2lib import model, settings
+from m2lib import model
 from m2lib.files import IN_CHECKOUT, ROOT
 from m2lib.study.profiles import Profile
 
@@ -54,5 +54,5 @@ def versions() -> dict[str, str]:
 def setting(profile: Profile) -> str:
     """One line for the top of a notebook: profile, backbone, the dtype that is used here, and versions."""
     found = ", ".join(f"{package} {number}" for package, number in versions().items())
-    dtype = settings.read("M2_DTYPE") or model.best_dtype(settings.read("M2_DEVICE") or model.best_device())
+    dtype = model.chosen_dtype(model.chosen_device())
     return f"profile {profile.name}, backbone {profile.backbone} in {dtype}; {found}"

@@ -3,7 +3,8 @@
 import csv
 
 from m2lib.files import InputError, repository
-from m2lib.study.selection import worst_5
+from m2lib.study.profiles import Profile
+from m2lib.study.selection import ErrorsOf, worst_5
 
 
 def published_maes(experiment: str) -> dict[int, float]:
@@ -27,6 +28,11 @@ def chosen_by(experiment: str) -> dict[int, float]:
     if not experiment.startswith("search/"):
         return maes
     return {series: maes[series] for series in worst_5(published_maes("default"))}
+
+
+def deciding_errors(profile: Profile, own: ErrorsOf) -> ErrorsOf:
+    """By whose errors series and adapters are chosen: the report's where the profile does as reported, else its own."""
+    return chosen_by if profile.as_reported else own
 
 
 def published_table_3() -> dict[str, list[float | None]]:

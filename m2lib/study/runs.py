@@ -132,10 +132,10 @@ def _finished(plan: Plan) -> Record | None:
 
 def _begin(plan: Plan, fresh: bool) -> RunInProgress:
     """Load the model, and go on with the record that this run has begun, or begin one."""
-    name, profile, path = plan.experiment.name, plan.profile, record_path(plan.profile, plan.experiment.name)
-    sweep(path)
+    name, profile = plan.experiment.name, plan.profile
+    sweep(record_path(profile, name))
     sweep(adapter_path(profile, name))
-    old = _readable(plan, name)
+    old = _readable(plan)
     if old and old.status != "done" and old.fingerprint == plan.fingerprint and not fresh:
         backbone = plan.load_backbone(old.backbone["dtype"])
         record = replace(old, status="running", run=old.run or secrets.token_hex(8))
@@ -162,10 +162,10 @@ def _begin(plan: Plan, fresh: bool) -> RunInProgress:
     return RunInProgress(plan, backbone, record, new=True)
 
 
-def _readable(plan: Plan, name: str) -> Record | None:
-    """A stored record, None where there is none that can be read."""
+def _readable(plan: Plan) -> Record | None:
+    """The stored record, None where there is none that can be read."""
     try:
-        return load_record(plan.profile, name, plan.data)
+        return load_record(plan.profile, plan.experiment.name, plan.data)
     except InputError:
         return None
 
@@ -180,7 +180,7 @@ def _stored(plan: Plan) -> Record | None:
     if not path.exists():
         return None
     if plan.profile.live:
-        return _readable(plan, name)
+        return _readable(plan)
     try:
         stored = load_record(plan.profile, name, plan.data)
     except InputError as error:

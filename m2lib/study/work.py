@@ -31,19 +31,13 @@ from m2lib.study.costs import Costs, estimate, loss_costs, series_costs, step_co
 from m2lib.study.experiments import Experiment
 from m2lib.study.profiles import Profile
 from m2lib.study.records import Entry, Record, fingerprint, load_record, record_path, save_record
-from m2lib.study.report_tables import chosen_by
+from m2lib.study.report_tables import deciding_errors
 from m2lib.study.selection import Maes
 
 
 def adapter_path(profile: Profile | str, name: str) -> Path:
     """The folder of a trained experiment's adapter, beside its record."""
     return record_path(profile, name).with_suffix("")
-
-
-def checkpoints_of(record: Record) -> Path:
-    """The folder of a run's own checkpoints."""
-    name = "-".join((record.profile, record.backbone["id"], record.name, record.run))
-    return out_dir() / "checkpoints" / name.replace("/", "_")
 
 
 def keep_aside(profile: Profile, name: str) -> Path | None:
@@ -122,8 +116,8 @@ class Plan:
         return load_record(self.profile, name, self.data).maes()
 
     def choosing(self, name: str) -> Maes:
-        """The errors by which series and adapters are chosen: where the profile does as reported, the report's own."""
-        return chosen_by(name) if self.profile.as_reported else self.maes(name)
+        """The errors by which series and adapters are chosen."""
+        return deciding_errors(self.profile, self.maes)(name)
 
 
 @dataclass
@@ -148,7 +142,9 @@ class RunInProgress:
     @property
     def checkpoints(self) -> Path:
         """The folder of the run's own checkpoints."""
-        return checkpoints_of(self.record)
+        record = self.record
+        name = "-".join((record.profile, record.backbone["id"], record.name, record.run))
+        return out_dir() / "checkpoints" / name.replace("/", "_")
 
     def needed(self) -> Costs:
         """What it may still spend."""

@@ -11,17 +11,15 @@ import torch
 from transformers import PreTrainedModel
 
 from m2lib.files import InputError
-from m2lib.model import backbones, weights
+from m2lib.model import devices, weights
 from m2lib.model.backbones import (
     backbone_config,
-    best_device,
-    best_dtype,
     load_backbone,
     meta_model,
     parameter_counts,
-    product_rates,
     weight_hash,
 )
+from m2lib.model.devices import best_device, best_dtype, product_rates
 from m2lib.model.weights import BACKBONES, backbone_id, fetch_backbone, local_weights
 
 
@@ -176,7 +174,7 @@ def test_a_gguf_is_known_by_its_hash(tmp_path, monkeypatch):
 def test_the_faster_dtype_is_measured_once(tmp_path, monkeypatch):
     rates = {"float32": 2e11, "bfloat16": 1e11}
     measured = []
-    monkeypatch.setattr(backbones, "product_rates", lambda: measured.append(1) or rates)
+    monkeypatch.setattr(devices, "product_rates", lambda: measured.append(1) or rates)
     monkeypatch.setenv("M2_CACHE", str(tmp_path))
     assert [best_dtype("cpu"), best_dtype("cpu")] == ["float32", "float32"]
     assert len(measured) == 1

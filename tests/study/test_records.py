@@ -15,7 +15,7 @@ from m2lib.model.backbones import weight_hash
 from m2lib.model.weights import BACKBONES
 from m2lib.paper import panels
 from m2lib.study.experiments import EXPERIMENTS
-from m2lib.study.profiles import PROFILES
+from m2lib.study.profiles import PROFILES, REPLICATION
 from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
 from m2lib.study.work import Plan, adapter_hash, adapter_path
 
@@ -243,8 +243,7 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     assert re.search(r"^final +.*final\.json is not a run record", capsys.readouterr().out, re.M)
 
 
-CODER = "qwen2.5-coder-0.5b"
-STUDIES = [PROFILES["laptop"], PROFILES["fifth"], replace(PROFILES["report"], backbone=CODER)]
+STUDIES = [PROFILES["laptop"], *REPLICATION.values()]
 RECORDED = [
     pytest.param(study, path.relative_to(folder).with_suffix("").as_posix(), id=f"{folder.name}/{path.stem}")
     for study in STUDIES
