@@ -84,8 +84,8 @@ def results_root() -> Path:
 
 
 def described() -> str:
-    """A line for each variable: what it sets, what it may be, and its default."""
-    return "\n".join(f"{name:13s}{it.about}: {it.may_be} (default: {it.default})" for name, it in SETTINGS.items())
+    """A row of a Markdown table for each variable: what it sets, what it may be, and its default."""
+    return "\n".join(f"| {name} | {it.about}: {it.may_be} | {it.default} |" for name, it in SETTINGS.items())
 
 
 def _folder(name: str) -> Path | None:

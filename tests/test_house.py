@@ -2,16 +2,13 @@
 
 import ast
 import importlib
-import os
 import re
 import subprocess
 import sys
-from contextlib import suppress
 from types import ModuleType
 
 import pytest
 
-import m2lib
 from m2lib import settings
 from m2lib.files import ROOT, InputError
 from m2lib.study.profiles import PROFILES
@@ -30,24 +27,17 @@ def test_a_front_door_hands_on_what_it_names(door):
     package = importlib.import_module(door)
     for module in sorted(path.stem for path in (ROOT / door.replace(".", "/")).glob("[a-z]*.py")):
         importlib.import_module(f"{door}.{module}")  # a module must not hide a function of its name
-    assert len(package.__all__) >= 3
-    assert not [name for name in package.__all__ if isinstance(getattr(package, name), ModuleType)]
+    names = set(package.__all__) - set(WINGS)
+    assert len(names) >= 3
+    assert not [name for name in names if isinstance(getattr(package, name), ModuleType)]
 
 
-def test_front_doors_do_not_wait_for_torch():
-    doors = ", ".join(("m2lib", *(f"m2lib.{wing}" for wing in WINGS)))
-    used = "m2lib.encode, m2lib.load_series, m2lib.Shape, m2lib.forward_flops, m2lib.DecodeConfig"
-    assert python(f"import sys, {doors}; {used}; print('torch' in sys.modules)") == "False\n"
-
-
-def test_importing_m2lib_takes_no_time():
-    code = "import time; start = time.perf_counter(); import m2lib; print(time.perf_counter() - start)"
-    assert min(float(python(code)) for _ in range(3)) < 0.05
-
-
-def test_what_a_user_needs_is_at_the_front():
-    needed = {"load_series", "encode", "decode", "load_backbone", "inject_lora", "train", "forecast", "Shape"}
-    assert needed | {"forward_flops"} <= set(m2lib.__all__)
+def test_import_takes_no_time_and_numbers_and_text_do_not_wait_for_torch():
+    timed = "import sys, time; start = time.perf_counter(); import m2lib; print(time.perf_counter() - start)"
+    used = "m2lib.encode, m2lib.load_series, m2lib.Shape, m2lib.forward_flops, m2lib.series, m2lib.accounting"
+    found = [python(f"{timed}; {used}; print('torch' in sys.modules)").split() for _ in range(3)]
+    assert min(float(seconds) for seconds, _ in found) < 0.05
+    assert {torch for _, torch in found} == {"False"}
 
 
 def test_variables_are_read_in_one_place():
@@ -67,8 +57,6 @@ def test_variables_are_read_in_one_place():
         ("M2_DTYPE", "float16"),
         ("M2_RECOMPUTE", "maybe"),
         ("M2_PROFILE", "slice\n"),
-        ("M2_DEVICE", "cpu\ncuda"),
-        ("M2_DTYPE", "float32\udcff"),
     ],
 )
 def test_a_nonsensical_value_is_refused_by_name(name, value, monkeypatch):
@@ -78,44 +66,7 @@ def test_a_nonsensical_value_is_refused_by_name(name, value, monkeypatch):
     assert str(error.value) == f"{name} is {value!r}; it may be {settings.SETTINGS[name].may_be}"
 
 
-def test_a_refusal_is_one_short_line(monkeypatch):
-    monkeypatch.setenv("M2_PROFILE", "slice\n" * 10_000)
-    with pytest.raises(InputError, match=r"M2_PROFILE is .*; it may be slice, laptop, fifth or report") as error:
-        settings.read("M2_PROFILE")
-    assert "\n" not in str(error.value)
-    assert len(str(error.value)) < 300
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows looks for such paths, and finds nothing there")
-@pytest.mark.parametrize("name", [name for name, setting in settings.SETTINGS.items() if not setting.pattern])
-@pytest.mark.parametrize("value", ["~nosuchuser/x", "a" * 300, "a/" * 3000, "caf\udce9"], ids=range(4))
-def test_a_path_that_leads_nowhere_is_refused_by_name(name, value, monkeypatch):
-    monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=f"^{name} is .*, which leads nowhere"):
-        settings.read(name)
-    for place in (settings.out_dir, settings.cache_dir, settings.results_dir):
-        with suppress(InputError):
-            place()
-
-
-def test_a_home_that_is_not_known_is_said(monkeypatch):
-    monkeypatch.delenv("M2_CACHE", raising=False)
-    for home in ("HOME", "USERPROFILE"):  # Windows reads the second
-        monkeypatch.setenv(home, "caf\udce9")
-    with pytest.raises(InputError, match=r"^M2_CACHE is '~/\.cache/m2lib', which leads nowhere"):
-        settings.cache_dir()
-
-
-@pytest.mark.parametrize(("words", "value"), [("0 no No FALSE off", "0"), ("1 yes YES true On", "1")])
-def test_a_switch_understands_words(words, value, monkeypatch):
-    for word in words.split():
-        monkeypatch.setenv("M2_RECOMPUTE", word)
-        assert settings.read("M2_RECOMPUTE") == value
-    monkeypatch.setenv("M2_BACKBONE", "No")  # a folder's name may be such a word
-    assert settings.read("M2_BACKBONE") == "No"
-
-
-def test_a_folder_may_not_lie_in_a_file(monkeypatch, tmp_path):
+def test_a_folder_that_cannot_be_is_refused_by_name(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     folders = {"M2_OUT": settings.out_dir, "M2_CACHE": settings.cache_dir, "M2_RESULTS": settings.results_dir}
     for name, folder in folders.items():
@@ -125,6 +76,15 @@ def test_a_folder_may_not_lie_in_a_file(monkeypatch, tmp_path):
             monkeypatch.setenv(name, str(tmp_path / wrong))
             with pytest.raises(InputError, match=f"{name} is .*, which is or lies in a file; it may be a folder"):
                 folder()
+
+
+@pytest.mark.parametrize(("words", "value"), [("0 no No FALSE off", "0"), ("1 yes YES true On", "1")])
+def test_a_switch_understands_words(words, value, monkeypatch):
+    for word in words.split():
+        monkeypatch.setenv("M2_RECOMPUTE", word)
+        assert settings.read("M2_RECOMPUTE") == value
+    monkeypatch.setenv("M2_BACKBONE", "No")  # a folder's name may be such a word
+    assert settings.read("M2_BACKBONE") == "No"
 
 
 def test_the_settings_name_every_profile():
@@ -153,13 +113,8 @@ def test_every_field_says_what_it_is():
     assert bare == []
 
 
-def test_the_books_map_shows_every_module_and_no_other():
+def test_the_books_map_shows_every_wing():
     house = (ROOT / "book" / "house.md").read_text(encoding="utf-8")
-    tree = re.search(r"```\nm2lib/\n(.*?)```", house, re.S)[1]
-    wing, shown = "", set()
-    for line in tree.splitlines():
-        if match := re.match(r"  (\w+)/ +\w", line):
-            wing = match[1]
-        elif match := re.match(r"  (  )?(\w+\.py) +\w", line):
-            shown.add(f"{wing}/{match[2]}" if match[1] else match[2])
-    assert shown == {path.relative_to(PACKAGE).as_posix() for path in MODULES}
+    assert set(re.findall(r"^\| \d \| `(\w+)/`", house, re.M)) == set(WINGS)
+    for module in re.findall(r"`(\w+/\w+\.py)`", house):  # where to start reading
+        assert (PACKAGE / module).is_file(), module
