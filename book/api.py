@@ -1,6 +1,6 @@
 """The pages of the API: `python book/api.py FOLDER` writes one for each wing of m2lib.
 
-A page lists what the wing's front door hands on (m2lib/WING/__init__.pyi), module by module, as directives for Sphinx's
+A page lists what the wing's front door hands on (m2lib/WING/__init__.py), module by module, as directives for Sphinx's
 autodoc, which fills in signatures and docstrings.
 """
 
@@ -13,15 +13,16 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).resolve().parent.parent / "m2lib"
-WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
+WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
 def handed_on(wing: str) -> dict[str, list[str]]:
     """The public names of a wing, by the module that they come from."""
     names: dict[str, list[str]] = {}
-    for node in ast.parse((PACKAGE / wing / "__init__.pyi").read_text(encoding="utf-8")).body:
+    door = max((PACKAGE / wing).glob("__init__.py*"))  # a stub, where there is one
+    for node in ast.parse(door.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
-            names.setdefault(node.module, []).extend(alias.name for alias in node.names)
+            names.setdefault(node.module.rpartition(".")[2], []).extend(alias.name for alias in node.names)
     return names
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,13 +25,12 @@ Words = Parameter(consume_multiple=1, show_default=False)  # `--levels 0.1 0.9`:
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """Which table, how far ahead, and who forecasts."""
 
-    file: Path
+    file: Path = field(kw_only=False)
     """A .csv or .parquet file, a row for each step of each series."""
-    _: KW_ONLY
     horizon: PositiveInt
     """Steps to forecast."""
     id: str | None = None

@@ -54,24 +54,19 @@ def test_links_lead_to_files(path):
         assert any((place / link).exists() for place in places), link
 
 
-def terms():
-    return re.findall(r"^(\w.*)\n    \w", re.search(r"```\{glossary\}\n(.*?)```", read("glossary.md"), re.S)[1], re.M)
-
-
 def test_the_glossary_is_sorted_and_its_words_are_used():
-    assert len(terms()) > 40
-    assert terms() == sorted(terms(), key=str.casefold)
+    page = read("glossary.md")
+    terms = re.findall(r"^(\w.*)\n    \w", re.search(r"```\{glossary\}\n(.*?)```", page, re.S)[1], re.M)
+    assert len(terms) > 40
+    assert terms == sorted(terms, key=str.casefold)
+    references = re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", " ".join(page.split()))
+    assert references
+    assert set(references) <= set(terms)
     notebooks = [json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("notebooks/*.ipynb")]
     texts = ["".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"]]
     texts += [path.read_text(encoding="utf-8") for path in (*ROOT.glob("m2lib/*/*.py"), ROOT / "README.md")]
     words = " ".join(" ".join(texts).split()).casefold()
-    assert [term for term in terms() if term.casefold() not in words] == []
-
-
-def test_the_glossary_refers_to_its_own_words():
-    references = re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", " ".join(read("glossary.md").split()))
-    assert references
-    assert set(references) <= set(terms())
+    assert [term for term in terms if term.casefold() not in words] == []
 
 
 def test_every_setting_profile_and_model_is_described():
@@ -93,22 +88,15 @@ def test_symbols_stand_for_what_the_library_has():
             assert sizes == [str(getattr(shape, attribute)) for shape in shapes]
 
 
-def test_the_api_has_a_page_for_each_wing_with_all_its_names():
-    assert len(api.WINGS) >= 7
-    for wing in api.WINGS:
-        page = api.page(wing)
-        door = sys.modules[f"m2lib.{wing}"]
-        documented = re.findall(r"^\.\. (?:autofunction|autoclass|py:data):: (?:[\w.]+\.)?(\w+)$", page, re.M)
-        assert sorted(documented) == sorted(door.__all__)
-        assert door.__doc__ in page
-
-
 @pytest.mark.parametrize("wing", api.WINGS)
-def test_nothing_is_described_twice_on_a_page(wing):
-    """Sphinx would warn of it, and a warning ends `make site`."""
-    page = api.page(wing)
+def test_the_api_has_a_page_for_each_wing_with_all_its_names_once(wing):
+    page, door = api.page(wing), sys.modules[f"m2lib.{wing}"]
+    documented = re.findall(r"^\.\. (?:autofunction|autoclass|py:data):: (?:[\w.]+\.)?(\w+)$", page, re.M)
+    assert sorted(documented) == sorted(door.__all__)
+    assert door.__doc__ in page
+    # Sphinx would warn of what is described twice, and a warning ends `make site`.
     modules = re.findall(r"^\.\. automodule:: (\S+)$(?!\n   :no-index:)", page, re.M)
-    members = [f"m2lib.{wing}.{name}" for name in re.findall(r"^\.\. auto(?:function|class):: (\S+)$", page, re.M)]
+    members = [f"m2lib.{wing}.{name}" for name in documented]
     assert len(modules + members) == len({*modules, *members})
     for module in api.handed_on(wing):  # a heading in a module's docstring would be one of the page, and of the book
         said = importlib.import_module(f"m2lib.{wing}.{module}").__doc__ or ""

@@ -34,10 +34,6 @@ def outputs(cell, kind):
     return printed + [o.data[kind] for o in cell.outputs if kind in o.get("data", {})]
 
 
-def test_there_are_notebooks():
-    assert [path.stem[:2] for path in NOTEBOOKS][:4] == ["01", "02", "03", "04"]
-
-
 def test_every_cell_was_executed_without_error_or_noise(cells):
     for place, cell in enumerate(cells, 1):
         assert cell.execution_count == place or "remove-cell" in tags(cell)
@@ -91,6 +87,7 @@ def test_a_notebook_is_a_lecture(notebook):
 
 
 def test_previous_and_next_are_the_neighbours():
+    assert len(NOTEBOOKS) > 9
     for path, later in itertools.pairwise(NOTEBOOKS):
         last, first = (nbformat.read(which, as_version=4).cells[-1].source for which in (path, later))
         assert f"]({later.name})" in last
