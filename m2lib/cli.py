@@ -7,7 +7,7 @@ import sys
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt, UInt32
@@ -208,6 +208,15 @@ class Sizes:
     targets: str = "q,v"
     """Projections that have adapters, as q,v,gate."""
 
+    def counted(self) -> dict[str, Any]:
+        """All that decides the cost, as the study's `experiment_sizes` gives it."""
+        given = [name.removesuffix("_proj") + "_proj" for name in self.targets.split(",")]
+        targets = tuple(name for name in m2lib.accounting.PROJECTIONS if name in given)
+        if len(targets) != len(given):  # one is unknown or repeated
+            known = ",".join(name.removesuffix("_proj") for name in m2lib.accounting.PROJECTIONS)
+            raise InputError(f"--targets {self.targets} is not a choice of {known}, each at most once")
+        return asdict(self) | {"prompt": self.length, "samples": 1, "forecasts": 1, "targets": targets}
+
 
 def flops(
     experiment: str | None = None,
@@ -233,24 +242,14 @@ def flops(
     """
     # Without M2_PROFILE the report's sizes are meant: a slice's would say little.
     profile = m2lib.study.active_profile() if settings.read("M2_PROFILE") else m2lib.study.PROFILES["report"]
-    counted = asdict(sizes) | {"prompt": sizes.length, "samples": 1, "forecasts": 1, "targets": _targets(sizes.targets)}
+    counted = sizes.counted()
     if experiment:
         backbone = backbone or m2lib.study.experiment_named(experiment).backbone
         if sizes != Sizes():
             raise InputError(f"{experiment} has sizes of its own; leave out its name, or the options of sizes")
-        counted = m2lib.study.experiment_sizes(experiment, profile)
+        counted = {"targets": m2lib.accounting.TARGETS} | m2lib.study.experiment_sizes(experiment, profile)
     backbone = backbone or settings.read("M2_BACKBONE") or profile.backbone
-    shape = m2lib.Shape.of(m2lib.model.backbone_config(backbone))
-    targets = counted.setdefault("targets", m2lib.accounting.TARGETS)
-    kind = {"rank": counted["rank"], "targets": targets, "convention": convention}
-    drawn = {"samples": counted["samples"], **kind}
-    step = m2lib.train_step_flops(shape, counted["length"], batch=counted["batch"], **kind)
-    costs = {
-        "forward": m2lib.forward_flops(shape, counted["length"], **kind),
-        "train_step": step,
-        "training": m2lib.accounting.times(counted["steps"], step),
-        "forecast": m2lib.forecast_flops(shape, counted["prompt"], counted["new_tokens"], **drawn),
-    }
+    costs = _costs(m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted, convention)
     totals = {name: m2lib.total(cost) for name, cost in costs.items()}
     if as_json:
         described = {"backbone": backbone, "convention": convention, **counted}
@@ -258,21 +257,22 @@ def flops(
         return
     import pandas as pd
 
-    counted["targets"] = "+".join(name.removesuffix("_proj") for name in targets)
+    counted["targets"] = "+".join(name.removesuffix("_proj") for name in counted["targets"])
     print(f"{backbone}, {convention} FLOPs; " + ", ".join(f"{name} {size}" for name, size in counted.items()))
     table = pd.DataFrame(costs).astype(float)
     table.loc["total"] = totals
     print(table[table.any(axis=1)].to_string(float_format="{:.4g}".format))
 
 
-def _targets(text: str) -> tuple[str, ...]:
-    """The names of projections, which may be given without their ending `_proj`."""
-    given = [name.removesuffix("_proj") + "_proj" for name in text.split(",")]
-    targets = tuple(name for name in m2lib.accounting.PROJECTIONS if name in given)
-    if len(targets) != len(given):  # one is unknown or repeated
-        known = ",".join(name.removesuffix("_proj") for name in m2lib.accounting.PROJECTIONS)
-        raise InputError(f"--targets {text} is not a choice of {known}, each at most once")
-    return targets
+def _costs(shape: m2lib.Shape, sizes: dict[str, Any], convention: str) -> dict[str, m2lib.accounting.Breakdown]:
+    kind = {"rank": sizes["rank"], "targets": sizes["targets"], "convention": convention}
+    step = m2lib.train_step_flops(shape, sizes["length"], batch=sizes["batch"], **kind)
+    return {
+        "forward": m2lib.forward_flops(shape, sizes["length"], **kind),
+        "train_step": step,
+        "training": m2lib.accounting.times(sizes["steps"], step),
+        "forecast": m2lib.forecast_flops(shape, sizes["prompt"], sizes["new_tokens"], samples=sizes["samples"], **kind),
+    }
 
 
 def budget() -> None:

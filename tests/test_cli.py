@@ -152,7 +152,9 @@ def test_flops_of_the_reports_sizes_and_of_an_experiment(monkeypatch, m2):
 
     monkeypatch.setenv("M2_PROFILE", "laptop")
     out = m2("flops default-warm --backbone tiny")
-    assert "tiny, coursework FLOPs; rank 16, batch 2, steps 700, length 640, prompt 800, samples 1, " in out
+    assert (
+        "tiny, coursework FLOPs; targets q+v, rank 16, batch 2, steps 700, length 640, prompt 800, samples 1, " in out
+    )
     assert [line.split()[0] for line in out.splitlines()[2:]] == [*COMPONENTS, "total"]
     one, many = (json.loads(m2(f"flops {name} --json")) for name in ("final", "samples/final/test"))
     assert (one["samples"], many["samples"]) == (1, 48)
