@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
+from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
 from m2lib.files import write_atomic
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 40
 SHOWN_PANELS = 6
 Flag = Annotated[bool, Parameter(show_default=False)]
+Level = Annotated[float, Parameter(validator=Number(gt=0, lt=1))]
 Words = Parameter(consume_multiple=1, show_default=False)  # `--levels 0.1 0.9`: all words up to the next option
 
 
@@ -82,7 +84,7 @@ def forecast(
     task: Task,
     *,
     drawing: Drawing = Drawing(),
-    levels: Annotated[tuple[float, ...], Words] = (0.1, 0.5, 0.9),
+    levels: Annotated[tuple[Level, ...], Words] = (0.1, 0.5, 0.9),
     output: Path | None = None,
     plot: Path | None = None,
     force: Flag = False,
@@ -243,8 +245,8 @@ def finetune(
     """
     columns, _, df = task.read(least=m2lib.forecaster.SHORTEST + 2 * task.horizon)
     model = task.load()
-    names = {"id_column": columns.id, "timestamp_column": columns.time, "target": columns.targets}
-    how = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
+    names: dict[str, Any] = {"id_column": columns.id, "timestamp_column": columns.time, "target": columns.targets}
+    how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
     try:
         model.fit(df, prediction_length=task.horizon, output_dir=output, force=force, **names, **how)
     except KeyboardInterrupt:

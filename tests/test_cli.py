@@ -100,6 +100,7 @@ def test_what_cannot_be_done_is_one_line_and_status_1(command, environment, mess
         ("run baseline --frsh", "Unknown option: --frsh. Did you mean --fresh?"),
         ("forecast pelts.csv", "--horizon requires an argument"),
         ("forecast pelts.csv --horizon 2 --temperature -1", 'Invalid value "-1.0" for --temperature. Must be > 0.'),
+        ("forecast pelts.csv --horizon 2 --levels 0.1 90", 'Invalid value "90.0" for --levels. Must be < 1.'),
         ("forecast pelts.csv --horizon 2 --levels", "--levels requires at least 1 element"),
     ],
 )

@@ -126,7 +126,6 @@ def test_finetune_then_forecast_then_export(capsys, pelts):
         (("forecast", "pelts.csv", "--horizon", "2", "--output", "pelts.csv"), "--force"),
         (("forecast", "pelts.csv", "--horizon", "2", "--output", "a.xls"), "a.xls"),
         (("forecast", "pelts.csv", "--horizon", "2", "--plot", "a.gif"), "a.gif does not end in .png or .svg"),
-        (("forecast", "pelts.csv", "--horizon", "2", "--levels", "90"), "quantile levels are numbers between 0 and 1"),
         (("forecast", "pelts.csv", "--horizon", "5000"), "5000 steps are more than tiny can write"),
         (("evaluate", "pelts.csv", "--horizon", "39"), "40"),
         (("finetune", "pelts.csv", "--horizon", "20", "--output", "new"), "40"),
