@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from m2lib import cli, settings
-from m2lib.accounting.flops import forward_flops
-from m2lib.accounting.shape import COMPONENTS, Shape, total
+from m2lib.accounting import COMPONENTS, Shape, forward_flops, total
 from m2lib.files import ROOT
-from m2lib.model.backbones import backbone_config
+from m2lib.model import backbone_config
+from m2lib.study import active_profile, load_record
 from m2lib.study.budget import hold
-from m2lib.study.profiles import active_profile
-from m2lib.study.records import load_record, save_record
+from m2lib.study.records import save_record
 
 
 @pytest.fixture(autouse=True)
