@@ -73,6 +73,7 @@ def test_run_prints_its_errors_and_its_record(m2):
         ("run baseline", {"M2_BACKBONE": "gpt"}, "unknown backbone 'gpt'"),
         ("run baseline", {"M2_OUT": cli.__file__}, f"M2_OUT is {cli.__file__!r}, which is or lies in a file"),
         ("run baseline", {"M2_DEVICE": "abacus"}, "M2_DEVICE is 'abacus'; it may be cpu, cuda, cuda:N or mps"),
+        ("run baseline --cluster local --cluster-option timeout", {}, "--cluster-option timeout is not KEY=VALUE"),
         ("model nope", {}, "unknown backbone 'nope'"),
         ("flops nope", {}, "unknown experiment 'nope'"),
         ("flops final --new-tokens 9", {}, "final has sizes of its own; leave out its name, or the options of sizes"),
