@@ -128,7 +128,6 @@ def run(
     cluster_option
         KEY=VALUE of its jobs, as submitit names it: timeout_min=600, gpus_per_node=1, slurm_partition=gpu.
     """
-
     if every == bool(names) or (beyond and not every):
         raise InputError("name the experiments to run, or give --all (and --beyond); `m2 status` lists them")
     if cluster_option and not cluster:
@@ -179,10 +178,11 @@ def status() -> None:
     """List what is recorded at the active profile."""
     profile = m2lib.study.active_profile()
     print(m2lib.study.record_path(profile, "*").parent)
-    found = m2lib.series.load_series()
+    recorded = {name for name in m2lib.study.EXPERIMENTS if m2lib.study.record_path(profile, name).exists()}
+    found = m2lib.series.load_series() if recorded else None  # without a data file they are simulated, for seconds
     for name, experiment in m2lib.study.EXPERIMENTS.items():
         standing = f"not run: {experiment.about}"
-        if m2lib.study.record_path(profile, name).exists():
+        if name in recorded:
             try:
                 standing = _told(profile, m2lib.study.load_record(profile, name, found))
             except InputError as error:
@@ -285,15 +285,14 @@ def budget() -> None:
         note = "" if m2lib.study.EXPERIMENTS[record.name].group else "  beyond the report, not charged"
         spent = "".join(f"{flops:14.3g}" for flops in record.spent().values())
         print(f"{name:22s}{record.status:>10s}{spent}{note}")
-    budget = m2lib.study.budget_of(profile)
-    print(
-        f"charged {budget.spent:.4g} of {budget.limit:.3g} ({budget.convention}), {budget.spent / budget.limit:.2%}; "
-        f"reserved by unfinished experiments {budget.reserved:.3g}; left {budget.left:.4g}"
-    )
+    account = m2lib.study.budget_of(profile)
+    share = account.spent / account.limit
+    print(f"charged {account.spent:.4g} of {account.limit:.3g} ({account.convention}), {share:.2%}; ", end="")
+    print(f"reserved by unfinished experiments {account.reserved:.3g}; left {account.left:.4g}")
     if "final" not in found:
         shape = m2lib.Shape.of(m2lib.model.backbone_config(profile.backbone))
         beside = ("untuned-test",) if "untuned-test" not in found else ()
-        steps = m2lib.study.affordable_steps(budget, m2lib.study.EXPERIMENTS["final"], profile, shape, beside)
+        steps = m2lib.study.affordable_steps(account, m2lib.study.EXPERIMENTS["final"], profile, shape, beside)
         print(f"that affords {steps} steps of the final run, with its forecasts kept back")
 
 
