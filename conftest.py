@@ -33,7 +33,7 @@ def pytest_collectstart(collector):
 @pytest.fixture(scope="session")
 def data():
     """The data set as the recipe gives it."""
-    from m2lib.series.recipe import generate_series
+    from m2lib.series import generate_series
 
     return generate_series()
 

@@ -29,9 +29,7 @@ from m2lib.model.backbones import backbone_config, load_backbone
 from m2lib.model.devices import DTYPES, best_dtype, chosen_device
 from m2lib.model.reduction import reduce_vocabulary
 from m2lib.model.vocabulary import TokenRemap, text_to_ids
-from m2lib.series.codec import encode
-from m2lib.series.data import split_ids
-from m2lib.series.series_files import load_series
+from m2lib.series import encode, load_series, split_ids
 from m2lib.settings import out_dir
 from m2lib.study.provenance import provenance
 from m2lib.training.config import TrainConfig

@@ -17,7 +17,7 @@ import pandas as pd
 from m2lib.files import InputError, quoted
 from m2lib.forecaster.cells import SHORTEST, holds_dates, holds_numbers, numbers_of, spaced, times_of
 from m2lib.forecaster.table_files import check_once, fault
-from m2lib.series.textformat import MOST_VARIABLES
+from m2lib.series.codec import MOST_VARIABLES
 
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")

@@ -8,7 +8,7 @@ import numpy as np
 from m2lib.files import InputError
 from m2lib.forecaster.cells import SHORTEST
 from m2lib.series import TextFormat
-from m2lib.series.textformat import format_steps
+from m2lib.series.codec import format_steps
 
 TRIES = 100  # cuts of a window that are tried before a table counts as flat
 

@@ -1,53 +1,25 @@
 """Forecasts that need no language model: what any headline number should be read beside.
 
-All take contexts (n, steps, 2) in scaled units and return forecasts (n, horizon, 2) in scaled units.
+All take contexts (n, steps, variables) in scaled units and return forecasts (n, horizon, variables) in scaled units.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS, to_integers
+from m2lib.series.data import SeriesSet
 from m2lib.series.metrics import series_mae
-
-if TYPE_CHECKING:
-    from m2lib.series.data import SeriesSet
 
 
 def last_value(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
-    """The last step of the context, repeated.
-
-    Parameters
-    ----------
-    contexts : ndarray of int64, shape (n, steps, 2)
-        Scaled units.
-    horizon : int, optional
-        Steps to forecast.
-
-    Returns
-    -------
-    ndarray of int64, shape (n, horizon, 2)
-        Scaled units.
-    """
+    """The last step of the context, repeated."""
     return np.repeat(np.asarray(contexts)[:, -1:], horizon, axis=1)  # -1: and not -1 keeps the axis of steps
 
 
 def context_mean(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
-    """Each variable's mean over the context, repeated.
-
-    Parameters
-    ----------
-    contexts : ndarray of int64, shape (n, steps, 2)
-        Scaled units.
-    horizon : int, optional
-        Steps to forecast.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, horizon, 2)
-        Scaled units.
-    """
+    """Each variable's mean over the context, repeated."""
     return np.repeat(np.mean(contexts, axis=1, keepdims=True), horizon, axis=1)
 
 
@@ -55,33 +27,12 @@ def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS, recent
     """What followed the stretch of the context most like its last `recent` steps.
 
     Stretches are compared by L1 distance, and only those that `horizon` steps of the context follow; of equals the
-    earliest is taken.
-
-    Parameters
-    ----------
-    contexts : ndarray of int64, shape (n, steps, 2)
-        Scaled units.
-    horizon : int, optional
-        Steps to forecast.
-    recent : int, optional
-        Steps of a stretch.
-
-    Returns
-    -------
-    ndarray of int64, shape (n, horizon, 2)
-        Scaled units.
-
-    Raises
-    ------
-    ValueError
-        Where the context is too short to hold one such stretch.
+    earliest is taken. Raises ValueError, of np.stack, where the context is too short to hold one.
     """
     contexts = np.asarray(contexts)
     # Of 80 steps, with recent 6 and horizon 20, a stretch may start at steps 0 to 54, which is 80 - 6 - 20 + 1 = 55
     # starts: the last one covers steps 54 to 59, and the steps 60 to 79 follow it.
     starts = contexts.shape[1] - recent - horizon + 1
-    if starts < 1:
-        raise ValueError(f"contexts of {contexts.shape[1]} steps hold no stretch of {recent} with {horizon} after it")
     windows = np.stack([contexts[:, start : start + recent] for start in range(starts)], axis=1)
     distances = np.abs(windows - contexts[:, None, -recent:]).sum(axis=(2, 3))  # (n, starts)
     first = distances.argmin(axis=1) + recent  # the first step after the nearest stretch; argmin takes the earliest
@@ -90,52 +41,22 @@ def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS, recent
 
 
 def seasonal_naive(contexts: np.ndarray, horizon: int = FORECAST_STEPS, period: int | None = None) -> np.ndarray:
-    """The last period of each variable, repeated; the last value where `period_of` finds none.
+    """The last period of each variable, repeated: `period` steps, else what `period_of` finds, else the last value.
 
-    Parameters
-    ----------
-    contexts : ndarray, shape (n, steps, 2)
-        Scaled units.
-    horizon : int, optional
-        Steps to forecast.
-    period : int, optional
-        Steps of the period, where it is known. Default: found in each variable.
-
-    Returns
-    -------
-    ndarray, shape (n, horizon, 2)
-        Scaled units, in the contexts' dtype.
-
-    Raises
-    ------
-    ValueError
-        For contexts that are shorter than the given period.
+    Raises ValueError for contexts that are shorter than the given period.
     """
     contexts = np.asarray(contexts)
     if period is not None and contexts.shape[1] < period:
         raise ValueError(f"contexts of {contexts.shape[1]} steps hold no season of {period}")
-    ahead = np.empty((len(contexts), horizon, contexts.shape[2]), dtype=contexts.dtype)
-    for i, context in enumerate(contexts):
-        for j, values in enumerate(context.T):
-            # np.resize repeats what it is given until the horizon is full: a period of 3, five steps: a b c a b.
-            ahead[i, :, j] = np.resize(values[-(period or period_of(values) or 1) :], horizon)
-    return ahead
+    variables = contexts.transpose(0, 2, 1)  # (n, variables, steps)
+    last = [[values[-(period or period_of(values) or 1) :] for values in each] for each in variables]
+    # np.resize repeats what it is given until the horizon is full: a period of 3, five steps: a b c a b.
+    return np.array([[np.resize(values, horizon) for values in each] for each in last]).transpose(0, 2, 1)
 
 
 def period_of(values: np.ndarray, least: float = 0.1) -> int | None:
-    """The period of one variable: where the autocorrelation of log(1 + x) is largest after its first fall below zero.
-
-    Parameters
-    ----------
-    values : ndarray, shape (steps,)
-        One variable of a context, in any unit.
-    least : float, optional
-        The autocorrelation there that makes it a period.
-
-    Returns
-    -------
-    int or None
-        Steps, at most half of those there are; None for a variable that does not come back.
+    """The period of one variable (steps,): where the autocorrelation of log(1 + x), after its first fall below zero, is
+    largest; None where it is less than `least` there, for then the variable does not come back.
     """
     logs = np.log1p(np.asarray(values, dtype=np.float64))
     about = logs - logs.mean()
@@ -148,60 +69,56 @@ def period_of(values: np.ndarray, least: float = 0.1) -> int | None:
 
 
 def log_var(contexts: np.ndarray, horizon: int = FORECAST_STEPS, order: int = 3) -> np.ndarray:
-    """A vector autoregression of each series' log(1 + x), fitted by least squares and iterated.
+    """A vector autoregression of each series' log(1 + x) on `order` steps, fitted by least squares and iterated.
 
     Forecasts are kept between 0 and ten times the largest value of the context, for an unstable fit grows without end.
-
-    Parameters
-    ----------
-    contexts : ndarray, shape (n, steps, 2)
-        Scaled units.
-    horizon : int, optional
-        Steps to forecast.
-    order : int, optional
-        Steps that the next one is regressed on.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, horizon, 2)
-        Scaled units.
     """
-    forecasts = []
+    contexts = np.asarray(contexts, dtype=np.float64)
+    certain = np.zeros((horizon, 1, contexts.shape[2]))
+    return np.stack([_continued(context, _fitted(context, order)[0], certain)[0] for context in contexts])
+
+
+def log_var_paths(
+    contexts: np.ndarray, n_paths: int, rng: np.random.Generator, horizon: int = FORECAST_STEPS, order: int = 3
+) -> np.ndarray:
+    """Sampled forecasts (n, n_paths, horizon, variables) of each series by the residual bootstrap of `log_var`.
+
+    A path is the fitted autoregression, simulated on; at each step one of the fit's own residuals, drawn with
+    replacement, is added. All variables' come from the same step, so that what errs together stays together. The fit is
+    taken as certain, so the paths are a little too sure. (Hyndman and Athanasopoulos, "Forecasting: Principles and
+    Practice", 3rd edition, OTexts, 2021, section 5.5.)
+    """
+    paths = []
     for context in np.asarray(contexts, dtype=np.float64):
-        logs = np.log1p(context)
-        weights = regressed(logs, order)[1]
-        for _ in range(horizon):
-            ahead = np.clip(_lags(logs, order) @ weights, 0, np.log1p(10 * context.max()))
-            logs = np.vstack([logs, ahead])  # the next step is forecast from this forecast
-        forecasts.append(np.expm1(logs[-horizon:]))
-    return np.stack(forecasts)
+        weights, residuals = _fitted(context, order)
+        # A fit with so many free numbers comes nearer to its own data than to new ones.
+        free = np.sqrt(len(residuals) / max(1, len(residuals) - len(weights)))
+        drawn = rng.integers(0, len(residuals), (horizon, n_paths))
+        paths.append(_continued(context, weights, (residuals * free)[drawn]))
+    return np.stack(paths)
 
 
-def regressed(logs: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """The least squares of a vector autoregression: each step on 1 and the steps before it.
-
-    Parameters
-    ----------
-    logs : ndarray of float64, shape (steps, variables)
-        More than `order` steps.
-    order : int
-        Steps that the next one is regressed on.
-
-    Returns
-    -------
-    rows : ndarray of float64, shape (steps - order, 1 + variables * order)
-        For each step that has so many before it, 1 and those, newest first: of 80 steps and order 3, for the steps 3 to
-        79.
-    weights : ndarray of float64, shape (1 + variables * order, variables)
-        `rows @ weights` is nearest to these steps.
-    """
-    rows = np.stack([_lags(logs[:end], order) for end in range(order, len(logs))])
-    return rows, np.linalg.lstsq(rows, logs[order:], rcond=None)[0]
+def _fitted(context: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (1 + order * variables, variables) of an autoregression, and its residuals (steps - order, variables)."""
+    logs = np.log1p(context)
+    # A row for each step that has `order` steps before it: 1 and those, newest first. Of 80 steps and order 3 the first
+    # row is for step 3: 1, then both variables of step 2, of step 1, of step 0.
+    before = sliding_window_view(logs[:-1], order, axis=0)[..., ::-1].transpose(0, 2, 1).reshape(len(logs) - order, -1)
+    rows = np.hstack([np.ones((len(before), 1)), before])
+    weights = np.linalg.lstsq(rows, logs[order:], rcond=None)[0]
+    return weights, logs[order:] - rows @ weights
 
 
-def _lags(logs: np.ndarray, order: int) -> np.ndarray:
-    """1 and the last `order` steps, newest first: shape (1 + 2 * order,)."""
-    return np.concatenate([[1.0], logs[: -order - 1 : -1].ravel()])  # order 3: [:-4:-1] is steps -1, -2, -3
+def _continued(context: np.ndarray, weights: np.ndarray, shocks: np.ndarray) -> np.ndarray:
+    """Paths (n_paths, horizon, variables) of an autoregression with these shocks (horizon, n_paths, variables)."""
+    variables, lags = context.shape[1], len(weights) - 1
+    newest_first = np.log1p(context)[::-1].ravel()[:lags]
+    recent, ahead = np.tile(newest_first, (shocks.shape[1], 1)), []
+    for shock in shocks:
+        following = np.hstack([np.ones((len(recent), 1)), recent]) @ weights + shock
+        ahead.append(np.clip(following, 0, np.log1p(10 * context.max())))
+        recent = np.hstack([ahead[-1], recent[:, :-variables]])  # the next step is forecast from this forecast
+    return np.expm1(np.stack(ahead, axis=1))
 
 
 BASELINES = {
@@ -212,25 +129,10 @@ BASELINES = {
 }
 
 
-def baseline_maes(series: "SeriesSet", ids: Sequence[int]) -> dict[str, dict[int, float]]:
-    """The error of each of BASELINES on each series.
-
-    Parameters
-    ----------
-    series : SeriesSet
-        The data set.
-    ids : sequence of int
-        The series to forecast.
-
-    Returns
-    -------
-    dict of str to dict of int to float
-        MAE by baseline and series id, scaled units.
-    """
+def baseline_maes(series: SeriesSet, ids: Sequence[int]) -> dict[str, dict[int, float]]:
+    """The error of each of BASELINES on each of these series, scaled units: MAE by name and series id."""
     ids = list(ids)
     integers = to_integers(series.trajectories[ids], series.scales[ids])
     contexts, truths = integers[:, :CONTEXT_STEPS], integers[:, CONTEXT_STEPS:]
-    return {
-        name: dict(zip(ids, series_mae(forecast(contexts), truths).tolist(), strict=True))
-        for name, forecast in BASELINES.items()
-    }
+    errors = {name: series_mae(forecast(contexts), truths) for name, forecast in BASELINES.items()}
+    return {name: dict(zip(ids, maes.tolist(), strict=True)) for name, maes in errors.items()}

@@ -1,34 +1,261 @@
-"""The LLMTIME codec of the study: two-variable series <-> text such as `952,1034;948,1029;`.
+"""Series as text, and back: `952,1034;948,1029;`.
 
-Values are divided by the series' own scale so that the 90th percentile of the context becomes 10.00, rounded to two
-decimals and written in hundredths without the point: 9.52 -> `952`. *Scaled units* are these integers everywhere in
-the project: 1000 is the context's 90th percentile. A step is `prey,predator;` and keeps its semicolon. The method is
-LLMTIME's (Gruver et al., "Large Language Models Are Zero-Shot Time Series Forecasters", NeurIPS, 2023). This is
-`m2lib.series.textformat` at its defaults, for many series at once where that is faster.
+A step is its variables' integers, a comma between two and a semicolon at its end. `TextFormat` says how the series of
+any table are written. The method is LLMTIME's (Gruver et al., "Large Language Models Are Zero-Shot Time Series
+Forecasters", NeurIPS, 2023).
+
+The study's format is `STUDY`. Values are divided by the series' own scale so that the 90th percentile of the context
+becomes 10.00, rounded to two decimals and written in hundredths without the point: 9.52 -> `952`. *Scaled units* are
+these integers everywhere in the project. `scale_of`, `to_integers`, `unscale`, `encode` and `decode` are of it.
 """
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from m2lib.files import InputError
-from m2lib.series import scaling
-from m2lib.series.scaling import Scaling, is_scale, relative, rounded
-from m2lib.series.textformat import VARIABLES, Decoded, TextFormat
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 CODEC_VERSION = 1  # raise it when the text of any series, or the reading of any text, changes
 CONTEXT_STEPS = 80  # steps the model sees
 FORECAST_STEPS = 20  # steps it forecasts
+VARIABLES = ("prey", "predator")  # the study's, in the order in which a step holds them
+PAD = "<pad>"  # what fills a text up; the text proper ends at the first
+MOST_VARIABLES = 8
+ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
+# Physical units: LSODA's default absolute tolerance in scipy. By less than this it may end below zero where zero is
+# meant (seed 14, series 248: -6.7e-8).
+UNDERSHOOT = 1e-6
+_FIELD = re.compile(r"[0-9]{1,6}")  # ASCII only: int() and isdigit() would also take `1_0`, `+5`, Arabic digits
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A text read back."""
+
+    values: np.ndarray
+    """int64, shape (steps, variables), scaled units."""
+    repairs: int
+    """How many of the values were missing or unreadable and had to be filled in, 0 to variables * steps."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The straight line from a series' physical values to its scaled ones: (value - offset) / scale * unit.
+
+    Scale and offset have shape (..., 1, 1), or (..., 1, variables) where each variable has its own, so that NumPy puts
+    them beside values of shape (..., steps, variables).
+    """
+
+    scale: np.ndarray
+    """float64, physical units: what becomes `unit`."""
+    offset: np.ndarray
+    """float64, physical units: what becomes 0."""
+    unit: int = 1000
+    """Of the text format."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether series can be written by it: not if their contexts are constant or hold gaps."""
+        return bool(np.all((self.scale > 0) & np.isfinite(self.scale) & np.isfinite(self.offset)))
+
+    def relative(self, values: np.ndarray) -> np.ndarray:
+        """Physical values in units of their scale, from their offset on: 1 is what becomes scaled 1000."""
+        with np.errstate(all="ignore"):  # whoever writes them refuses what is not finite
+            return without_undershoot(np.asarray(values, dtype=np.float64) - self.offset) / self.scale
+
+    def physical(self, scaled: np.ndarray) -> np.ndarray:
+        """Physical values back from scaled ones."""
+        return np.asarray(scaled, dtype=np.float64) / self.unit * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How series are written. It is stored with an adapter, which knows texts of its own format only."""
+
+    variables: int = 2
+    """How many each step has, 1 to 8."""
+    digits: int = 4
+    """Of the largest number, 2 to 6: with four, scaled units go to 9999."""
+    percentile: float = 90.0
+    """Which percentile of the context becomes scaled 1000 (with four digits), above 0; 100 is the largest value."""
+    offset: float = 0.0
+    """How far below the context's smallest value scaled 0 lies, as a share of its range; at 0 it is physical 0 instead,
+    and no value may be negative."""
+    separate: bool = False
+    """Whether each variable has a scale and an offset of its own; else all share one."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a format that no series can have."""
+        if not (1 <= self.variables <= MOST_VARIABLES and 2 <= self.digits <= 6):
+            raise ValueError(f"a text format has 1 to {MOST_VARIABLES} variables, and numbers of 2 to 6 digits")
+        if not (0 < self.percentile <= 100 and 0 <= self.offset <= 10):
+            raise ValueError("the percentile of a text format is above 0 and at most 100, its offset from 0 to 10")
+
+    @property
+    def unit(self) -> int:
+        """The scaled value of the context's percentile: 1000 with four digits."""
+        return 10 ** (self.digits - 1)
+
+    @property
+    def largest(self) -> int:
+        """The largest number that is written: 9999 with four digits."""
+        return 10**self.digits - 1
+
+    @property
+    def longest_step(self) -> int:
+        """How many tokens a step has whose numbers have all their digits: 10 of `dddd,dddd;`."""
+        return self.variables * (self.digits + 1)
+
+    def scaling(self, context: np.ndarray) -> Scaling:
+        """The straight line that a context sets: nothing of the truth leaks into the prompt.
+
+        Parameters
+        ----------
+        context : ndarray of float, shape (..., steps, variables)
+            Physical units, one step or more, of one series or many.
+
+        Returns
+        -------
+        Scaling
+            It need not exist: not of a context that is zero throughout, or constant above an offset.
+
+        Raises
+        ------
+        InputError
+            For another shape.
+        """
+        context = np.asarray(context, dtype=np.float64)
+        if context.ndim < 2 or context.shape[-1] != self.variables or not context.shape[-2]:
+            raise InputError(
+                f"a context of shape {context.shape} has no scale; expected (..., steps, {self.variables})"
+            )
+        axes = (-2,) if self.separate else (-2, -1)
+        low, high = context.min(axes, keepdims=True), context.max(axes, keepdims=True)
+        offset = low - self.offset * (high - low) if self.offset else np.zeros_like(low)
+        scale = np.percentile(context - offset, self.percentile, axis=axes, keepdims=True)
+        return Scaling(scale, offset, self.unit)
+
+    def integers(self, values: np.ndarray, scaling: Scaling, rounding: str = "nearest") -> np.ndarray:
+        """Scaled integers of physical values (..., steps, variables), as of `to_integers`."""
+        # 0.23 at scale 2.0 is 1.15, and 1.15 * 100 is 114.99999999999999: 115 by `nearest`, 114 by `published`.
+        decimals = self.digits - 2
+        last_digits = np.round(scaling.relative(values) * 10, decimals) * 10**decimals
+        # Else there is no int64 of it, and astype would make up a number; NaN is not below either.
+        if not (np.abs(last_digits) < 2**63).all():
+            raise InputError("a value has no scaled integer: it is not finite, or its series has no scale; drop it")
+        return ROUNDINGS[rounding](last_digits).astype(np.int64)
+
+    def encode(
+        self,
+        values: np.ndarray,
+        scaling: Scaling,
+        rounding: str = "nearest",
+        series: str | int | None = None,
+        names: Sequence[str] = (),
+    ) -> str:
+        """The text of one series, the last semicolon kept.
+
+        Parameters
+        ----------
+        values : ndarray of float, shape (steps, variables)
+            Physical units.
+        scaling : Scaling
+            The series'.
+        rounding : {"nearest", "published"}, optional
+            As in `to_integers`.
+        series : str or int, optional
+            The series' name in errors.
+        names : sequence of str, optional
+            The variables' names in errors.
+
+        Returns
+        -------
+        str
+            Such as `952,1034;948,1029;`.
+
+        Raises
+        ------
+        InputError
+            For a value that is not finite, below scaled 0, or too large once scaled, naming series, step and variable;
+            for a series without a scale; for another shape.
+        """
+        values, who = np.asarray(values, dtype=np.float64), "the series" if series is None else f"series {series}"
+        if values.ndim != 2 or values.shape[1] != self.variables:
+            raise InputError(f"{who}: values of shape {values.shape}; expected (steps, {self.variables})")
+        scaled: np.ndarray = scaling.relative(values) * self.unit
+        bad = ~np.isfinite(values)
+        if not bad.any():
+            if not scaling.exists:
+                found = f"the {self.percentile:g}th percentile of its context is {np.min(scaling.scale):g}"
+                raise InputError(
+                    f"{who}: {found}{' above its offset' * bool(self.offset)}, so it has no scale; drop it"
+                )
+            bad = ~((scaled >= 0) & (scaled < self.largest + 0.5))  # 9999.5 would be written as 10000
+        if bad.any():
+            step, variable = np.argwhere(bad)[0]
+            value, number = values[step, variable], scaled[step, variable]
+            problem = f"{number:g} in scaled units, outside 0-{self.largest}" if np.isfinite(value) else "not finite"
+            name = names[variable] if names else f"variable {variable + 1}"
+            raise InputError(f"{who}, step {step}, {name}: {value:g} is {problem}; correct or drop the series")
+        return format_steps(self.integers(values, scaling, rounding))
+
+    def decode(self, text: str, steps: int, last: Sequence[int]) -> Decoded:
+        """Read a model's text back, whatever it is: never raises, always `steps` steps.
+
+        The text ends at the first `<pad>`. Steps end with `;`, fields with `,`; fields after the last variable's are
+        ignored. A field is read if it is 1 to 6 ASCII digits. Every value that is missing or unreadable repeats the
+        last good value of its variable and counts as one repair; a missing step counts as one for each variable. A
+        last step without its `;` is read as it stands.
+
+        Parameters
+        ----------
+        text : str
+            Any text.
+        steps : int
+            How many steps to read; what follows them is ignored.
+        last : sequence of int
+            The last good value of each variable before the text, in scaled units: pass the last step of the context.
+
+        Returns
+        -------
+        Decoded
+            The values in scaled units, and how many of them are repairs.
+        """
+        pieces = text.split(PAD, 1)[0].split(";", steps)  # the rest, in one piece, is not read
+        current, repairs, rows = list(last), 0, []
+        for piece in (pieces + [""] * steps)[:steps]:  # a missing step is like an empty one, a missing field likewise
+            fields = piece.split(",", self.variables) + [""] * self.variables
+            for variable, field in enumerate(fields[: self.variables]):
+                if _FIELD.fullmatch(field):
+                    current[variable] = int(field)
+                else:
+                    repairs += 1  # and `current` keeps the last good value
+            rows.append(tuple(current))  # a copy, for `current` goes on changing
+        return Decoded(np.array(rows, dtype=np.int64).reshape(-1, self.variables), repairs)
+
+    def settings(self) -> dict[str, int | float | bool]:
+        """What says it all, as it is stored: `TextFormat(**settings)` is the same format."""
+        return asdict(self)
+
+
 STUDY = TextFormat()
+
+
+def without_undershoot(values: np.ndarray) -> np.ndarray:
+    """Zero for what is below zero by less than the integrator's tolerance, all else as it is."""
+    return np.where((values < 0) & (values > -UNDERSHOOT), values.dtype.type(0), values)
+
+
+def format_steps(integers: ArrayLike) -> str:
+    """The text of scaled integers: [[952, 1034], [948, 1029]] gives `952,1034;948,1029;`."""
+    return "".join(",".join(map(str, step)) + ";" for step in np.asarray(integers).tolist())
 
 
 def scale_of(context: np.ndarray) -> np.ndarray:
     """The 90th percentile of each series' context, both variables together.
-
-    Only the context is read, so that nothing of the truth leaks into the prompt.
 
     Parameters
     ----------
@@ -38,23 +265,18 @@ def scale_of(context: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (...)
-        The physical value that scaled 1000 stands for (percentile by linear interpolation, in float64). Not finite
-        where the context is not, and 0 where it is 0 nearly throughout: `encode` refuses both.
+        The physical value that scaled 1000 stands for, by linear interpolation. Not finite where the context is not,
+        and 0 where it is 0 nearly throughout: `encode` refuses both.
 
     Raises
     ------
     InputError
-        For a context without steps.
+        For another shape.
     """
-    context = np.asarray(context, dtype=np.float64)
-    if context.ndim < 2 or 0 in context.shape[-2:]:
-        raise InputError(f"a context of shape {context.shape} has no scale; expected (..., steps, 2), one step or more")
-    *series, steps, variables = context.shape
-    with np.errstate(invalid="ignore"):  # infinity less infinity
-        return np.percentile(context.reshape(*series, steps * variables), STUDY.percentile, axis=-1)
+    return STUDY.scaling(context).scale[..., 0, 0]
 
 
-def to_integers(values: np.ndarray, scale: "ArrayLike", rounding: str = "nearest") -> np.ndarray:
+def to_integers(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest") -> np.ndarray:
     """Scaled integers of physical values.
 
     Parameters
@@ -75,120 +297,26 @@ def to_integers(values: np.ndarray, scale: "ArrayLike", rounding: str = "nearest
     Raises
     ------
     InputError
-        For an unknown rounding, shapes that do not fit, a scale that is not a finite number above 0, and a value that
-        is not finite once scaled.
+        For a value that is not finite once scaled.
     """
-    values = np.asarray(values, dtype=np.float64)
-    return rounded(relative(values, _beside(values, scale)), rounding, STUDY.digits, values)
+    return STUDY.integers(values, _scaling(scale), rounding)
 
 
-def unscale(integers: np.ndarray, scale: "ArrayLike") -> np.ndarray:
-    """Physical values back from scaled integers.
-
-    Parameters
-    ----------
-    integers : ndarray of int, shape (..., steps, 2)
-        Scaled units.
-    scale : float or ndarray of float, shape (...)
-        As in `to_integers`.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., steps, 2)
-        Physical units.
-
-    Raises
-    ------
-    InputError
-        For shapes that do not fit, and a scale that is not a finite number above 0.
-    """
-    integers = np.asarray(integers, dtype=np.float64)
-    return integers / STUDY.unit * _beside(integers, scale)
+def unscale(integers: np.ndarray, scale: ArrayLike) -> np.ndarray:
+    """Physical values (..., steps, 2), float64, back from scaled integers; scales as in `to_integers`."""
+    return _scaling(scale).physical(integers)
 
 
-def _beside(values: np.ndarray, scale: "ArrayLike") -> np.ndarray:
-    """The scale, checked and with two axes more, so that NumPy puts it beside the values.
-
-    Scales of shape (50,) become (50, 1, 1): each meets all steps and both variables of its own series.
-    """
-    scale = np.asarray(scale, dtype=np.float64)
-    if values.ndim < 2 or values.shape[-1] != STUDY.variables:
-        raise InputError(f"values have shape {values.shape}; expected (..., steps, {STUDY.variables})")
-    if scale.shape not in ((), values.shape[:-2]):
-        raise InputError(f"scales have shape {scale.shape}, values {values.shape}; give a number, or one per series")
-    bad = ~is_scale(scale)
-    if bad.any():
-        raise InputError(f"scale {scale[bad][0]:g} is not a finite number above 0; drop its series")
-    return scale.reshape(*scale.shape, 1, 1)
-
-
-def unwritable(values: np.ndarray, scale: "ArrayLike") -> np.ndarray:
-    """Where values cannot be written: not finite, negative, over 9999 once scaled, or without a scale.
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (..., steps, 2)
-        Physical units.
-    scale : float or ndarray of float, shape (...)
-        As in `to_integers`, but any numbers.
-
-    Returns
-    -------
-    ndarray of bool, shape (..., steps, 2)
-        True for each value that `encode` refuses; for a whole series whose scale is none.
-    """
-    scale = np.asarray(scale, dtype=np.float64)[..., None, None]
-    return scaling.unwritable(relative(values, scale)) | ~is_scale(scale)
-
-
-def encode(values: np.ndarray, scale: float, rounding: str = "nearest", series: int | None = None) -> str:
-    """The text of one series: `prey,predator;` a step, the last semicolon kept.
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (steps, 2)
-        Physical units.
-    scale : float
-        The series' scale, see `scale_of`. Physical units.
-    rounding : {"nearest", "published"}, optional
-        As in `to_integers`.
-    series : int, optional
-        The series' id, only to be named in errors.
-
-    Returns
-    -------
-    str
-        Such as `952,1034;948,1029;`.
-
-    Raises
-    ------
-    InputError
-        For a value that is not finite, negative, or over 9999 once scaled, naming series, step and variable; for a
-        series without a scale; for another shape.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] != len(VARIABLES) or np.ndim(scale):
-        name = "the series" if series is None else f"series {series}"
-        shapes = f"values of shape {values.shape} and a scale of shape {np.shape(scale)}"
-        raise InputError(f"{name}: {shapes}; expected (steps, {len(VARIABLES)}) and a number")
-    return STUDY.encode(values, Scaling(np.asarray(scale, dtype=np.float64), np.zeros(())), rounding, series, VARIABLES)
+def encode(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest", series: str | int | None = None) -> str:
+    """The text of one series (steps, 2) at its scale, by `TextFormat.encode`: `prey,predator;` a step."""
+    return STUDY.encode(values, _scaling(scale), rounding, series, VARIABLES)
 
 
 def decode(text: str, steps: int = FORECAST_STEPS, last: tuple[int, int] = (0, 0)) -> Decoded:
-    """Read a model's text back, whatever it is: never raises, always `steps` steps.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-    steps : int, optional
-        How many steps to read; what follows them is ignored.
-    last : tuple of int, optional
-        The last good values (prey, predator) before the text, in scaled units: pass the last step of the context.
-
-    Returns
-    -------
-    Decoded
-        The values in scaled units, and how many of them are repairs, by the rules of `TextFormat.decode`.
-    """
+    """Read a model's text back, whatever it is, by the rules of `TextFormat.decode`."""
     return STUDY.decode(text, steps, last)
+
+
+def _scaling(scale: ArrayLike) -> Scaling:
+    """The study's straight lines: scales (50,) become (50, 1, 1), so that each meets all steps of its own series."""
+    return Scaling(np.asarray(scale, dtype=np.float64)[..., None, None], np.zeros((1, 1)))

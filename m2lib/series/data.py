@@ -1,21 +1,22 @@
-"""Series and their split: arrays in physical units, and which ids are for training, validation and test."""
+"""The data set, from an HDF5 file or made anew from its recipe, and which of its series train, validate and test."""
 
 import hashlib
-import sys
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
-from m2lib.files import InputError
-from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS, encode, scale_of, to_integers, unwritable
+from m2lib import settings
+from m2lib.files import InputError, first_line, user_path, workspace, write_atomic
+from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS, encode, scale_of, to_integers, without_undershoot
+from m2lib.series.recipe import Rates, draw_systems, predator_prey, solve_system
 
 STEPS = CONTEXT_STEPS + FORECAST_STEPS  # of a series
 SPLIT_SEED = 10022002  # the report's
-BYTES_PER_SERIES = 10_000  # of memory, at the most: 200 values, and copies of them while they are checked and hashed
-BYTES_PER_ID = 100  # the same in a split
+DEFAULT_FILE = workspace() / "data" / "lotka_volterra_data.h5"
 
 
 @dataclass(frozen=True)
@@ -34,46 +35,22 @@ class SeriesSet:
 
     @property
     def contexts(self) -> np.ndarray:
-        """The first 80 steps: what the model sees.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, 80, 2)
-            Physical units.
-        """
+        """The first 80 steps, (n, 80, 2): what the model sees."""
         return self.trajectories[:, :CONTEXT_STEPS]
 
     @property
     def truths(self) -> np.ndarray:
-        """The last 20 steps: what the model is to forecast.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, 20, 2)
-            Physical units.
-        """
+        """The last 20 steps, (n, 20, 2): what the model is to forecast."""
         return self.trajectories[:, CONTEXT_STEPS:]
 
     @cached_property
     def scales(self) -> np.ndarray:
-        """The codec's scale of each series, from its context alone.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-            Physical units, see `m2lib.series.codec.scale_of`.
-        """
+        """The codec's scale of each series, float64 (n,), from its context alone."""
         return scale_of(self.contexts)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the scaled integers: the same for two files that give the same texts.
-
-        Returns
-        -------
-        str
-            16 hex digits.
-        """
+        """A hash of the scaled integers, 16 hex digits: the same for two files that give the same texts."""
         # "<i4" fixes the bytes, 32 bits with the lowest first, whatever the machine's own order is.
         integers: np.ndarray = to_integers(self.trajectories, self.scales).astype("<i4")
         return hashlib.sha256(integers.tobytes()).hexdigest()[:16]
@@ -91,47 +68,10 @@ class Split:
     """What final forecasts are judged on: 50. No choice ever reads them."""
 
 
-def check_encodable(series: SeriesSet, ids: Sequence[int]) -> None:
-    """See that whole series can be written, before hours are spent on some of them.
-
-    Parameters
-    ----------
-    series : SeriesSet
-        The data set.
-    ids : sequence of int
-        The series that will be encoded.
-
-    Raises
-    ------
-    InputError
-        For the first of them that `encode` refuses at any of its 100 steps: encode's own line.
-    """
-    rows = np.array(list(ids), dtype=int)
-    bad = unwritable(series.trajectories[rows], series.scales[rows]).any(axis=(1, 2))
-    for i in rows[bad][:1].tolist():
-        encode(series.trajectories[i], float(series.scales[i]), series=i)
-
-
 def split_ids(n: int = 1000) -> Split:
-    """The report's split: 900 / 50 / 50 of 1000; for another n, max(1, n // 20) each for validation and test.
-
-    Parameters
-    ----------
-    n : int, optional
-        Number of series.
-
-    Returns
-    -------
-    Split
-        Every id from 0 to n - 1, once.
-
-    Raises
-    ------
-    InputError
-        For n < 3, and for more than memory holds.
-    """
-    n = whole_number("the number of series to split", n, least=3)
-    check_memory(n * BYTES_PER_ID, f"a split of {n} series", "split fewer")
+    """The report's split: 900 / 50 / 50 of 1000; for another n, max(1, n // 20) each for validation and test."""
+    if n < 3:
+        raise InputError(f"a split needs at least 3 series, and there are {n}")
     held_out = max(1, n // 20)
     # The legacy generator, and validation drawn before test: any other way gives other ids than the report's.
     rng = np.random.RandomState(SPLIT_SEED)
@@ -142,54 +82,77 @@ def split_ids(n: int = 1000) -> Split:
     return Split(*(tuple(np.sort(ids).tolist()) for ids in (train, validation, test)))
 
 
-def whole_number(name: str, value: Any, least: int, most: int = sys.maxsize) -> int:
-    """A whole number within bounds.
+def load_series(path: str | Path | None = None) -> SeriesSet:
+    """The data set: from `path`, else `M2_DATA`, else data/lotka_volterra_data.h5, else generated.
 
-    Parameters
-    ----------
-    name : str
-        What it is, for the error.
-    value : int or numpy integer
-        The number.
-    least, most : int
-        The bounds; by default at most what can index an array.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    InputError
-        For anything else.
+    The same texts, ids and results whichever way.
     """
-    if isinstance(value, int | np.integer) and least <= value <= most:
-        return int(value)
-    bounds = f"a whole number of at least {least} and at most {most}"
-    is_long = isinstance(value, int) and abs(value) > sys.maxsize  # Python does not write those of over 4300 digits
-    raise InputError(f"{name} should be {bounds}" + ("" if is_long else f", not {value!r:.40}"))
+    path = path or settings.read("M2_DATA") or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    return generate_series() if path is None else read_series(path)
 
 
-def check_memory(needed: int, what: str, advice: str) -> None:
-    """Refuse what memory cannot hold before any of it is allocated: later the system might end the process unasked.
+def read_series(path: str | Path) -> SeriesSet:
+    """Read an HDF5 file with /trajectories (n, 100 or more, 2) and /time, one per step; later steps are not used.
 
-    Parameters
-    ----------
-    needed : int
-        Bytes.
-    what : str
-        What needs them, for the error.
-    advice : str
-        What to do instead.
-
-    Raises
-    ------
-    InputError
-        Where fewer are free.
+    What is less than 1e-6 below zero is zero. Raises InputError for a file that is missing or no such data set, and for
+    the first value that cannot be encoded.
     """
-    import psutil
+    import h5py
 
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise InputError(f"{what} needs {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; {advice}")
+    path = user_path(str(path), "the data file")
+    if not path.is_file():
+        raise InputError(
+            f"no such data file: {path}; `m2 data generate` writes one, and without M2_DATA none is needed"
+        )
+    try:
+        with h5py.File(path) as file:
+            trajectories, time = (
+                file[name][()].astype(kind) for name, kind in (("trajectories", "f4"), ("time", "f8"))
+            )
+    except Exception as error:  # h5py has a dozen kinds of them for a damaged file
+        raise InputError(f"{path} is no data set in HDF5: {first_line(error)}; see data/README.md") from error
+    shape = trajectories.shape
+    if len(shape) != 3 or shape[1] < STEPS or shape[2] != 2 or time.shape != shape[1:2]:
+        found = f"/trajectories has shape {shape} and /time {time.shape}"
+        raise InputError(f"{path}: {found}; expected (series, {STEPS} or more, 2) and (steps,)")
+    gaps = np.diff(time[:STEPS])
+    if not (gaps[0] > 0 and np.allclose(gaps, gaps[0], rtol=1e-3)):  # NaN is not close either
+        raise InputError(f"{path}: /time is not an even grid; resample the series")
+    series = SeriesSet(without_undershoot(trajectories[:, :STEPS]), time[:STEPS], str(path))
+    check_encodable(series, range(len(series)))
+    return series
+
+
+def write_series(series: SeriesSet, path: Path) -> None:
+    """Write an HDF5 file that `read_series` reads, whole or not at all."""
+    import h5py
+
+    buffer = io.BytesIO()  # h5py writes a file bit by bit; made in memory, it reaches the disk in one piece
+    with h5py.File(buffer, "w") as file:
+        file["trajectories"] = series.trajectories
+        file["time"] = series.time
+    write_atomic(path, buffer.getvalue())
+
+
+def check_encodable(series: SeriesSet, ids: Sequence[int]) -> None:
+    """See that whole series can be written, before hours are spent on some of them; else the error of `encode`."""
+    for i in ids:
+        encode(series.trajectories[i], series.scales[i], series=f"{i} of {series.source}")
+
+
+def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
+    """Simulate `n` series from the recipe; with the defaults the result *is* the real data set.
+
+    LSODA at scipy's default tolerances, as the file was made: tighter tolerances give a different file. A smaller n
+    does not give the first of the 1000, for each parameter is drawn for all at once.
+    """
+    return simulated(draw_systems(n, seed), f"generated (n={n}, seed={seed})")
+
+
+def simulated(
+    systems: np.ndarray, source: str, rates: Rates = predator_prey, end: float = 200.0, **tolerance: float
+) -> SeriesSet:
+    """The courses of systems (n, 8) as a set of series, from time 0 to `end`; the rest is as in `solve_system`."""
+    time = np.linspace(0, end, STEPS)
+    courses = [solve_system(system, time, rates, **tolerance) for system in systems.tolist()]
+    return SeriesSet(without_undershoot(np.array(courses, dtype=np.float32)), time, source)

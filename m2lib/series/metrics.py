@@ -1,10 +1,14 @@
-"""How far off a forecast is. Everything in scaled units: 1000 is the 90th percentile of a series' own context."""
+"""How far off a forecast is. Everything in scaled units: 1000 is the 90th percentile of a series' own context.
 
-from collections.abc import Callable, Iterable
+Forecasts and truths are (..., steps, 2), samples of one series (m, steps, 2).
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import bootstrap
+
+DECILES = tuple(i / 10 for i in range(1, 10))
 
 
 def series_mae(forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -62,6 +66,57 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     return float((np.abs(samples - truth).mean(axis=0) - half_spread).mean())
 
 
+def quantile_loss(samples: np.ndarray, truth: np.ndarray, levels: Sequence[float] = DECILES) -> float:
+    """The mean quantile (pinball) loss [1]_ of the samples' quantiles.
+
+    A quantile q of level t that lies below a truth y costs t (y - q), one above it (1 - t) (q - y).
+
+    Parameters
+    ----------
+    samples : ndarray, shape (m, steps, 2)
+        Scaled units.
+    truth : ndarray, shape (steps, 2)
+        Scaled units.
+    levels : sequence of float, optional
+        Between 0 and 1; with 0.5 alone the loss is half the MAE of the samples' median.
+
+    Returns
+    -------
+    float
+        Scaled units.
+
+    References
+    ----------
+    .. [1] Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978.
+    """
+    share = np.array(levels).reshape(-1, 1, 1)
+    below = truth - np.quantile(samples, levels, axis=0)  # (levels, steps, 2)
+    return float(np.maximum(share * below, (share - 1) * below).mean())
+
+
+def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]) -> float:
+    """Quantile losses of several series in one number that has no unit: twice their mean, by the mean true value [1]_.
+
+    Parameters
+    ----------
+    losses : sequence of float
+        The `quantile_loss` of each series.
+    truths : sequence of ndarray, each of shape (steps, 2)
+        Their true values, all of one shape.
+
+    Returns
+    -------
+    float
+        0 for forecasts without error; comparable among data sets.
+
+    References
+    ----------
+    .. [1] Alexandrov et al., "GluonTS: Probabilistic and Neural Time Series Modeling in Python", Journal of Machine
+       Learning Research 21, 2020.
+    """
+    return float(2 * np.mean(losses) / np.abs(np.stack(list(truths))).mean())
+
+
 @dataclass(frozen=True)
 class Summary:
     """Errors of several series in short; printed as `mean 25.0 / median 15.0 (50 series)`."""
@@ -78,7 +133,7 @@ class Summary:
 
 
 def summarise(errors: Iterable[float]) -> Summary:
-    """Mean and median of per-series errors.
+    """Number, mean and median of per-series errors.
 
     Parameters
     ----------
@@ -88,83 +143,10 @@ def summarise(errors: Iterable[float]) -> Summary:
     Returns
     -------
     Summary
-        Their number, mean and median.
-
-    Raises
-    ------
-    ValueError
-        Where there are no errors.
+        NaN where there are none.
     """
     values = np.asarray(list(errors), dtype=np.float64)
-    if not values.size:
-        raise ValueError("no errors to summarise")
     return Summary(values.size, float(values.mean()), float(np.median(values)))
-
-
-def bootstrap_interval(
-    errors: Iterable[float], statistic: Callable[..., float | np.ndarray] = np.mean, seed: int = 0
-) -> tuple[float, float]:
-    """95% percentile bootstrap interval of a statistic of per-series errors, from 10,000 resamples of the series [1]_.
-
-    Parameters
-    ----------
-    errors : iterable of float
-        One per series, scaled units.
-    statistic : callable, optional
-        `np.mean` or `np.median`.
-    seed : int, optional
-        Of the resampling.
-
-    Returns
-    -------
-    tuple of float
-        Low and high end, scaled units.
-
-    Raises
-    ------
-    ValueError
-        For fewer than 2 errors.
-
-    References
-    ----------
-    .. [1] Efron and Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall, 1993, chapter 13.
-    """
-    values = np.asarray(list(errors), dtype=np.float64)
-    if values.size < 2:
-        raise ValueError(f"an interval needs at least 2 errors, got {values.size}")
-    # scipy takes a tuple of data sets; here there is one.
-    options = {"batch": max(1, 10**7 // values.size), "rng": np.random.default_rng(seed)}  # 80 MB at a time
-    drawn = bootstrap((values,), statistic, n_resamples=10_000, method="percentile", **options)
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
-
-
-def paired_gain(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, float | tuple[float, float]]:
-    """By how much the same series are forecast better by ours: on average, with its 95% interval, and how many are.
-
-    Parameters
-    ----------
-    ours : dict of int to float
-        Errors by series id, scaled units.
-    theirs : dict of int to float
-        The same for the forecasts to compare with: all series of `ours`, others are ignored.
-
-    Returns
-    -------
-    dict
-        `mean`: the mean of their error less ours, scaled units, above 0 where ours is better; `mean interval`: its
-        `bootstrap_interval` (low, high); `better`: the number of series on which ours has the smaller error.
-
-    Raises
-    ------
-    ValueError
-        For fewer than 2 series.
-    """
-    gains = np.array([theirs[series] - ours[series] for series in ours])
-    return {
-        "mean": float(gains.mean()),
-        "mean interval": bootstrap_interval(gains),
-        "better": int((gains > 0).sum()),
-    }
 
 
 def best_and_worst(errors: dict[int, float], worst: int) -> tuple[list[int], list[int]]:

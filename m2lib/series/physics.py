@@ -1,14 +1,13 @@
 """The yardstick of physics: the system behind a series, fitted to its context and simulated further.
 
-It is given what no other forecast here is: the equations, and the ranges that their parameters were drawn from.
+It is given what no other forecast here is: the equations, and the ranges that their parameters were drawn from. A
+system is float64 (8,): parameters and start, in the order of `RECIPE`. `rates` is its right-hand side.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from scipy.integrate import odeint
-from scipy.interpolate import CubicSpline
-from scipy.optimize import least_squares
+import scipy
 
 from m2lib.series.codec import to_integers, unscale
 from m2lib.series.recipe import RECIPE, Rates, predator_prey, solve_system
@@ -18,106 +17,48 @@ LOW, HIGH = np.log(np.array(list(RECIPE.values())).T)
 EDGE = 1e-6  # least_squares wants its start strictly inside the bounds
 GOOD = 3e-3  # mean absolute residual, as a share of the mean: about twice what rounding and the file's integrator leave
 STARTS = 4  # of the fit at tight tolerances; one is enough for nearly all series
-FILE_STARTS = 4  # of the fit with the file's integrator, whose errors make the sum of squares rugged
-
-Simulate = Callable[[np.ndarray, np.ndarray, Rates], np.ndarray]
 
 
 def simulate(system: np.ndarray, time: np.ndarray, rates: Rates = predator_prey) -> np.ndarray:
-    """A system's course, with errors far below what rounding leaves.
+    """A system's course (steps, 2), physical units, with errors far below what rounding leaves."""
+    parameters, start = tuple(system[:6]), system[6:]
+    return scipy.integrate.odeint(rates, start, time, args=parameters, rtol=1e-8, atol=1e-8, tfirst=True)
 
-    Parameters
-    ----------
-    system : ndarray of float64, shape (8,)
-        Parameters and start, in the order of `RECIPE`.
-    time : ndarray of float64, shape (steps,)
-        Ascending; the start is at its first.
-    rates : callable, optional
-        The right-hand side, called as `predator_prey` is.
 
-    Returns
-    -------
-    ndarray of float64, shape (steps, 2)
-        Prey and predators, physical units.
+def fit_system(context: np.ndarray, time: np.ndarray, rates: Rates = predator_prey) -> np.ndarray:
+    """The system of the recipe that passes nearest to a context (steps, 2) of physical units, by least squares.
+
+    The first start is the system whose rates are nearest to the slopes of a spline through the context (Varah, "A
+    Spline Least Squares Method for Numerical Parameter Estimation in Differential Equations", SIAM Journal on
+    Scientific and Statistical Computing 3, 1982). Where no good fit comes of it, starts are drawn from the recipe. Each
+    is fitted to the first half of the context, then to all of it.
     """
-    return odeint(rates, system[6:], time, args=tuple(system[:6]), rtol=1e-8, atol=1e-8, tfirst=True)
-
-
-def fit_system(context: np.ndarray, time: np.ndarray, seed: int = 0, rates: Rates = predator_prey) -> np.ndarray:
-    """The system of the recipe that passes nearest to a context, by least squares.
-
-    The first start is the system whose rates are nearest to the slopes of a spline through the context [1]_; where no
-    good fit comes of it, starts are drawn from the recipe. Each is fitted to the first half of the context, then to
-    all of it.
-
-    Parameters
-    ----------
-    context : ndarray of float64, shape (steps, 2)
-        Physical units.
-    time : ndarray of float64, shape (steps or more,)
-        Of its steps, and of those to come.
-    seed : int, optional
-        Of the starts that are drawn.
-    rates : callable, optional
-        The right-hand side, called as `predator_prey` is.
-
-    Returns
-    -------
-    ndarray of float64, shape (8,)
-        Parameters and start, in the order of `RECIPE`.
-
-    References
-    ----------
-    .. [1] Varah, "A Spline Least Squares Method for Numerical Parameter Estimation in Differential Equations", SIAM
-       Journal on Scientific and Statistical Computing 3, 1982.
-    """
-    drawn, best, least = np.random.default_rng(seed), LOW, np.inf
+    drawn, found = np.random.default_rng(0), []
     for attempt in range(STARTS):
-        logs: np.ndarray = (
-            np.asarray(drawn.uniform(LOW, HIGH)) if attempt else _from_slopes(context, time[: len(context)], rates)
-        )
+        logs = drawn.uniform(LOW, HIGH, len(LOW)) if attempt else _from_slopes(context, time[: len(context)], rates)
         for steps in (len(context) // 2, len(context)):
-            logs, error = _fitted(logs, context[:steps], time[:steps], simulate, 1e-8, rates)
-        if error < least:
-            best, least = logs, error
-        if least < GOOD * context.mean():
+            error, logs = _fitted(logs, context[:steps], time[:steps], simulate, 1e-8, rates)
+        found.append((error, logs))
+        if error < GOOD * context.mean():
             break
-    return np.exp(best)
+    return np.exp(min(found, key=lambda fit: fit[0])[1])
 
 
-def fit_system_as_the_file(
-    context: np.ndarray, time: np.ndarray, seed: int = 0, rates: Rates = predator_prey
-) -> np.ndarray:
+def fit_system_as_the_file(context: np.ndarray, time: np.ndarray, rates: Rates = predator_prey) -> np.ndarray:
     """The same, with the errors of the file's integrator: of the fits from several starts, the one that fits best.
 
-    Parameters
-    ----------
-    context : ndarray of float64, shape (steps, 2)
-        Physical units.
-    time : ndarray of float64, shape (steps or more,)
-        Of its steps and of all that the simulation of the file went on for, from 0.
-    seed : int, optional
-        Of the small changes to the start.
-    rates : callable, optional
-        The right-hand side, called as `predator_prey` is.
-
-    Returns
-    -------
-    ndarray of float64, shape (8,)
-        Parameters and start, in the order of `RECIPE`.
+    `time` is of all steps that the simulation of the file went on for, from 0.
     """
-    first = np.log(fit_system(context, time, seed, rates))
-    drawn, best, least = np.random.default_rng(seed), first, np.inf
+    first, found = np.log(fit_system(context, time, rates)), []
+    drawn = np.random.default_rng(0)
     # The errors jump where the integrator takes other steps, so slopes are taken over wider and narrower distances.
-    for attempt, distance in zip(range(FILE_STARTS), (1e-4, 1e-5, 1e-3, 1e-4), strict=True):
+    for attempt, distance in enumerate((1e-4, 1e-5, 1e-3, 1e-4)):
         start = first + drawn.normal(0, 3e-4 * attempt, len(first))
-        logs, error = _fitted(start, context, time, solve_system, distance, rates)
-        if error < least:
-            best, least = logs, error
-    return np.exp(best)
+        found.append(_fitted(start, context, time, solve_system, distance, rates))
+    return np.exp(min(found, key=lambda fit: fit[0])[1])
 
 
-FITS: dict[str, tuple[Callable[..., np.ndarray], Simulate]] = {
+FITS = {
     "the system, fitted": (fit_system, simulate),
     "the system, fitted with the file's integrator": (fit_system_as_the_file, solve_system),
 }
@@ -128,49 +69,34 @@ def physics_forecast(
 ) -> np.ndarray:
     """Fit the system of each series to the scaled integers of its context, as all forecasters see them, and go on.
 
-    Parameters
-    ----------
-    contexts : ndarray of int64, shape (n, steps, 2)
-        Scaled units.
-    scales : ndarray of float64, shape (n,)
-        Of the codec, physical units.
-    time : ndarray of float64, shape (steps + horizon,)
-        Of the steps of context and forecast, from 0.
-    name : str
-        Of the fit, in `FITS`.
-    rates : callable, optional
-        The right-hand side that is fitted, called as `predator_prey` is.
-
-    Returns
-    -------
-    ndarray of int64, shape (n, horizon, 2)
-        Scaled units.
+    contexts: (n, steps, 2), scaled units; scales: (n,), of the codec; time: (steps + horizon,), from 0; name: in
+    `FITS`. Returns int64 (n, horizon, 2), scaled units.
     """
     fit, run = FITS[name]
-    steps, ahead = contexts.shape[1], []
+    ahead = []
     for context, scale in zip(contexts, scales, strict=True):
         system = fit(unscale(context, scale), time, rates=rates)
-        ahead.append(to_integers(run(system, time, rates)[steps:], scale))
+        ahead.append(to_integers(run(system, time, rates)[len(context) :], scale))
     return np.stack(ahead)
 
 
 def _from_slopes(context: np.ndarray, time: np.ndarray, rates: Rates) -> np.ndarray:
     """Logarithms of a system whose rates of change are near the slopes of a spline through the context."""
-    slopes = CubicSpline(time, context, axis=0)(time, 1)[1:-1].T
+    slopes = scipy.interpolate.CubicSpline(time, context, axis=0)(time, 1)[1:-1].T
     states = context[1:-1].T
 
     def misses(logs: np.ndarray) -> np.ndarray:
         return np.concatenate(rates(0.0, states, *np.exp(logs)) - slopes)
 
     middle = (LOW + HIGH)[:6] / 2
-    found = least_squares(misses, middle, bounds=(LOW[:6] - EDGE, HIGH[:6] + EDGE)).x
+    found = scipy.optimize.least_squares(misses, middle, bounds=(LOW[:6] - EDGE, HIGH[:6] + EDGE)).x
     return np.concatenate([found, np.log(context[0])])
 
 
 def _fitted(
-    logs: np.ndarray, context: np.ndarray, time: np.ndarray, run: Simulate, distance: float, rates: Rates
-) -> tuple[np.ndarray, float]:
-    """The logarithms of a nearby system that fits better, and its mean absolute residual."""
+    logs: np.ndarray, context: np.ndarray, time: np.ndarray, run: Callable, distance: float, rates: Rates
+) -> tuple[float, np.ndarray]:
+    """The mean absolute residual of a nearby system that fits better, and its logarithms."""
     far = 10 * context.max()  # in place of what an integration that fails does not give
 
     def residuals(logs: np.ndarray) -> np.ndarray:
@@ -179,8 +105,7 @@ def _fitted(
             return np.full(context.size, far)
         return np.nan_to_num(course - context, nan=far, posinf=far, neginf=-far).ravel()
 
-    start = np.clip(logs, LOW + EDGE, HIGH - EDGE)
-    found = least_squares(
-        residuals, start, bounds=(LOW - 1e-3, HIGH + 1e-3), x_scale="jac", diff_step=distance, max_nfev=40
-    )
-    return found.x, float(np.abs(found.fun).mean())
+    start, bounds = np.clip(logs, LOW + EDGE, HIGH - EDGE), (LOW - 1e-3, HIGH + 1e-3)
+    options = {"x_scale": "jac", "diff_step": distance, "max_nfev": 40}
+    found = scipy.optimize.least_squares(residuals, start, bounds=bounds, **options)
+    return float(np.abs(found.fun).mean()), found.x

@@ -14,8 +14,7 @@ from m2lib.forecasting.grammar import StepGrammar
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.forecasting.reference import Reference
 from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID, SYMBOLS, ids_to_text, text_to_ids
-from m2lib.series.codec import decode, encode, to_integers
-from m2lib.series.textformat import TextFormat, format_steps
+from m2lib.series.codec import TextFormat, decode, encode, format_steps, to_integers
 
 MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;" * 9)]
 
@@ -152,7 +151,7 @@ def test_forecast_reports_what_it_read_and_wrote(tiny, data):
     one = forecasts[2]
     assert one.new_tokens[0] == len(one.texts[0]) <= 220
     read = decode(
-        one.texts[0], 20, to_integers(data.contexts[141, -1:], float(one.scaling.scale), "published")[0].tolist()
+        one.texts[0], 20, to_integers(data.contexts[141, -1:], one.scaling.scale.item(), "published")[0].tolist()
     )
     assert np.array_equal(one.values[0], read.values)
     assert one.repairs == (read.repairs,)

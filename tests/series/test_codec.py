@@ -1,15 +1,28 @@
+"""Numbers to text and back: by hand, against plain rules in other words, and on the study's data."""
+
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from m2lib.files import InputError
-from m2lib.series.codec import decode, encode, scale_of, to_integers, unscale, unwritable
+from m2lib.series.codec import (
+    STUDY,
+    UNDERSHOOT,
+    Scaling,
+    TextFormat,
+    decode,
+    encode,
+    format_steps,
+    scale_of,
+    to_integers,
+    unscale,
+)
 from m2lib.series.metrics import series_mae
-from m2lib.series.scaling import UNDERSHOOT
-from m2lib.series.textformat import format_steps
 
 
 def test_scale_is_the_90th_percentile_of_both_variables():
@@ -28,26 +41,8 @@ def test_published_rounding_truncates_what_floating_point_left_below():
     values = np.array([[0.115, 0.95], [0.82, 1.0]])
     assert to_integers(values, 1.0).tolist() == [[115, 950], [820, 1000]]
     assert to_integers(values, 1.0, "published").tolist() == [[114, 950], [819, 1000]]
-    with pytest.raises(InputError, match="unknown rounding 'up'"):
-        to_integers(values, 1.0, "up")
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (10.0, "series 7, step 1, predator: 10 is 10000 in scaled units"),
-        (np.nan, "series 7, step 1, predator: nan is not finite"),
-        (-np.inf, "series 7, step 1, predator: -inf is not finite"),
-        (1e308, "series 7, step 1, predator: 1e.308 is inf in scaled units"),
-        (-0.1, "series 7, step 1, predator: -0.1 is negative"),
-        (-UNDERSHOOT, "series 7, step 1, predator: -1e-06 is negative"),
-    ],
-)
-def test_encode_refuses_what_four_digits_cannot_hold(value, message):
-    values = np.array([[1.0, 1.0], [1.0, value]])
-    with pytest.raises(InputError, match=message):
-        encode(values, 1.0, series=7)
-    assert unwritable(values, 1.0).tolist() == [[False, False], [False, True]]
+    truth = to_integers([[0.23, 0.2], [2.0, 0.4]], 2.0, "published")
+    assert series_mae(decode("115,100;1003", 2).values, truth) == (1 + 0 + 3 + 100) / 4
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "published"])
@@ -55,65 +50,51 @@ def test_an_integrators_undershoot_is_zero(rounding):
     values, scale = np.array([[1e-3, -0.9 * UNDERSHOOT], [-1e-8, 0.0]]), 1e-3
     assert -0.9 * UNDERSHOOT / scale * 1000 == pytest.approx(-0.9)  # not what rounding would take away
     assert encode(values, scale, rounding) == "1000,0;0,0;"
-    assert to_integers(values, scale, rounding).tolist() == [[1000, 0], [0, 0]]
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf, -np.inf])
-def test_a_scale_that_is_none_is_refused(scale):
-    values = np.array([[0.0, 1.0]])
-    with pytest.raises(InputError, match=f"^series 7: the 90th percentile of its context is {scale:g}, so"):
-        encode(values, scale, series=7)
-    with pytest.raises(InputError, match=r"^step 0, predator: nan is not finite"):  # what spoilt the scale is named
-        encode(np.array([[0.0, np.nan]]), scale)
-    with pytest.raises(InputError, match=r"^the series: .* so it has no scale"):
-        encode(np.ones((0, 2)), scale)
-    for convert in (to_integers, unscale):
-        with pytest.raises(InputError, match=f"scale {scale:g} is not a finite number above 0"):
-            convert(values, scale)
-
-
-@pytest.mark.parametrize("shape", [(), (2,), (0,), (4, 3), (4, 1), (5, 4, 2)])
-def test_another_shape_is_refused(shape):
+def spoilt(value, shape=(2, 2)):
     values = np.ones(shape)
-    with pytest.raises(InputError, match=r"^series 7: values of shape .*; expected \(steps, 2\) and a number"):
-        encode(values, 1.0, series=7)
-    if shape != (5, 4, 2):
-        with pytest.raises(InputError, match=r"expected \(..., steps, 2\)"):
-            to_integers(values, 1.0)
-    with pytest.raises(InputError, match="give a number, or one per series"):
-        unscale(np.ones((5, 4, 2)), np.ones(4))
-    with pytest.raises(InputError, match="scale of shape"):
-        encode(np.ones((4, 2)), np.ones(1))
+    values[-1, -1] = value
+    return values
 
 
-@pytest.mark.parametrize("shape", [(), (2,), (0, 2), (3, 0, 2), (4, 0)])
-def test_an_empty_context_has_no_scale(shape):
-    with pytest.raises(InputError, match="has no scale"):
-        scale_of(np.ones(shape))
+ONE = TextFormat(variables=1, percentile=100)
+REFUSED = [
+    (
+        lambda: encode(spoilt(10.0), 1.0, series=7),
+        "series 7, step 1, predator: 10 is 10000 in scaled units, outside 0-",
+    ),
+    (lambda: encode(spoilt(1e308), 1.0), "the series, step 1, predator: 1e+308 is inf in scaled units, outside 0-9999"),
+    (lambda: encode(spoilt(-0.1), 1.0), "the series, step 1, predator: -0.1 is -100 in scaled units, outside 0-9999"),
+    (lambda: encode(spoilt(-UNDERSHOOT), 1.0), "the series, step 1, predator: -1e-06 is -0.001 in scaled units"),
+    (lambda: encode(spoilt(np.nan), np.nan), "the series, step 1, predator: nan is not finite"),
+    (
+        lambda: encode(spoilt(0.0), 0.0, series=7),
+        "series 7: the 90th percentile of its context is 0, so it has no scale",
+    ),
+    (lambda: encode(spoilt(1.0), -1.0), "the series: the 90th percentile of its context is -1, so it has no scale"),
+    (lambda: encode(np.ones((4, 3)), 1.0), "the series: values of shape (4, 3); expected (steps, 2)"),
+    (lambda: scale_of(np.ones((4, 0, 2))), "a context of shape (4, 0, 2) has no scale; expected (..., steps, 2)"),
+    (lambda: to_integers(np.ones((2, 2)), 0.0), "a value has no scaled integer: it is not finite, or its series"),
+    (lambda: to_integers(spoilt(1e300), 1.0), "a value has no scaled integer"),
+    (lambda: ONE.encode(spoilt(5e3, (3, 1)), ONE.scaling(np.ones((3, 1)))), "the series, step 2, variable 1: 5000 is"),
+    (lambda: ONE.scaling(np.ones((5, 2))), "a context of shape (5, 2) has no scale; expected (..., steps, 1)"),
+    (lambda: ONE.scaling(np.ones(5)), "a context of shape (5,) has no scale; expected (..., steps, 1)"),
+]
 
 
-def test_no_series_have_no_scales_and_no_steps_no_text():
-    assert scale_of(np.ones((0, 80, 2))).shape == (0,)
-    assert encode(np.ones((0, 2)), 1.0) == ""
+@pytest.mark.parametrize(("function", "line"), REFUSED)
+def test_what_cannot_be_written_is_named(function, line):
+    with pytest.raises(InputError) as error:
+        function()
+    assert str(error.value).startswith(line)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_no_integer_is_made_up(value):
-    with pytest.raises(InputError, match=r"values\[1, 0, 1\] is .*, which has no scaled integer"):
-        to_integers(np.array([[[1.0, 1.0]], [[1.0, value]]]), np.array([1.0, 1.0]))
-
-
-def test_unscale_is_within_half_a_hundredth(data):
-    integers = to_integers(data.trajectories, data.scales)
-    error = np.abs(unscale(integers, data.scales) - data.trajectories)
-    assert np.all(error <= data.scales[:, None, None] * 0.000501)
-
-
-def test_every_series_round_trips(data):
-    for series, scale in zip(data.trajectories[::50], data.scales[::50], strict=True):
-        read = decode(encode(series, scale), steps=100)
-        assert read.repairs == 0
-        assert np.array_equal(read.values, to_integers(series, scale))
+def test_a_constant_has_no_scale_above_an_offset():
+    shape, values = TextFormat(variables=1, offset=0.3), np.full((12, 1), 5.0)
+    with pytest.raises(InputError, match=r"^series b: the 90th percentile of its context is 0 above its offset, so"):
+        shape.encode(values, shape.scaling(values), series="b")
+    assert not Scaling(np.array([1.0, np.inf]), np.zeros(2)).exists
 
 
 HAND_MADE = [
@@ -137,80 +118,121 @@ HAND_MADE = [
     ("1_0,+5;", 1, (5, 6), [[5, 6]], 2),  # what int() would take
     ("٣,４;", 1, (5, 6), [[5, 6]], 2),  # digits, but not ASCII
     (" 1,2\n;", 1, (5, 6), [[5, 6]], 2),
+    ("1,2;3,4;", 0, (5, 6), [], 0),
 ]
 
 
 @pytest.mark.parametrize(("text", "steps", "last", "values", "repairs"), HAND_MADE)
 def test_decode_by_hand(text, steps, last, values, repairs):
     read = decode(text, steps, last)
-    assert read.values.tolist() == values
-    assert read.repairs == repairs
-    assert read.values.dtype == np.int64
+    assert (read.values.tolist(), read.repairs) == (values, repairs)
+    assert (read.values.dtype, read.values.shape) == (np.int64, (steps, 2))
 
 
-def test_decode_and_mae_under_published_rounding():
-    scale = 2.0
-    truth = to_integers([[0.23, 0.2], [2.0, 0.4]], scale, "published")  # 1.15 -> 114
-    assert truth.tolist() == [[114, 100], [1000, 200]]
-    assert series_mae(decode("114,100;1000,200;", 2).values, truth) == 0
-    assert series_mae(decode("115,100;1003", 2).values, truth) == (1 + 0 + 3 + 100) / 4
-
-
-good = st.integers(0, 999_999).map(str)
-bad = st.sampled_from(["", "x", "-1", "1_0", "+5", "٣", "1.5", " 1", "7" * 7, "7" * 40])
-fields = st.one_of(good, bad)
-
-
-@given(
-    steps=st.lists(st.lists(fields, max_size=4), max_size=25), ended=st.booleans(), tail=st.sampled_from(["", "<pad>9"])
-)
-def test_repairs_count_what_was_built_in(steps, ended, tail):
-    text = "".join(",".join(step) + ";" for step in steps)
-    if steps and not ended and ",".join(steps[-1]):
-        text = text[:-1]
-    read = decode(text + tail, 20, (3, 4))
-
-    current, repairs, expected = [3, 4], 0, []
-    for step in (steps + [[]] * 20)[:20]:
+def plainly_read(text, steps, last):
+    """The rules of `decode` in other words: field by field, letter by letter."""
+    text = text[: text.index("<pad>")] if "<pad>" in text else text
+    whole = text.removesuffix(";") if text.endswith(";") else text
+    found = [step.split(",") for step in whole.split(";")] if text else []
+    values, repairs = [list(last)], 0
+    for fields in (found + [[]] * steps)[:steps]:
+        values.append(list(values[-1]))
         for variable in (0, 1):
-            field = step[variable] if variable < len(step) else ""
-            if field.isascii() and field.isdecimal() and len(field) <= 6:
-                current[variable] = int(field)
+            field = fields[variable] if variable < len(fields) else ""
+            if 1 <= len(field) <= 6 and set(field) <= set("0123456789"):
+                values[-1][variable] = int(field)
             else:
                 repairs += 1
-        expected.append(list(current))
-    assert read.values.tolist() == expected
-    assert read.repairs == repairs
+    return values[1:], repairs
+
+
+pieces = st.sampled_from(["1", "23", "456789", ",", ";", ";", "<pad>", "<", "\ud800", "٣", "-1", "1_0", "7" * 7])
 
 
 @given(
-    st.one_of(
-        st.text(), st.text(alphabet="0123456789,;<pad> ", max_size=400), st.binary().map(lambda b: b.decode("latin-1"))
-    )
+    st.one_of(st.text(), st.text(alphabet="0123456789,;", max_size=300), st.lists(pieces, max_size=90).map("".join)),
+    st.integers(0, 30),
 )
-def test_decode_reads_any_text(text):
-    read = decode(text)
-    assert read.values.shape == (20, 2)
-    assert np.isfinite(read.values).all()
-    assert read.values.min() >= 0
-    assert 0 <= read.repairs <= 40
+def test_any_text_is_read(text, steps):
+    read = decode(text, steps, (3, 4))
+    assert (read.values.tolist(), read.repairs) == plainly_read(text, steps, (3, 4))
 
 
-@pytest.mark.parametrize("piece", ["1", ",", ";", "1,2;", "<pad", "<", "\ud800", "٣,"])
+@pytest.mark.parametrize("piece", ["1", ",", ";", "1,2;", "<pad", "\ud800"])
 def test_decode_reads_long_texts_at_once(piece):
     started = time.perf_counter()
-    read = decode(piece * 1_000_000)
+    assert decode(piece * 1_000_000).values.shape == (20, 2)
     assert time.perf_counter() - started < 1  # it takes a few thousandths
-    assert read.values.shape == (20, 2)
 
 
-def test_decode_reads_no_steps_where_none_are_asked():
-    for steps in (0, -1, -7):
-        assert decode("1,2;3,4;", steps).values.shape == (0, 2)
+odd = st.sampled_from([0.0, -0.0, -1e-8, -1e-6, 9999.4, 1e-300, 5e-324, 1e300]) | st.floats(0, 100) | st.floats()
 
 
-@given(st.lists(st.tuples(st.integers(0, 9999), st.integers(0, 9999)), min_size=20, max_size=20))
-def test_clean_text_is_split(steps):
-    read = decode(format_steps(steps))
-    assert read.values.tolist() == [list(step) for step in steps]
-    assert read.repairs == 0
+@given(arrays(np.float64, st.tuples(st.integers(0, 6), st.just(2)), elements=odd), odd)
+def test_any_numbers_are_written_or_refused(values, scale):
+    with suppress(InputError):
+        read = decode(encode(values, scale), len(values))
+        assert read.repairs == 0
+        assert np.array_equal(read.values, to_integers(values, scale))
+
+
+def test_every_series_round_trips_within_half_a_hundredth(data):
+    integers = to_integers(data.trajectories, data.scales)
+    error = np.abs(unscale(integers, data.scales) - data.trajectories)
+    assert np.all(error <= data.scales[:, None, None] * 0.000501)
+    for series, scale, written in zip(data.trajectories[::50], data.scales[::50], integers[::50], strict=True):
+        text = encode(series, scale)
+        assert text == format_steps(written) == STUDY.encode(series, STUDY.scaling(series[:80]))
+        assert np.array_equal(decode(text, steps=100).values, written)
+
+
+def test_one_variable_below_zero_by_hand():
+    # From -10 to 10 the range is 20; offset 0.5 puts zero at -20, so the largest value is 30 above it: scaled 100.
+    shape = TextFormat(variables=1, digits=3, percentile=100, offset=0.5)
+    context = np.array([[-10.0], [10.0], [1.0]])
+    scaling = shape.scaling(context)
+    assert (scaling.offset, scaling.scale, scaling.unit) == (-20, 30, 100)
+    assert shape.encode(context, scaling) == "33;100;70;"
+    assert scaling.physical(shape.decode("33;100;70;", 3, [0]).values) == pytest.approx(context, abs=0.15)
+
+
+def test_separate_variables_have_a_line_each():
+    context = np.stack([np.linspace(1, 1000, 50), np.linspace(-1e-3, 1e-3, 50)], axis=1)
+    shape = TextFormat(percentile=100, offset=0.3, separate=True)
+    integers = shape.integers(context, shape.scaling(context))
+    assert integers.max(0).tolist() == [1000, 1000]
+    assert integers.min(0) == pytest.approx([231, 231], abs=1)  # 0.3 / 1.3
+    joint = TextFormat(percentile=100, offset=0.3)
+    assert np.ptp(joint.integers(context, joint.scaling(context))[:, 1]) == 0
+
+
+@given(
+    st.integers(1, 8), st.integers(2, 6), st.sampled_from([0.0, 0.3]), st.booleans(), st.floats(1e-6, 1e12),
+    st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_every_format_round_trips(variables, digits, offset, separate, size, seed):
+    context = np.random.default_rng(seed).normal(size=(12, variables)) * size
+    context = context if offset else np.abs(context)
+    shape = TextFormat(variables, digits, 100, offset, separate)
+    scaling = shape.scaling(context)
+    read = shape.decode(shape.encode(context, scaling), 12, [0] * variables)
+    assert (read.repairs, read.values.max()) == (0, shape.unit)
+    error = np.abs(scaling.physical(read.values) - context)
+    assert np.all(error <= 0.501 * scaling.scale / shape.unit)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"variables": 0}, {"variables": 9}, {"digits": 1}, {"digits": 7}, {"percentile": 0}, {"percentile": 101},
+     {"offset": -0.1}, {"offset": float("nan")}],
+)  # fmt: skip
+def test_formats_that_no_series_has(settings):
+    with pytest.raises(ValueError, match="a text format"):
+        TextFormat(**settings)
+
+
+def test_settings_are_the_format():
+    assert (STUDY.unit, STUDY.largest, STUDY.longest_step) == (1000, 9999, 10)
+    assert list(STUDY.settings()) == ["variables", "digits", "percentile", "offset", "separate"]
+    shape = TextFormat(variables=3, digits=3, percentile=100, offset=0.3, separate=True)
+    assert TextFormat(**shape.settings()) == shape

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from m2lib.series.codec import encode
-from m2lib.series.recipe import draw_systems, generate_series
+from m2lib.series import draw_systems, encode, generate_series
 from m2lib.series.worlds import SEED, WORLDS, drifting, holling_three, lotka_volterra
 
 

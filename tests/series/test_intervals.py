@@ -1,28 +1,42 @@
-"""Bands, quantile losses and ranks: by hand, against closed forms, and against well-kept libraries."""
+"""Intervals and bands: by hand, where they are known, and against a well-kept library."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import scoringrules
 from scipy.stats import chisquare
 from utilsforecast import losses
 
-from m2lib.series.calibration import (
-    DECILES,
+from m2lib.series.intervals import (
     band,
+    bootstrap_interval,
     conformal,
     coverage,
-    quantile_loss,
+    paired_gain,
     ranks,
     sharpness,
     stretch_needed,
     stretched,
-    weighted_quantile_loss,
 )
-from m2lib.series.metrics import crps_fair, series_mae
 
 RNG = np.random.default_rng(0)
 SAMPLES, TRUTH = RNG.normal(300, 40, (48, 20, 2)), RNG.normal(300, 40, (20, 2))
+
+
+def test_bootstrap_interval_is_that_of_the_normal_mean():
+    errors = np.random.default_rng(0).normal(10, 2, size=400)
+    low, high = bootstrap_interval(errors)
+    half = 1.96 * errors.std(ddof=1) / 20
+    assert (low, high) == pytest.approx((errors.mean() - half, errors.mean() + half), abs=0.02)
+    assert bootstrap_interval(errors, np.median)[0] < np.median(errors) < bootstrap_interval(errors, np.median)[1]
+    assert bootstrap_interval(errors) == (low, high)
+    with pytest.raises(ValueError, match="two or more observations"):
+        bootstrap_interval([1.0])
+
+
+def test_a_paired_gain_by_hand():
+    gain = paired_gain({4: 1.0, 9: 5.0, 2: 3.0}, {2: 3.0, 4: 3.0, 9: 9.0, 7: 100.0})
+    assert (gain["mean"], gain["better"]) == (2.0, 2)
+    assert gain["mean interval"] == bootstrap_interval([2.0, 4.0, 0.0])
 
 
 def test_a_band_by_hand():
@@ -32,8 +46,6 @@ def test_a_band_by_hand():
     assert high == pytest.approx(90)
     assert coverage(samples, np.array([[11, 9], [89, 91]]), 0.8) == 0.5
     assert sharpness(samples, 0.8) == pytest.approx(80)
-    with pytest.raises(ValueError, match="between 0 and 1, got 1"):
-        band(samples, 1)
 
 
 def test_a_band_of_right_samples_holds_its_share():
@@ -41,39 +53,11 @@ def test_a_band_of_right_samples_holds_its_share():
     assert np.mean(held) == pytest.approx(0.8, abs=0.04)  # quantiles of 48 samples are a little too near
 
 
-def test_crps_is_that_of_a_library_and_of_the_closed_form():
-    theirs = scoringrules.crps_ensemble(TRUTH, np.moveaxis(SAMPLES, 0, -1), estimator="fair").mean()
-    assert crps_fair(SAMPLES, TRUTH) == pytest.approx(theirs)
-    normal = scoringrules.crps_normal(TRUTH, 300, 40).mean()  # of the distribution that samples come from
-    many = [crps_fair(RNG.normal(300, 40, (20, 20, 2)), TRUTH) for _ in range(400)]
-    assert np.mean(many) == pytest.approx(normal, rel=0.01)  # fair: 20 samples are enough, on average
-
-
-def test_quantile_loss_is_that_of_a_library():
-    frame = pd.DataFrame({"unique_id": 0, "y": TRUTH.ravel()})
-    ours = []
-    for level in DECILES:
-        frame["model"] = np.quantile(SAMPLES, level, axis=0).ravel()
-        theirs = losses.quantile_loss(frame, models={"model": "model"}, q=level)["model"].item()
-        ours.append(quantile_loss(SAMPLES, TRUTH, [level]))
-        assert ours[-1] == pytest.approx(theirs)
-    assert quantile_loss(SAMPLES, TRUTH) == pytest.approx(np.mean(ours))
-    median = np.median(SAMPLES, axis=0)
-    assert quantile_loss(SAMPLES, TRUTH, [0.5]) == pytest.approx(series_mae(median, TRUTH) / 2)
-
-
 def test_coverage_is_that_of_a_library():
     low, high = band(SAMPLES, 0.8)
     frame = pd.DataFrame({"unique_id": 0, "y": TRUTH.ravel(), "m-lo-80": low.ravel(), "m-hi-80": high.ravel()})
     theirs = losses.coverage(frame, models=["m"], level=80)["m"].item()
     assert coverage(SAMPLES, TRUTH, 0.8) == pytest.approx(theirs)
-
-
-def test_weighted_quantile_loss_has_no_unit():
-    once = weighted_quantile_loss([quantile_loss(SAMPLES, TRUTH)], [TRUTH])
-    assert weighted_quantile_loss([quantile_loss(10 * SAMPLES, 10 * TRUTH)], [10 * TRUTH]) == pytest.approx(once)
-    twice = weighted_quantile_loss([quantile_loss(SAMPLES, TRUTH)] * 2, [TRUTH] * 2)
-    assert twice == pytest.approx(once)
 
 
 def test_ranks_are_even_where_samples_are_right_and_ties_are_by_lot():
