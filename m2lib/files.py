@@ -1,17 +1,11 @@
-"""What all else stands on: the project's folders, atomic writes, and the one error that a user sees."""
+"""What all else stands on: the project's folders, an atomic write, and the one error that a user sees."""
 
-import glob
 import os
-import reprlib
-import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (ROOT / "report" / "published").is_dir()
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = 200  # characters
 
 
 class InputError(ValueError):
@@ -28,38 +22,16 @@ def first_line(error: BaseException) -> str:
 
 
 def quoted(text: str) -> str:
-    """What a user has given, as messages show it: in quotation marks, and without its middle where it is very long."""
-    return _SHORT.repr(text)
-
-
-def user_path(text: str, what: str) -> Path:
-    """A path as a user writes it, its ~ expanded; nothing need be there yet.
-
-    Raises InputError, naming `what`, for one that can lead nowhere: empty, of a user that is not known, longer than
-    the system allows, round in circles, with a NUL, or not UTF-8, which several readers of files do not take.
-    """
-    try:
-        path = Path(text).expanduser()
-        str(path).encode()
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # whoever reads or writes there says what they miss
-    except (OSError, RuntimeError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
-        if isinstance(error, UnicodeError):
-            problem = "not UTF-8"
-        raise InputError(f"{what} is {quoted(text)}, which leads nowhere ({problem}); name another path") from error
-    if not text:
-        raise InputError(f"{what} is empty; leave it out or name one")
-    return path
+    """What a user has given, as messages show it: in quotation marks, and without its end where it is very long."""
+    return repr(text if len(text) <= 200 else f"{text[:197]}...")
 
 
 def repository(*parts: str) -> Path:
     """A path in the project's checkout. Raises InputError where m2lib was installed without it."""
     if not IN_CHECKOUT:
+        place = "/".join(parts)
         raise InputError(
-            f"{'/'.join(parts)} is part of the project's repository, and this m2lib was installed without it; clone it "
-            "and install with `pip install -e .` there"
+            f"{place} is part of the project's repository, which is not here; clone it and install from it"
         )
     return ROOT.joinpath(*parts)
 
@@ -72,64 +44,41 @@ def workspace() -> Path:
 def write_atomic(path: Path, content: bytes) -> None:
     """Put `content` at `path` whole or not at all, making folders on the way.
 
-    Raises InputError naming the path where the folder is read-only or the disk is full; what stood at `path`
-    before is then still there, and no temporary file is left. A kill leaves one that `sweep` removes.
+    Raises InputError naming the path where the folder is read-only or the disk is full; what stood at `path` before is
+    then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # a rename would put a file in the place of /dev/null
-            raise OSError("what stands there is no file")
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        make_readable(temporary)
-        _replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; free space there or choose another folder"
-        ) from error
+        problem = error.strerror or error
+        raise InputError(f"cannot write {path}: {problem}; free space there or choose another folder") from error
     finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def user_path(text: str, _what: str) -> Path:
+    """A path as a user writes it, its ~ expanded."""
+    return Path(text).expanduser()
 
 
 def remove(path: Path) -> None:
-    """Remove a file where there is one. Raises InputError, naming it, where that is not allowed."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot replace {path}: {error.strerror or error}; choose another folder") from error
+    """Remove a file where there is one."""
+    path.unlink(missing_ok=True)
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed writes of `path` have left beside it, or those of any file in a folder, as far as one may."""
-    inside = path.is_dir()
-    for left in path.glob(".*.tmp") if inside else path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with suppress(OSError):
-            left.unlink()
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """Windows replaces no file that someone has open, such as a reader or a virus scanner; they soon let go."""
-    for delay in (0.01, 0.1, 0.5):
-        try:
-            temporary.replace(path)
-            return
-        except PermissionError:
-            time.sleep(delay)
-    temporary.replace(path)
+    """Remove what killed writes of `path` have left beside it, or those of any file in a folder."""
+    for left in path.glob(".*.tmp") if path.is_dir() else path.parent.glob(f".{path.name}.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def make_readable(path: Path) -> None:
-    """Make a file as readable as any other of the user's: those of tempfile and of safetensors are private."""
-    path.chmod(0o666 & ~_umask())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Make a file as readable as any other of the user's: those of safetensors are private."""
+    path.chmod(0o644)

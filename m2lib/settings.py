@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2lib.files import InputError, quoted, repository, user_path, workspace
+from m2lib.files import InputError, quoted, repository, workspace
 
 
 @dataclass(frozen=True)
@@ -23,23 +23,17 @@ class Setting:
     """What holds where it is not set, in words."""
     pattern: str = ""
     """A regular expression that a good value matches as a whole; empty where it is a path."""
-    switch: bool = False
-    """Whether it is 0 or 1, which may be written as in `SWITCH` too, in capitals or not."""
 
 
-SWITCH = {"0": "0", "no": "0", "false": "0", "off": "0", "1": "1", "yes": "1", "true": "1", "on": "1"}
+SWITCH, WORDS = "0|1", {"no": "0", "false": "0", "off": "0", "yes": "1", "true": "1", "on": "1"}
 FOLDER = "a folder, which need not exist yet"
 SETTINGS = {
     "M2_PROFILE": Setting("how big a run is", "slice, laptop, fifth or report", "slice", "slice|laptop|fifth|report"),
     "M2_BACKBONE": Setting("which language model", "a backbone's name, a folder or a .gguf file", "the profile's"),
     "M2_DATA": Setting("the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"),
-    "M2_DEVICE": Setting(
-        "what computes", "cpu, cuda, cuda:N or mps", "cuda if it is here, else cpu", r"cpu|mps|cuda(:\d+)?"
-    ),
-    "M2_DTYPE": Setting(
-        "of the weights", "float32 or bfloat16", "the faster one here, measured once", "float32|bfloat16"
-    ),
-    "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1, no or yes", "0", "0|1", switch=True),
+    "M2_DEVICE": Setting("what computes", "cpu, cuda, cuda:N or mps", "cuda if here, else cpu", r"cpu|mps|cuda(:\d+)?"),
+    "M2_DTYPE": Setting("of the weights", "float32 or bfloat16", "the faster one, measured once", "float32|bfloat16"),
+    "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1, no or yes", "0", SWITCH),
     "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),
     "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
     "M2_RESULTS": Setting("where recorded runs lie", FOLDER, "report/results/"),
@@ -54,11 +48,9 @@ def read(name: str) -> str | None:
     value, setting = os.environ.get(name), SETTINGS[name]
     if not value:
         return None
-    if setting.switch:
-        value = SWITCH.get(value.lower(), value)
-    if not setting.pattern:
-        user_path(value, name)
-    elif not re.fullmatch(setting.pattern, value):
+    if setting.pattern == SWITCH:
+        value = WORDS.get(value.lower(), value)
+    if setting.pattern and not re.fullmatch(setting.pattern, value):
         raise InputError(f"{name} is {quoted(value)}; it may be {setting.may_be}")
     return value
 
@@ -70,7 +62,7 @@ def out_dir() -> Path:
 
 def cache_dir() -> Path:
     """`M2_CACHE`: the folder for downloaded and converted weights."""
-    return _folder("M2_CACHE") or user_path("~/.cache/m2lib", "M2_CACHE")
+    return _folder("M2_CACHE") or Path("~/.cache/m2lib").expanduser()
 
 
 def results_dir() -> Path | None:
@@ -92,7 +84,7 @@ def _folder(name: str) -> Path | None:
     value = read(name)
     if not value:
         return None
-    path = user_path(value, name).resolve()
+    path = Path(value).expanduser().resolve()
     if any(place.exists() and not place.is_dir() for place in (path, *path.parents)):
         raise InputError(f"{name} is {quoted(value)}, which is or lies in a file; it may be {SETTINGS[name].may_be}")
     return path

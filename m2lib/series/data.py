@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from m2lib import settings
-from m2lib.files import InputError, first_line, user_path, workspace, write_atomic
+from m2lib.files import InputError, first_line, workspace, write_atomic
 from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS, encode, scale_of, to_integers, without_undershoot
 from m2lib.series.recipe import Rates, draw_systems, predator_prey, solve_system
 
@@ -99,7 +99,7 @@ def read_series(path: str | Path) -> SeriesSet:
     """
     import h5py
 
-    path = user_path(str(path), "the data file")
+    path = Path(path).expanduser()
     if not path.is_file():
         raise InputError(
             f"no such data file: {path}; `m2 data generate` writes one, and without M2_DATA none is needed"

@@ -102,7 +102,7 @@ def refuse(code):
 @pytest.mark.parametrize(
     ("function", "code", "message"),
     [
-        ("tempfile.NamedTemporaryFile", errno.EROFS, "Read-only file system"),
+        ("Path.mkdir", errno.EROFS, "Read-only file system"),
         ("os.fsync", errno.ENOSPC, "No space left on device"),
     ],
 )
