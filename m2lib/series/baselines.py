@@ -48,10 +48,12 @@ def seasonal_naive(contexts: np.ndarray, horizon: int = FORECAST_STEPS, period: 
     contexts = np.asarray(contexts)
     if period is not None and contexts.shape[1] < period:
         raise ValueError(f"contexts of {contexts.shape[1]} steps hold no season of {period}")
-    variables = contexts.transpose(0, 2, 1)  # (n, variables, steps)
-    last = [[values[-(period or period_of(values) or 1) :] for values in each] for each in variables]
-    # np.resize repeats what it is given until the horizon is full: a period of 3, five steps: a b c a b.
-    return np.array([[np.resize(values, horizon) for values in each] for each in last]).transpose(0, 2, 1)
+
+    def _repeated(values: np.ndarray) -> np.ndarray:
+        # np.resize repeats what it is given until the horizon is full: a period of 3, five steps: a b c a b.
+        return np.resize(values[-(period or period_of(values) or 1) :], horizon)
+
+    return np.apply_along_axis(_repeated, 1, contexts)
 
 
 def period_of(values: np.ndarray, least: float = 0.1) -> int | None:

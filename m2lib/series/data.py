@@ -101,14 +101,11 @@ def read_series(path: str | Path) -> SeriesSet:
 
     path = Path(path).expanduser()
     if not path.is_file():
-        raise InputError(
-            f"no such data file: {path}; `m2 data generate` writes one, and without M2_DATA none is needed"
-        )
+        raise InputError(f"no such data file: {path}; `m2 data generate` writes one; without M2_DATA none is needed")
     try:
         with h5py.File(path) as file:
-            trajectories, time = (
-                file[name][()].astype(kind) for name, kind in (("trajectories", "f4"), ("time", "f8"))
-            )
+            trajectories = file["trajectories"][()].astype(np.float32)
+            time = file["time"][()].astype(np.float64)
     except Exception as error:  # h5py has a dozen kinds of them for a damaged file
         raise InputError(f"{path} is no data set in HDF5: {first_line(error)}; see data/README.md") from error
     shape = trajectories.shape
