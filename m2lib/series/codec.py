@@ -121,17 +121,8 @@ class TextFormat:
         -------
         Scaling
             It need not exist: not of a context that is zero throughout, or constant above an offset.
-
-        Raises
-        ------
-        InputError
-            For another shape.
         """
         context = np.asarray(context, dtype=np.float64)
-        if context.ndim < 2 or context.shape[-1] != self.variables or not context.shape[-2]:
-            raise InputError(
-                f"a context of shape {context.shape} has no scale; expected (..., steps, {self.variables})"
-            )
         axes = (-2,) if self.separate else (-2, -1)
         low, high = context.min(axes, keepdims=True), context.max(axes, keepdims=True)
         offset = low - self.offset * (high - low) if self.offset else np.zeros_like(low)
@@ -189,10 +180,8 @@ class TextFormat:
         bad = ~np.isfinite(values)
         if not bad.any():
             if not scaling.exists:
-                found = f"the {self.percentile:g}th percentile of its context is {np.min(scaling.scale):g}"
-                raise InputError(
-                    f"{who}: {found}{' above its offset' * bool(self.offset)}, so it has no scale; drop it"
-                )
+                problem = f"the {self.percentile:g}th percentile of its context is not above scaled 0"
+                raise InputError(f"{who} has no scale: {problem}; drop it")
             bad = ~((scaled >= 0) & (scaled < self.largest + 0.5))  # 9999.5 would be written as 10000
         if bad.any():
             step, variable = np.argwhere(bad)[0]
@@ -267,11 +256,6 @@ def scale_of(context: np.ndarray) -> np.ndarray:
     ndarray of float64, shape (...)
         The physical value that scaled 1000 stands for, by linear interpolation. Not finite where the context is not,
         and 0 where it is 0 nearly throughout: `encode` refuses both.
-
-    Raises
-    ------
-    InputError
-        For another shape.
     """
     return STUDY.scaling(context).scale[..., 0, 0]
 
