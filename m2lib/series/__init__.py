@@ -32,6 +32,7 @@ from .data import (
     DEFAULT_FILE,
     SPLIT_SEED,
     SeriesSet,
+    Split,
     check_encodable,
     generate_series,
     load_series,
@@ -56,7 +57,7 @@ from .worlds import WORLDS
 
 __all__ = [
     "BASELINES", "CODEC_VERSION", "CONTEXT_STEPS", "DECILES", "DEFAULT_FILE", "FITS", "FORECAST_STEPS", "PAD",
-    "ROUNDINGS", "SPLIT_SEED", "STUDY", "VARIABLES", "WORLDS", "Decoded", "Scaling", "SeriesSet", "TextFormat",
+    "ROUNDINGS", "SPLIT_SEED", "STUDY", "VARIABLES", "WORLDS", "Decoded", "Scaling", "SeriesSet", "Split", "TextFormat",
     "band", "baseline_maes", "best_and_worst", "bootstrap_interval", "check_encodable", "conformal", "context_mean",
     "coverage", "crps_fair", "decode", "draw_systems", "encode", "fit_system", "generate_series", "last_value",
     "load_series", "log_var", "log_var_paths", "nearest_analogue", "paired_gain", "period_of", "physics_forecast",
