@@ -1,5 +1,15 @@
 """What a user takes home: a forecaster of one's own tables, in the conventions of chronos, pandas and PEFT."""
 
-import lazy_loader
+from .adapters import adapter_folder, base_of, read_format
+from .evaluation import Evaluation, baselines_for, evaluate
+from .export import export
+from .finetune import finetune, refitter
+from .forecaster import Forecaster
+from .sampling import Sampler, format_for
+from .tables import SHORTEST, Columns, Item, check_output, guess_columns, items_of, read_table, write_table
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [
+    "SHORTEST", "Columns", "Evaluation", "Forecaster", "Item", "Sampler", "adapter_folder", "base_of", "baselines_for",
+    "check_output", "evaluate", "export", "finetune", "format_for", "guess_columns", "items_of", "read_format",
+    "read_table", "refitter", "write_table",
+]  # fmt: skip

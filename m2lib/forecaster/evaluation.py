@@ -2,38 +2,37 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from m2lib.forecaster.cells import SHORTEST
-from m2lib.forecaster.origins import Origin, origins_of, rounds
-from m2lib.forecaster.sampling import SAMPLES, Sampler, check_fit, format_for
-from m2lib.forecaster.tables import Item
-from m2lib.forecasting import Forecast
-from m2lib.series import (
-    Scaling,
-    TextFormat,
-    context_mean,
-    coverage,
-    crps_fair,
-    last_value,
-    log_var,
-    nearest_analogue,
-    paired_gain,
-    seasonal_naive,
-)
-
-if TYPE_CHECKING:
-    import pandas as pd
+from m2lib import series
+from m2lib.files import InputError
+from m2lib.forecaster.sampling import SAMPLES, Sampler
+from m2lib.forecaster.tables import SHORTEST, Item
 
 MODEL = "language model"
 BAND = 0.8
-SHOWN = 3  # names of series in a warning
 FEW = 5  # forecasts of which no interval is worth a word
 Baseline = Callable[[np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """One forecast to be made: of one series, from one moment on."""
+
+    item: int
+    """The series' place in the table."""
+    name: str | int
+    """The series'."""
+    context: np.ndarray
+    """What is known at this moment, float64 (steps, variables), the table's units."""
+    ahead: np.ndarray
+    """All that comes after; a forecast is of the first steps of it."""
 
 
 @dataclass(frozen=True)
@@ -53,72 +52,34 @@ class Evaluation:
 
     @property
     def mae(self) -> float:
-        """The language model's mean error.
-
-        Returns
-        -------
-        float
-            The table's units.
-        """
+        """The language model's mean error, in the table's units."""
         return float(self.errors[MODEL].mean())
 
     def record(self) -> dict[str, Any]:
-        """What is kept of it, ready for JSON.
-
-        Returns
-        -------
-        dict
-            Item and context's steps of each origin, errors by forecaster in the table's units and scaled, CRPS and
-            coverage.
-        """
+        """What is kept of it, ready for JSON: each origin's item and steps, and all that they came to."""
         return {
-            "origins": [asdict(origin) for origin in self.origins],
+            "origins": [{"item": origin.item, "steps": len(origin.context)} for origin in self.origins],
             "errors": {name: maes.tolist() for name, maes in self.errors.items()},
             "scaled": {name: maes.tolist() for name, maes in self.scaled.items()},
             "crps": self.crps,
             "coverage": self.coverage,
         }
 
-    @property
-    def best_baseline(self) -> str:
-        """The simple forecast with the smallest mean scaled error.
-
-        Returns
-        -------
-        str
-            Its name.
-        """
-        return min((name for name in self.scaled if name != MODEL), key=lambda name: self.scaled[name].mean())
-
     def gain(self, baseline: str) -> dict[str, Any]:
-        """How much better the language model is than a baseline, origin by origin.
+        """How much better the language model is than a baseline, as of `m2lib.series.paired_gain`, in scaled units.
 
-        Parameters
-        ----------
-        baseline : str
-            Its name.
-
-        Returns
-        -------
-        dict
-            As of `m2lib.series.paired_gain`, in scaled units; `mean interval` is None for fewer than two origins.
+        `mean interval` is None for fewer than two origins.
         """
         ours, theirs = (dict(enumerate(self.scaled[name].tolist())) for name in (MODEL, baseline))
         if len(ours) < 2:
             return {"mean": theirs[0] - ours[0], "mean interval": None, "better": int(ours[0] < theirs[0])}
-        return paired_gain(ours, theirs)
+        return series.paired_gain(ours, theirs)
 
     @property
     def verdict(self) -> str:
-        """What all this says, in words.
-
-        Returns
-        -------
-        str
-            A sentence: whether the language model beats the best simple forecast, and how sure that is.
-        """
-        best, count = self.best_baseline, len(self.origins)
-        gain, mean = self.gain(best), float(self.scaled[best].mean())
+        """A sentence: whether the language model beats the best simple forecast, and how sure that is."""
+        best = min((name for name in self.scaled if name != MODEL), key=lambda name: self.scaled[name].mean())
+        count, gain, mean = len(self.origins), self.gain(best), self.scaled[best].mean()
         share = f"{abs(gain['mean']) / mean:.0%} " if mean else f"{abs(gain['mean']):.3g} scaled units "
         side = "below" if gain["mean"] > 0 else "above"
         said = f"the language model's error is {share}{side} that of the best simple forecast here, {best}"
@@ -128,17 +89,8 @@ class Evaluation:
         sure = "that is more than chance" if low > 0 or high < 0 else "that may be chance"
         return f"{said}; with {count} forecasts {sure}"
 
-    def table(self) -> "pd.DataFrame":
-        """All forecasters, the best first.
-
-        Returns
-        -------
-        DataFrame
-            Their mean error in the table's units and scaled, how many origins the language model is better at, and its
-            gain with a 95% interval, scaled units.
-        """
-        import pandas as pd
-
+    def table(self) -> pd.DataFrame:
+        """All forecasters, the best first: mean errors, and the language model's paired gain over each other one."""
         rows = {}
         for name in sorted(self.scaled, key=lambda name: self.scaled[name].mean()):
             row = {"MAE": f"{self.errors[name].mean():.4g}", "scaled": f"{self.scaled[name].mean():.1f}"}
@@ -151,25 +103,37 @@ class Evaluation:
         return pd.DataFrame(rows).T.fillna("")
 
 
+def origins_of(
+    items: Sequence[Item], horizon: int, count: int = 1, stride: int | None = None, least: int = SHORTEST
+) -> list[Origin]:
+    """The moments to forecast from: the last `count` of each series that `horizon` steps follow, the earliest first.
+
+    `stride` steps lie between two of them, by default the horizon, so that no step is forecast twice. A context has
+    `least` steps or more; InputError where no series is long enough for one.
+    """
+    stride = stride or horizon
+    found = []
+    for place, item in enumerate(items):
+        last = len(item.values) - horizon
+        cuts = range(last - (count - 1) * stride, last + 1, stride)
+        found += [Origin(place, item.name, item.values[:n], item.values[n:]) for n in cuts if n >= least]
+    if not found:
+        raise InputError(f"a forecast of {horizon} steps wants a series of {least + horizon}; ask for fewer steps")
+    return found
+
+
 def baselines_for(season: int | None = None) -> dict[str, Baseline]:
     """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
 
-    Parameters
-    ----------
-    season : int, optional
-        Steps of the season, where it is known. Default: found in each context by its autocorrelation.
-
-    Returns
-    -------
-    dict of str to callable
-        Each takes contexts (n, steps, variables), of which no value is negative, and a horizon.
+    Each takes contexts (n, steps, variables), of which no value is negative, and a horizon. A known `season` of so many
+    steps is repeated; else each context's autocorrelation finds one.
     """
     return {
-        "last value": last_value,
-        "mean": context_mean,
-        "last period" if season is None else f"{season} steps ago": partial(seasonal_naive, period=season),
-        "nearest analogue": nearest_analogue,
-        "log-VAR(3)": log_var,
+        "last value": series.last_value,
+        "mean": series.context_mean,
+        "last period" if season is None else f"{season} steps ago": partial(series.seasonal_naive, period=season),
+        "nearest analogue": series.nearest_analogue,
+        "log-VAR(3)": series.log_var,
     }
 
 
@@ -213,63 +177,53 @@ def evaluate(
     Evaluation
         Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
-    least = SHORTEST + horizon if refit else SHORTEST
-    rolled = origins_of(items, horizon, origins, stride, least)
-    shape = forecaster.text_format or format_for([origin.context(items) for origin in rolled])
-    check_fit([origin.context(items) for origin in rolled], shape, [items[origin.item].name for origin in rolled])
+    rolled = origins_of(items, horizon, origins, stride, SHORTEST + horizon if refit else SHORTEST)
+    shape = forecaster.format_of([one.context for one in rolled], [one.name for one in rolled])
     window = forecaster.window(shape, horizon)
-    rolled = _moving(rolled, items, shape, window)
-    contexts = [origin.context(items) for origin in rolled]
-    truths = [items[origin.item].values[origin.steps :][:horizon] for origin in rolled]
-    names = [items[origin.item].name for origin in rolled]
-    options = {"num_samples": num_samples, **sampling}
-    samples: dict[int, Forecast] = {}
-    for places in rounds(rolled, refit is not None):
-        seen = [contexts[place] for place in places]
-        model = refit(seen) if refit else type(forecaster)(forecaster.backbone, shape, forecaster.adapter)
-        made = model.sample(seen, horizon, ids=[names[place] for place in places], **options)
-        samples |= dict(zip(places, made, strict=True))
-    scalings = [shape.scaling(context[-window:]) for context in contexts]
+    rolled = _moving(rolled, shape, window)
+    contexts, truths = [one.context for one in rolled], [one.ahead[:horizon] for one in rolled]
 
-    drawn = [samples[place].physical for place in range(len(rolled))]
-    ahead: dict[str, list[np.ndarray]] = {MODEL: [np.median(one, axis=0) for one in drawn]}
+    # With `refit`, origins that are as far from their series' ends share a forecaster; without, all do.
+    rounds: dict[int, list[int]] = {}
+    for place, one in enumerate(rolled):
+        rounds.setdefault(len(one.ahead) if refit else 0, []).append(place)
+    drawn: dict[int, np.ndarray] = {}
+    for places in rounds.values():
+        seen, names = [contexts[place] for place in places], [rolled[place].name for place in places]
+        model = refit(seen) if refit else replace(forecaster, text_format=shape)
+        made = model.sample(seen, horizon, ids=names, num_samples=num_samples, **sampling)
+        drawn |= {place: samples.physical for place, samples in zip(places, made, strict=True)}
+    samples = [drawn[place] for place in range(len(rolled))]
+
+    forecasts = {MODEL: [np.median(one, axis=0) for one in samples]}
     for name, baseline in baselines_for(season).items():
-        simple = [_simple(baseline, context, horizon) for context in contexts]
-        if all(one is not None for one in simple):
-            ahead[name] = [one for one in simple if one is not None]
-    errors = {name: np.array(list(map(_mae, made, truths))) for name, made in ahead.items()}
-    scaled = {name: np.array(list(map(_mae, made, truths, scalings))) for name, made in ahead.items()}
-    if num_samples == 1:
-        return Evaluation(tuple(rolled), errors, scaled, float(errors[MODEL].mean()), None)
-    scores = crps_fair, partial(coverage, level=BAND)
-    crps, covered = (float(np.mean(list(map(score, drawn, truths)))) for score in scores)
-    return Evaluation(tuple(rolled), errors, scaled, crps, covered)
+        with suppress(ValueError):  # a context is too short for it
+            forecasts[name] = [_simple(baseline, context, horizon) for context in contexts]
+    scalings = [shape.scaling(context[-window:]) for context in contexts]
+    errors, scaled = {}, {}
+    for name, made in forecasts.items():
+        off = list(map(np.abs, map(np.subtract, made, truths)))
+        errors[name] = np.array([one.mean() for one in off])
+        scaled[name] = np.array([(one / to.scale * to.unit).mean() for one, to in zip(off, scalings, strict=True)])
+    crps, held = float(errors[MODEL].mean()), None
+    if num_samples > 1:
+        crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
+        held = float(np.mean(list(map(partial(series.coverage, level=BAND), samples, truths))))
+    return Evaluation(tuple(rolled), errors, scaled, crps, held)
 
 
-def _moving(rolled: list[Origin], items: Sequence[Item], shape: TextFormat, window: int) -> list[Origin]:
+def _moving(rolled: list[Origin], shape: series.TextFormat, window: int) -> list[Origin]:
     """The origins whose contexts a model can read; a warning says how many are left out, of which series."""
-    kept = [origin for origin in rolled if shape.scaling(origin.context(items)[-window:]).exists]
+    kept = [one for one in rolled if shape.scaling(one.context[-window:]).exists]
     if not kept or len(kept) == len(rolled):
         return rolled  # where all are flat, the model's own error says so
-    names = sorted({str(items[origin.item].name) for origin in set(rolled) - set(kept)})
-    shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
-    problem = "what the model reads there never changes, or is mostly 0"
-    warnings.warn(
-        f"{len(rolled) - len(kept)} of {len(rolled)} forecasts are left out ({shown}): {problem}", stacklevel=3
-    )
+    names = ", ".join(sorted({str(one.name) for one in rolled if one not in kept}))
+    problem = f"{len(rolled) - len(kept)} of {len(rolled)} forecasts are left out ({names:.80})"
+    warnings.warn(f"{problem}: what the model reads there never changes, or is mostly 0", stacklevel=3)
     return kept
 
 
-def _simple(baseline: Baseline, context: np.ndarray, horizon: int) -> np.ndarray | None:
-    """A baseline's forecast (horizon, variables) in the table's units; None where the context is too short for it."""
+def _simple(baseline: Baseline, context: np.ndarray, horizon: int) -> np.ndarray:
+    """A baseline's forecast (horizon, variables) in the table's units; ValueError where the context is too short."""
     below = min(0.0, float(context.min()))  # log-VAR wants numbers that are not negative
-    try:
-        return baseline(context[None] - below, horizon)[0] + below
-    except ValueError:
-        return None
-
-
-def _mae(forecast: np.ndarray, truth: np.ndarray, scaling: Scaling | None = None) -> float:
-    """The mean absolute error over steps and variables; in scaled units where a scaling is given."""
-    error = np.abs(forecast - truth)
-    return float((error / scaling.scale * scaling.unit if scaling else error).mean())
+    return baseline(context[None] - below, horizon)[0] + below

@@ -5,53 +5,31 @@ has besides, a bias for each of its 13 tokens, travels in the generation config.
 """
 
 import copy
-import re
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import Any
 
-from m2lib.files import InputError, first_line, make_readable
+from huggingface_hub import ModelCard, ModelCardData
+from safetensors import SafetensorError
+from transformers import GenerationConfig
+
+from m2lib import model as models
+from m2lib.files import InputError, first_line
 from m2lib.forecaster.adapters import FORMAT_FILE, format_text
-from m2lib.model import BACKBONES, PAD_ID, SYMBOLS, TokenRemap, hub_name, load_backbone, save_tokenizer
 from m2lib.series import FORECAST_STEPS, STUDY, TextFormat
-
-if TYPE_CHECKING:
-    from transformers import GenerationConfig
-
-    from m2lib.model import Backbone
 
 CARD = Path(__file__).parent / "cards" / "model.md"  # a Jinja template
 CARD_FILE, GRAMMAR_FILE = "README.md", "grammar.gbnf"
-
-
-@dataclass(frozen=True)
-class CardFacts:
-    """What is known of how a model came to be and how good it is; a card leaves out what is not."""
-
-    data: str = ""
-    """The series that it was trained on, in Markdown."""
-    recipe: Mapping[str, object] = field(default_factory=dict)
-    """Settings of the training, by name."""
-    flops: float = 0
-    """Of the training, by the coursework's rules."""
-    measured: str = ""
-    """What the errors are of: series, horizon, unit; such as `50 test series, 20 steps, in scaled units`."""
-    errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """For this model and for each forecast that it is compared with its errors, by the measure's name."""
+FACTS_FILE = "facts.json"
+"""What is known of an adapter: its `data` in a sentence; the training's `recipe`, settings by name, and `flops` by the
+rules; `errors` by forecast and measure, and in words what is `measured`. A card leaves out what is not there."""
 
 
 def export(
-    backbone_name: str,
-    folder: Path,
-    *,
-    adapter: Path | None,
-    text_format: TextFormat = STUDY,
-    facts: CardFacts | None = None,
-    horizon: int = FORECAST_STEPS,
-    force: bool = False,
+    backbone_name: str, folder: Path, *, adapter: Path | None, text_format: TextFormat = STUDY, force: bool = False
 ) -> Path:
     """Write a folder that plain transformers runs: weights, tokenizer, generation config, grammar and card.
 
@@ -68,10 +46,6 @@ def export(
         Folder of the LoRA adapter to merge; a model that has none needs no export, and None is refused.
     text_format : TextFormat, optional
         That the adapter was trained in.
-    facts : CardFacts, optional
-        What the card says of the training. Default: what the adapter's own card says.
-    horizon : int, optional
-        Steps of a text by the grammar.
     force : bool, optional
         Whether an earlier export may be replaced; nothing else ever is.
 
@@ -86,68 +60,42 @@ def export(
         Where the folder holds anything or cannot be written; where there is no adapter, or one of another model; as
         of `m2lib.model.load_backbone`.
     """
-    from m2lib.model.folders import quiet_transformers
-
     if adapter is None:
-        raise InputError(
-            "there is no adapter to export: without one the model is the base itself; `m2 finetune` makes one"
-        )
-    with _in_place_of(folder, force) as new, quiet_transformers():
+        raise InputError("there is no adapter to export, and the model is the base itself; `m2 finetune` makes one")
+    with _in_place_of(folder, force) as new:
         backbone, bias = _merged(backbone_name, adapter)
         backbone.model.save_pretrained(new)
         for weights in new.glob("*.safetensors"):
-            make_readable(weights)
-        _generation_config(backbone.remap, bias).save_pretrained(new)
-        save_tokenizer(backbone_name, new)
-        _check_tokenizer(new, backbone.remap)
-        known = _known(adapter) if facts is None else ""
-        card = model_card(
-            backbone.name, text_format, facts, merged=True, biased=any(bias), horizon=horizon, known=known
-        )
-        form, grammar = format_text(text_format), gbnf(text_format, horizon)
-        for file, text in {CARD_FILE: card, FORMAT_FILE: form, GRAMMAR_FILE: grammar}.items():
+            weights.chmod(0o644)  # which safetensors makes private
+        models.save_tokenizer(backbone_name, new)
+        ids = backbone.remap.backbone_ids
+        generation: dict[str, Any] = {"eos_token_id": ids[models.PAD_ID], "pad_token_id": ids[models.PAD_ID]}
+        if any(bias):
+            generation["sequence_bias"] = [[[token], value] for token, value in zip(ids, bias, strict=True)]
+        GenerationConfig(do_sample=False, **generation).save_pretrained(new)
+        known = adapter / FACTS_FILE
+        facts = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
+        card = model_card(backbone.name, text_format, facts, merged=True, biased=any(bias))
+        grammar = gbnf(text_format, FORECAST_STEPS)
+        for file, text in {CARD_FILE: card, FORMAT_FILE: format_text(text_format), GRAMMAR_FILE: grammar}.items():
             (new / file).write_bytes(text.encode())
     return folder
 
 
 def model_card(
     backbone_name: str,
-    text_format: TextFormat = STUDY,
-    facts: CardFacts | None = None,
+    text_format: TextFormat,
+    facts: Mapping[str, Any],
     *,
     merged: bool = False,
     biased: bool = True,
     horizon: int = FORECAST_STEPS,
-    known: str = "",
 ) -> str:
-    """The README.md of a model's folder, as the Hugging Face hub shows it.
+    """The README.md of a model's folder, as the Hugging Face hub shows it: YAML between `---`, then Markdown.
 
-    Parameters
-    ----------
-    backbone_name : str
-        Name of the base (`m2lib.model.backbone_id`).
-    text_format : TextFormat, optional
-        How series are written.
-    facts : CardFacts, optional
-        What is known of the training.
-    merged : bool, optional
-        True for a folder as `export` writes it, which transformers runs; False for an adapter's, which m2lib and PEFT
-        load.
-    biased : bool, optional
-        Whether a merged model's generation config holds a bias.
-    horizon : int, optional
-        Steps in the examples.
-    known : str, optional
-        Sections that say what `facts` would, as another card has them.
-
-    Returns
-    -------
-    str
-        YAML between `---`, then Markdown.
+    `merged`: a folder as `export` writes it, whose generation config may hold a bias, and not an adapter's.
     """
-    from huggingface_hub import ModelCard, ModelCardData
-
-    facts, spec, base = facts or CardFacts(), BACKBONES.get(backbone_name), hub_name(backbone_name)
+    spec, base = models.BACKBONES.get(backbone_name), models.hub_name(backbone_name)
     on_hub, licence = base != backbone_name, spec.licence if spec else ""
     data = ModelCardData(
         license=licence or None,
@@ -156,45 +104,20 @@ def model_card(
         pipeline_tag="time-series-forecasting",
         tags=["time-series", "forecasting", "lora", "m2lib"],
     )
-    measures = list(dict.fromkeys(measure for row in facts.errors.values() for measure in row))
-    texts = {"unit": text_format.unit, "longest_step": text_format.longest_step, "step": step_pattern(text_format)}
-    of_base = {"base": base, "on_hub": on_hub, "licence": licence, "wheel": spec.wheel if spec else ""}
-    shown = {"merged": merged, "biased": biased, "horizon": horizon, "known": known, "symbols": len(SYMBOLS)}
-    words = asdict(facts) | text_format.settings() | texts | of_base | shown
-    return ModelCard.from_template(data, str(CARD), **words, measures=measures).content
+    words = {**facts, **text_format.settings(), "unit": text_format.unit, "longest_step": text_format.longest_step}
+    words |= {"base": base, "on_hub": on_hub, "licence": licence, "wheel": spec.wheel if spec else ""}
+    words |= {"merged": merged, "biased": biased, "horizon": horizon, "symbols": len(models.SYMBOLS)}
+    words["measures"] = list(dict.fromkeys(measure for row in facts.get("errors", {}).values() for measure in row))
+    return ModelCard.from_template(data, str(CARD), step=step_pattern(text_format), **words).content
 
 
 def step_pattern(text_format: TextFormat) -> str:
-    """The regular expression of a step.
-
-    Parameters
-    ----------
-    text_format : TextFormat
-        How series are written.
-
-    Returns
-    -------
-    str
-        Such as `[0-9]{1,4},[0-9]{1,4};`.
-    """
+    """The regular expression of a step, such as `[0-9]{1,4},[0-9]{1,4};`."""
     return ",".join([f"[0-9]{{1,{text_format.digits}}}"] * text_format.variables) + ";"
 
 
 def gbnf(text_format: TextFormat, horizon: int) -> str:
-    """The grammar of a forecast, in the notation of llama.cpp.
-
-    Parameters
-    ----------
-    text_format : TextFormat
-        How series are written.
-    horizon : int
-        Steps.
-
-    Returns
-    -------
-    str
-        Four lines.
-    """
+    """The grammar of a forecast, in the notation of llama.cpp."""
     step = ' "," '.join(["number"] * text_format.variables)
     return f"""\
 # {horizon} steps; `root ::= step+` is any number of them
@@ -207,13 +130,9 @@ number ::= [0-9]{{1,{text_format.digits}}}
 @contextmanager
 def _in_place_of(folder: Path, force: bool) -> Iterator[Path]:
     """An empty folder beside `folder`, which takes its place when the block is done; InputError where it cannot."""
-    from safetensors import SafetensorError
-
     try:
         place = folder.expanduser().resolve()
-        if place.exists() and not place.is_dir():
-            raise InputError(f"{folder} is no folder; name another")
-        if place.is_dir() and any(place.iterdir()):
+        if place.exists() and any(place.iterdir()):
             if not force:
                 raise InputError(f"{folder} is not empty; name another folder, or give --force (force=True)")
             if not (place / GRAMMAR_FILE).is_file():  # the adapter, or somebody's home
@@ -230,53 +149,17 @@ def _in_place_of(folder: Path, force: bool) -> Iterator[Path]:
         raise InputError(f"cannot write {folder}: {fault}; free space there or choose another folder") from error
 
 
-def _merged(name: str, adapter: Path) -> tuple["Backbone", list[float]]:
+def _merged(name: str, adapter: Path) -> tuple[models.Backbone, list[float]]:
     """A base with its full vocabulary, the adapter merged, and the bias of the 13 tokens."""
-    from m2lib.model import load_adapter, merge_lora, reduce_vocabulary
-
-    backbone = load_backbone(name, device="cpu", dtype="float32", reduce=False)
+    backbone = models.load_backbone(name, device="cpu", dtype="float32", reduce=False)
     model = backbone.model
     # An adapter fits the reduced model, which is the same blocks between another embedding and another head, and has
     # another config. Once the adapter is in the blocks, the full vocabulary's three are put back.
     config, embedding, head = copy.deepcopy(model.config), model.get_input_embeddings(), model.get_output_embeddings()
-    merge_lora(load_adapter(reduce_vocabulary(model, backbone.remap), adapter))
+    models.merge_lora(models.load_adapter(models.reduce_vocabulary(model, backbone.remap), adapter))
     bias = model.get_output_embeddings().bias.tolist()
     model.config = config
     config.rope_theta = config.rope_parameters["rope_theta"]  # where transformers 4 and older engines look for it
     model.set_input_embeddings(embedding)
     model.set_output_embeddings(head)
     return backbone, bias
-
-
-def _generation_config(remap: TokenRemap, bias: list[float]) -> "GenerationConfig":
-    """Which token ends a text, and each token's bias where there is any, in lists, which JSON keeps."""
-    from transformers import GenerationConfig
-
-    end = remap.backbone_ids[PAD_ID]
-    pairs = [[[token], value] for token, value in zip(remap.backbone_ids, bias, strict=True)]
-    more = {"sequence_bias": pairs} if any(bias) else {}
-    return GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=end, **more)
-
-
-def _known(adapter: Path) -> str:
-    """The sections of an adapter's own card that `facts` are for; empty where it has no such card."""
-    card = adapter / CARD_FILE
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    found = re.search(r"^## (Data|Training|Errors)\n.*(?=^## Base and licence)", text, re.M | re.S)
-    return found[0].strip() if found else ""
-
-
-def _check_tokenizer(folder: Path, remap: TokenRemap) -> None:
-    """InputError where transformers reads the tokenizer's files in another way than this library."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # of many kinds; each means that the card's code would not run
-        raise InputError(
-            f"transformers cannot read this backbone's tokenizer ({first_line(error)}); take the files from its source"
-        ) from error
-    found = TokenRemap.from_tokenizer(tokenizer).backbone_ids
-    plain = tokenizer.convert_tokens_to_ids(list(SYMBOLS[1:]))  # as the card's code asks
-    if not found[1:] == remap.backbone_ids[1:] == tuple(plain):
-        raise InputError(f"transformers reads this backbone's tokenizer otherwise, {found} for {remap.backbone_ids}")

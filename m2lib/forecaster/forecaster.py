@@ -5,30 +5,29 @@ Series", Transactions on Machine Learning Research, 2024), so that code written 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 
 from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import FORMAT_FILE, adapter_folder, base_of, read_format
-from m2lib.forecaster.ahead import forecast_table, future_times
 from m2lib.forecaster.export import export
 from m2lib.forecaster.finetune import finetune
-from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
-from m2lib.forecaster.tables import Columns, Item, items_of
-from m2lib.forecasting import Forecast
+from m2lib.forecaster.sampling import Sampler
+from m2lib.forecaster.tables import SHORTEST, Columns, Item, future_times, items_of
+from m2lib.model import fetch_backbone, is_random, load_adapter, load_backbone
 from m2lib.series import STUDY, TextFormat
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import torch
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DEFAULT_BACKBONE = "smollm2-135m"
 
 
+@dataclass(frozen=True)
 class Forecaster(Sampler):
     """Forecasts with their uncertainty, by a small language model that reads and writes series as text."""
 
@@ -68,26 +67,18 @@ class Forecaster(Sampler):
         InputError
             Where the adapter or the model is missing or unfit.
         """
-        from m2lib.model import BACKBONES, fetch_backbone, is_random, load_adapter, load_backbone
-
         folder = adapter_folder(source) if source else None
         name = backbone or (folder and base_of(folder)) or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE
-        if folder:
-            if text_format:
-                raise InputError(f"{folder} has a text format of its own; leave text_format out")
-            text_format = read_format(folder)
-        try:
-            if not is_random(name):
-                fetch_backbone(name)
-        except InputError as error:
-            if not folder or backbone or name in BACKBONES:
-                raise
-            raise InputError(f"{error}; {folder} names it: give the model with backbone= (--backbone)") from error
+        if folder and text_format:
+            raise InputError(f"{folder} has a text format of its own; leave text_format out")
+        if not is_random(name):
+            fetch_backbone(name)
         loaded = load_backbone(name, device=device, dtype=dtype)
         if folder:
             load_adapter(loaded.model, folder)
-        elif (exported := Path(loaded.source, FORMAT_FILE)).is_file():  # an adapter is merged into this model
-            text_format = text_format or read_format(exported.parent)
+            text_format = read_format(folder)
+        elif Path(loaded.source, FORMAT_FILE).is_file():  # of an export, into which an adapter is merged
+            text_format = text_format or read_format(Path(loaded.source))
         return cls(loaded, text_format, folder)
 
     def predict_quantiles(
@@ -96,7 +87,7 @@ class Forecaster(Sampler):
         prediction_length: int,
         quantile_levels: Sequence[float] = LEVELS,
         **sampling: Any,
-    ) -> tuple["torch.Tensor", "torch.Tensor"]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The quantiles of what follows each context.
 
         Parameters
@@ -118,32 +109,27 @@ class Forecaster(Sampler):
         mean : Tensor of float32, shape (series, prediction_length)
             The point forecast, which is the samples' median, as in chronos-2; likewise.
         """
-        import torch
-
-        _check_levels(quantile_levels)
-        arrays = [np.asarray(one, dtype=np.float64) for one in _listed(context)]
+        listed = context if isinstance(context, list | tuple) and np.ndim(context[0]) else np.atleast_2d(context)
+        arrays = [np.asarray(one, dtype=np.float64) for one in listed]
         values = [array[:, None] if array.ndim == 1 else array.T for array in arrays]
-        quantiles, medians = _summary(self.sample(values, prediction_length, **sampling), quantile_levels)
-        found = np.stack(quantiles).swapaxes(1, 2)  # (series, variables, steps, levels)
-        median = np.stack(medians).swapaxes(1, 2)
-        if found.shape[1] == 1:
-            found, median = found[:, 0], median[:, 0]
-        return torch.from_numpy(found).float(), torch.from_numpy(median).float()
+        drawn = [one.physical for one in self.sample(values, prediction_length, **sampling)]
+        quantiles = np.stack([np.quantile(one, quantile_levels, axis=0) for one in drawn])
+        median = np.stack([np.median(one, axis=0) for one in drawn])
+        # From (series, levels, steps, variables) and (series, steps, variables).
+        found = torch.from_numpy(quantiles).float().permute(0, 3, 2, 1), torch.from_numpy(median).float().mT
+        return (found[0][:, 0], found[1][:, 0]) if median.shape[-1] == 1 else found
 
     def predict_df(
         self,
-        df: "pd.DataFrame",
+        df: pd.DataFrame,
         *,
         prediction_length: int,
         quantile_levels: Sequence[float] = LEVELS,
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
         target: str | Sequence[str] = "target",
-        num_samples: int = SAMPLES,
-        temperature: float = TEMPERATURE,
-        seed: int = 0,
-        batch_size: int | None = None,
-    ) -> "pd.DataFrame":
+        **sampling: Any,
+    ) -> pd.DataFrame:
         """Forecast every series of a long table.
 
         Parameters
@@ -158,15 +144,9 @@ class Forecaster(Sampler):
             Say whose and when a row is. None: the table is one series, its rows are in order.
         target : str or sequence of str, optional
             The columns to forecast, one to eight; several are one series of so many variables.
-        num_samples : int, optional
-            Forecasts that are drawn of each series; 1 is the single greedy one.
-        temperature : float, optional
-            Of the drawing: above 0, lower is narrower.
-        seed : int, optional
-            Of the drawing.
-        batch_size : int, optional
-            Series forecast together. Default: as many as half of the free memory holds, up to 256 forecasts. Draws
-            depend on it.
+        **sampling
+            num_samples, forecasts drawn of each series, 20, of which 1 is the single greedy one; temperature of the
+            drawing, 0.7, lower is narrower; seed of the drawing, 0; batch_size, as in `sample`.
 
         Returns
         -------
@@ -179,9 +159,7 @@ class Forecaster(Sampler):
         InputError
             For a table that is unfit, naming row and column; for one that the adapter's text format does not fit.
         """
-        targets = (target,) if isinstance(target, str) else tuple(target)
-        columns = Columns(id_column, timestamp_column, targets)
-        sampling = {"num_samples": num_samples, "temperature": temperature, "seed": seed, "batch_size": batch_size}
+        columns = _columns(id_column, timestamp_column, target)
         return self.predict_items(items_of(df, columns), columns, prediction_length, quantile_levels, **sampling)
 
     def predict_items(
@@ -191,13 +169,13 @@ class Forecaster(Sampler):
         prediction_length: int,
         quantile_levels: Sequence[float] = LEVELS,
         **sampling: Any,
-    ) -> "pd.DataFrame":
-        """The same for series that were taken from their table already.
+    ) -> pd.DataFrame:
+        """The same for series that were taken from their table already, as `items_of` does.
 
         Parameters
         ----------
         items : sequence of Item
-            From `items_of`.
+            The series.
         columns : Columns
             Of the table that they come from.
         prediction_length : int
@@ -212,37 +190,70 @@ class Forecaster(Sampler):
         DataFrame
             As of `predict_df`.
         """
-        _check_levels(quantile_levels)
-        for item in items:
-            future_times(item, prediction_length)  # before anything is drawn: there may be none
         values, names = [item.values for item in items], [item.name for item in items]
-        samples = self.sample(values, prediction_length, ids=names, targets=columns.targets, **sampling)
-        quantiles, medians = _summary(samples, quantile_levels)
-        return forecast_table(items, columns, prediction_length, quantiles, quantile_levels, medians)
+        parts = []
+        made = self.sample(values, prediction_length, ids=names, **sampling)
+        for item, samples in zip(items, made, strict=True):
+            quantiles = np.quantile(samples.physical, quantile_levels, axis=0)  # (levels, steps, variables)
+            medians = np.median(samples.physical, axis=0)
+            for place, target in enumerate(columns.targets):
+                part = {
+                    columns.id or "item_id": item.name,
+                    columns.time or "timestamp": future_times(item, prediction_length),
+                    "target_name": target,
+                    "predictions": medians[:, place],
+                }
+                bands = zip(quantile_levels, quantiles[..., place], strict=True)
+                parts.append(pd.DataFrame(part | {str(level): band for level, band in bands}))
+        return pd.concat(parts, ignore_index=True)
 
     def fit(
-        self, df: "pd.DataFrame", *, prediction_length: int, output_dir: str | Path, **options: Any
+        self,
+        df: pd.DataFrame,
+        *,
+        prediction_length: int,
+        output_dir: str | Path,
+        id_column: str | None = "item_id",
+        timestamp_column: str | None = "timestamp",
+        target: str | Sequence[str] = "target",
+        **options: Any,
     ) -> "Forecaster":
-        """Fine-tune on a table's series; see `m2lib.forecaster.finetune.finetune`, which says what else may be set.
+        """Train an adapter on a table's series, and see what it was worth on their last `prediction_length` steps.
+
+        A forecaster with an adapter goes on from it, in its text format; one without gets a new adapter on all seven
+        linear layers. Each step reads windows cut at random from the series, scaled as a forecast from there would be.
+        Ctrl-C keeps a checkpoint, and the same call goes on from there.
 
         Parameters
         ----------
         df : DataFrame
             A row for each step of each series.
         prediction_length : int
-            Steps that the adapter is to forecast. As many are kept back at the end of each series, to say what the
-            training was worth.
+            Steps that the adapter is to forecast. As many are kept back at the end of each series.
         output_dir : str or Path
-            The folder of the new adapter.
+            The folder of the new adapter: PEFT's files, the head's bias, the text format, a model card and its facts.
+        id_column, timestamp_column, target : str, optional
+            As in `predict_df`.
         **options
-            id_column, timestamp_column and target as in `predict_df`; num_steps, learning_rate and others.
+            num_steps, 200 optimiser steps; learning_rate, their peak rate, 0.004 for a new adapter and 0.001 to go on
+            from one; rank of a new adapter, 4; batch_size, windows a step, 1; seed of the windows and of a new
+            adapter's start, 0; force, to replace an adapter that the folder holds; say, which gets each line that a
+            user should read, and prints it by default; progress, whether to show a bar.
 
         Returns
         -------
         Forecaster
             With the new adapter.
+
+        Raises
+        ------
+        InputError
+            For a table that is unfit, and a folder that holds an adapter or cannot be written to, before anything is
+            done.
         """
-        return finetune(self, df, prediction_length=prediction_length, output_dir=output_dir, **options)
+        columns = _columns(id_column, timestamp_column, target)
+        items = items_of(df, columns, least=SHORTEST + 2 * prediction_length)
+        return finetune(self, items, columns.targets, prediction_length, output_dir, **options)
 
     def export(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write a model folder that plain transformers loads: adapter merged, full vocabulary, the base's tokenizer.
@@ -263,22 +274,5 @@ class Forecaster(Sampler):
         return export(self.backbone.loaded_by, Path(folder), adapter=self.adapter, text_format=shape, force=force)
 
 
-def _check_levels(levels: Sequence[float]) -> None:
-    if not len(levels) or not all(0 < level < 1 for level in levels):
-        raise InputError("quantile levels are numbers between 0 and 1, such as 0.1, 0.5 and 0.9")
-
-
-def _summary(samples: Sequence[Forecast], levels: Sequence[float]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Of each series' samples the quantiles (steps, variables, levels) and the median (steps, variables)."""
-    drawn = [one.physical for one in samples]
-    # np.quantile puts the levels first.
-    quantiles = [np.moveaxis(np.quantile(one, levels, axis=0), 0, -1) for one in drawn]
-    return quantiles, [np.median(one, axis=0) for one in drawn]
-
-
-def _listed(context: Any) -> list:
-    """Several series, each (steps,) or (variables, steps); a single one of one variable stands in a list of its own."""
-    if isinstance(context, list | tuple) and context and np.ndim(context[0]):
-        return list(context)
-    array = np.asarray(context, dtype=np.float64)
-    return [array] if array.ndim == 1 else list(array)
+def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:
+    return Columns(id, time, (target,) if isinstance(target, str) else tuple(target))

@@ -5,28 +5,33 @@ A row is a step of a series. One column says whose, one says when, and one to ei
     item_id,timestamp,target
     A,2024-01-01,3.5
     A,2024-01-02,4.1
+
+A file is read by `read_table`, its columns are found by `guess_columns`, and `items_of` takes the series out. What is
+wrong with a table's cells is found there, and nowhere else.
 """
 
-import re
+import tempfile
+import warnings
+from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_datetime64_dtype, is_integer_dtype, is_numeric_dtype
+from pandas.tseries.api import guess_datetime_format
 
-from m2lib.files import InputError, quoted
-from m2lib.forecaster.cells import SHORTEST, holds_dates, holds_numbers, numbers_of, spaced, times_of
-from m2lib.forecaster.table_files import check_once, fault
-from m2lib.series.codec import MOST_VARIABLES
+from m2lib.files import InputError, first_line, quoted, write_atomic
 
+SHORTEST = 10  # steps of a context at least
+MOST_TARGETS = 8  # as many variables as a step of a text has
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
 TARGETS = ("target", "y", "value")
-NAMED_WITH = (
-    "id_column (--id), None where the table is one series",
-    "timestamp_column (--time), None where the rows are in order",
-    "target (--target)",
-)
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,58 @@ class Item:
     name: str | int
     """Its id, of the type that the table has it in; "series" where there is no such column."""
     times: pd.Index
-    """A step each: dates, as `spaced` gives them, or numbers that are evenly spaced."""
+    """A step each: dates with their frequency, or numbers; evenly spaced."""
     values: np.ndarray
     """float64, shape (steps, variables), physical units."""
+
+
+def read_table(path: Path, id: str | None = None) -> pd.DataFrame:
+    """The table in a .csv or .parquet file. Ids stay text, as a number 007 would be 7; `id` names their column."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            df = pd.read_parquet(path)
+            return df.reset_index() if any(df.index.names) else df
+        names = pd.read_csv(path, nrows=0).columns
+        if pd.to_numeric(names, errors="coerce").notna().all():
+            raise ValueError("its first line holds numbers")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # else 1,5 for 1.5 would be cut to 1
+            text = {name: str for name in names if name == id or name.lower() in IDS}
+            return pd.read_csv(path, index_col=False, dtype=text)
+    except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
+        problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
+        advice = "give a .csv file in UTF-8, with names in line 1 and commas between its cells, or a .parquet file"
+        raise InputError(f"cannot read {path} as a table ({problem}); {advice}") from error
+
+
+def check_output(path: Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")) -> None:
+    """See that a file can be written, before hours are spent on what it will hold."""
+    path = path.expanduser()
+    if path.suffix.lower() not in endings:
+        raise InputError(f"{path} does not end in {' or '.join(endings)}; name it so")
+    if path.suffix.lower() == ".parquet" and not find_spec("pyarrow"):
+        raise InputError(f"{path}: parquet needs pyarrow, which is not installed: pip install pyarrow, or use .csv")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists; name another file, or replace it with --force")
+    check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """See that files can be written into a folder, which need not be there yet; nothing is left in it."""
+    there = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write into {folder} ({there}: {error.strerror}); choose another folder") from error
+
+
+def write_table(frame: pd.DataFrame, path: Path, force: bool = False) -> None:
+    """Write a table, without its index, to a .csv or .parquet file, whole or not at all."""
+    check_output(path, force)
+    path = path.expanduser()
+    parquet = path.suffix.lower() == ".parquet"
+    write_atomic(path, frame.to_parquet(index=False) if parquet else frame.to_csv(index=False).encode())
 
 
 def guess_columns(
@@ -62,117 +116,86 @@ def guess_columns(
 ) -> Columns:
     """Which column is what: as given, and else guessed by the usual names and by what the columns hold.
 
-    Parameters
-    ----------
-    df : pd.DataFrame
-        A table.
-    id : str, optional
-        The column of ids. Guessed among item_id, unique_id, id and series; failing these, a text column, where time
-        stamps repeat. A column whose values never repeat is not taken.
-    time : str, optional
-        The column of time stamps. Guessed among timestamp, ds, date, datetime, time, year, month, week and day; failing
-        these, the first that holds dates.
-    targets : sequence of str, optional
-        The columns of numbers. Guessed among target, y and value; failing these, all that hold numbers.
-    where : str, optional
-        What errors call the table, such as its path.
-
-    Returns
-    -------
-    Columns
-        All of them there, each once.
-
-    Raises
-    ------
-    InputError
-        For a table without rows, a column that is missing or named twice, ids or time stamps in a column that is named
-        like one of a forecast's, no target, and more than eight.
+    The time is the first column of dates where none has such a name, and the targets are all other numbers. Ids are the
+    first column of text where time stamps repeat, and never a column whose values do not.
     """
-    given = (id, time, *targets)
-    _check_names(df, given, where)
-    free = [name for name in df.columns if name not in given]
+    _check_names(df, (id, time, *targets), where)
+    free = [name for name in df.columns if name not in (id, time, *targets)]
     if time is None:
-        dated = (name for name in free if holds_dates(df[name]))
-        time = next(iter(_called(free, TIMES)), None) or next(dated, None)
-    id = id or _guess_id(df, [name for name in free if name != time], time)
-    targets = targets or _guess_targets(df, [name for name in free if name not in (id, time)])
-    columns = Columns(id, time, tuple(targets))
-    _check_columns(df, columns, where)
-    return columns
+        dates = (name for name in free if _holds_dates(df[name]))
+        time = next(iter(_called(free, TIMES)), None) or next(dates, None)
+        free = [name for name in free if name != time]
+    if id is None:
+        several = time is None or df[time].duplicated().any()
+        text = (name for name in free if several and not _holds_numbers(df[name]) and not _holds_dates(df[name]))
+        id = next((name for name in (*_called(free, IDS), *text) if df[name].duplicated().any()), None)
+    if not targets:
+        # `Unnamed: 0` is what pandas makes of row numbers that were written into a CSV.
+        other = [*_called(free, (*IDS, *TIMES)), *(name for name in free if str(name).startswith("Unnamed: "))]
+        numbers = [name for name in free if name not in other and _holds_numbers(df[name])]
+        targets = _called(free, TARGETS)[:1] or numbers
+    return Columns(id, time, tuple(targets))
 
 
 def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least: int = SHORTEST) -> list[Item]:
-    """The series of a table, every value and every time stamp checked.
+    """The series of a table, in the order in which their ids first appear; rows of several may be mixed.
 
-    Parameters
-    ----------
-    df : pd.DataFrame
-        A table. The rows of a series may stand between those of another.
-    columns : Columns
-        Its columns.
-    where : str, optional
-        What errors call the table; of a path that ends in .csv they give the line too.
-    least : int, optional
-        Steps that a series has to have, 3 or more.
-
-    Returns
-    -------
-    list of Item
-        In the order in which the ids first appear.
-
-    Raises
-    ------
-    InputError
-        In one line that names row, column and remedy: for columns that are not there; what is missing, not a number,
-        not finite, or above 1e100 in size; time stamps that are none, mix time zones, repeat, go back or are not
-        evenly spaced; series that are too short, or constant in one of the columns.
+    All values and time stamps are checked here, once. InputError names `where`, row, column and remedy for columns that
+    are not there; cells that are empty or no numbers; time stamps that are none, or have a time zone, or do not ascend
+    evenly; and series of fewer than `least` steps, or constant in one of the columns.
     """
-    _check_columns(df, columns, where)
-    values = np.column_stack([numbers_of(df[name], name, where) for name in columns.targets])
-    times = None if columns.time is None else times_of(df[columns.time], columns.time, where)
-    codes, names = _ids(df, columns.id, where)
-    order = np.argsort(codes, kind="stable")  # brings the rows of each series together, and keeps their order
-    series = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-    known: dict[bytes, pd.Index] = {}
+    _check_names(df, (columns.id, columns.time, *columns.targets), where)
+    if not 1 <= len(columns.targets) <= MOST_TARGETS:
+        given = len(columns.targets)
+        raise InputError(f"{where}: {given} columns to forecast; name 1 to {MOST_TARGETS} of {_names(df)} (--target)")
+    values = np.column_stack([_numbers(df[name], where) for name in columns.targets])
+    times = None if columns.time is None else _times(df[columns.time], where)
+    whose = pd.Series("series", df.index) if columns.id is None else df[columns.id]
+    if (empty := whose.isna()).any():
+        raise _fault("an empty cell (NA reads as one); say whose row it is", where, empty.argmax(), columns.id)
     items = []
-    for name, rows in zip(names, series, strict=True):
-        _check_values(name, rows, values[rows], columns, where, least)
-        items.append(Item(name, _item_times(times, rows, columns.time, where, known), values[rows]))
+    for name, places in pd.Series(np.arange(len(df))).groupby(whose.to_numpy(), sort=False):
+        rows = places.to_numpy()
+        who = "the series" if columns.id is None else f"series {quoted(str(name))}"
+        if len(rows) < least:
+            raise _fault(f"{who} has {len(rows)} steps, fewer than {least}; bring more, or drop it", where, rows[0])
+        for target, series in zip(columns.targets, values[rows].T, strict=True):
+            if series.min() == series.max():
+                problem = f"{who} is {series[0]:g} throughout; drop it, or name other columns to forecast (--target)"
+                raise _fault(problem, where, rows[0], target)
+        own = pd.RangeIndex(len(rows)) if times is None else _spaced(times[rows], rows, where)
+        items.append(Item(name, own, values[rows]))
     return items
 
 
-def _check_names(df: pd.DataFrame, names: tuple[str | None, ...], where: str) -> None:
-    """Refuse what is no DataFrame, a table without rows, and names that are not those of one column each."""
-    if not isinstance(df, pd.DataFrame):
-        raise InputError(f"{where} is a {type(df).__name__}; make it a pandas DataFrame with named columns")
-    check_once(df.columns, where)
+def future_times(item: Item, horizon: int) -> pd.Index:
+    """The `horizon` time stamps that follow a series, of its own type and spacing."""
+    times = item.times
+    if isinstance(times, pd.DatetimeIndex):
+        return pd.date_range(times[-1], periods=horizon + 1, freq=times.freq)[1:]
+    span, gaps = times[-1] - times[0], len(times) - 1
+    stride = span // gaps if is_integer_dtype(times) else span / gaps
+    return pd.Index(times[-1] + stride * np.arange(1, horizon + 1))
+
+
+def _fault(problem: str, where: str, row: Any = None, column: Any = None) -> InputError:
+    """What is wrong with a table, and where: `sales.csv, row 7, column 'y': ...` for row 6, as people count from 1."""
+    rows = [] if row is None else [f"row {row + 1}"]
+    columns = [] if column is None else [f"column {quoted(str(column))}"]
+    return InputError(f"{', '.join([where, *rows, *columns])}: {problem}")
+
+
+def _check_names(df: pd.DataFrame, names: Sequence[str | None], where: str) -> None:
+    """Refuse a table without rows, and names (None: no column) that it has not."""
+    if missing := [name for name in names if name is not None and name not in df.columns]:
+        advice = "say which with id_column, timestamp_column and target (--id, --time, --target); two may be None"
+        raise InputError(f"{where}: no column {quoted(str(missing[0]))} among {_names(df)}; {advice}")
     if not len(df):
         raise InputError(f"{where} has column names and no rows; add a row for each step")
-    for name in filter(None, names):
-        if name not in df.columns:
-            advice = NAMED_WITH[min(names.index(name), 2)]
-            raise InputError(f"{where}: no column {quoted(str(name))}; {_there(df)}; name one with {advice}")
-        if names.count(name) > 1:
-            raise InputError(f"{where}: column {quoted(str(name))} is named twice; name each column for one thing")
 
 
-def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
-    _check_names(df, (columns.id, columns.time, *columns.targets), where)
-    number = len(columns.targets)
-    if not number:
-        raise InputError(f"{where}: no column of numbers to forecast; {_there(df)}")
-    if number > MOST_VARIABLES:
-        raise InputError(f"{where}: {number} columns of numbers; name at most {MOST_VARIABLES} to forecast (--target)")
-    # A forecast's columns keep these two names, and have those of `ahead.forecast_table` beside them.
-    for name, other in ((columns.id, columns.time or "timestamp"), (columns.time, columns.id or "item_id")):
-        if name == other or re.fullmatch(r"target_name|predictions|0?\.\d+", str(name)):
-            raise InputError(f"{where}: forecasts have a column {quoted(str(name))} of their own; rename this one")
-
-
-def _there(df: pd.DataFrame) -> str:
-    index = [str(name) for name in df.index.names if name is not None]
-    more = f", and the index {quoted(', '.join(index))}, which reset_index() makes columns" if index else ""
-    return f"there are {quoted(', '.join(map(str, df.columns)))}{more}"
+def _names(df: pd.DataFrame) -> str:
+    return quoted(", ".join(map(str, df.columns)))
 
 
 def _called(names: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -180,52 +203,68 @@ def _called(names: Sequence[str], words: Sequence[str]) -> list[str]:
     return [name for word in words for name in names if str(name).lower() == word]
 
 
-def _guess_id(df: pd.DataFrame, free: Sequence[str], time: str | None) -> str | None:
-    # Where no time stamp repeats, a text column (sunny, rainy, sunny) does not tell series apart.
-    several = time is None or df[time].duplicated().any()
-    text = [name for name in free if several and not holds_numbers(df[name]) and not holds_dates(df[name])]
-    return next((name for name in [*_called(free, IDS), *text] if df[name].duplicated().any()), None)
+def _parsed(column: pd.Series) -> pd.Series:
+    """A column's numbers; NaN for what is none."""
+    return column if is_numeric_dtype(column) else pd.to_numeric(column.astype(str), errors="coerce")
 
 
-def _guess_targets(df: pd.DataFrame, free: Sequence[str]) -> list[str]:
-    # `Unnamed: 0` is what pandas makes of an empty name, as of row numbers that were written into a CSV, too.
-    other = [*_called(free, (*IDS, *TIMES)), *(name for name in free if str(name).startswith("Unnamed: "))]
-    numbers = (name for name in free if name not in other and holds_numbers(df[name]))
-    return _called(free, TARGETS)[:1] or list(numbers)
+def _holds_numbers(column: pd.Series) -> bool:
+    """Whether most cells are numbers: `_numbers` names the others."""
+    return bool(_parsed(column).notna().mean() > 0.5)
 
 
-def _ids(df: pd.DataFrame, name: str | None, where: str) -> tuple[np.ndarray, list]:
-    """For each row the place of its series, and the series' names, in the order in which they appear."""
-    if name is None:
-        return np.zeros(len(df), dtype=np.int64), ["series"]
-    codes, names = pd.factorize(df[name])
-    if codes.min() < 0:
-        raise fault("an empty cell (NA reads as one); say whose row it is", where, codes.argmin(), name)
-    return codes, names.tolist()
+def _holds_dates(column: pd.Series) -> bool:
+    """Whether a column begins with a date, and is not one of numbers."""
+    begins = any(guess_datetime_format(str(cell)) for cell in column.dropna().head(1))
+    return begins and not _holds_numbers(column)
 
 
-def _check_values(
-    name: str | int, rows: np.ndarray, values: np.ndarray, columns: Columns, where: str, least: int
-) -> None:
-    who = "the series" if columns.id is None else f"series {quoted(str(name))}"
-    if len(rows) < least:
-        problem = f"{who} begins here and has {len(rows)} steps, fewer than {least}; bring more, or drop it"
-        raise fault(problem, where, rows[0])
-    constant = values.min(axis=0) == values.max(axis=0)
-    if constant.any():
-        value, target = values[0, constant.argmax()], columns.targets[constant.argmax()]
-        advice = "drop it" if len(columns.targets) == 1 else "drop it, or name other columns to forecast (--target)"
-        raise fault(f"{who} is {value:g} throughout, so nothing is to be forecast; {advice}", where, rows[0], target)
+def _numbers(column: pd.Series, where: str) -> np.ndarray:
+    """The finite numbers of a column, float64 (rows,)."""
+    values = _parsed(column).to_numpy(dtype=np.float64, na_value=np.nan)
+    if (bad := ~np.isfinite(values)).any():
+        row = bad.argmax()
+        problem = f"{quoted(str(column.iloc[row]))} is no finite number; correct it, or fill it (pandas' interpolate)"
+        raise _fault(problem, where, row, column.name)
+    return values
 
 
-def _item_times(
-    times: pd.Index | None, rows: np.ndarray, name: str | None, where: str, known: dict[bytes, pd.Index]
-) -> pd.Index:
-    """The time stamps of one series, found among those that are `known` where another series has the same."""
-    if times is None or name is None:
-        return pd.RangeIndex(len(rows))
-    own = times[rows]
-    key = (own.asi8 if isinstance(own, pd.DatetimeIndex) else own.to_numpy()).tobytes()
-    if key not in known:
-        known[key] = spaced(own, rows, name, where)
-    return known[key]
+def _times(column: pd.Series, where: str) -> pd.Index:
+    """The time stamps of a column: a DatetimeIndex without a time zone, or an Index of numbers."""
+    stamps = column = column.infer_objects()  # whole numbers in a column of objects are numbers
+    if not is_numeric_dtype(column):
+        with warnings.catch_warnings(), suppress(ValueError):  # as of several time zones
+            warnings.simplefilter("ignore")
+            stamps = pd.to_datetime(column, errors="coerce")
+        if not is_datetime64_dtype(stamps):
+            problem = "time stamps in a time zone; convert them to one clock, such as UTC (pandas' dt.tz_convert(None))"
+            raise _fault(problem, where, None, column.name)
+    if (wrong := stamps.isna()).any():
+        cell = quoted(str(column.iloc[row := wrong.argmax()]))
+        raise _fault(f"{cell} is no date, or not written as the first; write 2024-01-31", where, row, column.name)
+    return pd.Index(stamps.astype(np.int64) if is_integer_dtype(stamps) else stamps)
+
+
+def _spaced(times: pd.Index, rows: np.ndarray, where: str) -> pd.Index:
+    """The time stamps of one series, dates with their frequency; they have to ascend evenly."""
+    ascends = np.asarray(times[1:] > times[:-1])
+    even = _even(times) if ascends.all() else None
+    if even is not None:
+        return even
+    if not ascends.all():
+        place = int(ascends.argmin()) + 1
+        advice = "sort the rows by time, drop what stands twice, or name the column that tells series apart (--id)"
+    else:
+        # The first row that, together with those before it, is not even; two stamps always are.
+        place = bisect_left(range(len(times)), True, lo=2, key=lambda last: _even(times[: last + 1]) is None)
+        advice = "unlike the rows before: fill gaps, or resample (pandas' resample), and write dates as 2024-01-31"
+    raise _fault(f"{times[place]} follows {times[place - 1]}; {advice}", where, rows[place], times.name)
+
+
+def _even(times: pd.Index) -> pd.Index | None:
+    """Ascending time stamps, three or more, dates with their frequency; None where they are not evenly spaced."""
+    if isinstance(times, pd.DatetimeIndex):
+        found = pd.DatetimeIndex(times, freq="infer")
+        return None if found.freq is None else found
+    steps = np.diff(times)
+    return times if np.allclose(steps, steps[0], rtol=1e-3, atol=0) else None

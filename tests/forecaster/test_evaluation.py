@@ -6,8 +6,8 @@ import pytest
 
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, Item, evaluate
-from m2lib.forecaster.evaluation import MODEL, Evaluation, baselines_for
-from m2lib.forecaster.origins import Origin, origins_of
+from m2lib.forecaster.evaluation import MODEL, Evaluation, Origin, baselines_for, origins_of
+from m2lib.forecaster.sampling import Sampler
 from m2lib.series import TextFormat
 
 
@@ -16,21 +16,25 @@ def item(values, name="a"):
     return Item(name, pd.RangeIndex(len(values)), values)
 
 
+def places(origins):
+    return [(one.item, len(one.context)) for one in origins]
+
+
 def test_origins_by_hand():
     items = [item(range(30)), item(range(14)), item(range(10))]
-    assert origins_of(items, 3, 2) == [Origin(0, 24), Origin(0, 27), Origin(1, 11)]
-    assert origins_of(items, 3, 2, least=12) == [Origin(0, 24), Origin(0, 27)]
-    assert origins_of(items[:1], 3, 3, 5) == [Origin(0, 17), Origin(0, 22), Origin(0, 27)]
-    with pytest.raises(InputError, match="a forecast of 25 steps wants 35"):
+    assert places(origins_of(items, 3, 2)) == [(0, 24), (0, 27), (1, 11)]
+    assert places(origins_of(items, 3, 2, least=12)) == [(0, 24), (0, 27)]
+    assert places(origins_of(items[:1], 3, 3, 5)) == [(0, 17), (0, 22), (0, 27)]
+    (last,) = origins_of(items[:1], 3)
+    assert last.ahead[:, 0].tolist() == [27, 28, 29]
+    with pytest.raises(InputError, match="a forecast of 25 steps wants a series of 35; ask for fewer steps"):
         origins_of(items, 25)
-    with pytest.raises(InputError, match="whole numbers from 1 on"):
-        origins_of(items, 3, 0)
 
 
 def test_the_future_is_not_read(tiny, monkeypatch):
-    read, real = [], Forecaster.sample
+    read, real = [], Sampler.sample
     monkeypatch.setattr(
-        Forecaster, "sample", lambda self, values, *a, **k: read.append(values) or real(self, values, *a, **k)
+        Sampler, "sample", lambda self, values, *a, **k: read.append(values) or real(self, values, *a, **k)
     )
     values = 50 + 30 * np.sin(np.arange(40) / 2)
     other = np.append(values[:-4], [1e3] * 4)
@@ -39,6 +43,21 @@ def test_the_future_is_not_read(tiny, monkeypatch):
     assert one.errors["last value"] == pytest.approx(np.abs(values[-4:] - values[-5]).mean())
     assert two.errors["last value"] == pytest.approx(1e3 - values[-5])
     assert one.scaled[MODEL] == pytest.approx(one.errors[MODEL] / values[:-4].max() * 1000)
+
+
+def test_each_moment_has_a_forecaster_of_its_own(tiny):
+    learnt, wave = [], 50 + 30 * np.sin(np.arange(40) / 2)
+
+    def refit(contexts):
+        learnt.append([len(context) for context in contexts])
+        return Forecaster(tiny, TextFormat(1))
+
+    items = [item(wave), item(wave[:25], "b")]
+    found = evaluate(Forecaster(tiny, TextFormat(1)), items, 4, origins=3, num_samples=1, refit=refit)
+    assert learnt == [[28], [32, 17], [36, 21]]  # of ten steps and a horizon at least
+    assert places(found.origins) == [(0, 28), (0, 32), (0, 36), (1, 17), (1, 21)]
+    alone = evaluate(Forecaster(tiny, TextFormat(1)), items, 4, origins=3, num_samples=1)
+    assert found.errors[MODEL].tolist() == alone.errors[MODEL][[0, 1, 2, 4, 5]].tolist()
 
 
 def test_another_number_of_variables_is_said(tiny):
@@ -62,12 +81,12 @@ def test_a_known_season_is_repeated():
 def made(model, simple):
     errors = {MODEL: model, "last value": simple, "mean": [1e6] * len(simple)}
     errors = {name: np.array(values, dtype=float) for name, values in errors.items()}
-    return Evaluation(tuple(Origin(0, 10 + i) for i in range(len(model))), errors, errors, 1.0, 0.8)
+    origins = tuple(Origin(0, "a", np.zeros((10 + i, 1)), np.zeros((1, 1))) for i in range(len(model)))
+    return Evaluation(origins, errors, errors, 1.0, 0.8)
 
 
 def test_verdicts():
     better = made([1.0] * 20, [2.0] * 20)
-    assert better.best_baseline == "last value"
     assert better.verdict == (
         "the language model's error is 50% below that of the best simple forecast here, last value; with 20 forecasts "
         "that is more than chance"
@@ -94,9 +113,10 @@ def test_an_origin_with_a_flat_context_is_left_out(tiny):
     late = np.concatenate([np.zeros(33), wave[:7]])  # nothing is sold for 33 steps
     with pytest.warns(UserWarning, match=r"2 of 6 forecasts are left out \(late\): what the model reads there never"):
         found = evaluate(Forecaster(tiny), [item(wave), replace(item(late), name="late")], 4, origins=3, num_samples=1)
-    assert found.origins == (Origin(0, 28), Origin(0, 32), Origin(0, 36), Origin(1, 36))
+    assert places(found.origins) == [(0, 28), (0, 32), (0, 36), (1, 36)]
+    assert found.record()["origins"][-1] == {"item": 1, "steps": 36}
     assert all(len(errors) == 4 for errors in found.errors.values())
-    with pytest.raises(InputError, match="it never changes"):
+    with pytest.raises(InputError, match="has no scale; drop it"):
         evaluate(Forecaster(tiny), [item(np.ones(40))], 4, num_samples=1)
 
 

@@ -1,24 +1,113 @@
-"""Tables: columns guessed, series taken out and checked, forecasts put into the form that others read."""
+"""Tables: files read and written, columns guessed, series taken out, and the first fault named with its remedy."""
+
+import importlib.util
+import tempfile
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from utilsforecast.evaluation import evaluate
-from utilsforecast.losses import mae, quantile_loss
 
 from m2lib.files import InputError
-from m2lib.forecaster import Columns, Item, forecast_table, future_times, guess_columns, items_of
+from m2lib.forecaster import Columns, Item, check_output, guess_columns, items_of, read_table, write_table
+from m2lib.forecaster.tables import MOST_TARGETS, future_times
+from m2lib.series import TextFormat
 
+CALENDARS = ("D", "h", "15min", "36h", "3D", "W-WED", "2W-SUN", "B", "MS", "ME", "QS", "QE", "YS", "YE", "2ME")
 DAYS = pd.date_range("2024-01-01", periods=12)
+DATES = DAYS.strftime("%Y-%m-%d").tolist()
 WAVE = np.sin(np.arange(12.0))
 LONG = pd.DataFrame({"item_id": ["B"] * 12 + ["A"] * 12, "timestamp": [*DAYS] * 2, "target": [*WAVE, *-WAVE]})
 COLUMNS = Columns("item_id", "timestamp", ("target",))
 SKY = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sold": WAVE})
-NINE = pd.DataFrame(np.ones((12, 9)), columns=list("bcdefghij"))
-THERE = "there are 'item_id, timestamp, target'; name one with "
-TWICE = "column 'target' is named twice; name each column for one thing"
+needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
+
+
+def put(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", pytest.param("parquet", marks=needs_pyarrow)])
+def test_what_is_written_is_read(tmp_path, ending):
+    path = tmp_path / "new" / f"table.{ending}"
+    write_table(LONG, path)
+    found = read_table(path)
+    found["timestamp"] = pd.to_datetime(found["timestamp"])
+    pd.testing.assert_frame_equal(found, LONG, check_dtype=False)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@needs_pyarrow
+def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
+    LONG.set_index("timestamp").to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").columns.tolist() == ["timestamp", "item_id", "target"]
+
+
+@pytest.mark.parametrize("text", ["a,b\r\n1,2\r\n", "\ufeffa,b\n1,2", "a,b\n\n1,2\n\n", "a,b\n1,2,\n"])
+def test_what_spreadsheets_write_is_read(tmp_path, text):
+    assert read_table(put(tmp_path / "t.CSV", text)).to_dict("list") == {"a": [1], "b": [2]}
+
+
+def test_ids_are_text_and_keep_their_zeros(tmp_path):
+    rows = [f"{name},{month:02d},{month}.5" for name in ("007", "7", '"01"') for month in range(1, 12)]
+    df = read_table(put(tmp_path / "t.csv", "\n".join(["Id,month,y", *rows])))
+    items = items_of(df, guess_columns(df))
+    assert [item.name for item in items] == ["007", "7", "01"]
+    assert items[0].times.tolist() == list(range(1, 12))
+    assert read_table(put(tmp_path / "t.csv", "shop,y\n007,1\n"), id="shop").shop.tolist() == ["007"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "No columns to parse from file"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "'utf-8' codec can't decode byte 0x89 in position 0: invalid start byte"),
+        ("1,2\n3,4\n", "its first line holds numbers"),
+        ("a,b\n1,2\n3,4,5\n", "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"),
+        ("a,b\n1,2,3\n4,5,6\n", "Length of header or names does not match length of data. This leads to .*"),
+        ('a,b\n"1,2\n', "Error tokenizing data. C error: EOF inside string starting at row 1"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, problem):
+    path = tmp_path / "t.csv" if content is None else put(tmp_path / "t.csv", content)
+    advice = "give a .csv file in UTF-8, with names in line 1 and commas between its cells, or a .parquet file"
+    with pytest.raises(InputError, match=rf"^cannot read {path} as a table \({problem}\); {advice}$"):
+        read_table(path)
+
+
+def test_parquet_that_cannot_be_read_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"^cannot read .*t.parquet as a table \(.*\); give a .csv file"):
+        read_table(put(tmp_path / "t.parquet", "PAR1"))
+
+
+def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
+    path = put(tmp_path / "t.csv", "mine")
+    for refuse in (check_output, lambda path: write_table(LONG, path)):
+        with pytest.raises(InputError, match=r"t.csv exists; name another file, or replace it with --force$"):
+            refuse(path)
+    assert path.read_bytes() == b"mine"
+    write_table(LONG, path, force=True)
+    assert len(read_table(path)) == 24
+    with pytest.raises(InputError, match=r"t.xlsx does not end in .csv or .parquet; name it so$"):
+        check_output(tmp_path / "t.xlsx")
+    with pytest.raises(
+        InputError, match=r"^cannot write into .*t.csv/new \(.*t.csv: Not a directory\); choose another"
+    ):
+        check_output(path / "new" / "t.csv")
+
+    def refuses(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuses)  # root may write to any folder
+    with pytest.raises(InputError, match=rf"^cannot write into {tmp_path}/new \({tmp_path}: Permission denied\); "):
+        check_output(tmp_path / "new" / "t.csv")
+    monkeypatch.setattr("m2lib.forecaster.tables.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"parquet needs pyarrow, .*: pip install pyarrow, or use .csv$"):
+        check_output(tmp_path / "t.parquet")
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
 
 
 @pytest.mark.parametrize(
@@ -27,12 +116,12 @@ TWICE = "column 'target' is named twice; name each column for one thing"
         (LONG, COLUMNS),
         (LONG.set_axis(["unique_id", "DS", "Y"], axis=1), Columns("unique_id", "DS", ("Y",))),
         (LONG.assign(price=1.0), COLUMNS),
-        (LONG.assign(y=1.0), COLUMNS),
         (LONG.set_axis(["country", "when", "gdp"], axis=1).astype({"when": str}), Columns("country", "when", ("gdp",))),
         (LONG[:12].assign(item_id=range(12)), Columns(None, "timestamp", ("target",))),  # the rows' numbers
         (LONG.set_axis(["Unnamed: 0", "time", "hare"], axis=1)[:12], Columns(None, "time", ("hare",))),
         (pd.DataFrame({"year": range(12), "hare": WAVE, "lynx": WAVE}), Columns(None, "year", ("hare", "lynx"))),
         (SKY, Columns(None, "date", ("sold",))),
+        (SKY.assign(date=["T1", "T2"] * 6).rename(columns={"date": "team"}), Columns("team", "month", ("sold",))),
         (pd.DataFrame({"sold": ["1", "2", "x"] * 4}), Columns(None, None, ("sold",))),
     ],
 )
@@ -46,75 +135,63 @@ def test_what_is_given_stands():
     assert guess_columns(table, time="y") == Columns("item_id", "y", ("target",))
 
 
-@pytest.mark.parametrize(
-    ("table", "given", "problem"),
-    [
-        (LONG, {"id": "shop"}, f": no column 'shop'; {THERE}id_column (--id), None where the table is one series"),
-        (LONG, {"time": "ds"}, f": no column 'ds'; {THERE}timestamp_column (--time), None where the rows are in order"),
-        (LONG, {"targets": ["y"]}, f": no column 'y'; {THERE}target (--target)"),
-        (LONG["target"], {}, " is a Series; make it a pandas DataFrame with named columns"),
-        (
-            LONG[["item_id"]].set_index(LONG.target),
-            {},
-            ": no column of numbers to forecast; there are 'item_id', and the "
-            "index 'target', which reset_index() makes columns",
-        ),
-        (LONG, {"time": "target", "targets": ["target"]}, f": {TWICE}"),
-        (LONG, {"targets": ["target"] * 2}, f": {TWICE}"),
-        (LONG[:0], {}, " has column names and no rows; add a row for each step"),
-        (LONG[["item_id"]], {}, ": no column of numbers to forecast; there are 'item_id'"),
-        (LONG.set_axis(["a", "b", "a"], axis=1), {}, ": two columns are called 'a'; rename one"),
-        (NINE, {}, ": 9 columns of numbers; name at most 8 to forecast (--target)"),
-    ],
-)
-def test_columns_that_cannot_be_are_refused(table, given, problem):
-    with pytest.raises(InputError) as error:
-        guess_columns(table, **given, where="t.csv")
-    assert str(error.value) == f"t.csv{problem}"
-
-
-@pytest.mark.parametrize(
-    ("names", "id", "time"),
-    [
-        (["0.1", "day", "y"], "0.1", "day"),
-        (["predictions", "day", "y"], "predictions", "day"),
-        (["shop", "target_name", "y"], "shop", "target_name"),
-        (["timestamp", "day", "y"], "timestamp", None),
-        (["shop", "item_id", "y"], None, "item_id"),
-    ],
-)
-def test_columns_that_a_forecast_would_write_over_are_refused(names, id, time):
-    taken = next(name for name in names if name not in ("shop", "day", "y"))
-    with pytest.raises(InputError) as error:
-        items_of(LONG.set_axis(names, axis=1), Columns(id, time, ("y",)), where="t.csv")
-    assert str(error.value) == f"t.csv: forecasts have a column {taken!r} of their own; rename this one"
-
-
-def test_items_come_in_the_order_of_their_first_rows():
-    items = items_of(LONG, COLUMNS)
-    assert [item.name for item in items] == ["B", "A"]
-    for item, values in zip(items, (WAVE, -WAVE), strict=True):
-        assert item.values.dtype == np.float64
-        assert item.values[:, 0].tolist() == values.tolist()
-        assert item.times.freqstr == "D"
-        assert item.times.tolist() == DAYS.tolist()
-
-
 @given(st.permutations([0] * 12 + [1] * 11 + [2] * 10))
 def test_rows_may_be_interleaved(whose):
     steps = pd.Series(whose).groupby(whose).cumcount()
     values = 100 * np.array(whose) + steps**2
-    items = items_of(pd.DataFrame({"id": whose, "t": steps, "v": values, "w": -values}), Columns("id", "t", ("v", "w")))
-    assert [item.name for item in items] == list(dict.fromkeys(whose))
-    for item in items:
-        assert type(item.name) is int
-        assert item.values.tolist() == [[100 * item.name + k**2, -100 * item.name - k**2] for k in item.times]
+    df = pd.DataFrame({"id": whose, "t": steps, "v": values, "w": -values}).set_axis(np.arange(33) // 2)
+    for time in ("t", None):
+        items = items_of(df, Columns("id", time, ("v", "w")))
+        assert [item.name for item in items] == list(dict.fromkeys(whose))
+        for item in items:
+            assert type(item.name) is int
+            assert item.values.dtype == np.float64
+            assert item.values[:, 0].tolist() == [100 * item.name + step**2 for step in range(12 - item.name)]
+            assert item.values[:, 1].tolist() == (-item.values[:, 0]).tolist()
+            assert item.times.tolist() == list(range(12 - item.name))
 
 
-def test_without_id_and_time_rows_are_steps():
-    (item,) = items_of(pd.DataFrame({"v": [True, False] * 5}), Columns(None, None, ("v",)))
-    assert (item.name, item.times.tolist(), item.values.sum()) == ("series", list(range(10)), 5)
-    assert future_times(item, 2).tolist() == [10, 11]
+@pytest.mark.parametrize("cells", [[1, 2], ["1", " 2.5"], [-1e100, 1e-300], pd.array([1, 2], dtype="Int8")])
+def test_numbers_of_any_type_are_read(cells):
+    (item,) = items_of(pd.DataFrame({"y": pd.Series(cells).repeat(5)}), Columns(None, None, ("y",)))
+    assert item.values[::5, 0].tolist() == [float(cell) for cell in cells]
+
+
+def series_of(stamps):
+    df = pd.DataFrame({"ds": stamps, "y": np.arange(len(stamps))})
+    return items_of(df, Columns(None, "ds", ("y",)), "t.csv", least=3)[0]
+
+
+@given(
+    st.sampled_from(CALENDARS),
+    st.dates(pd.Timestamp("1900-01-01").date(), pd.Timestamp("2100-01-01").date()),
+    st.integers(10, 40),
+    st.booleans(),
+)
+def test_a_calendar_is_found_and_continued(calendar, start, steps, as_text):
+    whole = pd.date_range(start, periods=steps + 7, freq=calendar)
+    series = series_of(whole[:steps].astype(str) if as_text else whole[:steps])
+    assert series.times.tolist() == whole[:steps].tolist()
+    assert future_times(series, 7).tolist() == whole[steps:].tolist()
+    cut = Item("series", series.times[:-3], series.values[:-3])
+    assert future_times(cut, 3).equals(series.times[-3:])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ahead"),
+    [
+        (range(1845, 1860), [1860, 1861]),
+        (range(0, 50, 5), [50, 55]),
+        (np.arange(250, 255, dtype=np.uint8), [255, 256]),
+        (pd.array(range(10), dtype="Int64"), [10, 11]),
+        (pd.Series(range(10), dtype=object), [10, 11]),
+        (np.linspace(0, 2, 11), [2.2, 2.4]),
+    ],
+)
+def test_numbers_are_times_too(numbers, ahead):
+    after = future_times(series_of(numbers), 2)
+    assert after.tolist() == pytest.approx(ahead)
+    assert after.dtype == np.asarray(ahead).dtype
 
 
 def change(column, row, value):
@@ -123,82 +200,95 @@ def change(column, row, value):
     return table
 
 
+UNEVEN = "unlike the rows before: fill gaps, or resample (pandas' resample), and write dates as 2024-01-31"
+SORT = "sort the rows by time, drop what stands twice, or name the column that tells series apart (--id)"
+NO_DATE = "is no date, or not written as the first; write 2024-01-31"
+NO_NUMBER = "is no finite number; correct it, or fill it (pandas' interpolate)"
+OTHERS = "drop it, or name other columns to forecast (--target)"
+
+
 @pytest.mark.parametrize(
     ("table", "row", "column", "problem"),
     [
-        (change("target", 2, "x"), 3, "target", "'x' is not a number; correct it, and write "),
-        (change("timestamp", 20, "?"), 21, "timestamp", "'?' is no date, or not written as the first is; write "),
+        (change("target", 2, "x"), 3, "target", f"'x' {NO_NUMBER}"),
+        (change("target", 2, "1,5"), 3, "target", f"'1,5' {NO_NUMBER}"),
+        (change("target", 3, np.nan), 4, "target", f"'nan' {NO_NUMBER}"),
+        (change("target", 3, -np.inf), 4, "target", f"'-inf' {NO_NUMBER}"),
+        (change("timestamp", 20, "?"), 21, "timestamp", f"'?' {NO_DATE}"),
+        (change("timestamp", 20, None), 21, "timestamp", f"'NaT' {NO_DATE}"),
         (change("item_id", 7, None), 8, "item_id", "an empty cell (NA reads as one); say whose row it is"),
-        (LONG.drop(index=16), 17, "timestamp", "2024-01-06 follows 2024-01-04, and a step is D; a gap: fill it"),
-        (LONG[:21], 13, None, "series 'A' begins here and has 9 steps, fewer than 10; bring more, or drop it"),
-        (LONG.assign(target=[*WAVE, *[0] * 12]), 13, "target", "series 'A' is 0 throughout, so nothing is to be "),
-        (LONG.assign(target=[*[5.5] * 12, *WAVE]), 1, "target", "series 'B' is 5.5 throughout, so nothing is to be "),
+        (LONG.drop(index=16), 17, "timestamp", f"2024-01-06 00:00:00 follows 2024-01-04 00:00:00; {UNEVEN}"),
+        (LONG[::-1], 2, "timestamp", f"2024-01-11 00:00:00 follows 2024-01-12 00:00:00; {SORT}"),
+        (LONG.assign(item_id="A"), 13, "timestamp", f"2024-01-01 00:00:00 follows 2024-01-12 00:00:00; {SORT}"),
+        (change("timestamp", 1, DAYS[0]), 2, "timestamp", f"2024-01-01 00:00:00 follows 2024-01-01 00:00:00; {SORT}"),
+        (LONG[:21], 13, None, "series 'A' has 9 steps, fewer than 10; bring more, or drop it"),
+        (LONG.assign(target=[*WAVE, *[0] * 12]), 13, "target", f"series 'A' is 0 throughout; {OTHERS}"),
+        (LONG.assign(target=[*[5.5] * 12, *WAVE]), 1, "target", f"series 'B' is 5.5 throughout; {OTHERS}"),
     ],
 )
 def test_a_fault_is_named_by_file_row_and_column(table, row, column, problem):
     with pytest.raises(InputError) as error:
         items_of(table, COLUMNS, "sales.csv")
-    named = f", column '{column}'" if column else ""
-    assert str(error.value).startswith(f"sales.csv, row {row} (line {row + 1}){named}: {problem}")
+    assert str(error.value) == f"sales.csv, row {row}{f', column {column!r}' if column else ''}: {problem}"
 
 
-def test_of_several_columns_a_constant_one_may_be_left_out():
-    with pytest.raises(
-        InputError, match=r"'price': series 'B' is 1 throughout, .*; drop it, or name other columns to "
-    ):
-        items_of(LONG.assign(price=1), Columns("item_id", "timestamp", ("target", "price")))
+@pytest.mark.parametrize(
+    ("stamps", "row", "problem"),
+    [
+        ([*range(202401, 202413), 202501], 13, f"202501 follows 202412; {UNEVEN}"),
+        ([*range(10), 9.5], 11, f"9.5 follows 9.0; {UNEVEN}"),
+        ([*range(10), np.inf], 11, f"inf follows 9.0; {UNEVEN}"),
+        ([1.0, np.nan, 3.0], 2, f"'nan' {NO_DATE}"),
+        (np.array([5, 4, 3], dtype=np.uint8), 2, f"4 follows 5; {SORT}"),
+        ([f"{day:02}/01/2024" for day in range(1, 15)], 13, f"'13/01/2024' {NO_DATE}"),
+        ([*DAYS[:8], *DAYS[9:]], 9, f"2024-01-10 00:00:00 follows 2024-01-08 00:00:00; {UNEVEN}"),
+        (pd.bdate_range("2024-01-01", periods=20).delete(8), 9, "2024-01-12 00:00:00 follows 2024-01-10 00:00:00"),
+        (pd.date_range("2024-01-31", periods=14, freq="ME").delete(8), 9, "2024-10-31 00:00:00 follows 2024-08-31"),
+    ],
+)
+def test_the_first_stamp_that_is_wrong_is_named(stamps, row, problem):
+    with pytest.raises(InputError) as error:
+        series_of(stamps)
+    assert str(error.value).startswith(f"t.csv, row {row}, column 'ds': {problem}")
 
 
-def test_columns_are_checked_again():
-    with pytest.raises(InputError, match=r"^the table: no column 'y'; there are"):
-        items_of(LONG, Columns("item_id", "timestamp", ("y",)))
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        ["2024-01-01T00:00:00+01:00", "2024-06-01T00:00:00+02:00"],
+        ["2024-01-01T00:00:00+01:00", "2024-01-02T00:00:00+01:00"],
+        DAYS.tz_localize("Europe/Paris"),
+    ],
+)
+def test_time_zones_are_refused_with_what_converts_them(stamps):
+    advice = r"convert them to one clock, such as UTC \(pandas' dt.tz_convert\(None\)\)"
+    with pytest.raises(InputError, match=rf"^t.csv, column 'ds': time stamps in a time zone; {advice}$"):
+        series_of(stamps)
+    assert pd.Series(DAYS.tz_localize("UTC")).dt.tz_convert(None).tolist() == DAYS.tolist()
 
 
-def test_series_of_other_stamps_are_not_taken_for_known():
-    shifted = LONG.assign(timestamp=[*DAYS, *(DAYS + pd.Timedelta("1h"))])
-    assert [item.times[0].hour for item in items_of(shifted, COLUMNS)] == [0, 1]
+@pytest.mark.parametrize(
+    ("table", "given", "problem"),
+    [
+        (LONG, {"id": "shop"}, ": no column 'shop' among 'item_id, timestamp, target'; say which with id_column, "),
+        (LONG, {"time": "ds"}, ": no column 'ds' among "),
+        (LONG, {"targets": ["y"]}, ": no column 'y' among "),
+        (LONG[:0], {}, " has column names and no rows; add a row for each step"),
+        (LONG[["item_id"]], {}, ": 0 columns to forecast; name 1 to 8 of 'item_id' (--target)"),
+        (
+            pd.DataFrame(np.ones((12, 9)), columns=list("bcdefghij")),
+            {},
+            ": 9 columns to forecast; name 1 to 8 of 'b, c",
+        ),
+    ],
+)
+def test_columns_that_cannot_be_are_refused(table, given, problem):
+    with pytest.raises(InputError) as error:
+        items_of(table, guess_columns(table, **given, where="t.csv"), "t.csv")
+    assert str(error.value).startswith(f"t.csv{problem}")
 
 
-def forecasts(items, variables, levels, horizon=3):
-    rng = np.random.default_rng(0)
-    bands = [rng.random((horizon, variables, len(levels))) for _ in items]
-    return bands, [rng.random((horizon, variables)) for _ in items]
-
-
-def test_forecasts_are_laid_out_as_chronos_does():
-    items = [Item(name, pd.RangeIndex(start, start + 10), np.zeros((10, 2))) for name, start in ((7, 0), (3, 5))]
-    bands, points = forecasts(items, 2, (0.1, 0.5))
-    table = forecast_table(items, Columns("shop", "week", ("hare", "lynx")), 3, bands, (0.1, 0.5), points)
-    assert table.columns.tolist() == ["shop", "week", "target_name", "predictions", "0.1", "0.5"]
-    assert table["shop"].tolist() == [7] * 6 + [3] * 6
-    assert table["target_name"].tolist() == (["hare"] * 3 + ["lynx"] * 3) * 2
-    assert table["week"].tolist() == [10, 11, 12] * 2 + [15, 16, 17] * 2
-    for _, row in table.iterrows():
-        place = int(row["shop"] == 3), row["week"] - (15 if row["shop"] == 3 else 10), int(row["target_name"] == "lynx")
-        assert row["predictions"] == points[place[0]][place[1:]]
-        assert row[["0.1", "0.5"]].tolist() == bands[place[0]][place[1:]].tolist()
-
-
-def test_a_table_without_names_gets_chronos_names():
-    (item,) = items_of(LONG[["target"]][:12], columns := Columns(None, None, ("target",)))
-    bands, points = forecasts([item], 1, (0.9,))
-    table = forecast_table([item], columns, 3, bands, (0.9,), points)
-    assert table.columns.tolist() == ["item_id", "timestamp", "target_name", "predictions", "0.9"]
-    assert table["item_id"].tolist() == ["series"] * 3
-    assert table["timestamp"].tolist() == [12, 13, 14]
-
-
-def test_utilsforecast_reads_forecasts_beside_the_truth():
-    items = items_of(LONG.groupby("item_id", sort=False).head(10), COLUMNS, least=9)
-    bands, points = forecasts(items, 1, (0.1,), horizon=2)
-    table = forecast_table(items, COLUMNS, 2, bands, (0.1,), points)
-    truth = LONG.groupby("item_id", sort=False).tail(2)
-    merged = table.merge(truth, on=["item_id", "timestamp"])
-    assert len(merged) == 4
-    names = {"id_col": "item_id", "time_col": "timestamp", "target_col": "target"}
-    scores = evaluate(merged.drop(columns="target_name"), metrics=[mae], models=["predictions"], **names)
-    errors = {"B": points[0][:, 0] - WAVE[10:], "A": points[1][:, 0] + WAVE[10:]}
-    found = dict(zip(scores["item_id"], scores["predictions"], strict=True))
-    assert found == pytest.approx({name: np.abs(error).mean() for name, error in errors.items()})
-    losses = quantile_loss(merged, models={"0.1": "0.1"}, q=0.1, id_col="item_id", target_col="target")
-    assert losses["0.1"].notna().all()
+def test_a_text_holds_as_many_variables_as_a_table_may_name():
+    assert TextFormat(MOST_TARGETS).variables == MOST_TARGETS
+    with pytest.raises(ValueError, match="variables"):
+        TextFormat(MOST_TARGETS + 1)
