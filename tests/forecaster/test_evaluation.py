@@ -60,11 +60,6 @@ def test_each_moment_has_a_forecaster_of_its_own(tiny):
     assert found.errors[MODEL].tolist() == alone.errors[MODEL][[0, 1, 2, 4, 5]].tolist()
 
 
-def test_another_number_of_variables_is_said(tiny):
-    with pytest.raises(InputError, match="series a has 1 variable, and the adapter's text format 2"):
-        evaluate(Forecaster(tiny, TextFormat()), [item(np.arange(40) % 7)], 4)
-
-
 def test_what_is_kept_back_may_be_negative(tiny):
     profit = item([*(np.arange(40) % 7), 1, -0.5, 2, 3])
     assert np.isfinite(evaluate(Forecaster(tiny), [profit], 4, num_samples=2).mae)

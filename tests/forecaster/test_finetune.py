@@ -1,5 +1,4 @@
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from m2lib import training
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, adapter_folder, read_format
 from m2lib.forecaster.finetune import cutter
@@ -33,17 +33,6 @@ def tuned(folder, forecaster=None, said=None, df=None, **options):
     settings = {"prediction_length": 5, "num_steps": 3, "output_dir": folder, "progress": False} | COLUMNS | options
     say = (said if said is not None else []).append
     return (forecaster or fresh()).fit(table() if df is None else df, say=say, **settings)
-
-
-def stops_after_a_step(patch):
-    real = loop.save_checkpoint
-
-    def stops(folder, log, *rest):
-        real(folder, log, *rest)
-        if log["step"] == 1:
-            raise KeyboardInterrupt
-
-    patch.setattr(loop, "save_checkpoint", stops)
 
 
 def test_windows_are_written_as_forecasts_are():
@@ -104,35 +93,24 @@ def test_an_adapter_its_format_and_its_card(tmp_path):
     assert again.predict_df(table(), **GREEDY).equals(made.predict_df(table(), **GREEDY))
 
 
-def test_what_starts_a_training_is_left_as_it_is(tmp_path):
-    forecaster = fresh()
-    before = forecaster.predict_df(table(), **GREEDY)
-    tuned(tmp_path / "mine", forecaster=forecaster, learning_rate=1.0)
-    assert forecaster.predict_df(table(), **GREEDY).equals(before)
-
-
 def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
     tuned(tmp_path / "whole", num_steps=4)
-    batch_of, steps = loop.batch_of, []
+    real, batch_of, steps = loop.save_checkpoint, loop.batch_of, []
+
+    def stops(*state):
+        real(*state)
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        stops_after_a_step(patch)
+        patch.setattr(loop, "save_checkpoint", stops)  # the first, after the first step
         with pytest.raises(KeyboardInterrupt):
             tuned(tmp_path / "broken", num_steps=4)
     monkeypatch.setattr(loop, "batch_of", lambda step, *rest: steps.append(step) or batch_of(step, *rest))
-    tuned(tmp_path / "broken", num_steps=4)
-    assert steps == [1, 2, 3]
+    tuned(tmp_path / "broken", df=table(70), num_steps=2)
+    assert steps == [0, 1]  # another table's training begins at its own start
+    tuned(tmp_path / "broken", num_steps=4, force=True)
+    assert steps[2:] == [1, 2, 3]
     assert (tmp_path / "broken" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
-
-
-def test_checkpoints_are_of_one_table(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        stops_after_a_step(patch)
-        with pytest.raises(KeyboardInterrupt):
-            tuned(tmp_path / "mine")
-    said = []
-    tuned(tmp_path / "mine", df=table(70), said=said)
-    assert said[1].startswith("3 steps")
-    assert len(list((tmp_path / "mine").glob("checkpoints-*"))) == 1  # of the first table, which may yet go on
 
 
 def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypatch):
@@ -148,18 +126,12 @@ def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypat
         adapter_folder(tmp_path / "mine")
 
 
-def test_a_home_folder_is_found(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    tuned("~/mine")
-    assert adapter_folder("~/mine") == tmp_path / "mine"
-
-
 def test_going_on_from_an_adapter(tmp_path):
     first = tuned(tmp_path / "first")
     before = first.predict_df(table(), **GREEDY)
     second = tuned(tmp_path / "second", forecaster=first, num_steps=1, learning_rate=1e-12)
     assert second.text_format == first.text_format
+    assert first.predict_df(table(), **GREEDY).equals(before)  # what a training starts from is left as it is
     configs = [json.loads((tmp_path / name / "adapter_config.json").read_text("utf-8")) for name in ("first", "second")]
     assert configs[0] == configs[1]
     assert second.predict_df(table(), **GREEDY).equals(before)
@@ -207,8 +179,8 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
 
 
 def test_less_memory_where_the_setting_asks_for_it(tmp_path, monkeypatch):
-    asked = []
+    asked, real = [], training.train
     monkeypatch.setenv("M2_RECOMPUTE", "1")
-    monkeypatch.setattr("m2lib.training.loop._recomputing", lambda _, wanted: asked.append(wanted) or nullcontext())
+    monkeypatch.setattr(training, "train", lambda *a, **k: asked.append(k["recompute"]) or real(*a, **k))
     tuned(tmp_path / "mine")
-    assert asked == [True] * 3
+    assert asked == [True]

@@ -22,15 +22,13 @@ def waves(steps=40, variables=1, seed=0):
     return 50 + 30 * np.sin(np.arange(steps)[:, None] / 3 + np.arange(variables)) + rng.normal(0, 1, (steps, variables))
 
 
-def days(steps):
-    return pd.date_range("2024-01-01", periods=steps)
-
-
 @pytest.fixture
 def sales():
     """Two series of different lengths, their rows mixed."""
     frames = [
-        pd.DataFrame({"item_id": name, "timestamp": days(steps), "target": waves(steps)[:, 0]})
+        pd.DataFrame(
+            {"item_id": name, "timestamp": pd.date_range("2024-01-01", periods=steps), "target": waves(steps)[:, 0]}
+        )
         for name, steps in (("b", 40), ("a", 30))
     ]
     return pd.concat(frames).sort_values("timestamp", kind="stable")
@@ -61,9 +59,8 @@ def test_utilsforecast_reads_what_comes_out(untuned, sales):
 def test_several_variables_and_negative_values(untuned, variables):
     frame = pd.DataFrame(waves(30, variables) - 60, columns=[f"v{i}" for i in range(variables)])
     targets = list(frame.columns)
-    made = untuned.predict_df(
-        frame, prediction_length=2, id_column=None, timestamp_column=None, target=targets, num_samples=3
-    )
+    columns = {"id_column": None, "timestamp_column": None, "target": targets}
+    made = untuned.predict_df(frame, prediction_length=2, num_samples=3, **columns)
     assert made.target_name.tolist() == [name for name in targets for _ in range(2)]
     assert made.timestamp.tolist() == [30, 31] * variables
     assert np.isfinite(made.predictions).all()
@@ -81,16 +78,13 @@ def test_quantiles_have_the_shapes_of_chronos(untuned):
 
 
 def test_python_in_two_ways_gives_one_forecast(untuned, sales):
-    made = untuned.predict_df(sales, prediction_length=3, quantile_levels=[0.5], num_samples=4, seed=7)
-    values = [sales[sales.item_id == name].target.to_numpy() for name in ("b", "a")]
-    quantiles, _ = untuned.predict_quantiles(values, 3, [0.5], num_samples=4, seed=7)
-    assert made["0.5"].to_numpy() == pytest.approx(quantiles.numpy().ravel(), rel=1e-6)
-
-
-def test_the_batch_changes_no_greedy_forecast(untuned, sales):
-    options = {"prediction_length": 3, "num_samples": 1}
-    alone, together = (untuned.predict_df(sales, batch_size=size, **options) for size in (1, 2))
-    assert alone.equals(together)
+    sales["other"] = 100 - sales.target
+    options = {"prediction_length": 3, "quantile_levels": [0.1, 0.9], "num_samples": 4, "seed": 7}
+    made = untuned.predict_df(sales, target=["target", "other"], **options)
+    values = [sales[sales.item_id == name][["target", "other"]].to_numpy().T for name in ("b", "a")]
+    quantiles, medians = untuned.predict_quantiles(values, **options)
+    assert made.predictions.to_numpy() == pytest.approx(medians.numpy().ravel(), rel=1e-6)
+    assert made[["0.1", "0.9"]].to_numpy() == pytest.approx(quantiles.numpy().reshape(-1, 2), rel=1e-6)
 
 
 def test_the_oldest_steps_drop_out_and_this_is_said(untuned):
@@ -106,6 +100,8 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
     tuned = Forecaster(tiny, STUDY)
     with pytest.raises(InputError, match="series b has 1 variable, and the adapter's text format 2"):
         tuned.predict_df(sales, prediction_length=2)
+    with pytest.raises(InputError, match=r"^the series has 1 variable,"):
+        tuned.predict_df(sales[["target"]], prediction_length=2, id_column=None, timestamp_column=None)
     with pytest.raises(InputError, match="series 1 goes down to -1, and the adapter's text format knows no negative"):
         tuned.sample([np.ones((20, 2)), np.arange(-1.0, 19.0).reshape(10, 2)], 2)
 
@@ -114,11 +110,7 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
     ("context", "settings", "line"),
     [
         (waves(9)[:, 0], {}, "series 0 has 9 steps; a context needs at least 10"),
-        (
-            np.append(waves(12), np.nan),
-            {},
-            "series 0, step 12, variable 1: nan is not finite; correct or drop the series",
-        ),
+        (np.append(waves(12), np.nan), {}, "series 0, step 12, variable 1: nan is not finite; correct or drop the"),
         (np.ones(12), {}, "series 0: the 100th percentile of its context is 0 above its offset, so it has no scale"),
         (waves(12)[:, 0], {"prediction_length": 2000}, "2000 steps are more than tiny can write; ask for at most 399"),
         (waves(12)[:, 0], {"prediction_length": 0}, "must be at least 1"),
@@ -132,12 +124,6 @@ def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings,
     assert "\n" not in str(error.value)
 
 
-def test_the_only_series_of_a_table_has_no_name(tiny):
-    frame = pd.DataFrame({"target": waves(20)[:, 0]})
-    with pytest.raises(InputError, match=r"^the series has 1 variable,"):
-        Forecaster(tiny, STUDY).predict_df(frame, prediction_length=2, id_column=None, timestamp_column=None)
-
-
 def test_a_format_for_a_table():
     zero, level, below = waves(), 1000 + waves(), waves() - 60
     assert format_for([zero]) == TextFormat(1, percentile=100)
@@ -147,13 +133,7 @@ def test_a_format_for_a_table():
 
 def test_batches_fit_into_memory(tiny, monkeypatch):
     sizes = []
-
-    def counted(*arguments, batch_size, **options):
-        sizes.append(batch_size)
-        return real(*arguments, batch_size=batch_size, **options)
-
-    real = module.forecast
-    monkeypatch.setattr(module, "forecast", counted)
+    monkeypatch.setattr(module, "forecast", lambda *_, batch_size, **__: sizes.append(batch_size))
     # A series takes its 12 steps once, for all samples, and a step of each; of much memory not all is used, for the
     # draws would depend on it.
     one = (12 + 3 * 1) * module.format_for([waves(12)]).longest_step

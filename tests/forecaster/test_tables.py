@@ -1,7 +1,7 @@
 """Tables: files read and written, columns guessed, series taken out, and the first fault named with its remedy."""
 
 import importlib.util
-import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from m2lib.series import TextFormat
 
 CALENDARS = ("D", "h", "15min", "36h", "3D", "W-WED", "2W-SUN", "B", "MS", "ME", "QS", "QE", "YS", "YE", "2ME")
 DAYS = pd.date_range("2024-01-01", periods=12)
-DATES = DAYS.strftime("%Y-%m-%d").tolist()
 WAVE = np.sin(np.arange(12.0))
 LONG = pd.DataFrame({"item_id": ["B"] * 12 + ["A"] * 12, "timestamp": [*DAYS] * 2, "target": [*WAVE, *-WAVE]})
 COLUMNS = Columns("item_id", "timestamp", ("target",))
@@ -67,7 +66,6 @@ def test_ids_are_text_and_keep_their_zeros(tmp_path):
         ("1,2\n3,4\n", "its first line holds numbers"),
         ("a,b\n1,2\n3,4,5\n", "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"),
         ("a,b\n1,2,3\n4,5,6\n", "Length of header or names does not match length of data. This leads to .*"),
-        ('a,b\n"1,2\n', "Error tokenizing data. C error: EOF inside string starting at row 1"),
         (None, "No such file or directory"),
     ],
 )
@@ -76,11 +74,8 @@ def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, probl
     advice = "give a .csv file in UTF-8, with names in line 1 and commas between its cells, or a .parquet file"
     with pytest.raises(InputError, match=rf"^cannot read {path} as a table \({problem}\); {advice}$"):
         read_table(path)
-
-
-def test_parquet_that_cannot_be_read_is_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"^cannot read .*t.parquet as a table \(.*\); give a .csv file"):
-        read_table(put(tmp_path / "t.parquet", "PAR1"))
+    with pytest.raises(InputError, match=rf"^cannot read .*t.parquet as a table \(.*\); {advice}$"):
+        read_table(put(tmp_path / "t.parquet", content or "PAR1"))
 
 
 def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
@@ -93,17 +88,9 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
     assert len(read_table(path)) == 24
     with pytest.raises(InputError, match=r"t.xlsx does not end in .csv or .parquet; name it so$"):
         check_output(tmp_path / "t.xlsx")
-    with pytest.raises(
-        InputError, match=r"^cannot write into .*t.csv/new \(.*t.csv: Not a directory\); choose another"
-    ):
-        check_output(path / "new" / "t.csv")
-
-    def refuses(dir):
-        raise PermissionError(13, "Permission denied", str(dir))
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuses)  # root may write to any folder
-    with pytest.raises(InputError, match=rf"^cannot write into {tmp_path}/new \({tmp_path}: Permission denied\); "):
-        check_output(tmp_path / "new" / "t.csv")
+    for folder in (path / "new", "/proc/new"):  # into neither can even root write
+        with pytest.raises(InputError, match=rf"^cannot write into {folder} \(.*: .*\); choose another folder$"):
+            check_output(Path(folder, "t.csv"))
     monkeypatch.setattr("m2lib.forecaster.tables.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"parquet needs pyarrow, .*: pip install pyarrow, or use .csv$"):
         check_output(tmp_path / "t.parquet")
@@ -181,7 +168,6 @@ def test_a_calendar_is_found_and_continued(calendar, start, steps, as_text):
     ("numbers", "ahead"),
     [
         (range(1845, 1860), [1860, 1861]),
-        (range(0, 50, 5), [50, 55]),
         (np.arange(250, 255, dtype=np.uint8), [255, 256]),
         (pd.array(range(10), dtype="Int64"), [10, 11]),
         (pd.Series(range(10), dtype=object), [10, 11]),
@@ -211,7 +197,6 @@ OTHERS = "drop it, or name other columns to forecast (--target)"
     ("table", "row", "column", "problem"),
     [
         (change("target", 2, "x"), 3, "target", f"'x' {NO_NUMBER}"),
-        (change("target", 2, "1,5"), 3, "target", f"'1,5' {NO_NUMBER}"),
         (change("target", 3, np.nan), 4, "target", f"'nan' {NO_NUMBER}"),
         (change("target", 3, -np.inf), 4, "target", f"'-inf' {NO_NUMBER}"),
         (change("timestamp", 20, "?"), 21, "timestamp", f"'?' {NO_DATE}"),
@@ -237,11 +222,9 @@ def test_a_fault_is_named_by_file_row_and_column(table, row, column, problem):
     [
         ([*range(202401, 202413), 202501], 13, f"202501 follows 202412; {UNEVEN}"),
         ([*range(10), 9.5], 11, f"9.5 follows 9.0; {UNEVEN}"),
-        ([*range(10), np.inf], 11, f"inf follows 9.0; {UNEVEN}"),
         ([1.0, np.nan, 3.0], 2, f"'nan' {NO_DATE}"),
         (np.array([5, 4, 3], dtype=np.uint8), 2, f"4 follows 5; {SORT}"),
         ([f"{day:02}/01/2024" for day in range(1, 15)], 13, f"'13/01/2024' {NO_DATE}"),
-        ([*DAYS[:8], *DAYS[9:]], 9, f"2024-01-10 00:00:00 follows 2024-01-08 00:00:00; {UNEVEN}"),
         (pd.bdate_range("2024-01-01", periods=20).delete(8), 9, "2024-01-12 00:00:00 follows 2024-01-10 00:00:00"),
         (pd.date_range("2024-01-31", periods=14, freq="ME").delete(8), 9, "2024-10-31 00:00:00 follows 2024-08-31"),
     ],
@@ -289,6 +272,5 @@ def test_columns_that_cannot_be_are_refused(table, given, problem):
 
 
 def test_a_text_holds_as_many_variables_as_a_table_may_name():
-    assert TextFormat(MOST_TARGETS).variables == MOST_TARGETS
-    with pytest.raises(ValueError, match="variables"):
+    with pytest.raises(ValueError, match=f"1 to {MOST_TARGETS} variables"):
         TextFormat(MOST_TARGETS + 1)
