@@ -16,7 +16,6 @@ from m2lib.forecaster.sampling import SAMPLES, Sampler
 from m2lib.forecaster.tables import SHORTEST, Item
 
 MODEL = "language model"
-BAND = 0.8
 FEW = 5  # forecasts of which no interval is worth a word
 Baseline = Callable[[np.ndarray, int], np.ndarray]
 
@@ -202,13 +201,13 @@ def evaluate(
     scalings = [shape.scaling(context[-window:]) for context in contexts]
     errors, scaled = {}, {}
     for name, made in forecasts.items():
-        off = list(map(np.abs, map(np.subtract, made, truths)))
+        off = [np.abs(one - truth) for one, truth in zip(made, truths, strict=True)]
         errors[name] = np.array([one.mean() for one in off])
         scaled[name] = np.array([(one / to.scale * to.unit).mean() for one, to in zip(off, scalings, strict=True)])
     crps, held = float(errors[MODEL].mean()), None
     if num_samples > 1:
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
-        held = float(np.mean(list(map(partial(series.coverage, level=BAND), samples, truths))))
+        held = float(np.mean(list(map(partial(series.coverage, level=0.8), samples, truths))))
     return Evaluation(tuple(rolled), errors, scaled, crps, held)
 
 

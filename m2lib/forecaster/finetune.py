@@ -69,15 +69,15 @@ def finetune(
 
     spent = sum(training.flops(training.windows(step), "coursework") for step in range(config.steps))
     start = forecaster.adapter.name if forecaster.adapter else "the base"
-    named = {f"this adapter (median of {SAMPLES} samples)": after, "before": before}
-    ours = {name: {"MAE": one.mae, "CRPS": one.crps} for name, one in named.items()}
-    simple = {name: {"MAE": float(maes.mean())} for name, maes in after.errors.items() if name != MODEL}
+    ours = {"MAE": after.mae, "CRPS": after.crps}
+    errors = {f"this adapter (median of {SAMPLES} samples)": ours, "before": {"MAE": before.mae, "CRPS": before.crps}}
+    errors |= {name: {"MAE": float(maes.mean())} for name, maes in after.errors.items() if name != MODEL}
     facts = {
         "data": f"{len(items)} series of {', '.join(targets)}, {sum(map(len, seen))} steps in all",
         "recipe": {"start": start, **asdict(config), "targets": ", ".join(config.targets)},
         "flops": spent,
         "measured": f"the last {prediction_length} steps of each series, which were kept back; in the table's units",
-        "errors": ours | simple,
+        "errors": errors,
     }
     (folder / CONFIG_FILE).unlink(missing_ok=True)  # no old weights are ever read in the new format
     write_atomic(folder / FORMAT_FILE, format_text(shape).encode())

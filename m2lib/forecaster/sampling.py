@@ -109,7 +109,6 @@ class Sampler:
         shape = self.text_format or format_for(values)
         for name, series in zip(ids or range(len(values)), values, strict=True):
             steps, variables = series.shape
-            wrong = ""
             if steps < SHORTEST:
                 wrong = f"has {steps} steps; a context needs at least {SHORTEST}"
             elif variables != shape.variables:
@@ -119,8 +118,9 @@ class Sampler:
             elif not shape.offset and (lowest := series.min()) < 0:
                 wrong = f"goes down to {lowest:g}, and the adapter's text format knows no negative numbers"
                 wrong += "; take no adapter, or fine-tune one on the table"
-            if wrong:
-                raise InputError(f"{'the series' if name == 'series' else f'series {name}'} {wrong}")
+            else:
+                continue
+            raise InputError(f"{'the series' if name == 'series' else f'series {name}'} {wrong}")
         return shape
 
     def window(self, text_format: TextFormat, prediction_length: int) -> int:

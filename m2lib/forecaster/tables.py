@@ -58,10 +58,10 @@ class Item:
     """float64, shape (steps, variables), physical units."""
 
 
-def read_table(path: Path, id: str | None = None) -> pd.DataFrame:
+def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
     """The table in a .csv or .parquet file. Ids stay text, as a number 007 would be 7; `id` names their column."""
     try:
-        if path.suffix.lower() == ".parquet":
+        if Path(path).suffix.lower() == ".parquet":
             df = pd.read_parquet(path)
             return df.reset_index() if any(df.index.names) else df
         names = pd.read_csv(path, nrows=0).columns
@@ -79,7 +79,6 @@ def read_table(path: Path, id: str | None = None) -> pd.DataFrame:
 
 def check_output(path: Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")) -> None:
     """See that a file can be written, before hours are spent on what it will hold."""
-    path = path.expanduser()
     if path.suffix.lower() not in endings:
         raise InputError(f"{path} does not end in {' or '.join(endings)}; name it so")
     if path.suffix.lower() == ".parquet" and not find_spec("pyarrow"):
@@ -102,7 +101,6 @@ def check_folder(folder: Path) -> None:
 def write_table(frame: pd.DataFrame, path: Path, force: bool = False) -> None:
     """Write a table, without its index, to a .csv or .parquet file, whole or not at all."""
     check_output(path, force)
-    path = path.expanduser()
     parquet = path.suffix.lower() == ".parquet"
     write_atomic(path, frame.to_parquet(index=False) if parquet else frame.to_csv(index=False).encode())
 

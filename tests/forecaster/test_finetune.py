@@ -144,12 +144,8 @@ def test_an_adapter_of_a_model_of_ones_own_finds_it_again(tmp_path, monkeypatch)
     tuned(tmp_path / "mine", own)
     again = Forecaster.from_pretrained(tmp_path / "mine", device="cpu", dtype="float32")
     assert again.backbone.weight_hash == own.backbone.weight_hash
-    path = tmp_path / "mine" / "adapter_config.json"
-    config = json.loads(path.read_text("utf-8"))
+    config = json.loads((tmp_path / "mine" / "adapter_config.json").read_text("utf-8"))
     assert Path(config["base_model_name_or_path"]) == tmp_path / "models" / "whole"
-    path.write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path / "gone")}), encoding="utf-8")
-    with pytest.raises(InputError, match="gone"):
-        Forecaster.from_pretrained(tmp_path / "mine")
 
 
 def test_the_last_steps_are_kept_back(tmp_path):

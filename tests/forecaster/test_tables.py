@@ -1,7 +1,6 @@
 """Tables: files read and written, columns guessed, series taken out, and the first fault named with its remedy."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -72,7 +71,7 @@ def test_ids_are_text_and_keep_their_zeros(tmp_path):
 def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, problem):
     path = tmp_path / "t.csv" if content is None else put(tmp_path / "t.csv", content)
     advice = "give a .csv file in UTF-8, with names in line 1 and commas between its cells, or a .parquet file"
-    with pytest.raises(InputError, match=rf"^cannot read {path} as a table \({problem}\); {advice}$"):
+    with pytest.raises(InputError, match=rf"^cannot read .*t.csv as a table \({problem}\); {advice}$"):
         read_table(path)
     with pytest.raises(InputError, match=rf"^cannot read .*t.parquet as a table \(.*\); {advice}$"):
         read_table(put(tmp_path / "t.parquet", content or "PAR1"))
@@ -88,9 +87,8 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
     assert len(read_table(path)) == 24
     with pytest.raises(InputError, match=r"t.xlsx does not end in .csv or .parquet; name it so$"):
         check_output(tmp_path / "t.xlsx")
-    for folder in (path / "new", "/proc/new"):  # into neither can even root write
-        with pytest.raises(InputError, match=rf"^cannot write into {folder} \(.*: .*\); choose another folder$"):
-            check_output(Path(folder, "t.csv"))
+    with pytest.raises(InputError, match=r"^cannot write into .*new \(.*t.csv: .*\); choose another folder$"):
+        check_output(path / "new" / "t.csv")  # in a file's place, as in a folder that is read-only
     monkeypatch.setattr("m2lib.forecaster.tables.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"parquet needs pyarrow, .*: pip install pyarrow, or use .csv$"):
         check_output(tmp_path / "t.parquet")
@@ -102,7 +100,6 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
     [
         (LONG, COLUMNS),
         (LONG.set_axis(["unique_id", "DS", "Y"], axis=1), Columns("unique_id", "DS", ("Y",))),
-        (LONG.assign(price=1.0), COLUMNS),
         (LONG.set_axis(["country", "when", "gdp"], axis=1).astype({"when": str}), Columns("country", "when", ("gdp",))),
         (LONG[:12].assign(item_id=range(12)), Columns(None, "timestamp", ("target",))),  # the rows' numbers
         (LONG.set_axis(["Unnamed: 0", "time", "hare"], axis=1)[:12], Columns(None, "time", ("hare",))),
@@ -207,7 +204,6 @@ OTHERS = "drop it, or name other columns to forecast (--target)"
         (LONG.assign(item_id="A"), 13, "timestamp", f"2024-01-01 00:00:00 follows 2024-01-12 00:00:00; {SORT}"),
         (change("timestamp", 1, DAYS[0]), 2, "timestamp", f"2024-01-01 00:00:00 follows 2024-01-01 00:00:00; {SORT}"),
         (LONG[:21], 13, None, "series 'A' has 9 steps, fewer than 10; bring more, or drop it"),
-        (LONG.assign(target=[*WAVE, *[0] * 12]), 13, "target", f"series 'A' is 0 throughout; {OTHERS}"),
         (LONG.assign(target=[*[5.5] * 12, *WAVE]), 1, "target", f"series 'B' is 5.5 throughout; {OTHERS}"),
     ],
 )
@@ -222,7 +218,6 @@ def test_a_fault_is_named_by_file_row_and_column(table, row, column, problem):
     [
         ([*range(202401, 202413), 202501], 13, f"202501 follows 202412; {UNEVEN}"),
         ([*range(10), 9.5], 11, f"9.5 follows 9.0; {UNEVEN}"),
-        ([1.0, np.nan, 3.0], 2, f"'nan' {NO_DATE}"),
         (np.array([5, 4, 3], dtype=np.uint8), 2, f"4 follows 5; {SORT}"),
         ([f"{day:02}/01/2024" for day in range(1, 15)], 13, f"'13/01/2024' {NO_DATE}"),
         (pd.bdate_range("2024-01-01", periods=20).delete(8), 9, "2024-01-12 00:00:00 follows 2024-01-10 00:00:00"),
@@ -255,7 +250,6 @@ def test_time_zones_are_refused_with_what_converts_them(stamps):
     [
         (LONG, {"id": "shop"}, ": no column 'shop' among 'item_id, timestamp, target'; say which with id_column, "),
         (LONG, {"time": "ds"}, ": no column 'ds' among "),
-        (LONG, {"targets": ["y"]}, ": no column 'y' among "),
         (LONG[:0], {}, " has column names and no rows; add a row for each step"),
         (LONG[["item_id"]], {}, ": 0 columns to forecast; name 1 to 8 of 'item_id' (--target)"),
         (
