@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from m2lib import settings
 from m2lib.files import IN_CHECKOUT, ROOT, InputError, quoted
-from m2lib.model import BACKBONES
+from m2lib.model import BACKBONES, hub_name
 from m2lib.series import STUDY, TextFormat
 
 CONFIG_FILE, FORMAT_FILE = "adapter_config.json", "text_format.json"
@@ -35,7 +35,7 @@ def base_of(folder: Path) -> str:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder / CONFIG_FILE}: no base model's name; give it with backbone=") from error
     # PEFT's files name a base by its place on the hub.
-    return next((name for name, spec in BACKBONES.items() if base and base in (spec.hub_id, spec.copy_of)), base)
+    return next((name for name in BACKBONES if hub_name(name) == base), base)
 
 
 def read_format(folder: Path) -> TextFormat:

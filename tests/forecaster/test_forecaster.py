@@ -111,7 +111,7 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
     [
         (waves(9)[:, 0], {}, "series 0 has 9 steps; a context needs at least 10"),
         (np.append(waves(12), np.nan), {}, "series 0, step 12, variable 1: nan is not finite; correct or drop the"),
-        (np.ones(12), {}, "series 0: the 100th percentile of its context is 0 above its offset, so it has no scale"),
+        (np.ones(12), {}, "series 0.*has no scale"),
         (waves(12)[:, 0], {"prediction_length": 2000}, "2000 steps are more than tiny can write; ask for at most 399"),
         (waves(12)[:, 0], {"prediction_length": 0}, "must be at least 1"),
         (waves(12)[:, 0], {"temperature": 0.0}, "set a temperature for n_samples > 1"),
