@@ -48,7 +48,7 @@ class Task:
 
     def read(self, least: int) -> tuple[Columns, list[Item], Any]:
         """The table's columns, series and rows; what was guessed is printed."""
-        df, where = m2lib.forecaster.read_table(self.file), str(self.file)
+        df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target, where)
         items = m2lib.forecaster.items_of(df, columns, where, least)
         stamps = f"time {columns.time}" if columns.time else "no time stamps: steps are numbered"
