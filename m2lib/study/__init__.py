@@ -1,5 +1,44 @@
 """The report's experiments: declared as data, run, recorded, and counted against the budget."""
 
-import lazy_loader
+from .cluster import submit
+from .comparisons import (
+    ORDER,
+    STATISTICAL,
+    TUNED,
+    chosen_by,
+    deciding_errors,
+    published_maes,
+    published_statements,
+    published_table_3,
+    recorded_rows,
+    recorded_yardsticks,
+)
+from .costs import Budget, affordable_steps, all_records, budget_of, estimate, experiment_sizes, table_3
+from .curves import Milestone, PowerLaw, fit_power_law, milestones
+from .experiments import (
+    ARMS,
+    EXPERIMENTS,
+    SAMPLED_AT,
+    SEARCH,
+    SECOND,
+    TEMPERATURES,
+    TRIALS,
+    Experiment,
+    chosen,
+    experiment_named,
+)
+from .profiles import PROFILES, REPLICATION, Profile, active_profile
+from .provenance import setting
+from .records import Record, in_progress, load_record, record_path, recorded_forecast, recorded_samples
+from .runs import adapter_path, run, run_all
+from .selection import AdapterOf, Maes
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [
+    "ARMS", "EXPERIMENTS", "ORDER", "PROFILES", "REPLICATION", "SAMPLED_AT", "SEARCH", "SECOND", "STATISTICAL",
+    "TEMPERATURES", "TRIALS", "TUNED", "AdapterOf", "Budget", "Experiment", "Maes", "Milestone", "PowerLaw", "Profile",
+    "Record", "active_profile", "adapter_path", "affordable_steps", "all_records", "budget_of", "chosen",
+    "chosen_by", "deciding_errors", "estimate", "experiment_named", "experiment_sizes", "fit_power_law", "in_progress",
+    "load_record", "milestones", "published_maes", "published_statements", "published_table_3", "record_path",
+    "recorded_forecast", "recorded_rows", "recorded_samples", "recorded_yardsticks", "run", "run_all", "setting",
+    "submit", "table_3",
+]  # fmt: skip

@@ -35,10 +35,10 @@ class Experiment:
     name: str
     about: str
     """What it is for, in words."""
-    forecasts: int
-    """How many series it forecasts, all told."""
     protocol: DecodeConfig
-    """How it forecasts them."""
+    """How it forecasts."""
+    forecasts: int = WHOLE_SPLIT
+    """How many series it forecasts, all told."""
     group: str | None = None
     """Its row in the report's Table 3; None: it goes beyond the report, and its FLOPs are not charged."""
     train: dict[str, Any] | None = None
@@ -131,6 +131,7 @@ REPORT_PROTOCOL = DecodeConfig.as_published(context_tokens=512)
 CONSTRAINED = DecodeConfig(constrained=True)
 SAMPLED = DecodeConfig(constrained=True, temperature=0.7, n_samples=12)
 SHOWN = (94, 99, 141)
+FIRST = {"steps": 5000, "learning_rate": 1e-5, "rank": 4, "sequence_length": 512}
 CHOSEN = {"learning_rate": 1e-4, "rank": 2}  # by the report's search: expt_6
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))  # rate, rank
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
@@ -138,158 +139,132 @@ SECOND = tuple(f"search/second_{place}" for place in range(3))
 
 HARDEST = Selection(rules.worst_5, ("default",))
 OTHER_HARD = Selection(rules.others_of_hard_20, ("baseline", "default"))
+HARD_AND_EASY = Selection(rules.hard_and_easy, ("baseline",))
+THE_REST = Selection(rules.all_but_hard_and_easy, ("baseline",))
 
-_BASELINE = Experiment(
-    "baseline",
-    about="the untuned model on the validation series, by the report's protocol (its section 2.2)",
-    group="baseline",
-    forecasts=50,
-    protocol=REPORT_PROTOCOL,
-    featured=SHOWN,
-)
-_DEFAULT = Experiment(
-    "default",
-    about="the report's first adapter, on 25 validation series (its section 3.1)",
-    group="default",
-    forecasts=25,
-    protocol=REPORT_PROTOCOL,
-    train={"steps": 5000, "learning_rate": 1e-5, "rank": 4, "sequence_length": 512},
-    select=Selection(rules.hard_and_easy, ("baseline",)),
-    featured=SHOWN,
-)
-_SEARCH = [
-    Experiment(
-        name,
-        about=f"the search: rate {i // 3 + 1} of 3, rank {rank}, on the five hardest series (section 3.2)",
-        group="first search",
-        forecasts=5,
-        protocol=REPORT_PROTOCOL,
-        train={"steps": 3150, "learning_rate": rate, "rank": rank, "sequence_length": 512},
-        select=HARDEST,
-    )
-    for i, (name, (rate, rank)) in enumerate(zip(SEARCH, GRID, strict=True))
-]
-_SECOND = [
-    Experiment(
-        name,
-        about=f"the search's number {place + 1} by mean, on the other 15 hard series",
-        group="first search",
-        forecasts=15,
-        protocol=REPORT_PROTOCOL,
-        adapter=AdapterOf(SEARCH, place),
-        select=OTHER_HARD,
-    )
-    for place, name in enumerate(SECOND)
-]
-_CONTEXT = [
-    Experiment(
-        f"context/{length}",
-        about=f"windows and prompts of {length} tokens, on the five hardest series (section 3.2)",
-        group="second search",
-        forecasts=5,
-        protocol=DecodeConfig.as_published(context_tokens=length),
-        train={"steps": 1500, **CHOSEN, "sequence_length": length},
-        select=HARDEST,
-    )
-    for length in (128, 512, 768)
-]
-_FINAL = Experiment(
-    "final",
-    about="the chosen settings, trained with what is left, on the test series (section 3.3)",
-    group="final",
-    forecasts=50,
-    protocol=REPORT_PROTOCOL,
-    train={"steps": 15400, **CHOSEN, "sequence_length": 512},
-    split="test",
-)
-_UNTUNED_TEST = replace(
-    _BASELINE,
-    name="untuned-test",
-    about="the untuned model on the test series",
-    group="final",
-    split="test",
-    featured=(),
-)
-WARM: dict[str, Any] = {"steps": 5000, "learning_rate": 1e-3, "rank": 16, "sequence_length": 640}
-WARM |= {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
-_BEYOND = [
-    Experiment(
-        "baseline-constrained",
-        about="the baseline with the whole context, correct rounding and a grammar on the output",
-        forecasts=50,
-        protocol=CONSTRAINED,
+
+def _reported(name: str, about: str, group: str, **more: Any) -> Experiment:
+    return Experiment(name, about, more.pop("protocol", REPORT_PROTOCOL), group=group, **more)
+
+
+_REPORTED = [
+    _reported("baseline", "the untuned model on the validation series (section 2.2)", "baseline", featured=SHOWN),
+    _reported(
+        "default",
+        "the report's first adapter, on 25 validation series (section 3.1)",
+        "default",
+        forecasts=25,
+        train=FIRST,
+        select=HARD_AND_EASY,
         featured=SHOWN,
     ),
+    *(
+        _reported(
+            name,
+            f"the search: rate {i // 3 + 1} of 3, rank {rank}, on the five hardest series (section 3.2)",
+            "first search",
+            forecasts=5,
+            train={"steps": 3150, "learning_rate": rate, "rank": rank, "sequence_length": 512},
+            select=HARDEST,
+        )
+        for i, (name, (rate, rank)) in enumerate(zip(SEARCH, GRID, strict=True))
+    ),
+    *(
+        _reported(
+            name,
+            f"the search's number {place + 1} by mean, on the other 15 hard series",
+            "first search",
+            forecasts=15,
+            adapter=AdapterOf(SEARCH, place),
+            select=OTHER_HARD,
+        )
+        for place, name in enumerate(SECOND)
+    ),
+    *(
+        _reported(
+            f"context/{length}",
+            f"windows and prompts of {length} tokens, on the five hardest series (section 3.2)",
+            "second search",
+            protocol=DecodeConfig.as_published(context_tokens=length),
+            forecasts=5,
+            train={"steps": 1500, **CHOSEN, "sequence_length": length},
+            select=HARDEST,
+        )
+        for length in (128, 512, 768)
+    ),
+    _reported(
+        "final",
+        "the chosen settings, trained with what is left, on the test series (section 3.3)",
+        "final",
+        train={"steps": 15400, **CHOSEN, "sequence_length": 512},
+        split="test",
+    ),
+    _reported("untuned-test", "the untuned model on the test series", "final", split="test"),
+]
+WARM: dict[str, Any] = {"steps": 5000, "learning_rate": 1e-3, "rank": 16, "sequence_length": 640}
+WARM |= {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
+# "constrained": the whole context, correct rounding, and a grammar on the output.
+_BEYOND = [
+    Experiment("baseline-constrained", "the baseline, constrained", CONSTRAINED, featured=SHOWN),
     Experiment(
         "default-rest",
-        about="the first adapter on the other 25: does it forget the easy ones?",
+        "the first adapter on the other 25: does it forget the easy ones?",
+        REPORT_PROTOCOL,
         forecasts=25,
-        protocol=REPORT_PROTOCOL,
         adapter=AdapterOf(("default",)),
-        select=Selection(rules.all_but_hard_and_easy, ("baseline",)),
+        select=THE_REST,
     ),
     Experiment(
         "default-warm",
-        about="a laptop's recipe: higher rank and rate, warm-up and cosine decay, all validation series",
-        forecasts=50,
-        protocol=CONSTRAINED,
+        "a laptop's recipe: higher rank and rate, warm-up and cosine decay, all validation series",
+        CONSTRAINED,
         train=WARM,
         featured=SHOWN,
     ),
-    replace(
-        _UNTUNED_TEST,
-        name="untuned-test-constrained",
-        about="the untuned model on the test series, with the whole context, correct rounding and a grammar",
-        group=None,
-        protocol=CONSTRAINED,
+    Experiment(
+        "untuned-test-constrained", "the untuned model on the test series, constrained", CONSTRAINED, split="test"
     ),
     Experiment(
         "final-sampled",
-        about="the final adapter on the test series, the median of 12 sampled forecasts of each",
-        forecasts=50,
-        protocol=SAMPLED,
+        "the final adapter on the test series, the median of 12 sampled forecasts of each",
+        SAMPLED,
         adapter=AdapterOf(("final",)),
         split="test",
     ),
     Experiment(
         "context/768-rest",
-        about="the adapter of 768 tokens on the other 15 hard series",
+        "the adapter of 768 tokens on the other 15 hard series",
+        DecodeConfig.as_published(context_tokens=768),
         forecasts=15,
-        protocol=DecodeConfig.as_published(context_tokens=768),
         adapter=AdapterOf(("context/768",)),
         select=OTHER_HARD,
     ),
 ]
 
 
-def _trial(name: str, tried: str, train: dict[str, Any], **more: Any) -> Experiment:
-    return Experiment(f"trial/{name}", f"trial: {tried}", forecasts=50, protocol=CONSTRAINED, train=train, **more)
+def _trial(name: str, tried: str, train: dict[str, Any] | None = None, **more: Any) -> Experiment:
+    return Experiment(f"trial/{name}", f"trial: {tried}", more.pop("protocol", CONSTRAINED), train=train, **more)
 
 
 # What was tried for the laptop's final run, on the way from default-warm. No series is longer than 1024 tokens, so
 # here a window is a whole series.
 WHOLE = WARM | {"steps": 240, "sequence_length": 1024, "batch_size": 1}
-UNITS = WHOLE | {"learning_rate": 3e-3, "units_weight": 0.25}
+RATE, RATE_HIGH = (WHOLE | {"learning_rate": rate} for rate in (3e-3, 1e-2))
+MEDIAN_OF_12: dict[str, Any] = {"protocol": SAMPLED, "adapter": AdapterOf(("trial/rate-high",))}
 _TRIALS = [
-    _trial("rate", "one whole series a step, rate 0.003", WHOLE | {"learning_rate": 3e-3}),
-    _trial("rate-high", "one whole series a step, rate 0.01", WHOLE | {"learning_rate": 1e-2}),
-    _trial("units", "one whole series a step, rate 0.003, last digits at a quarter", UNITS),
-    Experiment(
-        "trial/sampled",
-        about="trial: the adapter of rate 0.01, the median of 12 sampled forecasts",
-        forecasts=50,
-        protocol=SAMPLED,
-        adapter=AdapterOf(("trial/rate-high",)),
-    ),
+    _trial("rate", "one whole series a step, rate 0.003", RATE),
+    _trial("rate-high", "one whole series a step, rate 0.01", RATE_HIGH),
+    _trial("units", "one whole series a step, rate 0.003, last digits at a quarter", RATE | {"units_weight": 0.25}),
+    _trial("sampled", "the adapter of rate 0.01, the median of 12 sampled forecasts", **MEDIAN_OF_12),
 ]
 # What was tried for the best run, from trial/rate on and at its FLOPs by the rules (within 3%).
-LINEAR = WHOLE | {"learning_rate": 3e-3, "targets": list(PROJECTIONS)}
+LINEAR = RATE | {"targets": list(PROJECTIONS)}
 RANK_4 = LINEAR | {"rank": 4, "learning_rate": 6e-3}
 TAIL = RANK_4 | {"tail_weight": 4.0}
 SMALL = WHOLE | {"steps": 920, "learning_rate": 2e-3, "rank": 0, "batch_size": 8}
 _ARMS = [
     _trial("linear", "all seven linear layers", LINEAR),
-    _trial("simulated", "series that never repeat", WHOLE | {"learning_rate": 3e-3}, simulated=True),
+    _trial("simulated", "series that never repeat", RATE, simulated=True),
     _trial("linear-simulated", "both of these", LINEAR, simulated=True),
     _trial("rank", "both, rank 4 at rate 0.006", RANK_4, simulated=True),
     _trial("tail", "these, and a window's last token weighs four times its first", TAIL, simulated=True),
@@ -303,19 +278,15 @@ _ARMS = [
 # that its milestones are what shorter runs would have come to before they cooled down. Its first 4122 steps are those
 # of a run of 6000 whose loss rose from step 4760 on, from 0.62 to 0.83: the full rate is too much for so long. It was
 # taken up again at its checkpoint of step 4122, and cooled down from there; what came after is counted as discarded.
-BEST = RANK_4 | {"steps": 5152, "learning_rate": 4e-3, "warmup": 0.0233, "decay": "cooldown"}
-_BEST = [
-    Experiment(
-        "best",
-        about="more accuracy per FLOP: all seven linear layers, 5152 series that never repeat, on the test series",
-        forecasts=50,
-        protocol=CONSTRAINED,
-        train=BEST,
-        simulated=True,
-        split="test",
-        milestones=(250, 500, 1000, 2000, 4000),
-    ),
-]
+_BEST = Experiment(
+    "best",
+    "more accuracy per FLOP: all seven linear layers, 5152 series that never repeat, on the test series",
+    CONSTRAINED,
+    train=RANK_4 | {"steps": 5152, "learning_rate": 4e-3, "warmup": 0.0233, "decay": "cooldown"},
+    simulated=True,
+    split="test",
+    milestones=(250, 500, 1000, 2000, 4000),
+)
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
 # believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
@@ -327,41 +298,23 @@ def _samples(name: str, temperature: float, n_samples: int, split: str) -> Exper
     who = name.split("/")[1]
     return Experiment(
         name,
-        about=f"{who}: {n_samples} samples of each {split} series at temperature {temperature}",
-        forecasts=50,
-        protocol=replace(SAMPLED, temperature=temperature, n_samples=n_samples),
+        f"{who}: {n_samples} samples of each {split} series at temperature {temperature}",
+        replace(SAMPLED, temperature=temperature, n_samples=n_samples),
         adapter=None if who == "untuned" else AdapterOf((who,)),
         split=split,
     )
 
 
-_TEMPERATURES = [
-    _samples(f"temperature/{who}/{temperature}", temperature, 12, "validation")
-    for who, temperature in product(SAMPLED_AT, TEMPERATURES)
-]
 _SAMPLES = [
-    _samples(f"samples/{who}/{split}", SAMPLED_AT[who], 48, split)
-    for who, split in product(SAMPLED_AT, ("validation", "test"))
+    *(_samples(f"temperature/{who}/{t}", t, 12, "validation") for who, t in product(SAMPLED_AT, TEMPERATURES)),
+    *(
+        _samples(f"samples/{who}/{split}", t, 48, split)
+        for who, t in SAMPLED_AT.items()
+        for split in ("validation", "test")
+    ),
 ]
 TRIALS, ARMS = (tuple(trial.name for trial in trials) for trials in (_TRIALS, _ARMS))
-EXPERIMENTS = {
-    experiment.name: experiment
-    for experiment in (
-        _BASELINE,
-        _DEFAULT,
-        *_SEARCH,
-        *_SECOND,
-        *_CONTEXT,
-        _FINAL,
-        _UNTUNED_TEST,
-        *_BEYOND,
-        *_TRIALS,
-        *_ARMS,
-        *_BEST,
-        *_TEMPERATURES,
-        *_SAMPLES,
-    )
-}
+EXPERIMENTS = {one.name: one for one in (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_SAMPLES)}
 
 
 def experiment_named(name: str) -> Experiment:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m2lib import settings
+from m2lib.files import InputError
 
 Sizes = Mapping[str, Mapping[str, Any]]
 """Settings that replace the declared ones: by experiment, or for a kind of them by what stands before the slash."""
@@ -17,11 +18,11 @@ class Profile:
     name: str
     backbone: str
     """Its name in `weights.BACKBONES`, or a path."""
-    series: int | None
+    series: int | None = None
     """How many series an experiment forecasts at most; None: all that it declares."""
-    batch_size: int
+    batch_size: int = 50
     """Texts (series times samples) decoded together; memory limits it."""
-    live: bool
+    live: bool = False
     """Whether its runs are for looking at, not for the record: they are written under build/."""
     train: Sizes = field(default_factory=dict)
     """Training settings that replace the declared ones."""
@@ -42,85 +43,53 @@ class Profile:
     budget_convention: str = "coursework"
     """The convention of `m2lib.accounting` in which the budget is counted."""
 
-    def __post_init__(self) -> None:
-        if self.series is not None and self.series < 1:
-            raise ValueError("series must be at least 1")
-        if min(self.batch_size, self.checkpoint_every) < 1 or min(self.evaluate_every, self.watched) < 0:
-            raise ValueError("batch_size and checkpoint_every must be at least 1, the others not negative")
 
-
+SLICE = Profile(
+    "slice",
+    backbone="smollm2-135m",
+    series=3,
+    batch_size=3,
+    live=True,
+    train={
+        "default": {"steps": 2, "learning_rate": 1e-3},
+        "default-warm": {"steps": 3},
+        **{kind: {"steps": 2} for kind in ("search", "context", "final", "trial", "best")},
+    },
+    protocol={kind: {"n_samples": 4} for kind in ("temperature", "samples")},
+    watched=0,
+)
 # Three rates by three ranks, as the report's grid, but where a run of 80 steps on a small model has its best.
 LAPTOP_RATES = (1e-3, 1e-3, 1e-3, 3e-3, 3e-3, 3e-3, 1e-2, 1e-2, 1e-2)
 # The recipe that the trials led to: one whole series a step (none is longer than 1024 tokens), at a high rate.
 LAPTOP_FINAL: dict[str, Any] = {"steps": 2000, "learning_rate": 5e-3, "rank": 16, "sequence_length": 1024}
 LAPTOP_FINAL |= {"batch_size": 1, "warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
-
-FIFTH = {"default": 1000, "search": 630, "context": 300, "final": 3080}
-
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile(
-            "slice",
-            backbone="smollm2-135m",
-            series=3,
-            batch_size=3,
-            live=True,
-            train={
-                "default": {"steps": 2, "learning_rate": 1e-3},
-                "default-warm": {"steps": 3},
-                "search": {"steps": 2},
-                "context": {"steps": 2},
-                "final": {"steps": 2},
-                "trial": {"steps": 2},
-                "best": {"steps": 2},
-            },
-            protocol={"temperature": {"n_samples": 4}, "samples": {"n_samples": 4}},
-            watched=0,
-        ),
-        Profile(
-            "laptop",
-            backbone="smollm2-135m",
-            series=None,
-            batch_size=150,
-            live=False,
-            train={
-                "default": {"steps": 200, "learning_rate": 1e-3},
-                "default-warm": {"steps": 700},
-                **{f"search/expt_{i}": {"steps": 80, "learning_rate": rate} for i, rate in enumerate(LAPTOP_RATES)},
-                "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as the search chose
-                "final": LAPTOP_FINAL,
-            },
-            protocol={"final": {"context_tokens": None, "raw_cut": False, "constrained": True, "rounding": "nearest"}},
-            evaluate_every=100,
-            watched_forecasts=("default", "default-warm", "final"),
-        ),
-        # The report's rates are constant, so a fifth of its steps is the first fifth of its own way.
-        Profile(
-            "fifth",
-            backbone="qwen2.5-coder-0.5b",
-            series=None,
-            batch_size=50,
-            live=False,
-            as_reported=True,
-            train={kind: {"steps": steps} for kind, steps in FIFTH.items()},
-            evaluate_every=250,
-            budget_convention="published",
-        ),
-        Profile(
-            "report",
-            backbone="qwen2.5-0.5b",
-            series=None,
-            batch_size=50,
-            live=False,
-            as_reported=True,
-            evaluate_every=500,
-            budget_convention="published",
-        ),
-    )
-}
-
-REPLICATION = {name: replace(PROFILES[name], backbone=PROFILES["fifth"].backbone) for name in ("fifth", "report")}
+LAPTOP = Profile(
+    "laptop",
+    backbone="smollm2-135m",
+    batch_size=150,
+    train={
+        "default": {"steps": 200, "learning_rate": 1e-3},
+        "default-warm": {"steps": 700},
+        **{f"search/expt_{i}": {"steps": 80, "learning_rate": rate} for i, rate in enumerate(LAPTOP_RATES)},
+        "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as the search chose
+        "final": LAPTOP_FINAL,
+    },
+    protocol={"final": {"context_tokens": None, "raw_cut": False, "constrained": True, "rounding": "nearest"}},
+    evaluate_every=100,
+    watched_forecasts=("default", "default-warm", "final"),
+)
+REPORT = Profile("report", backbone="qwen2.5-0.5b", as_reported=True, evaluate_every=500, budget_convention="published")
+# The report's rates are constant, so a fifth of its steps is the first fifth of its own way.
+FIFTH_STEPS = {"default": 1000, "search": 630, "context": 300, "final": 3080}
+FIFTH = replace(
+    REPORT,
+    name="fifth",
+    backbone="qwen2.5-coder-0.5b",
+    train={kind: {"steps": steps} for kind, steps in FIFTH_STEPS.items()},
+    evaluate_every=250,
+)
+PROFILES = {profile.name: profile for profile in (SLICE, LAPTOP, FIFTH, REPORT)}
+REPLICATION = {"fifth": FIFTH, "report": replace(REPORT, backbone=FIFTH.backbone)}
 """The profiles that the report's findings are checked at, on the one model that both are computed with."""
 
 
@@ -131,3 +100,12 @@ def active_profile() -> Profile:
     """
     profile = PROFILES[settings.read("M2_PROFILE") or "slice"]
     return replace(profile, backbone=settings.read("M2_BACKBONE") or profile.backbone)
+
+
+def profile_named(profile: Profile | str) -> Profile:
+    """The profile of a name, on its own backbone; a Profile is what it is. Raises InputError for an unknown name."""
+    if isinstance(profile, Profile):
+        return profile
+    if profile not in PROFILES:
+        raise InputError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[profile]

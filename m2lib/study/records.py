@@ -6,23 +6,25 @@ A record is validated as a whole when it is read. One that is run afresh is move
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from filelock import FileLock, Timeout
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.files import InputError, write_atomic
-from m2lib.forecasting import DecodeConfig, point_forecast, read_back
+from m2lib.forecasting import DecodeConfig, Forecast, point_forecast, read_back
 from m2lib.model import backbone_id, fault
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_root
-from m2lib.study.profiles import PROFILES, Profile
+from m2lib.study.profiles import PROFILES, Profile, profile_named
 
-SCHEMA = 1
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -49,22 +51,6 @@ class Entry(TypedDict):
     passes: Count | list[Count]
 
 
-class Settings(TypedDict):
-    """What decides a run's numbers, as `Experiment.settings` gives it."""
-
-    split: NotRequired[str]
-    decode: dict[str, Any]
-    """The forecast protocol."""
-    select: NotRequired[str]
-    adapter: NotRequired[str | list[str | int]]
-    train: NotRequired[dict[str, Any]]
-    """Settings of the training."""
-    simulated: NotRequired[bool]
-    backbone: NotRequired[str]
-    """Where it is not the profile's."""
-    shuffled: NotRequired[bool]
-
-
 @with_config(_STRICT)
 @dataclass
 class Record:
@@ -81,8 +67,8 @@ class Record:
     profile: str
     fingerprint: str
     """A hash of all that decides the numbers: settings, sizes, weights, data, versions; not of where or when it ran."""
-    config: Settings
-    """The experiment's settings."""
+    config: dict[str, Any]
+    """The experiment's settings, as `Experiment.settings` gives them."""
     backbone: dict[str, str]
     """Its id, weight hash and dtype."""
     data: dict[str, Any]
@@ -122,7 +108,7 @@ class Record:
         default_factory=lambda: {kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")}
     )
     """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under each convention."""
-    schema: int = SCHEMA
+    schema: Literal[1] = 1
 
     def maes(self) -> dict[int, float]:
         """MAE by series id, scaled units."""
@@ -131,10 +117,6 @@ class Record:
     def spent(self) -> dict[str, int]:
         """FLOPs under each convention, of all kinds."""
         return {convention: sum(self.flops[kind][convention] for kind in SPENDING) for convention in CONVENTIONS}
-
-    def reserving(self, costs: dict[str, int]) -> "Record":
-        """The same record with these FLOPs reserved, by convention."""
-        return replace(self, flops=self.flops | {"reserved": costs})
 
     @property
     def protocol(self) -> DecodeConfig:
@@ -147,12 +129,12 @@ class Record:
         return sum(entry["repairs"] for entry in self.series.values())
 
 
-_SCHEMA, _PROTOCOL = TypeAdapter(Record), TypeAdapter(DecodeConfig)
+_SCHEMA = TypeAdapter(Record)
 
 
 def record_path(profile: Profile | str, name: str) -> Path:
     """Where a run's record is: under build/results for a live profile, else `M2_RESULTS`, else report/results."""
-    profile = _profile(profile)
+    profile = profile_named(profile)
     root = out_dir() / "results" if profile.live else results_root()
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
@@ -164,7 +146,7 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     InputError, naming the file and the field, where there is no record, or it is not valid, or says other than its
     texts.
     """
-    path, profile = record_path(profile, name), _profile(profile)
+    path, profile = record_path(profile, name), profile_named(profile)
     if not path.is_file():
         other = profile.backbone != PROFILES[profile.name].backbone
         settings = f"M2_PROFILE={profile.name}" + f" M2_BACKBONE={profile.backbone}" * other
@@ -172,10 +154,10 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     try:
         record = _SCHEMA.validate_json(path.read_bytes())
         wrong = _fault(record, profile, name) or (data and _lie(record, data))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         wrong = fault(error)
     if wrong:
-        raise InputError(f"{path} is not a run record ({wrong}); restore it from git")
+        raise InputError(f"{path} is not a run record ({wrong}); restore it from git, or `m2 run {name} --fresh`")
     return record
 
 
@@ -184,6 +166,42 @@ def save_record(profile: Profile | str, record: Record) -> Path:
     path = record_path(profile, record.name)
     write_atomic(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
     return path
+
+
+@contextmanager
+def hold(profile: Profile, name: str) -> Iterator[None]:
+    """Let no other process run an experiment: the lock goes when its process ends, however that ends.
+
+    Raises InputError where another process runs it.
+    """
+    path = record_path(profile, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _lock(path).acquire(timeout=1):
+            yield
+    except Timeout as error:
+        raise InputError(f"{path} is being made by another process; wait for it, or stop it first") from error
+
+
+def in_progress(profile: Profile, name: str) -> bool:
+    """Whether a process, this one or another, runs an experiment now."""
+    try:
+        with _lock(record_path(profile, name)).acquire(timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def entry_of(ahead: Forecast, truth: np.ndarray) -> Entry:
+    """What a record keeps of a forecast: single values of a greedy one, lists over the samples of a sampled one."""
+    entry = _errors(ahead.values, truth) | {
+        "repairs": sum(ahead.repairs),
+        "prompt_tokens": ahead.prompt_tokens,
+        "padded_tokens": ahead.padded_tokens,
+    }
+    if len(ahead.texts) == 1:
+        return entry | {"text": ahead.texts[0], "new_tokens": ahead.new_tokens[0], "passes": ahead.passes[0]}
+    return entry | {"texts": [*ahead.texts], "new_tokens": [*ahead.new_tokens], "passes": [*ahead.passes]}
 
 
 def recorded_forecast(record: Record, data: SeriesSet, series: int) -> np.ndarray:
@@ -201,6 +219,10 @@ def fingerprint(decisive: Any) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _lock(path: Path) -> FileLock:
+    return FileLock(path.with_name(f".{path.stem}.lock"))
+
+
 def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, int]:
     """Sampled forecasts (n, 20, 2) of a series in scaled units, read from a record's texts, and the repairs."""
     entry = record.series[series]
@@ -212,28 +234,12 @@ def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, int
 
 def _fault(record: Record, profile: Profile, name: str) -> str | None:
     """What of a record cannot be, whatever the data are."""
-    if record.schema != SCHEMA:
-        return f"schema: it is {record.schema}, this version reads {SCHEMA}"
+    _ = record.protocol  # which takes no settings that it does not know
     if (record.name, record.profile) != (name, profile.name):
         return f"name: it is {record.name!r} of profile {record.profile!r}"
     for kind in (*SPENDING, "reserved"):
         if record.flops.get(kind, {}).keys() != set(CONVENTIONS):
             return f"flops.{kind}: its FLOPs are not counted"
-    try:
-        samples = _PROTOCOL.validate_json(json.dumps(record.config["decode"]), strict=True).n_samples
-        _ = record.protocol  # which takes no other settings either
-    except (ValidationError, TypeError) as error:
-        return f"config.decode: {fault(error)}"
-    for series, entry in record.series.items():
-        sampled = isinstance(entry["new_tokens"], list)
-        texts = entry.get("texts", []) if sampled else [entry.get("text")]
-        if len(texts) != samples or None in texts or ("text" in entry) == ("texts" in entry):
-            return f"series.{series}: {samples} texts are wanted"
-    steps = record.config["train"].get("steps") if "train" in record.config else 0
-    if not isinstance(steps, int):
-        return f"config.train.steps: it is {steps!r}"
-    if record.status == "done" and len(record.loss_curve) != steps:
-        return f"loss_curve: {len(record.loss_curve)} of {steps} steps, and the run is done"
     return None
 
 
@@ -242,23 +248,16 @@ def _lie(record: Record, data: SeriesSet) -> str | None:
     if record.data.get("fingerprint") != data.fingerprint:
         return None
     for series, entry in record.series.items():
-        if not 0 <= series < len(data):
-            return f"series.{series}: there is no such series"
         samples, repairs = _read(record, data, series)
         truth = to_integers(data.truths[[series]], data.scales[[series]], record.protocol.rounding)[0]
-        found = {"mae": float(series_mae(point_forecast(samples), truth)), "repairs": repairs}
-        if len(samples) > 1:
-            found["crps"] = crps_fair(samples, truth)
-        for key, value in found.items():
+        for key, value in {**_errors(samples, truth), "repairs": repairs}.items():
             said: Any = entry.get(key, math.nan)
             if not math.isclose(said, value, rel_tol=1e-9, abs_tol=1e-9):
                 return f"series.{series}.{key}: it is {said}, but its text gives {value:g}"
     return None
 
 
-def _profile(profile: Profile | str) -> Profile:
-    if isinstance(profile, Profile):
-        return profile
-    if profile not in PROFILES:
-        raise InputError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[profile]
+def _errors(samples: np.ndarray, truth: np.ndarray) -> Any:
+    """The errors that an entry holds, of sampled forecasts (n, 20, 2)."""
+    errors = {"mae": float(series_mae(point_forecast(samples), truth))}
+    return errors | ({"crps": crps_fair(samples, truth)} if len(samples) > 1 else {})

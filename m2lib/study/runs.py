@@ -1,25 +1,50 @@
-"""The one way to run an experiment: resolve what is to be run, reserve what it may cost, execute it, record it."""
+"""The one way to run an experiment: find out what is to be run, begin its record or go on with it, train, forecast."""
 
+import hashlib
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
+import torch
 from tqdm.auto import tqdm
 
+from m2lib import model, settings
 from m2lib.accounting import Shape
-from m2lib.files import InputError, sweep
-from m2lib.model import backbone_config, weight_hash
-from m2lib.series import SeriesSet, check_encodable, load_series
-from m2lib.study import budget
-from m2lib.study.budget import hold
-from m2lib.study.costs import estimate, sum_costs
-from m2lib.study.experiments import EXPERIMENTS, experiment_named, series_ids
+from m2lib.files import InputError
+from m2lib.forecasting import DECODE_VERSION, forecast
+from m2lib.series import (
+    CODEC_VERSION,
+    SeriesSet,
+    check_encodable,
+    encode,
+    generate_series,
+    load_series,
+    split_ids,
+    to_integers,
+)
+from m2lib.study.comparisons import deciding_errors
+from m2lib.study.costs import (
+    Costs,
+    adapter_of_experiment,
+    estimate,
+    loss_costs,
+    refuse_excess,
+    series_costs,
+    step_costs,
+    sum_costs,
+)
+from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import describe_device, provenance
-from m2lib.study.records import Record, fingerprint, load_record, record_path
-from m2lib.study.work import Plan, RunInProgress, adapter_path, keep_aside
+from m2lib.study.records import Entry, Record, entry_of, fingerprint, hold, load_record, record_path, save_record
+from m2lib.study.selection import Maes
+from m2lib.training import TrainConfig, TrainLog, make_windows, saved_step, train, window_loss
 
 
 def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False) -> Record:
@@ -30,64 +55,22 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     the same machine with as many threads, on another but for rounding. A record made from other weights, data or
     settings is replaced only if `fresh`, or if the profile is live; a copy is kept in `M2_OUT`. An experiment that
     builds on an earlier one runs that too, if it has no record. Raises InputError before anything is computed where
-    the record cannot be written.
+    the record cannot be written, or the budget does not allow for the run.
     """
     plan = resolve(name, profile or active_profile(), load_series() if data is None else data)
-    if record := None if fresh else _finished(plan):  # which needs no lock, and no folder that can be written to
+    if record := None if fresh else finished(plan):  # which needs no lock, and no folder that can be written to
         return record
     with hold(plan.profile, name):
-        if record := None if fresh else _finished(plan):  # again: another process may have come to the end meanwhile
+        if record := None if fresh else finished(plan):  # again: another process may have come to the end meanwhile
             return record
-        progress = _begin(plan, fresh)
-        with reserve(progress):
-            execute(progress)
+        progress = begin(plan, fresh)
+        progress.announce()
+        try:
+            progress.train_and_forecast()
+        except BaseException:
+            progress.end("aborted")
+            raise
     return progress.record
-
-
-def resolve(name: str, profile: Profile, data: SeriesSet) -> Plan:
-    """Find out what is to be run, from the declaration, the profile, and earlier experiments, which are run first."""
-    experiment = experiment_named(name).at(profile)
-    for earlier in experiment.earlier(profile):
-        run(earlier, profile, data=data)
-    plan = Plan(experiment, profile, data, weight_hash(experiment.backbone or profile.backbone))
-    if not experiment.adapter:
-        return plan
-    source = experiment.adapter.chosen(plan.choosing)
-    return replace(plan, source=source, adapter=load_record(profile, source).adapter)
-
-
-@contextmanager
-def reserve(progress: RunInProgress) -> Iterator[None]:
-    """Reserve what the run may still spend; where it fails, give back what it has not spent.
-
-    A folder that cannot be written to fails here, as does a run beyond the budget, not after minutes of work.
-    """
-    plan, record, needed = progress.plan, progress.record, progress.needed()
-    budget.refuse_excess(plan.profile, plan.experiment, progress.shape, needed)
-    if progress.new and (kept := keep_aside(plan.profile, record.name)):
-        tqdm.write(f"the record before is now {kept}")
-    progress.limit = sum_costs(record.spent(), needed)
-    progress.store()  # in the old record's place, whose spending it counts: killed anywhere here, none is forgotten
-    if progress.new:
-        shutil.rmtree(adapter_path(plan.profile, record.name), ignore_errors=True)
-    try:
-        yield
-    except BaseException:
-        progress.end("aborted")
-        raise
-
-
-def execute(progress: RunInProgress) -> None:
-    """Train, forecast, and record: all that the plan asks for and the record lacks."""
-    plan = progress.plan
-    ids = series_ids(plan.experiment, plan.profile.series, len(plan.data), plan.choosing)
-    check_encodable(plan.data, ids)  # of the series to be forecast; those that train are encoded before training
-    if plan.experiment.train:
-        progress.train_adapter()
-    if plan.source:
-        progress.take_adapter(plan.source)
-    progress.forecast_series(ids)
-    progress.end("done")
 
 
 def run_all(
@@ -100,101 +83,357 @@ def run_all(
     """
     profile = profile or active_profile()
     data = load_series() if data is None else data
-    shape = Shape.of(backbone_config(profile.backbone))
-    costs = {
-        name: sum_costs(*estimate(experiment, profile, shape).values())["executed"]
-        for name, experiment in EXPERIMENTS.items()
-        if experiment.group or beyond
-    }
+    shape = Shape.of(model.backbone_config(profile.backbone))
+    names = [name for name, experiment in EXPERIMENTS.items() if experiment.group or beyond]
+    left = names if fresh else unfinished(names, profile, data)
+    costs = {name: sum_costs(*estimate(EXPERIMENTS[name], profile, shape).values())["executed"] for name in left}
     with tqdm(total=sum(costs.values()), unit="FLOP", unit_scale=True, disable=profile.live) as bar:
-        for place, (name, cost) in enumerate(costs.items(), 1):
-            bar.set_description(f"{place} of {len(costs)}: {name}")
-            path = record_path(profile, name)
-            before = path.read_bytes() if path.exists() else None
+        for place, name in enumerate(names, 1):
+            bar.set_description(f"{place} of {len(names)}: {name}")
             record = run(name, profile, data=data, fresh=fresh)
-            if path.read_bytes() == before:
-                bar.total -= cost
-            else:
-                bar.update(cost)
+            bar.update(costs.get(name, 0))
             yield record
 
 
-def is_finished(name: str, profile: Profile, data: SeriesSet) -> bool:
-    """Whether `run` would only load the record; to be asked when those that it builds on are finished."""
-    return _finished(resolve(name, profile, data)) is not None
+def unfinished(names: Collection[str], profile: Profile, data: SeriesSet) -> list[str]:
+    """The experiments that lack a finished record, of those named and those that they build on; what is needed first.
+
+    Raises InputError for a record of another run, as `run` does.
+    """
+    wanted, left = set(names), list[str]()
+    for name in reversed(EXPERIMENTS):  # which are declared in their order
+        if name in wanted:
+            wanted.update(EXPERIMENTS[name].earlier(profile))
+    for name in EXPERIMENTS:
+        # What builds on an unfinished one cannot be looked at, for its series are still to be chosen.
+        needs = set(left) & set(EXPERIMENTS[name].earlier(profile))
+        if name in wanted and (needs or not finished(resolve(name, profile, data))):
+            left.append(name)
+    return left
 
 
-def _finished(plan: Plan) -> Record | None:
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run: all that decides a run's numbers, before a model is loaded."""
+
+    experiment: Experiment
+    """With the profile's sizes."""
+    profile: Profile
+    data: SeriesSet
+    weights: str
+    """The backbone's weight hash."""
+    source: str | None = None
+    """The experiment whose adapter is used."""
+    adapter: str = ""
+    """The hash of that adapter's files."""
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """All that decides the run's numbers; records are told apart by its hash, so its form never changes."""
+        decisive = {
+            "settings": self.experiment.settings(self.profile),
+            "series": self.profile.series,
+            "weights": self.weights,
+            "data": self.data.fingerprint,
+            "version": [CODEC_VERSION, DECODE_VERSION],
+        }
+        return decisive | ({"adapter": self.adapter} if self.source else {})
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the run's record."""
+        return fingerprint(self.decisive)
+
+    def load_backbone(self, dtype: str | None = None) -> model.Backbone:
+        """The language model that the experiment starts from.
+
+        dtype: of a run that goes on. Default: float32 where all weights train, else as `model.load_backbone` has it.
+        """
+        train = self.experiment.train
+        dtype = dtype or ("float32" if train and not train["rank"] else None)
+        backbone = model.load_backbone(self.experiment.backbone or self.profile.backbone, dtype=dtype)
+        if self.experiment.shuffled:
+            model.shuffle_weights(backbone.model)
+        return backbone
+
+    def choosing(self, name: str) -> Maes:
+        """The errors of another experiment by which series and adapters are chosen."""
+        return deciding_errors(self.profile, lambda own: load_record(self.profile, own, self.data).maes())(name)
+
+
+def resolve(name: str, profile: Profile, data: SeriesSet) -> Plan:
+    """Find out what is to be run, from the declaration, the profile, and earlier experiments, which are run first."""
+    experiment = experiment_named(name).at(profile)
+    for earlier in experiment.earlier(profile):
+        run(earlier, profile, data=data)
+    plan = Plan(experiment, profile, data, model.weight_hash(experiment.backbone or profile.backbone))
+    if not experiment.adapter:
+        return plan
+    source = experiment.adapter.chosen(plan.choosing)
+    return replace(plan, source=source, adapter=load_record(profile, source).adapter)
+
+
+def finished(plan: Plan) -> Record | None:
     """The record of this very run, if it is done."""
-    record = _stored(plan)
-    return record if record and record.status == "done" and record.fingerprint == plan.fingerprint else None
+    record = stored(plan)
+    return record if record and record.status == "done" else None
 
 
-def _begin(plan: Plan, fresh: bool) -> RunInProgress:
-    """Load the model, and go on with the record that this run has begun, or begin one."""
-    name, profile = plan.experiment.name, plan.profile
-    sweep(record_path(profile, name))
-    sweep(adapter_path(profile, name))
-    old = _readable(plan)
-    if old and old.status != "done" and old.fingerprint == plan.fingerprint and not fresh:
+def stored(plan: Plan, fresh: bool = False) -> Record | None:
+    """The record of this very run; of any run of the experiment where that is to be replaced (`fresh`).
+
+    Raises InputError where there is one of another run, or one that cannot be read, and it is not to be replaced. That
+    of a live profile always may be.
+    """
+    name, replaced = plan.experiment.name, fresh or plan.profile.live
+    path = record_path(plan.profile, name)
+    if not path.exists():
+        return None
+    try:
+        record = load_record(plan.profile, name, plan.data)
+    except InputError:
+        if replaced:
+            return None
+        raise
+    if fresh or record.fingerprint == plan.fingerprint:
+        return record
+    if replaced:
+        return None
+    was = {"settings": record.config, "weights": record.backbone["weight_hash"], "data": record.data["fingerprint"]}
+    different = [part for part, value in was.items() if fingerprint(value) != fingerprint(plan.decisive[part])]
+    raise InputError(
+        f"{path} was recorded with other {' and '.join(different) or 'sizes, adapter or code versions'}; "
+        f"`m2 run {name} --fresh` replaces it"
+    )
+
+
+def begin(plan: Plan, fresh: bool) -> "RunInProgress":
+    """Load the model, and take up the record that this run has begun, or make one; nothing is written yet."""
+    old = stored(plan, fresh)
+    if old and not fresh:
         backbone = plan.load_backbone(old.backbone["dtype"])
-        record = replace(old, status="running", run=old.run or secrets.token_hex(8))
+        record = replace(old, status="running")
         if (device := describe_device(backbone.device)) not in record.device.split("; "):
             record.device += f"; {device}"
-        progress = RunInProgress(plan, backbone, record.reserving(sum_costs()), new=False)
-        sweep(progress.checkpoints)
-        return progress
+        return RunInProgress(plan, backbone, record, new=False)
     backbone = plan.load_backbone()
     record = Record(
-        name=name,
-        profile=profile.name,
+        name=plan.experiment.name,
+        profile=plan.profile.name,
         fingerprint=plan.fingerprint,
         config=plan.decisive["settings"],
         backbone={"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
-        batch_size=profile.batch_size,
+        batch_size=plan.profile.batch_size,
         data={"fingerprint": plan.data.fingerprint, "series": len(plan.data)},
         adapter=plan.adapter,
         run=secrets.token_hex(8),
         **provenance(backbone.device),
     )
-    if old and not profile.live:
+    if old and not plan.profile.live:
         record.flops["discarded"] = old.spent()
     return RunInProgress(plan, backbone, record, new=True)
 
 
-def _readable(plan: Plan) -> Record | None:
-    """The stored record, None where there is none that can be read."""
-    try:
-        return load_record(plan.profile, plan.experiment.name, plan.data)
-    except InputError:
-        return None
+@dataclass
+class RunInProgress:
+    """A plan that is being carried out on a loaded model, and the record that it writes."""
+
+    plan: Plan
+    """What is to be run."""
+    backbone: model.Backbone
+    record: Record
+    """What has been computed so far; saved at every checkpoint and after each batch of forecasts."""
+    new: bool
+    """Whether the run begins, and does not go on."""
+
+    @property
+    def shape(self) -> Shape:
+        """Of the model, for the accountant."""
+        return Shape.of(self.backbone.model.config)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's own checkpoints."""
+        record = self.record
+        name = "-".join((record.profile, record.backbone["id"], record.name, record.run))
+        return settings.out_dir() / "checkpoints" / name.replace("/", "_")
+
+    @property
+    def adapter(self) -> tuple[int, tuple[str, ...]]:
+        """Rank and targets of the adapter that it trains or uses; rank 0 for none."""
+        return adapter_of_experiment(self.plan.experiment, self.plan.profile, self.plan.source)
+
+    def announce(self) -> None:
+        """Store the record, which says from now on what the run may cost at most; an old one is kept aside.
+
+        Raises InputError where the budget does not allow for it; nothing has been changed then.
+        """
+        plan, record = self.plan, self.record
+        # Training goes on from a checkpoint, which may be older than the record, or gone.
+        done = {"steps": saved_step(self.checkpoints), "series": len(record.series)}
+        needed = sum_costs(*estimate(plan.experiment, plan.profile, self.shape, **done, adapter=plan.source).values())
+        record.flops["reserved"] = sum_costs()
+        if plan.experiment.group:
+            refuse_excess(plan.profile, record, self.shape, needed)
+        record.flops["reserved"] = needed
+        path = record_path(plan.profile, record.name)
+        if self.new and path.exists() and not plan.profile.live:
+            tqdm.write(f"the record before is now {keep_aside(path)}")
+        self.store()  # in the old record's place, whose spending it counts: killed anywhere here, none is forgotten
+        if self.new:
+            shutil.rmtree(adapter_path(plan.profile, record.name), ignore_errors=True)
+
+    def train_and_forecast(self) -> None:
+        """Do all that the plan asks for and the record lacks."""
+        plan = self.plan
+        ids = series_ids(plan.experiment, plan.profile.series, len(plan.data), plan.choosing)
+        check_encodable(plan.data, ids)  # of the series to be forecast; those that train are encoded before training
+        if plan.experiment.train:
+            self.train_adapter()
+        if plan.source:
+            self.take_adapter(plan.source)
+        self.forecast_series(ids)
+        self.end("done")
+
+    def store(self) -> None:
+        """Write the record."""
+        save_record(self.plan.profile, self.record)
+
+    def end(self, status: Literal["done", "aborted"]) -> None:
+        """Write the record for the last time: nothing more will be spent."""
+        self.record.status, self.record.flops["reserved"] = status, sum_costs()
+        self.store()
+        if status == "done":
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def charge(self, kind: str, *costs: Costs) -> None:
+        """Count costs as spent on `training`, `evaluation` or `forecasts`; so much less may still be."""
+        flops, spent = self.record.flops, sum_costs(*costs)
+        flops[kind] = sum_costs(flops[kind], spent)
+        flops["reserved"] = {name: max(0, most - spent[name]) for name, most in flops["reserved"].items()}
+
+    def train_adapter(self) -> None:
+        """Train the experiment's adapter into the backbone, going on from its checkpoints, and store it."""
+        plan, record, profile = self.plan, self.record, self.plan.profile
+        config = TrainConfig(**record.config["train"])
+        record.training, record.seed = asdict(config) | {"targets": list(config.targets)}, config.seed
+        split, watch = split_ids(len(plan.data)), plan.experiment.watch(profile)
+        # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b rounded up.
+        watched = list(split.validation[:: -(-len(split.validation) // max(1, watch.series))])
+        watched_windows = self._windows(plan.data, watched, config.sequence_length)
+        simulated = partial(self._simulated, config)
+        log = train(
+            self.backbone.model,
+            simulated if plan.experiment.simulated else self._windows(plan.data, split.train, config.sequence_length),
+            config,
+            self.checkpoints,
+            checkpoint_every=profile.checkpoint_every,
+            on_checkpoint=self._note,
+            evaluate=partial(self._evaluation, watched, watched_windows) if watch.series else None,
+            evaluate_after=watch.after,
+            recompute=settings.read("M2_RECOMPUTE") == "1",
+            progress=not profile.live,
+            flops_of=lambda batch: step_costs(self.shape, batch, *self.adapter)["executed"],
+        )
+        self._note(log)
+        if config.rank:  # where all weights train, the record and its forecasts are kept alone
+            folder = adapter_path(profile, record.name)
+            model.save_adapter(self.backbone.model, folder, self.backbone.name)
+            record.adapter = adapter_hash(folder)
+
+    def take_adapter(self, source: str) -> None:
+        """Put the adapter of an earlier experiment into the backbone."""
+        folder = adapter_path(self.plan.profile, source)
+        if adapter_hash(folder) != self.record.adapter:
+            again = f"m2 run {source} --fresh"
+            raise InputError(f"{folder} is not the adapter that its record names; `{again}` makes both anew")
+        model.load_adapter(self.backbone.model, folder)
+
+    def forecast_series(self, ids: list[int]) -> None:
+        """Forecast the series that the record lacks, saving it after each batch."""
+        record, profile = self.record, self.plan.profile
+        size = max(1, profile.batch_size // self.plan.experiment.protocol.n_samples)
+        record.series = {series: record.series[series] for series in ids if series in record.series}
+        left = [series for series in ids if series not in record.series]
+        started, before = time.perf_counter(), record.seconds
+        done, live = len(ids) - len(left), profile.live
+        with tqdm(total=len(ids), initial=done, desc=record.name, unit="series", leave=None, disable=live) as bar:
+            for start in range(0, len(left), size):
+                entries = self._entries(left[start : start + size])
+                record.series |= entries
+                self.charge("forecasts", *self._costs(entries))
+                record.seconds = round(before + time.perf_counter() - started, 2)
+                self.store()
+                bar.update(len(entries))
+
+    def _note(self, log: TrainLog, batches: Sequence[np.ndarray] = ()) -> None:
+        """Record how far the training is, and what these steps cost."""
+        record = self.record
+        record.loss_curve, record.evaluations = log.losses, log.evaluations
+        record.seconds = round(record.seconds + log.seconds - record.train_seconds, 2)
+        record.train_seconds = round(log.seconds, 2)
+        record.evaluation_seconds = round(log.evaluation_seconds, 2)
+        record.steps_run += len(batches)
+        self.charge("training", *(step_costs(self.shape, batch, *self.adapter) for batch in batches))
+        self.store()
+
+    def _evaluation(self, ids: list[int], windows: np.ndarray) -> dict[str, float]:
+        """Validation loss (nats a token, mean over windows), and MAE (scaled units) where the profile forecasts too."""
+        rows = torch.from_numpy(windows).to(self.backbone.device)[:, None]
+        measured = {"loss": float(np.mean([window_loss(self.backbone.model, row).item() for row in rows]))}
+        if self.plan.experiment.watch(self.plan.profile).forecasts:
+            entries = self._entries(ids)
+            maes = [entry["mae"] for entry in entries.values()]
+            measured |= {"mae_mean": float(np.mean(maes)), "mae_median": float(np.median(maes))}
+            self.charge("evaluation", *self._costs(entries))
+        self.charge("evaluation", loss_costs(self.shape, windows, *self.adapter))
+        return measured
+
+    def _costs(self, entries: dict[int, Entry]) -> list[Costs]:
+        protocol = self.plan.experiment.protocol
+        return [series_costs(self.shape, entry, protocol, *self.adapter) for entry in entries.values()]
+
+    def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
+        """The windows of a step: one of each of batch_size systems that no other step has, nor the data set."""
+        seed = simulation_seed(step, config.seed)
+        drawn, choose = generate_series(config.batch_size, seed), np.random.default_rng(seed)
+        each = [self._windows(drawn, [i], config.sequence_length) for i in range(len(drawn))]
+        return np.stack([cut[choose.integers(len(cut))] for cut in each])
+
+    def _windows(self, data: SeriesSet, ids: Sequence[int], length: int) -> np.ndarray:
+        rounding = self.plan.experiment.protocol.rounding
+        texts = [encode(data.trajectories[i], float(data.scales[i]), rounding, i) for i in ids]
+        return make_windows([model.text_to_ids(text) for text in texts], length)
+
+    def _entries(self, ids: list[int]) -> dict[int, Entry]:
+        """The record's `series` entries of one batch."""
+        data, protocol = self.plan.data, self.plan.experiment.protocol
+        forecasts = forecast(self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids)
+        truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
+        return {series: entry_of(ahead, truth) for series, ahead, truth in zip(ids, forecasts, truths, strict=True)}
 
 
-def _stored(plan: Plan) -> Record | None:
-    """The experiment's record, None where there is none, or none that is worth keeping.
+def adapter_path(profile: Profile | str, name: str) -> Path:
+    """The folder of a trained experiment's adapter, beside its record."""
+    return record_path(profile, name).with_suffix("")
 
-    Raises InputError where it is another run's, or cannot be read, and is not to be replaced without being asked.
-    """
-    name, decisive = plan.experiment.name, plan.decisive
-    path = record_path(plan.profile, name)
-    if not path.exists():
-        return None
-    if plan.profile.live:
-        return _readable(plan)
-    try:
-        stored = load_record(plan.profile, name, plan.data)
-    except InputError as error:
-        raise InputError(f"{error}; `m2 run {name} --fresh` replaces it") from error
-    if stored.fingerprint == plan.fingerprint:
-        return stored
-    was = {
-        "settings": stored.config,
-        "weights": stored.backbone["weight_hash"],
-        "data": stored.data["fingerprint"],
-        "adapter": stored.adapter,
-    }
-    different = [part for part in was if part in decisive and fingerprint(was[part]) != fingerprint(decisive[part])]
-    raise InputError(
-        f"{path} was recorded with other {' and '.join(different) or 'sizes or code versions'}; "
-        f"`m2 run {name} --fresh` replaces it"
-    )
+
+def adapter_hash(folder: Path) -> str:
+    """16 hex digits of a hash of an adapter's files; empty where there are none."""
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
+    content = b"".join(path.name.encode() + path.read_bytes() for path in files)
+    return hashlib.sha256(content).hexdigest()[:16] if files else ""
+
+
+def keep_aside(path: Path) -> Path:
+    """Copy a record that a new run replaces, and its adapter, into `M2_OUT`; the record's new place."""
+    aside = settings.out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / path.parent.name
+    aside.mkdir(parents=True, exist_ok=True)
+    if (adapter := path.with_suffix("")).is_dir():
+        shutil.copytree(adapter, aside / adapter.name, dirs_exist_ok=True)
+    return Path(shutil.copy2(path, aside))
+
+
+def simulation_seed(step: int, seed: int) -> int:
+    """Of the systems that a step trains on, where they are simulated. Seed 0 makes the data set: no step has it."""
+    return 1 + step + 10**6 * seed

@@ -1,5 +1,11 @@
 """The LoRA training loop and its checkpoints."""
 
-import lazy_loader
+from .checkpoints import load_checkpoint, save_checkpoint, saved_step
+from .config import TrainConfig
+from .loop import TrainLog, train
+from .windows import Source, batch_of, make_windows, window_loss
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [
+    "Source", "TrainConfig", "TrainLog", "batch_of", "load_checkpoint", "make_windows", "save_checkpoint",
+    "saved_step", "train", "window_loss",
+]  # fmt: skip

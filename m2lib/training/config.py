@@ -57,26 +57,12 @@ class TrainConfig:
         object.__setattr__(self, "targets", targets)  # the class is frozen
 
     def rate(self, step: int) -> float:
-        """The learning rate of one step.
+        """The learning rate of a step from 0 to steps - 1.
 
-        It rises in a straight line, then stays at the peak, falls as half a cosine wave [1]_, or stays there and falls
-        in a straight line over the last fifth of the steps [2]_: what was learned until then is what any longer run
-        would have learned by then, too.
-
-        Parameters
-        ----------
-        step : int
-            0, 1, ..., steps - 1.
-
-        Returns
-        -------
-        float
-            The rate that AdamW takes this step with.
-
-        References
-        ----------
-        .. [1] Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
-        .. [2] Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024.
+        It rises in a straight line, then stays at the peak, falls as half a cosine wave (Loshchilov and Hutter, SGDR,
+        ICLR 2017), or stays there and falls in a straight line over the last fifth of the steps (Hägele et al., Scaling
+        Laws and Compute-Optimal Training Beyond Fixed Training Durations, NeurIPS 2024): what was learned until then is
+        what any longer run would have learned by then, too.
         """
         # Ten steps, warmup 0.2, cosine, as shares of the peak: 0.5 and 1 (a step at rate 0 would be wasted), then
         # 1, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04; the 0 would come at step 10, which there is not. With cooldown:

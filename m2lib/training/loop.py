@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from m2lib.files import InputError
 from m2lib.model import (
-    PAD_ID,
     blocked_attention,
     checkpoint_activations,
     inject_lora,
@@ -55,7 +55,7 @@ def train(
     checkpoints: Path,
     *,
     checkpoint_every: int = 50,
-    on_checkpoint: Callable[[TrainLog, range], None] | None = None,
+    on_checkpoint: Callable[[TrainLog, list[np.ndarray]], None] | None = None,
     evaluate: Callable[[], dict] | None = None,
     evaluate_after: Container[int] = (),
     recompute: bool = False,
@@ -65,56 +65,22 @@ def train(
 ) -> TrainLog:
     """Train LoRA adapters and the head's bias of a reduced model, in place; or, at rank 0, all its weights.
 
-    AdamW without weight decay; adapters in float32, frozen weights as loaded.
+    AdamW without weight decay; adapters in float32, frozen weights as loaded. `model` has no adapters yet, `windows`
+    are what `batch_of` takes. `checkpoints` is a folder of this run's own: where it holds some, the run goes on from
+    the newest good one and ends as an unbroken run would. One is written every `checkpoint_every` steps, after the
+    first, after two minutes without one, and at the end; just before, `on_checkpoint` gets the log and the batches
+    since its last call. `evaluate` is called without gradients before the first step, after those in `evaluate_after`
+    and after the last; what it returns is kept in the log with the step. `recompute` keeps each block's input only
+    (gradient checkpointing): the same adapter, in much less memory and a third more time. `start` is the folder of an
+    adapter to start from. `flops_of` gives the FLOPs of a batch's step, for the bar to show FLOP/s.
 
-    Parameters
-    ----------
-    model : PreTrainedModel
-        With a reduced vocabulary and without adapters, which are put into it; on the device to train on.
-    windows : ndarray of int64, shape (n, sequence_length), or callable
-        From `make_windows`; or what gives the windows of a step, see `batch_of`.
-    config : TrainConfig
-        How to train.
-    checkpoints : Path
-        A folder of this run's own. Where it holds checkpoints, the run goes on from the newest good one and ends as
-        an unbroken run would.
-    checkpoint_every : int, optional
-        A checkpoint is written every so many steps, after the first, after two minutes without one, and at the end.
-    on_checkpoint : callable, optional
-        Gets the log and the steps run since its last call, just before a checkpoint is written.
-    evaluate : callable, optional
-        Called before the first step, after those in `evaluate_after` and after the last, without
-        gradients; the dict that it returns is kept in the log with the step.
-    evaluate_after : container of int, optional
-        Numbers of completed steps, such as `range(100, 2000, 100)`.
-    recompute : bool, optional
-        Keep each block's input only and compute the rest again for the gradients (gradient checkpointing): the same
-        adapter, in much less memory and about a third more time.
-    progress : bool, optional
-        Show a bar with loss and tokens/s.
-    start : Path, optional
-        The folder of an adapter to start from, of the rank, alpha and targets in `config`. Default: new ones.
-    flops_of : callable, optional
-        Gives the FLOPs of a step from its batch, for the bar to show FLOP/s as well.
-
-    Returns
-    -------
-    TrainLog
-        Of the whole run, what it had done before it was resumed included.
-
-    Raises
-    ------
-    InputError
-        Where the loss is no longer finite, or the checkpoints are another run's.
-    KeyboardInterrupt
-        After Ctrl-C, which finishes the step and writes a checkpoint first; pressed again it stops at once.
+    Raises InputError where the loss is no longer finite, or the checkpoints are another run's; KeyboardInterrupt after
+    Ctrl-C, which finishes the step and writes a checkpoint first; pressed again it stops at once.
     """
-    from tqdm.auto import tqdm
-
-    generator = torch.Generator().manual_seed(config.seed)
     if start:
         load_adapter(model, start)
     elif config.rank:
+        generator = torch.Generator().manual_seed(config.seed)
         inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)
     else:
         train_everything(model)
@@ -122,10 +88,8 @@ def train(
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     # `**x or {}` is `**(x or {})`: a new run's log is empty.
     log = TrainLog(**load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {})
-    reported = log.step  # steps before this one have been handed to on_checkpoint
     started, before = time.perf_counter(), log.seconds
-    # When the last checkpoint was; seconds, tokens and FLOPs of the bar's speed.
-    kept, training, tokens, flops = started, 0.0, 0, 0
+    kept, took, flops, batches = started, 0.0, 0, list[np.ndarray]()  # batches: not yet handed to on_checkpoint
 
     def evaluated() -> None:
         """Evaluate where the step asks for it, unless the log that was resumed from has it already."""
@@ -141,9 +105,7 @@ def train(
     with bar, _interrupts() as interrupted:
         while log.step < config.steps:
             began = time.perf_counter()
-            for group in optimizer.param_groups:
-                group["lr"] = config.rate(log.step)
-            batch = batch_of(log.step, windows, config)
+            batches.append(batch := batch_of(log.step, windows, config))
             with _recomputing(model, recompute):
                 rows = torch.from_numpy(batch).to(model.device)
                 loss = window_loss(model, rows, config.tail_weight, config.units_weight)
@@ -152,16 +114,17 @@ def train(
                 raise InputError(f"the loss of step {log.step + 1} is {value}; train again with a lower rate")
             if config.clip_norm:
                 torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = config.rate(log.step)
             optimizer.step()
             optimizer.zero_grad()
             log.step += 1
             log.losses.append(round(value, 6))
 
             now = time.perf_counter()
-            training, tokens = training + now - began, tokens + int(np.count_nonzero(batch != PAD_ID))
-            flops += flops_of(batch) if flops_of else 0
-            speed = f"{tokens / training:.0f} tokens/s" + (f", {flops / training:.2g} FLOP/s" if flops_of else "")
-            bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}, {speed}", refresh=False)
+            took, flops = took + now - began, flops + (flops_of(batch) if flops_of else 0)
+            speed = f", {flops / took:.2g} FLOP/s" if flops_of else ""
+            bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}{speed}", refresh=False)
             bar.update()
             # The order matters to a run that is killed between any two lines. The evaluation comes before the
             # checkpoint, whose log then has it. on_checkpoint counts what was spent, and also comes before: killed
@@ -172,8 +135,8 @@ def train(
                 kept = time.perf_counter()
                 log.seconds = before + kept - started
                 if on_checkpoint:
-                    on_checkpoint(log, range(reported, log.step))
-                reported = log.step
+                    on_checkpoint(log, batches)
+                batches = []
                 save_checkpoint(checkpoints, vars(log), vars(config), parameters, optimizer)
             if interrupted:  # only now that the step is kept
                 raise KeyboardInterrupt

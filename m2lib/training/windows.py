@@ -10,23 +10,13 @@ from m2lib.model import COMMA_ID, PAD_ID, blocked_attention
 from m2lib.training.config import TrainConfig
 
 Source = np.ndarray | Callable[[int], np.ndarray]
-"""What a run learns from: all its windows, or what gives those of a step, without end."""
+"""What a run learns from: all its windows, int64 (n, length), or what gives those of a step, without end."""
 
 
 def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
-    """Cut each text into windows that overlap by half: one every length // 2 tokens, until one reaches the text's end.
+    """Cut token ids of whole texts into windows that overlap by half: int64 (windows, length), text after text.
 
-    Parameters
-    ----------
-    texts : list of list of int
-        Token ids of whole series.
-    length : int
-        Tokens a window; even.
-
-    Returns
-    -------
-    ndarray of int64, shape (windows, length)
-        Token ids, text after text; a short last window is padded on the right.
+    A window starts every length // 2 tokens, until one reaches the text's end; a short last one is padded on the right.
     """
     # A text of 1100 tokens and windows of 512: range(0, 844, 256) starts them at 0, 256, 512 and 768, and the last
     # holds 332 tokens and 180 pads. One of 1024: range(0, 768, 256), because the window from 512 ends with the text,
@@ -40,21 +30,9 @@ def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
 
 
 def batch_of(step: int, windows: Source, config: TrainConfig) -> np.ndarray:
-    """The windows of one step: each epoch is a fresh permutation, so the step says it all.
+    """The windows (batch_size, length) of one step; each epoch is a fresh permutation, so the step says it all.
 
-    Parameters
-    ----------
-    step : int
-        From 0.
-    windows : ndarray of int64, shape (n, length), or callable
-        All that there are; or a function of the step that gives its windows, (batch_size, length), itself.
-    config : TrainConfig
-        Its batch_size and seed are read.
-
-    Returns
-    -------
-    ndarray of int64, shape (batch_size, length)
-        Fewer rows where there are fewer windows than that.
+    Fewer rows where there are fewer windows than that.
     """
     if callable(windows):
         return windows(step)
@@ -67,21 +45,11 @@ def batch_of(step: int, windows: Source, config: TrainConfig) -> np.ndarray:
 
 
 def loss_weights(windows: torch.Tensor, tail_weight: float = 1.0, units_weight: float = 1.0) -> torch.Tensor:
-    """How much each predicted token weighs in the loss.
+    """How much each predicted token of windows (B, length) weighs in the loss: float32 (B, length - 1).
 
-    Parameters
-    ----------
-    windows : Tensor of int64, shape (B, length)
-        Token ids, pads on the right.
-    tail_weight : float, optional
-        Of a window's last token that is no pad, against 1 for the first that is predicted; linear between.
-    units_weight : float, optional
-        Factor for a number's last digit, the one that a digit does not follow.
-
-    Returns
-    -------
-    Tensor of float32, shape (B, length - 1)
-        Column i is the weight of the token in column i + 1, which is predicted from columns 0 to i; 0 for a pad.
+    Column i is the weight of the token in column i + 1, which is predicted from columns 0 to i; 0 for a pad.
+    tail_weight: of a window's last token, against 1 for the first that is predicted; linear between. units_weight: a
+    factor for a number's last digit, the one that a digit does not follow.
     """
     # One row, at tail_weight 3 and units_weight 1/4. Nothing predicts column 0, so a token's weight stands one column
     # earlier in what is returned than the token in its window; here it stands below its token.
@@ -102,49 +70,17 @@ def loss_weights(windows: torch.Tensor, tail_weight: float = 1.0, units_weight: 
 
 
 def window_loss(
-    model: PreTrainedModel,
-    windows: torch.Tensor,
-    tail_weight: float = 1.0,
-    units_weight: float = 1.0,
+    model: PreTrainedModel, windows: torch.Tensor, tail_weight: float = 1.0, units_weight: float = 1.0
 ) -> torch.Tensor:
-    """The mean next-token cross-entropy over every position of windows; pads count nowhere.
+    """The mean next-token cross-entropy over windows (B, length), weighed as `loss_weights` says; nats a token.
 
-    Columns that hold only pads are not computed; pads on the right of causal attention are never attended to.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        With a reduced vocabulary.
-    windows : Tensor of int64, shape (B, length)
-        Token ids on the model's device, pads on the right.
-    tail_weight, units_weight : float, optional
-        As in `loss_weights`; at 1 the mean is the plain one.
-
-    Returns
-    -------
-    Tensor of float32, shape ()
-        In nats a token.
+    Pads count nowhere: columns that hold only pads are not computed, and causal attention never sees those on the
+    right.
     """
-    windows = windows[:, : padded_length(windows)]
+    windows = windows[:, : int((windows != PAD_ID).sum(1).max())]
     weights = loss_weights(windows, tail_weight, units_weight)
     with blocked_attention(model):
         logits = model(windows, use_cache=False).logits
     # Column i's logits predict the token in column i + 1. `cross_entropy` wants the 13 classes on axis 1.
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), windows[:, 1:], reduction="none")
     return (losses * weights).sum() / weights.sum()
-
-
-def padded_length(windows: np.ndarray | torch.Tensor) -> int:
-    """How many columns of windows are computed.
-
-    Parameters
-    ----------
-    windows : ndarray or Tensor of int64, shape (B, length)
-        Token ids, pads on the right.
-
-    Returns
-    -------
-    int
-        The length of the longest window without its pads.
-    """
-    return int((windows != PAD_ID).sum(1).max())

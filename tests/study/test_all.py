@@ -19,7 +19,7 @@ from m2lib.model.backbones import load_backbone
 from m2lib.series.data import SeriesSet, split_ids
 from m2lib.study import budget
 from m2lib.study import runs as running
-from m2lib.study import work as working
+from m2lib.study import runs as working
 from m2lib.study.experiments import EXPERIMENTS, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.records import load_record

@@ -6,7 +6,7 @@ from m2lib.accounting.flops import train_step_flops
 from m2lib.accounting.shape import CONVENTIONS, Shape, total
 from m2lib.files import InputError
 from m2lib.model.backbones import backbone_config
-from m2lib.study.budget import BudgetExceeded, affordable_steps, all_records, budget_of, hold
+from m2lib.study.costs import InputError, affordable_steps, all_records, budget_of, hold
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
@@ -51,7 +51,7 @@ def test_a_run_beyond_the_budget_changes_nothing(data, store):
     poor = replace(poor, budget=poor.budget - (left - cost_of("default")) - 1)
     steps = affordable_steps(budget_of(poor), EXPERIMENTS["default"], poor, TINY)
     assert steps == 3
-    with pytest.raises(BudgetExceeded, match=rf"default may need .* FLOPs \(coursework\), but .* {steps} of its steps"):
+    with pytest.raises(InputError, match=rf"default may need .* FLOPs \(coursework\), but .* {steps} of its steps"):
         run("default", poor, data=data)
     assert files(store) == before
     assert run("default", replace(poor, budget=poor.budget + 1), data=data).status == "done"

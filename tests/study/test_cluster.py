@@ -15,14 +15,14 @@ from m2lib.accounting import Shape
 from m2lib.files import InputError
 from m2lib.model import backbone_config
 from m2lib.study import cluster
-from m2lib.study.budget import budget_of
+from m2lib.study.costs import budget_of
 from m2lib.study.cluster import AT_ONCE, submit, unfinished
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
 from m2lib.study.records import load_record, record_path
 from m2lib.study.runs import run
-from m2lib.study.work import adapter_path
+from m2lib.study.runs import adapter_path
 
 SMALL = Profile(
     "laptop",

@@ -8,9 +8,9 @@ from m2lib.series.data import split_ids
 from m2lib.study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES, chosen, series_ids
 from m2lib.study.profiles import PROFILES
 from m2lib.study.records import load_record, record_path
-from m2lib.study.report_tables import published_maes
+from m2lib.study.comparisons import published_maes
 from m2lib.study.selection import hard_and_easy, worst_5
-from m2lib.study.work import Plan
+from m2lib.study.runs import Plan
 from m2lib.training.config import TrainConfig
 
 

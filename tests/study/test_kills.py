@@ -18,7 +18,7 @@ from m2lib.files import InputError
 from m2lib.study.profiles import Profile
 from m2lib.study.records import load_record
 from m2lib.study.runs import run
-from m2lib.study.work import adapter_hash, adapter_path
+from m2lib.study.runs import adapter_hash, adapter_path
 
 SMALL = Profile(
     "laptop",

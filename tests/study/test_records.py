@@ -17,7 +17,7 @@ from m2lib.paper import panels
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, REPLICATION
 from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
-from m2lib.study.work import Plan, adapter_hash, adapter_path
+from m2lib.study.runs import Plan, adapter_hash, adapter_path
 
 LAPTOP = files.ROOT / "report" / "results" / "laptop-smollm2-135m"
 

@@ -3,7 +3,7 @@ import pytest
 
 from m2lib.files import InputError
 from m2lib.series.metrics import best_and_worst, summarise
-from m2lib.study.report_tables import published_maes
+from m2lib.study.comparisons import published_maes
 
 
 def test_published_numbers():

@@ -15,14 +15,14 @@ from m2lib.series.data import SeriesSet
 from m2lib.series.metrics import crps_fair
 from m2lib.settings import out_dir
 from m2lib.study import runs as running
-from m2lib.study import work as working
-from m2lib.study.budget import BudgetExceeded, budget_of
+from m2lib.study import runs as working
+from m2lib.study.costs import InputError, budget_of
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.records import load_record, record_path, recorded_forecast
 from m2lib.study.runs import run
-from m2lib.study.work import adapter_path
+from m2lib.study.runs import adapter_path
 from m2lib.training import loop
 
 SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2, live=False)
@@ -279,7 +279,7 @@ def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, 
     with pytest.raises(KeyboardInterrupt):
         run("default", tight, data=data)
     shutil.rmtree(tmp_path / "build")
-    with pytest.raises(BudgetExceeded, match="default may need"):
+    with pytest.raises(InputError, match="default may need"):
         run("default", tight, data=data)
     assert budget_of(tight).spent <= tight.budget
 

@@ -14,7 +14,7 @@ from m2lib.study.experiments import EXPERIMENTS, Watch
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import load_record
 from m2lib.study.runs import run
-from m2lib.study.work import RunInProgress, adapter_path, simulation_seed
+from m2lib.study.runs import RunInProgress, adapter_path, simulation_seed
 from m2lib.training import loop
 
 NAME = "trial/linear-simulated"

@@ -21,12 +21,12 @@ from m2lib.model.lora import ALL_TARGETS, lora_layers, trainable
 from m2lib.model.vocabulary import PAD_ID, text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
-from m2lib.study import work as working
+from m2lib.study import runs as working
 from m2lib.study.profiles import Profile
 from m2lib.study.records import load_record
 from m2lib.study.runs import run
 from m2lib.study.selection import hard_and_easy
-from m2lib.study.work import adapter_path
+from m2lib.study.runs import adapter_path
 from m2lib.training import checkpoints
 from m2lib.training import loop as training
 from m2lib.training.config import TrainConfig
