@@ -1,18 +1,6 @@
 """The report's experiments: declared as data, run, recorded, and counted against the budget."""
 
 from .cluster import submit
-from .comparisons import (
-    ORDER,
-    STATISTICAL,
-    TUNED,
-    chosen_by,
-    deciding_errors,
-    published_maes,
-    published_statements,
-    published_table_3,
-    recorded_rows,
-    recorded_yardsticks,
-)
 from .costs import Budget, affordable_steps, all_records, budget_of, estimate, experiment_sizes, table_3
 from .curves import Milestone, PowerLaw, fit_power_law, milestones
 from .experiments import (
@@ -29,9 +17,29 @@ from .experiments import (
 )
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
 from .provenance import setting
-from .records import Record, in_progress, load_record, record_path, recorded_forecast, recorded_samples
+from .records import (
+    ORDER,
+    STATISTICAL,
+    TUNED,
+    Record,
+    in_progress,
+    load_record,
+    record_path,
+    recorded_forecast,
+    recorded_rows,
+    recorded_samples,
+    recorded_yardsticks,
+)
 from .runs import adapter_path, run, run_all
-from .selection import AdapterOf, Maes
+from .selection import (
+    AdapterOf,
+    Maes,
+    chosen_by,
+    deciding_errors,
+    published_maes,
+    published_statements,
+    published_table_3,
+)
 
 __all__ = [
     "ARMS", "EXPERIMENTS", "ORDER", "PROFILES", "REPLICATION", "SAMPLED_AT", "SEARCH", "SECOND", "STATISTICAL",

@@ -9,8 +9,9 @@ from m2lib.files import InputError, first_line
 from m2lib.series import load_series
 from m2lib.settings import out_dir
 from m2lib.study.experiments import EXPERIMENTS
+from m2lib.study.plans import unfinished
 from m2lib.study.profiles import Profile
-from m2lib.study.runs import run, unfinished
+from m2lib.study.runs import run
 
 if TYPE_CHECKING:
     import submitit

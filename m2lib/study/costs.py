@@ -14,10 +14,10 @@ from m2lib.files import InputError
 from m2lib.forecasting import LONGEST_STEP, DecodeConfig, step_columns
 from m2lib.model import PAD_ID, backbone_config
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS
-from m2lib.study.comparisons import chosen_by
 from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, load_record, record_path
+from m2lib.study.selection import chosen_by
 from m2lib.training import TrainConfig
 
 Costs = dict[str, int]

@@ -60,23 +60,19 @@ class Experiment:
     milestones: tuple[int, ...] = ()
     """Training steps after which the whole validation split is evaluated; empty: what the profile watches, as often."""
 
-    @property
-    def kinds(self) -> tuple[str, str]:
-        """Its name and what stands before the name's slash: under either a profile may size it."""
-        return self.name, self.name.split("/")[0]
-
     def watch(self, profile: Profile) -> "Watch":
         """What a profile evaluates while the experiment trains."""
         steps = self.training(profile).get("steps", 0)
         if self.milestones and profile.watched:
             return Watch(WHOLE_SPLIT, tuple(step for step in self.milestones if step < steps), forecasts=True)
         after = range(profile.evaluate_every, steps, profile.evaluate_every) if profile.evaluate_every else ()
-        return Watch(profile.watched, tuple(after), bool(set(self.kinds) & set(profile.watched_forecasts)))
+        return Watch(profile.watched, tuple(after), self.name in profile.watched_forecasts)
 
     def at(self, profile: Profile) -> "Experiment":
         """The experiment with the settings of training and protocol that a profile replaces."""
+        kinds = self.name.split("/")[0], self.name  # what a profile says of the name counts for more
         train, protocol = (
-            next((dict(sizes[kind]) for kind in self.kinds if kind in sizes), {})
+            {key: value for kind in kinds for key, value in sizes.get(kind, {}).items()}
             for sizes in (profile.train, profile.protocol)
         )
         return replace(self, train=self.train and self.train | train, protocol=replace(self.protocol, **protocol))

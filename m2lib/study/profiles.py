@@ -37,7 +37,7 @@ class Profile:
     watched: int = 10
     """Validation series whose loss an evaluation takes; 0: no evaluation."""
     watched_forecasts: tuple[str, ...] = ()
-    """The experiments, named as in `train`, whose evaluations forecast the watched series too."""
+    """The experiments whose evaluations forecast the watched series too."""
     budget: int = 10**17
     """FLOPs that its experiments may spend."""
     budget_convention: str = "coursework"

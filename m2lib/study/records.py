@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
-from m2lib.files import InputError, write_atomic
+from m2lib.files import InputError, repository, write_atomic
 from m2lib.forecasting import DecodeConfig, Forecast, point_forecast, read_back
 from m2lib.model import backbone_id, fault
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
@@ -26,6 +26,13 @@ from m2lib.settings import out_dir, results_root
 from m2lib.study.profiles import PROFILES, Profile, profile_named
 
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
+YARDSTICKS = "yardsticks.json"
+"""Beside the runs: forecasters with and without a language model, on the study's series and on worlds that nobody was
+trained on, as `python -m benchmarks.yardsticks` measured them."""
+STATISTICAL = ("AutoARIMA", "AutoETS", "AutoTheta")
+ORDER = 9
+"""Of the orders from 1 to 10, that with which log-VAR has the lowest mean error on the validation series."""
+TUNED = f"log-VAR({ORDER}), its order chosen on validation"
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 Count = Annotated[int, Field(ge=0)]
@@ -212,6 +219,25 @@ def recorded_forecast(record: Record, data: SeriesSet, series: int) -> np.ndarra
 def recorded_samples(record: Record, data: SeriesSet, series: int) -> np.ndarray:
     """The samples that a record holds as texts, of a greedy forecast that one: (n_samples, 20, 2), scaled units."""
     return _read(record, data, series)[0]
+
+
+def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
+    """The recorded rows of a set, by forecaster: of `M2_RESULTS` where it holds such a record, else the committed ones.
+
+    A row holds `seconds` of one core and executed `flops`, each a series, and `maes` in scaled units by series id.
+    Where its flops are a `bound`, `at least` or `at most`, they are not the number itself: of a fit only the right-hand
+    sides are counted, and a statistical model is charged what a core computes at most in its seconds. Of a language
+    model there are its FLOPs by the rules too (`coursework`), and a hash of its `adapter`'s files.
+    """
+    own = results_root() / YARDSTICKS
+    path = own if own.exists() else repository("report", "results", YARDSTICKS)
+    rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["set"] == where]
+    return {row["forecaster"]: row | {"maes": {int(i): mae for i, mae in row["maes"].items()}} for row in rows}
+
+
+def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:
+    """The recorded errors of every forecaster on a set: MAE by series id, by name."""
+    return {name: row["maes"] for name, row in recorded_rows(where).items()}
 
 
 def fingerprint(decisive: Any) -> str:

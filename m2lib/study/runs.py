@@ -4,11 +4,11 @@ import hashlib
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,33 +17,14 @@ from tqdm.auto import tqdm
 from m2lib import model, settings
 from m2lib.accounting import Shape
 from m2lib.files import InputError
-from m2lib.forecasting import DECODE_VERSION, forecast
-from m2lib.series import (
-    CODEC_VERSION,
-    SeriesSet,
-    check_encodable,
-    encode,
-    generate_series,
-    load_series,
-    split_ids,
-    to_integers,
-)
-from m2lib.study.comparisons import deciding_errors
-from m2lib.study.costs import (
-    Costs,
-    adapter_of_experiment,
-    estimate,
-    loss_costs,
-    refuse_excess,
-    series_costs,
-    step_costs,
-    sum_costs,
-)
-from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named, series_ids
+from m2lib.forecasting import forecast
+from m2lib.series import SeriesSet, check_encodable, encode, generate_series, load_series, split_ids, to_integers
+from m2lib.study import costs
+from m2lib.study.experiments import EXPERIMENTS, experiment_named
+from m2lib.study.plans import Plan, finished, resolve, stored, unfinished
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import describe_device, provenance
-from m2lib.study.records import Entry, Record, entry_of, fingerprint, hold, load_record, record_path, save_record
-from m2lib.study.selection import Maes
+from m2lib.study.records import Entry, Record, entry_of, hold, record_path, save_record
 from m2lib.training import TrainConfig, TrainLog, make_windows, saved_step, train, window_loss
 
 
@@ -57,7 +38,10 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     builds on an earlier one runs that too, if it has no record. Raises InputError before anything is computed where
     the record cannot be written, or the budget does not allow for the run.
     """
-    plan = resolve(name, profile or active_profile(), load_series() if data is None else data)
+    profile, data = profile or active_profile(), load_series() if data is None else data
+    for earlier in experiment_named(name).earlier(profile):
+        run(earlier, profile, data=data)
+    plan = resolve(name, profile, data)
     if record := None if fresh else finished(plan):  # which needs no lock, and no folder that can be written to
         return record
     with hold(plan.profile, name):
@@ -86,125 +70,14 @@ def run_all(
     shape = Shape.of(model.backbone_config(profile.backbone))
     names = [name for name, experiment in EXPERIMENTS.items() if experiment.group or beyond]
     left = names if fresh else unfinished(names, profile, data)
-    costs = {name: sum_costs(*estimate(EXPERIMENTS[name], profile, shape).values())["executed"] for name in left}
-    with tqdm(total=sum(costs.values()), unit="FLOP", unit_scale=True, disable=profile.live) as bar:
+    estimates = {name: costs.estimate(EXPERIMENTS[name], profile, shape) for name in left}
+    flops = {name: costs.sum_costs(*kinds.values())["executed"] for name, kinds in estimates.items()}
+    with tqdm(total=sum(flops.values()), unit="FLOP", unit_scale=True, disable=profile.live) as bar:
         for place, name in enumerate(names, 1):
             bar.set_description(f"{place} of {len(names)}: {name}")
             record = run(name, profile, data=data, fresh=fresh)
-            bar.update(costs.get(name, 0))
+            bar.update(flops.get(name, 0))
             yield record
-
-
-def unfinished(names: Collection[str], profile: Profile, data: SeriesSet) -> list[str]:
-    """The experiments that lack a finished record, of those named and those that they build on; what is needed first.
-
-    Raises InputError for a record of another run, as `run` does.
-    """
-    wanted, left = set(names), list[str]()
-    for name in reversed(EXPERIMENTS):  # which are declared in their order
-        if name in wanted:
-            wanted.update(EXPERIMENTS[name].earlier(profile))
-    for name in EXPERIMENTS:
-        # What builds on an unfinished one cannot be looked at, for its series are still to be chosen.
-        needs = set(left) & set(EXPERIMENTS[name].earlier(profile))
-        if name in wanted and (needs or not finished(resolve(name, profile, data))):
-            left.append(name)
-    return left
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be run: all that decides a run's numbers, before a model is loaded."""
-
-    experiment: Experiment
-    """With the profile's sizes."""
-    profile: Profile
-    data: SeriesSet
-    weights: str
-    """The backbone's weight hash."""
-    source: str | None = None
-    """The experiment whose adapter is used."""
-    adapter: str = ""
-    """The hash of that adapter's files."""
-
-    @property
-    def decisive(self) -> dict[str, Any]:
-        """All that decides the run's numbers; records are told apart by its hash, so its form never changes."""
-        decisive = {
-            "settings": self.experiment.settings(self.profile),
-            "series": self.profile.series,
-            "weights": self.weights,
-            "data": self.data.fingerprint,
-            "version": [CODEC_VERSION, DECODE_VERSION],
-        }
-        return decisive | ({"adapter": self.adapter} if self.source else {})
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the run's record."""
-        return fingerprint(self.decisive)
-
-    def load_backbone(self, dtype: str | None = None) -> model.Backbone:
-        """The language model that the experiment starts from.
-
-        dtype: of a run that goes on. Default: float32 where all weights train, else as `model.load_backbone` has it.
-        """
-        train = self.experiment.train
-        dtype = dtype or ("float32" if train and not train["rank"] else None)
-        backbone = model.load_backbone(self.experiment.backbone or self.profile.backbone, dtype=dtype)
-        if self.experiment.shuffled:
-            model.shuffle_weights(backbone.model)
-        return backbone
-
-    def choosing(self, name: str) -> Maes:
-        """The errors of another experiment by which series and adapters are chosen."""
-        return deciding_errors(self.profile, lambda own: load_record(self.profile, own, self.data).maes())(name)
-
-
-def resolve(name: str, profile: Profile, data: SeriesSet) -> Plan:
-    """Find out what is to be run, from the declaration, the profile, and earlier experiments, which are run first."""
-    experiment = experiment_named(name).at(profile)
-    for earlier in experiment.earlier(profile):
-        run(earlier, profile, data=data)
-    plan = Plan(experiment, profile, data, model.weight_hash(experiment.backbone or profile.backbone))
-    if not experiment.adapter:
-        return plan
-    source = experiment.adapter.chosen(plan.choosing)
-    return replace(plan, source=source, adapter=load_record(profile, source).adapter)
-
-
-def finished(plan: Plan) -> Record | None:
-    """The record of this very run, if it is done."""
-    record = stored(plan)
-    return record if record and record.status == "done" else None
-
-
-def stored(plan: Plan, fresh: bool = False) -> Record | None:
-    """The record of this very run; of any run of the experiment where that is to be replaced (`fresh`).
-
-    Raises InputError where there is one of another run, or one that cannot be read, and it is not to be replaced. That
-    of a live profile always may be.
-    """
-    name, replaced = plan.experiment.name, fresh or plan.profile.live
-    path = record_path(plan.profile, name)
-    if not path.exists():
-        return None
-    try:
-        record = load_record(plan.profile, name, plan.data)
-    except InputError:
-        if replaced:
-            return None
-        raise
-    if fresh or record.fingerprint == plan.fingerprint:
-        return record
-    if replaced:
-        return None
-    was = {"settings": record.config, "weights": record.backbone["weight_hash"], "data": record.data["fingerprint"]}
-    different = [part for part, value in was.items() if fingerprint(value) != fingerprint(plan.decisive[part])]
-    raise InputError(
-        f"{path} was recorded with other {' and '.join(different) or 'sizes, adapter or code versions'}; "
-        f"`m2 run {name} --fresh` replaces it"
-    )
 
 
 def begin(plan: Plan, fresh: bool) -> "RunInProgress":
@@ -225,7 +98,7 @@ def begin(plan: Plan, fresh: bool) -> "RunInProgress":
         backbone={"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
         batch_size=plan.profile.batch_size,
         data={"fingerprint": plan.data.fingerprint, "series": len(plan.data)},
-        adapter=plan.adapter,
+        adapter=plan.decisive.get("adapter", ""),
         run=secrets.token_hex(8),
         **provenance(backbone.device),
     )
@@ -261,7 +134,7 @@ class RunInProgress:
     @property
     def adapter(self) -> tuple[int, tuple[str, ...]]:
         """Rank and targets of the adapter that it trains or uses; rank 0 for none."""
-        return adapter_of_experiment(self.plan.experiment, self.plan.profile, self.plan.source)
+        return costs.adapter_of_experiment(self.plan.experiment, self.plan.profile, self.plan.source)
 
     def announce(self) -> None:
         """Store the record, which says from now on what the run may cost at most; an old one is kept aside.
@@ -271,10 +144,12 @@ class RunInProgress:
         plan, record = self.plan, self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
         done = {"steps": saved_step(self.checkpoints), "series": len(record.series)}
-        needed = sum_costs(*estimate(plan.experiment, plan.profile, self.shape, **done, adapter=plan.source).values())
-        record.flops["reserved"] = sum_costs()
+        needed = costs.sum_costs(
+            *costs.estimate(plan.experiment, plan.profile, self.shape, **done, adapter=plan.source).values()
+        )
+        record.flops["reserved"] = costs.sum_costs()
         if plan.experiment.group:
-            refuse_excess(plan.profile, record, self.shape, needed)
+            costs.refuse_excess(plan.profile, record, self.shape, needed)
         record.flops["reserved"] = needed
         path = record_path(plan.profile, record.name)
         if self.new and path.exists() and not plan.profile.live:
@@ -286,13 +161,14 @@ class RunInProgress:
     def train_and_forecast(self) -> None:
         """Do all that the plan asks for and the record lacks."""
         plan = self.plan
-        ids = series_ids(plan.experiment, plan.profile.series, len(plan.data), plan.choosing)
-        check_encodable(plan.data, ids)  # of the series to be forecast; those that train are encoded before training
+        check_encodable(
+            plan.data, plan.ids
+        )  # of the series to be forecast; those that train are encoded before training
         if plan.experiment.train:
             self.train_adapter()
         if plan.source:
             self.take_adapter(plan.source)
-        self.forecast_series(ids)
+        self.forecast_series(plan.ids)
         self.end("done")
 
     def store(self) -> None:
@@ -301,16 +177,16 @@ class RunInProgress:
 
     def end(self, status: Literal["done", "aborted"]) -> None:
         """Write the record for the last time: nothing more will be spent."""
-        self.record.status, self.record.flops["reserved"] = status, sum_costs()
+        self.record.status, self.record.flops["reserved"] = status, costs.sum_costs()
         self.store()
         if status == "done":
             shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def charge(self, kind: str, *costs: Costs) -> None:
+    def charge(self, kind: str, *spent: costs.Costs) -> None:
         """Count costs as spent on `training`, `evaluation` or `forecasts`; so much less may still be."""
-        flops, spent = self.record.flops, sum_costs(*costs)
-        flops[kind] = sum_costs(flops[kind], spent)
-        flops["reserved"] = {name: max(0, most - spent[name]) for name, most in flops["reserved"].items()}
+        flops, more = self.record.flops, costs.sum_costs(*spent)
+        flops[kind] = costs.sum_costs(flops[kind], more)
+        flops["reserved"] = {name: max(0, most - more[name]) for name, most in flops["reserved"].items()}
 
     def train_adapter(self) -> None:
         """Train the experiment's adapter into the backbone, going on from its checkpoints, and store it."""
@@ -333,7 +209,7 @@ class RunInProgress:
             evaluate_after=watch.after,
             recompute=settings.read("M2_RECOMPUTE") == "1",
             progress=not profile.live,
-            flops_of=lambda batch: step_costs(self.shape, batch, *self.adapter)["executed"],
+            flops_of=lambda batch: costs.step_costs(self.shape, batch, *self.adapter)["executed"],
         )
         self._note(log)
         if config.rank:  # where all weights train, the record and its forecasts are kept alone
@@ -374,7 +250,7 @@ class RunInProgress:
         record.train_seconds = round(log.seconds, 2)
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
         record.steps_run += len(batches)
-        self.charge("training", *(step_costs(self.shape, batch, *self.adapter) for batch in batches))
+        self.charge("training", *(costs.step_costs(self.shape, batch, *self.adapter) for batch in batches))
         self.store()
 
     def _evaluation(self, ids: list[int], windows: np.ndarray) -> dict[str, float]:
@@ -386,12 +262,12 @@ class RunInProgress:
             maes = [entry["mae"] for entry in entries.values()]
             measured |= {"mae_mean": float(np.mean(maes)), "mae_median": float(np.median(maes))}
             self.charge("evaluation", *self._costs(entries))
-        self.charge("evaluation", loss_costs(self.shape, windows, *self.adapter))
+        self.charge("evaluation", costs.loss_costs(self.shape, windows, *self.adapter))
         return measured
 
-    def _costs(self, entries: dict[int, Entry]) -> list[Costs]:
+    def _costs(self, entries: dict[int, Entry]) -> list[costs.Costs]:
         protocol = self.plan.experiment.protocol
-        return [series_costs(self.shape, entry, protocol, *self.adapter) for entry in entries.values()]
+        return [costs.series_costs(self.shape, entry, protocol, *self.adapter) for entry in entries.values()]
 
     def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
         """The windows of a step: one of each of batch_size systems that no other step has, nor the data set."""
