@@ -161,10 +161,10 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     try:
         record = _SCHEMA.validate_json(path.read_bytes())
         wrong = _fault(record, profile, name) or (data and _lie(record, data))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         wrong = fault(error)
     if wrong:
-        raise InputError(f"{path} is not a run record ({wrong}); restore it from git, or `m2 run {name} --fresh`")
+        raise InputError(f"{path} is not a run record ({wrong}); restore it from git, or `m2 run {name} --fresh` replaces it")
     return record
 
 

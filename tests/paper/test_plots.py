@@ -11,7 +11,7 @@ from m2lib.accounting.flops import forward_flops
 from m2lib.accounting.shape import COMPONENTS, Shape
 from m2lib.model.backbones import backbone_config
 from m2lib.paper import diagrams, plots
-from m2lib.study.comparisons import published_maes
+from m2lib.study.selection import published_maes
 
 
 @pytest.fixture(autouse=True)

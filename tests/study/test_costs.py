@@ -15,9 +15,10 @@ from m2lib.model.backbones import backbone_config
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
 from m2lib.series.data import split_ids
-from m2lib.study.costs import affordable_steps, budget_of
 from m2lib.study.costs import (
     adapter_of_experiment,
+    affordable_steps,
+    budget_of,
     estimate,
     experiment_sizes,
     loss_costs,
@@ -29,8 +30,8 @@ from m2lib.study.costs import (
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, save_record
-from m2lib.study.comparisons import published_statements, published_table_3
 from m2lib.study.runs import run
+from m2lib.study.selection import published_statements, published_table_3
 from m2lib.training.config import TrainConfig
 from m2lib.training.windows import batch_of, make_windows
 

@@ -8,24 +8,19 @@ import pytest
 
 from m2lib.accounting import Shape
 from m2lib.files import InputError
-from m2lib.model import backbone_config
-from m2lib.series import split_ids
-from m2lib.series.codec import decode, to_integers
-from m2lib.series.data import SeriesSet
-from m2lib.series.metrics import crps_fair
+from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_ids
+from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
-from m2lib.study import runs as running
-from m2lib.study import runs as working
-from m2lib.study.costs import InputError, budget_of
-from m2lib.study.costs import estimate, sum_costs
+from m2lib.study import runs
+from m2lib.study.costs import budget_of, estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.records import load_record, record_path, recorded_forecast
-from m2lib.study.runs import run
-from m2lib.study.runs import adapter_path
+from m2lib.study.runs import adapter_path, run
+from m2lib.study.selection import hard_and_easy
 from m2lib.training import loop
 
-SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2, live=False)
+SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2)
 
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -54,13 +49,13 @@ def test_run_records_what_it_did(data):
 
 def test_finished_run_is_loaded_not_repeated(data, monkeypatch):
     result = run("baseline-constrained", SMALL, data=data)
-    monkeypatch.setattr(working, "forecast", None)
+    monkeypatch.setattr(runs, "forecast", None)
     assert run("baseline-constrained", SMALL, data=data) == result
 
 
 def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
     whole = run("baseline", SMALL, data=data)
-    real, calls = working.forecast, []
+    real, calls = runs.forecast, []
 
     def stop_at_third_batch(*arguments, **options):
         calls.append(len(arguments[1]))
@@ -68,7 +63,7 @@ def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(working, "forecast", stop_at_third_batch)
+    monkeypatch.setattr(runs, "forecast", stop_at_third_batch)
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data, fresh=True)
     stopped = load_record(SMALL, "baseline")
@@ -81,26 +76,15 @@ def test_interrupted_run_keeps_its_batches_and_goes_on(data, monkeypatch):
     assert replace(resumed, seconds=0, flops={}, run="") == replace(whole, seconds=0, flops={}, run="")
 
 
-def test_a_fresh_run_keeps_the_old_record_aside(data, monkeypatch, capsys):
-    run("baseline", SMALL, data=data)
-    before = record_path(SMALL, "baseline").read_bytes()
-    monkeypatch.setattr(working, "forecast", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run("baseline", SMALL, data=data, fresh=True)
-    (kept,) = out_dir().glob("replaced/*/laptop-tiny/baseline.json")
-    assert kept.read_bytes() == before
-    assert f"the record before is now {kept}" in capsys.readouterr().out
-
-
 def test_a_run_goes_on_in_its_own_dtype_and_on_another_machine(data, monkeypatch):
-    real = working.forecast
-    monkeypatch.setattr(working, "forecast", lambda *a, **o: stop() if 141 in o["ids"] else real(*a, **o))
+    real = runs.forecast
+    monkeypatch.setattr(runs, "forecast", lambda *a, **o: stop() if 141 in o["ids"] else real(*a, **o))
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data)
-    monkeypatch.setattr(working, "forecast", real)
+    monkeypatch.setattr(runs, "forecast", real)
     begun = load_record(SMALL, "baseline").device
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
-    monkeypatch.setattr(running, "describe_device", lambda _: "cpu: another, 8 threads")
+    monkeypatch.setattr(runs, "describe_device", lambda _: "cpu: another, 8 threads")
     result = run("baseline", SMALL, data=data)
     assert (result.status, result.backbone["dtype"]) == ("done", "float32")
     assert result.device == f"{begun}; cpu: another, 8 threads"
@@ -120,20 +104,13 @@ def test_unreadable_record(data):
     assert run("baseline", live, data=data).status == "done"
 
 
-def test_a_series_that_cannot_be_written_is_named(data):
-    spoilt = data.trajectories.copy()
-    spoilt[59, 30, 1] = 1e6
-    with pytest.raises(InputError, match="series 59, step 30, predator"):
-        run("baseline", SMALL, data=SeriesSet(spoilt, data.time, "spoilt"))
-
-
 def test_another_runs_record_is_not_overwritten(data):
     run("baseline", SMALL, data=data)
     before = record_path(SMALL, "baseline").read_bytes()
     other = SeriesSet(data.trajectories[::-1], data.time, "other")
     with pytest.raises(InputError, match="recorded with other data; `m2 run baseline --fresh` replaces it"):
         run("baseline", SMALL, data=other)
-    with pytest.raises(InputError, match="recorded with other sizes or code versions"):
+    with pytest.raises(InputError, match="recorded with other sizes, adapter or code versions"):
         run("baseline", replace(SMALL, series=4), data=data)
     assert record_path(SMALL, "baseline").read_bytes() == before
     assert len(run("baseline", replace(SMALL, series=4), data=data, fresh=True).series) == 4
@@ -143,13 +120,6 @@ def test_live_profile_starts_over_when_settings_changed(data):
     live = replace(SMALL, name="slice", live=True)
     run("baseline", live, data=data)
     assert len(run("baseline", replace(live, series=2), data=data).series) == 2
-
-
-def test_unwritable_store_fails_before_the_work(data, monkeypatch, tmp_path):
-    (tmp_path / "results").write_text("a file where the folder should be", encoding="utf-8")
-    monkeypatch.setattr(working, "forecast", None)
-    with pytest.raises(InputError, match=r"M2_RESULTS is .*results', which is or lies in a file; it may be a folder"):
-        run("baseline", SMALL, data=data)
 
 
 def test_unknown_experiment_and_profile(monkeypatch):
@@ -176,8 +146,8 @@ def test_a_sampled_forecast_is_the_median_of_its_samples(data):
     assert run("trial/sampled", small, data=data, fresh=True).series == result.series
 
 
-POOR = replace(SMALL, train={"default": {"steps": 4, "sequence_length": 64}}, checkpoint_every=1, watched=0)
-TRAINED = replace(SMALL, train={"default-warm": {"steps": 4, "sequence_length": 64}}, checkpoint_every=1, watched=0)
+SHORT = {"steps": 4, "sequence_length": 64}
+TRAINED = replace(SMALL, train={"default-warm": SHORT, "default": SHORT}, checkpoint_every=1, watched=0)
 
 
 def stop_training(monkeypatch, step):
@@ -193,32 +163,23 @@ def stop_training(monkeypatch, step):
     monkeypatch.setattr(loop, "batch_of", batch_of)
 
 
-def test_a_fresh_run_goes_on_and_keeps_the_old_adapter(data, monkeypatch):
+def test_a_fresh_run_goes_on_and_keeps_the_old_record_and_adapter_aside(data, monkeypatch, capsys):
     whole = run("default-warm", TRAINED, data=data)
+    before = record_path(TRAINED, "default-warm").read_bytes()
     adapter = (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes()
     stop_training(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         run("default-warm", TRAINED, data=data, fresh=True)
-    (kept,) = out_dir().glob("replaced/*/laptop-tiny/default-warm/adapter_model.safetensors")
-    assert kept.read_bytes() == adapter
+    (kept,) = out_dir().glob("replaced/*/laptop-tiny/default-warm.json")
+    assert kept.read_bytes() == before
+    assert (kept.with_suffix("") / "adapter_model.safetensors").read_bytes() == adapter
+    assert f"the record before is now {kept}" in capsys.readouterr().out
     begun = load_record(TRAINED, "default-warm")
     assert (begun.status, len(begun.loss_curve), begun.flops["discarded"]) == ("aborted", 3, whole.spent())
     again = run("default-warm", TRAINED, data=data)  # goes on with what is begun
     assert (again.status, again.steps_run, again.loss_curve) == ("done", 4, whole.loss_curve)
     assert again.flops["discarded"] == whole.spent()
     assert (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
-
-
-def test_a_fresh_run_with_other_settings_goes_on_too(data, monkeypatch):
-    run("default-warm", TRAINED, data=data)
-    other = replace(TRAINED, series=4)
-    with pytest.raises(InputError, match="recorded with other sizes or code versions"):
-        run("default-warm", other, data=data)
-    stop_training(monkeypatch, 2)
-    with pytest.raises(KeyboardInterrupt):
-        run("default-warm", other, data=data, fresh=True)
-    done = run("default-warm", other, data=data)
-    assert (done.status, done.steps_run, len(done.series)) == ("done", 4, 4)
 
 
 def test_a_fresh_run_begun_afresh_again_counts_all(data, monkeypatch):
@@ -236,20 +197,20 @@ def test_a_fresh_run_begun_afresh_again_counts_all(data, monkeypatch):
 
 def test_a_record_finished_meanwhile_is_not_overwritten(data, monkeypatch):
     """Another process comes to the end between our first look and our lock."""
-    real, looks = running.hold, []
+    real, looks = runs.hold, []
 
     @contextmanager
     def hold(*arguments):
         with real(*arguments):
             if not looks:
                 looks.append(1)
-                monkeypatch.setattr(running, "hold", lambda *_: nullcontext())
+                monkeypatch.setattr(runs, "hold", lambda *_: nullcontext())
                 run("baseline", SMALL, data=data)
             yield
 
-    monkeypatch.setattr(running, "hold", hold)
-    forecasts, computed = working.forecast, []
-    monkeypatch.setattr(working, "forecast", lambda *a, **o: computed.append(len(a[1])) or forecasts(*a, **o))
+    monkeypatch.setattr(runs, "hold", hold)
+    forecasts, computed = runs.forecast, []
+    monkeypatch.setattr(runs, "forecast", lambda *a, **o: computed.append(len(a[1])) or forecasts(*a, **o))
     assert run("baseline", SMALL, data=data).status == "done"
     assert (looks, sum(computed)) == ([1], 5)
     record = load_record(SMALL, "baseline", data)
@@ -271,10 +232,10 @@ def test_checkpoints_belong_to_one_run(data, monkeypatch, tmp_path):
 
 def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, tmp_path):
     """Stopped after three of four steps, checkpoints gone: four are needed, and the budget holds."""
-    need = sum_costs(*estimate(EXPERIMENTS["default"], POOR, Shape.of(backbone_config("tiny"))).values())
-    tight = replace(POOR, budget=need["coursework"])
-    run("baseline", replace(POOR, budget=10**17), data=data)
-    tight = replace(tight, budget=tight.budget + load_record(POOR, "baseline").spent()["coursework"])
+    need = sum_costs(*estimate(EXPERIMENTS["default"], TRAINED, Shape.of(backbone_config("tiny"))).values())
+    tight = replace(TRAINED, budget=need["coursework"])
+    run("baseline", replace(TRAINED, budget=10**17), data=data)
+    tight = replace(tight, budget=tight.budget + load_record(TRAINED, "baseline").spent()["coursework"])
     stop_training(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         run("default", tight, data=data)
@@ -289,12 +250,11 @@ def test_a_killed_run_is_not_refused_for_its_own_reservation(fresh, data, monkey
     need = sum_costs(*estimate(EXPERIMENTS["baseline"], SMALL, Shape.of(backbone_config("tiny"))).values())
     tight = replace(SMALL, budget=need["coursework"])
     with monkeypatch.context() as killed:
-        killed.setattr(working.RunInProgress, "end", lambda *_: None)  # nobody gives anything back
-        killed.setattr(working, "forecast", stop)
+        killed.setattr(runs.RunInProgress, "end", lambda *_: None)  # nobody gives anything back
+        killed.setattr(runs, "forecast", stop)
         with pytest.raises(KeyboardInterrupt):
             run("baseline", tight, data=data)
     assert load_record(SMALL, "baseline").flops["reserved"]["coursework"] == tight.budget
-    assert budget_of(tight, "baseline").left == tight.budget
     assert run("baseline", tight, data=data, fresh=fresh).status == "done"
 
 
@@ -306,3 +266,45 @@ def test_what_cannot_be_written_is_refused_before_training(series, data, monkeyp
     monkeypatch.setattr(loop, "window_loss", None)
     with pytest.raises(InputError, match=f"series {series}, step 90, predator"):
         run("default-warm", TRAINED, data=SeriesSet(spoilt, data.time, "spoilt"))
+
+
+def test_a_run_stopped_between_training_and_forecasts_goes_on(data, monkeypatch):
+    watched = replace(TRAINED, watched=2, watched_forecasts=("default-warm",))
+    whole = run("default-warm", watched, data=data)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(runs.RunInProgress, "forecast_series", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("default-warm", watched, data=data, fresh=True)
+    begun = load_record(watched, "default-warm")
+    assert (begun.status, begun.series, len(begun.loss_curve)) == ("aborted", {}, 4)
+    again = run("default-warm", watched, data=data)
+    for field in ("loss_curve", "series", "evaluations", "steps_run", "training", "adapter"):
+        assert getattr(again, field) == getattr(whole, field), field
+    assert (again.training["alpha"], again.training["batch_size"]) == (None, 2)
+    assert [(entry["step"], len(entry)) for entry in again.evaluations] == [(0, 4), (4, 4)]
+    assert 0 < again.train_seconds <= again.seconds
+
+
+def test_series_and_adapter_come_from_earlier_runs(data):
+    trained, rest = run("default", TRAINED, data=data), run("default-rest", TRAINED, data=data)
+    assert set(trained.series) == set(hard_and_easy(load_record(TRAINED, "baseline").maes()))
+    assert rest.adapter == trained.adapter != ""
+    assert not set(rest.series) & set(trained.series)
+    assert (rest.loss_curve, rest.steps_run) == ([], 0)
+    backbone, one = load_backbone("tiny"), next(iter(rest.series))
+    load_adapter(backbone.model, adapter_path(TRAINED, "default"))
+    assert runs.forecast(backbone, data.contexts[[one]], rest.protocol)[0].texts == (rest.series[one]["text"],)
+    (adapter_path(TRAINED, "default") / "head_bias.safetensors").unlink()
+    with pytest.raises(InputError, match="is not the adapter that its record names"):
+        run("default-rest", TRAINED, data=data, fresh=True)
+
+
+def test_only_training_series_are_trained_on(data, monkeypatch):
+    seen, real = [], runs.make_windows
+    monkeypatch.setattr(runs, "make_windows", lambda texts, length: seen.append(texts) or real(texts, length))
+    run("default-warm", replace(TRAINED, watched=2), data=data)
+    texts = [tuple(text_to_ids(encode(*pair))) for pair in zip(data.trajectories, data.scales, strict=True)]
+    ids = [{texts.index(tuple(text)) for text in texts_seen} for texts_seen in seen]
+    assert [len(found) for found in ids] == [2, 900]
+    assert ids[0] <= set(split_ids().validation)
+    assert ids[1] == set(split_ids().train)

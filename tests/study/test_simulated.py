@@ -10,25 +10,17 @@ from m2lib.accounting import Shape
 from m2lib.model import backbone_config
 from m2lib.series import draw_systems, generate_series, split_ids
 from m2lib.study.costs import estimate
-from m2lib.study.experiments import EXPERIMENTS, Watch
-from m2lib.study.profiles import PROFILES, Profile
+from m2lib.study.experiments import EXPERIMENTS
+from m2lib.study.profiles import Profile
 from m2lib.study.records import load_record
-from m2lib.study.runs import run
-from m2lib.study.runs import RunInProgress, adapter_path, simulation_seed
+from m2lib.study.runs import RunInProgress, adapter_path, run, simulation_seed
 from m2lib.training import loop
 
 NAME = "trial/linear-simulated"
 SMALL = Profile(
-    "laptop",
-    "tiny",
-    series=2,
-    batch_size=2,
-    live=False,
-    train={NAME: {"steps": 4, "batch_size": 2}},
-    protocol={NAME: {"constrained": False, "max_new_tokens": 20}},
-    checkpoint_every=1,
-    watched=1,
-)
+    "laptop", "tiny", series=2, batch_size=2, train={NAME: {"steps": 4, "batch_size": 2}},
+    protocol={NAME: {"constrained": False, "max_new_tokens": 20}}, checkpoint_every=1, watched=1,
+)  # fmt: skip
 
 
 def test_no_system_of_the_data_set_is_trained_on_and_none_twice():
@@ -78,12 +70,6 @@ def test_the_data_sets_training_series_are_not_read(data, store):
     assert first.fingerprint != second.fingerprint
 
 
-def test_nothing_of_the_report_is_trained_so():
-    simulated = [experiment for experiment in EXPERIMENTS.values() if experiment.simulated]
-    assert NAME in [experiment.name for experiment in simulated]
-    assert all(experiment.group is None for experiment in simulated)
-
-
 def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch):
     experiment = replace(EXPERIMENTS["best"], milestones=(1, 3, 99))
     monkeypatch.setitem(EXPERIMENTS, "best", experiment)
@@ -99,10 +85,3 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
     assert set(record.series) <= set(split_ids().test)
     shape = Shape.of(backbone_config("tiny"))
     assert record.flops["evaluation"]["coursework"] <= estimate(experiment, profile, shape)["evaluation"]["coursework"]
-
-
-def test_what_is_evaluated_where_there_are_no_milestones():
-    assert EXPERIMENTS["final"].watch(PROFILES["laptop"]) == Watch(10, tuple(range(100, 2000, 100)), forecasts=True)
-    assert EXPERIMENTS["trial/rank"].watch(PROFILES["laptop"]) == Watch(10, (100, 200), forecasts=False)
-    assert EXPERIMENTS["best"].watch(PROFILES["laptop"]).series == len(split_ids().validation)
-    assert EXPERIMENTS["best"].watch(PROFILES["slice"]) == Watch(0, (), forecasts=False)

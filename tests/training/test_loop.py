@@ -1,10 +1,6 @@
 import copy
-import json
-import multiprocessing
-import os
-import random
-import re
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,28 +8,11 @@ import pytest
 import torch
 
 from m2lib.files import InputError
-from m2lib.forecasting.forecasts import cut_prompt
-from m2lib.forecasting.generation import generate
-from m2lib.forecasting.protocol import DecodeConfig
-from m2lib.model.adapter_files import load_adapter, save_adapter
-from m2lib.model.backbones import load_backbone
-from m2lib.model.lora import ALL_TARGETS, lora_layers, trainable
-from m2lib.model.vocabulary import PAD_ID, text_to_ids
-from m2lib.series.codec import encode
-from m2lib.series.data import split_ids
-from m2lib.study import runs as working
-from m2lib.study.profiles import Profile
-from m2lib.study.records import load_record
-from m2lib.study.runs import run
-from m2lib.study.selection import hard_and_easy
-from m2lib.study.runs import adapter_path
-from m2lib.training import checkpoints
-from m2lib.training import loop as training
-from m2lib.training.config import TrainConfig
-from m2lib.training.loop import train
-from m2lib.training.windows import batch_of, loss_weights, make_windows, window_loss
+from m2lib.model import ALL_TARGETS, PAD_ID, lora_layers, save_adapter, text_to_ids, trainable
+from m2lib.series import encode
+from m2lib.training import TrainConfig, batch_of, checkpoints, loop, make_windows, train, window_loss
+from m2lib.training.windows import loss_weights
 
-PUBLISHED = DecodeConfig.as_published()
 CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, sequence_length=32, warmup=0.25, decay="cosine", clip_norm=1)
 
 
@@ -44,15 +23,7 @@ def model(tiny):
 
 @pytest.fixture
 def windows(data):
-    return windows_of(data)
-
-
-def windows_of(data):
     return make_windows([text_to_ids(encode(data.trajectories[i], data.scales[i])) for i in (1, 2, 3)], 32)
-
-
-def ids_of(data, series):
-    return text_to_ids(encode(data.contexts[series], data.scales[series], PUBLISHED.rounding))
 
 
 def adapter_bytes(model, folder):
@@ -111,7 +82,7 @@ def test_a_checkpoint_of_before_there_were_targets_fits_the_default(tiny, window
         assert config["targets"] == CONFIG.targets
         return checkpoints.save_checkpoint(folder, log, {k: v for k, v in config.items() if k != "targets"}, *rest)
 
-    monkeypatch.setattr(training, "save_checkpoint", save)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
     train(copy.deepcopy(tiny.model), windows, CONFIG, tmp_path, progress=False)
     monkeypatch.undo()
     assert train(copy.deepcopy(tiny.model), windows, CONFIG, tmp_path, progress=False).step == 12
@@ -119,25 +90,30 @@ def test_a_checkpoint_of_before_there_were_targets_fits_the_default(tiny, window
         train(copy.deepcopy(tiny.model), windows, replace(CONFIG, targets=("q_proj",)), tmp_path, progress=False)
 
 
-def test_without_adapters_all_weights_train_and_a_stopped_run_goes_on(tiny, windows, tmp_path):
-    config, models = replace(CONFIG, rank=0), [copy.deepcopy(tiny.model) for _ in range(2)]
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("how", [{"rank": 0}, {"targets": ALL_TARGETS}], ids=["all weights", "adapters"])
+def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, how, damaged):
+    config, models = replace(CONFIG, **how), [copy.deepcopy(tiny.model) for _ in range(2)]
     log = train(models[0], windows, config, tmp_path / "whole", progress=False)
     assert np.mean(log.losses[-3:]) < np.mean(log.losses[:3])
 
     def stop():
         raise RuntimeError
 
+    half = tmp_path / "half"
     with pytest.raises(RuntimeError):
         train(
-            copy.deepcopy(tiny.model), windows, config, tmp_path / "half", checkpoint_every=3, progress=False,
-            on_checkpoint=lambda log, steps: stop() if log.step > 6 else None,
+            copy.deepcopy(tiny.model), windows, config, half, checkpoint_every=3, progress=False,
+            on_checkpoint=lambda log, _: stop() if log.step > 6 else None,
         )  # fmt: skip
-    assert train(models[1], windows, config, tmp_path / "half", progress=False).losses == log.losses
-    for (name, first), second, old in zip(
-        models[0].named_parameters(), models[1].parameters(), tiny.model.parameters(), strict=True
-    ):
+    if damaged:
+        max(half.iterdir()).write_bytes(b"cut short")
+    with pytest.warns(UserWarning, match="is damaged") if damaged else nullcontext():
+        assert train(models[1], windows, config, half, progress=False).losses == log.losses
+    for (name, first), second in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         assert torch.equal(first, second), name
-        assert not torch.equal(first, old), name
+    if not config.rank:
+        assert not any(map(torch.equal, models[0].parameters(), tiny.model.parameters()))
 
 
 def test_pads_change_nothing(model):
@@ -207,76 +183,6 @@ def test_evaluations_come_before_between_and_after(model, windows, tmp_path):
     assert [entry["step"] for entry in log.evaluations] == [0, 5, 10, 12]
 
 
-def killed_run(folder, data_windows, config, kill_at):
-    """Runs in a process of its own: trains `tiny`, and kills itself in the middle when it comes to `kill_at`."""
-    torch.set_num_threads(1)
-    backbone = load_backbone("tiny", device="cpu", dtype="float32")
-    step = iter(range(10**6))
-
-    def evaluate():
-        if next(step) == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {}
-
-    log = train(
-        backbone.model, data_windows, config, folder / "checkpoints", checkpoint_every=3, evaluate=evaluate,
-        evaluate_after=range(100), progress=False,
-    )  # fmt: skip
-    save_adapter(backbone.model, folder / "adapter", "tiny")
-    (folder / "losses.json").write_text(json.dumps(log.losses), encoding="utf-8")
-
-
-@pytest.mark.parametrize("targets", [CONFIG.targets, ALL_TARGETS])
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright")
-def test_killed_run_ends_as_an_unbroken_one(data, tmp_path, targets):
-    windows, config = windows_of(data), replace(CONFIG, targets=targets)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["accelerate", "m2lib.model.backbones", "m2lib.training.loop", "transformers"])
-    outcome = {}
-    # evaluations called before death, so the step of it, counted from where each run went on
-    random_kills = [random.randrange(1, 5) for _ in range(3)]
-    print("kills after", random_kills)
-    for name, kills in (("unbroken", [None]), ("killed", [*random_kills, None])):
-        folder = tmp_path / name
-        for kill_at in kills:
-            process = context.Process(target=killed_run, args=(folder, windows, config, kill_at))
-            process.start()
-            process.join(120)
-            assert process.exitcode == (0 if kill_at is None else -signal.SIGKILL)
-        outcome[name] = {
-            path.name: path.read_bytes() for path in [folder / "losses.json", *sorted((folder / "adapter").iterdir())]
-        }
-    assert len(json.loads(outcome["killed"]["losses.json"])) == 12
-    assert outcome["killed"] == outcome["unbroken"]
-
-
-@pytest.mark.parametrize("damage", ["truncated", "corrupt"])
-def test_damaged_checkpoint_is_named_and_the_one_before_used(tiny, windows, tmp_path, damage):
-    whole = copy.deepcopy(tiny.model)
-    train(whole, windows, CONFIG, tmp_path / "whole", progress=False)
-    half = copy.deepcopy(tiny.model)
-
-    def stop():
-        if newest(tmp_path / "half") >= 9:
-            raise RuntimeError("stopped")
-        return {}
-
-    with pytest.raises(RuntimeError, match="stopped"):
-        train(half, windows, CONFIG, tmp_path / "half", checkpoint_every=3, evaluate=stop, evaluate_after=range(100))
-    kept = sorted((tmp_path / "half").iterdir())
-    assert [path.name.split("-")[1] for path in kept] == ["000006", "000009"]
-    content = bytearray(kept[-1].read_bytes())
-    content[-5] ^= 1
-    kept[-1].write_bytes(content[:-1000] if damage == "truncated" else content)
-
-    resumed = copy.deepcopy(tiny.model)
-    with pytest.warns(UserWarning, match=re.escape(f"{kept[-1]} is damaged; using the one before it")) as caught:
-        log = train(resumed, windows, CONFIG, tmp_path / "half", progress=False)
-    assert len([warning for warning in caught if "checkpoint" in str(warning.message)]) == 1
-    assert log.step == 12
-    assert adapter_bytes(resumed, tmp_path / "a") == adapter_bytes(whole, tmp_path / "b")
-
-
 def newest(folder):
     return max((int(path.name.split("-")[1]) for path in folder.glob("step-*")), default=0)
 
@@ -310,77 +216,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, t
     with pytest.raises(InputError, match="the loss of step 1 is nan"):
         train(model, windows, CONFIG, tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
-    monkeypatch.setenv("M2_DEVICE", "cpu")
-    sizes = {"default-warm": {"steps": 4}, "default": {"steps": 2}}
-    watched = {"watched": 2, "watched_forecasts": ("default-warm",)}
-    return Profile("laptop", "tiny", series=3, batch_size=2, live=False, train=sizes, **watched)
-
-
-def test_run_stopped_between_training_and_forecasts_goes_on(data, small, tmp_path, monkeypatch):
-    whole = run("default-warm", small, data=data)
-    adapter = (adapter_path(small, "default-warm") / "adapter_model.safetensors").read_bytes()
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    real = working.RunInProgress.forecast_series
-    monkeypatch.setattr(working.RunInProgress, "forecast_series", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run("default-warm", small, data=data, fresh=True)
-    stopped = load_record(small, "default-warm")
-    assert (stopped.status, stopped.series) == ("aborted", {})
-    monkeypatch.setattr(working.RunInProgress, "forecast_series", real)
-    again = run("default-warm", small, data=data)
-    assert again.loss_curve == whole.loss_curve
-    assert again.series == whole.series
-    assert again.evaluations == whole.evaluations
-    assert (again.steps_run, again.training, again.adapter) == (4, whole.training, whole.adapter)
-    assert again.training["alpha"] is None
-    assert again.training["batch_size"] == 2
-    assert 0 < again.train_seconds <= again.seconds
-    assert (adapter_path(small, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
-
-
-def test_selected_series_come_from_an_earlier_run(data, small):
-    result = run("default", small, data=data)
-    assert load_record(small, "baseline").status == "done"
-    assert set(result.series) == set(hard_and_easy(load_record(small, "baseline").maes()))
-
-
-def test_an_adapter_serves_another_experiment(data, small):
-    trained, rest = run("default", small, data=data), run("default-rest", small, data=data)
-    assert rest.adapter == trained.adapter != ""
-    assert not set(rest.series) & set(trained.series)
-    assert (rest.loss_curve, rest.steps_run) == ([], 0)
-    model = load_adapter(copy.deepcopy(load_backbone(small.backbone).model), adapter_path(small, "default"))
-    one = next(iter(rest.series))
-    expected = generate(model, [cut_prompt(ids_of(data, one), PUBLISHED)], PUBLISHED)[0][0][0]
-    assert rest.series[one]["prompt_tokens"] == 512
-    assert text_to_ids(rest.series[one]["text"])[:20] == expected[:20]
-
-    (adapter_path(small, "default") / "head_bias.safetensors").unlink()
-    with pytest.raises(InputError, match="is not the adapter that its record names"):
-        run("default-rest", small, data=data, fresh=True)
-
-
-def test_only_training_series_are_trained_on(data, small, monkeypatch):
-    seen = []
-    real = make_windows
-    monkeypatch.setattr("m2lib.training.make_windows", lambda texts, length: seen.append(texts) or real(texts, length))
-    result = run("default-warm", small, data=data)
-    texts = [tuple(text_to_ids(encode(*pair))) for pair in zip(data.trajectories, data.scales, strict=True)]
-    ids_of = {text: i for i, text in enumerate(texts)}
-    split = split_ids()
-    assert {ids_of[tuple(text)] for text in seen[0]} == set(split.train)
-    assert all({ids_of[tuple(text)] for text in texts} <= set(split.validation) for texts in seen[1:])
-    assert len(result.loss_curve) == 4
-    assert [(entry["step"], len(entry)) for entry in result.evaluations] == [(0, 4), (4, 4)]
 
 
 @pytest.mark.parametrize(

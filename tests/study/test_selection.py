@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from m2lib.files import InputError
+from m2lib.series import best_and_worst, summarise
+from m2lib.study.experiments import EXPERIMENTS, chosen, series_ids
+from m2lib.study.profiles import PROFILES
+from m2lib.study.records import load_record
+from m2lib.study.selection import chosen_by, deciding_errors, hard_and_easy, published_maes, worst_5
+
+FIVE = [278, 476, 559, 809, 911]
+
+
+def test_published_numbers():
+    baseline = published_maes("baseline")
+    best, worst = best_and_worst(baseline, worst=20)
+    assert (round(np.mean(list(baseline.values())), 1), round(np.median(list(baseline.values())), 1)) == (123.5, 50.7)
+    assert round(summarise(baseline[i] for i in best).mean, 1) == 28.3
+    assert round(summarise(baseline[i] for i in worst).mean, 1) == 266.2
+    assert list(baseline) == sorted(baseline)
+    final = summarise(published_maes("final").values())
+    assert (round(final.mean, 1), round(final.median, 1)) == (37.6, 21.5)
+    with pytest.raises(InputError, match="no experiment 'nope'; it holds baseline, context/128"):
+        published_maes("nope")
+
+
+def test_reduced_validation_set_is_the_reports():
+    baseline = published_maes("baseline")
+    reduced = hard_and_easy(baseline)
+    assert reduced == list(published_maes("default"))
+    untuned = [baseline[i] for i in reduced]
+    assert (round(np.mean(untuned), 1), round(np.median(untuned), 1)) == (219.4, 141.7)
+    assert len(hard_and_easy({1: 5.0, 2: 1.0, 3: 2.0})) == 2
+
+
+def test_the_reports_choices_come_out():
+    """Its rules, replayed on its own errors."""
+    assert worst_5(published_maes("default")) == FIVE
+    second = [EXPERIMENTS[f"search/second_{place}"] for place in range(3)]
+    assert {one.adapter.chosen(chosen_by) for one in second} == {f"search/expt_{i}" for i in (6, 7, 8)}
+
+    def recorded(name):
+        """The published errors in the records that they would be in."""
+        if not name.startswith("search/second_"):
+            return chosen_by(name)
+        maes = published_maes(EXPERIMENTS[name].adapter.chosen(chosen_by))
+        return {series: mae for series, mae in maes.items() if series not in FIVE}
+
+    assert chosen(recorded) == "search/expt_6"
+    means = {name: np.mean(list(published_maes(name).values())) for name in ("search/expt_6", "search/expt_7")}
+    assert min(means, key=means.get) == "search/expt_7"  # the mean would have chosen another
+    others = series_ids(second[0], None, 1000, published_maes)
+    assert len(others) == 15
+    assert {*others, *FIVE} == set(published_maes("search/expt_6"))
+
+
+def test_the_replication_forecasts_the_reports_series():
+    """Its selections read published errors, and no other run has to come first."""
+    for profile in (PROFILES["report"], PROFILES["fifth"]):
+        assert EXPERIMENTS["default"].earlier(profile) == EXPERIMENTS["context/128"].earlier(profile) == ()
+        assert EXPERIMENTS["default-rest"].earlier(profile) == ("default",)
+        assert series_ids(EXPERIMENTS["search/expt_0"], None, 1000, deciding_errors(profile, None)) == FIVE
+        assert EXPERIMENTS["search/expt_0"].settings(profile)["select"] == "worst_5(default) of the report"
+
+
+def test_the_laptops_context_runs_use_what_its_search_chose():
+    laptop = PROFILES["laptop"]
+    best = EXPERIMENTS[chosen(lambda name: load_record("laptop", name).maes())].at(laptop).train
+    for length in (128, 512, 768):
+        train = EXPERIMENTS[f"context/{length}"].at(laptop).train
+        assert (train["learning_rate"], train["rank"]) == (best["learning_rate"], best["rank"])
