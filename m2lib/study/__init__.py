@@ -1,20 +1,9 @@
 """The report's experiments: declared as data, run, recorded, and counted against the budget."""
 
 from .cluster import submit
-from .costs import Budget, affordable_steps, all_records, budget_of, estimate, experiment_sizes, table_3
+from .costs import affordable_steps, all_records, budget_of, experiment_sizes, table_3
 from .curves import Milestone, PowerLaw, fit_power_law, milestones
-from .experiments import (
-    ARMS,
-    EXPERIMENTS,
-    SAMPLED_AT,
-    SEARCH,
-    SECOND,
-    TEMPERATURES,
-    TRIALS,
-    Experiment,
-    chosen,
-    experiment_named,
-)
+from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERATURES, TRIALS, chosen, experiment_named
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
 from .provenance import setting
 from .records import (
@@ -43,9 +32,9 @@ from .selection import (
 
 __all__ = [
     "ARMS", "EXPERIMENTS", "ORDER", "PROFILES", "REPLICATION", "SAMPLED_AT", "SEARCH", "SECOND", "STATISTICAL",
-    "TEMPERATURES", "TRIALS", "TUNED", "AdapterOf", "Budget", "Experiment", "Maes", "Milestone", "PowerLaw", "Profile",
+    "TEMPERATURES", "TRIALS", "TUNED", "AdapterOf", "Maes", "Milestone", "PowerLaw", "Profile",
     "Record", "active_profile", "adapter_path", "affordable_steps", "all_records", "budget_of", "chosen",
-    "chosen_by", "deciding_errors", "estimate", "experiment_named", "experiment_sizes", "fit_power_law", "in_progress",
+    "chosen_by", "deciding_errors", "experiment_named", "experiment_sizes", "fit_power_law", "in_progress",
     "load_record", "milestones", "published_maes", "published_statements", "published_table_3", "record_path",
     "recorded_forecast", "recorded_rows", "recorded_samples", "recorded_yardsticks", "run", "run_all", "setting",
     "submit", "table_3",

@@ -39,16 +39,12 @@ def step_costs(shape: Shape, batch: np.ndarray, rank: int, targets: tuple[str, .
 
     By the rules each window counts at its own length; as executed at the longest one's; as published at the full one.
     """
-    lengths = (batch != PAD_ID).sum(1).tolist()
-
-    def step(tokens: int, windows: int, convention: str) -> int:
-        adapted = partial(accounting.train_step_flops, shape, rank=rank, targets=targets)
-        return total(adapted(tokens, batch=windows, convention=convention))
-
+    lengths, windows = (batch != PAD_ID).sum(1).tolist(), len(batch)
+    step = partial(accounting.train_step_flops, shape, rank=rank, targets=targets)
     return {
-        "coursework": sum(step(tokens, 1, "coursework") for tokens in lengths),
-        "published": step(batch.shape[1], len(batch), "published"),
-        "executed": step(max(lengths), len(batch), "executed"),
+        "coursework": sum(total(step(tokens, batch=1)) for tokens in lengths),
+        "published": total(step(batch.shape[1], batch=windows, convention="published")),
+        "executed": total(step(max(lengths), batch=windows, convention="executed")),
     }
 
 
@@ -163,6 +159,11 @@ def estimate(
     }
 
 
+def at_most(experiment: Experiment, profile: Profile, shape: Shape, **done: Any) -> Costs:
+    """The sum of what `estimate` says."""
+    return sum_costs(*estimate(experiment, profile, shape, **done).values())
+
+
 def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
     """The report's Table 3, from the experiments as declared: training and forecast FLOPs of each of its rows.
 
@@ -174,10 +175,8 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
             adapter = experiment.adapter.chosen(chosen_by) if experiment.adapter else None
             costs = estimate(experiment, report, shape, adapter=adapter)
             training, forecasts = rows.get(experiment.group, (0, 0))
-            rows[experiment.group] = (
-                training + costs["training"][convention],
-                forecasts + costs["forecasts"][convention],
-            )
+            more = costs["training"][convention], costs["forecasts"][convention]
+            rows[experiment.group] = training + more[0], forecasts + more[1]
     return rows
 
 

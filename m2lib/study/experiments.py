@@ -12,6 +12,9 @@ from m2lib.study import selection as rules
 from m2lib.study.profiles import Profile
 from m2lib.study.selection import AdapterOf, ErrorsOf, Selection
 
+REPORT_PROTOCOL = DecodeConfig.as_published(context_tokens=512)
+CONSTRAINED = DecodeConfig(constrained=True)
+SAMPLED = DecodeConfig(constrained=True, temperature=0.7, n_samples=12)
 WHOLE_SPLIT = 50
 """Series of the validation split."""
 
@@ -35,10 +38,8 @@ class Experiment:
     name: str
     about: str
     """What it is for, in words."""
-    protocol: DecodeConfig
+    protocol: DecodeConfig = REPORT_PROTOCOL
     """How it forecasts."""
-    forecasts: int = WHOLE_SPLIT
-    """How many series it forecasts, all told."""
     group: str | None = None
     """Its row in the report's Table 3; None: it goes beyond the report, and its FLOPs are not charged."""
     train: dict[str, Any] | None = None
@@ -59,6 +60,11 @@ class Experiment:
     """Whether the backbone's weights are shuffled first: a control without what pretraining taught."""
     milestones: tuple[int, ...] = ()
     """Training steps after which the whole validation split is evaluated; empty: what the profile watches, as often."""
+
+    @property
+    def forecasts(self) -> int:
+        """How many series it forecasts, all told."""
+        return self.select.count if self.select else WHOLE_SPLIT
 
     def watch(self, profile: Profile) -> "Watch":
         """What a profile evaluates while the experiment trains."""
@@ -123,9 +129,6 @@ def series_ids(experiment: Experiment, limit: int | None, n: int, errors_of: Err
     return sorted(ids, key=lambda series: (series not in experiment.featured, series))[:limit]
 
 
-REPORT_PROTOCOL = DecodeConfig.as_published(context_tokens=512)
-CONSTRAINED = DecodeConfig(constrained=True)
-SAMPLED = DecodeConfig(constrained=True, temperature=0.7, n_samples=12)
 SHOWN = (94, 99, 141)
 FIRST = {"steps": 5000, "learning_rate": 1e-5, "rank": 4, "sequence_length": 512}
 CHOSEN = {"learning_rate": 1e-4, "rank": 2}  # by the report's search: expt_6
@@ -133,69 +136,61 @@ GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))  # rate, rank
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
 SECOND = tuple(f"search/second_{place}" for place in range(3))
 
-HARDEST = Selection(rules.worst_5, ("default",))
-OTHER_HARD = Selection(rules.others_of_hard_20, ("baseline", "default"))
-HARD_AND_EASY = Selection(rules.hard_and_easy, ("baseline",))
-THE_REST = Selection(rules.all_but_hard_and_easy, ("baseline",))
-
-
-def _reported(name: str, about: str, group: str, **more: Any) -> Experiment:
-    return Experiment(name, about, more.pop("protocol", REPORT_PROTOCOL), group=group, **more)
+HARDEST = Selection(rules.worst_5, ("default",), 5)
+OTHER_HARD = Selection(rules.others_of_hard_20, ("baseline", "default"), 15)
+HARD_AND_EASY = Selection(rules.hard_and_easy, ("baseline",), 25)
+THE_REST = Selection(rules.all_but_hard_and_easy, ("baseline",), 25)
 
 
 _REPORTED = [
-    _reported("baseline", "the untuned model on the validation series (section 2.2)", "baseline", featured=SHOWN),
-    _reported(
+    Experiment("baseline", "the untuned model on validation (section 2.2)", group="baseline", featured=SHOWN),
+    Experiment(
         "default",
         "the report's first adapter, on 25 validation series (section 3.1)",
-        "default",
-        forecasts=25,
+        group="default",
         train=FIRST,
         select=HARD_AND_EASY,
         featured=SHOWN,
     ),
     *(
-        _reported(
+        Experiment(
             name,
             f"the search: rate {i // 3 + 1} of 3, rank {rank}, on the five hardest series (section 3.2)",
-            "first search",
-            forecasts=5,
+            group="first search",
             train={"steps": 3150, "learning_rate": rate, "rank": rank, "sequence_length": 512},
             select=HARDEST,
         )
         for i, (name, (rate, rank)) in enumerate(zip(SEARCH, GRID, strict=True))
     ),
     *(
-        _reported(
+        Experiment(
             name,
             f"the search's number {place + 1} by mean, on the other 15 hard series",
-            "first search",
-            forecasts=15,
+            group="first search",
             adapter=AdapterOf(SEARCH, place),
             select=OTHER_HARD,
         )
         for place, name in enumerate(SECOND)
     ),
     *(
-        _reported(
+        Experiment(
             f"context/{length}",
             f"windows and prompts of {length} tokens, on the five hardest series (section 3.2)",
-            "second search",
+            group="second search",
             protocol=DecodeConfig.as_published(context_tokens=length),
-            forecasts=5,
             train={"steps": 1500, **CHOSEN, "sequence_length": length},
             select=HARDEST,
         )
         for length in (128, 512, 768)
     ),
-    _reported(
+    Experiment(
         "final",
         "the chosen settings, trained with what is left, on the test series (section 3.3)",
-        "final",
+        group="final",
         train={"steps": 15400, **CHOSEN, "sequence_length": 512},
         split="test",
     ),
-    _reported("untuned-test", "the untuned model on the test series", "final", split="test"),
+    Experiment("untuned-test", "the untuned model on the test series", group="final", split="test"),
 ]
 WARM: dict[str, Any] = {"steps": 5000, "learning_rate": 1e-3, "rank": 16, "sequence_length": 640}
 WARM |= {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
@@ -205,8 +200,6 @@ _BEYOND = [
     Experiment(
         "default-rest",
         "the first adapter on the other 25: does it forget the easy ones?",
-        REPORT_PROTOCOL,
-        forecasts=25,
         adapter=AdapterOf(("default",)),
         select=THE_REST,
     ),
@@ -231,7 +224,6 @@ _BEYOND = [
         "context/768-rest",
         "the adapter of 768 tokens on the other 15 hard series",
         DecodeConfig.as_published(context_tokens=768),
-        forecasts=15,
         adapter=AdapterOf(("context/768",)),
         select=OTHER_HARD,
     ),
@@ -239,7 +231,7 @@ _BEYOND = [
 
 
 def _trial(name: str, tried: str, train: dict[str, Any] | None = None, **more: Any) -> Experiment:
-    return Experiment(f"trial/{name}", f"trial: {tried}", more.pop("protocol", CONSTRAINED), train=train, **more)
+    return Experiment(f"trial/{name}", f"trial: {tried}", **{"protocol": CONSTRAINED, "train": train, **more})
 
 
 # What was tried for the laptop's final run, on the way from default-warm. No series is longer than 1024 tokens, so

@@ -164,7 +164,9 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     except (ValueError, LookupError, TypeError) as error:
         wrong = fault(error)
     if wrong:
-        raise InputError(f"{path} is not a run record ({wrong}); restore it from git, or `m2 run {name} --fresh` replaces it")
+        raise InputError(
+            f"{path} is not a run record ({wrong}); restore it from git, or `m2 run {name} --fresh` replaces it"
+        )
     return record
 
 

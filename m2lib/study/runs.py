@@ -70,8 +70,7 @@ def run_all(
     shape = Shape.of(model.backbone_config(profile.backbone))
     names = [name for name, experiment in EXPERIMENTS.items() if experiment.group or beyond]
     left = names if fresh else unfinished(names, profile, data)
-    estimates = {name: costs.estimate(EXPERIMENTS[name], profile, shape) for name in left}
-    flops = {name: costs.sum_costs(*kinds.values())["executed"] for name, kinds in estimates.items()}
+    flops = {name: costs.at_most(EXPERIMENTS[name], profile, shape)["executed"] for name in left}
     with tqdm(total=sum(flops.values()), unit="FLOP", unit_scale=True, disable=profile.live) as bar:
         for place, name in enumerate(names, 1):
             bar.set_description(f"{place} of {len(names)}: {name}")
@@ -143,10 +142,8 @@ class RunInProgress:
         """
         plan, record = self.plan, self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
-        done = {"steps": saved_step(self.checkpoints), "series": len(record.series)}
-        needed = costs.sum_costs(
-            *costs.estimate(plan.experiment, plan.profile, self.shape, **done, adapter=plan.source).values()
-        )
+        done = {"steps": saved_step(self.checkpoints), "series": len(record.series), "adapter": plan.source}
+        needed = costs.at_most(plan.experiment, plan.profile, self.shape, **done)
         record.flops["reserved"] = costs.sum_costs()
         if plan.experiment.group:
             costs.refuse_excess(plan.profile, record, self.shape, needed)
@@ -161,9 +158,7 @@ class RunInProgress:
     def train_and_forecast(self) -> None:
         """Do all that the plan asks for and the record lacks."""
         plan = self.plan
-        check_encodable(
-            plan.data, plan.ids
-        )  # of the series to be forecast; those that train are encoded before training
+        check_encodable(plan.data, plan.ids)  # before any training, of which all series are encoded first
         if plan.experiment.train:
             self.train_adapter()
         if plan.source:

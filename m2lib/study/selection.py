@@ -26,6 +26,8 @@ class Selection:
     """Gives series ids from errors by series id, one argument for each experiment that it reads."""
     reads: tuple[str, ...]
     """The names of these experiments."""
+    count: int
+    """How many series it gives of the report's 50."""
 
     def __str__(self) -> str:
         return f"{self.rule.__name__}({', '.join(self.reads)})"

@@ -5,7 +5,7 @@ import pytest
 from m2lib.accounting import CONVENTIONS, Shape, total, train_step_flops
 from m2lib.files import InputError
 from m2lib.model import backbone_config
-from m2lib.study.costs import affordable_steps, all_records, budget_of, estimate, sum_costs
+from m2lib.study.costs import affordable_steps, all_records, at_most, budget_of, estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
 from m2lib.study.records import Record, hold, record_path, save_record
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 def cost_of(name):
-    return sum_costs(*estimate(EXPERIMENTS[name], SMALL, TINY).values())["coursework"]
+    return at_most(EXPERIMENTS[name], SMALL, TINY)["coursework"]
 
 
 def test_spending_is_a_sum_over_the_records_a_running_one_at_its_most(data):

@@ -12,7 +12,7 @@ from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_id
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
 from m2lib.study import runs
-from m2lib.study.costs import budget_of, estimate, sum_costs
+from m2lib.study.costs import at_most, budget_of
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.records import load_record, record_path, recorded_forecast
@@ -232,7 +232,7 @@ def test_checkpoints_belong_to_one_run(data, monkeypatch, tmp_path):
 
 def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, tmp_path):
     """Stopped after three of four steps, checkpoints gone: four are needed, and the budget holds."""
-    need = sum_costs(*estimate(EXPERIMENTS["default"], TRAINED, Shape.of(backbone_config("tiny"))).values())
+    need = at_most(EXPERIMENTS["default"], TRAINED, Shape.of(backbone_config("tiny")))
     tight = replace(TRAINED, budget=need["coursework"])
     run("baseline", replace(TRAINED, budget=10**17), data=data)
     tight = replace(tight, budget=tight.budget + load_record(TRAINED, "baseline").spent()["coursework"])
@@ -247,7 +247,7 @@ def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_killed_run_is_not_refused_for_its_own_reservation(fresh, data, monkeypatch):
-    need = sum_costs(*estimate(EXPERIMENTS["baseline"], SMALL, Shape.of(backbone_config("tiny"))).values())
+    need = at_most(EXPERIMENTS["baseline"], SMALL, Shape.of(backbone_config("tiny")))
     tight = replace(SMALL, budget=need["coursework"])
     with monkeypatch.context() as killed:
         killed.setattr(runs.RunInProgress, "end", lambda *_: None)  # nobody gives anything back
