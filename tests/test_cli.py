@@ -14,8 +14,7 @@ from m2lib.accounting import COMPONENTS, Shape, forward_flops, total
 from m2lib.files import ROOT
 from m2lib.model import backbone_config
 from m2lib.study import active_profile, load_record
-from m2lib.study.budget import hold
-from m2lib.study.records import save_record
+from m2lib.study.records import hold, save_record
 
 
 @pytest.fixture(autouse=True)

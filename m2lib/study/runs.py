@@ -145,7 +145,7 @@ class RunInProgress:
         done = {"steps": saved_step(self.checkpoints), "series": len(record.series), "adapter": plan.source}
         needed = costs.at_most(plan.experiment, plan.profile, self.shape, **done)
         record.flops["reserved"] = costs.sum_costs()
-        if plan.experiment.group:
+        if plan.experiment.group and not plan.profile.live:
             costs.refuse_excess(plan.profile, record, self.shape, needed)
         record.flops["reserved"] = needed
         path = record_path(plan.profile, record.name)

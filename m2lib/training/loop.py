@@ -19,14 +19,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from m2lib.files import InputError
-from m2lib.model import (
-    blocked_attention,
-    checkpoint_activations,
-    inject_lora,
-    load_adapter,
-    train_everything,
-    trainable,
-)
+from m2lib.model import blocked_attention, inject_lora, load_adapter, train_everything, trainable
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.config import TrainConfig
 from m2lib.training.windows import Source, batch_of, window_loss
@@ -149,13 +142,13 @@ def _recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    checkpoint_activations(model, True)
+    model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     try:
         with blocked_attention(model):  # what is computed again attends as it did in `window_loss`
             yield
     finally:
-        checkpoint_activations(model, False)
+        model.activation_checkpointing_disable()
         model.eval()
 
 
