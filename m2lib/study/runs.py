@@ -18,7 +18,7 @@ from m2lib import model, settings
 from m2lib.accounting import Shape
 from m2lib.files import InputError
 from m2lib.forecasting import forecast
-from m2lib.series import SeriesSet, check_encodable, encode, generate_series, load_series, split_ids, to_integers
+from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, to_integers
 from m2lib.study import costs
 from m2lib.study.experiments import EXPERIMENTS, experiment_named
 from m2lib.study.plans import Plan, finished, resolve, stored, unfinished
@@ -158,7 +158,6 @@ class RunInProgress:
     def train_and_forecast(self) -> None:
         """Do all that the plan asks for and the record lacks."""
         plan = self.plan
-        check_encodable(plan.data, plan.ids)  # before any training, of which all series are encoded first
         if plan.experiment.train:
             self.train_adapter()
         if plan.source:

@@ -124,6 +124,7 @@ def test_jobs_do_not_pass_the_budget_together(submitit, data):
         (["--cluster", "local", "--cluster-option", "slurm_purtition=gpu"], "Unknown argument 'purtition' for"),
         (["--cluster", "local", "--cluster-option", "timeout_min=soon"], "timeout_min"),
         (["--cluster", "local", "--fresh"], "--fresh runs here, without --cluster"),
+        (["--cluster", "local", "--cluster-option", "timeout_min"], "timeout_min is not KEY=VALUE"),
         (["--cluster-option", "timeout_min=5"], "name it with --cluster"),
     ],
 )

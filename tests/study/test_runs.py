@@ -258,16 +258,6 @@ def test_a_killed_run_is_not_refused_for_its_own_reservation(fresh, data, monkey
     assert run("baseline", tight, data=data, fresh=fresh).status == "done"
 
 
-@pytest.mark.parametrize("series", [59, "trained"])
-def test_what_cannot_be_written_is_refused_before_training(series, data, monkeypatch):
-    spoilt = data.trajectories.copy()
-    series = split_ids().train[7] if series == "trained" else series
-    spoilt[series, 90, 1] = 1e6
-    monkeypatch.setattr(loop, "window_loss", None)
-    with pytest.raises(InputError, match=f"series {series}, step 90, predator"):
-        run("default-warm", TRAINED, data=SeriesSet(spoilt, data.time, "spoilt"))
-
-
 def test_a_run_stopped_between_training_and_forecasts_goes_on(data, monkeypatch):
     watched = replace(TRAINED, watched=2, watched_forecasts=("default-warm",))
     whole = run("default-warm", watched, data=data)
