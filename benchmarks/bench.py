@@ -17,8 +17,7 @@ import torch
 from benchmarks import llama_cpp
 from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
 from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one, plain_steps
-from m2lib.accounting.executed import executed_pass
-from m2lib.accounting.flops import forecast_flops, train_step_flops
+from m2lib.accounting.flops import executed_pass, forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
 from m2lib.files import ROOT, write_atomic
 from m2lib.forecasting.engine import Engine

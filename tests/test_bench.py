@@ -8,8 +8,7 @@ import torch
 from gguf import GGUFReader
 
 from benchmarks import bench, llama_cpp, measure
-from m2lib.accounting.executed import executed_pass
-from m2lib.accounting.flops import forecast_flops
+from m2lib.accounting.flops import executed_pass, forecast_flops
 from m2lib.accounting.shape import Shape, total
 from m2lib.model import devices
 
