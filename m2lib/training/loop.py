@@ -21,7 +21,6 @@ from m2lib.files import InputError
 from m2lib.model import (
     PAD_ID,
     blocked_attention,
-    checkpoint_activations,
     inject_lora,
     load_adapter,
     train_everything,
@@ -186,13 +185,13 @@ def _recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    checkpoint_activations(model, True)
+    model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     try:
         with blocked_attention(model):  # what is computed again attends as it did in `window_loss`
             yield
     finally:
-        checkpoint_activations(model, False)
+        model.activation_checkpointing_disable()
         model.eval()
 
 
