@@ -17,8 +17,7 @@ import torch
 from benchmarks import llama_cpp
 from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
 from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one, plain_steps
-from m2lib.accounting.executed import executed_pass
-from m2lib.accounting.flops import forecast_flops, train_step_flops
+from m2lib.accounting.flops import executed_pass, forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
 from m2lib.files import ROOT, write_atomic
 from m2lib.forecasting.engine import Engine
@@ -27,8 +26,7 @@ from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.forecasting.reference import Reference
 from m2lib.model.backbones import backbone_config, load_backbone
 from m2lib.model.devices import DTYPES, best_dtype, chosen_device
-from m2lib.model.reduction import reduce_vocabulary
-from m2lib.model.vocabulary import TokenRemap, text_to_ids
+from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary, text_to_ids
 from m2lib.series import encode, load_series, split_ids
 from m2lib.settings import out_dir
 from m2lib.study.provenance import provenance
@@ -203,7 +201,7 @@ def sharing(name: str, dtype: str, samples: int = 48) -> dict[str, dict[str, flo
 def _step_alone(engine: Engine, device: torch.device) -> dict[str, float]:
     tokens = torch.ones(len(engine.logits), dtype=torch.long, device=device)
     took = seconds(lambda: engine.step(tokens), device, repeats=10)
-    held = {x.data_ptr(): x.nbytes for cache in (engine.shared, engine.own) for x in cache.keys + cache.values}
+    held = {x.data_ptr(): x.nbytes for layer in engine.shared + engine.own for x in layer}
     return {"seconds": round(took, 4), "GB": round(sum(held.values()) / 1e9, 4)}
 
 

@@ -8,10 +8,8 @@ import torch
 from gguf import GGUFReader
 
 from benchmarks import bench, llama_cpp, measure
-from m2lib.accounting.executed import executed_pass
-from m2lib.accounting.flops import forecast_flops
+from m2lib.accounting.flops import executed_pass, forecast_flops
 from m2lib.accounting.shape import Shape, total
-from m2lib.model import devices
 
 LIMITS = {"flops": 1e11, "bytes": 1e10}
 
@@ -103,7 +101,7 @@ def test_peak_memory_is_the_childs_own():
 
 def test_the_record_names_the_device_that_is_asked_for_and_stays_in_its_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("M2_OUT", str(tmp_path))
-    monkeypatch.setattr(devices, "best_device", lambda: "cuda")  # where there is a card, M2_DEVICE=cpu keeps off it
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a card here: M2_DEVICE=cpu keeps off it
     monkeypatch.setattr(bench, "memory", lambda *_: {})
     monkeypatch.setattr(bench, "memory_table", lambda _: "")
     monkeypatch.setattr("sys.argv", ["bench", "--memory", "--backbone", "/elsewhere/my-model"])

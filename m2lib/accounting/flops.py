@@ -8,7 +8,7 @@ Three conventions, all exact integers:
 - `executed`: what the hardware computes, as `torch.utils.flop_counter.FlopCounterMode` counts it: products only, at
   2 m n p, heads grouped, only the gradients that are needed, the head only where its logits are used. Attention counts
   over all pairs of tokens, as the plain kernel computes it; kernels that know of the causal mask skip part of it.
-- `published`: the report's own accountant, with its seven departures from the rules (`m2lib.accounting.departures`).
+- `published`: the report's own accountant, with its seven departures from the rules (`m2lib.accounting.published`).
 
 All functions return breakdowns, FLOPs by component; `m2lib.accounting.shape` says what they are and sums them.
 """
@@ -16,10 +16,9 @@ All functions return breakdowns, FLOPs by component; `m2lib.accounting.shape` sa
 from collections.abc import Callable
 from functools import partial
 
-from m2lib.accounting.executed import executed_backward, executed_pass
-from m2lib.accounting.published import published_cached_step, published_pass
+from m2lib.accounting.published import published_pass
 from m2lib.accounting.rules import coursework_pass
-from m2lib.accounting.shape import CONVENTIONS, PROJECTIONS, TARGETS, Breakdown, Shape, added, times
+from m2lib.accounting.shape import CONVENTIONS, PROJECTIONS, TARGETS, Breakdown, Shape, added, assembled, times
 
 
 def forward_flops(
@@ -52,7 +51,7 @@ def forward_flops(
     """
     _check(convention, targets, tokens=tokens)
     if convention == "published":
-        return published_pass(shape, tokens, rank, targets)
+        return published_pass(shape, tokens, tokens, rank, targets)
     if convention == "executed":
         return executed_pass(shape, tokens, tokens, rank, tokens, targets)
     return coursework_pass(shape, tokens, tokens, rank, targets)
@@ -134,7 +133,7 @@ def cached_step_flops(
     """
     _check(convention, targets, keys=keys)
     if convention == "published":
-        return published_cached_step(shape, keys, rank, targets)
+        return published_pass(shape, keys, 1, rank, targets)
     if convention == "executed":
         return executed_pass(shape, 1, keys, rank, 1, targets)
     return coursework_pass(shape, 1, keys, rank, targets)
@@ -196,6 +195,57 @@ def _steps(step: Callable[[int], Breakdown], prompt: int, count: int, convention
     # Every component is affine in the number of keys, so the sum is that of an arithmetic progression: the number of
     # steps times the mean of the first and the last. Three steps at 10, 12 and 14 FLOPs: 3 * (10 + 14) // 2 = 36.
     return {part: count * (first[part] + last[part]) // 2 for part in first} if count else times(0, first)
+
+
+def executed_pass(
+    shape: Shape, tokens: int, keys: int, rank: int, head_tokens: int, targets: tuple[str, ...] = TARGETS
+) -> Breakdown:
+    """One forward pass of `tokens` tokens as computed: products only, at 2 m n p.
+
+    In training all tokens' logits are computed (`head_tokens`), in a prefill the last one's. Components that are no
+    product (norms, softmax, ...) count 0, and so does the embedding, which is looked up.
+    """
+    n, d, k = tokens, shape.width, shape.kv_width
+    layer = {
+        "qkv": 2 * n * d * (d + 2 * k),  # q is d wide, keys and values only k
+        "lora": sum(2 * n * rank * sum(shape.projections[name]) for name in targets),  # d_in + d_out numbers a rank
+        "scores": 2 * n * keys * d,  # a head: (n x c)(c x keys), and h c = d
+        "values": 2 * n * keys * d,  # a head: (n x keys)(keys x c)
+        "output": 2 * n * d * d,
+        "mlp": 3 * 2 * n * d * shape.mlp,  # gate, up, down
+    }
+    return assembled(layer, {"head": 2 * head_tokens * d * shape.vocabulary}, shape.layers)
+
+
+def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+    """The gradients of one window of `tokens` tokens, as computed.
+
+    A product of two factors that both need their gradients costs its forward pass twice. With adapters the layers are
+    frozen and need the gradient of their input only, so each costs its forward pass once. Nothing trains below layer
+    0's adapters, so what would lead further down is not computed: there no product needs a gradient of what no adapter
+    has changed.
+    """
+    n, square = tokens, 2 * tokens * tokens * shape.width
+    forward = executed_pass(shape, n, n, rank, head_tokens=n, targets=targets)
+    if not rank:  # the embedding trains too, so that all that comes after it needs its gradients
+        return {part: 2 * flops for part, flops in forward.items()}
+    twice = ("lora", "scores", "values")  # a gradient for each of the two factors; else for the input alone
+    backward = {part: flops * (2 if part in twice else 1) for part, flops in forward.items()}
+    # In layer 0, and there only, a number needs a gradient if an adapter of that layer comes before it. With q and v:
+    # the queries, the values, the scores and all after them do; the keys and the block's input do not.
+    q, k, v, o, gate, up, _ = (name in targets for name in PROJECTIONS)
+    scores = q or k
+    heads = scores or v  # what the heads found, which o reads
+    middle = heads or o  # what stands between attention and the MLP, which gate and up read
+    inner = middle or gate or up  # gate times up, which down reads
+    inputs = (False, False, False, heads, middle, middle, inner)  # q, k and v read the embedding, which is frozen
+    for (name, (d_in, d_out)), needed in zip(shape.projections.items(), inputs, strict=True):
+        if not needed:  # neither by way of the frozen weight, nor by way of A
+            backward[PROJECTIONS[name]] -= 2 * n * d_in * d_out
+            backward["lora"] -= 2 * n * d_in * rank * (name in targets)
+    backward["scores"] -= square * ((not q) + (not k))  # scores are queries times keys
+    backward["values"] -= square * ((not scores) + (not v))  # what the heads found is scores, after softmax, times v
+    return backward
 
 
 def _check(convention: str, targets: tuple[str, ...], **sizes: int) -> None:

@@ -10,26 +10,7 @@ from m2lib.accounting.shape import TARGETS, Breakdown, Shape, assembled, product
 
 
 def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
-    """One forward pass by the rules.
-
-    Parameters
-    ----------
-    shape : Shape
-        The model.
-    tokens : int
-        Tokens that pass through the model: the prompt's, or 1 in a cached step.
-    keys : int
-        Keys that each token attends over.
-    rank : int
-        Rank of the adapters; 0 is the model without adapters.
-    targets : tuple of str, optional
-        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
-
-    Returns
-    -------
-    Breakdown
-        FLOPs by component.
-    """
+    """One forward pass by the rules, of `tokens` tokens (1 in a cached step) that each attend over `keys` keys."""
     n, d, c, r = tokens, shape.width, shape.head_width, rank
     pairs = shape.heads * n * keys  # scores, over all heads
     norm = n * (4 * d + 11)  # squares and their mean 2d, + eps 1, sqrt 10; divided d, times the gain d

@@ -56,31 +56,12 @@ class Shape:
 
     @classmethod
     def of(cls, config: "PretrainedConfig", vocabulary: int = 13) -> "Shape":
-        """The shape of a transformers config, with the vocabulary reduced.
-
-        Parameters
-        ----------
-        config : PretrainedConfig
-            Of a Llama or Qwen2 model.
-        vocabulary : int, optional
-            Number of tokens that are left.
-
-        Returns
-        -------
-        Shape
-            What decides the model's cost.
-
-        Raises
-        ------
-        InputError
-            For a model that has other parts than Llama's and Qwen2's.
-        """
-        unlike = config.model_type not in ("llama", "qwen2") or getattr(config, "mlp_bias", False)
-        if unlike or (config.model_type == "llama" and config.attention_bias):
-            raise InputError(f"cannot count the FLOPs of this {config.model_type} model: it has parts Llama has not")
+        """The shape of a transformers config; InputError for a model that has other parts than Llama's and Qwen2's."""
         head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        if head_width * config.num_attention_heads != config.hidden_size:
-            raise InputError(f"cannot count FLOPs of heads of width {head_width} in a model of {config.hidden_size}")
+        biased = getattr(config, "mlp_bias", False) or (config.model_type == "llama" and config.attention_bias)
+        wide = head_width * config.num_attention_heads != config.hidden_size
+        if config.model_type not in ("llama", "qwen2") or biased or wide:
+            raise InputError(f"cannot count the FLOPs of this {config.model_type} model: it has parts Llama has not")
         return cls(
             layers=config.num_hidden_layers,
             width=config.hidden_size,
@@ -93,101 +74,40 @@ class Shape:
 
     @property
     def head_width(self) -> int:
-        """Width of a head, c = d / heads.
-
-        Returns
-        -------
-        int
-            64 in both of the project's backbones.
-        """
+        """Width of a head, c = d / heads: 64 in both of the project's backbones."""
         return self.width // self.heads
 
     @property
     def kv_width(self) -> int:
-        """Width of all keys of a token, which is also that of all its values.
-
-        Returns
-        -------
-        int
-            128 in Qwen2.5-0.5B: 2 heads of width 64.
-        """
+        """Width of all keys of a token, which is also that of all its values: 128 in Qwen2.5-0.5B, 2 heads of 64."""
         return self.kv_heads * self.head_width
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
-        """What the linear layers of a block take and give.
-
-        Returns
-        -------
-        dict of str to tuple of int
-            (d_in, d_out) for all of PROJECTIONS, in their order.
-        """
+        """What the linear layers of a block take and give: (d_in, d_out) for all of PROJECTIONS, in their order."""
         d, k, mlp = self.width, self.kv_width, self.mlp
         return dict(zip(PROJECTIONS, ((d, d), (d, k), (d, k), (d, d), (d, mlp), (d, mlp), (mlp, d)), strict=True))
 
 
 def total(breakdown: Breakdown) -> int:
-    """All components of a breakdown together.
-
-    Parameters
-    ----------
-    breakdown : Breakdown
-        FLOPs by component.
-
-    Returns
-    -------
-    int
-        FLOPs.
-    """
+    """All components of a breakdown together, in FLOPs."""
     return sum(breakdown.values())
 
 
 def added(*breakdowns: Breakdown) -> Breakdown:
-    """The sum of breakdowns, component by component.
-
-    Parameters
-    ----------
-    *breakdowns : Breakdown
-        At least one, all with the same components.
-
-    Returns
-    -------
-    Breakdown
-        FLOPs by component.
-    """
+    """The sum of breakdowns, component by component; all have the same components."""
     return {part: sum(breakdown[part] for breakdown in breakdowns) for part in breakdowns[0]}
 
 
 def times(count: int, breakdown: Breakdown) -> Breakdown:
-    """A breakdown `count` times.
-
-    Parameters
-    ----------
-    count : int
-        How often.
-    breakdown : Breakdown
-        What one time costs.
-
-    Returns
-    -------
-    Breakdown
-        FLOPs by component.
-    """
+    """A breakdown `count` times."""
     return {part: count * flops for part, flops in breakdown.items()}
 
 
 def product(m: int, n: int, p: int) -> int:
     """(m x n)(n x p) by the rules: every entry is n multiplications and n - 1 additions.
 
-    Parameters
-    ----------
-    m, n, p : int
-        Sizes of the two matrices.
-
-    Returns
-    -------
-    int
-        FLOPs: (2 x 3)(3 x 4) has 8 entries of 3 + 2, which is 40.
+    (2 x 3)(3 x 4) has 8 entries of 3 + 2, which is 40 FLOPs.
     """
     return m * p * (2 * n - 1)
 
@@ -196,19 +116,6 @@ def assembled(layer: Breakdown, once: Breakdown, layers: int) -> Breakdown:
     """A whole model's breakdown, from one layer's and from what stands outside the layers.
 
     A component may be in both: with 24 layers the norms are 24 times the layer's two, and the one at the end.
-
-    Parameters
-    ----------
-    layer : Breakdown
-        FLOPs of one layer.
-    once : Breakdown
-        FLOPs outside the layers.
-    layers : int
-        Number of layers.
-
-    Returns
-    -------
-    Breakdown
-        All of COMPONENTS, in their order; 0 for one that is in neither.
+    One that is in neither is 0.
     """
     return {part: layers * layer.get(part, 0) + once.get(part, 0) for part in COMPONENTS}

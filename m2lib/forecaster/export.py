@@ -67,7 +67,7 @@ def export(
         backbone.model.save_pretrained(new)
         for weights in new.glob("*.safetensors"):
             weights.chmod(0o644)  # which safetensors makes private
-        models.save_tokenizer(backbone_name, new)
+        backbone.tokenizer.save_pretrained(new)
         ids = backbone.remap.backbone_ids
         generation: dict[str, Any] = {"eos_token_id": ids[models.PAD_ID], "pad_token_id": ids[models.PAD_ID]}
         if any(bias):

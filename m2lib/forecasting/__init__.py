@@ -1,5 +1,12 @@
 """Tokens out of a model, and numbers out of tokens."""
 
-import lazy_loader
+from .engine import Engine
+from .forecasts import Forecast, cut_prompt, forecast, point_forecast, read_back
+from .generation import StepGrammar, generate
+from .protocol import DECODE_VERSION, LONGEST_STEP, DecodeConfig, step_columns
+from .reference import Reference
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [
+    "DECODE_VERSION", "LONGEST_STEP", "DecodeConfig", "Engine", "Forecast", "Reference", "StepGrammar", "cut_prompt",
+    "forecast", "generate", "point_forecast", "read_back", "step_columns",
+]  # fmt: skip

@@ -3,51 +3,154 @@
 The same function as the transformers model (tests compare it with `m2lib.forecasting.reference.Reference`, token by
 token), arranged for speed:
 
-- adapters are merged, and q, k and v are one product;
+- adapters are merged, q, k and v are one product, and weights lie as the processor's kernels read them;
 - each prompt is run alone, so no pad is ever computed, and with logits for its last token only;
 - a prompt's keys and values are kept once for all its samples, which attend to them in one product;
 - the cache is allocated ahead and contiguous, and heads that share keys attend in one product, without repeating them;
 - rows leave the batch when they are done.
+
+`BareModel` is the model's matrices, `Engine` the rows that are decoded and their cache.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
-from torch.nn.functional import pad
-from transformers import PreTrainedModel
+from torch.nn.functional import linear, pad, rms_norm, silu
 
-from m2lib.forecasting.bare_model import BareModel
-from m2lib.forecasting.protocol import cache_columns
-from m2lib.model import causal_attention
+from m2lib.forecasting.protocol import GROWTH, cache_columns
+from m2lib.model import LoRALinear, causal_attention
+
+# attend(layer's number, q, k, v): how tokens look at each other. It is the one part of a block that differs between
+# the pass over a prompt and a step, so `BareModel.forward` is handed it; its docstring gives the shapes.
+_Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+# Keys and values of some columns, each (entries, columns, width), for each layer. An entry is what one key/value head
+# keeps of one prompt or one row; `Engine` says in which order they stand.
+_Cache = list[tuple[torch.Tensor, torch.Tensor]]
 
 
-class _Cache:
-    """Keys and values of some columns: tensors (entries, columns, width), one of each a layer.
+def product_with(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A frozen linear layer, weight (d_out, d_in), as a function x (n, d_in) -> (n, d_out), without gradients.
 
-    An entry is what one key/value head keeps of one prompt or one row; `Engine` says in which order they stand.
+    On a CPU in bfloat16 oneDNN's kernels read a matrix in blocks, and `linear` puts it into blocks anew in each call:
+    with 16 rows that is half of the time, with 50 a fifth. Here it is done once, by the operators that `torch.compile`
+    puts in the place of `linear`. They are not part of torch's public interface: where they are missing, the product
+    is the plain one. The numbers are the same to the bit.
+    """
+    operators = torch.ops.mkldnn
+    needed = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    here = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+    if not (here and all(hasattr(operators, name) for name in needed) and operators._is_mkldnn_bf16_supported()):
+        return partial(linear, weight=weight, bias=bias)
+    packed = operators._reorder_linear_weight(weight.detach())
+    return lambda x: operators._linear_pointwise(x, packed, bias, "none", [], "")
+
+
+class _Block:
+    """The linear layers of a transformers block as products, adapters merged into copies, and its norms' weights (d,).
+
+    `qkv` gives queries, keys and values side by side, (heads + 2 kv_heads) * width of them, with biases where the model
+    has them (Qwen2 has, Llama has none).
     """
 
-    def __init__(self, decoder: BareModel, entries: int, columns: int):
-        shape = entries, columns, decoder.width
+    def __init__(self, layer: torch.nn.Module):
+        attention, mlp = layer.self_attn, layer.mlp
+        inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
+        biases = [(it.base if isinstance(it, LoRALinear) else it).bias for it in inputs]
+        self.qkv = product_with(
+            torch.cat([_merged(it) for it in inputs]), None if biases[0] is None else torch.cat(biases)
+        )
+        self.out, self.gate, self.up, self.down = (
+            product_with(_merged(it)) for it in (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        )
+        self.norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+
+
+def _merged(layer: torch.nn.Linear | LoRALinear) -> torch.Tensor:
+    """The layer's weight, an adapter added, rounded once to the weight's dtype."""
+    return layer.merged_weight() if isinstance(layer, LoRALinear) else layer.weight
+
+
+class BareModel:
+    """A Llama- or Qwen2-shaped transformers model as bare matrices: the same function, without the modules around it.
+
+    The model is read and left as it is. How tokens look at each other is left to the caller. Query head h reads
+    key/value head h // (heads // kv_heads), and d = heads * width.
+    """
+
+    def __init__(self, model: torch.nn.Module):
+        config, body = model.config, model.model
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.width = config.hidden_size // self.heads
+        self.embedding, self.norm, self.head = body.embed_tokens.weight, body.norm.weight, model.get_output_embeddings()
+        self.eps, self.rotary = config.rms_norm_eps, body.rotary_emb
+        self.blocks = [_Block(layer) for layer in body.layers]
+
+    def positions(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rotary embedding of the first positions: cosines and sines (count, 1, width), for all heads the same.
+
+        The sines are negative for the first half of the width: see `_rotated`.
+
+        References
+        ----------
+        .. [1] Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", Neurocomputing, 2024.
+        """
+        places = torch.arange(count, device=self.embedding.device)[None]
+        # The rotary module takes the embedding for its dtype and device only.
+        cos, sin = (part[0, :, None] for part in self.rotary(self.embedding, places))
+        first, second = sin.chunk(2, -1)
+        return cos, torch.cat((-first, second), -1)
+
+    def forward(self, tokens: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: _Attend) -> torch.Tensor:
+        """Final hidden states (n, d), before the final norm, of n tokens: of one prompt, or of one token a row.
+
+        Which of the two it is, and where earlier tokens' keys and values are, only `attend` knows.
+
+        Parameters
+        ----------
+        tokens : Tensor of int64, shape (n,)
+            Ids 0-12.
+        cos, sin : Tensor, shape (n, 1, width)
+            Of the tokens' positions.
+        attend : callable
+            attend(layer's number, q, k, v) with q (n, heads, width), k and v (n, kv_heads, width). Returns what each
+            token's heads found, n * heads * width numbers in the order of q.
+        """
+        x = self.embedding[tokens]
+        turned, sizes = self.heads + self.kv_heads, [self.heads, self.kv_heads]
+        for number, block in enumerate(self.blocks):
+            h = rms_norm(x, x.shape[1:], block.norms[0], self.eps)
+            # One product gives (n, (heads + 2 kv_heads) * width); seen as (n, heads + 2 kv_heads, width) it is split,
+            # and all but the values are rotated.
+            qkv = block.qkv(h).view(len(x), -1, self.width)
+            q, k = _rotated(qkv[:, :turned], cos, sin).split(sizes, 1)
+            mixed = attend(number, q, k, qkv[:, turned:])
+            x = x + block.out(mixed.reshape(x.shape))
+            h = rms_norm(x, x.shape[1:], block.norms[1], self.eps)
+            x = x + block.down(silu(block.gate(h)).mul_(block.up(h)))
+        return x
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """The next token's logits (n, 13), float32, after the final norm and the head, from final hidden states."""
+        return self.head(rms_norm(x, x.shape[1:], self.norm, self.eps))
+
+    def cache(self, entries: int, columns: int) -> _Cache:
+        """Room for keys and values."""
         # Zeros, not `torch.empty`: a masked column counts with weight 0, but 0 * nan would still be nan.
-        self.keys, self.values = ([decoder.embedding.new_zeros(shape) for _ in decoder.layers] for _ in range(2))
-
-    @property
-    def columns(self) -> int:
-        """How many are allocated."""
-        return self.keys[0].shape[1]
-
-    def change(self, how: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Put `how(tensor)` in each tensor's place: layer by layer, so that at no time there are two whole caches."""
-        for tensors in (self.keys, self.values):
-            for number, tensor in enumerate(tensors):
-                tensors[number] = how(tensor)
+        shape, zeros = (entries, columns, self.width), self.embedding.new_zeros
+        return [(zeros(shape), zeros(shape)) for _ in self.blocks]
 
 
-@dataclass
-class _Run:
+def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions: x (n, heads, width), whose halves are the two coordinates of each rotated pair."""
+    # Coordinates i and i + width / 2 are a pair (a, b), turned to (a cos - b sin, b cos + a sin). Rolled by half the
+    # width, each stands in the other's place; the minus is in the sines already.
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+
+
+class _Run(NamedTuple):
     """Neighbouring prompts that have equally many rows."""
 
     prompts: slice
@@ -113,10 +216,10 @@ class Engine:
     ----------
     logits : Tensor of float32, shape (rows, 13)
         Of each row's next token.
-    shared : _Cache
-        The prompts' columns; keys are rotated already.
-    own : _Cache
-        The columns of the rows' new tokens; `shared` itself with one sample for each prompt.
+    shared : list of (Tensor, Tensor)
+        Keys, rotated already, and values of the prompts' columns, for each layer.
+    own : list of (Tensor, Tensor)
+        Of the columns of the rows' new tokens; `shared` itself with one sample for each prompt.
     mask : Tensor, shape (prompts, 1, columns)
         What is added to the scores of a prompt's rows: 0 where a column holds a token, else minus infinity. The axis of
         length 1 stands for all rows and heads.
@@ -133,7 +236,7 @@ class Engine:
         and head.
     runs : list of _Run
         Neighbouring prompts that have equally many rows, and where their entries are; at first a single run.
-    decoder : BareModel
+    bare : BareModel
         The model's matrices.
 
     References
@@ -143,47 +246,46 @@ class Engine:
     .. [2] Juravsky et al., "Hydragen: High-Throughput LLM Inference with Shared Prefixes", 2024. (Samples that do.)
     """
 
-    def __init__(self, model: PreTrainedModel, prompts: list[list[int]], samples: int = 1):
-        self.decoder = decoder = BareModel(model)
-        device, entries = decoder.embedding.device, len(prompts) * decoder.kv_heads
+    def __init__(self, model: torch.nn.Module, prompts: list[list[int]], samples: int = 1):
+        self.bare = bare = BareModel(model)
+        device, entries = bare.embedding.device, len(prompts) * bare.kv_heads
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         self.filled = max(len(prompt) for prompt in prompts)
-        if samples == 1:
-            self.shared = self.own = _Cache(decoder, entries, cache_columns(self.filled + 1))  # with room for one more
-            columns = self.own.columns
-        else:
-            self.shared = _Cache(decoder, entries, cache_columns(self.filled))
-            self.own, self.filled = _Cache(decoder, entries * samples, cache_columns(1)), self.shared.columns
-            columns = self.shared.columns + self.own.columns
+        columns = cache_columns(self.filled + (samples == 1))  # one sample writes into the same columns
+        self.shared = self.own = bare.cache(entries, columns)
+        if samples > 1:
+            self.own, self.filled = bare.cache(entries * samples, GROWTH), columns
+            columns += GROWTH
         # Minus infinity, and not a large negative number: the softmax makes it a weight of exactly zero, so a column
         # that is empty changes nothing. No row is masked throughout, which would be 0 / 0.
         empty = torch.arange(columns, device=device) >= lengths[:, None]
-        self.mask = torch.zeros_like(empty, dtype=decoder.embedding.dtype).masked_fill_(empty, float("-inf"))[:, None]
-        self.cos, self.sin = decoder.positions(columns)
+        self.mask = torch.zeros_like(empty, dtype=bare.embedding.dtype).masked_fill_(empty, float("-inf"))[:, None]
+        self.cos, self.sin = bare.positions(columns)
         last = [self._prefill(prompt, number) for number, prompt in enumerate(prompts)]
         # A prompt's samples lie side by side: 0 0 1 1 (`repeat` would give 0 1 0 1).
         numbers = torch.arange(len(prompts), device=device).repeat_interleave(samples)
         self._arrange(numbers, [samples] * len(prompts))
-        self.position, self.logits = lengths[numbers], decoder.logits(torch.stack(last))[numbers]
+        self.position, self.logits = lengths[numbers], bare.logits(torch.stack(last))[numbers]
 
     def _prefill(self, prompt: list[int], number: int) -> torch.Tensor:
         """Run prompt `number`, put its keys and values into its entries, and return the last hidden state (d,)."""
-        decoder, length = self.decoder, len(prompt)
-        held = slice(number * decoder.kv_heads, (number + 1) * decoder.kv_heads)
+        bare, length = self.bare, len(prompt)
+        held = slice(number * bare.kv_heads, (number + 1) * bare.kv_heads)
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             """The whole prompt at once, each token looking at itself and those before it: n tokens of one row."""
             # Nothing is read from the cache: (n, heads, width) -> (1, heads, n, width), and back.
             q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-            self.shared.keys[layer][held, :length], self.shared.values[layer][held, :length] = k[0], v[0]
-            return causal_attention(q, k, v, decoder.width**-0.5)[0].transpose(0, 1)
+            keys, values = self.shared[layer]
+            keys[held, :length], values[held, :length] = k[0], v[0]
+            return causal_attention(q, k, v, bare.width**-0.5)[0].transpose(0, 1)
 
         tokens = torch.tensor(prompt, device=self.mask.device)
-        return decoder.forward(tokens, self.cos[:length], self.sin[:length], attend)[-1]
+        return bare.forward(tokens, self.cos[:length], self.sin[:length], attend)[-1]
 
     def _heads(self, numbers: torch.Tensor) -> torch.Tensor:
         """Numbers of rows or prompts, times their key/value heads: with 3 of these, 0 2 become 0 1 2 6 7 8."""
-        kv = self.decoder.kv_heads
+        kv = self.bare.kv_heads
         return (numbers[:, None] * kv + torch.arange(kv, device=numbers.device)).flatten()
 
     def _arrange(self, prompt: torch.Tensor, counts: list[int]) -> None:
@@ -192,7 +294,7 @@ class Engine:
         # By prompt and head; a stable sort leaves the rows of each in their order.
         self.order = self._heads(prompt).argsort(stable=True)
         self.entry = self.order.argsort()
-        kv, first, start = self.decoder.kv_heads, 0, 0
+        kv, first, start = self.bare.kv_heads, 0, 0
         for count, run in groupby(counts):  # 2 2 2 1 are a run of three prompts and a run of one
             last = first + len(list(run))
             end = start + (last - first) * kv * count
@@ -200,90 +302,68 @@ class Engine:
             first, start = last, end
 
     def step(self, tokens: torch.Tensor) -> None:
-        """Take one more token for each row, and compute the next logits.
-
-        Parameters
-        ----------
-        tokens : Tensor of int64, shape (rows,)
-            Ids 0-12.
-        """
-        decoder, width, shared, own = self.decoder, self.decoder.width, self.shared, self.own
-        if self.filled == self.mask.shape[2]:
-            self._widen()
+        """Take one more token for each row, tokens (rows,) of ids 0-12, and compute the next logits."""
+        bare, shared, own = self.bare, self.shared, self.own
+        if self.filled == self.mask.shape[2]:  # no column is left: `own`, mask and positions get `GROWTH` more
+            # `pad` counts axes from the last one, a pair (before, after) each: (0, more) lengthens the mask's columns,
+            # (0, 0, 0, more) leaves the cache's width alone and lengthens its columns, by zeros.
+            self.mask = pad(self.mask, (0, GROWTH), value=float("-inf"))
+            _change(own, lambda tensor: pad(tensor, (0, 0, 0, GROWTH)))
+            self.cos, self.sin = bare.positions(self.mask.shape[2])
         self.mask[:, :, self.filled] = 0  # before attending: a token looks at itself too
-        entries, columns = len(self.order), self.mask.shape[2]
-        scores = self.mask.new_empty(entries, decoder.heads // decoder.kv_heads, columns)
+        entries, columns, split = len(self.order), self.mask.shape[2], shared[0][0].shape[1]
+        scores = self.mask.new_empty(entries, bare.heads // bare.kv_heads, columns)
         column = self.filled - columns  # counted from the end, -1 the last, which is right in either layout
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             """One token in each row, looking at all columns of its prompt and at all of its own, the new one included.
 
-            Parameters
-            ----------
-            layer : int
-                Its number.
-            q : Tensor, shape (rows, heads, width)
-                One query a head.
-            k, v : Tensor, shape (rows, kv_heads, width)
-                Of the new tokens.
-
-            Returns
-            -------
-            Tensor, shape (rows * kv_heads, heads / kv_heads, width)
-                In the order of q.
+            Returns (rows * kv_heads, heads / kv_heads, width), in the order of q (rows, heads, width).
             """
             # Heads that share keys stand as if they were more queries of one head, so the keys are never repeated; and
             # so do samples. 2 prompts, 2 samples, 6 heads, 3 key/value heads: q (4, 6, w) becomes (12, 2, w), one pair
             # of heads beside each entry of `own`, and (6, 4, w), two pairs beside each of the 6 entries of `shared`.
-            q, k, v = (x.reshape(entries, -1, width).index_select(0, self.order) for x in (q, k, v))
-            q *= width**-0.5
-            own.keys[layer][:, column], own.values[layer][:, column] = k[:, 0], v[:, 0]
+            q, k, v = (x.reshape(entries, -1, bare.width).index_select(0, self.order) for x in (q, k, v))
+            q *= bare.width**-0.5
+            (old_keys, old_values), (keys, values) = shared[layer], own[layer]
+            keys[:, column], values[:, column] = k[:, 0], v[:, 0]
             # All allocated columns are computed, filled or not: in each cache at most 63 too many (GROWTH - 1), which
             # the mask takes out. In return whole tensors go into the products, and their shapes stay the same for 64
             # steps.
             if own is not shared:
-                torch.bmm(q, own.keys[layer].transpose(1, 2), out=scores[:, :, shared.columns :])
+                torch.bmm(q, keys.transpose(1, 2), out=scores[:, :, split:])
             for run in self.runs:
-                keys, mask = shared.keys[layer][run.held], self.mask[run.prompts]
-                torch.bmm(run.of(q), keys.transpose(1, 2), out=run.of(scores)[:, :, : shared.columns])
+                torch.bmm(run.of(q), old_keys[run.held].transpose(1, 2), out=run.of(scores)[:, :, :split])
+                mask = self.mask[run.prompts]
                 scores[run.rows].view(len(mask), -1, columns).add_(mask)
             weights, mixed = torch.softmax(scores, -1), torch.empty_like(q)
             for run in self.runs:
-                torch.bmm(run.of(weights)[:, :, : shared.columns], shared.values[layer][run.held], out=run.of(mixed))
+                torch.bmm(run.of(weights)[:, :, :split], old_values[run.held], out=run.of(mixed))
             if own is not shared:
-                mixed += torch.bmm(weights[:, :, shared.columns :], own.values[layer])
+                mixed += torch.bmm(weights[:, :, split:], values)
             return mixed.index_select(0, self.entry)
 
-        x = decoder.forward(tokens, self.cos[self.position], self.sin[self.position], attend)
-        self.logits = decoder.logits(x)
+        x = bare.forward(tokens, self.cos[self.position], self.sin[self.position], attend)
+        self.logits = bare.logits(x)
         self.position, self.filled = self.position + 1, self.filled + 1
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop all rows but these, and the prompts that have none left.
+        """Drop all rows but these, numbers (kept,), ascending; and the prompts that have none left.
 
         The rows' own columns are copied, the prompts' only where one leaves.
-
-        Parameters
-        ----------
-        rows : Tensor of int64, shape (kept,)
-            Their numbers, ascending.
         """
         self.position, self.logits, kept = self.position[rows], self.logits[rows], self.entry[self._heads(rows)]
         prompts, prompt, counts = self.prompt[rows].unique_consecutive(return_inverse=True, return_counts=True)
         self._arrange(prompt, counts.tolist())
         kept = kept[self.order]
-        self.own.change(lambda tensor: tensor.index_select(0, kept))
-        if len(prompts) == len(self.mask):
-            return
-        self.mask, held = self.mask[prompts], self._heads(prompts)
-        if self.shared is not self.own:
-            self.shared.change(lambda tensor: tensor.index_select(0, held))
+        _change(self.own, lambda tensor: tensor.index_select(0, kept))
+        if len(prompts) < len(self.mask):
+            self.mask, held = self.mask[prompts], self._heads(prompts)
+            if self.shared is not self.own:
+                _change(self.shared, lambda tensor: tensor.index_select(0, held))
 
-    def _widen(self) -> None:
-        """Enlarge `own` by `GROWTH` columns, zeros that are masked, and with it mask and positions."""
-        more = cache_columns(self.own.columns + 1) - self.own.columns
-        # `pad` counts axes from the last one, a pair (before, after) each: (0, more) lengthens the mask's columns,
-        # (0, 0, 0, more) leaves the cache's width alone and lengthens its columns.
-        self.mask = pad(self.mask, (0, more), value=float("-inf"))
-        self.own.change(lambda tensor: pad(tensor, (0, 0, 0, more)))
-        self.cos, self.sin = self.decoder.positions(self.mask.shape[2])
+
+def _change(cache: _Cache, how: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Put `how(tensor)` in each tensor's place: layer by layer, so that at no time there are two whole caches."""
+    for layer, (keys, values) in enumerate(cache):
+        cache[layer] = how(keys), how(values)

@@ -6,17 +6,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 
 from m2lib.files import InputError
+from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
-from m2lib.model import SEMICOLON_ID, ids_to_text, text_to_ids
+from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
 from m2lib.series import STUDY, VARIABLES, Decoded, Scaling, TextFormat, to_integers
-
-if TYPE_CHECKING:
-    from m2lib.model import Backbone
 
 
 @dataclass(frozen=True)
@@ -42,30 +41,18 @@ class Forecast:
 
     @property
     def point(self) -> np.ndarray:
-        """The one forecast, or the median of several at each step (LLMTIME's choice).
-
-        Returns
-        -------
-        ndarray, shape (steps, variables)
-            Scaled units; int64 if there is one sample, else float64.
-        """
+        """The one forecast, or the median of several at each step: (steps, variables), scaled units."""
         return point_forecast(self.values)
 
     @property
     def physical(self) -> np.ndarray:
-        """All samples in physical units.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_samples, steps, variables)
-            Physical units.
-        """
+        """All samples in physical units: (n_samples, steps, variables)."""
         return self.scaling.physical(self.values)
 
 
 def forecast(
-    backbone: "Backbone",
-    contexts: np.ndarray | Sequence[np.ndarray],
+    backbone: Backbone,
+    contexts: ArrayLike,
     config: DecodeConfig,
     *,
     batch_size: int = 10,
@@ -112,17 +99,13 @@ def forecast(
         For contexts of another shape, for one that cannot be encoded, naming series, step and variable, and for a
         protocol without room for the format's steps.
     """
-    import torch
     from tqdm.auto import tqdm
 
-    from m2lib.forecasting.generation import generate
-
-    contexts = _checked(contexts, text_format)
-    _check_room(config, text_format.longest_step)
-    scalings = [text_format.scaling(context) for context in contexts]
+    arrays = _checked(contexts, config, text_format)
+    scalings = [text_format.scaling(context) for context in arrays]
     texts = [
         text_format.encode(context, scaling, config.rounding, series, names)
-        for series, context, scaling in zip(ids or range(len(contexts)), contexts, scalings, strict=True)
+        for series, context, scaling in zip(ids or range(len(arrays)), arrays, scalings, strict=True)
     ]
     prompts = [cut_prompt(text_to_ids(text), config) for text in texts]
     # One stream of draws for all batches. Drawn on the CPU, so that a seed gives the same ones on every device.
@@ -133,7 +116,7 @@ def forecast(
         generated, passes = generate(backbone.model, prompts[batch], config, generator, text_format=text_format)
         longest = max(len(prompt) for prompt in prompts[batch])
         for prompt, context, scaling, samples, counts in zip(
-            prompts[batch], contexts[batch], scalings[batch], generated, passes, strict=True
+            prompts[batch], arrays[batch], scalings[batch], generated, passes, strict=True
         ):
             new = tuple(ids_to_text(sample) for sample in samples)
             last = text_format.integers(context[-1:], scaling, config.rounding)[0].tolist()
@@ -153,42 +136,24 @@ def forecast(
     return forecasts
 
 
-def _checked(contexts: np.ndarray | Sequence[np.ndarray], text_format: TextFormat) -> list[np.ndarray]:
-    """Contexts as arrays of numbers (steps, variables); InputError for a single one, and for other shapes."""
-    listed = contexts if isinstance(contexts, list | tuple) else np.asarray(contexts)  # a table is one array
-    arrays = [np.asarray(context) for context in listed]
+def _checked(contexts: ArrayLike, config: DecodeConfig, text_format: TextFormat) -> list[np.ndarray]:
+    """Contexts as arrays (steps, variables); InputError for other shapes, and where a step has no room."""
+    # A table is one array; contexts of different lengths are none.
+    arrays = [np.asarray(one) for one in (contexts if isinstance(contexts, list | tuple) else np.asarray(contexts))]
     for array in arrays:
-        if array.ndim != 2:
-            shape = (len(arrays), *array.shape)
-            raise InputError(
-                f"contexts are (series, steps, variables), not {shape}; pass a single one as context[None]"
-            )
-        if array.shape[1] != text_format.variables or not len(array):
-            raise InputError(f"a context of shape {array.shape} is not of shape (steps, {text_format.variables})")
+        if array.ndim != 2 or array.shape[1] != text_format.variables or not len(array):
+            problem = f"a context is (steps, {text_format.variables}), not {array.shape}"
+            raise InputError(f"{problem}; pass a single one as context[None]")
+    longest, needed = text_format.longest_step, text_format.longest_step * config.steps
+    if config.context_tokens is not None and config.context_tokens < longest:
+        raise InputError(f"context_tokens is {config.context_tokens}; a step of this text format takes {longest}")
+    if config.constrained and config.max_new_tokens < needed:
+        raise InputError(f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {needed}")
     return arrays
 
 
-def _check_room(config: DecodeConfig, longest_step: int) -> None:
-    """Refuse a protocol that has no room for the steps of a format; for the study's own it refuses that itself."""
-    needed = longest_step * config.steps
-    if config.context_tokens is not None and config.context_tokens < longest_step:
-        raise InputError(f"context_tokens is {config.context_tokens}; a step of this text format takes {longest_step}")
-    if config.constrained and config.max_new_tokens < needed:
-        raise InputError(f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {needed}")
-
-
 def point_forecast(values: np.ndarray) -> np.ndarray:
-    """One forecast of several samples: the sample itself if it is the only one, else their median.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n, steps, variables)
-        The samples, in any unit.
-
-    Returns
-    -------
-    ndarray, shape (steps, variables)
-        In the same unit; the median is taken at each step and variable.
+    """One forecast (steps, variables) of n, (n, steps, variables): the only one, or the median at each step [1]_.
 
     References
     ----------
@@ -200,21 +165,7 @@ def point_forecast(values: np.ndarray) -> np.ndarray:
 def read_back(text: str, context: np.ndarray, scale: float, config: DecodeConfig) -> Decoded:
     """Decode a text of the study's format; what is missing at its start repeats the last step of the context.
 
-    Parameters
-    ----------
-    text : str
-        What a model wrote, whatever it is.
-    context : ndarray of float, shape (steps, 2)
-        What it continues, physical units.
-    scale : float
-        Physical value of scaled 1000.
-    config : DecodeConfig
-        Says how many steps are read, and how the context is rounded.
-
-    Returns
-    -------
-    Decoded
-        Values (steps, 2) in scaled units, and the number of repairs.
+    `context` (steps, 2) and `scale`, the value of scaled 1000, are in physical units, what is decoded in scaled ones.
     """
     last = to_integers(context[-1:], scale, config.rounding)[0].tolist()
     return STUDY.decode(text, config.steps, last)
@@ -223,17 +174,7 @@ def read_back(text: str, context: np.ndarray, scale: float, config: DecodeConfig
 def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:
     """The prompt: the last `context_tokens` of a context's ids, from a step boundary on unless `raw_cut`.
 
-    Parameters
-    ----------
-    ids : list of int
-        The whole context's, which ends in a semicolon.
-    config : DecodeConfig
-        Its `context_tokens` and `raw_cut` decide.
-
-    Returns
-    -------
-    list of int
-        The last `context_tokens` ids; up to 9 fewer where an incomplete first step is dropped.
+    Up to 9 fewer are left where an incomplete first step is dropped.
     """
     if config.context_tokens is None or len(ids) <= config.context_tokens:
         return ids

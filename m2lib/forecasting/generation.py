@@ -6,18 +6,68 @@ knows what the rows are for: it chooses the tokens, notes which samples are done
 """
 
 import torch
-from transformers import PreTrainedModel
 
 from m2lib.forecasting.engine import Engine
-from m2lib.forecasting.grammar import StepGrammar
 from m2lib.forecasting.protocol import LEAVE_AT, DecodeConfig
 from m2lib.forecasting.reference import Reference
-from m2lib.model import PAD_ID, SEMICOLON_ID
+from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
 from m2lib.series import STUDY, TextFormat
 
 
+class StepGrammar:
+    """The grammar of a text format's steps, such as `d{1,4},d{1,4};`, as a finite-state machine.
+
+    A model that may choose only what the grammar allows writes text that always parses. A state says what has been
+    written of the present step. With two variables of four digits there are ten, numbered 5 * variable (0 prey, 1
+    predator) + digits of that variable so far::
+
+        state   written so far   may come next   a digit leads to   the separator leads to
+          0                      digit                  1
+          1     d                digit or ,             2                     5
+          2     dd               digit or ,             3                     5
+          3     ddd              digit or ,             4                     5
+          4     dddd             ,                                            5
+          5     ...,             digit                  6
+          6     ...,d            digit or ;             7                     0
+          7     ...,dd           digit or ;             8                     0
+          8     ...,ddd          digit or ;             9                     0
+          9     ...,dddd         ;                                            0
+
+    `allowed` (states, 13) says which token ids may come next in each state, `following` to which state each leads, and
+    `state` (samples,) is the present one of each row that is decoded. A prompt ends on a step boundary, so every row
+    starts in state 0. When rows leave the batch, `generate` keeps the states of the others.
+    """
+
+    def __init__(self, samples: int, device: torch.device, text_format: TextFormat = STUDY):
+        variables, most = text_format.variables, text_format.digits
+        states = variables * (most + 1)
+        allowed = torch.zeros(states, len(SYMBOLS), dtype=torch.bool)
+        following = torch.zeros(states, len(SYMBOLS), dtype=torch.long)
+        digit_ids = slice(PAD_ID + 1, COMMA_ID)  # ids 1-10: the digits stand between the pad and the comma
+        for variable, separator in enumerate([COMMA_ID] * (variables - 1) + [SEMICOLON_ID]):
+            for digits in range(most + 1):
+                state = (most + 1) * variable + digits
+                if digits < most:
+                    allowed[state, digit_ids] = True
+                    following[state, digit_ids] = state + 1
+                if digits > 0:
+                    allowed[state, separator] = True
+                    # To the next variable's first state; the semicolon, after the last variable, to state 0.
+                    following[state, separator] = (most + 1) * (variable + 1) % states
+        self.allowed, self.following = allowed.to(device), following.to(device)
+        self.state = torch.zeros(samples, dtype=torch.long, device=device)
+
+    def mask(self, logits: torch.Tensor) -> torch.Tensor:
+        """The logits (samples, 13), with minus infinity, probability zero, for each token that the grammar forbids."""
+        return logits.masked_fill(~self.allowed[self.state], float("-inf"))
+
+    def advance(self, token: torch.Tensor) -> None:
+        """Move on by the tokens chosen, one id a row. Rows that are done feed pads, which lead back to state 0."""
+        self.state = self.following[self.state, token]
+
+
 def generate(
-    model: PreTrainedModel,
+    model: torch.nn.Module,
     prompts: list[list[int]],
     config: DecodeConfig,
     generator: torch.Generator | None = None,

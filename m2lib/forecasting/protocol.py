@@ -29,7 +29,7 @@ class DecodeConfig:
     steps: int = FORECAST_STEPS
     """Decoding stops after so many semicolons, one of which ends each step."""
     constrained: bool = False
-    """Mask the logits so that every step is `d{1,4},d{1,4};`, see `m2lib.forecasting.grammar`."""
+    """Mask the logits so that every step is `d{1,4},d{1,4};`, see `m2lib.forecasting.StepGrammar`."""
     temperature: float = 0.0
     """0 is greedy, the likeliest token each time; else tokens are sampled from softmax(logits / temperature)."""
     n_samples: int = 1
@@ -38,55 +38,26 @@ class DecodeConfig:
     """Rounding of prompt and truth, `nearest` or `published`, see `m2lib.series.codec.to_integers`."""
 
     def __post_init__(self) -> None:
-        """Refuse settings that contradict each other.
-
-        Raises
-        ------
-        ValueError
-            If they do, with what would be needed.
-        """
+        """Raise ValueError, with what would be needed, for settings that contradict each other."""
         if self.raw_cut and self.context_tokens is None:
             raise ValueError("raw_cut needs context_tokens")
-        if self.context_tokens is not None and self.context_tokens < LONGEST_STEP:
-            raise ValueError(f"context_tokens must be at least {LONGEST_STEP}, one step")
         if min(self.steps, self.max_new_tokens, self.n_samples) < 1 or self.temperature < 0:
             raise ValueError("steps, max_new_tokens and n_samples must be at least 1, temperature at least 0")
         if self.n_samples > 1 and self.temperature == 0:
             raise ValueError("greedy decoding gives one forecast: set a temperature for n_samples > 1")
-        if self.constrained and self.max_new_tokens < LONGEST_STEP * self.steps:
-            raise ValueError(f"{self.steps} constrained steps may need {LONGEST_STEP * self.steps} new tokens")
         if self.rounding not in ROUNDINGS:
             raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}")
 
     @classmethod
     def as_published(cls, context_tokens: int = 512) -> "DecodeConfig":
-        """The report's protocol: the last N tokens cut raw, 220 new tokens, greedy, unconstrained, its rounding.
-
-        Parameters
-        ----------
-        context_tokens : int, optional
-            N, in tokens.
-
-        Returns
-        -------
-        DecodeConfig
-            That protocol.
-        """
+        """The report's protocol: the last N tokens cut raw, 220 new tokens, greedy, unconstrained, its rounding."""
         return cls(context_tokens=context_tokens, raw_cut=True, rounding="published")
 
 
 def cache_columns(filled: int) -> int:
     """How many columns a KV cache of `filled` tokens is allocated, and its attention computes.
 
-    Parameters
-    ----------
-    filled : int
-        Tokens in the cache, the pads of shorter prompts included.
-
-    Returns
-    -------
-    int
-        `filled`, rounded up to a multiple of `GROWTH`.
+    The pads of shorter prompts count as tokens. The number is rounded up to a multiple of `GROWTH`.
     """
     # A ceiling: // rounds down, so the negative of a negated division rounds up. 65 tokens: -65 // 64 = -2, so two
     # times 64, 128 columns. 64 tokens: -64 // 64 = -1, so 64 columns and none to spare.
@@ -96,18 +67,7 @@ def cache_columns(filled: int) -> int:
 def step_columns(longest: int, step: int, samples: int) -> int:
     """How many columns each row attends to in a step, its prompt's and its own.
 
-    Parameters
-    ----------
-    longest : int
-        Tokens of the batch's longest prompt.
-    step : int
-        Tokens that the row has taken after its prompt, that of the step included.
-    samples : int
-        Rows for each prompt. Several share the prompt's columns, and have a cache of their own for the others.
-
-    Returns
-    -------
-    int
-        Columns of one cache for both, or of the two caches.
+    `longest` are the tokens of the batch's longest prompt, `step` those that the row has taken after its prompt, that
+    of the step included. Several samples share the prompt's columns, and have a cache of their own for the others.
     """
     return cache_columns(longest + step) if samples == 1 else cache_columns(longest) + cache_columns(step)

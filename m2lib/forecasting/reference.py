@@ -5,9 +5,8 @@ token, and the benchmarks measure what the engine gains over it.
 """
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
 
-from m2lib.model import PAD_ID, cache_argument
+from m2lib.model import PAD_ID
 
 
 class Reference:
@@ -35,7 +34,9 @@ class Reference:
         Keys and values, as transformers keeps them.
     """
 
-    def __init__(self, model: PreTrainedModel, prompts: list[list[int]], samples: int = 1):
+    def __init__(self, model: torch.nn.Module, prompts: list[list[int]], samples: int = 1):
+        from transformers import DynamicCache
+
         self.model, self.cache = model, DynamicCache(config=model.config)
         width = max(len(prompt) for prompt in prompts)
         # Pads on the left, so that all prompts end in the same column and the next token is the next column's.
@@ -49,29 +50,17 @@ class Reference:
         self.logits, self.mask = (x.repeat_interleave(samples, 0) for x in (logits, self.mask))
 
     def step(self, tokens: torch.Tensor) -> None:
-        """Take one more token for each row, and compute the next logits.
-
-        Parameters
-        ----------
-        tokens : Tensor of int64, shape (rows,)
-            Ids 0-12.
-        """
+        """Take one more token for each row, tokens (rows,) of ids 0-12, and compute the next logits."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
         # A row that has n tokens, this one included, is at position n - 1.
         self.logits = self._forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop all rows but these.
-
-        Parameters
-        ----------
-        rows : Tensor of int64, shape (kept,)
-            Their numbers, ascending.
-        """
+        """Drop all rows but these, numbers (kept,), ascending."""
         self.mask, self.logits = self.mask[rows], self.logits[rows]
         self.cache.batch_select_indices(rows)
 
     def _forward(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         """Logits (rows, 13) that follow tokens (rows, new) at positions (rows, new); the tokens join the cache."""
-        passed = {"attention_mask": self.mask, "position_ids": position, cache_argument(self.model): self.cache}
+        passed = {"attention_mask": self.mask, "position_ids": position, "cache": self.cache}
         return self.model(tokens, **passed, use_cache=True, logits_to_keep=1).logits[:, -1]

@@ -1,29 +1,26 @@
 """Adapters as files, in PEFT's format, so that they pass between PEFT and ours both ways."""
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors.torch import load, save
 from torch import nn
-from transformers import PreTrainedModel
 
-from m2lib.files import InputError, remove, write_atomic
-from m2lib.model.folders import check_floats, fault
-from m2lib.model.lora import LoRALinear, head_bias_of, inject_lora, linear_layers, lora_layers, refuse_nesting
+from m2lib.files import InputError, first_line, remove, write_atomic
+from m2lib.model.lora import adapter_settings, inject_lora, linear_layers, lora_layers
 from m2lib.model.weights import hub_name
 
-PEFT_PREFIX = "base_model.model."  # PEFT wraps a model twice, and its files name the path through both wrappers
+ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = "adapter_model.safetensors", "adapter_config.json", "head_bias.safetensors"
+BIAS = "lm_head.bias"
 # Settings of PEFT that change what an adapter computes and that this layer does not have.
 UNREAD = (
     *("use_rslora", "use_dora", "use_qalora", "alpha_pattern", "rank_pattern", "fan_in_fan_out", "lora_bias"),
     *("layers_to_transform", "layer_replication", "modules_to_save", "trainable_token_indices", "target_parameters"),
     *("alora_invocation_tokens", "arrow_config"),
 )
-ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = "adapter_model.safetensors", "adapter_config.json", "head_bias.safetensors"
 
 
 class AdapterConfig(BaseModel):
@@ -32,15 +29,15 @@ class AdapterConfig(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     peft_type: Literal["LORA"] = "LORA"
-    r: Annotated[int, Field(ge=1)]
+    r: PositiveInt
     """Rank of every adapter."""
-    lora_alpha: Annotated[int | float, Field(gt=0, lt=math.inf)]
+    lora_alpha: Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
     """Their strength, `r` times the factor of B A."""
-    target_modules: Annotated[list[Annotated[str, Field(pattern=r"^[\w.]{1,100}$")]], Field(min_length=1)]
+    target_modules: Annotated[list[str], Field(min_length=1)]
     """Last parts of the adapted layers' paths."""
 
 
-def save_adapter(model: PreTrainedModel, folder: Path, backbone: str) -> None:
+def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
     """Write the adapter as PEFT reads it (adapter_config.json, adapter_model.safetensors), the head's bias beside it.
 
     Parameters
@@ -59,30 +56,27 @@ def save_adapter(model: PreTrainedModel, folder: Path, backbone: str) -> None:
     InputError
         Where the folder cannot be written to.
     """
-    layers = lora_layers(model)
-    if not layers:
-        raise ValueError("this model has no LoRA layers to save")
-    tensors = {name: factor.detach().cpu().contiguous() for name, factor in _peft_names(layers).items()}
-    first = next(iter(layers.values()))  # `inject_lora` gives all of them one rank and one alpha
+    rank, alpha, targets = adapter_settings(model)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": hub_name(backbone),
-        "r": first.rank,
-        "lora_alpha": first.alpha,
-        "target_modules": sorted({path.split(".")[-1] for path in layers}),
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": sorted(targets),
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
     }
+    tensors = {name: factor.detach().cpu().contiguous() for name, factor in _factors(model).items()}
     bias = model.get_output_embeddings().bias.detach().cpu().contiguous()
     remove(folder / CONFIG_FILE)  # it makes a folder an adapter, so it goes first and comes last
-    write_atomic(folder / BIAS_FILE, save({"lm_head.bias": bias}))
+    write_atomic(folder / BIAS_FILE, save({BIAS: bias}))
     write_atomic(folder / ADAPTER_FILE, save(tensors))
     write_atomic(folder / CONFIG_FILE, (json.dumps(config, indent=1) + "\n").encode())
 
 
-def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
     """Inject the adapter stored in a folder, ours or PEFT's, in place.
 
     Parameters
@@ -102,77 +96,58 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     InputError
         Naming the folder, for files that are missing, broken, of another model, or with settings of PEFT's that this
         library does not read.
-    ValueError
-        Where the model has adapters already.
     """
     try:
-        config, tensors = _read_config(folder / CONFIG_FILE), _read_tensors(folder / ADAPTER_FILE)
-        bias_file = folder / BIAS_FILE
-        # A link that leads nowhere is not the same as no bias.
-        biased = bias_file.exists() or bias_file.is_symlink()
-        bias = _read_tensors(bias_file)["lm_head.bias"] if biased else None
+        config = AdapterConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
+        if unread := [name for name in UNREAD if (config.model_extra or {}).get(name)]:
+            raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
+        files = [folder / ADAPTER_FILE, *folder.glob(BIAS_FILE)]
+        tensors = {name: tensor for file in files for name, tensor in load(file.read_bytes()).items()}
+        for name, tensor in tensors.items():
+            if not (tensor.is_floating_point() and tensor.isfinite().all()):
+                raise ValueError(f"{name} holds values that are no finite numbers")
     except Exception as error:  # readers of foreign files raise many kinds; each means that the files are unfit
         raise InputError(f"{folder}: not a readable LoRA adapter ({fault(error)})") from error
-    refuse_nesting(model)
-    targets = tuple(config.target_modules)
     try:
-        # Shapes are compared before anything is put into the model: a rank of a million would take up its memory.
-        shapes, head_bias = _peft_shapes(linear_layers(model, targets), config.r), head_bias_of(model)
-        if bias is not None:
-            shapes["bias"], tensors["bias"] = tuple(head_bias.shape), bias
-        wrong = [name for name in shapes.keys() | tensors.keys() if not _fits(shapes.get(name), tensors.get(name))]
-        if wrong:
-            raise ValueError(f"{min(wrong)!r:.200} does not fit")
-        inject_lora(model, config.r, config.lora_alpha, targets=targets)
+        # Shapes are compared before anything is put into the model.
+        shapes = {BIAS: model.get_output_embeddings().bias.shape} if BIAS in tensors else {}
+        for path, layer in linear_layers(model, tuple(config.target_modules)).items():
+            shapes[_peft_name(path, "lora_A")] = (config.r, layer.in_features)
+            shapes[_peft_name(path, "lora_B")] = (layer.out_features, config.r)
+        if wrong := dict(shapes.items() ^ ((name, tensor.shape) for name, tensor in tensors.items())):
+            raise ValueError(f"{min(wrong)} does not fit")
+        inject_lora(model, config.r, config.lora_alpha, targets=tuple(config.target_modules))
     except ValueError as error:
         raise InputError(f"{folder}: the adapter belongs to another model, {error}") from error
-    parameters = _peft_names(lora_layers(model)) | {"bias": head_bias}
+    parameters = _factors(model) | {BIAS: model.get_output_embeddings().bias}
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
     return model
 
 
-def _read_config(path: Path) -> AdapterConfig:
-    """An adapter_config.json; raises ValidationError or ValueError for what this library does not read."""
-    config = AdapterConfig.model_validate_json(path.read_bytes())
-    unread = [name for name in UNREAD if (config.model_extra or {}).get(name)]
-    if unread:
-        raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
-    return config
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file; ValueError for one that no adapter can hold."""
-    tensors = load(path.read_bytes())
-    check_floats(path, tensors)
-    for name, tensor in tensors.items():
-        if not tensor.float().isfinite().all():  # float32 is what it is trained and used in
-            raise ValueError(f"{name!r:.200} in {path.name} holds values that are not finite")
-    return tensors
+def fault(error: Exception) -> str:
+    """What an exception says, in one line: its first; of pydantic's the first field, its value and fault."""
+    if not isinstance(error, ValidationError):
+        return first_line(error)
+    first = error.errors()[0]
+    field, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    value = f" is {first['input']!r:.40}" if isinstance(first["input"], bool | int | float | str | None) else ""
+    return f"{field}{value}: {said}" if field else said
 
 
 def _peft_name(path: str, factor: str) -> str:
-    """The name that `lora_A` or `lora_B` of a layer has in PEFT's adapter file, such as
-    `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`."""
-    return f"{PEFT_PREFIX}{path}.{factor}.weight"
+    """The name of a layer's `lora_A` or `lora_B` in PEFT's adapter file.
+
+    PEFT wraps a model twice, and the name goes through both wrappers, such as
+    `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`.
+    """
+    return f"base_model.model.{path}.{factor}.weight"
 
 
-def _peft_names(layers: dict[str, LoRALinear]) -> dict[str, nn.Parameter]:
-    """Every A and B under its name in PEFT's adapter file."""
+def _factors(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Every A and B of a model, by its name in PEFT's adapter file."""
+    layers = lora_layers(model).items()
     return {
-        _peft_name(path, factor): getattr(layer, factor)
-        for path, layer in layers.items()
-        for factor in ("lora_A", "lora_B")
+        _peft_name(path, factor): getattr(layer, factor) for path, layer in layers for factor in ("lora_A", "lora_B")
     }
-
-
-def _peft_shapes(layers: dict[str, nn.Linear], rank: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of every A and B that layers would get, by their names in PEFT's adapter file."""
-    down = {_peft_name(path, "lora_A"): (rank, layer.in_features) for path, layer in layers.items()}
-    return down | {_peft_name(path, "lora_B"): (layer.out_features, rank) for path, layer in layers.items()}
-
-
-def _fits(shape: tuple[int, ...] | None, tensor: torch.Tensor | None) -> bool:
-    """Whether both are there (None: the model or the file lacks it) and of one shape."""
-    return shape is not None and tensor is not None and shape == tensor.shape

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
 
 BLOCK = 128  # queries at a time: smaller wastes less of the triangle, larger multiplies faster
 
@@ -25,20 +24,9 @@ class BlockedAttention(torch.autograd.Function):
     def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend, and keep the weights of every block for `backward`.
 
-        Parameters
-        ----------
-        ctx : FunctionCtx
-            Where autograd keeps what `backward` needs.
-        q : Tensor of float, shape (entries, group, tokens, width)
-            Queries, scaled already, of all the query heads that share keys and values. Batch and key/value heads are
-            one axis here, the entries.
-        k, v : Tensor of float, shape (entries, tokens, width)
-            Keys and values.
-
-        Returns
-        -------
-        Tensor of float, shape (entries, group, tokens, width)
-            For each query the mean of the values up to its own position, weighted by the softmax.
+        q are the queries, scaled already, of all the query heads that share keys and values: (entries, group, tokens,
+        width). Batch and key/value heads are one axis here, the entries; keys k and values v are (entries, tokens,
+        width). Returns for each query the mean of the values up to its own position, weighted by the softmax.
         """
         group, tokens, width = q.shape[1:]
         out, weights = torch.empty_like(q), []
@@ -63,22 +51,8 @@ class BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradient of the loss with respect to queries, keys and values.
+        """The gradient of the loss with respect to queries, keys and values; zero where nobody asks for it.
 
-        Parameters
-        ----------
-        ctx : FunctionCtx
-            What `forward` kept.
-        gradient : Tensor of float, shape (entries, group, tokens, width)
-            The loss's gradient with respect to what `forward` returned.
-
-        Returns
-        -------
-        dq, dk, dv : Tensor of float, shape (heads, tokens, width)
-            In the dtypes of q, k and v. Zero where nobody asks for it.
-
-        Notes
-        -----
         That a row's sum of weight times gradient is one product of `gradient` and `out` is used in [1]_.
 
         References
@@ -155,18 +129,16 @@ def _for_transformers(
 
 
 @contextmanager
-def blocked_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model on the CPU attend in blocks while the `with` block runs.
+def blocked_attention(model: nn.Module) -> Iterator[None]:
+    """Let a model on the CPU attend in blocks while the `with` block runs; elsewhere nothing is changed.
 
-    Parameters
-    ----------
-    model : PreTrainedModel
-        A causal language model. It must be called without a cache, with pads only on the right. On other devices
-        than the CPU nothing is changed.
+    It must be called without a cache, with pads only on the right.
     """
     if model.device.type != "cpu":
         yield
         return
+    from transformers import AttentionInterface
+
     before = model.config._attn_implementation  # put back at the end, also after an error
     AttentionInterface.register("blocked", _for_transformers)
     model.set_attn_implementation("blocked")

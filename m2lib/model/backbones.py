@@ -1,32 +1,41 @@
-"""Which language model, from where, on what device and in what dtype.
+"""Which language model, on what device and in what dtype; and its shape without its weights.
 
-`load_backbone` brings a whole model; `backbone_config` and `meta_model` give its shape without its weights.
+Transformers reads a model's folder: safetensors, no pickle, no code, no network. It only warns of weights that are
+missing, and it computes models that the fast engine (`m2lib.forecasting.Engine`) does not: both are errors here.
 """
 
 import hashlib
-import re
-import shutil
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2lib import settings
-from m2lib.files import InputError, first_line, user_path
+import torch
+
+from m2lib.files import InputError, first_line
 from m2lib.model.devices import DTYPES, chosen_device, chosen_dtype
-from m2lib.model.folders import quiet_transformers, read_config, read_sequence_bias, read_tokenizer, read_weights
-from m2lib.model.vocabulary import TokenRemap
-from m2lib.model.weights import BACKBONES, backbone_id, is_random, local_weights
+from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary
+from m2lib.model.weights import BACKBONES, LOCAL, backbone_id, is_random, local_weights, quiet_transformers
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 CONFIGS = Path(__file__).parent / "configs"  # the shapes of the known backbones, one JSON each
-# What a model's folder may hold beside its weights and its config.json; the first alone says how text is cut.
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"),
-)
+COMPUTED = {
+    "model_type": ("llama", "qwen2"),
+    "hidden_act": ("silu", "swish"),  # two names of one function
+    "rope_type": ("default", "linear", "llama3", "yarn"),  # angles that depend on the position alone
+    "partial_rotary_factor": (1,),
+    "attention_bias": (False,),  # Qwen2 has biases in q, k and v, and no setting says so
+    "mlp_bias": (False,),
+    "sliding_window": (None,),
+    "attention_chunk_size": (None,),
+    "is_heterogeneous": (False,),
+    "quantization_config": (None,),
+    "transformers_weights": (None,),
+}
+"""Settings of a config.json that change what is computed or read, and the values of each that the fast engine computes;
+the first holds where the file says nothing."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 """How far a device's logits may be from the CPU's, as a share of the largest, by dtype."""
 
@@ -41,6 +50,8 @@ class Backbone:
     """In eval mode; it has the 13-token vocabulary unless loaded with reduce=False."""
     remap: TokenRemap
     """The model's own ids of the 13 tokens."""
+    tokenizer: "PreTrainedTokenizerBase"
+    """Of its full vocabulary."""
     weight_hash: str
     """16 hex digits of a sha256: of the weight files (of the .gguf that they were converted from), or of the random
     weights."""
@@ -50,25 +61,13 @@ class Backbone:
     """What `load_backbone` takes to load it again, from any folder: a known name, or a path from the root."""
 
     @property
-    def device(self) -> "torch.device":
-        """Where the model computes.
-
-        Returns
-        -------
-        torch.device
-            The device of its weights.
-        """
+    def device(self) -> torch.device:
+        """Where the model computes."""
         return self.model.device
 
     @property
     def dtype(self) -> str:
-        """What the model computes in.
-
-        Returns
-        -------
-        str
-            The dtype of its weights, `float32` or `bfloat16`.
-        """
+        """What the model computes in, `float32` or `bfloat16`."""
         return str(self.model.dtype).removeprefix("torch.")
 
 
@@ -97,199 +96,143 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
         Where the weights are not at hand, in one line that says how to get them; where they or the tokenizer do not
         fit; for a dtype or a device that cannot be used, `mps` also where its logits are not the CPU's.
     """
-    import torch
-
-    from m2lib.model.reduction import reduce_vocabulary
-
     device = device or chosen_device()
-    may_be = settings.SETTINGS["M2_DEVICE"]  # the same for an argument: `meta`, say, would load and then not compute
-    if not re.fullmatch(may_be.pattern, device):
-        raise InputError(f"cannot use device {device!r}: it may be {may_be.may_be}")
     dtype = dtype or chosen_dtype(device)
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-    if is_random(name):
-        model, tokenizer, sha256 = _random(name)
-        source = "random weights"
-    else:
-        folder, sha256 = local_weights(name)
-        model, tokenizer = _load_folder(folder, dtype)
-        source = str(folder)
+    model, tokenizer, sha256, source = _random(name) if is_random(name) else _from_folder(name, dtype)
     remap = TokenRemap.from_tokenizer(tokenizer)
     try:
         model = _moved(model.to(getattr(torch, dtype)).eval(), device, remap)
-    except (RuntimeError, AssertionError, AttributeError, ArithmeticError) as error:
+    except (RuntimeError, AssertionError, ArithmeticError) as error:
         raise InputError(
             f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}; set M2_DEVICE=cpu"
         ) from error
     if reduce:
         reduce_vocabulary(model, remap)
-    loaded_by = name if name in BACKBONES else str(user_path(name, "the backbone").absolute())
-    return Backbone(backbone_id(name), model, remap, sha256, source, loaded_by)
+    loaded_by = name if name in BACKBONES else str(Path(name).expanduser().absolute())
+    return Backbone(backbone_id(name), model, remap, tokenizer, sha256, source, loaded_by)
 
 
 def weight_hash(name: str) -> str:
-    """`Backbone.weight_hash` of a backbone, without loading it.
-
-    Parameters
-    ----------
-    name : str
-        As in `load_backbone`.
-
-    Returns
-    -------
-    str
-        16 hex digits.
-    """
+    """`Backbone.weight_hash` of a backbone, without loading it."""
     return _random(name)[2] if is_random(name) else local_weights(name)[1]
 
 
 def backbone_config(name: str) -> "PretrainedConfig":
-    """The transformers config of a backbone: shapes without weights.
+    """The transformers config of a backbone: shapes without weights, before its vocabulary is reduced.
 
-    Parameters
-    ----------
-    name : str
-        As in `load_backbone`. A known name is read from m2lib/model/configs, so its weights need not be here.
-
-    Returns
-    -------
-    PretrainedConfig
-        Of the full model, before its vocabulary is reduced.
+    A known name is read from m2lib/model/configs, so its weights need not be here.
 
     Raises
     ------
     InputError
         Where a path holds no model, or one that is not a plain Llama or Qwen2, naming the setting.
     """
-    return read_config(CONFIGS / f"{name}.json" if name in BACKBONES else local_weights(name)[0] / "config.json")
+    return _config(CONFIGS / f"{name}.json" if name in BACKBONES else local_weights(name)[0] / "config.json")
 
 
 def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
-    """A model on the meta device: every parameter has a shape and none has memory.
-
-    Parameters
-    ----------
-    config : PretrainedConfig
-        The model's shape.
-
-    Returns
-    -------
-    PreTrainedModel
-        With its head tied to the embedding where the config says so.
-    """
-    import torch
+    """A model on the meta device: every parameter has a shape and none has memory."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
 
-def parameter_counts(model: "PreTrainedModel") -> dict[str, int]:
-    """How many parameters each part of a model has.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        A Llama- or Qwen2-shaped model, on any device, meta too.
-
-    Returns
-    -------
-    dict of str to int
-        The counts of `embedding`, `attention`, `MLP`, `norms` and `head`, in the order of the forward pass. A head
-        tied to the embedding counts once, as embedding.
-    """
+def parameter_counts(model: torch.nn.Module) -> dict[str, int]:
+    """How many parameters each part of a model has; a head tied to the embedding counts once, as embedding."""
     counts = dict.fromkeys(("embedding", "attention", "MLP", "norms", "head"), 0)
+    # The first that fits, such as norms of model.layers.0.input_layernorm.weight.
+    parts = {"embed_tokens": "embedding", "lm_head": "head", "norm": "norms", ".mlp.": "MLP", "attn": "attention"}
     for path, parameter in model.named_parameters():  # yields shared parameters once
-        if "embed_tokens" in path:
-            part = "embedding"
-        elif "lm_head" in path:
-            part = "head"
-        elif "norm" in path:
-            part = "norms"
-        else:  # such as model.layers.0.mlp.up_proj.weight, model.layers.0.self_attn.q_proj.weight
-            part = "MLP" if ".mlp." in path else "attention"
-        counts[part] += parameter.numel()
+        counts[next(part for piece, part in parts.items() if piece in path)] += parameter.numel()
     return counts
 
 
-def save_tokenizer(name: str, folder: Path) -> None:
-    """Write a backbone's own tokenizer, of its full vocabulary, into a folder.
+@torch.no_grad()
+def shuffle_weights(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Shuffle the entries of each weight matrix, in place: all sizes stay, and what was learned is gone.
 
-    Parameters
-    ----------
-    name : str
-        As in `load_backbone`.
-    folder : Path
-        It is there already. Files are copied as they are; those of a random backbone are made.
+    It is what a sceptic puts in the place of a pretrained model. Mean, spread and outliers of every matrix stay; of a
+    reduced model the kept rows of embedding and head are shuffled among themselves. Vectors (norms, biases) are left
+    alone. The permutations are drawn on the CPU, and so the same on every device.
     """
-    if is_random(name):
-        _random(name)[1].save_pretrained(folder)
-        return
-    source = local_weights(name)[0]
-    for file in TOKENIZER_FILES:
-        if (source / file).is_file():
-            shutil.copyfile(source / file, folder / file)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+            parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return model
 
 
-def _load_folder(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The model and the tokenizer of a folder; InputError where its files do not hold both."""
-    import torch
-    from transformers import LlamaForCausalLM, Qwen2ForCausalLM
+def _config(path: Path) -> "PretrainedConfig":
+    """What a config.json says of a model; InputError for one that the fast engine does not compute, by its setting."""
+    from transformers import AutoConfig
 
-    config = read_config(folder / "config.json")
     try:
         with quiet_transformers():
-            tokenizer, tensors = read_tokenizer(folder), read_weights(folder)
-            # Transformers makes room for weights that it does not find, and fills it with random numbers. How much
-            # room a config.json may ask for is bounded by what the files hold.
-            wanted, held = sum(parameter_counts(meta_model(config)).values()), sum(map(torch.numel, tensors.values()))
-            if wanted > held:
-                raise ValueError(f"config.json describes {wanted:,} weights, the files hold {held:,}")
-            model, loaded = {"llama": LlamaForCausalLM, "qwen2": Qwen2ForCausalLM}[config.model_type].from_pretrained(
-                None,  # no folder: all that transformers gets to see has been read and checked
-                config=config,
-                state_dict=tensors,
-                dtype=getattr(torch, dtype),
-                attn_implementation="sdpa",  # PyTorch's own kernels
-                output_loading_info=True,
-            )
-        unfit = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in loaded.get(kind, ()))
+            config = AutoConfig.from_pretrained(path, **LOCAL)
+    except Exception as error:  # of many kinds; each means that the file is unfit
+        problem = " ".join(str(error).split())
+        raise InputError(f"{path}: {problem:.300}; use a plain Llama or Qwen2 model") from error
+    # The file may name code on the hub; and PEFT would look for a model where the file lies.
+    config._attn_implementation, config._name_or_path = None, ""
+    rope = getattr(config, "rope_parameters", None) or {}
+    found = {setting: rope.get(setting, getattr(config, setting, at[0])) for setting, at in COMPUTED.items()}
+    unlike = [setting for setting, value in found.items() if value not in COMPUTED[setting]]
+    if not unlike and getattr(config, "head_dim", None) not in (None, config.hidden_size // config.num_attention_heads):
+        unlike = ["head_dim"]
+    if unlike:
+        raise InputError(f"{path}: {unlike[0]} is not that of a plain Llama or Qwen2 model; use one")
+    return config
+
+
+def _from_folder(name: str, dtype: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:
+    """A backbone's model, tokenizer, weight hash and folder; InputError where the files do not hold a model."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, sha256 = local_weights(name)
+    config, index = _config(folder / "config.json"), folder / "model.safetensors.index.json"
+    how = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": True}
+    reported = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # of what does not fit
+    try:
+        if (folder / "adapter_config.json").exists():  # transformers would load what it names as its base
+            raise ValueError("an adapter lies beside the model; merge it, or move it into a folder of its own")
+        files = json.loads(index.read_bytes())["weight_map"].values() if index.exists() else ()
+        if not all(file.endswith(".safetensors") for file in files):
+            raise ValueError(f"{index.name} names files that are no safetensors")
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+            model, loaded = AutoModelForCausalLM.from_pretrained(folder, config=config, **how, **reported, **LOCAL)
+        # What is missing, unknown or of another shape; of the last the name stands before the shapes.
+        unfit = [key[0] if isinstance(key, tuple) else key for keys in loaded.values() for key in keys]
         if unfit:
-            raise ValueError(f"config.json wants weights that the files do not hold, such as {unfit[0]}")
-        model.generation_config.sequence_bias = read_sequence_bias(folder)
+            raise ValueError(f"config.json and weights do not agree on {min(unfit)}")
     except Exception as error:  # transformers and safetensors raise many kinds; each means that the files are unfit
         raise InputError(
             f"{folder}: cannot load a model from here ({first_line(error)}); download it again or use another"
         ) from error
-    return model, tokenizer
+    return model, tokenizer, sha256, str(folder)
 
 
 def _moved(model: "PreTrainedModel", device: str, remap: TokenRemap) -> "PreTrainedModel":
     """The model on a device. ArithmeticError where a Mac's graphics processor computes other logits than the CPU."""
     if device != "mps":
         return model.to(device)
-    expected, found = _logits(model, remap), _logits(model.to(device), remap)
+    prompt = torch.tensor([remap.backbone_ids[1:]])  # 0123456789,;
+    with torch.inference_mode():
+        expected = model(prompt).logits.float()
+        model = model.to(device)
+        found = model(prompt.to(model.device)).logits.float().cpu()
     difference, largest = (found - expected).abs().max().item(), expected.abs().max().item()
     if not difference <= TOLERANCE[str(model.dtype).removeprefix("torch.")] * largest:  # not so, too, where it is NaN
-        raise ArithmeticError(
-            f"its logits are up to {difference:.2g} from the CPU's, the largest of which is {largest:.2g}"
-        )
+        raise ArithmeticError(f"its logits are up to {difference:.2g} from the CPU's, of up to {largest:.2g}")
     return model
 
 
-def _logits(model: "PreTrainedModel", remap: TokenRemap) -> "torch.Tensor":
-    """What follows the prompt `0123456789,;`: (1, 12, the full vocabulary), float32, on the CPU."""
-    import torch
-
-    prompt = torch.tensor([remap.backbone_ids[1:]], device=model.device)
-    with torch.inference_mode():
-        return model(prompt, use_cache=False).logits.float().cpu()
-
-
-def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str]:
-    """A backbone of random weights, the same at each call: its model, its tokenizer and its weight hash."""
-    import torch
+def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:
+    """The same of a backbone of random weights, which are the same at each call."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -301,7 +244,5 @@ def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", st
     core = Tokenizer(models.WordLevel(characters, unk_token="<|endoftext|>"))
     core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|endoftext|>")
-    digest = hashlib.sha256()
-    for parameter in model.parameters():
-        digest.update(parameter.detach().numpy().tobytes())
-    return model, tokenizer, digest.hexdigest()[:16]
+    digest = hashlib.sha256(b"".join(parameter.detach().numpy().tobytes() for parameter in model.parameters()))
+    return model, tokenizer, digest.hexdigest()[:16], "random weights"

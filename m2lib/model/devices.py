@@ -5,6 +5,8 @@ import platform
 import time
 from contextlib import suppress
 
+import torch
+
 from m2lib import settings
 from m2lib.files import InputError, write_atomic
 from m2lib.settings import cache_dir
@@ -14,70 +16,28 @@ DTYPES = ("float32", "bfloat16")
 
 
 def chosen_device() -> str:
-    """The device that is used where a call names none.
-
-    Returns
-    -------
-    str
-        `M2_DEVICE`, else `best_device`.
-    """
-    return settings.read("M2_DEVICE") or best_device()
+    """`M2_DEVICE`, else the fastest device here that computes what the CPU does: a Mac's `mps` has to be asked for."""
+    return settings.read("M2_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def chosen_dtype(device: str) -> str:
-    """The dtype that is used where a call names none.
-
-    Parameters
-    ----------
-    device : str
-        As in `best_dtype`.
-
-    Returns
-    -------
-    str
-        `M2_DTYPE`, else `best_dtype` of the device.
-    """
+    """`M2_DTYPE`, else the dtype in which the device is fastest."""
     return settings.read("M2_DTYPE") or best_dtype(device)
 
 
-def best_device() -> str:
-    """The fastest device here that computes what the CPU does; a Mac's `mps` has to be asked for.
-
-    Returns
-    -------
-    str
-        `cuda` or `cpu`.
-    """
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def best_dtype(device: str) -> str:
-    """The dtype in which a device is fastest; a processor is asked once, and its answer kept in `M2_CACHE`.
+    """The dtype in which a device, such as `cuda:1`, is fastest.
 
-    Parameters
-    ----------
-    device : str
-        As PyTorch names it, such as `cuda:1`.
-
-    Returns
-    -------
-    str
-        `bfloat16` or `float32`. A GPU takes bfloat16 where it has instructions for it. A processor may have them and
-        still be slower: it multiplies in both, and the faster one is taken.
+    A GPU takes bfloat16 where it has instructions for it. A processor may have them and still be slower: it multiplies
+    in both, once, and its answer is kept in `M2_CACHE`.
     """
-    import torch
-
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if not device.startswith("cpu"):
         return "float32"
     kept = cache_dir() / "product_rates.json"
     here = f"{platform.node()}, {processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    known: dict[str, dict[str, float]] = {}
-    with suppress(OSError, ValueError):  # no such file yet, or one that was cut short: measured again
-        known = json.loads(kept.read_text(encoding="utf-8"))
+    known: dict[str, dict[str, float]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     if here not in known:
         known[here] = product_rates()
         with suppress(InputError):  # a cache that cannot be written to: measured each time
@@ -86,15 +46,10 @@ def best_dtype(device: str) -> str:
 
 
 def product_rates() -> dict[str, float]:
-    """How fast this machine's processor multiplies matrices of the shape that training has.
+    """How fast this processor multiplies matrices of the shape that training has, in FLOP/s by dtype.
 
-    Returns
-    -------
-    dict of str to float
-        FLOP/s by dtype, the best of five products of (1024, 576) and (576, 1536): 1.8 GFLOP each.
+    The best of five products of (1024, 576) and (576, 1536): 1.8 GFLOP each.
     """
-    import torch
-
     rates = {}
     for dtype in DTYPES:
         rows, weight = (torch.ones(shape, dtype=getattr(torch, dtype)) for shape in ((1024, 576), (1536, 576)))
@@ -108,14 +63,6 @@ def product_rates() -> dict[str, float]:
 
 
 def processor_name() -> str:
-    """What the processor is called.
-
-    Returns
-    -------
-    str
-        As PyTorch knows it, else as Python does.
-    """
-    import torch
-
+    """What the processor is called, as PyTorch knows it, else as Python does."""
     capabilities: dict[str, str] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 has no such function
     return capabilities.get("cpu_name") or platform.processor() or platform.machine()

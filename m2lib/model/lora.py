@@ -5,10 +5,9 @@
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from m2lib.accounting import PROJECTIONS, TARGETS
-from m2lib.model.reduction import ReducedHead
+from m2lib.model.vocabulary import ReducedHead
 
 # The linear layers of a block, in the order of the forward pass: any of them may have an adapter.
 ALL_TARGETS = tuple(PROJECTIONS)
@@ -57,55 +56,29 @@ class LoRALinear(nn.Module):
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The frozen layer's output plus the adapter's.
-
-        Parameters
-        ----------
-        x : Tensor of float, shape (..., d_in)
-            Hidden states.
-
-        Returns
-        -------
-        Tensor of float, shape (..., d_out)
-            In x's dtype.
-        """
+        """The frozen layer's output plus the adapter's: (..., d_in) -> (..., d_out), in x's dtype."""
         down = nn.functional.linear(x, self.lora_A.to(x.dtype))
         up = nn.functional.linear(down, self.lora_B.to(x.dtype))
         return self.base(x) + self.alpha / self.rank * up
 
     @torch.no_grad()
     def merged_weight(self) -> torch.Tensor:
-        """The weight of a plain linear layer that computes the same.
+        """The weight (d_out, d_in) of a plain linear layer that computes the same.
 
-        Returns
-        -------
-        Tensor of float, shape (d_out, d_in)
-            W + (alpha / r) B A: the sum in float32, rounded once to W's dtype.
+        That is W + (alpha / r) B A: the sum in float32, rounded once to W's dtype.
         """
         update = self.alpha / self.rank * self.lora_B @ self.lora_A
         return (self.base.weight.float() + update).to(self.base.weight.dtype)
 
-    def merged(self) -> nn.Linear:
-        """Add the adapter into the frozen layer's weight, in place.
-
-        Returns
-        -------
-        nn.Linear
-            The frozen layer, which now computes what this one did. This one would now add its adapter twice.
-        """
-        with torch.no_grad():
-            self.base.weight.copy_(self.merged_weight())
-        return self.base
-
 
 def inject_lora(
-    model: PreTrainedModel,
+    model: nn.Module,
     rank: int,
     alpha: float | None = None,
     *,
     targets: tuple[str, ...] = TARGETS,
     generator: torch.Generator | None = None,
-) -> PreTrainedModel:
+) -> nn.Module:
     """Replace every linear layer named in `targets` by a `LoRALinear`, in place.
 
     Afterwards A, B and the head's bias are all that trains.
@@ -125,7 +98,7 @@ def inject_lora(
 
     Returns
     -------
-    PreTrainedModel
+    nn.Module
         The same model.
 
     Raises
@@ -134,8 +107,9 @@ def inject_lora(
         Where the model has adapters already, no linear layer of these names, or a head without a bias; for a rank
         below 1.
     """
-    refuse_nesting(model)
-    head_bias = head_bias_of(model)
+    head_bias = model.get_output_embeddings().bias
+    if head_bias is None:
+        raise ValueError("this model's vocabulary is not reduced: its head has no bias to train")
     # Found first, replaced after: an adapter's frozen layer, ...q_proj.base, would itself be met on the way.
     found = linear_layers(model, targets)
     model.requires_grad_(False)  # first: the A's and B's that come in next want a gradient by default
@@ -145,43 +119,15 @@ def inject_lora(
     return model
 
 
-def lora_layers(model: PreTrainedModel) -> dict[str, LoRALinear]:
-    """The model's adapters.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        With adapters or without.
-
-    Returns
-    -------
-    dict of str to LoRALinear
-        By path, such as `model.layers.0.self_attn.q_proj`, from the lowest layer up.
-    """
+def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
+    """The model's adapters by path, such as `model.layers.0.self_attn.q_proj`, from the lowest layer up."""
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, LoRALinear)}
 
 
-def adapter_settings(model: PreTrainedModel) -> tuple[int, float, tuple[str, ...]]:
-    """Rank, alpha and targets of the adapters in a model; `inject_lora` gives all of them one rank and one alpha.
+def adapter_settings(model: nn.Module) -> tuple[int, float, tuple[str, ...]]:
+    """Rank, alpha and targets of the adapters in a model; ValueError where it has none.
 
-    Parameters
-    ----------
-    model : PreTrainedModel
-        With adapters.
-
-    Returns
-    -------
-    rank : int
-        Of every adapter.
-    alpha : float
-        Likewise.
-    targets : tuple of str
-        Last parts of the adapted layers' paths, in the order of `ALL_TARGETS`.
-
-    Raises
-    ------
-    ValueError
-        Where the model has no adapters.
+    `inject_lora` gives all of them one rank and one alpha. The targets are in the order of `ALL_TARGETS`.
     """
     layers = lora_layers(model)
     if not layers:
@@ -190,111 +136,43 @@ def adapter_settings(model: PreTrainedModel) -> tuple[int, float, tuple[str, ...
     return first.rank, first.alpha, tuple(name for name in ALL_TARGETS if name in adapted)
 
 
-def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
+def merge_lora(model: nn.Module) -> nn.Module:
     """Add every adapter into its frozen weight and remove it, in place: the same function, at the base model's cost.
 
     In bfloat16 the sum is rounded to the weight's precision.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        With adapters.
-
-    Returns
-    -------
-    PreTrainedModel
-        The same model, without adapters.
-
-    Raises
-    ------
-    ValueError
-        Where there is nothing to merge.
     """
-    layers = lora_layers(model)
-    if not layers:
-        raise ValueError("this model has no LoRA layers to merge")
-    for path, layer in layers.items():
-        _replace(model, path, layer.merged())
+    for path, layer in lora_layers(model).items():
+        with torch.no_grad():
+            layer.base.weight.copy_(layer.merged_weight())
+        _replace(model, path, layer.base)
     return model
 
 
-def trainable(model: PreTrainedModel) -> dict[str, nn.Parameter]:
-    """What trains in a model: its adapters' A and B, and the head's bias.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        As `inject_lora` leaves it.
-
-    Returns
-    -------
-    dict of str to nn.Parameter
-        By name, such as `model.layers.0.self_attn.q_proj.lora_A`: the parameters themselves, not copies.
-    """
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What trains in a model: by name, such as `model.layers.0.self_attn.q_proj.lora_A`, the parameters themselves."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def refuse_nesting(model: PreTrainedModel) -> None:
-    """See that a model has no adapters: one inside another is never meant.
+def train_everything(model: nn.Module) -> nn.Module:
+    """Let every weight of a model train, in place, without adapters; ValueError unless it is in float32.
 
-    Parameters
-    ----------
-    model : PreTrainedModel
-        Any.
+    In bfloat16 small training steps would be lost.
+    """
+    if model.dtype != torch.float32:
+        raise ValueError(f"all weights can train in float32 only, not in {model.dtype}")
+    return model.requires_grad_(True)
+
+
+def linear_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Linear]:
+    """The layers that adapters of these names would be put around, by path; the head is none of them.
 
     Raises
     ------
     ValueError
-        Where it has some.
+        Where there are none; where the model has adapters already, one inside another is never meant.
     """
     if lora_layers(model):
         raise ValueError("this model has LoRA layers already; merge them, or load the backbone again")
-
-
-def head_bias_of(model: PreTrainedModel) -> nn.Parameter:
-    """The bias of a reduced model's head, which trains with the adapters.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        With a reduced vocabulary.
-
-    Returns
-    -------
-    nn.Parameter
-        (13,): itself, not a copy.
-
-    Raises
-    ------
-    ValueError
-        Where the model is not reduced.
-    """
-    bias = model.get_output_embeddings().bias
-    if bias is None:
-        raise ValueError("this model's vocabulary is not reduced: its head has no bias to train")
-    return bias
-
-
-def linear_layers(model: PreTrainedModel, targets: tuple[str, ...]) -> dict[str, nn.Linear]:
-    """The layers that adapters of these names would be put around; the head is none of them.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        Any.
-    targets : tuple of str
-        Last parts of the layers' paths.
-
-    Returns
-    -------
-    dict of str to nn.Linear
-        By path.
-
-    Raises
-    ------
-    ValueError
-        Where there are none.
-    """
     found = {
         path: layer
         for path, layer in model.named_modules()

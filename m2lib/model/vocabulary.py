@@ -1,11 +1,15 @@
-"""The 13 tokens: their tokenizer, and the two-way map to a backbone's own ids.
+"""The 13 tokens: their tokenizer, the two-way map to a backbone's own ids, and a model reduced to them.
 
-Id 0 is the pad, 1 to 10 are the digits 0 to 9, 11 is the comma, 12 the semicolon: `95,1;` is 10 6 11 2 12.
+Id 0 is the pad, 1 to 10 are the digits 0 to 9, 11 is the comma, 12 the semicolon: `95,1;` is 10 6 11 2 12. A language
+model knows tens of thousands of tokens; only these 13 rows of its embedding and of its head are kept.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
 
 from m2lib.files import InputError
 from m2lib.series import PAD
@@ -19,45 +23,14 @@ _ID_OF = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 
 
 def text_to_ids(text: str) -> list[int]:
-    """Token ids of an encoded series, one per character.
-
-    Parameters
-    ----------
-    text : str
-        Of digits, commas and semicolons; a `<pad>` is not read.
-
-    Returns
-    -------
-    list of int
-        From 1 to 12.
-
-    Raises
-    ------
-    InputError
-        Where the text holds anything else, with the character and its position.
-    """
-    try:
-        return [_ID_OF[character] for character in text]
-    except KeyError:
-        position, character = next((i, c) for i, c in enumerate(text) if c not in _ID_OF)
-        raise InputError(
-            f"character {character!r} at position {position} is not one of the 12 symbols 0-9 , ;"
-        ) from None
+    """Token ids of an encoded series, one per character; InputError for one that is no digit, comma or semicolon."""
+    if foreign := set(text) - _ID_OF.keys():
+        raise InputError(f"character {min(foreign)!r} is not one of the 12 symbols 0-9 , ;")
+    return [_ID_OF[character] for character in text]
 
 
 def ids_to_text(ids: Iterable[int]) -> str:
-    """The text of token ids, `<pad>` written out.
-
-    Parameters
-    ----------
-    ids : iterable of int
-        From 0 to 12.
-
-    Returns
-    -------
-    str
-        One character a token, five for a pad.
-    """
+    """The text of token ids, `<pad>` written out."""
     return "".join(SYMBOLS[i] for i in ids)
 
 
@@ -65,13 +38,8 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
     """The 13-symbol vocabulary as an ordinary Hugging Face tokenizer.
 
     Complete in its tokenizer.json: `save_pretrained` to a folder of its own, and `AutoTokenizer.from_pretrained`
-    brings it back.
-
-    Returns
-    -------
-    PreTrainedTokenizerFast
-        Pads on the left, as batched decoding needs. It has no unknown token, so that a foreign character raises
-        instead of vanishing; `text_to_ids` says where it stands.
+    brings it back. It pads on the left, as batched decoding needs. It has no unknown token, so that a foreign character
+    raises instead of vanishing; `text_to_ids` says where it stands.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -95,92 +63,88 @@ class TokenRemap:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> "TokenRemap":
-        """Ask a backbone's tokenizer for each symbol.
-
-        Parameters
-        ----------
-        tokenizer : PreTrainedTokenizerBase
-            The pad is its pad token, else `<|endoftext|>`, else its end-of-sequence token.
-
-        Returns
-        -------
-        TokenRemap
-            With 13 ids, no two of them equal.
+        """Ask a backbone's tokenizer for each symbol; the pad is its pad token, `<|endoftext|>`, or its end of text.
 
         Raises
         ------
         InputError
-            Where a symbol is not exactly one token, two symbols share one, a series is not written symbol by symbol,
-            or there is nothing to pad with.
+            Where a series is not written symbol by symbol, or there is nothing to pad with.
         """
-        ids = [_pad_id(tokenizer)]
+        pad = tokenizer.pad_token_id
+        if pad is None:
+            pad = tokenizer.get_vocab().get("<|endoftext|>", tokenizer.eos_token_id)
+        if pad is None:
+            raise InputError("this backbone's tokenizer has no pad, <|endoftext|> or end-of-sequence token to pad with")
+        ids = [pad]
         for symbol in SYMBOLS[1:]:
-            tokens = tokenizer.encode(symbol, add_special_tokens=False)
-            if len(tokens) != 1:
-                raise InputError(
-                    f"this backbone's tokenizer writes {symbol!r} as {len(tokens)} tokens {list(tokens)}, not one; "
-                    "choose a backbone that splits numbers into single digits"
-                )
-            ids.append(int(tokens[0]))
+            ids += tokenizer.encode(symbol, add_special_tokens=False)
         # Symbols that are one token each may still merge with their neighbours, as in `52` or `;9`.
         example = "952,1034;948,1029;"
         pieces = list(tokenizer.encode(example, add_special_tokens=False))
-        if pieces != [ids[i] for i in text_to_ids(example)]:
+        if not len(set(ids)) == len(ids) == len(SYMBOLS) or pieces != [ids[i] for i in text_to_ids(example)]:
             raise InputError(
                 f"this backbone's tokenizer does not write {example!r} symbol by symbol but as {len(pieces)} tokens; "
                 "choose a backbone that splits numbers into single digits"
             )
-        if len(set(ids)) != len(ids):
-            raise InputError(
-                f"this backbone's tokenizer gives two symbols one id: {dict(zip(SYMBOLS, ids, strict=True))}"
-            )
-        return cls(tuple(ids))
+        return cls(tuple(map(int, ids)))
 
     def to_backbone(self, ids: Iterable[int]) -> list[int]:
-        """The backbone's ids of reduced ones.
-
-        Parameters
-        ----------
-        ids : iterable of int
-            From 0 to 12.
-
-        Returns
-        -------
-        list of int
-            In the backbone's own vocabulary.
-        """
+        """The backbone's ids of reduced ones."""
         return [self.backbone_ids[i] for i in ids]
 
     def from_backbone(self, ids: Sequence[int]) -> list[int]:
-        """The reduced ids of a backbone's.
-
-        Parameters
-        ----------
-        ids : sequence of int
-            In the backbone's own vocabulary.
-
-        Returns
-        -------
-        list of int
-            From 0 to 12.
-
-        Raises
-        ------
-        InputError
-            For an id that is none of the 13, with its position.
-        """
-        back = {backbone_id: i for i, backbone_id in enumerate(self.backbone_ids)}
-        for position, backbone_id in enumerate(ids):
-            if int(backbone_id) not in back:
-                raise InputError(f"id {int(backbone_id)} at position {position} is none of the 13 kept tokens")
-        return [back[int(i)] for i in ids]
+        """The reduced ids of a backbone's; ValueError for one that is none of the 13."""
+        return [self.backbone_ids.index(i) for i in ids]
 
 
-def _pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The id of the token that stands for the pad in a backbone's vocabulary."""
-    if tokenizer.pad_token_id is not None:
-        return int(tokenizer.pad_token_id)
-    end_of_text = tokenizer.get_vocab().get("<|endoftext|>", tokenizer.eos_token_id)
-    if end_of_text is None:
-        raise InputError("this backbone's tokenizer has no pad, <|endoftext|> or end-of-sequence token to pad with")
-    return int(end_of_text)
+class ReducedHead(nn.Linear):
+    """The head of the reduced model, d -> 13: the kept rows of the full one, frozen, and a bias that trains, first 0.
+
+    The bias and the logits are float32 whatever the weights are: in bfloat16 small training steps would be lost.
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], device="meta")
+        self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(len(weight), device=weight.device, dtype=torch.float32))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The logits (..., 13), float32, of the last hidden states (..., d), which are in the dtype of the weight."""
+        return nn.functional.linear(hidden, self.weight).float() + self.bias
+
+
+def reduce_vocabulary(model: nn.Module, remap: TokenRemap) -> nn.Module:
+    """Cut a causal LM's embedding and head to the 13 kept tokens, in place, and return the model.
+
+    The embedding becomes (13, d) and the head a `ReducedHead` of its own, no longer tied; the head's bias is the only
+    parameter left trainable. It is zero, so that logits equal the full model's at the kept ids, unless the model has
+    biases of these tokens in its generation config, as an exported model does: these move into the head.
+
+    Raises
+    ------
+    ValueError
+        For a model that is reduced already.
+    InputError
+        Where the ids do not fit the model.
+    """
+    old_embedding, old_head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if len(old_embedding) == len(SYMBOLS):
+        raise ValueError("this model's vocabulary is reduced already")
+    if (last := max(remap.backbone_ids)) >= len(old_embedding):
+        raise InputError(f"the tokenizer's id {last} is outside the model's vocabulary of {len(old_embedding)}")
+    model.requires_grad_(False)
+    rows = torch.tensor(remap.backbone_ids, device=old_embedding.device)
+    head = ReducedHead(old_head[rows])
+    model.set_input_embeddings(nn.Embedding.from_pretrained(old_embedding[rows].clone(), freeze=True))
+    model.set_output_embeddings(head)
+    with torch.no_grad():
+        for ids, bias in model.generation_config.sequence_bias or ():  # pairs such as [[31], 0.2]
+            if len(ids) == 1 and ids[0] in remap.backbone_ids:
+                head.bias[remap.backbone_ids.index(ids[0])] = bias
+    model.generation_config.sequence_bias = None
+    for config in (model.config, model.generation_config):  # the reduced model no longer has such ids
+        config.bos_token_id = config.eos_token_id = None
+        config.pad_token_id = PAD_ID
+    model.config.vocab_size = len(SYMBOLS)
+    model.config.tie_word_embeddings = False
+    return model

@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig
 
-from m2lib.accounting.departures import departure_costs
 from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
+from m2lib.accounting.published import departure_costs
 from m2lib.accounting.shape import COMPONENTS, CONVENTIONS, PROJECTIONS, TARGETS, Shape, added, total
 from m2lib.files import InputError
 from m2lib.model import lora
 from m2lib.model.backbones import backbone_config, meta_model, parameter_counts
-from m2lib.model.compatibility import cache_argument
 from m2lib.model.lora import ALL_TARGETS, inject_lora, lora_layers
-from m2lib.model.reduction import reduce_vocabulary
+from m2lib.model.vocabulary import reduce_vocabulary
 from m2lib.training.config import TrainConfig
 from m2lib.training.windows import window_loss
 
@@ -171,7 +170,7 @@ def test_executed_is_what_the_machine_counts(model, rank, targets):
             for keys in (length + 1, length + 2):
                 step = counted(
                     lambda tokens=tokens, caches=caches: model(
-                        tokens[:, :1], **{cache_argument(model): caches[0]}, use_cache=True, logits_to_keep=1
+                        tokens[:, :1], cache=caches[0], use_cache=True, logits_to_keep=1
                     )
                 )
                 assert step == batch * total(cached_step_flops(shape, keys, **adapter))
@@ -202,13 +201,6 @@ def test_shape_counts_the_modules_parameters(name, shape, tiny):
     adapters = inject_lora(model, 2)
     lora = sum(parameter.numel() for path, parameter in adapters.named_parameters() if "lora_" in path)
     assert forward_flops(shape, 1, rank=2, convention="executed")["lora"] // 2 == lora
-
-
-def test_backward_costs_about_as_much_as_forward():
-    for shape, ratio in ((SMOLLM2, 1.14), (QWEN, 1.05)):
-        forward = total(forward_flops(shape, 512, rank=4, convention="executed"))
-        step = total(train_step_flops(shape, 512, rank=4, batch=1, convention="executed"))
-        assert (step - forward) / forward == pytest.approx(ratio, abs=0.01)
 
 
 shapes = st.builds(
@@ -256,14 +248,6 @@ def test_costs_add_up_and_grow(shape, convention, tokens, new, rank, batch, targ
         assert forecast(samples=samples) == prefill + samples * (forecast() - prefill) < samples * forecast()
 
 
-def test_forecast_is_the_sum_of_its_steps():
-    for convention in CONVENTIONS:
-        steps = [cached_step_flops(SMOLLM2, 100 if convention == "published" else keys, rank=2, convention=convention)
-                 for keys in range(101, 120)]  # fmt: skip
-        prefill = forecast_flops(SMOLLM2, 100, 1, rank=2, convention=convention)
-        assert forecast_flops(SMOLLM2, 100, 20, rank=2, convention=convention) == added(prefill, *steps)
-
-
 def test_what_cannot_be_counted():
     with pytest.raises(ValueError, match="unknown convention 'rules'"):
         forward_flops(TOY, 3, convention="rules")
@@ -274,7 +258,6 @@ def test_what_cannot_be_counted():
         forecast_flops(TOY, 3, 0)
     with pytest.raises(ValueError, match="heads must divide the width"):
         replace(TOY, heads=3)
-    with pytest.raises(InputError, match="cannot count the FLOPs of this llama model"):
-        Shape.of(LlamaConfig(attention_bias=True))
-    with pytest.raises(InputError, match="heads of width 32 in a model of 64"):
-        Shape.of(LlamaConfig(hidden_size=64, num_attention_heads=4, head_dim=32))
+    for other in ({"attention_bias": True}, {"mlp_bias": True}, {"head_dim": 32, "hidden_size": 64}):
+        with pytest.raises(InputError, match="cannot count the FLOPs of this llama model"):
+            Shape.of(LlamaConfig(num_attention_heads=4, **other))

@@ -1,16 +1,17 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.functional import linear
 
-from m2lib.forecasting.engine import Engine
+from m2lib.forecasting.engine import Engine, product_with
 from m2lib.forecasting.generation import generate
 from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.forecasting.reference import Reference
 from m2lib.model.backbones import backbone_config
 from m2lib.model.lora import ALL_TARGETS, TARGETS, inject_lora, merge_lora
-from m2lib.model.reduction import reduce_vocabulary
-from m2lib.model.vocabulary import text_to_ids
+from m2lib.model.vocabulary import reduce_vocabulary, text_to_ids
 from m2lib.series.codec import encode
 
 MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;" * 9, "3,4;" * 40)]
@@ -27,23 +28,34 @@ def adapted(model, seed=1, targets=TARGETS):
     return model
 
 
-def llama(remap):
+# Angles that depend on the position alone, of which the engine takes any.
+ROPES = {
+    "linear": {"rope_type": "linear", "factor": 2.0, "rope_theta": 50.0},
+    "llama3": {
+        "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 500.0,
+        "original_max_position_embeddings": 16,
+    },
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 100.0},
+}  # fmt: skip
+
+
+def llama(remap, rope=None):
     """Random and small, without biases, key/value heads shared by three."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(3)
     settings = backbone_config("smollm2-135m").to_dict() | {
         "hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 6,
-        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 200,
-    }  # fmt: skip
+        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 200, "rms_norm_eps": 0.1 if rope else 1e-5,
+    } | ({"rope_parameters": rope} if rope else {})  # fmt: skip
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
     return reduce_vocabulary(model.eval(), remap)
 
 
-@pytest.fixture(params=["tiny", "tiny with adapters", "tiny with all", "llama", "llama with all"])
+@pytest.fixture(params=["tiny", "tiny with adapters", "tiny with all", "llama with all", *ROPES])
 def model(request, tiny):
     name, _, adapters = request.param.partition(" with ")
-    model = llama(tiny.remap) if name == "llama" else tiny.model
+    model = tiny.model if name == "tiny" else llama(tiny.remap, ROPES.get(name))
     return adapted(model, targets=ALL_TARGETS if adapters == "all" else TARGETS) if adapters else model
 
 
@@ -81,19 +93,19 @@ def test_logits_are_those_of_the_reference(model, samples):
 
 def test_a_prompt_is_kept_once_for_all_its_samples(tiny):
     def held(engine):
-        return sum(x.nbytes for cache in (engine.shared, engine.own) for x in cache.keys + cache.values)
+        return sum(x.nbytes for cache in (engine.shared, engine.own) for layer in cache for x in layer)
 
     with torch.inference_mode():
         few, many = (Engine(tiny.model, MIXED, samples) for samples in (2, 6))
-        each = few.shared.keys[0].nbytes * 2 * len(few.shared.keys)
+        each = few.shared[0][0].nbytes * 2 * len(few.shared)
         assert held(many) - each == 3 * (held(few) - each)  # only the rows' own columns are more
-        prompts = many.shared.keys[0]
+        prompts = many.shared[0][0]
         many.keep(torch.tensor([0, 6, 7, 12, 18, 23]))
-        assert many.shared.keys[0] is prompts  # each prompt has a row left: nothing was copied
-        assert [len(many.shared.keys[0]), len(many.own.keys[0])] == [4 * 2, 6 * 2]
+        assert many.shared[0][0] is prompts  # each prompt has a row left: nothing was copied
+        assert [len(many.shared[0][0]), len(many.own[0][0])] == [4 * 2, 6 * 2]
         many.keep(torch.tensor([1, 4, 5]))  # of the second and the last prompt
-        assert torch.equal(many.shared.keys[0], prompts.view(4, 2, *prompts.shape[1:])[[1, 3]].flatten(0, 1))
-        assert len(many.own.keys[0]) == 3 * 2
+        assert torch.equal(many.shared[0][0], prompts.view(4, 2, *prompts.shape[1:])[[1, 3]].flatten(0, 1))
+        assert len(many.own[0][0]) == 3 * 2
 
 
 def test_a_real_model_decodes_the_same_tokens(smollm2, data):
@@ -114,3 +126,22 @@ def test_the_model_is_left_as_it_was(tiny, targets):
     merged = merge_lora(copy.deepcopy(model))
     with torch.inference_mode():
         assert torch.equal(Engine(model, MIXED).logits, Engine(merged, MIXED).logits)
+
+
+@pytest.mark.parametrize("rows", [1, 50])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_weight_in_blocks_gives_the_same_bits(rows, biased):
+    random = torch.Generator().manual_seed(0)
+    shapes = (rows, 96), (160, 96), (160,)
+    x, weight, bias = (torch.randn(shape, generator=random, dtype=torch.bfloat16) for shape in shapes)
+    bias = bias if biased else None
+    with torch.inference_mode():
+        assert torch.equal(product_with(weight, bias)(x), linear(x, weight, bias))
+
+
+def test_where_torch_has_no_blocks_the_weight_is_shared(monkeypatch):
+    monkeypatch.setattr(torch, "ops", SimpleNamespace(mkldnn=SimpleNamespace(_linear_pointwise=None)))
+    weight = torch.zeros(4, 3, dtype=torch.bfloat16)
+    product = product_with(weight)
+    weight += 1
+    assert product(torch.ones(2, 3, dtype=torch.bfloat16)).tolist() == [[3.0] * 4] * 2

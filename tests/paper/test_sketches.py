@@ -43,9 +43,9 @@ def test_the_cache_keeps_what_is_drawn_as_kept(tiny):
         for number, token in enumerate(text_to_ids(written), start=1):
             if number == len(written):
                 break  # the last token is read by no pass
-            before = engine.own.keys[-1].clone()
+            before = engine.own[-1][0].clone()
             engine.step(torch.tensor([token]))
-            changed = (engine.own.keys[-1] != before).any(-1).any(0).nonzero()[:, 0].tolist()
+            changed = (engine.own[-1][0] != before).any(-1).any(0).nonzero()[:, 0].tolist()
             drawn = [column for column, colour in colours(cached)[number] if colour == sketches.TRAINED.lower()]
             assert changed == drawn
 
