@@ -7,10 +7,6 @@ from .cluster import submit as submit
 from .costs import estimate as estimate
 from .costs import experiment_sizes as experiment_sizes
 from .costs import table_3 as table_3
-from .curves import Milestone as Milestone
-from .curves import PowerLaw as PowerLaw
-from .curves import fit_power_law as fit_power_law
-from .curves import milestones as milestones
 from .experiments import ARMS as ARMS
 from .experiments import EXPERIMENTS as EXPERIMENTS
 from .experiments import SAMPLED_AT as SAMPLED_AT
