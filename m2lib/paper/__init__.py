@@ -1,5 +1,6 @@
-"""What a reader sees: plots, diagrams, the report's figures and numbers, the PDF."""
+"""What a reader sees: the figures and numbers of the paper, its PDF, and the plots that notebooks share."""
 
-import lazy_loader
+from .errors import finished_record, finished_records, sampled, shown_profile
+from .pdf import draw, make_pdf, show
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = ["draw", "finished_record", "finished_records", "make_pdf", "sampled", "show", "shown_profile"]

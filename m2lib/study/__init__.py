@@ -2,7 +2,6 @@
 
 from .cluster import submit
 from .costs import affordable_steps, all_records, budget_of, experiment_sizes, table_3
-from .curves import Milestone, PowerLaw, fit_power_law, milestones
 from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERATURES, TRIALS, chosen, experiment_named
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
 from .provenance import setting
@@ -16,10 +15,10 @@ from .selection import published_table_3 as published_table_3
 
 __all__ = [
     "ARMS", "EXPERIMENTS", "ORDER", "PROFILES", "REPLICATION", "SAMPLED_AT", "SEARCH", "SECOND", "STATISTICAL",
-    "TEMPERATURES", "TRIALS", "TUNED", "AdapterOf", "Maes", "Milestone", "PowerLaw", "Profile",
+    "TEMPERATURES", "TRIALS", "TUNED", "AdapterOf", "Maes", "Profile",
     "Record", "active_profile", "adapter_path", "affordable_steps", "all_records", "budget_of", "chosen",
-    "chosen_by", "deciding_errors", "experiment_named", "experiment_sizes", "fit_power_law", "in_progress",
-    "load_record", "milestones", "published_maes", "published_statements", "published_table_3", "record_path",
+    "chosen_by", "deciding_errors", "experiment_named", "experiment_sizes", "in_progress",
+    "load_record", "published_maes", "published_statements", "published_table_3", "record_path",
     "recorded_forecast", "recorded_rows", "recorded_samples", "recorded_yardsticks", "run", "run_all", "setting",
     "submit", "table_3",
 ]  # fmt: skip

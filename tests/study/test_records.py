@@ -5,11 +5,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from m2lib import cli, files
+from m2lib import cli, files, paper
 from m2lib.accounting import CONVENTIONS
 from m2lib.files import InputError
 from m2lib.model.weights import BACKBONES
-from m2lib.paper import panels
 from m2lib.study import plans
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, REPLICATION
@@ -138,7 +137,7 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     with pytest.raises(InputError, match=r"final\.json is not a run record \(series\.\d+\.\w+: it is .*, but its text"):
         load_record("laptop", "final", data)
     with pytest.raises(InputError, match="but its text gives"):
-        panels.finished_record(PROFILES["laptop"], "final")
+        paper.finished_record(PROFILES["laptop"], "final")
     monkeypatch.setenv("M2_PROFILE", "laptop")
     monkeypatch.setenv("M2_BACKBONE", "smollm2-135m")
     monkeypatch.setenv("M2_DATA", str(recipe_file))
