@@ -51,10 +51,17 @@ html_theme_options = {
 
 
 def setup(app):
-    """In the lectures a cell that is folded as a whole is the solution of an exercise: say so where it is opened."""
+    app.connect("source-read", find_pages)
     app.connect("doctree-read", name_solutions)
 
 
+def find_pages(app, docname, source):
+    """A lecture links to a page of the book as it lies in the repository; on the site there is no folder book/."""
+    if docname.startswith("notebooks/"):
+        source[0] = source[0].replace("](../book/", "](../")
+
+
 def name_solutions(app, doctree):
+    """A cell that is folded as a whole is the solution of an exercise: say so where it is opened."""
     for cell in doctree.findall(lambda node: getattr(node, "attributes", {}).get("hide_mode") == "all"):
         cell["prompt_show"], cell["prompt_hide"] = "Show the solution", "Hide the solution"

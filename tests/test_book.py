@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from book import api
-from m2lib import settings
-from m2lib.accounting import Shape
+from m2lib import accounting, settings
+from m2lib.accounting import Shape, total
 from m2lib.files import ROOT
 from m2lib.model import BACKBONES, backbone_config
-from m2lib.study import PROFILES
+from m2lib.study import PROFILES, published_statements
 
 BOOK = ROOT / "book"
 PAGES = sorted(BOOK.rglob("*.md"))
@@ -86,6 +86,23 @@ def test_symbols_stand_for_what_the_library_has():
         if "".join(sizes).isdigit():
             attribute = re.search(r"`Shape\.(\w+)`", named)[1]
             assert sizes == [str(getattr(shape, attribute)) for shape in shapes]
+
+
+def test_the_reports_accountant_is_priced_as_it_counts():
+    qwen, page, table = Shape.of(backbone_config("qwen2.5-0.5b")), read("accountant.md"), rows(read("accountant.md"))
+    extra = accounting.departure_costs(qwen, 512, rank=2)
+    for number, words in accounting.DEPARTURES.items():
+        per = "a forward pass" if number < 5 else "a training step" if number == 5 else "a forecast"
+        assert [str(number), words, f"{extra[number]:+.3g}", per] in table
+    assert f"{sum(extra[number] for number in (1, 2, 3, 4)):,} FLOPs" in page
+    counted, printed = {"convention": "published"}, published_statements()
+    one = total(accounting.forward_flops(qwen, 512, **counted))
+    passes = total(accounting.forecast_flops(qwen, 512, 220, **counted)) / one
+    token = total(accounting.cached_step_flops(qwen, 512, **counted))
+    assert ["passes per forecast", f"{printed['passes per forecast']:g}", f"{passes:.1f}"] in table
+    named = "FLOPs per generated token"
+    assert [named, f"{printed[named]:.3g}", f"{token:.3g}"] in table
+    assert f"pass, {one:.3g}." in page
 
 
 @pytest.mark.parametrize("wing", api.WINGS)

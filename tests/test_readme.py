@@ -123,3 +123,11 @@ def test_benchmark_tables_are_the_recorded_ones(name):
         return
     for what, title in bench.titles(result).items():
         assert bench.table(result[what], title) in page
+
+
+def test_the_page_on_speed_says_how_far_the_losses_are_apart():
+    result = json.loads((ROOT / "benchmarks/results/smollm2-135m-cpu.json").read_text(encoding="utf-8"))
+    apart = np.abs(np.subtract(*result["loss_curves"].values()))
+    words = " ".join((ROOT / "book" / "speed.md").read_text(encoding="utf-8").split())
+    assert f"Over {len(apart)} steps it differs from the plain loop's by {apart.mean():.4f} nats" in words
+    assert f"and by {apart.max():.4f} at most" in words
