@@ -61,24 +61,3 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def user_path(text: str, _what: str) -> Path:
-    """A path as a user writes it, its ~ expanded."""
-    return Path(text).expanduser()
-
-
-def remove(path: Path) -> None:
-    """Remove a file where there is one."""
-    path.unlink(missing_ok=True)
-
-
-def sweep(path: Path) -> None:
-    """Remove what killed writes of `path` have left beside it, or those of any file in a folder."""
-    for left in path.glob(".*.tmp") if path.is_dir() else path.parent.glob(f".{path.name}.*.tmp"):
-        left.unlink(missing_ok=True)
-
-
-def make_readable(path: Path) -> None:
-    """Make a file as readable as any other of the user's: those of safetensors are private."""
-    path.chmod(0o644)

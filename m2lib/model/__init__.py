@@ -2,14 +2,16 @@
 
 from .adapter_files import CONFIG_FILE, fault, load_adapter, save_adapter
 from .attention import blocked_attention, causal_attention
-from .backbones import Backbone, backbone_config, load_backbone, meta_model, parameter_counts, shuffle_weights
-from .backbones import weight_hash as weight_hash
+from .backbones import (
+    Backbone, backbone_config, load_backbone, meta_model, parameter_counts, shuffle_weights, weight_hash,
+)  # fmt: skip
 from .devices import chosen_device, chosen_dtype, processor_name
-from .lora import ALL_TARGETS, LoRALinear, adapter_settings, inject_lora, lora_layers, merge_lora, trainable
-from .lora import train_everything as train_everything
-from .vocabulary import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS, TokenRemap, build_tokenizer, ids_to_text
-from .vocabulary import reduce_vocabulary as reduce_vocabulary
-from .vocabulary import text_to_ids as text_to_ids
+from .lora import (
+    ALL_TARGETS, LoRALinear, adapter_settings, inject_lora, lora_layers, merge_lora, train_everything, trainable,
+)  # fmt: skip
+from .vocabulary import (
+    COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS, TokenRemap, build_tokenizer, ids_to_text, reduce_vocabulary, text_to_ids,
+)  # fmt: skip
 from .weights import BACKBONES, backbone_id, fetch_backbone, hub_name, is_random, quiet_transformers
 
 __all__ = [

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors.torch import load, save
 from torch import nn
 
-from m2lib.files import InputError, first_line, remove, write_atomic
+from m2lib.files import InputError, first_line, write_atomic
 from m2lib.model.lora import adapter_settings, inject_lora, linear_layers, lora_layers
 from m2lib.model.weights import hub_name
 
@@ -70,20 +70,20 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
     }
     tensors = {name: factor.detach().cpu().contiguous() for name, factor in _factors(model).items()}
     bias = model.get_output_embeddings().bias.detach().cpu().contiguous()
-    remove(folder / CONFIG_FILE)  # it makes a folder an adapter, so it goes first and comes last
+    (folder / CONFIG_FILE).unlink(missing_ok=True)  # it makes a folder an adapter, so it goes first and comes last
     write_atomic(folder / BIAS_FILE, save({BIAS: bias}))
     write_atomic(folder / ADAPTER_FILE, save(tensors))
     write_atomic(folder / CONFIG_FILE, (json.dumps(config, indent=1) + "\n").encode())
 
 
-def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
+def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     """Inject the adapter stored in a folder, ours or PEFT's, in place.
 
     Parameters
     ----------
     model : PreTrainedModel
         With a reduced vocabulary, and without adapters. Where the adapter does not fit, it has none afterwards either.
-    folder : Path
+    folder : str or Path
         Holds adapter_config.json and adapter_model.safetensors. The head's bias is read where its file is there.
 
     Returns
@@ -97,6 +97,7 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
         Naming the folder, for files that are missing, broken, of another model, or with settings of PEFT's that this
         library does not read.
     """
+    folder = Path(folder)
     try:
         config = AdapterConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
         if unread := [name for name in UNREAD if (config.model_extra or {}).get(name)]:

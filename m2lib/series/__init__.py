@@ -1,55 +1,19 @@
 """Numbers and text: the data set, the codec, errors, and forecasts that need no language model."""
 
 from .baselines import (
-    BASELINES,
-    baseline_maes,
-    context_mean,
-    last_value,
-    log_var,
-    log_var_paths,
-    nearest_analogue,
-    period_of,
+    BASELINES, baseline_maes, context_mean, last_value, log_var, log_var_paths, nearest_analogue, period_of,
     seasonal_naive,
-)
+)  # fmt: skip
 from .codec import (
-    CODEC_VERSION,
-    CONTEXT_STEPS,
-    FORECAST_STEPS,
-    PAD,
-    ROUNDINGS,
-    STUDY,
-    VARIABLES,
-    Decoded,
-    Scaling,
-    TextFormat,
-    decode,
-    encode,
-    scale_of,
-    to_integers,
-    unscale,
-)
+    CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, PAD, ROUNDINGS, STUDY, VARIABLES, Decoded, Scaling, TextFormat,
+    decode, encode, scale_of, to_integers, unscale,
+)  # fmt: skip
 from .data import (
-    DEFAULT_FILE,
-    SPLIT_SEED,
-    SeriesSet,
-    Split,
-    check_encodable,
-    generate_series,
-    load_series,
-    split_ids,
-    write_series,
-)
+    DEFAULT_FILE, SPLIT_SEED, SeriesSet, Split, check_encodable, generate_series, load_series, split_ids, write_series,
+)  # fmt: skip
 from .intervals import (
-    band,
-    bootstrap_interval,
-    conformal,
-    coverage,
-    paired_gain,
-    ranks,
-    sharpness,
-    stretch_needed,
-    stretched,
-)
+    band, bootstrap_interval, conformal, coverage, paired_gain, ranks, sharpness, stretch_needed, stretched,
+)  # fmt: skip
 from .metrics import DECILES, best_and_worst, crps_fair, quantile_loss, series_mae, summarise, weighted_quantile_loss
 from .physics import FITS, fit_system, physics_forecast
 from .recipe import draw_systems

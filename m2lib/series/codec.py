@@ -176,7 +176,8 @@ class TextFormat:
         values, who = np.asarray(values, dtype=np.float64), "the series" if series is None else f"series {series}"
         if values.ndim != 2 or values.shape[1] != self.variables:
             raise InputError(f"{who}: values of shape {values.shape}; expected (steps, {self.variables})")
-        scaled: np.ndarray = scaling.relative(values) * self.unit
+        with np.errstate(over="ignore"):  # infinite is too large, and is refused below
+            scaled: np.ndarray = scaling.relative(values) * self.unit
         bad = ~np.isfinite(values)
         if not bad.any():
             if not scaling.exists:

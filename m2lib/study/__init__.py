@@ -5,13 +5,14 @@ from .costs import affordable_steps, all_records, budget_of, experiment_sizes, t
 from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERATURES, TRIALS, chosen, experiment_named
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
 from .provenance import setting
-from .records import ORDER, STATISTICAL, TUNED, Record, in_progress, load_record, record_path, recorded_forecast
-from .records import recorded_rows as recorded_rows
-from .records import recorded_samples as recorded_samples
-from .records import recorded_yardsticks as recorded_yardsticks
+from .records import (
+    ORDER, STATISTICAL, TUNED, Record, in_progress, load_record, record_path, recorded_forecast, recorded_rows,
+    recorded_samples, recorded_yardsticks,
+)  # fmt: skip
 from .runs import adapter_path, run, run_all
-from .selection import AdapterOf, Maes, chosen_by, deciding_errors, published_maes, published_statements
-from .selection import published_table_3 as published_table_3
+from .selection import (
+    AdapterOf, Maes, chosen_by, deciding_errors, published_maes, published_statements, published_table_3,
+)  # fmt: skip
 
 __all__ = [
     "ARMS", "EXPERIMENTS", "ORDER", "PROFILES", "REPLICATION", "SAMPLED_AT", "SEARCH", "SECOND", "STATISTICAL",
