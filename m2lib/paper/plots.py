@@ -1,8 +1,9 @@
 """One plot style, the plots that notebooks, paper and `m2 forecast` share, and the one way a figure is saved."""
 
+import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,25 @@ def save_figure(figure: Figure, name: str, folder: Path | None = None, kind: str
     path = (folder or out_dir() / "figures") / f"{name}.{kind}"
     write_atomic(path, content)
     return path
+
+
+def moving(draw: Callable[[Any], Figure], values: Sequence[Any], name: str, text: str) -> Any:
+    """A slider over one picture for each value. It needs no kernel and no network; without scripts the first shows.
+
+    draw: makes the figure of one value. name: of what is moved. text: in the picture's place. Gives IPython's HTML.
+    """
+    from IPython.display import HTML  # of a notebook, where alone there are sliders
+
+    frames = []
+    for value in values:
+        figure, buffer = draw(value), io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=70)
+        plt.close(figure)
+        frames.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
+    move = "this.nextElementSibling.src = this.dataset.frames.split(' ')[this.value]"
+    slider = f'<input type="range" value="0" max="{len(frames) - 1}" data-frames="{" ".join(frames)}" oninput="{move}">'
+    picture = f'<img src="{frames[0]}" alt="{text}" style="display: block; max-width: 100%">'
+    return HTML(f"<label>{name} {slider}{picture}</label>")
 
 
 def plot_series(ax: Axes, time: np.ndarray, values: np.ndarray, **line: Any) -> None:

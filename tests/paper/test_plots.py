@@ -1,3 +1,5 @@
+import re
+
 import matplotlib
 import numpy as np
 import pytest
@@ -82,3 +84,13 @@ def test_a_fan_pairs_its_quantiles_around_the_middle(levels, ax):
     middle = {5: "median", 2: "past and truth", 3: "quantile 0.9"}[len(levels)]
     assert [line.get_label() for line in ax.lines][:-1][-1] == middle
     assert ax.lines[-1].get_ydata().tolist() == [4, 0.4, 0.9]  # the truth goes on from the past
+
+
+def test_a_slider_has_a_picture_for_each_value_and_asks_no_other_machine():
+    shown = plots.moving(lambda width: plt.figure(figsize=(width, 1)), [1, 2, 3], "inches", "An empty figure.").data
+    (frames,) = re.findall('data-frames="([^"]*)"', shown)
+    assert len(set(frames.split())) == 3
+    assert f'<img src="{frames.split()[0]}" alt="An empty figure."' in shown
+    assert 'max="2"' in shown
+    assert "http" not in shown
+    assert not plt.get_fignums()
