@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 # The wings whose public names have numpydoc docstrings, in step with their signatures.
-DOCUMENTED := $(wildcard $(foreach wing,series accounting model forecasting forecaster,m2lib/$(wing)/*.py))
+DOCUMENTED := $(wildcard $(foreach wing,series accounting model decoding forecaster,m2lib/$(wing)/*.py))
 NBCONVERT := $(BIN)/jupyter nbconvert --log-level=ERROR --to notebook
 EXECUTE := $(NBCONVERT) --execute --ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False
 # A slider's state is committed neither in its cell (tag remove-cell) nor in the notebook: it has random names.

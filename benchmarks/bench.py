@@ -19,11 +19,11 @@ from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
 from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one, plain_steps
 from m2lib.accounting.flops import executed_pass, forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
+from m2lib.decoding.engine import Engine
+from m2lib.decoding.generation import generate
+from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.reference import Reference
 from m2lib.files import ROOT, write_atomic
-from m2lib.forecasting.engine import Engine
-from m2lib.forecasting.generation import generate
-from m2lib.forecasting.protocol import DecodeConfig
-from m2lib.forecasting.reference import Reference
 from m2lib.model.backbones import backbone_config, load_backbone
 from m2lib.model.devices import DTYPES, best_dtype, chosen_device
 from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary, text_to_ids

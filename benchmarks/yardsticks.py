@@ -21,8 +21,8 @@ import torch
 from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
+from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import InputError, write_atomic
-from m2lib.forecasting import DecodeConfig, forecast
 from m2lib.model import Backbone, load_adapter, load_backbone
 from m2lib.series import CONTEXT_STEPS, FITS, FORECAST_STEPS, WORLDS, SeriesSet, load_series, series_mae, to_integers
 from m2lib.settings import results_root

@@ -1,8 +1,8 @@
 __version__: str
 
 from . import accounting as accounting
+from . import decoding as decoding
 from . import forecaster as forecaster
-from . import forecasting as forecasting
 from . import model as model
 from . import paper as paper
 from . import series as series
@@ -13,8 +13,8 @@ from .accounting import forecast_flops as forecast_flops
 from .accounting import forward_flops as forward_flops
 from .accounting import total as total
 from .accounting import train_step_flops as train_step_flops
-from .forecasting import DecodeConfig as DecodeConfig
-from .forecasting import forecast as forecast
+from .decoding import DecodeConfig as DecodeConfig
+from .decoding import forecast as forecast
 from .model import ids_to_text as ids_to_text
 from .model import inject_lora as inject_lora
 from .model import load_adapter as load_adapter

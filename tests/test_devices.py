@@ -7,10 +7,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-from m2lib.forecasting.engine import Engine
-from m2lib.forecasting.generation import generate
-from m2lib.forecasting.protocol import DecodeConfig
-from m2lib.forecasting.reference import Reference
+from m2lib.decoding.engine import Engine
+from m2lib.decoding.generation import generate
+from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.reference import Reference
 from m2lib.model.lora import trainable
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.training.config import TrainConfig

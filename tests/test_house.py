@@ -14,7 +14,7 @@ from m2lib.files import ROOT, InputError
 from m2lib.study.profiles import PROFILES
 
 PACKAGE = ROOT / "m2lib"
-WINGS = ("series", "accounting", "model", "forecasting", "training", "study", "forecaster", "paper")
+WINGS = ("series", "accounting", "model", "decoding", "training", "study", "forecaster", "paper")
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
 

@@ -33,7 +33,7 @@ def export(
 ) -> Path:
     """Write a folder that plain transformers runs: weights, tokenizer, generation config, grammar and card.
 
-    Its greedy forecasts, by the code in its card, are those of `m2lib.forecasting.forecast`, token by token. The
+    Its greedy forecasts, by the code in its card, are those of `m2lib.decoding.forecast`, token by token. The
     weights are float32, in which the sum of base and adapter is not rounded; whoever loads them may choose less.
 
     Parameters

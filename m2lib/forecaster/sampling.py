@@ -10,9 +10,9 @@ import numpy as np
 import psutil
 import torch
 
+from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError
 from m2lib.forecaster.tables import SHORTEST
-from m2lib.forecasting import DecodeConfig, Forecast, forecast
 from m2lib.model import Backbone
 from m2lib.series import STUDY, TextFormat
 

@@ -1,7 +1,7 @@
 """Which language model, on what device and in what dtype; and its shape without its weights.
 
 Transformers reads a model's folder: safetensors, no pickle, no code, no network. It only warns of weights that are
-missing, and it computes models that the fast engine (`m2lib.forecasting.Engine`) does not: both are errors here.
+missing, and it computes models that the fast engine (`m2lib.decoding.Engine`) does not: both are errors here.
 """
 
 import hashlib

@@ -10,8 +10,8 @@ import numpy as np
 
 from m2lib import accounting
 from m2lib.accounting import CONVENTIONS, TARGETS, Breakdown, Shape, total
+from m2lib.decoding import LONGEST_STEP, DecodeConfig, step_columns
 from m2lib.files import InputError
-from m2lib.forecasting import LONGEST_STEP, DecodeConfig, step_columns
 from m2lib.model import PAD_ID, backbone_config
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS
 from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named

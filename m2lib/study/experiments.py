@@ -5,8 +5,8 @@ from itertools import product
 from typing import Any
 
 from m2lib.accounting import PROJECTIONS
+from m2lib.decoding import DecodeConfig
 from m2lib.files import InputError
-from m2lib.forecasting import DecodeConfig
 from m2lib.series import split_ids, summarise
 from m2lib.study import selection as rules
 from m2lib.study.profiles import Profile

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from m2lib import model
+from m2lib.decoding import DECODE_VERSION
 from m2lib.files import InputError
-from m2lib.forecasting import DECODE_VERSION
 from m2lib.series import CODEC_VERSION, SeriesSet
 from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named, series_ids
 from m2lib.study.profiles import Profile

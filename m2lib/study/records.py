@@ -18,8 +18,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
+from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
 from m2lib.files import InputError, repository, write_atomic
-from m2lib.forecasting import DecodeConfig, Forecast, point_forecast, read_back
 from m2lib.model import backbone_id, fault
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_root

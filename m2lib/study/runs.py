@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 
 from m2lib import model, settings
 from m2lib.accounting import Shape
+from m2lib.decoding import forecast
 from m2lib.files import InputError
-from m2lib.forecasting import forecast
 from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, to_integers
 from m2lib.study import costs
 from m2lib.study.experiments import EXPERIMENTS, experiment_named

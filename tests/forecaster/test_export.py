@@ -11,11 +11,11 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import ROOT, InputError
 from m2lib.forecaster import Forecaster, read_format
 from m2lib.forecaster.adapters import format_text
 from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
-from m2lib.forecasting import DecodeConfig, forecast
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
 from m2lib.model.weights import local_weights
 from m2lib.series import STUDY, TextFormat, generate_series

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from m2lib.forecasting import DecodeConfig
+from m2lib.decoding import DecodeConfig
 from m2lib.series import split_ids
 from m2lib.study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES, Watch, series_ids
 from m2lib.study.profiles import PROFILES, Profile, active_profile

@@ -29,7 +29,7 @@ class DecodeConfig:
     steps: int = FORECAST_STEPS
     """Decoding stops after so many semicolons, one of which ends each step."""
     constrained: bool = False
-    """Mask the logits so that every step is `d{1,4},d{1,4};`, see `m2lib.forecasting.StepGrammar`."""
+    """Mask the logits so that every step is `d{1,4},d{1,4};`, see `m2lib.decoding.StepGrammar`."""
     temperature: float = 0.0
     """0 is greedy, the likeliest token each time; else tokens are sampled from softmax(logits / temperature)."""
     n_samples: int = 1

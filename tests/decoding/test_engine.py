@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from m2lib.forecasting.engine import Engine, product_with
-from m2lib.forecasting.generation import generate
-from m2lib.forecasting.protocol import DecodeConfig
-from m2lib.forecasting.reference import Reference
+from m2lib.decoding.engine import Engine, product_with
+from m2lib.decoding.generation import generate
+from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.reference import Reference
 from m2lib.model.backbones import backbone_config
 from m2lib.model.lora import ALL_TARGETS, TARGETS, inject_lora, merge_lora
 from m2lib.model.vocabulary import reduce_vocabulary, text_to_ids

@@ -1,7 +1,7 @@
 """Contexts in, numbers out: forecasts from a language model.
 
 `forecast` writes each context as text, cuts it to a prompt, lets the model continue it token by token, in batches
-(`m2lib.forecasting.generation`), and reads the new text back as numbers.
+(`m2lib.decoding.generation`), and reads the new text back as numbers.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from m2lib.decoding.generation import generate
+from m2lib.decoding.protocol import DecodeConfig
 from m2lib.files import InputError
-from m2lib.forecasting.generation import generate
-from m2lib.forecasting.protocol import DecodeConfig
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
 from m2lib.series import STUDY, VARIABLES, Decoded, Scaling, TextFormat, to_integers
 

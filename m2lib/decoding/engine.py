@@ -1,6 +1,6 @@
 """The fast way to run a model forward for forecasting: bare matrix products around a preallocated KV cache.
 
-The same function as the transformers model (tests compare it with `m2lib.forecasting.reference.Reference`, token by
+The same function as the transformers model (tests compare it with `m2lib.decoding.reference.Reference`, token by
 token), arranged for speed:
 
 - adapters are merged, q, k and v are one product, and weights lie as the processor's kernels read them;
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import linear, pad, rms_norm, silu
 
-from m2lib.forecasting.protocol import GROWTH, cache_columns
+from m2lib.decoding.protocol import GROWTH, cache_columns
 from m2lib.model import LoRALinear, causal_attention
 
 # attend(layer's number, q, k, v): how tokens look at each other. It is the one part of a block that differs between

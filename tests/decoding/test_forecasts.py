@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
+from m2lib.decoding.engine import BareModel, Engine
+from m2lib.decoding.forecasts import cut_prompt, forecast
+from m2lib.decoding.generation import StepGrammar, generate
+from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.reference import Reference
 from m2lib.files import InputError
-from m2lib.forecasting.engine import BareModel, Engine
-from m2lib.forecasting.forecasts import cut_prompt, forecast
-from m2lib.forecasting.generation import StepGrammar, generate
-from m2lib.forecasting.protocol import DecodeConfig
-from m2lib.forecasting.reference import Reference
 from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID, SYMBOLS, ids_to_text, text_to_ids
 from m2lib.series.codec import TextFormat, decode, encode, format_steps, to_integers
 

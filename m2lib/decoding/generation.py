@@ -1,15 +1,15 @@
 """The loop that writes forecasts token by token, whichever engine runs the model.
 
-An engine, `m2lib.forecasting.engine.Engine` or the plain `m2lib.forecasting.reference.Reference`, knows nothing but
+An engine, `m2lib.decoding.engine.Engine` or the plain `m2lib.decoding.reference.Reference`, knows nothing but
 rows of tokens: it offers `logits`, takes one more token for each row with `step`, and drops rows with `keep`. The loop
 knows what the rows are for: it chooses the tokens, notes which samples are done, and says which rows may leave.
 """
 
 import torch
 
-from m2lib.forecasting.engine import Engine
-from m2lib.forecasting.protocol import LEAVE_AT, DecodeConfig
-from m2lib.forecasting.reference import Reference
+from m2lib.decoding.engine import Engine
+from m2lib.decoding.protocol import LEAVE_AT, DecodeConfig
+from m2lib.decoding.reference import Reference
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
 from m2lib.series import STUDY, TextFormat
 

@@ -1,6 +1,6 @@
 """The plain way to run a model for forecasting: through transformers, with nothing clever.
 
-It is slow and easy to believe. The tests hold `m2lib.forecasting.engine.Engine` to it, logit by logit and token by
+It is slow and easy to believe. The tests hold `m2lib.decoding.engine.Engine` to it, logit by logit and token by
 token, and the benchmarks measure what the engine gains over it.
 """
 
@@ -12,7 +12,7 @@ from m2lib.model import PAD_ID
 class Reference:
     """The plain way to run a model, through transformers: a left-padded batch and its own cache.
 
-    What `m2lib.forecasting.engine.Engine` is measured against; the attributes and methods that `generate` uses are
+    What `m2lib.decoding.engine.Engine` is measured against; the attributes and methods that `generate` uses are
     the same.
 
     Parameters
