@@ -138,7 +138,8 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
 def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
     """Prey and predators, (steps, 2): the worlds' equations with parameters, clock, start and noise drawn anew."""
     low, high = np.array(list(RECIPE.values())).T
-    rates, system = RATES[rng.integers(len(RATES))], rng.uniform(0.8 * low, 1.2 * high)
+    rates = RATES[rng.integers(len(RATES))]
+    system: np.ndarray = np.asarray(rng.uniform(0.8 * low, 1.2 * high))
     seen = rng.uniform(0, 50) * rng.integers(0, 2) + np.arange(steps) * rng.uniform(0.8, 5.2)
     time: np.ndarray = np.append(0, seen)  # the start of the system comes first
     course: np.ndarray = odeint(rates, system[6:], time, args=tuple(system[:6]), tfirst=True, mxstep=2000)
