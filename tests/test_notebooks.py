@@ -54,6 +54,18 @@ def test_checked_cells_show_something_that_can_be_compared(cells):
         assert not outputs(cell, "image/png"), "figures are not compared"
 
 
+def test_lectures_are_read_to_the_end(notebook):
+    """At most 2,000 words, no sentence over 35, one in twenty over 25; headings, tables and code are not prose."""
+    prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    prose = re.sub(r"```.*?```|\$\$.*?\$\$|^\s*[|>#].*?$", "", prose.split("## Further reading")[0], flags=re.S | re.M)
+    blocks = re.split(r"\n\s*\n|^\s*(?:[-*+]|\d+\.)\s", prose, flags=re.M)
+    found = [part.split() for block in blocks for part in re.split(r"(?<=[.!?])\s+(?=[A-Z*`\"(])", block)]
+    lengths = [len(words) for words in found if len(words) > 3]
+    assert sum(lengths) <= 2000
+    assert max(lengths) <= 35, max(found, key=len)
+    assert sum(length > 25 for length in lengths) <= len(lengths) / 20
+
+
 def test_cells_are_short(cells):
     lengths = [len(cell.source.splitlines()) for cell in cells if "hide-cell" not in tags(cell)]
     assert median(lengths) <= 8
