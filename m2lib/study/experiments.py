@@ -194,9 +194,13 @@ _REPORTED = [
 ]
 WARM: dict[str, Any] = {"steps": 5000, "learning_rate": 1e-3, "rank": 16, "sequence_length": 640}
 WARM |= {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
-# "constrained": the whole context, correct rounding, and a grammar on the output.
 _BEYOND = [
-    Experiment("baseline-constrained", "the baseline, constrained", CONSTRAINED, featured=SHOWN),
+    Experiment(
+        "baseline-constrained",
+        "the baseline with the whole context, correct rounding and a grammar on the output",
+        CONSTRAINED,
+        featured=SHOWN,
+    ),
     Experiment(
         "default-rest",
         "the first adapter on the other 25: does it forget the easy ones?",
@@ -211,7 +215,10 @@ _BEYOND = [
         featured=SHOWN,
     ),
     Experiment(
-        "untuned-test-constrained", "the untuned model on the test series, constrained", CONSTRAINED, split="test"
+        "untuned-test-constrained",
+        "the untuned model on the test series, with the whole context, correct rounding and a grammar",
+        CONSTRAINED,
+        split="test",
     ),
     Experiment(
         "final-sampled",
