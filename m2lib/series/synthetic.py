@@ -7,15 +7,16 @@ mixes several. No series of the study's data set, of a scored world or of a real
 from collections.abc import Callable
 
 import numpy as np
-from scipy.integrate import odeint
 from scipy.signal import lfilter
 
-from m2lib.series.recipe import RECIPE, Rates, predator_prey
+from m2lib.series.recipe import RECIPE, Rates, predator_prey, solve_system
 from m2lib.series.worlds import drifting, holling_three, lotka_volterra
 
 CALENDAR = (4, 5, 7, 12, 13, 24, 52)  # steps of the seasons that calendars have
 BURN_IN = 200  # steps before the first that is kept: by then a filter has forgotten its start
 LAG = 6  # steps by which one variable follows another, at most
+Family = Callable[[np.random.Generator, int], np.ndarray]
+"""Draws so many steps of one variable, (steps,), with mean 0 and standard deviation 1."""
 RATES: tuple[Rates, ...] = (predator_prey, holling_three, lotka_volterra, drifting)
 
 
@@ -26,13 +27,13 @@ def draw_series(rng: np.random.Generator, steps: int, variables: int) -> np.ndar
         values = np.concatenate(pairs, axis=1)[:, rng.permutation(2 * len(pairs))[:variables]]
     else:
         # Each variable is a sum of latent series, most often of one, and may follow a few steps behind.
-        latent = np.stack([_family(rng)(rng, steps + LAG) for _ in range(rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1)))])
+        latent = np.stack([_latent(rng, steps + LAG) for _ in range(rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1)))])
         weights = rng.normal(size=(variables, len(latent)))
         behind = rng.integers(0, LAG + 1, variables) * rng.integers(0, 2, variables)
         mixed = [w @ latent[:, LAG - lag :][:, :steps] for w, lag in zip(weights, behind, strict=True)]
         values = np.stack(mixed, axis=1)
         if variables > 1:
-            values += np.stack([rng.gamma(0.5) * _family(rng)(rng, steps) for _ in range(variables)], axis=1)
+            values += np.stack([rng.gamma(0.5) * _latent(rng, steps) for _ in range(variables)], axis=1)
     return _disturbed(rng, values)
 
 
@@ -120,8 +121,8 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
     """
     time = np.arange(steps) / steps
     apart = np.abs(time[:, None] - time)
-    kernel: np.ndarray = np.zeros((steps, steps))
-    for place in range(rng.integers(2, 5)):
+
+    def simple() -> np.ndarray:
         length, waves = _between(rng, 0.02, 1.0), np.sin(np.pi * apart * steps / _period(rng, steps))
         kinds: tuple[np.ndarray, ...] = (
             np.exp(-((apart / length) ** 2) / 2),
@@ -129,10 +130,13 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
             np.exp(-2 * (waves / rng.uniform(0.5, 2)) ** 2),
             4 * np.outer(time - 0.5, time - 0.5),
         )
-        one = kinds[rng.integers(len(kinds))]
-        kernel = one if not place else kernel * one if rng.random() < 0.5 else kernel + one
-    kernel += np.eye(steps) * _between(rng, 1e-4, 0.3)
-    return _standard(np.linalg.cholesky(kernel) @ rng.normal(size=steps))
+        return kinds[rng.integers(len(kinds))]
+
+    kernel = simple()
+    for _ in range(rng.integers(1, 4)):
+        kernel = kernel * simple() if rng.random() < 0.5 else kernel + simple()
+    noisy = kernel + np.eye(steps) * _between(rng, 1e-4, 0.3)
+    return _standard(np.linalg.cholesky(noisy) @ rng.normal(size=steps))
 
 
 def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -140,24 +144,22 @@ def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
     low, high = np.array(list(RECIPE.values())).T
     rates = RATES[rng.integers(len(RATES))]
     system: np.ndarray = np.asarray(rng.uniform(0.8 * low, 1.2 * high))
-    seen = rng.uniform(0, 50) * rng.integers(0, 2) + np.arange(steps) * rng.uniform(0.8, 5.2)
-    time: np.ndarray = np.append(0, seen)  # the start of the system comes first
-    course: np.ndarray = odeint(rates, system[6:], time, args=tuple(system[:6]), tfirst=True, mxstep=2000)
-    values = course[1:]
-    if not np.isfinite(values).all() or np.ptp(values, axis=0).min() < 1e-6:  # at rest, or too fast to follow
+    time = rng.uniform(0, 50) * rng.integers(0, 2) + np.arange(steps) * rng.uniform(0.8, 5.2)
+    values = solve_system(system, time, rates)
+    if len(values) < steps or np.ptp(values, axis=0).min() < 1e-6:  # too fast to follow, or at rest
         return dynamics(rng, steps)
     noise = _between(rng, 0.005, 0.25) if rng.random() < 0.5 else 0.0
     return np.maximum(0, values * rng.normal(1, noise, values.shape))
 
 
-WEIGHTS: dict[Callable[[np.random.Generator, int], np.ndarray], float] = {
-    components: 0.35, autoregression: 0.25, cycle: 0.2, counts: 0.1, process: 0.1,
-}  # fmt: skip
+WEIGHTS: dict[Family, float] = {components: 0.35, autoregression: 0.25, cycle: 0.2, counts: 0.1, process: 0.1}
 """The families of one variable, and how often each is drawn."""
 
 
-def _family(rng: np.random.Generator) -> Callable[[np.random.Generator, int], np.ndarray]:
-    return list(WEIGHTS)[rng.choice(len(WEIGHTS), p=list(WEIGHTS.values()))]
+def _latent(rng: np.random.Generator, steps: int) -> np.ndarray:
+    """A series (steps,) of one of the families."""
+    family = list(WEIGHTS)[rng.choice(len(WEIGHTS), p=list(WEIGHTS.values()))]
+    return family(rng, steps)
 
 
 def _disturbed(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
