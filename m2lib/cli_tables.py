@@ -46,8 +46,8 @@ class Task:
     backbone: str | None = None
     """The language model (the adapter's, M2_BACKBONE, or the small one)."""
 
-    def read(self, least: int) -> tuple[Columns, list[Item], Any]:
-        """The table's columns, series and rows; what was guessed is printed."""
+    def read(self, least: int) -> tuple[Columns, list[Item]]:
+        """The table's columns and series; what was guessed is printed."""
         df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target, where)
         items = m2lib.forecaster.items_of(df, columns, where, least)
@@ -56,7 +56,7 @@ class Task:
         lengths = sorted(len(item.values) for item in items)
         steps = f"{lengths[0]} steps" if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]} steps"
         print(f"{where}: target {', '.join(columns.targets)}; {stamps}; {whose}; {len(items)} of {steps}")
-        return columns, items, df
+        return columns, items
 
     def load(self) -> Forecaster:
         """The forecaster."""
@@ -106,7 +106,7 @@ def forecast(
         m2lib.forecaster.check_output(output, force)
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
-    columns, items, _ = task.read(least=m2lib.forecaster.SHORTEST)
+    columns, items = task.read(least=m2lib.forecaster.SHORTEST)
     levels = tuple(sorted(set(levels)))
     made = task.load().predict_items(items, columns, task.horizon, levels, **drawing.options())
     if output:
@@ -176,7 +176,7 @@ def evaluate(
     """
     if output:
         m2lib.forecaster.check_output(output, force, (".json",))
-    columns, items, _ = task.read(least=m2lib.forecaster.SHORTEST + task.horizon + leave_out)
+    columns, items = task.read(least=m2lib.forecaster.SHORTEST + task.horizon + leave_out)
     kept = [len(item.values) - leave_out for item in items]
     items = [replace(item, times=item.times[:n], values=item.values[:n]) for item, n in zip(items, kept, strict=True)]
     model, refit = task.load(), None
@@ -243,12 +243,11 @@ def finetune(
     force
         Replace the adapter that it holds.
     """
-    columns, _, df = task.read(least=m2lib.forecaster.SHORTEST + 2 * task.horizon)
+    columns, items = task.read(least=m2lib.forecaster.SHORTEST + 2 * task.horizon)
     model = task.load()
-    names: dict[str, Any] = {"id_column": columns.id, "timestamp_column": columns.time, "target": columns.targets}
     how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
     try:
-        model.fit(df, prediction_length=task.horizon, output_dir=output, force=force, **names, **how)
+        m2lib.forecaster.finetune(model, items, columns.targets, task.horizon, output, force=force, **how)
     except KeyboardInterrupt:
         print("\nthe same command goes on from the last checkpoint", file=sys.stderr)
         raise

@@ -85,7 +85,7 @@ def test_a_stopped_training_says_how_it_goes_on(capsys, pelts, monkeypatch):
     def stops(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Forecaster, "fit", stops)
+    monkeypatch.setattr("m2lib.forecaster.finetune", stops)
     status = cli.main(["finetune", "pelts.csv", "--horizon", "4", "--output", "mine"])
     assert (status, capsys.readouterr().err) == (130, "\nthe same command goes on from the last checkpoint\nstopped\n")
 
