@@ -7,10 +7,10 @@ from pydantic import TypeAdapter
 
 from m2lib import settings
 from m2lib.files import IN_CHECKOUT, ROOT, InputError, quoted
-from m2lib.model import BACKBONES, hub_name
+from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import STUDY, TextFormat
 
-CONFIG_FILE, FORMAT_FILE = "adapter_config.json", "text_format.json"
+FORMAT_FILE = "text_format.json"
 
 
 def adapter_folder(source: str | Path) -> Path:

@@ -15,12 +15,21 @@ import torch
 
 from m2lib import settings
 from m2lib.files import InputError, write_atomic
-from m2lib.forecaster.adapters import CONFIG_FILE, FORMAT_FILE, format_text
+from m2lib.forecaster.adapters import FORMAT_FILE, format_text
 from m2lib.forecaster.evaluation import MODEL, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
 from m2lib.forecaster.tables import SHORTEST, Item, check_folder
-from m2lib.model import ALL_TARGETS, PAD_ID, Backbone, adapter_settings, load_backbone, save_adapter, text_to_ids
+from m2lib.model import (
+    ALL_TARGETS,
+    CONFIG_FILE,
+    PAD_ID,
+    Backbone,
+    adapter_settings,
+    load_backbone,
+    save_adapter,
+    text_to_ids,
+)
 from m2lib.series import TextFormat
 
 if TYPE_CHECKING:
