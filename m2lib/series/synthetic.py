@@ -123,6 +123,7 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
     apart = np.abs(time[:, None] - time)
 
     def simple() -> np.ndarray:
+        """One of four kernels (steps, steps), of a length and a period drawn anew."""
         length, waves = _between(rng, 0.02, 1.0), np.sin(np.pi * apart * steps / _period(rng, steps))
         kinds: tuple[np.ndarray, ...] = (
             np.exp(-((apart / length) ** 2) / 2),
