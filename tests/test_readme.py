@@ -10,6 +10,7 @@ from benchmarks import bench
 from m2lib.files import ROOT
 from m2lib.paper import pdf
 from m2lib.paper.errors import LOG_VAR
+from m2lib.series import BASELINES, FITS
 from m2lib.study import TUNED
 
 
@@ -26,28 +27,32 @@ def test_results_are_those_of_the_records():
     text = (ROOT / "book" / "results.md").read_text(encoding="utf-8")
     table = re.search(r"\| forecast of the 50 test series .*?\n\n", text, re.DOTALL)[0].splitlines()[2:]
     assert [row.split("|")[2:-1] for row in table if row] == [cells(errors) for errors in shown(found())]
-    page, study, more = words("book/results.md"), found()["study"], found()["more per flop"]
-    mantissa, exponent = f"{study['charged']['flops']:.1e}".split("e+")
-    assert f"took {study['charged']['hours']:.1f} hours and {mantissa} × 10^{exponent} FLOPs" in page
-    assert f"{study['share of the training published']:.1%} of what the report's training costs" in page
-    assert f"{study['all']['hours']:.1f} hours and {study['share of all']:.1%}" in page
-    best = more["errors"]["greedy"]
-    assert f"better one on {best['n'] - more['gains']['greedy'][TUNED]['better']} of the {best['n']}" in page
-    tuned = next(row for row in found()["recorded yardsticks"] if row["name"] == TUNED)
+    page, records = words("book/results.md"), list(found()["records"].values())
+    charged, training = [one for one in records if one["group"]], found()["table3"]["coursework"]["all"][0]
+    hours, flops = (sum(one[f"all {what}"] for one in charged) for what in ("seconds", "flops"))
+    mantissa, exponent = f"{flops:.1e}".split("e+")
+    assert f"took {hours / 3600:.1f} hours and {mantissa} × 10^{exponent} FLOPs" in page
+    assert f"{flops / training:.1%} of what the report's training costs" in page
+    hours, flops = (sum(one[f"all {what}"] for one in records) for what in ("seconds", "flops"))
+    assert f"{hours / 3600:.1f} hours and {flops / training:.1%}" in page
+    best, tuned = found()["errors"]["ours"]["best"], found()["errors"]["test"][TUNED]
+    better = found()["gains"]["ours best"][f"test {TUNED}"]["better"]
+    assert f"better one on {best['n'] - better} of the {best['n']}" in page
     assert best["mean"] < tuned["mean"]
     assert best["median"] < tuned["median"]
 
 
 def shown(found):
-    """The errors in the README's table, row by row."""
-    names = "published untuned", "published final", "untuned-test", "untuned", "final", "sampled"
-    ours = [found["final"]["errors"][name] for name in names]
-    return [
-        *found["yardsticks"]["test"],
-        *found["recorded yardsticks"],
-        *ours,
-        *(found["more per flop"]["errors"][how] for how in ("greedy", "sampled")),
-    ]
+    """The errors in the table of results, row by row."""
+    test, ours, published = (found["errors"][who] for who in ("test", "ours", "published"))
+    yardsticks = *BASELINES, "the last period, repeated", TUNED, "AutoARIMA", *FITS
+    names = "untuned-test", "untuned-test-constrained", "final", "final-sampled", "best", "samples/best/test"
+    rows = (
+        [test[name] for name in yardsticks],
+        [published["untuned"], published["final"]],
+        [ours[name] for name in names],
+    )
+    return [row for part in rows for row in part]
 
 
 def cells(errors):
@@ -57,31 +62,31 @@ def cells(errors):
 
 
 def test_the_first_table_is_that_of_the_records():
-    errors, yardsticks = found()["final"]["errors"], found()["yardsticks"]["test"]
-    beside = {row["name"].split(",")[0]: row["mean"] for row in found()["recorded yardsticks"]}
-    copying = next(row["mean"] for row in yardsticks if row["name"].startswith("nearest"))
-    greedy, sampled = (found()["more per flop"]["errors"][how]["mean"] for how in ("greedy", "sampled"))
+    ours, test = found()["errors"]["ours"], found()["errors"]["test"]
+    untuned, greedy, sampled = (ours[n]["mean"] for n in ("untuned-test-constrained", "best", "samples/best/test"))
+    copying, regression, known = (
+        test[n]["mean"] for n in ("nearest analogue in the context", TUNED, "the system, fitted")
+    )
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = re.search(r"\| forecast of the 50 test series .*?\n\n", readme, re.DOTALL)[0].splitlines()[2:]
     assert [row.split("|")[2].strip(" *") for row in table if row] == [
-        f"{errors['untuned']['mean']:.0f}",
+        f"{untuned:.0f}",
         f"{copying:.0f}",
-        f"{errors['published final']['mean']:.0f}",
-        f"{beside['log-VAR(9)']:.0f}",
+        f"{found()['errors']['published']['final']['mean']:.0f}",
+        f"{regression:.0f}",
         f"{greedy:.0f}**; {sampled:.0f}",
-        f"{beside['the equations known']:.1f}",
+        f"{known:.1f}",
     ]
     front = words("book/index.md")
-    assert f"falls from {errors['untuned']['mean']:.0f} to {greedy:.0f} scaled units" in front
-    for said in (f"past has {copying:.0f}", f"logarithms {beside['log-VAR(9)']:.0f}"):
+    assert f"falls from {untuned:.0f} to {greedy:.0f} scaled units" in front
+    for said in (f"past has {copying:.0f}", f"logarithms {regression:.0f}"):
         assert said in front, said
-    assert f"made the series has {beside['the equations known']:.1f}" in front
+    assert f"made the series has {known:.1f}" in front
 
 
 def test_how_sure_it_is_is_what_the_samples_are():
     samples = found()["uncertainty"]
-    rows = {row["name"]: row for row in samples["rows"]}
-    ours, theirs = rows[samples["shown"]], rows[LOG_VAR]
+    ours, theirs = samples["rows"][samples["shown"]], samples["rows"][LOG_VAR]
     page = words("book/results.md")
     assert f"Of {samples['samples']} samples of each test series the central 80% hold {ours['held'][1]:.0%}" in page
     assert f"a CRPS of {ours['crps']:.1f}, against {theirs['crps']:.1f} of log-VAR" in page

@@ -1,6 +1,6 @@
-"""The report's drawings, made from a model's config or the codec itself: architecture, LoRA layer, encoding steps."""
+"""The report's drawings: architecture, LoRA layer and encoding, from a config or the codec itself; and forecasts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,8 +10,10 @@ from matplotlib.text import Text
 from transformers import PretrainedConfig
 
 from m2lib.model import text_to_ids
+from m2lib.paper import errors, plots
 from m2lib.paper.plots import WIDTH
-from m2lib.series import VARIABLES, encode, to_integers
+from m2lib.series import VARIABLES, SeriesSet, encode, to_integers
+from m2lib.study import PROFILES, Record, recorded_forecast
 
 FROZEN, TRAINED = "#D6E6F2", "#FBE3B5"
 
@@ -49,22 +51,51 @@ def lora_layer(d_in: int, d_out: int, rank: int, alpha: float) -> Figure:
     return figure
 
 
-def encoding(values: np.ndarray, scale: float, title: str) -> Figure:
-    """Figure 3: the codec at work on values (steps, 2) in physical units: scaled, rounded, written, tokenised."""
-    rows = []
-    for step, (value, integers) in enumerate(zip(values, to_integers(values, scale), strict=True)):
-        texts = encode(value[None], scale).replace(",", ", ").split()  # 337, 348;
-        for name, x, integer, text in zip(VARIABLES, value, integers, texts, strict=True):
-            scaled, ids = f"{x / scale * 10:.5f}", " ".join(map(str, text_to_ids(text)))
-            rows.append([f"{step}, {name}", f"{x:.4f}", scaled, f"{integer / 100:.2f}", integer, " ".join(text), ids])
-    heads = ["step, variable", "value", f"÷ {scale:.4f} × 10", "2 decimals", "written", "tokens", "token ids"]
-    figure, ax = plt.subplots(figsize=(WIDTH, 0.5 + 0.27 * len(rows)))
-    table = ax.table(rows, colLabels=heads, bbox=(0, 0, 1, 1), cellLoc="right", edges="horizontal")
-    table.set_fontsize(9.5)
-    table.auto_set_column_width(range(len(heads)))
-    ax.set_title(title, loc="left")
-    ax.axis("off")
+def encoding(data: SeriesSet, shown: Sequence[int]) -> Figure:
+    """Figure 3: the codec at work on two steps of each series: scaled, rounded, written, tokenised."""
+    heads = ["step, variable", "value", "÷ scale × 10", "2 decimals", "written", "tokens", "Qwen's ids", "our ids"]
+    figure, axes = plt.subplots(len(shown), figsize=(WIDTH, 1.45 * len(shown)))
+    for ax, series in zip(axes, shown, strict=True):
+        scale = float(data.scales[series])
+        rows = [row for step, values in enumerate(data.trajectories[series, :2]) for row in _rows(step, values, scale)]
+        table = ax.table(rows, colLabels=heads, bbox=(0, 0, 1, 1), cellLoc="right", edges="horizontal")
+        table.auto_set_font_size(False)
+        table.set_fontsize(9.5)
+        table.auto_set_column_width(range(len(heads)))
+        ax.set_title(f"series {series}: scale {scale:.4f}", loc="left")
+        ax.axis("off")
     return figure
+
+
+def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
+    """Figures 4 and 6: a row for each record, a column for each series; the report's error where it asked the same."""
+    series, report = errors.data(), errors.runs(errors.published())
+    size = WIDTH, 0.7 + 1.7 * len(records)
+    figure, axes = plt.subplots(len(records), len(shown), figsize=size, sharex=True, squeeze=False)
+    for row, (title, record) in zip(axes, records.items(), strict=True):
+        archive = report.get(("published", record.name)) if PROFILES[record.profile].as_reported else None
+        for ax, i in zip(row, shown, strict=True):
+            said = f"series {i}: MAE {record.series[i]['mae']:.0f}"
+            said += "" if archive is None else f"\narchived: {archive[i]:.0f}"
+            scaled = to_integers(series.trajectories[i], series.scales[i], record.protocol.rounding)
+            plots.plot_forecast(ax, series.time, scaled, recorded_forecast(record, series, i), said)
+        row[0].set_ylabel(f"{title}\n(scaled units)")
+        figure.suptitle(record.backbone["id"], fontsize="medium")
+    for ax in axes[-1]:
+        ax.set_xlabel(plots.MODEL_TIME)
+    plots.forecast_legend(figure)
+    return figure
+
+
+def _rows(step: int, values: np.ndarray, scale: float) -> Iterator[list[str]]:
+    """A row of the table for each variable of a step."""
+    texts = encode(values[None], scale).replace(",", ", ").split()  # 337, 348;
+    integers = to_integers(values[None], scale)[0]
+    for name, value, integer, text in zip(VARIABLES, values, integers, texts, strict=True):
+        scaled, rounded = f"{value / scale * 10:.5f}", f"{integer / 100:.2f}"
+        qwen = [ord(symbol) - 33 for symbol in text]  # its vocabulary begins with ASCII from "!" on
+        spaced = [" ".join(map(str, symbols)) for symbols in (text, qwen, text_to_ids(text))]
+        yield [f"{step}, {name}", f"{value:.4f}", scaled, rounded, str(integer), *spaced]
 
 
 def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[str, Text]:

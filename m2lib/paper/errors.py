@@ -23,6 +23,8 @@ GREEDY = {"untuned": "untuned-test-constrained", "final": "final", "best": "best
 LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
 """The competitor without a language model, of the order that the validation series chose."""
 LEVELS = (0.5, 0.8, 0.95)
+MEASURED = ("loss", "mae_mean", "mae_median")
+"""What milestones measure."""
 SHORT = {
     "mean of the context, repeated": "mean",
     "nearest analogue in the context": "analogue",
@@ -37,7 +39,7 @@ SHORT = {
 }
 """Names for figures; other forecasters are called by what stands before the comma."""
 Runs = dict[tuple[str, str], pd.Series]
-"""MAE by series id: of ours and the published runs by who and experiment, of yardsticks by split and forecaster."""
+"""MAE by series id, by who and experiment."""
 
 data = cache(series.load_series)
 
@@ -76,9 +78,10 @@ def label(name: str, profile: study.Profile) -> str:
 def error_table(records: dict[str, study.Record]) -> pd.DataFrame:
     """The errors of records, of the report and of the yardsticks, a row a series, with COLUMNS.
 
-    who: ours, published or yardstick. experiment: of a yardstick the forecaster's name. split: of a yardstick also the
-    name of a world. mae and crps: scaled units. A run that only asks an adapter about further series counts to the run
-    that trained it, as in the published errors: search/second_0 to search/expt_6, for example.
+    who: `ours`, `published`, or of a yardstick the set that it forecasts: a split, or a world by its name.
+    experiment: of a yardstick the forecaster's name. mae and crps: scaled units. A run that only asks an adapter about
+    further series counts to the run that trained it, as in the published errors: search/second_0 to search/expt_6, for
+    example.
     """
     rows = [
         ("ours", _trained(record, records), study.EXPERIMENTS[name].split, i, entry["mae"], entry.get("crps"))
@@ -86,7 +89,7 @@ def error_table(records: dict[str, study.Record]) -> pd.DataFrame:
         for i, entry in record.series.items()
     ]
     rows += [
-        ("yardstick", name, where, i, mae, None)
+        (where, name, where, i, mae, None)
         for where in ("validation", "test", *series.WORLDS)
         for name, maes in study.recorded_yardsticks(where).items()
         for i, mae in maes.items()
@@ -112,8 +115,18 @@ def _trained(record: study.Record, records: dict[str, study.Record]) -> str:
 
 def runs(table: pd.DataFrame) -> Runs:
     """The errors of a table, run by run."""
-    whose = table["who"].where(table["who"] != "yardstick", table["split"])
-    return {run: part.set_index("series")["mae"] for run, part in table.groupby([whose, "experiment"], sort=False)}
+    return {run: part.set_index("series")["mae"] for run, part in table.groupby(["who", "experiment"], sort=False)}
+
+
+def recorded_runs(profile: study.Profile, *names: str) -> Runs:
+    """The errors of a profile's experiments, and of all that they are compared with."""
+    return runs(error_table(finished_records(profile, *names)))
+
+
+def by_world(table: pd.DataFrame, statistic: str) -> pd.DataFrame:
+    """`mean` or `median` error of each forecaster (columns) in each world (rows); of those that have forecast all."""
+    found = table.pivot_table("mae", "who", "experiment", statistic, sort=False).loc[list(series.WORLDS)]
+    return found.dropna(axis="columns").rename(columns=short).rename_axis(index=None, columns=None)
 
 
 def short(forecaster: str) -> str:

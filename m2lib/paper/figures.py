@@ -1,33 +1,40 @@
-"""The figures of the paper, from records and published numbers alone: each public function draws one of a profile."""
+"""The figures of the paper, from records and published numbers alone: each public function draws one of a profile.
 
-from collections.abc import Sequence
+What the report shows is drawn of any profile that has its records; what goes beyond the report, of the laptop's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from transformers import PretrainedConfig
 
 from m2lib import model, study
 from m2lib.accounting import CONVENTIONS, Shape
 from m2lib.paper import drawings, errors, numbers, plots
-from m2lib.paper.errors import LENGTHS, LOG_VAR, START, finished_record
+from m2lib.paper.errors import LENGTHS, LOG_VAR, START, finished_record, recorded_runs
 from m2lib.paper.plots import COLOURS, WIDTH
-from m2lib.series import VARIABLES, best_and_worst, crps_fair, ranks, series_mae, to_integers
+from m2lib.series import VARIABLES, best_and_worst, crps_fair, ranks, series_mae
 
 _QWEN = "published: Qwen2.5-0.5B"
 # Colours as in `plots`, and markers for those who cannot tell them apart, of who draws samples.
 _LOOKS = {"untuned": ("#7F7F7F", "s"), "final": ("#009E73", "o"), "best": ("#0072B2", "D"), LOG_VAR: ("#E69F00", "^")}
+# The same in changed worlds, beside forecasters without a language model.
+_IN_WORLDS = {"mean": ("#7F7F7F", "|"), "analogue": ("#CC79A7", "s"), "log-VAR(9)": _LOOKS[LOG_VAR]}
+_IN_WORLDS |= {"system fitted": (COLOURS["error"], "X"), "LM final": _LOOKS["final"], "LM best": _LOOKS["best"]}
 # Trials that say what pretraining is worth.
 _CONTROLS = {"trial/small": "small model, random weights", "trial/shuffled": "shuffled weights"}
-# Where names stand beside their points, in points of print, if there is no room on the right.
-_OFFSETS = dict.fromkeys(("analogue", "last period", "LM untuned", "LM best"), (-6, 0))
-_OFFSETS |= {"LM final": (-6, -5), "AutoTheta": (-6, -12), "log-VAR(3)": (6, 5), "log-VAR(9)": (12, -2)}
+# What is drawn against training FLOPs, and the lines of forecasts without a language model.
+_MEASURED = {
+    "loss": ("validation loss (nats a token)", (0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.4, 2)),
+    "mean": ("mean MAE (scaled units)", (5, 10, 20, 50, 100, 200, 300)),
+    "median": ("median MAE (scaled units)", (5, 10, 20, 50, 100, 200, 300)),
+}
+_LEVELS = {"mean of the context, repeated": ":", "nearest analogue in the context": "--", study.TUNED: "-"}
 
 
 def fig1_architecture(_: study.Profile) -> Figure:
@@ -39,62 +46,61 @@ def fig2_lora_layer(_: study.Profile) -> Figure:
 
 
 def fig3_encoding(_: study.Profile) -> Figure:
-    series = errors.data()
-    return drawings.encoding(series.trajectories[1, :2], float(series.scales[1]), title="series 1")
+    return drawings.encoding(errors.data(), (1, 2))
 
 
 def fig4_baseline_forecasts(profile: study.Profile) -> Figure:
-    return _forecasts({"": finished_record(profile, "baseline-constrained")}, study.EXPERIMENTS["baseline"].featured)
+    record = finished_record(profile, "baseline")
+    return drawings.forecasts({"untuned": record}, study.EXPERIMENTS["baseline"].featured)
 
 
 def fig5_baseline_errors(profile: study.Profile) -> Figure:
-    runs = _runs(profile, "baseline", "baseline-constrained")
-    shown = {f"{name}, ours": runs["ours", name] for name in ("baseline", "baseline-constrained")}
-    shown[_QWEN] = runs["published", "baseline"]
+    names = "baseline", "baseline-constrained"
+    runs = recorded_runs(profile, *names)
+    shown = {f"{name}, ours": runs["ours", name] for name in names} | {_QWEN: runs["published", "baseline"]}
     return _error_panels({title: plots.error_groups(maes) for title, maes in shown.items()})
 
 
 def fig6_forecasts(profile: study.Profile) -> Figure:
-    records = {"untuned": "baseline-constrained", "tuned": "default-warm"}
-    shown = {title: finished_record(profile, name) for title, name in records.items()}
-    return _forecasts(shown, study.EXPERIMENTS["default"].featured)
+    records = {"untuned": finished_record(profile, "baseline"), "tuned": finished_record(profile, "default")}
+    return drawings.forecasts(records, _quartile_median_worst(records["tuned"]))
 
 
 def fig7_reduced_validation(profile: study.Profile) -> Figure:
-    runs, panels = _runs(profile, "baseline", "default", "baseline-constrained", "default-warm"), {}
-    for who, before, after, title, sizes in (
-        ("ours", "baseline", "default", "default, ours", profile),
-        ("ours", "baseline-constrained", "default-warm", "default-warm, ours", profile),
-        ("published", "baseline", "default", _QWEN, study.PROFILES["report"]),
-    ):
-        chosen, train = runs[who, "default"].index, study.EXPERIMENTS[after].training(sizes)
-        pair = {"untuned": runs[who, before][chosen], "tuned": runs[who, after][chosen]}
-        panels[f"{title}: {train['steps']:,} steps, rank {train['rank']}"] = pair
+    pairs = {"default": "baseline"} | ({} if profile.as_reported else {"default-warm": "baseline-constrained"})
+    runs, panels = recorded_runs(profile, *pairs, *pairs.values()), {}
+    for who, title, sizes in _sides(profile):
+        for after, before in pairs.items():
+            if (who, after) in runs:
+                chosen, train = runs[who, "default"].index, study.EXPERIMENTS[after].training(sizes)
+                pair = {"untuned": runs[who, before][chosen], "tuned": runs[who, after][chosen]}
+                panels[f"{after}, {title}; {train['steps']:,} steps, rank {train['rank']}"] = pair
     return _error_panels(panels)
 
 
 def fig8_search(profile: study.Profile) -> Figure:
     table = errors.error_table(errors.finished_records(profile, *study.SEARCH))
-    return _search(profile, errors.runs(errors.on_five(table)))
+    return _compared(profile, errors.runs(errors.on_five(table)), study.SEARCH, errors.label)
 
 
 def fig8_second(profile: study.Profile) -> Figure:
-    runs = _runs(profile, *study.SEARCH, *study.SECOND)
-    return _search(profile, {run: maes for run, maes in runs.items() if len(maes) == 20})
+    runs = recorded_runs(profile, *study.SEARCH, *study.SECOND)
+    twenty = {run: maes for run, maes in runs.items() if len(maes) == 20}
+    return _compared(profile, twenty, study.SEARCH[6:], errors.label)
 
 
 def context_lengths(profile: study.Profile) -> Figure:
-    names = {f"{length} tokens": f"context/{length}" for length in LENGTHS}
-    table = errors.error_table(errors.finished_records(profile, study.SEARCH[0], *names.values()))
-    runs, titles = errors.runs(errors.on_five(table)), _titles(profile).items()
-    return _error_panels({title: {n: runs[who, name] for n, name in names.items()} for who, title in titles})
+    names = [f"context/{length}" for length in LENGTHS]
+    table = errors.error_table(errors.finished_records(profile, study.SEARCH[0], *names))
+    runs = errors.runs(errors.on_five(table))
+    return _compared(profile, runs, names, lambda name, _: f"{name.removeprefix('context/')} tokens")
 
 
 def fig9_final(profile: study.Profile) -> Figure:
     before = errors.untuned_like_final(profile).name
-    runs = _runs(profile, before, "final")
+    runs = recorded_runs(profile, before, "final")
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 4.5), height_ratios=(5, 1.6), sharex=True)
-    for (scatter, box), (who, title) in zip(axes.T, _titles(profile).items(), strict=True):
+    for (scatter, box), (who, title, _) in zip(axes.T, _sides(profile), strict=True):
         pair = {"untuned": runs[who, before if who == "ours" else "untuned"], "final": runs[who, "final"]}
         plots.plot_before_after(scatter, pair["untuned"], pair["final"], title, COLOURS[who])
         plots.plot_errors(box, pair, "", COLOURS[who])
@@ -172,83 +178,68 @@ def trust(profile: study.Profile) -> Figure:
     The spread is the mean distance of a sample from the median: where the samples are right, the median's MAE.
     """
     found = errors.sampled(profile)
-    figure, (*scatter, kept) = plt.subplots(1, 3, figsize=(WIDTH, 2.7), gridspec_kw={"wspace": 0.08})
+    figure, (*scatter, means, medians) = plt.subplots(1, 4, figsize=(WIDTH, 2.4), width_ratios=(1.3, 1.3, 1, 1))
     for ax, who in zip(scatter, (found.shown, LOG_VAR), strict=True):
         spread = found.by_series(lambda samples, _: np.abs(samples - np.median(samples, axis=0)).mean(), who)
         table = pd.DataFrame({"spread": spread, "error": found.by_series(errors.median_mae, who)})
         colour, marker = _LOOKS[who]
-        seen = table.clip(lower=0.1)  # a logarithmic axis has no 0
-        ax.loglog(seen["spread"], seen["error"], marker, ms=5, mec="none", color=colour, alpha=0.7)
+        ax.loglog(*table.clip(lower=0.1).T.to_numpy(), marker, ms=4, mec="none", color=colour, alpha=0.7)  # no log of 0
         ax.axline((1, 1), (2, 2), color="0.4", lw=1)
-        ends = 0.7 * seen.min(axis=None), 1.4 * seen.max(axis=None)
-        ax.set(xlim=ends, ylim=ends, aspect="equal", title=errors.short(who))
-        ax.set(xlabel="spread of the samples\n(scaled units)", ylabel="MAE of their median\n(scaled units)")
+        ax.set(xlim=(0.07, 500), ylim=(0.07, 500), aspect="equal", title=errors.short(who))
+        ax.set(xlabel="spread of the samples\n(scaled units)")
         for order, style in (("spread", "-"), ("error", "--")):
-            surest = table.sort_values(order, kind="stable")["error"].expanding().mean()
-            kept.plot(np.arange(1, 51) / 50, surest, style, color=colour, label=errors.short(who) * (style == "-"))
-    kept.set(
-        xlabel="series kept, the surest first", ylabel="their mean MAE (scaled units)", xlim=(0, 1), ylim=(0, None)
-    )
-    kept.xaxis.set_major_formatter("{x:.0%}")
-    kept.legend(loc="upper left")
+            surest = table.sort_values(order, kind="stable")["error"].expanding()
+            kept, label = np.arange(1, 51) / 50, errors.short(who) * (style == "-")
+            means.plot(kept, surest.mean(), style, color=colour, label=label)
+            medians.plot(kept, surest.median(), style, color=colour, label=label)
+    scatter[0].set_ylabel("MAE of their median\n(scaled units)")
+    for ax, of in ((means, "mean"), (medians, "median")):
+        ax.set(xlabel="series kept,\nthe surest first", ylabel=f"their {of} MAE\n(scaled units)")
+        ax.set(xlim=(0, 1), ylim=(0, None))
+        ax.xaxis.set_major_formatter("{x:.0%}")
+    means.legend(loc="upper left")
     return figure
 
 
 def sample_counts(profile: study.Profile) -> Figure:
     """The error of the median of n samples, each n drawn anew 20 times, beside the greedy forecast's."""
     found, counts = errors.sampled(profile), (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-    figure, ax = plt.subplots(figsize=(4.6, 2.6))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.4))
     for who in ("final", "best"):
-        (colour, marker), rng, samples, means = _LOOKS[who], np.random.default_rng(0), found.samples[who], []
+        (colour, marker), rng, samples, rows = _LOOKS[who], np.random.default_rng(0), found.samples[who], []
         for n in counts:
             drawn = [rng.permutation(48)[:n] for _ in range(20 if n < 48 else 1)]
-            medians = [np.median(samples[:, chosen], axis=1) for chosen in drawn]
-            means.append(np.mean([series_mae(median, found.truths) for median in medians]))
-        ax.semilogx(counts, means, f"{marker}-", base=2, color=colour, ms=5, label=f"{who}, median")
-        greedy = np.mean(list(finished_record(profile, who).maes().values()))
-        ax.axhline(greedy, ls="--", color=colour, lw=1.2, label=f"{who}, greedy")
-    ax.set_xticks(counts, map(str, counts))
-    ax.set(xlabel="samples", ylabel="mean MAE (scaled units)", ylim=(0, None))
-    ax.legend(loc="center", ncols=2)  # between the curves
+            maes = [series_mae(np.median(samples[:, chosen], axis=1), found.truths) for chosen in drawn]
+            rows.append({"mean": np.mean(maes, axis=1).mean(), "median": np.median(maes, axis=1).mean()})
+        greedy = pd.Series(finished_record(profile, who).maes()).agg(["mean", "median"])
+        for ax, (of, errors_of) in zip(axes, pd.DataFrame(rows, counts).items(), strict=True):
+            ax.semilogx(errors_of, f"{marker}-", base=2, color=colour, ms=5, label=f"{who}, median of samples")
+            ax.axhline(greedy[of], ls="--", color=colour, lw=1.2, label=f"{who}, greedy")
+            ax.set(xlabel="samples", ylabel=f"{of} MAE (scaled units)")
+            ax.set_xticks(counts, map(str, counts))
+    for ax in axes:
+        ax.set_ylim(bottom=0)
+    plots.legend_below(figure, axes[:1], ncols=4)
     return figure
 
 
 def more_per_flop(profile: study.Profile) -> Figure:
-    """Validation loss, and the MAE, against training FLOPs by the rules, up to the budget."""
-    records = errors.finished_records(profile, START, *study.ARMS, "best", "final")
-    found = errors.milestones(records["best"])
-    way, end = found.iloc[:-1], found.iloc[-1]
-    figure, (loss, mae) = plt.subplots(1, 2, figsize=(WIDTH, 3.8))
-    for ax, what, colour in ((loss, "loss", "C0"), (mae, "mae_mean", "C0"), (mae, "mae_median", "C1")):
-        name = "the long run, " + what.removeprefix("mae_")
-        ax.loglog(end["flops"], end[what], "o", color=colour, label=name)
-        ax.plot(way["flops"], way[what], "o", mfc="white", color=colour, label="on its way, at the full rate")
-    flops = np.geomspace(way["flops"].min(), profile.budget)
-    law = errors.power_law(way["flops"], way["loss"], flops)  # that of the MAE is so wide that it says nothing
-    loss.plot(flops, law["there"], color="C0", lw=1, ls="--", label="power law through these, 95%")
-    loss.fill_between(flops, *law["interval there"], color="C0", alpha=0.12, lw=0)
-    trials = pd.DataFrame([numbers.arm(records[name]) for name in (START, *study.ARMS)]).set_index("name")
-    for ax, what in ((loss, "loss"), (mae, "mean")):
-        ax.plot(trials["flops"], trials[what], ".", color="0.4", zorder=1, label="trials of 240 steps")
-        for name, words in _CONTROLS.items():
-            _name(ax, trials["flops"][name], trials[what][name], words)
-    runs, spent = _runs(profile, "final"), records["final"].flops["training"]["coursework"]
-    for who, name, flops in (("ours", "final", spent), ("published", "published final", numbers.final_training())):
-        mae.plot(flops, runs[who, "final"].mean(), "s", color=COLOURS[who])
-        _name(mae, flops, runs[who, "final"].mean(), f"{name}, on test", (-6, -5))
-    for name in ("mean of the context, repeated", "nearest analogue in the context", study.TUNED):
-        level = runs["validation", name].mean()
-        mae.axhline(level, color=COLOURS["prey"], ls=":", lw=1)
-        at, offset = (1.1e14, (3, -6)) if name.startswith("nearest") else (profile.budget, (-3, 6))
-        _name(mae, at, level, errors.short(name), offset)
-    for ax, what, ticks in (
-        (loss, "validation loss (nats a token)", (0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.4, 2)),
-        (mae, "MAE on validation (scaled units)", (1, 2, 5, 10, 20, 50, 100, 200, 500)),
-    ):
-        ax.set(xlabel="training FLOPs by the rules", ylabel=what, xlim=(1e14, 1.2 * profile.budget))
-        ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    """Validation loss, and mean and median MAE, against training FLOPs by the rules, up to the budget."""
+    points, way = _trained_points(profile), errors.milestones(finished_record(profile, "best"))[:-1]
+    runs, flops = recorded_runs(profile), np.geomspace(way["flops"].min(), profile.budget)
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.9))
+    for ax, (what, (title, ticks)) in zip(axes, _MEASURED.items(), strict=True):
+        sns.scatterplot(points, x="flops", y=what, hue="kind", style="kind", s=45, ax=ax, legend=ax is axes[1])
+        ax.set(xscale="log", yscale="log", xlabel="training FLOPs\nby the rules", ylabel=title, xlim=(1e14, 2e17))
+        ax.set_yticks(ticks, map(str, ticks))
         ax.minorticks_off()
-        ax.legend(loc="lower left", fontsize="small")
+    law = errors.power_law(way["flops"], way["loss"], flops)  # that of the MAE is so wide that it says nothing
+    axes[0].fill_between(flops, *law["interval there"], color="C0", alpha=0.12, lw=0)
+    axes[0].plot(flops, law["there"], "--", color="C0", lw=1, label="power law, 95%")
+    for ax, of in ((axes[1], np.mean), (axes[2], np.median)):
+        for name, style in _LEVELS.items():
+            ax.axhline(of(runs["validation", name]), ls=style, color="0.4", lw=1, label=errors.short(name))
+    plots.legend_below(figure, axes[:2], ncols=3)
     return figure
 
 
@@ -270,45 +261,43 @@ def table3_budget(_: study.Profile) -> Figure:
 
 
 def yardstick_costs(_: study.Profile) -> Figure:
-    """Mean error against seconds and FLOPs of a forecast; a line leads to the median."""
-    figure, (seconds, flops) = plt.subplots(1, 2, figsize=(WIDTH, 4.6), sharey=True)
-    markers = {"as counted": "o", "at least": ">", "at most": "<", "median": "_"}
-    for name, row in numbers.yardstick_costs(errors.runs(errors.error_table({}))).items():
-        kinds = {"published": "published", "the language model": "ours", "the system": "error"}
-        kind = next((kind for begin, kind in kinds.items() if name.startswith(begin)), "prey")
-        style = {"color": COLOURS[kind], "ms": 7}
-        for ax, cost, bound in ((seconds, row["seconds"], None), (flops, max(1, row["flops"]), row["bound"])):
-            if cost is None:
-                ax.axhline(row["mean"], color=COLOURS[kind], ls="--", lw=1)
-                _name(ax, 1e4, row["mean"], errors.short(name), (-1, 6 if name.endswith("untuned") else -6))
-                continue
-            ax.loglog([cost, cost], [row["median"], row["mean"]], lw=1, alpha=0.6, **style)
-            ax.plot(cost, row["median"], markers["median"], **style)
-            ax.plot(cost, row["mean"], markers[bound or "as counted"], **style)
-            _name(ax, cost, row["mean"], errors.short(name), _OFFSETS.get(errors.short(name), (6, 0)))
-    seconds.set(
-        xlabel="seconds of one core a series (dashed: unknown)", ylabel="mean MAE (scaled units)", xlim=(2e-8, 1e4)
-    )
-    flops.set(xlabel="executed FLOPs a series (1: none)", xlim=(0.5, 1e14))
-    flops.yaxis.set_major_formatter("{x:g}")
-    handles = [plt.Line2D([], [], color="0.3", ls="", marker=marker, label=name) for name, marker in markers.items()]
-    flops.legend(handles=handles, loc="lower left")
+    """Error on test, and seconds and FLOPs of a forecast: a row for each forecaster, by mean error."""
+    runs, costs = errors.runs(errors.error_table({})), pd.DataFrame(numbers.yardstick_costs()).T
+    for words, name in (("untuned", "untuned"), ("final adapter", "final")):
+        runs["test", f"published: Qwen2.5-0.5B, {words}"] = runs["published", name]
+    maes = {name: runs["test", name] for name in costs.index}
+    table = costs.join(_means_and_medians(maes)).sort_values("mean", ascending=False)
+    names = table.index.map(errors.short)
+    figure, (error, seconds, flops) = plt.subplots(1, 3, figsize=(WIDTH, 4.2), sharey=True)
+    error.hlines(names, table["median"], table["mean"], color="0.7")
+    error.plot(table["mean"], names, "D", color=COLOURS["error"], label="mean")
+    error.plot(table["median"], names, "o", color=COLOURS["ours"], label="median")
+    seconds.plot(table["seconds"], names, "s", color=COLOURS["prey"], label="measured")
+    for bound, marker in (("exactly", "s"), ("at least", ">"), ("at most", "<")):
+        counted = table["flops"].clip(lower=1).where(table["bound"].fillna("exactly") == bound)
+        flops.plot(counted, names, marker, color=COLOURS["prey"], label=bound)
+    labels = "MAE (scaled units)", "seconds of one core\na series (none: unknown)", "executed FLOPs\na series (1: none)"
+    for ax, label in zip((error, seconds, flops), labels, strict=True):
+        ax.set(xscale="log", xlabel=label)
+        ax.grid(axis="y", lw=0.5)
+    error.invert_yaxis()
+    plots.legend_below(figure, (error, flops), ncols=5)
     return figure
 
 
 def changed_worlds(_: study.Profile) -> Figure:
-    """Mean above median error of each forecaster in each world; the lowest mean of a world in bold."""
-    found = pd.DataFrame(numbers.worlds(errors.runs(errors.error_table({})))).T
-    means = found.map(lambda row: row["mean"])
-    text = found.map(lambda row: "\n".join(f"{error:.{int(error < 10)}f}" for error in row.values()))
-    figure, ax = plt.subplots(figsize=(WIDTH, 4.6))
-    bar = {"label": "mean MAE (scaled units)", "format": "{x:g}", "pad": 0.01}
-    style = {"norm": LogNorm(1, 1000), "cmap": "RdYlBu_r", "linewidths": 1, "annot_kws": {"size": "small"}, "fmt": ""}
-    sns.heatmap(means.rename(columns=errors.short), annot=text, ax=ax, cbar_kws=bar, **style)
-    for cell, best in zip(ax.texts, means.eq(means.min(axis=1), axis=0).to_numpy().flat, strict=True):
-        cell.set_weight("bold" if best else "normal")
-    ax.tick_params(length=0)
-    ax.set_xticklabels(ax.get_xticklabels(), rotation=35, ha="right")
+    """Mean and median error of six forecasters, a row for each world."""
+    table = errors.error_table({})
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8), sharex=True, sharey=True)
+    for ax, of in zip(axes, ("mean", "median"), strict=True):
+        found = errors.by_world(table, of).clip(lower=0.1)
+        for name, (colour, marker) in _IN_WORLDS.items():
+            ax.plot(found[name], found.index, marker, color=colour, mfc="none", mew=2, ms=7, label=name)
+        ax.set(xscale="log", xlabel=f"{of} MAE (scaled units)")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.grid(axis="y", color="0.9")
+    axes[0].invert_yaxis()
+    plots.legend_below(figure, axes[:1], ncols=6)
     return figure
 
 
@@ -316,63 +305,65 @@ def _qwen() -> PretrainedConfig:
     return model.backbone_config("qwen2.5-0.5b")
 
 
-def _runs(profile: study.Profile, *names: str) -> errors.Runs:
-    return errors.runs(errors.error_table(errors.finished_records(profile, *names)))
+def _sides(profile: study.Profile) -> tuple[tuple[str, str, study.Profile], ...]:
+    """Ours and the report's runs: who, a title, and the profile that says how they were trained."""
+    return ("ours", f"ours: {profile.backbone}", profile), ("published", _QWEN, study.PROFILES["report"])
 
 
-def _titles(profile: study.Profile) -> dict[str, str]:
-    return {"ours": f"ours: {profile.backbone}", "published": _QWEN}
+def _trained_points(profile: study.Profile) -> pd.DataFrame:
+    """What trainings came to: `kind`, `flops`, `loss`, `mean` and `median`."""
+    way = errors.milestones(finished_record(profile, "best")).assign(kind="the long run, on its way")
+    way.loc[way.index[-1], "kind"] = "the long run, its end"
+    names = START, *study.ARMS, "final"
+    runs = recorded_runs(profile, *names)
+    rows = {name: numbers.run_row(finished_record(profile, name)) for name in names}
+    rows["final"]["loss"] = None  # on other series than its errors
+    rows["published"] = {"flops": study.table_3(Shape.of(_qwen()), "coursework")["final"][0]}
+    maes = {name: runs["ours", name] for name in names} | {"published": runs["published", "final"]}
+    points = pd.DataFrame(rows).T[["flops", "loss"]].astype(float).join(_means_and_medians(maes))
+    kinds = _CONTROLS | {"final": "final, on test", "published": "published final, on test"}
+    points["kind"] = [kinds.get(name, "trials of 240 steps") for name in points.index]
+    return pd.concat([way.rename(columns=lambda name: name.removeprefix("mae_")), points], ignore_index=True)
 
 
-def _name(ax: Axes, x: float, y: float, name: str, offset: tuple[float, float] = (6, 0)) -> None:
-    """Write a name beside a point, over the lines that it crosses. offset: in points; below 0, to the left or down."""
-    style: dict[str, Any] = {"ha": "right" if offset[0] < 0 else "left", "va": "center", "size": "small"}
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-    ax.annotate(name, (x, y), xytext=offset, textcoords="offset points", bbox=box, **style)
+def _means_and_medians(maes: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Columns `mean` and `median`, a row for each name."""
+    return pd.DataFrame(maes).agg(["mean", "median"]).T
 
 
-def _error_panels(panels: dict[str, dict[str, pd.Series]], across: bool = False) -> Figure:
-    """Panels of groups of errors by title: one below the other, with means and medians in words, or side by side."""
-    rows, tall = sum(map(len, panels.values())) // (1 + across), 1 if across else len(panels)
-    shape = (1, len(panels)) if across else (len(panels), 1)
-    figure, axes = plt.subplots(*shape, figsize=(WIDTH, 0.34 * rows + 0.35 * tall + 0.4), sharex=True)
+def _error_panels(panels: dict[str, dict[str, pd.Series]]) -> Figure:
+    """Panels of groups of errors by title, one below the other, with means and medians in words."""
+    rows = sum(map(len, panels.values()))
+    figure, axes = plt.subplots(len(panels), figsize=(WIDTH, 0.34 * rows + 0.35 * len(panels) + 0.4), sharex=True)
     for ax, (title, groups) in zip(axes, panels.items(), strict=True):
-        said = "" if across else ": mean {:.1f}, median {:.1f}"
+        said = ": mean {:.1f}, median {:.1f}"
         named = {name + said.format(np.mean(maes), np.median(maes)): maes for name, maes in groups.items()}
-        plots.plot_errors(ax, named, title, COLOURS["published" if title.startswith("published") else "ours"])
-        ax.set_xlabel("MAE (scaled units; diamond: mean)" if across or ax is axes[-1] else "")
+        plots.plot_errors(ax, named, title, COLOURS["published" if "published" in title else "ours"])
+        ax.set_xlabel("MAE (scaled units; diamond: mean)" if ax is axes[-1] else "")
     if min(min(maes) for groups in panels.values() for maes in groups.values()) >= 10:
         axes[0].set_xlim(left=10)
     return figure
 
 
-def _search(profile: study.Profile, runs: errors.Runs) -> Figure:
-    panels = {}
-    for (who, title), sizes in zip(_titles(profile).items(), (profile, study.PROFILES["report"]), strict=True):
-        groups = {name: runs[who, name] for name in study.SEARCH if (who, name) in runs}
-        panels[title] = {errors.label(name, sizes): maes for name, maes in groups.items()}
-    return _error_panels(panels, across=True)
+def _compared(
+    profile: study.Profile, runs: errors.Runs, names: Sequence[str], label: Callable[[str, study.Profile], str]
+) -> Figure:
+    """Errors of the same series at several settings, ours beside the published."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1 + 0.3 * len(names)), sharex=True)
+    for ax, (who, title, sizes) in zip(axes, _sides(profile), strict=True):
+        settings = {label(name, sizes): runs[who, name] for name in names if (who, name) in runs}
+        plots.plot_settings(ax, pd.DataFrame(settings), title, COLOURS[who])
+    return figure
+
+
+def _quartile_median_worst(record: study.Record) -> list[int]:
+    """The series at the first quartile, the median and the maximum of a run's errors."""
+    ranked = best_and_worst(record.maes(), worst=0)[0]
+    return [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
 
 
 def _beside_untuned(profile: study.Profile, name: str) -> Figure:
-    """The series at the first quartile, the median and the maximum of a run's test errors."""
     tuned = finished_record(profile, name)
-    ranked = best_and_worst(tuned.maes(), worst=0)[0]
-    shown = [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
-    return _forecasts({"untuned": errors.untuned_like_final(profile), name: tuned}, shown)
-
-
-def _forecasts(records: dict[str, study.Record], shown: Sequence[int]) -> Figure:
-    """A row for each record, a column for each series."""
-    series, size = errors.data(), (WIDTH, 0.5 + 1.6 * len(records))
-    figure, axes = plt.subplots(len(records), len(shown), figsize=size, sharex=True, squeeze=False)
-    for row, (title, record) in zip(axes, records.items(), strict=True):
-        for ax, i in zip(row, shown, strict=True):
-            scaled = to_integers(series.trajectories[i], series.scales[i], record.protocol.rounding)
-            forecast, mae = study.recorded_forecast(record, series, i), record.series[i]["mae"]
-            plots.plot_forecast(ax, series.time, scaled, forecast, f"series {i}: MAE {mae:.0f}")
-        row[0].set_ylabel(f"{title}\nscaled units".strip())
-    for ax in axes[-1]:
-        ax.set_xlabel(plots.MODEL_TIME)
-    plots.forecast_legend(figure)
-    return figure
+    return drawings.forecasts(
+        {"untuned": errors.untuned_like_final(profile), name: tuned}, _quartile_median_worst(tuned)
+    )

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,16 @@ def forecast_legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
 
 
+def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int) -> None:
+    """One legend of what several axes show, below them, in place of their own."""
+    handles = []
+    for ax in axes:
+        handles += ax.get_legend_handles_labels()[0]
+        if legend := ax.get_legend():
+            legend.remove()
+    figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+
+
 def plot_fan(
     ax: Axes,
     time: np.ndarray,
@@ -149,6 +159,17 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
     ax.set_xlim(0, max(1.3 * max(map(max, groups.values())), ax.get_xlim()[1]))
     ax.set(title=title, xlabel="MAE (scaled units; diamond: mean)")
     ax.invert_yaxis()
+    ax.xaxis.set_major_formatter("{x:g}")
+
+
+def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> None:
+    """MAE of the same series (rows) at several settings (columns): a line for each series, means and medians."""
+    rows = range(len(table.columns))
+    ax.semilogx(table.T, rows, color=colour, lw=0.8, alpha=0.6)
+    ax.plot(table.mean(), rows, "D", color="black", ms=5, label="mean")
+    ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2, label="median")
+    ax.set_yticks(rows, table.columns)
+    ax.set(title=title, xlabel="MAE (scaled units)\ndiamond: mean, bar: median", ylim=(len(rows) - 0.5, -0.5))
     ax.xaxis.set_major_formatter("{x:g}")
 
 

@@ -27,6 +27,7 @@ def test_a_row_is_a_forecast_of_a_series():
     for where in ("validation", "test", *WORLDS):
         for name, row in recorded_rows(where).items():
             assert found[where, name].to_dict() == row["maes"]
+    assert found.keys() == errors.recorded_runs(LAPTOP, "final-sampled").keys()
 
 
 def test_what_asks_an_adapter_again_counts_to_its_training():

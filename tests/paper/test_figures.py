@@ -1,20 +1,20 @@
 """The figures, against the records that they are drawn from."""
 
-import re
-
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from m2lib.files import InputError
 from m2lib.model import backbone_config
 from m2lib.paper import drawings, errors, figures, numbers, pdf
-from m2lib.study import PROFILES, recorded_yardsticks
+from m2lib.series import WORLDS
+from m2lib.study import ARMS, PROFILES, REPLICATION, published_maes, recorded_yardsticks
 
-LAPTOP = PROFILES["laptop"]
+LAPTOP, FIFTH = PROFILES["laptop"], REPLICATION["fifth"]
 
 
 @pytest.fixture(autouse=True)
@@ -78,9 +78,31 @@ def test_lora_layer_counts_its_parameters():
 
 
 def test_encoding_shows_every_token(data):
-    figure = drawings.encoding(data.trajectories[1, :2], data.scales[1], "series 1")
-    cells = {cell.get_text().get_text() for cell in figure.axes[0].tables[0].get_celld().values()}
-    assert {"337", "3.37", "3 3 7 ,", "4 4 8 11", "3 4 8 ;", "4 5 9 12"} <= cells
+    first, second = drawings.encoding(data, (1, 2)).axes
+    cells = {cell.get_text().get_text() for cell in first.tables[0].get_celld().values()}
+    assert {"337", "3.37", "3 3 7 ,", "18 18 22 11", "4 4 8 11", "3 4 8 ;", "18 19 23 26", "4 5 9 12"} <= cells
+    assert second.get_title(loc="left").startswith("series 2")
+
+
+def test_a_figure_of_the_report_is_of_any_profile_and_says_whose():
+    ours, replicated = (figures.fig4_baseline_forecasts(profile) for profile in (LAPTOP, FIFTH))
+    assert [figure.get_suptitle() for figure in (ours, replicated)] == ["smollm2-135m", "qwen2.5-coder-0.5b"]
+    maes, archive = errors.finished_record(FIFTH, "baseline").maes(), published_maes("baseline")
+    titles = [ax.get_title() for ax in replicated.axes]
+    assert titles == [f"series {i}: MAE {maes[i]:.0f}\narchived: {archive[i]:.0f}" for i in (94, 99, 141)]
+    assert [ax.get_title() for ax in ours.axes] == ["series 94: MAE 485", "series 99: MAE 108", "series 141: MAE 322"]
+    assert [len(figures.fig7_reduced_validation(profile).axes) for profile in (LAPTOP, FIFTH)] == [3, 2]
+    assert pdf.draw("fig4_baseline_forecasts").get_suptitle() == "qwen2.5-coder-0.5b"
+    assert pdf.draw("fig4_baseline_forecasts", LAPTOP).get_suptitle() == "smollm2-135m"
+
+
+def test_what_is_compared_are_the_same_series():
+    ours, report = figures.context_lengths(LAPTOP).axes
+    assert [label.get_text() for label in ours.get_yticklabels()] == ["128 tokens", "512 tokens", "768 tokens"]
+    *lines, means, medians = report.lines
+    assert len(lines) == 5
+    assert means.get_xdata() == pytest.approx([2203.9, 363.7, 273.3], abs=0.06)
+    assert medians.get_xdata() == pytest.approx([359.9, 224.8, 231.3], abs=0.06)
 
 
 def test_bars_of_the_budget_end_at_their_totals():
@@ -92,13 +114,15 @@ def test_bars_of_the_budget_end_at_their_totals():
     assert [ends[y] for y in sorted(ends)] == pytest.approx(said, rel=0.005)
 
 
-def test_the_curve_of_the_surest_ends_at_the_mean_of_all():
-    *_, kept = figures.trust(LAPTOP).axes
+def test_the_curve_of_the_surest_ends_at_the_error_of_all():
+    *_, means, medians = figures.trust(LAPTOP).axes
     found = errors.sampled(LAPTOP)
-    for who, lines in ((found.shown, kept.lines[:2]), (errors.LOG_VAR, kept.lines[2:])):
+    for who, place in ((found.shown, 0), (errors.LOG_VAR, 2)):
         maes = found.by_series(errors.median_mae, who)
-        assert [line.get_ydata()[-1] for line in lines] == pytest.approx([maes.mean()] * 2)
-        assert lines[1].get_ydata()[0] == maes.min()  # the dashed one knows the errors in advance
+        for ax, error in ((means, maes.mean()), (medians, maes.median())):
+            lines = ax.lines[place : place + 2]
+            assert [line.get_ydata()[-1] for line in lines] == pytest.approx([error] * 2)
+            assert lines[1].get_ydata()[0] == maes.min()  # the dashed one knows the errors in advance
 
 
 def test_ranks_and_bands_are_shares():
@@ -111,48 +135,52 @@ def test_ranks_and_bands_are_shares():
 
 
 def test_the_median_of_all_samples_is_that_of_the_record():
-    (ax,) = figures.sample_counts(LAPTOP).axes
-    best = next(line for line in ax.lines if line.get_label() == "best, median")
-    recorded = errors.finished_record(LAPTOP, "samples/best/test").maes().values()
-    assert best.get_ydata()[-1] == pytest.approx(np.mean(list(recorded)))
-    assert best.get_ydata()[0] > best.get_ydata()[-1]
+    recorded = list(errors.finished_record(LAPTOP, "samples/best/test").maes().values())
+    for ax, of in zip(figures.sample_counts(LAPTOP).axes, (np.mean, np.median), strict=True):
+        best = next(line for line in ax.lines if line.get_label() == "best, median of samples")
+        assert best.get_ydata()[-1] == pytest.approx(of(recorded))
+        assert best.get_ydata()[0] > best.get_ydata()[-1]
 
 
-def test_the_long_run_is_drawn_from_its_milestones():
-    loss, mae = figures.more_per_flop(LAPTOP).axes
-    found = errors.milestones(errors.finished_record(LAPTOP, "best"))
-    hollow = [line for line in mae.lines if line.get_markerfacecolor() == "white"]
-    assert [line.get_ydata().tolist() for line in hollow] == [
-        found[of][:-1].tolist() for of in ("mae_mean", "mae_median")
-    ]
-    assert {"mean", "analogue", "log-VAR(9)"} <= {text.get_text() for text in mae.texts}
-    assert "shuffled weights" in {text.get_text() for text in loss.texts}
+def test_trainings_are_drawn_at_what_they_came_to():
+    loss, mean, median = figures.more_per_flop(LAPTOP).axes
+    found, best = figures._trained_points(LAPTOP), errors.finished_record(LAPTOP, "best")
+    (end,) = found[found["kind"] == "the long run, its end"].to_dict("records")
+    assert [end[key] for key in ("loss", "mean", "median")] == [best.evaluations[-1][key] for key in errors.MEASURED]
+    assert found["kind"].value_counts()["trials of 240 steps"] == len(ARMS) - 1  # the first, and all but two controls
+    final = errors.finished_record(LAPTOP, "final").maes().values()
+    assert found.set_index("kind").loc["final, on test", "median"] == np.median(list(final))
+    for ax, what in ((loss, "loss"), (mean, "mean"), (median, "median")):
+        drawn = sorted(ax.collections[0].get_offsets()[:, 1].compressed())
+        assert drawn == pytest.approx(sorted(found[what].dropna()))
 
 
-def test_every_forecaster_is_named_at_its_errors():
-    for ax in figures.yardstick_costs(LAPTOP).axes:
-        assert {text.get_text() for text in ax.texts} == {
-            errors.short(name) for name in numbers.yardstick_costs(runs())
-        }
+def test_every_forecaster_has_a_row_with_its_errors():
+    error, _, flops = figures.yardstick_costs(LAPTOP).axes
+    names = [label.get_text() for label in error.get_yticklabels()]
+    assert sorted(names) == sorted(map(errors.short, numbers.yardstick_costs()))
+    means, medians = error.lines
+    assert list(means.get_xdata()) == sorted(means.get_xdata(), reverse=True)
+    here = names.index("log-VAR(9)")
+    assert (round(means.get_xdata()[here], 1), round(medians.get_xdata()[here], 1)) == (32.5, 8.5)
+    at_least = next(line for line in flops.lines if line.get_label() == "at least")
+    assert np.isfinite(at_least.get_xdata().astype(float)).sum() == 2
 
 
-def test_the_smallest_error_of_each_world_is_bold():
-    ax = figures.changed_worlds(LAPTOP).axes[0]
-    found = list(numbers.worlds(runs()).values())
-    bold = [text for text in ax.texts if text.get_weight() == "bold"]
-    assert len(bold) == len(found)
-    for text in bold:
-        column, row = map(int, text.get_position())
-        means = [each["mean"] for each in found[row].values()]
-        assert means[column] == min(means)
-        assert re.match(r"[\d.]+\n[\d.]+$", text.get_text())
-
-
-def runs():
-    return errors.runs(errors.error_table({}))
+def test_each_world_has_the_errors_of_its_forecasters():
+    table = errors.error_table({})
+    for ax, of in zip(figures.changed_worlds(LAPTOP).axes, ("mean", "median"), strict=True):
+        found = errors.by_world(table, of)
+        assert {line.get_label() for line in ax.lines} > {"mean", "log-VAR(9)", "LM best"}
+        for line in ax.lines:
+            assert list(line.get_ydata()) == list(found.index) == list(WORLDS)
+            assert list(line.get_xdata()) == list(found[line.get_label()].clip(lower=0.1))  # no logarithm of 0
 
 
 def test_worlds_hold_only_who_forecast_all_of_them():
-    found = runs() | {("as trained", "a newcomer"): next(iter(runs().values()))}
-    for world, rows in numbers.worlds(found).items():
-        assert list(rows) == list(recorded_yardsticks(world))
+    table = errors.error_table({})
+    newcomer = table[table["who"] == "as trained"].assign(experiment="a newcomer")
+    found = errors.by_world(pd.concat([table, newcomer]), "median")
+    assert list(found.index) == list(WORLDS)
+    for world in found.index:
+        assert list(found) == [errors.short(name) for name in recorded_yardsticks(world)]
