@@ -234,10 +234,11 @@ def more_per_flop(profile: study.Profile) -> Figure:
         for name, words in _CONTROLS.items():
             _name(ax, trials["flops"][name], trials[what][name], words)
     runs, spent = _runs(profile, "final"), records["final"].flops["training"]["coursework"]
-    theirs = numbers.final_training(), profile.budget  # its name ends right of the square, for on the left are points
-    for who, name, (flops, at) in (("ours", "final", (spent, spent)), ("published", "published final", theirs)):
+    theirs = numbers.final_training()
+    squares = ("ours", "final", spent, spent), ("published", "published final", theirs, profile.budget)
+    for who, name, flops, right in squares:  # right: where the name ends, clear of other points
         mae.plot(flops, runs[who, "final"].mean(), "s", color=COLOURS[who])
-        _name(mae, at, runs[who, "final"].mean(), f"{name}, on test", (-6, -10))
+        _name(mae, right, runs[who, "final"].mean(), f"{name}, on test", (-6, -10))
     for name in ("mean of the context, repeated", "nearest analogue in the context", study.TUNED):
         level = runs["validation", name].mean()
         mae.axhline(level, color=COLOURS["prey"], ls=":", lw=1)
