@@ -52,9 +52,8 @@ def replicated_runs() -> Runs:
 
 
 def _ours(profile: study.Profile) -> Runs:
-    records = {name: record for name, record in study.all_records(profile).items() if record.status == "done"}
-    checked = errors.finished_records(profile, *records)
-    return {name: maes for (who, name), maes in errors.runs(errors.error_table(checked)).items() if who == "ours"}
+    done = [name for name, record in study.all_records(profile).items() if record.status == "done"]
+    return {name: maes for (who, name), maes in errors.recorded_runs(profile, *done).items() if who == "ours"}
 
 
 def _untuned(of: Callable[..., float], runs: Runs) -> tuple[str, bool]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -70,8 +70,10 @@ def untuned_like_final(profile: study.Profile) -> study.Record:
 
 
 def label(name: str, profile: study.Profile) -> str:
-    """The settings of an experiment of the search."""
+    """What an experiment of the search, or of the context's length, sets."""
     train = study.EXPERIMENTS[name].training(profile)
+    if name.startswith("context/"):
+        return f"{train['sequence_length']} tokens"
     return f"rate {train['learning_rate']:g}, rank {train['rank']}"
 
 
@@ -184,11 +186,9 @@ class Sampled:
 
     def held(self, name: str, levels: Sequence[float] = LEVELS, factor: float = 1) -> dict[float, float]:
         """The share of true values in the bands of a forecaster, by level, its samples stretched by a factor."""
-
-        def share(samples: np.ndarray, truth: np.ndarray, level: float) -> float:
-            return series.coverage(series.stretched(samples, factor), truth, level)
-
-        return {level: self.by_series(partial(share, level=level), name).mean() for level in levels}
+        bands = [series.stretched(samples, factor) for samples in self.samples[name]]
+        pairs = list(zip(bands, self.truths, strict=True))
+        return {level: float(np.mean([series.coverage(*pair, level) for pair in pairs])) for level in levels}
 
     def factor(self, name: str, level: float = 0.8) -> float:
         """By how much a forecaster's samples must be stretched for a band to hold its share of these true values."""
@@ -223,15 +223,14 @@ def power_law(x: Any, y: Any, at: Any) -> dict[str, Any]:
 
     The interval at x is that of one more y, and so widens with the distance from the points.
     """
-    log_x, log_y = np.log(x), np.log(y)
-    slope, about_x, distance = linregress(log_x, log_y).slope, log_x - log_x.mean(), np.log(at) - log_x.mean()
-    squares, left_over = float(np.sum(about_x**2)), log_y - log_y.mean() - slope * about_x
-    scatter = student.ppf(0.975, len(log_x) - 2) * np.sqrt(np.sum(left_over**2) / (len(log_x) - 2))
-    there = np.exp(log_y.mean() + slope * distance)
-    width = scatter * (1 + 1 / len(log_x) + distance**2 / squares) ** 0.5
+    log_x, log_y, log_at = np.log(x), np.log(y), np.log(at)
+    fit, n = linregress(log_x, log_y), len(log_x)
+    squares, distance = float(np.sum((log_x - np.mean(log_x)) ** 2)), log_at - np.mean(log_x)
+    error = student.ppf(0.975, n - 2) * fit.stderr
+    there, width = np.exp(fit.intercept + fit.slope * log_at), error * np.sqrt(squares * (1 + 1 / n) + distance**2)
     return {
-        "exponent": slope,
-        "exponent interval": (slope - scatter / np.sqrt(squares), slope + scatter / np.sqrt(squares)),
+        "exponent": fit.slope,
+        "exponent interval": (fit.slope - error, fit.slope + error),
         "there": there,
         "interval there": (there * np.exp(-width), there * np.exp(width)),
     }

@@ -3,8 +3,7 @@
 What the report shows is drawn of any profile that has its records; what goes beyond the report, of the laptop's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -80,20 +79,19 @@ def fig7_reduced_validation(profile: study.Profile) -> Figure:
 
 def fig8_search(profile: study.Profile) -> Figure:
     table = errors.error_table(errors.finished_records(profile, *study.SEARCH))
-    return _compared(profile, errors.runs(errors.on_five(table)), study.SEARCH, errors.label)
+    return _compared(profile, errors.runs(errors.on_five(table)), study.SEARCH)
 
 
 def fig8_second(profile: study.Profile) -> Figure:
     runs = recorded_runs(profile, *study.SEARCH, *study.SECOND)
     twenty = {run: maes for run, maes in runs.items() if len(maes) == 20}
-    return _compared(profile, twenty, study.SEARCH[6:], errors.label)
+    return _compared(profile, twenty, study.SEARCH[6:])
 
 
 def context_lengths(profile: study.Profile) -> Figure:
     names = [f"context/{length}" for length in LENGTHS]
     table = errors.error_table(errors.finished_records(profile, study.SEARCH[0], *names))
-    runs = errors.runs(errors.on_five(table))
-    return _compared(profile, runs, names, lambda name, _: f"{name.removeprefix('context/')} tokens")
+    return _compared(profile, errors.runs(errors.on_five(table)), names)
 
 
 def fig9_final(profile: study.Profile) -> Figure:
@@ -128,16 +126,17 @@ def fan_charts(profile: study.Profile) -> Figure:
     """An easy, a typical and the worst series by CRPS: a column each, a row for each variable."""
     found, series = errors.sampled(profile), errors.data()
     crps = found.by_series(crps_fair, found.shown).sort_values(kind="stable")
-    levels, start, context = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975), 50, found.contexts.shape[1]
+    levels, time = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975), series.time
     figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 3.8), sharex=True)
-    for place, (variable, name) in product(range(3), enumerate(VARIABLES)):
-        ax, i = axes[variable, place], crps.index[(len(crps) // 5, len(crps) // 2, -1)[place]]
+    for column, i in zip(axes.T, crps.index[[len(crps) // 5, len(crps) // 2, -1]], strict=True):
         row = found.ids.index(i)
-        quantiles = np.quantile(found.samples[found.shown][row, ..., variable], levels, axis=0)
-        past, truth = found.contexts[row, start:, variable], found.truths[row, :, variable]
-        fan = series.time[start:context], past, series.time[context:], dict(zip(levels, quantiles, strict=True))
-        plots.plot_fan(ax, *fan, truth, COLOURS[name])
-        ax.set(title=f"series {i}: CRPS {crps[i]:.1f}" * (variable == 0), xlabel=plots.MODEL_TIME * variable)
+        quantiles = np.quantile(found.samples[found.shown][row], levels, axis=0)
+        for variable, (ax, name) in enumerate(zip(column, VARIABLES, strict=True)):
+            past, truth = found.contexts[row, 50:, variable], found.truths[row, :, variable]
+            bands = dict(zip(levels, quantiles[..., variable], strict=True))
+            plots.plot_fan(ax, time[50:80], past, time[80:], bands, truth, COLOURS[name])
+        column[0].set_title(f"series {i}: CRPS {crps[i]:.1f}")
+        column[-1].set_xlabel(plots.MODEL_TIME)
     for ax, name, corner in zip(axes[:, 0], VARIABLES, ("upper", "lower"), strict=True):
         ax.set_ylabel(f"{name} (scaled units)")
         figure.legend(*ax.get_legend_handles_labels(), loc=f"outside right {corner}")
@@ -345,13 +344,11 @@ def _error_panels(panels: dict[str, dict[str, pd.Series]]) -> Figure:
     return figure
 
 
-def _compared(
-    profile: study.Profile, runs: errors.Runs, names: Sequence[str], label: Callable[[str, study.Profile], str]
-) -> Figure:
+def _compared(profile: study.Profile, runs: errors.Runs, names: Sequence[str]) -> Figure:
     """Errors of the same series at several settings, ours beside the published."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1 + 0.3 * len(names)), sharex=True)
     for ax, (who, title, sizes) in zip(axes, _sides(profile), strict=True):
-        settings = {label(name, sizes): runs[who, name] for name in names if (who, name) in runs}
+        settings = {errors.label(name, sizes): runs[who, name] for name in names if (who, name) in runs}
         plots.plot_settings(ax, pd.DataFrame(settings), title, COLOURS[who])
     return figure
 

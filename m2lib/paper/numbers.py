@@ -18,8 +18,10 @@ from m2lib.study import EXPERIMENTS, REPLICATION, Record
 REPORT = study.PROFILES["report"]
 REPLICATED = ("baseline", "untuned-test", "default")
 """The runs of the replication that the PDF speaks of."""
+SETTINGS = (*study.SEARCH, *(f"context/{length}" for length in errors.LENGTHS))
+"""The runs that the report compares on the same series."""
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-SETTINGS = ("learning_rate", "rank", "sequence_length", "batch_size")
+TRAINED_WITH = ("learning_rate", "rank", "sequence_length", "batch_size")
 PUBLISHED_FINAL = ("published", "final")
 COMPARED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("ours", "default-rest"): [("ours", "baseline")],
@@ -47,9 +49,9 @@ def numbers(profile: study.Profile) -> dict[str, Any]:
     return {
         "records": {name: run_row(record) for name, record in records.items()},
         "replicated": {name: run_row(record) for name, record in replicated.items()},
-        "reported": {name: EXPERIMENTS[name].training(REPORT) for name in (*study.SEARCH, "context/512")},
+        "reported": {name: EXPERIMENTS[name].training(REPORT) for name in SETTINGS},
         "errors": _errors(table),
-        "five": _errors(errors.on_five(table)),
+        "five": _errors(errors.on_five(table[table["experiment"].isin(SETTINGS)])),
         "crps": table.dropna(subset="crps").groupby("experiment")["crps"].mean().to_dict(),
         "gains": _gains(errors.runs(table)),
         "costs": yardstick_costs(),
@@ -85,7 +87,7 @@ def run_row(record: Record) -> dict[str, Any]:
         "forecasts": len(record.series),
         "samples": record.protocol.n_samples,
         "temperature": record.protocol.temperature,
-    } | {setting: record.training.get(setting) for setting in SETTINGS}
+    } | {setting: record.training.get(setting) for setting in TRAINED_WITH}
 
 
 def yardstick_costs() -> dict[str, dict[str, Any]]:
