@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from transformers import PretrainedConfig
 
@@ -23,6 +22,9 @@ from m2lib.series import VARIABLES, best_and_worst, crps_fair, ranks, series_mae
 _QWEN = "published: Qwen2.5-0.5B"
 # Colours as in `plots`, and markers for those who cannot tell them apart, of who draws samples.
 _LOOKS = {"untuned": ("#7F7F7F", "s"), "final": ("#009E73", "o"), "best": ("#0072B2", "D"), LOG_VAR: ("#E69F00", "^")}
+# The same in changed worlds, beside forecasters without a language model.
+_IN_WORLDS = {"mean": ("#7F7F7F", "|"), "analogue": ("#CC79A7", "s"), "log-VAR(9)": _LOOKS[LOG_VAR]}
+_IN_WORLDS |= {"system fitted": (COLOURS["error"], "x"), "LM final": _LOOKS["final"], "LM best": _LOOKS["best"]}
 # Trials that say what pretraining is worth.
 _CONTROLS = {"trial/small": "small model, random weights", "trial/shuffled": "shuffled weights"}
 # Where names stand beside their points, in points of print, if there is no room on the right.
@@ -300,18 +302,17 @@ def yardstick_costs(_: study.Profile) -> Figure:
 
 
 def changed_worlds(_: study.Profile) -> Figure:
-    """Mean above median error of each forecaster in each world; the lowest mean of a world in bold."""
-    found = pd.DataFrame(numbers.worlds(errors.runs(errors.error_table({})))).T
-    means = found.map(lambda row: row["mean"])
-    text = found.map(lambda row: "\n".join(f"{error:.{int(error < 10)}f}" for error in row.values()))
-    figure, ax = plt.subplots(figsize=(WIDTH, 4.6))
-    bar = {"label": "mean MAE (scaled units)", "format": "{x:g}", "pad": 0.01}
-    style = {"norm": LogNorm(1, 1000), "cmap": "RdYlBu_r", "linewidths": 1, "annot_kws": {"size": "small"}, "fmt": ""}
-    sns.heatmap(means.rename(columns=errors.short), annot=text, ax=ax, cbar_kws=bar, **style)
-    for cell, best in zip(ax.texts, means.eq(means.min(axis=1), axis=0).to_numpy().flat, strict=True):
-        cell.set_weight("bold" if best else "normal")
-    ax.tick_params(length=0)
-    ax.set_xticklabels(ax.get_xticklabels(), rotation=35, ha="right")
+    """Mean error of six forecasters, a row for each world."""
+    found = pd.DataFrame(numbers.worlds(errors.runs(errors.error_table({})))).T.rename(columns=errors.short)
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.8))
+    for name, (colour, marker) in _IN_WORLDS.items():
+        means = found[name].map(lambda row: row["mean"])
+        ax.plot(means, means.index, marker, color=colour, mfc="none", mew=2, ms=7, label=name)
+    ax.set(xscale="log", xlabel="mean MAE (scaled units)")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.grid(axis="y", color="0.9")
+    ax.invert_yaxis()
+    figure.legend(loc="outside right upper")
     return figure
 
 
