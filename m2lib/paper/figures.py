@@ -335,12 +335,11 @@ def _error_panels(panels: dict[str, dict[str, pd.Series]]) -> Figure:
     rows = sum(map(len, panels.values()))
     figure, axes = plt.subplots(len(panels), figsize=(WIDTH, 0.34 * rows + 0.35 * len(panels) + 0.4), sharex=True)
     for ax, (title, groups) in zip(axes, panels.items(), strict=True):
-        said = ": mean {:.1f}, median {:.1f}"
-        named = {name + said.format(np.mean(maes), np.median(maes)): maes for name, maes in groups.items()}
+        named = {
+            f"{name}: mean {np.mean(maes):.1f}, median {np.median(maes):.1f}": maes for name, maes in groups.items()
+        }
         plots.plot_errors(ax, named, title, COLOURS["published" if "published" in title else "ours"])
-        ax.set_xlabel("MAE (scaled units; diamond: mean)" if ax is axes[-1] else "")
-    if min(min(maes) for groups in panels.values() for maes in groups.values()) >= 10:
-        axes[0].set_xlim(left=10)
+        ax.label_outer()
     return figure
 
 
