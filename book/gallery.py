@@ -25,9 +25,8 @@ SHOWN = {
     },
 }  # fmt: skip
 WIDE = {"sizing_mode": "stretch_width"}
-STEPS = list(range(1, 101))
-AHEAD = STEPS[CONTEXT_STEPS:]
-SHARED = {"steps": STEPS, "ahead": AHEAD, "there and back": AHEAD + AHEAD[::-1]}
+AHEAD = list(range(CONTEXT_STEPS + 1, 101))
+SHARED = {"steps": list(range(1, 101)), "ahead": AHEAD, "there and back": AHEAD + AHEAD[::-1]}
 SAY = "words.text = source.data.words[source.selected.indices[0]] ?? ''"
 
 
@@ -68,6 +67,8 @@ def gallery(split: str) -> str:
     source = models.ColumnDataSource({name: [row[name] for row in rows] for name in rows[0]})
     source.selected.indices, chosen = [0], models.IndexFilter([0])
     columns = [models.TableColumn(field=name, title=name) for name in ("series", *records)]
+    for column in columns[1:]:
+        column.formatter = models.NumberFormatter(format="0.0")
     table = models.DataTable(source=source, columns=columns, index_position=None, height=215, **WIDE)
     table.reorderable = table.scroll_to_selection = False
     words = models.Div(text=rows[0]["words"], styles={"overflow-wrap": "anywhere"}, **WIDE)
