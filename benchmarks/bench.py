@@ -120,7 +120,7 @@ def decode_limit(shape: Shape, lengths: list[int], tokens: list[int], model, lim
     """Seconds that forecasts take at least: prefills and products at the matrix rate or, where few rows share them, at
     the rate at which weights are read; keys and values at the rate at which they are read."""
     size = model.dtype.itemsize
-    one = executed_pass(shape, 1, 0, 0, head_tokens=1)
+    one = executed_pass(shape, 1, 0, 0)
     linear, weights = total(one), total(one) / 2 * size
     cache = 2 * shape.layers * shape.kv_width * size
     limit = sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in lengths) / limits["flops"]

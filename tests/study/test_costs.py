@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
+from m2lib.accounting.flops import CONVENTIONS, cached_step_flops, forecast_flops, forward_flops, train_step_flops
 from m2lib.accounting.published import DEPARTURES, departure_costs
-from m2lib.accounting.shape import CONVENTIONS, PROJECTIONS, TARGETS, Shape, total
+from m2lib.accounting.shape import PROJECTIONS, TARGETS, Shape, total
 from m2lib.decoding.engine import Engine
 from m2lib.decoding.generation import generate
 from m2lib.decoding.protocol import DecodeConfig
