@@ -20,8 +20,7 @@ from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one
 from m2lib.accounting.flops import executed_pass, forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
 from m2lib.decoding.engine import Engine
-from m2lib.decoding.generation import generate
-from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
 from m2lib.files import ROOT, write_atomic
 from m2lib.model.backbones import backbone_config, load_backbone

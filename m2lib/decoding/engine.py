@@ -20,7 +20,6 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import linear, pad, rms_norm, silu
 
-from m2lib.decoding.protocol import GROWTH, cache_columns
 from m2lib.model import LoRALinear, causal_attention
 
 # attend(layer's number, q, k, v): how tokens look at each other. It is the one part of a block that differs between
@@ -29,6 +28,7 @@ _Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor
 # Keys and values of some columns, each (entries, columns, width), for each layer. An entry is what one key/value head
 # keeps of one prompt or one row; `Engine` says in which order they stand.
 _Cache = list[tuple[torch.Tensor, torch.Tensor]]
+GROWTH = 64  # columns (tokens) by which a cache grows
 
 
 def product_with(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -367,3 +367,22 @@ def _change(cache: _Cache, how: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Put `how(tensor)` in each tensor's place: layer by layer, so that at no time there are two whole caches."""
     for layer, (keys, values) in enumerate(cache):
         cache[layer] = how(keys), how(values)
+
+
+def cache_columns(filled: int) -> int:
+    """How many columns a KV cache of `filled` tokens is allocated, and its attention computes.
+
+    The pads of shorter prompts count as tokens. The number is rounded up to a multiple of `GROWTH`.
+    """
+    # A ceiling: // rounds down, so the negative of a negated division rounds up. 65 tokens: -65 // 64 = -2, so two
+    # times 64, 128 columns. 64 tokens: -64 // 64 = -1, so 64 columns and none to spare.
+    return -(-filled // GROWTH) * GROWTH
+
+
+def step_columns(longest: int, step: int, samples: int) -> int:
+    """How many columns each row attends to in a step, its prompt's and its own.
+
+    `longest` are the tokens of the batch's longest prompt, `step` those that the row has taken after its prompt, that
+    of the step included. Several samples share the prompt's columns, and have a cache of their own for the others.
+    """
+    return cache_columns(longest + step) if samples == 1 else cache_columns(longest) + cache_columns(step)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from m2lib.files import InputError
-from m2lib.series import PAD
+from m2lib.series.codec import PAD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from m2lib.series.data import SeriesSet, generate_series, simulated
-from m2lib.series.recipe import Rates, draw_systems, predator_prey
+from m2lib.series.data import Rates, SeriesSet, draw_systems, generate_series, predator_prey, simulated
 
 SEED = 2_000_000_000
 """Of the systems of all worlds. Training draws its own from seeds far below, and the data set is made of seed 0."""

@@ -255,9 +255,8 @@ def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, int
     """Sampled forecasts (n, 20, 2) of a series in scaled units, read from a record's texts, and the repairs."""
     entry = record.series[series]
     texts = entry["texts"] if "texts" in entry else [entry["text"]]
-    scale = float(data.scales[series])
-    read = [read_back(text, data.contexts[series], scale, record.protocol) for text in texts]
-    return np.stack([decoded.values for decoded in read]), sum(decoded.repairs for decoded in read)
+    values, repairs = read_back(texts, data.contexts[series], record.protocol)
+    return values, sum(repairs)
 
 
 def _fault(record: Record, profile: Profile, name: str) -> str | None:

@@ -10,7 +10,7 @@ import scipy.integrate
 
 from m2lib import cli
 from m2lib.files import InputError
-from m2lib.series import SeriesSet, check_encodable, generate_series, load_series, split_ids, to_integers
+from m2lib.series import SeriesSet, generate_series, load_series, split_ids, to_integers
 from m2lib.series.codec import format_steps
 from m2lib.series.data import DEFAULT_FILE, read_series, write_series
 
@@ -70,16 +70,6 @@ def test_generated_undershoot_is_zero(tmp_path, monkeypatch):
     assert made.trajectories[248].min() == 0
 
 
-@pytest.mark.parametrize("value", [1e5, np.nan, -1])
-def test_what_cannot_be_encoded_is_named_before_training(data, value):
-    trajectories = data.trajectories[:9].copy()
-    trajectories[[4, 7], 95, 1] = value  # in the truth: the contexts can be encoded
-    series = SeriesSet(trajectories, data.time, "spoilt")
-    check_encodable(series, [8, 0, 1])
-    with pytest.raises(InputError, match=f"^series 7 of spoilt, step 95, predator: {value:g} is "):
-        check_encodable(series, (2, 7, 4))
-
-
 def test_split_is_the_reports():
     split = split_ids()
     assert [len(part) for part in (split.train, split.validation, split.test)] == [900, 50, 50]
@@ -94,8 +84,6 @@ def test_split_of_other_sizes(n):
     split = split_ids(n)
     assert len(split.validation) == len(split.test) == max(1, n // 20)
     assert sorted(split.train + split.validation + split.test) == list(range(n))
-    with pytest.raises(InputError, match="a split needs at least 3 series, and there are 2"):
-        split_ids(2)
 
 
 def test_written_file_comes_back(data, tmp_path, monkeypatch):
@@ -136,10 +124,6 @@ BAD_FILES = {
     ),
     "few steps": (lambda t, time: {"trajectories": t[:, :99], "time": time[:99]}, r"has shape \(4, 99, 2\)"),
     "time too short": (lambda t, time: {"trajectories": t, "time": time[:99]}, r"/time \(99,\)"),
-    "uneven time": (
-        lambda t, time: {"trajectories": t, "time": change(time.copy(), 40, 200.0)},
-        "/time is not an even grid",
-    ),
     "infinity": (
         lambda t, time: {"trajectories": change(t, (1, 99, 0), np.inf), "time": time},
         "series 1 of .*, step 99, prey: inf is not finite",
