@@ -133,15 +133,12 @@ def test_saved_adapter_comes_back(model, tmp_path, targets):
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 6.0, sorted(targets))
 
 
-@pytest.mark.parametrize(
-    ("backbone", "base"),
-    [("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"), ("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B-Instruct"),
-     ("tiny", "tiny"), ("my-model", "my-model")],
-)  # fmt: skip
-def test_an_adapter_names_its_base_as_the_hub_does(model, tmp_path, backbone, base):
-    save_adapter(with_random_adapter(model), tmp_path, backbone)
-    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
-    assert config["base_model_name_or_path"] == base
+def test_an_adapter_names_its_base_as_the_hub_does(model, tmp_path):
+    with_random_adapter(model)
+    for backbone, base in (("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"), ("my-model", "my-model")):
+        save_adapter(model, tmp_path, backbone)
+        config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
+        assert config["base_model_name_or_path"] == base
 
 
 @CHOICES

@@ -74,13 +74,6 @@ def test_without_residuals_every_path_is_the_point_forecast():
     np.testing.assert_allclose(paths, np.repeat(log_var(contexts)[:, None], 5, axis=1), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("order", "horizon"), [(1, 4), (3, 20)])
-def test_the_median_of_small_residuals_is_near_the_point_forecast(order, horizon):
-    contexts = simulated(4, 0.01, np.random.default_rng(2), 80)
-    paths = log_var_paths(contexts, 400, np.random.default_rng(0), horizon, order)
-    np.testing.assert_allclose(np.median(paths, axis=1), log_var(contexts, horizon, order), rtol=0.02)
-
-
 def test_on_the_process_that_it_fits_its_bands_hold_their_share():
     """Where the context is long; of 80 steps it knows the process less well than it believes."""
     series = simulated(150, 0.1, np.random.default_rng(3), 520)
