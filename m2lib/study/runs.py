@@ -17,15 +17,26 @@ from tqdm.auto import tqdm
 from m2lib import model, settings
 from m2lib.accounting import Shape
 from m2lib.decoding import forecast
-from m2lib.files import InputError
-from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, to_integers
+from m2lib.files import InputError, write_atomic
+from m2lib.series import FORMAT_FILE, TABLES, SeriesSet, encode, generate_series, load_series, split_ids, to_integers
 from m2lib.study import costs
 from m2lib.study.experiments import EXPERIMENTS, experiment_named
 from m2lib.study.plans import Plan, finished, resolve, stored, unfinished
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import describe_device, provenance
 from m2lib.study.records import Entry, Record, entry_of, hold, record_path, save_record
-from m2lib.training import TrainConfig, TrainLog, make_windows, saved_step, train, window_loss
+from m2lib.training import (
+    Source,
+    TrainConfig,
+    TrainLog,
+    made_up_windows,
+    make_windows,
+    saved_step,
+    train,
+    window_loss,
+)
+
+WATCHED_SEED = 10**6  # of the made-up series that a run is watched on
 
 
 def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False) -> Record:
@@ -187,14 +198,13 @@ class RunInProgress:
         plan, record, profile = self.plan, self.record, self.plan.profile
         config = TrainConfig(**record.config["train"])
         record.training, record.seed = asdict(config) | {"targets": list(config.targets)}, config.seed
-        split, watch = split_ids(len(plan.data)), plan.experiment.watch(profile)
+        watch, validation = plan.experiment.watch(profile), split_ids(len(plan.data)).validation
         # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b rounded up.
-        watched = list(split.validation[:: -(-len(split.validation) // max(1, watch.series))])
-        watched_windows = self._windows(plan.data, watched, config.sequence_length)
-        simulated = partial(self._simulated, config)
+        watched = list(validation[:: -(-len(validation) // max(1, watch.series))])
+        source, watched_windows = self._made_up(config, len(watched)) or self._of_the_study(config, watched)
         log = train(
             self.backbone.model,
-            simulated if plan.experiment.simulated else self._windows(plan.data, split.train, config.sequence_length),
+            source,
             config,
             self.checkpoints,
             checkpoint_every=profile.checkpoint_every,
@@ -209,6 +219,9 @@ class RunInProgress:
         if config.rank:  # where all weights train, the record and its forecasts are kept alone
             folder = adapter_path(profile, record.name)
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
+            if (made_up := plan.experiment.made_up) is not None:
+                written_as = replace(TABLES, digits=made_up.get("digits", TABLES.digits))
+                write_atomic(folder / FORMAT_FILE, written_as.text().encode())
             record.adapter = adapter_hash(folder)
 
     def take_adapter(self, source: str) -> None:
@@ -262,6 +275,25 @@ class RunInProgress:
     def _costs(self, entries: dict[int, Entry]) -> list[costs.Costs]:
         protocol = self.plan.experiment.protocol
         return [costs.series_costs(self.shape, entry, protocol, *self.adapter) for entry in entries.values()]
+
+    def _of_the_study(self, config: TrainConfig, watched: list[int]) -> tuple[Source, np.ndarray]:
+        """Windows to train on, of the training split or simulated; and those of the validation series watched."""
+        data, length = self.plan.data, config.sequence_length
+        source: Source = partial(self._simulated, config)
+        if not self.plan.experiment.simulated:
+            source = self._windows(data, split_ids(len(data)).train, length)
+        return source, self._windows(data, watched, length)
+
+    def _made_up(self, config: TrainConfig, watched: int) -> tuple[Source, np.ndarray] | None:
+        """The same where they are of made-up series: watched are the first windows of steps that no training has."""
+        if self.plan.experiment.made_up is None:
+            return None
+        source, unseen = (
+            made_up_windows(config.sequence_length, seed, **self.plan.experiment.made_up)
+            for seed in (config.seed, WATCHED_SEED)
+        )
+        first = [unseen(step)[0] for step in range(watched)]
+        return source, make_windows([row[row != model.PAD_ID].tolist() for row in first], config.sequence_length)
 
     def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
         """The windows of a step: one of each of batch_size systems that no other step has, nor the data set."""

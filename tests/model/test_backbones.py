@@ -303,7 +303,7 @@ def test_a_gguf_is_converted_once_whatever_lies_beside_it(tmp_path, monkeypatch,
 
     def reader(found):
         def read(folder, **settings):
-            seen.extend([*(path.name for path in folder.iterdir()), settings["trust_remote_code"]])
+            seen.extend([*(path.name for path in Path(folder).iterdir()), settings["trust_remote_code"]])
             return found
 
         return read

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from m2lib.accounting import Shape
+from m2lib.accounting import CONVENTIONS, Shape
+from m2lib.forecaster import Forecaster
 from m2lib.model import backbone_config
-from m2lib.series import draw_systems, generate_series, split_ids
-from m2lib.study.costs import estimate
+from m2lib.series import TABLES, draw_systems, generate_series, split_ids
+from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
 from m2lib.study.records import load_record
@@ -85,3 +86,21 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
     assert set(record.series) <= set(split_ids().test)
     shape = Shape.of(backbone_config("tiny"))
     assert record.flops["evaluation"]["coursework"] <= estimate(experiment, profile, shape)["evaluation"]["coursework"]
+
+
+def test_an_adapter_for_any_table_learns_from_made_up_series(data, store):
+    name = "tables/three-digits"
+    sizes = {name: {"steps": 2, "sequence_length": 1024}}
+    profile = replace(SMALL, train=sizes, checkpoint_every=1, watched=1)
+    record, folder = run(name, profile, data=data), adapter_path(profile, name)
+    assert (record.series, record.config["made_up"], len(record.evaluations)) == ({}, {}, 2)
+    assert [set(entry) for entry in record.evaluations] == [{"step", "loss"}] * 2
+    most = estimate(EXPERIMENTS[name], profile, Shape.of(backbone_config("tiny")))
+    assert all(record.spent()[kind] <= sum_costs(*most.values())[kind] for kind in CONVENTIONS)
+    forecaster = Forecaster.from_pretrained(folder)
+    assert forecaster.text_format == TABLES
+    waves = [np.sin(np.arange(30.0)[:, None] / np.arange(2, 2 + variables)) for variables in (1, 3)]
+    made = [forecaster.sample([one], 4, num_samples=2)[0].physical for one in waves]
+    assert [samples.shape for samples in made] == [(2, 4, 1), (2, 4, 3)]
+    again = run(name, profile, data=data, fresh=True)
+    assert (again.loss_curve, again.adapter) == (record.loss_curve, record.adapter)
