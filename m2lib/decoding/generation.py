@@ -145,11 +145,10 @@ def generate(
         # and sample 1 has left:
         #     row       0  1  2
         #     live      0  2  3      row 1 belongs to sample 2, which is sample 0 of prompt 1
-        # Indexed by row are live, done, semicolons, and in each turn logits, draws and tokens, as is all that the
-        # engine and the grammar keep: these shrink together. Indexed by sample are written and passes: these never do.
+        # Indexed by row are live and left, and in each turn logits, draws and tokens, as is all that the engine and the
+        # grammar keep: these shrink together. Indexed by sample are written and passes: these never do.
         live = torch.arange(count, device=device)  # the samples that the engine's rows belong to
-        done = torch.zeros(count, dtype=torch.bool, device=device)
-        semicolons = torch.zeros(count, dtype=torch.long, device=device)
+        left = torch.full((count,), config.steps, device=device)  # the steps that each row may still write
         written: list[list[int]] = [[] for _ in range(count)]
         passes = torch.zeros(count, dtype=torch.long, device=device)
         for length in range(1, config.max_new_tokens + 1):
@@ -157,23 +156,22 @@ def generate(
             logits = grammar.mask(running.logits) if grammar else running.logits
             # One draw for each sample, whether its row is still there or not: who has left changes nothing.
             draws = torch.rand(count, generator=generator).to(device)[live] if config.temperature else None
-            tokens = _choose(logits, config.temperature, draws).masked_fill(done, PAD_ID)
+            tokens = _choose(logits, config.temperature, draws).masked_fill(left == 0, PAD_ID)
 
             # 2. Note what was written, and which rows end with it.
             for sample, token in zip(live.tolist(), tokens.tolist(), strict=True):
                 if token != PAD_ID:
                     written[sample].append(token)
-            semicolons += tokens == SEMICOLON_ID
-            done |= (tokens == PAD_ID) | (semicolons == config.steps)
+            left = (left - (tokens == SEMICOLON_ID).long()).masked_fill(tokens == PAD_ID, 0)
 
             # 3. Stop if no row goes on, or let those that are done leave, once they are enough to be worth a copy of
             # the cache. Of 10 rows none leaves while 9 still write; when 8 do, two leave.
-            rows = (~done).nonzero()[:, 0]  # the numbers of those that go on, ascending
+            rows = left.nonzero()[:, 0]  # the numbers of those that go on, ascending
             if not len(rows) or length == config.max_new_tokens:
                 break
             if len(rows) <= LEAVE_AT * len(live):
                 running.keep(rows)
-                tokens, semicolons, done, live = tokens[rows], semicolons[rows], done[rows], live[rows]
+                tokens, left, live = tokens[rows], left[rows], live[rows]
                 if grammar:
                     grammar.state = grammar.state[rows]
 

@@ -86,6 +86,3 @@ def test_a_stretched_band_just_holds_the_truth():
     np.testing.assert_allclose(np.median(stretched(SAMPLES, 0.3), axis=0), np.median(SAMPLES, axis=0))
     same = stretch_needed(np.full((4, 1, 2), 7), np.array([[7, 8]]), 0.8)
     assert same.tolist() == [[0, np.inf]]
-    for factor in (np.inf, np.nan, -1):
-        with pytest.raises(ValueError, match="cannot be stretched by"):
-            stretched(SAMPLES, factor)
