@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import linear, pad, rms_norm, silu
 
-from m2lib.model import LoRALinear, causal_attention
+from m2lib.model import causal_attention
 
 # attend(layer's number, q, k, v): how tokens look at each other. It is the one part of a block that differs between
 # the pass over a prompt and a step, so `BareModel.forward` is handed it; its docstring gives the shapes.
@@ -58,19 +58,13 @@ class _Block:
     def __init__(self, layer: torch.nn.Module):
         attention, mlp = layer.self_attn, layer.mlp
         inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
-        biases = [(it.base if isinstance(it, LoRALinear) else it).bias for it in inputs]
-        self.qkv = product_with(
-            torch.cat([_merged(it) for it in inputs]), None if biases[0] is None else torch.cat(biases)
-        )
+        bias = None if attention.q_proj.bias is None else torch.cat([it.bias for it in inputs])
+        # The weight of a layer with an adapter is that of both.
+        self.qkv = product_with(torch.cat([it.weight for it in inputs]), bias)
         self.out, self.gate, self.up, self.down = (
-            product_with(_merged(it)) for it in (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+            product_with(it.weight) for it in (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
         )
         self.norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-
-
-def _merged(layer: torch.nn.Linear | LoRALinear) -> torch.Tensor:
-    """The layer's weight, an adapter added, rounded once to the weight's dtype."""
-    return layer.merged_weight() if isinstance(layer, LoRALinear) else layer.weight
 
 
 class BareModel:

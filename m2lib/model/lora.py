@@ -54,8 +54,14 @@ class LoRALinear(nn.Module):
         up = nn.functional.linear(down, self.lora_B.to(x.dtype))
         return self.base(x) + self.alpha / self.rank * up
 
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The frozen layer's."""
+        return self.base.bias
+
+    @property
     @torch.no_grad()
-    def merged_weight(self) -> torch.Tensor:
+    def weight(self) -> torch.Tensor:
         """The weight (d_out, d_in) of a plain linear layer that computes the same.
 
         That is W + (alpha / r) B A: the sum in float32, rounded once to W's dtype.
@@ -127,7 +133,7 @@ def merge_lora(model: nn.Module) -> nn.Module:
     In bfloat16 the sum is rounded to the weight's precision.
     """
     for path, layer in lora_layers(model).items():
-        layer.base.weight.copy_(layer.merged_weight())
+        layer.base.weight.copy_(layer.weight)
         model.set_submodule(path, layer.base)
     return model
 

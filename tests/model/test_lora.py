@@ -51,7 +51,7 @@ def test_layer_by_hand():
         layer.lora_B.copy_(torch.tensor([[2.0]]))
     # W x + b = 5 + 8 + 0.5; (alpha / r) B A x = 3 * 2 * (5 - 4)
     assert layer(torch.tensor([5.0, 4.0])).item() == 13.5 + 6
-    assert layer.merged_weight().tolist() == [[1.0 + 3 * 2, 2.0 - 3 * 2]]
+    assert layer.weight.tolist() == [[1.0 + 3 * 2, 2.0 - 3 * 2]]
 
 
 def test_identity_at_injection(model):
