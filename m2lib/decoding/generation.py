@@ -42,7 +42,9 @@ class DecodeConfig:
     """Rounding of prompt and truth, `nearest` or `published`, see `m2lib.series.codec.to_integers`."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for greedy samples, which would all be one."""
+        """Raise ValueError for nothing to forecast, and for greedy samples, which would all be one."""
+        if min(self.steps, self.n_samples) < 1:
+            raise ValueError("steps and n_samples must be at least 1")
         if self.n_samples > 1 and self.temperature == 0:
             raise ValueError("greedy decoding gives one forecast: set a temperature for n_samples > 1")
 
