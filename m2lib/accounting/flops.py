@@ -177,7 +177,7 @@ PASSES: dict[str, Callable[..., Breakdown]] = {
     "executed": executed_pass,
 }
 """What counts a pass, by convention: of a shape, so many tokens, keys, a rank and targets."""
-CONVENTIONS = tuple(PASSES)
+CONVENTIONS = tuple(PASSES)  # the ways of counting; the first is the default
 
 
 def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
