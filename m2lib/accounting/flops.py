@@ -196,16 +196,20 @@ def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, 
     backward = {part: flops * (2 if part in twice else 1) for part, flops in forward.items()}
     # In layer 0, and there only, a number needs a gradient if an adapter of that layer comes before it. With q and v:
     # the queries, the values, the scores and all after them do; the keys and the block's input do not.
-    q, k, v, o, gate, up, _ = (name in targets for name in PROJECTIONS)
-    scores = q or k
-    heads = scores or v  # what the heads found, which o reads
-    middle = heads or o  # what stands between attention and the MLP, which gate and up read
-    inner = middle or gate or up  # gate times up, which down reads
-    inputs = (False, False, False, heads, middle, middle, inner)  # q, k and v read the embedding, which is frozen
-    for (name, (d_in, d_out)), needed in zip(shape.projections.items(), inputs, strict=True):
-        if not needed:  # neither by way of the frozen weight, nor by way of A
+    order = tuple(PROJECTIONS)
+
+    def still(*names: str) -> bool:
+        """Whether none of these has an adapter."""
+        return not set(names) & set(targets)
+
+    # So many projections come before the input of each: none before that of q, k and v, the embedding, which is frozen;
+    # q, k and v before o's; o too before gate's and up's; all others before down's.
+    for name, before in zip(order, (0, 0, 0, 3, 4, 4, 6), strict=True):
+        if still(*order[:before]):  # no gradient, neither by way of the frozen weight, nor by way of A
+            d_in, d_out = shape.projections[name]
             backward[PROJECTIONS[name]] -= 2 * n * d_in * d_out
             backward["lora"] -= 2 * n * d_in * rank * (name in targets)
-    backward["scores"] -= square * ((not q) + (not k))  # scores are queries times keys
-    backward["values"] -= square * ((not scores) + (not v))  # what the heads found is scores, after softmax, times v
+    backward["scores"] -= square * (still("q_proj") + still("k_proj"))  # scores are queries times keys
+    # What the heads found is the scores, after softmax, times the values.
+    backward["values"] -= square * (still("q_proj", "k_proj") + still("v_proj"))
     return backward
