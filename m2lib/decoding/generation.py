@@ -82,6 +82,7 @@ class StepGrammar:
         variables, width = text_format.variables, text_format.digits + 1  # states of a variable
         allowed = torch.zeros(variables, width, len(SYMBOLS), dtype=torch.bool)
         digits = slice(PAD_ID + 1, COMMA_ID)  # ids 1-10 stand between the pad and the comma
+        # Digits until there are all, and from the first digit on the separator: of the last variable the semicolon.
         allowed[:, :-1, digits] = True
         allowed[:-1, 1:, COMMA_ID] = True
         allowed[-1, 1:, SEMICOLON_ID] = True
@@ -97,7 +98,7 @@ class StepGrammar:
         return logits.masked_fill(~self.allowed[self.state], float("-inf"))
 
     def advance(self, token: torch.Tensor) -> None:
-        """Move on by the tokens chosen, one id a row. Rows that are done feed pads, which lead to no matter where."""
+        """Move on by the tokens chosen, one id a row; where the pads of rows that are done lead does not matter."""
         self.state = self.following[self.state, token]
 
 
