@@ -222,8 +222,10 @@ def refusal(folder, **options):
 
 def test_what_cannot_be_merged_is_refused(adapter, tmp_path):
     assert "there is no adapter to export" in refusal(tmp_path / "model", adapter=None)
-    assert f"{tmp_path / 'none'}: not a readable LoRA adapter" in refusal(tmp_path / "a", adapter=tmp_path / "none")
-    assert f"{FINAL}: the adapter belongs to another model" in refusal(tmp_path / "model", adapter=FINAL)
+    assert f"{tmp_path / 'none'}: not a LoRA adapter of this model" in refusal(
+        tmp_path / "a", adapter=tmp_path / "none"
+    )
+    assert f"{FINAL}: not a LoRA adapter of this model" in refusal(tmp_path / "model", adapter=FINAL)
 
 
 def test_a_place_that_is_taken_is_refused(adapter, tmp_path):
