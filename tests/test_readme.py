@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks import bench
+from benchmarks.physics import FITS
 from m2lib.files import ROOT
 from m2lib.paper import pdf
 from m2lib.paper.errors import LOG_VAR
-from m2lib.series import BASELINES, FITS
+from m2lib.series import BASELINES
 from m2lib.study import TUNED
 
 

@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from m2lib import series, study
 from m2lib.files import InputError, repository
+from m2lib.series.worlds import WORLDS
 
 COLUMNS = ["who", "experiment", "split", "series", "mae", "crps"]
 LENGTHS = (128, 512, 768)
@@ -92,7 +93,7 @@ def error_table(records: dict[str, study.Record]) -> pd.DataFrame:
     ]
     rows += [
         (where, name, where, i, mae, None)
-        for where in ("validation", "test", *series.WORLDS)
+        for where in ("validation", "test", *WORLDS)
         for name, maes in study.recorded_yardsticks(where).items()
         for i, mae in maes.items()
     ]
@@ -127,7 +128,7 @@ def recorded_runs(profile: study.Profile, *names: str) -> Runs:
 
 def by_world(table: pd.DataFrame, statistic: str) -> pd.DataFrame:
     """`mean` or `median` error of each forecaster (columns) in each world (rows); of those that have forecast all."""
-    found = table.pivot_table("mae", "who", "experiment", statistic, sort=False).loc[list(series.WORLDS)]
+    found = table.pivot_table("mae", "who", "experiment", statistic, sort=False).loc[list(WORLDS)]
     return found.dropna(axis="columns").rename(columns=short).rename_axis(index=None, columns=None)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from m2lib import accounting
 from m2lib.accounting import CONVENTIONS, TARGETS, Breakdown, Shape, total
-from m2lib.decoding import LONGEST_STEP, DecodeConfig, step_columns
+from m2lib.decoding import DecodeConfig, step_columns
 from m2lib.files import InputError
 from m2lib.model import PAD_ID, backbone_config
-from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS
+from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
 from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, load_record, record_path
@@ -101,7 +101,7 @@ def experiment_sizes(name: str, profile: Profile) -> dict[str, Any]:
     are not the report's. Raises InputError for an unknown name."""
     experiment = experiment_named(name).at(profile)
     protocol = experiment.protocol
-    prompt = protocol.context_tokens or CONTEXT_STEPS * LONGEST_STEP
+    prompt = protocol.context_tokens or CONTEXT_STEPS * STUDY.longest_step
     config = TrainConfig(**experiment.train) if experiment.train else None
     rank, targets = adapter_of_experiment(experiment, profile)
     sizes = {
@@ -111,7 +111,7 @@ def experiment_sizes(name: str, profile: Profile) -> dict[str, Any]:
         "length": config.sequence_length if config else prompt,
         "prompt": prompt,
         "samples": protocol.n_samples,
-        "new_tokens": protocol.steps * LONGEST_STEP if protocol.constrained else protocol.max_new_tokens,
+        "new_tokens": protocol.steps * STUDY.longest_step if protocol.constrained else protocol.max_new_tokens,
         "forecasts": min(experiment.forecasts, profile.series or experiment.forecasts),
     }
     return sizes | ({"targets": targets} if targets != TARGETS else {})
@@ -148,7 +148,7 @@ def estimate(
         # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of them, rounded up,
         # which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000 // 512) = 4. (A real series has
         # some 800 tokens, and `make_windows` makes 2 or 3 of them.)
-        windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * LONGEST_STEP // length)
+        windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step // length)
         losses = costs_of(partial(accounting.forward_flops, shape, length, **adapted), windows) | {"published": 0}
         evaluation = sum_costs(losses, costs_of(forecast, watched * watch.forecasts))
     step = partial(accounting.train_step_flops, shape, length, batch=sizes["batch"], **adapted)

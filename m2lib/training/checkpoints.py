@@ -13,8 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load, save
 
-from m2lib.accounting import TARGETS
 from m2lib.files import InputError, write_atomic
+from m2lib.model import TARGETS
 
 # Settings that older checkpoints do not name, and what they were trained with.
 _ADDED = {"targets": list(TARGETS)}

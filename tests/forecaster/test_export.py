@@ -177,9 +177,9 @@ def test_the_pattern_and_the_grammar_are_of_steps(text_format):
     longer = re.sub("^[0-9]+", "1" * (text_format.digits + 1), text)
     for spoilt in (text[:-1], text + "1", text.replace(";", "", 1), "," + text, text + text, longer):
         assert not pattern.fullmatch(spoilt)
-    number, rules = f"[0-9]{{1,{text_format.digits}}}", gbnf(text_format, 3).splitlines()
-    step = step_pattern(text_format).replace(number, "number ").replace(",", '"," ').replace(";", '";"')
-    assert rules[1:] == ["root ::= step{3}", f"step ::= {step}", f"number ::= {number}"]
+    number, rules = f"[0-9]{{1,{text_format.digits}}}", gbnf(text_format, 3).replace(" ", "").splitlines()
+    step = step_pattern(text_format).replace(",[", '","[').replace(number, "number").replace(";", '";"')
+    assert rules[1:] == ["root::=step{3}", f"step::={step}", f"number::={number}"]
 
 
 def test_a_committed_adapters_card_is_of_its_facts():
@@ -222,8 +222,10 @@ def refusal(folder, **options):
 
 def test_what_cannot_be_merged_is_refused(adapter, tmp_path):
     assert "there is no adapter to export" in refusal(tmp_path / "model", adapter=None)
-    assert f"{tmp_path / 'none'}: not a readable LoRA adapter" in refusal(tmp_path / "a", adapter=tmp_path / "none")
-    assert f"{FINAL}: the adapter belongs to another model" in refusal(tmp_path / "model", adapter=FINAL)
+    assert f"{tmp_path / 'none'}: not a LoRA adapter of this model" in refusal(
+        tmp_path / "a", adapter=tmp_path / "none"
+    )
+    assert f"{FINAL}: not a LoRA adapter of this model" in refusal(tmp_path / "model", adapter=FINAL)
 
 
 def test_a_place_that_is_taken_is_refused(adapter, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from m2lib.files import InputError
 from m2lib.model import backbone_config
 from m2lib.paper import drawings, errors, figures, numbers, pdf
-from m2lib.series import WORLDS
+from m2lib.series.worlds import WORLDS
 from m2lib.study import ARMS, PROFILES, REPLICATION, published_maes, recorded_yardsticks
 
 LAPTOP, FIFTH = PROFILES["laptop"], REPLICATION["fifth"]

@@ -5,12 +5,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from m2lib.accounting.flops import cached_step_flops, forecast_flops, forward_flops, train_step_flops
+from m2lib.accounting.flops import CONVENTIONS, cached_step_flops, forecast_flops, forward_flops, train_step_flops
 from m2lib.accounting.published import DEPARTURES, departure_costs
-from m2lib.accounting.shape import CONVENTIONS, PROJECTIONS, TARGETS, Shape, total
+from m2lib.accounting.shape import PROJECTIONS, TARGETS, Shape, total
 from m2lib.decoding.engine import Engine
-from m2lib.decoding.generation import generate
-from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.model.backbones import backbone_config
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.series.codec import encode
