@@ -243,19 +243,18 @@ def more_per_flop(profile: study.Profile) -> Figure:
 
 
 def table3_budget(_: study.Profile) -> Figure:
-    """FLOPs against the budget: the training of each row of the report's Table 3, and all forecasts together."""
-    bars = {}
-    for kind in CONVENTIONS:
-        rows = study.table_3(Shape.of(_qwen()), kind)
-        bars[kind] = {f"{row}, training": training for row, (training, _) in rows.items() if training}
-        bars[kind]["all forecasts"] = sum(forecasts for _, forecasts in rows.values())
-    table = pd.DataFrame(bars).T.rename(lambda kind: f"{kind}\n{sum(bars[kind].values()):.3g}")
-    figure, ax = plt.subplots(figsize=(WIDTH, 2.8))
-    table.plot.barh(stacked=True, ax=ax, color=sns.color_palette("colorblind"), xlabel="FLOPs")
-    ax.axvline(10**17, color=COLOURS["error"], lw=1.5)
-    ax.text(10**17, -0.5, "the budget ", color=COLOURS["error"], ha="right", va="center")
-    ax.invert_yaxis()
-    ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.28), ncols=3)
+    """FLOPs spent by the report's experiments, in percent of the budget: each row begins where the last one ended."""
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6), sharex=True, sharey=True)
+    look = {"stacked": True, "width": 0.8, "legend": False, "color": [COLOURS["prey"], COLOURS["predator"]]}
+    for ax, kind in zip(axes, CONVENTIONS, strict=True):
+        costs = pd.DataFrame(study.table_3(Shape.of(_qwen()), kind), ["training", "forecasts"]).T
+        shares = 100 * costs / study.PROFILES["report"].budget
+        spent = shares.sum(axis=1).cumsum()
+        shares.plot.barh(ax=ax, left=spent.shift(fill_value=0), xlabel="spent so far\n(% of the budget)", **look)
+        ax.vlines(spent[:-1], range(len(spent) - 1), range(1, len(spent)), color="0.5", lw=1)
+        ax.axvline(100, color=COLOURS["error"], label="the budget")
+        ax.set(xlim=(0, 150), ylim=(len(spent) - 0.4, -0.6), title=f"{kind}: {spent.iloc[-1]:.1f}%")
+    plots.legend_below(figure, axes[:1], ncols=3)
     return figure
 
 

@@ -105,13 +105,13 @@ def test_what_is_compared_are_the_same_series():
     assert medians.get_xdata() == pytest.approx([359.9, 224.8, 231.3], abs=0.06)
 
 
-def test_bars_of_the_budget_end_at_their_totals():
-    (ax,) = figures.table3_budget(LAPTOP).axes
-    ends = {}
-    for bar in ax.patches:
-        ends[bar.get_y()] = max(ends.get(bar.get_y(), 0), bar.get_x() + bar.get_width())
-    said = [float(label.get_text().split("\n")[1]) for label in ax.get_yticklabels()]
-    assert [ends[y] for y in sorted(ends)] == pytest.approx(said, rel=0.005)
+def test_a_row_of_the_budget_begins_where_the_last_one_ended():
+    for ax, total in zip(figures.table3_budget(LAPTOP).axes, (135, 99.9, 84.8), strict=True):
+        training, forecasts = ax.containers
+        ends = [bar.get_x() + bar.get_width() for bar in forecasts]
+        assert [bar.get_x() for bar in training] == pytest.approx([0, *ends[:-1]])
+        assert ends[-1] == pytest.approx(total, rel=0.005)
+        assert ax.get_title().endswith(f": {ends[-1]:.1f}%")
 
 
 def test_the_curve_of_the_surest_ends_at_the_error_of_all():
