@@ -1,4 +1,4 @@
-"""The numbers that the PDF prints, as tables: from records and published tables alone. What they add up to, it sums."""
+"""The numbers that the PDF prints, as tables: from records and published tables alone. The PDF adds them up."""
 
 from functools import partial
 from typing import Any
@@ -38,7 +38,8 @@ def numbers(profile: study.Profile) -> dict[str, Any]:
 
     Raises InputError where a record is missing or not finished, or M2_DATA holds other series than theirs.
     """
-    names = (name for name in EXPERIMENTS if not name.startswith("tables/"))  # which another page is about
+    # Without the trials for tables, which are no part of the paper; its own trials last, as it lists them.
+    names = (name for name in EXPERIMENTS if not name.startswith("tables/"))
     records = errors.finished_records(profile, *sorted(names, key=lambda name: name.startswith("trial/")))
     if records["final"].data["fingerprint"] != errors.data().fingerprint:
         raise InputError(f"{errors.data().source} holds other series than the records are about; leave M2_DATA out")
