@@ -20,10 +20,7 @@ from typing import Any
 import matplotlib.cbook
 import numpy as np
 import pandas as pd
-import statsforecast.models
-import statsmodels
 import torch
-from statsforecast.utils import AirPassengersDF
 
 from m2lib.files import ROOT, write_atomic
 from m2lib.forecaster import Forecaster
@@ -34,7 +31,6 @@ from m2lib.study.provenance import provenance
 from m2lib.study.runs import WATCHED_SEED, adapter_hash
 
 PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
-TESTS = Path(statsmodels.__file__).parent / "tsa"
 MOST_SERIES = 20  # of a source: drawn at equal distances, in its order
 LONGEST_SEASON = 24
 SAMPLES = 48
@@ -88,6 +84,15 @@ def _statsmodels(name: str, *columns: str) -> pd.DataFrame:
     return data[list(columns)] if columns else data
 
 
+def _of_its_tests(file: str, **how: Any) -> pd.DataFrame:
+    """A table that statsmodels tests itself on."""
+    return pd.read_csv(Path(import_module("statsmodels.tsa").__file__).parent / file, **how)
+
+
+def _passengers() -> pd.Series:
+    return import_module("statsforecast.utils").AirPassengersDF["y"]
+
+
 def _elnino() -> pd.Series:
     return _statsmodels("elnino").set_index("YEAR").stack()
 
@@ -97,7 +102,7 @@ def _fertility() -> pd.DataFrame:
 
 
 def _electricity() -> pd.Series:
-    hourly = pd.read_csv(TESTS / "stl/tests/results/mstl_elec_vic.csv", parse_dates=["ds"]).set_index("ds")
+    hourly = _of_its_tests("stl/tests/results/mstl_elec_vic.csv", parse_dates=["ds"], index_col="ds")
     return hourly["y"].resample("D").sum()
 
 
@@ -107,7 +112,7 @@ def _google() -> pd.Series:
 
 
 def _indicators() -> pd.DataFrame:
-    table = pd.read_csv(TESTS / "statespace/tests/results/frbny_nowcast/Nowcasting/data/US/2016-07-29.csv")
+    table = _of_its_tests("statespace/tests/results/frbny_nowcast/Nowcasting/data/US/2016-07-29.csv")
     return table[["PAYEMS", "CPIAUCSL", "HSN1F", "HOUST", "INDPRO", "DSPIC96", "PCEPI", "PERMIT", "TCU"]]
 
 
@@ -126,14 +131,14 @@ SOURCES = (
     Source("Danish economy", "validation", 8, 4, 3, partial(_statsmodels, "danish_data")),
     Source(
         "US housing starts", "validation", 18, 12, 6,
-        lambda: pd.read_csv(TESTS / "holtwinters/tests/results/housing-data.csv")["HOUSTNSA"],
+        lambda: _of_its_tests("holtwinters/tests/results/housing-data.csv")["HOUSTNSA"],
     ),
     Source("fertility by country", "test", 6, 1, 1, _fertility),
     Source("US economy", "test", 8, 4, 3, lambda: _statsmodels("macrodata").drop(columns=["year", "quarter"])),
     Source("German rates", "test", 8, 4, 4, partial(_statsmodels, "interest_inflation", "Dp", "R")),
     Source("electrical equipment", "test", 18, 12, 6, partial(_statsmodels, "elec_equip")),
-    Source("air passengers", "test", 18, 12, 3, lambda: AirPassengersDF["y"]),
-    Source("US unemployment", "test", 18, 12, 6, lambda: pd.read_csv(TESTS / "tests/results/UN.csv")),
+    Source("air passengers", "test", 18, 12, 3, _passengers),
+    Source("US unemployment", "test", 18, 12, 6, partial(_of_its_tests, "tests/results/UN.csv")),
     Source("US indicators", "test", 18, 12, 3, _indicators),
     Source("Google, weekly", "test", 13, 1, 5, _google),
     Source("electricity, daily", "test", 14, 7, 4, _electricity),
@@ -143,11 +148,11 @@ SOURCES = (
 
 def _statistical(model: str, contexts: Sequence[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
     """Deciles by a model of statsforecast; without a season where it is longer than the library bears."""
-    known = {"season_length": season if season <= LONGEST_SEASON else 1}
+    models, known = import_module("statsforecast.models"), {"season_length": season if season <= LONGEST_SEASON else 1}
     options = {} if model in ("Naive", "HistoricAverage") else known
     found = []
     for context in contexts:
-        made = getattr(statsforecast.models, model)(**options).forecast(y=context, h=horizon, level=list(BANDS))
+        made = getattr(models, model)(**options).forecast(y=context, h=horizon, level=list(BANDS))
         low, high = ([made[f"{side}-{band}"] for band in BANDS] for side in ("lo", "hi"))
         found.append(np.stack([*low, made["mean"], *reversed(high)]))
     return found
