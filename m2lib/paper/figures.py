@@ -177,7 +177,7 @@ def trust(profile: study.Profile) -> Figure:
     The spread is the mean distance of a sample from the median: where the samples are right, the median's MAE.
     """
     found = errors.sampled(profile)
-    figure, (*scatter, means, medians) = plt.subplots(1, 4, figsize=(WIDTH, 2.4), width_ratios=(1.3, 1.3, 1, 1))
+    figure, (*scatter, means, medians) = plt.subplots(1, 4, figsize=(WIDTH, 2.6), width_ratios=(1.3, 1.3, 1, 1))
     for ax, who in zip(scatter, (found.shown, LOG_VAR), strict=True):
         spread = found.by_series(lambda samples, _: np.abs(samples - np.median(samples, axis=0)).mean(), who)
         table = pd.DataFrame({"spread": spread, "error": found.by_series(errors.median_mae, who)})
@@ -196,7 +196,7 @@ def trust(profile: study.Profile) -> Figure:
         ax.set(xlabel="series kept,\nthe surest first", ylabel=f"their {of} MAE\n(scaled units)")
         ax.set(xlim=(0, 1), ylim=(0, None))
         ax.xaxis.set_major_formatter("{x:.0%}")
-    means.legend(loc="upper left")
+    plots.legend_below(figure, (means,), ncols=2)
     return figure
 
 
