@@ -78,7 +78,7 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
         protocol={"best": {"constrained": False, "max_new_tokens": 4}}, evaluate_every=2,
     )  # fmt: skip
     seen, real = [], RunInProgress._entries
-    monkeypatch.setattr(RunInProgress, "_entries", lambda self, ids: seen.append(ids) or real(self, ids))
+    monkeypatch.setattr(RunInProgress, "_entries", lambda self, kind, ids: seen.append(ids) or real(self, kind, ids))
     record = run("best", profile, data=data)
     assert [entry["step"] for entry in record.evaluations] == [0, 1, 3, 4]
     assert [sorted(ids) for ids in seen[:4]] == [sorted(split_ids().validation)] * 4
