@@ -106,7 +106,7 @@ def forecast(
         m2lib.forecaster.check_output(output, force)
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
-    columns, items = task.read(least=m2lib.forecaster.SHORTEST)
+    columns, items = task.read(least=m2lib.series.SHORTEST)
     levels = tuple(sorted(set(levels)))
     made = task.load().predict_items(items, columns, task.horizon, levels, **drawing.options())
     if output:
@@ -174,7 +174,7 @@ def evaluate(
     """
     if output:
         m2lib.forecaster.check_output(output, force, (".json",))
-    columns, items = task.read(least=m2lib.forecaster.SHORTEST + task.horizon + leave_out)
+    columns, items = task.read(least=m2lib.series.SHORTEST + task.horizon + leave_out)
     kept = [len(item.values) - leave_out for item in items]
     items = [replace(item, times=item.times[:n], values=item.values[:n]) for item, n in zip(items, kept, strict=True)]
     model, refit = task.load(), None
@@ -240,7 +240,7 @@ def finetune(
     force
         Replace the adapter that it holds.
     """
-    columns, items = task.read(least=m2lib.forecaster.SHORTEST + 2 * task.horizon)
+    columns, items = task.read(least=m2lib.series.SHORTEST + 2 * task.horizon)
     model = task.load()
     how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
     try:

@@ -8,9 +8,7 @@ from pydantic import TypeAdapter
 from m2lib import settings
 from m2lib.files import InputError, quoted
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
-from m2lib.series import STUDY, TextFormat
-
-FORMAT_FILE = "text_format.json"
+from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
 
 def adapter_folder(source: str | Path) -> Path:
@@ -47,8 +45,3 @@ def read_format(folder: Path) -> TextFormat:
         return TypeAdapter(TextFormat).validate_json(path.read_bytes(), strict=True)  # 4.0 is no number of digits
     except ValueError as error:
         raise InputError(f"{path} is not a text format; take the file from the adapter's source") from error
-
-
-def format_text(text_format: TextFormat) -> str:
-    """What a text_format.json holds, which `read_format` reads."""
-    return json.dumps(text_format.settings(), indent=1) + "\n"

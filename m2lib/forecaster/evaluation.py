@@ -13,7 +13,7 @@ import pandas as pd
 from m2lib import series
 from m2lib.files import InputError
 from m2lib.forecaster.sampling import SAMPLES, Sampler
-from m2lib.forecaster.tables import SHORTEST, Item
+from m2lib.forecaster.tables import Item
 
 MODEL = "language model"
 FEW = 5  # forecasts of which no interval is worth a word
@@ -103,7 +103,7 @@ class Evaluation:
 
 
 def origins_of(
-    items: Sequence[Item], horizon: int, count: int = 1, stride: int | None = None, least: int = SHORTEST
+    items: Sequence[Item], horizon: int, count: int = 1, stride: int | None = None, least: int = series.SHORTEST
 ) -> list[Origin]:
     """The moments to forecast from: the last `count` of each series that `horizon` steps follow, the earliest first.
 
@@ -176,7 +176,7 @@ def evaluate(
     Evaluation
         Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
-    rolled = origins_of(items, horizon, origins, stride, SHORTEST + horizon if refit else SHORTEST)
+    rolled = origins_of(items, horizon, origins, stride, series.SHORTEST + horizon if refit else series.SHORTEST)
     shape = forecaster.format_of([one.context for one in rolled], [one.name for one in rolled])
     window = forecaster.window(shape, horizon)
     rolled = _moving(rolled, shape, window)

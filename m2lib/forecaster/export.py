@@ -18,8 +18,7 @@ from transformers import GenerationConfig
 
 from m2lib import model as models
 from m2lib.files import InputError, first_line
-from m2lib.forecaster.adapters import FORMAT_FILE, format_text
-from m2lib.series import FORECAST_STEPS, STUDY, TextFormat
+from m2lib.series import FORECAST_STEPS, FORMAT_FILE, STUDY, TextFormat
 
 CARD = Path(__file__).parent / "cards" / "model.md"  # a Jinja template
 CARD_FILE, GRAMMAR_FILE = "README.md", "grammar.gbnf"
@@ -77,7 +76,7 @@ def export(
         facts = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
         card = model_card(backbone.name, text_format, facts, merged=True, biased=any(bias))
         grammar = gbnf(text_format, FORECAST_STEPS)
-        for file, text in {CARD_FILE: card, FORMAT_FILE: format_text(text_format), GRAMMAR_FILE: grammar}.items():
+        for file, text in {CARD_FILE: card, FORMAT_FILE: text_format.text(), GRAMMAR_FILE: grammar}.items():
             (new / file).write_bytes(text.encode())
     return folder
 

@@ -15,29 +15,25 @@ import torch
 
 from m2lib import settings
 from m2lib.files import InputError, write_atomic
-from m2lib.forecaster.adapters import FORMAT_FILE, format_text
 from m2lib.forecaster.evaluation import MODEL, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
-from m2lib.forecaster.tables import SHORTEST, Item, check_folder
+from m2lib.forecaster.tables import Item, check_folder
 from m2lib.model import (
     ALL_TARGETS,
     CONFIG_FILE,
-    PAD_ID,
     Backbone,
     adapter_settings,
     load_backbone,
     save_adapter,
-    text_to_ids,
 )
-from m2lib.series import TextFormat
+from m2lib.series import FORMAT_FILE, TextFormat
 
 if TYPE_CHECKING:
     from m2lib.training import TrainConfig, TrainLog
 
 Kind = TypeVar("Kind", bound=Sampler)
 NEW_RATE, FURTHER_RATE = 4e-3, 1e-3  # peak rates: of a new adapter, and to go on from one
-TRIES = 100  # cuts of a window that are tried before a table counts as flat
 
 
 def finetune(
@@ -89,7 +85,7 @@ def finetune(
         "errors": errors,
     }
     (folder / CONFIG_FILE).unlink(missing_ok=True)  # no old weights are ever read in the new format
-    write_atomic(folder / FORMAT_FILE, format_text(shape).encode())
+    write_atomic(folder / FORMAT_FILE, shape.text().encode())
     write_atomic(folder / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
     write_atomic(folder / CARD_FILE, model_card(backbone.name, shape, facts, horizon=prediction_length).encode())
     save_adapter(backbone.model, folder, backbone.loaded_by)
@@ -112,38 +108,6 @@ def refitter(forecaster: Sampler, horizon: int, steps: int, seed: int = 0) -> Ca
         return replace(forecaster, backbone=training.backbone, text_format=shape)
 
     return _refit
-
-
-def cutter(
-    values: Sequence[np.ndarray], shape: TextFormat, horizon: int, context: int, batch_size: int = 1, seed: int = 0
-) -> Callable[[int], np.ndarray]:
-    """What a step trains on, as a function of the step: windows cut at random, int64 (batch_size, tokens).
-
-    Each is written as a forecast would be: it ends anywhere in a series, holds `context` steps at most before its last
-    `horizon`, and takes its scale from them. What follows beyond the text's range is written as the nearest number that
-    there is.
-    """
-    # Series are drawn in proportion to the ends that they have, so that every window is as likely as any other.
-    ends = np.array([len(series) - SHORTEST - horizon + 1 for series in values])
-    range_of_text = np.array([[0], [shape.largest]])
-
-    def _window(rng: np.random.Generator) -> list[int]:
-        for _ in range(TRIES):
-            place = rng.choice(len(values), p=ends / ends.sum())
-            end = SHORTEST + horizon + rng.integers(ends[place])
-            piece = values[place][max(0, end - context - horizon) : end]
-            scaling = shape.scaling(piece[:-horizon])
-            if scaling.exists:
-                return text_to_ids(shape.encode(np.clip(piece, *scaling.physical(range_of_text)), scaling))
-        raise InputError(f"{TRIES} stretches of the table, drawn at random, are all flat; there is nothing to learn")
-
-    def _windows(step: int) -> np.ndarray:
-        rng = np.random.default_rng([seed, step])
-        rows = [_window(rng) for _ in range(batch_size)]
-        width = max(map(len, rows))
-        return np.array([row + [PAD_ID] * (width - len(row)) for row in rows], dtype=np.int64)
-
-    return _windows
 
 
 @dataclass(frozen=True)
@@ -202,7 +166,9 @@ def _training(
     forecaster: Sampler, seen: Sequence[np.ndarray], shape: TextFormat, horizon: int, config: "TrainConfig"
 ) -> _Training:
     """The training of a forecaster on series; its language model is loaded anew, without an adapter."""
-    windows = cutter(seen, shape, horizon, forecaster.window(shape, horizon), config.batch_size, config.seed)
+    from m2lib.training import cut_windows
+
+    windows = cut_windows(seen, shape, horizon, forecaster.window(shape, horizon), config.batch_size, config.seed)
     backbone = forecaster.backbone
     fresh = load_backbone(backbone.loaded_by, device=str(backbone.device), dtype=backbone.dtype)
     return _Training(fresh, windows, config, forecaster.adapter)

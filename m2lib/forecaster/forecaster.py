@@ -15,13 +15,13 @@ import torch
 
 from m2lib import settings
 from m2lib.files import InputError
-from m2lib.forecaster.adapters import FORMAT_FILE, adapter_folder, base_of, read_format
+from m2lib.forecaster.adapters import adapter_folder, base_of, read_format
 from m2lib.forecaster.export import export
 from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import Sampler
-from m2lib.forecaster.tables import SHORTEST, Columns, Item, future_times, items_of
+from m2lib.forecaster.tables import Columns, Item, future_times, items_of
 from m2lib.model import fetch_backbone, is_random, load_adapter, load_backbone
-from m2lib.series import STUDY, TextFormat
+from m2lib.series import FORMAT_FILE, SHORTEST, STUDY, TextFormat
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DEFAULT_BACKBONE = "smollm2-135m"

@@ -12,9 +12,8 @@ import torch
 
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError
-from m2lib.forecaster.tables import SHORTEST
 from m2lib.model import Backbone
-from m2lib.series import STUDY, TextFormat
+from m2lib.series import SHORTEST, STUDY, TextFormat
 
 WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
@@ -106,7 +105,7 @@ class Sampler:
 
     def format_of(self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None) -> TextFormat:
         """The text format for series: the adapter's, which they have to fit, else one that suits them."""
-        shape = self.text_format or format_for(values)
+        shape = (self.text_format or format_for(values)).of(values[0].shape[1])
         for name, series in zip(ids or range(len(values)), values, strict=True):
             steps, variables = series.shape
             if steps < SHORTEST:

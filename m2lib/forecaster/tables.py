@@ -26,8 +26,8 @@ from pandas.api.types import is_datetime64_dtype, is_integer_dtype, is_numeric_d
 from pandas.tseries.api import guess_datetime_format
 
 from m2lib.files import InputError, first_line, quoted, write_atomic
+from m2lib.series import SHORTEST
 
-SHORTEST = 10  # steps of a context at least
 MOST_TARGETS = 8  # as many variables as a step of a text has
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")

@@ -9,9 +9,10 @@ becomes 10.00, rounded to two decimals and written in hundredths without the poi
 these integers everywhere in the project. `scale_of`, `to_integers`, `unscale`, `encode` and `decode` are of it.
 """
 
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,8 +23,10 @@ CODEC_VERSION = 1  # raise it when the text of any series, or the reading of any
 CONTEXT_STEPS = 80  # steps the model sees
 FORECAST_STEPS = 20  # steps it forecasts
 VARIABLES = ("prey", "predator")  # the study's, in the order in which a step holds them
+FORMAT_FILE = "text_format.json"  # beside an adapter
 PAD = "<pad>"  # what fills a text up; the text proper ends at the first
 MOST_VARIABLES = 8
+SHORTEST = 10  # steps of a context of any table at least
 ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
 # Physical units: LSODA's default absolute tolerance in scipy. By less than this it may end below zero where zero is
 # meant (seed 14, series 248: -6.7e-8).
@@ -76,28 +79,36 @@ class TextFormat:
     """How series are written. It is stored with an adapter, which knows texts of its own format only."""
 
     variables: int = 2
-    """How many each step has, 1 to 8."""
+    """How many each step has, 1 to 8; 0: any number, see `of`."""
     digits: int = 4
     """Of the largest number, 2 to 6: with four, scaled units go to 9999."""
     percentile: float = 90.0
-    """Which percentile of the context becomes scaled 1000 (with four digits), above 0; 100 is the largest value."""
+    """Which percentile of the context becomes `unit`, above 0; 100 is the largest value."""
     offset: float = 0.0
     """How far below the context's smallest value scaled 0 lies, as a share of its range; at 0 it is physical 0 instead,
     and no value may be negative."""
     separate: bool = False
     """Whether each variable has a scale and an offset of its own; else all share one."""
+    room: float = 10.0
+    """How many times the context's percentile can be written: less room leaves finer steps."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a format that no series can have."""
-        if not (1 <= self.variables <= MOST_VARIABLES and 2 <= self.digits <= 6):
-            raise ValueError(f"a text format has 1 to {MOST_VARIABLES} variables, and numbers of 2 to 6 digits")
-        if not (0 < self.percentile <= 100 and 0 <= self.offset <= 10):
-            raise ValueError("the percentile of a text format is above 0 and at most 100, its offset from 0 to 10")
+        if not (0 <= self.variables <= MOST_VARIABLES and 2 <= self.digits <= 6):
+            raise ValueError(f"a text format has 0 to {MOST_VARIABLES} variables, and numbers of 2 to 6 digits")
+        if not (0 < self.percentile <= 100 and 0 <= self.offset <= 10 and 1 < self.room <= 10):
+            raise ValueError(
+                "a text format's percentile is above 0, at most 100; offset 0 to 10; room above 1, at most 10"
+            )
+
+    def of(self, variables: int) -> "TextFormat":
+        """The same for series of so many variables, where the format is for any number."""
+        return self if self.variables else replace(self, variables=variables)
 
     @property
     def unit(self) -> int:
-        """The scaled value of the context's percentile: 1000 with four digits."""
-        return 10 ** (self.digits - 1)
+        """The scaled value of the context's percentile: 1000 with four digits and tenfold room."""
+        return round(10**self.digits / self.room)
 
     @property
     def largest(self) -> int:
@@ -133,7 +144,7 @@ class TextFormat:
         """Scaled integers of physical values (..., steps, variables), as of `to_integers`."""
         # 0.23 at scale 2.0 is 1.15, and 1.15 * 100 is 114.99999999999999: 115 by `nearest`, 114 by `published`.
         decimals = self.digits - 2
-        last_digits = np.round(scaling.relative(values) * 10, decimals) * 10**decimals
+        last_digits = np.round(scaling.relative(values) * (self.unit / 10**decimals), decimals) * 10**decimals
         # Else there is no int64 of it, and astype would make up a number; NaN is not below either.
         if not (np.abs(last_digits) < 2**63).all():
             raise InputError("a value has no scaled integer: it is not finite, or its series has no scale; drop it")
@@ -227,11 +238,18 @@ class TextFormat:
         return Decoded(np.array(rows, dtype=np.int64).reshape(-1, self.variables), repairs)
 
     def settings(self) -> dict[str, int | float | bool]:
-        """What says it all, as it is stored: `TextFormat(**settings)` is the same format."""
+        """What says it all: `TextFormat(**settings)` is the same format."""
         return asdict(self)
+
+    def text(self) -> str:
+        """What a FORMAT_FILE holds."""
+        return json.dumps(self.settings(), indent=1) + "\n"
 
 
 STUDY = TextFormat()
+TABLES = TextFormat(variables=0, digits=3, percentile=100.0, offset=0.5, separate=True, room=2.0)
+"""How an adapter for any table writes. The context lies from 167 to 500, and a forecast may leave it by half its range
+below, by one and a half above."""
 
 
 def without_undershoot(values: np.ndarray) -> np.ndarray:

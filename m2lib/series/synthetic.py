@@ -20,20 +20,24 @@ Family = Callable[[np.random.Generator, int], np.ndarray]
 RATES: tuple[Rates, ...] = (predator_prey, holling_three, lotka_volterra, drifting)
 
 
-def draw_series(rng: np.random.Generator, steps: int, variables: int) -> np.ndarray:
-    """A made-up series, float64 (steps, variables): predators and prey, or mixtures of latent series."""
-    if rng.random() < (0.1 if variables == 1 else 0.3):
+def draw_series(rng: np.random.Generator, steps: int, variables: int, without: str = "") -> np.ndarray:
+    """A made-up series, float64 (steps, variables): predators and prey, or mixtures of latent series.
+
+    without: the name of a family that is left out.
+    """
+    if rng.random() < (0.1 if variables == 1 else 0.3) and without != dynamics.__name__:
         pairs = [dynamics(rng, steps) for _ in range((variables + 1) // 2)]
         values = np.concatenate(pairs, axis=1)[:, rng.permutation(2 * len(pairs))[:variables]]
     else:
         # Each variable is a sum of latent series, most often of one, and may follow a few steps behind.
-        latent = np.stack([_latent(rng, steps + LAG) for _ in range(rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1)))])
+        count = rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1))
+        latent = np.stack([_latent(rng, steps + LAG, without) for _ in range(count)])
         weights = rng.normal(size=(variables, len(latent)))
         behind = rng.integers(0, LAG + 1, variables) * rng.integers(0, 2, variables)
         mixed = [w @ latent[:, LAG - lag :][:, :steps] for w, lag in zip(weights, behind, strict=True)]
         values = np.stack(mixed, axis=1)
         if variables > 1:
-            values += np.stack([rng.gamma(0.5) * _latent(rng, steps) for _ in range(variables)], axis=1)
+            values += np.stack([rng.gamma(0.5) * _latent(rng, steps, without) for _ in range(variables)], axis=1)
     return _disturbed(rng, values)
 
 
@@ -155,12 +159,15 @@ def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
 
 WEIGHTS: dict[Family, float] = {components: 0.35, autoregression: 0.25, cycle: 0.2, counts: 0.1, process: 0.1}
 """The families of one variable, and how often each is drawn."""
+FAMILIES = (*(family.__name__ for family in WEIGHTS), dynamics.__name__)
+"""The names of all, for `draw_series` without one."""
 
 
-def _latent(rng: np.random.Generator, steps: int) -> np.ndarray:
-    """A series (steps,) of one of the families."""
-    family = list(WEIGHTS)[rng.choice(len(WEIGHTS), p=list(WEIGHTS.values()))]
-    return family(rng, steps)
+def _latent(rng: np.random.Generator, steps: int, without: str) -> np.ndarray:
+    """A series (steps,) of one of the families but one."""
+    families = [family for family in WEIGHTS if family.__name__ != without]
+    weights = np.array([WEIGHTS[family] for family in families])
+    return families[rng.choice(len(families), p=weights / weights.sum())](rng, steps)
 
 
 def _disturbed(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from m2lib.accounting import PROJECTIONS
 from m2lib.decoding import DecodeConfig
 from m2lib.files import InputError
 from m2lib.series import split_ids, summarise
+from m2lib.series.synthetic import FAMILIES
 from m2lib.study import selection as rules
 from m2lib.study.profiles import Profile
 from m2lib.study.selection import AdapterOf, ErrorsOf, Selection
@@ -46,6 +47,9 @@ class Experiment:
     """Settings of `training.TrainConfig`; None: no training."""
     simulated: bool = False
     """Whether it trains on series simulated for each step, of which none repeats, instead of the training split."""
+    made_up: dict[str, Any] | None = None
+    """Settings of `training.made_up_windows`, which it trains on instead: for any table, so no series of the study is
+    forecast after it."""
     adapter: AdapterOf | None = None
     """Whose adapter is used instead; where this is None too, the model is untuned."""
     split: str = "validation"
@@ -64,13 +68,14 @@ class Experiment:
     @property
     def forecasts(self) -> int:
         """How many series it forecasts, all told."""
-        return self.select.count if self.select else WHOLE_SPLIT
+        return 0 if self.made_up is not None else self.select.count if self.select else WHOLE_SPLIT
 
     def watch(self, profile: Profile) -> "Watch":
         """What a profile evaluates while the experiment trains."""
         steps = self.training(profile).get("steps", 0)
         if self.milestones and profile.watched:
-            return Watch(WHOLE_SPLIT, tuple(step for step in self.milestones if step < steps), forecasts=True)
+            reached = tuple(step for step in self.milestones if step < steps)
+            return Watch(WHOLE_SPLIT, reached, forecasts=self.made_up is None)
         after = range(profile.evaluate_every, steps, profile.evaluate_every) if profile.evaluate_every else ()
         return Watch(profile.watched, tuple(after), self.name in profile.watched_forecasts)
 
@@ -100,8 +105,8 @@ class Experiment:
             settings["adapter"] = names[0] if len(names) == 1 else [self.adapter.place, *names, *reported]
         if sized.train:
             settings["train"] = sized.train
-        for name in ("simulated", "backbone", "shuffled"):
-            if getattr(self, name):
+        for name in ("simulated", "made_up", "backbone", "shuffled"):
+            if getattr(self, name) not in (None, False):
                 settings[name] = getattr(self, name)
         return settings
 
@@ -122,7 +127,7 @@ def chosen(errors_of: ErrorsOf) -> str:
 
 def series_ids(experiment: Experiment, limit: int | None, n: int, errors_of: ErrorsOf) -> list[int]:
     """The ids an experiment forecasts of n series, featured ones first, at most `limit` of them."""
-    ids = getattr(split_ids(n), experiment.split)
+    ids = getattr(split_ids(n), experiment.split) if experiment.forecasts else []
     if experiment.select:
         ids = experiment.select.rule(*map(errors_of, experiment.select.reads))
     return sorted(ids, key=lambda series: (series not in experiment.featured, series))[:limit]
@@ -234,6 +239,24 @@ _BEST = Experiment(
     CONSTRAINED, train=RANK_4 | {"steps": 5152, "learning_rate": 4e-3, "warmup": 0.0233, "decay": "cooldown"},
     simulated=True, split="test", milestones=(250, 500, 1000, 2000, 4000),
 )  # fmt: skip
+# What was tried for the adapter of any table, on made-up series, and judged on other such and on real ones.
+MADE_UP = RANK_4 | {"decay": "cooldown"}
+
+
+def _tables(name: str, tried: str, train: dict[str, Any] = MADE_UP, steps: int = 240, **made_up: Any) -> Experiment:
+    train, often = train | {"steps": steps}, tuple(range(500, steps, 500))
+    return Experiment(name, f"for any table: {tried}", train=train, made_up=made_up, milestones=(*often, steps))
+
+
+_TABLES = [
+    _tables("tables/three-digits", "numbers of three digits"),
+    _tables("tables/four-digits", "numbers of four digits", digits=4),
+    _tables("tables/rank-8", "rank 8, rate 0.004", MADE_UP | {"rank": 8, "learning_rate": 4e-3}),
+    _tables("tables/tail", "a window's last token weighs four times its first", MADE_UP | {"tail_weight": 4.0}),
+    _tables("tables/one", "series of one variable alone", variables=1),
+    *(_tables(f"tables/no-{family}", f"without the family {family}", without=family) for family in FAMILIES),
+]
+TABLES = tuple(trial.name for trial in _TABLES)
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
 # believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
@@ -261,7 +284,7 @@ _SAMPLES = [
     ),
 ]
 TRIALS, ARMS = (tuple(trial.name for trial in trials) for trials in (_TRIALS, _ARMS))
-EXPERIMENTS = {one.name: one for one in (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_SAMPLES)}
+EXPERIMENTS = {one.name: one for one in (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_SAMPLES)}
 
 
 def experiment_named(name: str) -> Experiment:

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from m2lib import model, settings
+from m2lib import model, series, settings, training
 from m2lib.accounting import Shape
 from m2lib.decoding import forecast
-from m2lib.files import InputError
+from m2lib.files import InputError, write_atomic
 from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, summarise, to_integers
 from m2lib.study import costs
 from m2lib.study.experiments import experiment_named
@@ -26,6 +26,8 @@ from m2lib.study.plans import Plan, finished, resolve, stored
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.records import Entry, Record, entry_of, hold, load_record, provenance, record_path, save_record
 from m2lib.training import TrainConfig, TrainLog, make_windows, saved_step, train, window_loss
+
+WATCHED_SEED = 10**6  # of the made-up series that a run is watched on
 
 
 def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False) -> Record:
@@ -151,13 +153,13 @@ class RunInProgress:
         record, profile, experiment = self.record, self.profile, self.experiment
         config = TrainConfig(**record.config["train"])
         record.training, record.seed = asdict(config), config.seed
-        split, watch = split_ids(len(self.data)), experiment.watch(profile)
+        watch, validation = experiment.watch(profile), split_ids(len(self.data)).validation
         # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b rounded up.
-        watched = list(split.validation[:: -(-len(split.validation) // max(1, watch.series))])
-        evaluate = partial(self._evaluation, watched, self._windows(self.data, watched, config), watch.forecasts)
+        watched = list(validation[:: -(-len(validation) // max(1, watch.series))])
+        evaluate = partial(self._evaluation, watched, self._watched_windows(watched, config), watch.forecasts)
         log = train(
             self.backbone.model,
-            partial(self._simulated, config) if experiment.simulated else self._windows(self.data, split.train, config),
+            self._source(config),
             config,
             self.checkpoints,
             checkpoint_every=profile.checkpoint_every,
@@ -172,6 +174,9 @@ class RunInProgress:
         if config.rank:  # where all weights train, the record and its forecasts are kept alone
             folder = adapter_path(profile, record.name)
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
+            if (made_up := experiment.made_up) is not None:
+                written_as = replace(series.TABLES, digits=made_up.get("digits", series.TABLES.digits))
+                write_atomic(folder / series.FORMAT_FILE, written_as.text().encode())
             record.adapter = adapter_hash(folder)
 
     def take_adapter(self, source: str) -> None:
@@ -214,6 +219,22 @@ class RunInProgress:
             errors = summarise(entry["mae"] for entry in self._entries("evaluation", ids).values())
             measured |= {"mae_mean": errors.mean, "mae_median": errors.median}
         return measured
+
+    def _source(self, config: TrainConfig) -> training.Source:
+        """What it trains on: series that are made up or simulated for each step, or the training split."""
+        if (made_up := self.experiment.made_up) is not None:
+            return training.made_up_windows(config.sequence_length, config.seed, **made_up)
+        if self.experiment.simulated:
+            return partial(self._simulated, config)
+        return self._windows(self.data, split_ids(len(self.data)).train, config)
+
+    def _watched_windows(self, ids: list[int], config: TrainConfig) -> np.ndarray:
+        """Those of validation series; of made-up ones as many, the first windows of steps that no training has."""
+        if (made_up := self.experiment.made_up) is None:
+            return self._windows(self.data, ids, config)
+        unseen = training.made_up_windows(config.sequence_length, WATCHED_SEED, **made_up)
+        first = [unseen(step)[0] for step in range(len(ids))]
+        return make_windows([row[row != model.PAD_ID].tolist() for row in first], config.sequence_length)
 
     def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
         """The windows of a step: one of each of batch_size systems that no other step has, nor the data set."""

@@ -1,16 +1,24 @@
 """What a step learns from: windows of tokens, which of them a step reads, and their loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from m2lib.model import COMMA_ID, PAD_ID, blocked_attention
+from m2lib.files import InputError
+from m2lib.model import COMMA_ID, PAD_ID, blocked_attention, text_to_ids
+from m2lib.series import SHORTEST, TABLES, TextFormat
+from m2lib.series.synthetic import draw_series
 from m2lib.training.config import TrainConfig
 
-Source = np.ndarray | Callable[[int], np.ndarray]
-"""What a run learns from: all its windows, int64 (n, length), or what gives those of a step, without end."""
+Endless = Callable[[int], np.ndarray]
+"""Gives the windows of a step, int64 (n, length)."""
+Source = np.ndarray | Endless
+"""What a run learns from: all its windows, or those of each step."""
+TRIES = 100  # cuts of a window that are tried before a table counts as flat
+VARIABLES = (0.55, 0.2, 0.08, 0.07, 0.025, 0.025, 0.025, 0.025)  # how often a made-up series has 1, 2, ... 8
 
 
 def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
@@ -27,6 +35,77 @@ def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
             piece = ids[start : start + length]
             windows.append(piece + [PAD_ID] * (length - len(piece)))
     return np.array(windows, dtype=np.int64).reshape(-1, length)
+
+
+def cut_windows(
+    values: Sequence[np.ndarray], shape: TextFormat, horizon: int, context: int, batch_size: int = 1, seed: int = 0
+) -> Endless:
+    """Windows that are cut at random from series (steps, variables) for each step, batch_size of them.
+
+    Each ends anywhere in a series, and holds `context` steps at most before its last `horizon`.
+    """
+    # Series are drawn in proportion to the ends that they have, so that every window is as likely as any other.
+    ends = np.array([len(series) - SHORTEST - horizon + 1 for series in values])
+
+    def _window(rng: np.random.Generator) -> list[int]:
+        for _ in range(TRIES):
+            place = rng.choice(len(values), p=ends / ends.sum())
+            end = SHORTEST + horizon + rng.integers(ends[place])
+            if ids := _written(values[place][max(0, end - context - horizon) : end], horizon, shape):
+                return ids
+        raise InputError(f"{TRIES} stretches of the table, drawn at random, are all flat; there is nothing to learn")
+
+    def _windows(step: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, step])
+        return _padded([_window(rng) for _ in range(batch_size)])
+
+    return _windows
+
+
+def made_up_windows(
+    tokens: int, seed: int, *, digits: int = TABLES.digits, variables: int = 0, without: str = ""
+) -> Endless:
+    """Windows of made-up series, drawn anew for each step, in the text format of tables.
+
+    tokens: of a step, in all its windows; eight variables want 640. variables: of each series; 0 for one to eight.
+    without: a family left out.
+    """
+    # As many series of one length as there is room for: short ones are as frequent as long ones, and nothing is
+    # padded. Of one variable and three digits a step of a series has 4 tokens, and 1024 tokens hold 256 steps: one
+    # series of 129 to 256 steps, two of 86 to 128, up to twelve of 20.
+    shape = replace(TABLES, digits=digits)
+
+    def _windows(step: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, step])
+        written_as = shape.of(variables or int(rng.choice(len(VARIABLES), p=VARIABLES)) + 1)
+        most = tokens // written_as.longest_step
+        steps = int(np.exp(rng.uniform(np.log(2 * SHORTEST), np.log(most + 1))))
+        rows: list[list[int]] = []
+        while len(rows) < most // steps:
+            series = draw_series(rng, steps, written_as.variables, without)
+            if ids := _written(series, int(rng.integers(1, steps - SHORTEST + 1)), written_as):
+                rows.append(ids)
+        return _padded(rows)
+
+    return _windows
+
+
+def _written(values: np.ndarray, horizon: int, shape: TextFormat) -> list[int] | None:
+    """The token ids of a series, scaled as a forecast of its last `horizon` steps would be; None if it has no scale.
+
+    What lies beyond the text's range is written as the nearest number that there is.
+    """
+    scaling = shape.scaling(values[:-horizon])
+    if not scaling.exists:
+        return None
+    lowest, highest = scaling.physical(np.array([[0], [shape.largest]]))
+    return text_to_ids(shape.encode(np.clip(values, lowest, highest), scaling))
+
+
+def _padded(rows: list[list[int]]) -> np.ndarray:
+    """Rows of token ids as windows, int64 (rows, length of the longest), pads on the right."""
+    width = max(map(len, rows))
+    return np.array([row + [PAD_ID] * (width - len(row)) for row in rows], dtype=np.int64)
 
 
 def batch_of(step: int, windows: Source, config: TrainConfig) -> np.ndarray:

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import ROOT, InputError
 from m2lib.forecaster import Forecaster, read_format
-from m2lib.forecaster.adapters import format_text
 from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
 from m2lib.model.weights import local_weights
@@ -148,7 +147,7 @@ def test_what_is_in_the_folder(adapter, tmp_path):
 def test_a_forecaster_takes_an_export_as_it_takes_the_adapter(adapter, tmp_path, text_format):
     """With its text format, which no table would have chosen."""
     tuned = shutil.copytree(adapter, tmp_path / "tuned")
-    (tuned / "text_format.json").write_text(format_text(text_format), encoding="utf-8")
+    (tuned / "text_format.json").write_text(text_format.text(), encoding="utf-8")
     folder = export("tiny", tmp_path / "model", adapter=tuned, text_format=text_format)
     context = 5 + np.random.default_rng(0).random((text_format.variables, 12)).squeeze()
     settings = {"device": "cpu", "dtype": "float32"}

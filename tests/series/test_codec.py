@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from m2lib.files import InputError
 from m2lib.series.codec import (
     STUDY,
+    TABLES,
     UNDERSHOOT,
     Scaling,
     TextFormat,
@@ -204,13 +205,13 @@ def test_separate_variables_have_a_line_each():
 
 
 @given(
-    st.integers(1, 8), st.integers(2, 6), st.sampled_from([0.0, 0.3]), st.booleans(), st.floats(1e-6, 1e12),
-    st.integers(0, 2**32 - 1),
+    st.integers(1, 8), st.integers(2, 6), st.sampled_from([0.0, 0.3]), st.booleans(), st.sampled_from([2.0, 2.5, 10.0]),
+    st.floats(1e-6, 1e12), st.integers(0, 2**32 - 1),
 )  # fmt: skip
-def test_every_format_round_trips(variables, digits, offset, separate, size, seed):
+def test_every_format_round_trips(variables, digits, offset, separate, room, size, seed):
     context = np.random.default_rng(seed).normal(size=(12, variables)) * size
     context = context if offset else np.abs(context)
-    shape = TextFormat(variables, digits, 100, offset, separate)
+    shape = TextFormat(0, digits, 100, offset, separate, room).of(variables)
     scaling = shape.scaling(context)
     read = shape.decode(shape.encode(context, scaling), 12, [0] * variables)
     assert (read.repairs, read.values.max()) == (0, shape.unit)
@@ -220,16 +221,24 @@ def test_every_format_round_trips(variables, digits, offset, separate, size, see
 
 @pytest.mark.parametrize(
     "settings",
-    [{"variables": 0}, {"variables": 9}, {"digits": 1}, {"digits": 7}, {"percentile": 0}, {"percentile": 101},
-     {"offset": -0.1}, {"offset": float("nan")}],
+    [{"variables": -1}, {"variables": 9}, {"digits": 1}, {"digits": 7}, {"percentile": 0}, {"percentile": 101},
+     {"room": 1}, {"room": 11}, {"offset": -0.1}, {"offset": float("nan")}],
 )  # fmt: skip
 def test_formats_that_no_series_has(settings):
     with pytest.raises(ValueError, match="a text format"):
         TextFormat(**settings)
 
 
+def test_the_format_of_tables_by_hand():
+    # From 2 to 6 the range is 4; offset 0.5 puts zero at 0, and 6 is written as 500, half of what three digits hold.
+    shape = TABLES.of(1)
+    context = np.array([[2.0], [6.0], [3.0]])
+    assert shape.encode(context, shape.scaling(context)) == "167;500;250;"
+    assert (TABLES.of(8).variables, shape.of(8), STUDY.of(3)) == (8, shape, STUDY)
+
+
 def test_settings_are_the_format():
     assert (STUDY.unit, STUDY.largest, STUDY.longest_step) == (1000, 9999, 10)
-    assert list(STUDY.settings()) == ["variables", "digits", "percentile", "offset", "separate"]
+    assert list(STUDY.settings()) == ["variables", "digits", "percentile", "offset", "separate", "room"]
     shape = TextFormat(variables=3, digits=3, percentile=100, offset=0.3, separate=True)
     assert TextFormat(**shape.settings()) == shape

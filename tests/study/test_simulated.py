@@ -1,20 +1,17 @@
-"""Training on series without end: none repeats, none is the data set's, and a stopped run goes on to the same end."""
+"""Training on series without end: none repeats, and none is the data set's."""
 
-import signal
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from m2lib.accounting import Shape
+from m2lib.accounting import CONVENTIONS, Shape
+from m2lib.forecaster import Forecaster
 from m2lib.model import backbone_config
-from m2lib.series import draw_systems, generate_series, split_ids
-from m2lib.study.costs import estimate
+from m2lib.series import TABLES, draw_systems, generate_series, split_ids
+from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
-from m2lib.study.records import load_record
 from m2lib.study.runs import RunInProgress, adapter_path, run, simulation_seed
-from m2lib.training import loop
 
 NAME = "trial/linear-simulated"
 SMALL = Profile(
@@ -38,27 +35,6 @@ def test_the_systems_drawn_are_those_simulated():
     assert np.allclose(series.trajectories[:, 0], systems[:, -2:], rtol=1e-6)
 
 
-def test_a_stopped_run_ends_as_an_unbroken_one(data, store, monkeypatch):
-    whole = run(NAME, SMALL, data=data)
-    file = adapter_path(SMALL, NAME) / "adapter_model.safetensors"
-    adapter, real, pressed, seen = file.read_bytes(), loop.batch_of, [], []
-
-    def batch_of(step, *arguments):
-        if step == 2 and not pressed:
-            pressed.append(signal.raise_signal(signal.SIGINT))
-        batch = real(step, *arguments)
-        seen.append((step, batch.tobytes()))
-        return batch
-
-    monkeypatch.setattr(loop, "batch_of", batch_of)
-    with pytest.raises(KeyboardInterrupt):
-        run(NAME, SMALL, data=data, fresh=True)
-    again = run(NAME, SMALL, data=data)
-    assert (again.loss_curve, again.series, file.read_bytes()) == (whole.loss_curve, whole.series, adapter)
-    assert len({content for _, content in seen}) == 4 == len(dict(seen))
-    assert load_record(SMALL, NAME, data).config["simulated"]
-
-
 def test_the_data_sets_training_series_are_not_read(data, store):
     """Whatever they are, the adapter is the same."""
     first = run(NAME, SMALL, data=data)
@@ -67,6 +43,7 @@ def test_the_data_sets_training_series_are_not_read(data, store):
     other[train] = other[train[::-1]]
     second = run(NAME, SMALL, data=replace(data, trajectories=other), fresh=True)
     assert (first.loss_curve, first.adapter) == (second.loss_curve, second.adapter)
+    assert first.config["simulated"]
     assert first.fingerprint != second.fingerprint
 
 
@@ -85,3 +62,21 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
     assert set(record.series) <= set(split_ids().test)
     shape = Shape.of(backbone_config("tiny"))
     assert record.flops["evaluation"]["coursework"] <= estimate(experiment, profile, shape)["evaluation"]["coursework"]
+
+
+def test_an_adapter_for_any_table_learns_from_made_up_series(data, store):
+    name = "tables/three-digits"
+    sizes = {name: {"steps": 2, "sequence_length": 1024}}
+    profile = replace(SMALL, train=sizes, checkpoint_every=1, watched=1)
+    record, folder = run(name, profile, data=data), adapter_path(profile, name)
+    assert (record.series, record.config["made_up"], len(record.evaluations)) == ({}, {}, 2)
+    assert [set(entry) for entry in record.evaluations] == [{"step", "loss"}] * 2
+    most = estimate(EXPERIMENTS[name], profile, Shape.of(backbone_config("tiny")))
+    assert all(record.spent()[kind] <= sum_costs(*most.values())[kind] for kind in CONVENTIONS)
+    forecaster = Forecaster.from_pretrained(folder)
+    assert forecaster.text_format == TABLES
+    waves = [np.sin(np.arange(30.0)[:, None] / np.arange(2, 2 + variables)) for variables in (1, 3)]
+    made = [forecaster.sample([one], 4, num_samples=2)[0].physical for one in waves]
+    assert [samples.shape for samples in made] == [(2, 4, 1), (2, 4, 3)]
+    again = run(name, profile, data=data, fresh=True)
+    assert (again.loss_curve, again.adapter) == (record.loss_curve, record.adapter)
