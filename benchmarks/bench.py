@@ -20,8 +20,7 @@ from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one
 from m2lib.accounting.flops import executed_pass, forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
 from m2lib.decoding.engine import Engine
-from m2lib.decoding.generation import generate
-from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
 from m2lib.files import ROOT, write_atomic
 from m2lib.model.backbones import backbone_config, load_backbone
@@ -120,7 +119,7 @@ def decode_limit(shape: Shape, lengths: list[int], tokens: list[int], model, lim
     """Seconds that forecasts take at least: prefills and products at the matrix rate or, where few rows share them, at
     the rate at which weights are read; keys and values at the rate at which they are read."""
     size = model.dtype.itemsize
-    one = executed_pass(shape, 1, 0, 0, head_tokens=1)
+    one = executed_pass(shape, 1, 0, 0)
     linear, weights = total(one), total(one) / 2 * size
     cache = 2 * shape.layers * shape.kv_width * size
     limit = sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in lengths) / limits["flops"]

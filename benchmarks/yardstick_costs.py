@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, VARIABLES
-from m2lib.series.recipe import predator_prey
+from m2lib.series.data import predator_prey
 from m2lib.study import ORDER, TUNED
 
 RATES = 13

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.physics import FITS, physics_forecast
 from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import InputError, write_atomic
 from m2lib.model import Backbone, load_adapter, load_backbone
-from m2lib.series import CONTEXT_STEPS, FITS, FORECAST_STEPS, WORLDS, SeriesSet, load_series, series_mae, to_integers
+from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, SeriesSet, load_series, series_mae, to_integers
+from m2lib.series.worlds import WORLDS
 from m2lib.settings import results_dir
 from m2lib.study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapter_path, load_record, record_path
 from m2lib.study.costs import adapter_of_experiment, series_costs
@@ -109,7 +111,7 @@ def _computed(contexts: np.ndarray, scales: np.ndarray, times: np.ndarray, name:
     """Forecasts without a language model, and what they took."""
     rates = CountedRates()
     started = time.process_time()  # of all threads, and of this process alone, however busy the machine is
-    ahead = library.physics_forecast(contexts, scales, times, name, rates) if name in FITS else PLAIN[name](contexts)
+    ahead = physics_forecast(contexts, scales, times, name, rates) if name in FITS else PLAIN[name](contexts)
     seconds = (time.process_time() - started) / len(contexts)
     if name in FORMULAS:
         return ahead, {"seconds": seconds, "flops": FORMULAS[name]}

@@ -11,12 +11,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 NARROW, WIDE = {"width": 400, "height": 900}, {"width": 1280, "height": 900}
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SHOWN = ("index.html", "notebooks/05_flops.html", "api/series.html")  # what --pictures takes pictures of
+SHOWN = ("index.html", "gallery.html", "notebooks/05_flops.html", "api/series.html")  # for --pictures
 # What the network cannot be asked for need not be tried.
 FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run")
 
@@ -54,6 +55,7 @@ FAULTS = {
     "silent": "images without alternative text",
     "wide": f"pages wider than a window of {NARROW['width']} pixels",
     "search": "words that the search does not find",
+    "gallery": "series of the gallery that cannot be chosen",
 }
 
 
@@ -90,17 +92,24 @@ def pages_of(site: Path) -> list[Path]:
 
 
 def find_browser() -> str | None:
-    """The path of an installed browser, None where there is none."""
-    return next(filter(None, map(shutil.which, NAMES)), None) or _own_browser()
-
-
-def _own_browser() -> str | None:
-    """The browser that playwright has fetched, if it has."""
+    """The path of an installed browser, or of the one that playwright has fetched; None where there is neither."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        path = playwright.chromium.executable_path
-    return path if path and Path(path).exists() else None
+        own = playwright.chromium.executable_path
+    return next(filter(None, map(shutil.which, (*NAMES, own))), None)
+
+
+def choose(gallery) -> bool:
+    """Sort a gallery's series by the last error and click the worst: whether its number and its curves then come."""
+    head, drawn = gallery.locator(".slick-header-column").last, gallery.locator("canvas").last
+    before = drawn.screenshot()
+    head.click()
+    head.click()  # the second time the largest comes first
+    number = gallery.locator(".slick-row[style*='top:0px'] .slick-cell").first
+    number.click()
+    said = gallery.locator("b").first.inner_text()
+    return said.startswith(f"series {number.inner_text()},") and drawn.screenshot() != before
 
 
 def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
@@ -162,15 +171,20 @@ def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
                 page.wait_for_selector("#search-results li a", timeout=10_000)
             except Error:
                 note("search", word)
-        for name in SHOWN if pictures else ():
-            for theme in ("light", "dark"):
-                for size in (WIDE, NARROW):
-                    page.emulate_media(color_scheme=theme)
-                    page.set_viewport_size(size)
-                    page.goto((site / name).as_uri())
-                    page.evaluate(LOOK)
-                    path = pictures / f"{Path(name).stem}-{theme}-{size['width']}.png"
-                    page.screenshot(path=path, animations="disabled")
+        where = "gallery.html"
+        try:
+            page.goto((site / where).as_uri())
+            if [choose(gallery) for gallery in page.locator(".gallery").all()] != [True, True]:
+                note("gallery", "a click that changes nothing")
+        except Error as error:
+            note("gallery", str(error))
+        for name, theme, size in product(SHOWN if pictures else (), ("light", "dark"), (WIDE, NARROW)):
+            page.emulate_media(color_scheme=theme)
+            page.set_viewport_size(size)
+            page.goto((site / name).as_uri())
+            page.evaluate(LOOK)
+            path = pictures / f"{Path(name).stem}-{theme}-{size['width']}.png"
+            page.screenshot(path=path, animations="disabled")
         chromium.close()
     return report
 
@@ -178,9 +192,7 @@ def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("site", type=Path, help="the folder of the built book")
-    parser.add_argument(
-        "--pictures", type=Path, help="a folder for pictures of some pages, wide and narrow, light and dark"
-    )
+    parser.add_argument("--pictures", type=Path, help="a folder for pictures of some pages")
     arguments = parser.parse_args()
     if not (browser := find_browser()):
         sys.exit(f"no browser found: install one of {', '.join(NAMES)}, or run `playwright install chromium`")

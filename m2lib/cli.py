@@ -99,8 +99,7 @@ def model(name: str | None = None, /) -> None:
         The backbone (the active profile's).
     """
     name = name or m2lib.study.active_profile().backbone
-    random = m2lib.model.is_random(name)
-    print(f"backbone {name}: {'random weights, nothing to fetch' if random else m2lib.model.fetch_backbone(name)}")
+    print(f"backbone {name}: {m2lib.model.fetch_backbone(name) or 'random weights, nothing to fetch'}")
 
 
 def run(

@@ -164,7 +164,7 @@ def evaluate(
     leave_out
         Last steps of each series not to look at.
     season
-        Steps of the season (found in each series).
+        Steps of the season (the calendar's; else found in each series).
     finetune
         Steps of training before each origin, on what was known.
     output
@@ -180,6 +180,8 @@ def evaluate(
     model, refit = task.load(), None
     if finetune:
         refit = m2lib.forecaster.refitter(model, task.horizon, finetune, seed=drawing.seed)
+    season = season or m2lib.forecaster.calendar_season(items[0])
+    print(f"the season is {season} steps" if season else "the season is found in each series", "(--season)")
     rolling = {"origins": origins, "stride": stride, "season": season}
     found = m2lib.forecaster.evaluate(model, items, task.horizon, **rolling, **drawing.options(), refit=refit)
     if output:

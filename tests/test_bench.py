@@ -41,7 +41,7 @@ def test_training_steps_are_timed_and_follow_the_plain_loop():
 
 def test_limit_is_the_sum_of_its_parts(tiny):
     shape = Shape.of(tiny.model.config)
-    one = total(executed_pass(shape, 1, 0, 0, head_tokens=1))
+    one = total(executed_pass(shape, 1, 0, 0))
     kept = 2 * shape.layers * shape.kv_width * 4
     # prefills of 30 and 40; a step of both rows at 31 and 41 keys, one of the second alone at 42
     prefill = sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in (30, 40))

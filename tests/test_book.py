@@ -4,18 +4,23 @@ import fnmatch
 import importlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from book import api
+from book import api, gallery
 from m2lib import accounting, settings
 from m2lib.accounting import Shape, total
+from m2lib.cli import app
 from m2lib.files import ROOT
 from m2lib.model import BACKBONES, backbone_config
+from m2lib.paper import finished_records
+from m2lib.series import VARIABLES, split_ids
 from m2lib.study import PROFILES, published_statements
 
 BOOK = ROOT / "book"
@@ -52,6 +57,45 @@ def test_links_lead_to_files(path):
     for link in re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         places = (path.parent, ROOT)  # `make site` puts the notebooks beside the pages
         assert any((place / link).exists() for place in places), link
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_commands_of_m2_are_understood(path):
+    for block in re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = [word for word in shlex.split(line, comments=True) if not word.startswith("M2_")]
+            if words[:1] == ["m2"]:
+                app.parse_args(words[1:], exit_on_error=False, print_error=False)
+
+
+def test_the_map_has_each_lecture_and_how_long_it_takes_to_read():
+    lectures = {re.search(r"\((.*?)\)", row[0])[1]: int(row[1]) for row in rows(read("before.md")) if "ipynb" in row[0]}
+    assert list(lectures) == [f"notebooks/{path.name}" for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
+    for name, minutes in lectures.items():
+        reading = 0.0
+        for cell in json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            if "## Exercises" in source:
+                break
+            reading += len(source.split()) / 200 if cell["cell_type"] == "markdown" else len(source.splitlines()) / 20
+        assert abs(reading - minutes) <= max(5, minutes / 3), name
+
+
+def test_the_gallery_draws_what_is_recorded():
+    for split, runs in gallery.SHOWN.items():
+        ids, records = getattr(split_ids(), split), finished_records(PROFILES["laptop"], *runs.values())
+        assert all(sorted(record.series) == list(ids) for record in records.values())
+        row = gallery.row_of(ids[7], {title: records[name] for title, name in runs.items()})
+        for title, name in runs.items():
+            off = [np.subtract(row[f"{title} {variable}"], row[variable][80:]) for variable in VARIABLES]
+            assert row[title] == round(float(np.abs(off).mean()), 1)
+            entry = records[name].series[ids[7]]
+            assert entry.get("text", entry.get("texts", [""])[0]) in row["words"]
+            for variable in VARIABLES:
+                low, high = np.split(np.array(row[f"{title} {variable} band"]), 2)  # there and back
+                drawn = np.array(row[f"{title} {variable}"])
+                assert np.all((low - 1 < drawn) & (drawn < high[::-1] + 1))
+                assert np.any(low < high[::-1]) == ("×48" in title)
 
 
 def test_the_glossary_is_sorted_and_its_words_are_used():
@@ -109,7 +153,7 @@ def test_the_reports_accountant_is_priced_as_it_counts():
 def test_the_api_has_a_page_for_each_wing_with_all_its_names_once(wing):
     page, door = api.page(wing), sys.modules[f"m2lib.{wing}"]
     documented = re.findall(r"^\.\. (?:autofunction|autoclass|py:data):: (?:[\w.]+\.)?(\w+)$", page, re.M)
-    assert sorted(documented) == sorted(door.__all__)
+    assert documented == [name for names in api.handed_on(wing).values() for name in names]
     assert door.__doc__ in page
     # Sphinx would warn of what is described twice, and a warning ends `make site`.
     modules = re.findall(r"^\.\. automodule:: (\S+)$(?!\n   :no-index:)", page, re.M)
@@ -175,5 +219,6 @@ def test_the_website_is_made_without_a_warning(tmp_path):
     done = subprocess.run(["make", "-o", ".venv/.ok", "site", *own], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
     made = {path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*.html")}
-    assert {"index.html", "house.html", "api/series.html"} <= made
+    assert {"index.html", "gallery.html", "house.html", "api/series.html"} <= made
+    assert (tmp_path / "report" / "gallery.html").stat().st_size < 3e6
     assert {f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")} <= made

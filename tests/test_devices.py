@@ -8,8 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 
 from m2lib.decoding.engine import Engine
-from m2lib.decoding.generation import generate
-from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
 from m2lib.model.lora import trainable
 from m2lib.model.vocabulary import text_to_ids

@@ -68,7 +68,8 @@ def test_the_first_table_is_that_of_the_records():
         f"{copying:.0f}",
         f"{errors['published final']['mean']:.0f}",
         f"{beside['log-VAR(9)']:.0f}",
-        f"{greedy:.0f}**; {sampled:.0f}",
+        f"{greedy:.0f}",
+        f"{sampled:.0f}",
         f"{beside['the equations known']:.1f}",
     ]
     front = words("book/index.md")

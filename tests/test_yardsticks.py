@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 
 from benchmarks import yardsticks
+from benchmarks.physics import FITS, physics_forecast
 from benchmarks.yardstick_costs import FORMULAS, RATES, CountedRates, core_rate
 from benchmarks.yardsticks import LANGUAGE_MODELS, PLAIN, forecasters, measured, record_yardsticks, statistical
 from m2lib.files import InputError
 from m2lib.series import (
     BASELINES,
-    FITS,
-    WORLDS,
     draw_systems,
     log_var,
-    physics_forecast,
     series_mae,
     split_ids,
     to_integers,
 )
-from m2lib.series.recipe import predator_prey, solve_system
+from m2lib.series.data import predator_prey, solve_system
+from m2lib.series.worlds import WORLDS
 from m2lib.study import ORDER, STATISTICAL, load_record, recorded_rows, recorded_yardsticks
 
 FAST = [name for name in PLAIN if name not in STATISTICAL]

@@ -14,11 +14,11 @@ All functions return breakdowns, FLOPs by component; `m2lib.accounting.shape` sa
 """
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 from m2lib.accounting.published import published_pass
 from m2lib.accounting.rules import coursework_pass
-from m2lib.accounting.shape import CONVENTIONS, PROJECTIONS, TARGETS, Breakdown, Shape, added, assembled, times
+from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, added, assembled, times
 
 
 def forward_flops(
@@ -43,18 +43,8 @@ def forward_flops(
     -------
     Breakdown
         FLOPs by component.
-
-    Raises
-    ------
-    ValueError
-        For an unknown convention, targets that are no choice of PROJECTIONS, or no token.
     """
-    _check(convention, targets, tokens=tokens)
-    if convention == "published":
-        return published_pass(shape, tokens, tokens, rank, targets)
-    if convention == "executed":
-        return executed_pass(shape, tokens, tokens, rank, tokens, targets)
-    return coursework_pass(shape, tokens, tokens, rank, targets)
+    return PASSES[convention](shape, tokens, tokens, rank, targets)
 
 
 def train_step_flops(
@@ -77,7 +67,7 @@ def train_step_flops(
     rank : int
         Rank of the adapters; 0: there are none, and all weights train.
     targets : tuple of str, optional
-        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
+        As in `forward_flops`.
     batch : int, optional
         Windows in the step.
     convention : {"coursework", "published", "executed"}, optional
@@ -87,13 +77,7 @@ def train_step_flops(
     -------
     Breakdown
         FLOPs by component.
-
-    Raises
-    ------
-    ValueError
-        For an unknown convention, targets that are no choice of PROJECTIONS, or no token or window.
     """
-    _check(convention, targets, tokens=tokens, batch=batch)
     forward = forward_flops(shape, tokens, rank=rank, targets=targets, convention=convention)
     if convention == "published":
         return times(batch + 2, forward)  # departure 5
@@ -114,29 +98,15 @@ def cached_step_flops(
     keys : int
         Keys that the token attends over, its own included. `published` charges its step at a fixed length, so there
         `keys` is the prompt's length, whichever step it is.
-    rank : int, optional
-        Rank of the adapters; 0 is the model without adapters.
-    targets : tuple of str, optional
-        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
-    convention : {"coursework", "published", "executed"}, optional
-        How to count.
+    rank, targets, convention : int, tuple of str, str
+        As in `forward_flops`.
 
     Returns
     -------
     Breakdown
         FLOPs by component.
-
-    Raises
-    ------
-    ValueError
-        For an unknown convention, targets that are no choice of PROJECTIONS, or no key.
     """
-    _check(convention, targets, keys=keys)
-    if convention == "published":
-        return published_pass(shape, keys, 1, rank, targets)
-    if convention == "executed":
-        return executed_pass(shape, 1, keys, rank, 1, targets)
-    return coursework_pass(shape, 1, keys, rank, targets)
+    return PASSES[convention](shape, 1, keys, rank, targets)
 
 
 def forecast_flops(
@@ -158,11 +128,9 @@ def forecast_flops(
     prompt : int
         Tokens of the prompt.
     new_tokens : int
-        Tokens decoded after it.
-    rank : int, optional
-        Rank of the adapters; 0 is the model without adapters.
-    targets : tuple of str, optional
-        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
+        Tokens decoded after it, one at least.
+    rank, targets : int, tuple of str
+        As in `forward_flops`.
     samples : int, optional
         Forecasts of `new_tokens` each that share the prefill.
     convention : {"coursework", "published", "executed"}, optional
@@ -172,38 +140,24 @@ def forecast_flops(
     -------
     Breakdown
         FLOPs by component.
-
-    Raises
-    ------
-    ValueError
-        For an unknown convention, targets that are no choice of PROJECTIONS, or no prompt, new token or sample.
     """
-    _check(convention, targets, prompt=prompt, new_tokens=new_tokens, samples=samples)
+    kind: dict[str, Any] = {"rank": rank, "targets": targets, "convention": convention}
+    prefill, count = forward_flops(shape, prompt, **kind), new_tokens - 1
+    # The steps have prompt + 1, ..., prompt + count keys; as published all have the prompt's (departure 7).
+    ends = (prompt, prompt) if convention == "published" else (prompt + 1, prompt + count)
+    first, last = (cached_step_flops(shape, keys, **kind) for keys in ends)
     if convention == "executed":
-        prefill = executed_pass(shape, prompt, prompt, rank, 1, targets)  # only the last token's logits are used
-    else:
-        prefill = forward_flops(shape, prompt, rank=rank, targets=targets, convention=convention)
-    step = partial(cached_step_flops, shape, rank=rank, targets=targets, convention=convention)
-    return added(prefill, times(samples, _steps(step, prompt, new_tokens - 1, convention)))
-
-
-def _steps(step: Callable[[int], Breakdown], prompt: int, count: int, convention: str) -> Breakdown:
-    """The `count` cached steps that follow a prompt: with prompt + 1, ..., prompt + count keys."""
-    if convention == "published":
-        return times(count, step(prompt))
-    first, last = (step(prompt + i) for i in (1, count))
+        prefill["head"] = first["head"]  # of a prompt only the last token's logits are computed
     # Every component is affine in the number of keys, so the sum is that of an arithmetic progression: the number of
     # steps times the mean of the first and the last. Three steps at 10, 12 and 14 FLOPs: 3 * (10 + 14) // 2 = 36.
-    return {part: count * (first[part] + last[part]) // 2 for part in first} if count else times(0, first)
+    steps = {part: count * (first[part] + last[part]) // 2 for part in first}
+    return added(prefill, times(samples, steps))
 
 
-def executed_pass(
-    shape: Shape, tokens: int, keys: int, rank: int, head_tokens: int, targets: tuple[str, ...] = TARGETS
-) -> Breakdown:
-    """One forward pass of `tokens` tokens as computed: products only, at 2 m n p.
+def executed_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+    """One pass of `tokens` tokens (1 in a cached step) over `keys` keys as computed: products only, at 2 m n p.
 
-    In training all tokens' logits are computed (`head_tokens`), in a prefill the last one's. Components that are no
-    product (norms, softmax, ...) count 0, and so does the embedding, which is looked up.
+    Components that are no product (norms, softmax, ...) count 0, and so does the embedding, which is looked up.
     """
     n, d, k = tokens, shape.width, shape.kv_width
     layer = {
@@ -214,7 +168,16 @@ def executed_pass(
         "output": 2 * n * d * d,
         "mlp": 3 * 2 * n * d * shape.mlp,  # gate, up, down
     }
-    return assembled(layer, {"head": 2 * head_tokens * d * shape.vocabulary}, shape.layers)
+    return assembled(layer, {"head": 2 * n * d * shape.vocabulary}, shape.layers)
+
+
+PASSES: dict[str, Callable[..., Breakdown]] = {
+    "coursework": coursework_pass,
+    "published": published_pass,
+    "executed": executed_pass,
+}
+"""What counts a pass, by convention: of a shape, so many tokens, keys, a rank and targets."""
+CONVENTIONS = tuple(PASSES)  # the ways of counting; the first is the default
 
 
 def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
@@ -226,34 +189,27 @@ def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, 
     has changed.
     """
     n, square = tokens, 2 * tokens * tokens * shape.width
-    forward = executed_pass(shape, n, n, rank, head_tokens=n, targets=targets)
+    forward = executed_pass(shape, n, n, rank, targets)
     if not rank:  # the embedding trains too, so that all that comes after it needs its gradients
         return {part: 2 * flops for part, flops in forward.items()}
     twice = ("lora", "scores", "values")  # a gradient for each of the two factors; else for the input alone
     backward = {part: flops * (2 if part in twice else 1) for part, flops in forward.items()}
     # In layer 0, and there only, a number needs a gradient if an adapter of that layer comes before it. With q and v:
     # the queries, the values, the scores and all after them do; the keys and the block's input do not.
-    q, k, v, o, gate, up, _ = (name in targets for name in PROJECTIONS)
-    scores = q or k
-    heads = scores or v  # what the heads found, which o reads
-    middle = heads or o  # what stands between attention and the MLP, which gate and up read
-    inner = middle or gate or up  # gate times up, which down reads
-    inputs = (False, False, False, heads, middle, middle, inner)  # q, k and v read the embedding, which is frozen
-    for (name, (d_in, d_out)), needed in zip(shape.projections.items(), inputs, strict=True):
-        if not needed:  # neither by way of the frozen weight, nor by way of A
+    order = tuple(PROJECTIONS)
+
+    def still(*names: str) -> bool:
+        """Whether none of these has an adapter."""
+        return not set(names) & set(targets)
+
+    # So many projections come before the input of each: none before that of q, k and v, the embedding, which is frozen;
+    # q, k and v before o's; o too before gate's and up's; all others before down's.
+    for name, before in zip(order, (0, 0, 0, 3, 4, 4, 6), strict=True):
+        if still(*order[:before]):  # no gradient, neither by way of the frozen weight, nor by way of A
+            d_in, d_out = shape.projections[name]
             backward[PROJECTIONS[name]] -= 2 * n * d_in * d_out
             backward["lora"] -= 2 * n * d_in * rank * (name in targets)
-    backward["scores"] -= square * ((not q) + (not k))  # scores are queries times keys
-    backward["values"] -= square * ((not scores) + (not v))  # what the heads found is scores, after softmax, times v
+    backward["scores"] -= square * (still("q_proj") + still("k_proj"))  # scores are queries times keys
+    # What the heads found is the scores, after softmax, times the values.
+    backward["values"] -= square * (still("q_proj", "k_proj") + still("v_proj"))
     return backward
-
-
-def _check(convention: str, targets: tuple[str, ...], **sizes: int) -> None:
-    """Raise ValueError for an unknown convention, targets that are unknown, none or repeated, or a size below 1."""
-    if convention not in CONVENTIONS:
-        raise ValueError(f"unknown convention {convention!r}: choose one of {', '.join(CONVENTIONS)}")
-    if not targets or not set(targets) <= set(PROJECTIONS) or len(set(targets)) < len(targets):
-        raise ValueError(f"targets must be some of {', '.join(PROJECTIONS)}, each once, got {targets}")
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")

@@ -23,15 +23,7 @@ DEPARTURES = {
 }
 
 
-def departure_costs(
-    shape: Shape,
-    tokens: int,
-    *,
-    rank: int,
-    targets: tuple[str, ...] = TARGETS,
-    batch: int = 2,
-    new_tokens: int = 220,
-) -> dict[int, int]:
+def departure_costs(shape: Shape, tokens: int, *, rank: int, batch: int = 2, new_tokens: int = 220) -> dict[int, int]:
     """What each departure adds to the rules' count, by its number: negative where the report charges too little.
 
     Parameters
@@ -41,9 +33,7 @@ def departure_costs(
     tokens : int
         Tokens of the pass, of each window and of the prompt.
     rank : int
-        Rank of the adapters; 0 is the model without adapters.
-    targets : tuple of str, optional
-        The projections that have adapters, names of PROJECTIONS. Without adapters they change nothing.
+        Rank of the adapters on q and v; 0 is the model without adapters.
     batch : int, optional
         Windows of a training step.
     new_tokens : int, optional
@@ -55,26 +45,26 @@ def departure_costs(
         FLOPs by the number of the departure. 1 to 4 are added to a forward pass of `tokens` tokens, 5 to a training
         step, 6 and 7 to the steps of a forecast.
     """
-    published = published_pass(shape, tokens, tokens, rank, targets)
-    rules = coursework_pass(shape, tokens, tokens, rank, targets)
+    published, rules = (count(shape, tokens, tokens, rank) for count in (published_pass, coursework_pass))
     extra = {part: published[part] - rules[part] for part in rules}
-    # The cached steps by the rules, all at the prompt's length, and as they are, each with one key more than the last.
-    # They are one fewer than the new tokens: the prefill, a forward pass, gives the first.
+    # The cached steps as published, by the rules but all at the prompt's length, and each with one key more than the
+    # last. They are one fewer than the new tokens: the prefill, a forward pass, gives the first.
     steps = new_tokens - 1
-    fixed = steps * total(coursework_pass(shape, 1, tokens, rank, targets))
-    growing = sum(total(coursework_pass(shape, 1, tokens + step, rank, targets)) for step in range(1, new_tokens))
+    whole = steps * total(published_pass(shape, 1, tokens, rank))
+    fixed = steps * total(coursework_pass(shape, 1, tokens, rank))
+    growing = sum(total(coursework_pass(shape, 1, tokens + step, rank)) for step in range(1, new_tokens))
     return {
         1: extra["qkv"],
         2: extra["lora"],
         3: extra["norms"] + extra["mlp"],
         4: extra["scores"],
         5: (batch + 2 - 3 * batch) * total(published),  # a batch of 2 is charged 4 passes, where the rules charge 6
-        6: steps * total(published_pass(shape, tokens, 1, rank, targets)) - fixed,
+        6: whole - fixed,
         7: fixed - growing,
     }
 
 
-def published_pass(shape: Shape, tokens: int, queries: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+def published_pass(shape: Shape, queries: int, tokens: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
     """A pass over N = `tokens` tokens, but q, k, v, scores, scale, final norm and head of `queries` of them.
 
     In a forward pass all of them are queries (departures 1 to 4). A decoding step after the first, whichever it is,
@@ -91,18 +81,11 @@ def published_pass(shape: Shape, tokens: int, queries: int, rank: int, targets: 
         "norms": 2 * n * norm,
         "qkv": h * 3 * (product(m, c, c) + m * c),  # (1); biases in every model, for the report's has them
         "lora": sum(low_rank) + sum(i * n * d_out for i, _, d_out in adapters),  # (2): the sums without adapters too
-        "rope": h * 2 * n * c,
         "scores": h * (product(m, c, n) + m * n + 10),  # (4): 10 is the square root in the scale
-        "mask": h * n * n,  # (6): the whole square, as softmax and values
-        "softmax": h * n * (12 * n - 1),
-        "values": h * product(n, n, c),
-        "output": product(n, d, d),
-        "residuals": 2 * n * d,
         "mlp": 2 * product(n, d, shape.mlp) + 13 * n * d + n * shape.mlp + product(n, shape.mlp, d),  # (3)
     }
-    once = {
-        "embedding": product(n, shape.vocabulary, d),
-        "norms": m * norm,
-        "head": product(m, d, shape.vocabulary) + m * shape.vocabulary,
-    }
-    return assembled(layer, once, shape.layers)
+    once = {"norms": m * norm, "head": product(m, d, shape.vocabulary) + m * shape.vocabulary}
+    departing = assembled(layer, once, shape.layers)
+    # (6): all else is what the rules have for the whole text, of one query too.
+    rules = coursework_pass(shape, n, n, rank, targets)
+    return rules | {part: flops for part, flops in departing.items() if flops}

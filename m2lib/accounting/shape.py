@@ -7,16 +7,13 @@ are exact integers.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from m2lib.files import InputError
-
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-CONVENTIONS = ("coursework", "published", "executed")  # `m2lib.accounting.flops` says what each counts
 COMPONENTS = (
-    *("embedding", "norms", "qkv", "lora", "rope", "scores", "mask", "softmax", "values", "output", "residuals", "mlp"),
+    "embedding", "norms", "qkv", "lora", "rope", "scores", "mask", "softmax", "values", "output", "residuals", "mlp",
     "head",
-)  # in the order of the forward pass
+)  # in the order of the forward pass  # fmt: skip
 # The linear layers of a block that may have adapters, in the order of the forward pass, and the component that counts
 # their frozen part.
 PROJECTIONS = {
@@ -47,21 +44,9 @@ class Shape:
     qkv_bias: bool = False
     """Whether q, k and v have biases."""
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for sizes that no model has."""
-        if min(self.layers, self.width, self.heads, self.kv_heads, self.mlp, self.vocabulary) < 1:
-            raise ValueError("a shape's sizes must be positive")
-        if self.width % self.heads or self.heads % self.kv_heads:
-            raise ValueError("heads must divide the width, and key/value heads the heads")
-
     @classmethod
     def of(cls, config: "PretrainedConfig", vocabulary: int = 13) -> "Shape":
-        """The shape of a transformers config; InputError for a model that has other parts than Llama's and Qwen2's."""
-        head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        biased = getattr(config, "mlp_bias", False) or (config.model_type == "llama" and config.attention_bias)
-        wide = head_width * config.num_attention_heads != config.hidden_size
-        if config.model_type not in ("llama", "qwen2") or biased or wide:
-            raise InputError(f"cannot count the FLOPs of this {config.model_type} model: it has parts Llama has not")
+        """The shape of a transformers config, which is Llama's or Qwen2's: `m2lib.model` refuses all others."""
         return cls(
             layers=config.num_hidden_layers,
             width=config.hidden_size,

@@ -20,8 +20,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import linear, pad, rms_norm, silu
 
-from m2lib.decoding.protocol import GROWTH, cache_columns
-from m2lib.model import LoRALinear, causal_attention
+from m2lib.model import causal_attention
 
 # attend(layer's number, q, k, v): how tokens look at each other. It is the one part of a block that differs between
 # the pass over a prompt and a step, so `BareModel.forward` is handed it; its docstring gives the shapes.
@@ -29,6 +28,7 @@ _Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor
 # Keys and values of some columns, each (entries, columns, width), for each layer. An entry is what one key/value head
 # keeps of one prompt or one row; `Engine` says in which order they stand.
 _Cache = list[tuple[torch.Tensor, torch.Tensor]]
+GROWTH = 64  # columns (tokens) by which a cache grows
 
 
 def product_with(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -58,19 +58,13 @@ class _Block:
     def __init__(self, layer: torch.nn.Module):
         attention, mlp = layer.self_attn, layer.mlp
         inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
-        biases = [(it.base if isinstance(it, LoRALinear) else it).bias for it in inputs]
-        self.qkv = product_with(
-            torch.cat([_merged(it) for it in inputs]), None if biases[0] is None else torch.cat(biases)
-        )
+        bias = None if attention.q_proj.bias is None else torch.cat([it.bias for it in inputs])
+        # The weight of a layer with an adapter is that of both.
+        self.qkv = product_with(torch.cat([it.weight for it in inputs]), bias)
         self.out, self.gate, self.up, self.down = (
-            product_with(_merged(it)) for it in (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+            product_with(it.weight) for it in (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
         )
         self.norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-
-
-def _merged(layer: torch.nn.Linear | LoRALinear) -> torch.Tensor:
-    """The layer's weight, an adapter added, rounded once to the weight's dtype."""
-    return layer.merged_weight() if isinstance(layer, LoRALinear) else layer.weight
 
 
 class BareModel:
@@ -367,3 +361,22 @@ def _change(cache: _Cache, how: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Put `how(tensor)` in each tensor's place: layer by layer, so that at no time there are two whole caches."""
     for layer, (keys, values) in enumerate(cache):
         cache[layer] = how(keys), how(values)
+
+
+def cache_columns(filled: int) -> int:
+    """How many columns a KV cache of `filled` tokens is allocated, and its attention computes.
+
+    The pads of shorter prompts count as tokens. The number is rounded up to a multiple of `GROWTH`.
+    """
+    # A ceiling: // rounds down, so the negative of a negated division rounds up. 65 tokens: -65 // 64 = -2, so two
+    # times 64, 128 columns. 64 tokens: -64 // 64 = -1, so 64 columns and none to spare.
+    return -(-filled // GROWTH) * GROWTH
+
+
+def step_columns(longest: int, step: int, samples: int) -> int:
+    """How many columns each row attends to in a step, its prompt's and its own.
+
+    `longest` are the tokens of the batch's longest prompt, `step` those that the row has taken after its prompt, that
+    of the step included. Several samples share the prompt's columns, and have a cache of their own for the others.
+    """
+    return cache_columns(longest + step) if samples == 1 else cache_columns(longest) + cache_columns(step)

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from m2lib.decoding.generation import generate
-from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.files import InputError
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
-from m2lib.series import STUDY, VARIABLES, Decoded, Scaling, TextFormat, to_integers
+from m2lib.series import STUDY, VARIABLES, Scaling, TextFormat
 
 
 @dataclass(frozen=True)
@@ -97,17 +96,21 @@ def forecast(
     ------
     InputError
         For contexts of another shape, for one that cannot be encoded, naming series, step and variable, and for a
-        protocol without room for the format's steps.
+        constrained forecast without room for the format's steps.
     """
     from tqdm.auto import tqdm
 
-    arrays = _checked(contexts, config, text_format)
-    scalings = [text_format.scaling(context) for context in arrays]
-    texts = [
-        text_format.encode(context, scaling, config.rounding, series, names)
-        for series, context, scaling in zip(ids or range(len(arrays)), arrays, scalings, strict=True)
-    ]
-    prompts = [cut_prompt(text_to_ids(text), config) for text in texts]
+    arrays = [np.asarray(context) for context in contexts]
+    needed = text_format.longest_step * config.steps
+    if config.constrained and config.max_new_tokens < needed:
+        raise InputError(f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {needed}")
+    prompts = []
+    for series, context in zip(ids or range(len(arrays)), arrays, strict=True):
+        if context.ndim != 2 or context.shape[1] != text_format.variables:
+            problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
+            raise InputError(f"{problem}; pass a single one as context[None]")
+        text = text_format.encode(context, text_format.scaling(context), config.rounding, series, names)
+        prompts.append(cut_prompt(text_to_ids(text), config))
     # One stream of draws for all batches. Drawn on the CPU, so that a seed gives the same ones on every device.
     generator = torch.Generator().manual_seed(seed)
     forecasts = []
@@ -115,20 +118,17 @@ def forecast(
         batch = slice(start, start + batch_size)
         generated, passes = generate(backbone.model, prompts[batch], config, generator, text_format=text_format)
         longest = max(len(prompt) for prompt in prompts[batch])
-        for prompt, context, scaling, samples, counts in zip(
-            prompts[batch], arrays[batch], scalings[batch], generated, passes, strict=True
-        ):
-            new = tuple(ids_to_text(sample) for sample in samples)
-            last = text_format.integers(context[-1:], scaling, config.rounding)[0].tolist()
-            read = [text_format.decode(text, config.steps, last) for text in new]
+        for prompt, context, samples, counts in zip(prompts[batch], arrays[batch], generated, passes, strict=True):
+            texts = tuple(map(ids_to_text, samples))
+            values, repairs = read_back(texts, context, config, text_format)
             forecasts.append(
                 Forecast(
-                    new,
-                    values=np.stack([decoded.values for decoded in read]),
-                    repairs=tuple(decoded.repairs for decoded in read),
-                    scaling=scaling,
+                    texts,
+                    values,
+                    repairs,
+                    scaling=text_format.scaling(context),
                     prompt_tokens=len(prompt),
-                    new_tokens=tuple(len(sample) for sample in samples),
+                    new_tokens=tuple(map(len, samples)),
                     padded_tokens=longest,
                     passes=tuple(counts),
                 )
@@ -136,20 +136,16 @@ def forecast(
     return forecasts
 
 
-def _checked(contexts: ArrayLike, config: DecodeConfig, text_format: TextFormat) -> list[np.ndarray]:
-    """Contexts as arrays (steps, variables); InputError for other shapes, and where a step has no room."""
-    # A table is one array; contexts of different lengths are none.
-    arrays = [np.asarray(one) for one in (contexts if isinstance(contexts, list | tuple) else np.asarray(contexts))]
-    for array in arrays:
-        if array.ndim != 2 or array.shape[1] != text_format.variables or not len(array):
-            problem = f"a context is (steps, {text_format.variables}), not {array.shape}"
-            raise InputError(f"{problem}; pass a single one as context[None]")
-    longest, needed = text_format.longest_step, text_format.longest_step * config.steps
-    if config.context_tokens is not None and config.context_tokens < longest:
-        raise InputError(f"context_tokens is {config.context_tokens}; a step of this text format takes {longest}")
-    if config.constrained and config.max_new_tokens < needed:
-        raise InputError(f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {needed}")
-    return arrays
+def read_back(
+    texts: Sequence[str], context: np.ndarray, config: DecodeConfig, text_format: TextFormat = STUDY
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """What was written after a context (steps, variables) as numbers, (n_samples, steps, variables), and the repairs.
+
+    What is missing at a text's start repeats the last step of the context.
+    """
+    last = text_format.integers(context[-1:], text_format.scaling(context), config.rounding)[0].tolist()
+    read = [text_format.decode(text, config.steps, last) for text in texts]
+    return np.stack([decoded.values for decoded in read]), tuple(decoded.repairs for decoded in read)
 
 
 def point_forecast(values: np.ndarray) -> np.ndarray:
@@ -162,15 +158,6 @@ def point_forecast(values: np.ndarray) -> np.ndarray:
     return values[0] if len(values) == 1 else np.median(values, axis=0)
 
 
-def read_back(text: str, context: np.ndarray, scale: float, config: DecodeConfig) -> Decoded:
-    """Decode a text of the study's format; what is missing at its start repeats the last step of the context.
-
-    `context` (steps, 2) and `scale`, the value of scaled 1000, are in physical units, what is decoded in scaled ones.
-    """
-    last = to_integers(context[-1:], scale, config.rounding)[0].tolist()
-    return STUDY.decode(text, config.steps, last)
-
-
 def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:
     """The prompt: the last `context_tokens` of a context's ids, from a step boundary on unless `raw_cut`.
 
@@ -181,7 +168,7 @@ def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:
     kept = ids[-config.context_tokens :]
     # The last id that is not kept tells whether the cut fell on a boundary. `12,34;567,890;1,2;` cut to 12 tokens
     # is `567,890;1,2;`, after a semicolon: all of it stays. Cut to 10 it is `7,890;1,2;`, after a 6: `1,2;` stays. A
-    # whole step is always left, as `context_tokens` is at least `LONGEST_STEP`.
+    # whole step is always left where `context_tokens` hold the longest one.
     if config.raw_cut or ids[-config.context_tokens - 1] == SEMICOLON_ID:
         return kept
     return kept[kept.index(SEMICOLON_ID) + 1 :]

@@ -1,17 +1,57 @@
-"""The loop that writes forecasts token by token, whichever engine runs the model.
+"""The forecast protocol, and the loop that writes forecasts token by token, whichever engine runs the model.
 
 An engine, `m2lib.decoding.engine.Engine` or the plain `m2lib.decoding.reference.Reference`, knows nothing but
 rows of tokens: it offers `logits`, takes one more token for each row with `step`, and drops rows with `keep`. The loop
 knows what the rows are for: it chooses the tokens, notes which samples are done, and says which rows may leave.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from m2lib.decoding.engine import Engine
-from m2lib.decoding.protocol import LEAVE_AT, DecodeConfig
-from m2lib.decoding.reference import Reference
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
-from m2lib.series import STUDY, TextFormat
+from m2lib.series import FORECAST_STEPS, STUDY, TextFormat
+
+DECODE_VERSION = 2  # stands in every record: raise it when the same model, contexts and config give other tokens
+LEAVE_AT = 0.8  # rows that are done leave when no more than this share still writes: each leaving copies the cache
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """The forecast protocol: what of a context is read, how tokens are chosen, and when it ends.
+
+    It is kept in the record of each experiment. The defaults read the whole context and write one greedy forecast.
+    """
+
+    context_tokens: int | None = None
+    """Prompt length in tokens, the last ones of the context kept; None keeps the whole context."""
+    raw_cut: bool = False
+    """Cut to exactly `context_tokens`, mid-step if it so falls, as the report did; else at the next step boundary."""
+    max_new_tokens: int = 220
+    """Tokens generated at most for one forecast. 220, the report's number, holds 20 steps even of the longest kind."""
+    steps: int = FORECAST_STEPS
+    """Decoding stops after so many semicolons, one of which ends each step."""
+    constrained: bool = False
+    """Mask the logits so that every step is `d{1,4},d{1,4};`, see `m2lib.decoding.StepGrammar`."""
+    temperature: float = 0.0
+    """0 is greedy, the likeliest token each time; else tokens are sampled from softmax(logits / temperature)."""
+    n_samples: int = 1
+    """Sampled forecasts per series, sharing one prefill (the pass that reads the prompt)."""
+    rounding: str = "nearest"
+    """Rounding of prompt and truth, `nearest` or `published`, see `m2lib.series.codec.to_integers`."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for nothing to forecast, and for greedy samples, which would all be one."""
+        if min(self.steps, self.n_samples) < 1:
+            raise ValueError("steps and n_samples must be at least 1")
+        if self.n_samples > 1 and self.temperature == 0:
+            raise ValueError("greedy decoding gives one forecast: set a temperature for n_samples > 1")
+
+    @classmethod
+    def as_published(cls, context_tokens: int = 512) -> "DecodeConfig":
+        """The report's protocol: the last N tokens cut raw, 220 new tokens, greedy, unconstrained, its rounding."""
+        return cls(context_tokens=context_tokens, raw_cut=True, rounding="published")
 
 
 class StepGrammar:
@@ -39,22 +79,18 @@ class StepGrammar:
     """
 
     def __init__(self, samples: int, device: torch.device, text_format: TextFormat = STUDY):
-        variables, most = text_format.variables, text_format.digits
-        states = variables * (most + 1)
-        allowed = torch.zeros(states, len(SYMBOLS), dtype=torch.bool)
-        following = torch.zeros(states, len(SYMBOLS), dtype=torch.long)
-        digit_ids = slice(PAD_ID + 1, COMMA_ID)  # ids 1-10: the digits stand between the pad and the comma
-        for variable, separator in enumerate([COMMA_ID] * (variables - 1) + [SEMICOLON_ID]):
-            for digits in range(most + 1):
-                state = (most + 1) * variable + digits
-                if digits < most:
-                    allowed[state, digit_ids] = True
-                    following[state, digit_ids] = state + 1
-                if digits > 0:
-                    allowed[state, separator] = True
-                    # To the next variable's first state; the semicolon, after the last variable, to state 0.
-                    following[state, separator] = (most + 1) * (variable + 1) % states
-        self.allowed, self.following = allowed.to(device), following.to(device)
+        variables, width = text_format.variables, text_format.digits + 1  # states of a variable
+        allowed = torch.zeros(variables, width, len(SYMBOLS), dtype=torch.bool)
+        digits = slice(PAD_ID + 1, COMMA_ID)  # ids 1-10 stand between the pad and the comma
+        # Digits until there are all, and from the first digit on the separator: of the last variable the semicolon.
+        allowed[:, :-1, digits] = True
+        allowed[:-1, 1:, COMMA_ID] = True
+        allowed[-1, 1:, SEMICOLON_ID] = True
+        state = torch.arange(variables * width)[:, None]
+        # A separator leads to the next variable's first state; the semicolon, after the last variable, to state 0.
+        following = ((state // width + 1) * width % len(state)).repeat(1, len(SYMBOLS))
+        following[:, digits] = (state + 1) % len(state)
+        self.allowed, self.following = allowed.flatten(0, 1).to(device), following.to(device)
         self.state = torch.zeros(samples, dtype=torch.long, device=device)
 
     def mask(self, logits: torch.Tensor) -> torch.Tensor:
@@ -62,7 +98,7 @@ class StepGrammar:
         return logits.masked_fill(~self.allowed[self.state], float("-inf"))
 
     def advance(self, token: torch.Tensor) -> None:
-        """Move on by the tokens chosen, one id a row. Rows that are done feed pads, which lead back to state 0."""
+        """Move on by the tokens chosen, one id a row; where the pads of rows that are done lead does not matter."""
         self.state = self.following[self.state, token]
 
 
@@ -71,7 +107,7 @@ def generate(
     prompts: list[list[int]],
     config: DecodeConfig,
     generator: torch.Generator | None = None,
-    engine: type[Engine | Reference] = Engine,
+    engine: type = Engine,
     text_format: TextFormat = STUDY,
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
     """New token ids for each prompt and each of its samples, from one prefill per prompt and a KV cache.
@@ -112,11 +148,10 @@ def generate(
         # and sample 1 has left:
         #     row       0  1  2
         #     live      0  2  3      row 1 belongs to sample 2, which is sample 0 of prompt 1
-        # Indexed by row are live, done, semicolons, and in each turn logits, draws and tokens, as is all that the
-        # engine and the grammar keep: these shrink together. Indexed by sample are written and passes: these never do.
+        # Indexed by row are live and left, and in each turn logits, draws and tokens, as is all that the engine and the
+        # grammar keep: these shrink together. Indexed by sample are written and passes: these never do.
         live = torch.arange(count, device=device)  # the samples that the engine's rows belong to
-        done = torch.zeros(count, dtype=torch.bool, device=device)
-        semicolons = torch.zeros(count, dtype=torch.long, device=device)
+        left = torch.full((count,), config.steps, device=device)  # the steps that each row may still write
         written: list[list[int]] = [[] for _ in range(count)]
         passes = torch.zeros(count, dtype=torch.long, device=device)
         for length in range(1, config.max_new_tokens + 1):
@@ -124,22 +159,22 @@ def generate(
             logits = grammar.mask(running.logits) if grammar else running.logits
             # One draw for each sample, whether its row is still there or not: who has left changes nothing.
             draws = torch.rand(count, generator=generator).to(device)[live] if config.temperature else None
-            tokens = _choose(logits, config.temperature, draws).masked_fill(done, PAD_ID)
+            tokens = _choose(logits, config.temperature, draws).masked_fill(left == 0, PAD_ID)
 
-            # 2. Note what was written, and which rows end with it. (A pad is cut off again below.)
+            # 2. Note what was written, and which rows end with it.
             for sample, token in zip(live.tolist(), tokens.tolist(), strict=True):
-                written[sample].append(token)
-            semicolons += tokens == SEMICOLON_ID
-            done |= (tokens == PAD_ID) | (semicolons == config.steps)
+                if token != PAD_ID:
+                    written[sample].append(token)
+            left = (left - (tokens == SEMICOLON_ID).long()).masked_fill(tokens == PAD_ID, 0)
 
             # 3. Stop if no row goes on, or let those that are done leave, once they are enough to be worth a copy of
             # the cache. Of 10 rows none leaves while 9 still write; when 8 do, two leave.
-            rows = (~done).nonzero()[:, 0]  # the numbers of those that go on, ascending
+            rows = left.nonzero()[:, 0]  # the numbers of those that go on, ascending
             if not len(rows) or length == config.max_new_tokens:
                 break
             if len(rows) <= LEAVE_AT * len(live):
                 running.keep(rows)
-                tokens, semicolons, done, live = tokens[rows], semicolons[rows], done[rows], live[rows]
+                tokens, left, live = tokens[rows], left[rows], live[rows]
                 if grammar:
                     grammar.state = grammar.state[rows]
 
@@ -148,8 +183,8 @@ def generate(
                 grammar.advance(tokens)
             passes[live] += 1
             running.step(tokens)
-    new, counts = [_until_pad(ids) for ids in written], passes.tolist()
-    return [new[i : i + n] for i in range(0, count, n)], [counts[i : i + n] for i in range(0, count, n)]
+    starts, counts = range(0, count, n), passes.tolist()
+    return [written[i : i + n] for i in starts], [counts[i : i + n] for i in starts]
 
 
 def _choose(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None) -> torch.Tensor:
@@ -161,8 +196,3 @@ def _choose(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None
     # no draws of its own. The division makes the last bound exactly 1, above every draw, whatever the sum's rounding.
     cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1)
     return (cumulative / cumulative[:, -1:] <= draws[:, None]).sum(-1)
-
-
-def _until_pad(ids: list[int]) -> list[int]:
-    """The ids before the first pad, all of them if there is none."""
-    return ids[: ids.index(PAD_ID)] if PAD_ID in ids else ids

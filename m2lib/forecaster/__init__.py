@@ -6,10 +6,10 @@ from .export import export
 from .finetune import finetune, refitter
 from .forecaster import Forecaster
 from .sampling import Sampler, format_for
-from .tables import Columns, Item, check_output, guess_columns, items_of, read_table, write_table
+from .tables import Columns, Item, calendar_season, check_output, guess_columns, items_of, read_table, write_table
 
 __all__ = [
     "Columns", "Evaluation", "Forecaster", "Item", "Sampler", "adapter_folder", "base_of", "baselines_for",
-    "check_output", "evaluate", "export", "finetune", "format_for", "guess_columns", "items_of", "read_format",
-    "read_table", "refitter", "write_table",
+    "calendar_season", "check_output", "evaluate", "export", "finetune", "format_for", "guess_columns", "items_of",
+    "read_format", "read_table", "refitter", "write_table",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import pandas as pd
 from m2lib import series
 from m2lib.files import InputError
 from m2lib.forecaster.sampling import SAMPLES, Sampler
-from m2lib.forecaster.tables import Item
+from m2lib.forecaster.tables import Item, calendar_season
 
 MODEL = "language model"
 FEW = 5  # forecasts of which no interval is worth a word
@@ -43,7 +43,7 @@ class Evaluation:
     errors: dict[str, np.ndarray]
     """By forecaster, float64 (origins,): the MAE over steps and variables, in the table's units."""
     scaled: dict[str, np.ndarray]
-    """The same in units of each context's scale, in which series of any size weigh alike; 1000 is the scale."""
+    """The same in thousandths of each context's scale, in which series of any size weigh alike."""
     crps: float
     """Of the language model's samples, the table's units; its MAE where it has one sample."""
     coverage: float | None
@@ -161,7 +161,7 @@ def evaluate(
     origins, stride : int, optional
         As in `origins_of`.
     season : int, optional
-        As in `baselines_for`.
+        As in `baselines_for`. Default: the calendar's, where time stamps say which.
     num_samples : int, optional
         As in `Sampler.sample`; the model's point forecast is their median.
     refit : callable, optional
@@ -176,6 +176,7 @@ def evaluate(
     Evaluation
         Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
+    season = season or calendar_season(items[0])
     rolled = origins_of(items, horizon, origins, stride, series.SHORTEST + horizon if refit else series.SHORTEST)
     shape = forecaster.format_of([one.context for one in rolled], [one.name for one in rolled])
     window = forecaster.window(shape, horizon)
@@ -203,7 +204,7 @@ def evaluate(
     for name, made in forecasts.items():
         off = [np.abs(one - truth) for one, truth in zip(made, truths, strict=True)]
         errors[name] = np.array([one.mean() for one in off])
-        scaled[name] = np.array([(one / to.scale * to.unit).mean() for one, to in zip(off, scalings, strict=True)])
+        scaled[name] = np.array([(one / to.scale * 1000).mean() for one, to in zip(off, scalings, strict=True)])
     crps, held = float(errors[MODEL].mean()), None
     if num_samples > 1:
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))

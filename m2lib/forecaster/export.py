@@ -18,7 +18,7 @@ from transformers import GenerationConfig
 
 from m2lib import model as models
 from m2lib.files import InputError, first_line
-from m2lib.series import FORECAST_STEPS, FORMAT_FILE, STUDY, TextFormat
+from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, STUDY, TextFormat
 
 CARD = Path(__file__).parent / "cards" / "model.md"  # a Jinja template
 CARD_FILE, GRAMMAR_FILE = "README.md", "grammar.gbnf"
@@ -103,7 +103,12 @@ def model_card(
         pipeline_tag="time-series-forecasting",
         tags=["time-series", "forecasting", "lora", "m2lib"],
     )
-    words = {**facts, **text_format.settings(), "unit": text_format.unit, "longest_step": text_format.longest_step}
+    words = {
+        **facts,
+        **text_format.settings(),
+        "unit": text_format.unit,
+        "longest_step": text_format.longest_step,
+    }
     words |= {"base": base, "on_hub": on_hub, "licence": licence, "wheel": spec.wheel if spec else ""}
     words |= {"merged": merged, "biased": biased, "horizon": horizon, "symbols": len(models.SYMBOLS)}
     words["measures"] = list(dict.fromkeys(measure for row in facts.get("errors", {}).values() for measure in row))
@@ -111,13 +116,17 @@ def model_card(
 
 
 def step_pattern(text_format: TextFormat) -> str:
-    """The regular expression of a step, such as `[0-9]{1,4},[0-9]{1,4};`."""
-    return ",".join([f"[0-9]{{1,{text_format.digits}}}"] * text_format.variables) + ";"
+    """The regular expression of a step, such as `[0-9]{1,4},[0-9]{1,4};`; of any number of variables, of all."""
+    number = f"[0-9]{{1,{text_format.digits}}}"
+    if not text_format.variables:
+        return f"{number}(,{number}){{0,{MOST_VARIABLES - 1}}};"
+    return ",".join([number] * text_format.variables) + ";"
 
 
 def gbnf(text_format: TextFormat, horizon: int) -> str:
     """The grammar of a forecast, in the notation of llama.cpp."""
-    step = ' "," '.join(["number"] * text_format.variables)
+    any_number = f'number ("," number){{0,{MOST_VARIABLES - 1}}}'
+    step = ' "," '.join(["number"] * text_format.variables) or any_number
     return f"""\
 # {horizon} steps; `root ::= step+` is any number of them
 root ::= step{{{horizon}}}

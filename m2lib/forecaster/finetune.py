@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from m2lib.training import TrainConfig, TrainLog
 
 Kind = TypeVar("Kind", bound=Sampler)
+MOST_ASKED = 50  # series that are forecast before and after
 NEW_RATE, FURTHER_RATE = 4e-3, 1e-3  # peak rates: of a new adapter, and to go on from one
 
 
@@ -62,15 +63,19 @@ def finetune(
     training = _training(forecaster, seen, shape, prediction_length, config)
     backbone = training.backbone
 
-    many = f"{len(items)} series are" if len(items) > 1 else "the series is"
+    asked = list(items)
+    if len(items) > MOST_ASKED:
+        drawn = np.random.default_rng(config.seed).choice(len(items), MOST_ASKED, replace=False)
+        asked = [items[place] for place in sorted(drawn)]
+    many = "the series is" if len(items) == 1 else f"{len(asked)} of {len(items)} series are"
     say(f"{training.announcement()}; before and after, {many} forecast")
-    before = evaluate(replace(forecaster, text_format=shape), items, prediction_length, seed=config.seed)
+    before = evaluate(replace(forecaster, text_format=shape), asked, prediction_length, seed=config.seed)
     decides = repr([backbone.weight_hash, shape, prediction_length, str(forecaster.adapter)]).encode()
     name = hashlib.sha256(decides + b"".join(series.tobytes() for series in seen)).hexdigest()[:16]
     checkpoints = folder / f"checkpoints-{name}"
     log = training.run(checkpoints, progress)
     tuned = replace(forecaster, backbone=backbone, text_format=shape, adapter=folder)
-    after = evaluate(tuned, items, prediction_length, seed=config.seed)
+    after = evaluate(tuned, asked, prediction_length, seed=config.seed)
 
     spent = sum(training.flops(training.windows(step), "coursework") for step in range(config.steps))
     start = forecaster.adapter.name if forecaster.adapter else "the base"
@@ -81,7 +86,7 @@ def finetune(
         "data": f"{len(items)} series of {', '.join(targets)}, {sum(map(len, seen))} steps in all",
         "recipe": {"start": start, **asdict(config), "targets": ", ".join(config.targets)},
         "flops": spent,
-        "measured": f"the last {prediction_length} steps of each series, which were kept back; in the table's units",
+        "measured": f"the last {prediction_length} steps of {len(asked)} series, which were kept back; table's units",
         "errors": errors,
     }
     (folder / CONFIG_FILE).unlink(missing_ok=True)  # no old weights are ever read in the new format

@@ -20,7 +20,7 @@ from m2lib.forecaster.export import export
 from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.tables import Columns, Item, future_times, items_of
-from m2lib.model import fetch_backbone, is_random, load_adapter, load_backbone
+from m2lib.model import fetch_backbone, load_adapter, load_backbone
 from m2lib.series import FORMAT_FILE, SHORTEST, STUDY, TextFormat
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -71,8 +71,7 @@ class Forecaster(Sampler):
         name = backbone or (folder and base_of(folder)) or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE
         if folder and text_format:
             raise InputError(f"{folder} has a text format of its own; leave text_format out")
-        if not is_random(name):
-            fetch_backbone(name)
+        fetch_backbone(name)
         loaded = load_backbone(name, device=device, dtype=dtype)
         if folder:
             load_adapter(loaded.model, folder)

@@ -32,6 +32,7 @@ MOST_TARGETS = 8  # as many variables as a step of a text has
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
 TARGETS = ("target", "y", "value")
+SEASONS = {"h": 24, "D": 7, "MS": 12, "ME": 12, "QS": 4, "QE": 4}  # by pandas' names of frequencies
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,12 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
         own = pd.RangeIndex(len(rows)) if times is None else _spaced(times[rows], rows, where)
         items.append(Item(name, own, values[rows]))
     return items
+
+
+def calendar_season(item: Item) -> int | None:
+    """Steps of the calendar's season, by the time stamps: 24 hours, 7 days, 12 months or 4 quarters; else None."""
+    # The frequencies of quarters are such as QS-OCT, by the month in which a year ends or begins.
+    return SEASONS.get(str(getattr(item.times, "freqstr", "")).split("-")[0])
 
 
 def future_times(item: Item, horizon: int) -> pd.Index:

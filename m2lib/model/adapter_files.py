@@ -2,12 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors.torch import load, save
-from torch import nn
+from torch import nn, no_grad
 
 from m2lib.files import InputError, first_line, write_atomic
 from m2lib.model.lora import adapter_settings, inject_lora, linear_layers, lora_layers
@@ -15,26 +12,9 @@ from m2lib.model.weights import hub_name
 
 ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = "adapter_model.safetensors", "adapter_config.json", "head_bias.safetensors"
 BIAS = "lm_head.bias"
-# Settings of PEFT that change what an adapter computes and that this layer does not have.
-UNREAD = (
-    *("use_rslora", "use_dora", "use_qalora", "alpha_pattern", "rank_pattern", "fan_in_fan_out", "lora_bias"),
-    *("layers_to_transform", "layer_replication", "modules_to_save", "trainable_token_indices", "target_parameters"),
-    *("alora_invocation_tokens", "arrow_config"),
-)
-
-
-class AdapterConfig(BaseModel):
-    """What is read of an adapter_config.json, `UNREAD` apart. Nothing else in it has an effect."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    peft_type: Literal["LORA"] = "LORA"
-    r: PositiveInt
-    """Rank of every adapter."""
-    lora_alpha: Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
-    """Their strength, `r` times the factor of B A."""
-    target_modules: Annotated[list[str], Field(min_length=1)]
-    """Last parts of the adapted layers' paths."""
+# Settings of PEFT that change what an adapter computes and that this layer does not have. Others of the kind change
+# names or shapes of the tensors too, which are compared.
+UNREAD = ("use_rslora", "alpha_pattern", "alora_invocation_tokens", "arrow_config")
 
 
 def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
@@ -51,8 +31,6 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
 
     Raises
     ------
-    ValueError
-        Where the model has no adapters.
     InputError
         Where the folder cannot be written to.
     """
@@ -97,44 +75,30 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         Naming the folder, for files that are missing, broken, of another model, or with settings of PEFT's that this
         library does not read.
     """
-    folder = Path(folder)
+    folder, bias = Path(folder), model.get_output_embeddings().bias
     try:
-        config = AdapterConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
-        if unread := [name for name in UNREAD if (config.model_extra or {}).get(name)]:
+        config = json.loads((folder / CONFIG_FILE).read_bytes())
+        if unread := [name for name in UNREAD if config.get(name)]:
             raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
-        files = [folder / ADAPTER_FILE, *folder.glob(BIAS_FILE)]
-        tensors = {name: tensor for file in files for name, tensor in load(file.read_bytes()).items()}
-        for name, tensor in tensors.items():
-            if not (tensor.is_floating_point() and tensor.isfinite().all()):
-                raise ValueError(f"{name} holds values that are no finite numbers")
-    except Exception as error:  # readers of foreign files raise many kinds; each means that the files are unfit
-        raise InputError(f"{folder}: not a readable LoRA adapter ({fault(error)})") from error
-    try:
+        tensors = load((folder / ADAPTER_FILE).read_bytes())
         # Shapes are compared before anything is put into the model.
-        shapes = {BIAS: model.get_output_embeddings().bias.shape} if BIAS in tensors else {}
-        for path, layer in linear_layers(model, tuple(config.target_modules)).items():
-            shapes[_peft_name(path, "lora_A")] = (config.r, layer.in_features)
-            shapes[_peft_name(path, "lora_B")] = (layer.out_features, config.r)
+        rank, targets, shapes = config["r"], tuple(config["target_modules"]), {}
+        if (folder / BIAS_FILE).exists():
+            tensors |= load((folder / BIAS_FILE).read_bytes())
+            shapes[BIAS] = bias.shape
+        for path, layer in linear_layers(model, targets).items():
+            shapes[_peft_name(path, "lora_A")] = (rank, layer.in_features)
+            shapes[_peft_name(path, "lora_B")] = (layer.out_features, rank)
         if wrong := dict(shapes.items() ^ ((name, tensor.shape) for name, tensor in tensors.items())):
             raise ValueError(f"{min(wrong)} does not fit")
-        inject_lora(model, config.r, config.lora_alpha, targets=tuple(config.target_modules))
-    except ValueError as error:
-        raise InputError(f"{folder}: the adapter belongs to another model, {error}") from error
-    parameters = _factors(model) | {BIAS: model.get_output_embeddings().bias}
-    with torch.no_grad():
+        inject_lora(model, rank, config["lora_alpha"], targets=targets)
+    except Exception as error:  # readers of foreign files raise many kinds; each means that the files are unfit
+        raise InputError(f"{folder}: not a LoRA adapter of this model ({first_line(error)})") from error
+    parameters = _factors(model) | {BIAS: bias}
+    with no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
     return model
-
-
-def fault(error: Exception) -> str:
-    """What an exception says, in one line: its first; of pydantic's the first field, its value and fault."""
-    if not isinstance(error, ValidationError):
-        return first_line(error)
-    first = error.errors()[0]
-    field, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-    value = f" is {first['input']!r:.40}" if isinstance(first["input"], bool | int | float | str | None) else ""
-    return f"{field}{value}: {said}" if field else said
 
 
 def _peft_name(path: str, factor: str) -> str:

@@ -36,8 +36,6 @@ COMPUTED = {
 }
 """Settings of a config.json that change what is computed or read, and the values of each that the fast engine computes;
 the first holds where the file says nothing."""
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
-"""How far a device's logits may be from the CPU's, as a share of the largest, by dtype."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     ------
     InputError
         Where the weights are not at hand, in one line that says how to get them; where they or the tokenizer do not
-        fit; for a dtype or a device that cannot be used, `mps` also where its logits are not the CPU's.
+        fit; for a dtype or a device that cannot be used.
     """
     device = device or chosen_device()
     dtype = dtype or chosen_dtype(device)
@@ -103,8 +101,8 @@ def load_backbone(name: str, *, device: str | None = None, dtype: str | None = N
     model, tokenizer, sha256, source = _random(name) if is_random(name) else _from_folder(name, dtype)
     remap = TokenRemap.from_tokenizer(tokenizer)
     try:
-        model = _moved(model.to(getattr(torch, dtype)).eval(), device, remap)
-    except (RuntimeError, AssertionError, ArithmeticError) as error:
+        model = model.to(device, getattr(torch, dtype)).eval()
+    except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}; set M2_DEVICE=cpu"
         ) from error
@@ -138,16 +136,6 @@ def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
 
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
-
-
-def parameter_counts(model: torch.nn.Module) -> dict[str, int]:
-    """How many parameters each part of a model has; a head tied to the embedding counts once, as embedding."""
-    counts = dict.fromkeys(("embedding", "attention", "MLP", "norms", "head"), 0)
-    # The first that fits, such as norms of model.layers.0.input_layernorm.weight.
-    parts = {"embed_tokens": "embedding", "lm_head": "head", "norm": "norms", ".mlp.": "MLP", "attn": "attention"}
-    for path, parameter in model.named_parameters():  # yields shared parameters once
-        counts[next(part for piece, part in parts.items() if piece in path)] += parameter.numel()
-    return counts
 
 
 @torch.no_grad()
@@ -214,21 +202,6 @@ def _from_folder(name: str, dtype: str) -> tuple["PreTrainedModel", "PreTrainedT
             f"{folder}: cannot load a model from here ({first_line(error)}); download it again or use another"
         ) from error
     return model, tokenizer, sha256, str(folder)
-
-
-def _moved(model: "PreTrainedModel", device: str, remap: TokenRemap) -> "PreTrainedModel":
-    """The model on a device. ArithmeticError where a Mac's graphics processor computes other logits than the CPU."""
-    if device != "mps":
-        return model.to(device)
-    prompt = torch.tensor([remap.backbone_ids[1:]])  # 0123456789,;
-    with torch.inference_mode():
-        expected = model(prompt).logits.float()
-        model = model.to(device)
-        found = model(prompt.to(model.device)).logits.float().cpu()
-    difference, largest = (found - expected).abs().max().item(), expected.abs().max().item()
-    if not difference <= TOLERANCE[str(model.dtype).removeprefix("torch.")] * largest:  # not so, too, where it is NaN
-        raise ArithmeticError(f"its logits are up to {difference:.2g} from the CPU's, of up to {largest:.2g}")
-    return model
 
 
 def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:

@@ -2,8 +2,9 @@
 
 import json
 import platform
-import time
+import timeit
 from contextlib import suppress
+from functools import partial
 
 import torch
 
@@ -52,12 +53,9 @@ def product_rates() -> dict[str, float]:
     """
     rates = {}
     for dtype in DTYPES:
-        rows, weight = (torch.ones(shape, dtype=getattr(torch, dtype)) for shape in ((1024, 576), (1536, 576)))
-        seconds = []
-        for _ in range(6):  # the first, in which kernels are chosen, is the slowest
-            began = time.perf_counter()
-            torch.nn.functional.linear(rows, weight)
-            seconds.append(time.perf_counter() - began)
+        inputs = [torch.ones(shape, dtype=getattr(torch, dtype)) for shape in ((1024, 576), (1536, 576))]
+        # Six times, for in the first, which is the slowest, kernels are chosen.
+        seconds = timeit.repeat(partial(torch.nn.functional.linear, *inputs), number=1, repeat=6)
         rates[dtype] = 2 * 1024 * 576 * 1536 / min(seconds)
     return rates
 

@@ -6,11 +6,11 @@
 import torch
 from torch import nn
 
-from m2lib.accounting import PROJECTIONS, TARGETS
 from m2lib.model.vocabulary import ReducedHead
 
 # The linear layers of a block, in the order of the forward pass: any of them may have an adapter.
-ALL_TARGETS = tuple(PROJECTIONS)
+ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TARGETS = ("q_proj", "v_proj")  # those that have one in the report
 
 
 class LoRALinear(nn.Module):
@@ -31,11 +31,6 @@ class LoRALinear(nn.Module):
     generator : torch.Generator, optional
         Of A's first values, on the CPU. Default: PyTorch's global one.
 
-    Raises
-    ------
-    ValueError
-        For a rank below 1.
-
     References
     ----------
     .. [1] Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
@@ -43,8 +38,6 @@ class LoRALinear(nn.Module):
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}")
         self.base = base.requires_grad_(False)
         self.rank, self.alpha = rank, alpha
         device = base.weight.device
@@ -61,8 +54,14 @@ class LoRALinear(nn.Module):
         up = nn.functional.linear(down, self.lora_B.to(x.dtype))
         return self.base(x) + self.alpha / self.rank * up
 
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The frozen layer's."""
+        return self.base.bias
+
+    @property
     @torch.no_grad()
-    def merged_weight(self) -> torch.Tensor:
+    def weight(self) -> torch.Tensor:
         """The weight (d_out, d_in) of a plain linear layer that computes the same.
 
         That is W + (alpha / r) B A: the sum in float32, rounded once to W's dtype.
@@ -104,18 +103,14 @@ def inject_lora(
     Raises
     ------
     ValueError
-        Where the model has adapters already, no linear layer of these names, or a head without a bias; for a rank
-        below 1.
+        Where the model has adapters already, or no linear layer of these names.
     """
-    head_bias = model.get_output_embeddings().bias
-    if head_bias is None:
-        raise ValueError("this model's vocabulary is not reduced: its head has no bias to train")
     # Found first, replaced after: an adapter's frozen layer, ...q_proj.base, would itself be met on the way.
     found = linear_layers(model, targets)
     model.requires_grad_(False)  # first: the A's and B's that come in next want a gradient by default
     for path, layer in found.items():
-        _replace(model, path, LoRALinear(layer, rank, rank if alpha is None else alpha, generator))
-    head_bias.requires_grad_(True)
+        model.set_submodule(path, LoRALinear(layer, rank, rank if alpha is None else alpha, generator))
+    model.get_output_embeddings().bias.requires_grad_(True)
     return model
 
 
@@ -125,26 +120,21 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 
 
 def adapter_settings(model: nn.Module) -> tuple[int, float, tuple[str, ...]]:
-    """Rank, alpha and targets of the adapters in a model; ValueError where it has none.
-
-    `inject_lora` gives all of them one rank and one alpha. The targets are in the order of `ALL_TARGETS`.
-    """
+    """Rank, alpha and targets of the adapters in a model: `inject_lora` gives all of them one rank and one alpha."""
     layers = lora_layers(model)
-    if not layers:
-        raise ValueError("this model has no LoRA layers")
     first, adapted = next(iter(layers.values())), {path.split(".")[-1] for path in layers}
     return first.rank, first.alpha, tuple(name for name in ALL_TARGETS if name in adapted)
 
 
+@torch.no_grad()
 def merge_lora(model: nn.Module) -> nn.Module:
     """Add every adapter into its frozen weight and remove it, in place: the same function, at the base model's cost.
 
     In bfloat16 the sum is rounded to the weight's precision.
     """
     for path, layer in lora_layers(model).items():
-        with torch.no_grad():
-            layer.base.weight.copy_(layer.merged_weight())
-        _replace(model, path, layer.base)
+        layer.base.weight.copy_(layer.weight)
+        model.set_submodule(path, layer.base)
     return model
 
 
@@ -181,9 +171,3 @@ def linear_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Li
     if not found:
         raise ValueError(f"this model has no linear layers named {' or '.join(targets)}")
     return found
-
-
-def _replace(model: nn.Module, path: str, layer: nn.Module) -> None:
-    """Put a layer at a path of the model, in place of what is there."""
-    parent, _, name = path.rpartition(".")  # "model.layers.0.self_attn" and "q_proj"
-    setattr(model.get_submodule(parent), name, layer)

@@ -1,10 +1,10 @@
-"""The 13 tokens: their tokenizer, the two-way map to a backbone's own ids, and a model reduced to them.
+"""The 13 tokens: their ids, those that a backbone has for them, and a model reduced to them.
 
 Id 0 is the pad, 1 to 10 are the digits 0 to 9, 11 is the comma, 12 the semicolon: `95,1;` is 10 6 11 2 12. A language
 model knows tens of thousands of tokens; only these 13 rows of its embedding and of its head are kept.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from m2lib.files import InputError
-from m2lib.series import PAD
+from m2lib.series.codec import PAD
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase
 
 SYMBOLS = (PAD, *"0123456789", ",", ";")  # a symbol's place is its id
 PAD_ID, COMMA_ID, SEMICOLON_ID = 0, 11, 12
@@ -23,35 +23,13 @@ _ID_OF = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 
 
 def text_to_ids(text: str) -> list[int]:
-    """Token ids of an encoded series, one per character; InputError for one that is no digit, comma or semicolon."""
-    if foreign := set(text) - _ID_OF.keys():
-        raise InputError(f"character {min(foreign)!r} is not one of the 12 symbols 0-9 , ;")
+    """Token ids of an encoded series, one per character; KeyError for one that is no digit, comma or semicolon."""
     return [_ID_OF[character] for character in text]
 
 
 def ids_to_text(ids: Iterable[int]) -> str:
     """The text of token ids, `<pad>` written out."""
     return "".join(SYMBOLS[i] for i in ids)
-
-
-def build_tokenizer() -> "PreTrainedTokenizerFast":
-    """The 13-symbol vocabulary as an ordinary Hugging Face tokenizer.
-
-    Complete in its tokenizer.json: `save_pretrained` to a folder of its own, and `AutoTokenizer.from_pretrained`
-    brings it back. It pads on the left, as batched decoding needs. It has no unknown token, so that a foreign character
-    raises instead of vanishing; `text_to_ids` says where it stands.
-    """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    core = Tokenizer(models.WordLevel(dict(_ID_OF)))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")  # each character is a word of its own
-    core.decoder = decoders.Fuse()  # without it decoding puts a space between digits
-    core.add_special_tokens([PAD])
-    core.enable_padding(direction="left", pad_id=PAD_ID, pad_token=PAD)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=PAD, padding_side="left", clean_up_tokenization_spaces=False
-    )
 
 
 @dataclass(frozen=True)
@@ -68,13 +46,11 @@ class TokenRemap:
         Raises
         ------
         InputError
-            Where a series is not written symbol by symbol, or there is nothing to pad with.
+            Where a series is not written symbol by symbol.
         """
         pad = tokenizer.pad_token_id
         if pad is None:
             pad = tokenizer.get_vocab().get("<|endoftext|>", tokenizer.eos_token_id)
-        if pad is None:
-            raise InputError("this backbone's tokenizer has no pad, <|endoftext|> or end-of-sequence token to pad with")
         ids = [pad]
         for symbol in SYMBOLS[1:]:
             ids += tokenizer.encode(symbol, add_special_tokens=False)
@@ -91,10 +67,6 @@ class TokenRemap:
     def to_backbone(self, ids: Iterable[int]) -> list[int]:
         """The backbone's ids of reduced ones."""
         return [self.backbone_ids[i] for i in ids]
-
-    def from_backbone(self, ids: Sequence[int]) -> list[int]:
-        """The reduced ids of a backbone's; ValueError for one that is none of the 13."""
-        return [self.backbone_ids.index(i) for i in ids]
 
 
 class ReducedHead(nn.Linear):
@@ -119,19 +91,8 @@ def reduce_vocabulary(model: nn.Module, remap: TokenRemap) -> nn.Module:
     The embedding becomes (13, d) and the head a `ReducedHead` of its own, no longer tied; the head's bias is the only
     parameter left trainable. It is zero, so that logits equal the full model's at the kept ids, unless the model has
     biases of these tokens in its generation config, as an exported model does: these move into the head.
-
-    Raises
-    ------
-    ValueError
-        For a model that is reduced already.
-    InputError
-        Where the ids do not fit the model.
     """
     old_embedding, old_head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    if len(old_embedding) == len(SYMBOLS):
-        raise ValueError("this model's vocabulary is reduced already")
-    if (last := max(remap.backbone_ids)) >= len(old_embedding):
-        raise InputError(f"the tokenizer's id {last} is outside the model's vocabulary of {len(old_embedding)}")
     model.requires_grad_(False)
     rows = torch.tensor(remap.backbone_ids, device=old_embedding.device)
     head = ReducedHead(old_head[rows])

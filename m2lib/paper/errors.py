@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from m2lib import series, study
 from m2lib.files import InputError, repository
+from m2lib.series.worlds import WORLDS
 
 COLUMNS = ["who", "experiment", "split", "series", "mae", "crps"]
 LENGTHS = (128, 512, 768)
@@ -87,7 +88,7 @@ def error_table(records: dict[str, study.Record]) -> pd.DataFrame:
     ]
     rows += [
         ("yardstick", name, where, i, mae, None)
-        for where in ("validation", "test", *series.WORLDS)
+        for where in ("validation", "test", *WORLDS)
         for name, maes in study.recorded_yardsticks(where).items()
         for i, mae in maes.items()
     ]

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from transformers import PretrainedConfig
 
@@ -23,6 +22,9 @@ from m2lib.series import VARIABLES, best_and_worst, crps_fair, ranks, series_mae
 _QWEN = "published: Qwen2.5-0.5B"
 # Colours as in `plots`, and markers for those who cannot tell them apart, of who draws samples.
 _LOOKS = {"untuned": ("#7F7F7F", "s"), "final": ("#009E73", "o"), "best": ("#0072B2", "D"), LOG_VAR: ("#E69F00", "^")}
+# The same in changed worlds, beside forecasters without a language model.
+_IN_WORLDS = {"mean": ("#7F7F7F", "|"), "analogue": ("#CC79A7", "s"), "log-VAR(9)": _LOOKS[LOG_VAR]}
+_IN_WORLDS |= {"system fitted": (COLOURS["error"], "x"), "LM final": _LOOKS["final"], "LM best": _LOOKS["best"]}
 # Trials that say what pretraining is worth.
 _CONTROLS = {"trial/small": "small model, random weights", "trial/shuffled": "shuffled weights"}
 # Where names stand beside their points, in points of print, if there is no room on the right.
@@ -190,6 +192,7 @@ def trust(profile: study.Profile) -> Figure:
         xlabel="series kept, the surest first", ylabel="their mean MAE (scaled units)", xlim=(0, 1), ylim=(0, None)
     )
     kept.xaxis.set_major_formatter("{x:.0%}")
+    kept.set_xticks((0, 0.5, 1))
     kept.legend(loc="upper left")
     return figure
 
@@ -233,9 +236,11 @@ def more_per_flop(profile: study.Profile) -> Figure:
         for name, words in _CONTROLS.items():
             _name(ax, trials["flops"][name], trials[what][name], words)
     runs, spent = _runs(profile, "final"), records["final"].flops["training"]["coursework"]
-    for who, name, flops in (("ours", "final", spent), ("published", "published final", numbers.final_training())):
+    theirs = numbers.final_training()
+    squares = ("ours", "final", spent, spent), ("published", "published final", theirs, profile.budget)
+    for who, name, flops, right in squares:  # right: where the name ends, clear of other points
         mae.plot(flops, runs[who, "final"].mean(), "s", color=COLOURS[who])
-        _name(mae, flops, runs[who, "final"].mean(), f"{name}, on test", (-6, -5))
+        _name(mae, right, runs[who, "final"].mean(), f"{name}, on test", (-6, -10))
     for name in ("mean of the context, repeated", "nearest analogue in the context", study.TUNED):
         level = runs["validation", name].mean()
         mae.axhline(level, color=COLOURS["prey"], ls=":", lw=1)
@@ -280,14 +285,14 @@ def yardstick_costs(_: study.Profile) -> Figure:
         for ax, cost, bound in ((seconds, row["seconds"], None), (flops, max(1, row["flops"]), row["bound"])):
             if cost is None:
                 ax.axhline(row["mean"], color=COLOURS[kind], ls="--", lw=1)
-                _name(ax, 1e4, row["mean"], errors.short(name), (-1, 6 if name.endswith("untuned") else -6))
+                _name(ax, 1e5, row["mean"], errors.short(name), (-1, 6))
                 continue
             ax.loglog([cost, cost], [row["median"], row["mean"]], lw=1, alpha=0.6, **style)
             ax.plot(cost, row["median"], markers["median"], **style)
             ax.plot(cost, row["mean"], markers[bound or "as counted"], **style)
             _name(ax, cost, row["mean"], errors.short(name), _OFFSETS.get(errors.short(name), (6, 0)))
     seconds.set(
-        xlabel="seconds of one core a series (dashed: unknown)", ylabel="mean MAE (scaled units)", xlim=(2e-8, 1e4)
+        xlabel="seconds of one core a series (dashed: unknown)", ylabel="mean MAE (scaled units)", xlim=(2e-8, 1e5)
     )
     flops.set(xlabel="executed FLOPs a series (1: none)", xlim=(0.5, 1e14))
     flops.yaxis.set_major_formatter("{x:g}")
@@ -297,18 +302,17 @@ def yardstick_costs(_: study.Profile) -> Figure:
 
 
 def changed_worlds(_: study.Profile) -> Figure:
-    """Mean above median error of each forecaster in each world; the lowest mean of a world in bold."""
-    found = pd.DataFrame(numbers.worlds(errors.runs(errors.error_table({})))).T
-    means = found.map(lambda row: row["mean"])
-    text = found.map(lambda row: "\n".join(f"{error:.{int(error < 10)}f}" for error in row.values()))
-    figure, ax = plt.subplots(figsize=(WIDTH, 4.6))
-    bar = {"label": "mean MAE (scaled units)", "format": "{x:g}", "pad": 0.01}
-    style = {"norm": LogNorm(1, 1000), "cmap": "RdYlBu_r", "linewidths": 1, "annot_kws": {"size": "small"}, "fmt": ""}
-    sns.heatmap(means.rename(columns=errors.short), annot=text, ax=ax, cbar_kws=bar, **style)
-    for cell, best in zip(ax.texts, means.eq(means.min(axis=1), axis=0).to_numpy().flat, strict=True):
-        cell.set_weight("bold" if best else "normal")
-    ax.tick_params(length=0)
-    ax.set_xticklabels(ax.get_xticklabels(), rotation=35, ha="right")
+    """Mean error of six forecasters, a row for each world."""
+    found = pd.DataFrame(numbers.worlds(errors.runs(errors.error_table({})))).T.rename(columns=errors.short)
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.8))
+    for name, (colour, marker) in _IN_WORLDS.items():
+        means = found[name].map(lambda row: row["mean"])
+        ax.plot(means, means.index, marker, color=colour, mfc="none", mew=2, ms=7, label=name)
+    ax.set(xscale="log", xlabel="mean MAE (scaled units)")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.grid(axis="y", color="0.9")
+    ax.invert_yaxis()
+    figure.legend(loc="outside right upper")
     return figure
 
 

@@ -13,6 +13,7 @@ from m2lib.files import InputError
 from m2lib.model import SYMBOLS, backbone_config
 from m2lib.paper import errors
 from m2lib.paper.errors import LENGTHS, LOG_VAR, START, Runs, Sampled, median_mae, summary
+from m2lib.series.worlds import WORLDS
 from m2lib.study import EXPERIMENTS, Record
 
 REPORT = study.PROFILES["report"]
@@ -82,8 +83,8 @@ def yardstick_costs(runs: Runs) -> dict[str, dict[str, Any]]:
 
 def worlds(runs: Runs) -> dict[str, dict[str, dict[str, Any]]]:
     """Mean and median error of each forecaster in each world; those that all worlds have been forecast by."""
-    names = [name for name in study.recorded_rows("test") if all((world, name) in runs for world in series.WORLDS)]
-    return {world: {name: _mean_and_median(runs[world, name]) for name in names} for world in series.WORLDS}
+    names = [name for name in study.recorded_rows("test") if all((world, name) in runs for world in WORLDS)]
+    return {world: {name: _mean_and_median(runs[world, name]) for name in names} for world in WORLDS}
 
 
 def arm(record: Record) -> dict[str, Any]:

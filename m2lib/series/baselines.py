@@ -3,14 +3,10 @@
 All take contexts (n, steps, variables) in scaled units and return forecasts (n, horizon, variables) in scaled units.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS, to_integers
-from m2lib.series.data import SeriesSet
-from m2lib.series.metrics import series_mae
+from m2lib.series.codec import FORECAST_STEPS
 
 
 def last_value(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
@@ -129,12 +125,3 @@ BASELINES = {
     "nearest analogue in the context": nearest_analogue,
     "log-VAR(3), fitted to the context": log_var,
 }
-
-
-def baseline_maes(series: SeriesSet, ids: Sequence[int]) -> dict[str, dict[int, float]]:
-    """The error of each of BASELINES on each of these series, scaled units: MAE by name and series id."""
-    ids = list(ids)
-    integers = to_integers(series.trajectories[ids], series.scales[ids])
-    contexts, truths = integers[:, :CONTEXT_STEPS], integers[:, CONTEXT_STEPS:]
-    errors = {name: series_mae(forecast(contexts), truths) for name, forecast in BASELINES.items()}
-    return {name: dict(zip(ids, maes.tolist(), strict=True)) for name, maes in errors.items()}

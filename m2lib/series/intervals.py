@@ -220,13 +220,6 @@ def stretched(samples: np.ndarray, factor: float) -> np.ndarray:
     -------
     ndarray of float64, shape (m, steps, 2)
         Scaled units, not below 0.
-
-    Raises
-    ------
-    ValueError
-        For a factor that is infinite, as `conformal` gives it where too many bands have no width, or negative.
     """
-    if not 0 <= factor < math.inf:
-        raise ValueError(f"samples cannot be stretched by {factor}")
     middle = np.median(samples, axis=0)
     return np.maximum(middle + factor * (samples - middle), 0)

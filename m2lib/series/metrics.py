@@ -45,19 +45,12 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     float
         Scaled units; 0 is best.
 
-    Raises
-    ------
-    ValueError
-        For fewer than 2 samples.
-
     References
     ----------
     .. [1] Ferro, "Fair scores for ensemble forecasts", Quarterly Journal of the Royal Meteorological Society 140, 2014.
     """
     samples = np.sort(np.asarray(samples, dtype=np.float64), axis=0)
     m = len(samples)
-    if m < 2:
-        raise ValueError(f"CRPS needs at least 2 samples, got {m}")
     # With sorted samples the sum of all pairwise distances is a weighted sum of the samples. Of the three 1, 4, 9 it
     # is (4 - 1) + (9 - 1) + (9 - 4) = 16, and with the weights -2, 0, 2 also -2 * 1 + 0 * 4 + 2 * 9 = 16.
     # There are m (m - 1) / 2 pairs; half of their mean is the sum by m (m - 1), here 16 / 6.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.signal import lfilter
 
-from m2lib.series.recipe import RECIPE, Rates, predator_prey, solve_system
+from m2lib.series.data import RECIPE, Rates, predator_prey, solve_system
 from m2lib.series.worlds import drifting, holling_three, lotka_volterra
 
 CALENDAR = (4, 5, 7, 12, 13, 24, 52)  # steps of the seasons that calendars have

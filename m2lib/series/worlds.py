@@ -4,11 +4,11 @@ What is scored is always the true course, without noise.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from m2lib.series.data import SeriesSet, generate_series, simulated
-from m2lib.series.recipe import Rates, draw_systems, predator_prey
+from m2lib.series.data import Rates, SeriesSet, draw_systems, generate_series, predator_prey, simulated
 
 SEED = 2_000_000_000
 """Of the systems of all worlds. Training draws its own from seeds far below, and the data set is made of seed 0."""
@@ -44,36 +44,35 @@ def drifting(time: float, state: np.ndarray, *parameters: float) -> tuple[float,
     return predator_prey(time, state, growth, attack, mortality * (1 + time / 400), *others)
 
 
-def _solved(n: int, rates: Rates, end: float = 200.0) -> SeriesSet:
-    # Tight tolerances: what is asked here is what an equation does, not what an integrator does.
-    source = f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})"
-    return simulated(draw_systems(n, SEED), source, rates, end, rtol=1e-8, atol=1e-8)
+def series_of(
+    n: int, rates: Rates | None = None, end: float = 200.0, noise: float = 0.0, factor: float = 1.0
+) -> SeriesSet:
+    """n series: of the recipe, or of other rates or to another end; with noise on what is seen; times a factor.
 
-
-def _noisy(n: int, share: float) -> SeriesSet:
-    """Each of the 80 steps that are seen is off by a normal error with this share of its value."""
-    clean = generate_series(n, SEED)
-    noise = np.random.default_rng(SEED).normal(1, share, clean.contexts.shape)
-    seen = np.maximum(0, clean.contexts * noise).astype(np.float32)
-    trajectories = np.concatenate([seen, clean.truths], axis=1)
-    return SeriesSet(trajectories, clean.time, f"{clean.source}, noise of {share:.0%} on the context")
-
-
-def _scaled(n: int, factor: float) -> SeriesSet:
-    series = generate_series(n, SEED)
-    return SeriesSet(series.trajectories * np.float32(factor), series.time, f"{series.source}, times {factor:g}")
+    Noise is normal, with a standard deviation of this share of each value. Other rates are solved with tight
+    tolerances: what is asked is what an equation does, not what an integrator does.
+    """
+    if rates is None:
+        series = generate_series(n, SEED)
+    else:
+        source = f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})"
+        series = simulated(draw_systems(n, SEED), source, rates, end, rtol=1e-8, atol=1e-8)
+    errors = np.random.default_rng(SEED).normal(1, noise, series.contexts.shape)
+    seen = np.maximum(0, series.contexts * errors).astype(np.float32)
+    trajectories = np.concatenate([seen, series.truths], axis=1) * np.float32(factor)
+    return SeriesSet(trajectories, series.time, f"{series.source}, noise {noise:g}, times {factor:g}")
 
 
 WORLDS: dict[str, Callable[[int], SeriesSet]] = {
-    "as trained": lambda n: generate_series(n, SEED),
-    "noise of 1%": lambda n: _noisy(n, 0.01),
-    "noise of 5%": lambda n: _noisy(n, 0.05),
-    "noise of 20%": lambda n: _noisy(n, 0.2),
-    "Holling type III": lambda n: _solved(n, holling_three),
-    "Lotka-Volterra": lambda n: _solved(n, lotka_volterra),
-    "a rate that drifts": lambda n: _solved(n, drifting),
-    "half the sampling rate": lambda n: _solved(n, predator_prey, end=400.0),
-    "a tenth of the size": lambda n: _scaled(n, 0.1),
-    "ten times the size": lambda n: _scaled(n, 10.0),
+    "as trained": series_of,
+    "noise of 1%": partial(series_of, noise=0.01),
+    "noise of 5%": partial(series_of, noise=0.05),
+    "noise of 20%": partial(series_of, noise=0.2),
+    "Holling type III": partial(series_of, rates=holling_three),
+    "Lotka-Volterra": partial(series_of, rates=lotka_volterra),
+    "a rate that drifts": partial(series_of, rates=drifting),
+    "half the sampling rate": partial(series_of, rates=predator_prey, end=400.0),
+    "a tenth of the size": partial(series_of, factor=0.1),
+    "ten times the size": partial(series_of, factor=10.0),
 }
 """What makes n series of each world."""

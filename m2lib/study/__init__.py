@@ -11,12 +11,3 @@ from .runs import adapter_path, run
 from .selection import (
     AdapterOf, Maes, chosen_by, deciding_errors, published_maes, published_statements, published_table_3,
 )  # fmt: skip
-
-__all__ = [
-    "ARMS", "EXPERIMENTS", "ORDER", "PROFILES", "REPLICATION", "SAMPLED_AT", "SEARCH", "SECOND", "STATISTICAL",
-    "TEMPERATURES", "TRIALS", "TUNED", "AdapterOf", "Maes", "Profile",
-    "Record", "active_profile", "adapter_path", "all_records", "budget_of", "chosen",
-    "chosen_by", "deciding_errors", "experiment_named", "experiment_sizes", "in_progress",
-    "load_record", "published_maes", "published_statements", "published_table_3", "record_path",
-    "recorded_forecast", "recorded_rows", "recorded_samples", "recorded_yardsticks", "run", "setting", "table_3",
-]  # fmt: skip

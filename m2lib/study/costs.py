@@ -10,9 +10,9 @@ import numpy as np
 
 from m2lib import accounting
 from m2lib.accounting import CONVENTIONS, TARGETS, Breakdown, Shape, total
-from m2lib.decoding import LONGEST_STEP, DecodeConfig, step_columns
+from m2lib.decoding import DecodeConfig, step_columns
 from m2lib.model import PAD_ID, backbone_config
-from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS
+from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
 from m2lib.study.experiments import EXPERIMENTS, Experiment
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, load_record, record_path
@@ -104,7 +104,7 @@ def experiment_sizes(experiment: Experiment, profile: Profile, adapter: str | No
     """
     experiment = experiment.at(profile)
     protocol, train = experiment.protocol, TrainConfig(**experiment.train) if experiment.train else None
-    prompt = protocol.context_tokens or CONTEXT_STEPS * LONGEST_STEP
+    prompt = protocol.context_tokens or CONTEXT_STEPS * STUDY.longest_step
     rank, targets = adapter_of_experiment(experiment, profile, adapter)
     return {
         "targets": targets,
@@ -114,7 +114,7 @@ def experiment_sizes(experiment: Experiment, profile: Profile, adapter: str | No
         "length": train.sequence_length if train else prompt,
         "prompt": prompt,
         "samples": protocol.n_samples,
-        "new_tokens": protocol.steps * LONGEST_STEP if protocol.constrained else protocol.max_new_tokens,
+        "new_tokens": protocol.steps * STUDY.longest_step if protocol.constrained else protocol.max_new_tokens,
         "forecasts": min(experiment.forecasts, profile.series or experiment.forecasts),
     }
 
@@ -142,7 +142,7 @@ def estimate(
     # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of them, rounded up,
     # which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000 // 512) = 4. (A real series has
     # some 800 tokens, and `make_windows` makes 2 or 3 of them.)
-    windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * LONGEST_STEP // length)
+    windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step // length)
     losses = costs_of(loss, windows) | {"published": 0}
     return {
         "training": costs_of(step, max(0, sizes["steps"] - steps)),

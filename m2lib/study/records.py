@@ -18,13 +18,13 @@ from typing import Annotated, Any, Literal, NotRequired
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
-from m2lib.files import ROOT, InputError, repository, write_atomic
-from m2lib.model import backbone_id, chosen_device, chosen_dtype, fault, processor_name
+from m2lib.files import ROOT, InputError, first_line, repository, write_atomic
+from m2lib.model import backbone_id, chosen_device, chosen_dtype, processor_name
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_dir
 from m2lib.study.profiles import Profile, profile_named
@@ -171,7 +171,7 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
         record = _SCHEMA.validate_json(path.read_bytes())
         wrong = f"name is {record.name!r}" if record.name != name else data and _lie(record, data)
     except (ValueError, LookupError, TypeError) as error:
-        wrong = fault(error)
+        wrong = _said(error)
     if wrong:
         raise InputError(f"{path} is not a run record ({wrong}); restore it, or `m2 run {name} --fresh` replaces it")
     return record
@@ -290,9 +290,18 @@ def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, int
     """Sampled forecasts (n, 20, 2) of a series in scaled units, read from a record's texts, and the repairs."""
     entry = record.series[series]
     texts = entry["texts"] if "texts" in entry else [entry["text"]]
-    scale = float(data.scales[series])
-    read = [read_back(text, data.contexts[series], scale, record.protocol) for text in texts]
-    return np.stack([decoded.values for decoded in read]), sum(decoded.repairs for decoded in read)
+    values, repairs = read_back(texts, data.contexts[series], record.protocol)
+    return values, sum(repairs)
+
+
+def _said(error: Exception) -> str:
+    """What an exception says, in one line: its first; of pydantic's the first field, its value and fault."""
+    if not isinstance(error, ValidationError):
+        return first_line(error)
+    first = error.errors()[0]
+    field, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    value = f" is {first['input']!r:.40}" if isinstance(first["input"], bool | int | float | str | None) else ""
+    return f"{field}{value}: {said}" if field else said
 
 
 def _lie(record: Record, data: SeriesSet) -> str | None:

@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from m2lib.accounting import TARGETS
-from m2lib.model import ALL_TARGETS
+from m2lib.model import ALL_TARGETS, TARGETS
 
 COOLDOWN = 0.2
 """The share of the steps over which `cooldown` lowers the rate."""

@@ -6,8 +6,7 @@ import torch
 from torch.nn.functional import linear
 
 from m2lib.decoding.engine import Engine, product_with
-from m2lib.decoding.generation import generate
-from m2lib.decoding.protocol import DecodeConfig
+from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
 from m2lib.model.backbones import backbone_config
 from m2lib.model.lora import ALL_TARGETS, TARGETS, inject_lora, merge_lora

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, Item, evaluate
+from m2lib.forecaster import Forecaster, Item, calendar_season, evaluate
 from m2lib.forecaster.evaluation import MODEL, Evaluation, Origin, baselines_for, origins_of
 from m2lib.forecaster.sampling import Sampler
 from m2lib.series import TextFormat
@@ -71,6 +71,19 @@ def test_a_known_season_is_repeated():
     assert season_ago(contexts, 7)[0, :, 0].tolist() == [12, 14, 16, 18, 20, 12, 14]
     with pytest.raises(ValueError, match="no season of 12"):
         baselines_for(12)["12 steps ago"](contexts, 2)
+
+
+@pytest.mark.parametrize(
+    ("freq", "season"),
+    [("h", 24), ("D", 7), ("MS", 12), ("ME", 12), ("QS-OCT", 4), ("QE-DEC", 4), ("YS-JAN", None), ("2D", None)],
+)
+def test_the_calendar_says_the_season(tiny, freq, season):
+    values = np.arange(60.0)[:, None] % 5
+    dated = Item("a", pd.date_range("2020-01-01", periods=60, freq=freq), values)
+    assert calendar_season(dated) == season
+    found = evaluate(Forecaster(tiny), [dated], 2, num_samples=1).errors
+    assert ("last period" if season is None else f"{season} steps ago") in found
+    assert calendar_season(Item("a", pd.RangeIndex(60), values)) is None
 
 
 def made(model, simple):

@@ -17,13 +17,13 @@ from m2lib.forecaster import Forecaster, read_format
 from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
 from m2lib.model.weights import local_weights
-from m2lib.series import STUDY, TextFormat, generate_series
+from m2lib.series import STUDY, TABLES, TextFormat, generate_series
 
 FINAL = ROOT / "report" / "results" / "laptop-smollm2-135m" / "final"
 PELTS = ROOT / "report" / "results" / "pelts" / "tuned"
 FACTS = json.loads((PELTS / "facts.json").read_text(encoding="utf-8"))
-FORMATS = (STUDY, TextFormat(variables=1, percentile=95, offset=0.2), TextFormat(3, 3, offset=0.1, separate=True))
-EACH_FORMAT = pytest.mark.parametrize("text_format", FORMATS, ids=["study", "one", "three"])
+FORMATS = (STUDY, TextFormat(1, percentile=95, offset=0.2), TextFormat(3, 3, offset=0.1, separate=True), TABLES)
+EACH_FORMAT = pytest.mark.parametrize("text_format", FORMATS, ids=["study", "one", "three", "any"])
 
 
 def seeded(seed):
@@ -59,11 +59,12 @@ def from_card(monkeypatch):
 
 def waves(text_format, count=3, steps=12):
     """Contexts (count, steps, variables); below zero where the format can write that."""
-    starts = np.random.default_rng(0).uniform(0, 6, (count, 1, text_format.variables))
+    starts = np.random.default_rng(0).uniform(0, 6, (count, 1, text_format.of(2).variables))
     return np.sin(np.arange(steps)[:, None] / 3 + starts) + (0 if text_format.offset else 1.5)
 
 
 def forecasts(backbone, contexts, horizon, text_format):
+    text_format = text_format.of(2)
     config = DecodeConfig(steps=horizon, max_new_tokens=text_format.longest_step * horizon)
     return forecast(backbone, contexts, config, text_format=text_format, names=[f"x{i}" for i in range(8)])
 
@@ -93,7 +94,7 @@ def test_the_cards_code_writes_our_tokens(adapter, tmp_path, from_card, text_for
 def test_the_cards_code_writes_and_reads_series(adapter, tmp_path, from_card, text_format):
     """Whatever the model: here it writes the context's last steps again, and then what is no step."""
     card = from_card(export("tiny", tmp_path / "model", adapter=adapter, text_format=text_format))
-    context = waves(text_format)[0]
+    context, text_format = waves(text_format)[0], text_format.of(2)
     scaling = text_format.scaling(context)
     text = text_format.encode(context, scaling)
     again = "".join(text.split(";")[i] + ";" for i in (-4, -3, -2)) + ";,12;"
@@ -149,7 +150,7 @@ def test_a_forecaster_takes_an_export_as_it_takes_the_adapter(adapter, tmp_path,
     tuned = shutil.copytree(adapter, tmp_path / "tuned")
     (tuned / "text_format.json").write_text(text_format.text(), encoding="utf-8")
     folder = export("tiny", tmp_path / "model", adapter=tuned, text_format=text_format)
-    context = 5 + np.random.default_rng(0).random((text_format.variables, 12)).squeeze()
+    context = 5 + np.random.default_rng(0).random((text_format.of(2).variables, 12)).squeeze()
     settings = {"device": "cpu", "dtype": "float32"}
     ways = Forecaster.from_pretrained(tuned, **settings), Forecaster.from_pretrained(backbone=str(folder), **settings)
     (one, _), (other, _) = (way.predict_quantiles([context], 3, temperature=0.01, num_samples=1) for way in ways)
@@ -170,15 +171,15 @@ def test_an_adapter_without_a_bias(adapter, tmp_path):
 @EACH_FORMAT
 def test_the_pattern_and_the_grammar_are_of_steps(text_format):
     pattern = re.compile(f"({step_pattern(text_format)}){{3}}")
-    context = waves(text_format)[0]
-    text = text_format.encode(context[:3], text_format.scaling(context))
+    context, shape = waves(text_format)[0], text_format.of(2)
+    text = shape.encode(context[:3], shape.scaling(context))
     assert pattern.fullmatch(text)
     longer = re.sub("^[0-9]+", "1" * (text_format.digits + 1), text)
     for spoilt in (text[:-1], text + "1", text.replace(";", "", 1), "," + text, text + text, longer):
         assert not pattern.fullmatch(spoilt)
-    number, rules = f"[0-9]{{1,{text_format.digits}}}", gbnf(text_format, 3).splitlines()
-    step = step_pattern(text_format).replace(number, "number ").replace(",", '"," ').replace(";", '";"')
-    assert rules[1:] == ["root ::= step{3}", f"step ::= {step}", f"number ::= {number}"]
+    number, rules = f"[0-9]{{1,{text_format.digits}}}", gbnf(text_format, 3).replace(" ", "").splitlines()
+    step = step_pattern(text_format).replace(",[", '","[').replace(number, "number").replace(";", '";"')
+    assert rules[1:] == ["root::=step{3}", f"step::={step}", f"number::={number}"]
 
 
 def test_a_committed_adapters_card_is_of_its_facts():
@@ -221,8 +222,10 @@ def refusal(folder, **options):
 
 def test_what_cannot_be_merged_is_refused(adapter, tmp_path):
     assert "there is no adapter to export" in refusal(tmp_path / "model", adapter=None)
-    assert f"{tmp_path / 'none'}: not a readable LoRA adapter" in refusal(tmp_path / "a", adapter=tmp_path / "none")
-    assert f"{FINAL}: the adapter belongs to another model" in refusal(tmp_path / "model", adapter=FINAL)
+    assert f"{tmp_path / 'none'}: not a LoRA adapter of this model" in refusal(
+        tmp_path / "a", adapter=tmp_path / "none"
+    )
+    assert f"{FINAL}: not a LoRA adapter of this model" in refusal(tmp_path / "model", adapter=FINAL)
 
 
 def test_a_place_that_is_taken_is_refused(adapter, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def test_an_adapter_its_format_and_its_card(tmp_path):
     assert f"| nearest analogue | {facts['errors']['nearest analogue']['MAE']:.4g} |" in card
     again = Forecaster.from_pretrained(folder, device="cpu", dtype="float32")
     assert again.predict_df(table(), **GREEDY).equals(made.predict_df(table(), **GREEDY))
+
+
+def test_of_many_series_some_are_forecast(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["m2lib.forecaster.finetune"], "MOST_ASKED", 2)
+    many = pd.concat([table().assign(item_id=f"{name}") for name in range(5)])
+    said, folder = [], tmp_path / "mine"
+    tuned(folder, said=said, df=many, id_column="item_id")
+    assert said[0].endswith("; before and after, 2 of 5 series are forecast")
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    assert "of 2 series" in facts["measured"]
+    assert facts["data"].startswith("5 series of ")
 
 
 def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):

@@ -266,5 +266,5 @@ def test_columns_that_cannot_be_are_refused(table, given, problem):
 
 
 def test_a_text_holds_as_many_variables_as_a_table_may_name():
-    with pytest.raises(ValueError, match=f"1 to {MOST_TARGETS} variables"):
+    with pytest.raises(ValueError, match=f"0 to {MOST_TARGETS} variables"):
         TextFormat(MOST_TARGETS + 1)

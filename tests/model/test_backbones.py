@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load, save_file
-from transformers import PreTrainedModel
 
 from m2lib.files import InputError
 from m2lib.model import backbones, devices, weights
@@ -22,7 +21,6 @@ from m2lib.model.backbones import (
     backbone_config,
     load_backbone,
     meta_model,
-    parameter_counts,
     shuffle_weights,
     weight_hash,
 )
@@ -67,14 +65,16 @@ def test_smollm2_loads_as_its_committed_config_says(smollm2):
     for setting in ("hidden_size", "num_attention_heads", "num_key_value_heads", "rope_parameters", "vocab_size"):
         assert getattr(ours, setting) == getattr(theirs, setting), setting
     assert theirs.rms_norm_eps == pytest.approx(ours.rms_norm_eps)
-    assert parameter_counts(full.model) == parameter_counts(meta_model(ours))
+    shapes, expected = (
+        {name: parameter.shape for name, parameter in model.named_parameters()}
+        for model in (full.model, meta_model(ours))
+    )
+    assert shapes == expected
+    assert "lm_head.weight" not in shapes  # tied
 
 
 def test_every_backbone_has_a_config():
-    for name in BACKBONES:
-        counts = parameter_counts(meta_model(backbone_config(name)))
-        assert counts["head"] == 0  # tied, so counted once
-        assert min(counts[part] for part in ("embedding", "attention", "MLP", "norms")) > 0
+    assert all(backbone_config(name).num_hidden_layers for name in BACKBONES)
 
 
 def test_random_models_are_the_same_each_time_and_leave_the_seed_alone(tiny):
@@ -161,9 +161,7 @@ BAD_SETTINGS = [
     ({"model_type": "evil"}, "model type `evil`"),
     ({"hidden_act": "gelu"}, "hidden_act is not"),
     ({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "sliding_window is not"),
-    ({"model_type": "llama", "sliding_window": 8}, "sliding_window is not"),
     ({"model_type": "llama", "attention_chunk_size": 8}, "attention_chunk_size is not"),
-    ({"model_type": "llama", "attention_bias": True}, "attention_bias is not"),
     ({"model_type": "llama", "mlp_bias": True}, "mlp_bias is not"),
     ({"model_type": "llama", "head_dim": 32}, "head_dim is not"),
     ({"model_type": "llama", "per_layer_config": {"1": {"intermediate_size": 24}}}, "is_heterogeneous is not"),
@@ -184,9 +182,7 @@ def test_what_is_not_computed_is_refused_by_name(changes, line, folder):
 
 
 BAD_FILES = [
-    ("config.json", b"{", "config.json"),
     ("config.json", None, "no config.json here; a backbone folder holds"),
-    ("tokenizer.json", None, "no tokenizer.json here"),
     ("tokenizer.json", b"{", "cannot load a model from here"),
     ("model.safetensors", None, r"no *.safetensors here"),
     ("model.safetensors", b"half", "cannot load a model from here"),
@@ -257,33 +253,6 @@ def test_what_cannot_be_found_or_used_says_what_to_do(tmp_path, monkeypatch):
         )
 
 
-@pytest.fixture
-def mac(monkeypatch):
-    """The CPU stands in for a Mac's graphics processor: what moves there stays, and `change` befalls its last norm."""
-    stayed = PreTrainedModel.to
-
-    def asked_of(change, dtype="float32"):
-        def to(model, place):
-            if place != "mps":
-                return stayed(model, place)
-            with torch.no_grad():
-                change(model.model.norm.weight)
-            return model
-
-        monkeypatch.setattr(PreTrainedModel, "to", to)
-        return load_backbone("tiny", device="mps", dtype=dtype)
-
-    return asked_of
-
-
-def test_mps_computes_what_the_cpu_does_or_is_refused(mac, tiny):
-    assert torch.equal(mac(lambda weight: weight).model(IDS).logits, tiny.model(IDS).logits)
-    assert mac(lambda weight: weight.mul_(1 + 1e-3), "bfloat16").dtype == "bfloat16"  # rounding
-    for change in (torch.Tensor.zero_, torch.Tensor.neg_, lambda weight: weight[0].fill_(torch.nan)):
-        with pytest.raises(InputError, match=r"'mps' with dtype '\w+': its logits are up to .* set M2_DEVICE=cpu"):
-            mac(change)
-
-
 @pytest.mark.parametrize(("cards", "best"), [(0, "cpu"), (4, "cuda")])
 def test_the_best_device_is_never_mps(cards, best, monkeypatch):
     monkeypatch.delenv("M2_DEVICE", raising=False)
@@ -334,7 +303,7 @@ def test_a_gguf_is_converted_once_whatever_lies_beside_it(tmp_path, monkeypatch,
 
     def reader(found):
         def read(folder, **settings):
-            seen.extend([*(path.name for path in folder.iterdir()), settings["trust_remote_code"]])
+            seen.extend([*(path.name for path in Path(folder).iterdir()), settings["trust_remote_code"]])
             return found
 
         return read

@@ -51,9 +51,7 @@ def test_layer_by_hand():
         layer.lora_B.copy_(torch.tensor([[2.0]]))
     # W x + b = 5 + 8 + 0.5; (alpha / r) B A x = 3 * 2 * (5 - 4)
     assert layer(torch.tensor([5.0, 4.0])).item() == 13.5 + 6
-    assert layer.merged_weight().tolist() == [[1.0 + 3 * 2, 2.0 - 3 * 2]]
-    with pytest.raises(ValueError, match="rank must be at least 1"):
-        LoRALinear(base, 0, 1)
+    assert layer.weight.tolist() == [[1.0 + 3 * 2, 2.0 - 3 * 2]]
 
 
 def test_identity_at_injection(model):
@@ -133,19 +131,14 @@ def test_saved_adapter_comes_back(model, tmp_path, targets):
     assert torch.equal(fresh(IDS).logits, model(IDS).logits)
     config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 6.0, sorted(targets))
-    with pytest.raises(ValueError, match="has no LoRA layers"):
-        save_adapter(merge_lora(fresh), tmp_path, "tiny")
 
 
-@pytest.mark.parametrize(
-    ("backbone", "base"),
-    [("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"), ("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B-Instruct"),
-     ("tiny", "tiny"), ("my-model", "my-model")],
-)  # fmt: skip
-def test_an_adapter_names_its_base_as_the_hub_does(model, tmp_path, backbone, base):
-    save_adapter(with_random_adapter(model), tmp_path, backbone)
-    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
-    assert config["base_model_name_or_path"] == base
+def test_an_adapter_names_its_base_as_the_hub_does(model, tmp_path):
+    with_random_adapter(model)
+    for backbone, base in (("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"), ("my-model", "my-model")):
+        save_adapter(model, tmp_path, backbone)
+        config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
+        assert config["base_model_name_or_path"] == base
 
 
 @CHOICES
@@ -181,7 +174,7 @@ def test_an_adapter_in_bfloat16_loads_and_one_without_a_bias_too(model, adapter)
     load_adapter(model, adapter)
     assert {parameter.dtype for parameter in trainable(model).values()} == {torch.float32}
     assert not model.lm_head.bias.any()
-    with pytest.raises(ValueError, match="has LoRA layers already"):
+    with pytest.raises(InputError, match="has LoRA layers already"):
         load_adapter(model, adapter)
 
 
@@ -215,29 +208,18 @@ def spoilt(how, file="adapter_model.safetensors"):
 
 
 UNFIT = [
-    (lambda folder: (folder / "adapter_config.json").unlink(), "not a readable LoRA adapter"),
-    (lambda folder: (folder / "adapter_config.json").write_bytes(b"{"), "not a readable LoRA adapter"),
-    (lambda folder: (folder / "adapter_model.safetensors").unlink(), "not a readable LoRA adapter"),
-    (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"half"), "not a readable LoRA adapter"),
-    (lambda folder: (folder / "head_bias.safetensors").write_bytes(b""), "not a readable LoRA adapter"),
-    (changed(r="4"), r"not a readable LoRA adapter \(r is '4': Input should be a valid integer"),
-    (changed(r=0), "r is 0: Input should be greater than 0"),
-    (changed(lora_alpha=float("nan")), "lora_alpha"),
-    (changed(target_modules="q_proj"), "target_modules"),
-    (changed(target_modules=[]), "target_modules"),
-    (changed(peft_type="LOHA"), "peft_type"),
+    (lambda folder: (folder / "adapter_config.json").unlink(), "No such file"),
+    (lambda folder: (folder / "adapter_config.json").write_bytes(b"{"), "property name"),
+    (lambda folder: (folder / "adapter_model.safetensors").unlink(), "No such file"),
+    (lambda folder: (folder / "head_bias.safetensors").write_bytes(b"half"), "header"),
     (changed(use_rslora=True), "sets use_rslora, which this library does not read"),
-    (changed(modules_to_save=["lm_head"]), "sets modules_to_save, which"),
-    (changed(r=5), "belongs to another model, .* does not fit"),
-    (changed(target_modules=["w"]), "belongs to another model, .* no linear layers named w"),
+    (changed(r=5), "does not fit"),
+    (changed(target_modules=["w"]), "no linear layers named w"),
     (changed(target_modules=["lm_head"]), "no linear layers named lm_head"),
     (changed(target_modules=["q_proj", "v_proj", "o_proj"]), "o_proj.* does not fit"),
-    (spoilt(lambda tensor: tensor * torch.nan), "holds values that are no finite numbers"),
-    (spoilt(lambda tensor: tensor / 0, "head_bias.safetensors"), "holds values that are no finite numbers"),
-    (spoilt(lambda tensor: tensor.to(torch.int64)), "holds values that are no finite numbers"),
-    (spoilt(lambda tensor: tensor[None]), "belongs to another model, .* does not fit"),
-    (spoilt(lambda tensor: None), "belongs to another model, .* does not fit"),
-    (spoilt(lambda tensor: tensor[1:], "head_bias.safetensors"), "belongs to another model, lm_head.bias does not fit"),
+    (spoilt(lambda tensor: tensor[None]), "does not fit"),
+    (spoilt(lambda tensor: None), "does not fit"),
+    (spoilt(lambda tensor: tensor[1:], "head_bias.safetensors"), "lm_head.bias does not fit"),
 ]
 
 
@@ -247,7 +229,7 @@ def test_an_unfit_adapter_is_refused_in_one_line_and_leaves_the_model_alone(mode
     change(adapter)
     with pytest.raises(InputError, match=line) as error:
         load_adapter(model, adapter)
-    assert str(error.value).startswith(f"{adapter}: ")
+    assert str(error.value).startswith(f"{adapter}: not a LoRA adapter of this model (")
     assert "\n" not in str(error.value)
     after = dict(model.named_parameters())
     assert after.keys() == before.keys()

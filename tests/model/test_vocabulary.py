@@ -4,51 +4,22 @@ import pytest
 import torch
 
 from m2lib.files import InputError
-from m2lib.model.backbones import backbone_config, load_backbone, meta_model, parameter_counts
-from m2lib.model.vocabulary import SYMBOLS, TokenRemap, build_tokenizer, ids_to_text, reduce_vocabulary, text_to_ids
+from m2lib.model.backbones import backbone_config, load_backbone, meta_model
+from m2lib.model.vocabulary import SYMBOLS, TokenRemap, ids_to_text, reduce_vocabulary, text_to_ids
 from m2lib.series.codec import encode
 
 QWEN_IDS = (151643, *range(15, 25), 11, 26)
 
 
-def test_tokenizer_comes_back_through_auto_and_round_trips_every_series(data, tmp_path):
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    build_tokenizer().save_pretrained(tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    assert isinstance(tokenizer, PreTrainedTokenizerFast)
-    assert tokenizer.get_vocab() == {symbol: i for i, symbol in enumerate(SYMBOLS)}
-    assert (tokenizer.pad_token, tokenizer.pad_token_id, tokenizer.padding_side) == ("<pad>", 0, "left")
-
+def test_every_series_comes_back_from_its_ids(data):
     texts = [encode(series, scale) for series, scale in zip(data.trajectories, data.scales, strict=True)]
-    ids = tokenizer(texts)["input_ids"]
-    assert ids == [text_to_ids(text) for text in texts]
-    assert tokenizer.batch_decode(ids) == texts
-    assert [ids_to_text(one) for one in ids] == texts
+    assert [ids_to_text(text_to_ids(text)) for text in texts] == texts
+    assert text_to_ids("95,1;") == [10, 6, 11, 2, 12]
 
 
-def test_tokenizer_pads_on_the_left():
-    batch = build_tokenizer()(["1,2;", "11,2;"], padding=True)
-    assert batch["input_ids"] == [[0, 2, 11, 3, 12], [2, 2, 11, 3, 12]]
-    assert batch["attention_mask"] == [[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]]
-
-
-@pytest.mark.parametrize("text", ["1,2x;", "1, 2;", "1.2", "٣", "1\n"])
-def test_foreign_characters_raise(text):
-    with pytest.raises(ValueError, match="is not one of the 12 symbols"):
-        text_to_ids(text)
-    with pytest.raises(Exception, match="UNK"):
-        build_tokenizer()(text)
-
-
-def test_remap_is_a_two_way_map(smollm2):
+def test_a_backbone_has_other_ids(smollm2):
     assert smollm2.remap.backbone_ids == (2, *range(32, 42), 28, 43)
-    ids = text_to_ids("952,1034;")
-    theirs = smollm2.remap.to_backbone(ids)
-    assert theirs == [41, 37, 34, 28, 33, 32, 35, 36, 43]
-    assert smollm2.remap.from_backbone(theirs) == ids
-    with pytest.raises(ValueError, match="not in tuple"):
-        smollm2.remap.from_backbone([43, 44])
+    assert smollm2.remap.to_backbone(text_to_ids("952,1034;")) == [41, 37, 34, 28, 33, 32, 35, 36, 43]
 
 
 def test_qwen_ids_by_its_real_vocabulary():
@@ -67,8 +38,8 @@ def test_a_tokenizer_that_does_not_write_symbol_by_symbol_is_refused(merged):
     )  # fmt: skip
     if not merged:
         assert TokenRemap.from_tokenizer(tokenizer).backbone_ids == (7, *range(10, 22))
-        tokenizer.eos_token_id = None
-    with pytest.raises(InputError, match=r"not write '952,1034;948,1029;' symbol by symbol|has no pad"):
+        return
+    with pytest.raises(InputError, match="not write '952,1034;948,1029;' symbol by symbol"):
         TokenRemap.from_tokenizer(tokenizer)
 
 
@@ -82,13 +53,11 @@ def test_reduced_logits_are_the_full_logits_at_the_kept_ids(name, data):
         assert torch.allclose(reduced(torch.tensor([ids])).logits, expected, atol=1e-4, rtol=0)
 
 
-def test_reduction_leaves_only_the_bias_trainable_and_happens_once(tiny):
+def test_reduction_leaves_only_the_bias_trainable(tiny):
     model = tiny.model
     assert [name for name, p in model.named_parameters() if p.requires_grad] == ["lm_head.bias"]
     assert (model.config.vocab_size, model.config.tie_word_embeddings) == (13, False)
     assert model.lm_head.weight.data_ptr() != model.model.embed_tokens.weight.data_ptr()
-    with pytest.raises(ValueError, match="reduced already"):
-        reduce_vocabulary(model, tiny.remap)
 
 
 def test_biases_in_the_generation_config_move_into_the_head(tiny):
@@ -101,11 +70,8 @@ def test_biases_in_the_generation_config_move_into_the_head(tiny):
 
 def test_head_of_the_reports_model():
     model = meta_model(backbone_config("qwen2.5-0.5b"))
-    assert parameter_counts(model)["embedding"] == 136_134_656
-    assert len(model.model.layers) == 24
+    assert model.model.embed_tokens.weight.numel() == 136_134_656
     reduce_vocabulary(model, TokenRemap(QWEN_IDS))
     assert model.lm_head.weight.is_meta
-    counts = parameter_counts(model)
-    assert (counts["head"], counts["embedding"]) == (11_661, 11_648)
-    with pytest.raises(InputError, match="id 151643 is outside the model's vocabulary of 96"):
-        reduce_vocabulary(meta_model(backbone_config("tiny")), TokenRemap(QWEN_IDS))
+    assert model.model.embed_tokens.weight.numel() == 11_648
+    assert sum(parameter.numel() for parameter in model.lm_head.parameters()) == 11_661

@@ -8,7 +8,8 @@ from scipy.stats import linregress
 
 from m2lib.files import InputError
 from m2lib.paper import errors
-from m2lib.series import WORLDS, crps_fair
+from m2lib.series import crps_fair
+from m2lib.series.worlds import WORLDS
 from m2lib.study import EXPERIMENTS, PROFILES, SEARCH, SECOND, load_record, published_maes, record_path, recorded_rows
 
 LAPTOP = PROFILES["laptop"]

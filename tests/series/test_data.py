@@ -10,7 +10,7 @@ import scipy.integrate
 
 from m2lib import cli
 from m2lib.files import InputError
-from m2lib.series import SeriesSet, check_encodable, generate_series, load_series, split_ids, to_integers
+from m2lib.series import SeriesSet, generate_series, load_series, split_ids, to_integers
 from m2lib.series.codec import format_steps
 from m2lib.series.data import DEFAULT_FILE, read_series, write_series
 
@@ -70,16 +70,6 @@ def test_generated_undershoot_is_zero(tmp_path, monkeypatch):
     assert made.trajectories[248].min() == 0
 
 
-@pytest.mark.parametrize("value", [1e5, np.nan, -1])
-def test_what_cannot_be_encoded_is_named_before_training(data, value):
-    trajectories = data.trajectories[:9].copy()
-    trajectories[[4, 7], 95, 1] = value  # in the truth: the contexts can be encoded
-    series = SeriesSet(trajectories, data.time, "spoilt")
-    check_encodable(series, [8, 0, 1])
-    with pytest.raises(InputError, match=f"^series 7 of spoilt, step 95, predator: {value:g} is "):
-        check_encodable(series, (2, 7, 4))
-
-
 def test_split_is_the_reports():
     split = split_ids()
     assert [len(part) for part in (split.train, split.validation, split.test)] == [900, 50, 50]
@@ -94,8 +84,6 @@ def test_split_of_other_sizes(n):
     split = split_ids(n)
     assert len(split.validation) == len(split.test) == max(1, n // 20)
     assert sorted(split.train + split.validation + split.test) == list(range(n))
-    with pytest.raises(InputError, match="a split needs at least 3 series, and there are 2"):
-        split_ids(2)
 
 
 def test_written_file_comes_back(data, tmp_path, monkeypatch):
@@ -127,26 +115,15 @@ def change(series, index, value):
 NO_DATA_SET = r"is no data set in HDF5: .*; see data/README\.md"
 BAD_FILES = {
     "wrong dataset": (lambda t, time: {"series": t, "time": time}, "object 'trajectories' doesn't exist"),
-    "no time": (lambda t, time: {"trajectories": t}, NO_DATA_SET),
     "text": (lambda t, time: {"trajectories": np.full((4, 100, 2), b"x"), "time": time}, NO_DATA_SET),
-    "wrong rank": (lambda t, time: {"trajectories": t[0], "time": time}, r"/trajectories has shape \(100, 2\)"),
-    "three variables": (
-        lambda t, time: {"trajectories": np.zeros((4, 100, 3)), "time": time},
-        r"/trajectories has shape \(4, 100, 3\) and /time \(100,\); expected \(series, 100 or more, 2\) and \(steps,\)",
+    "few steps": (
+        lambda t, time: {"trajectories": t[:, :99], "time": time[:99]},
+        r"/trajectories has shape \(4, 99, 2\) and /time \(99,\); expected \(series, 100 or more, 2\) and \(steps,\)",
     ),
-    "few steps": (lambda t, time: {"trajectories": t[:, :99], "time": time[:99]}, r"has shape \(4, 99, 2\)"),
     "time too short": (lambda t, time: {"trajectories": t, "time": time[:99]}, r"/time \(99,\)"),
-    "uneven time": (
-        lambda t, time: {"trajectories": t, "time": change(time.copy(), 40, 200.0)},
-        "/time is not an even grid",
-    ),
     "infinity": (
         lambda t, time: {"trajectories": change(t, (1, 99, 0), np.inf), "time": time},
         "series 1 of .*, step 99, prey: inf is not finite",
-    ),
-    "negative": (
-        lambda t, time: {"trajectories": change(t, (3, 0, 0), -0.5), "time": time},
-        "series 3 of .*, step 0, prey: -0.5 is -[0-9.]+ in scaled units, outside 0-9999",
     ),
     "constant zero": (
         lambda t, time: {"trajectories": change(t, 2, 0), "time": time},
@@ -169,22 +146,10 @@ def test_bad_file_is_named_with_its_first_fault(kind, data, tmp_path, capsys):
     assert capsys.readouterr() == ("", f"error: {error.value}\n")
 
 
-def test_missing_damaged_and_other_files(data, tmp_path):
-    whole = tmp_path / "whole.h5"
-    with h5py.File(whole, "w") as file:
-        how = {"chunks": (2, 50, 2), "compression": "gzip", "fletcher32": True}
-        place = file.create_dataset("trajectories", data=data.trajectories[:4], **how).id.get_chunk_info(0).byte_offset
-        file["time"] = data.time
-    assert load_series(whole).fingerprint == SeriesSet(data.trajectories[:4], data.time, "").fingerprint
-    content = whole.read_bytes()
-    for name, held in {
-        "cut": content[:1000],
-        "text": b"x",
-        "bits": content.replace(content[place : place + 9], b"x" * 9),
-    }.items():
-        (tmp_path / name).write_bytes(held)
-        with pytest.raises(InputError, match=f"{name} {NO_DATA_SET}"):
-            load_series(tmp_path / name)
+def test_missing_and_other_files(tmp_path):
+    (tmp_path / "text").write_bytes(b"x")
+    with pytest.raises(InputError, match=f"text {NO_DATA_SET}"):
+        load_series(tmp_path / "text")
     for missing in (tmp_path, tmp_path / "nothing.h5"):
         with pytest.raises(InputError, match=r"no such data file: .*; `m2 data generate` writes one"):
             load_series(missing)

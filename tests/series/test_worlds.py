@@ -39,12 +39,3 @@ def test_most_series_of_a_world_still_cycle_where_they_are_forecast(world):
     series = WORLDS[world](30)
     swings = np.ptp(series.truths, axis=1) / series.scales[:, None]  # 1 is 1000 scaled units
     assert np.mean(swings.max(axis=1) > 0.1) >= 0.7
-
-
-def test_lotka_volterra_keeps_its_invariant():
-    from scipy.integrate import solve_ivp
-
-    r, a, m, _, e, _ = parameters = (0.2, 0.3, 0.2, 0.1, 0.5, 10.0)
-    x, y = solve_ivp(lotka_volterra, (0, 200), (1.0, 1.0), args=parameters, rtol=1e-9, atol=1e-9).y
-    invariant = e * a * x - m * np.log(x) + a * y - r * np.log(y)
-    assert np.ptp(invariant) < 1e-5

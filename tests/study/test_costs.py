@@ -5,19 +5,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from m2lib.accounting import (
-    CONVENTIONS,
-    DEPARTURES,
-    PROJECTIONS,
-    TARGETS,
-    Shape,
-    cached_step_flops,
-    departure_costs,
-    forecast_flops,
-    forward_flops,
-    total,
-    train_step_flops,
-)  # fmt: skip
+from m2lib.accounting.flops import CONVENTIONS, cached_step_flops, forecast_flops, forward_flops, train_step_flops
+from m2lib.accounting.published import DEPARTURES, departure_costs
+from m2lib.accounting.shape import PROJECTIONS, TARGETS, Shape, total
 from m2lib.decoding import DecodeConfig, Engine, generate
 from m2lib.model import backbone_config, text_to_ids
 from m2lib.series import encode, split_ids

@@ -101,7 +101,7 @@ def altered(record, **changes):
         ("flops.training.coursework", -1),
         ("flops.training", {}),
         ("loss_curve", [math.inf]),
-        ("config", {"decode": {"n_samples": 0}}),
+        ("config", {"decode": {"n_samples": 3}}),
         ("surprise", 1),
     ],
 )

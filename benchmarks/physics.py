@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import scipy
 
-from m2lib.series.codec import to_integers, unscale
-from m2lib.series.recipe import RECIPE, Rates, predator_prey, solve_system
+from m2lib.series import to_integers, unscale
+from m2lib.series.data import RECIPE, Rates, predator_prey, solve_system
 
 # Parameters and starts are positive and fitted as logarithms, inside the recipe's ranges.
 LOW, HIGH = np.log(np.array(list(RECIPE.values())).T)

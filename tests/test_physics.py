@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from m2lib.series.codec import to_integers
-from m2lib.series.data import split_ids
-from m2lib.series.metrics import series_mae
-from m2lib.series.physics import FITS, fit_system, physics_forecast, simulate
-from m2lib.series.recipe import draw_systems, solve_system
+from benchmarks.physics import FITS, fit_system, physics_forecast, simulate
+from m2lib.series import draw_systems, series_mae, split_ids, to_integers
+from m2lib.series.data import solve_system
 
 TIME = np.linspace(0, 200, 100)
 

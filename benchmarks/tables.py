@@ -1,0 +1,265 @@
+"""`python -m benchmarks.tables`: forecasters of any table, on real tables that nobody's adapter was trained on.
+
+The tables come with statsmodels, statsforecast and matplotlib: `pip install -e '.[yardsticks]'` brings them. Some
+sources are for choosing, the others are opened once. Writes tables.json beside the recorded runs, row by row; what it
+holds of the same values and adapter is kept, unless --fresh.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import matplotlib.cbook
+import numpy as np
+import pandas as pd
+import torch
+
+from m2lib.files import ROOT, write_atomic
+from m2lib.forecaster import Forecaster
+from m2lib.series import DECILES, log_var_paths, nearest_analogue
+from m2lib.series.synthetic import draw_series
+from m2lib.settings import results_dir
+from m2lib.study.records import provenance
+from m2lib.study.runs import WATCHED_SEED, adapter_hash
+
+PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
+MOST_SERIES = 20  # of a source: drawn at equal distances, in its order
+LONGEST_SEASON = 24
+SAMPLES = 48
+NAIVE = "last period"
+MODELS = {
+    "last value": "Naive",
+    NAIVE: "SeasonalNaive",
+    "mean": "HistoricAverage",
+    "AutoETS": "AutoETS",
+    "AutoARIMA": "AutoARIMA",
+    "AutoTheta": "AutoTheta",
+}
+"""Those of statsforecast, by their names here."""
+BANDS = (80, 60, 40, 20)  # whose ends are the deciles, without the middle one
+Forecast = Callable[[Sequence[np.ndarray], int, int], list[np.ndarray]]
+"""From contexts (steps,), horizon and season, the deciles of each series, (9, horizon)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Real series of one origin and one frequency."""
+
+    name: str
+    split: str
+    """`validation`, for choosing; or `test`."""
+    horizon: int
+    season: int
+    """Steps of the calendar's season; 1: none."""
+    origins: int
+    """Forecasts of each series, one horizon apart; the last one ends with it."""
+    load: Callable[[], pd.DataFrame | pd.Series]
+    """The series as columns; a gap at the end of one shortens it, others are filled in a straight line."""
+
+    @cache  # noqa: B019  (sources live as long as the program)
+    def series(self) -> list[np.ndarray]:
+        """The series (steps,), MOST_SERIES at most."""
+        frame = pd.DataFrame(self.load()).astype(np.float64)
+        whole = [column.interpolate(limit_area="inside").dropna().to_numpy() for _, column in frame.items()]
+        places = np.unique(np.linspace(0, len(whole) - 1, MOST_SERIES).astype(int))
+        return [whole[place] for place in places]
+
+    def cuts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Context and truth of each forecast."""
+        starts = [-self.horizon * (1 + back) for back in reversed(range(self.origins))]
+        cut = [(one[:n], one[n:][: self.horizon]) for one in self.series() for n in starts]
+        return [(context, truth) for context, truth in cut if np.abs(_seasonal_steps(context, self.season)).sum()]
+
+
+def _statsmodels(name: str, *columns: str) -> pd.DataFrame:
+    data = import_module(f"statsmodels.datasets.{name}").load_pandas().data
+    return data[list(columns)] if columns else data
+
+
+def _of_its_tests(file: str, **how: Any) -> pd.DataFrame:
+    """A table that statsmodels tests itself on."""
+    return pd.read_csv(Path(import_module("statsmodels.tsa").__file__).parent / file, **how)
+
+
+def _passengers() -> pd.Series:
+    return import_module("statsforecast.utils").AirPassengersDF["y"]
+
+
+def _elnino() -> pd.Series:
+    return _statsmodels("elnino").set_index("YEAR").stack()
+
+
+def _fertility() -> pd.DataFrame:
+    return _statsmodels("fertility").filter(regex="^[0-9]{4}$").T.dropna(axis=1, thresh=50)
+
+
+def _electricity() -> pd.Series:
+    hourly = _of_its_tests("stl/tests/results/mstl_elec_vic.csv", parse_dates=["ds"], index_col="ds")
+    return hourly["y"].resample("D").sum()
+
+
+def _google() -> pd.Series:
+    table = matplotlib.cbook.get_sample_data("goog.npz")["price_data"]
+    return pd.Series(table["adj_close"], pd.to_datetime(table["date"])).resample("W").last()
+
+
+def _indicators() -> pd.DataFrame:
+    table = _of_its_tests("statespace/tests/results/frbny_nowcast/Nowcasting/data/US/2016-07-29.csv")
+    return table[["PAYEMS", "CPIAUCSL", "HSN1F", "HOUST", "INDPRO", "DSPIC96", "PCEPI", "PERMIT", "TCU"]]
+
+
+def _made_up() -> pd.DataFrame:
+    lengths = np.random.default_rng(WATCHED_SEED).integers(60, 240, MOST_SERIES)
+    drawn = [draw_series(np.random.default_rng([WATCHED_SEED, n]), n, 1)[:, 0] for n in lengths]
+    return pd.concat(map(pd.Series, drawn), axis=1)
+
+
+SOURCES = (
+    Source("made-up series", "validation", 12, 1, 2, _made_up),
+    Source("sunspots", "validation", 6, 1, 12, partial(_statsmodels, "sunspots", "SUNACTIVITY")),
+    Source("Nile", "validation", 6, 1, 6, partial(_statsmodels, "nile", "volume")),
+    Source("El Niño", "validation", 18, 12, 6, _elnino),
+    Source("CO2, monthly", "validation", 18, 12, 6, lambda: _statsmodels("co2")["co2"].resample("MS").mean()),
+    Source("Danish economy", "validation", 8, 4, 3, partial(_statsmodels, "danish_data")),
+    Source(
+        "US housing starts", "validation", 18, 12, 6,
+        lambda: _of_its_tests("holtwinters/tests/results/housing-data.csv")["HOUSTNSA"],
+    ),
+    Source("fertility by country", "test", 6, 1, 1, _fertility),
+    Source("US economy", "test", 8, 4, 3, lambda: _statsmodels("macrodata").drop(columns=["year", "quarter"])),
+    Source("German rates", "test", 8, 4, 4, partial(_statsmodels, "interest_inflation", "Dp", "R")),
+    Source("electrical equipment", "test", 18, 12, 6, partial(_statsmodels, "elec_equip")),
+    Source("air passengers", "test", 18, 12, 3, _passengers),
+    Source("US unemployment", "test", 18, 12, 6, partial(_of_its_tests, "tests/results/UN.csv")),
+    Source("US indicators", "test", 18, 12, 3, _indicators),
+    Source("Google, weekly", "test", 13, 1, 5, _google),
+    Source("electricity, daily", "test", 14, 7, 4, _electricity),
+    Source("hare and lynx", "test", 10, 1, 3, lambda: pd.read_csv(PELTS)[["hare", "lynx"]]),
+)  # fmt: skip
+
+
+def _statistical(model: str, contexts: Sequence[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
+    """Deciles by a model of statsforecast; without a season where it is longer than the library bears."""
+    models, known = import_module("statsforecast.models"), {"season_length": season if season <= LONGEST_SEASON else 1}
+    options = {} if model in ("Naive", "HistoricAverage") else known
+    found = []
+    for context in contexts:
+        made = getattr(models, model)(**options).forecast(y=context, h=horizon, level=list(BANDS))
+        low, high = ([made[f"{side}-{band}"] for band in BANDS] for side in ("lo", "hi"))
+        found.append(np.stack([*low, made["mean"], *reversed(high)]))
+    return found
+
+
+def _regression(contexts: Sequence[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
+    """Deciles of log-VAR(3), by its bootstrap; each context is moved so that nothing in it is negative."""
+    found = []
+    for context in contexts:
+        below = min(0.0, context.min())
+        paths = log_var_paths((context - below)[None, :, None], 200, np.random.default_rng(0), horizon)[0, ..., 0]
+        found.append(np.quantile(paths + below, DECILES, axis=0))
+    return found
+
+
+def _analogue(contexts: Sequence[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
+    """The one forecast of the nearest analogue, nine times."""
+    return [np.repeat(nearest_analogue(one[None, :, None], horizon)[0].T, 9, axis=0) for one in contexts]
+
+
+def _language_model(
+    adapter: str | None, temperature: float, contexts: Sequence[np.ndarray], horizon: int, season: int
+) -> list[np.ndarray]:
+    """Deciles of the model's samples."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*longer than the model's window")
+        values = [one[:, None] for one in contexts]
+        made = _forecaster(adapter).sample(values, horizon, num_samples=SAMPLES, temperature=temperature)
+    return [np.quantile(one.physical[..., 0], DECILES, axis=0) for one in made]
+
+
+@cache
+def _forecaster(adapter: str | None) -> Forecaster:
+    return Forecaster.from_pretrained(adapter)
+
+
+def _seasonal_steps(context: np.ndarray, season: int) -> np.ndarray:
+    return context[season:] - context[:-season]
+
+
+def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
+    """A row: errors of each forecast in units of the mean step from season to season in its context [1]_.
+
+    mase: of the median. loss: twice the mean quantile loss of the deciles; for one certain forecast it is the error.
+    held: the share of true values between the first and the last decile.
+
+    References
+    ----------
+    .. [1] Hyndman and Koehler, "Another look at measures of forecast accuracy", International Journal of Forecasting
+       22, 2006.
+    """
+    cuts = source.cuts()
+    contexts, truths = zip(*cuts, strict=True)
+    began = time.perf_counter()
+    with np.errstate(all="ignore"):
+        deciles = forecast(contexts, source.horizon, source.season)
+    seconds = time.perf_counter() - began
+    share, row = np.array(DECILES)[:, None], {"mase": list[float](), "loss": list[float](), "held": list[float]()}
+    for context, truth, quantiles in zip(contexts, truths, deciles, strict=True):
+        scale, off = np.abs(_seasonal_steps(context, source.season)).mean(), truth - quantiles
+        row["mase"].append(float(np.abs(off[4]).mean() / scale))
+        row["loss"].append(float(2 * np.maximum(share * off, (share - 1) * off).mean() / scale))
+        row["held"].append(float(((truth >= quantiles[0]) & (truth <= quantiles[-1])).mean()))
+    return row | {"seconds": round(seconds, 2)}
+
+
+def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: float, fresh: bool = False) -> None:
+    """Measure all that the record at `path` lacks of a split's sources, and write it after each row."""
+    forecasts: dict[str, Forecast] = {name: partial(_statistical, model) for name, model in MODELS.items()}
+    forecasts |= {"nearest analogue": _analogue, "log-VAR(3)": _regression}
+    forecasts |= {name: partial(_language_model, None if name == "untuned" else name, temperature) for name in adapters}
+    rows = [] if fresh or not path.exists() else json.loads(path.read_text(encoding="utf-8"))["rows"]
+    for source in (one for one in SOURCES if one.split == split):
+        values = sha256(np.concatenate(source.series()).tobytes()).hexdigest()[:16]
+        for name, forecast in forecasts.items():
+            asked = {"source": source.name, "split": split, "forecaster": name, "values": values}
+            if name in adapters:
+                folder = _forecaster(None if name == "untuned" else name).adapter
+                asked |= {"temperature": temperature, "adapter": adapter_hash(folder) if folder else ""}
+            if any(asked.items() <= row.items() for row in rows):
+                continue
+            row = asked | measured(source, forecast)
+            rows = [*(one for one in rows if any(one[key] != row[key] for key in ("source", "forecaster"))), row]
+            made = provenance(torch.device("cpu")) | {"rows": rows}
+            write_atomic(path, (json.dumps(made, indent=1) + "\n").encode())
+            print(f"{source.name}: {name}, MASE {np.mean(row['mase']):.3f}, {row['seconds']} s", flush=True)
+
+
+def summary(path: Path, split: str) -> pd.DataFrame:
+    """By forecaster, relative to the last period: geometric means over sources of MASE and loss, and what is held."""
+    rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["rows"]).query("split == @split")
+    means = rows.set_index(["source", "forecaster"])[["mase", "loss", "held"]].map(np.mean)
+    relative = np.log(means[["mase", "loss"]] / means[["mase", "loss"]].xs(NAIVE, level="forecaster"))
+    found = np.exp(relative.groupby("forecaster").mean())
+    found["80% band holds"] = means["held"].groupby("forecaster").mean()
+    found["sources"] = means.groupby("forecaster").size()
+    return found.sort_values("mase")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--adapters", nargs="*", default=["untuned"], help="folders, experiments' names, or untuned")
+    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--fresh", action="store_true", help="measure again what the record has")
+    parser.add_argument("--path", type=Path, help="default: report/results/tables.json")
+    given = parser.parse_args()
+    record = given.path or results_dir() / "tables.json"
+    record_tables(record, given.split, given.adapters, given.temperature, given.fresh)
+    print(summary(record, given.split).to_string(float_format="{:.3f}".format))

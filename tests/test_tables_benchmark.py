@@ -1,0 +1,53 @@
+"""The benchmark of real tables: its split, its measures by hand, and what its record holds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import tables
+from benchmarks.tables import NAIVE, SOURCES, Source, measured, record_tables, summary
+
+
+def test_no_source_chooses_and_judges():
+    assert len({source.name for source in SOURCES}) == len(SOURCES)
+    assert {source.split for source in SOURCES} == {"validation", "test"}
+    assert sum(source.split == "test" for source in SOURCES) >= 10
+
+
+def test_a_row_by_hand():
+    # A season of two, from 0 to 9: each value is 2 above the one a season before, so errors count in units of 2.
+    source = Source("steps", "validation", 2, 2, 1, lambda: pd.Series(np.arange(12.0)))
+    deciles = np.repeat([10, 13], 9).reshape(2, 9).T + np.linspace(-4, 4, 9)[:, None]
+    row = measured(source, lambda contexts, horizon, season: [deciles])
+    assert row["mase"] == [(0 + 2) / 2 / 2]
+    share = np.arange(1, 10)[:, None] / 10
+    off = np.array([10, 11]) - deciles
+    assert row["loss"] == pytest.approx([2 * np.maximum(share * off, (share - 1) * off).mean() / 2])
+    assert row["held"] == [1.0]
+
+
+def test_the_record_keeps_what_it_has(tmp_path, monkeypatch):
+    def last(contexts, horizon, season):
+        return [np.full((9, horizon), one[-1]) for one in contexts]
+
+    def right(contexts, horizon, season):
+        return [np.tile(one[-season:], (9, horizon // season)) for one in contexts]
+
+    walk = np.random.default_rng(0).normal(size=60).cumsum()
+    sources = [Source(name, "test", 4, 2, 3, lambda: pd.Series(walk)) for name in ("one", "two")]
+    monkeypatch.setattr(tables, "SOURCES", sources)
+    monkeypatch.setattr(tables, "MODELS", {NAIVE: "SeasonalNaive"})
+    monkeypatch.setattr(tables, "_statistical", lambda model, *asked: right(*asked))
+    monkeypatch.setattr(tables, "_regression", last)
+    path = tmp_path / "tables.json"
+    record_tables(path, "test", [], 0.7)
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert [(row["source"], row["forecaster"]) for row in rows[:2]] == [("one", NAIVE), ("one", "nearest analogue")]
+    monkeypatch.setattr(tables, "measured", None)  # nothing is measured again
+    record_tables(path, "test", [], 0.7)
+    found = summary(path, "test")
+    assert found.loc[NAIVE, "mase"] == found.loc[NAIVE, "loss"] == 1
+    assert found.loc["log-VAR(3)", "mase"] == pytest.approx(np.mean(rows[2]["mase"]) / np.mean(rows[0]["mase"]))
+    assert set(found["sources"]) == {2}
