@@ -23,7 +23,7 @@ DEPARTURES = {
 }
 
 
-def departure_costs(shape: Shape, tokens: int, *, rank: int, batch: int = 2, new_tokens: int = 220) -> dict[int, int]:
+def departure_costs(shape: Shape, tokens: int, *, rank: int) -> dict[int, int]:
     """What each departure adds to the rules' count, by its number: negative where the report charges too little.
 
     Parameters
@@ -34,31 +34,27 @@ def departure_costs(shape: Shape, tokens: int, *, rank: int, batch: int = 2, new
         Tokens of the pass, of each window and of the prompt.
     rank : int
         Rank of the adapters on q and v; 0 is the model without adapters.
-    batch : int, optional
-        Windows of a training step.
-    new_tokens : int, optional
-        Tokens that a forecast decodes.
 
     Returns
     -------
     dict of int to int
         FLOPs by the number of the departure. 1 to 4 are added to a forward pass of `tokens` tokens, 5 to a training
-        step, 6 and 7 to the steps of a forecast.
+        step of two windows, 6 and 7 to the steps of a forecast of 220 tokens.
     """
     published, rules = (count(shape, tokens, tokens, rank) for count in (published_pass, coursework_pass))
     extra = {part: published[part] - rules[part] for part in rules}
     # The cached steps as published, by the rules but all at the prompt's length, and each with one key more than the
     # last. They are one fewer than the new tokens: the prefill, a forward pass, gives the first.
-    steps = new_tokens - 1
+    steps = 220 - 1
     whole = steps * total(published_pass(shape, 1, tokens, rank))
     fixed = steps * total(coursework_pass(shape, 1, tokens, rank))
-    growing = sum(total(coursework_pass(shape, 1, tokens + step, rank)) for step in range(1, new_tokens))
+    growing = sum(total(coursework_pass(shape, 1, tokens + step, rank)) for step in range(1, steps + 1))
     return {
         1: extra["qkv"],
         2: extra["lora"],
         3: extra["norms"] + extra["mlp"],
         4: extra["scores"],
-        5: (batch + 2 - 3 * batch) * total(published),  # a batch of 2 is charged 4 passes, where the rules charge 6
+        5: (4 - 6) * total(published),  # a batch of 2 is charged 4 passes, where the rules charge 6
         6: whole - fixed,
         7: fixed - growing,
     }

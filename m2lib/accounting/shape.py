@@ -45,7 +45,7 @@ class Shape:
     """Whether q, k and v have biases."""
 
     @classmethod
-    def of(cls, config: "PretrainedConfig", vocabulary: int = 13) -> "Shape":
+    def of(cls, config: "PretrainedConfig") -> "Shape":
         """The shape of a transformers config, which is Llama's or Qwen2's: `m2lib.model` refuses all others."""
         return cls(
             layers=config.num_hidden_layers,
@@ -53,7 +53,6 @@ class Shape:
             heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
             mlp=config.intermediate_size,
-            vocabulary=vocabulary,
             qkv_bias=config.model_type == "qwen2",  # Qwen2's q, k and v always have biases; no setting says so
         )
 

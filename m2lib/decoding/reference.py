@@ -5,6 +5,7 @@ token, and the benchmarks measure what the engine gains over it.
 """
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from m2lib.model import PAD_ID
 
@@ -20,7 +21,7 @@ class Reference:
     model : PreTrainedModel
         A causal language model with the 13-token vocabulary.
     prompts : list of list of int
-        Non-empty lists of ids 0-12, of mixed lengths.
+        Non-empty lists of ids 1-12, of mixed lengths.
     samples : int, optional
         Rows for each prompt.
 
@@ -38,13 +39,13 @@ class Reference:
         from transformers import DynamicCache
 
         self.model, self.cache = model, DynamicCache(config=model.config)
-        width = max(len(prompt) for prompt in prompts)
         # Pads on the left, so that all prompts end in the same column and the next token is the next column's.
-        rows = [[PAD_ID] * (width - len(prompt)) + prompt for prompt in prompts]
-        self.mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+        rows = pad_sequence([torch.tensor(prompt) for prompt in prompts], True, PAD_ID, padding_side="left")
+        rows = rows.to(model.device)
+        self.mask = (rows != PAD_ID).long()
         # Pads take no position: a prompt's first token is at 0 whatever its batch. Mask 0 0 1 1 1 adds up to
         # 0 0 1 2 3, less one is -1 -1 0 1 2; nobody attends to a pad, so its position may be anything, here 0.
-        logits = self._forward(torch.tensor(rows, device=model.device), (self.mask.cumsum(1) - 1).clamp(min=0))
+        logits = self._forward(rows, (self.mask.cumsum(1) - 1).clamp(min=0))
         # Each prompt was read once; now its samples get a row each, side by side: prompts 0 0 0 1 1 1, not 0 1 0 1 0 1.
         self.cache.batch_repeat_interleave(samples)
         self.logits, self.mask = (x.repeat_interleave(samples, 0) for x in (logits, self.mask))

@@ -51,7 +51,7 @@ class BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradient of the loss with respect to queries, keys and values.
+        """The gradient of the loss with respect to queries, keys and values; zero where nobody asks for it.
 
         That a row's sum of weight times gradient is one product of `gradient` and `out` is used in [1]_.
 
@@ -69,14 +69,21 @@ class BlockedAttention(torch.autograd.Function):
         # From dw_j / ds_i = w_j ([i = j] - w_i) follows dloss / ds_i = w_i (g_i - sum_j w_j g_j),
         # and sum_j w_j g_j = gradient . sum_j w_j v_j = gradient . out: one number a query, for all blocks at once.
         mean = (gradient * out).sum(-1, keepdim=True)
+        # Where no adapter lies below queries, keys or values, autograd would throw their gradient away: with adapters
+        # on q_proj and v_proj only, that of the keys in the model's first layer.
+        for_q, for_k, for_v = ctx.needs_input_grad
         for block, start in zip(weights, range(0, q.shape[2], BLOCK), strict=True):
             end = block.shape[2]  # a block sees the keys up to its own last one
             inner = gradient[:, :, start:end].flatten(1, 2)
-            dv[:, :end] += torch.bmm(block.transpose(1, 2), inner)
-            dscores = torch.bmm(inner, v[:, :end].transpose(1, 2))
-            dscores.sub_(mean[:, :, start:end].flatten(1, 2)).mul_(block)
-            dq[:, :, start:end] = torch.bmm(dscores, k[:, :end]).view(dq[:, :, start:end].shape)
-            dk[:, :end] += torch.bmm(dscores.transpose(1, 2), q[:, :, start:end].flatten(1, 2))
+            if for_v:
+                dv[:, :end] += torch.bmm(block.transpose(1, 2), inner)
+            if for_q or for_k:
+                dscores = torch.bmm(inner, v[:, :end].transpose(1, 2))
+                dscores.sub_(mean[:, :, start:end].flatten(1, 2)).mul_(block)
+            if for_q:
+                dq[:, :, start:end] = torch.bmm(dscores, k[:, :end]).view(dq[:, :, start:end].shape)
+            if for_k:
+                dk[:, :end] += torch.bmm(dscores.transpose(1, 2), q[:, :, start:end].flatten(1, 2))
         return dq, dk.to(k.dtype), dv.to(v.dtype)
 
 

@@ -139,14 +139,14 @@ def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
 
 
 @torch.no_grad()
-def shuffle_weights(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+def shuffle_weights(model: torch.nn.Module) -> torch.nn.Module:
     """Shuffle the entries of each weight matrix, in place: all sizes stay, and what was learned is gone.
 
     It is what a sceptic puts in the place of a pretrained model. Mean, spread and outliers of every matrix stay; of a
     reduced model the kept rows of embedding and head are shuffled among themselves. Vectors (norms, biases) are left
     alone. The permutations are drawn on the CPU, and so the same on every device.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         if parameter.dim() == 2:
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)

@@ -19,14 +19,15 @@ def context_mean(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndar
     return np.repeat(np.mean(contexts, axis=1, keepdims=True), horizon, axis=1)
 
 
-def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS, recent: int = 6) -> np.ndarray:
-    """What followed the stretch of the context most like its last `recent` steps.
+def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
+    """What followed the stretch of the context most like its last six steps.
 
     Stretches are compared by L1 distance, and only those that `horizon` steps of the context follow; of equals the
     earliest is taken. Raises ValueError, of np.stack, where the context is too short to hold one.
     """
     contexts = np.asarray(contexts)
-    # Of 80 steps, with recent 6 and horizon 20, a stretch may start at steps 0 to 54, which is 80 - 6 - 20 + 1 = 55
+    recent = 6
+    # Of 80 steps, with horizon 20, a stretch may start at steps 0 to 54, which is 80 - 6 - 20 + 1 = 55
     # starts: the last one covers steps 54 to 59, and the steps 60 to 79 follow it.
     starts = contexts.shape[1] - recent - horizon + 1
     windows = np.stack([contexts[:, start : start + recent] for start in range(starts)], axis=1)
@@ -52,9 +53,9 @@ def seasonal_naive(contexts: np.ndarray, horizon: int = FORECAST_STEPS, period: 
     return np.apply_along_axis(_repeated, 1, contexts)
 
 
-def period_of(values: np.ndarray, least: float = 0.1) -> int | None:
+def period_of(values: np.ndarray) -> int | None:
     """The period of one variable (steps,): where the autocorrelation of log(1 + x), after its first fall below zero, is
-    largest; None where it is less than `least` there, for then the variable does not come back.
+    largest; None where it is less than a tenth there, for then the variable does not come back.
     """
     logs = np.log1p(np.asarray(values, dtype=np.float64))
     about = logs - logs.mean()
@@ -63,7 +64,7 @@ def period_of(values: np.ndarray, least: float = 0.1) -> int | None:
     if not len(below):
         return None
     period = int(below[0] + lags[below[0] :].argmax())
-    return period if lags[period] >= least * lags[0] else None
+    return period if lags[period] >= 0.1 * lags[0] else None
 
 
 def log_var(contexts: np.ndarray, horizon: int = FORECAST_STEPS, order: int = 3) -> np.ndarray:

@@ -20,6 +20,18 @@ def test_blocked_attention_is_attention(tokens):
         assert torch.allclose(one, other, atol=2e-5)
 
 
+@pytest.mark.parametrize("wanted", ["q", "k", "v", "qk", "kv", "qv"])
+def test_gradients_that_nobody_asks_for_change_no_other(wanted):
+    """As below the first layer's adapters, where only some of queries, keys and values come from what trains."""
+    torch.manual_seed(0)
+    inputs = {name: torch.randn(1, 2, 2 * BLOCK + 3, 8, requires_grad=True) for name in "qkv"}
+    some = {name: x.detach().requires_grad_(name in wanted) for name, x in inputs.items()}
+    for x in (inputs, some):
+        causal_attention(**x, scale=0.3).square().sum().backward()
+    assert all((some[name].grad is None) == (name not in wanted) for name in some)
+    assert all(torch.equal(some[name].grad, inputs[name].grad) for name in wanted)
+
+
 def test_a_model_attends_in_blocks_only_while_asked(tiny):
     tokens = torch.randint(1, 13, (2, 200), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -70,20 +70,20 @@ def test_what_the_report_prints_otherwise():
 
 
 def test_departures_explain_the_whole_difference():
-    for shape, tokens, rank, batch, new in ((QWEN, 512, 0, 2, 220), (TINY, 30, 3, 4, 9)):
-        extra = departure_costs(shape, tokens, rank=rank, batch=batch, new_tokens=new)
+    for shape, tokens, rank in ((QWEN, 512, 0), (TINY, 30, 3)):
+        extra = departure_costs(shape, tokens, rank=rank)
         assert extra.keys() == DEPARTURES.keys()
         sizes = {
             convention: [
                 total(forward_flops(shape, tokens, rank=rank, convention=convention)),
-                total(train_step_flops(shape, tokens, rank=rank, batch=batch, convention=convention)),
-                total(forecast_flops(shape, tokens, new, rank=rank, convention=convention)),
+                total(train_step_flops(shape, tokens, rank=rank, convention=convention)),
+                total(forecast_flops(shape, tokens, 220, rank=rank, convention=convention)),
             ]
             for convention in ("published", "coursework")
         }
         forward, step, forecast = (a - b for a, b in zip(sizes["published"], sizes["coursework"], strict=True))
         once = extra[1] + extra[2] + extra[3] + extra[4]
-        assert (forward, step, forecast) == (once, 3 * batch * once + extra[5], once + extra[6] + extra[7])
+        assert (forward, step, forecast) == (once, 6 * once + extra[5], once + extra[6] + extra[7])
 
 
 def test_steps_left_for_the_final_run(tmp_path, monkeypatch):
