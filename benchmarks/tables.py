@@ -26,8 +26,8 @@ from m2lib.files import ROOT, write_atomic
 from m2lib.forecaster import Forecaster
 from m2lib.series import DECILES, log_var_paths, nearest_analogue
 from m2lib.series.synthetic import draw_series
-from m2lib.settings import results_root
-from m2lib.study.provenance import provenance
+from m2lib.settings import results_dir
+from m2lib.study.records import provenance
 from m2lib.study.runs import WATCHED_SEED, adapter_hash
 
 PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
@@ -260,6 +260,6 @@ if __name__ == "__main__":
     parser.add_argument("--fresh", action="store_true", help="measure again what the record has")
     parser.add_argument("--path", type=Path, help="default: report/results/tables.json")
     given = parser.parse_args()
-    record = given.path or results_root() / "tables.json"
+    record = given.path or results_dir() / "tables.json"
     record_tables(record, given.split, given.adapters, given.temperature, given.fresh)
     print(summary(record, given.split).to_string(float_format="{:.3f}".format))

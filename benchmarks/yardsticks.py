@@ -27,11 +27,10 @@ from m2lib.files import InputError, write_atomic
 from m2lib.model import Backbone, load_adapter, load_backbone
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, SeriesSet, load_series, series_mae, to_integers
 from m2lib.series.worlds import WORLDS
-from m2lib.settings import results_root
+from m2lib.settings import results_dir
 from m2lib.study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapter_path, load_record, record_path
 from m2lib.study.costs import adapter_of_experiment, series_costs
-from m2lib.study.provenance import provenance
-from m2lib.study.records import YARDSTICKS
+from m2lib.study.records import YARDSTICKS, provenance
 from m2lib.study.runs import adapter_hash
 
 STUDY = PROFILES["laptop"]
@@ -172,7 +171,7 @@ def record_yardsticks(path: Path | None = None, fresh: bool = False) -> Path:
 
     It is written after each row. What it holds of the same data and adapter is kept, unless `fresh`.
     """
-    path = path or results_root() / YARDSTICKS
+    path = path or results_dir() / YARDSTICKS
     found = sets()
     data = {where: series.fingerprint for where, (series, _) in found.items()}
     kept = {} if fresh or not path.exists() else _kept(path, data)

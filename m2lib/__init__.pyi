@@ -1,36 +1,16 @@
 __version__: str
 
-from . import accounting as accounting
-from . import decoding as decoding
-from . import forecaster as forecaster
-from . import model as model
-from . import paper as paper
-from . import series as series
-from . import study as study
-from . import training as training
-from .accounting import Shape as Shape
-from .accounting import forecast_flops as forecast_flops
-from .accounting import forward_flops as forward_flops
-from .accounting import total as total
-from .accounting import train_step_flops as train_step_flops
-from .decoding import DecodeConfig as DecodeConfig
-from .decoding import forecast as forecast
-from .model import ids_to_text as ids_to_text
-from .model import inject_lora as inject_lora
-from .model import load_adapter as load_adapter
-from .model import load_backbone as load_backbone
-from .model import merge_lora as merge_lora
-from .model import save_adapter as save_adapter
-from .model import text_to_ids as text_to_ids
-from .series import decode as decode
-from .series import encode as encode
-from .series import generate_series as generate_series
-from .series import load_series as load_series
-from .series import scale_of as scale_of
-from .series import series_mae as series_mae
-from .series import split_ids as split_ids
-from .series import summarise as summarise
-from .study import run as run
-from .training import TrainConfig as TrainConfig
-from .training import make_windows as make_windows
-from .training import train as train
+from . import accounting, decoding, forecaster, model, paper, series, study, training
+from .accounting import Shape, forecast_flops, forward_flops, total, train_step_flops
+from .decoding import DecodeConfig, forecast
+from .model import ids_to_text, inject_lora, load_adapter, load_backbone, merge_lora, save_adapter, text_to_ids
+from .series import decode, encode, generate_series, load_series, scale_of, series_mae, split_ids, summarise
+from .study import run
+from .training import TrainConfig, make_windows, train
+
+__all__ = [
+    "DecodeConfig", "Shape", "TrainConfig", "accounting", "decode", "decoding", "encode", "forecast", "forecast_flops",
+    "forecaster", "forward_flops", "generate_series", "ids_to_text", "inject_lora", "load_adapter", "load_backbone",
+    "load_series", "make_windows", "merge_lora", "model", "paper", "run", "save_adapter", "scale_of", "series",
+    "series_mae", "split_ids", "study", "summarise", "text_to_ids", "total", "train", "train_step_flops", "training",
+]  # fmt: skip

@@ -129,37 +129,35 @@ def run(
     """
     if every == bool(names) or (beyond and not every):
         raise InputError("name the experiments to run, or give --all (and --beyond); `m2 status` lists them")
-    if cluster_option and not cluster:
-        raise InputError("--cluster-option says something to a cluster; name it with --cluster")
     if fresh and cluster:  # a job that is queued again would begin once more
         raise InputError("--fresh runs here, without --cluster; a record that is moved away is made anew there too")
     for name in names:  # all of them before the first is run
         m2lib.study.experiment_named(name)
+    again = " ".join(names) or "--all" + " --beyond" * beyond
+    names = names or tuple(name for name, it in m2lib.study.EXPERIMENTS.items() if it.group or beyond)
     profile = m2lib.study.active_profile()
     if cluster:
-        names = names or tuple(name for name, it in m2lib.study.EXPERIMENTS.items() if it.group or beyond)
-        for name, job in m2lib.study.submit(names, cluster, _options(cluster_option), profile):
-            print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
+        _submit(names, cluster, cluster_option, profile)
         return
     try:
-        if every:
-            for record in m2lib.study.run_all(profile, fresh=fresh, beyond=beyond):
-                tqdm.write(f"{record.name}: {_told(profile, record)}")
-        for name in names:
-            print(f"{name}: {_told(profile, m2lib.study.run(name, profile, fresh=fresh))}")
-            print(m2lib.study.record_path(profile, name))
+        for name in tqdm(names, unit="experiment", leave=None, disable=not every or profile.live):
+            record = m2lib.study.run(name, profile, fresh=fresh)
+            tqdm.write(f"{name}: {_told(profile, record)}\n{m2lib.study.record_path(profile, name)}")
     except KeyboardInterrupt:
-        again = " ".join(names) or "--all" + " --beyond" * beyond
         print(f"\n`m2 run {again}` goes on from the last checkpoint or batch", file=sys.stderr)
         raise
 
 
-def _options(given: tuple[str, ...]) -> dict[str, str | int]:
-    """What submitit is told, from KEY=VALUE; a whole number is one."""
-    if unfit := [option for option in given if not all(option.partition("="))]:
-        raise InputError(f"--cluster-option {unfit[0]} is not KEY=VALUE")
-    pairs = (option.split("=", 1) for option in given)
-    return {key: int(value) if value.isdecimal() else value for key, value in pairs}
+def _submit(names: tuple[str, ...], cluster: str, options: tuple[str, ...], profile: m2lib.study.Profile) -> None:
+    """Submit experiments as jobs; options are KEY=VALUE, where a whole number is one."""
+    try:
+        from m2lib.study.cluster import submit
+    except ImportError as error:
+        raise InputError("submitit is not installed; `pip install submitit` brings it") from error
+    pairs = {key: value for key, _, value in (option.partition("=") for option in options)}
+    told = {key: int(value) if value.isdecimal() else value for key, value in pairs.items()}
+    for name, job in submit(names, cluster, told, profile):
+        print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
 
 
 def _told(profile: m2lib.study.Profile, record: m2lib.study.Record) -> str:
@@ -175,13 +173,11 @@ def _told(profile: m2lib.study.Profile, record: m2lib.study.Record) -> str:
 
 def status() -> None:
     """List what is recorded at the active profile."""
-    profile = m2lib.study.active_profile()
+    profile, found = m2lib.study.active_profile(), m2lib.series.load_series()
     print(m2lib.study.record_path(profile, "*").parent)
-    recorded = {name for name in m2lib.study.EXPERIMENTS if m2lib.study.record_path(profile, name).exists()}
-    found = m2lib.series.load_series() if recorded else None  # without a data file they are simulated, for seconds
     for name, experiment in m2lib.study.EXPERIMENTS.items():
         standing = f"not run: {experiment.about}"
-        if name in recorded:
+        if m2lib.study.record_path(profile, name).exists():
             try:
                 standing = _told(profile, m2lib.study.load_record(profile, name, found))
             except InputError as error:
@@ -209,12 +205,11 @@ class Sizes:
 
     def counted(self) -> dict[str, Any]:
         """All that decides the cost, as the study's `experiment_sizes` gives it."""
-        given = [name.removesuffix("_proj") + "_proj" for name in self.targets.split(",")]
-        targets = tuple(name for name in m2lib.accounting.PROJECTIONS if name in given)
+        given = self.targets.split(",")
+        targets = [name for name in m2lib.accounting.PROJECTIONS if name.removesuffix("_proj") in given]
         if len(targets) != len(given):  # one is unknown or repeated
-            known = ",".join(name.removesuffix("_proj") for name in m2lib.accounting.PROJECTIONS)
-            raise InputError(f"--targets {self.targets} is not a choice of {known}, each at most once")
-        return asdict(self) | {"prompt": self.length, "samples": 1, "forecasts": 1, "targets": targets}
+            raise InputError(f"--targets {self.targets} is not a choice of q,k,v,o,gate,up,down, each at most once")
+        return asdict(self) | {"prompt": self.length, "samples": 1, "forecasts": 1, "targets": tuple(targets)}
 
 
 def flops(
@@ -241,14 +236,24 @@ def flops(
     """
     # Without M2_PROFILE the report's sizes are meant: a slice's would say little.
     profile = m2lib.study.active_profile() if settings.read("M2_PROFILE") else m2lib.study.PROFILES["report"]
-    counted = sizes.counted()
     if experiment:
-        backbone = backbone or m2lib.study.experiment_named(experiment).backbone
+        declared = m2lib.study.experiment_named(experiment)
         if sizes != Sizes():
             raise InputError(f"{experiment} has sizes of its own; leave out its name, or the options of sizes")
-        counted = {"targets": m2lib.accounting.TARGETS} | m2lib.study.experiment_sizes(experiment, profile)
+        counted, backbone = m2lib.study.experiment_sizes(declared, profile), backbone or declared.backbone
+    else:
+        counted = sizes.counted()
     backbone = backbone or settings.read("M2_BACKBONE") or profile.backbone
-    costs = _costs(m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted, convention)
+    shape, length, steps = m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted["length"], counted["steps"]
+    kind = {"rank": counted["rank"], "targets": counted["targets"], "convention": convention}
+    prompt, new_tokens, samples = counted["prompt"], counted["new_tokens"], counted["samples"]
+    step = m2lib.train_step_flops(shape, length, batch=counted["batch"], **kind)
+    costs = {
+        "forward": m2lib.forward_flops(shape, length, **kind),
+        "train_step": step,
+        "training": m2lib.accounting.times(steps, step),
+        "forecast": m2lib.forecast_flops(shape, prompt, new_tokens, samples=samples, **kind),
+    }
     totals = {name: m2lib.total(cost) for name, cost in costs.items()}
     if as_json:
         described = {"backbone": backbone, "convention": convention, **counted}
@@ -261,17 +266,6 @@ def flops(
     table = pd.DataFrame(costs).astype(float)
     table.loc["total"] = totals
     print(table[table.any(axis=1)].to_string(float_format="{:.4g}".format))
-
-
-def _costs(shape: m2lib.Shape, sizes: dict[str, Any], convention: str) -> dict[str, m2lib.accounting.Breakdown]:
-    kind = {"rank": sizes["rank"], "targets": sizes["targets"], "convention": convention}
-    step = m2lib.train_step_flops(shape, sizes["length"], batch=sizes["batch"], **kind)
-    return {
-        "forward": m2lib.forward_flops(shape, sizes["length"], **kind),
-        "train_step": step,
-        "training": m2lib.accounting.times(sizes["steps"], step),
-        "forecast": m2lib.forecast_flops(shape, sizes["prompt"], sizes["new_tokens"], samples=sizes["samples"], **kind),
-    }
 
 
 def budget() -> None:
@@ -288,11 +282,6 @@ def budget() -> None:
     share = account.spent / account.limit
     print(f"charged {account.spent:.4g} of {account.limit:.3g} ({account.convention}), {share:.2%}; ", end="")
     print(f"reserved by unfinished experiments {account.reserved:.3g}; left {account.left:.4g}")
-    if "final" not in found:
-        shape = m2lib.Shape.of(m2lib.model.backbone_config(profile.backbone))
-        beside = ("untuned-test",) if "untuned-test" not in found else ()
-        steps = m2lib.study.affordable_steps(account, m2lib.study.EXPERIMENTS["final"], profile, shape, beside)
-        print(f"that affords {steps} steps of the final run, with its forecasts kept back")
 
 
 def pdf(folder: Path | None = None, /) -> None:
@@ -306,12 +295,10 @@ def pdf(folder: Path | None = None, /) -> None:
     print(m2lib.paper.make_pdf(folder.resolve() if folder else repository("report")))
 
 
-for group, commands in {
-    "A table of your own": (cli_tables.forecast, cli_tables.evaluate, cli_tables.finetune, cli_tables.export),
-    "The study": (run, status, budget, flops, model, pdf),
-}.items():
-    for command in commands:
-        app.command(command, group=group, help_epilogue="")
+for tables in (cli_tables.forecast, cli_tables.evaluate, cli_tables.finetune, cli_tables.export):
+    app.command(tables, group="A table of your own", help_epilogue="")
+for command in (run, status, budget, flops, model, pdf):
+    app.command(command, group="The study", help_epilogue="")
 app.command(data)
 app.register_install_completion_command(group="m2", help_epilogue="")
 app["--help"].group = app["--version"].group = "m2"

@@ -116,11 +116,11 @@ def forecast(
         shown = made.head(SHOWN_ROWS).to_string(index=False, float_format=lambda value: f"{value:.6g}")
         print(shown + f"\n... {len(made)} rows; --output F.csv writes them all" * (len(made) > SHOWN_ROWS))
     if plot:
-        _draw(items, columns, made, levels, plot)
+        _draw(items, columns, made, task, levels, plot)
         print(plot)
 
 
-def _draw(items: list[Item], columns: Columns, made: Any, levels: tuple[float, ...], file: Path) -> None:
+def _draw(items: list[Item], columns: Columns, made: Any, task: Task, levels: tuple[float, ...], file: Path) -> None:
     """Fan charts of the first series, one for each variable, six at most."""
     import matplotlib.pyplot as plt
 
@@ -128,16 +128,14 @@ def _draw(items: list[Item], columns: Columns, made: Any, levels: tuple[float, .
 
     plots.use_style()
     plt.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
-    panels = [(item, place) for item in items for place in range(len(columns.targets))]
-    horizon, stamps = len(made) // len(panels), columns.time or "timestamp"
-    shown = min(len(panels), SHOWN_PANELS)
-    fig, axes = plt.subplots(shown, 1, figsize=(8, 2.6 * shown), squeeze=False)
-    for row, (ax, (item, place)) in enumerate(zip(axes[:, 0], panels, strict=False)):
+    panels = [(item, place) for item in items for place in range(len(columns.targets))][:SHOWN_PANELS]
+    fig, axes = plt.subplots(len(panels), 1, figsize=(8, 2.6 * len(panels)), squeeze=False)
+    horizon, stamps = task.horizon, columns.time or "timestamp"
+    for row, (ax, (item, place)) in enumerate(zip(axes[:, 0], panels, strict=True)):
         past, ahead = slice(-5 * horizon, None), made[row * horizon : (row + 1) * horizon]
         quantiles = {level: ahead[str(level)].to_numpy() for level in levels}
         plots.plot_fan(ax, item.times[past], item.values[past, place], ahead[stamps].to_numpy(), quantiles)
-        whose = f"{item.name}: " if columns.id else ""
-        ax.set(title=f"{whose}{columns.targets[place]}", ylabel=columns.targets[place], xlabel=stamps)
+        ax.set(title=f"{item.name}: {columns.targets[place]}", xlabel=stamps)
     axes[0, 0].legend(loc="best")
     plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
     plt.close(fig)
@@ -187,15 +185,14 @@ def evaluate(
     rolling = {"origins": origins, "stride": stride, "season": season}
     found = m2lib.forecaster.evaluate(model, items, task.horizon, **rolling, **drawing.options(), refit=refit)
     if output:
-        from m2lib.study.provenance import provenance
+        from m2lib.study.records import provenance
 
         backbone = model.backbone
-        drawn = {"horizon": task.horizon, "adapter": task.adapter, **asdict(drawing)}
-        cut = {"origins": origins, "stride": stride, "leave_out": leave_out, "season": season, "finetune": finetune}
+        more = {"leave_out": leave_out, "finetune": finetune}
         record = {
             "table": {"file": task.file.name, "sha256": sha256(task.file.read_bytes()).hexdigest()[:16]},
             "columns": asdict(columns),
-            "settings": drawn | cut,
+            "settings": {"horizon": task.horizon, "adapter": task.adapter, **asdict(drawing), **rolling, **more},
             "text_format": model.text_format and model.text_format.settings(),  # without an adapter, the table's
             "backbone": {"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
             **provenance(backbone.device),

@@ -29,10 +29,7 @@ def quoted(text: str) -> str:
 def repository(*parts: str) -> Path:
     """A path in the project's checkout. Raises InputError where m2lib was installed without it."""
     if not IN_CHECKOUT:
-        place = "/".join(parts)
-        raise InputError(
-            f"{place} is part of the project's repository, which is not here; clone it and install from it"
-        )
+        raise InputError(f"{'/'.join(parts)} is part of the project's repository; clone it and install from there")
     return ROOT.joinpath(*parts)
 
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2lib.files import InputError, quoted, repository, workspace
+from m2lib.files import InputError, workspace
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Setting:
     """A regular expression that a good value matches as a whole; empty where it is a path."""
 
 
-SWITCH, WORDS = "0|1", {"no": "0", "false": "0", "off": "0", "yes": "1", "true": "1", "on": "1"}
 FOLDER = "a folder, which need not exist yet"
 SETTINGS = {
     "M2_PROFILE": Setting("how big a run is", "slice, laptop, fifth or report", "slice", "slice|laptop|fifth|report"),
@@ -33,7 +32,7 @@ SETTINGS = {
     "M2_DATA": Setting("the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"),
     "M2_DEVICE": Setting("what computes", "cpu, cuda, cuda:N or mps", "cuda if here, else cpu", r"cpu|mps|cuda(:\d+)?"),
     "M2_DTYPE": Setting("of the weights", "float32 or bfloat16", "the faster one, measured once", "float32|bfloat16"),
-    "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1, no or yes", "0", SWITCH),
+    "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
     "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),
     "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
     "M2_RESULTS": Setting("where recorded runs lie", FOLDER, "report/results/"),
@@ -41,38 +40,29 @@ SETTINGS = {
 
 
 def read(name: str) -> str | None:
-    """The value of a variable of `SETTINGS`, None where it is not set; a switch reads as 0 or 1, however it is written.
+    """The value of a variable of `SETTINGS`, None where it is not set.
 
     Raises InputError, naming the variable and what it may be, for a value that it may not have.
     """
     value, setting = os.environ.get(name), SETTINGS[name]
-    if not value:
-        return None
-    if setting.pattern == SWITCH:
-        value = WORDS.get(value.lower(), value)
-    if setting.pattern and not re.fullmatch(setting.pattern, value):
-        raise InputError(f"{name} is {quoted(value)}; it may be {setting.may_be}")
-    return value
+    if value and setting.pattern and not re.fullmatch(setting.pattern, value):
+        raise InputError(f"{name} is {value!r}; it may be {setting.may_be}")
+    return value or None
 
 
 def out_dir() -> Path:
     """`M2_OUT`: the folder that live runs write under."""
-    return _folder("M2_OUT") or workspace() / "build"
+    return _folder("M2_OUT", workspace() / "build")
 
 
 def cache_dir() -> Path:
     """`M2_CACHE`: the folder for downloaded and converted weights."""
-    return _folder("M2_CACHE") or Path("~/.cache/m2lib").expanduser()
+    return _folder("M2_CACHE", Path("~/.cache/m2lib"))
 
 
-def results_dir() -> Path | None:
-    """`M2_RESULTS`: the folder of recorded runs; None where it is not set."""
-    return _folder("M2_RESULTS")
-
-
-def results_root() -> Path:
-    """Where records lie: in that folder, else in report/results of the repository."""
-    return results_dir() or repository("report", "results")
+def results_dir() -> Path:
+    """`M2_RESULTS`: the folder of recorded runs."""
+    return _folder("M2_RESULTS", workspace() / "report" / "results")
 
 
 def described() -> str:
@@ -80,11 +70,5 @@ def described() -> str:
     return "\n".join(f"| {name} | {it.about}: {it.may_be} | {it.default} |" for name, it in SETTINGS.items())
 
 
-def _folder(name: str) -> Path | None:
-    value = read(name)
-    if not value:
-        return None
-    path = Path(value).expanduser().resolve()
-    if any(place.exists() and not place.is_dir() for place in (path, *path.parents)):
-        raise InputError(f"{name} is {quoted(value)}, which is or lies in a file; it may be {SETTINGS[name].may_be}")
-    return path
+def _folder(name: str, default: Path) -> Path:
+    return Path(read(name) or default).expanduser().resolve()

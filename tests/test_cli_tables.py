@@ -117,12 +117,7 @@ def test_finetune_then_forecast_then_export(capsys, pelts):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("forecast", "none.csv", "--horizon", "2"), "none.csv"),
         (("forecast", "pelts.csv", "--horizon", "2", "--target", "fox"), "fox"),
-        (
-            ("forecast", "pelts.csv", "--horizon", "2", "--adapter", "gone"),
-            "'gone' is no folder with an adapter_config",
-        ),
         (("forecast", "pelts.csv", "--horizon", "2", "--output", "pelts.csv"), "--force"),
         (("forecast", "pelts.csv", "--horizon", "2", "--output", "a.xls"), "a.xls"),
         (("forecast", "pelts.csv", "--horizon", "2", "--plot", "a.gif"), "a.gif does not end in .png or .svg"),

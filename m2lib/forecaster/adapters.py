@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from m2lib import settings
-from m2lib.files import IN_CHECKOUT, ROOT, InputError, quoted
+from m2lib.files import InputError, quoted
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
@@ -16,10 +16,10 @@ def adapter_folder(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if (path / CONFIG_FILE).is_file():
         return path
-    results = settings.results_dir() or (ROOT / "report" / "results" if IN_CHECKOUT else None)
+    results = settings.results_dir()
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment.
     found = {file.parent.relative_to(results).as_posix().split("/", 1)[1]: file.parent
-             for file in sorted(results.glob("*/**/" + CONFIG_FILE), reverse=True)} if results else {}  # fmt: skip
+             for file in sorted(results.glob("*/**/" + CONFIG_FILE), reverse=True)}  # fmt: skip
     if str(source) in found:
         return found[str(source)]
     known = f"; recorded adapters are {', '.join(sorted(found))}" if found else ""

@@ -1,25 +1,13 @@
 """The report's experiments: declared as data, run, recorded, and counted against the budget."""
 
-from .cluster import submit
-from .costs import affordable_steps, all_records, budget_of, experiment_sizes, table_3
+from .costs import all_records, budget_of, experiment_sizes, table_3
 from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERATURES, TRIALS, chosen, experiment_named
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
-from .provenance import setting
 from .records import (
     ORDER, STATISTICAL, TUNED, Record, in_progress, load_record, record_path, recorded_forecast, recorded_rows,
-    recorded_samples, recorded_yardsticks,
+    recorded_samples, recorded_yardsticks, setting,
 )  # fmt: skip
-from .runs import adapter_path, run, run_all
+from .runs import adapter_path, run
 from .selection import (
     AdapterOf, Maes, chosen_by, deciding_errors, published_maes, published_statements, published_table_3,
 )  # fmt: skip
-
-__all__ = [
-    "ARMS", "EXPERIMENTS", "ORDER", "PROFILES", "REPLICATION", "SAMPLED_AT", "SEARCH", "SECOND", "STATISTICAL",
-    "TEMPERATURES", "TRIALS", "TUNED", "AdapterOf", "Maes", "Profile",
-    "Record", "active_profile", "adapter_path", "affordable_steps", "all_records", "budget_of", "chosen",
-    "chosen_by", "deciding_errors", "experiment_named", "experiment_sizes", "in_progress",
-    "load_record", "published_maes", "published_statements", "published_table_3", "record_path",
-    "recorded_forecast", "recorded_rows", "recorded_samples", "recorded_yardsticks", "run", "run_all", "setting",
-    "submit", "table_3",
-]  # fmt: skip

@@ -11,10 +11,9 @@ import numpy as np
 from m2lib import accounting
 from m2lib.accounting import CONVENTIONS, TARGETS, Breakdown, Shape, total
 from m2lib.decoding import DecodeConfig, step_columns
-from m2lib.files import InputError
 from m2lib.model import PAD_ID, backbone_config
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
-from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named
+from m2lib.study.experiments import EXPERIMENTS, Experiment
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, load_record, record_path
 from m2lib.study.selection import chosen_by
@@ -84,47 +83,44 @@ def series_costs(
 def adapter_of_experiment(
     experiment: Experiment, profile: Profile, adapter: str | None = None
 ) -> tuple[int, tuple[str, ...]]:
-    """Rank and targets an experiment forecasts at, rank 0 if untuned; `adapter`: whose, where earlier results choose.
+    """Rank and targets an experiment forecasts at, rank 0 if untuned.
 
-    While they are not known it is the largest rank it may be, on all the targets that it may have.
+    adapter: whose, where earlier results choose; while they are not known, it is the first that they may choose.
     """
-    names = [adapter] if adapter else experiment.adapter.names if experiment.adapter else ()
-    sources = [experiment] if experiment.train else [EXPERIMENTS[name] for name in names]
-    configs = [TrainConfig(**source.training(profile)) for source in sources]
-    targets = tuple(name for name in accounting.PROJECTIONS if any(name in config.targets for config in configs))
-    return max((config.rank for config in configs), default=0), targets or TARGETS
+    source = experiment if experiment.train else None
+    if experiment.adapter:
+        source = EXPERIMENTS[adapter or experiment.adapter.names[0]]
+    if not source:
+        return 0, TARGETS
+    config = TrainConfig(**source.training(profile))
+    return config.rank, config.targets
 
 
-def experiment_sizes(name: str, profile: Profile) -> dict[str, Any]:
-    """What decides an experiment's cost: rank, batch, steps, tokens of a window and of a prompt at most, samples of a
-    series and the tokens of each at most, and the number of series that are forecast; the adapters' targets where they
-    are not the report's. Raises InputError for an unknown name."""
-    experiment = experiment_named(name).at(profile)
-    protocol = experiment.protocol
+def experiment_sizes(experiment: Experiment, profile: Profile, adapter: str | None = None) -> dict[str, Any]:
+    """What decides an experiment's cost: its adapter's targets and rank, batch, steps, tokens of a window and of a
+    prompt at most, samples of a series and the tokens of each at most, and the number of series that are forecast.
+
+    adapter: see `adapter_of_experiment`.
+    """
+    experiment = experiment.at(profile)
+    protocol, train = experiment.protocol, TrainConfig(**experiment.train) if experiment.train else None
     prompt = protocol.context_tokens or CONTEXT_STEPS * STUDY.longest_step
-    config = TrainConfig(**experiment.train) if experiment.train else None
-    rank, targets = adapter_of_experiment(experiment, profile)
-    sizes = {
+    rank, targets = adapter_of_experiment(experiment, profile, adapter)
+    return {
+        "targets": targets,
         "rank": rank,
-        "batch": config.batch_size if config else 1,
-        "steps": config.steps if config else 0,
-        "length": config.sequence_length if config else prompt,
+        "batch": train.batch_size if train else 1,
+        "steps": train.steps if train else 0,
+        "length": train.sequence_length if train else prompt,
         "prompt": prompt,
         "samples": protocol.n_samples,
         "new_tokens": protocol.steps * STUDY.longest_step if protocol.constrained else protocol.max_new_tokens,
         "forecasts": min(experiment.forecasts, profile.series or experiment.forecasts),
     }
-    return sizes | ({"targets": targets} if targets != TARGETS else {})
 
 
 def estimate(
-    experiment: Experiment,
-    profile: Profile,
-    shape: Shape,
-    *,
-    steps: int = 0,
-    series: int = 0,
-    adapter: str | None = None,
+    experiment: Experiment, profile: Profile, shape: Shape, steps: int = 0, series: int = 0, adapter: str | None = None
 ) -> dict[str, Costs]:
     """What an experiment will cost at most, by `training`, `evaluation` and `forecasts`.
 
@@ -133,28 +129,24 @@ def estimate(
     """
     if experiment.backbone:
         shape = Shape.of(backbone_config(experiment.backbone))
-    rank, targets = adapter_of_experiment(experiment, profile, adapter)
-    adapted: dict[str, Any] = {"rank": rank, "targets": targets}
-    sizes = experiment_sizes(experiment.name, profile)
-    length, left = sizes["length"], max(0, sizes["steps"] - steps)
+    sizes = experiment_sizes(experiment, profile, adapter)
+    length, adapted = sizes["length"], {"rank": sizes["rank"], "targets": sizes["targets"]}
+    step = partial(accounting.train_step_flops, shape, length, batch=sizes["batch"], **adapted)
+    loss = partial(accounting.forward_flops, shape, length, **adapted)
     forecast = partial(
         accounting.forecast_flops, shape, sizes["prompt"], sizes["new_tokens"], samples=sizes["samples"], **adapted
     )
-    evaluation = sum_costs()
-    if experiment.train:
-        # One evaluation before the first step, one after the last, and those on the way.
-        watch = experiment.watch(profile)
-        watched = watch.series * (2 + sum(step > steps for step in watch.after))
-        # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of them, rounded up,
-        # which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000 // 512) = 4. (A real series has
-        # some 800 tokens, and `make_windows` makes 2 or 3 of them.)
-        windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step // length)
-        losses = costs_of(partial(accounting.forward_flops, shape, length, **adapted), windows) | {"published": 0}
-        evaluation = sum_costs(losses, costs_of(forecast, watched * watch.forecasts))
-    step = partial(accounting.train_step_flops, shape, length, batch=sizes["batch"], **adapted)
+    # One evaluation before the first step, one after the last, and those on the way.
+    watch = experiment.watch(profile)
+    watched = watch.series * (2 + sum(step > steps for step in watch.after)) if experiment.train else 0
+    # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of them, rounded up,
+    # which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000 // 512) = 4. (A real series has
+    # some 800 tokens, and `make_windows` makes 2 or 3 of them.)
+    windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step // length)
+    losses = costs_of(loss, windows) | {"published": 0}
     return {
-        "training": costs_of(step, left),
-        "evaluation": evaluation,
+        "training": costs_of(step, max(0, sizes["steps"] - steps)),
+        "evaluation": sum_costs(losses, costs_of(forecast, watched * watch.forecasts)),
         "forecasts": costs_of(forecast, max(0, sizes["forecasts"] - series)),
     }
 
@@ -205,42 +197,10 @@ def all_records(profile: Profile, but: str | None = None) -> dict[str, Record]:
     return {name: load_record(profile, name) for name in names}
 
 
-def budget_of(profile: Profile, asking: Record | None = None) -> Budget:
-    """What the records say is spent, a running one at the most that it may cost.
-
-    asking: a record that is to be stored, in place of the one that stands there.
-    """
-    records = [*all_records(profile, but=asking.name).values(), asking] if asking else all_records(profile).values()
-    charged = [record for record in records if EXPERIMENTS[record.name].group]
-    spent = sum_costs(*(record.spent() for record in charged))
-    reserved = sum_costs(*(record.flops["reserved"] for record in charged))
+def budget_of(profile: Profile, but: str | None = None) -> Budget:
+    """What the records say is spent, a running one at the most that it may cost; without the one of an experiment."""
+    charged = [record for record in all_records(profile, but).values() if EXPERIMENTS[record.name].group]
     convention = profile.budget_convention
-    return Budget(profile.budget, convention, spent[convention], reserved[convention])
-
-
-def affordable_steps(
-    budget: Budget, experiment: Experiment, profile: Profile, shape: Shape, beside: tuple[str, ...] = ()
-) -> int:
-    """How many of an experiment's training steps the budget still pays for, with its forecasts kept back.
-
-    beside: other experiments that are kept back whole (for the report's final run, the untuned model's forecasts).
-    """
-    own = estimate(experiment, profile, shape)
-    others = [cost for name in beside for cost in estimate(EXPERIMENTS[name], profile, shape).values()]
-    kept = sum_costs(own["evaluation"], own["forecasts"], *others)[budget.convention]
-    step = own["training"][budget.convention] // experiment.training(profile)["steps"]
-    return max(0, (budget.left - kept) // step)
-
-
-def refuse_excess(profile: Profile, record: Record, shape: Shape, needed: Costs) -> None:
-    """Raise InputError where a run, whose record says what it has spent, needs more than is left."""
-    experiment, budget = EXPERIMENTS[record.name], budget_of(profile, asking=record)
-    need = needed[budget.convention]
-    if need <= budget.left:
-        return
-    steps = affordable_steps(budget, experiment, profile, shape) if experiment.train else None
-    raise InputError(
-        f"{record.name} may need {need:.3g} FLOPs ({budget.convention}), but {budget.left:.3g} of profile "
-        f"{profile.name}'s {budget.limit:.3g} are left"
-        + (f", enough for {steps} of its steps with its forecasts" if steps is not None else "")
-    )
+    spent = sum(record.spent()[convention] for record in charged)
+    reserved = sum(record.flops["reserved"][convention] for record in charged)
+    return Budget(profile.budget, convention, spent, reserved)

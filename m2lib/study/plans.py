@@ -1,6 +1,5 @@
 """What is to be run: all that decides a run's numbers, and which record they have already."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,7 @@ from m2lib import model
 from m2lib.decoding import DECODE_VERSION
 from m2lib.files import InputError
 from m2lib.series import CODEC_VERSION, SeriesSet
-from m2lib.study.experiments import EXPERIMENTS, Experiment, experiment_named, series_ids
+from m2lib.study.experiments import Experiment, experiment_named, series_ids
 from m2lib.study.profiles import Profile
 from m2lib.study.records import Record, fingerprint, load_record, record_path
 from m2lib.study.selection import deciding_errors
@@ -71,46 +70,24 @@ def finished(plan: Plan) -> Record | None:
     return record if record and record.status == "done" else None
 
 
-def stored(plan: Plan, fresh: bool = False) -> Record | None:
-    """The record of this very run; of any run of the experiment where that is to be replaced (`fresh`).
+def stored(plan: Plan) -> Record | None:
+    """The record of this very run, if it has begun.
 
-    Raises InputError where there is one of another run, or one that cannot be read, and it is not to be replaced. That
-    of a live profile always may be.
+    Raises InputError where there is one of another run, or one that cannot be read; at a live profile these do not
+    count.
     """
-    name, replaced = plan.experiment.name, fresh or plan.profile.live
-    path = record_path(plan.profile, name)
+    profile, name = plan.profile, plan.experiment.name
+    path = record_path(profile, name)
     if not path.exists():
         return None
     try:
-        record = load_record(plan.profile, name, plan.data)
+        record = load_record(profile, name, plan.data)
+        if record.fingerprint == plan.fingerprint:
+            return record
+        raise InputError(
+            f"{path} is of other settings, weights, data, sizes or code; `m2 run {name} --fresh` replaces it"
+        )
     except InputError:
-        if replaced:
+        if profile.live:
             return None
         raise
-    if fresh or record.fingerprint == plan.fingerprint:
-        return record
-    if replaced:
-        return None
-    was = {"settings": record.config, "weights": record.backbone["weight_hash"], "data": record.data["fingerprint"]}
-    different = [part for part, value in was.items() if fingerprint(value) != fingerprint(plan.decisive[part])]
-    raise InputError(
-        f"{path} was recorded with other {' and '.join(different) or 'sizes, adapter or code versions'}; "
-        f"`m2 run {name} --fresh` replaces it"
-    )
-
-
-def unfinished(names: Collection[str], profile: Profile, data: SeriesSet) -> list[str]:
-    """The experiments that lack a finished record, of those named and those that they build on; what is needed first.
-
-    Raises InputError for a record of another run, as `run` does.
-    """
-    wanted, left = set(names), list[str]()
-    for name in reversed(EXPERIMENTS):  # which are declared in their order
-        if name in wanted:
-            wanted.update(EXPERIMENTS[name].earlier(profile))
-    for name in EXPERIMENTS:
-        # What builds on an unfinished one cannot be looked at, for its series are still to be chosen.
-        needs = set(left) & set(EXPERIMENTS[name].earlier(profile))
-        if name in wanted and (needs or not finished(resolve(name, profile, data))):
-            left.append(name)
-    return left

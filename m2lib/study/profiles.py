@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m2lib import settings
-from m2lib.files import InputError
 
 Sizes = Mapping[str, Mapping[str, Any]]
 """Settings that replace the declared ones: by experiment, or for a kind of them by what stands before the slash."""
@@ -103,9 +102,5 @@ def active_profile() -> Profile:
 
 
 def profile_named(profile: Profile | str) -> Profile:
-    """The profile of a name, on its own backbone; a Profile is what it is. Raises InputError for an unknown name."""
-    if isinstance(profile, Profile):
-        return profile
-    if profile not in PROFILES:
-        raise InputError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[profile]
+    """The profile of a name, on its own backbone; a Profile is what it is."""
+    return PROFILES[profile] if isinstance(profile, str) else profile

@@ -6,24 +6,28 @@ A record is validated as a whole when it is read. One that is run afresh is move
 import hashlib
 import json
 import math
+import platform
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
-from m2lib.files import InputError, first_line, repository, write_atomic
-from m2lib.model import backbone_id
+from m2lib.files import ROOT, InputError, first_line, repository, write_atomic
+from m2lib.model import backbone_id, chosen_device, chosen_dtype, processor_name
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
-from m2lib.settings import out_dir, results_root
-from m2lib.study.profiles import PROFILES, Profile, profile_named
+from m2lib.settings import out_dir, results_dir
+from m2lib.study.profiles import Profile, profile_named
 
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
 YARDSTICKS = "yardsticks.json"
@@ -93,7 +97,7 @@ class Record:
     evaluation_seconds: Amount = 0.0
     """Wall time of these evaluations; 0 in records older than the field."""
     device: str = ""
-    """What it ran on; where a run went on on other machines, each of them, semicolons between."""
+    """What it began on."""
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -116,6 +120,13 @@ class Record:
     )
     """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under each convention."""
     schema: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no record says, though each of its fields may be."""
+        _ = self.protocol  # which takes no settings that it does not know
+        for kind in (*SPENDING, "reserved"):
+            if self.flops.get(kind, {}).keys() != set(CONVENTIONS):
+                raise ValueError(f"flops.{kind}: its FLOPs are not counted")
 
     def maes(self) -> dict[int, float]:
         """MAE by series id, scaled units."""
@@ -142,7 +153,7 @@ _SCHEMA = TypeAdapter(Record)
 def record_path(profile: Profile | str, name: str) -> Path:
     """Where a run's record is: under build/results for a live profile, else `M2_RESULTS`, else report/results."""
     profile = profile_named(profile)
-    root = out_dir() / "results" if profile.live else results_root()
+    root = out_dir() / "results" if profile.live else results_dir()
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
 
@@ -153,28 +164,22 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     InputError, naming the file and the field, where there is no record, or it is not valid, or says other than its
     texts.
     """
-    path, profile = record_path(profile, name), profile_named(profile)
+    path = record_path(profile, name)
     if not path.is_file():
-        other = profile.backbone != PROFILES[profile.name].backbone
-        settings = f"M2_PROFILE={profile.name}" + f" M2_BACKBONE={profile.backbone}" * other
-        raise InputError(f"no record {path}; `{settings} m2 run {name}` makes it")
+        raise InputError(f"no record {path}; `M2_PROFILE={profile_named(profile).name} m2 run {name}` makes it")
     try:
         record = _SCHEMA.validate_json(path.read_bytes())
-        wrong = _fault(record, profile, name) or (data and _lie(record, data))
+        wrong = f"name is {record.name!r}" if record.name != name else data and _lie(record, data)
     except (ValueError, LookupError, TypeError) as error:
         wrong = _said(error)
     if wrong:
-        raise InputError(
-            f"{path} is not a run record ({wrong}); restore it from git, or `m2 run {name} --fresh` replaces it"
-        )
+        raise InputError(f"{path} is not a run record ({wrong}); restore it, or `m2 run {name} --fresh` replaces it")
     return record
 
 
-def save_record(profile: Profile | str, record: Record) -> Path:
+def save_record(profile: Profile | str, record: Record) -> None:
     """Write a record, whole or not at all; called at every checkpoint."""
-    path = record_path(profile, record.name)
-    write_atomic(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
-    return path
+    write_atomic(record_path(profile, record.name), (json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
 @contextmanager
@@ -186,7 +191,7 @@ def hold(profile: Profile, name: str) -> Iterator[None]:
     path = record_path(profile, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _lock(path).acquire(timeout=1):
+        with FileLock(path.with_name(f".{path.stem}.lock")).acquire(timeout=1):
             yield
     except Timeout as error:
         raise InputError(f"{path} is being made by another process; wait for it, or stop it first") from error
@@ -195,9 +200,9 @@ def hold(profile: Profile, name: str) -> Iterator[None]:
 def in_progress(profile: Profile, name: str) -> bool:
     """Whether a process, this one or another, runs an experiment now."""
     try:
-        with _lock(record_path(profile, name)).acquire(timeout=0):
+        with hold(profile, name):
             return False
-    except (Timeout, OSError):
+    except InputError:
         return True
 
 
@@ -231,7 +236,7 @@ def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
     sides are counted, and a statistical model is charged what a core computes at most in its seconds. Of a language
     model there are its FLOPs by the rules too (`coursework`), and a hash of its `adapter`'s files.
     """
-    own = results_root() / YARDSTICKS
+    own = results_dir() / YARDSTICKS
     path = own if own.exists() else repository("report", "results", YARDSTICKS)
     rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["set"] == where]
     return {row["forecaster"]: row | {"maes": {int(i): mae for i, mae in row["maes"].items()}} for row in rows}
@@ -247,8 +252,38 @@ def fingerprint(decisive: Any) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _lock(path: Path) -> FileLock:
-    return FileLock(path.with_name(f".{path.stem}.lock"))
+def provenance(device: torch.device) -> dict[str, Any]:
+    """The fields of a `Record` that say where a run began: device, commit, versions.
+
+    The device is for example `cuda: NVIDIA H100 80GB HBM3`, or `cpu: AMD EPYC, 2 threads`.
+    """
+    place = f"{processor_name()}, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        place = torch.cuda.get_device_name(device)
+    return {"device": f"{device.type}: {place}", "commit": git_commit(), "versions": versions()}
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside a checkout in git."""
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    if not (ROOT / ".git").exists():  # installed, perhaps below another project, whose commit it would be
+        return None
+    try:
+        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that results depend on."""
+    packages = ("m2lib", "torch", "transformers", "numpy", "scipy")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def setting(profile: Profile) -> str:
+    """One line for the top of a notebook: profile, backbone, the dtype that is used here, and versions."""
+    found = ", ".join(f"{package} {number}" for package, number in versions().items())
+    return f"profile {profile.name}, backbone {profile.backbone} in {chosen_dtype(chosen_device())}; {found}"
 
 
 def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, int]:
@@ -267,17 +302,6 @@ def _said(error: Exception) -> str:
     field, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
     value = f" is {first['input']!r:.40}" if isinstance(first["input"], bool | int | float | str | None) else ""
     return f"{field}{value}: {said}" if field else said
-
-
-def _fault(record: Record, profile: Profile, name: str) -> str | None:
-    """What of a record cannot be, whatever the data are."""
-    _ = record.protocol  # which takes no settings that it does not know
-    if (record.name, record.profile) != (name, profile.name):
-        return f"name: it is {record.name!r} of profile {record.profile!r}"
-    for kind in (*SPENDING, "reserved"):
-        if record.flops.get(kind, {}).keys() != set(CONVENTIONS):
-            return f"flops.{kind}: its FLOPs are not counted"
-    return None
 
 
 def _lie(record: Record, data: SeriesSet) -> str | None:

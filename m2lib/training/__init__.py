@@ -4,8 +4,3 @@ from .checkpoints import load_checkpoint, save_checkpoint, saved_step
 from .config import TrainConfig
 from .loop import TrainLog, train
 from .windows import Source, batch_of, cut_windows, made_up_windows, make_windows, window_loss
-
-__all__ = [
-    "Source", "TrainConfig", "TrainLog", "batch_of", "cut_windows", "load_checkpoint", "made_up_windows",
-    "make_windows", "save_checkpoint", "saved_step", "train", "window_loss",
-]  # fmt: skip

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def train(
         while log.step < config.steps:
             began = time.perf_counter()
             batches.append(batch := batch_of(log.step, windows, config))
-            with _recomputing(model, recompute):
+            with _recomputing(model) if recompute else nullcontext():
                 rows = torch.from_numpy(batch).to(model.device)
                 loss = window_loss(model, rows, config.tail_weight, config.units_weight)
                 loss.backward()
@@ -137,11 +137,8 @@ def train(
 
 
 @contextmanager
-def _recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+def _recomputing(model: PreTrainedModel) -> Iterator[None]:
     """Gradient checkpointing; transformers does it in training mode only, which changes nothing else here."""
-    if not wanted:
-        yield
-        return
     model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     try:

@@ -16,7 +16,7 @@ from m2lib.study.costs import budget_of
 from m2lib.study.experiments import EXPERIMENTS, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.records import load_record
-from m2lib.study.runs import run_all
+from m2lib.study.runs import run
 from m2lib.training import loop
 
 STEPS = {name: {"steps": 2, "learning_rate": 1e-2} for name in ("default", "search", "context", "final")}
@@ -44,7 +44,7 @@ def study(folder, data):
         for name, value in {"M2_RESULTS": folder, "M2_OUT": folder / "out", "M2_DTYPE": "float32"}.items():
             patch.setenv(name, str(value))
         patch.setenv("M2_DEVICE", "cpu")
-        assert [record.status for record in run_all(SMALL, data=data)] == ["done"] * len(CHARGED)
+        assert {run(name, SMALL, data=data).status for name in CHARGED} == {"done"}
     return records(folder)
 
 
@@ -60,15 +60,15 @@ def test_all_of_the_reports_experiments_are_recorded_and_not_repeated(data, unbr
     assert named == {f"laptop-tiny/{name}.json" for name in CHARGED}
     monkeypatch.setenv("M2_RESULTS", str(folder))
     monkeypatch.setattr(runs, "RunInProgress", None)
-    assert [record.name for record in run_all(SMALL, data=data)] == CHARGED
+    assert [run(name, SMALL, data=data).name for name in CHARGED] == CHARGED
     assert records(folder) == found
 
 
 def test_a_live_profile_loads_what_it_has(data, store, monkeypatch):
     live = replace(SMALL, name="slice", live=True)
-    first = [(record.name, record.maes()) for record in run_all(live, data=data)]
+    first = [run(name, live, data=data).maes() for name in ("baseline", "default")]
     monkeypatch.setattr(runs, "RunInProgress", None)
-    assert [(record.name, record.maes()) for record in run_all(live, data=data)] == first
+    assert [run(name, live, data=data).maes() for name in ("baseline", "default")] == first
 
 
 def test_no_selection_reads_a_test_series(data, unbroken, tmp_path):
@@ -126,10 +126,3 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
     forecast = total(forecast_flops(shape, 512, 220, convention="published"))
     steps = total(train_step_flops(shape, 512, rank=4, batch=2, convention="published"))
     assert spent.spent == 50 * forecast + 4 * steps
-
-
-def test_all_or_names_not_both(store, monkeypatch, capsys):
-    monkeypatch.setenv("M2_BACKBONE", "tiny")
-    for words in ([], ["baseline", "--all"]):
-        assert cli.main(["run", *words]) == 1
-        assert "name the experiments to run, or give --all" in capsys.readouterr().err

@@ -21,7 +21,7 @@ SMALL = Profile(
 )  # fmt: skip
 NAME = "default-warm"
 CHANGING = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate"}
-APART = {"seconds": 0, "train_seconds": 0, "evaluation_seconds": 0, "steps_run": 0, "flops": {}, "run": ""}
+APART = {"seconds": 0, "train_seconds": 0, "evaluation_seconds": 0, "steps_run": 0, "run": ""}
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright")
 
@@ -80,7 +80,7 @@ def test_killed_before_a_file_operation_it_ends_as_unbroken(data, tmp_path, monk
             assert load_record(SMALL, NAME, data).spent()["coursework"] > 0
         assert start(folder, data, False, 0) == 0
         resumed = load_record(SMALL, NAME, data)
-        assert replace(resumed, **APART) == replace(unbroken, **APART)
+        assert replace(resumed, **APART, flops=unbroken.flops) == replace(unbroken, **APART)
         assert adapter_hash(adapter_path(SMALL, NAME)) == resumed.adapter
         once = unbroken.flops["training"]["coursework"] // unbroken.steps_run
         assert resumed.flops["training"]["coursework"] == resumed.steps_run * once >= 4 * once

@@ -1,6 +1,5 @@
 import copy
 import signal
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from m2lib.files import InputError
 from m2lib.model import ALL_TARGETS, PAD_ID, lora_layers, save_adapter, text_to_ids, trainable
 from m2lib.series import encode
-from m2lib.training import TrainConfig, batch_of, checkpoints, loop, make_windows, train, window_loss
+from m2lib.training import TrainConfig, batch_of, make_windows, saved_step, train, window_loss
 from m2lib.training.windows import loss_weights
 
 CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, sequence_length=32, warmup=0.25, decay="cosine", clip_norm=1)
@@ -77,22 +76,8 @@ def test_every_target_is_trained(model, windows, tmp_path, targets):
     assert all(layer.lora_B.abs().max() > 0 for layer in layers.values())
 
 
-def test_a_checkpoint_of_before_there_were_targets_fits_the_default(tiny, windows, tmp_path, monkeypatch):
-    def save(folder, log, config, *rest):
-        assert config["targets"] == CONFIG.targets
-        return checkpoints.save_checkpoint(folder, log, {k: v for k, v in config.items() if k != "targets"}, *rest)
-
-    monkeypatch.setattr(loop, "save_checkpoint", save)
-    train(copy.deepcopy(tiny.model), windows, CONFIG, tmp_path, progress=False)
-    monkeypatch.undo()
-    assert train(copy.deepcopy(tiny.model), windows, CONFIG, tmp_path, progress=False).step == 12
-    with pytest.raises(InputError, match="is another run's; delete"):
-        train(copy.deepcopy(tiny.model), windows, replace(CONFIG, targets=("q_proj",)), tmp_path, progress=False)
-
-
-@pytest.mark.parametrize("damaged", [False, True])
 @pytest.mark.parametrize("how", [{"rank": 0}, {"targets": ALL_TARGETS}], ids=["all weights", "adapters"])
-def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, how, damaged):
+def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, how):
     config, models = replace(CONFIG, **how), [copy.deepcopy(tiny.model) for _ in range(2)]
     log = train(models[0], windows, config, tmp_path / "whole", progress=False)
     assert np.mean(log.losses[-3:]) < np.mean(log.losses[:3])
@@ -106,10 +91,7 @@ def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, how, dam
             copy.deepcopy(tiny.model), windows, config, half, checkpoint_every=3, progress=False,
             on_checkpoint=lambda log, _: stop() if log.step > 6 else None,
         )  # fmt: skip
-    if damaged:
-        max(half.iterdir()).write_bytes(b"cut short")
-    with pytest.warns(UserWarning, match="is damaged") if damaged else nullcontext():
-        assert train(models[1], windows, config, half, progress=False).losses == log.losses
+    assert train(models[1], windows, config, half, progress=False).losses == log.losses
     for (name, first), second in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         assert torch.equal(first, second), name
     if not config.rank:
@@ -171,20 +153,8 @@ def test_recomputing_changes_nothing_but_memory(tiny, windows, tmp_path):
 
 
 def test_evaluations_come_before_between_and_after(model, windows, tmp_path):
-    seen = []
-    log = train(
-        model,
-        windows,
-        CONFIG,
-        tmp_path,
-        evaluate_after=(5, 10),
-        evaluate=lambda: {"n": len(seen)} | {"x": seen.append(1)},
-    )
+    log = train(model, windows, CONFIG, tmp_path, evaluate_after=(5, 10), evaluate=lambda: {"loss": 1})
     assert [entry["step"] for entry in log.evaluations] == [0, 5, 10, 12]
-
-
-def newest(folder):
-    return max((int(path.name.split("-")[1]) for path in folder.glob("step-*")), default=0)
 
 
 def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
@@ -196,18 +166,8 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
     count, before = iter(range(100)), signal.getsignal(signal.SIGINT)  # ignored, where tests run in the background
     with pytest.raises(KeyboardInterrupt):
         train(model, windows, CONFIG, tmp_path, evaluate=press, evaluate_after=range(100), progress=False)
-    assert newest(tmp_path) == 5  # pressed during the evaluation after step 5
+    assert saved_step(tmp_path) == 5  # pressed during the evaluation after step 5
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_checkpoints_of_another_run_are_refused(tiny, windows, tmp_path):
-    train(copy.deepcopy(tiny.model), windows, CONFIG, tmp_path, progress=False)
-    with pytest.raises(InputError, match="is another run's; delete"):
-        train(copy.deepcopy(tiny.model), windows, replace(CONFIG, learning_rate=0.1), tmp_path, progress=False)
-    shorter = copy.deepcopy(tiny.model)
-    shorter.model.layers = shorter.model.layers[:1]
-    with pytest.raises(InputError, match="is another run's; delete"):
-        train(shorter, windows, CONFIG, tmp_path, progress=False)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, tmp_path):
@@ -218,20 +178,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, t
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"steps": 0},
-        {"learning_rate": 0.0},
-        {"warmup": 1.0},
-        {"alpha": -1.0},
-        {"alpha": 0.0},
-        {"clip_norm": 0.0},
-        {"decay": "linear"},
-        {"sequence_length": 1},
-        {"units_weight": 0.0},
-    ],
-)
+WRONG = {"steps": 0, "learning_rate": 0.0, "warmup": 1.0, "alpha": 0.0, "clip_norm": 0.0, "decay": "linear"}
+
+
+@pytest.mark.parametrize("settings", [{name: value} for name, value in WRONG.items()])
 def test_contradictions_are_refused(settings):
     with pytest.raises(ValueError, match="must be"):
         replace(CONFIG, **settings)
