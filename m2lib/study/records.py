@@ -97,7 +97,7 @@ class Record:
     evaluation_seconds: Amount = 0.0
     """Wall time of these evaluations; 0 in records older than the field."""
     device: str = ""
-    """What it began on."""
+    """What it ran on; several, in their order, are parted by a semicolon."""
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)

@@ -67,6 +67,7 @@ def begin(plan: Plan, fresh: bool) -> "RunInProgress":
     profile, name = plan.profile, plan.experiment.name
     old = None if fresh else stored(plan)
     backbone = plan.load_backbone(old.backbone["dtype"] if old else None)
+    here = provenance(backbone.device)
     record = old or Record(
         name=name,
         profile=profile.name,
@@ -77,8 +78,10 @@ def begin(plan: Plan, fresh: bool) -> "RunInProgress":
         data={"fingerprint": plan.data.fingerprint, "series": len(plan.data)},
         adapter=plan.decisive.get("adapter", ""),
         run=secrets.token_hex(8),
-        **provenance(backbone.device),
+        **here,
     )
+    if here["device"] not in record.device.split("; "):  # the run goes on on another machine
+        record.device += f"; {here['device']}"
     record.status, path = "running", record_path(profile, name)
     replaces = not old and not profile.live and path.exists()
     if replaces:

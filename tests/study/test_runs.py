@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from m2lib.accounting import Shape
 from m2lib.files import InputError
 from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_ids
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
-from m2lib.study import runs
+from m2lib.study import records, runs
 from m2lib.study.costs import at_most, budget_of
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
@@ -47,7 +48,7 @@ def test_run_records_what_it_did(data):
     assert load_record(SMALL, "baseline") == result
 
 
-def test_interrupted_run_keeps_its_batches_and_goes_on_in_its_own_dtype(data, monkeypatch):
+def test_interrupted_run_keeps_its_batches_and_goes_on_in_its_own_dtype_on_another_machine(data, monkeypatch):
     whole = run("baseline", SMALL, data=data)
     real, calls = runs.forecast, []
 
@@ -63,12 +64,14 @@ def test_interrupted_run_keeps_its_batches_and_goes_on_in_its_own_dtype(data, mo
     stopped = load_record(SMALL, "baseline")
     assert (stopped.status, len(stopped.series)) == ("aborted", 4)
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
+    monkeypatch.setattr(records, "processor_name", lambda: "another")
     resumed = run("baseline", SMALL, data=data)
     assert calls == [2, 2, 1, 1]
     # What the replaced record had spent is not forgotten, and each series is counted once.
     assert resumed.flops == whole.flops | {"discarded": whole.spent()}
     assert all(resumed.spent()[kind] == 2 * flops > 0 for kind, flops in whole.spent().items())
-    assert replace(resumed, seconds=0, flops=whole.flops, run="") == replace(whole, seconds=0, run="")
+    both = f"{whole.device}; cpu: another, {torch.get_num_threads()} threads"
+    assert replace(resumed, seconds=0, flops=whole.flops, run="") == replace(whole, seconds=0, run="", device=both)
 
 
 def test_unreadable_record(data):
