@@ -57,7 +57,6 @@ def forecast(
     batch_size: int = 10,
     seed: int = 0,
     ids: Sequence[int | str] | None = None,
-    names: Sequence[str] = VARIABLES,
     text_format: TextFormat = STUDY,
     progress: bool = False,
 ) -> list[Forecast]:
@@ -80,8 +79,6 @@ def forecast(
         Of the sampling.
     ids : sequence of int or str, optional
         The series' names in errors (default: rows of `contexts`).
-    names : sequence of str, optional
-        The variables' names in errors.
     text_format : TextFormat, optional
         How the contexts are written, and the forecasts read.
     progress : bool, optional
@@ -104,7 +101,7 @@ def forecast(
     needed = text_format.longest_step * config.steps
     if config.constrained and config.max_new_tokens < needed:
         raise InputError(f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {needed}")
-    prompts = []
+    prompts, names = [], VARIABLES if text_format == STUDY else ()
     for series, context in zip(ids or range(len(arrays)), arrays, strict=True):
         if context.ndim != 2 or context.shape[1] != text_format.variables:
             problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
@@ -161,7 +158,7 @@ def point_forecast(values: np.ndarray) -> np.ndarray:
 def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:
     """The prompt: the last `context_tokens` of a context's ids, from a step boundary on unless `raw_cut`.
 
-    Up to 9 fewer are left where an incomplete first step is dropped.
+    Fewer are left, by less than one step, where an incomplete first step is dropped.
     """
     if config.context_tokens is None or len(ids) <= config.context_tokens:
         return ids

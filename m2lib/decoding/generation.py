@@ -42,9 +42,11 @@ class DecodeConfig:
     """Rounding of prompt and truth, `nearest` or `published`, see `m2lib.series.codec.to_integers`."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for nothing to forecast, and for greedy samples, which would all be one."""
-        if min(self.steps, self.n_samples) < 1:
-            raise ValueError("steps and n_samples must be at least 1")
+        """Raise ValueError for nothing to read or to forecast, and for greedy samples, which would all be one."""
+        if min(self.steps, self.n_samples, self.max_new_tokens) < 1 or (self.context_tokens or 1) < 1:
+            raise ValueError("steps, n_samples, max_new_tokens and context_tokens must be at least 1")
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}; give 0, or more to sample")
         if self.n_samples > 1 and self.temperature == 0:
             raise ValueError("greedy decoding gives one forecast: set a temperature for n_samples > 1")
 

@@ -21,7 +21,7 @@ class Reference:
     model : PreTrainedModel
         A causal language model with the 13-token vocabulary.
     prompts : list of list of int
-        Non-empty lists of ids 1-12, of mixed lengths.
+        Non-empty lists of ids 0-12, of mixed lengths.
     samples : int, optional
         Rows for each prompt.
 

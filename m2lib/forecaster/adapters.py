@@ -17,9 +17,10 @@ def adapter_folder(source: str | Path) -> Path:
     if (path / CONFIG_FILE).is_file():
         return path
     results = settings.results_dir()
-    # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment.
-    found = {file.parent.relative_to(results).as_posix().split("/", 1)[1]: file.parent
-             for file in sorted(results.glob("*/**/" + CONFIG_FILE), reverse=True)}  # fmt: skip
+    # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
+    # several profiles have one of a name, the laptop's is meant, and is put in last.
+    files = sorted(results.glob("*/*/**/" + CONFIG_FILE), key=lambda file: "laptop-" in str(file.relative_to(results)))
+    found = {file.parent.relative_to(results).as_posix().split("/", 1)[1]: file.parent for file in files}
     if str(source) in found:
         return found[str(source)]
     known = f"; recorded adapters are {', '.join(sorted(found))}" if found else ""

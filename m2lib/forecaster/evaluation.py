@@ -16,7 +16,7 @@ from m2lib.forecaster.sampling import SAMPLES, Sampler
 from m2lib.forecaster.tables import Item, calendar_season
 
 MODEL = "language model"
-FEW = 5  # forecasts of which no interval is worth a word
+ENOUGH = 5  # forecasts; with fewer no interval is worth a word
 Baseline = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -82,7 +82,7 @@ class Evaluation:
         share = f"{abs(gain['mean']) / mean:.0%} " if mean else f"{abs(gain['mean']):.3g} scaled units "
         side = "below" if gain["mean"] > 0 else "above"
         said = f"the language model's error is {share}{side} that of the best simple forecast here, {best}"
-        if count < FEW:
+        if count < ENOUGH:
             return f"{said}; {count} forecast{'s' * (count > 1)} prove{'s' * (count == 1)} nothing"
         low, high = gain["mean interval"]
         sure = "that is more than chance" if low > 0 or high < 0 else "that may be chance"

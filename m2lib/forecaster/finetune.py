@@ -190,7 +190,7 @@ def _config(
     adapter: dict[str, Any] = {"rank": rank, "targets": ALL_TARGETS}
     if forecaster.adapter:
         adapter = dict(zip(("rank", "alpha", "targets"), adapter_settings(forecaster.backbone.model), strict=True))
-    rate = learning_rate or (FURTHER_RATE if forecaster.adapter else NEW_RATE)
+    rate = learning_rate if learning_rate is not None else FURTHER_RATE if forecaster.adapter else NEW_RATE
     schedule = {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0, "sequence_length": WINDOW, "batch_size": 1}
     return TrainConfig(num_steps, rate, **(adapter | schedule | more))
 

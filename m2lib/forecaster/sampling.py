@@ -13,7 +13,7 @@ import torch
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError
 from m2lib.model import Backbone
-from m2lib.series import SHORTEST, STUDY, TextFormat
+from m2lib.series import SHORTEST, TextFormat
 
 WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
@@ -84,8 +84,7 @@ class Sampler:
             )
             warnings.warn(f"{which} longer than the model's window: {whose} last {steps} steps are read", stacklevel=2)
         contexts = [series[-steps:] for series in values]
-        # Tokens enough for any format: decoding stops at the last step's semicolon anyway.
-        most = max(shape.longest_step, STUDY.longest_step) * prediction_length
+        most = shape.longest_step * prediction_length
         drawing: dict[str, Any] = {"temperature": temperature, "n_samples": num_samples} if num_samples > 1 else {}
         config = DecodeConfig(max_new_tokens=most, steps=prediction_length, constrained=True, **drawing)
         # The samples of a series share the keys and values of its context, and have their own of what they write.
@@ -98,7 +97,6 @@ class Sampler:
             batch_size=size,
             seed=seed,
             ids=ids,
-            names=(),
             text_format=shape,
             progress=len(contexts) > size,
         )

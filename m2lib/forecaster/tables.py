@@ -168,7 +168,7 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
 
 
 def calendar_season(item: Item) -> int | None:
-    """Steps of the calendar's season, by the time stamps: 24 hours, 7 days, 12 months or 4 quarters; else None."""
+    """The season by the time stamps, in steps: 24 hours, 7 days, 12 months or 4 quarters; else None."""
     # The frequencies of quarters are such as QS-OCT, by the month in which a year ends or begins.
     return SEASONS.get(str(getattr(item.times, "freqstr", "")).split("-")[0])
 

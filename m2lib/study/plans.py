@@ -82,12 +82,12 @@ def stored(plan: Plan) -> Record | None:
         return None
     try:
         record = load_record(profile, name, plan.data)
-        if record.fingerprint == plan.fingerprint:
-            return record
-        raise InputError(
-            f"{path} is of other settings, weights, data, sizes or code; `m2 run {name} --fresh` replaces it"
-        )
     except InputError:
         if profile.live:
             return None
         raise
+    if record.fingerprint == plan.fingerprint:
+        return record
+    if profile.live:
+        return None
+    raise InputError(f"{path} is of other settings, weights, data, sizes or code; `m2 run {name} --fresh` replaces it")

@@ -1,6 +1,6 @@
 """The store of runs: one JSON file a run, with all that is needed to tell where its numbers come from.
 
-A record is validated as a whole when it is read. One that is run afresh is moved aside first.
+A record is validated as a whole when it is read. Before one is run afresh, a copy is kept aside.
 """
 
 import hashlib
@@ -151,7 +151,7 @@ _SCHEMA = TypeAdapter(Record)
 
 
 def record_path(profile: Profile | str, name: str) -> Path:
-    """Where a run's record is: under build/results for a live profile, else `M2_RESULTS`, else report/results."""
+    """Where a run's record is: under `M2_OUT` for a live profile, else `M2_RESULTS`, else report/results."""
     profile = profile_named(profile)
     root = out_dir() / "results" if profile.live else results_dir()
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"

@@ -254,6 +254,8 @@ class RunInProgress:
     def _entries(self, kind: str, ids: list[int]) -> dict[int, Entry]:
         """The record's `series` entries of one batch, which is charged."""
         data, protocol = self.data, self.experiment.protocol
+        # Each batch begins the stream of seed 0 anew, so that a resumed run draws what an unbroken one does. Series at
+        # the same place of two batches share their draws.
         forecasts = forecast(self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids)
         truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
         entries = dict(zip(ids, map(entry_of, forecasts, truths), strict=True))

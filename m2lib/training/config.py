@@ -29,7 +29,7 @@ class TrainConfig:
     """Share of the steps over which the rate rises from 0."""
     decay: str = "constant"
     """What the rate does after the warm-up: `constant`; `cosine`; or `cooldown`, constant until the last fifth of the
-    steps. The last two would be 0 at step `steps`."""
+    steps. Cosine and cooldown end at 0, one step after the last."""
     clip_norm: float | None = None
     """Largest norm of the gradient of all that trains; None: no clipping."""
     tail_weight: float = 1.0

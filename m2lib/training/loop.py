@@ -60,7 +60,7 @@ def train(
 
     AdamW without weight decay; adapters in float32, frozen weights as loaded. `model` has no adapters yet, `windows`
     are what `batch_of` takes. `checkpoints` is a folder of this run's own: where it holds some, the run goes on from
-    the newest good one and ends as an unbroken run would. One is written every `checkpoint_every` steps, after the
+    the newest one and ends as an unbroken run would. One is written every `checkpoint_every` steps, after the
     first, after two minutes without one, and at the end; just before, `on_checkpoint` gets the log and the batches
     since its last call. `evaluate` is called without gradients before the first step, after those in `evaluate_after`
     and after the last; what it returns is kept in the log with the step. `recompute` keeps each block's input only

@@ -18,7 +18,7 @@ Endless = Callable[[int], np.ndarray]
 Source = np.ndarray | Endless
 """What a run learns from: all its windows, or those of each step."""
 TRIES = 100  # cuts of a window that are tried before a table counts as flat
-VARIABLES = (0.55, 0.2, 0.08, 0.07, 0.025, 0.025, 0.025, 0.025)  # how often a made-up series has 1, 2, ... 8
+SHARES = (0.55, 0.2, 0.08, 0.07, 0.025, 0.025, 0.025, 0.025)  # of made-up series with 1, 2, ... 8 variables
 
 
 def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
@@ -70,14 +70,14 @@ def made_up_windows(
     tokens: of a step, in all its windows; eight variables want 640. variables: of each series; 0 for one to eight.
     without: a family left out.
     """
-    # As many series of one length as there is room for: short ones are as frequent as long ones, and nothing is
-    # padded. Of one variable and three digits a step of a series has 4 tokens, and 1024 tokens hold 256 steps: one
-    # series of 129 to 256 steps, two of 86 to 128, up to twelve of 20.
+    # A step's series have one length, drawn evenly on a logarithmic scale, and there are as many as have room. Of one
+    # variable and three digits a step of a series has 4 tokens, and 1024 tokens hold 256 steps: one series of 129 to
+    # 256 steps, two of 86 to 128, up to twelve of 20. Only numbers with fewer digits leave pads.
     shape = replace(TABLES, digits=digits)
 
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
-        written_as = shape.of(variables or int(rng.choice(len(VARIABLES), p=VARIABLES)) + 1)
+        written_as = shape.of(variables or int(rng.choice(len(SHARES), p=SHARES)) + 1)
         most = tokens // written_as.longest_step
         steps = int(np.exp(rng.uniform(np.log(2 * SHORTEST), np.log(most + 1))))
         rows: list[list[int]] = []

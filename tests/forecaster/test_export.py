@@ -66,7 +66,7 @@ def waves(text_format, count=3, steps=12):
 def forecasts(backbone, contexts, horizon, text_format):
     text_format = text_format.of(2)
     config = DecodeConfig(steps=horizon, max_new_tokens=text_format.longest_step * horizon)
-    return forecast(backbone, contexts, config, text_format=text_format, names=[f"x{i}" for i in range(8)])
+    return forecast(backbone, contexts, config, text_format=text_format)
 
 
 @EACH_FORMAT
