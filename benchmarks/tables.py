@@ -174,19 +174,19 @@ def _analogue(contexts: Sequence[np.ndarray], horizon: int, season: int) -> list
 
 
 def _language_model(
-    adapter: str | None, temperature: float, contexts: Sequence[np.ndarray], horizon: int, season: int
+    name: str, temperature: float, contexts: Sequence[np.ndarray], horizon: int, season: int
 ) -> list[np.ndarray]:
     """Deciles of the model's samples."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
         values = [one[:, None] for one in contexts]
-        made = _forecaster(adapter).sample(values, horizon, num_samples=SAMPLES, temperature=temperature)
+        made = _forecaster(name).sample(values, horizon, num_samples=SAMPLES, temperature=temperature)
     return [np.quantile(one.physical[..., 0], DECILES, axis=0) for one in made]
 
 
 @cache
-def _forecaster(adapter: str | None) -> Forecaster:
-    return Forecaster.from_pretrained(adapter)
+def _forecaster(name: str) -> Forecaster:
+    return Forecaster.from_pretrained(None if name == "untuned" else name)
 
 
 def _seasonal_steps(context: np.ndarray, season: int) -> np.ndarray:
@@ -223,14 +223,14 @@ def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: 
     """Measure all that the record at `path` lacks of a split's sources, and write it after each row."""
     forecasts: dict[str, Forecast] = {name: partial(_statistical, model) for name, model in MODELS.items()}
     forecasts |= {"nearest analogue": _analogue, "log-VAR(3)": _regression}
-    forecasts |= {name: partial(_language_model, None if name == "untuned" else name, temperature) for name in adapters}
+    forecasts |= {name: partial(_language_model, name, temperature) for name in adapters}
     rows = [] if fresh or not path.exists() else json.loads(path.read_text(encoding="utf-8"))["rows"]
     for source in (one for one in SOURCES if one.split == split):
         values = sha256(np.concatenate(source.series()).tobytes()).hexdigest()[:16]
         for name, forecast in forecasts.items():
             asked = {"source": source.name, "split": split, "forecaster": name, "values": values}
             if name in adapters:
-                folder = _forecaster(None if name == "untuned" else name).adapter
+                folder = _forecaster(name).adapter
                 asked |= {"temperature": temperature, "adapter": adapter_hash(folder) if folder else ""}
             if any(asked.items() <= row.items() for row in rows):
                 continue
