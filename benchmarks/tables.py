@@ -27,7 +27,7 @@ from m2lib.forecaster import Forecaster
 from m2lib.series import DECILES, log_var_paths, nearest_analogue
 from m2lib.series.synthetic import draw_series
 from m2lib.settings import results_dir
-from m2lib.study.records import provenance
+from m2lib.study.provenance import provenance
 from m2lib.study.runs import WATCHED_SEED, adapter_hash
 
 PELTS = ROOT / "data" / "hudson_bay_pelts.csv"

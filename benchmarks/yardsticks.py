@@ -30,7 +30,8 @@ from m2lib.series.worlds import WORLDS
 from m2lib.settings import results_dir
 from m2lib.study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapter_path, load_record, record_path
 from m2lib.study.costs import adapter_of_experiment, series_costs
-from m2lib.study.records import YARDSTICKS, provenance
+from m2lib.study.provenance import provenance
+from m2lib.study.records import YARDSTICKS
 from m2lib.study.runs import adapter_hash
 
 STUDY = PROFILES["laptop"]

@@ -185,7 +185,7 @@ def evaluate(
     rolling = {"origins": origins, "stride": stride, "season": season}
     found = m2lib.forecaster.evaluate(model, items, task.horizon, **rolling, **drawing.options(), refit=refit)
     if output:
-        from m2lib.study.records import provenance
+        from m2lib.study.provenance import provenance
 
         backbone = model.backbone
         more = {"leave_out": leave_out, "finetune": finetune}

@@ -3,9 +3,10 @@
 from .costs import all_records, budget_of, experiment_sizes, table_3
 from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERATURES, TRIALS, chosen, experiment_named
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
+from .provenance import setting
 from .records import (
     ORDER, STATISTICAL, TUNED, Record, in_progress, load_record, record_path, recorded_forecast, recorded_rows,
-    recorded_samples, recorded_yardsticks, setting,
+    recorded_samples, recorded_yardsticks,
 )  # fmt: skip
 from .runs import adapter_path, run
 from .selection import (

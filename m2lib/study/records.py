@@ -6,25 +6,21 @@ A record is validated as a whole when it is read. Before one is run afresh, a co
 import hashlib
 import json
 import math
-import platform
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
-from m2lib.files import ROOT, InputError, first_line, repository, write_atomic
-from m2lib.model import backbone_id, chosen_device, chosen_dtype, processor_name
+from m2lib.files import InputError, first_line, repository, write_atomic
+from m2lib.model import backbone_id
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_dir
 from m2lib.study.profiles import Profile, profile_named
@@ -250,40 +246,6 @@ def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:
 def fingerprint(decisive: Any) -> str:
     """16 hex digits of a hash of a JSON-like value; tuples count as lists."""
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def provenance(device: torch.device) -> dict[str, Any]:
-    """The fields of a `Record` that say where a run began: device, commit, versions.
-
-    The device is for example `cuda: NVIDIA H100 80GB HBM3`, or `cpu: AMD EPYC, 2 threads`.
-    """
-    place = f"{processor_name()}, {torch.get_num_threads()} threads"
-    if device.type == "cuda":
-        place = torch.cuda.get_device_name(device)
-    return {"device": f"{device.type}: {place}", "commit": git_commit(), "versions": versions()}
-
-
-def git_commit() -> str | None:
-    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside a checkout in git."""
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-    if not (ROOT / ".git").exists():  # installed, perhaps below another project, whose commit it would be
-        return None
-    try:
-        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def versions() -> dict[str, str]:
-    """Python and the libraries that results depend on."""
-    packages = ("m2lib", "torch", "transformers", "numpy", "scipy")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
-
-
-def setting(profile: Profile) -> str:
-    """One line for the top of a notebook: profile, backbone, the dtype that is used here, and versions."""
-    found = ", ".join(f"{package} {number}" for package, number in versions().items())
-    return f"profile {profile.name}, backbone {profile.backbone} in {chosen_dtype(chosen_device())}; {found}"
 
 
 def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, int]:

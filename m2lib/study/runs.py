@@ -24,7 +24,8 @@ from m2lib.study import costs
 from m2lib.study.experiments import experiment_named
 from m2lib.study.plans import Plan, finished, resolve, stored
 from m2lib.study.profiles import Profile, active_profile
-from m2lib.study.records import Entry, Record, entry_of, hold, load_record, provenance, record_path, save_record
+from m2lib.study.provenance import provenance
+from m2lib.study.records import Entry, Record, entry_of, hold, load_record, record_path, save_record
 from m2lib.training import TrainConfig, TrainLog, make_windows, saved_step, train, window_loss
 
 WATCHED_SEED = 10**6  # of the made-up series that a run is watched on

@@ -12,7 +12,7 @@ from m2lib.files import InputError
 from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_ids
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
-from m2lib.study import records, runs
+from m2lib.study import provenance, runs
 from m2lib.study.costs import at_most, budget_of
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
@@ -64,7 +64,7 @@ def test_interrupted_run_keeps_its_batches_and_goes_on_in_its_own_dtype_on_anoth
     stopped = load_record(SMALL, "baseline")
     assert (stopped.status, len(stopped.series)) == ("aborted", 4)
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
-    monkeypatch.setattr(records, "processor_name", lambda: "another")
+    monkeypatch.setattr(provenance, "processor_name", lambda: "another")
     resumed = run("baseline", SMALL, data=data)
     assert calls == [2, 2, 1, 1]
     # What the replaced record had spent is not forgotten, and each series is counted once.

@@ -1,0 +1,46 @@
+"""Where a result was computed: device, commit of the code, and versions of the libraries."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from m2lib.files import ROOT
+from m2lib.model import chosen_device, chosen_dtype, processor_name
+from m2lib.study.profiles import Profile
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """The fields of a `Record` that say where a run began: device, commit, versions.
+
+    The device is for example `cuda: NVIDIA H100 80GB HBM3`, or `cpu: AMD EPYC, 2 threads`.
+    """
+    place = f"{processor_name()}, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        place = torch.cuda.get_device_name(device)
+    return {"device": f"{device.type}: {place}", "commit": git_commit(), "versions": versions()}
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside a checkout in git."""
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    if not (ROOT / ".git").exists():  # installed, perhaps below another project, whose commit it would be
+        return None
+    try:
+        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that results depend on."""
+    packages = ("m2lib", "torch", "transformers", "numpy", "scipy")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def setting(profile: Profile) -> str:
+    """One line for the top of a notebook: profile, backbone, the dtype that is used here, and versions."""
+    found = ", ".join(f"{package} {number}" for package, number in versions().items())
+    return f"profile {profile.name}, backbone {profile.backbone} in {chosen_dtype(chosen_device())}; {found}"
