@@ -178,9 +178,9 @@ def evaluate(
     """
     season = season or calendar_season(items[0])
     rolled = origins_of(items, horizon, origins, stride, series.SHORTEST + horizon if refit else series.SHORTEST)
-    shape = forecaster.format_of([one.context for one in rolled], [one.name for one in rolled])
-    window = forecaster.window(shape, horizon)
-    rolled = _moving(rolled, shape, window)
+    text_format = forecaster.format_of([one.context for one in rolled], [one.name for one in rolled])
+    window = forecaster.window(text_format, horizon)
+    rolled = _moving(rolled, text_format, window)
     contexts, truths = [one.context for one in rolled], [one.ahead[:horizon] for one in rolled]
 
     # With `refit`, origins that are as far from their series' ends share a forecaster; without, all do.
@@ -190,7 +190,7 @@ def evaluate(
     drawn: dict[int, np.ndarray] = {}
     for places in rounds.values():
         seen, names = [contexts[place] for place in places], [rolled[place].name for place in places]
-        model = refit(seen) if refit else replace(forecaster, text_format=shape)
+        model = refit(seen) if refit else replace(forecaster, text_format=text_format)
         made = model.sample(seen, horizon, ids=names, num_samples=num_samples, **sampling)
         drawn |= {place: samples.physical for place, samples in zip(places, made, strict=True)}
     samples = [drawn[place] for place in range(len(rolled))]
@@ -199,7 +199,7 @@ def evaluate(
     for name, baseline in baselines_for(season).items():
         with suppress(ValueError):  # a context is too short for it
             forecasts[name] = [_simple(baseline, context, horizon) for context in contexts]
-    scalings = [shape.scaling(context[-window:]) for context in contexts]
+    scalings = [text_format.scaling(context[-window:]) for context in contexts]
     errors, scaled = {}, {}
     for name, made in forecasts.items():
         off = [np.abs(one - truth) for one, truth in zip(made, truths, strict=True)]
@@ -212,9 +212,9 @@ def evaluate(
     return Evaluation(tuple(rolled), errors, scaled, crps, held)
 
 
-def _moving(rolled: list[Origin], shape: series.TextFormat, window: int) -> list[Origin]:
+def _moving(rolled: list[Origin], text_format: series.TextFormat, window: int) -> list[Origin]:
     """The origins whose contexts a model can read; a warning says how many are left out, of which series."""
-    kept = [one for one in rolled if shape.scaling(one.context[-window:]).exists]
+    kept = [one for one in rolled if text_format.scaling(one.context[-window:]).exists]
     if not kept or len(kept) == len(rolled):
         return rolled  # where all are flat, the model's own error says so
     names = ", ".join(sorted({str(one.name) for one in rolled if one not in kept}))

@@ -58,9 +58,9 @@ def finetune(
         raise InputError(f"{folder} holds an adapter already; name another folder, or give --force (force=True)")
     check_folder(folder)
     seen = [item.values[:-prediction_length] for item in items]
-    shape = forecaster.format_of(seen, [item.name for item in items])
+    text_format = forecaster.format_of(seen, [item.name for item in items])
     config = _config(forecaster, **how)
-    training = _training(forecaster, seen, shape, prediction_length, config)
+    training = _training(forecaster, seen, text_format, prediction_length, config)
     backbone = training.backbone
 
     asked = list(items)
@@ -69,12 +69,12 @@ def finetune(
         asked = [items[place] for place in sorted(drawn)]
     many = "the series is" if len(items) == 1 else f"{len(asked)} of {len(items)} series are"
     say(f"{training.announcement()}; before and after, {many} forecast")
-    before = evaluate(replace(forecaster, text_format=shape), asked, prediction_length, seed=config.seed)
-    decides = repr([backbone.weight_hash, shape, prediction_length, str(forecaster.adapter)]).encode()
+    before = evaluate(replace(forecaster, text_format=text_format), asked, prediction_length, seed=config.seed)
+    decides = repr([backbone.weight_hash, text_format, prediction_length, str(forecaster.adapter)]).encode()
     name = hashlib.sha256(decides + b"".join(series.tobytes() for series in seen)).hexdigest()[:16]
     checkpoints = folder / f"checkpoints-{name}"
     log = training.run(checkpoints, progress)
-    tuned = replace(forecaster, backbone=backbone, text_format=shape, adapter=folder)
+    tuned = replace(forecaster, backbone=backbone, text_format=text_format, adapter=folder)
     after = evaluate(tuned, asked, prediction_length, seed=config.seed)
 
     spent = sum(training.flops(training.windows(step), "coursework") for step in range(config.steps))
@@ -90,9 +90,9 @@ def finetune(
         "errors": errors,
     }
     (folder / CONFIG_FILE).unlink(missing_ok=True)  # no old weights are ever read in the new format
-    write_atomic(folder / FORMAT_FILE, shape.text().encode())
+    write_atomic(folder / FORMAT_FILE, text_format.text().encode())
     write_atomic(folder / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
-    write_atomic(folder / CARD_FILE, model_card(backbone.name, shape, facts, horizon=prediction_length).encode())
+    write_atomic(folder / CARD_FILE, model_card(backbone.name, text_format, facts, horizon=prediction_length).encode())
     save_adapter(backbone.model, folder, backbone.loaded_by)
     shutil.rmtree(checkpoints, ignore_errors=True)
     say(f"{log.step} steps, {_duration(log.seconds)}, {spent:.3g} FLOPs by the rules: {folder}")
@@ -106,11 +106,11 @@ def refitter(forecaster: Sampler, horizon: int, steps: int, seed: int = 0) -> Ca
     config = _config(forecaster, num_steps=steps, seed=seed)
 
     def _refit(contexts: Sequence[np.ndarray]) -> Sampler:
-        shape = forecaster.format_of(contexts)
-        training = _training(forecaster, contexts, shape, horizon, config)
+        text_format = forecaster.format_of(contexts)
+        training = _training(forecaster, contexts, text_format, horizon, config)
         with TemporaryDirectory() as checkpoints:
             training.run(Path(checkpoints))
-        return replace(forecaster, backbone=training.backbone, text_format=shape)
+        return replace(forecaster, backbone=training.backbone, text_format=text_format)
 
     return _refit
 
@@ -168,12 +168,13 @@ class _Training:
 
 
 def _training(
-    forecaster: Sampler, seen: Sequence[np.ndarray], shape: TextFormat, horizon: int, config: "TrainConfig"
+    forecaster: Sampler, seen: Sequence[np.ndarray], text_format: TextFormat, horizon: int, config: "TrainConfig"
 ) -> _Training:
     """The training of a forecaster on series; its language model is loaded anew, without an adapter."""
     from m2lib.training import cut_windows
 
-    windows = cut_windows(seen, shape, horizon, forecaster.window(shape, horizon), config.batch_size, config.seed)
+    context = forecaster.window(text_format, horizon)
+    windows = cut_windows(seen, text_format, horizon, context, config.batch_size, config.seed)
     backbone = forecaster.backbone
     fresh = load_backbone(backbone.loaded_by, device=str(backbone.device), dtype=backbone.dtype)
     return _Training(fresh, windows, config, forecaster.adapter)

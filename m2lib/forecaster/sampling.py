@@ -76,19 +76,19 @@ class Sampler:
             For a series that cannot be forecast, naming it, and for more steps than the model can write.
         """
         ids = ids or range(len(values))
-        shape = self.format_of(values, ids)
-        steps = self.window(shape, prediction_length)
+        text_format = self.format_of(values, ids)
+        steps = self.window(text_format, prediction_length)
         if longer := sum(len(series) > steps for series in values):
             which, whose = (
                 (f"{longer} of {len(values)} series are", "their") if len(values) > 1 else ("the series is", "its")
             )
             warnings.warn(f"{which} longer than the model's window: {whose} last {steps} steps are read", stacklevel=2)
         contexts = [series[-steps:] for series in values]
-        most = shape.longest_step * prediction_length
+        most = text_format.longest_step * prediction_length
         drawing: dict[str, Any] = {"temperature": temperature, "n_samples": num_samples} if num_samples > 1 else {}
         config = DecodeConfig(max_new_tokens=most, steps=prediction_length, constrained=True, **drawing)
         # The samples of a series share the keys and values of its context, and have their own of what they write.
-        tokens = (max(map(len, contexts)) + num_samples * prediction_length) * shape.longest_step
+        tokens = (max(map(len, contexts)) + num_samples * prediction_length) * text_format.longest_step
         size = batch_size or max(1, min(MOST_ROWS // num_samples, _room(self.backbone) // tokens))
         return forecast(
             self.backbone,
@@ -97,28 +97,28 @@ class Sampler:
             batch_size=size,
             seed=seed,
             ids=ids,
-            text_format=shape,
+            text_format=text_format,
             progress=len(contexts) > size,
         )
 
     def format_of(self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None) -> TextFormat:
         """The text format for series: the adapter's, which they have to fit, else one that suits them."""
-        shape = (self.text_format or format_for(values)).of(values[0].shape[1])
+        text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
         for name, series in zip(ids or range(len(values)), values, strict=True):
             steps, variables = series.shape
             if steps < SHORTEST:
                 wrong = f"has {steps} steps; a context needs at least {SHORTEST}"
-            elif variables != shape.variables:
+            elif variables != text_format.variables:
                 has = f"{variables} variable{'s' * (variables > 1)}"
-                wrong = f"has {has}, and the adapter's text format {shape.variables}"
+                wrong = f"has {has}, and the adapter's text format {text_format.variables}"
                 wrong += "; take another adapter, none, or fine-tune one on the table"
-            elif not shape.offset and (lowest := series.min()) < 0:
+            elif not text_format.offset and (lowest := series.min()) < 0:
                 wrong = f"goes down to {lowest:g}, and the adapter's text format knows no negative numbers"
                 wrong += "; take no adapter, or fine-tune one on the table"
             else:
                 continue
             raise InputError(f"{'the series' if name == 'series' else f'series {name}'} {wrong}")
-        return shape
+        return text_format
 
     def window(self, text_format: TextFormat, prediction_length: int) -> int:
         """How many steps of a series the model reads at most, beside those that it is to write."""

@@ -7,7 +7,7 @@ from typing import Any
 from m2lib.accounting import PROJECTIONS
 from m2lib.decoding import DecodeConfig
 from m2lib.files import InputError
-from m2lib.series import split_ids, summarise
+from m2lib.series import TABLES, TextFormat, split_ids, summarise
 from m2lib.series.synthetic import FAMILIES
 from m2lib.study import selection as rules
 from m2lib.study.profiles import Profile
@@ -47,9 +47,10 @@ class Experiment:
     """Settings of `training.TrainConfig`; None: no training."""
     simulated: bool = False
     """Whether it trains on series simulated for each step, of which none repeats, instead of the training split."""
-    made_up: dict[str, Any] | None = None
-    """Settings of `training.made_up_windows`, which it trains on instead: for any table, so no series of the study is
-    forecast after it."""
+    made_up: TextFormat | None = None
+    """How the made-up series are written that it trains on instead. It is for any table, and forecasts none of ours."""
+    without: str = ""
+    """The family of made-up series that is left out."""
     adapter: AdapterOf | None = None
     """Whose adapter is used instead; where this is None too, the model is untuned."""
     split: str = "validation"
@@ -68,14 +69,14 @@ class Experiment:
     @property
     def forecasts(self) -> int:
         """How many series it forecasts, all told."""
-        return 0 if self.made_up is not None else self.select.count if self.select else WHOLE_SPLIT
+        return 0 if self.made_up else self.select.count if self.select else WHOLE_SPLIT
 
     def watch(self, profile: Profile) -> "Watch":
         """What a profile evaluates while the experiment trains."""
         steps = self.training(profile).get("steps", 0)
         if self.milestones and profile.watched:
             reached = tuple(step for step in self.milestones if step < steps)
-            return Watch(WHOLE_SPLIT, reached, forecasts=self.made_up is None)
+            return Watch(WHOLE_SPLIT, reached, forecasts=not self.made_up)
         after = range(profile.evaluate_every, steps, profile.evaluate_every) if profile.evaluate_every else ()
         return Watch(profile.watched, tuple(after), self.name in profile.watched_forecasts)
 
@@ -105,9 +106,11 @@ class Experiment:
             settings["adapter"] = names[0] if len(names) == 1 else [self.adapter.place, *names, *reported]
         if sized.train:
             settings["train"] = sized.train
-        for name in ("simulated", "made_up", "backbone", "shuffled"):
-            if getattr(self, name) not in (None, False):
+        for name in ("simulated", "without", "backbone", "shuffled"):
+            if getattr(self, name):
                 settings[name] = getattr(self, name)
+        if self.made_up:
+            settings["made_up"] = self.made_up.settings()
         return settings
 
     def earlier(self, profile: Profile) -> tuple[str, ...]:
@@ -243,19 +246,19 @@ _BEST = Experiment(
 MADE_UP = RANK_4 | {"decay": "cooldown"}
 
 
-def _tables(name: str, tried: str, train: dict[str, Any] = MADE_UP, **made_up: Any) -> Experiment:
+def _tables(name: str, tried: str, train: dict[str, Any] = MADE_UP, **more: Any) -> Experiment:
     # The one milestone, at the end, says that as many series are watched as the validation split has.
-    end = (train["steps"],)
-    return Experiment(name, f"for any table: {tried}", train=train, made_up=made_up, milestones=end)
+    about, end = f"for any table: {tried}", (train["steps"],)
+    return Experiment(f"tables/{name}", about, **{"train": train, "made_up": TABLES, "milestones": end, **more})
 
 
 _TABLES = [
-    _tables("tables/three-digits", "numbers of three digits"),
-    _tables("tables/four-digits", "numbers of four digits", digits=4),
-    _tables("tables/rank-8", "rank 8, rate 0.004", MADE_UP | {"rank": 8, "learning_rate": 4e-3}),
-    _tables("tables/tail", "a window's last token weighs four times its first", MADE_UP | {"tail_weight": 4.0}),
-    _tables("tables/one", "series of one variable alone", variables=1),
-    *(_tables(f"tables/no-{family}", f"without the family {family}", without=family) for family in FAMILIES),
+    _tables("three-digits", "numbers of three digits"),
+    _tables("four-digits", "numbers of four digits", made_up=replace(TABLES, digits=4)),
+    _tables("rank-8", "rank 8, rate 0.004", MADE_UP | {"rank": 8, "learning_rate": 4e-3}),
+    _tables("tail", "a window's last token weighs four times its first", MADE_UP | {"tail_weight": 4.0}),
+    _tables("one", "series of one variable alone", made_up=TABLES.of(1)),
+    *(_tables(f"no-{family}", f"without the family {family}", without=family) for family in FAMILIES),
 ]
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
 # believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.

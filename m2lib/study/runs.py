@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -178,9 +178,8 @@ class RunInProgress:
         if config.rank:  # where all weights train, the record and its forecasts are kept alone
             folder = adapter_path(profile, record.name)
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
-            if (made_up := experiment.made_up) is not None:
-                written_as = replace(series.TABLES, digits=made_up.get("digits", series.TABLES.digits))
-                write_atomic(folder / series.FORMAT_FILE, written_as.text().encode())
+            if experiment.made_up:
+                write_atomic(folder / series.FORMAT_FILE, experiment.made_up.text().encode())
             record.adapter = adapter_hash(folder)
 
     def take_adapter(self, source: str) -> None:
@@ -226,19 +225,23 @@ class RunInProgress:
 
     def _source(self, config: TrainConfig) -> training.Source:
         """What it trains on: series that are made up or simulated for each step, or the training split."""
-        if (made_up := self.experiment.made_up) is not None:
-            return training.made_up_windows(config.sequence_length, config.seed, **made_up)
+        if self.experiment.made_up:
+            return self._made_up(config, config.seed)
         if self.experiment.simulated:
             return partial(self._simulated, config)
         return self._windows(self.data, split_ids(len(self.data)).train, config)
 
     def _watched_windows(self, ids: list[int], config: TrainConfig) -> np.ndarray:
         """Those of validation series; of made-up ones as many, the first windows of steps that no training has."""
-        if (made_up := self.experiment.made_up) is None:
+        if not self.experiment.made_up:
             return self._windows(self.data, ids, config)
-        unseen = training.made_up_windows(config.sequence_length, WATCHED_SEED, **made_up)
+        unseen = self._made_up(config, WATCHED_SEED)
         first = [unseen(step)[0] for step in range(len(ids))]
         return make_windows([row[row != model.PAD_ID].tolist() for row in first], config.sequence_length)
+
+    def _made_up(self, config: TrainConfig, seed: int) -> training.Source:
+        written_as, without = self.experiment.made_up, self.experiment.without
+        return training.made_up_windows(config.sequence_length, seed, written_as, without)
 
     def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
         """The windows of a step: one of each of batch_size systems that no other step has, nor the data set."""

@@ -1,7 +1,6 @@
 """What a step learns from: windows of tokens, which of them a step reads, and their loss."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
 
 
 def cut_windows(
-    values: Sequence[np.ndarray], shape: TextFormat, horizon: int, context: int, batch_size: int = 1, seed: int = 0
+    values: Sequence[np.ndarray], written_as: TextFormat, horizon: int, context: int, batch_size: int = 1, seed: int = 0
 ) -> Endless:
     """Windows that are cut at random from series (steps, variables) for each step, batch_size of them.
 
@@ -51,7 +50,7 @@ def cut_windows(
         for _ in range(TRIES):
             place = rng.choice(len(values), p=ends / ends.sum())
             end = SHORTEST + horizon + rng.integers(ends[place])
-            if ids := _written(values[place][max(0, end - context - horizon) : end], horizon, shape):
+            if ids := _written(values[place][max(0, end - context - horizon) : end], horizon, written_as):
                 return ids
         raise InputError(f"{TRIES} stretches of the table, drawn at random, are all flat; there is nothing to learn")
 
@@ -62,22 +61,18 @@ def cut_windows(
     return _windows
 
 
-def made_up_windows(
-    tokens: int, seed: int, *, digits: int = TABLES.digits, variables: int = 0, without: str = ""
-) -> Endless:
-    """Windows of made-up series, drawn anew for each step, in the text format of tables.
+def made_up_windows(tokens: int, seed: int, text_format: TextFormat = TABLES, without: str = "") -> Endless:
+    """Windows of made-up series, drawn anew for each step, of one to eight variables or as many as the format has.
 
-    tokens: of a step, in all its windows; eight variables want 640. variables: of each series; 0 for one to eight.
-    without: a family left out.
+    tokens: of a step, in all its windows; eight variables want 640. without: a family left out.
     """
+
     # A step's series have one length, drawn evenly on a logarithmic scale, and there are as many as have room. Of one
     # variable and three digits a step of a series has 4 tokens, and 1024 tokens hold 256 steps: one series of 129 to
     # 256 steps, two of 86 to 128, up to twelve of 20. Only numbers with fewer digits leave pads.
-    shape = replace(TABLES, digits=digits)
-
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
-        written_as = shape.of(variables or int(rng.choice(len(SHARES), p=SHARES)) + 1)
+        written_as = text_format.of(int(rng.choice(len(SHARES), p=SHARES)) + 1)
         most = tokens // written_as.longest_step
         steps = int(np.exp(rng.uniform(np.log(2 * SHORTEST), np.log(most + 1))))
         rows: list[list[int]] = []
@@ -90,16 +85,16 @@ def made_up_windows(
     return _windows
 
 
-def _written(values: np.ndarray, horizon: int, shape: TextFormat) -> list[int] | None:
+def _written(values: np.ndarray, horizon: int, text_format: TextFormat) -> list[int] | None:
     """The token ids of a series, scaled as a forecast of its last `horizon` steps would be; None if it has no scale.
 
     What lies beyond the text's range is written as the nearest number that there is.
     """
-    scaling = shape.scaling(values[:-horizon])
+    scaling = text_format.scaling(values[:-horizon])
     if not scaling.exists:
         return None
-    lowest, highest = scaling.physical(np.array([[0], [shape.largest]]))
-    return text_to_ids(shape.encode(np.clip(values, lowest, highest), scaling))
+    lowest, highest = scaling.physical(np.array([[0], [text_format.largest]]))
+    return text_to_ids(text_format.encode(np.clip(values, lowest, highest), scaling))
 
 
 def _padded(rows: list[list[int]]) -> np.ndarray:

@@ -69,7 +69,7 @@ def test_an_adapter_for_any_table_learns_from_made_up_series(data, store):
     sizes = {name: {"steps": 2, "sequence_length": 1024}}
     profile = replace(SMALL, train=sizes, checkpoint_every=1, watched=1)
     record, folder = run(name, profile, data=data), adapter_path(profile, name)
-    assert (record.series, record.config["made_up"], len(record.evaluations)) == ({}, {}, 2)
+    assert (record.series, record.config["made_up"], len(record.evaluations)) == ({}, TABLES.settings(), 2)
     assert [set(entry) for entry in record.evaluations] == [{"step", "loss"}] * 2
     most = estimate(EXPERIMENTS[name], profile, Shape.of(backbone_config("tiny")))
     assert all(record.spent()[kind] <= sum_costs(*most.values())[kind] for kind in CONVENTIONS)

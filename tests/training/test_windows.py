@@ -1,5 +1,7 @@
 """Windows cut from series of a table, and windows of made-up series."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,7 +73,7 @@ def test_a_step_of_made_up_series_is_full_and_a_function_of_the_step():
 
 def test_made_up_series_of_one_kind():
     for step in range(20):
-        batch = made_up_windows(1024, 0, digits=4, variables=3, without="dynamics")(step)
+        batch = made_up_windows(1024, 0, replace(TABLES, digits=4, variables=3), without="dynamics")(step)
         assert {len(one) for row in batch for one in steps_of(row)} == {3}
         assert max(int(number) for row in batch for one in steps_of(row) for number in one) > 999
     assert all(made_up_windows(1024, 0, without=family)(0).size for family in FAMILIES)
