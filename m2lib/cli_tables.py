@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,11 +51,8 @@ class Task:
         df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target, where)
         items = m2lib.forecaster.items_of(df, columns, where, least)
-        stamps = f"time {columns.time}" if columns.time else "no time stamps: steps are numbered"
-        whose = f"series by {columns.id}" if columns.id else "one series"
-        lengths = sorted(len(item.values) for item in items)
-        steps = f"{lengths[0]} steps" if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]} steps"
-        print(f"{where}: target {', '.join(columns.targets)}; {stamps}; {whose}; {len(items)} of {steps}")
+        guessed = f"target: {', '.join(columns.targets)}; time: {columns.time or 'none'}; id: {columns.id or 'none'}"
+        print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}")
         return columns, items
 
     def load(self) -> Forecaster:
@@ -175,36 +172,28 @@ def evaluate(
     if output:
         m2lib.forecaster.check_output(output, force, (".json",))
     columns, items = task.read(least=m2lib.series.SHORTEST + task.horizon + leave_out)
-    kept = [len(item.values) - leave_out for item in items]
-    items = [replace(item, times=item.times[:n], values=item.values[:n]) for item, n in zip(items, kept, strict=True)]
     model, refit = task.load(), None
     if finetune:
         refit = m2lib.forecaster.refitter(model, task.horizon, finetune, seed=drawing.seed)
-    season = season or m2lib.forecaster.calendar_season(items[0])
-    print(f"the season is {season} steps" if season else "the season is found in each series", "(--season)")
-    rolling = {"origins": origins, "stride": stride, "season": season}
+    rolling = {"origins": origins, "stride": stride, "leave_out": leave_out, "season": season}
     found = m2lib.forecaster.evaluate(model, items, task.horizon, **rolling, **drawing.options(), refit=refit)
     if output:
         from m2lib.study.provenance import provenance
 
-        backbone = model.backbone
-        more = {"leave_out": leave_out, "finetune": finetune}
+        backbone, asked = model.backbone, {"horizon": task.horizon, "adapter": task.adapter, **asdict(drawing)}
         record = {
             "table": {"file": task.file.name, "sha256": sha256(task.file.read_bytes()).hexdigest()[:16]},
             "columns": asdict(columns),
-            "settings": {"horizon": task.horizon, "adapter": task.adapter, **asdict(drawing), **rolling, **more},
+            "settings": {**asked, **rolling, "season": found.season, "finetune": finetune},
             "text_format": model.text_format and model.text_format.settings(),  # without an adapter, the table's
             "backbone": {"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
             **provenance(backbone.device),
             **found.record(),
         }
         write_atomic(output, (json.dumps(record, indent=1) + "\n").encode())
-    made = f"{len(found.origins)} forecast{'s' * (len(found.origins) > 1)} of {task.horizon} steps"
-    print(f"{made}; MAE in the table's units, and in units of each")
-    print("context's scale (1000 is its size); gains in these, above 0 where the language model is better")
-    print(found.table().to_string())
-    if short := m2lib.forecaster.baselines_for(season).keys() - found.errors.keys():
-        print(f"left out, as a context is too short for it: {', '.join(sorted(short))}")
+    print(f"the season is {found.season} steps" if found.season else "the season is found in each series", "(--season)")
+    count, units = len(found.origins), "MAE in the table's units, all else in thousandths of each context's scale"
+    print(f"forecasts of {task.horizon} steps: {count}; {units}\n{found.table().to_string()}")
     if found.coverage is not None:
         print(f"CRPS {found.crps:.4g}; the 80% band holds {found.coverage:.0%} of the true values")
     print(found.verdict)

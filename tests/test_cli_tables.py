@@ -38,7 +38,7 @@ def test_a_forecast_is_the_same_from_python(capsys, pelts):
     options = ("--horizon", 4, "--levels", 0.9, 0.1, "--samples", 5, "--output", "ahead.csv", "--plot", "ahead.png")
     status, out, _ = m2(capsys, "forecast", "dollars.csv", *options)
     assert status == 0
-    assert out.splitlines()[0] == "dollars.csv: target hare, US$ a_b$; time year; one series; 1 of 40 steps"
+    assert out.splitlines()[0] == "dollars.csv: 40 steps of 1 series; target: hare, US$ a_b$; time: year; id: none"
     written = pd.read_csv("ahead.csv")
     made = Forecaster.from_pretrained().predict_df(
         pelts, prediction_length=4, quantile_levels=[0.1, 0.9], id_column=None, timestamp_column="year",
@@ -60,10 +60,9 @@ def test_without_a_file_the_table_is_printed(capsys, pelts):
 
 def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
     options = ("--horizon", 4, "--origins", 3, "--stride", 2, "--leave-out", 5, "--season", 30, "--samples", 3)
-    status, out, _ = m2(capsys, "evaluate", "pelts.csv", *options, "--output", "found.json")
-    assert status == 0
-    assert "3 forecasts of 4 steps" in out
-    assert "left out, as a context is too short for it: 30 steps ago" in out
+    status, out, warned = m2(capsys, "evaluate", "pelts.csv", *options, "--output", "found.json")
+    assert (status, warned) == (0, "warning: left out, as a context is too short for it: 30 steps ago")
+    assert "forecasts of 4 steps: 3;" in out
     assert "the language model's error is" in out
     with open("found.json", encoding="utf-8") as file:
         kept = json.load(file)
@@ -96,7 +95,7 @@ def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
     assert plain[0] == tuned[0] == 0
     assert plain[1] != tuned[1]
     _, out, _ = m2(capsys, "evaluate", "pelts.csv", "--horizon", 8, "--origins", 5, "--samples", 2, "--finetune", 1)
-    assert "2 forecasts of 8 steps" in out  # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
+    assert "forecasts of 8 steps: 2;" in out  # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
 
 
 def test_finetune_then_forecast_then_export(capsys, pelts):

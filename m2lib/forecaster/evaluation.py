@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -34,16 +33,18 @@ class Origin:
     """All that comes after; a forecast is of the first steps of it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What forecasts from all origins came to."""
 
     origins: tuple[Origin, ...]
     """In the order of the errors."""
-    errors: dict[str, np.ndarray]
-    """By forecaster, float64 (origins,): the MAE over steps and variables, in the table's units."""
-    scaled: dict[str, np.ndarray]
+    errors: pd.DataFrame
+    """A row for each origin, a column for each forecaster: the MAE over steps and variables, in the table's units."""
+    scaled: pd.DataFrame
     """The same in thousandths of each context's scale, in which series of any size weigh alike."""
+    season: int | None
+    """Steps, where one is known."""
     crps: float
     """Of the language model's samples, the table's units; its MAE where it has one sample."""
     coverage: float | None
@@ -54,66 +55,64 @@ class Evaluation:
         """The language model's mean error, in the table's units."""
         return float(self.errors[MODEL].mean())
 
+    @property
+    def gains(self) -> pd.DataFrame:
+        """How much less the language model errs than each other forecaster, origin by origin, in scaled units."""
+        return self.scaled.drop(columns=MODEL).sub(self.scaled[MODEL], axis=0)
+
     def record(self) -> dict[str, Any]:
         """What is kept of it, ready for JSON: each origin's item and steps, and all that they came to."""
         return {
             "origins": [{"item": origin.item, "steps": len(origin.context)} for origin in self.origins],
-            "errors": {name: maes.tolist() for name, maes in self.errors.items()},
-            "scaled": {name: maes.tolist() for name, maes in self.scaled.items()},
+            "errors": self.errors.to_dict("list"),
+            "scaled": self.scaled.to_dict("list"),
             "crps": self.crps,
             "coverage": self.coverage,
         }
 
-    def gain(self, baseline: str) -> dict[str, Any]:
-        """How much better the language model is than a baseline, as of `m2lib.series.paired_gain`, in scaled units.
-
-        `mean interval` is None for fewer than two origins.
-        """
-        ours, theirs = (dict(enumerate(self.scaled[name].tolist())) for name in (MODEL, baseline))
-        if len(ours) < 2:
-            return {"mean": theirs[0] - ours[0], "mean interval": None, "better": int(ours[0] < theirs[0])}
-        return series.paired_gain(ours, theirs)
-
     @property
     def verdict(self) -> str:
         """A sentence: whether the language model beats the best simple forecast, and how sure that is."""
-        best = min((name for name in self.scaled if name != MODEL), key=lambda name: self.scaled[name].mean())
-        count, gain, mean = len(self.origins), self.gain(best), self.scaled[best].mean()
-        share = f"{abs(gain['mean']) / mean:.0%} " if mean else f"{abs(gain['mean']):.3g} scaled units "
-        side = "below" if gain["mean"] > 0 else "above"
-        said = f"the language model's error is {share}{side} that of the best simple forecast here, {best}"
-        if count < ENOUGH:
-            return f"{said}; {count} forecast{'s' * (count > 1)} prove{'s' * (count == 1)} nothing"
-        low, high = gain["mean interval"]
-        sure = "that is more than chance" if low > 0 or high < 0 else "that may be chance"
-        return f"{said}; with {count} forecasts {sure}"
+        best = self.scaled.drop(columns=MODEL).mean().idxmin()
+        gains = self.gains[best]
+        share, side = abs(gains.mean()) / self.scaled[best].mean(), "below" if gains.mean() > 0 else "above"
+        said = f"the language model's error is {share:.0%} {side} that of the best simple forecast here, {best}"
+        if len(gains) < ENOUGH:
+            return f"{said}; fewer than {ENOUGH} forecasts prove nothing"
+        low, high = series.bootstrap_interval(gains)
+        sure = "is more than chance" if low > 0 or high < 0 else "may be chance"
+        return f"{said}; with {len(gains)} forecasts that {sure}"
 
     def table(self) -> pd.DataFrame:
         """All forecasters, the best first: mean errors, and the language model's paired gain over each other one."""
-        rows = {}
-        for name in sorted(self.scaled, key=lambda name: self.scaled[name].mean()):
-            row = {"MAE": f"{self.errors[name].mean():.4g}", "scaled": f"{self.scaled[name].mean():.1f}"}
-            if name != MODEL:
-                gain = self.gain(name)
-                ends = "{:+.1f} to {:+.1f}".format(*gain["mean interval"]) if gain["mean interval"] else ""
-                row |= {"gain of the model": f"{gain['mean']:+.1f}", "95% interval": ends}
-                row["model better"] = f"{gain['better']} of {len(self.origins)}"
-            rows[name] = row
-        return pd.DataFrame(rows).T.fillna("")
+        means, gains = self.scaled.mean().sort_values(), self.gains
+        table = pd.DataFrame({"MAE": self.errors.mean().map("{:.4g}".format), "scaled": means.map("{:.1f}".format)})
+        table["gain of the model"] = gains.mean().map("{:+.1f}".format)
+        if len(gains) >= ENOUGH:
+            ends = gains.apply(series.bootstrap_interval, result_type="reduce")
+            table["95% interval"] = ends.map(lambda pair: "{:+.1f} to {:+.1f}".format(*pair))
+        table["model better"] = (gains > 0).sum().map(f"{{}} of {len(gains)}".format)
+        return table.loc[means.index].fillna("")
 
 
 def origins_of(
-    items: Sequence[Item], horizon: int, count: int = 1, stride: int | None = None, least: int = series.SHORTEST
+    items: Sequence[Item],
+    horizon: int,
+    count: int = 1,
+    stride: int | None = None,
+    leave_out: int = 0,
+    least: int = series.SHORTEST,
 ) -> list[Origin]:
     """The moments to forecast from: the last `count` of each series that `horizon` steps follow, the earliest first.
 
-    `stride` steps lie between two of them, by default the horizon, so that no step is forecast twice. A context has
-    `least` steps or more; InputError where no series is long enough for one.
+    `stride` steps lie between two of them, by default the horizon, so that no step is forecast twice. The last
+    `leave_out` steps of a series are in no forecast. A context has `least` steps or more; InputError where no series is
+    long enough for one.
     """
     stride = stride or horizon
     found = []
     for place, item in enumerate(items):
-        last = len(item.values) - horizon
+        last = len(item.values) - leave_out - horizon
         cuts = range(last - (count - 1) * stride, last + 1, stride)
         found += [Origin(place, item.name, item.values[:n], item.values[n:]) for n in cuts if n >= least]
     if not found:
@@ -143,6 +142,7 @@ def evaluate(
     *,
     origins: int = 1,
     stride: int | None = None,
+    leave_out: int = 0,
     season: int | None = None,
     num_samples: int = SAMPLES,
     refit: Callable[[Sequence[np.ndarray]], Sampler] | None = None,
@@ -158,7 +158,7 @@ def evaluate(
         The series.
     horizon : int
         Steps to forecast.
-    origins, stride : int, optional
+    origins, stride, leave_out : int, optional
         As in `origins_of`.
     season : int, optional
         As in `baselines_for`. Default: the calendar's, where time stamps say which.
@@ -177,10 +177,15 @@ def evaluate(
         Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
     season = season or calendar_season(items[0])
-    rolled = origins_of(items, horizon, origins, stride, series.SHORTEST + horizon if refit else series.SHORTEST)
+    least = series.SHORTEST + horizon if refit else series.SHORTEST
+    rolled = origins_of(items, horizon, origins, stride, leave_out, least)
     text_format = forecaster.format_of([one.context for one in rolled], [one.name for one in rolled])
     window = forecaster.window(text_format, horizon)
-    rolled = _moving(rolled, text_format, window)
+    if moving := [one for one in rolled if text_format.scaling(one.context[-window:]).exists]:
+        if flat := len(rolled) - len(moving):
+            problem = f"{flat} of {len(rolled)} forecasts are left out"
+            warnings.warn(f"{problem}: what the model reads there never changes, or is mostly 0", stacklevel=2)
+        rolled = moving  # where all are flat, the model's own error says so
     contexts, truths = [one.context for one in rolled], [one.ahead[:horizon] for one in rolled]
 
     # With `refit`, origins that are as far from their series' ends share a forecaster; without, all do.
@@ -197,30 +202,21 @@ def evaluate(
 
     forecasts = {MODEL: [np.median(one, axis=0) for one in samples]}
     for name, baseline in baselines_for(season).items():
-        with suppress(ValueError):  # a context is too short for it
+        try:
             forecasts[name] = [_simple(baseline, context, horizon) for context in contexts]
+        except ValueError:
+            warnings.warn(f"left out, as a context is too short for it: {name}", stacklevel=2)
     scalings = [text_format.scaling(context[-window:]) for context in contexts]
     errors, scaled = {}, {}
     for name, made in forecasts.items():
         off = [np.abs(one - truth) for one, truth in zip(made, truths, strict=True)]
-        errors[name] = np.array([one.mean() for one in off])
-        scaled[name] = np.array([(one / to.scale * 1000).mean() for one, to in zip(off, scalings, strict=True)])
-    crps, held = float(errors[MODEL].mean()), None
+        errors[name] = [one.mean() for one in off]
+        scaled[name] = [(one / to.scale * 1000).mean() for one, to in zip(off, scalings, strict=True)]
+    crps, held = float(np.mean(errors[MODEL])), None
     if num_samples > 1:
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
         held = float(np.mean(list(map(partial(series.coverage, level=0.8), samples, truths))))
-    return Evaluation(tuple(rolled), errors, scaled, crps, held)
-
-
-def _moving(rolled: list[Origin], text_format: series.TextFormat, window: int) -> list[Origin]:
-    """The origins whose contexts a model can read; a warning says how many are left out, of which series."""
-    kept = [one for one in rolled if text_format.scaling(one.context[-window:]).exists]
-    if not kept or len(kept) == len(rolled):
-        return rolled  # where all are flat, the model's own error says so
-    names = ", ".join(sorted({str(one.name) for one in rolled if one not in kept}))
-    problem = f"{len(rolled) - len(kept)} of {len(rolled)} forecasts are left out ({names:.80})"
-    warnings.warn(f"{problem}: what the model reads there never changes, or is mostly 0", stacklevel=3)
-    return kept
+    return Evaluation(tuple(rolled), pd.DataFrame(errors), pd.DataFrame(scaled), season, crps, held)
 
 
 def _simple(baseline: Baseline, context: np.ndarray, horizon: int) -> np.ndarray:
