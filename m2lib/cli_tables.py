@@ -256,5 +256,4 @@ def export(adapter: str, output: Path, /, *, backbone: str | None = None, force:
         Replace what the folder holds.
     """
     folder = m2lib.forecaster.adapter_folder(adapter)
-    base, shape = backbone or m2lib.forecaster.base_of(folder), m2lib.forecaster.read_format(folder)
-    print(m2lib.forecaster.export(base, output, adapter=folder, text_format=shape, force=force))
+    print(m2lib.forecaster.export(folder, output, backbone=backbone, force=force))

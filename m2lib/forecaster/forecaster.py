@@ -21,7 +21,7 @@ from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.tables import Columns, Item, future_times, items_of
 from m2lib.model import fetch_backbone, load_adapter, load_backbone
-from m2lib.series import FORMAT_FILE, SHORTEST, STUDY, TextFormat
+from m2lib.series import FORMAT_FILE, SHORTEST, TextFormat
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DEFAULT_BACKBONE = "smollm2-135m"
@@ -269,8 +269,9 @@ class Forecaster(Sampler):
         Path
             The folder.
         """
-        shape = self.text_format or STUDY
-        return export(self.backbone.loaded_by, Path(folder), adapter=self.adapter, text_format=shape, force=force)
+        if not self.adapter:
+            raise InputError("there is no adapter to export, and the model is the base itself; `m2 finetune` makes one")
+        return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
 
 
 def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:
