@@ -174,7 +174,9 @@ def evaluate(
     columns, items = task.read(least=m2lib.series.SHORTEST + task.horizon + leave_out)
     model, refit = task.load(), None
     if finetune:
-        refit = m2lib.forecaster.refitter(model, task.horizon, finetune, seed=drawing.seed)
+        from m2lib.forecaster.finetune import refitter
+
+        refit = refitter(model, task.horizon, finetune, seed=drawing.seed)
     rolling = {"origins": origins, "stride": stride, "leave_out": leave_out, "season": season}
     found = m2lib.forecaster.evaluate(model, items, task.horizon, **rolling, **drawing.options(), refit=refit)
     if output:
@@ -231,11 +233,13 @@ def finetune(
     force
         Replace the adapter that it holds.
     """
+    from m2lib.forecaster.finetune import finetune as tune
+
     columns, items = task.read(least=m2lib.series.SHORTEST + 2 * task.horizon)
     model = task.load()
     how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
     try:
-        m2lib.forecaster.finetune(model, items, columns.targets, task.horizon, output, force=force, **how)
+        tune(model, items, columns.targets, task.horizon, output, force=force, **how)
     except KeyboardInterrupt:
         print("\nthe same command goes on from the last checkpoint", file=sys.stderr)
         raise

@@ -84,7 +84,7 @@ def test_a_stopped_training_says_how_it_goes_on(capsys, pelts, monkeypatch):
     def stops(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("m2lib.forecaster.finetune", stops)
+    monkeypatch.setattr("m2lib.forecaster.finetune.finetune", stops)
     status = cli.main(["finetune", "pelts.csv", "--horizon", "4", "--output", "mine"])
     assert (status, capsys.readouterr().err) == (130, "\nthe same command goes on from the last checkpoint\nstopped\n")
 

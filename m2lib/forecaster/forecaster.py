@@ -17,7 +17,6 @@ from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import adapter_folder, base_of, read_format
 from m2lib.forecaster.export import export
-from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.tables import Columns, Item, future_times, items_of
 from m2lib.model import fetch_backbone, load_adapter, load_backbone
@@ -250,6 +249,8 @@ class Forecaster(Sampler):
             For a table that is unfit, and a folder that holds an adapter or cannot be written to, before anything is
             done.
         """
+        from m2lib.forecaster.finetune import finetune  # brings the training loop, which no forecast needs
+
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, least=SHORTEST + 2 * prediction_length)
         return finetune(self, items, columns.targets, prediction_length, output_dir, **options)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import ROOT, InputError
-from m2lib.forecaster import Forecaster, read_format
+from m2lib.forecaster import Forecaster
+from m2lib.forecaster.adapters import read_format
 from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
 from m2lib.model.weights import local_weights

@@ -6,8 +6,9 @@ from utilsforecast.evaluation import evaluate as utilsforecast_evaluate
 from utilsforecast.losses import mae
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, adapter_folder, base_of, format_for, read_format
+from m2lib.forecaster import Forecaster, adapter_folder, format_for
 from m2lib.forecaster import sampling as module
+from m2lib.forecaster.adapters import base_of, read_format
 from m2lib.model import inject_lora, load_backbone, save_adapter
 from m2lib.series import STUDY, TextFormat
 
