@@ -46,11 +46,11 @@ class Task:
     backbone: str | None = None
     """The language model (the adapter's, M2_BACKBONE, or the small one)."""
 
-    def read(self, least: int) -> tuple[Columns, list[Item]]:
-        """The table's columns and series; what was guessed is printed."""
+    def read(self, kept_back: int = 0) -> tuple[Columns, list[Item]]:
+        """The table's columns and series, of a context and so many steps at least; what was guessed is printed."""
         df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
-        columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target, where)
-        items = m2lib.forecaster.items_of(df, columns, where, least)
+        columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
+        items = m2lib.forecaster.items_of(df, columns, where, m2lib.series.SHORTEST + kept_back)
         guessed = f"target: {', '.join(columns.targets)}; time: {columns.time or 'none'}; id: {columns.id or 'none'}"
         print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}")
         return columns, items
@@ -103,11 +103,11 @@ def forecast(
         m2lib.forecaster.check_output(output, force)
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
-    columns, items = task.read(least=m2lib.series.SHORTEST)
+    columns, items = task.read()
     levels = tuple(sorted(set(levels)))
     made = task.load().predict_items(items, columns, task.horizon, levels, **drawing.options())
     if output:
-        m2lib.forecaster.write_table(made, output, force)
+        m2lib.forecaster.write_table(made, output)
         print(output)
     else:
         shown = made.head(SHOWN_ROWS).to_string(index=False, float_format=lambda value: f"{value:.6g}")
@@ -171,7 +171,7 @@ def evaluate(
     """
     if output:
         m2lib.forecaster.check_output(output, force, (".json",))
-    columns, items = task.read(least=m2lib.series.SHORTEST + task.horizon + leave_out)
+    columns, items = task.read(task.horizon + leave_out)
     model, refit = task.load(), None
     if finetune:
         from m2lib.forecaster.finetune import refitter
@@ -235,7 +235,7 @@ def finetune(
     """
     from m2lib.forecaster.finetune import finetune as tune
 
-    columns, items = task.read(least=m2lib.series.SHORTEST + 2 * task.horizon)
+    columns, items = task.read(2 * task.horizon)
     model = task.load()
     how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
     try:

@@ -76,7 +76,7 @@ def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
 def test_a_warning_is_a_line(capsys, pelts):
     pd.concat([pelts] * 10)[["hare"]].to_csv("long.csv", index=False)
     assert cli.main(["forecast", "long.csv", "--horizon", "2", "--samples", "1"]) == 0
-    warned = "warning: the series is longer than the model's window: its last 204 steps are read\n"
+    warned = "warning: of a series longer than the model's window the last 204 steps are read\n"
     assert capsys.readouterr().err == warned
 
 

@@ -78,11 +78,8 @@ class Sampler:
         ids = ids or range(len(values))
         text_format = self.format_of(values, ids)
         steps = self.window(text_format, prediction_length)
-        if longer := sum(len(series) > steps for series in values):
-            which, whose = (
-                (f"{longer} of {len(values)} series are", "their") if len(values) > 1 else ("the series is", "its")
-            )
-            warnings.warn(f"{which} longer than the model's window: {whose} last {steps} steps are read", stacklevel=2)
+        if max(map(len, values)) > steps:
+            warnings.warn(f"of a series longer than the model's window the last {steps} steps are read", stacklevel=2)
         contexts = [series[-steps:] for series in values]
         most = text_format.longest_step * prediction_length
         drawing: dict[str, Any] = {"temperature": temperature, "n_samples": num_samples} if num_samples > 1 else {}
@@ -105,19 +102,11 @@ class Sampler:
         """The text format for series: the adapter's, which they have to fit, else one that suits them."""
         text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
         for name, series in zip(ids or range(len(values)), values, strict=True):
-            steps, variables = series.shape
-            if steps < SHORTEST:
-                wrong = f"has {steps} steps; a context needs at least {SHORTEST}"
-            elif variables != text_format.variables:
-                has = f"{variables} variable{'s' * (variables > 1)}"
-                wrong = f"has {has}, and the adapter's text format {text_format.variables}"
-                wrong += "; take another adapter, none, or fine-tune one on the table"
-            elif not text_format.offset and (lowest := series.min()) < 0:
-                wrong = f"goes down to {lowest:g}, and the adapter's text format knows no negative numbers"
-                wrong += "; take no adapter, or fine-tune one on the table"
-            else:
-                continue
-            raise InputError(f"{'the series' if name == 'series' else f'series {name}'} {wrong}")
+            if series.shape[1] != text_format.variables or (series.min() < 0 and not text_format.offset):
+                who = "the series" if name == "series" else f"series {name}"
+                knows = f"variables: {text_format.variables}, negative numbers: {'yes' if text_format.offset else 'no'}"
+                advice = "take another adapter, none, or fine-tune one on the table"
+                raise InputError(f"{who} does not fit the adapter's text format ({knows}); {advice}")
         return text_format
 
     def window(self, text_format: TextFormat, prediction_length: int) -> int:

@@ -138,7 +138,7 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         ("file", "cannot write into .*file", {}),
         ("new", "60", {"prediction_length": 30}),
         ("new", "rank is 0; give one of at least 1", {"rank": 0}),
-        ("new", "the adapter's text format 1", {"forecaster": replace(fresh(), text_format=TextFormat(1))}),
+        ("new", "does not fit the adapter's text format", {"forecaster": replace(fresh(), text_format=TextFormat(1))}),
     ):
         with pytest.raises(InputError, match=line):
             tuned(tmp_path / name, **options)
