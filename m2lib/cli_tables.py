@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -194,7 +193,7 @@ def evaluate(
         }
         write_atomic(output, (json.dumps(record, indent=1) + "\n").encode())
     print(f"the season is {found.season} steps" if found.season else "the season is found in each series", "(--season)")
-    count, units = len(found.origins), "MAE in the table's units, all else in thousandths of each context's scale"
+    count, units = len(found.errors), "MAE in the table's units, all else in thousandths of each context's scale"
     print(f"forecasts of {task.horizon} steps: {count}; {units}\n{found.table().to_string()}")
     if found.coverage is not None:
         print(f"CRPS {found.crps:.4g}; the 80% band holds {found.coverage:.0%} of the true values")
@@ -238,11 +237,7 @@ def finetune(
     columns, items = task.read(2 * task.horizon)
     model = task.load()
     how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
-    try:
-        tune(model, items, columns.targets, task.horizon, output, force=force, **how)
-    except KeyboardInterrupt:
-        print("\nthe same command goes on from the last checkpoint", file=sys.stderr)
-        raise
+    tune(model, items, columns.targets, task.horizon, output, force=force, **how)
 
 
 def export(adapter: str, output: Path, /, *, backbone: str | None = None, force: Flag = False) -> None:

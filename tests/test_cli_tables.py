@@ -80,15 +80,6 @@ def test_a_warning_is_a_line(capsys, pelts):
     assert capsys.readouterr().err == warned
 
 
-def test_a_stopped_training_says_how_it_goes_on(capsys, pelts, monkeypatch):
-    def stops(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("m2lib.forecaster.finetune.finetune", stops)
-    status = cli.main(["finetune", "pelts.csv", "--horizon", "4", "--output", "mine"])
-    assert (status, capsys.readouterr().err) == (130, "\nthe same command goes on from the last checkpoint\nstopped\n")
-
-
 def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
     options = ("--horizon", 4, "--origins", 2, "--samples", 2)
     plain, tuned = (m2(capsys, "evaluate", "pelts.csv", *options, *more) for more in ((), ("--finetune", 2)))

@@ -20,27 +20,12 @@ Baseline = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Origin:
-    """One forecast to be made: of one series, from one moment on."""
-
-    item: int
-    """The series' place in the table."""
-    name: str | int
-    """The series'."""
-    context: np.ndarray
-    """What is known at this moment, float64 (steps, variables), the table's units."""
-    ahead: np.ndarray
-    """All that comes after; a forecast is of the first steps of it."""
-
-
-@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What forecasts from all origins came to."""
 
-    origins: tuple[Origin, ...]
-    """In the order of the errors."""
     errors: pd.DataFrame
-    """A row for each origin, a column for each forecaster: the MAE over steps and variables, in the table's units."""
+    """A row for each origin (item, steps), as of `origins_of`, and a column for each forecaster: the MAE over steps and
+    variables, in the table's units."""
     scaled: pd.DataFrame
     """The same in thousandths of each context's scale, in which series of any size weigh alike."""
     season: int | None
@@ -63,7 +48,7 @@ class Evaluation:
     def record(self) -> dict[str, Any]:
         """What is kept of it, ready for JSON: each origin's item and steps, and all that they came to."""
         return {
-            "origins": [{"item": origin.item, "steps": len(origin.context)} for origin in self.origins],
+            "origins": [{"item": item, "steps": steps} for item, steps in self.errors.index],
             "errors": self.errors.to_dict("list"),
             "scaled": self.scaled.to_dict("list"),
             "crps": self.crps,
@@ -102,19 +87,18 @@ def origins_of(
     stride: int | None = None,
     leave_out: int = 0,
     least: int = series.SHORTEST,
-) -> list[Origin]:
-    """The moments to forecast from: the last `count` of each series that `horizon` steps follow, the earliest first.
+) -> list[tuple[int, int]]:
+    """The moments to forecast from: the place of a series in the table, and how many of its steps are known.
 
-    `stride` steps lie between two of them, by default the horizon, so that no step is forecast twice. The last
-    `leave_out` steps of a series are in no forecast. A context has `least` steps or more; InputError where no series is
-    long enough for one.
+    They are the last `count` of each series that `horizon` steps follow, the earliest first. `stride` steps lie between
+    two of them, by default the horizon, so that no step is forecast twice. The last `leave_out` steps of a series are
+    in no forecast. `least` steps or more are known; InputError where no series is long enough.
     """
     stride = stride or horizon
     found = []
     for place, item in enumerate(items):
         last = len(item.values) - leave_out - horizon
-        cuts = range(last - (count - 1) * stride, last + 1, stride)
-        found += [Origin(place, item.name, item.values[:n], item.values[n:]) for n in cuts if n >= least]
+        found += [(place, n) for n in range(last - (count - 1) * stride, last + 1, stride) if n >= least]
     if not found:
         raise InputError(f"a forecast of {horizon} steps wants a series of {least + horizon}; ask for fewer steps")
     return found
@@ -179,44 +163,45 @@ def evaluate(
     season = season or calendar_season(items[0])
     least = series.SHORTEST + horizon if refit else series.SHORTEST
     rolled = origins_of(items, horizon, origins, stride, leave_out, least)
-    text_format = forecaster.format_of([one.context for one in rolled], [one.name for one in rolled])
+    contexts = {(item, steps): items[item].values[:steps] for item, steps in rolled}
+    text_format = forecaster.format_of(list(contexts.values()), [items[item].name for item, _ in rolled])
     window = forecaster.window(text_format, horizon)
-    if moving := [one for one in rolled if text_format.scaling(one.context[-window:]).exists]:
-        if flat := len(rolled) - len(moving):
-            problem = f"{flat} of {len(rolled)} forecasts are left out"
-            warnings.warn(f"{problem}: what the model reads there never changes, or is mostly 0", stacklevel=2)
-        rolled = moving  # where all are flat, the model's own error says so
-    contexts, truths = [one.context for one in rolled], [one.ahead[:horizon] for one in rolled]
+    scalings = {origin: text_format.scaling(context[-window:]) for origin, context in contexts.items()}
+    rolled = [origin for origin in rolled if scalings[origin].exists] or rolled  # if all are flat, the model says so
+    if flat := len(contexts) - len(rolled):
+        problem = f"{flat} of {len(contexts)} forecasts are left out"
+        warnings.warn(f"{problem}: what the model reads there never changes, or is mostly 0", stacklevel=2)
 
     # With `refit`, origins that are as far from their series' ends share a forecaster; without, all do.
-    rounds: dict[int, list[int]] = {}
-    for place, one in enumerate(rolled):
-        rounds.setdefault(len(one.ahead) if refit else 0, []).append(place)
-    drawn: dict[int, np.ndarray] = {}
-    for places in rounds.values():
-        seen, names = [contexts[place] for place in places], [rolled[place].name for place in places]
+    rounds: dict[int, list[tuple[int, int]]] = {}
+    for item, steps in rolled:
+        rounds.setdefault(len(items[item].values) - steps if refit else 0, []).append((item, steps))
+    drawn: dict[tuple[int, int], np.ndarray] = {}
+    for together in rounds.values():
+        seen, names = [contexts[origin] for origin in together], [items[item].name for item, _ in together]
         model = refit(seen) if refit else replace(forecaster, text_format=text_format)
         made = model.sample(seen, horizon, ids=names, num_samples=num_samples, **sampling)
-        drawn |= {place: samples.physical for place, samples in zip(places, made, strict=True)}
-    samples = [drawn[place] for place in range(len(rolled))]
+        drawn |= {origin: samples.physical for origin, samples in zip(together, made, strict=True)}
 
+    samples = [drawn[origin] for origin in rolled]
     forecasts = {MODEL: [np.median(one, axis=0) for one in samples]}
     for name, baseline in baselines_for(season).items():
         try:
-            forecasts[name] = [_simple(baseline, context, horizon) for context in contexts]
+            forecasts[name] = [_simple(baseline, contexts[origin], horizon) for origin in rolled]
         except ValueError:
             warnings.warn(f"left out, as a context is too short for it: {name}", stacklevel=2)
-    scalings = [text_format.scaling(context[-window:]) for context in contexts]
-    errors, scaled = {}, {}
+    truths = [items[item].values[steps:][:horizon] for item, steps in rolled]
+    errors = pd.DataFrame(index=pd.MultiIndex.from_tuples(rolled, names=["item", "steps"]))
+    scaled = errors.copy()
     for name, made in forecasts.items():
         off = [np.abs(one - truth) for one, truth in zip(made, truths, strict=True)]
         errors[name] = [one.mean() for one in off]
-        scaled[name] = [(one / to.scale * 1000).mean() for one, to in zip(off, scalings, strict=True)]
+        scaled[name] = [(one / scalings[origin].scale * 1000).mean() for one, origin in zip(off, rolled, strict=True)]
     crps, held = float(np.mean(errors[MODEL])), None
     if num_samples > 1:
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
         held = float(np.mean(list(map(partial(series.coverage, level=0.8), samples, truths))))
-    return Evaluation(tuple(rolled), pd.DataFrame(errors), pd.DataFrame(scaled), season, crps, held)
+    return Evaluation(errors, scaled, season, crps, held)
 
 
 def _simple(baseline: Baseline, context: np.ndarray, horizon: int) -> np.ndarray:

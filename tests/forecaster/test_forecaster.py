@@ -101,9 +101,7 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
     tuned = Forecaster(tiny, STUDY)
     with pytest.raises(InputError, match="series b does not fit the adapter's text format"):
         tuned.predict_df(sales, prediction_length=2)
-    with pytest.raises(
-        InputError, match=r"^the series .* \(variables: 2, negative numbers: no\); take"
-    ):
+    with pytest.raises(InputError, match=r"^the series .* \(variables: 2, negative numbers: no\); take"):
         tuned.predict_df(sales[["target"]], prediction_length=2, id_column=None, timestamp_column=None)
     with pytest.raises(InputError, match="series 1 does not fit"):
         tuned.sample([np.ones((20, 2)), np.arange(-1.0, 19.0).reshape(10, 2)], 2)
