@@ -147,8 +147,8 @@ def _submit(names: tuple[str, ...], cluster: str, options: tuple[str, ...], prof
         from m2lib.study.cluster import submit
     except ImportError as error:
         raise InputError("submitit is not installed; `pip install submitit` brings it") from error
-    pairs = {key: value for key, _, value in (option.partition("=") for option in options)}
-    told = {key: int(value) if value.isdecimal() else value for key, value in pairs.items()}
+    pairs = (option.partition("=") for option in options)
+    told = {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
     for name, job in submit(names, cluster, told, profile):
         print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
 

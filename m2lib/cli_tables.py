@@ -103,14 +103,13 @@ def forecast(
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
-    levels = tuple(sorted(set(levels)))
     made = task.load().predict_items(items, columns, task.horizon, levels, **drawing.options())
     if output:
         m2lib.forecaster.write_table(made, output)
         print(output)
     else:
-        shown = made.head(SHOWN_ROWS).to_string(index=False, float_format=lambda value: f"{value:.6g}")
-        print(shown + f"\n... {len(made)} rows; --output F.csv writes them all" * (len(made) > SHOWN_ROWS))
+        print(made.to_string(index=False, max_rows=SHOWN_ROWS, float_format="{:.6g}".format))
+        print(f"{len(made)} rows; --output F.csv writes them all")
     if plot:
         _draw(items, columns, made, task, levels, plot)
         print(plot)

@@ -16,23 +16,19 @@ def adapter_folder(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if (path / CONFIG_FILE).is_file():
         return path
-    results = settings.results_dir()
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
     # several profiles have one of a name, the laptop's is meant, and is put in last.
-    files = sorted(results.glob("*/*/**/" + CONFIG_FILE), key=lambda file: "laptop-" in str(file.relative_to(results)))
-    found = {file.parent.relative_to(results).as_posix().split("/", 1)[1]: file.parent for file in files}
-    if str(source) in found:
-        return found[str(source)]
-    known = f"; recorded adapters are {', '.join(sorted(found))}" if found else ""
-    raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}{known}")
+    found = settings.results_dir().glob(f"*/{source}/{CONFIG_FILE}")
+    if files := sorted(found, key=lambda file: "laptop-" in str(file)):
+        return files[-1].parent
+    raise InputError(
+        f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, nor an experiment that has one recorded"
+    )
 
 
 def base_of(folder: Path) -> str:
     """The backbone that an adapter belongs to, as `m2lib.model.load_backbone` takes it: a name or a path."""
-    try:
-        base = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder / CONFIG_FILE}: no base model's name; give it with backbone=") from error
+    base = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
     # PEFT's files name a base by its place on the hub.
     return next((name for name in BACKBONES if hub_name(name) == base), base)
 

@@ -200,7 +200,7 @@ def evaluate(
     crps, held = float(np.mean(errors[MODEL])), None
     if num_samples > 1:
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
-        held = float(np.mean(list(map(partial(series.coverage, level=0.8), samples, truths))))
+        held = float(np.mean([series.coverage(*pair, 0.8) for pair in zip(samples, truths, strict=True)]))
     return Evaluation(errors, scaled, season, crps, held)
 
 

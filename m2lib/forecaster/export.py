@@ -123,11 +123,9 @@ def _in_place_of(folder: Path, force: bool) -> Iterator[Path]:
     """An empty folder beside `folder`, which takes its place when the block is done; InputError where it cannot."""
     try:
         place = folder.expanduser().resolve()
-        if place.exists() and any(place.iterdir()):
-            if not force:
-                raise InputError(f"{folder} is not empty; name another folder, or give --force (force=True)")
-            if not (place / GRAMMAR_FILE).is_file():  # the adapter, or somebody's home
-                raise InputError(f"{folder} holds something else than an earlier export; name another folder")
+        earlier = force and (place / GRAMMAR_FILE).is_file()
+        if place.exists() and any(place.iterdir()) and not earlier:
+            raise InputError(f"{folder} is not empty; name another folder (--force replaces an earlier export alone)")
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp") as scratch:
             (new := Path(scratch, "new")).mkdir()

@@ -110,12 +110,11 @@ class Forecaster(Sampler):
         listed = context if isinstance(context, list | tuple) and np.ndim(context[0]) else np.atleast_2d(context)
         arrays = [np.asarray(one, dtype=np.float64) for one in listed]
         values = [array[:, None] if array.ndim == 1 else array.T for array in arrays]
-        drawn = [one.physical for one in self.sample(values, prediction_length, **sampling)]
-        quantiles = np.stack([np.quantile(one, quantile_levels, axis=0) for one in drawn])
-        median = np.stack([np.median(one, axis=0) for one in drawn])
-        # From (series, levels, steps, variables) and (series, steps, variables).
-        found = torch.from_numpy(quantiles).float().permute(0, 3, 2, 1), torch.from_numpy(median).float().mT
-        return (found[0][:, 0], found[1][:, 0]) if median.shape[-1] == 1 else found
+        drawn = np.stack([one.physical for one in self.sample(values, prediction_length, **sampling)])
+        # From (levels, series, steps, variables) and (series, steps, variables).
+        quantiles = torch.from_numpy(np.quantile(drawn, quantile_levels, axis=1)).float().permute(1, 3, 2, 0)
+        median = torch.from_numpy(np.median(drawn, axis=1)).float().mT
+        return (quantiles[:, 0], median[:, 0]) if drawn.shape[-1] == 1 else (quantiles, median)
 
     def predict_df(
         self,
@@ -189,21 +188,19 @@ class Forecaster(Sampler):
             As of `predict_df`.
         """
         values, names = [item.values for item in items], [item.name for item in items]
-        parts = []
-        made = self.sample(values, prediction_length, ids=names, **sampling)
-        for item, samples in zip(items, made, strict=True):
-            quantiles = np.quantile(samples.physical, quantile_levels, axis=0)  # (levels, steps, variables)
-            medians = np.median(samples.physical, axis=0)
+        frames = []
+        for item, made in zip(items, self.sample(values, prediction_length, ids=names, **sampling), strict=True):
             for place, target in enumerate(columns.targets):
-                part = {
+                samples = made.physical[..., place]  # (num_samples, prediction_length)
+                frame = {
                     columns.id or "item_id": item.name,
                     columns.time or "timestamp": future_times(item, prediction_length),
                     "target_name": target,
-                    "predictions": medians[:, place],
+                    "predictions": np.median(samples, axis=0),
                 }
-                bands = zip(quantile_levels, quantiles[..., place], strict=True)
-                parts.append(pd.DataFrame(part | {str(level): band for level, band in bands}))
-        return pd.concat(parts, ignore_index=True)
+                quantiles = np.quantile(samples, quantile_levels, axis=0)
+                frames.append(pd.DataFrame(frame | dict(zip(map(str, quantile_levels), quantiles, strict=True))))
+        return pd.concat(frames, ignore_index=True)
 
     def fit(
         self,

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -75,15 +74,18 @@ class Sampler:
         InputError
             For a series that cannot be forecast, naming it, and for more steps than the model can write.
         """
-        ids = ids or range(len(values))
         text_format = self.format_of(values, ids)
         steps = self.window(text_format, prediction_length)
         if max(map(len, values)) > steps:
             warnings.warn(f"of a series longer than the model's window the last {steps} steps are read", stacklevel=2)
         contexts = [series[-steps:] for series in values]
-        most = text_format.longest_step * prediction_length
-        drawing: dict[str, Any] = {"temperature": temperature, "n_samples": num_samples} if num_samples > 1 else {}
-        config = DecodeConfig(max_new_tokens=most, steps=prediction_length, constrained=True, **drawing)
+        config = DecodeConfig(
+            max_new_tokens=text_format.longest_step * prediction_length,
+            steps=prediction_length,
+            constrained=True,
+            temperature=temperature if num_samples > 1 else 0.0,
+            n_samples=num_samples,
+        )
         # The samples of a series share the keys and values of its context, and have their own of what they write.
         tokens = (max(map(len, contexts)) + num_samples * prediction_length) * text_format.longest_step
         size = batch_size or max(1, min(MOST_ROWS // num_samples, _room(self.backbone) // tokens))
@@ -134,8 +136,8 @@ def format_for(values: Sequence[np.ndarray]) -> TextFormat:
         Each variable by itself, its context's largest value at scaled 1000. Zero stands for zero where no value is
         negative and the smallest is below half of the largest; else the numbers start below the context's smallest.
     """
-    low = min(float(series.min()) for series in values)
-    high = max(float(series.max()) for series in values)
+    together = np.concatenate(values)
+    low, high = together.min(), together.max()
     offset = 0.0 if 0 <= low <= high / 2 else LLMTIME_OFFSET
     variables = values[0].shape[1]
     return TextFormat(variables, percentile=100.0, offset=offset, separate=variables > 1)

@@ -112,7 +112,7 @@ def guess_columns(
     free = [name for name in df.columns if name not in (id, time, *targets)]
     if time is None:
         dates = (name for name in free if _holds_dates(df[name]))
-        time = next(iter(_called(free, TIMES)), None) or next(dates, None)
+        time = next(iter([*_called(free, TIMES), *dates]), None)
         free = [name for name in free if name != time]
     if id is None:
         several = time not in df or df[time].duplicated().any()
@@ -143,7 +143,12 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
     if not 1 <= len(columns.targets) <= MOST_VARIABLES:
         count = len(columns.targets)
         raise InputError(f"{where}: {count} columns to forecast; name 1 to {MOST_VARIABLES} of {names} (--target)")
-    values = np.column_stack([_numbers(df[name], where) for name in columns.targets])
+    values = df[list(columns.targets)].apply(_parsed).to_numpy(dtype=np.float64, na_value=np.nan)
+    if (bad := np.argwhere(~np.isfinite(values))).size:
+        row, target = bad[0][0], columns.targets[bad[0][1]]
+        cell = quoted(str(df[target].iloc[row]))
+        problem = f"{cell} is no finite number; correct it, or fill it (pandas' interpolate)"
+        raise _fault(problem, where, row, target)
     times = None if columns.time is None else _times(df[columns.time], where)
     whose = pd.Series("series", df.index) if columns.id is None else df[columns.id]
     if (empty := whose.isna()).any():
@@ -197,7 +202,7 @@ def _parsed(column: pd.Series) -> pd.Series:
 
 
 def _holds_numbers(column: pd.Series) -> bool:
-    """Whether most cells are numbers: `_numbers` names the others."""
+    """Whether most cells are numbers: `items_of` names the others."""
     return bool(_parsed(column).notna().mean() > 0.5)
 
 
@@ -205,16 +210,6 @@ def _holds_dates(column: pd.Series) -> bool:
     """Whether a column begins with a date, and is not one of numbers."""
     begins = any(guess_datetime_format(str(cell)) for cell in column.dropna().head(1))
     return begins and not _holds_numbers(column)
-
-
-def _numbers(column: pd.Series, where: str) -> np.ndarray:
-    """The finite numbers of a column, float64 (rows,)."""
-    values = _parsed(column).to_numpy(dtype=np.float64, na_value=np.nan)
-    if (bad := ~np.isfinite(values)).any():
-        row = bad.argmax()
-        problem = f"{quoted(str(column.iloc[row]))} is no finite number; correct it, or fill it (pandas' interpolate)"
-        raise _fault(problem, where, row, column.name)
-    return values
 
 
 def _times(column: pd.Series, where: str) -> pd.Index:

@@ -143,9 +143,6 @@ class TextFormat:
         # 0.23 at scale 2.0 is 1.15, and 1.15 * 100 is 114.99999999999999: 115 by `nearest`, 114 by `published`.
         decimals = self.digits - 2
         last_digits = np.round(scaling.relative(values) * (self.unit / 10**decimals), decimals) * 10**decimals
-        # Else there is no int64 of it, and astype would make up a number; NaN is not below either.
-        if not (np.abs(last_digits) < 2**63).all():
-            raise InputError("a value has no scaled integer: it is not finite, or its series has no scale; drop it")
         return ROUNDINGS[rounding](last_digits).astype(np.int64)
 
     def encode(
@@ -283,11 +280,6 @@ def to_integers(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest")
     -------
     ndarray of int64, shape (..., steps, 2)
         Scaled units.
-
-    Raises
-    ------
-    InputError
-        For a value that is not finite once scaled.
     """
     return STUDY.integers(values, _scaling(scale), rounding)
 
