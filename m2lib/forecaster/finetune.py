@@ -87,7 +87,7 @@ def finetune(
         write_atomic(folder / file, text.encode())
     save_adapter(backbone.model, folder, backbone.loaded_by)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    say(f"{log.step} steps, {_duration(log.seconds)}, {spent:.3g} FLOPs by the rules: {folder}")
+    say(f"{log.step} steps, {log.seconds:.0f} s, {spent:.3g} FLOPs by the rules: {folder}")
     say(f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} after")
     say(after.verdict)
     return tuned
@@ -162,10 +162,6 @@ def _cost(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> str
         window_loss(model, rows)
         seconds = time.perf_counter() - began
     cost = f"{config.steps * _step_flops(model, batch, config):.2g} FLOPs by the rules"
-    duration = _duration(config.steps * PASSES_A_STEP * seconds)
-    return f"{config.steps} steps of {batch.size} tokens: {cost}, some {duration} here"
-
-
-def _duration(seconds: float) -> str:
-    """In seconds up to two minutes, then in minutes."""
-    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+    return (
+        f"{config.steps} steps of {batch.size} tokens: {cost}, some {config.steps * PASSES_A_STEP * seconds:.0f} s here"
+    )

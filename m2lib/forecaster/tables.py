@@ -159,10 +159,10 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
         who = "the series" if columns.id is None else f"series {quoted(str(name))}"
         if len(rows) < least:
             raise _fault(f"{who} has {len(rows)} steps, fewer than {least}; bring more, or drop it", where, rows[0])
-        for target, series in zip(columns.targets, values[rows].T, strict=True):
-            if series.min() == series.max():
-                problem = f"{who} is {series[0]:g} throughout; drop it, or name other columns to forecast (--target)"
-                raise _fault(problem, where, rows[0], target)
+        if not (moves := np.ptp(values[rows], axis=0)).all():
+            flat = moves.argmin()
+            problem = f"{who} is {values[rows[0], flat]:g} throughout; drop it, or name other columns (--target)"
+            raise _fault(problem, where, rows[0], columns.targets[flat])
         own = pd.RangeIndex(len(rows)) if times is None else _spaced(times[rows], rows, where)
         items.append(Item(name, own, values[rows]))
     return items

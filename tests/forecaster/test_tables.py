@@ -183,7 +183,7 @@ UNEVEN = "unlike the rows before: fill gaps, or resample (pandas' resample), and
 SORT = "sort the rows by time, drop what stands twice, or name the column that tells series apart (--id)"
 NO_DATE = "is no date, or not written as the first; write 2024-01-31"
 NO_NUMBER = "is no finite number; correct it, or fill it (pandas' interpolate)"
-OTHERS = "drop it, or name other columns to forecast (--target)"
+OTHERS = "drop it, or name other columns (--target)"
 
 
 @pytest.mark.parametrize(
