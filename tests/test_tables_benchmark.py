@@ -26,6 +26,8 @@ def test_a_row_by_hand():
     off = np.array([10, 11]) - deciles
     assert row["loss"] == pytest.approx([2 * np.maximum(share * off, (share - 1) * off).mean() / 2])
     assert row["held"] == [1.0]
+    assert row["shown"]["context"] == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert (row["shown"]["truth"], row["shown"]["deciles"][:2]) == ([10, 11], [6, 9])
 
 
 def test_the_record_keeps_what_it_has(tmp_path, monkeypatch):
