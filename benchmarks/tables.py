@@ -27,6 +27,7 @@ from m2lib.files import ROOT, write_atomic
 from m2lib.forecaster import Forecaster, adapter_folder, read_format
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
+from m2lib.paper.errors import NAIVE, TABLE_ERRORS, table_errors, table_summary
 from m2lib.series import DECILES, log_var_paths, nearest_analogue
 from m2lib.settings import results_dir
 from m2lib.study import PROFILES, load_record
@@ -38,7 +39,6 @@ MOST_SERIES = 20  # of a source: drawn at equal distances, in its order
 LONGEST_SEASON = 24
 SAMPLES = 48
 SHOWN = 4  # horizons of the context that a picture shows
-NAIVE = "last period"
 MODELS = {
     "last value": "Naive",
     NAIVE: "SeasonalNaive",
@@ -242,22 +242,11 @@ def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: 
             print(f"{source.name}: {name}, MASE {np.mean(row['mase']):.3f}, {row['seconds']} s", flush=True)
 
 
-def summary(path: Path, split: str) -> pd.DataFrame:
-    """By forecaster, relative to the last period: geometric means over sources of MASE and loss, and what is held."""
-    rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["rows"]).query("split == @split")
-    means = rows.set_index(["source", "forecaster"])[["mase", "loss", "held"]].map(np.mean)
-    relative = np.log(means[["mase", "loss"]] / means[["mase", "loss"]].xs(NAIVE, level="forecaster"))
-    found = np.exp(relative.groupby("forecaster").mean())
-    found["80% band holds"] = means["held"].groupby("forecaster").mean()
-    found["sources"] = means.groupby("forecaster").size()
-    return found.sort_values("mase")
-
-
 def package(path: Path) -> None:
     """Put the adapter for any table into the package: the recorded one, with a card of what this record says of it."""
     record, recorded = load_record(PROFILES["laptop"], GENERAL.name), adapter_folder(GENERAL.name)
     measures = {"mase": "error (MASE)", "loss": "quantile loss (WQL)"}
-    table = summary(path, "test").rename(columns=measures, index={GENERAL.name: "this adapter"})
+    table = table_summary(table_errors(path), "test").rename(columns=measures, index={GENERAL.name: "this adapter"})
     facts = {
         "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them",
         "recipe": record.training,
@@ -278,8 +267,8 @@ if __name__ == "__main__":
     parser.add_argument("--path", type=Path, help="default: report/results/tables.json")
     parser.add_argument("--package", action="store_true", help="put the adapter `general` and a card into the package")
     given = parser.parse_args()
-    record = given.path or results_dir() / "tables.json"
+    record = given.path or results_dir() / TABLE_ERRORS
     record_tables(record, given.split, given.adapters, given.temperature)
-    print(summary(record, given.split).to_string(float_format="{:.3f}".format))
+    print(table_summary(table_errors(record), given.split).to_string(float_format="{:.3f}".format))
     if given.package:
         package(record)
