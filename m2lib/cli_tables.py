@@ -41,7 +41,7 @@ class Task:
     target: Annotated[tuple[str, ...], Words] = ()
     """The columns to forecast (guessed, and said)."""
     adapter: str | None = None
-    """An adapter's folder, or an experiment's name such as final (none: untuned)."""
+    """An adapter's folder, an experiment's name such as final, or none: untuned (general, for any table)."""
     backbone: str | None = None
     """The language model (the adapter's, M2_BACKBONE, or the small one)."""
 
@@ -55,8 +55,10 @@ class Task:
         return columns, items
 
     def load(self) -> Forecaster:
-        """The forecaster."""
-        return m2lib.forecaster.Forecaster.from_pretrained(self.adapter, backbone=self.backbone)
+        """The forecaster; which one is printed."""
+        made = m2lib.forecaster.Forecaster.from_pretrained(self.adapter, backbone=self.backbone)
+        print(f"language model {made.backbone.name}, {f'adapter {made.adapter.name}' if made.adapter else 'untuned'}")
+        return made
 
 
 @Parameter(name="*")
@@ -180,7 +182,8 @@ def evaluate(
     if output:
         from m2lib.study.provenance import provenance
 
-        backbone, asked = model.backbone, {"horizon": task.horizon, "adapter": task.adapter, **asdict(drawing)}
+        backbone, adapter = model.backbone, task.adapter or (model.adapter and model.adapter.name)
+        asked = {"horizon": task.horizon, "adapter": adapter, **asdict(drawing)}
         record = {
             "table": {"file": task.file.name, "sha256": sha256(task.file.read_bytes()).hexdigest()[:16]},
             "columns": asdict(columns),

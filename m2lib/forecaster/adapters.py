@@ -10,20 +10,22 @@ from m2lib.files import InputError, quoted
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
+GENERAL = Path(__file__).parent / "general"
+"""The adapter for any table: a copy of the experiment's that comes with the package."""
+
 
 def adapter_folder(source: str | Path) -> Path:
-    """The folder of an adapter: `source` itself, or where a recorded experiment of that name has its own."""
+    """The folder of an adapter: `source` itself, or where an experiment of that name has its own."""
     path = Path(source).expanduser()
     if (path / CONFIG_FILE).is_file():
         return path
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
     # several profiles have one of a name, the laptop's is meant, and is put in last.
-    found = settings.results_dir().glob(f"*/{source}/{CONFIG_FILE}")
-    if files := sorted(found, key=lambda file: "laptop-" in str(file)):
+    packaged = [GENERAL / CONFIG_FILE] if source == GENERAL.name else []
+    recorded = settings.results_dir().glob(f"*/{source}/{CONFIG_FILE}")
+    if files := [*packaged, *sorted(recorded, key=lambda file: "laptop-" in str(file))]:
         return files[-1].parent
-    raise InputError(
-        f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, nor an experiment that has one recorded"
-    )
+    raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, nor an experiment that recorded one")
 
 
 def base_of(folder: Path) -> str:

@@ -152,7 +152,7 @@ def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):
     assert base_of(folder) == "tiny"
     assert read_format(folder) == STUDY
     with pytest.raises(
-        InputError, match=r"'other' is no folder with an adapter_config\.json, nor an experiment that has"
+        InputError, match=r"'other' is no folder with an adapter_config\.json, nor an experiment that recorded"
     ):
         adapter_folder("other")
     for wrong in ('{"variables": 99}', '{"digits": 4.0}', '{"separate": "no"}', "{"):
