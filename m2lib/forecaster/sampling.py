@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
-import torch
 
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError
@@ -18,7 +16,7 @@ WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
 TEMPERATURE = 0.7  # as the study's samples were drawn
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta
-MEMORY_SHARE = 0.5  # of the memory that is free, for the cache of a batch
+CACHE = 2 * 10**9  # bytes of a batch's keys and values at most, the same on every machine
 MOST_ROWS = 256  # forecasts written together: more gain no time, and a seed's draws depend on what a batch holds
 
 
@@ -59,7 +57,7 @@ class Sampler:
         seed : int, optional
             Of the drawing.
         batch_size : int, optional
-            Series forecast together. Default: as many as half of the free memory holds, up to 256 forecasts. Draws
+            Series forecast together. Default: as many as 2 GB of keys and values hold, up to 256 forecasts. Draws
             depend on it.
         ids : sequence of int or str, optional
             The names of series in errors.
@@ -88,7 +86,10 @@ class Sampler:
         )
         # The samples of a series share the keys and values of its context, and have their own of what they write.
         tokens = (max(map(len, contexts)) + num_samples * prediction_length) * text_format.longest_step
-        size = batch_size or max(1, min(MOST_ROWS // num_samples, _room(self.backbone) // tokens))
+        how = self.backbone.model.config
+        width = how.hidden_size // how.num_attention_heads * how.num_key_value_heads
+        series = tokens * 2 * how.num_hidden_layers * width * self.backbone.model.dtype.itemsize  # bytes
+        size = batch_size or max(1, min(MOST_ROWS // num_samples, CACHE // series))
         return forecast(
             self.backbone,
             contexts,
@@ -141,11 +142,3 @@ def format_for(values: Sequence[np.ndarray]) -> TextFormat:
     offset = 0.0 if 0 <= low <= high / 2 else LLMTIME_OFFSET
     variables = values[0].shape[1]
     return TextFormat(variables, percentile=100.0, offset=offset, separate=variables > 1)
-
-
-def _room(backbone: Backbone) -> int:
-    """Of how many tokens a part of the free memory holds the keys and values of all layers."""
-    config, device = backbone.model.config, backbone.device
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
-    return int(MEMORY_SHARE * free / (2 * config.num_hidden_layers * width * backbone.model.dtype.itemsize))

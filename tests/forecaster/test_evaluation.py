@@ -60,14 +60,6 @@ def test_what_is_kept_back_may_be_negative(tiny):
     assert np.isfinite(evaluate(Forecaster(tiny), [profit], 4, num_samples=2).mae)
 
 
-def test_a_known_season_is_repeated():
-    season_ago = baselines_for(5)["5 steps ago"]
-    contexts = np.arange(22).reshape(1, 11, 2)
-    assert season_ago(contexts, 7)[0, :, 0].tolist() == [12, 14, 16, 18, 20, 12, 14]
-    with pytest.raises(ValueError, match="no season of 12"):
-        baselines_for(12)["12 steps ago"](contexts, 2)
-
-
 @pytest.mark.parametrize(
     ("freq", "season"),
     [("h", 24), ("D", 7), ("MS", 12), ("ME", 12), ("QS-OCT", 4), ("QE-DEC", 4), ("YS-JAN", None), ("2D", None)],

@@ -134,11 +134,11 @@ def test_a_format_for_a_table():
 def test_batches_fit_into_memory(tiny, monkeypatch):
     sizes = []
     monkeypatch.setattr(module, "forecast", lambda *_, batch_size, **__: sizes.append(batch_size))
-    # A series takes its 12 steps once, for all samples, and a step of each; of much memory not all is used, for the
-    # draws would depend on it.
-    one = (12 + 3 * 1) * module.format_for([waves(12)]).longest_step
-    for room in (2 * one, 10**9):
-        monkeypatch.setattr(module, "_room", lambda backbone, room=room: room)
+    # A series takes its 12 steps once, for all samples, and a step of each. Two layers hold keys and values, of two
+    # heads of 16 numbers in 4 bytes.
+    one = (12 + 3 * 1) * module.format_for([waves(12)]).longest_step * 2 * 2 * 2 * 16 * 4
+    for bytes_held in (2 * one, 2 * 10**9):
+        monkeypatch.setattr(module, "CACHE", bytes_held)
         Forecaster(tiny).sample([waves(12)] * 3, 1, num_samples=3)
     assert sizes == [2, 85]
 
