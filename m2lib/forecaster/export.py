@@ -59,8 +59,6 @@ def export(adapter: Path, folder: Path, *, backbone: str | None = None, force: b
     with _in_place_of(folder, force) as new:
         base, bias = _merged(backbone or base_of(adapter), adapter)
         base.model.save_pretrained(new)
-        for weights in new.glob("*.safetensors"):
-            weights.chmod(0o644)  # which safetensors makes private
         base.tokenizer.save_pretrained(new)
         ids = base.remap.backbone_ids
         biases = [[[token], value] for token, value in zip(ids, bias, strict=True)]

@@ -155,10 +155,5 @@ def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):
         InputError, match=r"'other' is no folder with an adapter_config\.json, nor an experiment that recorded"
     ):
         adapter_folder("other")
-    for wrong in ('{"variables": 99}', '{"digits": 4.0}', '{"separate": "no"}', "{"):
-        (folder / "text_format.json").write_text(wrong, encoding="utf-8")
-        with pytest.raises(InputError, match=r"text_format.json is not a text format; take the file from the adapter"):
-            read_format(folder)
-    (folder / "text_format.json").unlink()
     with pytest.raises(InputError, match="has a text format of its own"):
         Forecaster.from_pretrained(folder, text_format=STUDY)
