@@ -239,13 +239,13 @@ def flops(
     backbone = backbone or settings.read("M2_BACKBONE") or profile.backbone
     shape, length, steps = m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted["length"], counted["steps"]
     kind = {"rank": counted["rank"], "targets": counted["targets"], "convention": convention}
-    prompt, new_tokens, samples = counted["prompt"], counted["new_tokens"], counted["samples"]
+    prompt, new_tokens = counted["prompt"], counted["new_tokens"]
     step = m2lib.train_step_flops(shape, length, batch=counted["batch"], **kind)
     costs = {
         "forward": m2lib.forward_flops(shape, length, **kind),
         "train_step": step,
         "training": m2lib.accounting.times(steps, step),
-        "forecast": m2lib.forecast_flops(shape, prompt, new_tokens, samples=samples, **kind),
+        "forecast": m2lib.forecast_flops(shape, prompt, new_tokens, samples=counted["samples"], **kind),
     }
     totals = {name: m2lib.total(cost) for name, cost in costs.items()}
     described = {"backbone": backbone, "convention": convention, **counted}

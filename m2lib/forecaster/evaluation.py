@@ -11,7 +11,7 @@ import pandas as pd
 
 from m2lib import series
 from m2lib.files import InputError
-from m2lib.forecaster.sampling import SAMPLES, Sampler
+from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.tables import Item, calendar_season
 
 MODEL = "language model"
@@ -128,7 +128,6 @@ def evaluate(
     stride: int | None = None,
     leave_out: int = 0,
     season: int | None = None,
-    num_samples: int = SAMPLES,
     refit: Callable[[Sequence[np.ndarray]], Sampler] | None = None,
     **sampling: Any,
 ) -> Evaluation:
@@ -146,14 +145,13 @@ def evaluate(
         As in `origins_of`.
     season : int, optional
         As in `baselines_for`. Default: the calendar's, where time stamps say which.
-    num_samples : int, optional
-        As in `Sampler.sample`; the model's point forecast is their median.
     refit : callable, optional
         Gets the contexts of one origin of all series and gives the forecaster for it, so that none has seen what comes
         after; each context then has a horizon more than the shortest, to learn from. Default: the same forecaster from
         all origins.
     **sampling
-        temperature, seed and batch_size, likewise.
+        num_samples, temperature, seed and batch_size, as in `Sampler.sample`; the model's point forecast is the
+        samples' median.
 
     Returns
     -------
@@ -161,16 +159,15 @@ def evaluate(
         Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
     season = season or calendar_season(items[0])
-    least = series.SHORTEST + horizon if refit else series.SHORTEST
-    rolled = origins_of(items, horizon, origins, stride, leave_out, least)
+    learning = horizon if refit else 0
+    rolled = origins_of(items, horizon, origins, stride, leave_out, series.SHORTEST + learning)
     contexts = {(item, steps): items[item].values[:steps] for item, steps in rolled}
     text_format = forecaster.format_of(list(contexts.values()), [items[item].name for item, _ in rolled])
     window = forecaster.window(text_format, horizon)
     scalings = {origin: text_format.scaling(context[-window:]) for origin, context in contexts.items()}
     rolled = [origin for origin in rolled if scalings[origin].exists] or rolled  # if all are flat, the model says so
     if flat := len(contexts) - len(rolled):
-        problem = f"{flat} of {len(contexts)} forecasts are left out"
-        warnings.warn(f"{problem}: what the model reads there never changes, or is mostly 0", stacklevel=2)
+        warnings.warn(f"forecasts left out, as what is read never changes or is mostly 0: {flat}", stacklevel=2)
 
     # With `refit`, origins that are as far from their series' ends share a forecaster; without, all do.
     rounds: dict[int, list[tuple[int, int]]] = {}
@@ -180,7 +177,7 @@ def evaluate(
     for together in rounds.values():
         seen, names = [contexts[origin] for origin in together], [items[item].name for item, _ in together]
         model = refit(seen) if refit else replace(forecaster, text_format=text_format)
-        made = model.sample(seen, horizon, ids=names, num_samples=num_samples, **sampling)
+        made = model.sample(seen, horizon, ids=names, **sampling)
         drawn |= {origin: samples.physical for origin, samples in zip(together, made, strict=True)}
 
     samples = [drawn[origin] for origin in rolled]
@@ -198,7 +195,7 @@ def evaluate(
         errors[name] = [one.mean() for one in off]
         scaled[name] = [(one / scalings[origin].scale * 1000).mean() for one, origin in zip(off, rolled, strict=True)]
     crps, held = float(np.mean(errors[MODEL])), None
-    if num_samples > 1:
+    if len(samples[0]) > 1:
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
         held = float(np.mean([series.coverage(*pair, 0.8) for pair in zip(samples, truths, strict=True)]))
     return Evaluation(errors, scaled, season, crps, held)

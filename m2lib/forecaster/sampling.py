@@ -114,12 +114,10 @@ class Sampler:
 
     def window(self, text_format: TextFormat, prediction_length: int) -> int:
         """How many steps of a series the model reads at most, beside those that it is to write."""
-        places = self.backbone.model.config.max_position_embeddings
-        steps = min(WINDOW, places - prediction_length * text_format.longest_step) // text_format.longest_step
+        places, longest = self.backbone.model.config.max_position_embeddings, text_format.longest_step
+        steps = min(WINDOW, places - prediction_length * longest) // longest
         if steps < SHORTEST:
-            most = places // text_format.longest_step - SHORTEST
-            problem = f"{prediction_length} steps are more than {self.backbone.name} can write"
-            raise InputError(f"{problem}; ask for at most {most}")
+            raise InputError(f"{prediction_length} steps are more than {self.backbone.name} can write; ask for fewer")
         return steps
 
 

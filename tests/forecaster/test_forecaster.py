@@ -112,7 +112,7 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
     [
         (np.append(waves(12), np.nan), {}, "series 0 has no scale: its context is constant, mostly 0, or not finite"),
         (np.ones(12), {}, "series 0 has no scale"),
-        (waves(12)[:, 0], {"prediction_length": 2000}, "2000 steps are more than tiny can write; ask for at most 399"),
+        (waves(12)[:, 0], {"prediction_length": 2000}, "2000 steps are more than tiny can write; ask for fewer"),
         (waves(12)[:, 0], {"prediction_length": 0}, "must be at least 1"),
         (waves(12)[:, 0], {"temperature": 0.0}, "set a temperature for n_samples > 1"),
         (waves(12)[:, 0], {"num_samples": 2, "quantile_levels": [50]}, "Quantiles must be in the range"),
