@@ -3,7 +3,7 @@
 Fine-tuning, `m2lib.forecaster.finetune`, is loaded when first used, as it brings the training loop.
 """
 
-from .adapters import adapter_folder
+from .adapters import adapter_folder, read_format
 from .evaluation import evaluate
 from .export import export
 from .forecaster import Forecaster
