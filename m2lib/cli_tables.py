@@ -133,9 +133,8 @@ def _draw(items: list[Item], columns: Columns, made: Any, task: Task, levels: tu
         quantiles = {level: ahead[str(level)].to_numpy() for level in levels}
         plots.plot_fan(ax, item.times[past], item.values[past, place], ahead[stamps].to_numpy(), quantiles)
         ax.set(title=f"{item.name}: {columns.targets[place]}", xlabel=stamps)
-    axes[0, 0].legend(loc="best")
+    axes[0, 0].legend()
     plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
-    plt.close(fig)
 
 
 def evaluate(
