@@ -179,9 +179,8 @@ def future_times(item: Item, horizon: int) -> pd.Index:
     times = item.times
     if isinstance(times, pd.DatetimeIndex):
         return pd.date_range(times[-1], periods=horizon + 1, freq=times.freq)[1:]
-    span, gaps = times[-1] - times[0], len(times) - 1
-    stride = span // gaps if is_integer_dtype(times) else span / gaps
-    return pd.Index(times[-1] + stride * np.arange(1, horizon + 1))
+    stride = (times[-1] - times[0]) / (len(times) - 1)
+    return pd.Index(times[-1] + stride * np.arange(1, horizon + 1)).astype(times.dtype)
 
 
 def _fault(problem: str, where: str, row: Any = None, column: Any = None) -> InputError:
