@@ -4,13 +4,11 @@ What is scored is always the true course, without noise.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from m2lib.series.data import Rates, SeriesSet, draw_systems, predator_prey, simulated
+from m2lib.series.data import Rates, SeriesSet, draw_systems, generate_series, predator_prey, simulated
 
 SEED = 2_000_000_000
 """Of the systems of all worlds. Training draws its own from seeds far below, and the data set is made of seed 0."""
@@ -46,27 +44,23 @@ def drifting(time: float, state: np.ndarray, *parameters: float) -> tuple[float,
     return predator_prey(time, state, growth, attack, mortality * (1 + time / 400), *others)
 
 
-TIGHT: dict[str, Any] = {"rtol": 1e-8, "atol": 1e-8}
-"""Tolerances for other rates: what is asked is what an equation does, not what an integrator does."""
-
-
 def series_of(
-    n: int,
-    rates: Rates = predator_prey,
-    end: float = 200.0,
-    noise: float = 0.0,
-    factor: float = 1.0,
-    **tolerance: float,
+    n: int, rates: Rates | None = None, end: float = 200.0, noise: float = 0.0, factor: float = 1.0
 ) -> SeriesSet:
-    """n series of these rates to this end, with noise on what is seen, times a factor.
+    """n series: of the recipe, or of other rates or to another end; with noise on what is seen; times a factor.
 
-    Noise is normal, with a standard deviation of this share of each value. `tolerance` is as in `solve_system`.
+    Noise is normal, with a standard deviation of this share of each value. Other rates are solved with tight
+    tolerances: what is asked is what an equation does, not what an integrator does.
     """
-    source = f"{rates.__name__} to time {end:g} (n={n}, seed={SEED}), noise {noise:g}, times {factor:g}"
-    series = simulated(draw_systems(n, SEED), source, rates, end, **tolerance)
+    if rates is None:
+        series = generate_series(n, SEED)
+    else:
+        source = f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})"
+        series = simulated(draw_systems(n, SEED), source, rates, end, rtol=1e-8, atol=1e-8)
     errors = np.random.default_rng(SEED).normal(1, noise, series.contexts.shape)
     seen = np.maximum(0, series.contexts * errors).astype(np.float32)
-    return replace(series, trajectories=np.concatenate([seen, series.truths], axis=1) * np.float32(factor))
+    trajectories = np.concatenate([seen, series.truths], axis=1) * np.float32(factor)
+    return SeriesSet(trajectories, series.time, f"{series.source}, noise {noise:g}, times {factor:g}")
 
 
 WORLDS: dict[str, Callable[[int], SeriesSet]] = {
@@ -74,10 +68,10 @@ WORLDS: dict[str, Callable[[int], SeriesSet]] = {
     "noise of 1%": partial(series_of, noise=0.01),
     "noise of 5%": partial(series_of, noise=0.05),
     "noise of 20%": partial(series_of, noise=0.2),
-    "Holling type III": partial(series_of, rates=holling_three, **TIGHT),
-    "Lotka-Volterra": partial(series_of, rates=lotka_volterra, **TIGHT),
-    "a rate that drifts": partial(series_of, rates=drifting, **TIGHT),
-    "half the sampling rate": partial(series_of, end=400.0, **TIGHT),
+    "Holling type III": partial(series_of, rates=holling_three),
+    "Lotka-Volterra": partial(series_of, rates=lotka_volterra),
+    "a rate that drifts": partial(series_of, rates=drifting),
+    "half the sampling rate": partial(series_of, rates=predator_prey, end=400.0),
     "a tenth of the size": partial(series_of, factor=0.1),
     "ten times the size": partial(series_of, factor=10.0),
 }
