@@ -81,20 +81,14 @@ class Evaluation:
 
 
 def origins_of(
-    items: Sequence[Item],
-    horizon: int,
-    count: int = 1,
-    stride: int | None = None,
-    leave_out: int = 0,
-    least: int = series.SHORTEST,
+    items: Sequence[Item], horizon: int, count: int, stride: int, leave_out: int = 0, least: int = series.SHORTEST
 ) -> list[tuple[int, int]]:
     """The moments to forecast from: the place of a series in the table, and how many of its steps are known.
 
-    They are the last `count` of each series that `horizon` steps follow, the earliest first. `stride` steps lie between
-    two of them, by default the horizon, so that no step is forecast twice. The last `leave_out` steps of a series are
-    in no forecast. `least` steps or more are known; InputError where no series is long enough.
+    They are the last `count` of each series that `horizon` steps follow, the earliest first, `stride` steps apart. The
+    last `leave_out` steps of a series are in no forecast. `least` steps or more are known; InputError where no series
+    is long enough.
     """
-    stride = stride or horizon
     found = []
     for place, item in enumerate(items):
         last = len(item.values) - leave_out - horizon
@@ -142,7 +136,7 @@ def evaluate(
     horizon : int
         Steps to forecast.
     origins, stride, leave_out : int, optional
-        As in `origins_of`.
+        As in `origins_of`. Default: one origin; a horizon from one to the next, so that no step is forecast twice.
     season : int, optional
         As in `baselines_for`. Default: the calendar's, where time stamps say which.
     refit : callable, optional
@@ -159,8 +153,8 @@ def evaluate(
         Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
     season = season or calendar_season(items[0])
-    learning = horizon if refit else 0
-    rolled = origins_of(items, horizon, origins, stride, leave_out, series.SHORTEST + learning)
+    least = series.SHORTEST + horizon if refit else series.SHORTEST
+    rolled = origins_of(items, horizon, origins, stride or horizon, leave_out, least)
     contexts = {(item, steps): items[item].values[:steps] for item, steps in rolled}
     text_format = forecaster.format_of(list(contexts.values()), [items[item].name for item, _ in rolled])
     window = forecaster.window(text_format, horizon)

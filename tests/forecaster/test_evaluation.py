@@ -18,12 +18,12 @@ def item(values, name="a"):
 
 def test_origins_by_hand():
     items = [item(range(30)), item(range(14)), item(range(10))]
-    assert origins_of(items, 3, 2) == [(0, 24), (0, 27), (1, 11)]
-    assert origins_of(items, 3, 2, least=12) == [(0, 24), (0, 27)]
+    assert origins_of(items, 3, 2, 3) == [(0, 24), (0, 27), (1, 11)]
+    assert origins_of(items, 3, 2, 3, least=12) == [(0, 24), (0, 27)]
     assert origins_of(items[:1], 3, 3, 5) == [(0, 17), (0, 22), (0, 27)]
-    assert origins_of(items[:1], 3, leave_out=2) == [(0, 25)]
+    assert origins_of(items[:1], 3, 1, 3, leave_out=2) == [(0, 25)]
     with pytest.raises(InputError, match="a forecast of 25 steps wants a series of 35; ask for fewer steps"):
-        origins_of(items, 25)
+        origins_of(items, 25, 1, 25)
 
 
 def test_the_future_is_not_read(tiny, monkeypatch):
