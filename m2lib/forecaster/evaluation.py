@@ -16,7 +16,6 @@ from m2lib.forecaster.tables import Item, calendar_season
 
 MODEL = "language model"
 ENOUGH = 5  # forecasts; with fewer no interval is worth a word
-Baseline = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +97,7 @@ def origins_of(
     return found
 
 
-def baselines_for(season: int | None = None) -> dict[str, Baseline]:
+def baselines_for(season: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
 
     Each takes contexts (n, steps, variables), of which no value is negative, and a horizon. A known `season` of so many
@@ -176,9 +175,11 @@ def evaluate(
 
     samples = [drawn[origin] for origin in rolled]
     forecasts = {MODEL: [np.median(one, axis=0) for one in samples]}
+    # Simple forecasts see no number below zero: log-VAR wants none.
+    lifted = [(contexts[origin], min(0.0, contexts[origin].min())) for origin in rolled]
     for name, baseline in baselines_for(season).items():
         try:
-            forecasts[name] = [_simple(baseline, contexts[origin], horizon) for origin in rolled]
+            forecasts[name] = [baseline(context[None] - low, horizon)[0] + low for context, low in lifted]
         except ValueError:
             warnings.warn(f"left out, as a context is too short for it: {name}", stacklevel=2)
     truths = [items[item].values[steps:][:horizon] for item, steps in rolled]
@@ -193,9 +194,3 @@ def evaluate(
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
         held = float(np.mean([series.coverage(*pair, 0.8) for pair in zip(samples, truths, strict=True)]))
     return Evaluation(errors, scaled, season, crps, held)
-
-
-def _simple(baseline: Baseline, context: np.ndarray, horizon: int) -> np.ndarray:
-    """A baseline's forecast (horizon, variables) in the table's units; ValueError where the context is too short."""
-    below = min(0.0, float(context.min()))  # log-VAR wants numbers that are not negative
-    return baseline(context[None] - below, horizon)[0] + below

@@ -5,8 +5,7 @@ has besides, a bias for each of its 13 tokens, travels in the generation config.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,19 +55,21 @@ def export(adapter: Path, folder: Path, *, backbone: str | None = None, force: b
         Where the folder holds anything or cannot be written; for an adapter of another model; as of
         `m2lib.model.load_backbone`.
     """
-    with _in_place_of(folder, force) as new:
-        base, bias = _merged(backbone or base_of(adapter), adapter)
-        base.model.save_pretrained(new)
-        base.tokenizer.save_pretrained(new)
-        ids = base.remap.backbone_ids
-        biases = [[[token], value] for token, value in zip(ids, bias, strict=True)]
-        ends = {"eos_token_id": ids[models.PAD_ID], "pad_token_id": ids[models.PAD_ID]}
-        GenerationConfig(do_sample=False, sequence_bias=biases, **ends).save_pretrained(new)
-        known, text_format = adapter / FACTS_FILE, read_format(adapter)
-        facts = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
-        card, grammar = model_card(base.name, text_format, facts, merged=True), gbnf(text_format, FORECAST_STEPS)
-        for file, text in {CARD_FILE: card, FORMAT_FILE: text_format.text(), GRAMMAR_FILE: grammar}.items():
-            (new / file).write_bytes(text.encode())
+    place = folder.expanduser().resolve()
+    earlier = force and (place / GRAMMAR_FILE).is_file()
+    try:
+        if place.exists() and any(place.iterdir()) and not earlier:
+            raise InputError(f"{folder} is not empty; name another folder (--force replaces an earlier export alone)")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp") as scratch:
+            new = Path(scratch, "new")
+            _write(new, backbone or base_of(adapter), adapter)
+            if place.exists():
+                place.rename(Path(scratch, "old"))
+            new.rename(place)
+    except (OSError, SafetensorError) as error:
+        fault = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"cannot write {folder}: {fault}; free space there or choose another folder") from error
     return folder
 
 
@@ -116,24 +117,20 @@ number ::= [0-9]{{1,{text_format.digits}}}
 """
 
 
-@contextmanager
-def _in_place_of(folder: Path, force: bool) -> Iterator[Path]:
-    """An empty folder beside `folder`, which takes its place when the block is done; InputError where it cannot."""
-    try:
-        place = folder.expanduser().resolve()
-        earlier = force and (place / GRAMMAR_FILE).is_file()
-        if place.exists() and any(place.iterdir()) and not earlier:
-            raise InputError(f"{folder} is not empty; name another folder (--force replaces an earlier export alone)")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp") as scratch:
-            (new := Path(scratch, "new")).mkdir()
-            yield new
-            if place.exists():
-                place.rename(Path(scratch, "old"))
-            new.rename(place)
-    except (OSError, SafetensorError) as error:
-        fault = getattr(error, "strerror", None) or first_line(error)
-        raise InputError(f"cannot write {folder}: {fault}; free space there or choose another folder") from error
+def _write(folder: Path, name: str, adapter: Path) -> None:
+    """Write all that an export of a backbone with an adapter holds."""
+    backbone, bias = _merged(name, adapter)
+    backbone.model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    ids = backbone.remap.backbone_ids
+    biases = [[[token], value] for token, value in zip(ids, bias, strict=True)]
+    ends = {"eos_token_id": ids[models.PAD_ID], "pad_token_id": ids[models.PAD_ID]}
+    GenerationConfig(do_sample=False, sequence_bias=biases, **ends).save_pretrained(folder)
+    known, text_format = adapter / FACTS_FILE, read_format(adapter)
+    facts = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
+    card, grammar = model_card(backbone.name, text_format, facts, merged=True), gbnf(text_format, FORECAST_STEPS)
+    for file, text in {CARD_FILE: card, FORMAT_FILE: text_format.text(), GRAMMAR_FILE: grammar}.items():
+        (folder / file).write_bytes(text.encode())
 
 
 def _merged(name: str, adapter: Path) -> tuple[models.Backbone, list[float]]:
