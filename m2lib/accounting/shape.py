@@ -91,9 +91,9 @@ def times(count: int, breakdown: Breakdown) -> Breakdown:
 def product(m: int, n: int, p: int) -> int:
     """(m x n)(n x p) by the rules: every entry is n multiplications and n - 1 additions.
 
-    (2 x 3)(3 x 4) has 8 entries of 3 + 2, which is 40 FLOPs.
+    (2 x 3)(3 x 4) has 8 entries of 3 + 2, which is 40 FLOPs. Where n is 0 there is nothing to compute.
     """
-    return m * p * (2 * n - 1)
+    return m * p * max(0, 2 * n - 1)
 
 
 def assembled(layer: Breakdown, once: Breakdown, layers: int) -> Breakdown:

@@ -1,8 +1,8 @@
 """What the figures and numbers are made of: one table of errors, sampled forecasts, and error against FLOPs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ GREEDY = {"untuned": "untuned-test-constrained", "final": "final", "best": "best
 """The experiments that forecast the test series greedily, by whose samples stand beside."""
 LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
 """The competitor without a language model, of the order that the validation series chose."""
-LEVELS = (0.5, 0.8, 0.95)
 MEASURED = ("loss", "mae_mean", "mae_median")
 """What milestones measure."""
 SHORT = {
@@ -137,14 +136,9 @@ def short(forecaster: str) -> str:
     return SHORT.get(forecaster, forecaster.split(",")[0])
 
 
-def on_five(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the five series on which the search's settings are compared; ours and the report's are different."""
-    asked = table[table["experiment"] == study.SEARCH[0]]
-    return table.merge(asked[["who", "series"]])
-
-
-def summary(maes: pd.Series) -> dict[str, Any]:
+def summary(errors: pd.Series | dict[int, float]) -> dict[str, Any]:
     """How many errors, their mean and median, and the worst."""
+    maes = pd.Series(errors)
     return {"n": len(maes), "mean": maes.mean(), "median": maes.median(), "worst": maes.max()}
 
 
@@ -166,7 +160,7 @@ class Sampled:
     @classmethod
     def of(cls, records: dict[str, study.Record]) -> "Sampled":
         """Read from records that are all of the same series; the log-VAR gets as many samples as they have."""
-        known, record = data(), next(iter(records.values()))
+        known, (record, *_) = data(), records.values()
         ids, m = sorted(record.series), record.protocol.n_samples
         contexts, truths = (series.to_integers(part[ids], known.scales[ids]) for part in (known.contexts, known.truths))
         samples = {
@@ -182,20 +176,18 @@ class Sampled:
 
     def by_series(self, score: Callable[..., float], name: str) -> pd.Series:
         """A score of a forecaster's samples, which takes samples and truth, by series id."""
-        pairs = zip(self.samples[name], self.truths, strict=True)
-        return pd.Series([float(score(*pair)) for pair in pairs], self.ids)
+        return pd.Series(map(score, self.samples[name], self.truths), self.ids)
 
-    def held(self, name: str, levels: Sequence[float] = LEVELS, factor: float = 1) -> dict[float, float]:
+    def held(self, name: str, levels: Iterable[float] = (0.5, 0.8, 0.95), factor: float = 1) -> dict[float, float]:
         """The share of true values in the bands of a forecaster, by level, its samples stretched by a factor."""
         bands = [series.stretched(samples, factor) for samples in self.samples[name]]
-        pairs = list(zip(bands, self.truths, strict=True))
-        return {level: float(np.mean([series.coverage(*pair, level) for pair in pairs])) for level in levels}
+        inside = {level: map(partial(series.coverage, level=level), bands, self.truths) for level in levels}
+        return {level: float(np.mean(list(shares))) for level, shares in inside.items()}
 
-    def factor(self, name: str, level: float = 0.8) -> float:
-        """By how much a forecaster's samples must be stretched for a band to hold its share of these true values."""
-        pairs = zip(self.samples[name], self.truths, strict=True)
-        needed = np.concatenate([series.stretch_needed(*pair, level).ravel() for pair in pairs])
-        return float(series.conformal(needed, level))
+    def factor(self, name: str) -> float:
+        """By how much a forecaster's samples must be stretched for the 80% band to hold 80% of these true values."""
+        needed = series.stretch_needed(np.moveaxis(self.samples[name], 1, 0), self.truths, 0.8)
+        return float(series.conformal(needed.ravel(), 0.8))
 
 
 def sampled(profile: study.Profile, split: str = "test") -> Sampled:

@@ -22,6 +22,8 @@ SETTINGS = (*study.SEARCH, *(f"context/{length}" for length in errors.LENGTHS))
 """The runs that the report compares on the same series."""
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 TRAINED_WITH = ("learning_rate", "rank", "sequence_length", "batch_size")
+PUBLISHED = {"published: Qwen2.5-0.5B, untuned": "untuned", "published: Qwen2.5-0.5B, final adapter": "final"}
+"""The report's runs on the test series, by what they are called among the yardsticks."""
 PUBLISHED_FINAL = ("published", "final")
 COMPARED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("ours", "default-rest"): [("ours", "baseline")],
@@ -44,15 +46,17 @@ def numbers(profile: study.Profile) -> dict[str, Any]:
     if records["final"].data["fingerprint"] != errors.data().fingerprint:
         raise InputError(f"{errors.data().source} holds other series than the records are about; leave M2_DATA out")
     replicated = errors.finished_records(REPLICATION["fifth"], *REPLICATED)
-    theirs = errors.error_table(replicated).replace({"who": {"ours": "replication"}})
-    table = pd.concat([errors.error_table(records), theirs[theirs["who"] == "replication"]], ignore_index=True)
+    theirs = errors.error_table(replicated).query("who == 'ours'").assign(who="replication")
+    table = pd.concat([errors.error_table(records), theirs])
+    # The five series on which the search's settings are compared; ours and the report's are different.
+    five = table.loc[table["experiment"] == study.SEARCH[0], ["who", "series"]]
     way = errors.milestones(records["best"])
     return {
         "records": {name: run_row(record) for name, record in records.items()},
         "replicated": {name: run_row(record) for name, record in replicated.items()},
         "reported": {name: EXPERIMENTS[name].training(REPORT) for name in SETTINGS},
         "errors": _errors(table),
-        "five": _errors(errors.on_five(table[table["experiment"].isin(SETTINGS)])),
+        "five": _errors(table[table["experiment"].isin(SETTINGS)].merge(five)),
         "crps": table.dropna(subset="crps").groupby("experiment")["crps"].mean().to_dict(),
         "gains": _gains(errors.runs(table)),
         "costs": yardstick_costs(),
@@ -98,12 +102,9 @@ def yardstick_costs() -> dict[str, dict[str, Any]]:
     How long a published forecast took nobody has said. Its FLOPs are those of a prompt of 512 tokens and 220 new ones,
     with the keys and values kept.
     """
-    costs = ("seconds", "flops", "bound")
-    found = {name: {cost: row.get(cost) for cost in costs} for name, row in study.recorded_rows("test").items()}
-    flops = total(forecast_flops(_shape(), 512, 220, convention="executed"))
-    for words in ("untuned", "final adapter"):
-        found[f"published: Qwen2.5-0.5B, {words}"] = {"seconds": None, "flops": flops, "bound": None}
-    return found
+    flops = total(forecast_flops(report_shape(), 512, 220, convention="executed"))
+    rows = study.recorded_rows("test") | {name: {"flops": flops} for name in PUBLISHED}
+    return {name: {cost: row.get(cost) for cost in ("seconds", "flops", "bound")} for name, row in rows.items()}
 
 
 def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -140,7 +141,7 @@ def _uncertainty(profile: study.Profile) -> dict[str, Any]:
     crps = {name: test.by_series(crps_fair, name) for name in test.samples}
     shown, best = test.records[test.shown], crps[test.shown]
     greedy = pd.Series(errors.finished_record(profile, GREEDY[test.shown]).maes())
-    forecast = partial(forecast_flops, _shape(), 512, 220, rank=2)
+    forecast = partial(forecast_flops, report_shape(), 512, 220, rank=2)
     return {
         "samples": shown.protocol.n_samples,
         "shown": test.shown,
@@ -170,7 +171,7 @@ def _sampled(test: Sampled, validation: Sampled, name: str) -> dict[str, Any]:
 
 def _table_3() -> dict[str, dict[str, Any]]:
     """FLOPs of training and forecasts by row, under each convention and as printed; `all` is the sum."""
-    tables: dict[str, dict[str, Any]] = {kind: study.table_3(_shape(), kind) for kind in CONVENTIONS}
+    tables: dict[str, dict[str, Any]] = {kind: study.table_3(report_shape(), kind) for kind in CONVENTIONS}
     for table in tables.values():
         table["all"] = tuple(map(sum, zip(*table.values(), strict=True)))
     return tables | {"printed": study.published_table_3()}
@@ -179,11 +180,12 @@ def _table_3() -> dict[str, dict[str, Any]]:
 def _accountant() -> dict[str, float]:
     """What the report's own accountant charges, where its text prints it and no table holds it."""
     one_pass, forecast, step = (
-        total(count(_shape(), *tokens, convention="published"))
+        total(count(report_shape(), *tokens, convention="published"))
         for count, *tokens in ((forward_flops, 512), (forecast_flops, 512, 220), (cached_step_flops, 512))
     )
     return {"passes per forecast": forecast / one_pass, "FLOPs per generated token": step}
 
 
-def _shape() -> Shape:
+def report_shape() -> Shape:
+    """The report's model, as it is counted and drawn."""
     return Shape.of(backbone_config(REPORT.backbone))

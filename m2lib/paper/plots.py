@@ -83,28 +83,24 @@ def plot_forecast(ax: Axes, time: np.ndarray, series: np.ndarray, forecast: np.n
     ax.axvspan(float(ahead[0]), float(ahead[-1]), color="0.95", lw=0)
     plot_series(ax, time, series, lw=1.4)
     for name, truth, made in zip(VARIABLES, series[CONTEXT_STEPS:].T, forecast.T, strict=True):
-        ax.fill_between(ahead, truth, made, color=COLOURS["error"], alpha=0.3, lw=0)
-        ax.plot(ahead, made, ":", color=COLOURS[name], lw=2.2)
+        ax.fill_between(ahead, truth, made, color=COLOURS["error"], alpha=0.3, lw=0, label="difference")
+        ax.plot(ahead, made, ":", color=COLOURS[name], lw=2.2, label=f"{name}, forecast")
     ax.set_title(title)
     ax.margins(x=0)
 
 
 def forecast_legend(figure: Figure) -> None:
     """The legend that goes with `plot_forecast`, once for all its axes, below them."""
-    handles = [plt.Line2D([], [], color=COLOURS[name], label=f"{name}, context and truth") for name in VARIABLES]
-    handles.append(plt.Line2D([], [], color="0.3", ls=":", lw=2.2, label="forecast"))
-    handles.append(plt.Rectangle((0, 0), 1, 1, color=COLOURS["error"], alpha=0.3, lw=0, label="difference"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, figure.axes[:1], ncols=5)
 
 
 def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int) -> None:
-    """One legend of what several axes show, below them, in place of their own."""
-    handles = []
+    """One legend of what several axes show, below them: what has the same name has one entry."""
+    shown: dict[str, Any] = {}
     for ax in axes:
-        handles += ax.get_legend_handles_labels()[0]
-        if legend := ax.get_legend():
-            legend.remove()
-    figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+        handles, labels = ax.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=ncols)
 
 
 def plot_fan(
