@@ -1,9 +1,9 @@
 """The report's drawings: architecture, LoRA layer and encoding, from a config or the codec itself; and forecasts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -52,9 +52,14 @@ def encoding(data: SeriesSet, shown: Sequence[int]) -> Figure:
     """Figure 3: the codec at work on two steps of each series: scaled, rounded, written, tokenised."""
     heads = ["step, variable", "value", "÷ scale × 10", "2 decimals", "written", "tokens", "Qwen's ids", "our ids"]
     figure, axes = plt.subplots(len(shown), figsize=(WIDTH, 1.45 * len(shown)))
+    names = [f"{step}, {name}" for step in range(2) for name in VARIABLES]
     for ax, series in zip(axes, shown, strict=True):
-        scale = float(data.scales[series])
-        rows = [row for step, values in enumerate(data.trajectories[series, :2]) for row in _rows(step, values, scale)]
+        values, scale, rows = data.trajectories[series, :2], float(data.scales[series]), []
+        integers, texts = to_integers(values, scale), re.findall(r"\d+[,;]", encode(values, scale))
+        for name, value, integer, text in zip(names, values.ravel(), integers.ravel(), texts, strict=True):
+            numbers = f"{value:.4f}", f"{value / scale * 10:.5f}", f"{integer / 100:.2f}", str(integer)
+            qwen = [ord(symbol) - 33 for symbol in text]  # its vocabulary begins with ASCII from "!" on
+            rows.append([name, *numbers, *(" ".join(map(str, ids)) for ids in (text, qwen, text_to_ids(text)))])
         table = ax.table(rows, colLabels=heads, bbox=(0, 0, 1, 1), cellLoc="right", edges="horizontal")
         table.auto_set_font_size(False)
         table.set_fontsize(9.5)
@@ -81,17 +86,6 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
     plt.setp(axes[-1], xlabel=plots.MODEL_TIME)
     plots.forecast_legend(figure)
     return figure
-
-
-def _rows(step: int, values: np.ndarray, scale: float) -> Iterator[list[str]]:
-    """A row of the table for each variable of a step."""
-    texts = encode(values[None], scale).replace(",", ", ").split()  # 337, 348;
-    integers = to_integers(values[None], scale)[0]
-    for name, value, integer, text in zip(VARIABLES, values, integers, texts, strict=True):
-        scaled, rounded = f"{value / scale * 10:.5f}", f"{integer / 100:.2f}"
-        qwen = [ord(symbol) - 33 for symbol in text]  # its vocabulary begins with ASCII from "!" on
-        spaced = [" ".join(map(str, symbols)) for symbols in (text, qwen, text_to_ids(text))]
-        yield [f"{step}, {name}", f"{value:.4f}", scaled, rounded, str(integer), *spaced]
 
 
 def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[str, Text]:

@@ -13,8 +13,8 @@ from scipy.stats import t as student
 from m2lib import series, study
 from m2lib.files import InputError, repository
 from m2lib.series.worlds import WORLDS
+from m2lib.study import Profile, Record
 
-COLUMNS = ["who", "experiment", "split", "series", "mae", "crps"]
 LENGTHS = (128, 512, 768)
 """Tokens of context that the report compares."""
 START = "trial/rate"
@@ -44,12 +44,13 @@ Runs = dict[tuple[str, str], pd.Series]
 data = cache(series.load_series)
 
 
-def shown_profile() -> study.Profile:
+def shown_profile() -> Profile:
     """The profile whose records are shown: the active one, or the laptop's where the active one keeps no records."""
-    return study.PROFILES["laptop"] if study.active_profile().live else study.active_profile()
+    active = study.active_profile()
+    return study.PROFILES["laptop"] if active.live else active
 
 
-def finished_record(profile: study.Profile, name: str) -> study.Record:
+def finished_record(profile: Profile, name: str) -> Record:
     """A record of a run that came to its end. Raises InputError where there is none, naming what to run."""
     record = study.load_record(profile, name, data())
     if record.status != "done":
@@ -58,18 +59,18 @@ def finished_record(profile: study.Profile, name: str) -> study.Record:
     return record
 
 
-def finished_records(profile: study.Profile, *names: str) -> dict[str, study.Record]:
+def finished_records(profile: Profile, *names: str) -> dict[str, Record]:
     """The same of several, by name."""
     return {name: finished_record(profile, name) for name in names}
 
 
-def untuned_like_final(profile: study.Profile) -> study.Record:
+def untuned_like_final(profile: Profile) -> Record:
     """The untuned model's record on the test series, decoded as the final model is."""
     constrained = study.EXPERIMENTS["final"].at(profile).protocol.constrained
     return finished_record(profile, "untuned-test" + "-constrained" * constrained)
 
 
-def label(name: str, profile: study.Profile) -> str:
+def label(name: str, profile: Profile) -> str:
     """What an experiment of the search, or of the context's length, sets."""
     train = study.EXPERIMENTS[name].training(profile)
     if name.startswith("context/"):
@@ -77,8 +78,8 @@ def label(name: str, profile: study.Profile) -> str:
     return f"rate {train['learning_rate']:g}, rank {train['rank']}"
 
 
-def error_table(records: dict[str, study.Record]) -> pd.DataFrame:
-    """The errors of records, of the report and of the yardsticks, a row a series, with COLUMNS.
+def error_table(records: dict[str, Record]) -> pd.DataFrame:
+    """The errors of records, of the report and of the yardsticks, a row a series.
 
     who: `ours`, `published`, or of a yardstick the set that it forecasts: a split, or a world by its name.
     experiment: of a yardstick the forecaster's name. mae and crps: scaled units. A run that only asks an adapter about
@@ -96,7 +97,8 @@ def error_table(records: dict[str, study.Record]) -> pd.DataFrame:
         for name, maes in study.recorded_yardsticks(where).items()
         for i, mae in maes.items()
     ]
-    return pd.concat([pd.DataFrame(rows, columns=COLUMNS), published()], ignore_index=True)
+    columns = "who", "experiment", "split", "series", "mae", "crps"
+    return pd.concat([pd.DataFrame(rows, columns=columns), published()], ignore_index=True)
 
 
 def published() -> pd.DataFrame:
@@ -106,7 +108,7 @@ def published() -> pd.DataFrame:
     return table.sort_values("series", kind="stable").assign(who="published")
 
 
-def _trained(record: study.Record, records: dict[str, study.Record]) -> str:
+def _trained(record: Record, records: dict[str, Record]) -> str:
     """The experiment that a record's errors count to."""
     experiment = study.EXPERIMENTS[record.name]
     if not experiment.adapter or experiment.select != study.EXPERIMENTS[study.SECOND[0]].select:
@@ -120,7 +122,7 @@ def runs(table: pd.DataFrame) -> Runs:
     return {run: part.set_index("series")["mae"] for run, part in table.groupby(["who", "experiment"], sort=False)}
 
 
-def recorded_runs(profile: study.Profile, *names: str) -> Runs:
+def recorded_runs(profile: Profile, *names: str) -> Runs:
     """The errors of a profile's experiments, and of all that they are compared with."""
     return runs(error_table(finished_records(profile, *names)))
 
@@ -146,7 +148,7 @@ def summary(errors: pd.Series | dict[int, float]) -> dict[str, Any]:
 class Sampled:
     """Sampled forecasts of the series of a split, the log-VAR's beside those of the language model."""
 
-    records: dict[str, study.Record]
+    records: dict[str, Record]
     """Of the language model's samples, by whose they are: `untuned`, `final`, `best`."""
     ids: list[int]
     """The series."""
@@ -158,7 +160,7 @@ class Sampled:
     """Scaled units, (n, n_samples, 20, 2), by forecaster."""
 
     @classmethod
-    def of(cls, records: dict[str, study.Record]) -> "Sampled":
+    def of(cls, records: dict[str, Record]) -> "Sampled":
         """Read from records that are all of the same series; the log-VAR gets as many samples as they have."""
         known, (record, *_) = data(), records.values()
         ids, m = sorted(record.series), record.protocol.n_samples
@@ -190,7 +192,7 @@ class Sampled:
         return float(series.conformal(needed.ravel(), 0.8))
 
 
-def sampled(profile: study.Profile, split: str = "test") -> Sampled:
+def sampled(profile: Profile, split: str = "test") -> Sampled:
     """The recorded samples of a split's series."""
     return Sampled.of({who: finished_record(profile, f"samples/{who}/{split}") for who in GREEDY})
 
@@ -200,7 +202,7 @@ def median_mae(samples: np.ndarray, truth: np.ndarray) -> float:
     return float(series.series_mae(np.median(samples, axis=0), truth))
 
 
-def milestones(record: study.Record) -> pd.DataFrame:
+def milestones(record: Record) -> pd.DataFrame:
     """Where a training stood: `step`, `flops` by the rules until then, `loss`, `mae_mean`, `mae_median`.
 
     These are the evaluations that forecast series, without that of the untuned model; the last is the training's end.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from m2lib import study
 from m2lib.accounting import CONVENTIONS
@@ -15,6 +16,7 @@ from m2lib.paper import drawings, errors, numbers, plots
 from m2lib.paper.errors import LOG_VAR, START, finished_record, recorded_runs
 from m2lib.paper.plots import COLOURS, WIDTH
 from m2lib.series import VARIABLES, best_and_worst, crps_fair, ranks, series_mae
+from m2lib.study import Profile, Record
 
 _QWEN = "published: Qwen2.5-0.5B"
 # Colours as in `plots`, and markers for those who cannot tell them apart, of who draws samples.
@@ -26,43 +28,40 @@ _IN_WORLDS |= {"system fitted": (COLOURS["error"], "X"), "LM final": _LOOKS["fin
 _CONTROLS = {"trial/small": "small model, random weights", "trial/shuffled": "shuffled weights"}
 _CONTROLS |= {"final": "final, on test"}
 # What is drawn against training FLOPs, and the lines of forecasts without a language model.
-_MEASURED = {
-    "loss": ("validation loss (nats a token)", (0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.4, 2)),
-    "mean": ("mean MAE (scaled units)", (5, 10, 20, 50, 100, 200, 300)),
-    "median": ("median MAE (scaled units)", (5, 10, 20, 50, 100, 200, 300)),
-}
+_MEASURED = {"loss": "validation loss (nats a token)"}
+_MEASURED |= {of: f"{of} MAE (scaled units)" for of in ("mean", "median")}
 _LEVELS = {"mean of the context, repeated": ":", "nearest analogue in the context": "--", study.TUNED: "-"}
 
 
-def fig1_architecture(_: study.Profile) -> Figure:
+def fig1_architecture(_: Profile) -> Figure:
     return drawings.architecture(numbers.report_shape(), "Qwen2.5-0.5B-Instruct, reduced")
 
 
-def fig2_lora_layer(_: study.Profile) -> Figure:
+def fig2_lora_layer(_: Profile) -> Figure:
     return drawings.lora_layer(numbers.report_shape().width, rank=2)
 
 
-def fig3_encoding(_: study.Profile) -> Figure:
+def fig3_encoding(_: Profile) -> Figure:
     return drawings.encoding(errors.data(), (1, 2))
 
 
-def fig4_baseline_forecasts(profile: study.Profile) -> Figure:
+def fig4_baseline_forecasts(profile: Profile) -> Figure:
     record = finished_record(profile, "baseline")
     return drawings.forecasts({"untuned": record}, study.EXPERIMENTS["baseline"].featured)
 
 
-def fig5_baseline_errors(profile: study.Profile) -> Figure:
+def fig5_baseline_errors(profile: Profile) -> Figure:
     names = "baseline", "baseline-constrained"
     runs = recorded_runs(profile, *names)
     shown = {f"{name}, ours": runs["ours", name] for name in names} | {_QWEN: runs["published", "baseline"]}
     return _error_panels({title: plots.error_groups(maes) for title, maes in shown.items()})
 
 
-def fig6_forecasts(profile: study.Profile) -> Figure:
+def fig6_forecasts(profile: Profile) -> Figure:
     return _before_and_after(finished_record(profile, "baseline"), "tuned", finished_record(profile, "default"))
 
 
-def fig7_reduced_validation(profile: study.Profile) -> Figure:
+def fig7_reduced_validation(profile: Profile) -> Figure:
     pairs = {"default": "baseline"} | ({} if profile.as_reported else {"default-warm": "baseline-constrained"})
     runs, panels = recorded_runs(profile, *pairs, *pairs.values()), {}
     for who, title, sizes in _sides(profile):
@@ -74,21 +73,21 @@ def fig7_reduced_validation(profile: study.Profile) -> Figure:
     return _error_panels(panels)
 
 
-def fig8_search(profile: study.Profile) -> Figure:
+def fig8_search(profile: Profile) -> Figure:
     return _compared(profile, recorded_runs(profile, *study.SEARCH), study.SEARCH, study.SEARCH[0])
 
 
-def fig8_second(profile: study.Profile) -> Figure:
+def fig8_second(profile: Profile) -> Figure:
     runs = recorded_runs(profile, *study.SEARCH, *study.SECOND)
     return _compared(profile, runs, study.SEARCH[6:], study.SEARCH[6])
 
 
-def context_lengths(profile: study.Profile) -> Figure:
+def context_lengths(profile: Profile) -> Figure:
     names = tuple(f"context/{length}" for length in errors.LENGTHS)
     return _compared(profile, recorded_runs(profile, study.SEARCH[0], *names), names, study.SEARCH[0])
 
 
-def fig9_final(profile: study.Profile) -> Figure:
+def fig9_final(profile: Profile) -> Figure:
     before = errors.untuned_like_final(profile).name
     runs = recorded_runs(profile, before, "final")
     runs["ours", "untuned"] = runs["ours", before]
@@ -101,22 +100,22 @@ def fig9_final(profile: study.Profile) -> Figure:
     return figure
 
 
-def final_forecasts(profile: study.Profile) -> Figure:
+def final_forecasts(profile: Profile) -> Figure:
     return _before_and_after(errors.untuned_like_final(profile), "final", finished_record(profile, "final"))
 
 
-def best_forecasts(profile: study.Profile) -> Figure:
+def best_forecasts(profile: Profile) -> Figure:
     return _before_and_after(errors.untuned_like_final(profile), "best", finished_record(profile, "best"))
 
 
-def final_learning(profile: study.Profile) -> Figure:
+def final_learning(profile: Profile) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.6))
     record = finished_record(profile, "final")
     plots.plot_learning(left, right, record.loss_curve, record.evaluations)
     return figure
 
 
-def fan_charts(profile: study.Profile) -> Figure:
+def fan_charts(profile: Profile) -> Figure:
     """An easy, a typical and the worst series by CRPS: a column each, a row for each variable."""
     found, time = errors.sampled(profile), errors.data().time
     crps = found.by_series(crps_fair, found.shown).sort_values(kind="stable")
@@ -137,7 +136,7 @@ def fan_charts(profile: study.Profile) -> Figure:
     return figure
 
 
-def reliability(profile: study.Profile) -> Figure:
+def reliability(profile: Profile) -> Figure:
     """What the bands hold, and where the truth ranks among the samples of each forecaster.
 
     The bands of m right samples lie a little too far in: one of level t holds t (m - 1) / (m + 1) on average.
@@ -160,12 +159,11 @@ def reliability(profile: study.Profile) -> Figure:
         ax.set(title=errors.short(who), xlabel="rank of the truth", ylabel="true values")
     bands.set(xlabel="level of the band", ylabel="true values that it holds", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     bands.legend(loc="lower right")
-    for axis in (bands.xaxis, bands.yaxis, *(ax.yaxis for ax in axes.values())):
-        axis.set_major_formatter("{x:.0%}")
+    plt.setp((bands.xaxis, bands.yaxis, *(ax.yaxis for ax in axes.values())), major_formatter="{x:.0%}")
     return figure
 
 
-def trust(profile: study.Profile) -> Figure:
+def trust(profile: Profile) -> Figure:
     """Does the spread know about the error? Series by series, and for those that a forecaster is surest of.
 
     The spread is the mean distance of a sample from the median: where the samples are right, the median's MAE.
@@ -176,8 +174,8 @@ def trust(profile: study.Profile) -> Figure:
         spread = found.by_series(lambda samples, _: np.abs(samples - np.median(samples, axis=0)).mean(), who)
         table = pd.DataFrame({"spread": spread, "error": found.by_series(errors.median_mae, who)})
         colour, marker = _LOOKS[who]
-        shown = table.clip(lower=0.1)  # no log of 0
-        ax.loglog("spread", "error", marker, data=shown, ms=4, mec="none", color=colour, alpha=0.7)
+        # There is no logarithm of 0.
+        ax.loglog("spread", "error", marker, data=table.clip(lower=0.1), ms=4, mec="none", color=colour, alpha=0.7)
         ax.axline((1, 1), (2, 2), color="0.4", lw=1)
         ax.set(xlim=(0.07, 500), ylim=(0.07, 500), aspect="equal", title=errors.short(who))
         ax.set(xlabel="spread of the samples\n(scaled units)")
@@ -195,7 +193,7 @@ def trust(profile: study.Profile) -> Figure:
     return figure
 
 
-def sample_counts(profile: study.Profile) -> Figure:
+def sample_counts(profile: Profile) -> Figure:
     """The error of the median of n samples, each n drawn anew 20 times, beside the greedy forecast's."""
     found, counts = errors.sampled(profile), (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.4))
@@ -215,16 +213,17 @@ def sample_counts(profile: study.Profile) -> Figure:
     return figure
 
 
-def more_per_flop(profile: study.Profile) -> Figure:
+def more_per_flop(profile: Profile) -> Figure:
     """Validation loss, and mean and median MAE, against training FLOPs by the rules, up to the budget."""
     points, way = _trained_points(profile), errors.milestones(finished_record(profile, "best"))[:-1]
     runs, flops = recorded_runs(profile), np.geomspace(way["flops"].min(), profile.budget)
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.9))
-    for ax, (what, (title, ticks)) in zip(axes, _MEASURED.items(), strict=True):
+    for ax, (what, title) in zip(axes, _MEASURED.items(), strict=True):
         sns.scatterplot(points, x="flops", y=what, hue="kind", style="kind", s=45, ax=ax, legend=ax is axes[1])
         ax.set(xscale="log", yscale="log", xlabel="training FLOPs\nby the rules", ylabel=title, xlim=(1e14, 2e17))
-        ax.set_yticks(ticks, map(str, ticks))
         ax.minorticks_off()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
     law = errors.power_law(way["flops"], way["loss"], flops)  # that of the MAE is so wide that it says nothing
     axes[0].fill_between(flops, *law["interval there"], color="C0", alpha=0.12, lw=0)
     axes[0].plot(flops, law["there"], "--", color="C0", lw=1, label="power law, 95%")
@@ -236,7 +235,7 @@ def more_per_flop(profile: study.Profile) -> Figure:
     return figure
 
 
-def table3_budget(_: study.Profile) -> Figure:
+def table3_budget(_: Profile) -> Figure:
     """FLOPs spent by the report's experiments, in percent of the budget: each row begins where the last one ended."""
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6), sharex=True, sharey=True)
     look = {"stacked": True, "width": 0.8, "legend": False, "color": [COLOURS["prey"], COLOURS["predator"]]}
@@ -252,16 +251,13 @@ def table3_budget(_: study.Profile) -> Figure:
     return figure
 
 
-def yardstick_costs(_: study.Profile) -> Figure:
+def yardstick_costs(_: Profile) -> Figure:
     """Error on test, and seconds and FLOPs of a forecast: a row for each forecaster, by mean error."""
     maes = study.recorded_yardsticks("test")
     maes |= {name: study.published_maes(run) for name, run in numbers.PUBLISHED.items()}
-    rows = [
-        cost | errors.summary(maes[name]) | {"name": errors.short(name)}
-        for name, cost in numbers.yardstick_costs().items()
-    ]
-    table = pd.DataFrame(rows).sort_values("mean", ascending=False)
-    names = table["name"]
+    rows = {errors.short(name): cost | errors.summary(maes[name]) for name, cost in numbers.yardstick_costs().items()}
+    table = pd.DataFrame(rows).T.sort_values("mean", ascending=False)
+    names = table.index
     figure, (error, seconds, flops) = plt.subplots(1, 3, figsize=(WIDTH, 4.2), sharey=True)
     error.hlines(names, table["median"], table["mean"], color="0.7")
     error.plot(table["mean"], names, "D", color=COLOURS["error"], label="mean")
@@ -279,7 +275,7 @@ def yardstick_costs(_: study.Profile) -> Figure:
     return figure
 
 
-def changed_worlds(_: study.Profile) -> Figure:
+def changed_worlds(_: Profile) -> Figure:
     """Mean and median error of six forecasters, a row for each world."""
     table = errors.error_table({})
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8), sharex=True, sharey=True)
@@ -295,12 +291,12 @@ def changed_worlds(_: study.Profile) -> Figure:
     return figure
 
 
-def _sides(profile: study.Profile) -> tuple[tuple[str, str, study.Profile], ...]:
+def _sides(profile: Profile) -> tuple[tuple[str, str, Profile], ...]:
     """Ours and the report's runs: who, a title, and the profile that says how they were trained."""
     return ("ours", f"ours: {profile.backbone}", profile), ("published", _QWEN, study.PROFILES["report"])
 
 
-def _trained_points(profile: study.Profile) -> pd.DataFrame:
+def _trained_points(profile: Profile) -> pd.DataFrame:
     """What trainings came to: `kind`, `flops`, `loss`, `mean` and `median`."""
     way = errors.milestones(finished_record(profile, "best")).assign(kind="the long run, on its way")
     way.loc[way.index[-1], "kind"] = "the long run, its end"
@@ -332,7 +328,7 @@ def _error_panels(panels: dict[str, dict[str, pd.Series]]) -> Figure:
     return figure
 
 
-def _compared(profile: study.Profile, runs: errors.Runs, names: tuple[str, ...], asked: str) -> Figure:
+def _compared(profile: Profile, runs: errors.Runs, names: tuple[str, ...], asked: str) -> Figure:
     """Errors at several settings, ours beside the published, of the series that one of them was asked about."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1 + 0.3 * len(names)), sharex=True)
     for ax, (who, title, sizes) in zip(axes, _sides(profile), strict=True):
@@ -342,7 +338,7 @@ def _compared(profile: study.Profile, runs: errors.Runs, names: tuple[str, ...],
     return figure
 
 
-def _before_and_after(untuned: study.Record, title: str, tuned: study.Record) -> Figure:
+def _before_and_after(untuned: Record, title: str, tuned: Record) -> Figure:
     """Forecasts of the series at the first quartile, the median and the maximum of the tuned model's errors."""
     ranked = best_and_worst(tuned.maes(), worst=0)[0]
     shown = ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]

@@ -13,7 +13,7 @@ from m2lib.model import backbone_config
 from m2lib.paper import errors
 from m2lib.paper.errors import GREEDY, Runs, Sampled, median_mae, summary
 from m2lib.series import bootstrap_interval, crps_fair
-from m2lib.study import EXPERIMENTS, REPLICATION, Record
+from m2lib.study import EXPERIMENTS, REPLICATION, Profile, Record
 
 REPORT = study.PROFILES["report"]
 REPLICATED = ("baseline", "untuned-test", "default")
@@ -24,18 +24,17 @@ SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"
 TRAINED_WITH = ("learning_rate", "rank", "sequence_length", "batch_size")
 PUBLISHED = {"published: Qwen2.5-0.5B, untuned": "untuned", "published: Qwen2.5-0.5B, final adapter": "final"}
 """The report's runs on the test series, by what they are called among the yardsticks."""
-PUBLISHED_FINAL = ("published", "final")
-COMPARED: dict[tuple[str, str], list[tuple[str, str]]] = {
-    ("ours", "default-rest"): [("ours", "baseline")],
-    ("published", "default"): [("published", "baseline")],
-    ("replication", "default"): [("replication", "baseline")],
-    ("ours", "final"): [("ours", GREEDY["untuned"]), PUBLISHED_FINAL, *(("test", name) for name in series.BASELINES)],
-    ("ours", "best"): [("ours", "final"), PUBLISHED_FINAL, ("test", study.TUNED)],
+COMPARED = {
+    "ours default-rest": ["ours baseline"],
+    "published default": ["published baseline"],
+    "replication default": ["replication baseline"],
+    "ours final": [f"ours {GREEDY['untuned']}", "published final", *(f"test {name}" for name in series.BASELINES)],
+    "ours best": ["ours final", "published final", f"test {study.TUNED}"],
 }
 """Who is compared with whom, series by series."""
 
 
-def numbers(profile: study.Profile) -> dict[str, Any]:
+def numbers(profile: Profile) -> dict[str, Any]:
     """All that the PDF prints and that no record holds as it stands: errors, intervals, FLOPs, yardsticks.
 
     Raises InputError where a record is missing or not finished, or M2_DATA holds other series than theirs.
@@ -57,7 +56,7 @@ def numbers(profile: study.Profile) -> dict[str, Any]:
         "reported": {name: EXPERIMENTS[name].training(REPORT) for name in SETTINGS},
         "errors": _errors(table),
         "five": _errors(table[table["experiment"].isin(SETTINGS)].merge(five)),
-        "crps": table.dropna(subset="crps").groupby("experiment")["crps"].mean().to_dict(),
+        "crps": table.groupby("experiment")["crps"].mean().dropna().to_dict(),
         "gains": _gains(errors.runs(table)),
         "costs": yardstick_costs(),
         "uncertainty": _uncertainty(profile),
@@ -112,8 +111,8 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for (who, name), run in table.groupby(["who", "experiment"], sort=False):
         row = summary(run["mae"])
-        if who in ("ours", "published", "replication") and set(run["split"]) == {"test"}:
-            row["mean interval"] = bootstrap_interval(run["mae"], np.mean)
+        if who != "test" and (run["split"] == "test").all():
+            row["mean interval"] = bootstrap_interval(run["mae"])
             row["median interval"] = bootstrap_interval(run["mae"], np.median)
         found.setdefault(who, {})[name] = row
     return found
@@ -121,13 +120,13 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
     """How much better runs are than others, by the names of both; `theirs` are the others on the same series."""
-    found: dict[str, dict[str, Any]] = {}
-    for (who, name), others in COMPARED.items():
-        ours = runs[who, name]
-        for other in others:
-            theirs = runs[other][ours.index]
-            gain = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())} | _gain(ours, theirs)
-            found.setdefault(f"{who} {name}", {})[" ".join(other)] = gain
+    found: dict[str, dict[str, Any]] = {name: {} for name in COMPARED}
+    named = {" ".join(run): maes for run, maes in runs.items()}
+    for name, gains in found.items():
+        ours = named[name]
+        for other in COMPARED[name]:
+            theirs = named[other][ours.index]
+            gains[other] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())} | _gain(ours, theirs)
     return found
 
 
@@ -135,7 +134,7 @@ def _gain(ours: pd.Series, theirs: pd.Series) -> dict[str, Any]:
     return series.paired_gain(ours.to_dict(), theirs.to_dict())
 
 
-def _uncertainty(profile: study.Profile) -> dict[str, Any]:
+def _uncertainty(profile: Profile) -> dict[str, Any]:
     """What the samples come to, and what they cost. The temperatures were tried on the validation series."""
     test, validation = errors.sampled(profile), errors.sampled(profile, "validation")
     crps = {name: test.by_series(crps_fair, name) for name in test.samples}

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2lib.files import write_atomic
-from m2lib.series import CONTEXT_STEPS, VARIABLES, best_and_worst
+from m2lib.series import CONTEXT_STEPS, VARIABLES
 from m2lib.settings import out_dir
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
@@ -27,8 +27,10 @@ WIDTH = 7.6
 
 def use_style() -> None:
     """Set the project's plot style for this Python process."""
-    more = {"figure.dpi": 100, "figure.constrained_layout.use": True, "axes.titlesize": "medium"}
-    more |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    more = {
+        "figure.dpi": 100, "figure.constrained_layout.use": True, "axes.titlesize": "medium",
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+    }  # fmt: skip
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=more)
 
 
@@ -91,7 +93,7 @@ def plot_forecast(ax: Axes, time: np.ndarray, series: np.ndarray, forecast: np.n
 
 def forecast_legend(figure: Figure) -> None:
     """The legend that goes with `plot_forecast`, once for all its axes, below them."""
-    legend_below(figure, figure.axes[:1], ncols=5)
+    legend_below(figure, figure.axes[-1:], ncols=5)
 
 
 def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int) -> None:
@@ -119,12 +121,13 @@ def plot_fan(
     """
     ax.plot(time, past, color="0.25", lw=1.2, label="past and truth" if truth is not None else "past")
     levels = sorted(quantiles)
-    pairs = list(zip(levels, levels[::-1], strict=True))[: len(levels) // 2]  # from the widest band to the narrowest
-    for (low, high), shade in zip(pairs, sns.light_palette(colour, len(pairs) + 2)[1:-1], strict=True):
+    half = len(levels) // 2
+    shades = sns.light_palette(colour, half + 2)[1:-1]
+    for low, high, shade in zip(levels, levels[::-1], shades, strict=False):  # from the widest band to the narrowest
         label = f"{100 * (high - low):.0f}% band"
         ax.fill_between(ahead, quantiles[low], quantiles[high], color=shade, lw=0, label=label)
     if len(levels) % 2:  # the middle one has no partner
-        middle = levels[len(levels) // 2]
+        middle = levels[half]
         label = "median" if middle == 0.5 else f"quantile {middle:g}"
         ax.plot(ahead, quantiles[middle], color=colour, lw=1.8, label=label)
     if truth is not None:
@@ -134,9 +137,8 @@ def plot_fan(
 
 def error_groups(maes: pd.Series | dict[int, float]) -> dict[str, list[float]]:
     """Errors by series in the report's three groups: all, all but the 20 worst, and these."""
-    best, worst = best_and_worst(dict(maes), worst=20)
-    groups = {"all": [*best, *worst], "best": best, "worst": worst}
-    return {f"{name} {len(ids)}": [maes[series] for series in ids] for name, ids in groups.items()}
+    ranked = sorted(pd.Series(maes))
+    return {f"all {len(ranked)}": ranked, f"best {len(ranked) - 20}": ranked[:-20], "worst 20": ranked[-20:]}
 
 
 def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour: str) -> None:
@@ -147,9 +149,10 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
     rng = np.random.default_rng(0)  # spreads the dots, so that equal errors do not hide each other
     for row, maes in enumerate(groups.values()):
         ax.scatter(maes, row + rng.uniform(-0.22, 0.22, len(maes)), s=10, color=colour, alpha=0.55, lw=0)
-    style: dict[str, Any] = {"orientation": "horizontal", "widths": 0.6, "showfliers": False, "showmeans": True}
-    style["medianprops"] = {"color": "black", "lw": 1.8}
-    style["meanprops"] = {"marker": "D", "mfc": "black", "mec": "black", "ms": 4}
+    style: dict[str, Any] = {
+        "orientation": "horizontal", "widths": 0.6, "showfliers": False, "medianprops": {"color": "black", "lw": 1.8},
+        "showmeans": True, "meanprops": {"marker": "D", "mfc": "black", "mec": "black", "ms": 4},
+    }  # fmt: skip
     ax.boxplot(list(groups.values()), positions=range(len(groups)), tick_labels=list(groups), **style)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xlim(0, max(1.3 * max(map(max, groups.values())), ax.get_xlim()[1]))
@@ -178,8 +181,7 @@ def plot_before_after(
     ax.axline((0, 0), (1, 1), color="0.4", lw=1)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_yscale("symlog", linthresh=1)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter("{x:g}")
+    plt.setp((ax.xaxis, ax.yaxis), major_formatter="{x:g}")
     largest = 1.3 * table.max(axis=None)
     ax.set(xlim=(0, largest), ylim=(0, largest), title=title, aspect="equal")
     ax.set(xlabel="MAE untuned (scaled units)", ylabel="MAE tuned (scaled units)")
@@ -187,7 +189,7 @@ def plot_before_after(
 
 def plot_learning(loss_ax: Axes, mae_ax: Axes, losses: list[float], evaluations: list[dict[str, float]]) -> None:
     """A training: its losses (20-step mean, and on validation windows), and the MAE on the way."""
-    smooth = pd.Series(losses, range(1, len(losses) + 1)).rolling(min(20, len(losses))).mean()
+    smooth = pd.Series(losses, range(1, len(losses) + 1)).rolling(20).mean()
     loss_ax.plot(smooth, color=COLOURS["prey"], label="training (20-step mean)")
     found = pd.DataFrame(evaluations).set_index("step")
     loss_ax.plot(found["loss"], "o-", color=COLOURS["predator"], label="validation")

@@ -19,7 +19,7 @@ def test_a_row_is_a_forecast_of_a_series():
     record = load_record("laptop", "final-sampled")
     table = errors.error_table({"final-sampled": record})
     ours = table[table["who"] == "ours"]
-    assert (list(table), len(ours)) == (errors.COLUMNS, 50)
+    assert (list(table), len(ours)) == (["who", "experiment", "split", "series", "mae", "crps"], 50)
     assert dict(zip(ours["series"], ours["crps"], strict=True)) == {i: e["crps"] for i, e in record.series.items()}
     assert set(ours["split"]) == {"test"}
     found = errors.runs(table)
