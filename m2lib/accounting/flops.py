@@ -17,11 +17,11 @@ from collections.abc import Callable
 
 from m2lib.accounting.published import published_pass
 from m2lib.accounting.rules import coursework_pass
-from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, added, assembled, times
+from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, Targets, added, assembled, times
 
 
 def forward_flops(
-    shape: Shape, tokens: int, *, rank: int = 0, targets: tuple[str, ...] = TARGETS, convention: str = "coursework"
+    shape: Shape, tokens: int, *, rank: int = 0, targets: Targets = TARGETS, convention: str = "coursework"
 ) -> Breakdown:
     """A forward pass, with logits at each token.
 
@@ -47,13 +47,7 @@ def forward_flops(
 
 
 def train_step_flops(
-    shape: Shape,
-    tokens: int,
-    *,
-    rank: int,
-    targets: tuple[str, ...] = TARGETS,
-    batch: int = 2,
-    convention: str = "coursework",
+    shape: Shape, tokens: int, *, rank: int, targets: Targets = TARGETS, batch: int = 2, convention: str = "coursework"
 ) -> Breakdown:
     """One optimiser step; the optimiser's own arithmetic is not counted.
 
@@ -86,7 +80,7 @@ def train_step_flops(
 
 
 def cached_step_flops(
-    shape: Shape, keys: int, *, rank: int = 0, targets: tuple[str, ...] = TARGETS, convention: str = "coursework"
+    shape: Shape, keys: int, *, rank: int = 0, targets: Targets = TARGETS, convention: str = "coursework"
 ) -> Breakdown:
     """One more token by way of a KV cache.
 
@@ -114,7 +108,7 @@ def forecast_flops(
     new_tokens: int,
     *,
     rank: int = 0,
-    targets: tuple[str, ...] = TARGETS,
+    targets: Targets = TARGETS,
     samples: int = 1,
     convention: str = "coursework",
 ) -> Breakdown:
@@ -153,7 +147,7 @@ def forecast_flops(
     return added(prefill, times(samples, steps))
 
 
-def executed_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+def executed_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: Targets = TARGETS) -> Breakdown:
     """One pass of `tokens` tokens (1 in a cached step) over `keys` keys as computed: products only, at 2 m n p.
 
     Components that are no product (norms, softmax, ...) count 0, and so does the embedding, which is looked up.
@@ -179,7 +173,7 @@ PASSES: dict[str, Callable[..., Breakdown]] = {
 CONVENTIONS = tuple(PASSES)  # the ways of counting; the first is the default
 
 
-def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, ...]) -> Breakdown:
+def executed_backward(shape: Shape, tokens: int, rank: int, targets: Targets) -> Breakdown:
     """The gradients of one window of `tokens` tokens, as computed.
 
     A product of two factors that both need their gradients costs its forward pass twice. With adapters the layers are

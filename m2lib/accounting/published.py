@@ -9,7 +9,7 @@ it costs N d_out.
 """
 
 from m2lib.accounting.rules import coursework_pass
-from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, assembled, product, total
+from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, Targets, assembled, product, total
 
 # In words; `departure_costs` gives each in FLOPs.
 DEPARTURES = {
@@ -60,7 +60,7 @@ def departure_costs(shape: Shape, tokens: int, *, rank: int) -> dict[int, int]:
     }
 
 
-def published_pass(shape: Shape, queries: int, tokens: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+def published_pass(shape: Shape, queries: int, tokens: int, rank: int, targets: Targets = TARGETS) -> Breakdown:
     """A pass over N = `tokens` tokens, but q, k, v, scores, scale, final norm and head of `queries` of them.
 
     In a forward pass all of them are queries (departures 1 to 4). A decoding step after the first, whichever it is,

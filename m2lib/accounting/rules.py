@@ -6,10 +6,10 @@ the MLP's.
 
 from dataclasses import replace
 
-from m2lib.accounting.shape import TARGETS, Breakdown, Shape, assembled, product
+from m2lib.accounting.shape import TARGETS, Breakdown, Shape, Targets, assembled, product
 
 
-def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: Targets = TARGETS) -> Breakdown:
     """One forward pass by the rules, of `tokens` tokens (1 in a cached step) that each attend over `keys` keys."""
     n, d, c, r = tokens, shape.width, shape.head_width, rank
     pairs = shape.heads * n * keys  # scores, over all heads

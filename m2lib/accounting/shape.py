@@ -21,7 +21,8 @@ PROJECTIONS = {
     "o_proj": "output",
     **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "mlp"),
 }
-TARGETS = ("q_proj", "v_proj")  # those that have adapters in the report
+Targets = tuple[str, ...]  # those that have adapters, of PROJECTIONS
+TARGETS: Targets = ("q_proj", "v_proj")  # those that have adapters in the report
 Breakdown = dict[str, int]  # FLOPs by component, in the order of COMPONENTS
 
 

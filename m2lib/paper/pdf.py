@@ -4,7 +4,6 @@
 same in a folder of its own.
 """
 
-import hashlib
 import json
 from inspect import getmembers, isfunction
 from pathlib import Path
@@ -45,16 +44,8 @@ def show(name: str) -> Figure:
     return figure
 
 
-def inputs_hash(folder: Path = REPORT_FOLDER) -> str:
-    """SHA-256 over the names and contents of what a report's PDF is made of: sources, numbers and figures."""
-    digest = hashlib.sha256()
-    for path in (*(folder / name for name in (*SOURCES, "numbers.json")), *sorted((folder / "figures").glob("*.svg"))):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
 def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
-    """Draw the figures, write the numbers, compile the PDF, and write the hash of what it was made of beside it.
+    """Draw the figures, write the numbers, and compile the PDF, whose bytes are the same for the same of these.
 
     Raises InputError where typst is not installed or finds a fault, and for any profile's study but the laptop's, whose
     results the text reads in words.
@@ -79,5 +70,4 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
     except RuntimeError as error:
         raise InputError(f"{folder / 'main.typ'}: {first_line(error)}") from error
     write_atomic(folder / "main.pdf", content)
-    write_atomic(folder / "main.pdf.inputs.sha256", f"{inputs_hash(folder)}\n".encode())
     return folder / "main.pdf"
