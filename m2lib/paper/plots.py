@@ -165,8 +165,8 @@ def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> Non
     """MAE of the same series (rows) at several settings (columns): a line for each series, means and medians."""
     rows = range(len(table.columns))
     ax.semilogx(table.T, rows, color=colour, lw=0.8, alpha=0.6)
-    ax.plot(table.mean(), rows, "D", color="black", ms=5, label="mean")
-    ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2, label="median")
+    ax.plot(table.mean(), rows, "D", color="black", ms=5)
+    ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2)
     ax.set_yticks(rows, table.columns)
     ax.set(title=title, xlabel="MAE (scaled units)\ndiamond: mean, bar: median", ylim=(len(rows) - 0.5, -0.5))
     ax.xaxis.set_major_formatter("{x:g}")
