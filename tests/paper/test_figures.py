@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from m2lib.accounting import Shape
-from m2lib.files import InputError
 from m2lib.model import backbone_config
 from m2lib.paper import drawings, errors, figures, numbers, pdf
 from m2lib.series.worlds import WORLDS
@@ -26,13 +25,6 @@ def close_figures():
 
 def texts(figure):
     return [text.get_text() for ax in figure.axes for text in ax.texts]
-
-
-def test_a_figure_needs_its_records(tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_PROFILE", "report")
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    with pytest.raises(InputError, match=r"no record .*final\.json; `M2_PROFILE=report m2 run final` makes it"):
-        pdf.draw("final_learning")
 
 
 def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
