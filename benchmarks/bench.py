@@ -259,7 +259,6 @@ def main() -> None:
     parser.add_argument("--curve", type=int, default=50, help="steps of the loss curves (0: none)")
     parser.add_argument("--record", action="store_true", help="write into benchmarks/results")
     parser.add_argument("--memory", action="store_true", help="measure the peak memory of each, and nothing else")
-    parser.add_argument("--no-growth", action="store_true", help="leave out the cost against length, batch and samples")
     arguments = parser.parse_args()
     name, place = arguments.backbone, torch.device(chosen_device())
     dtype = best_dtype(place.type)
@@ -284,13 +283,10 @@ def main() -> None:
     print(table(result["decode"], titles(result)["decode"]), flush=True)
     print("tokens of the reference decoder:", result["decode"][-1]["same_as_reference"], flush=True)
     if arguments.curve:
-        model, _ = load(name, dtype)
-        plain = plain_steps(model, training_windows(), train_config(arguments.curve))[1]
+        plain = plain_steps(load(name, dtype)[0], training_windows(), train_config(arguments.curve))[1]
         result["loss_curves"] = {"m2lib": our_steps(name, dtype, arguments.curve)[1], "plain": plain}
-    if not arguments.no_growth:
-        result["growth"] = growth(name, dtype)
-        result["sharing"] = sharing(name, dtype)
-        print(sharing_table(result), flush=True)
+    result["growth"], result["sharing"] = growth(name, dtype), sharing(name, dtype)
+    print(sharing_table(result), flush=True)
     path = folder / f"{file}.json"
     write_atomic(path, (json.dumps(result, indent=1) + "\n").encode())
     print(path)

@@ -2,11 +2,12 @@
 
 The tables come with statsmodels, statsforecast and matplotlib: `pip install -e '.[yardsticks]'` brings them. Some
 sources are for choosing, the others are opened once. Writes tables.json beside the recorded runs, row by row; what it
-holds of the same values and adapter is kept, unless --fresh.
+holds of the same values and adapter is kept.
 """
 
 import argparse
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,18 +24,21 @@ import pandas as pd
 import torch
 
 from m2lib.files import ROOT, write_atomic
-from m2lib.forecaster import Forecaster
+from m2lib.forecaster import Forecaster, adapter_folder, read_format
+from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
+from m2lib.paper.errors import NAIVE, TABLE_ERRORS, table_errors, table_summary
 from m2lib.series import DECILES, log_var_paths, nearest_analogue
-from m2lib.series.synthetic import draw_series
 from m2lib.settings import results_dir
+from m2lib.study import PROFILES, load_record
 from m2lib.study.provenance import provenance
-from m2lib.study.runs import WATCHED_SEED, adapter_hash
+from m2lib.study.runs import adapter_hash
 
 PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
 MOST_SERIES = 20  # of a source: drawn at equal distances, in its order
 LONGEST_SEASON = 24
 SAMPLES = 48
-NAIVE = "last period"
+SHOWN = 4  # horizons of the context that a picture shows
 MODELS = {
     "last value": "Naive",
     NAIVE: "SeasonalNaive",
@@ -116,14 +120,7 @@ def _indicators() -> pd.DataFrame:
     return table[["PAYEMS", "CPIAUCSL", "HSN1F", "HOUST", "INDPRO", "DSPIC96", "PCEPI", "PERMIT", "TCU"]]
 
 
-def _made_up() -> pd.DataFrame:
-    lengths = np.random.default_rng(WATCHED_SEED).integers(60, 240, MOST_SERIES)
-    drawn = [draw_series(np.random.default_rng([WATCHED_SEED, n]), n, 1)[:, 0] for n in lengths]
-    return pd.concat(map(pd.Series, drawn), axis=1)
-
-
 SOURCES = (
-    Source("made-up series", "validation", 12, 1, 2, _made_up),
     Source("sunspots", "validation", 6, 1, 12, partial(_statsmodels, "sunspots", "SUNACTIVITY")),
     Source("Nile", "validation", 6, 1, 6, partial(_statsmodels, "nile", "volume")),
     Source("El Niño", "validation", 18, 12, 6, _elnino),
@@ -186,7 +183,7 @@ def _language_model(
 
 @cache
 def _forecaster(name: str) -> Forecaster:
-    return Forecaster.from_pretrained(None if name == "untuned" else name)
+    return Forecaster.from_pretrained("none" if name == "untuned" else name)
 
 
 def _seasonal_steps(context: np.ndarray, season: int) -> np.ndarray:
@@ -197,7 +194,8 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     """A row: errors of each forecast in units of the mean step from season to season in its context [1]_.
 
     mase: of the median. loss: twice the mean quantile loss of the deciles; for one certain forecast it is the error.
-    held: the share of true values between the first and the last decile.
+    held: the share of true values between the first and the last decile. shown: the last forecast of the first series,
+    its deciles from the lowest on.
 
     References
     ----------
@@ -216,15 +214,18 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
         row["mase"].append(float(np.abs(off[4]).mean() / scale))
         row["loss"].append(float(2 * np.maximum(share * off, (share - 1) * off).mean() / scale))
         row["held"].append(float(((truth >= quantiles[0]) & (truth <= quantiles[-1])).mean()))
-    return row | {"seconds": round(seconds, 2)}
+    shown = min(source.origins, len(cuts)) - 1
+    parts = {"context": contexts[shown][-SHOWN * source.horizon :], "truth": truths[shown], "deciles": deciles[shown]}
+    numbers = {name: [float(f"{value:.5g}") for value in part.ravel()] for name, part in parts.items()}
+    return row | {"seconds": round(seconds, 2), "shown": numbers}
 
 
-def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: float, fresh: bool = False) -> None:
+def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: float) -> None:
     """Measure all that the record at `path` lacks of a split's sources, and write it after each row."""
     forecasts: dict[str, Forecast] = {name: partial(_statistical, model) for name, model in MODELS.items()}
     forecasts |= {"nearest analogue": _analogue, "log-VAR(3)": _regression}
     forecasts |= {name: partial(_language_model, name, temperature) for name in adapters}
-    rows = [] if fresh or not path.exists() else json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     for source in (one for one in SOURCES if one.split == split):
         values = sha256(np.concatenate(source.series()).tobytes()).hexdigest()[:16]
         for name, forecast in forecasts.items():
@@ -241,15 +242,21 @@ def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: 
             print(f"{source.name}: {name}, MASE {np.mean(row['mase']):.3f}, {row['seconds']} s", flush=True)
 
 
-def summary(path: Path, split: str) -> pd.DataFrame:
-    """By forecaster, relative to the last period: geometric means over sources of MASE and loss, and what is held."""
-    rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["rows"]).query("split == @split")
-    means = rows.set_index(["source", "forecaster"])[["mase", "loss", "held"]].map(np.mean)
-    relative = np.log(means[["mase", "loss"]] / means[["mase", "loss"]].xs(NAIVE, level="forecaster"))
-    found = np.exp(relative.groupby("forecaster").mean())
-    found["80% band holds"] = means["held"].groupby("forecaster").mean()
-    found["sources"] = means.groupby("forecaster").size()
-    return found.sort_values("mase")
+def package(path: Path) -> None:
+    """Put the adapter for any table into the package: the recorded one, with a card of what this record says of it."""
+    record, recorded = load_record(PROFILES["laptop"], GENERAL.name), adapter_folder(GENERAL.name)
+    measures = {"mase": "error (MASE)", "loss": "quantile loss (WQL)"}
+    table = table_summary(table_errors(path), "test").rename(columns=measures, index={GENERAL.name: "this adapter"})
+    facts = {
+        "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them",
+        "recipe": record.training,
+        "flops": record.spent()["coursework"],
+        "measured": "real series of other origins, in geometric mean, and relative to repeating the last period",
+        "errors": table[list(measures.values())].T.to_dict(),
+    }
+    shutil.copytree(recorded, GENERAL, dirs_exist_ok=True)
+    write_atomic(GENERAL / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
+    write_atomic(GENERAL / CARD_FILE, model_card(record.backbone["id"], read_format(recorded), facts).encode())
 
 
 if __name__ == "__main__":
@@ -257,9 +264,11 @@ if __name__ == "__main__":
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--adapters", nargs="*", default=["untuned"], help="folders, experiments' names, or untuned")
     parser.add_argument("--temperature", type=float, default=0.7)
-    parser.add_argument("--fresh", action="store_true", help="measure again what the record has")
     parser.add_argument("--path", type=Path, help="default: report/results/tables.json")
+    parser.add_argument("--package", action="store_true", help="put the adapter `general` and a card into the package")
     given = parser.parse_args()
-    record = given.path or results_dir() / "tables.json"
-    record_tables(record, given.split, given.adapters, given.temperature, given.fresh)
-    print(summary(record, given.split).to_string(float_format="{:.3f}".format))
+    record = given.path or results_dir() / TABLE_ERRORS
+    record_tables(record, given.split, given.adapters, given.temperature)
+    print(table_summary(table_errors(record), given.split).to_string(float_format="{:.3f}".format))
+    if given.package:
+        package(record)

@@ -1,8 +1,8 @@
 """`python -m benchmarks.yardsticks`: forecasters with and without a language model, on series of ours and other worlds.
 
 The worlds are ones that nobody was trained on. Writes yardsticks.json beside the recorded runs, or the file that is
-named, row by row; what it holds already of the same data and adapter is kept, unless --fresh. Some forecasters take
-minutes, and some want statsforecast: `pip install -e '.[yardsticks]'` brings it.
+named, row by row; what it holds already of the same data and adapter is kept. Some forecasters take minutes, and some
+want statsforecast: `pip install -e '.[yardsticks]'` brings it.
 """
 
 import argparse
@@ -24,19 +24,20 @@ from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import InputError, write_atomic
+from m2lib.forecaster.sampling import TEMPERATURE, Sampler
 from m2lib.model import Backbone, load_adapter, load_backbone
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, SeriesSet, load_series, series_mae, to_integers
 from m2lib.series.worlds import WORLDS
 from m2lib.settings import results_dir
 from m2lib.study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapter_path, load_record, record_path
 from m2lib.study.costs import adapter_of_experiment, series_costs
+from m2lib.study.experiments import CONSTRAINED
 from m2lib.study.provenance import provenance
 from m2lib.study.records import YARDSTICKS
 from m2lib.study.runs import adapter_hash
 
 STUDY = PROFILES["laptop"]
 """Whose language model and adapters are measured."""
-CONSTRAINED = DecodeConfig(constrained=True)
 WORLD_SERIES = 30
 LONGEST_SEASON = 24
 """statsforecast's exponential smoothing has no longer seasons."""
@@ -75,8 +76,11 @@ LANGUAGE_MODELS = {
     "the language model, untuned": None,
     "the language model, final adapter": "final",
     "the language model, best adapter": "best",
+    "the language model, for any table": "general",
 }
-"""By name, the experiment whose adapter is used; it takes part once that is recorded. Greedy, constrained."""
+"""By name, the experiment whose adapter is used; it takes part once that is recorded. Greedy, constrained; the last one
+draws, as its own text format is for noise, and its forecast is the median."""
+DRAWN = DecodeConfig(constrained=True, temperature=TEMPERATURE, n_samples=16)
 UNTUNED = "baseline-constrained"
 STUDIED = {
     ("validation", "the language model, untuned"): UNTUNED,
@@ -102,7 +106,7 @@ def measured(series: SeriesSet, ids: Sequence[int], name: str) -> dict[str, Any]
     ids = list(ids)
     integers = to_integers(series.trajectories[ids], series.scales[ids])
     if name in LANGUAGE_MODELS:
-        ahead, row = _written(series.contexts[ids], LANGUAGE_MODELS[name])
+        ahead, row = _written(series.contexts[ids], series.scales[ids], LANGUAGE_MODELS[name])
     else:
         ahead, row = _computed(integers[:, :CONTEXT_STEPS], series.scales[ids], series.time, name)
     return row | {"maes": dict(zip(ids, series_mae(ahead, integers[:, CONTEXT_STEPS:]).tolist(), strict=True))}
@@ -121,17 +125,23 @@ def _computed(contexts: np.ndarray, scales: np.ndarray, times: np.ndarray, name:
     return ahead, {"seconds": seconds, "flops": seconds * core_rate(), "bound": "at most"}
 
 
-def _written(contexts: np.ndarray, adapter: str | None) -> tuple[np.ndarray, dict]:
+def _written(contexts: np.ndarray, scales: np.ndarray, adapter: str | None) -> tuple[np.ndarray, dict]:
     """Forecasts of the language model, and what they took."""
-    backbone = _language_model(adapter)
+    backbone, experiment = _language_model(adapter), EXPERIMENTS[adapter or UNTUNED]
     started = time.process_time()
-    ahead = forecast(backbone, contexts, CONSTRAINED, batch_size=len(contexts))
+    if experiment.made_up:
+        sampler, protocol = Sampler(backbone, experiment.made_up), DRAWN
+        ahead = sampler.sample(list(contexts), FORECAST_STEPS, num_samples=DRAWN.n_samples)
+        points = to_integers(np.median([made.physical for made in ahead], axis=1), scales)
+    else:
+        ahead, protocol = forecast(backbone, contexts, CONSTRAINED, batch_size=len(contexts)), CONSTRAINED
+        points = np.stack([made.point for made in ahead])
     seconds = (time.process_time() - started) / len(contexts)
-    shape, adapted = Shape.of(backbone.model.config), adapter_of_experiment(EXPERIMENTS[adapter or UNTUNED], STUDY)
-    costs = [series_costs(shape, vars(made), CONSTRAINED, *adapted) for made in ahead]
+    shape, adapted = Shape.of(backbone.model.config), adapter_of_experiment(experiment, STUDY)
+    costs = [series_costs(shape, vars(made), protocol, *adapted) for made in ahead]
     flops, coursework = (sum(cost[kind] for cost in costs) / len(costs) for kind in ("executed", "coursework"))
     row = {"seconds": seconds, "flops": flops, "coursework": coursework, "adapter": _adapter_hash(adapter)}
-    return np.stack([made.point for made in ahead]), row
+    return points, row
 
 
 @cache
@@ -167,15 +177,15 @@ def sets() -> dict[str, tuple[SeriesSet, Sequence[int]]]:
     }
 
 
-def record_yardsticks(path: Path | None = None, fresh: bool = False) -> Path:
+def record_yardsticks(path: Path | None = None) -> Path:
     """Measure all forecasters on all sets and write the record, yardsticks.json beside the runs'; returns its path.
 
-    It is written after each row. What it holds of the same data and adapter is kept, unless `fresh`.
+    It is written after each row. What it holds of the same data and adapter is kept.
     """
     path = path or results_dir() / YARDSTICKS
     found = sets()
     data = {where: series.fingerprint for where, (series, _) in found.items()}
-    kept = {} if fresh or not path.exists() else _kept(path, data)
+    kept = _kept(path, data) if path.exists() else {}
     rows: dict[tuple[str, str], Any] = {place: kept.get(place) for place in product(found, forecasters())}
     for (where, name), old in rows.items():
         series, ids = found[where]
@@ -210,6 +220,5 @@ def _kept(path: Path, data: dict[str, str]) -> dict[tuple[str, str], dict[str, A
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", nargs="?", type=Path, help="default: report/results/yardsticks.json")
-    parser.add_argument("--fresh", action="store_true", help="measure again what the record has")
     arguments = parser.parse_args()
-    print(record_yardsticks(arguments.path, arguments.fresh))
+    print(record_yardsticks(arguments.path))

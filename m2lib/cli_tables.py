@@ -42,7 +42,7 @@ class Task:
     target: Annotated[tuple[str, ...], Words] = ()
     """The columns to forecast (guessed, and said)."""
     adapter: str | None = None
-    """An adapter's folder, or an experiment's name such as final (none: untuned)."""
+    """An adapter's folder, an experiment's name such as final, or none: untuned (general, for any table)."""
     backbone: str | None = None
     """The language model (the adapter's, M2_BACKBONE, or the small one)."""
 
@@ -59,8 +59,10 @@ class Task:
         return columns, items
 
     def load(self) -> Forecaster:
-        """The forecaster."""
-        return m2lib.forecaster.Forecaster.from_pretrained(self.adapter, backbone=self.backbone)
+        """The forecaster; which one is printed."""
+        made = m2lib.forecaster.Forecaster.from_pretrained(self.adapter, backbone=self.backbone)
+        print(f"language model {made.backbone.name}, {f'adapter {made.adapter.name}' if made.adapter else 'untuned'}")
+        return made
 
 
 @Parameter(name="*")
@@ -192,7 +194,13 @@ def evaluate(
         record = {
             "table": {"file": task.file.name, "sha256": sha256(task.file.read_bytes()).hexdigest()[:16]},
             "columns": asdict(columns),
-            "settings": {"horizon": task.horizon, "adapter": task.adapter, **asdict(drawing), **rolling, **more},
+            "settings": {
+                "horizon": task.horizon,
+                "adapter": task.adapter or (model.adapter and model.adapter.name),
+                **asdict(drawing),
+                **rolling,
+                **more,
+            },
             "text_format": model.text_format and model.text_format.settings(),  # without an adapter, the table's
             "backbone": {"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
             **provenance(backbone.device),

@@ -24,7 +24,7 @@ from m2lib.series.worlds import WORLDS
 from m2lib.study import ORDER, STATISTICAL, load_record, recorded_rows, recorded_yardsticks
 
 FAST = [name for name in PLAIN if name not in STATISTICAL]
-UNTUNED, FINAL, _ = LANGUAGE_MODELS
+UNTUNED, FINAL, *_ = LANGUAGE_MODELS
 
 
 def test_all_are_recorded_on_all_sets():

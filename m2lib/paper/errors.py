@@ -1,8 +1,10 @@
 """What the figures and numbers are made of: one table of errors, sampled forecasts, and error against FLOPs."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ GREEDY = {"untuned": "untuned-test-constrained", "final": "final", "best": "best
 """The experiments that forecast the test series greedily, by whose samples stand beside."""
 LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
 """The competitor without a language model, of the order that the validation series chose."""
+TABLE_ERRORS, NAIVE = "tables.json", "last period"
 MEASURED = ("loss", "mae_mean", "mae_median")
 """What milestones measure."""
 SHORT = {
@@ -106,6 +109,26 @@ def published() -> pd.DataFrame:
     path = repository("report", "published", "series_mae.csv")
     table = pd.read_csv(path, float_precision="round_trip").rename(columns={"series_id": "series"})
     return table.sort_values("series", kind="stable").assign(who="published")
+
+
+def table_errors(path: Path | None = None) -> pd.DataFrame:
+    """The record of the benchmark of real tables, a row for each source and forecaster; default: the committed one."""
+    rows = json.loads((path or repository("report", "results", TABLE_ERRORS)).read_text(encoding="utf-8"))["rows"]
+    return pd.DataFrame(rows)
+
+
+def relative_errors(table: pd.DataFrame, measure: str = "mase") -> pd.DataFrame:
+    """The mean `mase` or `loss` of each forecaster (columns) on each source (rows), in units of the last period's."""
+    means = table.assign(mean=table[measure].map(np.mean)).pivot_table("mean", "source", "forecaster", sort=False)
+    return means.div(means[NAIVE], axis=0)
+
+
+def table_summary(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """By forecaster: geometric means over a split's sources of both relative errors, and what the 80% band holds."""
+    part = table[table["split"] == split]
+    found = pd.DataFrame({name: np.exp(np.log(relative_errors(part, name)).mean()) for name in ("mase", "loss")})
+    found["80% band holds"] = part.assign(held=part["held"].map(np.mean)).groupby("forecaster")["held"].mean()
+    return found.sort_values("mase")
 
 
 def _trained(record: Record, records: dict[str, Record]) -> str:

@@ -291,6 +291,20 @@ def changed_worlds(_: Profile) -> Figure:
     return figure
 
 
+def real_tables(_: Profile) -> Figure:
+    """The last stretch of the first series of each source of real tables, by the adapter for any table."""
+    rows = errors.table_errors().query("split == 'test' and forecaster == 'general'")
+    figure, axes = plt.subplots(2, 5, figsize=(WIDTH, 3.6))
+    for ax, source, shown in zip(axes.flat, rows["source"], rows["shown"], strict=True):
+        past, truth, deciles = (np.array(shown[name]) for name in ("context", "truth", "deciles"))
+        low, middle, high = deciles.reshape(9, -1)[[0, 4, 8]]
+        steps, ahead = np.arange(1 - len(past), 1), np.arange(1, len(truth) + 1)
+        plots.plot_fan(ax, steps, past, ahead, {0.1: low, 0.5: middle, 0.9: high}, truth)
+        ax.set(title=source, xlabel="step" if ax in axes[1] else "")
+    plots.legend_below(figure, axes.flat[:1], ncols=3)
+    return figure
+
+
 def _sides(profile: Profile) -> tuple[tuple[str, str, Profile], ...]:
     """Ours and the report's runs: who, a title, and the profile that says how they were trained."""
     return ("ours", f"ours: {profile.backbone}", profile), ("published", _QWEN, study.PROFILES["report"])

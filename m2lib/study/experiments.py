@@ -260,6 +260,11 @@ _TABLES = [
     _tables("one", "series of one variable alone", made_up=TABLES.of(1)),
     *(_tables(f"no-{family}", f"without the family {family}", without=family) for family in FAMILIES),
 ]
+# The adapter for any table, at the rate of the long run.
+_GENERAL = Experiment(
+    "general", "an adapter for any table: made-up series that never repeat",
+    train=MADE_UP | {"steps": 2000, "learning_rate": 4e-3}, made_up=TABLES, milestones=(250, 500, 1000),
+)  # fmt: skip
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
 # believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
@@ -287,7 +292,7 @@ _SAMPLES = [
     ),
 ]
 TRIALS, ARMS = (tuple(trial.name for trial in trials) for trials in (_TRIALS, _ARMS))
-EXPERIMENTS = {one.name: one for one in (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_SAMPLES)}
+EXPERIMENTS = {one.name: one for one in (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, _GENERAL, *_SAMPLES)}
 
 
 def experiment_named(name: str) -> Experiment:
