@@ -189,7 +189,7 @@ def trust(profile: Profile) -> Figure:
         ax.set(xlabel="series kept,\nthe surest first", ylabel=f"their {of} MAE\n(scaled units)")
         ax.set(xlim=(0, 1), ylim=(0, None))
         ax.xaxis.set_major_formatter("{x:.0%}")
-    plots.legend_below(figure, (means,), ncols=2)
+    plots.legend_below(figure, (means,))
     return figure
 
 
@@ -209,7 +209,7 @@ def sample_counts(profile: Profile) -> Figure:
             ax.set(xlabel="samples", ylabel=f"{of.__name__} MAE (scaled units)")
             ax.set_xticks(counts, map(str, counts))
     plt.setp(axes, ylim=(0, None))
-    plots.legend_below(figure, axes[:1], ncols=4)
+    plots.legend_below(figure, axes[:1])
     return figure
 
 
@@ -231,7 +231,7 @@ def more_per_flop(profile: Profile) -> Figure:
         for name, style in _LEVELS.items():
             ax.axhline(of(runs["validation", name]), ls=style, color="0.4", lw=1, label=errors.short(name))
     axes[1].legend_.remove()
-    plots.legend_below(figure, axes[:2], ncols=3)
+    plots.legend_below(figure, axes[:2])
     return figure
 
 
@@ -247,7 +247,7 @@ def table3_budget(_: Profile) -> Figure:
         ax.vlines(spent[:-1], range(len(spent) - 1), range(1, len(spent)), color="0.5", lw=1)
         ax.axvline(100, color=COLOURS["error"], label="the budget")
         ax.set(xlim=(0, 150), ylim=(len(spent) - 0.4, -0.6), title=f"{kind}: {spent.iloc[-1]:.1f}%")
-    plots.legend_below(figure, axes[:1], ncols=3)
+    plots.legend_below(figure, axes[:1])
     return figure
 
 
@@ -271,7 +271,7 @@ def yardstick_costs(_: Profile) -> Figure:
         ax.set(xscale="log", xlabel=label)
         ax.grid(axis="y", lw=0.5)
     error.invert_yaxis()
-    plots.legend_below(figure, (error, flops), ncols=5)
+    plots.legend_below(figure, (error, flops))
     return figure
 
 
@@ -284,10 +284,9 @@ def changed_worlds(_: Profile) -> Figure:
         for name, (colour, marker) in _IN_WORLDS.items():
             ax.plot(found[name], found.index, marker, color=colour, mfc="none", mew=2, ms=7, label=name)
         ax.set(xscale="log", xlabel=f"{of} MAE (scaled units)")
-        ax.xaxis.set_major_formatter("{x:g}")
         ax.grid(axis="y", color="0.9")
     axes[0].invert_yaxis()
-    plots.legend_below(figure, axes[:1], ncols=6)
+    plots.legend_below(figure, axes[:1])
     return figure
 
 
@@ -301,7 +300,7 @@ def real_tables(_: Profile) -> Figure:
         steps, ahead = np.arange(1 - len(past), 1), np.arange(1, len(truth) + 1)
         plots.plot_fan(ax, steps, past, ahead, {0.1: low, 0.5: middle, 0.9: high}, truth)
         ax.set(title=source, xlabel="step" if ax in axes[1] else "")
-    plots.legend_below(figure, axes.flat[:1], ncols=3)
+    plots.legend_below(figure, axes.flat[:1])
     return figure
 
 

@@ -30,6 +30,7 @@ def use_style() -> None:
     more = {
         "figure.dpi": 100, "figure.constrained_layout.use": True, "axes.titlesize": "medium",
         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+        "axes.formatter.min_exponent": 4,  # 1000 and not ten to the third
     }  # fmt: skip
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=more)
 
@@ -93,16 +94,16 @@ def plot_forecast(ax: Axes, time: np.ndarray, series: np.ndarray, forecast: np.n
 
 def forecast_legend(figure: Figure) -> None:
     """The legend that goes with `plot_forecast`, once for all its axes, below them."""
-    legend_below(figure, figure.axes[-1:], ncols=5)
+    legend_below(figure, figure.axes[-1:])
 
 
-def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int) -> None:
-    """One legend of what several axes show, below them: what has the same name has one entry."""
+def legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend of what several axes show, below them, in a row of six or in three columns; a name has one entry."""
     shown: dict[str, Any] = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
-    figure.legend(shown.values(), shown, loc="outside lower center", ncols=ncols)
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=len(shown) if len(shown) <= 6 else 3)
 
 
 def plot_fan(
@@ -158,7 +159,6 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
     ax.set_xlim(0, max(1.3 * max(map(max, groups.values())), ax.get_xlim()[1]))
     ax.set(title=title, xlabel="MAE (scaled units; diamond: mean)")
     ax.invert_yaxis()
-    ax.xaxis.set_major_formatter("{x:g}")
 
 
 def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> None:
@@ -169,7 +169,6 @@ def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> Non
     ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2)
     ax.set_yticks(rows, table.columns)
     ax.set(title=title, xlabel="MAE (scaled units)\ndiamond: mean, bar: median", ylim=(len(rows) - 0.5, -0.5))
-    ax.xaxis.set_major_formatter("{x:g}")
 
 
 def plot_before_after(
@@ -181,7 +180,6 @@ def plot_before_after(
     ax.axline((0, 0), (1, 1), color="0.4", lw=1)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_yscale("symlog", linthresh=1)
-    plt.setp((ax.xaxis, ax.yaxis), major_formatter="{x:g}")
     largest = 1.3 * table.max(axis=None)
     ax.set(xlim=(0, largest), ylim=(0, largest), title=title, aspect="equal")
     ax.set(xlabel="MAE untuned (scaled units)", ylabel="MAE tuned (scaled units)")
