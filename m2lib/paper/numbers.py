@@ -39,8 +39,8 @@ def numbers(profile: Profile) -> dict[str, Any]:
 
     Raises InputError where a record is missing or not finished, or M2_DATA holds other series than theirs.
     """
-    # Without the trials for tables, which are no part of the paper; its own trials last, as it lists them.
-    names = (name for name in EXPERIMENTS if not name.startswith("tables/"))
+    # Without what is made for tables, which is no part of the paper; its own trials last, as it lists them.
+    names = (name for name, experiment in EXPERIMENTS.items() if not experiment.made_up)
     records = errors.finished_records(profile, *sorted(names, key=lambda name: name.startswith("trial/")))
     if records["final"].data["fingerprint"] != errors.data().fingerprint:
         raise InputError(f"{errors.data().source} holds other series than the records are about; leave M2_DATA out")
