@@ -243,7 +243,7 @@ def power_law(x: Any, y: Any, at: Any) -> dict[str, Any]:
     """
     log_x, log_y, log_at = np.log(x), np.log(y), np.log(at)
     fit, n = linregress(log_x, log_y), len(log_x)
-    squares, distance = np.sum((log_x - np.mean(log_x)) ** 2), log_at - np.mean(log_x)
+    squares, distance = float(np.sum((log_x - np.mean(log_x)) ** 2)), log_at - np.mean(log_x)
     error = student.ppf(0.975, n - 2) * fit.stderr
     there, width = np.exp(fit.intercept + fit.slope * log_at), error * np.sqrt(squares * (1 + 1 / n) + distance**2)
     return {
