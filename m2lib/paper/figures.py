@@ -299,7 +299,8 @@ def real_tables(_: Profile) -> Figure:
         low, middle, high = deciles.reshape(9, -1)[[0, 4, 8]]
         steps, ahead = np.arange(1 - len(past), 1), np.arange(1, len(truth) + 1)
         plots.plot_fan(ax, steps, past, ahead, {0.1: low, 0.5: middle, 0.9: high}, truth)
-        ax.set(title=source, xlabel="step" if ax in axes[1] else "")
+        # Each has a unit of its own.
+        ax.set(title=source, yticks=[], xlabel="step" if ax in axes[1] else "")
     plots.legend_below(figure, axes.flat[:1])
     return figure
 
