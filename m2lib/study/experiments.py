@@ -264,7 +264,8 @@ _TABLES = [
 # some 200 of them on coming back from a rise of its loss; it was cooled down from there.
 _GENERAL = Experiment(
     "general", "an adapter for any table: made-up series that never repeat",
-    train=MADE_UP | {"steps": 1625, "learning_rate": 4e-3, "warmup": 0.0615}, made_up=TABLES, milestones=(250, 500, 1000),
+    train=MADE_UP | {"steps": 1625, "learning_rate": 4e-3, "warmup": 0.0615},
+    made_up=TABLES, milestones=(250, 500, 1000),
 )  # fmt: skip
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
 # believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.
