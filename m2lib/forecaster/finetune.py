@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from m2lib import settings
 from m2lib.files import InputError, write_atomic
 from m2lib.forecaster.evaluation import MODEL, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
@@ -24,6 +23,7 @@ from m2lib.model import (
     CONFIG_FILE,
     Backbone,
     adapter_settings,
+    load_adapter,
     load_backbone,
     save_adapter,
 )
@@ -117,21 +117,17 @@ def refitter(forecaster: Sampler, horizon: int, steps: int, seed: int = 0) -> Ca
 
 @dataclass(frozen=True)
 class _Training:
-    """A training that has not begun: of which model, on which windows, how, and from which adapter on."""
+    """A training that has not begun: of which model, on which windows, and how."""
 
     backbone: Backbone
     windows: Callable[[int], np.ndarray]
     config: "TrainConfig"
-    start: Path | None
 
     def flops(self, batch: np.ndarray, convention: str) -> int:
-        """What a step on a batch of windows costs, each window as long as the longest."""
-        from m2lib.accounting import Shape, total, train_step_flops
+        """What a step on a batch of windows costs."""
+        from m2lib.training import step_flops
 
-        how, shape = self.config, Shape.of(self.backbone.model.config)
-        rows, tokens = batch.shape
-        step = train_step_flops(shape, tokens, batch=rows, rank=how.rank, targets=how.targets, convention=convention)
-        return total(step)
+        return step_flops(self.backbone.model, batch, self.config, convention)
 
     def announcement(self) -> str:
         """What it will cost, in words: FLOPs by the rules, and the time, which a forward pass foretells."""
@@ -155,29 +151,22 @@ class _Training:
         """Train, or go on from the folder's checkpoints."""
         from m2lib.training import train
 
-        return train(
-            self.backbone.model,
-            self.windows,
-            self.config,
-            checkpoints,
-            start=self.start,
-            flops_of=lambda batch: self.flops(batch, "executed"),
-            recompute=settings.read("M2_RECOMPUTE") == "1",
-            progress=progress,
-        )
+        return train(self.backbone.model, self.windows, self.config, checkpoints, progress=progress)
 
 
 def _training(
     forecaster: Sampler, seen: Sequence[np.ndarray], text_format: TextFormat, horizon: int, config: "TrainConfig"
 ) -> _Training:
-    """The training of a forecaster on series; its language model is loaded anew, without an adapter."""
+    """The training of a forecaster on series; its language model and adapter are loaded anew."""
     from m2lib.training import cut_windows
 
     context = forecaster.window(text_format, horizon)
     windows = cut_windows(seen, text_format, horizon, context, config.batch_size, config.seed)
     backbone = forecaster.backbone
     fresh = load_backbone(backbone.loaded_by, device=str(backbone.device), dtype=backbone.dtype)
-    return _Training(fresh, windows, config, forecaster.adapter)
+    if forecaster.adapter:
+        load_adapter(fresh.model, forecaster.adapter)
+    return _Training(fresh, windows, config)
 
 
 def _config(

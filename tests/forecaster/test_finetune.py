@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m2lib import training
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, adapter_folder, read_format
 from m2lib.forecaster.sampling import Sampler
@@ -144,11 +143,3 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         with pytest.raises(InputError, match=line):
             tuned(tmp_path / name, **options)
     assert not (tmp_path / "new").exists()
-
-
-def test_less_memory_where_the_setting_asks_for_it(tmp_path, monkeypatch):
-    asked, real = [], training.train
-    monkeypatch.setenv("M2_RECOMPUTE", "1")
-    monkeypatch.setattr(training, "train", lambda *a, **k: asked.append(k["recompute"]) or real(*a, **k))
-    tuned(tmp_path / "mine")
-    assert asked == [True]
