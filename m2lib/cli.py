@@ -37,12 +37,10 @@ def main(argv: list[str] | None = None) -> int:
         try:
             app(argv, exit_on_error=False, print_error=False, result_action="return_value")
             return 0
-        except CycloptsError as error:
-            status, message = 2, f"error: {first_line(error)}"
-        except (InputError, OSError, MemoryError) as error:
-            status, message = 1, f"error: {first_line(error)}"
+        except (CycloptsError, InputError, OSError, MemoryError) as error:
+            status, message = 2 if isinstance(error, CycloptsError) else 1, f"error: {first_line(error)}"
         except KeyboardInterrupt:
-            status, message = 130, "stopped"
+            status, message = 130, "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch"
     print(message, file=sys.stderr)
     return status
 
@@ -133,19 +131,14 @@ def run(
         raise InputError("--fresh runs here, without --cluster; a record that is moved away is made anew there too")
     for name in names:  # all of them before the first is run
         m2lib.study.experiment_named(name)
-    again = " ".join(names) or "--all" + " --beyond" * beyond
     names = names or tuple(name for name, it in m2lib.study.EXPERIMENTS.items() if it.group or beyond)
     profile = m2lib.study.active_profile()
     if cluster:
         _submit(names, cluster, cluster_option, profile)
         return
-    try:
-        for name in tqdm(names, unit="experiment", leave=None, disable=not every or profile.live):
-            record = m2lib.study.run(name, profile, fresh=fresh)
-            tqdm.write(f"{name}: {_told(profile, record)}\n{m2lib.study.record_path(profile, name)}")
-    except KeyboardInterrupt:
-        print(f"\n`m2 run {again}` goes on from the last checkpoint or batch", file=sys.stderr)
-        raise
+    for name in tqdm(names, unit="experiment", leave=None, disable=not every or profile.live):
+        record = m2lib.study.run(name, profile, fresh=fresh)
+        tqdm.write(f"{name}: {_told(profile, record)}\n{m2lib.study.record_path(profile, name)}")
 
 
 def _submit(names: tuple[str, ...], cluster: str, options: tuple[str, ...], profile: m2lib.study.Profile) -> None:
@@ -154,8 +147,8 @@ def _submit(names: tuple[str, ...], cluster: str, options: tuple[str, ...], prof
         from m2lib.study.cluster import submit
     except ImportError as error:
         raise InputError("submitit is not installed; `pip install submitit` brings it") from error
-    pairs = {key: value for key, _, value in (option.partition("=") for option in options)}
-    told = {key: int(value) if value.isdecimal() else value for key, value in pairs.items()}
+    pairs = (option.partition("=") for option in options)
+    told = {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
     for name, job in submit(names, cluster, told, profile):
         print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
 
@@ -246,23 +239,22 @@ def flops(
     backbone = backbone or settings.read("M2_BACKBONE") or profile.backbone
     shape, length, steps = m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted["length"], counted["steps"]
     kind = {"rank": counted["rank"], "targets": counted["targets"], "convention": convention}
-    prompt, new_tokens, samples = counted["prompt"], counted["new_tokens"], counted["samples"]
+    prompt, new_tokens = counted["prompt"], counted["new_tokens"]
     step = m2lib.train_step_flops(shape, length, batch=counted["batch"], **kind)
     costs = {
         "forward": m2lib.forward_flops(shape, length, **kind),
         "train_step": step,
         "training": m2lib.accounting.times(steps, step),
-        "forecast": m2lib.forecast_flops(shape, prompt, new_tokens, samples=samples, **kind),
+        "forecast": m2lib.forecast_flops(shape, prompt, new_tokens, samples=counted["samples"], **kind),
     }
     totals = {name: m2lib.total(cost) for name, cost in costs.items()}
+    described = {"backbone": backbone, "convention": convention, **counted}
     if as_json:
-        described = {"backbone": backbone, "convention": convention, **counted}
         print(json.dumps(described | totals | {"breakdown": costs}, indent=1))
         return
     import pandas as pd
 
-    counted["targets"] = "+".join(name.removesuffix("_proj") for name in counted["targets"])
-    print(f"{backbone}, {convention} FLOPs; " + ", ".join(f"{name} {size}" for name, size in counted.items()))
+    print(pd.Series(described).to_string())
     table = pd.DataFrame(costs).astype(float)
     table.loc["total"] = totals
     print(table[table.any(axis=1)].to_string(float_format="{:.4g}".format))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,16 +45,13 @@ class Task:
     backbone: str | None = None
     """The language model (the adapter's, M2_BACKBONE, or the small one)."""
 
-    def read(self, least: int) -> tuple[Columns, list[Item]]:
-        """The table's columns and series; what was guessed is printed."""
+    def read(self, kept_back: int = 0) -> tuple[Columns, list[Item]]:
+        """The table's columns and series, of a context and so many steps at least; what was guessed is printed."""
         df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
-        columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target, where)
-        items = m2lib.forecaster.items_of(df, columns, where, least)
-        stamps = f"time {columns.time}" if columns.time else "no time stamps: steps are numbered"
-        whose = f"series by {columns.id}" if columns.id else "one series"
-        lengths = sorted(len(item.values) for item in items)
-        steps = f"{lengths[0]} steps" if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]} steps"
-        print(f"{where}: target {', '.join(columns.targets)}; {stamps}; {whose}; {len(items)} of {steps}")
+        columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
+        items = m2lib.forecaster.items_of(df, columns, where, m2lib.series.SHORTEST + kept_back)
+        guessed = f"target: {', '.join(columns.targets)}; time: {columns.time or 'none'}; id: {columns.id or 'none'}"
+        print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}")
         return columns, items
 
     def load(self) -> Forecaster:
@@ -108,15 +104,14 @@ def forecast(
         m2lib.forecaster.check_output(output, force)
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
-    columns, items = task.read(least=m2lib.series.SHORTEST)
-    levels = tuple(sorted(set(levels)))
+    columns, items = task.read()
     made = task.load().predict_items(items, columns, task.horizon, levels, **drawing.options())
     if output:
-        m2lib.forecaster.write_table(made, output, force)
+        m2lib.forecaster.write_table(made, output)
         print(output)
     else:
-        shown = made.head(SHOWN_ROWS).to_string(index=False, float_format=lambda value: f"{value:.6g}")
-        print(shown + f"\n... {len(made)} rows; --output F.csv writes them all" * (len(made) > SHOWN_ROWS))
+        print(made.to_string(index=False, max_rows=SHOWN_ROWS, float_format="{:.6g}".format))
+        print(f"{len(made)} rows; --output F.csv writes them all")
     if plot:
         _draw(items, columns, made, task, levels, plot)
         print(plot)
@@ -138,9 +133,8 @@ def _draw(items: list[Item], columns: Columns, made: Any, task: Task, levels: tu
         quantiles = {level: ahead[str(level)].to_numpy() for level in levels}
         plots.plot_fan(ax, item.times[past], item.values[past, place], ahead[stamps].to_numpy(), quantiles)
         ax.set(title=f"{item.name}: {columns.targets[place]}", xlabel=stamps)
-    axes[0, 0].legend(loc="best")
+    axes[0, 0].legend()
     plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
-    plt.close(fig)
 
 
 def evaluate(
@@ -176,43 +170,32 @@ def evaluate(
     """
     if output:
         m2lib.forecaster.check_output(output, force, (".json",))
-    columns, items = task.read(least=m2lib.series.SHORTEST + task.horizon + leave_out)
-    kept = [len(item.values) - leave_out for item in items]
-    items = [replace(item, times=item.times[:n], values=item.values[:n]) for item, n in zip(items, kept, strict=True)]
+    columns, items = task.read(task.horizon + leave_out)
     model, refit = task.load(), None
     if finetune:
-        refit = m2lib.forecaster.refitter(model, task.horizon, finetune, seed=drawing.seed)
-    season = season or m2lib.forecaster.calendar_season(items[0])
-    print(f"the season is {season} steps" if season else "the season is found in each series", "(--season)")
-    rolling = {"origins": origins, "stride": stride, "season": season}
+        from m2lib.forecaster.finetune import refitter
+
+        refit = refitter(model, task.horizon, finetune, seed=drawing.seed)
+    rolling = {"origins": origins, "stride": stride, "leave_out": leave_out, "season": season}
     found = m2lib.forecaster.evaluate(model, items, task.horizon, **rolling, **drawing.options(), refit=refit)
     if output:
         from m2lib.study.provenance import provenance
 
-        backbone = model.backbone
-        more = {"leave_out": leave_out, "finetune": finetune}
+        backbone, adapter = model.backbone, task.adapter or (model.adapter and model.adapter.name)
+        asked = {"horizon": task.horizon, "adapter": adapter, **asdict(drawing)}
         record = {
             "table": {"file": task.file.name, "sha256": sha256(task.file.read_bytes()).hexdigest()[:16]},
             "columns": asdict(columns),
-            "settings": {
-                "horizon": task.horizon,
-                "adapter": task.adapter or (model.adapter and model.adapter.name),
-                **asdict(drawing),
-                **rolling,
-                **more,
-            },
+            "settings": {**asked, **rolling, "season": found.season, "finetune": finetune},
             "text_format": model.text_format and model.text_format.settings(),  # without an adapter, the table's
             "backbone": {"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
             **provenance(backbone.device),
             **found.record(),
         }
         write_atomic(output, (json.dumps(record, indent=1) + "\n").encode())
-    made = f"{len(found.origins)} forecast{'s' * (len(found.origins) > 1)} of {task.horizon} steps"
-    print(f"{made}; MAE in the table's units, and in units of each")
-    print("context's scale (1000 is its size); gains in these, above 0 where the language model is better")
-    print(found.table().to_string())
-    if short := m2lib.forecaster.baselines_for(season).keys() - found.errors.keys():
-        print(f"left out, as a context is too short for it: {', '.join(sorted(short))}")
+    print(f"the season is {found.season} steps" if found.season else "the season is found in each series", "(--season)")
+    count, units = len(found.errors), "MAE in the table's units, all else in thousandths of each context's scale"
+    print(f"forecasts of {task.horizon} steps: {count}; {units}\n{found.table().to_string()}")
     if found.coverage is not None:
         print(f"CRPS {found.crps:.4g}; the 80% band holds {found.coverage:.0%} of the true values")
     print(found.verdict)
@@ -250,14 +233,12 @@ def finetune(
     force
         Replace the adapter that it holds.
     """
-    columns, items = task.read(least=m2lib.series.SHORTEST + 2 * task.horizon)
+    from m2lib.forecaster.finetune import finetune as tune
+
+    columns, items = task.read(2 * task.horizon)
     model = task.load()
     how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
-    try:
-        m2lib.forecaster.finetune(model, items, columns.targets, task.horizon, output, force=force, **how)
-    except KeyboardInterrupt:
-        print("\nthe same command goes on from the last checkpoint", file=sys.stderr)
-        raise
+    tune(model, items, columns.targets, task.horizon, output, force=force, **how)
 
 
 def export(adapter: str, output: Path, /, *, backbone: str | None = None, force: Flag = False) -> None:
@@ -275,5 +256,4 @@ def export(adapter: str, output: Path, /, *, backbone: str | None = None, force:
         Replace what the folder holds.
     """
     folder = m2lib.forecaster.adapter_folder(adapter)
-    base, shape = backbone or m2lib.forecaster.base_of(folder), m2lib.forecaster.read_format(folder)
-    print(m2lib.forecaster.export(base, output, adapter=folder, text_format=shape, force=force))
+    print(m2lib.forecaster.export(folder, output, backbone=backbone, force=force))

@@ -18,7 +18,7 @@ class InputError(ValueError):
 
 def first_line(error: BaseException) -> str:
     """What an exception of another library says, cut to its first line."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def quoted(text: str) -> str:
@@ -57,4 +57,4 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise InputError(f"cannot write {path}: {problem}; free space there or choose another folder") from error
     finally:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            temporary.unlink()

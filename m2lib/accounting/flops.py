@@ -14,15 +14,14 @@ All functions return breakdowns, FLOPs by component; `m2lib.accounting.shape` sa
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from m2lib.accounting.published import published_pass
 from m2lib.accounting.rules import coursework_pass
-from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, added, assembled, times
+from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, Targets, added, assembled, times
 
 
 def forward_flops(
-    shape: Shape, tokens: int, *, rank: int = 0, targets: tuple[str, ...] = TARGETS, convention: str = "coursework"
+    shape: Shape, tokens: int, *, rank: int = 0, targets: Targets = TARGETS, convention: str = "coursework"
 ) -> Breakdown:
     """A forward pass, with logits at each token.
 
@@ -48,13 +47,7 @@ def forward_flops(
 
 
 def train_step_flops(
-    shape: Shape,
-    tokens: int,
-    *,
-    rank: int,
-    targets: tuple[str, ...] = TARGETS,
-    batch: int = 2,
-    convention: str = "coursework",
+    shape: Shape, tokens: int, *, rank: int, targets: Targets = TARGETS, batch: int = 2, convention: str = "coursework"
 ) -> Breakdown:
     """One optimiser step; the optimiser's own arithmetic is not counted.
 
@@ -78,7 +71,7 @@ def train_step_flops(
     Breakdown
         FLOPs by component.
     """
-    forward = forward_flops(shape, tokens, rank=rank, targets=targets, convention=convention)
+    forward = PASSES[convention](shape, tokens, tokens, rank, targets)
     if convention == "published":
         return times(batch + 2, forward)  # departure 5
     if convention == "executed":
@@ -87,7 +80,7 @@ def train_step_flops(
 
 
 def cached_step_flops(
-    shape: Shape, keys: int, *, rank: int = 0, targets: tuple[str, ...] = TARGETS, convention: str = "coursework"
+    shape: Shape, keys: int, *, rank: int = 0, targets: Targets = TARGETS, convention: str = "coursework"
 ) -> Breakdown:
     """One more token by way of a KV cache.
 
@@ -115,7 +108,7 @@ def forecast_flops(
     new_tokens: int,
     *,
     rank: int = 0,
-    targets: tuple[str, ...] = TARGETS,
+    targets: Targets = TARGETS,
     samples: int = 1,
     convention: str = "coursework",
 ) -> Breakdown:
@@ -141,11 +134,11 @@ def forecast_flops(
     Breakdown
         FLOPs by component.
     """
-    kind: dict[str, Any] = {"rank": rank, "targets": targets, "convention": convention}
-    prefill, count = forward_flops(shape, prompt, **kind), new_tokens - 1
+    one_pass, count = PASSES[convention], new_tokens - 1
+    prefill = one_pass(shape, prompt, prompt, rank, targets)
     # The steps have prompt + 1, ..., prompt + count keys; as published all have the prompt's (departure 7).
     ends = (prompt, prompt) if convention == "published" else (prompt + 1, prompt + count)
-    first, last = (cached_step_flops(shape, keys, **kind) for keys in ends)
+    first, last = (one_pass(shape, 1, keys, rank, targets) for keys in ends)
     if convention == "executed":
         prefill["head"] = first["head"]  # of a prompt only the last token's logits are computed
     # Every component is affine in the number of keys, so the sum is that of an arithmetic progression: the number of
@@ -154,7 +147,7 @@ def forecast_flops(
     return added(prefill, times(samples, steps))
 
 
-def executed_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+def executed_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: Targets = TARGETS) -> Breakdown:
     """One pass of `tokens` tokens (1 in a cached step) over `keys` keys as computed: products only, at 2 m n p.
 
     Components that are no product (norms, softmax, ...) count 0, and so does the embedding, which is looked up.
@@ -180,7 +173,7 @@ PASSES: dict[str, Callable[..., Breakdown]] = {
 CONVENTIONS = tuple(PASSES)  # the ways of counting; the first is the default
 
 
-def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+def executed_backward(shape: Shape, tokens: int, rank: int, targets: Targets) -> Breakdown:
     """The gradients of one window of `tokens` tokens, as computed.
 
     A product of two factors that both need their gradients costs its forward pass twice. With adapters the layers are
@@ -191,25 +184,20 @@ def executed_backward(shape: Shape, tokens: int, rank: int, targets: tuple[str, 
     n, square = tokens, 2 * tokens * tokens * shape.width
     forward = executed_pass(shape, n, n, rank, targets)
     if not rank:  # the embedding trains too, so that all that comes after it needs its gradients
-        return {part: 2 * flops for part, flops in forward.items()}
-    twice = ("lora", "scores", "values")  # a gradient for each of the two factors; else for the input alone
-    backward = {part: flops * (2 if part in twice else 1) for part, flops in forward.items()}
+        return times(2, forward)
+    # A gradient for the input alone; in these, for each of the two factors.
+    backward = forward | {part: 2 * forward[part] for part in ("lora", "scores", "values")}
     # In layer 0, and there only, a number needs a gradient if an adapter of that layer comes before it. With q and v:
     # the queries, the values, the scores and all after them do; the keys and the block's input do not.
-    order = tuple(PROJECTIONS)
-
-    def still(*names: str) -> bool:
-        """Whether none of these has an adapter."""
-        return not set(names) & set(targets)
-
+    order, still = tuple(PROJECTIONS), set(targets).isdisjoint  # still: none of these projections has an adapter
     # So many projections come before the input of each: none before that of q, k and v, the embedding, which is frozen;
     # q, k and v before o's; o too before gate's and up's; all others before down's.
     for name, before in zip(order, (0, 0, 0, 3, 4, 4, 6), strict=True):
-        if still(*order[:before]):  # no gradient, neither by way of the frozen weight, nor by way of A
+        if still(order[:before]):  # no gradient, neither by way of the frozen weight, nor by way of A
             d_in, d_out = shape.projections[name]
             backward[PROJECTIONS[name]] -= 2 * n * d_in * d_out
             backward["lora"] -= 2 * n * d_in * rank * (name in targets)
-    backward["scores"] -= square * (still("q_proj") + still("k_proj"))  # scores are queries times keys
+    backward["scores"] -= square * (still(["q_proj"]) + still(["k_proj"]))  # scores are queries times keys
     # What the heads found is the scores, after softmax, times the values.
-    backward["values"] -= square * (still("q_proj", "k_proj") + still("v_proj"))
+    backward["values"] -= square * (still(["q_proj", "k_proj"]) + still(["v_proj"]))
     return backward

@@ -9,7 +9,7 @@ it costs N d_out.
 """
 
 from m2lib.accounting.rules import coursework_pass
-from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, assembled, product, total
+from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, Targets, assembled, product, total
 
 # In words; `departure_costs` gives each in FLOPs.
 DEPARTURES = {
@@ -60,7 +60,7 @@ def departure_costs(shape: Shape, tokens: int, *, rank: int) -> dict[int, int]:
     }
 
 
-def published_pass(shape: Shape, queries: int, tokens: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+def published_pass(shape: Shape, queries: int, tokens: int, rank: int, targets: Targets = TARGETS) -> Breakdown:
     """A pass over N = `tokens` tokens, but q, k, v, scores, scale, final norm and head of `queries` of them.
 
     In a forward pass all of them are queries (departures 1 to 4). A decoding step after the first, whichever it is,
@@ -72,11 +72,11 @@ def published_pass(shape: Shape, queries: int, tokens: int, rank: int, targets: 
         (h, c, c) if PROJECTIONS[name] == "qkv" else (1, *shape.projections[name])
         for name in (targets if rank else TARGETS)
     ]
-    low_rank = [i * (product(n, d_in, rank) + product(n, rank, d_out)) for i, d_in, d_out in adapters] if rank else []
     layer = {
         "norms": 2 * n * norm,
         "qkv": h * 3 * (product(m, c, c) + m * c),  # (1); biases in every model, for the report's has them
-        "lora": sum(low_rank) + sum(i * n * d_out for i, _, d_out in adapters),  # (2): the sums without adapters too
+        # (2): at rank 0 A and B cost nothing, and what they would give is added all the same
+        "lora": sum(i * (product(n, d_in, rank) + product(n, rank, d_out) + n * d_out) for i, d_in, d_out in adapters),
         "scores": h * (product(m, c, n) + m * n + 10),  # (4): 10 is the square root in the scale
         "mlp": 2 * product(n, d, shape.mlp) + 13 * n * d + n * shape.mlp + product(n, shape.mlp, d),  # (3)
     }

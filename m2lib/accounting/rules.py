@@ -6,23 +6,21 @@ the MLP's.
 
 from dataclasses import replace
 
-from m2lib.accounting.shape import TARGETS, Breakdown, Shape, assembled, product
+from m2lib.accounting.shape import TARGETS, Breakdown, Shape, Targets, assembled, product
 
 
-def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: tuple[str, ...] = TARGETS) -> Breakdown:
+def coursework_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: Targets = TARGETS) -> Breakdown:
     """One forward pass by the rules, of `tokens` tokens (1 in a cached step) that each attend over `keys` keys."""
     n, d, c, r = tokens, shape.width, shape.head_width, rank
     pairs = shape.heads * n * keys  # scores, over all heads
     norm = n * (4 * d + 11)  # squares and their mean 2d, + eps 1, sqrt 10; divided d, times the gain d
     sizes = replace(shape, kv_heads=shape.heads).projections  # k and v at full width d, as if not grouped
-    widths = [sizes[name] for name in targets]
-    adapters = [
-        product(n, d_in, r) + product(n, r, d_out) + 2 * n * d_out for d_in, d_out in widths
-    ]  # A, B, scale, sum
+    widths = [sizes[name] for name in targets if r]
     layer = {
         "norms": 2 * norm,  # before attention and before the MLP
         "qkv": 3 * (product(n, d, d) + n * d * shape.qkv_bias),  # k and v at full width d, as if not grouped; biases
-        "lora": sum(adapters) if r else 0,  # by default on q and v, both d to d
+        # By default on q and v, both d to d: A, B, scale, sum.
+        "lora": sum(product(n, d_in, r) + product(n, r, d_out) + 2 * n * d_out for d_in, d_out in widths),
         "rope": 2 * n * d,  # positions are added to q and to k
         "scores": shape.heads * product(n, c, keys) + pairs,  # a head: (n x c)(c x keys); and divided by sqrt(c)
         "mask": pairs,  # added to each score

@@ -21,7 +21,8 @@ PROJECTIONS = {
     "o_proj": "output",
     **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "mlp"),
 }
-TARGETS = ("q_proj", "v_proj")  # those that have adapters in the report
+Targets = tuple[str, ...]  # those that have adapters, of PROJECTIONS
+TARGETS: Targets = ("q_proj", "v_proj")  # those that have adapters in the report
 Breakdown = dict[str, int]  # FLOPs by component, in the order of COMPONENTS
 
 
@@ -91,9 +92,9 @@ def times(count: int, breakdown: Breakdown) -> Breakdown:
 def product(m: int, n: int, p: int) -> int:
     """(m x n)(n x p) by the rules: every entry is n multiplications and n - 1 additions.
 
-    (2 x 3)(3 x 4) has 8 entries of 3 + 2, which is 40 FLOPs.
+    (2 x 3)(3 x 4) has 8 entries of 3 + 2, which is 40 FLOPs. Where n is 0 there is nothing to compute.
     """
-    return m * p * (2 * n - 1)
+    return m * p * max(0, 2 * n - 1)
 
 
 def assembled(layer: Breakdown, once: Breakdown, layers: int) -> Breakdown:

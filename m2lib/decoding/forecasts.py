@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.files import InputError
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
-from m2lib.series import STUDY, VARIABLES, Scaling, TextFormat
+from m2lib.series import STUDY, Scaling, TextFormat
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def forecast(
     needed = text_format.longest_step * config.steps
     if config.constrained and config.max_new_tokens < needed:
         raise InputError(f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {needed}")
-    prompts, names = [], VARIABLES if text_format == STUDY else ()
+    prompts = []
     for series, context in zip(ids or range(len(arrays)), arrays, strict=True):
         if context.ndim != 2 or context.shape[1] != text_format.variables:
             problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
             raise InputError(f"{problem}; pass a single one as context[None]")
-        text = text_format.encode(context, text_format.scaling(context), config.rounding, series, names)
+        text = text_format.encode(context, text_format.scaling(context), config.rounding, series)
         prompts.append(cut_prompt(text_to_ids(text), config))
     # One stream of draws for all batches. Drawn on the CPU, so that a seed gives the same ones on every device.
     generator = torch.Generator().manual_seed(seed)

@@ -1,9 +1,11 @@
-"""What a user takes home: a forecaster of one's own tables, in the conventions of chronos, pandas and PEFT."""
+"""What a user takes home: a forecaster of one's own tables, in the conventions of chronos, pandas and PEFT.
 
-from .adapters import adapter_folder, base_of, read_format
-from .evaluation import Evaluation, baselines_for, evaluate
+Fine-tuning, `m2lib.forecaster.finetune`, is loaded when first used, as it brings the training loop.
+"""
+
+from .adapters import adapter_folder, read_format
+from .evaluation import evaluate
 from .export import export
-from .finetune import finetune, refitter
 from .forecaster import Forecaster
 from .sampling import Sampler, format_for
 from .tables import Columns, Item, calendar_season, check_output, guess_columns, items_of, read_table, write_table

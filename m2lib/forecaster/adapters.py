@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from m2lib import settings
 from m2lib.files import InputError, quoted
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
@@ -19,24 +17,18 @@ def adapter_folder(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if (path / CONFIG_FILE).is_file():
         return path
-    results = settings.results_dir()
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
     # several profiles have one of a name, the laptop's is meant, and is put in last.
-    files = sorted(results.glob("*/*/**/" + CONFIG_FILE), key=lambda file: "laptop-" in str(file.relative_to(results)))
-    recorded = {file.parent.relative_to(results).as_posix().split("/", 1)[1]: file.parent for file in files}
-    found = {GENERAL.name: GENERAL} | recorded
-    if str(source) in found:
-        return found[str(source)]
-    known = ", ".join(sorted(found))
-    raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}; recorded adapters are {known}")
+    packaged = [GENERAL / CONFIG_FILE] if source == GENERAL.name else []
+    recorded = settings.results_dir().glob(f"*/{source}/{CONFIG_FILE}")
+    if files := [*packaged, *sorted(recorded, key=lambda file: "laptop-" in str(file))]:
+        return files[-1].parent
+    raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, nor an experiment that recorded one")
 
 
 def base_of(folder: Path) -> str:
     """The backbone that an adapter belongs to, as `m2lib.model.load_backbone` takes it: a name or a path."""
-    try:
-        base = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder / CONFIG_FILE}: no base model's name; give it with backbone=") from error
+    base = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
     # PEFT's files name a base by its place on the hub.
     return next((name for name in BACKBONES if hub_name(name) == base), base)
 
@@ -44,9 +36,4 @@ def base_of(folder: Path) -> str:
 def read_format(folder: Path) -> TextFormat:
     """The text format of an adapter or an exported model; the study's where its folder names none."""
     path = folder / FORMAT_FILE
-    if not path.exists():
-        return STUDY
-    try:
-        return TypeAdapter(TextFormat).validate_json(path.read_bytes(), strict=True)  # 4.0 is no number of digits
-    except ValueError as error:
-        raise InputError(f"{path} is not a text format; take the file from the adapter's source") from error
+    return TextFormat(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else STUDY

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,38 +11,24 @@ import pandas as pd
 
 from m2lib import series
 from m2lib.files import InputError
-from m2lib.forecaster.sampling import SAMPLES, Sampler
+from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.tables import Item, calendar_season
 
 MODEL = "language model"
 ENOUGH = 5  # forecasts; with fewer no interval is worth a word
-Baseline = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Origin:
-    """One forecast to be made: of one series, from one moment on."""
-
-    item: int
-    """The series' place in the table."""
-    name: str | int
-    """The series'."""
-    context: np.ndarray
-    """What is known at this moment, float64 (steps, variables), the table's units."""
-    ahead: np.ndarray
-    """All that comes after; a forecast is of the first steps of it."""
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What forecasts from all origins came to."""
 
-    origins: tuple[Origin, ...]
-    """In the order of the errors."""
-    errors: dict[str, np.ndarray]
-    """By forecaster, float64 (origins,): the MAE over steps and variables, in the table's units."""
-    scaled: dict[str, np.ndarray]
+    errors: pd.DataFrame
+    """A row for each origin (item, steps), as of `origins_of`, and a column for each forecaster: the MAE over steps and
+    variables, in the table's units."""
+    scaled: pd.DataFrame
     """The same in thousandths of each context's scale, in which series of any size weigh alike."""
+    season: int | None
+    """Steps, where one is known."""
     crps: float
     """Of the language model's samples, the table's units; its MAE where it has one sample."""
     coverage: float | None
@@ -54,74 +39,65 @@ class Evaluation:
         """The language model's mean error, in the table's units."""
         return float(self.errors[MODEL].mean())
 
+    @property
+    def gains(self) -> pd.DataFrame:
+        """How much less the language model errs than each other forecaster, origin by origin, in scaled units."""
+        return self.scaled.drop(columns=MODEL).sub(self.scaled[MODEL], axis=0)
+
     def record(self) -> dict[str, Any]:
         """What is kept of it, ready for JSON: each origin's item and steps, and all that they came to."""
         return {
-            "origins": [{"item": origin.item, "steps": len(origin.context)} for origin in self.origins],
-            "errors": {name: maes.tolist() for name, maes in self.errors.items()},
-            "scaled": {name: maes.tolist() for name, maes in self.scaled.items()},
+            "origins": [{"item": item, "steps": steps} for item, steps in self.errors.index],
+            "errors": self.errors.to_dict("list"),
+            "scaled": self.scaled.to_dict("list"),
             "crps": self.crps,
             "coverage": self.coverage,
         }
 
-    def gain(self, baseline: str) -> dict[str, Any]:
-        """How much better the language model is than a baseline, as of `m2lib.series.paired_gain`, in scaled units.
-
-        `mean interval` is None for fewer than two origins.
-        """
-        ours, theirs = (dict(enumerate(self.scaled[name].tolist())) for name in (MODEL, baseline))
-        if len(ours) < 2:
-            return {"mean": theirs[0] - ours[0], "mean interval": None, "better": int(ours[0] < theirs[0])}
-        return series.paired_gain(ours, theirs)
-
     @property
     def verdict(self) -> str:
         """A sentence: whether the language model beats the best simple forecast, and how sure that is."""
-        best = min((name for name in self.scaled if name != MODEL), key=lambda name: self.scaled[name].mean())
-        count, gain, mean = len(self.origins), self.gain(best), self.scaled[best].mean()
-        share = f"{abs(gain['mean']) / mean:.0%} " if mean else f"{abs(gain['mean']):.3g} scaled units "
-        side = "below" if gain["mean"] > 0 else "above"
-        said = f"the language model's error is {share}{side} that of the best simple forecast here, {best}"
-        if count < ENOUGH:
-            return f"{said}; {count} forecast{'s' * (count > 1)} prove{'s' * (count == 1)} nothing"
-        low, high = gain["mean interval"]
-        sure = "that is more than chance" if low > 0 or high < 0 else "that may be chance"
-        return f"{said}; with {count} forecasts {sure}"
+        best = self.scaled.drop(columns=MODEL).mean().idxmin()
+        gains = self.gains[best]
+        share, side = abs(gains.mean()) / self.scaled[best].mean(), "below" if gains.mean() > 0 else "above"
+        said = f"the language model's error is {share:.0%} {side} that of the best simple forecast here, {best}"
+        if len(gains) < ENOUGH:
+            return f"{said}; fewer than {ENOUGH} forecasts prove nothing"
+        low, high = series.bootstrap_interval(gains)
+        sure = "is more than chance" if low > 0 or high < 0 else "may be chance"
+        return f"{said}; with {len(gains)} forecasts that {sure}"
 
     def table(self) -> pd.DataFrame:
         """All forecasters, the best first: mean errors, and the language model's paired gain over each other one."""
-        rows = {}
-        for name in sorted(self.scaled, key=lambda name: self.scaled[name].mean()):
-            row = {"MAE": f"{self.errors[name].mean():.4g}", "scaled": f"{self.scaled[name].mean():.1f}"}
-            if name != MODEL:
-                gain = self.gain(name)
-                ends = "{:+.1f} to {:+.1f}".format(*gain["mean interval"]) if gain["mean interval"] else ""
-                row |= {"gain of the model": f"{gain['mean']:+.1f}", "95% interval": ends}
-                row["model better"] = f"{gain['better']} of {len(self.origins)}"
-            rows[name] = row
-        return pd.DataFrame(rows).T.fillna("")
+        means, gains = self.scaled.mean().sort_values(), self.gains
+        table = pd.DataFrame({"MAE": self.errors.mean().map("{:.4g}".format), "scaled": means.map("{:.1f}".format)})
+        table["gain of the model"] = gains.mean().map("{:+.1f}".format)
+        if len(gains) >= ENOUGH:
+            ends = gains.apply(series.bootstrap_interval, result_type="reduce")
+            table["95% interval"] = ends.map(lambda pair: "{:+.1f} to {:+.1f}".format(*pair))
+        table["model better"] = (gains > 0).sum().map(f"{{}} of {len(gains)}".format)
+        return table.loc[means.index].fillna("")
 
 
 def origins_of(
-    items: Sequence[Item], horizon: int, count: int = 1, stride: int | None = None, least: int = series.SHORTEST
-) -> list[Origin]:
-    """The moments to forecast from: the last `count` of each series that `horizon` steps follow, the earliest first.
+    items: Sequence[Item], horizon: int, count: int, stride: int, leave_out: int = 0, least: int = series.SHORTEST
+) -> list[tuple[int, int]]:
+    """The moments to forecast from: the place of a series in the table, and how many of its steps are known.
 
-    `stride` steps lie between two of them, by default the horizon, so that no step is forecast twice. A context has
-    `least` steps or more; InputError where no series is long enough for one.
+    They are the last `count` of each series that `horizon` steps follow, the earliest first, `stride` steps apart. The
+    last `leave_out` steps of a series are in no forecast. `least` steps or more are known; InputError where no series
+    is long enough.
     """
-    stride = stride or horizon
     found = []
     for place, item in enumerate(items):
-        last = len(item.values) - horizon
-        cuts = range(last - (count - 1) * stride, last + 1, stride)
-        found += [Origin(place, item.name, item.values[:n], item.values[n:]) for n in cuts if n >= least]
+        last = len(item.values) - leave_out - horizon
+        found += [(place, n) for n in range(last - (count - 1) * stride, last + 1, stride) if n >= least]
     if not found:
         raise InputError(f"a forecast of {horizon} steps wants a series of {least + horizon}; ask for fewer steps")
     return found
 
 
-def baselines_for(season: int | None = None) -> dict[str, Baseline]:
+def baselines_for(season: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
 
     Each takes contexts (n, steps, variables), of which no value is negative, and a horizon. A known `season` of so many
@@ -143,8 +119,8 @@ def evaluate(
     *,
     origins: int = 1,
     stride: int | None = None,
+    leave_out: int = 0,
     season: int | None = None,
-    num_samples: int = SAMPLES,
     refit: Callable[[Sequence[np.ndarray]], Sampler] | None = None,
     **sampling: Any,
 ) -> Evaluation:
@@ -158,18 +134,17 @@ def evaluate(
         The series.
     horizon : int
         Steps to forecast.
-    origins, stride : int, optional
-        As in `origins_of`.
+    origins, stride, leave_out : int, optional
+        As in `origins_of`. Default: one origin; a horizon from one to the next, so that no step is forecast twice.
     season : int, optional
         As in `baselines_for`. Default: the calendar's, where time stamps say which.
-    num_samples : int, optional
-        As in `Sampler.sample`; the model's point forecast is their median.
     refit : callable, optional
         Gets the contexts of one origin of all series and gives the forecaster for it, so that none has seen what comes
         after; each context then has a horizon more than the shortest, to learn from. Default: the same forecaster from
         all origins.
     **sampling
-        temperature, seed and batch_size, likewise.
+        num_samples, temperature, seed and batch_size, as in `Sampler.sample`; the model's point forecast is the
+        samples' median.
 
     Returns
     -------
@@ -177,53 +152,45 @@ def evaluate(
         Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
     season = season or calendar_season(items[0])
-    rolled = origins_of(items, horizon, origins, stride, series.SHORTEST + horizon if refit else series.SHORTEST)
-    text_format = forecaster.format_of([one.context for one in rolled], [one.name for one in rolled])
+    least = series.SHORTEST + horizon if refit else series.SHORTEST
+    rolled = origins_of(items, horizon, origins, stride or horizon, leave_out, least)
+    contexts = {(item, steps): items[item].values[:steps] for item, steps in rolled}
+    text_format = forecaster.format_of(list(contexts.values()), [items[item].name for item, _ in rolled])
     window = forecaster.window(text_format, horizon)
-    rolled = _moving(rolled, text_format, window)
-    contexts, truths = [one.context for one in rolled], [one.ahead[:horizon] for one in rolled]
+    scalings = {origin: text_format.scaling(context[-window:]) for origin, context in contexts.items()}
+    rolled = [origin for origin in rolled if scalings[origin].exists] or rolled  # if all are flat, the model says so
+    if flat := len(contexts) - len(rolled):
+        warnings.warn(f"forecasts left out, as what is read never changes or is mostly 0: {flat}", stacklevel=2)
 
     # With `refit`, origins that are as far from their series' ends share a forecaster; without, all do.
-    rounds: dict[int, list[int]] = {}
-    for place, one in enumerate(rolled):
-        rounds.setdefault(len(one.ahead) if refit else 0, []).append(place)
-    drawn: dict[int, np.ndarray] = {}
-    for places in rounds.values():
-        seen, names = [contexts[place] for place in places], [rolled[place].name for place in places]
+    rounds: dict[int, list[tuple[int, int]]] = {}
+    for item, steps in rolled:
+        rounds.setdefault(len(items[item].values) - steps if refit else 0, []).append((item, steps))
+    drawn: dict[tuple[int, int], np.ndarray] = {}
+    for together in rounds.values():
+        seen, names = [contexts[origin] for origin in together], [items[item].name for item, _ in together]
         model = refit(seen) if refit else replace(forecaster, text_format=text_format)
-        made = model.sample(seen, horizon, ids=names, num_samples=num_samples, **sampling)
-        drawn |= {place: samples.physical for place, samples in zip(places, made, strict=True)}
-    samples = [drawn[place] for place in range(len(rolled))]
+        made = model.sample(seen, horizon, ids=names, **sampling)
+        drawn |= {origin: samples.physical for origin, samples in zip(together, made, strict=True)}
 
+    samples = [drawn[origin] for origin in rolled]
     forecasts = {MODEL: [np.median(one, axis=0) for one in samples]}
+    # Simple forecasts see no number below zero: log-VAR wants none.
+    lifted = [(contexts[origin], min(0.0, contexts[origin].min())) for origin in rolled]
     for name, baseline in baselines_for(season).items():
-        with suppress(ValueError):  # a context is too short for it
-            forecasts[name] = [_simple(baseline, context, horizon) for context in contexts]
-    scalings = [text_format.scaling(context[-window:]) for context in contexts]
-    errors, scaled = {}, {}
+        try:
+            forecasts[name] = [baseline(context[None] - low, horizon)[0] + low for context, low in lifted]
+        except ValueError:
+            warnings.warn(f"left out, as a context is too short for it: {name}", stacklevel=2)
+    truths = [items[item].values[steps:][:horizon] for item, steps in rolled]
+    errors = pd.DataFrame(index=pd.MultiIndex.from_tuples(rolled, names=["item", "steps"]))
+    scaled = errors.copy()
     for name, made in forecasts.items():
         off = [np.abs(one - truth) for one, truth in zip(made, truths, strict=True)]
-        errors[name] = np.array([one.mean() for one in off])
-        scaled[name] = np.array([(one / to.scale * 1000).mean() for one, to in zip(off, scalings, strict=True)])
-    crps, held = float(errors[MODEL].mean()), None
-    if num_samples > 1:
+        errors[name] = [one.mean() for one in off]
+        scaled[name] = [(one / scalings[origin].scale * 1000).mean() for one, origin in zip(off, rolled, strict=True)]
+    crps, held = float(np.mean(errors[MODEL])), None
+    if len(samples[0]) > 1:
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
-        held = float(np.mean(list(map(partial(series.coverage, level=0.8), samples, truths))))
-    return Evaluation(tuple(rolled), errors, scaled, crps, held)
-
-
-def _moving(rolled: list[Origin], text_format: series.TextFormat, window: int) -> list[Origin]:
-    """The origins whose contexts a model can read; a warning says how many are left out, of which series."""
-    kept = [one for one in rolled if text_format.scaling(one.context[-window:]).exists]
-    if not kept or len(kept) == len(rolled):
-        return rolled  # where all are flat, the model's own error says so
-    names = ", ".join(sorted({str(one.name) for one in rolled if one not in kept}))
-    problem = f"{len(rolled) - len(kept)} of {len(rolled)} forecasts are left out ({names:.80})"
-    warnings.warn(f"{problem}: what the model reads there never changes, or is mostly 0", stacklevel=3)
-    return kept
-
-
-def _simple(baseline: Baseline, context: np.ndarray, horizon: int) -> np.ndarray:
-    """A baseline's forecast (horizon, variables) in the table's units; ValueError where the context is too short."""
-    below = min(0.0, float(context.min()))  # log-VAR wants numbers that are not negative
-    return baseline(context[None] - below, horizon)[0] + below
+        held = float(np.mean([series.coverage(*pair, 0.8) for pair in zip(samples, truths, strict=True)]))
+    return Evaluation(errors, scaled, season, crps, held)

@@ -17,11 +17,10 @@ from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format
 from m2lib.forecaster.export import export
-from m2lib.forecaster.finetune import finetune
 from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.tables import Columns, Item, future_times, items_of
 from m2lib.model import fetch_backbone, load_adapter, load_backbone
-from m2lib.series import FORMAT_FILE, SHORTEST, STUDY, TextFormat
+from m2lib.series import FORMAT_FILE, SHORTEST, TextFormat
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DEFAULT_BACKBONE = "smollm2-135m"
@@ -115,12 +114,11 @@ class Forecaster(Sampler):
         listed = context if isinstance(context, list | tuple) and np.ndim(context[0]) else np.atleast_2d(context)
         arrays = [np.asarray(one, dtype=np.float64) for one in listed]
         values = [array[:, None] if array.ndim == 1 else array.T for array in arrays]
-        drawn = [one.physical for one in self.sample(values, prediction_length, **sampling)]
-        quantiles = np.stack([np.quantile(one, quantile_levels, axis=0) for one in drawn])
-        median = np.stack([np.median(one, axis=0) for one in drawn])
-        # From (series, levels, steps, variables) and (series, steps, variables).
-        found = torch.from_numpy(quantiles).float().permute(0, 3, 2, 1), torch.from_numpy(median).float().mT
-        return (found[0][:, 0], found[1][:, 0]) if median.shape[-1] == 1 else found
+        drawn = np.stack([one.physical for one in self.sample(values, prediction_length, **sampling)])
+        # From (levels, series, steps, variables) and (series, steps, variables).
+        quantiles = torch.from_numpy(np.quantile(drawn, quantile_levels, axis=1)).float().permute(1, 3, 2, 0)
+        median = torch.from_numpy(np.median(drawn, axis=1)).float().mT
+        return (quantiles[:, 0], median[:, 0]) if drawn.shape[-1] == 1 else (quantiles, median)
 
     def predict_df(
         self,
@@ -194,21 +192,19 @@ class Forecaster(Sampler):
             As of `predict_df`.
         """
         values, names = [item.values for item in items], [item.name for item in items]
-        parts = []
-        made = self.sample(values, prediction_length, ids=names, **sampling)
-        for item, samples in zip(items, made, strict=True):
-            quantiles = np.quantile(samples.physical, quantile_levels, axis=0)  # (levels, steps, variables)
-            medians = np.median(samples.physical, axis=0)
+        frames = []
+        for item, made in zip(items, self.sample(values, prediction_length, ids=names, **sampling), strict=True):
             for place, target in enumerate(columns.targets):
-                part = {
+                samples = made.physical[..., place]  # (num_samples, prediction_length)
+                frame = {
                     columns.id or "item_id": item.name,
                     columns.time or "timestamp": future_times(item, prediction_length),
                     "target_name": target,
-                    "predictions": medians[:, place],
+                    "predictions": np.median(samples, axis=0),
                 }
-                bands = zip(quantile_levels, quantiles[..., place], strict=True)
-                parts.append(pd.DataFrame(part | {str(level): band for level, band in bands}))
-        return pd.concat(parts, ignore_index=True)
+                quantiles = np.quantile(samples, quantile_levels, axis=0)
+                frames.append(pd.DataFrame(frame | dict(zip(map(str, quantile_levels), quantiles, strict=True))))
+        return pd.concat(frames, ignore_index=True)
 
     def fit(
         self,
@@ -254,6 +250,8 @@ class Forecaster(Sampler):
             For a table that is unfit, and a folder that holds an adapter or cannot be written to, before anything is
             done.
         """
+        from m2lib.forecaster.finetune import finetune  # brings the training loop, which no forecast needs
+
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, least=SHORTEST + 2 * prediction_length)
         return finetune(self, items, columns.targets, prediction_length, output_dir, **options)
@@ -273,8 +271,9 @@ class Forecaster(Sampler):
         Path
             The folder.
         """
-        shape = self.text_format or STUDY
-        return export(self.backbone.loaded_by, Path(folder), adapter=self.adapter, text_format=shape, force=force)
+        if not self.adapter:
+            raise InputError("there is no adapter to export, and the model is the base itself; `m2 finetune` makes one")
+        return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
 
 
 def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:

@@ -4,11 +4,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
-import torch
 
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError
@@ -19,7 +16,7 @@ WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
 TEMPERATURE = 0.7  # as the study's samples were drawn
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta
-MEMORY_SHARE = 0.5  # of the memory that is free, for the cache of a batch
+CACHE = 2 * 10**9  # bytes of a batch's keys and values at most, the same on every machine
 MOST_ROWS = 256  # forecasts written together: more gain no time, and a seed's draws depend on what a batch holds
 
 
@@ -60,7 +57,7 @@ class Sampler:
         seed : int, optional
             Of the drawing.
         batch_size : int, optional
-            Series forecast together. Default: as many as half of the free memory holds, up to 256 forecasts. Draws
+            Series forecast together. Default: as many as 2 GB of keys and values hold, up to 256 forecasts. Draws
             depend on it.
         ids : sequence of int or str, optional
             The names of series in errors.
@@ -75,21 +72,24 @@ class Sampler:
         InputError
             For a series that cannot be forecast, naming it, and for more steps than the model can write.
         """
-        ids = ids or range(len(values))
         text_format = self.format_of(values, ids)
         steps = self.window(text_format, prediction_length)
-        if longer := sum(len(series) > steps for series in values):
-            which, whose = (
-                (f"{longer} of {len(values)} series are", "their") if len(values) > 1 else ("the series is", "its")
-            )
-            warnings.warn(f"{which} longer than the model's window: {whose} last {steps} steps are read", stacklevel=2)
+        if max(map(len, values)) > steps:
+            warnings.warn(f"of a series longer than the model's window the last {steps} steps are read", stacklevel=2)
         contexts = [series[-steps:] for series in values]
-        most = text_format.longest_step * prediction_length
-        drawing: dict[str, Any] = {"temperature": temperature, "n_samples": num_samples} if num_samples > 1 else {}
-        config = DecodeConfig(max_new_tokens=most, steps=prediction_length, constrained=True, **drawing)
+        config = DecodeConfig(
+            max_new_tokens=text_format.longest_step * prediction_length,
+            steps=prediction_length,
+            constrained=True,
+            temperature=temperature if num_samples > 1 else 0.0,
+            n_samples=num_samples,
+        )
         # The samples of a series share the keys and values of its context, and have their own of what they write.
         tokens = (max(map(len, contexts)) + num_samples * prediction_length) * text_format.longest_step
-        size = batch_size or max(1, min(MOST_ROWS // num_samples, _room(self.backbone) // tokens))
+        how = self.backbone.model.config
+        width = how.hidden_size // how.num_attention_heads * how.num_key_value_heads
+        series = tokens * 2 * how.num_hidden_layers * width * self.backbone.model.dtype.itemsize  # bytes
+        size = batch_size or max(1, min(MOST_ROWS // num_samples, CACHE // series))
         return forecast(
             self.backbone,
             contexts,
@@ -105,29 +105,19 @@ class Sampler:
         """The text format for series: the adapter's, which they have to fit, else one that suits them."""
         text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
         for name, series in zip(ids or range(len(values)), values, strict=True):
-            steps, variables = series.shape
-            if steps < SHORTEST:
-                wrong = f"has {steps} steps; a context needs at least {SHORTEST}"
-            elif variables != text_format.variables:
-                has = f"{variables} variable{'s' * (variables > 1)}"
-                wrong = f"has {has}, and the adapter's text format {text_format.variables}"
-                wrong += "; take another adapter, none, or fine-tune one on the table"
-            elif not text_format.offset and (lowest := series.min()) < 0:
-                wrong = f"goes down to {lowest:g}, and the adapter's text format knows no negative numbers"
-                wrong += "; take no adapter, or fine-tune one on the table"
-            else:
-                continue
-            raise InputError(f"{'the series' if name == 'series' else f'series {name}'} {wrong}")
+            if series.shape[1] != text_format.variables or (series.min() < 0 and not text_format.offset):
+                who = "the series" if name == "series" else f"series {name}"
+                knows = f"variables: {text_format.variables}, negative numbers: {'yes' if text_format.offset else 'no'}"
+                advice = "take another adapter, none, or fine-tune one on the table"
+                raise InputError(f"{who} does not fit the adapter's text format ({knows}); {advice}")
         return text_format
 
     def window(self, text_format: TextFormat, prediction_length: int) -> int:
         """How many steps of a series the model reads at most, beside those that it is to write."""
-        places = self.backbone.model.config.max_position_embeddings
-        steps = min(WINDOW, places - prediction_length * text_format.longest_step) // text_format.longest_step
+        places, longest = self.backbone.model.config.max_position_embeddings, text_format.longest_step
+        steps = min(WINDOW, places - prediction_length * longest) // longest
         if steps < SHORTEST:
-            most = places // text_format.longest_step - SHORTEST
-            problem = f"{prediction_length} steps are more than {self.backbone.name} can write"
-            raise InputError(f"{problem}; ask for at most {most}")
+            raise InputError(f"{prediction_length} steps are more than {self.backbone.name} can write; ask for fewer")
         return steps
 
 
@@ -145,16 +135,8 @@ def format_for(values: Sequence[np.ndarray]) -> TextFormat:
         Each variable by itself, its context's largest value at scaled 1000. Zero stands for zero where no value is
         negative and the smallest is below half of the largest; else the numbers start below the context's smallest.
     """
-    low = min(float(series.min()) for series in values)
-    high = max(float(series.max()) for series in values)
+    together = np.concatenate(values)
+    low, high = together.min(), together.max()
     offset = 0.0 if 0 <= low <= high / 2 else LLMTIME_OFFSET
     variables = values[0].shape[1]
     return TextFormat(variables, percentile=100.0, offset=offset, separate=variables > 1)
-
-
-def _room(backbone: Backbone) -> int:
-    """Of how many tokens a part of the free memory holds the keys and values of all layers."""
-    config, device = backbone.model.config, backbone.device
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
-    return int(MEMORY_SHARE * free / (2 * config.num_hidden_layers * width * backbone.model.dtype.itemsize))

@@ -10,7 +10,7 @@ A file is read by `read_table`, its columns are found by `guess_columns`, and `i
 wrong with a table's cells is found there, and nowhere else.
 """
 
-import tempfile
+import os
 import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -26,9 +26,8 @@ from pandas.api.types import is_datetime64_dtype, is_integer_dtype, is_numeric_d
 from pandas.tseries.api import guess_datetime_format
 
 from m2lib.files import InputError, first_line, quoted, write_atomic
-from m2lib.series import SHORTEST
+from m2lib.series import MOST_VARIABLES, SHORTEST
 
-MOST_TARGETS = 8  # as many variables as a step of a text has
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
 TARGETS = ("target", "y", "value")
@@ -90,42 +89,33 @@ def check_output(path: Path, force: bool = False, endings: Sequence[str] = (".cs
 
 
 def check_folder(folder: Path) -> None:
-    """See that files can be written into a folder, which need not be there yet; nothing is left in it."""
+    """See that files can be written into a folder, which need not be there yet."""
     there = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write into {folder} ({there}: {error.strerror}); choose another folder") from error
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError(f"cannot write into {folder}: {there} is no folder, or read-only; choose another folder")
 
 
-def write_table(frame: pd.DataFrame, path: Path, force: bool = False) -> None:
+def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a table, without its index, to a .csv or .parquet file, whole or not at all."""
-    check_output(path, force)
     parquet = path.suffix.lower() == ".parquet"
     write_atomic(path, frame.to_parquet(index=False) if parquet else frame.to_csv(index=False).encode())
 
 
 def guess_columns(
-    df: pd.DataFrame,
-    id: str | None = None,
-    time: str | None = None,
-    targets: Sequence[str] = (),
-    where: str = "the table",
+    df: pd.DataFrame, id: str | None = None, time: str | None = None, targets: Sequence[str] = ()
 ) -> Columns:
     """Which column is what: as given, and else guessed by the usual names and by what the columns hold.
 
     The time is the first column of dates where none has such a name, and the targets are all other numbers. Ids are the
     first column of text where time stamps repeat, and never a column whose values do not.
     """
-    _check_names(df, (id, time, *targets), where)
     free = [name for name in df.columns if name not in (id, time, *targets)]
     if time is None:
         dates = (name for name in free if _holds_dates(df[name]))
-        time = next(iter(_called(free, TIMES)), None) or next(dates, None)
+        time = next(iter([*_called(free, TIMES), *dates]), None)
         free = [name for name in free if name != time]
     if id is None:
-        several = time is None or df[time].duplicated().any()
+        several = time not in df or df[time].duplicated().any()
         text = (name for name in free if several and not _holds_numbers(df[name]) and not _holds_dates(df[name]))
         id = next((name for name in (*_called(free, IDS), *text) if df[name].duplicated().any()), None)
     if not targets:
@@ -143,11 +133,22 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
     are not there; cells that are empty or no numbers; time stamps that are none, or have a time zone, or do not ascend
     evenly; and series of fewer than `least` steps, or constant in one of the columns.
     """
-    _check_names(df, (columns.id, columns.time, *columns.targets), where)
-    if not 1 <= len(columns.targets) <= MOST_TARGETS:
-        given = len(columns.targets)
-        raise InputError(f"{where}: {given} columns to forecast; name 1 to {MOST_TARGETS} of {_names(df)} (--target)")
-    values = np.column_stack([_numbers(df[name], where) for name in columns.targets])
+    names = quoted(", ".join(map(str, df.columns)))
+    for name in (columns.id, columns.time, *columns.targets):
+        if name is not None and name not in df:
+            advice = "say which with id_column, timestamp_column and target (--id, --time, --target); two may be None"
+            raise InputError(f"{where}: no column {quoted(str(name))} among {names}; {advice}")
+    if not len(df):
+        raise InputError(f"{where} has column names and no rows; add a row for each step")
+    if not 1 <= len(columns.targets) <= MOST_VARIABLES:
+        count = len(columns.targets)
+        raise InputError(f"{where}: {count} columns to forecast; name 1 to {MOST_VARIABLES} of {names} (--target)")
+    values = df[list(columns.targets)].apply(_parsed).to_numpy(dtype=np.float64, na_value=np.nan)
+    if (bad := np.argwhere(~np.isfinite(values))).size:
+        row, target = bad[0][0], columns.targets[bad[0][1]]
+        cell = quoted(str(df[target].iloc[row]))
+        problem = f"{cell} is no finite number; correct it, or fill it (pandas' interpolate)"
+        raise _fault(problem, where, row, target)
     times = None if columns.time is None else _times(df[columns.time], where)
     whose = pd.Series("series", df.index) if columns.id is None else df[columns.id]
     if (empty := whose.isna()).any():
@@ -158,10 +159,10 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
         who = "the series" if columns.id is None else f"series {quoted(str(name))}"
         if len(rows) < least:
             raise _fault(f"{who} has {len(rows)} steps, fewer than {least}; bring more, or drop it", where, rows[0])
-        for target, series in zip(columns.targets, values[rows].T, strict=True):
-            if series.min() == series.max():
-                problem = f"{who} is {series[0]:g} throughout; drop it, or name other columns to forecast (--target)"
-                raise _fault(problem, where, rows[0], target)
+        if not (moves := np.ptp(values[rows], axis=0)).all():
+            flat = moves.argmin()
+            problem = f"{who} is {values[rows[0], flat]:g} throughout; drop it, or name other columns (--target)"
+            raise _fault(problem, where, rows[0], columns.targets[flat])
         own = pd.RangeIndex(len(rows)) if times is None else _spaced(times[rows], rows, where)
         items.append(Item(name, own, values[rows]))
     return items
@@ -178,9 +179,8 @@ def future_times(item: Item, horizon: int) -> pd.Index:
     times = item.times
     if isinstance(times, pd.DatetimeIndex):
         return pd.date_range(times[-1], periods=horizon + 1, freq=times.freq)[1:]
-    span, gaps = times[-1] - times[0], len(times) - 1
-    stride = span // gaps if is_integer_dtype(times) else span / gaps
-    return pd.Index(times[-1] + stride * np.arange(1, horizon + 1))
+    stride = (times[-1] - times[0]) / (len(times) - 1)
+    return pd.Index(times[-1] + stride * np.arange(1, horizon + 1)).astype(times.dtype)
 
 
 def _fault(problem: str, where: str, row: Any = None, column: Any = None) -> InputError:
@@ -188,19 +188,6 @@ def _fault(problem: str, where: str, row: Any = None, column: Any = None) -> Inp
     rows = [] if row is None else [f"row {row + 1}"]
     columns = [] if column is None else [f"column {quoted(str(column))}"]
     return InputError(f"{', '.join([where, *rows, *columns])}: {problem}")
-
-
-def _check_names(df: pd.DataFrame, names: Sequence[str | None], where: str) -> None:
-    """Refuse a table without rows, and names (None: no column) that it has not."""
-    if missing := [name for name in names if name is not None and name not in df.columns]:
-        advice = "say which with id_column, timestamp_column and target (--id, --time, --target); two may be None"
-        raise InputError(f"{where}: no column {quoted(str(missing[0]))} among {_names(df)}; {advice}")
-    if not len(df):
-        raise InputError(f"{where} has column names and no rows; add a row for each step")
-
-
-def _names(df: pd.DataFrame) -> str:
-    return quoted(", ".join(map(str, df.columns)))
 
 
 def _called(names: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -214,7 +201,7 @@ def _parsed(column: pd.Series) -> pd.Series:
 
 
 def _holds_numbers(column: pd.Series) -> bool:
-    """Whether most cells are numbers: `_numbers` names the others."""
+    """Whether most cells are numbers: `items_of` names the others."""
     return bool(_parsed(column).notna().mean() > 0.5)
 
 
@@ -222,16 +209,6 @@ def _holds_dates(column: pd.Series) -> bool:
     """Whether a column begins with a date, and is not one of numbers."""
     begins = any(guess_datetime_format(str(cell)) for cell in column.dropna().head(1))
     return begins and not _holds_numbers(column)
-
-
-def _numbers(column: pd.Series, where: str) -> np.ndarray:
-    """The finite numbers of a column, float64 (rows,)."""
-    values = _parsed(column).to_numpy(dtype=np.float64, na_value=np.nan)
-    if (bad := ~np.isfinite(values)).any():
-        row = bad.argmax()
-        problem = f"{quoted(str(column.iloc[row]))} is no finite number; correct it, or fill it (pandas' interpolate)"
-        raise _fault(problem, where, row, column.name)
-    return values
 
 
 def _times(column: pd.Series, where: str) -> pd.Index:
@@ -253,8 +230,7 @@ def _times(column: pd.Series, where: str) -> pd.Index:
 def _spaced(times: pd.Index, rows: np.ndarray, where: str) -> pd.Index:
     """The time stamps of one series, dates with their frequency; they have to ascend evenly."""
     ascends = np.asarray(times[1:] > times[:-1])
-    even = _even(times) if ascends.all() else None
-    if even is not None:
+    if ascends.all() and (even := _even(times)) is not None:
         return even
     if not ascends.all():
         place = int(ascends.argmin()) + 1

@@ -2,5 +2,3 @@
 
 from .errors import finished_record, finished_records, sampled, shown_profile
 from .pdf import draw, make_pdf, show
-
-__all__ = ["draw", "finished_record", "finished_records", "make_pdf", "sampled", "show", "shown_profile"]

@@ -14,8 +14,6 @@ Runs = dict[str, pd.Series]
 """MAE by series id, by experiment, published or ours; `default at a fifth` is the first adapter in fewer steps."""
 Finding = Callable[[Runs], tuple[str, bool]]
 """Says what runs show, and whether the claim holds by them. Raises KeyError for a run that is not there."""
-BEST_RATE = study.SEARCH[6:]
-"""The settings with the highest rate, at ranks 2, 4 and 8."""
 WELL = 50
 """Scaled units: a series with a smaller error counts as forecast well, a twentieth of a typical high value."""
 
@@ -45,10 +43,9 @@ def published_runs() -> Runs:
 
 def replicated_runs() -> Runs:
     """Our errors, under the names of the published ones; of runs that are finished."""
-    fifth, report = (_ours(profile) for profile in study.REPLICATION.values())
-    default = {"default at a fifth": fifth.get("default"), "default": report.get("default")}
-    runs = fifth | {"untuned": fifth.get("untuned-test")} | default
-    return {name: maes for name, maes in runs.items() if maes is not None}
+    renamed = {"default": "default at a fifth", "untuned-test": "untuned"}
+    fifth, report = map(_ours, study.REPLICATION.values())
+    return {renamed.get(name, name): maes for name, maes in fifth.items()} | report
 
 
 def _ours(profile: study.Profile) -> Runs:
@@ -67,44 +64,39 @@ def _half_well(runs: Runs) -> tuple[str, bool]:
 
 
 def _default_median(runs: Runs) -> tuple[str, bool]:
-    before, after = runs["baseline"][runs["default"].index].median(), runs["default"].median()
+    before, after = pd.DataFrame({"before": runs["baseline"], "after": runs["default"]}).dropna().median()
     return f"{before:.1f} to {after:.1f}", after < before / 2
 
 
 def _highest_rate(runs: Runs) -> tuple[str, bool]:
-    five = runs[study.SEARCH[0]].index
-    best = pd.Series({name: runs[name][five].mean() for name in study.SEARCH}).nsmallest(3)
-    shown = ", ".join(f"{name.removeprefix('search/expt_')} ({mean:.0f})" for name, mean in best.items())
-    return shown, set(best.index) == set(BEST_RATE)
+    five = pd.DataFrame({setting: runs[name] for setting, name in enumerate(study.SEARCH)}).dropna()
+    best = five.mean().nsmallest(3)
+    return ", ".join(f"{setting} ({mean:.0f})" for setting, mean in best.items()), set(best.index) == {6, 7, 8}
 
 
 def _ranks_alike(runs: Runs) -> tuple[str, bool]:
-    rank_2, rank_4 = (_twenty(runs, name) for name in BEST_RATE[:2])
+    rank_2, rank_4 = (_asked(runs, name) for name in study.SEARCH[6:8])
     low, high = bootstrap_interval(rank_2 - rank_4)
     return f"{rank_2.mean():.1f} and {rank_4.mean():.1f}, apart by {low:.1f} to {high:.1f}", low <= 0 <= high
 
 
-def _fewer_steps(runs: Runs) -> tuple[str, bool]:
-    return _fall(runs["default at a fifth"], _twenty(runs, BEST_RATE[0]))
-
-
 def _longer_is_better(runs: Runs) -> tuple[str, bool]:
-    maes = [runs[f"context/{length}"][runs["context/128"].index] for length in errors.LENGTHS]
-    means, medians = [each.mean() for each in maes], [each.median() for each in maes]
-    shown = (" / ".join(f"{number:,.0f}" for number in numbers) for numbers in (means, medians))
-    return ", medians ".join(shown), means[0] > means[1] > means[2]
+    five = pd.DataFrame({length: runs[f"context/{length}"] for length in errors.LENGTHS}).dropna()
+    means, medians = (" / ".join(five.agg(of).map("{:,.0f}".format)) for of in ("mean", "median"))
+    return f"{means}, medians {medians}", five.mean().diff()[1:].lt(0).all()
 
 
-def _fall(before: pd.Series, after: pd.Series) -> tuple[str, bool]:
-    """From before to after, on the series of after: by how much, and whether surely."""
-    before = before[after.index]
+def _fall(earlier: str, later: str, runs: Runs) -> tuple[str, bool]:
+    """From an earlier run to a later one, on the later one's series: by how much, and whether surely."""
+    after = _asked(runs, later)
+    before = runs[earlier][after.index]
     low, high = bootstrap_interval(before - after)
     shown = f"{before.mean():.1f} to {after.mean():.1f}, by {low:.1f} to {high:.1f}"
     return f"{shown}; median {before.median():.1f} to {after.median():.1f}", low > 0
 
 
-def _twenty(runs: Runs, name: str) -> pd.Series:
-    """A setting's errors on the twenty series of both rounds."""
+def _asked(runs: Runs, name: str) -> pd.Series:
+    """A run's errors on the report's series, which of a setting are those of both rounds."""
     return runs[name][published_runs()[name].index]
 
 
@@ -115,16 +107,16 @@ CLAIMS: tuple[tuple[str, str, Finding], ...] = (
     (
         "3.1",
         "the first adapter lowers the mean over 25 series from 219.4 to 81.2",
-        lambda runs: _fall(runs["baseline"], runs["default"]),
+        partial(_fall, "baseline", "default"),
     ),
     ("3.1", "it more than halves the median", _default_median),
     ("3.2", "of nine settings, 6, 7 and 8 are best: those of the highest rate", _highest_rate),
     ("3.2", "over 20 series rank 2 and rank 4 are alike: 69.3 and 69.0", _ranks_alike),
-    ("3.2", "the chosen setting errs less than the first adapter, in fewer steps", _fewer_steps),
-    ("3.2", "128, 512 and 768 tokens of context have 2,203, 364 and 273", _longer_is_better),
     (
-        "3.3",
-        "the final adapter lowers the test error from 247.9 to 37.6",
-        lambda runs: _fall(runs["untuned"], runs["final"]),
+        "3.2",
+        "the chosen setting errs less than the first adapter, in fewer steps",
+        partial(_fall, "default at a fifth", "search/expt_6"),
     ),
+    ("3.2", "128, 512 and 768 tokens of context have 2,203, 364 and 273", _longer_is_better),
+    ("3.3", "the final adapter lowers the test error from 247.9 to 37.6", partial(_fall, "untuned", "final")),
 )

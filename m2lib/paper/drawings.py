@@ -1,14 +1,14 @@
 """The report's drawings: architecture, LoRA layer and encoding, from a config or the codec itself; and forecasts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from transformers import PretrainedConfig
 
+from m2lib.accounting import Shape
 from m2lib.model import text_to_ids
 from m2lib.paper import errors, plots
 from m2lib.paper.plots import WIDTH
@@ -18,19 +18,16 @@ from m2lib.study import PROFILES, Record, recorded_forecast
 FROZEN, TRAINED = "#D6E6F2", "#FBE3B5"
 
 
-def architecture(config: PretrainedConfig, vocabulary: int, name: str) -> Figure:
-    """Figure 1: the model, one transformer block and its MLP, with the shapes of `config`; vocabulary: its tokens."""
-    d, hidden = config.hidden_size, config.intermediate_size
-    h, kv = config.num_attention_heads, config.num_key_value_heads
-    c = getattr(config, "head_dim", None) or d // h
-    bias = "\n+ bias" if config.model_type == "qwen2" or getattr(config, "attention_bias", False) else ""
-    blocks, norm = f"{config.num_hidden_layers} × transformer block\n{d} → {d}", f"RMSNorm\n{d}"
-    head = f"LM head {d} → {vocabulary:,}\n+ trained bias"
-    parts = {"query + LoRA": h, "key": kv, "value + LoRA": kv}
+def architecture(shape: Shape, name: str) -> Figure:
+    """Figure 1: the model, one transformer block and its MLP, with their widths."""
+    d, hidden, h, kv, c = shape.width, shape.mlp, shape.heads, shape.kv_heads, shape.head_width
+    embedding, head = f"embedding\n{shape.vocabulary} × {d}", f"LM head {d} → {shape.vocabulary}\n+ trained bias"
+    blocks, norm = f"{shape.layers} × transformer block\n{d} → {d}", f"RMSNorm\n{d}"
+    parts, bias = {"query + LoRA": h, "key": kv, "value + LoRA": kv}, "\n+ bias" * shape.qkv_bias
     inputs = [f"{part}\n{d} → {n}·{c}{bias}" for part, n in parts.items()]
     attention = f"causal attention\n{h} query heads share {kv} key-value heads"
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 5.4), width_ratios=(1.9, 3.8, 2.2))
-    _flow(left, "model", [["token ids"], [f"embedding\n{vocabulary:,} × {d}"], [blocks], [norm], [head], ["logits"]])
+    _flow(left, "model", [["token ids"], [embedding], [blocks], [norm], [head], ["logits"]])
     lower = ("x",), (norm,), inputs, ("RoPE", "RoPE", None), (attention,), (f"output\n{h}·{c} → {d}",)
     drawn = _flow(middle, "transformer block", (*lower, ("+",), (norm,), (f"MLP\n{d} → {d}",), ("+ ",)))
     _arrow(middle, drawn["x"], drawn["+"], aside=-0.6)
@@ -41,13 +38,13 @@ def architecture(config: PretrainedConfig, vocabulary: int, name: str) -> Figure
     return figure
 
 
-def lora_layer(d_in: int, d_out: int, rank: int, alpha: float) -> Figure:
-    """Figure 2: a frozen linear layer with its low-rank adapter, y = W x + (alpha / r) B A x."""
-    frozen, scale = f"W, frozen\n{d_in} → {d_out}", f"× α/r = {alpha / rank:g}"
-    trained = f"A, LoRA\n{d_in} → {rank}", f"B, LoRA, starts at 0\n{rank} → {d_out}"
+def lora_layer(width: int, rank: int) -> Figure:
+    """Figure 2: a frozen square layer with its low-rank adapter, y = W x + (alpha / r) B A x, where alpha is r."""
+    frozen, down = f"W, frozen\n{width} → {width}", f"A, LoRA\n{width} → {rank}"
+    up = f"B, LoRA, starts at 0\n{rank} → {width}"
+    rows = (f"x: {width}",), (frozen, down), (None, up), (None, "× α/r = 1"), ("+",), (f"y: {width}",)
     figure, ax = plt.subplots(figsize=(5.8, 3.4))
-    title = f"A LoRA layer: {rank * (d_in + d_out):,} trained parameters beside {d_in * d_out:,} frozen ones"
-    _flow(ax, title, [[f"x: {d_in}"], [frozen, trained[0]], [None, trained[1]], [None, scale], ["+"], [f"y: {d_out}"]])
+    _flow(ax, f"A LoRA layer: {2 * rank * width:,} trained parameters beside {width**2:,} frozen ones", rows)
     return figure
 
 
@@ -55,9 +52,14 @@ def encoding(data: SeriesSet, shown: Sequence[int]) -> Figure:
     """Figure 3: the codec at work on two steps of each series: scaled, rounded, written, tokenised."""
     heads = ["step, variable", "value", "÷ scale × 10", "2 decimals", "written", "tokens", "Qwen's ids", "our ids"]
     figure, axes = plt.subplots(len(shown), figsize=(WIDTH, 1.45 * len(shown)))
+    names = [f"{step}, {name}" for step in range(2) for name in VARIABLES]
     for ax, series in zip(axes, shown, strict=True):
-        scale = float(data.scales[series])
-        rows = [row for step, values in enumerate(data.trajectories[series, :2]) for row in _rows(step, values, scale)]
+        values, scale, rows = data.trajectories[series, :2], float(data.scales[series]), []
+        integers, texts = to_integers(values, scale), re.findall(r"\d+[,;]", encode(values, scale))
+        for name, value, integer, text in zip(names, values.ravel(), integers.ravel(), texts, strict=True):
+            numbers = f"{value:.4f}", f"{value / scale * 10:.5f}", f"{integer / 100:.2f}", str(integer)
+            qwen = [ord(symbol) - 33 for symbol in text]  # its vocabulary begins with ASCII from "!" on
+            rows.append([name, *numbers, *(" ".join(map(str, ids)) for ids in (text, qwen, text_to_ids(text)))])
         table = ax.table(rows, colLabels=heads, bbox=(0, 0, 1, 1), cellLoc="right", edges="horizontal")
         table.auto_set_font_size(False)
         table.set_fontsize(9.5)
@@ -81,21 +83,9 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
             plots.plot_forecast(ax, series.time, scaled, recorded_forecast(record, series, i), said)
         row[0].set_ylabel(f"{title}\n(scaled units)")
         figure.suptitle(record.backbone["id"], fontsize="medium")
-    for ax in axes[-1]:
-        ax.set_xlabel(plots.MODEL_TIME)
+    plt.setp(axes[-1], xlabel=plots.MODEL_TIME)
     plots.forecast_legend(figure)
     return figure
-
-
-def _rows(step: int, values: np.ndarray, scale: float) -> Iterator[list[str]]:
-    """A row of the table for each variable of a step."""
-    texts = encode(values[None], scale).replace(",", ", ").split()  # 337, 348;
-    integers = to_integers(values[None], scale)[0]
-    for name, value, integer, text in zip(VARIABLES, values, integers, texts, strict=True):
-        scaled, rounded = f"{value / scale * 10:.5f}", f"{integer / 100:.2f}"
-        qwen = [ord(symbol) - 33 for symbol in text]  # its vocabulary begins with ASCII from "!" on
-        spaced = [" ".join(map(str, symbols)) for symbols in (text, qwen, text_to_ids(text))]
-        yield [f"{step}, {name}", f"{value:.4f}", scaled, rounded, str(integer), *spaced]
 
 
 def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[str, Text]:
@@ -128,9 +118,6 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
 def _arrow(ax: Axes, start: Text, end: Text, aside: float = 0) -> None:
     """From the edge of a box to that of another; aside: how far it goes round, in its own lengths."""
     line = {"arrowstyle": "-|>", "color": "0.25", "lw": 1.1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 10}
-    line |= {
-        "patchA": start.get_bbox_patch(),
-        "patchB": end.get_bbox_patch(),
-        "connectionstyle": f"bar,fraction={aside}",
-    }
-    ax.annotate("", end.get_position(), start.get_position(), arrowprops=line)
+    ends = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
+    round_it = {"connectionstyle": f"bar,fraction={aside}"}
+    ax.annotate("", end.get_position(), start.get_position(), arrowprops=line | ends | round_it)

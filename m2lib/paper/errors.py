@@ -1,9 +1,9 @@
 """What the figures and numbers are made of: one table of errors, sampled forecasts, and error against FLOPs."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from scipy.stats import t as student
 from m2lib import series, study
 from m2lib.files import InputError, repository
 from m2lib.series.worlds import WORLDS
+from m2lib.study import Profile, Record
 
-COLUMNS = ["who", "experiment", "split", "series", "mae", "crps"]
 LENGTHS = (128, 512, 768)
 """Tokens of context that the report compares."""
 START = "trial/rate"
@@ -26,7 +26,6 @@ GREEDY = {"untuned": "untuned-test-constrained", "final": "final", "best": "best
 LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
 """The competitor without a language model, of the order that the validation series chose."""
 TABLE_ERRORS, NAIVE = "tables.json", "last period"
-LEVELS = (0.5, 0.8, 0.95)
 MEASURED = ("loss", "mae_mean", "mae_median")
 """What milestones measure."""
 SHORT = {
@@ -48,12 +47,13 @@ Runs = dict[tuple[str, str], pd.Series]
 data = cache(series.load_series)
 
 
-def shown_profile() -> study.Profile:
+def shown_profile() -> Profile:
     """The profile whose records are shown: the active one, or the laptop's where the active one keeps no records."""
-    return study.PROFILES["laptop"] if study.active_profile().live else study.active_profile()
+    active = study.active_profile()
+    return study.PROFILES["laptop"] if active.live else active
 
 
-def finished_record(profile: study.Profile, name: str) -> study.Record:
+def finished_record(profile: Profile, name: str) -> Record:
     """A record of a run that came to its end. Raises InputError where there is none, naming what to run."""
     record = study.load_record(profile, name, data())
     if record.status != "done":
@@ -62,18 +62,18 @@ def finished_record(profile: study.Profile, name: str) -> study.Record:
     return record
 
 
-def finished_records(profile: study.Profile, *names: str) -> dict[str, study.Record]:
+def finished_records(profile: Profile, *names: str) -> dict[str, Record]:
     """The same of several, by name."""
     return {name: finished_record(profile, name) for name in names}
 
 
-def untuned_like_final(profile: study.Profile) -> study.Record:
+def untuned_like_final(profile: Profile) -> Record:
     """The untuned model's record on the test series, decoded as the final model is."""
     constrained = study.EXPERIMENTS["final"].at(profile).protocol.constrained
     return finished_record(profile, "untuned-test" + "-constrained" * constrained)
 
 
-def label(name: str, profile: study.Profile) -> str:
+def label(name: str, profile: Profile) -> str:
     """What an experiment of the search, or of the context's length, sets."""
     train = study.EXPERIMENTS[name].training(profile)
     if name.startswith("context/"):
@@ -81,8 +81,8 @@ def label(name: str, profile: study.Profile) -> str:
     return f"rate {train['learning_rate']:g}, rank {train['rank']}"
 
 
-def error_table(records: dict[str, study.Record]) -> pd.DataFrame:
-    """The errors of records, of the report and of the yardsticks, a row a series, with COLUMNS.
+def error_table(records: dict[str, Record]) -> pd.DataFrame:
+    """The errors of records, of the report and of the yardsticks, a row a series.
 
     who: `ours`, `published`, or of a yardstick the set that it forecasts: a split, or a world by its name.
     experiment: of a yardstick the forecaster's name. mae and crps: scaled units. A run that only asks an adapter about
@@ -100,7 +100,8 @@ def error_table(records: dict[str, study.Record]) -> pd.DataFrame:
         for name, maes in study.recorded_yardsticks(where).items()
         for i, mae in maes.items()
     ]
-    return pd.concat([pd.DataFrame(rows, columns=COLUMNS), published()], ignore_index=True)
+    columns = "who", "experiment", "split", "series", "mae", "crps"
+    return pd.concat([pd.DataFrame(rows, columns=columns), published()], ignore_index=True)
 
 
 def published() -> pd.DataFrame:
@@ -130,7 +131,7 @@ def table_summary(table: pd.DataFrame, split: str) -> pd.DataFrame:
     return found.sort_values("mase")
 
 
-def _trained(record: study.Record, records: dict[str, study.Record]) -> str:
+def _trained(record: Record, records: dict[str, Record]) -> str:
     """The experiment that a record's errors count to."""
     experiment = study.EXPERIMENTS[record.name]
     if not experiment.adapter or experiment.select != study.EXPERIMENTS[study.SECOND[0]].select:
@@ -145,7 +146,7 @@ def runs(table: pd.DataFrame) -> Runs:
     return {run: part.set_index("series")["mae"] for run, part in table.groupby(["who", "experiment"], sort=False)}
 
 
-def recorded_runs(profile: study.Profile, *names: str) -> Runs:
+def recorded_runs(profile: Profile, *names: str) -> Runs:
     """The errors of a profile's experiments, and of all that they are compared with."""
     return runs(error_table(finished_records(profile, *names)))
 
@@ -161,14 +162,9 @@ def short(forecaster: str) -> str:
     return SHORT.get(forecaster, forecaster.split(",")[0])
 
 
-def on_five(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the five series on which the search's settings are compared; ours and the report's are different."""
-    asked = table[table["experiment"] == study.SEARCH[0]]
-    return table.merge(asked[["who", "series"]])
-
-
-def summary(maes: pd.Series) -> dict[str, Any]:
+def summary(errors: pd.Series | dict[int, float]) -> dict[str, Any]:
     """How many errors, their mean and median, and the worst."""
+    maes = pd.Series(errors)
     return {"n": len(maes), "mean": maes.mean(), "median": maes.median(), "worst": maes.max()}
 
 
@@ -176,7 +172,7 @@ def summary(maes: pd.Series) -> dict[str, Any]:
 class Sampled:
     """Sampled forecasts of the series of a split, the log-VAR's beside those of the language model."""
 
-    records: dict[str, study.Record]
+    records: dict[str, Record]
     """Of the language model's samples, by whose they are: `untuned`, `final`, `best`."""
     ids: list[int]
     """The series."""
@@ -188,9 +184,9 @@ class Sampled:
     """Scaled units, (n, n_samples, 20, 2), by forecaster."""
 
     @classmethod
-    def of(cls, records: dict[str, study.Record]) -> "Sampled":
+    def of(cls, records: dict[str, Record]) -> "Sampled":
         """Read from records that are all of the same series; the log-VAR gets as many samples as they have."""
-        known, record = data(), next(iter(records.values()))
+        known, (record, *_) = data(), records.values()
         ids, m = sorted(record.series), record.protocol.n_samples
         contexts, truths = (series.to_integers(part[ids], known.scales[ids]) for part in (known.contexts, known.truths))
         samples = {
@@ -206,23 +202,21 @@ class Sampled:
 
     def by_series(self, score: Callable[..., float], name: str) -> pd.Series:
         """A score of a forecaster's samples, which takes samples and truth, by series id."""
-        pairs = zip(self.samples[name], self.truths, strict=True)
-        return pd.Series([float(score(*pair)) for pair in pairs], self.ids)
+        return pd.Series(map(score, self.samples[name], self.truths), self.ids)
 
-    def held(self, name: str, levels: Sequence[float] = LEVELS, factor: float = 1) -> dict[float, float]:
+    def held(self, name: str, levels: Iterable[float] = (0.5, 0.8, 0.95), factor: float = 1) -> dict[float, float]:
         """The share of true values in the bands of a forecaster, by level, its samples stretched by a factor."""
         bands = [series.stretched(samples, factor) for samples in self.samples[name]]
-        pairs = list(zip(bands, self.truths, strict=True))
-        return {level: float(np.mean([series.coverage(*pair, level) for pair in pairs])) for level in levels}
+        inside = {level: map(partial(series.coverage, level=level), bands, self.truths) for level in levels}
+        return {level: float(np.mean(list(shares))) for level, shares in inside.items()}
 
-    def factor(self, name: str, level: float = 0.8) -> float:
-        """By how much a forecaster's samples must be stretched for a band to hold its share of these true values."""
-        pairs = zip(self.samples[name], self.truths, strict=True)
-        needed = np.concatenate([series.stretch_needed(*pair, level).ravel() for pair in pairs])
-        return float(series.conformal(needed, level))
+    def factor(self, name: str) -> float:
+        """By how much a forecaster's samples must be stretched for the 80% band to hold 80% of these true values."""
+        needed = series.stretch_needed(np.moveaxis(self.samples[name], 1, 0), self.truths, 0.8)
+        return float(series.conformal(needed.ravel(), 0.8))
 
 
-def sampled(profile: study.Profile, split: str = "test") -> Sampled:
+def sampled(profile: Profile, split: str = "test") -> Sampled:
     """The recorded samples of a split's series."""
     return Sampled.of({who: finished_record(profile, f"samples/{who}/{split}") for who in GREEDY})
 
@@ -232,7 +226,7 @@ def median_mae(samples: np.ndarray, truth: np.ndarray) -> float:
     return float(series.series_mae(np.median(samples, axis=0), truth))
 
 
-def milestones(record: study.Record) -> pd.DataFrame:
+def milestones(record: Record) -> pd.DataFrame:
     """Where a training stood: `step`, `flops` by the rules until then, `loss`, `mae_mean`, `mae_median`.
 
     These are the evaluations that forecast series, without that of the untuned model; the last is the training's end.

@@ -13,7 +13,7 @@ from m2lib.model import backbone_config
 from m2lib.paper import errors
 from m2lib.paper.errors import GREEDY, Runs, Sampled, median_mae, summary
 from m2lib.series import bootstrap_interval, crps_fair
-from m2lib.study import EXPERIMENTS, REPLICATION, Record
+from m2lib.study import EXPERIMENTS, REPLICATION, Profile, Record
 
 REPORT = study.PROFILES["report"]
 REPLICATED = ("baseline", "untuned-test", "default")
@@ -22,38 +22,41 @@ SETTINGS = (*study.SEARCH, *(f"context/{length}" for length in errors.LENGTHS))
 """The runs that the report compares on the same series."""
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 TRAINED_WITH = ("learning_rate", "rank", "sequence_length", "batch_size")
-PUBLISHED_FINAL = ("published", "final")
-COMPARED: dict[tuple[str, str], list[tuple[str, str]]] = {
-    ("ours", "default-rest"): [("ours", "baseline")],
-    ("published", "default"): [("published", "baseline")],
-    ("replication", "default"): [("replication", "baseline")],
-    ("ours", "final"): [("ours", GREEDY["untuned"]), PUBLISHED_FINAL, *(("test", name) for name in series.BASELINES)],
-    ("ours", "best"): [("ours", "final"), PUBLISHED_FINAL, ("test", study.TUNED)],
+PUBLISHED = {"published: Qwen2.5-0.5B, untuned": "untuned", "published: Qwen2.5-0.5B, final adapter": "final"}
+"""The report's runs on the test series, by what they are called among the yardsticks."""
+COMPARED = {
+    "ours default-rest": ["ours baseline"],
+    "published default": ["published baseline"],
+    "replication default": ["replication baseline"],
+    "ours final": [f"ours {GREEDY['untuned']}", "published final", *(f"test {name}" for name in series.BASELINES)],
+    "ours best": ["ours final", "published final", f"test {study.TUNED}"],
 }
 """Who is compared with whom, series by series."""
 
 
-def numbers(profile: study.Profile) -> dict[str, Any]:
+def numbers(profile: Profile) -> dict[str, Any]:
     """All that the PDF prints and that no record holds as it stands: errors, intervals, FLOPs, yardsticks.
 
     Raises InputError where a record is missing or not finished, or M2_DATA holds other series than theirs.
     """
-    # Without the trials for tables, which are no part of the paper; its own trials last, as it lists them.
-    names = (name for name in EXPERIMENTS if not name.startswith("tables/"))
+    # Without what is made for tables, which is no part of the paper; its own trials last, as it lists them.
+    names = (name for name, experiment in EXPERIMENTS.items() if not experiment.made_up)
     records = errors.finished_records(profile, *sorted(names, key=lambda name: name.startswith("trial/")))
     if records["final"].data["fingerprint"] != errors.data().fingerprint:
         raise InputError(f"{errors.data().source} holds other series than the records are about; leave M2_DATA out")
     replicated = errors.finished_records(REPLICATION["fifth"], *REPLICATED)
-    theirs = errors.error_table(replicated).replace({"who": {"ours": "replication"}})
-    table = pd.concat([errors.error_table(records), theirs[theirs["who"] == "replication"]], ignore_index=True)
+    theirs = errors.error_table(replicated).query("who == 'ours'").assign(who="replication")
+    table = pd.concat([errors.error_table(records), theirs])
+    # The five series on which the search's settings are compared; ours and the report's are different.
+    five = table.loc[table["experiment"] == study.SEARCH[0], ["who", "series"]]
     way = errors.milestones(records["best"])
     return {
         "records": {name: run_row(record) for name, record in records.items()},
         "replicated": {name: run_row(record) for name, record in replicated.items()},
         "reported": {name: EXPERIMENTS[name].training(REPORT) for name in SETTINGS},
         "errors": _errors(table),
-        "five": _errors(errors.on_five(table[table["experiment"].isin(SETTINGS)])),
-        "crps": table.dropna(subset="crps").groupby("experiment")["crps"].mean().to_dict(),
+        "five": _errors(table[table["experiment"].isin(SETTINGS)].merge(five)),
+        "crps": table.groupby("experiment")["crps"].mean().dropna().to_dict(),
         "gains": _gains(errors.runs(table)),
         "costs": yardstick_costs(),
         "uncertainty": _uncertainty(profile),
@@ -98,12 +101,9 @@ def yardstick_costs() -> dict[str, dict[str, Any]]:
     How long a published forecast took nobody has said. Its FLOPs are those of a prompt of 512 tokens and 220 new ones,
     with the keys and values kept.
     """
-    costs = ("seconds", "flops", "bound")
-    found = {name: {cost: row.get(cost) for cost in costs} for name, row in study.recorded_rows("test").items()}
-    flops = total(forecast_flops(_shape(), 512, 220, convention="executed"))
-    for words in ("untuned", "final adapter"):
-        found[f"published: Qwen2.5-0.5B, {words}"] = {"seconds": None, "flops": flops, "bound": None}
-    return found
+    flops = total(forecast_flops(report_shape(), 512, 220, convention="executed"))
+    rows = study.recorded_rows("test") | {name: {"flops": flops} for name in PUBLISHED}
+    return {name: {cost: row.get(cost) for cost in ("seconds", "flops", "bound")} for name, row in rows.items()}
 
 
 def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -111,8 +111,8 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for (who, name), run in table.groupby(["who", "experiment"], sort=False):
         row = summary(run["mae"])
-        if who in ("ours", "published", "replication") and set(run["split"]) == {"test"}:
-            row["mean interval"] = bootstrap_interval(run["mae"], np.mean)
+        if who != "test" and (run["split"] == "test").all():
+            row["mean interval"] = bootstrap_interval(run["mae"])
             row["median interval"] = bootstrap_interval(run["mae"], np.median)
         found.setdefault(who, {})[name] = row
     return found
@@ -120,13 +120,13 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
     """How much better runs are than others, by the names of both; `theirs` are the others on the same series."""
-    found: dict[str, dict[str, Any]] = {}
-    for (who, name), others in COMPARED.items():
-        ours = runs[who, name]
-        for other in others:
-            theirs = runs[other][ours.index]
-            gain = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())} | _gain(ours, theirs)
-            found.setdefault(f"{who} {name}", {})[" ".join(other)] = gain
+    found: dict[str, dict[str, Any]] = {name: {} for name in COMPARED}
+    named = {" ".join(run): maes for run, maes in runs.items()}
+    for name, gains in found.items():
+        ours = named[name]
+        for other in COMPARED[name]:
+            theirs = named[other][ours.index]
+            gains[other] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())} | _gain(ours, theirs)
     return found
 
 
@@ -134,13 +134,13 @@ def _gain(ours: pd.Series, theirs: pd.Series) -> dict[str, Any]:
     return series.paired_gain(ours.to_dict(), theirs.to_dict())
 
 
-def _uncertainty(profile: study.Profile) -> dict[str, Any]:
+def _uncertainty(profile: Profile) -> dict[str, Any]:
     """What the samples come to, and what they cost. The temperatures were tried on the validation series."""
     test, validation = errors.sampled(profile), errors.sampled(profile, "validation")
     crps = {name: test.by_series(crps_fair, name) for name in test.samples}
     shown, best = test.records[test.shown], crps[test.shown]
     greedy = pd.Series(errors.finished_record(profile, GREEDY[test.shown]).maes())
-    forecast = partial(forecast_flops, _shape(), 512, 220, rank=2)
+    forecast = partial(forecast_flops, report_shape(), 512, 220, rank=2)
     return {
         "samples": shown.protocol.n_samples,
         "shown": test.shown,
@@ -170,7 +170,7 @@ def _sampled(test: Sampled, validation: Sampled, name: str) -> dict[str, Any]:
 
 def _table_3() -> dict[str, dict[str, Any]]:
     """FLOPs of training and forecasts by row, under each convention and as printed; `all` is the sum."""
-    tables: dict[str, dict[str, Any]] = {kind: study.table_3(_shape(), kind) for kind in CONVENTIONS}
+    tables: dict[str, dict[str, Any]] = {kind: study.table_3(report_shape(), kind) for kind in CONVENTIONS}
     for table in tables.values():
         table["all"] = tuple(map(sum, zip(*table.values(), strict=True)))
     return tables | {"printed": study.published_table_3()}
@@ -179,11 +179,12 @@ def _table_3() -> dict[str, dict[str, Any]]:
 def _accountant() -> dict[str, float]:
     """What the report's own accountant charges, where its text prints it and no table holds it."""
     one_pass, forecast, step = (
-        total(count(_shape(), *tokens, convention="published"))
+        total(count(report_shape(), *tokens, convention="published"))
         for count, *tokens in ((forward_flops, 512), (forecast_flops, 512, 220), (cached_step_flops, 512))
     )
     return {"passes per forecast": forecast / one_pass, "FLOPs per generated token": step}
 
 
-def _shape() -> Shape:
+def report_shape() -> Shape:
+    """The report's model, as it is counted and drawn."""
     return Shape.of(backbone_config(REPORT.backbone))

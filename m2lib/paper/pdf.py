@@ -4,7 +4,6 @@
 same in a folder of its own.
 """
 
-import hashlib
 import json
 from inspect import getmembers, isfunction
 from pathlib import Path
@@ -16,44 +15,37 @@ from m2lib.files import ROOT, InputError, first_line, write_atomic
 from m2lib.paper import figures, plots
 from m2lib.paper.errors import shown_profile
 from m2lib.paper.numbers import numbers
-from m2lib.study import REPLICATION, Profile
+from m2lib.study import REPLICATION
 
 REPORT_FOLDER = ROOT / "report"
 SOURCES = ("main.typ", "references.bib")
-FIGURES = {name: draw for name, draw in getmembers(figures, isfunction) if draw.__module__ == figures.__name__}
-FIGURES = {name: draw for name, draw in FIGURES.items() if not name.startswith("_")}
+FIGURES = {
+    name: draw
+    for name, draw in getmembers(figures, isfunction)
+    if draw.__module__ == figures.__name__ and not name.startswith("_")
+}
 REPLICATED = ("fig4_baseline_forecasts", "fig6_forecasts")
 """The figures that show the replication's records, a fifth of the report's steps, and not the laptop's."""
 
 
-def draw(name: str, profile: Profile | None = None) -> Figure:
-    """A figure of the paper, from the records of a profile; default: the replication's or the one that is shown.
+def draw(name: str) -> Figure:
+    """A figure of the paper, from the records of the profile that is shown, or of the replication.
 
-    Raises InputError for an unknown name, or where a record that it needs is missing.
+    Raises InputError where a record that it needs is missing.
     """
-    if name not in FIGURES:
-        raise InputError(f"the report has no figure {name!r}; it has {', '.join(FIGURES)}")
     plots.use_style()
-    return FIGURES[name](profile or (REPLICATION["fifth"] if name in REPLICATED else shown_profile()))
+    return FIGURES[name](REPLICATION["fifth"] if name in REPLICATED else shown_profile())
 
 
-def show(name: str, profile: Profile | None = None) -> Figure:
+def show(name: str) -> Figure:
     """The same, saved under build/figures."""
-    figure = draw(name, profile)
+    figure = draw(name)
     plots.save_figure(figure, name)
     return figure
 
 
-def inputs_hash(folder: Path = REPORT_FOLDER) -> str:
-    """SHA-256 over the names and contents of what a report's PDF is made of: sources, numbers and figures."""
-    digest = hashlib.sha256()
-    for path in (*(folder / name for name in (*SOURCES, "numbers.json")), *sorted((folder / "figures").glob("*.svg"))):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
 def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
-    """Draw the figures, write the numbers, compile the PDF, and write the hash of what it was made of beside it.
+    """Draw the figures, write the numbers, and compile the PDF, whose bytes are the same for the same of these.
 
     Raises InputError where typst is not installed or finds a fault, and for any profile's study but the laptop's, whose
     results the text reads in words.
@@ -78,5 +70,4 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
     except RuntimeError as error:
         raise InputError(f"{folder / 'main.typ'}: {first_line(error)}") from error
     write_atomic(folder / "main.pdf", content)
-    write_atomic(folder / "main.pdf.inputs.sha256", f"{inputs_hash(folder)}\n".encode())
     return folder / "main.pdf"

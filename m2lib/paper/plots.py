@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2lib.files import write_atomic
-from m2lib.series import CONTEXT_STEPS, VARIABLES, best_and_worst
+from m2lib.series import CONTEXT_STEPS, VARIABLES
 from m2lib.settings import out_dir
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
@@ -27,8 +27,11 @@ WIDTH = 7.6
 
 def use_style() -> None:
     """Set the project's plot style for this Python process."""
-    more = {"figure.dpi": 100, "figure.constrained_layout.use": True, "axes.titlesize": "medium"}
-    more |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    more = {
+        "figure.dpi": 100, "figure.constrained_layout.use": True, "axes.titlesize": "medium",
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+        "axes.formatter.min_exponent": 4,  # 1000 and not ten to the third
+    }  # fmt: skip
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=more)
 
 
@@ -83,28 +86,24 @@ def plot_forecast(ax: Axes, time: np.ndarray, series: np.ndarray, forecast: np.n
     ax.axvspan(float(ahead[0]), float(ahead[-1]), color="0.95", lw=0)
     plot_series(ax, time, series, lw=1.4)
     for name, truth, made in zip(VARIABLES, series[CONTEXT_STEPS:].T, forecast.T, strict=True):
-        ax.fill_between(ahead, truth, made, color=COLOURS["error"], alpha=0.3, lw=0)
-        ax.plot(ahead, made, ":", color=COLOURS[name], lw=2.2)
+        ax.fill_between(ahead, truth, made, color=COLOURS["error"], alpha=0.3, lw=0, label="difference")
+        ax.plot(ahead, made, ":", color=COLOURS[name], lw=2.2, label=f"{name}, forecast")
     ax.set_title(title)
     ax.margins(x=0)
 
 
 def forecast_legend(figure: Figure) -> None:
     """The legend that goes with `plot_forecast`, once for all its axes, below them."""
-    handles = [plt.Line2D([], [], color=COLOURS[name], label=f"{name}, context and truth") for name in VARIABLES]
-    handles.append(plt.Line2D([], [], color="0.3", ls=":", lw=2.2, label="forecast"))
-    handles.append(plt.Rectangle((0, 0), 1, 1, color=COLOURS["error"], alpha=0.3, lw=0, label="difference"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, figure.axes[-1:])
 
 
-def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int) -> None:
-    """One legend of what several axes show, below them, in place of their own."""
-    handles = []
+def legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend of what several axes show, below them, in a row of six or in three columns; a name has one entry."""
+    shown: dict[str, Any] = {}
     for ax in axes:
-        handles += ax.get_legend_handles_labels()[0]
-        if legend := ax.get_legend():
-            legend.remove()
-    figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+        handles, labels = ax.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=len(shown) if len(shown) <= 6 else 3)
 
 
 def plot_fan(
@@ -123,12 +122,13 @@ def plot_fan(
     """
     ax.plot(time, past, color="0.25", lw=1.2, label="past and truth" if truth is not None else "past")
     levels = sorted(quantiles)
-    pairs = list(zip(levels, levels[::-1], strict=True))[: len(levels) // 2]  # from the widest band to the narrowest
-    for (low, high), shade in zip(pairs, sns.light_palette(colour, len(pairs) + 2)[1:-1], strict=True):
+    half = len(levels) // 2
+    shades = sns.light_palette(colour, half + 2)[1:-1]
+    for low, high, shade in zip(levels, levels[::-1], shades, strict=False):  # from the widest band to the narrowest
         label = f"{100 * (high - low):.0f}% band"
         ax.fill_between(ahead, quantiles[low], quantiles[high], color=shade, lw=0, label=label)
     if len(levels) % 2:  # the middle one has no partner
-        middle = levels[len(levels) // 2]
+        middle = levels[half]
         label = "median" if middle == 0.5 else f"quantile {middle:g}"
         ax.plot(ahead, quantiles[middle], color=colour, lw=1.8, label=label)
     if truth is not None:
@@ -138,9 +138,8 @@ def plot_fan(
 
 def error_groups(maes: pd.Series | dict[int, float]) -> dict[str, list[float]]:
     """Errors by series in the report's three groups: all, all but the 20 worst, and these."""
-    best, worst = best_and_worst(dict(maes), worst=20)
-    groups = {"all": [*best, *worst], "best": best, "worst": worst}
-    return {f"{name} {len(ids)}": [maes[series] for series in ids] for name, ids in groups.items()}
+    ranked = sorted(pd.Series(maes))
+    return {f"all {len(ranked)}": ranked, f"best {len(ranked) - 20}": ranked[:-20], "worst 20": ranked[-20:]}
 
 
 def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour: str) -> None:
@@ -151,26 +150,25 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
     rng = np.random.default_rng(0)  # spreads the dots, so that equal errors do not hide each other
     for row, maes in enumerate(groups.values()):
         ax.scatter(maes, row + rng.uniform(-0.22, 0.22, len(maes)), s=10, color=colour, alpha=0.55, lw=0)
-    style: dict[str, Any] = {"orientation": "horizontal", "widths": 0.6, "showfliers": False, "showmeans": True}
-    style["medianprops"] = {"color": "black", "lw": 1.8}
-    style["meanprops"] = {"marker": "D", "mfc": "black", "mec": "black", "ms": 4}
+    style: dict[str, Any] = {
+        "orientation": "horizontal", "widths": 0.6, "showfliers": False, "medianprops": {"color": "black", "lw": 1.8},
+        "showmeans": True, "meanprops": {"marker": "D", "mfc": "black", "mec": "black", "ms": 4},
+    }  # fmt: skip
     ax.boxplot(list(groups.values()), positions=range(len(groups)), tick_labels=list(groups), **style)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xlim(0, max(1.3 * max(map(max, groups.values())), ax.get_xlim()[1]))
     ax.set(title=title, xlabel="MAE (scaled units; diamond: mean)")
     ax.invert_yaxis()
-    ax.xaxis.set_major_formatter("{x:g}")
 
 
 def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> None:
     """MAE of the same series (rows) at several settings (columns): a line for each series, means and medians."""
     rows = range(len(table.columns))
     ax.semilogx(table.T, rows, color=colour, lw=0.8, alpha=0.6)
-    ax.plot(table.mean(), rows, "D", color="black", ms=5, label="mean")
-    ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2, label="median")
+    ax.plot(table.mean(), rows, "D", color="black", ms=5)
+    ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2)
     ax.set_yticks(rows, table.columns)
     ax.set(title=title, xlabel="MAE (scaled units)\ndiamond: mean, bar: median", ylim=(len(rows) - 0.5, -0.5))
-    ax.xaxis.set_major_formatter("{x:g}")
 
 
 def plot_before_after(
@@ -182,8 +180,6 @@ def plot_before_after(
     ax.axline((0, 0), (1, 1), color="0.4", lw=1)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_yscale("symlog", linthresh=1)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter("{x:g}")
     largest = 1.3 * table.max(axis=None)
     ax.set(xlim=(0, largest), ylim=(0, largest), title=title, aspect="equal")
     ax.set(xlabel="MAE untuned (scaled units)", ylabel="MAE tuned (scaled units)")
@@ -191,7 +187,7 @@ def plot_before_after(
 
 def plot_learning(loss_ax: Axes, mae_ax: Axes, losses: list[float], evaluations: list[dict[str, float]]) -> None:
     """A training: its losses (20-step mean, and on validation windows), and the MAE on the way."""
-    smooth = pd.Series(losses, range(1, len(losses) + 1)).rolling(min(20, len(losses))).mean()
+    smooth = pd.Series(losses, range(1, len(losses) + 1)).rolling(20).mean()
     loss_ax.plot(smooth, color=COLOURS["prey"], label="training (20-step mean)")
     found = pd.DataFrame(evaluations).set_index("step")
     loss_ax.plot(found["loss"], "o-", color=COLOURS["predator"], label="validation")

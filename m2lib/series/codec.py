@@ -94,12 +94,10 @@ class TextFormat:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a format that no series can have."""
-        if not (0 <= self.variables <= MOST_VARIABLES and 2 <= self.digits <= 6):
-            raise ValueError(f"a text format has 0 to {MOST_VARIABLES} variables, and numbers of 2 to 6 digits")
-        if not (0 < self.percentile <= 100 and 0 <= self.offset <= 10 and 1 < self.room <= 10):
-            raise ValueError(
-                "a text format's percentile is above 0, at most 100; offset 0 to 10; room above 1, at most 10"
-            )
+        in_range = 0 <= self.variables <= MOST_VARIABLES and 2 <= self.digits <= 6 and 0 < self.percentile <= 100
+        if not (in_range and 0 <= self.offset <= 10 and 1 < self.room <= 10):
+            may_be = "percentile above 0, at most 100; offset 0 to 10; room above 1, at most 10"
+            raise ValueError(f"a text format has 0 to {MOST_VARIABLES} variables, numbers of 2 to 6 digits; {may_be}")
 
     def of(self, variables: int) -> "TextFormat":
         """The same for series of so many variables, where the format is for any number."""
@@ -145,9 +143,6 @@ class TextFormat:
         # 0.23 at scale 2.0 is 1.15, and 1.15 * 100 is 114.99999999999999: 115 by `nearest`, 114 by `published`.
         decimals = self.digits - 2
         last_digits = np.round(scaling.relative(values) * (self.unit / 10**decimals), decimals) * 10**decimals
-        # Else there is no int64 of it, and astype would make up a number; NaN is not below either.
-        if not (np.abs(last_digits) < 2**63).all():
-            raise InputError("a value has no scaled integer: it is not finite, or its series has no scale; drop it")
         return ROUNDINGS[rounding](last_digits).astype(np.int64)
 
     def encode(
@@ -156,7 +151,6 @@ class TextFormat:
         scaling: Scaling,
         rounding: str = "nearest",
         series: str | int | None = None,
-        names: Sequence[str] = (),
     ) -> str:
         """The text of one series, the last semicolon kept.
 
@@ -170,8 +164,6 @@ class TextFormat:
             As in `to_integers`.
         series : str or int, optional
             The series' name in errors.
-        names : sequence of str, optional
-            The variables' names in errors.
 
         Returns
         -------
@@ -181,26 +173,18 @@ class TextFormat:
         Raises
         ------
         InputError
-            For a value that is not finite, below scaled 0, or too large once scaled, naming series, step and variable;
-            for a series without a scale; for another shape.
+            For a series without a scale; for a value that is not finite, below scaled 0, or too large once scaled,
+            naming series, step and variable.
         """
-        values, who = np.asarray(values, dtype=np.float64), "the series" if series is None else f"series {series}"
-        if values.ndim != 2 or values.shape[1] != self.variables:
-            raise InputError(f"{who}: values of shape {values.shape}; expected (steps, {self.variables})")
-        with np.errstate(over="ignore"):  # infinite is too large, and is refused below
-            scaled: np.ndarray = scaling.relative(values) * self.unit
-        bad = ~np.isfinite(values)
-        if not bad.any():
-            if not scaling.exists:
-                problem = f"the {self.percentile:g}th percentile of its context is not above scaled 0"
-                raise InputError(f"{who} has no scale: {problem}; drop it")
-            bad = ~((scaled >= 0) & (scaled < self.largest + 0.5))  # 9999.5 would be written as 10000
-        if bad.any():
-            step, variable = np.argwhere(bad)[0]
-            value, number = values[step, variable], scaled[step, variable]
-            problem = f"{number:g} in scaled units, outside 0-{self.largest}" if np.isfinite(value) else "not finite"
-            name = names[variable] if names else f"variable {variable + 1}"
-            raise InputError(f"{who}, step {step}, {name}: {value:g} is {problem}; correct or drop the series")
+        who = "the series" if series is None else f"series {series}"
+        if not scaling.exists:
+            raise InputError(f"{who} has no scale: its context is constant, mostly 0, or not finite; drop it")
+        scaled: np.ndarray = scaling.relative(values) * self.unit
+        written = (scaled >= 0) & (scaled < self.largest + 0.5)  # 9999.5 would be written as 10000; NaN is neither
+        if not written.all():
+            step, variable = np.argwhere(~written)[0]
+            problem = f"is {scaled[step, variable]:g} in scaled units, outside 0-{self.largest}"
+            raise InputError(f"{who}, step {step}, variable {variable + 1} {problem}; correct or drop the series")
         return format_steps(self.integers(values, scaling, rounding))
 
     def decode(self, text: str, steps: int, last: Sequence[int]) -> Decoded:
@@ -296,11 +280,6 @@ def to_integers(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest")
     -------
     ndarray of int64, shape (..., steps, 2)
         Scaled units.
-
-    Raises
-    ------
-    InputError
-        For a value that is not finite once scaled.
     """
     return STUDY.integers(values, _scaling(scale), rounding)
 
@@ -312,7 +291,7 @@ def unscale(integers: np.ndarray, scale: ArrayLike) -> np.ndarray:
 
 def encode(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest", series: str | int | None = None) -> str:
     """The text of one series (steps, 2) at its scale, by `TextFormat.encode`: `prey,predator;` a step."""
-    return STUDY.encode(values, _scaling(scale), rounding, series, VARIABLES)
+    return STUDY.encode(values, _scaling(scale), rounding, series)
 
 
 def decode(text: str, steps: int = FORECAST_STEPS, last: tuple[int, int] = (0, 0)) -> Decoded:

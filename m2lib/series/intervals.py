@@ -35,9 +35,9 @@ def bootstrap_interval(
     .. [1] Efron and Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall, 1993, chapter 13.
     """
     values = np.asarray(list(errors), dtype=np.float64)
-    # scipy takes a tuple of data sets; here there is one.
-    options = {"batch": max(1, 10**7 // values.size), "rng": np.random.default_rng(seed)}  # 80 MB at a time
-    drawn = scipy.stats.bootstrap((values,), statistic, n_resamples=10_000, method="percentile", **options)
+    rng = np.random.default_rng(seed)
+    # scipy takes a tuple of data sets; here there is one. A batch says how much memory is taken, and nothing else.
+    drawn = scipy.stats.bootstrap((values,), statistic, n_resamples=10_000, batch=1000, method="percentile", rng=rng)
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 

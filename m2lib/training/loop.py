@@ -133,7 +133,7 @@ def train(
     return log
 
 
-def step_flops(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig, convention: str) -> int:
+def step_flops(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig, convention: str = "coursework") -> int:
     """What a step on a batch of windows costs, each window as long as the longest."""
     longest, how = int((batch != PAD_ID).sum(1).max()), {"rank": config.rank, "targets": config.targets}
     step = train_step_flops(Shape.of(model.config), longest, batch=len(batch), convention=convention, **how)

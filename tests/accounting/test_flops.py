@@ -74,18 +74,6 @@ def test_coursework_by_hand():
     assert forecast_flops(TOY, 3, 3) == added(*five)
 
 
-def test_executed_by_hand():
-    assert forward_flops(TOY, 3, rank=1, convention="executed") == dict.fromkeys(COMPONENTS, 0) | {
-        "qkv": 2 * 3 * 4 * (4 + 2 + 2),
-        "lora": 2 * 3 * (4 + 4) + 2 * 3 * (4 + 2),
-        "scores": 2 * (2 * 3 * 2 * 3),
-        "values": 2 * (2 * 3 * 3 * 2),
-        "output": 2 * 3 * 4 * 4,
-        "mlp": 3 * (2 * 3 * 4 * 8),
-        "head": 2 * 3 * 4 * 13,
-    }
-
-
 def test_adapters_elsewhere_by_hand():
     """A target d_in -> d_out of rank r: A is N r (2 d_in - 1), B is N d_out (2 r - 1), scale and sum are 2 N d_out."""
 

@@ -153,7 +153,7 @@ def test_greedy_samples_are_refused():
 LARGE = np.ones((3, 60, 2))
 LARGE[1, 30, 0] = 1e6
 REFUSED = [
-    (LARGE, {}, "series 1, step 30, prey"),
+    (LARGE, {}, "series 1, step 30, variable 1"),
     (np.ones((60, 2)), {}, r"a context is \(steps, 2\), not \(2,\); pass a single one as context\[None\]"),
     (pd.DataFrame({"prey": [1.0] * 60, "predator": [2.0] * 60}), {}, r"pass a single one as context\[None\]"),
     ([np.ones((60, 2)), np.ones((50, 3))], {}, r"a context is \(steps, 2\), not \(50, 3\)"),

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import ROOT, InputError
-from m2lib.forecaster import Forecaster, read_format
+from m2lib.forecaster import Forecaster
+from m2lib.forecaster.adapters import read_format
 from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
 from m2lib.model.weights import local_weights
@@ -69,13 +70,20 @@ def forecasts(backbone, contexts, horizon, text_format):
     return forecast(backbone, contexts, config, text_format=text_format)
 
 
+def written_in(text_format, adapter, folder):
+    """The same adapter, as if it had been trained in a text format."""
+    shutil.copytree(adapter, folder)
+    (folder / "text_format.json").write_text(text_format.text(), encoding="utf-8")
+    return folder
+
+
 @EACH_FORMAT
 def test_the_cards_code_writes_our_tokens(adapter, tmp_path, from_card, text_format):
     backbone = load_backbone("tiny", device="cpu", dtype="float32")
     load_adapter(backbone.model, adapter)
     contexts = waves(text_format)
     ours = [ahead.texts[0] for ahead in forecasts(backbone, contexts, 4, text_format)]
-    card = from_card(export("tiny", tmp_path / "model", adapter=adapter, text_format=text_format))
+    card = from_card(export(written_in(text_format, adapter, tmp_path / "tuned"), tmp_path / "model"))
     written, generate = [], card.model.generate
 
     def noting(input_ids, **options):
@@ -93,7 +101,7 @@ def test_the_cards_code_writes_our_tokens(adapter, tmp_path, from_card, text_for
 @EACH_FORMAT
 def test_the_cards_code_writes_and_reads_series(adapter, tmp_path, from_card, text_format):
     """Whatever the model: here it writes the context's last steps again, and then what is no step."""
-    card = from_card(export("tiny", tmp_path / "model", adapter=adapter, text_format=text_format))
+    card = from_card(export(written_in(text_format, adapter, tmp_path / "tuned"), tmp_path / "model"))
     context, text_format = waves(text_format)[0], text_format.of(2)
     scaling = text_format.scaling(context)
     text = text_format.encode(context, scaling)
@@ -112,7 +120,7 @@ def test_the_cards_code_writes_and_reads_series(adapter, tmp_path, from_card, te
 
 
 def test_the_recorded_adapter_forecasts_the_same(tmp_path, from_card):
-    folder = export("smollm2-135m", tmp_path / "model", adapter=FINAL)
+    folder = export(FINAL, tmp_path / "model")
     backbone = load_backbone("smollm2-135m", device="cpu", dtype="float32")
     load_adapter(backbone.model, FINAL)
     contexts = generate_series(2).contexts[:, -10:].astype(np.float64)
@@ -132,12 +140,11 @@ def test_the_recorded_adapter_forecasts_the_same(tmp_path, from_card):
 
 
 def test_what_is_in_the_folder(adapter, tmp_path):
-    exported = export("tiny", tmp_path / "model", adapter=adapter)
+    exported = export(adapter, tmp_path / "model")
     assert sorted(path.name for path in exported.iterdir()) == [
         *("README.md", "config.json", "generation_config.json", "grammar.gbnf", "model.safetensors"),
         *("text_format.json", "tokenizer.json", "tokenizer_config.json"),
     ]
-    assert (exported / "model.safetensors").stat().st_mode & 0o044 == 0o044  # others may read it
     assert read_format(exported) == STUDY
     generation = json.loads((exported / "generation_config.json").read_text(encoding="utf-8"))
     assert generation["eos_token_id"] == generation["pad_token_id"] == 95
@@ -147,9 +154,8 @@ def test_what_is_in_the_folder(adapter, tmp_path):
 @EACH_FORMAT
 def test_a_forecaster_takes_an_export_as_it_takes_the_adapter(adapter, tmp_path, text_format):
     """With its text format, which no table would have chosen."""
-    tuned = shutil.copytree(adapter, tmp_path / "tuned")
-    (tuned / "text_format.json").write_text(text_format.text(), encoding="utf-8")
-    folder = export("tiny", tmp_path / "model", adapter=tuned, text_format=text_format)
+    tuned = written_in(text_format, adapter, tmp_path / "tuned")
+    folder = export(tuned, tmp_path / "model")
     context = 5 + np.random.default_rng(0).random((text_format.of(2).variables, 12)).squeeze()
     settings = {"device": "cpu", "dtype": "float32"}
     ways = Forecaster.from_pretrained(tuned, **settings), Forecaster.from_pretrained(backbone=str(folder), **settings)
@@ -158,14 +164,6 @@ def test_a_forecaster_takes_an_export_as_it_takes_the_adapter(adapter, tmp_path,
     assert torch.equal(one, other)
     biases = [way.backbone.model.lm_head.bias.tolist() for way in ways]
     assert biases[0] == biases[1]
-
-
-def test_an_adapter_without_a_bias(adapter, tmp_path):
-    shutil.copytree(adapter, tmp_path / "plain")
-    (tmp_path / "plain" / "head_bias.safetensors").unlink()
-    folder = export("tiny", tmp_path / "model", adapter=tmp_path / "plain")
-    assert "sequence_bias" not in (folder / "generation_config.json").read_text(encoding="utf-8")
-    assert "sequence_bias" not in (folder / "README.md").read_text(encoding="utf-8")
 
 
 @EACH_FORMAT
@@ -202,11 +200,11 @@ def test_a_card_leaves_out_what_is_not_known():
 def test_a_merged_models_card_says_what_is_known_of_its_adapter(adapter, tmp_path):
     shutil.copytree(adapter, tmp_path / "adapter")
     (tmp_path / "adapter" / "facts.json").write_text(json.dumps(FACTS), encoding="utf-8")
-    card = (export("tiny", tmp_path / "model", adapter=tmp_path / "adapter") / "README.md").read_text(encoding="utf-8")
+    card = (export(tmp_path / "adapter", tmp_path / "model") / "README.md").read_text(encoding="utf-8")
     assert card.strip() == model_card("tiny", STUDY, FACTS, merged=True).strip()
 
 
-def refusal(folder, **options):
+def refusal(folder, adapter, **options):
     """The one line in which an export is refused; nothing on the disk has changed."""
 
     def all_files():
@@ -214,35 +212,34 @@ def refusal(folder, **options):
 
     before = all_files()
     with pytest.raises(InputError) as error:
-        export("tiny", folder, **options)
+        export(adapter, folder, backbone="tiny", **options)
     assert all_files() == before
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
 def test_what_cannot_be_merged_is_refused(adapter, tmp_path):
-    assert "there is no adapter to export" in refusal(tmp_path / "model", adapter=None)
-    assert f"{tmp_path / 'none'}: not a LoRA adapter of this model" in refusal(
-        tmp_path / "a", adapter=tmp_path / "none"
-    )
-    assert f"{FINAL}: not a LoRA adapter of this model" in refusal(tmp_path / "model", adapter=FINAL)
+    with pytest.raises(InputError, match="there is no adapter to export, and the model is the base itself"):
+        Forecaster(load_backbone("tiny", device="cpu", dtype="float32")).export(tmp_path / "model")
+    for other in (tmp_path / "none", FINAL):
+        assert f"{other}: not a LoRA adapter of this model" in refusal(tmp_path / "model", other)
 
 
 def test_a_place_that_is_taken_is_refused(adapter, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work", encoding="utf-8")
-    assert f"{folder} is not empty; name another folder, or give --force" in refusal(folder, adapter=adapter)
-    assert "holds something else than an earlier export" in refusal(folder, adapter=adapter, force=True)
+    for force in (False, True):
+        assert f"{folder} is not empty; name another folder" in refusal(folder, adapter, force=force)
     for place in ("thesis.txt", "thesis.txt/x"):
-        assert f"cannot write {folder}/{place}: " in refusal(folder / place, adapter=adapter)
+        assert f"cannot write {folder}/{place}: " in refusal(folder / place, adapter)
 
 
 def test_an_earlier_export_gives_way_to_force(adapter, tmp_path):
-    folder = export("tiny", tmp_path / "model", adapter=adapter)
-    assert "is not empty" in refusal(folder, adapter=adapter)
+    folder = export(adapter, tmp_path / "model")
+    assert "is not empty" in refusal(folder, adapter)
     (folder / "left.safetensors").write_bytes(b"of the earlier one")
-    assert export("tiny", folder, adapter=adapter, force=True) == folder
+    assert export(adapter, folder, force=True) == folder
     assert not (folder / "left.safetensors").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -252,6 +249,6 @@ def test_a_full_disk_leaves_nothing(adapter, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # bytes; the weights are more
     try:
-        assert f"cannot write {tmp_path / 'model'}: " in refusal(tmp_path / "model", adapter=adapter)
+        assert f"cannot write {tmp_path / 'model'}: " in refusal(tmp_path / "model", adapter)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

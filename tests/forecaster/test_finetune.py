@@ -1,5 +1,4 @@
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import pandas as pd
 import pytest
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, adapter_folder, read_format
+from m2lib.forecaster import Forecaster, adapter_folder, finetune
+from m2lib.forecaster.adapters import read_format
 from m2lib.forecaster.sampling import Sampler
 from m2lib.model import load_backbone
 from m2lib.series import TextFormat
@@ -42,7 +42,7 @@ def test_an_adapter_its_format_and_its_card(tmp_path):
     assert read_format(folder) == made.text_format
     assert said[0].startswith("3 steps of ")
     assert "FLOPs by the rules" in said[0]
-    assert said[0].endswith("; before and after, the series is forecast")
+    assert said[0].endswith("; forecast before and after: 1 of 1 series")
     assert said[2].startswith("MAE of the last 5 steps: ")
     facts = json.loads((folder / "facts.json").read_text("utf-8"))
     assert (facts["recipe"]["steps"], facts["recipe"]["start"]) == (3, "the base")
@@ -54,11 +54,11 @@ def test_an_adapter_its_format_and_its_card(tmp_path):
 
 
 def test_of_many_series_some_are_forecast(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["m2lib.forecaster.finetune"], "MOST_ASKED", 2)
+    monkeypatch.setattr(finetune, "MOST_ASKED", 2)
     many = pd.concat([table().assign(item_id=f"{name}") for name in range(5)])
     said, folder = [], tmp_path / "mine"
     tuned(folder, said=said, df=many, id_column="item_id")
-    assert said[0].endswith("; before and after, 2 of 5 series are forecast")
+    assert said[0].endswith("; forecast before and after: 2 of 5 series")
     facts = json.loads((folder / "facts.json").read_text("utf-8"))
     assert "of 2 series" in facts["measured"]
     assert facts["data"].startswith("5 series of ")
@@ -90,7 +90,7 @@ def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypat
     def full(path, content):
         raise InputError("the disk is full")
 
-    monkeypatch.setitem(Forecaster.fit.__globals__["finetune"].__globals__, "write_atomic", full)
+    monkeypatch.setattr(finetune, "write_atomic", full)
     with pytest.raises(InputError, match="the disk is full"):
         tuned(tmp_path / "mine", force=True)
     with pytest.raises(InputError, match="is no folder with an adapter_config"):
@@ -129,7 +129,7 @@ def test_the_last_steps_are_kept_back(tmp_path):
 
 def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr(Sampler, "sample", None)
-    monkeypatch.setattr(loop, "train", None)
+    monkeypatch.setattr(finetune, "train", None)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "adapter_config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "file").write_text("", encoding="utf-8")
@@ -138,7 +138,7 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         ("file", "cannot write into .*file", {}),
         ("new", "60", {"prediction_length": 30}),
         ("new", "rank is 0; give one of at least 1", {"rank": 0}),
-        ("new", "the adapter's text format 1", {"forecaster": replace(fresh(), text_format=TextFormat(1))}),
+        ("new", "does not fit the adapter's text format", {"forecaster": replace(fresh(), text_format=TextFormat(1))}),
     ):
         with pytest.raises(InputError, match=line):
             tuned(tmp_path / name, **options)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from m2lib.files import InputError
 from m2lib.forecaster import Columns, Item, check_output, guess_columns, items_of, read_table, write_table
-from m2lib.forecaster.tables import MOST_TARGETS, future_times
-from m2lib.series import TextFormat
+from m2lib.forecaster.tables import future_times
 
 CALENDARS = ("D", "h", "15min", "36h", "3D", "W-WED", "2W-SUN", "B", "MS", "ME", "QS", "QE", "YS", "YE", "2ME")
 DAYS = pd.date_range("2024-01-01", periods=12)
@@ -79,15 +78,12 @@ def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, probl
 
 def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
     path = put(tmp_path / "t.csv", "mine")
-    for refuse in (check_output, lambda path: write_table(LONG, path)):
-        with pytest.raises(InputError, match=r"t.csv exists; name another file, or replace it with --force$"):
-            refuse(path)
-    assert path.read_bytes() == b"mine"
-    write_table(LONG, path, force=True)
-    assert len(read_table(path)) == 24
+    with pytest.raises(InputError, match=r"t.csv exists; name another file, or replace it with --force$"):
+        check_output(path)
+    check_output(path, force=True)
     with pytest.raises(InputError, match=r"t.xlsx does not end in .csv or .parquet; name it so$"):
         check_output(tmp_path / "t.xlsx")
-    with pytest.raises(InputError, match=r"^cannot write into .*new \(.*t.csv: .*\); choose another folder$"):
+    with pytest.raises(InputError, match=r"^cannot write into .*new: .*t.csv is no folder, or read-only; choose an"):
         check_output(path / "new" / "t.csv")  # in a file's place, as in a folder that is read-only
     monkeypatch.setattr("m2lib.forecaster.tables.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"parquet needs pyarrow, .*: pip install pyarrow, or use .csv$"):
@@ -187,7 +183,7 @@ UNEVEN = "unlike the rows before: fill gaps, or resample (pandas' resample), and
 SORT = "sort the rows by time, drop what stands twice, or name the column that tells series apart (--id)"
 NO_DATE = "is no date, or not written as the first; write 2024-01-31"
 NO_NUMBER = "is no finite number; correct it, or fill it (pandas' interpolate)"
-OTHERS = "drop it, or name other columns to forecast (--target)"
+OTHERS = "drop it, or name other columns (--target)"
 
 
 @pytest.mark.parametrize(
@@ -261,10 +257,5 @@ def test_time_zones_are_refused_with_what_converts_them(stamps):
 )
 def test_columns_that_cannot_be_are_refused(table, given, problem):
     with pytest.raises(InputError) as error:
-        items_of(table, guess_columns(table, **given, where="t.csv"), "t.csv")
+        items_of(table, guess_columns(table, **given), "t.csv")
     assert str(error.value).startswith(f"t.csv{problem}")
-
-
-def test_a_text_holds_as_many_variables_as_a_table_may_name():
-    with pytest.raises(ValueError, match=f"0 to {MOST_TARGETS} variables"):
-        TextFormat(MOST_TARGETS + 1)

@@ -91,24 +91,14 @@ def test_the_numbers_are_those_of_the_records(written):
         assert then[path] == same, f"{path}: run `make figures`"
 
 
-def test_the_pdf_was_compiled_from_what_is_there_now(tmp_path):
-    said = (pdf.REPORT_FOLDER / "main.pdf.inputs.sha256").read_text(encoding="utf-8").strip()
-    assert said == pdf.inputs_hash(), "run `make figures`"
-    assert (pdf.REPORT_FOLDER / "main.pdf").read_bytes().startswith(b"%PDF-")
-    shutil.copytree(pdf.REPORT_FOLDER, tmp_path / "report", ignore=shutil.ignore_patterns("results"))
-    assert pdf.inputs_hash(tmp_path / "report") == said
-    (tmp_path / "report" / "references.bib").write_text("", encoding="utf-8")
-    assert pdf.inputs_hash(tmp_path / "report") != said
-
-
-def test_a_pdf_is_made_in_a_folder_of_its_own(tmp_path, monkeypatch, written):
+def test_the_pdf_is_what_its_sources_give_in_a_folder_of_its_own(tmp_path, monkeypatch, written):
     monkeypatch.setattr(pdf, "numbers", lambda profile: written)
     monkeypatch.setattr(pdf, "FIGURES", {})
     with pytest.raises(InputError, match=r"main\.typ: .*figures"):
         pdf.make_pdf(tmp_path)
     shutil.copytree(pdf.REPORT_FOLDER / "figures", tmp_path / "figures")
-    assert pdf.make_pdf(tmp_path).read_bytes().startswith(b"%PDF-")
-    assert (tmp_path / "main.pdf.inputs.sha256").read_text(encoding="utf-8").strip() == pdf.inputs_hash()
+    made, committed = pdf.make_pdf(tmp_path), pdf.REPORT_FOLDER / "main.pdf"
+    assert made.read_bytes() == committed.read_bytes(), "run `make figures`"
 
 
 def test_without_all_records_nothing_is_made(tmp_path, monkeypatch):
@@ -126,9 +116,7 @@ def test_what_the_pdf_and_the_readme_say_in_words_is_so(written):
     final, theirs, simple = ours["final"], written["errors"]["published"]["final"], [test[name] for name in BASELINES]
     assert all(final["mean"] < other["mean"] for other in (*simple, theirs))
     assert all(gain["mean interval"][0] > 0 for gain in written["gains"]["ours final"].values())
-    assert (
-        min((*simple, ours["final-sampled"], final, theirs), key=lambda one: one["median"]) == simple[3]
-    )  # log-VAR(3)
+    assert simple[3]["median"] < min(one["median"] for one in (*simple[:3], ours["final-sampled"], final, theirs))
     assert abs(simple[2]["mean"] - theirs["mean"]) < 1  # "as good as the report's final model"
     assert min(STATISTICAL, key=lambda name: validation[name]["mean"]) == "AutoARIMA"
     assert min(ours[name]["median"] for name in SEARCH if ours[name]["n"] == 20) == ours["search/expt_6"]["median"]
@@ -137,34 +125,3 @@ def test_what_the_pdf_and_the_readme_say_in_words_is_so(written):
     fifth = written["gains"]["replication default"]["replication baseline"]  # "the mean falls, and the median rises"
     assert fifth["mean"] > 0
     assert written["errors"]["replication"]["default"]["median"] > fifth["theirs"]["median"]
-
-
-def test_the_published_numbers_come_out(written):
-    published, five = written["errors"]["published"], written["five"]["published"]
-    baseline = written["gains"]["published default"]["published baseline"]["theirs"]
-    for errors_of, printed in (
-        (published["baseline"], (123.5, 50.7)),
-        (baseline, (219.4, 141.7)),
-        (published["final"], (37.6, 21.5)),
-        (five["context/128"], (2203.9, 359.9)),
-        (five["context/512"], (363.7, 224.8)),
-        (five["search/expt_6"], (133.7, 152.4)),
-        (published["search/expt_6"], (69.3, 38.6)),
-        (written["errors"]["test"]["nearest analogue in the context"], (37.7, 23.2)),
-    ):
-        assert (errors_of["mean"], errors_of["median"]) == pytest.approx(printed, abs=0.0501)
-    assert written["reported"]["search/expt_6"] == {
-        "steps": 3150, "learning_rate": 1e-4, "rank": 2, "sequence_length": 512,
-    }  # fmt: skip
-    assert written["reported"]["context/512"]["steps"] == 1500
-
-
-def test_the_reports_costs_come_out(written):
-    table, printed = written["table3"], written["printed"]
-    assert round(sum(table["published"]["baseline"]) / 1e17, 4) == printed["share of the budget for the baseline"]
-    assert round(sum(map(sum, list(table["published"].values())[:4])) / 1e17, 4) == 0.694  # before the final run
-    assert round(written["accountant"]["passes per forecast"], 1) == 210.8
-    for name, printed in table["printed"].items():
-        computed = (*table["published"][name], sum(table["published"][name]))
-        assert all(value in (None, float(f"{ours:.2e}")) for value, ours in zip(printed, computed, strict=True))
-    assert sum(one["forecasts"] for one in written["records"].values() if one["group"]) == 280

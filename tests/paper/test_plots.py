@@ -22,14 +22,6 @@ def ax():
     return plt.subplots()[1]
 
 
-def test_figures_are_saved_under_build(tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_OUT", str(tmp_path))
-    figure, _ = plt.subplots()
-    path = plots.save_figure(figure, "empty")
-    assert path == tmp_path / "figures" / "empty.png"
-    assert plt.imread(path).shape[2] == 4
-
-
 def test_the_last_bits_of_a_layout_do_not_change_an_svg(tmp_path):
     saved = []
     for nudge in (0.0, 1e-12):

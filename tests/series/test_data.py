@@ -123,11 +123,11 @@ BAD_FILES = {
     "time too short": (lambda t, time: {"trajectories": t, "time": time[:99]}, r"/time \(99,\)"),
     "infinity": (
         lambda t, time: {"trajectories": change(t, (1, 99, 0), np.inf), "time": time},
-        "series 1 of .*, step 99, prey: inf is not finite",
+        "series 1 of .*, step 99, variable 1 is inf in scaled units",
     ),
     "constant zero": (
         lambda t, time: {"trajectories": change(t, 2, 0), "time": time},
-        "series 2 of .* has no scale: the 90th percentile of its context is not above scaled 0; drop it",
+        "series 2 of .* has no scale: its context is constant, mostly 0, or not finite; drop it",
     ),
 }
 

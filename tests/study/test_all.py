@@ -114,7 +114,7 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
 
     monkeypatch.setattr(loop, "batch_of", batch_of)
     assert cli.main(["run", "--all"]) == 130
-    assert "`m2 run --all` goes on from the last checkpoint or batch" in capsys.readouterr().err
+    assert "stopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch" in capsys.readouterr().err
     profile = active_profile()
     baseline, default = (load_record(profile, name) for name in ("baseline", "default"))
     assert (baseline.status, len(baseline.series), baseline.protocol) == ("done", 50, EXPERIMENTS["baseline"].protocol)
