@@ -7,6 +7,7 @@ scaled, and the table says so.
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -154,11 +155,12 @@ def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
 def our_steps(name: str, dtype: str, steps: int, recompute: bool = False) -> tuple[float, list[float]]:
     """Seconds of the fastest of several steps of `train`, and the losses."""
     model, _ = load(name, dtype)
+    os.environ["M2_RECOMPUTE"] = "1" if recompute else "0"
     with tempfile.TemporaryDirectory() as folder:
         log = train(
             model, training_windows(), train_config(steps), Path(folder), checkpoint_every=10**6,
             evaluate=lambda: {"at": time.perf_counter()}, evaluate_after=range(steps),
-            recompute=recompute, progress=False,
+            progress=False,
         )  # fmt: skip
     # The first step warms up, and a checkpoint follows it.
     return min(np.diff([entry["at"] for entry in log.evaluations])[2:], default=float("nan")), log.losses

@@ -138,7 +138,7 @@ def _written(contexts: np.ndarray, scales: np.ndarray, adapter: str | None) -> t
         points = np.stack([made.point for made in ahead])
     seconds = (time.process_time() - started) / len(contexts)
     shape, adapted = Shape.of(backbone.model.config), adapter_of_experiment(experiment, STUDY)
-    costs = [series_costs(shape, vars(made), protocol, *adapted) for made in ahead]
+    costs = [series_costs(shape, vars(made), protocol, **adapted) for made in ahead]
     flops, coursework = (sum(cost[kind] for cost in costs) / len(costs) for kind in ("executed", "coursework"))
     row = {"seconds": seconds, "flops": flops, "coursework": coursework, "adapter": _adapter_hash(adapter)}
     return points, row

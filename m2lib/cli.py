@@ -271,8 +271,8 @@ def budget() -> None:
         spent = "".join(f"{flops:14.3g}" for flops in record.spent().values())
         print(f"{name:22s}{record.status:>10s}{spent}{note}")
     account = m2lib.study.budget_of(profile)
-    share = account.spent / account.limit
-    print(f"charged {account.spent:.4g} of {account.limit:.3g} ({account.convention}), {share:.2%}; ", end="")
+    share = account.spent / profile.budget
+    print(f"charged {account.spent:.4g} of {profile.budget:.3g} ({profile.budget_convention}), {share:.2%}; ", end="")
     print(f"reserved by unfinished experiments {account.reserved:.3g}; left {account.left:.4g}")
 
 

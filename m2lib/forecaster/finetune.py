@@ -14,16 +14,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from m2lib import settings
-from m2lib.accounting import Shape, total, train_step_flops
 from m2lib.files import InputError, write_atomic
 from m2lib.forecaster.evaluation import MODEL, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
 from m2lib.forecaster.tables import Item, check_folder
-from m2lib.model import ALL_TARGETS, CONFIG_FILE, adapter_settings, load_backbone, save_adapter
+from m2lib.model import ALL_TARGETS, CONFIG_FILE, adapter_settings, load_adapter, load_backbone, save_adapter
 from m2lib.series import FORMAT_FILE, TextFormat
-from m2lib.training import Endless, TrainConfig, TrainLog, cut_windows, train, window_loss
+from m2lib.training import Endless, TrainConfig, cut_windows, step_flops, train, window_loss
 
 Kind = TypeVar("Kind", bound=Sampler)
 MOST_ASKED = 50  # series that are forecast before and after
@@ -64,11 +62,11 @@ def finetune(
     decides = repr([backbone.weight_hash, text_format, prediction_length, str(forecaster.adapter)]).encode()
     name = hashlib.sha256(decides + b"".join(series.tobytes() for series in seen)).hexdigest()[:16]
     checkpoints = folder / f"checkpoints-{name}"
-    log = _train(tuned, windows, config, checkpoints, progress)
+    log = train(backbone.model, windows, config, checkpoints, progress=progress)
     tuned = replace(tuned, adapter=folder)
     after = evaluate(tuned, asked, prediction_length, seed=config.seed)
 
-    spent = sum(_step_flops(backbone.model, windows(step), config) for step in range(config.steps))
+    spent = sum(step_flops(backbone.model, windows(step), config) for step in range(config.steps))
     scores = {f"this adapter (median of {SAMPLES} samples)": after, "before": before}
     errors = {said: {"MAE": score.mae, "CRPS": score.crps} for said, score in scores.items()}
     errors |= {name: {"MAE": mae} for name, mae in after.errors.drop(columns=MODEL).mean().items()}
@@ -100,7 +98,7 @@ def refitter(forecaster: Sampler, horizon: int, steps: int, seed: int = 0) -> Ca
     def _refit(contexts: Sequence[np.ndarray]) -> Sampler:
         tuned, windows = _begun(forecaster, contexts, forecaster.format_of(contexts), horizon, config)
         with TemporaryDirectory() as checkpoints:
-            _train(tuned, windows, config, Path(checkpoints))
+            train(tuned.backbone.model, windows, config, Path(checkpoints))
         return tuned
 
     return _refit
@@ -123,34 +121,13 @@ def _config(
 def _begun(
     forecaster: Kind, seen: Sequence[np.ndarray], text_format: TextFormat, horizon: int, config: TrainConfig
 ) -> tuple[Kind, Endless]:
-    """A forecaster as it is to be trained, its language model loaded anew, without an adapter; and what it reads."""
+    """A forecaster as it is to be trained, its language model and adapter loaded anew; and what it reads."""
     context, old = forecaster.window(text_format, horizon), forecaster.backbone
     windows = cut_windows(seen, text_format, horizon, context, config.batch_size, config.seed)
     backbone = load_backbone(old.loaded_by, device=str(old.device), dtype=old.dtype)
+    if forecaster.adapter:
+        load_adapter(backbone.model, forecaster.adapter)
     return replace(forecaster, backbone=backbone, text_format=text_format), windows
-
-
-def _train(
-    forecaster: Sampler, windows: Endless, config: TrainConfig, checkpoints: Path, progress: bool = True
-) -> TrainLog:
-    """Train a forecaster's language model, from its adapter on, or go on from the folder's checkpoints."""
-    model, recompute = forecaster.backbone.model, settings.read("M2_RECOMPUTE") == "1"
-    return train(
-        model,
-        windows,
-        config,
-        checkpoints,
-        start=forecaster.adapter,
-        flops_of=lambda batch: _step_flops(model, batch, config, "executed"),
-        recompute=recompute,
-        progress=progress,
-    )
-
-
-def _step_flops(model: PreTrainedModel, batch: np.ndarray, how: TrainConfig, convention: str = "coursework") -> int:
-    """What a step on a batch of windows costs, each window as long as the longest."""
-    (rows, tokens), shape = batch.shape, Shape.of(model.config)
-    return total(train_step_flops(shape, tokens, batch=rows, rank=how.rank, targets=how.targets, convention=convention))
 
 
 def _cost(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> str:
@@ -161,7 +138,7 @@ def _cost(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> str
         began = time.perf_counter()
         window_loss(model, rows)
         seconds = time.perf_counter() - began
-    cost = f"{config.steps * _step_flops(model, batch, config):.2g} FLOPs by the rules"
+    cost = f"{config.steps * step_flops(model, batch, config):.2g} FLOPs by the rules"
     return (
         f"{config.steps} steps of {batch.size} tokens: {cost}, some {config.steps * PASSES_A_STEP * seconds:.0f} s here"
     )

@@ -5,7 +5,7 @@ from .attention import blocked_attention, causal_attention
 from .backbones import Backbone, backbone_config, load_backbone, meta_model, shuffle_weights, weight_hash
 from .devices import chosen_device, chosen_dtype, processor_name
 from .lora import (
-    ALL_TARGETS, TARGETS, LoRALinear, adapter_settings, inject_lora, lora_layers, merge_lora, train_everything,
+    ALL_TARGETS, LoRALinear, adapter_settings, inject_lora, lora_layers, merge_lora, train_everything,
     trainable,
 )  # fmt: skip
 from .vocabulary import (

@@ -130,13 +130,10 @@ def _for_transformers(
 
 @contextmanager
 def blocked_attention(model: nn.Module) -> Iterator[None]:
-    """Let a model on the CPU attend in blocks while the `with` block runs; elsewhere nothing is changed.
+    """Let a model attend by `causal_attention` while the `with` block runs.
 
     It must be called without a cache, with pads only on the right.
     """
-    if model.device.type != "cpu":
-        yield
-        return
     from transformers import AttentionInterface
 
     before = model.config._attn_implementation  # put back at the end, also after an error

@@ -206,16 +206,13 @@ def _from_folder(name: str, dtype: str) -> tuple["PreTrainedModel", "PreTrainedT
 
 def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:
     """The same of a backbone of random weights, which are the same at each call."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn here
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(backbone_config(name), dtype=torch.float32)
     # Printable ASCII, so that the 13 symbols sit at other ids than in the reduced vocabulary: `0` is 16 here, 1 there.
-    characters = {chr(32 + i): i for i in range(95)} | {"<|endoftext|>": 95}
-    core = Tokenizer(models.WordLevel(characters, unk_token="<|endoftext|>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|endoftext|>")
+    file = str(CONFIGS / "ascii_tokenizer.json")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, pad_token="<|endoftext|>")
     digest = hashlib.sha256(b"".join(parameter.detach().numpy().tobytes() for parameter in model.parameters()))
     return model, tokenizer, digest.hexdigest()[:16], "random weights"

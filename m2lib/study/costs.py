@@ -11,21 +11,20 @@ import numpy as np
 from m2lib import accounting
 from m2lib.accounting import CONVENTIONS, TARGETS, Breakdown, Shape, total
 from m2lib.decoding import DecodeConfig, step_columns
-from m2lib.model import PAD_ID, backbone_config
+from m2lib.model import PAD_ID
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
 from m2lib.study.experiments import EXPERIMENTS, Experiment
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, load_record, record_path
 from m2lib.study.selection import chosen_by
-from m2lib.training import TrainConfig
 
 Costs = dict[str, int]
 """FLOPs by convention."""
 
 
-def costs_of(count: Callable[..., Breakdown], times: int = 1) -> Costs:
-    """So many times what `count(convention=...)` gives, under each convention."""
-    return {convention: times * total(count(convention=convention)) for convention in CONVENTIONS}
+def costs_of(count: Callable[..., Breakdown], *sizes: Any, times: int = 1, **how: Any) -> Costs:
+    """So many times what `count`, a function of `m2lib.accounting`, gives under each convention."""
+    return {convention: times * total(count(*sizes, **how, convention=convention)) for convention in CONVENTIONS}
 
 
 def sum_costs(*costs: Costs) -> Costs:
@@ -33,30 +32,26 @@ def sum_costs(*costs: Costs) -> Costs:
     return {convention: sum(cost[convention] for cost in costs) for convention in CONVENTIONS}
 
 
-def step_costs(shape: Shape, batch: np.ndarray, rank: int, targets: tuple[str, ...] = TARGETS) -> Costs:
-    """A training step on a batch (windows, length) of token ids.
+def step_costs(shape: Shape, batch: np.ndarray, **adapter: Any) -> Costs:
+    """A training step on a batch (windows, length) of token ids, of an adapter as `adapter_of_experiment` gives it.
 
     By the rules each window counts at its own length; as executed at the longest one's; as published at the full one.
     """
     lengths, windows = (batch != PAD_ID).sum(1).tolist(), len(batch)
-    step = partial(accounting.train_step_flops, shape, rank=rank, targets=targets)
-    return {
-        "coursework": sum(total(step(tokens, batch=1)) for tokens in lengths),
-        "published": total(step(batch.shape[1], batch=windows, convention="published")),
-        "executed": total(step(max(lengths), batch=windows, convention="executed")),
-    }
+    step = partial(costs_of, accounting.train_step_flops, shape, **adapter)
+    full, longest = step(batch.shape[1], batch=windows), step(max(lengths), batch=windows)
+    alone = sum_costs(*(step(tokens, batch=1) for tokens in lengths))
+    return alone | {"published": full["published"], "executed": longest["executed"]}
 
 
-def loss_costs(shape: Shape, windows: np.ndarray, rank: int, targets: tuple[str, ...] = TARGETS) -> Costs:
-    """The loss of windows (n, length), one by one, each at its own length. As published, validation loss is free."""
-    lengths = (windows != PAD_ID).sum(1).tolist()
-    forward = partial(accounting.forward_flops, shape, rank=rank, targets=targets)
-    return sum_costs(*(costs_of(partial(forward, n)) for n in lengths)) | {"published": 0}
+def loss_costs(shape: Shape, windows: np.ndarray | list[np.ndarray], **adapter: Any) -> Costs:
+    """The loss of windows of token ids, one by one, each at its own length. As published, validation loss is free."""
+    lengths = (int((window != PAD_ID).sum()) for window in windows)
+    losses = (costs_of(accounting.forward_flops, shape, tokens, **adapter) for tokens in lengths)
+    return sum_costs(*losses) | {"published": 0}
 
 
-def series_costs(
-    shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig, rank: int, targets: tuple[str, ...] = TARGETS
-) -> Costs:
+def series_costs(shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig, **adapter: Any) -> Costs:
     """The forecast of one series, or its samples, which share a prefill; from its entry in a record.
 
     By the rules its own tokens count; as executed, adapters are merged, and each step attends to all columns of its
@@ -64,36 +59,29 @@ def series_costs(
     """
     prompt, samples = entry["prompt_tokens"], protocol.n_samples
     new, passes = (np.atleast_1d(entry[key]).tolist() for key in ("new_tokens", "passes"))
-    adapted = partial(accounting.forecast_flops, shape, rank=rank, targets=targets)
-    alone = [total(adapted(prompt, max(1, tokens))) for tokens in new]
-    published = protocol.context_tokens or prompt, protocol.max_new_tokens
+    adapted = partial(costs_of, accounting.forecast_flops, shape, **adapter)
+    alone, prefill = sum_costs(*(adapted(prompt, max(1, tokens)) for tokens in new)), adapted(prompt, 1)
+    most = adapted(protocol.context_tokens or prompt, protocol.max_new_tokens, samples=samples)
     widths = Counter(
         step_columns(entry["padded_tokens"], step, samples) for count in passes for step in range(1, count + 1)
     )
-    steps = [
-        n * total(accounting.cached_step_flops(shape, columns, convention="executed")) for columns, n in widths.items()
-    ]
+    steps = (costs_of(accounting.cached_step_flops, shape, columns, times=n) for columns, n in widths.items())
+    merged = sum_costs(costs_of(accounting.forecast_flops, shape, prompt, 1), *steps)
     return {
-        "coursework": sum(alone) - (samples - 1) * total(adapted(prompt, 1)),
-        "published": total(adapted(*published, samples=samples, convention="published")),
-        "executed": total(accounting.forecast_flops(shape, prompt, 1, convention="executed")) + sum(steps),
+        "coursework": alone["coursework"] - (samples - 1) * prefill["coursework"],
+        "published": most["published"],
+        "executed": merged["executed"],
     }
 
 
-def adapter_of_experiment(
-    experiment: Experiment, profile: Profile, adapter: str | None = None
-) -> tuple[int, tuple[str, ...]]:
-    """Rank and targets an experiment forecasts at, rank 0 if untuned.
+def adapter_of_experiment(experiment: Experiment, profile: Profile, adapter: str | None = None) -> dict[str, Any]:
+    """Targets and rank an experiment forecasts at, rank 0 if untuned.
 
     adapter: whose, where earlier results choose; while they are not known, it is the first that they may choose.
     """
-    source = experiment if experiment.train else None
-    if experiment.adapter:
-        source = EXPERIMENTS[adapter or experiment.adapter.names[0]]
-    if not source:
-        return 0, TARGETS
-    config = TrainConfig(**source.training(profile))
-    return config.rank, config.targets
+    source = EXPERIMENTS[adapter or experiment.adapter.names[0]] if experiment.adapter else experiment
+    config = source.config(profile)
+    return {"targets": config.targets, "rank": config.rank} if config else {"targets": TARGETS, "rank": 0}
 
 
 def experiment_sizes(experiment: Experiment, profile: Profile, adapter: str | None = None) -> dict[str, Any]:
@@ -102,13 +90,10 @@ def experiment_sizes(experiment: Experiment, profile: Profile, adapter: str | No
 
     adapter: see `adapter_of_experiment`.
     """
-    experiment = experiment.at(profile)
-    protocol, train = experiment.protocol, TrainConfig(**experiment.train) if experiment.train else None
+    protocol, train = experiment.at(profile).protocol, experiment.config(profile)
     prompt = protocol.context_tokens or CONTEXT_STEPS * STUDY.longest_step
-    rank, targets = adapter_of_experiment(experiment, profile, adapter)
     return {
-        "targets": targets,
-        "rank": rank,
+        **adapter_of_experiment(experiment, profile, adapter),
         "batch": train.batch_size if train else 1,
         "steps": train.steps if train else 0,
         "length": train.sequence_length if train else prompt,
@@ -124,36 +109,26 @@ def estimate(
 ) -> dict[str, Costs]:
     """What an experiment will cost at most, by `training`, `evaluation` and `forecasts`.
 
-    shape: of the profile's backbone. steps, series: training steps and forecasts that are done already. adapter: see
+    shape: of its backbone. steps, series: training steps and forecasts that are done already. adapter: see
     `adapter_of_experiment`.
     """
-    if experiment.backbone:
-        shape = Shape.of(backbone_config(experiment.backbone))
-    sizes = experiment_sizes(experiment, profile, adapter)
-    length, adapted = sizes["length"], {"rank": sizes["rank"], "targets": sizes["targets"]}
-    step = partial(accounting.train_step_flops, shape, length, batch=sizes["batch"], **adapted)
-    loss = partial(accounting.forward_flops, shape, length, **adapted)
-    forecast = partial(
-        accounting.forecast_flops, shape, sizes["prompt"], sizes["new_tokens"], samples=sizes["samples"], **adapted
-    )
+    sizes, adapted = experiment_sizes(experiment, profile, adapter), adapter_of_experiment(experiment, profile, adapter)
+    length, ahead = sizes["length"], (shape, sizes["prompt"], sizes["new_tokens"])
+    forecast = partial(costs_of, accounting.forecast_flops, *ahead, samples=sizes["samples"], **adapted)
     # One evaluation before the first step, one after the last, and those on the way.
-    watch = experiment.watch(profile)
-    watched = watch.series * (2 + sum(step > steps for step in watch.after)) if experiment.train else 0
+    series_watched, after, forecast_too = experiment.watch(profile)
+    watched = series_watched * (2 + sum(step > steps for step in after)) if experiment.train else 0
     # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of them, rounded up,
     # which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000 // 512) = 4. (A real series has
     # some 800 tokens, and `make_windows` makes 2 or 3 of them.)
     windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step // length)
-    losses = costs_of(loss, windows) | {"published": 0}
+    losses = costs_of(accounting.forward_flops, shape, length, times=windows, **adapted) | {"published": 0}
+    left = max(0, sizes["steps"] - steps)
     return {
-        "training": costs_of(step, max(0, sizes["steps"] - steps)),
-        "evaluation": sum_costs(losses, costs_of(forecast, watched * watch.forecasts)),
-        "forecasts": costs_of(forecast, max(0, sizes["forecasts"] - series)),
+        "training": costs_of(accounting.train_step_flops, shape, length, times=left, batch=sizes["batch"], **adapted),
+        "evaluation": sum_costs(losses, forecast(times=watched * forecast_too)),
+        "forecasts": forecast(times=max(0, sizes["forecasts"] - series)),
     }
-
-
-def at_most(experiment: Experiment, profile: Profile, shape: Shape, **done: Any) -> Costs:
-    """The sum of what `estimate` says."""
-    return sum_costs(*estimate(experiment, profile, shape, **done).values())
 
 
 def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
@@ -167,8 +142,8 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
             adapter = experiment.adapter.chosen(chosen_by) if experiment.adapter else None
             costs = estimate(experiment, report, shape, adapter=adapter)
             training, forecasts = rows.get(experiment.group, (0, 0))
-            more = costs["training"][convention], costs["forecasts"][convention]
-            rows[experiment.group] = training + more[0], forecasts + more[1]
+            training, forecasts = training + costs["training"][convention], forecasts + costs["forecasts"][convention]
+            rows[experiment.group] = training, forecasts
     return rows
 
 
@@ -176,19 +151,12 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
 class Budget:
     """The state of a profile's budget, in FLOPs of its convention."""
 
-    limit: int
-    """What the profile allows."""
-    convention: str
-    """The convention of `m2lib.accounting` that it is counted in."""
     spent: int
     """By the records of all experiments in the report's Table 3."""
     reserved: int
     """By those of them that are running, or were killed: what they may still spend."""
-
-    @property
-    def left(self) -> int:
-        """What a further run may take."""
-        return self.limit - self.spent - self.reserved
+    left: int
+    """What a further run may take."""
 
 
 def all_records(profile: Profile, but: str | None = None) -> dict[str, Record]:
@@ -203,4 +171,4 @@ def budget_of(profile: Profile, but: str | None = None) -> Budget:
     convention = profile.budget_convention
     spent = sum(record.spent()[convention] for record in charged)
     reserved = sum(record.flops["reserved"][convention] for record in charged)
-    return Budget(profile.budget, convention, spent, reserved)
+    return Budget(spent, reserved, left=profile.budget - spent - reserved)

@@ -1,35 +1,25 @@
 """The report's experiments, and those that go beyond it, as data."""
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
 from m2lib.accounting import PROJECTIONS
 from m2lib.decoding import DecodeConfig
 from m2lib.files import InputError
-from m2lib.series import TABLES, TextFormat, split_ids, summarise
+from m2lib.series import TABLES, TextFormat, split_ids
 from m2lib.series.synthetic import FAMILIES
 from m2lib.study import selection as rules
 from m2lib.study.profiles import Profile
 from m2lib.study.selection import AdapterOf, ErrorsOf, Selection
+from m2lib.training import TrainConfig
 
 REPORT_PROTOCOL = DecodeConfig.as_published(context_tokens=512)
 CONSTRAINED = DecodeConfig(constrained=True)
 SAMPLED = DecodeConfig(constrained=True, temperature=0.7, n_samples=12)
 WHOLE_SPLIT = 50
 """Series of the validation split."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What is evaluated while an experiment trains: always before the first step and after the last, and in between."""
-
-    series: int
-    """How many validation series."""
-    after: tuple[int, ...]
-    """After which steps in between."""
-    forecasts: bool
-    """Whether they are forecast too, and not their loss taken alone."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +54,27 @@ class Experiment:
     shuffled: bool = False
     """Whether the backbone's weights are shuffled first: a control without what pretraining taught."""
     milestones: tuple[int, ...] = ()
-    """Training steps after which the whole validation split is evaluated; empty: what the profile watches, as often."""
+    """Training steps after which the whole validation split is evaluated; empty: what the profile watches, as often.
+
+    Of made-up series as many are watched as the validation split has.
+    """
 
     @property
     def forecasts(self) -> int:
         """How many series it forecasts, all told."""
         return 0 if self.made_up else self.select.count if self.select else WHOLE_SPLIT
 
-    def watch(self, profile: Profile) -> "Watch":
-        """What a profile evaluates while the experiment trains."""
+    def watch(self, profile: Profile) -> tuple[int, list[int], bool]:
+        """What a profile evaluates while the experiment trains, before the first step, after the last, and in between.
+
+        How many validation series; after which steps in between; and whether they are forecast too, and not their loss
+        taken alone.
+        """
         steps = self.training(profile).get("steps", 0)
-        if self.milestones and profile.watched:
-            reached = tuple(step for step in self.milestones if step < steps)
-            return Watch(WHOLE_SPLIT, reached, forecasts=not self.made_up)
-        after = range(profile.evaluate_every, steps, profile.evaluate_every) if profile.evaluate_every else ()
-        return Watch(profile.watched, tuple(after), self.name in profile.watched_forecasts)
+        if profile.watched and (self.milestones or self.made_up):
+            return WHOLE_SPLIT, [step for step in self.milestones if step < steps], not self.made_up
+        after = range(profile.evaluate_every, steps, profile.evaluate_every)
+        return profile.watched, list(after), self.name in profile.watched_forecasts
 
     def at(self, profile: Profile) -> "Experiment":
         """The experiment with the settings of training and protocol that a profile replaces."""
@@ -91,6 +87,11 @@ class Experiment:
     def training(self, profile: Profile) -> dict[str, Any]:
         """The settings of its training at a profile; none where it trains nothing."""
         return self.at(profile).train or {}
+
+    def config(self, profile: Profile) -> TrainConfig | None:
+        """The same, with the defaults."""
+        train = self.training(profile)
+        return TrainConfig(**train) if train else None
 
     def settings(self, profile: Profile) -> dict[str, Any]:
         """All that decides the run's numbers at a profile, as it is recorded.
@@ -117,15 +118,6 @@ class Experiment:
         """The experiments whose results decide the series and the adapter of this one."""
         reads = self.select.reads if self.select and not profile.as_reported else ()
         return (*reads, *(self.adapter.names if self.adapter else ()))
-
-
-def chosen(errors_of: ErrorsOf) -> str:
-    """The report's choice: of the search's three best by mean the one with the lowest median over the hard 20."""
-    medians = {}
-    for place, second in enumerate(SECOND):
-        name = AdapterOf(SEARCH, place).chosen(errors_of)
-        medians[name] = summarise((errors_of(name) | errors_of(second)).values()).median
-    return min(medians, key=lambda name: (medians[name], name))
 
 
 def series_ids(experiment: Experiment, limit: int | None, n: int, errors_of: ErrorsOf) -> list[int]:
@@ -221,17 +213,18 @@ LINEAR = RATE | {"targets": list(PROJECTIONS)}
 RANK_4 = LINEAR | {"rank": 4, "learning_rate": 6e-3}
 TAIL = RANK_4 | {"tail_weight": 4.0}
 SMALL = WHOLE | {"steps": 920, "learning_rate": 2e-3, "rank": 0, "batch_size": 8}
+_simulated = partial(_trial, simulated=True)
 _ARMS = [
     _trial("linear", "all seven linear layers", LINEAR),
-    _trial("simulated", "series that never repeat", RATE, simulated=True),
-    _trial("linear-simulated", "both of these", LINEAR, simulated=True),
-    _trial("rank", "both, rank 4 at rate 0.006", RANK_4, simulated=True),
-    _trial("tail", "these, and a window's last token weighs four times its first", TAIL, simulated=True),
-    _trial("low", "both, rate 0.0015", LINEAR | {"learning_rate": 1.5e-3}, simulated=True),
-    _trial("pairs", "both, two series a step", LINEAR | {"steps": 120, "batch_size": 2}, simulated=True),
-    _trial("cooldown", "both, at the full rate until the last fifth", LINEAR | {"decay": "cooldown"}, simulated=True),
-    _trial("shuffled", "both, on shuffled weights", LINEAR, simulated=True, shuffled=True),
-    _trial("small", "a small model from random weights, all of it trained", SMALL, simulated=True, backbone="small"),
+    _simulated("simulated", "series that never repeat", RATE),
+    _simulated("linear-simulated", "both of these", LINEAR),
+    _simulated("rank", "both, rank 4 at rate 0.006", RANK_4),
+    _simulated("tail", "these, and a window's last token weighs four times its first", TAIL),
+    _simulated("low", "both, rate 0.0015", LINEAR | {"learning_rate": 1.5e-3}),
+    _simulated("pairs", "both, two series a step", LINEAR | {"steps": 120, "batch_size": 2}),
+    _simulated("cooldown", "both, at the full rate until the last fifth", LINEAR | {"decay": "cooldown"}),
+    _simulated("shuffled", "both, on shuffled weights", LINEAR, shuffled=True),
+    _simulated("small", "a small model from random weights, all of it trained", SMALL, backbone="small"),
 ]
 # What they led to. A long run bears less than a short one, so its peak is lower; and it stays there for 4122 steps, so
 # that its milestones are what shorter runs would have come to before they cooled down. Its first 4122 steps are those
@@ -247,9 +240,7 @@ MADE_UP = RANK_4 | {"decay": "cooldown"}
 
 
 def _tables(name: str, tried: str, train: dict[str, Any] = MADE_UP, **more: Any) -> Experiment:
-    # The one milestone, at the end, says that as many series are watched as the validation split has.
-    about, end = f"for any table: {tried}", (train["steps"],)
-    return Experiment(f"tables/{name}", about, **{"train": train, "made_up": TABLES, "milestones": end, **more})
+    return Experiment(f"tables/{name}", f"for any table: {tried}", **{"train": train, "made_up": TABLES, **more})
 
 
 _TABLES = [

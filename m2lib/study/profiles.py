@@ -29,8 +29,8 @@ class Profile:
     """Settings of the forecast protocol that replace the declared ones."""
     checkpoint_every: int = 50
     """Training steps between checkpoints."""
-    evaluate_every: int = 0
-    """Training steps between evaluations; 0: only before the first step and after the last."""
+    evaluate_every: int = 10**9
+    """Training steps between evaluations, beside those before the first step and after the last."""
     as_reported: bool = False
     """Whether an experiment takes the series and the adapter that the report chose, not those of its own errors."""
     watched: int = 10

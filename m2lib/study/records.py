@@ -6,7 +6,7 @@ A record is validated as a whole when it is read. Before one is run afresh, a co
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
-from m2lib.files import InputError, first_line, repository, write_atomic
+from m2lib.files import InputError, repository, write_atomic
 from m2lib.model import backbone_id
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_dir
@@ -85,7 +85,7 @@ class Record:
     seed: int = 0
     """Of the training."""
     status: Literal["running", "done", "aborted"] = "running"
-    """Of a run that was killed it stays `running`."""
+    """Of a run that was killed or stopped it stays `running`; older records say `aborted` of the stopped ones."""
     seconds: Amount = 0.0
     """Wall time of all."""
     train_seconds: Amount = 0.0
@@ -116,13 +116,6 @@ class Record:
     )
     """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under each convention."""
     schema: Literal[1] = 1
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for what no record says, though each of its fields may be."""
-        _ = self.protocol  # which takes no settings that it does not know
-        for kind in (*SPENDING, "reserved"):
-            if self.flops.get(kind, {}).keys() != set(CONVENTIONS):
-                raise ValueError(f"flops.{kind}: its FLOPs are not counted")
 
     def maes(self) -> dict[int, float]:
         """MAE by series id, scaled units."""
@@ -165,11 +158,13 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
         raise InputError(f"no record {path}; `M2_PROFILE={profile_named(profile).name} m2 run {name}` makes it")
     try:
         record = _SCHEMA.validate_json(path.read_bytes())
-        wrong = f"name is {record.name!r}" if record.name != name else data and _lie(record, data)
-    except (ValueError, LookupError, TypeError) as error:
-        wrong = _said(error)
-    if wrong:
-        raise InputError(f"{path} is not a run record ({wrong}); restore it, or `m2 run {name} --fresh` replaces it")
+        if record.name != name:
+            raise ValueError(f"its name is {record.name!r}")
+        if data and record.data.get("fingerprint") == data.fingerprint:
+            _compare(record, data)
+    except (ValueError, LookupError, TypeError) as error:  # of pydantic, or of texts that are not of these series
+        said, again = " ".join(str(error).split()), f"`m2 run {name} --fresh` replaces it"
+        raise InputError(f"{path} is not a run record ({said:.200}); restore it, or {again}") from error
     return record
 
 
@@ -204,8 +199,7 @@ def in_progress(profile: Profile, name: str) -> bool:
 
 def entry_of(ahead: Forecast, truth: np.ndarray) -> Entry:
     """What a record keeps of a forecast: single values of a greedy one, lists over the samples of a sampled one."""
-    entry = _errors(ahead.values, truth) | {
-        "repairs": sum(ahead.repairs),
+    entry = _errors(ahead.values, ahead.repairs, truth) | {
         "prompt_tokens": ahead.prompt_tokens,
         "padded_tokens": ahead.padded_tokens,
     }
@@ -248,39 +242,26 @@ def fingerprint(decisive: Any) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, int]:
-    """Sampled forecasts (n, 20, 2) of a series in scaled units, read from a record's texts, and the repairs."""
+def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Sampled forecasts (n, 20, 2) of a series in scaled units, read from a record's texts, and each one's repairs."""
     entry = record.series[series]
     texts = entry["texts"] if "texts" in entry else [entry["text"]]
-    values, repairs = read_back(texts, data.contexts[series], record.protocol)
-    return values, sum(repairs)
+    return read_back(texts, data.contexts[series], record.protocol)
 
 
-def _said(error: Exception) -> str:
-    """What an exception says, in one line: its first; of pydantic's the first field, its value and fault."""
-    if not isinstance(error, ValidationError):
-        return first_line(error)
-    first = error.errors()[0]
-    field, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-    value = f" is {first['input']!r:.40}" if isinstance(first["input"], bool | int | float | str | None) else ""
-    return f"{field}{value}: {said}" if field else said
-
-
-def _lie(record: Record, data: SeriesSet) -> str | None:
-    """Where a record's errors are not those of its texts."""
-    if record.data.get("fingerprint") != data.fingerprint:
-        return None
+def _compare(record: Record, data: SeriesSet) -> None:
+    """Raise ValueError where a record's errors are not those of its texts."""
     for series, entry in record.series.items():
-        samples, repairs = _read(record, data, series)
         truth = to_integers(data.truths[[series]], data.scales[[series]], record.protocol.rounding)[0]
-        for key, value in {**_errors(samples, truth), "repairs": repairs}.items():
+        for key, value in _errors(*_read(record, data, series), truth).items():
             said: Any = entry.get(key, math.nan)
             if not math.isclose(said, value, rel_tol=1e-9, abs_tol=1e-9):
-                return f"series.{series}.{key}: it is {said}, but its text gives {value:g}"
-    return None
+                raise ValueError(f"series.{series}.{key}: it is {said}, but its text gives {value:g}")
 
 
-def _errors(samples: np.ndarray, truth: np.ndarray) -> Any:
-    """The errors that an entry holds, of sampled forecasts (n, 20, 2)."""
+def _errors(samples: np.ndarray, repairs: Sequence[int], truth: np.ndarray) -> Any:
+    """The errors that an entry holds, of sampled forecasts (n, 20, 2), and how many values were repaired."""
     errors = {"mae": float(series_mae(point_forecast(samples), truth))}
-    return errors | ({"crps": crps_fair(samples, truth)} if len(samples) > 1 else {})
+    if len(samples) > 1:
+        errors["crps"] = crps_fair(samples, truth)
+    return errors | {"repairs": sum(repairs)}

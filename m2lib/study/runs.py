@@ -1,4 +1,4 @@
-"""The one way to run an experiment: find out what is to be run, begin its record or go on with it, train, forecast."""
+"""The one way to run an experiment: find out what decides it, begin its record or go on with it, train, forecast."""
 
 import hashlib
 import secrets
@@ -6,10 +6,10 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +17,16 @@ from tqdm.auto import tqdm
 
 from m2lib import model, series, settings, training
 from m2lib.accounting import Shape
-from m2lib.decoding import forecast
+from m2lib.decoding import DECODE_VERSION, forecast
 from m2lib.files import InputError, write_atomic
 from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, summarise, to_integers
 from m2lib.study import costs
-from m2lib.study.experiments import experiment_named
-from m2lib.study.plans import Plan, finished, resolve, stored
+from m2lib.study.experiments import experiment_named, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import provenance
-from m2lib.study.records import Entry, Record, entry_of, hold, load_record, record_path, save_record
-from m2lib.training import TrainConfig, TrainLog, make_windows, saved_step, train, window_loss
+from m2lib.study.records import Entry, Record, entry_of, fingerprint, hold, load_record, record_path, save_record
+from m2lib.study.selection import Maes, chosen_by
+from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_loss
 
 WATCHED_SEED = 10**6  # of the made-up series that a run is watched on
 
@@ -44,77 +44,119 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     profile, data = profile or active_profile(), load_series() if data is None else data
     for earlier in experiment_named(name).earlier(profile):
         run(earlier, profile, data=data)
-    plan = resolve(name, profile, data)
-    if record := None if fresh else finished(plan):  # which needs no lock, and no folder that can be written to
+    this = Run(name, profile, data)
+    if record := None if fresh else this.finished():  # which needs no lock, and no folder that can be written to
         return record
-    with hold(plan.profile, name):
-        if record := None if fresh else finished(plan):  # again: another process may have come to the end meanwhile
-            return record
-        progress = begin(plan, fresh)
+    with hold(profile, name):
+        old = None if fresh else this.stored()
+        if old and old.status == "done":  # another process has ended it meanwhile
+            return old
+        this.begin(old)
+        this.train_and_forecast()
+    return this.record
+
+
+class Run:
+    """An experiment at a profile: what decides its numbers; once it has begun, its model and the record it writes."""
+
+    def __init__(self, name: str, profile: Profile, data: SeriesSet) -> None:
+        """Find out what is to be run, from the declaration, the profile, and the records of earlier experiments."""
+        self.profile, self.data, self.path = profile, data, record_path(profile, name)
+        self.experiment = experiment = experiment_named(name).at(profile)
+        self.weights = experiment.backbone or profile.backbone
+
+        def errors_of(earlier: str) -> Maes:
+            return chosen_by(earlier) if profile.as_reported else load_record(profile, earlier, data).maes()
+
+        self.ids = series_ids(experiment, profile.series, len(data), errors_of)  # to be forecast, in their order
+        self.source = experiment.adapter.chosen(errors_of) if experiment.adapter else None  # whose adapter is used
+        # All that decides the run's numbers. Records are told apart by its hash, so its form never changes.
+        self.decisive: dict[str, Any] = {
+            "settings": experiment.settings(profile),
+            "series": profile.series,
+            "weights": model.weight_hash(self.weights),
+            "data": data.fingerprint,
+            "version": [series.CODEC_VERSION, DECODE_VERSION],
+        }
+        if self.source:
+            self.decisive["adapter"] = load_record(profile, self.source).adapter
+        self.fingerprint = fingerprint(self.decisive)
+
+    def stored(self) -> Record | None:
+        """The record of this very run, if it has begun.
+
+        Raises InputError where there is one of another run, or one that cannot be read; at a live profile these do not
+        count.
+        """
+        name = self.experiment.name
+        if not self.path.exists():
+            return None
         try:
-            progress.train_and_forecast()
-        except BaseException:
-            progress.end("aborted")
+            record = load_record(self.profile, name, self.data)
+            if record.fingerprint != self.fingerprint:
+                problem = f"{self.path} is of other settings, weights, data, sizes or code"
+                raise InputError(f"{problem}; `m2 run {name} --fresh` replaces it")
+        except InputError:
+            if self.profile.live:
+                return None
             raise
-    return progress.record
+        return record
 
+    def finished(self) -> Record | None:
+        """The same, if it is done."""
+        record = self.stored()
+        return record if record and record.status == "done" else None
 
-def begin(plan: Plan, fresh: bool) -> "RunInProgress":
-    """Load the model, and take up the record that this run has begun, or make one and keep an old one aside.
+    def begin(self, old: Record | None) -> None:
+        """Load the model, and take up the record that this run has begun, or make one and keep any other aside.
 
-    The record is stored, and says from now on what the run may cost at most. Raises InputError where the budget does
-    not allow for that; nothing has been changed then.
-    """
-    profile, name = plan.profile, plan.experiment.name
-    old = None if fresh else stored(plan)
-    backbone = plan.load_backbone(old.backbone["dtype"] if old else None)
-    here = provenance(backbone.device)
-    record = old or Record(
-        name=name,
-        profile=profile.name,
-        fingerprint=plan.fingerprint,
-        config=plan.decisive["settings"],
-        backbone={"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
-        batch_size=profile.batch_size,
-        data={"fingerprint": plan.data.fingerprint, "series": len(plan.data)},
-        adapter=plan.decisive.get("adapter", ""),
-        run=secrets.token_hex(8),
-        **here,
-    )
-    if here["device"] not in record.device.split("; "):  # the run goes on on another machine
-        record.device += f"; {here['device']}"
-    record.status, path = "running", record_path(profile, name)
-    replaces = not old and not profile.live and path.exists()
-    if replaces:
-        with suppress(InputError):  # of one that cannot be read it is not known
-            record.flops["discarded"] = load_record(profile, name).spent()
-    progress = RunInProgress(plan, backbone, record)
-    progress.reserve()
-    if replaces:
-        keep_aside(path)
-    progress.store()  # in the old record's place, whose spending it counts: killed anywhere here, none is forgotten
-    if not old:
-        shutil.rmtree(adapter_path(profile, name), ignore_errors=True)
-    return progress
-
-
-class RunInProgress:
-    """A plan that is being carried out on a loaded model, and the record that it writes at every checkpoint."""
-
-    def __init__(self, plan: Plan, backbone: model.Backbone, record: Record) -> None:
-        self.plan, self.backbone, self.record = plan, backbone, record
-        self.profile, self.experiment, self.data = plan.profile, plan.experiment, plan.data
+        The record is stored, and says from now on what the run may cost at most. Raises InputError where the budget
+        does not allow for that; nothing has been changed then.
+        """
+        profile, experiment, name = self.profile, self.experiment, self.experiment.name
+        everything = experiment.train and not experiment.train["rank"]  # all weights train, in float32
+        dtype = old.backbone["dtype"] if old else "float32" if everything else None
+        self.backbone = backbone = model.load_backbone(self.weights, dtype=dtype)
+        if experiment.shuffled:
+            model.shuffle_weights(backbone.model)
+        here = provenance(backbone.device)
+        self.record = record = old or Record(
+            name=name,
+            profile=profile.name,
+            fingerprint=self.fingerprint,
+            config=self.decisive["settings"],
+            backbone={"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
+            batch_size=profile.batch_size,
+            data={"fingerprint": self.data.fingerprint, "series": len(self.data)},
+            adapter=self.decisive.get("adapter", ""),
+            run=secrets.token_hex(8),
+            **here,
+        )
+        if here["device"] not in record.device.split("; "):  # the run goes on on another machine
+            record.device += f"; {here['device']}"
+        record.status = "running"
+        replaces = not old and not profile.live and self.path.exists()
+        if replaces:
+            with suppress(InputError):  # of one that cannot be read it is not known
+                record.flops["discarded"] = load_record(profile, name).spent()
         self.shape = Shape.of(backbone.model.config)
-        self.adapter = costs.adapter_of_experiment(plan.experiment, plan.profile, plan.source)
-        own = "-".join((record.profile, record.backbone["id"], record.name, record.run))
+        self.adapter = costs.adapter_of_experiment(experiment, profile, self.source)
+        own = "-".join((record.profile, record.backbone["id"], name, record.run))
         self.checkpoints = settings.out_dir() / "checkpoints" / own.replace("/", "_")
+        self.reserve()
+        if replaces:
+            keep_aside(self.path)
+        self.store()  # in the old record's place, whose spending it counts: killed anywhere here, none is forgotten
+        if not old:
+            shutil.rmtree(adapter_path(profile, name), ignore_errors=True)
 
     def reserve(self) -> None:
         """Say in the record what the run may still cost. Raises InputError where the budget does not allow for it."""
         profile, record = self.profile, self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
-        done = {"steps": saved_step(self.checkpoints), "series": len(record.series), "adapter": self.plan.source}
-        record.flops["reserved"] = costs.at_most(self.experiment, profile, self.shape, **done)
+        steps = training.saved_step(self.checkpoints)
+        most = costs.estimate(self.experiment, profile, self.shape, steps, len(record.series), self.source)
+        record.flops["reserved"] = costs.sum_costs(*most.values())
         if profile.live or not self.experiment.group:
             return
         convention, others = profile.budget_convention, costs.budget_of(profile, but=record.name)
@@ -126,24 +168,19 @@ class RunInProgress:
             )
 
     def train_and_forecast(self) -> None:
-        """Do all that the plan asks for and the record lacks."""
-        if self.experiment.train:
-            self.train_adapter()
-        if self.plan.source:
-            self.take_adapter(self.plan.source)
+        """Do all that the experiment asks for and the record lacks."""
+        if config := self.experiment.config(self.profile):
+            self.train_adapter(config)
+        if self.source:
+            self.take_adapter(self.source)
         self.forecast_series()
-        self.end("done")
+        self.record.status, self.record.flops["reserved"] = "done", costs.sum_costs()  # nothing more will be spent
+        self.store()
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def store(self) -> None:
         """Write the record."""
         save_record(self.profile, self.record)
-
-    def end(self, status: Literal["done", "aborted"]) -> None:
-        """Write the record for the last time: nothing more will be spent."""
-        self.record.status, self.record.flops["reserved"] = status, costs.sum_costs()
-        self.store()
-        if status == "done":
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def charge(self, kind: str, *spent: costs.Costs) -> None:
         """Count costs as spent on `training`, `evaluation` or `forecasts`; so much less may still be."""
@@ -152,29 +189,26 @@ class RunInProgress:
             flops[kind][convention] += more
             flops["reserved"][convention] = max(0, flops["reserved"][convention] - more)
 
-    def train_adapter(self) -> None:
+    def train_adapter(self, config: TrainConfig) -> None:
         """Train the experiment's adapter into the backbone, going on from its checkpoints, and store it."""
         record, profile, experiment = self.record, self.profile, self.experiment
-        config = TrainConfig(**record.config["train"])
         record.training, record.seed = asdict(config), config.seed
-        watch, validation = experiment.watch(profile), split_ids(len(self.data)).validation
+        count, after, forecasts = experiment.watch(profile)
+        validation = split_ids(len(self.data)).validation
         # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b rounded up.
-        watched = list(validation[:: -(-len(validation) // max(1, watch.series))])
-        evaluate = partial(self._evaluation, watched, self._watched_windows(watched, config), watch.forecasts)
-        log = train(
+        watched = list(validation[:: -(-len(validation) // max(1, count))])
+        evaluate = partial(self._evaluation, watched, self._watched_windows(watched, config), forecasts)
+        train(
             self.backbone.model,
             self._source(config),
             config,
             self.checkpoints,
             checkpoint_every=profile.checkpoint_every,
             on_checkpoint=self._note,
-            evaluate=evaluate if watch.series else None,
-            evaluate_after=watch.after,
-            recompute=settings.read("M2_RECOMPUTE") == "1",
+            evaluate=evaluate if count else None,
+            evaluate_after=after,
             progress=not profile.live,
-            flops_of=lambda batch: costs.step_costs(self.shape, batch, *self.adapter)["executed"],
         )
-        self._note(log)
         if config.rank:  # where all weights train, the record and its forecasts are kept alone
             folder = adapter_path(profile, record.name)
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
@@ -194,7 +228,7 @@ class RunInProgress:
         """Forecast the series that the record lacks, saving it after each batch."""
         record, profile = self.record, self.profile
         size = max(1, profile.batch_size // self.experiment.protocol.n_samples)
-        left = [series for series in self.plan.ids if series not in record.series]
+        left = [i for i in self.ids if i not in record.series]
         began = time.perf_counter() - record.seconds
         batches = tqdm(range(0, len(left), size), record.name, unit="batch", leave=None, disable=profile.live)
         for start in batches:
@@ -202,7 +236,7 @@ class RunInProgress:
             record.seconds = round(time.perf_counter() - began, 2)
             self.store()
 
-    def _note(self, log: TrainLog, batches: Sequence[np.ndarray] = ()) -> None:
+    def _note(self, log: TrainLog, batches: Sequence[np.ndarray]) -> None:
         """Record how far the training is, and what these steps cost."""
         record = self.record
         record.loss_curve, record.evaluations = log.losses, log.evaluations
@@ -210,14 +244,14 @@ class RunInProgress:
         record.train_seconds = round(log.seconds, 2)
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
         record.steps_run += len(batches)
-        self.charge("training", *(costs.step_costs(self.shape, batch, *self.adapter) for batch in batches))
+        self.charge("training", *(costs.step_costs(self.shape, batch, **self.adapter) for batch in batches))
         self.store()
 
-    def _evaluation(self, ids: list[int], windows: np.ndarray, forecasts: bool) -> dict[str, float]:
+    def _evaluation(self, ids: list[int], windows: np.ndarray | list[np.ndarray], forecasts: bool) -> dict[str, float]:
         """Validation loss (nats a token, mean over windows), and MAE (scaled units) where series are forecast too."""
-        rows = torch.from_numpy(windows).to(self.backbone.device)[:, None]
+        rows = (torch.from_numpy(window[None]).to(self.backbone.device) for window in windows)
         measured = {"loss": float(np.mean([window_loss(self.backbone.model, row).item() for row in rows]))}
-        self.charge("evaluation", costs.loss_costs(self.shape, windows, *self.adapter))
+        self.charge("evaluation", costs.loss_costs(self.shape, windows, **self.adapter))
         if forecasts:
             errors = summarise(entry["mae"] for entry in self._entries("evaluation", ids).values())
             measured |= {"mae_mean": errors.mean, "mae_median": errors.median}
@@ -225,23 +259,19 @@ class RunInProgress:
 
     def _source(self, config: TrainConfig) -> training.Source:
         """What it trains on: series that are made up or simulated for each step, or the training split."""
-        if self.experiment.made_up:
-            return self._made_up(config, config.seed)
-        if self.experiment.simulated:
+        experiment = self.experiment
+        if experiment.made_up:
+            return training.made_up_windows(config.sequence_length, config.seed, experiment.made_up, experiment.without)
+        if experiment.simulated:
             return partial(self._simulated, config)
         return self._windows(self.data, split_ids(len(self.data)).train, config)
 
-    def _watched_windows(self, ids: list[int], config: TrainConfig) -> np.ndarray:
+    def _watched_windows(self, ids: list[int], config: TrainConfig) -> np.ndarray | list[np.ndarray]:
         """Those of validation series; of made-up ones as many, the first windows of steps that no training has."""
         if not self.experiment.made_up:
             return self._windows(self.data, ids, config)
-        unseen = self._made_up(config, WATCHED_SEED)
-        first = [unseen(step)[0] for step in range(len(ids))]
-        return make_windows([row[row != model.PAD_ID].tolist() for row in first], config.sequence_length)
-
-    def _made_up(self, config: TrainConfig, seed: int) -> training.Source:
-        written_as, without = self.experiment.made_up, self.experiment.without
-        return training.made_up_windows(config.sequence_length, seed, written_as, without)
+        config = replace(config, seed=WATCHED_SEED)
+        return [training.batch_of(step, self._source(config), config)[0] for step in range(len(ids))]
 
     def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
         """The windows of a step: one of each of batch_size systems that no other step has, nor the data set."""
@@ -263,7 +293,7 @@ class RunInProgress:
         forecasts = forecast(self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids)
         truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
         entries = dict(zip(ids, map(entry_of, forecasts, truths), strict=True))
-        spent = [costs.series_costs(self.shape, entry, protocol, *self.adapter) for entry in entries.values()]
+        spent = [costs.series_costs(self.shape, entry, protocol, **self.adapter) for entry in entries.values()]
         self.charge(kind, *spent)
         return entries
 
@@ -282,10 +312,11 @@ def adapter_hash(folder: Path) -> str:
 
 def keep_aside(path: Path) -> None:
     """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where."""
-    aside = settings.out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / path.parent.name
-    aside.mkdir(parents=True, exist_ok=True)
+    below = path.relative_to(settings.results_dir())
+    aside = settings.out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / below
+    aside.parent.mkdir(parents=True, exist_ok=True)
     if (adapter := path.with_suffix("")).is_dir():
-        shutil.copytree(adapter, aside / adapter.name, dirs_exist_ok=True)
+        shutil.copytree(adapter, aside.with_suffix(""), dirs_exist_ok=True)
     tqdm.write(f"the record before is now {shutil.copy2(path, aside)}")
 
 

@@ -8,9 +8,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from m2lib.files import InputError, repository
+from m2lib.files import repository
 from m2lib.series import SPLIT_SEED, best_and_worst, summarise
-from m2lib.study.profiles import Profile
 
 Maes = dict[int, float]
 """Errors by series id, scaled units."""
@@ -76,16 +75,9 @@ def _hard(baseline: Maes) -> tuple[list[int], list[int]]:
 
 
 def published_maes(experiment: str) -> Maes:
-    """The report's own per-series MAE of an experiment, by series id, ascending id. Scaled units.
-
-    Raises InputError for an experiment that report/published/series_mae.csv does not hold.
-    """
-    rows = _rows("series_mae.csv")[1:]
-    maes = {int(series): float(mae) for name, _, series, mae in rows if name == experiment}
-    if not maes:
-        known = ", ".join(sorted({name for name, *_ in rows}))
-        raise InputError(f"series_mae.csv: no experiment {experiment!r}; it holds {known}")
-    return dict(sorted(maes.items()))
+    """The report's own per-series MAE of an experiment, by series id, ascending id. Scaled units."""
+    rows = _rows("series_mae.csv")
+    return dict(sorted((int(series), float(mae)) for name, _, series, mae in rows if name == experiment))
 
 
 def chosen_by(experiment: str) -> Maes:
@@ -96,21 +88,16 @@ def chosen_by(experiment: str) -> Maes:
     return {series: maes[series] for series in worst_5(published_maes("default"))}
 
 
-def deciding_errors(profile: Profile, own: ErrorsOf) -> ErrorsOf:
-    """By whose errors series and adapters are chosen: the report's where the profile does as reported, else its own."""
-    return chosen_by if profile.as_reported else own
-
-
 def published_table_3() -> dict[str, list[float | None]]:
     """The report's Table 3: training, inference and total FLOPs by row, by its own accountant."""
-    return {name: [float(cell) if cell else None for cell in row] for name, *row in _rows("table_3.csv")[1:]}
+    return {name: [float(cell) if cell else None for cell in row] for name, *row in _rows("table_3.csv")}
 
 
 def published_statements() -> dict[str, float]:
     """Single numbers that the report prints in its text, by what they are."""
-    return {statement: float(value) for statement, value, *_ in _rows("printed.csv")[1:]}
+    return {statement: float(value) for statement, value, *_ in _rows("printed.csv")}
 
 
 def _rows(file: str) -> list[list[str]]:
     with repository("report", "published", file).open(newline="", encoding="utf-8") as lines:
-        return list(csv.reader(lines))
+        return list(csv.reader(lines))[1:]  # below their names

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from m2lib.files import InputError, write_atomic
+from m2lib.files import InputError, first_line, write_atomic
 
 
 def save_checkpoint(
@@ -41,16 +41,18 @@ def load_checkpoint(
 ) -> dict | None:
     """Restore parameters and optimiser in place from the newest checkpoint; its log, None where there is none.
 
-    Raises InputError for a checkpoint of another configuration or model; nothing has been restored then.
+    Raises InputError for a checkpoint that is damaged, or of another configuration.
     """
     if not (files := _files(folder)):
         return None
-    with safe_open(files[-1], "pt") as file:
-        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    shapes = {name: tensor.shape for name, tensor in tensors.items() if name.endswith("|value")}
-    fits = shapes == {f"{name}|value": parameter.shape for name, parameter in parameters.items()}
+    try:
+        with safe_open(files[-1], "pt") as file:
+            metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        problem = f"checkpoint {files[-1]} is damaged ({first_line(error)})"
+        raise InputError(f"{problem}; delete {folder} to start anew") from error
     # The settings are compared as a file gives them back: JSON has no tuples.
-    if json.loads(metadata["config"]) != json.loads(json.dumps(config)) or not fits:
+    if json.loads(metadata["config"]) != json.loads(json.dumps(config)):
         raise InputError(f"checkpoint {files[-1]} is another run's; delete {folder} to start anew")
     for key, value in tensors.items():
         name, _, kind = key.partition("|")

@@ -1,9 +1,13 @@
 """How a run is trained: every setting that decides its numbers, and the rate of each step."""
 
 import math
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from m2lib.model import ALL_TARGETS, TARGETS
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from m2lib.accounting import TARGETS
+from m2lib.model import ALL_TARGETS
 
 COOLDOWN = 0.2
 """The share of the steps over which `cooldown` lowers the rate."""
@@ -11,30 +15,33 @@ COOLDOWN = 0.2
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How an adapter is trained. The defaults beyond the first three fields are the report's."""
+    """How an adapter is trained. The defaults beyond the first three fields are the report's.
 
-    steps: int
+    ValueError for settings that cannot be trained with.
+    """
+
+    steps: PositiveInt
     """Optimiser steps."""
-    learning_rate: float
+    learning_rate: PositiveFloat
     """Peak rate of AdamW."""
-    rank: int
+    rank: NonNegativeInt
     """Of the adapters; 0: there are none, and all weights train."""
-    alpha: float | None = None
+    alpha: PositiveFloat | None = None
     """Strength of the adapters, rank times the factor of B A; None: the rank."""
-    batch_size: int = 2
+    batch_size: PositiveInt = 2
     """Windows a step."""
-    sequence_length: int = 512
+    sequence_length: PositiveInt = 512
     """Tokens a window."""
-    warmup: float = 0.0
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps over which the rate rises from 0."""
-    decay: str = "constant"
+    decay: Literal["constant", "cosine", "cooldown"] = "constant"
     """What the rate does after the warm-up: `constant`; `cosine`; or `cooldown`, constant until the last fifth of the
     steps. Cosine and cooldown end at 0, one step after the last."""
-    clip_norm: float | None = None
+    clip_norm: PositiveFloat | None = None
     """Largest norm of the gradient of all that trains; None: no clipping."""
-    tail_weight: float = 1.0
+    tail_weight: PositiveFloat = 1.0
     """How much the last token of a window weighs in the loss against the first, linear between."""
-    units_weight: float = 1.0
+    units_weight: PositiveFloat = 1.0
     """How much a number's last digit weighs in the loss against everything else."""
     seed: int = 0
     """Of the adapters' start and of the order of the windows."""
@@ -42,14 +49,7 @@ class TrainConfig:
     """The projections that get adapters, some of ALL_TARGETS; kept in its order, whatever order or list is given."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for settings that cannot be trained with."""
-        if min(self.steps, self.batch_size) < 1 or self.rank < 0 or self.sequence_length < 2:
-            raise ValueError("steps and batch_size must be at least 1, rank 0 or more, sequence_length at least 2")
-        positive = (self.learning_rate, self.tail_weight, self.units_weight, self.clip_norm, self.alpha)
-        if any(value is not None and not value > 0 for value in positive):
-            raise ValueError("learning_rate, tail_weight, units_weight, clip_norm and alpha must be positive")
-        if not 0 <= self.warmup < 1 or self.decay not in ("constant", "cosine", "cooldown"):
-            raise ValueError("warmup must be a share below 1, decay `constant`, `cosine` or `cooldown`")
+        """Put the targets into one order."""
         targets = tuple(name for name in ALL_TARGETS if name in self.targets)
         if not targets or len(targets) != len(self.targets):  # one more is given than found: unknown, or repeated
             raise ValueError(f"targets must be some of {', '.join(ALL_TARGETS)}, each once")

@@ -18,8 +18,10 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from m2lib import settings
+from m2lib.accounting import Shape, total, train_step_flops
 from m2lib.files import InputError
-from m2lib.model import blocked_attention, inject_lora, load_adapter, train_everything, trainable
+from m2lib.model import PAD_ID, blocked_attention, inject_lora, lora_layers, train_everything, trainable
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.config import TrainConfig
 from m2lib.training.windows import Source, batch_of, window_loss
@@ -51,38 +53,34 @@ def train(
     on_checkpoint: Callable[[TrainLog, list[np.ndarray]], None] | None = None,
     evaluate: Callable[[], dict] | None = None,
     evaluate_after: Container[int] = (),
-    recompute: bool = False,
     progress: bool = True,
-    start: Path | None = None,
-    flops_of: Callable[[np.ndarray], int] | None = None,
 ) -> TrainLog:
     """Train LoRA adapters and the head's bias of a reduced model, in place; or, at rank 0, all its weights.
 
-    AdamW without weight decay; adapters in float32, frozen weights as loaded. `model` has no adapters yet, `windows`
-    are what `batch_of` takes. `checkpoints` is a folder of this run's own: where it holds some, the run goes on from
-    the newest one and ends as an unbroken run would. One is written every `checkpoint_every` steps, after the
-    first, after two minutes without one, and at the end; just before, `on_checkpoint` gets the log and the batches
-    since its last call. `evaluate` is called without gradients before the first step, after those in `evaluate_after`
-    and after the last; what it returns is kept in the log with the step. `recompute` keeps each block's input only
-    (gradient checkpointing): the same adapter, in much less memory and a third more time. `start` is the folder of an
-    adapter to start from. `flops_of` gives the FLOPs of a batch's step, for the bar to show FLOP/s.
+    AdamW without weight decay; adapters in float32, frozen weights as loaded. Adapters that `model` has already are
+    trained on; else it gets new ones. `windows` are what `batch_of` takes. `checkpoints` is a folder of this run's own:
+    where it holds some, the run goes on from the newest one and ends as an unbroken run would. One is written every
+    `checkpoint_every` steps, after the first, after two minutes without one, and at the end; just before,
+    `on_checkpoint` gets the log and the batches since its last call. `evaluate` is called without gradients before the
+    first step, after those in `evaluate_after` and after the last; what it returns is kept in the log with the step.
+    With `M2_RECOMPUTE` set each block keeps its input only (gradient checkpointing): the same adapter, in much less
+    memory and a third more time.
 
     Raises InputError where the loss is no longer finite, or the checkpoints are another run's; KeyboardInterrupt after
     Ctrl-C, which finishes the step and writes a checkpoint first; pressed again it stops at once.
     """
-    if start:
-        load_adapter(model, start)
-    elif config.rank:
+    if not config.rank:
+        train_everything(model)
+    elif not lora_layers(model):
         generator = torch.Generator().manual_seed(config.seed)
         inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)
-    else:
-        train_everything(model)
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     # `**x or {}` is `**(x or {})`: a new run's log is empty.
     log = TrainLog(**load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {})
     started, before = time.perf_counter(), log.seconds
     kept, took, flops, batches = started, 0.0, 0, list[np.ndarray]()  # batches: not yet handed to on_checkpoint
+    recomputing = _recomputing if settings.read("M2_RECOMPUTE") == "1" else nullcontext
 
     def evaluated() -> None:
         """Evaluate where the step asks for it, unless the log that was resumed from has it already."""
@@ -99,7 +97,7 @@ def train(
         while log.step < config.steps:
             began = time.perf_counter()
             batches.append(batch := batch_of(log.step, windows, config))
-            with _recomputing(model) if recompute else nullcontext():
+            with recomputing(model):
                 rows = torch.from_numpy(batch).to(model.device)
                 loss = window_loss(model, rows, config.tail_weight, config.units_weight)
                 loss.backward()
@@ -115,9 +113,8 @@ def train(
             log.losses.append(round(value, 6))
 
             now = time.perf_counter()
-            took, flops = took + now - began, flops + (flops_of(batch) if flops_of else 0)
-            speed = f", {flops / took:.2g} FLOP/s" if flops_of else ""
-            bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}{speed}", refresh=False)
+            took, flops = took + now - began, flops + step_flops(model, batch, config, "executed")
+            bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}, {flops / took:.2g} FLOP/s", refresh=False)
             bar.update()
             # The order matters to a run that is killed between any two lines. The evaluation comes before the
             # checkpoint, whose log then has it. on_checkpoint counts what was spent, and also comes before: killed
@@ -134,6 +131,13 @@ def train(
             if interrupted:  # only now that the step is kept
                 raise KeyboardInterrupt
     return log
+
+
+def step_flops(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig, convention: str = "coursework") -> int:
+    """What a step on a batch of windows costs, each window as long as the longest."""
+    longest, how = int((batch != PAD_ID).sum(1).max()), {"rank": config.rank, "targets": config.targets}
+    step = train_step_flops(Shape.of(model.config), longest, batch=len(batch), convention=convention, **how)
+    return total(step)
 
 
 @contextmanager

@@ -28,12 +28,8 @@ def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
     # A text of 1100 tokens and windows of 512: range(0, 844, 256) starts them at 0, 256, 512 and 768, and the last
     # holds 332 tokens and 180 pads. One of 1024: range(0, 768, 256), because the window from 512 ends with the text,
     # and one from 768 would only repeat its second half. One of 200: max(1, -56) leaves the start 0.
-    windows = []
-    for ids in texts:
-        for start in range(0, max(1, len(ids) - length // 2), length // 2):
-            piece = ids[start : start + length]
-            windows.append(piece + [PAD_ID] * (length - len(piece)))
-    return np.array(windows, dtype=np.int64).reshape(-1, length)
+    starts = ((ids, start) for ids in texts for start in range(0, max(1, len(ids) - length // 2), length // 2))
+    return _padded([ids[start : start + length] for ids, start in starts], length)
 
 
 def cut_windows(
@@ -97,9 +93,9 @@ def _written(values: np.ndarray, horizon: int, text_format: TextFormat) -> list[
     return text_to_ids(text_format.encode(np.clip(values, lowest, highest), scaling))
 
 
-def _padded(rows: list[list[int]]) -> np.ndarray:
-    """Rows of token ids as windows, int64 (rows, length of the longest), pads on the right."""
-    width = max(map(len, rows))
+def _padded(rows: list[list[int]], width: int = 0) -> np.ndarray:
+    """Rows of token ids as windows, int64 (rows, width, or length of the longest), pads on the right."""
+    width = width or max(map(len, rows))
     return np.array([row + [PAD_ID] * (width - len(row)) for row in rows], dtype=np.int64)
 
 

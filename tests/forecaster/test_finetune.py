@@ -143,11 +143,3 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         with pytest.raises(InputError, match=line):
             tuned(tmp_path / name, **options)
     assert not (tmp_path / "new").exists()
-
-
-def test_less_memory_where_the_setting_asks_for_it(tmp_path, monkeypatch):
-    asked, real = [], finetune.train
-    monkeypatch.setenv("M2_RECOMPUTE", "1")
-    monkeypatch.setattr(finetune, "train", lambda *a, **k: asked.append(k["recompute"]) or real(*a, **k))
-    tuned(tmp_path / "mine")
-    assert asked == [True]

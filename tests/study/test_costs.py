@@ -95,7 +95,7 @@ def test_steps_left_for_the_final_run(tmp_path, monkeypatch):
         result.flops |= declared_costs(experiment.name)
         save_record(REPORT, result)
     budget = budget_of(REPORT)
-    assert f"{budget.spent / budget.limit:.2%}" == "69.40%"
+    assert f"{budget.spent / REPORT.budget:.2%}" == "69.40%"
     final, untuned = declared_costs("final"), declared_costs("untuned-test")
     forecasts = final["forecasts"]["published"] + untuned["forecasts"]["published"]
     assert (budget.left - forecasts) * 15_400 // final["training"]["published"] == 15_442
@@ -186,10 +186,11 @@ def test_estimates_shrink_as_work_is_done():
 
 
 def test_ranks():
-    ranks = {name: adapter_of_experiment(EXPERIMENTS[name], REPORT)[0] for name in EXPERIMENTS}
+    ranks = {name: adapter_of_experiment(EXPERIMENTS[name], REPORT)["rank"] for name in EXPERIMENTS}
     assert (ranks["baseline"], ranks["default"], ranks["default-rest"], ranks["search/expt_7"]) == (0, 4, 4, 4)
     assert ranks["search/second_0"] == 2  # of the first that it may be
-    assert adapter_of_experiment(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6") == (2, TARGETS)
+    sixth = adapter_of_experiment(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6")
+    assert sixth == {"rank": 2, "targets": TARGETS}
 
 
 def test_an_adapters_targets_decide_its_costs(monkeypatch):
@@ -197,17 +198,18 @@ def test_an_adapters_targets_decide_its_costs(monkeypatch):
     default = EXPERIMENTS["default"]
     wide = replace(default, name="wide", train=default.train | {"targets": everywhere[::-1], "rank": rank})
     monkeypatch.setitem(EXPERIMENTS, "wide", wide)
-    assert adapter_of_experiment(wide, REPORT) == (rank, everywhere)
-    assert adapter_of_experiment(EXPERIMENTS["default-rest"], REPORT, "wide") == (rank, everywhere)
     assert experiment_sizes(wide, REPORT) == experiment_sizes(default, REPORT) | {"rank": 2, "targets": everywhere}
 
     adapter, costs = {"rank": rank, "targets": everywhere}, estimate(wide, REPORT, TINY)
+    assert adapter_of_experiment(wide, REPORT) == adapter
+    assert adapter_of_experiment(EXPERIMENTS["default-rest"], REPORT, "wide") == adapter
     for convention in CONVENTIONS:
         kind = adapter | {"convention": convention}
         assert costs["training"][convention] == 5000 * total(train_step_flops(TINY, 512, **kind))
         assert costs["forecasts"][convention] == 25 * total(forecast_flops(TINY, 512, 220, **kind))
     entry = {"prompt_tokens": 30, "padded_tokens": 40, "new_tokens": 9, "passes": 11}
-    costs, merged = (series_costs(TINY, entry, DecodeConfig(), rank, where) for where in (everywhere, TARGETS))
+    kinds = (adapter, {"rank": rank, "targets": TARGETS})
+    costs, merged = (series_costs(TINY, entry, DecodeConfig(), **kind) for kind in kinds)
     assert costs["coursework"] == total(forecast_flops(TINY, 30, 9, **adapter))
     assert costs["published"] == total(forecast_flops(TINY, 30, 220, convention="published", **adapter))
     assert costs["executed"] == merged["executed"]
@@ -227,10 +229,10 @@ def test_a_run_spends_what_it_computed(data, tmp_path, monkeypatch, settings):
     config = TrainConfig(**experiment.settings(small)["train"])
     texts = [text_to_ids(encode(data.trajectories[i], data.scales[i])) for i in split_ids().train]
     windows = make_windows(texts, config.sequence_length)
-    adapter = config.rank, config.targets
-    steps = [step_costs(TINY, batch_of(step, windows, config), *adapter) for step in range(3)]
+    adapter = {"rank": config.rank, "targets": config.targets}
+    steps = [step_costs(TINY, batch_of(step, windows, config), **adapter) for step in range(3)]
     assert result.flops["training"] == sum_costs(*steps)
-    entries = [series_costs(TINY, entry, experiment.protocol, *adapter) for entry in result.series.values()]
+    entries = [series_costs(TINY, entry, experiment.protocol, **adapter) for entry in result.series.values()]
     assert result.flops["forecasts"] == sum_costs(*entries)
     assert result.training["targets"] == config.targets == tuple(settings.get("targets", TARGETS))
     assert result.flops["reserved"] == result.flops["discarded"] == sum_costs()

@@ -5,7 +5,7 @@ import pytest
 
 from m2lib.decoding import DecodeConfig
 from m2lib.series import split_ids
-from m2lib.study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES, Watch, series_ids
+from m2lib.study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES, series_ids
 from m2lib.study.profiles import PROFILES, Profile, active_profile
 from m2lib.study.records import load_record
 from m2lib.study.selection import published_maes
@@ -68,10 +68,10 @@ def test_a_fifth_of_the_report_is_a_part_of_its_own_way():
 
 
 def test_what_is_evaluated_on_the_way():
-    assert EXPERIMENTS["final"].watch(PROFILES["laptop"]) == Watch(10, tuple(range(100, 2000, 100)), forecasts=True)
-    assert EXPERIMENTS["trial/rank"].watch(PROFILES["laptop"]) == Watch(10, (100, 200), forecasts=False)
-    assert EXPERIMENTS["best"].watch(PROFILES["laptop"]).series == len(split_ids().validation)
-    assert EXPERIMENTS["best"].watch(PROFILES["slice"]) == Watch(0, (), forecasts=False)
+    assert EXPERIMENTS["final"].watch(PROFILES["laptop"]) == (10, list(range(100, 2000, 100)), True)
+    assert EXPERIMENTS["trial/rank"].watch(PROFILES["laptop"]) == (10, [100, 200], False)
+    assert EXPERIMENTS["best"].watch(PROFILES["laptop"])[0] == len(split_ids().validation)
+    assert EXPERIMENTS["best"].watch(PROFILES["slice"]) == (0, [], False)
 
 
 def test_nothing_of_the_report_is_trained_on_simulated_series():

@@ -9,7 +9,7 @@ from m2lib import cli, files, paper
 from m2lib.accounting import CONVENTIONS
 from m2lib.files import InputError
 from m2lib.model.weights import BACKBONES
-from m2lib.study import plans
+from m2lib.study import runs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, REPLICATION
 from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
@@ -71,7 +71,7 @@ def test_missing_broken_and_foreign_records(record, store):
         with pytest.raises(InputError, match="not a run record"):
             load_record("laptop", "baseline")
     path.write_text(whole.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
-    with pytest.raises(InputError, match=r"schema is 99: Input should be 1\); restore it, or `m2 run"):
+    with pytest.raises(InputError, match=r"schema Input should be 1 .*input_value=99.*; restore it, or `m2 run"):
         load_record("laptop", "baseline")
 
 
@@ -99,9 +99,7 @@ def altered(record, **changes):
         ("series.2.mae", math.nan),
         ("series.x", ENTRY),
         ("flops.training.coursework", -1),
-        ("flops.training", {}),
         ("loss_curve", [math.inf]),
-        ("config", {"decode": {"n_samples": 3}}),
         ("surprise", 1),
     ],
 )
@@ -112,7 +110,7 @@ def test_a_record_that_cannot_be_is_refused_in_one_line(path, value, record, sto
     with pytest.raises(InputError) as error:
         load_record("laptop", "baseline")
     assert str(place) in str(error.value)
-    assert path == "config" or path.split(".")[0] in str(error.value)
+    assert path.split(".")[0] in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -161,8 +159,8 @@ def test_a_committed_record_is_what_the_code_would_make_now(profile, name, data,
     monkeypatch.delenv("M2_RESULTS", raising=False)
     record = load_record(profile, name)
     small = EXPERIMENTS[name].backbone  # of random weights
-    weights = plans.model.weight_hash(small) if small else BACKBONES[profile.backbone].gguf_sha256[:16]
-    monkeypatch.setattr(plans.model, "weight_hash", lambda _: weights)  # the files need not be here
-    assert plans.resolve(name, profile, data).fingerprint == record.fingerprint
+    weights = runs.model.weight_hash(small) if small else BACKBONES[profile.backbone].gguf_sha256[:16]
+    monkeypatch.setattr(runs.model, "weight_hash", lambda _: weights)  # the files need not be here
+    assert runs.Run(name, profile, data).fingerprint == record.fingerprint
     folder = adapter_path(profile, name)
     assert not folder.is_dir() or adapter_hash(folder) == record.adapter

@@ -13,7 +13,7 @@ from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_id
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
 from m2lib.study import provenance, runs
-from m2lib.study.costs import at_most, budget_of
+from m2lib.study.costs import budget_of, estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
 from m2lib.study.records import load_record, record_path, recorded_forecast
@@ -62,7 +62,7 @@ def test_interrupted_run_keeps_its_batches_and_goes_on_in_its_own_dtype_on_anoth
     with pytest.raises(KeyboardInterrupt):
         run("baseline", SMALL, data=data, fresh=True)
     stopped = load_record(SMALL, "baseline")
-    assert (stopped.status, len(stopped.series)) == ("aborted", 4)
+    assert (stopped.status, len(stopped.series)) == ("running", 4)
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
     monkeypatch.setattr(provenance, "processor_name", lambda: "another")
     resumed = run("baseline", SMALL, data=data)
@@ -150,11 +150,20 @@ def test_a_fresh_run_goes_on_and_keeps_the_old_record_and_adapter_aside(data, mo
     assert (kept.with_suffix("") / "adapter_model.safetensors").read_bytes() == adapter
     assert f"the record before is now {kept}" in capsys.readouterr().out
     begun = load_record(TRAINED, "default-warm")
-    assert (begun.status, len(begun.loss_curve), begun.flops["discarded"]) == ("aborted", 3, whole.spent())
+    assert (begun.status, len(begun.loss_curve), begun.flops["discarded"]) == ("running", 3, whole.spent())
     again = run("default-warm", TRAINED, data=data)  # goes on with what is begun
     assert (again.status, again.steps_run, again.loss_curve) == ("done", 4, whole.loss_curve)
     assert again.flops["discarded"] == whole.spent()
     assert (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
+
+
+def test_what_is_kept_aside_lies_there_as_it_did(store):
+    path = record_path(SMALL, "search/expt_0")
+    adapter_path(SMALL, "search/expt_0").mkdir(parents=True)
+    path.write_text("{}", encoding="utf-8")
+    runs.keep_aside(path)
+    (kept,) = out_dir().glob("replaced/*/laptop-tiny/search/expt_0.json")
+    assert kept.with_suffix("").is_dir()
 
 
 def test_a_record_finished_meanwhile_is_not_overwritten(data, monkeypatch):
@@ -163,7 +172,7 @@ def test_a_record_finished_meanwhile_is_not_overwritten(data, monkeypatch):
     content = path.read_bytes()
     path.unlink()
     monkeypatch.setattr(runs, "hold", lambda *_: nullcontext(path.write_bytes(content)))
-    monkeypatch.setattr(runs, "begin", None)
+    monkeypatch.setattr(runs.Run, "begin", None)
     assert run("baseline", SMALL, data=data) == whole
 
 
@@ -182,7 +191,7 @@ def test_checkpoints_belong_to_one_run(data, monkeypatch, tmp_path):
 
 def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, tmp_path):
     """Stopped after three of four steps, checkpoints gone: four are needed, and the budget holds."""
-    need = at_most(EXPERIMENTS["default"], TRAINED, Shape.of(backbone_config("tiny")))
+    need = sum_costs(*estimate(EXPERIMENTS["default"], TRAINED, Shape.of(backbone_config("tiny"))).values())
     tight = replace(TRAINED, budget=need["coursework"])
     run("baseline", replace(TRAINED, budget=10**17), data=data)
     tight = replace(tight, budget=tight.budget + load_record(TRAINED, "baseline").spent()["coursework"])
@@ -197,10 +206,9 @@ def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_killed_run_is_not_refused_for_its_own_reservation(fresh, data, monkeypatch):
-    need = at_most(EXPERIMENTS["baseline"], SMALL, Shape.of(backbone_config("tiny")))
+    need = sum_costs(*estimate(EXPERIMENTS["baseline"], SMALL, Shape.of(backbone_config("tiny"))).values())
     tight = replace(SMALL, budget=need["coursework"])
     with monkeypatch.context() as killed:
-        killed.setattr(runs.RunInProgress, "end", lambda *_: None)  # nobody gives anything back
         killed.setattr(runs, "forecast", stop)
         with pytest.raises(KeyboardInterrupt):
             run("baseline", tight, data=data)
@@ -212,11 +220,11 @@ def test_a_run_stopped_between_training_and_forecasts_goes_on(data, monkeypatch)
     watched = replace(TRAINED, watched=2, watched_forecasts=("default-warm",))
     whole = run("default-warm", watched, data=data)
     with monkeypatch.context() as stopped:
-        stopped.setattr(runs.RunInProgress, "forecast_series", stop)
+        stopped.setattr(runs.Run, "forecast_series", stop)
         with pytest.raises(KeyboardInterrupt):
             run("default-warm", watched, data=data, fresh=True)
     begun = load_record(watched, "default-warm")
-    assert (begun.status, begun.series, len(begun.loss_curve)) == ("aborted", {}, 4)
+    assert (begun.status, begun.series, len(begun.loss_curve)) == ("running", {}, 4)
     again = run("default-warm", watched, data=data)
     for field in ("loss_curve", "series", "evaluations", "steps_run", "training", "adapter"):
         assert getattr(again, field) == getattr(whole, field), field

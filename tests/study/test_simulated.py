@@ -11,7 +11,7 @@ from m2lib.series import TABLES, draw_systems, generate_series, split_ids
 from m2lib.study.costs import estimate, sum_costs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
-from m2lib.study.runs import RunInProgress, adapter_path, run, simulation_seed
+from m2lib.study.runs import Run, adapter_path, run, simulation_seed
 
 NAME = "trial/linear-simulated"
 SMALL = Profile(
@@ -54,8 +54,8 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
         SMALL, train={"best": {"steps": 4, "sequence_length": 64}},
         protocol={"best": {"constrained": False, "max_new_tokens": 4}}, evaluate_every=2,
     )  # fmt: skip
-    seen, real = [], RunInProgress._entries
-    monkeypatch.setattr(RunInProgress, "_entries", lambda self, kind, ids: seen.append(ids) or real(self, kind, ids))
+    seen, real = [], Run._entries
+    monkeypatch.setattr(Run, "_entries", lambda self, kind, ids: seen.append(ids) or real(self, kind, ids))
     record = run("best", profile, data=data)
     assert [entry["step"] for entry in record.evaluations] == [0, 1, 3, 4]
     assert [sorted(ids) for ids in seen[:4]] == [sorted(split_ids().validation)] * 4

@@ -12,10 +12,10 @@ from m2lib.training import TrainLog, load_checkpoint, save_checkpoint, saved_ste
 CONFIG = {"steps": 9, "learning_rate": 0.1, "alpha": None, "decay": "cosine"}
 
 
-def state(seed=0, names="ab"):
+def state(seed=0):
     """Two parameters, and an optimiser that has taken no step with them."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = zip(names, ((2, 3), (4,)), strict=True)
+    shapes = (("a", (2, 3)), ("b", (4,)))
     parameters = {name: torch.nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in shapes}
     return parameters, torch.optim.AdamW(parameters.values(), lr=0.1, weight_decay=0.0)
 
@@ -38,9 +38,9 @@ def run(tmp_path):
     return folder, kept
 
 
-def restored(folder, config=CONFIG, **more):
+def restored(folder, config=CONFIG):
     """The log and the parameters that a run goes on from, and how AdamW counts and averages."""
-    parameters, optimizer = state(seed=1, **more)
+    parameters, optimizer = state(seed=1)
     log = load_checkpoint(folder, config, parameters, optimizer)
     return log, parameters, {name: optimizer.state[parameter] for name, parameter in parameters.items()}
 
@@ -65,12 +65,19 @@ def test_a_file_of_an_older_version_is_gone_on_from(run):
     assert restored(folder)[0] == kept[3][0]
 
 
-@pytest.mark.parametrize("other", [{"config": CONFIG | {"steps": 8}}, {"names": "ac"}, {"names": "ba"}])
-def test_a_checkpoint_of_another_run_is_refused_in_one_line(run, other):
+def test_a_checkpoint_of_another_run_is_refused_in_one_line(run):
     folder, _ = run
     file = next(folder.iterdir())
     with pytest.raises(InputError, match=re.escape(f"checkpoint {file} is another run's; delete {folder}")):
-        restored(folder, **other)
+        restored(folder, CONFIG | {"steps": 8})
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_line(run):
+    folder, _ = run
+    file = next(folder.iterdir())
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=re.escape(f"checkpoint {file} is damaged (")):
+        restored(folder)
 
 
 def test_where_there_is_no_checkpoint_nothing_is_saved(tmp_path):

@@ -63,7 +63,7 @@ def test_targets_are_kept_in_one_order():
     assert config == replace(config, targets=("k_proj", "down_proj", "q_proj"))
     assert CONFIG.targets == ("q_proj", "v_proj")
     for targets in ((), [], ("w_proj",), ("q_proj", "w_proj"), ["q_proj", "q_proj"], "q_proj", ""):
-        with pytest.raises(ValueError, match="targets must be some of q_proj, k_proj"):
+        with pytest.raises(ValueError, match="targets"):
             replace(CONFIG, targets=targets)
 
 
@@ -140,12 +140,11 @@ def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, t
     )
 
 
-def test_recomputing_changes_nothing_but_memory(tiny, windows, tmp_path):
-    models = [copy.deepcopy(tiny.model) for _ in range(2)]
-    logs = [
-        train(model, windows, replace(CONFIG, steps=5), tmp_path / str(recompute), recompute=recompute, progress=False)
-        for recompute, model in enumerate(models)
-    ]
+def test_recomputing_changes_nothing_but_memory(tiny, windows, tmp_path, monkeypatch):
+    models, logs = [copy.deepcopy(tiny.model) for _ in range(2)], []
+    for recompute, model in zip("01", models, strict=True):
+        monkeypatch.setenv("M2_RECOMPUTE", recompute)
+        logs.append(train(model, windows, replace(CONFIG, steps=5), tmp_path / recompute, progress=False))
     assert logs[0].losses == logs[1].losses
     assert adapter_bytes(models[0], tmp_path / "a") == adapter_bytes(models[1], tmp_path / "b")
     assert not models[1].training
@@ -183,5 +182,5 @@ WRONG = {"steps": 0, "learning_rate": 0.0, "warmup": 1.0, "alpha": 0.0, "clip_no
 
 @pytest.mark.parametrize("settings", [{name: value} for name, value in WRONG.items()])
 def test_contradictions_are_refused(settings):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match=next(iter(settings))):
         replace(CONFIG, **settings)
