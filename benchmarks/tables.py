@@ -249,7 +249,7 @@ def package(path: Path) -> None:
     table = table_summary(table_errors(path), "test").rename(columns=measures, index={GENERAL.name: "this adapter"})
     facts = {
         "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them",
-        "recipe": record.training,
+        "recipe": record.training | {"targets": ", ".join(record.training["targets"])},
         "flops": record.spent()["coursework"],
         "measured": "real series of other origins, in geometric mean, and relative to repeating the last period",
         "errors": table[list(measures.values())].T.to_dict(),

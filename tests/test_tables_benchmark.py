@@ -8,13 +8,27 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.tables import SOURCES, Source, measured, record_tables
+from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.export import FACTS_FILE
 from m2lib.paper.errors import NAIVE, table_errors, table_summary
+from m2lib.study import PROFILES, adapter_path, load_record
+from m2lib.study.runs import adapter_hash
 
 
 def test_no_source_chooses_and_judges():
     assert len({source.name for source in SOURCES}) == len(SOURCES)
     assert {source.split for source in SOURCES} == {"validation", "test"}
     assert sum(source.split == "test" for source in SOURCES) >= 10
+
+
+def test_the_package_carries_the_recorded_adapter():
+    recorded = adapter_path("laptop", GENERAL.name)
+    assert load_record(PROFILES["laptop"], GENERAL.name).adapter == adapter_hash(recorded)
+    assert all((GENERAL / file.name).read_bytes() == file.read_bytes() for file in recorded.iterdir())
+    facts = json.loads((GENERAL / FACTS_FILE).read_text(encoding="utf-8"))
+    errors = {name: row["error (MASE)"] for name, row in facts["errors"].items()}
+    assert errors["this adapter"] == table_summary(table_errors(), "test").loc[GENERAL.name, "mase"]
+    assert errors["this adapter"] < min(0.9, errors["AutoETS"], errors["untuned"])
 
 
 def test_a_row_by_hand():
