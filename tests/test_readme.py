@@ -10,7 +10,7 @@ from benchmarks import bench
 from benchmarks.physics import FITS
 from m2lib.files import ROOT
 from m2lib.paper import pdf
-from m2lib.paper.errors import LOG_VAR
+from m2lib.paper.errors import LOG_VAR, table_errors, table_summary
 from m2lib.series import BASELINES
 from m2lib.study import TUNED
 
@@ -92,6 +92,16 @@ def test_how_sure_it_is_is_what_the_samples_are():
     page = words("book/results.md")
     assert f"Of {samples['samples']} samples of each test series the central 80% hold {ours['held'][1]:.0%}" in page
     assert f"a CRPS of {ours['crps']:.1f}, against {theirs['crps']:.1f} of log-VAR" in page
+
+
+def test_what_is_said_of_real_tables_is_what_their_record_has():
+    found = table_summary(table_errors(), "test")
+    errors = found["mase"].map("{:.2f}".format)
+    for page in ("README.md", "book/results.md"):
+        assert f"its error is {errors['general']} of" in words(page)
+        assert f"AutoETS has {errors['AutoETS']}, AutoARIMA {errors['AutoARIMA']}" in words(page)
+        assert f"the untuned model {errors['untuned']}" in words(page)
+    assert f"those of 80% hold {found.loc['general', '80% band holds']:.0%}" in words("README.md")
 
 
 def test_no_paragraph_of_the_readme_is_long():
