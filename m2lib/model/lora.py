@@ -6,10 +6,10 @@
 import torch
 from torch import nn
 
-from m2lib.accounting import PROJECTIONS, TARGETS
 from m2lib.model.vocabulary import ReducedHead
 
-ALL_TARGETS = tuple(PROJECTIONS)  # any linear layer of a block may have an adapter
+ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # all that a block has
+TARGETS = ("q_proj", "v_proj")  # the report's
 
 
 class LoRALinear(nn.Module):
