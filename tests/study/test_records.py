@@ -143,7 +143,7 @@ RECORDED = [
     for study in STUDIES
     for folder in [LAPTOP.parent / f"{study.name}-{study.backbone}"]
     for path in sorted(folder.rglob("*.json"))
-    if path.name != "adapter_config.json"
+    if not (path.parent / "adapter_config.json").exists()  # else it is of an adapter
 ]
 
 
