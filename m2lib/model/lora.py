@@ -50,8 +50,8 @@ class LoRALinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The frozen layer's output plus the adapter's: (..., d_in) -> (..., d_out), in x's dtype."""
         down = nn.functional.linear(x, self.lora_A.to(x.dtype))
-        up = nn.functional.linear(down, self.lora_B.to(x.dtype))
-        return self.base(x) + self.alpha / self.rank * up
+        # The factor meets the r numbers of a token here, not the d_out that B makes of them.
+        return self.base(x) + nn.functional.linear(self.alpha / self.rank * down, self.lora_B.to(x.dtype))
 
     @property
     def bias(self) -> torch.Tensor | None:

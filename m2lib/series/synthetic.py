@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 from m2lib.series.data import RECIPE, Rates, predator_prey, solve_system
 from m2lib.series.worlds import drifting, holling_three, lotka_volterra
 
-CALENDAR = (4, 5, 7, 12, 13, 24, 52)  # steps of the seasons that calendars have
+CALENDAR = (4, 4, 5, 7, 7, 12, 12, 12, 13, 24, 52)  # steps of a calendar's seasons, quarters and months most often
 BURN_IN = 200  # steps before the first that is kept: by then a filter has forgotten its start
 LAG = 6  # steps by which one variable follows another, at most
 Family = Callable[[np.random.Generator, int], np.ndarray]
@@ -55,14 +55,17 @@ def components(rng: np.random.Generator, steps: int) -> np.ndarray:
         orders = np.arange(1, rng.integers(2, 7))
         angles = 2 * np.pi * np.outer(orders, time) / period + rng.uniform(0, 2 * np.pi, (len(orders), 1))
         season = (rng.normal(size=len(orders)) / orders ** rng.uniform(0.3, 1.5)) @ np.sin(angles)
+    # Added, a trend may be twenty times a season's height, as CO2's is; multiplied, e^(0.4 * 5), a factor of seven.
+    multiplied = rng.random() < 0.5
+    slope = rng.choice((-1, 0, 1), p=(0.3, 0.2, 0.5)) * _between(rng, 0.5, 5 if multiplied else 20)
     damping = 1.0 if rng.random() < 0.6 else rng.uniform(0.9, 0.995)
-    trend = rng.normal(0, 4 / steps) * np.cumsum(damping**time)
+    trend = slope / steps * np.cumsum(damping**time)
     level = rng.choice((0.0, 0.05, 0.2)) * rng.normal(size=steps).cumsum()
     noise = _between(rng, 0.01, 1.0) * rng.normal(size=steps)
     season = _standard(season) * rng.choice((0.0, 0.5, 1.0, 2.0))
-    if rng.random() < 0.5:
-        return _standard(season + trend + level + noise)
-    return _standard(np.exp(0.4 * (trend + level)) * (3 + season + noise))
+    if multiplied:
+        return _standard(np.exp(0.4 * (trend + level)) * (3 + season + noise))
+    return _standard(season + trend + level + noise)
 
 
 def autoregression(rng: np.random.Generator, steps: int) -> np.ndarray:

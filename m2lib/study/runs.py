@@ -169,10 +169,10 @@ class Run:
 
     def train_and_forecast(self) -> None:
         """Do all that the experiment asks for and the record lacks."""
-        if config := self.experiment.config(self.profile):
-            self.train_adapter(config)
         if self.source:
             self.take_adapter(self.source)
+        if config := self.experiment.config(self.profile):
+            self.train_adapter(config)
         self.forecast_series()
         self.record.status, self.record.flops["reserved"] = "done", costs.sum_costs()  # nothing more will be spent
         self.store()
@@ -219,7 +219,7 @@ class Run:
     def take_adapter(self, source: str) -> None:
         """Put the adapter of an earlier experiment into the backbone."""
         folder = adapter_path(self.profile, source)
-        if adapter_hash(folder) != self.record.adapter:
+        if adapter_hash(folder) != self.decisive["adapter"]:
             again = f"m2 run {source} --fresh"
             raise InputError(f"{folder} is not the adapter that its record names; `{again}` makes both anew")
         model.load_adapter(self.backbone.model, folder)
