@@ -6,7 +6,6 @@ scaled, and the table says so.
 """
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -23,7 +22,7 @@ from m2lib.accounting.shape import Shape, total
 from m2lib.decoding.engine import Engine
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
-from m2lib.files import ROOT, write_atomic
+from m2lib.files import ROOT, write_json
 from m2lib.model.backbones import backbone_config, load_backbone
 from m2lib.model.devices import DTYPES, best_dtype, chosen_device
 from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary, text_to_ids
@@ -269,7 +268,7 @@ def main() -> None:
     if arguments.memory:
         result = {"backbone": name, "dtype": dtype, **provenance(place), "memory": memory(name, dtype)}
         print(memory_table(result))
-        write_atomic(folder / f"{file}-memory.json", (json.dumps(result, indent=1) + "\n").encode())
+        write_json(folder / f"{file}-memory.json", result)
         return
     shape = Shape.of(backbone_config("qwen2.5-0.5b" if name == QWEN else name))
     rates = {kind: product_rate(shape, getattr(torch, kind), place, BATCH * LENGTH) for kind in DTYPES}
@@ -290,7 +289,7 @@ def main() -> None:
     result["growth"], result["sharing"] = growth(name, dtype), sharing(name, dtype)
     print(sharing_table(result), flush=True)
     path = folder / f"{file}.json"
-    write_atomic(path, (json.dumps(result, indent=1) + "\n").encode())
+    write_json(path, result)
     print(path)
 
 

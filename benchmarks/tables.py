@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from m2lib.files import ROOT, write_atomic
+from m2lib.files import ROOT, write_atomic, write_json
 from m2lib.forecaster import Forecaster, adapter_folder, read_format
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
@@ -238,7 +238,7 @@ def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: 
             row = asked | measured(source, forecast)
             rows = [*(one for one in rows if any(one[key] != row[key] for key in ("source", "forecaster"))), row]
             made = provenance(torch.device("cpu")) | {"rows": rows}
-            write_atomic(path, (json.dumps(made, indent=1) + "\n").encode())
+            write_json(path, made)
             print(f"{source.name}: {name}, MASE {np.mean(row['mase']):.3f}, {row['seconds']} s", flush=True)
 
 
@@ -255,7 +255,7 @@ def package(path: Path) -> None:
         "errors": table[list(measures.values())].T.to_dict(),
     }
     shutil.copytree(recorded, GENERAL, dirs_exist_ok=True)
-    write_atomic(GENERAL / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
+    write_json(GENERAL / FACTS_FILE, facts)
     write_atomic(GENERAL / CARD_FILE, model_card(record.backbone["id"], read_format(recorded), facts).encode())
 
 

@@ -23,7 +23,7 @@ from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, forecast
-from m2lib.files import InputError, write_atomic
+from m2lib.files import InputError, write_json
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler
 from m2lib.model import Backbone, load_adapter, load_backbone
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, SeriesSet, load_series, series_mae, to_integers
@@ -199,7 +199,7 @@ def record_yardsticks(path: Path | None = None) -> Path:
         if row != old:
             rows[where, name] = row
             made = provenance(torch.device("cpu")) | {"data": data, "rows": [row for row in rows.values() if row]}
-            write_atomic(path, (json.dumps(made, indent=1) + "\n").encode())
+            write_json(path, made)
             error, seconds = np.mean(list(row["maes"].values())), row["seconds"]
             print(f"{where}: {name}, mean MAE {error:.1f}, {seconds:.2g} s a series", flush=True)
     return path

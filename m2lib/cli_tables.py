@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +12,7 @@ from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib.files import write_atomic
+from m2lib.files import write_json
 
 if TYPE_CHECKING:
     from m2lib.forecaster import Columns, Forecaster, Item
@@ -192,7 +191,7 @@ def evaluate(
             **provenance(backbone.device),
             **found.record(),
         }
-        write_atomic(output, (json.dumps(record, indent=1) + "\n").encode())
+        write_json(output, record)
     print(f"the season is {found.season} steps" if found.season else "the season is found in each series", "(--season)")
     count, units = len(found.errors), "MAE in the table's units, all else in thousandths of each context's scale"
     print(f"forecasts of {task.horizon} steps: {count}; {units}\n{found.table().to_string()}")

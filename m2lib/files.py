@@ -1,5 +1,6 @@
 """What all else stands on: the project's folders, an atomic write, and the one error that a user sees."""
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -58,3 +59,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_json(path: Path, content: object) -> None:
+    """Put `content` at `path` as JSON, as `write_atomic` does."""
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import load, save
 from torch import nn, no_grad
 
-from m2lib.files import InputError, first_line, write_atomic
+from m2lib.files import InputError, first_line, write_atomic, write_json
 from m2lib.model.lora import adapter_settings, inject_lora, lora_layers, merge_lora
 from m2lib.model.weights import hub_name
 
@@ -51,7 +51,7 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
     (folder / CONFIG_FILE).unlink(missing_ok=True)  # it makes a folder an adapter, so it goes first and comes last
     write_atomic(folder / BIAS_FILE, save({BIAS: bias}))
     write_atomic(folder / ADAPTER_FILE, save(tensors))
-    write_atomic(folder / CONFIG_FILE, (json.dumps(config, indent=1) + "\n").encode())
+    write_json(folder / CONFIG_FILE, config)
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:

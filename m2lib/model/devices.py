@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from m2lib import settings
-from m2lib.files import InputError, write_atomic
+from m2lib.files import InputError, write_json
 from m2lib.settings import cache_dir
 
 DTYPES = ("float32", "bfloat16")
@@ -42,7 +42,7 @@ def best_dtype(device: str) -> str:
     if here not in known:
         known[here] = product_rates()
         with suppress(InputError):  # a cache that cannot be written to: measured each time
-            write_atomic(kept, json.dumps(known, indent=1).encode())
+            write_json(kept, known)
     return max(known[here], key=known[here].__getitem__)
 
 

@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from m2lib.files import InputError
-from m2lib.series.codec import PAD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SYMBOLS = (PAD, *"0123456789", ",", ";")  # a symbol's place is its id
+SYMBOLS = ("<pad>", *"0123456789", ",", ";")  # a symbol's place is its id
 PAD_ID, COMMA_ID, SEMICOLON_ID = 0, 11, 12
 _ID_OF = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 

@@ -4,14 +4,13 @@
 same in a folder of its own.
 """
 
-import json
 from inspect import getmembers, isfunction
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from m2lib.files import ROOT, InputError, first_line, write_atomic
+from m2lib.files import ROOT, InputError, first_line, write_atomic, write_json
 from m2lib.paper import figures, plots
 from m2lib.paper.errors import shown_profile
 from m2lib.paper.numbers import numbers
@@ -64,7 +63,7 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
         figure = draw(name)
         plots.save_figure(figure, name, folder=folder / "figures", kind="svg")
         plt.close(figure)
-    write_atomic(folder / "numbers.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_json(folder / "numbers.json", found)
     try:
         content = typst.compile(str(folder / "main.typ"), root=str(folder))
     except RuntimeError as error:

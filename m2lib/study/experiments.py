@@ -290,7 +290,10 @@ _SAMPLES = [
     ),
 ]
 TRIALS, ARMS = (tuple(trial.name for trial in trials) for trials in (_TRIALS, _ARMS))
-EXPERIMENTS = {one.name: one for one in (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, _GENERAL, _GENERAL_LONG, *_SAMPLES)}
+EXPERIMENTS = {
+    one.name: one
+    for one in (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, _GENERAL, _GENERAL_LONG, *_SAMPLES)
+}
 
 
 def experiment_named(name: str) -> Experiment:

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
-from m2lib.files import InputError, repository, write_atomic
+from m2lib.files import InputError, repository, write_json
 from m2lib.model import backbone_id
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_dir
@@ -170,7 +170,7 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
 
 def save_record(profile: Profile | str, record: Record) -> None:
     """Write a record, whole or not at all; called at every checkpoint."""
-    write_atomic(record_path(profile, record.name), (json.dumps(asdict(record), indent=1) + "\n").encode())
+    write_json(record_path(profile, record.name), asdict(record))
 
 
 @contextmanager

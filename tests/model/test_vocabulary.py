@@ -5,8 +5,8 @@ import torch
 
 from m2lib.files import InputError
 from m2lib.model.backbones import backbone_config, load_backbone, meta_model
-from m2lib.model.vocabulary import SYMBOLS, TokenRemap, ids_to_text, reduce_vocabulary, text_to_ids
-from m2lib.series.codec import encode
+from m2lib.model.vocabulary import PAD_ID, SYMBOLS, TokenRemap, ids_to_text, reduce_vocabulary, text_to_ids
+from m2lib.series.codec import PAD, encode
 
 QWEN_IDS = (151643, *range(15, 25), 11, 26)
 
@@ -15,6 +15,7 @@ def test_every_series_comes_back_from_its_ids(data):
     texts = [encode(series, scale) for series, scale in zip(data.trajectories, data.scales, strict=True)]
     assert [ids_to_text(text_to_ids(text)) for text in texts] == texts
     assert text_to_ids("95,1;") == [10, 6, 11, 2, 12]
+    assert SYMBOLS[PAD_ID] == PAD  # which ends a text, by the codec
 
 
 def test_a_backbone_has_other_ids(smollm2):
