@@ -16,6 +16,7 @@ from m2lib.series import VARIABLES, SeriesSet, encode, to_integers
 from m2lib.study import PROFILES, Record, recorded_forecast
 
 FROZEN, TRAINED = "#D6E6F2", "#FBE3B5"
+SHOWN_STEPS = 60  # the last of a series, where forecasts are small
 
 
 def architecture(shape: Shape, name: str) -> Figure:
@@ -78,9 +79,10 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
         archive = report.get(("published", record.name)) if PROFILES[record.profile].as_reported else None
         for ax, i in zip(row, shown, strict=True):
             said = f"series {i}: MAE {record.series[i]['mae']:.0f}"
-            said += "" if archive is None else f"\narchived: {archive[i]:.0f}"
+            said += "" if archive is None else f"\nthe report's: {archive[i]:.0f}"
             scaled = to_integers(series.trajectories[i], series.scales[i], record.protocol.rounding)
-            plots.plot_forecast(ax, series.time, scaled, recorded_forecast(record, series, i), said)
+            made = recorded_forecast(record, series, i)
+            plots.plot_forecast(ax, series.time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], made, said)
         row[0].set_ylabel(f"{title}\n(scaled units)")
         figure.suptitle(record.backbone["id"], fontsize="medium")
     plt.setp(axes[-1], xlabel=plots.MODEL_TIME)

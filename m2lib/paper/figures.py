@@ -62,14 +62,10 @@ def fig6_forecasts(profile: Profile) -> Figure:
 
 
 def fig7_reduced_validation(profile: Profile) -> Figure:
-    pairs = {"default": "baseline"} | ({} if profile.as_reported else {"default-warm": "baseline-constrained"})
-    runs, panels = recorded_runs(profile, *pairs, *pairs.values()), {}
+    runs, panels = recorded_runs(profile, "baseline", "default"), {}
     for who, title, sizes in _sides(profile):
-        for after, before in pairs.items():
-            if (who, after) in runs:
-                chosen, train = runs[who, "default"].index, study.EXPERIMENTS[after].training(sizes)
-                pair = {"untuned": runs[who, before][chosen], "tuned": runs[who, after][chosen]}
-                panels[f"{after}, {title}; {train['steps']:,} steps, rank {train['rank']}"] = pair
+        tuned, steps = runs[who, "default"], study.EXPERIMENTS["default"].training(sizes)["steps"]
+        panels[f"{title}; {steps:,} steps"] = {"untuned": runs[who, "baseline"][tuned.index], "tuned": tuned}
     return _error_panels(panels)
 
 
@@ -84,7 +80,7 @@ def fig8_second(profile: Profile) -> Figure:
 
 def context_lengths(profile: Profile) -> Figure:
     names = tuple(f"context/{length}" for length in errors.LENGTHS)
-    return _compared(profile, recorded_runs(profile, study.SEARCH[0], *names), names, study.SEARCH[0])
+    return _compared(profile, recorded_runs(profile, *names), names, "context/512")
 
 
 def fig9_final(profile: Profile) -> Figure:
@@ -96,7 +92,9 @@ def fig9_final(profile: Profile) -> Figure:
         pair = {name: runs[who, name] for name in ("untuned", "final")}
         plots.plot_before_after(scatter, pair["untuned"], pair["final"], title, COLOURS[who])
         plots.plot_errors(box, pair, "", COLOURS[who])
-    plt.setp(axes[0], ylim=axes[0, 0].get_xlim())
+    for ax in axes[0]:
+        ax.set_ylim(ax.get_xlim())
+        ax.tick_params(labelbottom=True)
     return figure
 
 

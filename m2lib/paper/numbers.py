@@ -16,9 +16,10 @@ from m2lib.series import bootstrap_interval, crps_fair
 from m2lib.study import EXPERIMENTS, REPLICATION, Profile, Record
 
 REPORT = study.PROFILES["report"]
-REPLICATED = ("baseline", "untuned-test", "default")
+CONTEXTS = tuple(f"context/{length}" for length in errors.LENGTHS)
+REPLICATED = ("baseline", "untuned-test", "default", *CONTEXTS, "context/768-rest", "final")
 """The runs of the replication that the PDF speaks of."""
-SETTINGS = (*study.SEARCH, *(f"context/{length}" for length in errors.LENGTHS))
+SETTINGS = (*study.SEARCH, *CONTEXTS)
 """The runs that the report compares on the same series."""
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 TRAINED_WITH = ("learning_rate", "rank", "sequence_length", "batch_size")
@@ -28,6 +29,8 @@ COMPARED = {
     "ours default-rest": ["ours baseline"],
     "published default": ["published baseline"],
     "replication default": ["replication baseline"],
+    "replication context/768": ["replication context/512"],
+    "replication final": ["replication untuned-test"],
     "ours final": [f"ours {GREEDY['untuned']}", "published final", *(f"test {name}" for name in series.BASELINES)],
     "ours best": ["ours final", "published final", f"test {study.TUNED}"],
 }
@@ -48,7 +51,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
     theirs = errors.error_table(replicated).query("who == 'ours'").assign(who="replication")
     table = pd.concat([errors.error_table(records), theirs])
     # The five series on which the search's settings are compared; ours and the report's are different.
-    five = table.loc[table["experiment"] == study.SEARCH[0], ["who", "series"]]
+    five = table.loc[table["experiment"] == "context/512", ["who", "series"]]
     way = errors.milestones(records["best"])
     return {
         "records": {name: run_row(record) for name, record in records.items()},
@@ -119,13 +122,13 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
-    """How much better runs are than others, by the names of both; `theirs` are the others on the same series."""
+    """How much better runs are than others on the series of both, by their names; `theirs` are the others' errors."""
     found: dict[str, dict[str, Any]] = {name: {} for name in COMPARED}
     named = {" ".join(run): maes for run, maes in runs.items()}
     for name, gains in found.items():
-        ours = named[name]
         for other in COMPARED[name]:
-            theirs = named[other][ours.index]
+            theirs = named[other].reindex(named[name].index).dropna()
+            ours = named[name][theirs.index]
             gains[other] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())} | _gain(ours, theirs)
     return found
 

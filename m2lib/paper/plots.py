@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2lib.files import write_atomic
-from m2lib.series import CONTEXT_STEPS, VARIABLES
+from m2lib.series import VARIABLES
 from m2lib.settings import out_dir
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
@@ -80,12 +80,12 @@ def plot_series(ax: Axes, time: np.ndarray, values: np.ndarray, **line: Any) -> 
 def plot_forecast(ax: Axes, time: np.ndarray, series: np.ndarray, forecast: np.ndarray, title: str) -> None:
     """Context and truth solid, forecast dotted, the difference between them filled red.
 
-    time (100,); series (100, 2) and forecast (20, 2) in the same units.
+    time (steps,); series (steps, 2), whose last steps are the forecast's, and forecast (horizon, 2) in the same units.
     """
-    ahead = time[CONTEXT_STEPS:]
+    ahead = time[-len(forecast) :]
     ax.axvspan(float(ahead[0]), float(ahead[-1]), color="0.95", lw=0)
     plot_series(ax, time, series, lw=1.4)
-    for name, truth, made in zip(VARIABLES, series[CONTEXT_STEPS:].T, forecast.T, strict=True):
+    for name, truth, made in zip(VARIABLES, series[-len(forecast) :].T, forecast.T, strict=True):
         ax.fill_between(ahead, truth, made, color=COLOURS["error"], alpha=0.3, lw=0, label="difference")
         ax.plot(ahead, made, ":", color=COLOURS[name], lw=2.2, label=f"{name}, forecast")
     ax.set_title(title)

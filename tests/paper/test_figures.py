@@ -70,14 +70,13 @@ def test_a_figure_of_the_report_is_of_any_profile_and_says_whose():
     assert [figure.get_suptitle() for figure in (ours, replicated)] == ["smollm2-135m", "qwen2.5-coder-0.5b"]
     maes, archive = errors.finished_record(FIFTH, "baseline").maes(), published_maes("baseline")
     titles = [ax.get_title() for ax in replicated.axes]
-    assert titles == [f"series {i}: MAE {maes[i]:.0f}\narchived: {archive[i]:.0f}" for i in (94, 99, 141)]
+    assert titles == [f"series {i}: MAE {maes[i]:.0f}\nthe report's: {archive[i]:.0f}" for i in (94, 99, 141)]
     assert [ax.get_title() for ax in ours.axes] == ["series 94: MAE 485", "series 99: MAE 108", "series 141: MAE 322"]
-    assert [len(figures.fig7_reduced_validation(profile).axes) for profile in (LAPTOP, FIFTH)] == [3, 2]
     assert pdf.draw("fig4_baseline_forecasts").get_suptitle() == "qwen2.5-coder-0.5b"
 
 
 def test_what_is_compared_are_the_same_series():
-    ours, report = figures.context_lengths(LAPTOP).axes
+    ours, report = figures.context_lengths(FIFTH).axes
     assert [label.get_text() for label in ours.get_yticklabels()] == ["128 tokens", "512 tokens", "768 tokens"]
     *lines, means, medians = report.lines
     assert len(lines) == 5
