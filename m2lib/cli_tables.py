@@ -207,7 +207,7 @@ def finetune(
     *,
     steps: PositiveInt = 200,
     rate: PositiveFloat | None = None,
-    rank: PositiveInt = 4,
+    rank: PositiveInt | None = None,
     batch: PositiveInt = 1,
     seed: UInt32 = 0,
     output: Path,
@@ -222,7 +222,7 @@ def finetune(
     rate
         Learning rate (0.004; 0.001 to go on from an adapter).
     rank
-        Of a new adapter.
+        Of a new adapter (4); one to go on from keeps its own.
     batch
         Windows a step.
     seed

@@ -14,10 +14,11 @@ All functions return breakdowns, FLOPs by component; `m2lib.accounting.shape` sa
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from m2lib.accounting.published import published_pass
 from m2lib.accounting.rules import coursework_pass
-from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, Targets, added, assembled, times
+from m2lib.accounting.shape import PROJECTIONS, TARGETS, Breakdown, Shape, Targets, added, assembled, times, total
 
 
 def forward_flops(
@@ -171,6 +172,8 @@ PASSES: dict[str, Callable[..., Breakdown]] = {
 }
 """What counts a pass, by convention: of a shape, so many tokens, keys, a rank and targets."""
 CONVENTIONS = tuple(PASSES)  # the ways of counting; the first is the default
+Costs = dict[str, int]
+"""FLOPs by convention."""
 
 
 def executed_backward(shape: Shape, tokens: int, rank: int, targets: Targets) -> Breakdown:
@@ -201,3 +204,13 @@ def executed_backward(shape: Shape, tokens: int, rank: int, targets: Targets) ->
     # What the heads found is the scores, after softmax, times the values.
     backward["values"] -= square * (still(["q_proj", "k_proj"]) + still(["v_proj"]))
     return backward
+
+
+def costs_of(count: Callable[..., Breakdown], *sizes: Any, times: int = 1, **how: Any) -> Costs:
+    """So many times what `count`, a function of this module, gives under each convention."""
+    return {convention: times * total(count(*sizes, **how, convention=convention)) for convention in CONVENTIONS}
+
+
+def sum_costs(*costs: Costs) -> Costs:
+    """0 for none."""
+    return {convention: sum(cost[convention] for cost in costs) for convention in CONVENTIONS}

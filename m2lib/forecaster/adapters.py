@@ -1,13 +1,16 @@
 """Adapter folders: where they are, which language model they belong to, and in which text format they were trained."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from m2lib import settings
-from m2lib.files import InputError, quoted
+from m2lib.files import InputError, first_line, quoted
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
+Kind = TypeVar("Kind")
 GENERAL = Path(__file__).parent / "general"
 """The adapter for any table: a copy of the experiment's that comes with the package."""
 
@@ -20,15 +23,17 @@ def adapter_folder(source: str | Path) -> Path:
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
     # several profiles have one of a name, the laptop's is meant, and is put in last.
     packaged = [GENERAL / CONFIG_FILE] if source == GENERAL.name else []
-    recorded = settings.results_dir().glob(f"*/{source}/{CONFIG_FILE}")
-    if files := [*packaged, *sorted(recorded, key=lambda file: "laptop-" in str(file))]:
+    results = settings.results_dir()
+    found = results.glob(f"*/{source}/{CONFIG_FILE}")
+    recorded = sorted(found, key=lambda file: str(file.relative_to(results)).startswith("laptop-"))
+    if files := [*packaged, *recorded]:
         return files[-1].parent
     raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, nor an experiment that recorded one")
 
 
 def base_of(folder: Path) -> str:
     """The backbone that an adapter belongs to, as `m2lib.model.load_backbone` takes it: a name or a path."""
-    base = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = _read(folder / CONFIG_FILE, lambda config: str(config["base_model_name_or_path"]))
     # PEFT's files name a base by its place on the hub.
     return next((name for name in BACKBONES if hub_name(name) == base), base)
 
@@ -36,4 +41,12 @@ def base_of(folder: Path) -> str:
 def read_format(folder: Path) -> TextFormat:
     """The text format of an adapter or an exported model; the study's where its folder names none."""
     path = folder / FORMAT_FILE
-    return TextFormat(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else STUDY
+    return _read(path, lambda settings: TextFormat(**settings)) if path.exists() else STUDY
+
+
+def _read(path: Path, make: Callable[[Any], Kind]) -> Kind:
+    """What `make` makes of an adapter's JSON file."""
+    try:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)}); copy the adapter again") from error

@@ -93,7 +93,9 @@ def origins_of(
         last = len(item.values) - leave_out - horizon
         found += [(place, n) for n in range(last - (count - 1) * stride, last + 1, stride) if n >= least]
     if not found:
-        raise InputError(f"a forecast of {horizon} steps wants a series of {least + horizon}; ask for fewer steps")
+        raise InputError(
+            f"a forecast of {horizon} steps wants a series of {least + horizon + leave_out}; ask for fewer steps"
+        )
     return found
 
 
@@ -186,9 +188,9 @@ def evaluate(
     errors = pd.DataFrame(index=pd.MultiIndex.from_tuples(rolled, names=["item", "steps"]))
     scaled = errors.copy()
     for name, made in forecasts.items():
-        off = [np.abs(one - truth) for one, truth in zip(made, truths, strict=True)]
-        errors[name] = [one.mean() for one in off]
-        scaled[name] = [(one / scalings[origin].scale * 1000).mean() for one, origin in zip(off, rolled, strict=True)]
+        off = [np.abs(forecast - truth) for forecast, truth in zip(made, truths, strict=True)]
+        errors[name] = [error.mean() for error in off]
+        scaled[name] = [(error / scalings[at].scale * 1000).mean() for error, at in zip(off, rolled, strict=True)]
     crps, held = float(np.mean(errors[MODEL])), None
     if len(samples[0]) > 1:
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 from m2lib import model as models
-from m2lib.files import InputError, first_line
+from m2lib.files import InputError, first_line, write_json
 from m2lib.forecaster.adapters import base_of, read_format
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
@@ -129,7 +129,8 @@ def _write(folder: Path, name: str, adapter: Path) -> None:
     known, text_format = adapter / FACTS_FILE, read_format(adapter)
     facts = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
     card, grammar = model_card(backbone.name, text_format, facts, merged=True), gbnf(text_format, FORECAST_STEPS)
-    for file, text in {CARD_FILE: card, FORMAT_FILE: text_format.text(), GRAMMAR_FILE: grammar}.items():
+    write_json(folder / FORMAT_FILE, text_format.settings())
+    for file, text in {CARD_FILE: card, GRAMMAR_FILE: grammar}.items():
         (folder / file).write_bytes(text.encode())
 
 

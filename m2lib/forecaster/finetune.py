@@ -1,7 +1,6 @@
 """Fine-tuning on a reader's own table: what it will cost, an adapter folder with its card, before and after."""
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -14,17 +13,19 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from m2lib.files import InputError, write_atomic
+from m2lib.accounting import Shape
+from m2lib.files import InputError, write_atomic, write_json
 from m2lib.forecaster.evaluation import MODEL, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
 from m2lib.forecaster.tables import Item, check_folder
 from m2lib.model import ALL_TARGETS, CONFIG_FILE, adapter_settings, load_adapter, load_backbone, save_adapter
 from m2lib.series import FORMAT_FILE, TextFormat
-from m2lib.training import Endless, TrainConfig, cut_windows, step_flops, train, window_loss
+from m2lib.training import Endless, TrainConfig, cut_windows, step_costs, train, window_loss
 
 Kind = TypeVar("Kind", bound=Sampler)
 MOST_ASKED = 50  # series that are forecast before and after
+NEW_RANK = 4
 NEW_RATE, FURTHER_RATE = 4e-3, 1e-3  # peak rates: of a new adapter, and to go on from one
 PASSES_A_STEP = 2.5  # how much longer a step takes than a forward pass: frozen weights have no gradients
 
@@ -66,7 +67,7 @@ def finetune(
     tuned = replace(tuned, adapter=folder)
     after = evaluate(tuned, asked, prediction_length, seed=config.seed)
 
-    spent = sum(step_flops(backbone.model, windows(step), config) for step in range(config.steps))
+    spent = sum(_by_rules(backbone.model, windows(step), config) for step in range(config.steps))
     scores = {f"this adapter (median of {SAMPLES} samples)": after, "before": before}
     errors = {said: {"MAE": score.mae, "CRPS": score.crps} for said, score in scores.items()}
     errors |= {name: {"MAE": mae} for name, mae in after.errors.drop(columns=MODEL).mean().items()}
@@ -80,9 +81,9 @@ def finetune(
     }
     card = model_card(backbone.name, text_format, facts, horizon=prediction_length)
     (folder / CONFIG_FILE).unlink(missing_ok=True)  # no old weights are ever read in the new format
-    files = {FORMAT_FILE: text_format.text(), FACTS_FILE: json.dumps(facts, indent=1) + "\n", CARD_FILE: card}
-    for file, text in files.items():
-        write_atomic(folder / file, text.encode())
+    write_json(folder / FORMAT_FILE, text_format.settings())
+    write_json(folder / FACTS_FILE, facts)
+    write_atomic(folder / CARD_FILE, card.encode())
     save_adapter(backbone.model, folder, backbone.loaded_by)
     shutil.rmtree(checkpoints, ignore_errors=True)
     say(f"{log.step} steps, {log.seconds:.0f} s, {spent:.3g} FLOPs by the rules: {folder}")
@@ -105,17 +106,20 @@ def refitter(forecaster: Sampler, horizon: int, steps: int, seed: int = 0) -> Ca
 
 
 def _config(
-    forecaster: Sampler, num_steps: int = 200, learning_rate: float | None = None, rank: int = 4, **more: Any
+    forecaster: Sampler, num_steps: int = 200, learning_rate: float | None = None, rank: int | None = None, **more: Any
 ) -> TrainConfig:
     """How to train: a new adapter of this rank on all layers, or the one to start from as it is."""
-    if rank < 1:
-        raise InputError(f"rank is {rank}; give one of at least 1")
-    adapter: dict[str, Any] = {"rank": rank, "targets": ALL_TARGETS}
     if forecaster.adapter:
-        adapter = dict(zip(("rank", "alpha", "targets"), adapter_settings(forecaster.backbone.model), strict=True))
-    rate = learning_rate if learning_rate is not None else FURTHER_RATE if forecaster.adapter else NEW_RATE
+        if rank is not None:
+            raise InputError(f"the adapter to start from has a rank of its own: leave out rank {rank}, or take none")
+        rate, known = FURTHER_RATE, adapter_settings(forecaster.backbone.model)
+        adapter: dict[str, Any] = dict(zip(("rank", "alpha", "targets"), known, strict=True))
+    else:
+        rate, adapter = NEW_RATE, {"rank": NEW_RANK if rank is None else rank, "targets": ALL_TARGETS}
+        if adapter["rank"] < 1:
+            raise InputError(f"rank is {rank}; give one of at least 1")
     schedule = {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0, "sequence_length": WINDOW, "batch_size": 1}
-    return TrainConfig(num_steps, rate, **(adapter | schedule | more))
+    return TrainConfig(num_steps, rate if learning_rate is None else learning_rate, **(adapter | schedule | more))
 
 
 def _begun(
@@ -138,7 +142,12 @@ def _cost(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> str
         began = time.perf_counter()
         window_loss(model, rows)
         seconds = time.perf_counter() - began
-    cost = f"{config.steps * step_flops(model, batch, config):.2g} FLOPs by the rules"
+    cost = f"{config.steps * _by_rules(model, batch, config):.2g} FLOPs by the rules"
     return (
         f"{config.steps} steps of {batch.size} tokens: {cost}, some {config.steps * PASSES_A_STEP * seconds:.0f} s here"
     )
+
+
+def _by_rules(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> int:
+    """FLOPs of a step, by the rules."""
+    return step_costs(Shape.of(model.config), batch, rank=config.rank, targets=config.targets)["coursework"]

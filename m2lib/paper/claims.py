@@ -10,9 +10,9 @@ from m2lib import study
 from m2lib.paper import errors
 from m2lib.series import bootstrap_interval
 
-Runs = dict[str, pd.Series]
+RunsByName = dict[str, pd.Series]
 """MAE by series id, by experiment, published or ours; `default at a fifth` is the first adapter in fewer steps."""
-Finding = Callable[[Runs], tuple[str, bool]]
+Finding = Callable[[RunsByName], tuple[str, bool]]
 """Says what runs show, and whether the claim holds by them. Raises KeyError for a run that is not there."""
 WELL = 50
 """Scaled units: a series with a smaller error counts as forecast well, a twentieth of a typical high value."""
@@ -35,58 +35,58 @@ def claims_table() -> str:
     return "\n".join(rows)
 
 
-def published_runs() -> Runs:
+def published_runs() -> RunsByName:
     """The report's own errors."""
     runs = {name: maes for (_, name), maes in errors.runs(errors.published()).items()}
     return runs | {"default at a fifth": runs["default"]}
 
 
-def replicated_runs() -> Runs:
+def replicated_runs() -> RunsByName:
     """Our errors, under the names of the published ones; of runs that are finished."""
     renamed = {"default": "default at a fifth", "untuned-test": "untuned"}
     fifth, report = map(_ours, study.REPLICATION.values())
     return {renamed.get(name, name): maes for name, maes in fifth.items()} | report
 
 
-def _ours(profile: study.Profile) -> Runs:
+def _ours(profile: study.Profile) -> RunsByName:
     done = [name for name, record in study.all_records(profile).items() if record.status == "done"]
     return {name: maes for (who, name), maes in errors.recorded_runs(profile, *done).items() if who == "ours"}
 
 
-def _untuned(of: Callable[..., float], runs: Runs) -> tuple[str, bool]:
+def _untuned(of: Callable[..., float], runs: RunsByName) -> tuple[str, bool]:
     low, high = bootstrap_interval(runs["baseline"], of)
     return f"{of(runs['baseline']):.1f} ({low:.1f} to {high:.1f})", low <= of(published_runs()["baseline"]) <= high
 
 
-def _half_well(runs: Runs) -> tuple[str, bool]:
+def _half_well(runs: RunsByName) -> tuple[str, bool]:
     well = runs["baseline"] < WELL
     return f"{well.sum()} of {len(well)} below {WELL}", 0.4 < well.mean() < 0.6
 
 
-def _default_median(runs: Runs) -> tuple[str, bool]:
+def _default_median(runs: RunsByName) -> tuple[str, bool]:
     before, after = pd.DataFrame({"before": runs["baseline"], "after": runs["default"]}).dropna().median()
     return f"{before:.1f} to {after:.1f}", after < before / 2
 
 
-def _highest_rate(runs: Runs) -> tuple[str, bool]:
+def _highest_rate(runs: RunsByName) -> tuple[str, bool]:
     five = pd.DataFrame({setting: runs[name] for setting, name in enumerate(study.SEARCH)}).dropna()
     best = five.mean().nsmallest(3)
     return ", ".join(f"{setting} ({mean:.0f})" for setting, mean in best.items()), set(best.index) == {6, 7, 8}
 
 
-def _ranks_alike(runs: Runs) -> tuple[str, bool]:
+def _ranks_alike(runs: RunsByName) -> tuple[str, bool]:
     rank_2, rank_4 = (_asked(runs, name) for name in study.SEARCH[6:8])
     low, high = bootstrap_interval(rank_2 - rank_4)
     return f"{rank_2.mean():.1f} and {rank_4.mean():.1f}, apart by {low:.1f} to {high:.1f}", low <= 0 <= high
 
 
-def _longer_is_better(runs: Runs) -> tuple[str, bool]:
+def _longer_is_better(runs: RunsByName) -> tuple[str, bool]:
     five = pd.DataFrame({length: runs[f"context/{length}"] for length in errors.LENGTHS}).dropna()
     means, medians = (" / ".join(five.agg(of).map("{:,.0f}".format)) for of in ("mean", "median"))
     return f"{means}, medians {medians}", five.mean().diff()[1:].lt(0).all()
 
 
-def _fall(earlier: str, later: str, runs: Runs) -> tuple[str, bool]:
+def _fall(earlier: str, later: str, runs: RunsByName) -> tuple[str, bool]:
     """From an earlier run to a later one, on the later one's series: by how much, and whether surely."""
     after = _asked(runs, later)
     before = runs[earlier][after.index]
@@ -95,7 +95,7 @@ def _fall(earlier: str, later: str, runs: Runs) -> tuple[str, bool]:
     return f"{shown}; median {before.median():.1f} to {after.median():.1f}", low > 0
 
 
-def _asked(runs: Runs, name: str) -> pd.Series:
+def _asked(runs: RunsByName, name: str) -> pd.Series:
     """A run's errors on the report's series, which of a setting are those of both rounds."""
     return runs[name][published_runs()[name].index]
 

@@ -24,7 +24,7 @@ def architecture(shape: Shape, name: str) -> Figure:
     d, hidden, h, kv, c = shape.width, shape.mlp, shape.heads, shape.kv_heads, shape.head_width
     embedding, head = f"embedding\n{shape.vocabulary} × {d}", f"LM head {d} → {shape.vocabulary}\n+ trained bias"
     blocks, norm = f"{shape.layers} × transformer block\n{d} → {d}", f"RMSNorm\n{d}"
-    parts, bias = {"query + LoRA": h, "key": kv, "value + LoRA": kv}, "\n+ bias" * shape.qkv_bias
+    parts, bias = {"query + LoRA": h, "key": kv, "value + LoRA": kv}, "\n+ bias" if shape.qkv_bias else ""
     inputs = [f"{part}\n{d} → {n}·{c}{bias}" for part, n in parts.items()]
     attention = f"causal attention\n{h} query heads share {kv} key-value heads"
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 5.4), width_ratios=(1.9, 3.8, 2.2))
@@ -84,7 +84,7 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
             made = recorded_forecast(record, series, i)
             plots.plot_forecast(ax, series.time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], made, said)
         row[0].set_ylabel(f"{title}\n(scaled units)")
-        figure.suptitle(record.backbone["id"], fontsize="medium")
+    figure.suptitle(record.backbone["id"], fontsize="medium")  # that of all
     plt.setp(axes[-1], xlabel=plots.MODEL_TIME)
     plots.forecast_legend(figure)
     return figure

@@ -70,7 +70,7 @@ def finished_records(profile: Profile, *names: str) -> dict[str, Record]:
 def untuned_like_final(profile: Profile) -> Record:
     """The untuned model's record on the test series, decoded as the final model is."""
     constrained = study.EXPERIMENTS["final"].at(profile).protocol.constrained
-    return finished_record(profile, "untuned-test" + "-constrained" * constrained)
+    return finished_record(profile, "untuned-test-constrained" if constrained else "untuned-test")
 
 
 def label(name: str, profile: Profile) -> str:

@@ -179,7 +179,7 @@ def trust(profile: Profile) -> Figure:
         ax.set(xlabel="spread of the samples\n(scaled units)")
         for order, style in (("spread", "-"), ("error", "--")):
             surest = table.sort_values(order, kind="stable")["error"].expanding()
-            kept, label = np.arange(1, 51) / 50, errors.short(who) * (style == "-")
+            kept, label = np.arange(1, 51) / 50, errors.short(who) if style == "-" else ""
             means.plot(kept, surest.mean(), style, color=colour, label=label)
             medians.plot(kept, surest.median(), style, color=colour, label=label)
     scatter[0].set_ylabel("MAE of their median\n(scaled units)")

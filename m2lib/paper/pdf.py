@@ -23,7 +23,7 @@ FIGURES = {
     for name, draw in getmembers(figures, isfunction)
     if draw.__module__ == figures.__name__ and not name.startswith("_")
 }
-REPLICATED = "fig4_baseline_forecasts", "fig6_forecasts", "fig7_reduced_validation", "context_lengths", "fig9_final"
+OF_REPLICATION = "fig4_baseline_forecasts", "fig6_forecasts", "fig7_reduced_validation", "context_lengths", "fig9_final"
 """The figures that show the replication's records, a fifth of the report's steps, and not the laptop's."""
 
 
@@ -33,7 +33,7 @@ def draw(name: str) -> Figure:
     Raises InputError where a record that it needs is missing.
     """
     plots.use_style()
-    return FIGURES[name](REPLICATION["fifth"] if name in REPLICATED else shown_profile())
+    return FIGURES[name](REPLICATION["fifth"] if name in OF_REPLICATION else shown_profile())
 
 
 def show(name: str) -> Figure:

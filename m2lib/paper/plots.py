@@ -168,7 +168,11 @@ def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> Non
     ax.plot(table.mean(), rows, "D", color="black", ms=5)
     ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2)
     ax.set_yticks(rows, table.columns)
-    ax.set(title=title, xlabel="MAE (scaled units)\nline: a series, diamond: mean, bar: median", ylim=(len(rows) - 0.5, -0.5))
+    ax.set(
+        title=title,
+        xlabel="MAE (scaled units)\nline: a series, diamond: mean, bar: median",
+        ylim=(len(rows) - 0.5, -0.5),
+    )
 
 
 def plot_before_after(

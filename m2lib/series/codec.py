@@ -9,7 +9,6 @@ becomes 10.00, rounded to two decimals and written in hundredths without the poi
 these integers everywhere in the project. `scale_of`, `to_integers`, `unscale`, `encode` and `decode` are of it.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -224,10 +223,6 @@ class TextFormat:
     def settings(self) -> dict[str, int | float | bool]:
         """What says it all: `TextFormat(**settings)` is the same format."""
         return asdict(self)
-
-    def text(self) -> str:
-        """What a FORMAT_FILE holds."""
-        return json.dumps(self.settings(), indent=1) + "\n"
 
 
 STUDY = TextFormat()

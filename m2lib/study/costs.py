@@ -1,7 +1,7 @@
 """What runs cost: an experiment before it starts, what it has computed, and what the budget leaves for it."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from m2lib import accounting
-from m2lib.accounting import CONVENTIONS, TARGETS, Breakdown, Shape, total
+from m2lib.accounting import TARGETS, Costs, Shape, costs_of, sum_costs
 from m2lib.decoding import DecodeConfig, step_columns
 from m2lib.model import PAD_ID
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
@@ -17,31 +17,6 @@ from m2lib.study.experiments import EXPERIMENTS, Experiment
 from m2lib.study.profiles import PROFILES, Profile
 from m2lib.study.records import Record, load_record, record_path
 from m2lib.study.selection import chosen_by
-
-Costs = dict[str, int]
-"""FLOPs by convention."""
-
-
-def costs_of(count: Callable[..., Breakdown], *sizes: Any, times: int = 1, **how: Any) -> Costs:
-    """So many times what `count`, a function of `m2lib.accounting`, gives under each convention."""
-    return {convention: times * total(count(*sizes, **how, convention=convention)) for convention in CONVENTIONS}
-
-
-def sum_costs(*costs: Costs) -> Costs:
-    """0 for none."""
-    return {convention: sum(cost[convention] for cost in costs) for convention in CONVENTIONS}
-
-
-def step_costs(shape: Shape, batch: np.ndarray, **adapter: Any) -> Costs:
-    """A training step on a batch (windows, length) of token ids, of an adapter as `adapter_of_experiment` gives it.
-
-    By the rules each window counts at its own length; as executed at the longest one's; as published at the full one.
-    """
-    lengths, windows = (batch != PAD_ID).sum(1).tolist(), len(batch)
-    step = partial(costs_of, accounting.train_step_flops, shape, **adapter)
-    full, longest = step(batch.shape[1], batch=windows), step(max(lengths), batch=windows)
-    alone = sum_costs(*(step(tokens, batch=1) for tokens in lengths))
-    return alone | {"published": full["published"], "executed": longest["executed"]}
 
 
 def loss_costs(shape: Shape, windows: np.ndarray | list[np.ndarray], **adapter: Any) -> Costs:

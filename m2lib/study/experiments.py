@@ -101,9 +101,9 @@ class Experiment:
         sized = self.at(profile)
         settings: dict[str, Any] = {"split": self.split, "decode": asdict(sized.protocol)}
         if self.select:
-            settings["select"] = str(self.select) + " of the report" * profile.as_reported
+            settings["select"] = str(self.select) + (" of the report" if profile.as_reported else "")
         if self.adapter:
-            names, reported = self.adapter.names, ["of the report"] * profile.as_reported
+            names, reported = self.adapter.names, ["of the report"] if profile.as_reported else []
             settings["adapter"] = names[0] if len(names) == 1 else [self.adapter.place, *names, *reported]
         if sized.train:
             settings["train"] = sized.train

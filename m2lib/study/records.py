@@ -84,8 +84,8 @@ class Record:
     """Texts decoded together."""
     seed: int = 0
     """Of the training."""
-    status: Literal["running", "done", "aborted"] = "running"
-    """Of a run that was killed or stopped it stays `running`; older records say `aborted` of the stopped ones."""
+    status: Literal["running", "done"] = "running"
+    """Of a run that was killed or stopped it stays `running`."""
     seconds: Amount = 0.0
     """Wall time of all."""
     train_seconds: Amount = 0.0

@@ -16,9 +16,9 @@ import torch
 from tqdm.auto import tqdm
 
 from m2lib import model, series, settings, training
-from m2lib.accounting import Shape
+from m2lib.accounting import Costs, Shape, sum_costs
 from m2lib.decoding import DECODE_VERSION, forecast
-from m2lib.files import InputError, write_atomic
+from m2lib.files import InputError, write_json
 from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, summarise, to_integers
 from m2lib.study import costs
 from m2lib.study.experiments import experiment_named, series_ids
@@ -115,7 +115,9 @@ class Run:
         """
         profile, experiment, name = self.profile, self.experiment, self.experiment.name
         everything = experiment.train and not experiment.train["rank"]  # all weights train, in float32
-        dtype = old.backbone["dtype"] if old else "float32" if everything else None
+        dtype = "float32" if everything else None
+        if old:
+            dtype = old.backbone["dtype"]
         self.backbone = backbone = model.load_backbone(self.weights, dtype=dtype)
         if experiment.shuffled:
             model.shuffle_weights(backbone.model)
@@ -156,7 +158,7 @@ class Run:
         # Training goes on from a checkpoint, which may be older than the record, or gone.
         steps = training.saved_step(self.checkpoints)
         most = costs.estimate(self.experiment, profile, self.shape, steps, len(record.series), self.source)
-        record.flops["reserved"] = costs.sum_costs(*most.values())
+        record.flops["reserved"] = sum_costs(*most.values())
         if profile.live or not self.experiment.group:
             return
         convention, others = profile.budget_convention, costs.budget_of(profile, but=record.name)
@@ -174,7 +176,7 @@ class Run:
         if config := self.experiment.config(self.profile):
             self.train_adapter(config)
         self.forecast_series()
-        self.record.status, self.record.flops["reserved"] = "done", costs.sum_costs()  # nothing more will be spent
+        self.record.status, self.record.flops["reserved"] = "done", sum_costs()  # nothing more will be spent
         self.store()
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -182,10 +184,10 @@ class Run:
         """Write the record."""
         save_record(self.profile, self.record)
 
-    def charge(self, kind: str, *spent: costs.Costs) -> None:
+    def charge(self, kind: str, *spent: Costs) -> None:
         """Count costs as spent on `training`, `evaluation` or `forecasts`; so much less may still be."""
         flops = self.record.flops
-        for convention, more in costs.sum_costs(*spent).items():
+        for convention, more in sum_costs(*spent).items():
             flops[kind][convention] += more
             flops["reserved"][convention] = max(0, flops["reserved"][convention] - more)
 
@@ -213,7 +215,7 @@ class Run:
             folder = adapter_path(profile, record.name)
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
             if experiment.made_up:
-                write_atomic(folder / series.FORMAT_FILE, experiment.made_up.text().encode())
+                write_json(folder / series.FORMAT_FILE, experiment.made_up.settings())
             record.adapter = adapter_hash(folder)
 
     def take_adapter(self, source: str) -> None:
@@ -244,7 +246,7 @@ class Run:
         record.train_seconds = round(log.seconds, 2)
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
         record.steps_run += len(batches)
-        self.charge("training", *(costs.step_costs(self.shape, batch, **self.adapter) for batch in batches))
+        self.charge("training", *(training.step_costs(self.shape, batch, **self.adapter) for batch in batches))
         self.store()
 
     def _evaluation(self, ids: list[int], windows: np.ndarray | list[np.ndarray], forecasts: bool) -> dict[str, float]:

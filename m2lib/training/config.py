@@ -65,7 +65,7 @@ class TrainConfig:
         """
         # Ten steps, warmup 0.2, cosine, as shares of the peak: 0.5 and 1 (a step at rate 0 would be wasted), then
         # 1, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04; the 0 would come at step 10, which there is not. With cooldown:
-        # 0.5, then 1 from the second to the ninth, of which the last two are cool, as (10 - 8) / 2 = 1, and then 1 / 2.
+        # 0.5, then 1 up to the ninth. The last two steps are cooled: the ninth has (10 - 8) / 2 = 1, the tenth 1 / 2.
         warm = round(self.warmup * self.steps)
         if step < warm:
             return self.learning_rate * (step + 1) / warm

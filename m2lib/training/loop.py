@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from m2lib import settings
-from m2lib.accounting import Shape, total, train_step_flops
+from m2lib.accounting import Costs, Shape, costs_of, sum_costs, train_step_flops
 from m2lib.files import InputError
 from m2lib.model import PAD_ID, blocked_attention, inject_lora, lora_layers, train_everything, trainable
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
@@ -75,6 +77,7 @@ def train(
         generator = torch.Generator().manual_seed(config.seed)
         inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)
     parameters = trainable(model)
+    shape, adapter = Shape.of(model.config), {"rank": config.rank, "targets": config.targets}
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     # `**x or {}` is `**(x or {})`: a new run's log is empty.
     log = TrainLog(**load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {})
@@ -113,7 +116,7 @@ def train(
             log.losses.append(round(value, 6))
 
             now = time.perf_counter()
-            took, flops = took + now - began, flops + step_flops(model, batch, config, "executed")
+            took, flops = took + now - began, flops + step_costs(shape, batch, **adapter)["executed"]
             bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}, {flops / took:.2g} FLOP/s", refresh=False)
             bar.update()
             # The order matters to a run that is killed between any two lines. The evaluation comes before the
@@ -133,11 +136,16 @@ def train(
     return log
 
 
-def step_flops(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig, convention: str = "coursework") -> int:
-    """What a step on a batch of windows costs, each window as long as the longest."""
-    longest, how = int((batch != PAD_ID).sum(1).max()), {"rank": config.rank, "targets": config.targets}
-    step = train_step_flops(Shape.of(model.config), longest, batch=len(batch), convention=convention, **how)
-    return total(step)
+def step_costs(shape: Shape, batch: np.ndarray, **adapter: Any) -> Costs:
+    """A training step on a batch (windows, length) of token ids, of adapters of a rank on targets.
+
+    By the rules each window counts at its own length; as executed at the longest one's; as published at the full one.
+    """
+    lengths, windows = (batch != PAD_ID).sum(1).tolist(), len(batch)
+    step = partial(costs_of, train_step_flops, shape, **adapter)
+    full, longest = step(batch.shape[1], batch=windows), step(max(lengths), batch=windows)
+    alone = sum_costs(*(step(tokens, batch=1) for tokens in lengths))
+    return alone | {"published": full["published"], "executed": longest["executed"]}
 
 
 @contextmanager

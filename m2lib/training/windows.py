@@ -33,7 +33,12 @@ def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
 
 
 def cut_windows(
-    values: Sequence[np.ndarray], written_as: TextFormat, horizon: int, context: int, batch_size: int = 1, seed: int = 0
+    values: Sequence[np.ndarray],
+    text_format: TextFormat,
+    horizon: int,
+    context: int,
+    batch_size: int = 1,
+    seed: int = 0,
 ) -> Endless:
     """Windows that are cut at random from series (steps, variables) for each step, batch_size of them.
 
@@ -46,7 +51,7 @@ def cut_windows(
         for _ in range(TRIES):
             place = rng.choice(len(values), p=ends / ends.sum())
             end = SHORTEST + horizon + rng.integers(ends[place])
-            if ids := _written(values[place][max(0, end - context - horizon) : end], horizon, written_as):
+            if ids := _written(values[place][max(0, end - context - horizon) : end], horizon, text_format):
                 return ids
         raise InputError(f"{TRIES} stretches of the table, drawn at random, are all flat; there is nothing to learn")
 

@@ -24,6 +24,8 @@ def test_origins_by_hand():
     assert origins_of(items[:1], 3, 1, 3, leave_out=2) == [(0, 25)]
     with pytest.raises(InputError, match="a forecast of 25 steps wants a series of 35; ask for fewer steps"):
         origins_of(items, 25, 1, 25)
+    with pytest.raises(InputError, match="a series of 40;"):
+        origins_of(items, 25, 1, 25, leave_out=5)
 
 
 def test_the_future_is_not_read(tiny, monkeypatch):

@@ -23,8 +23,9 @@ from m2lib.series import STUDY, TABLES, TextFormat, generate_series
 FINAL = ROOT / "report" / "results" / "laptop-smollm2-135m" / "final"
 PELTS = ROOT / "report" / "results" / "pelts" / "tuned"
 FACTS = json.loads((PELTS / "facts.json").read_text(encoding="utf-8"))
-FORMATS = (STUDY, TextFormat(1, percentile=95, offset=0.2), TextFormat(3, 3, offset=0.1, separate=True), TABLES)
-EACH_FORMAT = pytest.mark.parametrize("text_format", FORMATS, ids=["study", "one", "three", "any"])
+ODD = TextFormat(2, 3, offset=0.1, room=3.0)  # 333 and not a multiple of ten is its unit
+FORMATS = (STUDY, TextFormat(1, percentile=95, offset=0.2), TextFormat(3, 3, offset=0.1, separate=True), TABLES, ODD)
+EACH_FORMAT = pytest.mark.parametrize("text_format", FORMATS, ids=["study", "one", "three", "any", "odd"])
 
 
 def seeded(seed):
@@ -73,7 +74,7 @@ def forecasts(backbone, contexts, horizon, text_format):
 def written_in(text_format, adapter, folder):
     """The same adapter, as if it had been trained in a text format."""
     shutil.copytree(adapter, folder)
-    (folder / "text_format.json").write_text(text_format.text(), encoding="utf-8")
+    (folder / "text_format.json").write_text(json.dumps(text_format.settings()), encoding="utf-8")
     return folder
 
 

@@ -106,6 +106,8 @@ def test_going_on_from_an_adapter(tmp_path):
     configs = [json.loads((tmp_path / name / "adapter_config.json").read_text("utf-8")) for name in ("first", "second")]
     assert configs[0] == configs[1]
     assert second.predict_df(table(), **GREEDY).equals(before)
+    with pytest.raises(InputError, match="leave out rank 8"):
+        tuned(tmp_path / "third", forecaster=first, rank=8)
 
 
 def test_an_adapter_of_a_model_of_ones_own_finds_it_again(tmp_path, monkeypatch):

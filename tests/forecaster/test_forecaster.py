@@ -157,3 +157,9 @@ def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):
         adapter_folder("other")
     with pytest.raises(InputError, match="has a text format of its own"):
         Forecaster.from_pretrained(folder, text_format=STUDY)
+    (folder / "text_format.json").write_text('{"digits": 9}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"text_format\.json cannot be read \(a text format has"):
+        read_format(folder)
+    (folder / "adapter_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"adapter_config\.json cannot be read"):
+        base_of(folder)

@@ -133,10 +133,13 @@ def test_a_download_from_the_hub_that_fails_is_told_in_one_line(monkeypatch):
         fetch_backbone("qwen2.5-0.5b")
 
 
-def test_result_names_of_paths():
+def test_result_names_of_paths(tmp_path, monkeypatch):
     assert backbone_id("smollm2-135m") == "smollm2-135m"
     assert backbone_id("/models/Qwen2.5-0.5B-Instruct/") == "qwen2.5-0.5b"
     assert backbone_id("/models/My Model v2.gguf") == "my-model-v2"
+    (here := tmp_path / "mine").mkdir()
+    monkeypatch.chdir(here)
+    assert backbone_id(".") == "mine"
 
 
 def test_a_gguf_is_known_by_its_hash(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def test_what_asks_an_adapter_again_counts_to_its_training():
 
 
 def test_an_unfinished_or_missing_record_is_no_result(tmp_path, monkeypatch):
-    record = json.loads(record_path("laptop", "final").read_text(encoding="utf-8")) | {"status": "aborted"}
+    record = json.loads(record_path("laptop", "final").read_text(encoding="utf-8")) | {"status": "running"}
     path = tmp_path / "laptop-smollm2-135m" / "final.json"
     path.parent.mkdir()
     path.write_text(json.dumps(record), encoding="utf-8")

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from m2lib.accounting import CONVENTIONS, Shape
+from m2lib.accounting import CONVENTIONS, Shape, sum_costs
 from m2lib.files import InputError
 from m2lib.model import backbone_config
-from m2lib.study.costs import all_records, budget_of, estimate, sum_costs
+from m2lib.study.costs import all_records, budget_of, estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
 from m2lib.study.records import hold, record_path, save_record

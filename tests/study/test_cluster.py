@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from m2lib import cli
-from m2lib.accounting import Shape
+from m2lib.accounting import Shape, sum_costs
 from m2lib.files import InputError
 from m2lib.model import backbone_config
-from m2lib.study.costs import budget_of, estimate, sum_costs
+from m2lib.study.costs import budget_of, estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
 from m2lib.study.records import load_record, record_path

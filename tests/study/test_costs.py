@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from m2lib.accounting import sum_costs
 from m2lib.accounting.flops import CONVENTIONS, cached_step_flops, forecast_flops, forward_flops, train_step_flops
 from m2lib.accounting.published import DEPARTURES, departure_costs
 from m2lib.accounting.shape import PROJECTIONS, TARGETS, Shape, total
@@ -19,11 +20,9 @@ from m2lib.study.costs import (
     experiment_sizes,
     loss_costs,
     series_costs,
-    step_costs,
-    sum_costs,
 )  # fmt: skip
 from m2lib.study.records import save_record
-from m2lib.training import TrainConfig, batch_of, make_windows
+from m2lib.training import TrainConfig, batch_of, make_windows, step_costs
 
 REPORT = PROFILES["report"]
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))

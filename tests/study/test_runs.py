@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from m2lib.accounting import Shape
+from m2lib.accounting import Shape, sum_costs
 from m2lib.files import InputError
 from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_ids
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
 from m2lib.study import provenance, runs
-from m2lib.study.costs import budget_of, estimate, sum_costs
+from m2lib.study.costs import budget_of, estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
 from m2lib.study.records import load_record, record_path, recorded_forecast

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from m2lib.accounting import CONVENTIONS, Shape
+from m2lib.accounting import CONVENTIONS, Shape, sum_costs
 from m2lib.forecaster import Forecaster
 from m2lib.model import backbone_config
 from m2lib.series import TABLES, draw_systems, generate_series, split_ids
-from m2lib.study.costs import estimate, sum_costs
+from m2lib.study.costs import estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
 from m2lib.study.runs import Run, adapter_path, run, simulation_seed
