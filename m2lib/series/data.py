@@ -9,7 +9,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +104,15 @@ def load_series(path: str | Path | None = None) -> SeriesSet:
     The same texts, ids and results whichever way.
     """
     path = path or settings.read("M2_DATA") or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    return generate_series() if path is None else read_series(path)
+    return _generated() if path is None else read_series(path)
+
+
+@cache
+def _generated() -> SeriesSet:
+    """The recipe's data set, simulated once in a process; it is shared, so nobody may write to it."""
+    made = generate_series()
+    made.trajectories.setflags(write=False)
+    return made
 
 
 def read_series(path: str | Path) -> SeriesSet:
