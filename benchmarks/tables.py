@@ -32,7 +32,7 @@ from m2lib.series import DECILES, log_var_paths, nearest_analogue
 from m2lib.settings import results_dir
 from m2lib.study import PROFILES, load_record
 from m2lib.study.provenance import provenance
-from m2lib.study.runs import adapter_hash
+from m2lib.study.records import adapter_hash
 
 PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
 MOST_SERIES = 20  # of a source: drawn at equal distances, in its order

@@ -33,8 +33,7 @@ from m2lib.study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapte
 from m2lib.study.costs import adapter_of_experiment, series_costs
 from m2lib.study.experiments import CONSTRAINED
 from m2lib.study.provenance import provenance
-from m2lib.study.records import YARDSTICKS
-from m2lib.study.runs import adapter_hash
+from m2lib.study.records import YARDSTICKS, adapter_hash
 
 STUDY = PROFILES["laptop"]
 """Whose language model and adapters are measured."""

@@ -12,7 +12,7 @@ from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.export import FACTS_FILE
 from m2lib.paper.errors import NAIVE, table_errors, table_summary
 from m2lib.study import PROFILES, adapter_path, load_record
-from m2lib.study.runs import adapter_hash
+from m2lib.study.records import adapter_hash
 
 
 def test_no_source_chooses_and_judges():

@@ -41,7 +41,7 @@ def base_of(folder: Path) -> str:
 def read_format(folder: Path) -> TextFormat:
     """The text format of an adapter or an exported model; the study's where its folder names none."""
     path = folder / FORMAT_FILE
-    return _read(path, lambda settings: TextFormat(**settings)) if path.exists() else STUDY
+    return _read(path, lambda fields: TextFormat(**fields)) if path.exists() else STUDY
 
 
 def _read(path: Path, make: Callable[[Any], Kind]) -> Kind:

@@ -79,8 +79,7 @@ def fig8_second(profile: Profile) -> Figure:
 
 
 def context_lengths(profile: Profile) -> Figure:
-    names = tuple(f"context/{length}" for length in errors.LENGTHS)
-    return _compared(profile, recorded_runs(profile, *names), names, "context/512")
+    return _compared(profile, recorded_runs(profile, *numbers.CONTEXTS), numbers.CONTEXTS, "context/512")
 
 
 def fig9_final(profile: Profile) -> Figure:

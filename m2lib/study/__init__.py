@@ -5,10 +5,10 @@ from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERAT
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
 from .provenance import setting
 from .records import (
-    ORDER, STATISTICAL, TUNED, Record, in_progress, load_record, record_path, recorded_forecast, recorded_rows,
-    recorded_samples, recorded_yardsticks,
+    ORDER, STATISTICAL, TUNED, Record, adapter_path, in_progress, load_record, record_path, recorded_forecast,
+    recorded_rows, recorded_samples, recorded_yardsticks,
 )  # fmt: skip
-from .runs import adapter_path, run
+from .runs import run
 from .selection import (
     AdapterOf, Maes, chosen_by, published_maes, published_statements, published_table_3,
 )  # fmt: skip

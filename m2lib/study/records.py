@@ -6,6 +6,8 @@ A record is validated as a whole when it is read. Before one is run afresh, a co
 import hashlib
 import json
 import math
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,6 +17,7 @@ from typing import Annotated, Any, Literal, NotRequired
 import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from tqdm.auto import tqdm
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
@@ -146,6 +149,18 @@ def record_path(profile: Profile | str, name: str) -> Path:
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
 
+def adapter_path(profile: Profile | str, name: str) -> Path:
+    """The folder of a trained experiment's adapter, beside its record."""
+    return record_path(profile, name).with_suffix("")
+
+
+def adapter_hash(folder: Path) -> str:
+    """16 hex digits of a hash of an adapter's files; empty where there are none."""
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
+    content = b"".join(path.name.encode() + path.read_bytes() for path in files)
+    return hashlib.sha256(content).hexdigest()[:16] if files else ""
+
+
 def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
     """Read a recorded run; `profile` is a Profile, or the name of one (then on that profile's own backbone).
 
@@ -171,6 +186,16 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
 def save_record(profile: Profile | str, record: Record) -> None:
     """Write a record, whole or not at all; called at every checkpoint."""
     write_json(record_path(profile, record.name), asdict(record))
+
+
+def keep_aside(path: Path) -> None:
+    """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where."""
+    below = path.relative_to(results_dir())
+    aside = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / below
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    if (adapter := path.with_suffix("")).is_dir():
+        shutil.copytree(adapter, aside.with_suffix(""), dirs_exist_ok=True)
+    tqdm.write(f"the record before is now {shutil.copy2(path, aside)}")
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The one way to run an experiment: find out what decides it, begin its record or go on with it, train, forecast."""
 
-import hashlib
 import secrets
 import shutil
 import time
@@ -8,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,19 @@ from m2lib.study import costs
 from m2lib.study.experiments import experiment_named, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import provenance
-from m2lib.study.records import Entry, Record, entry_of, fingerprint, hold, load_record, record_path, save_record
+from m2lib.study.records import (
+    Entry,
+    Record,
+    adapter_hash,
+    adapter_path,
+    entry_of,
+    fingerprint,
+    hold,
+    keep_aside,
+    load_record,
+    record_path,
+    save_record,
+)  # fmt: skip
 from m2lib.study.selection import Maes, chosen_by
 from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_loss
 
@@ -238,15 +248,15 @@ class Run:
             record.seconds = round(time.perf_counter() - began, 2)
             self.store()
 
-    def _note(self, log: TrainLog, batches: Sequence[np.ndarray]) -> None:
+    def _note(self, log: TrainLog, spent: Sequence[Costs]) -> None:
         """Record how far the training is, and what these steps cost."""
         record = self.record
         record.loss_curve, record.evaluations = log.losses, log.evaluations
         record.seconds = round(record.seconds + log.seconds - record.train_seconds, 2)
         record.train_seconds = round(log.seconds, 2)
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
-        record.steps_run += len(batches)
-        self.charge("training", *(training.step_costs(self.shape, batch, **self.adapter) for batch in batches))
+        record.steps_run += len(spent)
+        self.charge("training", *spent)
         self.store()
 
     def _evaluation(self, ids: list[int], windows: np.ndarray | list[np.ndarray], forecasts: bool) -> dict[str, float]:
@@ -298,28 +308,6 @@ class Run:
         spent = [costs.series_costs(self.shape, entry, protocol, **self.adapter) for entry in entries.values()]
         self.charge(kind, *spent)
         return entries
-
-
-def adapter_path(profile: Profile | str, name: str) -> Path:
-    """The folder of a trained experiment's adapter, beside its record."""
-    return record_path(profile, name).with_suffix("")
-
-
-def adapter_hash(folder: Path) -> str:
-    """16 hex digits of a hash of an adapter's files; empty where there are none."""
-    files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
-    content = b"".join(path.name.encode() + path.read_bytes() for path in files)
-    return hashlib.sha256(content).hexdigest()[:16] if files else ""
-
-
-def keep_aside(path: Path) -> None:
-    """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where."""
-    below = path.relative_to(settings.results_dir())
-    aside = settings.out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / below
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    if (adapter := path.with_suffix("")).is_dir():
-        shutil.copytree(adapter, aside.with_suffix(""), dirs_exist_ok=True)
-    tqdm.write(f"the record before is now {shutil.copy2(path, aside)}")
 
 
 def simulation_seed(step: int, seed: int) -> int:

@@ -52,7 +52,7 @@ def train(
     checkpoints: Path,
     *,
     checkpoint_every: int = 50,
-    on_checkpoint: Callable[[TrainLog, list[np.ndarray]], None] | None = None,
+    on_checkpoint: Callable[[TrainLog, list[Costs]], None] | None = None,
     evaluate: Callable[[], dict] | None = None,
     evaluate_after: Container[int] = (),
     progress: bool = True,
@@ -63,10 +63,10 @@ def train(
     trained on; else it gets new ones. `windows` are what `batch_of` takes. `checkpoints` is a folder of this run's own:
     where it holds some, the run goes on from the newest one and ends as an unbroken run would. One is written every
     `checkpoint_every` steps, after the first, after two minutes without one, and at the end; just before,
-    `on_checkpoint` gets the log and the batches since its last call. `evaluate` is called without gradients before the
-    first step, after those in `evaluate_after` and after the last; what it returns is kept in the log with the step.
-    With `M2_RECOMPUTE` set each block keeps its input only (gradient checkpointing): the same adapter, in much less
-    memory and a third more time.
+    `on_checkpoint` gets the log and what each step since its last call has cost. `evaluate` is called without gradients
+    before the first step, after those in `evaluate_after` and after the last; what it returns is kept in the log with
+    the step. With `M2_RECOMPUTE` set each block keeps its input only (gradient checkpointing): the same adapter, in much
+    less memory and a third more time.
 
     Raises InputError where the loss is no longer finite, or the checkpoints are another run's; KeyboardInterrupt after
     Ctrl-C, which finishes the step and writes a checkpoint first; pressed again it stops at once.
@@ -82,7 +82,7 @@ def train(
     # `**x or {}` is `**(x or {})`: a new run's log is empty.
     log = TrainLog(**load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {})
     started, before = time.perf_counter(), log.seconds
-    kept, took, flops, batches = started, 0.0, 0, list[np.ndarray]()  # batches: not yet handed to on_checkpoint
+    kept, took, flops, spent = started, 0.0, 0, list[Costs]()  # spent: not yet handed to on_checkpoint
     recomputing = _recomputing if settings.read("M2_RECOMPUTE") == "1" else nullcontext
 
     def evaluated() -> None:
@@ -99,7 +99,7 @@ def train(
     with bar, _interrupts() as interrupted:
         while log.step < config.steps:
             began = time.perf_counter()
-            batches.append(batch := batch_of(log.step, windows, config))
+            batch = batch_of(log.step, windows, config)
             with recomputing(model):
                 rows = torch.from_numpy(batch).to(model.device)
                 loss = window_loss(model, rows, config.tail_weight, config.units_weight)
@@ -116,7 +116,8 @@ def train(
             log.losses.append(round(value, 6))
 
             now = time.perf_counter()
-            took, flops = took + now - began, flops + step_costs(shape, batch, **adapter)["executed"]
+            spent.append(step_costs(shape, batch, **adapter))
+            took, flops = took + now - began, flops + spent[-1]["executed"]
             bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}, {flops / took:.2g} FLOP/s", refresh=False)
             bar.update()
             # The order matters to a run that is killed between any two lines. The evaluation comes before the
@@ -128,8 +129,8 @@ def train(
                 kept = time.perf_counter()
                 log.seconds = before + kept - started
                 if on_checkpoint:
-                    on_checkpoint(log, batches)
-                batches = []
+                    on_checkpoint(log, spent)
+                spent = []
                 save_checkpoint(checkpoints, vars(log), vars(config), parameters, optimizer)
             if interrupted:  # only now that the step is kept
                 raise KeyboardInterrupt

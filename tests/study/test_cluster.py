@@ -17,8 +17,8 @@ from m2lib.model import backbone_config
 from m2lib.study.costs import budget_of, estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
-from m2lib.study.records import load_record, record_path
-from m2lib.study.runs import adapter_path, run
+from m2lib.study.records import adapter_path, load_record, record_path
+from m2lib.study.runs import run
 
 SMALL = Profile(
     "laptop", "tiny", series=2, batch_size=2, train={"default": {"steps": 200, "sequence_length": 64}},

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from m2lib.study.profiles import Profile
-from m2lib.study.records import load_record
-from m2lib.study.runs import adapter_hash, adapter_path, run
+from m2lib.study.records import adapter_hash, adapter_path, load_record
+from m2lib.study.runs import run
 
 SMALL = Profile(
     "laptop", "tiny", series=3, batch_size=2, train={"default-warm": {"steps": 4, "sequence_length": 64}},

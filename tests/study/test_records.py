@@ -12,8 +12,7 @@ from m2lib.model.weights import BACKBONES
 from m2lib.study import runs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, REPLICATION
-from m2lib.study.records import Record, fingerprint, load_record, record_path, save_record
-from m2lib.study.runs import adapter_hash, adapter_path
+from m2lib.study.records import Record, adapter_hash, adapter_path, fingerprint, load_record, record_path, save_record
 
 LAPTOP = files.ROOT / "report" / "results" / "laptop-smollm2-135m"
 

@@ -16,8 +16,8 @@ from m2lib.study import provenance, runs
 from m2lib.study.costs import budget_of, estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
-from m2lib.study.records import load_record, record_path, recorded_forecast
-from m2lib.study.runs import adapter_path, run
+from m2lib.study.records import adapter_path, keep_aside, load_record, record_path, recorded_forecast
+from m2lib.study.runs import run
 from m2lib.study.selection import hard_and_easy
 from m2lib.training import loop
 
@@ -161,7 +161,7 @@ def test_what_is_kept_aside_lies_there_as_it_did(store):
     path = record_path(SMALL, "search/expt_0")
     adapter_path(SMALL, "search/expt_0").mkdir(parents=True)
     path.write_text("{}", encoding="utf-8")
-    runs.keep_aside(path)
+    keep_aside(path)
     (kept,) = out_dir().glob("replaced/*/laptop-tiny/search/expt_0.json")
     assert kept.with_suffix("").is_dir()
 

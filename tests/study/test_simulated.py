@@ -11,7 +11,8 @@ from m2lib.series import TABLES, draw_systems, generate_series, split_ids
 from m2lib.study.costs import estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
-from m2lib.study.runs import Run, adapter_path, run, simulation_seed
+from m2lib.study.records import adapter_path
+from m2lib.study.runs import Run, run, simulation_seed
 
 NAME = "trial/linear-simulated"
 SMALL = Profile(
