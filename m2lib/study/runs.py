@@ -34,7 +34,7 @@ from m2lib.study.records import (
     load_record,
     record_path,
     save_record,
-)  # fmt: skip
+)
 from m2lib.study.selection import Maes, chosen_by
 from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_loss
 

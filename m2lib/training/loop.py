@@ -65,8 +65,8 @@ def train(
     `checkpoint_every` steps, after the first, after two minutes without one, and at the end; just before,
     `on_checkpoint` gets the log and what each step since its last call has cost. `evaluate` is called without gradients
     before the first step, after those in `evaluate_after` and after the last; what it returns is kept in the log with
-    the step. With `M2_RECOMPUTE` set each block keeps its input only (gradient checkpointing): the same adapter, in much
-    less memory and a third more time.
+    the step. With `M2_RECOMPUTE` set each block keeps its input only (gradient checkpointing): the same adapter, in
+    much less memory and a third more time.
 
     Raises InputError where the loss is no longer finite, or the checkpoints are another run's; KeyboardInterrupt after
     Ctrl-C, which finishes the step and writes a checkpoint first; pressed again it stops at once.
