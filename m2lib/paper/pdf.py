@@ -23,7 +23,10 @@ FIGURES = {
     for name, draw in getmembers(figures, isfunction)
     if draw.__module__ == figures.__name__ and not name.startswith("_")
 }
-OF_REPLICATION = "fig4_baseline_forecasts", "fig6_forecasts", "fig7_reduced_validation", "context_lengths", "fig9_final"
+OF_REPLICATION = (
+    *("fig4_baseline_forecasts", "fig6_forecasts", "fig7_reduced_validation", "fig8_search", "fig8_second"),
+    *("context_lengths", "fig9_final"),
+)
 """The figures that show the replication's records, a fifth of the report's steps, and not the laptop's."""
 
 

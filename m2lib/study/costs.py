@@ -1,5 +1,6 @@
 """What runs cost: an experiment before it starts, what it has computed, and what the budget leaves for it."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ class Budget:
     """The state of a profile's budget, in FLOPs of its convention."""
 
     spent: int
-    """By the records of all experiments in the report's Table 3."""
+    """By the records of all experiments in the report's Table 3, those no longer kept among them."""
     reserved: int
     """By those of them that are running, or were killed: what they may still spend."""
     left: int
@@ -140,10 +141,20 @@ def all_records(profile: Profile, but: str | None = None) -> dict[str, Record]:
     return {name: load_record(profile, name) for name in names}
 
 
+def removed(profile: Profile) -> list[dict[str, Any]]:
+    """What records that are no longer kept had cost: a row for each group of the report's Table 3, None beyond it.
+
+    A row has the `records`, the last `commit` that holds them, `forecasts`, `seconds`, and `flops` as in a record.
+    """
+    path = record_path(profile, "removed")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
 def budget_of(profile: Profile, but: str | None = None) -> Budget:
     """What the records say is spent, a running one at the most that it may cost; without the one of an experiment."""
     charged = [record for record in all_records(profile, but).values() if EXPERIMENTS[record.name].group]
     convention = profile.budget_convention
     spent = sum(record.spent()[convention] for record in charged)
+    spent += sum(kind[convention] for row in removed(profile) if row["group"] for kind in row["flops"].values())
     reserved = sum(record.flops["reserved"][convention] for record in charged)
     return Budget(spent, reserved, left=profile.budget - spent - reserved)
