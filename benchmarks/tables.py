@@ -171,13 +171,14 @@ def _analogue(contexts: Sequence[np.ndarray], horizon: int, season: int) -> list
 
 
 def _language_model(
-    name: str, temperature: float, contexts: Sequence[np.ndarray], horizon: int, season: int
+    name: str, temperature: float, left_in: bool, contexts: Sequence[np.ndarray], horizon: int, season: int
 ) -> list[np.ndarray]:
-    """Deciles of the model's samples."""
+    """Deciles of the model's samples. left_in: whether the season stays in the series that it reads."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
         values = [one[:, None] for one in contexts]
-        made = _forecaster(name).sample(values, horizon, num_samples=SAMPLES, temperature=temperature)
+        how = {"season": 1 if left_in else season, "num_samples": SAMPLES, "temperature": temperature}
+        made = _forecaster(name).sample(values, horizon, **how)
     return [np.quantile(one.physical[..., 0], DECILES, axis=0) for one in made]
 
 
@@ -220,19 +221,21 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     return row | {"seconds": round(seconds, 2), "shown": numbers}
 
 
-def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: float) -> None:
+def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: float, left_in: bool) -> None:
     """Measure all that the record at `path` lacks of a split's sources, and write it after each row."""
+    models = {f"{name}, season left in" if left_in else name: name for name in adapters}
     forecasts: dict[str, Forecast] = {name: partial(_statistical, model) for name, model in MODELS.items()}
     forecasts |= {"nearest analogue": _analogue, "log-VAR(3)": _regression}
-    forecasts |= {name: partial(_language_model, name, temperature) for name in adapters}
+    forecasts |= {said: partial(_language_model, name, temperature, left_in) for said, name in models.items()}
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     for source in (one for one in SOURCES if one.split == split):
         values = sha256(np.concatenate(source.series()).tobytes()).hexdigest()[:16]
         for name, forecast in forecasts.items():
             asked = {"source": source.name, "split": split, "forecaster": name, "values": values}
-            if name in adapters:
-                folder = _forecaster(name).adapter
+            if name in models:
+                folder = _forecaster(models[name]).adapter
                 asked |= {"temperature": temperature, "adapter": adapter_hash(folder) if folder else ""}
+                asked["season"] = 1 if left_in else source.season
             if any(asked.items() <= row.items() for row in rows):
                 continue
             row = asked | measured(source, forecast)
@@ -264,11 +267,12 @@ if __name__ == "__main__":
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--adapters", nargs="*", default=["untuned"], help="folders, experiments' names, or untuned")
     parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--left-in", action="store_true", help="let the adapters read the season, and not take it out")
     parser.add_argument("--path", type=Path, help="default: report/results/tables.json")
     parser.add_argument("--package", action="store_true", help="put the adapter `general` and a card into the package")
     given = parser.parse_args()
     record = given.path or results_dir() / TABLE_ERRORS
-    record_tables(record, given.split, given.adapters, given.temperature)
+    record_tables(record, given.split, given.adapters, given.temperature, given.left_in)
     print(table_summary(table_errors(record), given.split).to_string(float_format="{:.3f}".format))
     if given.package:
         package(record)

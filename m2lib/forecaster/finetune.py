@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -18,9 +19,9 @@ from m2lib.files import InputError, write_atomic, write_json
 from m2lib.forecaster.evaluation import MODEL, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
-from m2lib.forecaster.tables import Item, check_folder
+from m2lib.forecaster.tables import Item, calendar_season, check_folder
 from m2lib.model import ALL_TARGETS, CONFIG_FILE, adapter_settings, load_adapter, load_backbone, save_adapter
-from m2lib.series import FORMAT_FILE, TextFormat
+from m2lib.series import FORMAT_FILE, Season, TextFormat
 from m2lib.training import Endless, TrainConfig, cut_windows, step_costs, train, window_loss
 
 Kind = TypeVar("Kind", bound=Sampler)
@@ -37,6 +38,7 @@ def finetune(
     prediction_length: int,
     output_dir: str | Path,
     *,
+    season: int | None = None,
     force: bool = False,
     say: Callable[[str], None] = print,
     progress: bool = True,
@@ -51,7 +53,9 @@ def finetune(
         raise InputError(f"{folder} holds an adapter already; name another folder, or give --force (force=True)")
     check_folder(folder)
     config = _config(forecaster, **how)
-    seen = [item.values[:-prediction_length] for item in items]
+    season = season or calendar_season(items[0])
+    known = [item.values[:-prediction_length] for item in items]
+    seen = [Season.of(one, season).without(one) for one in known]
     text_format = forecaster.format_of(seen, [item.name for item in items])
     tuned, windows = _begun(forecaster, seen, text_format, prediction_length, config)
     backbone = tuned.backbone
@@ -59,13 +63,14 @@ def finetune(
     drawn = np.random.default_rng(config.seed).choice(len(items), min(MOST_ASKED, len(items)), replace=False)
     asked = [items[place] for place in sorted(drawn)]
     say(f"{_cost(backbone.model, windows(0), config)}; forecast before and after: {len(asked)} of {len(items)} series")
-    before = evaluate(replace(forecaster, text_format=text_format), asked, prediction_length, seed=config.seed)
+    scored = partial(evaluate, items=asked, horizon=prediction_length, season=season, seed=config.seed)
+    before = scored(replace(forecaster, text_format=text_format))
     decides = repr([backbone.weight_hash, text_format, prediction_length, str(forecaster.adapter)]).encode()
     name = hashlib.sha256(decides + b"".join(series.tobytes() for series in seen)).hexdigest()[:16]
     checkpoints = folder / f"checkpoints-{name}"
     log = train(backbone.model, windows, config, checkpoints, progress=progress)
     tuned = replace(tuned, adapter=folder)
-    after = evaluate(tuned, asked, prediction_length, seed=config.seed)
+    after = scored(tuned)
 
     spent = sum(_by_rules(backbone.model, windows(step), config) for step in range(config.steps))
     scores = {f"this adapter (median of {SAMPLES} samples)": after, "before": before}

@@ -51,9 +51,13 @@ def fig4_baseline_forecasts(profile: Profile) -> Figure:
 
 
 def fig5_baseline_errors(profile: Profile) -> Figure:
-    names = "baseline", "baseline-constrained"
-    runs = recorded_runs(profile, *names)
-    shown = {f"{name}, ours": runs["ours", name] for name in names} | {_QWEN: runs["published", "baseline"]}
+    runs, sibling = recorded_runs(profile, "baseline", "baseline-constrained"), study.REPLICATION["fifth"]
+    shown = {
+        _QWEN: runs["published", "baseline"],
+        f"the replication: {sibling.backbone}": recorded_runs(sibling, "baseline")["ours", "baseline"],
+        f"{profile.backbone}, the report's protocol": runs["ours", "baseline"],
+        f"{profile.backbone}, with a grammar": runs["ours", "baseline-constrained"],
+    }
     return _error_panels({title: plots.error_groups(maes) for title, maes in shown.items()})
 
 

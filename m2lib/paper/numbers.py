@@ -57,11 +57,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
     way = errors.milestones(records["best"])
     return {
         "records": {name: run_row(record) for name, record in records.items()},
-        "removed": [
-            {"group": row["group"], "runs": len(row["records"]), "forecasts": row["forecasts"]}
-            | {"all seconds": row["seconds"], "all flops": sum(kind["coursework"] for kind in row["flops"].values())}
-            for row in study.removed(profile)
-        ],
+        "removed": study.removed(profile),
         "replicated": {name: run_row(record) for name, record in replicated.items()},
         "reported": {name: EXPERIMENTS[name].training(REPORT) for name in SETTINGS},
         "errors": _errors(table),
