@@ -24,13 +24,13 @@ import pandas as pd
 import torch
 
 from m2lib.files import ROOT, write_atomic, write_json
-from m2lib.forecaster import Forecaster, adapter_folder, read_format
+from m2lib.forecaster import Forecaster, read_format
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.paper.errors import NAIVE, TABLE_ERRORS, table_errors, table_summary
 from m2lib.series import DECILES, log_var_paths, nearest_analogue
 from m2lib.settings import results_dir
-from m2lib.study import PROFILES, load_record
+from m2lib.study import PROFILES, adapter_path, load_record
 from m2lib.study.provenance import provenance
 from m2lib.study.records import adapter_hash
 
@@ -247,13 +247,14 @@ def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: 
 
 def package(path: Path) -> None:
     """Put the adapter for any table into the package: the recorded one, with a card of what this record says of it."""
-    record, recorded = load_record(PROFILES["laptop"], GENERAL.name), adapter_folder(GENERAL.name)
+    records = [load_record(PROFILES["laptop"], name) for name in ("general", "general-long")]
+    record, recorded = records[-1], adapter_path("laptop", "general-long")
     measures = {"mase": "error (MASE)", "loss": "quantile loss (WQL)"}
     table = table_summary(table_errors(path), "test").rename(columns=measures, index={GENERAL.name: "this adapter"})
     facts = {
         "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them",
-        "recipe": record.training | {"targets": ", ".join(record.training["targets"])},
-        "flops": record.spent()["coursework"],
+        "recipe": {"start": "general"} | record.training | {"targets": ", ".join(record.training["targets"])},
+        "flops": sum(one.spent()["coursework"] for one in records),
         "measured": "real series of other origins, in geometric mean, and relative to repeating the last period",
         "errors": table[list(measures.values())].T.to_dict(),
     }

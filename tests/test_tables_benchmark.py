@@ -22,8 +22,8 @@ def test_no_source_chooses_and_judges():
 
 
 def test_the_package_carries_the_recorded_adapter():
-    recorded = adapter_path("laptop", GENERAL.name)
-    assert load_record(PROFILES["laptop"], GENERAL.name).adapter == adapter_hash(recorded)
+    recorded = adapter_path("laptop", "general-long")
+    assert load_record(PROFILES["laptop"], "general-long").adapter == adapter_hash(recorded)
     assert all((GENERAL / file.name).read_bytes() == file.read_bytes() for file in recorded.iterdir())
     facts = json.loads((GENERAL / FACTS_FILE).read_text(encoding="utf-8"))
     errors = {name: row["error (MASE)"] for name, row in facts["errors"].items()}

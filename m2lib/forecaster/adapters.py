@@ -12,22 +12,23 @@ from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
 Kind = TypeVar("Kind")
 GENERAL = Path(__file__).parent / "general"
-"""The adapter for any table: a copy of the experiment's that comes with the package."""
+"""The adapter for any table, which comes with the package: a copy of the experiment general-long's."""
 
 
 def adapter_folder(source: str | Path) -> Path:
     """The folder of an adapter: `source` itself, or where an experiment of that name has its own."""
     path = Path(source).expanduser()
+    if source == GENERAL.name:
+        return GENERAL
     if (path / CONFIG_FILE).is_file():
         return path
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
     # several profiles have one of a name, the laptop's is meant, and is put in last.
-    packaged = [GENERAL / CONFIG_FILE] if source == GENERAL.name else []
     results = settings.results_dir()
     found = results.glob(f"*/{source}/{CONFIG_FILE}")
     recorded = sorted(found, key=lambda file: str(file.relative_to(results)).startswith("laptop-"))
-    if files := [*packaged, *recorded]:
-        return files[-1].parent
+    if recorded:
+        return recorded[-1].parent
     raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, nor an experiment that recorded one")
 
 
