@@ -106,7 +106,7 @@ def final_forecasts(profile: Profile) -> Figure:
 
 
 def best_forecasts(profile: Profile) -> Figure:
-    return _before_and_after(errors.untuned_like_final(profile), "best", finished_record(profile, "best"))
+    return _before_and_after(errors.untuned_like_final(profile), "with the adapter", finished_record(profile, "best"))
 
 
 def final_learning(profile: Profile) -> Figure:

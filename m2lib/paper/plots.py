@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from m2lib.files import write_atomic
 from m2lib.series import VARIABLES
@@ -199,6 +200,8 @@ def plot_learning(loss_ax: Axes, mae_ax: Axes, losses: list[float], evaluations:
     for name, marker, colour in (("mean", "D", "error"), ("median", "o", "ours")):
         mae_ax.plot(found[f"mae_{name}"], f"{marker}-", color=COLOURS[colour], label=name)
     mae_ax.set_yscale("log")
+    mae_ax.yaxis.set_minor_locator(LogLocator(subs=(3,)))
+    plt.setp(mae_ax.yaxis, major_formatter="{x:g}", minor_formatter="{x:g}")
     for ax, what in ((loss_ax, "loss (nats per token)"), (mae_ax, "forecast MAE (scaled units)")):
         ax.set(xlabel="optimiser step", ylabel=what)
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the curves, which fill the axes
