@@ -59,11 +59,11 @@ def test_the_record_keeps_what_it_has(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "_statistical", lambda model, *asked: right(*asked))
     monkeypatch.setattr(tables, "_regression", last)
     path = tmp_path / "tables.json"
-    record_tables(path, "test", [], 0.7, False)
+    record_tables(path, "test", [], 0.7)
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     assert [(row["source"], row["forecaster"]) for row in rows[:2]] == [("one", NAIVE), ("one", "nearest analogue")]
     monkeypatch.setattr(tables, "measured", None)  # nothing is measured again
-    record_tables(path, "test", [], 0.7, False)
+    record_tables(path, "test", [], 0.7)
     found = table_summary(table_errors(path), "test")
     assert found.loc[NAIVE, "mase"] == found.loc[NAIVE, "loss"] == 1
     assert found.loc["log-VAR(3)", "mase"] == pytest.approx(np.mean(rows[2]["mase"]) / np.mean(rows[0]["mase"]))

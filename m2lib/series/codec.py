@@ -90,12 +90,14 @@ class TextFormat:
     """Whether each variable has a scale and an offset of its own; else all share one."""
     room: float = 10.0
     """How many times the context's percentile can be written: less room leaves finer steps."""
+    spread: float = 1.0
+    """How many times as far from their median samples are read as they were written, where a model is too sure."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a format that no series can have."""
         in_range = 0 <= self.variables <= MOST_VARIABLES and 2 <= self.digits <= 6 and 0 < self.percentile <= 100
-        if not (in_range and 0 <= self.offset <= 10 and 1 < self.room <= 10):
-            may_be = "percentile above 0, at most 100; offset 0 to 10; room above 1, at most 10"
+        if not (in_range and 0 <= self.offset <= 10 and 1 < self.room <= 10 and 0 < self.spread <= 10):
+            may_be = "percentile above 0, at most 100; offset 0 to 10; room above 1, spread above 0, at most 10"
             raise ValueError(f"a text format has 0 to {MOST_VARIABLES} variables, numbers of 2 to 6 digits; {may_be}")
 
     def of(self, variables: int) -> "TextFormat":
@@ -222,7 +224,10 @@ class TextFormat:
 
     def settings(self) -> dict[str, int | float | bool]:
         """What says it all: `TextFormat(**settings)` is the same format."""
-        return asdict(self)
+        known = asdict(self)
+        if self.spread == 1:  # records made before there was a spread keep their fingerprints
+            del known["spread"]
+        return known
 
 
 STUDY = TextFormat()
