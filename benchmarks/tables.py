@@ -34,7 +34,7 @@ from m2lib.settings import results_dir
 from m2lib.study import PROFILES, adapter_path, load_record
 from m2lib.study.provenance import provenance
 
-PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
+
 MOST_SERIES = 20  # of a source: drawn at equal distances, in its order
 LONGEST_SEASON = 24
 SAMPLES = 48
@@ -141,7 +141,7 @@ SOURCES = (
     Source("US indicators", "test", 18, 12, 3, _indicators),
     Source("Google, weekly", "test", 13, 1, 5, _google),
     Source("electricity, daily", "test", 14, 7, 4, _electricity),
-    Source("hare and lynx", "test", 10, 1, 3, lambda: pd.read_csv(PELTS)[["hare", "lynx"]]),
+    Source("hare and lynx", "test", 10, 1, 3, lambda: pd.read_csv(ROOT / "data" / "hudson_bay_pelts.csv")[["hare", "lynx"]]),
 )  # fmt: skip
 
 
@@ -210,25 +210,25 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     .. [1] Hyndman and Koehler, "Another look at measures of forecast accuracy", International Journal of Forecasting
        22, 2006.
     """
-    cuts = source.cuts()
-    contexts, truths = zip(*cuts, strict=True)
+    contexts, truths = zip(*source.cuts(), strict=True)
     began = time.perf_counter()
     with np.errstate(all="ignore"):
-        deciles = forecast(contexts, source.horizon, source.season)
+        deciles = np.stack(forecast(contexts, source.horizon, source.season))  # (forecasts, 9, horizon)
     seconds = time.perf_counter() - began
-    share, row = np.array(DECILES)[:, None], {"mase": list[float](), "loss": list[float](), "held": list[float]()}
-    needed = []
-    for context, truth, quantiles in zip(contexts, truths, deciles, strict=True):
-        scale, off = np.abs(_seasonal_steps(context, source.season)).mean(), truth - quantiles
-        row["mase"].append(float(np.abs(off[4]).mean() / scale))
-        row["loss"].append(float(2 * np.maximum(share * off, (share - 1) * off).mean() / scale))
-        row["held"].append(float(((truth >= quantiles[0]) & (truth <= quantiles[-1])).mean()))
-        width = np.where(off[4] > 0, quantiles[-1] - quantiles[4], quantiles[4] - quantiles[0])
-        needed.append(np.divide(np.abs(off[4]), width, out=np.full_like(width, MOST_NEEDED), where=width > 0))
-    shown = min(source.origins, len(cuts)) - 1
+    off, share = np.stack(truths)[:, None] - deciles, np.array(DECILES)[:, None]
+    scales = np.array([np.abs(_seasonal_steps(context, source.season)).mean() for context in contexts])
+    width = np.where(off[:, 4] > 0, deciles[:, 8] - deciles[:, 4], deciles[:, 4] - deciles[:, 0])
+    needed = np.divide(np.abs(off[:, 4]), width, out=np.full_like(width, MOST_NEEDED), where=width > 0)
+    shown = min(source.origins, len(contexts)) - 1
     parts = {"context": contexts[shown][-SHOWN * source.horizon :], "truth": truths[shown], "deciles": deciles[shown]}
-    numbers = {name: [float(f"{value:.5g}") for value in part.ravel()] for name, part in parts.items()}
-    return row | {"needed": float(np.quantile(needed, 0.8)), "seconds": round(seconds, 2), "shown": numbers}
+    return {
+        "mase": (np.abs(off[:, 4]).mean(1) / scales).tolist(),
+        "loss": (2 * np.maximum(share * off, (share - 1) * off).mean((1, 2)) / scales).tolist(),
+        "held": ((off[:, 0] >= 0) & (off[:, 8] <= 0)).mean(1).tolist(),
+        "needed": float(np.quantile(needed, 0.8)),
+        "seconds": round(seconds, 2),
+        "shown": {name: [float(f"{value:.5g}") for value in part.ravel()] for name, part in parts.items()},
+    }
 
 
 def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: float) -> None:
@@ -250,8 +250,7 @@ def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: 
                 continue
             row = asked | measured(source, forecast)
             rows = [*(one for one in rows if any(one[key] != row[key] for key in ("source", "forecaster"))), row]
-            made = provenance(torch.device("cpu")) | {"rows": rows}
-            write_json(path, made)
+            write_json(path, provenance(torch.device("cpu")) | {"rows": rows})
             print(f"{source.name}: {name}, MASE {np.mean(row['mase']):.3f}, {row['seconds']} s", flush=True)
 
 

@@ -54,7 +54,7 @@ def fig5_baseline_errors(profile: Profile) -> Figure:
     runs, sibling = recorded_runs(profile, "baseline", "baseline-constrained"), study.REPLICATION["fifth"]
     shown = {
         _QWEN: runs["published", "baseline"],
-        f"the replication: {sibling.backbone}": recorded_runs(sibling, "baseline")["ours", "baseline"],
+        f"replication: {sibling.backbone}": recorded_runs(sibling, "baseline")["ours", "baseline"],
         f"{profile.backbone}, the report's protocol": runs["ours", "baseline"],
         f"{profile.backbone}, with a grammar": runs["ours", "baseline-constrained"],
     }
@@ -308,7 +308,8 @@ def real_tables(_: Profile) -> Figure:
 
 def _sides(profile: Profile) -> tuple[tuple[str, str, Profile], ...]:
     """Ours and the report's runs: who, a title, and the profile that says how they were trained."""
-    return ("ours", f"ours: {profile.backbone}", profile), ("published", _QWEN, study.PROFILES["report"])
+    ours = "replication" if profile.as_reported else "ours"
+    return ("ours", f"{ours}: {profile.backbone}", profile), ("published", _QWEN, study.PROFILES["report"])
 
 
 def _trained_points(profile: Profile) -> pd.DataFrame:

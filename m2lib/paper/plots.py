@@ -169,9 +169,10 @@ def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> Non
     ax.plot(table.mean(), rows, "D", color="black", ms=5)
     ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2)
     ax.set_yticks(rows, table.columns)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set(
         title=title,
-        xlabel="MAE (scaled units)\nline: a series, diamond: mean, bar: median",
+        xlabel="MAE (scaled units)\nline: a series, diamond: mean,\nbar: median",
         ylim=(len(rows) - 0.5, -0.5),
     )
 
