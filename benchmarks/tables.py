@@ -34,7 +34,6 @@ from m2lib.settings import results_dir
 from m2lib.study import PROFILES, adapter_path, load_record
 from m2lib.study.provenance import provenance
 
-
 MOST_SERIES = 20  # of a source: drawn at equal distances, in its order
 LONGEST_SEASON = 24
 SAMPLES = 48
@@ -141,7 +140,7 @@ SOURCES = (
     Source("US indicators", "test", 18, 12, 3, _indicators),
     Source("Google, weekly", "test", 13, 1, 5, _google),
     Source("electricity, daily", "test", 14, 7, 4, _electricity),
-    Source("hare and lynx", "test", 10, 1, 3, lambda: pd.read_csv(ROOT / "data" / "hudson_bay_pelts.csv")[["hare", "lynx"]]),
+    Source("hare and lynx", "test", 10, 1, 3, lambda: pd.read_csv(ROOT / "data/hudson_bay_pelts.csv", index_col=0)),
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The benchmark of real tables: its split, its measures by hand, and what its record holds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,10 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.tables import SOURCES, Source, measured, record_tables
-from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.adapters import GENERAL, read_format
 from m2lib.forecaster.export import FACTS_FILE
 from m2lib.paper.errors import NAIVE, table_errors, table_summary
+from m2lib.series import FORMAT_FILE
 from m2lib.study import PROFILES, adapter_path, load_record
 from m2lib.study.records import adapter_hash
 
@@ -24,7 +26,14 @@ def test_no_source_chooses_and_judges():
 def test_the_package_carries_the_recorded_adapter():
     recorded = adapter_path("laptop", "general-long")
     assert load_record(PROFILES["laptop"], "general-long").adapter == adapter_hash(recorded)
-    assert all((GENERAL / file.name).read_bytes() == file.read_bytes() for file in recorded.iterdir())
+    text_format = read_format(GENERAL)
+    assert replace(text_format, spread=1.0) == read_format(recorded)
+    weights = [file for file in recorded.iterdir() if file.name != FORMAT_FILE]
+    assert all((GENERAL / file.name).read_bytes() == file.read_bytes() for file in weights)
+    rows = table_errors().query("forecaster == 'general'")
+    assert set(rows["spread"]) == {text_format.spread}
+    needed = rows[rows["split"] == "validation"]["needed"] * text_format.spread
+    assert np.exp(np.log(needed).mean()) == pytest.approx(text_format.spread, abs=0.01)
     facts = json.loads((GENERAL / FACTS_FILE).read_text(encoding="utf-8"))
     errors = {name: row["error (MASE)"] for name, row in facts["errors"].items()}
     assert errors["this adapter"] == table_summary(table_errors(), "test").loc[GENERAL.name, "mase"]
