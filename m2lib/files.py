@@ -2,7 +2,6 @@
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,8 +41,7 @@ def workspace() -> Path:
 def write_atomic(path: Path, content: bytes) -> None:
     """Put `content` at `path` whole or not at all, making folders on the way.
 
-    Raises InputError naming the path where the folder is read-only or the disk is full; what stood at `path` before is
-    then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
+    Where it cannot, what stood at `path` before is still there. A kill may leave a file `.NAME.PID.tmp` beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -53,12 +51,8 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        problem = error.strerror or error
-        raise InputError(f"cannot write {path}: {problem}; free space there or choose another folder") from error
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -31,7 +31,7 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
 
     Raises
     ------
-    InputError
+    OSError
         Where the folder cannot be written to.
     """
     rank, alpha, targets = adapter_settings(model)

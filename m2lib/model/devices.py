@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from m2lib import settings
-from m2lib.files import InputError, write_json
+from m2lib.files import write_json
 from m2lib.settings import cache_dir
 
 DTYPES = ("float32", "bfloat16")
@@ -41,7 +41,7 @@ def best_dtype(device: str) -> str:
     known: dict[str, dict[str, float]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     if here not in known:
         known[here] = product_rates()
-        with suppress(InputError):  # a cache that cannot be written to: measured each time
+        with suppress(OSError):  # a cache that cannot be written to: measured each time
             write_json(kept, known)
     return max(known[here], key=known[here].__getitem__)
 
