@@ -1,12 +1,11 @@
 """Adapter folders: where they are, which language model they belong to, and in which text format they were trained."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from m2lib import settings
-from m2lib.files import InputError, first_line, quoted
+from m2lib.files import InputError, first_line, quoted, read_json
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
@@ -48,6 +47,6 @@ def read_format(folder: Path) -> TextFormat:
 def _read(path: Path, make: Callable[[Any], Kind]) -> Kind:
     """What `make` makes of an adapter's JSON file."""
     try:
-        return make(json.loads(path.read_text(encoding="utf-8")))
+        return make(read_json(path))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); copy the adapter again") from error

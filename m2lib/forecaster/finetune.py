@@ -1,6 +1,5 @@
 """Fine-tuning on a reader's own table: what it will cost, an adapter folder with its card, before and after."""
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from m2lib.accounting import Shape
-from m2lib.files import InputError, write_atomic, write_json
+from m2lib.files import InputError, short_hash, write_atomic, write_json
 from m2lib.forecaster.evaluation import MODEL, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
@@ -66,7 +65,7 @@ def finetune(
     scored = partial(evaluate, items=asked, horizon=prediction_length, season=season, seed=config.seed)
     before = scored(replace(forecaster, text_format=text_format))
     decides = repr([backbone.weight_hash, text_format, prediction_length, str(forecaster.adapter)]).encode()
-    name = hashlib.sha256(decides + b"".join(series.tobytes() for series in seen)).hexdigest()[:16]
+    name = short_hash(decides + b"".join(series.tobytes() for series in seen))
     checkpoints = folder / f"checkpoints-{name}"
     log = train(backbone.model, windows, config, checkpoints, progress=progress)
     tuned = replace(tuned, adapter=folder)

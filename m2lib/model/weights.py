@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from m2lib.files import InputError, first_line
+from m2lib.files import InputError, first_line, short_hash
 from m2lib.settings import cache_dir
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -77,7 +77,8 @@ def backbone_id(name: str) -> str:
     if name in BACKBONES:
         return name
     path, file = Path(name).expanduser().absolute(), name.endswith(".gguf")
-    by_hash = {spec.gguf_sha256: known for known, spec in BACKBONES.items()}
+    specs = BACKBONES.items()
+    by_hash = {spec.gguf_sha256: known for known, spec in specs}
     if file and path.is_file() and (known := by_hash.get(_sha256(path))):
         return known
     # My_Model (v2).gguf -> my-model-v2. The stem of a folder's name would be too short: Qwen2.5-0.5B -> Qwen2.5-0.
@@ -244,4 +245,4 @@ def _hash_folder(folder: Path) -> str:
             )
     # A model may lie in several files: their hashes are written one after another, in the order of the files' names,
     # and that text is hashed.
-    return hashlib.sha256("".join(map(_sha256, weights)).encode()).hexdigest()[:16]
+    return short_hash("".join(map(_sha256, weights)).encode())

@@ -1,6 +1,5 @@
 """What the figures and numbers are made of: one table of errors, sampled forecasts, and error against FLOPs."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -13,7 +12,7 @@ from scipy.stats import linregress
 from scipy.stats import t as student
 
 from m2lib import series, study
-from m2lib.files import InputError, repository
+from m2lib.files import InputError, read_json, repository
 from m2lib.series.worlds import WORLDS
 from m2lib.study import Profile, Record
 
@@ -113,7 +112,7 @@ def published() -> pd.DataFrame:
 
 def table_errors(path: Path | None = None) -> pd.DataFrame:
     """The record of the benchmark of real tables, a row for each source and forecaster; default: the committed one."""
-    rows = json.loads((path or repository("report", "results", TABLE_ERRORS)).read_text(encoding="utf-8"))["rows"]
+    rows = read_json(path or repository("report", "results", TABLE_ERRORS))["rows"]
     return pd.DataFrame(rows)
 
 

@@ -1,6 +1,5 @@
 """What runs cost: an experiment before it starts, what it has computed, and what the budget leaves for it."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from m2lib import accounting
 from m2lib.accounting import TARGETS, Costs, Shape, costs_of, sum_costs
 from m2lib.decoding import DecodeConfig, step_columns
+from m2lib.files import read_json
 from m2lib.model import PAD_ID
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
 from m2lib.study.experiments import EXPERIMENTS, Experiment
@@ -147,7 +147,7 @@ def removed(profile: Profile) -> list[dict[str, Any]]:
     A row has the `records`, the last `commit` that holds them, `forecasts`, `seconds`, and `flops` as in a record.
     """
     path = record_path(profile, "removed")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return read_json(path) if path.exists() else []
 
 
 def budget_of(profile: Profile, but: str | None = None) -> Budget:

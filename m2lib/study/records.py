@@ -3,7 +3,6 @@
 A record is validated as a whole when it is read. Before one is run afresh, a copy is kept aside.
 """
 
-import hashlib
 import json
 import math
 import shutil
@@ -22,7 +21,7 @@ from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
-from m2lib.files import InputError, repository, write_json
+from m2lib.files import InputError, read_json, repository, short_hash, write_json
 from m2lib.model import backbone_id
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_dir
@@ -158,7 +157,7 @@ def adapter_hash(folder: Path) -> str:
     """16 hex digits of a hash of an adapter's files; empty where there are none."""
     files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
     content = b"".join(path.name.encode() + path.read_bytes() for path in files)
-    return hashlib.sha256(content).hexdigest()[:16] if files else ""
+    return short_hash(content) if files else ""
 
 
 def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
@@ -253,7 +252,7 @@ def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
     """
     own = results_dir() / YARDSTICKS
     path = own if own.exists() else repository("report", "results", YARDSTICKS)
-    rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["set"] == where]
+    rows = [row for row in read_json(path)["rows"] if row["set"] == where]
     return {row["forecaster"]: row | {"maes": {int(i): mae for i, mae in row["maes"].items()}} for row in rows}
 
 
@@ -264,7 +263,7 @@ def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:
 
 def fingerprint(decisive: Any) -> str:
     """16 hex digits of a hash of a JSON-like value; tuples count as lists."""
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(decisive, sort_keys=True).encode())
 
 
 def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, tuple[int, ...]]:
