@@ -21,7 +21,7 @@ from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
 from m2lib.forecaster.tables import Item, calendar_season, check_folder
 from m2lib.model import ALL_TARGETS, CONFIG_FILE, adapter_settings, load_adapter, load_backbone, save_adapter
 from m2lib.series import FORMAT_FILE, Season, TextFormat
-from m2lib.training import Endless, TrainConfig, cut_windows, step_costs, train, window_loss
+from m2lib.training import COSINE, Endless, TrainConfig, cut_windows, step_costs, train, window_loss
 
 Kind = TypeVar("Kind", bound=Sampler)
 MOST_ASKED = 50  # series that are forecast before and after
@@ -116,13 +116,12 @@ def _config(
     if forecaster.adapter:
         if rank is not None:
             raise InputError(f"the adapter to start from has a rank of its own: leave out rank {rank}, or take none")
-        rate, known = FURTHER_RATE, adapter_settings(forecaster.backbone.model)
-        adapter: dict[str, Any] = dict(zip(("rank", "alpha", "targets"), known, strict=True))
+        rate, adapter = FURTHER_RATE, adapter_settings(forecaster.backbone.model)
     else:
         rate, adapter = NEW_RATE, {"rank": NEW_RANK if rank is None else rank, "targets": ALL_TARGETS}
         if adapter["rank"] < 1:
             raise InputError(f"rank is {rank}; give one of at least 1")
-    schedule = {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0, "sequence_length": WINDOW, "batch_size": 1}
+    schedule = {**COSINE, "sequence_length": WINDOW, "batch_size": 1}
     return TrainConfig(num_steps, rate if learning_rate is None else learning_rate, **(adapter | schedule | more))
 
 

@@ -33,14 +33,14 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
     OSError
         Where the folder cannot be written to.
     """
-    rank, alpha, targets = adapter_settings(model)
+    adapter = adapter_settings(model)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": hub_name(backbone),
-        "r": rank,
-        "lora_alpha": alpha,
-        "target_modules": sorted(targets),
+        "r": adapter["rank"],
+        "lora_alpha": adapter["alpha"],
+        "target_modules": sorted(adapter["targets"]),
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,

@@ -13,7 +13,7 @@ from m2lib.series.synthetic import FAMILIES
 from m2lib.study import selection as rules
 from m2lib.study.profiles import Profile
 from m2lib.study.selection import AdapterOf, ErrorsOf, Selection
-from m2lib.training import TrainConfig
+from m2lib.training import COSINE, TrainConfig
 
 REPORT_PROTOCOL = DecodeConfig.as_published(context_tokens=512)
 CONSTRAINED = DecodeConfig(constrained=True)
@@ -167,8 +167,7 @@ _REPORTED = [
     Experiment(
         "untuned-test", "the untuned model on the test series", group="final", split="test"),
 ]
-WARM: dict[str, Any] = {"steps": 5000, "learning_rate": 1e-3, "rank": 16, "sequence_length": 640}
-WARM |= {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
+WARM = {"steps": 5000, "learning_rate": 1e-3, "rank": 16, "sequence_length": 640, **COSINE}
 _BEYOND = [
     Experiment(
         "baseline-constrained", "the baseline with the whole context, correct rounding and a grammar on the output",

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, with_config
 from tqdm.auto import tqdm
 from typing_extensions import TypedDict
 
@@ -37,7 +37,6 @@ ORDER = 9
 TUNED = f"log-VAR({ORDER}), its order chosen on validation"
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
-Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -49,15 +48,15 @@ class Entry(TypedDict):
     """Of the forecast, or of the median of its samples; scaled units."""
     crps: NotRequired[Amount]
     """Of sampled forecasts: fair, scaled units."""
-    repairs: Count
+    repairs: NonNegativeInt
     text: NotRequired[str]
     """What a greedy run wrote."""
     texts: NotRequired[list[str]]
     """What the samples of a sampled run are."""
-    prompt_tokens: Count
-    padded_tokens: Count
-    new_tokens: Count | list[Count]
-    passes: Count | list[Count]
+    prompt_tokens: NonNegativeInt
+    padded_tokens: NonNegativeInt
+    new_tokens: NonNegativeInt | list[NonNegativeInt]
+    passes: NonNegativeInt | list[NonNegativeInt]
 
 
 @with_config(_STRICT)
@@ -105,15 +104,15 @@ class Record:
     run: str = ""
     """What the run's checkpoints are filed under: drawn when the run begins, so that no other run takes them for its
     own. Empty in records older than the field."""
-    steps_run: Count = 0
+    steps_run: NonNegativeInt = 0
     """Training steps computed; those repeated after a kill count each time."""
     loss_curve: list[Amount] = field(default_factory=list)
     """Training loss of each step, nats a token."""
-    evaluations: list[dict[str, Count | Amount]] = field(default_factory=list)
+    evaluations: list[dict[str, NonNegativeInt | Amount]] = field(default_factory=list)
     """What was measured in between, by step."""
     series: dict[int, Entry] = field(default_factory=dict)
     """The forecasts by series id."""
-    flops: dict[str, dict[str, Count]] = field(
+    flops: dict[str, dict[str, NonNegativeInt]] = field(
         default_factory=lambda: {kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")}
     )
     """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under each convention."""
