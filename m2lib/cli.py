@@ -230,14 +230,14 @@ def flops(
     else:
         counted = sizes.counted()
     backbone = backbone or settings.read("M2_BACKBONE") or profile.backbone
-    shape, length, steps = m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted["length"], counted["steps"]
+    shape, length = m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted["length"]
     kind = {"rank": counted["rank"], "targets": counted["targets"], "convention": convention}
     prompt, new_tokens = counted["prompt"], counted["new_tokens"]
     step = m2lib.train_step_flops(shape, length, batch=counted["batch"], **kind)
     costs = {
         "forward": m2lib.forward_flops(shape, length, **kind),
         "train_step": step,
-        "training": m2lib.accounting.times(steps, step),
+        "training": m2lib.accounting.times(counted["steps"], step),
         "forecast": m2lib.forecast_flops(shape, prompt, new_tokens, samples=counted["samples"], **kind),
     }
     totals = {name: m2lib.total(cost) for name, cost in costs.items()}

@@ -240,8 +240,7 @@ def finetune(
     columns, items = task.read(2 * task.horizon)
     model = task.load()
     how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
-    how |= {"season": task.season}
-    tune(model, items, columns.targets, task.horizon, output, force=force, **how)
+    tune(model, items, columns.targets, task.horizon, output, season=task.season, force=force, **how)
 
 
 def export(adapter: str, output: Path, /, *, backbone: str | None = None, force: Flag = False) -> None:

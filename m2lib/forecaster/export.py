@@ -92,9 +92,8 @@ def model_card(
 def step_pattern(text_format: TextFormat) -> str:
     """The regular expression of a step, such as `[0-9]{1,4},[0-9]{1,4};`; of any number of variables, of all."""
     number = f"[0-9]{{1,{text_format.digits}}}"
-    if not text_format.variables:
-        return f"{number}(,{number}){{0,{MOST_VARIABLES - 1}}};"
-    return ",".join([number] * text_format.variables) + ";"
+    any_number = f"{number}(,{number}){{0,{MOST_VARIABLES - 1}}}"
+    return (",".join([number] * text_format.variables) or any_number) + ";"
 
 
 def gbnf(text_format: TextFormat, horizon: int) -> str:

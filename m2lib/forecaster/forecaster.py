@@ -111,8 +111,7 @@ class Forecaster(Sampler):
             The point forecast, which is the samples' median, as in chronos-2; likewise.
         """
         listed = context if isinstance(context, list | tuple) and np.ndim(context[0]) else np.atleast_2d(context)
-        arrays = [np.asarray(one, dtype=np.float64) for one in listed]
-        values = [array[:, None] if array.ndim == 1 else array.T for array in arrays]
+        values = [np.atleast_2d(np.asarray(one, dtype=np.float64)).T for one in listed]
         drawn = np.stack([one.physical for one in self.sample(values, prediction_length, **sampling)])
         # From (levels, series, steps, variables) and (series, steps, variables).
         quantiles = torch.from_numpy(np.quantile(drawn, quantile_levels, axis=1)).float().permute(1, 3, 2, 0)

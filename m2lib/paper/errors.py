@@ -241,7 +241,7 @@ def power_law(x: Any, y: Any, at: Any) -> dict[str, Any]:
 
     The interval at x is that of one more y, and so widens with the distance from the points.
     """
-    log_x, log_y, log_at = np.log(x), np.log(y), np.log(at)
+    log_x, log_y, log_at = map(np.log, (x, y, at))
     fit, n = linregress(log_x, log_y), len(log_x)
     squares, distance = float(np.sum((log_x - np.mean(log_x)) ** 2)), log_at - np.mean(log_x)
     error = student.ppf(0.975, n - 2) * fit.stderr

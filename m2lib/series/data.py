@@ -90,7 +90,7 @@ def split_ids(n: int = 1000) -> Split:
     held_out = max(1, n // 20)
     # The legacy generator, and validation drawn before test: any other way gives other ids than the report's.
     rng = np.random.RandomState(SPLIT_SEED)
-    validation = rng.choice(np.arange(n), held_out, replace=False)
+    validation = rng.choice(n, held_out, replace=False)
     rest = np.setdiff1d(np.arange(n), validation)
     test = rng.choice(rest, held_out, replace=False)
     train = np.setdiff1d(rest, test)

@@ -188,8 +188,7 @@ def save_record(profile: Profile | str, record: Record) -> None:
 
 def keep_aside(path: Path) -> None:
     """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where."""
-    below = path.relative_to(results_dir())
-    aside = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / below
+    aside = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / path.relative_to(results_dir())
     aside.parent.mkdir(parents=True, exist_ok=True)
     if (adapter := path.with_suffix("")).is_dir():
         shutil.copytree(adapter, aside.with_suffix(""), dirs_exist_ok=True)

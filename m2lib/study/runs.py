@@ -287,7 +287,7 @@ class Run:
 
     def _windows(self, data: SeriesSet, ids: Sequence[int], config: TrainConfig) -> np.ndarray:
         rounding = self.experiment.protocol.rounding
-        texts = [encode(data.trajectories[i], float(data.scales[i]), rounding, i) for i in ids]
+        texts = [encode(data.trajectories[i], data.scales[i], rounding, i) for i in ids]
         return make_windows([model.text_to_ids(text) for text in texts], config.sequence_length)
 
     def _entries(self, kind: str, ids: list[int]) -> dict[int, Entry]:
