@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib.files import write_json
+from m2lib.files import short_hash, write_json
 
 if TYPE_CHECKING:
     from m2lib.forecaster import Columns, Forecaster, Item
@@ -187,7 +186,7 @@ def evaluate(
         backbone, adapter = model.backbone, task.adapter or (model.adapter and model.adapter.name)
         asked = {"horizon": task.horizon, "adapter": adapter, **asdict(drawing)}
         record = {
-            "table": {"file": task.file.name, "sha256": sha256(task.file.read_bytes()).hexdigest()[:16]},
+            "table": {"file": task.file.name, "sha256": short_hash(task.file.read_bytes())},
             "columns": asdict(columns),
             "settings": {**asked, **rolling, "season": found.season, "period": found.period, "finetune": finetune},
             "text_format": model.text_format and model.text_format.settings(),  # without an adapter, the table's
@@ -241,8 +240,7 @@ def finetune(
     columns, items = task.read(2 * task.horizon)
     model = task.load()
     how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
-    how |= {"season": task.season}
-    tune(model, items, columns.targets, task.horizon, output, force=force, **how)
+    tune(model, items, columns.targets, task.horizon, output, season=task.season, force=force, **how)
 
 
 def export(adapter: str, output: Path, /, *, backbone: str | None = None, force: Flag = False) -> None:

@@ -1,9 +1,10 @@
 """What all else stands on: the project's folders, an atomic write, and the one error that a user sees."""
 
+import hashlib
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (ROOT / "report" / "published").is_dir()
@@ -42,8 +43,7 @@ def workspace() -> Path:
 def write_atomic(path: Path, content: bytes) -> None:
     """Put `content` at `path` whole or not at all, making folders on the way.
 
-    Raises InputError naming the path where the folder is read-only or the disk is full; what stood at `path` before is
-    then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
+    Where it cannot, what stood at `path` before is still there. A kill may leave a file `.NAME.PID.tmp` beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -53,14 +53,20 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        problem = error.strerror or error
-        raise InputError(f"cannot write {path}: {problem}; free space there or choose another folder") from error
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_bytes())
 
 
 def write_json(path: Path, content: object) -> None:
     """Put `content` at `path` as JSON, as `write_atomic` does."""
     write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def short_hash(content: bytes) -> str:
+    """The first 16 hex digits of the sha256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()[:16]

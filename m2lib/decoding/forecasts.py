@@ -116,7 +116,7 @@ def forecast(
     for start in tqdm(range(0, len(prompts), batch_size), "forecast", unit="batch", leave=None, disable=not progress):
         batch = slice(start, start + batch_size)
         generated, passes = generate(backbone.model, prompts[batch], config, generator, text_format=text_format)
-        longest = max(len(prompt) for prompt in prompts[batch])
+        longest = max(map(len, prompts[batch]))
         for prompt, context, samples, counts in zip(prompts[batch], arrays[batch], generated, passes, strict=True):
             texts = tuple(map(ids_to_text, samples))
             values, repairs = read_back(texts, context, config, text_format)

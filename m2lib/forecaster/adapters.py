@@ -1,16 +1,14 @@
 """Adapter folders: where they are, which language model they belong to, and in which text format they were trained."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from m2lib import settings
-from m2lib.files import InputError, first_line, quoted
+from m2lib.files import InputError, first_line, quoted, read_json
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
-Kind = TypeVar("Kind")
 GENERAL = Path(__file__).parent / "general"
 """The adapter for any table, which comes with the package: a copy of the experiment general-long's."""
 
@@ -24,9 +22,8 @@ def adapter_folder(source: str | Path) -> Path:
         return path
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
     # several profiles have one of a name, the laptop's is meant, and is put in last.
-    results = settings.results_dir()
-    found = results.glob(f"*/{source}/{CONFIG_FILE}")
-    recorded = sorted(found, key=lambda file: str(file.relative_to(results)).startswith("laptop-"))
+    profiles = ("*", "laptop-*")
+    recorded = [file for name in profiles for file in settings.results_dir().glob(f"{name}/{source}/{CONFIG_FILE}")]
     if recorded:
         return recorded[-1].parent
     raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, nor an experiment that recorded one")
@@ -45,9 +42,9 @@ def read_format(folder: Path) -> TextFormat:
     return _read(path, lambda fields: TextFormat(**fields)) if path.exists() else STUDY
 
 
-def _read(path: Path, make: Callable[[Any], Kind]) -> Kind:
+def _read(path: Path, make: Callable[[Any], Any]) -> Any:
     """What `make` makes of an adapter's JSON file."""
     try:
-        return make(json.loads(path.read_text(encoding="utf-8")))
+        return make(read_json(path))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); copy the adapter again") from error

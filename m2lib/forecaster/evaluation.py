@@ -171,11 +171,9 @@ def evaluate(
         warnings.warn(f"forecasts left out, as what is read never changes or is mostly 0: {flat}", stacklevel=2)
 
     # With `refit`, origins that are as far from their series' ends share a forecaster; without, all do.
-    rounds: dict[int, list[tuple[int, int]]] = {}
-    for item, steps in rolled:
-        rounds.setdefault(len(items[item].values) - steps if refit else 0, []).append((item, steps))
+    ends = [len(items[item].values) - steps if refit else 0 for item, steps in rolled]
     drawn: dict[tuple[int, int], np.ndarray] = {}
-    for together in rounds.values():
+    for _, together in pd.Series(rolled).groupby(ends, sort=False):
         seen, names = [contexts[origin] for origin in together], [items[item].name for item, _ in together]
         if refit:
             model = refit([series.Season.of(context, season).without(context) for context in seen])

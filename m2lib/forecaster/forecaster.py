@@ -20,9 +20,8 @@ from m2lib.forecaster.export import export
 from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.tables import Columns, Item, calendar_season, future_times, items_of
 from m2lib.model import fetch_backbone, load_adapter, load_backbone
-from m2lib.series import FORMAT_FILE, SHORTEST, TextFormat
+from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, TextFormat
 
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DEFAULT_BACKBONE = "smollm2-135m"
 UNTUNED = "none"
 
@@ -87,7 +86,7 @@ class Forecaster(Sampler):
         self,
         context: Sequence[np.ndarray] | np.ndarray,
         prediction_length: int,
-        quantile_levels: Sequence[float] = LEVELS,
+        quantile_levels: Sequence[float] = DECILES,
         **sampling: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The quantiles of what follows each context.
@@ -112,8 +111,7 @@ class Forecaster(Sampler):
             The point forecast, which is the samples' median, as in chronos-2; likewise.
         """
         listed = context if isinstance(context, list | tuple) and np.ndim(context[0]) else np.atleast_2d(context)
-        arrays = [np.asarray(one, dtype=np.float64) for one in listed]
-        values = [array[:, None] if array.ndim == 1 else array.T for array in arrays]
+        values = [np.atleast_2d(np.asarray(one, dtype=np.float64)).T for one in listed]
         drawn = np.stack([one.physical for one in self.sample(values, prediction_length, **sampling)])
         # From (levels, series, steps, variables) and (series, steps, variables).
         quantiles = torch.from_numpy(np.quantile(drawn, quantile_levels, axis=1)).float().permute(1, 3, 2, 0)
@@ -125,7 +123,7 @@ class Forecaster(Sampler):
         df: pd.DataFrame,
         *,
         prediction_length: int,
-        quantile_levels: Sequence[float] = LEVELS,
+        quantile_levels: Sequence[float] = DECILES,
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
         target: str | Sequence[str] = "target",
@@ -173,7 +171,7 @@ class Forecaster(Sampler):
         items: Sequence[Item],
         columns: Columns,
         prediction_length: int,
-        quantile_levels: Sequence[float] = LEVELS,
+        quantile_levels: Sequence[float] = DECILES,
         season: int | None = None,
         **sampling: Any,
     ) -> pd.DataFrame:

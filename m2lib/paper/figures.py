@@ -184,7 +184,7 @@ def trust(profile: Profile) -> Figure:
             surest = table.sort_values(order, kind="stable")["error"].expanding()
             kept, label = np.arange(1, 51) / 50, errors.short(who) if style == "-" else ""
             means.plot(kept, surest.mean(), style, color=colour, label=label)
-            medians.plot(kept, surest.median(), style, color=colour, label=label)
+            medians.plot(kept, surest.median(), style, color=colour)
     scatter[0].set_ylabel("MAE of their median\n(scaled units)")
     for ax, of in ((means, "mean"), (medians, "median")):
         ax.set(xlabel="series kept,\nthe surest first", ylabel=f"their {of} MAE\n(scaled units)")

@@ -151,11 +151,11 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
     rng = np.random.default_rng(0)  # spreads the dots, so that equal errors do not hide each other
     for row, maes in enumerate(groups.values()):
         ax.scatter(maes, row + rng.uniform(-0.22, 0.22, len(maes)), s=10, color=colour, alpha=0.55, lw=0)
-    style: dict[str, Any] = {
-        "orientation": "horizontal", "widths": 0.6, "showfliers": False, "medianprops": {"color": "black", "lw": 1.8},
-        "showmeans": True, "meanprops": {"marker": "D", "mfc": "black", "mec": "black", "ms": 4},
-    }  # fmt: skip
-    ax.boxplot(list(groups.values()), positions=range(len(groups)), tick_labels=list(groups), **style)
+    ax.boxplot(
+        list(groups.values()), positions=range(len(groups)), tick_labels=list(groups), orientation="horizontal",
+        widths=0.6, showfliers=False, medianprops={"color": "black", "lw": 1.8},
+        showmeans=True, meanprops={"marker": "D", "mfc": "black", "mec": "black", "ms": 4},
+    )  # fmt: skip
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xlim(0, max(1.3 * max(map(max, groups.values())), ax.get_xlim()[1]))
     ax.set(title=title, xlabel="MAE (scaled units; diamond: mean)")

@@ -186,7 +186,7 @@ class TextFormat:
             step, variable = np.argwhere(~written)[0]
             problem = f"is {scaled[step, variable]:g} in scaled units, outside 0-{self.largest}"
             raise InputError(f"{who}, step {step}, variable {variable + 1} {problem}; correct or drop the series")
-        return format_steps(self.integers(values, scaling, rounding))
+        return "".join(",".join(map(str, step)) + ";" for step in self.integers(values, scaling, rounding).tolist())
 
     def decode(self, text: str, steps: int, last: Sequence[int]) -> Decoded:
         """Read a model's text back, whatever it is: never raises, always `steps` steps.
@@ -239,11 +239,6 @@ below, by one and a half above."""
 def without_undershoot(values: np.ndarray) -> np.ndarray:
     """Zero for what is below zero by less than the integrator's tolerance, all else as it is."""
     return np.where((values < 0) & (values > -UNDERSHOOT), values.dtype.type(0), values)
-
-
-def format_steps(integers: ArrayLike) -> str:
-    """The text of scaled integers: [[952, 1034], [948, 1029]] gives `952,1034;948,1029;`."""
-    return "".join(",".join(map(str, step)) + ";" for step in np.asarray(integers).tolist())
 
 
 def scale_of(context: np.ndarray) -> np.ndarray:

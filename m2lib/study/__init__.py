@@ -9,6 +9,4 @@ from .records import (
     recorded_rows, recorded_samples, recorded_yardsticks,
 )  # fmt: skip
 from .runs import run
-from .selection import (
-    AdapterOf, Maes, chosen_by, published_maes, published_statements, published_table_3,
-)  # fmt: skip
+from .selection import chosen_by, published_maes, published_statements, published_table_3

@@ -1,6 +1,5 @@
 """What runs cost: an experiment before it starts, what it has computed, and what the budget leaves for it."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ import numpy as np
 from m2lib import accounting
 from m2lib.accounting import TARGETS, Costs, Shape, costs_of, sum_costs
 from m2lib.decoding import DecodeConfig, step_columns
+from m2lib.files import read_json
 from m2lib.model import PAD_ID
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
 from m2lib.study.experiments import EXPERIMENTS, Experiment
-from m2lib.study.profiles import PROFILES, Profile
+from m2lib.study.profiles import REPORT, Profile
 from m2lib.study.records import Record, load_record, record_path
 from m2lib.study.selection import chosen_by
 
@@ -112,11 +112,11 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
 
     The adapters that the search takes further are those that the published errors choose.
     """
-    report, rows = PROFILES["report"], dict[str, tuple[int, int]]()
+    rows = dict[str, tuple[int, int]]()
     for experiment in EXPERIMENTS.values():
         if experiment.group:
             adapter = experiment.adapter.chosen(chosen_by) if experiment.adapter else None
-            costs = estimate(experiment, report, shape, adapter=adapter)
+            costs = estimate(experiment, REPORT, shape, adapter=adapter)
             training, forecasts = rows.get(experiment.group, (0, 0))
             training, forecasts = training + costs["training"][convention], forecasts + costs["forecasts"][convention]
             rows[experiment.group] = training, forecasts
@@ -147,7 +147,7 @@ def removed(profile: Profile) -> list[dict[str, Any]]:
     A row has the `records`, the last `commit` that holds them, `forecasts`, `seconds`, and `flops` as in a record.
     """
     path = record_path(profile, "removed")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return read_json(path) if path.exists() else []
 
 
 def budget_of(profile: Profile, but: str | None = None) -> Budget:
