@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError
 from m2lib.model import Backbone
@@ -92,8 +91,9 @@ class Sampler:
         )
         # The samples of a series share the keys and values of its context, and have their own of what they write.
         tokens = (max(map(len, contexts)) + num_samples * prediction_length) * text_format.longest_step
-        shape = Shape.of(self.backbone.model.config)
-        bytes_a_series = tokens * 2 * shape.layers * shape.kv_width * self.backbone.model.dtype.itemsize
+        config = self.backbone.model.config
+        kv_width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
+        bytes_a_series = tokens * 2 * config.num_hidden_layers * kv_width * self.backbone.model.dtype.itemsize
         size = batch_size or max(1, min(MOST_ROWS // num_samples, CACHE // bytes_a_series))
         made = forecast(
             self.backbone,

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from m2lib.accounting import PROJECTIONS, TARGETS
 from m2lib.model.vocabulary import ReducedHead
 
-ALL_TARGETS = tuple(PROJECTIONS)
+ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # all that a block has
+TARGETS = ("q_proj", "v_proj")  # the report's
 
 
 class LoRALinear(nn.Module):

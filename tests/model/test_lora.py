@@ -5,12 +5,13 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
-from m2lib.accounting import TARGETS
+from m2lib import accounting
 from m2lib.files import InputError
 from m2lib.model.adapter_files import load_adapter, save_adapter
 from m2lib.model.backbones import backbone_config, load_backbone, meta_model
 from m2lib.model.lora import (
     ALL_TARGETS,
+    TARGETS,
     LoRALinear,
     inject_lora,
     lora_layers,
@@ -39,6 +40,10 @@ def with_random_adapter(model, rank=3, alpha=6.0, targets=TARGETS):
             layer.lora_B.normal_(std=0.3, generator=seeded(1))
         model.lm_head.bias.normal_(generator=seeded(2))
     return model
+
+
+def test_the_accountant_knows_the_same_layers():
+    assert (tuple(accounting.PROJECTIONS), accounting.TARGETS) == (ALL_TARGETS, TARGETS)
 
 
 def test_layer_by_hand():
