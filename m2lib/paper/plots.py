@@ -169,6 +169,7 @@ def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> Non
     ax.plot(table.mean(), rows, "D", color="black", ms=5)
     ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2)
     ax.set_yticks(rows, table.columns)
+    ax.xaxis.set_major_locator(LogLocator(numticks=4))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set(
         title=title,
