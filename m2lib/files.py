@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def workspace() -> Path:
 def write_atomic(path: Path, content: bytes) -> None:
     """Put `content` at `path` whole or not at all, making folders on the way.
 
-    Where it cannot, what stood at `path` before is still there. A kill may leave a file `.NAME.PID.tmp` beside it.
+    Raises InputError naming the path where the folder is read-only or the disk is full; what stood at `path` before is
+    then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -53,8 +55,12 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        problem = error.strerror or error
+        raise InputError(f"cannot write {path}: {problem}; free space there or choose another folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read_json(path: Path) -> Any:

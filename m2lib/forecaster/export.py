@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
+from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 from m2lib import model as models
-from m2lib.files import InputError, read_json, write_json
+from m2lib.files import InputError, first_line, read_json, write_json
 from m2lib.forecaster.adapters import base_of, read_format
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
@@ -50,18 +51,23 @@ def export(adapter: Path, folder: Path, *, backbone: str | None = None, force: b
     Raises
     ------
     InputError
-        Where the folder holds anything; for an adapter of another model; as of `m2lib.model.load_backbone`.
+        Where the folder holds anything or cannot be written; for an adapter of another model; as of
+        `m2lib.model.load_backbone`.
     """
     place = folder.expanduser().resolve()
     if place.exists() and any(place.iterdir()) and not (force and (place / GRAMMAR_FILE).is_file()):
         raise InputError(f"{folder} is not empty; name another folder (--force replaces an earlier export alone)")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp") as scratch:
-        new = Path(scratch, "new")
-        _write(new, backbone or base_of(adapter), adapter)
-        if place.exists():
-            place.rename(Path(scratch, "old"))
-        new.rename(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp") as scratch:
+            new = Path(scratch, "new")
+            _write(new, backbone or base_of(adapter), adapter)
+            if place.exists():
+                place.rename(Path(scratch, "old"))
+            new.rename(place)
+    except (OSError, SafetensorError) as error:
+        fault = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"cannot write {folder}: {fault}; free space there or choose another folder") from error
     return folder
 
 

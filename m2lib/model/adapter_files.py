@@ -30,7 +30,7 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
 
     Raises
     ------
-    OSError
+    InputError
         Where the folder cannot be written to.
     """
     adapter = adapter_settings(model)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from m2lib import settings
-from m2lib.files import read_json, write_json
+from m2lib.files import InputError, read_json, write_json
 from m2lib.settings import cache_dir
 
 DTYPES = ("float32", "bfloat16")
@@ -40,7 +40,7 @@ def best_dtype(device: str) -> str:
     known = read_json(kept) if kept.exists() else {}
     if here not in known:
         known[here] = product_rates()
-        with suppress(OSError):  # a cache that cannot be written to: measured each time
+        with suppress(InputError):  # a cache that cannot be written to: measured each time
             write_json(kept, known)
     return max(known[here], key=known[here].__getitem__)
 

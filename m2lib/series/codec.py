@@ -224,10 +224,8 @@ class TextFormat:
 
     def settings(self) -> dict[str, int | float | bool]:
         """What says it all: `TextFormat(**settings)` is the same format."""
-        known = asdict(self)
-        if self.spread == 1:  # records made before there was a spread keep their fingerprints
-            del known["spread"]
-        return known
+        # Records made before there was a spread keep their fingerprints: where it is 1, it is left out.
+        return {name: value for name, value in asdict(self).items() if name != "spread" or value != 1}
 
 
 STUDY = TextFormat()

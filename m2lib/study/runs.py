@@ -48,8 +48,8 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     An interrupted run goes on where it stopped, in the dtype that it began in: to the bit as an unbroken one would on
     the same machine with as many threads, on another but for rounding. A record made from other weights, data or
     settings is replaced only if `fresh`, or if the profile is live; a copy is kept in `M2_OUT`. An experiment that
-    builds on an earlier one runs that too, if it has no record. Before anything is computed it raises OSError where the
-    record cannot be written, and InputError where the budget does not allow for the run.
+    builds on an earlier one runs that too, if it has no record. Raises InputError before anything is computed where
+    the record cannot be written, or the budget does not allow for the run.
     """
     profile, data = profile or active_profile(), load_series() if data is None else data
     for earlier in experiment_named(name).earlier(profile):
