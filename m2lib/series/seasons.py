@@ -16,8 +16,9 @@ class Season:
     variables)."""
 
     factor: np.ndarray
+    """What a level is multiplied by."""
     shift: np.ndarray
-    """Physical units."""
+    """What is added to it, physical units."""
 
     @classmethod
     def of(cls, values: np.ndarray, length: int) -> "Season":
