@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.tables import SOURCES, Source, measured, record_tables
+from m2lib.files import ROOT
 from m2lib.forecaster.adapters import GENERAL, read_format
 from m2lib.forecaster.export import FACTS_FILE
 from m2lib.paper.errors import NAIVE, table_errors, table_summary
@@ -38,6 +39,27 @@ def test_the_package_carries_the_recorded_adapter():
     errors = {name: row["error (MASE)"] for name, row in facts["errors"].items()}
     assert errors["this adapter"] == table_summary(table_errors(), "test").loc[GENERAL.name, "mase"]
     assert errors["this adapter"] < min(0.9, errors["AutoETS"], errors["untuned"])
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("air_passengers", "31.7 to 24.9"),
+        ("electrical_equipment", "7.61 to 8.02"),
+        ("electricity_daily", "11,570 to 12,570"),
+    ],
+)
+def test_what_tuning_did_is_what_the_page_says(table, said):
+    errors = []
+    for steps in (0, 20):
+        record = json.loads((ROOT / "report" / "results" / "tuned" / f"{table}-{steps}.json").read_text("utf-8"))
+        assert (record["settings"]["finetune"] or 0, record["settings"]["season"] > 1) == (steps, True)
+        errors.append(np.mean(record["errors"]["language model"]))
+    shown = (f"{error:,.0f}" if error > 1000 else f"{error:.3g}" for error in errors)
+    rounded = [float(number.replace(",", "")) for number in shown]
+    page = [float(number.replace(",", "")) for number in said.split(" to ")]
+    assert rounded == pytest.approx(page, rel=1e-3)
+    assert said in " ".join((ROOT / "book" / "tables.md").read_text(encoding="utf-8").split())
 
 
 def test_a_row_by_hand():
