@@ -55,9 +55,9 @@ def export(adapter: Path, folder: Path, *, backbone: str | None = None, force: b
         `m2lib.model.load_backbone`.
     """
     place = folder.expanduser().resolve()
-    if place.exists() and any(place.iterdir()) and not (force and (place / GRAMMAR_FILE).is_file()):
-        raise InputError(f"{folder} is not empty; name another folder (--force replaces an earlier export alone)")
     try:
+        if place.exists() and any(place.iterdir()) and not (force and (place / GRAMMAR_FILE).is_file()):
+            raise InputError(f"{folder} is not empty; name another folder (--force replaces an earlier export alone)")
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp") as scratch:
             new = Path(scratch, "new")

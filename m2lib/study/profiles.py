@@ -74,7 +74,7 @@ LAPTOP = Profile(
         "default": {"steps": 200, "learning_rate": 1e-3},
         "default-warm": {"steps": 700},
         **{f"search/expt_{i}": {"steps": 80, "learning_rate": rate} for i, rate in enumerate(LAPTOP_RATES)},
-        "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as the search chose
+        "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as a search of 80 steps chose
         "final": LAPTOP_FINAL,
     },
     protocol={"final": {"context_tokens": None, "raw_cut": False, "constrained": True, "rounding": "nearest"}},
