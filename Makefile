@@ -72,6 +72,9 @@ endif
 
 report: model
 	$(if $(FRESH_STUDY),$(if $(filter laptop,$(FRESH_STUDY)),M2_PROFILE=laptop M2_BACKBONE=) $(BIN)/m2 run --all --beyond)
+	@# What has not been computed anew, such as the replication on other weights, is shown as committed.
+	$(if $(FRESH_STUDY),@for study in $(notdir $(wildcard report/results/*-*)); do \
+		[ -e build/fresh/$$study ] || cp -R report/results/$$study build/fresh/; done)
 	rm -rf $(REPORT)
 	M2_OUT="$(CURDIR)/$(REPORT)" $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
 	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/m2 pdf $(REPORT)/pdf)

@@ -1,7 +1,5 @@
 """The `m2` command: the study's commands, and how every command ends; those for tables are in `cli_tables`."""
 
-from __future__ import annotations
-
 import json
 import sys
 import warnings
@@ -134,26 +132,21 @@ def run(
     names = names or tuple(name for name, it in m2lib.study.EXPERIMENTS.items() if it.group or beyond)
     profile = m2lib.study.active_profile()
     if cluster:
-        _submit(names, cluster, cluster_option, profile)
+        try:
+            from m2lib.study.cluster import submit
+        except ImportError as error:
+            raise InputError("submitit is not installed; `pip install submitit` brings it") from error
+        pairs = (option.partition("=") for option in cluster_option)
+        told = {key: int(value) if value.isdecimal() else value for key, _, value in pairs}  # a whole number is one
+        for name, job in submit(names, cluster, told, profile):
+            print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
         return
     for name in tqdm(names, unit="experiment", leave=None, disable=not every or profile.live):
         record = m2lib.study.run(name, profile, fresh=fresh)
         tqdm.write(f"{name}: {_told(profile, record)}\n{m2lib.study.record_path(profile, name)}")
 
 
-def _submit(names: tuple[str, ...], cluster: str, options: tuple[str, ...], profile: m2lib.study.Profile) -> None:
-    """Submit experiments as jobs; options are KEY=VALUE, where a whole number is one."""
-    try:
-        from m2lib.study.cluster import submit
-    except ImportError as error:
-        raise InputError("submitit is not installed; `pip install submitit` brings it") from error
-    pairs = (option.partition("=") for option in options)
-    told = {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
-    for name, job in submit(names, cluster, told, profile):
-        print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
-
-
-def _told(profile: m2lib.study.Profile, record: m2lib.study.Record) -> str:
+def _told(profile: "m2lib.study.Profile", record: "m2lib.study.Record") -> str:
     """How a run stands."""
     stopped = record.status == "running" and not m2lib.study.in_progress(profile, record.name)
     parts = [f"stopped (`m2 run {record.name}` goes on)" if stopped else record.status, f"{record.seconds:.0f} s"]
@@ -237,14 +230,14 @@ def flops(
     else:
         counted = sizes.counted()
     backbone = backbone or settings.read("M2_BACKBONE") or profile.backbone
-    shape, length, steps = m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted["length"], counted["steps"]
+    shape, length = m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted["length"]
     kind = {"rank": counted["rank"], "targets": counted["targets"], "convention": convention}
     prompt, new_tokens = counted["prompt"], counted["new_tokens"]
     step = m2lib.train_step_flops(shape, length, batch=counted["batch"], **kind)
     costs = {
         "forward": m2lib.forward_flops(shape, length, **kind),
         "train_step": step,
-        "training": m2lib.accounting.times(steps, step),
+        "training": m2lib.accounting.times(counted["steps"], step),
         "forecast": m2lib.forecast_flops(shape, prompt, new_tokens, samples=counted["samples"], **kind),
     }
     totals = {name: m2lib.total(cost) for name, cost in costs.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib.files import write_json
+from m2lib.files import short_hash, write_json
 
 if TYPE_CHECKING:
     from m2lib.forecaster import Columns, Forecaster, Item
@@ -39,6 +38,8 @@ class Task:
     """The column that says when (guessed, and said)."""
     target: Annotated[tuple[str, ...], Words] = ()
     """The columns to forecast (guessed, and said)."""
+    season: PositiveInt | None = None
+    """Steps of the season, taken out before a forecast and put back; 1: none (the calendar's, if it has one)."""
     adapter: str | None = None
     """An adapter's folder, an experiment's name such as final, or none: untuned (general, for any table)."""
     backbone: str | None = None
@@ -49,7 +50,9 @@ class Task:
         df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
         items = m2lib.forecaster.items_of(df, columns, where, m2lib.series.SHORTEST + kept_back)
+        season = self.season or m2lib.forecaster.calendar_season(items[0])
         guessed = f"target: {', '.join(columns.targets)}; time: {columns.time or 'none'}; id: {columns.id or 'none'}"
+        guessed += f"; season: {season} steps" * (season > 1)
         print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}")
         return columns, items
 
@@ -104,7 +107,7 @@ def forecast(
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
-    made = task.load().predict_items(items, columns, task.horizon, levels, **drawing.options())
+    made = task.load().predict_items(items, columns, task.horizon, levels, task.season, **drawing.options())
     if output:
         m2lib.forecaster.write_table(made, output)
         print(output)
@@ -143,7 +146,7 @@ def evaluate(
     origins: PositiveInt = 1,
     stride: PositiveInt | None = None,
     leave_out: NonNegativeInt = 0,
-    season: PositiveInt | None = None,
+    period: PositiveInt | None = None,
     finetune: PositiveInt | None = None,
     output: Path | None = None,
     force: Flag = False,
@@ -158,8 +161,8 @@ def evaluate(
         Steps from one to the next (the horizon).
     leave_out
         Last steps of each series not to look at.
-    season
-        Steps of the season (the calendar's; else found in each series).
+    period
+        Steps that the simple forecast of the last period repeats (the season's; else found in each series).
     finetune
         Steps of training before each origin, on what was known.
     output
@@ -175,7 +178,7 @@ def evaluate(
         from m2lib.forecaster.finetune import refitter
 
         refit = refitter(model, task.horizon, finetune, seed=drawing.seed)
-    rolling = {"origins": origins, "stride": stride, "leave_out": leave_out, "season": season}
+    rolling = {"origins": origins, "stride": stride, "leave_out": leave_out, "season": task.season, "period": period}
     found = m2lib.forecaster.evaluate(model, items, task.horizon, **rolling, **drawing.options(), refit=refit)
     if output:
         from m2lib.study.provenance import provenance
@@ -183,16 +186,16 @@ def evaluate(
         backbone, adapter = model.backbone, task.adapter or (model.adapter and model.adapter.name)
         asked = {"horizon": task.horizon, "adapter": adapter, **asdict(drawing)}
         record = {
-            "table": {"file": task.file.name, "sha256": sha256(task.file.read_bytes()).hexdigest()[:16]},
+            "table": {"file": task.file.name, "sha256": short_hash(task.file.read_bytes())},
             "columns": asdict(columns),
-            "settings": {**asked, **rolling, "season": found.season, "finetune": finetune},
+            "settings": {**asked, **rolling, "season": found.season, "period": found.period, "finetune": finetune},
             "text_format": model.text_format and model.text_format.settings(),  # without an adapter, the table's
             "backbone": {"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
             **provenance(backbone.device),
             **found.record(),
         }
         write_json(output, record)
-    print(f"the season is {found.season} steps" if found.season else "the season is found in each series", "(--season)")
+    print(f"the last period is {f'{found.period} steps' if found.period else 'found in each series'} (--period)")
     count, units = len(found.errors), "MAE in the table's units, all else in thousandths of each context's scale"
     print(f"forecasts of {task.horizon} steps: {count}; {units}\n{found.table().to_string()}")
     if found.coverage is not None:
@@ -237,7 +240,7 @@ def finetune(
     columns, items = task.read(2 * task.horizon)
     model = task.load()
     how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
-    tune(model, items, columns.targets, task.horizon, output, force=force, **how)
+    tune(model, items, columns.targets, task.horizon, output, season=task.season, force=force, **how)
 
 
 def export(adapter: str, output: Path, /, *, backbone: str | None = None, force: Flag = False) -> None:

@@ -1,9 +1,11 @@
 """What all else stands on: the project's folders, an atomic write, and the one error that a user sees."""
 
+import hashlib
 import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (ROOT / "report" / "published").is_dir()
@@ -61,6 +63,16 @@ def write_atomic(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_bytes())
+
+
 def write_json(path: Path, content: object) -> None:
     """Put `content` at `path` as JSON, as `write_atomic` does."""
     write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def short_hash(content: bytes) -> str:
+    """The first 16 hex digits of the sha256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()[:16]

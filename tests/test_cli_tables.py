@@ -59,7 +59,7 @@ def test_without_a_file_the_table_is_printed(capsys, pelts):
 
 
 def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
-    options = ("--horizon", 4, "--origins", 3, "--stride", 2, "--leave-out", 5, "--season", 30, "--samples", 3)
+    options = ("--horizon", 4, "--origins", 3, "--stride", 2, "--leave-out", 5, "--period", 30, "--samples", 3)
     status, out, warned = m2(capsys, "evaluate", "pelts.csv", *options, "--output", "found.json")
     assert (status, warned) == (0, "warning: left out, as a context is too short for it: 30 steps ago")
     assert "forecasts of 4 steps: 3;" in out
@@ -67,7 +67,7 @@ def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
     with open("found.json", encoding="utf-8") as file:
         kept = json.load(file)
     assert [origin["steps"] for origin in kept["origins"]] == [27, 29, 31]
-    assert (kept["settings"]["season"], kept["backbone"]["id"]) == (30, "tiny")
+    assert (kept["settings"]["season"], kept["settings"]["period"], kept["backbone"]["id"]) == (1, 30, "tiny")
     assert set(map(len, kept["errors"].values())) == {3}
     error = m2(capsys, "evaluate", "pelts.csv", *options, "--output", "found.json")[2]
     assert error == "error: found.json exists; name another file, or replace it with --force"

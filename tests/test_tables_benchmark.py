@@ -1,6 +1,7 @@
 """The benchmark of real tables: its split, its measures by hand, and what its record holds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,11 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.tables import SOURCES, Source, measured, record_tables
-from m2lib.forecaster.adapters import GENERAL
+from m2lib.files import ROOT
+from m2lib.forecaster.adapters import GENERAL, read_format
 from m2lib.forecaster.export import FACTS_FILE
 from m2lib.paper.errors import NAIVE, table_errors, table_summary
+from m2lib.series import FORMAT_FILE
 from m2lib.study import PROFILES, adapter_path, load_record
 from m2lib.study.records import adapter_hash
 
@@ -22,13 +25,41 @@ def test_no_source_chooses_and_judges():
 
 
 def test_the_package_carries_the_recorded_adapter():
-    recorded = adapter_path("laptop", GENERAL.name)
-    assert load_record(PROFILES["laptop"], GENERAL.name).adapter == adapter_hash(recorded)
-    assert all((GENERAL / file.name).read_bytes() == file.read_bytes() for file in recorded.iterdir())
+    recorded = adapter_path("laptop", "general-long")
+    assert load_record(PROFILES["laptop"], "general-long").adapter == adapter_hash(recorded)
+    text_format = read_format(GENERAL)
+    assert replace(text_format, spread=1.0) == read_format(recorded)
+    weights = [file for file in recorded.iterdir() if file.name != FORMAT_FILE]
+    assert all((GENERAL / file.name).read_bytes() == file.read_bytes() for file in weights)
+    rows = table_errors().query("forecaster == 'general'")
+    assert set(rows["spread"]) == {text_format.spread}
+    needed = rows[rows["split"] == "validation"]["needed"] * text_format.spread
+    assert np.exp(np.log(needed).mean()) == pytest.approx(text_format.spread, abs=0.01)
     facts = json.loads((GENERAL / FACTS_FILE).read_text(encoding="utf-8"))
     errors = {name: row["error (MASE)"] for name, row in facts["errors"].items()}
     assert errors["this adapter"] == table_summary(table_errors(), "test").loc[GENERAL.name, "mase"]
     assert errors["this adapter"] < min(0.9, errors["AutoETS"], errors["untuned"])
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("air_passengers", "31.7 to 24.9"),
+        ("electrical_equipment", "7.61 to 8.02"),
+        ("electricity_daily", "11,570 to 12,570"),
+    ],
+)
+def test_what_tuning_did_is_what_the_page_says(table, said):
+    errors = []
+    for steps in (0, 20):
+        record = json.loads((ROOT / "report" / "results" / "tuned" / f"{table}-{steps}.json").read_text("utf-8"))
+        assert (record["settings"]["finetune"] or 0, record["settings"]["season"] > 1) == (steps, True)
+        errors.append(np.mean(record["errors"]["language model"]))
+    shown = (f"{error:,.0f}" if error > 1000 else f"{error:.3g}" for error in errors)
+    rounded = [float(number.replace(",", "")) for number in shown]
+    page = [float(number.replace(",", "")) for number in said.split(" to ")]
+    assert rounded == pytest.approx(page, rel=1e-3)
+    assert said in " ".join((ROOT / "book" / "tables.md").read_text(encoding="utf-8").split())
 
 
 def test_a_row_by_hand():

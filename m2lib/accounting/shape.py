@@ -5,10 +5,7 @@ are exact integers.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+from typing import Any
 
 COMPONENTS = (
     "embedding", "norms", "qkv", "lora", "rope", "scores", "mask", "softmax", "values", "output", "residuals", "mlp",
@@ -46,7 +43,7 @@ class Shape:
     """Whether q, k and v have biases."""
 
     @classmethod
-    def of(cls, config: "PretrainedConfig") -> "Shape":
+    def of(cls, config: Any) -> "Shape":
         """The shape of a transformers config, which is Llama's or Qwen2's: `m2lib.model` refuses all others."""
         return cls(
             layers=config.num_hidden_layers,

@@ -243,8 +243,8 @@ class Engine:
     def __init__(self, model: torch.nn.Module, prompts: list[list[int]], samples: int = 1):
         self.bare = bare = BareModel(model)
         device, entries = bare.embedding.device, len(prompts) * bare.kv_heads
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        self.filled = max(len(prompt) for prompt in prompts)
+        lengths = torch.tensor([*map(len, prompts)], device=device)
+        self.filled = max(map(len, prompts))
         columns = cache_columns(self.filled + (samples == 1))  # one sample writes into the same columns
         self.shared = self.own = bare.cache(entries, columns)
         if samples > 1:

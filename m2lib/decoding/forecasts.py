@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.files import InputError
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
-from m2lib.series import STUDY, Scaling, TextFormat
+from m2lib.series import STUDY, Scaling, TextFormat, stretched
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Forecast:
     """Tokens of the longest prompt of its batch, whose cache all share."""
     passes: tuple[int, ...]
     """Tokens computed after the prefill, per text, those computed while waiting to leave included."""
+    spread: float = 1.0
+    """Of the text format: how far from their median the samples are read."""
 
     @property
     def point(self) -> np.ndarray:
@@ -46,7 +48,7 @@ class Forecast:
     @property
     def physical(self) -> np.ndarray:
         """All samples in physical units: (n_samples, steps, variables)."""
-        return self.scaling.physical(self.values)
+        return self.scaling.physical(stretched(self.values, self.spread))
 
 
 def forecast(
@@ -114,7 +116,7 @@ def forecast(
     for start in tqdm(range(0, len(prompts), batch_size), "forecast", unit="batch", leave=None, disable=not progress):
         batch = slice(start, start + batch_size)
         generated, passes = generate(backbone.model, prompts[batch], config, generator, text_format=text_format)
-        longest = max(len(prompt) for prompt in prompts[batch])
+        longest = max(map(len, prompts[batch]))
         for prompt, context, samples, counts in zip(prompts[batch], arrays[batch], generated, passes, strict=True):
             texts = tuple(map(ids_to_text, samples))
             values, repairs = read_back(texts, context, config, text_format)
@@ -128,6 +130,7 @@ def forecast(
                     new_tokens=tuple(map(len, samples)),
                     padded_tokens=longest,
                     passes=tuple(counts),
+                    spread=text_format.spread,
                 )
             )
     return forecasts

@@ -185,8 +185,7 @@ def generate(
                 grammar.advance(tokens)
             passes[live] += 1
             running.step(tokens)
-    starts, counts = range(0, count, n), passes.tolist()
-    return [written[i : i + n] for i in starts], [counts[i : i + n] for i in starts]
+    return [written[i : i + n] for i in range(0, count, n)], passes.view(-1, n).tolist()
 
 
 def _choose(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None) -> torch.Tensor:

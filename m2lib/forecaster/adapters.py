@@ -1,33 +1,31 @@
 """Adapter folders: where they are, which language model they belong to, and in which text format they were trained."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from m2lib import settings
-from m2lib.files import InputError, first_line, quoted
+from m2lib.files import InputError, first_line, quoted, read_json
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
-Kind = TypeVar("Kind")
 GENERAL = Path(__file__).parent / "general"
-"""The adapter for any table: a copy of the experiment's that comes with the package."""
+"""The adapter for any table, which comes with the package: a copy of the experiment general-long's."""
 
 
 def adapter_folder(source: str | Path) -> Path:
     """The folder of an adapter: `source` itself, or where an experiment of that name has its own."""
     path = Path(source).expanduser()
+    if source == GENERAL.name:
+        return GENERAL
     if (path / CONFIG_FILE).is_file():
         return path
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
     # several profiles have one of a name, the laptop's is meant, and is put in last.
-    packaged = [GENERAL / CONFIG_FILE] if source == GENERAL.name else []
-    results = settings.results_dir()
-    found = results.glob(f"*/{source}/{CONFIG_FILE}")
-    recorded = sorted(found, key=lambda file: str(file.relative_to(results)).startswith("laptop-"))
-    if files := [*packaged, *recorded]:
-        return files[-1].parent
+    profiles = ("*", "laptop-*")
+    recorded = [file for name in profiles for file in settings.results_dir().glob(f"{name}/{source}/{CONFIG_FILE}")]
+    if recorded:
+        return recorded[-1].parent
     raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, nor an experiment that recorded one")
 
 
@@ -44,9 +42,9 @@ def read_format(folder: Path) -> TextFormat:
     return _read(path, lambda fields: TextFormat(**fields)) if path.exists() else STUDY
 
 
-def _read(path: Path, make: Callable[[Any], Kind]) -> Kind:
+def _read(path: Path, make: Callable[[Any], Any]) -> Any:
     """What `make` makes of an adapter's JSON file."""
     try:
-        return make(json.loads(path.read_text(encoding="utf-8")))
+        return make(read_json(path))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); copy the adapter again") from error

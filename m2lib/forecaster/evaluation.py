@@ -27,8 +27,10 @@ class Evaluation:
     variables, in the table's units."""
     scaled: pd.DataFrame
     """The same in thousandths of each context's scale, in which series of any size weigh alike."""
-    season: int | None
-    """Steps, where one is known."""
+    season: int
+    """Steps of the season; 1: none."""
+    period: int | None
+    """Steps that the last period has; None: each context's own."""
     crps: float
     """Of the language model's samples, the table's units; its MAE where it has one sample."""
     coverage: float | None
@@ -99,16 +101,16 @@ def origins_of(
     return found
 
 
-def baselines_for(season: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
+def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
 
-    Each takes contexts (n, steps, variables), of which no value is negative, and a horizon. A known `season` of so many
-    steps is repeated; else each context's autocorrelation finds one.
+    Each takes contexts (n, steps, variables), of which no value is negative, and a horizon. The last `period` steps are
+    repeated; where it is None, each context's autocorrelation finds how many.
     """
     return {
         "last value": series.last_value,
         "mean": series.context_mean,
-        "last period" if season is None else f"{season} steps ago": partial(series.seasonal_naive, period=season),
+        "last period" if period is None else f"{period} steps ago": partial(series.seasonal_naive, period=period),
         "nearest analogue": series.nearest_analogue,
         "log-VAR(3)": series.log_var,
     }
@@ -123,6 +125,7 @@ def evaluate(
     stride: int | None = None,
     leave_out: int = 0,
     season: int | None = None,
+    period: int | None = None,
     refit: Callable[[Sequence[np.ndarray]], Sampler] | None = None,
     **sampling: Any,
 ) -> Evaluation:
@@ -139,7 +142,9 @@ def evaluate(
     origins, stride, leave_out : int, optional
         As in `origins_of`. Default: one origin; a horizon from one to the next, so that no step is forecast twice.
     season : int, optional
-        As in `baselines_for`. Default: the calendar's, where time stamps say which.
+        Steps of the season, as in `Sampler.sample`. Default: the calendar's, where time stamps say which, else none.
+    period : int, optional
+        As in `baselines_for`. Default: the season, where there is one.
     refit : callable, optional
         Gets the contexts of one origin of all series and gives the forecaster for it, so that none has seen what comes
         after; each context then has a horizon more than the shortest, to learn from. Default: the same forecaster from
@@ -154,6 +159,7 @@ def evaluate(
         Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
     season = season or calendar_season(items[0])
+    period = period or (season if season > 1 else None)
     least = series.SHORTEST + horizon if refit else series.SHORTEST
     rolled = origins_of(items, horizon, origins, stride or horizon, leave_out, least)
     contexts = {(item, steps): items[item].values[:steps] for item, steps in rolled}
@@ -165,21 +171,22 @@ def evaluate(
         warnings.warn(f"forecasts left out, as what is read never changes or is mostly 0: {flat}", stacklevel=2)
 
     # With `refit`, origins that are as far from their series' ends share a forecaster; without, all do.
-    rounds: dict[int, list[tuple[int, int]]] = {}
-    for item, steps in rolled:
-        rounds.setdefault(len(items[item].values) - steps if refit else 0, []).append((item, steps))
+    ends = [len(items[item].values) - steps if refit else 0 for item, steps in rolled]
     drawn: dict[tuple[int, int], np.ndarray] = {}
-    for together in rounds.values():
+    for _, together in pd.Series(rolled).groupby(ends, sort=False):
         seen, names = [contexts[origin] for origin in together], [items[item].name for item, _ in together]
-        model = refit(seen) if refit else replace(forecaster, text_format=text_format)
-        made = model.sample(seen, horizon, ids=names, **sampling)
+        if refit:
+            model = refit([series.Season.of(context, season).without(context) for context in seen])
+        else:
+            model = replace(forecaster, text_format=text_format)
+        made = model.sample(seen, horizon, ids=names, season=season, **sampling)
         drawn |= {origin: samples.physical for origin, samples in zip(together, made, strict=True)}
 
     samples = [drawn[origin] for origin in rolled]
     forecasts = {MODEL: [np.median(one, axis=0) for one in samples]}
     # Simple forecasts see no number below zero: log-VAR wants none.
     lifted = [(contexts[origin], min(0.0, contexts[origin].min())) for origin in rolled]
-    for name, baseline in baselines_for(season).items():
+    for name, baseline in baselines_for(period).items():
         try:
             forecasts[name] = [baseline(context[None] - low, horizon)[0] + low for context, low in lifted]
         except ValueError:
@@ -195,4 +202,4 @@ def evaluate(
     if len(samples[0]) > 1:
         crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
         held = float(np.mean([series.coverage(*pair, 0.8) for pair in zip(samples, truths, strict=True)]))
-    return Evaluation(errors, scaled, season, crps, held)
+    return Evaluation(errors, scaled, season, period, crps, held)

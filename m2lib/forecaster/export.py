@@ -4,7 +4,6 @@ The adapter is merged into the base model, which keeps its full vocabulary and i
 has besides, a bias for each of its 13 tokens, travels in the generation config.
 """
 
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 from m2lib import model as models
-from m2lib.files import InputError, first_line, write_json
+from m2lib.files import InputError, first_line, read_json, write_json
 from m2lib.forecaster.adapters import base_of, read_format
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
@@ -56,9 +55,8 @@ def export(adapter: Path, folder: Path, *, backbone: str | None = None, force: b
         `m2lib.model.load_backbone`.
     """
     place = folder.expanduser().resolve()
-    earlier = force and (place / GRAMMAR_FILE).is_file()
     try:
-        if place.exists() and any(place.iterdir()) and not earlier:
+        if place.exists() and any(place.iterdir()) and not (force and (place / GRAMMAR_FILE).is_file()):
             raise InputError(f"{folder} is not empty; name another folder (--force replaces an earlier export alone)")
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp") as scratch:
@@ -100,9 +98,8 @@ def model_card(
 def step_pattern(text_format: TextFormat) -> str:
     """The regular expression of a step, such as `[0-9]{1,4},[0-9]{1,4};`; of any number of variables, of all."""
     number = f"[0-9]{{1,{text_format.digits}}}"
-    if not text_format.variables:
-        return f"{number}(,{number}){{0,{MOST_VARIABLES - 1}}};"
-    return ",".join([number] * text_format.variables) + ";"
+    any_number = f"{number}(,{number}){{0,{MOST_VARIABLES - 1}}}"
+    return (",".join([number] * text_format.variables) or any_number) + ";"
 
 
 def gbnf(text_format: TextFormat, horizon: int) -> str:
@@ -118,24 +115,7 @@ number ::= [0-9]{{1,{text_format.digits}}}
 
 
 def _write(folder: Path, name: str, adapter: Path) -> None:
-    """Write all that an export of a backbone with an adapter holds."""
-    backbone, bias = _merged(name, adapter)
-    backbone.model.save_pretrained(folder)
-    backbone.tokenizer.save_pretrained(folder)
-    ids = backbone.remap.backbone_ids
-    biases = [[[token], value] for token, value in zip(ids, bias, strict=True)]
-    ends = {"eos_token_id": ids[models.PAD_ID], "pad_token_id": ids[models.PAD_ID]}
-    GenerationConfig(do_sample=False, sequence_bias=biases, **ends).save_pretrained(folder)
-    known, text_format = adapter / FACTS_FILE, read_format(adapter)
-    facts = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
-    card, grammar = model_card(backbone.name, text_format, facts, merged=True), gbnf(text_format, FORECAST_STEPS)
-    write_json(folder / FORMAT_FILE, text_format.settings())
-    for file, text in {CARD_FILE: card, GRAMMAR_FILE: grammar}.items():
-        (folder / file).write_bytes(text.encode())
-
-
-def _merged(name: str, adapter: Path) -> tuple[models.Backbone, list[float]]:
-    """A base with its full vocabulary, the adapter merged, and the bias of the 13 tokens."""
+    """Write all that an export of a backbone holds, its vocabulary whole and the adapter merged."""
     backbone = models.load_backbone(name, device="cpu", dtype="float32", reduce=False)
     model = backbone.model
     # An adapter fits the reduced model, which is the same blocks between another embedding and another head, and has
@@ -147,4 +127,14 @@ def _merged(name: str, adapter: Path) -> tuple[models.Backbone, list[float]]:
     config.rope_theta = config.rope_parameters["rope_theta"]  # where transformers 4 and older engines look for it
     model.set_input_embeddings(embedding)
     model.set_output_embeddings(head)
-    return backbone, bias
+    model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    ids = backbone.remap.backbone_ids
+    biases = [[[token], value] for token, value in zip(ids, bias, strict=True)]
+    end = ids[models.PAD_ID]
+    GenerationConfig(do_sample=False, sequence_bias=biases, eos_token_id=end, pad_token_id=end).save_pretrained(folder)
+    known, text_format = adapter / FACTS_FILE, read_format(adapter)
+    facts = read_json(known) if known.exists() else {}
+    write_json(folder / FORMAT_FILE, text_format.settings())
+    (folder / CARD_FILE).write_bytes(model_card(backbone.name, text_format, facts, merged=True).encode())
+    (folder / GRAMMAR_FILE).write_bytes(gbnf(text_format, FORECAST_STEPS).encode())

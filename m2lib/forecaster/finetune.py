@@ -1,10 +1,10 @@
 """Fine-tuning on a reader's own table: what it will cost, an adapter folder with its card, before and after."""
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -14,14 +14,14 @@ import torch
 from transformers import PreTrainedModel
 
 from m2lib.accounting import Shape
-from m2lib.files import InputError, write_atomic, write_json
+from m2lib.files import InputError, short_hash, write_atomic, write_json
 from m2lib.forecaster.evaluation import MODEL, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
-from m2lib.forecaster.tables import Item, check_folder
+from m2lib.forecaster.tables import Item, calendar_season, check_folder
 from m2lib.model import ALL_TARGETS, CONFIG_FILE, adapter_settings, load_adapter, load_backbone, save_adapter
-from m2lib.series import FORMAT_FILE, TextFormat
-from m2lib.training import Endless, TrainConfig, cut_windows, step_costs, train, window_loss
+from m2lib.series import FORMAT_FILE, Season, TextFormat
+from m2lib.training import COSINE, Endless, TrainConfig, cut_windows, step_costs, train, window_loss
 
 Kind = TypeVar("Kind", bound=Sampler)
 MOST_ASKED = 50  # series that are forecast before and after
@@ -37,6 +37,7 @@ def finetune(
     prediction_length: int,
     output_dir: str | Path,
     *,
+    season: int | None = None,
     force: bool = False,
     say: Callable[[str], None] = print,
     progress: bool = True,
@@ -51,7 +52,9 @@ def finetune(
         raise InputError(f"{folder} holds an adapter already; name another folder, or give --force (force=True)")
     check_folder(folder)
     config = _config(forecaster, **how)
-    seen = [item.values[:-prediction_length] for item in items]
+    season = season or calendar_season(items[0])
+    known = [item.values[:-prediction_length] for item in items]
+    seen = [Season.of(one, season).without(one) for one in known]
     text_format = forecaster.format_of(seen, [item.name for item in items])
     tuned, windows = _begun(forecaster, seen, text_format, prediction_length, config)
     backbone = tuned.backbone
@@ -59,13 +62,14 @@ def finetune(
     drawn = np.random.default_rng(config.seed).choice(len(items), min(MOST_ASKED, len(items)), replace=False)
     asked = [items[place] for place in sorted(drawn)]
     say(f"{_cost(backbone.model, windows(0), config)}; forecast before and after: {len(asked)} of {len(items)} series")
-    before = evaluate(replace(forecaster, text_format=text_format), asked, prediction_length, seed=config.seed)
+    scored = partial(evaluate, items=asked, horizon=prediction_length, season=season, seed=config.seed)
+    before = scored(replace(forecaster, text_format=text_format))
     decides = repr([backbone.weight_hash, text_format, prediction_length, str(forecaster.adapter)]).encode()
-    name = hashlib.sha256(decides + b"".join(series.tobytes() for series in seen)).hexdigest()[:16]
+    name = short_hash(decides + b"".join(series.tobytes() for series in seen))
     checkpoints = folder / f"checkpoints-{name}"
     log = train(backbone.model, windows, config, checkpoints, progress=progress)
     tuned = replace(tuned, adapter=folder)
-    after = evaluate(tuned, asked, prediction_length, seed=config.seed)
+    after = scored(tuned)
 
     spent = sum(_by_rules(backbone.model, windows(step), config) for step in range(config.steps))
     scores = {f"this adapter (median of {SAMPLES} samples)": after, "before": before}
@@ -112,13 +116,12 @@ def _config(
     if forecaster.adapter:
         if rank is not None:
             raise InputError(f"the adapter to start from has a rank of its own: leave out rank {rank}, or take none")
-        rate, known = FURTHER_RATE, adapter_settings(forecaster.backbone.model)
-        adapter: dict[str, Any] = dict(zip(("rank", "alpha", "targets"), known, strict=True))
+        rate, adapter = FURTHER_RATE, adapter_settings(forecaster.backbone.model)
     else:
         rate, adapter = NEW_RATE, {"rank": NEW_RANK if rank is None else rank, "targets": ALL_TARGETS}
         if adapter["rank"] < 1:
             raise InputError(f"rank is {rank}; give one of at least 1")
-    schedule = {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0, "sequence_length": WINDOW, "batch_size": 1}
+    schedule = {**COSINE, "sequence_length": WINDOW, "batch_size": 1}
     return TrainConfig(num_steps, rate if learning_rate is None else learning_rate, **(adapter | schedule | more))
 
 

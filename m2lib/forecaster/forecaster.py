@@ -18,11 +18,10 @@ from m2lib.files import InputError
 from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format
 from m2lib.forecaster.export import export
 from m2lib.forecaster.sampling import Sampler
-from m2lib.forecaster.tables import Columns, Item, future_times, items_of
+from m2lib.forecaster.tables import Columns, Item, calendar_season, future_times, items_of
 from m2lib.model import fetch_backbone, load_adapter, load_backbone
-from m2lib.series import FORMAT_FILE, SHORTEST, TextFormat
+from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, TextFormat
 
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DEFAULT_BACKBONE = "smollm2-135m"
 UNTUNED = "none"
 
@@ -87,7 +86,7 @@ class Forecaster(Sampler):
         self,
         context: Sequence[np.ndarray] | np.ndarray,
         prediction_length: int,
-        quantile_levels: Sequence[float] = LEVELS,
+        quantile_levels: Sequence[float] = DECILES,
         **sampling: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The quantiles of what follows each context.
@@ -102,7 +101,7 @@ class Forecaster(Sampler):
         quantile_levels : sequence of float, optional
             Between 0 and 1.
         **sampling
-            num_samples, temperature, seed and batch_size, as in `predict_df`.
+            season, num_samples, temperature, seed and batch_size, as in `sample`.
 
         Returns
         -------
@@ -112,8 +111,7 @@ class Forecaster(Sampler):
             The point forecast, which is the samples' median, as in chronos-2; likewise.
         """
         listed = context if isinstance(context, list | tuple) and np.ndim(context[0]) else np.atleast_2d(context)
-        arrays = [np.asarray(one, dtype=np.float64) for one in listed]
-        values = [array[:, None] if array.ndim == 1 else array.T for array in arrays]
+        values = [np.atleast_2d(np.asarray(one, dtype=np.float64)).T for one in listed]
         drawn = np.stack([one.physical for one in self.sample(values, prediction_length, **sampling)])
         # From (levels, series, steps, variables) and (series, steps, variables).
         quantiles = torch.from_numpy(np.quantile(drawn, quantile_levels, axis=1)).float().permute(1, 3, 2, 0)
@@ -125,10 +123,11 @@ class Forecaster(Sampler):
         df: pd.DataFrame,
         *,
         prediction_length: int,
-        quantile_levels: Sequence[float] = LEVELS,
+        quantile_levels: Sequence[float] = DECILES,
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
         target: str | Sequence[str] = "target",
+        season: int | None = None,
         **sampling: Any,
     ) -> pd.DataFrame:
         """Forecast every series of a long table.
@@ -145,6 +144,9 @@ class Forecaster(Sampler):
             Say whose and when a row is. None: the table is one series, its rows are in order.
         target : str or sequence of str, optional
             The columns to forecast, one to eight; several are one series of so many variables.
+        season : int, optional
+            Steps of the season, which is taken out before a series is written, and put back afterwards. Default: the
+            calendar's, where time stamps say which: 24 hours, 7 days, 12 months, 4 quarters; else none, as with 1.
         **sampling
             num_samples, forecasts drawn of each series, 20, of which 1 is the single greedy one; temperature of the
             drawing, 0.7, lower is narrower; seed of the drawing, 0; batch_size, as in `sample`.
@@ -161,14 +163,16 @@ class Forecaster(Sampler):
             For a table that is unfit, naming row and column; for one that the adapter's text format does not fit.
         """
         columns = _columns(id_column, timestamp_column, target)
-        return self.predict_items(items_of(df, columns), columns, prediction_length, quantile_levels, **sampling)
+        items = items_of(df, columns)
+        return self.predict_items(items, columns, prediction_length, quantile_levels, season, **sampling)
 
     def predict_items(
         self,
         items: Sequence[Item],
         columns: Columns,
         prediction_length: int,
-        quantile_levels: Sequence[float] = LEVELS,
+        quantile_levels: Sequence[float] = DECILES,
+        season: int | None = None,
         **sampling: Any,
     ) -> pd.DataFrame:
         """The same for series that were taken from their table already, as `items_of` does.
@@ -183,6 +187,8 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
+        season : int, optional
+            As in `predict_df`.
         **sampling
             num_samples, temperature, seed and batch_size, as in `predict_df`.
 
@@ -192,8 +198,9 @@ class Forecaster(Sampler):
             As of `predict_df`.
         """
         values, names = [item.values for item in items], [item.name for item in items]
+        sampling |= {"ids": names, "season": season or calendar_season(items[0])}
         frames = []
-        for item, made in zip(items, self.sample(values, prediction_length, ids=names, **sampling), strict=True):
+        for item, made in zip(items, self.sample(values, prediction_length, **sampling), strict=True):
             for place, target in enumerate(columns.targets):
                 samples = made.physical[..., place]  # (num_samples, prediction_length)
                 frame = {
@@ -234,10 +241,10 @@ class Forecaster(Sampler):
         id_column, timestamp_column, target : str, optional
             As in `predict_df`.
         **options
-            num_steps, 200 optimiser steps; learning_rate, their peak rate, 0.004 for a new adapter and 0.001 to go on
-            from one; rank of a new adapter, 4; batch_size, windows a step, 1; seed of the windows and of a new
-            adapter's start, 0; force, to replace an adapter that the folder holds; say, which gets each line that a
-            user should read, and prints it by default; progress, whether to show a bar.
+            season, as in `predict_df`; num_steps, 200 optimiser steps; learning_rate, their peak rate, 0.004 for a new
+            adapter and 0.001 to go on from one; rank of a new adapter, 4; batch_size, windows a step, 1; seed of the
+            windows and of a new adapter's start, 0; force, to replace an adapter that the folder holds; say, which gets
+            each line that a user should read, and prints it by default; progress, whether to show a bar.
 
         Returns
         -------

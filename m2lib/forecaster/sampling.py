@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError
 from m2lib.model import Backbone
-from m2lib.series import SHORTEST, TextFormat
+from m2lib.series import SHORTEST, Season, TextFormat
 
 WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
@@ -41,6 +41,7 @@ class Sampler:
         seed: int = 0,
         batch_size: int | None = None,
         ids: Sequence[int | str] | None = None,
+        season: int = 1,
     ) -> list[Forecast]:
         """Draw forecasts of each series.
 
@@ -61,17 +62,21 @@ class Sampler:
             depend on it.
         ids : sequence of int or str, optional
             The names of series in errors.
+        season : int, optional
+            Steps of a season, which is taken out before a series is written, and put back afterwards; 1: none.
 
         Returns
         -------
         list of Forecast
-            Their `physical` is (num_samples, prediction_length, variables).
+            Their `physical` is (num_samples, prediction_length, variables); their scaled values are without season.
 
         Raises
         ------
         InputError
             For a series that cannot be forecast, naming it, and for more steps than the model can write.
         """
+        seasons = [Season.of(series, season) for series in values]
+        values = [one.without(series) for one, series in zip(seasons, values, strict=True)]
         text_format = self.format_of(values, ids)
         steps = self.window(text_format, prediction_length)
         if max(map(len, values)) > steps:
@@ -90,7 +95,7 @@ class Sampler:
         kv_width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
         bytes_a_series = tokens * 2 * config.num_hidden_layers * kv_width * self.backbone.model.dtype.itemsize
         size = batch_size or max(1, min(MOST_ROWS // num_samples, CACHE // bytes_a_series))
-        return forecast(
+        made = forecast(
             self.backbone,
             contexts,
             protocol,
@@ -100,6 +105,8 @@ class Sampler:
             text_format=text_format,
             progress=len(contexts) > size,
         )
+        whose = zip(made, seasons, values, strict=True)
+        return [replace(it, scaling=one.back(it.scaling, len(series), prediction_length)) for it, one, series in whose]
 
     def format_of(self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None) -> TextFormat:
         """The text format for series: the adapter's, which they have to fit, else one that suits them."""

@@ -1,12 +1,11 @@
 """Adapters as files, in PEFT's format, so that they pass between PEFT and ours both ways."""
 
-import json
 from pathlib import Path
 
 from safetensors.torch import load, save
 from torch import nn, no_grad
 
-from m2lib.files import InputError, first_line, write_atomic, write_json
+from m2lib.files import InputError, first_line, read_json, write_atomic, write_json
 from m2lib.model.lora import adapter_settings, inject_lora, lora_layers, merge_lora
 from m2lib.model.weights import hub_name
 
@@ -34,14 +33,14 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
     InputError
         Where the folder cannot be written to.
     """
-    rank, alpha, targets = adapter_settings(model)
+    adapter = adapter_settings(model)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": hub_name(backbone),
-        "r": rank,
-        "lora_alpha": alpha,
-        "target_modules": sorted(targets),
+        "r": adapter["rank"],
+        "lora_alpha": adapter["alpha"],
+        "target_modules": sorted(adapter["targets"]),
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
@@ -77,7 +76,7 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / CONFIG_FILE).read_bytes())
+        config = read_json(folder / CONFIG_FILE)
         if unread := [name for name in UNREAD if config.get(name)]:
             raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
         tensors = load((folder / ADAPTER_FILE).read_bytes())

@@ -4,15 +4,13 @@ Transformers reads a model's folder: safetensors, no pickle, no code, no network
 missing, and it computes models that the fast engine (`m2lib.decoding.Engine`) does not: both are errors here.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from m2lib.files import InputError, first_line
+from m2lib.files import InputError, first_line, read_json, short_hash
 from m2lib.model.devices import DTYPES, chosen_device, chosen_dtype
 from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary
 from m2lib.model.weights import BACKBONES, LOCAL, backbone_id, is_random, local_weights, quiet_transformers
@@ -187,7 +185,7 @@ def _from_folder(name: str, dtype: str) -> tuple["PreTrainedModel", "PreTrainedT
     try:
         if (folder / "adapter_config.json").exists():  # transformers would load what it names as its base
             raise ValueError("an adapter lies beside the model; merge it, or move it into a folder of its own")
-        files = json.loads(index.read_bytes())["weight_map"].values() if index.exists() else ()
+        files = read_json(index)["weight_map"].values() if index.exists() else ()
         if not all(file.endswith(".safetensors") for file in files):
             raise ValueError(f"{index.name} names files that are no safetensors")
         with quiet_transformers():
@@ -214,5 +212,5 @@ def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", st
     # Printable ASCII, so that the 13 symbols sit at other ids than in the reduced vocabulary: `0` is 16 here, 1 there.
     file = str(CONFIGS / "ascii_tokenizer.json")
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, pad_token="<|endoftext|>")
-    digest = hashlib.sha256(b"".join(parameter.detach().numpy().tobytes() for parameter in model.parameters()))
-    return model, tokenizer, digest.hexdigest()[:16], "random weights"
+    content = b"".join(parameter.detach().numpy().tobytes() for parameter in model.parameters())
+    return model, tokenizer, short_hash(content), "random weights"

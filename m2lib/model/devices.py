@@ -1,6 +1,5 @@
 """What computes, and in which dtype: as the settings say, else the fastest here."""
 
-import json
 import platform
 import timeit
 from contextlib import suppress
@@ -9,7 +8,7 @@ from functools import partial
 import torch
 
 from m2lib import settings
-from m2lib.files import InputError, write_json
+from m2lib.files import InputError, read_json, write_json
 from m2lib.settings import cache_dir
 
 DTYPES = ("float32", "bfloat16")
@@ -38,7 +37,7 @@ def best_dtype(device: str) -> str:
         return "float32"
     kept = cache_dir() / "product_rates.json"
     here = f"{platform.node()}, {processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    known: dict[str, dict[str, float]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    known = read_json(kept) if kept.exists() else {}
     if here not in known:
         known[here] = product_rates()
         with suppress(InputError):  # a cache that cannot be written to: measured each time

@@ -3,6 +3,8 @@
 `inject_lora` puts adapters into a model, `merge_lora` adds them into its weights. The layer itself is `LoRALinear`.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -126,11 +128,11 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, LoRALinear)}
 
 
-def adapter_settings(model: nn.Module) -> tuple[int, float, tuple[str, ...]]:
-    """Rank, alpha and targets of the adapters in a model: `inject_lora` gives all of them one rank and one alpha."""
+def adapter_settings(model: nn.Module) -> dict[str, Any]:
+    """`rank`, `alpha` and `targets` of a model's adapters: `inject_lora` gives all of them one rank and one alpha."""
     layers = lora_layers(model)
     first, adapted = next(iter(layers.values())), {path.split(".")[-1] for path in layers}
-    return first.rank, first.alpha, tuple(name for name in ALL_TARGETS if name in adapted)
+    return {"rank": first.rank, "alpha": first.alpha, "targets": tuple(name for name in ALL_TARGETS if name in adapted)}
 
 
 @torch.no_grad()

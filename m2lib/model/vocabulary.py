@@ -55,13 +55,13 @@ class TokenRemap:
             ids += tokenizer.encode(symbol, add_special_tokens=False)
         # Symbols that are one token each may still merge with their neighbours, as in `52` or `;9`.
         example = "952,1034;948,1029;"
-        pieces = list(tokenizer.encode(example, add_special_tokens=False))
+        pieces = tokenizer.encode(example, add_special_tokens=False)
         if not len(set(ids)) == len(ids) == len(SYMBOLS) or pieces != [ids[i] for i in text_to_ids(example)]:
             raise InputError(
                 f"this backbone's tokenizer does not write {example!r} symbol by symbol but as {len(pieces)} tokens; "
                 "choose a backbone that splits numbers into single digits"
             )
-        return cls(tuple(map(int, ids)))
+        return cls(tuple(ids))
 
     def to_backbone(self, ids: Iterable[int]) -> list[int]:
         """The backbone's ids of reduced ones."""
@@ -95,7 +95,7 @@ def reduce_vocabulary(model: nn.Module, remap: TokenRemap) -> nn.Module:
     model.requires_grad_(False)
     rows = torch.tensor(remap.backbone_ids, device=old_embedding.device)
     head = ReducedHead(old_head[rows])
-    model.set_input_embeddings(nn.Embedding.from_pretrained(old_embedding[rows].clone(), freeze=True))
+    model.set_input_embeddings(nn.Embedding.from_pretrained(old_embedding[rows]))
     model.set_output_embeddings(head)
     with torch.no_grad():
         for ids, bias in model.generation_config.sequence_bias or ():  # pairs such as [[31], 0.2]

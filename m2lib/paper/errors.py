@@ -1,6 +1,5 @@
 """What the figures and numbers are made of: one table of errors, sampled forecasts, and error against FLOPs."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -13,7 +12,7 @@ from scipy.stats import linregress
 from scipy.stats import t as student
 
 from m2lib import series, study
-from m2lib.files import InputError, repository
+from m2lib.files import InputError, read_json, repository
 from m2lib.series.worlds import WORLDS
 from m2lib.study import Profile, Record
 
@@ -113,7 +112,7 @@ def published() -> pd.DataFrame:
 
 def table_errors(path: Path | None = None) -> pd.DataFrame:
     """The record of the benchmark of real tables, a row for each source and forecaster; default: the committed one."""
-    rows = json.loads((path or repository("report", "results", TABLE_ERRORS)).read_text(encoding="utf-8"))["rows"]
+    rows = read_json(path or repository("report", "results", TABLE_ERRORS))["rows"]
     return pd.DataFrame(rows)
 
 
@@ -242,7 +241,7 @@ def power_law(x: Any, y: Any, at: Any) -> dict[str, Any]:
 
     The interval at x is that of one more y, and so widens with the distance from the points.
     """
-    log_x, log_y, log_at = np.log(x), np.log(y), np.log(at)
+    log_x, log_y, log_at = map(np.log, (x, y, at))
     fit, n = linregress(log_x, log_y), len(log_x)
     squares, distance = float(np.sum((log_x - np.mean(log_x)) ** 2)), log_at - np.mean(log_x)
     error = student.ppf(0.975, n - 2) * fit.stderr

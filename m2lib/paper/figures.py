@@ -51,9 +51,13 @@ def fig4_baseline_forecasts(profile: Profile) -> Figure:
 
 
 def fig5_baseline_errors(profile: Profile) -> Figure:
-    names = "baseline", "baseline-constrained"
-    runs = recorded_runs(profile, *names)
-    shown = {f"{name}, ours": runs["ours", name] for name in names} | {_QWEN: runs["published", "baseline"]}
+    runs, sibling = recorded_runs(profile, "baseline", "baseline-constrained"), study.REPLICATION["fifth"]
+    shown = {
+        _QWEN: runs["published", "baseline"],
+        f"replication: {sibling.backbone}": recorded_runs(sibling, "baseline")["ours", "baseline"],
+        f"{profile.backbone}, the report's protocol": runs["ours", "baseline"],
+        f"{profile.backbone}, with a grammar": runs["ours", "baseline-constrained"],
+    }
     return _error_panels({title: plots.error_groups(maes) for title, maes in shown.items()})
 
 
@@ -102,7 +106,7 @@ def final_forecasts(profile: Profile) -> Figure:
 
 
 def best_forecasts(profile: Profile) -> Figure:
-    return _before_and_after(errors.untuned_like_final(profile), "best", finished_record(profile, "best"))
+    return _before_and_after(errors.untuned_like_final(profile), "with the adapter", finished_record(profile, "best"))
 
 
 def final_learning(profile: Profile) -> Figure:
@@ -180,7 +184,7 @@ def trust(profile: Profile) -> Figure:
             surest = table.sort_values(order, kind="stable")["error"].expanding()
             kept, label = np.arange(1, 51) / 50, errors.short(who) if style == "-" else ""
             means.plot(kept, surest.mean(), style, color=colour, label=label)
-            medians.plot(kept, surest.median(), style, color=colour, label=label)
+            medians.plot(kept, surest.median(), style, color=colour)
     scatter[0].set_ylabel("MAE of their median\n(scaled units)")
     for ax, of in ((means, "mean"), (medians, "median")):
         ax.set(xlabel="series kept,\nthe surest first", ylabel=f"their {of} MAE\n(scaled units)")
@@ -304,7 +308,8 @@ def real_tables(_: Profile) -> Figure:
 
 def _sides(profile: Profile) -> tuple[tuple[str, str, Profile], ...]:
     """Ours and the report's runs: who, a title, and the profile that says how they were trained."""
-    return ("ours", f"ours: {profile.backbone}", profile), ("published", _QWEN, study.PROFILES["report"])
+    ours = "replication" if profile.as_reported else "ours"
+    return ("ours", f"{ours}: {profile.backbone}", profile), ("published", _QWEN, study.PROFILES["report"])
 
 
 def _trained_points(profile: Profile) -> pd.DataFrame:

@@ -17,7 +17,9 @@ from m2lib.study import EXPERIMENTS, REPLICATION, Profile, Record
 
 REPORT = study.PROFILES["report"]
 CONTEXTS = tuple(f"context/{length}" for length in errors.LENGTHS)
-REPLICATED = ("baseline", "untuned-test", "default", *CONTEXTS, "context/768-rest", "final")
+COMPARISONS = (*study.SEARCH, *study.SECOND, *CONTEXTS, "context/768-rest")
+"""The runs of the report's searches, and of a replication alone."""
+REPLICATED = ("baseline", "untuned-test", "default", *COMPARISONS, "final")
 """The runs of the replication that the PDF speaks of."""
 SETTINGS = (*study.SEARCH, *CONTEXTS)
 """The runs that the report compares on the same series."""
@@ -43,18 +45,19 @@ def numbers(profile: Profile) -> dict[str, Any]:
     Raises InputError where a record is missing or not finished, or M2_DATA holds other series than theirs.
     """
     # Without what is made for tables, which is no part of the paper; its own trials last, as it lists them.
-    names = (name for name, experiment in EXPERIMENTS.items() if not experiment.made_up)
+    names = (name for name, one in EXPERIMENTS.items() if not one.made_up and name not in COMPARISONS)
     records = errors.finished_records(profile, *sorted(names, key=lambda name: name.startswith("trial/")))
     if records["final"].data["fingerprint"] != errors.data().fingerprint:
         raise InputError(f"{errors.data().source} holds other series than the records are about; leave M2_DATA out")
     replicated = errors.finished_records(REPLICATION["fifth"], *REPLICATED)
     theirs = errors.error_table(replicated).query("who == 'ours'").assign(who="replication")
     table = pd.concat([errors.error_table(records), theirs])
-    # The five series on which the search's settings are compared; ours and the report's are different.
+    # The five series on which settings are compared.
     five = table.loc[table["experiment"] == "context/512", ["who", "series"]]
     way = errors.milestones(records["best"])
     return {
         "records": {name: run_row(record) for name, record in records.items()},
+        "removed": study.removed(profile),
         "replicated": {name: run_row(record) for name, record in replicated.items()},
         "reported": {name: EXPERIMENTS[name].training(REPORT) for name in SETTINGS},
         "errors": _errors(table),

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from m2lib.files import ROOT, InputError, first_line, write_atomic, write_json
+from m2lib.files import ROOT, InputError, write_atomic, write_json
 from m2lib.paper import figures, plots
 from m2lib.paper.errors import shown_profile
 from m2lib.paper.numbers import numbers
@@ -23,7 +23,7 @@ FIGURES = {
     for name, draw in getmembers(figures, isfunction)
     if draw.__module__ == figures.__name__ and not name.startswith("_")
 }
-OF_REPLICATION = "fig4_baseline_forecasts", "fig6_forecasts", "fig7_reduced_validation", "context_lengths", "fig9_final"
+OF_REPLICATION = "fig4", "fig6", "fig7", "fig8", "context_lengths", "fig9"
 """The figures that show the replication's records, a fifth of the report's steps, and not the laptop's."""
 
 
@@ -33,7 +33,7 @@ def draw(name: str) -> Figure:
     Raises InputError where a record that it needs is missing.
     """
     plots.use_style()
-    return FIGURES[name](REPLICATION["fifth"] if name in OF_REPLICATION else shown_profile())
+    return FIGURES[name](REPLICATION["fifth"] if name.startswith(OF_REPLICATION) else shown_profile())
 
 
 def show(name: str) -> Figure:
@@ -46,8 +46,8 @@ def show(name: str) -> Figure:
 def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
     """Draw the figures, write the numbers, and compile the PDF, whose bytes are the same for the same of these.
 
-    Raises InputError where typst is not installed or finds a fault, and for any profile's study but the laptop's, whose
-    results the text reads in words.
+    Raises InputError where typst is not installed, and for any profile's study but the laptop's, whose results the text
+    reads in words.
     """
     try:
         import typst
@@ -64,9 +64,5 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
         plots.save_figure(figure, name, folder=folder / "figures", kind="svg")
         plt.close(figure)
     write_json(folder / "numbers.json", found)
-    try:
-        content = typst.compile(str(folder / "main.typ"), root=str(folder))
-    except RuntimeError as error:
-        raise InputError(f"{folder / 'main.typ'}: {first_line(error)}") from error
-    write_atomic(folder / "main.pdf", content)
+    write_atomic(folder / "main.pdf", typst.compile(str(folder / "main.typ"), root=str(folder)))
     return folder / "main.pdf"

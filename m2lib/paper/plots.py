@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from m2lib.files import write_atomic
 from m2lib.series import VARIABLES
@@ -150,11 +151,11 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
     rng = np.random.default_rng(0)  # spreads the dots, so that equal errors do not hide each other
     for row, maes in enumerate(groups.values()):
         ax.scatter(maes, row + rng.uniform(-0.22, 0.22, len(maes)), s=10, color=colour, alpha=0.55, lw=0)
-    style: dict[str, Any] = {
-        "orientation": "horizontal", "widths": 0.6, "showfliers": False, "medianprops": {"color": "black", "lw": 1.8},
-        "showmeans": True, "meanprops": {"marker": "D", "mfc": "black", "mec": "black", "ms": 4},
-    }  # fmt: skip
-    ax.boxplot(list(groups.values()), positions=range(len(groups)), tick_labels=list(groups), **style)
+    ax.boxplot(
+        list(groups.values()), positions=range(len(groups)), tick_labels=list(groups), orientation="horizontal",
+        widths=0.6, showfliers=False, medianprops={"color": "black", "lw": 1.8},
+        showmeans=True, meanprops={"marker": "D", "mfc": "black", "mec": "black", "ms": 4},
+    )  # fmt: skip
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xlim(0, max(1.3 * max(map(max, groups.values())), ax.get_xlim()[1]))
     ax.set(title=title, xlabel="MAE (scaled units; diamond: mean)")
@@ -168,9 +169,11 @@ def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> Non
     ax.plot(table.mean(), rows, "D", color="black", ms=5)
     ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2)
     ax.set_yticks(rows, table.columns)
+    ax.xaxis.set_major_locator(LogLocator(numticks=4))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set(
         title=title,
-        xlabel="MAE (scaled units)\nline: a series, diamond: mean, bar: median",
+        xlabel="MAE (scaled units)\nline: a series, diamond: mean,\nbar: median",
         ylim=(len(rows) - 0.5, -0.5),
     )
 
@@ -199,6 +202,8 @@ def plot_learning(loss_ax: Axes, mae_ax: Axes, losses: list[float], evaluations:
     for name, marker, colour in (("mean", "D", "error"), ("median", "o", "ours")):
         mae_ax.plot(found[f"mae_{name}"], f"{marker}-", color=COLOURS[colour], label=name)
     mae_ax.set_yscale("log")
+    mae_ax.yaxis.set_minor_locator(LogLocator(subs=(3,)))
+    plt.setp(mae_ax.yaxis, major_formatter="{x:g}", minor_formatter="{x:g}")
     for ax, what in ((loss_ax, "loss (nats per token)"), (mae_ax, "forecast MAE (scaled units)")):
         ax.set(xlabel="optimiser step", ylabel=what)
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the curves, which fill the axes

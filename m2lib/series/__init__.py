@@ -14,3 +14,4 @@ from .intervals import (
     band, bootstrap_interval, conformal, coverage, paired_gain, ranks, sharpness, stretch_needed, stretched,
 )  # fmt: skip
 from .metrics import DECILES, best_and_worst, crps_fair, quantile_loss, series_mae, summarise, weighted_quantile_loss
+from .seasons import Season

@@ -11,7 +11,7 @@ from m2lib.series.codec import FORECAST_STEPS
 
 def last_value(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
     """The last step of the context, repeated."""
-    return np.repeat(np.asarray(contexts)[:, -1:], horizon, axis=1)  # -1: and not -1 keeps the axis of steps
+    return np.repeat(contexts[:, -1:], horizon, axis=1)  # -1: and not -1 keeps the axis of steps
 
 
 def context_mean(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
@@ -25,7 +25,6 @@ def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.
     Stretches are compared by L1 distance, and only those that `horizon` steps of the context follow; of equals the
     earliest is taken. Raises ValueError, of np.stack, where the context is too short to hold one.
     """
-    contexts = np.asarray(contexts)
     recent = 6
     # Of 80 steps, with horizon 20, a stretch may start at steps 0 to 54, which is 80 - 6 - 20 + 1 = 55
     # starts: the last one covers steps 54 to 59, and the steps 60 to 79 follow it.
@@ -42,15 +41,10 @@ def seasonal_naive(contexts: np.ndarray, horizon: int = FORECAST_STEPS, period: 
 
     Raises ValueError for contexts that are shorter than the given period.
     """
-    contexts = np.asarray(contexts)
     if period is not None and contexts.shape[1] < period:
         raise ValueError(f"contexts of {contexts.shape[1]} steps hold no season of {period}")
-
-    def _repeated(values: np.ndarray) -> np.ndarray:
-        # np.resize repeats what it is given until the horizon is full: a period of 3, five steps: a b c a b.
-        return np.resize(values[-(period or period_of(values) or 1) :], horizon)
-
-    return np.apply_along_axis(_repeated, 1, contexts)
+    # np.resize repeats what it is given until the horizon is full: a period of 3, five steps: a b c a b.
+    return np.apply_along_axis(lambda x: np.resize(x[-(period or period_of(x) or 1) :], horizon), 1, contexts)
 
 
 def period_of(values: np.ndarray) -> int | None:

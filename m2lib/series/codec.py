@@ -90,12 +90,14 @@ class TextFormat:
     """Whether each variable has a scale and an offset of its own; else all share one."""
     room: float = 10.0
     """How many times the context's percentile can be written: less room leaves finer steps."""
+    spread: float = 1.0
+    """How many times as far from their median samples are read as they were written, where a model is too sure."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a format that no series can have."""
         in_range = 0 <= self.variables <= MOST_VARIABLES and 2 <= self.digits <= 6 and 0 < self.percentile <= 100
-        if not (in_range and 0 <= self.offset <= 10 and 1 < self.room <= 10):
-            may_be = "percentile above 0, at most 100; offset 0 to 10; room above 1, at most 10"
+        if not (in_range and 0 <= self.offset <= 10 and 1 < self.room <= 10 and 0 < self.spread <= 10):
+            may_be = "percentile above 0, at most 100; offset 0 to 10; room above 1, spread above 0, at most 10"
             raise ValueError(f"a text format has 0 to {MOST_VARIABLES} variables, numbers of 2 to 6 digits; {may_be}")
 
     def of(self, variables: int) -> "TextFormat":
@@ -184,7 +186,7 @@ class TextFormat:
             step, variable = np.argwhere(~written)[0]
             problem = f"is {scaled[step, variable]:g} in scaled units, outside 0-{self.largest}"
             raise InputError(f"{who}, step {step}, variable {variable + 1} {problem}; correct or drop the series")
-        return format_steps(self.integers(values, scaling, rounding))
+        return "".join(",".join(map(str, step)) + ";" for step in self.integers(values, scaling, rounding).tolist())
 
     def decode(self, text: str, steps: int, last: Sequence[int]) -> Decoded:
         """Read a model's text back, whatever it is: never raises, always `steps` steps.
@@ -222,7 +224,8 @@ class TextFormat:
 
     def settings(self) -> dict[str, int | float | bool]:
         """What says it all: `TextFormat(**settings)` is the same format."""
-        return asdict(self)
+        # Records made before there was a spread keep their fingerprints: where it is 1, it is left out.
+        return {name: value for name, value in asdict(self).items() if name != "spread" or value != 1}
 
 
 STUDY = TextFormat()
@@ -234,11 +237,6 @@ below, by one and a half above."""
 def without_undershoot(values: np.ndarray) -> np.ndarray:
     """Zero for what is below zero by less than the integrator's tolerance, all else as it is."""
     return np.where((values < 0) & (values > -UNDERSHOOT), values.dtype.type(0), values)
-
-
-def format_steps(integers: ArrayLike) -> str:
-    """The text of scaled integers: [[952, 1034], [948, 1029]] gives `952,1034;948,1029;`."""
-    return "".join(",".join(map(str, step)) + ";" for step in np.asarray(integers).tolist())
 
 
 def scale_of(context: np.ndarray) -> np.ndarray:

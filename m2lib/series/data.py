@@ -5,7 +5,6 @@ Lotka-Volterra, but it holds the Rosenzweig-MacArthur system: prey with a carryi
 Damped spirals and limit cycles stand side by side.
 """
 
-import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 import scipy
 
 from m2lib import settings
-from m2lib.files import InputError, first_line, workspace, write_atomic
+from m2lib.files import InputError, first_line, short_hash, workspace, write_atomic
 from m2lib.series.codec import CONTEXT_STEPS, FORECAST_STEPS, encode, scale_of, to_integers, without_undershoot
 
 STEPS = CONTEXT_STEPS + FORECAST_STEPS  # of a series
@@ -71,7 +70,7 @@ class SeriesSet:
         """A hash of the scaled integers, 16 hex digits: the same for two files that give the same texts."""
         # "<i4" fixes the bytes, 32 bits with the lowest first, whatever the machine's own order is.
         integers: np.ndarray = to_integers(self.trajectories, self.scales).astype("<i4")
-        return hashlib.sha256(integers.tobytes()).hexdigest()[:16]
+        return short_hash(integers.tobytes())
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def split_ids(n: int = 1000) -> Split:
     held_out = max(1, n // 20)
     # The legacy generator, and validation drawn before test: any other way gives other ids than the report's.
     rng = np.random.RandomState(SPLIT_SEED)
-    validation = rng.choice(np.arange(n), held_out, replace=False)
+    validation = rng.choice(n, held_out, replace=False)
     rest = np.setdiff1d(np.arange(n), validation)
     test = rng.choice(rest, held_out, replace=False)
     train = np.setdiff1d(rest, test)

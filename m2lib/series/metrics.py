@@ -107,7 +107,7 @@ def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]
     .. [1] Alexandrov et al., "GluonTS: Probabilistic and Neural Time Series Modeling in Python", Journal of Machine
        Learning Research 21, 2020.
     """
-    return float(2 * np.mean(losses) / np.abs(np.stack(list(truths))).mean())
+    return float(2 * np.mean(losses) / np.abs(np.stack(truths)).mean())
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ Each is a function of a random generator alone, and stands for a kind of real se
 mixes several. No series of the study's data set, of a scored world or of a real table is among them.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.signal import lfilter
 
@@ -15,8 +13,6 @@ from m2lib.series.worlds import drifting, holling_three, lotka_volterra
 CALENDAR = (4, 4, 5, 7, 7, 12, 12, 12, 13, 24, 52)  # steps of a calendar's seasons, quarters and months most often
 BURN_IN = 200  # steps before the first that is kept: by then a filter has forgotten its start
 LAG = 6  # steps by which one variable follows another, at most
-Family = Callable[[np.random.Generator, int], np.ndarray]
-"""Draws so many steps of one variable, (steps,), with mean 0 and standard deviation 1."""
 RATES: tuple[Rates, ...] = (predator_prey, holling_three, lotka_volterra, drifting)
 
 
@@ -132,13 +128,12 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
     def simple() -> np.ndarray:
         """One of four kernels (steps, steps), of a length and a period drawn anew."""
         length, waves = _between(rng, 0.02, 1.0), np.sin(np.pi * apart * steps / _period(rng, steps))
-        kinds: tuple[np.ndarray, ...] = (
+        return (
             np.exp(-((apart / length) ** 2) / 2),
             np.exp(-apart / length),
             np.exp(-2 * (waves / rng.uniform(0.5, 2)) ** 2),
             4 * np.outer(time - 0.5, time - 0.5),
-        )
-        return kinds[rng.integers(len(kinds))]
+        )[rng.integers(4)]
 
     kernel = simple()
     for _ in range(rng.integers(1, 4)):
@@ -160,8 +155,8 @@ def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
     return np.maximum(0, values * rng.normal(1, noise, values.shape))
 
 
-WEIGHTS: dict[Family, float] = {components: 0.35, autoregression: 0.25, cycle: 0.2, counts: 0.1, process: 0.1}
-"""The families of one variable, and how often each is drawn."""
+WEIGHTS = {components: 0.35, autoregression: 0.25, cycle: 0.2, counts: 0.1, process: 0.1}
+"""The families of one variable, and how often each is drawn. All give (steps,), of mean 0 and standard deviation 1."""
 FAMILIES = (*(family.__name__ for family in WEIGHTS), dynamics.__name__)
 """The names of all, for `draw_series` without one."""
 

@@ -1,6 +1,6 @@
 """The report's experiments: declared as data, run, recorded, and counted against the budget."""
 
-from .costs import all_records, budget_of, experiment_sizes, table_3
+from .costs import all_records, budget_of, experiment_sizes, removed, table_3
 from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERATURES, TRIALS, experiment_named
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
 from .provenance import setting
@@ -9,6 +9,4 @@ from .records import (
     recorded_rows, recorded_samples, recorded_yardsticks,
 )  # fmt: skip
 from .runs import run
-from .selection import (
-    AdapterOf, Maes, chosen_by, published_maes, published_statements, published_table_3,
-)  # fmt: skip
+from .selection import chosen_by, published_maes, published_statements, published_table_3

@@ -11,10 +11,11 @@ import numpy as np
 from m2lib import accounting
 from m2lib.accounting import TARGETS, Costs, Shape, costs_of, sum_costs
 from m2lib.decoding import DecodeConfig, step_columns
+from m2lib.files import read_json
 from m2lib.model import PAD_ID
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
 from m2lib.study.experiments import EXPERIMENTS, Experiment
-from m2lib.study.profiles import PROFILES, Profile
+from m2lib.study.profiles import REPORT, Profile
 from m2lib.study.records import Record, load_record, record_path
 from m2lib.study.selection import chosen_by
 
@@ -111,11 +112,11 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
 
     The adapters that the search takes further are those that the published errors choose.
     """
-    report, rows = PROFILES["report"], dict[str, tuple[int, int]]()
+    rows = dict[str, tuple[int, int]]()
     for experiment in EXPERIMENTS.values():
         if experiment.group:
             adapter = experiment.adapter.chosen(chosen_by) if experiment.adapter else None
-            costs = estimate(experiment, report, shape, adapter=adapter)
+            costs = estimate(experiment, REPORT, shape, adapter=adapter)
             training, forecasts = rows.get(experiment.group, (0, 0))
             training, forecasts = training + costs["training"][convention], forecasts + costs["forecasts"][convention]
             rows[experiment.group] = training, forecasts
@@ -127,7 +128,7 @@ class Budget:
     """The state of a profile's budget, in FLOPs of its convention."""
 
     spent: int
-    """By the records of all experiments in the report's Table 3."""
+    """By the records of all experiments in the report's Table 3, those no longer kept among them."""
     reserved: int
     """By those of them that are running, or were killed: what they may still spend."""
     left: int
@@ -140,10 +141,20 @@ def all_records(profile: Profile, but: str | None = None) -> dict[str, Record]:
     return {name: load_record(profile, name) for name in names}
 
 
+def removed(profile: Profile) -> list[dict[str, Any]]:
+    """What records that are no longer kept had cost: a row for each group of the report's Table 3, None beyond it.
+
+    A row has the `records`, the last `commit` that holds them, `forecasts`, `seconds`, and `flops` as in a record.
+    """
+    path = record_path(profile, "removed")
+    return read_json(path) if path.exists() else []
+
+
 def budget_of(profile: Profile, but: str | None = None) -> Budget:
     """What the records say is spent, a running one at the most that it may cost; without the one of an experiment."""
     charged = [record for record in all_records(profile, but).values() if EXPERIMENTS[record.name].group]
     convention = profile.budget_convention
     spent = sum(record.spent()[convention] for record in charged)
+    spent += sum(kind[convention] for row in removed(profile) if row["group"] for kind in row["flops"].values())
     reserved = sum(record.flops["reserved"][convention] for record in charged)
     return Budget(spent, reserved, left=profile.budget - spent - reserved)

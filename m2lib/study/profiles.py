@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m2lib import settings
+from m2lib.training import COSINE
 
 Sizes = Mapping[str, Mapping[str, Any]]
 """Settings that replace the declared ones: by experiment, or for a kind of them by what stands before the slash."""
@@ -64,8 +65,7 @@ SLICE = Profile(
 # Three rates by three ranks, as the report's grid, but where a run of 80 steps on a small model has its best.
 LAPTOP_RATES = (1e-3, 1e-3, 1e-3, 3e-3, 3e-3, 3e-3, 1e-2, 1e-2, 1e-2)
 # The recipe that the trials led to: one whole series a step (none is longer than 1024 tokens), at a high rate.
-LAPTOP_FINAL: dict[str, Any] = {"steps": 2000, "learning_rate": 5e-3, "rank": 16, "sequence_length": 1024}
-LAPTOP_FINAL |= {"batch_size": 1, "warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
+LAPTOP_FINAL = {"steps": 2000, "learning_rate": 5e-3, "rank": 16, "sequence_length": 1024, "batch_size": 1, **COSINE}
 LAPTOP = Profile(
     "laptop",
     backbone="smollm2-135m",
@@ -74,7 +74,7 @@ LAPTOP = Profile(
         "default": {"steps": 200, "learning_rate": 1e-3},
         "default-warm": {"steps": 700},
         **{f"search/expt_{i}": {"steps": 80, "learning_rate": rate} for i, rate in enumerate(LAPTOP_RATES)},
-        "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as the search chose
+        "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as a search of 80 steps chose
         "final": LAPTOP_FINAL,
     },
     protocol={"final": {"context_tokens": None, "raw_cut": False, "constrained": True, "rounding": "nearest"}},

@@ -17,9 +17,8 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
     The device is for example `cuda: NVIDIA H100 80GB HBM3`, or `cpu: AMD EPYC, 2 threads`.
     """
-    place = f"{processor_name()}, {torch.get_num_threads()} threads"
-    if device.type == "cuda":
-        place = torch.cuda.get_device_name(device)
+    processor = f"{processor_name()}, {torch.get_num_threads()} threads"
+    place = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
     return {"device": f"{device.type}: {place}", "commit": git_commit(), "versions": versions()}
 
 

@@ -3,7 +3,6 @@
 A record is validated as a whole when it is read. Before one is run afresh, a copy is kept aside.
 """
 
-import hashlib
 import json
 import math
 import shutil
@@ -16,13 +15,13 @@ from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, with_config
 from tqdm.auto import tqdm
 from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
-from m2lib.files import InputError, repository, write_json
+from m2lib.files import InputError, read_json, repository, short_hash, write_json
 from m2lib.model import backbone_id
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir, results_dir
@@ -38,7 +37,6 @@ ORDER = 9
 TUNED = f"log-VAR({ORDER}), its order chosen on validation"
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
-Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -50,15 +48,15 @@ class Entry(TypedDict):
     """Of the forecast, or of the median of its samples; scaled units."""
     crps: NotRequired[Amount]
     """Of sampled forecasts: fair, scaled units."""
-    repairs: Count
+    repairs: NonNegativeInt
     text: NotRequired[str]
     """What a greedy run wrote."""
     texts: NotRequired[list[str]]
     """What the samples of a sampled run are."""
-    prompt_tokens: Count
-    padded_tokens: Count
-    new_tokens: Count | list[Count]
-    passes: Count | list[Count]
+    prompt_tokens: NonNegativeInt
+    padded_tokens: NonNegativeInt
+    new_tokens: NonNegativeInt | list[NonNegativeInt]
+    passes: NonNegativeInt | list[NonNegativeInt]
 
 
 @with_config(_STRICT)
@@ -106,15 +104,15 @@ class Record:
     run: str = ""
     """What the run's checkpoints are filed under: drawn when the run begins, so that no other run takes them for its
     own. Empty in records older than the field."""
-    steps_run: Count = 0
+    steps_run: NonNegativeInt = 0
     """Training steps computed; those repeated after a kill count each time."""
     loss_curve: list[Amount] = field(default_factory=list)
     """Training loss of each step, nats a token."""
-    evaluations: list[dict[str, Count | Amount]] = field(default_factory=list)
+    evaluations: list[dict[str, NonNegativeInt | Amount]] = field(default_factory=list)
     """What was measured in between, by step."""
     series: dict[int, Entry] = field(default_factory=dict)
     """The forecasts by series id."""
-    flops: dict[str, dict[str, Count]] = field(
+    flops: dict[str, dict[str, NonNegativeInt]] = field(
         default_factory=lambda: {kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")}
     )
     """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under each convention."""
@@ -158,7 +156,7 @@ def adapter_hash(folder: Path) -> str:
     """16 hex digits of a hash of an adapter's files; empty where there are none."""
     files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
     content = b"".join(path.name.encode() + path.read_bytes() for path in files)
-    return hashlib.sha256(content).hexdigest()[:16] if files else ""
+    return short_hash(content) if files else ""
 
 
 def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
@@ -190,8 +188,7 @@ def save_record(profile: Profile | str, record: Record) -> None:
 
 def keep_aside(path: Path) -> None:
     """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where."""
-    below = path.relative_to(results_dir())
-    aside = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / below
+    aside = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / path.relative_to(results_dir())
     aside.parent.mkdir(parents=True, exist_ok=True)
     if (adapter := path.with_suffix("")).is_dir():
         shutil.copytree(adapter, aside.with_suffix(""), dirs_exist_ok=True)
@@ -253,7 +250,7 @@ def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
     """
     own = results_dir() / YARDSTICKS
     path = own if own.exists() else repository("report", "results", YARDSTICKS)
-    rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["set"] == where]
+    rows = [row for row in read_json(path)["rows"] if row["set"] == where]
     return {row["forecaster"]: row | {"maes": {int(i): mae for i, mae in row["maes"].items()}} for row in rows}
 
 
@@ -264,7 +261,7 @@ def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:
 
 def fingerprint(decisive: Any) -> str:
     """16 hex digits of a hash of a JSON-like value; tuples count as lists."""
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(decisive, sort_keys=True).encode())
 
 
 def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, tuple[int, ...]]:

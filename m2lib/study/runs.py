@@ -158,7 +158,8 @@ class Run:
         self.reserve()
         if replaces:
             keep_aside(self.path)
-        self.store()  # in the old record's place, whose spending it counts: killed anywhere here, none is forgotten
+        # In the old record's place, whose spending it counts: killed anywhere here, none is forgotten.
+        save_record(profile, record)
         if not old:
             shutil.rmtree(adapter_path(profile, name), ignore_errors=True)
 
@@ -182,17 +183,17 @@ class Run:
     def train_and_forecast(self) -> None:
         """Do all that the experiment asks for and the record lacks."""
         if self.source:
-            self.take_adapter(self.source)
+            folder = adapter_path(self.profile, self.source)
+            if adapter_hash(folder) != self.decisive["adapter"]:
+                again = f"m2 run {self.source} --fresh"
+                raise InputError(f"{folder} is not the adapter that its record names; `{again}` makes both anew")
+            model.load_adapter(self.backbone.model, folder)
         if config := self.experiment.config(self.profile):
             self.train_adapter(config)
         self.forecast_series()
         self.record.status, self.record.flops["reserved"] = "done", sum_costs()  # nothing more will be spent
-        self.store()
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-
-    def store(self) -> None:
-        """Write the record."""
         save_record(self.profile, self.record)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def charge(self, kind: str, *spent: Costs) -> None:
         """Count costs as spent on `training`, `evaluation` or `forecasts`; so much less may still be."""
@@ -228,14 +229,6 @@ class Run:
                 write_json(folder / series.FORMAT_FILE, experiment.made_up.settings())
             record.adapter = adapter_hash(folder)
 
-    def take_adapter(self, source: str) -> None:
-        """Put the adapter of an earlier experiment into the backbone."""
-        folder = adapter_path(self.profile, source)
-        if adapter_hash(folder) != self.decisive["adapter"]:
-            again = f"m2 run {source} --fresh"
-            raise InputError(f"{folder} is not the adapter that its record names; `{again}` makes both anew")
-        model.load_adapter(self.backbone.model, folder)
-
     def forecast_series(self) -> None:
         """Forecast the series that the record lacks, saving it after each batch."""
         record, profile = self.record, self.profile
@@ -246,7 +239,7 @@ class Run:
         for start in batches:
             record.series |= self._entries("forecasts", left[start : start + size])
             record.seconds = round(time.perf_counter() - began, 2)
-            self.store()
+            save_record(self.profile, self.record)
 
     def _note(self, log: TrainLog, spent: Sequence[Costs]) -> None:
         """Record how far the training is, and what these steps cost."""
@@ -257,7 +250,7 @@ class Run:
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
         record.steps_run += len(spent)
         self.charge("training", *spent)
-        self.store()
+        save_record(self.profile, self.record)
 
     def _evaluation(self, ids: list[int], windows: np.ndarray | list[np.ndarray], forecasts: bool) -> dict[str, float]:
         """Validation loss (nats a token, mean over windows), and MAE (scaled units) where series are forecast too."""
@@ -294,7 +287,7 @@ class Run:
 
     def _windows(self, data: SeriesSet, ids: Sequence[int], config: TrainConfig) -> np.ndarray:
         rounding = self.experiment.protocol.rounding
-        texts = [encode(data.trajectories[i], float(data.scales[i]), rounding, i) for i in ids]
+        texts = [encode(data.trajectories[i], data.scales[i], rounding, i) for i in ids]
         return make_windows([model.text_to_ids(text) for text in texts], config.sequence_length)
 
     def _entries(self, kind: str, ids: list[int]) -> dict[int, Entry]:

@@ -9,6 +9,8 @@ from pydantic.dataclasses import dataclass
 from m2lib.accounting import TARGETS
 from m2lib.model import ALL_TARGETS
 
+COSINE = {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
+"""What the laptop's recipes and a fine-tuning share: a short warm-up, half a cosine wave, gradients clipped."""
 COOLDOWN = 0.2
 """The share of the steps over which `cooldown` lowers the rate."""
 

@@ -169,13 +169,12 @@ def _interrupts() -> Iterator[list[bool]]:
     if threading.current_thread() is not threading.main_thread():  # Python lets no other thread handle signals
         yield pressed
         return
-    previous = signal.getsignal(signal.SIGINT)
 
     def on_interrupt(*_: object) -> None:
         pressed.append(True)
-        signal.signal(signal.SIGINT, previous)  # so a second Ctrl-C raises at once
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # so a second Ctrl-C raises at once
 
-    signal.signal(signal.SIGINT, on_interrupt)
+    previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield pressed
     finally:

@@ -10,7 +10,7 @@ from m2lib.forecaster import Forecaster, adapter_folder, format_for
 from m2lib.forecaster import sampling as module
 from m2lib.forecaster.adapters import base_of, read_format
 from m2lib.model import inject_lora, load_backbone, save_adapter
-from m2lib.series import STUDY, TextFormat
+from m2lib.series import STUDY, Season, TextFormat
 
 
 @pytest.fixture
@@ -83,9 +83,18 @@ def test_python_in_two_ways_gives_one_forecast(untuned, sales):
     options = {"prediction_length": 3, "quantile_levels": [0.1, 0.9], "num_samples": 4, "seed": 7}
     made = untuned.predict_df(sales, target=["target", "other"], **options)
     values = [sales[sales.item_id == name][["target", "other"]].to_numpy().T for name in ("b", "a")]
-    quantiles, medians = untuned.predict_quantiles(values, **options)
+    quantiles, medians = untuned.predict_quantiles(values, season=7, **options)  # the table's calendar says 7 days
     assert made.predictions.to_numpy() == pytest.approx(medians.numpy().ravel(), rel=1e-6)
     assert made[["0.1", "0.9"]].to_numpy() == pytest.approx(quantiles.numpy().reshape(-1, 2), rel=1e-6)
+
+
+def test_a_season_is_taken_out_and_put_back(untuned):
+    series = waves(40) * np.resize([1.0, 1.2, 0.9, 1.1], 40)[:, None]
+    season = Season.of(series, 4)
+    (with_it,), (without,) = untuned.sample([series], 5, season=4), untuned.sample([season.without(series)], 5)
+    assert with_it.texts == without.texts
+    assert np.allclose(with_it.physical, without.physical * season.factor[np.arange(40, 45) % 4])
+    assert not np.allclose(with_it.physical, without.physical)
 
 
 def test_the_oldest_steps_drop_out_and_this_is_said(untuned):
@@ -132,8 +141,10 @@ def test_a_format_for_a_table():
 
 
 def test_batches_fit_into_memory(tiny, monkeypatch):
-    sizes = []
-    monkeypatch.setattr(module, "forecast", lambda *_, batch_size, **__: sizes.append(batch_size))
+    sizes, forecast = [], module.forecast
+    monkeypatch.setattr(
+        module, "forecast", lambda *of, batch_size, **how: sizes.append(batch_size) or forecast(*of, **how)
+    )
     # A series takes its 12 steps once, for all samples, and a step of each. Two layers hold keys and values, of two
     # heads of 16 numbers in 4 bytes.
     one = (12 + 3 * 1) * module.format_for([waves(12)]).longest_step * 2 * 2 * 2 * 16 * 4

@@ -12,7 +12,7 @@ from m2lib.study import load_record
 
 pytestmark = pytest.mark.fuzz
 LAPTOP = ROOT / "report" / "results" / "laptop-smollm2-135m"
-NAMES = ("baseline", "default", "final", "final-sampled", "search/expt_4", "search/second_0")
+NAMES = ("baseline", "default", "final", "final-sampled", "samples/best/test", "trial/tail")
 ODD = (None, True, -1, 0, 10**400, 0.5, math.nan, math.inf, "", "x" * 10_000, "\ud800", "../../evil", [], {}, [[]])
 
 

@@ -10,7 +10,17 @@ from m2lib.files import InputError
 from m2lib.paper import errors
 from m2lib.series import crps_fair
 from m2lib.series.worlds import WORLDS
-from m2lib.study import EXPERIMENTS, PROFILES, SEARCH, SECOND, load_record, published_maes, record_path, recorded_rows
+from m2lib.study import (
+    EXPERIMENTS,
+    PROFILES,
+    REPLICATION,
+    SEARCH,
+    SECOND,
+    load_record,
+    published_maes,
+    record_path,
+    recorded_rows,
+)
 
 LAPTOP = PROFILES["laptop"]
 
@@ -32,7 +42,7 @@ def test_a_row_is_a_forecast_of_a_series():
 
 
 def test_what_asks_an_adapter_again_counts_to_its_training():
-    found = errors.recorded_runs(LAPTOP, *SEARCH, *SECOND)
+    found = errors.recorded_runs(REPLICATION["fifth"], *SEARCH, *SECOND)
     asked = {who: [name for name in SEARCH if len(found[who, name]) == 20] for who in ("ours", "published")}
     assert asked["ours"] == asked["published"] == [*SEARCH[6:]]
     assert ("ours", SECOND[0]) not in found

@@ -10,8 +10,7 @@ import scipy.integrate
 
 from m2lib import cli
 from m2lib.files import InputError
-from m2lib.series import SeriesSet, generate_series, load_series, split_ids, to_integers
-from m2lib.series.codec import format_steps
+from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, to_integers
 from m2lib.series.data import DEFAULT_FILE, read_series, write_series
 
 
@@ -41,8 +40,8 @@ def test_text_lengths_and_roundings(data):
     assert np.all((nearest - published)[differ] == 1)
     assert nearest.max() == 2732
 
-    contexts = [len(format_steps(series[:80])) for series in nearest]
-    whole = [len(format_steps(series)) for series in nearest]
+    whole = [len(encode(series, scale)) for series, scale in zip(data.trajectories, data.scales, strict=True)]
+    contexts = [len(encode(series, scale)) for series, scale in zip(data.contexts, data.scales, strict=True)]
     assert (min(contexts), max(contexts), round(np.mean(contexts), 1)) == (505, 658, 635.0)
     assert (min(whole), max(whole), round(np.mean(whole), 1)) == (641, 831, 792.4)
 

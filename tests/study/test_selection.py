@@ -1,9 +1,8 @@
 import numpy as np
 
 from m2lib.series import best_and_worst, summarise
-from m2lib.study.experiments import EXPERIMENTS, SECOND, series_ids
+from m2lib.study.experiments import EXPERIMENTS, series_ids
 from m2lib.study.profiles import PROFILES
-from m2lib.study.records import load_record
 from m2lib.study.selection import chosen_by, hard_and_easy, published_maes, worst_5
 
 FIVE = [278, 476, 559, 809, 911]
@@ -50,19 +49,3 @@ def test_the_replication_forecasts_the_reports_series():
         assert EXPERIMENTS["default-rest"].earlier(profile) == ("default",)
         assert series_ids(EXPERIMENTS["search/expt_0"], None, 1000, chosen_by) == FIVE
         assert EXPERIMENTS["search/expt_0"].settings(profile)["select"] == "worst_5(default) of the report"
-
-
-def test_the_laptops_context_runs_use_what_its_search_chose():
-    laptop = PROFILES["laptop"]
-
-    def errors_of(name):
-        return load_record("laptop", name).maes()
-
-    medians = {}
-    for second in SECOND:
-        name = EXPERIMENTS[second].adapter.chosen(errors_of)
-        medians[name] = np.median([*(errors_of(name) | errors_of(second)).values()])
-    best = EXPERIMENTS[min(medians, key=medians.get)].at(laptop).train
-    for length in (128, 512, 768):
-        train = EXPERIMENTS[f"context/{length}"].at(laptop).train
-        assert (train["learning_rate"], train["rank"]) == (best["learning_rate"], best["rank"])
