@@ -6,14 +6,12 @@ holds of the same values and adapter is kept.
 """
 
 import argparse
-import json
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from m2lib.files import ROOT, write_atomic, write_json
+from m2lib.files import ROOT, read_json, short_hash, write_atomic, write_json
 from m2lib.forecaster import Forecaster, read_format
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
@@ -235,15 +233,15 @@ def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: 
     forecasts: dict[str, Forecast] = {name: partial(_statistical, model) for name, model in MODELS.items()}
     forecasts |= {"nearest analogue": _analogue, "log-VAR(3)": _regression}
     forecasts |= {name: partial(_language_model, name, temperature) for name in adapters}
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    rows = read_json(path)["rows"] if path.exists() else []
     for source in (one for one in SOURCES if one.split == split):
-        values = sha256(np.concatenate(source.series()).tobytes()).hexdigest()[:16]
+        values = short_hash(np.concatenate(source.series()).tobytes())
         for name, forecast in forecasts.items():
             asked = {"source": source.name, "split": split, "forecaster": name, "values": values}
             if name in adapters:
                 model = _forecaster(name.removesuffix(LEFT_IN))
                 weights = (model.adapter / ADAPTER_FILE).read_bytes() if model.adapter else b""
-                asked |= {"temperature": temperature, "adapter": sha256(weights).hexdigest()[:16]}
+                asked |= {"temperature": temperature, "adapter": short_hash(weights)}
                 asked |= {"spread": getattr(model.text_format, "spread", 1), "season": _season(name, source.season)}
             if any(asked.items() <= row.items() for row in rows):
                 continue

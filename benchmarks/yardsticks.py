@@ -6,7 +6,6 @@ want statsforecast: `pip install -e '.[yardsticks]'` brings it.
 """
 
 import argparse
-import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, forecast
-from m2lib.files import InputError, write_json
+from m2lib.files import InputError, read_json, write_json
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler
 from m2lib.model import Backbone, load_adapter, load_backbone
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, SeriesSet, load_series, series_mae, to_integers
@@ -206,7 +205,7 @@ def record_yardsticks(path: Path | None = None) -> Path:
 
 def _kept(path: Path, data: dict[str, str]) -> dict[tuple[str, str], dict[str, Any]]:
     """The rows of a record that are about these data, and about the adapters as they are now."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path)
     rows = [row | {"maes": {int(i): mae for i, mae in row["maes"].items()}} for row in stored["rows"]]
     return {
         (row["set"], row["forecaster"]): row

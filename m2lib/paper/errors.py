@@ -112,8 +112,7 @@ def published() -> pd.DataFrame:
 
 def table_errors(path: Path | None = None) -> pd.DataFrame:
     """The record of the benchmark of real tables, a row for each source and forecaster; default: the committed one."""
-    rows = read_json(path or repository("report", "results", TABLE_ERRORS))["rows"]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(read_json(path or repository("report", "results", TABLE_ERRORS))["rows"])
 
 
 def relative_errors(table: pd.DataFrame, measure: str = "mase") -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from m2lib.files import ROOT, InputError, write_atomic, write_json
+from m2lib.files import ROOT, InputError, first_line, write_atomic, write_json
 from m2lib.paper import figures, plots
 from m2lib.paper.errors import shown_profile
 from m2lib.paper.numbers import numbers
@@ -46,8 +46,8 @@ def show(name: str) -> Figure:
 def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
     """Draw the figures, write the numbers, and compile the PDF, whose bytes are the same for the same of these.
 
-    Raises InputError where typst is not installed, and for any profile's study but the laptop's, whose results the text
-    reads in words.
+    Raises InputError where typst is not installed or finds a fault, and for any profile's study but the laptop's, whose
+    results the text reads in words.
     """
     try:
         import typst
@@ -64,5 +64,9 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
         plots.save_figure(figure, name, folder=folder / "figures", kind="svg")
         plt.close(figure)
     write_json(folder / "numbers.json", found)
-    write_atomic(folder / "main.pdf", typst.compile(str(folder / "main.typ"), root=str(folder)))
+    try:
+        content = typst.compile(str(folder / "main.typ"), root=str(folder))
+    except RuntimeError as error:
+        raise InputError(f"{folder / 'main.typ'}: {first_line(error)}") from error
+    write_atomic(folder / "main.pdf", content)
     return folder / "main.pdf"

@@ -49,7 +49,8 @@ def load_checkpoint(
         with safe_open(files[-1], "pt") as file:
             metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"checkpoint {files[-1]} is damaged ({first_line(error)}); delete {folder}") from error
+        problem = f"checkpoint {files[-1]} is damaged ({first_line(error)})"
+        raise InputError(f"{problem}; delete {folder} to start anew") from error
     # The settings are compared as a file gives them back: JSON has no tuples.
     if json.loads(metadata["config"]) != json.loads(json.dumps(config)):
         raise InputError(f"checkpoint {files[-1]} is another run's; delete {folder} to start anew")

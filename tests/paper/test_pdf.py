@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_the_records(written):
 def test_the_pdf_is_what_its_sources_give_in_a_folder_of_its_own(tmp_path, monkeypatch, written):
     monkeypatch.setattr(pdf, "numbers", lambda profile: written)
     monkeypatch.setattr(pdf, "FIGURES", {})
-    with pytest.raises(RuntimeError, match=r"file not found .*figures"):
+    with pytest.raises(InputError, match=r"main\.typ: .*figures"):
         pdf.make_pdf(tmp_path)
     shutil.copytree(pdf.REPORT_FOLDER / "figures", tmp_path / "figures")
     made, committed = pdf.make_pdf(tmp_path), pdf.REPORT_FOLDER / "main.pdf"
