@@ -112,7 +112,7 @@ lint: .venv/.ok
 
 test: lint
 	@$(BIN)/m2 model smollm2-135m
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # In the tests' own process only: what runs in others, such as those that are killed, counts as not run.
 coverage: .venv/.ok

@@ -50,7 +50,7 @@ class Task:
         df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
         items = m2lib.forecaster.items_of(df, columns, where, m2lib.series.SHORTEST + kept_back)
-        season = self.season or m2lib.forecaster.calendar_season(items[0])
+        season = self.season or m2lib.forecaster.calendar_season(items)
         guessed = f"target: {', '.join(columns.targets)}; time: {columns.time or 'none'}; id: {columns.id or 'none'}"
         guessed += f"; season: {season} steps" * (season > 1)
         print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}")

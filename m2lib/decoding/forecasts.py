@@ -39,6 +39,8 @@ class Forecast:
     """Tokens computed after the prefill, per text, those computed while waiting to leave included."""
     spread: float = 1.0
     """Of the text format: how far from their median the samples are read."""
+    least: float = -np.inf
+    """The smallest physical value that may be."""
 
     @property
     def point(self) -> np.ndarray:
@@ -48,7 +50,7 @@ class Forecast:
     @property
     def physical(self) -> np.ndarray:
         """All samples in physical units: (n_samples, steps, variables)."""
-        return self.scaling.physical(stretched(self.values, self.spread))
+        return np.maximum(self.scaling.physical(stretched(self.values, self.spread)), self.least)
 
 
 def forecast(

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from m2lib import settings
 from m2lib.files import InputError, first_line, quoted, read_json
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
+from m2lib.settings import results_dir
 
 GENERAL = Path(__file__).parent / "general"
-"""The adapter for any table, which comes with the package: a copy of the experiment general-long's."""
+"""The adapter for any table, which comes with the package: a copy of the experiment general-long's. Its name means this
+one, and not that of the experiment `general`, from which general-long went on."""
 
 
 def adapter_folder(source: str | Path) -> Path:
@@ -23,7 +24,7 @@ def adapter_folder(source: str | Path) -> Path:
     # report/results/laptop-smollm2-135m/final: a folder for each profile, in it a folder for each experiment. Where
     # several profiles have one of a name, the laptop's is meant, and is put in last.
     profiles = ("*", "laptop-*")
-    recorded = [file for name in profiles for file in settings.results_dir().glob(f"{name}/{source}/{CONFIG_FILE}")]
+    recorded = [file for name in profiles for file in sorted(results_dir().glob(f"{name}/{source}/{CONFIG_FILE}"))]
     if recorded:
         return recorded[-1].parent
     raise InputError(f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, nor an experiment that recorded one")

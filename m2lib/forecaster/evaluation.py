@@ -43,7 +43,7 @@ class Evaluation:
 
     @property
     def gains(self) -> pd.DataFrame:
-        """How much less the language model errs than each other forecaster, origin by origin, in scaled units."""
+        """How much less the language model errs than others, by origin, in thousandths of the context's scale."""
         return self.scaled.drop(columns=MODEL).sub(self.scaled[MODEL], axis=0)
 
     def record(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def evaluate(
     Evaluation
         Errors of all forecasters, origin by origin. An origin whose context never changes is left out, with a warning.
     """
-    season = season or calendar_season(items[0])
+    season = season or calendar_season(items)
     period = period or (season if season > 1 else None)
     least = series.SHORTEST + horizon if refit else series.SHORTEST
     rolled = origins_of(items, horizon, origins, stride or horizon, leave_out, least)

@@ -52,7 +52,7 @@ def finetune(
         raise InputError(f"{folder} holds an adapter already; name another folder, or give --force (force=True)")
     check_folder(folder)
     config = _config(forecaster, **how)
-    season = season or calendar_season(items[0])
+    season = season or calendar_season(items)
     known = [item.values[:-prediction_length] for item in items]
     seen = [Season.of(one, season).without(one) for one in known]
     text_format = forecaster.format_of(seen, [item.name for item in items])
@@ -110,19 +110,19 @@ def refitter(forecaster: Sampler, horizon: int, steps: int, seed: int = 0) -> Ca
 
 
 def _config(
-    forecaster: Sampler, num_steps: int = 200, learning_rate: float | None = None, rank: int | None = None, **more: Any
+    start: Sampler, num_steps: int = 200, learning_rate: float | None = None, rank: int | None = None, seed: int = 0
 ) -> TrainConfig:
     """How to train: a new adapter of this rank on all layers, or the one to start from as it is."""
-    if forecaster.adapter:
+    if start.adapter:
         if rank is not None:
             raise InputError(f"the adapter to start from has a rank of its own: leave out rank {rank}, or take none")
-        rate, adapter = FURTHER_RATE, adapter_settings(forecaster.backbone.model)
+        rate, adapter = FURTHER_RATE, adapter_settings(start.backbone.model)
     else:
         rate, adapter = NEW_RATE, {"rank": NEW_RANK if rank is None else rank, "targets": ALL_TARGETS}
         if adapter["rank"] < 1:
             raise InputError(f"rank is {rank}; give one of at least 1")
-    schedule = {**COSINE, "sequence_length": WINDOW, "batch_size": 1}
-    return TrainConfig(num_steps, rate if learning_rate is None else learning_rate, **(adapter | schedule | more))
+    schedule = {**COSINE, "sequence_length": WINDOW, "batch_size": 1, "seed": seed}
+    return TrainConfig(num_steps, rate if learning_rate is None else learning_rate, **(adapter | schedule))
 
 
 def _begun(
@@ -141,14 +141,12 @@ def _cost(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> str
     """What a training will cost, in words: FLOPs by the rules, and the time, which a forward pass foretells."""
     rows = torch.from_numpy(batch).to(model.device)
     with torch.inference_mode():
-        window_loss(model, rows)  # the first pass warms up
+        window_loss(model, rows).item()  # the first pass warms up; a graphics card ends it before it has the number
         began = time.perf_counter()
-        window_loss(model, rows)
+        window_loss(model, rows).item()
         seconds = time.perf_counter() - began
-    cost = f"{config.steps * _by_rules(model, batch, config):.2g} FLOPs by the rules"
-    return (
-        f"{config.steps} steps of {batch.size} tokens: {cost}, some {config.steps * PASSES_A_STEP * seconds:.0f} s here"
-    )
+    flops, left = config.steps * _by_rules(model, batch, config), config.steps * PASSES_A_STEP * seconds
+    return f"{config.steps} steps of {batch.size} tokens: {flops:.2g} FLOPs by the rules, some {left:.0f} s here"
 
 
 def _by_rules(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> int:

@@ -198,7 +198,7 @@ class Forecaster(Sampler):
             As of `predict_df`.
         """
         values, names = [item.values for item in items], [item.name for item in items]
-        sampling |= {"ids": names, "season": season or calendar_season(items[0])}
+        sampling |= {"ids": names, "season": season or calendar_season(items)}
         frames = []
         for item, made in zip(items, self.sample(values, prediction_length, **sampling), strict=True):
             for place, target in enumerate(columns.targets):

@@ -76,6 +76,7 @@ class Sampler:
             For a series that cannot be forecast, naming it, and for more steps than the model can write.
         """
         seasons = [Season.of(series, season) for series in values]
+        least = [0.0 if series.min() >= 0 else -np.inf for series in values]  # what never was negative stays so
         values = [one.without(series) for one, series in zip(seasons, values, strict=True)]
         text_format = self.format_of(values, ids)
         steps = self.window(text_format, prediction_length)
@@ -106,7 +107,8 @@ class Sampler:
             progress=len(contexts) > size,
         )
         whose = zip(made, seasons, values, strict=True)
-        return [replace(it, scaling=one.back(it.scaling, len(series), prediction_length)) for it, one, series in whose]
+        back = [one.back(it.scaling, len(past), prediction_length) for it, one, past in whose]
+        return [replace(it, scaling=one, least=low) for it, one, low in zip(made, back, least, strict=True)]
 
     def format_of(self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None) -> TextFormat:
         """The text format for series: the adapter's, which they have to fit, else one that suits them."""

@@ -168,10 +168,14 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
     return items
 
 
-def calendar_season(item: Item) -> int:
-    """The season by the time stamps, in steps: 24 hours, 7 days, 12 months or 4 quarters; else 1, which is none."""
+def calendar_season(items: Sequence[Item]) -> int:
+    """The season by the time stamps, in steps: 24 hours, 7 days, 12 months or 4 quarters; else 1, which is none.
+
+    It is none, too, where the series of a table have not all the same.
+    """
     # The frequencies of quarters are such as QS-OCT, by the month in which a year ends or begins.
-    return SEASONS.get(str(getattr(item.times, "freqstr", "")).split("-")[0], 1)
+    found = {SEASONS.get(str(getattr(item.times, "freqstr", "")).split("-")[0], 1) for item in items}
+    return found.pop() if len(found) == 1 else 1
 
 
 def future_times(item: Item, horizon: int) -> pd.Index:

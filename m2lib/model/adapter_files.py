@@ -11,9 +11,9 @@ from m2lib.model.weights import hub_name
 
 ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = "adapter_model.safetensors", "adapter_config.json", "head_bias.safetensors"
 BIAS = "lm_head.bias"
-# Settings of PEFT that change what an adapter computes and that this layer does not have. Others of the kind change
-# names or shapes of the tensors too, which are compared.
-UNREAD = ("use_rslora", "alpha_pattern", "alora_invocation_tokens", "arrow_config")
+# Settings of PEFT that change what an adapter computes, and the values that this layer knows. Others of the kind change
+# names or shapes of the tensors too, which are compared. Most other ways to begin change the frozen weights.
+READ = {"use_rslora": (None, False), "alpha_pattern": (None, {}), "init_lora_weights": (None, True, False, "gaussian")}
 
 
 def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
@@ -77,7 +77,7 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     folder = Path(folder)
     try:
         config = read_json(folder / CONFIG_FILE)
-        if unread := [name for name in UNREAD if config.get(name)]:
+        if unread := [name for name, known in READ.items() if config.get(name) not in known]:
             raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
         tensors = load((folder / ADAPTER_FILE).read_bytes())
         biases = load((folder / BIAS_FILE).read_bytes()) if (folder / BIAS_FILE).exists() else {}

@@ -12,8 +12,9 @@ from m2lib.series import bootstrap_interval
 
 RunsByName = dict[str, pd.Series]
 """MAE by series id, by experiment, published or ours; `default at a fifth` is the first adapter in fewer steps."""
-Finding = Callable[[RunsByName], tuple[str, bool]]
-"""Says what runs show, and whether the claim holds by them. Raises KeyError for a run that is not there."""
+Finding = Callable[[RunsByName], tuple[str, bool | None]]
+"""Says what runs show, and whether the claim holds by them; None: it is not sure. Raises KeyError for a missing run."""
+VERDICTS = {True: "holds", False: "does not hold", None: "not sure"}
 WELL = 50
 """Scaled units: a series with a smaller error counts as forecast well, a twentieth of a typical high value."""
 
@@ -30,8 +31,7 @@ def claims_table() -> str:
             found, holds = finding(ours)
         except KeyError:
             continue
-        verdict = "holds" if holds else "does not hold"
-        rows.append(f"| {section} | {claim} | {finding(printed)[0]} | {found} | {verdict} |")
+        rows.append(f"| {section} | {claim} | {finding(printed)[0]} | {found} | {VERDICTS[holds]} |")
     return "\n".join(rows)
 
 
@@ -86,13 +86,13 @@ def _longer_is_better(runs: RunsByName) -> tuple[str, bool]:
     return f"{means}, medians {medians}", five.mean().diff()[1:].lt(0).all()
 
 
-def _fall(earlier: str, later: str, runs: RunsByName) -> tuple[str, bool]:
+def _fall(earlier: str, later: str, runs: RunsByName) -> tuple[str, bool | None]:
     """From an earlier run to a later one, on the later one's series: by how much, and whether surely."""
     after = _asked(runs, later)
     before = runs[earlier][after.index]
     low, high = bootstrap_interval(before - after)
     shown = f"{before.mean():.1f} to {after.mean():.1f}, by {low:.1f} to {high:.1f}"
-    return f"{shown}; median {before.median():.1f} to {after.median():.1f}", low > 0
+    return f"{shown}; median {before.median():.1f} to {after.median():.1f}", None if low <= 0 <= high else low > 0
 
 
 def _asked(runs: RunsByName, name: str) -> pd.Series:

@@ -28,7 +28,7 @@ TABLE_ERRORS, NAIVE = "tables.json", "last period"
 MEASURED = ("loss", "mae_mean", "mae_median")
 """What milestones measure."""
 SHORT = {
-    "mean of the context, repeated": "mean",
+    "mean of the context, repeated": "context mean",
     "nearest analogue in the context": "analogue",
     "the last period, repeated": "last period",
     "the system, fitted": "system fitted",
@@ -36,6 +36,7 @@ SHORT = {
     "the language model, untuned": "LM untuned",
     "the language model, final adapter": "LM final",
     "the language model, best adapter": "LM best",
+    "the language model, for any table": "LM general",
     "published: Qwen2.5-0.5B, untuned": "published, untuned",
     "published: Qwen2.5-0.5B, final adapter": "published, final",
 }

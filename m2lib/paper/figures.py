@@ -22,8 +22,9 @@ _QWEN = "published: Qwen2.5-0.5B"
 # Colours as in `plots`, and markers for those who cannot tell them apart, of who draws samples.
 _LOOKS = {"untuned": ("#7F7F7F", "s"), "final": ("#009E73", "o"), "best": ("#0072B2", "D"), LOG_VAR: ("#E69F00", "^")}
 # The same in changed worlds, beside forecasters without a language model.
-_IN_WORLDS = {"mean": ("#7F7F7F", "|"), "analogue": ("#CC79A7", "s"), "log-VAR(9)": _LOOKS[LOG_VAR]}
+_IN_WORLDS = {"context mean": ("#7F7F7F", "|"), "analogue": ("#CC79A7", "s"), "log-VAR(9)": _LOOKS[LOG_VAR]}
 _IN_WORLDS |= {"system fitted": (COLOURS["error"], "X"), "LM final": _LOOKS["final"], "LM best": _LOOKS["best"]}
+_IN_WORLDS |= {"LM general": ("#56B4E9", "P")}
 # Trials that say what pretraining is worth.
 _CONTROLS = {"trial/small": "small model, random weights", "trial/shuffled": "shuffled weights"}
 _CONTROLS |= {"final": "final, on test"}
@@ -277,7 +278,7 @@ def yardstick_costs(_: Profile) -> Figure:
 
 
 def changed_worlds(_: Profile) -> Figure:
-    """Mean and median error of six forecasters, a row for each world."""
+    """Mean and median error of seven forecasters, a row for each world."""
     table = errors.error_table({})
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8), sharex=True, sharey=True)
     for ax, of in zip(axes, ("mean", "median"), strict=True):

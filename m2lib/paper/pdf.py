@@ -18,11 +18,8 @@ from m2lib.study import REPLICATION
 
 REPORT_FOLDER = ROOT / "report"
 SOURCES = ("main.typ", "references.bib")
-FIGURES = {
-    name: draw
-    for name, draw in getmembers(figures, isfunction)
-    if draw.__module__ == figures.__name__ and not name.startswith("_")
-}
+FIGURES = dict(getmembers(figures, lambda it: isfunction(it) and it.__module__ == figures.__name__))
+FIGURES = {name: draw for name, draw in FIGURES.items() if not name.startswith("_")}
 OF_REPLICATION = "fig4", "fig6", "fig7", "fig8", "context_lengths", "fig9"
 """The figures that show the replication's records, a fifth of the report's steps, and not the laptop's."""
 

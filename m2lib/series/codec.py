@@ -64,7 +64,7 @@ class Scaling:
         return bool(np.all((self.scale > 0) & np.isfinite(self.scale) & np.isfinite(self.offset)))
 
     def relative(self, values: np.ndarray) -> np.ndarray:
-        """Physical values in units of their scale, from their offset on: 1 is what becomes scaled 1000."""
+        """Physical values in units of their scale, from their offset on: 1 is what becomes `unit`."""
         with np.errstate(all="ignore"):  # whoever writes them refuses what is not finite
             return without_undershoot(np.asarray(values, dtype=np.float64) - self.offset) / self.scale
 

@@ -115,7 +115,7 @@ def _generated() -> SeriesSet:
 
 
 def read_series(path: str | Path) -> SeriesSet:
-    """Read an HDF5 file with /trajectories (n, 100 or more, 2) and /time, one per step; later steps are not used.
+    """Read an HDF5 file with /trajectories (n, 100 or more, 2), n at least 3, and /time; later steps are not used.
 
     What is less than 1e-6 below zero is zero. Raises InputError for a file that is missing or no such data set, and for
     the first value that cannot be encoded.
@@ -132,9 +132,9 @@ def read_series(path: str | Path) -> SeriesSet:
     except Exception as error:  # h5py has a dozen kinds of them for a damaged file
         raise InputError(f"{path} is no data set in HDF5: {first_line(error)}; see data/README.md") from error
     shape = trajectories.shape
-    if len(shape) != 3 or shape[1] < STEPS or shape[2] != 2 or time.shape != shape[1:2]:
+    if len(shape) != 3 or shape[0] < 3 or shape[1] < STEPS or shape[2] != 2 or time.shape != shape[1:2]:
         found = f"/trajectories has shape {shape} and /time {time.shape}"
-        raise InputError(f"{path}: {found}; expected (series, {STEPS} or more, 2) and (steps,)")
+        raise InputError(f"{path}: {found}; expected (3 or more series, {STEPS} or more, 2) and (steps,)")
     series = SeriesSet(without_undershoot(trajectories[:, :STEPS]), time[:STEPS], str(path))
     for i, scale in enumerate(series.scales):  # sooner than after hours of training
         encode(series.trajectories[i], scale, series=f"{i} of {path}")

@@ -4,7 +4,6 @@ Samples are (m, steps, 2) and truths (steps, 2), both in scaled units. Functions
 several, take the mean, or put the ranks together.
 """
 
-import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -174,9 +173,8 @@ def conformal(scores: np.ndarray, level: float) -> np.ndarray:
     .. [1] Lei et al., "Distribution-Free Predictive Inference for Regression", Journal of the American Statistical
        Association 113, 2018.
     """
-    scores = np.sort(np.asarray(scores, dtype=np.float64), axis=0)
-    k = math.ceil((len(scores) + 1) * level)
-    return scores[k - 1] if k <= len(scores) else np.full(scores.shape[1:], np.inf)
+    no_bound = np.full((1, *np.shape(scores)[1:]), np.inf)  # the new score may be larger than all
+    return np.quantile(np.concatenate([scores, no_bound]), level, axis=0, method="inverted_cdf")
 
 
 def stretch_needed(samples: np.ndarray, truth: np.ndarray, level: float) -> np.ndarray:

@@ -105,7 +105,7 @@ class Record:
     """What the run's checkpoints are filed under: drawn when the run begins, so that no other run takes them for its
     own. Empty in records older than the field."""
     steps_run: NonNegativeInt = 0
-    """Training steps computed; those repeated after a kill count each time."""
+    """Training steps computed. Those after the last checkpoint of a run that was killed are not known."""
     loss_curve: list[Amount] = field(default_factory=list)
     """Training loss of each step, nats a token."""
     evaluations: list[dict[str, NonNegativeInt | Amount]] = field(default_factory=list)
@@ -221,10 +221,8 @@ def in_progress(profile: Profile, name: str) -> bool:
 
 def entry_of(ahead: Forecast, truth: np.ndarray) -> Entry:
     """What a record keeps of a forecast: single values of a greedy one, lists over the samples of a sampled one."""
-    entry = _errors(ahead.values, ahead.repairs, truth) | {
-        "prompt_tokens": ahead.prompt_tokens,
-        "padded_tokens": ahead.padded_tokens,
-    }
+    tokens = {"prompt_tokens": ahead.prompt_tokens, "padded_tokens": ahead.padded_tokens}
+    entry = _errors(ahead.values, ahead.repairs, truth) | tokens
     if len(ahead.texts) == 1:
         return entry | {"text": ahead.texts[0], "new_tokens": ahead.new_tokens[0], "passes": ahead.passes[0]}
     return entry | {"texts": [*ahead.texts], "new_tokens": [*ahead.new_tokens], "passes": [*ahead.passes]}

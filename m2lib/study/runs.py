@@ -103,8 +103,9 @@ class Run:
             return None
         try:
             record = load_record(self.profile, name, self.data)
-            if record.fingerprint != self.fingerprint:
-                problem = f"{self.path} is of other settings, weights, data, sizes or code"
+            # The rule that selects series is in the fingerprint, and what it selected is not.
+            if record.fingerprint != self.fingerprint or not record.series.keys() <= set(self.ids):
+                problem = f"{self.path} is of other settings, weights, data, series, sizes or code"
                 raise InputError(f"{problem}; `m2 run {name} --fresh` replaces it")
         except InputError:
             if self.profile.live:
@@ -227,7 +228,8 @@ class Run:
             model.save_adapter(self.backbone.model, folder, self.backbone.name)
             if experiment.made_up:
                 write_json(folder / series.FORMAT_FILE, experiment.made_up.settings())
-            record.adapter = adapter_hash(folder)
+            if record.adapter != (made := adapter_hash(folder)):
+                record.adapter, record.series = made, {}  # forecasts of an adapter that is gone do not count
 
     def forecast_series(self) -> None:
         """Forecast the series that the record lacks, saving it after each batch."""

@@ -15,7 +15,7 @@ COOLDOWN = 0.2
 """The share of the steps over which `cooldown` lowers the rate."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class TrainConfig:
     """How an adapter is trained. The defaults beyond the first three fields are the report's.
 

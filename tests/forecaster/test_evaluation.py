@@ -69,10 +69,12 @@ def test_what_is_kept_back_may_be_negative(tiny):
 def test_the_calendar_says_the_season(tiny, freq, season):
     values = np.arange(60.0)[:, None] % 5
     dated = Item("a", pd.date_range("2020-01-01", periods=60, freq=freq), values)
-    assert calendar_season(dated) == season
+    assert calendar_season([dated, dated]) == season
     found = evaluate(Forecaster(tiny), [dated], 2, num_samples=1).errors
     assert ("last period" if season == 1 else f"{season} steps ago") in found
-    assert calendar_season(Item("a", pd.RangeIndex(60), values)) == 1
+    undated = Item("a", pd.RangeIndex(60), values)
+    assert calendar_season([undated]) == 1
+    assert calendar_season([dated, undated]) == 1
 
 
 def made(model, simple):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -174,3 +176,11 @@ def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):
     (folder / "adapter_config.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"adapter_config\.json cannot be read"):
         base_of(folder)
+
+
+def test_a_spread_never_takes_a_forecast_below_zero_where_no_value_is(untuned):
+    untuned = replace(untuned, text_format=TextFormat(1, percentile=100, offset=0.5, spread=10.0))
+    sales, profit = waves() * (waves() > 40), waves() - 50
+    made = untuned.sample([sales, profit], 4, num_samples=8)
+    assert made[0].physical.min() == 0
+    assert made[1].physical.min() < profit.min()

@@ -218,6 +218,7 @@ UNFIT = [
     (lambda folder: (folder / "adapter_model.safetensors").unlink(), "No such file"),
     (lambda folder: (folder / "head_bias.safetensors").write_bytes(b"half"), "header"),
     (changed(use_rslora=True), "sets use_rslora, which this library does not read"),
+    (changed(init_lora_weights="pissa"), "sets init_lora_weights, which this library does not read"),
     (changed(r=5), "does not fit"),
     (changed(target_modules=["w"]), "no linear layers named w"),
     (changed(target_modules=["lm_head"]), "no linear layers named lm_head"),

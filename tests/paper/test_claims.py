@@ -1,3 +1,6 @@
+import numpy as np
+import pandas as pd
+
 from m2lib.files import ROOT
 from m2lib.paper import claims
 from m2lib.study import EXPERIMENTS, REPLICATION
@@ -19,6 +22,10 @@ def test_a_run_without_gain_does_not_hold():
     assert {claim for _, claim, finding in claims.CLAIMS if finding(same)[1]} == {
         "over 20 series rank 2 and rank 4 are alike: 69.3 and 69.0",
     }
+    final = claims.CLAIMS[-1][-1]
+    noise = pd.Series(np.resize([-50, 50], len(same["final"])), same["final"].index)
+    verdicts = [final(same | {"final": same["final"] + off})[1] for off in (noise - 40, noise, noise + 40)]
+    assert [claims.VERDICTS[holds] for holds in verdicts] == ["holds", "not sure", "does not hold"]
 
 
 def test_the_page_is_what_the_records_say():

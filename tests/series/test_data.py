@@ -117,7 +117,7 @@ BAD_FILES = {
     "text": (lambda t, time: {"trajectories": np.full((4, 100, 2), b"x"), "time": time}, NO_DATA_SET),
     "few steps": (
         lambda t, time: {"trajectories": t[:, :99], "time": time[:99]},
-        r"/trajectories has shape \(4, 99, 2\) and /time \(99,\); expected \(series, 100 or more, 2\) and \(steps,\)",
+        r"has shape \(4, 99, 2\) and /time \(99,\); expected \(3 or more series, 100 or more, 2\) and \(steps,\)",
     ),
     "time too short": (lambda t, time: {"trajectories": t, "time": time[:99]}, r"/time \(99,\)"),
     "infinity": (

@@ -16,6 +16,7 @@ def test_profile_and_backbone_come_from_the_environment(monkeypatch):
     monkeypatch.delenv("M2_PROFILE", raising=False)
     monkeypatch.delenv("M2_BACKBONE", raising=False)
     assert active_profile() == PROFILES["slice"]
+    assert all(experiment.training(PROFILES["slice"]).get("steps", 0) <= 3 for experiment in EXPERIMENTS.values())
     monkeypatch.setenv("M2_PROFILE", "report")
     assert active_profile().backbone == "qwen2.5-0.5b"
     monkeypatch.setenv("M2_BACKBONE", "/models/x")

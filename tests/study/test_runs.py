@@ -16,7 +16,7 @@ from m2lib.study import provenance, runs
 from m2lib.study.costs import budget_of, estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
-from m2lib.study.records import adapter_path, keep_aside, load_record, record_path, recorded_forecast
+from m2lib.study.records import adapter_path, keep_aside, load_record, record_path, recorded_forecast, save_record
 from m2lib.study.runs import run
 from m2lib.study.selection import hard_and_easy
 from m2lib.training import loop
@@ -97,6 +97,24 @@ def test_another_runs_record_is_not_overwritten(data):
             run("baseline", profile, data=series)
     assert record_path(SMALL, "baseline").read_bytes() == before
     assert len(run("baseline", replace(SMALL, series=4), data=data, fresh=True).series) == 4
+
+
+def test_a_record_of_other_series_is_not_taken(data):
+    """The errors that chose the series may have changed since."""
+    run("baseline", SMALL, data=data)
+    this = runs.Run("baseline", SMALL, data)
+    assert this.finished()
+    this.ids = this.ids[1:]
+    with pytest.raises(InputError, match="is of other settings, weights, data, series"):
+        this.finished()
+
+
+def test_forecasts_of_an_adapter_that_is_gone_do_not_count(data):
+    record = run("default-warm", TRAINED, data=data)
+    series = {i: dict(entry) for i, entry in record.series.items()}
+    kept = {min(series): series[min(series)] | {"padded_tokens": 9}}
+    save_record(TRAINED, replace(record, status="running", adapter="another", series=kept))
+    assert run("default-warm", TRAINED, data=data).series == series
 
 
 def test_live_profile_starts_over_when_settings_changed(data):

@@ -177,7 +177,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, t
     assert not list(tmp_path.iterdir())
 
 
-WRONG = {"steps": 0, "learning_rate": 0.0, "warmup": 1.0, "alpha": 0.0, "clip_norm": 0.0, "decay": "linear"}
+WRONG = {"steps": 0, "learning_rate": 0.0, "warmup": 1.0, "alpha": 0.0, "clip_norm": 0.0, "decay": "linear", "step": 3}
 
 
 @pytest.mark.parametrize("settings", [{name: value} for name, value in WRONG.items()])
