@@ -51,7 +51,8 @@ class Task:
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
         items = m2lib.forecaster.items_of(df, columns, where, m2lib.series.SHORTEST + kept_back)
         season = self.season or m2lib.forecaster.calendar_season(items)
-        guessed = f"target: {', '.join(columns.targets)}; time: {columns.time or 'none'}; id: {columns.id or 'none'}"
+        time = columns.time and f"{columns.time}, {' to '.join(items[0].times[[0, -1]].astype(str))}"
+        guessed = f"target: {', '.join(columns.targets)}; time: {time or 'none'}; id: {columns.id or 'none'}"
         guessed += f"; season: {season} steps" * (season > 1)
         print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}")
         return columns, items

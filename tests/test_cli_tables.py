@@ -38,7 +38,8 @@ def test_a_forecast_is_the_same_from_python(capsys, pelts):
     options = ("--horizon", 4, "--levels", 0.9, 0.1, "--samples", 5, "--output", "ahead.csv", "--plot", "ahead.png")
     status, out, _ = m2(capsys, "forecast", "dollars.csv", *options)
     assert status == 0
-    assert out.splitlines()[0] == "dollars.csv: 40 steps of 1 series; target: hare, US$ a_b$; time: year; id: none"
+    told = "dollars.csv: 40 steps of 1 series; target: hare, US$ a_b$; time: year, 1900 to 1939; id: none"
+    assert out.splitlines()[0] == told
     written = pd.read_csv("ahead.csv")
     made = Forecaster.from_pretrained().predict_df(
         pelts, prediction_length=4, quantile_levels=[0.9, 0.1], id_column=None, timestamp_column="year",

@@ -39,8 +39,8 @@ class Forecast:
     """Tokens computed after the prefill, per text, those computed while waiting to leave included."""
     spread: float = 1.0
     """Of the text format: how far from their median the samples are read."""
-    least: float = -np.inf
-    """The smallest physical value that may be."""
+    least: np.ndarray | float = -np.inf
+    """The smallest physical value that may be, of each variable."""
 
     @property
     def point(self) -> np.ndarray:

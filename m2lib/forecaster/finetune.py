@@ -110,7 +110,7 @@ def refitter(forecaster: Sampler, horizon: int, steps: int, seed: int = 0) -> Ca
 
 
 def _config(
-    start: Sampler, num_steps: int = 200, learning_rate: float | None = None, rank: int | None = None, seed: int = 0
+    start: Sampler, num_steps: int = 200, learning_rate: float | None = None, rank: int | None = None, **more: int
 ) -> TrainConfig:
     """How to train: a new adapter of this rank on all layers, or the one to start from as it is."""
     if start.adapter:
@@ -121,8 +121,10 @@ def _config(
         rate, adapter = NEW_RATE, {"rank": NEW_RANK if rank is None else rank, "targets": ALL_TARGETS}
         if adapter["rank"] < 1:
             raise InputError(f"rank is {rank}; give one of at least 1")
-    schedule = {**COSINE, "sequence_length": WINDOW, "batch_size": 1, "seed": seed}
-    return TrainConfig(num_steps, rate if learning_rate is None else learning_rate, **(adapter | schedule))
+    if unknown := more.keys() - {"batch_size", "seed"}:
+        raise InputError(f"fit has no {unknown.pop()}; it has num_steps, learning_rate, rank, batch_size and seed")
+    schedule = {**COSINE, "sequence_length": WINDOW, "batch_size": 1}
+    return TrainConfig(num_steps, rate if learning_rate is None else learning_rate, **(adapter | schedule | more))
 
 
 def _begun(

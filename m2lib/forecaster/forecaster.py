@@ -162,9 +162,8 @@ class Forecaster(Sampler):
         InputError
             For a table that is unfit, naming row and column; for one that the adapter's text format does not fit.
         """
-        columns = _columns(id_column, timestamp_column, target)
-        items = items_of(df, columns)
-        return self.predict_items(items, columns, prediction_length, quantile_levels, season, **sampling)
+        named = _columns(id_column, timestamp_column, target)
+        return self.predict_items(items_of(df, named), named, prediction_length, quantile_levels, season, **sampling)
 
     def predict_items(
         self,

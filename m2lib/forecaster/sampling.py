@@ -76,7 +76,7 @@ class Sampler:
             For a series that cannot be forecast, naming it, and for more steps than the model can write.
         """
         seasons = [Season.of(series, season) for series in values]
-        least = [0.0 if series.min() >= 0 else -np.inf for series in values]  # what never was negative stays so
+        least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]  # what never was negative stays so
         values = [one.without(series) for one, series in zip(seasons, values, strict=True)]
         text_format = self.format_of(values, ids)
         steps = self.window(text_format, prediction_length)

@@ -65,8 +65,8 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
             df = pd.read_parquet(path)
             return df.reset_index() if any(df.index.names) else df
         names = pd.read_csv(path, nrows=0).columns
-        if pd.to_numeric(names, errors="coerce").notna().all():
-            raise ValueError("its first line holds numbers")
+        if pd.to_numeric(names, errors="coerce").notna().any():
+            raise ValueError("its first line holds numbers, not names alone")
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # else 1,5 for 1.5 would be cut to 1
             text = {name: str for name in names if name == id or name.lower() in IDS}
@@ -142,7 +142,7 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
         raise InputError(f"{where} has column names and no rows; add a row for each step")
     if not 1 <= len(columns.targets) <= MOST_VARIABLES:
         count = len(columns.targets)
-        raise InputError(f"{where}: {count} columns to forecast; name 1 to {MOST_VARIABLES} of {names} (--target)")
+        raise InputError(f"{where}: {count} columns of numbers; name 1 to {MOST_VARIABLES} of {names} (--target)")
     values = df[list(columns.targets)].apply(_parsed).to_numpy(dtype=np.float64, na_value=np.nan)
     if (bad := np.argwhere(~np.isfinite(values))).size:
         row, target = bad[0][0], columns.targets[bad[0][1]]
@@ -173,8 +173,8 @@ def calendar_season(items: Sequence[Item]) -> int:
 
     It is none, too, where the series of a table have not all the same.
     """
-    # The frequencies of quarters are such as QS-OCT, by the month in which a year ends or begins.
-    found = {SEASONS.get(str(getattr(item.times, "freqstr", "")).split("-")[0], 1) for item in items}
+    # Frequencies of quarters are such as QS-OCT, by the month in which a year begins; of business months such as BME.
+    found = {SEASONS.get(str(getattr(item.times, "freqstr", "")).split("-")[0].removeprefix("B"), 1) for item in items}
     return found.pop() if len(found) == 1 else 1
 
 
@@ -206,7 +206,7 @@ def _parsed(column: pd.Series) -> pd.Series:
 
 def _holds_numbers(column: pd.Series) -> bool:
     """Whether most cells are numbers: `items_of` names the others."""
-    return bool(_parsed(column).notna().mean() > 0.5)
+    return column.dtype != bool and bool(_parsed(column).notna().mean() > 0.5)
 
 
 def _holds_dates(column: pd.Series) -> bool:

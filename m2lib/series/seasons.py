@@ -24,9 +24,9 @@ class Season:
     def of(cls, values: np.ndarray, length: int) -> "Season":
         """The mean season of a series, by classical decomposition [1]_.
 
-        Where all values are positive it multiplies; where some are negative it adds. So nothing becomes negative that
-        was not, and a series that comes down to zero is left as it is. So is one of fewer than three seasons, and one
-        that would be flat without.
+        Where all values of a variable are positive it multiplies; where some are negative it adds. So nothing becomes
+        negative that was not, and a variable that comes down to zero is left as it is. So is one of fewer than three
+        seasons, and one that would be flat without.
 
         Parameters
         ----------
@@ -44,10 +44,10 @@ class Season:
         ----------
         .. [1] Hyndman and Athanasopoulos, "Forecasting: principles and practice", 3rd edition, 2021, section 3.4.
         """
-        positive, reaches_zero = bool((values > 0).all()), values.min() == 0
-        level = np.log(values) if positive else values
+        low = values.min(axis=0)
+        level = np.where(low > 0, np.log(np.where(low > 0, values, 1.0)), values)
         pattern = np.zeros((length, values.shape[1]))
-        if length > 1 and len(values) >= ENOUGH * length and not reaches_zero:
+        if length > 1 and len(values) >= ENOUGH * length:
             # A window of whole seasons around a step; of an even season half of the step at each end: 1/8, 1/4, 1/4,
             # 1/4, 1/8 for quarters.
             weights = np.convolve(np.ones(length), [1.0] if length % 2 else [0.5, 0.5]) / length
@@ -57,9 +57,8 @@ class Season:
             found = np.stack([off[places == place].mean(axis=0) for place in range(length)])
             found -= found.mean(axis=0)
             left = level - found[_places(0, len(level), length)]
-            pattern = np.where(np.ptp(left, axis=0) > NOTHING_LEFT * np.ptp(level, axis=0), found, 0.0)
-        none = np.zeros_like(pattern)
-        return cls(np.exp(pattern), none) if positive else cls(none + 1, pattern)
+            pattern = np.where((low != 0) & (np.ptp(left, axis=0) > NOTHING_LEFT * np.ptp(level, axis=0)), found, 0.0)
+        return cls(np.exp(np.where(low > 0, pattern, 0.0)), np.where(low > 0, 0.0, pattern))
 
     def without(self, values: np.ndarray) -> np.ndarray:
         """A series (steps, variables) without its season."""

@@ -140,6 +140,7 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         ("file", "cannot write into .*file", {}),
         ("new", "60", {"prediction_length": 30}),
         ("new", "rank is 0; give one of at least 1", {"rank": 0}),
+        ("new", "fit has no steps; it has num_steps, learning_rate, rank, batch_size and seed", {"steps": 3}),
         ("new", "does not fit the adapter's text format", {"forecaster": replace(fresh(), text_format=TextFormat(1))}),
     ):
         with pytest.raises(InputError, match=line):

@@ -184,3 +184,7 @@ def test_a_spread_never_takes_a_forecast_below_zero_where_no_value_is(untuned):
     made = untuned.sample([sales, profit], 4, num_samples=8)
     assert made[0].physical.min() == 0
     assert made[1].physical.min() < profit.min()
+    (both,) = replace(untuned, text_format=replace(untuned.text_format, variables=2)).sample(
+        [np.hstack([sales, profit])], 4, num_samples=8
+    )
+    assert both.physical[..., 0].min() == 0 > both.physical[..., 1].min()

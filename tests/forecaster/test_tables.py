@@ -61,7 +61,8 @@ def test_ids_are_text_and_keep_their_zeros(tmp_path):
     [
         ("", "No columns to parse from file"),
         (b"\x89PNG\r\n\x1a\n\0\0", "'utf-8' codec can't decode byte 0x89 in position 0: invalid start byte"),
-        ("1,2\n3,4\n", "its first line holds numbers"),
+        ("1,2\n3,4\n", "its first line holds numbers, not names alone"),
+        ("2024-01-01,5\n2024-01-02,7\n", "its first line holds numbers, not names alone"),
         ("a,b\n1,2\n3,4,5\n", "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"),
         ("a,b\n1,2,3\n4,5,6\n", "Length of header or names does not match length of data. This leads to .*"),
         (None, "No such file or directory"),
@@ -100,7 +101,7 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
         (LONG[:12].assign(item_id=range(12)), Columns(None, "timestamp", ("target",))),  # the rows' numbers
         (LONG.set_axis(["Unnamed: 0", "time", "hare"], axis=1)[:12], Columns(None, "time", ("hare",))),
         (pd.DataFrame({"year": range(12), "hare": WAVE, "lynx": WAVE}), Columns(None, "year", ("hare", "lynx"))),
-        (SKY, Columns(None, "date", ("sold",))),
+        (SKY.assign(promotion=[True, False] * 6), Columns(None, "date", ("sold",))),
         (SKY.assign(date=["T1", "T2"] * 6).rename(columns={"date": "team"}), Columns("team", "month", ("sold",))),
         (pd.DataFrame({"sold": ["1", "2", "x"] * 4}), Columns(None, None, ("sold",))),
     ],
@@ -247,11 +248,11 @@ def test_time_zones_are_refused_with_what_converts_them(stamps):
         (LONG, {"id": "shop"}, ": no column 'shop' among 'item_id, timestamp, target'; say which with id_column, "),
         (LONG, {"time": "ds"}, ": no column 'ds' among "),
         (LONG[:0], {}, " has column names and no rows; add a row for each step"),
-        (LONG[["item_id"]], {}, ": 0 columns to forecast; name 1 to 8 of 'item_id' (--target)"),
+        (LONG[["item_id"]], {}, ": 0 columns of numbers; name 1 to 8 of 'item_id' (--target)"),
         (
             pd.DataFrame(np.ones((12, 9)), columns=list("bcdefghij")),
             {},
-            ": 9 columns to forecast; name 1 to 8 of 'b, c",
+            ": 9 columns of numbers; name 1 to 8 of 'b, c",
         ),
     ],
 )
