@@ -29,7 +29,7 @@ from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, SeriesSet, load_series, 
 from m2lib.series.worlds import WORLDS
 from m2lib.settings import results_dir
 from m2lib.study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapter_path, load_record, record_path
-from m2lib.study.costs import adapter_of_experiment, series_costs
+from m2lib.study.costs import adapter_shape, series_costs
 from m2lib.study.experiments import CONSTRAINED
 from m2lib.study.provenance import provenance
 from m2lib.study.records import YARDSTICKS, adapter_hash
@@ -135,7 +135,7 @@ def _written(contexts: np.ndarray, scales: np.ndarray, adapter: str | None) -> t
         ahead, protocol = forecast(backbone, contexts, CONSTRAINED, batch_size=len(contexts)), CONSTRAINED
         points = np.stack([made.point for made in ahead])
     seconds = (time.process_time() - started) / len(contexts)
-    shape, adapted = Shape.of(backbone.model.config), adapter_of_experiment(experiment, STUDY)
+    shape, adapted = Shape.of(backbone.model.config), adapter_shape(experiment, STUDY)
     costs = [series_costs(shape, vars(made), protocol, **adapted) for made in ahead]
     flops, coursework = (sum(cost[kind] for cost in costs) / len(costs) for kind in ("executed", "coursework"))
     row = {"seconds": seconds, "flops": flops, "coursework": coursework, "adapter": _adapter_hash(adapter)}

@@ -50,7 +50,7 @@ def series_costs(shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig,
     }
 
 
-def adapter_of_experiment(experiment: Experiment, profile: Profile, adapter: str | None = None) -> dict[str, Any]:
+def adapter_shape(experiment: Experiment, profile: Profile, adapter: str | None = None) -> dict[str, Any]:
     """Targets and rank an experiment forecasts at, rank 0 if untuned.
 
     adapter: whose, where earlier results choose; while they are not known, it is the first that they may choose.
@@ -64,12 +64,12 @@ def experiment_sizes(experiment: Experiment, profile: Profile, adapter: str | No
     """What decides an experiment's cost: its adapter's targets and rank, batch, steps, tokens of a window and of a
     prompt at most, samples of a series and the tokens of each at most, and the number of series that are forecast.
 
-    adapter: see `adapter_of_experiment`.
+    adapter: see `adapter_shape`.
     """
     protocol, train = experiment.at(profile).protocol, experiment.config(profile)
     prompt = protocol.context_tokens or CONTEXT_STEPS * STUDY.longest_step
     return {
-        **adapter_of_experiment(experiment, profile, adapter),
+        **adapter_shape(experiment, profile, adapter),
         "batch": train.batch_size if train else 1,
         "steps": train.steps if train else 0,
         "length": train.sequence_length if train else prompt,
@@ -86,9 +86,9 @@ def estimate(
     """What an experiment will cost at most, by `training`, `evaluation` and `forecasts`.
 
     shape: of its backbone. steps, series: training steps and forecasts that are done already. adapter: see
-    `adapter_of_experiment`.
+    `adapter_shape`.
     """
-    sizes, adapted = experiment_sizes(experiment, profile, adapter), adapter_of_experiment(experiment, profile, adapter)
+    sizes, adapted = experiment_sizes(experiment, profile, adapter), adapter_shape(experiment, profile, adapter)
     length, ahead = sizes["length"], (shape, sizes["prompt"], sizes["new_tokens"])
     forecast = partial(costs_of, accounting.forecast_flops, *ahead, samples=sizes["samples"], **adapted)
     # One evaluation before the first step, one after the last, and those on the way.

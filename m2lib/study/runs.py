@@ -153,7 +153,7 @@ class Run:
             with suppress(InputError):  # of one that cannot be read it is not known
                 record.flops["discarded"] = load_record(profile, name).spent()
         self.shape = Shape.of(backbone.model.config)
-        self.adapter = costs.adapter_of_experiment(experiment, profile, self.source)
+        self.adapted = costs.adapter_shape(experiment, profile, self.source)
         own = "-".join((record.profile, record.backbone["id"], name, record.run))
         self.checkpoints = settings.out_dir() / "checkpoints" / own.replace("/", "_")
         self.reserve()
@@ -258,7 +258,7 @@ class Run:
         """Validation loss (nats a token, mean over windows), and MAE (scaled units) where series are forecast too."""
         rows = (torch.from_numpy(window[None]).to(self.backbone.device) for window in windows)
         measured = {"loss": float(np.mean([window_loss(self.backbone.model, row).item() for row in rows]))}
-        self.charge("evaluation", costs.loss_costs(self.shape, windows, **self.adapter))
+        self.charge("evaluation", costs.loss_costs(self.shape, windows, **self.adapted))
         if forecasts:
             errors = summarise(entry["mae"] for entry in self._entries("evaluation", ids).values())
             measured |= {"mae_mean": errors.mean, "mae_median": errors.median}
@@ -300,7 +300,7 @@ class Run:
         forecasts = forecast(self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids)
         truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
         entries = dict(zip(ids, map(entry_of, forecasts, truths), strict=True))
-        spent = [costs.series_costs(self.shape, entry, protocol, **self.adapter) for entry in entries.values()]
+        spent = [costs.series_costs(self.shape, entry, protocol, **self.adapted) for entry in entries.values()]
         self.charge(kind, *spent)
         return entries
 

@@ -14,7 +14,7 @@ from m2lib.model import backbone_config, text_to_ids
 from m2lib.series import encode, split_ids
 from m2lib.study import EXPERIMENTS, PROFILES, Profile, Record, published_statements, published_table_3, run, table_3
 from m2lib.study.costs import (
-    adapter_of_experiment,
+    adapter_shape,
     budget_of,
     estimate,
     experiment_sizes,
@@ -185,10 +185,10 @@ def test_estimates_shrink_as_work_is_done():
 
 
 def test_ranks():
-    ranks = {name: adapter_of_experiment(EXPERIMENTS[name], REPORT)["rank"] for name in EXPERIMENTS}
+    ranks = {name: adapter_shape(EXPERIMENTS[name], REPORT)["rank"] for name in EXPERIMENTS}
     assert (ranks["baseline"], ranks["default"], ranks["default-rest"], ranks["search/expt_7"]) == (0, 4, 4, 4)
     assert ranks["search/second_0"] == 2  # of the first that it may be
-    sixth = adapter_of_experiment(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6")
+    sixth = adapter_shape(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6")
     assert sixth == {"rank": 2, "targets": TARGETS}
 
 
@@ -200,8 +200,8 @@ def test_an_adapters_targets_decide_its_costs(monkeypatch):
     assert experiment_sizes(wide, REPORT) == experiment_sizes(default, REPORT) | {"rank": 2, "targets": everywhere}
 
     adapter, costs = {"rank": rank, "targets": everywhere}, estimate(wide, REPORT, TINY)
-    assert adapter_of_experiment(wide, REPORT) == adapter
-    assert adapter_of_experiment(EXPERIMENTS["default-rest"], REPORT, "wide") == adapter
+    assert adapter_shape(wide, REPORT) == adapter
+    assert adapter_shape(EXPERIMENTS["default-rest"], REPORT, "wide") == adapter
     for convention in CONVENTIONS:
         kind = adapter | {"convention": convention}
         assert costs["training"][convention] == 5000 * total(train_step_flops(TINY, 512, **kind))
