@@ -11,6 +11,9 @@ TIDY := $(NBCONVERT) --TagRemovePreprocessor.enabled=True \
 	'--TagRemovePreprocessor.remove_all_outputs_tags={"remove-cell"}' \
 	--ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
 	'--ClearMetadataPreprocessor.preserve_nb_metadata_mask={"kernelspec", "language_info", "numbers_said"}'
+# Two notebooks at a time share the cores; where runs are long, as on a graphics card, one after another has it all.
+HALF = $(shell $(PYTHON) -c 'import os; print(max(1, os.cpu_count() // 2))')
+LANES := $(if $(filter-out slice,$(M2_PROFILE)),xargs -n 1,OMP_NUM_THREADS=$(HALF) xargs -n 1 -P 2)
 REPORT := build/report
 PAGES := build/book
 
@@ -76,7 +79,7 @@ report: model
 	$(if $(FRESH_STUDY),@for study in $(notdir $(wildcard report/results/*-*)); do \
 		[ -e build/fresh/$$study ] || cp -R report/results/$$study build/fresh/; done)
 	rm -rf $(REPORT)
-	M2_OUT="$(CURDIR)/$(REPORT)" $(EXECUTE) --output-dir $(REPORT)/notebooks $(NOTEBOOKS)
+	printf '%s\n' $(NOTEBOOKS) | M2_OUT="$(CURDIR)/$(REPORT)" $(LANES) $(EXECUTE) --output-dir $(REPORT)/notebooks
 	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/m2 pdf $(REPORT)/pdf)
 	@$(MAKE) --no-print-directory site
 

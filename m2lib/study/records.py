@@ -196,15 +196,15 @@ def keep_aside(path: Path) -> None:
 
 
 @contextmanager
-def hold(profile: Profile, name: str) -> Iterator[None]:
+def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
     """Let no other process run an experiment: the lock goes when its process ends, however that ends.
 
-    Raises InputError where another process runs it.
+    Raises InputError where another process still runs it after `wait` seconds.
     """
     path = record_path(profile, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(path.with_name(f".{path.stem}.lock")).acquire(timeout=1):
+        with FileLock(path.with_name(f".{path.stem}.lock")).acquire(timeout=wait):
             yield
     except Timeout as error:
         raise InputError(f"{path} is being made by another process; wait for it, or stop it first") from error

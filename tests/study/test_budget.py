@@ -1,3 +1,6 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -61,3 +64,17 @@ def test_a_record_that_cannot_be_read_stops_the_count(data):
 def test_one_process_at_a_time_runs_an_experiment(data):
     with hold(SMALL, "baseline"), pytest.raises(InputError, match=r"baseline.json is being made by another process"):
         run("baseline", SMALL, data=data, fresh=True)
+
+
+def test_a_live_run_waits_for_another(data):
+    live, begun = replace(SMALL, name="slice", live=True), threading.Event()
+
+    def hold_for_a_while():
+        with hold(live, "baseline"):
+            begun.set()
+            time.sleep(1.5)  # longer than what is refused at once
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(hold_for_a_while)
+        begun.wait()
+        assert run("baseline", live, data=data).status == "done"
