@@ -57,7 +57,7 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     this = Run(name, profile, data)
     if record := None if fresh else this.finished():  # which needs no lock, and no folder that can be written to
         return record
-    with hold(profile, name, wait=600 if profile.live else 1):  # a live run is short
+    with hold(profile, name, 600 if profile.live else 1):  # a live run is short
         old = None if fresh else this.stored()
         if old and old.status == "done":  # another process has ended it meanwhile
             return old
