@@ -11,9 +11,10 @@ TIDY := $(NBCONVERT) --TagRemovePreprocessor.enabled=True \
 	'--TagRemovePreprocessor.remove_all_outputs_tags={"remove-cell"}' \
 	--ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
 	'--ClearMetadataPreprocessor.preserve_nb_metadata_mask={"kernelspec", "language_info", "numbers_said"}'
-# Two notebooks at a time share the cores; where runs are long, as on a graphics card, one after another has it all.
-HALF = $(shell $(PYTHON) -c 'import os; print(max(1, os.cpu_count() // 2))')
-LANES := $(if $(filter-out slice,$(M2_PROFILE)),xargs -n 1,OMP_NUM_THREADS=$(HALF) xargs -n 1 -P 2)
+# Two notebooks or test files at a time share the cores; torch would take all of them for each.
+SHARED = OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),$(shell $(PYTHON) -c 'import os; print(max(1, os.cpu_count() // 2))'))
+# Where runs are long, as on a graphics card, one notebook after another has it all.
+LANES = $(if $(filter-out slice,$(M2_PROFILE)),xargs -n 1,$(SHARED) xargs -n 1 -P 2)
 REPORT := build/report
 PAGES := build/book
 
@@ -115,7 +116,7 @@ lint: .venv/.ok
 
 test: lint
 	@$(BIN)/m2 model smollm2-135m
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(SHARED) $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # In the tests' own process only: what runs in others, such as those that are killed, counts as not run.
 coverage: .venv/.ok

@@ -14,8 +14,6 @@ def pytest_configure(config):
     for name in ("M2_BACKBONE", "M2_DTYPE", "M2_RESULTS", "PYTHONWARNDEFAULTENCODING"):
         os.environ.pop(name, None)
     os.environ["HF_HUB_OFFLINE"] = "1"
-    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the cores; torch reads this when imported
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // int(workers))))
     config.scratch = tempfile.TemporaryDirectory(prefix="m2-test-")
     os.environ["M2_OUT"] = config.scratch.name
     if os.environ.get("M2_DATA"):  # notebooks run in their own folder

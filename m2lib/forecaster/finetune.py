@@ -143,7 +143,7 @@ def _cost(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> str
     """What a training will cost, in words: FLOPs by the rules, and the time, which a forward pass foretells."""
     rows = torch.from_numpy(batch).to(model.device)
     with torch.inference_mode():
-        window_loss(model, rows).item()  # the first pass warms up; a graphics card ends it before it has the number
+        window_loss(model, rows).item()  # the first pass warms up; `item` waits for a graphics card
         began = time.perf_counter()
         window_loss(model, rows).item()
         seconds = time.perf_counter() - began

@@ -150,7 +150,7 @@ def test_each_world_has_the_errors_of_its_forecasters():
     table = errors.error_table({})
     for ax, of in zip(figures.changed_worlds(LAPTOP).axes, ("mean", "median"), strict=True):
         found = errors.by_world(table, of)
-        assert {line.get_label() for line in ax.lines} > {"context mean", "LM best", "LM general"}
+        assert {line.get_label() for line in ax.lines} > {"context mean", "log-VAR(9)", "LM best", "LM general"}
         for line in ax.lines:
             assert list(line.get_ydata()) == list(found.index) == list(WORLDS)
             assert list(line.get_xdata()) == list(found[line.get_label()].clip(lower=0.1))  # no logarithm of 0

@@ -126,9 +126,8 @@ def test_what_the_pdf_and_the_readme_say_in_words_is_so(written):
         other = {"mean": "median", "median": "mean"}[of]
         assert min(twenty, key=lambda name: twenty[name][other]) == "search/expt_7"
     assert sum(five["mean"] > 10_000 for five in written["five"]["replication"].values()) == 4
-    losses = np.array([written["replicated"][name]["loss"] for name in SEARCH]).reshape(
-        3, 3
-    )  # rates down, ranks across
+    # Rates down, ranks across.
+    losses = np.array([written["replicated"][name]["loss"] for name in SEARCH]).reshape(3, 3)
     assert (np.diff(losses, axis=0) < 0).all()
     assert (np.diff(losses, axis=1) < 0).all()
     charged = sum(one["all flops"] for one in written["records"].values() if one["group"])
