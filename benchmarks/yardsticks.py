@@ -1,6 +1,6 @@
 """`python -m benchmarks.yardsticks`: forecasters with and without a language model, on series of ours and other worlds.
 
-The worlds are ones that nobody was trained on. Writes yardsticks.json beside the recorded runs, or the file that is
+The worlds are those of m2lib.series.worlds. Writes yardsticks.json beside the recorded runs, or the file that is
 named, row by row; what it holds already of the same data and adapter is kept. Some forecasters take minutes, and some
 want statsforecast: `pip install -e '.[yardsticks]'` brings it.
 """

@@ -19,8 +19,7 @@ WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 def handed_on(wing: str) -> dict[str, list[str]]:
     """The public names of a wing, by the module that they come from."""
     names: dict[str, list[str]] = {}
-    door = max((PACKAGE / wing).glob("__init__.py*"))  # a stub, where there is one
-    for node in ast.parse(door.read_text(encoding="utf-8")).body:
+    for node in ast.parse((PACKAGE / wing / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
             names.setdefault(node.module.rpartition(".")[2], []).extend(alias.name for alias in node.names)
     return names

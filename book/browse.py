@@ -41,6 +41,12 @@ LOOK = r"""async () => {
     broken: images.filter(it => !it.naturalWidth).map(it => it.src),
     // Sphinx puts the file's name where a picture has no text.
     silent: images.filter(it => !it.alt || /\.(png|svg|jpe?g)$/.test(it.alt)).map(it => it.src),
+    still: [...document.querySelectorAll("input[type=range]")].filter(it => {
+      const first = it.nextElementSibling.src;
+      it.value = it.max;
+      it.dispatchEvent(new Event("input"));
+      return it.nextElementSibling.src === first;
+    }).map(it => it.parentElement.textContent),
     links: [...document.links].map(it => it.href),
     anchors: [...document.querySelectorAll("[id]")].map(it => it.id),
   };
@@ -53,6 +59,7 @@ FAULTS = {
     "links": "broken links",
     "images": "broken images and files",
     "silent": "images without alternative text",
+    "still": "sliders that show no other picture",
     "wide": f"pages wider than a window of {NARROW['width']} pixels",
     "search": "words that the search does not find",
     "gallery": "series of the gallery that cannot be chosen",
@@ -67,15 +74,12 @@ class Report:
     formulas: int = 0
     images: int = 0
     links: int = 0
-    outward: set[str] = field(default_factory=set)
-    """Links to other sites, which are not followed."""
     faults: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in FAULTS})
     """By kind, the pages and what is wrong there."""
 
     def lines(self) -> Iterator[str]:
         """The report, a line for each count and each fault."""
         yield f"{self.pages} pages, {self.formulas} formulas, {self.images} images, {self.links} links inside"
-        yield f"{len(self.outward)} links to other sites, not followed"
         for kind, about in FAULTS.items():
             yield f"{len(self.faults[kind])} {about}"
             yield from (f"    {fault}" for fault in self.faults[kind])
@@ -144,7 +148,7 @@ def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
             page.set_viewport_size(NARROW)
             if (width := page.evaluate(WIDTH)) > NARROW["width"]:
                 note("wide", f"{width} pixels")
-            for kind, key in (("raw", "raw"), ("images", "broken"), ("silent", "silent")):
+            for kind, key in (("raw", "raw"), ("images", "broken"), ("silent", "silent"), ("still", "still")):
                 for what in seen[key]:
                     note(kind, what)
             report.pages += 1
@@ -155,8 +159,7 @@ def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
 
         for where, link in links:  # noqa: B007 (`note` reads it)
             address, fragment = urldefrag(link)
-            if urlsplit(link).scheme != "file":
-                report.outward.add(link)
+            if urlsplit(link).scheme != "file":  # to another site
                 continue
             report.links += 1
             target = Path(unquote(urlsplit(address).path))

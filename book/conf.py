@@ -12,7 +12,6 @@ project = "A language model learns to forecast predator and prey"
 html_title = "Predator and prey"
 author = "The m2lib authors"
 project_copyright = "MIT licence"
-language = "en"
 extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
 
 # Notebooks: run by the Makefile, at the active profile, and never by Sphinx.
@@ -42,9 +41,7 @@ html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 mathjax_path = MATHJAX.name
 html_theme_options = {
     "home_page_in_toc": True,
-    "show_navbar_depth": 1,
     "show_toc_level": 2,
-    "use_download_button": True,
     "use_fullscreen_button": False,
     "navbar_persistent": [],  # the search stands in the sidebar
 }

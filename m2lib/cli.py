@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
         try:
             app(argv, exit_on_error=False, print_error=False, result_action="return_value")
             return 0
-        except (CycloptsError, InputError, OSError, MemoryError) as error:
+        except (CycloptsError, InputError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch has no MemoryError
+                raise
             status, message = 2 if isinstance(error, CycloptsError) else 1, f"error: {first_line(error)}"
         except KeyboardInterrupt:
             status, message = 130, "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch"

@@ -8,6 +8,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from m2lib import cli, settings
 from m2lib.accounting import COMPONENTS, Shape, forward_flops, total
@@ -173,12 +174,19 @@ def test_budget_lists_what_was_spent(m2):
     [
         (PermissionError(13, "Permission denied", "/a/b"), 1, "error: [Errno 13] Permission denied: '/a/b'"),
         (MemoryError("Unable to allocate 7 TiB"), 1, "error: Unable to allocate 7 TiB"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), 1, "error: CUDA out of memory. Tried to"),
         (KeyboardInterrupt(), 130, "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch"),
     ],
 )
 def test_what_ends_a_run_is_said(error, status, line, monkeypatch, m2):
     monkeypatch.setattr("m2lib.study.run", lambda *_, **__: (_ for _ in ()).throw(error))
     assert m2("run baseline", status) == f"{line}\n"
+
+
+def test_a_fault_of_the_program_is_a_traceback(monkeypatch, m2):
+    monkeypatch.setattr("m2lib.study.run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("shapes")))
+    with pytest.raises(RuntimeError, match="shapes"):
+        m2("run baseline")
 
 
 def test_a_fault_of_the_program_stays_a_traceback(monkeypatch):

@@ -60,13 +60,13 @@ def departure_costs(shape: Shape, tokens: int, *, rank: int) -> dict[int, int]:
     }
 
 
-def published_pass(shape: Shape, queries: int, tokens: int, rank: int, targets: Targets = TARGETS) -> Breakdown:
-    """A pass over N = `tokens` tokens, but q, k, v, scores, scale, final norm and head of `queries` of them.
+def published_pass(shape: Shape, tokens: int, keys: int, rank: int, targets: Targets = TARGETS) -> Breakdown:
+    """A pass over N = `keys` tokens, but q, k, v, scores, scale, final norm and head of `tokens` of them.
 
     In a forward pass all of them are queries (departures 1 to 4). A decoding step after the first, whichever it is,
     runs the model on the N tokens of the prompt with one query (departures 6 and 7).
     """
-    n, m, d, h, c = tokens, queries, shape.width, shape.heads, shape.head_width
+    n, m, d, h, c = keys, tokens, shape.width, shape.heads, shape.head_width
     norm = 3 * d + 11  # (3): one token's, without the gain; by the rules 4 * d + 11
     adapters = [  # (2): how many, and from what width to what: on q, k and v one in each head
         (h, c, c) if PROJECTIONS[name] == "qkv" else (1, *shape.projections[name])

@@ -307,7 +307,7 @@ class Engine:
         self.mask[:, :, self.filled] = 0  # before attending: a token looks at itself too
         entries, columns, split = len(self.order), self.mask.shape[2], shared[0][0].shape[1]
         scores = self.mask.new_empty(entries, bare.heads // bare.kv_heads, columns)
-        column = self.filled - columns  # counted from the end, -1 the last, which is right in either layout
+        column = self.filled - columns  # counted from the end, -1 the last: `own` may have fewer than the mask
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             """One token in each row, looking at all columns of its prompt and at all of its own, the new one included.

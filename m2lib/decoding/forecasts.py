@@ -96,8 +96,8 @@ def forecast(
     Raises
     ------
     InputError
-        For contexts of another shape, for one that cannot be encoded, naming series, step and variable, and for a
-        constrained forecast without room for the format's steps.
+        For contexts of another shape, for one that cannot be encoded, naming series, step and variable, for a prompt
+        without room for a step, and for a constrained forecast without room for all of them.
     """
     from tqdm.auto import tqdm
 
@@ -105,6 +105,8 @@ def forecast(
     needed = text_format.longest_step * config.steps
     if config.constrained and config.max_new_tokens < needed:
         raise InputError(f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {needed}")
+    if not config.raw_cut and (config.context_tokens or needed) < text_format.longest_step:
+        raise InputError(f"context_tokens is {config.context_tokens}; one step may take {text_format.longest_step}")
     prompts = []
     for series, context in zip(ids or range(len(arrays)), arrays, strict=True):
         if context.ndim != 2 or context.shape[1] != text_format.variables:

@@ -61,8 +61,9 @@ class Evaluation:
         """A sentence: whether the language model beats the best simple forecast, and how sure that is."""
         best = self.scaled.drop(columns=MODEL).mean().idxmin()
         gains = self.gains[best]
-        share, side = abs(gains.mean()) / self.scaled[best].mean(), "below" if gains.mean() > 0 else "above"
-        said = f"the language model's error is {share:.0%} {side} that of the best simple forecast here, {best}"
+        theirs, side = self.scaled[best].mean(), "below" if gains.mean() > 0 else "above"
+        share = f"{abs(gains.mean()) / theirs:.0%} " if theirs else ""  # of no error nothing is a share
+        said = f"the language model's error is {share}{side} that of the best simple forecast here, {best}"
         if len(gains) < ENOUGH:
             return f"{said}; fewer than {ENOUGH} forecasts prove nothing"
         low, high = series.bootstrap_interval(gains)

@@ -71,15 +71,15 @@ class Forecaster(Sampler):
         source = source or (GENERAL if name == DEFAULT_BACKBONE and not text_format else UNTUNED)
         folder = None if source == UNTUNED else adapter_folder(source)
         name = (backbone or base_of(folder)) if folder else name
-        if folder and text_format:
-            raise InputError(f"{folder} has a text format of its own; leave text_format out")
         fetch_backbone(name)
         loaded = load_backbone(name, device=device, dtype=dtype)
         if folder:
             load_adapter(loaded.model, folder)
-            text_format = read_format(folder)
-        elif Path(loaded.source, FORMAT_FILE).is_file():  # of an export, into which an adapter is merged
-            text_format = text_format or read_format(Path(loaded.source))
+        trained = folder or Path(loaded.source)  # an export, too, has the text format of the adapter merged into it
+        if folder or (trained / FORMAT_FILE).is_file():
+            if text_format:
+                raise InputError(f"{trained} has a text format of its own; leave text_format out")
+            text_format = read_format(trained)
         return cls(loaded, text_format, folder)
 
     def predict_quantiles(

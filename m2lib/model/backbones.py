@@ -191,7 +191,7 @@ def _from_folder(name: str, dtype: str) -> tuple["PreTrainedModel", "PreTrainedT
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
             model, loaded = AutoModelForCausalLM.from_pretrained(folder, config=config, **how, **reported, **LOCAL)
-        # What is missing, unknown or of another shape; of the last the name stands before the shapes.
+        # Keys that are missing, unknown or of another shape; one of these is a tuple, its name first.
         unfit = [key[0] if isinstance(key, tuple) else key for keys in loaded.values() for key in keys]
         if unfit:
             raise ValueError(f"config.json and weights do not agree on {min(unfit)}")
@@ -203,7 +203,7 @@ def _from_folder(name: str, dtype: str) -> tuple["PreTrainedModel", "PreTrainedT
 
 
 def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:
-    """The same of a backbone of random weights, which are the same at each call."""
+    """Model, tokenizer, weight hash and `random weights`, the same at each call."""
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn here

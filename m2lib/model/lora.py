@@ -28,7 +28,7 @@ class LoRALinear(nn.Module):
     rank : int
         r, at least 1.
     alpha : float
-        The adapter's strength, r times the factor of B A.
+        B A is multiplied by alpha / r.
     generator : torch.Generator, optional
         Of A's first values, on the CPU. Default: PyTorch's global one.
 

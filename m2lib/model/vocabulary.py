@@ -40,7 +40,7 @@ class TokenRemap:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> "TokenRemap":
-        """Ask a backbone's tokenizer for each symbol; the pad is its pad token, `<|endoftext|>`, or its end of text.
+        """Ask a backbone's tokenizer for each symbol; the pad is its own, else `<|endoftext|>`, else its end of text.
 
         Raises
         ------

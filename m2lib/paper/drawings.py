@@ -32,7 +32,7 @@ def architecture(shape: Shape, name: str) -> Figure:
     lower = ("x",), (norm,), inputs, ("RoPE", "RoPE", None), (attention,), (f"output\n{h}·{c} → {d}",)
     drawn = _flow(middle, "transformer block", (*lower, ("+",), (norm,), (f"MLP\n{d} → {d}",), ("+ ",)))
     _arrow(middle, drawn["x"], drawn["+"], aside=-0.6)
-    _arrow(middle, drawn["+"], drawn["+ "], aside=-0.9)
+    _arrow(middle, drawn["+"], drawn["+ "], aside=-1.1, lift=0.38)
     gates = [f"gate\n{d} → {hidden}", f"up\n{d} → {hidden}"]
     _flow(right, "MLP", [["x"], gates, ["SiLU", None], ["× (multiplied)"], [f"down\n{hidden} → {d}"]])
     figure.suptitle(f"{name}: features per token; blue is frozen, amber holds trained parameters", fontsize=9.5)
@@ -97,8 +97,10 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
     """
     drawn: dict[str, Text] = {}
     below: list[Text] = []
-    for y, row in enumerate(rows):
+    tall = [max(text.count("\n") for text in row if text) for row in rows]  # lines after the first
+    for place, row in enumerate(rows):
         boxes: list[Text] = []
+        y = place * 0.8 + sum(tall[:place]) * 0.4 + tall[place] * 0.2  # so that all gaps between rows are alike
         for column, text in enumerate(row):
             if text is None:
                 boxes.append(below[column])
@@ -112,13 +114,14 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
                 _arrow(ax, start, drawn[text])
         below = boxes
     wide = max(map(len, rows)) / 2
-    ax.set(title=title, xlim=(-wide, wide), ylim=(-0.4, len(rows) - 0.6))
+    ax.set(title=title, xlim=(-wide, wide), ylim=(-0.4, y + 0.4))
     ax.axis("off")
     return drawn
 
 
-def _arrow(ax: Axes, start: Text, end: Text, aside: float = 0) -> None:
-    """From the edge of a box to that of another; aside: how far it goes round, in its own lengths."""
+def _arrow(ax: Axes, start: Text, end: Text, aside: float = 0, lift: float = 0) -> None:
+    """From the edge of a box, or from so far above it, to that of another; aside: how far round, in its own lengths."""
     line = {"arrowstyle": "-|>", "color": "0.25", "lw": 1.1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 10}
-    way = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch(), "connectionstyle": f"bar,fraction={aside}"}
-    ax.annotate("", end.get_position(), start.get_position(), arrowprops=line | way)
+    (x, y), edge = start.get_position(), None if lift else start.get_bbox_patch()
+    way = {"patchA": edge, "patchB": end.get_bbox_patch(), "connectionstyle": f"bar,fraction={aside}"}
+    ax.annotate("", end.get_position(), (x, y + lift), arrowprops=line | way)

@@ -60,7 +60,7 @@ class Scaling:
 
     @property
     def exists(self) -> bool:
-        """Whether series can be written by it: not if their contexts are constant or hold gaps."""
+        """Whether series can be written by it: not where a context has gaps, or is 0 or constant nearly throughout."""
         return bool(np.all((self.scale > 0) & np.isfinite(self.scale) & np.isfinite(self.offset)))
 
     def relative(self, values: np.ndarray) -> np.ndarray:
@@ -141,7 +141,8 @@ class TextFormat:
 
     def integers(self, values: np.ndarray, scaling: Scaling, rounding: str = "nearest") -> np.ndarray:
         """Scaled integers of physical values (..., steps, variables), as of `to_integers`."""
-        # 0.23 at scale 2.0 is 1.15, and 1.15 * 100 is 114.99999999999999: 115 by `nearest`, 114 by `published`.
+        # Scale 2.0 is written as 10.00, so 0.23 is 1.15, and 1.15 * 100 is 114.99999999999999: 115 by `nearest`, 114 by
+        # `published`.
         decimals = self.digits - 2
         last_digits = np.round(scaling.relative(values) * (self.unit / 10**decimals), decimals) * 10**decimals
         return ROUNDINGS[rounding](last_digits).astype(np.int64)

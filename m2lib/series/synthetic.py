@@ -7,8 +7,7 @@ mixes several. No series of the study's data set, of a scored world or of a real
 import numpy as np
 from scipy.signal import lfilter
 
-from m2lib.series.data import RECIPE, Rates, predator_prey, solve_system
-from m2lib.series.worlds import drifting, holling_three, lotka_volterra
+from m2lib.series.data import RECIPE, Rates, drifting, holling_three, lotka_volterra, predator_prey, solve_system
 
 CALENDAR = (4, 4, 5, 7, 7, 12, 12, 12, 13, 24, 52)  # steps of a calendar's seasons, quarters and months most often
 BURN_IN = 200  # steps before the first that is kept: by then a filter has forgotten its start

@@ -38,7 +38,7 @@ class Experiment:
     simulated: bool = False
     """Whether it trains on series simulated for each step, of which none repeats, instead of the training split."""
     made_up: TextFormat | None = None
-    """How the made-up series are written that it trains on instead. It is for any table, and forecasts none of ours."""
+    """The text format of made-up series, where it trains on those instead; such a run forecasts no series of ours."""
     without: str = ""
     """The family of made-up series that is left out."""
     adapter: AdapterOf | None = None
@@ -67,8 +67,8 @@ class Experiment:
     def watch(self, profile: Profile) -> tuple[int, list[int], bool]:
         """What a profile evaluates while the experiment trains, before the first step, after the last, and in between.
 
-        How many validation series; after which steps in between; and whether they are forecast too, and not their loss
-        taken alone.
+        How many validation series; after which steps in between; and whether they are also forecast, or only their loss
+        is taken.
         """
         steps = self.training(profile).get("steps", 0)
         if profile.watched and (self.milestones or self.made_up):
@@ -117,6 +117,8 @@ class Experiment:
     def earlier(self, profile: Profile) -> tuple[str, ...]:
         """The experiments whose results decide the series and the adapter of this one."""
         reads = self.select.reads if self.select and not profile.as_reported else ()
+        if self.adapter and profile.as_reported:  # the published errors have chosen
+            return (*reads, self.adapter.chosen(rules.chosen_by))
         return (*reads, *(self.adapter.names if self.adapter else ()))
 
 

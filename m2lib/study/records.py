@@ -29,8 +29,8 @@ from m2lib.study.profiles import Profile, profile_named
 
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
 YARDSTICKS = "yardsticks.json"
-"""Beside the runs: forecasters with and without a language model, on the study's series and on worlds that nobody was
-trained on, as `python -m benchmarks.yardsticks` measured them."""
+"""Beside the runs: forecasters with and without a language model, on the study's series and on other worlds, as
+`python -m benchmarks.yardsticks` measured them."""
 STATISTICAL = ("AutoARIMA", "AutoETS", "AutoTheta")
 ORDER = 9
 """Of the orders from 1 to 10, that with which log-VAR has the lowest mean error on the validation series."""

@@ -18,23 +18,11 @@ from m2lib.accounting import Costs, Shape, sum_costs
 from m2lib.decoding import DECODE_VERSION, forecast
 from m2lib.files import InputError, write_json
 from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, summarise, to_integers
-from m2lib.study import costs
+from m2lib.study import costs, records
 from m2lib.study.experiments import experiment_named, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import provenance
-from m2lib.study.records import (
-    Entry,
-    Record,
-    adapter_hash,
-    adapter_path,
-    entry_of,
-    fingerprint,
-    hold,
-    keep_aside,
-    load_record,
-    record_path,
-    save_record,
-)
+from m2lib.study.records import Entry, Record, adapter_hash, adapter_path, load_record, record_path, save_record
 from m2lib.study.selection import Maes, chosen_by
 from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_loss
 
@@ -55,9 +43,9 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     for earlier in experiment_named(name).earlier(profile):
         run(earlier, profile, data=data)
     this = Run(name, profile, data)
-    if record := None if fresh else this.finished():  # which needs no lock, and no folder that can be written to
+    if not fresh and (record := this.finished()):  # which needs no lock, and no folder that can be written to
         return record
-    with hold(profile, name, 600 if profile.live else 1):  # a live run is short
+    with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
         old = None if fresh else this.stored()
         if old and old.status == "done":  # another process has ended it meanwhile
             return old
@@ -90,7 +78,7 @@ class Run:
         }
         if self.source:
             self.decisive["adapter"] = load_record(profile, self.source).adapter
-        self.fingerprint = fingerprint(self.decisive)
+        self.fingerprint = records.fingerprint(self.decisive)
 
     def stored(self) -> Record | None:
         """The record of this very run, if it has begun.
@@ -126,9 +114,7 @@ class Run:
         """
         profile, experiment, name = self.profile, self.experiment, self.experiment.name
         everything = experiment.train and not experiment.train["rank"]  # all weights train, in float32
-        dtype = "float32" if everything else None
-        if old:
-            dtype = old.backbone["dtype"]
+        dtype = old.backbone["dtype"] if old else "float32" if everything else None
         self.backbone = backbone = model.load_backbone(self.weights, dtype=dtype)
         if experiment.shuffled:
             model.shuffle_weights(backbone.model)
@@ -156,11 +142,12 @@ class Run:
         self.adapted = costs.adapter_shape(experiment, profile, self.source)
         own = "-".join((record.profile, record.backbone["id"], name, record.run))
         self.checkpoints = settings.out_dir() / "checkpoints" / own.replace("/", "_")
-        self.reserve()
-        if replaces:
-            keep_aside(self.path)
-        # In the old record's place, whose spending it counts: killed anywhere here, none is forgotten.
-        save_record(profile, record)
+        with records.hold(profile, "budget", 60):  # two that begin together share what is left
+            self.reserve()
+            if replaces:
+                records.keep_aside(self.path)
+            # It takes the old record's place, and counts what that had spent: killed anywhere here, none is forgotten.
+            save_record(profile, record)
         if not old:
             shutil.rmtree(adapter_path(profile, name), ignore_errors=True)
 
@@ -225,7 +212,7 @@ class Run:
         )
         if config.rank:  # where all weights train, the record and its forecasts are kept alone
             folder = adapter_path(profile, record.name)
-            model.save_adapter(self.backbone.model, folder, self.backbone.name)
+            model.save_adapter(self.backbone.model, folder, self.backbone.loaded_by)
             if experiment.made_up:
                 write_json(folder / series.FORMAT_FILE, experiment.made_up.settings())
             if record.adapter != (made := adapter_hash(folder)):
@@ -274,7 +261,7 @@ class Run:
         return self._windows(self.data, split_ids(len(self.data)).train, config)
 
     def _watched_windows(self, ids: list[int], config: TrainConfig) -> np.ndarray | list[np.ndarray]:
-        """Those of validation series; of made-up ones as many, the first windows of steps that no training has."""
+        """Windows of validation series; of made-up series as many, from a seed that no training has."""
         if not self.experiment.made_up:
             return self._windows(self.data, ids, config)
         config = replace(config, seed=WATCHED_SEED)
@@ -299,7 +286,7 @@ class Run:
         # the same place of two batches share their draws.
         forecasts = forecast(self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids)
         truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
-        entries = dict(zip(ids, map(entry_of, forecasts, truths), strict=True))
+        entries = dict(zip(ids, map(records.entry_of, forecasts, truths), strict=True))
         spent = [costs.series_costs(self.shape, entry, protocol, **self.adapted) for entry in entries.values()]
         self.charge(kind, *spent)
         return entries

@@ -29,11 +29,11 @@ class TrainConfig:
     rank: NonNegativeInt
     """Of the adapters; 0: there are none, and all weights train."""
     alpha: PositiveFloat | None = None
-    """Strength of the adapters, rank times the factor of B A; None: the rank."""
+    """B A is multiplied by alpha / rank; None: alpha is the rank."""
     batch_size: PositiveInt = 2
     """Windows a step."""
-    sequence_length: PositiveInt = 512
-    """Tokens a window."""
+    sequence_length: Annotated[int, Field(ge=2)] = 512
+    """Tokens a window; of made-up series tokens a step, and then `batch_size` counts for nothing."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps over which the rate rises from 0."""
     decay: Literal["constant", "cosine", "cooldown"] = "constant"

@@ -79,8 +79,7 @@ def train(
     parameters = trainable(model)
     shape, adapter = Shape.of(model.config), {"rank": config.rank, "targets": config.targets}
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
-    # `**x or {}` is `**(x or {})`: a new run's log is empty.
-    log = TrainLog(**load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {})
+    log = TrainLog(**(load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {}))
     started, before = time.perf_counter(), log.seconds
     kept, took, flops, spent = started, 0.0, 0, list[Costs]()  # spent: not yet handed to on_checkpoint
     recomputing = _recomputing if settings.read("M2_RECOMPUTE") == "1" else nullcontext
@@ -125,14 +124,15 @@ def train(
             # between the two, the run takes these steps again, and they are counted twice, as they were done twice.
             # The other way round, it would go on after steps that were never counted.
             evaluated()
-            if interrupted or log.step in (1, config.steps) or log.step % checkpoint_every == 0 or now - kept > 120:
+            stop = bool(interrupted)  # asked once: what is pressed from here on ends the next step
+            if stop or log.step in (1, config.steps) or log.step % checkpoint_every == 0 or now - kept > 120:
                 kept = time.perf_counter()
                 log.seconds = before + kept - started
                 if on_checkpoint:
                     on_checkpoint(log, spent)
                 spent = []
                 save_checkpoint(checkpoints, vars(log), vars(config), parameters, optimizer)
-            if interrupted:  # only now that the step is kept
+            if stop:  # only now that the step is kept
                 raise KeyboardInterrupt
     return log
 

@@ -165,6 +165,8 @@ def test_a_forecaster_takes_an_export_as_it_takes_the_adapter(adapter, tmp_path,
     assert torch.equal(one, other)
     biases = [way.backbone.model.lm_head.bias.tolist() for way in ways]
     assert biases[0] == biases[1]
+    with pytest.raises(InputError, match="has a text format of its own"):
+        Forecaster.from_pretrained(backbone=str(folder), text_format=text_format, **settings)
 
 
 @EACH_FORMAT

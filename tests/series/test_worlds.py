@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from m2lib.series import draw_systems, encode, generate_series
-from m2lib.series.worlds import SEED, WORLDS, drifting, holling_three, lotka_volterra
+from m2lib.series.data import drifting, holling_three, lotka_volterra
+from m2lib.series.worlds import SEED, WORLDS
 
 
 @pytest.mark.parametrize("world", WORLDS)

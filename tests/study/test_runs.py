@@ -9,6 +9,7 @@ import torch
 
 from m2lib.accounting import Shape, sum_costs
 from m2lib.files import InputError
+from m2lib.forecaster.adapters import base_of
 from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_ids
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
@@ -189,7 +190,7 @@ def test_a_record_finished_meanwhile_is_not_overwritten(data, monkeypatch):
     whole, path = run("baseline", SMALL, data=data), record_path(SMALL, "baseline")
     content = path.read_bytes()
     path.unlink()
-    monkeypatch.setattr(runs, "hold", lambda *_: nullcontext(path.write_bytes(content)))
+    monkeypatch.setattr(runs.records, "hold", lambda *_: nullcontext(path.write_bytes(content)))
     monkeypatch.setattr(runs.Run, "begin", None)
     assert run("baseline", SMALL, data=data) == whole
 
@@ -263,6 +264,13 @@ def test_series_and_adapter_come_from_earlier_runs(data):
     (adapter_path(TRAINED, "default") / "head_bias.safetensors").unlink()
     with pytest.raises(InputError, match="is not the adapter that its record names"):
         run("default-rest", TRAINED, data=data, fresh=True)
+
+
+def test_an_adapter_of_a_folders_model_names_the_folder(data, save_folder, tmp_path):
+    folder = save_folder(tmp_path / "mine")
+    profile = replace(TRAINED, backbone=str(folder))
+    run("default", profile, data=data)
+    assert base_of(adapter_path(profile, "default")) == str(folder)
 
 
 def test_only_training_series_are_trained_on(data, monkeypatch):

@@ -47,5 +47,6 @@ def test_the_replication_forecasts_the_reports_series():
     for profile in (PROFILES["report"], PROFILES["fifth"]):
         assert EXPERIMENTS["default"].earlier(profile) == EXPERIMENTS["context/128"].earlier(profile) == ()
         assert EXPERIMENTS["default-rest"].earlier(profile) == ("default",)
+        assert EXPERIMENTS["search/second_0"].earlier(profile) == ("search/expt_7",)
         assert series_ids(EXPERIMENTS["search/expt_0"], None, 1000, chosen_by) == FIVE
         assert EXPERIMENTS["search/expt_0"].settings(profile)["select"] == "worst_5(default) of the report"

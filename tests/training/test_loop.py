@@ -57,6 +57,11 @@ def test_rates_by_hand():
     assert {TrainConfig(steps=5, learning_rate=0.1, rank=1).rate(step) for step in range(5)} == {0.1}
 
 
+def test_a_window_has_two_tokens_at_least():
+    with pytest.raises(ValueError, match="sequence_length"):
+        replace(CONFIG, sequence_length=1)
+
+
 def test_targets_are_kept_in_one_order():
     config = TrainConfig(1, 1e-3, 2, targets=["down_proj", "q_proj", "k_proj"])  # as JSON gives them
     assert config.targets == ("q_proj", "k_proj", "down_proj")
