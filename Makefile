@@ -12,7 +12,7 @@ TIDY := $(NBCONVERT) --TagRemovePreprocessor.enabled=True \
 	--ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
 	'--ClearMetadataPreprocessor.preserve_nb_metadata_mask={"kernelspec", "language_info", "numbers_said"}'
 # Two notebooks or test files at a time share the cores; torch would take all of them for each.
-SHARED = OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),$(shell $(PYTHON) -c 'import os; print(max(1, os.cpu_count() // 2))'))
+SHARED = OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),$(shell $(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))'))
 # Where runs are long, as on a graphics card, one notebook after another has it all.
 LANES = $(if $(filter-out slice,$(M2_PROFILE)),xargs -n 1,$(SHARED) xargs -n 1 -P 2)
 REPORT := build/report
@@ -25,14 +25,16 @@ export JUPYTER_PLATFORM_DIRS := 1
 absolute = $(if $(filter /% ~%,$(1)),$(1),$(CURDIR)/$(1))
 # A switch, such as FRESH, that says no is empty.
 on = $(filter-out 0 no No NO false False FALSE off Off OFF,$(1))
-ifdef M2_DATA
-override M2_DATA := $(call absolute,$(M2_DATA))
-export M2_DATA
+define make_absolute
+ifneq ($$($(1)),)
+$(if $(filter M2_RESULTS,$(1)),,override) $(1) := $$(call absolute,$$($(1)))
+export $(1)
 endif
-ifneq ($(wildcard $(M2_BACKBONE)),)
-override M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
-export M2_BACKBONE
-endif
+endef
+PATHS := M2_DATA M2_CACHE M2_OUT M2_RESULTS $(if $(wildcard $(M2_BACKBONE)),M2_BACKBONE)
+$(foreach path,$(PATHS),$(eval $(call make_absolute,$(path))))
+# These targets write where others read: one at a time.
+.NOTPARALLEL:
 
 .PHONY: help setup model report site browse figures test coverage fuzz lint notebooks execute bench clean
 
@@ -49,7 +51,7 @@ help:
 	@echo "make notebooks  open JupyterLab"
 	@echo "make execute    re-execute the committed notebooks in place, at the slice profile"
 	@echo "make bench      measure decoding and training against peers and the machine's limit (15 minutes; BENCH=... options)"
-	@echo "make clean      remove .venv/, and build/ but for unfinished runs and build/fresh; ALL=1 removes these too"
+	@echo "make clean      remove .venv/, and build/ but for unfinished runs, build/fresh and build/replaced; ALL=1 removes these too"
 
 setup: .venv/.ok
 
@@ -80,7 +82,8 @@ report: model
 	$(if $(FRESH_STUDY),@for study in $(notdir $(wildcard report/results/*-*)); do \
 		[ -e build/fresh/$$study ] || cp -R report/results/$$study build/fresh/; done)
 	rm -rf $(REPORT)
-	printf '%s\n' $(NOTEBOOKS) | M2_OUT="$(CURDIR)/$(REPORT)" $(LANES) $(EXECUTE) --output-dir $(REPORT)/notebooks
+	printf '%s\n' $(NOTEBOOKS) | M2_OUT="$(CURDIR)/$(REPORT)" $(LANES) $(EXECUTE) --output-dir $(REPORT)/executed
+	mv $(REPORT)/executed $(REPORT)/notebooks  # all of them, or none
 	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/m2 pdf $(REPORT)/pdf)
 	@$(MAKE) --no-print-directory site
 
@@ -136,20 +139,22 @@ notebooks: model
 
 execute: model
 	rm -rf build/execute
-	M2_PROFILE=slice M2_OUT="$(CURDIR)/build/execute" $(EXECUTE) --inplace $(NOTEBOOKS)
-	$(TIDY) --inplace $(NOTEBOOKS)
+	M2_PROFILE=slice M2_OUT="$(CURDIR)/build/execute" M2_BACKBONE= M2_DTYPE= M2_RESULTS= \
+		$(EXECUTE) --output-dir build/execute/notebooks $(NOTEBOOKS)
+	$(TIDY) --inplace build/execute/notebooks/*.ipynb
+	cp build/execute/notebooks/*.ipynb notebooks/
 
 bench: model
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
-# What took hours and can go on: checkpoints, of which a finished run leaves none, and the records of FRESH=1.
-UNFINISHED := $(if $(call on,$(ALL)),,$(wildcard build/checkpoints/* build/fresh))
+# What took hours: checkpoints, of which a finished run leaves none, the records of FRESH=1, and those that were replaced.
+UNFINISHED := $(if $(call on,$(ALL)),,$(wildcard build/checkpoints/* build/fresh build/replaced))
 
 clean:
 	rm -rf .venv
 ifeq ($(UNFINISHED),)
 	rm -rf build
 else
-	find build -mindepth 1 -maxdepth 1 ! -name checkpoints ! -name fresh -exec rm -rf {} +
+	find build -mindepth 1 -maxdepth 1 ! -name checkpoints ! -name fresh ! -name replaced -exec rm -rf {} +
 	@echo "kept, for they took long to compute: $(UNFINISHED); make clean ALL=1 removes them too"
 endif

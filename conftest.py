@@ -16,8 +16,9 @@ def pytest_configure(config):
     os.environ["HF_HUB_OFFLINE"] = "1"
     config.scratch = tempfile.TemporaryDirectory(prefix="m2-test-")
     os.environ["M2_OUT"] = config.scratch.name
-    if os.environ.get("M2_DATA"):  # notebooks run in their own folder
-        os.environ["M2_DATA"] = str(Path(os.environ["M2_DATA"]).expanduser().resolve())
+    for name in ("M2_DATA", "M2_CACHE"):  # notebooks run in their own folder
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
 
 
 def pytest_unconfigure(config):

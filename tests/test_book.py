@@ -3,6 +3,7 @@
 import fnmatch
 import importlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -216,7 +217,8 @@ def test_a_browser_finds_nothing_wrong_with_the_built_book(browser):
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not on this machine")
 def test_the_website_is_made_without_a_warning(tmp_path):
     # `-o`: the environment counts as made, for these tests run in one that may be another
-    own = [f"BIN={Path(sys.executable).parent}", f"PAGES={tmp_path / 'pages'}", f"REPORT={tmp_path / 'report'}"]
+    bin = os.path.relpath(Path(sys.executable).parent, ROOT)  # relative, as a path of the checkout's may hold spaces
+    own = [f"BIN={bin}", f"PAGES={tmp_path / 'pages'}", f"REPORT={tmp_path / 'report'}"]
     done = subprocess.run(["make", "-o", ".venv/.ok", "site", *own], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
     made = {path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*.html")}

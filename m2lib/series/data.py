@@ -34,8 +34,6 @@ RECIPE = {
 }
 Rates = Callable[..., tuple[float, float]]
 """A right-hand side, called as `predator_prey` is: by time, state (prey, predators), and a system's parameters."""
-FULL = 1.5
-"""What a full predator of `holling_three` gains, in terms of what it loses: e a / h = 1.5 m."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def holling_three(_time: float, state: np.ndarray, *parameters: float) -> tuple[
     """
     prey, predator = state
     growth, attack, mortality, _, conversion, capacity = parameters
-    handling = conversion * attack / (FULL * mortality)
+    handling = conversion * attack / (1.5 * mortality)
     eaten = attack * prey**2 * predator / (1 + handling * prey**2)
     return growth * prey * (1 - prey / capacity) - eaten, conversion * eaten - mortality * predator
 

@@ -88,8 +88,7 @@ def estimate(
     shape: of its backbone. steps, series: training steps and forecasts that are done already. adapter: see
     `adapter_shape`.
     """
-    sizes = experiment_sizes(experiment, profile, adapter)
-    adapted = {key: sizes[key] for key in ("targets", "rank")}
+    sizes, adapted = experiment_sizes(experiment, profile, adapter), adapter_shape(experiment, profile, adapter)
     length, ahead = sizes["length"], (shape, sizes["prompt"], sizes["new_tokens"])
     forecast = partial(costs_of, accounting.forecast_flops, *ahead, samples=sizes["samples"], **adapted)
     # One evaluation before the first step, one after the last, and those on the way.
