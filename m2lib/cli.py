@@ -78,12 +78,11 @@ def check(path: Path | None = None, /) -> None:
         The file (M2_DATA, data/lotka_volterra_data.h5, or generated).
     """
     found = m2lib.series.load_series(path)
-    split = m2lib.series.split_ids(len(found))
-    sizes = ", ".join(f"{len(ids)} {part}" for part, ids in vars(split).items())
+    sizes = (f"{len(ids)} {part}" for part, ids in vars(m2lib.series.split_ids(len(found))).items())
     same = found.fingerprint == m2lib.series.generate_series().fingerprint
     verdict = "every encoded value equal" if same else "another data set: published numbers do not apply to it"
     print(f"data         {found.source}")
-    print(f"series       {len(found)}: {sizes}")
+    print(f"series       {len(found)}: {', '.join(sizes)}")
     print(f"fingerprint  {found.fingerprint}")
     print(f"recipe       {verdict}")
 

@@ -19,21 +19,25 @@ REPORT = study.PROFILES["report"]
 CONTEXTS = tuple(f"context/{length}" for length in errors.LENGTHS)
 COMPARISONS = (*study.SEARCH, *study.SECOND, *CONTEXTS, "context/768-rest")
 """The runs of the report's searches, and of a replication alone."""
-REPLICATED = ("baseline", "untuned-test", "default", *COMPARISONS, "final")
-"""The runs of the replication that the PDF speaks of."""
+REPLICATED = {
+    "fifth": ("baseline", "untuned-test", *COMPARISONS, "final"),
+    "report": ("baseline", "default", "default-rest"),
+}
+"""The runs of the replication that the PDF speaks of, by profile; untuned it was asked on both machines."""
 SETTINGS = (*study.SEARCH, *CONTEXTS)
 """The runs that the report compares on the same series."""
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 TRAINED_WITH = ("learning_rate", "rank", "sequence_length", "batch_size")
 PUBLISHED = {"published: Qwen2.5-0.5B, untuned": "untuned", "published: Qwen2.5-0.5B, final adapter": "final"}
 """The report's runs on the test series, by what they are called among the yardsticks."""
+SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
 COMPARED = {
-    "ours default-rest": ["ours baseline"],
-    "published default": ["published baseline"],
-    "replication default": ["replication baseline"],
-    "replication context/768": ["replication context/512"],
-    "replication final": ["replication untuned-test"],
-    "ours final": [f"ours {GREEDY['untuned']}", "published final", *(f"test {name}" for name in series.BASELINES)],
+    **{f"{who} default": [f"{who} baseline"] for who in ("ours", "published", "report")},
+    "report default-rest": ["report baseline"],
+    "fifth baseline": ["published baseline"],
+    "fifth context/768": ["fifth context/512"],
+    "fifth final": ["fifth untuned-test"],
+    "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
     "ours best": ["ours final", "published final", f"test {study.TUNED}"],
 }
 """Who is compared with whom, series by series."""
@@ -49,16 +53,16 @@ def numbers(profile: Profile) -> dict[str, Any]:
     records = errors.finished_records(profile, *sorted(names, key=lambda name: name.startswith("trial/")))
     if records["final"].data["fingerprint"] != errors.data().fingerprint:
         raise InputError(f"{errors.data().source} holds other series than the records are about; leave M2_DATA out")
-    replicated = errors.finished_records(REPLICATION["fifth"], *REPLICATED)
-    theirs = errors.error_table(replicated).query("who == 'ours'").assign(who="replication")
-    table = pd.concat([errors.error_table(records), theirs])
+    replicas = {who: errors.finished_records(REPLICATION[who], *names) for who, names in REPLICATED.items()}
+    theirs = (errors.error_table(found).query("who == 'ours'").assign(who=who) for who, found in replicas.items())
+    table = pd.concat([errors.error_table(records), *theirs])
     # The five series on which settings are compared.
     five = table.loc[table["experiment"] == "context/512", ["who", "series"]]
     way = errors.milestones(records["best"])
     return {
         "records": {name: run_row(record) for name, record in records.items()},
         "removed": study.removed(profile),
-        "replicated": {name: run_row(record) for name, record in replicated.items()},
+        "replicated": {who: {name: run_row(one) for name, one in found.items()} for who, found in replicas.items()},
         "reported": {name: EXPERIMENTS[name].training(REPORT) for name in SETTINGS},
         "errors": _errors(table),
         "five": _errors(table[table["experiment"].isin(SETTINGS)].merge(five)),

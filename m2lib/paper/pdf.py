@@ -20,8 +20,9 @@ REPORT_FOLDER = ROOT / "report"
 SOURCES = ("main.typ", "references.bib")
 FIGURES = dict(getmembers(figures, lambda it: isfunction(it) and it.__module__ == figures.__name__))
 FIGURES = {name: draw for name, draw in FIGURES.items() if not name.startswith("_")}
-OF_REPLICATION = "fig4", "fig6", "fig7", "fig8", "context_lengths", "fig9"
-"""The figures that show the replication's records, a fifth of the report's steps, and not the laptop's."""
+OF_REPLICATION = {"report": ("fig6", "fig7"), "fifth": ("fig4", "fig8", "context_lengths", "fig9")}
+"""The figures that show the replication's records and not the laptop's, by profile: all of the report's steps, or a
+fifth."""
 
 
 def draw(name: str) -> Figure:
@@ -30,7 +31,8 @@ def draw(name: str) -> Figure:
     Raises InputError where a record that it needs is missing.
     """
     plots.use_style()
-    return FIGURES[name](REPLICATION["fifth"] if name.startswith(OF_REPLICATION) else shown_profile())
+    replica = next((profile for profile, names in OF_REPLICATION.items() if name.startswith(names)), None)
+    return FIGURES[name](REPLICATION[replica] if replica else shown_profile())
 
 
 def show(name: str) -> Figure:

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from m2lib.accounting import TARGETS
-from m2lib.model import ALL_TARGETS
+from m2lib.accounting import PROJECTIONS, TARGETS
 
 COSINE = {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
 """What the laptop's recipes and a fine-tuning share: a short warm-up, half a cosine wave, gradients clipped."""
@@ -48,13 +47,13 @@ class TrainConfig:
     seed: int = 0
     """Of the adapters' start and of the order of the windows."""
     targets: tuple[str, ...] = TARGETS
-    """The projections that get adapters, some of ALL_TARGETS; kept in its order, whatever order or list is given."""
+    """The projections that get adapters, some of PROJECTIONS; kept in its order, whatever order or list is given."""
 
     def __post_init__(self) -> None:
         """Put the targets into one order."""
-        targets = tuple(name for name in ALL_TARGETS if name in self.targets)
+        targets = tuple(name for name in PROJECTIONS if name in self.targets)
         if not targets or len(targets) != len(self.targets):  # one more is given than found: unknown, or repeated
-            raise ValueError(f"targets must be some of {', '.join(ALL_TARGETS)}, each once")
+            raise ValueError(f"targets must be some of {', '.join(PROJECTIONS)}, each once")
         object.__setattr__(self, "targets", targets)  # the class is frozen
 
     def rate(self, step: int) -> float:
