@@ -27,7 +27,7 @@ absolute = $(if $(filter /% ~%,$(1)),$(1),$(CURDIR)/$(1))
 on = $(filter-out 0 no No NO false False FALSE off Off OFF,$(1))
 define make_absolute
 ifneq ($$($(1)),)
-$(if $(filter M2_RESULTS,$(1)),,override) $(1) := $$(call absolute,$$($(1)))
+override $(1) := $$(call absolute,$$($(1)))
 export $(1)
 endif
 endef
@@ -73,7 +73,7 @@ model: .venv/.ok
 # is recomputed is the active profile's study, or the laptop's where the active profile keeps no records.
 FRESH_STUDY := $(and $(call on,$(FRESH)),$(if $(filter-out slice,$(M2_PROFILE)),active,laptop))
 ifneq ($(FRESH_STUDY),)
-report: export M2_RESULTS := $(CURDIR)/build/fresh
+report: override export M2_RESULTS := $(CURDIR)/build/fresh
 endif
 
 report: model

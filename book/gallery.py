@@ -20,7 +20,7 @@ SHOWN = {
         "untuned": "untuned-test-constrained", "final": "final", "long run": "best", "long run ×48": "samples/best/test"
     },
     "validation": {
-        "untuned": "baseline-constrained", "first adapter": "default-warm",
+        "untuned": "baseline-constrained", "default-warm": "default-warm",
         "final ×48": "samples/final/validation", "long run ×48": "samples/best/validation"
     },
 }  # fmt: skip

@@ -25,6 +25,9 @@ app = App(
 data = App(name="data", help="Write or check the data set.", group="The study", help_epilogue="")
 
 
+NO_ROOM = ("out of memory", "allocate memory")  # what torch says, whose errors are RuntimeErrors
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 or 2 for an error of one line, 130 for Ctrl-C.
 
@@ -36,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
             app(argv, exit_on_error=False, print_error=False, result_action="return_value")
             return 0
         except (CycloptsError, InputError, OSError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch has no MemoryError
+            if isinstance(error, RuntimeError) and not any(said in str(error) for said in NO_ROOM):
                 raise
             status, message = 2 if isinstance(error, CycloptsError) else 1, f"error: {first_line(error)}"
         except KeyboardInterrupt:

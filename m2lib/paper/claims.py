@@ -90,7 +90,7 @@ def _longer_is_better(runs: RunsByName) -> tuple[str, bool]:
 
 def _fall(earlier: str, later: str, runs: RunsByName) -> tuple[str, bool | None]:
     """From an earlier run to a later one, on the later one's series: by how much, and whether surely."""
-    after = _asked(runs, later)
+    after = _asked(runs, later).sort_index()
     before = runs[earlier][after.index]
     (low, high), lower = bootstrap_interval(before - after), (after < before).sum()
     shown = f"{before.mean():.1f} to {after.mean():.1f}, by {low:.1f} to {high:.1f}, lower in {lower} of {len(after)}"

@@ -1,7 +1,7 @@
 """Worlds beside the data set's: the recipe's systems with noise, other equations, another clock or another scale.
 
-What is scored is always the true course, without noise. The study's adapters never saw the like; `general` has seen
-the equations, with other parameters.
+What is scored is always the true course, without noise. The study's adapters were trained on the first alone, and
+`general` on all of these equations, with other parameters, clocks and noise.
 """
 
 from collections.abc import Callable

@@ -118,7 +118,7 @@ class Experiment:
         """The experiments whose results decide the series and the adapter of this one."""
         reads = self.select.reads if self.select and not profile.as_reported else ()
         if self.adapter and profile.as_reported:  # the published errors have chosen
-            return (*reads, self.adapter.chosen(rules.chosen_by))
+            return (self.adapter.chosen(rules.chosen_by),)
         return (*reads, *(self.adapter.names if self.adapter else ()))
 
 

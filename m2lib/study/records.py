@@ -207,7 +207,7 @@ def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
         with FileLock(path.with_name(f".{path.stem}.lock")).acquire(timeout=wait):
             yield
     except Timeout as error:
-        raise InputError(f"{path} is being made by another process; wait for it, or stop it first") from error
+        raise InputError(f"another process is at {name} in {path.parent}; wait for it, or stop it first") from error
 
 
 def in_progress(profile: Profile, name: str) -> bool:

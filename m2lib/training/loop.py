@@ -80,7 +80,7 @@ def train(
     shape, adapter = Shape.of(model.config), {"rank": config.rank, "targets": config.targets}
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     log = TrainLog(**(load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {}))
-    started, before = time.perf_counter(), log.seconds
+    started, before, stop = time.perf_counter(), log.seconds, False
     kept, took, flops, spent = started, 0.0, 0, list[Costs]()  # spent: not yet handed to on_checkpoint
     recomputing = _recomputing if settings.read("M2_RECOMPUTE") == "1" else nullcontext
 
@@ -96,7 +96,7 @@ def train(
     evaluated()
     bar = tqdm(total=config.steps, initial=log.step, desc="train", unit="step", leave=None, disable=not progress)
     with bar, _interrupts() as interrupted:
-        while log.step < config.steps:
+        while log.step < config.steps and not stop:
             began = time.perf_counter()
             batch = batch_of(log.step, windows, config)
             with recomputing(model):
@@ -132,8 +132,8 @@ def train(
                     on_checkpoint(log, spent)
                 spent = []
                 save_checkpoint(checkpoints, vars(log), vars(config), parameters, optimizer)
-            if stop:  # only now that the step is kept
-                raise KeyboardInterrupt
+        if interrupted:  # only now that the last step is kept
+            raise KeyboardInterrupt
     return log
 
 

@@ -11,8 +11,8 @@ from m2lib.model import backbone_config
 from m2lib.study.costs import all_records, budget_of, estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
-from m2lib.study.records import hold, record_path, save_record
-from m2lib.study.runs import run
+from m2lib.study.records import hold, in_progress, record_path, save_record
+from m2lib.study.runs import Run, run
 
 TINY = Shape.of(backbone_config("tiny"))
 SMALL = Profile(
@@ -62,8 +62,17 @@ def test_a_record_that_cannot_be_read_stops_the_count(data):
 
 
 def test_one_process_at_a_time_runs_an_experiment(data):
-    with hold(SMALL, "baseline"), pytest.raises(InputError, match=r"baseline.json is being made by another process"):
+    with hold(SMALL, "baseline"), pytest.raises(InputError, match=r"another process is at baseline in"):
         run("baseline", SMALL, data=data, fresh=True)
+
+
+def test_one_process_at_a_time_reserves(data, monkeypatch):
+    """Two that begin together would both take what is left."""
+    alone, real = [], Run.reserve
+    monkeypatch.setattr(Run, "reserve", lambda this: alone.append(in_progress(SMALL, "budget")) or real(this))
+    run("baseline", SMALL, data=data)
+    assert alone == [True]
+    assert not in_progress(SMALL, "budget")
 
 
 def test_a_live_run_waits_for_another(data):
