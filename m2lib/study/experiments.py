@@ -116,10 +116,9 @@ class Experiment:
 
     def earlier(self, profile: Profile) -> tuple[str, ...]:
         """The experiments whose results decide the series and the adapter of this one."""
-        reads = self.select.reads if self.select and not profile.as_reported else ()
-        if self.adapter and profile.as_reported:  # the published errors have chosen
-            return (self.adapter.chosen(rules.chosen_by),)
-        return (*reads, *(self.adapter.names if self.adapter else ()))
+        if profile.as_reported:  # the published errors have chosen
+            return (self.adapter.chosen(rules.chosen_by),) if self.adapter else ()
+        return (*(self.select.reads if self.select else ()), *(self.adapter.names if self.adapter else ()))
 
 
 def series_ids(experiment: Experiment, limit: int | None, n: int, errors_of: ErrorsOf) -> list[int]:
@@ -250,6 +249,7 @@ _TABLES = [
     _tables("tail", "a window's last token weighs four times its first", MADE_UP | {"tail_weight": 4.0}),
     _tables("one", "series of one variable alone", made_up=TABLES.of(1)),
     *(_tables(f"no-{family}", f"without the family {family}", without=family) for family in FAMILIES),
+    _tables("one-plain", "one variable alone, without components", made_up=TABLES.of(1), without="components"),
 ]
 # The adapter for any table, at the rate of the long run. Its first 1300 steps are those of a run of 2000, which spent
 # some 200 of them on coming back from a rise of its loss; it was cooled down from there.

@@ -58,6 +58,7 @@ def test_utilsforecast_reads_what_comes_out(untuned, sales):
     assert scored.set_index("item_id").predictions.to_dict() == pytest.approx(expected.to_dict())
 
 
+@pytest.mark.filterwarnings("ignore:of a series longer")  # eight variables leave 25 steps of room
 @pytest.mark.parametrize("variables", [1, 3, 8])
 def test_several_variables_and_negative_values(untuned, variables):
     frame = pd.DataFrame(waves(30, variables) - 60, columns=[f"v{i}" for i in range(variables)])
