@@ -82,7 +82,8 @@ report: model
 	$(if $(FRESH_STUDY),@for study in $(notdir $(wildcard report/results/*-*)); do \
 		[ -e build/fresh/$$study ] || cp -R report/results/$$study build/fresh/; done)
 	rm -rf $(REPORT)
-	printf '%s\n' $(NOTEBOOKS) | M2_OUT="$(CURDIR)/$(REPORT)" $(LANES) $(EXECUTE) --output-dir $(REPORT)/executed
+	@# The last ones take longest: begun first, they leave no core idle at the end.
+	printf '%s\n' $(NOTEBOOKS) | sort -r | M2_OUT="$(CURDIR)/$(REPORT)" $(LANES) $(EXECUTE) --output-dir $(REPORT)/executed
 	mv $(REPORT)/executed $(REPORT)/notebooks  # all of them, or none
 	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/m2 pdf $(REPORT)/pdf)
 	@$(MAKE) --no-print-directory site
