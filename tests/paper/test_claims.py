@@ -1,9 +1,13 @@
+from statistics import mean
+
 import numpy as np
 import pandas as pd
 
 from m2lib.files import ROOT
 from m2lib.paper import claims
-from m2lib.study import EXPERIMENTS, REPLICATION
+from m2lib.study import EXPERIMENTS, REPLICATION, load_record
+
+PAGE = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
 
 
 def test_the_reports_findings_hold_by_its_own_errors():
@@ -30,13 +34,20 @@ def test_a_run_without_gain_does_not_hold():
 
 def test_the_page_is_what_the_records_say():
     table = claims.claims_table()
-    assert table in (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
+    assert table in PAGE
     assert len(table.splitlines()) > 4
 
 
 def test_the_page_says_the_steps_that_are_run():
-    page = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
     for name, row in (("search/expt_0", "nine settings"), ("context/128", "three contexts"), ("final", "final")):
         report, fifth = (EXPERIMENTS[name].training(REPLICATION[profile])["steps"] for profile in ("report", "fifth"))
         each = " each" * (name != "final")
-        assert f"| steps: {row} | {report:,}{each} | {fifth:,}{each} |" in page
+        assert f"| steps: {row} | {report:,}{each} | {fifth:,}{each} |" in PAGE
+
+
+def test_what_the_page_says_of_the_two_processors_is_so():
+    first, again = (load_record(profile, "baseline").maes() for profile in REPLICATION.values())
+    said = " ".join(PAGE.split())
+    assert sum(first[i] != again[i] for i in first) == 13
+    assert f"The means are {mean(first.values()):.1f} and {mean(again.values()):.1f}" in said
+    assert f"error is {first[236]:.0f} on one and {again[236]:.0f} on the other" in said
