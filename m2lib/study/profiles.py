@@ -53,8 +53,8 @@ SLICE = Profile(
     train={
         "default": {"steps": 2, "learning_rate": 1e-3},
         "default-warm": {"steps": 3},
-        **{kind: {"steps": 2} for kind in ("search", "context", "final", "trial", "best", "tables", "general")},
-        "general-long": {"steps": 2},
+        **{kind: {"steps": 2} for kind in ("search", "context", "final", "trial", "best", "tables")},
+        **{name: {"steps": 2} for name in ("general", "general-long", "general-pairs")},
     },
     protocol={
         **{kind: {"n_samples": 4} for kind in ("temperature", "samples")},

@@ -255,7 +255,8 @@ class Run:
         """What it trains on: series that are made up or simulated for each step, or the training split."""
         experiment = self.experiment
         if experiment.made_up:
-            return training.made_up_windows(config.sequence_length, config.seed, experiment.made_up, experiment.without)
+            drawn = (experiment.made_up, experiment.without, experiment.pairs)
+            return training.made_up_windows(config.sequence_length, config.seed, *drawn)
         if experiment.simulated:
             return partial(self._simulated, config)
         return self._windows(self.data, split_ids(len(self.data)).train, config)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from m2lib.files import InputError
 from m2lib.model import COMMA_ID, PAD_ID, blocked_attention, text_to_ids
 from m2lib.series import SHORTEST, TABLES, TextFormat
-from m2lib.series.synthetic import draw_series
+from m2lib.series.synthetic import draw_series, dynamics
 from m2lib.training.config import TrainConfig
 
 Endless = Callable[[int], np.ndarray]
@@ -62,10 +62,13 @@ def cut_windows(
     return _windows
 
 
-def made_up_windows(tokens: int, seed: int, text_format: TextFormat = TABLES, without: str = "") -> Endless:
+def made_up_windows(
+    tokens: int, seed: int, text_format: TextFormat = TABLES, without: str = "", pairs: float = 0.0
+) -> Endless:
     """Windows of made-up series, drawn anew for each step, of one to eight variables or as many as the format has.
 
-    tokens: of a step, in all its windows; eight variables want 640. without: a family left out.
+    tokens: of a step, in all its windows; eight variables want 640. without: a family left out. pairs: the share of
+    steps that hold one long series of prey and predators instead.
     """
 
     # A step's series have one length, drawn evenly on a logarithmic scale, and there are as many as have room. Of one
@@ -73,12 +76,13 @@ def made_up_windows(tokens: int, seed: int, text_format: TextFormat = TABLES, wi
     # 256 steps, two of 86 to 128, up to twelve of 20. Only numbers with fewer digits leave pads.
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
-        written_as = text_format.of(int(rng.choice(len(SHARES), p=SHARES)) + 1)
+        pair = pairs > 0 and rng.random() < pairs  # not drawn where none are asked for: a seed keeps its series
+        written_as = text_format.of(2 if pair else int(rng.choice(len(SHARES), p=SHARES)) + 1)
         most = tokens // written_as.longest_step
-        steps = int(np.exp(rng.uniform(np.log(2 * SHORTEST), np.log(most + 1))))
+        steps = int(np.exp(rng.uniform(np.log(most // 2 + 1 if pair else 2 * SHORTEST), np.log(most + 1))))
         rows: list[list[int]] = []
         while len(rows) < most // steps:
-            series = draw_series(rng, steps, written_as.variables, without)
+            series = dynamics(rng, steps) if pair else draw_series(rng, steps, written_as.variables, without)
             if ids := _written(series, int(rng.integers(1, steps - SHORTEST + 1)), written_as):
                 rows.append(ids)
         return _padded(rows)

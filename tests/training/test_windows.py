@@ -77,3 +77,13 @@ def test_made_up_series_of_one_kind():
         assert {len(one) for row in batch for one in steps_of(row)} == {3}
         assert max(int(number) for row in batch for one in steps_of(row) for number in one) > 999
     assert all(made_up_windows(1024, 0, without=family)(0).size for family in FAMILIES)
+
+
+def test_a_share_of_the_steps_holds_prey_and_predators():
+    usual, all_pairs, half = (made_up_windows(1024, 0, pairs=share) for share in (0, 1, 0.5))
+    assert np.array_equal(usual(5), made_up_windows(1024, 0)(5))
+    for step in range(20):
+        (row,) = all_pairs(step)  # one series, with no room for another
+        assert {len(one) for one in steps_of(row)} == {2}
+        assert 64 < len(steps_of(row)) <= 128
+    assert {len(steps_of(half(step)[0])[0]) for step in range(20)} > {2}
