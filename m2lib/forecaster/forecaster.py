@@ -71,12 +71,12 @@ class Forecaster(Sampler):
         source = source or (GENERAL if name == DEFAULT_BACKBONE and not text_format else UNTUNED)
         folder = None if source == UNTUNED else adapter_folder(source)
         name = (backbone or base_of(folder)) if folder else name
-        exported = Path(name).expanduser()  # an export has the text format of the adapter merged into it
-        own = folder or (exported if (exported / FORMAT_FILE).is_file() else None)
-        if own and text_format:
-            raise InputError(f"{own} has a text format of its own; leave text_format out")
         fetch_backbone(name)
         loaded = load_backbone(name, device=device, dtype=dtype)
+        merged = Path(loaded.source) / FORMAT_FILE  # an export has the text format of the adapter merged into it
+        own = folder or (merged.parent if merged.is_file() else None)
+        if own and text_format:
+            raise InputError(f"{own} has a text format of its own; leave text_format out")
         if folder:
             load_adapter(loaded.model, folder)
         return cls(loaded, read_format(own) if own else text_format, folder)

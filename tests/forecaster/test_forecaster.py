@@ -179,6 +179,13 @@ def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):
         base_of(folder)
 
 
+def test_a_folder_that_is_called_as_a_backbone_is_not_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "text_format.json").write_text('{"digits": 3}', encoding="utf-8")
+    assert Forecaster.from_pretrained("none", backbone="tiny").text_format is None
+
+
 def test_a_spread_never_takes_a_forecast_below_zero_where_no_value_is(untuned):
     untuned = replace(untuned, text_format=TextFormat(1, percentile=100, offset=0.5, spread=10.0))
     sales, profit = waves() * (waves() > 40), waves() - 50
