@@ -8,7 +8,7 @@ import pandas as pd
 
 from m2lib import study
 from m2lib.paper import errors
-from m2lib.series import bootstrap_interval
+from m2lib.series import bootstrap_interval, paired_gain
 
 RunsByName = dict[str, pd.Series]
 """MAE by series id, by experiment, published or ours; `default at a fifth` is the first adapter in fewer steps, and
@@ -90,10 +90,11 @@ def _longer_is_better(runs: RunsByName) -> tuple[str, bool]:
 
 def _fall(earlier: str, later: str, runs: RunsByName) -> tuple[str, bool | None]:
     """From an earlier run to a later one, on the later one's series: by how much, and whether surely."""
-    after = _asked(runs, later).sort_index()
+    after = _asked(runs, later)
     before = runs[earlier][after.index]
-    (low, high), lower = bootstrap_interval(before - after), (after < before).sum()
-    shown = f"{before.mean():.1f} to {after.mean():.1f}, by {low:.1f} to {high:.1f}, lower in {lower} of {len(after)}"
+    gain = paired_gain(after.to_dict(), before.to_dict())
+    (low, high), (old, new) = gain["mean interval"], (before.mean(), after.mean())
+    shown = f"{old:.1f} to {new:.1f}, by {low:.1f} to {high:.1f}, lower in {gain['better']} of {len(after)}"
     return f"{shown}; median {before.median():.1f} to {after.median():.1f}", None if low <= 0 <= high else low > 0
 
 

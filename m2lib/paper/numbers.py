@@ -134,7 +134,7 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
     named = {" ".join(run): maes for run, maes in runs.items()}
     for name, gains in found.items():
         for other in COMPARED[name]:
-            theirs = named[other].reindex(named[name].sort_index().index).dropna()
+            theirs = named[other].reindex(named[name].index).dropna()
             ours = named[name][theirs.index]
             gains[other] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())} | _gain(ours, theirs)
     return found

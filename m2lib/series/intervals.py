@@ -5,6 +5,7 @@ several, take the mean, or put the ranks together.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import scipy
@@ -40,7 +41,7 @@ def bootstrap_interval(
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
-def paired_gain(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, float | tuple[float, float]]:
+def paired_gain(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, Any]:
     """Mean paired improvement with its 95% interval, and the number of series that improve.
 
     Parameters
@@ -56,7 +57,7 @@ def paired_gain(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, f
         `mean`: the mean of their error less ours, scaled units, above 0 where ours is better; `mean interval`: its
         `bootstrap_interval` (low, high); `better`: the number of series on which ours has the smaller error.
     """
-    gains = np.array([theirs[series] - ours[series] for series in ours])
+    gains = np.array([theirs[series] - ours[series] for series in sorted(ours)])  # a seed's resamples are of places
     better = int((gains > 0).sum())
     return {"mean": float(gains.mean()), "mean interval": bootstrap_interval(gains), "better": better}
 
