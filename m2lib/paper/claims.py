@@ -26,7 +26,7 @@ def claims_table() -> str:
 
     A claim whose runs are not finished is left out.
     """
-    rows = ["| section | the report says | printed | ours | |", "|---|---|---|---|---|"]
+    rows = ["| section | the report says | its forecasts | ours | verdict |", "|---|---|---|---|---|"]
     printed, ours = published_runs(), replicated_runs()
     for section, claim, finding in CLAIMS:
         try:
