@@ -188,7 +188,7 @@ def trust(profile: Profile) -> Figure:
             medians.plot(kept, surest.median(), style, color=colour)
     scatter[0].set_ylabel("MAE of their median\n(scaled units)")
     for ax, of in ((means, "mean"), (medians, "median")):
-        ax.set(xlabel="series kept,\nthe surest first", ylabel=f"{of} MAE of those kept\n(scaled units)")
+        ax.set(xlabel="series kept,\nthe surest first", ylabel=f"their {of} MAE\n(scaled units)")
         ax.set(xlim=(0, 1), ylim=(0, None))
         ax.xaxis.set_major_formatter("{x:.0%}")
     plots.legend_below(figure, (means,))
