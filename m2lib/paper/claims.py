@@ -13,8 +13,6 @@ from m2lib.series import bootstrap_interval, paired_gain
 RunsByName = dict[str, pd.Series]
 """MAE by series id, by experiment, published or ours; `default at a fifth` is the first adapter in fewer steps, and
 `untuned, again` the baseline on the machine that forecast with all of them."""
-Finding = Callable[[RunsByName], tuple[str, bool | None]]
-"""Says what runs show, and whether the claim holds by them; None: it is not sure. Raises KeyError for a missing run."""
 VERDICTS = {True: "holds", False: "does not hold", None: "not sure"}
 AGAIN = "untuned, again"
 WELL = 50
@@ -103,7 +101,7 @@ def _asked(runs: RunsByName, name: str) -> pd.Series:
     return runs[name][published_runs()[name].index]
 
 
-CLAIMS: tuple[tuple[str, str, Finding], ...] = (
+CLAIMS: tuple[tuple[str, str, Callable[[RunsByName], tuple[str, bool | None]]], ...] = (
     ("2.2", "untuned, the mean error over 50 validation series is 123.5", partial(_untuned, np.mean)),
     ("2.2", "untuned, the median is about 50", partial(_untuned, np.median)),
     ("2.2", "untuned, half of the series are forecast well", _half_well),
@@ -123,3 +121,5 @@ CLAIMS: tuple[tuple[str, str, Finding], ...] = (
     ("3.2", "128, 512 and 768 tokens of context have 2,203, 364 and 273", _longer_is_better),
     ("3.3", "the final adapter lowers the test error from 247.9 to 37.6", partial(_fall, "untuned", "final")),
 )
+"""Section and claim of the report; and what says what runs show, and whether it holds by them (None: it is not sure).
+That raises KeyError for a missing run."""

@@ -29,8 +29,7 @@ _IN_WORLDS |= {"LM general": ("#56B4E9", "P")}
 _CONTROLS = {"trial/small": "small model, random weights", "trial/shuffled": "shuffled weights"}
 _CONTROLS |= {"final": "final, on test"}
 # What is drawn against training FLOPs, and the lines of forecasts without a language model.
-_MEASURED = {"loss": "validation loss (nats a token)"}
-_MEASURED |= {of: f"{of} MAE (scaled units)" for of in ("mean", "median")}
+_MEASURED = {"loss": "validation loss (nats a token)", **{of: f"{of} MAE (scaled units)" for of in ("mean", "median")}}
 _LEVELS = {"mean of the context, repeated": ":", "nearest analogue in the context": "--", study.TUNED: "-"}
 
 

@@ -136,12 +136,9 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
         for other in COMPARED[name]:
             theirs = named[other].reindex(named[name].index).dropna()
             ours = named[name][theirs.index]
-            gains[other] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())} | _gain(ours, theirs)
+            gains[other] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())}
+            gains[other] |= series.paired_gain(dict(ours), dict(theirs))
     return found
-
-
-def _gain(ours: pd.Series, theirs: pd.Series) -> dict[str, Any]:
-    return series.paired_gain(ours.to_dict(), theirs.to_dict())
 
 
 def _uncertainty(profile: Profile) -> dict[str, Any]:
@@ -149,14 +146,14 @@ def _uncertainty(profile: Profile) -> dict[str, Any]:
     test, validation = errors.sampled(profile), errors.sampled(profile, "validation")
     crps = {name: test.by_series(crps_fair, name) for name in test.samples}
     shown, best = test.records[test.shown], crps[test.shown]
-    greedy = pd.Series(errors.finished_record(profile, GREEDY[test.shown]).maes())
+    greedy = errors.finished_record(profile, GREEDY[test.shown]).maes()
     forecast = partial(forecast_flops, report_shape(), 512, 220, rank=2)
     return {
         "samples": shown.protocol.n_samples,
         "shown": test.shown,
         "rows": {name: _sampled(test, validation, name) for name in test.samples},
-        "gains": {name: _gain(best, theirs) for name, theirs in crps.items() if name != test.shown},
-        "below greedy": _gain(best, greedy),
+        "gains": {name: series.paired_gain(dict(best), dict(theirs)) for name, theirs in crps.items() if name != test.shown},
+        "below greedy": series.paired_gain(dict(best), greedy),
         "flops": shown.flops["forecasts"],
         "one greedy forecast as published": total(forecast(convention="published")),
         "samples by the rules": total(forecast(samples=shown.protocol.n_samples)),

@@ -58,8 +58,7 @@ def paired_gain(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, A
         `bootstrap_interval` (low, high); `better`: the number of series on which ours has the smaller error.
     """
     gains = np.array([theirs[series] - ours[series] for series in sorted(ours)])  # a seed's resamples are of places
-    better = int((gains > 0).sum())
-    return {"mean": float(gains.mean()), "mean interval": bootstrap_interval(gains), "better": better}
+    return {"mean": float(gains.mean()), "mean interval": bootstrap_interval(gains), "better": int((gains > 0).sum())}
 
 
 def band(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -234,8 +234,7 @@ _ARMS = [
 _BEST = Experiment(
     "best", "more accuracy per FLOP: all seven linear layers, 5152 series that never repeat, on the test series",
     CONSTRAINED, train=RANK_4 | {"steps": 5152, "learning_rate": 4e-3, "warmup": 0.0233, "decay": "cooldown"},
-    simulated=True, split="test", milestones=(250, 500, 1000, 2000, 4000),
-)  # fmt: skip
+    simulated=True, split="test", milestones=(250, 500, 1000, 2000, 4000))  # fmt: skip
 # What was tried for the adapter of any table, on made-up series, and judged on other such and on real ones.
 MADE_UP = RANK_4 | {"decay": "cooldown"}
 
@@ -255,22 +254,18 @@ _TABLES = [
 ]
 # The adapter for any table, at the rate of the long run. Its first 1300 steps are those of a run of 2000, which spent
 # some 200 of them on coming back from a rise of its loss; it was cooled down from there. Then it was trained on, twice.
-_general = partial(Experiment, made_up=TABLES)
 _GENERAL = [
-    _general(
+    Experiment(
         "general", "an adapter for any table: made-up series that never repeat", milestones=(250, 500, 1000),
-        train=MADE_UP | {"steps": 1625, "learning_rate": 4e-3, "warmup": 0.0615},
-    ),
-    _general(
+        train=MADE_UP | {"steps": 1625, "learning_rate": 4e-3, "warmup": 0.0615}, made_up=TABLES),
+    Experiment(
         "general-long", "the adapter for any table, trained on at a lower rate, on other made-up series",
-        train=MADE_UP | {"steps": 2000, "learning_rate": 2e-3, "warmup": 0.05, "seed": 1},
-        adapter=AdapterOf(("general",)), milestones=(500, 1000),
-    ),
-    _general(
+        train=MADE_UP | {"steps": 2000, "learning_rate": 2e-3, "warmup": 0.05, "seed": 1}, made_up=TABLES,
+        adapter=AdapterOf(("general",)), milestones=(500, 1000)),
+    Experiment(
         "general-pairs", "the adapter for any table, trained on, above all on prey and predators",
-        train=MADE_UP | {"steps": 1500, "learning_rate": 2.5e-3, "warmup": 0.05, "seed": 2},
-        adapter=AdapterOf(("general-long",)), milestones=(500, 1000), pairs=0.7,
-    ),
+        train=MADE_UP | {"steps": 1500, "learning_rate": 2.5e-3, "warmup": 0.05, "seed": 2}, made_up=TABLES,
+        adapter=AdapterOf(("general-long",)), milestones=(500, 1000), pairs=0.7),
 ]  # fmt: skip
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
 # believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.
@@ -299,8 +294,7 @@ _SAMPLES = [
     ),
 ]
 TRIALS, ARMS = (tuple(trial.name for trial in trials) for trials in (_TRIALS, _ARMS))
-_ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_GENERAL, *_SAMPLES)
-EXPERIMENTS = {one.name: one for one in _ALL}
+EXPERIMENTS = {it.name: it for it in (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_GENERAL, *_SAMPLES)}
 
 
 def experiment_named(name: str) -> Experiment:

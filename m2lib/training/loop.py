@@ -81,7 +81,7 @@ def train(
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     log = TrainLog(**(load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {}))
     started, before, stop = time.perf_counter(), log.seconds, False
-    kept, took, flops, spent = started, 0.0, 0, list[Costs]()  # spent: not yet handed to on_checkpoint
+    kept, spent = started, list[Costs]()  # spent: not yet handed to on_checkpoint
     recomputing = _recomputing if settings.read("M2_RECOMPUTE") == "1" else nullcontext
 
     def evaluated() -> None:
@@ -97,7 +97,6 @@ def train(
     bar = tqdm(total=config.steps, initial=log.step, desc="train", unit="step", leave=None, disable=not progress)
     with bar, _interrupts() as interrupted:
         while log.step < config.steps and not stop:
-            began = time.perf_counter()
             batch = batch_of(log.step, windows, config)
             with recomputing(model):
                 rows = torch.from_numpy(batch).to(model.device)
@@ -116,8 +115,7 @@ def train(
 
             now = time.perf_counter()
             spent.append(step_costs(shape, batch, **adapter))
-            took, flops = took + now - began, flops + spent[-1]["executed"]
-            bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}, {flops / took:.2g} FLOP/s", refresh=False)
+            bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}", refresh=False)
             bar.update()
             # The order matters to a run that is killed between any two lines. The evaluation comes before the
             # checkpoint, whose log then has it. on_checkpoint counts what was spent, and also comes before: killed
