@@ -152,7 +152,7 @@ def _uncertainty(profile: Profile) -> dict[str, Any]:
         "samples": shown.protocol.n_samples,
         "shown": test.shown,
         "rows": {name: _sampled(test, validation, name) for name in test.samples},
-        "gains": {name: series.paired_gain(dict(best), dict(theirs)) for name, theirs in crps.items() if name != test.shown},
+        "gains": {who: series.paired_gain(dict(best), dict(crps[who])) for who in crps if who != test.shown},
         "below greedy": series.paired_gain(dict(best), greedy),
         "flops": shown.flops["forecasts"],
         "one greedy forecast as published": total(forecast(convention="published")),
