@@ -1,7 +1,7 @@
 """`python -m benchmarks.tables`: forecasters of any table, on real tables that nobody's adapter was trained on.
 
 The tables come with statsmodels, statsforecast and matplotlib: `pip install -e '.[yardsticks]'` brings them. Some
-sources are for choosing, the others for judging; these were read once before the last changes to `general`. Writes
+sources are for choosing, the others for judging; these were read twice before the last changes to `general`. Writes
 tables.json beside the recorded runs, row by row; what it holds of the same values and adapter is kept.
 """
 
