@@ -16,8 +16,6 @@ from m2lib.files import short_hash, write_json
 if TYPE_CHECKING:
     from m2lib.forecaster import Columns, Forecaster, Item
 
-SHOWN_ROWS = 40
-SHOWN_PANELS = 6
 Flag = Annotated[bool, Parameter(show_default=False)]
 Level = Annotated[float, Parameter(validator=Number(gt=0, lt=1))]
 Words = Parameter(consume_multiple=1, show_default=False)  # `--levels 0.1 0.9`: all words up to the next option
@@ -51,16 +49,18 @@ class Task:
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
         items = m2lib.forecaster.items_of(df, columns, where, m2lib.series.SHORTEST + kept_back)
         season = self.season or m2lib.forecaster.calendar_season(items)
-        time = columns.time and f"{columns.time}, {' to '.join(items[0].times[[0, -1]].astype(str))}"
+        ends = items[0].times[:0].append([item.times[[0, -1]] for item in items])
+        time = columns.time and f"{columns.time}, {' to '.join(ends[[ends.argmin(), ends.argmax()]].astype(str))}"
         guessed = f"target: {', '.join(columns.targets)}; time: {time or 'none'}; id: {columns.id or 'none'}"
-        guessed += f"; season: {season} steps" * (season > 1)
+        guessed += f"; season: {season} steps" * (1 < season <= max(len(item.values) for item in items) // 3)
         print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}")
         return columns, items
 
     def load(self) -> Forecaster:
         """The forecaster; which one is printed."""
         made = m2lib.forecaster.Forecaster.from_pretrained(self.adapter, backbone=self.backbone)
-        print(f"language model {made.backbone.name}, {f'adapter {made.adapter.name}' if made.adapter else 'untuned'}")
+        merged = "adapter merged" if made.text_format else "untuned"
+        print(f"language model {made.backbone.name}, {f'adapter {made.adapter.name}' if made.adapter else merged}")
         return made
 
 
@@ -113,7 +113,7 @@ def forecast(
         m2lib.forecaster.write_table(made, output)
         print(output)
     else:
-        print(made.to_string(index=False, max_rows=SHOWN_ROWS, float_format="{:.6g}".format))
+        print(made.to_string(index=False, max_rows=40, float_format="{:.6g}".format))
         print(f"{len(made)} rows; --output F.csv writes them all")
     if plot:
         _draw(items, columns, made, task, levels, plot)
@@ -128,7 +128,7 @@ def _draw(items: list[Item], columns: Columns, made: Any, task: Task, levels: tu
 
     plots.use_style()
     plt.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
-    panels = [(item, place) for item in items for place in range(len(columns.targets))][:SHOWN_PANELS]
+    panels = [(item, place) for item in items for place in range(len(columns.targets))][:6]
     fig, axes = plt.subplots(len(panels), 1, figsize=(8, 2.6 * len(panels)), squeeze=False)
     horizon, stamps = task.horizon, columns.time or "timestamp"
     for row, (ax, (item, place)) in enumerate(zip(axes[:, 0], panels, strict=True)):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m2lib import cli
+from m2lib import cli, cli_tables
 from m2lib.forecaster import Forecaster
 
 
@@ -124,3 +124,13 @@ def test_what_cannot_be_done_is_one_line(capsys, pelts, tmp_path, arguments, lin
     assert error.startswith("error: ")
     assert line in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pelts.csv"]
+
+
+def test_where_the_series_of_a_table_begin_and_end_is_said(tmp_path, capsys):
+    days = {"b": range(5, 19), "a": range(1, 13)}
+    rows = [f"{name},2024-01-{day:02d},{day % 5}" for name, known in days.items() for day in known]
+    (tmp_path / "t.csv").write_text("\n".join(["id,date,y", *rows]), encoding="utf-8")
+    cli_tables.Task(tmp_path / "t.csv", horizon=2).read()
+    said = capsys.readouterr().out
+    assert "2024-01-01 to 2024-01-18" in said
+    assert "season" not in said  # no series has three weeks

@@ -67,8 +67,9 @@ class Evaluation:
         if len(gains) < ENOUGH:
             return f"{said}; fewer than {ENOUGH} forecasts prove nothing"
         low, high = series.bootstrap_interval(gains)
-        sure = "is more than chance" if low > 0 or high < 0 else "may be chance"
-        return f"{said}; with {len(gains)} forecasts that {sure}"
+        once = gains.index.unique("item").size == len(gains)  # series of one moment may all err alike
+        sure = "is more than chance" if (low > 0 or high < 0) and not once else "may be chance"
+        return f"{said}; with {len(gains)} forecasts{', one of each series,' * once} that {sure}"
 
     def table(self) -> pd.DataFrame:
         """All forecasters, the best first: mean errors, and the language model's paired gain over each other one."""

@@ -64,7 +64,7 @@ def finetune(
     say(f"{_cost(backbone.model, windows(0), config)}; forecast before and after: {len(asked)} of {len(items)} series")
     scored = partial(evaluate, items=asked, horizon=prediction_length, season=season, seed=config.seed)
     before = scored(replace(forecaster, text_format=text_format))
-    decides = repr([backbone.weight_hash, text_format, prediction_length, str(forecaster.adapter)]).encode()
+    decides = repr([backbone.weight_hash, text_format, prediction_length, str(forecaster.adapter), config]).encode()
     name = short_hash(decides + b"".join(series.tobytes() for series in seen))
     checkpoints = folder / f"checkpoints-{name}"
     log = train(backbone.model, windows, config, checkpoints, progress=progress)
@@ -78,7 +78,7 @@ def finetune(
     start = forecaster.adapter.name if forecaster.adapter else "the base"
     facts = {
         "data": f"{len(items)} series of {', '.join(targets)}, {sum(map(len, seen))} steps in all",
-        "recipe": {"start": start, **asdict(config), "targets": ", ".join(config.targets)},
+        "recipe": {"start": start, "season": season, **asdict(config), "targets": ", ".join(config.targets)},
         "flops": spent,
         "measured": f"the last {prediction_length} steps of {len(asked)} series, which were kept back; table's units",
         "errors": errors,

@@ -64,13 +64,13 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
         if Path(path).suffix.lower() == ".parquet":
             df = pd.read_parquet(path)
             return df.reset_index() if any(df.index.names) else df
-        names = pd.read_csv(path, nrows=0).columns
+        names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
         if pd.to_numeric(names, errors="coerce").notna().any():
             raise ValueError("its first line holds numbers, not names alone")
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # else 1,5 for 1.5 would be cut to 1
             text = {name: str for name in names if name == id or name.lower() in IDS}
-            return pd.read_csv(path, index_col=False, dtype=text)
+            return pd.read_csv(path, index_col=False, dtype=text, skipinitialspace=True)
     except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
         problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
         advice = "give a .csv file in UTF-8, with names in line 1 and commas between its cells, or a .parquet file"
@@ -106,21 +106,22 @@ def guess_columns(
 ) -> Columns:
     """Which column is what: as given, and else guessed by the usual names and by what the columns hold.
 
-    The time is the first column of dates where none has such a name, and the targets are all other numbers. Ids are the
-    first column of text where time stamps repeat, and never a column whose values do not.
+    The time is a column of dates, the first where none has such a name; else a column of numbers that has one. The
+    targets are all other numbers. Ids are the first column of text where time stamps repeat, and never a column whose
+    values do not.
     """
     free = [name for name in df.columns if name not in (id, time, *targets)]
     if time is None:
-        dates = (name for name in free if _holds_dates(df[name]))
-        time = next(iter([*_called(free, TIMES), *dates]), None)
+        dates = [name for name in free if _holds_dates(df[name])]
+        time = next(iter([*_called(dates, TIMES), *dates, *_called(free, TIMES)]), None)
         free = [name for name in free if name != time]
     if id is None:
         several = time not in df or df[time].duplicated().any()
         text = (name for name in free if several and not _holds_numbers(df[name]) and not _holds_dates(df[name]))
         id = next((name for name in (*_called(free, IDS), *text) if df[name].duplicated().any()), None)
     if not targets:
-        # `Unnamed: 0` is what pandas makes of row numbers that were written into a CSV.
-        other = [*_called(free, (*IDS, *TIMES)), *(name for name in free if str(name).startswith("Unnamed: "))]
+        # `Unnamed: 0` and `index` are what pandas makes of row numbers that were written into a CSV.
+        other = [*_called(free, (*IDS, *TIMES, "index")), *(name for name in free if str(name).startswith("Unnamed: "))]
         numbers = [name for name in free if name not in other and _holds_numbers(df[name])]
         targets = _called(free, TARGETS)[:1] or numbers
     return Columns(id, time, tuple(targets))
@@ -140,9 +141,9 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
             raise InputError(f"{where}: no column {quoted(str(name))} among {names}; {advice}")
     if not len(df):
         raise InputError(f"{where} has column names and no rows; add a row for each step")
-    if not 1 <= len(columns.targets) <= MOST_VARIABLES:
-        count = len(columns.targets)
-        raise InputError(f"{where}: {count} columns of numbers; name 1 to {MOST_VARIABLES} of {names} (--target)")
+    if not 1 <= (count := len(columns.targets)) <= MOST_VARIABLES or len(set(columns.targets)) < count:
+        advice = f"name 1 to {MOST_VARIABLES} of {names} (--target), each once; commas part cells, points decimals"
+        raise InputError(f"{where}: {count} columns of numbers; {advice}")
     values = df[list(columns.targets)].apply(_parsed).to_numpy(dtype=np.float64, na_value=np.nan)
     if (bad := np.argwhere(~np.isfinite(values))).size:
         row, target = bad[0][0], columns.targets[bad[0][1]]
@@ -242,7 +243,7 @@ def _spaced(times: pd.Index, rows: np.ndarray, where: str) -> pd.Index:
     else:
         # The first row that, together with those before it, is not even; two stamps always are.
         place = bisect_left(range(len(times)), True, lo=2, key=lambda last: _even(times[: last + 1]) is None)
-        advice = "unlike the rows before: fill gaps, or resample (pandas' resample), and write dates as 2024-01-31"
+        advice = "unlike the rows before: fill gaps, or resample; write 2024-01-31, months by their first or last day"
     raise _fault(f"{times[place]} follows {times[place - 1]}; {advice}", where, rows[place], times.name)
 
 

@@ -178,9 +178,9 @@ class TextFormat:
             For a series without a scale; for a value that is not finite, below scaled 0, or too large once scaled,
             naming series, step and variable.
         """
-        who = "the series" if series is None else f"series {series}"
+        who = "the series" if series in (None, "series") else f"series {series}"
         if not scaling.exists:
-            raise InputError(f"{who} has no scale: its context is constant, mostly 0, or not finite; drop it")
+            raise InputError(f"{who} has no scale: what is read is constant, mostly 0, or not finite; drop it")
         scaled: np.ndarray = scaling.relative(values) * self.unit
         written = (scaled >= 0) & (scaled < self.largest + 0.5)  # 9999.5 would be written as 10000; NaN is neither
         if not written.all():

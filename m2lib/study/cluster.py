@@ -15,8 +15,6 @@ from m2lib.study.runs import Run, run
 
 # The log holds what the progress bar prints: a line a minute of it, not ten a second.
 DEFAULTS = {"timeout_min": 240, "stderr_to_stdout": True, "slurm_setup": ["export TQDM_MININTERVAL=60"]}
-RESTARTS = 1000
-"""How often a job that comes to its time limit is queued again; submitit would give up after three times."""
 
 
 class ExperimentJob(Checkpointable):
@@ -41,7 +39,8 @@ def submit(
         if name in wanted:
             wanted.update(EXPERIMENTS[name].earlier(profile))
     try:
-        executor = AutoExecutor(out_dir() / "jobs", cluster=cluster, **{f"{cluster}_max_num_timeout": RESTARTS})
+        # A job that comes to its time limit is queued again; submitit would give up after three times.
+        executor = AutoExecutor(out_dir() / "jobs", cluster=cluster, **{f"{cluster}_max_num_timeout": 1000})
         executor.update_parameters(**DEFAULTS | dict(options))
         for name in (name for name in EXPERIMENTS if name in wanted):
             needed = [jobs[earlier].job_id for earlier in EXPERIMENTS[name].earlier(profile) if earlier in jobs]

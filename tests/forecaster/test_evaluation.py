@@ -81,7 +81,8 @@ def test_the_calendar_says_the_season(tiny, freq, season):
 
 
 def made(model, simple):
-    errors = pd.DataFrame({MODEL: model, "last value": simple, "mean": [1e6] * len(simple)}, dtype=float)
+    index = pd.MultiIndex.from_product([[0], range(len(simple))], names=["item", "steps"])
+    errors = pd.DataFrame({MODEL: model, "last value": simple, "mean": [1e6] * len(simple)}, index, dtype=float)
     return Evaluation(errors, errors, 1, None, 1.0, 0.8)
 
 
@@ -95,6 +96,8 @@ def test_verdicts():
     assert "error is equal to that of the best" in made([0.0] * 20, [0.0] * 20).verdict
     assert "error is above that of the best" in made([2.5] * 20, [0.0] * 20).verdict  # of a course that repeats itself
     assert made([1, 3] * 10, [3, 1.01] * 10).verdict.endswith("that may be chance")
+    once = better.scaled.set_axis(better.scaled.index.swaplevel().set_names(["item", "steps"]))
+    assert replace(better, scaled=once).verdict.endswith("with 20 forecasts, one of each series, that may be chance")
     few = made([1.0] * 4, [2.0] * 4)
     assert few.verdict.endswith("fewer than 5 forecasts prove nothing")
     assert "95% interval" not in few.table()

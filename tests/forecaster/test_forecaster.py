@@ -122,7 +122,7 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
 @pytest.mark.parametrize(
     ("context", "settings", "line"),
     [
-        (np.append(waves(12), np.nan), {}, "series 0 has no scale: its context is constant, mostly 0, or not finite"),
+        (np.append(waves(12), np.nan), {}, "series 0 has no scale: what is read is constant, mostly 0, or not finite"),
         (np.ones(12), {}, "series 0 has no scale"),
         (waves(12)[:, 0], {"prediction_length": 2000}, "2000 steps are more than tiny can write; ask for fewer"),
         (waves(12)[:, 0], {"prediction_length": 0}, "must be at least 1"),

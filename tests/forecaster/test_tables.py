@@ -42,7 +42,7 @@ def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
     assert read_table(tmp_path / "t.parquet").columns.tolist() == ["timestamp", "item_id", "target"]
 
 
-@pytest.mark.parametrize("text", ["a,b\r\n1,2\r\n", "\ufeffa,b\n1,2", "a,b\n\n1,2\n\n", "a,b\n1,2,\n"])
+@pytest.mark.parametrize("text", ["a,b\r\n1,2\r\n", "\ufeffa,b\n1,2", "a,b\n\n1,2\n\n", "a,b\n1,2,\n", "a, b\n1, 2"])
 def test_what_spreadsheets_write_is_read(tmp_path, text):
     assert read_table(put(tmp_path / "t.CSV", text)).to_dict("list") == {"a": [1], "b": [2]}
 
@@ -104,6 +104,8 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
         (SKY.assign(promotion=[True, False] * 6), Columns(None, "date", ("sold",))),
         (SKY.assign(date=["T1", "T2"] * 6).rename(columns={"date": "team"}), Columns("team", "month", ("sold",))),
         (pd.DataFrame({"sold": ["1", "2", "x"] * 4}), Columns(None, None, ("sold",))),
+        (SKY.rename(columns={"date": "sold_on", "month": "week"}), Columns(None, "sold_on", ("sold",))),
+        (pd.DataFrame({"index": range(12), "date": DAYS, "sold": WAVE}), Columns(None, "date", ("sold",))),
     ],
 )
 def test_columns_are_guessed(table, columns):
@@ -180,7 +182,7 @@ def change(column, row, value):
     return table
 
 
-UNEVEN = "unlike the rows before: fill gaps, or resample (pandas' resample), and write dates as 2024-01-31"
+UNEVEN = "unlike the rows before: fill gaps, or resample; write 2024-01-31, months by their first or last day"
 SORT = "sort the rows by time, drop what stands twice, or name the column that tells series apart (--id)"
 NO_DATE = "is no date, or not written as the first; write 2024-01-31"
 NO_NUMBER = "is no finite number; correct it, or fill it (pandas' interpolate)"
@@ -248,6 +250,7 @@ def test_time_zones_are_refused_with_what_converts_them(stamps):
         (LONG, {"id": "shop"}, ": no column 'shop' among 'item_id, timestamp, target'; say which with id_column, "),
         (LONG, {"time": "ds"}, ": no column 'ds' among "),
         (LONG[:0], {}, " has column names and no rows; add a row for each step"),
+        (LONG, {"targets": ["target"] * 2}, ": 2 columns of numbers; name 1 to 8 of 'item_id, timestamp, target' ("),
         (LONG[["item_id"]], {}, ": 0 columns of numbers; name 1 to 8 of 'item_id' (--target)"),
         (
             pd.DataFrame(np.ones((12, 9)), columns=list("bcdefghij")),

@@ -64,7 +64,7 @@ REFUSED = [
     (lambda: encode(spoilt(1e300), 1.0), "the series, step 1, variable 2 is 1e+303 in scaled units, outside 0-9999"),
     (lambda: encode(spoilt(-UNDERSHOOT), 1.0), "the series, step 1, variable 2 is -0.001 in scaled units"),
     (lambda: encode(spoilt(np.nan), 1.0), "the series, step 1, variable 2 is nan in scaled units"),
-    (lambda: encode(spoilt(np.nan), np.nan), "the series has no scale: its context is constant, mostly 0, or not fin"),
+    (lambda: encode(spoilt(np.nan), np.nan), "the series has no scale: what is read is constant, mostly 0, or not fin"),
     (lambda: encode(spoilt(0.0), 0.0, series=7), "series 7 has no scale: "),
     (lambda: encode(spoilt(1.0), -1.0), "the series has no scale: "),
     (lambda: ONE.encode(spoilt(5e3, (3, 1)), ONE.scaling(np.ones((3, 1)))), "the series, step 2, variable 1 is 5e+06"),

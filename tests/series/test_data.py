@@ -126,7 +126,7 @@ BAD_FILES = {
     ),
     "constant zero": (
         lambda t, time: {"trajectories": change(t, 2, 0), "time": time},
-        "series 2 of .* has no scale: its context is constant, mostly 0, or not finite; drop it",
+        "series 2 of .* has no scale: what is read is constant, mostly 0, or not finite; drop it",
     ),
 }
 
