@@ -257,7 +257,7 @@ def package(path: Path) -> None:
     Its samples are spread so far that on the sources for choosing its 80% band would hold so many true values.
     """
     records = [load_record(PROFILES["laptop"], name) for name in ("general", "general-long", "general-pairs")]
-    record, recorded = records[-1], adapter_path("laptop", "general-pairs")
+    record, recipe, recorded = records[-1], records[-1].training, adapter_path("laptop", records[-1].name)
     measures = {"mase": "error (MASE)", "loss": "quantile loss (WQL)"}
     table = table_summary(table_errors(path), "test").rename(columns=measures, index={GENERAL.name: "this adapter"})
     rows = table_errors(path).query("split == 'validation' and forecaster == 'general'")
@@ -265,7 +265,7 @@ def package(path: Path) -> None:
     text_format = replace(read_format(recorded), spread=round(spread, 2))
     facts = {
         "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them",
-        "recipe": {"start": "general-long"} | record.training | {"targets": ", ".join(record.training["targets"])},
+        "recipe": {"start": record.config["adapter"], **recipe, "targets": ", ".join(recipe["targets"])},
         "flops": sum(one.spent()["coursework"] for one in records),
         "measured": "real series of other origins, in geometric mean, and relative to repeating the last period",
         "errors": table[list(measures.values())].T.to_dict(),

@@ -51,16 +51,16 @@ class Task:
         season = self.season or m2lib.forecaster.calendar_season(items)
         ends = items[0].times[:0].append([item.times[[0, -1]] for item in items])
         time = columns.time and f"{columns.time}, {' to '.join(ends[[ends.argmin(), ends.argmax()]].astype(str))}"
+        taken = 1 < season <= max(len(item.values) for item in items) // m2lib.series.seasons.ENOUGH
         guessed = f"target: {', '.join(columns.targets)}; time: {time or 'none'}; id: {columns.id or 'none'}"
-        guessed += f"; season: {season} steps" * (1 < season <= max(len(item.values) for item in items) // 3)
-        print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}")
+        print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}" + f"; season: {season} steps" * taken)
         return columns, items
 
     def load(self) -> Forecaster:
         """The forecaster; which one is printed."""
         made = m2lib.forecaster.Forecaster.from_pretrained(self.adapter, backbone=self.backbone)
-        merged = "adapter merged" if made.text_format else "untuned"
-        print(f"language model {made.backbone.name}, {f'adapter {made.adapter.name}' if made.adapter else merged}")
+        kind = f"adapter {made.adapter.name}" if made.adapter else "adapter merged" if made.text_format else "untuned"
+        print(f"language model {made.backbone.name}, {kind}")
         return made
 
 
