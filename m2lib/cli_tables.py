@@ -258,5 +258,4 @@ def export(adapter: str, output: Path, /, *, backbone: str | None = None, force:
     force
         Replace what the folder holds.
     """
-    folder = m2lib.forecaster.adapter_folder(adapter)
-    print(m2lib.forecaster.export(folder, output, backbone=backbone, force=force))
+    print(m2lib.forecaster.export(m2lib.forecaster.adapter_folder(adapter), output, backbone=backbone, force=force))

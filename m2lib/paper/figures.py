@@ -324,8 +324,7 @@ def _trained_points(profile: Profile) -> pd.DataFrame:
     ]
     points[-1]["loss"] = None  # on other series than its errors
     flops, _ = study.table_3(numbers.report_shape(), "coursework")["final"]
-    published = errors.summary(study.published_maes("final"))
-    points.append({"kind": "published final, on test", "flops": flops} | published)
+    points.append({"kind": "published final, on test", "flops": flops} | errors.summary(study.published_maes("final")))
     return pd.concat(
         [way.rename(columns=lambda name: name.removeprefix("mae_")), pd.DataFrame(points)], ignore_index=True
     )

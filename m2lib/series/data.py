@@ -93,8 +93,7 @@ def split_ids(n: int = 1000) -> Split:
     validation = rng.choice(n, held_out, replace=False)
     rest = np.setdiff1d(np.arange(n), validation)
     test = rng.choice(rest, held_out, replace=False)
-    train = np.setdiff1d(rest, test)
-    return Split(*(tuple(np.sort(ids).tolist()) for ids in (train, validation, test)))
+    return Split(*(tuple(np.sort(ids).tolist()) for ids in (np.setdiff1d(rest, test), validation, test)))
 
 
 def load_series(path: str | Path | None = None) -> SeriesSet:

@@ -293,8 +293,7 @@ _SAMPLES = [
     *(_samples(f"temperature/{who}/{t}", t, 12, "validation") for who, t in product(SAMPLED_AT, TEMPERATURES)),
     *(
         _samples(f"samples/{who}/{split}", t, 48, split)
-        for who, t in SAMPLED_AT.items()
-        for split in ("validation", "test")
+        for (who, t), split in product(SAMPLED_AT.items(), ("validation", "test"))
     ),
 ]
 TRIALS, ARMS = (tuple(trial.name for trial in trials) for trials in (_TRIALS, _ARMS))
