@@ -40,7 +40,7 @@ $(foreach path,$(PATHS),$(eval $(call make_absolute,$(path))))
 
 help:
 	@echo "make report     execute the notebooks at the active profile; with PDF and API they become a website, build/report/"
-	@echo "                FRESH=1 first computes all recorded runs anew, into build/fresh/ (hours; it goes on if stopped)"
+	@echo "                FRESH=1 first computes the laptop's study anew, into build/fresh/ (a day; it goes on if stopped)"
 	@echo "make site       the website alone, from the notebooks as last executed by make report, else as committed"
 	@echo "make browse     make site, and open every page of it in Chromium, with the network off"
 	@echo "make figures    from the records: report/figures/ and report/main.pdf, no model needed"

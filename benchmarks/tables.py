@@ -256,16 +256,21 @@ def package(path: Path) -> None:
 
     Its samples are spread so far that on the sources for choosing its 80% band would hold so many true values.
     """
-    records = [load_record(PROFILES["laptop"], name) for name in ("general", "general-long", "general-pairs")]
-    record, recipe, recorded = records[-1], records[-1].training, adapter_path("laptop", records[-1].name)
+    records = [load_record(PROFILES["laptop"], "general-pairs")]
+    while start := records[-1].config.get("adapter"):
+        records.append(load_record(PROFILES["laptop"], start))
+    record, recorded = records[0], adapter_path("laptop", records[0].name)
     measures = {"mase": "error (MASE)", "loss": "quantile loss (WQL)"}
     table = table_summary(table_errors(path), "test").rename(columns=measures, index={GENERAL.name: "this adapter"})
     rows = table_errors(path).query("split == 'validation' and forecaster == 'general'")
     spread = float(np.exp(np.log(rows["needed"] * rows["spread"]).mean()))
     text_format = replace(read_format(recorded), spread=round(spread, 2))
     facts = {
-        "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them",
-        "recipe": {"start": record.config["adapter"], **recipe, "targets": ", ".join(recipe["targets"])},
+        "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them. The "
+        f"settings below are those of the last of {len(records)} trainings, the cost is of all",
+        "recipe": {"start": record.config["adapter"], "pairs": record.config["pairs"]}
+        | record.training
+        | {"targets": ", ".join(record.training["targets"])},
         "flops": sum(one.spent()["coursework"] for one in records),
         "measured": "real series of other origins, in geometric mean, and relative to repeating the last period",
         "errors": table[list(measures.values())].T.to_dict(),

@@ -197,7 +197,7 @@ def evaluate(
         }
         write_json(output, record)
     print(f"the last period is {f'{found.period} steps' if found.period else 'found in each series'} (--period)")
-    count, units = len(found.errors), "MAE in the table's units, all else in thousandths of each context's scale"
+    count, units = len(found.errors), "MAE and CRPS in the table's units, all else in thousandths of a scale"
     print(f"forecasts of {task.horizon} steps: {count}; {units}\n{found.table().to_string()}")
     if found.coverage is not None:
         print(f"CRPS {found.crps:.4g}; the 80% band holds {found.coverage:.0%} of the true values")

@@ -26,7 +26,10 @@ class Evaluation:
     """A row for each origin (item, steps), as of `origins_of`, and a column for each forecaster: the MAE over steps and
     variables, in the table's units."""
     scaled: pd.DataFrame
-    """The same in thousandths of each context's scale, in which series of any size weigh alike."""
+    """The same in thousandths of each context's scale, in which series of any size weigh alike.
+
+    The scale is that of the model's text format: compare no two models by it.
+    """
     season: int
     """Steps of the season; 1: none."""
     period: int | None

@@ -107,8 +107,8 @@ def guess_columns(
     """Which column is what: as given, and else guessed by the usual names and by what the columns hold.
 
     The time is a column of dates, the first where none has such a name; else a column of numbers that has one. The
-    targets are all other numbers. Ids are the first column of text where time stamps repeat, and never a column whose
-    values do not.
+    target is the column called target, y or value, else all other numbers are. The id is a column of such a name, else
+    the first of text where time stamps repeat, and never a column whose values do not.
     """
     free = [name for name in df.columns if name not in (id, time, *targets)]
     if time is None:
