@@ -82,7 +82,7 @@ def test_a_warning_is_a_line(capsys, pelts):
 
 
 def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
-    options = ("--horizon", 4, "--origins", 2, "--samples", 2)
+    options = ("--horizon", 4, "--origins", 2, "--samples", 1)
     plain, tuned = (m2(capsys, "evaluate", "pelts.csv", *options, *more) for more in ((), ("--finetune", 2)))
     assert plain[0] == tuned[0] == 0
     assert plain[1] != tuned[1]
@@ -90,10 +90,16 @@ def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
     assert "forecasts of 8 steps: 2;" in out  # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
 
 
+TRAINED = ("--steps", 2, "--rate", 0.01, "--rank", 3, "--batch", 4, "--seed", 5)
+
+
 def test_finetune_then_forecast_then_export(capsys, pelts):
-    status, out, _ = m2(capsys, "finetune", "pelts.csv", "--horizon", 4, "--steps", 2, "--output", "mine")
+    status, out, _ = m2(capsys, "finetune", "pelts.csv", "--horizon", 4, *TRAINED, "--output", "mine")
     assert status == 0
     assert "FLOPs by the rules" in out
+    with open("mine/facts.json", encoding="utf-8") as file:
+        recipe = json.load(file)["recipe"]
+    assert [recipe[name] for name in ("steps", "learning_rate", "rank", "batch_size", "seed")] == [2, 0.01, 3, 4, 5]
     status, _, _ = m2(capsys, "forecast", "pelts.csv", "--horizon", 4, "--adapter", "mine", "--output", "a.csv")
     assert status == 0
     status, out, _ = m2(capsys, "export", "mine", "whole")
@@ -118,7 +124,9 @@ def test_finetune_then_forecast_then_export(capsys, pelts):
         (("export", "gone", "new"), "'gone' is no folder with an adapter_config"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(capsys, pelts, tmp_path, arguments, line):
+def test_what_cannot_be_done_is_one_line(capsys, monkeypatch, pelts, tmp_path, arguments, line):
+    if "5000" not in arguments:  # which the model has to say
+        monkeypatch.setattr(Forecaster, "from_pretrained", None)
     status, _, error = m2(capsys, *arguments)
     assert status == 1
     assert error.startswith("error: ")
@@ -134,3 +142,11 @@ def test_where_the_series_of_a_table_begin_and_end_is_said(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "2024-01-01 to 2024-01-18" in said
     assert "season" not in said  # no series has three weeks
+
+
+def test_the_season_that_is_taken_out_is_said(tmp_path, capsys):
+    days = pd.date_range("2024-01-01", periods=21)
+    pd.DataFrame({"date": days, "y": np.arange(21) % 7 + 1}).to_csv(tmp_path / "t.csv", index=False)
+    for season, said in ((None, "; season: 7 steps"), (5, "; season: 5 steps"), (1, "")):
+        cli_tables.Task(tmp_path / "t.csv", horizon=2, season=season).read()
+        assert capsys.readouterr().out.strip().endswith(f"id: none{said}")

@@ -9,10 +9,13 @@ import pytest
 from benchmarks import bench
 from benchmarks.physics import FITS
 from m2lib.files import ROOT
+from m2lib.forecaster.adapters import GENERAL
 from m2lib.paper import pdf
-from m2lib.paper.errors import LOG_VAR, table_errors, table_summary
+from m2lib.paper.errors import LOG_VAR, by_world, error_table, table_errors, table_summary
 from m2lib.series import BASELINES
 from m2lib.study import TUNED
+
+CHANGED = "noise of 5%", "half the sampling rate"
 
 
 def words(page):
@@ -108,6 +111,20 @@ def test_what_is_said_of_real_tables_is_what_their_record_has():
     assert f"80% bands hold {found.loc['general', '80% band holds']:.0%}" in words("README.md")
 
 
+def test_what_is_said_of_changed_worlds_is_what_their_record_has():
+    errors = [by_world(error_table({}), of) for of in ("mean", "median")]
+    general, best = (
+        [" / ".join(f"{each.loc[world, who]:.0f}" for each in errors) for world in ("as trained", *CHANGED)]
+        for who in ("LM general", "LM best")
+    )
+    page = words("book/results.md")
+    said = f"{general[0]} (mean / median), with noise of 5% {general[1]}, at half the sampling rate {general[2]}"
+    assert f"At home its errors are {said}. The long run has {', '.join(best[:2])} and {best[2]} there" in page
+    means = errors[0].iloc[:8]  # the last two are other sizes of the first
+    ahead = (means["LM general"] < means[["analogue", "log-VAR(9)"]].min(axis=1)).sum()
+    assert f"In {('five', 'six', 'seven')[ahead - 5]} of eight worlds" in page
+
+
 def test_no_paragraph_of_the_readme_is_long():
     readme = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     paragraphs = [part for part in readme.split("\n\n") if not part.startswith(("|", "!", "#"))]
@@ -125,10 +142,14 @@ def test_the_ten_lines_for_a_table_forecast(monkeypatch, capsys):
     assert len(program.splitlines()) <= 10
     # Greedy, so that it takes seconds: what is asked here is whether it runs.
     quick = program.replace("prediction_length=10", "num_samples=1, prediction_length=1")
-    exec(compile(quick, "README.md", "exec"), {})
-    shown = capsys.readouterr().out
-    assert "target_name" in shown
-    assert shown.count("1936") == 2
+    names = {}
+    exec(compile(quick, "README.md", "exec"), names)
+    assert names["forecaster"].adapter == GENERAL
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    printed = [line.split() for line in re.search(r"```\n( +item_id.*?)```", readme, re.DOTALL)[1].splitlines()]
+    assert shown[0] == printed[0]
+    assert [row[1:4] for row in shown[1:]] == [row[1:4] for row in printed[1:]]
 
 
 def test_the_ten_lines_of_python_forecast(monkeypatch, capsys):
@@ -160,6 +181,6 @@ def test_benchmark_tables_are_the_recorded_ones(name):
 def test_the_page_on_speed_says_how_far_the_losses_are_apart():
     result = json.loads((ROOT / "benchmarks/results/smollm2-135m-cpu.json").read_text(encoding="utf-8"))
     apart = np.abs(np.subtract(*result["loss_curves"].values()))
-    words = " ".join((ROOT / "book" / "speed.md").read_text(encoding="utf-8").split())
-    assert f"Over {len(apart)} steps it differs from the plain loop's by {apart.mean():.4f} nats" in words
-    assert f"and by {apart.max():.4f} at most" in words
+    page = words("book/speed.md")
+    assert f"Over {len(apart)} steps it differs from the plain loop's by {apart.mean():.4f} nats" in page
+    assert f"and by {apart.max():.4f} at most" in page

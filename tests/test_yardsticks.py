@@ -55,15 +55,9 @@ def test_the_order_of_the_regression_is_chosen_on_validation(data):
     assert min(errors, key=errors.get) == ORDER
 
 
-def test_known_errors():
-    known = {"last value": (199.7, 152.8), "mean": (142.7, 94.7), "nearest": (37.7, 23.2), "log-VAR": (40.6, 10.9)}
-    found = recorded_yardsticks("test")
-    for name in BASELINES:
-        expected = next(errors for begin, errors in known.items() if name.startswith(begin))
-        errors = list(found[name].values())
-        assert (round(np.mean(errors), 1), round(np.median(errors), 1)) == expected
-    means = {name: np.mean(list(maes.values())) for name, maes in found.items()}
-    exact, like_the_file = (means.pop(name) for name in FITS)  # the physics wins where it is known
+def test_physics_wins_where_it_is_known():
+    means = {name: np.mean(list(maes.values())) for name, maes in recorded_yardsticks("test").items()}
+    exact, like_the_file = (means.pop(name) for name in FITS)
     assert like_the_file < 0.6 < exact < 2 < min(means.values()) / 3
     assert max(recorded_rows("test")[name]["seconds"] for name in FITS) < 2
 

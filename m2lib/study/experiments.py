@@ -268,7 +268,7 @@ _GENERAL = [
         adapter=AdapterOf(("general-long",)), milestones=(500, 1000), pairs=0.7),
     Experiment(
         "general-tail", "the adapter for any table, trained on, with more weight on what follows a long context",
-        train=MADE_UP | {"steps": 4000, "learning_rate": 2e-3, "warmup": 0.05, "seed": 3, "tail_weight": 4.0},
+        train=MADE_UP | {"steps": 3200, "learning_rate": 2e-3, "warmup": 0.0625, "seed": 3, "tail_weight": 4.0},
         made_up=TABLES, adapter=AdapterOf(("general-pairs",)), milestones=(1000, 2000, 3000), pairs=0.8),
 ]  # fmt: skip
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself

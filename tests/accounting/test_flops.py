@@ -11,9 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from m2lib.accounting.flops import CONVENTIONS, cached_step_flops, forecast_flops, forward_flops, train_step_flops
 from m2lib.accounting.shape import COMPONENTS, TARGETS, Shape, added, total
 from m2lib.model.backbones import backbone_config, meta_model
-from m2lib.model.lora import ALL_TARGETS, inject_lora, lora_layers
+from m2lib.model.lora import ALL_TARGETS, inject_lora
 from m2lib.model.vocabulary import reduce_vocabulary
-from m2lib.training.config import TrainConfig
 from m2lib.training.windows import window_loss
 
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
@@ -95,13 +94,10 @@ def test_adapters_elsewhere_by_hand():
 
 
 def test_targets_are_the_layers_that_lora_knows(tiny):
-    assert TrainConfig(steps=1, learning_rate=1, rank=1).targets == TARGETS
     block = tiny.model.model.layers[0]
     found = {name.split(".")[-1]: layer for name, layer in block.named_modules() if isinstance(layer, torch.nn.Linear)}
     sizes = Shape.of(tiny.model.config).projections
     assert list(sizes.items()) == [(name, (layer.in_features, layer.out_features)) for name, layer in found.items()]
-    everywhere = inject_lora(copy.deepcopy(tiny.model), 1, targets=ALL_TARGETS)
-    assert [path.split(".")[-1] for path in lora_layers(everywhere)][:7] == list(ALL_TARGETS)
 
 
 def test_without_adapters_targets_change_nothing():

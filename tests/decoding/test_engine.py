@@ -45,8 +45,10 @@ def llama(remap, rope=None):
     torch.manual_seed(3)
     settings = backbone_config("smollm2-135m").to_dict() | {
         "hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 6,
-        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 200, "rms_norm_eps": 0.1 if rope else 1e-5,
-    } | ({"rope_parameters": rope} if rope else {})  # fmt: skip
+        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 200,
+    }  # fmt: skip
+    if rope:  # scores far enough from 0 that the angles count
+        settings |= {"rope_parameters": rope, "rms_norm_eps": 0.1, "initializer_range": 0.2}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
     return reduce_vocabulary(model.eval(), remap)
 
@@ -58,7 +60,7 @@ def model(request, tiny):
     return adapted(model, targets=ALL_TARGETS if adapters == "all" else TARGETS) if adapters else model
 
 
-@pytest.mark.parametrize("settings", [{}, {"constrained": True}, {"temperature": 0.8, "n_samples": 3, "steps": 9}])
+@pytest.mark.parametrize("settings", [{"constrained": True}, {"temperature": 0.8, "n_samples": 3, "steps": 9}])
 def test_tokens_are_those_of_the_reference(model, settings):
     config = DecodeConfig(**settings)
     fast, simple = (

@@ -8,7 +8,7 @@ from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, Item, calendar_season, evaluate
 from m2lib.forecaster.evaluation import MODEL, Evaluation, baselines_for, origins_of
 from m2lib.forecaster.sampling import Sampler
-from m2lib.series import TextFormat
+from m2lib.series import TextFormat, coverage, crps_fair
 
 
 def item(values, name="a"):
@@ -108,9 +108,11 @@ def test_verdicts():
 
 def test_baselines_that_a_context_is_too_short_for_are_left_out(tiny):
     with pytest.warns(UserWarning, match="left out, as a context is too short for it: nearest analogue"):
-        found = evaluate(Forecaster(tiny), [item(50 + 30 * np.sin(np.arange(15)))], 5, num_samples=2)
+        found = evaluate(Forecaster(tiny), [item(values := 50 + 30 * np.sin(np.arange(15)))], 5, num_samples=20)
     assert {*found.errors} == {"last value", "mean", "last period", "log-VAR(3)", MODEL}
-    assert 0 <= found.coverage <= 1
+    (drawn,) = Forecaster(tiny).sample([values[:10, None]], 5, num_samples=20)
+    assert found.crps == pytest.approx(crps_fair(drawn.physical, values[10:, None]))
+    assert 0 < found.coverage == coverage(drawn.physical, values[10:, None], 0.8) < 1
 
 
 def test_an_origin_with_a_flat_context_is_left_out(tiny):

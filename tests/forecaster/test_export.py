@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import ROOT, InputError
 from m2lib.forecaster import Forecaster
-from m2lib.forecaster.adapters import read_format
+from m2lib.forecaster.adapters import GENERAL, read_format
 from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
 from m2lib.model.weights import local_weights
@@ -171,16 +171,16 @@ def test_a_forecaster_takes_an_export_as_it_takes_the_adapter(adapter, tmp_path,
 
 @EACH_FORMAT
 def test_the_pattern_and_the_grammar_are_of_steps(text_format):
-    pattern = re.compile(f"({step_pattern(text_format)}){{3}}")
+    rules = dict(line.split(" ::= ") for line in gbnf(text_format, 3).splitlines()[1:])
+    step = re.sub('[" ]', "", rules["step"].replace("number", rules["number"]))
+    grammar = rules["root"].replace("step", f"(?:{step})")
     context, shape = waves(text_format)[0], text_format.of(2)
     text = shape.encode(context[:3], shape.scaling(context))
-    assert pattern.fullmatch(text)
     longer = re.sub("^[0-9]+", "1" * (text_format.digits + 1), text)
-    for spoilt in (text[:-1], text + "1", text.replace(";", "", 1), "," + text, text + text, longer):
-        assert not pattern.fullmatch(spoilt)
-    number, rules = f"[0-9]{{1,{text_format.digits}}}", gbnf(text_format, 3).replace(" ", "").splitlines()
-    step = step_pattern(text_format).replace(",[", '","[').replace(number, "number").replace(";", '";"')
-    assert rules[1:] == ["root::=step{3}", f"step::={step}", f"number::={number}"]
+    for pattern in (f"({step_pattern(text_format)}){{3}}", grammar):
+        assert re.fullmatch(pattern, text)
+        for spoilt in (text[:-1], text + "1", text.replace(";", "", 1), "," + text, text + text, longer):
+            assert not re.fullmatch(pattern, spoilt)
 
 
 def test_a_committed_adapters_card_is_of_its_facts():
@@ -191,6 +191,12 @@ def test_a_committed_adapters_card_is_of_its_facts():
     assert "| before | 21.58 | 20.36 |" in merged.text
     assert "prefix_allowed_tokens_fn" in merged.text
     assert "PeftModel" not in merged.text
+
+
+def test_the_card_of_general_is_of_its_facts():
+    facts = json.loads((GENERAL / "facts.json").read_text(encoding="utf-8"))
+    card = (GENERAL / "README.md").read_text(encoding="utf-8")
+    assert model_card("smollm2-135m", read_format(GENERAL), facts) == card
 
 
 def test_a_card_leaves_out_what_is_not_known():

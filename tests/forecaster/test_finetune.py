@@ -102,12 +102,13 @@ def test_going_on_from_an_adapter(tmp_path):
     before = first.predict_df(table(), **GREEDY)
     second = tuned(tmp_path / "second", forecaster=first, num_steps=1, learning_rate=1e-12)
     assert second.text_format == first.text_format
-    assert first.predict_df(table(), **GREEDY).equals(before)  # what a training starts from is left as it is
     configs = [json.loads((tmp_path / name / "adapter_config.json").read_text("utf-8")) for name in ("first", "second")]
     assert configs[0] == configs[1]
     assert second.predict_df(table(), **GREEDY).equals(before)
+    tuned(tmp_path / "third", forecaster=first, num_steps=1)
+    assert first.predict_df(table(), **GREEDY).equals(before)  # what a training starts from is left as it is
     with pytest.raises(InputError, match="leave out rank 8"):
-        tuned(tmp_path / "third", forecaster=first, rank=8)
+        tuned(tmp_path / "fourth", forecaster=first, rank=8)
 
 
 def test_an_adapter_of_a_model_of_ones_own_finds_it_again(tmp_path, monkeypatch):

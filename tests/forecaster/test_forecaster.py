@@ -10,7 +10,7 @@ from utilsforecast.losses import mae
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, adapter_folder, format_for
 from m2lib.forecaster import sampling as module
-from m2lib.forecaster.adapters import base_of, read_format
+from m2lib.forecaster.adapters import GENERAL, base_of, read_format
 from m2lib.model import inject_lora, load_backbone, save_adapter
 from m2lib.series import STUDY, Season, TextFormat
 
@@ -77,6 +77,8 @@ def test_quantiles_have_the_shapes_of_chronos(untuned):
     assert (quantiles.shape, mean.shape) == ((2, 3, 2), (2, 3))
     alone, _ = untuned.predict_quantiles(one, **options)
     assert alone.shape == (1, 3, 2)
+    together, _ = untuned.predict_quantiles(np.stack([one, one[::-1]]), **options)
+    assert together.shape == (2, 3, 2)
     several, mean = untuned.predict_quantiles([waves(30, 2).T], **options)
     assert (several.shape, mean.shape) == ((1, 2, 3, 2), (1, 2, 3))
 
@@ -155,6 +157,11 @@ def test_batches_fit_into_memory(tiny, monkeypatch):
         monkeypatch.setattr(module, "CACHE", bytes_held)
         Forecaster(tiny).sample([waves(12)] * 3, 1, num_samples=3)
     assert sizes == [2, 85]
+
+
+def test_the_names_of_adapters_that_come_with_the_project():
+    assert adapter_folder("general") == GENERAL  # and not the experiment, where all began
+    assert adapter_folder("final").parent.name == "laptop-smollm2-135m"
 
 
 def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):

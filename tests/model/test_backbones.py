@@ -230,7 +230,14 @@ def test_neither_code_nor_network_nor_another_file_has_an_effect(folder, monkeyp
     """A folder with code, at a keyboard that says yes to all, on a machine that must not reach a network."""
     asked = []
     monkeypatch.setattr(builtins, "input", lambda *_: asked.append("input") or "y")
-    monkeypatch.setattr(socket.socket, "connect", lambda *_: asked.append("network"))
+
+    def unreachable(*_, **__):
+        asked.append("network")
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # else it would not try
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     monkeypatch.setattr(torch, "load", lambda *_, **__: asked.append("pickle"))
     (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Evil: pass\n", encoding="utf-8")
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04cevil\nEvil\n.")

@@ -69,20 +69,6 @@ def test_identity_at_injection(model):
     assert all(layer.alpha == layer.rank == 4 for layer in lora_layers(model).values())
 
 
-def test_one_step_moves_only_the_adapter_and_the_bias(model):
-    inject_lora(model, rank=4)
-    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    optimizer = torch.optim.AdamW(trainable(model).values(), lr=1e-2, weight_decay=0)
-    for _ in range(2):  # in the first step B is zero, so that no gradient reaches A
-        model(IDS, labels=IDS).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
-    assert moved == set(trainable(model))
-    assert {name.rpartition(".")[2] for name in moved} == {"lora_A", "lora_B", "bias"}
-    assert "lm_head.bias" in moved
-
-
 CHOICES = pytest.mark.parametrize("targets", [TARGETS, ALL_TARGETS, ("k_proj", "o_proj", "up_proj")])
 
 

@@ -1,8 +1,5 @@
 """The figures, against the records that they are drawn from."""
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -17,21 +14,13 @@ from m2lib.study import ARMS, PROFILES, REPLICATION, published_maes, recorded_ya
 LAPTOP, FIFTH = PROFILES["laptop"], REPLICATION["fifth"]
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def texts(figure):
     return [text.get_text() for ax in figure.axes for text in ax.texts]
 
 
 def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
-    from m2lib.model import backbones
-
     monkeypatch.setenv("M2_OUT", str(tmp_path))
-    monkeypatch.setattr(backbones, "load_backbone", None)
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
     for name in ("fig1_architecture", "fig5_baseline_errors", "table3_budget"):
         pdf.show(name)
         assert (tmp_path / "figures" / f"{name}.png").is_file()

@@ -55,17 +55,11 @@ def test_table_3_follows_from_the_declarations():
     assert f"{rows['baseline'][1] / 10**17:.2%}" == "3.89%"
 
 
-def test_what_the_report_prints_otherwise():
-    """Three of its numbers follow from no accountant that gives its table."""
-    step = total(cached_step_flops(QWEN, 512, convention="published"))
-    assert f"{step:.3g}" == "3.54e+11"
-    forward = total(forward_flops(QWEN, 512, convention="published"))
-    assert f"{total(forecast_flops(QWEN, 512, 220, convention='published')) / forward:.1f}" == "210.8"
+def test_a_share_that_the_report_prints_otherwise():
+    """It follows from no accountant that gives its table."""
     before = sum(sum(row) for name, row in table_3(QWEN, "published").items() if name != "final")
     assert f"{before / 10**17:.2%}" == "69.40%"
-    printed = published_statements()
-    assert printed["share of the budget spent before the final run"] == 0.6943
-    assert (printed["passes per forecast"], printed["FLOPs per generated token"]) == (210, 3.7e11)
+    assert published_statements()["share of the budget spent before the final run"] == 0.6943
 
 
 def test_departures_explain_the_whole_difference():
@@ -215,10 +209,7 @@ def test_an_adapters_targets_decide_its_costs(monkeypatch):
 
 
 @pytest.mark.parametrize("settings", [{}, {"targets": list(PROJECTIONS)}])
-def test_a_run_spends_what_it_computed(data, tmp_path, monkeypatch, settings):
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
-    monkeypatch.setenv("M2_DEVICE", "cpu")
+def test_a_run_spends_what_it_computed(data, store, settings):
     small = Profile(
         "laptop", "tiny", series=3, batch_size=2, live=False, train={"default-warm": {"steps": 3} | settings},
         watched=2, watched_forecasts=("default-warm",),

@@ -1,6 +1,4 @@
-import numpy as np
-
-from m2lib.series import best_and_worst, summarise
+from m2lib.series import summarise
 from m2lib.study.experiments import EXPERIMENTS, series_ids
 from m2lib.study.profiles import PROFILES
 from m2lib.study.selection import chosen_by, hard_and_easy, published_maes, worst_5
@@ -8,23 +6,10 @@ from m2lib.study.selection import chosen_by, hard_and_easy, published_maes, wors
 FIVE = [278, 476, 559, 809, 911]
 
 
-def test_published_numbers():
-    baseline = published_maes("baseline")
-    best, worst = best_and_worst(baseline, worst=20)
-    assert (round(np.mean(list(baseline.values())), 1), round(np.median(list(baseline.values())), 1)) == (123.5, 50.7)
-    assert round(summarise(baseline[i] for i in best).mean, 1) == 28.3
-    assert round(summarise(baseline[i] for i in worst).mean, 1) == 266.2
-    assert list(baseline) == sorted(baseline)
-    final = summarise(published_maes("final").values())
-    assert (round(final.mean, 1), round(final.median, 1)) == (37.6, 21.5)
-
-
 def test_reduced_validation_set_is_the_reports():
     baseline = published_maes("baseline")
     reduced = hard_and_easy(baseline)
     assert reduced == list(published_maes("default"))
-    untuned = [baseline[i] for i in reduced]
-    assert (round(np.mean(untuned), 1), round(np.median(untuned), 1)) == (219.4, 141.7)
     assert len(hard_and_easy({1: 5.0, 2: 1.0, 3: 2.0})) == 2
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from m2lib.accounting import CONVENTIONS, Shape, sum_costs
 from m2lib.forecaster import Forecaster
 from m2lib.model import backbone_config
-from m2lib.series import TABLES, draw_systems, generate_series, split_ids
+from m2lib.series import TABLES, draw_systems, split_ids
 from m2lib.study.costs import estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
@@ -29,11 +29,6 @@ def test_no_system_of_the_data_set_is_trained_on_and_none_twice():
     assert not (drawn | more) & known
     starts = {system[-2:] for system in known}  # nor does any begin where one of the data set's does
     assert not {system[-2:] for system in drawn | more} & starts
-
-
-def test_the_systems_drawn_are_those_simulated():
-    series, systems = generate_series(3, 5), draw_systems(3, 5)
-    assert np.allclose(series.trajectories[:, 0], systems[:, -2:], rtol=1e-6)
 
 
 def test_the_data_sets_training_series_are_not_read(data, store):

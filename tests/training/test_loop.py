@@ -1,6 +1,8 @@
 import copy
 import signal
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from m2lib.files import InputError
 from m2lib.model import ALL_TARGETS, PAD_ID, lora_layers, save_adapter, text_to_ids, trainable
 from m2lib.series import encode
-from m2lib.training import TrainConfig, batch_of, make_windows, saved_step, train, window_loss
+from m2lib.training import TrainConfig, batch_of, loop, make_windows, saved_step, train, window_loss
 from m2lib.training.windows import loss_weights
 
 CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, sequence_length=32, warmup=0.25, decay="cosine", clip_norm=1)
@@ -146,10 +148,12 @@ def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, t
 
 
 def test_recomputing_changes_nothing_but_memory(tiny, windows, tmp_path, monkeypatch):
-    models, logs = [copy.deepcopy(tiny.model) for _ in range(2)], []
+    models, logs, passes = [copy.deepcopy(tiny.model) for _ in range(2)], [], {"0": [], "1": []}
     for recompute, model in zip("01", models, strict=True):
         monkeypatch.setenv("M2_RECOMPUTE", recompute)
+        model.model.layers[0].self_attn.register_forward_pre_hook(lambda *_, seen=passes[recompute]: seen.append(1))
         logs.append(train(model, windows, replace(CONFIG, steps=5), tmp_path / recompute, progress=False))
+    assert {recompute: len(seen) for recompute, seen in passes.items()} == {"0": 5, "1": 10}
     assert logs[0].losses == logs[1].losses
     assert adapter_bytes(models[0], tmp_path / "a") == adapter_bytes(models[1], tmp_path / "b")
     assert not models[1].training
@@ -161,13 +165,21 @@ def test_evaluations_come_before_between_and_after(model, windows, tmp_path):
     assert [entry["step"] for entry in log.evaluations] == [0, 5, 10, 12]
 
 
+def test_a_checkpoint_is_never_older_than_two_minutes(model, windows, tmp_path, monkeypatch):
+    seconds, steps = count(0, 50), []
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    kept = {"checkpoint_every": 10**6, "on_checkpoint": lambda log, _: steps.append(log.step)}
+    train(model, windows, CONFIG, tmp_path, **kept, progress=False)
+    assert steps == [1, 4, 7, 10, 12]
+
+
 def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
     def press():
-        if len(lora_layers(model)) and next(count) == 5:
+        if len(lora_layers(model)) and next(calls) == 5:
             signal.raise_signal(signal.SIGINT)
         return {}
 
-    count, before = iter(range(100)), signal.getsignal(signal.SIGINT)  # ignored, where tests run in the background
+    calls, before = iter(range(100)), signal.getsignal(signal.SIGINT)  # ignored, where tests run in the background
     with pytest.raises(KeyboardInterrupt):
         train(model, windows, CONFIG, tmp_path, evaluate=press, evaluate_after=range(100), progress=False)
     assert saved_step(tmp_path) == 5  # pressed during the evaluation after step 5
