@@ -47,7 +47,7 @@ help:
 	@echo "make test       lint, unit tests, and the notebooks as a regression test (nbval)"
 	@echo "make lint       the first part of make test: ruff, the format, mypy, the order of the wings, docstrings"
 	@echo "make coverage   how much of each wing the unit tests run; less than 90% of m2lib is an error"
-	@echo "make fuzz       attacks on all that is read: damaged files (minutes)"
+	@echo "make fuzz       attacks on records: hundreds of damaged files"
 	@echo "make notebooks  open JupyterLab"
 	@echo "make execute    re-execute the committed notebooks in place, at the slice profile"
 	@echo "make bench      measure decoding and training against peers and the machine's limit (15 minutes; BENCH=... options)"
@@ -130,7 +130,7 @@ coverage: .venv/.ok
 		echo "$$wing $$($(BIN)/coverage report --fail-under=0 --format=total --include="m2lib/$$wing/*")%"; done
 	$(BIN)/coverage report --skip-covered
 
-# Not part of the tests: thousands of damaged files, and kills at every file operation.
+# Not part of the tests: hundreds of damaged records.
 fuzz: .venv/.ok
 	@$(BIN)/m2 model smollm2-135m
 	$(BIN)/pytest -m fuzz tests

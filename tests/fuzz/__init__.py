@@ -1,1 +1,0 @@
-"""Attacks that take minutes (`make fuzz`). A package, because its modules are named like those of the unit tests."""
