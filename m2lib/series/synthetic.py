@@ -142,7 +142,10 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
 
 
 def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
-    """Prey and predators, (steps, 2): the worlds' equations with parameters, clock, start and noise drawn anew."""
+    """Prey and predators, (steps, 2): the worlds' equations with parameters, clock, start and noise drawn anew.
+
+    The equations are those of `m2lib.series.data`, which has their sources.
+    """
     low, high = np.array(list(RECIPE.values())).T
     rates = RATES[rng.integers(len(RATES))]
     system: np.ndarray = np.asarray(rng.uniform(0.8 * low, 1.2 * high))
@@ -168,7 +171,13 @@ def _latent(rng: np.random.Generator, steps: int, without: str) -> np.ndarray:
 
 
 def _disturbed(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
-    """Now and then with a shift of level, outliers, or few digits."""
+    """Now and then with a shift of level, outliers [1]_, or few digits.
+
+    References
+    ----------
+    .. [1] Chen and Liu, "Joint Estimation of Model Parameters and Outlier Effects in Time Series", Journal of the
+       American Statistical Association 88, 1993.
+    """
     spread, steps = values.std(axis=0), len(values)
     if rng.random() < 0.15:
         values[rng.integers(steps) :] += spread * rng.normal(0, 2, values.shape[1])

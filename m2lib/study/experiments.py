@@ -253,8 +253,8 @@ _TABLES = [
     _tables("one-plain", "one variable alone, without components", made_up=TABLES.of(1), without="components"),
 ]
 # The adapter for any table, at the rate of the long run. Its first 1300 steps are those of a run of 2000, which spent
-# some 200 of them on coming back from a rise of its loss; it was cooled down from there. Then it went on, thrice. Of the
-# last run 4000 steps were declared; at step 732, at its full rate, they were cut to 3200.
+# some 200 of them on coming back from a rise of its loss; it was cooled down from there. Then it went on, thrice. Of
+# the last run 4000 steps were declared; at step 732, at its full rate, they were cut to 3200.
 _GENERAL = [
     Experiment(
         "general", "an adapter for any table: made-up series that never repeat", milestones=(250, 500, 1000),
