@@ -268,7 +268,7 @@ def package(path: Path) -> None:
     text_format = replace(read_format(recorded), spread=round(spread, 2))
     facts = {
         "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them: seasons "
-        "and trends, autoregressions, wandering cycles, counts, Gaussian processes, prey and predators, and mixtures; 20 "
+        "and trends, autoregressions, wandering cycles, counts, Gaussian processes, prey and predators, mixed; 20 "
         f"to 256 steps each. The settings below are those of the last of {len(records)} trainings, the cost is of all",
         "recipe": {"start": record.config["adapter"], "pairs": record.config["pairs"]}
         | record.training
