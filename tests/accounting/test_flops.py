@@ -1,6 +1,6 @@
 import copy
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, count
 
 import pytest
 import torch
@@ -12,8 +12,9 @@ from m2lib.accounting.flops import CONVENTIONS, cached_step_flops, forecast_flop
 from m2lib.accounting.shape import COMPONENTS, TARGETS, Shape, added, total
 from m2lib.model.backbones import backbone_config, meta_model
 from m2lib.model.lora import ALL_TARGETS, inject_lora
-from m2lib.model.vocabulary import reduce_vocabulary
-from m2lib.training.windows import window_loss
+from m2lib.model.vocabulary import PAD_ID, reduce_vocabulary
+from m2lib.training.loop import step_costs
+from m2lib.training.windows import made_up_windows, window_loss
 
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
 SMOLLM2 = Shape.of(backbone_config("smollm2-135m"))
@@ -163,6 +164,13 @@ def test_a_step_counts_right_for_every_choice_of_targets(tiny):
         model = inject_lora(copy.deepcopy(tiny.model), 2, targets=targets)
         step = train_step_flops(tiny_shape, 9, rank=2, targets=targets, batch=1, convention="executed")
         assert counted(lambda model=model: window_loss(model, tokens).backward()) == total(step), targets
+
+
+def test_a_step_of_made_up_series_counts_what_the_machine_counts(tiny):
+    batch = next(rows for rows in map(made_up_windows(1024, 3), count()) if len(rows) > 1 and (rows == PAD_ID).any())
+    model = inject_lora(copy.deepcopy(tiny.model), 2, targets=ALL_TARGETS)
+    costs = step_costs(Shape.of(model.config), batch, rank=2, targets=ALL_TARGETS)
+    assert counted(lambda: window_loss(model, torch.from_numpy(batch)).backward()) == costs["executed"]
 
 
 @pytest.mark.parametrize(("name", "shape"), [("qwen2.5-0.5b", QWEN), ("smollm2-135m", SMOLLM2)])

@@ -10,9 +10,9 @@ import torch
 
 from m2lib.files import InputError
 from m2lib.model import ALL_TARGETS, PAD_ID, lora_layers, save_adapter, text_to_ids, trainable
-from m2lib.series import encode
+from m2lib.series import TABLES, encode
 from m2lib.training import TrainConfig, batch_of, loop, make_windows, saved_step, train, window_loss
-from m2lib.training.windows import loss_weights
+from m2lib.training.windows import loss_weights, made_up_windows
 
 CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, sequence_length=32, warmup=0.25, decay="cosine", clip_norm=1)
 
@@ -83,9 +83,14 @@ def test_every_target_is_trained(model, windows, tmp_path, targets):
     assert all(layer.lora_B.abs().max() > 0 for layer in layers.values())
 
 
-@pytest.mark.parametrize("how", [{"rank": 0}, {"targets": ALL_TARGETS}], ids=["all weights", "adapters"])
+STOPPED = {"all weights": {"rank": 0}, "adapters": {"targets": ALL_TARGETS}}
+STOPPED["made up"] = STOPPED["adapters"] | {"tail_weight": 4.0, "decay": "cooldown"}
+
+
+@pytest.mark.parametrize("how", STOPPED)
 def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, how):
-    config, models = replace(CONFIG, **how), [copy.deepcopy(tiny.model) for _ in range(2)]
+    windows = made_up_windows(200, 5, TABLES.of(1), pairs=0.5) if how == "made up" else windows
+    config, models = replace(CONFIG, **STOPPED[how]), [copy.deepcopy(tiny.model) for _ in range(2)]
     log = train(models[0], windows, config, tmp_path / "whole", progress=False)
     assert np.mean(log.losses[-3:]) < np.mean(log.losses[:3])
 
