@@ -1,5 +1,4 @@
 import copy
-import itertools
 from dataclasses import replace
 from itertools import combinations
 
@@ -168,9 +167,7 @@ def test_a_step_counts_right_for_every_choice_of_targets(tiny):
 
 
 def test_a_step_of_made_up_series_counts_what_the_machine_counts(tiny):
-    batch = next(
-        rows for rows in map(made_up_windows(1024, 3), itertools.count()) if len(rows) > 1 and (rows == PAD_ID).any()
-    )
+    batch = next(rows for rows in map(made_up_windows(1024, 3), range(99)) if (rows == PAD_ID).any())
     model = inject_lora(copy.deepcopy(tiny.model), 2, targets=ALL_TARGETS)
     costs = step_costs(Shape.of(model.config), batch, rank=2, targets=ALL_TARGETS)
     assert counted(lambda: window_loss(model, torch.from_numpy(batch)).backward()) == costs["executed"]
