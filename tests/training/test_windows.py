@@ -71,6 +71,11 @@ def test_a_step_of_made_up_series_is_full_and_a_function_of_the_step():
     assert variables == set(range(1, 9))
 
 
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered in scalar")
+def test_a_course_that_overflows_is_drawn_anew():
+    assert len(made_up_windows(1024, 3, pairs=0.8)(1806)) == 1
+
+
 def test_made_up_series_of_one_kind():
     for step in range(20):
         batch = made_up_windows(1024, 0, replace(TABLES, digits=4, variables=3), without="dynamics")(step)
