@@ -151,7 +151,7 @@ def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
     system: np.ndarray = np.asarray(rng.uniform(0.8 * low, 1.2 * high))
     time = rng.uniform(0, 50) * rng.integers(0, 2) + np.arange(steps) * rng.uniform(0.8, 5.2)
     values = solve_system(system, time, rates)
-    if len(values) < steps or not 1e-6 < np.ptp(values, axis=0).min() < np.inf:  # too fast to follow (nan), or at rest
+    if len(values) < steps or not 1e-6 <= np.ptp(values, axis=0).min() < np.inf:  # too fast to follow (nan), or at rest
         return dynamics(rng, steps)
     noise = _between(rng, 0.005, 0.25) if rng.random() < 0.5 else 0.0
     return np.maximum(0, values * rng.normal(1, noise, values.shape))
