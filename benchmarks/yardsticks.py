@@ -74,7 +74,7 @@ LANGUAGE_MODELS = {
     "the language model, untuned": None,
     "the language model, final adapter": "final",
     "the language model, best adapter": "best",
-    "the language model, for any table": "general-pairs",
+    "the language model, for any table": "general-tail",
 }
 """By name, the experiment whose adapter is used; it takes part once that is recorded. Greedy, constrained; the last one
 draws, as its own text format is for noise, and its forecast is the median."""

@@ -25,8 +25,8 @@ def test_no_source_chooses_and_judges():
 
 
 def test_the_package_carries_the_recorded_adapter():
-    recorded = adapter_path("laptop", "general-pairs")
-    assert load_record(PROFILES["laptop"], "general-pairs").adapter == adapter_hash(recorded)
+    recorded = adapter_path("laptop", "general-tail")
+    assert load_record(PROFILES["laptop"], "general-tail").adapter == adapter_hash(recorded)
     text_format = read_format(GENERAL)
     assert replace(text_format, spread=1.0) == read_format(recorded)
     weights = [file for file in recorded.iterdir() if file.name != FORMAT_FILE]
