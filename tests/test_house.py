@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +32,24 @@ def test_a_front_door_hands_on_what_it_names(door):
     names = {one.name for node in named.body if isinstance(node, ast.ImportFrom) for one in node.names} - set(WINGS)
     assert len(names) >= 3
     assert not [name for name in names if isinstance(getattr(package, name), ModuleType)]
+
+
+def test_a_wheel_carries_the_adapter_for_any_table(tmp_path):
+    """What a wheel holds, built elsewhere and used there, without a network and without the checkout."""
+    pytest.importorskip("setuptools", minversion="77", reason="builds the package, as pyproject.toml asks")
+    build = "import setuptools; setuptools.setup()", "egg_info", "--egg-base", tmp_path, "build_py", "--build-lib"
+    subprocess.run([sys.executable, "-c", *build, tmp_path / "lib"], cwd=ROOT, check=True, capture_output=True)
+    code = """
+from m2lib.files import IN_CHECKOUT
+from m2lib.forecaster import Forecaster
+forecaster = Forecaster.from_pretrained()
+_, median = forecaster.predict_quantiles([range(1, 21)], 1, [0.5], num_samples=1)
+print(IN_CHECKOUT, tuple(median.shape), forecaster.adapter, sep="\\n")
+"""
+    elsewhere = os.environ | {"PYTHONPATH": str(tmp_path / "lib"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=elsewhere, capture_output=True, check=True)
+    adapter = tmp_path / "lib" / "m2lib" / "forecaster" / "general"
+    assert done.stdout.decode().splitlines() == ["False", "(1, 1)", str(adapter)]
 
 
 def test_import_takes_no_time_and_numbers_and_text_do_not_wait_for_torch():

@@ -271,6 +271,10 @@ _GENERAL = [
         "general-tail", "the adapter for any table, trained on, with more weight on what follows a long context",
         train=MADE_UP | {"steps": 2250, "learning_rate": 2e-3, "warmup": 0.0889, "seed": 3, "tail_weight": 4.0},
         made_up=TABLES, adapter=AdapterOf(("general-pairs",)), milestones=(1000, 2000), pairs=0.8),
+    Experiment(
+        "general-even", "the adapter for any table, trained on at a low rate, half on prey and predators",
+        train=MADE_UP | {"steps": 1000, "learning_rate": 1e-3, "warmup": 0.05, "seed": 4, "tail_weight": 4.0},
+        made_up=TABLES, adapter=AdapterOf(("general-tail",)), pairs=0.5),
 ]  # fmt: skip
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
 # believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.

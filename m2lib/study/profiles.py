@@ -54,7 +54,7 @@ SLICE = Profile(
         "default": {"steps": 2, "learning_rate": 1e-3},
         "default-warm": {"steps": 3},
         **{kind: {"steps": 2} for kind in ("search", "context", "final", "trial", "best", "tables")},
-        **{name: {"steps": 2} for name in ("general", "general-long", "general-pairs", "general-tail")},
+        **{name: {"steps": 2} for name in ("general", "general-long", "general-pairs", "general-tail", "general-even")},
     },
     protocol={
         **{kind: {"n_samples": 4} for kind in ("temperature", "samples")},
