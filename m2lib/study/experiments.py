@@ -253,28 +253,24 @@ _TABLES = [
     _tables("one-plain", "one variable alone, without components", made_up=TABLES.of(1), without="components"),
 ]
 # The adapter for any table, at the rate of the long run. Its first 1300 steps are those of a run of 2000, which spent
-# some 200 of them on coming back from a rise of its loss; it was cooled down from there. Then it went on, thrice. The
-# last run was declared with 4000 steps, and cooled down from step 1800 on.
+# some 200 of them on coming back from a rise of its loss; it was cooled down from there. Then it went on, four times.
+# The run general-tail was declared with 4000 steps, and cooled down from step 1800 on.
+_any_table = partial(Experiment, made_up=TABLES)
 _GENERAL = [
-    Experiment(
-        "general", "an adapter for any table: made-up series that never repeat", milestones=(250, 500, 1000),
-        train=MADE_UP | {"steps": 1625, "learning_rate": 4e-3, "warmup": 0.0615}, made_up=TABLES),
-    Experiment(
-        "general-long", "the adapter for any table, trained on at a lower rate, on other made-up series",
-        train=MADE_UP | {"steps": 2000, "learning_rate": 2e-3, "warmup": 0.05, "seed": 1}, made_up=TABLES,
+    _any_table("general", "an adapter for any table: made-up series that never repeat", milestones=(250, 500, 1000),
+        train=MADE_UP | {"steps": 1625, "learning_rate": 4e-3, "warmup": 0.0615}),
+    _any_table("general-long", "the adapter for any table, trained on at a lower rate, on other made-up series",
+        train=MADE_UP | {"steps": 2000, "learning_rate": 2e-3, "warmup": 0.05, "seed": 1},
         adapter=AdapterOf(("general",)), milestones=(500, 1000)),
-    Experiment(
-        "general-pairs", "the adapter for any table, trained on, above all on prey and predators",
-        train=MADE_UP | {"steps": 1500, "learning_rate": 2.5e-3, "warmup": 0.05, "seed": 2}, made_up=TABLES,
+    _any_table("general-pairs", "the adapter for any table, trained on, above all on prey and predators",
+        train=MADE_UP | {"steps": 1500, "learning_rate": 2.5e-3, "warmup": 0.05, "seed": 2},
         adapter=AdapterOf(("general-long",)), milestones=(500, 1000), pairs=0.7),
-    Experiment(
-        "general-tail", "the adapter for any table, trained on, with more weight on what follows a long context",
+    _any_table("general-tail", "the adapter for any table, trained on, with more weight on what follows a long context",
         train=MADE_UP | {"steps": 2250, "learning_rate": 2e-3, "warmup": 0.0889, "seed": 3, "tail_weight": 4.0},
-        made_up=TABLES, adapter=AdapterOf(("general-pairs",)), milestones=(1000, 2000), pairs=0.8),
-    Experiment(
-        "general-even", "the adapter for any table, trained on at a low rate, half on prey and predators",
+        adapter=AdapterOf(("general-pairs",)), milestones=(1000, 2000), pairs=0.8),
+    _any_table("general-even", "the adapter for any table, trained on at a low rate, half on prey and predators",
         train=MADE_UP | {"steps": 1000, "learning_rate": 1e-3, "warmup": 0.05, "seed": 4, "tail_weight": 4.0},
-        made_up=TABLES, adapter=AdapterOf(("general-tail",)), pairs=0.5),
+        adapter=AdapterOf(("general-tail",)), pairs=0.5),
 ]  # fmt: skip
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what the model itself
 # believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes for GPT-3, and final-sampled has.
