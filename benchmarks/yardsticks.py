@@ -22,9 +22,11 @@ from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, forecast
-from m2lib.files import InputError, read_json, write_json
+from m2lib.files import InputError, read_json, short_hash, write_json
+from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler
 from m2lib.model import Backbone, load_adapter, load_backbone
+from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, SeriesSet, load_series, series_mae, to_integers
 from m2lib.series.worlds import WORLDS
 from m2lib.settings import results_dir
@@ -74,10 +76,10 @@ LANGUAGE_MODELS = {
     "the language model, untuned": None,
     "the language model, final adapter": "final",
     "the language model, best adapter": "best",
-    "the language model, for any table": "general-tail",
+    "the language model, for any table": GENERAL.name,
 }
 """By name, the experiment whose adapter is used; it takes part once that is recorded. Greedy, constrained; the last one
-draws, as its own text format is for noise, and its forecast is the median."""
+is the package's. It draws, as its text format is for noise, and its forecast is the median."""
 DRAWN = DecodeConfig(constrained=True, temperature=TEMPERATURE, n_samples=16)
 UNTUNED = "baseline-constrained"
 STUDIED = {
@@ -146,11 +148,13 @@ def _written(contexts: np.ndarray, scales: np.ndarray, adapter: str | None) -> t
 def _language_model(adapter: str | None) -> Backbone:
     backbone = load_backbone(STUDY.backbone, device="cpu")
     if adapter:
-        load_adapter(backbone.model, adapter_path(STUDY, adapter))
+        load_adapter(backbone.model, GENERAL if adapter == GENERAL.name else adapter_path(STUDY, adapter))
     return backbone
 
 
 def _adapter_hash(adapter: str | None) -> str:
+    if adapter == GENERAL.name:
+        return short_hash((GENERAL / ADAPTER_FILE).read_bytes())  # without its card, which says what was measured
     return adapter_hash(adapter_path(STUDY, adapter)) if adapter else ""
 
 

@@ -12,8 +12,8 @@ from benchmarks.tables import SOURCES, Source, measured, record_tables
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL, read_format
 from m2lib.forecaster.export import FACTS_FILE
+from m2lib.model import CONFIG_FILE
 from m2lib.paper.errors import NAIVE, table_errors, table_summary
-from m2lib.series import FORMAT_FILE
 from m2lib.study import PROFILES, adapter_path, load_record
 from m2lib.study.records import adapter_hash
 
@@ -25,12 +25,13 @@ def test_no_source_chooses_and_judges():
 
 
 def test_the_package_carries_the_recorded_adapter():
-    recorded = adapter_path("laptop", "general-tail")
-    assert load_record(PROFILES["laptop"], "general-tail").adapter == adapter_hash(recorded)
+    for run in tables.AVERAGED:
+        recorded = adapter_path("laptop", run)
+        assert load_record(PROFILES["laptop"], run).adapter == adapter_hash(recorded)
     text_format = read_format(GENERAL)
     assert replace(text_format, spread=1.0) == read_format(recorded)
-    weights = [file for file in recorded.iterdir() if file.name != FORMAT_FILE]
-    assert all((GENERAL / file.name).read_bytes() == file.read_bytes() for file in weights)
+    assert (GENERAL / CONFIG_FILE).read_bytes() == (recorded / CONFIG_FILE).read_bytes()
+    assert all((GENERAL / name).read_bytes() == content for name, content in tables.mean_adapter().items())
     rows = table_errors().query("forecaster == 'general'")
     assert set(rows["spread"]) == {text_format.spread}
     needed = rows[rows["split"] == "validation"]["needed"] * text_format.spread

@@ -10,8 +10,8 @@ from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 from m2lib.settings import results_dir
 
 GENERAL = Path(__file__).parent / "general"
-"""The adapter for any table, which comes with the package: that of the experiment general-tail, with the spread that
-`benchmarks.tables` found. Its name means this one, and not the experiment `general`, where all began."""
+"""The adapter for any table, which comes with the package: the mean of those of general-tail and general-even, with the
+spread that `benchmarks.tables` found. Its name means this one, and not the experiment `general`, where all began."""
 
 
 def adapter_folder(source: str | Path) -> Path:
