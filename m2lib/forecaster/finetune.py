@@ -26,7 +26,7 @@ from m2lib.training import COSINE, Endless, TrainConfig, cut_windows, step_costs
 Kind = TypeVar("Kind", bound=Sampler)
 MOST_ASKED = 50  # series that are forecast before and after
 NEW_RANK = 4
-NEW_RATE, FURTHER_RATE = 4e-3, 1e-3  # peak rates: of a new adapter, and to go on from one
+NEW_RATE, FURTHER_RATE = 4e-3, 3e-4  # peak rates: of a new adapter, and to go on from one
 PASSES_A_STEP = 2.5  # how much longer a step takes than a forward pass: frozen weights have no gradients
 
 
