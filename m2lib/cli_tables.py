@@ -224,7 +224,7 @@ def finetune(
     steps
         Training steps.
     rate
-        Learning rate (0.004; 0.001 to go on from an adapter).
+        Learning rate (0.004; 0.0003 to go on from an adapter).
     rank
         Of a new adapter (4); one to go on from keeps its own.
     batch

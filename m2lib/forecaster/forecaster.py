@@ -240,7 +240,7 @@ class Forecaster(Sampler):
             As in `predict_df`.
         **options
             season, as in `predict_df`; num_steps, 200 optimiser steps; learning_rate, their peak rate, 0.004 for a new
-            adapter and 0.001 to go on from one; rank of a new adapter, 4; batch_size, windows a step, 1; seed of the
+            adapter and 0.0003 to go on from one; rank of a new adapter, 4; batch_size, windows a step, 1; seed of the
             windows and of a new adapter's start, 0; force, to replace an adapter that the folder holds; say, which gets
             each line that a user should read, and prints it by default; progress, whether to show a bar.
 
