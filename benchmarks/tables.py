@@ -287,8 +287,8 @@ def package(path: Path) -> None:
     facts = {
         "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them: seasons "
         "and trends, autoregressions, wandering cycles, counts, Gaussian processes, prey and predators, mixed; 20 "
-        f"to 256 steps each. The weights are the mean of those after the last two of {len(records)} trainings. The settings "
-        "below are the last one's, the cost is of all",
+        "to 256 steps each. The weights are the mean of those after the last two of "
+        f"{len(records)} trainings. The settings below are the last one's, the cost is of all",
         "recipe": {"start": record.config["adapter"], "pairs": record.config["pairs"]}
         | record.training
         | {"targets": ", ".join(record.training["targets"])},
