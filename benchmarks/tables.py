@@ -1,7 +1,7 @@
 """`python -m benchmarks.tables`: forecasters of any table, on real tables that nobody's adapter was trained on.
 
 The tables come with statsmodels, statsforecast and matplotlib: `pip install -e '.[yardsticks]'` brings them. Some
-sources are for choosing, the others for judging; these were read three times before `general` was as it is. Writes
+sources are for choosing, the others for judging; these were read four times before `general` was as it is. Writes
 tables.json beside the recorded runs, row by row; what it holds of the same values and adapter is kept.
 """
 
