@@ -128,7 +128,7 @@ def test_what_is_said_of_changed_worlds_is_what_their_record_has():
     said = f"{general[0]} (mean / median), with noise of 5% {general[1]}, at half the sampling rate {general[2]}"
     assert f"At home its errors are {said}. The long run has {', '.join(best[:2])} and {best[2]} there" in page
     test = found()["errors"]["test"]["the language model, for any table"]
-    assert f"On the 50 test series it has {test['mean']:.1f} / {test['median']:.1f}, less than the final adapter" in page
+    assert f"On the 50 test series it has {test['mean']:.1f} / {test['median']:.1f}, less than the final" in page
     final = found()["errors"]["ours"]["final"]
     assert (test["mean"] < final["mean"], test["median"] < final["median"]) == (True, True)
     # The last two worlds are other sizes of the first.
