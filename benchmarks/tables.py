@@ -6,7 +6,6 @@ tables.json beside the recorded runs, row by row; what it holds of the same valu
 """
 
 import argparse
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from m2lib.files import ROOT, read_json, short_hash, write_atomic, write_json
 from m2lib.forecaster import Forecaster, read_format
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
-from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE
+from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
 from m2lib.paper.errors import NAIVE, TABLE_ERRORS, table_errors, table_summary
 from m2lib.series import DECILES, FORMAT_FILE, log_var_paths, nearest_analogue
 from m2lib.settings import results_dir
@@ -256,14 +255,15 @@ def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: 
 
 
 def mean_adapter() -> dict[str, bytes]:
-    """The files of weights for the package: two runs' mean, which is better than either on what chooses [1]_.
+    """PEFT's files for the package: the weights are two runs' mean, better than either on what chooses [1]_.
 
     References
     ----------
     .. [1] Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
        increasing inference time", ICML 2022.
     """
-    folders, files = [adapter_path("laptop", run) for run in AVERAGED], {}
+    folders = [adapter_path("laptop", run) for run in AVERAGED]
+    files = {CONFIG_FILE: (folders[-1] / CONFIG_FILE).read_bytes()}
     for name in (ADAPTER_FILE, BIAS_FILE):
         one, other = (load_file(folder / name) for folder in folders)
         files[name] = save({key: (one[key] + other[key]) / 2 for key in one})
@@ -296,7 +296,6 @@ def package(path: Path) -> None:
         "measured": "real series of other origins, in geometric mean, and relative to repeating the last period",
         "errors": table[list(measures.values())].T.to_dict(),
     }
-    shutil.copytree(recorded, GENERAL, dirs_exist_ok=True)
     for name, content in mean_adapter().items():
         write_atomic(GENERAL / name, content)
     write_json(GENERAL / FORMAT_FILE, text_format.settings())

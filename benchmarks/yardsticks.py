@@ -79,7 +79,8 @@ LANGUAGE_MODELS = {
     "the language model, for any table": GENERAL.name,
 }
 """By name, the experiment whose adapter is used; it takes part once that is recorded. Greedy, constrained; the last one
-is the package's. It draws, as its text format is for noise, and its forecast is the median."""
+is the package's, whose shape and format are those of the experiment `general`. It draws, as that format is for noise,
+and its forecast is the median."""
 DRAWN = DecodeConfig(constrained=True, temperature=TEMPERATURE, n_samples=16)
 UNTUNED = "baseline-constrained"
 STUDIED = {
