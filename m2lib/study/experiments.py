@@ -61,6 +61,9 @@ class Experiment:
     Of made-up series as many are watched as the validation split has.
     """
 
+    marks: tuple[int, ...] = ()
+    """Training steps after which the adapter is kept too: that of a shorter run of the same settings."""
+
     @property
     def forecasts(self) -> int:
         """How many series it forecasts, all told."""
@@ -134,6 +137,8 @@ def series_ids(experiment: Experiment, limit: int | None, n: int, errors_of: Err
 SHOWN = (94, 99, 141)
 FIRST = {"steps": 5000, "learning_rate": 1e-5, "rank": 4, "sequence_length": 512}
 CHOSEN = {"learning_rate": 1e-4, "rank": 2}  # by the report's search: expt_6
+# Where context/512 and search/expt_6 end, and a few steps more, to see how the error falls.
+MARKS = (500, 1500, 3150, 5000, 7500, 10000, 12500)
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))  # rate, rank
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
 SECOND = tuple(f"search/second_{place}" for place in range(3))
@@ -166,7 +171,7 @@ _REPORTED = [
       for length in (128, 512, 768)),
     Experiment(
         "final", "the chosen settings, trained with what is left, on the test series (section 3.3)",
-        group="final", train={"steps": 15400, **CHOSEN, "sequence_length": 512}, split="test"),
+        group="final", train={"steps": 15400, **CHOSEN, "sequence_length": 512}, split="test", marks=MARKS),
     Experiment(
         "untuned-test", "the untuned model on the test series", group="final", split="test"),
 ]

@@ -147,9 +147,10 @@ def record_path(profile: Profile | str, name: str) -> Path:
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
 
-def adapter_path(profile: Profile | str, name: str) -> Path:
-    """The folder of a trained experiment's adapter, beside its record."""
-    return record_path(profile, name).with_suffix("")
+def adapter_path(profile: Profile | str, name: str, step: int | None = None) -> Path:
+    """The folder of a trained experiment's adapter, beside its record; within it that of a step on the way."""
+    folder = record_path(profile, name).with_suffix("")
+    return folder if step is None else folder / f"step-{step:06d}"
 
 
 def adapter_hash(folder: Path) -> str:

@@ -208,6 +208,8 @@ class Run:
             on_checkpoint=self._note,
             evaluate=evaluate if count else None,
             evaluate_after=after,
+            keep=self._keep_adapter,
+            keep_after=experiment.marks,
             progress=not profile.live,
         )
         if config.rank:  # where all weights train, the record and its forecasts are kept alone
@@ -229,6 +231,11 @@ class Run:
             record.series |= self._entries("forecasts", left[start : start + size])
             record.seconds = round(time.perf_counter() - began, 2)
             save_record(self.profile, self.record)
+
+    def _keep_adapter(self, step: int) -> None:
+        """Store the adapter of a step on the way, in a folder within the one that the run's last adapter will have."""
+        folder = adapter_path(self.profile, self.record.name, step)
+        model.save_adapter(self.backbone.model, folder, self.backbone.loaded_by)
 
     def _note(self, log: TrainLog, spent: Sequence[Costs]) -> None:
         """Record how far the training is, and what these steps cost."""

@@ -55,6 +55,8 @@ def train(
     on_checkpoint: Callable[[TrainLog, list[Costs]], None] | None = None,
     evaluate: Callable[[], dict] | None = None,
     evaluate_after: Container[int] = (),
+    keep: Callable[[int], None] | None = None,
+    keep_after: Container[int] = (),
     progress: bool = True,
 ) -> TrainLog:
     """Train LoRA adapters and the head's bias of a reduced model, in place; or, at rank 0, all its weights.
@@ -65,8 +67,9 @@ def train(
     `checkpoint_every` steps, after the first, after two minutes without one, and at the end; just before,
     `on_checkpoint` gets the log and what each step since its last call has cost. `evaluate` is called without gradients
     before the first step, after those in `evaluate_after` and after the last; what it returns is kept in the log with
-    the step. With `M2_RECOMPUTE` set each block keeps its input only (gradient checkpointing): the same adapter, in
-    much less memory and a third more time.
+    the step. `keep` is called with each step in `keep_after` once it is taken, and again where the run was killed
+    before its next checkpoint: with the same adapter. With `M2_RECOMPUTE` set each block keeps its input only (gradient
+    checkpointing): the same adapter, in much less memory and a third more time.
 
     Raises InputError where the loss is no longer finite, or the checkpoints are another run's; KeyboardInterrupt after
     Ctrl-C, which finishes the step and writes a checkpoint first; pressed again it stops at once.
@@ -122,6 +125,8 @@ def train(
             # between the two, the run takes these steps again, and they are counted twice, as they were done twice.
             # The other way round, it would go on after steps that were never counted.
             evaluated()
+            if keep and log.step in keep_after:
+                keep(log.step)
             stop = bool(interrupted)  # asked once: what is pressed from here on ends the next step
             if stop or log.step in (1, config.steps) or log.step % checkpoint_every == 0 or now - kept > 120:
                 kept = time.perf_counter()

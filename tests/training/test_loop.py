@@ -170,6 +170,32 @@ def test_evaluations_come_before_between_and_after(model, windows, tmp_path):
     assert [entry["step"] for entry in log.evaluations] == [0, 5, 10, 12]
 
 
+def test_an_adapter_kept_on_the_way_is_that_of_a_shorter_run(tiny, windows, tmp_path):
+    """At a constant rate; also where the run is killed right after it, and takes the step again."""
+
+    def trained(steps, folder, killed=False):
+        model = copy.deepcopy(tiny.model)
+
+        def keep(step):
+            kept.append((step, adapter_bytes(model, tmp_path / f"{folder}-{len(kept)}")))
+            if killed and len(kept) == 2:
+                raise RuntimeError
+
+        constant = replace(CONFIG, steps=steps, decay="constant", warmup=0.0)
+        train(model, windows, constant, tmp_path / folder, keep=keep, keep_after=(5, 7), progress=False)
+        return adapter_bytes(model, tmp_path / f"{folder}-end")
+
+    kept = []
+    trained(12, "whole")
+    five, seven = kept
+    assert five == (5, trained(5, "short"))
+    kept = []
+    with pytest.raises(RuntimeError):
+        trained(12, "killed", killed=True)
+    trained(12, "killed")
+    assert kept == [five, seven, five, seven]  # the last checkpoint before was that of the first step
+
+
 def test_a_checkpoint_is_never_older_than_two_minutes(model, windows, tmp_path, monkeypatch):
     seconds, steps = count(0, 50), []
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
