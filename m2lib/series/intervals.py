@@ -1,14 +1,17 @@
-"""How sure: intervals of mean errors, and bands of forecasts by samples, what they hold and how far to stretch them.
+"""How sure: intervals of mean errors, tests for small samples, and bands of forecasts by samples.
 
 Samples are (m, steps, 2) and truths (steps, 2), both in scaled units. Functions of samples take one series; over
 several, take the mean, or put the ranks together.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy
+
+MOST_FLIPPED = 20  # values, of which a million patterns of signs are tried
 
 
 def bootstrap_interval(
@@ -39,6 +42,118 @@ def bootstrap_interval(
     # scipy takes a tuple of data sets; here there is one. A batch says how much memory is taken, and nothing else.
     drawn = scipy.stats.bootstrap((values,), statistic, n_resamples=10_000, batch=1000, method="percentile", rng=rng)
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of a mean, which is as wide as a small sample needs it to be [1]_.
+
+    From n values of mean m and standard deviation s (its squares divided by n - 1) it goes from m - t s / sqrt(n) to
+    m + t s / sqrt(n), where t is the (1 + level) / 2 quantile of Student's distribution of n - 1 degrees of freedom.
+    For n = 10 and 95% that is 2.26, where a large sample has 1.96. A percentile bootstrap knows nothing of that factor:
+    of ten normal values it holds the mean about 91 times in 100, and not 95.
+
+    Parameters
+    ----------
+    values : iterable of float
+        Independent of each other, two at least, in any unit.
+    level : float, optional
+        How often such an interval holds the mean that it is about, where the values are normally distributed.
+
+    Returns
+    -------
+    tuple of float
+        Low and high end, in the unit of the values.
+
+    References
+    ----------
+    .. [1] Student, "The Probable Error of a Mean", Biometrika 6, 1908.
+    """
+    sample = np.asarray(list(values), dtype=np.float64)
+    if len(sample) < 2:
+        raise ValueError("an interval of a mean wants two or more observations")
+    error = sample.std(ddof=1) / np.sqrt(len(sample))
+    reach = scipy.stats.t.ppf((1 + level) / 2, len(sample) - 1) * error
+    return float(sample.mean() - reach), float(sample.mean() + reach)
+
+
+def sign_flip_p(values: Iterable[float]) -> float:
+    """The exact sign-flip test of a mean of zero, from both sides: Fisher's randomisation test of paired values [1]_.
+
+    If each value is as likely to lie below zero as above it, by the same amount, then all 2^n patterns of signs are
+    equally likely. The p value is the share of the patterns whose mean lies at least as far from zero as the mean
+    observed. With n values it is 2 / 2^n or more: five cannot come below 0.05, six can reach 0.031, ten 0.002.
+
+    Parameters
+    ----------
+    values : iterable of float
+        Such as differences of paired errors; from 1 to 20 of them, in any unit.
+
+    Returns
+    -------
+    float
+        From 2 / 2^n to 1.
+
+    References
+    ----------
+    .. [1] Fisher, "The Design of Experiments", Oliver and Boyd, 1935, section 21.
+    """
+    sample = np.asarray(list(values), dtype=np.float64)
+    n = len(sample)
+    if not 1 <= n <= MOST_FLIPPED:
+        raise ValueError(f"all patterns of signs are tried of 1 to {MOST_FLIPPED} values, and these are {n}")
+    # Bit i of a pattern's number is the sign of value i: pattern 5 of three values, binary 101, is -, +, -.
+    bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    sums = np.abs((1 - 2 * bits) @ sample)
+    rounding = 1e-9 * np.abs(sample).sum()  # two sums that are equal on paper may differ in their last digits
+    return float((sums >= np.abs(sample.sum()) - rounding).mean())
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as large our errors are as theirs, and how sure that is. Below 1 ours are smaller."""
+
+    ratio: float
+    """The geometric mean over the pairs."""
+    low: float
+    """Low end of its 95% t interval."""
+    high: float
+    """High end of its 95% t interval."""
+    p: float
+    """Of the sign-flip test of a ratio of 1."""
+
+    @property
+    def surely(self) -> bool:
+        """Whether both say that the ratio is not 1: the interval leaves it out, and p is below 0.05."""
+        return not self.low <= 1 <= self.high and self.p < 0.05
+
+
+def error_ratio(ours: Iterable[float], theirs: Iterable[float]) -> Ratio:
+    """The ratio of paired errors in geometric mean, with its t interval and the exact sign-flip test.
+
+    Both are made of the logarithms of the ratios, one of each pair: there twice and half as large are equally far from
+    equal. The interval's ends are taken back to ratios.
+
+    Parameters
+    ----------
+    ours : iterable of float
+        Errors above 0, from 2 to 20, in any unit: such as a forecaster's mean error on each source.
+    theirs : iterable of float
+        What they are compared with, in the same order and unit.
+
+    Returns
+    -------
+    Ratio
+        Without a unit.
+    """
+    pairs = zip(ours, theirs, strict=True)
+    logs = np.array([np.log(mine / other) for mine, other in pairs])
+    low, high = t_interval(logs)
+    return Ratio(
+        ratio=float(np.exp(logs.mean())),
+        low=float(np.exp(low)),
+        high=float(np.exp(high)),
+        p=sign_flip_p(logs),
+    )
 
 
 def paired_gain(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, Any]:

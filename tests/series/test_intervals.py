@@ -1,8 +1,11 @@
 """Intervals and bands: by hand, where they are known, and against a well-kept library."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy
 from scipy.stats import chisquare
 from utilsforecast import losses
 
@@ -11,11 +14,14 @@ from m2lib.series.intervals import (
     bootstrap_interval,
     conformal,
     coverage,
+    error_ratio,
     paired_gain,
     ranks,
     sharpness,
+    sign_flip_p,
     stretch_needed,
     stretched,
+    t_interval,
 )
 
 RNG = np.random.default_rng(0)
@@ -31,6 +37,67 @@ def test_bootstrap_interval_is_that_of_the_normal_mean():
     assert bootstrap_interval(errors) == (low, high)
     with pytest.raises(ValueError, match="two or more observations"):
         bootstrap_interval([1.0])
+
+
+def test_a_t_interval_is_that_of_the_tables_and_of_scipy():
+    # Mean 5, standard deviation 1.58, so its error is 0.707; of five values t is 2.776 in Student's tables.
+    low, high = t_interval([3, 4, 5, 6, 7])
+    assert (low, high) == pytest.approx((5 - 2.776 * 0.7071, 5 + 2.776 * 0.7071), abs=1e-3)
+    values = np.random.default_rng(1).normal(2, 3, 10)
+    theirs = scipy.stats.ttest_1samp(values, 0)
+    for level in (0.8, 0.95):
+        assert t_interval(values, level) == pytest.approx(tuple(theirs.confidence_interval(level)))
+    with pytest.raises(ValueError, match="two or more observations"):
+        t_interval([1.0])
+
+
+def test_of_ten_values_a_t_interval_holds_what_it_promises():
+    samples = np.random.default_rng(2).normal(0, 1, (4000, 10))
+    ends = np.array([t_interval(sample) for sample in samples])
+    held = (ends[:, 0] <= 0) & (ends[:, 1] >= 0)
+    assert held.mean() == pytest.approx(0.95, abs=0.01)
+    # A percentile bootstrap of a mean has nearly these ends: normal ones, of a deviation that is divided by n.
+    reach = 1.96 * samples.std(axis=1) / np.sqrt(10)
+    short = np.abs(samples.mean(axis=1)) <= reach
+    assert short.mean() == pytest.approx(0.91, abs=0.01)
+    low, high = bootstrap_interval(samples[0])
+    assert (high - low) / 2 == pytest.approx(reach[0], rel=0.03)
+
+
+def test_sign_flips_by_hand_and_by_scipy():
+    # Of the eight sums of +-1 +-2 +-4 only 7 and -7 are as far from zero as 7, and six as 3 or more.
+    assert sign_flip_p([1, 2, 4]) == 2 / 8
+    assert sign_flip_p([1, -2, 4]) == 6 / 8
+    assert sign_flip_p([0.1, 0.2, -0.3]) == 1  # the sum is 0 but for its last digits
+    values = np.random.default_rng(3).normal(0.5, 1, 10)
+    theirs = scipy.stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert sign_flip_p(values) == pytest.approx(theirs.pvalue)
+    means = [abs(np.mean(values * signs)) for signs in product((1, -1), repeat=10)]
+    assert sign_flip_p(values) == np.mean(np.array(means) >= abs(values.mean()) - 1e-12)
+    assert sign_flip_p(np.ones(6)) == pytest.approx(0.03125)  # no less is possible with six
+    for wrong in ([], np.ones(21)):
+        with pytest.raises(ValueError, match=f"and these are {len(wrong)}"):
+            sign_flip_p(wrong)
+
+
+def test_a_sign_flip_test_errs_as_often_as_it_says():
+    samples = np.random.default_rng(4).normal(0, 1, (1000, 8))
+    found = [sign_flip_p(sample) < 0.05 for sample in samples]
+    assert np.mean(found) == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_ratio_of_errors_by_hand():
+    half = error_ratio([1, 2, 3, 4, 5, 6.6], [2, 4, 6, 8, 10, 12])
+    assert half.ratio == pytest.approx(0.5 * 1.1 ** (1 / 6))
+    assert half.low < half.ratio < half.high < 1
+    assert half.low * half.high == pytest.approx(half.ratio**2)  # as far below as above, in logarithms
+    assert (half.p, half.surely) == (2 / 64, True)
+    twice = error_ratio([2, 4, 6, 8, 10, 12], [1, 2, 3, 4, 5, 6.6])
+    assert (twice.ratio, twice.low, twice.high) == pytest.approx((1 / half.ratio, 1 / half.high, 1 / half.low))
+    assert not error_ratio([1, 2], [2, 4.1]).surely  # an interval apart from 1, but two pairs prove nothing
+    assert not error_ratio([1, 3, 2, 1], [2, 1, 2, 1]).surely
+    with pytest.raises(ValueError, match="shorter"):
+        error_ratio([1, 2, 3], [1, 2])
 
 
 def test_a_paired_gain_by_hand():
