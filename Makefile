@@ -62,8 +62,10 @@ setup: .venv/.ok
 		{ echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	@# Kernels otherwise print a warning about local sockets at each start.
-	@mkdir -p .venv/etc/ipython && echo 'c.IPKernelApp.log_level = 40' > .venv/etc/ipython/ipython_kernel_config.py
+	@# Kernels load m2lib before a notebook may load torch, so that threads wait as m2lib has them wait. Without the
+	@# second line they print a warning about local sockets at each start.
+	@mkdir -p .venv/etc/ipython
+	@printf '%s\n' 'import m2lib' 'c.IPKernelApp.log_level = 40' > .venv/etc/ipython/ipython_kernel_config.py
 	@touch $@
 
 model: .venv/.ok

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import m2lib  # noqa: F401  (before any test loads torch: see m2lib/threads.py)
+
 
 def pytest_configure(config):
     """Run at the slice profile on its own backbone, offline, and into an empty folder, so that all is computed anew."""

@@ -7,6 +7,10 @@ Eight packages on four floors; each imports only from floors below it: `paper`; 
 
 import lazy_loader
 
+from .threads import wait_briefly
+
+wait_briefly()  # while torch is not loaded yet
+
 __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

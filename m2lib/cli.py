@@ -107,6 +107,7 @@ def run(
     every: Annotated[Flag, Parameter(name="--all")] = False,
     beyond: Flag = False,
     fresh: Flag = False,
+    reforecast: Flag = False,
     cluster: Literal["slurm", "local"] | None = None,
     cluster_option: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
 ) -> None:
@@ -122,6 +123,8 @@ def run(
         With --all: also those that go beyond the report.
     fresh
         Run again even where there is a record.
+    reforecast
+        Keep the training of finished records, and forecast again.
     cluster
         Make each experiment a job of its own, there.
     cluster_option
@@ -129,8 +132,12 @@ def run(
     """
     if every == bool(names) or (beyond and not every):
         raise InputError("name the experiments to run, or give --all (and --beyond); `m2 status` lists them")
-    if fresh and cluster:  # a job that is queued again would begin once more
-        raise InputError("--fresh runs here, without --cluster; a record that is moved away is made anew there too")
+    if fresh and reforecast:
+        raise InputError("--fresh trains and forecasts anew, --reforecast keeps the training; give one of them")
+    if (fresh or reforecast) and cluster:  # a job that is queued again would begin once more
+        raise InputError(
+            "--fresh and --reforecast run here, without --cluster; a record that is moved away is made anew there too"
+        )
     for name in names:  # all of them before the first is run
         m2lib.study.experiment_named(name)
     names = names or tuple(name for name, it in m2lib.study.EXPERIMENTS.items() if it.group or beyond)
@@ -146,7 +153,7 @@ def run(
             print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
         return
     for name in tqdm(names, unit="experiment", leave=None, disable=not every or profile.live):
-        record = m2lib.study.run(name, profile, fresh=fresh)
+        record = m2lib.study.run(name, profile, fresh=fresh, reforecast=reforecast)
         tqdm.write(f"{name}: {_told(profile, record)}\n{m2lib.study.record_path(profile, name)}")
 
 

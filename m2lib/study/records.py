@@ -83,6 +83,8 @@ class Record:
     """The data set's fingerprint, and how many series it has."""
     batch_size: int
     """Texts decoded together."""
+    forecast_dtype: str = ""
+    """In which it forecast; empty, also in records older than the field: in the dtype of `backbone`."""
     seed: int = 0
     """Of the training."""
     status: Literal["running", "done"] = "running"

@@ -29,10 +29,18 @@ from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_lo
 WATCHED_SEED = 10**6  # of the made-up series that a run is watched on
 
 
-def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = None, fresh: bool = False) -> Record:
+def run(
+    name: str,
+    profile: Profile | None = None,
+    *,
+    data: SeriesSet | None = None,
+    fresh: bool = False,
+    reforecast: bool = False,
+) -> Record:
     """Load an experiment's finished record, or run it, with a checkpoint every so many steps and after each batch.
 
     profile: default the active one. data: default `load_series()`. fresh: run again even where there is a record.
+    reforecast: keep the training of a finished record, and forecast its series again in the profile's dtype.
     An interrupted run goes on where it stopped, in the dtype that it began in: to the bit as an unbroken one would on
     the same machine with as many threads, on another but for rounding. A record made from other weights, data or
     settings is replaced only if `fresh`, or if the profile is live; a copy is kept in `M2_OUT`. An experiment that
@@ -43,12 +51,15 @@ def run(name: str, profile: Profile | None = None, *, data: SeriesSet | None = N
     for earlier in experiment_named(name).earlier(profile):
         run(earlier, profile, data=data)
     this = Run(name, profile, data)
-    if not fresh and (record := this.finished()):  # which needs no lock, and no folder that can be written to
+    anew = fresh or reforecast
+    if not anew and (record := this.finished()):  # which needs no lock, and no folder that can be written to
         return record
     with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
         old = None if fresh else this.stored()
-        if old and old.status == "done":  # another process has ended it meanwhile
-            return old
+        if old and old.status == "done":
+            if not reforecast:  # another process has ended it meanwhile
+                return old
+            this.forget_forecasts(old)
         this.begin(old)
         this.train_and_forecast()
     return this.record
@@ -106,6 +117,30 @@ class Run:
         record = self.stored()
         return record if record and record.status == "done" else None
 
+    def forget_forecasts(self, record: Record) -> None:
+        """Take the forecasts out of a finished record, of which a copy is kept; what they cost counts as discarded."""
+        if self.experiment.train and not self.trained(record):
+            raise InputError(f"the adapter of {self.path} is gone; `m2 run {record.name} --fresh` trains it again")
+        if not self.profile.live:
+            records.keep_aside(self.path)
+        record.series = {}
+        record.seconds = record.train_seconds
+        record.forecast_dtype = self.profile.forecast_dtype
+        record.flops["discarded"] = sum_costs(record.flops["discarded"], record.flops["forecasts"])
+        record.flops["forecasts"] = sum_costs()
+
+    def trained(self, record: Record) -> bool:
+        """Whether a record has all of its training behind it, and the adapter that came of it is in its folder."""
+        if not record.training.get("rank") or len(record.loss_curve) < record.training["steps"]:
+            return False
+        return adapter_hash(adapter_path(self.profile, record.name)) == record.adapter
+
+    def load(self, dtype: str | None) -> None:
+        """Load the model, without an adapter."""
+        self.backbone = model.load_backbone(self.weights, dtype=dtype)
+        if self.experiment.shuffled:
+            model.shuffle_weights(self.backbone.model)
+
     def begin(self, old: Record | None) -> None:
         """Load the model, and take up the record that this run has begun, or make one and keep any other aside.
 
@@ -113,11 +148,14 @@ class Run:
         does not allow for that; nothing has been changed then.
         """
         profile, experiment, name = self.profile, self.experiment, self.experiment.name
-        everything = experiment.train and not experiment.train["rank"]  # all weights train, in float32
-        dtype = old.backbone["dtype"] if old else "float32" if everything else None
-        self.backbone = backbone = model.load_backbone(self.weights, dtype=dtype)
-        if experiment.shuffled:
-            model.shuffle_weights(backbone.model)
+        if not experiment.train or (old and self.trained(old)):  # forecasts are all that is left to do
+            dtype = (old.forecast_dtype or old.backbone["dtype"]) if old else profile.forecast_dtype
+        elif old:
+            dtype = old.backbone["dtype"]
+        else:
+            dtype = "" if experiment.train["rank"] else "float32"  # rank 0: all weights train, in float32
+        self.load(dtype or None)
+        backbone = self.backbone
         here = provenance(backbone.device)
         self.record = record = old or Record(
             name=name,
@@ -128,6 +166,7 @@ class Run:
             batch_size=profile.batch_size,
             data={"fingerprint": self.data.fingerprint, "series": len(self.data)},
             adapter=self.decisive.get("adapter", ""),
+            forecast_dtype=profile.forecast_dtype,
             run=secrets.token_hex(8),
             **here,
         )
@@ -155,7 +194,7 @@ class Run:
         """Say in the record what the run may still cost. Raises InputError where the budget does not allow for it."""
         profile, record = self.profile, self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
-        steps = training.saved_step(self.checkpoints)
+        steps = record.training["steps"] if self.trained(record) else training.saved_step(self.checkpoints)
         most = costs.estimate(self.experiment, profile, self.shape, steps, len(record.series), self.source)
         record.flops["reserved"] = sum_costs(*most.values())
         if profile.live or not self.experiment.group:
@@ -170,14 +209,22 @@ class Run:
 
     def train_and_forecast(self) -> None:
         """Do all that the experiment asks for and the record lacks."""
-        if self.source:
+        config = self.experiment.config(self.profile)
+        trained = self.trained(self.record)
+        if trained:
+            model.load_adapter(self.backbone.model, adapter_path(self.profile, self.record.name))
+        elif self.source:
             folder = adapter_path(self.profile, self.source)
             if adapter_hash(folder) != self.decisive["adapter"]:
                 again = f"m2 run {self.source} --fresh"
                 raise InputError(f"{folder} is not the adapter that its record names; `{again}` makes both anew")
             model.load_adapter(self.backbone.model, folder)
-        if config := self.experiment.config(self.profile):
+        if config and not trained:
             self.train_adapter(config)
+            dtype = self.record.forecast_dtype
+            if config.rank and dtype not in ("", self.backbone.dtype):
+                self.load(dtype)
+                model.load_adapter(self.backbone.model, adapter_path(self.profile, self.record.name))
         self.forecast_series()
         self.record.status, self.record.flops["reserved"] = "done", sum_costs()  # nothing more will be spent
         save_record(self.profile, self.record)

@@ -176,6 +176,57 @@ def test_a_fresh_run_goes_on_and_keeps_the_old_record_and_adapter_aside(data, mo
     assert (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
 
 
+FLOAT32 = replace(TRAINED, forecast_dtype="float32")
+
+
+def test_forecasts_are_made_in_the_profiles_dtype_whatever_training_was_in(data, monkeypatch):
+    monkeypatch.setenv("M2_DTYPE", "bfloat16")
+    dtypes, real = [], runs.forecast
+
+    def forecast(backbone, *arguments, **options):
+        dtypes.append(backbone.dtype)
+        return real(backbone, *arguments, **options)
+
+    monkeypatch.setattr(runs, "forecast", forecast)
+    record = run("default-warm", FLOAT32, data=data)
+    assert (record.backbone["dtype"], record.forecast_dtype) == ("bfloat16", "float32")
+    assert run("baseline", FLOAT32, data=data).forecast_dtype == "float32"
+    assert set(dtypes) == {"float32"}
+
+
+def test_forecasting_again_keeps_the_training(data, monkeypatch, capsys):
+    monkeypatch.setenv("M2_DTYPE", "bfloat16")
+    run("default-warm", TRAINED, data=data)
+    first = load_record(TRAINED, "default-warm")
+    assert first.forecast_dtype == ""
+    monkeypatch.setattr(runs.Run, "train_adapter", None)  # it is not called
+    with monkeypatch.context() as stopped:
+        stopped.setattr(runs.Run, "forecast_series", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("default-warm", FLOAT32, data=data, reforecast=True)
+    assert load_record(FLOAT32, "default-warm").status == "running"
+    again = run("default-warm", FLOAT32, data=data)  # goes on with what is begun
+    assert (again.status, again.forecast_dtype, set(again.series)) == ("done", "float32", set(first.series))
+    for field in ("loss_curve", "training", "adapter", "steps_run", "fingerprint", "run"):
+        assert getattr(again, field) == getattr(first, field), field
+    assert again.flops["discarded"] == first.flops["forecasts"]
+    assert again.flops["training"] == first.flops["training"]
+    backbone, one = load_backbone("tiny", dtype="float32"), next(iter(again.series))
+    load_adapter(backbone.model, adapter_path(FLOAT32, "default-warm"))
+    assert runs.forecast(backbone, data.contexts[[one]], again.protocol)[0].texts == (again.series[one]["text"],)
+    (kept,) = out_dir().glob("replaced/*/laptop-tiny/default-warm.json")
+    assert kept.with_suffix("").is_dir()
+
+
+def test_forecasting_again_needs_the_adapter(data):
+    run("default-warm", TRAINED, data=data)
+    before = record_path(TRAINED, "default-warm").read_bytes()
+    shutil.rmtree(adapter_path(TRAINED, "default-warm"))
+    with pytest.raises(InputError, match="is gone; `m2 run default-warm --fresh` trains it again"):
+        run("default-warm", TRAINED, data=data, reforecast=True)
+    assert record_path(TRAINED, "default-warm").read_bytes() == before
+
+
 def test_what_is_kept_aside_lies_there_as_it_did(store):
     path = record_path(SMALL, "search/expt_0")
     adapter_path(SMALL, "search/expt_0").mkdir(parents=True)
