@@ -51,7 +51,7 @@ def lora_layer(width: int, rank: int) -> Figure:
 
 def encoding(data: SeriesSet, shown: Sequence[int]) -> Figure:
     """Figure 3: the codec at work on two steps of each series: scaled, rounded, written, tokenised."""
-    heads = ["step, variable", "value", "÷ scale × 10", "2 decimals", "written", "tokens", "Qwen's ids", "our ids"]
+    heads = ["step, variable", "value", "÷ scale × 10", "2 decimals", "written", "tokens", "Qwen's ids", "reduced"]
     figure, axes = plt.subplots(len(shown), figsize=(WIDTH, 1.45 * len(shown)))
     names = [f"{step}, {name}" for step in range(2) for name in VARIABLES]
     for ax, series in zip(axes, shown, strict=True):

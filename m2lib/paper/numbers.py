@@ -1,5 +1,7 @@
 """The numbers that the PDF prints, as tables: from records and published tables alone. The PDF adds them up."""
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,7 @@ from m2lib.model import backbone_config
 from m2lib.paper import errors
 from m2lib.paper.errors import GREEDY, Runs, Sampled, median_mae, summary
 from m2lib.series import bootstrap_interval, crps_fair
+from m2lib.series.intervals import error_ratio
 from m2lib.study import EXPERIMENTS, REPLICATION, Profile, Record
 
 REPORT = study.PROFILES["report"]
@@ -26,6 +29,8 @@ REPLICATED = {
 """The runs of the replication that the PDF speaks of, by profile; untuned it was asked on both machines."""
 SETTINGS = (*study.SEARCH, *CONTEXTS)
 """The runs that the report compares on the same series."""
+AT_THE_END = ("untuned-test", "final")
+"""The replication's runs on the test series, before and after training."""
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 TRAINED_WITH = ("learning_rate", "rank", "sequence_length", "batch_size")
 PUBLISHED = {"published: Qwen2.5-0.5B, untuned": "untuned", "published: Qwen2.5-0.5B, final adapter": "final"}
@@ -36,7 +41,7 @@ COMPARED = {
     "report default-rest": ["report baseline"],
     "fifth baseline": ["published baseline"],
     "fifth context/768": ["fifth context/512"],
-    "fifth final": ["fifth untuned-test"],
+    "replication final": ["replication untuned-test", "published final"],
     "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
     "ours best": ["ours final", "published final", f"test {study.TUNED}"],
 }
@@ -54,20 +59,35 @@ def numbers(profile: Profile) -> dict[str, Any]:
     if records["final"].data["fingerprint"] != errors.data().fingerprint:
         raise InputError(f"{errors.data().source} holds other series than the records are about; leave M2_DATA out")
     replicas = {who: errors.finished_records(REPLICATION[who], *names) for who, names in REPLICATED.items()}
-    theirs = (errors.error_table(found).query("who == 'ours'").assign(who=who) for who, found in replicas.items())
+    end = fullest_final()
+    ending = errors.finished_records(end, *AT_THE_END)
+    all_replicas = replicas | {"replication": ending}
+    theirs = (errors.error_table(found).query("who == 'ours'").assign(who=who) for who, found in all_replicas.items())
     table = pd.concat([errors.error_table(records), *theirs])
     # The five series on which settings are compared.
     five = table.loc[table["experiment"] == "context/512", ["who", "series"]]
     way = errors.milestones(records["best"])
+    # The series that figure 6 shows: at the first quartile, the median and the maximum.
+    ranked = series.best_and_worst(replicas["report"]["default"].maes(), worst=0)[0]
+    shown = ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]
     return {
         "records": {name: run_row(record) for name, record in records.items()},
         "removed": study.removed(profile),
         "replicated": {who: {name: run_row(one) for name, one in found.items()} for who, found in replicas.items()},
-        "reported": {name: EXPERIMENTS[name].training(REPORT) for name in SETTINGS},
+        "at the end": {"profile": end.name, "records": {name: run_row(one) for name, one in ending.items()}},
+        "reported": {name: EXPERIMENTS[name].training(REPORT) for name in ("default", *SETTINGS, "final")},
         "errors": _errors(table),
         "five": _errors(table[table["experiment"].isin(SETTINGS)].merge(five)),
         "crps": table.groupby("experiment")["crps"].mean().dropna().to_dict(),
         "gains": _gains(errors.runs(table)),
+        "first round": {who: _first_rounds(errors.runs(table), who) for who in ("published", "fifth")},
+        "asked twice": _differing(replicas["fifth"]["baseline"], replicas["report"]["baseline"]),
+        "featured": {
+            "fig4": _featured(replicas["fifth"], "baseline", EXPERIMENTS["baseline"].featured),
+            "fig6 untuned": _featured(replicas["report"], "baseline", shown),
+            "fig6 tuned": _featured(replicas["report"], "default", shown),
+        },
+        "tables": _tables(),
         "costs": yardstick_costs(),
         "uncertainty": _uncertainty(profile),
         "best": {
@@ -81,8 +101,17 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "table3": _table_3(),
         "printed": study.published_statements(),
         "accountant": _accountant(),
+        "a cached step as published": total(cached_step_flops(report_shape(), 512, convention="published")),
+        "a cache saves by the rules": _cache_saves(),
         "model": {size: getattr(backbone_config(REPORT.backbone), size) for size in SIZES},
     }
+
+
+def fullest_final() -> Profile:
+    """The profile of the replication's longest final run: all of the report's steps if it is finished, else a fifth."""
+    whole = REPLICATION["report"]
+    done = study.record_path(whole, "final").is_file() and study.load_record(whole, "final").status == "done"
+    return whole if done else REPLICATION["fifth"]
 
 
 def run_row(record: Record) -> dict[str, Any]:
@@ -92,6 +121,7 @@ def run_row(record: Record) -> dict[str, Any]:
         "group": EXPERIMENTS[record.name].group,
         "backbone": record.backbone["id"],
         "device": record.device,
+        "dtype": record.backbone["dtype"],
         "commit": record.commit,
         "steps": len(record.loss_curve),
         "flops": record.flops["training"]["coursework"],
@@ -117,10 +147,16 @@ def yardstick_costs() -> dict[str, dict[str, Any]]:
 
 
 def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A summary of each run by who and experiment, of a language model's on test with 95% intervals."""
+    """A summary of each run by who and experiment, of a language model's on test with 95% intervals.
+
+    A mean may hang on one series: so which is the worst is said, and what the mean is without it.
+    """
     found: dict[str, dict[str, Any]] = {}
     for (who, name), run in table.groupby(["who", "experiment"], sort=False):
-        row = summary(run["mae"])
+        maes = run.set_index("series")["mae"]
+        worst = maes.idxmax()
+        row = summary(maes) | {"worst series": int(worst), "mean without it": maes.drop(worst).mean()}
+        row["quartiles"] = maes.quantile([0.25, 0.75]).tolist()
         if who != "test" and (run["split"] == "test").all():
             row["mean interval"] = bootstrap_interval(run["mae"])
             row["median interval"] = bootstrap_interval(run["mae"], np.median)
@@ -139,6 +175,40 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
             gains[other] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())}
             gains[other] |= series.paired_gain(dict(ours), dict(theirs))
     return found
+
+
+def _first_rounds(runs: Runs, who: str) -> list[str]:
+    """The settings with the lowest mean of the five series, and of any four of them; each once."""
+    asked = runs["published", "context/512"].index
+    five = pd.DataFrame({name: runs[who, name] for name in study.SEARCH}).loc[asked]
+    return sorted({five.mean().idxmin()} | {five.drop(left_out).mean().idxmin() for left_out in asked})
+
+
+def _differing(one: Record, other: Record) -> int:
+    """On how many series two records of the same question have different errors."""
+    theirs = other.maes()
+    return sum(mae != theirs[i] for i, mae in one.maes().items())
+
+
+def _featured(records: dict[str, Record], name: str, shown: Iterable[int]) -> list[dict[str, Any]]:
+    """Errors of the series whose forecasts are drawn of a run, beside the report's."""
+    maes, report = records[name].maes(), study.published_maes(name)
+    return [{"series": i, "mae": maes[i], "published": report[i]} for i in shown]
+
+
+def _tables() -> dict[str, Any]:
+    """Real tables: how `general` compares with others on the sources for judging, and errors on those for choosing."""
+    table = errors.table_errors()
+    judging, choosing = (
+        errors.relative_errors(table[table["split"] == split]).dropna(axis="columns")
+        for split in ("test", "validation")
+    )
+    rivals = judging.columns.drop("general")
+    return {
+        "sources": len(judging),
+        "ratios": {name: asdict(error_ratio(judging["general"], judging[name])) for name in rivals},
+        "validation": np.exp(np.log(choosing.div(choosing[errors.NAIVE], axis=0)).mean()).to_dict(),
+    }
 
 
 def _uncertainty(profile: Profile) -> dict[str, Any]:
@@ -184,12 +254,23 @@ def _table_3() -> dict[str, dict[str, Any]]:
 
 
 def _accountant() -> dict[str, float]:
-    """What the report's own accountant charges, where its text prints it and no table holds it."""
-    one_pass, forecast, step = (
-        total(count(report_shape(), *tokens, convention="published"))
-        for count, *tokens in ((forward_flops, 512), (forecast_flops, 512, 220), (cached_step_flops, 512))
-    )
-    return {"passes per forecast": forecast / one_pass, "FLOPs per generated token": step}
+    """What the report's own accountant charges, where its text prints it and no table holds it.
+
+    The report cuts off where it prints: 210 passes are 210.8, and by these 210 it has divided its forecast.
+    """
+    one_pass = total(forward_flops(report_shape(), 512, convention="published"))
+    forecast = total(forecast_flops(report_shape(), 512, 220, convention="published"))
+    return {
+        "passes per forecast": forecast / one_pass,
+        "FLOPs per generated token": forecast / int(forecast / one_pass),
+        "speed-up of decoding by a KV cache": 220 * one_pass / forecast,
+    }
+
+
+def _cache_saves() -> float:
+    """By the rules, how many times as much a forecast would cost if no keys and values were kept."""
+    again = sum(total(forward_flops(report_shape(), 512 + new, rank=2)) for new in range(220))
+    return again / total(forecast_flops(report_shape(), 512, 220, rank=2))
 
 
 def report_shape() -> Shape:
