@@ -1,8 +1,9 @@
 """`python -m benchmarks.tables`: forecasters of any table, on real tables that nobody's adapter was trained on.
 
 The tables come with statsmodels, statsforecast and matplotlib: `pip install -e '.[yardsticks]'` brings them. Some
-sources are for choosing, the others for judging; these were read four times before `general` was as it is. Writes
-tables.json beside the recorded runs, row by row; what it holds of the same values and adapter is kept.
+sources are for choosing, the others for judging; these were read four times before `general` was as it is. Errors are
+told in units of a reference: the last value or the last period, whichever did better before a source's first forecast.
+Writes tables.json beside the recorded runs, row by row; what it holds of the same values and adapter is kept.
 """
 
 import argparse
@@ -26,14 +27,15 @@ from m2lib.forecaster import Forecaster, read_format
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
-from m2lib.paper.errors import NAIVE, TABLE_ERRORS, table_errors, table_summary
-from m2lib.series import DECILES, FORMAT_FILE, log_var_paths, nearest_analogue
+from m2lib.paper.errors import NAIVE, REFERENCE, TABLE_ERRORS, table_errors, table_ratios, table_summary
+from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, log_var_paths, nearest_analogue, period_of
 from m2lib.settings import results_dir
 from m2lib.study import PROFILES, adapter_path, load_record
 from m2lib.study.provenance import provenance
 
 MOST_SERIES = 20  # of a source: drawn at equal distances, in its order
 LONGEST_SEASON = 24
+FEWEST_EARLIER = 3  # origins before the test, by which a source's reference is chosen
 SAMPLES = 48
 LEFT_IN = ", season left in"  # of an adapter that reads a series as it is
 MOST_NEEDED = 1e3  # where a band has no width at all
@@ -79,8 +81,20 @@ class Source:
 
     def cuts(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Context and truth of each forecast."""
-        starts = [-self.horizon * (1 + back) for back in reversed(range(self.origins))]
-        cut = [(one[:n], one[n:][: self.horizon]) for one in self.series() for n in starts]
+        return self._cuts(self.series(), self.origins)
+
+    def known(self) -> list[np.ndarray]:
+        """What there is of each series before the first forecast."""
+        return [one[: -self.horizon * self.origins] for one in self.series()]
+
+    def earlier_cuts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Context and truth of forecasts of what is known before the first one: for choosing without a look ahead."""
+        cuts = self._cuts(self.known(), max(self.origins, FEWEST_EARLIER))
+        return [(context, truth) for context, truth in cuts if len(context) >= SHORTEST]
+
+    def _cuts(self, series: Sequence[np.ndarray], origins: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        starts = [-self.horizon * (1 + back) for back in reversed(range(origins))]
+        cut = [(one[:n], one[n:][: self.horizon]) for one in series for n in starts]
         return [(context, truth) for context, truth in cut if np.abs(_seasonal_steps(context, self.season)).sum()]
 
 
@@ -157,6 +171,11 @@ def _statistical(model: str, contexts: Sequence[np.ndarray], horizon: int, seaso
     return found
 
 
+def _repeated(steps: int, contexts: Sequence[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
+    """Deciles by the last steps, repeated, whatever the calendar's season is."""
+    return _statistical("SeasonalNaive" if steps > 1 else "Naive", contexts, horizon, steps)
+
+
 def _regression(contexts: Sequence[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
     """Deciles of log-VAR(3), by its bootstrap; each context is moved so that nothing in it is negative."""
     found = []
@@ -164,6 +183,26 @@ def _regression(contexts: Sequence[np.ndarray], horizon: int, season: int) -> li
         below = min(0.0, context.min())
         paths = log_var_paths((context - below)[None, :, None], 200, np.random.default_rng(0), horizon)[0, ..., 0]
         found.append(np.quantile(paths + below, DECILES, axis=0))
+    return found
+
+
+def repetitions(source: Source) -> dict[int, float]:
+    """What the last steps of a source, repeated, erred before its first forecast: mean MASE by the number of steps.
+
+    One step is the last value. Against it stand the steps of the calendar's season or, where a calendar knows none, the
+    periods that the autocorrelation of its series finds. Nothing is read of what the forecasts are judged by.
+    """
+    if source.season > 1:
+        periods = {source.season}
+    else:
+        lifted = [one - min(0.0, one.min()) for one in source.known()]  # the period is found in logarithms of 1 + x
+        periods = {period for period in map(period_of, lifted) if period and period <= LONGEST_SEASON}
+    cuts = source.earlier_cuts()
+    scales = [_scale(context, source.season) for context, _ in cuts]
+    found = {}
+    for steps in sorted({1, *periods}):
+        errors = [np.abs(np.resize(context[-steps:], len(truth)) - truth).mean() for context, truth in cuts]
+        found[steps] = float(np.mean(np.divide(errors, scales)))
     return found
 
 
@@ -197,6 +236,11 @@ def _seasonal_steps(context: np.ndarray, season: int) -> np.ndarray:
     return context[season:] - context[:-season]
 
 
+def _scale(context: np.ndarray, season: int) -> float:
+    """The unit of a MASE: the mean step from season to season."""
+    return float(np.abs(_seasonal_steps(context, season)).mean())
+
+
 def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     """A row: errors of each forecast in units of the mean step from season to season in its context [1]_.
 
@@ -216,7 +260,7 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
         deciles = np.stack(forecast(contexts, source.horizon, source.season))  # (forecasts, 9, horizon)
     seconds = time.perf_counter() - began
     off, share = np.stack(truths)[:, None] - deciles, np.array(DECILES)[:, None]
-    scales = np.array([np.abs(_seasonal_steps(context, source.season)).mean() for context in contexts])
+    scales = np.array([_scale(context, source.season) for context in contexts])
     width = np.where(off[:, 4] > 0, deciles[:, 8] - deciles[:, 4], deciles[:, 4] - deciles[:, 0])
     needed = np.divide(np.abs(off[:, 4]), width, out=np.full_like(width, MOST_NEEDED), where=width > 0)
     shown = min(source.origins, len(contexts)) - 1
@@ -231,24 +275,35 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: float) -> None:
-    """Measure all that the record at `path` lacks of a split's sources, and write it after each row."""
+def record_tables(path: Path, split: str, adapters: Sequence[str], temperature: float, only: str = "") -> None:
+    """Measure all that the record at `path` lacks of a split's sources, and write it after each row.
+
+    only: the one forecaster that is measured, where another machine's rounding would have all of a source anew.
+    """
     forecasts: dict[str, Forecast] = {name: partial(_statistical, model) for name, model in MODELS.items()}
     forecasts |= {"nearest analogue": _analogue, "log-VAR(3)": _regression}
     forecasts |= {name: partial(_language_model, name, temperature) for name in adapters}
     rows = read_json(path)["rows"] if path.exists() else []
     for source in (one for one in SOURCES if one.split == split):
         values = short_hash(np.concatenate(source.series()).tobytes())
-        for name, forecast in forecasts.items():
-            asked = {"source": source.name, "split": split, "forecaster": name, "values": values}
+        before = repetitions(source)
+        repeats = min(before, key=before.__getitem__)
+        for name, forecast in (forecasts | {REFERENCE: partial(_repeated, repeats)}).items():
+            if only and name != only:
+                continue
+            asked: dict[str, Any] = {"source": source.name, "split": split, "forecaster": name, "values": values}
             if name in adapters:
                 model = _forecaster(name.removesuffix(LEFT_IN))
                 weights = (model.adapter / ADAPTER_FILE).read_bytes() if model.adapter else b""
                 asked |= {"temperature": temperature, "adapter": short_hash(weights)}
                 asked |= {"spread": getattr(model.text_format, "spread", 1), "season": _season(name, source.season)}
+            if name == REFERENCE:
+                asked |= {"repeats": repeats}
             if any(asked.items() <= row.items() for row in rows):
                 continue
             row = asked | measured(source, forecast)
+            if name == REFERENCE:
+                row |= {"before": {str(steps): round(error, 4) for steps, error in before.items()}}
             rows = [*(one for one in rows if any(one[key] != row[key] for key in ("source", "forecaster"))), row]
             write_json(path, provenance(torch.device("cpu")) | {"rows": rows})
             print(f"{source.name}: {name}, MASE {np.mean(row['mase']):.3f}, {row['seconds']} s", flush=True)
@@ -268,6 +323,22 @@ def mean_adapter() -> dict[str, bytes]:
         one, other = (load_file(folder / name) for folder in folders)
         files[name] = save({key: (one[key] + other[key]) / 2 for key in one})
     return files
+
+
+def told_apart(path: Path | None) -> str:
+    """What the card says of the repetition, and from whom this adapter is told apart, in whole sentences."""
+    ratios = table_ratios(table_errors(path), "test")
+    sources = sum(source.split == "test" for source in SOURCES)
+    ahead = [name for name, ratio in ratios.items() if ratio.surely and ratio.ratio < 1]
+    behind = [name for name, ratio in ratios.items() if ratio.surely and ratio.ratio > 1]
+    undecided = [name for name, ratio in ratios.items() if not ratio.surely]
+    return (
+        f"The repetition, here `{REFERENCE}`, is that which erred less on a source before its first forecast; its "
+        "period is the calendar's, or else found in the series, and `last period` knows the calendar's alone. By a t "
+        f"interval and the exact sign-flip test over the {sources} origins, this adapter is ahead of "
+        f"{', '.join(ahead) or 'none'} and behind {', '.join(behind) or 'none'}; it is not told apart from "
+        f"{', '.join(undecided) or 'none'}"
+    )
 
 
 def package(path: Path) -> None:
@@ -293,7 +364,8 @@ def package(path: Path) -> None:
         | record.training
         | {"targets": ", ".join(record.training["targets"])},
         "flops": sum(one.spent()["coursework"] for one in records),
-        "measured": "real series of other origins, in geometric mean, and relative to repeating the last period",
+        "measured": "real series of other origins, in geometric mean, and relative to a repetition. "
+        f"{told_apart(path)}",
         "errors": table[list(measures.values())].T.to_dict(),
     }
     for name, content in mean_adapter().items():
@@ -310,11 +382,12 @@ if __name__ == "__main__":
         "--adapters", nargs="*", default=["untuned"], help=f"folders, names, or untuned; also with {LEFT_IN!r}"
     )
     parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--only", default="", metavar="NAME", help=f"one forecaster alone, such as {REFERENCE!r}")
     parser.add_argument("--path", type=Path, help="default: report/results/tables.json")
     parser.add_argument("--package", action="store_true", help="put the adapter `general` and a card into the package")
     given = parser.parse_args()
     record = given.path or results_dir() / TABLE_ERRORS
-    record_tables(record, given.split, given.adapters, given.temperature)
+    record_tables(record, given.split, given.adapters, given.temperature, given.only)
     print(table_summary(table_errors(record), given.split).to_string(float_format="{:.3f}".format))
     if given.package:
         package(record)

@@ -13,6 +13,7 @@ from scipy.stats import t as student
 
 from m2lib import series, study
 from m2lib.files import InputError, read_json, repository
+from m2lib.series.intervals import Ratio, error_ratio
 from m2lib.series.worlds import WORLDS
 from m2lib.study import Profile, Record
 
@@ -24,7 +25,11 @@ GREEDY = {"untuned": "untuned-test-constrained", "final": "final", "best": "best
 """The experiments that forecast the test series greedily, by whose samples stand beside."""
 LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
 """The competitor without a language model, of the order that the validation series chose."""
-TABLE_ERRORS, NAIVE = "tables.json", "last period"
+TABLE_ERRORS = "tables.json"
+NAIVE = "last period"
+"""Of real tables: the calendar's season, repeated; without a season it is the last value."""
+REFERENCE = "last value or period"
+"""Of real tables: which of the two erred less on a source before its first test origin. Errors are in its units."""
 MEASURED = ("loss", "mae_mean", "mae_median")
 """What milestones measure."""
 SHORT = {
@@ -116,10 +121,10 @@ def table_errors(path: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(read_json(path or repository("report", "results", TABLE_ERRORS))["rows"])
 
 
-def relative_errors(table: pd.DataFrame, measure: str = "mase") -> pd.DataFrame:
-    """The mean `mase` or `loss` of each forecaster (columns) on each source (rows), in units of the last period's."""
+def relative_errors(table: pd.DataFrame, measure: str = "mase", reference: str = REFERENCE) -> pd.DataFrame:
+    """The mean `mase` or `loss` of each forecaster (columns) on each source (rows), in units of the reference's."""
     means = table.assign(mean=table[measure].map(np.mean)).pivot_table("mean", "source", "forecaster", sort=False)
-    return means.div(means[NAIVE], axis=0)
+    return means.div(means[reference], axis=0)
 
 
 def table_summary(table: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -128,6 +133,17 @@ def table_summary(table: pd.DataFrame, split: str) -> pd.DataFrame:
     found = pd.DataFrame({name: np.exp(np.log(relative_errors(part, name)).mean()) for name in ("mase", "loss")})
     found["80% band holds"] = part.assign(held=part["held"].map(np.mean)).groupby("forecaster")["held"].mean()
     return found.sort_values("mase")
+
+
+def table_ratios(table: pd.DataFrame, split: str, ours: str = "general") -> dict[str, Ratio]:
+    """How many times as large the error of `ours` is as each other forecaster's, over the sources of a split.
+
+    Only forecasters that have been asked about every source are compared. No correction is made for the number of
+    comparisons.
+    """
+    errors = relative_errors(table[table["split"] == split]).dropna(axis="columns")
+    rivals = errors.columns.drop(ours)
+    return {name: error_ratio(errors[ours], errors[name]) for name in rivals}
 
 
 def _trained(record: Record, records: dict[str, Record]) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-MOST_FLIPPED = 20  # values, of which a million patterns of signs are tried
+MOST_FLIPPED = 20  # values, of which all patterns of signs are tried, a million
+PATTERNS = 100_000  # of signs, that are tried of more values
 
 
 def bootstrap_interval(
@@ -45,7 +46,7 @@ def bootstrap_interval(
 
 
 def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of a mean, which is as wide as a small sample needs it to be [1]_.
+    """The interval of a mean by Student's t, as wide as a small sample needs it to be [1]_.
 
     From n values of mean m and standard deviation s (its squares divided by n - 1) it goes from m - t s / sqrt(n) to
     m + t s / sqrt(n), where t is the (1 + level) / 2 quantile of Student's distribution of n - 1 degrees of freedom.
@@ -77,21 +78,24 @@ def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, flo
 
 
 def sign_flip_p(values: Iterable[float]) -> float:
-    """The exact sign-flip test of a mean of zero, from both sides: Fisher's randomisation test of paired values [1]_.
+    """The sign-flip test of a mean of zero, from both sides: Fisher's randomisation test of paired values [1]_.
 
     If each value is as likely to lie below zero as above it, by the same amount, then all 2^n patterns of signs are
     equally likely. The p value is the share of the patterns whose mean lies at least as far from zero as the mean
     observed. With n values it is 2 / 2^n or more: five cannot come below 0.05, six can reach 0.031, ten 0.002.
 
+    Up to 20 values all patterns are tried, and the test is exact. Of more values 100,000 patterns are drawn at random,
+    the same ones each time, and the observed pattern counts as one more.
+
     Parameters
     ----------
     values : iterable of float
-        Such as differences of paired errors; from 1 to 20 of them, in any unit.
+        Such as differences of paired errors; at least one, in any unit.
 
     Returns
     -------
     float
-        From 2 / 2^n to 1.
+        Above 0, and 1 at most.
 
     References
     ----------
@@ -99,11 +103,15 @@ def sign_flip_p(values: Iterable[float]) -> float:
     """
     sample = np.asarray(list(values), dtype=np.float64)
     n = len(sample)
-    if not 1 <= n <= MOST_FLIPPED:
-        raise ValueError(f"all patterns of signs are tried of 1 to {MOST_FLIPPED} values, and these are {n}")
-    # Bit i of a pattern's number is the sign of value i: pattern 5 of three values, binary 101, is -, +, -.
-    bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    sums = np.abs((1 - 2 * bits) @ sample)
+    if not n:
+        raise ValueError("a test of signs wants one value or more")
+    if n <= MOST_FLIPPED:
+        # Bit i of a pattern's number is the sign of value i: pattern 5 of three values, binary 101, is -, +, -.
+        flipped = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    else:
+        flipped = np.random.default_rng(0).integers(0, 2, size=(PATTERNS, n))
+        flipped = np.concatenate([flipped, np.zeros((1, n), dtype=flipped.dtype)])
+    sums = np.abs((1 - 2 * flipped) @ sample)
     rounding = 1e-9 * np.abs(sample).sum()  # two sums that are equal on paper may differ in their last digits
     return float((sums >= np.abs(sample.sum()) - rounding).mean())
 
