@@ -11,8 +11,19 @@ from benchmarks.physics import FITS
 from m2lib.files import ROOT
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.paper import pdf
-from m2lib.paper.errors import LOG_VAR, by_world, error_table, relative_errors, table_errors, table_summary
-from m2lib.series import BASELINES, bootstrap_interval
+from m2lib.paper.errors import (
+    LOG_VAR,
+    NAIVE,
+    REFERENCE,
+    by_world,
+    error_table,
+    relative_errors,
+    table_errors,
+    table_ratios,
+    table_summary,
+)
+from m2lib.series import BASELINES
+from m2lib.series.intervals import error_ratio
 from m2lib.study import TUNED
 
 CHANGED = "noise of 5%", "half the sampling rate"
@@ -101,21 +112,61 @@ def test_how_sure_it_is_is_what_the_samples_are():
 
 
 def test_what_is_said_of_real_tables_is_what_their_record_has():
-    found = table_summary(table_errors(), "test")
-    errors = found["mase"].map("{:.2f}".format)
+    summary = table_summary(table_errors(), "test")
+    errors = summary["mase"].map("{:.2f}".format)
+    ratios = table_ratios(table_errors(), "test")
+    untuned = "{0.ratio:.2f} times its error ({0.low:.2f} to {0.high:.2f})".format(ratios["untuned"])
     for page in ("README.md", "book/results.md"):
-        assert f"its error is {errors['general']} of" in words(page)
-        others = ", ".join(f"{name} {errors[name]}" for name in ("AutoTheta", "AutoETS"))
-        said = f"AutoARIMA has {errors['AutoARIMA']}, {others}, the untuned model {errors['untuned']}"
-        assert said in words(page)
-    logs = np.log(relative_errors(table_errors().query("split == 'test'")))
-    rivals = "last period", "untuned", "AutoARIMA", "AutoTheta", "AutoETS"
-    ends = {name: bootstrap_interval(logs["general"] - logs[name]) for name in rivals}
-    surely = [[n for n, (low, high) in ends.items() if high < 0], [n for n, (low, high) in ends.items() if low > 0]]
-    assert surely == [["last period", "untuned"], ["AutoARIMA"]]
-    said = "It is surely ahead of the last period and of the untuned model, and surely behind AutoARIMA; ten sources"
-    assert said in words("book/results.md")
-    assert f"80% bands hold {found.loc['general', '80% band holds']:.0%}" in words("README.md")
+        assert f"its error is {errors['general']} of a repetition's" in words(page)
+        others = f"AutoTheta {errors['AutoTheta']}, AutoETS {errors['AutoETS']}, the untuned model {errors['untuned']}"
+        assert f"has {errors['AutoARIMA']}, {others}" in words(page)
+        assert f"surely ahead of the untuned model, with {untuned}" in words(page)
+    assert f"80% bands hold {summary.loc['general', '80% band holds']:.0%}" in words("README.md")
+
+
+def test_who_is_surely_ahead_on_real_tables_is_what_interval_and_test_say():
+    ratios = table_ratios(table_errors(), "test")
+    ahead = {name for name, ratio in ratios.items() if ratio.surely and ratio.ratio < 1}
+    assert ahead == {"untuned", "last value", "mean", "nearest analogue"}
+    assert [name for name, ratio in ratios.items() if ratio.surely and ratio.ratio > 1] == []
+    undecided = {REFERENCE, NAIVE, "AutoARIMA", "AutoTheta", "AutoETS", "log-VAR(3)"}
+    assert set(ratios) - ahead == undecided
+    page = words("book/results.md")
+    for name in sorted(undecided):
+        ends = "{0.low:.2f} to {0.high:.2f}".format(ratios[name])
+        by_ratio = f"{name} ({ratios[name].ratio:.2f}, {ends})"
+        by_unit = f"({ends})" if name == NAIVE else f"in geometric mean ({ends})"
+        assert (by_unit if name in (REFERENCE, NAIVE) else by_ratio) in page, name
+    # The page on tables has all of it in a table.
+    text = (ROOT / "book" / "tables.md").read_text(encoding="utf-8")
+    called = {REFERENCE: "the repetition", "untuned": "the untuned model"}
+    for name, error in table_summary(table_errors(), "test")["mase"].items():
+        if name == "general":
+            assert f"| `general` | {error:.2f} | | |" in text
+            continue
+        said = "{0.ratio:.2f} ({0.low:.2f} to {0.high:.2f})".format(ratios[name])
+        p = f"{ratios[name].p:.3f}" if ratios[name].p < 0.005 else f"{ratios[name].p:.2f}"
+        assert f"| {called.get(name, name)} | {error:.2f} | {said} | {p} |" in text
+
+
+def test_what_is_said_of_the_season_on_validation_is_what_the_record_has():
+    relative = relative_errors(table_errors().query("split == 'validation'"), reference=NAIVE)
+    taken_out, left_in = relative["general"], relative["general, season left in"]
+    ratio = error_ratio(taken_out, left_in)
+    assert not ratio.surely
+    page = words("book/tables.md")
+    assert f"it has {ratio.ratio:.2f} times that error ({ratio.low:.2f} to {ratio.high:.2f})" in page
+    means = [np.exp(np.log(errors).mean()) for errors in (left_in, taken_out)]
+    assert "{:.3f} against {:.3f} of the last period's error".format(*means) in page
+
+
+def test_samples_stand_beside_samples_where_general_is_compared():
+    ours, test = found()["errors"]["ours"], found()["errors"]["test"]
+    final, best = ours["samples/final/test"], ours["samples/best/test"]
+    general = test["the language model, for any table"]
+    said = [f"{errors['mean']:.1f} / {errors['median']:.1f}" for errors in (general, final, best)]
+    sentence = "it has {}, less than the final adapter's {} and more than the long run's {}, all three by the median"
+    assert sentence.format(*said) in words("book/results.md")
 
 
 def test_what_is_said_of_changed_worlds_is_what_their_record_has():
