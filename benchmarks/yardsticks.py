@@ -25,7 +25,7 @@ from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import InputError, read_json, short_hash, write_json
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler
-from m2lib.model import Backbone, load_adapter, load_backbone
+from m2lib.model import Backbone, adapter_hash, load_adapter, load_backbone
 from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, SeriesSet, load_series, series_mae, to_integers
 from m2lib.series.worlds import WORLDS
@@ -34,7 +34,7 @@ from m2lib.study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapte
 from m2lib.study.costs import adapter_shape, series_costs
 from m2lib.study.experiments import CONSTRAINED
 from m2lib.study.provenance import provenance
-from m2lib.study.records import YARDSTICKS, adapter_hash
+from m2lib.study.records import YARDSTICKS
 
 STUDY = PROFILES["laptop"]
 """Whose language model and adapters are measured."""

@@ -199,8 +199,9 @@ class Engine:
 
     Parameters
     ----------
-    model : PreTrainedModel
-        A Llama- or Qwen2-shaped model with the 13-token vocabulary; it is left as it is.
+    model : PreTrainedModel or BareModel
+        A Llama- or Qwen2-shaped model with the 13-token vocabulary; it is left as it is. Or its matrices, which several
+        engines may share.
     prompts : list of list of int
         Non-empty lists of ids 0-12, of mixed lengths.
     samples : int, optional
@@ -240,8 +241,8 @@ class Engine:
     .. [2] Juravsky et al., "Hydragen: High-Throughput LLM Inference with Shared Prefixes", 2024. (Samples that do.)
     """
 
-    def __init__(self, model: torch.nn.Module, prompts: list[list[int]], samples: int = 1):
-        self.bare = bare = BareModel(model)
+    def __init__(self, model: torch.nn.Module | BareModel, prompts: list[list[int]], samples: int = 1):
+        self.bare = bare = model if isinstance(model, BareModel) else BareModel(model)
         device, entries = bare.embedding.device, len(prompts) * bare.kv_heads
         lengths = torch.tensor([*map(len, prompts)], device=device)
         self.filled = max(map(len, prompts))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from m2lib.decoding.engine import BareModel
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.files import InputError
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
@@ -108,7 +109,7 @@ def forecast(
     if not config.raw_cut and (config.context_tokens or needed) < text_format.longest_step:
         raise InputError(f"context_tokens is {config.context_tokens}; one step may take {text_format.longest_step}")
     prompts = []
-    for series, context in zip(ids or range(len(arrays)), arrays, strict=True):
+    for series, context in zip(range(len(arrays)) if ids is None else ids, arrays, strict=True):
         if context.ndim != 2 or context.shape[1] != text_format.variables:
             problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
             raise InputError(f"{problem}; pass a single one as context[None]")
@@ -116,10 +117,11 @@ def forecast(
         prompts.append(cut_prompt(text_to_ids(text), config))
     # One stream of draws for all batches. Drawn on the CPU, so that a seed gives the same ones on every device.
     generator = torch.Generator().manual_seed(seed)
+    bare = BareModel(backbone.model)  # merged and packed once for all batches
     forecasts = []
     for start in tqdm(range(0, len(prompts), batch_size), "forecast", unit="batch", leave=None, disable=not progress):
         batch = slice(start, start + batch_size)
-        generated, passes = generate(backbone.model, prompts[batch], config, generator, text_format=text_format)
+        generated, passes = generate(bare, prompts[batch], config, generator, text_format=text_format)
         longest = max(map(len, prompts[batch]))
         for prompt, context, samples, counts in zip(prompts[batch], arrays[batch], generated, passes, strict=True):
             texts = tuple(map(ids_to_text, samples))

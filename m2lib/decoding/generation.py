@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from m2lib.decoding.engine import Engine
+from m2lib.decoding.engine import BareModel, Engine
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
-from m2lib.series import FORECAST_STEPS, STUDY, TextFormat
+from m2lib.series import FORECAST_STEPS, ROUNDINGS, STUDY, TextFormat
 
 DECODE_VERSION = 2  # stands in every record: raise it when the same model, contexts and config give other tokens
 LEAVE_AT = 0.8  # rows that are done leave when no more than this share still writes: each leaving copies the cache
@@ -42,13 +42,15 @@ class DecodeConfig:
     """Rounding of prompt and truth, `nearest` or `published`, see `m2lib.series.codec.to_integers`."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for nothing to read or to forecast, and for greedy samples, which would all be one."""
+        """Raise ValueError for a protocol that cannot be followed, such as greedy samples, which would all be one."""
         if min(self.steps, self.n_samples, self.max_new_tokens) < 1 or (self.context_tokens or 1) < 1:
             raise ValueError("steps, n_samples, max_new_tokens and context_tokens must be at least 1")
         if self.temperature < 0:
             raise ValueError(f"temperature is {self.temperature}; give 0, or more to sample")
         if self.n_samples > 1 and self.temperature == 0:
             raise ValueError("greedy decoding gives one forecast: set a temperature for n_samples > 1")
+        if self.rounding not in ROUNDINGS:
+            raise ValueError(f"rounding is {self.rounding!r}; it may be {' or '.join(ROUNDINGS)}")
 
     @classmethod
     def as_published(cls, context_tokens: int = 512) -> "DecodeConfig":
@@ -105,7 +107,7 @@ class StepGrammar:
 
 
 def generate(
-    model: torch.nn.Module,
+    model: torch.nn.Module | BareModel,
     prompts: list[list[int]],
     config: DecodeConfig,
     generator: torch.Generator | None = None,
@@ -119,8 +121,9 @@ def generate(
 
     Parameters
     ----------
-    model : PreTrainedModel
-        A causal language model with the 13-token vocabulary; it is left as it was.
+    model : PreTrainedModel or BareModel
+        A causal language model with the 13-token vocabulary; it is left as it was. Where several batches follow each
+        other, a `BareModel` made of it once saves merging and packing its weights for each.
     prompts : list of list of int
         Non-empty lists of ids 0-12, of mixed lengths.
     config : DecodeConfig

@@ -168,7 +168,9 @@ def evaluate(
     least = series.SHORTEST + horizon if refit else series.SHORTEST
     rolled = origins_of(items, horizon, origins, stride or horizon, leave_out, least)
     contexts = {(item, steps): items[item].values[:steps] for item, steps in rolled}
-    text_format = forecaster.format_of(list(contexts.values()), [items[item].name for item, _ in rolled])
+    # The format that a forecast of these contexts would have: it is chosen without their season.
+    unseasonal = [series.Season.of(context, season).without(context) for context in contexts.values()]
+    text_format = forecaster.format_of(unseasonal, [items[item].name for item, _ in rolled])
     window = forecaster.window(text_format, horizon)
     scalings = {origin: text_format.scaling(context[-window:]) for origin, context in contexts.items()}
     rolled = [origin for origin in rolled if scalings[origin].exists] or rolled  # if all are flat, the model says so

@@ -19,7 +19,15 @@ from m2lib.forecaster.evaluation import MODEL, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
 from m2lib.forecaster.tables import Item, calendar_season, check_folder
-from m2lib.model import ALL_TARGETS, CONFIG_FILE, adapter_settings, load_adapter, load_backbone, save_adapter
+from m2lib.model import (
+    ALL_TARGETS,
+    CONFIG_FILE,
+    adapter_hash,
+    adapter_settings,
+    load_adapter,
+    load_backbone,
+    save_adapter,
+)
 from m2lib.series import FORMAT_FILE, Season, TextFormat
 from m2lib.training import COSINE, Endless, TrainConfig, cut_windows, step_costs, train, window_loss
 
@@ -64,7 +72,10 @@ def finetune(
     say(f"{_cost(backbone.model, windows(0), config)}; forecast before and after: {len(asked)} of {len(items)} series")
     scored = partial(evaluate, items=asked, horizon=prediction_length, season=season, seed=config.seed)
     before = scored(replace(forecaster, text_format=text_format))
-    decides = repr([backbone.weight_hash, text_format, prediction_length, str(forecaster.adapter), config]).encode()
+    # Checkpoints are this run's own, so they are filed under all that decides it. The adapter that it goes on from is
+    # known by its content, for another one may lie in the same folder by then.
+    start_hash = adapter_hash(forecaster.adapter) if forecaster.adapter else ""
+    decides = repr([backbone.weight_hash, text_format, prediction_length, start_hash, config]).encode()
     name = short_hash(decides + b"".join(series.tobytes() for series in seen))
     checkpoints = folder / f"checkpoints-{name}"
     log = train(backbone.model, windows, config, checkpoints, progress=progress)

@@ -113,7 +113,7 @@ class Sampler:
     def format_of(self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None) -> TextFormat:
         """The text format for series: the adapter's, which they have to fit, else one that suits them."""
         text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
-        for name, series in zip(ids or range(len(values)), values, strict=True):
+        for name, series in zip(range(len(values)) if ids is None else ids, values, strict=True):
             if series.shape[1] != text_format.variables or (series.min() < 0 and not text_format.offset):
                 who = "the series" if name == "series" else f"series {name}"
                 knows = f"variables: {text_format.variables}, negative numbers: {'yes' if text_format.offset else 'no'}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors.torch import load, save
 from torch import nn, no_grad
 
-from m2lib.files import InputError, first_line, read_json, write_atomic, write_json
+from m2lib.files import InputError, first_line, read_json, short_hash, write_atomic, write_json
 from m2lib.model.lora import adapter_settings, inject_lora, lora_layers, merge_lora
 from m2lib.model.weights import hub_name
 
@@ -93,6 +93,13 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         for name, tensor in (tensors | biases).items():
             parameters[name].copy_(tensor)
     return model
+
+
+def adapter_hash(folder: Path) -> str:
+    """16 hex digits of a hash of an adapter's files; empty where there are none."""
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
+    content = b"".join(path.name.encode() + path.read_bytes() for path in files)
+    return short_hash(content) if files else ""
 
 
 def _factors(model: nn.Module) -> dict[str, nn.Parameter]:

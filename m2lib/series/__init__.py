@@ -4,8 +4,8 @@ from .baselines import (
     BASELINES, context_mean, last_value, log_var, log_var_paths, nearest_analogue, period_of, seasonal_naive,
 )  # fmt: skip
 from .codec import (
-    CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, SHORTEST, STUDY, TABLES, VARIABLES,
-    Scaling, TextFormat, decode, encode, scale_of, to_integers, unscale,
+    CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS, SHORTEST, STUDY, TABLES,
+    VARIABLES, Scaling, TextFormat, decode, encode, scale_of, to_integers, unscale,
 )  # fmt: skip
 from .data import (
     DEFAULT_FILE, SPLIT_SEED, SeriesSet, draw_systems, generate_series, load_series, split_ids, write_series,

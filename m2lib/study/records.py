@@ -155,13 +155,6 @@ def adapter_path(profile: Profile | str, name: str, step: int | None = None) -> 
     return folder if step is None else folder / f"step-{step:06d}"
 
 
-def adapter_hash(folder: Path) -> str:
-    """16 hex digits of a hash of an adapter's files; empty where there are none."""
-    files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
-    content = b"".join(path.name.encode() + path.read_bytes() for path in files)
-    return short_hash(content) if files else ""
-
-
 def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
     """Read a recorded run; `profile` is a Profile, or the name of one (then on that profile's own backbone).
 

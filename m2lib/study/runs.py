@@ -17,12 +17,13 @@ from m2lib import model, series, settings, training
 from m2lib.accounting import Costs, Shape, sum_costs
 from m2lib.decoding import DECODE_VERSION, forecast
 from m2lib.files import InputError, write_json
+from m2lib.model import adapter_hash
 from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, summarise, to_integers
 from m2lib.study import costs, records
 from m2lib.study.experiments import experiment_named, series_ids
 from m2lib.study.profiles import Profile, active_profile
 from m2lib.study.provenance import provenance
-from m2lib.study.records import Entry, Record, adapter_hash, adapter_path, load_record, record_path, save_record
+from m2lib.study.records import Entry, Record, adapter_path, load_record, record_path, save_record
 from m2lib.study.selection import Maes, chosen_by
 from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_loss
 

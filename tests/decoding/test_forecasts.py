@@ -51,6 +51,31 @@ def test_decoding_stops_at_20_steps_at_a_pad_and_when_all_tokens_are_written(bia
     assert np.array_equal(one.values[0], np.repeat(last, 20, axis=0))
 
 
+def test_weights_are_packed_once_for_all_batches(tiny, data, monkeypatch):
+    packed, real = [], BareModel.__init__
+    monkeypatch.setattr(BareModel, "__init__", lambda self, model: packed.append(model) or real(self, model))
+    config = DecodeConfig(max_new_tokens=30)
+    alone = forecast(tiny, data.contexts[:3], config, batch_size=1)
+    assert packed == [tiny.model]
+    assert [one.texts for one in alone] == [one.texts for one in forecast(tiny, data.contexts[:3], config)]
+
+
+@pytest.mark.parametrize("ids", [np.array([4, 9]), pd.Index(["a", "b"]), range(2), None])
+def test_series_may_be_named_in_any_list(tiny, data, ids):
+    config = DecodeConfig(max_new_tokens=5)
+    assert len(forecast(tiny, data.contexts[:2], config, ids=ids)) == 2
+    contexts = data.contexts[:2].copy()
+    contexts[1, 0, 0] = np.nan
+    name = 1 if ids is None else ids[1]
+    with pytest.raises(InputError, match=f"series {name}"):
+        forecast(tiny, contexts, config, ids=ids)
+
+
+def test_a_rounding_that_is_unknown_is_refused():
+    with pytest.raises(ValueError, match="rounding is 'trunc'; it may be nearest or published"):
+        DecodeConfig(rounding="trunc")
+
+
 def test_constrained_output_always_parses(tiny, data):
     config = DecodeConfig(constrained=True, temperature=3.0, n_samples=8)
     for one in forecast(tiny, data.contexts[:4], config):

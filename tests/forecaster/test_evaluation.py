@@ -57,6 +57,17 @@ def test_each_moment_has_a_forecaster_of_its_own(tiny):
     assert found.errors[MODEL].tolist() == alone.errors.loc[found.errors.index, MODEL].tolist()
 
 
+def test_what_is_evaluated_is_what_forecasts(tiny):
+    """Also where a season hides what would choose another text format: the season's low is below half of its high."""
+    year = np.array([100, 40, 60, 80, 120, 90, 70, 50, 110, 95, 65, 85.0])
+    values = np.tile(year, 6) * np.linspace(1, 1.1, 72)
+    dated = Item("a", pd.date_range("2020-01-01", periods=72, freq="MS"), values[:, None])
+    forecaster = Forecaster(tiny)
+    (ahead,) = forecaster.sample([values[:-12, None]], 12, season=12)
+    off = np.abs(np.median(ahead.physical, axis=0) - values[-12:, None])
+    assert evaluate(forecaster, [dated], 12).mae == pytest.approx(off.mean())
+
+
 def test_what_is_kept_back_may_be_negative(tiny):
     profit = item([*(np.arange(40) % 7), 1, -0.5, 2, 3])
     assert np.isfinite(evaluate(Forecaster(tiny), [profit], 4, num_samples=2).mae)

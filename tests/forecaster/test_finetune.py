@@ -84,6 +84,25 @@ def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
     assert (tmp_path / "broken" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
 
 
+def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(tmp_path, monkeypatch):
+    """The adapter that a training starts from is another one by now, in the same folder."""
+    first = tuned(tmp_path / "first")
+    real, batch_of, steps = loop.save_checkpoint, loop.batch_of, []
+
+    def stops(*state):
+        real(*state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", stops)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(tmp_path / "second", forecaster=first, num_steps=2)
+    other = tuned(tmp_path / "first", num_steps=1, force=True)
+    monkeypatch.setattr(loop, "batch_of", lambda step, *rest: steps.append(step) or batch_of(step, *rest))
+    tuned(tmp_path / "second", forecaster=other, num_steps=2)
+    assert steps == [0, 1]
+
+
 def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypatch):
     tuned(tmp_path / "mine")
 

@@ -75,9 +75,19 @@ def test_sign_flips_by_hand_and_by_scipy():
     means = [abs(np.mean(values * signs)) for signs in product((1, -1), repeat=10)]
     assert sign_flip_p(values) == np.mean(np.array(means) >= abs(values.mean()) - 1e-12)
     assert sign_flip_p(np.ones(6)) == pytest.approx(0.03125)  # no less is possible with six
-    for wrong in ([], np.ones(21)):
-        with pytest.raises(ValueError, match=f"and these are {len(wrong)}"):
-            sign_flip_p(wrong)
+    with pytest.raises(ValueError, match="one value or more"):
+        sign_flip_p([])
+
+
+def test_of_many_values_some_sign_flips_are_drawn():
+    values = np.random.default_rng(5).normal(0.5, 1, 30)
+    theirs = scipy.stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=100_000, rng=np.random.default_rng(6)
+    )
+    assert 0.001 < sign_flip_p(values) < 0.2
+    assert sign_flip_p(values) == pytest.approx(theirs.pvalue, abs=0.005)
+    assert sign_flip_p(values) == sign_flip_p(values)
+    assert sign_flip_p(np.ones(50)) == 1 / 100_001  # the observed pattern alone
 
 
 def test_a_sign_flip_test_errs_as_often_as_it_says():

@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from m2lib.model import adapter_hash
 from m2lib.study.profiles import Profile
-from m2lib.study.records import adapter_hash, adapter_path, load_record
+from m2lib.study.records import adapter_path, load_record
 from m2lib.study.runs import run
 
 SMALL = Profile(

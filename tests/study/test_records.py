@@ -8,11 +8,12 @@ import pytest
 from m2lib import cli, files, paper
 from m2lib.accounting import CONVENTIONS
 from m2lib.files import InputError
+from m2lib.model import adapter_hash
 from m2lib.model.weights import BACKBONES
 from m2lib.study import runs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, REPLICATION
-from m2lib.study.records import Record, adapter_hash, adapter_path, fingerprint, load_record, record_path, save_record
+from m2lib.study.records import Record, adapter_path, fingerprint, load_record, record_path, save_record
 
 LAPTOP = files.ROOT / "report" / "results" / "laptop-smollm2-135m"
 

@@ -1,0 +1,201 @@
+"""`python -m benchmarks.threads`: how long work takes beside other work, by how threads wait for each other.
+
+PyTorch's threads meet many thousand times a second, and the one that comes first waits for the other. While it waits
+it may sleep, which frees its core but costs time to wake from. Or it may stay awake and look again and again, which is
+quick, but keeps the core busy even where the other thread is waiting for that very core. Each way of waiting gets a
+process of its own, and the processes take turns, alone and beside a neighbour. Writes build/bench/threads.json, or
+benchmarks/results/threads.json with --record.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from threading import Timer
+
+from m2lib.files import ROOT, write_json
+from m2lib.settings import out_dir
+
+WAYS = {
+    "as libgomp does by itself": {"GOMP_SPINCOUNT": "300000"},
+    "asleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "after 10,000 looks": {"GOMP_SPINCOUNT": "10000"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
+}
+"""When a waiting thread falls asleep, and the variables that have it do so. The first has to be set, or the package
+would set another."""
+NEIGHBOURS = ("alone", "beside a loop", "beside itself")
+"""A loop is one thread of Python; beside itself a process has another one like it, which forecasts without a pause."""
+WORK = ("decode", "train")
+PATIENCE = 90.0
+"""Seconds after which a turn is given up."""
+
+
+class Worker:
+    """A process with a language model, which does a piece of work each time it is asked."""
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.threads", "--worker"],
+            env=others | variables,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # the shell that this began in may end, and would wake what is stopped
+        )
+        self._answer()  # it is ready
+
+    def ask(self, work: str) -> None:
+        """Have it begin a piece of work."""
+        print(work, file=self.process.stdin, flush=True)
+
+    def seconds(self, work: str) -> float | None:
+        """How long a piece of work takes it; None where that is longer than PATIENCE, and then the process is gone."""
+        patience = Timer(PATIENCE, self.process.kill)
+        patience.start()
+        self.ask(work)
+        answer = self._answer()
+        patience.cancel()
+        return float(answer) if answer else None
+
+    def _answer(self) -> str:
+        return self.process.stdout.readline().strip() if self.process.stdout else ""
+
+
+def work_when_asked() -> None:
+    """What a worker does: answer each line of the standard input with the seconds that the work took."""
+    from m2lib.decoding import DecodeConfig, forecast
+    from m2lib.model import load_backbone, text_to_ids
+    from m2lib.series import encode, load_series, split_ids
+    from m2lib.training import TrainConfig, make_windows, train
+
+    backbone = load_backbone("smollm2-135m")
+    series, parts = load_series(), split_ids()
+    asked = list(parts.validation[:4])
+    texts = [text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in parts.train[:20]]
+    windows = make_windows(texts, 512)
+    config, step = DecodeConfig(constrained=True, steps=4), TrainConfig(steps=1, learning_rate=1e-4, rank=8)
+
+    def do(work: str) -> None:
+        if work == "decode":
+            forecast(backbone, series.contexts[asked], config, batch_size=len(asked))
+            return
+        with TemporaryDirectory() as folder:
+            train(backbone.model, windows, step, Path(folder), progress=False)
+
+    do("decode")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "forever":
+            while True:
+                do("decode")
+        began = time.perf_counter()
+        do(line.strip())
+        print(time.perf_counter() - began, flush=True)
+
+
+@contextmanager
+def awake(process: subprocess.Popen | None) -> Iterator[None]:
+    """Let a process, which is stopped otherwise, run for a while."""
+    if process:
+        process.send_signal(signal.SIGCONT)
+    try:
+        yield
+    finally:
+        if process:
+            process.send_signal(signal.SIGSTOP)
+
+
+def measure(rounds: int) -> list[dict]:
+    """A row for each way of waiting and neighbour: the median seconds of each kind of work, of `rounds` turns.
+
+    A way that was too slow once beside a neighbour is not asked again there.
+    """
+    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+    loop.send_signal(signal.SIGSTOP)
+    workers = {way: Worker(variables) for way, variables in WAYS.items()}
+    selves = {}
+    for way, variables in WAYS.items():
+        selves[way] = Worker(variables)
+        selves[way].ask("forever")
+        selves[way].process.send_signal(signal.SIGSTOP)
+    taken: dict[tuple[str, str], dict[str, list[float | None]]] = {}
+    try:
+        for _ in range(rounds):
+            for neighbour in NEIGHBOURS:
+                for way in WAYS:
+                    row = taken.setdefault((way, neighbour), {work: [] for work in WORK})
+                    beside = {"beside a loop": loop, "beside itself": selves[way].process}.get(neighbour)
+                    for work in WORK:
+                        if None in row[work]:
+                            continue
+                        with awake(beside):
+                            row[work].append(workers[way].seconds(work))
+                        if row[work][-1] is None:
+                            workers[way] = Worker(WAYS[way])
+                    print(f"{way:28s} {neighbour:15s} {row}", file=sys.stderr, flush=True)
+    finally:
+        for process in (loop, *(worker.process for worker in (*workers.values(), *selves.values()))):
+            with suppress(ProcessLookupError):
+                process.kill()
+    return [
+        {"way": way, "neighbour": neighbour, **{work: typical(seconds) for work, seconds in row.items()}, "turns": row}
+        for (way, neighbour), row in taken.items()
+    ]
+
+
+def typical(seconds: list[float | None]) -> float | None:
+    """The median; None where a turn was given up."""
+    return None if None in seconds else median(seconds)  # type: ignore[type-var]
+
+
+def main() -> None:
+    """Measure, print a table, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--record", action="store_true", help="write benchmarks/results/threads.json")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work_when_asked()
+        return
+    import torch
+
+    from m2lib.model import chosen_device, chosen_dtype
+    from m2lib.study.provenance import provenance
+
+    rows = measure(options.rounds)
+    where = provenance(torch.device(chosen_device())) | {"dtype": chosen_dtype("cpu"), "patience": PATIENCE}
+    path = ROOT / "benchmarks" / "results" if options.record else out_dir() / "bench"
+    write_json(path / "threads.json", where | {"rounds": options.rounds, "rows": rows})
+    print(threads_table(rows))
+
+
+def threads_table(rows: list[dict]) -> str:
+    """The rows in Markdown, as book/speed.md has them: seconds, and how many times those alone."""
+    lines = ["| a waiting thread falls asleep | | seconds of a forecast | of a training step |", "|---|---|---|---|"]
+    alone = {row["way"]: row for row in rows if row["neighbour"] == "alone"}
+    for row in rows:
+        cells = []
+        for work in WORK:
+            if row[work] is None:
+                cells.append(f"not ended after {PATIENCE:.0f}")
+            elif row["neighbour"] == "alone":
+                cells.append(f"{row[work]:.1f}")
+            else:
+                cells.append(f"{row[work]:.1f} ({row[work] / alone[row['way']][work]:.1f} times)")
+        lines.append(f"| {row['way']} | {row['neighbour']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
