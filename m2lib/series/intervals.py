@@ -144,7 +144,7 @@ def error_ratio(ours: Iterable[float], theirs: Iterable[float]) -> Ratio:
     Parameters
     ----------
     ours : iterable of float
-        Errors above 0, from 2 to 20, in any unit: such as a forecaster's mean error on each source.
+        Errors above 0, two at least, in any unit: such as a forecaster's mean error on each source.
     theirs : iterable of float
         What they are compared with, in the same order and unit.
 
