@@ -1,6 +1,7 @@
 """The `m2` command: the study's commands, and how every command ends; those for tables are in `cli_tables`."""
 
 import json
+import os
 import sys
 import warnings
 from dataclasses import asdict, dataclass
@@ -37,6 +38,10 @@ def main(argv: list[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         try:
             app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
+            return 0
+        except BrokenPipeError:  # who reads this, such as `head`, has seen enough; Python would complain once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (CycloptsError, InputError, OSError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not any(said in str(error) for said in NO_ROOM):
@@ -169,14 +174,14 @@ def _told(profile: "m2lib.study.Profile", record: "m2lib.study.Record") -> str:
 
 
 def status() -> None:
-    """List what is recorded at the active profile."""
-    profile, found = m2lib.study.active_profile(), m2lib.series.load_series()
+    """List what is recorded at the active profile. Errors are shown as recorded; whoever uses a record checks them."""
+    profile = m2lib.study.active_profile()
     print(m2lib.study.record_path(profile, "*").parent)
     for name, experiment in m2lib.study.EXPERIMENTS.items():
         standing = f"not run: {experiment.about}"
         if m2lib.study.record_path(profile, name).exists():
             try:
-                standing = _told(profile, m2lib.study.load_record(profile, name, found))
+                standing = _told(profile, m2lib.study.load_record(profile, name))
             except InputError as error:
                 standing = str(error)
         print(f"{name:22s} {standing}")

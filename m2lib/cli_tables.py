@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
+from cyclopts.types import ExistingFile, NonNegativeInt, PositiveFloat, PositiveInt, UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
@@ -26,7 +26,7 @@ Words = Parameter(consume_multiple=1, show_default=False)  # `--levels 0.1 0.9`:
 class Task:
     """Which table, how far ahead, and who forecasts."""
 
-    file: Path = field(kw_only=False)
+    file: ExistingFile = field(kw_only=False)
     """A .csv or .parquet file, a row for each step of each series."""
     horizon: PositiveInt
     """Steps to forecast."""

@@ -17,6 +17,8 @@ from m2lib.model import backbone_config
 from m2lib.study import active_profile, load_record
 from m2lib.study.records import hold, save_record
 
+PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
+
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path, recipe_file, monkeypatch):
@@ -93,9 +95,9 @@ def test_what_cannot_be_done_is_one_line_and_status_1(command, environment, mess
         ("data generate --seed -1", 'Invalid value "-1" for --seed.'),
         ("flops --convention rules", 'Choose from: "coursework", "published", "executed".'),
         ("run baseline --frsh", "Unknown option: --frsh. Did you mean --fresh?"),
-        ("forecast pelts.csv", "--horizon requires an argument"),
-        ("forecast pelts.csv --horizon 2 --levels 0.1 90", 'Invalid value "90.0" for --levels. Must be < 1.'),
-        ("forecast pelts.csv --horizon 2 --levels", "--levels requires at least 1 element"),
+        (f"forecast {PELTS}", "--horizon requires an argument"),
+        (f"forecast {PELTS} --horizon 2 --levels 0.1 90", 'Invalid value "90.0" for --levels. Must be < 1.'),
+        (f"forecast {PELTS} --horizon 2 --levels", "--levels requires at least 1 element"),
     ],
 )
 def test_a_line_that_is_no_command_is_one_line_and_status_2(command, message, m2):
@@ -103,6 +105,25 @@ def test_a_line_that_is_no_command_is_one_line_and_status_2(command, message, m2
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "m2lib.cli", "status"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `head` does after its lines
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_a_file_that_is_not_there_is_said_before_torch_is_loaded(m2):
+    code = """
+import sys
+from m2lib.cli import main
+print(main(["forecast", "nowhere.csv", "--horizon", "2"]), "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout == "2 False\n"
+    assert done.stderr == 'error: Invalid value "nowhere.csv" for FILE. "nowhere.csv" does not exist.\n'
 
 
 def test_status_lists_what_is_recorded_runs_and_was_killed(m2):
