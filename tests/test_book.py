@@ -142,12 +142,27 @@ def test_the_reports_accountant_is_priced_as_it_counts():
     assert f"{sum(extra[number] for number in (1, 2, 3, 4)):,} FLOPs" in page
     counted, printed = {"convention": "published"}, published_statements()
     one = total(accounting.forward_flops(qwen, 512, **counted))
-    passes = total(accounting.forecast_flops(qwen, 512, 220, **counted)) / one
+    whole = total(accounting.forecast_flops(qwen, 512, 220, **counted))
+    passes = whole / one
     token = total(accounting.cached_step_flops(qwen, 512, **counted))
-    assert ["passes per forecast", f"{printed['passes per forecast']:g}", f"{passes:.1f}"] in table
-    named = "FLOPs per generated token"
-    assert [named, f"{printed[named]:.3g}", f"{token:.3g}"] in table
-    assert f"pass, {one:.3g}." in page
+    assert int(passes) == printed["passes per forecast"]
+    found = {
+        "passes per forecast": ("g", f"{passes:.1f}"),
+        "FLOPs per generated token": (".2g", f"{whole / int(passes):.3g}"),
+        "speed-up of decoding by a KV cache": ("g", f"{220 * one / whole:.2f}"),
+    }
+    for named, (form, ours) in found.items():
+        assert [named, f"{printed[named]:{form}}", ours] in table
+    assert f"{whole / int(passes):.2g}" == f"{printed['FLOPs per generated token']:.2g}"
+    assert f"a forecast's price, {whole:.3g}" in page
+    assert f"a cached step costs {token:.3g}" in page
+    again = sum(total(accounting.forward_flops(qwen, 512 + new, rank=2)) for new in range(220))
+    saved = again / total(accounting.forecast_flops(qwen, 512, 220, rank=2))
+    assert f"a factor of {saved:.0f} in" in " ".join(page.split())
+    for kind, expected in (("published", [4, 6]), ("coursework", [6, 12])):
+        forward = total(accounting.forward_flops(qwen, 512, rank=2, convention=kind))
+        of_batch = [total(accounting.train_step_flops(qwen, 512, rank=2, batch=n, convention=kind)) for n in (2, 4)]
+        assert [round(flops / forward) for flops in of_batch] == expected
 
 
 @pytest.mark.parametrize("wing", api.WINGS)

@@ -24,7 +24,7 @@ from m2lib.paper.errors import (
 )
 from m2lib.series import BASELINES
 from m2lib.series.intervals import error_ratio
-from m2lib.study import TUNED
+from m2lib.study import EXPERIMENTS, PROFILES, TUNED
 
 CHANGED = "noise of 5%", "half the sampling rate"
 
@@ -39,9 +39,13 @@ def found():
 
 
 def test_results_are_those_of_the_records():
-    text = (ROOT / "book" / "results.md").read_text(encoding="utf-8")
-    table = re.search(r"\| forecast of the 50 test series .*?\n\n", text, re.DOTALL)[0].splitlines()[2:]
-    assert [row.split("|")[2:-1] for row in table if row] == [cells(errors) for errors in shown(found())]
+    table = table_of("book/results.md")
+    assert [row.split("|")[2:-1] for row in table] == [cells(errors) for errors in shown(found())]
+    after, whole = replicated(found())
+    (said,) = [row for row in table if "the replication" in row and "final adapter" in row]
+    assert f"final adapter after {after:,} of the report's {whole:,} steps" in said
+    sizes, runs = PROFILES["laptop"].train, ("default", "search/expt_0", "context", "final")
+    assert [sizes[run]["steps"] for run in runs] == [200, 80, 80, 2000]
     page, records = words("book/results.md"), list(found()["records"].values())
     for row in found()["removed"]:
         flops = sum(kind["coursework"] for kind in row["flops"].values())
@@ -60,15 +64,34 @@ def test_results_are_those_of_the_records():
     assert best["median"] < tuned["median"]
 
 
+def table_of(page):
+    """The rows of a page's table of forecasts of the test series, without its head."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    table = re.search(r"\| forecast of the 50 test series .*?\n\n", text, re.DOTALL)[0]
+    return table.strip().splitlines()[2:]
+
+
+def of_replication(found, what):
+    """Errors or records of the replication's runs on the test series: of the longest final run, else of a fifth."""
+    return found[what].get("replication", found[what]["fifth"])
+
+
+def replicated(found):
+    """How many steps the replication's final adapter has had, and how many the report's."""
+    return of_replication(found, "replicated")["final"]["steps"], EXPERIMENTS["final"].train["steps"]
+
+
 def shown(found):
     """The errors in the table of results, row by row."""
     test, ours, published = (found["errors"][who] for who in ("test", "ours", "published"))
+    replication = of_replication(found, "errors")
     yardsticks = *BASELINES, "the last period, repeated", TUNED, "AutoARIMA", *FITS
-    names = "untuned-test", "untuned-test-constrained", "final", "final-sampled", "best", "samples/best/test"
+    names = "untuned-test", "untuned-test-constrained", "final", "final-sampled", "samples/final/test", "best"
     rows = (
         [test[name] for name in yardsticks],
         [published["untuned"], published["final"]],
-        [ours[name] for name in names],
+        [replication["untuned-test"], replication["final"]],
+        [ours[name] for name in (*names, "samples/best/test")],
     )
     return [row for part in rows for row in part]
 
@@ -80,27 +103,36 @@ def cells(errors):
 
 
 def test_the_first_table_is_that_of_the_records():
-    ours, test = found()["errors"]["ours"], found()["errors"]["test"]
-    untuned, greedy, sampled = (ours[n]["mean"] for n in ("untuned-test-constrained", "best", "samples/best/test"))
-    copying, regression, known = (
-        test[n]["mean"] for n in ("nearest analogue in the context", TUNED, "the system, fitted")
-    )
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = re.search(r"\| forecast of the 50 test series .*?\n\n", readme, re.DOTALL)[0].splitlines()[2:]
-    assert [row.split("|")[2].strip(" *") for row in table if row] == [
-        f"{untuned:.0f}",
-        f"{copying:.0f}",
-        f"{found()['errors']['published']['final']['mean']:.0f}",
-        f"{regression:.0f}",
-        f"{greedy:.0f}",
-        f"{sampled:.0f}",
-        f"{known:.1f}",
-    ]
+    ours, test, published = (found()["errors"][who] for who in ("ours", "test", "published"))
+    replication, (after, whole) = of_replication(found(), "errors"), replicated(found())
+    untuned, greedy, sampled = (ours[n] for n in ("untuned-test-constrained", "best", "samples/best/test"))
+    copying, regression, known = (test[n] for n in ("nearest analogue in the context", TUNED, "the system, fitted"))
+    rows = [untuned, published["untuned"], published["final"], replication["untuned-test"], replication["final"]]
+    rows += [copying, regression, greedy, sampled]
+    expected = [[f"{errors[of]:.0f}" for of in ("mean", "median")] for errors in rows]
+    expected.append([f"{known[of]:.1f}" for of in ("mean", "median")])
+    table = table_of("README.md")
+    assert [[cell.strip(" *") for cell in row.split("|")[2:4]] for row in table] == expected
+    assert f"the replication, after {after:,} of the report's {whole:,} steps" in "".join(table)
+    assert f"learned in that night from {EXPERIMENTS['best'].train['steps']:,} fresh series" in words("README.md")
     front = words("book/index.md")
-    assert f"falls from {untuned:.0f} to {greedy:.0f} scaled units" in front
-    for said in (f"past has {copying:.0f}", f"logarithms {regression:.0f}"):
-        assert said in front, said
-    assert f"made the series has {known:.1f}" in front
+    assert f"error falls from {untuned['mean']:.0f} to {greedy['mean']:.0f} scaled units" in front
+    assert f"its median from {untuned['median']:.0f} to {greedy['median']:.0f}" in front
+    for said, errors in (("past has", copying), ("logarithms", regression)):
+        assert f"{said} {errors['mean']:.0f} and {errors['median']:.0f}" in front, said
+    assert f"made the series has {known['mean']:.1f}" in front
+    before, tuned = (replication[name]["mean"] for name in ("untuned-test", "final"))
+    assert f"from {before:.0f} to {tuned:.0f} after {after:,} of the report's {whole:,} steps" in front
+
+
+def test_how_often_an_adapter_is_behind_copying_is_what_the_worlds_have():
+    means, medians = (by_world(error_table({}), of).iloc[1:8] for of in ("mean", "median"))
+    assert not {"as trained", "a tenth of the size", "ten times the size"} & set(means.index)
+    for who in ("LM best", "LM final"):  # the latter is told of in lecture 11
+        assert sum(means[who] > means["analogue"]) == 5
+    assert sum(medians["LM final"] > medians["analogue"]) == 5
+    said = "In five of seven worlds with other noise, equations or clocks its mean error is above that of copying"
+    assert said in words("README.md")
 
 
 def test_how_sure_it_is_is_what_the_samples_are():

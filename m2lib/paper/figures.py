@@ -47,7 +47,7 @@ def fig3_encoding(_: Profile) -> Figure:
 
 def fig4_baseline_forecasts(profile: Profile) -> Figure:
     record = finished_record(profile, "baseline")
-    return drawings.forecasts({"untuned": record}, study.EXPERIMENTS["baseline"].featured)
+    return drawings.forecasts({_row("untuned", record): record}, study.EXPERIMENTS["baseline"].featured)
 
 
 def fig5_baseline_errors(profile: Profile) -> Figure:
@@ -272,6 +272,8 @@ def yardstick_costs(_: Profile) -> Figure:
         ax.set(xscale="log", xlabel=label)
         ax.grid(axis="y", lw=0.5)
     error.invert_yaxis()
+    note = "AutoARIMA: without season and logarithms. LM: greedy, but LM general by the median of 16 samples."
+    figure.suptitle(note, size="small")
     plots.legend_below(figure, (error, flops))
     return figure
 
@@ -306,8 +308,13 @@ def real_tables(_: Profile) -> Figure:
     return figure
 
 
+def _row(title: str, record: Record) -> str:
+    """The title of a row of forecasts, which says of the replication's that they are not ours."""
+    return f"replication, {title}" if study.PROFILES[record.profile].as_reported else title
+
+
 def _sides(profile: Profile) -> tuple[tuple[str, str, Profile], ...]:
-    """Ours and the report's runs: who, a title, and the profile that says how they were trained."""
+    """The runs of a profile and the report's: who, a title, and the profile that says how they were trained."""
     ours = "replication" if profile.as_reported else "ours"
     return ("ours", f"{ours}: {profile.backbone}", profile), ("published", _QWEN, study.PROFILES["report"])
 
@@ -344,7 +351,7 @@ def _error_panels(panels: dict[str, dict[str, pd.Series]]) -> Figure:
 
 
 def _compared(profile: Profile, runs: errors.Runs, names: tuple[str, ...], asked: str) -> Figure:
-    """Errors at several settings, ours beside the published, of the series that one of them was asked about."""
+    """Errors at several settings beside the published ones, of the series that one of them was asked about."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1 + 0.3 * len(names)), sharex=True)
     for ax, (who, title, sizes) in zip(axes, _sides(profile), strict=True):
         same = runs[who, asked].index
@@ -357,4 +364,4 @@ def _before_and_after(untuned: Record, title: str, tuned: Record) -> Figure:
     """Forecasts of the series at the first quartile, the median and the maximum of the tuned model's errors."""
     ranked = best_and_worst(tuned.maes(), worst=0)[0]
     shown = ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]
-    return drawings.forecasts({"untuned": untuned, title: tuned}, shown)
+    return drawings.forecasts({_row("untuned", untuned): untuned, _row(title, tuned): tuned}, shown)
