@@ -10,9 +10,11 @@ import m2lib  # noqa: F401  (before any test loads torch: see m2lib/threads.py)
 
 
 def pytest_configure(config):
-    """Run at the slice profile on its own backbone, offline, and into an empty folder, so that all is computed anew."""
+    """Run at the slice profile on its own backbone, offline, and into an empty folder, so that all
+    is computed anew."""
     os.environ["M2_PROFILE"] = "slice"
-    # The last one is for this process: the warnings of those that tests start would be taken for their messages.
+    # The last one is for this process: the warnings of those that tests start would be taken for
+    # their messages.
     for name in ("M2_BACKBONE", "M2_DTYPE", "M2_RESULTS", "PYTHONWARNDEFAULTENCODING"):
         os.environ.pop(name, None)
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -28,7 +30,8 @@ def pytest_unconfigure(config):
 
 
 def pytest_collectstart(collector):
-    """Checked cells are compared by what they print: not by warnings, nor by the HTML of a table."""
+    """Checked cells are compared by what they print: not by warnings, nor by the HTML of a
+    table."""
     if collector.__class__.__name__ == "IPyNbFile":
         collector.skip_compare += ("stderr", "text/html")
 
@@ -79,7 +82,8 @@ def store(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def save_folder():
-    """Writes a small Qwen2 model and its tokenizer into a folder, as they lie in a hub's, and returns the folder."""
+    """Writes a small Qwen2 model and its tokenizer into a folder, as they lie in a hub's, and
+    returns the folder."""
     from tokenizers import Tokenizer, models
 
     from m2lib.model.backbones import load_backbone

@@ -1,8 +1,9 @@
-"""`make bench`: decoding and training against what one would otherwise run, and against what the machine can do.
+"""`make bench`: decoding and training against what one would otherwise run, and against what the
+machine can do.
 
-Prints the tables and writes build/bench/<model>-<device>.json, or benchmarks/results/<model>-<device>.json with
---record. All times of a table come from one process run; where a peer is slow, a part of the work is measured and
-scaled, and the table says so.
+Prints the tables and writes build/bench/<model>-<device>.json, or
+benchmarks/results/<model>-<device>.json with --record. All times of a table come from one process
+run; where a peer is slow, a part of the work is measured and scaled, and the table says so.
 """
 
 import argparse
@@ -34,7 +35,9 @@ from m2lib.training.loop import train
 from m2lib.training.windows import make_windows
 
 QWEN = "qwen2.5-0.5b-random"  # the report's shape, random weights: nothing to download
-CONFIG = DecodeConfig(constrained=True)  # 20 steps, which random weights would not end by themselves
+CONFIG = DecodeConfig(
+    constrained=True
+)  # 20 steps, which random weights would not end by themselves
 LENGTH, BATCH, RANK = 512, 2, 8
 
 
@@ -47,7 +50,11 @@ def load(name: str, dtype: str, reduce: bool = True):
 
     torch.manual_seed(0)
     config, remap = backbone_config("qwen2.5-0.5b"), TokenRemap((151643, *range(15, 25), 11, 26))
-    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).to(chosen_device()).eval()
+    model = (
+        AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        .to(chosen_device())
+        .eval()
+    )
     return (reduce_vocabulary(model, remap) if reduce else model), remap
 
 
@@ -61,7 +68,10 @@ def prompts_of(count: int) -> list[list[int]]:
 def training_windows() -> np.ndarray:
     """Full windows of training series."""
     series = load_series()
-    texts = [text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in split_ids().train[:100]]
+    texts = [
+        text_to_ids(encode(series.trajectories[i], series.scales[i]))
+        for i in split_ids().train[:100]
+    ]
     windows = make_windows(texts, LENGTH)
     return windows[(windows != 0).all(1)]
 
@@ -71,49 +81,77 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     model, remap = load(name, "float32", reduce=False)
     device, few = model.device, prompts[: 3 if count >= 50 else 1]
     took = seconds(lambda: generate_one_by_one(model, remap, few), device, warm=False)
-    rows = [_row("(a) transformers, one by one, float32, full vocabulary, 220 tokens", took / len(few) * count)]
+    rows = [
+        _row(
+            "(a) transformers, one by one, float32, full vocabulary, 220 tokens",
+            took / len(few) * count,
+        )
+    ]
     rows[-1]["measured"] = f"{len(few)} series"
     del model
 
     single, _ = load(name, "float32")
-    rows += _step(single, few[:2], 1, count, "and stopping after 20 steps, with 13 tokens", Reference)
+    rows += _step(
+        single, few[:2], 1, count, "and stopping after 20 steps, with 13 tokens", Reference
+    )
     del single
     model, _ = load(name, dtype)
     ten = prompts[:10]
     rows += _step(model, few[:2], 1, count, f"and {dtype}", Reference)
     rows += _step(model, ten, 10, count, "and batches of 10", Reference)
-    rows += _step(model, ten, 10, count, "and our forward pass: prompts alone, merged, own cache", Engine)
+    rows += _step(
+        model, ten, 10, count, "and our forward pass: prompts alone, merged, own cache", Engine
+    )
     took = seconds(lambda: generate_batched(model, ten), device, warm=False)
-    rows.append(_row(f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens", took / len(ten) * count))
+    rows.append(
+        _row(
+            f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens",
+            took / len(ten) * count,
+        )
+    )
     rows[-1]["measured"] = f"{len(ten)} series"
     for label, took in llama_cpp.measured(lambda: load(name, "float32")[0], ten).items():
-        rows.append(_row(f"(d) {label}", took / len(ten) * count) | {"measured": f"{len(ten)} series"})
+        rows.append(
+            _row(f"(d) {label}", took / len(ten) * count) | {"measured": f"{len(ten)} series"}
+        )
 
     found = []
     generate(model, prompts[:2], CONFIG)
     took = seconds(lambda: found.append(generate(model, prompts, CONFIG)), device, warm=False)
     tokens = [len(samples[0]) for samples in found[0][0]]
-    limit = decode_limit(Shape.of(model.config), [len(prompt) for prompt in prompts], tokens, model, limits)
+    limit = decode_limit(
+        Shape.of(model.config), [len(prompt) for prompt in prompts], tokens, model, limits
+    )
     rows.append(_row(f"m2lib, {dtype}, 20 steps, constrained", took, limit=limit))
     rows[-1]["new_tokens"] = sum(tokens)
     return rows
 
 
-def _step(model, prompts: list[list[int]], batch: int, count: int, label: str, engine) -> list[dict]:
+def _step(
+    model, prompts: list[list[int]], batch: int, count: int, label: str, engine
+) -> list[dict]:
     """A row on the way from the first to ours: what one more change makes of it."""
     batches = [prompts[i : i + batch] for i in range(0, len(prompts), batch)]
-    took = seconds(lambda: [generate(model, one, CONFIG, engine=engine) for one in batches], model.device, warm=False)
+    took = seconds(
+        lambda: [generate(model, one, CONFIG, engine=engine) for one in batches],
+        model.device,
+        warm=False,
+    )
     return [_row(label, took / len(prompts) * count) | {"measured": f"{len(prompts)} series"}]
 
 
 def decode_limit(shape: Shape, lengths: list[int], tokens: list[int], model, limits: dict) -> float:
-    """Seconds that forecasts take at least: prefills and products at the matrix rate or, where few rows share them, at
-    the rate at which weights are read; keys and values at the rate at which they are read."""
+    """Seconds that forecasts take at least: prefills and products at the matrix rate or, where few
+    rows share them, at the rate at which weights are read; keys and values at the rate at which
+    they are read."""
     size = model.dtype.itemsize
     one = executed_pass(shape, 1, 0, 0)
     linear, weights = total(one), total(one) / 2 * size
     cache = 2 * shape.layers * shape.kv_width * size
-    limit = sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in lengths) / limits["flops"]
+    limit = (
+        sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in lengths)
+        / limits["flops"]
+    )
     for step in range(1, max(tokens)):
         alive = [n for n, new in zip(lengths, tokens, strict=True) if new > step]
         limit += max(len(alive) * linear / limits["flops"], weights / limits["bytes"])
@@ -128,7 +166,9 @@ def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
         model, remap = load(name, "float32", reduce=False)
         peer = PeftTraining(model, remap, RANK, precision)
         batch = windows[:BATCH]
-        took = seconds(lambda peer=peer, batch=batch: peer.step(batch), peer.model.device, repeats=2)
+        took = seconds(
+            lambda peer=peer, batch=batch: peer.step(batch), peer.model.device, repeats=2
+        )
         label = {"no": "float32", "bf16": "bfloat16 autocast"}[precision]
         rows.append(_row(f"(c) PEFT and accelerate, {label}, full vocabulary", took))
         del model, peer
@@ -142,7 +182,9 @@ def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
     return rows
 
 
-def our_steps(name: str, dtype: str, steps: int, recompute: bool = False) -> tuple[float, list[float]]:
+def our_steps(
+    name: str, dtype: str, steps: int, recompute: bool = False
+) -> tuple[float, list[float]]:
     """Seconds of the fastest of several steps of `train`, and the losses."""
     model, _ = load(name, dtype)
     os.environ["M2_RECOMPUTE"] = "1" if recompute else "0"
@@ -153,26 +195,37 @@ def our_steps(name: str, dtype: str, steps: int, recompute: bool = False) -> tup
             progress=False,
         )  # fmt: skip
     # The first step warms up, and a checkpoint follows it.
-    return min(np.diff([entry["at"] for entry in log.evaluations])[2:], default=float("nan")), log.losses
+    return min(
+        np.diff([entry["at"] for entry in log.evaluations])[2:], default=float("nan")
+    ), log.losses
 
 
 def train_config(steps: int) -> TrainConfig:
-    return TrainConfig(steps=steps, learning_rate=1e-3, rank=RANK, batch_size=BATCH, sequence_length=LENGTH)
+    return TrainConfig(
+        steps=steps, learning_rate=1e-3, rank=RANK, batch_size=BATCH, sequence_length=LENGTH
+    )
 
 
 def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     """Seconds per forecast against context length, batch and samples."""
     model, _ = load(name, dtype)
     series = load_series()
-    whole = [text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in split_ids().validation[:10]]
+    whole = [
+        text_to_ids(encode(series.trajectories[i], series.scales[i]))
+        for i in split_ids().validation[:10]
+    ]
     prompts = prompts_of(50)
     generate(model, prompts[:2], CONFIG)
 
     def each(prompts: list[list[int]], config: DecodeConfig = CONFIG) -> float:
         generator = torch.Generator().manual_seed(0)
-        return seconds(lambda: generate(model, prompts, config, generator), model.device, warm=False) / len(prompts)
+        return seconds(
+            lambda: generate(model, prompts, config, generator), model.device, warm=False
+        ) / len(prompts)
 
-    sampled = {n: DecodeConfig(constrained=True, temperature=1.0, n_samples=n) for n in (1, 4, 16, 64)}
+    sampled = {
+        n: DecodeConfig(constrained=True, temperature=1.0, n_samples=n) for n in (1, 4, 16, 64)
+    }
     return {
         "context": {n: each([ids[-n:] for ids in whole]) for n in (128, 256, 384, 512, 640, 768)},
         "batch": {n: each(prompts[:n]) for n in (1, 2, 5, 10, 25, 50)},
@@ -181,12 +234,18 @@ def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
 
 
 def sharing(name: str, dtype: str, samples: int = 48) -> dict[str, dict[str, float]]:
-    """A step of samples of three prompts that share their keys and values, and of as many that have a copy each."""
+    """A step of samples of three prompts that share their keys and values, and of as many that have
+    a copy each."""
     model, _ = load(name, dtype)
     prompts = prompts_of(3)
-    given = {"shared": (prompts, samples), "copied": ([prompt for prompt in prompts for _ in range(samples)], 1)}
+    given = {
+        "shared": (prompts, samples),
+        "copied": ([prompt for prompt in prompts for _ in range(samples)], 1),
+    }
     with torch.inference_mode():
-        return {what: _step_alone(Engine(model, *rows), model.device) for what, rows in given.items()}
+        return {
+            what: _step_alone(Engine(model, *rows), model.device) for what, rows in given.items()
+        }
 
 
 def _step_alone(engine: Engine, device: torch.device) -> dict[str, float]:
@@ -197,7 +256,10 @@ def _step_alone(engine: Engine, device: torch.device) -> dict[str, float]:
 
 
 def sharing_table(result: dict) -> str:
-    rows = [f"| {what} | {row['seconds']:.3f} | {row['GB']:.2f} |" for what, row in result["sharing"].items()]
+    rows = [
+        f"| {what} | {row['seconds']:.3f} | {row['GB']:.2f} |"
+        for what, row in result["sharing"].items()
+    ]
     title = f"{result['backbone']}, {result['dtype']}: a step of 48 samples of each of 3 series"
     return "\n".join([f"| {title} | seconds | GB of keys and values |", "|---|---|---|", *rows])
 
@@ -213,7 +275,9 @@ def memory(name: str, dtype: str) -> dict[str, float]:
 
 def memory_table(result: dict) -> str:
     rows = [f"| {what} | {peak:.1f} |" for what, peak in result["memory"].items()]
-    return "\n".join([f"| {result['backbone']}, {result['dtype']}: peak memory | GB |", "|---|---|", *rows])
+    return "\n".join(
+        [f"| {result['backbone']}, {result['dtype']}: peak memory | GB |", "|---|---|", *rows]
+    )
 
 
 def _decode_alone(name: str, dtype: str, count: int) -> None:
@@ -221,7 +285,9 @@ def _decode_alone(name: str, dtype: str, count: int) -> None:
 
 
 def _row(label: str, took: float, limit: float | None = None) -> dict:
-    return {"what": label, "seconds": round(took, 3)} | ({"limit_seconds": round(limit, 3)} if limit else {})
+    return {"what": label, "seconds": round(took, 3)} | (
+        {"limit_seconds": round(limit, 3)} if limit else {}
+    )
 
 
 def table(rows: list[dict], title: str) -> str:
@@ -250,20 +316,31 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=50, help="how many are forecast")
     parser.add_argument("--curve", type=int, default=50, help="steps of the loss curves (0: none)")
     parser.add_argument("--record", action="store_true", help="write into benchmarks/results")
-    parser.add_argument("--memory", action="store_true", help="measure the peak memory of each, and nothing else")
+    parser.add_argument(
+        "--memory", action="store_true", help="measure the peak memory of each, and nothing else"
+    )
     arguments = parser.parse_args()
     name, place = arguments.backbone, torch.device(chosen_device())
     dtype = best_dtype(place.type)
     folder = ROOT / "benchmarks" / "results" if arguments.record else out_dir() / "bench"
     file = f"{Path(name).name}-{place.type}"  # of a path its last part
     if arguments.memory:
-        result = {"backbone": name, "dtype": dtype, **provenance(place), "memory": memory(name, dtype)}
+        result = {
+            "backbone": name,
+            "dtype": dtype,
+            **provenance(place),
+            "memory": memory(name, dtype),
+        }
         print(memory_table(result))
         write_json(folder / f"{file}-memory.json", result)
         return
     shape = Shape.of(backbone_config("qwen2.5-0.5b" if name == QWEN else name))
-    rates = {kind: product_rate(shape, getattr(torch, kind), place, BATCH * LENGTH) for kind in DTYPES}
-    limits = {"flops": rates[dtype], "bytes": bandwidth(place)} | {f"flops_{kind}": rates[kind] for kind in DTYPES}
+    rates = {
+        kind: product_rate(shape, getattr(torch, kind), place, BATCH * LENGTH) for kind in DTYPES
+    }
+    limits = {"flops": rates[dtype], "bytes": bandwidth(place)} | {
+        f"flops_{kind}": rates[kind] for kind in DTYPES
+    }
     print(f"{dtype} is the default here: the faster one in training's products")
     print({kind: f"{rate:.3g}" for kind, rate in limits.items()}, flush=True)
     result = {"backbone": name, "dtype": dtype, **provenance(place), "limits": limits}
@@ -274,8 +351,13 @@ def main() -> None:
     result["decode"] = decode_rows(name, dtype, arguments.series, limits)
     print(table(result["decode"], titles(result)["decode"]), flush=True)
     if arguments.curve:
-        plain = plain_steps(load(name, dtype)[0], training_windows(), train_config(arguments.curve))[1]
-        result["loss_curves"] = {"m2lib": our_steps(name, dtype, arguments.curve)[1], "plain": plain}
+        plain = plain_steps(
+            load(name, dtype)[0], training_windows(), train_config(arguments.curve)
+        )[1]
+        result["loss_curves"] = {
+            "m2lib": our_steps(name, dtype, arguments.curve)[1],
+            "plain": plain,
+        }
     result["growth"], result["sharing"] = growth(name, dtype), sharing(name, dtype)
     print(sharing_table(result), flush=True)
     path = folder / f"{file}.json"

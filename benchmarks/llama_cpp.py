@@ -1,4 +1,5 @@
-"""llama.cpp as a peer: a model is written as a .gguf, which its server reads; `pip install xllamacpp` brings both."""
+"""llama.cpp as a peer: a model is written as a .gguf, which its server reads; `pip install
+xllamacpp` brings both."""
 
 import re
 import tempfile
@@ -34,7 +35,8 @@ OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_
 def write_gguf(model: PreTrainedModel, path: Path, kind: str) -> None:
     """Write a Llama or Qwen2 with made-up names of tokens, since prompts are given as ids.
 
-    kind: `F32`, `BF16` or `Q8_0` (8 bits), of the matrices; all else is float32, as llama.cpp wants it.
+    kind: `F32`, `BF16` or `Q8_0` (8 bits), of the matrices; all else is float32, as llama.cpp wants
+    it.
     """
     config = model.config
     writer = GGUFWriter(path, config.model_type)
@@ -59,7 +61,9 @@ def write_gguf(model: PreTrainedModel, path: Path, kind: str) -> None:
         if config.model_type == "llama" and stem.endswith(("q_proj", "k_proj")):
             weight = _interleaved(weight, config.hidden_size // config.num_attention_heads)
         type_ = GGMLQuantizationType[kind if weight.ndim == 2 else "F32"]
-        writer.add_tensor(f"{_name(stem)}.{part}", quantize(weight.float().cpu().numpy(), type_), raw_dtype=type_)
+        writer.add_tensor(
+            f"{_name(stem)}.{part}", quantize(weight.float().cpu().numpy(), type_), raw_dtype=type_
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -75,31 +79,39 @@ def _name(stem: str) -> str:
 
 
 def _interleaved(weight: torch.Tensor, head: int) -> torch.Tensor:
-    """Rows of each head in llama.cpp's order for a Llama: it turns rows 2i and 2i+1, transformers i and i + head/2."""
+    """Rows of each head in llama.cpp's order for a Llama: it turns rows 2i and 2i+1, transformers i
+    and i + head/2."""
     rows = weight.unflatten(0, (-1, 2, head // 2))
     return rows.transpose(1, 2).reshape(weight.shape)
 
 
 def measured(load: Callable[[], PreTrainedModel], prompts: list[list[int]]) -> dict[str, float]:
-    """Seconds of as many tokens as the other peers make, all prompts at once, no grammar; nothing where it is missing.
+    """Seconds of as many tokens as the other peers make, all prompts at once, no grammar; nothing
+    where it is missing.
 
-    load: gives a reduced model in float32; it is written in bfloat16, and in the 8 bits that most use there.
+    load: gives a reduced model in float32; it is written in bfloat16, and in the 8 bits that most
+    use there.
     """
     if find_spec("xllamacpp") is None:
         print("llama.cpp is left out: `pip install xllamacpp` brings it", flush=True)
         return {}
     model, took, new = load(), {}, peers.NEW_TOKENS
     for kind, bits in {"BF16": "bfloat16", "Q8_0": "8 bits"}.items():
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the file stays open on Windows
+        with tempfile.TemporaryDirectory(
+            ignore_cleanup_errors=True
+        ) as folder:  # the file stays open on Windows
             write_gguf(model, path := Path(folder, "model.gguf"), kind)
             peer = LlamaCpp(path, slots=len(prompts), context=max(map(len, prompts)) + new)
             label = f"llama.cpp, batches of {len(prompts)}, {bits}, 13 tokens, {new} tokens"
-            took[label] = seconds(lambda peer=peer: peer.generate(prompts, new), model.device, warm=False)
+            took[label] = seconds(
+                lambda peer=peer: peer.generate(prompts, new), model.device, warm=False
+            )
     return took
 
 
 class LlamaCpp:
-    """A server of llama.cpp in this process, with the given number of slots, which it computes together."""
+    """A server of llama.cpp in this process, with the given number of slots, which it computes
+    together."""
 
     def __init__(self, path: Path, slots: int, context: int):
         import xllamacpp
@@ -117,7 +129,12 @@ class LlamaCpp:
         """Greedy continuations of exactly so many tokens each."""
 
         def one(prompt: list[int]) -> list[int]:
-            request = {"prompt": prompt, "n_predict": new_tokens, "ignore_eos": True, "temperature": 0.0}
+            request = {
+                "prompt": prompt,
+                "n_predict": new_tokens,
+                "ignore_eos": True,
+                "temperature": 0.0,
+            }
             request["cache_prompt"] = False  # each is a new one, as for the other peers
             text = self.server.handle_completions(request)["choices"][0]["text"]
             return [int(token) for token in re.findall(r"<(\d+)>", text)]

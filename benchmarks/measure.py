@@ -11,7 +11,9 @@ import torch
 from m2lib.accounting.shape import Shape
 
 
-def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1, warm: bool = True) -> float:
+def seconds(
+    work: Callable[[], object], device: torch.device, repeats: int = 1, warm: bool = True
+) -> float:
     """The least of several times that `work` takes, after one that does not count."""
     if warm:
         work()
@@ -31,7 +33,8 @@ def _finish(device: torch.device) -> None:
 
 
 def product_rate(shape: Shape, dtype: torch.dtype, device: torch.device, rows: int) -> float:
-    """FLOP/s of the model's own products: one block's weights times `rows` tokens, best of several blocks."""
+    """FLOP/s of the model's own products: one block's weights times `rows` tokens, best of several
+    blocks."""
     d, k, h = shape.width, shape.kv_width, shape.mlp
     sizes = [(d, d + 2 * k), (d, d), (d, h), (d, h), (h, d)]
     blocks = [[torch.randn(n, m, device=device).to(dtype) for m, n in sizes] for _ in range(8)]
@@ -54,13 +57,16 @@ def bandwidth(device: torch.device) -> float:
 
 
 def peak_memory(work: Callable, *arguments) -> float:
-    """GB that a process of its own has at most while it runs `work(*arguments)`: resident, or on the CUDA card."""
+    """GB that a process of its own has at most while it runs `work(*arguments)`: resident, or on
+    the CUDA card."""
     context = multiprocessing.get_context("spawn")
     on_card = context.Value("d", 0)
     process = context.Process(target=_remember_peak, args=(on_card, work, arguments))
     process.start()
     watched, resident = psutil.Process(process.pid), 0
-    while process.is_alive():  # not every system remembers a process's peak, so it is watched, 200 times a second
+    while (
+        process.is_alive()
+    ):  # not every system remembers a process's peak, so it is watched, 200 times a second
         with suppress(psutil.Error):  # it may end at any moment
             resident = max(resident, watched.memory_info().rss)
         process.join(0.005)

@@ -1,4 +1,5 @@
-"""What one would otherwise run: transformers' generate, and PEFT with an accelerate loop, in their usual settings."""
+"""What one would otherwise run: transformers' generate, and PEFT with an accelerate loop, in their
+usual settings."""
 
 import time
 
@@ -14,7 +15,9 @@ from m2lib.training.windows import batch_of
 NEW_TOKENS = 220
 
 
-def generate_one_by_one(model: PreTrainedModel, remap: TokenRemap, prompts: list[list[int]]) -> None:
+def generate_one_by_one(
+    model: PreTrainedModel, remap: TokenRemap, prompts: list[list[int]]
+) -> None:
     """(a) A full-vocabulary model, one series at a time, 220 tokens each."""
     kept = torch.tensor(remap.backbone_ids)
     for prompt in prompts:
@@ -25,19 +28,29 @@ def generate_one_by_one(model: PreTrainedModel, remap: TokenRemap, prompts: list
 def generate_batched(model: PreTrainedModel, prompts: list[list[int]]) -> None:
     """(b) A reduced model, all prompts in one left-padded batch, 220 tokens each."""
     width = max(map(len, prompts))
-    tokens = torch.tensor([[PAD_ID] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    tokens = torch.tensor(
+        [[PAD_ID] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device
+    )
+    mask = torch.tensor(
+        [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device
+    )
     _generate(model, tokens, mask, pad=PAD_ID)
 
 
 def _generate(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, pad: int) -> None:
-    settings = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": pad}
+    settings = {
+        "max_new_tokens": NEW_TOKENS,
+        "min_new_tokens": NEW_TOKENS,
+        "do_sample": False,
+        "pad_token_id": pad,
+    }
     with torch.inference_mode():
         model.generate(tokens, attention_mask=mask, **settings)
 
 
 class PeftTraining:
-    """(c) PEFT adapters on q and v of a full-vocabulary model, AdamW, and accelerate's loop and autocast.
+    """(c) PEFT adapters on q and v of a full-vocabulary model, AdamW, and accelerate's loop and
+    autocast.
 
     precision: `no` (float32), or `bf16` (autocast over float32 weights).
     """
@@ -50,9 +63,13 @@ class PeftTraining:
         AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(mixed_precision=precision, cpu=model.device.type == "cpu")
         self.kept = torch.tensor(remap.backbone_ids)
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        config = LoraConfig(
+            r=rank, lora_alpha=rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
+        )
         model = get_peft_model(model, config)
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.0
+        )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def step(self, windows: torch.Tensor) -> float:
@@ -65,13 +82,19 @@ class PeftTraining:
         return loss.item()
 
 
-def plain_steps(model: PreTrainedModel, windows: np.ndarray, config: TrainConfig) -> tuple[float, list[float]]:
+def plain_steps(
+    model: PreTrainedModel, windows: np.ndarray, config: TrainConfig
+) -> tuple[float, list[float]]:
     """Our adapters in a plain loop: the model and its attention as transformers has them.
 
     Returns the seconds of the fastest step, the first left out, and the losses.
     """
-    inject_lora(model, config.rank, config.alpha, generator=torch.Generator().manual_seed(config.seed))
-    optimizer = torch.optim.AdamW(trainable(model).values(), lr=config.learning_rate, weight_decay=0.0)
+    inject_lora(
+        model, config.rank, config.alpha, generator=torch.Generator().manual_seed(config.seed)
+    )
+    optimizer = torch.optim.AdamW(
+        trainable(model).values(), lr=config.learning_rate, weight_decay=0.0
+    )
     losses, times = [], []
     for step in range(config.steps):
         started = time.perf_counter()

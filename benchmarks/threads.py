@@ -1,9 +1,11 @@
-"""`python -m benchmarks.threads`: how long work takes beside other work, by how threads wait for each other.
+"""`python -m benchmarks.threads`: how long work takes beside other work, by how threads wait for
+each other.
 
-PyTorch's threads meet many thousand times a second, and the one that comes first waits for the other. While it waits
-it may sleep, which frees its core but costs time to wake from. Or it may stay awake and look again and again, which is
-quick, but keeps the core busy even where the other thread is waiting for that very core. Each way of waiting gets a
-process of its own, and the processes take turns, alone and beside a neighbour. Writes build/bench/threads.json, or
+PyTorch's threads meet many thousand times a second, and the one that comes first waits for the
+other. While it waits it may sleep, which frees its core but costs time to wake from. Or it may stay
+awake and look again and again, which is quick, but keeps the core busy even where the other thread
+is waiting for that very core. Each way of waiting gets a process of its own, and the processes take
+turns, alone and beside a neighbour. Writes build/bench/threads.json, or
 benchmarks/results/threads.json with --record.
 """
 
@@ -29,10 +31,11 @@ WAYS = {
     "after 10,000 looks": {"GOMP_SPINCOUNT": "10000"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
-"""When a waiting thread falls asleep, and the variables that have it do so. The first has to be set, or the package
-would set another."""
+"""When a waiting thread falls asleep, and the variables that have it do so. The first has to be
+set, or the package would set another."""
 NEIGHBOURS = ("alone", "beside a loop", "beside itself")
-"""A loop is one thread of Python; beside itself a process has another one like it, which forecasts without a pause."""
+"""A loop is one thread of Python; beside itself a process has another one like it, which forecasts
+without a pause."""
 WORK = ("decode", "train")
 PATIENCE = 90.0
 """Seconds after which a turn is given up."""
@@ -42,7 +45,11 @@ class Worker:
     """A process with a language model, which does a piece of work each time it is asked."""
 
     def __init__(self, variables: dict[str, str]) -> None:
-        others = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+        others = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("OMP_", "GOMP_"))
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.threads", "--worker"],
             env=others | variables,
@@ -59,7 +66,8 @@ class Worker:
         print(work, file=self.process.stdin, flush=True)
 
     def seconds(self, work: str) -> float | None:
-        """How long a piece of work takes it; None where that is longer than PATIENCE, and then the process is gone."""
+        """How long a piece of work takes it; None where that is longer than PATIENCE, and then the
+        process is gone."""
         patience = Timer(PATIENCE, self.process.kill)
         patience.start()
         self.ask(work)
@@ -72,7 +80,8 @@ class Worker:
 
 
 def work_when_asked() -> None:
-    """What a worker does: answer each line of the standard input with the seconds that the work took."""
+    """What a worker does: answer each line of the standard input with the seconds that the work
+    took."""
     from m2lib.decoding import DecodeConfig, forecast
     from m2lib.model import load_backbone, text_to_ids
     from m2lib.series import encode, load_series, split_ids
@@ -81,9 +90,14 @@ def work_when_asked() -> None:
     backbone = load_backbone("smollm2-135m")
     series, parts = load_series(), split_ids()
     asked = list(parts.validation[:4])
-    texts = [text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in parts.train[:20]]
+    texts = [
+        text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in parts.train[:20]
+    ]
     windows = make_windows(texts, 512)
-    config, step = DecodeConfig(constrained=True, steps=4), TrainConfig(steps=1, learning_rate=1e-4, rank=8)
+    config, step = (
+        DecodeConfig(constrained=True, steps=4),
+        TrainConfig(steps=1, learning_rate=1e-4, rank=8),
+    )
 
     def do(work: str) -> None:
         if work == "decode":
@@ -116,7 +130,8 @@ def awake(process: subprocess.Popen | None) -> Iterator[None]:
 
 
 def measure(rounds: int) -> list[dict]:
-    """A row for each way of waiting and neighbour: the median seconds of each kind of work, of `rounds` turns.
+    """A row for each way of waiting and neighbour: the median seconds of each kind of work, of
+    `rounds` turns.
 
     A way that was too slow once beside a neighbour is not asked again there.
     """
@@ -134,7 +149,9 @@ def measure(rounds: int) -> list[dict]:
             for neighbour in NEIGHBOURS:
                 for way in WAYS:
                     row = taken.setdefault((way, neighbour), {work: [] for work in WORK})
-                    beside = {"beside a loop": loop, "beside itself": selves[way].process}.get(neighbour)
+                    beside = {"beside a loop": loop, "beside itself": selves[way].process}.get(
+                        neighbour
+                    )
                     for work in WORK:
                         if None in row[work]:
                             continue
@@ -144,11 +161,19 @@ def measure(rounds: int) -> list[dict]:
                             workers[way] = Worker(WAYS[way])
                     print(f"{way:28s} {neighbour:15s} {row}", file=sys.stderr, flush=True)
     finally:
-        for process in (loop, *(worker.process for worker in (*workers.values(), *selves.values()))):
+        for process in (
+            loop,
+            *(worker.process for worker in (*workers.values(), *selves.values())),
+        ):
             with suppress(ProcessLookupError):
                 process.kill()
     return [
-        {"way": way, "neighbour": neighbour, **{work: typical(seconds) for work, seconds in row.items()}, "turns": row}
+        {
+            "way": way,
+            "neighbour": neighbour,
+            **{work: typical(seconds) for work, seconds in row.items()},
+            "turns": row,
+        }
         for (way, neighbour), row in taken.items()
     ]
 
@@ -162,7 +187,9 @@ def main() -> None:
     """Measure, print a table, and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--record", action="store_true", help="write benchmarks/results/threads.json")
+    parser.add_argument(
+        "--record", action="store_true", help="write benchmarks/results/threads.json"
+    )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -174,7 +201,10 @@ def main() -> None:
     from m2lib.study.provenance import provenance
 
     rows = measure(options.rounds)
-    where = provenance(torch.device(chosen_device())) | {"dtype": chosen_dtype("cpu"), "patience": PATIENCE}
+    where = provenance(torch.device(chosen_device())) | {
+        "dtype": chosen_dtype("cpu"),
+        "patience": PATIENCE,
+    }
     path = ROOT / "benchmarks" / "results" if options.record else out_dir() / "bench"
     write_json(path / "threads.json", where | {"rounds": options.rounds, "rows": rows})
     print(threads_table(rows))
@@ -182,7 +212,10 @@ def main() -> None:
 
 def threads_table(rows: list[dict]) -> str:
     """The rows in Markdown, as book/speed.md has them: seconds, and how many times those alone."""
-    lines = ["| a waiting thread falls asleep | | seconds of a forecast | of a training step |", "|---|---|---|---|"]
+    lines = [
+        "| a waiting thread falls asleep | | seconds of a forecast | of a training step |",
+        "|---|---|---|---|",
+    ]
     alone = {row["way"]: row for row in rows if row["neighbour"] == "alone"}
     for row in rows:
         cells = []

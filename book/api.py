@@ -1,7 +1,7 @@
 """The pages of the API: `python book/api.py FOLDER` writes one for each wing of m2lib.
 
-A page lists what the wing's front door hands on (m2lib/WING/__init__.py), module by module, as directives for Sphinx's
-autodoc, which fills in signatures and docstrings.
+A page lists what the wing's front door hands on (m2lib/WING/__init__.py), module by module, as
+directives for Sphinx's autodoc, which fills in signatures and docstrings.
 """
 
 import ast
@@ -21,7 +21,9 @@ def handed_on(wing: str) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for node in ast.parse((PACKAGE / wing / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
-            names.setdefault(node.module.rpartition(".")[2], []).extend(alias.name for alias in node.names)
+            names.setdefault(node.module.rpartition(".")[2], []).extend(
+                alias.name for alias in node.names
+            )
     return names
 
 
@@ -41,8 +43,13 @@ def directive(door: ModuleType, source: str, name: str) -> str:
         return f".. autoclass:: {name}\n   :members:\n"
     short = len(repr(value)) < 140 and not isinstance(value, (dict, Path))
     shown = f"   :value: {value!r}\n" if short else ""
-    entries = f"Entries: {'; '.join(map(str, value))}." if isinstance(value, (dict, tuple)) and not short else ""
-    # Without a module of its own, or the links to the source would take an alias, dict[str, int], for one of Python's.
+    entries = (
+        f"Entries: {'; '.join(map(str, value))}."
+        if isinstance(value, (dict, tuple)) and not short
+        else ""
+    )
+    # Without a module of its own, or the links to the source would take an alias, dict[str, int],
+    # for one of Python's.
     return f".. py:data:: {door.__name__}.{name}\n   :module:\n{shown}\n   {remark(source, name)}\n\n   {entries}\n"
 
 
@@ -52,9 +59,13 @@ def page(wing: str) -> str:
     parts = [f"# m2lib.{wing}", door.__doc__ or ""]
     for module, names in handed_on(wing).items():
         source = (PACKAGE / wing / f"{module}.py").read_text(encoding="utf-8")
-        # A module that is called like a function of its own, as `export`: by that name the door hands on the function.
+        # A module that is called like a function of its own, as `export`: by that name the door
+        # hands on the function.
         hidden = "   :no-index:\n" if module in names else ""
-        directives = [f".. automodule:: {door.__name__}.{module}\n{hidden}", f".. currentmodule:: {door.__name__}\n"]
+        directives = [
+            f".. automodule:: {door.__name__}.{module}\n{hidden}",
+            f".. currentmodule:: {door.__name__}\n",
+        ]
         directives += [directive(door, source, name) for name in names]
         parts += [f"## {module}", "\n".join(["```{eval-rst}", *directives, "```"])]
     return "\n\n".join(parts) + "\n"

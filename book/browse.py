@@ -1,8 +1,10 @@
-"""Opens every page of the built book in a browser, with the network off, and reports what is wrong with it.
+"""Opens every page of the built book in a browser, with the network off, and reports what is wrong
+with it.
 
-`make browse` runs it on build/report; by hand: `python book/browse.py FOLDER [--pictures FOLDER]`. It needs the package
-playwright (`pip install -e ".[browser]"`) and a Chromium: Debian's, Google Chrome, or the one that
-`playwright install chromium` fetches. Pages are opened as files, as a reader without a server opens them.
+`make browse` runs it on build/report; by hand: `python book/browse.py FOLDER [--pictures FOLDER]`.
+It needs the package playwright (`pip install -e ".[browser]"`) and a Chromium: Debian's, Google
+Chrome, or the one that `playwright install chromium` fetches. Pages are opened as files, as a
+reader without a server opens them.
 """
 
 import argparse
@@ -17,9 +19,19 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 NARROW, WIDE = {"width": 400, "height": 900}, {"width": 1280, "height": 900}
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SHOWN = ("index.html", "gallery.html", "notebooks/05_flops.html", "api/series.html")  # for --pictures
+SHOWN = (
+    "index.html",
+    "gallery.html",
+    "notebooks/05_flops.html",
+    "api/series.html",
+)  # for --pictures
 # What the network cannot be asked for need not be tried.
-FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run")
+FLAGS = (
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+)
 
 # Seen by the page itself, once it is loaded and its formulas are set.
 LOOK = r"""async () => {
@@ -91,12 +103,18 @@ class Report:
 
 
 def pages_of(site: Path) -> list[Path]:
-    """All pages; what lies in _static are templates of the theme's that its package leaves there."""
-    return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.relative_to(site).parts]
+    """All pages; what lies in _static are templates of the theme's that its package leaves
+    there."""
+    return [
+        path
+        for path in sorted(site.rglob("*.html"))
+        if "_static" not in path.relative_to(site).parts
+    ]
 
 
 def find_browser() -> str | None:
-    """The path of an installed browser, or of the one that playwright has fetched; None where there is neither."""
+    """The path of an installed browser, or of the one that playwright has fetched; None where there
+    is neither."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -105,7 +123,8 @@ def find_browser() -> str | None:
 
 
 def choose(gallery) -> bool:
-    """Sort a gallery's series by the last error and click the worst: whether its number and its curves then come."""
+    """Sort a gallery's series by the last error and click the worst: whether its number and its
+    curves then come."""
     head, drawn = gallery.locator(".slick-header-column").last, gallery.locator("canvas").last
     before = drawn.screenshot()
     head.click()
@@ -117,11 +136,14 @@ def choose(gallery) -> bool:
 
 
 def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
-    """Open every page of a site and look at it; take pictures of some where a folder is given for them."""
+    """Open every page of a site and look at it; take pictures of some where a folder is given for
+    them."""
     from playwright.sync_api import Error, sync_playwright
 
     site, report = site.resolve(), Report()
-    flags = [*FLAGS, "--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else FLAGS  # root has no sandbox
+    flags = (
+        [*FLAGS, "--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else FLAGS
+    )  # root has no sandbox
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=list(flags))
         page = chromium.new_context(offline=True).new_page()
@@ -136,7 +158,9 @@ def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
 
         page.on("request", asked)
         page.on("requestfailed", lambda request: note("images", request.url))
-        page.on("console", lambda message: message.type == "error" and note("console", message.text))
+        page.on(
+            "console", lambda message: message.type == "error" and note("console", message.text)
+        )
         page.on("pageerror", lambda error: note("console", str(error)))
 
         anchors, links = {}, []
@@ -148,7 +172,12 @@ def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
             page.set_viewport_size(NARROW)
             if (width := page.evaluate(WIDTH)) > NARROW["width"]:
                 note("wide", f"{width} pixels")
-            for kind, key in (("raw", "raw"), ("images", "broken"), ("silent", "silent"), ("still", "still")):
+            for kind, key in (
+                ("raw", "raw"),
+                ("images", "broken"),
+                ("silent", "silent"),
+                ("still", "still"),
+            ):
                 for what in seen[key]:
                     note(kind, what)
             report.pages += 1
@@ -164,7 +193,9 @@ def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
             report.links += 1
             target = Path(unquote(urlsplit(address).path))
             there = target.is_file() and target.is_relative_to(site)
-            if not there or (fragment and target in anchors and unquote(fragment) not in anchors[target]):
+            if not there or (
+                fragment and target in anchors and unquote(fragment) not in anchors[target]
+            ):
                 note("links", link)
 
         where = "search.html"
@@ -181,7 +212,9 @@ def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
                 note("gallery", "a click that changes nothing")
         except Error as error:
             note("gallery", str(error))
-        for name, theme, size in product(SHOWN if pictures else (), ("light", "dark"), (WIDE, NARROW)):
+        for name, theme, size in product(
+            SHOWN if pictures else (), ("light", "dark"), (WIDE, NARROW)
+        ):
             page.emulate_media(color_scheme=theme)
             page.set_viewport_size(size)
             page.goto((site / name).as_uri())
@@ -198,7 +231,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="a folder for pictures of some pages")
     arguments = parser.parse_args()
     if not (browser := find_browser()):
-        sys.exit(f"no browser found: install one of {', '.join(NAMES)}, or run `playwright install chromium`")
+        sys.exit(
+            f"no browser found: install one of {', '.join(NAMES)}, or run `playwright install chromium`"
+        )
     report = browse(arguments.site, browser, arguments.pictures)
     print(*report.lines(), sep="\n")
     sys.exit(not report.good)

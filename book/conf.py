@@ -1,18 +1,30 @@
-"""How Sphinx makes the book. `make site` puts these pages beside the executed notebooks and the PDF, in build/book/."""
+"""How Sphinx makes the book. `make site` puts these pages beside the executed notebooks and the
+PDF, in build/book/."""
 
 import importlib.util
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# MathJax from a package of PyPI, so that formulas need no network. This one file draws with SVG and needs no fonts,
-# which some browsers refuse to load where a page is opened from a folder.
-MATHJAX = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-svg.js"
+# MathJax from a package of PyPI, so that formulas need no network. This one file draws with SVG and
+# needs no fonts, which some browsers refuse to load where a page is opened from a folder.
+MATHJAX = (
+    Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+    / "static"
+    / "mathjax"
+    / "tex-svg.js"
+)
 
 project = "A language model learns to forecast predator and prey"
 html_title = "Predator and prey"
 author = "The m2lib authors"
 project_copyright = "MIT licence"
-extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
 
 # Notebooks: run by the Makefile, at the active profile, and never by Sphinx.
 nb_execution_mode = "off"
@@ -23,10 +35,13 @@ myst_enable_extensions = ["dollarmath", "amsmath", "substitution"]
 myst_heading_anchors = 3
 PAPER = HERE / "pdf" / "main.pdf"  # is not made at the profile `report`
 myst_substitutions = {
-    "paper": "[as a PDF](pdf/main.pdf)" if PAPER.is_file() else "(its PDF is made by `make figures`)",
+    "paper": "[as a PDF](pdf/main.pdf)"
+    if PAPER.is_file()
+    else "(its PDF is made by `make figures`)",
 }
 
-# The API: numpydoc reads the docstrings, which name the types. `api.py` writes a page for each wing.
+# The API: numpydoc reads the docstrings, which name the types. `api.py` writes a page for each
+# wing.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 toc_object_entries_show_parents = "hide"
@@ -53,12 +68,16 @@ def setup(app):
 
 
 def find_pages(app, docname, source):
-    """A lecture links to a page of the book as it lies in the repository; on the site there is no folder book/."""
+    """A lecture links to a page of the book as it lies in the repository; on the site there is no
+    folder book/."""
     if docname.startswith("notebooks/"):
         source[0] = source[0].replace("](../book/", "](../")
 
 
 def name_solutions(app, doctree):
-    """A cell that is folded as a whole is the solution of an exercise: say so where it is opened."""
-    for cell in doctree.findall(lambda node: getattr(node, "attributes", {}).get("hide_mode") == "all"):
+    """A cell that is folded as a whole is the solution of an exercise: say so where it is
+    opened."""
+    for cell in doctree.findall(
+        lambda node: getattr(node, "attributes", {}).get("hide_mode") == "all"
+    ):
         cell["prompt_show"], cell["prompt_hide"] = "Show the solution", "Hide the solution"

@@ -1,7 +1,9 @@
-"""What the gallery shows: `python book/gallery.py FOLDER` writes FOLDER/gallery_test.html and gallery_validation.html.
+"""What the gallery shows: `python book/gallery.py FOLDER` writes FOLDER/gallery_test.html and
+gallery_validation.html.
 
-A series is a row of a table. Its curves lie in the same row, in columns that the table does not show, and what is drawn
-is the chosen row alone. The first file carries Bokeh's scripts, out of its package.
+A series is a row of a table. Its curves lie in the same row, in columns that the table does not
+show, and what is drawn is the chosen row alone. The first file carries Bokeh's scripts, out of its
+package.
 """
 
 import sys
@@ -14,7 +16,8 @@ from m2lib import study
 from m2lib.paper import errors, plots
 from m2lib.series import CONTEXT_STEPS, VARIABLES, band, encode, to_integers
 
-# Recorded runs by what they are called here. Those with ×48 are samples: their median is drawn, and their 80% band.
+# Recorded runs by what they are called here. Those with ×48 are samples: their median is drawn, and
+# their 80% band.
 SHOWN = {
     "test": {
         "untuned": "untuned-test-constrained", "final": "final", "long run": "best", "long run ×48": "samples/best/test"
@@ -39,19 +42,31 @@ def row_of(i: int, records: dict[str, study.Record]) -> dict:
     for title, record in records.items():
         entry, forecast = record.series[i], study.recorded_forecast(record, series, i)
         low, high = band(study.recorded_samples(record, series, i), 0.8)
-        outline = np.rint([*low, *high[::-1]]).astype(int)  # below from step 81 to 100, and above from 100 to 81
+        outline = np.rint([*low, *high[::-1]]).astype(
+            int
+        )  # below from step 81 to 100, and above from 100 to 81
         row[title] = round(entry["mae"], 1)
-        texts[f"{title}, MAE {row[title]}"] = entry["text"] if "text" in entry else entry["texts"][0]
+        texts[f"{title}, MAE {row[title]}"] = (
+            entry["text"] if "text" in entry else entry["texts"][0]
+        )
         for variable, name in enumerate(VARIABLES):
             row[f"{title} {name}"] = forecast[:, variable].tolist()
             row[f"{title} {name} band"] = outline[:, variable].tolist()
-    return row | {"words": "<br>".join(f"<b>{title}</b> <code>{text}</code>" for title, text in texts.items())}
+    return row | {
+        "words": "<br>".join(f"<b>{title}</b> <code>{text}</code>" for title, text in texts.items())
+    }
 
 
-def panel(title: str, source: models.ColumnDataSource, view: models.CDSView, heights: models.DataRange1d):
+def panel(
+    title: str, source: models.ColumnDataSource, view: models.CDSView, heights: models.DataRange1d
+):
     """The chosen series, solid, and what one run forecast, dashed in its band."""
-    drawn = plotting.figure(title=title, height=190, y_range=heights, toolbar_location=None, tools="", **WIDE)
-    drawn.add_layout(models.BoxAnnotation(left=AHEAD[0], right=AHEAD[-1], fill_color="#eeeeee", level="image"))
+    drawn = plotting.figure(
+        title=title, height=190, y_range=heights, toolbar_location=None, tools="", **WIDE
+    )
+    drawn.add_layout(
+        models.BoxAnnotation(left=AHEAD[0], right=AHEAD[-1], fill_color="#eeeeee", level="image")
+    )
     for name in VARIABLES:
         style = {"source": source, "view": view, "color": plots.COLOURS[name]}
         drawn.patches("there and back", f"{title} {name} band", alpha=0.25, line_width=0, **style)
@@ -62,18 +77,25 @@ def panel(title: str, source: models.ColumnDataSource, view: models.CDSView, hei
 
 def gallery(split: str) -> str:
     """The table of a split's series, and below it what the chosen one's row holds."""
-    records = {title: errors.finished_record(study.PROFILES["laptop"], name) for title, name in SHOWN[split].items()}
+    records = {
+        title: errors.finished_record(study.PROFILES["laptop"], name)
+        for title, name in SHOWN[split].items()
+    }
     rows = [row_of(i, records) for i in sorted(records["untuned"].series)]
     source = models.ColumnDataSource({name: [row[name] for row in rows] for name in rows[0]})
     source.selected.indices, chosen = [0], models.IndexFilter([0])
     columns = [models.TableColumn(field=name, title=name) for name in ("series", *records)]
     for column in columns[1:]:
         column.formatter = models.NumberFormatter(format="0.0")
-    table = models.DataTable(source=source, columns=columns, index_position=None, height=215, **WIDE)
+    table = models.DataTable(
+        source=source, columns=columns, index_position=None, height=215, **WIDE
+    )
     table.reorderable = table.scroll_to_selection = False
     words = models.Div(text=rows[0]["words"], styles={"overflow-wrap": "anywhere"}, **WIDE)
     source.selected.js_link("indices", chosen, "indices")
-    source.selected.js_on_change("indices", models.CustomJS(args={"source": source, "words": words}, code=SAY))
+    source.selected.js_on_change(
+        "indices", models.CustomJS(args={"source": source, "words": words}, code=SAY)
+    )
     heights = models.DataRange1d()  # one for all panels, so that they compare
     panels = [panel(title, source, models.CDSView(filter=chosen), heights) for title in records]
     script, shown = embed.components([table, *panels, words])
@@ -82,6 +104,8 @@ def gallery(split: str) -> str:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    scripts = resources.Resources("inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"]).render()
+    scripts = resources.Resources(
+        "inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"]
+    ).render()
     (folder / "gallery_test.html").write_text(scripts + gallery("test"), encoding="utf-8")
     (folder / "gallery_validation.html").write_text(gallery("validation"), encoding="utf-8")

@@ -1,4 +1,5 @@
-"""The `m2` command: the study's commands, and how every command ends; those for tables are in `cli_tables`."""
+"""The `m2` command: the study's commands, and how every command ends; those for tables are in
+`cli_tables`."""
 
 import json
 import os
@@ -30,9 +31,11 @@ NO_ROOM = ("out of memory", "allocate memory")  # what torch says, whose errors 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 or 2 for an error of one line, 130 for Ctrl-C.
+    """Run one command and return its exit status: 0, 1 or 2 for an error of one line, 130 for
+    Ctrl-C.
 
-    1 is for what the command could not do, 2 for a line that is no command. A fault of the program is a traceback.
+    1 is for what the command could not do, 2 for a line that is no command. A fault of the program
+    is a traceback.
     """
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
@@ -40,21 +43,31 @@ def main(argv: list[str] | None = None) -> int:
             app(argv, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
             return 0
-        except BrokenPipeError:  # who reads this, such as `head`, has seen enough; Python would complain once more
+        except (
+            BrokenPipeError
+        ):  # who reads this, such as `head`, has seen enough; Python would complain once more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (CycloptsError, InputError, OSError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not any(said in str(error) for said in NO_ROOM):
                 raise
-            status, message = 2 if isinstance(error, CycloptsError) else 1, f"error: {first_line(error)}"
+            status, message = (
+                2 if isinstance(error, CycloptsError) else 1,
+                f"error: {first_line(error)}",
+            )
         except KeyboardInterrupt:
-            status, message = 130, "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch"
+            status, message = (
+                130,
+                "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch",
+            )
     print(message, file=sys.stderr)
     return status
 
 
 @data.command
-def generate(path: Path | None = None, /, *, n: PositiveInt = 1000, seed: UInt32 = 0, force: Flag = False) -> None:
+def generate(
+    path: Path | None = None, /, *, n: PositiveInt = 1000, seed: UInt32 = 0, force: Flag = False
+) -> None:
     """Write the data set as an HDF5 file.
 
     Parameters
@@ -88,7 +101,11 @@ def check(path: Path | None = None, /) -> None:
     found = m2lib.series.load_series(path)
     sizes = (f"{len(ids)} {part}" for part, ids in vars(m2lib.series.split_ids(len(found))).items())
     same = found.fingerprint == m2lib.series.generate_series().fingerprint
-    verdict = "every encoded value equal" if same else "another data set: published numbers do not apply to it"
+    verdict = (
+        "every encoded value equal"
+        if same
+        else "another data set: published numbers do not apply to it"
+    )
     print(f"data         {found.source}")
     print(f"series       {len(found)}: {', '.join(sizes)}")
     print(f"fingerprint  {found.fingerprint}")
@@ -104,7 +121,9 @@ def model(name: str | None = None, /) -> None:
         The backbone (the active profile's).
     """
     name = name or m2lib.study.active_profile().backbone
-    print(f"backbone {name}: {m2lib.model.fetch_backbone(name) or 'random weights, nothing to fetch'}")
+    print(
+        f"backbone {name}: {m2lib.model.fetch_backbone(name) or 'random weights, nothing to fetch'}"
+    )
 
 
 def run(
@@ -133,27 +152,38 @@ def run(
     cluster
         Make each experiment a job of its own, there.
     cluster_option
-        KEY=VALUE of its jobs, as submitit names it: timeout_min=600, gpus_per_node=1, slurm_partition=gpu.
+        KEY=VALUE of its jobs, as submitit names it: timeout_min=600, gpus_per_node=1,
+        slurm_partition=gpu.
     """
     if every == bool(names) or (beyond and not every):
-        raise InputError("name the experiments to run, or give --all (and --beyond); `m2 status` lists them")
+        raise InputError(
+            "name the experiments to run, or give --all (and --beyond); `m2 status` lists them"
+        )
     if fresh and reforecast:
-        raise InputError("--fresh trains and forecasts anew, --reforecast keeps the training; give one of them")
+        raise InputError(
+            "--fresh trains and forecasts anew, --reforecast keeps the training; give one of them"
+        )
     if (fresh or reforecast) and cluster:  # a job that is queued again would begin once more
         raise InputError(
             "--fresh and --reforecast run here, without --cluster; a record that is moved away is made anew there too"
         )
     for name in names:  # all of them before the first is run
         m2lib.study.experiment_named(name)
-    names = names or tuple(name for name, it in m2lib.study.EXPERIMENTS.items() if it.group or beyond)
+    names = names or tuple(
+        name for name, it in m2lib.study.EXPERIMENTS.items() if it.group or beyond
+    )
     profile = m2lib.study.active_profile()
     if cluster:
         try:
             from m2lib.study.cluster import submit
         except ImportError as error:
-            raise InputError("submitit is not installed; `pip install submitit` brings it") from error
+            raise InputError(
+                "submitit is not installed; `pip install submitit` brings it"
+            ) from error
         pairs = (option.partition("=") for option in cluster_option)
-        told = {key: int(value) if value.isdecimal() else value for key, _, value in pairs}  # a whole number is one
+        told = {
+            key: int(value) if value.isdecimal() else value for key, _, value in pairs
+        }  # a whole number is one
         for name, job in submit(names, cluster, told, profile):
             print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
         return
@@ -165,7 +195,10 @@ def run(
 def _told(profile: "m2lib.study.Profile", record: "m2lib.study.Record") -> str:
     """How a run stands."""
     stopped = record.status == "running" and not m2lib.study.in_progress(profile, record.name)
-    parts = [f"stopped (`m2 run {record.name}` goes on)" if stopped else record.status, f"{record.seconds:.0f} s"]
+    parts = [
+        f"stopped (`m2 run {record.name}` goes on)" if stopped else record.status,
+        f"{record.seconds:.0f} s",
+    ]
     if "train" in record.config:
         parts.append(f"{len(record.loss_curve)} of {record.config['train']['steps']} steps")
     errors = m2lib.series.summarise(record.maes().values()) if record.series else ""
@@ -174,7 +207,8 @@ def _told(profile: "m2lib.study.Profile", record: "m2lib.study.Record") -> str:
 
 
 def status() -> None:
-    """List what is recorded at the active profile. Errors are shown as recorded; whoever uses a record checks them."""
+    """List what is recorded at the active profile. Errors are shown as recorded; whoever uses a
+    record checks them."""
     profile = m2lib.study.active_profile()
     print(m2lib.study.record_path(profile, "*").parent)
     for name, experiment in m2lib.study.EXPERIMENTS.items():
@@ -208,10 +242,19 @@ class Sizes:
     def counted(self) -> dict[str, Any]:
         """All that decides the cost, as the study's `experiment_sizes` gives it."""
         given = self.targets.split(",")
-        targets = [name for name in m2lib.accounting.PROJECTIONS if name.removesuffix("_proj") in given]
+        targets = [
+            name for name in m2lib.accounting.PROJECTIONS if name.removesuffix("_proj") in given
+        ]
         if len(targets) != len(given):  # one is unknown or repeated
-            raise InputError(f"--targets {self.targets} is not a choice of q,k,v,o,gate,up,down, each at most once")
-        return asdict(self) | {"prompt": self.length, "samples": 1, "forecasts": 1, "targets": tuple(targets)}
+            raise InputError(
+                f"--targets {self.targets} is not a choice of q,k,v,o,gate,up,down, each at most once"
+            )
+        return asdict(self) | {
+            "prompt": self.length,
+            "samples": 1,
+            "forecasts": 1,
+            "targets": tuple(targets),
+        }
 
 
 def flops(
@@ -237,12 +280,21 @@ def flops(
         Print the integers as JSON.
     """
     # Without M2_PROFILE the report's sizes are meant: a slice's would say little.
-    profile = m2lib.study.active_profile() if settings.read("M2_PROFILE") else m2lib.study.PROFILES["report"]
+    profile = (
+        m2lib.study.active_profile()
+        if settings.read("M2_PROFILE")
+        else m2lib.study.PROFILES["report"]
+    )
     if experiment:
         declared = m2lib.study.experiment_named(experiment)
         if sizes != Sizes():
-            raise InputError(f"{experiment} has sizes of its own; leave out its name, or the options of sizes")
-        counted, backbone = m2lib.study.experiment_sizes(declared, profile), backbone or declared.backbone
+            raise InputError(
+                f"{experiment} has sizes of its own; leave out its name, or the options of sizes"
+            )
+        counted, backbone = (
+            m2lib.study.experiment_sizes(declared, profile),
+            backbone or declared.backbone,
+        )
     else:
         counted = sizes.counted()
     backbone = backbone or settings.read("M2_BACKBONE") or profile.backbone
@@ -254,7 +306,9 @@ def flops(
         "forward": m2lib.forward_flops(shape, length, **kind),
         "train_step": step,
         "training": m2lib.accounting.times(counted["steps"], step),
-        "forecast": m2lib.forecast_flops(shape, prompt, new_tokens, samples=counted["samples"], **kind),
+        "forecast": m2lib.forecast_flops(
+            shape, prompt, new_tokens, samples=counted["samples"], **kind
+        ),
     }
     totals = {name: m2lib.total(cost) for name, cost in costs.items()}
     described = {"backbone": backbone, "convention": convention, **counted}
@@ -273,15 +327,23 @@ def budget() -> None:
     """What the active profile's records have spent, and what is left."""
     profile = m2lib.study.active_profile()
     print(m2lib.study.record_path(profile, "*").parent)
-    print(f"{'FLOPs spent':22s}{'status':>10s}" + "".join(f"{kind:>14s}" for kind in m2lib.accounting.CONVENTIONS))
+    print(
+        f"{'FLOPs spent':22s}{'status':>10s}"
+        + "".join(f"{kind:>14s}" for kind in m2lib.accounting.CONVENTIONS)
+    )
     found = m2lib.study.all_records(profile)
     for name, record in found.items():
-        note = "" if m2lib.study.EXPERIMENTS[record.name].group else "  beyond the report, not charged"
+        note = (
+            "" if m2lib.study.EXPERIMENTS[record.name].group else "  beyond the report, not charged"
+        )
         spent = "".join(f"{flops:14.3g}" for flops in record.spent().values())
         print(f"{name:22s}{record.status:>10s}{spent}{note}")
     account = m2lib.study.budget_of(profile)
     share = account.spent / profile.budget
-    print(f"charged {account.spent:.4g} of {profile.budget:.3g} ({profile.budget_convention}), {share:.2%}; ", end="")
+    print(
+        f"charged {account.spent:.4g} of {profile.budget:.3g} ({profile.budget_convention}), {share:.2%}; ",
+        end="",
+    )
     print(f"reserved by unfinished experiments {account.reserved:.3g}; left {account.left:.4g}")
 
 
@@ -303,7 +365,9 @@ for command in (run, status, budget, flops, model, pdf):
 app.command(data)
 app.register_install_completion_command(group="m2", help_epilogue="")
 app["--help"].group = app["--version"].group = "m2"
-app.help_epilogue = f"| environment variable | sets | default |\n|---|---|---|\n{settings.described()}"
+app.help_epilogue = (
+    f"| environment variable | sets | default |\n|---|---|---|\n{settings.described()}"
+)
 
 if __name__ == "__main__":
     sys.exit(main())

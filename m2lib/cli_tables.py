@@ -1,4 +1,5 @@
-"""The commands for tables of one's own: `m2 forecast`, `m2 evaluate`, `m2 finetune`, `m2 export`."""
+"""The commands for tables of one's own: `m2 forecast`, `m2 evaluate`, `m2 finetune`, `m2
+export`."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 Level = Annotated[float, Parameter(validator=Number(gt=0, lt=1))]
-Words = Parameter(consume_multiple=1, show_default=False)  # `--levels 0.1 0.9`: all words up to the next option
+Words = Parameter(
+    consume_multiple=1, show_default=False
+)  # `--levels 0.1 0.9`: all words up to the next option
 
 
 @Parameter(name="*")
@@ -37,29 +40,44 @@ class Task:
     target: Annotated[tuple[str, ...], Words] = ()
     """The columns to forecast (guessed, and said)."""
     season: PositiveInt | None = None
-    """Steps of the season, taken out before a forecast and put back; 1: none (the calendar's, if it has one)."""
+    """Steps of the season, taken out before a forecast and put back; 1: none (the calendar's, if it
+    has one)."""
     adapter: str | None = None
-    """An adapter's folder, an experiment's name such as final, or none: untuned (general, for any table)."""
+    """An adapter's folder, an experiment's name such as final, or none: untuned (general, for any
+    table)."""
     backbone: str | None = None
     """The language model (the adapter's, M2_BACKBONE, or the small one)."""
 
     def read(self, kept_back: int = 0) -> tuple[Columns, list[Item]]:
-        """The table's columns and series, of a context and so many steps at least; what was guessed is printed."""
+        """The table's columns and series, of a context and so many steps at least; what was guessed
+        is printed."""
         df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
         items = m2lib.forecaster.items_of(df, columns, where, m2lib.series.SHORTEST + kept_back)
         season = self.season or m2lib.forecaster.calendar_season(items)
         ends = items[0].times[:0].append([item.times[[0, -1]] for item in items])
-        time = columns.time and f"{columns.time}, {' to '.join(ends[[ends.argmin(), ends.argmax()]].astype(str))}"
+        time = (
+            columns.time
+            and f"{columns.time}, {' to '.join(ends[[ends.argmin(), ends.argmax()]].astype(str))}"
+        )
         taken = 1 < season <= max(len(item.values) for item in items) // m2lib.series.seasons.ENOUGH
         guessed = f"target: {', '.join(columns.targets)}; time: {time or 'none'}; id: {columns.id or 'none'}"
-        print(f"{where}: {len(df)} steps of {len(items)} series; {guessed}" + f"; season: {season} steps" * taken)
+        print(
+            f"{where}: {len(df)} steps of {len(items)} series; {guessed}"
+            + f"; season: {season} steps" * taken
+        )
         return columns, items
 
     def load(self) -> Forecaster:
         """The forecaster; which one is printed."""
         made = m2lib.forecaster.Forecaster.from_pretrained(self.adapter, backbone=self.backbone)
-        kind = f"adapter {made.adapter.name}" if made.adapter else "adapter merged" if made.text_format else "untuned"
+        kind = (
+            f"adapter {made.adapter.name}"
+            if made.adapter
+            else "adapter merged"
+            if made.text_format
+            else "untuned"
+        )
         print(f"language model {made.backbone.name}, {kind}")
         return made
 
@@ -108,7 +126,9 @@ def forecast(
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
-    made = task.load().predict_items(items, columns, task.horizon, levels, task.season, **drawing.options())
+    made = task.load().predict_items(
+        items, columns, task.horizon, levels, task.season, **drawing.options()
+    )
     if output:
         m2lib.forecaster.write_table(made, output)
         print(output)
@@ -120,7 +140,14 @@ def forecast(
         print(plot)
 
 
-def _draw(items: list[Item], columns: Columns, made: Any, task: Task, levels: tuple[float, ...], file: Path) -> None:
+def _draw(
+    items: list[Item],
+    columns: Columns,
+    made: Any,
+    task: Task,
+    levels: tuple[float, ...],
+    file: Path,
+) -> None:
     """Fan charts of the first series, one for each variable, six at most."""
     import matplotlib.pyplot as plt
 
@@ -134,7 +161,9 @@ def _draw(items: list[Item], columns: Columns, made: Any, task: Task, levels: tu
     for row, (ax, (item, place)) in enumerate(zip(axes[:, 0], panels, strict=True)):
         past, ahead = slice(-5 * horizon, None), made[row * horizon : (row + 1) * horizon]
         quantiles = {level: ahead[str(level)].to_numpy() for level in levels}
-        plots.plot_fan(ax, item.times[past], item.values[past, place], ahead[stamps].to_numpy(), quantiles)
+        plots.plot_fan(
+            ax, item.times[past], item.values[past, place], ahead[stamps].to_numpy(), quantiles
+        )
         ax.set(title=f"{item.name}: {columns.targets[place]}", xlabel=stamps)
     axes[0, 0].legend()
     plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
@@ -163,7 +192,8 @@ def evaluate(
     leave_out
         Last steps of each series not to look at.
     period
-        Steps that the simple forecast of the last period repeats (the season's; else found in each series).
+        Steps that the simple forecast of the last period repeats (the season's; else found in each
+        series).
     finetune
         Steps of training before each origin, on what was known.
     output
@@ -179,8 +209,16 @@ def evaluate(
         from m2lib.forecaster.finetune import refitter
 
         refit = refitter(model, task.horizon, finetune, seed=drawing.seed)
-    rolling = {"origins": origins, "stride": stride, "leave_out": leave_out, "season": task.season, "period": period}
-    found = m2lib.forecaster.evaluate(model, items, task.horizon, **rolling, **drawing.options(), refit=refit)
+    rolling = {
+        "origins": origins,
+        "stride": stride,
+        "leave_out": leave_out,
+        "season": task.season,
+        "period": period,
+    }
+    found = m2lib.forecaster.evaluate(
+        model, items, task.horizon, **rolling, **drawing.options(), refit=refit
+    )
     if output:
         from m2lib.study.provenance import provenance
 
@@ -189,15 +227,31 @@ def evaluate(
         record = {
             "table": {"file": task.file.name, "sha256": short_hash(task.file.read_bytes())},
             "columns": asdict(columns),
-            "settings": {**asked, **rolling, "season": found.season, "period": found.period, "finetune": finetune},
-            "text_format": model.text_format and model.text_format.settings(),  # without an adapter, the table's
-            "backbone": {"id": backbone.name, "weight_hash": backbone.weight_hash, "dtype": backbone.dtype},
+            "settings": {
+                **asked,
+                **rolling,
+                "season": found.season,
+                "period": found.period,
+                "finetune": finetune,
+            },
+            "text_format": model.text_format
+            and model.text_format.settings(),  # without an adapter, the table's
+            "backbone": {
+                "id": backbone.name,
+                "weight_hash": backbone.weight_hash,
+                "dtype": backbone.dtype,
+            },
             **provenance(backbone.device),
             **found.record(),
         }
         write_json(output, record)
-    print(f"the last period is {f'{found.period} steps' if found.period else 'found in each series'} (--period)")
-    count, units = len(found.errors), "MAE and CRPS in the table's units, all else in thousandths of a scale"
+    print(
+        f"the last period is {f'{found.period} steps' if found.period else 'found in each series'} (--period)"
+    )
+    count, units = (
+        len(found.errors),
+        "MAE and CRPS in the table's units, all else in thousandths of a scale",
+    )
     print(f"forecasts of {task.horizon} steps: {count}; {units}\n{found.table().to_string()}")
     if found.coverage is not None:
         print(f"CRPS {found.crps:.4g}; the 80% band holds {found.coverage:.0%} of the true values")
@@ -240,11 +294,21 @@ def finetune(
 
     columns, items = task.read(2 * task.horizon)
     model = task.load()
-    how: dict[str, Any] = {"num_steps": steps, "learning_rate": rate, "rank": rank, "batch_size": batch, "seed": seed}
-    tune(model, items, columns.targets, task.horizon, output, season=task.season, force=force, **how)
+    how: dict[str, Any] = {
+        "num_steps": steps,
+        "learning_rate": rate,
+        "rank": rank,
+        "batch_size": batch,
+        "seed": seed,
+    }
+    tune(
+        model, items, columns.targets, task.horizon, output, season=task.season, force=force, **how
+    )
 
 
-def export(adapter: str, output: Path, /, *, backbone: str | None = None, force: Flag = False) -> None:
+def export(
+    adapter: str, output: Path, /, *, backbone: str | None = None, force: Flag = False
+) -> None:
     """Write a model folder that plain transformers loads.
 
     Parameters
@@ -258,4 +322,8 @@ def export(adapter: str, output: Path, /, *, backbone: str | None = None, force:
     force
         Replace what the folder holds.
     """
-    print(m2lib.forecaster.export(m2lib.forecaster.adapter_folder(adapter), output, backbone=backbone, force=force))
+    print(
+        m2lib.forecaster.export(
+            m2lib.forecaster.adapter_folder(adapter), output, backbone=backbone, force=force
+        )
+    )

@@ -1,4 +1,5 @@
-"""What all else stands on: the project's folders, an atomic write, and the one error that a user sees."""
+"""What all else stands on: the project's folders, an atomic write, and the one error that a user
+sees."""
 
 import hashlib
 import json
@@ -12,11 +13,15 @@ IN_CHECKOUT = (ROOT / "report" / "published").is_dir()
 
 
 class InputError(ValueError):
-    """A problem its reader can fix. The message is one line: what is at fault, where, and what to do."""
+    """A problem its reader can fix. The message is one line: what is at fault, where, and what to
+    do."""
 
     def __str__(self) -> str:
-        # Whatever a message quotes, it stays one line, and a terminal obeys none of it: a line break is shown as \n.
-        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__())
+        # Whatever a message quotes, it stays one line, and a terminal obeys none of it: a line
+        # break is shown as \n.
+        return "".join(
+            letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__()
+        )
 
 
 def first_line(error: BaseException) -> str:
@@ -25,27 +30,31 @@ def first_line(error: BaseException) -> str:
 
 
 def quoted(text: str) -> str:
-    """What a user has given, as messages show it: in quotation marks, and without its end where it is very long."""
+    """What a user has given, as messages show it: in quotation marks, and without its end where it
+    is very long."""
     return repr(text if len(text) <= 200 else f"{text[:197]}...")
 
 
 def repository(*parts: str) -> Path:
     """A path in the project's checkout. Raises InputError where m2lib was installed without it."""
     if not IN_CHECKOUT:
-        raise InputError(f"{'/'.join(parts)} is part of the project's repository; clone it and install from there")
+        raise InputError(
+            f"{'/'.join(parts)} is part of the project's repository; clone it and install from there"
+        )
     return ROOT.joinpath(*parts)
 
 
 def workspace() -> Path:
-    """Where data/ and build/ are by default: the checkout, or the current folder where m2lib came without it."""
+    """Where data/ and build/ are by default: the checkout, or the current folder where m2lib came
+    without it."""
     return ROOT if IN_CHECKOUT else Path.cwd()
 
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Put `content` at `path` whole or not at all, making folders on the way.
 
-    Raises InputError naming the path where the folder is read-only or the disk is full; what stood at `path` before is
-    then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
+    Raises InputError naming the path where the folder is read-only or the disk is full; what stood
+    at `path` before is then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -57,7 +66,9 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         problem = error.strerror or error
-        raise InputError(f"cannot write {path}: {problem}; free space there or choose another folder") from error
+        raise InputError(
+            f"cannot write {path}: {problem}; free space there or choose another folder"
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -1,6 +1,8 @@
-"""The environment variables that set m2lib up: all of them are read, checked and described here, and nowhere else.
+"""The environment variables that set m2lib up: all of them are read, checked and described here,
+and nowhere else.
 
-An empty variable counts as one that is not set. `SETTINGS` is the table of what there is, and `m2 --help` prints it.
+An empty variable counts as one that is not set. `SETTINGS` is the table of what there is, and `m2
+--help` prints it.
 """
 
 import os
@@ -27,11 +29,24 @@ class Setting:
 
 FOLDER = "a folder, which need not exist yet"
 SETTINGS = {
-    "M2_PROFILE": Setting("how big a run is", "slice, laptop, fifth or report", "slice", "slice|laptop|fifth|report"),
-    "M2_BACKBONE": Setting("which language model", "a backbone's name, a folder or a .gguf file", "the profile's"),
-    "M2_DATA": Setting("the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"),
-    "M2_DEVICE": Setting("what computes", "cpu, cuda, cuda:N or mps", "cuda if here, else cpu", r"cpu|mps|cuda(:\d+)?"),
-    "M2_DTYPE": Setting("of the weights", "float32 or bfloat16", "the faster one, measured once", "float32|bfloat16"),
+    "M2_PROFILE": Setting(
+        "how big a run is", "slice, laptop, fifth or report", "slice", "slice|laptop|fifth|report"
+    ),
+    "M2_BACKBONE": Setting(
+        "which language model", "a backbone's name, a folder or a .gguf file", "the profile's"
+    ),
+    "M2_DATA": Setting(
+        "the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"
+    ),
+    "M2_DEVICE": Setting(
+        "what computes",
+        "cpu, cuda, cuda:N or mps",
+        "cuda if here, else cpu",
+        r"cpu|mps|cuda(:\d+)?",
+    ),
+    "M2_DTYPE": Setting(
+        "of the weights", "float32 or bfloat16", "the faster one, measured once", "float32|bfloat16"
+    ),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
     "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),
     "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
@@ -66,8 +81,11 @@ def results_dir() -> Path:
 
 
 def described() -> str:
-    """A row of a Markdown table for each variable: what it sets, what it may be, and its default."""
-    return "\n".join(f"| {name} | {it.about}: {it.may_be} | {it.default} |" for name, it in SETTINGS.items())
+    """A row of a Markdown table for each variable: what it sets, what it may be, and its
+    default."""
+    return "\n".join(
+        f"| {name} | {it.about}: {it.may_be} | {it.default} |" for name, it in SETTINGS.items()
+    )
 
 
 def _folder(name: str, default: Path) -> Path:

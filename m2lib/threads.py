@@ -1,16 +1,18 @@
 """How PyTorch's threads wait for each other: awake for a moment, and then asleep.
 
-A product of matrices is shared among threads, and whichever ends first waits for the others, many thousand times a
-second. libgomp, whose threads they are on Linux, has them wait awake for a good 10 milliseconds before they sleep. That
-wakes them fast and harms nobody while the machine is otherwise idle. Beside any other busy process it is a disaster: a
-thread holds its core by waiting for another that waits for this very core, and work takes ten times as long. So
-they wait for a fraction of a millisecond here. `benchmarks/threads.py` measures it, and book/speed.md has the table.
+A product of matrices is shared among threads, and whichever ends first waits for the others, many
+thousand times a second. libgomp, whose threads they are on Linux, has them wait awake for a good 10
+milliseconds before they sleep. That wakes them fast and harms nobody while the machine is otherwise
+idle. Beside any other busy process it is a disaster: a thread holds its core by waiting for another
+that waits for this very core, and work takes ten times as long. So they wait for a fraction of a
+millisecond here. `benchmarks/threads.py` measures it, and book/speed.md has the table.
 """
 
 import os
 
 LOOKS = 10_000
-"""How often a waiting thread looks before it sleeps: some 0.5 milliseconds. By itself libgomp has 300,000."""
+"""How often a waiting thread looks before it sleeps: some 0.5 milliseconds. By itself libgomp has
+300,000."""
 SAID_BY_THE_USER = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Variables that say how threads wait; where one is set, nothing is changed."""
 

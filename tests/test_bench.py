@@ -47,7 +47,9 @@ def test_limit_is_the_sum_of_its_parts(tiny):
     prefill = sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in (30, 40))
     expected = prefill / 1e11 + (31 + 41 + 42) * kept / 1e10
     expected += max(2 * one / 1e11, one * 2 / 1e10) + max(one / 1e11, one * 2 / 1e10)
-    assert bench.decode_limit(shape, [30, 40], [2, 3], tiny.model, LIMITS) == pytest.approx(expected)
+    assert bench.decode_limit(shape, [30, 40], [2, 3], tiny.model, LIMITS) == pytest.approx(
+        expected
+    )
 
 
 def test_llama_cpp_reads_the_weights_that_are_written_for_it(tiny, tmp_path):
@@ -61,15 +63,21 @@ def test_llama_cpp_reads_the_weights_that_are_written_for_it(tiny, tmp_path):
 
 
 def test_heads_of_a_llama_are_written_in_llama_cpps_order():
-    # two heads of four rows: transformers turns rows 0 and 2, and 1 and 3, llama.cpp 0 and 1, and 2 and 3
+    # two heads of four rows: transformers turns rows 0 and 2, and 1 and 3, llama.cpp 0 and 1, and 2
+    # and 3
     rows = torch.arange(8.0)[:, None]
     assert llama_cpp._interleaved(rows, head=4).flatten().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
 
 
 @pytest.mark.parametrize("name", ["tiny", "smollm2"])  # a Qwen2 and a Llama
 def test_llama_cpp_makes_the_same_tokens(request, tmp_path, name):
-    pytest.importorskip("xllamacpp", reason="llama.cpp is an optional peer of the benchmark: pip install xllamacpp")
-    model, prompts = request.getfixturevalue(name).model, [prompt[:60] for prompt in bench.prompts_of(2)]
+    pytest.importorskip(
+        "xllamacpp", reason="llama.cpp is an optional peer of the benchmark: pip install xllamacpp"
+    )
+    model, prompts = (
+        request.getfixturevalue(name).model,
+        [prompt[:60] for prompt in bench.prompts_of(2)],
+    )
     llama_cpp.write_gguf(model, tmp_path / "model.gguf", "F32")
     found = llama_cpp.LlamaCpp(tmp_path / "model.gguf", slots=2, context=80).generate(prompts, 8)
     for prompt, tokens in zip(prompts, found, strict=True):
@@ -96,12 +104,18 @@ def test_peak_memory_is_the_childs_own():
     held = torch.ones(2**28)  # a gigabyte of the parent's does not count
     assert 0.05 < measure.peak_memory(sum, [1, 2]) < 0.9
     assert held.sum() == 2**28
-    assert 0.55 < measure.peak_memory(torch.ones, 2**27) < 1.4  # half a gigabyte, held for an instant
+    assert (
+        0.55 < measure.peak_memory(torch.ones, 2**27) < 1.4
+    )  # half a gigabyte, held for an instant
 
 
-def test_the_record_names_the_device_that_is_asked_for_and_stays_in_its_folder(monkeypatch, tmp_path):
+def test_the_record_names_the_device_that_is_asked_for_and_stays_in_its_folder(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("M2_OUT", str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a card here: M2_DEVICE=cpu keeps off it
+    monkeypatch.setattr(
+        torch.cuda, "is_available", lambda: True
+    )  # a card here: M2_DEVICE=cpu keeps off it
     monkeypatch.setattr(bench, "memory", lambda *_: {})
     monkeypatch.setattr(bench, "memory_table", lambda _: "")
     monkeypatch.setattr("sys.argv", ["bench", "--memory", "--backbone", "/elsewhere/my-model"])

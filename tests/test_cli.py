@@ -70,16 +70,33 @@ def test_run_prints_its_errors_and_its_record(m2):
         ("run nope", {}, "unknown experiment 'nope'"),
         ("run", {}, "name the experiments to run, or give --all"),
         ("run baseline --all", {}, "name the experiments to run, or give --all"),
-        ("run baseline", {"M2_PROFILE": "huge"}, "M2_PROFILE is 'huge'; it may be slice, laptop, fifth or report"),
+        (
+            "run baseline",
+            {"M2_PROFILE": "huge"},
+            "M2_PROFILE is 'huge'; it may be slice, laptop, fifth or report",
+        ),
         ("run baseline", {"M2_BACKBONE": "gpt"}, "unknown backbone 'gpt'"),
         ("run baseline", {"M2_OUT": cli.__file__}, "Not a directory"),
-        ("run baseline", {"M2_DEVICE": "abacus"}, "M2_DEVICE is 'abacus'; it may be cpu, cuda, cuda:N or mps"),
+        (
+            "run baseline",
+            {"M2_DEVICE": "abacus"},
+            "M2_DEVICE is 'abacus'; it may be cpu, cuda, cuda:N or mps",
+        ),
         ("model nope", {}, "unknown backbone 'nope'"),
-        ("flops final --new-tokens 9", {}, "final has sizes of its own; leave out its name, or the options of sizes"),
-        *((f"flops --targets {wrong}", {}, "is not a choice of q,k,v,o,gate,up,down") for wrong in ("q,", "w", "q,q")),
+        (
+            "flops final --new-tokens 9",
+            {},
+            "final has sizes of its own; leave out its name, or the options of sizes",
+        ),
+        *(
+            (f"flops --targets {wrong}", {}, "is not a choice of q,k,v,o,gate,up,down")
+            for wrong in ("q,", "w", "q,q")
+        ),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_status_1(command, environment, message, monkeypatch, m2):
+def test_what_cannot_be_done_is_one_line_and_status_1(
+    command, environment, message, monkeypatch, m2
+):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     err = m2(command, 1)
@@ -96,7 +113,10 @@ def test_what_cannot_be_done_is_one_line_and_status_1(command, environment, mess
         ("flops --convention rules", 'Choose from: "coursework", "published", "executed".'),
         ("run baseline --frsh", "Unknown option: --frsh. Did you mean --fresh?"),
         (f"forecast {PELTS}", "--horizon requires an argument"),
-        (f"forecast {PELTS} --horizon 2 --levels 0.1 90", 'Invalid value "90.0" for --levels. Must be < 1.'),
+        (
+            f"forecast {PELTS} --horizon 2 --levels 0.1 90",
+            'Invalid value "90.0" for --levels. Must be < 1.',
+        ),
         (f"forecast {PELTS} --horizon 2 --levels", "--levels requires at least 1 element"),
     ],
 )
@@ -121,14 +141,23 @@ import sys
 from m2lib.cli import main
 print(main(["forecast", "nowhere.csv", "--horizon", "2"]), "torch" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout == "2 False\n"
-    assert done.stderr == 'error: Invalid value "nowhere.csv" for FILE. "nowhere.csv" does not exist.\n'
+    assert (
+        done.stderr
+        == 'error: Invalid value "nowhere.csv" for FILE. "nowhere.csv" does not exist.\n'
+    )
 
 
 def test_status_lists_what_is_recorded_runs_and_was_killed(m2):
     def standing():
-        return next(line.split(None, 1)[1] for line in m2("status").splitlines() if line.startswith("default-warm "))
+        return next(
+            line.split(None, 1)[1]
+            for line in m2("status").splitlines()
+            if line.startswith("default-warm ")
+        )
 
     assert standing().startswith("not run: ")
     m2("run default-warm")
@@ -161,7 +190,9 @@ def test_flops_of_the_reports_sizes_and_of_an_experiment(monkeypatch, m2):
     )  # fmt: skip
     assert (counted["training"], counted["steps"]) == (5000 * counted["train_step"], 5000)
     assert sum(counted["breakdown"]["forecast"].values()) == counted["forecast"]
-    counted = json.loads(m2("flops --length 512 --rank 0 --batch 3 --steps 7 --new-tokens 220 --json"))
+    counted = json.loads(
+        m2("flops --length 512 --rank 0 --batch 3 --steps 7 --new-tokens 220 --json")
+    )
     assert counted["forecast"] == 608_639_707_337
     assert counted["training"] == 7 * 3 * 3 * counted["forward"]
 
@@ -193,10 +224,22 @@ def test_budget_lists_what_was_spent(m2):
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (PermissionError(13, "Permission denied", "/a/b"), 1, "error: [Errno 13] Permission denied: '/a/b'"),
+        (
+            PermissionError(13, "Permission denied", "/a/b"),
+            1,
+            "error: [Errno 13] Permission denied: '/a/b'",
+        ),
         (MemoryError("Unable to allocate 7 TiB"), 1, "error: Unable to allocate 7 TiB"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), 1, "error: CUDA out of memory. Tried to"),
-        (KeyboardInterrupt(), 130, "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to"),
+            1,
+            "error: CUDA out of memory. Tried to",
+        ),
+        (
+            KeyboardInterrupt(),
+            130,
+            "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch",
+        ),
     ],
 )
 def test_what_ends_a_run_is_said(error, status, line, monkeypatch, m2):
@@ -204,14 +247,22 @@ def test_what_ends_a_run_is_said(error, status, line, monkeypatch, m2):
     assert m2("run baseline", status) == f"{line}\n"
 
 
-@pytest.mark.parametrize("fault", [IndexError("no such place"), RuntimeError("an illegal memory access")])
+@pytest.mark.parametrize(
+    "fault", [IndexError("no such place"), RuntimeError("an illegal memory access")]
+)
 def test_a_fault_of_the_program_stays_a_traceback(fault, monkeypatch):
     monkeypatch.setattr("m2lib.study.active_profile", lambda: (_ for _ in ()).throw(fault))
     with pytest.raises(type(fault)):
         cli.main(["status"])
 
 
-UNSET = ("FRESH", "ALL", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # what a make around these tests has set
+UNSET = (
+    "FRESH",
+    "ALL",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MFLAGS",
+)  # what a make around these tests has set
 
 
 @pytest.fixture
@@ -229,7 +280,12 @@ def checkout(tmp_path):
     def make(*words):
         clean = {name: value for name, value in os.environ.items() if name not in UNSET}
         return subprocess.run(
-            ["make", *words], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True, env=clean
+            ["make", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+            env=clean,
         )
 
     return tmp_path, make
@@ -242,8 +298,17 @@ def test_make_clean_keeps_unfinished_work_unless_told(checkout):
         "kept, for they took long to compute: build/checkpoints/laptop-x build/fresh build/replaced; "
         "make clean ALL=1 removes them too"
     )
-    assert sorted(path.name for path in folder.iterdir()) == ["Makefile", "build", "constraints.txt", "pyproject.toml"]
-    assert sorted(path.name for path in folder.glob("build/*")) == ["checkpoints", "fresh", "replaced"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Makefile",
+        "build",
+        "constraints.txt",
+        "pyproject.toml",
+    ]
+    assert sorted(path.name for path in folder.glob("build/*")) == [
+        "checkpoints",
+        "fresh",
+        "replaced",
+    ]
     make("clean", "ALL=1")
     assert not (folder / "build").exists()
 
@@ -251,21 +316,30 @@ def test_make_clean_keeps_unfinished_work_unless_told(checkout):
 def test_make_takes_paths_from_where_it_is_called(checkout):
     """Notebooks run in a folder of their own."""
     folder, make = checkout
-    (folder / "show.mk").write_text("show:\n\t@echo $$M2_RESULTS $$M2_OUT $$M2_DATA\n", encoding="utf-8")
-    shown = make("-f", "Makefile", "-f", "show.mk", "show", "M2_RESULTS=a", "M2_OUT=/b", "M2_DATA=c d").stdout
+    (folder / "show.mk").write_text(
+        "show:\n\t@echo $$M2_RESULTS $$M2_OUT $$M2_DATA\n", encoding="utf-8"
+    )
+    shown = make(
+        "-f", "Makefile", "-f", "show.mk", "show", "M2_RESULTS=a", "M2_OUT=/b", "M2_DATA=c d"
+    ).stdout
     assert shown == f"{folder}/a /b {folder}/c d\n"
 
 
 def test_make_understands_no(checkout):
     _, make = checkout
     for fresh in ("no", "0", "false", "off", "OFF", "", None):
-        assert "run --all" not in make("-n", "report", *([] if fresh is None else [f"FRESH={fresh}"])).stdout
+        assert (
+            "run --all"
+            not in make("-n", "report", *([] if fresh is None else [f"FRESH={fresh}"])).stdout
+        )
     assert "run --all" in make("-n", "report", "FRESH=1").stdout
 
 
 def test_help_names_all_there_is_and_does_not_wait_for_torch():
     code = "import sys; from m2lib import cli; cli.main([]); print({'torch', 'transformers'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.splitlines()[-1] == "set()"
     page = (ROOT / "book" / "settings.md").read_text(encoding="utf-8")
     for name in [name for name in cli.app if name[0] != "-"]:

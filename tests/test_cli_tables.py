@@ -35,7 +35,19 @@ def m2(capsys, *arguments):
 def test_a_forecast_is_the_same_from_python(capsys, pelts):
     pelts = pelts.rename(columns={"lynx": "US$ a_b$"})  # a dollar is drawn as one
     pelts.to_csv("dollars.csv", index=False)
-    options = ("--horizon", 4, "--levels", 0.9, 0.1, "--samples", 5, "--output", "ahead.csv", "--plot", "ahead.png")
+    options = (
+        "--horizon",
+        4,
+        "--levels",
+        0.9,
+        0.1,
+        "--samples",
+        5,
+        "--output",
+        "ahead.csv",
+        "--plot",
+        "ahead.png",
+    )
     status, out, _ = m2(capsys, "forecast", "dollars.csv", *options)
     assert status == 0
     told = "dollars.csv: 40 steps of 1 series; target: hare, US$ a_b$; time: year, 1900 to 1939; id: none"
@@ -52,7 +64,9 @@ def test_a_forecast_is_the_same_from_python(capsys, pelts):
 
 
 def test_without_a_file_the_table_is_printed(capsys, pelts):
-    status, out, _ = m2(capsys, "forecast", "pelts.csv", "--horizon", 30, "--target", "lynx", "--samples", 1)
+    status, out, _ = m2(
+        capsys, "forecast", "pelts.csv", "--horizon", 30, "--target", "lynx", "--samples", 1
+    )
     assert status == 0
     assert "1969" in out
     status, out, _ = m2(capsys, "forecast", "pelts.csv", "--horizon", 30, "--samples", 1)
@@ -60,15 +74,35 @@ def test_without_a_file_the_table_is_printed(capsys, pelts):
 
 
 def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
-    options = ("--horizon", 4, "--origins", 3, "--stride", 2, "--leave-out", 5, "--period", 30, "--samples", 3)
+    options = (
+        "--horizon",
+        4,
+        "--origins",
+        3,
+        "--stride",
+        2,
+        "--leave-out",
+        5,
+        "--period",
+        30,
+        "--samples",
+        3,
+    )
     status, out, warned = m2(capsys, "evaluate", "pelts.csv", *options, "--output", "found.json")
-    assert (status, warned) == (0, "warning: left out, as a context is too short for it: 30 steps ago")
+    assert (status, warned) == (
+        0,
+        "warning: left out, as a context is too short for it: 30 steps ago",
+    )
     assert "forecasts of 4 steps: 3;" in out
     assert "the language model's error is" in out
     with open("found.json", encoding="utf-8") as file:
         kept = json.load(file)
     assert [origin["steps"] for origin in kept["origins"]] == [27, 29, 31]
-    assert (kept["settings"]["season"], kept["settings"]["period"], kept["backbone"]["id"]) == (1, 30, "tiny")
+    assert (kept["settings"]["season"], kept["settings"]["period"], kept["backbone"]["id"]) == (
+        1,
+        30,
+        "tiny",
+    )
     assert set(map(len, kept["errors"].values())) == {3}
     error = m2(capsys, "evaluate", "pelts.csv", *options, "--output", "found.json")[2]
     assert error == "error: found.json exists; name another file, or replace it with --force"
@@ -83,24 +117,50 @@ def test_a_warning_is_a_line(capsys, pelts):
 
 def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
     options = ("--horizon", 4, "--origins", 2, "--samples", 1)
-    plain, tuned = (m2(capsys, "evaluate", "pelts.csv", *options, *more) for more in ((), ("--finetune", 2)))
+    plain, tuned = (
+        m2(capsys, "evaluate", "pelts.csv", *options, *more) for more in ((), ("--finetune", 2))
+    )
     assert plain[0] == tuned[0] == 0
     assert plain[1] != tuned[1]
-    _, out, _ = m2(capsys, "evaluate", "pelts.csv", "--horizon", 8, "--origins", 5, "--samples", 2, "--finetune", 1)
-    assert "forecasts of 8 steps: 2;" in out  # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
+    _, out, _ = m2(
+        capsys,
+        "evaluate",
+        "pelts.csv",
+        "--horizon",
+        8,
+        "--origins",
+        5,
+        "--samples",
+        2,
+        "--finetune",
+        1,
+    )
+    assert (
+        "forecasts of 8 steps: 2;" in out
+    )  # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
 
 
 TRAINED = ("--steps", 2, "--rate", 0.01, "--rank", 3, "--batch", 4, "--seed", 5)
 
 
 def test_finetune_then_forecast_then_export(capsys, pelts):
-    status, out, _ = m2(capsys, "finetune", "pelts.csv", "--horizon", 4, *TRAINED, "--output", "mine")
+    status, out, _ = m2(
+        capsys, "finetune", "pelts.csv", "--horizon", 4, *TRAINED, "--output", "mine"
+    )
     assert status == 0
     assert "FLOPs by the rules" in out
     with open("mine/facts.json", encoding="utf-8") as file:
         recipe = json.load(file)["recipe"]
-    assert [recipe[name] for name in ("steps", "learning_rate", "rank", "batch_size", "seed")] == [2, 0.01, 3, 4, 5]
-    status, _, _ = m2(capsys, "forecast", "pelts.csv", "--horizon", 4, "--adapter", "mine", "--output", "a.csv")
+    assert [recipe[name] for name in ("steps", "learning_rate", "rank", "batch_size", "seed")] == [
+        2,
+        0.01,
+        3,
+        4,
+        5,
+    ]
+    status, _, _ = m2(
+        capsys, "forecast", "pelts.csv", "--horizon", 4, "--adapter", "mine", "--output", "a.csv"
+    )
     assert status == 0
     status, out, _ = m2(capsys, "export", "mine", "whole")
     assert (status, out.strip()) == (0, "whole")
@@ -117,7 +177,10 @@ def test_finetune_then_forecast_then_export(capsys, pelts):
         (("forecast", "pelts.csv", "--horizon", "2", "--target", "fox"), "fox"),
         (("forecast", "pelts.csv", "--horizon", "2", "--output", "pelts.csv"), "--force"),
         (("forecast", "pelts.csv", "--horizon", "2", "--output", "a.xls"), "a.xls"),
-        (("forecast", "pelts.csv", "--horizon", "2", "--plot", "a.gif"), "a.gif does not end in .png or .svg"),
+        (
+            ("forecast", "pelts.csv", "--horizon", "2", "--plot", "a.gif"),
+            "a.gif does not end in .png or .svg",
+        ),
         (("forecast", "pelts.csv", "--horizon", "5000"), "5000 steps are more than tiny can write"),
         (("evaluate", "pelts.csv", "--horizon", "39"), "40"),
         (("finetune", "pelts.csv", "--horizon", "20", "--output", "new"), "40"),

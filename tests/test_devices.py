@@ -1,4 +1,5 @@
-"""Nothing is left on the CPU when a model computes on a card, found without one: the meta device stands in for it."""
+"""Nothing is left on the CPU when a model computes on a card, found without one: the meta device
+stands in for it."""
 
 import copy
 
@@ -38,7 +39,8 @@ class OnCard(torch.Tensor):
 
 
 class Card(TorchDispatchMode):
-    """Runs every operation as a card would: only on what lies there, and what it makes lies there too."""
+    """Runs every operation as a card would: only on what lies there, and what it makes lies there
+    too."""
 
     MOVES = (torch.ops.aten.to, torch.ops.aten._to_copy, torch.ops.aten.copy_)
 
@@ -46,7 +48,11 @@ class Card(TorchDispatchMode):
         given = tree_leaves((args, kwargs or {}))
         there = any(isinstance(x, OnCard) for x in given)
         # A card takes a single number from the CPU, as in `x * torch.tensor(2.0)`.
-        left = [x.shape for x in given if isinstance(x, torch.Tensor) and not isinstance(x, OnCard) and x.dim()]
+        left = [
+            x.shape
+            for x in given
+            if isinstance(x, torch.Tensor) and not isinstance(x, OnCard) and x.dim()
+        ]
         if there and left and func.overloadpacket not in self.MOVES:
             raise AssertionError(f"{func} on a card, with {left} on the CPU")
         places = [x.type for x in given if isinstance(x, torch.device)]
@@ -59,14 +65,22 @@ class Card(TorchDispatchMode):
 
 def _here(x):
     """An argument as the CPU needs it."""
-    return x.held if isinstance(x, OnCard) else torch.device("cpu") if isinstance(x, torch.device) else x
+    return (
+        x.held
+        if isinstance(x, OnCard)
+        else torch.device("cpu")
+        if isinstance(x, torch.device)
+        else x
+    )
 
 
 @pytest.fixture
 def card(tiny, monkeypatch):
     """`tiny` on a card, while the test runs."""
     tensor = torch.tensor  # it does not tell a mode what it makes on the meta device
-    monkeypatch.setattr(torch, "tensor", lambda data, device="cpu", **kind: tensor(data, **kind).to(device))
+    monkeypatch.setattr(
+        torch, "tensor", lambda data, device="cpu", **kind: tensor(data, **kind).to(device)
+    )
     with Card():
         yield copy.deepcopy(tiny.model).to("meta")
 
@@ -79,16 +93,23 @@ SAMPLED = DecodeConfig(steps=9, max_new_tokens=90, n_samples=2, temperature=1.0,
 @pytest.mark.parametrize("config", [DecodeConfig(steps=3, max_new_tokens=9), SAMPLED])
 def test_a_card_writes_what_the_cpu_writes(card, tiny, config, engine):
     written = generate(card, PROMPTS, config, torch.Generator().manual_seed(0), engine)
-    assert written == generate(tiny.model, PROMPTS, config, torch.Generator().manual_seed(0), engine)
+    assert written == generate(
+        tiny.model, PROMPTS, config, torch.Generator().manual_seed(0), engine
+    )
 
 
 @pytest.mark.parametrize("recompute", ["0", "1"])
 def test_a_card_trains_what_the_cpu_trains(card, tiny, recompute, tmp_path, monkeypatch):
     monkeypatch.setenv("M2_RECOMPUTE", recompute)
     windows = make_windows(PROMPTS, 16)
-    config = TrainConfig(steps=3, learning_rate=1e-2, rank=2, sequence_length=16, clip_norm=1, tail_weight=2)
+    config = TrainConfig(
+        steps=3, learning_rate=1e-2, rank=2, sequence_length=16, clip_norm=1, tail_weight=2
+    )
     models = {"card": card, "cpu": copy.deepcopy(tiny.model)}
-    logs = {place: train(model, windows, config, tmp_path / place, progress=False) for place, model in models.items()}
+    logs = {
+        place: train(model, windows, config, tmp_path / place, progress=False)
+        for place, model in models.items()
+    }
     assert logs["card"].losses == pytest.approx(logs["cpu"].losses, abs=1e-5)
     for name, parameter in trainable(card).items():
         assert torch.allclose(parameter.detach().cpu(), trainable(models["cpu"])[name], atol=1e-5)
@@ -96,6 +117,8 @@ def test_a_card_trains_what_the_cpu_trains(card, tiny, recompute, tmp_path, monk
 
 def test_what_is_left_on_the_cpu_is_found(card):
     tokens = torch.tensor([[1, 2, 3]])
-    with pytest.raises(AssertionError, match=r"on a card, with \[torch.Size\(\[1, 3\]\)\] on the CPU"):
+    with pytest.raises(
+        AssertionError, match=r"on a card, with \[torch.Size\(\[1, 3\]\)\] on the CPU"
+    ):
         card(tokens)
     assert card(tokens.to("meta")).logits.device.type == "meta"

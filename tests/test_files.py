@@ -29,7 +29,9 @@ def test_a_write_that_fails_at_any_step_leaves_what_was_there(owner, step, tmp_p
     path.write_bytes(b"old")
     with monkeypatch.context() as injected:
         injected.setattr(owner, step, fail)
-        with pytest.raises(InputError, match=r"cannot write .*record\.json: Input/output error; free space there"):
+        with pytest.raises(
+            InputError, match=r"cannot write .*record\.json: Input/output error; free space there"
+        ):
             write_atomic(path, b"new")
     assert (path.read_bytes(), os.listdir(tmp_path)) == (b"old", ["record.json"])
     write_atomic(path, b"new")

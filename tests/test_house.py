@@ -20,7 +20,9 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 
 
 def python(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("door", ["m2lib", *(f"m2lib.{wing}" for wing in WINGS)])
@@ -28,17 +30,33 @@ def test_a_front_door_hands_on_what_it_names(door):
     package = importlib.import_module(door)
     for module in sorted(path.stem for path in (ROOT / door.replace(".", "/")).glob("[a-z]*.py")):
         importlib.import_module(f"{door}.{module}")  # a module must not hide a function of its name
-    named = ast.parse(max((ROOT / door.replace(".", "/")).glob("__init__.py*")).read_text(encoding="utf-8"))
-    names = {one.name for node in named.body if isinstance(node, ast.ImportFrom) for one in node.names} - set(WINGS)
+    named = ast.parse(
+        max((ROOT / door.replace(".", "/")).glob("__init__.py*")).read_text(encoding="utf-8")
+    )
+    names = {
+        one.name for node in named.body if isinstance(node, ast.ImportFrom) for one in node.names
+    } - set(WINGS)
     assert len(names) >= 3
     assert not [name for name in names if isinstance(getattr(package, name), ModuleType)]
 
 
 def test_a_wheel_carries_the_adapter_for_any_table(tmp_path):
-    """What a wheel holds, built elsewhere and used there, without a network and without the checkout."""
-    pytest.importorskip("setuptools", minversion="77", reason="builds the package, as pyproject.toml asks")
-    build = "import setuptools; setuptools.setup()", "egg_info", "--egg-base", tmp_path, "build_py", "--build-lib"
-    subprocess.run([sys.executable, "-c", *build, tmp_path / "lib"], cwd=ROOT, check=True, capture_output=True)
+    """What a wheel holds, built elsewhere and used there, without a network and without the
+    checkout."""
+    pytest.importorskip(
+        "setuptools", minversion="77", reason="builds the package, as pyproject.toml asks"
+    )
+    build = (
+        "import setuptools; setuptools.setup()",
+        "egg_info",
+        "--egg-base",
+        tmp_path,
+        "build_py",
+        "--build-lib",
+    )
+    subprocess.run(
+        [sys.executable, "-c", *build, tmp_path / "lib"], cwd=ROOT, check=True, capture_output=True
+    )
     code = """
 from m2lib.files import IN_CHECKOUT
 from m2lib.forecaster import Forecaster
@@ -47,7 +65,9 @@ _, median = forecaster.predict_quantiles([range(1, 21)], 1, [0.5], num_samples=1
 print(IN_CHECKOUT, tuple(median.shape), forecaster.adapter, sep="\\n")
 """
     elsewhere = os.environ | {"PYTHONPATH": str(tmp_path / "lib"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=elsewhere, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=elsewhere, capture_output=True, check=True
+    )
     adapter = tmp_path / "lib" / "m2lib" / "forecaster" / "general"
     assert done.stdout.decode().splitlines() == ["False", "(1, 1)", str(adapter)]
 
@@ -64,7 +84,9 @@ def test_variables_are_read_in_one_place():
     for path in MODULES:
         read = set(re.findall(r"environ[^\n]*?[\"'](\w+)", path.read_text(encoding="utf-8")))
         assert path.stem == "settings" or not any(name.startswith("M2_") for name in read), path
-    named = set(re.findall(r"\bM2_[A-Z]+\b", "".join(path.read_text(encoding="utf-8") for path in MODULES)))
+    named = set(
+        re.findall(r"\bM2_[A-Z]+\b", "".join(path.read_text(encoding="utf-8") for path in MODULES))
+    )
     assert named == set(settings.SETTINGS)
 
 
@@ -84,7 +106,11 @@ def test_a_nonsensical_value_is_refused_by_name(monkeypatch):
 
 
 def test_a_folder_is_where_its_variable_says(monkeypatch, tmp_path):
-    folders = {"M2_OUT": settings.out_dir, "M2_CACHE": settings.cache_dir, "M2_RESULTS": settings.results_dir}
+    folders = {
+        "M2_OUT": settings.out_dir,
+        "M2_CACHE": settings.cache_dir,
+        "M2_RESULTS": settings.results_dir,
+    }
     for name, folder in folders.items():
         monkeypatch.setenv(name, str(tmp_path / "new"))
         assert folder() == (tmp_path / "new").resolve()
@@ -95,23 +121,37 @@ def test_the_settings_name_every_profile():
 
 
 def fields():
-    """(class, field, what stands below it) of every dataclass of the wings that a user configures."""
+    """(class, field, what stands below it) of every dataclass of the wings that a user
+    configures."""
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+            if isinstance(node, ast.ClassDef) and any(
+                "dataclass" in ast.unparse(d) for d in node.decorator_list
+            ):
                 for statement, below in zip(node.body, [*node.body[1:], None], strict=True):
                     if isinstance(statement, ast.AnnAssign) and not node.name.startswith("_"):
                         yield f"{path.stem}.{node.name}", statement.target.id, below
 
 
-PLAIN = {"name", "profile", "data", "backbone", "experiment", "commit", "device", "versions", "schema"}
+PLAIN = {
+    "name",
+    "profile",
+    "data",
+    "backbone",
+    "experiment",
+    "commit",
+    "device",
+    "versions",
+    "schema",
+}
 
 
 def test_every_field_says_what_it_is():
     bare = [
         f"{where}.{field}"
         for where, field, below in fields()
-        if not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)) and field not in PLAIN
+        if not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant))
+        and field not in PLAIN
     ]
     assert bare == []
 

@@ -13,7 +13,14 @@ from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL, read_format
 from m2lib.forecaster.export import FACTS_FILE
 from m2lib.model import CONFIG_FILE, adapter_hash
-from m2lib.paper.errors import NAIVE, REFERENCE, relative_errors, table_errors, table_ratios, table_summary
+from m2lib.paper.errors import (
+    NAIVE,
+    REFERENCE,
+    relative_errors,
+    table_errors,
+    table_ratios,
+    table_summary,
+)
 from m2lib.study import PROFILES, adapter_path, load_record
 
 
@@ -30,7 +37,9 @@ def test_the_package_carries_the_recorded_adapter():
     text_format = read_format(GENERAL)
     assert replace(text_format, spread=1.0) == read_format(recorded)
     assert (GENERAL / CONFIG_FILE).read_bytes() == (recorded / CONFIG_FILE).read_bytes()
-    assert all((GENERAL / name).read_bytes() == content for name, content in tables.mean_adapter().items())
+    assert all(
+        (GENERAL / name).read_bytes() == content for name, content in tables.mean_adapter().items()
+    )
     rows = table_errors().query("forecaster == 'general'")
     assert set(rows["spread"]) == {text_format.spread}
     needed = rows[rows["split"] == "validation"]["needed"] * text_format.spread
@@ -49,17 +58,23 @@ def test_what_tuning_did_is_what_the_page_says():
         errors = []
         for steps, bands in held.items():
             record = read_json(ROOT / "report" / "results" / "tuned" / f"{table}-{steps}.json")
-            assert (record["settings"]["finetune"] or 0, record["settings"]["season"] > 1) == (steps, True)
+            assert (record["settings"]["finetune"] or 0, record["settings"]["season"] > 1) == (
+                steps,
+                True,
+            )
             errors.append(np.mean(record["errors"]["language model"]))
             bands.append(f"{record['coverage']:.0%}")
-        said[table] = " to ".join(f"{error:,.0f}" if error > 1000 else f"{error:.3g}" for error in errors)
+        said[table] = " to ".join(
+            f"{error:,.0f}" if error > 1000 else f"{error:.3g}" for error in errors
+        )
     assert [table for table, errors in said.items() if errors not in page] == []
     bands = "The 80% bands held {}, {} and {} of the true values before, and {}, {} and {} after"
     assert bands.format(*held[0], *held[20]) in page
 
 
 def test_a_row_by_hand():
-    # A season of two, from 0 to 9: each value is 2 above the one a season before, so errors count in units of 2.
+    # A season of two, from 0 to 9: each value is 2 above the one a season before, so errors count
+    # in units of 2.
     source = Source("steps", "validation", 2, 2, 1, lambda: pd.Series(np.arange(12.0)))
     deciles = np.repeat([10, 13], 9).reshape(2, 9).T + np.linspace(-4, 4, 9)[:, None]
     row = measured(source, lambda contexts, horizon, season: [deciles])
@@ -89,26 +104,39 @@ def test_the_record_keeps_what_it_has(tmp_path, monkeypatch):
     record_tables(path, "test", [], 0.7)
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     measured_by = [NAIVE, "nearest analogue", "log-VAR(3)", REFERENCE]
-    assert [(row["source"], row["forecaster"]) for row in rows[:4]] == [("one", name) for name in measured_by]
+    assert [(row["source"], row["forecaster"]) for row in rows[:4]] == [
+        ("one", name) for name in measured_by
+    ]
     monkeypatch.setattr(tables, "measured", None)  # nothing is measured again
     record_tables(path, "test", [], 0.7)
     found = table_summary(table_errors(path), "test")
     assert found.loc[REFERENCE, "mase"] == found.loc[REFERENCE, "loss"] == 1
-    assert found.loc["log-VAR(3)", "mase"] == pytest.approx(np.mean(rows[2]["mase"]) / np.mean(rows[3]["mase"]))
+    assert found.loc["log-VAR(3)", "mase"] == pytest.approx(
+        np.mean(rows[2]["mase"]) / np.mean(rows[3]["mase"])
+    )
     by_season = relative_errors(table_errors(path), reference=NAIVE)
-    assert by_season.loc["one", "log-VAR(3)"] == pytest.approx(np.mean(rows[2]["mase"]) / np.mean(rows[0]["mase"]))
+    assert by_season.loc["one", "log-VAR(3)"] == pytest.approx(
+        np.mean(rows[2]["mase"]) / np.mean(rows[0]["mase"])
+    )
 
 
 def test_one_forecaster_alone_leaves_the_others_as_they_were(tmp_path, monkeypatch):
     walk = np.random.default_rng(0).normal(size=60).cumsum()
-    monkeypatch.setattr(tables, "SOURCES", [Source("one", "test", 4, 2, 3, lambda: pd.Series(walk))])
+    monkeypatch.setattr(
+        tables, "SOURCES", [Source("one", "test", 4, 2, 3, lambda: pd.Series(walk))]
+    )
 
     def repeated(model, contexts, horizon, steps):
         return [np.resize(one[-steps:], (9, horizon)) for one in contexts]
 
     monkeypatch.setattr(tables, "_statistical", repeated)
     path = tmp_path / "tables.json"
-    other = {"source": "one", "split": "test", "forecaster": "AutoARIMA", "values": "of another machine"}
+    other = {
+        "source": "one",
+        "split": "test",
+        "forecaster": "AutoARIMA",
+        "values": "of another machine",
+    }
     path.write_text(json.dumps({"rows": [other]}), encoding="utf-8")
     record_tables(path, "test", [], 0.7, REFERENCE)
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
@@ -164,6 +192,8 @@ def test_the_recorded_references_are_the_better_of_two_before_the_test():
 def test_ratios_leave_out_whoever_was_not_asked_about_every_source():
     ratios = table_ratios(table_errors(), "test")
     assert len(ratios) == 10
-    assert ratios[REFERENCE].ratio == pytest.approx(table_summary(table_errors(), "test").loc["general", "mase"])
+    assert ratios[REFERENCE].ratio == pytest.approx(
+        table_summary(table_errors(), "test").loc["general", "mase"]
+    )
     fewer = table_errors().query("source != 'air passengers' or forecaster != 'AutoETS'")
     assert set(ratios) - set(table_ratios(fewer, "test")) == {"AutoETS"}

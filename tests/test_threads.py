@@ -25,5 +25,7 @@ print(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY"), "torc
 )
 def test_waiting_threads_sleep_soon_unless_the_user_says_how_they_wait(said, then):
     others = {name: value for name, value in os.environ.items() if name not in SAID_BY_THE_USER}
-    shown = subprocess.run([sys.executable, "-c", SHOW], env=others | said, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOW], env=others | said, capture_output=True, text=True, check=True
+    )
     assert shown.stdout.strip() == then

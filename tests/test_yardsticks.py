@@ -9,7 +9,14 @@ import pytest
 from benchmarks import yardsticks
 from benchmarks.physics import FITS, physics_forecast
 from benchmarks.yardstick_costs import FORMULAS, RATES, CountedRates, core_rate
-from benchmarks.yardsticks import LANGUAGE_MODELS, PLAIN, forecasters, measured, record_yardsticks, statistical
+from benchmarks.yardsticks import (
+    LANGUAGE_MODELS,
+    PLAIN,
+    forecasters,
+    measured,
+    record_yardsticks,
+    statistical,
+)
 from m2lib.files import InputError
 from m2lib.series import (
     BASELINES,
@@ -51,12 +58,16 @@ def test_the_record_is_what_the_forecasters_come_to(data, where):
 def test_the_order_of_the_regression_is_chosen_on_validation(data):
     ids = list(split_ids().validation)
     known = to_integers(data.trajectories[ids], data.scales[ids])
-    errors = {k: series_mae(log_var(known[:, :80], order=k), known[:, 80:]).mean() for k in range(1, 11)}
+    errors = {
+        k: series_mae(log_var(known[:, :80], order=k), known[:, 80:]).mean() for k in range(1, 11)
+    }
     assert min(errors, key=errors.get) == ORDER
 
 
 def test_physics_wins_where_it_is_known():
-    means = {name: np.mean(list(maes.values())) for name, maes in recorded_yardsticks("test").items()}
+    means = {
+        name: np.mean(list(maes.values())) for name, maes in recorded_yardsticks("test").items()
+    }
     exact, like_the_file = (means.pop(name) for name in FITS)
     assert like_the_file < 0.6 < exact < 2 < min(means.values()) / 3
     assert max(recorded_rows("test")[name]["seconds"] for name in FITS) < 2
@@ -64,7 +75,9 @@ def test_physics_wins_where_it_is_known():
 
 def test_statistical_models_are_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "statsforecast", None)
-    with pytest.raises(InputError, match=r"statsforecast is not installed; `pip install statsforecast` brings it"):
+    with pytest.raises(
+        InputError, match=r"statsforecast is not installed; `pip install statsforecast` brings it"
+    ):
         statistical("AutoTheta", np.ones((1, 80, 2)))
 
 
@@ -83,9 +96,13 @@ def test_a_row_says_what_it_cost(two, tmp_path):
     assert all(rows[name]["flops"] == FORMULAS[name] and "bound" not in rows[name] for name in FAST)
     assert all(rows[name]["bound"] == "at least" and rows[name]["flops"] > 1e5 for name in FITS)
     final = load_record("laptop", "final")
-    assert rows[FINAL]["maes"] == {str(i): mae for i, mae in final.maes().items()}  # of the study: all 50
+    assert rows[FINAL]["maes"] == {
+        str(i): mae for i, mae in final.maes().items()
+    }  # of the study: all 50
     assert rows[FINAL]["flops"] == pytest.approx(final.flops["forecasts"]["executed"] / 50)
-    assert rows[FINAL]["seconds"] == pytest.approx(2 * (final.seconds - final.train_seconds) / 50)  # two threads
+    assert rows[FINAL]["seconds"] == pytest.approx(
+        2 * (final.seconds - final.train_seconds) / 50
+    )  # two threads
     assert rows[FINAL]["adapter"] == final.adapter != rows[UNTUNED]["adapter"] == ""
 
 
@@ -139,12 +156,18 @@ class Number(float):
 
 for name in ("add", "sub", "mul", "truediv", "radd", "rsub", "rmul", "rtruediv"):
     operation = getattr(float, f"__{name}__")
-    setattr(Number, f"__{name}__", lambda self, other, do=operation: self.computed(do(self, float(other))))
+    setattr(
+        Number,
+        f"__{name}__",
+        lambda self, other, do=operation: self.computed(do(self, float(other))),
+    )
 
 
 def counted(values):
     Number.count = 0
-    return np.array([Number(value) for value in np.ravel(values)], dtype=object).reshape(np.shape(values))
+    return np.array([Number(value) for value in np.ravel(values)], dtype=object).reshape(
+        np.shape(values)
+    )
 
 
 @pytest.fixture
@@ -163,15 +186,20 @@ def test_plain_forecasts_compute_what_their_formula_says(context, name):
 def test_autocorrelation_and_least_squares_by_their_parts(context):
     logs = counted(np.log1p(context[0, :, 0]))
     about = logs - logs.mean()
-    lags = [sum((a * b for a, b in zip(about[k:], about, strict=False)), start=0) for k in range(80)]  # those from 0 on
+    lags = [
+        sum((a * b for a, b in zip(about[k:], about, strict=False)), start=0) for k in range(80)
+    ]  # those from 0 on
     # Less the mean and the distances from it; a sum starts from 0: one too many each.
     from_zero = Number.count - 80 - 80
     assert np.array(lags).argmax() == 0
     both = 2 * (from_zero - 80) - (2 * 80 - 1)  # the other lags are as many, lag 0 counted once
     assert FORMULAS["the last period, repeated"] == 2 * (10 * 80 + 80 + 80 + both)
-    # 77 rows, 7 columns, 2 right-hand sides; 20 steps of 2 products of 7, and a bound; logarithms and exponentials.
+    # 77 rows, 7 columns, 2 right-hand sides; 20 steps of 2 products of 7, and a bound; logarithms
+    # and exponentials.
     solved = 2 * 77 * 49 + 11 * 343 + 4 * 77 * 7 * 2
-    assert FORMULAS["log-VAR(3), fitted to the context"] == solved + 20 * (2 * 13 + 11) + 10 * (160 + 40)
+    assert FORMULAS["log-VAR(3), fitted to the context"] == solved + 20 * (2 * 13 + 11) + 10 * (
+        160 + 40
+    )
 
 
 def test_the_operations_of_a_fit_are_counted(context):

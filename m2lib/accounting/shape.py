@@ -1,7 +1,7 @@
 """What decides a cost, the shape of a model; and what a cost is, a breakdown of FLOPs by component.
 
-A breakdown is an ordered dict of FLOPs by component, in the order of the forward pass; its sum is the total. All counts
-are exact integers.
+A breakdown is an ordered dict of FLOPs by component, in the order of the forward pass; its sum is
+the total. All counts are exact integers.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ COMPONENTS = (
     "embedding", "norms", "qkv", "lora", "rope", "scores", "mask", "softmax", "values", "output", "residuals", "mlp",
     "head",
 )  # in the order of the forward pass  # fmt: skip
-# The linear layers of a block that may have adapters, in the order of the forward pass, and the component that counts
-# their frozen part.
+# The linear layers of a block that may have adapters, in the order of the forward pass, and the
+# component that counts their frozen part.
 PROJECTIONS = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv"),
     "o_proj": "output",
@@ -34,7 +34,8 @@ class Shape:
     heads: int
     """Query heads of a layer, each of width d / heads."""
     kv_heads: int
-    """Key/value heads of a layer, of the same width; fewer than `heads` where queries share them."""
+    """Key/value heads of a layer, of the same width; fewer than `heads` where queries share
+    them."""
     mlp: int
     """Inner width of the MLP, H."""
     vocabulary: int = 13
@@ -44,14 +45,16 @@ class Shape:
 
     @classmethod
     def of(cls, config: Any) -> "Shape":
-        """The shape of a transformers config, which is Llama's or Qwen2's: `m2lib.model` refuses all others."""
+        """The shape of a transformers config, which is Llama's or Qwen2's: `m2lib.model` refuses
+        all others."""
         return cls(
             layers=config.num_hidden_layers,
             width=config.hidden_size,
             heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
             mlp=config.intermediate_size,
-            qkv_bias=config.model_type == "qwen2",  # Qwen2's q, k and v always have biases; no setting says so
+            qkv_bias=config.model_type
+            == "qwen2",  # Qwen2's q, k and v always have biases; no setting says so
         )
 
     @property
@@ -61,14 +64,22 @@ class Shape:
 
     @property
     def kv_width(self) -> int:
-        """Width of all keys of a token, which is also that of all its values: 128 in Qwen2.5-0.5B, 2 heads of 64."""
+        """Width of all keys of a token, which is also that of all its values: 128 in Qwen2.5-0.5B,
+        2 heads of 64."""
         return self.kv_heads * self.head_width
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
-        """What the linear layers of a block take and give: (d_in, d_out) for all of PROJECTIONS, in their order."""
+        """What the linear layers of a block take and give: (d_in, d_out) for all of PROJECTIONS, in
+        their order."""
         d, k, mlp = self.width, self.kv_width, self.mlp
-        return dict(zip(PROJECTIONS, ((d, d), (d, k), (d, k), (d, d), (d, mlp), (d, mlp), (mlp, d)), strict=True))
+        return dict(
+            zip(
+                PROJECTIONS,
+                ((d, d), (d, k), (d, k), (d, d), (d, mlp), (d, mlp), (mlp, d)),
+                strict=True,
+            )
+        )
 
 
 def total(breakdown: Breakdown) -> int:
@@ -89,7 +100,8 @@ def times(count: int, breakdown: Breakdown) -> Breakdown:
 def product(m: int, n: int, p: int) -> int:
     """(m x n)(n x p) by the rules: every entry is n multiplications and n - 1 additions.
 
-    (2 x 3)(3 x 4) has 8 entries of 3 + 2, which is 40 FLOPs. Where n is 0 there is nothing to compute.
+    (2 x 3)(3 x 4) has 8 entries of 3 + 2, which is 40 FLOPs. Where n is 0 there is nothing to
+    compute.
     """
     return m * p * max(0, 2 * n - 1)
 
@@ -97,7 +109,7 @@ def product(m: int, n: int, p: int) -> int:
 def assembled(layer: Breakdown, once: Breakdown, layers: int) -> Breakdown:
     """A whole model's breakdown, from one layer's and from what stands outside the layers.
 
-    A component may be in both: with 24 layers the norms are 24 times the layer's two, and the one at the end.
-    One that is in neither is 0.
+    A component may be in both: with 24 layers the norms are 24 times the layer's two, and the one
+    at the end. One that is in neither is 0.
     """
     return {part: layers * layer.get(part, 0) + once.get(part, 0) for part in COMPONENTS}

@@ -1,7 +1,7 @@
 """The plain way to run a model for forecasting: through transformers, with nothing clever.
 
-It is slow and easy to believe. The tests hold `m2lib.decoding.engine.Engine` to it, logit by logit and token by
-token, and the benchmarks measure what the engine gains over it.
+It is slow and easy to believe. The tests hold `m2lib.decoding.engine.Engine` to it, logit by logit
+and token by token, and the benchmarks measure what the engine gains over it.
 """
 
 import torch
@@ -13,8 +13,8 @@ from m2lib.model import PAD_ID
 class Reference:
     """The plain way to run a model, through transformers: a left-padded batch and its own cache.
 
-    What `m2lib.decoding.engine.Engine` is measured against; the attributes and methods that `generate` uses are
-    the same.
+    What `m2lib.decoding.engine.Engine` is measured against; the attributes and methods that
+    `generate` uses are the same.
 
     Parameters
     ----------
@@ -39,19 +39,25 @@ class Reference:
         from transformers import DynamicCache
 
         self.model, self.cache = model, DynamicCache(config=model.config)
-        # Pads on the left, so that all prompts end in the same column and the next token is the next column's.
-        rows = pad_sequence([torch.tensor(prompt) for prompt in prompts], True, PAD_ID, padding_side="left")
+        # Pads on the left, so that all prompts end in the same column and the next token is the
+        # next column's.
+        rows = pad_sequence(
+            [torch.tensor(prompt) for prompt in prompts], True, PAD_ID, padding_side="left"
+        )
         rows = rows.to(model.device)
         self.mask = (rows != PAD_ID).long()
-        # Pads take no position: a prompt's first token is at 0 whatever its batch. Mask 0 0 1 1 1 adds up to
-        # 0 0 1 2 3, less one is -1 -1 0 1 2; nobody attends to a pad, so its position may be anything, here 0.
+        # Pads take no position: a prompt's first token is at 0 whatever its batch. Mask 0 0 1 1 1
+        # adds up to 0 0 1 2 3, less one is -1 -1 0 1 2; nobody attends to a pad, so its position
+        # may be anything, here 0.
         logits = self._forward(rows, (self.mask.cumsum(1) - 1).clamp(min=0))
-        # Each prompt was read once; now its samples get a row each, side by side: prompts 0 0 0 1 1 1, not 0 1 0 1 0 1.
+        # Each prompt was read once; now its samples get a row each, side by side: prompts 0 0 0 1 1
+        # 1, not 0 1 0 1 0 1.
         self.cache.batch_repeat_interleave(samples)
         self.logits, self.mask = (x.repeat_interleave(samples, 0) for x in (logits, self.mask))
 
     def step(self, tokens: torch.Tensor) -> None:
-        """Take one more token for each row, tokens (rows,) of ids 0-12, and compute the next logits."""
+        """Take one more token for each row, tokens (rows,) of ids 0-12, and compute the next
+        logits."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
         # A row that has n tokens, this one included, is at position n - 1.
         self.logits = self._forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
@@ -62,6 +68,7 @@ class Reference:
         self.cache.batch_select_indices(rows)
 
     def _forward(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        """Logits (rows, 13) that follow tokens (rows, new) at positions (rows, new); the tokens join the cache."""
+        """Logits (rows, 13) that follow tokens (rows, new) at positions (rows, new); the tokens
+        join the cache."""
         passed = {"attention_mask": self.mask, "position_ids": position, "cache": self.cache}
         return self.model(tokens, **passed, use_cache=True, logits_to_keep=1).logits[:, -1]

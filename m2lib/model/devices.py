@@ -16,7 +16,8 @@ DTYPES = ("float32", "bfloat16")
 
 
 def chosen_device() -> str:
-    """`M2_DEVICE`, else the fastest device here that computes what the CPU does: a Mac's `mps` has to be asked for."""
+    """`M2_DEVICE`, else the fastest device here that computes what the CPU does: a Mac's `mps` has
+    to be asked for."""
     return settings.read("M2_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -28,8 +29,8 @@ def chosen_dtype(device: str) -> str:
 def best_dtype(device: str) -> str:
     """The dtype in which a device, such as `cuda:1`, is fastest.
 
-    A GPU takes bfloat16 where it has instructions for it. A processor may have them and still be slower: it multiplies
-    in both, once, and its answer is kept in `M2_CACHE`.
+    A GPU takes bfloat16 where it has instructions for it. A processor may have them and still be
+    slower: it multiplies in both, once, and its answer is kept in `M2_CACHE`.
     """
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
@@ -46,13 +47,16 @@ def best_dtype(device: str) -> str:
 
 
 def product_rates() -> dict[str, float]:
-    """How fast this processor multiplies matrices of the shape that training has, in FLOP/s by dtype.
+    """How fast this processor multiplies matrices of the shape that training has, in FLOP/s by
+    dtype.
 
     The best of five products of (1024, 576) and (576, 1536): 1.8 GFLOP each.
     """
     rates = {}
     for dtype in DTYPES:
-        inputs = [torch.ones(shape, dtype=getattr(torch, dtype)) for shape in ((1024, 576), (1536, 576))]
+        inputs = [
+            torch.ones(shape, dtype=getattr(torch, dtype)) for shape in ((1024, 576), (1536, 576))
+        ]
         # Six times, for in the first, which is the slowest, kernels are chosen.
         seconds = timeit.repeat(partial(torch.nn.functional.linear, *inputs), number=1, repeat=6)
         rates[dtype] = 2 * 1024 * 576 * 1536 / min(seconds)
@@ -61,5 +65,7 @@ def product_rates() -> dict[str, float]:
 
 def processor_name() -> str:
     """What the processor is called, as PyTorch knows it, else as Python does."""
-    capabilities: dict[str, str] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 has no such function
+    capabilities: dict[str, str] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # torch 2.6 has no such function
     return capabilities.get("cpu_name") or platform.processor() or platform.machine()

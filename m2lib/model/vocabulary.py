@@ -1,7 +1,8 @@
 """The 13 tokens: their ids, those that a backbone has for them, and a model reduced to them.
 
-Id 0 is the pad, 1 to 10 are the digits 0 to 9, 11 is the comma, 12 the semicolon: `95,1;` is 10 6 11 2 12. A language
-model knows tens of thousands of tokens; only these 13 rows of its embedding and of its head are kept.
+Id 0 is the pad, 1 to 10 are the digits 0 to 9, 11 is the comma, 12 the semicolon: `95,1;` is 10 6
+11 2 12. A language model knows tens of thousands of tokens; only these 13 rows of its embedding and
+of its head are kept.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,8 @@ _ID_OF = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 
 
 def text_to_ids(text: str) -> list[int]:
-    """Token ids of an encoded series, one per character; KeyError for one that is no digit, comma or semicolon."""
+    """Token ids of an encoded series, one per character; KeyError for one that is no digit, comma
+    or semicolon."""
     return [_ID_OF[character] for character in text]
 
 
@@ -40,7 +42,8 @@ class TokenRemap:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> "TokenRemap":
-        """Ask a backbone's tokenizer for each symbol; the pad is its own, else `<|endoftext|>`, else its end of text.
+        """Ask a backbone's tokenizer for each symbol; the pad is its own, else `<|endoftext|>`,
+        else its end of text.
 
         Raises
         ------
@@ -56,7 +59,9 @@ class TokenRemap:
         # Symbols that are one token each may still merge with their neighbours, as in `52` or `;9`.
         example = "952,1034;948,1029;"
         pieces = tokenizer.encode(example, add_special_tokens=False)
-        if not len(set(ids)) == len(ids) == len(SYMBOLS) or pieces != [ids[i] for i in text_to_ids(example)]:
+        if not len(set(ids)) == len(ids) == len(SYMBOLS) or pieces != [
+            ids[i] for i in text_to_ids(example)
+        ]:
             raise InputError(
                 f"this backbone's tokenizer does not write {example!r} symbol by symbol but as {len(pieces)} tokens; "
                 "choose a backbone that splits numbers into single digits"
@@ -69,29 +74,38 @@ class TokenRemap:
 
 
 class ReducedHead(nn.Linear):
-    """The head of the reduced model, d -> 13: the kept rows of the full one, frozen, and a bias that trains, first 0.
+    """The head of the reduced model, d -> 13: the kept rows of the full one, frozen, and a bias
+    that trains, first 0.
 
-    The bias and the logits are float32 whatever the weights are: in bfloat16 small training steps would be lost.
+    The bias and the logits are float32 whatever the weights are: in bfloat16 small training steps
+    would be lost.
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__(weight.shape[1], weight.shape[0], device="meta")
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-        self.bias = nn.Parameter(torch.zeros(len(weight), device=weight.device, dtype=torch.float32))
+        self.bias = nn.Parameter(
+            torch.zeros(len(weight), device=weight.device, dtype=torch.float32)
+        )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The logits (..., 13), float32, of the last hidden states (..., d), which are in the dtype of the weight."""
+        """The logits (..., 13), float32, of the last hidden states (..., d), which are in the dtype
+        of the weight."""
         return nn.functional.linear(hidden, self.weight).float() + self.bias
 
 
 def reduce_vocabulary(model: nn.Module, remap: TokenRemap) -> nn.Module:
     """Cut a causal LM's embedding and head to the 13 kept tokens, in place, and return the model.
 
-    The embedding becomes (13, d) and the head a `ReducedHead` of its own, no longer tied; the head's bias is the only
-    parameter left trainable. It is zero, so that logits equal the full model's at the kept ids, unless the model has
-    biases of these tokens in its generation config, as an exported model does: these move into the head.
+    The embedding becomes (13, d) and the head a `ReducedHead` of its own, no longer tied; the
+    head's bias is the only parameter left trainable. It is zero, so that logits equal the full
+    model's at the kept ids, unless the model has biases of these tokens in its generation config,
+    as an exported model does: these move into the head.
     """
-    old_embedding, old_head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    old_embedding, old_head = (
+        model.get_input_embeddings().weight,
+        model.get_output_embeddings().weight,
+    )
     model.requires_grad_(False)
     rows = torch.tensor(remap.backbone_ids, device=old_embedding.device)
     head = ReducedHead(old_head[rows])
@@ -102,7 +116,10 @@ def reduce_vocabulary(model: nn.Module, remap: TokenRemap) -> nn.Module:
             if len(ids) == 1 and ids[0] in remap.backbone_ids:
                 head.bias[remap.backbone_ids.index(ids[0])] = bias
     model.generation_config.sequence_bias = None
-    for config in (model.config, model.generation_config):  # the reduced model no longer has such ids
+    for config in (
+        model.config,
+        model.generation_config,
+    ):  # the reduced model no longer has such ids
         config.bos_token_id = config.eos_token_id = None
         config.pad_token_id = PAD_ID
     model.config.vocab_size = len(SYMBOLS)

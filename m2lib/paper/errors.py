@@ -1,4 +1,5 @@
-"""What the figures and numbers are made of: one table of errors, sampled forecasts, and error against FLOPs."""
+"""What the figures and numbers are made of: one table of errors, sampled forecasts, and error
+against FLOPs."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ TABLE_ERRORS = "tables.json"
 NAIVE = "last period"
 """Of real tables: the calendar's season, repeated; without a season it is the last value."""
 REFERENCE = "last value or period"
-"""Of real tables: which of the two erred less on a source before its first test origin. Errors are in its units."""
+"""Of real tables: which of the two erred less on a source before its first test origin. Errors are
+in its units."""
 MEASURED = ("loss", "mae_mean", "mae_median")
 """What milestones measure."""
 SHORT = {
@@ -53,17 +55,21 @@ data = cache(series.load_series)
 
 
 def shown_profile() -> Profile:
-    """The profile whose records are shown: the active one, or the laptop's where the active one keeps no records."""
+    """The profile whose records are shown: the active one, or the laptop's where the active one
+    keeps no records."""
     active = study.active_profile()
     return study.PROFILES["laptop"] if active.live else active
 
 
 def finished_record(profile: Profile, name: str) -> Record:
-    """A record of a run that came to its end. Raises InputError where there is none, naming what to run."""
+    """A record of a run that came to its end. Raises InputError where there is none, naming what to
+    run."""
     record = study.load_record(profile, name, data())
     if record.status != "done":
         path = study.record_path(profile, name)
-        raise InputError(f"{path} is not finished; `M2_PROFILE={profile.name} m2 run {name}` goes on with it")
+        raise InputError(
+            f"{path} is not finished; `M2_PROFILE={profile.name} m2 run {name}` goes on with it"
+        )
     return record
 
 
@@ -89,13 +95,20 @@ def label(name: str, profile: Profile) -> str:
 def error_table(records: dict[str, Record]) -> pd.DataFrame:
     """The errors of records, of the report and of the yardsticks, a row a series.
 
-    who: `ours`, `published`, or of a yardstick the set that it forecasts: a split, or a world by its name.
-    experiment: of a yardstick the forecaster's name. mae and crps: scaled units. A run that only asks an adapter about
-    further series counts to the run that trained it, as in the published errors: search/second_0 to search/expt_6, for
-    example.
+    who: `ours`, `published`, or of a yardstick the set that it forecasts: a split, or a world by
+    its name. experiment: of a yardstick the forecaster's name. mae and crps: scaled units. A run
+    that only asks an adapter about further series counts to the run that trained it, as in the
+    published errors: search/second_0 to search/expt_6, for example.
     """
     rows = [
-        ("ours", _trained(record, records), study.EXPERIMENTS[name].split, i, entry["mae"], entry.get("crps"))
+        (
+            "ours",
+            _trained(record, records),
+            study.EXPERIMENTS[name].split,
+            i,
+            entry["mae"],
+            entry.get("crps"),
+        )
         for name, record in records.items()
         for i, entry in record.series.items()
     ]
@@ -117,29 +130,41 @@ def published() -> pd.DataFrame:
 
 
 def table_errors(path: Path | None = None) -> pd.DataFrame:
-    """The record of the benchmark of real tables, a row for each source and forecaster; default: the committed one."""
+    """The record of the benchmark of real tables, a row for each source and forecaster; default:
+    the committed one."""
     return pd.DataFrame(read_json(path or repository("report", "results", TABLE_ERRORS))["rows"])
 
 
-def relative_errors(table: pd.DataFrame, measure: str = "mase", reference: str = REFERENCE) -> pd.DataFrame:
-    """The mean `mase` or `loss` of each forecaster (columns) on each source (rows), in units of the reference's."""
-    means = table.assign(mean=table[measure].map(np.mean)).pivot_table("mean", "source", "forecaster", sort=False)
+def relative_errors(
+    table: pd.DataFrame, measure: str = "mase", reference: str = REFERENCE
+) -> pd.DataFrame:
+    """The mean `mase` or `loss` of each forecaster (columns) on each source (rows), in units of the
+    reference's."""
+    means = table.assign(mean=table[measure].map(np.mean)).pivot_table(
+        "mean", "source", "forecaster", sort=False
+    )
     return means.div(means[reference], axis=0)
 
 
 def table_summary(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """By forecaster: geometric means over a split's sources of both relative errors, and what the 80% band holds."""
+    """By forecaster: geometric means over a split's sources of both relative errors, and what the
+    80% band holds."""
     part = table[table["split"] == split]
-    found = pd.DataFrame({name: np.exp(np.log(relative_errors(part, name)).mean()) for name in ("mase", "loss")})
-    found["80% band holds"] = part.assign(held=part["held"].map(np.mean)).groupby("forecaster")["held"].mean()
+    found = pd.DataFrame(
+        {name: np.exp(np.log(relative_errors(part, name)).mean()) for name in ("mase", "loss")}
+    )
+    found["80% band holds"] = (
+        part.assign(held=part["held"].map(np.mean)).groupby("forecaster")["held"].mean()
+    )
     return found.sort_values("mase")
 
 
 def table_ratios(table: pd.DataFrame, split: str, ours: str = "general") -> dict[str, Ratio]:
-    """How many times as large the error of `ours` is as each other forecaster's, over the sources of a split.
+    """How many times as large the error of `ours` is as each other forecaster's, over the sources
+    of a split.
 
-    Only forecasters that have been asked about every source are compared. No correction is made for the number of
-    comparisons.
+    Only forecasters that have been asked about every source are compared. No correction is made for
+    the number of comparisons.
     """
     errors = relative_errors(table[table["split"] == split]).dropna(axis="columns")
     rivals = errors.columns.drop(ours)
@@ -158,7 +183,10 @@ def _trained(record: Record, records: dict[str, Record]) -> str:
 
 def runs(table: pd.DataFrame) -> Runs:
     """The errors of a table, run by run."""
-    return {run: part.set_index("series")["mae"] for run, part in table.groupby(["who", "experiment"], sort=False)}
+    return {
+        run: part.set_index("series")["mae"]
+        for run, part in table.groupby(["who", "experiment"], sort=False)
+    }
 
 
 def recorded_runs(profile: Profile, *names: str) -> Runs:
@@ -167,7 +195,8 @@ def recorded_runs(profile: Profile, *names: str) -> Runs:
 
 
 def by_world(table: pd.DataFrame, statistic: str) -> pd.DataFrame:
-    """`mean` or `median` error of each forecaster (columns) in each world (rows); of those that have forecast all."""
+    """`mean` or `median` error of each forecaster (columns) in each world (rows); of those that
+    have forecast all."""
     found = table.pivot_table("mae", "who", "experiment", statistic, sort=False).loc[list(WORLDS)]
     return found.dropna(axis="columns").rename(columns=short).rename_axis(index=None, columns=None)
 
@@ -185,7 +214,8 @@ def summary(errors: pd.Series | dict[int, float]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Sampled forecasts of the series of a split, the log-VAR's beside those of the language model."""
+    """Sampled forecasts of the series of a split, the log-VAR's beside those of the language
+    model."""
 
     records: dict[str, Record]
     """Of the language model's samples, by whose they are: `untuned`, `final`, `best`."""
@@ -200,14 +230,21 @@ class Sampled:
 
     @classmethod
     def of(cls, records: dict[str, Record]) -> "Sampled":
-        """Read from records that are all of the same series; the log-VAR gets as many samples as they have."""
+        """Read from records that are all of the same series; the log-VAR gets as many samples as
+        they have."""
         known, (record, *_) = data(), records.values()
         ids, m = sorted(record.series), record.protocol.n_samples
-        contexts, truths = (series.to_integers(part[ids], known.scales[ids]) for part in (known.contexts, known.truths))
+        contexts, truths = (
+            series.to_integers(part[ids], known.scales[ids])
+            for part in (known.contexts, known.truths)
+        )
         samples = {
-            who: np.stack([study.recorded_samples(record, known, i) for i in ids]) for who, record in records.items()
+            who: np.stack([study.recorded_samples(record, known, i) for i in ids])
+            for who, record in records.items()
         }
-        samples[LOG_VAR] = series.log_var_paths(contexts, m, np.random.default_rng(0), order=study.ORDER)
+        samples[LOG_VAR] = series.log_var_paths(
+            contexts, m, np.random.default_rng(0), order=study.ORDER
+        )
         return cls(records, ids, contexts, truths, samples)
 
     @property
@@ -219,14 +256,21 @@ class Sampled:
         """A score of a forecaster's samples, which takes samples and truth, by series id."""
         return pd.Series(map(score, self.samples[name], self.truths), self.ids)
 
-    def held(self, name: str, levels: Iterable[float] = (0.5, 0.8, 0.95), factor: float = 1) -> dict[float, float]:
-        """The share of true values in the bands of a forecaster, by level, its samples stretched by a factor."""
+    def held(
+        self, name: str, levels: Iterable[float] = (0.5, 0.8, 0.95), factor: float = 1
+    ) -> dict[float, float]:
+        """The share of true values in the bands of a forecaster, by level, its samples stretched by
+        a factor."""
         bands = [series.stretched(samples, factor) for samples in self.samples[name]]
-        inside = {level: map(partial(series.coverage, level=level), bands, self.truths) for level in levels}
+        inside = {
+            level: map(partial(series.coverage, level=level), bands, self.truths)
+            for level in levels
+        }
         return {level: float(np.mean(list(shares))) for level, shares in inside.items()}
 
     def factor(self, name: str) -> float:
-        """By how much a forecaster's samples must be stretched for the 80% band to hold 80% of these true values."""
+        """By how much a forecaster's samples must be stretched for the 80% band to hold 80% of
+        these true values."""
         needed = series.stretch_needed(np.moveaxis(self.samples[name], 1, 0), self.truths, 0.8)
         return float(series.conformal(needed.ravel(), 0.8))
 
@@ -242,9 +286,11 @@ def median_mae(samples: np.ndarray, truth: np.ndarray) -> float:
 
 
 def milestones(record: Record) -> pd.DataFrame:
-    """Where a training stood: `step`, `flops` by the rules until then, `loss`, `mae_mean`, `mae_median`.
+    """Where a training stood: `step`, `flops` by the rules until then, `loss`, `mae_mean`,
+    `mae_median`.
 
-    These are the evaluations that forecast series, without that of the untuned model; the last is the training's end.
+    These are the evaluations that forecast series, without that of the untuned model; the last is
+    the training's end.
     """
     total, steps = record.flops["training"]["coursework"], len(record.loss_curve)
     found = pd.DataFrame(record.evaluations).dropna().query("step > 0")
@@ -253,7 +299,8 @@ def milestones(record: Record) -> pd.DataFrame:
 
 
 def power_law(x: Any, y: Any, at: Any) -> dict[str, Any]:
-    """The straight line through logarithms, by least squares: its exponent, y at other x, and 95% intervals of both.
+    """The straight line through logarithms, by least squares: its exponent, y at other x, and 95%
+    intervals of both.
 
     The interval at x is that of one more y, and so widens with the distance from the points.
     """
@@ -261,7 +308,10 @@ def power_law(x: Any, y: Any, at: Any) -> dict[str, Any]:
     fit, n = linregress(log_x, log_y), len(log_x)
     squares, distance = float(np.sum((log_x - np.mean(log_x)) ** 2)), log_at - np.mean(log_x)
     error = student.ppf(0.975, n - 2) * fit.stderr
-    there, width = np.exp(fit.intercept + fit.slope * log_at), error * np.sqrt(squares * (1 + 1 / n) + distance**2)
+    there, width = (
+        np.exp(fit.intercept + fit.slope * log_at),
+        error * np.sqrt(squares * (1 + 1 / n) + distance**2),
+    )
     return {
         "exponent": fit.slope,
         "exponent interval": (fit.slope - error, fit.slope + error),

@@ -1,4 +1,5 @@
-"""The numbers that the PDF prints, as tables: from records and published tables alone. The PDF adds them up."""
+"""The numbers that the PDF prints, as tables: from records and published tables alone. The PDF adds
+them up."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -9,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from m2lib import series, study
-from m2lib.accounting import CONVENTIONS, Shape, cached_step_flops, forecast_flops, forward_flops, total
+from m2lib.accounting import (
+    CONVENTIONS,
+    Shape,
+    cached_step_flops,
+    forecast_flops,
+    forward_flops,
+    total,
+)
 from m2lib.files import InputError
 from m2lib.model import backbone_config
 from m2lib.paper import errors
@@ -26,14 +34,24 @@ REPLICATED = {
     "fifth": ("baseline", "untuned-test", *COMPARISONS, "final"),
     "report": ("baseline", "default", "default-rest"),
 }
-"""The runs of the replication that the PDF speaks of, by profile; untuned it was asked on both machines."""
+"""The runs of the replication that the PDF speaks of, by profile; untuned it was asked on both
+machines."""
 SETTINGS = (*study.SEARCH, *CONTEXTS)
 """The runs that the report compares on the same series."""
 AT_THE_END = ("untuned-test", "final")
 """The replication's runs on the test series, before and after training."""
-SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
 TRAINED_WITH = ("learning_rate", "rank", "sequence_length", "batch_size")
-PUBLISHED = {"published: Qwen2.5-0.5B, untuned": "untuned", "published: Qwen2.5-0.5B, final adapter": "final"}
+PUBLISHED = {
+    "published: Qwen2.5-0.5B, untuned": "untuned",
+    "published: Qwen2.5-0.5B, final adapter": "final",
+}
 """The report's runs on the test series, by what they are called among the yardsticks."""
 SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
 COMPARED = {
@@ -49,20 +67,34 @@ COMPARED = {
 
 
 def numbers(profile: Profile) -> dict[str, Any]:
-    """All that the PDF prints and that no record holds as it stands: errors, intervals, FLOPs, yardsticks.
+    """All that the PDF prints and that no record holds as it stands: errors, intervals, FLOPs,
+    yardsticks.
 
-    Raises InputError where a record is missing or not finished, or M2_DATA holds other series than theirs.
+    Raises InputError where a record is missing or not finished, or M2_DATA holds other series than
+    theirs.
     """
-    # Without what is made for tables, which is no part of the paper; its own trials last, as it lists them.
-    names = (name for name, one in EXPERIMENTS.items() if not one.made_up and name not in COMPARISONS)
-    records = errors.finished_records(profile, *sorted(names, key=lambda name: name.startswith("trial/")))
+    # Without what is made for tables, which is no part of the paper; its own trials last, as it
+    # lists them.
+    names = (
+        name for name, one in EXPERIMENTS.items() if not one.made_up and name not in COMPARISONS
+    )
+    records = errors.finished_records(
+        profile, *sorted(names, key=lambda name: name.startswith("trial/"))
+    )
     if records["final"].data["fingerprint"] != errors.data().fingerprint:
-        raise InputError(f"{errors.data().source} holds other series than the records are about; leave M2_DATA out")
-    replicas = {who: errors.finished_records(REPLICATION[who], *names) for who, names in REPLICATED.items()}
+        raise InputError(
+            f"{errors.data().source} holds other series than the records are about; leave M2_DATA out"
+        )
+    replicas = {
+        who: errors.finished_records(REPLICATION[who], *names) for who, names in REPLICATED.items()
+    }
     end = fullest_final()
     ending = errors.finished_records(end, *AT_THE_END)
     all_replicas = replicas | {"replication": ending}
-    theirs = (errors.error_table(found).query("who == 'ours'").assign(who=who) for who, found in all_replicas.items())
+    theirs = (
+        errors.error_table(found).query("who == 'ours'").assign(who=who)
+        for who, found in all_replicas.items()
+    )
     table = pd.concat([errors.error_table(records), *theirs])
     # The five series on which settings are compared.
     five = table.loc[table["experiment"] == "context/512", ["who", "series"]]
@@ -73,14 +105,24 @@ def numbers(profile: Profile) -> dict[str, Any]:
     return {
         "records": {name: run_row(record) for name, record in records.items()},
         "removed": study.removed(profile),
-        "replicated": {who: {name: run_row(one) for name, one in found.items()} for who, found in replicas.items()},
-        "at the end": {"profile": end.name, "records": {name: run_row(one) for name, one in ending.items()}},
-        "reported": {name: EXPERIMENTS[name].training(REPORT) for name in ("default", *SETTINGS, "final")},
+        "replicated": {
+            who: {name: run_row(one) for name, one in found.items()}
+            for who, found in replicas.items()
+        },
+        "at the end": {
+            "profile": end.name,
+            "records": {name: run_row(one) for name, one in ending.items()},
+        },
+        "reported": {
+            name: EXPERIMENTS[name].training(REPORT) for name in ("default", *SETTINGS, "final")
+        },
         "errors": _errors(table),
         "five": _errors(table[table["experiment"].isin(SETTINGS)].merge(five)),
         "crps": table.groupby("experiment")["crps"].mean().dropna().to_dict(),
         "gains": _gains(errors.runs(table)),
-        "first round": {who: _first_rounds(errors.runs(table), who) for who in ("published", "fifth")},
+        "first round": {
+            who: _first_rounds(errors.runs(table), who) for who in ("published", "fifth")
+        },
         "asked twice": _differing(replicas["fifth"]["baseline"], replicas["report"]["baseline"]),
         "featured": {
             "fig4": _featured(replicas["fifth"], "baseline", EXPERIMENTS["baseline"].featured),
@@ -93,7 +135,8 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "best": {
             "way": way.to_dict("records"),
             "laws": {
-                what: errors.power_law(way["flops"][:-1], way[what][:-1], profile.budget) for what in errors.MEASURED
+                what: errors.power_law(way["flops"][:-1], way[what][:-1], profile.budget)
+                for what in errors.MEASURED
             },
             "untrained loss": records["best"].evaluations[0]["loss"],
             "discarded": records["best"].flops["discarded"]["coursework"],
@@ -101,21 +144,28 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "table3": _table_3(),
         "printed": study.published_statements(),
         "accountant": _accountant(),
-        "a cached step as published": total(cached_step_flops(report_shape(), 512, convention="published")),
+        "a cached step as published": total(
+            cached_step_flops(report_shape(), 512, convention="published")
+        ),
         "a cache saves by the rules": _cache_saves(),
         "model": {size: getattr(backbone_config(REPORT.backbone), size) for size in SIZES},
     }
 
 
 def fullest_final() -> Profile:
-    """The profile of the replication's longest final run: all of the report's steps if it is finished, else a fifth."""
+    """The profile of the replication's longest final run: all of the report's steps if it is
+    finished, else a fifth."""
     whole = REPLICATION["report"]
-    done = study.record_path(whole, "final").is_file() and study.load_record(whole, "final").status == "done"
+    done = (
+        study.record_path(whole, "final").is_file()
+        and study.load_record(whole, "final").status == "done"
+    )
     return whole if done else REPLICATION["fifth"]
 
 
 def run_row(record: Record) -> dict[str, Any]:
-    """What a run was and what it took, by the rules: `flops` and `seconds` of its training, and those of all."""
+    """What a run was and what it took, by the rules: `flops` and `seconds` of its training, and
+    those of all."""
     return {
         "about": EXPERIMENTS[record.name].about.removeprefix("trial: "),
         "group": EXPERIMENTS[record.name].group,
@@ -138,16 +188,20 @@ def run_row(record: Record) -> dict[str, Any]:
 def yardstick_costs() -> dict[str, dict[str, Any]]:
     """Seconds of one core and executed FLOPs a series, by forecaster, published ones included.
 
-    How long a published forecast took nobody has said. Its FLOPs are those of a prompt of 512 tokens and 220 new ones,
-    with the keys and values kept.
+    How long a published forecast took nobody has said. Its FLOPs are those of a prompt of 512
+    tokens and 220 new ones, with the keys and values kept.
     """
     flops = total(forecast_flops(report_shape(), 512, 220, convention="executed"))
     rows = study.recorded_rows("test") | {name: {"flops": flops} for name in PUBLISHED}
-    return {name: {cost: row.get(cost) for cost in ("seconds", "flops", "bound")} for name, row in rows.items()}
+    return {
+        name: {cost: row.get(cost) for cost in ("seconds", "flops", "bound")}
+        for name, row in rows.items()
+    }
 
 
 def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A summary of each run by who and experiment, of a language model's on test with 95% intervals.
+    """A summary of each run by who and experiment, of a language model's on test with 95%
+    intervals.
 
     A mean may hang on one series: so which is the worst is said, and what the mean is without it.
     """
@@ -155,7 +209,10 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     for (who, name), run in table.groupby(["who", "experiment"], sort=False):
         maes = run.set_index("series")["mae"]
         worst = maes.idxmax()
-        row = summary(maes) | {"worst series": int(worst), "mean without it": maes.drop(worst).mean()}
+        row = summary(maes) | {
+            "worst series": int(worst),
+            "mean without it": maes.drop(worst).mean(),
+        }
         row["quartiles"] = maes.quantile([0.25, 0.75]).tolist()
         if who != "test" and (run["split"] == "test").all():
             row["mean interval"] = bootstrap_interval(run["mae"])
@@ -165,7 +222,8 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
-    """How much better runs are than others on the series of both, by their names; `theirs` are the others' errors."""
+    """How much better runs are than others on the series of both, by their names; `theirs` are the
+    others' errors."""
     found: dict[str, dict[str, Any]] = {name: {} for name in COMPARED}
     named = {" ".join(run): maes for run, maes in runs.items()}
     for name, gains in found.items():
@@ -181,7 +239,9 @@ def _first_rounds(runs: Runs, who: str) -> list[str]:
     """The settings with the lowest mean of the five series, and of any four of them; each once."""
     asked = runs["published", "context/512"].index
     five = pd.DataFrame({name: runs[who, name] for name in study.SEARCH}).loc[asked]
-    return sorted({five.mean().idxmin()} | {five.drop(left_out).mean().idxmin() for left_out in asked})
+    return sorted(
+        {five.mean().idxmin()} | {five.drop(left_out).mean().idxmin() for left_out in asked}
+    )
 
 
 def _differing(one: Record, other: Record) -> int:
@@ -197,7 +257,8 @@ def _featured(records: dict[str, Record], name: str, shown: Iterable[int]) -> li
 
 
 def _tables() -> dict[str, Any]:
-    """Real tables: how `general` compares with others on the sources for judging, and errors on those for choosing."""
+    """Real tables: how `general` compares with others on the sources for judging, and errors on
+    those for choosing."""
     table = errors.table_errors()
     judging, choosing = (
         errors.relative_errors(table[table["split"] == split]).dropna(axis="columns")
@@ -212,7 +273,8 @@ def _tables() -> dict[str, Any]:
 
 
 def _uncertainty(profile: Profile) -> dict[str, Any]:
-    """What the samples come to, and what they cost. The temperatures were tried on the validation series."""
+    """What the samples come to, and what they cost. The temperatures were tried on the validation
+    series."""
     test, validation = errors.sampled(profile), errors.sampled(profile, "validation")
     crps = {name: test.by_series(crps_fair, name) for name in test.samples}
     shown, best = test.records[test.shown], crps[test.shown]
@@ -222,7 +284,11 @@ def _uncertainty(profile: Profile) -> dict[str, Any]:
         "samples": shown.protocol.n_samples,
         "shown": test.shown,
         "rows": {name: _sampled(test, validation, name) for name in test.samples},
-        "gains": {who: series.paired_gain(dict(best), dict(crps[who])) for who in crps if who != test.shown},
+        "gains": {
+            who: series.paired_gain(dict(best), dict(crps[who]))
+            for who in crps
+            if who != test.shown
+        },
         "below greedy": series.paired_gain(dict(best), greedy),
         "flops": shown.flops["forecasts"],
         "one greedy forecast as published": total(forecast(convention="published")),
@@ -246,8 +312,11 @@ def _sampled(test: Sampled, validation: Sampled, name: str) -> dict[str, Any]:
 
 
 def _table_3() -> dict[str, dict[str, Any]]:
-    """FLOPs of training and forecasts by row, under each convention and as printed; `all` is the sum."""
-    tables: dict[str, dict[str, Any]] = {kind: study.table_3(report_shape(), kind) for kind in CONVENTIONS}
+    """FLOPs of training and forecasts by row, under each convention and as printed; `all` is the
+    sum."""
+    tables: dict[str, dict[str, Any]] = {
+        kind: study.table_3(report_shape(), kind) for kind in CONVENTIONS
+    }
     for table in tables.values():
         table["all"] = tuple(map(sum, zip(*table.values(), strict=True)))
     return tables | {"printed": study.published_table_3()}
@@ -256,7 +325,8 @@ def _table_3() -> dict[str, dict[str, Any]]:
 def _accountant() -> dict[str, float]:
     """What the report's own accountant charges, where its text prints it and no table holds it.
 
-    The report cuts off where it prints: 210 passes are 210.8, and by these 210 it has divided its forecast.
+    The report cuts off where it prints: 210 passes are 210.8, and by these 210 it has divided its
+    forecast.
     """
     one_pass = total(forward_flops(report_shape(), 512, convention="published"))
     forecast = total(forecast_flops(report_shape(), 512, 220, convention="published"))
@@ -268,7 +338,8 @@ def _accountant() -> dict[str, float]:
 
 
 def _cache_saves() -> float:
-    """By the rules, how many times as much a forecast would cost if no keys and values were kept."""
+    """By the rules, how many times as much a forecast would cost if no keys and values were
+    kept."""
     again = sum(total(forward_flops(report_shape(), 512 + new, rank=2)) for new in range(220))
     return again / total(forecast_flops(report_shape(), 512, 220, rank=2))
 

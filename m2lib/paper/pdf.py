@@ -1,7 +1,8 @@
-"""report/main.pdf, from the records of the laptop's study: figures, numbers, Typst. No model is loaded.
+"""report/main.pdf, from the records of the laptop's study: figures, numbers, Typst. No model is
+loaded.
 
-`m2 pdf` (`make figures`) redraws report/figures/, report/numbers.json and report/main.pdf; `m2 pdf FOLDER` makes the
-same in a folder of its own.
+`m2 pdf` (`make figures`) redraws report/figures/, report/numbers.json and report/main.pdf; `m2 pdf
+FOLDER` makes the same in a folder of its own.
 """
 
 from inspect import getmembers, isfunction
@@ -21,8 +22,8 @@ SOURCES = ("main.typ", "references.bib")
 FIGURES = dict(getmembers(figures, lambda it: isfunction(it) and it.__module__ == figures.__name__))
 FIGURES = {name: draw for name, draw in FIGURES.items() if not name.startswith("_")}
 OF_REPLICATION = {"report": ("fig6", "fig7"), "fifth": ("fig4", "fig8", "context_lengths")}
-"""The figures that show the replication's records and not the laptop's, by profile: all of the report's steps, or a
-fifth."""
+"""The figures that show the replication's records and not the laptop's, by profile: all of the
+report's steps, or a fifth."""
 AT_THE_END = "fig9_final"
 """The one that shows its longest final run."""
 
@@ -35,7 +36,9 @@ def draw(name: str) -> Figure:
     plots.use_style()
     if name == AT_THE_END:
         return FIGURES[name](fullest_final())
-    replica = next((profile for profile, names in OF_REPLICATION.items() if name.startswith(names)), None)
+    replica = next(
+        (profile for profile, names in OF_REPLICATION.items() if name.startswith(names)), None
+    )
     return FIGURES[name](REPLICATION[replica] if replica else shown_profile())
 
 
@@ -47,10 +50,11 @@ def show(name: str) -> Figure:
 
 
 def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
-    """Draw the figures, write the numbers, and compile the PDF, whose bytes are the same for the same of these.
+    """Draw the figures, write the numbers, and compile the PDF, whose bytes are the same for the
+    same of these.
 
-    Raises InputError where typst is not installed or finds a fault, and for any profile's study but the laptop's, whose
-    results the text reads in words.
+    Raises InputError where typst is not installed or finds a fault, and for any profile's study but
+    the laptop's, whose results the text reads in words.
     """
     try:
         import typst
@@ -58,8 +62,12 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
         raise InputError("the PDF needs typst: pip install typst") from error
     profile = shown_profile()
     if profile.name != "laptop":
-        raise InputError(f"the text of the PDF is about the laptop's study, not {profile.name}'s: leave M2_PROFILE out")
-    found = numbers(profile)  # first, for it needs all records: nothing is redrawn where one is missing
+        raise InputError(
+            f"the text of the PDF is about the laptop's study, not {profile.name}'s: leave M2_PROFILE out"
+        )
+    found = numbers(
+        profile
+    )  # first, for it needs all records: nothing is redrawn where one is missing
     for name in SOURCES if folder != REPORT_FOLDER else ():
         write_atomic(folder / name, (REPORT_FOLDER / name).read_bytes())
     for name in FIGURES:

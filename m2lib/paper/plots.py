@@ -1,4 +1,5 @@
-"""One plot style, the plots that notebooks, paper and `m2 forecast` share, and the one way a figure is saved."""
+"""One plot style, the plots that notebooks, paper and `m2 forecast` share, and the one way a figure
+is saved."""
 
 import base64
 import io
@@ -20,10 +21,17 @@ from m2lib.series import VARIABLES
 from m2lib.settings import out_dir
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
-COLOURS = {"prey": "#0072B2", "predator": "#E69F00", "error": "#C1272D", "ours": "#009E73", "published": "#7F7F7F"}
+COLOURS = {
+    "prey": "#0072B2",
+    "predator": "#E69F00",
+    "error": "#C1272D",
+    "ours": "#009E73",
+    "published": "#7F7F7F",
+}
 MODEL_TIME = "time (model units)"
 WIDTH = 7.6
-"""Inches. A figure of this width, printed across a page of report/main.pdf, has no text below 7 pt."""
+"""Inches. A figure of this width, printed across a page of report/main.pdf, has no text below 7
+pt."""
 
 
 def use_style() -> None:
@@ -39,13 +47,15 @@ def use_style() -> None:
 def save_figure(figure: Figure, name: str, folder: Path | None = None, kind: str = "png") -> Path:
     """Write a figure as `<name>.<kind>`, whole or not at all, and return the path.
 
-    folder: default build/figures. kind: `png` (200 dpi), or `svg`, whose bytes are the same for the same figure.
+    folder: default build/figures. kind: `png` (200 dpi), or `svg`, whose bytes are the same for the
+    same figure.
     """
     buffer, metadata = io.BytesIO(), {"Date": None} if kind == "svg" else None
     with plt.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
     content = buffer.getvalue()
-    # Clip paths are named by a hash of coordinates whose last bits, the layout solver's, differ from run to run.
+    # Clip paths are named by a hash of coordinates whose last bits, the layout solver's, differ
+    # from run to run.
     for number, clip in enumerate(re.findall(rb'<clipPath id="(\w+)"', content)):
         content = content.replace(clip, b"clip%d" % number)
     path = (folder or out_dir() / "figures") / f"{name}.{kind}"
@@ -54,9 +64,11 @@ def save_figure(figure: Figure, name: str, folder: Path | None = None, kind: str
 
 
 def moving(draw: Callable[[Any], Figure], values: Sequence[Any], name: str, text: str) -> Any:
-    """A slider over one picture for each value. It needs no kernel and no network; without scripts the first shows.
+    """A slider over one picture for each value. It needs no kernel and no network; without scripts
+    the first shows.
 
-    draw: makes the figure of one value. name: of what is moved. text: in the picture's place. Gives IPython's HTML.
+    draw: makes the figure of one value. name: of what is moved. text: in the picture's place. Gives
+    IPython's HTML.
     """
     from IPython.display import HTML  # of a notebook, where alone there are sliders
 
@@ -73,21 +85,27 @@ def moving(draw: Callable[[Any], Figure], values: Sequence[Any], name: str, text
 
 
 def plot_series(ax: Axes, time: np.ndarray, values: np.ndarray, **line: Any) -> None:
-    """Both variables of one series: time (steps,), values (steps, 2); `line` goes to matplotlib's plot."""
+    """Both variables of one series: time (steps,), values (steps, 2); `line` goes to matplotlib's
+    plot."""
     for variable, name in enumerate(VARIABLES):
         ax.plot(time, values[:, variable], color=COLOURS[name], label=name, **line)
 
 
-def plot_forecast(ax: Axes, time: np.ndarray, series: np.ndarray, forecast: np.ndarray, title: str) -> None:
+def plot_forecast(
+    ax: Axes, time: np.ndarray, series: np.ndarray, forecast: np.ndarray, title: str
+) -> None:
     """Context and truth solid, forecast dotted, the difference between them filled red.
 
-    time (steps,); series (steps, 2), whose last steps are the forecast's, and forecast (horizon, 2) in the same units.
+    time (steps,); series (steps, 2), whose last steps are the forecast's, and forecast (horizon, 2)
+    in the same units.
     """
     ahead = time[-len(forecast) :]
     ax.axvspan(float(ahead[0]), float(ahead[-1]), color="0.95", lw=0)
     plot_series(ax, time, series, lw=1.4)
     for name, truth, made in zip(VARIABLES, series[-len(forecast) :].T, forecast.T, strict=True):
-        ax.fill_between(ahead, truth, made, color=COLOURS["error"], alpha=0.3, lw=0, label="difference")
+        ax.fill_between(
+            ahead, truth, made, color=COLOURS["error"], alpha=0.3, lw=0, label="difference"
+        )
         ax.plot(ahead, made, ":", color=COLOURS[name], lw=2.2, label=f"{name}, forecast")
     ax.set_title(title)
     ax.margins(x=0)
@@ -99,12 +117,18 @@ def forecast_legend(figure: Figure) -> None:
 
 
 def legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend of what several axes show, below them, in a row of six or in three columns; a name has one entry."""
+    """One legend of what several axes show, below them, in a row of six or in three columns; a name
+    has one entry."""
     shown: dict[str, Any] = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
-    figure.legend(shown.values(), shown, loc="outside lower center", ncols=len(shown) if len(shown) <= 6 else 3)
+    figure.legend(
+        shown.values(),
+        shown,
+        loc="outside lower center",
+        ncols=len(shown) if len(shown) <= 6 else 3,
+    )
 
 
 def plot_fan(
@@ -116,16 +140,21 @@ def plot_fan(
     truth: np.ndarray | None = None,
     colour: str = COLOURS["ours"],
 ) -> None:
-    """A fan chart of one variable: its past and, where it is known, its true course; bands of quantiles; the median.
+    """A fan chart of one variable: its past and, where it is known, its true course; bands of
+    quantiles; the median.
 
-    time and past (steps,); ahead, each of the quantiles, and truth (horizon,). The quantiles are given by level, each
-    level t with its partner 1 - t: 0.1 and 0.9 make the 80% band.
+    time and past (steps,); ahead, each of the quantiles, and truth (horizon,). The quantiles are
+    given by level, each level t with its partner 1 - t: 0.1 and 0.9 make the 80% band.
     """
-    ax.plot(time, past, color="0.25", lw=1.2, label="past and truth" if truth is not None else "past")
+    ax.plot(
+        time, past, color="0.25", lw=1.2, label="past and truth" if truth is not None else "past"
+    )
     levels = sorted(quantiles)
     half = len(levels) // 2
     shades = sns.light_palette(colour, half + 2)[1:-1]
-    for low, high, shade in zip(levels, levels[::-1], shades, strict=False):  # from the widest band to the narrowest
+    for low, high, shade in zip(
+        levels, levels[::-1], shades, strict=False
+    ):  # from the widest band to the narrowest
         label = f"{100 * (high - low):.0f}% band"
         ax.fill_between(ahead, quantiles[low], quantiles[high], color=shade, lw=0, label=label)
     if len(levels) % 2:  # the middle one has no partner
@@ -140,7 +169,11 @@ def plot_fan(
 def error_groups(maes: pd.Series | dict[int, float]) -> dict[str, list[float]]:
     """Errors by series in the report's three groups: all, all but the 20 worst, and these."""
     ranked = sorted(pd.Series(maes))
-    return {f"all {len(ranked)}": ranked, f"best {len(ranked) - 20}": ranked[:-20], "worst 20": ranked[-20:]}
+    return {
+        f"all {len(ranked)}": ranked,
+        f"best {len(ranked) - 20}": ranked[:-20],
+        "worst 20": ranked[-20:],
+    }
 
 
 def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour: str) -> None:
@@ -150,7 +183,9 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
     """
     rng = np.random.default_rng(0)  # spreads the dots, so that equal errors do not hide each other
     for row, maes in enumerate(groups.values()):
-        ax.scatter(maes, row + rng.uniform(-0.22, 0.22, len(maes)), s=10, color=colour, alpha=0.55, lw=0)
+        ax.scatter(
+            maes, row + rng.uniform(-0.22, 0.22, len(maes)), s=10, color=colour, alpha=0.55, lw=0
+        )
     ax.boxplot(
         list(groups.values()), positions=range(len(groups)), tick_labels=list(groups), orientation="horizontal",
         widths=0.6, showfliers=False, medianprops={"color": "black", "lw": 1.8},
@@ -163,7 +198,8 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
 
 
 def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> None:
-    """MAE of the same series (rows) at several settings (columns): a line for each series, means and medians."""
+    """MAE of the same series (rows) at several settings (columns): a line for each series, means
+    and medians."""
     rows = range(len(table.columns))
     ax.semilogx(table.T, rows, color=colour, lw=0.8, alpha=0.6)
     ax.plot(table.mean(), rows, "D", color="black", ms=5)
@@ -179,9 +215,14 @@ def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> Non
 
 
 def plot_before_after(
-    ax: Axes, before: dict[int, float], after: dict[int, float], title: str, colour: str = COLOURS["ours"]
+    ax: Axes,
+    before: dict[int, float],
+    after: dict[int, float],
+    title: str,
+    colour: str = COLOURS["ours"],
 ) -> None:
-    """MAE of each series before (x) and after (y) training; below the diagonal it is forecast better than before."""
+    """MAE of each series before (x) and after (y) training; below the diagonal it is forecast
+    better than before."""
     table = pd.DataFrame({"before": before, "after": after}).dropna()
     ax.scatter(table["before"], table["after"], s=22, color=colour, alpha=0.7, lw=0)
     ax.axline((0, 0), (1, 1), color="0.4", lw=1)
@@ -192,13 +233,17 @@ def plot_before_after(
     ax.set(xlabel="MAE untuned (scaled units)", ylabel="MAE tuned (scaled units)")
 
 
-def plot_learning(loss_ax: Axes, mae_ax: Axes, losses: list[float], evaluations: list[dict[str, float]]) -> None:
+def plot_learning(
+    loss_ax: Axes, mae_ax: Axes, losses: list[float], evaluations: list[dict[str, float]]
+) -> None:
     """A training: its losses (20-step mean, and on validation windows), and the MAE on the way."""
     smooth = pd.Series(losses, range(1, len(losses) + 1)).rolling(20).mean()
     loss_ax.plot(smooth, color=COLOURS["prey"], label="training (20-step mean)")
     found = pd.DataFrame(evaluations).set_index("step")
     loss_ax.plot(found["loss"], "o-", color=COLOURS["predator"], label="validation")
-    found = found.reindex(columns=["mae_mean", "mae_median"]).dropna()  # not every profile forecasts on the way
+    found = found.reindex(
+        columns=["mae_mean", "mae_median"]
+    ).dropna()  # not every profile forecasts on the way
     for name, marker, colour in (("mean", "D", "error"), ("median", "o", "ours")):
         mae_ax.plot(found[f"mae_{name}"], f"{marker}-", color=COLOURS[colour], label=name)
     mae_ax.set_yscale("log")
@@ -206,4 +251,6 @@ def plot_learning(loss_ax: Axes, mae_ax: Axes, losses: list[float], evaluations:
     plt.setp(mae_ax.yaxis, major_formatter="{x:g}", minor_formatter="{x:g}")
     for ax, what in ((loss_ax, "loss (nats per token)"), (mae_ax, "forecast MAE (scaled units)")):
         ax.set(xlabel="optimiser step", ylabel=what)
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the curves, which fill the axes
+        ax.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=2
+        )  # above the curves, which fill the axes

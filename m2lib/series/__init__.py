@@ -13,5 +13,13 @@ from .data import (
 from .intervals import (
     band, bootstrap_interval, conformal, coverage, paired_gain, ranks, sharpness, stretch_needed, stretched,
 )  # fmt: skip
-from .metrics import DECILES, best_and_worst, crps_fair, quantile_loss, series_mae, summarise, weighted_quantile_loss
+from .metrics import (
+    DECILES,
+    best_and_worst,
+    crps_fair,
+    quantile_loss,
+    series_mae,
+    summarise,
+    weighted_quantile_loss,
+)
 from .seasons import Season

@@ -1,12 +1,13 @@
 """Series as text, and back: `952,1034;948,1029;`.
 
-A step is its variables' integers, a comma between two and a semicolon at its end. `TextFormat` says how the series of
-any table are written. The method is LLMTIME's (Gruver et al., "Large Language Models Are Zero-Shot Time Series
-Forecasters", NeurIPS, 2023).
+A step is its variables' integers, a comma between two and a semicolon at its end. `TextFormat` says
+how the series of any table are written. The method is LLMTIME's (Gruver et al., "Large Language
+Models Are Zero-Shot Time Series Forecasters", NeurIPS, 2023).
 
-The study's format is `STUDY`. Values are divided by the series' own scale so that the 90th percentile of the context
-becomes 10.00, rounded to two decimals and written in hundredths without the point: 9.52 -> `952`. *Scaled units* are
-these integers everywhere in the project. `scale_of`, `to_integers`, `unscale`, `encode` and `decode` are of it.
+The study's format is `STUDY`. Values are divided by the series' own scale so that the 90th
+percentile of the context becomes 10.00, rounded to two decimals and written in hundredths without
+the point: 9.52 -> `952`. *Scaled units* are these integers everywhere in the project. `scale_of`,
+`to_integers`, `unscale`, `encode` and `decode` are of it.
 """
 
 import re
@@ -27,10 +28,12 @@ PAD = "<pad>"  # what fills a text up; the text proper ends at the first
 MOST_VARIABLES = 8
 SHORTEST = 10  # steps of a context of any table at least
 ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
-# Physical units: LSODA's default absolute tolerance in scipy. By less than this it may end below zero where zero is
-# meant (seed 14, series 248: -6.7e-8).
+# Physical units: LSODA's default absolute tolerance in scipy. By less than this it may end below
+# zero where zero is meant (seed 14, series 248: -6.7e-8).
 UNDERSHOOT = 1e-6
-_FIELD = re.compile(r"[0-9]{1,6}")  # ASCII only: int() and isdigit() would also take `1_0`, `+5`, Arabic digits
+_FIELD = re.compile(
+    r"[0-9]{1,6}"
+)  # ASCII only: int() and isdigit() would also take `1_0`, `+5`, Arabic digits
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,17 @@ class Decoded:
     values: np.ndarray
     """int64, shape (steps, variables), scaled units."""
     repairs: int
-    """How many of the values were missing or unreadable and had to be filled in, 0 to variables * steps."""
+    """How many of the values were missing or unreadable and had to be filled in, 0 to variables *
+    steps."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """The straight line from a series' physical values to its scaled ones: (value - offset) / scale * unit.
+    """The straight line from a series' physical values to its scaled ones: (value - offset) / scale
+    * unit.
 
-    Scale and offset have shape (..., 1, 1), or (..., 1, variables) where each variable has its own, so that NumPy puts
-    them beside values of shape (..., steps, variables).
+    Scale and offset have shape (..., 1, 1), or (..., 1, variables) where each variable has its own,
+    so that NumPy puts them beside values of shape (..., steps, variables).
     """
 
     scale: np.ndarray
@@ -60,13 +65,17 @@ class Scaling:
 
     @property
     def exists(self) -> bool:
-        """Whether series can be written by it: not where a context has gaps, or is 0 or constant nearly throughout."""
+        """Whether series can be written by it: not where a context has gaps, or is 0 or constant
+        nearly throughout."""
         return bool(np.all((self.scale > 0) & np.isfinite(self.scale) & np.isfinite(self.offset)))
 
     def relative(self, values: np.ndarray) -> np.ndarray:
-        """Physical values in units of their scale, from their offset on: 1 is what becomes `unit`."""
+        """Physical values in units of their scale, from their offset on: 1 is what becomes
+        `unit`."""
         with np.errstate(all="ignore"):  # whoever writes them refuses what is not finite
-            return without_undershoot(np.asarray(values, dtype=np.float64) - self.offset) / self.scale
+            return (
+                without_undershoot(np.asarray(values, dtype=np.float64) - self.offset) / self.scale
+            )
 
     def physical(self, scaled: np.ndarray) -> np.ndarray:
         """Physical values back from scaled ones."""
@@ -75,7 +84,8 @@ class Scaling:
 
 @dataclass(frozen=True)
 class TextFormat:
-    """How series are written. It is stored with an adapter, which knows texts of its own format only."""
+    """How series are written. It is stored with an adapter, which knows texts of its own format
+    only."""
 
     variables: int = 2
     """How many each step has, 1 to 8; 0: any number, see `of`."""
@@ -84,21 +94,30 @@ class TextFormat:
     percentile: float = 90.0
     """Which percentile of the context becomes `unit`, above 0; 100 is the largest value."""
     offset: float = 0.0
-    """How far below the context's smallest value scaled 0 lies, as a share of its range; at 0 it is physical 0 instead,
-    and no value may be negative."""
+    """How far below the context's smallest value scaled 0 lies, as a share of its range; at 0 it is
+    physical 0 instead, and no value may be negative."""
     separate: bool = False
     """Whether each variable has a scale and an offset of its own; else all share one."""
     room: float = 10.0
     """How many times the context's percentile can be written: less room leaves finer steps."""
     spread: float = 1.0
-    """How many times as far from their median samples are read as they were written, where a model is too sure."""
+    """How many times as far from their median samples are read as they were written, where a model
+    is too sure."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a format that no series can have."""
-        in_range = 0 <= self.variables <= MOST_VARIABLES and 2 <= self.digits <= 6 and 0 < self.percentile <= 100
-        if not (in_range and 0 <= self.offset <= 10 and 1 < self.room <= 10 and 0 < self.spread <= 10):
+        in_range = (
+            0 <= self.variables <= MOST_VARIABLES
+            and 2 <= self.digits <= 6
+            and 0 < self.percentile <= 100
+        )
+        if not (
+            in_range and 0 <= self.offset <= 10 and 1 < self.room <= 10 and 0 < self.spread <= 10
+        ):
             may_be = "percentile above 0, at most 100; offset 0 to 10; room above 1, spread above 0, at most 10"
-            raise ValueError(f"a text format has 0 to {MOST_VARIABLES} variables, numbers of 2 to 6 digits; {may_be}")
+            raise ValueError(
+                f"a text format has 0 to {MOST_VARIABLES} variables, numbers of 2 to 6 digits; {may_be}"
+            )
 
     def of(self, variables: int) -> "TextFormat":
         """The same for series of so many variables, where the format is for any number."""
@@ -130,7 +149,8 @@ class TextFormat:
         Returns
         -------
         Scaling
-            It need not exist: not of a context that is zero throughout, or constant above an offset.
+            It need not exist: not of a context that is zero throughout, or constant above an
+            offset.
         """
         context = np.asarray(context, dtype=np.float64)
         axes = (-2,) if self.separate else (-2, -1)
@@ -139,12 +159,16 @@ class TextFormat:
         scale = np.percentile(context - offset, self.percentile, axis=axes, keepdims=True)
         return Scaling(scale, offset, self.unit)
 
-    def integers(self, values: np.ndarray, scaling: Scaling, rounding: str = "nearest") -> np.ndarray:
+    def integers(
+        self, values: np.ndarray, scaling: Scaling, rounding: str = "nearest"
+    ) -> np.ndarray:
         """Scaled integers of physical values (..., steps, variables), as of `to_integers`."""
-        # Scale 2.0 is written as 10.00, so 0.23 is 1.15, and 1.15 * 100 is 114.99999999999999: 115 by `nearest`, 114 by
-        # `published`.
+        # Scale 2.0 is written as 10.00, so 0.23 is 1.15, and 1.15 * 100 is 114.99999999999999: 115
+        # by `nearest`, 114 by `published`.
         decimals = self.digits - 2
-        last_digits = np.round(scaling.relative(values) * (self.unit / 10**decimals), decimals) * 10**decimals
+        last_digits = (
+            np.round(scaling.relative(values) * (self.unit / 10**decimals), decimals) * 10**decimals
+        )
         return ROUNDINGS[rounding](last_digits).astype(np.int64)
 
     def encode(
@@ -175,27 +199,37 @@ class TextFormat:
         Raises
         ------
         InputError
-            For a series without a scale; for a value that is not finite, below scaled 0, or too large once scaled,
-            naming series, step and variable.
+            For a series without a scale; for a value that is not finite, below scaled 0, or too
+            large once scaled, naming series, step and variable.
         """
         who = "the series" if series in (None, "series") else f"series {series}"
         if not scaling.exists:
-            raise InputError(f"{who} has no scale: what is read is constant, mostly 0, or not finite; drop it")
+            raise InputError(
+                f"{who} has no scale: what is read is constant, mostly 0, or not finite; drop it"
+            )
         scaled: np.ndarray = scaling.relative(values) * self.unit
-        written = (scaled >= 0) & (scaled < self.largest + 0.5)  # 9999.5 would be written as 10000; NaN is neither
+        written = (scaled >= 0) & (
+            scaled < self.largest + 0.5
+        )  # 9999.5 would be written as 10000; NaN is neither
         if not written.all():
             step, variable = np.argwhere(~written)[0]
             problem = f"is {scaled[step, variable]:g} in scaled units, outside 0-{self.largest}"
-            raise InputError(f"{who}, step {step}, variable {variable + 1} {problem}; correct or drop the series")
-        return "".join(",".join(map(str, step)) + ";" for step in self.integers(values, scaling, rounding).tolist())
+            raise InputError(
+                f"{who}, step {step}, variable {variable + 1} {problem}; correct or drop the series"
+            )
+        return "".join(
+            ",".join(map(str, step)) + ";"
+            for step in self.integers(values, scaling, rounding).tolist()
+        )
 
     def decode(self, text: str, steps: int, last: Sequence[int]) -> Decoded:
         """Read a model's text back, whatever it is: never raises, always `steps` steps.
 
-        The text ends at the first `<pad>`. Steps end with `;`, fields with `,`; fields after the last variable's are
-        ignored. A field is read if it is 1 to 6 ASCII digits. Every value that is missing or unreadable repeats the
-        last good value of its variable and counts as one repair; a missing step counts as one for each variable. A
-        last step without its `;` is read as it stands.
+        The text ends at the first `<pad>`. Steps end with `;`, fields with `,`; fields after the
+        last variable's are ignored. A field is read if it is 1 to 6 ASCII digits. Every value that
+        is missing or unreadable repeats the last good value of its variable and counts as one
+        repair; a missing step counts as one for each variable. A last step without its `;` is read
+        as it stands.
 
         Parameters
         ----------
@@ -204,7 +238,8 @@ class TextFormat:
         steps : int
             How many steps to read; what follows them is ignored.
         last : sequence of int
-            The last good value of each variable before the text, in scaled units: pass the last step of the context.
+            The last good value of each variable before the text, in scaled units: pass the last
+            step of the context.
 
         Returns
         -------
@@ -213,7 +248,9 @@ class TextFormat:
         """
         pieces = text.split(PAD, 1)[0].split(";", steps)  # the rest, in one piece, is not read
         current, repairs, rows = list(last), 0, []
-        for piece in (pieces + [""] * steps)[:steps]:  # a missing step is like an empty one, a missing field likewise
+        for piece in (pieces + [""] * steps)[
+            :steps
+        ]:  # a missing step is like an empty one, a missing field likewise
             fields = piece.split(",", self.variables) + [""] * self.variables
             for variable, field in enumerate(fields[: self.variables]):
                 if _FIELD.fullmatch(field):
@@ -225,14 +262,17 @@ class TextFormat:
 
     def settings(self) -> dict[str, int | float | bool]:
         """What says it all: `TextFormat(**settings)` is the same format."""
-        # Records made before there was a spread keep their fingerprints: where it is 1, it is left out.
-        return {name: value for name, value in asdict(self).items() if name != "spread" or value != 1}
+        # Records made before there was a spread keep their fingerprints: where it is 1, it is left
+        # out.
+        return {
+            name: value for name, value in asdict(self).items() if name != "spread" or value != 1
+        }
 
 
 STUDY = TextFormat()
 TABLES = TextFormat(variables=0, digits=3, percentile=100.0, offset=0.5, separate=True, room=2.0)
-"""How an adapter for any table writes. The context lies from 167 to 500, and a forecast may leave it by half its range
-below, by one and a half above."""
+"""How an adapter for any table writes. The context lies from 167 to 500, and a forecast may leave
+it by half its range below, by one and a half above."""
 
 
 def without_undershoot(values: np.ndarray) -> np.ndarray:
@@ -251,8 +291,8 @@ def scale_of(context: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (...)
-        The physical value that scaled 1000 stands for, by linear interpolation. Not finite where the context is not,
-        and 0 where it is 0 nearly throughout: `encode` refuses both.
+        The physical value that scaled 1000 stands for, by linear interpolation. Not finite where
+        the context is not, and 0 where it is 0 nearly throughout: `encode` refuses both.
     """
     return STUDY.scaling(context).scale[..., 0, 0]
 
@@ -267,8 +307,9 @@ def to_integers(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest")
     scale : float or ndarray of float, shape (...)
         As `scale_of` gives it: a number, or one per series. Physical units.
     rounding : {"nearest", "published"}, optional
-        `published` keeps the report's slip: after rounding to two decimals it multiplies by 100 and truncates, so
-        that 1.15 -> 114.9999... -> 114. 6.3% of the data's values come out one too low.
+        `published` keeps the report's slip: after rounding to two decimals it multiplies by 100 and
+        truncates, so that 1.15 -> 114.9999... -> 114. 6.3% of the data's values come out one too
+        low.
 
     Returns
     -------
@@ -279,12 +320,16 @@ def to_integers(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest")
 
 
 def unscale(integers: np.ndarray, scale: ArrayLike) -> np.ndarray:
-    """Physical values (..., steps, 2), float64, back from scaled integers; scales as in `to_integers`."""
+    """Physical values (..., steps, 2), float64, back from scaled integers; scales as in
+    `to_integers`."""
     return _scaling(scale).physical(integers)
 
 
-def encode(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest", series: str | int | None = None) -> str:
-    """The text of one series (steps, 2) at its scale, by `TextFormat.encode`: `prey,predator;` a step."""
+def encode(
+    values: np.ndarray, scale: ArrayLike, rounding: str = "nearest", series: str | int | None = None
+) -> str:
+    """The text of one series (steps, 2) at its scale, by `TextFormat.encode`: `prey,predator;` a
+    step."""
     return STUDY.encode(values, _scaling(scale), rounding, series)
 
 
@@ -294,5 +339,6 @@ def decode(text: str, steps: int = FORECAST_STEPS, last: tuple[int, int] = (0, 0
 
 
 def _scaling(scale: ArrayLike) -> Scaling:
-    """The study's straight lines: scales (50,) become (50, 1, 1), so that each meets all steps of its own series."""
+    """The study's straight lines: scales (50,) become (50, 1, 1), so that each meets all steps of
+    its own series."""
     return Scaling(np.asarray(scale, dtype=np.float64)[..., None, None], np.zeros((1, 1)))

@@ -1,4 +1,5 @@
-"""How far off a forecast is. Everything in scaled units: 1000 is the 90th percentile of a series' own context.
+"""How far off a forecast is. Everything in scaled units: 1000 is the 90th percentile of a series'
+own context.
 
 Forecasts and truths are (..., steps, 2), samples of one series (m, steps, 2).
 """
@@ -30,8 +31,9 @@ def series_mae(forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     """Fair continuous ranked probability score, averaged over the steps and both variables.
 
-    For samples x_i of a value y: the mean of `|x_i - y|`, minus half the mean distance of two *different* samples [1]_,
-    which makes the score independent of the number of samples in expectation. For one certain forecast it is the MAE.
+    For samples x_i of a value y: the mean of `|x_i - y|`, minus half the mean distance of two
+    *different* samples [1]_, which makes the score independent of the number of samples in
+    expectation. For one certain forecast it is the MAE.
 
     Parameters
     ----------
@@ -47,19 +49,23 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
 
     References
     ----------
-    .. [1] Ferro, "Fair scores for ensemble forecasts", Quarterly Journal of the Royal Meteorological Society 140, 2014.
+    .. [1] Ferro, "Fair scores for ensemble forecasts", Quarterly Journal of the Royal
+    Meteorological Society 140, 2014.
     """
     samples = np.sort(np.asarray(samples, dtype=np.float64), axis=0)
     m = len(samples)
-    # With sorted samples the sum of all pairwise distances is a weighted sum of the samples. Of the three 1, 4, 9 it
-    # is (4 - 1) + (9 - 1) + (9 - 4) = 16, and with the weights -2, 0, 2 also -2 * 1 + 0 * 4 + 2 * 9 = 16.
-    # There are m (m - 1) / 2 pairs; half of their mean is the sum by m (m - 1), here 16 / 6.
+    # With sorted samples the sum of all pairwise distances is a weighted sum of the samples. Of the
+    # three 1, 4, 9 it is (4 - 1) + (9 - 1) + (9 - 4) = 16, and with the weights -2, 0, 2 also -2 *
+    # 1 + 0 * 4 + 2 * 9 = 16. There are m (m - 1) / 2 pairs; half of their mean is the sum by m (m -
+    # 1), here 16 / 6.
     weights: np.ndarray = (2 * np.arange(m) - m + 1).reshape(m, 1, 1)
     half_spread = (weights * samples).sum(axis=0) / (m * (m - 1))
     return float((np.abs(samples - truth).mean(axis=0) - half_spread).mean())
 
 
-def quantile_loss(samples: np.ndarray, truth: np.ndarray, levels: Sequence[float] = DECILES) -> float:
+def quantile_loss(
+    samples: np.ndarray, truth: np.ndarray, levels: Sequence[float] = DECILES
+) -> float:
     """The mean quantile (pinball) loss [1]_ of the samples' quantiles.
 
     A quantile q of level t that lies below a truth y costs t (y - q), one above it (1 - t) (q - y).
@@ -88,7 +94,8 @@ def quantile_loss(samples: np.ndarray, truth: np.ndarray, levels: Sequence[float
 
 
 def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]) -> float:
-    """Quantile losses of several series in one number that has no unit: twice their mean, by the mean true value [1]_.
+    """Quantile losses of several series in one number that has no unit: twice their mean, by the
+    mean true value [1]_.
 
     Parameters
     ----------
@@ -104,7 +111,8 @@ def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]
 
     References
     ----------
-    .. [1] Alexandrov et al., "GluonTS: Probabilistic and Neural Time Series Modeling in Python", Journal of Machine
+    .. [1] Alexandrov et al., "GluonTS: Probabilistic and Neural Time Series Modeling in Python",
+    Journal of Machine
        Learning Research 21, 2020.
     """
     return float(2 * np.mean(losses) / np.abs(np.stack(truths)).mean())
@@ -143,7 +151,8 @@ def summarise(errors: Iterable[float]) -> Summary:
 
 
 def best_and_worst(errors: dict[int, float], worst: int) -> tuple[list[int], list[int]]:
-    """All but the `worst` series and the `worst` series (the report: best 30, worst 20), each by ascending error.
+    """All but the `worst` series and the `worst` series (the report: best 30, worst 20), each by
+    ascending error.
 
     Parameters
     ----------

@@ -1,7 +1,16 @@
 """The report's experiments: declared as data, run, recorded, and counted against the budget."""
 
 from .costs import all_records, budget_of, experiment_sizes, removed, table_3
-from .experiments import ARMS, EXPERIMENTS, SAMPLED_AT, SEARCH, SECOND, TEMPERATURES, TRIALS, experiment_named
+from .experiments import (
+    ARMS,
+    EXPERIMENTS,
+    SAMPLED_AT,
+    SEARCH,
+    SECOND,
+    TEMPERATURES,
+    TRIALS,
+    experiment_named,
+)
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
 from .provenance import setting
 from .records import (

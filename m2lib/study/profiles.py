@@ -8,7 +8,8 @@ from m2lib import settings
 from m2lib.training import COSINE
 
 Sizes = Mapping[str, Mapping[str, Any]]
-"""Settings that replace the declared ones: by experiment, or for a kind of them by what stands before the slash."""
+"""Settings that replace the declared ones: by experiment, or for a kind of them by what stands
+before the slash."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Profile:
     evaluate_every: int = 10**9
     """Training steps between evaluations, beside those before the first step and after the last."""
     as_reported: bool = False
-    """Whether an experiment takes the series and the adapter that the report chose, not those of its own errors."""
+    """Whether an experiment takes the series and the adapter that the report chose, not those of
+    its own errors."""
     watched: int = 10
     """Validation series whose loss an evaluation takes; 0: no evaluation."""
     watched_forecasts: tuple[str, ...] = ()
@@ -55,8 +57,13 @@ SLICE = Profile(
     train={
         "default": {"steps": 2, "learning_rate": 1e-3},
         "default-warm": {"steps": 3},
-        **{kind: {"steps": 2} for kind in ("search", "context", "final", "trial", "best", "tables")},
-        **{name: {"steps": 2} for name in ("general", "general-long", "general-pairs", "general-tail", "general-even")},
+        **{
+            kind: {"steps": 2} for kind in ("search", "context", "final", "trial", "best", "tables")
+        },
+        **{
+            name: {"steps": 2}
+            for name in ("general", "general-long", "general-pairs", "general-tail", "general-even")
+        },
     },
     protocol={
         **{kind: {"n_samples": 4} for kind in ("temperature", "samples")},
@@ -65,10 +72,19 @@ SLICE = Profile(
     },
     watched=0,
 )
-# Three rates by three ranks, as the report's grid, but where a run of 80 steps on a small model has its best.
+# Three rates by three ranks, as the report's grid, but where a run of 80 steps on a small model has
+# its best.
 LAPTOP_RATES = (1e-3, 1e-3, 1e-3, 3e-3, 3e-3, 3e-3, 1e-2, 1e-2, 1e-2)
-# The recipe that the trials led to: one whole series a step (none is longer than 1024 tokens), at a high rate.
-LAPTOP_FINAL = {"steps": 2000, "learning_rate": 5e-3, "rank": 16, "sequence_length": 1024, "batch_size": 1, **COSINE}
+# The recipe that the trials led to: one whole series a step (none is longer than 1024 tokens), at a
+# high rate.
+LAPTOP_FINAL = {
+    "steps": 2000,
+    "learning_rate": 5e-3,
+    "rank": 16,
+    "sequence_length": 1024,
+    "batch_size": 1,
+    **COSINE,
+}
 LAPTOP = Profile(
     "laptop",
     backbone="smollm2-135m",
@@ -76,15 +92,26 @@ LAPTOP = Profile(
     train={
         "default": {"steps": 200, "learning_rate": 1e-3},
         "default-warm": {"steps": 700},
-        **{f"search/expt_{i}": {"steps": 80, "learning_rate": rate} for i, rate in enumerate(LAPTOP_RATES)},
+        **{
+            f"search/expt_{i}": {"steps": 80, "learning_rate": rate}
+            for i, rate in enumerate(LAPTOP_RATES)
+        },
         "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as a search of 80 steps chose
         "final": LAPTOP_FINAL,
     },
-    protocol={"final": {"context_tokens": None, "raw_cut": False, "constrained": True, "rounding": "nearest"}},
+    protocol={
+        "final": {
+            "context_tokens": None,
+            "raw_cut": False,
+            "constrained": True,
+            "rounding": "nearest",
+        }
+    },
     evaluate_every=100,
     watched_forecasts=("default", "default-warm", "final"),
 )
-# The report ran in float32: its code names no dtype, and transformers before version 5 loads float32 then.
+# The report ran in float32: its code names no dtype, and transformers before version 5 loads
+# float32 then.
 REPORT = Profile(
     "report",
     backbone="qwen2.5-0.5b",
@@ -104,11 +131,13 @@ FIFTH = replace(
 )
 PROFILES = {profile.name: profile for profile in (SLICE, LAPTOP, FIFTH, REPORT)}
 REPLICATION = {"fifth": FIFTH, "report": replace(REPORT, backbone=FIFTH.backbone)}
-"""The profiles that the report's findings are checked at, on the one model that both are computed with."""
+"""The profiles that the report's findings are checked at, on the one model that both are computed
+with."""
 
 
 def active_profile() -> Profile:
-    """The profile named by `M2_PROFILE` (default `slice`), on the backbone of `M2_BACKBONE` where that is set.
+    """The profile named by `M2_PROFILE` (default `slice`), on the backbone of `M2_BACKBONE` where
+    that is set.
 
     Raises InputError for an unknown profile.
     """

@@ -23,9 +23,21 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside a checkout in git."""
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-    if not (ROOT / ".git").exists():  # installed, perhaps below another project, whose commit it would be
+    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside a
+    checkout in git."""
+    describe = [
+        "git",
+        "-C",
+        str(ROOT),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty=+changes",
+    ]
+    if not (
+        ROOT / ".git"
+    ).exists():  # installed, perhaps below another project, whose commit it would be
         return None
     try:
         return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
@@ -36,10 +48,13 @@ def git_commit() -> str | None:
 def versions() -> dict[str, str]:
     """Python and the libraries that results depend on."""
     packages = ("m2lib", "torch", "transformers", "numpy", "scipy")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+    return {"python": platform.python_version()} | {
+        package: version(package) for package in packages
+    }
 
 
 def setting(profile: Profile) -> str:
-    """One line for the top of a notebook: profile, backbone, the dtype that is used here, and versions."""
+    """One line for the top of a notebook: profile, backbone, the dtype that is used here, and
+    versions."""
     found = ", ".join(f"{package} {number}" for package, number in versions().items())
     return f"profile {profile.name}, backbone {profile.backbone} in {chosen_dtype(chosen_device())}; {found}"

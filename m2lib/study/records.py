@@ -1,4 +1,5 @@
-"""The store of runs: one JSON file a run, with all that is needed to tell where its numbers come from.
+"""The store of runs: one JSON file a run, with all that is needed to tell where its numbers come
+from.
 
 A record is validated as a whole when it is read. Before one is run afresh, a copy is kept aside.
 """
@@ -29,11 +30,12 @@ from m2lib.study.profiles import Profile, profile_named
 
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
 YARDSTICKS = "yardsticks.json"
-"""Beside the runs: forecasters with and without a language model, on the study's series and on other worlds, as
-`python -m benchmarks.yardsticks` measured them."""
+"""Beside the runs: forecasters with and without a language model, on the study's series and on
+other worlds, as `python -m benchmarks.yardsticks` measured them."""
 STATISTICAL = ("AutoARIMA", "AutoETS", "AutoTheta")
 ORDER = 9
-"""Of the orders from 1 to 10, that with which log-VAR has the lowest mean error on the validation series."""
+"""Of the orders from 1 to 10, that with which log-VAR has the lowest mean error on the validation
+series."""
 TUNED = f"log-VAR({ORDER}), its order chosen on validation"
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -64,17 +66,18 @@ class Entry(TypedDict):
 class Record:
     """One run, as it is stored.
 
-    While a run goes on, its record says at every save what has been spent and, as `reserved`, what may still be: the
-    budget counts both. A run that may cost 10 and has spent 4, for example:
-    `{"training": 3, "evaluation": 1, "forecasts": 0, "discarded": 0, "reserved": 6}` under each convention. When it
-    ends, nothing is reserved.
+    While a run goes on, its record says at every save what has been spent and, as `reserved`, what
+    may still be: the budget counts both. A run that may cost 10 and has spent 4, for example:
+    `{"training": 3, "evaluation": 1, "forecasts": 0, "discarded": 0, "reserved": 6}` under each
+    convention. When it ends, nothing is reserved.
     """
 
     name: str
     """The experiment's."""
     profile: str
     fingerprint: str
-    """A hash of all that decides the numbers: settings, sizes, weights, data, versions; not of where or when it ran."""
+    """A hash of all that decides the numbers: settings, sizes, weights, data, versions; not of
+    where or when it ran."""
     config: dict[str, Any]
     """The experiment's settings, as `Experiment.settings` gives them."""
     backbone: dict[str, str]
@@ -84,7 +87,8 @@ class Record:
     batch_size: int
     """Texts decoded together."""
     forecast_dtype: str = ""
-    """In which it forecast; empty, also in records older than the field: in the dtype of `backbone`."""
+    """In which it forecast; empty, also in records older than the field: in the dtype of
+    `backbone`."""
     seed: int = 0
     """Of the training."""
     status: Literal["running", "done"] = "running"
@@ -104,10 +108,11 @@ class Record:
     adapter: str = ""
     """A hash of the adapter's files, trained or used."""
     run: str = ""
-    """What the run's checkpoints are filed under: drawn when the run begins, so that no other run takes them for its
-    own. Empty in records older than the field."""
+    """What the run's checkpoints are filed under: drawn when the run begins, so that no other run
+    takes them for its own. Empty in records older than the field."""
     steps_run: NonNegativeInt = 0
-    """Training steps computed. Those after the last checkpoint of a run that was killed are not known."""
+    """Training steps computed. Those after the last checkpoint of a run that was killed are not
+    known."""
     loss_curve: list[Amount] = field(default_factory=list)
     """Training loss of each step, nats a token."""
     evaluations: list[dict[str, NonNegativeInt | Amount]] = field(default_factory=list)
@@ -115,9 +120,12 @@ class Record:
     series: dict[int, Entry] = field(default_factory=dict)
     """The forecasts by series id."""
     flops: dict[str, dict[str, NonNegativeInt]] = field(
-        default_factory=lambda: {kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")}
+        default_factory=lambda: {
+            kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")
+        }
     )
-    """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under each convention."""
+    """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under
+    each convention."""
     schema: Literal[1] = 1
 
     def maes(self) -> dict[int, float]:
@@ -126,7 +134,10 @@ class Record:
 
     def spent(self) -> dict[str, int]:
         """FLOPs under each convention, of all kinds."""
-        return {convention: sum(self.flops[kind][convention] for kind in SPENDING) for convention in CONVENTIONS}
+        return {
+            convention: sum(self.flops[kind][convention] for kind in SPENDING)
+            for convention in CONVENTIONS
+        }
 
     @property
     def protocol(self) -> DecodeConfig:
@@ -143,37 +154,48 @@ _SCHEMA = TypeAdapter(Record)
 
 
 def record_path(profile: Profile | str, name: str) -> Path:
-    """Where a run's record is: under `M2_OUT` for a live profile, else `M2_RESULTS`, else report/results."""
+    """Where a run's record is: under `M2_OUT` for a live profile, else `M2_RESULTS`, else
+    report/results."""
     profile = profile_named(profile)
     root = out_dir() / "results" if profile.live else results_dir()
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
 
 def adapter_path(profile: Profile | str, name: str, step: int | None = None) -> Path:
-    """The folder of a trained experiment's adapter, beside its record; within it that of a step on the way."""
+    """The folder of a trained experiment's adapter, beside its record; within it that of a step on
+    the way."""
     folder = record_path(profile, name).with_suffix("")
     return folder if step is None else folder / f"step-{step:06d}"
 
 
 def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
-    """Read a recorded run; `profile` is a Profile, or the name of one (then on that profile's own backbone).
+    """Read a recorded run; `profile` is a Profile, or the name of one (then on that profile's own
+    backbone).
 
-    data: where they are the record's series, its errors are computed anew from its texts and compared. Raises
-    InputError, naming the file and the field, where there is no record, or it is not valid, or says other than its
-    texts.
+    data: where they are the record's series, its errors are computed anew from its texts and
+    compared. Raises InputError, naming the file and the field, where there is no record, or it is
+    not valid, or says other than its texts.
     """
     path = record_path(profile, name)
     if not path.is_file():
-        raise InputError(f"no record {path}; `M2_PROFILE={profile_named(profile).name} m2 run {name}` makes it")
+        raise InputError(
+            f"no record {path}; `M2_PROFILE={profile_named(profile).name} m2 run {name}` makes it"
+        )
     try:
         record = _SCHEMA.validate_json(path.read_bytes())
         if record.name != name:
             raise ValueError(f"its name is {record.name!r}")
         if data and record.data.get("fingerprint") == data.fingerprint:
             _compare(record, data)
-    except (ValueError, LookupError, TypeError) as error:  # of pydantic, or of texts that are not of these series
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+    ) as error:  # of pydantic, or of texts that are not of these series
         said, again = " ".join(str(error).split()), f"`m2 run {name} --fresh` replaces it"
-        raise InputError(f"{path} is not a run record ({said:.200}); restore it, or {again}") from error
+        raise InputError(
+            f"{path} is not a run record ({said:.200}); restore it, or {again}"
+        ) from error
     return record
 
 
@@ -184,7 +206,9 @@ def save_record(profile: Profile | str, record: Record) -> None:
 
 def keep_aside(path: Path) -> None:
     """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where."""
-    aside = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / path.relative_to(results_dir())
+    aside = (
+        out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / path.relative_to(results_dir())
+    )
     aside.parent.mkdir(parents=True, exist_ok=True)
     if (adapter := path.with_suffix("")).is_dir():
         shutil.copytree(adapter, aside.with_suffix(""), dirs_exist_ok=True)
@@ -193,7 +217,8 @@ def keep_aside(path: Path) -> None:
 
 @contextmanager
 def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
-    """Let no other process run an experiment: the lock goes when its process ends, however that ends.
+    """Let no other process run an experiment: the lock goes when its process ends, however that
+    ends.
 
     Raises InputError where another process still runs it after `wait` seconds.
     """
@@ -203,7 +228,9 @@ def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
         with FileLock(path.with_name(f".{path.stem}.lock")).acquire(timeout=wait):
             yield
     except Timeout as error:
-        raise InputError(f"another process is at {name} in {path.parent}; wait for it, or stop it first") from error
+        raise InputError(
+            f"another process is at {name} in {path.parent}; wait for it, or stop it first"
+        ) from error
 
 
 def in_progress(profile: Profile, name: str) -> bool:
@@ -216,36 +243,52 @@ def in_progress(profile: Profile, name: str) -> bool:
 
 
 def entry_of(ahead: Forecast, truth: np.ndarray) -> Entry:
-    """What a record keeps of a forecast: single values of a greedy one, lists over the samples of a sampled one."""
+    """What a record keeps of a forecast: single values of a greedy one, lists over the samples of a
+    sampled one."""
     tokens = {"prompt_tokens": ahead.prompt_tokens, "padded_tokens": ahead.padded_tokens}
     entry = _errors(ahead.values, ahead.repairs, truth) | tokens
     if len(ahead.texts) == 1:
-        return entry | {"text": ahead.texts[0], "new_tokens": ahead.new_tokens[0], "passes": ahead.passes[0]}
-    return entry | {"texts": [*ahead.texts], "new_tokens": [*ahead.new_tokens], "passes": [*ahead.passes]}
+        return entry | {
+            "text": ahead.texts[0],
+            "new_tokens": ahead.new_tokens[0],
+            "passes": ahead.passes[0],
+        }
+    return entry | {
+        "texts": [*ahead.texts],
+        "new_tokens": [*ahead.new_tokens],
+        "passes": [*ahead.passes],
+    }
 
 
 def recorded_forecast(record: Record, data: SeriesSet, series: int) -> np.ndarray:
-    """The forecast that a record holds as text, or the median of its samples: (20, 2), scaled units."""
+    """The forecast that a record holds as text, or the median of its samples: (20, 2), scaled
+    units."""
     return point_forecast(recorded_samples(record, data, series))
 
 
 def recorded_samples(record: Record, data: SeriesSet, series: int) -> np.ndarray:
-    """The samples that a record holds as texts, of a greedy forecast that one: (n_samples, 20, 2), scaled units."""
+    """The samples that a record holds as texts, of a greedy forecast that one: (n_samples, 20, 2),
+    scaled units."""
     return _read(record, data, series)[0]
 
 
 def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
-    """The recorded rows of a set, by forecaster: of `M2_RESULTS` where it holds such a record, else the committed ones.
+    """The recorded rows of a set, by forecaster: of `M2_RESULTS` where it holds such a record, else
+    the committed ones.
 
-    A row holds `seconds` of one core and executed `flops`, each a series, and `maes` in scaled units by series id.
-    Where its flops are a `bound`, `at least` or `at most`, they are not the number itself: of a fit only the right-hand
-    sides are counted, and a statistical model is charged what a core computes at most in its seconds. Of a language
-    model there are its FLOPs by the rules too (`coursework`), and a hash of its `adapter`'s files.
+    A row holds `seconds` of one core and executed `flops`, each a series, and `maes` in scaled
+    units by series id. Where its flops are a `bound`, `at least` or `at most`, they are not the
+    number itself: of a fit only the right-hand sides are counted, and a statistical model is
+    charged what a core computes at most in its seconds. Of a language model there are its FLOPs by
+    the rules too (`coursework`), and a hash of its `adapter`'s files.
     """
     own = results_dir() / YARDSTICKS
     path = own if own.exists() else repository("report", "results", YARDSTICKS)
     rows = [row for row in read_json(path)["rows"] if row["set"] == where]
-    return {row["forecaster"]: row | {"maes": {int(i): mae for i, mae in row["maes"].items()}} for row in rows}
+    return {
+        row["forecaster"]: row | {"maes": {int(i): mae for i, mae in row["maes"].items()}}
+        for row in rows
+    }
 
 
 def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:
@@ -259,7 +302,8 @@ def fingerprint(decisive: Any) -> str:
 
 
 def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Sampled forecasts (n, 20, 2) of a series in scaled units, read from a record's texts, and each one's repairs."""
+    """Sampled forecasts (n, 20, 2) of a series in scaled units, read from a record's texts, and
+    each one's repairs."""
     entry = record.series[series]
     texts = entry["texts"] if "texts" in entry else [entry["text"]]
     return read_back(texts, data.contexts[series], record.protocol)
@@ -268,15 +312,20 @@ def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, tup
 def _compare(record: Record, data: SeriesSet) -> None:
     """Raise ValueError where a record's errors are not those of its texts."""
     for series, entry in record.series.items():
-        truth = to_integers(data.truths[[series]], data.scales[[series]], record.protocol.rounding)[0]
+        truth = to_integers(data.truths[[series]], data.scales[[series]], record.protocol.rounding)[
+            0
+        ]
         for key, value in _errors(*_read(record, data, series), truth).items():
             said: Any = entry.get(key, math.nan)
             if not math.isclose(said, value, rel_tol=1e-9, abs_tol=1e-9):
-                raise ValueError(f"series.{series}.{key}: it is {said}, but its text gives {value:g}")
+                raise ValueError(
+                    f"series.{series}.{key}: it is {said}, but its text gives {value:g}"
+                )
 
 
 def _errors(samples: np.ndarray, repairs: Sequence[int], truth: np.ndarray) -> Any:
-    """The errors that an entry holds, of sampled forecasts (n, 20, 2), and how many values were repaired."""
+    """The errors that an entry holds, of sampled forecasts (n, 20, 2), and how many values were
+    repaired."""
     errors = {"mae": float(series_mae(point_forecast(samples), truth))}
     if len(samples) > 1:
         errors["crps"] = crps_fair(samples, truth)

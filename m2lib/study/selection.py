@@ -1,4 +1,5 @@
-"""Which series and whose adapter an experiment uses, where errors decide it: earlier ones of ours, or the report's.
+"""Which series and whose adapter an experiment uses, where errors decide it: earlier ones of ours,
+or the report's.
 
 The report's own numbers are read here too, from report/published.
 """
@@ -34,7 +35,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class AdapterOf:
-    """Whose adapter: of these experiments number `place` by mean error, 0 the best; of one, that one's."""
+    """Whose adapter: of these experiments number `place` by mean error, 0 the best; of one, that
+    one's."""
 
     names: tuple[str, ...]
     """Of the experiments that have trained an adapter."""
@@ -45,11 +47,14 @@ class AdapterOf:
         """The name of that experiment."""
         if len(self.names) == 1:  # whose errors need not be known
             return self.names[0]
-        return sorted(self.names, key=lambda name: (summarise(errors_of(name).values()).mean, name))[self.place]
+        return sorted(
+            self.names, key=lambda name: (summarise(errors_of(name).values()).mean, name)
+        )[self.place]
 
 
 def hard_and_easy(baseline: Maes) -> list[int]:
-    """The report's reduced validation set: the worst 20 of 50 and 5 of the best 30; in proportion for others."""
+    """The report's reduced validation set: the worst 20 of 50 and 5 of the best 30; in proportion
+    for others."""
     best, worst = _hard(baseline)
     drawn = random.Random(SPLIT_SEED).sample(best, min(len(best), max(1, len(baseline) * 5 // 50)))
     return sorted(worst + drawn)
@@ -61,12 +66,14 @@ def all_but_hard_and_easy(baseline: Maes) -> list[int]:
 
 
 def worst_5(default: Maes) -> list[int]:
-    """The five series that the first adapter forecasts worst, on which the report compares settings."""
+    """The five series that the first adapter forecasts worst, on which the report compares
+    settings."""
     return sorted(best_and_worst(default, worst=min(5, len(default)))[1])
 
 
 def others_of_hard_20(baseline: Maes, default: Maes) -> list[int]:
-    """The rest of the baseline's worst 20, on which the report asks its three best settings again."""
+    """The rest of the baseline's worst 20, on which the report asks its three best settings
+    again."""
     return sorted(set(_hard(baseline)[1]) - set(worst_5(default)))
 
 
@@ -75,13 +82,17 @@ def _hard(baseline: Maes) -> tuple[list[int], list[int]]:
 
 
 def published_maes(experiment: str) -> Maes:
-    """The report's own per-series MAE of an experiment, by series id, ascending id. Scaled units."""
+    """The report's own per-series MAE of an experiment, by series id, ascending id. Scaled
+    units."""
     rows = _rows("series_mae.csv")
-    return dict(sorted((int(series), float(mae)) for name, _, series, mae in rows if name == experiment))
+    return dict(
+        sorted((int(series), float(mae)) for name, _, series, mae in rows if name == experiment)
+    )
 
 
 def chosen_by(experiment: str) -> Maes:
-    """The published errors that the report chose by: of its search those of the first round, on five series."""
+    """The published errors that the report chose by: of its search those of the first round, on
+    five series."""
     maes = published_maes(experiment)
     if not experiment.startswith("search/"):
         return maes
@@ -90,7 +101,9 @@ def chosen_by(experiment: str) -> Maes:
 
 def published_table_3() -> dict[str, list[float | None]]:
     """The report's Table 3: training, inference and total FLOPs by row, by its own accountant."""
-    return {name: [float(cell) if cell else None for cell in row] for name, *row in _rows("table_3.csv")}
+    return {
+        name: [float(cell) if cell else None for cell in row] for name, *row in _rows("table_3.csv")
+    }
 
 
 def published_statements() -> dict[str, float]:

@@ -3,4 +3,12 @@
 from .checkpoints import load_checkpoint, save_checkpoint, saved_step
 from .config import COSINE, TrainConfig
 from .loop import TrainLog, step_costs, train
-from .windows import Endless, Source, batch_of, cut_windows, made_up_windows, make_windows, window_loss
+from .windows import (
+    Endless,
+    Source,
+    batch_of,
+    cut_windows,
+    made_up_windows,
+    make_windows,
+    window_loss,
+)

@@ -1,6 +1,8 @@
-"""Checkpoints of a training run: adapter, optimiser state and log in one file that is whole or not there.
+"""Checkpoints of a training run: adapter, optimiser state and log in one file that is whole or not
+there.
 
-A file is called step-000150.safetensors, with leading zeros, so that sorting the names sorts the steps.
+A file is called step-000150.safetensors, with leading zeros, so that sorting the names sorts the
+steps.
 """
 
 import json
@@ -14,12 +16,16 @@ from m2lib.files import InputError, first_line, write_atomic
 
 
 def save_checkpoint(
-    folder: Path, log: dict, config: dict, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer
+    folder: Path,
+    log: dict,
+    config: dict,
+    parameters: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write the checkpoint of the log's step, and then delete the one before it.
 
-    log: the fields of a `TrainLog`. config: those of the `TrainConfig`. Nothing else is needed: the order of the
-    windows is a function of the step, and training draws no random numbers.
+    log: the fields of a `TrainLog`. config: those of the `TrainConfig`. Nothing else is needed: the
+    order of the windows is a function of the step, and training draws no random numbers.
     """
     tensors = {}  # for each parameter: |value, and AdamW's |step, |exp_avg and |exp_avg_sq
     for name, parameter in parameters.items():
@@ -37,9 +43,13 @@ def saved_step(folder: Path) -> int:
 
 
 def load_checkpoint(
-    folder: Path, config: dict, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer
+    folder: Path,
+    config: dict,
+    parameters: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
 ) -> dict | None:
-    """Restore parameters and optimiser in place from the newest checkpoint; its log, None where there is none.
+    """Restore parameters and optimiser in place from the newest checkpoint; its log, None where
+    there is none.
 
     Raises InputError for a checkpoint that is damaged, or of another configuration.
     """
@@ -60,7 +70,9 @@ def load_checkpoint(
             parameters[name].data.copy_(value)
         else:  # AdamW keeps its count of steps on the CPU, its running means where the parameter is
             place = "cpu" if kind == "step" else parameters[name].device
-            optimizer.state[parameters[name]][kind] = value.to(place, copy=True)  # `value` is the file, mapped
+            optimizer.state[parameters[name]][kind] = value.to(
+                place, copy=True
+            )  # `value` is the file, mapped
     return json.loads(metadata["log"])
 
 

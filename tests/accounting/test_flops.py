@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from m2lib.accounting.flops import CONVENTIONS, cached_step_flops, forecast_flops, forward_flops, train_step_flops
+from m2lib.accounting.flops import (
+    CONVENTIONS,
+    cached_step_flops,
+    forecast_flops,
+    forward_flops,
+    train_step_flops,
+)
 from m2lib.accounting.shape import COMPONENTS, TARGETS, Shape, added, total
 from m2lib.model.backbones import backbone_config, meta_model
 from m2lib.model.lora import ALL_TARGETS, inject_lora
@@ -29,21 +35,24 @@ def test_coursework_check_values():
 
 
 def test_coursework_by_hand():
-    """N = 3 tokens, d = 4, 2 heads of c = 2, MLP of 8, 13 symbols, rank 1, one layer, q, k and v with bias."""
+    """N = 3 tokens, d = 4, 2 heads of c = 2, MLP of 8, 13 symbols, rank 1, one layer, q, k and v
+    with bias."""
     forward = forward_flops(TOY, 3, rank=1)
     assert forward == {
         # (3 x 13)(13 x 4): 12 entries of 13 multiplications and 12 additions
         "embedding": 12 * 25,
-        # two in the layer, one at the end; a token: 4 squares, 3 additions, 1 division, + eps, sqrt 10, 4 divisions,
-        # 4 gains = 27 = 4 * 4 + 11
+        # two in the layer, one at the end; a token: 4 squares, 3 additions, 1 division, + eps, sqrt
+        # 10, 4 divisions, 4 gains = 27 = 4 * 4 + 11
         "norms": 3 * 3 * 27,
-        # three of (3 x 4)(4 x 4), 12 entries of 4 multiplications and 3 additions, and 12 biases each
+        # three of (3 x 4)(4 x 4), 12 entries of 4 multiplications and 3 additions, and 12 biases
+        # each
         "qkv": 3 * (12 * 7 + 12),
         # on q and on v: (3 x 4)(4 x 1): 3 * 7; (3 x 1)(1 x 4): 12 * 1; scale 12; sum 12
         "lora": 2 * (21 + 12 + 12 + 12),
         # added to q and to k
         "rope": 2 * 12,
-        # a head: (3 x 2)(2 x 3): 9 entries of 2 multiplications and 1 addition, each divided by sqrt(c)
+        # a head: (3 x 2)(2 x 3): 9 entries of 2 multiplications and 1 addition, each divided by
+        # sqrt(c)
         "scores": 2 * (9 * 3 + 9),
         "mask": 2 * 9,
         # a row of 3: 3 exponentials of 10, 2 additions, 3 divisions = 35; 3 rows, 2 heads
@@ -53,8 +62,9 @@ def test_coursework_by_hand():
         # (3 x 4)(4 x 4)
         "output": 12 * 7,
         "residuals": 2 * 12,
-        # gate and up: (3 x 4)(4 x 8), 24 entries of 7; SiLU x / (1 + exp(-x)): negation, exp 10, addition, division =
-        # 13; product; down: (3 x 8)(8 x 4), 12 entries of 8 multiplications and 7 additions
+        # gate and up: (3 x 4)(4 x 8), 24 entries of 7; SiLU x / (1 + exp(-x)): negation, exp 10,
+        # addition, division = 13; product; down: (3 x 8)(8 x 4), 12 entries of 8 multiplications
+        # and 7 additions
         "mlp": 2 * 24 * 7 + 24 * 13 + 24 + 12 * 15,
         # (3 x 4)(4 x 13): 39 entries of 7, and 39 biases
         "head": 39 * 7 + 39,
@@ -75,21 +85,46 @@ def test_coursework_by_hand():
 
 
 def test_adapters_elsewhere_by_hand():
-    """A target d_in -> d_out of rank r: A is N r (2 d_in - 1), B is N d_out (2 r - 1), scale and sum are 2 N d_out."""
+    """A target d_in -> d_out of rank r: A is N r (2 d_in - 1), B is N d_out (2 r - 1), scale and
+    sum are 2 N d_out."""
 
     def cost(convention, *targets):
         return forward_flops(TOY, 3, rank=2, targets=targets, convention=convention)["lora"]
 
-    square = 3 * 2 * 7 + 3 * 4 * 3 + 2 * 3 * 4  # 4 -> 4; by the rules also k and v, as if heads were not grouped
-    wide, back = 3 * 2 * 7 + 3 * 8 * 3 + 2 * 3 * 8, 3 * 2 * 15 + 3 * 4 * 3 + 2 * 3 * 4  # 4 -> 8, and 8 -> 4
+    square = (
+        3 * 2 * 7 + 3 * 4 * 3 + 2 * 3 * 4
+    )  # 4 -> 4; by the rules also k and v, as if heads were not grouped
+    wide, back = (
+        3 * 2 * 7 + 3 * 8 * 3 + 2 * 3 * 8,
+        3 * 2 * 15 + 3 * 4 * 3 + 2 * 3 * 4,
+    )  # 4 -> 8, and 8 -> 4
     by_rules = dict(zip(ALL_TARGETS, (square,) * 4 + (wide, wide, back), strict=True))
-    executed = dict(zip(ALL_TARGETS, (2 * 3 * 2 * sum(widths) for widths in TOY.projections.values()), strict=True))
-    assert list(TOY.projections.values()) == [(4, 4), (4, 2), (4, 2), (4, 4), (4, 8), (4, 8), (8, 4)]
-    # As published q, k and v sit in each of two heads, 2 -> 2; the others as by the rules, without the scale.
+    executed = dict(
+        zip(
+            ALL_TARGETS,
+            (2 * 3 * 2 * sum(widths) for widths in TOY.projections.values()),
+            strict=True,
+        )
+    )
+    assert list(TOY.projections.values()) == [
+        (4, 4),
+        (4, 2),
+        (4, 2),
+        (4, 4),
+        (4, 8),
+        (4, 8),
+        (8, 4),
+    ]
+    # As published q, k and v sit in each of two heads, 2 -> 2; the others as by the rules, without
+    # the scale.
     in_heads = 2 * (3 * 2 * 3 + 3 * 2 * 3 + 3 * 2)
     published = {name: flops - 3 * TOY.projections[name][1] for name, flops in by_rules.items()}
     published |= dict.fromkeys(ALL_TARGETS[:3], in_heads)
-    for convention, costs in (("coursework", by_rules), ("executed", executed), ("published", published)):
+    for convention, costs in (
+        ("coursework", by_rules),
+        ("executed", executed),
+        ("published", published),
+    ):
         for name, flops in costs.items():
             assert cost(convention, name) == flops, (convention, name)
         assert cost(convention, *ALL_TARGETS) == sum(costs.values())
@@ -97,9 +132,15 @@ def test_adapters_elsewhere_by_hand():
 
 def test_targets_are_the_layers_that_lora_knows(tiny):
     block = tiny.model.model.layers[0]
-    found = {name.split(".")[-1]: layer for name, layer in block.named_modules() if isinstance(layer, torch.nn.Linear)}
+    found = {
+        name.split(".")[-1]: layer
+        for name, layer in block.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    }
     sizes = Shape.of(tiny.model.config).projections
-    assert list(sizes.items()) == [(name, (layer.in_features, layer.out_features)) for name, layer in found.items()]
+    assert list(sizes.items()) == [
+        (name, (layer.in_features, layer.out_features)) for name, layer in found.items()
+    ]
 
 
 def test_without_adapters_targets_change_nothing():
@@ -126,7 +167,9 @@ def model(request):
 CHOICES = [TARGETS, ALL_TARGETS, ("o_proj",), ("k_proj", "down_proj")]
 
 
-@pytest.mark.parametrize(("rank", "targets"), [(0, TARGETS), *((3, targets) for targets in CHOICES)])
+@pytest.mark.parametrize(
+    ("rank", "targets"), [(0, TARGETS), *((3, targets) for targets in CHOICES)]
+)
 def test_executed_is_what_the_machine_counts(model, rank, targets):
     shape = Shape.of(model.config)
     adapter = {"rank": rank, "targets": targets, "convention": "executed"}
@@ -163,21 +206,30 @@ def test_a_step_counts_right_for_every_choice_of_targets(tiny):
     tiny_shape, tokens = Shape.of(tiny.model.config), torch.randint(1, 13, (1, 9))
     for targets in (some for count in range(1, 8) for some in combinations(ALL_TARGETS, count)):
         model = inject_lora(copy.deepcopy(tiny.model), 2, targets=targets)
-        step = train_step_flops(tiny_shape, 9, rank=2, targets=targets, batch=1, convention="executed")
-        assert counted(lambda model=model: window_loss(model, tokens).backward()) == total(step), targets
+        step = train_step_flops(
+            tiny_shape, 9, rank=2, targets=targets, batch=1, convention="executed"
+        )
+        assert counted(lambda model=model: window_loss(model, tokens).backward()) == total(step), (
+            targets
+        )
 
 
 def test_a_step_of_made_up_series_counts_what_the_machine_counts(tiny):
-    windows = made_up_windows(200, 3, TABLES.of(1))  # of 128 tokens at most, which attention takes in one block
+    windows = made_up_windows(
+        200, 3, TABLES.of(1)
+    )  # of 128 tokens at most, which attention takes in one block
     batch = next(rows for rows in map(windows, range(99)) if (rows == PAD_ID).any())
     model = inject_lora(copy.deepcopy(tiny.model), 2, targets=ALL_TARGETS)
     costs = step_costs(Shape.of(model.config), batch, rank=2, targets=ALL_TARGETS)
-    assert counted(lambda: window_loss(model, torch.from_numpy(batch)).backward()) == costs["executed"]
+    assert (
+        counted(lambda: window_loss(model, torch.from_numpy(batch)).backward()) == costs["executed"]
+    )
 
 
 @pytest.mark.parametrize(("name", "shape"), [("qwen2.5-0.5b", QWEN), ("smollm2-135m", SMOLLM2)])
 def test_shape_counts_the_modules_parameters(name, shape, tiny):
-    """The products' weights, from the shape alone, are the parameters that the real module holds."""
+    """The products' weights, from the shape alone, are the parameters that the real module
+    holds."""
     model = reduce_vocabulary(meta_model(backbone_config(name)), tiny.remap)
     counts = {
         part: sum(parameter.numel() for name, parameter in model.named_parameters() if part in name)
@@ -190,7 +242,9 @@ def test_shape_counts_the_modules_parameters(name, shape, tiny):
     assert one_token["mlp"] // 2 == counts["mlp"]
     assert one_token["head"] // 2 + 13 == counts["lm_head"]
     adapters = inject_lora(model, 2)
-    lora = sum(parameter.numel() for path, parameter in adapters.named_parameters() if "lora_" in path)
+    lora = sum(
+        parameter.numel() for path, parameter in adapters.named_parameters() if "lora_" in path
+    )
     assert forward_flops(shape, 1, rank=2, convention="executed")["lora"] // 2 == lora
 
 

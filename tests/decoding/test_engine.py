@@ -18,7 +18,9 @@ MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;
 
 def adapted(model, seed=1, targets=TARGETS):
     """A copy with adapters that do something."""
-    generator = torch.Generator().manual_seed(seed)  # of A too: the global one's state is that of the tests before
+    generator = torch.Generator().manual_seed(
+        seed
+    )  # of A too: the global one's state is that of the tests before
     model = inject_lora(copy.deepcopy(model), 3, alpha=5, targets=targets, generator=generator)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -57,20 +59,26 @@ def llama(remap, rope=None):
 def model(request, tiny):
     name, _, adapters = request.param.partition(" with ")
     model = tiny.model if name == "tiny" else llama(tiny.remap, ROPES.get(name))
-    return adapted(model, targets=ALL_TARGETS if adapters == "all" else TARGETS) if adapters else model
+    return (
+        adapted(model, targets=ALL_TARGETS if adapters == "all" else TARGETS) if adapters else model
+    )
 
 
-@pytest.mark.parametrize("settings", [{"constrained": True}, {"temperature": 0.8, "n_samples": 3, "steps": 9}])
+@pytest.mark.parametrize(
+    "settings", [{"constrained": True}, {"temperature": 0.8, "n_samples": 3, "steps": 9}]
+)
 def test_tokens_are_those_of_the_reference(model, settings):
     config = DecodeConfig(**settings)
     fast, simple = (
-        generate(model, MIXED, config, torch.Generator().manual_seed(5), engine) for engine in (Engine, Reference)
+        generate(model, MIXED, config, torch.Generator().manual_seed(5), engine)
+        for engine in (Engine, Reference)
     )
     assert fast == simple
     assert max(len(ids) for samples in fast[0] for ids in samples) >= 18
 
 
-# Rows that stay after steps 20 and 90, by samples: some of each prompt's, then all of some prompts leave.
+# Rows that stay after steps 20 and 90, by samples: some of each prompt's, then all of some prompts
+# leave.
 STAYING = {1: ([0, 1, 3], [0, 2]), 3: ([0, 2, 3, 4, 5, 7, 9, 10, 11], [0, 1, 5, 6, 7])}
 
 
@@ -83,7 +91,9 @@ def test_logits_are_those_of_the_reference(model, samples):
         generator = torch.Generator().manual_seed(0)
         for step in range(150):
             assert fast.logits.dtype == torch.float32
-            assert torch.allclose(fast.logits, simple.logits, atol=2e-4 * float(simple.logits.abs().max())), step
+            assert torch.allclose(
+                fast.logits, simple.logits, atol=2e-4 * float(simple.logits.abs().max())
+            ), step
             tokens = torch.randint(1, 13, (len(fast.logits),), generator=generator)
             for one in (fast, simple):
                 one.step(tokens)
@@ -94,7 +104,9 @@ def test_logits_are_those_of_the_reference(model, samples):
 
 def test_a_prompt_is_kept_once_for_all_its_samples(tiny):
     def held(engine):
-        return sum(x.nbytes for cache in (engine.shared, engine.own) for layer in cache for x in layer)
+        return sum(
+            x.nbytes for cache in (engine.shared, engine.own) for layer in cache for x in layer
+        )
 
     with torch.inference_mode():
         few, many = (Engine(tiny.model, MIXED, samples) for samples in (2, 6))
@@ -105,14 +117,21 @@ def test_a_prompt_is_kept_once_for_all_its_samples(tiny):
         assert many.shared[0][0] is prompts  # each prompt has a row left: nothing was copied
         assert [len(many.shared[0][0]), len(many.own[0][0])] == [4 * 2, 6 * 2]
         many.keep(torch.tensor([1, 4, 5]))  # of the second and the last prompt
-        assert torch.equal(many.shared[0][0], prompts.view(4, 2, *prompts.shape[1:])[[1, 3]].flatten(0, 1))
+        assert torch.equal(
+            many.shared[0][0], prompts.view(4, 2, *prompts.shape[1:])[[1, 3]].flatten(0, 1)
+        )
         assert len(many.own[0][0]) == 3 * 2
 
 
 def test_a_real_model_decodes_the_same_tokens(smollm2, data):
     config = DecodeConfig(steps=3, max_new_tokens=40)
-    prompts = [text_to_ids(encode(data.contexts[i], data.scales[i]))[-length:] for i, length in ((94, 300), (99, 77))]
-    fast, simple = (generate(smollm2.model, prompts, config, engine=engine) for engine in (Engine, Reference))
+    prompts = [
+        text_to_ids(encode(data.contexts[i], data.scales[i]))[-length:]
+        for i, length in ((94, 300), (99, 77))
+    ]
+    fast, simple = (
+        generate(smollm2.model, prompts, config, engine=engine) for engine in (Engine, Reference)
+    )
     assert fast == simple
 
 
@@ -134,14 +153,18 @@ def test_the_model_is_left_as_it_was(tiny, targets):
 def test_a_weight_in_blocks_gives_the_same_bits(rows, biased):
     random = torch.Generator().manual_seed(0)
     shapes = (rows, 96), (160, 96), (160,)
-    x, weight, bias = (torch.randn(shape, generator=random, dtype=torch.bfloat16) for shape in shapes)
+    x, weight, bias = (
+        torch.randn(shape, generator=random, dtype=torch.bfloat16) for shape in shapes
+    )
     bias = bias if biased else None
     with torch.inference_mode():
         assert torch.equal(product_with(weight, bias)(x), linear(x, weight, bias))
 
 
 def test_where_torch_has_no_blocks_the_weight_is_shared(monkeypatch):
-    monkeypatch.setattr(torch, "ops", SimpleNamespace(mkldnn=SimpleNamespace(_linear_pointwise=None)))
+    monkeypatch.setattr(
+        torch, "ops", SimpleNamespace(mkldnn=SimpleNamespace(_linear_pointwise=None))
+    )
     weight = torch.zeros(4, 3, dtype=torch.bfloat16)
     product = product_with(weight)
     weight += 1

@@ -43,8 +43,14 @@ def test_cached_decoding_is_a_full_pass_for_each_token(tiny):
 
 
 def test_decoding_stops_at_20_steps_at_a_pad_and_when_all_tokens_are_written(biased, data):
-    assert generate(biased(SEMICOLON_ID).model, MIXED, DecodeConfig()) == ([[[SEMICOLON_ID] * 20]] * 3, [[19]] * 3)
-    assert generate(biased(1).model, MIXED[:1], DecodeConfig(max_new_tokens=7)) == ([[[1] * 7]], [[6]])
+    assert generate(biased(SEMICOLON_ID).model, MIXED, DecodeConfig()) == (
+        [[[SEMICOLON_ID] * 20]] * 3,
+        [[19]] * 3,
+    )
+    assert generate(biased(1).model, MIXED[:1], DecodeConfig(max_new_tokens=7)) == (
+        [[[1] * 7]],
+        [[6]],
+    )
     (one,) = forecast(biased(PAD_ID), data.contexts[:1], DecodeConfig())
     assert (one.texts, one.new_tokens, one.repairs) == (("",), (0,), (40,))
     last = to_integers(data.contexts[0, -1:], data.scales[0])
@@ -53,11 +59,15 @@ def test_decoding_stops_at_20_steps_at_a_pad_and_when_all_tokens_are_written(bia
 
 def test_weights_are_packed_once_for_all_batches(tiny, data, monkeypatch):
     packed, real = [], BareModel.__init__
-    monkeypatch.setattr(BareModel, "__init__", lambda self, model: packed.append(model) or real(self, model))
+    monkeypatch.setattr(
+        BareModel, "__init__", lambda self, model: packed.append(model) or real(self, model)
+    )
     config = DecodeConfig(max_new_tokens=30)
     alone = forecast(tiny, data.contexts[:3], config, batch_size=1)
     assert packed == [tiny.model]
-    assert [one.texts for one in alone] == [one.texts for one in forecast(tiny, data.contexts[:3], config)]
+    assert [one.texts for one in alone] == [
+        one.texts for one in forecast(tiny, data.contexts[:3], config)
+    ]
 
 
 @pytest.mark.parametrize("ids", [np.array([4, 9]), pd.Index(["a", "b"]), range(2), None])
@@ -83,7 +93,11 @@ def test_constrained_output_always_parses(tiny, data):
         for text in one.texts:
             steps = text.split(";")
             assert len(steps) == 21
-            assert all(field.isdecimal() and len(field) <= 4 for step in steps[:20] for field in step.split(","))
+            assert all(
+                field.isdecimal() and len(field) <= 4
+                for step in steps[:20]
+                for field in step.split(",")
+            )
             assert all(len(step.split(",")) == 2 for step in steps[:20])
 
 
@@ -103,9 +117,13 @@ def test_samples_share_one_prefill_and_depend_on_the_seed(tiny, data, monkeypatc
     widths = []
     real = BareModel.forward
     monkeypatch.setattr(
-        BareModel, "forward", lambda self, tokens, *rest: widths.append(len(tokens)) or real(self, tokens, *rest)
+        BareModel,
+        "forward",
+        lambda self, tokens, *rest: widths.append(len(tokens)) or real(self, tokens, *rest),
     )
-    config = DecodeConfig(context_tokens=64, temperature=1.0, n_samples=5, steps=2, max_new_tokens=20)
+    config = DecodeConfig(
+        context_tokens=64, temperature=1.0, n_samples=5, steps=2, max_new_tokens=20
+    )
     first = forecast(tiny, data.contexts[:2], config, seed=1)
     assert widths[:2] == [one.prompt_tokens for one in first]
     assert widths[2] == 10
@@ -119,7 +137,10 @@ def test_samples_share_one_prefill_and_depend_on_the_seed(tiny, data, monkeypatc
 def test_sampling_follows_the_models_probabilities(tiny):
     config = DecodeConfig(temperature=0.5, n_samples=4000, max_new_tokens=1)
     generator = torch.Generator().manual_seed(0)
-    tokens = [ids[0] if ids else PAD_ID for ids in generate(tiny.model, MIXED[:1], config, generator)[0][0]]
+    tokens = [
+        ids[0] if ids else PAD_ID
+        for ids in generate(tiny.model, MIXED[:1], config, generator)[0][0]
+    ]
     frequency = np.bincount(tokens, minlength=13) / 4000
     with torch.inference_mode():
         expected = (tiny.model(torch.tensor(MIXED[:1])).logits[0, -1] / 0.5).softmax(-1).numpy()
@@ -133,7 +154,9 @@ def test_forecast_reports_what_it_read_and_wrote(tiny, data):
     one = forecasts[2]
     assert one.new_tokens[0] == len(one.texts[0]) <= 220
     read = decode(
-        one.texts[0], 20, to_integers(data.contexts[141, -1:], one.scaling.scale.item(), "published")[0].tolist()
+        one.texts[0],
+        20,
+        to_integers(data.contexts[141, -1:], one.scaling.scale.item(), "published")[0].tolist(),
     )
     assert np.array_equal(one.values[0], read.values)
     assert one.repairs == (read.repairs,)
@@ -151,8 +174,13 @@ def test_prompt_is_cut_raw_or_at_a_step(data):
         (18, False, "12,34;567,890;1,2;"),
         (100, True, "12,34;567,890;1,2;"),
     ):
-        assert ids_to_text(cut_prompt(whole, DecodeConfig(context_tokens=tokens, raw_cut=raw))) == kept
-    prompts = [text_to_ids(encode(c, s, "published")) for c, s in zip(data.contexts, data.scales, strict=True)]
+        assert (
+            ids_to_text(cut_prompt(whole, DecodeConfig(context_tokens=tokens, raw_cut=raw))) == kept
+        )
+    prompts = [
+        text_to_ids(encode(c, s, "published"))
+        for c, s in zip(data.contexts, data.scales, strict=True)
+    ]
     mid_step = [len(ids) > 512 and ids[-513] != SEMICOLON_ID for ids in prompts]
     assert round(np.mean(mid_step), 2) == 0.86
     for ids in prompts[:50]:
@@ -165,8 +193,16 @@ LARGE = np.ones((3, 60, 2))
 LARGE[1, 30, 0] = 1e6
 REFUSED = [
     (LARGE, {}, "series 1, step 30, variable 1"),
-    (np.ones((60, 2)), {}, r"a context is \(steps, 2\), not \(2,\); pass a single one as context\[None\]"),
-    (pd.DataFrame({"prey": [1.0] * 60, "predator": [2.0] * 60}), {}, r"pass a single one as context\[None\]"),
+    (
+        np.ones((60, 2)),
+        {},
+        r"a context is \(steps, 2\), not \(2,\); pass a single one as context\[None\]",
+    ),
+    (
+        pd.DataFrame({"prey": [1.0] * 60, "predator": [2.0] * 60}),
+        {},
+        r"pass a single one as context\[None\]",
+    ),
     ([np.ones((60, 2)), np.ones((50, 3))], {}, r"a context is \(steps, 2\), not \(50, 3\)"),
     (np.ones((1, 30, 8)), {"constrained": True}, "max_new_tokens is 220; 20 steps may take 800"),
     (np.ones((1, 30, 8)), {"context_tokens": 39}, "context_tokens is 39; one step may take 40"),
@@ -176,20 +212,28 @@ REFUSED = [
 @pytest.mark.parametrize(("contexts", "settings", "line"), REFUSED)
 def test_what_cannot_be_forecast_is_refused_in_one_line(tiny, contexts, settings, line):
     with pytest.raises(InputError, match=line) as error:
-        forecast(tiny, contexts, DecodeConfig(**settings), text_format=TextFormat(8 if settings else 2))
+        forecast(
+            tiny, contexts, DecodeConfig(**settings), text_format=TextFormat(8 if settings else 2)
+        )
     assert "\n" not in str(error.value)
 
 
 def test_contexts_of_different_lengths_are_forecast_together(tiny, data):
     config, contexts = DecodeConfig(constrained=True), [data.contexts[0], data.contexts[1, 30:]]
     together = forecast(tiny, contexts, config)
-    assert [one.texts for one in together] == [forecast(tiny, one[None], config)[0].texts for one in contexts]
+    assert [one.texts for one in together] == [
+        forecast(tiny, one[None], config)[0].texts for one in contexts
+    ]
 
 
-@pytest.mark.parametrize("shape", [TextFormat(1), TextFormat(3, digits=3, offset=0.3), TextFormat(8, separate=True)])
+@pytest.mark.parametrize(
+    "shape", [TextFormat(1), TextFormat(3, digits=3, offset=0.3), TextFormat(8, separate=True)]
+)
 def test_other_formats_are_forecast_and_parse(tiny, shape):
     context = np.random.default_rng(0).normal(0 if shape.offset else 50, 5, (40, shape.variables))
-    config = DecodeConfig(constrained=True, temperature=2.0, n_samples=3, steps=4, max_new_tokens=200)
+    config = DecodeConfig(
+        constrained=True, temperature=2.0, n_samples=3, steps=4, max_new_tokens=200
+    )
     (one,) = forecast(tiny, context[None], config, text_format=shape)
     assert one.repairs == (0, 0, 0)
     assert one.values.shape == one.physical.shape == (3, 4, shape.variables)

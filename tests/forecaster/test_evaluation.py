@@ -22,7 +22,9 @@ def test_origins_by_hand():
     assert origins_of(items, 3, 2, 3, least=12) == [(0, 24), (0, 27)]
     assert origins_of(items[:1], 3, 3, 5) == [(0, 17), (0, 22), (0, 27)]
     assert origins_of(items[:1], 3, 1, 3, leave_out=2) == [(0, 25)]
-    with pytest.raises(InputError, match="a forecast of 25 steps wants a series of 35; ask for fewer steps"):
+    with pytest.raises(
+        InputError, match="a forecast of 25 steps wants a series of 35; ask for fewer steps"
+    ):
         origins_of(items, 25, 1, 25)
     with pytest.raises(InputError, match="a series of 40;"):
         origins_of(items, 25, 1, 25, leave_out=5)
@@ -31,11 +33,15 @@ def test_origins_by_hand():
 def test_the_future_is_not_read(tiny, monkeypatch):
     read, real = [], Sampler.sample
     monkeypatch.setattr(
-        Sampler, "sample", lambda self, values, *a, **k: read.append(values) or real(self, values, *a, **k)
+        Sampler,
+        "sample",
+        lambda self, values, *a, **k: read.append(values) or real(self, values, *a, **k),
     )
     values = 50 + 30 * np.sin(np.arange(40) / 2)
     other = np.append(values[:-4], [1e3] * 4)
-    one, two = (evaluate(Forecaster(tiny), [item(series)], 4, num_samples=3) for series in (values, other))
+    one, two = (
+        evaluate(Forecaster(tiny), [item(series)], 4, num_samples=3) for series in (values, other)
+    )
     assert [len(context) for contexts in read for context in contexts] == [36, 36]
     assert one.errors["last value"].item() == pytest.approx(np.abs(values[-4:] - values[-5]).mean())
     assert two.errors["last value"].item() == pytest.approx(1e3 - values[-5])
@@ -50,7 +56,9 @@ def test_each_moment_has_a_forecaster_of_its_own(tiny):
         return Forecaster(tiny, TextFormat(1))
 
     items = [item(wave), item(wave[:25], "b")]
-    found = evaluate(Forecaster(tiny, TextFormat(1)), items, 4, origins=3, num_samples=1, refit=refit)
+    found = evaluate(
+        Forecaster(tiny, TextFormat(1)), items, 4, origins=3, num_samples=1, refit=refit
+    )
     assert learnt == [[28], [32, 17], [36, 21]]  # of ten steps and a horizon at least
     assert found.errors.index.tolist() == [(0, 28), (0, 32), (0, 36), (1, 17), (1, 21)]
     alone = evaluate(Forecaster(tiny, TextFormat(1)), items, 4, origins=3, num_samples=1)
@@ -58,7 +66,8 @@ def test_each_moment_has_a_forecaster_of_its_own(tiny):
 
 
 def test_what_is_evaluated_is_what_forecasts(tiny):
-    """Also where a season hides what would choose another text format: the season's low is below half of its high."""
+    """Also where a season hides what would choose another text format: the season's low is below
+    half of its high."""
     year = np.array([100, 40, 60, 80, 120, 90, 70, 50, 110, 95, 65, 85.0])
     values = np.tile(year, 6) * np.linspace(1, 1.1, 72)
     dated = Item("a", pd.date_range("2020-01-01", periods=72, freq="MS"), values[:, None])
@@ -93,7 +102,9 @@ def test_the_calendar_says_the_season(tiny, freq, season):
 
 def made(model, simple):
     index = pd.MultiIndex.from_product([[0], range(len(simple))], names=["item", "steps"])
-    errors = pd.DataFrame({MODEL: model, "last value": simple, "mean": [1e6] * len(simple)}, index, dtype=float)
+    errors = pd.DataFrame(
+        {MODEL: model, "last value": simple, "mean": [1e6] * len(simple)}, index, dtype=float
+    )
     return Evaluation(errors, errors, 1, None, 1.0, 0.8)
 
 
@@ -105,10 +116,14 @@ def test_verdicts():
     )
     assert "25% above" in made([2.5] * 20, [2.0] * 20).verdict
     assert "error is equal to that of the best" in made([0.0] * 20, [0.0] * 20).verdict
-    assert "error is above that of the best" in made([2.5] * 20, [0.0] * 20).verdict  # of a course that repeats itself
+    assert (
+        "error is above that of the best" in made([2.5] * 20, [0.0] * 20).verdict
+    )  # of a course that repeats itself
     assert made([1, 3] * 10, [3, 1.01] * 10).verdict.endswith("that may be chance")
     once = better.scaled.set_axis(better.scaled.index.swaplevel().set_names(["item", "steps"]))
-    assert replace(better, scaled=once).verdict.endswith("with 20 forecasts, one of each series, that may be chance")
+    assert replace(better, scaled=once).verdict.endswith(
+        "with 20 forecasts, one of each series, that may be chance"
+    )
     few = made([1.0] * 4, [2.0] * 4)
     assert few.verdict.endswith("fewer than 5 forecasts prove nothing")
     assert "95% interval" not in few.table()
@@ -118,8 +133,12 @@ def test_verdicts():
 
 
 def test_baselines_that_a_context_is_too_short_for_are_left_out(tiny):
-    with pytest.warns(UserWarning, match="left out, as a context is too short for it: nearest analogue"):
-        found = evaluate(Forecaster(tiny), [item(values := 50 + 30 * np.sin(np.arange(15)))], 5, num_samples=20)
+    with pytest.warns(
+        UserWarning, match="left out, as a context is too short for it: nearest analogue"
+    ):
+        found = evaluate(
+            Forecaster(tiny), [item(values := 50 + 30 * np.sin(np.arange(15)))], 5, num_samples=20
+        )
     assert {*found.errors} == {"last value", "mean", "last period", "log-VAR(3)", MODEL}
     (drawn,) = Forecaster(tiny).sample([values[:10, None]], 5, num_samples=20)
     assert found.crps == pytest.approx(crps_fair(drawn.physical, values[10:, None]))
@@ -129,8 +148,16 @@ def test_baselines_that_a_context_is_too_short_for_are_left_out(tiny):
 def test_an_origin_with_a_flat_context_is_left_out(tiny):
     wave = 50 + 30 * np.sin(np.arange(40) / 2)
     late = np.concatenate([np.zeros(33), wave[:7]])  # nothing is sold for 33 steps
-    with pytest.warns(UserWarning, match="forecasts left out, as what is read never changes or is mostly 0: 2"):
-        found = evaluate(Forecaster(tiny), [item(wave), replace(item(late), name="late")], 4, origins=3, num_samples=1)
+    with pytest.warns(
+        UserWarning, match="forecasts left out, as what is read never changes or is mostly 0: 2"
+    ):
+        found = evaluate(
+            Forecaster(tiny),
+            [item(wave), replace(item(late), name="late")],
+            4,
+            origins=3,
+            num_samples=1,
+        )
     assert found.errors.index.tolist() == [(0, 28), (0, 32), (0, 36), (1, 36)]
     assert found.record()["origins"][-1] == {"item": 1, "steps": 36}
     with pytest.raises(InputError, match="has no scale"):

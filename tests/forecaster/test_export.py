@@ -1,4 +1,5 @@
-"""Exported models: that plain transformers forecasts with them as this library does, and what is refused."""
+"""Exported models: that plain transformers forecasts with them as this library does, and what is
+refused."""
 
 import json
 import re
@@ -24,8 +25,16 @@ FINAL = ROOT / "report" / "results" / "laptop-smollm2-135m" / "final"
 PELTS = ROOT / "report" / "results" / "pelts" / "tuned"
 FACTS = json.loads((PELTS / "facts.json").read_text(encoding="utf-8"))
 ODD = TextFormat(2, 3, offset=0.1, room=3.0)  # 333 and not a multiple of ten is its unit
-FORMATS = (STUDY, TextFormat(1, percentile=95, offset=0.2), TextFormat(3, 3, offset=0.1, separate=True), TABLES, ODD)
-EACH_FORMAT = pytest.mark.parametrize("text_format", FORMATS, ids=["study", "one", "three", "any", "odd"])
+FORMATS = (
+    STUDY,
+    TextFormat(1, percentile=95, offset=0.2),
+    TextFormat(3, 3, offset=0.1, separate=True),
+    TABLES,
+    ODD,
+)
+EACH_FORMAT = pytest.mark.parametrize(
+    "text_format", FORMATS, ids=["study", "one", "three", "any", "odd"]
+)
 
 
 def seeded(seed):
@@ -51,7 +60,9 @@ def from_card(monkeypatch):
     """Runs the code in a folder's card, in that folder, and gives the names that it defines."""
 
     def run(folder):
-        code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)[1]
+        code = re.search(
+            r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S
+        )[1]
         monkeypatch.chdir(folder)
         exec(code, names := {})
         return SimpleNamespace(**names)
@@ -84,7 +95,9 @@ def test_the_cards_code_writes_our_tokens(adapter, tmp_path, from_card, text_for
     load_adapter(backbone.model, adapter)
     contexts = waves(text_format)
     ours = [ahead.texts[0] for ahead in forecasts(backbone, contexts, 4, text_format)]
-    card = from_card(export(written_in(text_format, adapter, tmp_path / "tuned"), tmp_path / "model"))
+    card = from_card(
+        export(written_in(text_format, adapter, tmp_path / "tuned"), tmp_path / "model")
+    )
     written, generate = [], card.model.generate
 
     def noting(input_ids, **options):
@@ -101,8 +114,11 @@ def test_the_cards_code_writes_our_tokens(adapter, tmp_path, from_card, text_for
 
 @EACH_FORMAT
 def test_the_cards_code_writes_and_reads_series(adapter, tmp_path, from_card, text_format):
-    """Whatever the model: here it writes the context's last steps again, and then what is no step."""
-    card = from_card(export(written_in(text_format, adapter, tmp_path / "tuned"), tmp_path / "model"))
+    """Whatever the model: here it writes the context's last steps again, and then what is no
+    step."""
+    card = from_card(
+        export(written_in(text_format, adapter, tmp_path / "tuned"), tmp_path / "model")
+    )
     context, text_format = waves(text_format)[0], text_format.of(2)
     scaling = text_format.scaling(context)
     text = text_format.encode(context, scaling)
@@ -117,7 +133,9 @@ def test_the_cards_code_writes_and_reads_series(adapter, tmp_path, from_card, te
     card.model.generate = generate
     values = card.forecast(context, 6)
     assert seen == [text]
-    assert values.tolist() == pytest.approx(scaling.physical(text_format.integers(context[-3:], scaling)), rel=1e-12)
+    assert values.tolist() == pytest.approx(
+        scaling.physical(text_format.integers(context[-3:], scaling)), rel=1e-12
+    )
 
 
 def test_the_recorded_adapter_forecasts_the_same(tmp_path, from_card):
@@ -131,9 +149,15 @@ def test_the_recorded_adapter_forecasts_the_same(tmp_path, from_card):
         assert sum(ahead.repairs) == 0
         np.testing.assert_allclose(card.forecast(context, 2), ahead.physical[0], rtol=1e-12)
 
-    theirs, plain = (load_file(place / "model.safetensors") for place in (folder, local_weights("smollm2-135m")[0]))
+    theirs, plain = (
+        load_file(place / "model.safetensors")
+        for place in (folder, local_weights("smollm2-135m")[0])
+    )
     assert theirs.keys() == plain.keys()
-    assert {name.split(".")[-2] for name in plain if not theirs[name].equal(plain[name])} == {"q_proj", "v_proj"}
+    assert {name.split(".")[-2] for name in plain if not theirs[name].equal(plain[name])} == {
+        "q_proj",
+        "v_proj",
+    }
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["vocab_size"] == 49152
     # Transformers 4 looks for it here, and would turn positions by another angle without a word.
@@ -143,7 +167,13 @@ def test_the_recorded_adapter_forecasts_the_same(tmp_path, from_card):
 def test_what_is_in_the_folder(adapter, tmp_path):
     exported = export(adapter, tmp_path / "model")
     assert sorted(path.name for path in exported.iterdir()) == [
-        *("README.md", "config.json", "generation_config.json", "grammar.gbnf", "model.safetensors"),
+        *(
+            "README.md",
+            "config.json",
+            "generation_config.json",
+            "grammar.gbnf",
+            "model.safetensors",
+        ),
         *("text_format.json", "tokenizer.json", "tokenizer_config.json"),
     ]
     assert read_format(exported) == STUDY
@@ -159,8 +189,13 @@ def test_a_forecaster_takes_an_export_as_it_takes_the_adapter(adapter, tmp_path,
     folder = export(tuned, tmp_path / "model")
     context = 5 + np.random.default_rng(0).random((text_format.of(2).variables, 12)).squeeze()
     settings = {"device": "cpu", "dtype": "float32"}
-    ways = Forecaster.from_pretrained(tuned, **settings), Forecaster.from_pretrained(backbone=str(folder), **settings)
-    (one, _), (other, _) = (way.predict_quantiles([context], 3, temperature=0.01, num_samples=1) for way in ways)
+    ways = (
+        Forecaster.from_pretrained(tuned, **settings),
+        Forecaster.from_pretrained(backbone=str(folder), **settings),
+    )
+    (one, _), (other, _) = (
+        way.predict_quantiles([context], 3, temperature=0.01, num_samples=1) for way in ways
+    )
     assert ways[1].text_format == text_format
     assert torch.equal(one, other)
     biases = [way.backbone.model.lm_head.bias.tolist() for way in ways]
@@ -179,7 +214,14 @@ def test_the_pattern_and_the_grammar_are_of_steps(text_format):
     longer = re.sub("^[0-9]+", "1" * (text_format.digits + 1), text)
     for pattern in (f"({step_pattern(text_format)}){{3}}", grammar):
         assert re.fullmatch(pattern, text)
-        for spoilt in (text[:-1], text + "1", text.replace(";", "", 1), "," + text, text + text, longer):
+        for spoilt in (
+            text[:-1],
+            text + "1",
+            text.replace(";", "", 1),
+            "," + text,
+            text + text,
+            longer,
+        ):
             assert not re.fullmatch(pattern, spoilt)
 
 
@@ -187,7 +229,9 @@ def test_a_committed_adapters_card_is_of_its_facts():
     committed = (PELTS / "README.md").read_text(encoding="utf-8")
     assert model_card("smollm2-135m", read_format(PELTS), FACTS, horizon=10) == committed
     merged = ModelCard(model_card("smollm2-135m", read_format(PELTS), FACTS, merged=True))
-    assert merged.data.to_dict() == ModelCard(committed).data.to_dict() | {"library_name": "transformers"}
+    assert merged.data.to_dict() == ModelCard(committed).data.to_dict() | {
+        "library_name": "transformers"
+    }
     assert "| before | 21.53 | 20.31 |" in merged.text
     assert "prefix_allowed_tokens_fn" in merged.text
     assert "PeftModel" not in merged.text
@@ -209,7 +253,9 @@ def test_a_card_leaves_out_what_is_not_known():
 def test_a_merged_models_card_says_what_is_known_of_its_adapter(adapter, tmp_path):
     shutil.copytree(adapter, tmp_path / "adapter")
     (tmp_path / "adapter" / "facts.json").write_text(json.dumps(FACTS), encoding="utf-8")
-    card = (export(tmp_path / "adapter", tmp_path / "model") / "README.md").read_text(encoding="utf-8")
+    card = (export(tmp_path / "adapter", tmp_path / "model") / "README.md").read_text(
+        encoding="utf-8"
+    )
     assert card.strip() == model_card("tiny", STUDY, FACTS, merged=True).strip()
 
 
@@ -228,7 +274,9 @@ def refusal(folder, adapter, **options):
 
 
 def test_what_cannot_be_merged_is_refused(adapter, tmp_path):
-    with pytest.raises(InputError, match="there is no adapter to export, and the model is the base itself"):
+    with pytest.raises(
+        InputError, match="there is no adapter to export, and the model is the base itself"
+    ):
         Forecaster(load_backbone("tiny", device="cpu", dtype="float32")).export(tmp_path / "model")
     for other in (tmp_path / "none", FINAL):
         assert f"{other}: not a LoRA adapter of this model" in refusal(tmp_path / "model", other)
@@ -239,7 +287,9 @@ def test_a_place_that_is_taken_is_refused(adapter, tmp_path):
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work", encoding="utf-8")
     for force in (False, True):
-        assert f"{folder} is not empty; name another folder" in refusal(folder, adapter, force=force)
+        assert f"{folder} is not empty; name another folder" in refusal(
+            folder, adapter, force=force
+        )
     for place in ("thesis.txt", "thesis.txt/x"):
         assert f"cannot write {folder}/{place}: " in refusal(folder / place, adapter)
 

@@ -29,7 +29,11 @@ def fresh():
 
 
 def tuned(folder, forecaster=None, said=None, df=None, **options):
-    settings = {"prediction_length": 5, "num_steps": 3, "output_dir": folder, "progress": False} | COLUMNS | options
+    settings = (
+        {"prediction_length": 5, "num_steps": 3, "output_dir": folder, "progress": False}
+        | COLUMNS
+        | options
+    )
     say = (said if said is not None else []).append
     return (forecaster or fresh()).fit(table() if df is None else df, say=say, **settings)
 
@@ -37,7 +41,14 @@ def tuned(folder, forecaster=None, said=None, df=None, **options):
 def test_an_adapter_its_format_and_its_card(tmp_path):
     said, folder = [], tmp_path / "mine"
     made = tuned(folder, said=said)
-    files = {"README.md", "adapter_config.json", ADAPTER, "facts.json", "head_bias.safetensors", "text_format.json"}
+    files = {
+        "README.md",
+        "adapter_config.json",
+        ADAPTER,
+        "facts.json",
+        "head_bias.safetensors",
+        "text_format.json",
+    }
     assert {path.name for path in folder.iterdir()} == files
     assert read_format(folder) == made.text_format
     assert said[0].startswith("3 steps of ")
@@ -76,12 +87,16 @@ def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
         patch.setattr(loop, "save_checkpoint", stops)  # the first, after the first step
         with pytest.raises(KeyboardInterrupt):
             tuned(tmp_path / "broken", num_steps=4)
-    monkeypatch.setattr(loop, "batch_of", lambda step, *rest: steps.append(step) or batch_of(step, *rest))
+    monkeypatch.setattr(
+        loop, "batch_of", lambda step, *rest: steps.append(step) or batch_of(step, *rest)
+    )
     tuned(tmp_path / "broken", df=table(70), num_steps=2)
     assert steps == [0, 1]  # another table's training begins at its own start
     tuned(tmp_path / "broken", num_steps=4, force=True)
     assert steps[2:] == [1, 2, 3]
-    assert (tmp_path / "broken" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
+    assert (tmp_path / "broken" / ADAPTER).read_bytes() == (
+        tmp_path / "whole" / ADAPTER
+    ).read_bytes()
 
 
 def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(tmp_path, monkeypatch):
@@ -98,7 +113,9 @@ def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(tmp_path
         with pytest.raises(KeyboardInterrupt):
             tuned(tmp_path / "second", forecaster=first, num_steps=2)
     other = tuned(tmp_path / "first", num_steps=1, force=True)
-    monkeypatch.setattr(loop, "batch_of", lambda step, *rest: steps.append(step) or batch_of(step, *rest))
+    monkeypatch.setattr(
+        loop, "batch_of", lambda step, *rest: steps.append(step) or batch_of(step, *rest)
+    )
     tuned(tmp_path / "second", forecaster=other, num_steps=2)
     assert steps == [0, 1]
 
@@ -121,11 +138,16 @@ def test_going_on_from_an_adapter(tmp_path):
     before = first.predict_df(table(), **GREEDY)
     second = tuned(tmp_path / "second", forecaster=first, num_steps=1, learning_rate=1e-12)
     assert second.text_format == first.text_format
-    configs = [json.loads((tmp_path / name / "adapter_config.json").read_text("utf-8")) for name in ("first", "second")]
+    configs = [
+        json.loads((tmp_path / name / "adapter_config.json").read_text("utf-8"))
+        for name in ("first", "second")
+    ]
     assert configs[0] == configs[1]
     assert second.predict_df(table(), **GREEDY).equals(before)
     tuned(tmp_path / "third", forecaster=first, num_steps=1)
-    assert first.predict_df(table(), **GREEDY).equals(before)  # what a training starts from is left as it is
+    assert first.predict_df(table(), **GREEDY).equals(
+        before
+    )  # what a training starts from is left as it is
     with pytest.raises(InputError, match="leave out rank 8"):
         tuned(tmp_path / "fourth", forecaster=first, rank=8)
 
@@ -143,7 +165,13 @@ def test_an_adapter_of_a_model_of_ones_own_finds_it_again(tmp_path, monkeypatch)
 
 def test_the_last_steps_are_kept_back(tmp_path):
     changed = table()
-    changed.loc[55:, ["hares", "lynx"]] = [[7e3, 5.0], [6e3, 4.0], [5e3, 3.0], [6e3, 2.0], [7e3, 1.0]]
+    changed.loc[55:, ["hares", "lynx"]] = [
+        [7e3, 5.0],
+        [6e3, 4.0],
+        [5e3, 3.0],
+        [6e3, 2.0],
+        [7e3, 1.0],
+    ]
     for name, frame in (("one", table()), ("other", changed)):
         tuned(tmp_path / name, df=frame, num_steps=2)
     assert (tmp_path / "one" / ADAPTER).read_bytes() == (tmp_path / "other" / ADAPTER).read_bytes()
@@ -160,8 +188,16 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         ("file", "cannot write into .*file", {}),
         ("new", "60", {"prediction_length": 30}),
         ("new", "rank is 0; give one of at least 1", {"rank": 0}),
-        ("new", "fit has no steps; it has num_steps, learning_rate, rank, batch_size and seed", {"steps": 3}),
-        ("new", "does not fit the adapter's text format", {"forecaster": replace(fresh(), text_format=TextFormat(1))}),
+        (
+            "new",
+            "fit has no steps; it has num_steps, learning_rate, rank, batch_size and seed",
+            {"steps": 3},
+        ),
+        (
+            "new",
+            "does not fit the adapter's text format",
+            {"forecaster": replace(fresh(), text_format=TextFormat(1))},
+        ),
     ):
         with pytest.raises(InputError, match=line):
             tuned(tmp_path / name, **options)

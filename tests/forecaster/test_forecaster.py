@@ -22,7 +22,11 @@ def untuned(tiny):
 
 def waves(steps=40, variables=1, seed=0):
     rng = np.random.default_rng(seed)
-    return 50 + 30 * np.sin(np.arange(steps)[:, None] / 3 + np.arange(variables)) + rng.normal(0, 1, (steps, variables))
+    return (
+        50
+        + 30 * np.sin(np.arange(steps)[:, None] / 3 + np.arange(variables))
+        + rng.normal(0, 1, (steps, variables))
+    )
 
 
 @pytest.fixture
@@ -30,7 +34,11 @@ def sales():
     """Two series of different lengths, their rows mixed."""
     frames = [
         pd.DataFrame(
-            {"item_id": name, "timestamp": pd.date_range("2024-01-01", periods=steps), "target": waves(steps)[:, 0]}
+            {
+                "item_id": name,
+                "timestamp": pd.date_range("2024-01-01", periods=steps),
+                "target": waves(steps)[:, 0],
+            }
         )
         for name, steps in (("b", 40), ("a", 30))
     ]
@@ -38,10 +46,23 @@ def sales():
 
 
 def test_a_table_in_a_table_out(untuned, sales):
-    made = untuned.predict_df(sales, prediction_length=4, quantile_levels=[0.1, 0.5, 0.9], num_samples=5)
-    assert list(made.columns) == ["item_id", "timestamp", "target_name", "predictions", "0.1", "0.5", "0.9"]
+    made = untuned.predict_df(
+        sales, prediction_length=4, quantile_levels=[0.1, 0.5, 0.9], num_samples=5
+    )
+    assert list(made.columns) == [
+        "item_id",
+        "timestamp",
+        "target_name",
+        "predictions",
+        "0.1",
+        "0.5",
+        "0.9",
+    ]
     assert made.item_id.tolist() == ["b"] * 4 + ["a"] * 4
-    assert made.timestamp.iloc[[0, 4]].tolist() == [pd.Timestamp("2024-02-10"), pd.Timestamp("2024-01-31")]
+    assert made.timestamp.iloc[[0, 4]].tolist() == [
+        pd.Timestamp("2024-02-10"),
+        pd.Timestamp("2024-01-31"),
+    ]
     assert (made["0.1"] <= made["0.5"]).all()
     assert (made["0.5"] <= made["0.9"]).all()
     assert np.allclose(made.predictions, made["0.5"])
@@ -52,7 +73,12 @@ def test_utilsforecast_reads_what_comes_out(untuned, sales):
     both = made.merge(sales, on=["item_id", "timestamp"])
     assert len(both) == 6
     scored = utilsforecast_evaluate(
-        both, metrics=[mae], models=["predictions"], id_col="item_id", time_col="timestamp", target_col="target"
+        both,
+        metrics=[mae],
+        models=["predictions"],
+        id_col="item_id",
+        time_col="timestamp",
+        target_col="target",
     )
     expected = (both.predictions - both.target).abs().groupby(both.item_id).mean()
     assert scored.set_index("item_id").predictions.to_dict() == pytest.approx(expected.to_dict())
@@ -88,15 +114,22 @@ def test_python_in_two_ways_gives_one_forecast(untuned, sales):
     options = {"prediction_length": 3, "quantile_levels": [0.1, 0.9], "num_samples": 4, "seed": 7}
     made = untuned.predict_df(sales, target=["target", "other"], **options)
     values = [sales[sales.item_id == name][["target", "other"]].to_numpy().T for name in ("b", "a")]
-    quantiles, medians = untuned.predict_quantiles(values, season=7, **options)  # the table's calendar says 7 days
+    quantiles, medians = untuned.predict_quantiles(
+        values, season=7, **options
+    )  # the table's calendar says 7 days
     assert made.predictions.to_numpy() == pytest.approx(medians.numpy().ravel(), rel=1e-6)
-    assert made[["0.1", "0.9"]].to_numpy() == pytest.approx(quantiles.numpy().reshape(-1, 2), rel=1e-6)
+    assert made[["0.1", "0.9"]].to_numpy() == pytest.approx(
+        quantiles.numpy().reshape(-1, 2), rel=1e-6
+    )
 
 
 def test_a_season_is_taken_out_and_put_back(untuned):
     series = waves(40) * np.resize([1.0, 1.2, 0.9, 1.1], 40)[:, None]
     season = Season.of(series, 4)
-    (with_it,), (without,) = untuned.sample([series], 5, season=4), untuned.sample([season.without(series)], 5)
+    (with_it,), (without,) = (
+        untuned.sample([series], 5, season=4),
+        untuned.sample([season.without(series)], 5),
+    )
     assert with_it.texts == without.texts
     assert np.allclose(with_it.physical, without.physical * season.factor[np.arange(40, 45) % 4])
     assert not np.allclose(with_it.physical, without.physical)
@@ -115,8 +148,12 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
     tuned = Forecaster(tiny, STUDY)
     with pytest.raises(InputError, match="series b does not fit the adapter's text format"):
         tuned.predict_df(sales, prediction_length=2)
-    with pytest.raises(InputError, match=r"^the series .* \(variables: 2, negative numbers: no\); take"):
-        tuned.predict_df(sales[["target"]], prediction_length=2, id_column=None, timestamp_column=None)
+    with pytest.raises(
+        InputError, match=r"^the series .* \(variables: 2, negative numbers: no\); take"
+    ):
+        tuned.predict_df(
+            sales[["target"]], prediction_length=2, id_column=None, timestamp_column=None
+        )
     with pytest.raises(InputError, match="series 1 does not fit"):
         tuned.sample([np.ones((20, 2)), np.arange(-1.0, 19.0).reshape(10, 2)], 2)
 
@@ -124,12 +161,24 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
 @pytest.mark.parametrize(
     ("context", "settings", "line"),
     [
-        (np.append(waves(12), np.nan), {}, "series 0 has no scale: what is read is constant, mostly 0, or not finite"),
+        (
+            np.append(waves(12), np.nan),
+            {},
+            "series 0 has no scale: what is read is constant, mostly 0, or not finite",
+        ),
         (np.ones(12), {}, "series 0 has no scale"),
-        (waves(12)[:, 0], {"prediction_length": 2000}, "2000 steps are more than tiny can write; ask for fewer"),
+        (
+            waves(12)[:, 0],
+            {"prediction_length": 2000},
+            "2000 steps are more than tiny can write; ask for fewer",
+        ),
         (waves(12)[:, 0], {"prediction_length": 0}, "must be at least 1"),
         (waves(12)[:, 0], {"temperature": 0.0}, "set a temperature for n_samples > 1"),
-        (waves(12)[:, 0], {"num_samples": 2, "quantile_levels": [50]}, "Quantiles must be in the range"),
+        (
+            waves(12)[:, 0],
+            {"num_samples": 2, "quantile_levels": [50]},
+            "Quantiles must be in the range",
+        ),
     ],
 )
 def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings, line):
@@ -148,10 +197,12 @@ def test_a_format_for_a_table():
 def test_batches_fit_into_memory(tiny, monkeypatch):
     sizes, forecast = [], module.forecast
     monkeypatch.setattr(
-        module, "forecast", lambda *of, batch_size, **how: sizes.append(batch_size) or forecast(*of, **how)
+        module,
+        "forecast",
+        lambda *of, batch_size, **how: sizes.append(batch_size) or forecast(*of, **how),
     )
-    # A series takes its 12 steps once, for all samples, and a step of each. Two layers hold keys and values, of two
-    # heads of 16 numbers in 4 bytes.
+    # A series takes its 12 steps once, for all samples, and a step of each. Two layers hold keys
+    # and values, of two heads of 16 numbers in 4 bytes.
     one = (12 + 3 * 1) * module.format_for([waves(12)]).longest_step * 2 * 2 * 2 * 16 * 4
     for bytes_held in (2 * one, 2 * 10**9):
         monkeypatch.setattr(module, "CACHE", bytes_held)
@@ -173,7 +224,8 @@ def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):
     assert base_of(folder) == "tiny"
     assert read_format(folder) == STUDY
     with pytest.raises(
-        InputError, match=r"'other' is no folder with an adapter_config\.json, nor an experiment that recorded"
+        InputError,
+        match=r"'other' is no folder with an adapter_config\.json, nor an experiment that recorded",
     ):
         adapter_folder("other")
     with pytest.raises(InputError, match="has a text format of its own"):

@@ -1,4 +1,5 @@
-"""Tables: files read and written, columns guessed, series taken out, and the first fault named with its remedy."""
+"""Tables: files read and written, columns guessed, series taken out, and the first fault named with
+its remedy."""
 
 import importlib.util
 
@@ -9,16 +10,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2lib.files import InputError
-from m2lib.forecaster import Columns, Item, check_output, guess_columns, items_of, read_table, write_table
+from m2lib.forecaster import (
+    Columns,
+    Item,
+    check_output,
+    guess_columns,
+    items_of,
+    read_table,
+    write_table,
+)
 from m2lib.forecaster.tables import future_times
 
-CALENDARS = ("D", "h", "15min", "36h", "3D", "W-WED", "2W-SUN", "B", "MS", "ME", "QS", "QE", "YS", "YE", "2ME")
+CALENDARS = (
+    "D",
+    "h",
+    "15min",
+    "36h",
+    "3D",
+    "W-WED",
+    "2W-SUN",
+    "B",
+    "MS",
+    "ME",
+    "QS",
+    "QE",
+    "YS",
+    "YE",
+    "2ME",
+)
 DAYS = pd.date_range("2024-01-01", periods=12)
 WAVE = np.sin(np.arange(12.0))
-LONG = pd.DataFrame({"item_id": ["B"] * 12 + ["A"] * 12, "timestamp": [*DAYS] * 2, "target": [*WAVE, *-WAVE]})
+LONG = pd.DataFrame(
+    {"item_id": ["B"] * 12 + ["A"] * 12, "timestamp": [*DAYS] * 2, "target": [*WAVE, *-WAVE]}
+)
 COLUMNS = Columns("item_id", "timestamp", ("target",))
 SKY = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sold": WAVE})
-needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
+needs_pyarrow = pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow"
+)
 
 
 def put(path, content):
@@ -42,36 +71,50 @@ def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
     assert read_table(tmp_path / "t.parquet").columns.tolist() == ["timestamp", "item_id", "target"]
 
 
-@pytest.mark.parametrize("text", ["a,b\r\n1,2\r\n", "\ufeffa,b\n1,2", "a,b\n\n1,2\n\n", "a,b\n1,2,\n", "a, b\n1, 2"])
+@pytest.mark.parametrize(
+    "text", ["a,b\r\n1,2\r\n", "\ufeffa,b\n1,2", "a,b\n\n1,2\n\n", "a,b\n1,2,\n", "a, b\n1, 2"]
+)
 def test_what_spreadsheets_write_is_read(tmp_path, text):
     assert read_table(put(tmp_path / "t.CSV", text)).to_dict("list") == {"a": [1], "b": [2]}
 
 
 def test_ids_are_text_and_keep_their_zeros(tmp_path):
-    rows = [f"{name},{month:02d},{month}.5" for name in ("007", "7", '"01"') for month in range(1, 12)]
+    rows = [
+        f"{name},{month:02d},{month}.5" for name in ("007", "7", '"01"') for month in range(1, 12)
+    ]
     df = read_table(put(tmp_path / "t.csv", "\n".join(["Id,month,y", *rows])))
     items = items_of(df, guess_columns(df))
     assert [item.name for item in items] == ["007", "7", "01"]
     assert items[0].times.tolist() == list(range(1, 12))
-    assert read_table(put(tmp_path / "t.csv", "shop,y\n007,1\n"), id="shop").shop.tolist() == ["007"]
+    assert read_table(put(tmp_path / "t.csv", "shop,y\n007,1\n"), id="shop").shop.tolist() == [
+        "007"
+    ]
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         ("", "No columns to parse from file"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "'utf-8' codec can't decode byte 0x89 in position 0: invalid start byte"),
+        (
+            b"\x89PNG\r\n\x1a\n\0\0",
+            "'utf-8' codec can't decode byte 0x89 in position 0: invalid start byte",
+        ),
         ("1,2\n3,4\n", "its first line holds numbers, not names alone"),
         ("2024-01-01,5\n2024-01-02,7\n", "its first line holds numbers, not names alone"),
         ("a,b\n1,2\n3,4,5\n", "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"),
-        ("a,b\n1,2,3\n4,5,6\n", "Length of header or names does not match length of data. This leads to .*"),
+        (
+            "a,b\n1,2,3\n4,5,6\n",
+            "Length of header or names does not match length of data. This leads to .*",
+        ),
         (None, "No such file or directory"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, problem):
     path = tmp_path / "t.csv" if content is None else put(tmp_path / "t.csv", content)
     advice = "give a .csv file in UTF-8, with names in line 1 and commas between its cells, or a .parquet file"
-    with pytest.raises(InputError, match=rf"^cannot read .*t.csv as a table \({problem}\); {advice}$"):
+    with pytest.raises(
+        InputError, match=rf"^cannot read .*t.csv as a table \({problem}\); {advice}$"
+    ):
         read_table(path)
     with pytest.raises(InputError, match=rf"^cannot read .*t.parquet as a table \(.*\); {advice}$"):
         read_table(put(tmp_path / "t.parquet", content or "PAR1"))
@@ -79,15 +122,21 @@ def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, probl
 
 def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
     path = put(tmp_path / "t.csv", "mine")
-    with pytest.raises(InputError, match=r"t.csv exists; name another file, or replace it with --force$"):
+    with pytest.raises(
+        InputError, match=r"t.csv exists; name another file, or replace it with --force$"
+    ):
         check_output(path)
     check_output(path, force=True)
     with pytest.raises(InputError, match=r"t.xlsx does not end in .csv or .parquet; name it so$"):
         check_output(tmp_path / "t.xlsx")
-    with pytest.raises(InputError, match=r"^cannot write into .*new: .*t.csv is no folder, or read-only; choose an"):
+    with pytest.raises(
+        InputError, match=r"^cannot write into .*new: .*t.csv is no folder, or read-only; choose an"
+    ):
         check_output(path / "new" / "t.csv")  # in a file's place, as in a folder that is read-only
     monkeypatch.setattr("m2lib.forecaster.tables.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"parquet needs pyarrow, .*: pip install pyarrow, or use .csv$"):
+    with pytest.raises(
+        InputError, match=r"parquet needs pyarrow, .*: pip install pyarrow, or use .csv$"
+    ):
         check_output(tmp_path / "t.parquet")
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
 
@@ -97,15 +146,36 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
     [
         (LONG, COLUMNS),
         (LONG.set_axis(["unique_id", "DS", "Y"], axis=1), Columns("unique_id", "DS", ("Y",))),
-        (LONG.set_axis(["country", "when", "gdp"], axis=1).astype({"when": str}), Columns("country", "when", ("gdp",))),
-        (LONG[:12].assign(item_id=range(12)), Columns(None, "timestamp", ("target",))),  # the rows' numbers
-        (LONG.set_axis(["Unnamed: 0", "time", "hare"], axis=1)[:12], Columns(None, "time", ("hare",))),
-        (pd.DataFrame({"year": range(12), "hare": WAVE, "lynx": WAVE}), Columns(None, "year", ("hare", "lynx"))),
+        (
+            LONG.set_axis(["country", "when", "gdp"], axis=1).astype({"when": str}),
+            Columns("country", "when", ("gdp",)),
+        ),
+        (
+            LONG[:12].assign(item_id=range(12)),
+            Columns(None, "timestamp", ("target",)),
+        ),  # the rows' numbers
+        (
+            LONG.set_axis(["Unnamed: 0", "time", "hare"], axis=1)[:12],
+            Columns(None, "time", ("hare",)),
+        ),
+        (
+            pd.DataFrame({"year": range(12), "hare": WAVE, "lynx": WAVE}),
+            Columns(None, "year", ("hare", "lynx")),
+        ),
         (SKY.assign(promotion=[True, False] * 6), Columns(None, "date", ("sold",))),
-        (SKY.assign(date=["T1", "T2"] * 6).rename(columns={"date": "team"}), Columns("team", "month", ("sold",))),
+        (
+            SKY.assign(date=["T1", "T2"] * 6).rename(columns={"date": "team"}),
+            Columns("team", "month", ("sold",)),
+        ),
         (pd.DataFrame({"sold": ["1", "2", "x"] * 4}), Columns(None, None, ("sold",))),
-        (SKY.rename(columns={"date": "sold_on", "month": "week"}), Columns(None, "sold_on", ("sold",))),
-        (pd.DataFrame({"index": range(12), "date": DAYS, "sold": WAVE}), Columns(None, "date", ("sold",))),
+        (
+            SKY.rename(columns={"date": "sold_on", "month": "week"}),
+            Columns(None, "sold_on", ("sold",)),
+        ),
+        (
+            pd.DataFrame({"index": range(12), "date": DAYS, "sold": WAVE}),
+            Columns(None, "date", ("sold",)),
+        ),
     ],
 )
 def test_columns_are_guessed(table, columns):
@@ -114,7 +184,9 @@ def test_columns_are_guessed(table, columns):
 
 def test_what_is_given_stands():
     table = LONG.assign(shop=["B"] * 24, y=WAVE.tolist() * 2)
-    assert guess_columns(table, id="shop", targets=["y", "target"]) == Columns("shop", "timestamp", ("y", "target"))
+    assert guess_columns(table, id="shop", targets=["y", "target"]) == Columns(
+        "shop", "timestamp", ("y", "target")
+    )
     assert guess_columns(table, time="y") == Columns("item_id", "y", ("target",))
 
 
@@ -122,19 +194,25 @@ def test_what_is_given_stands():
 def test_rows_may_be_interleaved(whose):
     steps = pd.Series(whose).groupby(whose).cumcount()
     values = 100 * np.array(whose) + steps**2
-    df = pd.DataFrame({"id": whose, "t": steps, "v": values, "w": -values}).set_axis(np.arange(33) // 2)
+    df = pd.DataFrame({"id": whose, "t": steps, "v": values, "w": -values}).set_axis(
+        np.arange(33) // 2
+    )
     for time in ("t", None):
         items = items_of(df, Columns("id", time, ("v", "w")))
         assert [item.name for item in items] == list(dict.fromkeys(whose))
         for item in items:
             assert type(item.name) is int
             assert item.values.dtype == np.float64
-            assert item.values[:, 0].tolist() == [100 * item.name + step**2 for step in range(12 - item.name)]
+            assert item.values[:, 0].tolist() == [
+                100 * item.name + step**2 for step in range(12 - item.name)
+            ]
             assert item.values[:, 1].tolist() == (-item.values[:, 0]).tolist()
             assert item.times.tolist() == list(range(12 - item.name))
 
 
-@pytest.mark.parametrize("cells", [[1, 2], ["1", " 2.5"], [-1e100, 1e-300], pd.array([1, 2], dtype="Int8")])
+@pytest.mark.parametrize(
+    "cells", [[1, 2], ["1", " 2.5"], [-1e100, 1e-300], pd.array([1, 2], dtype="Int8")]
+)
 def test_numbers_of_any_type_are_read(cells):
     (item,) = items_of(pd.DataFrame({"y": pd.Series(cells).repeat(5)}), Columns(None, None, ("y",)))
     assert item.values[::5, 0].tolist() == [float(cell) for cell in cells]
@@ -197,19 +275,47 @@ OTHERS = "drop it, or name other columns (--target)"
         (change("target", 3, -np.inf), 4, "target", f"'-inf' {NO_NUMBER}"),
         (change("timestamp", 20, "?"), 21, "timestamp", f"'?' {NO_DATE}"),
         (change("timestamp", 20, None), 21, "timestamp", f"'NaT' {NO_DATE}"),
-        (change("item_id", 7, None), 8, "item_id", "an empty cell (NA reads as one); say whose row it is"),
-        (LONG.drop(index=16), 17, "timestamp", f"2024-01-06 00:00:00 follows 2024-01-04 00:00:00; {UNEVEN}"),
+        (
+            change("item_id", 7, None),
+            8,
+            "item_id",
+            "an empty cell (NA reads as one); say whose row it is",
+        ),
+        (
+            LONG.drop(index=16),
+            17,
+            "timestamp",
+            f"2024-01-06 00:00:00 follows 2024-01-04 00:00:00; {UNEVEN}",
+        ),
         (LONG[::-1], 2, "timestamp", f"2024-01-11 00:00:00 follows 2024-01-12 00:00:00; {SORT}"),
-        (LONG.assign(item_id="A"), 13, "timestamp", f"2024-01-01 00:00:00 follows 2024-01-12 00:00:00; {SORT}"),
-        (change("timestamp", 1, DAYS[0]), 2, "timestamp", f"2024-01-01 00:00:00 follows 2024-01-01 00:00:00; {SORT}"),
+        (
+            LONG.assign(item_id="A"),
+            13,
+            "timestamp",
+            f"2024-01-01 00:00:00 follows 2024-01-12 00:00:00; {SORT}",
+        ),
+        (
+            change("timestamp", 1, DAYS[0]),
+            2,
+            "timestamp",
+            f"2024-01-01 00:00:00 follows 2024-01-01 00:00:00; {SORT}",
+        ),
         (LONG[:21], 13, None, "series 'A' has 9 steps, fewer than 10; bring more, or drop it"),
-        (LONG.assign(target=[*[5.5] * 12, *WAVE]), 1, "target", f"series 'B' is 5.5 throughout; {OTHERS}"),
+        (
+            LONG.assign(target=[*[5.5] * 12, *WAVE]),
+            1,
+            "target",
+            f"series 'B' is 5.5 throughout; {OTHERS}",
+        ),
     ],
 )
 def test_a_fault_is_named_by_file_row_and_column(table, row, column, problem):
     with pytest.raises(InputError) as error:
         items_of(table, COLUMNS, "sales.csv")
-    assert str(error.value) == f"sales.csv, row {row}{f', column {column!r}' if column else ''}: {problem}"
+    assert (
+        str(error.value)
+        == f"sales.csv, row {row}{f', column {column!r}' if column else ''}: {problem}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,8 +325,16 @@ def test_a_fault_is_named_by_file_row_and_column(table, row, column, problem):
         ([*range(10), 9.5], 11, f"9.5 follows 9.0; {UNEVEN}"),
         (np.array([5, 4, 3], dtype=np.uint8), 2, f"4 follows 5; {SORT}"),
         ([f"{day:02}/01/2024" for day in range(1, 15)], 13, f"'13/01/2024' {NO_DATE}"),
-        (pd.bdate_range("2024-01-01", periods=20).delete(8), 9, "2024-01-12 00:00:00 follows 2024-01-10 00:00:00"),
-        (pd.date_range("2024-01-31", periods=14, freq="ME").delete(8), 9, "2024-10-31 00:00:00 follows 2024-08-31"),
+        (
+            pd.bdate_range("2024-01-01", periods=20).delete(8),
+            9,
+            "2024-01-12 00:00:00 follows 2024-01-10 00:00:00",
+        ),
+        (
+            pd.date_range("2024-01-31", periods=14, freq="ME").delete(8),
+            9,
+            "2024-10-31 00:00:00 follows 2024-08-31",
+        ),
     ],
 )
 def test_the_first_stamp_that_is_wrong_is_named(stamps, row, problem):
@@ -239,7 +353,9 @@ def test_the_first_stamp_that_is_wrong_is_named(stamps, row, problem):
 )
 def test_time_zones_are_refused_with_what_converts_them(stamps):
     advice = r"convert them to one clock, such as UTC \(pandas' dt.tz_convert\(None\)\)"
-    with pytest.raises(InputError, match=rf"^t.csv, column 'ds': time stamps in a time zone; {advice}$"):
+    with pytest.raises(
+        InputError, match=rf"^t.csv, column 'ds': time stamps in a time zone; {advice}$"
+    ):
         series_of(stamps)
     assert pd.Series(DAYS.tz_localize("UTC")).dt.tz_convert(None).tolist() == DAYS.tolist()
 
@@ -247,10 +363,18 @@ def test_time_zones_are_refused_with_what_converts_them(stamps):
 @pytest.mark.parametrize(
     ("table", "given", "problem"),
     [
-        (LONG, {"id": "shop"}, ": no column 'shop' among 'item_id, timestamp, target'; say which with id_column, "),
+        (
+            LONG,
+            {"id": "shop"},
+            ": no column 'shop' among 'item_id, timestamp, target'; say which with id_column, ",
+        ),
         (LONG, {"time": "ds"}, ": no column 'ds' among "),
         (LONG[:0], {}, " has column names and no rows; add a row for each step"),
-        (LONG, {"targets": ["target"] * 2}, ": 2 columns of numbers; name 1 to 8 of 'item_id, timestamp, target' ("),
+        (
+            LONG,
+            {"targets": ["target"] * 2},
+            ": 2 columns of numbers; name 1 to 8 of 'item_id, timestamp, target' (",
+        ),
         (LONG[["item_id"]], {}, ": 0 columns of numbers; name 1 to 8 of 'item_id' (--target)"),
         (
             pd.DataFrame(np.ones((12, 9)), columns=list("bcdefghij")),

@@ -13,13 +13,35 @@ from m2lib.study import load_record
 pytestmark = pytest.mark.fuzz
 LAPTOP = ROOT / "report" / "results" / "laptop-smollm2-135m"
 NAMES = ("baseline", "default", "final", "final-sampled", "samples/best/test", "trial/tail")
-ODD = (None, True, -1, 0, 10**400, 0.5, math.nan, math.inf, "", "x" * 10_000, "\ud800", "../../evil", [], {}, [[]])
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    10**400,
+    0.5,
+    math.nan,
+    math.inf,
+    "",
+    "x" * 10_000,
+    "\ud800",
+    "../../evil",
+    [],
+    {},
+    [[]],
+)
 
 
 def places(value, path=()):
     """The path of every value in a nested one."""
     yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, item in items:
         yield from places(item, (*path, key))
 
@@ -34,7 +56,11 @@ def alter(stored, draw):
     if what == "delete":
         del place[last]
     else:
-        place[last] = draw.choice(ODD) if what == "replace" else copy.deepcopy(stored.get(draw.choice(sorted(stored))))
+        place[last] = (
+            draw.choice(ODD)
+            if what == "replace"
+            else copy.deepcopy(stored.get(draw.choice(sorted(stored))))
+        )
 
 
 def test_altered_records(data, tmp_path, monkeypatch):

@@ -15,14 +15,17 @@ def test_blocked_attention_is_attention(tokens):
     theirs = scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=True)
     assert torch.allclose(ours, theirs, atol=1e-5)
     for one, other in zip(
-        torch.autograd.grad(ours, (q, k, v), gradient), torch.autograd.grad(theirs, (q, k, v), gradient), strict=True
+        torch.autograd.grad(ours, (q, k, v), gradient),
+        torch.autograd.grad(theirs, (q, k, v), gradient),
+        strict=True,
     ):
         assert torch.allclose(one, other, atol=2e-5)
 
 
 @pytest.mark.parametrize("wanted", ["q", "k", "v", "qk", "kv", "qv"])
 def test_gradients_that_nobody_asks_for_change_no_other(wanted):
-    """As below the first layer's adapters, where only some of queries, keys and values come from what trains."""
+    """As below the first layer's adapters, where only some of queries, keys and values come from
+    what trains."""
     torch.manual_seed(0)
     inputs = {name: torch.randn(1, 2, 2 * BLOCK + 3, 8, requires_grad=True) for name in "qkv"}
     some = {name: x.detach().requires_grad_(name in wanted) for name, x in inputs.items()}

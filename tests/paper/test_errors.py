@@ -30,7 +30,9 @@ def test_a_row_is_a_forecast_of_a_series():
     table = errors.error_table({"final-sampled": record})
     ours = table[table["who"] == "ours"]
     assert (list(table), len(ours)) == (["who", "experiment", "split", "series", "mae", "crps"], 50)
-    assert dict(zip(ours["series"], ours["crps"], strict=True)) == {i: e["crps"] for i, e in record.series.items()}
+    assert dict(zip(ours["series"], ours["crps"], strict=True)) == {
+        i: e["crps"] for i, e in record.series.items()
+    }
     assert set(ours["split"]) == {"test"}
     found = errors.runs(table)
     assert found["published", "final"].to_dict() == published_maes("final")
@@ -43,20 +45,29 @@ def test_a_row_is_a_forecast_of_a_series():
 
 def test_what_asks_an_adapter_again_counts_to_its_training():
     found = errors.recorded_runs(REPLICATION["fifth"], *SEARCH, *SECOND)
-    asked = {who: [name for name in SEARCH if len(found[who, name]) == 20] for who in ("ours", "published")}
+    asked = {
+        who: [name for name in SEARCH if len(found[who, name]) == 20]
+        for who in ("ours", "published")
+    }
     assert asked["ours"] == asked["published"] == [*SEARCH[6:]]
     assert ("ours", SECOND[0]) not in found
 
 
 def test_an_unfinished_or_missing_record_is_no_result(tmp_path, monkeypatch):
-    record = json.loads(record_path("laptop", "final").read_text(encoding="utf-8")) | {"status": "running"}
+    record = json.loads(record_path("laptop", "final").read_text(encoding="utf-8")) | {
+        "status": "running"
+    }
     path = tmp_path / "laptop-smollm2-135m" / "final.json"
     path.parent.mkdir()
     path.write_text(json.dumps(record), encoding="utf-8")
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    with pytest.raises(InputError, match=r"final\.json is not finished; `M2_PROFILE=laptop m2 run final` goes on"):
+    with pytest.raises(
+        InputError, match=r"final\.json is not finished; `M2_PROFILE=laptop m2 run final` goes on"
+    ):
         errors.finished_record(LAPTOP, "final")
-    with pytest.raises(InputError, match=r"no record .*untuned/test\.json; .* m2 run samples/untuned/test`"):
+    with pytest.raises(
+        InputError, match=r"no record .*untuned/test\.json; .* m2 run samples/untuned/test`"
+    ):
         errors.sampled(LAPTOP)
 
 
@@ -85,7 +96,9 @@ def test_samples_are_those_of_the_record():
 def test_a_factor_from_one_set_of_series_mends_the_bands_of_another():
     rng = np.random.default_rng(0)
     old, new = (
-        errors.Sampled({}, [*range(40)], np.empty(0), rng.normal(500, 30, (40, 20, 2)), {"made": samples})
+        errors.Sampled(
+            {}, [*range(40)], np.empty(0), rng.normal(500, 30, (40, 20, 2)), {"made": samples}
+        )
         for samples in (rng.normal(500, 10, (40, 48, 20, 2)), rng.normal(500, 10, (40, 48, 20, 2)))
     )
     factor = old.factor("made")
@@ -111,9 +124,14 @@ def test_a_power_law_comes_back_with_the_intervals_of_a_regression():
     assert law["exponent"] == pytest.approx(-1)
     assert (law["there"], *law["interval there"]) == pytest.approx((0.02, 0.02, 0.02))
     x, y = np.geomspace(1e13, 1e15, 6), [90, 66, 40, 33, 20, 17]
-    law, theirs = errors.power_law(x, y, at=np.array([1e14, 1e17])), linregress(np.log(x), np.log(y))
+    law, theirs = (
+        errors.power_law(x, y, at=np.array([1e14, 1e17])),
+        linregress(np.log(x), np.log(y)),
+    )
     low, high = law["exponent interval"]
-    assert (high - low) / 2 == pytest.approx(2.7764 * theirs.stderr, rel=1e-4)  # Student's t, 4 degrees of freedom
+    assert (high - low) / 2 == pytest.approx(
+        2.7764 * theirs.stderr, rel=1e-4
+    )  # Student's t, 4 degrees of freedom
     (near, far), (above, far_above) = law["interval there"]
     assert near < law["there"][0] < above
     assert far_above / far > above / near

@@ -27,8 +27,17 @@ def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
 
 
 def test_architecture_shows_its_shapes():
-    blocks = "24 × transformer block", "embedding\n13 × 896", "896 → 14·64\n+ bias", "896 → 2·64", "896 → 4864"
-    for name, parts in (("qwen2.5-0.5b", blocks), ("smollm2-135m", ("30 × transformer block", "576 → 9·64"))):
+    blocks = (
+        "24 × transformer block",
+        "embedding\n13 × 896",
+        "896 → 14·64\n+ bias",
+        "896 → 2·64",
+        "896 → 4864",
+    )
+    for name, parts in (
+        ("qwen2.5-0.5b", blocks),
+        ("smollm2-135m", ("30 × transformer block", "576 → 9·64")),
+    ):
         shown = "\n".join(texts(drawings.architecture(Shape.of(backbone_config(name)), name)))
         assert [part for part in parts if part not in shown] == []
 
@@ -44,29 +53,54 @@ def test_an_arrow_comes_from_the_box_below_in_its_column_or_from_all():
 
 def test_lora_layer_counts_its_parameters():
     figure = drawings.lora_layer(896, rank=2)
-    assert figure.axes[0].get_title() == "A LoRA layer: 3,584 trained parameters beside 802,816 frozen ones"
+    assert (
+        figure.axes[0].get_title()
+        == "A LoRA layer: 3,584 trained parameters beside 802,816 frozen ones"
+    )
 
 
 def test_encoding_shows_every_token(data):
     first, second = drawings.encoding(data, (1, 2)).axes
     cells = {cell.get_text().get_text() for cell in first.tables[0].get_celld().values()}
-    assert {"337", "3.37", "3 3 7 ,", "18 18 22 11", "4 4 8 11", "3 4 8 ;", "18 19 23 26", "4 5 9 12"} <= cells
+    assert {
+        "337",
+        "3.37",
+        "3 3 7 ,",
+        "18 18 22 11",
+        "4 4 8 11",
+        "3 4 8 ;",
+        "18 19 23 26",
+        "4 5 9 12",
+    } <= cells
     assert second.get_title(loc="left").startswith("series 2")
 
 
 def test_a_figure_of_the_report_is_of_any_profile_and_says_whose():
     ours, replicated = (figures.fig4_baseline_forecasts(profile) for profile in (LAPTOP, FIFTH))
-    assert [figure.get_suptitle() for figure in (ours, replicated)] == ["smollm2-135m", "qwen2.5-coder-0.5b"]
+    assert [figure.get_suptitle() for figure in (ours, replicated)] == [
+        "smollm2-135m",
+        "qwen2.5-coder-0.5b",
+    ]
     maes, archive = errors.finished_record(FIFTH, "baseline").maes(), published_maes("baseline")
     titles = [ax.get_title() for ax in replicated.axes]
-    assert titles == [f"series {i}: MAE {maes[i]:.0f}\nthe report's: {archive[i]:.0f}" for i in (94, 99, 141)]
-    assert [ax.get_title() for ax in ours.axes] == ["series 94: MAE 485", "series 99: MAE 108", "series 141: MAE 322"]
+    assert titles == [
+        f"series {i}: MAE {maes[i]:.0f}\nthe report's: {archive[i]:.0f}" for i in (94, 99, 141)
+    ]
+    assert [ax.get_title() for ax in ours.axes] == [
+        "series 94: MAE 485",
+        "series 99: MAE 108",
+        "series 141: MAE 322",
+    ]
     assert pdf.draw("fig4_baseline_forecasts").get_suptitle() == "qwen2.5-coder-0.5b"
 
 
 def test_what_is_compared_are_the_same_series():
     ours, report = figures.context_lengths(FIFTH).axes
-    assert [label.get_text() for label in ours.get_yticklabels()] == ["128 tokens", "512 tokens", "768 tokens"]
+    assert [label.get_text() for label in ours.get_yticklabels()] == [
+        "128 tokens",
+        "512 tokens",
+        "768 tokens",
+    ]
     *lines, means, medians = report.lines
     assert len(lines) == 5
     assert means.get_xdata() == pytest.approx([2203.9, 363.7, 273.3], abs=0.06)
@@ -90,7 +124,9 @@ def test_the_curve_of_the_surest_ends_at_the_error_of_all():
         for ax, error in ((means, maes.mean()), (medians, maes.median())):
             lines = ax.lines[place : place + 2]
             assert [line.get_ydata()[-1] for line in lines] == pytest.approx([error] * 2)
-            assert lines[1].get_ydata()[0] == maes.min()  # the dashed one knows the errors in advance
+            assert (
+                lines[1].get_ydata()[0] == maes.min()
+            )  # the dashed one knows the errors in advance
 
 
 def test_ranks_and_bands_are_shares():
@@ -99,7 +135,9 @@ def test_ranks_and_bands_are_shares():
         assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
     ours = next(line for line in bands.lines if line.get_label() == "best")
     found = errors.sampled(LAPTOP).held("best")
-    assert ours.get_ydata()[list(np.round(ours.get_xdata(), 2)).index(0.8)] == pytest.approx(found[0.8])
+    assert ours.get_ydata()[list(np.round(ours.get_xdata(), 2)).index(0.8)] == pytest.approx(
+        found[0.8]
+    )
 
 
 def test_the_median_of_all_samples_is_that_of_the_record():
@@ -114,8 +152,12 @@ def test_trainings_are_drawn_at_what_they_came_to():
     loss, mean, median = figures.more_per_flop(LAPTOP).axes
     found, best = figures._trained_points(LAPTOP), errors.finished_record(LAPTOP, "best")
     (end,) = found[found["kind"] == "the long run, its end"].to_dict("records")
-    assert [end[key] for key in ("loss", "mean", "median")] == [best.evaluations[-1][key] for key in errors.MEASURED]
-    assert found["kind"].value_counts()["trials of 240 steps"] == len(ARMS) - 1  # the first, and all but two controls
+    assert [end[key] for key in ("loss", "mean", "median")] == [
+        best.evaluations[-1][key] for key in errors.MEASURED
+    ]
+    assert (
+        found["kind"].value_counts()["trials of 240 steps"] == len(ARMS) - 1
+    )  # the first, and all but two controls
     final = errors.finished_record(LAPTOP, "final").maes().values()
     assert found.set_index("kind").loc["final, on test", "median"] == np.median(list(final))
     for ax, what in ((loss, "loss"), (mean, "mean"), (median, "median")):
@@ -139,10 +181,17 @@ def test_each_world_has_the_errors_of_its_forecasters():
     table = errors.error_table({})
     for ax, of in zip(figures.changed_worlds(LAPTOP).axes, ("mean", "median"), strict=True):
         found = errors.by_world(table, of)
-        assert {line.get_label() for line in ax.lines} > {"context mean", "log-VAR(9)", "LM best", "LM general"}
+        assert {line.get_label() for line in ax.lines} > {
+            "context mean",
+            "log-VAR(9)",
+            "LM best",
+            "LM general",
+        }
         for line in ax.lines:
             assert list(line.get_ydata()) == list(found.index) == list(WORLDS)
-            assert list(line.get_xdata()) == list(found[line.get_label()].clip(lower=0.1))  # no logarithm of 0
+            assert list(line.get_xdata()) == list(
+                found[line.get_label()].clip(lower=0.1)
+            )  # no logarithm of 0
 
 
 def test_worlds_hold_only_who_forecast_all_of_them():

@@ -1,4 +1,5 @@
-"""The PDF and its numbers are made of the records as they stand, and show the figures that the notebooks show."""
+"""The PDF and its numbers are made of the records as they stand, and show the figures that the
+notebooks show."""
 
 import io
 import json
@@ -29,20 +30,28 @@ def text():
 
 def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
     named = re.findall(r'"(\w+)\.svg"', text())
-    cells = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb"))
+    cells = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")
+    )
     shown = re.findall(r'\bshow\(\\"(\w+)\\"\)|save_figure\(fig, \\"(\w+)\\"\)', cells)
     assert len(named) > 8
     assert set(named) <= set(pdf.FIGURES)
     assert set(named) <= {name for pair in shown for name in pair}
 
 
-@pytest.mark.parametrize(("name", "share"), re.findall(r'#shown\(\n  "(\w+)\.svg",\n(?:  width: (\d+)%,)?', text()))
+@pytest.mark.parametrize(
+    ("name", "share"), re.findall(r'#shown\(\n  "(\w+)\.svg",\n(?:  width: (\d+)%,)?', text())
+)
 def test_no_text_in_a_figure_is_below_7_points_in_print(name, share, tmp_path):
     figure = pdf.draw(name)
     saved = plots.save_figure(figure, name, folder=tmp_path, kind="svg").read_text(encoding="utf-8")
     width = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', saved)[1])
     across = (21 - 2 * 2.3) / 2.54 * 72  # the page between its margins
-    shown = [t for t in figure.findobj(Text) if t.get_visible() and (t.axes is None or t.axes.get_visible())]
+    shown = [
+        t
+        for t in figure.findobj(Text)
+        if t.get_visible() and (t.axes is None or t.axes.get_visible())
+    ]
     smallest = min(t.get_fontsize() for t in shown if t.get_text().strip())
     assert smallest * across * float(share or 100) / 100 / width >= 7
     plt.close(figure)
@@ -50,7 +59,9 @@ def test_no_text_in_a_figure_is_below_7_points_in_print(name, share, tmp_path):
 
 def test_a_figure_or_table_comes_after_the_text_that_calls_it():
     source = text()
-    assert "#set figure(placement: auto)" in source  # so on the page where it stands in the source, or later
+    assert (
+        "#set figure(placement: auto)" in source
+    )  # so on the page where it stands in the source, or later
     labels = re.findall(r"(?m)^\) <([\w-]+)>$", source)
     assert len(labels) > 25
     for label in labels:
@@ -59,7 +70,9 @@ def test_a_figure_or_table_comes_after_the_text_that_calls_it():
 
 def test_no_page_but_the_last_is_half_empty():
     typst = pytest.importorskip("typst")
-    pages = typst.compile(str(pdf.REPORT_FOLDER / "main.typ"), root=str(pdf.REPORT_FOLDER), format="png", ppi=20)
+    pages = typst.compile(
+        str(pdf.REPORT_FOLDER / "main.typ"), root=str(pdf.REPORT_FOLDER), format="png", ppi=20
+    )
     assert len(pages) > 10
     for number, page in enumerate(pages[:-1], start=1):
         rows = plt.imread(io.BytesIO(page), format="png")[..., :3].min(axis=(1, 2)) < 0.9
@@ -75,8 +88,24 @@ def test_no_semicolon_of_a_sentence_ends_an_expression():
 
 def test_typst_rounds_as_python_does(tmp_path, written):
     typst = pytest.importorskip("typst")
-    values = [value for _, value in leaves(written) if isinstance(value, float) and abs(value) < 1e5]
-    values += [3.05, 3.15, 3.25, 0.125, 0.375, 2.5, 3.5, 0.845 * 100, 0.05, 9.996, 0.0, -0.1499, -2.5]
+    values = [
+        value for _, value in leaves(written) if isinstance(value, float) and abs(value) < 1e5
+    ]
+    values += [
+        3.05,
+        3.15,
+        3.25,
+        0.125,
+        0.375,
+        2.5,
+        3.5,
+        0.845 * 100,
+        0.05,
+        9.996,
+        0.0,
+        -0.1499,
+        -2.5,
+    ]
     fix = re.search(r"(?s)#let fix\(.*?\n}\n", text())[0]
     (tmp_path / "values.json").write_text(json.dumps(values), encoding="utf-8")
     ask = '#metadata(yaml("values.json").map(x => range(4).map(digits => fix(x, digits: digits)))) <found>'
@@ -84,7 +113,9 @@ def test_typst_rounds_as_python_does(tmp_path, written):
     rounded = json.loads(typst.query(str(tmp_path / "ask.typ"), "<found>", field="value", one=True))
     for value, texts in zip(values, rounded, strict=True):
         for digits, shown in enumerate(texts):
-            assert shown.replace("−", "-") == re.sub(r"^-(0(\.0*)?)$", r"\1", f"{value:.{digits}f}"), value
+            assert shown.replace("−", "-") == re.sub(
+                r"^-(0(\.0*)?)$", r"\1", f"{value:.{digits}f}"
+            ), value
 
 
 def leaves(value, path=""):
@@ -97,7 +128,9 @@ def leaves(value, path=""):
 
 
 def test_the_numbers_are_those_of_the_records(written):
-    now = dict(leaves(json.loads(json.dumps(numbers.numbers(errors.shown_profile()), allow_nan=False))))
+    now = dict(
+        leaves(json.loads(json.dumps(numbers.numbers(errors.shown_profile()), allow_nan=False)))
+    )
     then = dict(leaves(written))
     assert then.keys() == now.keys(), "run `make figures`"
     for path, value in now.items():
@@ -118,7 +151,10 @@ def test_the_pdf_is_what_its_sources_give_in_a_folder_of_its_own(tmp_path, monke
 
 def test_without_all_records_nothing_is_made(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    with pytest.raises(InputError, match=r"no record .*baseline\.json; `M2_PROFILE=laptop m2 run baseline` makes it"):
+    with pytest.raises(
+        InputError,
+        match=r"no record .*baseline\.json; `M2_PROFILE=laptop m2 run baseline` makes it",
+    ):
         pdf.make_pdf(tmp_path / "report")
     monkeypatch.setenv("M2_PROFILE", "report")
     with pytest.raises(InputError, match="about the laptop's study, not report's"):
@@ -128,11 +164,17 @@ def test_without_all_records_nothing_is_made(tmp_path, monkeypatch):
 
 def test_what_the_pdf_and_the_readme_say_in_words_is_so(written):
     ours, test, validation = (written["errors"][who] for who in ("ours", "test", "validation"))
-    final, theirs, simple = ours["final"], written["errors"]["published"]["final"], [test[name] for name in BASELINES]
+    final, theirs, simple = (
+        ours["final"],
+        written["errors"]["published"]["final"],
+        [test[name] for name in BASELINES],
+    )
     assert all(final["mean"] < other["mean"] for other in (*simple, theirs))
     gains = written["gains"]["ours final"]
     assert [name for name in gains if gains[name]["mean interval"][0] <= 0] == [f"test {TUNED}"]
-    assert simple[3]["median"] < min(one["median"] for one in (*simple[:3], ours["final-sampled"], final, theirs))
+    assert simple[3]["median"] < min(
+        one["median"] for one in (*simple[:3], ours["final-sampled"], final, theirs)
+    )
     assert abs(simple[2]["mean"] - theirs["mean"]) < 1  # "as good as the report's final model"
     assert min(STATISTICAL, key=lambda name: validation[name]["mean"]) == "AutoARIMA"
     copy, general = "nearest analogue in the context", "the language model, for any table"
@@ -141,21 +183,43 @@ def test_what_the_pdf_and_the_readme_say_in_words_is_so(written):
     plain = (copy, TUNED, "mean of the context, repeated", "the last period, repeated")
     for of, ahead in (("mean", 7), ("median", 5)):  # "in seven of the eight worlds"
         worlds = [written["errors"][world] for world in ("as trained", *changed)]
-        assert sum(world[general][of] < min(world[name][of] for name in plain) for world in worlds) == ahead
+        assert (
+            sum(world[general][of] < min(world[name][of] for name in plain) for world in worlds)
+            == ahead
+        )
     sure = [name for name, one in written["tables"]["ratios"].items() if Ratio(**one).surely]
     assert "untuned" in sure  # and from nobody else that the text names
     assert not {"last period", "AutoARIMA", "AutoETS", "AutoTheta"} & set(sure)
     choosing = written["tables"]["validation"]
     assert choosing["general, season left in"] < choosing["general"]
     # Rates down, ranks across.
-    losses = np.array([written["replicated"]["fifth"][name]["loss"] for name in SEARCH]).reshape(3, 3)
+    losses = np.array([written["replicated"]["fifth"][name]["loss"] for name in SEARCH]).reshape(
+        3, 3
+    )
     assert (np.diff(losses, axis=0) < 0).all()
     assert (np.diff(losses, axis=1) < 0).all()
     charged = sum(one["all flops"] for one in written["records"].values() if one["group"])
-    charged += sum(kind["coursework"] for row in written["removed"] if row["group"] for kind in row["flops"].values())
+    charged += sum(
+        kind["coursework"]
+        for row in written["removed"]
+        if row["group"]
+        for kind in row["flops"].values()
+    )
     assert charged / written["table3"]["coursework"]["all"][0] == pytest.approx(1 / 50, rel=0.1)
-    tried = {name: ours[f"trial/{name}"] for name in ("rank", "linear", "linear-simulated", "low", "pairs", "cooldown")}
-    assert all(ours["trial/tail"][of] < one[of] for one in tried.values() for of in ("mean", "median"))
-    assert "2 threads" in written["replicated"]["report"]["default"]["device"]  # of the others each had one
-    others = [one for who, found in written["replicated"].items() for name, one in found.items() if name != "default"]
+    tried = {
+        name: ours[f"trial/{name}"]
+        for name in ("rank", "linear", "linear-simulated", "low", "pairs", "cooldown")
+    }
+    assert all(
+        ours["trial/tail"][of] < one[of] for one in tried.values() for of in ("mean", "median")
+    )
+    assert (
+        "2 threads" in written["replicated"]["report"]["default"]["device"]
+    )  # of the others each had one
+    others = [
+        one
+        for who, found in written["replicated"].items()
+        for name, one in found.items()
+        if name != "default"
+    ]
     assert not any("2 threads" in one["device"] for one in others)

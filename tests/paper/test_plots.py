@@ -19,7 +19,11 @@ def test_the_last_bits_of_a_layout_do_not_change_an_svg(tmp_path):
         figure = plt.figure(layout="none")
         ax = figure.add_axes((0.1 + nudge, 0.1, 0.8, 0.8))
         ax.scatter([0, 1], [0, 1])
-        saved.append(plots.save_figure(figure, "nudged", folder=tmp_path, kind="svg").read_text(encoding="utf-8"))
+        saved.append(
+            plots.save_figure(figure, "nudged", folder=tmp_path, kind="svg").read_text(
+                encoding="utf-8"
+            )
+        )
     assert "clip-path" in saved[0]
     assert saved[0] == saved[1]
 
@@ -51,7 +55,9 @@ def test_forecast_is_drawn_after_the_context(data, ax):
 
 def test_learning_is_shown_where_nothing_was_forecast_on_the_way():
     _, (left, right) = plt.subplots(1, 2)
-    plots.plot_learning(left, right, [2.0, 1.0], [{"step": 0, "loss": 2.1}, {"step": 2, "loss": 1.1}])
+    plots.plot_learning(
+        left, right, [2.0, 1.0], [{"step": 0, "loss": 2.1}, {"step": 2, "loss": 1.1}]
+    )
     assert left.lines[1].get_ydata().tolist() == [2.1, 1.1]
     assert all(len(line.get_ydata()) == 0 for line in right.lines)
 
@@ -70,7 +76,9 @@ def test_a_fan_pairs_its_quantiles_around_the_middle(levels, ax):
 
 
 def test_a_slider_has_a_picture_for_each_value_and_asks_no_other_machine():
-    shown = plots.moving(lambda width: plt.figure(figsize=(width, 1)), [1, 2, 3], "inches", "An empty figure.").data
+    shown = plots.moving(
+        lambda width: plt.figure(figsize=(width, 1)), [1, 2, 3], "inches", "An empty figure."
+    ).data
     (frames,) = re.findall('data-frames="([^"]*)"', shown)
     assert len(set(frames.split())) == 3
     assert f'<img src="{frames.split()[0]}" alt="An empty figure."' in shown

@@ -26,7 +26,9 @@ def test_the_nearest_analogue_is_what_came_after_the_same_steps():
     period = np.array([[1, 9], [5, 5], [9, 1], [5, 4]])
     context = np.tile(period, (8, 1))[None]
     assert (nearest_analogue(context, 4)[0] == period).all()
-    with pytest.raises(ValueError, match="at least one array"):  # too short for a stretch of 6 with 5 after it
+    with pytest.raises(
+        ValueError, match="at least one array"
+    ):  # too short for a stretch of 6 with 5 after it
         nearest_analogue(context[:, :10], 5)
 
 
@@ -54,7 +56,9 @@ def test_the_seasonal_naive_repeats_the_last_period():
 def test_the_period_is_that_of_the_cycle():
     time = np.arange(80)
     for length in (8, 13, 27, 39):
-        assert period_of(500 * (1.2 + np.sin(2 * np.pi * time / length))) == pytest.approx(length, abs=1)
+        assert period_of(500 * (1.2 + np.sin(2 * np.pi * time / length))) == pytest.approx(
+            length, abs=1
+        )
 
 
 def simulated(n, noise, rng, steps=100):
@@ -81,7 +85,9 @@ def test_on_the_process_that_it_fits_its_bands_hold_their_share():
         contexts, truths = series[:, 500 - steps : 500], series[:, 500:]
         paths = log_var_paths(contexts, 200, np.random.default_rng(0))
         for level in (0.5, 0.8, 0.95):
-            held = np.mean([coverage(drawn, truth, level) for drawn, truth in zip(paths, truths, strict=True)])
+            held = np.mean(
+                [coverage(drawn, truth, level) for drawn, truth in zip(paths, truths, strict=True)]
+            )
             assert least < held - level < most, (steps, level)
 
 

@@ -1,4 +1,5 @@
-"""Numbers to text and back: by hand, against plain rules in other words, and on the study's data."""
+"""Numbers to text and back: by hand, against plain rules in other words, and on the study's
+data."""
 
 import time
 from contextlib import suppress
@@ -48,7 +49,9 @@ def test_published_rounding_truncates_what_floating_point_left_below():
 @pytest.mark.parametrize("rounding", ["nearest", "published"])
 def test_an_integrators_undershoot_is_zero(rounding):
     values, scale = np.array([[1e-3, -0.9 * UNDERSHOOT], [-1e-8, 0.0]]), 1e-3
-    assert -0.9 * UNDERSHOOT / scale * 1000 == pytest.approx(-0.9)  # not what rounding would take away
+    assert -0.9 * UNDERSHOOT / scale * 1000 == pytest.approx(
+        -0.9
+    )  # not what rounding would take away
     assert encode(values, scale, rounding) == "1000,0;0,0;"
 
 
@@ -60,14 +63,29 @@ def spoilt(value, shape=(2, 2)):
 
 ONE = TextFormat(variables=1, percentile=100)
 REFUSED = [
-    (lambda: encode(spoilt(10.0), 1.0, series=7), "series 7, step 1, variable 2 is 10000 in scaled units, outside 0-9"),
-    (lambda: encode(spoilt(1e300), 1.0), "the series, step 1, variable 2 is 1e+303 in scaled units, outside 0-9999"),
-    (lambda: encode(spoilt(-UNDERSHOOT), 1.0), "the series, step 1, variable 2 is -0.001 in scaled units"),
+    (
+        lambda: encode(spoilt(10.0), 1.0, series=7),
+        "series 7, step 1, variable 2 is 10000 in scaled units, outside 0-9",
+    ),
+    (
+        lambda: encode(spoilt(1e300), 1.0),
+        "the series, step 1, variable 2 is 1e+303 in scaled units, outside 0-9999",
+    ),
+    (
+        lambda: encode(spoilt(-UNDERSHOOT), 1.0),
+        "the series, step 1, variable 2 is -0.001 in scaled units",
+    ),
     (lambda: encode(spoilt(np.nan), 1.0), "the series, step 1, variable 2 is nan in scaled units"),
-    (lambda: encode(spoilt(np.nan), np.nan), "the series has no scale: what is read is constant, mostly 0, or not fin"),
+    (
+        lambda: encode(spoilt(np.nan), np.nan),
+        "the series has no scale: what is read is constant, mostly 0, or not fin",
+    ),
     (lambda: encode(spoilt(0.0), 0.0, series=7), "series 7 has no scale: "),
     (lambda: encode(spoilt(1.0), -1.0), "the series has no scale: "),
-    (lambda: ONE.encode(spoilt(5e3, (3, 1)), ONE.scaling(np.ones((3, 1)))), "the series, step 2, variable 1 is 5e+06"),
+    (
+        lambda: ONE.encode(spoilt(5e3, (3, 1)), ONE.scaling(np.ones((3, 1)))),
+        "the series, step 2, variable 1 is 5e+06",
+    ),
 ]
 
 
@@ -134,11 +152,17 @@ def plainly_read(text, steps, last):
     return values[1:], repairs
 
 
-pieces = st.sampled_from(["1", "23", "456789", ",", ";", ";", "<pad>", "<", "\ud800", "٣", "-1", "1_0", "7" * 7])
+pieces = st.sampled_from(
+    ["1", "23", "456789", ",", ";", ";", "<pad>", "<", "\ud800", "٣", "-1", "1_0", "7" * 7]
+)
 
 
 @given(
-    st.one_of(st.text(), st.text(alphabet="0123456789,;", max_size=300), st.lists(pieces, max_size=90).map("".join)),
+    st.one_of(
+        st.text(),
+        st.text(alphabet="0123456789,;", max_size=300),
+        st.lists(pieces, max_size=90).map("".join),
+    ),
     st.integers(0, 30),
 )
 def test_any_text_is_read(text, steps):
@@ -153,7 +177,11 @@ def test_decode_reads_long_texts_at_once(piece):
     assert time.perf_counter() - started < 1  # it takes a few thousandths
 
 
-odd = st.sampled_from([0.0, -0.0, -1e-8, -1e-6, 9999.4, 1e-300, 5e-324, 1e300]) | st.floats(0, 100) | st.floats()
+odd = (
+    st.sampled_from([0.0, -0.0, -1e-8, -1e-6, 9999.4, 1e-300, 5e-324, 1e300])
+    | st.floats(0, 100)
+    | st.floats()
+)
 
 
 @given(arrays(np.float64, st.tuples(st.integers(0, 6), st.just(2)), elements=odd), odd)
@@ -168,7 +196,9 @@ def test_every_series_round_trips_within_half_a_hundredth(data):
     integers = to_integers(data.trajectories, data.scales)
     error = np.abs(unscale(integers, data.scales) - data.trajectories)
     assert np.all(error <= data.scales[:, None, None] * 0.000501)
-    for series, scale, written in zip(data.trajectories[::50], data.scales[::50], integers[::50], strict=True):
+    for series, scale, written in zip(
+        data.trajectories[::50], data.scales[::50], integers[::50], strict=True
+    ):
         text = encode(series, scale)
         assert text == STUDY.encode(series, STUDY.scaling(series[:80]))
         assert text == "".join(f"{prey},{predator};" for prey, predator in written)
@@ -176,13 +206,16 @@ def test_every_series_round_trips_within_half_a_hundredth(data):
 
 
 def test_one_variable_below_zero_by_hand():
-    # From -10 to 10 the range is 20; offset 0.5 puts zero at -20, so the largest value is 30 above it: scaled 100.
+    # From -10 to 10 the range is 20; offset 0.5 puts zero at -20, so the largest value is 30 above
+    # it: scaled 100.
     shape = TextFormat(variables=1, digits=3, percentile=100, offset=0.5)
     context = np.array([[-10.0], [10.0], [1.0]])
     scaling = shape.scaling(context)
     assert (scaling.offset, scaling.scale, scaling.unit) == (-20, 30, 100)
     assert shape.encode(context, scaling) == "33;100;70;"
-    assert scaling.physical(shape.decode("33;100;70;", 3, [0]).values) == pytest.approx(context, abs=0.15)
+    assert scaling.physical(shape.decode("33;100;70;", 3, [0]).values) == pytest.approx(
+        context, abs=0.15
+    )
 
 
 def test_separate_variables_have_a_line_each():
@@ -221,7 +254,8 @@ def test_formats_that_no_series_has(settings):
 
 
 def test_the_format_of_tables_by_hand():
-    # From 2 to 6 the range is 4; offset 0.5 puts zero at 0, and 6 is written as 500, half of what three digits hold.
+    # From 2 to 6 the range is 4; offset 0.5 puts zero at 0, and 6 is written as 500, half of what
+    # three digits hold.
     shape = TABLES.of(1)
     context = np.array([[2.0], [6.0], [3.0]])
     assert shape.encode(context, shape.scaling(context)) == "167;500;250;"
@@ -230,6 +264,13 @@ def test_the_format_of_tables_by_hand():
 
 def test_settings_are_the_format():
     assert (STUDY.unit, STUDY.largest, STUDY.longest_step) == (1000, 9999, 10)
-    assert list(STUDY.settings()) == ["variables", "digits", "percentile", "offset", "separate", "room"]
+    assert list(STUDY.settings()) == [
+        "variables",
+        "digits",
+        "percentile",
+        "offset",
+        "separate",
+        "room",
+    ]
     shape = TextFormat(variables=3, digits=3, percentile=100, offset=0.3, separate=True)
     assert TextFormat(**shape.settings()) == shape

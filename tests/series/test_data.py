@@ -8,14 +8,23 @@ import pytest
 from m2lib import cli
 from m2lib.files import InputError
 from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, to_integers
-from m2lib.series.data import DEFAULT_FILE, draw_systems, read_series, simulated, solve_system, write_series
+from m2lib.series.data import (
+    DEFAULT_FILE,
+    draw_systems,
+    read_series,
+    simulated,
+    solve_system,
+    write_series,
+)
 
 
 @pytest.fixture
 def real_file():
     path = Path(os.environ.get("M2_DATA") or DEFAULT_FILE)
     if not path.exists():
-        pytest.skip(f"no real file to compare the recipe with, neither in M2_DATA nor at {DEFAULT_FILE}")
+        pytest.skip(
+            f"no real file to compare the recipe with, neither in M2_DATA nor at {DEFAULT_FILE}"
+        )
     return read_series(path)
 
 
@@ -37,8 +46,13 @@ def test_text_lengths_and_roundings(data):
     assert np.all((nearest - published)[differ] == 1)
     assert nearest.max() == 2732
 
-    whole = [len(encode(series, scale)) for series, scale in zip(data.trajectories, data.scales, strict=True)]
-    contexts = [len(encode(series, scale)) for series, scale in zip(data.contexts, data.scales, strict=True)]
+    whole = [
+        len(encode(series, scale))
+        for series, scale in zip(data.trajectories, data.scales, strict=True)
+    ]
+    contexts = [
+        len(encode(series, scale)) for series, scale in zip(data.contexts, data.scales, strict=True)
+    ]
     assert (min(contexts), max(contexts), round(np.mean(contexts), 1)) == (505, 658, 635.0)
     assert (min(whole), max(whole), round(np.mean(whole), 1)) == (641, 831, 792.4)
 
@@ -99,8 +113,14 @@ def change(series, index, value):
 
 NO_DATA_SET = r"is no data set in HDF5: .*; see data/README\.md"
 BAD_FILES = {
-    "wrong dataset": (lambda t, time: {"series": t, "time": time}, "object 'trajectories' doesn't exist"),
-    "text": (lambda t, time: {"trajectories": np.full((4, 100, 2), b"x"), "time": time}, NO_DATA_SET),
+    "wrong dataset": (
+        lambda t, time: {"series": t, "time": time},
+        "object 'trajectories' doesn't exist",
+    ),
+    "text": (
+        lambda t, time: {"trajectories": np.full((4, 100, 2), b"x"), "time": time},
+        NO_DATA_SET,
+    ),
     "few steps": (
         lambda t, time: {"trajectories": t[:, :99], "time": time[:99]},
         r"has shape \(4, 99, 2\) and /time \(99,\); expected \(3 or more series, 100 or more, 2\) and \(steps,\)",
@@ -136,7 +156,9 @@ def test_missing_and_other_files(tmp_path):
     with pytest.raises(InputError, match=f"text {NO_DATA_SET}"):
         load_series(tmp_path / "text")
     for missing in (tmp_path, tmp_path / "nothing.h5"):
-        with pytest.raises(InputError, match=r"no such data file: .*; `m2 data generate` writes one"):
+        with pytest.raises(
+            InputError, match=r"no such data file: .*; `m2 data generate` writes one"
+        ):
             load_series(missing)
 
 

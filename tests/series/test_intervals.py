@@ -33,14 +33,19 @@ def test_bootstrap_interval_is_that_of_the_normal_mean():
     low, high = bootstrap_interval(errors)
     half = 1.96 * errors.std(ddof=1) / 20
     assert (low, high) == pytest.approx((errors.mean() - half, errors.mean() + half), abs=0.02)
-    assert bootstrap_interval(errors, np.median)[0] < np.median(errors) < bootstrap_interval(errors, np.median)[1]
+    assert (
+        bootstrap_interval(errors, np.median)[0]
+        < np.median(errors)
+        < bootstrap_interval(errors, np.median)[1]
+    )
     assert bootstrap_interval(errors) == (low, high)
     with pytest.raises(ValueError, match="two or more observations"):
         bootstrap_interval([1.0])
 
 
 def test_a_t_interval_is_that_of_the_tables_and_of_scipy():
-    # Mean 5, standard deviation 1.58, so its error is 0.707; of five values t is 2.776 in Student's tables.
+    # Mean 5, standard deviation 1.58, so its error is 0.707; of five values t is 2.776 in Student's
+    # tables.
     low, high = t_interval([3, 4, 5, 6, 7])
     assert (low, high) == pytest.approx((5 - 2.776 * 0.7071, 5 + 2.776 * 0.7071), abs=1e-3)
     values = np.random.default_rng(1).normal(2, 3, 10)
@@ -56,7 +61,8 @@ def test_of_ten_values_a_t_interval_holds_what_it_promises():
     ends = np.array([t_interval(sample) for sample in samples])
     held = (ends[:, 0] <= 0) & (ends[:, 1] >= 0)
     assert held.mean() == pytest.approx(0.95, abs=0.01)
-    # A percentile bootstrap of a mean has nearly these ends: normal ones, of a deviation that is divided by n.
+    # A percentile bootstrap of a mean has nearly these ends: normal ones, of a deviation that is
+    # divided by n.
     reach = 1.96 * samples.std(axis=1) / np.sqrt(10)
     short = np.abs(samples.mean(axis=1)) <= reach
     assert short.mean() == pytest.approx(0.91, abs=0.01)
@@ -65,12 +71,15 @@ def test_of_ten_values_a_t_interval_holds_what_it_promises():
 
 
 def test_sign_flips_by_hand_and_by_scipy():
-    # Of the eight sums of +-1 +-2 +-4 only 7 and -7 are as far from zero as 7, and six as 3 or more.
+    # Of the eight sums of +-1 +-2 +-4 only 7 and -7 are as far from zero as 7, and six as 3 or
+    # more.
     assert sign_flip_p([1, 2, 4]) == 2 / 8
     assert sign_flip_p([1, -2, 4]) == 6 / 8
     assert sign_flip_p([0.1, 0.2, -0.3]) == 1  # the sum is 0 but for its last digits
     values = np.random.default_rng(3).normal(0.5, 1, 10)
-    theirs = scipy.stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    theirs = scipy.stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
     assert sign_flip_p(values) == pytest.approx(theirs.pvalue)
     means = [abs(np.mean(values * signs)) for signs in product((1, -1), repeat=10)]
     assert sign_flip_p(values) == np.mean(np.array(means) >= abs(values.mean()) - 1e-12)
@@ -82,7 +91,11 @@ def test_sign_flips_by_hand_and_by_scipy():
 def test_of_many_values_some_sign_flips_are_drawn():
     values = np.random.default_rng(5).normal(0.5, 1, 30)
     theirs = scipy.stats.permutation_test(
-        (values,), np.mean, permutation_type="samples", n_resamples=100_000, rng=np.random.default_rng(6)
+        (values,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=100_000,
+        rng=np.random.default_rng(6),
     )
     assert 0.001 < sign_flip_p(values) < 0.2
     assert sign_flip_p(values) == pytest.approx(theirs.pvalue, abs=0.005)
@@ -100,11 +113,17 @@ def test_a_ratio_of_errors_by_hand():
     half = error_ratio([1, 2, 3, 4, 5, 6.6], [2, 4, 6, 8, 10, 12])
     assert half.ratio == pytest.approx(0.5 * 1.1 ** (1 / 6))
     assert half.low < half.ratio < half.high < 1
-    assert half.low * half.high == pytest.approx(half.ratio**2)  # as far below as above, in logarithms
+    assert half.low * half.high == pytest.approx(
+        half.ratio**2
+    )  # as far below as above, in logarithms
     assert (half.p, half.surely) == (2 / 64, True)
     twice = error_ratio([2, 4, 6, 8, 10, 12], [1, 2, 3, 4, 5, 6.6])
-    assert (twice.ratio, twice.low, twice.high) == pytest.approx((1 / half.ratio, 1 / half.high, 1 / half.low))
-    assert not error_ratio([1, 2], [2, 4.1]).surely  # an interval apart from 1, but two pairs prove nothing
+    assert (twice.ratio, twice.low, twice.high) == pytest.approx(
+        (1 / half.ratio, 1 / half.high, 1 / half.low)
+    )
+    assert not error_ratio(
+        [1, 2], [2, 4.1]
+    ).surely  # an interval apart from 1, but two pairs prove nothing
     assert not error_ratio([1, 3, 2, 1], [2, 1, 2, 1]).surely
     with pytest.raises(ValueError, match="shorter"):
         error_ratio([1, 2, 3], [1, 2])
@@ -127,7 +146,9 @@ def test_a_band_by_hand():
 
 def test_coverage_is_that_of_a_library():
     low, high = band(SAMPLES, 0.8)
-    frame = pd.DataFrame({"unique_id": 0, "y": TRUTH.ravel(), "m-lo-80": low.ravel(), "m-hi-80": high.ravel()})
+    frame = pd.DataFrame(
+        {"unique_id": 0, "y": TRUTH.ravel(), "m-lo-80": low.ravel(), "m-hi-80": high.ravel()}
+    )
     theirs = losses.coverage(frame, models=["m"], level=80)["m"].item()
     assert coverage(SAMPLES, TRUTH, 0.8) == pytest.approx(theirs)
 
@@ -135,7 +156,10 @@ def test_coverage_is_that_of_a_library():
 def test_ranks_are_even_where_samples_are_right_and_ties_are_by_lot():
     assert ranks(np.array([1, 2, 3]).reshape(-1, 1, 1), np.array([[2.5]]), RNG).tolist() == [[2]]
     drawn = np.concatenate(
-        [ranks(RNG.integers(0, 4, (9, 20, 2)), RNG.integers(0, 4, (20, 2)), RNG).ravel() for _ in range(100)]
+        [
+            ranks(RNG.integers(0, 4, (9, 20, 2)), RNG.integers(0, 4, (20, 2)), RNG).ravel()
+            for _ in range(100)
+        ]
     )
     assert chisquare(np.bincount(drawn, minlength=10)).pvalue > 0.001
     narrow = ranks(RNG.normal(0, 0.2, (9, 500, 2)), RNG.normal(0, 1, (500, 2)), RNG)
@@ -156,10 +180,15 @@ def test_a_stretched_band_just_holds_the_truth():
     needed = stretch_needed(SAMPLES, TRUTH, 0.5)
     for step, variable in [(0, 0), (7, 1), (19, 0)]:
         place = slice(step, step + 1), slice(variable, variable + 1)
-        inner, outer = (stretched(SAMPLES, needed[step, variable] * factor)[:, *place] for factor in (0.999, 1.001))
+        inner, outer = (
+            stretched(SAMPLES, needed[step, variable] * factor)[:, *place]
+            for factor in (0.999, 1.001)
+        )
         assert (coverage(inner, TRUTH[place], 0.5), coverage(outer, TRUTH[place], 0.5)) == (0, 1)
     assert stretched(SAMPLES, 100).min() == 0
     np.testing.assert_allclose(stretched(SAMPLES, 1), SAMPLES)
-    np.testing.assert_allclose(np.median(stretched(SAMPLES, 0.3), axis=0), np.median(SAMPLES, axis=0))
+    np.testing.assert_allclose(
+        np.median(stretched(SAMPLES, 0.3), axis=0), np.median(SAMPLES, axis=0)
+    )
     same = stretch_needed(np.full((4, 1, 2), 7), np.array([[7, 8]]), 0.8)
     assert same.tolist() == [[0, np.inf]]

@@ -1,4 +1,5 @@
-"""Errors, scores and quantile losses: by hand, against closed forms, and against well-kept libraries."""
+"""Errors, scores and quantile losses: by hand, against closed forms, and against well-kept
+libraries."""
 
 import numpy as np
 import pandas as pd
@@ -34,12 +35,18 @@ def test_crps_is_the_mae_of_a_certain_forecast():
 
 def test_crps_is_its_definition_that_of_a_library_and_the_closed_form():
     pairs = np.abs(SAMPLES[:, None] - SAMPLES[None]).sum(axis=(0, 1)) / (48 * 47)
-    assert crps_fair(SAMPLES, TRUTH) == pytest.approx((np.abs(SAMPLES - TRUTH).mean(0) - pairs / 2).mean())
+    assert crps_fair(SAMPLES, TRUTH) == pytest.approx(
+        (np.abs(SAMPLES - TRUTH).mean(0) - pairs / 2).mean()
+    )
     theirs = scoringrules.crps_ensemble(TRUTH, np.moveaxis(SAMPLES, 0, -1), estimator="fair").mean()
     assert crps_fair(SAMPLES, TRUTH) == pytest.approx(theirs)
-    normal = scoringrules.crps_normal(TRUTH, 300, 40).mean()  # of the distribution that samples come from
+    normal = scoringrules.crps_normal(
+        TRUTH, 300, 40
+    ).mean()  # of the distribution that samples come from
     many = [crps_fair(RNG.normal(300, 40, (20, 20, 2)), TRUTH) for _ in range(400)]
-    assert np.mean(many) == pytest.approx(normal, rel=0.01)  # fair: 20 samples are enough, on average
+    assert np.mean(many) == pytest.approx(
+        normal, rel=0.01
+    )  # fair: 20 samples are enough, on average
 
 
 def test_quantile_loss_is_that_of_a_library():
@@ -57,7 +64,9 @@ def test_quantile_loss_is_that_of_a_library():
 
 def test_weighted_quantile_loss_has_no_unit():
     once = weighted_quantile_loss([quantile_loss(SAMPLES, TRUTH)], [TRUTH])
-    assert weighted_quantile_loss([quantile_loss(10 * SAMPLES, 10 * TRUTH)], [10 * TRUTH]) == pytest.approx(once)
+    assert weighted_quantile_loss(
+        [quantile_loss(10 * SAMPLES, 10 * TRUTH)], [10 * TRUTH]
+    ) == pytest.approx(once)
     twice = weighted_quantile_loss([quantile_loss(SAMPLES, TRUTH)] * 2, [TRUTH] * 2)
     assert twice == pytest.approx(once)
 

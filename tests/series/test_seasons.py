@@ -35,15 +35,24 @@ def test_each_variable_has_its_own():
     steps = np.arange(40.0)
     both = np.stack([50 + steps + 5 * (steps % 2), 50 + steps + np.resize(PATTERN, 40)], axis=1)
     found = Season.of(both, 4)
-    assert np.allclose(found.factor[:2, 0], found.factor[2:, 0], rtol=1e-2)  # of two steps, within those four
+    assert np.allclose(
+        found.factor[:2, 0], found.factor[2:, 0], rtol=1e-2
+    )  # of two steps, within those four
     for variable in (0, 1):
         assert np.allclose(found.factor[:, [variable]], Season.of(both[:, [variable]], 4).factor)
 
 
 def test_one_variable_does_not_decide_for_another():
     steps = np.arange(40.0)
-    sales, profit, returns = 50 + steps + np.resize(PATTERN, 40), np.resize(PATTERN, 40) + steps / 9, steps % 4
-    together, alone = Season.of(np.stack([sales, profit, returns], axis=1), 4), Season.of(sales[:, None], 4)
+    sales, profit, returns = (
+        50 + steps + np.resize(PATTERN, 40),
+        np.resize(PATTERN, 40) + steps / 9,
+        steps % 4,
+    )
+    together, alone = (
+        Season.of(np.stack([sales, profit, returns], axis=1), 4),
+        Season.of(sales[:, None], 4),
+    )
     assert np.allclose(together.factor[:, [0]], alone.factor)
     assert np.ptp(together.shift, axis=0).astype(bool).tolist() == [False, True, False]
     assert (together.factor[:, 1:] == 1).all()

@@ -45,7 +45,8 @@ def test_polynomials_are_stable():
 
 
 def test_a_season_comes_back():
-    """Without noise and trend the autocorrelation at the period is near 1: the families differ as they should."""
+    """Without noise and trend the autocorrelation at the period is near 1: the families differ as
+    they should."""
     rng = np.random.default_rng(0)
     found = [synthetic.components(rng, 200) for _ in range(200)]
     alike = [max(np.corrcoef(x[:-lag], x[lag:])[0, 1] for lag in synthetic.CALENDAR) for x in found]

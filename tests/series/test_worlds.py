@@ -30,9 +30,13 @@ def test_the_other_equations_by_hand():
     parameters = (0.2, 0.5, 0.1, 0.1, 0.5, 10.0)  # r, a, m, h, e, K
     assert lotka_volterra(0, (2, 3), *parameters) == pytest.approx((0.4 - 3, 1.5 - 0.3))
     eaten = 0.5 * 4 * 3 / (1 + 4 * 0.5 * 0.5 / (1.5 * 0.1))
-    assert holling_three(0, (2, 3), *parameters) == pytest.approx((0.4 * 0.8 - eaten, 0.5 * eaten - 0.3))
+    assert holling_three(0, (2, 3), *parameters) == pytest.approx(
+        (0.4 * 0.8 - eaten, 0.5 * eaten - 0.3)
+    )
     eaten = 0.5 * 2 * 3 / 1.2
-    assert drifting(200, (2, 3), *parameters) == pytest.approx((0.4 * 0.8 - eaten, 0.5 * eaten - 0.15 * 3))
+    assert drifting(200, (2, 3), *parameters) == pytest.approx(
+        (0.4 * 0.8 - eaten, 0.5 * eaten - 0.15 * 3)
+    )
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -19,7 +19,9 @@ from m2lib.study.records import load_record
 from m2lib.study.runs import run
 from m2lib.training import loop
 
-STEPS = {name: {"steps": 2, "learning_rate": 1e-2} for name in ("default", "search", "context", "final")}
+STEPS = {
+    name: {"steps": 2, "learning_rate": 1e-2} for name in ("default", "search", "context", "final")
+}
 SHORT = {"max_new_tokens": 20}
 SMALL = Profile(
     "laptop", "tiny", series=3, batch_size=2, train=STEPS,
@@ -30,18 +32,27 @@ MAY_DIFFER = ("run", "seconds", "train_seconds", "evaluation_seconds", "commit",
 
 
 def records(folder):
-    """All records under a folder of results, without what two runs may differ in, and the adapters' bytes."""
+    """All records under a folder of results, without what two runs may differ in, and the adapters'
+    bytes."""
     found = {}
     for path in sorted(folder.rglob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        found[str(path.relative_to(folder))] = {key: content[key] for key in content if key not in MAY_DIFFER}
-    return found | {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
+        found[str(path.relative_to(folder))] = {
+            key: content[key] for key in content if key not in MAY_DIFFER
+        }
+    return found | {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")
+    }
 
 
 def study(folder, data):
     """Run all in a folder, and return what was recorded."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"M2_RESULTS": folder, "M2_OUT": folder / "out", "M2_DTYPE": "float32"}.items():
+        for name, value in {
+            "M2_RESULTS": folder,
+            "M2_OUT": folder / "out",
+            "M2_DTYPE": "float32",
+        }.items():
             patch.setenv(name, str(value))
         patch.setenv("M2_DEVICE", "cpu")
         assert {run(name, SMALL, data=data).status for name in CHARGED} == {"done"}
@@ -81,8 +92,14 @@ def test_no_selection_reads_a_test_series(data, unbroken, tmp_path):
     for name, record in before.items():
         if not name.endswith(".json") or "adapter" in name:
             assert after[name] == record, name
-        elif EXPERIMENTS[name.removeprefix("laptop-tiny/").removesuffix(".json")].split == "validation":
-            assert {key for key in record if after[name][key] != record[key]} <= {"data", "fingerprint"}, name
+        elif (
+            EXPERIMENTS[name.removeprefix("laptop-tiny/").removesuffix(".json")].split
+            == "validation"
+        ):
+            assert {key for key in record if after[name][key] != record[key]} <= {
+                "data",
+                "fingerprint",
+            }, name
     final = "laptop-tiny/final.json"
     assert before[final]["series"] != after[final]["series"]
 
@@ -102,7 +119,8 @@ def test_selections_ask_for_validation_results_only():
 
 
 def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, monkeypatch, capsys):
-    """As published, through the command, on a small Qwen2 model and tokenizer; Ctrl-C during the fourth step."""
+    """As published, through the command, on a small Qwen2 model and tokenizer; Ctrl-C during the
+    fourth step."""
     monkeypatch.setenv("M2_PROFILE", "report")
     monkeypatch.setenv("M2_BACKBONE", str(save_folder(store / "Qwen2.5-0.5B-Instruct")))
     real, pressed = loop.batch_of, []
@@ -114,11 +132,22 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
 
     monkeypatch.setattr(loop, "batch_of", batch_of)
     assert cli.main(["run", "--all"]) == 130
-    assert "stopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch" in capsys.readouterr().err
+    assert (
+        "stopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch"
+        in capsys.readouterr().err
+    )
     profile = active_profile()
     baseline, default = (load_record(profile, name) for name in ("baseline", "default"))
-    assert (baseline.status, len(baseline.series), baseline.protocol) == ("done", 50, EXPERIMENTS["baseline"].protocol)
-    assert (default.status, default.training["learning_rate"], default.training["steps"]) == ("running", 1e-5, 5000)
+    assert (baseline.status, len(baseline.series), baseline.protocol) == (
+        "done",
+        50,
+        EXPERIMENTS["baseline"].protocol,
+    )
+    assert (default.status, default.training["learning_rate"], default.training["steps"]) == (
+        "running",
+        1e-5,
+        5000,
+    )
     assert (len(default.loss_curve), [entry["step"] for entry in default.evaluations]) == (4, [0])
     shape = Shape.of(load_backbone(profile.backbone).model.config)
     forecast = total(forecast_flops(shape, 512, 220, convention="published"))

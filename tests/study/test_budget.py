@@ -16,7 +16,13 @@ from m2lib.study.runs import Run, run
 
 TINY = Shape.of(backbone_config("tiny"))
 SMALL = Profile(
-    "laptop", "tiny", series=3, batch_size=2, train={"default": {"steps": 4}}, checkpoint_every=1, watched=0
+    "laptop",
+    "tiny",
+    series=3,
+    batch_size=2,
+    train={"default": {"steps": 4}},
+    checkpoint_every=1,
+    watched=0,
 )
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -35,9 +41,15 @@ def test_spending_is_a_sum_over_the_records_a_running_one_at_its_most(data):
     assert (whole.left, whole.reserved) == (10**17 - spent, 0)
     published = budget_of(replace(SMALL, budget_convention="published"))
     assert published.spent == done.flops["forecasts"]["published"]
-    running = replace(done, status="running", flops=done.flops | {"reserved": dict.fromkeys(CONVENTIONS, 7)})
+    running = replace(
+        done, status="running", flops=done.flops | {"reserved": dict.fromkeys(CONVENTIONS, 7)}
+    )
     save_record(SMALL, running)
-    assert (budget_of(SMALL).spent, budget_of(SMALL).reserved, budget_of(SMALL).left) == (spent, 7, 10**17 - spent - 7)
+    assert (budget_of(SMALL).spent, budget_of(SMALL).reserved, budget_of(SMALL).left) == (
+        spent,
+        7,
+        10**17 - spent - 7,
+    )
     assert budget_of(SMALL, but="baseline").left == 10**17
     record_path(SMALL, "baseline").unlink()
     assert budget_of(SMALL).spent == 0
@@ -47,7 +59,9 @@ def test_a_run_beyond_the_budget_changes_nothing(data, store):
     spent = run("baseline", SMALL, data=data).spent()["coursework"]
     before = {path: path.read_bytes() for path in store.rglob("*.json")}
     poor = replace(SMALL, budget=spent + cost_of("default") - 1)
-    with pytest.raises(InputError, match=r"default may need .* FLOPs \(coursework\), but .* are left"):
+    with pytest.raises(
+        InputError, match=r"default may need .* FLOPs \(coursework\), but .* are left"
+    ):
         run("default", poor, data=data)
     assert {path: path.read_bytes() for path in store.rglob("*.json")} == before
     assert run("default", replace(poor, budget=poor.budget + 1), data=data).status == "done"
@@ -62,14 +76,19 @@ def test_a_record_that_cannot_be_read_stops_the_count(data):
 
 
 def test_one_process_at_a_time_runs_an_experiment(data):
-    with hold(SMALL, "baseline"), pytest.raises(InputError, match=r"another process is at baseline in"):
+    with (
+        hold(SMALL, "baseline"),
+        pytest.raises(InputError, match=r"another process is at baseline in"),
+    ):
         run("baseline", SMALL, data=data, fresh=True)
 
 
 def test_one_process_at_a_time_reserves(data, monkeypatch):
     """Two that begin together would both take what is left."""
     alone, real = [], Run.reserve
-    monkeypatch.setattr(Run, "reserve", lambda this: alone.append(in_progress(SMALL, "budget")) or real(this))
+    monkeypatch.setattr(
+        Run, "reserve", lambda this: alone.append(in_progress(SMALL, "budget")) or real(this)
+    )
     run("baseline", SMALL, data=data)
     assert alone == [True]
     assert not in_progress(SMALL, "budget")

@@ -1,4 +1,5 @@
-"""Experiments as jobs of their own: their order, a job that is stopped, and a budget that they share."""
+"""Experiments as jobs of their own: their order, a job that is stopped, and a budget that they
+share."""
 
 import signal
 import sys
@@ -30,7 +31,9 @@ SMALL = Profile(
 @pytest.fixture(autouse=True)
 def settings(store, recipe_file, monkeypatch):
     monkeypatch.setenv("M2_DATA", str(recipe_file))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the jobs; the same here, so that they compute the same
+    monkeypatch.setenv(
+        "OMP_NUM_THREADS", "1"
+    )  # of the jobs; the same here, so that they compute the same
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -67,7 +70,10 @@ def asked(submitit, monkeypatch):
 
 def test_what_is_needed_comes_first_and_what_is_finished_does_not_come(submit, asked, data):
     for name, experiment in EXPERIMENTS.items():
-        assert all(list(EXPERIMENTS).index(one) < list(EXPERIMENTS).index(name) for one in experiment.earlier(SMALL))
+        assert all(
+            list(EXPERIMENTS).index(one) < list(EXPERIMENTS).index(name)
+            for one in experiment.earlier(SMALL)
+        )
     run("baseline", SMALL, data=data)
     assert [name for name, _ in submit(["default", "baseline"], "slurm", {}, SMALL)] == ["default"]
     assert list(submit(["baseline"], "slurm", {}, SMALL)) == []
@@ -75,7 +81,12 @@ def test_what_is_needed_comes_first_and_what_is_finished_does_not_come(submit, a
 
 def test_slurm_is_told_the_order(submit, asked):
     jobs = dict(submit(["search/second_0"], "slurm", {"gpus_per_node": 1}, SMALL))
-    assert list(jobs) == ["baseline", "default", *(f"search/expt_{i}" for i in range(9)), "search/second_0"]
+    assert list(jobs) == [
+        "baseline",
+        "default",
+        *(f"search/expt_{i}" for i in range(9)),
+        "search/second_0",
+    ]
     for name, parameters in asked.items():
         needed = [f"afterok:{jobs[earlier].job_id}" for earlier in EXPERIMENTS[name].earlier(SMALL)]
         more = parameters["additional_parameters"]
@@ -95,8 +106,12 @@ def until(job, true):
 
 
 def test_in_order_and_stopped_and_queued_again_they_end_as_alone(submit, data):
-    """The second job starts when the first has its record; in its training it is warned as before a time limit."""
-    adapter, steps = adapter_path(SMALL, "default") / "adapter_model.safetensors", SMALL.train["default"]["steps"]
+    """The second job starts when the first has its record; in its training it is warned as before a
+    time limit."""
+    adapter, steps = (
+        adapter_path(SMALL, "default") / "adapter_model.safetensors",
+        SMALL.train["default"]["steps"],
+    )
     for name, job in submit(["default"], "local", {}, SMALL):
         if name == "default":
             assert load_record(SMALL, "baseline").status == "done"
@@ -108,7 +123,11 @@ def test_in_order_and_stopped_and_queued_again_they_end_as_alone(submit, data):
     assert record.steps_run >= steps  # those after its last checkpoint were taken again
     assert list(submit(["default"], "local", {}, SMALL)) == []
     alone = run("default", SMALL, data=data, fresh=True)
-    assert (alone.loss_curve, alone.maes(), adapter.read_bytes()) == (record.loss_curve, record.maes(), trained)
+    assert (alone.loss_curve, alone.maes(), adapter.read_bytes()) == (
+        record.loss_curve,
+        record.maes(),
+        trained,
+    )
 
 
 def test_a_job_that_fails_says_where_its_log_is(submit, data):
@@ -116,7 +135,10 @@ def test_a_job_that_fails_says_where_its_log_is(submit, data):
     names, shape = ["baseline", "untuned-test"], Shape.of(backbone_config("tiny"))
     tight = replace(
         SMALL,
-        budget=max(sum_costs(*estimate(EXPERIMENTS[name], SMALL, shape).values())["coursework"] for name in names),
+        budget=max(
+            sum_costs(*estimate(EXPERIMENTS[name], SMALL, shape).values())["coursework"]
+            for name in names
+        ),
     )
     with pytest.raises(InputError, match=r"job \d+ failed; its log is /"):
         list(submit(names, "local", {}, tight))
@@ -127,7 +149,10 @@ def test_a_job_that_fails_says_where_its_log_is(submit, data):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--cluster", "local", "--cluster-option", "slurm_purtition=gpu"], "Unknown argument 'purtition' for"),
+        (
+            ["--cluster", "local", "--cluster-option", "slurm_purtition=gpu"],
+            "Unknown argument 'purtition' for",
+        ),
         (["--cluster", "local", "--cluster-option", "timeout_min=soon"], "timeout_min"),
         (["--cluster", "local", "--fresh"], "--fresh runs here, without --cluster"),
     ],

@@ -6,13 +6,28 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from m2lib.accounting import sum_costs
-from m2lib.accounting.flops import CONVENTIONS, cached_step_flops, forecast_flops, forward_flops, train_step_flops
+from m2lib.accounting.flops import (
+    CONVENTIONS,
+    cached_step_flops,
+    forecast_flops,
+    forward_flops,
+    train_step_flops,
+)
 from m2lib.accounting.published import DEPARTURES, departure_costs
 from m2lib.accounting.shape import PROJECTIONS, TARGETS, Shape, total
 from m2lib.decoding import DecodeConfig, Engine, generate
 from m2lib.model import backbone_config, text_to_ids
 from m2lib.series import encode, split_ids
-from m2lib.study import EXPERIMENTS, PROFILES, Profile, Record, published_statements, published_table_3, run, table_3
+from m2lib.study import (
+    EXPERIMENTS,
+    PROFILES,
+    Profile,
+    Record,
+    published_statements,
+    published_table_3,
+    run,
+    table_3,
+)
 from m2lib.study.costs import (
     adapter_shape,
     budget_of,
@@ -39,7 +54,10 @@ def test_published_accountant_gives_every_integer_of_the_report():
     P = {"convention": "published"}
     assert total(forward_flops(QWEN, 512, **P)) == 369_176_060_704
     assert total(forecast_flops(QWEN, 512, 220, **P)) == 77_827_484_760_937
-    assert total(forecast_flops(QWEN, 512, 2, **P)) - total(forward_flops(QWEN, 512, **P)) == 353_690_907_307
+    assert (
+        total(forecast_flops(QWEN, 512, 2, **P)) - total(forward_flops(QWEN, 512, **P))
+        == 353_690_907_307
+    )
     steps = [total(train_step_flops(QWEN, 512, rank=rank, **P)) for rank in (2, 4, 8)]
     assert steps == [1_477_318_052_992, 1_478_019_943_552, 1_479_423_724_672]
 
@@ -47,7 +65,9 @@ def test_published_accountant_gives_every_integer_of_the_report():
 def test_table_3_follows_from_the_declarations():
     rows = table_3(QWEN, "published")
     assert {name: [f"{flops:.2e}" for flops in (*row, sum(row))] for name, row in rows.items()} == {
-        name: [f"{flops:.2e}" for flops in row] for name, row in published_table_3().items() if name != "all"
+        name: [f"{flops:.2e}" for flops in row]
+        for name, row in published_table_3().items()
+        if name != "all"
     }
     spent = sum(map(sum, rows.values()))
     assert f"{spent:.2e}" == "9.99e+16" == f"{published_table_3()['all'][2]:.2e}"
@@ -74,7 +94,9 @@ def test_departures_explain_the_whole_difference():
             ]
             for convention in ("published", "coursework")
         }
-        forward, step, forecast = (a - b for a, b in zip(sizes["published"], sizes["coursework"], strict=True))
+        forward, step, forecast = (
+            a - b for a, b in zip(sizes["published"], sizes["coursework"], strict=True)
+        )
         once = extra[1] + extra[2] + extra[3] + extra[4]
         assert (forward, step, forecast) == (once, 6 * once + extra[5], once + extra[6] + extra[7])
 
@@ -96,10 +118,15 @@ def test_steps_left_for_the_final_run(tmp_path, monkeypatch):
 
 def test_under_the_rules_the_report_is_over_budget():
     tables = {convention: table_3(QWEN, convention).values() for convention in CONVENTIONS}
-    training, forecasts = ({name: sum(row[i] for row in rows) for name, rows in tables.items()} for i in (0, 1))
+    training, forecasts = (
+        {name: sum(row[i] for row in rows) for name, rows in tables.items()} for i in (0, 1)
+    )
     assert f"{training['coursework']:.3g}" == "1.35e+17"
     assert f"{training['executed']:.2g}" == "8.5e+16"
-    assert (f"{forecasts['coursework']:.2g}", f"{forecasts['published']:.3g}") == ("1.7e+14", "2.17e+16")
+    assert (f"{forecasts['coursework']:.2g}", f"{forecasts['published']:.3g}") == (
+        "1.7e+14",
+        "2.17e+16",
+    )
 
 
 def test_a_step_by_each_convention():
@@ -110,7 +137,10 @@ def test_a_step_by_each_convention():
         return total(train_step_flops(TINY, tokens, rank=2, batch=batch, convention=convention))
 
     assert costs["coursework"] == step(20, 1, "coursework") + step(12, 1, "coursework")
-    assert (costs["published"], costs["executed"]) == (step(20, 2, "published"), step(20, 2, "executed"))
+    assert (costs["published"], costs["executed"]) == (
+        step(20, 2, "published"),
+        step(20, 2, "executed"),
+    )
     losses = loss_costs(TINY, batch, rank=2)
     assert losses["published"] == 0
     assert losses["executed"] == sum(
@@ -124,25 +154,38 @@ def test_a_forecast_by_each_convention():
     assert costs == {
         "coursework": total(forecast_flops(TINY, 30, 9)),
         "published": total(forecast_flops(TINY, 64, 220, convention="published")),
-        # adapters merged, its own prompt alone, and a cache of 40 + 1, ..., 40 + 11 tokens, allocated by 64
+        # adapters merged, its own prompt alone, and a cache of 40 + 1, ..., 40 + 11 tokens,
+        # allocated by 64
         "executed": total(forecast_flops(TINY, 30, 1, convention="executed"))
         + 11 * total(cached_step_flops(TINY, 64, convention="executed")),
     }
 
 
 def test_samples_share_their_prefill():
-    entry = {"prompt_tokens": 30, "padded_tokens": 40, "new_tokens": [9, 9, 5], "passes": [8, 8, 70]}
+    entry = {
+        "prompt_tokens": 30,
+        "padded_tokens": 40,
+        "new_tokens": [9, 9, 5],
+        "passes": [8, 8, 70],
+    }
     sampled = DecodeConfig(constrained=True, temperature=1.0, n_samples=3)
     costs = series_costs(TINY, entry, sampled, rank=2)
     prefill = total(forecast_flops(TINY, 30, 1, rank=2))
     assert costs["coursework"] == (
-        total(forecast_flops(TINY, 30, 9, rank=2, samples=2)) + total(forecast_flops(TINY, 30, 5, rank=2)) - prefill
+        total(forecast_flops(TINY, 30, 9, rank=2, samples=2))
+        + total(forecast_flops(TINY, 30, 5, rank=2))
+        - prefill
     )
-    # 46 steps in 64 columns of the prompt and 64 of the row's own, the last 6 of the third sample in 64 more
-    steps = [total(cached_step_flops(TINY, columns, convention="executed")) for columns in (128, 192)]
+    # 46 steps in 64 columns of the prompt and 64 of the row's own, the last 6 of the third sample
+    # in 64 more
+    steps = [
+        total(cached_step_flops(TINY, columns, convention="executed")) for columns in (128, 192)
+    ]
     executed = total(forecast_flops(TINY, 30, 1, convention="executed"))
     assert costs["executed"] == executed + 80 * steps[0] + 6 * steps[1]
-    assert costs["published"] == total(forecast_flops(TINY, 30, 220, rank=2, samples=3, convention="published"))
+    assert costs["published"] == total(
+        forecast_flops(TINY, 30, 220, rank=2, samples=3, convention="published")
+    )
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -161,7 +204,12 @@ def test_executed_steps_are_those_that_the_machine_counts(tiny, samples):
     every, expected = [count for counts in passes for count in counts], 0
     assert 64 < max(every) > min(every)
     for prompt, counts in zip(prompts, passes, strict=True):
-        entry = {"prompt_tokens": len(prompt), "padded_tokens": 60, "new_tokens": counts, "passes": counts}
+        entry = {
+            "prompt_tokens": len(prompt),
+            "padded_tokens": 60,
+            "new_tokens": counts,
+            "passes": counts,
+        }
         expected += series_costs(TINY, entry, protocol, rank=0)["executed"]
         expected -= total(forecast_flops(TINY, len(prompt), 1, convention="executed"))
     assert sum(steps) == expected
@@ -180,7 +228,12 @@ def test_estimates_shrink_as_work_is_done():
 
 def test_ranks():
     ranks = {name: adapter_shape(EXPERIMENTS[name], REPORT)["rank"] for name in EXPERIMENTS}
-    assert (ranks["baseline"], ranks["default"], ranks["default-rest"], ranks["search/expt_7"]) == (0, 4, 4, 4)
+    assert (ranks["baseline"], ranks["default"], ranks["default-rest"], ranks["search/expt_7"]) == (
+        0,
+        4,
+        4,
+        4,
+    )
     assert ranks["search/second_0"] == 2  # of the first that it may be
     sixth = adapter_shape(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6")
     assert sixth == {"rank": 2, "targets": TARGETS}
@@ -189,9 +242,14 @@ def test_ranks():
 def test_an_adapters_targets_decide_its_costs(monkeypatch):
     everywhere, rank = TrainConfig(1, 1e-3, 2, targets=list(PROJECTIONS)).targets, 2
     default = EXPERIMENTS["default"]
-    wide = replace(default, name="wide", train=default.train | {"targets": everywhere[::-1], "rank": rank})
+    wide = replace(
+        default, name="wide", train=default.train | {"targets": everywhere[::-1], "rank": rank}
+    )
     monkeypatch.setitem(EXPERIMENTS, "wide", wide)
-    assert experiment_sizes(wide, REPORT) == experiment_sizes(default, REPORT) | {"rank": 2, "targets": everywhere}
+    assert experiment_sizes(wide, REPORT) == experiment_sizes(default, REPORT) | {
+        "rank": 2,
+        "targets": everywhere,
+    }
 
     adapter, costs = {"rank": rank, "targets": everywhere}, estimate(wide, REPORT, TINY)
     assert adapter_shape(wide, REPORT) == adapter
@@ -204,7 +262,9 @@ def test_an_adapters_targets_decide_its_costs(monkeypatch):
     kinds = (adapter, {"rank": rank, "targets": TARGETS})
     costs, merged = (series_costs(TINY, entry, DecodeConfig(), **kind) for kind in kinds)
     assert costs["coursework"] == total(forecast_flops(TINY, 30, 9, **adapter))
-    assert costs["published"] == total(forecast_flops(TINY, 30, 220, convention="published", **adapter))
+    assert costs["published"] == total(
+        forecast_flops(TINY, 30, 220, convention="published", **adapter)
+    )
     assert costs["executed"] == merged["executed"]
 
 
@@ -222,7 +282,10 @@ def test_a_run_spends_what_it_computed(data, store, settings):
     adapter = {"rank": config.rank, "targets": config.targets}
     steps = [step_costs(TINY, batch_of(step, windows, config), **adapter) for step in range(3)]
     assert result.flops["training"] == sum_costs(*steps)
-    entries = [series_costs(TINY, entry, experiment.protocol, **adapter) for entry in result.series.values()]
+    entries = [
+        series_costs(TINY, entry, experiment.protocol, **adapter)
+        for entry in result.series.values()
+    ]
     assert result.flops["forecasts"] == sum_costs(*entries)
     assert result.training["targets"] == config.targets == tuple(settings.get("targets", TARGETS))
     assert result.flops["reserved"] == result.flops["discarded"] == sum_costs()
@@ -234,5 +297,11 @@ def test_a_run_spends_what_it_computed(data, store, settings):
 
 def test_declared_sizes_are_those_of_the_report():
     rates = [EXPERIMENTS[f"search/expt_{i}"].train for i in range(9)]
-    assert [(train["learning_rate"], train["rank"]) for train in rates[5:8]] == [(5e-5, 8), (1e-4, 2), (1e-4, 4)]
-    assert sum(one.train["steps"] for one in EXPERIMENTS.values() if one.group and one.train) == 53_250
+    assert [(train["learning_rate"], train["rank"]) for train in rates[5:8]] == [
+        (5e-5, 8),
+        (1e-4, 2),
+        (1e-4, 4),
+    ]
+    assert (
+        sum(one.train["steps"] for one in EXPERIMENTS.values() if one.group and one.train) == 53_250
+    )

@@ -21,10 +21,21 @@ SMALL = Profile(
     protocol={"default-warm": {"constrained": False, "max_new_tokens": 20}}, checkpoint_every=1, watched=1,
 )  # fmt: skip
 NAME = "default-warm"
-CHANGING = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate"}
+CHANGING = {
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.chmod",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+}
 APART = {"seconds": 0, "train_seconds": 0, "evaluation_seconds": 0, "steps_run": 0, "run": ""}
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright")
+pytestmark = pytest.mark.skipif(
+    not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright"
+)
 
 
 def settle(folder):
@@ -34,12 +45,17 @@ def settle(folder):
 
 
 def run_until(folder, data, fresh, kill_at, report=None):
-    """Run the experiment; die just before the so-many-th operation that changes a file below the folder."""
+    """Run the experiment; die just before the so-many-th operation that changes a file below the
+    folder."""
     settle(folder)
     seen = []
 
     def watch(event, arguments):
-        writing = event == "open" and arguments[2] and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        writing = (
+            event == "open"
+            and arguments[2]
+            and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        )
         if (writing or event in CHANGING) and str(folder) in str(arguments[0]):
             seen.append(event)
             if len(seen) == kill_at:

@@ -13,12 +13,27 @@ from m2lib.model.weights import BACKBONES
 from m2lib.study import runs
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import PROFILES, REPLICATION
-from m2lib.study.records import Record, adapter_path, fingerprint, load_record, record_path, save_record
+from m2lib.study.records import (
+    Record,
+    adapter_path,
+    fingerprint,
+    load_record,
+    record_path,
+    save_record,
+)
 
 LAPTOP = files.ROOT / "report" / "results" / "laptop-smollm2-135m"
 
 
-ENTRY = {"mae": 0.0, "repairs": 0, "text": "", "prompt_tokens": 9, "padded_tokens": 9, "new_tokens": 4, "passes": 3}
+ENTRY = {
+    "mae": 0.0,
+    "repairs": 0,
+    "text": "",
+    "prompt_tokens": 9,
+    "padded_tokens": 9,
+    "new_tokens": 4,
+    "passes": 3,
+}
 
 
 @pytest.fixture
@@ -32,7 +47,10 @@ def record():
         data={"fingerprint": "d", "series": 3},
         batch_size=2,
         seed=0,
-        series={2: ENTRY | {"mae": 1.5, "repairs": 1, "text": "1,2;"}, 1: ENTRY | {"mae": 2.5, "text": ""}},
+        series={
+            2: ENTRY | {"mae": 1.5, "repairs": 1, "text": "1,2;"},
+            1: ENTRY | {"mae": 2.5, "text": ""},
+        },
     )
 
 
@@ -49,7 +67,9 @@ def test_record_comes_back(record, store):
     assert load_record("laptop", "baseline") == record
     assert record.maes() == {2: 1.5, 1: 2.5}
     assert record.repairs == 1
-    assert set(json.loads(path.read_text(encoding="utf-8"))["flops"]["training"]) == set(CONVENTIONS)
+    assert set(json.loads(path.read_text(encoding="utf-8"))["flops"]["training"]) == set(
+        CONVENTIONS
+    )
 
 
 def test_live_results_go_under_build_and_recorded_ones_do_not(tmp_path, monkeypatch):
@@ -57,11 +77,16 @@ def test_live_results_go_under_build_and_recorded_ones_do_not(tmp_path, monkeypa
     monkeypatch.delenv("M2_RESULTS", raising=False)
     on_path = replace(PROFILES["slice"], backbone="/models/Some Model.gguf")
     assert record_path(on_path, "x") == tmp_path / "results" / "slice-some-model" / "x.json"
-    assert record_path("laptop", "x") == files.ROOT / "report" / "results" / "laptop-smollm2-135m" / "x.json"
+    assert (
+        record_path("laptop", "x")
+        == files.ROOT / "report" / "results" / "laptop-smollm2-135m" / "x.json"
+    )
 
 
 def test_missing_broken_and_foreign_records(record, store):
-    with pytest.raises(InputError, match=r"no record .*baseline.json; `M2_PROFILE=laptop m2 run baseline` makes it"):
+    with pytest.raises(
+        InputError, match=r"no record .*baseline.json; `M2_PROFILE=laptop m2 run baseline` makes it"
+    ):
         load_record("laptop", "baseline")
     save_record("laptop", record)
     path = record_path("laptop", "baseline")
@@ -71,7 +96,9 @@ def test_missing_broken_and_foreign_records(record, store):
         with pytest.raises(InputError, match="not a run record"):
             load_record("laptop", "baseline")
     path.write_text(whole.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
-    with pytest.raises(InputError, match=r"schema Input should be 1 .*input_value=99.*; restore it, or `m2 run"):
+    with pytest.raises(
+        InputError, match=r"schema Input should be 1 .*input_value=99.*; restore it, or `m2 run"
+    ):
         load_record("laptop", "baseline")
 
 
@@ -118,7 +145,8 @@ def test_a_record_that_cannot_be_is_refused_in_one_line(path, value, record, sto
 def test_errors_that_are_not_those_of_the_texts_are_refused(
     field, value, data, recipe_file, monkeypatch, tmp_path, capsys
 ):
-    """All errors of the final run set to 0.5, say: neither the command nor the figures show them."""
+    """All errors of the final run set to 0.5, say: neither the command nor the figures show
+    them."""
     stored = json.loads((LAPTOP / "final.json").read_text(encoding="utf-8"))
     for entry in stored["series"].values():
         entry[field] = value
@@ -126,7 +154,10 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     copy.parent.mkdir()
     copy.write_text(json.dumps(stored), encoding="utf-8")
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    with pytest.raises(InputError, match=r"final\.json is not a run record \(series\.\d+\.\w+: it is .*, but its text"):
+    with pytest.raises(
+        InputError,
+        match=r"final\.json is not a run record \(series\.\d+\.\w+: it is .*, but its text",
+    ):
         load_record("laptop", "final", data)
     with pytest.raises(InputError, match="but its text gives"):
         paper.finished_record(PROFILES["laptop"], "final")
@@ -139,7 +170,9 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
 
 STUDIES = [PROFILES["laptop"], *REPLICATION.values()]
 RECORDED = [
-    pytest.param(study, path.relative_to(folder).with_suffix("").as_posix(), id=f"{folder.name}/{path.stem}")
+    pytest.param(
+        study, path.relative_to(folder).with_suffix("").as_posix(), id=f"{folder.name}/{path.stem}"
+    )
     for study in STUDIES
     for folder in [LAPTOP.parent / f"{study.name}-{study.backbone}"]
     for path in sorted(folder.rglob("*.json"))
@@ -157,11 +190,14 @@ def test_there_are_committed_records():
 
 @pytest.mark.parametrize(("profile", "name"), RECORDED)
 def test_a_committed_record_is_what_the_code_would_make_now(profile, name, data, monkeypatch):
-    """Its fingerprint, computed anew from the declarations: no change of names or structure asks for another run."""
+    """Its fingerprint, computed anew from the declarations: no change of names or structure asks
+    for another run."""
     monkeypatch.delenv("M2_RESULTS", raising=False)
     record = load_record(profile, name)
     small = EXPERIMENTS[name].backbone  # of random weights
-    weights = runs.model.weight_hash(small) if small else BACKBONES[profile.backbone].gguf_sha256[:16]
+    weights = (
+        runs.model.weight_hash(small) if small else BACKBONES[profile.backbone].gguf_sha256[:16]
+    )
     monkeypatch.setattr(runs.model, "weight_hash", lambda _: weights)  # the files need not be here
     assert runs.Run(name, profile, data).fingerprint == record.fingerprint
     folder = adapter_path(profile, name)

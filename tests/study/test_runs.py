@@ -17,7 +17,14 @@ from m2lib.study import provenance, runs
 from m2lib.study.costs import budget_of, estimate
 from m2lib.study.experiments import EXPERIMENTS
 from m2lib.study.profiles import Profile
-from m2lib.study.records import adapter_path, keep_aside, load_record, record_path, recorded_forecast, save_record
+from m2lib.study.records import (
+    adapter_path,
+    keep_aside,
+    load_record,
+    record_path,
+    recorded_forecast,
+    save_record,
+)
 from m2lib.study.runs import run
 from m2lib.study.selection import hard_and_easy
 from m2lib.training import loop
@@ -40,16 +47,23 @@ def test_run_records_what_it_did(data):
     assert result.device.startswith("cpu")
     entry = result.series[99]
     truth, last = (
-        to_integers(part, data.scales[99], "published").tolist() for part in (data.truths[99], data.contexts[99, -1:])
+        to_integers(part, data.scales[99], "published").tolist()
+        for part in (data.truths[99], data.contexts[99, -1:])
     )
     read = decode(entry["text"], 20, last[0])
     assert entry["mae"] == np.abs(read.values - truth).mean()
     assert entry["repairs"] == read.repairs
-    assert (entry["prompt_tokens"], entry["padded_tokens"], entry["new_tokens"]) == (512, 512, len(entry["text"]))
+    assert (entry["prompt_tokens"], entry["padded_tokens"], entry["new_tokens"]) == (
+        512,
+        512,
+        len(entry["text"]),
+    )
     assert load_record(SMALL, "baseline") == result
 
 
-def test_interrupted_run_keeps_its_batches_and_goes_on_in_its_own_dtype_on_another_machine(data, monkeypatch):
+def test_interrupted_run_keeps_its_batches_and_goes_on_in_its_own_dtype_on_another_machine(
+    data, monkeypatch
+):
     whole = run("baseline", SMALL, data=data)
     real, calls = runs.forecast, []
 
@@ -72,14 +86,18 @@ def test_interrupted_run_keeps_its_batches_and_goes_on_in_its_own_dtype_on_anoth
     assert resumed.flops == whole.flops | {"discarded": whole.spent()}
     assert all(resumed.spent()[kind] == 2 * flops > 0 for kind, flops in whole.spent().items())
     both = f"{whole.device}; cpu: another, {torch.get_num_threads()} threads"
-    assert replace(resumed, seconds=0, flops=whole.flops, run="") == replace(whole, seconds=0, run="", device=both)
+    assert replace(resumed, seconds=0, flops=whole.flops, run="") == replace(
+        whole, seconds=0, run="", device=both
+    )
 
 
 def test_unreadable_record(data):
     path = record_path(SMALL, "baseline")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\xff{")
-    with pytest.raises(InputError, match=r"is not a run record.*`m2 run baseline --fresh` replaces it"):
+    with pytest.raises(
+        InputError, match=r"is not a run record.*`m2 run baseline --fresh` replaces it"
+    ):
         run("baseline", SMALL, data=data)
     assert run("baseline", SMALL, data=data, fresh=True).status == "done"
     live = replace(SMALL, name="slice", live=True)
@@ -94,7 +112,9 @@ def test_another_runs_record_is_not_overwritten(data):
     before = record_path(SMALL, "baseline").read_bytes()
     other = SeriesSet(data.trajectories[::-1], data.time, "other")
     for profile, series in ((SMALL, other), (replace(SMALL, series=4), data)):
-        with pytest.raises(InputError, match=r"is of other settings, .*; `m2 run baseline --fresh` replaces it"):
+        with pytest.raises(
+            InputError, match=r"is of other settings, .*; `m2 run baseline --fresh` replaces it"
+        ):
             run("baseline", profile, data=series)
     assert record_path(SMALL, "baseline").read_bytes() == before
     assert len(run("baseline", replace(SMALL, series=4), data=data, fresh=True).series) == 4
@@ -126,7 +146,11 @@ def test_live_profile_starts_over_when_settings_changed(data):
 
 def test_a_sampled_forecast_is_the_median_of_its_samples(data):
     small = replace(
-        SMALL, batch_size=6, train={"trial": {"steps": 2}}, protocol={"trial/sampled": {"n_samples": 3}}, watched=0
+        SMALL,
+        batch_size=6,
+        train={"trial": {"steps": 2}},
+        protocol={"trial/sampled": {"n_samples": 3}},
+        watched=0,
     )
     result = run("trial/sampled", small, data=data)
     series, entry = next(iter(result.series.items()))
@@ -141,7 +165,9 @@ def test_a_sampled_forecast_is_the_median_of_its_samples(data):
 
 
 SHORT = {"steps": 4, "sequence_length": 64}
-TRAINED = replace(SMALL, train={"default-warm": SHORT, "default": SHORT}, checkpoint_every=1, watched=0)
+TRAINED = replace(
+    SMALL, train={"default-warm": SHORT, "default": SHORT}, checkpoint_every=1, watched=0
+)
 
 
 def stop_training(monkeypatch, step):
@@ -169,11 +195,17 @@ def test_a_fresh_run_goes_on_and_keeps_the_old_record_and_adapter_aside(data, mo
     assert (kept.with_suffix("") / "adapter_model.safetensors").read_bytes() == adapter
     assert f"the record before is now {kept}" in capsys.readouterr().out
     begun = load_record(TRAINED, "default-warm")
-    assert (begun.status, len(begun.loss_curve), begun.flops["discarded"]) == ("running", 3, whole.spent())
+    assert (begun.status, len(begun.loss_curve), begun.flops["discarded"]) == (
+        "running",
+        3,
+        whole.spent(),
+    )
     again = run("default-warm", TRAINED, data=data)  # goes on with what is begun
     assert (again.status, again.steps_run, again.loss_curve) == ("done", 4, whole.loss_curve)
     assert again.flops["discarded"] == whole.spent()
-    assert (adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors").read_bytes() == adapter
+    assert (
+        adapter_path(TRAINED, "default-warm") / "adapter_model.safetensors"
+    ).read_bytes() == adapter
 
 
 FLOAT32 = replace(TRAINED, forecast_dtype="float32")
@@ -206,14 +238,20 @@ def test_forecasting_again_keeps_the_training(data, monkeypatch, capsys):
             run("default-warm", FLOAT32, data=data, reforecast=True)
     assert load_record(FLOAT32, "default-warm").status == "running"
     again = run("default-warm", FLOAT32, data=data)  # goes on with what is begun
-    assert (again.status, again.forecast_dtype, set(again.series)) == ("done", "float32", set(first.series))
+    assert (again.status, again.forecast_dtype, set(again.series)) == (
+        "done",
+        "float32",
+        set(first.series),
+    )
     for field in ("loss_curve", "training", "adapter", "steps_run", "fingerprint", "run"):
         assert getattr(again, field) == getattr(first, field), field
     assert again.flops["discarded"] == first.flops["forecasts"]
     assert again.flops["training"] == first.flops["training"]
     backbone, one = load_backbone("tiny", dtype="float32"), next(iter(again.series))
     load_adapter(backbone.model, adapter_path(FLOAT32, "default-warm"))
-    assert runs.forecast(backbone, data.contexts[[one]], again.protocol)[0].texts == (again.series[one]["text"],)
+    assert runs.forecast(backbone, data.contexts[[one]], again.protocol)[0].texts == (
+        again.series[one]["text"],
+    )
     (kept,) = out_dir().glob("replaced/*/laptop-tiny/default-warm.json")
     assert kept.with_suffix("").is_dir()
 
@@ -256,15 +294,22 @@ def test_checkpoints_belong_to_one_run(data, monkeypatch, tmp_path):
     monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
     record_path(TRAINED, "default-warm").unlink()
     assert run("default-warm", TRAINED, data=data).steps_run == 4
-    assert len(list((tmp_path / "build" / "checkpoints").iterdir())) == 1  # of the one that was stopped
+    assert (
+        len(list((tmp_path / "build" / "checkpoints").iterdir())) == 1
+    )  # of the one that was stopped
 
 
 def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, tmp_path):
-    """Stopped after three of four steps, checkpoints gone: four are needed, and the budget holds."""
-    need = sum_costs(*estimate(EXPERIMENTS["default"], TRAINED, Shape.of(backbone_config("tiny"))).values())
+    """Stopped after three of four steps, checkpoints gone: four are needed, and the budget
+    holds."""
+    need = sum_costs(
+        *estimate(EXPERIMENTS["default"], TRAINED, Shape.of(backbone_config("tiny"))).values()
+    )
     tight = replace(TRAINED, budget=need["coursework"])
     run("baseline", replace(TRAINED, budget=10**17), data=data)
-    tight = replace(tight, budget=tight.budget + load_record(TRAINED, "baseline").spent()["coursework"])
+    tight = replace(
+        tight, budget=tight.budget + load_record(TRAINED, "baseline").spent()["coursework"]
+    )
     stop_training(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         run("default", tight, data=data)
@@ -276,7 +321,9 @@ def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_killed_run_is_not_refused_for_its_own_reservation(fresh, data, monkeypatch):
-    need = sum_costs(*estimate(EXPERIMENTS["baseline"], SMALL, Shape.of(backbone_config("tiny"))).values())
+    need = sum_costs(
+        *estimate(EXPERIMENTS["baseline"], SMALL, Shape.of(backbone_config("tiny"))).values()
+    )
     tight = replace(SMALL, budget=need["coursework"])
     with monkeypatch.context() as killed:
         killed.setattr(runs, "forecast", stop)
@@ -311,7 +358,9 @@ def test_series_and_adapter_come_from_earlier_runs(data):
     assert (rest.loss_curve, rest.steps_run) == ([], 0)
     backbone, one = load_backbone("tiny"), next(iter(rest.series))
     load_adapter(backbone.model, adapter_path(TRAINED, "default"))
-    assert runs.forecast(backbone, data.contexts[[one]], rest.protocol)[0].texts == (rest.series[one]["text"],)
+    assert runs.forecast(backbone, data.contexts[[one]], rest.protocol)[0].texts == (
+        rest.series[one]["text"],
+    )
     (adapter_path(TRAINED, "default") / "head_bias.safetensors").unlink()
     with pytest.raises(InputError, match="is not the adapter that its record names"):
         run("default-rest", TRAINED, data=data, fresh=True)
@@ -326,9 +375,14 @@ def test_an_adapter_of_a_folders_model_names_the_folder(data, save_folder, tmp_p
 
 def test_only_training_series_are_trained_on(data, monkeypatch):
     seen, real = [], runs.make_windows
-    monkeypatch.setattr(runs, "make_windows", lambda texts, length: seen.append(texts) or real(texts, length))
+    monkeypatch.setattr(
+        runs, "make_windows", lambda texts, length: seen.append(texts) or real(texts, length)
+    )
     run("default-warm", replace(TRAINED, watched=2), data=data)
-    texts = [tuple(text_to_ids(encode(*pair))) for pair in zip(data.trajectories, data.scales, strict=True)]
+    texts = [
+        tuple(text_to_ids(encode(*pair)))
+        for pair in zip(data.trajectories, data.scales, strict=True)
+    ]
     ids = [{texts.index(tuple(text)) for text in texts_seen} for texts_seen in seen]
     assert [len(found) for found in ids] == [2, 900]
     assert ids[0] <= set(split_ids().validation)

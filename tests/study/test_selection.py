@@ -17,11 +17,18 @@ def test_the_reports_choices_come_out():
     """Its rules, replayed on its own errors."""
     assert worst_5(published_maes("default")) == FIVE
     second = [EXPERIMENTS[f"search/second_{place}"] for place in range(3)]
-    assert {one.adapter.chosen(chosen_by) for one in second} == {f"search/expt_{i}" for i in (6, 7, 8)}
+    assert {one.adapter.chosen(chosen_by) for one in second} == {
+        f"search/expt_{i}" for i in (6, 7, 8)
+    }
 
-    found = {f"search/expt_{i}": summarise(published_maes(f"search/expt_{i}").values()) for i in (6, 7, 8)}
+    found = {
+        f"search/expt_{i}": summarise(published_maes(f"search/expt_{i}").values())
+        for i in (6, 7, 8)
+    }
     assert min(found, key=lambda name: found[name].median) == "search/expt_6"
-    assert min(found, key=lambda name: found[name].mean) == "search/expt_7"  # the mean would have chosen another
+    assert (
+        min(found, key=lambda name: found[name].mean) == "search/expt_7"
+    )  # the mean would have chosen another
     others = series_ids(second[0], None, 1000, published_maes)
     assert len(others) == 15
     assert {*others, *FIVE} == set(published_maes("search/expt_6"))
@@ -30,8 +37,15 @@ def test_the_reports_choices_come_out():
 def test_the_replication_forecasts_the_reports_series():
     """Its selections read published errors, and no other run has to come first."""
     for profile in (PROFILES["report"], PROFILES["fifth"]):
-        assert EXPERIMENTS["default"].earlier(profile) == EXPERIMENTS["context/128"].earlier(profile) == ()
+        assert (
+            EXPERIMENTS["default"].earlier(profile)
+            == EXPERIMENTS["context/128"].earlier(profile)
+            == ()
+        )
         assert EXPERIMENTS["default-rest"].earlier(profile) == ("default",)
         assert EXPERIMENTS["search/second_0"].earlier(profile) == ("search/expt_7",)
         assert series_ids(EXPERIMENTS["search/expt_0"], None, 1000, chosen_by) == FIVE
-        assert EXPERIMENTS["search/expt_0"].settings(profile)["select"] == "worst_5(default) of the report"
+        assert (
+            EXPERIMENTS["search/expt_0"].settings(profile)["select"]
+            == "worst_5(default) of the report"
+        )

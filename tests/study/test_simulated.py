@@ -22,12 +22,22 @@ SMALL = Profile(
 
 
 def test_no_system_of_the_data_set_is_trained_on_and_none_twice():
-    drawn = {tuple(system) for step in range(5_000) for system in draw_systems(1, simulation_seed(step, 0)).tolist()}
-    more = {tuple(system) for step in range(500) for system in draw_systems(2, simulation_seed(step, 1)).tolist()}
+    drawn = {
+        tuple(system)
+        for step in range(5_000)
+        for system in draw_systems(1, simulation_seed(step, 0)).tolist()
+    }
+    more = {
+        tuple(system)
+        for step in range(500)
+        for system in draw_systems(2, simulation_seed(step, 1)).tolist()
+    }
     assert (len(drawn), len(more), drawn & more) == (5_000, 1_000, set())
     known = {tuple(system) for system in draw_systems(1000, 0).tolist()}
     assert not (drawn | more) & known
-    starts = {system[-2:] for system in known}  # nor does any begin where one of the data set's does
+    starts = {
+        system[-2:] for system in known
+    }  # nor does any begin where one of the data set's does
     assert not {system[-2:] for system in drawn | more} & starts
 
 
@@ -51,13 +61,18 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
         protocol={"best": {"constrained": False, "max_new_tokens": 4}}, evaluate_every=2,
     )  # fmt: skip
     seen, real = [], Run._entries
-    monkeypatch.setattr(Run, "_entries", lambda self, kind, ids: seen.append(ids) or real(self, kind, ids))
+    monkeypatch.setattr(
+        Run, "_entries", lambda self, kind, ids: seen.append(ids) or real(self, kind, ids)
+    )
     record = run("best", profile, data=data)
     assert [entry["step"] for entry in record.evaluations] == [0, 1, 3, 4]
     assert [sorted(ids) for ids in seen[:4]] == [sorted(split_ids().validation)] * 4
     assert set(record.series) <= set(split_ids().test)
     shape = Shape.of(backbone_config("tiny"))
-    assert record.flops["evaluation"]["coursework"] <= estimate(experiment, profile, shape)["evaluation"]["coursework"]
+    assert (
+        record.flops["evaluation"]["coursework"]
+        <= estimate(experiment, profile, shape)["evaluation"]["coursework"]
+    )
 
 
 def test_an_adapter_for_any_table_learns_from_made_up_series(data, store):
@@ -65,7 +80,11 @@ def test_an_adapter_for_any_table_learns_from_made_up_series(data, store):
     sizes = {name: {"steps": 2, "sequence_length": 1024}}
     profile = replace(SMALL, train=sizes, checkpoint_every=1, watched=1)
     record, folder = run(name, profile, data=data), adapter_path(profile, name)
-    assert (record.series, record.config["made_up"], len(record.evaluations)) == ({}, TABLES.settings(), 2)
+    assert (record.series, record.config["made_up"], len(record.evaluations)) == (
+        {},
+        TABLES.settings(),
+        2,
+    )
     assert [set(entry) for entry in record.evaluations] == [{"step", "loss"}] * 2
     most = estimate(EXPERIMENTS[name], profile, Shape.of(backbone_config("tiny")))
     assert all(record.spent()[kind] <= sum_costs(*most.values())[kind] for kind in CONVENTIONS)

@@ -16,7 +16,9 @@ def state(seed=0):
     """Two parameters, and an optimiser that has taken no step with them."""
     generator = torch.Generator().manual_seed(seed)
     shapes = (("a", (2, 3)), ("b", (4,)))
-    parameters = {name: torch.nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in shapes}
+    parameters = {
+        name: torch.nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in shapes
+    }
     return parameters, torch.optim.AdamW(parameters.values(), lr=0.1, weight_decay=0.0)
 
 
@@ -34,7 +36,10 @@ def run(tmp_path):
         log.evaluations.append({"step": step, "mae": 1 / 7, "unknown": None, "nan": float("inf")})
         log.seconds += 0.1
         save_checkpoint(folder, vars(log), CONFIG, parameters, optimizer)
-        kept[step] = json.loads(json.dumps(vars(log))), {k: v.detach().clone() for k, v in parameters.items()}
+        kept[step] = (
+            json.loads(json.dumps(vars(log))),
+            {k: v.detach().clone() for k, v in parameters.items()},
+        )
     return folder, kept
 
 
@@ -42,7 +47,11 @@ def restored(folder, config=CONFIG):
     """The log and the parameters that a run goes on from, and how AdamW counts and averages."""
     parameters, optimizer = state(seed=1)
     log = load_checkpoint(folder, config, parameters, optimizer)
-    return log, parameters, {name: optimizer.state[parameter] for name, parameter in parameters.items()}
+    return (
+        log,
+        parameters,
+        {name: optimizer.state[parameter] for name, parameter in parameters.items()},
+    )
 
 
 def test_what_is_restored_is_what_was_saved(run):
@@ -68,7 +77,9 @@ def test_a_file_of_an_older_version_is_gone_on_from(run):
 def test_a_checkpoint_of_another_run_is_refused_in_one_line(run):
     folder, _ = run
     file = next(folder.iterdir())
-    with pytest.raises(InputError, match=re.escape(f"checkpoint {file} is another run's; delete {folder}")):
+    with pytest.raises(
+        InputError, match=re.escape(f"checkpoint {file} is another run's; delete {folder}")
+    ):
         restored(folder, CONFIG | {"steps": 8})
 
 

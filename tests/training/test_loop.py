@@ -14,7 +14,15 @@ from m2lib.series import TABLES, encode
 from m2lib.training import TrainConfig, batch_of, loop, make_windows, saved_step, train, window_loss
 from m2lib.training.windows import loss_weights, made_up_windows
 
-CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, sequence_length=32, warmup=0.25, decay="cosine", clip_norm=1)
+CONFIG = TrainConfig(
+    steps=12,
+    learning_rate=1e-2,
+    rank=2,
+    sequence_length=32,
+    warmup=0.25,
+    decay="cosine",
+    clip_norm=1,
+)
 
 
 @pytest.fixture
@@ -24,7 +32,9 @@ def model(tiny):
 
 @pytest.fixture
 def windows(data):
-    return make_windows([text_to_ids(encode(data.trajectories[i], data.scales[i])) for i in (1, 2, 3)], 32)
+    return make_windows(
+        [text_to_ids(encode(data.trajectories[i], data.scales[i])) for i in (1, 2, 3)], 32
+    )
 
 
 def adapter_bytes(model, folder):
@@ -35,14 +45,24 @@ def adapter_bytes(model, folder):
 def test_windows_cover_each_text_at_half_steps():
     assert make_windows([[1, 2, 3]], 4).tolist() == [[1, 2, 3, PAD_ID]]
     assert make_windows([[1, 2, 3, 4]], 4).tolist() == [[1, 2, 3, 4]]
-    assert make_windows([[1, 2, 3, 4, 5], [6]], 4).tolist() == [[1, 2, 3, 4], [3, 4, 5, 0], [6, 0, 0, 0]]
-    assert make_windows([[1, 2, 3, 4, 5, 6, 7]], 4).tolist() == [[1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 7, 0]]
+    assert make_windows([[1, 2, 3, 4, 5], [6]], 4).tolist() == [
+        [1, 2, 3, 4],
+        [3, 4, 5, 0],
+        [6, 0, 0, 0],
+    ]
+    assert make_windows([[1, 2, 3, 4, 5, 6, 7]], 4).tolist() == [
+        [1, 2, 3, 4],
+        [3, 4, 5, 6],
+        [5, 6, 7, 0],
+    ]
 
 
 def test_an_epoch_sees_every_window_once():
     windows = np.arange(10).reshape(5, 2)
     config = replace(CONFIG, batch_size=2)
-    epochs = [[batch_of(step, windows, config)[:, 0] for step in steps] for steps in ((0, 1), (2, 3))]
+    epochs = [
+        [batch_of(step, windows, config)[:, 0] for step in steps] for steps in ((0, 1), (2, 3))
+    ]
     for epoch in epochs:
         assert len(set(np.concatenate(epoch))) == 4  # the odd one waits for another epoch
     assert not np.array_equal(epochs[0], epochs[1])
@@ -56,7 +76,9 @@ def test_rates_by_hand():
     ]  # fmt: skip
     cooled = replace(config, decay="cooldown")
     assert [round(cooled.rate(step), 3) for step in range(10)] == [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5]
-    assert {TrainConfig(steps=5, learning_rate=0.1, rank=1).rate(step) for step in range(5)} == {0.1}
+    assert {TrainConfig(steps=5, learning_rate=0.1, rank=1).rate(step) for step in range(5)} == {
+        0.1
+    }
 
 
 def test_a_window_has_two_tokens_at_least():
@@ -65,7 +87,9 @@ def test_a_window_has_two_tokens_at_least():
 
 
 def test_targets_are_kept_in_one_order():
-    config = TrainConfig(1, 1e-3, 2, targets=["down_proj", "q_proj", "k_proj"])  # as JSON gives them
+    config = TrainConfig(
+        1, 1e-3, 2, targets=["down_proj", "q_proj", "k_proj"]
+    )  # as JSON gives them
     assert config.targets == ("q_proj", "k_proj", "down_proj")
     assert config == replace(config, targets=("k_proj", "down_proj", "q_proj"))
     assert CONFIG.targets == ("q_proj", "v_proj")
@@ -104,7 +128,9 @@ def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, how):
             on_checkpoint=lambda log, _: stop() if log.step > 6 else None,
         )  # fmt: skip
     assert train(models[1], windows, config, half, progress=False).losses == log.losses
-    for (name, first), second in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+    for (name, first), second in zip(
+        models[0].named_parameters(), models[1].parameters(), strict=True
+    ):
         assert torch.equal(first, second), name
     if not config.rank:
         assert not any(map(torch.equal, models[0].parameters(), tiny.model.parameters()))
@@ -147,26 +173,34 @@ def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, t
     assert (log.step, len(log.losses)) == (40, 40)
     assert np.mean(log.losses[-10:]) < np.mean(log.losses[:10]) - 0.05
     after = {name.replace(".base.", "."): parameter for name, parameter in model.named_parameters()}
-    assert {name for name in after if name not in before or not torch.equal(after[name], before[name])} == set(
-        trainable(model)
-    )
+    assert {
+        name for name in after if name not in before or not torch.equal(after[name], before[name])
+    } == set(trainable(model))
 
 
 def test_recomputing_changes_nothing_but_memory(tiny, windows, tmp_path, monkeypatch):
     models, logs, passes = [copy.deepcopy(tiny.model) for _ in range(2)], [], {"0": [], "1": []}
     for recompute, model in zip("01", models, strict=True):
         monkeypatch.setenv("M2_RECOMPUTE", recompute)
-        model.model.layers[0].self_attn.register_forward_pre_hook(lambda *_, seen=passes[recompute]: seen.append(1))
-        logs.append(train(model, windows, replace(CONFIG, steps=5), tmp_path / recompute, progress=False))
+        model.model.layers[0].self_attn.register_forward_pre_hook(
+            lambda *_, seen=passes[recompute]: seen.append(1)
+        )
+        logs.append(
+            train(model, windows, replace(CONFIG, steps=5), tmp_path / recompute, progress=False)
+        )
     assert {recompute: len(seen) for recompute, seen in passes.items()} == {"0": 5, "1": 10}
     assert logs[0].losses == logs[1].losses
     assert adapter_bytes(models[0], tmp_path / "a") == adapter_bytes(models[1], tmp_path / "b")
     assert not models[1].training
-    assert not any(getattr(module, "gradient_checkpointing", False) for module in models[1].modules())
+    assert not any(
+        getattr(module, "gradient_checkpointing", False) for module in models[1].modules()
+    )
 
 
 def test_evaluations_come_before_between_and_after(model, windows, tmp_path):
-    log = train(model, windows, CONFIG, tmp_path, evaluate_after=(5, 10), evaluate=lambda: {"loss": 1})
+    log = train(
+        model, windows, CONFIG, tmp_path, evaluate_after=(5, 10), evaluate=lambda: {"loss": 1}
+    )
     assert [entry["step"] for entry in log.evaluations] == [0, 5, 10, 12]
 
 
@@ -182,7 +216,15 @@ def test_an_adapter_kept_on_the_way_is_that_of_a_shorter_run(tiny, windows, tmp_
                 raise RuntimeError
 
         constant = replace(CONFIG, steps=steps, decay="constant", warmup=0.0)
-        train(model, windows, constant, tmp_path / folder, keep=keep, keep_after=(5, 7), progress=False)
+        train(
+            model,
+            windows,
+            constant,
+            tmp_path / folder,
+            keep=keep,
+            keep_after=(5, 7),
+            progress=False,
+        )
         return adapter_bytes(model, tmp_path / f"{folder}-end")
 
     kept = []
@@ -193,7 +235,12 @@ def test_an_adapter_kept_on_the_way_is_that_of_a_shorter_run(tiny, windows, tmp_
     with pytest.raises(RuntimeError):
         trained(12, "killed", killed=True)
     trained(12, "killed")
-    assert kept == [five, seven, five, seven]  # the last checkpoint before was that of the first step
+    assert kept == [
+        five,
+        seven,
+        five,
+        seven,
+    ]  # the last checkpoint before was that of the first step
 
 
 def test_a_checkpoint_is_never_older_than_two_minutes(model, windows, tmp_path, monkeypatch):
@@ -210,9 +257,20 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
             signal.raise_signal(signal.SIGINT)
         return {}
 
-    calls, before = iter(range(100)), signal.getsignal(signal.SIGINT)  # ignored, where tests run in the background
+    calls, before = (
+        iter(range(100)),
+        signal.getsignal(signal.SIGINT),
+    )  # ignored, where tests run in the background
     with pytest.raises(KeyboardInterrupt):
-        train(model, windows, CONFIG, tmp_path, evaluate=press, evaluate_after=range(100), progress=False)
+        train(
+            model,
+            windows,
+            CONFIG,
+            tmp_path,
+            evaluate=press,
+            evaluate_after=range(100),
+            progress=False,
+        )
     assert saved_step(tmp_path) == 5  # pressed during the evaluation after step 5
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -225,7 +283,15 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, t
     assert not list(tmp_path.iterdir())
 
 
-WRONG = {"steps": 0, "learning_rate": 0.0, "warmup": 1.0, "alpha": 0.0, "clip_norm": 0.0, "decay": "linear", "step": 3}
+WRONG = {
+    "steps": 0,
+    "learning_rate": 0.0,
+    "warmup": 1.0,
+    "alpha": 0.0,
+    "clip_norm": 0.0,
+    "decay": "linear",
+    "step": 3,
+}
 
 
 @pytest.mark.parametrize("settings", [{name: value} for name, value in WRONG.items()])

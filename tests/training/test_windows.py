@@ -19,10 +19,14 @@ def test_windows_are_written_as_forecasts_are():
     seen = set()
     for step in range(300):
         for row in windows(step):
-            numbers = np.array([int(number) for number in ids_to_text(row).split("<pad>")[0].split(";")[:-1]])
+            numbers = np.array(
+                [int(number) for number in ids_to_text(row).split("<pad>")[0].split(";")[:-1]]
+            )
             assert numbers[:-5].max() == 1000  # the scale is the context's
             seen.add((bool(numbers[-1] > numbers[0]), len(numbers)))
-    assert {length for rising, length in seen if rising} == set(range(15, 61))  # from the first end to the last
+    assert {length for rising, length in seen if rising} == set(
+        range(15, 61)
+    )  # from the first end to the last
     assert {length for rising, length in seen if not rising} == set(range(15, 41))
     assert np.array_equal(windows(7), cut_windows(values, shape, 5, 204, batch_size=3)(7))
     assert not np.array_equal(windows(7)[:, :40], windows(8)[:, :40])
@@ -37,7 +41,9 @@ def test_a_long_horizon_leaves_the_context_whole():
 @pytest.mark.parametrize("offset", [0.0, 0.3])
 def test_what_a_text_cannot_hold_is_written_as_the_nearest_number(offset):
     series = np.array([1.0, 2.0] * 5 + [-300.0, 300.0, 1.5])[:, None]
-    text = ids_to_text(cut_windows([series], TextFormat(1, percentile=100, offset=offset), 3, 50)(0)[0])
+    text = ids_to_text(
+        cut_windows([series], TextFormat(1, percentile=100, offset=offset), 3, 50)(0)[0]
+    )
     middle = 750 if offset == 0 else 615  # of 2.0; and with an offset of 0.8 of 1.3
     assert text.split(";")[-4:-1] == ["0", "9999", str(middle)]
 
@@ -62,8 +68,13 @@ def test_a_step_of_made_up_series_is_full_and_a_function_of_the_step():
         batch = windows(step)
         assert np.array_equal(batch, again(step))
         assert not np.array_equal(batch, other(step))
-        (count,), (width,) = ({*map(len, map(steps_of, batch))}, {len(one) for row in batch for one in steps_of(row)})
-        assert count * len(batch) * TABLES.of(width).longest_step <= 1024  # and no further series had room
+        (count,), (width,) = (
+            {*map(len, map(steps_of, batch))},
+            {len(one) for row in batch for one in steps_of(row)},
+        )
+        assert (
+            count * len(batch) * TABLES.of(width).longest_step <= 1024
+        )  # and no further series had room
         assert (len(batch) + 1) * count * TABLES.of(width).longest_step > 1024
         lengths.add(count)
         variables.add(width)
@@ -78,7 +89,9 @@ def test_a_course_that_overflows_is_drawn_anew():
 
 def test_made_up_series_of_one_kind():
     for step in range(20):
-        batch = made_up_windows(1024, 0, replace(TABLES, digits=4, variables=3), without="dynamics")(step)
+        batch = made_up_windows(
+            1024, 0, replace(TABLES, digits=4, variables=3), without="dynamics"
+        )(step)
         assert {len(one) for row in batch for one in steps_of(row)} == {3}
         assert max(int(number) for row in batch for one in steps_of(row) for number in one) > 999
     assert all(made_up_windows(1024, 0, without=family)(0).size for family in FAMILIES)
