@@ -50,7 +50,10 @@ def test_results_are_those_of_the_records():
     for row in found()["removed"]:
         flops = sum(kind["coursework"] for kind in row["flops"].values())
         records.append({"group": row["group"], "all seconds": row["seconds"], "all flops": flops})
-    charged, training = [one for one in records if one["group"]], found()["table3"]["coursework"]["all"][0]
+    charged, training = (
+        [one for one in records if one["group"]],
+        found()["table3"]["coursework"]["all"][0],
+    )
     hours, flops = (sum(one[f"all {what}"] for one in charged) for what in ("seconds", "flops"))
     mantissa, exponent = f"{flops:.1e}".split("e+")
     assert f"took {hours / 3600:.1f} hours and {mantissa} × 10^{exponent} FLOPs" in page
@@ -71,22 +74,25 @@ def table_of(page):
     return table.strip().splitlines()[2:]
 
 
-def of_replication(found, what):
-    """Errors or records of the replication's runs on the test series: of the longest final run, else of a fifth."""
-    return found[what].get("replication", found[what]["fifth"])
-
-
 def replicated(found):
     """How many steps the replication's final adapter has had, and how many the report's."""
-    return of_replication(found, "replicated")["final"]["steps"], EXPERIMENTS["final"].train["steps"]
+    return found["at the end"]["records"]["final"]["steps"], EXPERIMENTS["final"].train["steps"]
 
 
 def shown(found):
     """The errors in the table of results, row by row."""
-    test, ours, published = (found["errors"][who] for who in ("test", "ours", "published"))
-    replication = of_replication(found, "errors")
+    test, ours, published, replication = (
+        found["errors"][who] for who in ("test", "ours", "published", "replication")
+    )
     yardsticks = *BASELINES, "the last period, repeated", TUNED, "AutoARIMA", *FITS
-    names = "untuned-test", "untuned-test-constrained", "final", "final-sampled", "samples/final/test", "best"
+    names = (
+        "untuned-test",
+        "untuned-test-constrained",
+        "final",
+        "final-sampled",
+        "samples/final/test",
+        "best",
+    )
     rows = (
         [test[name] for name in yardsticks],
         [published["untuned"], published["final"]],
@@ -104,17 +110,30 @@ def cells(errors):
 
 def test_the_first_table_is_that_of_the_records():
     ours, test, published = (found()["errors"][who] for who in ("ours", "test", "published"))
-    replication, (after, whole) = of_replication(found(), "errors"), replicated(found())
-    untuned, greedy, sampled = (ours[n] for n in ("untuned-test-constrained", "best", "samples/best/test"))
-    copying, regression, known = (test[n] for n in ("nearest analogue in the context", TUNED, "the system, fitted"))
-    rows = [untuned, published["untuned"], published["final"], replication["untuned-test"], replication["final"]]
+    replication, (after, whole) = found()["errors"]["replication"], replicated(found())
+    untuned, greedy, sampled = (
+        ours[n] for n in ("untuned-test-constrained", "best", "samples/best/test")
+    )
+    copying, regression, known = (
+        test[n] for n in ("nearest analogue in the context", TUNED, "the system, fitted")
+    )
+    rows = [
+        untuned,
+        published["untuned"],
+        published["final"],
+        replication["untuned-test"],
+        replication["final"],
+    ]
     rows += [copying, regression, greedy, sampled]
     expected = [[f"{errors[of]:.0f}" for of in ("mean", "median")] for errors in rows]
     expected.append([f"{known[of]:.1f}" for of in ("mean", "median")])
     table = table_of("README.md")
     assert [[cell.strip(" *") for cell in row.split("|")[2:4]] for row in table] == expected
     assert f"the replication, after {after:,} of the report's {whole:,} steps" in "".join(table)
-    assert f"learned in that night from {EXPERIMENTS['best'].train['steps']:,} fresh series" in words("README.md")
+    assert (
+        f"learned in that night from {EXPERIMENTS['best'].train['steps']:,} fresh series"
+        in words("README.md")
+    )
     front = words("book/index.md")
     assert f"error falls from {untuned['mean']:.0f} to {greedy['mean']:.0f} scaled units" in front
     assert f"its median from {untuned['median']:.0f} to {greedy['median']:.0f}" in front
@@ -122,7 +141,9 @@ def test_the_first_table_is_that_of_the_records():
         assert f"{said} {errors['mean']:.0f} and {errors['median']:.0f}" in front, said
     assert f"made the series has {known['mean']:.1f}" in front
     before, tuned = (replication[name]["mean"] for name in ("untuned-test", "final"))
-    assert f"from {before:.0f} to {tuned:.0f} after {after:,} of the report's {whole:,} steps" in front
+    assert (
+        f"from {before:.0f} to {tuned:.0f} after {after:,} of the report's {whole:,} steps" in front
+    )
 
 
 def test_how_often_an_adapter_is_behind_copying_is_what_the_worlds_have():
@@ -131,15 +152,18 @@ def test_how_often_an_adapter_is_behind_copying_is_what_the_worlds_have():
     for who in ("LM best", "LM final"):  # the latter is told of in lecture 11
         assert sum(means[who] > means["analogue"]) == 5
     assert sum(medians["LM final"] > medians["analogue"]) == 5
-    said = "In five of seven worlds with other noise, equations or clocks its mean error is above that of copying"
-    assert said in words("README.md")
+    said = (
+        "In five of seven worlds with other noise, equations or clocks its mean error is above that"
+    )
+    assert f"{said} of copying the past" in words("README.md")
 
 
 def test_how_sure_it_is_is_what_the_samples_are():
     samples = found()["uncertainty"]
     ours, theirs = samples["rows"][samples["shown"]], samples["rows"][LOG_VAR]
     page = words("book/results.md")
-    assert f"Of {samples['samples']} samples of each test series the central 80% hold {ours['held'][1]:.0%}" in page
+    drawn, held = samples["samples"], ours["held"][1]
+    assert f"Of {drawn} samples of each test series the central 80% hold {held:.0%}" in page
     assert f"a CRPS of {ours['crps']:.1f}, against {theirs['crps']:.1f} of log-VAR" in page
 
 
@@ -147,10 +171,13 @@ def test_what_is_said_of_real_tables_is_what_their_record_has():
     summary = table_summary(table_errors(), "test")
     errors = summary["mase"].map("{:.2f}".format)
     ratios = table_ratios(table_errors(), "test")
-    untuned = "{0.ratio:.2f} times its error ({0.low:.2f} to {0.high:.2f})".format(ratios["untuned"])
+    untuned = "{0.ratio:.2f} times its error ({0.low:.2f} to {0.high:.2f})".format(
+        ratios["untuned"]
+    )
     for page in ("README.md", "book/results.md"):
         assert f"its error is {errors['general']} of a repetition's" in words(page)
-        others = f"AutoTheta {errors['AutoTheta']}, AutoETS {errors['AutoETS']}, the untuned model {errors['untuned']}"
+        others = f"AutoTheta {errors['AutoTheta']}, AutoETS {errors['AutoETS']}"
+        others += f", the untuned model {errors['untuned']}"
         assert f"has {errors['AutoARIMA']}, {others}" in words(page)
         assert f"surely ahead of the untuned model, with {untuned}" in words(page)
     assert f"80% bands hold {summary.loc['general', '80% band holds']:.0%}" in words("README.md")
@@ -187,7 +214,9 @@ def test_what_is_said_of_the_season_on_validation_is_what_the_record_has():
     ratio = error_ratio(taken_out, left_in)
     assert not ratio.surely
     page = words("book/tables.md")
-    assert f"it has {ratio.ratio:.2f} times that error ({ratio.low:.2f} to {ratio.high:.2f})" in page
+    assert (
+        f"it has {ratio.ratio:.2f} times that error ({ratio.low:.2f} to {ratio.high:.2f})" in page
+    )
     means = [np.exp(np.log(errors).mean()) for errors in (left_in, taken_out)]
     assert "{:.3f} against {:.3f} of the last period's error".format(*means) in page
 
@@ -197,25 +226,37 @@ def test_samples_stand_beside_samples_where_general_is_compared():
     final, best = ours["samples/final/test"], ours["samples/best/test"]
     general = test["the language model, for any table"]
     said = [f"{errors['mean']:.1f} / {errors['median']:.1f}" for errors in (general, final, best)]
-    sentence = "it has {}, less than the final adapter's {} and more than the long run's {}, all three by the median"
+    sentence = "it has {}, less than the final adapter's {} and more than the long run's {}"
+    sentence += ", all three by the median"
     assert sentence.format(*said) in words("book/results.md")
 
 
 def test_what_is_said_of_changed_worlds_is_what_their_record_has():
     errors = [by_world(error_table({}), of) for of in ("mean", "median")]
     general, best = (
-        [" / ".join(f"{each.loc[world, who]:.0f}" for each in errors) for world in ("as trained", *CHANGED)]
+        [
+            " / ".join(f"{each.loc[world, who]:.0f}" for each in errors)
+            for world in ("as trained", *CHANGED)
+        ]
         for who in ("LM general", "LM best")
     )
     page = words("book/results.md")
-    said = f"{general[0]} (mean / median), with noise of 5% {general[1]}, at half the sampling rate {general[2]}"
-    assert f"At home its errors are {said}. The long run has {', '.join(best[:2])} and {best[2]} there" in page
+    said = f"{general[0]} (mean / median), with noise of 5% {general[1]}"
+    said += f", at half the sampling rate {general[2]}"
+    assert (
+        f"At home its errors are {said}. The long run has {', '.join(best[:2])} and {best[2]} there"
+        in page
+    )
     test = found()["errors"]["test"]["the language model, for any table"]
-    assert f"On the 50 test series it has {test['mean']:.1f} / {test['median']:.1f}, less than the final" in page
+    theirs = f"{test['mean']:.1f} / {test['median']:.1f}"
+    assert f"On the 50 test series it has {theirs}, less than the final" in page
     final = found()["errors"]["ours"]["final"]
     assert (test["mean"] < final["mean"], test["median"] < final["median"]) == (True, True)
     # The last two worlds are other sizes of the first.
-    ahead = [(each["LM general"] < each[["analogue", "log-VAR(9)"]].min(axis=1)).iloc[:8] for each in errors]
+    ahead = [
+        (each["LM general"] < each[["analogue", "log-VAR(9)"]].min(axis=1)).iloc[:8]
+        for each in errors
+    ]
     counts = [
         ("none", "one", "two", "three", "four", "five", "six", "seven", "all")[n]
         for n in (sum(ahead[0]), sum(ahead[0] & ahead[1]))
@@ -225,14 +266,18 @@ def test_what_is_said_of_changed_worlds_is_what_their_record_has():
 
 
 def test_no_paragraph_of_the_readme_is_long():
-    readme = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    readme = re.sub(
+        r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     paragraphs = [part for part in readme.split("\n\n") if not part.startswith(("|", "!", "#"))]
     assert max(len(paragraph.split()) for paragraph in paragraphs) <= 60
 
 
 def programs():
     """The README's programs."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
 
 
 def test_the_ten_lines_for_a_table_forecast(monkeypatch, capsys):
@@ -246,7 +291,10 @@ def test_the_ten_lines_for_a_table_forecast(monkeypatch, capsys):
     assert names["forecaster"].adapter == GENERAL
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    printed = [line.split() for line in re.search(r"```\n( +item_id.*?)```", readme, re.DOTALL)[1].splitlines()]
+    printed = [
+        line.split()
+        for line in re.search(r"```\n( +item_id.*?)```", readme, re.DOTALL)[1].splitlines()
+    ]
     assert shown[0] == printed[0]
     assert [row[1:4] for row in shown[1:]] == [row[1:4] for row in printed[1:]]
 
@@ -260,15 +308,23 @@ def test_the_ten_lines_of_python_forecast(monkeypatch, capsys):
     assert text.count(";") == 20
     ahead, truth = np.array(re.findall(r"[\d.]+", numbers), dtype=float).reshape(2, 3, 2)
     assert np.abs(ahead - truth).max() < 2
-    printed = re.search(r"```\n\d+,.*?\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
-    shown_ahead, shown_truth = np.array(re.findall(r"[\d.]+", printed), dtype=float).reshape(2, 3, 2)
+    printed = re.search(
+        r"```\n\d+,.*?\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )[1]
+    shown_ahead, shown_truth = np.array(re.findall(r"[\d.]+", printed), dtype=float).reshape(
+        2, 3, 2
+    )
     assert (shown_truth == truth).all()
     assert np.abs(shown_ahead - ahead).max() < 1  # another processor may round another way
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")))
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json"))
+)
 def test_benchmark_tables_are_the_recorded_ones(name):
-    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    result = json.loads(
+        (ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8")
+    )
     page = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
     if "memory" in result:
         assert bench.memory_table(result) in page
@@ -278,8 +334,13 @@ def test_benchmark_tables_are_the_recorded_ones(name):
 
 
 def test_the_page_on_speed_says_how_far_the_losses_are_apart():
-    result = json.loads((ROOT / "benchmarks/results/smollm2-135m-cpu.json").read_text(encoding="utf-8"))
+    result = json.loads(
+        (ROOT / "benchmarks/results/smollm2-135m-cpu.json").read_text(encoding="utf-8")
+    )
     apart = np.abs(np.subtract(*result["loss_curves"].values()))
     page = words("book/speed.md")
-    assert f"Over {len(apart)} steps it differs from the plain loop's by {apart.mean():.4f} nats" in page
+    assert (
+        f"Over {len(apart)} steps it differs from the plain loop's by {apart.mean():.4f} nats"
+        in page
+    )
     assert f"and by {apart.max():.4f} at most" in page
