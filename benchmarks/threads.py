@@ -57,7 +57,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # the shell that this began in may end, and would wake what is stopped
+            start_new_session=True,  # or the shell's end would wake what is stopped
         )
         self._answer()  # it is ready
 

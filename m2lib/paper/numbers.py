@@ -83,7 +83,8 @@ def numbers(profile: Profile) -> dict[str, Any]:
     )
     if records["final"].data["fingerprint"] != errors.data().fingerprint:
         raise InputError(
-            f"{errors.data().source} holds other series than the records are about; leave M2_DATA out"
+            f"{errors.data().source} holds other series than the records are about; "
+            "leave M2_DATA out"
         )
     replicas = {
         who: errors.finished_records(REPLICATION[who], *names) for who, names in REPLICATED.items()

@@ -63,7 +63,8 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
     profile = shown_profile()
     if profile.name != "laptop":
         raise InputError(
-            f"the text of the PDF is about the laptop's study, not {profile.name}'s: leave M2_PROFILE out"
+            f"the text of the PDF is about the laptop's study, not {profile.name}'s: "
+            "leave M2_PROFILE out"
         )
     found = numbers(
         profile

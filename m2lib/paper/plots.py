@@ -37,10 +37,14 @@ pt."""
 def use_style() -> None:
     """Set the project's plot style for this Python process."""
     more = {
-        "figure.dpi": 100, "figure.constrained_layout.use": True, "axes.titlesize": "medium",
-        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+        "figure.dpi": 100,
+        "figure.constrained_layout.use": True,
+        "axes.titlesize": "medium",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
         "axes.formatter.min_exponent": 4,  # 1000 and not ten to the third
-    }  # fmt: skip
+    }
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=more)
 
 
@@ -79,7 +83,8 @@ def moving(draw: Callable[[Any], Figure], values: Sequence[Any], name: str, text
         plt.close(figure)
         frames.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
     move = "this.nextElementSibling.src = this.dataset.frames.split(' ')[this.value]"
-    slider = f'<input type="range" value="0" max="{len(frames) - 1}" data-frames="{" ".join(frames)}" oninput="{move}">'
+    slider = f'<input type="range" value="0" max="{len(frames) - 1}" '
+    slider += f'data-frames="{" ".join(frames)}" oninput="{move}">'
     picture = f'<img src="{frames[0]}" alt="{text}" style="display: block; max-width: 100%">'
     return HTML(f"<label>{name} {slider}{picture}</label>")
 
@@ -187,10 +192,16 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
             maes, row + rng.uniform(-0.22, 0.22, len(maes)), s=10, color=colour, alpha=0.55, lw=0
         )
     ax.boxplot(
-        list(groups.values()), positions=range(len(groups)), tick_labels=list(groups), orientation="horizontal",
-        widths=0.6, showfliers=False, medianprops={"color": "black", "lw": 1.8},
-        showmeans=True, meanprops={"marker": "D", "mfc": "black", "mec": "black", "ms": 4},
-    )  # fmt: skip
+        list(groups.values()),
+        positions=range(len(groups)),
+        tick_labels=list(groups),
+        orientation="horizontal",
+        widths=0.6,
+        showfliers=False,
+        medianprops={"color": "black", "lw": 1.8},
+        showmeans=True,
+        meanprops={"marker": "D", "mfc": "black", "mec": "black", "ms": 4},
+    )
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xlim(0, max(1.3 * max(map(max, groups.values())), ax.get_xlim()[1]))
     ax.set(title=title, xlabel="MAE (scaled units; diamond: mean)")

@@ -14,8 +14,18 @@ from .experiments import (
 from .profiles import PROFILES, REPLICATION, Profile, active_profile
 from .provenance import setting
 from .records import (
-    ORDER, STATISTICAL, TUNED, Record, adapter_path, in_progress, load_record, record_path, recorded_forecast,
-    recorded_rows, recorded_samples, recorded_yardsticks,
-)  # fmt: skip
+    ORDER,
+    STATISTICAL,
+    TUNED,
+    Record,
+    adapter_path,
+    in_progress,
+    load_record,
+    record_path,
+    recorded_forecast,
+    recorded_rows,
+    recorded_samples,
+    recorded_yardsticks,
+)
 from .runs import run
 from .selection import chosen_by, published_maes, published_statements, published_table_3

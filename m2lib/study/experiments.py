@@ -169,56 +169,106 @@ OTHER_HARD = Selection(rules.others_of_hard_20, ("baseline", "default"), 15)
 HARD_AND_EASY = Selection(rules.hard_and_easy, ("baseline",), 25)
 THE_REST = Selection(rules.all_but_hard_and_easy, ("baseline",), 25)
 
-# fmt: off
 _REPORTED = [
     Experiment(
-        "baseline", "the untuned model on validation (section 2.2)", group="baseline", featured=SHOWN),
+        "baseline",
+        "the untuned model on validation (section 2.2)",
+        group="baseline",
+        featured=SHOWN,
+    ),
     Experiment(
-        "default", "the report's first adapter, on 25 validation series (section 3.1)",
-        group="default", train=FIRST, select=HARD_AND_EASY, featured=SHOWN),
-    *(Experiment(
-        name, f"the search: rate {i // 3 + 1} of 3, rank {rank}, on the five hardest series (section 3.2)",
-        group="first search", select=HARDEST,
-        train={"steps": 3150, "learning_rate": rate, "rank": rank, "sequence_length": 512})
-      for i, (name, (rate, rank)) in enumerate(zip(SEARCH, GRID, strict=True))),
-    *(Experiment(
-        name, f"the search's number {place + 1} by mean, on the other 15 hard series",
-        group="first search", adapter=AdapterOf(SEARCH, place), select=OTHER_HARD)
-      for place, name in enumerate(SECOND)),
-    *(Experiment(
-        f"context/{length}", f"windows and prompts of {length} tokens, on the five hardest series (section 3.2)",
-        DecodeConfig.as_published(context_tokens=length), group="second search", select=HARDEST,
-        train={"steps": 1500, **CHOSEN, "sequence_length": length})
-      for length in (128, 512, 768)),
+        "default",
+        "the report's first adapter, on 25 validation series (section 3.1)",
+        group="default",
+        train=FIRST,
+        select=HARD_AND_EASY,
+        featured=SHOWN,
+    ),
+    *(
+        Experiment(
+            name,
+            f"the search: rate {i // 3 + 1} of 3, rank {rank}, "
+            "on the five hardest series (section 3.2)",
+            group="first search",
+            select=HARDEST,
+            train={"steps": 3150, "learning_rate": rate, "rank": rank, "sequence_length": 512},
+        )
+        for i, (name, (rate, rank)) in enumerate(zip(SEARCH, GRID, strict=True))
+    ),
+    *(
+        Experiment(
+            name,
+            f"the search's number {place + 1} by mean, on the other 15 hard series",
+            group="first search",
+            adapter=AdapterOf(SEARCH, place),
+            select=OTHER_HARD,
+        )
+        for place, name in enumerate(SECOND)
+    ),
+    *(
+        Experiment(
+            f"context/{length}",
+            f"windows and prompts of {length} tokens, on the five hardest series (section 3.2)",
+            DecodeConfig.as_published(context_tokens=length),
+            group="second search",
+            select=HARDEST,
+            train={"steps": 1500, **CHOSEN, "sequence_length": length},
+        )
+        for length in (128, 512, 768)
+    ),
     Experiment(
-        "final", "the chosen settings, trained with what is left, on the test series (section 3.3)",
-        group="final", train={"steps": 15400, **CHOSEN, "sequence_length": 512}, split="test", marks=MARKS),
-    Experiment(
-        "untuned-test", "the untuned model on the test series", group="final", split="test"),
+        "final",
+        "the chosen settings, trained with what is left, on the test series (section 3.3)",
+        group="final",
+        train={"steps": 15400, **CHOSEN, "sequence_length": 512},
+        split="test",
+        marks=MARKS,
+    ),
+    Experiment("untuned-test", "the untuned model on the test series", group="final", split="test"),
 ]
 WARM = {"steps": 5000, "learning_rate": 1e-3, "rank": 16, "sequence_length": 640, **COSINE}
 _BEYOND = [
     Experiment(
-        "baseline-constrained", "the baseline with the whole context, correct rounding and a grammar on the output",
-        CONSTRAINED, featured=SHOWN),
+        "baseline-constrained",
+        "the baseline with the whole context, correct rounding and a grammar on the output",
+        CONSTRAINED,
+        featured=SHOWN,
+    ),
     Experiment(
-        "default-rest", "the first adapter on the other 25: does it forget the easy ones?",
-        adapter=AdapterOf(("default",)), select=THE_REST),
+        "default-rest",
+        "the first adapter on the other 25: does it forget the easy ones?",
+        adapter=AdapterOf(("default",)),
+        select=THE_REST,
+    ),
     Experiment(
-        "default-warm", "a laptop's recipe: higher rank and rate, warm-up and cosine decay, all validation series",
-        CONSTRAINED, train=WARM, featured=SHOWN),
+        "default-warm",
+        "a laptop's recipe: higher rank and rate, warm-up and cosine decay, all validation series",
+        CONSTRAINED,
+        train=WARM,
+        featured=SHOWN,
+    ),
     Experiment(
         "untuned-test-constrained",
-        "the untuned model on the test series, with the whole context, correct rounding and a grammar",
-        CONSTRAINED, split="test"),
+        "the untuned model on the test series, with the whole context, correct rounding "
+        "and a grammar",
+        CONSTRAINED,
+        split="test",
+    ),
     Experiment(
-        "final-sampled", "the final adapter on the test series, the median of 12 sampled forecasts of each",
-        SAMPLED, adapter=AdapterOf(("final",)), split="test"),
+        "final-sampled",
+        "the final adapter on the test series, the median of 12 sampled forecasts of each",
+        SAMPLED,
+        adapter=AdapterOf(("final",)),
+        split="test",
+    ),
     Experiment(
-        "context/768-rest", "the adapter of 768 tokens on the other 15 hard series",
-        DecodeConfig.as_published(context_tokens=768), adapter=AdapterOf(("context/768",)), select=OTHER_HARD),
+        "context/768-rest",
+        "the adapter of 768 tokens on the other 15 hard series",
+        DecodeConfig.as_published(context_tokens=768),
+        adapter=AdapterOf(("context/768",)),
+        select=OTHER_HARD,
+    ),
 ]
-# fmt: on
 
 
 def _trial(name: str, tried: str, train: dict[str, Any] | None = None, **more: Any) -> Experiment:
@@ -275,9 +325,15 @@ _ARMS = [
 # to 0.83: the full rate is too much for so long. It was taken up again at its checkpoint of step
 # 4122, and cooled down from there; what came after is counted as discarded.
 _BEST = Experiment(
-    "best", "more accuracy per FLOP: all seven linear layers, 5152 series that never repeat, on the test series",
-    CONSTRAINED, train=RANK_4 | {"steps": 5152, "learning_rate": 4e-3, "warmup": 0.0233, "decay": "cooldown"},
-    simulated=True, split="test", milestones=(250, 500, 1000, 2000, 4000))  # fmt: skip
+    "best",
+    "more accuracy per FLOP: all seven linear layers, 5152 series that never repeat, "
+    "on the test series",
+    CONSTRAINED,
+    train=RANK_4 | {"steps": 5152, "learning_rate": 4e-3, "warmup": 0.0233, "decay": "cooldown"},
+    simulated=True,
+    split="test",
+    milestones=(250, 500, 1000, 2000, 4000),
+)
 # What was tried for the adapter of any table, on made-up series, and judged on other such and on
 # real ones.
 MADE_UP = RANK_4 | {"decay": "cooldown"}
@@ -314,21 +370,45 @@ _TABLES = [
 # down from step 1800 on.
 _any_table = partial(Experiment, made_up=TABLES)
 _GENERAL = [
-    _any_table("general", "an adapter for any table: made-up series that never repeat", milestones=(250, 500, 1000),
-        train=MADE_UP | {"steps": 1625, "learning_rate": 4e-3, "warmup": 0.0615}),
-    _any_table("general-long", "the adapter for any table, trained on at a lower rate, on other made-up series",
+    _any_table(
+        "general",
+        "an adapter for any table: made-up series that never repeat",
+        milestones=(250, 500, 1000),
+        train=MADE_UP | {"steps": 1625, "learning_rate": 4e-3, "warmup": 0.0615},
+    ),
+    _any_table(
+        "general-long",
+        "the adapter for any table, trained on at a lower rate, on other made-up series",
         train=MADE_UP | {"steps": 2000, "learning_rate": 2e-3, "warmup": 0.05, "seed": 1},
-        adapter=AdapterOf(("general",)), milestones=(500, 1000)),
-    _any_table("general-pairs", "the adapter for any table, trained on, above all on prey and predators",
+        adapter=AdapterOf(("general",)),
+        milestones=(500, 1000),
+    ),
+    _any_table(
+        "general-pairs",
+        "the adapter for any table, trained on, above all on prey and predators",
         train=MADE_UP | {"steps": 1500, "learning_rate": 2.5e-3, "warmup": 0.05, "seed": 2},
-        adapter=AdapterOf(("general-long",)), milestones=(500, 1000), pairs=0.7),
-    _any_table("general-tail", "the adapter for any table, trained on, with more weight on what follows a long context",
-        train=MADE_UP | {"steps": 2250, "learning_rate": 2e-3, "warmup": 0.0889, "seed": 3, "tail_weight": 4.0},
-        adapter=AdapterOf(("general-pairs",)), milestones=(1000, 2000), pairs=0.8),
-    _any_table("general-even", "the adapter for any table, trained on at a low rate, half on prey and predators",
-        train=MADE_UP | {"steps": 1000, "learning_rate": 1e-3, "warmup": 0.05, "seed": 4, "tail_weight": 4.0},
-        adapter=AdapterOf(("general-tail",)), pairs=0.5),
-]  # fmt: skip
+        adapter=AdapterOf(("general-long",)),
+        milestones=(500, 1000),
+        pairs=0.7,
+    ),
+    _any_table(
+        "general-tail",
+        "the adapter for any table, trained on, with more weight on what follows a long context",
+        train=MADE_UP
+        | {"steps": 2250, "learning_rate": 2e-3, "warmup": 0.0889, "seed": 3, "tail_weight": 4.0},
+        adapter=AdapterOf(("general-pairs",)),
+        milestones=(1000, 2000),
+        pairs=0.8,
+    ),
+    _any_table(
+        "general-even",
+        "the adapter for any table, trained on at a low rate, half on prey and predators",
+        train=MADE_UP
+        | {"steps": 1000, "learning_rate": 1e-3, "warmup": 0.05, "seed": 4, "tail_weight": 4.0},
+        adapter=AdapterOf(("general-tail",)),
+        pairs=0.5,
+    ),
+]
 # How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what
 # the model itself believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes
 # for GPT-3, and final-sampled has.

@@ -57,4 +57,5 @@ def setting(profile: Profile) -> str:
     """One line for the top of a notebook: profile, backbone, the dtype that is used here, and
     versions."""
     found = ", ".join(f"{package} {number}" for package, number in versions().items())
-    return f"profile {profile.name}, backbone {profile.backbone} in {chosen_dtype(chosen_device())}; {found}"
+    dtype = chosen_dtype(chosen_device())
+    return f"profile {profile.name}, backbone {profile.backbone} in {dtype}; {found}"

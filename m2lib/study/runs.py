@@ -147,7 +147,8 @@ class Run:
         counts as discarded."""
         if self.experiment.train and not self.trained(record):
             raise InputError(
-                f"the adapter of {self.path} is gone; `m2 run {record.name} --fresh` trains it again"
+                f"the adapter of {self.path} is gone; "
+                f"`m2 run {record.name} --fresh` trains it again"
             )
         if not self.profile.live:
             records.keep_aside(self.path)
@@ -249,7 +250,8 @@ class Run:
         need, left = record.flops["reserved"][convention], others.left - record.spent()[convention]
         if need > left:
             raise InputError(
-                f"{record.name} may need {need:.3g} FLOPs ({convention}), but {left:.3g} of profile {profile.name}'s "
+                f"{record.name} may need {need:.3g} FLOPs ({convention}), "
+                f"but {left:.3g} of profile {profile.name}'s "
                 f"{profile.budget:.3g} are left"
             )
 
