@@ -206,16 +206,22 @@ def _told(profile: "m2lib.study.Profile", record: "m2lib.study.Record") -> str:
     return ", ".join(parts)
 
 
-def status() -> None:
-    """List what is recorded at the active profile. Errors are shown as recorded; whoever uses a
-    record checks them."""
+def status(*, check: Flag = False) -> None:
+    """List what is recorded at the active profile.
+
+    Parameters
+    ----------
+    check
+        Compare each record's errors with the texts in it.
+    """
     profile = m2lib.study.active_profile()
+    series = m2lib.series.load_series() if check else None
     print(m2lib.study.record_path(profile, "*").parent)
     for name, experiment in m2lib.study.EXPERIMENTS.items():
         standing = f"not run: {experiment.about}"
         if m2lib.study.record_path(profile, name).exists():
             try:
-                standing = _told(profile, m2lib.study.load_record(profile, name))
+                standing = _told(profile, m2lib.study.load_record(profile, name, series))
             except InputError as error:
                 standing = str(error)
         print(f"{name:22s} {standing}")

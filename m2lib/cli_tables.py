@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.types import ExistingFile, NonNegativeInt, PositiveFloat, PositiveInt, UInt32
+from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib.files import short_hash, write_json
+from m2lib.files import InputError, short_hash, write_json
 
 if TYPE_CHECKING:
     from m2lib.forecaster import Columns, Forecaster, Item
@@ -29,7 +29,7 @@ Words = Parameter(
 class Task:
     """Which table, how far ahead, and who forecasts."""
 
-    file: ExistingFile = field(kw_only=False)
+    file: Path = field(kw_only=False)
     """A .csv or .parquet file, a row for each step of each series."""
     horizon: PositiveInt
     """Steps to forecast."""
@@ -51,6 +51,8 @@ class Task:
     def read(self, kept_back: int = 0) -> tuple[Columns, list[Item]]:
         """The table's columns and series, of a context and so many steps at least; what was guessed
         is printed."""
+        if not self.file.exists():  # asked before the forecaster is loaded, which takes seconds
+            raise InputError(f"there is no file {self.file}")
         df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
         items = m2lib.forecaster.items_of(df, columns, where, m2lib.series.SHORTEST + kept_back)

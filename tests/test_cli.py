@@ -144,11 +144,8 @@ print(main(["forecast", "nowhere.csv", "--horizon", "2"]), "torch" in sys.module
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )
-    assert done.stdout == "2 False\n"
-    assert (
-        done.stderr
-        == 'error: Invalid value "nowhere.csv" for FILE. "nowhere.csv" does not exist.\n'
-    )
+    assert done.stdout == "1 False\n"
+    assert done.stderr == "error: there is no file nowhere.csv\n"
 
 
 def test_status_lists_what_is_recorded_runs_and_was_killed(m2):
@@ -295,8 +292,8 @@ def test_make_clean_keeps_unfinished_work_unless_told(checkout):
     folder, make = checkout
     out = make("clean").stdout.splitlines()
     assert out[-1] == (
-        "kept, for they took long to compute: build/checkpoints/laptop-x build/fresh build/replaced; "
-        "make clean ALL=1 removes them too"
+        "kept, for they took long to compute: build/checkpoints/laptop-x build/fresh "
+        "build/replaced; make clean ALL=1 removes them too"
     )
     assert sorted(path.name for path in folder.iterdir()) == [
         "Makefile",
@@ -336,7 +333,10 @@ def test_make_understands_no(checkout):
 
 
 def test_help_names_all_there_is_and_does_not_wait_for_torch():
-    code = "import sys; from m2lib import cli; cli.main([]); print({'torch', 'transformers'} & set(sys.modules))"
+    code = (
+        "import sys; from m2lib import cli; cli.main([]); "
+        "print({'torch', 'transformers'} & set(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )

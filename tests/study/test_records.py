@@ -164,7 +164,7 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     monkeypatch.setenv("M2_PROFILE", "laptop")
     monkeypatch.setenv("M2_BACKBONE", "smollm2-135m")
     monkeypatch.setenv("M2_DATA", str(recipe_file))
-    assert cli.main(["status"]) == 0
+    assert cli.main(["status", "--check"]) == 0
     assert re.search(r"^final +.*final\.json is not a run record", capsys.readouterr().out, re.M)
 
 
