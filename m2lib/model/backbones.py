@@ -1,8 +1,8 @@
-"""Which language model, on what device and in what dtype; and its shape without its weights.
+"""Load a language model onto a device in a dtype, or only its shape without the weights.
 
-Transformers reads a model's folder: safetensors, no pickle, no code, no network. It only warns of
+Transformers reads a model's folder: safetensors, no pickle, no code, no network. It merely warns of
 weights that are missing, and it computes models that the fast engine (`m2lib.decoding.Engine`) does
-not: both are errors here.
+not; both are errors here.
 """
 
 from dataclasses import dataclass
@@ -30,12 +30,8 @@ CONFIGS = Path(__file__).parent / "configs"  # the shapes of the known backbones
 COMPUTED = {
     "model_type": ("llama", "qwen2"),
     "hidden_act": ("silu", "swish"),  # two names of one function
-    "rope_type": (
-        "default",
-        "linear",
-        "llama3",
-        "yarn",
-    ),  # angles that depend on the position alone
+    # Rotary embeddings whose angles depend on the position alone.
+    "rope_type": ("default", "linear", "llama3", "yarn"),
     "partial_rotary_factor": (1,),
     "attention_bias": (False,),  # Qwen2 has biases in q, k and v, and no setting says so
     "mlp_bias": (False,),
@@ -45,8 +41,8 @@ COMPUTED = {
     "quantization_config": (None,),
     "transformers_weights": (None,),
 }
-"""Settings of a config.json that change what is computed or read, and the values of each that the
-fast engine computes; the first holds where the file says nothing."""
+"""Settings of a config.json that change what is computed or read, each with the values that the
+fast engine computes. The first is the default where the file does not set it."""
 
 
 @dataclass(frozen=True)
@@ -60,31 +56,31 @@ class Backbone:
     remap: TokenRemap
     """The model's own ids of the 13 tokens."""
     tokenizer: "PreTrainedTokenizerBase"
-    """Of its full vocabulary."""
+    """The model's own tokenizer, with its full vocabulary."""
     weight_hash: str
-    """16 hex digits of a sha256: of the weight files (of the .gguf that they were converted from),
+    """16 hex digits of a sha256: of the weight files, of the .gguf that they were converted from,
     or of the random weights."""
     source: str
     """The folder that the weights were read from, or `random weights`."""
     loaded_by: str
-    """What `load_backbone` takes to load it again, from any folder: a known name, or a path from
-    the root."""
+    """The name that `load_backbone` takes to load it again from any working directory: a known
+    name, or an absolute path."""
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The device that the model computes on."""
         return self.model.device
 
     @property
     def dtype(self) -> str:
-        """What the model computes in, `float32` or `bfloat16`."""
+        """The dtype that the model computes in, `float32` or `bfloat16`."""
         return str(self.model.dtype).removeprefix("torch.")
 
 
 def load_backbone(
     name: str, *, device: str | None = None, dtype: str | None = None, reduce: bool = True
 ) -> Backbone:
-    """Load a backbone that is on this machine. Never uses the network.
+    """Load a backbone that is on this machine, without using the network.
 
     Parameters
     ----------
@@ -105,52 +101,66 @@ def load_backbone(
     Raises
     ------
     InputError
-        Where the weights are not at hand, in one line that says how to get them; where they or the
-        tokenizer do not fit; for a dtype or a device that cannot be used.
+        If the weights are not on this machine (one line says how to get them), if weights and
+        config or the tokenizer do not fit, or if the dtype or device cannot be used.
     """
     device = device or chosen_device()
     dtype = dtype or chosen_dtype(device)
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-    model, tokenizer, sha256, source = (
-        _random(name) if is_random(name) else _from_folder(name, dtype)
-    )
+
+    if is_random(name):
+        model, tokenizer, sha256, source = _random(name)
+    else:
+        model, tokenizer, sha256, source = _from_folder(name, dtype)
     remap = TokenRemap.from_tokenizer(tokenizer)
     try:
         model = model.to(device, getattr(torch, dtype)).eval()
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}; set M2_DEVICE=cpu"
-        ) from error
+        problem = f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}"
+        raise InputError(f"{problem}; set M2_DEVICE=cpu") from error
     if reduce:
         reduce_vocabulary(model, remap)
+
     loaded_by = name if name in BACKBONES else str(Path(name).expanduser().absolute())
-    return Backbone(backbone_id(name), model, remap, tokenizer, sha256, source, loaded_by)
+    return Backbone(
+        name=backbone_id(name),
+        model=model,
+        remap=remap,
+        tokenizer=tokenizer,
+        weight_hash=sha256,
+        source=source,
+        loaded_by=loaded_by,
+    )
 
 
 def weight_hash(name: str) -> str:
-    """`Backbone.weight_hash` of a backbone, without loading it."""
-    return _random(name)[2] if is_random(name) else local_weights(name)[1]
+    """The weight hash that `load_backbone` would give a backbone, without loading its files."""
+    if is_random(name):
+        _, _, sha256, _ = _random(name)
+    else:
+        _, sha256 = local_weights(name)
+    return sha256
 
 
 def backbone_config(name: str) -> "PretrainedConfig":
-    """The transformers config of a backbone: shapes without weights, before its vocabulary is
-    reduced.
+    """The transformers config of a backbone: its shape, before the vocabulary is reduced.
 
-    A known name is read from m2lib/model/configs, so its weights need not be here.
+    The config of a known name is in m2lib/model/configs, so its weights need not be here.
 
     Raises
     ------
     InputError
-        Where a path holds no model, or one that is not a plain Llama or Qwen2, naming the setting.
+        If a path holds no model, or one that is not a plain Llama or Qwen2; the setting is named.
     """
-    return _config(
-        CONFIGS / f"{name}.json" if name in BACKBONES else local_weights(name)[0] / "config.json"
-    )
+    if name in BACKBONES:
+        return _config(CONFIGS / f"{name}.json")
+    folder, _ = local_weights(name)
+    return _config(folder / "config.json")
 
 
 def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
-    """A model on the meta device: every parameter has a shape and none has memory."""
+    """A model on the meta device, where a parameter has a shape but no memory."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
@@ -159,13 +169,12 @@ def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
 
 @torch.no_grad()
 def shuffle_weights(model: torch.nn.Module) -> torch.nn.Module:
-    """Shuffle the entries of each weight matrix, in place: all sizes stay, and what was learned is
-    gone.
+    """Shuffle the entries of each weight matrix, in place, so that all that was learned is lost.
 
-    It is what a sceptic puts in the place of a pretrained model. Mean, spread and outliers of every
-    matrix stay; of a reduced model the kept rows of embedding and head are shuffled among
-    themselves. Vectors (norms, biases) are left alone. The permutations are drawn on the CPU, and
-    so the same on every device.
+    This is the control that a sceptic puts in the place of a pretrained model: mean, spread and
+    outliers of every matrix stay as they are, and so do the vectors (norms and biases). In a
+    reduced model the kept rows of embedding and head are shuffled among themselves. The
+    permutations are drawn on the CPU, so they are the same on every device.
     """
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
@@ -176,90 +185,108 @@ def shuffle_weights(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _config(path: Path) -> "PretrainedConfig":
-    """What a config.json says of a model; InputError for one that the fast engine does not compute,
-    by its setting."""
+    """Read a config.json; InputError naming a setting that the fast engine does not compute."""
     from transformers import AutoConfig
 
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(path, **LOCAL)
-    except Exception as error:  # of many kinds; each means that the file is unfit
+    except Exception as error:  # transformers raises many types; each means an unfit file
         problem = " ".join(str(error).split())
         raise InputError(f"{path}: {problem:.300}; use a plain Llama or Qwen2 model") from error
-    # The file may name code on the hub; and PEFT would look for a model where the file lies.
-    config._attn_implementation, config._name_or_path = None, ""
-    rope = getattr(config, "rope_parameters", None) or {}
-    found = {
-        setting: rope.get(setting, getattr(config, setting, at[0]))
-        for setting, at in COMPUTED.items()
-    }
-    unlike = [setting for setting, value in found.items() if value not in COMPUTED[setting]]
-    if not unlike and getattr(config, "head_dim", None) not in (
-        None,
-        config.hidden_size // config.num_attention_heads,
-    ):
-        unlike = ["head_dim"]
+    # The file may name attention code on the hub, and PEFT would look for a model at its path.
+    config._attn_implementation = None
+    config._name_or_path = ""
+
+    unlike = _unlike_computed(config)
     if unlike:
-        raise InputError(
-            f"{path}: {unlike[0]} is not that of a plain Llama or Qwen2 model; use one"
-        )
+        raise InputError(f"{path}: {unlike} is not that of a plain Llama or Qwen2 model; use one")
     return config
+
+
+def _unlike_computed(config: "PretrainedConfig") -> str | None:
+    """The first setting whose value the fast engine does not compute, None where there is none."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    for setting, computed in COMPUTED.items():
+        value = rope.get(setting, getattr(config, setting, computed[0]))
+        if value not in computed:
+            return setting
+    head_dim = getattr(config, "head_dim", None)
+    if head_dim not in (None, config.hidden_size // config.num_attention_heads):
+        return "head_dim"
+    return None
 
 
 def _from_folder(
     name: str, dtype: str
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:
-    """A backbone's model, tokenizer, weight hash and folder; InputError where the files do not hold
-    a model."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    """The model, tokenizer, weight hash and folder of a backbone; InputError for unfit files."""
     folder, sha256 = local_weights(name)
-    config, index = _config(folder / "config.json"), folder / "model.safetensors.index.json"
-    how = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": True}
-    reported = {
-        "output_loading_info": True,
-        "ignore_mismatched_sizes": True,
-    }  # of what does not fit
+    config = _config(folder / "config.json")
     try:
-        if (
-            folder / "adapter_config.json"
-        ).exists():  # transformers would load what it names as its base
-            raise ValueError(
-                "an adapter lies beside the model; merge it, or move it into a folder of its own"
-            )
-        files = read_json(index)["weight_map"].values() if index.exists() else ()
-        if not all(file.endswith(".safetensors") for file in files):
-            raise ValueError(f"{index.name} names files that are no safetensors")
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
-            model, loaded = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, **how, **reported, **LOCAL
-            )
-        # Keys that are missing, unknown or of another shape; one of these is a tuple, its name
-        # first.
-        unfit = [
-            key[0] if isinstance(key, tuple) else key for keys in loaded.values() for key in keys
-        ]
-        if unfit:
-            raise ValueError(f"config.json and weights do not agree on {min(unfit)}")
-    except Exception as error:  # transformers and safetensors raise many kinds; each means that the files are unfit
+        _check_files(folder)
+        model, tokenizer = _load_transformers(folder, config, dtype)
+    except (
+        Exception
+    ) as error:  # transformers and safetensors raise many types; each means unfit files
         raise InputError(
-            f"{folder}: cannot load a model from here ({first_line(error)}); download it again or use another"
+            f"{folder}: cannot load a model from here ({first_line(error)}); "
+            "download it again or use another"
         ) from error
     return model, tokenizer, sha256, str(folder)
 
 
+def _check_files(folder: Path) -> None:
+    """Raise ValueError for files that make transformers read other weights than this folder's."""
+    if (folder / "adapter_config.json").exists():  # transformers would load the base that it names
+        raise ValueError(
+            "an adapter lies beside the model; merge it, or move it into a folder of its own"
+        )
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        files = read_json(index)["weight_map"].values()
+        if not all(file.endswith(".safetensors") for file in files):
+            raise ValueError(f"{index.name} names files that are no safetensors")
+
+
+def _load_transformers(
+    folder: Path, config: "PretrainedConfig", dtype: str
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The model and its tokenizer; ValueError for missing, unknown or misshapen weights."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        # Weights of another shape are reported in `misfits` instead of raised, with all the others.
+        model, misfits = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **LOCAL,
+        )
+    unfit = []
+    for keys in misfits.values():
+        for key in keys:
+            # A weight of another shape is (name, shape in the file, shape in the model).
+            unfit.append(key[0] if isinstance(key, tuple) else key)
+    if unfit:
+        raise ValueError(f"config.json and weights do not agree on {min(unfit)}")
+    return model, tokenizer
+
+
 def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:
-    """Model, tokenizer, weight hash and `random weights`, the same at each call."""
+    """Model, tokenizer, weight hash and `random weights`: the same numbers at each call."""
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the caller's random numbers go on as if nothing had been drawn here
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(backbone_config(name), dtype=torch.float32)
-    # Printable ASCII, so that the 13 symbols sit at other ids than in the reduced vocabulary: `0`
-    # is 16 here, 1 there.
+    # The tokenizer knows the printable ASCII characters, so that the 13 symbols have other ids than
+    # in the reduced vocabulary: `0` is 16 here and 1 there.
     file = str(CONFIGS / "ascii_tokenizer.json")
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, pad_token="<|endoftext|>")
     content = b"".join(parameter.detach().numpy().tobytes() for parameter in model.parameters())
