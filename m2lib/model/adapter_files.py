@@ -1,24 +1,23 @@
-"""Adapters as files, in PEFT's format, so that they pass between PEFT and ours both ways."""
+"""Adapters as files in PEFT's format, so that PEFT reads ours and we read PEFT's."""
 
 from pathlib import Path
 
 from safetensors.torch import load, save
-from torch import nn, no_grad
+from torch import Tensor, nn, no_grad
 
 from m2lib.files import InputError, first_line, read_json, short_hash, write_atomic, write_json
 from m2lib.model.lora import adapter_settings, inject_lora, lora_layers, merge_lora
 from m2lib.model.weights import hub_name
 
-ADAPTER_FILE, CONFIG_FILE, BIAS_FILE = (
-    "adapter_model.safetensors",
-    "adapter_config.json",
-    "head_bias.safetensors",
-)
+ADAPTER_FILE = "adapter_model.safetensors"  # the A's and B's, as PEFT names both file and tensors
+CONFIG_FILE = "adapter_config.json"  # rank, alpha and targets, as PEFT names them
+BIAS_FILE = "head_bias.safetensors"  # ours alone: PEFT's LoRA has no bias in the head
 BIAS = "lm_head.bias"
-# Settings of PEFT that change what an adapter computes, and the values that this layer knows.
-# Others of the kind change names or shapes of the tensors too, which are compared. Most other ways
-# to begin change the frozen weights.
-READ = {
+# PEFT's settings that change what an adapter computes, each with the values that `LoRALinear`
+# computes too. `init_lora_weights` is among them because most ways to initialise an adapter, such
+# as PiSSA, change the frozen weights. Settings that are not here (DoRA, say) also change names or
+# shapes of the tensors, and `load_adapter` compares those.
+SUPPORTED = {
     "use_rslora": (None, False),
     "alpha_pattern": (None, {}),
     "init_lora_weights": (None, True, False, "gaussian"),
@@ -26,22 +25,21 @@ READ = {
 
 
 def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
-    """Write the adapter as PEFT reads it (adapter_config.json, adapter_model.safetensors), the
-    head's bias beside it.
+    """Write the adapter in PEFT's two files, and the head's bias in a third.
 
     Parameters
     ----------
     model : PreTrainedModel
-        With adapters; it is left as it is.
+        A model with adapters; it is left as it is.
     folder : Path
-        Made where it is not there.
+        Where the files go; it is created if needed.
     backbone : str
-        Its name. As the base model is noted what the hub calls it, so that PEFT can find it there.
+        The backbone's name. The config gets its name on the hub, so that PEFT can load it there.
 
     Raises
     ------
     InputError
-        Where the folder cannot be written to.
+        If the folder cannot be written to.
     """
     adapter = adapter_settings(model)
     config = {
@@ -55,27 +53,30 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
         "bias": "none",
         "inference_mode": True,
     }
-    tensors = {name: factor.detach().cpu().contiguous() for name, factor in _factors(model).items()}
+    tensors = {}
+    for name, factor in _factors(model).items():
+        tensors[name] = factor.detach().cpu().contiguous()
     bias = model.get_output_embeddings().bias.detach().cpu().contiguous()
-    (folder / CONFIG_FILE).unlink(
-        missing_ok=True
-    )  # it makes a folder an adapter, so it goes first and comes last
+
+    # A folder counts as an adapter by its config. So an old config goes first and the new one comes
+    # last: if the process is killed in between, nobody reads half an adapter.
+    (folder / CONFIG_FILE).unlink(missing_ok=True)
     write_atomic(folder / BIAS_FILE, save({BIAS: bias}))
     write_atomic(folder / ADAPTER_FILE, save(tensors))
     write_json(folder / CONFIG_FILE, config)
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
-    """Inject the adapter stored in a folder, ours or PEFT's, in place.
+    """Inject the adapter stored in a folder, one of ours or of PEFT's, in place.
 
     Parameters
     ----------
     model : PreTrainedModel
-        With a reduced vocabulary, and without adapters. Where the adapter does not fit, it has none
-        afterwards either.
+        A model with a reduced vocabulary and without adapters. If the adapter does not fit, the
+        model has none afterwards either.
     folder : str or Path
-        Holds adapter_config.json and adapter_model.safetensors. The head's bias is read where its
-        file is there.
+        Holds adapter_config.json and adapter_model.safetensors, and the head's bias if it was
+        trained with this library.
 
     Returns
     -------
@@ -85,55 +86,67 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     Raises
     ------
     InputError
-        Naming the folder, for files that are missing, broken, of another model, or with settings of
-        PEFT's that this library does not read.
+        If the files are missing, broken or of another model, or have settings of PEFT's that this
+        library does not compute; the folder is named.
     """
     folder = Path(folder)
     try:
         config = read_json(folder / CONFIG_FILE)
-        if unread := [name for name, known in READ.items() if config.get(name) not in known]:
-            raise ValueError(f"{CONFIG_FILE} sets {unread[0]}, which this library does not read")
-        tensors = load((folder / ADAPTER_FILE).read_bytes())
-        biases = load((folder / BIAS_FILE).read_bytes()) if (folder / BIAS_FILE).exists() else {}
-        inject_lora(
-            model, config["r"], config["lora_alpha"], targets=tuple(config["target_modules"])
-        )
-        parameters = _factors(model) | (
-            {BIAS: model.get_output_embeddings().bias} if biases else {}
-        )
-        needed, found = (
-            {name: x.shape for name, x in given.items()} for given in (parameters, tensors | biases)
-        )
-        if wrong := dict(needed.items() ^ found.items()):
-            merge_lora(model)  # B is still zero, so this takes the adapters out and changes nothing
-            raise ValueError(f"{min(wrong)} does not fit")
-    except (
-        Exception
-    ) as error:  # readers of foreign files raise many kinds; each means that the files are unfit
+        for setting, values in SUPPORTED.items():
+            if config.get(setting) not in values:
+                raise ValueError(f"{CONFIG_FILE} sets {setting}, which this library does not read")
+        factors = load((folder / ADAPTER_FILE).read_bytes())
+        biases = {}
+        if (folder / BIAS_FILE).exists():
+            biases = load((folder / BIAS_FILE).read_bytes())
+        tensors = factors | biases
+
+        targets = tuple(config["target_modules"])
+        inject_lora(model, config["r"], config["lora_alpha"], targets=targets)
+        parameters = _factors(model)
+        if biases:
+            parameters[BIAS] = model.get_output_embeddings().bias
+        unfit = _unfit(parameters, tensors)
+        if unfit:
+            merge_lora(model)  # B is still zero, so this removes the adapters and changes nothing
+            raise ValueError(f"{unfit[0]} does not fit")
+    except Exception as error:  # readers of foreign files raise many types; each means unfit files
         raise InputError(
             f"{folder}: not a LoRA adapter of this model ({first_line(error)})"
         ) from error
+
     with no_grad():
-        for name, tensor in (tensors | biases).items():
+        for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
     return model
 
 
 def adapter_hash(folder: Path) -> str:
-    """16 hex digits of a hash of an adapter's files; empty where there are none."""
+    """Hash an adapter's files, names and contents: 16 hex digits, or empty without files."""
     files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
-    content = b"".join(path.name.encode() + path.read_bytes() for path in files)
-    return short_hash(content) if files else ""
+    if not files:
+        return ""
+    return short_hash(b"".join(path.name.encode() + path.read_bytes() for path in files))
 
 
 def _factors(model: nn.Module) -> dict[str, nn.Parameter]:
     """Every A and B of a model, by its name in PEFT's adapter file.
 
-    PEFT wraps a model twice, and the name goes through both wrappers, such as
+    PEFT wraps a model twice, and both wrappers are in the name, such as
     `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`.
     """
-    return {
-        f"base_model.model.{path}.{factor}.weight": getattr(layer, factor)
-        for path, layer in lora_layers(model).items()
-        for factor in ("lora_A", "lora_B")
-    }
+    factors = {}
+    for path, layer in lora_layers(model).items():
+        factors[f"base_model.model.{path}.lora_A.weight"] = layer.lora_A
+        factors[f"base_model.model.{path}.lora_B.weight"] = layer.lora_B
+    return factors
+
+
+def _unfit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> list[str]:
+    """Names, sorted, that only one side has or whose shapes differ."""
+    unfit = []
+    for name in sorted(parameters.keys() | tensors.keys()):
+        in_both = name in parameters and name in tensors
+        if not in_both or parameters[name].shape != tensors[name].shape:
+            unfit.append(name)
+    return unfit

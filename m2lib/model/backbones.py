@@ -226,9 +226,7 @@ def _from_folder(
     try:
         _check_files(folder)
         model, tokenizer = _load_transformers(folder, config, dtype)
-    except (
-        Exception
-    ) as error:  # transformers and safetensors raise many types; each means unfit files
+    except Exception as error:  # the readers of weights raise many types; each means unfit files
         raise InputError(
             f"{folder}: cannot load a model from here ({first_line(error)}); "
             "download it again or use another"
