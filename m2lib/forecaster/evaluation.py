@@ -1,8 +1,7 @@
-"""Is it worth it on this table? Rolling origins: forecasts from several moments of the past, beside
-simple ones."""
+"""Rolling origins: how well a language model forecasts a table's past, beside simple forecasts."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,34 +11,39 @@ import pandas as pd
 
 from m2lib import series
 from m2lib.files import InputError
-from m2lib.forecaster.sampling import Sampler
+from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
 from m2lib.forecaster.tables import Item, calendar_season
+from m2lib.series import Scaling
 
 MODEL = "language model"
-ENOUGH = 5  # forecasts; with fewer no interval is worth a word
+ENOUGH = 5  # forecasts; an interval of fewer would say nothing
+
+Origin = tuple[int, int]
+"""A moment to forecast from: the place of a series in the table, and its steps known by then."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What forecasts from all origins came to."""
+    """The errors of all forecasters from all origins, and how certain the language model was."""
 
     errors: pd.DataFrame
-    """A row for each origin (item, steps), as of `origins_of`, and a column for each forecaster:
-    the MAE over steps and variables, in the table's units."""
-    scaled: pd.DataFrame
-    """The same in thousandths of each context's scale, in which series of any size weigh alike.
+    """MAE over steps and variables, in the table's units: a row an origin, a column a forecaster.
 
-    The scale is that of the model's text format: compare no two models by it.
+    The rows are indexed by item and steps, as `origins_of` numbers them.
+    """
+    scaled: pd.DataFrame
+    """The same errors in thousandths of each context's scale, so that all series weigh alike.
+
+    The scale is that of the model's text format, so two models cannot be compared by it.
     """
     season: int
-    """Steps of the season; 1: none."""
+    """Steps of the season; 1 where there is none."""
     period: int | None
-    """Steps that the last period has; None: each context's own."""
+    """Steps of the period that the seasonal naive forecast repeats; None: found in each context."""
     crps: float
-    """Of the language model's samples, the table's units; its MAE where it has one sample."""
+    """The mean CRPS of the language model's samples, table's units; of one sample it is the MAE."""
     coverage: float | None
-    """The share of true values within the middle 80% of the samples; None where there is one
-    sample."""
+    """The share of true values within the samples' middle 80%; None where there is one sample."""
 
     @property
     def mae(self) -> float:
@@ -48,13 +52,11 @@ class Evaluation:
 
     @property
     def gains(self) -> pd.DataFrame:
-        """How much less the language model errs than others, by origin, in thousandths of the
-        context's scale."""
+        """Each simple forecast's scaled error less the language model's: a row for each origin."""
         return self.scaled.drop(columns=MODEL).sub(self.scaled[MODEL], axis=0)
 
     def record(self) -> dict[str, Any]:
-        """What is kept of it, ready for JSON: each origin's item and steps, and all that they came
-        to."""
+        """The evaluation ready for JSON: each origin's item and steps, and all measures."""
         return {
             "origins": [{"item": item, "steps": steps} for item, steps in self.errors.index],
             "errors": self.errors.to_dict("list"),
@@ -65,38 +67,45 @@ class Evaluation:
 
     @property
     def verdict(self) -> str:
-        """A sentence: whether the language model beats the best simple forecast, and how sure that
-        is."""
+        """A sentence that says whether the model beats the best simple forecast, and how surely."""
         best = self.scaled.drop(columns=MODEL).mean().idxmin()
+        best_error = self.scaled[best].mean()
         gains = self.gains[best]
-        theirs, side = (
-            self.scaled[best].mean(),
-            ("equal to", "below", "above")[int(np.sign(gains.mean()))],
+        gain = gains.mean()
+        if gain > 0:
+            side = "below"
+        elif gain < 0:
+            side = "above"
+        else:
+            side = "equal to"
+        if best_error:  # else there is nothing to take a percentage of
+            side = f"{abs(gain) / best_error:.0%} {side}"
+        claim = (
+            f"the language model's error is {side} that of the best simple forecast here, {best}"
         )
-        share = (
-            f"{abs(gains.mean()) / theirs:.0%} " if theirs else ""
-        )  # of no error nothing is a share
-        said = f"the language model's error is {share}{side} that of the best simple forecast here, {best}"
         if len(gains) < ENOUGH:
-            return f"{said}; fewer than {ENOUGH} forecasts prove nothing"
+            return f"{claim}; fewer than {ENOUGH} forecasts prove nothing"
+
         low, high = series.bootstrap_interval(gains)
-        once = gains.index.unique("item").size == len(
-            gains
-        )  # series of one moment may all err alike
-        sure = "is more than chance" if (low > 0 or high < 0) and not once else "may be chance"
-        return f"{said}; with {len(gains)} forecasts{', one of each series,' * once} that {sure}"
+        # Series forecast from one moment each may all err together: the interval knows nothing of
+        # that, so it proves nothing.
+        once_each = gains.index.unique("item").size == len(gains)
+        origins = ", one of each series," if once_each else ""
+        certain = (low > 0 or high < 0) and not once_each
+        certainty = "is more than chance" if certain else "may be chance"
+        return f"{claim}; with {len(gains)} forecasts{origins} that {certainty}"
 
     def table(self) -> pd.DataFrame:
-        """All forecasters, the best first: mean errors, and the language model's paired gain over
-        each other one."""
-        means, gains = self.scaled.mean().sort_values(), self.gains
+        """All forecasters, the best first: mean errors, and the model's paired gain over each."""
+        means = self.scaled.mean().sort_values()
+        gains = self.gains
         table = pd.DataFrame(
             {"MAE": self.errors.mean().map("{:.4g}".format), "scaled": means.map("{:.1f}".format)}
         )
         table["gain of the model"] = gains.mean().map("{:+.1f}".format)
         if len(gains) >= ENOUGH:
-            ends = gains.apply(series.bootstrap_interval, result_type="reduce")
-            table["95% interval"] = ends.map(lambda pair: "{:+.1f} to {:+.1f}".format(*pair))
+            intervals = gains.apply(series.bootstrap_interval, result_type="reduce")
+            table["95% interval"] = intervals.map(lambda ends: f"{ends[0]:+.1f} to {ends[1]:+.1f}")
         table["model better"] = (gains > 0).sum().map(f"{{}} of {len(gains)}".format)
         return table.loc[means.index].fillna("")
 
@@ -108,25 +117,25 @@ def origins_of(
     stride: int,
     leave_out: int = 0,
     least: int = series.SHORTEST,
-) -> list[tuple[int, int]]:
-    """The moments to forecast from: the place of a series in the table, and how many of its steps
-    are known.
+) -> list[Origin]:
+    """The moments to forecast from: a series' place in the table, and how many steps are known.
 
     They are the last `count` of each series that `horizon` steps follow, the earliest first,
     `stride` steps apart. The last `leave_out` steps of a series are in no forecast. `least` steps
     or more are known; InputError where no series is long enough.
     """
-    found = []
+    origins = []
     for place, item in enumerate(items):
+        # Of 30 steps, horizon 3, two origins 3 apart: 24 and 27 steps are known.
         last = len(item.values) - leave_out - horizon
-        found += [
-            (place, n) for n in range(last - (count - 1) * stride, last + 1, stride) if n >= least
-        ]
-    if not found:
+        first = last - (count - 1) * stride
+        origins += [(place, steps) for steps in range(first, last + 1, stride) if steps >= least]
+    if not origins:
         raise InputError(
-            f"a forecast of {horizon} steps wants a series of {least + horizon + leave_out}; ask for fewer steps"
+            f"a forecast of {horizon} steps wants a series of {least + horizon + leave_out}; "
+            "ask for fewer steps"
         )
-    return found
+    return origins
 
 
 def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
@@ -136,12 +145,11 @@ def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, 
     last `period` steps are repeated; where it is None, each context's autocorrelation finds how
     many.
     """
+    seasonal = "last period" if period is None else f"{period} steps ago"
     return {
         "last value": series.last_value,
         "mean": series.context_mean,
-        "last period" if period is None else f"{period} steps ago": partial(
-            series.seasonal_naive, period=period
-        ),
+        seasonal: partial(series.seasonal_naive, period=period),
         "nearest analogue": series.nearest_analogue,
         "log-VAR(3)": series.log_var,
     }
@@ -158,10 +166,12 @@ def evaluate(
     season: int | None = None,
     period: int | None = None,
     refit: Callable[[Sequence[np.ndarray]], Sampler] | None = None,
-    **sampling: Any,
+    num_samples: int = SAMPLES,
+    temperature: float = TEMPERATURE,
+    seed: int = 0,
+    batch_size: int | None = None,
 ) -> Evaluation:
-    """Forecast from rolling origins, and compare with what simple forecasts make of the same
-    contexts.
+    """Forecast from rolling origins, and compare with simple forecasts of the same contexts.
 
     Parameters
     ----------
@@ -172,20 +182,19 @@ def evaluate(
     horizon : int
         Steps to forecast.
     origins, stride, leave_out : int, optional
-        As in `origins_of`. Default: one origin; a horizon from one to the next, so that no step is
-        forecast twice.
+        `count`, `stride` and `leave_out` of `origins_of`. Default: one origin; from one to the next
+        a horizon, so that no step is forecast twice.
     season : int, optional
         Steps of the season, as in `Sampler.sample`. Default: the calendar's, where time stamps say
         which, else none.
     period : int, optional
         As in `baselines_for`. Default: the season, where there is one.
     refit : callable, optional
-        Gets the contexts of one origin of all series and gives the forecaster for it, so that none
-        has seen what comes after; each context then has a horizon more than the shortest, to learn
-        from. Default: the same forecaster from all origins.
-    **sampling
-        num_samples, temperature, seed and batch_size, as in `Sampler.sample`; the model's point
-        forecast is the samples' median.
+        Takes the contexts of one origin of all series and returns the forecaster for it, which has
+        seen nothing that comes after; each context then has a horizon more than the shortest, to
+        learn from. Default: the same forecaster from all origins.
+    num_samples, temperature, seed, batch_size : optional
+        As in `Sampler.sample`; the model's point forecast is the samples' median.
 
     Returns
     -------
@@ -194,69 +203,138 @@ def evaluate(
         out, with a warning.
     """
     season = season or calendar_season(items)
-    period = period or (season if season > 1 else None)
-    least = series.SHORTEST + horizon if refit else series.SHORTEST
-    rolled = origins_of(items, horizon, origins, stride or horizon, leave_out, least)
-    contexts = {(item, steps): items[item].values[:steps] for item, steps in rolled}
-    # The format that a forecast of these contexts would have: it is chosen without their season.
-    unseasonal = [
-        series.Season.of(context, season).without(context) for context in contexts.values()
-    ]
-    text_format = forecaster.format_of(unseasonal, [items[item].name for item, _ in rolled])
+    if not period:
+        period = season if season > 1 else None
+
+    # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
+    shortest = series.SHORTEST + horizon if refit else series.SHORTEST
+    rolling = origins_of(items, horizon, origins, stride or horizon, leave_out, shortest)
+    contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
+    # The text format is the one that a forecast of these contexts would have, so it is chosen from
+    # contexts without their season.
+    text_format = forecaster.format_of(
+        [_without_season(context, season) for context in contexts.values()],
+        [items[place].name for place, _ in rolling],
+    )
     window = forecaster.window(text_format, horizon)
     scalings = {
         origin: text_format.scaling(context[-window:]) for origin, context in contexts.items()
     }
-    rolled = [
-        origin for origin in rolled if scalings[origin].exists
-    ] or rolled  # if all are flat, the model says so
-    if flat := len(contexts) - len(rolled):
-        warnings.warn(
-            f"forecasts left out, as what is read never changes or is mostly 0: {flat}",
-            stacklevel=2,
-        )
+    rolling = _with_a_scale(rolling, scalings)
+    truths = {(place, steps): items[place].values[steps:][:horizon] for place, steps in rolling}
 
-    # With `refit`, origins that are as far from their series' ends share a forecaster; without, all
-    # do.
-    ends = [len(items[item].values) - steps if refit else 0 for item, steps in rolled]
-    drawn: dict[tuple[int, int], np.ndarray] = {}
-    for _, together in pd.Series(rolled).groupby(ends, sort=False):
-        seen, names = (
-            [contexts[origin] for origin in together],
-            [items[item].name for item, _ in together],
-        )
+    # 2. Sample the language model's forecasts.
+    samples: dict[Origin, np.ndarray] = {}
+    for batch in _sharing_a_forecaster(rolling, items, each_origin=refit is not None):
+        batch_contexts = [contexts[origin] for origin in batch]
         if refit:
-            model = refit([series.Season.of(context, season).without(context) for context in seen])
+            model = refit([_without_season(context, season) for context in batch_contexts])
         else:
             model = replace(forecaster, text_format=text_format)
-        made = model.sample(seen, horizon, ids=names, season=season, **sampling)
-        drawn |= {origin: samples.physical for origin, samples in zip(together, made, strict=True)}
+        forecasts = model.sample(
+            batch_contexts,
+            horizon,
+            ids=[items[place].name for place, _ in batch],
+            season=season,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        for origin, forecast in zip(batch, forecasts, strict=True):
+            samples[origin] = forecast.physical  # (num_samples, horizon, variables)
 
-    samples = [drawn[origin] for origin in rolled]
-    forecasts = {MODEL: [np.median(one, axis=0) for one in samples]}
-    # Simple forecasts see no number below zero: log-VAR wants none.
-    lifted = [(contexts[origin], min(0.0, contexts[origin].min())) for origin in rolled]
+    # 3. Compare point forecasts with the simple ones, and samples with the truth.
+    points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]}
+    points |= _simple_forecasts([contexts[origin] for origin in rolling], horizon, period)
+    errors, scaled = _errors(points, truths, scalings)
+    crps = float(np.mean(errors[MODEL]))
+    coverage = None
+    if len(samples[rolling[0]]) > 1:
+        crps = float(
+            np.mean([series.crps_fair(samples[origin], truths[origin]) for origin in rolling])
+        )
+        coverage = float(
+            np.mean([series.coverage(samples[origin], truths[origin], 0.8) for origin in rolling])
+        )
+    return Evaluation(errors, scaled, season, period, crps, coverage)
+
+
+def _without_season(context: np.ndarray, season: int) -> np.ndarray:
+    """A context (steps, variables) without its own season of so many steps."""
+    return series.Season.of(context, season).without(context)
+
+
+def _with_a_scale(rolling: list[Origin], scalings: Mapping[Origin, Scaling]) -> list[Origin]:
+    """The origins whose contexts can be scaled; a warning says how many others are left out.
+
+    Where no context can be, all are returned, and the model itself says what is wrong with them.
+    """
+    scalable = [origin for origin in rolling if scalings[origin].exists]
+    if not scalable or len(scalable) == len(rolling):
+        return rolling
+    warnings.warn(
+        "forecasts left out, as what is read never changes or is mostly 0: "
+        f"{len(rolling) - len(scalable)}",
+        stacklevel=3,  # the line that calls `evaluate`
+    )
+    return scalable
+
+
+def _sharing_a_forecaster(
+    rolling: Sequence[Origin], items: Sequence[Item], each_origin: bool
+) -> list[list[Origin]]:
+    """The origins in groups that one forecaster serves, in the order of their first origins.
+
+    With `each_origin`, a group is as far from the ends of its series; else all origins are one.
+    """
+    groups: dict[int, list[Origin]] = {}
+    for place, steps in rolling:
+        steps_to_end = len(items[place].values) - steps if each_origin else 0
+        groups.setdefault(steps_to_end, []).append((place, steps))
+    return list(groups.values())
+
+
+def _simple_forecasts(
+    contexts: Sequence[np.ndarray], horizon: int, period: int | None
+) -> dict[str, list[np.ndarray]]:
+    """The forecasts (horizon, variables) of each context by name of the baseline.
+
+    A baseline that any of the contexts is too short for is left out, with a warning.
+    """
+    # Baselines see no number below zero, because log-VAR takes logarithms: a context with negative
+    # values is lifted by its minimum, and its forecasts are lowered again.
+    lows = [min(0.0, context.min()) for context in contexts]
+    forecasts = {}
     for name, baseline in baselines_for(period).items():
         try:
             forecasts[name] = [
-                baseline(context[None] - low, horizon)[0] + low for context, low in lifted
+                baseline(context[None] - low, horizon)[0] + low
+                for context, low in zip(contexts, lows, strict=True)
             ]
         except ValueError:
-            warnings.warn(f"left out, as a context is too short for it: {name}", stacklevel=2)
-    truths = [items[item].values[steps:][:horizon] for item, steps in rolled]
-    errors = pd.DataFrame(index=pd.MultiIndex.from_tuples(rolled, names=["item", "steps"]))
-    scaled = errors.copy()
-    for name, made in forecasts.items():
-        off = [np.abs(forecast - truth) for forecast, truth in zip(made, truths, strict=True)]
-        errors[name] = [error.mean() for error in off]
-        scaled[name] = [
-            (error / scalings[at].scale * 1000).mean()
-            for error, at in zip(off, rolled, strict=True)
-        ]
-    crps, held = float(np.mean(errors[MODEL])), None
-    if len(samples[0]) > 1:
-        crps = float(np.mean(list(map(series.crps_fair, samples, truths))))
-        held = float(
-            np.mean([series.coverage(*pair, 0.8) for pair in zip(samples, truths, strict=True)])
-        )
-    return Evaluation(errors, scaled, season, period, crps, held)
+            warnings.warn(
+                f"left out, as a context is too short for it: {name}",
+                stacklevel=3,  # the line that calls `evaluate`
+            )
+    return forecasts
+
+
+def _errors(
+    points: Mapping[str, Sequence[np.ndarray]],
+    truths: Mapping[Origin, np.ndarray],
+    scalings: Mapping[Origin, Scaling],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`errors` and `scaled` of an `Evaluation`: `points` are forecasts in the truths' order."""
+    index = pd.MultiIndex.from_tuples(list(truths), names=["item", "steps"])
+    errors = pd.DataFrame(index=index)
+    scaled = pd.DataFrame(index=index)
+    for name, forecasts in points.items():
+        maes, scaled_maes = [], []
+        for forecast, (origin, truth) in zip(forecasts, truths.items(), strict=True):
+            error = np.abs(forecast - truth)  # (horizon, variables)
+            maes.append(error.mean())
+            scaled_maes.append((error / scalings[origin].scale * 1000).mean())
+        errors[name] = maes
+        scaled[name] = scaled_maes
+    return errors, scaled
