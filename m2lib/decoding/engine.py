@@ -108,7 +108,7 @@ class BareModel:
         References
         ----------
         .. [1] Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding",
-        Neurocomputing, 2024.
+           Neurocomputing, 2024.
         """
         places = torch.arange(count, device=self.embedding.device)[None]
         # The rotary module takes the embedding for its dtype and device only.
@@ -264,10 +264,9 @@ class Engine:
     References
     ----------
     .. [1] Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head
-    Checkpoints",
-       EMNLP, 2023. (Heads that share keys and values.)
+       Checkpoints", EMNLP, 2023. (Heads that share keys and values.)
     .. [2] Juravsky et al., "Hydragen: High-Throughput LLM Inference with Shared Prefixes", 2024.
-    (Samples that do.)
+       (Samples that do.)
     """
 
     def __init__(

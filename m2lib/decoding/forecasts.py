@@ -186,7 +186,7 @@ def point_forecast(values: np.ndarray) -> np.ndarray:
     References
     ----------
     .. [1] Gruver et al., "Large Language Models Are Zero-Shot Time Series Forecasters" (LLMTIME),
-    NeurIPS, 2023.
+       NeurIPS, 2023.
     """
     return values[0] if len(values) == 1 else np.median(values, axis=0)
 

@@ -67,7 +67,7 @@ class BlockedAttention(torch.autograd.Function):
         References
         ----------
         .. [1] Dao et al., "FlashAttention: Fast and Memory-Efficient Exact Attention with
-        IO-Awareness", NeurIPS 2022.
+           IO-Awareness", NeurIPS 2022.
         """
         q, k, v, out, *weights = ctx.saved_tensors
         # Each block of queries fills its own rows of dq, once. A key or a value is seen by its own
@@ -121,8 +121,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     References
     ----------
     .. [1] Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head
-    Checkpoints",
-       EMNLP 2023.
+       Checkpoints", EMNLP 2023.
     """
     if q.device.type != "cpu":  # the fused kernels of other devices are better
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)

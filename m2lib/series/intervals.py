@@ -38,7 +38,7 @@ def bootstrap_interval(
     References
     ----------
     .. [1] Efron and Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall, 1993, chapter
-    13.
+       13.
     """
     values = np.asarray(list(errors), dtype=np.float64)
     rng = np.random.default_rng(seed)
@@ -292,8 +292,7 @@ def ranks(samples: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> n
     References
     ----------
     .. [1] Hamill, "Interpretation of Rank Histograms for Verifying Ensemble Forecasts", Monthly
-    Weather Review 129,
-       2001.
+       Weather Review 129, 2001.
     """
     below, equal = (samples < truth).sum(axis=0), (samples == truth).sum(axis=0)
     return below + rng.integers(
@@ -326,8 +325,7 @@ def conformal(scores: np.ndarray, level: float) -> np.ndarray:
     References
     ----------
     .. [1] Lei et al., "Distribution-Free Predictive Inference for Regression", Journal of the
-    American Statistical
-       Association 113, 2018.
+       American Statistical Association 113, 2018.
     """
     no_bound = np.full((1, *np.shape(scores)[1:]), np.inf)  # the new score may be larger than all
     return np.quantile(np.concatenate([scores, no_bound]), level, axis=0, method="inverted_cdf")

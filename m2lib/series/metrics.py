@@ -50,7 +50,7 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     References
     ----------
     .. [1] Ferro, "Fair scores for ensemble forecasts", Quarterly Journal of the Royal
-    Meteorological Society 140, 2014.
+       Meteorological Society 140, 2014.
     """
     samples = np.sort(np.asarray(samples, dtype=np.float64), axis=0)
     m = len(samples)
@@ -112,8 +112,7 @@ def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]
     References
     ----------
     .. [1] Alexandrov et al., "GluonTS: Probabilistic and Neural Time Series Modeling in Python",
-    Journal of Machine
-       Learning Research 21, 2020.
+       Journal of Machine Learning Research 21, 2020.
     """
     return float(2 * np.mean(losses) / np.abs(np.stack(truths)).mean())
 

@@ -46,7 +46,7 @@ class Season:
         References
         ----------
         .. [1] Hyndman and Athanasopoulos, "Forecasting: principles and practice", 3rd edition,
-        2021, section 3.4.
+           2021, section 3.4.
         """
         low = values.min(axis=0)
         level = np.where(low > 0, np.log(np.where(low > 0, values, 1.0)), values)

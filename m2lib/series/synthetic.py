@@ -72,7 +72,7 @@ def components(rng: np.random.Generator, steps: int) -> np.ndarray:
     References
     ----------
     .. [1] Hyndman and Athanasopoulos, "Forecasting: Principles and Practice", 3rd edition, 2021,
-    chapter 8.
+       chapter 8.
     """
     time, period = np.arange(steps), _period(rng, steps)
     if period <= 52 and rng.random() < 0.4:  # any value for each phase
@@ -104,8 +104,7 @@ def autoregression(rng: np.random.Generator, steps: int) -> np.ndarray:
     References
     ----------
     .. [1] Barndorff-Nielsen and Schou, "On the Parametrization of Autoregressive Models by Partial
-    Autocorrelations",
-       Journal of Multivariate Analysis 3, 1973.
+       Autocorrelations", Journal of Multivariate Analysis 3, 1973.
     .. [2] "Zero-shot forecasting by simulation alone", arXiv 2601.00970, 2026.
     """
     period = int(_period(rng, steps))
@@ -127,7 +126,7 @@ def cycle(rng: np.random.Generator, steps: int) -> np.ndarray:
     References
     ----------
     .. [1] Harvey, "Forecasting, Structural Time Series Models and the Kalman Filter", 1989, section
-    2.3.
+       2.3.
     """
     period = _between(rng, 4, max(8, steps / 2))
     turn = (1 - _between(rng, 0.003, 0.3) / period) * np.exp(2j * np.pi / period)
@@ -144,7 +143,7 @@ def counts(rng: np.random.Generator, steps: int) -> np.ndarray:
     References
     ----------
     .. [1] Croston, "Forecasting and Stock Control for Intermittent Demands", Operational Research
-    Quarterly 23, 1972.
+       Quarterly 23, 1972.
     """
     course = (components, autoregression, cycle)[rng.integers(3)](rng, steps)
     rate = _between(rng, 0.3, 100) * np.exp(rng.uniform(0.1, 0.8) * np.clip(course, -4, 4))
@@ -161,7 +160,7 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
     References
     ----------
     .. [1] Ansari et al., "Chronos: Learning the Language of Time Series", arXiv 2403.07815, section
-    4.2.
+       4.2.
     """
     time = np.arange(steps) / steps
     apart = np.abs(time[:, None] - time)
@@ -225,8 +224,7 @@ def _disturbed(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
     References
     ----------
     .. [1] Chen and Liu, "Joint Estimation of Model Parameters and Outlier Effects in Time Series",
-    Journal of the
-       American Statistical Association 88, 1993.
+       Journal of the American Statistical Association 88, 1993.
     """
     spread, steps = values.std(axis=0), len(values)
     if rng.random() < 0.15:
