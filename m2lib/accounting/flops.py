@@ -1,20 +1,19 @@
-"""The FLOP accountant: what forward passes, training steps and forecasts cost, component by
-component.
+"""The FLOP accountant: what forward passes, training steps and forecasts cost, by component.
 
-Three conventions, all exact integers:
+It counts by three conventions, in exact integers:
 
-- `coursework`: the budget's rules, applied to what the model does. Add, subtract, multiply, divide, abs 1; exp, log,
-  sqrt 10; a product (m x n)(n x p) costs m p (2n - 1). Grouped-query attention counts as full
-  multi-head attention; the backward pass costs twice the forward pass; looking up and computing
-  positions is free, adding them is not.
-- `executed`: what the hardware computes, as `torch.utils.flop_counter.FlopCounterMode` counts it: products only, at
-  2 m n p, heads grouped, only the gradients that are needed, the head only where its logits are
-  used. Attention counts over all pairs of tokens, as the plain kernel computes it; kernels that
-  know of the causal mask skip part of it.
-- `published`: the report's own accountant, with its seven departures from the rules (`m2lib.accounting.published`).
+- `coursework` applies the budget's rules to what the model does. Add, subtract, multiply, divide
+  and abs cost 1; exp, log and sqrt cost 10; a product (m x n)(n x p) costs m p (2n - 1).
+  Grouped-query attention counts as full multi-head attention, and the backward pass costs twice the
+  forward pass. Looking up and computing positions is free, adding them is not.
+- `executed` is what the hardware computes, as `torch.utils.flop_counter.FlopCounterMode` counts it:
+  products only, at 2 m n p, with heads grouped, only the gradients that are needed, and the head
+  only where its logits are used. Attention counts over all pairs of tokens, as the plain kernel
+  computes it; kernels that know of the causal mask skip part of it.
+- `published` is the report's own accountant, with its seven departures from the rules
+  (`m2lib.accounting.published`).
 
-All functions return breakdowns, FLOPs by component; `m2lib.accounting.shape` says what they are and
-sums them.
+The functions return breakdowns, FLOPs by component; `m2lib.accounting.shape` defines and sums them.
 """
 
 from collections.abc import Callable
@@ -43,7 +42,7 @@ def forward_flops(
     targets: Targets = TARGETS,
     convention: str = "coursework",
 ) -> Breakdown:
-    """A forward pass, with logits at each token.
+    """Count the FLOPs of a forward pass that computes logits at each token.
 
     Parameters
     ----------
@@ -76,7 +75,7 @@ def train_step_flops(
     batch: int = 2,
     convention: str = "coursework",
 ) -> Breakdown:
-    """One optimiser step; the optimiser's own arithmetic is not counted.
+    """Count the FLOPs of one training step, without the optimiser's own arithmetic.
 
     Parameters
     ----------
@@ -85,7 +84,7 @@ def train_step_flops(
     tokens : int
         Tokens of each window.
     rank : int
-        Rank of the adapters; 0: there are none, and all weights train.
+        Rank of the adapters; at 0 there are none, and all weights train.
     targets : tuple of str, optional
         As in `forward_flops`.
     batch : int, optional
@@ -102,8 +101,9 @@ def train_step_flops(
     if convention == "published":
         return times(batch + 2, forward)  # departure 5
     if convention == "executed":
-        return times(batch, added(forward, executed_backward(shape, tokens, rank, targets)))
-    return times(3 * batch, forward)  # a window: forward 1, backward 2
+        backward = executed_backward(shape, tokens, rank, targets)
+        return times(batch, added(forward, backward))
+    return times(3 * batch, forward)  # for each window forward 1, backward 2
 
 
 def cached_step_flops(
@@ -114,15 +114,15 @@ def cached_step_flops(
     targets: Targets = TARGETS,
     convention: str = "coursework",
 ) -> Breakdown:
-    """One more token by way of a KV cache.
+    """Count the FLOPs of one more token by way of a KV cache.
 
     Parameters
     ----------
     shape : Shape
         The model.
     keys : int
-        Keys that the token attends over, its own included. `published` charges its step at a fixed
-        length, so there `keys` is the prompt's length, whichever step it is.
+        Keys that the token attends over, its own included. `published` charges every step at the
+        prompt's length, so with that convention `keys` is the length of the prompt.
     rank, targets, convention : int, tuple of str, str
         As in `forward_flops`.
 
@@ -144,8 +144,9 @@ def forecast_flops(
     samples: int = 1,
     convention: str = "coursework",
 ) -> Breakdown:
-    """A forecast: a prefill of the prompt gives the first new token, a cached step each of the
-    others.
+    """Count the FLOPs of a forecast.
+
+    A prefill of the prompt gives the first new token, and a cached step each of the others.
 
     Parameters
     ----------
@@ -154,11 +155,11 @@ def forecast_flops(
     prompt : int
         Tokens of the prompt.
     new_tokens : int
-        Tokens decoded after it, one at least.
+        Number of tokens decoded after the prompt, at least 1.
     rank, targets : int, tuple of str
         As in `forward_flops`.
     samples : int, optional
-        Forecasts of `new_tokens` each that share the prefill.
+        Number of forecasts, of `new_tokens` tokens each, that share the prefill.
     convention : {"coursework", "published", "executed"}, optional
         How to count.
 
@@ -167,42 +168,55 @@ def forecast_flops(
     Breakdown
         FLOPs by component.
     """
-    one_pass, count = PASSES[convention], new_tokens - 1
+    one_pass = PASSES[convention]
     prefill = one_pass(shape, prompt, prompt, rank, targets)
-    # The steps have prompt + 1, ..., prompt + count keys; as published all have the prompt's
-    # (departure 7).
-    ends = (prompt, prompt) if convention == "published" else (prompt + 1, prompt + count)
-    first, last = (one_pass(shape, 1, keys, rank, targets) for keys in ends)
-    if convention == "executed":
-        prefill["head"] = first["head"]  # of a prompt only the last token's logits are computed
+
+    steps = new_tokens - 1
+    if convention == "published":  # every step has the prompt's number of keys (departure 7)
+        first_keys = prompt
+        last_keys = prompt
+    else:
+        first_keys = prompt + 1
+        last_keys = prompt + steps
+    first = one_pass(shape, 1, first_keys, rank, targets)
+    last = one_pass(shape, 1, last_keys, rank, targets)
     # Every component is affine in the number of keys, so the sum is that of an arithmetic
     # progression: the number of steps times the mean of the first and the last. Three steps at 10,
     # 12 and 14 FLOPs: 3 * (10 + 14) // 2 = 36.
-    steps = {part: count * (first[part] + last[part]) // 2 for part in first}
-    return added(prefill, times(samples, steps))
+    all_steps = {part: steps * (first[part] + last[part]) // 2 for part in first}
+
+    if convention == "executed":
+        prefill["head"] = first["head"]  # of a prompt only the last token's logits are computed
+    return added(prefill, times(samples, all_steps))
 
 
 def executed_pass(
     shape: Shape, tokens: int, keys: int, rank: int, targets: Targets = TARGETS
 ) -> Breakdown:
-    """One pass of `tokens` tokens (1 in a cached step) over `keys` keys as computed: products only,
-    at 2 m n p.
+    """Count the FLOPs of one pass as executed, by component: products only, at 2 m n p.
 
-    Components that are no product (norms, softmax, ...) count 0, and so does the embedding, which
-    is looked up.
+    Each of the `tokens` tokens (1 in a cached step) attends over `keys` keys. Components that are
+    no product (norms, softmax, ...) count 0, and so does the embedding, which is looked up.
     """
-    n, d, k = tokens, shape.width, shape.kv_width
+    n = tokens
+    d = shape.width
+    k = shape.kv_width
+
+    lora = 0
+    for name in targets:
+        d_in, d_out = shape.projections[name]
+        lora += 2 * n * rank * (d_in + d_out)  # A: (n x d_in)(d_in x r), B: (n x r)(r x d_out)
+
     layer = {
         "qkv": 2 * n * d * (d + 2 * k),  # q is d wide, keys and values only k
-        "lora": sum(
-            2 * n * rank * sum(shape.projections[name]) for name in targets
-        ),  # d_in + d_out numbers a rank
+        "lora": lora,
         "scores": 2 * n * keys * d,  # a head: (n x c)(c x keys), and h c = d
         "values": 2 * n * keys * d,  # a head: (n x keys)(keys x c)
         "output": 2 * n * d * d,
         "mlp": 3 * 2 * n * d * shape.mlp,  # gate, up, down
     }
-    return assembled(layer, {"head": 2 * n * d * shape.vocabulary}, shape.layers)
+    once = {"head": 2 * n * d * shape.vocabulary}
+    return assembled(layer, once, shape.layers)
 
 
 PASSES: dict[str, Callable[..., Breakdown]] = {
@@ -210,59 +224,114 @@ PASSES: dict[str, Callable[..., Breakdown]] = {
     "published": published_pass,
     "executed": executed_pass,
 }
-"""What counts a pass, by convention: of a shape, so many tokens, keys, a rank and targets."""
+"""The function that counts a pass by each convention, called as `executed_pass` is."""
 CONVENTIONS = tuple(PASSES)  # the ways of counting; the first is the default
 Costs = dict[str, int]
 """FLOPs by convention."""
 
+# For each projection of a block, the others through which its input comes.
+UPSTREAM: dict[str, Targets] = {
+    "q_proj": (),
+    "k_proj": (),
+    "v_proj": (),
+    "o_proj": ("q_proj", "k_proj", "v_proj"),
+    "gate_proj": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "up_proj": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "down_proj": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"),
+}
+
 
 def executed_backward(shape: Shape, tokens: int, rank: int, targets: Targets) -> Breakdown:
-    """The gradients of one window of `tokens` tokens, as computed.
+    """Count the FLOPs of the gradients of one window of `tokens` tokens as executed, by component.
 
     A product of two factors that both need their gradients costs its forward pass twice. With
     adapters the layers are frozen and need the gradient of their input only, so each costs its
-    forward pass once. Nothing trains below layer 0's adapters, so what would lead further down is
-    not computed: there no product needs a gradient of what no adapter has changed.
+    forward pass once. Nothing trains below layer 0's adapters, so gradients stop there: in layer 0
+    no product computes the gradient of a factor that no adapter has changed.
     """
-    n, square = tokens, 2 * tokens * tokens * shape.width
-    forward = executed_pass(shape, n, n, rank, targets)
-    if not rank:  # the embedding trains too, so that all that comes after it needs its gradients
+    forward = executed_pass(shape, tokens, tokens, rank, targets)
+    if not rank:  # the embedding trains too, so everything after it needs both its gradients
         return times(2, forward)
-    # A gradient for the input alone; in these, for each of the two factors.
-    backward = forward | {part: 2 * forward[part] for part in ("lora", "scores", "values")}
-    # In layer 0, and there only, a number needs a gradient if an adapter of that layer comes before
-    # it. With q and v: the queries, the values, the scores and all after them do; the keys and the
-    # block's input do not.
-    order, still = (
-        tuple(PROJECTIONS),
-        set(targets).isdisjoint,
-    )  # still: none of these projections has an adapter
-    # So many projections come before the input of each: none before that of q, k and v, the
-    # embedding, which is frozen; q, k and v before o's; o too before gate's and up's; all others
-    # before down's.
-    for name, before in zip(order, (0, 0, 0, 3, 4, 4, 6), strict=True):
-        if still(
-            order[:before]
-        ):  # no gradient, neither by way of the frozen weight, nor by way of A
+
+    # First every layer as if adapters lay below it. The frozen layers need a gradient for their
+    # input alone; these products need one for each of their two factors.
+    backward = dict(forward)
+    for part in ("lora", "scores", "values"):
+        backward[part] = 2 * forward[part]
+
+    # Then what layer 0 saves: there a number needs its gradient only if an adapter of that layer
+    # comes before it. With adapters on q and v, the queries, the values, the scores and all that
+    # comes after them need theirs; the keys and the block's input do not.
+    adapted = set(targets)
+    for name, upstream in UPSTREAM.items():
+        if adapted.isdisjoint(upstream):
+            # Its input needs no gradient, neither through the frozen weight nor through A.
             d_in, d_out = shape.projections[name]
-            backward[PROJECTIONS[name]] -= 2 * n * d_in * d_out
-            backward["lora"] -= 2 * n * d_in * rank * (name in targets)
-    backward["scores"] -= square * (
-        still(["q_proj"]) + still(["k_proj"])
-    )  # scores are queries times keys
-    # What the heads found is the scores, after softmax, times the values.
-    backward["values"] -= square * (still(["q_proj", "k_proj"]) + still(["v_proj"]))
+            backward[PROJECTIONS[name]] -= 2 * tokens * d_in * d_out
+            if name in adapted:
+                backward["lora"] -= 2 * tokens * d_in * rank
+
+    # The scores are queries times keys, and what the heads give is the scores, after softmax, times
+    # the values. Each gradient of one of these factors costs one product over all pairs of tokens.
+    one_product = 2 * tokens * tokens * shape.width
+    if "q_proj" not in adapted:
+        backward["scores"] -= one_product
+    if "k_proj" not in adapted:
+        backward["scores"] -= one_product
+    if adapted.isdisjoint(("q_proj", "k_proj")):  # the scores need no gradient either
+        backward["values"] -= one_product
+    if "v_proj" not in adapted:
+        backward["values"] -= one_product
     return backward
 
 
-def costs_of(count: Callable[..., Breakdown], *sizes: Any, times: int = 1, **how: Any) -> Costs:
-    """So many times what `count`, a function of this module, gives under each convention."""
-    return {
-        convention: times * total(count(*sizes, **how, convention=convention))
-        for convention in CONVENTIONS
-    }
+def costs_of(
+    count: Callable[..., Breakdown],
+    *sizes: Any,
+    times: int = 1,
+    rank: int = 0,
+    targets: Targets = TARGETS,
+    batch: int | None = None,
+    samples: int | None = None,
+) -> Costs:
+    """Count the FLOPs of `times` passes, steps or forecasts under each convention.
+
+    Parameters
+    ----------
+    count : callable
+        A function of this module that returns a breakdown, such as `forecast_flops`.
+    *sizes : Shape and int
+        What `count` takes by position.
+    times : int, optional
+        The number by which the cost is multiplied.
+    rank, targets : int, tuple of str
+        As in `forward_flops`.
+    batch : int, optional
+        Windows of a training step; only `train_step_flops` takes it.
+    samples : int, optional
+        Samples of a forecast; only `forecast_flops` takes it.
+
+    Returns
+    -------
+    dict of str to int
+        FLOPs by convention.
+    """
+    options: dict[str, Any] = {"rank": rank, "targets": targets}
+    if batch is not None:
+        options["batch"] = batch
+    if samples is not None:
+        options["samples"] = samples
+
+    costs = {}
+    for convention in CONVENTIONS:
+        costs[convention] = times * total(count(*sizes, **options, convention=convention))
+    return costs
 
 
 def sum_costs(*costs: Costs) -> Costs:
-    """0 for none."""
-    return {convention: sum(cost[convention] for cost in costs) for convention in CONVENTIONS}
+    """The sum of costs, convention by convention; of no costs it is 0."""
+    summed = dict.fromkeys(CONVENTIONS, 0)
+    for cost in costs:
+        for convention in CONVENTIONS:
+            summed[convention] += cost[convention]
+    return summed

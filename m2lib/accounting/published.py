@@ -1,12 +1,11 @@
-"""The report's own FLOP accountant, which its Table 3 follows, and the seven places where it
-departs from the rules.
+"""The report's own FLOP accountant, which departs from the rules in seven places.
 
-Kept so that its numbers come out to the last digit; `m2lib.accounting.flops` is the one to use.
-What no departure mentions is as the rules (`m2lib.accounting.rules`) have it.
+It is kept so that the report's Table 3 comes out to the last digit; `m2lib.accounting.flops` is the
+one to use. What no departure mentions is counted as the rules (`m2lib.accounting.rules`) have it.
 
-The report has adapters on q and v only. What they would cost elsewhere is ours, in the manner of
-departure 2: on k in each head at width c, as on q and v; on o, gate, up and down at the
-projection's own widths, d_in -> d_out; and adding it costs N d_out.
+The report has adapters on q and v only. What they would cost elsewhere is our extension, in the
+manner of departure 2: an adapter on k sits in each head at width c, as on q and v; one on o, gate,
+up or down has the projection's own widths, d_in -> d_out; and adding its output costs N d_out.
 """
 
 from m2lib.accounting.rules import coursework_pass
@@ -34,8 +33,7 @@ DEPARTURES = {
 
 
 def departure_costs(shape: Shape, tokens: int, *, rank: int) -> dict[int, int]:
-    """What each departure adds to the rules' count, by its number: negative where the report
-    charges too little.
+    """What each departure adds to the rules' count; negative where the report charges too little.
 
     Parameters
     ----------
@@ -52,64 +50,75 @@ def departure_costs(shape: Shape, tokens: int, *, rank: int) -> dict[int, int]:
         FLOPs by the number of the departure. 1 to 4 are added to a forward pass of `tokens` tokens,
         5 to a training step of two windows, 6 and 7 to the steps of a forecast of 220 tokens.
     """
-    published, rules = (
-        count(shape, tokens, tokens, rank) for count in (published_pass, coursework_pass)
-    )
+    published = published_pass(shape, tokens, tokens, rank)
+    rules = coursework_pass(shape, tokens, tokens, rank)
     extra = {part: published[part] - rules[part] for part in rules}
-    # The cached steps as published, by the rules but all at the prompt's length, and each with one
-    # key more than the last. They are one fewer than the new tokens: the prefill, a forward pass,
-    # gives the first.
+
+    # The cached steps are one fewer than the new tokens, because the prefill, a forward pass, gives
+    # the first. They are counted as published; by the rules, but all at the prompt's length; and by
+    # the rules, each with one key more than the one before.
     steps = 220 - 1
-    whole = steps * total(published_pass(shape, 1, tokens, rank))
-    fixed = steps * total(coursework_pass(shape, 1, tokens, rank))
-    growing = sum(
-        total(coursework_pass(shape, 1, tokens + step, rank)) for step in range(1, steps + 1)
-    )
+    as_published = steps * total(published_pass(shape, 1, tokens, rank))
+    fixed_length = steps * total(coursework_pass(shape, 1, tokens, rank))
+    growing_length = 0
+    for step in range(1, steps + 1):
+        growing_length += total(coursework_pass(shape, 1, tokens + step, rank))
+
     return {
         1: extra["qkv"],
         2: extra["lora"],
         3: extra["norms"] + extra["mlp"],
         4: extra["scores"],
         5: (4 - 6) * total(published),  # a batch of 2 is charged 4 passes, where the rules charge 6
-        6: whole - fixed,
-        7: fixed - growing,
+        6: as_published - fixed_length,
+        7: fixed_length - growing_length,
     }
 
 
 def published_pass(
     shape: Shape, tokens: int, keys: int, rank: int, targets: Targets = TARGETS
 ) -> Breakdown:
-    """A pass over N = `keys` tokens, but q, k, v, scores, scale, final norm and head of `tokens` of
-    them.
+    """Count the FLOPs of a pass over N = `keys` tokens as published, by component.
 
-    In a forward pass all of them are queries (departures 1 to 4). A decoding step after the first,
-    whichever it is, runs the model on the N tokens of the prompt with one query (departures 6 and
-    7).
+    Only q, k, v, the scores, their scale, the final norm and the head are of `tokens` tokens
+    instead. In a forward pass these are all N (departures 1 to 4). A decoding step after the first,
+    whichever it is, runs the model on the N tokens of the prompt with one query (departures 6
+    and 7). A number in brackets in the code is that of a departure.
     """
-    n, m, d, h, c = keys, tokens, shape.width, shape.heads, shape.head_width
+    n = keys  # N of the departures
+    m = tokens  # the queries
+    d = shape.width
+    h = shape.heads
+    c = shape.head_width
+    H = shape.mlp
     norm = 3 * d + 11  # (3): one token's, without the gain; by the rules 4 * d + 11
-    adapters = [  # (2): how many, and from what width to what: on q, k and v one in each head
-        (h, c, c) if PROJECTIONS[name] == "qkv" else (1, *shape.projections[name])
-        for name in (targets if rank else TARGETS)
-    ]
+
+    # (2): At rank 0, A and B cost nothing, but what q's and v's would give is added all the same.
+    lora = 0
+    for name in targets if rank else TARGETS:
+        if PROJECTIONS[name] == "qkv":  # an adapter in each head
+            adapters = h
+            d_in, d_out = c, c
+        else:
+            adapters = 1
+            d_in, d_out = shape.projections[name]
+        lora += adapters * (product(n, d_in, rank) + product(n, rank, d_out) + n * d_out)
+
     layer = {
         "norms": 2 * n * norm,
-        "qkv": h
-        * 3
-        * (product(m, c, c) + m * c),  # (1); biases in every model, for the report's has them
-        # (2): at rank 0 A and B cost nothing, and what they would give is added all the same
-        "lora": sum(
-            i * (product(n, d_in, rank) + product(n, rank, d_out) + n * d_out)
-            for i, d_in, d_out in adapters
-        ),
+        # (1): Biases are counted in every model, because the report's has them.
+        "qkv": h * 3 * (product(m, c, c) + m * c),
+        "lora": lora,
         "scores": h * (product(m, c, n) + m * n + 10),  # (4): 10 is the square root in the scale
-        "mlp": 2 * product(n, d, shape.mlp)
-        + 13 * n * d
-        + n * shape.mlp
-        + product(n, shape.mlp, d),  # (3)
+        "mlp": 2 * product(n, d, H) + 13 * n * d + n * H + product(n, H, d),  # (3): 13 n d
     }
-    once = {"norms": m * norm, "head": product(m, d, shape.vocabulary) + m * shape.vocabulary}
+    once = {
+        "norms": m * norm,
+        "head": product(m, d, shape.vocabulary) + m * shape.vocabulary,
+    }
     departing = assembled(layer, once, shape.layers)
-    # (6): all else is what the rules have for the whole text, of one query too.
+
+    # (6): The other components, 0 so far, cost what the rules charge for the whole text, even if
+    # there is only one query.
     rules = coursework_pass(shape, n, n, rank, targets)
-    return rules | {part: flops for part, flops in departing.items() if flops}
+    return {part: departing[part] or rules[part] for part in rules}
