@@ -1,7 +1,7 @@
 """The training loop, which a killed run resumes bit for bit.
 
-Nothing in a step is left to chance or to the clock: the batch and the rate are functions of the
-step, and adapter, optimiser state and log are in the checkpoint.
+Nothing in a step depends on chance or on the clock: the batch and the learning rate are functions
+of the step, and adapter, optimiser state and log are in the checkpoint.
 """
 
 import math
@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from m2lib import settings
-from m2lib.accounting import Costs, Shape, costs_of, sum_costs, train_step_flops
+from m2lib.accounting import TARGETS, Costs, Shape, costs_of, sum_costs, train_step_flops
 from m2lib.files import InputError
 from m2lib.model import (
     PAD_ID,
@@ -35,22 +34,23 @@ from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.config import TrainConfig
 from m2lib.training.windows import Source, batch_of, window_loss
 
+MOST_SECONDS = 120  # between two checkpoints, whatever the number of steps
+
 
 @dataclass
 class TrainLog:
-    """What a training run has done so far, over all the times it was resumed. It is stored in its
-    checkpoints."""
+    """The history of a training run across all its resumptions; checkpoints store it."""
 
     step: int = 0
     """Completed steps."""
     losses: list[float] = field(default_factory=list)
     """The loss of each step's batch before the step is taken, in nats a token."""
     evaluations: list[dict] = field(default_factory=list)
-    """What each evaluation returned, and its `step`."""
+    """For each evaluation its `step`, and what `evaluate` returned."""
     seconds: float = 0.0
-    """Of all of it, up to the last checkpoint."""
+    """Duration of the run up to the last checkpoint, evaluations included."""
     evaluation_seconds: float = 0.0
-    """Of its evaluations alone."""
+    """Duration of the evaluations alone."""
 
 
 def train(
@@ -67,49 +67,57 @@ def train(
     keep_after: Container[int] = (),
     progress: bool = True,
 ) -> TrainLog:
-    """Train LoRA adapters and the head's bias of a reduced model, in place; or, at rank 0, all its
-    weights.
+    """Train LoRA adapters and the head's bias of a reduced model in place; at rank 0 all weights.
 
-    AdamW without weight decay; adapters in float32, frozen weights as loaded. Adapters that `model`
-    has already are trained on; else it gets new ones. `windows` are what `batch_of` takes.
-    `checkpoints` is a folder of this run's own: where it holds some, the run goes on from the
-    newest one and ends as an unbroken run would. One is written every `checkpoint_every` steps,
-    after the first, after two minutes without one, and at the end; just before, `on_checkpoint`
-    gets the log and what each step since its last call has cost. `evaluate` is called without
-    gradients before the first step, after those in `evaluate_after` and after the last; what it
-    returns is kept in the log with the step. `keep` is called with each step in `keep_after` once
-    it is taken, and again where the run was killed before its next checkpoint: with the same
-    adapter. With `M2_RECOMPUTE` set each block keeps its input only (gradient checkpointing): the
-    same adapter, in much less memory and a third more time.
+    The optimiser is AdamW without weight decay; adapters are float32, and frozen weights stay as
+    loaded. Adapters that `model` already has are trained further; without any it gets new ones.
+    `windows` is what `batch_of` takes. With `M2_RECOMPUTE` set each block keeps its input only
+    (gradient checkpointing), which gives the same adapter in much less memory and a third more
+    time.
 
-    Raises InputError where the loss is no longer finite, or the checkpoints are another run's;
-    KeyboardInterrupt after Ctrl-C, which finishes the step and writes a checkpoint first; pressed
-    again it stops at once.
+    `checkpoints` is a folder for this run alone. If it holds a checkpoint, the run goes on from the
+    newest one and ends as an unbroken run would. Checkpoints are written every `checkpoint_every`
+    steps, after the first step, after two minutes without one, and at the end. Just before each,
+    `on_checkpoint` gets the log and the costs of every step since its last call.
+
+    `evaluate` is called without gradients before the first step, after each step in
+    `evaluate_after` and after the last; the log keeps what it returns, with the step. `keep` is
+    called with each step in `keep_after` once it is taken. If the run is killed before its next
+    checkpoint, it is called again for the same step, with the same adapter.
+
+    Raises InputError if the loss is no longer finite, or if the checkpoints are another run's.
+    Ctrl-C finishes the step and writes a checkpoint before KeyboardInterrupt is raised; a second
+    one raises it at once.
     """
-    if not config.rank:
+    if config.rank == 0:
         train_everything(model)
     elif not lora_layers(model):
         generator = torch.Generator().manual_seed(config.seed)
         inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)
     parameters = trainable(model)
-    shape, adapter = Shape.of(model.config), {"rank": config.rank, "targets": config.targets}
+    shape = Shape.of(model.config)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
-    log = TrainLog(**(load_checkpoint(checkpoints, vars(config), parameters, optimizer) or {}))
-    started, before, stop = time.perf_counter(), log.seconds, False
-    kept, spent = started, list[Costs]()  # spent: not yet handed to on_checkpoint
+    saved_log = load_checkpoint(checkpoints, vars(config), parameters, optimizer)
+    log = TrainLog(**saved_log) if saved_log else TrainLog()
     recomputing = _recomputing if settings.read("M2_RECOMPUTE") == "1" else nullcontext
 
-    def evaluated() -> None:
-        """Evaluate where the step asks for it, unless the log that was resumed from has it
-        already."""
+    earlier_seconds = log.seconds  # of the processes that this one resumes
+    started = time.perf_counter()
+    checkpoint_at = started  # when the last checkpoint was written
+    uncounted: list[Costs] = []  # costs of steps that on_checkpoint has not got yet
+
+    def evaluate_if_due() -> None:
+        """Evaluate after this step if asked to, unless the log of a resumed run already has it."""
         due = log.step in (0, config.steps) or log.step in evaluate_after
-        if evaluate and due and not any(entry["step"] == log.step for entry in log.evaluations):
+        done = any(entry["step"] == log.step for entry in log.evaluations)
+        if evaluate and due and not done:
             began = time.perf_counter()
             with torch.no_grad():
                 log.evaluations.append({"step": log.step, **evaluate()})
             log.evaluation_seconds += time.perf_counter() - began
 
-    evaluated()
+    evaluate_if_due()
+    stop = False
     bar = tqdm(
         total=config.steps,
         initial=log.step,
@@ -125,10 +133,10 @@ def train(
                 rows = torch.from_numpy(batch).to(model.device)
                 loss = window_loss(model, rows, config.tail_weight, config.units_weight)
                 loss.backward()
-            if not math.isfinite(value := loss.item()):
-                raise InputError(
-                    f"the loss of step {log.step + 1} is {value}; train again with a lower rate"
-                )
+            loss_value = loss.item()
+            if not math.isfinite(loss_value):
+                problem = f"the loss of step {log.step + 1} is {loss_value}"
+                raise InputError(f"{problem}; train again with a lower rate")
             if config.clip_norm:
                 torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip_norm)
             for group in optimizer.param_groups:
@@ -136,59 +144,66 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             log.step += 1
-            log.losses.append(round(value, 6))
+            log.losses.append(round(loss_value, 6))
 
             now = time.perf_counter()
-            spent.append(step_costs(shape, batch, **adapter))
+            uncounted.append(step_costs(shape, batch, rank=config.rank, targets=config.targets))
             bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}", refresh=False)
             bar.update()
             # The order matters to a run that is killed between any two lines. The evaluation comes
-            # before the checkpoint, whose log then has it. on_checkpoint counts what was spent, and
-            # also comes before: killed between the two, the run takes these steps again, and they
-            # are counted twice, as they were done twice. The other way round, it would go on after
-            # steps that were never counted.
-            evaluated()
+            # before the checkpoint, whose log then has it. on_checkpoint counts the costs, and also
+            # comes before: killed between the two, the run takes these steps again, and they are
+            # counted twice, because they were computed twice. The other way round, it would go on
+            # after steps that were never counted.
+            evaluate_if_due()
             if keep and log.step in keep_after:
                 keep(log.step)
-            stop = bool(interrupted)  # asked once: what is pressed from here on ends the next step
-            if (
+            stop = bool(interrupted)  # read once: a Ctrl-C from here on ends the next step
+            is_checkpoint_due = (
                 stop
                 or log.step in (1, config.steps)
                 or log.step % checkpoint_every == 0
-                or now - kept > 120
-            ):
-                kept = time.perf_counter()
-                log.seconds = before + kept - started
+                or now - checkpoint_at > MOST_SECONDS
+            )
+            if is_checkpoint_due:
+                checkpoint_at = time.perf_counter()
+                log.seconds = earlier_seconds + checkpoint_at - started
                 if on_checkpoint:
-                    on_checkpoint(log, spent)
-                spent = []
+                    on_checkpoint(log, uncounted)
+                uncounted = []
                 save_checkpoint(checkpoints, vars(log), vars(config), parameters, optimizer)
-        if interrupted:  # only now that the last step is kept
+        if interrupted:  # raised only now that the last step has its checkpoint
             raise KeyboardInterrupt
     return log
 
 
-def step_costs(shape: Shape, batch: np.ndarray, **adapter: Any) -> Costs:
-    """A training step on a batch (windows, length) of token ids, of adapters of a rank on targets.
+def step_costs(
+    shape: Shape, batch: np.ndarray, *, rank: int, targets: tuple[str, ...] = TARGETS
+) -> Costs:
+    """The costs of a training step on a batch (windows, length) of token ids, by convention.
 
-    By the rules each window counts at its own length; as executed at the longest one's; as
-    published at the full one.
+    By the coursework's rules each window counts at its own length without pads. As executed, each
+    has the length of the longest; as published, the full length of the batch.
     """
-    lengths, windows = (batch != PAD_ID).sum(1).tolist(), len(batch)
-    step = partial(costs_of, train_step_flops, shape, **adapter)
-    full, longest = step(batch.shape[1], batch=windows), step(max(lengths), batch=windows)
-    alone = sum_costs(*(step(tokens, batch=1) for tokens in lengths))
-    return alone | {"published": full["published"], "executed": longest["executed"]}
+    count = partial(costs_of, train_step_flops, shape, rank=rank, targets=targets)
+    lengths = (batch != PAD_ID).sum(1).tolist()
+    costs = sum_costs(*[count(tokens, batch=1) for tokens in lengths])
+    costs["published"] = count(batch.shape[1], batch=len(batch))["published"]
+    costs["executed"] = count(max(lengths), batch=len(batch))["executed"]
+    return costs
 
 
 @contextmanager
 def _recomputing(model: PreTrainedModel) -> Iterator[None]:
-    """Gradient checkpointing; transformers does it in training mode only, which changes nothing
-    else here."""
+    """Switch on gradient checkpointing, for which transformers wants training mode.
+
+    Training mode changes nothing else here, because these models have no dropout.
+    """
     model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     try:
-        with blocked_attention(model):  # what is computed again attends as it did in `window_loss`
+        # The backward pass recomputes each block, so it too must attend as in `window_loss`.
+        with blocked_attention(model):
             yield
     finally:
         model.activation_checkpointing_disable()
@@ -197,20 +212,16 @@ def _recomputing(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _interrupts() -> Iterator[list[bool]]:
-    """A list that the first Ctrl-C makes non-empty instead of raising, so that no step is cut in
-    half."""
+    """Yield a list that the first Ctrl-C fills instead of raising, so that no step is cut short."""
     pressed: list[bool] = []
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # Python lets no other thread handle signals
+    # Python lets only the main thread handle signals.
+    if threading.current_thread() is not threading.main_thread():
         yield pressed
         return
 
     def on_interrupt(*_: object) -> None:
         pressed.append(True)
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # so a second Ctrl-C raises at once
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C raises at once
 
     previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
