@@ -1,5 +1,4 @@
-"""Drawing forecasts from a language model: of series of any table, in a text format that suits it
-or that it knows."""
+"""Sampling forecasts of any table's series from a language model, in a text format for them."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,21 +14,22 @@ from m2lib.series import SHORTEST, Season, TextFormat
 
 WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
-TEMPERATURE = 0.7  # as the study's samples were drawn
+TEMPERATURE = 0.7  # as in the study
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta
 CACHE = 2 * 10**9  # bytes of a batch's keys and values at most, the same on every machine
-MOST_ROWS = 256  # forecasts written together: more gain no time, and a seed's draws depend on what a batch holds
+# Forecasts in a batch at most. More save no time, and the same on every machine they give a seed
+# the same samples, which depend on the batch.
+MOST_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A language model that draws forecasts, and the text format that it reads and writes."""
+    """A language model that forecasts by sampling, and the text format that it reads and writes."""
 
     backbone: Backbone
-    """A model with the 13-token vocabulary, its adapter put in."""
+    """The model, with the 13-token vocabulary and its adapter put in."""
     text_format: TextFormat | None = None
-    """How series are written; None: as `format_for` finds for each table, for a model without an
-    adapter."""
+    """How series are written; None, without an adapter: as `format_for` chooses for each table."""
     adapter: Path | None = None
     """The folder of the adapter that is in the model."""
 
@@ -45,35 +45,35 @@ class Sampler:
         ids: Sequence[int | str] | None = None,
         season: int = 1,
     ) -> list[Forecast]:
-        """Draw forecasts of each series.
+        """Sample forecasts of each series.
 
         Parameters
         ----------
         values : sequence of ndarray of float, each of shape (steps, variables)
-            The contexts, physical units; the oldest steps drop out beyond the model's window, with
-            a warning.
+            The contexts, physical units. Of a context longer than the model's window only the last
+            steps are read, with a warning.
         prediction_length : int
             Steps to forecast.
         num_samples : int, optional
             Forecasts of each series; 1 is the single greedy one.
         temperature : float, optional
-            Of the drawing: above 0, lower is narrower.
+            The sampling's temperature, above 0: the lower, the narrower are the forecasts.
         seed : int, optional
-            Of the drawing.
+            The sampling's seed.
         batch_size : int, optional
-            Series forecast together. Default: as many as 2 GB of keys and values hold, up to 256
-            forecasts. Draws depend on it.
+            Series forecast together; samples depend on it. Default: as many as fit into 2 GB of
+            keys and values, up to 256 forecasts.
         ids : sequence of int or str, optional
-            The names of series in errors.
+            The names of series in errors. Default: their numbers from 0.
         season : int, optional
-            Steps of a season, which is taken out before a series is written, and put back
+            Steps of the season, which is taken out before a series is written, and put back
             afterwards; 1: none.
 
         Returns
         -------
         list of Forecast
-            Their `physical` is (num_samples, prediction_length, variables); their scaled values are
-            without season.
+            One for each series. `physical` is (num_samples, prediction_length, variables), with
+            the season; the scaled `values` are without it.
 
         Raises
         ------
@@ -81,19 +81,21 @@ class Sampler:
             For a series that cannot be forecast, naming it, and for more steps than the model can
             write.
         """
+        # What was never negative stays so: the least value that a forecast may have, by variable.
+        least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
         seasons = [Season.of(series, season) for series in values]
-        least = [
-            np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values
-        ]  # what never was negative stays so
-        values = [one.without(series) for one, series in zip(seasons, values, strict=True)]
-        text_format = self.format_of(values, ids)
-        steps = self.window(text_format, prediction_length)
-        if max(map(len, values)) > steps:
+        unseasonal = [
+            one_season.without(series) for one_season, series in zip(seasons, values, strict=True)
+        ]
+        text_format = self.format_of(unseasonal, ids)
+        window = self.window(text_format, prediction_length)
+        if any(len(series) > window for series in unseasonal):
             warnings.warn(
-                f"of a series longer than the model's window the last {steps} steps are read",
+                f"of a series longer than the model's window the last {window} steps are read",
                 stacklevel=2,
             )
-        contexts = [series[-steps:] for series in values]
+        contexts = [series[-window:] for series in unseasonal]
+
         protocol = DecodeConfig(
             max_new_tokens=text_format.longest_step * prediction_length,
             steps=prediction_length,
@@ -101,68 +103,74 @@ class Sampler:
             temperature=temperature if num_samples > 1 else 0.0,
             n_samples=num_samples,
         )
-        # The samples of a series share the keys and values of its context, and have their own of
-        # what they write.
-        tokens = (
-            max(map(len, contexts)) + num_samples * prediction_length
-        ) * text_format.longest_step
-        config = self.backbone.model.config
-        kv_width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
-        bytes_a_series = (
-            tokens * 2 * config.num_hidden_layers * kv_width * self.backbone.model.dtype.itemsize
-        )
-        size = batch_size or max(1, min(MOST_ROWS // num_samples, CACHE // bytes_a_series))
-        made = forecast(
+        if not batch_size:
+            # The samples of a series share the keys and values of its context, and have their own
+            # of what they write.
+            longest = max(len(context) for context in contexts)
+            steps_kept = longest + num_samples * prediction_length
+            series_bytes = steps_kept * text_format.longest_step * self._token_bytes()
+            batch_size = max(1, min(MOST_ROWS // num_samples, CACHE // series_bytes))
+        forecasts = forecast(
             self.backbone,
             contexts,
             protocol,
-            batch_size=size,
+            batch_size=batch_size,
             seed=seed,
             ids=ids,
             text_format=text_format,
-            progress=len(contexts) > size,
+            progress=len(contexts) > batch_size,
         )
-        whose = zip(made, seasons, values, strict=True)
-        back = [one.back(it.scaling, len(past), prediction_length) for it, one, past in whose]
-        return [
-            replace(it, scaling=one, least=low)
-            for it, one, low in zip(made, back, least, strict=True)
-        ]
+
+        with_season = []
+        for ahead, one_season, series, low in zip(forecasts, seasons, values, least, strict=True):
+            scaling = one_season.back(ahead.scaling, len(series), prediction_length)
+            with_season.append(replace(ahead, scaling=scaling, least=low))
+        return with_season
 
     def format_of(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
     ) -> TextFormat:
-        """The text format for series: the adapter's, which they have to fit, else one that suits
-        them."""
+        """The adapter's text format, which the series have to fit, or else one that suits them."""
         text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
-        for name, series in zip(range(len(values)) if ids is None else ids, values, strict=True):
-            if series.shape[1] != text_format.variables or (
-                series.min() < 0 and not text_format.offset
-            ):
+        names = range(len(values)) if ids is None else ids
+        for name, series in zip(names, values, strict=True):
+            too_low = series.min() < 0 and not text_format.offset
+            if series.shape[1] != text_format.variables or too_low:
+                # A table without a column of ids is one series of this name.
                 who = "the series" if name == "series" else f"series {name}"
-                knows = f"variables: {text_format.variables}, negative numbers: {'yes' if text_format.offset else 'no'}"
-                advice = "take another adapter, none, or fine-tune one on the table"
+                negative = "yes" if text_format.offset else "no"
                 raise InputError(
-                    f"{who} does not fit the adapter's text format ({knows}); {advice}"
+                    f"{who} does not fit the adapter's text format "
+                    f"(variables: {text_format.variables}, negative numbers: {negative}); "
+                    "take another adapter, none, or fine-tune one on the table"
                 )
         return text_format
 
     def window(self, text_format: TextFormat, prediction_length: int) -> int:
-        """How many steps of a series the model reads at most, beside those that it is to write."""
-        places, longest = (
-            self.backbone.model.config.max_position_embeddings,
-            text_format.longest_step,
-        )
-        steps = min(WINDOW, places - prediction_length * longest) // longest
+        """The most steps of a series that the model reads, given how many it is to write.
+
+        InputError where there is no room for a context and as many.
+        """
+        positions = self.backbone.model.config.max_position_embeddings
+        longest = text_format.longest_step  # tokens
+        steps = min(WINDOW, positions - prediction_length * longest) // longest
         if steps < SHORTEST:
             raise InputError(
-                f"{prediction_length} steps are more than {self.backbone.name} can write; ask for fewer"
+                f"{prediction_length} steps are more than {self.backbone.name} can write; "
+                "ask for fewer"
             )
         return steps
 
+    def _token_bytes(self) -> int:
+        """Bytes of a token's keys and values in all layers."""
+        config = self.backbone.model.config
+        head_width = config.hidden_size // config.num_attention_heads
+        kv_numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * head_width
+        return kv_numbers * self.backbone.model.dtype.itemsize
+
 
 def format_for(values: Sequence[np.ndarray]) -> TextFormat:
-    """A text format that suits a table's series.
+    """Choose a text format that suits a table's series.
 
     Parameters
     ----------
@@ -172,8 +180,8 @@ def format_for(values: Sequence[np.ndarray]) -> TextFormat:
     Returns
     -------
     TextFormat
-        Each variable by itself, its context's largest value at scaled 1000. Zero stands for zero
-        where no value is negative and the smallest is below half of the largest; else the numbers
+        Each variable is scaled by itself, its context's largest value to 1000. Zero stays zero
+        where no value is negative and the smallest is at most half of the largest; else the numbers
         start below the context's smallest.
     """
     together = np.concatenate(values)
