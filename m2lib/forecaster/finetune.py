@@ -1,9 +1,8 @@
-"""Fine-tuning on a reader's own table: what it will cost, an adapter folder with its card, before
-and after."""
+"""Fine-tuning on a reader's own table: its cost, the new adapter, and errors before and after."""
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +15,14 @@ from transformers import PreTrainedModel
 
 from m2lib.accounting import Shape
 from m2lib.files import InputError, short_hash, write_atomic, write_json
-from m2lib.forecaster.evaluation import MODEL, evaluate
+from m2lib.forecaster.evaluation import MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
 from m2lib.forecaster.tables import Item, calendar_season, check_folder
 from m2lib.model import (
     ALL_TARGETS,
     CONFIG_FILE,
+    Backbone,
     adapter_hash,
     adapter_settings,
     load_adapter,
@@ -35,10 +35,10 @@ from m2lib.training import COSINE, Endless, TrainConfig, cut_windows, step_costs
 Kind = TypeVar("Kind", bound=Sampler)
 MOST_ASKED = 50  # series that are forecast before and after
 NEW_RANK = 4
-NEW_RATE, FURTHER_RATE = 4e-3, 3e-4  # peak rates: of a new adapter, and to go on from one
-PASSES_A_STEP = (
-    2.5  # how much longer a step takes than a forward pass: frozen weights have no gradients
-)
+NEW_RATE = 4e-3  # the peak rate of a new adapter
+FURTHER_RATE = 3e-4  # the peak rate to go on from an adapter
+# A step takes so many times as long as a forward pass: frozen weights have no gradients.
+PASSES_A_STEP = 2.5
 
 
 def finetune(
@@ -49,78 +49,85 @@ def finetune(
     output_dir: str | Path,
     *,
     season: int | None = None,
+    num_steps: int = 200,
+    learning_rate: float | None = None,
+    rank: int | None = None,
+    batch_size: int = 1,
+    seed: int = 0,
     force: bool = False,
     say: Callable[[str], None] = print,
     progress: bool = True,
-    **how: Any,
 ) -> Kind:
-    """Train an adapter on series, all but their last `prediction_length` steps, and see what it was
-    worth.
+    """Train an adapter on all but the last steps of series, and measure it on these.
 
-    `Forecaster.fit` says what the arguments are.
+    `Forecaster.fit` describes the arguments.
     """
+    # 1. Refuse what cannot be done, before any work.
     folder = Path(output_dir).expanduser()
     if (folder / CONFIG_FILE).exists() and not force:
         raise InputError(
             f"{folder} holds an adapter already; name another folder, or give --force (force=True)"
         )
     check_folder(folder)
-    config = _config(forecaster, **how)
+    config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
+
+    # 2. Prepare training windows from all but the last steps, without their season.
     season = season or calendar_season(items)
-    known = [item.values[:-prediction_length] for item in items]
-    seen = [Season.of(one, season).without(one) for one in known]
-    text_format = forecaster.format_of(seen, [item.name for item in items])
-    tuned, windows = _begun(forecaster, seen, text_format, prediction_length, config)
-    backbone = tuned.backbone
+    training = []
+    for item in items:
+        known = item.values[:-prediction_length]
+        training.append(Season.of(known, season).without(known))
+    text_format = forecaster.format_of(training, [item.name for item in items])
+    tuned, windows = _prepare(forecaster, training, text_format, prediction_length, config)
+    model = tuned.backbone.model
 
-    drawn = np.random.default_rng(config.seed).choice(
-        len(items), min(MOST_ASKED, len(items)), replace=False
-    )
-    asked = [items[place] for place in sorted(drawn)]
+    # 3. Forecast the last steps with what the training starts from.
+    measured = _some_of(items, config.seed)
     say(
-        f"{_cost(backbone.model, windows(0), config)}; forecast before and after: {len(asked)} of {len(items)} series"
+        f"{_cost(model, windows(0), config)}; "
+        f"forecast before and after: {len(measured)} of {len(items)} series"
     )
-    scored = partial(
-        evaluate, items=asked, horizon=prediction_length, season=season, seed=config.seed
+    measure = partial(
+        evaluate, items=measured, horizon=prediction_length, season=season, seed=config.seed
     )
-    before = scored(replace(forecaster, text_format=text_format))
-    # Checkpoints are this run's own, so they are filed under all that decides it. The adapter that
-    # it goes on from is known by its content, for another one may lie in the same folder by then.
-    start_hash = adapter_hash(forecaster.adapter) if forecaster.adapter else ""
-    decides = repr(
-        [backbone.weight_hash, text_format, prediction_length, start_hash, config]
-    ).encode()
-    name = short_hash(decides + b"".join(series.tobytes() for series in seen))
-    checkpoints = folder / f"checkpoints-{name}"
-    log = train(backbone.model, windows, config, checkpoints, progress=progress)
-    tuned = replace(tuned, adapter=folder)
-    after = scored(tuned)
+    before = measure(replace(forecaster, text_format=text_format))
 
-    spent = sum(_by_rules(backbone.model, windows(step), config) for step in range(config.steps))
-    scores = {f"this adapter (median of {SAMPLES} samples)": after, "before": before}
-    errors = {said: {"MAE": score.mae, "CRPS": score.crps} for said, score in scores.items()}
-    errors |= {name: {"MAE": mae} for name, mae in after.errors.drop(columns=MODEL).mean().items()}
-    start = forecaster.adapter.name if forecaster.adapter else "the base"
-    facts = {
-        "data": f"{len(items)} series of {', '.join(targets)}, {sum(map(len, seen))} steps in all",
-        "recipe": {
-            "start": start,
-            "season": season,
-            **asdict(config),
-            "targets": ", ".join(config.targets),
-        },
-        "flops": spent,
-        "measured": f"the last {prediction_length} steps of {len(asked)} series, which were kept back; table's units",
-        "errors": errors,
+    # 4. Train. Checkpoints are this run's own, so they are filed under all that decides it. The
+    # adapter that it goes on from is known by its content, for another one may lie in the same
+    # folder by then.
+    start_hash = adapter_hash(forecaster.adapter) if forecaster.adapter else ""
+    run = [tuned.backbone.weight_hash, text_format, prediction_length, start_hash, config]
+    run_hash = short_hash(repr(run).encode() + b"".join(values.tobytes() for values in training))
+    checkpoints = folder / f"checkpoints-{run_hash}"
+    log = train(model, windows, config, checkpoints, progress=progress)
+    flops = sum(_step_flops(model, windows(step), config) for step in range(config.steps))
+
+    # 5. Forecast the same steps again, and write the adapter's folder.
+    tuned = replace(tuned, adapter=folder)
+    after = measure(tuned)
+    recipe = {
+        "start": forecaster.adapter.name if forecaster.adapter else "the base",
+        "season": season,
+        **asdict(config),
+        "targets": ", ".join(config.targets),  # in a card; `asdict` gives a tuple
     }
-    card = model_card(backbone.name, text_format, facts, horizon=prediction_length)
-    (folder / CONFIG_FILE).unlink(missing_ok=True)  # no old weights are ever read in the new format
-    write_json(folder / FORMAT_FILE, text_format.settings())
-    write_json(folder / FACTS_FILE, facts)
-    write_atomic(folder / CARD_FILE, card.encode())
-    save_adapter(backbone.model, folder, backbone.loaded_by)
+    facts = {
+        "data": (
+            f"{len(items)} series of {', '.join(targets)}, "
+            f"{sum(len(values) for values in training)} steps in all"
+        ),
+        "recipe": recipe,
+        "flops": flops,
+        "measured": (
+            f"the last {prediction_length} steps of {len(measured)} series, "
+            "which were kept back; table's units"
+        ),
+        "errors": _errors_table(before, after),
+    }
+    _write(folder, tuned.backbone, text_format, facts, prediction_length)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    say(f"{log.step} steps, {log.seconds:.0f} s, {spent:.3g} FLOPs by the rules: {folder}")
+
+    say(f"{log.step} steps, {log.seconds:.0f} s, {flops:.3g} FLOPs by the rules: {folder}")
     say(
         f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} after"
     )
@@ -131,14 +138,15 @@ def finetune(
 def refitter(
     forecaster: Sampler, horizon: int, steps: int, seed: int = 0
 ) -> Callable[[Sequence[np.ndarray]], Sampler]:
-    """What fine-tunes a forecaster anew for each origin of an evaluation, on what was known then;
-    nothing is kept."""
+    """Return what fine-tunes a forecaster anew for each origin of an evaluation, on its contexts.
+
+    Each training starts from the forecaster as given, and nothing is written to disk for good.
+    """
     config = _config(forecaster, num_steps=steps, seed=seed)
 
     def _refit(contexts: Sequence[np.ndarray]) -> Sampler:
-        tuned, windows = _begun(
-            forecaster, contexts, forecaster.format_of(contexts), horizon, config
-        )
+        text_format = forecaster.format_of(contexts)
+        tuned, windows = _prepare(forecaster, contexts, text_format, horizon, config)
         with TemporaryDirectory() as checkpoints:
             train(tuned.backbone.model, windows, config, Path(checkpoints))
         return tuned
@@ -147,71 +155,114 @@ def refitter(
 
 
 def _config(
-    start: Sampler,
-    num_steps: int = 200,
+    forecaster: Sampler,
+    num_steps: int,
     learning_rate: float | None = None,
     rank: int | None = None,
-    **more: int,
+    batch_size: int = 1,
+    seed: int = 0,
 ) -> TrainConfig:
-    """How to train: a new adapter of this rank on all layers, or the one to start from as it is."""
-    if start.adapter:
+    """The settings to train the forecaster's own adapter on, or a new one of `rank`."""
+    if forecaster.adapter:
         if rank is not None:
             raise InputError(
-                f"the adapter to start from has a rank of its own: leave out rank {rank}, or take none"
+                f"the adapter to start from has a rank of its own: leave out rank {rank}, "
+                "or take none"
             )
-        rate, adapter = FURTHER_RATE, adapter_settings(start.backbone.model)
+        rate = FURTHER_RATE
+        adapter = adapter_settings(forecaster.backbone.model)  # rank, alpha and targets
     else:
-        rate, adapter = (
-            NEW_RATE,
-            {"rank": NEW_RANK if rank is None else rank, "targets": ALL_TARGETS},
-        )
-        if adapter["rank"] < 1:
+        if rank is None:
+            rank = NEW_RANK
+        if rank < 1:
             raise InputError(f"rank is {rank}; give one of at least 1")
-    if unknown := more.keys() - {"batch_size", "seed"}:
-        raise InputError(
-            f"fit has no {unknown.pop()}; it has num_steps, learning_rate, rank, batch_size and seed"
-        )
-    schedule = {**COSINE, "sequence_length": WINDOW, "batch_size": 1}
+        rate = NEW_RATE
+        adapter = {"rank": rank, "targets": ALL_TARGETS}
+    named: dict[str, Any] = adapter | COSINE
     return TrainConfig(
-        num_steps, rate if learning_rate is None else learning_rate, **(adapter | schedule | more)
+        num_steps,
+        rate if learning_rate is None else learning_rate,
+        **named,
+        sequence_length=WINDOW,
+        batch_size=batch_size,
+        seed=seed,
     )
 
 
-def _begun(
+def _prepare(
     forecaster: Kind,
-    seen: Sequence[np.ndarray],
+    training: Sequence[np.ndarray],
     text_format: TextFormat,
     horizon: int,
     config: TrainConfig,
 ) -> tuple[Kind, Endless]:
-    """A forecaster as it is to be trained, its language model and adapter loaded anew; and what it
-    reads."""
-    context, old = forecaster.window(text_format, horizon), forecaster.backbone
-    windows = cut_windows(seen, text_format, horizon, context, config.batch_size, config.seed)
-    backbone = load_backbone(old.loaded_by, device=str(old.device), dtype=old.dtype)
+    """The forecaster to be trained, with a model of its own, and the windows that it will read.
+
+    The language model and the adapter are loaded anew, so that the given ones stay as they are.
+    """
+    context_steps = forecaster.window(text_format, horizon)
+    windows = cut_windows(
+        training, text_format, horizon, context_steps, config.batch_size, config.seed
+    )
+    given = forecaster.backbone
+    backbone = load_backbone(given.loaded_by, device=str(given.device), dtype=given.dtype)
     if forecaster.adapter:
         load_adapter(backbone.model, forecaster.adapter)
     return replace(forecaster, backbone=backbone, text_format=text_format), windows
 
 
+def _some_of(items: Sequence[Item], seed: int) -> list[Item]:
+    """At most MOST_ASKED of the series, chosen at random, in the table's order."""
+    places = np.random.default_rng(seed).choice(
+        len(items), min(MOST_ASKED, len(items)), replace=False
+    )
+    return [items[place] for place in sorted(places)]
+
+
+def _errors_table(before: Evaluation, after: Evaluation) -> dict[str, dict[str, float]]:
+    """Errors by forecast and measure, as the facts of an adapter hold them."""
+    errors = {
+        f"this adapter (median of {SAMPLES} samples)": {"MAE": after.mae, "CRPS": after.crps},
+        "before": {"MAE": before.mae, "CRPS": before.crps},
+    }
+    for name, mae in after.errors.drop(columns=MODEL).mean().items():
+        errors[name] = {"MAE": mae}
+    return errors
+
+
+def _write(
+    folder: Path,
+    backbone: Backbone,
+    text_format: TextFormat,
+    facts: Mapping[str, Any],
+    horizon: int,
+) -> None:
+    """Write the adapter's folder. PEFT's config comes last: a folder without it is no adapter."""
+    card = model_card(backbone.name, text_format, facts, horizon=horizon)
+    (folder / CONFIG_FILE).unlink(missing_ok=True)  # no old weights are ever read in the new format
+    write_json(folder / FORMAT_FILE, text_format.settings())
+    write_json(folder / FACTS_FILE, facts)
+    write_atomic(folder / CARD_FILE, card.encode())
+    save_adapter(backbone.model, folder, backbone.loaded_by)
+
+
 def _cost(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> str:
-    """What a training will cost, in words: FLOPs by the rules, and the time, which a forward pass
-    foretells."""
+    """A training's cost in words: FLOPs by the rules, and seconds, judged by a forward pass."""
     rows = torch.from_numpy(batch).to(model.device)
     with torch.inference_mode():
         window_loss(model, rows).item()  # the first pass warms up; `item` waits for a graphics card
         began = time.perf_counter()
         window_loss(model, rows).item()
-        seconds = time.perf_counter() - began
-    flops, left = (
-        config.steps * _by_rules(model, batch, config),
-        config.steps * PASSES_A_STEP * seconds,
+        forward_seconds = time.perf_counter() - began
+    flops = config.steps * _step_flops(model, batch, config)
+    seconds = config.steps * PASSES_A_STEP * forward_seconds
+    return (
+        f"{config.steps} steps of {batch.size} tokens: {flops:.2g} FLOPs by the rules, "
+        f"some {seconds:.0f} s here"
     )
-    return f"{config.steps} steps of {batch.size} tokens: {flops:.2g} FLOPs by the rules, some {left:.0f} s here"
 
 
-def _by_rules(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> int:
-    """FLOPs of a step, by the rules."""
-    return step_costs(Shape.of(model.config), batch, rank=config.rank, targets=config.targets)[
-        "coursework"
-    ]
+def _step_flops(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> int:
+    """FLOPs of a training step on a batch, by the rules."""
+    shape = Shape.of(model.config)
+    return step_costs(shape, batch, rank=config.rank, targets=config.targets)["coursework"]
