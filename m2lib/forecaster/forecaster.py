@@ -1,12 +1,11 @@
-"""The forecaster that a user takes home: a language model, an adapter, and the text format that the
-adapter knows.
+"""The forecaster that a user takes home: a language model, an adapter, and its text format.
 
 Names of methods, arguments and columns are those of chronos (Ansari et al., "Chronos: Learning the
 Language of Time Series", Transactions on Machine Learning Research, 2024), so that code written for
 it works here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format
 from m2lib.forecaster.export import export
-from m2lib.forecaster.sampling import Sampler
+from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
 from m2lib.forecaster.tables import Columns, Item, calendar_season, future_times, items_of
 from m2lib.model import fetch_backbone, load_adapter, load_backbone
 from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, TextFormat
@@ -30,8 +29,7 @@ UNTUNED = "none"
 
 @dataclass(frozen=True)
 class Forecaster(Sampler):
-    """Forecasts with their uncertainty, by a small language model that reads and writes series as
-    text."""
+    """A small language model that forecasts series written as text, with their uncertainty."""
 
     @classmethod
     def from_pretrained(
@@ -49,15 +47,15 @@ class Forecaster(Sampler):
         ----------
         source : str or Path, optional
             The folder of an adapter; the name of an experiment of the study that has one, such as
-            `final`; or `none` for the untuned model. Default: `general`, for any table, which comes
-            with the package. It belongs to the small language model: another one, or a text format
-            of one's own, is untuned by default.
+            `final`; or `none` for the untuned model. Default: `general`, an adapter for any table
+            that comes with the package. It belongs to the small language model, so with another
+            model, or with a text format of one's own, the default is untuned.
         backbone : str, optional
             The language model, as `m2lib.model.load_backbone` takes it. Default: the adapter's,
-            else `M2_BACKBONE`, else the small one from PyPI. It is downloaded where it is not here.
+            else `M2_BACKBONE`, else the small one from PyPI. It is downloaded if need be.
         text_format : TextFormat, optional
-            Of a model without an adapter; an adapter and an exported model know their own. Default:
-            chosen for each table.
+            The text format of a model without an adapter, because an adapter and an exported model
+            know their own. Default: chosen for each table.
         device, dtype : str, optional
             As in `m2lib.model.load_backbone`.
 
@@ -72,29 +70,41 @@ class Forecaster(Sampler):
             Where the adapter or the model is missing or unfit.
         """
         name = backbone or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE
-        source = source or (GENERAL if name == DEFAULT_BACKBONE and not text_format else UNTUNED)
-        folder = None if source == UNTUNED else adapter_folder(source)
-        name = (backbone or base_of(folder)) if folder else name
+        if not source:
+            source = GENERAL if name == DEFAULT_BACKBONE and not text_format else UNTUNED
+        adapter = None if source == UNTUNED else adapter_folder(source)
+        if adapter and not backbone:
+            name = base_of(adapter)
         fetch_backbone(name)
         loaded = load_backbone(name, device=device, dtype=dtype)
-        merged = (
-            Path(loaded.source) / FORMAT_FILE
-        )  # an export has the text format of the adapter merged into it
-        own = folder or (merged.parent if merged.is_file() else None)
-        if own and text_format:
-            raise InputError(f"{own} has a text format of its own; leave text_format out")
-        if folder:
-            load_adapter(loaded.model, folder)
-        return cls(loaded, read_format(own) if own else text_format, folder)
+
+        # Two kinds of folder say in which text format they were trained: an adapter's, and that of
+        # an exported model, into which an adapter is merged.
+        trained = adapter
+        if not adapter and (Path(loaded.source) / FORMAT_FILE).is_file():
+            trained = Path(loaded.source)
+        if trained:
+            if text_format:
+                raise InputError(f"{trained} has a text format of its own; leave text_format out")
+            text_format = read_format(trained)
+        if adapter:
+            load_adapter(loaded.model, adapter)
+        return cls(loaded, text_format, adapter)
 
     def predict_quantiles(
         self,
         context: Sequence[np.ndarray] | np.ndarray,
         prediction_length: int,
         quantile_levels: Sequence[float] = DECILES,
-        **sampling: Any,
+        *,
+        num_samples: int = SAMPLES,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
+        batch_size: int | None = None,
+        ids: Sequence[int | str] | None = None,
+        season: int = 1,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The quantiles of what follows each context.
+        """Forecast the quantiles of what follows each context, and the median.
 
         Parameters
         ----------
@@ -105,8 +115,8 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        **sampling
-            season, num_samples, temperature, seed and batch_size, as in `sample`.
+        num_samples, temperature, seed, batch_size, ids, season : optional
+            As in `sample`.
 
         Returns
         -------
@@ -114,25 +124,32 @@ class Forecaster(Sampler):
             Physical units; (series, variables, prediction_length, levels) with more than one
             variable.
         mean : Tensor of float32, shape (series, prediction_length)
-            The point forecast, which is the samples' median, as in chronos-2; likewise.
+            The point forecast, which is the samples' median, as in chronos-2; (series, variables,
+            prediction_length) with more than one variable.
         """
-        listed = (
-            context
-            if isinstance(context, list | tuple) and np.ndim(context[0])
-            else np.atleast_2d(context)
+        if not (isinstance(context, list | tuple) and np.ndim(context[0])):
+            context = np.atleast_2d(context)  # one series, or an array of several
+        forecasts = self.sample(
+            [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context],
+            prediction_length,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            ids=ids,
+            season=season,
         )
-        values = [np.atleast_2d(np.asarray(one, dtype=np.float64)).T for one in listed]
-        drawn = np.stack(
-            [one.physical for one in self.sample(values, prediction_length, **sampling)]
-        )
-        # From (levels, series, steps, variables) and (series, steps, variables).
-        quantiles = (
-            torch.from_numpy(np.quantile(drawn, quantile_levels, axis=1))
-            .float()
-            .permute(1, 3, 2, 0)
-        )
-        median = torch.from_numpy(np.median(drawn, axis=1)).float().mT
-        return (quantiles[:, 0], median[:, 0]) if drawn.shape[-1] == 1 else (quantiles, median)
+        # (series, num_samples, steps, variables)
+        samples = np.stack([forecast.physical for forecast in forecasts])
+
+        # (levels, series, steps, variables) -> (series, variables, steps, levels)
+        quantiles = torch.from_numpy(np.quantile(samples, quantile_levels, axis=1)).float()
+        quantiles = quantiles.permute(1, 3, 2, 0)
+        # (series, steps, variables) -> (series, variables, steps)
+        median = torch.from_numpy(np.median(samples, axis=1)).float().mT
+        if samples.shape[-1] == 1:
+            return quantiles[:, 0], median[:, 0]
+        return quantiles, median
 
     def predict_df(
         self,
@@ -144,7 +161,10 @@ class Forecaster(Sampler):
         timestamp_column: str | None = "timestamp",
         target: str | Sequence[str] = "target",
         season: int | None = None,
-        **sampling: Any,
+        num_samples: int = SAMPLES,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
+        batch_size: int | None = None,
     ) -> pd.DataFrame:
         """Forecast every series of a long table.
 
@@ -155,35 +175,48 @@ class Forecaster(Sampler):
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
-            Between 0 and 1, a column each, in this order.
+            Between 0 and 1; each has a column, in this order.
         id_column, timestamp_column : str, optional
-            Say whose and when a row is. None: the table is one series, its rows are in order.
+            The columns that say which series a row belongs to, and when it was. None: the table is
+            one series; its rows are in order.
         target : str or sequence of str, optional
             The columns to forecast, one to eight; several are one series of so many variables.
         season : int, optional
             Steps of the season, which is taken out before a series is written, and put back
             afterwards. Default: the calendar's, where time stamps say which: 24 hours, 7 days, 12
-            months, 4 quarters; else none, as with 1.
-        **sampling
-            num_samples, forecasts drawn of each series, 20, of which 1 is the single greedy one;
-            temperature of the drawing, 0.7, lower is narrower; seed of the drawing, 0; batch_size,
-            as in `sample`.
+            months, 4 quarters; else 1, which is none.
+        num_samples : int, optional
+            Forecasts sampled for each series; 1 is the single greedy one.
+        temperature : float, optional
+            The sampling's temperature, above 0: the lower, the narrower are the forecasts.
+        seed : int, optional
+            The sampling's seed.
+        batch_size : int, optional
+            As in `sample`.
 
         Returns
         -------
         DataFrame
-            Columns id, time, `target_name`, `predictions` (the median) and one a level, named such
-            as `0.1`; series in the table's order.
+            Columns id, time, `target_name`, `predictions` (the median) and one for each level, with
+            names such as `0.1`; series in the table's order.
 
         Raises
         ------
         InputError
-            For a table that is unfit, naming row and column; for one that the adapter's text format
+            For an unfit table, naming row and column, and for one that the adapter's text format
             does not fit.
         """
-        named = _columns(id_column, timestamp_column, target)
+        columns = _columns(id_column, timestamp_column, target)
         return self.predict_items(
-            items_of(df, named), named, prediction_length, quantile_levels, season, **sampling
+            items_of(df, columns),
+            columns,
+            prediction_length,
+            quantile_levels,
+            season,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
         )
 
     def predict_items(
@@ -193,38 +226,46 @@ class Forecaster(Sampler):
         prediction_length: int,
         quantile_levels: Sequence[float] = DECILES,
         season: int | None = None,
-        **sampling: Any,
+        *,
+        num_samples: int = SAMPLES,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
+        batch_size: int | None = None,
     ) -> pd.DataFrame:
-        """The same for series that were taken from their table already, as `items_of` does.
+        """Forecast series that `items_of` has already taken from their table.
 
         Parameters
         ----------
         items : sequence of Item
             The series.
         columns : Columns
-            Of the table that they come from.
+            The columns of that table.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        season : int, optional
+        season, num_samples, temperature, seed, batch_size : optional
             As in `predict_df`.
-        **sampling
-            num_samples, temperature, seed and batch_size, as in `predict_df`.
 
         Returns
         -------
         DataFrame
-            As of `predict_df`.
+            The table that `predict_df` returns.
         """
-        values, names = [item.values for item in items], [item.name for item in items]
-        sampling |= {"ids": names, "season": season or calendar_season(items)}
+        forecasts = self.sample(
+            [item.values for item in items],
+            prediction_length,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            ids=[item.name for item in items],
+            season=season or calendar_season(items),
+        )
         frames = []
-        for item, made in zip(
-            items, self.sample(values, prediction_length, **sampling), strict=True
-        ):
-            for place, target in enumerate(columns.targets):
-                samples = made.physical[..., place]  # (num_samples, prediction_length)
+        for item, forecast in zip(items, forecasts, strict=True):
+            for variable, target in enumerate(columns.targets):
+                samples = forecast.physical[..., variable]  # (num_samples, prediction_length)
                 frame = {
                     columns.id or "item_id": item.name,
                     columns.time or "timestamp": future_times(item, prediction_length),
@@ -232,11 +273,9 @@ class Forecaster(Sampler):
                     "predictions": np.median(samples, axis=0),
                 }
                 quantiles = np.quantile(samples, quantile_levels, axis=0)
-                frames.append(
-                    pd.DataFrame(
-                        frame | dict(zip(map(str, quantile_levels), quantiles, strict=True))
-                    )
-                )
+                for level, quantile in zip(quantile_levels, quantiles, strict=True):
+                    frame[str(level)] = quantile
+                frames.append(pd.DataFrame(frame))
         return pd.concat(frames, ignore_index=True)
 
     def fit(
@@ -248,15 +287,24 @@ class Forecaster(Sampler):
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
         target: str | Sequence[str] = "target",
-        **options: Any,
+        season: int | None = None,
+        num_steps: int = 200,
+        learning_rate: float | None = None,
+        rank: int | None = None,
+        batch_size: int = 1,
+        seed: int = 0,
+        force: bool = False,
+        say: Callable[[str], None] = print,
+        progress: bool = True,
+        **unknown: Any,
     ) -> "Forecaster":
-        """Train an adapter on a table's series, and see what it was worth on their last
-        `prediction_length` steps.
+        """Train an adapter on a table's series, and measure it on their last steps.
 
-        A forecaster with an adapter goes on from it, in its text format; one without gets a new
-        adapter on all seven linear layers. Each step reads windows cut at random from the series,
-        scaled as a forecast from there would be. Ctrl-C keeps a checkpoint, and the same call goes
-        on from there.
+        The last `prediction_length` steps of each series are kept back: they are forecast before
+        and after. A forecaster with an adapter goes on from it, in its text format; one without
+        gets a new adapter on all seven linear layers. Each training step reads windows cut at
+        random from the series, scaled as a forecast from there would be. Ctrl-C keeps a checkpoint,
+        and the same call goes on from there.
 
         Parameters
         ----------
@@ -269,40 +317,74 @@ class Forecaster(Sampler):
             card and its facts.
         id_column, timestamp_column, target : str, optional
             As in `predict_df`.
-        **options
-            season, as in `predict_df`; num_steps, 200 optimiser steps; learning_rate, their peak
-            rate, 0.004 for a new adapter and 0.0003 to go on from one; rank of a new adapter, 4;
-            batch_size, windows a step, 1; seed of the windows and of a new adapter's start, 0;
-            force, to replace an adapter that the folder holds; say, which gets each line that a
-            user should read, and prints it by default; progress, whether to show a bar.
+        season : int, optional
+            As in `predict_df`.
+        num_steps : int, optional
+            Optimiser steps.
+        learning_rate : float, optional
+            Their peak rate. Default: 0.004 for a new adapter, 0.0003 to go on from one.
+        rank : int, optional
+            The rank of a new adapter, by default 4; one to go on from keeps its own.
+        batch_size : int, optional
+            Windows in a step.
+        seed : int, optional
+            The seed of the windows and of a new adapter's start.
+        force : bool, optional
+            Whether to replace an adapter that the folder holds.
+        say : callable, optional
+            Called with each line that a user should read.
+        progress : bool, optional
+            Whether to show a bar.
+        **unknown
+            Refused by name.
 
         Returns
         -------
         Forecaster
-            With the new adapter.
+            The model with the new adapter.
 
         Raises
         ------
         InputError
-            For a table that is unfit, and a folder that holds an adapter or cannot be written to,
+            For an unfit table, and for a folder that holds an adapter or cannot be written to,
             before anything is done.
         """
-        from m2lib.forecaster.finetune import (
-            finetune,
-        )  # brings the training loop, which no forecast needs
+        # Imported here because it brings the training loop, which no forecast needs.
+        from m2lib.forecaster.finetune import finetune
 
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, least=SHORTEST + 2 * prediction_length)
-        return finetune(self, items, columns.targets, prediction_length, output_dir, **options)
+        if unknown:
+            raise InputError(
+                f"fit has no {next(iter(unknown))}; "
+                "it has num_steps, learning_rate, rank, batch_size and seed"
+            )
+        return finetune(
+            self,
+            items,
+            columns.targets,
+            prediction_length,
+            output_dir,
+            season=season,
+            num_steps=num_steps,
+            learning_rate=learning_rate,
+            rank=rank,
+            batch_size=batch_size,
+            seed=seed,
+            force=force,
+            say=say,
+            progress=progress,
+        )
 
     def export(self, folder: str | Path, *, force: bool = False) -> Path:
-        """Write a model folder that plain transformers loads: adapter merged, full vocabulary, the
-        base's tokenizer.
+        """Write a model folder that plain transformers loads.
+
+        The adapter is merged; the vocabulary is whole, and the tokenizer is the base model's.
 
         Parameters
         ----------
         folder : str or Path
-            Made; it must not hold anything.
+            The folder to make; it must not hold anything.
         force : bool, optional
             Whether an earlier export may be replaced; nothing else ever is.
 
@@ -313,10 +395,13 @@ class Forecaster(Sampler):
         """
         if not self.adapter:
             raise InputError(
-                "there is no adapter to export, and the model is the base itself; `m2 finetune` makes one"
+                "there is no adapter to export, and the model is the base itself; "
+                "`m2 finetune` makes one"
             )
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
 
 
 def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:
-    return Columns(id, time, (target,) if isinstance(target, str) else tuple(target))
+    """Columns by the names that chronos gives them; one target may be a plain string."""
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    return Columns(id, time, targets)
