@@ -50,12 +50,14 @@ def test_a_forecast_is_the_same_from_python(capsys, pelts):
     )
     status, out, _ = m2(capsys, "forecast", "dollars.csv", *options)
     assert status == 0
-    told = "dollars.csv: 40 steps of 1 series; target: hare, US$ a_b$; time: year, 1900 to 1939; id: none"
-    assert out.splitlines()[0] == told
+    assert out.splitlines()[0] == (
+        "dollars.csv: 40 steps of 1 series; target: hare, US$ a_b$; "
+        "time: year, 1900 to 1939; id: none"
+    )
     written = pd.read_csv("ahead.csv")
     made = Forecaster.from_pretrained().predict_df(
-        pelts, prediction_length=4, quantile_levels=[0.9, 0.1], id_column=None, timestamp_column="year",
-        target=["hare", "US$ a_b$"], num_samples=5,
+        pelts, prediction_length=4, quantile_levels=[0.9, 0.1], id_column=None,
+        timestamp_column="year", target=["hare", "US$ a_b$"], num_samples=5,
     )  # fmt: skip
     pd.testing.assert_frame_equal(written, made, check_dtype=False)
     assert written.year.tolist() == [1940, 1941, 1942, 1943] * 2

@@ -73,8 +73,14 @@ print(IN_CHECKOUT, tuple(median.shape), forecaster.adapter, sep="\\n")
 
 
 def test_import_takes_no_time_and_numbers_and_text_do_not_wait_for_torch():
-    timed = "import sys, time; start = time.perf_counter(); import m2lib; print(time.perf_counter() - start)"
-    used = "m2lib.encode, m2lib.load_series, m2lib.Shape, m2lib.forward_flops, m2lib.series, m2lib.accounting"
+    timed = (
+        "import sys, time; start = time.perf_counter(); import m2lib; "
+        "print(time.perf_counter() - start)"
+    )
+    used = (
+        "m2lib.encode, m2lib.load_series, m2lib.Shape, m2lib.forward_flops, "
+        "m2lib.series, m2lib.accounting"
+    )
     found = [python(f"{timed}; {used}; print('torch' in sys.modules)").split() for _ in range(3)]
     assert min(float(seconds) for seconds, _ in found) < 0.05
     assert {torch for _, torch in found} == {"False"}

@@ -252,7 +252,8 @@ shapes = st.builds(
     lambda layers, groups, per_group, c, mlp, bias: Shape(
         layers, groups * per_group * c, groups * per_group, groups, mlp, qkv_bias=bias
     ),
-    st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 8), st.integers(1, 40), st.booleans(),
+    st.integers(1, 4), st.integers(1, 3), st.integers(1, 3),
+    st.integers(1, 8), st.integers(1, 40), st.booleans(),
 )  # fmt: skip
 conventions = st.sampled_from(CONVENTIONS)
 

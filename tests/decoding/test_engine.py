@@ -33,10 +33,13 @@ def adapted(model, seed=1, targets=TARGETS):
 ROPES = {
     "linear": {"rope_type": "linear", "factor": 2.0, "rope_theta": 50.0},
     "llama3": {
-        "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 500.0,
-        "original_max_position_embeddings": 16,
+        "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "rope_theta": 500.0, "original_max_position_embeddings": 16,
     },
-    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 100.0},
+    "yarn": {
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
+        "rope_theta": 100.0,
+    },
 }  # fmt: skip
 
 
@@ -46,8 +49,8 @@ def llama(remap, rope=None):
 
     torch.manual_seed(3)
     settings = backbone_config("smollm2-135m").to_dict() | {
-        "hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 6,
-        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 200,
+        "hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2,
+        "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 200,
     }  # fmt: skip
     if rope:  # scores far enough from 0 that the angles count
         settings |= {"rope_parameters": rope, "rms_norm_eps": 0.1, "initializer_range": 0.2}

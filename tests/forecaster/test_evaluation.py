@@ -111,8 +111,8 @@ def made(model, simple):
 def test_verdicts():
     better = made([1.0] * 20, [2.0] * 20)
     assert better.verdict == (
-        "the language model's error is 50% below that of the best simple forecast here, last value; with 20 forecasts "
-        "that is more than chance"
+        "the language model's error is 50% below that of the best simple forecast here, "
+        "last value; with 20 forecasts that is more than chance"
     )
     assert "25% above" in made([2.5] * 20, [2.0] * 20).verdict
     assert "error is equal to that of the best" in made([0.0] * 20, [0.0] * 20).verdict

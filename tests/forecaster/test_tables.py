@@ -111,7 +111,10 @@ def test_ids_are_text_and_keep_their_zeros(tmp_path):
 )
 def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, problem):
     path = tmp_path / "t.csv" if content is None else put(tmp_path / "t.csv", content)
-    advice = "give a .csv file in UTF-8, with names in line 1 and commas between its cells, or a .parquet file"
+    advice = (
+        "give a .csv file in UTF-8, with names in line 1 and commas between its cells, "
+        "or a .parquet file"
+    )
     with pytest.raises(
         InputError, match=rf"^cannot read .*t.csv as a table \({problem}\); {advice}$"
     ):
@@ -260,8 +263,14 @@ def change(column, row, value):
     return table
 
 
-UNEVEN = "unlike the rows before: fill gaps, or resample; write 2024-01-31, months by their first or last day"
-SORT = "sort the rows by time, drop what stands twice, or name the column that tells series apart (--id)"
+UNEVEN = (
+    "unlike the rows before: fill gaps, or resample; "
+    "write 2024-01-31, months by their first or last day"
+)
+SORT = (
+    "sort the rows by time, drop what stands twice, "
+    "or name the column that tells series apart (--id)"
+)
 NO_DATE = "is no date, or not written as the first; write 2024-01-31"
 NO_NUMBER = "is no finite number; correct it, or fill it (pandas' interpolate)"
 OTHERS = "drop it, or name other columns (--target)"

@@ -142,8 +142,11 @@ def test_a_download_from_the_hub_that_fails_is_told_in_one_line(monkeypatch):
         raise ConnectionError("no route to the hub\nand much more")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
-    said = r"could not download Qwen/Qwen2.5-0.5B-Instruct: no route to the hub; or set M2_BACKBONE to a local folder"
-    with pytest.raises(InputError, match=said):
+    message = (
+        r"could not download Qwen/Qwen2.5-0.5B-Instruct: no route to the hub; "
+        r"or set M2_BACKBONE to a local folder"
+    )
+    with pytest.raises(InputError, match=message):
         fetch_backbone("qwen2.5-0.5b")
 
 
@@ -192,11 +195,17 @@ BAD_SETTINGS = [
     ({"model_type": "mistral"}, "model_type is not that of a plain Llama or Qwen2"),
     ({"model_type": "evil"}, "model type `evil`"),
     ({"hidden_act": "gelu"}, "hidden_act is not"),
-    ({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "sliding_window is not"),
+    (
+        {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0},
+        "sliding_window is not",
+    ),
     ({"model_type": "llama", "attention_chunk_size": 8}, "attention_chunk_size is not"),
     ({"model_type": "llama", "mlp_bias": True}, "mlp_bias is not"),
     ({"model_type": "llama", "head_dim": 32}, "head_dim is not"),
-    ({"model_type": "llama", "per_layer_config": {"1": {"intermediate_size": 24}}}, "is_heterogeneous is not"),
+    (
+        {"model_type": "llama", "per_layer_config": {"1": {"intermediate_size": 24}}},
+        "is_heterogeneous is not",
+    ),
     ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type is not"),
     ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor is not"),
     ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config is not"),
@@ -221,7 +230,10 @@ BAD_FILES = [
     ("model.safetensors", None, r"no *.safetensors here"),
     ("model.safetensors", b"half", "cannot load a model from here"),
     ("adapter_config.json", b"{}", "an adapter lies beside the model"),
-    ("model.safetensors.index.json", b'{"weight_map": {"a": "a.bin"}}', "names files that are no safetensors"),
+    (
+        "model.safetensors.index.json", b'{"weight_map": {"a": "a.bin"}}',
+        "names files that are no safetensors",
+    ),
 ]  # fmt: skip
 
 

@@ -54,10 +54,13 @@ def test_qwen_ids_by_its_real_vocabulary():
 )
 def test_a_tokenizer_that_does_not_write_symbol_by_symbol_is_refused(merged):
     ids = {symbol: [10 + i] for i, symbol in enumerate(SYMBOLS[1:])} | merged
-    tokenizer = SimpleNamespace(
-        pad_token_id=None, eos_token_id=7, get_vocab=dict,
-        encode=lambda text, **_: list(ids[text]) if text in ids else [i for symbol in text for i in ids[symbol]],
-    )  # fmt: skip
+
+    def encode(text, **_):
+        if text in ids:
+            return list(ids[text])
+        return [i for symbol in text for i in ids[symbol]]
+
+    tokenizer = SimpleNamespace(pad_token_id=None, eos_token_id=7, get_vocab=dict, encode=encode)
     if not merged:
         assert TokenRemap.from_tokenizer(tokenizer).backbone_ids == (7, *range(10, 22))
         return

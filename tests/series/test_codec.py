@@ -229,8 +229,8 @@ def test_separate_variables_have_a_line_each():
 
 
 @given(
-    st.integers(1, 8), st.integers(2, 6), st.sampled_from([0.0, 0.3]), st.booleans(), st.sampled_from([2.0, 2.5, 10.0]),
-    st.floats(1e-6, 1e12), st.integers(0, 2**32 - 1),
+    st.integers(1, 8), st.integers(2, 6), st.sampled_from([0.0, 0.3]), st.booleans(),
+    st.sampled_from([2.0, 2.5, 10.0]), st.floats(1e-6, 1e12), st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_every_format_round_trips(variables, digits, offset, separate, room, size, seed):
     context = np.random.default_rng(seed).normal(size=(12, variables)) * size
@@ -245,8 +245,8 @@ def test_every_format_round_trips(variables, digits, offset, separate, room, siz
 
 @pytest.mark.parametrize(
     "settings",
-    [{"variables": -1}, {"variables": 9}, {"digits": 1}, {"digits": 7}, {"percentile": 0}, {"percentile": 101},
-     {"room": 1}, {"room": 11}, {"offset": -0.1}, {"offset": float("nan")}],
+    [{"variables": -1}, {"variables": 9}, {"digits": 1}, {"digits": 7}, {"percentile": 0},
+     {"percentile": 101}, {"room": 1}, {"room": 11}, {"offset": -0.1}, {"offset": float("nan")}],
 )  # fmt: skip
 def test_formats_that_no_series_has(settings):
     with pytest.raises(ValueError, match="a text format"):

@@ -123,7 +123,8 @@ BAD_FILES = {
     ),
     "few steps": (
         lambda t, time: {"trajectories": t[:, :99], "time": time[:99]},
-        r"has shape \(4, 99, 2\) and /time \(99,\); expected \(3 or more series, 100 or more, 2\) and \(steps,\)",
+        r"has shape \(4, 99, 2\) and /time \(99,\); "
+        r"expected \(3 or more series, 100 or more, 2\) and \(steps,\)",
     ),
     "time too short": (lambda t, time: {"trajectories": t, "time": time[:99]}, r"/time \(99,\)"),
     "infinity": (

@@ -25,7 +25,8 @@ STEPS = {
 SHORT = {"max_new_tokens": 20}
 SMALL = Profile(
     "laptop", "tiny", series=3, batch_size=2, train=STEPS,
-    protocol=dict.fromkeys((*STEPS, "baseline", "untuned-test"), SHORT), checkpoint_every=1, watched=1,
+    protocol=dict.fromkeys((*STEPS, "baseline", "untuned-test"), SHORT),
+    checkpoint_every=1, watched=1,
 )  # fmt: skip
 CHARGED = [name for name, experiment in EXPERIMENTS.items() if experiment.group]
 MAY_DIFFER = ("run", "seconds", "train_seconds", "evaluation_seconds", "commit", "flops")

@@ -271,7 +271,8 @@ def test_an_adapters_targets_decide_its_costs(monkeypatch):
 @pytest.mark.parametrize("settings", [{}, {"targets": list(PROJECTIONS)}])
 def test_a_run_spends_what_it_computed(data, store, settings):
     small = Profile(
-        "laptop", "tiny", series=3, batch_size=2, live=False, train={"default-warm": {"steps": 3} | settings},
+        "laptop", "tiny", series=3, batch_size=2, live=False,
+        train={"default-warm": {"steps": 3} | settings},
         watched=2, watched_forecasts=("default-warm",),
     )  # fmt: skip
     experiment = EXPERIMENTS["default-warm"]
