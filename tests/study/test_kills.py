@@ -17,8 +17,10 @@ from m2lib.study.records import adapter_path, load_record
 from m2lib.study.runs import run
 
 SMALL = Profile(
-    "laptop", "tiny", series=3, batch_size=2, train={"default-warm": {"steps": 4, "sequence_length": 64}},
-    protocol={"default-warm": {"constrained": False, "max_new_tokens": 20}}, checkpoint_every=1, watched=1,
+    "laptop", "tiny", series=3, batch_size=2,
+    train={"default-warm": {"steps": 4, "sequence_length": 64}},
+    protocol={"default-warm": {"constrained": False, "max_new_tokens": 20}},
+    checkpoint_every=1, watched=1,
 )  # fmt: skip
 NAME = "default-warm"
 CHANGING = {
@@ -45,8 +47,10 @@ def settle(folder):
 
 
 def run_until(folder, data, fresh, kill_at, report=None):
-    """Run the experiment; die just before the so-many-th operation that changes a file below the
-    folder."""
+    """Run the experiment, and die just before the `kill_at`-th operation that changes a file.
+
+    Counted are operations below the folder; with 0 the run ends by itself.
+    """
     settle(folder)
     seen = []
 
@@ -86,7 +90,7 @@ def test_killed_before_a_file_operation_it_ends_as_unbroken(data, tmp_path, monk
     most = int(report.read_text(encoding="utf-8"))
     monkeypatch.setenv("M2_RESULTS", str(whole / "results"))
     unbroken = load_record(SMALL, NAME)
-    for kill_at in random.sample(range(1, most + 1), 3):
+    for kill_at in random.Random(42).sample(range(1, most + 1), 3):
         print(f"killed before operation {kill_at} of {most}")
         folder = tmp_path / str(kill_at)
         if fresh:
