@@ -265,14 +265,6 @@ def test_what_is_said_of_changed_worlds_is_what_their_record_has():
     assert f"in {counts[1]} of them its median, too" in page
 
 
-def test_no_paragraph_of_the_readme_is_long():
-    readme = re.sub(
-        r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
-    )
-    paragraphs = [part for part in readme.split("\n\n") if not part.startswith(("|", "!", "#"))]
-    assert max(len(paragraph.split()) for paragraph in paragraphs) <= 60
-
-
 def programs():
     """The README's programs."""
     return re.findall(
