@@ -17,50 +17,53 @@ WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
 def handed_on(wing: str) -> dict[str, list[str]]:
-    """The public names of a wing, by the module that they come from."""
+    """Return the public names of a wing, by the module that they come from."""
     names: dict[str, list[str]] = {}
-    for node in ast.parse((PACKAGE / wing / "__init__.py").read_text(encoding="utf-8")).body:
+    source = (PACKAGE / wing / "__init__.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom):
-            names.setdefault(node.module.rpartition(".")[2], []).extend(
-                alias.name for alias in node.names
-            )
+            module = node.module.rpartition(".")[2]
+            names.setdefault(module, []).extend(alias.name for alias in node.names)
     return names
 
 
 def remark(source: str, name: str) -> str:
-    """What is said of a constant: in the comment behind it, or in the string below it."""
-    found = re.search(rf'^(?:\w+, )*{name}\b.*?(?:  # (.*)|\n"""(.*?)""")$', source, re.M)
-    said = next(filter(None, found.groups()), "") if found else ""
-    return said[:1].upper() + said[1:]
+    """Return what is said of a constant, in the comment behind it or in the string below it."""
+    match = re.search(rf'^(?:\w+, )*{name}\b.*?(?:  # (.*)|\n"""(.*?)""")$', source, re.M)
+    if not match:
+        return ""
+    comment, docstring = match.groups()
+    text = comment or docstring or ""
+    return text[:1].upper() + text[1:]
 
 
 def directive(door: ModuleType, source: str, name: str) -> str:
-    """The lines of reStructuredText that document one name."""
+    """Return the lines of reStructuredText that document one name."""
     value = getattr(door, name)
     if inspect.isfunction(value):
         return f".. autofunction:: {name}\n"
     if isinstance(value, type):  # an alias, such as dict[str, int], is none
         return f".. autoclass:: {name}\n   :members:\n"
-    short = len(repr(value)) < 140 and not isinstance(value, (dict, Path))
-    shown = f"   :value: {value!r}\n" if short else ""
-    entries = (
-        f"Entries: {'; '.join(map(str, value))}."
-        if isinstance(value, (dict, tuple)) and not short
-        else ""
-    )
-    # Without a module of its own, or the links to the source would take an alias, dict[str, int],
-    # for one of Python's.
-    return f".. py:data:: {door.__name__}.{name}\n   :module:\n{shown}\n   {remark(source, name)}\n\n   {entries}\n"
+    shown = ""
+    entries = ""
+    if len(repr(value)) < 140 and not isinstance(value, (dict, Path)):
+        shown = f"   :value: {value!r}\n"
+    elif isinstance(value, (dict, tuple)):
+        entries = f"Entries: {'; '.join(map(str, value))}."
+    # The name has no module of its own, because the links to the source would otherwise take an
+    # alias, dict[str, int], for one of Python's.
+    head = f".. py:data:: {door.__name__}.{name}\n   :module:\n{shown}"
+    return f"{head}\n   {remark(source, name)}\n\n   {entries}\n"
 
 
 def page(wing: str) -> str:
-    """The page of a wing, in MyST."""
+    """Return the page of a wing, in MyST."""
     door = importlib.import_module(f"m2lib.{wing}")
     parts = [f"# m2lib.{wing}", door.__doc__ or ""]
     for module, names in handed_on(wing).items():
         source = (PACKAGE / wing / f"{module}.py").read_text(encoding="utf-8")
-        # A module that is called like a function of its own, as `export`: by that name the door
-        # hands on the function.
+        # Where a module is called like a function of its own, such as `export`, the door hands on
+        # the function by that name, and the module stays out of the index.
         hidden = "   :no-index:\n" if module in names else ""
         directives = [
             f".. automodule:: {door.__name__}.{module}\n{hidden}",

@@ -1,5 +1,4 @@
-"""Opens every page of the built book in a browser, with the network off, and reports what is wrong
-with it.
+"""Open every page of the built book in a browser, with the network off, and report its faults.
 
 `make browse` runs it on build/report; by hand: `python book/browse.py FOLDER [--pictures FOLDER]`.
 It needs the package playwright (`pip install -e ".[browser]"`) and a Chromium: Debian's, Google
@@ -17,15 +16,12 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
-NARROW, WIDE = {"width": 400, "height": 900}, {"width": 1280, "height": 900}
+NARROW = {"width": 400, "height": 900}
+WIDE = {"width": 1280, "height": 900}
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SHOWN = (
-    "index.html",
-    "gallery.html",
-    "notebooks/05_flops.html",
-    "api/series.html",
-)  # for --pictures
-# What the network cannot be asked for need not be tried.
+# The pages of which --pictures takes pictures.
+SHOWN = ("index.html", "gallery.html", "notebooks/05_flops.html", "api/series.html")
+# Chromium's own requests would fail, because the network is off, so it makes none.
 FLAGS = (
     "--disable-gpu",
     "--disable-background-networking",
@@ -33,17 +29,20 @@ FLAGS = (
     "--no-first-run",
 )
 
-# Seen by the page itself, once it is loaded and its formulas are set.
+# The page itself runs this, once it is loaded and its formulas are set.
 LOOK = r"""async () => {
   if (window.MathJax) await MathJax.startup.promise;
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const raw = [];
   while (texts.nextNode()) {
     const {data, parentElement} = texts.currentNode;
-    const literal = parentElement.closest("pre, code, script, style, noscript, template, mjx-container");
+    const literal = parentElement.closest(
+      "pre, code, script, style, noscript, template, mjx-container"
+    );
     if (!literal && /\$\$|\$[^$\s][^$]*\$|\\[a-zA-Z()[\]]/.test(data)) raw.push(data.trim());
   }
-  document.querySelectorAll("[data-mjx-error], .math:not(:has(mjx-container))").forEach(it => raw.push(it.textContent));
+  const failed = document.querySelectorAll("[data-mjx-error], .math:not(:has(mjx-container))");
+  failed.forEach(it => raw.push(it.textContent));
   const images = [...document.images];
   await Promise.allSettled(images.map(it => { it.loading = "eager"; return it.decode(); }));
   return {
@@ -78,20 +77,35 @@ FAULTS = {
 }
 
 
+SEEN = {"raw": "raw", "broken": "images", "silent": "silent", "still": "still"}
+"""Which fault it is, by what `LOOK` returns."""
+
+
+def _no_faults() -> dict[str, list[str]]:
+    return {kind: [] for kind in FAULTS}
+
+
 @dataclass
 class Report:
-    """What was found."""
+    """What a look at all pages of a site has found."""
 
     pages: int = 0
     formulas: int = 0
     images: int = 0
     links: int = 0
-    faults: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in FAULTS})
+    faults: dict[str, list[str]] = field(default_factory=_no_faults)
     """By kind, the pages and what is wrong there."""
+    place: str = ""
+    """The page that is being looked at."""
+
+    def note(self, kind: str, fault: str) -> None:
+        """Add a fault of the page that is being looked at."""
+        self.faults[kind].append(f"{self.place}: {' '.join(fault.split())[:200]}")
 
     def lines(self) -> Iterator[str]:
-        """The report, a line for each count and each fault."""
-        yield f"{self.pages} pages, {self.formulas} formulas, {self.images} images, {self.links} links inside"
+        """Yield the report, with a line for all counts and one for each fault."""
+        counts = f"{self.pages} pages, {self.formulas} formulas, {self.images} images"
+        yield f"{counts}, {self.links} links inside"
         for kind, about in FAULTS.items():
             yield f"{len(self.faults[kind])} {about}"
             yield from (f"    {fault}" for fault in self.faults[kind])
@@ -103,124 +117,157 @@ class Report:
 
 
 def pages_of(site: Path) -> list[Path]:
-    """All pages; what lies in _static are templates of the theme's that its package leaves
-    there."""
-    return [
-        path
-        for path in sorted(site.rglob("*.html"))
-        if "_static" not in path.relative_to(site).parts
-    ]
+    """Return all pages of a site, without the templates that the theme's package leaves there."""
+    paths = sorted(site.rglob("*.html"))
+    return [path for path in paths if "_static" not in path.relative_to(site).parts]
 
 
 def find_browser() -> str | None:
-    """The path of an installed browser, or of the one that playwright has fetched; None where there
-    is neither."""
+    """Return the path of an installed browser, or of playwright's own; None without either."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
-    return next(filter(None, map(shutil.which, (*NAMES, own))), None)
+    for name in (*NAMES, own):
+        path = shutil.which(name)
+        if path:
+            return path
+    return None
 
 
 def choose(gallery) -> bool:
-    """Sort a gallery's series by the last error and click the worst: whether its number and its
-    curves then come."""
-    head, drawn = gallery.locator(".slick-header-column").last, gallery.locator("canvas").last
-    before = drawn.screenshot()
+    """Return whether the worst series' number and curves come once it is clicked in a gallery.
+
+    The worst is the first row when the table is sorted by its last column, the errors of one run.
+    """
+    head = gallery.locator(".slick-header-column").last
+    canvas = gallery.locator("canvas").last
+    before = canvas.screenshot()
     head.click()
     head.click()  # the second time the largest comes first
     number = gallery.locator(".slick-row[style*='top:0px'] .slick-cell").first
     number.click()
-    said = gallery.locator("b").first.inner_text()
-    return said.startswith(f"series {number.inner_text()},") and drawn.screenshot() != before
+    title = gallery.locator("b").first.inner_text()
+    return title.startswith(f"series {number.inner_text()},") and canvas.screenshot() != before
+
+
+def listen(page, report: Report) -> None:
+    """Report what a page asks of other machines, what it cannot load, and its errors."""
+
+    def on_request(request) -> None:
+        if urlsplit(request.url).scheme not in ("file", "data", "blob"):
+            report.note("left", request.url)
+
+    def on_console(message) -> None:
+        if message.type == "error":
+            report.note("console", message.text)
+
+    page.on("request", on_request)
+    page.on("requestfailed", lambda request: report.note("images", request.url))
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: report.note("console", str(error)))
+
+
+def look_at(page, path: Path, report: Report) -> tuple[set[str], list[str]]:
+    """Open one page and report its faults; returns its anchors and its links."""
+    page.set_viewport_size(WIDE)
+    page.goto(path.as_uri())
+    seen = page.evaluate(LOOK)
+    page.set_viewport_size(NARROW)
+    width = page.evaluate(WIDTH)
+    if width > NARROW["width"]:
+        report.note("wide", f"{width} pixels")
+    for key, kind in SEEN.items():
+        for fault in seen[key]:
+            report.note(kind, fault)
+    report.pages += 1
+    report.formulas += seen["formulas"]
+    report.images += seen["images"]
+    return set(seen["anchors"]), seen["links"]
+
+
+def follow(link: str, site: Path, anchors: dict[Path, set[str]], report: Report) -> None:
+    """Report a link inside the site whose file or anchor is missing."""
+    address, fragment = urldefrag(link)
+    if urlsplit(link).scheme != "file":  # to another site
+        return
+    report.links += 1
+    target = Path(unquote(urlsplit(address).path))
+    broken = not (target.is_file() and target.is_relative_to(site))
+    if fragment and target in anchors:
+        broken = broken or unquote(fragment) not in anchors[target]
+    if broken:
+        report.note("links", link)
+
+
+def try_search(page, site: Path, report: Report) -> None:
+    """Search the site for two words that it holds."""
+    from playwright.sync_api import Error
+
+    report.place = "search.html"
+    for word in ("repair", "forecast_flops"):
+        try:
+            page.goto((site / "search.html").as_uri() + f"?q={word}")
+            page.wait_for_selector("#search-results li a", timeout=10_000)
+        except Error:
+            report.note("search", word)
+
+
+def try_galleries(page, site: Path, report: Report) -> None:
+    """Choose a series in each of the two galleries."""
+    from playwright.sync_api import Error
+
+    report.place = "gallery.html"
+    try:
+        page.goto((site / "gallery.html").as_uri())
+        if [choose(gallery) for gallery in page.locator(".gallery").all()] != [True, True]:
+            report.note("gallery", "a click that changes nothing")
+    except Error as error:
+        report.note("gallery", str(error))
+
+
+def take_pictures(page, site: Path, folder: Path) -> None:
+    """Take pictures of the pages in `SHOWN`, light and dark, wide and narrow."""
+    for name, theme, size in product(SHOWN, ("light", "dark"), (WIDE, NARROW)):
+        page.emulate_media(color_scheme=theme)
+        page.set_viewport_size(size)
+        page.goto((site / name).as_uri())
+        page.evaluate(LOOK)
+        path = folder / f"{Path(name).stem}-{theme}-{size['width']}.png"
+        page.screenshot(path=path, animations="disabled")
 
 
 def browse(site: Path, browser: str, pictures: Path | None = None) -> Report:
-    """Open every page of a site and look at it; take pictures of some where a folder is given for
-    them."""
-    from playwright.sync_api import Error, sync_playwright
+    """Open every page of a site and look at it; `pictures` is a folder for pictures of some."""
+    from playwright.sync_api import sync_playwright
 
-    site, report = site.resolve(), Report()
-    flags = (
-        [*FLAGS, "--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else FLAGS
-    )  # root has no sandbox
+    site = site.resolve()
+    report = Report()
+    flags = list(FLAGS)
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        flags.append("--no-sandbox")  # root has no sandbox
+
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=list(flags))
+        chromium = playwright.chromium.launch(executable_path=browser, args=flags)
         page = chromium.new_context(offline=True).new_page()
-        where = ""
+        listen(page, report)
 
-        def note(kind: str, what: str) -> None:
-            report.faults[kind].append(f"{where}: {' '.join(what.split())[:200]}")
-
-        def asked(request) -> None:
-            if urlsplit(request.url).scheme not in ("file", "data", "blob"):
-                note("left", request.url)
-
-        page.on("request", asked)
-        page.on("requestfailed", lambda request: note("images", request.url))
-        page.on(
-            "console", lambda message: message.type == "error" and note("console", message.text)
-        )
-        page.on("pageerror", lambda error: note("console", str(error)))
-
-        anchors, links = {}, []
+        anchors = {}
+        links = {}
         for path in pages_of(site):
-            where = path.relative_to(site).as_posix()
-            page.set_viewport_size(WIDE)
-            page.goto(path.as_uri())
-            seen = page.evaluate(LOOK)
-            page.set_viewport_size(NARROW)
-            if (width := page.evaluate(WIDTH)) > NARROW["width"]:
-                note("wide", f"{width} pixels")
-            for kind, key in (
-                ("raw", "raw"),
-                ("images", "broken"),
-                ("silent", "silent"),
-                ("still", "still"),
-            ):
-                for what in seen[key]:
-                    note(kind, what)
-            report.pages += 1
-            report.formulas += seen["formulas"]
-            report.images += seen["images"]
-            anchors[path] = set(seen["anchors"])
-            links += [(where, link) for link in seen["links"]]
+            report.place = path.relative_to(site).as_posix()
+            anchors[path], links[report.place] = look_at(page, path, report)
 
-        for where, link in links:  # noqa: B007 (`note` reads it)
-            address, fragment = urldefrag(link)
-            if urlsplit(link).scheme != "file":  # to another site
-                continue
-            report.links += 1
-            target = Path(unquote(urlsplit(address).path))
-            there = target.is_file() and target.is_relative_to(site)
-            if not there or (
-                fragment and target in anchors and unquote(fragment) not in anchors[target]
-            ):
-                note("links", link)
+        # Links are followed only now, when the anchors of all pages are known.
+        for place, targets in links.items():
+            report.place = place
+            for link in targets:
+                follow(link, site, anchors, report)
 
-        where = "search.html"
-        for word in ("repair", "forecast_flops"):
-            try:
-                page.goto((site / "search.html").as_uri() + f"?q={word}")
-                page.wait_for_selector("#search-results li a", timeout=10_000)
-            except Error:
-                note("search", word)
-        where = "gallery.html"
-        try:
-            page.goto((site / where).as_uri())
-            if [choose(gallery) for gallery in page.locator(".gallery").all()] != [True, True]:
-                note("gallery", "a click that changes nothing")
-        except Error as error:
-            note("gallery", str(error))
-        for name, theme, size in product(
-            SHOWN if pictures else (), ("light", "dark"), (WIDE, NARROW)
-        ):
-            page.emulate_media(color_scheme=theme)
-            page.set_viewport_size(size)
-            page.goto((site / name).as_uri())
-            page.evaluate(LOOK)
-            path = pictures / f"{Path(name).stem}-{theme}-{size['width']}.png"
-            page.screenshot(path=path, animations="disabled")
+        try_search(page, site, report)
+        try_galleries(page, site, report)
+        if pictures:
+            take_pictures(page, site, pictures)
         chromium.close()
     return report
 
@@ -230,10 +277,10 @@ def main() -> None:
     parser.add_argument("site", type=Path, help="the folder of the built book")
     parser.add_argument("--pictures", type=Path, help="a folder for pictures of some pages")
     arguments = parser.parse_args()
-    if not (browser := find_browser()):
-        sys.exit(
-            f"no browser found: install one of {', '.join(NAMES)}, or run `playwright install chromium`"
-        )
+    browser = find_browser()
+    if not browser:
+        names = ", ".join(NAMES)
+        sys.exit(f"no browser found: install one of {names}, or run `playwright install chromium`")
     report = browse(arguments.site, browser, arguments.pictures)
     print(*report.lines(), sep="\n")
     sys.exit(not report.good)

@@ -1,5 +1,7 @@
-"""How Sphinx makes the book. `make site` puts these pages beside the executed notebooks and the
-PDF, in build/book/."""
+"""Sphinx makes the book by these settings.
+
+`make site` puts the pages beside the executed notebooks and the PDF, in build/book/.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -7,12 +9,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # MathJax from a package of PyPI, so that formulas need no network. This one file draws with SVG and
 # needs no fonts, which some browsers refuse to load where a page is opened from a folder.
-MATHJAX = (
-    Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
-    / "static"
-    / "mathjax"
-    / "tex-svg.js"
-)
+PACKAGE = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+MATHJAX = PACKAGE / "static" / "mathjax" / "tex-svg.js"
 
 project = "A language model learns to forecast predator and prey"
 html_title = "Predator and prey"
@@ -28,24 +26,25 @@ extensions = [
 
 # Notebooks: run by the Makefile, at the active profile, and never by Sphinx.
 nb_execution_mode = "off"
-nb_ipywidgets_js = {}  # these scripts would come from the network; what has a slider has a picture beside it
+# The scripts of widgets would come from the network; each slider has a picture beside it instead.
+nb_ipywidgets_js = {}
 nb_merge_streams = True
-nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 myst_enable_extensions = ["dollarmath", "amsmath", "substitution"]
 myst_heading_anchors = 3
-PAPER = HERE / "pdf" / "main.pdf"  # is not made at the profile `report`
-myst_substitutions = {
-    "paper": "[as a PDF](pdf/main.pdf)"
-    if PAPER.is_file()
-    else "(its PDF is made by `make figures`)",
-}
+if (HERE / "pdf" / "main.pdf").is_file():
+    myst_substitutions = {"paper": "[as a PDF](pdf/main.pdf)"}
+else:  # at the profile `report`, which makes none
+    myst_substitutions = {"paper": "(its PDF is made by `make figures`)"}
 
-# The API: numpydoc reads the docstrings, which name the types. `api.py` writes a page for each
-# wing.
+# The API: `api.py` writes a page for each wing, and numpydoc reads the docstrings, which name the
+# types.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 toc_object_entries_show_parents = "hide"
-default_role = "py:obj"  # what stands in single backticks is a name, and a link where there is something to link to
+# What stands in single backticks is a name, and a link where there is something to link to.
+default_role = "py:obj"
 numpydoc_show_class_members = False  # autodoc lists them
 
 html_theme = "sphinx_book_theme"
@@ -68,16 +67,17 @@ def setup(app):
 
 
 def find_pages(app, docname, source):
-    """A lecture links to a page of the book as it lies in the repository; on the site there is no
-    folder book/."""
+    """Mend the links of a lecture to pages of the book, because the site has no folder book/."""
     if docname.startswith("notebooks/"):
         source[0] = source[0].replace("](../book/", "](../")
 
 
 def name_solutions(app, doctree):
-    """A cell that is folded as a whole is the solution of an exercise: say so where it is
-    opened."""
-    for cell in doctree.findall(
-        lambda node: getattr(node, "attributes", {}).get("hide_mode") == "all"
-    ):
-        cell["prompt_show"], cell["prompt_hide"] = "Show the solution", "Hide the solution"
+    """Name the cells that are folded as a whole, because these are solutions of exercises."""
+
+    def is_folded(node):
+        return getattr(node, "attributes", {}).get("hide_mode") == "all"
+
+    for cell in doctree.findall(is_folded):
+        cell["prompt_show"] = "Show the solution"
+        cell["prompt_hide"] = "Hide the solution"
