@@ -1,25 +1,23 @@
 """Numbers and text: the data set, the codec, errors, and forecasts that need no language model."""
 
 from .baselines import (
-    BASELINES, context_mean, last_value, log_var, log_var_paths, nearest_analogue, period_of, seasonal_naive,
+    BASELINES, context_mean, last_value, log_var, log_var_paths, nearest_analogue, period_of,
+    seasonal_naive,
 )  # fmt: skip
 from .codec import (
-    CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS, SHORTEST, STUDY, TABLES,
-    VARIABLES, Scaling, TextFormat, decode, encode, scale_of, to_integers, unscale,
+    CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS, SHORTEST,
+    STUDY, TABLES, VARIABLES, Scaling, TextFormat, decode, encode, scale_of, to_integers, unscale,
 )  # fmt: skip
 from .data import (
-    DEFAULT_FILE, SPLIT_SEED, SeriesSet, draw_systems, generate_series, load_series, split_ids, write_series,
+    DEFAULT_FILE, SPLIT_SEED, SeriesSet, draw_systems, generate_series, load_series, split_ids,
+    write_series,
 )  # fmt: skip
 from .intervals import (
-    band, bootstrap_interval, conformal, coverage, paired_gain, ranks, sharpness, stretch_needed, stretched,
+    band, bootstrap_interval, conformal, coverage, paired_gain, ranks, sharpness, stretch_needed,
+    stretched,
 )  # fmt: skip
 from .metrics import (
-    DECILES,
-    best_and_worst,
-    crps_fair,
-    quantile_loss,
-    series_mae,
-    summarise,
+    DECILES, best_and_worst, crps_fair, quantile_loss, series_mae, summarise,
     weighted_quantile_loss,
-)
+)  # fmt: skip
 from .seasons import Season

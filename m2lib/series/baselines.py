@@ -1,7 +1,7 @@
-"""Forecasts that need no language model: what any headline number should be read beside.
+"""Forecasts that need no language model, beside which any headline number should be read.
 
-All take contexts (n, steps, variables) in scaled units and return forecasts (n, horizon, variables)
-in scaled units.
+All take contexts (n, steps, variables) and return forecasts (n, horizon, variables), both in scaled
+units.
 """
 
 import numpy as np
@@ -11,82 +11,98 @@ from m2lib.series.codec import FORECAST_STEPS
 
 
 def last_value(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
-    """The last step of the context, repeated."""
+    """Repeat the last step of the context."""
     return np.repeat(contexts[:, -1:], horizon, axis=1)  # -1: and not -1 keeps the axis of steps
 
 
 def context_mean(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
-    """Each variable's mean over the context, repeated."""
-    return np.repeat(np.mean(contexts, axis=1, keepdims=True), horizon, axis=1)
+    """Repeat each variable's mean over the context."""
+    means = np.mean(contexts, axis=1, keepdims=True)
+    return np.repeat(means, horizon, axis=1)
 
 
 def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.ndarray:
-    """What followed the stretch of the context most like its last six steps.
+    """Repeat what followed the stretch of the context that is most like its last six steps.
 
     Stretches are compared by L1 distance, and only those that `horizon` steps of the context
-    follow; of equals the earliest is taken. Raises ValueError, of np.stack, where the context is
-    too short to hold one.
+    follow; of equally near ones the earliest is taken. np.stack raises ValueError where the context
+    is too short to hold one.
     """
     recent = 6
-    # Of 80 steps, with horizon 20, a stretch may start at steps 0 to 54, which is 80 - 6 - 20 + 1 =
-    # 55 starts: the last one covers steps 54 to 59, and the steps 60 to 79 follow it.
+    # Of 80 steps, with horizon 20, a stretch may start at steps 0 to 54, which makes 80 - 6 - 20 +
+    # 1 = 55 starts: the last stretch covers steps 54 to 59, and steps 60 to 79 follow it.
     starts = contexts.shape[1] - recent - horizon + 1
-    windows = np.stack([contexts[:, start : start + recent] for start in range(starts)], axis=1)
-    distances = np.abs(windows - contexts[:, None, -recent:]).sum(axis=(2, 3))  # (n, starts)
-    first = (
-        distances.argmin(axis=1) + recent
-    )  # the first step after the nearest stretch; argmin takes the earliest
-    # Series (n, 1) beside steps (n, horizon): row i is series i at its steps first[i], first[i] +
-    # 1, ...
-    return contexts[np.arange(len(contexts))[:, None], first[:, None] + np.arange(horizon)]
+    stretches = np.stack([contexts[:, start : start + recent] for start in range(starts)], axis=1)
+    latest = contexts[:, None, -recent:]
+    distances = np.abs(stretches - latest).sum(axis=(2, 3))  # (n, starts)
+    nearest = distances.argmin(axis=1)  # argmin takes the earliest of equals
+
+    # Series (n, 1) beside steps (n, horizon) give (n, horizon, variables). With the nearest stretch
+    # of series 7 at step 10, row 7 takes steps 16, 17, ... of series 7.
+    series = np.arange(len(contexts))[:, None]
+    steps = nearest[:, None] + recent + np.arange(horizon)
+    return contexts[series, steps]
 
 
 def seasonal_naive(
     contexts: np.ndarray, horizon: int = FORECAST_STEPS, period: int | None = None
 ) -> np.ndarray:
-    """The last period of each variable, repeated: `period` steps, else what `period_of` finds, else
-    the last value.
+    """Repeat the last period of each variable.
 
-    Raises ValueError for contexts that are shorter than the given period.
+    The period is `period` steps if that is given, else what `period_of` finds in the variable; a
+    variable without one repeats its last value. Raises ValueError for contexts that are shorter
+    than the given period.
     """
     if period is not None and contexts.shape[1] < period:
         raise ValueError(f"contexts of {contexts.shape[1]} steps hold no season of {period}")
-    # np.resize repeats what it is given until the horizon is full: a period of 3, five steps: a b c
-    # a b.
-    return np.apply_along_axis(
-        lambda x: np.resize(x[-(period or period_of(x) or 1) :], horizon), 1, contexts
-    )
+
+    def continued(values: np.ndarray) -> np.ndarray:
+        """One variable (steps,), continued (horizon,)."""
+        length = period or period_of(values) or 1
+        # np.resize repeats what it is given until the horizon is full: a period a b c over five
+        # steps becomes a b c a b.
+        return np.resize(values[-length:], horizon)
+
+    return np.apply_along_axis(continued, 1, contexts)
 
 
 def period_of(values: np.ndarray) -> int | None:
-    """The period of one variable (steps,): where the autocorrelation of log(1 + x), after its first
-    fall below zero, is largest; None where it is less than a tenth there, for then the variable
-    does not come back.
+    """Find the period of one variable (steps,), in steps, by its autocorrelation.
+
+    It is the lag at which the autocorrelation of log(1 + x), after its first fall below zero, is
+    largest. Where even that is less than a tenth, the variable does not come back: it has no period
+    (None).
     """
     logs = np.log1p(np.asarray(values, dtype=np.float64))
-    about = logs - logs.mean()
-    lags = np.correlate(about, about, "full")[
-        len(about) - 1 : len(about) + len(about) // 2
-    ]  # lags 0 to half the steps
-    below = np.flatnonzero(lags < 0)
-    if not len(below):
+    centred = logs - logs.mean()
+    # "full" gives the lags 1 - n to n - 1, so lag 0 is at n - 1; lags 0 to n / 2 are looked at.
+    n = len(centred)
+    autocorrelation = np.correlate(centred, centred, "full")[n - 1 : n + n // 2]
+
+    negative = np.flatnonzero(autocorrelation < 0)
+    if not len(negative):
         return None
-    period = int(below[0] + lags[below[0] :].argmax())
-    return period if lags[period] >= 0.1 * lags[0] else None
+    first_negative = negative[0]
+    period = int(first_negative + autocorrelation[first_negative:].argmax())
+    if autocorrelation[period] < 0.1 * autocorrelation[0]:
+        return None
+    return period
 
 
 def log_var(contexts: np.ndarray, horizon: int = FORECAST_STEPS, order: int = 3) -> np.ndarray:
-    """A vector autoregression of each series' log(1 + x) on `order` steps, fitted by least squares
-    and iterated.
+    """Fit a vector autoregression to each series by least squares, and iterate it.
 
-    Forecasts are kept between 0 and ten times the largest value of the context, for an unstable fit
-    grows without end.
+    It forecasts log(1 + x) from the `order` steps before. Forecasts are kept between 0 and ten
+    times the largest value of the context, because an unstable fit grows without end.
     """
     contexts = np.asarray(contexts, dtype=np.float64)
-    certain = np.zeros((horizon, 1, contexts.shape[2]))
-    return np.stack(
-        [_continued(context, _fitted(context, order)[0], certain)[0] for context in contexts]
-    )
+    no_shocks = np.zeros((horizon, 1, contexts.shape[2]))  # one path, which nothing disturbs
+    forecasts = []
+    for context in contexts:
+        weights, _ = _fitted(context, order)
+        paths = _continued(context, weights, no_shocks)
+        forecasts.append(paths[0])
+    return np.stack(forecasts)
 
 
 def log_var_paths(
@@ -96,54 +112,71 @@ def log_var_paths(
     horizon: int = FORECAST_STEPS,
     order: int = 3,
 ) -> np.ndarray:
-    """Sampled forecasts (n, n_paths, horizon, variables) of each series by the residual bootstrap
-    of `log_var`.
+    """Sample forecasts (n, n_paths, horizon, variables) by the residual bootstrap of `log_var`.
 
     A path is the fitted autoregression, simulated on; at each step one of the fit's own residuals,
-    drawn with replacement, is added. All variables' come from the same step, so that what errs
-    together stays together. The fit is taken as certain, so the paths are a little too sure.
-    (Hyndman and Athanasopoulos, "Forecasting: Principles and Practice", 3rd edition, OTexts, 2021,
-    section 5.5.)
+    drawn with replacement, is added. The residuals of all variables come from the same step, so
+    that errors that go together stay together. The fit is taken as certain, so the paths are a
+    little too sure. (Hyndman and Athanasopoulos, "Forecasting: Principles and Practice", 3rd
+    edition, OTexts, 2021, section 5.5.)
     """
     paths = []
     for context in np.asarray(contexts, dtype=np.float64):
         weights, residuals = _fitted(context, order)
-        # A fit with so many free numbers comes nearer to its own data than to new ones.
-        free = np.sqrt(len(residuals) / max(1, len(residuals) - len(weights)))
-        drawn = rng.integers(0, len(residuals), (horizon, n_paths))
-        paths.append(_continued(context, weights, (residuals * free)[drawn]))
+        # A fit comes nearer to its own data than to new ones, so its residuals are enlarged by
+        # sqrt(n / (n - p)), for n residuals and p weights of each variable.
+        n_residuals = len(residuals)
+        n_weights = len(weights)
+        enlarged = residuals * np.sqrt(n_residuals / max(1, n_residuals - n_weights))
+        resampled = rng.integers(0, n_residuals, (horizon, n_paths))
+        shocks = enlarged[resampled]  # (horizon, n_paths, variables)
+        paths.append(_continued(context, weights, shocks))
     return np.stack(paths)
 
 
 def _fitted(context: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (1 + order * variables, variables) of an autoregression, and its residuals (steps -
-    order, variables)."""
+    """Fit an autoregression to the logs of a context (steps, variables).
+
+    The result is its weights (1 + order * variables, variables) and its residuals (steps - order,
+    variables).
+    """
     logs = np.log1p(context)
-    # A row for each step that has `order` steps before it: 1 and those, newest first. Of 80 steps
-    # and order 3 the first row is for step 3: 1, then both variables of step 2, of step 1, of step
-    # 0.
-    before = (
-        sliding_window_view(logs[:-1], order, axis=0)[..., ::-1]
-        .transpose(0, 2, 1)
-        .reshape(len(logs) - order, -1)
-    )
+    # A row for each step that has `order` steps before it: 1 and those steps, newest first. Of 80
+    # steps and order 3 the first row is for step 3: 1, then both variables of step 2, of step 1, of
+    # step 0.
+    windows = sliding_window_view(
+        logs[:-1], order, axis=0
+    )  # (rows, variables, order), oldest first
+    newest_first = windows[..., ::-1].transpose(0, 2, 1)  # (rows, order, variables)
+    before = newest_first.reshape(len(logs) - order, -1)
     rows = np.hstack([np.ones((len(before), 1)), before])
-    weights = np.linalg.lstsq(rows, logs[order:], rcond=None)[0]
-    return weights, logs[order:] - rows @ weights
+
+    following = logs[order:]
+    weights = np.linalg.lstsq(rows, following, rcond=None)[0]
+    return weights, following - rows @ weights
 
 
 def _continued(context: np.ndarray, weights: np.ndarray, shocks: np.ndarray) -> np.ndarray:
-    """Paths (n_paths, horizon, variables) of an autoregression with these shocks (horizon, n_paths,
-    variables)."""
-    variables, lags = context.shape[1], len(weights) - 1
-    newest_first = np.log1p(context)[::-1].ravel()[:lags]
-    recent, ahead = np.tile(newest_first, (shocks.shape[1], 1)), []
+    """Simulate an autoregression on from the end of a context (steps, variables).
+
+    shocks (horizon, n_paths, variables) are added step by step; the paths are (n_paths, horizon,
+    variables).
+    """
+    n_paths = shocks.shape[1]
+    variables = context.shape[1]
+    lagged = len(weights) - 1  # order * variables numbers, from which a step is forecast
+    largest = np.log1p(10 * context.max())
+
+    newest_first = np.log1p(context)[::-1].ravel()[:lagged]
+    recent = np.tile(newest_first, (n_paths, 1))
+    ones = np.ones((n_paths, 1))
+    ahead = []
     for shock in shocks:
-        following = np.hstack([np.ones((len(recent), 1)), recent]) @ weights + shock
-        ahead.append(np.clip(following, 0, np.log1p(10 * context.max())))
-        recent = np.hstack(
-            [ahead[-1], recent[:, :-variables]]
-        )  # the next step is forecast from this forecast
+        following = np.hstack([ones, recent]) @ weights + shock
+        following = np.clip(following, 0, largest)
+        ahead.append(following)
+        # The next step is forecast from this forecast, and the oldest step is forgotten.
+        recent = np.hstack([following, recent[:, :-variables]])
     return np.expm1(np.stack(ahead, axis=1))
 
 
