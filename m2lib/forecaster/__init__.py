@@ -1,7 +1,7 @@
-"""What a user takes home: a forecaster of one's own tables, in the conventions of chronos, pandas
-and PEFT.
+"""What a user takes home: a forecaster of own tables, with the names of chronos, pandas and PEFT.
 
-Fine-tuning, `m2lib.forecaster.finetune`, is loaded when first used, as it brings the training loop.
+Fine-tuning, `m2lib.forecaster.finetune`, is loaded when first used, because it brings the training
+loop.
 """
 
 from .adapters import adapter_folder, read_format
