@@ -20,35 +20,33 @@ from m2lib.series import STUDY, Scaling, TextFormat, stretched
 
 @dataclass(frozen=True)
 class Forecast:
-    """The forecast of one series, one or several samples of it, and what was read and written for
-    it."""
+    """The forecast of one series, with one or several samples, and the tokens that it took."""
 
     texts: tuple[str, ...]
-    """The generated texts, one a sample."""
+    """The generated texts, one for each sample."""
     values: np.ndarray
     """The texts as numbers, int64 (n_samples, steps, variables), scaled units."""
     repairs: tuple[int, ...]
-    """Values that were missing or unreadable, per text, see `m2lib.series.TextFormat.decode`."""
+    """Values in each text that were missing or unreadable, see `m2lib.series.TextFormat.decode`."""
     scaling: Scaling
-    """Between scaled and physical units, from the context."""
+    """The map between scaled and physical units, which comes from the context."""
     prompt_tokens: int
-    """Tokens of the prompt, which is read once for all samples."""
+    """Length of the prompt, which is read once for all samples."""
     new_tokens: tuple[int, ...]
-    """Tokens generated, per text."""
+    """Tokens generated for each text."""
     padded_tokens: int
-    """Tokens of the longest prompt of its batch, whose cache all share."""
+    """Length of the longest prompt in the batch; the cache has as many columns for every prompt."""
     passes: tuple[int, ...]
-    """Tokens computed after the prefill, per text, those computed while waiting to leave
-    included."""
+    """Passes of one token after the prefill for each text, including those that its row ran after
+    its end, while it waited to leave the batch."""
     spread: float = 1.0
-    """Of the text format: how far from their median the samples are read."""
+    """The text format's `spread`: the samples' distance from their median is multiplied by it."""
     least: np.ndarray | float = -np.inf
-    """The smallest physical value that may be, of each variable."""
+    """The smallest possible physical value of each variable; lower ones are raised to it."""
 
     @property
     def point(self) -> np.ndarray:
-        """The one forecast, or the median of several at each step: (steps, variables), scaled
-        units."""
+        """The point forecast in scaled units, (steps, variables), see `point_forecast`."""
         return point_forecast(self.values)
 
     @property
@@ -70,24 +68,24 @@ def forecast(
 ) -> list[Forecast]:
     """Forecast the steps that follow each context.
 
-    In float32 greedy forecasts do not depend on the batch; in bfloat16 its size can tip the balance
-    between two nearly equal tokens, after which a forecast goes another way.
+    In float32 greedy forecasts do not depend on the batch. But in bfloat16 its size can tip the
+    balance between two nearly equal tokens, after which the forecast takes another course.
 
     Parameters
     ----------
     backbone : Backbone
         A model with the 13-token vocabulary.
-    contexts : ndarray of float, shape (n, steps, variables), or sequence of ndarray, each (steps,
-    variables)
-        Physical units; in a sequence the numbers of steps may differ.
+    contexts : ndarray of float, shape (n, steps, variables), or sequence of ndarray
+        Physical units. In a sequence each is (steps, variables), and the numbers of steps may
+        differ.
     config : DecodeConfig
         The protocol.
     batch_size : int, optional
-        Contexts decoded together.
+        Number of contexts that are decoded together.
     seed : int, optional
-        Of the sampling.
+        Seed of the sampling.
     ids : sequence of int or str, optional
-        The series' names in errors (default: rows of `contexts`).
+        Names of the series for errors (default: their numbers in `contexts`).
     text_format : TextFormat, optional
         How the contexts are written, and the forecasts read.
     progress : bool, optional
@@ -101,61 +99,57 @@ def forecast(
     Raises
     ------
     InputError
-        For contexts of another shape, for one that cannot be encoded, naming series, step and
-        variable, for a prompt without room for a step, and for a constrained forecast without room
-        for all of them.
+        If a context has another shape or cannot be encoded (series, step and variable are named),
+        if a prompt has no room for one step, or a constrained forecast none for all its steps.
     """
     from tqdm.auto import tqdm
 
     arrays = [np.asarray(context) for context in contexts]
-    needed = text_format.longest_step * config.steps
-    if config.constrained and config.max_new_tokens < needed:
+    one_step = text_format.longest_step  # tokens
+    all_steps = one_step * config.steps
+    if config.constrained and config.max_new_tokens < all_steps:
         raise InputError(
-            f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {needed}"
+            f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {all_steps}"
         )
-    if not config.raw_cut and (config.context_tokens or needed) < text_format.longest_step:
-        raise InputError(
-            f"context_tokens is {config.context_tokens}; one step may take {text_format.longest_step}"
-        )
+    if config.context_tokens and config.context_tokens < one_step and not config.raw_cut:
+        raise InputError(f"context_tokens is {config.context_tokens}; one step may take {one_step}")
+
     prompts = []
-    for series, context in zip(range(len(arrays)) if ids is None else ids, arrays, strict=True):
+    names = range(len(arrays)) if ids is None else ids
+    for name, context in zip(names, arrays, strict=True):
         if context.ndim != 2 or context.shape[1] != text_format.variables:
             problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
             raise InputError(f"{problem}; pass a single one as context[None]")
-        text = text_format.encode(context, text_format.scaling(context), config.rounding, series)
+        text = text_format.encode(context, text_format.scaling(context), config.rounding, name)
         prompts.append(cut_prompt(text_to_ids(text), config))
-    # One stream of draws for all batches. Drawn on the CPU, so that a seed gives the same ones on
-    # every device.
+
+    # One random stream serves all batches. It is drawn on the CPU, so that a seed gives the same
+    # numbers on every device.
     generator = torch.Generator().manual_seed(seed)
-    bare = BareModel(backbone.model)  # merged and packed once for all batches
+    bare = BareModel(backbone.model)  # adapters are merged and weights packed once for all batches
+    starts = range(0, len(prompts), batch_size)
     forecasts = []
-    for start in tqdm(
-        range(0, len(prompts), batch_size),
-        "forecast",
-        unit="batch",
-        leave=None,
-        disable=not progress,
-    ):
+    for start in tqdm(starts, "forecast", unit="batch", leave=None, disable=not progress):
         batch = slice(start, start + batch_size)
         generated, passes = generate(
             bare, prompts[batch], config, generator, text_format=text_format
         )
-        longest = max(map(len, prompts[batch]))
-        for prompt, context, samples, counts in zip(
+        longest = max(len(prompt) for prompt in prompts[batch])
+        for prompt, context, samples, sample_passes in zip(
             prompts[batch], arrays[batch], generated, passes, strict=True
         ):
-            texts = tuple(map(ids_to_text, samples))
+            texts = tuple(ids_to_text(sample) for sample in samples)
             values, repairs = read_back(texts, context, config, text_format)
             forecasts.append(
                 Forecast(
-                    texts,
-                    values,
-                    repairs,
+                    texts=texts,
+                    values=values,
+                    repairs=repairs,
                     scaling=text_format.scaling(context),
                     prompt_tokens=len(prompt),
-                    new_tokens=tuple(map(len, samples)),
+                    new_tokens=tuple(len(sample) for sample in samples),
                     padded_tokens=longest,
-                    passes=tuple(counts),
+                    passes=tuple(sample_passes),
                     spread=text_format.spread,
                 )
             )
@@ -165,23 +159,23 @@ def forecast(
 def read_back(
     texts: Sequence[str], context: np.ndarray, config: DecodeConfig, text_format: TextFormat = STUDY
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """What was written after a context (steps, variables) as numbers, (n_samples, steps,
-    variables), and the repairs.
+    """Decode what was generated after a context (steps, variables), and count the repairs.
 
-    What is missing at a text's start repeats the last step of the context.
+    Gives the values, int64 (n_samples, steps, variables) in scaled units, and the repairs of each
+    text. Steps that are missing at a text's start repeat the last step of the context.
     """
-    last = text_format.integers(context[-1:], text_format.scaling(context), config.rounding)[
-        0
-    ].tolist()
-    read = [text_format.decode(text, config.steps, last) for text in texts]
-    return np.stack([decoded.values for decoded in read]), tuple(
-        decoded.repairs for decoded in read
-    )
+    scaling = text_format.scaling(context)
+    last_step = text_format.integers(context[-1:], scaling, config.rounding)[0].tolist()
+    decoded = [text_format.decode(text, config.steps, last_step) for text in texts]
+    values = np.stack([sample.values for sample in decoded])
+    repairs = tuple(sample.repairs for sample in decoded)
+    return values, repairs
 
 
 def point_forecast(values: np.ndarray) -> np.ndarray:
-    """One forecast (steps, variables) of n, (n, steps, variables): the only one, or the median at
-    each step [1]_.
+    """The point forecast (steps, variables) of samples (n, steps, variables): their median [1]_.
+
+    A single sample is returned as it is, in integers.
 
     References
     ----------
@@ -192,18 +186,18 @@ def point_forecast(values: np.ndarray) -> np.ndarray:
 
 
 def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:
-    """The prompt: the last `context_tokens` of a context's ids, from a step boundary on unless
-    `raw_cut`.
+    """The prompt: the last `context_tokens` ids of a context, without an incomplete first step.
 
-    Fewer are left, by less than one step, where an incomplete first step is dropped.
+    With `raw_cut` the incomplete step stays, as in the report.
     """
     if config.context_tokens is None or len(ids) <= config.context_tokens:
         return ids
-    kept = ids[-config.context_tokens :]
-    # The last id that is not kept tells whether the cut fell on a boundary. `12,34;567,890;1,2;`
-    # cut to 12 tokens is `567,890;1,2;`, after a semicolon: all of it stays. Cut to 10 it is
-    # `7,890;1,2;`, after a 6: `1,2;` stays. A whole step is always left where `context_tokens` hold
-    # the longest one.
-    if config.raw_cut or ids[-config.context_tokens - 1] == SEMICOLON_ID:
-        return kept
-    return kept[kept.index(SEMICOLON_ID) + 1 :]
+    prompt = ids[-config.context_tokens :]
+    # The last id before the prompt tells whether the cut fell on a step boundary.
+    # `12,34;567,890;1,2;` cut to 12 tokens is `567,890;1,2;`, after a semicolon: all of it stays.
+    # Cut to 10 it is `7,890;1,2;`, after a 6: only `1,2;` stays. One whole step is always left,
+    # because `forecast` has checked that `context_tokens` hold the longest one.
+    before_prompt = ids[-config.context_tokens - 1]
+    if config.raw_cut or before_prompt == SEMICOLON_ID:
+        return prompt
+    return prompt[prompt.index(SEMICOLON_ID) + 1 :]

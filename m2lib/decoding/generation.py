@@ -1,5 +1,4 @@
-"""The forecast protocol, and the loop that writes forecasts token by token, whichever engine runs
-the model.
+"""The forecast protocol, and the loop that writes forecasts token by token, on any engine.
 
 An engine, `m2lib.decoding.engine.Engine` or the plain `m2lib.decoding.reference.Reference`, knows
 nothing but rows of tokens: it offers `logits`, takes one more token for each row with `step`, and
@@ -15,30 +14,31 @@ from m2lib.decoding.engine import BareModel, Engine
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
 from m2lib.series import FORECAST_STEPS, ROUNDINGS, STUDY, TextFormat
 
-DECODE_VERSION = (
-    2  # stands in every record: raise it when the same model, contexts and config give other tokens
-)
-LEAVE_AT = 0.8  # rows that are done leave when no more than this share still writes: each leaving copies the cache
+# It stands in every record: raise it when the same model, contexts and config give other tokens.
+DECODE_VERSION = 2
+# Rows that are done leave once at most this share of the rows still writes, and not one by one,
+# because each leaving copies the cache.
+LEAVE_AT = 0.8
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """The forecast protocol: what of a context is read, how tokens are chosen, and when it ends.
+    """The forecast protocol: how much context is read, how tokens are chosen, and when to stop.
 
-    It is kept in the record of each experiment. The defaults read the whole context and write one
+    It is stored in the record of each experiment. The defaults read the whole context and write one
     greedy forecast.
     """
 
     context_tokens: int | None = None
-    """Prompt length in tokens, the last ones of the context kept; None keeps the whole context."""
+    """Length of the prompt, which is the end of the context; None reads the whole context."""
     raw_cut: bool = False
-    """Cut to exactly `context_tokens`, mid-step if it so falls, as the report did; else at the next
-    step boundary."""
+    """Whether the prompt has exactly `context_tokens`, so that it may begin within a step, as in
+    the report; else it begins at the next step boundary."""
     max_new_tokens: int = 220
-    """Tokens generated at most for one forecast. 220, the report's number, holds 20 steps even of
-    the longest kind."""
+    """Largest number of tokens generated for one forecast. 220, the report's number, is enough for
+    20 steps of any length."""
     steps: int = FORECAST_STEPS
-    """Decoding stops after so many semicolons, one of which ends each step."""
+    """Number of steps; decoding stops after as many semicolons, one of which ends each step."""
     constrained: bool = False
     """Mask the logits so that every step is `d{1,4},d{1,4};`, see `m2lib.decoding.StepGrammar`."""
     temperature: float = 0.0
@@ -51,12 +51,12 @@ class DecodeConfig:
     `m2lib.series.codec.to_integers`."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a protocol that cannot be followed, such as greedy samples, which
-        would all be one."""
-        if (
-            min(self.steps, self.n_samples, self.max_new_tokens) < 1
-            or (self.context_tokens or 1) < 1
-        ):
+        """Raise ValueError for a protocol that cannot be followed.
+
+        Greedy samples are an example, because they would all be the same.
+        """
+        smallest = min(self.steps, self.n_samples, self.max_new_tokens, self.context_tokens or 1)
+        if smallest < 1:
             raise ValueError(
                 "steps, n_samples, max_new_tokens and context_tokens must be at least 1"
             )
@@ -71,17 +71,16 @@ class DecodeConfig:
 
     @classmethod
     def as_published(cls, context_tokens: int = 512) -> "DecodeConfig":
-        """The report's protocol: the last N tokens cut raw, 220 new tokens, greedy, unconstrained,
-        its rounding."""
+        """The report's protocol: a raw cut, 220 new tokens, greedy, unconstrained, its rounding."""
         return cls(context_tokens=context_tokens, raw_cut=True, rounding="published")
 
 
 class StepGrammar:
     """The grammar of a text format's steps, such as `d{1,4},d{1,4};`, as a finite-state machine.
 
-    A model that may choose only what the grammar allows writes text that always parses. A state says what has been
-    written of the present step. With two variables of four digits there are ten, numbered 5 * variable (0 prey, 1
-    predator) + digits of that variable so far::
+    A model that may choose only what the grammar allows writes text that always parses. A state
+    says what has been written of the present step. With two variables of four digits there are ten,
+    numbered 5 * variable (0 prey, 1 predator) + digits of that variable so far::
 
         state   written so far   may come next   a digit leads to   the separator leads to
           0                      digit                  1
@@ -95,37 +94,45 @@ class StepGrammar:
           8     ...,ddd          digit or ;             9                     0
           9     ...,dddd         ;                                            0
 
-    `allowed` (states, 13) says which token ids may come next in each state, `following` to which
-    state each leads, and `state` (samples,) is the present one of each row that is decoded. A
-    prompt ends on a step boundary, so every row starts in state 0. When rows leave the batch,
+    `allowed` (states, 13) says which token ids may come next in each state, `following` (states,
+    13) which state each of them leads to, and `state` (samples,) is the present state of each row.
+    A prompt ends on a step boundary, so every row starts in state 0. When rows leave the batch,
     `generate` keeps the states of the others.
     """
 
     def __init__(self, samples: int, device: torch.device, text_format: TextFormat = STUDY):
-        variables, width = text_format.variables, text_format.digits + 1  # states of a variable
-        allowed = torch.zeros(variables, width, len(SYMBOLS), dtype=torch.bool)
+        variables = text_format.variables
+        width = text_format.digits + 1  # states of a variable: 0, 1, ... digits so far
         digits = slice(PAD_ID + 1, COMMA_ID)  # ids 1-10 stand between the pad and the comma
-        # Digits until there are all, and from the first digit on the separator: of the last
-        # variable the semicolon.
+
+        # A digit is allowed until the variable has all its digits, and from the first digit on its
+        # separator: a comma, or after the last variable the semicolon.
+        allowed = torch.zeros(variables, width, len(SYMBOLS), dtype=torch.bool)
         allowed[:, :-1, digits] = True
         allowed[:-1, 1:, COMMA_ID] = True
         allowed[-1, 1:, SEMICOLON_ID] = True
+
+        # A separator leads to the next variable's first state, and after the last variable to state
+        # 0: in states 0 to 4 of ten (0 + 1) * 5, in states 5 to 9 (1 + 1) * 5 % 10. A digit leads
+        # to the next state.
         state = torch.arange(variables * width)[:, None]
-        # A separator leads to the next variable's first state; the semicolon, after the last
-        # variable, to state 0.
-        following = ((state // width + 1) * width % len(state)).repeat(1, len(SYMBOLS))
+        after_separator = (state // width + 1) * width % len(state)
+        following = after_separator.repeat(1, len(SYMBOLS))
         following[:, digits] = (state + 1) % len(state)
-        self.allowed, self.following = allowed.flatten(0, 1).to(device), following.to(device)
+
+        self.allowed = allowed.flatten(0, 1).to(device)
+        self.following = following.to(device)
         self.state = torch.zeros(samples, dtype=torch.long, device=device)
 
     def mask(self, logits: torch.Tensor) -> torch.Tensor:
-        """The logits (samples, 13), with minus infinity, probability zero, for each token that the
-        grammar forbids."""
+        """The logits (samples, 13), with minus infinity for each token that the grammar forbids."""
         return logits.masked_fill(~self.allowed[self.state], float("-inf"))
 
     def advance(self, token: torch.Tensor) -> None:
-        """Move on by the tokens chosen, one id a row; where the pads of rows that are done lead
-        does not matter."""
+        """Move on by the chosen tokens (samples,), one id for each row.
+
+        A pad may lead to any state, because a row that gets one is done.
+        """
         self.state = self.following[self.state, token]
 
 
@@ -137,65 +144,61 @@ def generate(
     engine: type = Engine,
     text_format: TextFormat = STUDY,
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
-    """New token ids for each prompt and each of its samples, from one prefill per prompt and a KV
-    cache.
+    """Generate new token ids for each prompt and sample, from one prefill per prompt.
 
     A sample ends with its `steps`-th semicolon, before its first pad, or after `max_new_tokens`;
-    the loop ends when every sample has.
+    the loop ends when all samples have ended.
 
     Parameters
     ----------
     model : PreTrainedModel or BareModel
-        A causal language model with the 13-token vocabulary; it is left as it was. Where several
-        batches follow each other, a `BareModel` made of it once saves merging and packing its
-        weights for each.
+        A causal language model with the 13-token vocabulary; it is left as it was. For several
+        batches pass one `BareModel`, so that the weights are merged and packed only once.
     prompts : list of list of int
         Non-empty lists of ids 0-12, of mixed lengths.
     config : DecodeConfig
-        The protocol; `n_samples` says how many samples each prompt has. Prompts come already cut.
+        The protocol; each prompt has `n_samples` samples. The prompts are not cut again.
     generator : torch.Generator, optional
-        On the CPU, for sampling (default: torch's own).
+        A generator on the CPU, for sampling (default: torch's own).
     engine : type, optional
-        What runs the model, `Engine` or `Reference`.
+        The class that runs the model, `Engine` or `Reference`.
     text_format : TextFormat, optional
-        Of the prompts, for the grammar.
+        The format of the prompts, for the grammar.
 
     Returns
     -------
     new : list of list of list of int
-        For each prompt and sample the ids, from 1 to 12.
+        The generated ids, from 1 to 12, of each prompt and sample.
     passes : list of list of int
-        For each prompt and sample how many one-token passes followed the prefill, those included
-        that its row ran after its end, while it waited to leave.
+        The number of one-token passes after the prefill, of each prompt and sample. It includes
+        those that a row ran after its end, while it waited to leave.
     """
     n = config.n_samples
     with torch.inference_mode():
         running = engine(model, prompts, n)
-        device, count = running.logits.device, len(running.logits)
+        device = running.logits.device
+        count = len(running.logits)
         grammar = StepGrammar(count, device, text_format) if config.constrained else None
-        # Sample i * n + j is the j-th of prompt i, from the first token to the last. At first it is row i * n + j of
-        # the engine; as rows leave, the others move up, and `live` says whose they are. 2 prompts, 2 samples each,
-        # and sample 1 has left:
+        # Sample i * n + j is the j-th of prompt i, from the first token to the last. At first it is
+        # row i * n + j of the engine; as rows leave, the others move up, and `live` says whose they
+        # are. 2 prompts, 2 samples each, and sample 1 has left:
         #     row       0  1  2
         #     live      0  2  3      row 1 belongs to sample 2, which is sample 0 of prompt 1
-        # Indexed by row are live and left, and in each turn logits, draws and tokens, as is all that the engine and the
-        # grammar keep: these shrink together. Indexed by sample are written and passes: these never do.
+        # Indexed by row are live and left, and in each turn logits, draws and tokens, as is all
+        # that the engine and the grammar keep: these shrink together. Indexed by sample are written
+        # and passes: these never do.
         live = torch.arange(count, device=device)  # the samples that the engine's rows belong to
-        left = torch.full(
-            (count,), config.steps, device=device
-        )  # the steps that each row may still write
+        left = torch.full((count,), config.steps, device=device)  # steps each row may still write
         written: list[list[int]] = [[] for _ in range(count)]
         passes = torch.zeros(count, dtype=torch.long, device=device)
         for length in range(1, config.max_new_tokens + 1):
             # 1. Choose a token for each row; rows that are done, and have not left yet, get pads.
             logits = grammar.mask(running.logits) if grammar else running.logits
-            # One draw for each sample, whether its row is still there or not: who has left changes
-            # nothing.
-            draws = (
-                torch.rand(count, generator=generator).to(device)[live]
-                if config.temperature
-                else None
-            )
+            draws = None
+            if config.temperature > 0:
+                # One draw for each sample, whether its row is still there or not, so that the order
+                # in which rows leave changes nothing.
+                draws = torch.rand(count, generator=generator).to(device)[live]
             tokens = _choose(logits, config.temperature, draws).masked_fill(left == 0, PAD_ID)
 
             # 2. Note what was written, and which rows end with it.
@@ -208,11 +211,13 @@ def generate(
             # be worth a copy of the cache. Of 10 rows none leaves while 9 still write; when 8 do,
             # two leave.
             rows = left.nonzero()[:, 0]  # the numbers of those that go on, ascending
-            if not len(rows) or length == config.max_new_tokens:
+            if len(rows) == 0 or length == config.max_new_tokens:
                 break
             if len(rows) <= LEAVE_AT * len(live):
                 running.keep(rows)
-                tokens, left, live = tokens[rows], left[rows], live[rows]
+                tokens = tokens[rows]
+                left = left[rows]
+                live = live[rows]
                 if grammar:
                     grammar.state = grammar.state[rows]
 
@@ -222,12 +227,15 @@ def generate(
                 grammar.advance(tokens)
             passes[live] += 1
             running.step(tokens)
-    return [written[i : i + n] for i in range(0, count, n)], passes.view(-1, n).tolist()
+    new = [written[first : first + n] for first in range(0, count, n)]
+    return new, passes.view(-1, n).tolist()
 
 
 def _choose(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None) -> torch.Tensor:
-    """The likeliest token of each row, or the one where the distribution function passes the row's
-    draw in [0, 1)."""
+    """The token of each row: the likeliest, or one sampled by the row's draw in [0, 1).
+
+    A draw is turned into a token by inverting the cumulative distribution function.
+    """
     if draws is None:
         return logits.argmax(-1)
     # Ids of probabilities 0.2, 0.5, 0.3 share out [0, 1) at 0.2, 0.7 and 1.0. A draw of 0.65 has

@@ -13,8 +13,8 @@ from m2lib.model import PAD_ID
 class Reference:
     """The plain way to run a model, through transformers: a left-padded batch and its own cache.
 
-    What `m2lib.decoding.engine.Engine` is measured against; the attributes and methods that
-    `generate` uses are the same.
+    `m2lib.decoding.engine.Engine` is compared with it. Both have the attributes and methods that
+    `generate` uses.
 
     Parameters
     ----------
@@ -23,12 +23,12 @@ class Reference:
     prompts : list of list of int
         Non-empty lists of ids 0-12, of mixed lengths.
     samples : int, optional
-        Rows for each prompt.
+        Number of rows for each prompt.
 
     Attributes
     ----------
     logits : Tensor of float32, shape (rows, 13)
-        Of each row's next token. At first row i * samples + j is sample j of prompt i.
+        The logits of each row's next token. At first row i * samples + j is sample j of prompt i.
     mask : Tensor of int64, shape (rows, columns)
         1 where a column holds a token of the row, 0 where it holds a pad.
     cache : DynamicCache
@@ -38,37 +38,50 @@ class Reference:
     def __init__(self, model: torch.nn.Module, prompts: list[list[int]], samples: int = 1):
         from transformers import DynamicCache
 
-        self.model, self.cache = model, DynamicCache(config=model.config)
+        self.model = model
+        self.cache = DynamicCache(config=model.config)
         # Pads on the left, so that all prompts end in the same column and the next token is the
         # next column's.
         rows = pad_sequence(
-            [torch.tensor(prompt) for prompt in prompts], True, PAD_ID, padding_side="left"
-        )
-        rows = rows.to(model.device)
+            [torch.tensor(prompt) for prompt in prompts],
+            batch_first=True,
+            padding_value=PAD_ID,
+            padding_side="left",
+        ).to(model.device)
         self.mask = (rows != PAD_ID).long()
         # Pads take no position: a prompt's first token is at 0 whatever its batch. Mask 0 0 1 1 1
         # adds up to 0 0 1 2 3, less one is -1 -1 0 1 2; nobody attends to a pad, so its position
         # may be anything, here 0.
         logits = self._forward(rows, (self.mask.cumsum(1) - 1).clamp(min=0))
-        # Each prompt was read once; now its samples get a row each, side by side: prompts 0 0 0 1 1
-        # 1, not 0 1 0 1 0 1.
+        # Each prompt was read once; now its samples get a row each, side by side:
+        # prompts 0 0 0 1 1 1, not 0 1 0 1 0 1.
         self.cache.batch_repeat_interleave(samples)
-        self.logits, self.mask = (x.repeat_interleave(samples, 0) for x in (logits, self.mask))
+        self.logits = logits.repeat_interleave(samples, 0)
+        self.mask = self.mask.repeat_interleave(samples, 0)
 
     def step(self, tokens: torch.Tensor) -> None:
-        """Take one more token for each row, tokens (rows,) of ids 0-12, and compute the next
-        logits."""
+        """Take one more token for each row, tokens (rows,) of ids 0-12; compute the next logits."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
         # A row that has n tokens, this one included, is at position n - 1.
         self.logits = self._forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drop all rows but these, numbers (kept,), ascending."""
-        self.mask, self.logits = self.mask[rows], self.logits[rows]
+        self.mask = self.mask[rows]
+        self.logits = self.logits[rows]
         self.cache.batch_select_indices(rows)
 
     def _forward(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        """Logits (rows, 13) that follow tokens (rows, new) at positions (rows, new); the tokens
-        join the cache."""
-        passed = {"attention_mask": self.mask, "position_ids": position, "cache": self.cache}
-        return self.model(tokens, **passed, use_cache=True, logits_to_keep=1).logits[:, -1]
+        """The logits (rows, 13) after tokens (rows, new) at positions (rows, new).
+
+        The tokens' keys and values join the cache.
+        """
+        output = self.model(
+            tokens,
+            attention_mask=self.mask,
+            position_ids=position,
+            cache=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1]
