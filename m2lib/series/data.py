@@ -1,9 +1,9 @@
-"""The data set, from an HDF5 file or made anew from its recipe, and which of its series train,
-validate and test.
+"""The data set, from an HDF5 file or simulated from its recipe, and its split.
 
-The recipe: random predator-prey systems, and their courses by the data file's own integrator. The
-file is named after Lotka-Volterra, but it holds the Rosenzweig-MacArthur system: prey with a
-carrying capacity, predators that saturate. Damped spirals and limit cycles stand side by side.
+The recipe draws random predator-prey systems and solves them with the data file's own integrator.
+The file is named after Lotka-Volterra, but it holds the Rosenzweig-MacArthur system: prey with a
+carrying capacity, and predators that saturate. Some of its series are damped spirals, others limit
+cycles.
 """
 
 import io
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -26,11 +27,11 @@ from m2lib.series.codec import (
     without_undershoot,
 )
 
-STEPS = CONTEXT_STEPS + FORECAST_STEPS  # of a series
-SPLIT_SEED = 10022002  # the report's
+STEPS = CONTEXT_STEPS + FORECAST_STEPS  # steps of a series
+SPLIT_SEED = 10022002  # the report's seed
 DEFAULT_FILE = workspace() / "data" / "lotka_volterra_data.h5"
-# Uniform ranges, in the order in which they are drawn: 1000 values of the first, then 1000 of the
-# second, ...
+# Uniform ranges, in the order in which they are drawn: 1000 values of the first parameter, then
+# 1000 of the second, ...
 RECIPE = {
     "growth": (0.1, 0.3),  # r, per unit time
     "attack": (0.2, 0.5),  # a, per predator and unit time
@@ -42,8 +43,11 @@ RECIPE = {
     "predator0": (0.8, 1.2),  # predators at time 0
 }
 Rates = Callable[..., tuple[float, float]]
-"""A right-hand side, called as `predator_prey` is: by time, state (prey, predators), and a system's
-parameters."""
+"""A right-hand side, called as `predator_prey` is.
+
+It takes the time, the state (prey, predators) and a system's parameters, and returns the rates of
+prey and predators.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class SeriesSet:
     time: np.ndarray
     """float64, shape (100,): the time of each step, an even grid; 0 to 200 in the report's data."""
     source: str
-    """Where the series are from: a file's path, or how they were generated."""
+    """Where the series come from: a file's path, or how they were generated."""
 
     def __len__(self) -> int:
         return len(self.trajectories)
@@ -77,8 +81,7 @@ class SeriesSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the scaled integers, 16 hex digits: the same for two files that give the same
-        texts."""
+        """A hash of the scaled integers, 16 hex digits: files with the same texts have the same."""
         # "<i4" fixes the bytes, 32 bits with the lowest first, whatever the machine's own order is.
         integers: np.ndarray = to_integers(self.trajectories, self.scales).astype("<i4")
         return short_hash(integers.tobytes())
@@ -86,7 +89,7 @@ class SeriesSet:
 
 @dataclass(frozen=True)
 class Split:
-    """Series ids (rows of /trajectories), ascending, disjoint."""
+    """The series ids (rows of /trajectories) of each part, ascending; the parts are disjoint."""
 
     train: tuple[int, ...]
     """What adapters learn from: 900 of the report's 1000."""
@@ -97,74 +100,92 @@ class Split:
 
 
 def split_ids(n: int = 1000) -> Split:
-    """The report's split: 900 / 50 / 50 of 1000; for another n, max(1, n // 20) each for validation
-    and test."""
+    """Split n series as the report does: 900 / 50 / 50 of 1000.
+
+    Of another number, max(1, n // 20) series each are for validation and for test.
+    """
     held_out = max(1, n // 20)
-    # The legacy generator, and validation drawn before test: any other way gives other ids than the
-    # report's.
+    # The ids are the report's only with NumPy's legacy generator, and with validation drawn before
+    # test.
     rng = np.random.RandomState(SPLIT_SEED)
     validation = rng.choice(n, held_out, replace=False)
     rest = np.setdiff1d(np.arange(n), validation)
     test = rng.choice(rest, held_out, replace=False)
+    train = np.setdiff1d(rest, test)
     return Split(
-        *(tuple(np.sort(ids).tolist()) for ids in (np.setdiff1d(rest, test), validation, test))
+        train=tuple(np.sort(train).tolist()),
+        validation=tuple(np.sort(validation).tolist()),
+        test=tuple(np.sort(test).tolist()),
     )
 
 
 def load_series(path: str | Path | None = None) -> SeriesSet:
-    """The data set: from `path`, else `M2_DATA`, else data/lotka_volterra_data.h5, else generated.
+    """Load the data set, which gives the same texts, ids and results wherever it comes from.
 
-    The same texts, ids and results whichever way.
+    It is read from `path`, else from `M2_DATA`, else from data/lotka_volterra_data.h5; without any
+    of these it is generated.
     """
-    path = path or settings.read("M2_DATA") or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    return _generated() if path is None else read_series(path)
+    path = path or settings.read("M2_DATA")
+    if path:
+        return read_series(path)
+    if DEFAULT_FILE.exists():
+        return read_series(DEFAULT_FILE)
+    return _generated()
 
 
 @cache
 def _generated() -> SeriesSet:
-    """The recipe's data set, simulated once in a process; it is shared, so nobody may write to
-    it."""
-    made = generate_series()
-    made.trajectories.setflags(write=False)
-    return made
+    """The recipe's data set, simulated once in a process; it is shared, so it is read-only."""
+    series = generate_series()
+    series.trajectories.setflags(write=False)
+    return series
 
 
 def read_series(path: str | Path) -> SeriesSet:
-    """Read an HDF5 file with /trajectories (n, 100 or more, 2), n at least 3, and /time; later
-    steps are not used.
+    """Read an HDF5 file with /trajectories (n, steps, 2) and /time (steps,).
 
-    What is less than 1e-6 below zero is zero. Raises InputError for a file that is missing or no
-    such data set, and for the first value that cannot be encoded.
+    It has at least 3 series of at least 100 steps, of which the first 100 are used. Values less
+    than 1e-6 below zero become zero. Raises InputError for a file that is missing or no such data
+    set, and for the first value that cannot be encoded.
     """
     import h5py
 
     path = Path(path).expanduser()
     if not path.is_file():
         raise InputError(
-            f"no such data file: {path}; `m2 data generate` writes one; without M2_DATA none is needed"
+            f"no such data file: {path}; `m2 data generate` writes one; "
+            "without M2_DATA none is needed"
         )
     try:
         with h5py.File(path) as file:
             trajectories = file["trajectories"][()].astype(np.float32)
             time = file["time"][()].astype(np.float64)
-    except Exception as error:  # h5py has a dozen kinds of them for a damaged file
+    except Exception as error:  # h5py raises a dozen kinds of exceptions for a damaged file
         raise InputError(
             f"{path} is no data set in HDF5: {first_line(error)}; see data/README.md"
         ) from error
+
     shape = trajectories.shape
-    if (
-        len(shape) != 3
-        or shape[0] < 3
-        or shape[1] < STEPS
-        or shape[2] != 2
-        or time.shape != shape[1:2]
-    ):
-        found = f"/trajectories has shape {shape} and /time {time.shape}"
+    well_shaped = (
+        len(shape) == 3
+        and shape[0] >= 3
+        and shape[1] >= STEPS
+        and shape[2] == 2
+        and time.shape == shape[1:2]
+    )
+    if not well_shaped:
         raise InputError(
-            f"{path}: {found}; expected (3 or more series, {STEPS} or more, 2) and (steps,)"
+            f"{path}: /trajectories has shape {shape} and /time {time.shape}; "
+            f"expected (3 or more series, {STEPS} or more, 2) and (steps,)"
         )
-    series = SeriesSet(without_undershoot(trajectories[:, :STEPS]), time[:STEPS], str(path))
-    for i, scale in enumerate(series.scales):  # sooner than after hours of training
+
+    series = SeriesSet(
+        trajectories=without_undershoot(trajectories[:, :STEPS]),
+        time=time[:STEPS],
+        source=str(path),
+    )
+    # A value that cannot be encoded is an error here, and not after hours of training.
+    for i, scale in enumerate(series.scales):
         encode(series.trajectories[i], scale, series=f"{i} of {path}")
     return series
 
@@ -173,9 +194,8 @@ def write_series(series: SeriesSet, path: Path) -> None:
     """Write an HDF5 file that `read_series` reads, whole or not at all."""
     import h5py
 
-    buffer = (
-        io.BytesIO()
-    )  # h5py writes a file bit by bit; made in memory, it reaches the disk in one piece
+    # h5py writes a file bit by bit; a file in memory can be written to the disk in one piece.
+    buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         file["trajectories"] = series.trajectories
         file["time"] = series.time
@@ -185,74 +205,98 @@ def write_series(series: SeriesSet, path: Path) -> None:
 def predator_prey(_time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
     """The rates dx/dt = r x (1 - x/K) - a x y / (1 + h x) and dy/dt = e a x y / (1 + h x) - m y.
 
-    They are Rosenzweig's and MacArthur's ("Graphical Representation and Stability Conditions of
-    Predator-Prey Interactions", The American Naturalist 97, 1963).
+    Here x is the prey and y the predators; `RECIPE` names the parameters. The equations are those
+    of Rosenzweig and MacArthur ("Graphical Representation and Stability Conditions of Predator-Prey
+    Interactions", The American Naturalist 97, 1963).
     """
     prey, predator = state
     growth, attack, mortality, handling, conversion, capacity = parameters
     eaten = attack * prey * predator / (1 + handling * prey)
-    return growth * prey * (1 - prey / capacity) - eaten, conversion * eaten - mortality * predator
+    prey_rate = growth * prey * (1 - prey / capacity) - eaten
+    predator_rate = conversion * eaten - mortality * predator
+    return prey_rate, predator_rate
 
 
 def holling_three(_time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """The rates of predators that hardly hunt what is rare: eaten are a x^2 y / (1 + h x^2).
+    """The rates of predators that hardly hunt rare prey: they eat a x^2 y / (1 + h x^2).
 
-    Such predators spare what is left of the prey, and with the handling times of the recipe every
-    series comes to rest. Cycles want predators that are full before the prey are many: here h is e
-    a / (1.5 m), so that a predator that eats all it can gains half as much again as it loses. Of 30
-    series, 26 then swing by 100 scaled units and more in the steps that are forecast, as 24 of the
-    recipe's own do. (Holling, "Some Characteristics of Simple Types of Predation and Parasitism",
-    The Canadian Entomologist 91, 1959.)
+    Such predators spare what is left of the prey, and with the recipe's handling times every series
+    comes to rest. Cycles need predators that are full before the prey are many: here h is
+    e a / (1.5 m), so that a predator that eats all it can gains half as much again as it loses. Of
+    30 series, 26 then swing by 100 scaled units or more in the steps that are forecast, as 24 of
+    the recipe's own do. (Holling, "Some Characteristics of Simple Types of Predation and
+    Parasitism", The Canadian Entomologist 91, 1959.)
     """
     prey, predator = state
     growth, attack, mortality, _, conversion, capacity = parameters
     handling = conversion * attack / (1.5 * mortality)
     eaten = attack * prey**2 * predator / (1 + handling * prey**2)
-    return growth * prey * (1 - prey / capacity) - eaten, conversion * eaten - mortality * predator
+    prey_rate = growth * prey * (1 - prey / capacity) - eaten
+    predator_rate = conversion * eaten - mortality * predator
+    return prey_rate, predator_rate
 
 
 def lotka_volterra(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """The rates without a limit to the prey or to a predator's appetite: cycles that neither die
-    out nor settle."""
+    """The rates without a limit to the prey or to a predator's appetite.
+
+    The cycles neither die out nor settle. The recipe's handling time and capacity are not used.
+    """
     growth, attack, mortality, _, conversion, _ = parameters
-    return predator_prey(time, state, growth, attack, mortality, 0.0, conversion, np.inf)
+    handling = 0.0
+    capacity = np.inf
+    return predator_prey(time, state, growth, attack, mortality, handling, conversion, capacity)
 
 
 def drifting(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
     """The rates of predators that die ever faster: by time 200 half as fast again as at time 0."""
-    growth, attack, mortality, *others = parameters
-    return predator_prey(time, state, growth, attack, mortality * (1 + time / 400), *others)
+    growth, attack, mortality, handling, conversion, capacity = parameters
+    mortality = mortality * (1 + time / 400)
+    return predator_prey(time, state, growth, attack, mortality, handling, conversion, capacity)
 
 
 def draw_systems(n: int, seed: int) -> np.ndarray:
-    """The systems that `generate_series` simulates: float64 (n, 8), parameters and starts in the
-    order of `RECIPE`."""
+    """Draw the systems that `generate_series` simulates.
+
+    They are float64 (n, 8), parameters and starts in the order of `RECIPE`.
+    """
     rng = np.random.RandomState(seed)
     return np.stack([rng.uniform(low, high, n) for low, high in RECIPE.values()], axis=1)
 
 
 def solve_system(
-    system: np.ndarray, time: np.ndarray, rates: Rates = predator_prey, **tolerance: float
+    system: np.ndarray,
+    time: np.ndarray,
+    rates: Rates = predator_prey,
+    rtol: float | None = None,
+    atol: float | None = None,
 ) -> np.ndarray:
-    """A system's course (steps, 2) in physical units by LSODA: as the data file has it, with the
-    defaults.
+    """Solve a system by LSODA for its course (steps, 2) in physical units.
 
-    `time` ascends from 0 to where the simulation ends, which decides the integrator's steps.
-    `tolerance` may be `rtol` and `atol` of scipy's solve_ivp, instead of its own.
+    With the default rates and tolerances it is the course that the data file holds. `time` ascends
+    from 0 to where the simulation ends, which decides the integrator's steps. `rtol` and `atol` are
+    the relative and the absolute tolerance; by default they are those of scipy's solve_ivp.
     """
-    # RECIPE's first six, in its order, are what `predator_prey` takes after the state; the last two
-    # are the start.
-    *parameters, prey, predator = system
-    options = {"method": "LSODA", "t_eval": time, "args": parameters, **tolerance}
-    return scipy.integrate.solve_ivp(rates, (0, time[-1]), (prey, predator), **options).y.T
+    # RECIPE's first six values, in its order, are what `predator_prey` takes after the state; the
+    # last two are the start.
+    parameters = system[:6]
+    start = system[6:]
+    tolerances: dict[str, Any] = {}
+    if rtol is not None:
+        tolerances["rtol"] = rtol
+    if atol is not None:
+        tolerances["atol"] = atol
+    solution = scipy.integrate.solve_ivp(
+        rates, (0, time[-1]), start, method="LSODA", t_eval=time, args=parameters, **tolerances
+    )
+    return solution.y.T
 
 
 def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
     """Simulate `n` series from the recipe; with the defaults the result *is* the real data set.
 
-    LSODA at scipy's default tolerances, as the file was made: tighter tolerances give a different
-    file. A smaller n does not give the first of the 1000, for each parameter is drawn for all at
-    once.
+    The file was made by LSODA at scipy's default tolerances, and tighter tolerances give a
+    different one. A smaller n does not give the first of the 1000 series, because each parameter is
+    drawn for all series at once.
     """
     return simulated(draw_systems(n, seed), f"generated (n={n}, seed={seed})")
 
@@ -262,10 +306,11 @@ def simulated(
     source: str,
     rates: Rates = predator_prey,
     end: float = 200.0,
-    **tolerance: float,
+    rtol: float | None = None,
+    atol: float | None = None,
 ) -> SeriesSet:
-    """The courses of systems (n, 8) as a set of series, from time 0 to `end`; the rest is as in
-    `solve_system`."""
+    """Solve systems (n, 8) from time 0 to `end` for a set of series, as `solve_system` does."""
     time = np.linspace(0, end, STEPS)
-    courses = [solve_system(system, time, rates, **tolerance) for system in systems.tolist()]
-    return SeriesSet(without_undershoot(np.array(courses, dtype=np.float32)), time, source)
+    courses = [solve_system(system, time, rates, rtol, atol) for system in systems.tolist()]
+    trajectories = without_undershoot(np.array(courses, dtype=np.float32))
+    return SeriesSet(trajectories, time, source)

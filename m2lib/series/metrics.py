@@ -1,7 +1,7 @@
-"""How far off a forecast is. Everything in scaled units: 1000 is the 90th percentile of a series'
-own context.
+"""Measures of how far off a forecast is.
 
-Forecasts and truths are (..., steps, 2), samples of one series (m, steps, 2).
+All are in scaled units, in which 1000 is the 90th percentile of a series' own context. Forecasts
+and truths are (..., steps, 2), samples of one series (m, steps, 2).
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,11 +25,12 @@ def series_mae(forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
     ndarray of float64, shape (...)
         Scaled units.
     """
-    return np.abs(np.asarray(forecast, dtype=np.float64) - truth).mean(axis=(-2, -1))
+    errors = np.abs(np.asarray(forecast, dtype=np.float64) - truth)
+    return errors.mean(axis=(-2, -1))
 
 
 def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
-    """Fair continuous ranked probability score, averaged over the steps and both variables.
+    """The fair continuous ranked probability score, averaged over the steps and both variables.
 
     For samples x_i of a value y: the mean of `|x_i - y|`, minus half the mean distance of two
     *different* samples [1]_, which makes the score independent of the number of samples in
@@ -54,13 +55,14 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     """
     samples = np.sort(np.asarray(samples, dtype=np.float64), axis=0)
     m = len(samples)
-    # With sorted samples the sum of all pairwise distances is a weighted sum of the samples. Of the
-    # three 1, 4, 9 it is (4 - 1) + (9 - 1) + (9 - 4) = 16, and with the weights -2, 0, 2 also -2 *
-    # 1 + 0 * 4 + 2 * 9 = 16. There are m (m - 1) / 2 pairs; half of their mean is the sum by m (m -
-    # 1), here 16 / 6.
+    distance = np.abs(samples - truth).mean(axis=0)
+    # With sorted samples the sum of all pairwise distances is a weighted sum of the samples. For
+    # the three samples 1, 4, 9 it is (4 - 1) + (9 - 1) + (9 - 4) = 16, and with the weights
+    # -2, 0, 2 it is also -2 * 1 + 0 * 4 + 2 * 9 = 16. There are m (m - 1) / 2 pairs, so half of
+    # their mean distance is the sum divided by m (m - 1), here 16 / 6.
     weights: np.ndarray = (2 * np.arange(m) - m + 1).reshape(m, 1, 1)
     half_spread = (weights * samples).sum(axis=0) / (m * (m - 1))
-    return float((np.abs(samples - truth).mean(axis=0) - half_spread).mean())
+    return float((distance - half_spread).mean())
 
 
 def quantile_loss(
@@ -88,14 +90,16 @@ def quantile_loss(
     ----------
     .. [1] Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978.
     """
-    share = np.array(levels).reshape(-1, 1, 1)
-    below = truth - np.quantile(samples, levels, axis=0)  # (levels, steps, 2)
-    return float(np.maximum(share * below, (share - 1) * below).mean())
+    t = np.array(levels).reshape(-1, 1, 1)
+    error = truth - np.quantile(samples, levels, axis=0)  # y - q, (levels, steps, 2)
+    # Where y lies above q, t (y - q) is the larger of the two; where it lies below, the other.
+    return float(np.maximum(t * error, (t - 1) * error).mean())
 
 
 def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]) -> float:
-    """Quantile losses of several series in one number that has no unit: twice their mean, by the
-    mean true value [1]_.
+    """The quantile losses of several series in one number without a unit [1]_.
+
+    It is twice their mean, divided by the mean absolute true value.
 
     Parameters
     ----------
@@ -114,12 +118,13 @@ def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]
     .. [1] Alexandrov et al., "GluonTS: Probabilistic and Neural Time Series Modeling in Python",
        Journal of Machine Learning Research 21, 2020.
     """
-    return float(2 * np.mean(losses) / np.abs(np.stack(truths)).mean())
+    mean_truth = np.abs(np.stack(truths)).mean()
+    return float(2 * np.mean(losses) / mean_truth)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Errors of several series in short; printed as `mean 25.0 / median 15.0 (50 series)`."""
+    """The errors of several series in short, printed as `mean 25.0 / median 15.0 (50 series)`."""
 
     n: int
     """Number of series."""
@@ -133,7 +138,7 @@ class Summary:
 
 
 def summarise(errors: Iterable[float]) -> Summary:
-    """Number, mean and median of per-series errors.
+    """Summarise per-series errors by their number, mean and median.
 
     Parameters
     ----------
@@ -143,15 +148,16 @@ def summarise(errors: Iterable[float]) -> Summary:
     Returns
     -------
     Summary
-        NaN where there are none.
+        Mean and median are NaN where there are no errors.
     """
     values = np.asarray(list(errors), dtype=np.float64)
-    return Summary(values.size, float(values.mean()), float(np.median(values)))
+    return Summary(n=values.size, mean=float(values.mean()), median=float(np.median(values)))
 
 
 def best_and_worst(errors: dict[int, float], worst: int) -> tuple[list[int], list[int]]:
-    """All but the `worst` series and the `worst` series (the report: best 30, worst 20), each by
-    ascending error.
+    """Divide series into the best and the `worst` worst, each by ascending error.
+
+    The report has 30 best and 20 worst series.
 
     Parameters
     ----------
@@ -166,5 +172,6 @@ def best_and_worst(errors: dict[int, float], worst: int) -> tuple[list[int], lis
         Series ids of the best and of the worst; of equal errors the smaller id comes first.
     """
     ranked = sorted(errors, key=lambda series: (errors[series], series))
-    # Counted from the front: with worst = 0, ranked[:-worst] would be empty, not all.
-    return ranked[: len(ranked) - worst], ranked[len(ranked) - worst :]
+    # Counted from the front, because with worst = 0 ranked[:-worst] would be empty.
+    best = len(ranked) - worst
+    return ranked[:best], ranked[best:]

@@ -1,8 +1,8 @@
-"""Worlds beside the data set's: the recipe's systems with noise, other equations, another clock or
-another scale.
+"""Worlds beside the data set's, with noise, other equations, another clock or another scale.
 
-What is scored is always the true course, without noise. The study's adapters were trained on the
-first alone, and `general` on all of these equations, with other parameters, clocks and noise.
+Forecasts are always scored against the true course, without noise. The study's adapters were
+trained on the first world alone, and `general` on all of these equations, with other parameters,
+clocks and noise.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,10 @@ import numpy as np
 from m2lib.series import data
 
 SEED = 2_000_000_000
-"""Of the systems of all worlds. Training draws its own from seeds far below, and the data set is
-made of seed 0."""
+"""The seed of the systems and the noise of all worlds.
+
+Training draws its own systems from seeds far below, and the data set has seed 0.
+"""
 
 
 def series_of(
@@ -24,24 +26,26 @@ def series_of(
     noise: float = 0.0,
     factor: float = 1.0,
 ) -> data.SeriesSet:
-    """n series: of the recipe, or of other rates or to another end; with noise on what is seen;
-    times a factor.
+    """Simulate n series of a world.
 
-    Noise is normal, with a standard deviation of this share of each value. Other rates are solved
-    with tight tolerances: what is asked is what an equation does, not what an integrator does.
+    Without `rates` they are the recipe's. With them, these equations are solved to the time `end`
+    with tight tolerances, because the question is what an equation does and not what an integrator
+    does. The noise on the context is normal, with a standard deviation of `noise` times each value.
+    All values are multiplied by `factor` at the end.
     """
     if rates is None:
         series = data.generate_series(n, SEED)
     else:
+        systems = data.draw_systems(n, SEED)
         source = f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})"
-        series = data.simulated(
-            data.draw_systems(n, SEED), source, rates, end, rtol=1e-8, atol=1e-8
-        )
+        series = data.simulated(systems, source, rates, end, rtol=1e-8, atol=1e-8)
     errors = np.random.default_rng(SEED).normal(1, noise, series.contexts.shape)
-    seen = np.maximum(0, series.contexts * errors).astype(np.float32)
-    trajectories = np.concatenate([seen, series.truths], axis=1) * np.float32(factor)
+    noisy_contexts = np.maximum(0, series.contexts * errors).astype(np.float32)
+    trajectories = np.concatenate([noisy_contexts, series.truths], axis=1) * np.float32(factor)
     return data.SeriesSet(
-        trajectories, series.time, f"{series.source}, noise {noise:g}, times {factor:g}"
+        trajectories=trajectories,
+        time=series.time,
+        source=f"{series.source}, noise {noise:g}, times {factor:g}",
     )
 
 
@@ -57,4 +61,4 @@ WORLDS: dict[str, Callable[[int], data.SeriesSet]] = {
     "a tenth of the size": partial(series_of, factor=0.1),
     "ten times the size": partial(series_of, factor=10.0),
 }
-"""What makes n series of each world."""
+"""For each world, the function that simulates n series of it."""
