@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from benchmarks.threads import NEIGHBOURS, threads_table
+from m2lib.files import ROOT, read_json
 from m2lib.threads import LOOKS, SAID_BY_THE_USER
 
 SHOW = """
@@ -29,3 +31,10 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_how_they_wait(said, the
         [sys.executable, "-c", SHOW], env=others | said, capture_output=True, text=True, check=True
     )
     assert shown.stdout.strip() == then
+
+
+def test_the_page_has_the_measured_table():
+    rows = read_json(ROOT / "benchmarks" / "results" / "threads.json")["rows"]
+    page = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
+    assert {row["neighbour"] for row in rows} == set(NEIGHBOURS)
+    assert threads_table(rows) in page
