@@ -1,11 +1,10 @@
-"""The commands for tables of one's own: `m2 forecast`, `m2 evaluate`, `m2 finetune`, `m2
-export`."""
+"""The commands for one's own tables: `m2 forecast`, `m2 evaluate`, `m2 finetune`, `m2 export`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
@@ -15,13 +14,14 @@ import m2lib  # a wing is loaded by the command that uses it: help does not wait
 from m2lib.files import InputError, short_hash, write_json
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from m2lib.forecaster import Columns, Forecaster, Item
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 Level = Annotated[float, Parameter(validator=Number(gt=0, lt=1))]
-Words = Parameter(
-    consume_multiple=1, show_default=False
-)  # `--levels 0.1 0.9`: all words up to the next option
+# `--levels 0.1 0.9`: an option takes all words up to the next option.
+Words = Parameter(consume_multiple=1, show_default=False)
 
 
 @Parameter(name="*")
@@ -34,77 +34,79 @@ class Task:
     horizon: PositiveInt
     """Steps to forecast."""
     id: str | None = None
-    """The column that says whose a row is (guessed, and said)."""
+    """The column that names each row's series (guessed, and printed)."""
     time: str | None = None
-    """The column that says when (guessed, and said)."""
+    """The column of time stamps (guessed, and printed)."""
     target: Annotated[tuple[str, ...], Words] = ()
-    """The columns to forecast (guessed, and said)."""
+    """The columns to forecast (guessed, and printed)."""
     season: PositiveInt | None = None
-    """Steps of the season, taken out before a forecast and put back; 1: none (the calendar's, if it
-    has one)."""
+    """Steps of the season, taken out and put back; 1: none (the calendar's, if it has one)."""
     adapter: str | None = None
-    """An adapter's folder, an experiment's name such as final, or none: untuned (general, for any
-    table)."""
+    """An adapter's folder, an experiment such as final, or none: untuned (general: any table)."""
     backbone: str | None = None
     """The language model (the adapter's, M2_BACKBONE, or the small one)."""
 
     def read(self, kept_back: int = 0) -> tuple[Columns, list[Item]]:
-        """The table's columns and series, of a context and so many steps at least; what was guessed
-        is printed."""
+        """Read the table's columns and series, and print what was guessed.
+
+        Each series has to have a context and `kept_back` more steps.
+        """
         if not self.file.exists():  # asked before the forecaster is loaded, which takes seconds
             raise InputError(f"there is no file {self.file}")
-        df, where = m2lib.forecaster.read_table(self.file, self.id), str(self.file)
+        df = m2lib.forecaster.read_table(self.file, self.id)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
-        items = m2lib.forecaster.items_of(df, columns, where, m2lib.series.SHORTEST + kept_back)
+        least = m2lib.series.SHORTEST + kept_back
+        items = m2lib.forecaster.items_of(df, columns, str(self.file), least)
+
+        time = "none"
+        if columns.time:
+            # Series begin and end at different times: the table's range is that of all ends.
+            ends = items[0].times[:0].append([item.times[[0, -1]] for item in items])
+            first, last = ends[[ends.argmin(), ends.argmax()]].astype(str)
+            time = f"{columns.time}, {first} to {last}"
+        line = (
+            f"{self.file}: {len(df)} steps of {len(items)} series; "
+            f"target: {', '.join(columns.targets)}; time: {time}; id: {columns.id or 'none'}"
+        )
         season = self.season or m2lib.forecaster.calendar_season(items)
-        ends = items[0].times[:0].append([item.times[[0, -1]] for item in items])
-        time = (
-            columns.time
-            and f"{columns.time}, {' to '.join(ends[[ends.argmin(), ends.argmax()]].astype(str))}"
-        )
-        taken = 1 < season <= max(len(item.values) for item in items) // m2lib.series.seasons.ENOUGH
-        guessed = f"target: {', '.join(columns.targets)}; time: {time or 'none'}; id: {columns.id or 'none'}"
-        print(
-            f"{where}: {len(df)} steps of {len(items)} series; {guessed}"
-            + f"; season: {season} steps" * taken
-        )
+        longest = max(len(item.values) for item in items)
+        if 1 < season <= longest // m2lib.series.seasons.ENOUGH:  # else it is taken out of none
+            line += f"; season: {season} steps"
+        print(line)
         return columns, items
 
     def load(self) -> Forecaster:
-        """The forecaster; which one is printed."""
-        made = m2lib.forecaster.Forecaster.from_pretrained(self.adapter, backbone=self.backbone)
-        kind = (
-            f"adapter {made.adapter.name}"
-            if made.adapter
-            else "adapter merged"
-            if made.text_format
-            else "untuned"
+        """Load the forecaster, and print which one it is."""
+        forecaster = m2lib.forecaster.Forecaster.from_pretrained(
+            self.adapter, backbone=self.backbone
         )
-        print(f"language model {made.backbone.name}, {kind}")
-        return made
+        if forecaster.adapter:
+            kind = f"adapter {forecaster.adapter.name}"
+        elif forecaster.text_format:  # only a model that was trained has one
+            kind = "adapter merged"
+        else:
+            kind = "untuned"
+        print(f"language model {forecaster.backbone.name}, {kind}")
+        return forecaster
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Drawing:
-    """How samples are drawn."""
+class Sampling:
+    """How forecasts are sampled."""
 
     samples: PositiveInt = 20
-    """Forecasts drawn of each series."""
+    """Forecasts sampled for each series."""
     temperature: PositiveFloat = 0.7
-    """How bold the drawing is: lower is narrower."""
+    """The sampling's temperature: the lower, the narrower are the forecasts."""
     seed: UInt32 = 0
-    """What makes the drawing repeatable."""
-
-    def options(self) -> dict[str, Any]:
-        """The same, as the forecaster's methods call them."""
-        return {"num_samples": self.samples, "temperature": self.temperature, "seed": self.seed}
+    """The sampling's seed."""
 
 
 def forecast(
     task: Task,
     *,
-    drawing: Drawing = Drawing(),
+    sampling: Sampling = Sampling(),
     levels: Annotated[tuple[Level, ...], Words] = (0.1, 0.5, 0.9),
     output: Path | None = None,
     plot: Path | None = None,
@@ -121,52 +123,66 @@ def forecast(
     plot
         Where to draw the first six, .png or .svg.
     force
-        Replace files that are there.
+        Replace existing files.
     """
     if output:
         m2lib.forecaster.check_output(output, force)
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
-    made = task.load().predict_items(
-        items, columns, task.horizon, levels, task.season, **drawing.options()
+    table = task.load().predict_items(
+        items,
+        columns,
+        task.horizon,
+        levels,
+        task.season,
+        num_samples=sampling.samples,
+        temperature=sampling.temperature,
+        seed=sampling.seed,
     )
     if output:
-        m2lib.forecaster.write_table(made, output)
+        m2lib.forecaster.write_table(table, output)
         print(output)
     else:
-        print(made.to_string(index=False, max_rows=40, float_format="{:.6g}".format))
-        print(f"{len(made)} rows; --output F.csv writes them all")
+        print(table.to_string(index=False, max_rows=40, float_format="{:.6g}".format))
+        print(f"{len(table)} rows; --output F.csv writes them all")
     if plot:
-        _draw(items, columns, made, task, levels, plot)
+        _draw(items, columns, table, task.horizon, levels, plot)
         print(plot)
 
 
 def _draw(
     items: list[Item],
     columns: Columns,
-    made: Any,
-    task: Task,
+    table: pd.DataFrame,
+    horizon: int,
     levels: tuple[float, ...],
     file: Path,
 ) -> None:
-    """Fan charts of the first series, one for each variable, six at most."""
+    """Draw fan charts of the first series, one for each variable, six at most."""
     import matplotlib.pyplot as plt
 
     from m2lib.paper import plots
 
     plots.use_style()
     plt.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
-    panels = [(item, place) for item in items for place in range(len(columns.targets))][:6]
+    panels = [(item, variable) for item in items for variable in range(len(columns.targets))][:6]
     fig, axes = plt.subplots(len(panels), 1, figsize=(8, 2.6 * len(panels)), squeeze=False)
-    horizon, stamps = task.horizon, columns.time or "timestamp"
-    for row, (ax, (item, place)) in enumerate(zip(axes[:, 0], panels, strict=True)):
-        past, ahead = slice(-5 * horizon, None), made[row * horizon : (row + 1) * horizon]
+    stamps = columns.time or "timestamp"
+    for panel, (item, variable) in enumerate(panels):
+        ax = axes[panel, 0]
+        past = slice(-5 * horizon, None)
+        # The table has `horizon` rows for each variable of each series, as the panels come.
+        ahead = table[panel * horizon : (panel + 1) * horizon]
         quantiles = {level: ahead[str(level)].to_numpy() for level in levels}
         plots.plot_fan(
-            ax, item.times[past], item.values[past, place], ahead[stamps].to_numpy(), quantiles
+            ax,
+            item.times[past],
+            item.values[past, variable],
+            ahead[stamps].to_numpy(),
+            quantiles,
         )
-        ax.set(title=f"{item.name}: {columns.targets[place]}", xlabel=stamps)
+        ax.set(title=f"{item.name}: {columns.targets[variable]}", xlabel=stamps)
     axes[0, 0].legend()
     plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
 
@@ -174,7 +190,7 @@ def _draw(
 def evaluate(
     task: Task,
     *,
-    drawing: Drawing = Drawing(),
+    sampling: Sampling = Sampling(),
     origins: PositiveInt = 1,
     stride: PositiveInt | None = None,
     leave_out: NonNegativeInt = 0,
@@ -188,76 +204,90 @@ def evaluate(
     Parameters
     ----------
     origins
-        Moments to forecast from, of each series.
+        Moments to forecast from, in each series.
     stride
-        Steps from one to the next (the horizon).
+        Steps from one moment to the next (the horizon).
     leave_out
-        Last steps of each series not to look at.
+        Last steps of each series that are not used.
     period
         Steps that the simple forecast of the last period repeats (the season's; else found in each
         series).
     finetune
-        Steps of training before each origin, on what was known.
+        Training steps before each origin, on what was known then.
     output
-        Where to keep the errors, .json.
+        Where to write the errors, .json.
     force
-        Replace a file that is there.
+        Replace an existing file.
     """
     if output:
         m2lib.forecaster.check_output(output, force, (".json",))
     columns, items = task.read(task.horizon + leave_out)
-    model, refit = task.load(), None
+    forecaster = task.load()
+    refit = None
     if finetune:
         from m2lib.forecaster.finetune import refitter
 
-        refit = refitter(model, task.horizon, finetune, seed=drawing.seed)
-    rolling = {
-        "origins": origins,
-        "stride": stride,
-        "leave_out": leave_out,
-        "season": task.season,
-        "period": period,
-    }
-    found = m2lib.forecaster.evaluate(
-        model, items, task.horizon, **rolling, **drawing.options(), refit=refit
+        refit = refitter(forecaster, task.horizon, finetune, seed=sampling.seed)
+    evaluation = m2lib.forecaster.evaluate(
+        forecaster,
+        items,
+        task.horizon,
+        origins=origins,
+        stride=stride,
+        leave_out=leave_out,
+        season=task.season,
+        period=period,
+        refit=refit,
+        num_samples=sampling.samples,
+        temperature=sampling.temperature,
+        seed=sampling.seed,
     )
     if output:
         from m2lib.study.provenance import provenance
 
-        backbone, adapter = model.backbone, task.adapter or (model.adapter and model.adapter.name)
-        asked = {"horizon": task.horizon, "adapter": adapter, **asdict(drawing)}
+        adapter = task.adapter or None
+        if not adapter and forecaster.adapter:
+            adapter = forecaster.adapter.name
+        text_format = forecaster.text_format  # None for a model that chose one for this table
+        backbone = forecaster.backbone
         record = {
             "table": {"file": task.file.name, "sha256": short_hash(task.file.read_bytes())},
             "columns": asdict(columns),
             "settings": {
-                **asked,
-                **rolling,
-                "season": found.season,
-                "period": found.period,
+                "horizon": task.horizon,
+                "adapter": adapter,
+                **asdict(sampling),
+                "origins": origins,
+                "stride": stride,
+                "leave_out": leave_out,
+                "season": evaluation.season,
+                "period": evaluation.period,
                 "finetune": finetune,
             },
-            "text_format": model.text_format
-            and model.text_format.settings(),  # without an adapter, the table's
+            "text_format": text_format.settings() if text_format else None,
             "backbone": {
                 "id": backbone.name,
                 "weight_hash": backbone.weight_hash,
                 "dtype": backbone.dtype,
             },
             **provenance(backbone.device),
-            **found.record(),
+            **evaluation.record(),
         }
         write_json(output, record)
+
+    repeated = f"{evaluation.period} steps" if evaluation.period else "found in each series"
+    print(f"the last period is {repeated} (--period)")
     print(
-        f"the last period is {f'{found.period} steps' if found.period else 'found in each series'} (--period)"
+        f"forecasts of {task.horizon} steps: {len(evaluation.errors)}; "
+        "MAE and CRPS in the table's units, all else in thousandths of a scale"
     )
-    count, units = (
-        len(found.errors),
-        "MAE and CRPS in the table's units, all else in thousandths of a scale",
-    )
-    print(f"forecasts of {task.horizon} steps: {count}; {units}\n{found.table().to_string()}")
-    if found.coverage is not None:
-        print(f"CRPS {found.crps:.4g}; the 80% band holds {found.coverage:.0%} of the true values")
-    print(found.verdict)
+    print(evaluation.table().to_string())
+    if evaluation.coverage is not None:
+        print(
+            f"CRPS {evaluation.crps:.4g}; "
+            f"the 80% band holds {evaluation.coverage:.0%} of the true values"
+        )
+    print(evaluation.verdict)
     if output:
         print(output)
 
@@ -282,11 +312,11 @@ def finetune(
     rate
         Learning rate (0.004; 0.0003 to go on from an adapter).
     rank
-        Of a new adapter (4); one to go on from keeps its own.
+        The rank of a new adapter (4); one to go on from keeps its own.
     batch
-        Windows a step.
+        Windows in a step.
     seed
-        Of the windows and a new adapter's start.
+        The seed of the windows and of a new adapter's start.
     output
         The new adapter's folder.
     force
@@ -295,16 +325,19 @@ def finetune(
     from m2lib.forecaster.finetune import finetune as tune
 
     columns, items = task.read(2 * task.horizon)
-    model = task.load()
-    how: dict[str, Any] = {
-        "num_steps": steps,
-        "learning_rate": rate,
-        "rank": rank,
-        "batch_size": batch,
-        "seed": seed,
-    }
     tune(
-        model, items, columns.targets, task.horizon, output, season=task.season, force=force, **how
+        task.load(),
+        items,
+        columns.targets,
+        task.horizon,
+        output,
+        season=task.season,
+        num_steps=steps,
+        learning_rate=rate,
+        rank=rank,
+        batch_size=batch,
+        seed=seed,
+        force=force,
     )
 
 
@@ -324,8 +357,5 @@ def export(
     force
         Replace what the folder holds.
     """
-    print(
-        m2lib.forecaster.export(
-            m2lib.forecaster.adapter_folder(adapter), output, backbone=backbone, force=force
-        )
-    )
+    source = m2lib.forecaster.adapter_folder(adapter)
+    print(m2lib.forecaster.export(source, output, backbone=backbone, force=force))
