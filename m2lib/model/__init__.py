@@ -1,5 +1,4 @@
-"""Which language model, and what is changed about it: 13 tokens, LoRA adapters, a faster
-attention."""
+"""The language model and what is changed about it: 13 tokens, LoRA adapters, a faster attention."""
 
 from .adapter_files import CONFIG_FILE, adapter_hash, load_adapter, save_adapter
 from .attention import blocked_attention, causal_attention
@@ -13,10 +12,23 @@ from .backbones import (
 )
 from .devices import chosen_device, chosen_dtype, processor_name
 from .lora import (
-    ALL_TARGETS, LoRALinear, adapter_settings, inject_lora, lora_layers, merge_lora, train_everything,
+    ALL_TARGETS,
+    LoRALinear,
+    adapter_settings,
+    inject_lora,
+    lora_layers,
+    merge_lora,
+    train_everything,
     trainable,
-)  # fmt: skip
+)
 from .vocabulary import (
-    COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS, TokenRemap, ids_to_text, reduce_vocabulary, text_to_ids,
-)  # fmt: skip
+    COMMA_ID,
+    PAD_ID,
+    SEMICOLON_ID,
+    SYMBOLS,
+    TokenRemap,
+    ids_to_text,
+    reduce_vocabulary,
+    text_to_ids,
+)
 from .weights import BACKBONES, backbone_id, fetch_backbone, hub_name

@@ -1,4 +1,4 @@
-"""What computes, and in which dtype: as the settings say, else the fastest here."""
+"""The device and dtype to compute with: those of the settings, else the fastest here."""
 
 import platform
 import timeit
@@ -12,12 +12,14 @@ from m2lib.files import InputError, read_json, write_json
 from m2lib.settings import cache_dir
 
 DTYPES = ("float32", "bfloat16")
-"""What weights may be in."""
+"""The dtypes that weights may have."""
 
 
 def chosen_device() -> str:
-    """`M2_DEVICE`, else the fastest device here that computes what the CPU does: a Mac's `mps` has
-    to be asked for."""
+    """`M2_DEVICE`, else a CUDA GPU if there is one, else the CPU.
+
+    A Mac's `mps` has to be asked for, because it does not compute quite what the CPU does.
+    """
     return settings.read("M2_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -29,43 +31,45 @@ def chosen_dtype(device: str) -> str:
 def best_dtype(device: str) -> str:
     """The dtype in which a device, such as `cuda:1`, is fastest.
 
-    A GPU takes bfloat16 where it has instructions for it. A processor may have them and still be
-    slower: it multiplies in both, once, and its answer is kept in `M2_CACHE`.
+    For a GPU that is bfloat16 if it has instructions for it. A processor may have them and still be
+    slower, so both dtypes are timed, once, and the rates are stored in `M2_CACHE`.
     """
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if not device.startswith("cpu"):
         return "float32"
-    kept = cache_dir() / "product_rates.json"
-    here = f"{platform.node()}, {processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    known = read_json(kept) if kept.exists() else {}
-    if here not in known:
-        known[here] = product_rates()
-        with suppress(InputError):  # a cache that cannot be written to: measured each time
-            write_json(kept, known)
-    return max(known[here], key=known[here].__getitem__)
+
+    path = cache_dir() / "product_rates.json"
+    rates_by_machine = read_json(path) if path.exists() else {}
+    threads = f"{torch.get_num_threads()} threads"
+    machine = f"{platform.node()}, {processor_name()}, {threads}, torch {torch.__version__}"
+    if machine not in rates_by_machine:
+        rates_by_machine[machine] = product_rates()
+        with suppress(InputError):  # if the cache cannot be written to, each process measures
+            write_json(path, rates_by_machine)
+    rates = rates_by_machine[machine]
+    return max(rates, key=rates.__getitem__)
 
 
 def product_rates() -> dict[str, float]:
-    """How fast this processor multiplies matrices of the shape that training has, in FLOP/s by
-    dtype.
+    """The rate of this processor's matrix products, FLOP/s by dtype, at a shape from training.
 
-    The best of five products of (1024, 576) and (576, 1536): 1.8 GFLOP each.
+    It is that of the fastest of six products of (1024, 576) and (576, 1536), 1.8 GFLOP each. The
+    first is the slowest, because kernels are chosen in it.
     """
     rates = {}
     for dtype in DTYPES:
-        inputs = [
-            torch.ones(shape, dtype=getattr(torch, dtype)) for shape in ((1024, 576), (1536, 576))
-        ]
-        # Six times, for in the first, which is the slowest, kernels are chosen.
-        seconds = timeit.repeat(partial(torch.nn.functional.linear, *inputs), number=1, repeat=6)
+        tokens = torch.ones((1024, 576), dtype=getattr(torch, dtype))
+        weight = torch.ones((1536, 576), dtype=getattr(torch, dtype))
+        multiply = partial(torch.nn.functional.linear, tokens, weight)
+        seconds = timeit.repeat(multiply, number=1, repeat=6)
         rates[dtype] = 2 * 1024 * 576 * 1536 / min(seconds)
     return rates
 
 
 def processor_name() -> str:
-    """What the processor is called, as PyTorch knows it, else as Python does."""
-    capabilities: dict[str, str] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # torch 2.6 has no such function
+    """The processor's name as PyTorch knows it, else as Python does."""
+    capabilities: dict[str, str] = {}
+    if hasattr(torch.cpu, "get_capabilities"):  # torch 2.6 has no such function
+        capabilities = torch.cpu.get_capabilities()
     return capabilities.get("cpu_name") or platform.processor() or platform.machine()

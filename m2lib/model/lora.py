@@ -11,16 +11,9 @@ from torch import nn
 
 from m2lib.model.vocabulary import ReducedHead
 
-ALL_TARGETS = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "down_proj",
-)  # all that a block has
-TARGETS = ("q_proj", "v_proj")  # the report's
+# All the projections of a block.
+ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TARGETS = ("q_proj", "v_proj")  # those with adapters in the report
 
 
 class LoRALinear(nn.Module):
@@ -39,7 +32,7 @@ class LoRALinear(nn.Module):
     alpha : float
         B A is multiplied by alpha / r.
     generator : torch.Generator, optional
-        Of A's first values, on the CPU. Default: PyTorch's global one.
+        A generator on the CPU for A's first values. Default: PyTorch's global one.
 
     References
     ----------
@@ -51,30 +44,28 @@ class LoRALinear(nn.Module):
     ) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.rank, self.alpha = rank, alpha
+        self.rank = rank
+        self.alpha = alpha
         device = base.weight.device
-        start = torch.empty(
-            rank, base.in_features, device="meta" if device.type == "meta" else "cpu"
-        )
-        # Drawn on the CPU, so that a seed gives the same adapter on every device. `linear` makes
-        # the gain 1: the standard deviation is 1 / sqrt(d_in), and A x is about as large as the
-        # entries of x.
+        # A is drawn on the CPU, so that a seed gives the same adapter on every device. `linear`
+        # makes the gain 1: the standard deviation is 1 / sqrt(d_in), and A x is about as large as
+        # the entries of x.
+        draw_on = "meta" if device.type == "meta" else "cpu"
+        start = torch.empty(rank, base.in_features, device=draw_on)
         nn.init.kaiming_normal_(start, nonlinearity="linear", generator=generator)
         self.lora_A = nn.Parameter(start.to(device))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The frozen layer's output plus the adapter's: (..., d_in) -> (..., d_out), in x's
-        dtype."""
+        """The frozen layer's output and the adapter's, added: (..., d_in) -> (..., d_out)."""
         down = nn.functional.linear(x, self.lora_A.to(x.dtype))
-        # The factor meets the r numbers of a token here, not the d_out that B makes of them.
-        return self.base(x) + nn.functional.linear(
-            self.alpha / self.rank * down, self.lora_B.to(x.dtype)
-        )
+        # The factor multiplies the r numbers of a token here, not the d_out that B makes of them.
+        scaled = self.alpha / self.rank * down
+        return self.base(x) + nn.functional.linear(scaled, self.lora_B.to(x.dtype))
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """The frozen layer's."""
+        """The bias of the frozen layer, None where it has none."""
         return self.base.bias
 
     @property
@@ -103,15 +94,15 @@ def inject_lora(
     Parameters
     ----------
     model : PreTrainedModel
-        With a reduced vocabulary, and without adapters.
+        A model with a reduced vocabulary and without adapters.
     rank : int
-        Of every adapter.
+        The rank of every adapter.
     alpha : float, optional
         Default: the rank, so that the adapter's factor is 1.
     targets : tuple of str, optional
         Last parts of the layers' paths.
     generator : torch.Generator, optional
-        Of the A's, on the CPU. Default: PyTorch's global one.
+        A generator on the CPU for the A's. Default: PyTorch's global one.
 
     Returns
     -------
@@ -121,45 +112,42 @@ def inject_lora(
     Raises
     ------
     ValueError
-        Where the model has adapters already, or no linear layer of these names.
+        If the model has adapters already, or no linear layer of these names.
     """
     if lora_layers(model):  # one inside another is never meant
         raise ValueError(
             "this model has LoRA layers already; merge them, or load the backbone again"
         )
-    # Found first, replaced after: an adapter's frozen layer, ...q_proj.base, would itself be met on
-    # the way.
-    found = {
-        path: layer
-        for path, layer in model.named_modules()
-        if path.split(".")[-1] in targets
-        and isinstance(layer, nn.Linear)
-        and not isinstance(layer, ReducedHead)
-    }
-    if not found:
+    # All layers are listed before any is replaced, because `named_modules` would go on to list the
+    # frozen layer within an adapter, such as ...q_proj.base.
+    layers = {}
+    for path, layer in model.named_modules():
+        is_linear = isinstance(layer, nn.Linear) and not isinstance(layer, ReducedHead)
+        if is_linear and path.split(".")[-1] in targets:
+            layers[path] = layer
+    if not layers:
         raise ValueError(f"this model has no linear layers named {' or '.join(targets)}")
-    model.requires_grad_(
-        False
-    )  # first: the A's and B's that come in next want a gradient by default
-    for path, layer in found.items():
-        model.set_submodule(
-            path, LoRALinear(layer, rank, rank if alpha is None else alpha, generator)
-        )
+
+    # Frozen before the A's and B's come in, which want a gradient by default.
+    model.requires_grad_(False)
+    if alpha is None:
+        alpha = rank
+    for path, layer in layers.items():
+        model.set_submodule(path, LoRALinear(layer, rank, alpha, generator))
     model.get_output_embeddings().bias.requires_grad_(True)
     return model
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
-    """The model's adapters by path, such as `model.layers.0.self_attn.q_proj`, from the lowest
-    layer up."""
+    """The model's adapters from the lowest layer up, by path: `model.layers.0.self_attn.q_proj`."""
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, LoRALinear)}
 
 
 def adapter_settings(model: nn.Module) -> dict[str, Any]:
-    """`rank`, `alpha` and `targets` of a model's adapters: `inject_lora` gives all of them one rank
-    and one alpha."""
+    """The `rank`, `alpha` and `targets` of a model's adapters, as `inject_lora` got them."""
     layers = lora_layers(model)
-    first, adapted = next(iter(layers.values())), {path.split(".")[-1] for path in layers}
+    adapted = {path.split(".")[-1] for path in layers}
+    first = next(iter(layers.values()))  # all have the same rank and alpha
     return {
         "rank": first.rank,
         "alpha": first.alpha,
@@ -169,10 +157,10 @@ def adapter_settings(model: nn.Module) -> dict[str, Any]:
 
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> nn.Module:
-    """Add every adapter into its frozen weight and remove it, in place: the same function, at the
-    base model's cost.
+    """Add every adapter to its frozen weight and remove it, in place.
 
-    In bfloat16 the sum is rounded to the weight's precision.
+    The model computes the same function at the base model's cost. In bfloat16 the sum is rounded to
+    the weight's precision.
     """
     for path, layer in lora_layers(model).items():
         layer.base.weight.copy_(layer.weight)
@@ -181,16 +169,14 @@ def merge_lora(model: nn.Module) -> nn.Module:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What trains in a model: by name, such as `model.layers.0.self_attn.q_proj.lora_A`, the
-    parameters themselves."""
+    """The trainable parameters of a model by name: `model.layers.0.self_attn.q_proj.lora_A`."""
     return {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
 
 
 def train_everything(model: nn.Module) -> nn.Module:
-    """Let every weight of a model train, in place, without adapters; ValueError unless it is in
-    float32.
+    """Make every weight of a model trainable, in place; ValueError unless it is in float32.
 
     In bfloat16 small training steps would be lost.
     """

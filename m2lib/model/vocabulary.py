@@ -17,14 +17,15 @@ from m2lib.files import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SYMBOLS = ("<pad>", *"0123456789", ",", ";")  # a symbol's place is its id
-PAD_ID, COMMA_ID, SEMICOLON_ID = 0, 11, 12
+SYMBOLS = ("<pad>", *"0123456789", ",", ";")  # a symbol's index is its id
+PAD_ID = 0
+COMMA_ID = 11
+SEMICOLON_ID = 12
 _ID_OF = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 
 
 def text_to_ids(text: str) -> list[int]:
-    """Token ids of an encoded series, one per character; KeyError for one that is no digit, comma
-    or semicolon."""
+    """The token ids of an encoded series, one a character; KeyError for any other character."""
     return [_ID_OF[character] for character in text]
 
 
@@ -35,20 +36,21 @@ def ids_to_text(ids: Iterable[int]) -> str:
 
 @dataclass(frozen=True)
 class TokenRemap:
-    """Where each of the 13 symbols lives in a backbone's own vocabulary."""
+    """The ids of the 13 symbols in a backbone's own vocabulary."""
 
     backbone_ids: tuple[int, ...]
-    """`backbone_ids[i]` is the backbone's id of symbol i, that is of `SYMBOLS[i]`."""
+    """`backbone_ids[i]` is the backbone's id of `SYMBOLS[i]`."""
 
     @classmethod
     def from_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> "TokenRemap":
-        """Ask a backbone's tokenizer for each symbol; the pad is its own, else `<|endoftext|>`,
-        else its end of text.
+        """Look up the id of each symbol in a backbone's tokenizer.
+
+        The pad is the tokenizer's own pad, else its `<|endoftext|>`, else its end of text.
 
         Raises
         ------
         InputError
-            Where a series is not written symbol by symbol.
+            If the tokenizer does not write a series symbol by symbol.
         """
         pad = tokenizer.pad_token_id
         if pad is None:
@@ -59,26 +61,25 @@ class TokenRemap:
         # Symbols that are one token each may still merge with their neighbours, as in `52` or `;9`.
         example = "952,1034;948,1029;"
         pieces = tokenizer.encode(example, add_special_tokens=False)
-        if not len(set(ids)) == len(ids) == len(SYMBOLS) or pieces != [
-            ids[i] for i in text_to_ids(example)
-        ]:
+        one_token_each = len(set(ids)) == len(ids) == len(SYMBOLS)
+        if not one_token_each or pieces != [ids[i] for i in text_to_ids(example)]:
             raise InputError(
-                f"this backbone's tokenizer does not write {example!r} symbol by symbol but as {len(pieces)} tokens; "
+                f"this backbone's tokenizer does not write {example!r} symbol by symbol "
+                f"but as {len(pieces)} tokens; "
                 "choose a backbone that splits numbers into single digits"
             )
         return cls(tuple(ids))
 
     def to_backbone(self, ids: Iterable[int]) -> list[int]:
-        """The backbone's ids of reduced ones."""
+        """Translate reduced ids, 0 to 12, into the backbone's."""
         return [self.backbone_ids[i] for i in ids]
 
 
 class ReducedHead(nn.Linear):
-    """The head of the reduced model, d -> 13: the kept rows of the full one, frozen, and a bias
-    that trains, first 0.
+    """The head of the reduced model, d -> 13: frozen rows of the full head, and a trainable bias.
 
-    The bias and the logits are float32 whatever the weights are: in bfloat16 small training steps
-    would be lost.
+    The bias starts at 0. It and the logits are float32 whatever the weights are, because in
+    bfloat16 small training steps would be lost.
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
@@ -89,38 +90,36 @@ class ReducedHead(nn.Linear):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The logits (..., 13), float32, of the last hidden states (..., d), which are in the dtype
-        of the weight."""
+        """The logits (..., 13), float32, of final hidden states (..., d) in the weight's dtype."""
         return nn.functional.linear(hidden, self.weight).float() + self.bias
 
 
 def reduce_vocabulary(model: nn.Module, remap: TokenRemap) -> nn.Module:
-    """Cut a causal LM's embedding and head to the 13 kept tokens, in place, and return the model.
+    """Cut a causal LM's embedding and head to the 13 tokens, in place, and return the model.
 
-    The embedding becomes (13, d) and the head a `ReducedHead` of its own, no longer tied; the
-    head's bias is the only parameter left trainable. It is zero, so that logits equal the full
-    model's at the kept ids, unless the model has biases of these tokens in its generation config,
-    as an exported model does: these move into the head.
+    The embedding becomes (13, d) and the head a `ReducedHead`, no longer tied to it, whose bias is
+    the only trainable parameter. The bias is zero, so that logits equal the full model's at these
+    ids. But an exported model has biases of these tokens in its generation config, and they move
+    into the head.
     """
-    old_embedding, old_head = (
-        model.get_input_embeddings().weight,
-        model.get_output_embeddings().weight,
-    )
+    old_embedding = model.get_input_embeddings().weight
+    old_head = model.get_output_embeddings().weight
     model.requires_grad_(False)
     rows = torch.tensor(remap.backbone_ids, device=old_embedding.device)
     head = ReducedHead(old_head[rows])
     model.set_input_embeddings(nn.Embedding.from_pretrained(old_embedding[rows]))
     model.set_output_embeddings(head)
+
     with torch.no_grad():
         for ids, bias in model.generation_config.sequence_bias or ():  # pairs such as [[31], 0.2]
             if len(ids) == 1 and ids[0] in remap.backbone_ids:
                 head.bias[remap.backbone_ids.index(ids[0])] = bias
     model.generation_config.sequence_bias = None
-    for config in (
-        model.config,
-        model.generation_config,
-    ):  # the reduced model no longer has such ids
-        config.bos_token_id = config.eos_token_id = None
+
+    # The full vocabulary's begin and end of text are not among the 13 tokens.
+    for config in (model.config, model.generation_config):
+        config.bos_token_id = None
+        config.eos_token_id = None
         config.pad_token_id = PAD_ID
     model.config.vocab_size = len(SYMBOLS)
     model.config.tie_word_embeddings = False
