@@ -1,5 +1,4 @@
-"""Checkpoints of a training run: adapter, optimiser state and log in one file that is whole or not
-there.
+"""Checkpoints of a training run: adapter, optimiser state and log in one file, written atomically.
 
 A file is called step-000150.safetensors, with leading zeros, so that sorting the names sorts the
 steps.
@@ -24,8 +23,9 @@ def save_checkpoint(
 ) -> None:
     """Write the checkpoint of the log's step, and then delete the one before it.
 
-    log: the fields of a `TrainLog`. config: those of the `TrainConfig`. Nothing else is needed: the
-    order of the windows is a function of the step, and training draws no random numbers.
+    `log` holds the fields of a `TrainLog`, `config` those of the `TrainConfig`. Nothing else is
+    needed, because the order of the windows is a function of the step and training draws no random
+    numbers.
     """
     tensors = {}  # for each parameter: |value, and AdamW's |step, |exp_avg and |exp_avg_sq
     for name, parameter in parameters.items():
@@ -38,7 +38,7 @@ def save_checkpoint(
 
 
 def saved_step(folder: Path) -> int:
-    """The step that a run would go on from, 0 where there is no checkpoint."""
+    """The step of the newest checkpoint, from which a run would go on; 0 without a checkpoint."""
     return max((int(path.stem.split("-")[1]) for path in _files(folder)), default=0)
 
 
@@ -48,33 +48,39 @@ def load_checkpoint(
     parameters: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> dict | None:
-    """Restore parameters and optimiser in place from the newest checkpoint; its log, None where
-    there is none.
+    """Restore parameters and optimiser in place from the newest checkpoint, and return its log.
 
-    Raises InputError for a checkpoint that is damaged, or of another configuration.
+    Without a checkpoint nothing changes, and the log is None. Raises InputError for a checkpoint
+    that is damaged, or that another configuration wrote.
     """
-    if not (files := _files(folder)):
+    files = _files(folder)
+    if not files:
         return None
+    newest = files[-1]
     try:
-        with safe_open(files[-1], "pt") as file:
-            metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        with safe_open(newest, "pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        problem = f"checkpoint {files[-1]} is damaged ({first_line(error)})"
+        problem = f"checkpoint {newest} is damaged ({first_line(error)})"
         raise InputError(f"{problem}; delete {folder} to start anew") from error
-    # The settings are compared as a file gives them back: JSON has no tuples.
+    # The settings are compared in the form that a file gives them back, because JSON has no tuples.
     if json.loads(metadata["config"]) != json.loads(json.dumps(config)):
-        raise InputError(f"checkpoint {files[-1]} is another run's; delete {folder} to start anew")
+        raise InputError(f"checkpoint {newest} is another run's; delete {folder} to start anew")
+
     for key, value in tensors.items():
         name, _, kind = key.partition("|")
+        parameter = parameters[name]
         if kind == "value":
-            parameters[name].data.copy_(value)
-        else:  # AdamW keeps its count of steps on the CPU, its running means where the parameter is
-            place = "cpu" if kind == "step" else parameters[name].device
-            optimizer.state[parameters[name]][kind] = value.to(
-                place, copy=True
-            )  # `value` is the file, mapped
+            parameter.data.copy_(value)
+        else:
+            # AdamW keeps its count of steps on the CPU, its running means beside the parameter. All
+            # are copied, because `value` is mapped memory of a file that will be deleted.
+            device = "cpu" if kind == "step" else parameter.device
+            optimizer.state[parameter][kind] = value.to(device, copy=True)
     return json.loads(metadata["log"])
 
 
 def _files(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, the newest last."""
     return sorted(folder.glob("step-*.safetensors"))

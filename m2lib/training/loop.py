@@ -128,6 +128,7 @@ def train(
     )
     with bar, _interrupts() as interrupted:
         while log.step < config.steps and not stop:
+            # 1. Learn from this step's batch.
             batch = batch_of(log.step, windows, config)
             with recomputing(model):
                 rows = torch.from_numpy(batch).to(model.device)
@@ -137,20 +138,23 @@ def train(
             if not math.isfinite(loss_value):
                 problem = f"the loss of step {log.step + 1} is {loss_value}"
                 raise InputError(f"{problem}; train again with a lower rate")
-            if config.clip_norm:
+            if config.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(parameters.values(), config.clip_norm)
             for group in optimizer.param_groups:
                 group["lr"] = config.rate(log.step)
             optimizer.step()
             optimizer.zero_grad()
+
+            # 2. Note what it gave and what it cost.
             log.step += 1
             log.losses.append(round(loss_value, 6))
-
             now = time.perf_counter()
             uncounted.append(step_costs(shape, batch, rank=config.rank, targets=config.targets))
             bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}", refresh=False)
             bar.update()
-            # The order matters to a run that is killed between any two lines. The evaluation comes
+
+            # 3. Evaluate, hand out the adapter, and write a checkpoint, where any of it is due. The
+            # order matters to a run that is killed between any two lines. The evaluation comes
             # before the checkpoint, whose log then has it. on_checkpoint counts the costs, and also
             # comes before: killed between the two, the run takes these steps again, and they are
             # counted twice, because they were computed twice. The other way round, it would go on

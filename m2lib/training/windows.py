@@ -81,16 +81,16 @@ def made_up_windows(
 ) -> Endless:
     """Windows of synthetic series, generated anew for each step.
 
-    A series has one to eight variables, or as many as the format fixes. `tokens` are those of a
-    step, over all its windows; eight variables want 640. `without` names a family of series to
-    leave out. `pairs` is the share of the steps that hold one long series of prey and predators
-    instead.
+    A series has one to eight variables, or as many as the format fixes. A step has at most `tokens`
+    tokens in all its windows, which must be 640 or more for eight variables. `without` names a
+    family of series to leave out. `pairs` is the share of the steps that hold one long series of
+    prey and predators instead.
     """
 
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
-        # At pairs = 0 no number is drawn, so that a seed gives the series that it gave before pairs
-        # could be asked for.
+        # At pairs = 0 no number is drawn, so that the series of a seed are the same as before there
+        # were pairs.
         is_pair = pairs > 0 and rng.random() < pairs
         variables = 2
         if not is_pair:
