@@ -1,7 +1,7 @@
-"""How sure: intervals of mean errors, tests for small samples, and bands of forecasts by samples.
+"""Uncertainty: intervals of mean errors, tests for small samples, and bands of sampled forecasts.
 
 Samples are (m, steps, 2) and truths (steps, 2), both in scaled units. Functions of samples take one
-series; over several, take the mean, or put the ranks together.
+series; for several, average the results, or put the ranks together.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,24 +11,25 @@ from typing import Any
 import numpy as np
 import scipy
 
-MOST_FLIPPED = 20  # values, of which all patterns of signs are tried, a million
-PATTERNS = 100_000  # of signs, that are tried of more values
+MOST_FLIPPED = 20  # up to so many values, all 2^n patterns of signs are tried: a million for 20
+PATTERNS = 100_000  # of more values, so many patterns of signs are drawn at random
 
 
 def bootstrap_interval(
     errors: Iterable[float], statistic: Callable[..., float | np.ndarray] = np.mean, seed: int = 0
 ) -> tuple[float, float]:
-    """95% percentile bootstrap interval of a statistic of per-series errors, from 10,000 resamples
-    of the series [1]_.
+    """The 95% percentile bootstrap interval of a statistic of per-series errors [1]_.
+
+    It is taken from 10,000 resamples of the series.
 
     Parameters
     ----------
     errors : iterable of float
-        One per series, two at least, scaled units.
+        One per series, at least two, in scaled units.
     statistic : callable, optional
         `np.mean` or `np.median`.
     seed : int, optional
-        Of the resampling.
+        The seed of the resampling.
 
     Returns
     -------
@@ -42,29 +43,29 @@ def bootstrap_interval(
     """
     values = np.asarray(list(errors), dtype=np.float64)
     rng = np.random.default_rng(seed)
-    # scipy takes a tuple of data sets; here there is one. A batch says how much memory is taken,
-    # and nothing else.
-    drawn = scipy.stats.bootstrap(
+    # scipy takes a tuple of data sets; here there is one. The batch only limits the memory.
+    result = scipy.stats.bootstrap(
         (values,), statistic, n_resamples=10_000, batch=1000, method="percentile", rng=rng
     )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    interval = result.confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
     """The interval of a mean by Student's t, as wide as a small sample needs it to be [1]_.
 
-    From n values of mean m and standard deviation s (its squares divided by n - 1) it goes from m -
-    t s / sqrt(n) to m + t s / sqrt(n), where t is the (1 + level) / 2 quantile of Student's
-    distribution of n - 1 degrees of freedom. For n = 10 and 95% that is 2.26, where a large sample
-    has 1.96. A percentile bootstrap knows nothing of that factor: of ten normal values it holds the
-    mean about 91 times in 100, and not 95.
+    For n values of mean m and standard deviation s (with the divisor n - 1) it goes from
+    m - t s / sqrt(n) to m + t s / sqrt(n), where t is the (1 + level) / 2 quantile of Student's
+    distribution with n - 1 degrees of freedom. For n = 10 and 95% that is 2.26, where a large
+    sample has 1.96. A percentile bootstrap lacks that factor, so that from ten normal values it
+    holds the mean about 91 times in 100, and not 95.
 
     Parameters
     ----------
     values : iterable of float
-        Independent of each other, two at least, in any unit.
+        Independent of each other, at least two, in any unit.
     level : float, optional
-        How often such an interval holds the mean that it is about, where the values are normally
+        The probability that such an interval holds the true mean, where the values are normally
         distributed.
 
     Returns
@@ -79,27 +80,29 @@ def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, flo
     sample = np.asarray(list(values), dtype=np.float64)
     if len(sample) < 2:
         raise ValueError("an interval of a mean wants two or more observations")
-    error = sample.std(ddof=1) / np.sqrt(len(sample))
-    reach = scipy.stats.t.ppf((1 + level) / 2, len(sample) - 1) * error
-    return float(sample.mean() - reach), float(sample.mean() + reach)
+    mean = sample.mean()
+    standard_error = sample.std(ddof=1) / np.sqrt(len(sample))
+    half_width = scipy.stats.t.ppf((1 + level) / 2, len(sample) - 1) * standard_error
+    return float(mean - half_width), float(mean + half_width)
 
 
 def sign_flip_p(values: Iterable[float]) -> float:
-    """The sign-flip test of a mean of zero, from both sides: Fisher's randomisation test of paired
-    values [1]_.
+    """The p value of the two-sided sign-flip test of a mean of zero [1]_.
 
-    If each value is as likely to lie below zero as above it, by the same amount, then all 2^n
-    patterns of signs are equally likely. The p value is the share of the patterns whose mean lies
-    at least as far from zero as the mean observed. With n values it is 2 / 2^n or more: five cannot
-    come below 0.05, six can reach 0.031, ten 0.002.
+    This is Fisher's randomisation test of paired values. If each value is as likely to lie
+    below zero as above it, by the same amount, then all 2^n patterns of signs are equally likely.
+    The p value is the share of the patterns whose mean lies at least as far from zero as the mean
+    observed. With n values it is 2 / 2^n or more: five values cannot come below 0.05, six can reach
+    0.031, ten 0.002.
 
-    Up to 20 values all patterns are tried, and the test is exact. Of more values 100,000 patterns
-    are drawn at random, the same ones each time, and the observed pattern counts as one more.
+    For up to 20 values all patterns are tried, and the test is exact. For more values 100,000
+    patterns are drawn at random, the same ones each time, and the observed pattern counts as one
+    more.
 
     Parameters
     ----------
     values : iterable of float
-        Such as differences of paired errors; at least one, in any unit.
+        Such as differences of paired errors: at least one, in any unit.
 
     Returns
     -------
@@ -115,23 +118,26 @@ def sign_flip_p(values: Iterable[float]) -> float:
     if not n:
         raise ValueError("a test of signs wants one value or more")
     if n <= MOST_FLIPPED:
-        # Bit i of a pattern's number is the sign of value i: pattern 5 of three values, binary 101,
-        # is -, +, -.
+        # Bit i of a pattern's number says whether value i is flipped: pattern 5 of three values,
+        # binary 101, is -, +, -.
         flipped = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     else:
         flipped = np.random.default_rng(0).integers(0, 2, size=(PATTERNS, n))
-        flipped = np.concatenate([flipped, np.zeros((1, n), dtype=flipped.dtype)])
-    sums = np.abs((1 - 2 * flipped) @ sample)
-    rounding = (
-        1e-9 * np.abs(sample).sum()
-    )  # two sums that are equal on paper may differ in their last digits
-    return float((sums >= np.abs(sample.sum()) - rounding).mean())
+        observed_signs = np.zeros((1, n), dtype=flipped.dtype)
+        flipped = np.concatenate([flipped, observed_signs])
+    signs = 1 - 2 * flipped  # (patterns, n): 1 or -1
+    sums = np.abs(signs @ sample)  # n is the same for all patterns, so sums stand for means
+    observed = np.abs(sample.sum())
+    rounding = 1e-9 * np.abs(sample).sum()  # sums equal on paper may differ in their last digits
+    return float((sums >= observed - rounding).mean())
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as large our errors are as theirs, and how sure that is. Below 1 ours are
-    smaller."""
+    """How many times as large our errors are as theirs, and how sure that is.
+
+    Below 1 ours are smaller.
+    """
 
     ratio: float
     """The geometric mean over the pairs."""
@@ -140,28 +146,28 @@ class Ratio:
     high: float
     """High end of its 95% t interval."""
     p: float
-    """Of the sign-flip test of a ratio of 1."""
+    """The p value of the sign-flip test of a ratio of 1."""
 
     @property
     def surely(self) -> bool:
-        """Whether both say that the ratio is not 1: the interval leaves it out, and p is below
-        0.05."""
-        return not self.low <= 1 <= self.high and self.p < 0.05
+        """Whether the ratio is surely not 1: the interval leaves 1 out, and p is below 0.05."""
+        interval_holds_one = self.low <= 1 <= self.high
+        return not interval_holds_one and self.p < 0.05
 
 
 def error_ratio(ours: Iterable[float], theirs: Iterable[float]) -> Ratio:
-    """The ratio of paired errors in geometric mean, with its t interval and the exact sign-flip
-    test.
+    """The geometric mean ratio of paired errors, with its t interval and sign-flip test.
 
-    Both are made of the logarithms of the ratios, one of each pair: there twice and half as large
-    are equally far from equal. The interval's ends are taken back to ratios.
+    Interval and test are those of the logarithms of the ratios, one for each pair, because there
+    twice and half as large are equally far from equal. The interval's ends are taken back to
+    ratios.
 
     Parameters
     ----------
     ours : iterable of float
-        Errors above 0, two at least, in any unit: such as a forecaster's mean error on each source.
+        Errors above 0, at least two, in any unit, such as a forecaster's mean error on each source.
     theirs : iterable of float
-        What they are compared with, in the same order and unit.
+        The errors that they are compared with, in the same order and unit.
 
     Returns
     -------
@@ -169,7 +175,7 @@ def error_ratio(ours: Iterable[float], theirs: Iterable[float]) -> Ratio:
         Without a unit.
     """
     pairs = zip(ours, theirs, strict=True)
-    logs = np.array([np.log(mine / other) for mine, other in pairs])
+    logs = np.array([np.log(our / their) for our, their in pairs])
     low, high = t_interval(logs)
     return Ratio(
         ratio=float(np.exp(logs.mean())),
@@ -180,14 +186,15 @@ def error_ratio(ours: Iterable[float], theirs: Iterable[float]) -> Ratio:
 
 
 def paired_gain(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, Any]:
-    """Mean paired improvement with its 95% interval, and the number of series that improve.
+    """The mean paired improvement with its 95% interval, and the number of series that improve.
 
     Parameters
     ----------
     ours : dict of int to float
-        Errors by series id, scaled units; two series at least.
+        Errors by series id, scaled units, of at least two series.
     theirs : dict of int to float
-        The same for the forecasts to compare with: all series of `ours`, others are ignored.
+        The same for the forecasts to compare with. It holds all series of `ours`; others are
+        ignored.
 
     Returns
     -------
@@ -196,9 +203,8 @@ def paired_gain(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, A
         interval`: its `bootstrap_interval` (low, high); `better`: the number of series on which
         ours has the smaller error.
     """
-    gains = np.array(
-        [theirs[series] - ours[series] for series in sorted(ours)]
-    )  # a seed's resamples are of places
+    # In the order of the ids, because the bootstrap's seed draws places in this array.
+    gains = np.array([theirs[series] - ours[series] for series in sorted(ours)])
     return {
         "mean": float(gains.mean()),
         "mean interval": bootstrap_interval(gains),
@@ -214,15 +220,16 @@ def band(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     samples : ndarray, shape (m, steps, 2)
         At least one forecast; scaled units.
     level : float
-        The share of the samples inside, between 0 and 1: 0.8 is from the 10th to the 90th
-        percentile.
+        The share of the samples inside, between 0 and 1: with 0.8 the band goes from the 10th to
+        the 90th percentile.
 
     Returns
     -------
     tuple of ndarray of float64, shape (steps, 2)
         Low and high end, scaled units.
     """
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(samples, ends, axis=0)
     return low, high
 
 
@@ -236,8 +243,8 @@ def coverage(samples: np.ndarray, truth: np.ndarray, level: float) -> float:
     truth : ndarray, shape (steps, 2)
         Scaled units.
     level : float
-        As in `band`. Where the samples are as uncertain as they should be, the mean of the share is
-        near it.
+        As in `band`. Where the samples are as uncertain as they should be, the mean share over many
+        series is near it.
 
     Returns
     -------
@@ -245,11 +252,12 @@ def coverage(samples: np.ndarray, truth: np.ndarray, level: float) -> float:
         From 0 to 1.
     """
     low, high = band(samples, level)
-    return float(((low <= truth) & (truth <= high)).mean())
+    inside = (low <= truth) & (truth <= high)
+    return float(inside.mean())
 
 
 def sharpness(samples: np.ndarray, level: float) -> float:
-    """The mean width of a band: of two forecasts with the right coverage the sharper one says more.
+    """The mean width of a band: of two forecasts with the right coverage the narrower says more.
 
     Parameters
     ----------
@@ -268,12 +276,12 @@ def sharpness(samples: np.ndarray, level: float) -> float:
 
 
 def ranks(samples: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How many of the samples lie below each true value, ties by lot: the probability integral
-    transform of samples.
+    """Count the samples that lie below each true value, with ties broken at random.
 
-    Where truth and samples come from one distribution, every rank from 0 to m is as likely as any
-    other [1]_; a histogram with a hump in the middle tells of samples that are spread too far, one
-    with a hollow of too little.
+    This is the probability integral transform of samples. Where truth and samples come from one
+    distribution, every rank from 0 to m is as likely as any other [1]_. A histogram of ranks with a
+    hump in the middle tells of samples that are spread too far, one with a hollow of samples that
+    are too close together.
 
     Parameters
     ----------
@@ -282,7 +290,7 @@ def ranks(samples: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> n
     truth : ndarray, shape (steps, 2)
         Scaled units.
     rng : numpy Generator
-        Of the lots.
+        It breaks the ties.
 
     Returns
     -------
@@ -294,26 +302,25 @@ def ranks(samples: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> n
     .. [1] Hamill, "Interpretation of Rank Histograms for Verifying Ensemble Forecasts", Monthly
        Weather Review 129, 2001.
     """
-    below, equal = (samples < truth).sum(axis=0), (samples == truth).sum(axis=0)
-    return below + rng.integers(
-        0, equal + 1
-    )  # three equal ones: 0, 1, 2 or 3 of them count as below
+    below = (samples < truth).sum(axis=0)
+    equal = (samples == truth).sum(axis=0)
+    # Of three equal samples 0, 1, 2 or 3 count as below.
+    return below + rng.integers(0, equal + 1)
 
 
 def conformal(scores: np.ndarray, level: float) -> np.ndarray:
-    """What a new score stays within at this level, as scores of the same kind tell: split-conformal
-    prediction [1]_.
+    """The bound of a new score at a level, by split-conformal prediction from earlier scores [1]_.
 
-    Of n earlier scores it is the k-th smallest, k = (n + 1) level rounded up: where the new score
-    is as likely to take any place among them, it is one of the k smallest with at least that
-    chance, whatever the scores' distribution.
+    Of n earlier scores it is the k-th smallest, where k is (n + 1) level rounded up. If the new
+    score is equally likely to take any place among them, it is at most this bound with a
+    probability of at least `level`, whatever the scores' distribution.
 
     Parameters
     ----------
     scores : ndarray, shape (n, ...)
-        What must not have been fitted to, as the absolute errors of a forecaster on validation
-        series, (n, steps, 2); a band of this half-width around its forecast of a new series then
-        holds the truth.
+        Scores of series to which nothing was fitted, such as the absolute errors of a forecaster on
+        validation series, (n, steps, 2). A band of the bound's half-width around its forecast of a
+        new series then holds the truth with that probability.
     level : float
         Between 0 and 1.
 
@@ -327,13 +334,14 @@ def conformal(scores: np.ndarray, level: float) -> np.ndarray:
     .. [1] Lei et al., "Distribution-Free Predictive Inference for Regression", Journal of the
        American Statistical Association 113, 2018.
     """
-    no_bound = np.full((1, *np.shape(scores)[1:]), np.inf)  # the new score may be larger than all
-    return np.quantile(np.concatenate([scores, no_bound]), level, axis=0, method="inverted_cdf")
+    # The new score may be larger than all earlier ones, so an infinite one stands for it.
+    infinite = np.full((1, *np.shape(scores)[1:]), np.inf)
+    all_scores = np.concatenate([scores, infinite])
+    return np.quantile(all_scores, level, axis=0, method="inverted_cdf")
 
 
 def stretch_needed(samples: np.ndarray, truth: np.ndarray, level: float) -> np.ndarray:
-    """How far a band must be stretched around the samples' median until it just holds each true
-    value.
+    """The factor that stretches a band around the samples' median until it holds each true value.
 
     Parameters
     ----------
@@ -347,34 +355,36 @@ def stretch_needed(samples: np.ndarray, truth: np.ndarray, level: float) -> np.n
     Returns
     -------
     ndarray of float64, shape (steps, 2)
-        1 where the truth lies on an end of the band, 0 on the median; infinite where the band has
-        no width on the truth's side. `conformal` makes one factor of those of many series, as [1]_
-        does by addition.
+        1 where the truth lies on an end of the band, 0 where it lies on the median; infinite where
+        the band has no width on the truth's side. `conformal` makes one factor of those of many
+        series, as [1]_ does by addition.
 
     References
     ----------
     .. [1] Romano, Patterson and Candès, "Conformalized Quantile Regression", NeurIPS, 2019.
     """
-    (low, high), middle = band(samples, level), np.median(samples, axis=0)
-    off, reach = np.abs(truth - middle), np.where(truth < middle, middle - low, high - middle)
-    return np.divide(off, reach, out=np.where(off > 0, np.inf, 0.0), where=reach > 0)
+    low, high = band(samples, level)
+    median = np.median(samples, axis=0)
+    distance = np.abs(truth - median)
+    half_width = np.where(truth < median, median - low, high - median)  # on the truth's side
+    without_width = np.where(distance > 0, np.inf, 0.0)  # the factor where nothing can be divided
+    return np.divide(distance, half_width, out=without_width, where=half_width > 0)
 
 
 def stretched(samples: np.ndarray, factor: float) -> np.ndarray:
-    """The samples, moved away from their median by a factor (below 1 towards it), which stretches
-    all bands by it.
+    """Move samples away from their median by a factor, which stretches all bands by it.
 
     Parameters
     ----------
     samples : ndarray, shape (m, steps, 2)
         Scaled units.
     factor : float
-        1 leaves them as they are.
+        1 leaves them as they are, and a factor below 1 moves them towards the median.
 
     Returns
     -------
     ndarray of float64, shape (m, steps, 2)
         Scaled units, not below 0.
     """
-    middle = np.median(samples, axis=0)
-    return np.maximum(middle + factor * (samples - middle), 0)
+    median = np.median(samples, axis=0)
+    return np.maximum(median + factor * (samples - median), 0)
