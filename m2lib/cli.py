@@ -1,5 +1,7 @@
-"""The `m2` command: the study's commands, and how every command ends; those for tables are in
-`cli_tables`."""
+"""The `m2` command: the study's commands, and how every command ends.
+
+The commands for one's own tables are in `cli_tables`.
+"""
 
 import json
 import os
@@ -26,16 +28,15 @@ app = App(
 )
 data = App(name="data", help="Write or check the data set.", group="The study", help_epilogue="")
 
-
-NO_ROOM = ("out of memory", "allocate memory")  # what torch says, whose errors are RuntimeErrors
+# Out of memory, torch raises a RuntimeError with one of these in its message.
+NO_ROOM = ("out of memory", "allocate memory")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 or 2 for an error of one line, 130 for
-    Ctrl-C.
+    """Run one command and return its exit status.
 
-    1 is for what the command could not do, 2 for a line that is no command. A fault of the program
-    is a traceback.
+    0: it is done; 1: it could not be done, and one line says why; 2: the command line is none, and
+    one line says why; 130: Ctrl-C. A fault of the program is a traceback.
     """
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
@@ -43,22 +44,21 @@ def main(argv: list[str] | None = None) -> int:
             app(argv, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
             return 0
-        except (
-            BrokenPipeError
-        ):  # who reads this, such as `head`, has seen enough; Python would complain once more
+        except BrokenPipeError:
+            # Whoever reads the output, such as `head`, has seen enough. Python would flush stdout
+            # once more when it ends, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (CycloptsError, InputError, OSError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(said in str(error) for said in NO_ROOM):
+            no_room = any(words in str(error) for words in NO_ROOM)
+            if isinstance(error, RuntimeError) and not no_room:
                 raise
-            status, message = (
-                2 if isinstance(error, CycloptsError) else 1,
-                f"error: {first_line(error)}",
-            )
+            status = 2 if isinstance(error, CycloptsError) else 1
+            message = f"error: {first_line(error)}"
         except KeyboardInterrupt:
-            status, message = (
-                130,
-                "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch",
+            status = 130
+            message = (
+                "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch"
             )
     print(message, file=sys.stderr)
     return status
@@ -77,16 +77,16 @@ def generate(
     n
         Number of series.
     seed
-        Of the recipe; 0 is the real data set.
+        The recipe's seed; 0 gives the real data set.
     force
-        Replace a file that is there.
+        Replace an existing file.
     """
     path = path or m2lib.series.DEFAULT_FILE
     if path.exists() and not force:
         raise InputError(f"{path} is there already; --force replaces it")
-    made = m2lib.series.generate_series(n, seed)
-    m2lib.series.write_series(made, path)
-    print(f"{path}: {len(made)} series, fingerprint {made.fingerprint}")
+    series_set = m2lib.series.generate_series(n, seed)
+    m2lib.series.write_series(series_set, path)
+    print(f"{path}: {len(series_set)} series, fingerprint {series_set.fingerprint}")
 
 
 @data.command
@@ -98,17 +98,16 @@ def check(path: Path | None = None, /) -> None:
     path
         The file (M2_DATA, data/lotka_volterra_data.h5, or generated).
     """
-    found = m2lib.series.load_series(path)
-    sizes = (f"{len(ids)} {part}" for part, ids in vars(m2lib.series.split_ids(len(found))).items())
-    same = found.fingerprint == m2lib.series.generate_series().fingerprint
-    verdict = (
-        "every encoded value equal"
-        if same
-        else "another data set: published numbers do not apply to it"
-    )
-    print(f"data         {found.source}")
-    print(f"series       {len(found)}: {', '.join(sizes)}")
-    print(f"fingerprint  {found.fingerprint}")
+    series_set = m2lib.series.load_series(path)
+    split = vars(m2lib.series.split_ids(len(series_set)))
+    sizes = ", ".join(f"{len(ids)} {part}" for part, ids in split.items())
+    if series_set.fingerprint == m2lib.series.generate_series().fingerprint:
+        verdict = "every encoded value equal"
+    else:
+        verdict = "another data set: published numbers do not apply to it"
+    print(f"data         {series_set.source}")
+    print(f"series       {len(series_set)}: {sizes}")
+    print(f"fingerprint  {series_set.fingerprint}")
     print(f"recipe       {verdict}")
 
 
@@ -121,9 +120,8 @@ def model(name: str | None = None, /) -> None:
         The backbone (the active profile's).
     """
     name = name or m2lib.study.active_profile().backbone
-    print(
-        f"backbone {name}: {m2lib.model.fetch_backbone(name) or 'random weights, nothing to fetch'}"
-    )
+    weights = m2lib.model.fetch_backbone(name) or "random weights, nothing to fetch"
+    print(f"backbone {name}: {weights}")
 
 
 def run(
@@ -165,13 +163,15 @@ def run(
         )
     if (fresh or reforecast) and cluster:  # a job that is queued again would begin once more
         raise InputError(
-            "--fresh and --reforecast run here, without --cluster; a record that is moved away is made anew there too"
+            "--fresh and --reforecast run here, without --cluster; "
+            "a record that is moved away is made anew there too"
         )
     for name in names:  # all of them before the first is run
         m2lib.study.experiment_named(name)
-    names = names or tuple(
-        name for name, it in m2lib.study.EXPERIMENTS.items() if it.group or beyond
-    )
+    if every:
+        experiments = m2lib.study.EXPERIMENTS.items()
+        # An experiment beyond the report is in none of its groups.
+        names = tuple(name for name, declared in experiments if declared.group or beyond)
     profile = m2lib.study.active_profile()
     if cluster:
         try:
@@ -180,29 +180,32 @@ def run(
             raise InputError(
                 "submitit is not installed; `pip install submitit` brings it"
             ) from error
-        pairs = (option.partition("=") for option in cluster_option)
-        told = {
-            key: int(value) if value.isdecimal() else value for key, _, value in pairs
-        }  # a whole number is one
-        for name, job in submit(names, cluster, told, profile):
+        job_options: dict[str, int | str] = {}
+        for option in cluster_option:  # KEY=VALUE
+            key, _, value = option.partition("=")
+            job_options[key] = int(value) if value.isdecimal() else value
+        for name, job in submit(names, cluster, job_options, profile):
             print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
         return
     for name in tqdm(names, unit="experiment", leave=None, disable=not every or profile.live):
         record = m2lib.study.run(name, profile, fresh=fresh, reforecast=reforecast)
-        tqdm.write(f"{name}: {_told(profile, record)}\n{m2lib.study.record_path(profile, name)}")
+        tqdm.write(f"{name}: {_standing(profile, record)}")
+        tqdm.write(str(m2lib.study.record_path(profile, name)))
 
 
-def _told(profile: "m2lib.study.Profile", record: "m2lib.study.Record") -> str:
-    """How a run stands."""
-    stopped = record.status == "running" and not m2lib.study.in_progress(profile, record.name)
-    parts = [
-        f"stopped (`m2 run {record.name}` goes on)" if stopped else record.status,
-        f"{record.seconds:.0f} s",
-    ]
+def _standing(profile: "m2lib.study.Profile", record: "m2lib.study.Record") -> str:
+    """How far an experiment is, in a line: status, time, training steps and errors."""
+    state: str = record.status
+    if state == "running" and not m2lib.study.in_progress(profile, record.name):
+        state = f"stopped (`m2 run {record.name}` goes on)"
+    parts = [state, f"{record.seconds:.0f} s"]
     if "train" in record.config:
         parts.append(f"{len(record.loss_curve)} of {record.config['train']['steps']} steps")
-    errors = m2lib.series.summarise(record.maes().values()) if record.series else ""
-    parts.append(f"MAE {errors}, {record.repairs} repairs" if errors else "no forecasts")
+    if record.series:
+        errors = m2lib.series.summarise(record.maes().values())
+        parts.append(f"MAE {errors}, {record.repairs} repairs")
+    else:
+        parts.append("no forecasts")
     return ", ".join(parts)
 
 
@@ -218,24 +221,25 @@ def status(*, check: Flag = False) -> None:
     series = m2lib.series.load_series() if check else None
     print(m2lib.study.record_path(profile, "*").parent)
     for name, experiment in m2lib.study.EXPERIMENTS.items():
-        standing = f"not run: {experiment.about}"
         if m2lib.study.record_path(profile, name).exists():
             try:
-                standing = _told(profile, m2lib.study.load_record(profile, name, series))
+                standing = _standing(profile, m2lib.study.load_record(profile, name, series))
             except InputError as error:
                 standing = str(error)
+        else:
+            standing = f"not run: {experiment.about}"
         print(f"{name:22s} {standing}")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Sizes:
-    """What is counted where no experiment is named."""
+    """The sizes that decide a cost, where no experiment is named."""
 
     length: PositiveInt = 512
     """Tokens of a window and of a prompt."""
     rank: NonNegativeInt = 4
-    """Of the adapters; 0: none, and all weights train."""
+    """Rank of the adapters; 0: none, and all weights train."""
     batch: PositiveInt = 2
     """Windows in a training step."""
     steps: NonNegativeInt = 1
@@ -246,14 +250,14 @@ class Sizes:
     """Projections that have adapters, as q,v,gate."""
 
     def counted(self) -> dict[str, Any]:
-        """All that decides the cost, as the study's `experiment_sizes` gives it."""
+        """All that decides the cost, by the names that the study's `experiment_sizes` gives it."""
         given = self.targets.split(",")
-        targets = [
-            name for name in m2lib.accounting.PROJECTIONS if name.removesuffix("_proj") in given
-        ]
+        projections = m2lib.accounting.PROJECTIONS  # such as q_proj
+        targets = [name for name in projections if name.removesuffix("_proj") in given]
         if len(targets) != len(given):  # one is unknown or repeated
             raise InputError(
-                f"--targets {self.targets} is not a choice of q,k,v,o,gate,up,down, each at most once"
+                f"--targets {self.targets} is not a choice of q,k,v,o,gate,up,down, "
+                "each at most once"
             )
         return asdict(self) | {
             "prompt": self.length,
@@ -286,35 +290,48 @@ def flops(
         Print the integers as JSON.
     """
     # Without M2_PROFILE the report's sizes are meant: a slice's would say little.
-    profile = (
-        m2lib.study.active_profile()
-        if settings.read("M2_PROFILE")
-        else m2lib.study.PROFILES["report"]
-    )
+    if settings.read("M2_PROFILE"):
+        profile = m2lib.study.active_profile()
+    else:
+        profile = m2lib.study.PROFILES["report"]
     if experiment:
         declared = m2lib.study.experiment_named(experiment)
         if sizes != Sizes():
             raise InputError(
                 f"{experiment} has sizes of its own; leave out its name, or the options of sizes"
             )
-        counted, backbone = (
-            m2lib.study.experiment_sizes(declared, profile),
-            backbone or declared.backbone,
-        )
+        counted = m2lib.study.experiment_sizes(declared, profile)
+        backbone = backbone or declared.backbone
     else:
         counted = sizes.counted()
     backbone = backbone or settings.read("M2_BACKBONE") or profile.backbone
-    shape, length = m2lib.Shape.of(m2lib.model.backbone_config(backbone)), counted["length"]
-    kind = {"rank": counted["rank"], "targets": counted["targets"], "convention": convention}
-    prompt, new_tokens = counted["prompt"], counted["new_tokens"]
-    step = m2lib.train_step_flops(shape, length, batch=counted["batch"], **kind)
+    shape = m2lib.Shape.of(m2lib.model.backbone_config(backbone))
+    rank, targets = counted["rank"], counted["targets"]
+    forward = m2lib.forward_flops(
+        shape, counted["length"], rank=rank, targets=targets, convention=convention
+    )
+    step = m2lib.train_step_flops(
+        shape,
+        counted["length"],
+        batch=counted["batch"],
+        rank=rank,
+        targets=targets,
+        convention=convention,
+    )
+    forecast = m2lib.forecast_flops(
+        shape,
+        counted["prompt"],
+        counted["new_tokens"],
+        samples=counted["samples"],
+        rank=rank,
+        targets=targets,
+        convention=convention,
+    )
     costs = {
-        "forward": m2lib.forward_flops(shape, length, **kind),
+        "forward": forward,
         "train_step": step,
         "training": m2lib.accounting.times(counted["steps"], step),
-        "forecast": m2lib.forecast_flops(
-            shape, prompt, new_tokens, samples=counted["samples"], **kind
-        ),
+        "forecast": forecast,
     }
     totals = {name: m2lib.total(cost) for name, cost in costs.items()}
     described = {"backbone": backbone, "convention": convention, **counted}
@@ -333,24 +350,20 @@ def budget() -> None:
     """What the active profile's records have spent, and what is left."""
     profile = m2lib.study.active_profile()
     print(m2lib.study.record_path(profile, "*").parent)
-    print(
-        f"{'FLOPs spent':22s}{'status':>10s}"
-        + "".join(f"{kind:>14s}" for kind in m2lib.accounting.CONVENTIONS)
-    )
-    found = m2lib.study.all_records(profile)
-    for name, record in found.items():
-        note = (
-            "" if m2lib.study.EXPERIMENTS[record.name].group else "  beyond the report, not charged"
-        )
+    heads = "".join(f"{convention:>14s}" for convention in m2lib.accounting.CONVENTIONS)
+    print(f"{'FLOPs spent':22s}{'status':>10s}{heads}")
+    for name, record in m2lib.study.all_records(profile).items():
         spent = "".join(f"{flops:14.3g}" for flops in record.spent().values())
+        charged = m2lib.study.EXPERIMENTS[record.name].group
+        note = "" if charged else "  beyond the report, not charged"
         print(f"{name:22s}{record.status:>10s}{spent}{note}")
     account = m2lib.study.budget_of(profile)
     share = account.spent / profile.budget
     print(
-        f"charged {account.spent:.4g} of {profile.budget:.3g} ({profile.budget_convention}), {share:.2%}; ",
-        end="",
+        f"charged {account.spent:.4g} of {profile.budget:.3g} ({profile.budget_convention}), "
+        f"{share:.2%}; reserved by unfinished experiments {account.reserved:.3g}; "
+        f"left {account.left:.4g}"
     )
-    print(f"reserved by unfinished experiments {account.reserved:.3g}; left {account.left:.4g}")
 
 
 def pdf(folder: Path | None = None, /) -> None:

@@ -1,5 +1,4 @@
-"""What all else stands on: the project's folders, an atomic write, and the one error that a user
-sees."""
+"""The project's folders, writing whole files or none, and the one error that a user sees."""
 
 import hashlib
 import json
@@ -13,48 +12,53 @@ IN_CHECKOUT = (ROOT / "report" / "published").is_dir()
 
 
 class InputError(ValueError):
-    """A problem its reader can fix. The message is one line: what is at fault, where, and what to
-    do."""
+    """A problem that its reader can fix.
+
+    The message is one line: what is wrong, where, and what to do.
+    """
 
     def __str__(self) -> str:
         # Whatever a message quotes, it stays one line, and a terminal obeys none of it: a line
-        # break is shown as \n.
-        return "".join(
+        # break is shown as \n, an escape character as \x1b.
+        letters = [
             letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__()
-        )
+        ]
+        return "".join(letters)
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of another library says, cut to its first line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an exception's message, or the exception's name if it has no message."""
+    message = str(error).strip() or type(error).__name__
+    return message.splitlines()[0]
 
 
 def quoted(text: str) -> str:
-    """What a user has given, as messages show it: in quotation marks, and without its end where it
-    is very long."""
-    return repr(text if len(text) <= 200 else f"{text[:197]}...")
+    """A user's text as messages show it: in quotation marks, and cut to 200 characters."""
+    if len(text) > 200:
+        text = f"{text[:197]}..."
+    return repr(text)
 
 
 def repository(*parts: str) -> Path:
-    """A path in the project's checkout. Raises InputError where m2lib was installed without it."""
+    """A path in the project's checkout; InputError where m2lib was installed without it."""
     if not IN_CHECKOUT:
         raise InputError(
-            f"{'/'.join(parts)} is part of the project's repository; clone it and install from there"
+            f"{'/'.join(parts)} is part of the project's repository; "
+            "clone it and install from there"
         )
     return ROOT.joinpath(*parts)
 
 
 def workspace() -> Path:
-    """Where data/ and build/ are by default: the checkout, or the current folder where m2lib came
-    without it."""
+    """The default folder of data/ and build/: the checkout, or without one the current folder."""
     return ROOT if IN_CHECKOUT else Path.cwd()
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Put `content` at `path` whole or not at all, making folders on the way.
+    """Write a file whole or not at all, and make its folders if need be.
 
-    Raises InputError naming the path where the folder is read-only or the disk is full; what stood
-    at `path` before is then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
+    InputError names the path where the folder is read-only or the disk is full; what was at `path`
+    before is then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -75,12 +79,12 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
+    """Read a JSON file."""
     return json.loads(path.read_bytes())
 
 
 def write_json(path: Path, content: object) -> None:
-    """Put `content` at `path` as JSON, as `write_atomic` does."""
+    """Write a JSON file whole or not at all, as `write_atomic` does."""
     write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
 

@@ -1,8 +1,7 @@
-"""The environment variables that set m2lib up: all of them are read, checked and described here,
-and nowhere else.
+"""The environment variables that set m2lib up: they are read, checked and described here alone.
 
-An empty variable counts as one that is not set. `SETTINGS` is the table of what there is, and `m2
---help` prints it.
+An empty variable counts as one that is not set. `SETTINGS` lists all of them, and `m2 --help`
+prints that list.
 """
 
 import os
@@ -15,16 +14,16 @@ from m2lib.files import InputError, workspace
 
 @dataclass(frozen=True)
 class Setting:
-    """One variable."""
+    """An environment variable: what it means, and which values it may have."""
 
     about: str
     """What it sets."""
     may_be: str
-    """What it may be, in words."""
+    """Its possible values, in words."""
     default: str
     """What holds where it is not set, in words."""
     pattern: str = ""
-    """A regular expression that a good value matches as a whole; empty where it is a path."""
+    """A regular expression that matches a whole valid value; empty where any text will do."""
 
 
 FOLDER = "a folder, which need not exist yet"
@@ -57,9 +56,10 @@ SETTINGS = {
 def read(name: str) -> str | None:
     """The value of a variable of `SETTINGS`, None where it is not set.
 
-    Raises InputError, naming the variable and what it may be, for a value that it may not have.
+    InputError names the variable and its possible values, where it has another one.
     """
-    value, setting = os.environ.get(name), SETTINGS[name]
+    setting = SETTINGS[name]
+    value = os.environ.get(name)
     if value and setting.pattern and not re.fullmatch(setting.pattern, value):
         raise InputError(f"{name} is {value!r}; it may be {setting.may_be}")
     return value or None
@@ -81,12 +81,14 @@ def results_dir() -> Path:
 
 
 def described() -> str:
-    """A row of a Markdown table for each variable: what it sets, what it may be, and its
-    default."""
-    return "\n".join(
-        f"| {name} | {it.about}: {it.may_be} | {it.default} |" for name, it in SETTINGS.items()
-    )
+    """Rows of a Markdown table: each variable, what it sets, what it may be, and its default."""
+    rows = [
+        f"| {name} | {setting.about}: {setting.may_be} | {setting.default} |"
+        for name, setting in SETTINGS.items()
+    ]
+    return "\n".join(rows)
 
 
 def _folder(name: str, default: Path) -> Path:
+    """The folder that a variable names, or the default: an absolute path."""
     return Path(read(name) or default).expanduser().resolve()
