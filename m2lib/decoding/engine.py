@@ -346,9 +346,10 @@ class Engine:
         return (numbers[:, None] * kv_heads + heads).flatten()
 
     def _arrange(self, prompt: torch.Tensor, counts: list[int]) -> None:
-        """Set `prompt`, `order`, `entry` and `groups` from the rows' prompts and rows a prompt.
+        """Set `prompt`, `order`, `entry` and `groups` for the rows as they now are.
 
-        prompt (rows,) is the prompt that each row continues; counts are the rows of each prompt.
+        prompt (rows,) is the prompt that each row continues, counts the number of rows of each
+        prompt.
         """
         self.prompt = prompt
         # Sorted by prompt and head; a stable sort leaves the rows of each in their order.
@@ -453,13 +454,18 @@ class Engine:
         """
         self.position = self.position[rows]
         self.logits = self.logits[rows]
-        old_entries = self.entry[self._heads(rows)]  # of each remaining row and head
-        # Remaining rows of prompts 0 2 2 5: prompts 0 2 5, renumbered rows 0 1 1 2, counts 1 2 1.
+
+        # In the example above rows 1 2 3 stay. Their entries in `own`, row by row and head by head,
+        # are 1 3 5, 6 8 10 and 7 9 11.
+        old_entries = self.entry[self._heads(rows)]
+        # If the rows that stay have prompts 0 2 2 5, then prompts are 0 2 5, the rows' prompts are
+        # renumbered 0 1 1 2, and counts are 1 2 1.
         prompts, prompt_of_row, counts = self.prompt[rows].unique_consecutive(
             return_inverse=True, return_counts=True
         )
         self._arrange(prompt_of_row, counts.tolist())
-        old_entries = old_entries[self.order]  # the old entry that each new one is copied from
+        # In the new order of entries, the example's become 1 3 5 6 7 8 9 10 11.
+        old_entries = old_entries[self.order]
         _replace(self.own, lambda tensor: tensor.index_select(0, old_entries))
 
         if len(prompts) < len(self.mask):
@@ -479,7 +485,7 @@ def _replace(cache: _Cache, change: Callable[[torch.Tensor], torch.Tensor]) -> N
 
 
 def cache_columns(filled: int) -> int:
-    """The columns that a KV cache of `filled` tokens allocates, all of which attention computes.
+    """The columns that a KV cache allocates for `filled` tokens; attention computes all of them.
 
     The pads of shorter prompts count as tokens. The number is rounded up to a multiple of `GROWTH`.
     """

@@ -105,17 +105,9 @@ def forecast(
     from tqdm.auto import tqdm
 
     arrays = [np.asarray(context) for context in contexts]
-    one_step = text_format.longest_step  # tokens
-    all_steps = one_step * config.steps
-    if config.constrained and config.max_new_tokens < all_steps:
-        raise InputError(
-            f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {all_steps}"
-        )
-    if config.context_tokens and config.context_tokens < one_step and not config.raw_cut:
-        raise InputError(f"context_tokens is {config.context_tokens}; one step may take {one_step}")
-
-    prompts = []
+    _check_room(config, text_format)
     names = range(len(arrays)) if ids is None else ids
+    prompts = []
     for name, context in zip(names, arrays, strict=True):
         if context.ndim != 2 or context.shape[1] != text_format.variables:
             problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
@@ -154,6 +146,18 @@ def forecast(
                 )
             )
     return forecasts
+
+
+def _check_room(config: DecodeConfig, text_format: TextFormat) -> None:
+    """Raise InputError for a protocol without room for the longest steps of a text format."""
+    one_step = text_format.longest_step  # tokens
+    all_steps = one_step * config.steps
+    if config.constrained and config.max_new_tokens < all_steps:
+        raise InputError(
+            f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {all_steps}"
+        )
+    if config.context_tokens and config.context_tokens < one_step and not config.raw_cut:
+        raise InputError(f"context_tokens is {config.context_tokens}; one step may take {one_step}")
 
 
 def read_back(
@@ -196,7 +200,7 @@ def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:
     # The last id before the prompt tells whether the cut fell on a step boundary.
     # `12,34;567,890;1,2;` cut to 12 tokens is `567,890;1,2;`, after a semicolon: all of it stays.
     # Cut to 10 it is `7,890;1,2;`, after a 6: only `1,2;` stays. One whole step is always left,
-    # because `forecast` has checked that `context_tokens` hold the longest one.
+    # because `_check_room` wants `context_tokens` to hold the longest one.
     before_prompt = ids[-config.context_tokens - 1]
     if config.raw_cut or before_prompt == SEMICOLON_ID:
         return prompt

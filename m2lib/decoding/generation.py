@@ -40,12 +40,14 @@ class DecodeConfig:
     steps: int = FORECAST_STEPS
     """Number of steps; decoding stops after as many semicolons, one of which ends each step."""
     constrained: bool = False
-    """Mask the logits so that every step is `d{1,4},d{1,4};`, see `m2lib.decoding.StepGrammar`."""
+    """Whether the logits are masked so that every step is `d{1,4},d{1,4};`, see
+    `m2lib.decoding.StepGrammar`."""
     temperature: float = 0.0
-    """0 is greedy, the likeliest token each time; else tokens are sampled from softmax(logits /
-    temperature)."""
+    """At 0 decoding is greedy, the likeliest token each time; else tokens are sampled from
+    softmax(logits / temperature)."""
     n_samples: int = 1
-    """Sampled forecasts per series, sharing one prefill (the pass that reads the prompt)."""
+    """Number of forecasts of each series, which share one prefill (the pass that reads the
+    prompt)."""
     rounding: str = "nearest"
     """Rounding of prompt and truth, `nearest` or `published`, see
     `m2lib.series.codec.to_integers`."""
@@ -180,17 +182,18 @@ def generate(
         count = len(running.logits)
         grammar = StepGrammar(count, device, text_format) if config.constrained else None
         # Sample i * n + j is the j-th of prompt i, from the first token to the last. At first it is
-        # row i * n + j of the engine; as rows leave, the others move up, and `live` says whose they
-        # are. 2 prompts, 2 samples each, and sample 1 has left:
-        #     row       0  1  2
-        #     live      0  2  3      row 1 belongs to sample 2, which is sample 0 of prompt 1
-        # Indexed by row are live and left, and in each turn logits, draws and tokens, as is all
-        # that the engine and the grammar keep: these shrink together. Indexed by sample are written
-        # and passes: these never do.
-        live = torch.arange(count, device=device)  # the samples that the engine's rows belong to
-        left = torch.full((count,), config.steps, device=device)  # steps each row may still write
+        # row i * n + j of the engine; as rows leave, the others move up, and `sample_of_row` says
+        # whose they are. 2 prompts, 2 samples each, and sample 1 has left the batch:
+        #     row              0  1  2
+        #     sample_of_row    0  2  3      row 1 belongs to sample 2, which is sample 0 of prompt 1
+        # Indexed by row are sample_of_row and steps_to_go, and in each turn logits, draws and
+        # tokens, as is all that the engine and the grammar keep: these shrink together. Indexed by
+        # sample are written and passes: these never do.
+        sample_of_row = torch.arange(count, device=device)
+        steps_to_go = torch.full((count,), config.steps, device=device)  # 0: the row is done
         written: list[list[int]] = [[] for _ in range(count)]
         passes = torch.zeros(count, dtype=torch.long, device=device)
+
         for length in range(1, config.max_new_tokens + 1):
             # 1. Choose a token for each row; rows that are done, and have not left yet, get pads.
             logits = grammar.mask(running.logits) if grammar else running.logits
@@ -198,26 +201,29 @@ def generate(
             if config.temperature > 0:
                 # One draw for each sample, whether its row is still there or not, so that the order
                 # in which rows leave changes nothing.
-                draws = torch.rand(count, generator=generator).to(device)[live]
-            tokens = _choose(logits, config.temperature, draws).masked_fill(left == 0, PAD_ID)
+                draws = torch.rand(count, generator=generator).to(device)[sample_of_row]
+            tokens = _choose(logits, config.temperature, draws)
+            tokens = tokens.masked_fill(steps_to_go == 0, PAD_ID)
 
-            # 2. Note what was written, and which rows end with it.
-            for sample, token in zip(live.tolist(), tokens.tolist(), strict=True):
+            # 2. Note what was written, and which rows end with it: a semicolon ends a step, a pad
+            # the whole sample.
+            for sample, token in zip(sample_of_row.tolist(), tokens.tolist(), strict=True):
                 if token != PAD_ID:
                     written[sample].append(token)
-            left = (left - (tokens == SEMICOLON_ID).long()).masked_fill(tokens == PAD_ID, 0)
+            steps_to_go = steps_to_go - (tokens == SEMICOLON_ID).long()
+            steps_to_go = steps_to_go.masked_fill(tokens == PAD_ID, 0)
 
             # 3. Stop if no row goes on, or let those that are done leave, once they are enough to
             # be worth a copy of the cache. Of 10 rows none leaves while 9 still write; when 8 do,
             # two leave.
-            rows = left.nonzero()[:, 0]  # the numbers of those that go on, ascending
+            rows = steps_to_go.nonzero()[:, 0]  # the numbers of those that go on, ascending
             if len(rows) == 0 or length == config.max_new_tokens:
                 break
-            if len(rows) <= LEAVE_AT * len(live):
+            if len(rows) <= LEAVE_AT * len(sample_of_row):
                 running.keep(rows)
                 tokens = tokens[rows]
-                left = left[rows]
-                live = live[rows]
+                steps_to_go = steps_to_go[rows]
+                sample_of_row = sample_of_row[rows]
                 if grammar:
                     grammar.state = grammar.state[rows]
 
@@ -225,7 +231,7 @@ def generate(
             # not.
             if grammar:
                 grammar.advance(tokens)
-            passes[live] += 1
+            passes[sample_of_row] += 1
             running.step(tokens)
     new = [written[first : first + n] for first in range(0, count, n)]
     return new, passes.view(-1, n).tolist()
