@@ -1,15 +1,15 @@
-"""`make bench`: decoding and training against what one would otherwise run, and against what the
-machine can do.
+"""`make bench` times decoding and training, against peers and against what the machine can do.
 
-Prints the tables and writes build/bench/<model>-<device>.json, or
-benchmarks/results/<model>-<device>.json with --record. All times of a table come from one process
-run; where a peer is slow, a part of the work is measured and scaled, and the table says so.
+It prints the tables and writes build/bench/<model>-<device>.json, or
+benchmarks/results/<model>-<device>.json with --record. All times of a table come from one process.
+Where a peer is slow, a part of the work is measured and scaled, and the table says so.
 """
 
 import argparse
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,145 +35,143 @@ from m2lib.training.loop import train
 from m2lib.training.windows import make_windows
 
 QWEN = "qwen2.5-0.5b-random"  # the report's shape, random weights: nothing to download
-CONFIG = DecodeConfig(
-    constrained=True
-)  # 20 steps, which random weights would not end by themselves
-LENGTH, BATCH, RANK = 512, 2, 8
+CONFIG = DecodeConfig(constrained=True)  # random weights would not end after 20 steps by themselves
+LENGTH = 512  # tokens of a training window
+BATCH = 2  # windows
+RANK = 8
 
 
 def load(name: str, dtype: str, reduce: bool = True):
-    """A model and its remap, in eval mode."""
+    """Return a model and its remap, in eval mode."""
     if name != QWEN:
         backbone = load_backbone(name, dtype=dtype, reduce=reduce)
         return backbone.model, backbone.remap
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config, remap = backbone_config("qwen2.5-0.5b"), TokenRemap((151643, *range(15, 25), 11, 26))
-    model = (
-        AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-        .to(chosen_device())
-        .eval()
-    )
-    return (reduce_vocabulary(model, remap) if reduce else model), remap
+    config = backbone_config("qwen2.5-0.5b")
+    remap = TokenRemap((151643, *range(15, 25), 11, 26))
+    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    model = model.to(chosen_device()).eval()
+    if reduce:
+        model = reduce_vocabulary(model, remap)
+    return model, remap
 
 
 def prompts_of(count: int) -> list[list[int]]:
-    """The contexts of the first validation series, whole."""
+    """Return the whole contexts of the first validation series, as token ids."""
     series = load_series()
     ids = split_ids().validation[:count]
     return [text_to_ids(encode(series.contexts[i], series.scales[i])) for i in ids]
 
 
 def training_windows() -> np.ndarray:
-    """Full windows of training series."""
+    """Return full windows of training series, (windows, LENGTH)."""
     series = load_series()
-    texts = [
-        text_to_ids(encode(series.trajectories[i], series.scales[i]))
-        for i in split_ids().train[:100]
-    ]
+    texts = []
+    for i in split_ids().train[:100]:
+        texts.append(text_to_ids(encode(series.trajectories[i], series.scales[i])))
     windows = make_windows(texts, LENGTH)
-    return windows[(windows != 0).all(1)]
+    return windows[(windows != 0).all(1)]  # without those that are padded
 
 
 def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
+    """Return the rows of the table of decoding, from transformers' way to ours.
+
+    count: series that are forecast; the slower ways forecast fewer, and their time is scaled.
+    """
     prompts = prompts_of(count)
+    few = prompts[:3] if count >= 50 else prompts[:1]
+    ten = prompts[:10]
+
     model, remap = load(name, "float32", reduce=False)
-    device, few = model.device, prompts[: 3 if count >= 50 else 1]
+    device = model.device
     took = seconds(lambda: generate_one_by_one(model, remap, few), device, warm=False)
-    rows = [
-        _row(
-            "(a) transformers, one by one, float32, full vocabulary, 220 tokens",
-            took / len(few) * count,
-        )
-    ]
-    rows[-1]["measured"] = f"{len(few)} series"
+    label = "(a) transformers, one by one, float32, full vocabulary, 220 tokens"
+    rows = [_scaled_row(label, took, len(few), count)]
     del model
 
+    # Each row makes one more change on the way to ours.
     single, _ = load(name, "float32")
-    rows += _step(
-        single, few[:2], 1, count, "and stopping after 20 steps, with 13 tokens", Reference
-    )
+    took = _decode_seconds(single, few[:2], batch=1, engine=Reference)
+    label = "and stopping after 20 steps, with 13 tokens"
+    rows.append(_scaled_row(label, took, len(few[:2]), count))
     del single
     model, _ = load(name, dtype)
-    ten = prompts[:10]
-    rows += _step(model, few[:2], 1, count, f"and {dtype}", Reference)
-    rows += _step(model, ten, 10, count, "and batches of 10", Reference)
-    rows += _step(
-        model, ten, 10, count, "and our forward pass: prompts alone, merged, own cache", Engine
-    )
-    took = seconds(lambda: generate_batched(model, ten), device, warm=False)
-    rows.append(
-        _row(
-            f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens",
-            took / len(ten) * count,
-        )
-    )
-    rows[-1]["measured"] = f"{len(ten)} series"
-    for label, took in llama_cpp.measured(lambda: load(name, "float32")[0], ten).items():
-        rows.append(
-            _row(f"(d) {label}", took / len(ten) * count) | {"measured": f"{len(ten)} series"}
-        )
+    took = _decode_seconds(model, few[:2], batch=1, engine=Reference)
+    rows.append(_scaled_row(f"and {dtype}", took, len(few[:2]), count))
+    took = _decode_seconds(model, ten, batch=10, engine=Reference)
+    rows.append(_scaled_row("and batches of 10", took, len(ten), count))
+    took = _decode_seconds(model, ten, batch=10, engine=Engine)
+    label = "and our forward pass: prompts alone, merged, own cache"
+    rows.append(_scaled_row(label, took, len(ten), count))
 
-    found = []
-    generate(model, prompts[:2], CONFIG)
-    took = seconds(lambda: found.append(generate(model, prompts, CONFIG)), device, warm=False)
-    tokens = [len(samples[0]) for samples in found[0][0]]
-    limit = decode_limit(
-        Shape.of(model.config), [len(prompt) for prompt in prompts], tokens, model, limits
-    )
+    took = seconds(lambda: generate_batched(model, ten), device, warm=False)
+    label = f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens"
+    rows.append(_scaled_row(label, took, len(ten), count))
+    for label, took in llama_cpp.measured(lambda: load(name, "float32")[0], ten).items():
+        rows.append(_scaled_row(f"(d) {label}", took, len(ten), count))
+
+    generate(model, prompts[:2], CONFIG)  # warms up
+    forecasts = []
+    took = seconds(lambda: forecasts.append(generate(model, prompts, CONFIG)), device, warm=False)
+    samples_by_series, *_ = forecasts[0]
+    tokens = [len(samples[0]) for samples in samples_by_series]
+    lengths = [len(prompt) for prompt in prompts]
+    limit = decode_limit(Shape.of(model.config), lengths, tokens, model, limits)
     rows.append(_row(f"m2lib, {dtype}, 20 steps, constrained", took, limit=limit))
     rows[-1]["new_tokens"] = sum(tokens)
     return rows
 
 
-def _step(
-    model, prompts: list[list[int]], batch: int, count: int, label: str, engine
-) -> list[dict]:
-    """A row on the way from the first to ours: what one more change makes of it."""
+def _decode_seconds(model, prompts: list[list[int]], batch: int, engine) -> float:
+    """Return the seconds that an engine, Reference or Engine, takes for prompts in batches."""
     batches = [prompts[i : i + batch] for i in range(0, len(prompts), batch)]
-    took = seconds(
-        lambda: [generate(model, one, CONFIG, engine=engine) for one in batches],
-        model.device,
-        warm=False,
-    )
-    return [_row(label, took / len(prompts) * count) | {"measured": f"{len(prompts)} series"}]
+
+    def work() -> None:
+        for rows in batches:
+            generate(model, rows, CONFIG, engine=engine)
+
+    return seconds(work, model.device, warm=False)
 
 
 def decode_limit(shape: Shape, lengths: list[int], tokens: list[int], model, limits: dict) -> float:
-    """Seconds that forecasts take at least: prefills and products at the matrix rate or, where few
-    rows share them, at the rate at which weights are read; keys and values at the rate at which
-    they are read."""
+    """Return the seconds that forecasts take at least.
+
+    Prefills and products run at the matrix rate or, where few rows share them, at the rate at which
+    weights are read; keys and values are read at that rate, too. Prompts have `lengths` tokens and
+    get `tokens` new ones each; `limits` holds FLOP/s and bytes/s.
+    """
     size = model.dtype.itemsize
-    one = executed_pass(shape, 1, 0, 0)
-    linear, weights = total(one), total(one) / 2 * size
-    cache = 2 * shape.layers * shape.kv_width * size
-    limit = (
-        sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in lengths)
-        / limits["flops"]
-    )
+    flops_of_token = total(executed_pass(shape, 1, 0, 0))  # of the products alone
+    weight_bytes = flops_of_token / 2 * size  # two FLOPs a weight
+    cache_bytes = 2 * shape.layers * shape.kv_width * size  # keys and values of one token
+
+    prefills = sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in lengths)
+    limit = prefills / limits["flops"]
     for step in range(1, max(tokens)):
         alive = [n for n, new in zip(lengths, tokens, strict=True) if new > step]
-        limit += max(len(alive) * linear / limits["flops"], weights / limits["bytes"])
-        limit += sum(n + step for n in alive) * cache / limits["bytes"]
+        products = len(alive) * flops_of_token / limits["flops"]
+        reading_weights = weight_bytes / limits["bytes"]
+        limit += max(products, reading_weights)
+        limit += sum(n + step for n in alive) * cache_bytes / limits["bytes"]
     return limit
 
 
 def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
-    windows = torch.from_numpy(training_windows())
+    """Return the rows of the table of training, from PEFT's way to ours."""
+    batch = torch.from_numpy(training_windows())[:BATCH]
     rows = []
-    for precision in ("no", "bf16"):
+    for precision, label in {"no": "float32", "bf16": "bfloat16 autocast"}.items():
         model, remap = load(name, "float32", reduce=False)
         peer = PeftTraining(model, remap, RANK, precision)
-        batch = windows[:BATCH]
-        took = seconds(
-            lambda peer=peer, batch=batch: peer.step(batch), peer.model.device, repeats=2
-        )
-        label = {"no": "float32", "bf16": "bfloat16 autocast"}[precision]
+        took = seconds(partial(peer.step, batch), peer.model.device, repeats=2)
         rows.append(_row(f"(c) PEFT and accelerate, {label}, full vocabulary", took))
         del model, peer
-    took, _ = plain_steps(*load(name, dtype)[:1], training_windows(), train_config(4))
+
+    took, _ = plain_steps(load(name, dtype)[0], training_windows(), train_config(4))
     rows.append(_row(f"a plain loop, {dtype} weights, 13 tokens", took))
+
     shape = Shape.of(load(name, dtype)[0].config)
     flops = total(train_step_flops(shape, LENGTH, rank=RANK, batch=BATCH, convention="executed"))
     for kind in sorted(DTYPES, key=lambda kind: kind == dtype):  # ours, by default, is last
@@ -185,7 +183,7 @@ def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
 def our_steps(
     name: str, dtype: str, steps: int, recompute: bool = False
 ) -> tuple[float, list[float]]:
-    """Seconds of the fastest of several steps of `train`, and the losses."""
+    """Return the seconds of the fastest of several steps of `train`, and the losses."""
     model, _ = load(name, dtype)
     os.environ["M2_RECOMPUTE"] = "1" if recompute else "0"
     with tempfile.TemporaryDirectory() as folder:
@@ -194,78 +192,83 @@ def our_steps(
             evaluate=lambda: {"at": time.perf_counter()}, evaluate_after=range(steps),
             progress=False,
         )  # fmt: skip
+    times = np.diff([entry["at"] for entry in log.evaluations])
     # The first step warms up, and a checkpoint follows it.
-    return min(
-        np.diff([entry["at"] for entry in log.evaluations])[2:], default=float("nan")
-    ), log.losses
+    return min(times[2:], default=float("nan")), log.losses
 
 
 def train_config(steps: int) -> TrainConfig:
+    """Return the settings with which every way of training is measured."""
     return TrainConfig(
         steps=steps, learning_rate=1e-3, rank=RANK, batch_size=BATCH, sequence_length=LENGTH
     )
 
 
 def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
-    """Seconds per forecast against context length, batch and samples."""
+    """Return the seconds per forecast against context length, batch and samples."""
     model, _ = load(name, dtype)
     series = load_series()
-    whole = [
-        text_to_ids(encode(series.trajectories[i], series.scales[i]))
-        for i in split_ids().validation[:10]
-    ]
+    whole_series = []
+    for i in split_ids().validation[:10]:
+        whole_series.append(text_to_ids(encode(series.trajectories[i], series.scales[i])))
     prompts = prompts_of(50)
-    generate(model, prompts[:2], CONFIG)
+    generate(model, prompts[:2], CONFIG)  # warms up
 
     def each(prompts: list[list[int]], config: DecodeConfig = CONFIG) -> float:
         generator = torch.Generator().manual_seed(0)
-        return seconds(
-            lambda: generate(model, prompts, config, generator), model.device, warm=False
-        ) / len(prompts)
+        work = partial(generate, model, prompts, config, generator)
+        return seconds(work, model.device, warm=False) / len(prompts)
 
-    sampled = {
-        n: DecodeConfig(constrained=True, temperature=1.0, n_samples=n) for n in (1, 4, 16, 64)
-    }
-    return {
-        "context": {n: each([ids[-n:] for ids in whole]) for n in (128, 256, 384, 512, 640, 768)},
-        "batch": {n: each(prompts[:n]) for n in (1, 2, 5, 10, 25, 50)},
-        "samples": {n: each(prompts[:1], config) for n, config in sampled.items()},
-    }
+    by_context = {}
+    for n in (128, 256, 384, 512, 640, 768):
+        by_context[n] = each([ids[-n:] for ids in whole_series])
+    by_batch = {}
+    for n in (1, 2, 5, 10, 25, 50):
+        by_batch[n] = each(prompts[:n])
+    by_samples = {}
+    for n in (1, 4, 16, 64):
+        config = DecodeConfig(constrained=True, temperature=1.0, n_samples=n)
+        by_samples[n] = each(prompts[:1], config)
+    return {"context": by_context, "batch": by_batch, "samples": by_samples}
 
 
 def sharing(name: str, dtype: str, samples: int = 48) -> dict[str, dict[str, float]]:
-    """A step of samples of three prompts that share their keys and values, and of as many that have
-    a copy each."""
+    """Return time and memory of a step of samples of three prompts, sharing keys or copying them.
+
+    Either the samples of a prompt share its keys and values, or each has a copy of its own.
+    """
     model, _ = load(name, dtype)
     prompts = prompts_of(3)
-    given = {
-        "shared": (prompts, samples),
-        "copied": ([prompt for prompt in prompts for _ in range(samples)], 1),
-    }
+    copies = [prompt for prompt in prompts for _ in range(samples)]
     with torch.inference_mode():
         return {
-            what: _step_alone(Engine(model, *rows), model.device) for what, rows in given.items()
+            "shared": _step_alone(Engine(model, prompts, samples), model.device),
+            "copied": _step_alone(Engine(model, copies, 1), model.device),
         }
 
 
 def _step_alone(engine: Engine, device: torch.device) -> dict[str, float]:
+    """Return the seconds of one decoding step, and the GB of the engine's keys and values."""
     tokens = torch.ones(len(engine.logits), dtype=torch.long, device=device)
     took = seconds(lambda: engine.step(tokens), device, repeats=10)
-    held = {x.data_ptr(): x.nbytes for layer in engine.shared + engine.own for x in layer}
-    return {"seconds": round(took, 4), "GB": round(sum(held.values()) / 1e9, 4)}
+    nbytes = {}
+    for layer in engine.shared + engine.own:
+        for tensor in layer:
+            nbytes[tensor.data_ptr()] = tensor.nbytes  # what is listed twice counts once
+    return {"seconds": round(took, 4), "GB": round(sum(nbytes.values()) / 1e9, 4)}
 
 
 def sharing_table(result: dict) -> str:
-    rows = [
-        f"| {what} | {row['seconds']:.3f} | {row['GB']:.2f} |"
-        for what, row in result["sharing"].items()
-    ]
+    """Return the table of `sharing` as book/speed.md has it."""
+    rows = []
+    for name, row in result["sharing"].items():
+        rows.append(f"| {name} | {row['seconds']:.3f} | {row['GB']:.2f} |")
     title = f"{result['backbone']}, {result['dtype']}: a step of 48 samples of each of 3 series"
     return "\n".join([f"| {title} | seconds | GB of keys and values |", "|---|---|---|", *rows])
 
 
 def memory(name: str, dtype: str) -> dict[str, float]:
-    """Peak GB of whole processes, model and libraries included, each started for one purpose."""
+    """Return the peak GB of whole processes, with model and libraries, each for one purpose."""
     return {
         "25 series x 20 steps": peak_memory(_decode_alone, name, dtype, 25),
         f"a training step, {BATCH} x {LENGTH}, rank {RANK}": peak_memory(our_steps, name, dtype, 2),
@@ -274,10 +277,10 @@ def memory(name: str, dtype: str) -> dict[str, float]:
 
 
 def memory_table(result: dict) -> str:
-    rows = [f"| {what} | {peak:.1f} |" for what, peak in result["memory"].items()]
-    return "\n".join(
-        [f"| {result['backbone']}, {result['dtype']}: peak memory | GB |", "|---|---|", *rows]
-    )
+    """Return the table of `memory` as book/speed.md has it."""
+    head = f"| {result['backbone']}, {result['dtype']}: peak memory | GB |"
+    rows = [f"| {purpose} | {peak:.1f} |" for purpose, peak in result["memory"].items()]
+    return "\n".join([head, "|---|---|", *rows])
 
 
 def _decode_alone(name: str, dtype: str, count: int) -> None:
@@ -285,13 +288,19 @@ def _decode_alone(name: str, dtype: str, count: int) -> None:
 
 
 def _row(label: str, took: float, limit: float | None = None) -> dict:
-    return {"what": label, "seconds": round(took, 3)} | (
-        {"limit_seconds": round(limit, 3)} if limit else {}
-    )
+    row = {"what": label, "seconds": round(took, 3)}
+    if limit:
+        row["limit_seconds"] = round(limit, 3)
+    return row
+
+
+def _scaled_row(label: str, took: float, measured: int, count: int) -> dict:
+    """Return the row of `count` series of which so many were measured, in `took` seconds."""
+    return _row(label, took / measured * count) | {"measured": f"{measured} series"}
 
 
 def table(rows: list[dict], title: str) -> str:
-    """A table as book/speed.md has it; the last row is ours."""
+    """Return a table as book/speed.md has it; the last row is ours."""
     lines = [f"| {title} | seconds | ours is faster by | of the limit |", "|---|---|---|---|"]
     for row in rows:
         share = f"{row['limit_seconds'] / row['seconds']:.0%}" if "limit_seconds" in row else ""
@@ -301,16 +310,31 @@ def table(rows: list[dict], title: str) -> str:
     return "\n".join(lines)
 
 
+def machine_limits(name: str, dtype: str, device: torch.device) -> dict[str, float]:
+    """Return the machine's FLOP/s in a model's products, by dtype, and its bytes/s of memory."""
+    shape = Shape.of(backbone_config("qwen2.5-0.5b" if name == QWEN else name))
+    rates = {}
+    for kind in DTYPES:
+        rates[kind] = product_rate(shape, getattr(torch, kind), device, BATCH * LENGTH)
+    limits = {"flops": rates[dtype], "bytes": bandwidth(device)}
+    for kind, rate in rates.items():
+        limits[f"flops_{kind}"] = rate
+    return limits
+
+
 def titles(result: dict) -> dict[str, str]:
-    """What each table of a record measured."""
-    sizes, model = result["sizes"], result["backbone"]
+    """Return the title of each table of a record: the model and what was measured."""
+    model = result["backbone"]
+    sizes = result["sizes"]
+    step = f"{sizes['batch']} x {sizes['length']}, rank {sizes['rank']}"
     return {
         "decode": f"{model}: {sizes['series']} series x 20 steps",
-        "train": f"{model}: a training step, {sizes['batch']} x {sizes['length']}, rank {sizes['rank']}",
+        "train": f"{model}: a training step, {step}",
     }
 
 
 def main() -> None:
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--backbone", default="smollm2-135m", help=f"a name or path, or {QWEN}")
     parser.add_argument("--series", type=int, default=50, help="how many are forecast")
@@ -320,30 +344,22 @@ def main() -> None:
         "--memory", action="store_true", help="measure the peak memory of each, and nothing else"
     )
     arguments = parser.parse_args()
-    name, place = arguments.backbone, torch.device(chosen_device())
-    dtype = best_dtype(place.type)
+    name = arguments.backbone
+    device = torch.device(chosen_device())
+    dtype = best_dtype(device.type)
     folder = ROOT / "benchmarks" / "results" if arguments.record else out_dir() / "bench"
-    file = f"{Path(name).name}-{place.type}"  # of a path its last part
+    stem = f"{Path(name).name}-{device.type}"  # of a path its last part
+    result = {"backbone": name, "dtype": dtype, **provenance(device)}
     if arguments.memory:
-        result = {
-            "backbone": name,
-            "dtype": dtype,
-            **provenance(place),
-            "memory": memory(name, dtype),
-        }
+        result["memory"] = memory(name, dtype)
         print(memory_table(result))
-        write_json(folder / f"{file}-memory.json", result)
+        write_json(folder / f"{stem}-memory.json", result)
         return
-    shape = Shape.of(backbone_config("qwen2.5-0.5b" if name == QWEN else name))
-    rates = {
-        kind: product_rate(shape, getattr(torch, kind), place, BATCH * LENGTH) for kind in DTYPES
-    }
-    limits = {"flops": rates[dtype], "bytes": bandwidth(place)} | {
-        f"flops_{kind}": rates[kind] for kind in DTYPES
-    }
+
+    limits = machine_limits(name, dtype, device)
     print(f"{dtype} is the default here: the faster one in training's products")
     print({kind: f"{rate:.3g}" for kind, rate in limits.items()}, flush=True)
-    result = {"backbone": name, "dtype": dtype, **provenance(place), "limits": limits}
+    result["limits"] = limits
     result["sizes"] = {"series": arguments.series, "length": LENGTH, "batch": BATCH, "rank": RANK}
 
     result["train"] = train_rows(name, dtype, limits)
@@ -351,16 +367,14 @@ def main() -> None:
     result["decode"] = decode_rows(name, dtype, arguments.series, limits)
     print(table(result["decode"], titles(result)["decode"]), flush=True)
     if arguments.curve:
-        plain = plain_steps(
-            load(name, dtype)[0], training_windows(), train_config(arguments.curve)
-        )[1]
-        result["loss_curves"] = {
-            "m2lib": our_steps(name, dtype, arguments.curve)[1],
-            "plain": plain,
-        }
-    result["growth"], result["sharing"] = growth(name, dtype), sharing(name, dtype)
+        model, _ = load(name, dtype)
+        _, plain = plain_steps(model, training_windows(), train_config(arguments.curve))
+        _, ours = our_steps(name, dtype, arguments.curve)
+        result["loss_curves"] = {"m2lib": ours, "plain": plain}
+    result["growth"] = growth(name, dtype)
+    result["sharing"] = sharing(name, dtype)
     print(sharing_table(result), flush=True)
-    path = folder / f"{file}.json"
+    path = folder / f"{stem}.json"
     write_json(path, result)
     print(path)
 

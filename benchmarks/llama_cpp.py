@@ -1,10 +1,13 @@
-"""llama.cpp as a peer: a model is written as a .gguf, which its server reads; `pip install
-xllamacpp` brings both."""
+"""llama.cpp is a peer: a model is written as a .gguf, which its server reads.
+
+`pip install xllamacpp` brings the server.
+"""
 
 import re
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from benchmarks import peers
 from benchmarks.measure import seconds
 from m2lib.model.vocabulary import PAD_ID
 
-# Ours (transformers') and llama.cpp's names of the weights of a block.
+# Transformers' names of the weights of a block, and llama.cpp's.
 BLOCK = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -33,10 +36,10 @@ OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_
 
 
 def write_gguf(model: PreTrainedModel, path: Path, kind: str) -> None:
-    """Write a Llama or Qwen2 with made-up names of tokens, since prompts are given as ids.
+    """Write a Llama or Qwen2 as a .gguf, in which token 7 is named <7>.
 
-    kind: `F32`, `BF16` or `Q8_0` (8 bits), of the matrices; all else is float32, as llama.cpp wants
-    it.
+    Its real names are not needed, because prompts are given as ids. kind: the type of the matrices,
+    `F32`, `BF16` or `Q8_0` (8 bits); all else is float32, as llama.cpp wants it.
     """
     config = model.config
     writer = GGUFWriter(path, config.model_type)
@@ -60,10 +63,9 @@ def write_gguf(model: PreTrainedModel, path: Path, kind: str) -> None:
         stem, _, part = name.rpartition(".")
         if config.model_type == "llama" and stem.endswith(("q_proj", "k_proj")):
             weight = _interleaved(weight, config.hidden_size // config.num_attention_heads)
-        type_ = GGMLQuantizationType[kind if weight.ndim == 2 else "F32"]
-        writer.add_tensor(
-            f"{_name(stem)}.{part}", quantize(weight.float().cpu().numpy(), type_), raw_dtype=type_
-        )
+        gguf_type = GGMLQuantizationType[kind if weight.ndim == 2 else "F32"]
+        values = quantize(weight.float().cpu().numpy(), gguf_type)
+        writer.add_tensor(f"{_name(stem)}.{part}", values, raw_dtype=gguf_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -71,47 +73,51 @@ def write_gguf(model: PreTrainedModel, path: Path, kind: str) -> None:
 
 
 def _name(stem: str) -> str:
-    """model.layers.3.mlp.up_proj -> blk.3.ffn_up"""
+    """Return llama.cpp's name of a module: model.layers.3.mlp.up_proj is its blk.3.ffn_up."""
     if stem in OUTSIDE:
         return OUTSIDE[stem]
-    layer, _, what = stem.removeprefix("model.layers.").partition(".")
-    return f"blk.{layer}.{BLOCK[what]}"
+    layer, _, module = stem.removeprefix("model.layers.").partition(".")
+    return f"blk.{layer}.{BLOCK[module]}"
 
 
 def _interleaved(weight: torch.Tensor, head: int) -> torch.Tensor:
-    """Rows of each head in llama.cpp's order for a Llama: it turns rows 2i and 2i+1, transformers i
-    and i + head/2."""
+    """Return a projection's rows in llama.cpp's order for a Llama.
+
+    Of each head, llama.cpp rotates rows 2i and 2i+1 together, transformers rows i and i + head/2:
+    with four rows a head, 0, 1, 2, 3 become 0, 2, 1, 3.
+    """
     rows = weight.unflatten(0, (-1, 2, head // 2))
     return rows.transpose(1, 2).reshape(weight.shape)
 
 
 def measured(load: Callable[[], PreTrainedModel], prompts: list[list[int]]) -> dict[str, float]:
-    """Seconds of as many tokens as the other peers make, all prompts at once, no grammar; nothing
-    where it is missing.
+    """Return llama.cpp's seconds for as many tokens as the other peers make, by label.
 
-    load: gives a reduced model in float32; it is written in bfloat16, and in the 8 bits that most
-    use there.
+    All prompts are decoded at once, without a grammar. Without llama.cpp nothing is returned.
+    load: gives a reduced model in float32, which is written in bfloat16, and in the 8 bits that
+    most users choose.
     """
     if find_spec("xllamacpp") is None:
         print("llama.cpp is left out: `pip install xllamacpp` brings it", flush=True)
         return {}
-    model, took, new = load(), {}, peers.NEW_TOKENS
+    model = load()
+    new_tokens = peers.NEW_TOKENS
+    context = max(map(len, prompts)) + new_tokens
+    took = {}
     for kind, bits in {"BF16": "bfloat16", "Q8_0": "8 bits"}.items():
-        with tempfile.TemporaryDirectory(
-            ignore_cleanup_errors=True
-        ) as folder:  # the file stays open on Windows
-            write_gguf(model, path := Path(folder, "model.gguf"), kind)
-            peer = LlamaCpp(path, slots=len(prompts), context=max(map(len, prompts)) + new)
-            label = f"llama.cpp, batches of {len(prompts)}, {bits}, 13 tokens, {new} tokens"
-            took[label] = seconds(
-                lambda peer=peer: peer.generate(prompts, new), model.device, warm=False
-            )
+        # On Windows the file stays open, so the folder cannot be removed there.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            path = Path(folder, "model.gguf")
+            write_gguf(model, path, kind)
+            peer = LlamaCpp(path, slots=len(prompts), context=context)
+            work = partial(peer.generate, prompts, new_tokens)
+            label = f"llama.cpp, batches of {len(prompts)}, {bits}, 13 tokens, {new_tokens} tokens"
+            took[label] = seconds(work, model.device, warm=False)
     return took
 
 
 class LlamaCpp:
-    """A server of llama.cpp in this process, with the given number of slots, which it computes
-    together."""
+    """A server of llama.cpp in this process; it computes its slots, one a prompt, together."""
 
     def __init__(self, path: Path, slots: int, context: int):
         import xllamacpp
@@ -120,24 +126,27 @@ class LlamaCpp:
         params.model.path = str(path)
         params.n_parallel = slots
         params.n_ctx = slots * context
-        params.n_batch = params.n_ubatch = 2048
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = torch.get_num_threads()
+        params.n_batch = 2048
+        params.n_ubatch = 2048
+        params.cpuparams.n_threads = torch.get_num_threads()
+        params.cpuparams_batch.n_threads = torch.get_num_threads()
         params.verbosity = 0
-        self.server, self.slots = xllamacpp.Server(params), slots
+        self.server = xllamacpp.Server(params)
+        self.slots = slots
 
     def generate(self, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
-        """Greedy continuations of exactly so many tokens each."""
+        """Return greedy continuations of exactly so many tokens each, as ids."""
 
-        def one(prompt: list[int]) -> list[int]:
+        def complete(prompt: list[int]) -> list[int]:
             request = {
                 "prompt": prompt,
                 "n_predict": new_tokens,
                 "ignore_eos": True,
                 "temperature": 0.0,
+                "cache_prompt": False,  # each prompt is a new one, as for the other peers
             }
-            request["cache_prompt"] = False  # each is a new one, as for the other peers
             text = self.server.handle_completions(request)["choices"][0]["text"]
             return [int(token) for token in re.findall(r"<(\d+)>", text)]
 
         with ThreadPoolExecutor(self.slots) as pool:
-            return list(pool.map(one, prompts))
+            return list(pool.map(complete, prompts))

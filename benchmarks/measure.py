@@ -1,4 +1,4 @@
-"""How things are measured: seconds, memory, and what the machine can do at most."""
+"""Seconds, peak memory, and what the machine can do at most are measured here."""
 
 import multiprocessing
 import time
@@ -14,7 +14,7 @@ from m2lib.accounting.shape import Shape
 def seconds(
     work: Callable[[], object], device: torch.device, repeats: int = 1, warm: bool = True
 ) -> float:
-    """The least of several times that `work` takes, after one that does not count."""
+    """Return the least of several times that `work` takes, after a warm-up that does not count."""
     if warm:
         work()
     times = []
@@ -33,40 +33,53 @@ def _finish(device: torch.device) -> None:
 
 
 def product_rate(shape: Shape, dtype: torch.dtype, device: torch.device, rows: int) -> float:
-    """FLOP/s of the model's own products: one block's weights times `rows` tokens, best of several
-    blocks."""
-    d, k, h = shape.width, shape.kv_width, shape.mlp
-    sizes = [(d, d + 2 * k), (d, d), (d, h), (d, h), (h, d)]
-    blocks = [[torch.randn(n, m, device=device).to(dtype) for m, n in sizes] for _ in range(8)]
-    inputs = {m: torch.randn(rows, m, device=device).to(dtype) for m, _ in sizes}
+    """Return the FLOP/s of the model's own products, at best.
+
+    The products are those of the weights of eight blocks with the same `rows` tokens.
+    """
+    width, mlp = shape.width, shape.mlp
+    sizes = [  # (inputs, outputs)
+        (width, width + 2 * shape.kv_width),  # queries, keys and values
+        (width, width),  # what attention gives
+        (width, mlp),  # gate
+        (width, mlp),  # up
+        (mlp, width),  # down
+    ]
+    weights = []
+    for _ in range(8):
+        for n_in, n_out in sizes:
+            weights.append(torch.randn(n_out, n_in, device=device).to(dtype))
+    tokens = {n: torch.randn(rows, n, device=device).to(dtype) for n in (width, mlp)}
 
     def work():
-        for block in blocks:
-            for weight in block:
-                torch.nn.functional.linear(inputs[weight.shape[1]], weight)
+        for weight in weights:
+            torch.nn.functional.linear(tokens[weight.shape[1]], weight)
 
     with torch.inference_mode():
         took = seconds(work, device, repeats=5)
-    return len(blocks) * sum(2 * rows * m * n for m, n in sizes) / took
+    return sum(2 * rows * weight.numel() for weight in weights) / took
 
 
 def bandwidth(device: torch.device) -> float:
-    """Bytes a second that are read from memory: the sum of an array too large for any cache."""
+    """Return the bytes/s that are read from memory, by the sum of an array too large for caches."""
     array = torch.ones(2**27, device=device)
-    return array.numel() * array.element_size() / seconds(lambda: array.sum(), device, repeats=5)
+    took = seconds(lambda: array.sum(), device, repeats=5)
+    return array.numel() * array.element_size() / took
 
 
 def peak_memory(work: Callable, *arguments) -> float:
-    """GB that a process of its own has at most while it runs `work(*arguments)`: resident, or on
-    the CUDA card."""
+    """Return the peak GB of a process of its own that runs `work(*arguments)`.
+
+    On a CUDA card its memory there counts, and elsewhere its resident memory.
+    """
     context = multiprocessing.get_context("spawn")
     on_card = context.Value("d", 0)
     process = context.Process(target=_remember_peak, args=(on_card, work, arguments))
     process.start()
-    watched, resident = psutil.Process(process.pid), 0
-    while (
-        process.is_alive()
-    ):  # not every system remembers a process's peak, so it is watched, 200 times a second
+    watched = psutil.Process(process.pid)
+    resident = 0
+    # Not every system remembers a process's peak, so it is watched, 200 times a second.
+    while process.is_alive():
         with suppress(psutil.Error):  # it may end at any moment
             resident = max(resident, watched.memory_info().rss)
         process.join(0.005)

@@ -1,5 +1,7 @@
-"""What one would otherwise run: transformers' generate, and PEFT with an accelerate loop, in their
-usual settings."""
+"""The peers are what one would otherwise run, in their usual settings.
+
+These are transformers' generate, PEFT with accelerate's loop, and a plain loop of our own.
+"""
 
 import time
 
@@ -18,41 +20,40 @@ NEW_TOKENS = 220
 def generate_one_by_one(
     model: PreTrainedModel, remap: TokenRemap, prompts: list[list[int]]
 ) -> None:
-    """(a) A full-vocabulary model, one series at a time, 220 tokens each."""
-    kept = torch.tensor(remap.backbone_ids)
+    """Generate 220 tokens for one series at a time, by a full-vocabulary model: row (a)."""
+    backbone_ids = torch.tensor(remap.backbone_ids)
     for prompt in prompts:
-        tokens = kept[torch.tensor([prompt])].to(model.device)
+        tokens = backbone_ids[torch.tensor([prompt])].to(model.device)
         _generate(model, tokens, torch.ones_like(tokens), pad=remap.backbone_ids[PAD_ID])
 
 
 def generate_batched(model: PreTrainedModel, prompts: list[list[int]]) -> None:
-    """(b) A reduced model, all prompts in one left-padded batch, 220 tokens each."""
+    """Generate 220 tokens for all series in one left-padded batch, by a reduced model: row (b)."""
     width = max(map(len, prompts))
-    tokens = torch.tensor(
-        [[PAD_ID] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device
-    )
-    mask = torch.tensor(
-        [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device
-    )
-    _generate(model, tokens, mask, pad=PAD_ID)
+    tokens = torch.full((len(prompts), width), PAD_ID)
+    mask = torch.zeros_like(tokens)
+    for row, prompt in enumerate(prompts):
+        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    _generate(model, tokens.to(model.device), mask.to(model.device), pad=PAD_ID)
 
 
 def _generate(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, pad: int) -> None:
-    settings = {
-        "max_new_tokens": NEW_TOKENS,
-        "min_new_tokens": NEW_TOKENS,
-        "do_sample": False,
-        "pad_token_id": pad,
-    }
     with torch.inference_mode():
-        model.generate(tokens, attention_mask=mask, **settings)
+        model.generate(
+            tokens,
+            attention_mask=mask,
+            max_new_tokens=NEW_TOKENS,
+            min_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            pad_token_id=pad,
+        )
 
 
 class PeftTraining:
-    """(c) PEFT adapters on q and v of a full-vocabulary model, AdamW, and accelerate's loop and
-    autocast.
+    """PEFT adapters on q and v of a full-vocabulary model, with AdamW and accelerate: row (c).
 
-    precision: `no` (float32), or `bf16` (autocast over float32 weights).
+    precision: `no` (float32), or `bf16` (accelerate's autocast over float32 weights).
     """
 
     def __init__(self, model: PreTrainedModel, remap: TokenRemap, rank: int, precision: str):
@@ -62,19 +63,18 @@ class PeftTraining:
 
         AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(mixed_precision=precision, cpu=model.device.type == "cpu")
-        self.kept = torch.tensor(remap.backbone_ids)
+        self.backbone_ids = torch.tensor(remap.backbone_ids)
         config = LoraConfig(
             r=rank, lora_alpha=rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
         )
         model = get_peft_model(model, config)
-        optimizer = torch.optim.AdamW(
-            [p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.0
-        )
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def step(self, windows: torch.Tensor) -> float:
-        """One step on windows (B, length) of our ids, without pads."""
-        tokens = self.kept[windows].to(self.model.device)
+        """Take one step on windows (B, length) of our ids, without pads; returns the loss."""
+        tokens = self.backbone_ids[windows].to(self.model.device)
         loss = self.model(tokens, labels=tokens).loss
         self.accelerator.backward(loss)
         self.optimizer.step()
@@ -85,22 +85,23 @@ class PeftTraining:
 def plain_steps(
     model: PreTrainedModel, windows: np.ndarray, config: TrainConfig
 ) -> tuple[float, list[float]]:
-    """Our adapters in a plain loop: the model and its attention as transformers has them.
+    """Train our adapters in a plain loop, on the model and its attention as transformers has them.
 
     Returns the seconds of the fastest step, the first left out, and the losses.
     """
-    inject_lora(
-        model, config.rank, config.alpha, generator=torch.Generator().manual_seed(config.seed)
-    )
-    optimizer = torch.optim.AdamW(
-        trainable(model).values(), lr=config.learning_rate, weight_decay=0.0
-    )
-    losses, times = [], []
+    generator = torch.Generator().manual_seed(config.seed)
+    inject_lora(model, config.rank, config.alpha, generator=generator)
+    weights = trainable(model).values()
+    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
+    losses = []
+    times = []
     for step in range(config.steps):
         started = time.perf_counter()
         tokens = torch.from_numpy(batch_of(step, windows, config)).to(model.device)
         logits = model(tokens).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:])
+        # cross_entropy wants classes second: (B, vocabulary, length).
+        predictions = logits[:, :-1].transpose(1, 2)
+        loss = torch.nn.functional.cross_entropy(predictions, tokens[:, 1:])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
