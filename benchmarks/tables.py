@@ -1,11 +1,11 @@
-"""`python -m benchmarks.tables`: forecasters of any table, on real tables that nobody's adapter was
-trained on.
+"""`python -m benchmarks.tables` measures forecasters of any table on real tables.
 
-The tables come with statsmodels, statsforecast and matplotlib: `pip install -e '.[yardsticks]'`
-brings them. Some sources are for choosing, the others for judging; these were read four times
-before `general` was as it is. Errors are told in units of a reference: the last value or the last
-period, whichever did better before a source's first forecast. Writes tables.json beside the
-recorded runs, row by row; what it holds of the same values and adapter is kept.
+No adapter was trained on them. The tables come with statsmodels, statsforecast and matplotlib,
+which `pip install -e '.[yardsticks]'` brings. Some sources are for choosing, the others for
+judging; the latter were read four times before `general` was as it is. Errors are in units of a
+reference: the last value or the last period, whichever did better before a source's first forecast.
+The record is tables.json, beside the recorded runs. It is written row by row, and rows of the same
+values and adapter are not measured again.
 """
 
 import argparse
@@ -42,13 +42,19 @@ from m2lib.settings import results_dir
 from m2lib.study import PROFILES, adapter_path, load_record
 from m2lib.study.provenance import provenance
 
-MOST_SERIES = 20  # of a source: drawn at equal distances, in its order
+MOST_SERIES = 20
+"""Series of one source at most; of more, these are taken at equal distances, in their order."""
 LONGEST_SEASON = 24
-FEWEST_EARLIER = 3  # origins before the test, by which a source's reference is chosen
+"""Steps of the longest season that statsforecast's exponential smoothing bears."""
+FEWEST_EARLIER = 3
+"""Origins before the test, at least, by which a source's reference is chosen."""
 SAMPLES = 48
-LEFT_IN = ", season left in"  # of an adapter that reads a series as it is
-MOST_NEEDED = 1e3  # where a band has no width at all
-SHOWN = 4  # horizons of the context that a picture shows
+LEFT_IN = ", season left in"
+"""Ends the name of an adapter that reads a series as it is, not deseasonalised."""
+MOST_NEEDED = 1e3
+"""The factor by which a band of no width would have to be widened."""
+SHOWN = 4
+"""Horizons of the context that a picture shows."""
 AVERAGED = "general-tail", "general-even"
 """The runs whose adapters' mean goes into the package."""
 MODELS = {
@@ -59,8 +65,9 @@ MODELS = {
     "AutoARIMA": "AutoARIMA",
     "AutoTheta": "AutoTheta",
 }
-"""Those of statsforecast, by their names here."""
-BANDS = (80, 60, 40, 20)  # whose ends are the deciles, without the middle one
+"""The models of statsforecast, by their names here."""
+BANDS = (80, 60, 40, 20)
+"""Central intervals, in percent; their ends are the deciles, without the middle one."""
 Forecast = Callable[[Sequence[np.ndarray], int, int], list[np.ndarray]]
 """From contexts (steps,), horizon and season, the deciles of each series, (9, horizon)."""
 
@@ -78,54 +85,78 @@ class Source:
     origins: int
     """Forecasts of each series, one horizon apart; the last one ends with it."""
     load: Callable[[], pd.DataFrame | pd.Series]
-    """The series as columns; a gap at the end of one shortens it, others are filled in a straight
-    line."""
+    """The series as columns. A gap at the end of one shortens it; other gaps are interpolated."""
 
     @cache  # noqa: B019  (sources live as long as the program)
     def series(self) -> list[np.ndarray]:
-        """The series (steps,), MOST_SERIES at most."""
+        """Return the series (steps,), float64, MOST_SERIES at most."""
         frame = pd.DataFrame(self.load()).astype(np.float64)
-        whole = [
-            column.interpolate(limit_area="inside").dropna().to_numpy()
-            for _, column in frame.items()
-        ]
-        places = np.unique(np.linspace(0, len(whole) - 1, MOST_SERIES).astype(int))
-        return [whole[place] for place in places]
+        columns = [column for _, column in frame.items()]
+        places = np.unique(np.linspace(0, len(columns) - 1, MOST_SERIES).astype(int))
+        filled = [columns[place].interpolate(limit_area="inside") for place in places]
+        return [column.dropna().to_numpy() for column in filled]
 
     def cuts(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Context and truth of each forecast."""
+        """Return context and truth of each forecast."""
         return self._cuts(self.series(), self.origins)
 
     def known(self) -> list[np.ndarray]:
-        """What there is of each series before the first forecast."""
-        return [one[: -self.horizon * self.origins] for one in self.series()]
+        """Return what each series holds before the first forecast."""
+        return [values[: -self.horizon * self.origins] for values in self.series()]
 
     def earlier_cuts(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Context and truth of forecasts of what is known before the first one: for choosing
-        without a look ahead."""
+        """Return context and truth of forecasts inside `known`, to choose without a look ahead."""
         cuts = self._cuts(self.known(), max(self.origins, FEWEST_EARLIER))
         return [(context, truth) for context, truth in cuts if len(context) >= SHORTEST]
 
     def _cuts(
         self, series: Sequence[np.ndarray], origins: int
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        starts = [-self.horizon * (1 + back) for back in reversed(range(origins))]
-        cut = [(one[:n], one[n:][: self.horizon]) for one in series for n in starts]
-        return [
-            (context, truth)
-            for context, truth in cut
-            if np.abs(_seasonal_steps(context, self.season)).sum()
-        ]
+        """Cut each series at its last `origins` origins, one horizon apart.
+
+        With a horizon of 6 and two origins, a series is cut 12 and 6 steps before its end. A
+        context that never changes from season to season is left out, because its MASE has no unit.
+        """
+        cuts = []
+        for values in series:
+            for back in range(origins, 0, -1):
+                context = values[: -self.horizon * back]
+                truth = values[-self.horizon * back :][: self.horizon]
+                if np.abs(_seasonal_steps(context, self.season)).sum() > 0:
+                    cuts.append((context, truth))
+        return cuts
 
 
 def _statsmodels(name: str, *columns: str) -> pd.DataFrame:
+    """Return a data set of statsmodels, or some columns of it."""
     data = import_module(f"statsmodels.datasets.{name}").load_pandas().data
     return data[list(columns)] if columns else data
 
 
-def _of_its_tests(file: str, **how: Any) -> pd.DataFrame:
-    """A table that statsmodels tests itself on."""
-    return pd.read_csv(Path(import_module("statsmodels.tsa").__file__).parent / file, **how)
+def _test_table_path(file: str) -> Path:
+    """Return the path of a table that statsmodels tests itself on."""
+    return Path(import_module("statsmodels.tsa").__file__).parent / file
+
+
+def _co2() -> pd.Series:
+    return _statsmodels("co2")["co2"].resample("MS").mean()
+
+
+def _housing_starts() -> pd.Series:
+    path = _test_table_path("holtwinters/tests/results/housing-data.csv")
+    return pd.read_csv(path)["HOUSTNSA"]
+
+
+def _unemployment() -> pd.DataFrame:
+    return pd.read_csv(_test_table_path("tests/results/UN.csv"))
+
+
+def _us_economy() -> pd.DataFrame:
+    return _statsmodels("macrodata").drop(columns=["year", "quarter"])
+
+
+def _pelts() -> pd.DataFrame:
+    return pd.read_csv(ROOT / "data/hudson_bay_pelts.csv", index_col=0)
 
 
 def _passengers() -> pd.Series:
@@ -141,138 +172,150 @@ def _fertility() -> pd.DataFrame:
 
 
 def _electricity() -> pd.Series:
-    hourly = _of_its_tests(
-        "stl/tests/results/mstl_elec_vic.csv", parse_dates=["ds"], index_col="ds"
-    )
+    path = _test_table_path("stl/tests/results/mstl_elec_vic.csv")
+    hourly = pd.read_csv(path, parse_dates=["ds"], index_col="ds")
     return hourly["y"].resample("D").sum()
 
 
 def _google() -> pd.Series:
     table = matplotlib.cbook.get_sample_data("goog.npz")["price_data"]
-    return pd.Series(table["adj_close"], pd.to_datetime(table["date"])).resample("W").last()
+    prices = pd.Series(table["adj_close"], pd.to_datetime(table["date"]))
+    return prices.resample("W").last()
 
 
 def _indicators() -> pd.DataFrame:
-    table = _of_its_tests(
-        "statespace/tests/results/frbny_nowcast/Nowcasting/data/US/2016-07-29.csv"
-    )
-    return table[
-        ["PAYEMS", "CPIAUCSL", "HSN1F", "HOUST", "INDPRO", "DSPIC96", "PCEPI", "PERMIT", "TCU"]
-    ]
+    names = "PAYEMS", "CPIAUCSL", "HSN1F", "HOUST", "INDPRO", "DSPIC96", "PCEPI", "PERMIT", "TCU"
+    folder = "statespace/tests/results/frbny_nowcast/Nowcasting/data/US"
+    return pd.read_csv(_test_table_path(f"{folder}/2016-07-29.csv"))[list(names)]
 
 
-# Of fertility one origin, as its countries move together. Statsmodels' copper (25 years) and
-# grunfeld (20) are short.
+# Name, split, horizon, season, origins and loader of each source. Fertility has one origin, because
+# its countries move together. Statsmodels' copper (25 years) and grunfeld (20) are too short.
 SOURCES = (
     Source("sunspots", "validation", 6, 1, 12, partial(_statsmodels, "sunspots", "SUNACTIVITY")),
     Source("Nile", "validation", 6, 1, 6, partial(_statsmodels, "nile", "volume")),
     Source("El Niño", "validation", 18, 12, 6, _elnino),
-    Source("CO2, monthly", "validation", 18, 12, 6, lambda: _statsmodels("co2")["co2"].resample("MS").mean()),
+    Source("CO2, monthly", "validation", 18, 12, 6, _co2),
     Source("Danish economy", "validation", 8, 4, 3, partial(_statsmodels, "danish_data")),
-    Source(
-        "US housing starts", "validation", 18, 12, 6,
-        lambda: _of_its_tests("holtwinters/tests/results/housing-data.csv")["HOUSTNSA"],
-    ),
+    Source("US housing starts", "validation", 18, 12, 6, _housing_starts),
     Source("fertility by country", "test", 6, 1, 1, _fertility),
-    Source("US economy", "test", 8, 4, 3, lambda: _statsmodels("macrodata").drop(columns=["year", "quarter"])),
+    Source("US economy", "test", 8, 4, 3, _us_economy),
     Source("German rates", "test", 8, 4, 4, partial(_statsmodels, "interest_inflation", "Dp", "R")),
     Source("electrical equipment", "test", 18, 12, 6, partial(_statsmodels, "elec_equip")),
     Source("air passengers", "test", 18, 12, 3, _passengers),
-    Source("US unemployment", "test", 18, 12, 6, partial(_of_its_tests, "tests/results/UN.csv")),
+    Source("US unemployment", "test", 18, 12, 6, _unemployment),
     Source("US indicators", "test", 18, 12, 3, _indicators),
     Source("Google, weekly", "test", 13, 1, 5, _google),
     Source("electricity, daily", "test", 14, 7, 4, _electricity),
-    Source("hare and lynx", "test", 10, 1, 3, lambda: pd.read_csv(ROOT / "data/hudson_bay_pelts.csv", index_col=0)),
+    Source("hare and lynx", "test", 10, 1, 3, _pelts),
 )  # fmt: skip
 
 
 def _statistical(
     model: str, contexts: Sequence[np.ndarray], horizon: int, season: int
 ) -> list[np.ndarray]:
-    """Deciles by a model of statsforecast; without a season where it is longer than the library
-    bears."""
-    models, known = (
-        import_module("statsforecast.models"),
-        {"season_length": season if season <= LONGEST_SEASON else 1},
-    )
-    options = {} if model in ("Naive", "HistoricAverage") else known
-    found = []
+    """Return deciles by a model of statsforecast.
+
+    A season that is longer than the library bears counts as none.
+    """
+    model_class = getattr(import_module("statsforecast.models"), model)
+    deciles = []
     for context in contexts:
-        made = getattr(models, model)(**options).forecast(y=context, h=horizon, level=list(BANDS))
-        low, high = ([made[f"{side}-{band}"] for band in BANDS] for side in ("lo", "hi"))
-        found.append(np.stack([*low, made["mean"], *reversed(high)]))
-    return found
+        if model in ("Naive", "HistoricAverage"):
+            fresh_model = model_class()
+        else:
+            fresh_model = model_class(season_length=season if season <= LONGEST_SEASON else 1)
+        forecast = fresh_model.forecast(y=context, h=horizon, level=list(BANDS))
+        # The bands narrow from 80% to 20%, so their lower ends rise and their upper ends fall.
+        below = [forecast[f"lo-{band}"] for band in BANDS]
+        above = [forecast[f"hi-{band}"] for band in reversed(BANDS)]
+        deciles.append(np.stack([*below, forecast["mean"], *above]))
+    return deciles
 
 
 def _repeated(
     steps: int, contexts: Sequence[np.ndarray], horizon: int, season: int
 ) -> list[np.ndarray]:
-    """Deciles by the last steps, repeated, whatever the calendar's season is."""
-    return _statistical("SeasonalNaive" if steps > 1 else "Naive", contexts, horizon, steps)
+    """Return deciles by the last `steps`, repeated, whatever the calendar's season is."""
+    model = "SeasonalNaive" if steps > 1 else "Naive"
+    return _statistical(model, contexts, horizon, steps)
 
 
 def _regression(contexts: Sequence[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
-    """Deciles of log-VAR(3), by its bootstrap; each context is moved so that nothing in it is
-    negative."""
-    found = []
+    """Return deciles of log-VAR(3), by its bootstrap.
+
+    Each context is lifted so that nothing in it is negative, because the regression takes
+    logarithms.
+    """
+    deciles = []
     for context in contexts:
-        below = min(0.0, context.min())
-        paths = log_var_paths(
-            (context - below)[None, :, None], 200, np.random.default_rng(0), horizon
-        )[0, ..., 0]
-        found.append(np.quantile(paths + below, DECILES, axis=0))
-    return found
+        lowest = min(0.0, context.min())
+        lifted = (context - lowest)[None, :, None]  # (one series, steps, one variable)
+        paths = log_var_paths(lifted, 200, np.random.default_rng(0), horizon)[0, ..., 0]
+        deciles.append(np.quantile(paths + lowest, DECILES, axis=0))
+    return deciles
 
 
 def repetitions(source: Source) -> dict[int, float]:
-    """What the last steps of a source, repeated, erred before its first forecast: mean MASE by the
-    number of steps.
+    """Return the mean MASE of the last steps, repeated, before a source's first forecast.
 
-    One step is the last value. Against it stand the steps of the calendar's season or, where a
-    calendar knows none, the periods that the autocorrelation of its series finds. Nothing is read
-    of what the forecasts are judged by.
+    The key is the number of steps. One step is the last value. Against it stand the steps of the
+    calendar's season or, where a calendar knows none, the periods that the autocorrelation of its
+    series finds. Nothing is read of what the forecasts are judged by.
     """
-    if source.season > 1:
-        periods = {source.season}
-    else:
-        lifted = [
-            one - min(0.0, one.min()) for one in source.known()
-        ]  # the period is found in logarithms of 1 + x
-        periods = {
-            period for period in map(period_of, lifted) if period and period <= LONGEST_SEASON
-        }
     cuts = source.earlier_cuts()
     scales = [_scale(context, source.season) for context, _ in cuts]
-    found = {}
-    for steps in sorted({1, *periods}):
-        errors = [
-            np.abs(np.resize(context[-steps:], len(truth)) - truth).mean()
-            for context, truth in cuts
-        ]
-        found[steps] = float(np.mean(np.divide(errors, scales)))
-    return found
+    mases = {}
+    for steps in sorted({1, *_periods(source)}):
+        errors = []
+        for context, truth in cuts:
+            repeated = np.resize(context[-steps:], len(truth))
+            errors.append(np.abs(repeated - truth).mean())
+        mases[steps] = float(np.mean(np.divide(errors, scales)))
+    return mases
+
+
+def _periods(source: Source) -> set[int]:
+    """Return the season of a source's calendar, or else the periods found in what is known."""
+    if source.season > 1:
+        return {source.season}
+    periods = set()
+    for values in source.known():
+        # The period is found in logarithms of 1 + x, so negative values are lifted.
+        period = period_of(values - min(0.0, values.min()))
+        if period and period <= LONGEST_SEASON:
+            periods.add(period)
+    return periods
 
 
 def _analogue(contexts: Sequence[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
-    """The one forecast of the nearest analogue, nine times."""
-    return [
-        np.repeat(nearest_analogue(one[None, :, None], horizon)[0].T, 9, axis=0) for one in contexts
-    ]
+    """Return the one forecast of the nearest analogue as each of the nine deciles."""
+    deciles = []
+    for context in contexts:
+        forecast = nearest_analogue(context[None, :, None], horizon)[0]  # (horizon, one variable)
+        deciles.append(np.repeat(forecast.T, 9, axis=0))
+    return deciles
 
 
 def _language_model(
     name: str, temperature: float, contexts: Sequence[np.ndarray], horizon: int, season: int
 ) -> list[np.ndarray]:
-    """Deciles of the model's samples."""
+    """Return the deciles of the language model's samples."""
+    forecaster = _forecaster(name.removesuffix(LEFT_IN))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
-        values = [one[:, None] for one in contexts]
-        how = {"season": _season(name, season), "num_samples": SAMPLES, "temperature": temperature}
-        made = _forecaster(name.removesuffix(LEFT_IN)).sample(values, horizon, **how)
-    return [np.quantile(one.physical[..., 0], DECILES, axis=0) for one in made]
+        forecasts = forecaster.sample(
+            [context[:, None] for context in contexts],
+            horizon,
+            season=_season(name, season),
+            num_samples=SAMPLES,
+            temperature=temperature,
+        )
+    return [np.quantile(forecast.physical[..., 0], DECILES, axis=0) for forecast in forecasts]
 
 
 def _season(name: str, season: int) -> int:
+    """Return the season that an adapter is given: none (1), where its name says so."""
     return 1 if name.endswith(LEFT_IN) else season
 
 
@@ -286,145 +329,163 @@ def _seasonal_steps(context: np.ndarray, season: int) -> np.ndarray:
 
 
 def _scale(context: np.ndarray, season: int) -> float:
-    """The unit of a MASE: the mean step from season to season."""
+    """Return the unit of a MASE: the mean absolute step from season to season."""
     return float(np.abs(_seasonal_steps(context, season)).mean())
 
 
 def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
-    """A row: errors of each forecast in units of the mean step from season to season in its context
-    [1]_.
+    """Return a row with the errors of each forecast of a source.
 
-    mase: of the median. loss: twice the mean quantile loss of the deciles; for one certain forecast
-    it is the error. held: the share of true values between the first and the last decile. needed:
-    how far these two have to be moved from the median, to hold four of five true values. shown: the
-    last forecast of the first series, its deciles from the lowest on.
+    Errors are in units of the mean step from season to season in a forecast's context [1]_.
+    mase: the error of the median. loss: twice the mean quantile loss of the deciles, which for one
+    certain forecast is its error. held: the share of true values between the first and the last
+    decile. needed: the factor by which these two have to be moved away from the median, to hold
+    four of five true values. shown: the last forecast of the first series, its deciles from the
+    lowest on.
 
     References
     ----------
     .. [1] Hyndman and Koehler, "Another look at measures of forecast accuracy", International
-    Journal of Forecasting
-       22, 2006.
+       Journal of Forecasting 22, 2006.
     """
     contexts, truths = zip(*source.cuts(), strict=True)
-    began = time.perf_counter()
+    started = time.perf_counter()
     with np.errstate(all="ignore"):
-        deciles = np.stack(
-            forecast(contexts, source.horizon, source.season)
-        )  # (forecasts, 9, horizon)
-    seconds = time.perf_counter() - began
-    off, share = np.stack(truths)[:, None] - deciles, np.array(DECILES)[:, None]
+        forecasts = forecast(contexts, source.horizon, source.season)
+    seconds = time.perf_counter() - started
+
+    deciles = np.stack(forecasts)  # (forecasts, 9, horizon)
+    errors = np.stack(truths)[:, None] - deciles
+    absolute_errors = np.abs(errors[:, 4])  # of the median
     scales = np.array([_scale(context, source.season) for context in contexts])
-    width = np.where(off[:, 4] > 0, deciles[:, 8] - deciles[:, 4], deciles[:, 4] - deciles[:, 0])
-    needed = np.divide(
-        np.abs(off[:, 4]), width, out=np.full_like(width, MOST_NEEDED), where=width > 0
-    )
+    levels = np.array(DECILES)[:, None]
+    quantile_losses = np.maximum(levels * errors, (levels - 1) * errors)
+    held = (errors[:, 0] >= 0) & (errors[:, 8] <= 0)
+
+    # The width of the band on the side of the median where the true value is.
+    above = deciles[:, 8] - deciles[:, 4]
+    below = deciles[:, 4] - deciles[:, 0]
+    width = np.where(errors[:, 4] > 0, above, below)
+    needed = np.full_like(width, MOST_NEEDED)
+    np.divide(absolute_errors, width, out=needed, where=width > 0)
+
     shown = min(source.origins, len(contexts)) - 1
-    parts = {
-        "context": contexts[shown][-SHOWN * source.horizon :],
-        "truth": truths[shown],
-        "deciles": deciles[shown],
-    }
     return {
-        "mase": (np.abs(off[:, 4]).mean(1) / scales).tolist(),
-        "loss": (2 * np.maximum(share * off, (share - 1) * off).mean((1, 2)) / scales).tolist(),
-        "held": ((off[:, 0] >= 0) & (off[:, 8] <= 0)).mean(1).tolist(),
+        "mase": (absolute_errors.mean(1) / scales).tolist(),
+        "loss": (2 * quantile_losses.mean((1, 2)) / scales).tolist(),
+        "held": held.mean(1).tolist(),
         "needed": float(np.quantile(needed, 0.8)),
         "seconds": round(seconds, 2),
         "shown": {
-            name: [float(f"{value:.5g}") for value in part.ravel()] for name, part in parts.items()
+            "context": _five_digits(contexts[shown][-SHOWN * source.horizon :]),
+            "truth": _five_digits(truths[shown]),
+            "deciles": _five_digits(deciles[shown]),
         },
     }
+
+
+def _five_digits(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.5g}") for value in values.ravel()]
 
 
 def record_tables(
     path: Path, split: str, adapters: Sequence[str], temperature: float, only: str = ""
 ) -> None:
-    """Measure all that the record at `path` lacks of a split's sources, and write it after each
-    row.
+    """Measure what the record at `path` lacks of a split's sources, and write it after each row.
 
-    only: the one forecaster that is measured, where another machine's rounding would have all of a
-    source anew.
+    only: the one forecaster that is measured. A record of another machine needs it, because the
+    hash of its values may differ by rounding, and all of a source would be measured anew.
     """
-    forecasts: dict[str, Forecast] = {
-        name: partial(_statistical, model) for name, model in MODELS.items()
-    }
-    forecasts |= {"nearest analogue": _analogue, "log-VAR(3)": _regression}
-    forecasts |= {name: partial(_language_model, name, temperature) for name in adapters}
+    forecasts: dict[str, Forecast] = {}
+    for name, model in MODELS.items():
+        forecasts[name] = partial(_statistical, model)
+    forecasts["nearest analogue"] = _analogue
+    forecasts["log-VAR(3)"] = _regression
+    for name in adapters:
+        forecasts[name] = partial(_language_model, name, temperature)
+
     rows = read_json(path)["rows"] if path.exists() else []
-    for source in (one for one in SOURCES if one.split == split):
+    for source in SOURCES:
+        if source.split != split:
+            continue
         values = short_hash(np.concatenate(source.series()).tobytes())
         before = repetitions(source)
         repeats = min(before, key=before.__getitem__)
-        for name, forecast in (forecasts | {REFERENCE: partial(_repeated, repeats)}).items():
+        forecasts[REFERENCE] = partial(_repeated, repeats)
+        for name, forecast in forecasts.items():
             if only and name != only:
                 continue
-            asked: dict[str, Any] = {
+            # A row is measured again where any of these has changed.
+            key: dict[str, Any] = {
                 "source": source.name,
                 "split": split,
                 "forecaster": name,
                 "values": values,
             }
             if name in adapters:
-                model = _forecaster(name.removesuffix(LEFT_IN))
-                weights = (model.adapter / ADAPTER_FILE).read_bytes() if model.adapter else b""
-                asked |= {"temperature": temperature, "adapter": short_hash(weights)}
-                asked |= {
-                    "spread": getattr(model.text_format, "spread", 1),
-                    "season": _season(name, source.season),
-                }
+                key |= _adapter_key(name, temperature, source)
             if name == REFERENCE:
-                asked |= {"repeats": repeats}
-            if any(asked.items() <= row.items() for row in rows):
+                key["repeats"] = repeats
+            if any(key.items() <= row.items() for row in rows):
                 continue
-            row = asked | measured(source, forecast)
+            row = key | measured(source, forecast)
             if name == REFERENCE:
-                row |= {"before": {str(steps): round(error, 4) for steps, error in before.items()}}
-            rows = [
-                *(
-                    one
-                    for one in rows
-                    if any(one[key] != row[key] for key in ("source", "forecaster"))
-                ),
-                row,
-            ]
+                row["before"] = {str(steps): round(mase, 4) for steps, mase in before.items()}
+            rows = [*_other_rows(rows, source.name, name), row]
             write_json(path, provenance(torch.device("cpu")) | {"rows": rows})
-            print(
-                f"{source.name}: {name}, MASE {np.mean(row['mase']):.3f}, {row['seconds']} s",
-                flush=True,
-            )
+            error = f"MASE {np.mean(row['mase']):.3f}"
+            print(f"{source.name}: {name}, {error}, {row['seconds']} s", flush=True)
+
+
+def _adapter_key(name: str, temperature: float, source: Source) -> dict[str, Any]:
+    """Return what decides the forecasts of a language model, beside a source's values."""
+    model = _forecaster(name.removesuffix(LEFT_IN))
+    weights = (model.adapter / ADAPTER_FILE).read_bytes() if model.adapter else b""
+    return {
+        "temperature": temperature,
+        "adapter": short_hash(weights),
+        "spread": getattr(model.text_format, "spread", 1),
+        "season": _season(name, source.season),
+    }
+
+
+def _other_rows(rows: list[dict[str, Any]], source: str, forecaster: str) -> list[dict[str, Any]]:
+    place = source, forecaster
+    return [row for row in rows if (row["source"], row["forecaster"]) != place]
 
 
 def mean_adapter() -> dict[str, bytes]:
-    """PEFT's files for the package: the weights are two runs' mean, better than either on what
-    chooses [1]_.
+    """Return PEFT's files for the package, with the mean weights of two runs.
+
+    Their mean is better than either on the sources for choosing [1]_.
 
     References
     ----------
     .. [1] Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
-    accuracy without
-       increasing inference time", ICML 2022.
+       accuracy without increasing inference time", ICML 2022.
     """
-    folders = [adapter_path("laptop", run) for run in AVERAGED]
-    files = {CONFIG_FILE: (folders[-1] / CONFIG_FILE).read_bytes()}
+    first, second = (adapter_path("laptop", run) for run in AVERAGED)
+    files = {CONFIG_FILE: (second / CONFIG_FILE).read_bytes()}
     for name in (ADAPTER_FILE, BIAS_FILE):
-        one, other = (load_file(folder / name) for folder in folders)
-        files[name] = save({key: (one[key] + other[key]) / 2 for key in one})
+        ours = load_file(first / name)
+        theirs = load_file(second / name)
+        files[name] = save({key: (ours[key] + theirs[key]) / 2 for key in ours})
     return files
 
 
 def told_apart(path: Path | None) -> str:
-    """What the card says of the repetition, and from whom this adapter is told apart, in whole
-    sentences."""
+    """Return the card's words on the repetition, and on whom this adapter surely differs from."""
     ratios = table_ratios(table_errors(path), "test")
     sources = sum(source.split == "test" for source in SOURCES)
     ahead = [name for name, ratio in ratios.items() if ratio.surely and ratio.ratio < 1]
     behind = [name for name, ratio in ratios.items() if ratio.surely and ratio.ratio > 1]
     undecided = [name for name, ratio in ratios.items() if not ratio.surely]
     return (
-        f"The repetition, here `{REFERENCE}`, is that which erred less on a source before its first forecast; its "
-        "period is the calendar's, or else found in the series, and `last period` knows the calendar's alone. By a t "
-        f"interval and the exact sign-flip test over the {sources} origins, this adapter is ahead of "
-        f"{', '.join(ahead) or 'none'} and behind {', '.join(behind) or 'none'}; it is not told apart from "
+        f"The repetition, here `{REFERENCE}`, is that which erred less on a source before its "
+        "first forecast; its period is the calendar's, or else found in the series, and "
+        "`last period` knows the calendar's alone. By a t interval and the exact sign-flip test "
+        f"over the {sources} origins, this adapter is ahead of {', '.join(ahead) or 'none'} "
+        f"and behind {', '.join(behind) or 'none'}; it is not told apart from "
         f"{', '.join(undecided) or 'none'}"
     )
 
@@ -432,40 +493,44 @@ def told_apart(path: Path | None) -> str:
 def package(path: Path) -> None:
     """Put the adapter for any table into the package, with a card of what this record says of it.
 
-    Its samples are spread so far that on the sources for choosing its 80% band would hold so many
-    true values.
+    Its samples are spread so far that its 80% band would hold 80% of the true values of the sources
+    for choosing.
     """
-    records = [load_record(PROFILES["laptop"], AVERAGED[-1])]
-    while start := records[-1].config.get("adapter"):
-        records.append(load_record(PROFILES["laptop"], start))
-    record, recorded = records[0], adapter_path("laptop", records[0].name)
+    record = load_record(PROFILES["laptop"], AVERAGED[-1])
+    records = [record]  # the last training, the one that it started from, and so on
+    while records[-1].config.get("adapter"):
+        records.append(load_record(PROFILES["laptop"], records[-1].config["adapter"]))
+
     measures = {"mase": "error (MASE)", "loss": "scaled quantile loss"}
     table = table_summary(table_errors(path), "test").rename(
         columns=measures, index={GENERAL.name: "this adapter"}
     )
     rows = table_errors(path).query("split == 'validation' and forecaster == 'general'")
     spread = float(np.exp(np.log(rows["needed"] * rows["spread"]).mean()))
-    text_format = replace(read_format(recorded), spread=round(spread, 2))
+    recorded_format = read_format(adapter_path("laptop", record.name))
+    text_format = replace(recorded_format, spread=round(spread, 2))
+
+    recipe = {"start": record.config["adapter"], "pairs": record.config["pairs"]}
+    recipe |= record.training
+    recipe["targets"] = ", ".join(record.training["targets"])
     facts = {
-        "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` draws them: seasons "
-        "and trends, autoregressions, wandering cycles, counts, Gaussian processes, prey and predators, mixed; 20 "
-        "to 256 steps each. The weights are the mean of those after the last two of "
+        "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` "
+        "draws them: seasons and trends, autoregressions, wandering cycles, counts, Gaussian "
+        "processes, prey and predators, mixed; 20 to 256 steps each. "
+        "The weights are the mean of those after the last two of "
         f"{len(records)} trainings. The settings below are the last one's, the cost is of all",
-        "recipe": {"start": record.config["adapter"], "pairs": record.config["pairs"]}
-        | record.training
-        | {"targets": ", ".join(record.training["targets"])},
-        "flops": sum(one.spent()["coursework"] for one in records),
-        "measured": "real series of other origins, in geometric mean, and relative to a repetition. "
-        f"{told_apart(path)}",
+        "recipe": recipe,
+        "flops": sum(training.spent()["coursework"] for training in records),
+        "measured": "real series of other origins, in geometric mean, and relative to a "
+        f"repetition. {told_apart(path)}",
         "errors": table[list(measures.values())].T.to_dict(),
     }
     for name, content in mean_adapter().items():
         write_atomic(GENERAL / name, content)
     write_json(GENERAL / FORMAT_FILE, text_format.settings())
     write_json(GENERAL / FACTS_FILE, facts)
-    write_atomic(
-        GENERAL / CARD_FILE, model_card(record.backbone["id"], text_format, facts).encode()
-    )
+    card = model_card(record.backbone["id"], text_format, facts)
+    write_atomic(GENERAL / CARD_FILE, card.encode())
 
 
 if __name__ == "__main__":
@@ -489,9 +554,10 @@ if __name__ == "__main__":
         action="store_true",
         help="put the adapter `general` and a card into the package",
     )
-    given = parser.parse_args()
-    record = given.path or results_dir() / TABLE_ERRORS
-    record_tables(record, given.split, given.adapters, given.temperature, given.only)
-    print(table_summary(table_errors(record), given.split).to_string(float_format="{:.3f}".format))
-    if given.package:
+    options = parser.parse_args()
+    record = options.path or results_dir() / TABLE_ERRORS
+    record_tables(record, options.split, options.adapters, options.temperature, options.only)
+    summary = table_summary(table_errors(record), options.split)
+    print(summary.to_string(float_format="{:.3f}".format))
+    if options.package:
         package(record)
