@@ -87,8 +87,8 @@ class Evaluation:
             return f"{claim}; fewer than {ENOUGH} forecasts prove nothing"
 
         low, high = series.bootstrap_interval(gains)
-        # Series forecast from one moment each may all err together: the interval knows nothing of
-        # that, so it proves nothing.
+        # Series that are forecast from one moment each may all err together, of which the interval
+        # knows nothing.
         once_each = gains.index.unique("item").size == len(gains)
         origins = ", one of each series," if once_each else ""
         certain = (low > 0 or high < 0) and not once_each
@@ -126,7 +126,7 @@ def origins_of(
     """
     origins = []
     for place, item in enumerate(items):
-        # Of 30 steps, horizon 3, two origins 3 apart: 24 and 27 steps are known.
+        # Of 30 steps, with a horizon of 3 and two origins 3 apart, 24 and then 27 are known.
         last = len(item.values) - leave_out - horizon
         first = last - (count - 1) * stride
         origins += [(place, steps) for steps in range(first, last + 1, stride) if steps >= least]
@@ -268,7 +268,7 @@ def _without_season(context: np.ndarray, season: int) -> np.ndarray:
 def _with_a_scale(rolling: list[Origin], scalings: Mapping[Origin, Scaling]) -> list[Origin]:
     """The origins whose contexts can be scaled; a warning says how many others are left out.
 
-    Where no context can be, all are returned, and the model itself says what is wrong with them.
+    Where no context can be, all are returned, and the model's own error says what is wrong.
     """
     scalable = [origin for origin in rolling if scalings[origin].exists]
     if not scalable or len(scalable) == len(rolling):
@@ -284,9 +284,10 @@ def _with_a_scale(rolling: list[Origin], scalings: Mapping[Origin, Scaling]) -> 
 def _sharing_a_forecaster(
     rolling: Sequence[Origin], items: Sequence[Item], each_origin: bool
 ) -> list[list[Origin]]:
-    """The origins in groups that one forecaster serves, in the order of their first origins.
+    """Groups of origins that share a forecaster, in the order in which each first appears.
 
-    With `each_origin`, a group is as far from the ends of its series; else all origins are one.
+    With `each_origin` these are the origins equally far from the ends of their series; otherwise
+    all origins share one.
     """
     groups: dict[int, list[Origin]] = {}
     for place, steps in rolling:
@@ -298,12 +299,12 @@ def _sharing_a_forecaster(
 def _simple_forecasts(
     contexts: Sequence[np.ndarray], horizon: int, period: int | None
 ) -> dict[str, list[np.ndarray]]:
-    """The forecasts (horizon, variables) of each context by name of the baseline.
+    """Each baseline's forecasts (horizon, variables) of all contexts, by its name.
 
     A baseline that any of the contexts is too short for is left out, with a warning.
     """
     # Baselines see no number below zero, because log-VAR takes logarithms: a context with negative
-    # values is lifted by its minimum, and its forecasts are lowered again.
+    # values is lifted until its smallest is 0, and its forecasts are lowered by as much.
     lows = [min(0.0, context.min()) for context in contexts]
     forecasts = {}
     for name, baseline in baselines_for(period).items():
@@ -330,7 +331,8 @@ def _errors(
     errors = pd.DataFrame(index=index)
     scaled = pd.DataFrame(index=index)
     for name, forecasts in points.items():
-        maes, scaled_maes = [], []
+        maes = []
+        scaled_maes = []
         for forecast, (origin, truth) in zip(forecasts, truths.items(), strict=True):
             error = np.abs(forecast - truth)  # (horizon, variables)
             maes.append(error.mean())

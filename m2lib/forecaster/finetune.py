@@ -92,12 +92,13 @@ def finetune(
     )
     before = measure(replace(forecaster, text_format=text_format))
 
-    # 4. Train. Checkpoints are this run's own, so they are filed under all that decides it. The
-    # adapter that it goes on from is known by its content, for another one may lie in the same
-    # folder by then.
+    # 4. Train. The checkpoints' folder is named by a hash of all that decides the numbers, so that
+    # no other run goes on from them. The adapter to start from counts by its content, because by
+    # then another one may be in the same folder.
     start_hash = adapter_hash(forecaster.adapter) if forecaster.adapter else ""
-    run = [tuned.backbone.weight_hash, text_format, prediction_length, start_hash, config]
-    run_hash = short_hash(repr(run).encode() + b"".join(values.tobytes() for values in training))
+    decisive = [tuned.backbone.weight_hash, text_format, prediction_length, start_hash, config]
+    data = b"".join(values.tobytes() for values in training)
+    run_hash = short_hash(repr(decisive).encode() + data)
     checkpoints = folder / f"checkpoints-{run_hash}"
     log = train(model, windows, config, checkpoints, progress=progress)
     flops = sum(_step_flops(model, windows(step), config) for step in range(config.steps))
@@ -109,7 +110,7 @@ def finetune(
         "start": forecaster.adapter.name if forecaster.adapter else "the base",
         "season": season,
         **asdict(config),
-        "targets": ", ".join(config.targets),  # in a card; `asdict` gives a tuple
+        "targets": ", ".join(config.targets),  # a text, as the card shows it
     }
     facts = {
         "data": (
@@ -138,9 +139,9 @@ def finetune(
 def refitter(
     forecaster: Sampler, horizon: int, steps: int, seed: int = 0
 ) -> Callable[[Sequence[np.ndarray]], Sampler]:
-    """Return what fine-tunes a forecaster anew for each origin of an evaluation, on its contexts.
+    """Return a function for `evaluate(refit=)`: it fine-tunes a forecaster on the contexts it gets.
 
-    Each training starts from the forecaster as given, and nothing is written to disk for good.
+    Every training starts from the forecaster as given here, and its adapter is not kept on disk.
     """
     config = _config(forecaster, num_steps=steps, seed=seed)
 

@@ -148,7 +148,7 @@ def guess_columns(
         free = [name for name in free if name != time]
     if id is None:
         candidates = _called(free, IDS)
-        # One series has each time stamp once, so a column of text says something else there.
+        # A column of text tells series apart only if time stamps repeat: one series has each once.
         if time not in df or df[time].duplicated().any():
             candidates += [
                 name for name in free if not _holds_numbers(df[name]) and not _holds_dates(df[name])
@@ -191,6 +191,7 @@ def items_of(
         raise _fault(problem, where, ids.isna().argmax(), columns.id)
 
     items = []
+    # `places` are the rows' numbers in the table, of one series after another.
     for name, places in pd.Series(np.arange(len(df))).groupby(ids.to_numpy(), sort=False):
         rows = places.to_numpy()
         series = values[rows]  # (steps, variables)
