@@ -115,7 +115,7 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     generate(model, prompts[:2], CONFIG)  # warms up
     forecasts = []
     took = seconds(lambda: forecasts.append(generate(model, prompts, CONFIG)), device, warm=False)
-    samples_by_series, *_ = forecasts[0]
+    samples_by_series, _ = forecasts[0]
     tokens = [len(samples[0]) for samples in samples_by_series]
     lengths = [len(prompt) for prompt in prompts]
     limit = decode_limit(Shape.of(model.config), lengths, tokens, model, limits)
