@@ -27,9 +27,10 @@ def save_checkpoint(
     needed, because the order of the windows is a function of the step and training draws no random
     numbers.
     """
-    tensors = {}  # for each parameter: |value, and AdamW's |step, |exp_avg and |exp_avg_sq
+    tensors = {}
     for name, parameter in parameters.items():
-        for kind, value in {"value": parameter.detach(), **optimizer.state[parameter]}.items():
+        tensors[f"{name}|value"] = parameter.detach().cpu().contiguous()
+        for kind, value in optimizer.state[parameter].items():  # AdamW's step, exp_avg, exp_avg_sq
             tensors[f"{name}|{kind}"] = value.cpu().contiguous()
     content = save(tensors, metadata={"log": json.dumps(log), "config": json.dumps(config)})
     write_atomic(folder / f"step-{log['step']:06d}.safetensors", content)
