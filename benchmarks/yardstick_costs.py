@@ -1,4 +1,4 @@
-"""What a forecast without a language model costs in floating point operations.
+"""A forecast without a language model costs so many floating point operations.
 
 An addition, subtraction, multiplication, division or absolute value counts 1, an exponential or
 logarithm 10, as by the rules; comparing and copying are free. Formulas are for one series of two
@@ -17,42 +17,56 @@ from m2lib.study import ORDER, TUNED
 
 RATES = 13
 """Operations of one call of `predator_prey`: 5 for what is eaten, 5 for dx/dt, 3 for dy/dt."""
-V, T, H = len(VARIABLES), CONTEXT_STEPS, FORECAST_STEPS
+V = len(VARIABLES)
+T = CONTEXT_STEPS
+H = FORECAST_STEPS
 
 
 def mean_flops() -> int:
-    """T - 1 additions and a division for each variable."""
+    """Return the cost of the context's mean: T - 1 additions and a division for each variable."""
     return V * T
 
 
 def analogue_flops(recent: int = 6) -> int:
-    """Each stretch's distance: as many differences and absolute values as it has numbers, and one
-    sum."""
+    """Return the cost of comparing the last steps with each earlier stretch of the context.
+
+    A distance takes as many differences and absolute values as a stretch has numbers, and their
+    sum: of 12 numbers 12 + 12 + 11 operations.
+    """
     numbers = V * recent
-    return (T - recent - H + 1) * (3 * numbers - 1)
+    stretches = T - recent - H + 1
+    return stretches * (3 * numbers - 1)
 
 
 def period_flops() -> int:
-    """Logarithms, their mean and the distances from it, and all 2 T - 1 lags of the
-    autocorrelation: 2 T^2 - 2 T + 1.
+    """Return the cost of finding the period of each variable by its autocorrelation.
 
-    A lag at which k steps overlap takes k products and k - 1 sums: with k = 1, ..., T, ..., 1 these
-    are T^2 and T^2 - 2 T + 1.
+    It takes logarithms, their mean, the distances from it, and all 2 T - 1 lags. A lag at which k
+    steps overlap takes k products and k - 1 sums: with k = 1, ..., T, ..., 1 these are T^2 and
+    T^2 - 2 T + 1.
     """
-    return V * (10 * T + T + T + 2 * T**2 - 2 * T + 1)
+    logarithms = 10 * T
+    mean = T
+    distances = T
+    lags = 2 * T**2 - 2 * T + 1
+    return V * (logarithms + mean + distances + lags)
 
 
 def log_var_flops(order: int = 3) -> int:
-    """Logarithms, least squares by singular values, the iteration and its exponentials.
+    """Return the cost of a vector autoregression of logarithms, fitted and iterated.
 
-    Least squares of m rows and n columns takes 2 m n^2 + 11 n^3 operations (Golub and Van Loan,
-    Matrix Computations, 4th edition, 2013, table 5.5.1), and 4 m n more for each column on the
-    right. Each step of the iteration takes V inner products of n numbers, and the logarithm of its
-    upper bound (10 x, log(1 + x)).
+    Least squares by singular values of m rows and n columns takes 2 m n^2 + 11 n^3 operations
+    (Golub and Van Loan, Matrix Computations, 4th edition, 2013, table 5.5.1), and 4 m n more for
+    each column on the right. Each step of the iteration takes V inner products of n numbers, and
+    the logarithm of its upper bound (10 x, log(1 + x)).
     """
-    rows, columns = T - order, 1 + V * order
-    solved = 2 * rows * columns**2 + 11 * columns**3 + 4 * rows * columns * V
-    return 10 * T * V + solved + H * (V * (2 * columns - 1) + 11) + 10 * H * V
+    rows = T - order
+    columns = 1 + V * order
+    logarithms = 10 * T * V
+    least_squares = 2 * rows * columns**2 + 11 * columns**3 + 4 * rows * columns * V
+    iteration = H * (V * (2 * columns - 1) + 11)
+    exponentials = 10 * H * V
+    return logarithms + least_squares + iteration + exponentials
 
 
 FORMULAS = {
@@ -68,29 +82,30 @@ FORMULAS = {
 
 @dataclass
 class CountedRates:
-    """`predator_prey`, and how often it was computed: once for each state that it was given."""
+    """`predator_prey`, which counts the states that it is computed for."""
 
     states: int = 0
-    """Given so far."""
+    """How many states were given so far."""
 
     def __call__(self, _time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-        self.states += state[
-            0
-        ].size  # 1 from an integrator; the spline's slopes come all 78 together
+        # An integrator gives one state; the fit to a spline's slopes gives all 78 together.
+        self.states += state[0].size
         return predator_prey(_time, state, *parameters)
 
     @property
     def flops(self) -> int:
-        """Of the right-hand side alone: what integrator and least squares add to it is not
-        counted."""
+        """Operations of the right-hand side alone, without integrator and least squares."""
         return RATES * self.states
 
 
 @cache
 def core_rate(size: int = 768, repeats: int = 5) -> float:
-    """FLOP/s of one core in products of float64 matrices, the best of some: more than any other
-    arithmetic reaches."""
-    matrix, times = np.random.default_rng(0).random((size, size)), []
+    """Return the FLOP/s of one core in products of float64 matrices, the best of several.
+
+    No other arithmetic reaches more.
+    """
+    matrix = np.random.default_rng(0).random((size, size))
+    times = []
     for _ in range(repeats):
         started = time.process_time()  # of all threads together
         matrix @ matrix

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.yardsticks`: forecasters with and without a language model, on series of
-ours and other worlds.
+"""`python -m benchmarks.yardsticks` measures forecasters with and without a language model.
 
-The worlds are those of m2lib.series.worlds. Writes yardsticks.json beside the recorded runs, or the
-file that is named, row by row; what it holds already of the same data and adapter is kept. Some
-forecasters take minutes, and some want statsforecast: `pip install -e '.[yardsticks]'` brings it.
+They forecast series of our world and of those in m2lib.series.worlds. The record is yardsticks.json
+beside the recorded runs, or the file that is named. It is written row by row, and rows of the same
+data and adapter are not measured again. Some forecasters take minutes, and some want statsforecast,
+which `pip install -e '.[yardsticks]'` brings.
 """
 
 import argparse
@@ -54,14 +54,15 @@ from m2lib.study.provenance import provenance
 from m2lib.study.records import YARDSTICKS
 
 STUDY = PROFILES["laptop"]
-"""Whose language model and adapters are measured."""
+"""The profile whose language model and adapters are measured."""
 WORLD_SERIES = 30
+"""Series of each world."""
 LONGEST_SEASON = 24
-"""statsforecast's exponential smoothing has no longer seasons."""
+"""Steps of the longest season that statsforecast's exponential smoothing bears."""
 
 
 def statistical(model: str, contexts: np.ndarray) -> np.ndarray:
-    """Forecasts (n, 20, 2) of contexts (n, 80, 2) by a model of statsforecast, each variable alone.
+    """Forecast contexts (n, 80, 2) by a model of statsforecast, each variable alone: (n, 20, 2).
 
     Nothing is forecast below zero or above ten times the context's largest value. Raises InputError
     where the library is not installed.
@@ -72,16 +73,18 @@ def statistical(model: str, contexts: np.ndarray) -> np.ndarray:
         raise InputError(
             "statsforecast is not installed; `pip install statsforecast` brings it"
         ) from error
-    ahead = np.empty((len(contexts), FORECAST_STEPS, contexts.shape[2]))
+    forecasts = np.empty((len(contexts), FORECAST_STEPS, contexts.shape[2]))
     for i, context in enumerate(contexts):
         for j, values in enumerate(context.T.astype(np.float64)):
             season = library.period_of(values) or 1
-            if model == "AutoARIMA" or (model == "AutoETS" and season > LONGEST_SEASON):
+            if model == "AutoARIMA":
                 season = 1  # the search for a seasonal ARIMA takes minutes a series
-            fitted = getattr(models, model)(season_length=season)
-            ahead[i, :, j] = fitted.forecast(y=values, h=FORECAST_STEPS)["mean"]
-        ahead[i] = np.clip(ahead[i], 0, 10 * context.max())
-    return ahead
+            if model == "AutoETS" and season > LONGEST_SEASON:
+                season = 1
+            fresh_model = getattr(models, model)(season_length=season)
+            forecasts[i, :, j] = fresh_model.forecast(y=values, h=FORECAST_STEPS)["mean"]
+        forecasts[i] = np.clip(forecasts[i], 0, 10 * context.max())
+    return forecasts
 
 
 PLAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -90,17 +93,19 @@ PLAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "the last period, repeated": library.seasonal_naive,
     **{model: partial(statistical, model) for model in STATISTICAL},
 }
-"""Those that see the scaled contexts alone, by name."""
+"""The forecasters that see the scaled contexts alone, by name."""
 LANGUAGE_MODELS = {
     "the language model, untuned": None,
     "the language model, final adapter": "final",
     "the language model, best adapter": "best",
     "the language model, for any table": GENERAL.name,
 }
-"""By name, the experiment whose adapter is used; it takes part once that is recorded. Greedy,
-constrained; the last one is the package's, whose shape and format are those of the experiment
-`general`. It draws, as that format is for noise, and its forecast is the median."""
-DRAWN = DecodeConfig(constrained=True, temperature=TEMPERATURE, n_samples=16)
+"""The experiment whose adapter is used, by forecaster, which takes part once that is recorded.
+
+Decoding is greedy and constrained. The last adapter is the package's, whose shape and format are
+those of the experiment `general`. It samples, because that format is for noise, and its forecast is
+the median."""
+SAMPLED = DecodeConfig(constrained=True, temperature=TEMPERATURE, n_samples=16)
 UNTUNED = "baseline-constrained"
 STUDIED = {
     ("validation", "the language model, untuned"): UNTUNED,
@@ -108,87 +113,87 @@ STUDIED = {
     ("test", "the language model, final adapter"): "final",
     ("test", "the language model, best adapter"): "best",
 }
-"""What the study has recorded itself: the experiment, by set and forecaster."""
+"""The experiments that the study has recorded itself, by set and forecaster."""
 
 
 def forecasters() -> tuple[str, ...]:
-    """The names of all that take part, the language models last."""
-    recorded = (
-        name for name, adapter in LANGUAGE_MODELS.items() if adapter is None or _finished(adapter)
-    )
-    return (*PLAIN, *FITS, *recorded)
+    """Return the names of all forecasters that take part, the language models last."""
+    names = [*PLAIN, *FITS]
+    for name, adapter in LANGUAGE_MODELS.items():
+        if adapter is None or _finished(adapter):
+            names.append(name)
+    return tuple(names)
 
 
 def _finished(experiment: str) -> bool:
-    return (
-        record_path(STUDY, experiment).is_file() and load_record(STUDY, experiment).status == "done"
-    )
+    """Return whether an experiment is recorded to its end."""
+    if not record_path(STUDY, experiment).is_file():
+        return False
+    return load_record(STUDY, experiment).status == "done"
 
 
 def measured(series: SeriesSet, ids: Sequence[int], name: str) -> dict[str, Any]:
-    """What a forecaster comes to on these series: the fields of its `Row` from `seconds` on."""
+    """Return a forecaster's errors and costs on series: the fields of a `Row` from `seconds` on."""
     ids = list(ids)
-    integers = to_integers(series.trajectories[ids], series.scales[ids])
+    scales = series.scales[ids]
+    integers = to_integers(series.trajectories[ids], scales)
     if name in LANGUAGE_MODELS:
-        ahead, row = _written(series.contexts[ids], series.scales[ids], LANGUAGE_MODELS[name])
+        forecasts, row = _written(series.contexts[ids], scales, LANGUAGE_MODELS[name])
     else:
-        ahead, row = _computed(integers[:, :CONTEXT_STEPS], series.scales[ids], series.time, name)
-    return row | {
-        "maes": dict(zip(ids, series_mae(ahead, integers[:, CONTEXT_STEPS:]).tolist(), strict=True))
-    }
+        forecasts, row = _computed(integers[:, :CONTEXT_STEPS], scales, series.time, name)
+    maes = series_mae(forecasts, integers[:, CONTEXT_STEPS:])
+    return row | {"maes": dict(zip(ids, maes.tolist(), strict=True))}
 
 
 def _computed(
     contexts: np.ndarray, scales: np.ndarray, times: np.ndarray, name: str
 ) -> tuple[np.ndarray, dict]:
-    """Forecasts without a language model, and what they took."""
+    """Return forecasts without a language model, and what each took."""
     rates = CountedRates()
-    started = (
-        time.process_time()
-    )  # of all threads, and of this process alone, however busy the machine is
-    ahead = (
-        physics_forecast(contexts, scales, times, name, rates)
-        if name in FITS
-        else PLAIN[name](contexts)
-    )
-    seconds = (time.process_time() - started) / len(contexts)
-    if name in FORMULAS:
-        return ahead, {"seconds": seconds, "flops": FORMULAS[name]}
+    # The time of this process alone, of all its threads, however busy the machine is.
+    started = time.process_time()
     if name in FITS:
-        return ahead, {
-            "seconds": seconds,
-            "flops": rates.flops / len(contexts),
-            "bound": "at least",
-        }
-    return ahead, {"seconds": seconds, "flops": seconds * core_rate(), "bound": "at most"}
+        forecasts = physics_forecast(contexts, scales, times, name, rates)
+    else:
+        forecasts = PLAIN[name](contexts)
+    seconds = (time.process_time() - started) / len(contexts)
+
+    row = {"seconds": seconds}
+    if name in FORMULAS:
+        row["flops"] = FORMULAS[name]
+    elif name in FITS:
+        row |= {"flops": rates.flops / len(contexts), "bound": "at least"}
+    else:
+        row |= {"flops": seconds * core_rate(), "bound": "at most"}
+    return forecasts, row
 
 
 def _written(
     contexts: np.ndarray, scales: np.ndarray, adapter: str | None
 ) -> tuple[np.ndarray, dict]:
-    """Forecasts of the language model, and what they took."""
-    backbone, experiment = _language_model(adapter), EXPERIMENTS[adapter or UNTUNED]
+    """Return forecasts of the language model, scaled units, and what each took."""
+    backbone = _language_model(adapter)
+    experiment = EXPERIMENTS[adapter or UNTUNED]
     started = time.process_time()
     if experiment.made_up:
-        sampler, protocol = Sampler(backbone, experiment.made_up), DRAWN
-        ahead = sampler.sample(list(contexts), FORECAST_STEPS, num_samples=DRAWN.n_samples)
-        points = to_integers(np.median([made.physical for made in ahead], axis=1), scales)
+        protocol = SAMPLED
+        sampler = Sampler(backbone, experiment.made_up)
+        forecasts = sampler.sample(list(contexts), FORECAST_STEPS, num_samples=protocol.n_samples)
+        medians = np.median([samples.physical for samples in forecasts], axis=1)
+        points = to_integers(medians, scales)
     else:
-        ahead, protocol = (
-            forecast(backbone, contexts, CONSTRAINED, batch_size=len(contexts)),
-            CONSTRAINED,
-        )
-        points = np.stack([made.point for made in ahead])
+        protocol = CONSTRAINED
+        forecasts = forecast(backbone, contexts, protocol, batch_size=len(contexts))
+        points = np.stack([greedy.point for greedy in forecasts])
     seconds = (time.process_time() - started) / len(contexts)
-    shape, adapted = Shape.of(backbone.model.config), adapter_shape(experiment, STUDY)
-    costs = [series_costs(shape, vars(made), protocol, **adapted) for made in ahead]
-    flops, coursework = (
-        sum(cost[kind] for cost in costs) / len(costs) for kind in ("executed", "coursework")
-    )
+
+    shape = Shape.of(backbone.model.config)
+    adapted = adapter_shape(experiment, STUDY)
+    costs = [series_costs(shape, vars(entry), protocol, **adapted) for entry in forecasts]
     row = {
         "seconds": seconds,
-        "flops": flops,
-        "coursework": coursework,
+        "flops": sum(cost["executed"] for cost in costs) / len(costs),
+        "coursework": sum(cost["coursework"] for cost in costs) / len(costs),
         "adapter": _adapter_hash(adapter),
     }
     return points, row
@@ -196,90 +201,102 @@ def _written(
 
 @cache
 def _language_model(adapter: str | None) -> Backbone:
+    """Return the study's language model on the CPU, with an experiment's adapter or none."""
     backbone = load_backbone(STUDY.backbone, device="cpu")
-    if adapter:
-        load_adapter(
-            backbone.model, GENERAL if adapter == GENERAL.name else adapter_path(STUDY, adapter)
-        )
+    if adapter == GENERAL.name:
+        load_adapter(backbone.model, GENERAL)
+    elif adapter:
+        load_adapter(backbone.model, adapter_path(STUDY, adapter))
     return backbone
 
 
 def _adapter_hash(adapter: str | None) -> str:
+    """Return the hash of an adapter's files; without an adapter, an empty string."""
+    if not adapter:
+        return ""
     if adapter == GENERAL.name:
-        return short_hash(
-            (GENERAL / ADAPTER_FILE).read_bytes()
-        )  # without its card, which says what was measured
-    return adapter_hash(adapter_path(STUDY, adapter)) if adapter else ""
+        # Its card does not count, because that tells what was measured.
+        return short_hash((GENERAL / ADAPTER_FILE).read_bytes())
+    return adapter_hash(adapter_path(STUDY, adapter))
 
 
 def _studied(experiment: str, series: SeriesSet) -> dict[str, Any]:
-    """The same as `measured`, from the study's own record."""
+    """Return the same as `measured`, from the study's own record."""
     record = load_record(STUDY, experiment, series)
     threads = re.search(r"(\d+) threads", record.device)
-    seconds = (record.seconds - record.train_seconds) * (int(threads[1]) if threads else 1)
+    seconds = record.seconds - record.train_seconds
+    if threads:
+        seconds *= int(threads[1])  # processor time, as `measured` takes it
     spent = record.flops["forecasts"]
-    shares = {"seconds": seconds, "flops": spent["executed"], "coursework": spent["coursework"]}
-    row = {name: amount / len(record.series) for name, amount in shares.items()}
-    return row | {"adapter": record.adapter, "maes": record.maes()}
+    count = len(record.series)
+    return {
+        "seconds": seconds / count,
+        "flops": spent["executed"] / count,
+        "coursework": spent["coursework"] / count,
+        "adapter": record.adapter,
+        "maes": record.maes(),
+    }
 
 
 def sets() -> dict[str, tuple[SeriesSet, Sequence[int]]]:
-    """What is forecast: validation and test series of the study, and the first series of each
-    world."""
+    """Return what is forecast, as series and their ids.
+
+    These are the study's validation and test series, and the first series of each world.
+    """
     data = load_series()
     split = library.split_ids(len(data))
-    worlds = {name: make(WORLD_SERIES) for name, make in WORLDS.items()}
-    return {"validation": (data, split.validation), "test": (data, split.test)} | {
-        name: (series, range(WORLD_SERIES)) for name, series in worlds.items()
-    }
+    series_sets = {"validation": (data, split.validation), "test": (data, split.test)}
+    for name, make in WORLDS.items():
+        series_sets[name] = (make(WORLD_SERIES), range(WORLD_SERIES))
+    return series_sets
 
 
 def record_yardsticks(path: Path | None = None) -> Path:
-    """Measure all forecasters on all sets and write the record, yardsticks.json beside the runs';
-    returns its path.
+    """Measure all forecasters on all sets, and write yardsticks.json; returns its path.
 
-    It is written after each row. What it holds of the same data and adapter is kept.
+    It lies beside the recorded runs, unless a path is given, and is written after each row. Rows of
+    the same data and adapter are not measured again.
     """
     path = path or results_dir() / YARDSTICKS
-    found = sets()
-    data = {where: series.fingerprint for where, (series, _) in found.items()}
-    kept = _kept(path, data) if path.exists() else {}
-    rows: dict[tuple[str, str], Any] = {
-        place: kept.get(place) for place in product(found, forecasters())
-    }
-    for (where, name), old in rows.items():
-        series, ids = found[where]
-        if (where, name) in STUDIED:
-            new = _studied(STUDIED[where, name], series)
+    series_sets = sets()
+    data = {name: series.fingerprint for name, (series, _) in series_sets.items()}
+    valid_rows = _valid_rows(path, data) if path.exists() else {}
+    rows: dict[tuple[str, str], Any] = {}  # None where a row is missing
+    for place in product(series_sets, forecasters()):
+        rows[place] = valid_rows.get(place)
+
+    for (set_name, name), old in rows.items():
+        series, ids = series_sets[set_name]
+        if (set_name, name) in STUDIED:
+            new = _studied(STUDIED[set_name, name], series)
         elif old:
             continue
         else:
             new = measured(series, ids, name)
-        row = {"set": where, "forecaster": name} | new
-        if row != old:
-            rows[where, name] = row
-            made = provenance(torch.device("cpu")) | {
-                "data": data,
-                "rows": [row for row in rows.values() if row],
-            }
-            write_json(path, made)
-            error, seconds = np.mean(list(row["maes"].values())), row["seconds"]
-            print(f"{where}: {name}, mean MAE {error:.1f}, {seconds:.2g} s a series", flush=True)
+        row = {"set": set_name, "forecaster": name} | new
+        if row == old:
+            continue
+        rows[set_name, name] = row
+        present = [row for row in rows.values() if row]
+        write_json(path, provenance(torch.device("cpu")) | {"data": data, "rows": present})
+        mae = f"mean MAE {np.mean(list(row['maes'].values())):.1f}"
+        print(f"{set_name}: {name}, {mae}, {row['seconds']:.2g} s a series", flush=True)
     return path
 
 
-def _kept(path: Path, data: dict[str, str]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows of a record that are about these data, and about the adapters as they are now."""
+def _valid_rows(path: Path, data: dict[str, str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rows of a record that are about these data, and the adapters as they are now."""
     stored = read_json(path)
-    rows = [
-        row | {"maes": {int(i): mae for i, mae in row["maes"].items()}} for row in stored["rows"]
-    ]
-    return {
-        (row["set"], row["forecaster"]): row
-        for row in rows
-        if stored["data"].get(row["set"], "") == data.get(row["set"])
-        and row.get("adapter", "") == _adapter_hash(LANGUAGE_MODELS.get(row["forecaster"]))
-    }
+    rows = {}
+    for row in stored["rows"]:
+        set_name = row["set"]
+        name = row["forecaster"]
+        if stored["data"].get(set_name, "") != data.get(set_name):
+            continue
+        if row.get("adapter", "") == _adapter_hash(LANGUAGE_MODELS.get(name)):
+            maes = {int(i): mae for i, mae in row["maes"].items()}  # JSON has made texts of the ids
+            rows[set_name, name] = row | {"maes": maes}
+    return rows
 
 
 if __name__ == "__main__":
