@@ -19,14 +19,13 @@ from benchmarks.yardsticks import (
 )
 from m2lib.files import InputError
 from m2lib.series import (
-    BASELINES,
     draw_systems,
     log_var,
     series_mae,
     split_ids,
     to_integers,
 )
-from m2lib.series.data import predator_prey, solve_system
+from m2lib.series.data import solve_system
 from m2lib.series.worlds import WORLDS
 from m2lib.study import ORDER, STATISTICAL, load_record, recorded_rows, recorded_yardsticks
 
@@ -141,74 +140,36 @@ def test_the_language_model_forecasts_worlds_too(monkeypatch, smollm2):
     assert 1e11 < row["flops"] < row["coursework"] < 3e11
 
 
-class Number(float):
-    """A number that counts the operations on it."""
-
-    count = 0
-
-    def computed(self, value):
-        Number.count += 1
-        return Number(value)
-
-    def __abs__(self):
-        return self.computed(float.__abs__(self))
-
-
-for name in ("add", "sub", "mul", "truediv", "radd", "rsub", "rmul", "rtruediv"):
-    operation = getattr(float, f"__{name}__")
-    setattr(
-        Number,
-        f"__{name}__",
-        lambda self, other, do=operation: self.computed(do(self, float(other))),
-    )
-
-
-def counted(values):
-    Number.count = 0
-    return np.array([Number(value) for value in np.ravel(values)], dtype=object).reshape(
-        np.shape(values)
-    )
-
-
 @pytest.fixture
 def context():
     (system,) = draw_systems(1, 5)
     return np.rint(100 * solve_system(system, np.linspace(0, 200, 100))[:80])[None]
 
 
-@pytest.mark.parametrize("name", [name for name in BASELINES if "log" not in name])
-def test_plain_forecasts_compute_what_their_formula_says(context, name):
-    expected = BASELINES[name](context)
-    assert np.array_equal(BASELINES[name](counted(context)).astype(float), expected)
-    assert Number.count == FORMULAS[name]
-
-
-def test_autocorrelation_and_least_squares_by_their_parts(context):
-    logs = counted(np.log1p(context[0, :, 0]))
-    about = logs - logs.mean()
-    lags = [
-        sum((a * b for a, b in zip(about[k:], about, strict=False)), start=0) for k in range(80)
-    ]  # those from 0 on
-    # Less the mean and the distances from it; a sum starts from 0: one too many each.
-    from_zero = Number.count - 80 - 80
-    assert np.array(lags).argmax() == 0
-    both = 2 * (from_zero - 80) - (2 * 80 - 1)  # the other lags are as many, lag 0 counted once
-    assert FORMULAS["the last period, repeated"] == 2 * (10 * 80 + 80 + 80 + both)
+def test_formulas_by_hand():
+    # The mean of 80 values takes 79 sums and a division, for each of two variables.
+    assert FORMULAS["last value, repeated"] == 0
+    assert FORMULAS["mean of the context, repeated"] == 2 * 80
+    # 55 stretches of 6 steps begin before the last 6 + 20: each has 12 numbers.
+    assert FORMULAS["nearest analogue in the context"] == (80 - 6 - 20 + 1) * (12 + 12 + 11)
+    # Logarithms, their mean, the distances from it, and 159 lags.
+    lags = sum(k + k - 1 for k in [*range(1, 80), *range(80, 0, -1)])
+    assert FORMULAS["the last period, repeated"] == 2 * (10 * 80 + 80 + 80 + lags)
     # 77 rows, 7 columns, 2 right-hand sides; 20 steps of 2 products of 7, and a bound; logarithms
     # and exponentials.
     solved = 2 * 77 * 49 + 11 * 343 + 4 * 77 * 7 * 2
-    assert FORMULAS["log-VAR(3), fitted to the context"] == solved + 20 * (2 * 13 + 11) + 10 * (
-        160 + 40
-    )
+    iterated = 20 * (2 * 13 + 11) + 10 * (160 + 40)
+    assert FORMULAS["log-VAR(3), fitted to the context"] == solved + iterated
 
 
 def test_the_operations_of_a_fit_are_counted(context):
-    predator_prey(0.0, counted([2, 3]), 0.2, 0.5, 0.1, 0.1, 0.5, 10.0)
-    assert Number.count == RATES == 13
-    rates, (name, _) = CountedRates(), FITS
-    of = context.astype(int), np.array([1000.0]) / 100, np.linspace(0, 200, 100), name
-    assert np.array_equal(physics_forecast(*of, rates), physics_forecast(*of))
+    rates = CountedRates()
+    name, _ = FITS
+    contexts, scales, times = context.astype(int), np.array([10.0]), np.linspace(0, 200, 100)
+    counted = physics_forecast(contexts, scales, times, name, rates)
+    assert np.array_equal(counted, physics_forecast(contexts, scales, times, name))
     assert 1e4 < rates.states < 1e7
+    assert RATES == 13
     assert rates.flops == 13 * rates.states
     assert {*FORMULAS, *STATISTICAL} == set(PLAIN)
     assert core_rate() > 1e8
