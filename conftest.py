@@ -10,11 +10,13 @@ import m2lib  # noqa: F401  (before any test loads torch: see m2lib/threads.py)
 
 
 def pytest_configure(config):
-    """Run at the slice profile on its own backbone, offline, and into an empty folder, so that all
-    is computed anew."""
+    """Run offline at the slice profile, on its own backbone, and into an empty folder.
+
+    The folder is empty so that all is computed anew.
+    """
     os.environ["M2_PROFILE"] = "slice"
-    # The last one is for this process: the warnings of those that tests start would be taken for
-    # their messages.
+    # The last one is for this process alone: processes that tests start would print their warnings,
+    # which the tests would take for messages.
     for name in ("M2_BACKBONE", "M2_DTYPE", "M2_RESULTS", "PYTHONWARNDEFAULTENCODING"):
         os.environ.pop(name, None)
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,15 +32,14 @@ def pytest_unconfigure(config):
 
 
 def pytest_collectstart(collector):
-    """Checked cells are compared by what they print: not by warnings, nor by the HTML of a
-    table."""
+    """Compare checked cells by what they print, not by warnings or by the HTML of a table."""
     if collector.__class__.__name__ == "IPyNbFile":
         collector.skip_compare += ("stderr", "text/html")
 
 
 @pytest.fixture(scope="session")
 def data():
-    """The data set as the recipe gives it."""
+    """Return the data set as the recipe gives it."""
     from m2lib.series import generate_series
 
     return generate_series()
@@ -46,7 +47,7 @@ def data():
 
 @pytest.fixture(scope="session")
 def recipe_file(data, tmp_path_factory):
-    """The data set as a file, so that not every command makes it anew."""
+    """Write the data set into a file, so that not every command makes it anew."""
     from m2lib.series import write_series
 
     path = tmp_path_factory.mktemp("data") / "series.h5"
@@ -56,7 +57,7 @@ def recipe_file(data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """Two random layers in float32 on the CPU."""
+    """Return a model of two random layers, in float32 on the CPU."""
     from m2lib.model.backbones import load_backbone
 
     return load_backbone("tiny", device="cpu", dtype="float32")
@@ -64,7 +65,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def smollm2():
-    """The default backbone in float32 on the CPU."""
+    """Return the default backbone, in float32 on the CPU."""
     from m2lib.model.backbones import load_backbone
 
     return load_backbone("smollm2-135m", device="cpu", dtype="float32")
@@ -72,7 +73,7 @@ def smollm2():
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """An empty folder of this test's own for records and live runs, in float32 on the CPU."""
+    """Make a folder of this test's own for records and live runs, in float32 on the CPU."""
     monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
     monkeypatch.setenv("M2_DTYPE", "float32")
@@ -82,8 +83,10 @@ def store(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def save_folder():
-    """Writes a small Qwen2 model and its tokenizer into a folder, as they lie in a hub's, and
-    returns the folder."""
+    """Return a function that writes a small Qwen2 and its tokenizer into a folder, as on a hub.
+
+    The function returns the folder.
+    """
     from tokenizers import Tokenizer, models
 
     from m2lib.model.backbones import load_backbone
@@ -91,9 +94,10 @@ def save_folder():
     def save(path: Path) -> Path:
         full = load_backbone("tiny", device="cpu", dtype="float32", reduce=False)
         full.model.save_pretrained(path)
-        core = Tokenizer(models.BPE({chr(32 + i): i for i in range(95)}, merges=[]))
-        core.add_special_tokens(["<|endoftext|>"])
-        core.save(str(path / "tokenizer.json"))
+        printable = {chr(32 + i): i for i in range(95)}
+        tokenizer = Tokenizer(models.BPE(printable, merges=[]))
+        tokenizer.add_special_tokens(["<|endoftext|>"])
+        tokenizer.save(str(path / "tokenizer.json"))
         return path
 
     return save
