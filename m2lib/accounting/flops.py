@@ -305,7 +305,7 @@ def costs_of(
     times : int, optional
         The number by which the cost is multiplied.
     rank, targets : int, tuple of str
-        As in `forward_flops`.
+        As in `forward_flops`, with the same defaults for every `count`.
     batch : int, optional
         Windows of a training step; only `train_step_flops` takes it.
     samples : int, optional

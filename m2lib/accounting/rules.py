@@ -21,13 +21,14 @@ def coursework_pass(
     c = shape.head_width
     r = rank
     H = shape.mlp
-    pairs = shape.heads * n * keys  # of a query and a key, over all heads: each has a score
+    pairs = shape.heads * n * keys  # of a query and a key, over all heads; each pair has a score
     # A token's norm: its squares and their mean 2d, + eps 1, sqrt 10; divided by it d, times the
     # gain d.
     norm = n * (4 * d + 11)
 
-    # LoRA: A, B, scale and sum; by default on q and v, which are both d to d. The rules take k and
-    # v at the full width d, as if their heads were not grouped.
+    # LoRA: A is (n x d_in)(d_in x r), B is (n x r)(r x d_out), and the n d_out results are scaled
+    # and added. By default this is on q and v, which are both d to d: the rules take k and v at the
+    # full width d, as if their heads were not grouped.
     widths = replace(shape, kv_heads=shape.heads).projections
     lora = 0
     if rank:
