@@ -1,104 +1,112 @@
-"""`python -m benchmarks.precision`: how many greedy forecasts depend on the dtype, and on the
-processor.
+"""`python -m benchmarks.precision`: how many greedy forecasts depend on dtype and processor.
 
 The likeliest token is taken each time, and where two are nearly as likely the last bit of a sum
-decides. From there on two forecasts may have nothing in common. The untuned model of the
-replication forecasts the 50 validation series in several ways, each in a process of its own, and
-the texts are compared with those of the record in float32. Instructions stand in for an older
-processor: PyTorch, oneDNN and MKL are told to use AVX2 where they would use AVX-512, and so add up
-in another order. Writes report/results/precision.json.
+decides. From there on two forecasts may have nothing in common. The replication's forecasts were
+made in bfloat16 at first, and are in float32 now. This compares the records that both have, the
+earlier ones as a commit of this repository holds them, and writes report/results/precision.json.
+
+With --again the untuned model forecasts the 50 validation series once more, in float32 on this
+machine, and its texts are compared with the record's, which another processor may have made.
 """
 
 import argparse
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from m2lib.decoding import forecast
-from m2lib.files import ROOT, write_json
+from m2lib.files import ROOT, InputError, read_json, write_json
 from m2lib.model import load_backbone
-from m2lib.series import load_series, series_mae, to_integers
-from m2lib.study import REPLICATION, load_record
+from m2lib.series import load_series
+from m2lib.study import REPLICATION, load_record, record_path
 from m2lib.study.provenance import provenance
 
-RUN = "baseline"
-AVX2 = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-}
-WAYS: dict[str, tuple[str, dict[str, str]]] = {
-    "float32, again": ("float32", {}),
-    "float32, AVX2 instructions": ("float32", AVX2),
-    "bfloat16": ("bfloat16", {}),
-    "bfloat16, AVX2 instructions": ("bfloat16", AVX2),
-}
-"""The dtype, and what the process is started with."""
+RESULTS = ROOT / "report" / "results"
+PATH = RESULTS / "precision.json"
+BEFORE = "7dc8c5b54cafea65553ad5cadd6cedc21b7b1d5f"
+"""The last commit whose records of the replication are all of bfloat16."""
+UNTUNED = "baseline"
 
 
-def forecasts(dtype: str) -> list[dict[str, Any]]:
-    """The text and the error (MAE, scaled units) of each series of the record, in its order."""
+def earlier_record(path: Path, commit: str) -> dict[str, Any] | None:
+    """A record as a commit holds it; None where it has none at this path."""
+    command = ["git", "-C", str(ROOT), "show", f"{commit}:{path.relative_to(ROOT).as_posix()}"]
+    shown = subprocess.run(command, capture_output=True, check=False)
+    return json.loads(shown.stdout) if shown.returncode == 0 else None
+
+
+def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """How many of the series that both records have are written differently, and both errors."""
+    both = [series for series in after["series"] if series in before["series"]]
+    texts = [(before["series"][i]["text"], after["series"][i]["text"]) for i in both]
+    row = {"of": len(both), "differing": sum(old != new for old, new in texts)}
+    for when, record in (("before", before), ("after", after)):
+        errors = [record["series"][series]["mae"] for series in both]
+        row[when] = {
+            "dtype": record.get("forecast_dtype") or record["backbone"]["dtype"],
+            "device": record["device"],  # the last of several is the one that forecast
+            "mean": float(np.mean(errors)),
+            "median": float(np.median(errors)),
+        }
+    return row
+
+
+def compare_records(commit: str) -> list[dict[str, Any]]:
+    """A row for each record of the replication whose dtype is another one now."""
+    rows = []
+    for profile in REPLICATION.values():
+        folder = record_path(profile, UNTUNED).parent
+        for path in sorted(folder.rglob("*.json")):
+            before = earlier_record(path, commit)
+            after = read_json(path)
+            if not before or "series" not in after or not after["series"]:
+                continue  # such as an adapter's own files
+            row = compared(before, after)
+            if row["before"]["dtype"] != row["after"]["dtype"]:
+                run = path.relative_to(folder).with_suffix("").as_posix()
+                rows.append({"profile": profile.name, "run": run, **row})
+    if not rows:
+        raise InputError(f"no record is of another dtype at {commit}; a shallow clone has no past")
+    return rows
+
+
+def forecast_again() -> dict[str, Any]:
+    """How many of the untuned model's float32 forecasts this machine writes differently."""
     profile, series = REPLICATION["report"], load_series()
-    record = load_record(profile, RUN)
-    ids, protocol = list(record.series), record.protocol
-    backbone = load_backbone(profile.backbone, dtype=dtype)
-    found = forecast(
-        backbone, series.contexts[ids], protocol, batch_size=record.batch_size, ids=ids
+    record = load_record(profile, UNTUNED)
+    ids = list(record.series)
+    backbone = load_backbone(profile.backbone, dtype="float32")
+    forecasts = forecast(
+        backbone, series.contexts[ids], record.protocol, batch_size=record.batch_size, ids=ids
     )
-    truths = to_integers(series.truths[ids], series.scales[ids], protocol.rounding)
-    return [
-        {"text": ahead.texts[0], "mae": float(series_mae(ahead.values[0], truth))}
-        for ahead, truth in zip(found, truths, strict=True)
-    ]
+    pairs = zip(forecasts, record.series.values(), strict=True)
+    differing = sum(ahead.texts[0] != entry["text"] for ahead, entry in pairs)
+    here = provenance(torch.device("cpu"))
+    return {"of": len(ids), "differing": differing, "recorded on": record.device, **here}
 
 
 def main() -> None:
-    """Forecast in each way, compare with the record, and write what came out."""
+    """Compare, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--dtype", help=argparse.SUPPRESS)  # of a process that forecasts
+    parser.add_argument("--before", default=BEFORE, help="a commit of this repository")
+    parser.add_argument("--again", action="store_true", help="forecast once more on this machine")
     options = parser.parse_args()
-    if options.dtype:
-        print(json.dumps(forecasts(options.dtype)))
-        return
-    recorded = load_record(REPLICATION["report"], RUN)
-    rows = []
-    for way in options.ways:
-        dtype, variables = WAYS[way]
-        command = [sys.executable, "-m", "benchmarks.precision", "--dtype", dtype]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=os.environ | variables,
-            capture_output=True,
-            text=True,
-            check=True,
+    known = read_json(PATH) if PATH.exists() else {"again": []}
+    known |= {"before": options.before, "records": compare_records(options.before)}
+    if options.again:
+        known["again"].append(forecast_again())
+    write_json(PATH, known)
+    for row in known["records"]:
+        print(f"{row['profile']}/{row['run']}: {row['differing']} of {row['of']} differ")
+    for row in known["again"]:
+        print(
+            f"{row['device']}: {row['differing']} of {row['of']} differ from {row['recorded on']}"
         )
-        found = json.loads(done.stdout.splitlines()[-1])
-        errors = [one["mae"] for one in found]
-        differing = sum(
-            one["text"] != entry["text"]
-            for one, entry in zip(found, recorded.series.values(), strict=True)
-        )
-        rows.append(
-            {
-                "way": way,
-                "differing": differing,
-                "mean": np.mean(errors),
-                "median": np.median(errors),
-            }
-        )
-        print(rows[-1], flush=True)
-    where = provenance(torch.device("cpu"))
-    write_json(
-        ROOT / "report" / "results" / "precision.json",
-        where | {"series": len(recorded.series), "rows": rows},
-    )
 
 
 if __name__ == "__main__":

@@ -3,14 +3,61 @@ __version__: str
 from . import accounting, decoding, forecaster, model, paper, series, study, training
 from .accounting import Shape, forecast_flops, forward_flops, total, train_step_flops
 from .decoding import DecodeConfig, forecast
-from .model import ids_to_text, inject_lora, load_adapter, load_backbone, merge_lora, save_adapter, text_to_ids
-from .series import decode, encode, generate_series, load_series, scale_of, series_mae, split_ids, summarise
+from .model import (
+    ids_to_text,
+    inject_lora,
+    load_adapter,
+    load_backbone,
+    merge_lora,
+    save_adapter,
+    text_to_ids,
+)
+from .series import (
+    decode,
+    encode,
+    generate_series,
+    load_series,
+    scale_of,
+    series_mae,
+    split_ids,
+    summarise,
+)
 from .study import run
 from .training import TrainConfig, make_windows, train
 
 __all__ = [
-    "DecodeConfig", "Shape", "TrainConfig", "accounting", "decode", "decoding", "encode", "forecast", "forecast_flops",
-    "forecaster", "forward_flops", "generate_series", "ids_to_text", "inject_lora", "load_adapter", "load_backbone",
-    "load_series", "make_windows", "merge_lora", "model", "paper", "run", "save_adapter", "scale_of", "series",
-    "series_mae", "split_ids", "study", "summarise", "text_to_ids", "total", "train", "train_step_flops", "training",
-]  # fmt: skip
+    "DecodeConfig",
+    "Shape",
+    "TrainConfig",
+    "accounting",
+    "decode",
+    "decoding",
+    "encode",
+    "forecast",
+    "forecast_flops",
+    "forecaster",
+    "forward_flops",
+    "generate_series",
+    "ids_to_text",
+    "inject_lora",
+    "load_adapter",
+    "load_backbone",
+    "load_series",
+    "make_windows",
+    "merge_lora",
+    "model",
+    "paper",
+    "run",
+    "save_adapter",
+    "scale_of",
+    "series",
+    "series_mae",
+    "split_ids",
+    "study",
+    "summarise",
+    "text_to_ids",
+    "total",
+    "train",
+    "train_step_flops",
+    "training",
+]

@@ -79,9 +79,20 @@ def finished_records(profile: Profile, *names: str) -> dict[str, Record]:
 
 
 def untuned_like_final(profile: Profile) -> Record:
-    """The untuned model's record on the test series, decoded as the final model is."""
+    """The untuned model's record on the test series, decoded as the final model is.
+
+    The replication's is of the profile `report`, however long its final run is.
+    """
     constrained = study.EXPERIMENTS["final"].at(profile).protocol.constrained
-    return finished_record(profile, "untuned-test-constrained" if constrained else "untuned-test")
+    name = "untuned-test-constrained" if constrained else "untuned-test"
+    at = study.REPLICATION["report"] if profile.as_reported else profile
+    return finished_record(at, name)
+
+
+def records_on_test(profile: Profile) -> dict[str, Record]:
+    """The records on the test series before and after the final training, by experiment."""
+    untuned = untuned_like_final(profile)
+    return {untuned.name: untuned, "final": finished_record(profile, "final")}
 
 
 def label(name: str, profile: Profile) -> str:

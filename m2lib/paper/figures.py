@@ -77,7 +77,7 @@ def fig4_baseline_forecasts(profile: Profile) -> Figure:
 def fig5_baseline_errors(profile: Profile) -> Figure:
     runs, sibling = (
         recorded_runs(profile, "baseline", "baseline-constrained"),
-        study.REPLICATION["fifth"],
+        study.REPLICATION["report"],
     )
     shown = {
         _QWEN: runs["published", "baseline"],
@@ -121,9 +121,10 @@ def context_lengths(profile: Profile) -> Figure:
 
 
 def fig9_final(profile: Profile) -> Figure:
-    before = errors.untuned_like_final(profile).name
-    runs = recorded_runs(profile, before, "final")
-    runs["ours", "untuned"] = runs["ours", before]
+    records = errors.records_on_test(profile)
+    runs = errors.runs(errors.error_table(records))
+    untuned, _ = records
+    runs["ours", "untuned"] = runs["ours", untuned]
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 4.5), height_ratios=(5, 1.6), sharex=True)
     for (scatter, box), (who, title, _) in zip(axes.T, _sides(profile), strict=True):
         pair = {name: runs[who, name] for name in ("untuned", "final")}

@@ -18,7 +18,7 @@ from m2lib.accounting import (
     forward_flops,
     total,
 )
-from m2lib.files import InputError
+from m2lib.files import InputError, read_json, repository
 from m2lib.model import backbone_config
 from m2lib.paper import errors
 from m2lib.paper.errors import GREEDY, Runs, Sampled, median_mae, summary
@@ -31,15 +31,12 @@ CONTEXTS = tuple(f"context/{length}" for length in errors.LENGTHS)
 COMPARISONS = (*study.SEARCH, *study.SECOND, *CONTEXTS, "context/768-rest")
 """The runs of the report's searches, and of a replication alone."""
 REPLICATED = {
-    "fifth": ("baseline", "untuned-test", *COMPARISONS, "final"),
-    "report": ("baseline", "default", "default-rest"),
+    "fifth": (*COMPARISONS, "final"),
+    "report": ("baseline", "untuned-test", "default", "default-rest"),
 }
-"""The runs of the replication that the PDF speaks of, by profile; untuned it was asked on both
-machines."""
+"""The runs of the replication that the PDF speaks of, by profile."""
 SETTINGS = (*study.SEARCH, *CONTEXTS)
 """The runs that the report compares on the same series."""
-AT_THE_END = ("untuned-test", "final")
-"""The replication's runs on the test series, before and after training."""
 SIZES = (
     "vocab_size",
     "hidden_size",
@@ -57,7 +54,7 @@ SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
 COMPARED = {
     **{f"{who} default": [f"{who} baseline"] for who in ("ours", "published", "report")},
     "report default-rest": ["report baseline"],
-    "fifth baseline": ["published baseline"],
+    "report baseline": ["published baseline"],
     "fifth context/768": ["fifth context/512"],
     "replication final": ["replication untuned-test", "published final"],
     "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
@@ -90,7 +87,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         who: errors.finished_records(REPLICATION[who], *names) for who, names in REPLICATED.items()
     }
     end = fullest_final()
-    ending = errors.finished_records(end, *AT_THE_END)
+    ending = errors.records_on_test(end)
     all_replicas = replicas | {"replication": ending}
     theirs = (
         errors.error_table(found).query("who == 'ours'").assign(who=who)
@@ -124,9 +121,9 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "first round": {
             who: _first_rounds(errors.runs(table), who) for who in ("published", "fifth")
         },
-        "asked twice": _differing(replicas["fifth"]["baseline"], replicas["report"]["baseline"]),
+        "precision": _precision(),
         "featured": {
-            "fig4": _featured(replicas["fifth"], "baseline", EXPERIMENTS["baseline"].featured),
+            "fig4": _featured(replicas["report"], "baseline", EXPERIMENTS["baseline"].featured),
             "fig6 untuned": _featured(replicas["report"], "baseline", shown),
             "fig6 tuned": _featured(replicas["report"], "default", shown),
         },
@@ -173,6 +170,7 @@ def run_row(record: Record) -> dict[str, Any]:
         "backbone": record.backbone["id"],
         "device": record.device,
         "dtype": record.backbone["dtype"],
+        "forecast dtype": record.forecast_dtype or record.backbone["dtype"],
         "commit": record.commit,
         "steps": len(record.loss_curve),
         "flops": record.flops["training"]["coursework"],
@@ -245,10 +243,10 @@ def _first_rounds(runs: Runs, who: str) -> list[str]:
     )
 
 
-def _differing(one: Record, other: Record) -> int:
-    """On how many series two records of the same question have different errors."""
-    theirs = other.maes()
-    return sum(mae != theirs[i] for i, mae in one.maes().items())
+def _precision() -> dict[str, Any]:
+    """What the replication's forecasts were in bfloat16 and are in float32, by run."""
+    rows = read_json(repository("report", "results", "precision.json"))["records"]
+    return {f"{row['profile']} {row['run']}": row for row in rows}
 
 
 def _featured(records: dict[str, Record], name: str, shown: Iterable[int]) -> list[dict[str, Any]]:
