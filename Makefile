@@ -10,7 +10,7 @@ EXECUTE := $(NBCONVERT) --execute --ExecutePreprocessor.timeout=-1 --ExecutePrep
 TIDY := $(NBCONVERT) --TagRemovePreprocessor.enabled=True \
 	'--TagRemovePreprocessor.remove_all_outputs_tags={"remove-cell"}' \
 	--ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
-	'--ClearMetadataPreprocessor.preserve_nb_metadata_mask={"kernelspec", "language_info", "numbers_said"}'
+	'--ClearMetadataPreprocessor.preserve_nb_metadata_mask={"kernelspec", "language_info"}'
 # Two notebooks or test files at a time share the cores; torch would take all of them for each.
 SHARED = OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),$(shell $(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))'))
 # Where runs are long, as on a graphics card, one notebook after another has it all.

@@ -149,8 +149,12 @@ def train(
             log.step += 1
             log.losses.append(round(loss_value, 6))
             now = time.perf_counter()
-            uncounted.append(step_costs(shape, batch, rank=config.rank, targets=config.targets))
-            bar.set_postfix_str(f"loss {np.mean(log.losses[-20:]):.3f}", refresh=False)
+            costs = step_costs(shape, batch, rank=config.rank, targets=config.targets)
+            uncounted.append(costs)
+            steps_a_second = bar.format_dict["rate"] or 0.0  # none is known before the first step
+            speed = steps_a_second * costs["executed"]
+            recent_loss = np.mean(log.losses[-20:])
+            bar.set_postfix_str(f"loss {recent_loss:.3f}, {speed:.2g} FLOP/s", refresh=False)
             bar.update()
 
             # 3. Evaluate, hand out the adapter, and write a checkpoint, where any of it is due. The

@@ -155,7 +155,7 @@ def test_a_job_that_fails_says_where_its_log_is(submit, data):
             "Unknown argument 'purtition' for",
         ),
         (["--cluster", "local", "--cluster-option", "timeout_min=soon"], "timeout_min"),
-        (["--cluster", "local", "--fresh"], "--fresh runs here, without --cluster"),
+        (["--cluster", "local", "--fresh"], "--fresh and --reforecast run here, without --cluster"),
     ],
 )
 def test_an_option_that_cannot_be_is_one_line(submitit, words, message, capsys):

@@ -1,4 +1,5 @@
 import copy
+import re
 import signal
 from dataclasses import replace
 from itertools import count
@@ -241,6 +242,13 @@ def test_an_adapter_kept_on_the_way_is_that_of_a_shorter_run(tiny, windows, tmp_
         five,
         seven,
     ]  # the last checkpoint before was that of the first step
+
+
+def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, capsys):
+    log = train(model, windows, replace(CONFIG, steps=2), tmp_path)
+    shown = capsys.readouterr().err
+    assert f"loss {np.mean(log.losses):.3f}, " in shown
+    assert re.search(r"\d FLOP/s|e\+\d+ FLOP/s", shown)
 
 
 def test_a_checkpoint_is_never_older_than_two_minutes(model, windows, tmp_path, monkeypatch):
