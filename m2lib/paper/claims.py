@@ -109,7 +109,7 @@ def _untuned(statistic: Callable[..., Any], runs: RunsByName) -> Finding:
         pairs, difference, paired=True, n_resamples=10_000, method="percentile", rng=rng
     )
     low, high = drawn.confidence_interval
-    shown += f", which is {difference(*pairs):+.1f} ({low:+.1f} to {high:+.1f})"
+    shown += f", {difference(*pairs):+.1f} ({low:+.1f} to {high:+.1f}) from the report's"
     return shown, _alike(low, high, number)
 
 

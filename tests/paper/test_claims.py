@@ -64,7 +64,7 @@ def test_alike_is_a_small_difference_and_not_a_wide_interval():
     ):
         shown, verdict = untuned({"baseline": ours})
         assert verdict is holds
-        assert shown.startswith(f"{ours.mean():.1f}, which is {(ours - theirs).mean():+.1f} (")
+        assert shown.startswith(f"{ours.mean():.1f}, {(ours - theirs).mean():+.1f} (")
 
 
 def test_a_verdict_that_hangs_on_one_series_says_so():
