@@ -104,13 +104,24 @@ def _untuned(statistic: Callable[..., Any], runs: RunsByName) -> Finding:
         return statistic(one, axis=axis) - statistic(other, axis=axis)
 
     pairs = (ours.to_numpy(), theirs[ours.index].to_numpy())
-    rng = np.random.default_rng(0)
-    drawn = scipy.stats.bootstrap(
-        pairs, difference, paired=True, n_resamples=10_000, method="percentile", rng=rng
-    )
-    low, high = drawn.confidence_interval
+    low, high = _paired_interval(pairs, difference)
     shown += f", {difference(*pairs):+.1f} ({low:+.1f} to {high:+.1f}) from the report's"
     return shown, _alike(low, high, number)
+
+
+def _paired_interval(
+    pairs: tuple[np.ndarray, np.ndarray], statistic: Callable[..., Any]
+) -> tuple[float, float]:
+    """The 95% percentile bootstrap interval of a statistic of two samples, resampled together."""
+    resampled = scipy.stats.bootstrap(
+        pairs,
+        statistic,
+        paired=True,
+        n_resamples=10_000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 
 def _alike(low: float, high: float, number: float) -> Verdict:
@@ -134,12 +145,8 @@ def _median_halved(earlier: str, later: str, runs: RunsByName) -> Finding:
     def ratio(one: np.ndarray, other: np.ndarray, axis: int = -1) -> np.ndarray:
         return np.median(one, axis=axis) / np.median(other, axis=axis)
 
-    rng = np.random.default_rng(0)
     pairs = (after.to_numpy(), before.to_numpy())
-    drawn = scipy.stats.bootstrap(
-        pairs, ratio, paired=True, n_resamples=10_000, method="percentile", rng=rng
-    )
-    low, high = drawn.confidence_interval
+    low, high = _paired_interval(pairs, ratio)
     shown = f"{before.median():.1f} to {after.median():.1f}, "
     shown += f"{ratio(*pairs):.2f} of it ({low:.2f} to {high:.2f})"
     if low <= 0.5 <= high:
