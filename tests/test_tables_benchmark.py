@@ -48,6 +48,9 @@ def test_the_package_carries_the_recorded_adapter():
     errors = {name: row["error (MASE)"] for name, row in facts["errors"].items()}
     assert errors["this adapter"] == table_summary(table_errors(), "test").loc[GENERAL.name, "mase"]
     assert errors["this adapter"] < min(0.95, errors["AutoETS"], errors["untuned"])
+    table = table_errors()
+    in_last_periods = relative_errors(table[table["split"] == "test"], reference=NAIVE)
+    assert np.exp(np.log(in_last_periods[GENERAL.name]).mean()) < 0.9
     assert facts["measured"].endswith(tables.told_apart(None))
 
 

@@ -165,6 +165,20 @@ class Run:
             return False
         return adapter_hash(adapter_path(self.profile, record.name)) == record.adapter
 
+    def dtype_to_begin_in(self, old: Record | None) -> str | None:
+        """The dtype of what is left to do: of the training, or of the forecasts alone.
+
+        None where nothing has chosen it, so that the fastest one here is taken.
+        """
+        train = self.experiment.train
+        if old:
+            forecasts_alone = not train or self.trained(old)
+            dtype = old.forecast_dtype if forecasts_alone else ""
+            return dtype or old.backbone["dtype"]
+        if not train:
+            return self.profile.forecast_dtype or None
+        return None if train["rank"] else "float32"  # rank 0: all weights train, in float32
+
     def load(self, dtype: str | None) -> None:
         """Load the model, without an adapter."""
         self.backbone = model.load_backbone(self.weights, dtype=dtype)
@@ -179,17 +193,7 @@ class Run:
         where the budget does not allow for that; nothing has been changed then.
         """
         profile, experiment, name = self.profile, self.experiment, self.experiment.name
-        if not experiment.train or (
-            old and self.trained(old)
-        ):  # forecasts are all that is left to do
-            dtype = (old.forecast_dtype or old.backbone["dtype"]) if old else profile.forecast_dtype
-        elif old:
-            dtype = old.backbone["dtype"]
-        else:
-            dtype = (
-                "" if experiment.train["rank"] else "float32"
-            )  # rank 0: all weights train, in float32
-        self.load(dtype or None)
+        self.load(self.dtype_to_begin_in(old))
         backbone = self.backbone
         here = provenance(backbone.device)
         self.record = record = old or Record(
