@@ -104,18 +104,16 @@ def test_peak_memory_is_the_childs_own():
     held = torch.ones(2**28)  # a gigabyte of the parent's does not count
     assert 0.05 < measure.peak_memory(sum, [1, 2]) < 0.9
     assert held.sum() == 2**28
-    assert (
-        0.55 < measure.peak_memory(torch.ones, 2**27) < 1.4
-    )  # half a gigabyte, held for an instant
+    # half a gigabyte, held for an instant
+    assert 0.55 < measure.peak_memory(torch.ones, 2**27) < 1.4
 
 
 def test_the_record_names_the_device_that_is_asked_for_and_stays_in_its_folder(
     monkeypatch, tmp_path
 ):
     monkeypatch.setenv("M2_OUT", str(tmp_path))
-    monkeypatch.setattr(
-        torch.cuda, "is_available", lambda: True
-    )  # a card here: M2_DEVICE=cpu keeps off it
+    # a card here: M2_DEVICE=cpu keeps off it
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(bench, "memory", lambda *_: {})
     monkeypatch.setattr(bench, "memory_table", lambda _: "")
     monkeypatch.setattr("sys.argv", ["bench", "--memory", "--backbone", "/elsewhere/my-model"])

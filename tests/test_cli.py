@@ -253,13 +253,14 @@ def test_a_fault_of_the_program_stays_a_traceback(fault, monkeypatch):
         cli.main(["status"])
 
 
+# what a make around these tests has set
 UNSET = (
     "FRESH",
     "ALL",
     "MAKEFLAGS",
     "MAKELEVEL",
     "MFLAGS",
-)  # what a make around these tests has set
+)
 
 
 @pytest.fixture

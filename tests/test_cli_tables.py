@@ -137,9 +137,8 @@ def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
         "--finetune",
         1,
     )
-    assert (
-        "forecasts of 8 steps: 2;" in out
-    )  # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
+    # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
+    assert "forecasts of 8 steps: 2;" in out
 
 
 TRAINED = ("--steps", 2, "--rate", 0.01, "--rank", 3, "--batch", 4, "--seed", 5)

@@ -23,6 +23,5 @@ def test_the_files_integrator_makes_the_file(data):
     systems = draw_systems(1000, 0)
     for i in (0, 500, 999):
         assert np.abs(solve_system(systems[i], TIME) - data.trajectories[i]).max() < 1e-5
-        assert (
-            np.abs(simulate(systems[i], TIME) - data.trajectories[i]).max() > 1e-4
-        )  # its own is more exact
+        # its own is more exact
+        assert np.abs(simulate(systems[i], TIME) - data.trajectories[i]).max() > 1e-4

@@ -95,13 +95,11 @@ def test_a_row_says_what_it_cost(two, tmp_path):
     assert all(rows[name]["flops"] == FORMULAS[name] and "bound" not in rows[name] for name in FAST)
     assert all(rows[name]["bound"] == "at least" and rows[name]["flops"] > 1e5 for name in FITS)
     final = load_record("laptop", "final")
-    assert rows[FINAL]["maes"] == {
-        str(i): mae for i, mae in final.maes().items()
-    }  # of the study: all 50
+    # of the study: all 50
+    assert rows[FINAL]["maes"] == {str(i): mae for i, mae in final.maes().items()}
     assert rows[FINAL]["flops"] == pytest.approx(final.flops["forecasts"]["executed"] / 50)
-    assert rows[FINAL]["seconds"] == pytest.approx(
-        2 * (final.seconds - final.train_seconds) / 50
-    )  # two threads
+    # two threads
+    assert rows[FINAL]["seconds"] == pytest.approx(2 * (final.seconds - final.train_seconds) / 50)
     assert rows[FINAL]["adapter"] == final.adapter != rows[UNTUNED]["adapter"] == ""
 
 

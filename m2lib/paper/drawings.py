@@ -110,9 +110,8 @@ def encoding(data: SeriesSet, shown: Sequence[int]) -> Figure:
                 f"{integer / 100:.2f}",
                 str(integer),
             )
-            qwen = [
-                ord(symbol) - 33 for symbol in text
-            ]  # its vocabulary begins with ASCII from "!" on
+            # its vocabulary begins with ASCII from "!" on
+            qwen = [ord(symbol) - 33 for symbol in text]
             rows.append(
                 [
                     name,
@@ -165,9 +164,8 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
     tall = [max(text.count("\n") for text in row if text) for row in rows]  # lines after the first
     for place, row in enumerate(rows):
         boxes: list[Text] = []
-        y = (
-            place * 0.8 + sum(tall[:place]) * 0.4 + tall[place] * 0.2
-        )  # so that all gaps between rows are alike
+        # so that all gaps between rows are alike
+        y = place * 0.8 + sum(tall[:place]) * 0.4 + tall[place] * 0.2
         for column, text in enumerate(row):
             if text is None:
                 boxes.append(below[column])

@@ -274,9 +274,8 @@ def sample_counts(profile: Profile) -> Figure:
     for who in ("final", "best"):
         (colour, marker), rng, samples = _LOOKS[who], np.random.default_rng(0), found.samples[who]
         drawn = [[samples[:, rng.permutation(48)[:n]] for _ in range(20)] for n in counts]
-        maes = [
-            series_mae(np.median(each, axis=2), found.truths) for each in drawn
-        ]  # by draw and series
+        # by draw and series
+        maes = [series_mae(np.median(each, axis=2), found.truths) for each in drawn]
         greedy = [*finished_record(profile, who).maes().values()]
         for ax, of in ((axes[0], np.mean), (axes[1], np.median)):
             mean = [of(each, axis=1).mean() for each in maes]
@@ -317,9 +316,8 @@ def more_per_flop(profile: Profile) -> Figure:
         ax.minorticks_off()
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
-    law = errors.power_law(
-        way["flops"], way["loss"], flops
-    )  # that of the MAE is so wide that it says nothing
+    # that of the MAE is so wide that it says nothing
+    law = errors.power_law(way["flops"], way["loss"], flops)
     axes[0].fill_between(flops, *law["interval there"], color="C0", alpha=0.12, lw=0)
     axes[0].plot(flops, law["there"], "--", color="C0", lw=1, label="power law, 95%")
     for ax, of in ((axes[1], np.mean), (axes[2], np.median)):

@@ -66,9 +66,8 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
             f"the text of the PDF is about the laptop's study, not {profile.name}'s: "
             "leave M2_PROFILE out"
         )
-    found = numbers(
-        profile
-    )  # first, for it needs all records: nothing is redrawn where one is missing
+    # first, for it needs all records: nothing is redrawn where one is missing
+    found = numbers(profile)
     for name in SOURCES if folder != REPORT_FOLDER else ():
         write_atomic(folder / name, (REPORT_FOLDER / name).read_bytes())
     for name in FIGURES:

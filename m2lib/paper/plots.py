@@ -157,9 +157,8 @@ def plot_fan(
     levels = sorted(quantiles)
     half = len(levels) // 2
     shades = sns.light_palette(colour, half + 2)[1:-1]
-    for low, high, shade in zip(
-        levels, levels[::-1], shades, strict=False
-    ):  # from the widest band to the narrowest
+    # from the widest band to the narrowest
+    for low, high, shade in zip(levels, levels[::-1], shades, strict=False):
         label = f"{100 * (high - low):.0f}% band"
         ax.fill_between(ahead, quantiles[low], quantiles[high], color=shade, lw=0, label=label)
     if len(levels) % 2:  # the middle one has no partner
@@ -262,6 +261,5 @@ def plot_learning(
     plt.setp(mae_ax.yaxis, major_formatter="{x:g}", minor_formatter="{x:g}")
     for ax, what in ((loss_ax, "loss (nats per token)"), (mae_ax, "forecast MAE (scaled units)")):
         ax.set(xlabel="optimiser step", ylabel=what)
-        ax.legend(
-            loc="lower right", bbox_to_anchor=(1, 1), ncols=2
-        )  # above the curves, which fill the axes
+        # above the curves, which fill the axes
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)

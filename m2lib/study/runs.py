@@ -64,9 +64,8 @@ def run(
         run(earlier, profile, data=data)
     this = Run(name, profile, data)
     anew = fresh or reforecast
-    if not anew and (
-        record := this.finished()
-    ):  # which needs no lock, and no folder that can be written to
+    # which needs no lock, and no folder that can be written to
+    if not anew and (record := this.finished()):
         return record
     with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
         old = None if fresh else this.stored()
@@ -97,12 +96,10 @@ class Run:
                 else load_record(profile, earlier, data).maes()
             )
 
-        self.ids = series_ids(
-            experiment, profile.series, len(data), errors_of
-        )  # to be forecast, in their order
-        self.source = (
-            experiment.adapter.chosen(errors_of) if experiment.adapter else None
-        )  # whose adapter is used
+        # to be forecast, in their order
+        self.ids = series_ids(experiment, profile.series, len(data), errors_of)
+        # whose adapter is used
+        self.source = experiment.adapter.chosen(errors_of) if experiment.adapter else None
         # All that decides the run's numbers. Records are told apart by its hash, so its form never
         # changes.
         self.decisive: dict[str, Any] = {
@@ -282,10 +279,11 @@ class Run:
                     self.backbone.model, adapter_path(self.profile, self.record.name)
                 )
         self.forecast_series()
+        # nothing more will be spent
         self.record.status, self.record.flops["reserved"] = (
             "done",
             sum_costs(),
-        )  # nothing more will be spent
+        )
         save_record(self.profile, self.record)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -329,10 +327,11 @@ class Run:
             if experiment.made_up:
                 write_json(folder / series.FORMAT_FILE, experiment.made_up.settings())
             if record.adapter != (made := adapter_hash(folder)):
+                # forecasts of an adapter that is gone do not count
                 record.adapter, record.series = (
                     made,
                     {},
-                )  # forecasts of an adapter that is gone do not count
+                )
 
     def forecast_series(self) -> None:
         """Forecast the series that the record lacks, saving it after each batch."""

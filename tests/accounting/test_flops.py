@@ -91,13 +91,13 @@ def test_adapters_elsewhere_by_hand():
     def cost(convention, *targets):
         return forward_flops(TOY, 3, rank=2, targets=targets, convention=convention)["lora"]
 
-    square = (
-        3 * 2 * 7 + 3 * 4 * 3 + 2 * 3 * 4
-    )  # 4 -> 4; by the rules also k and v, as if heads were not grouped
+    # 4 -> 4; by the rules also k and v, as if heads were not grouped
+    square = 3 * 2 * 7 + 3 * 4 * 3 + 2 * 3 * 4
+    # 4 -> 8, and 8 -> 4
     wide, back = (
         3 * 2 * 7 + 3 * 8 * 3 + 2 * 3 * 8,
         3 * 2 * 15 + 3 * 4 * 3 + 2 * 3 * 4,
-    )  # 4 -> 8, and 8 -> 4
+    )
     by_rules = dict(zip(ALL_TARGETS, (square,) * 4 + (wide, wide, back), strict=True))
     executed = dict(
         zip(
@@ -215,9 +215,8 @@ def test_a_step_counts_right_for_every_choice_of_targets(tiny):
 
 
 def test_a_step_of_made_up_series_counts_what_the_machine_counts(tiny):
-    windows = made_up_windows(
-        200, 3, TABLES.of(1)
-    )  # of 128 tokens at most, which attention takes in one block
+    # of 128 tokens at most, which attention takes in one block
+    windows = made_up_windows(200, 3, TABLES.of(1))
     batch = next(rows for rows in map(windows, range(99)) if (rows == PAD_ID).any())
     model = inject_lora(copy.deepcopy(tiny.model), 2, targets=ALL_TARGETS)
     costs = step_costs(Shape.of(model.config), batch, rank=2, targets=ALL_TARGETS)

@@ -18,9 +18,8 @@ MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;
 
 def adapted(model, seed=1, targets=TARGETS):
     """A copy with adapters that do something."""
-    generator = torch.Generator().manual_seed(
-        seed
-    )  # of A too: the global one's state is that of the tests before
+    # of A too: the global one's state is that of the tests before
+    generator = torch.Generator().manual_seed(seed)
     model = inject_lora(copy.deepcopy(model), 3, alpha=5, targets=targets, generator=generator)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

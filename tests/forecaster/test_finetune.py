@@ -145,9 +145,8 @@ def test_going_on_from_an_adapter(tmp_path):
     assert configs[0] == configs[1]
     assert second.predict_df(table(), **GREEDY).equals(before)
     tuned(tmp_path / "third", forecaster=first, num_steps=1)
-    assert first.predict_df(table(), **GREEDY).equals(
-        before
-    )  # what a training starts from is left as it is
+    # what a training starts from is left as it is
+    assert first.predict_df(table(), **GREEDY).equals(before)
     with pytest.raises(InputError, match="leave out rank 8"):
         tuned(tmp_path / "fourth", forecaster=first, rank=8)
 

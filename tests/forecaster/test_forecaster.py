@@ -114,9 +114,8 @@ def test_python_in_two_ways_gives_one_forecast(untuned, sales):
     options = {"prediction_length": 3, "quantile_levels": [0.1, 0.9], "num_samples": 4, "seed": 7}
     made = untuned.predict_df(sales, target=["target", "other"], **options)
     values = [sales[sales.item_id == name][["target", "other"]].to_numpy().T for name in ("b", "a")]
-    quantiles, medians = untuned.predict_quantiles(
-        values, season=7, **options
-    )  # the table's calendar says 7 days
+    # the table's calendar says 7 days
+    quantiles, medians = untuned.predict_quantiles(values, season=7, **options)
     assert made.predictions.to_numpy() == pytest.approx(medians.numpy().ravel(), rel=1e-6)
     assert made[["0.1", "0.9"]].to_numpy() == pytest.approx(
         quantiles.numpy().reshape(-1, 2), rel=1e-6

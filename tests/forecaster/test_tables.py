@@ -153,10 +153,11 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
             LONG.set_axis(["country", "when", "gdp"], axis=1).astype({"when": str}),
             Columns("country", "when", ("gdp",)),
         ),
+        # the rows' numbers
         (
             LONG[:12].assign(item_id=range(12)),
             Columns(None, "timestamp", ("target",)),
-        ),  # the rows' numbers
+        ),
         (
             LONG.set_axis(["Unnamed: 0", "time", "hare"], axis=1)[:12],
             Columns(None, "time", ("hare",)),

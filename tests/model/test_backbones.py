@@ -169,9 +169,8 @@ def test_a_gguf_is_known_by_its_hash(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_CACHE", str(tmp_path))
     assert f"is not on this machine: run `m2 model {name}` once" in refusal(name)
     (converted := tmp_path / f"gguf-{sha256[:16]}").mkdir()
-    (converted / "config.json").write_text(
-        "{}", encoding="utf-8"
-    )  # as `m2 model FILE.gguf` leaves it, converted
+    # as `m2 model FILE.gguf` leaves it, converted
+    (converted / "config.json").write_text("{}", encoding="utf-8")
     assert local_weights(name) == local_weights(str(file)) == (converted, sha256[:16])
 
 

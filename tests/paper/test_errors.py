@@ -129,9 +129,8 @@ def test_a_power_law_comes_back_with_the_intervals_of_a_regression():
         linregress(np.log(x), np.log(y)),
     )
     low, high = law["exponent interval"]
-    assert (high - low) / 2 == pytest.approx(
-        2.7764 * theirs.stderr, rel=1e-4
-    )  # Student's t, 4 degrees of freedom
+    # Student's t, 4 degrees of freedom
+    assert (high - low) / 2 == pytest.approx(2.7764 * theirs.stderr, rel=1e-4)
     (near, far), (above, far_above) = law["interval there"]
     assert near < law["there"][0] < above
     assert far_above / far > above / near

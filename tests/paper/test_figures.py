@@ -124,9 +124,8 @@ def test_the_curve_of_the_surest_ends_at_the_error_of_all():
         for ax, error in ((means, maes.mean()), (medians, maes.median())):
             lines = ax.lines[place : place + 2]
             assert [line.get_ydata()[-1] for line in lines] == pytest.approx([error] * 2)
-            assert (
-                lines[1].get_ydata()[0] == maes.min()
-            )  # the dashed one knows the errors in advance
+            # the dashed one knows the errors in advance
+            assert lines[1].get_ydata()[0] == maes.min()
 
 
 def test_ranks_and_bands_are_shares():
@@ -155,9 +154,8 @@ def test_trainings_are_drawn_at_what_they_came_to():
     assert [end[key] for key in ("loss", "mean", "median")] == [
         best.evaluations[-1][key] for key in errors.MEASURED
     ]
-    assert (
-        found["kind"].value_counts()["trials of 240 steps"] == len(ARMS) - 1
-    )  # the first, and all but two controls
+    # the first, and all but two controls
+    assert found["kind"].value_counts()["trials of 240 steps"] == len(ARMS) - 1
     final = errors.finished_record(LAPTOP, "final").maes().values()
     assert found.set_index("kind").loc["final, on test", "median"] == np.median(list(final))
     for ax, what in ((loss, "loss"), (mean, "mean"), (median, "median")):
@@ -189,9 +187,8 @@ def test_each_world_has_the_errors_of_its_forecasters():
         }
         for line in ax.lines:
             assert list(line.get_ydata()) == list(found.index) == list(WORLDS)
-            assert list(line.get_xdata()) == list(
-                found[line.get_label()].clip(lower=0.1)
-            )  # no logarithm of 0
+            # no logarithm of 0
+            assert list(line.get_xdata()) == list(found[line.get_label()].clip(lower=0.1))
 
 
 def test_worlds_hold_only_who_forecast_all_of_them():

@@ -26,9 +26,8 @@ def test_the_nearest_analogue_is_what_came_after_the_same_steps():
     period = np.array([[1, 9], [5, 5], [9, 1], [5, 4]])
     context = np.tile(period, (8, 1))[None]
     assert (nearest_analogue(context, 4)[0] == period).all()
-    with pytest.raises(
-        ValueError, match="at least one array"
-    ):  # too short for a stretch of 6 with 5 after it
+    # too short for a stretch of 6 with 5 after it
+    with pytest.raises(ValueError, match="at least one array"):
         nearest_analogue(context[:, :10], 5)
 
 

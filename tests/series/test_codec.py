@@ -49,9 +49,8 @@ def test_published_rounding_truncates_what_floating_point_left_below():
 @pytest.mark.parametrize("rounding", ["nearest", "published"])
 def test_an_integrators_undershoot_is_zero(rounding):
     values, scale = np.array([[1e-3, -0.9 * UNDERSHOOT], [-1e-8, 0.0]]), 1e-3
-    assert -0.9 * UNDERSHOOT / scale * 1000 == pytest.approx(
-        -0.9
-    )  # not what rounding would take away
+    # not what rounding would take away
+    assert -0.9 * UNDERSHOOT / scale * 1000 == pytest.approx(-0.9)
     assert encode(values, scale, rounding) == "1000,0;0,0;"
 
 

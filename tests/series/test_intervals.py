@@ -113,9 +113,8 @@ def test_a_ratio_of_errors_by_hand():
     half = error_ratio([1, 2, 3, 4, 5, 6.6], [2, 4, 6, 8, 10, 12])
     assert half.ratio == pytest.approx(0.5 * 1.1 ** (1 / 6))
     assert half.low < half.ratio < half.high < 1
-    assert half.low * half.high == pytest.approx(
-        half.ratio**2
-    )  # as far below as above, in logarithms
+    # as far below as above, in logarithms
+    assert half.low * half.high == pytest.approx(half.ratio**2)
     assert (half.p, half.surely) == (2 / 64, True)
     twice = error_ratio([2, 4, 6, 8, 10, 12], [1, 2, 3, 4, 5, 6.6])
     assert (twice.ratio, twice.low, twice.high) == pytest.approx(

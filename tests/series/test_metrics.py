@@ -44,9 +44,8 @@ def test_crps_is_its_definition_that_of_a_library_and_the_closed_form():
         TRUTH, 300, 40
     ).mean()  # of the distribution that samples come from
     many = [crps_fair(RNG.normal(300, 40, (20, 20, 2)), TRUTH) for _ in range(400)]
-    assert np.mean(many) == pytest.approx(
-        normal, rel=0.01
-    )  # fair: 20 samples are enough, on average
+    # fair: 20 samples are enough, on average
+    assert np.mean(many) == pytest.approx(normal, rel=0.01)
 
 
 def test_quantile_loss_is_that_of_a_library():

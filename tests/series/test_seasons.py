@@ -35,9 +35,8 @@ def test_each_variable_has_its_own():
     steps = np.arange(40.0)
     both = np.stack([50 + steps + 5 * (steps % 2), 50 + steps + np.resize(PATTERN, 40)], axis=1)
     found = Season.of(both, 4)
-    assert np.allclose(
-        found.factor[:2, 0], found.factor[2:, 0], rtol=1e-2
-    )  # of two steps, within those four
+    # of two steps, within those four
+    assert np.allclose(found.factor[:2, 0], found.factor[2:, 0], rtol=1e-2)
     for variable in (0, 1):
         assert np.allclose(found.factor[:, [variable]], Season.of(both[:, [variable]], 4).factor)
 

@@ -32,9 +32,8 @@ SMALL = Profile(
 @pytest.fixture(autouse=True)
 def settings(store, recipe_file, monkeypatch):
     monkeypatch.setenv("M2_DATA", str(recipe_file))
-    monkeypatch.setenv(
-        "OMP_NUM_THREADS", "1"
-    )  # of the jobs; the same here, so that they compute the same
+    # of the jobs; the same here, so that they compute the same
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -81,9 +81,8 @@ def test_a_fifth_of_the_report_is_a_part_of_its_own_way():
         if experiment.group and experiment.train:
             whole, part = experiment.training(report), experiment.training(fifth)
             assert part == whole | {"steps": whole["steps"] // 5}
-            assert (
-                "decay" not in whole
-            )  # a constant rate: the first fifth is the same, whatever comes after
+            # a constant rate: the first fifth is the same, whatever comes after
+            assert "decay" not in whole
 
 
 def test_what_is_evaluated_on_the_way():

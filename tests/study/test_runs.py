@@ -294,9 +294,8 @@ def test_checkpoints_belong_to_one_run(data, monkeypatch, tmp_path):
     monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
     record_path(TRAINED, "default-warm").unlink()
     assert run("default-warm", TRAINED, data=data).steps_run == 4
-    assert (
-        len(list((tmp_path / "build" / "checkpoints").iterdir())) == 1
-    )  # of the one that was stopped
+    # of the one that was stopped
+    assert len(list((tmp_path / "build" / "checkpoints").iterdir())) == 1
 
 
 def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, tmp_path):

@@ -26,9 +26,8 @@ def test_the_reports_choices_come_out():
         for i in (6, 7, 8)
     }
     assert min(found, key=lambda name: found[name].median) == "search/expt_6"
-    assert (
-        min(found, key=lambda name: found[name].mean) == "search/expt_7"
-    )  # the mean would have chosen another
+    # the mean would have chosen another
+    assert min(found, key=lambda name: found[name].mean) == "search/expt_7"
     others = series_ids(second[0], None, 1000, published_maes)
     assert len(others) == 15
     assert {*others, *FIVE} == set(published_maes("search/expt_6"))

@@ -35,9 +35,8 @@ def test_no_system_of_the_data_set_is_trained_on_and_none_twice():
     assert (len(drawn), len(more), drawn & more) == (5_000, 1_000, set())
     known = {tuple(system) for system in draw_systems(1000, 0).tolist()}
     assert not (drawn | more) & known
-    starts = {
-        system[-2:] for system in known
-    }  # nor does any begin where one of the data set's does
+    # nor does any begin where one of the data set's does
+    starts = {system[-2:] for system in known}
     assert not {system[-2:] for system in drawn | more} & starts
 
 

@@ -88,9 +88,8 @@ def test_a_window_has_two_tokens_at_least():
 
 
 def test_targets_are_kept_in_one_order():
-    config = TrainConfig(
-        1, 1e-3, 2, targets=["down_proj", "q_proj", "k_proj"]
-    )  # as JSON gives them
+    # as JSON gives them
+    config = TrainConfig(1, 1e-3, 2, targets=["down_proj", "q_proj", "k_proj"])
     assert config.targets == ("q_proj", "k_proj", "down_proj")
     assert config == replace(config, targets=("k_proj", "down_proj", "q_proj"))
     assert CONFIG.targets == ("q_proj", "v_proj")
@@ -236,12 +235,13 @@ def test_an_adapter_kept_on_the_way_is_that_of_a_shorter_run(tiny, windows, tmp_
     with pytest.raises(RuntimeError):
         trained(12, "killed", killed=True)
     trained(12, "killed")
+    # the last checkpoint before was that of the first step
     assert kept == [
         five,
         seven,
         five,
         seven,
-    ]  # the last checkpoint before was that of the first step
+    ]
 
 
 def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, capsys):
@@ -265,10 +265,11 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
             signal.raise_signal(signal.SIGINT)
         return {}
 
+    # ignored, where tests run in the background
     calls, before = (
         iter(range(100)),
         signal.getsignal(signal.SIGINT),
-    )  # ignored, where tests run in the background
+    )
     with pytest.raises(KeyboardInterrupt):
         train(
             model,

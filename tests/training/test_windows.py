@@ -24,9 +24,8 @@ def test_windows_are_written_as_forecasts_are():
             )
             assert numbers[:-5].max() == 1000  # the scale is the context's
             seen.add((bool(numbers[-1] > numbers[0]), len(numbers)))
-    assert {length for rising, length in seen if rising} == set(
-        range(15, 61)
-    )  # from the first end to the last
+    # from the first end to the last
+    assert {length for rising, length in seen if rising} == set(range(15, 61))
     assert {length for rising, length in seen if not rising} == set(range(15, 41))
     assert np.array_equal(windows(7), cut_windows(values, shape, 5, 204, batch_size=3)(7))
     assert not np.array_equal(windows(7)[:, :40], windows(8)[:, :40])
@@ -72,9 +71,8 @@ def test_a_step_of_made_up_series_is_full_and_a_function_of_the_step():
             {*map(len, map(steps_of, batch))},
             {len(one) for row in batch for one in steps_of(row)},
         )
-        assert (
-            count * len(batch) * TABLES.of(width).longest_step <= 1024
-        )  # and no further series had room
+        # and no further series had room
+        assert count * len(batch) * TABLES.of(width).longest_step <= 1024
         assert (len(batch) + 1) * count * TABLES.of(width).longest_step > 1024
         lengths.add(count)
         variables.add(width)
