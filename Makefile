@@ -46,7 +46,7 @@ help:
 	@echo "make figures    from the records: report/figures/ and report/main.pdf, no model needed"
 	@echo "make test       lint, unit tests, and the notebooks as a regression test (nbval)"
 	@echo "make lint       the first part of make test: ruff, the format, mypy, the order of the wings, docstrings"
-	@echo "make coverage   how much of each wing the unit tests run; less than 90% of m2lib is an error"
+	@echo "make coverage   how much of each wing, and of the study, the unit tests run; less than 90% of all is an error"
 	@echo "make fuzz       attacks on records: hundreds of damaged files"
 	@echo "make notebooks  open JupyterLab"
 	@echo "make execute    re-execute the committed notebooks in place, at the slice profile"
@@ -69,7 +69,7 @@ setup: .venv/.ok
 	@touch $@
 
 model: .venv/.ok
-	@$(BIN)/m2 model
+	@$(BIN)/python -m study model
 
 # With FRESH=1 the records come from build/fresh, where they are computed from nothing; the committed ones stay. What
 # is recomputed is the active profile's study, or the laptop's where the active profile keeps no records.
@@ -79,7 +79,7 @@ report: override export M2_RESULTS := $(CURDIR)/build/fresh
 endif
 
 report: model
-	$(if $(FRESH_STUDY),$(if $(filter laptop,$(FRESH_STUDY)),M2_PROFILE=laptop M2_BACKBONE=) $(BIN)/m2 run --all --beyond)
+	$(if $(FRESH_STUDY),$(if $(filter laptop,$(FRESH_STUDY)),M2_PROFILE=laptop M2_BACKBONE=) $(BIN)/python -m study run --all --beyond)
 	@# What has not been computed anew, such as the replication on other weights, is shown as committed.
 	$(if $(FRESH_STUDY),@for study in $(notdir $(wildcard report/results/*-*)); do \
 		[ -e build/fresh/$$study ] || cp -R report/results/$$study build/fresh/; done)
@@ -87,7 +87,7 @@ report: model
 	@# The last ones take longest: begun first, they leave no core idle at the end.
 	printf '%s\n' $(NOTEBOOKS) | sort -r | M2_OUT="$(CURDIR)/$(REPORT)" $(LANES) $(EXECUTE) --output-dir $(REPORT)/executed
 	mv $(REPORT)/executed $(REPORT)/notebooks  # all of them, or none
-	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/m2 pdf $(REPORT)/pdf)
+	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/python -m study pdf $(REPORT)/pdf)
 	@$(MAKE) --no-print-directory site
 
 # Pages, notebooks, PDF, the gallery and what is read from docstrings come together in one folder, and Sphinx makes the
@@ -111,7 +111,7 @@ browse: site
 	$(BIN)/python book/browse.py $(REPORT) $(BROWSE)
 
 figures: .venv/.ok
-	$(BIN)/m2 pdf
+	$(BIN)/python -m study pdf
 
 lint: .venv/.ok
 	$(BIN)/ruff check .
@@ -128,8 +128,8 @@ test: lint
 coverage: .venv/.ok
 	@$(BIN)/m2 model smollm2-135m
 	$(BIN)/coverage run -m pytest tests
-	@for wing in $(sort $(notdir $(patsubst %/__init__.py,%,$(wildcard m2lib/*/__init__.py)))); do \
-		echo "$$wing $$($(BIN)/coverage report --fail-under=0 --format=total --include="m2lib/$$wing/*")%"; done
+	@for wing in $(patsubst %/__init__.py,%,$(wildcard m2lib/*/__init__.py study/__init__.py study/*/__init__.py)); do \
+		echo "$$wing $$($(BIN)/coverage report --fail-under=0 --format=total --include="$$wing/*")%"; done
 	$(BIN)/coverage report --skip-covered
 
 # Not part of the tests: hundreds of damaged records.

@@ -27,9 +27,9 @@ from m2lib.files import ROOT, write_json
 from m2lib.model.backbones import backbone_config, load_backbone
 from m2lib.model.devices import DTYPES, best_dtype, chosen_device
 from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary, text_to_ids
+from m2lib.provenance import provenance
 from m2lib.series import encode, load_series, split_ids
 from m2lib.settings import out_dir
-from m2lib.study.provenance import provenance
 from m2lib.training.config import TrainConfig
 from m2lib.training.loop import train
 from m2lib.training.windows import make_windows

@@ -22,9 +22,9 @@ import torch
 from m2lib.decoding import forecast
 from m2lib.files import ROOT, InputError, read_json, write_json
 from m2lib.model import load_backbone
+from m2lib.provenance import provenance
 from m2lib.series import load_series
-from m2lib.study import REPLICATION, load_record, record_path
-from m2lib.study.provenance import provenance
+from study import REPLICATION, load_record, record_path
 
 RESULTS = ROOT / "report" / "results"
 PATH = RESULTS / "precision.json"

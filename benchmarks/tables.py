@@ -29,7 +29,10 @@ from m2lib.forecaster import Forecaster, read_format
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
-from m2lib.paper.errors import (
+from m2lib.provenance import provenance
+from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, log_var_paths, nearest_analogue, period_of
+from study import PROFILES, adapter_path, load_record
+from study.paper.errors import (
     NAIVE,
     REFERENCE,
     TABLE_ERRORS,
@@ -37,10 +40,7 @@ from m2lib.paper.errors import (
     table_ratios,
     table_summary,
 )
-from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, log_var_paths, nearest_analogue, period_of
-from m2lib.settings import results_dir
-from m2lib.study import PROFILES, adapter_path, load_record
-from m2lib.study.provenance import provenance
+from study.settings import results_dir
 
 MOST_SERIES = 20
 """Series of one source at most; of more, these are taken at equal distances, in their order."""
@@ -514,7 +514,7 @@ def package(path: Path) -> None:
     recipe |= record.training
     recipe["targets"] = ", ".join(record.training["targets"])
     facts = {
-        "data": "No real series: an endless stream of made-up ones, as `m2lib.series.synthetic` "
+        "data": "No real series: an endless stream of made-up ones, as `study.synthetic.families` "
         "draws them: seasons and trends, autoregressions, wandering cycles, counts, Gaussian "
         "processes, prey and predators, mixed; 20 to 256 steps each. "
         "The weights are the mean of those after the last two of "

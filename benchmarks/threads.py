@@ -198,7 +198,7 @@ def main() -> None:
     import torch
 
     from m2lib.model import chosen_device, chosen_dtype
-    from m2lib.study.provenance import provenance
+    from m2lib.provenance import provenance
 
     rows = measure(options.rounds)
     where = provenance(torch.device(chosen_device())) | {

@@ -13,7 +13,7 @@ import numpy as np
 
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, VARIABLES
 from m2lib.series.data import predator_prey
-from m2lib.study import ORDER, TUNED
+from study import ORDER, TUNED
 
 RATES = 13
 """Operations of one call of `predator_prey`: 5 for what is eaten, 5 for dx/dt, 3 for dy/dt."""

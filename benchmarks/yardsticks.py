@@ -1,6 +1,6 @@
 """`python -m benchmarks.yardsticks` measures forecasters with and without a language model.
 
-They forecast series of our world and of those in m2lib.series.worlds. The record is yardsticks.json
+They forecast series of our world and of those in study.worlds. The record is yardsticks.json
 beside the recorded runs, or the file that is named. It is written row by row, and rows of the same
 data and adapter are not measured again. Some forecasters take minutes, and some want statsforecast,
 which `pip install -e '.[yardsticks]'` brings.
@@ -28,6 +28,7 @@ from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler
 from m2lib.model import Backbone, adapter_hash, load_adapter, load_backbone
 from m2lib.model.adapter_files import ADAPTER_FILE
+from m2lib.provenance import provenance
 from m2lib.series import (
     CONTEXT_STEPS,
     FORECAST_STEPS,
@@ -36,9 +37,7 @@ from m2lib.series import (
     series_mae,
     to_integers,
 )
-from m2lib.series.worlds import WORLDS
-from m2lib.settings import results_dir
-from m2lib.study import (
+from study import (
     EXPERIMENTS,
     ORDER,
     PROFILES,
@@ -48,10 +47,11 @@ from m2lib.study import (
     load_record,
     record_path,
 )
-from m2lib.study.costs import adapter_shape, series_costs
-from m2lib.study.experiments import CONSTRAINED
-from m2lib.study.provenance import provenance
-from m2lib.study.records import YARDSTICKS
+from study.costs import adapter_shape, series_costs
+from study.experiments import CONSTRAINED
+from study.records import YARDSTICKS
+from study.settings import results_dir
+from study.worlds import WORLDS
 
 STUDY = PROFILES["laptop"]
 """The profile whose language model and adapters are measured."""

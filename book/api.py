@@ -1,6 +1,7 @@
-"""The pages of the API: `python book/api.py FOLDER` writes one for each wing of m2lib.
+"""The pages of the API: `python book/api.py FOLDER` writes one for each wing of m2lib, and two for
+the study.
 
-A page lists what the wing's front door hands on (m2lib/WING/__init__.py), module by module, as
+A page lists what the front door of a package hands on (its __init__.py), module by module, as
 directives for Sphinx's autodoc, which fills in signatures and docstrings.
 """
 
@@ -12,14 +13,20 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-PACKAGE = Path(__file__).resolve().parent.parent / "m2lib"
-WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+ROOT = Path(__file__).resolve().parent.parent
+WINGS = sorted(f"m2lib.{path.parent.name}" for path in ROOT.glob("m2lib/*/__init__.py"))
+PACKAGES = (*WINGS, "study", "study.paper")
 
 
-def handed_on(wing: str) -> dict[str, list[str]]:
-    """Return the public names of a wing, by the module that they come from."""
+def folder_of(package: str) -> Path:
+    """Return the folder of a package, such as m2lib/series of `m2lib.series`."""
+    return ROOT.joinpath(*package.split("."))
+
+
+def handed_on(package: str) -> dict[str, list[str]]:
+    """Return the public names of a package, by the module that they come from."""
     names: dict[str, list[str]] = {}
-    source = (PACKAGE / wing / "__init__.py").read_text(encoding="utf-8")
+    source = (folder_of(package) / "__init__.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom):
             module = node.module.rpartition(".")[2]
@@ -56,12 +63,12 @@ def directive(door: ModuleType, source: str, name: str) -> str:
     return f"{head}\n   {remark(source, name)}\n\n   {entries}\n"
 
 
-def page(wing: str) -> str:
-    """Return the page of a wing, in MyST."""
-    door = importlib.import_module(f"m2lib.{wing}")
-    parts = [f"# m2lib.{wing}", door.__doc__ or ""]
-    for module, names in handed_on(wing).items():
-        source = (PACKAGE / wing / f"{module}.py").read_text(encoding="utf-8")
+def page(package: str) -> str:
+    """Return the page of a package, in MyST."""
+    door = importlib.import_module(package)
+    parts = [f"# {package}", door.__doc__ or ""]
+    for module, names in handed_on(package).items():
+        source = (folder_of(package) / f"{module}.py").read_text(encoding="utf-8")
         # Where a module is called like a function of its own, such as `export`, the door hands on
         # the function by that name, and the module stays out of the index.
         hidden = "   :no-index:\n" if module in names else ""
@@ -77,5 +84,6 @@ def page(wing: str) -> str:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for wing in WINGS:
-        (folder / f"{wing}.md").write_text(page(wing), encoding="utf-8")
+    for package in PACKAGES:
+        name = package.removeprefix("m2lib.")
+        (folder / f"{name}.md").write_text(page(package), encoding="utf-8")

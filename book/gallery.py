@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from bokeh import embed, models, plotting, resources
 
-from m2lib import study
-from m2lib.paper import errors, plots
+import study
+from m2lib import plots
 from m2lib.series import CONTEXT_STEPS, VARIABLES, band, encode, to_integers
+from study.paper import errors
 
 # Recorded runs, by what they are called here. Those with ×48 are samples, of which the median and
 # the 80% band are drawn.

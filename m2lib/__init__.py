@@ -1,9 +1,9 @@
 """Fine-tune a small language model to forecast predator-prey series written as text.
 
-Eight packages on four floors; each imports only from floors below it: `paper`; `study` and
-`forecaster`; `decoding` and `training`; `model`, `series` and `accounting`. They, and the names of
-`__init__.pyi`, are loaded when first used: `import m2lib` waits for nothing, and a program without
-a model does not wait for torch.
+Six packages on three floors; each imports only from floors below it: `forecaster`; `decoding` and
+`training`; `model`, `series` and `accounting`. They, and the names of `__init__.pyi`, are loaded
+when first used, so `import m2lib` waits for nothing, and a program without a model does not wait
+for torch.
 """
 
 import lazy_loader

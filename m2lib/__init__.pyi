@@ -1,6 +1,6 @@
 __version__: str
 
-from . import accounting, decoding, forecaster, model, paper, series, study, training
+from . import accounting, decoding, forecaster, model, series, training
 from .accounting import Shape, forecast_flops, forward_flops, total, train_step_flops
 from .decoding import DecodeConfig, forecast
 from .model import (
@@ -22,7 +22,6 @@ from .series import (
     split_ids,
     summarise,
 )
-from .study import run
 from .training import TrainConfig, make_windows, train
 
 __all__ = [
@@ -46,14 +45,11 @@ __all__ = [
     "make_windows",
     "merge_lora",
     "model",
-    "paper",
-    "run",
     "save_adapter",
     "scale_of",
     "series",
     "series_mae",
     "split_ids",
-    "study",
     "summarise",
     "text_to_ids",
     "total",

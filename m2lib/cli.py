@@ -1,47 +1,56 @@
-"""The `m2` command: the study's commands, and how every command ends.
+"""The `m2` command: the data set, the models, what they cost, and how every command ends.
 
-The commands for one's own tables are in `cli_tables`.
+The commands for one's own tables are in `cli_tables`; those of the study, which is not part of the
+installed package, are `python -m study`.
 """
 
 import json
 import os
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt, UInt32
-from tqdm import tqdm
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
 from m2lib import cli_tables, settings
 from m2lib.cli_tables import Flag
-from m2lib.files import InputError, first_line, repository
+from m2lib.files import InputError, first_line
+
+Convention = Literal["coursework", "published", "executed"]
 
 app = App(
     name="m2",
-    help="Forecast series written as text with a small language model: a table's, or the study's.",
+    help="Forecast series written as text with a small language model.",
     default_parameter=Parameter(negative=()),
-    suppress_keyboard_interrupt=False,  # `main` says what Ctrl-C stops
+    suppress_keyboard_interrupt=False,  # `run_app` says what Ctrl-C stops
 )
-data = App(name="data", help="Write or check the data set.", group="The study", help_epilogue="")
+data = App(name="data", help="Write or check the data set.", group="The model", help_epilogue="")
 
 # Out of memory, torch raises a RuntimeError with one of these in its message.
 NO_ROOM = ("out of memory", "allocate memory")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status, as `run_app` gives it."""
+    return run_app(app, argv, "`m2 finetune` goes on from its last checkpoint")
 
-    0: it is done; 1: it could not be done, and one line says why; 2: the command line is none, and
-    one line says why; 130: Ctrl-C. A fault of the program is a traceback.
+
+def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int:
+    """Run one of the commands and return its exit status.
+
+    0: it is done; 1: it could not be done, and one line says why; 2: there is no such command, and
+    one line says why; 130: Ctrl-C, and `after_ctrl_c` says how to go on. Only a fault of the
+    program ends in a traceback.
     """
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         try:
-            app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+            commands(argv, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
             return 0
         except BrokenPipeError:
@@ -57,9 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             message = f"error: {first_line(error)}"
         except KeyboardInterrupt:
             status = 130
-            message = (
-                "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch"
-            )
+            message = f"\nstopped; {after_ctrl_c}"
     print(message, file=sys.stderr)
     return status
 
@@ -112,129 +119,22 @@ def check(path: Path | None = None, /) -> None:
 
 
 def model(name: str | None = None, /) -> None:
-    """Download and convert a backbone, once.
+    """Download and convert a language model, once.
 
     Parameters
     ----------
     name
-        The backbone (the active profile's).
+        A backbone's name, a folder or a .gguf file (M2_BACKBONE, or the small one).
     """
-    name = name or m2lib.study.active_profile().backbone
+    name = name or settings.read("M2_BACKBONE") or m2lib.forecaster.DEFAULT_BACKBONE
     weights = m2lib.model.fetch_backbone(name) or "random weights, nothing to fetch"
     print(f"backbone {name}: {weights}")
-
-
-def run(
-    *names: str,
-    every: Annotated[Flag, Parameter(name="--all")] = False,
-    beyond: Flag = False,
-    fresh: Flag = False,
-    reforecast: Flag = False,
-    cluster: Literal["slurm", "local"] | None = None,
-    cluster_option: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
-) -> None:
-    """Run experiments, or load their finished records.
-
-    Parameters
-    ----------
-    names
-        For example baseline or default-warm.
-    every
-        All of the report's experiments that are not finished yet.
-    beyond
-        With --all: also those that go beyond the report.
-    fresh
-        Run again even where there is a record.
-    reforecast
-        Keep the training of finished records, and forecast again.
-    cluster
-        Make each experiment a job of its own, there.
-    cluster_option
-        KEY=VALUE of its jobs, as submitit names it: timeout_min=600, gpus_per_node=1,
-        slurm_partition=gpu.
-    """
-    if every == bool(names) or (beyond and not every):
-        raise InputError(
-            "name the experiments to run, or give --all (and --beyond); `m2 status` lists them"
-        )
-    if fresh and reforecast:
-        raise InputError(
-            "--fresh trains and forecasts anew, --reforecast keeps the training; give one of them"
-        )
-    if (fresh or reforecast) and cluster:  # a job that is queued again would begin once more
-        raise InputError(
-            "--fresh and --reforecast run here, without --cluster; "
-            "a record that is moved away is made anew there too"
-        )
-    for name in names:  # all of them before the first is run
-        m2lib.study.experiment_named(name)
-    if every:
-        experiments = m2lib.study.EXPERIMENTS.items()
-        # An experiment beyond the report is in none of its groups.
-        names = tuple(name for name, declared in experiments if declared.group or beyond)
-    profile = m2lib.study.active_profile()
-    if cluster:
-        try:
-            from m2lib.study.cluster import submit
-        except ImportError as error:
-            raise InputError(
-                "submitit is not installed; `pip install submitit` brings it"
-            ) from error
-        job_options: dict[str, int | str] = {}
-        for option in cluster_option:  # KEY=VALUE
-            key, _, value = option.partition("=")
-            job_options[key] = int(value) if value.isdecimal() else value
-        for name, job in submit(names, cluster, job_options, profile):
-            print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
-        return
-    for name in tqdm(names, unit="experiment", leave=None, disable=not every or profile.live):
-        record = m2lib.study.run(name, profile, fresh=fresh, reforecast=reforecast)
-        tqdm.write(f"{name}: {_standing(profile, record)}")
-        tqdm.write(str(m2lib.study.record_path(profile, name)))
-
-
-def _standing(profile: "m2lib.study.Profile", record: "m2lib.study.Record") -> str:
-    """How far an experiment is, in a line: status, time, training steps and errors."""
-    state: str = record.status
-    if state == "running" and not m2lib.study.in_progress(profile, record.name):
-        state = f"stopped (`m2 run {record.name}` goes on)"
-    parts = [state, f"{record.seconds:.0f} s"]
-    if "train" in record.config:
-        parts.append(f"{len(record.loss_curve)} of {record.config['train']['steps']} steps")
-    if record.series:
-        errors = m2lib.series.summarise(record.maes().values())
-        parts.append(f"MAE {errors}, {record.repairs} repairs")
-    else:
-        parts.append("no forecasts")
-    return ", ".join(parts)
-
-
-def status(*, check: Flag = False) -> None:
-    """List what is recorded at the active profile.
-
-    Parameters
-    ----------
-    check
-        Compare each record's errors with the texts in it.
-    """
-    profile = m2lib.study.active_profile()
-    series = m2lib.series.load_series() if check else None
-    print(m2lib.study.record_path(profile, "*").parent)
-    for name, experiment in m2lib.study.EXPERIMENTS.items():
-        if m2lib.study.record_path(profile, name).exists():
-            try:
-                standing = _standing(profile, m2lib.study.load_record(profile, name, series))
-            except InputError as error:
-                standing = str(error)
-        else:
-            standing = f"not run: {experiment.about}"
-        print(f"{name:22s} {standing}")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that decide a cost, where no experiment is named."""
+    """The sizes that decide a cost."""
 
     length: PositiveInt = 512
     """Tokens of a window and of a prompt."""
@@ -250,7 +150,7 @@ class Sizes:
     """Projections that have adapters, as q,v,gate."""
 
     def counted(self) -> dict[str, Any]:
-        """All that decides the cost, by the names that the study's `experiment_sizes` gives it."""
+        """All that decides the cost, by name."""
         given = self.targets.split(",")
         projections = m2lib.accounting.PROJECTIONS  # such as q_proj
         targets = [name for name in projections if name.removesuffix("_proj") in given]
@@ -268,43 +168,31 @@ class Sizes:
 
 
 def flops(
-    experiment: str | None = None,
-    /,
     *,
     sizes: Sizes = Sizes(),
     backbone: str | None = None,
-    convention: Literal["coursework", "published", "executed"] = "coursework",
+    convention: Convention = "coursework",
     as_json: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> None:
-    """What an experiment costs, or a model at sizes of your own.
+    """What a forward pass, a training and a forecast cost.
 
     Parameters
     ----------
-    experiment
-        Its sizes, as the report has them or as M2_PROFILE has; else those of the options.
     backbone
-        The language model (M2_BACKBONE, or the profile's, or the report's qwen2.5-0.5b).
+        The language model (M2_BACKBONE, or the small one).
     convention
         How FLOPs are counted.
     as_json
         Print the integers as JSON.
     """
-    # Without M2_PROFILE the report's sizes are meant: a slice's would say little.
-    if settings.read("M2_PROFILE"):
-        profile = m2lib.study.active_profile()
-    else:
-        profile = m2lib.study.PROFILES["report"]
-    if experiment:
-        declared = m2lib.study.experiment_named(experiment)
-        if sizes != Sizes():
-            raise InputError(
-                f"{experiment} has sizes of its own; leave out its name, or the options of sizes"
-            )
-        counted = m2lib.study.experiment_sizes(declared, profile)
-        backbone = backbone or declared.backbone
-    else:
-        counted = sizes.counted()
-    backbone = backbone or settings.read("M2_BACKBONE") or profile.backbone
+    backbone = backbone or settings.read("M2_BACKBONE") or m2lib.forecaster.DEFAULT_BACKBONE
+    print_costs(sizes.counted(), backbone, convention, as_json)
+
+
+def print_costs(
+    counted: Mapping[str, Any], backbone: str, convention: Convention, as_json: bool
+) -> None:
+    """Print what a model costs at the sizes that `Sizes.counted` names, as a table or as JSON."""
     shape = m2lib.Shape.of(m2lib.model.backbone_config(backbone))
     rank, targets = counted["rank"], counted["targets"]
     forward = m2lib.forward_flops(
@@ -346,47 +234,14 @@ def flops(
     print(table[table.any(axis=1)].to_string(float_format="{:.4g}".format))
 
 
-def budget() -> None:
-    """What the active profile's records have spent, and what is left."""
-    profile = m2lib.study.active_profile()
-    print(m2lib.study.record_path(profile, "*").parent)
-    heads = "".join(f"{convention:>14s}" for convention in m2lib.accounting.CONVENTIONS)
-    print(f"{'FLOPs spent':22s}{'status':>10s}{heads}")
-    for name, record in m2lib.study.all_records(profile).items():
-        spent = "".join(f"{flops:14.3g}" for flops in record.spent().values())
-        charged = m2lib.study.EXPERIMENTS[record.name].group
-        note = "" if charged else "  beyond the report, not charged"
-        print(f"{name:22s}{record.status:>10s}{spent}{note}")
-    account = m2lib.study.budget_of(profile)
-    share = account.spent / profile.budget
-    print(
-        f"charged {account.spent:.4g} of {profile.budget:.3g} ({profile.budget_convention}), "
-        f"{share:.2%}; reserved by unfinished experiments {account.reserved:.3g}; "
-        f"left {account.left:.4g}"
-    )
-
-
-def pdf(folder: Path | None = None, /) -> None:
-    """Redraw the report's figures and compile its PDF, from the records.
-
-    Parameters
-    ----------
-    folder
-        Where to put them (report/).
-    """
-    print(m2lib.paper.make_pdf(folder.resolve() if folder else repository("report")))
-
-
 for tables in (cli_tables.forecast, cli_tables.evaluate, cli_tables.finetune, cli_tables.export):
     app.command(tables, group="A table of your own", help_epilogue="")
-for command in (run, status, budget, flops, model, pdf):
-    app.command(command, group="The study", help_epilogue="")
+for command in (model, flops):
+    app.command(command, group="The model", help_epilogue="")
 app.command(data)
 app.register_install_completion_command(group="m2", help_epilogue="")
 app["--help"].group = app["--version"].group = "m2"
-app.help_epilogue = (
-    f"| environment variable | sets | default |\n|---|---|---|\n{settings.described()}"
-)
+app.help_epilogue = settings.described(settings.SETTINGS)
 
 if __name__ == "__main__":
     sys.exit(main())

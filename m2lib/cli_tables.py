@@ -42,7 +42,7 @@ class Task:
     season: PositiveInt | None = None
     """Steps of the season, taken out and put back; 1: none (the calendar's, if it has one)."""
     adapter: str | None = None
-    """An adapter's folder, an experiment such as final, or none: untuned (general: any table)."""
+    """An adapter's folder, or none: untuned (general: any table)."""
     backbone: str | None = None
     """The language model (the adapter's, M2_BACKBONE, or the small one)."""
 
@@ -162,7 +162,7 @@ def _draw(
     """Draw fan charts of the first series, one for each variable, six at most."""
     import matplotlib.pyplot as plt
 
-    from m2lib.paper import plots
+    from m2lib import plots
 
     plots.use_style()
     plt.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
@@ -243,7 +243,7 @@ def evaluate(
         seed=sampling.seed,
     )
     if output:
-        from m2lib.study.provenance import provenance
+        from m2lib.provenance import provenance
 
         adapter = task.adapter or None
         if not adapter and forecaster.adapter:
@@ -349,7 +349,7 @@ def export(
     Parameters
     ----------
     adapter
-        An adapter's folder, or an experiment's name.
+        An adapter's folder, or general.
     output
         The folder to make.
     backbone

@@ -39,16 +39,6 @@ def quoted(text: str) -> str:
     return repr(text)
 
 
-def repository(*parts: str) -> Path:
-    """A path in the project's checkout; InputError where m2lib was installed without it."""
-    if not IN_CHECKOUT:
-        raise InputError(
-            f"{'/'.join(parts)} is part of the project's repository; "
-            "clone it and install from there"
-        )
-    return ROOT.joinpath(*parts)
-
-
 def workspace() -> Path:
     """The default folder of data/ and build/: the checkout, or without one the current folder."""
     return ROOT if IN_CHECKOUT else Path.cwd()

@@ -1,11 +1,12 @@
 """The environment variables that set m2lib up: they are read, checked and described here alone.
 
 An empty variable counts as one that is not set. `SETTINGS` lists all of them, and `m2 --help`
-prints that list.
+prints that list. (The study has two more, which `study.settings` reads.)
 """
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +29,8 @@ class Setting:
 
 FOLDER = "a folder, which need not exist yet"
 SETTINGS = {
-    "M2_PROFILE": Setting(
-        "how big a run is", "slice, laptop, fifth or report", "slice", "slice|laptop|fifth|report"
-    ),
     "M2_BACKBONE": Setting(
-        "which language model", "a backbone's name, a folder or a .gguf file", "the profile's"
+        "which language model", "a backbone's name, a folder or a .gguf file", "smollm2-135m"
     ),
     "M2_DATA": Setting(
         "the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"
@@ -49,46 +47,40 @@ SETTINGS = {
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
     "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),
     "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
-    "M2_RESULTS": Setting("where recorded runs lie", FOLDER, "report/results/"),
 }
 
 
-def read(name: str) -> str | None:
-    """The value of a variable of `SETTINGS`, None where it is not set.
+def read(name: str, known: Mapping[str, Setting] = SETTINGS) -> str | None:
+    """The value of a known variable, None where it is not set.
 
     InputError names the variable and its possible values, where it has another one.
     """
-    setting = SETTINGS[name]
+    setting = known[name]
     value = os.environ.get(name)
     if value and setting.pattern and not re.fullmatch(setting.pattern, value):
         raise InputError(f"{name} is {value!r}; it may be {setting.may_be}")
     return value or None
 
 
+def described(known: Mapping[str, Setting]) -> str:
+    """A Markdown table of variables: what each sets, what it may be, and its default."""
+    rows = [
+        f"| {name} | {setting.about}: {setting.may_be} | {setting.default} |"
+        for name, setting in known.items()
+    ]
+    return "\n".join(["| environment variable | sets | default |", "|---|---|---|", *rows])
+
+
 def out_dir() -> Path:
     """`M2_OUT`: the folder that live runs write under."""
-    return _folder("M2_OUT", workspace() / "build")
+    return folder_of(read("M2_OUT"), workspace() / "build")
 
 
 def cache_dir() -> Path:
     """`M2_CACHE`: the folder for downloaded and converted weights."""
-    return _folder("M2_CACHE", Path("~/.cache/m2lib"))
+    return folder_of(read("M2_CACHE"), Path("~/.cache/m2lib"))
 
 
-def results_dir() -> Path:
-    """`M2_RESULTS`: the folder of recorded runs."""
-    return _folder("M2_RESULTS", workspace() / "report" / "results")
-
-
-def described() -> str:
-    """Rows of a Markdown table: each variable, what it sets, what it may be, and its default."""
-    rows = [
-        f"| {name} | {setting.about}: {setting.may_be} | {setting.default} |"
-        for name, setting in SETTINGS.items()
-    ]
-    return "\n".join(rows)
-
-
-def _folder(name: str, default: Path) -> Path:
-    """The folder that a variable names, or the default: an absolute path."""
-    return Path(read(name) or default).expanduser().resolve()
+def folder_of(value: str | None, default: Path) -> Path:
+    """The folder that a variable's value names, or the default: an absolute path."""
+    return Path(value or default).expanduser().resolve()

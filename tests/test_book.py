@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import study.cli
 from book import api, gallery
-from m2lib import accounting, settings
+from m2lib import accounting, cli, settings
 from m2lib.accounting import Shape, total
-from m2lib.cli import app
 from m2lib.files import ROOT
 from m2lib.model import BACKBONES, backbone_config
-from m2lib.paper import finished_records
 from m2lib.series import VARIABLES, split_ids
-from m2lib.study import PROFILES, published_statements
+from study import PROFILES, published_statements
+from study.paper import finished_records
 
 BOOK = ROOT / "book"
 PAGES = sorted(BOOK.rglob("*.md"))
@@ -64,14 +64,16 @@ def test_links_lead_to_files(path):
 @pytest.mark.parametrize(
     "name", ["README.md", "book/tables.md", "book/capstone.md", "book/clusters.md"]
 )
-def test_commands_of_m2_are_understood(name):
+def test_commands_are_understood(name):
     page = (ROOT / name).read_text(encoding="utf-8")
     for block in re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             words = [word for word in words if not word.startswith("M2_")]
-            if words[:1] == ["m2"]:
-                app.parse_args(words[1:], exit_on_error=False, print_error=False)
+            for command, app in (["m2"], cli.app), (["python", "-m", "study"], study.cli.app):
+                if words[: len(command)] == command:
+                    words = words[len(command) :]
+                    app.parse_args(words, exit_on_error=False, print_error=False)
 
 
 def test_the_map_has_each_lecture():
@@ -123,7 +125,7 @@ def test_the_glossary_is_sorted_and_its_words_are_used():
 
 def test_every_setting_profile_and_model_is_described():
     table = rows(read("settings.md"))
-    for name, setting in settings.SETTINGS.items():
+    for name, setting in (settings.SETTINGS | study.settings.SETTINGS).items():
         assert [f"`{name}`", setting.about, setting.may_be, setting.default] in table
     assert {f"`{name}`" for name in PROFILES} <= {row[0] for row in table}
     assert {f"`{name}`" for name in BACKBONES} <= {row[0] for row in rows(read("models.md"))}
@@ -183,21 +185,21 @@ def test_the_reports_accountant_is_priced_as_it_counts():
         assert [round(flops / forward) for flops in of_batches] == expected
 
 
-@pytest.mark.parametrize("wing", api.WINGS)
-def test_the_api_has_a_page_for_each_wing_with_all_its_names_once(wing):
-    page = api.page(wing)
-    door = sys.modules[f"m2lib.{wing}"]
+@pytest.mark.parametrize("package", api.PACKAGES)
+def test_the_api_has_a_page_for_each_package_with_all_its_names_once(package):
+    page = api.page(package)
+    door = sys.modules[package]
     directive = r"^\.\. (?:autofunction|autoclass|py:data):: (?:[\w.]+\.)?(\w+)$"
     documented = re.findall(directive, page, re.M)
-    assert documented == [name for names in api.handed_on(wing).values() for name in names]
+    assert documented == [name for names in api.handed_on(package).values() for name in names]
     assert door.__doc__ in page
     # Sphinx would warn of what is described twice, and a warning ends `make site`.
     modules = re.findall(r"^\.\. automodule:: (\S+)$(?!\n   :no-index:)", page, re.M)
-    members = [f"m2lib.{wing}.{name}" for name in documented]
+    members = [f"{package}.{name}" for name in documented]
     assert len(modules + members) == len({*modules, *members})
     # A heading in a module's docstring would be one of the page, and so of the book.
-    for module in api.handed_on(wing):
-        docstring = importlib.import_module(f"m2lib.{wing}.{module}").__doc__ or ""
+    for module in api.handed_on(package):
+        docstring = importlib.import_module(f"{package}.{module}").__doc__ or ""
         assert not re.search(r"^-{3,}$", docstring, re.M), module
 
 

@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -8,14 +7,11 @@ import sys
 import h5py
 import numpy as np
 import pytest
-import torch
 
 from m2lib import cli, settings
-from m2lib.accounting import COMPONENTS, Shape, forward_flops, total
+from m2lib.accounting import Shape, forward_flops, total
 from m2lib.files import ROOT
 from m2lib.model import backbone_config
-from m2lib.study import active_profile, load_record
-from m2lib.study.records import hold, save_record
 
 PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
 
@@ -55,39 +51,11 @@ def test_generate_then_check(tmp_path, m2):
     assert "another data set" in m2(f"data check {path}")
 
 
-def test_run_prints_its_errors_and_its_record(m2):
-    out = m2("run baseline-constrained")
-    assert re.match(r"baseline-constrained: done, \d+ s, MAE mean .*, 0 repairs\n", out)
-    assert out.strip().endswith("slice-tiny/baseline-constrained.json")
-    # Of three series one is hard, and the default run was asked about it.
-    assert re.search(r"search/second_1: done, \d+ s, no forecasts\n", m2("run search/second_1"))
-
-
 @pytest.mark.parametrize(
     ("command", "environment", "message"),
     [
         ("data check nowhere.h5", {}, "no such data file: nowhere.h5"),
-        ("run nope", {}, "unknown experiment 'nope'"),
-        ("run", {}, "name the experiments to run, or give --all"),
-        ("run baseline --all", {}, "name the experiments to run, or give --all"),
-        (
-            "run baseline",
-            {"M2_PROFILE": "huge"},
-            "M2_PROFILE is 'huge'; it may be slice, laptop, fifth or report",
-        ),
-        ("run baseline", {"M2_BACKBONE": "gpt"}, "unknown backbone 'gpt'"),
-        ("run baseline", {"M2_OUT": cli.__file__}, "Not a directory"),
-        (
-            "run baseline",
-            {"M2_DEVICE": "abacus"},
-            "M2_DEVICE is 'abacus'; it may be cpu, cuda, cuda:N or mps",
-        ),
         ("model nope", {}, "unknown backbone 'nope'"),
-        (
-            "flops final --new-tokens 9",
-            {},
-            "final has sizes of its own; leave out its name, or the options of sizes",
-        ),
         *(
             (f"flops --targets {wrong}", {}, "is not a choice of q,k,v,o,gate,up,down")
             for wrong in ("q,", "w", "q,q")
@@ -108,10 +76,9 @@ def test_what_cannot_be_done_is_one_line_and_status_1(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("stats", 'Unknown command "stats". Did you mean "status"?'),
+        ("flop", 'Unknown command "flop". Did you mean "flops"?'),
         ("data generate --seed -1", 'Invalid value "-1" for --seed.'),
         ("flops --convention rules", 'Choose from: "coursework", "published", "executed".'),
-        ("run baseline --frsh", "Unknown option: --frsh. Did you mean --fresh?"),
         (f"forecast {PELTS}", "--horizon requires an argument"),
         (
             f"forecast {PELTS} --horizon 2 --levels 0.1 90",
@@ -127,14 +94,6 @@ def test_a_line_that_is_no_command_is_one_line_and_status_2(command, message, m2
     assert err.count("\n") == 1
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
-    command = [sys.executable, "-m", "m2lib.cli", "status"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()  # as `head` does after its lines
-        assert process.stderr.read() == b""
-        assert process.wait() == 0
-
-
 def test_a_file_that_is_not_there_is_said_before_torch_is_loaded(m2):
     code = """
 import sys
@@ -148,27 +107,6 @@ print(main(["forecast", "nowhere.csv", "--horizon", "2"]), "torch" in sys.module
     assert done.stderr == "error: there is no file nowhere.csv\n"
 
 
-def test_status_lists_what_is_recorded_runs_and_was_killed(m2):
-    def standing():
-        return next(
-            line.split(None, 1)[1]
-            for line in m2("status").splitlines()
-            if line.startswith("default-warm ")
-        )
-
-    assert standing().startswith("not run: ")
-    m2("run default-warm")
-    assert m2("status").splitlines()[0].endswith("slice-tiny")
-    assert re.match(r"done, \d+ s, 3 of 3 steps, MAE mean", standing())
-    profile = active_profile()
-    record = load_record(profile, "default-warm")
-    record.status = "running"
-    save_record(profile, record)
-    assert standing().startswith("stopped (`m2 run default-warm` goes on), ")
-    with hold(profile, "default-warm"):
-        assert standing().startswith("running, ")
-
-
 def test_flops_of_sizes(m2):
     sizes = "flops --backbone tiny --length 30 --rank 2"
     assert m2(f"{sizes} --targets v,q") == m2(sizes)
@@ -176,81 +114,10 @@ def test_flops_of_sizes(m2):
     assert counted["targets"] == targets
     shape = Shape.of(backbone_config("tiny"))
     assert counted["forward"] == total(forward_flops(shape, 30, rank=2, targets=tuple(targets)))
-
-
-def test_flops_of_the_reports_sizes_and_of_an_experiment(monkeypatch, m2):
-    for name in ("M2_PROFILE", "M2_BACKBONE"):
-        monkeypatch.delenv(name)
-    counted = json.loads(m2("flops default --convention published --json"))
-    assert (counted["backbone"], counted["forward"], counted["train_step"]) == (
-        "qwen2.5-0.5b", 369_504_985_888, 1_478_019_943_552,
-    )  # fmt: skip
-    assert (counted["training"], counted["steps"]) == (5000 * counted["train_step"], 5000)
-    assert sum(counted["breakdown"]["forecast"].values()) == counted["forecast"]
-    counted = json.loads(
-        m2("flops --length 512 --rank 0 --batch 3 --steps 7 --new-tokens 220 --json")
-    )
+    sizes = "--length 512 --rank 0 --batch 3 --steps 7 --new-tokens 220"
+    counted = json.loads(m2(f"flops --backbone qwen2.5-0.5b {sizes} --json"))
     assert counted["forecast"] == 608_639_707_337
     assert counted["training"] == 7 * 3 * 3 * counted["forward"]
-
-    monkeypatch.setenv("M2_PROFILE", "laptop")
-    out = m2("flops default-warm --backbone tiny")
-    said = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert (said["backbone"], said["targets"], said["steps"], said["length"]) == (
-        "tiny",
-        "(q_proj, v_proj)",
-        "700",
-        "640",
-    )
-    assert list(said)[-len(COMPONENTS) - 1 :] == [*COMPONENTS, "total"]
-    one, many = (json.loads(m2(f"flops {name} --json")) for name in ("final", "samples/final/test"))
-    assert (one["samples"], many["samples"]) == (1, 48)
-    assert 5 < many["forecast"] / one["forecast"] < 40  # the samples share a prefill
-
-
-def test_budget_lists_what_was_spent(m2):
-    assert "left 1e+17" in m2("budget")
-    m2("run baseline baseline-constrained")
-    lines = m2("budget").splitlines()
-    spent = load_record(active_profile(), "baseline").spent()
-    assert lines[2].split() == ["baseline", "done", *(f"{flops:.3g}" for flops in spent.values())]
-    assert lines[3].endswith("beyond the report, not charged")
-    assert lines[4].startswith(f"charged {spent['coursework']:.4g} of 1e+17 (coursework)")
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "line"),
-    [
-        (
-            PermissionError(13, "Permission denied", "/a/b"),
-            1,
-            "error: [Errno 13] Permission denied: '/a/b'",
-        ),
-        (MemoryError("Unable to allocate 7 TiB"), 1, "error: Unable to allocate 7 TiB"),
-        (
-            torch.OutOfMemoryError("CUDA out of memory. Tried to"),
-            1,
-            "error: CUDA out of memory. Tried to",
-        ),
-        (
-            KeyboardInterrupt(),
-            130,
-            "\nstopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch",
-        ),
-    ],
-)
-def test_what_ends_a_run_is_said(error, status, line, monkeypatch, m2):
-    monkeypatch.setattr("m2lib.study.run", lambda *_, **__: (_ for _ in ()).throw(error))
-    assert m2("run baseline", status) == f"{line}\n"
-
-
-@pytest.mark.parametrize(
-    "fault", [IndexError("no such place"), RuntimeError("an illegal memory access")]
-)
-def test_a_fault_of_the_program_stays_a_traceback(fault, monkeypatch):
-    monkeypatch.setattr("m2lib.study.active_profile", lambda: (_ for _ in ()).throw(fault))
-    with pytest.raises(type(fault)):
-        cli.main(["status"])
 
 
 # what a make around these tests has set
@@ -348,13 +215,3 @@ def test_help_names_all_there_is_and_does_not_wait_for_torch():
         assert f"`m2 {name}" in page
     for name in settings.SETTINGS:
         assert f" {name} " in done.stdout
-
-
-def test_outside_the_repository_what_needs_it_says_so(monkeypatch, tmp_path, m2):
-    """As installed from a wheel: data, models and runs work; the PDF is not there."""
-    monkeypatch.setattr("m2lib.files.IN_CHECKOUT", False)
-    monkeypatch.delenv("M2_OUT")
-    monkeypatch.chdir(tmp_path)
-    m2("data generate series.h5 --n 3")
-    assert m2("status").splitlines()[0] == str(tmp_path / "build" / "results" / "slice-tiny")
-    assert re.fullmatch(r"error: report is part of the project's repository; .*\n", m2("pdf", 1))

@@ -10,8 +10,11 @@ from benchmarks import bench
 from benchmarks.physics import FITS
 from m2lib.files import ROOT
 from m2lib.forecaster.adapters import GENERAL
-from m2lib.paper import pdf
-from m2lib.paper.errors import (
+from m2lib.series import BASELINES
+from m2lib.series.intervals import error_ratio
+from study import EXPERIMENTS, PROFILES, TUNED
+from study.paper import pdf
+from study.paper.errors import (
     LOG_VAR,
     NAIVE,
     REFERENCE,
@@ -22,9 +25,6 @@ from m2lib.paper.errors import (
     table_ratios,
     table_summary,
 )
-from m2lib.series import BASELINES
-from m2lib.series.intervals import error_ratio
-from m2lib.study import EXPERIMENTS, PROFILES, TUNED
 
 CHANGED = "noise of 5%", "half the sampling rate"
 

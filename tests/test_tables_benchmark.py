@@ -13,7 +13,8 @@ from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL, read_format
 from m2lib.forecaster.export import FACTS_FILE
 from m2lib.model import CONFIG_FILE, adapter_hash
-from m2lib.paper.errors import (
+from study import PROFILES, adapter_path, load_record
+from study.paper.errors import (
     NAIVE,
     REFERENCE,
     relative_errors,
@@ -21,7 +22,6 @@ from m2lib.paper.errors import (
     table_ratios,
     table_summary,
 )
-from m2lib.study import PROFILES, adapter_path, load_record
 
 
 def test_no_source_chooses_and_judges():

@@ -26,8 +26,8 @@ from m2lib.series import (
     to_integers,
 )
 from m2lib.series.data import solve_system
-from m2lib.series.worlds import WORLDS
-from m2lib.study import ORDER, STATISTICAL, load_record, recorded_rows, recorded_yardsticks
+from study import ORDER, STATISTICAL, load_record, recorded_rows, recorded_yardsticks
+from study.worlds import WORLDS
 
 FAST = [name for name in PLAIN if name not in STATISTICAL]
 UNTUNED, FINAL, *_ = LANGUAGE_MODELS

@@ -7,7 +7,7 @@ loop.
 from .adapters import adapter_folder, read_format
 from .evaluation import evaluate
 from .export import export
-from .forecaster import Forecaster
+from .forecaster import DEFAULT_BACKBONE, Forecaster
 from .sampling import Sampler, format_for
 from .tables import (
     Columns,

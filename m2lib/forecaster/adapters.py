@@ -7,35 +7,26 @@ from typing import Any
 from m2lib.files import InputError, first_line, quoted, read_json
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
-from m2lib.settings import results_dir
 
 GENERAL = Path(__file__).parent / "general"
 """The adapter for any table, which comes with the package.
 
-It is the mean of the adapters of general-tail and general-even, with the spread that
-`benchmarks.tables` chose. The name `general` means this adapter, and not the experiment that the
-three began with.
+It is the mean of the adapters of the study's runs general-tail and general-even, with the spread
+that `benchmarks.tables` chose.
 """
 
 
 def adapter_folder(source: str | Path) -> Path:
-    """The folder of an adapter: `source` itself, or that of the experiment with this name."""
-    path = Path(source).expanduser()
+    """The folder of an adapter: `source` itself, or that of `general`."""
     if source == GENERAL.name:
         return GENERAL
-    if (path / CONFIG_FILE).is_file():
-        return path
-    # Records have a folder for each profile, and in it one for each experiment, such as
-    # report/results/laptop-smollm2-135m/final. Where several profiles have an experiment of this
-    # name, the laptop's is meant.
-    for profile in ("laptop-*", "*"):
-        recorded = sorted(results_dir().glob(f"{profile}/{source}/{CONFIG_FILE}"))
-        if recorded:
-            return recorded[-1].parent
-    raise InputError(
-        f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, "
-        "nor an experiment that recorded one"
-    )
+    path = Path(source).expanduser()
+    if not (path / CONFIG_FILE).is_file():
+        raise InputError(
+            f"{quoted(str(source))} is no folder with an {CONFIG_FILE}; "
+            "give an adapter's folder, `general`, or `none` for the untuned model"
+        )
+    return path
 
 
 def base_of(folder: Path) -> str:

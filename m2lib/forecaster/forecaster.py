@@ -46,10 +46,10 @@ class Forecaster(Sampler):
         Parameters
         ----------
         source : str or Path, optional
-            The folder of an adapter; the name of an experiment of the study that has one, such as
-            `final`; or `none` for the untuned model. Default: `general`, an adapter for any table
-            that comes with the package. It belongs to the small language model, so with another
-            model, or with a text format of one's own, the default is untuned.
+            The folder of an adapter, or `none` for the untuned model. Default: `general`, an
+            adapter for any table that comes with the package. It belongs to the small language
+            model, so with another model, or with a text format of one's own, the default is
+            untuned.
         backbone : str, optional
             The language model, as `m2lib.model.load_backbone` takes it. Default: the adapter's,
             else `M2_BACKBONE`, else the small one from PyPI. It is downloaded if need be.

@@ -8,7 +8,8 @@ from .windows import (
     Source,
     batch_of,
     cut_windows,
-    made_up_windows,
+    encode_window,
     make_windows,
+    pad_windows,
     window_loss,
 )

@@ -1,4 +1,4 @@
-"""Windows of tokens for training: cut from texts or generated, batched, and weighed in the loss."""
+"""Windows of tokens for training: cut from texts or series, batched, and weighed in the loss."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,8 +8,7 @@ from transformers import PreTrainedModel
 
 from m2lib.files import InputError
 from m2lib.model import COMMA_ID, PAD_ID, blocked_attention, text_to_ids
-from m2lib.series import SHORTEST, TABLES, TextFormat
-from m2lib.series.synthetic import draw_series, dynamics
+from m2lib.series import SHORTEST, TextFormat
 from m2lib.training.config import TrainConfig
 
 Endless = Callable[[int], np.ndarray]
@@ -17,8 +16,6 @@ Endless = Callable[[int], np.ndarray]
 Source = np.ndarray | Endless
 """Where a run's windows come from: an array of all of them, or a function of the step."""
 MOST_TRIES = 100  # stretches of a table that are tried before it counts as flat
-# Shares of synthetic series with 1, 2, ... 8 variables.
-VARIABLE_SHARES = (0.55, 0.2, 0.08, 0.07, 0.025, 0.025, 0.025, 0.025)
 
 
 def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
@@ -36,7 +33,7 @@ def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
     for ids in texts:
         for start in range(0, max(1, len(ids) - stride), stride):
             rows.append(ids[start : start + length])
-    return _padded(rows, length)
+    return pad_windows(rows, length)
 
 
 def cut_windows(
@@ -61,7 +58,7 @@ def cut_windows(
             number = rng.choice(len(values), p=ends / ends.sum())
             end = SHORTEST + horizon + rng.integers(ends[number])
             start = max(0, end - context - horizon)
-            ids = _encoded(values[number][start:end], horizon, text_format)
+            ids = encode_window(values[number][start:end], horizon, text_format)
             if ids is not None:
                 return ids
         raise InputError(
@@ -71,61 +68,12 @@ def cut_windows(
 
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
-        return _padded([_window(rng) for _ in range(batch_size)])
+        return pad_windows([_window(rng) for _ in range(batch_size)])
 
     return _windows
 
 
-def made_up_windows(
-    tokens: int, seed: int, text_format: TextFormat = TABLES, without: str = "", pairs: float = 0.0
-) -> Endless:
-    """Windows of synthetic series, generated anew for each step.
-
-    A series has one to eight variables, or as many as the format fixes. A step has at most `tokens`
-    tokens in all its windows, which must be 640 or more for eight variables. `without` names a
-    family of series to leave out. `pairs` is the share of the steps that hold one long series of
-    prey and predators instead.
-    """
-
-    def _windows(step: int) -> np.ndarray:
-        rng = np.random.default_rng([seed, step])
-        # At pairs = 0 no number is drawn, so that the series of a seed are the same as before there
-        # were pairs.
-        is_pair = pairs > 0 and rng.random() < pairs
-        variables = 2
-        if not is_pair:
-            variables = 1 + int(rng.choice(len(VARIABLE_SHARES), p=VARIABLE_SHARES))
-        step_format = text_format.of(variables)
-
-        # All series of a training step have one length, drawn log-uniformly, and there are as many
-        # as have room. One variable of three digits takes 4 tokens a time step, so 1024 tokens hold
-        # 256 time steps: one series of 129 to 256, two of 86 to 128, up to twelve of 20. Only
-        # numbers with fewer digits leave pads. A pair is alone: it takes more than half of them.
-        most_steps = tokens // step_format.longest_step
-        fewest_steps = most_steps // 2 + 1 if is_pair else 2 * SHORTEST
-        steps = int(_log_uniform(rng, fewest_steps, most_steps + 1))
-
-        rows: list[list[int]] = []
-        while len(rows) < most_steps // steps:
-            if is_pair:
-                series = dynamics(rng, steps)
-            else:
-                series = draw_series(rng, steps, step_format.variables, without)
-            horizon = int(rng.integers(1, steps - SHORTEST + 1))
-            ids = _encoded(series, horizon, step_format)
-            if ids is not None:  # else it is flat, and another series takes its place
-                rows.append(ids)
-        return _padded(rows)
-
-    return _windows
-
-
-def _log_uniform(rng: np.random.Generator, low: int, high: int) -> float:
-    """A number from low to high whose logarithm is uniformly distributed."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def _encoded(values: np.ndarray, horizon: int, text_format: TextFormat) -> list[int] | None:
+def encode_window(values: np.ndarray, horizon: int, text_format: TextFormat) -> list[int] | None:
     """The token ids of a series, scaled as a forecast of its last `horizon` steps would be.
 
     The scale comes from the steps before those; None where they have none because they are flat.
@@ -138,7 +86,7 @@ def _encoded(values: np.ndarray, horizon: int, text_format: TextFormat) -> list[
     return text_to_ids(text_format.encode(np.clip(values, lowest, highest), scaling))
 
 
-def _padded(rows: list[list[int]], width: int = 0) -> np.ndarray:
+def pad_windows(rows: list[list[int]], width: int = 0) -> np.ndarray:
     """Pad rows of token ids on the right: int64 (rows, width), by default as the longest."""
     width = width or max(map(len, rows))
     return np.array([row + [PAD_ID] * (width - len(row)) for row in rows], dtype=np.int64)

@@ -64,7 +64,7 @@ until_it_is bash -c 'sinfo --noheader --format %t | grep -q idle'
 say "sinfo ($(slurmctld -V), accounting off)"
 sinfo
 
-say "m2 run context/128 search/expt_0 --cluster slurm"
+say "python -m study run context/128 search/expt_0 --cluster slurm"
 "$bin/m2" run context/128 search/expt_0 --cluster slurm --cluster-option timeout_min=30 \
     --cluster-option slurm_partition=m2
 say "squeue"
@@ -78,7 +78,7 @@ scancel --signal=USR2 "$default"
 until_it_is restarted "$default" 1
 queue
 show "$default"
-say "m2 status"
+say "python -m study status"
 "$bin/m2" status | sed -n 1,4p
 until_it_is trained default 100
 say "scontrol requeue $default: what Slurm does when it takes the node away"
@@ -87,7 +87,7 @@ until_it_is restarted "$default" 2
 show "$default"
 
 until_it_is ended
-say "m2 status, at the end"
+say "python -m study status, at the end"
 "$bin/m2" status | grep -v "not run"
 say "sacct --completion"
 sacct --completion --format JobID,JobName%22,State,Start,End,ExitCode 2>&1 || cat "$folder/completed.txt"

@@ -1,4 +1,4 @@
-"""The whole of the report's experiments, as `m2 run --all` runs them, on two random layers."""
+"""The whole of the report's experiments, as `run --all` runs them, on two random layers."""
 
 import json
 import signal
@@ -7,17 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from m2lib import cli
 from m2lib.accounting import Shape, forecast_flops, total, train_step_flops
 from m2lib.model import load_backbone
 from m2lib.series import SeriesSet, split_ids
-from m2lib.study import runs
-from m2lib.study.costs import budget_of
-from m2lib.study.experiments import EXPERIMENTS, series_ids
-from m2lib.study.profiles import Profile, active_profile
-from m2lib.study.records import load_record
-from m2lib.study.runs import run
 from m2lib.training import loop
+from study import cli, runs
+from study.costs import budget_of
+from study.experiments import EXPERIMENTS, series_ids
+from study.profiles import Profile, active_profile
+from study.records import load_record
+from study.runs import run
 
 STEPS = {
     name: {"steps": 2, "learning_rate": 1e-2} for name in ("default", "search", "context", "final")
@@ -134,7 +133,7 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
     monkeypatch.setattr(loop, "batch_of", batch_of)
     assert cli.main(["run", "--all"]) == 130
     assert (
-        "stopped; `m2 run` and `m2 finetune` go on from the last checkpoint or batch"
+        "stopped; `python -m study run` and `m2 finetune` go on from the last checkpoint or batch"
         in capsys.readouterr().err
     )
     profile = active_profile()

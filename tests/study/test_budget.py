@@ -8,11 +8,11 @@ import pytest
 from m2lib.accounting import CONVENTIONS, Shape, sum_costs
 from m2lib.files import InputError
 from m2lib.model import backbone_config
-from m2lib.study.costs import all_records, budget_of, estimate
-from m2lib.study.experiments import EXPERIMENTS
-from m2lib.study.profiles import Profile
-from m2lib.study.records import hold, in_progress, record_path, save_record
-from m2lib.study.runs import Run, run
+from study.costs import all_records, budget_of, estimate
+from study.experiments import EXPERIMENTS
+from study.profiles import Profile
+from study.records import hold, in_progress, record_path, save_record
+from study.runs import Run, run
 
 TINY = Shape.of(backbone_config("tiny"))
 SMALL = Profile(

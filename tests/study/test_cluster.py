@@ -11,15 +11,15 @@ import psutil
 import pytest
 import torch
 
-from m2lib import cli
 from m2lib.accounting import Shape, sum_costs
 from m2lib.files import InputError
 from m2lib.model import backbone_config
-from m2lib.study.costs import budget_of, estimate
-from m2lib.study.experiments import EXPERIMENTS
-from m2lib.study.profiles import Profile
-from m2lib.study.records import adapter_path, load_record, record_path
-from m2lib.study.runs import run
+from study import cli
+from study.costs import budget_of, estimate
+from study.experiments import EXPERIMENTS
+from study.profiles import Profile
+from study.records import adapter_path, load_record, record_path
+from study.runs import run
 
 SMALL = Profile(
     "laptop", "tiny", series=2, batch_size=2,
@@ -49,7 +49,7 @@ def submitit():
 
 @pytest.fixture
 def submit(submitit):
-    from m2lib.study.cluster import submit
+    from study.cluster import submit
 
     return submit
 
@@ -166,6 +166,6 @@ def test_an_option_that_cannot_be_is_one_line(submitit, words, message, capsys):
 
 def test_without_submitit_one_line_says_what_brings_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    monkeypatch.delitem(sys.modules, "m2lib.study.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "study.cluster", raising=False)
     assert cli.main(["run", "--all", "--cluster", "local"]) == 1
     assert "`pip install submitit` brings it" in capsys.readouterr().err

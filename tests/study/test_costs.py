@@ -18,7 +18,8 @@ from m2lib.accounting.shape import PROJECTIONS, TARGETS, Shape, total
 from m2lib.decoding import DecodeConfig, Engine, generate
 from m2lib.model import backbone_config, text_to_ids
 from m2lib.series import encode, split_ids
-from m2lib.study import (
+from m2lib.training import TrainConfig, batch_of, make_windows, step_costs
+from study import (
     EXPERIMENTS,
     PROFILES,
     Profile,
@@ -28,7 +29,7 @@ from m2lib.study import (
     run,
     table_3,
 )
-from m2lib.study.costs import (
+from study.costs import (
     adapter_shape,
     budget_of,
     estimate,
@@ -36,8 +37,7 @@ from m2lib.study.costs import (
     loss_costs,
     series_costs,
 )  # fmt: skip
-from m2lib.study.records import save_record
-from m2lib.training import TrainConfig, batch_of, make_windows, step_costs
+from study.records import save_record
 
 REPORT = PROFILES["report"]
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))

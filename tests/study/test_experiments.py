@@ -5,11 +5,11 @@ import pytest
 
 from m2lib.decoding import DecodeConfig
 from m2lib.series import split_ids
-from m2lib.study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES, series_ids
-from m2lib.study.profiles import PROFILES, Profile, active_profile
-from m2lib.study.records import load_record
-from m2lib.study.selection import published_maes
 from m2lib.training import TrainConfig
+from study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES, series_ids
+from study.profiles import PROFILES, Profile, active_profile
+from study.records import load_record
+from study.rules import published_maes
 
 
 def test_profile_and_backbone_come_from_the_environment(monkeypatch):

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from m2lib.model import adapter_hash
-from m2lib.study.profiles import Profile
-from m2lib.study.records import adapter_path, load_record
-from m2lib.study.runs import run
+from study.profiles import Profile
+from study.records import adapter_path, load_record
+from study.runs import run
 
 SMALL = Profile(
     "laptop", "tiny", series=3, batch_size=2,
@@ -74,7 +74,7 @@ def run_until(folder, data, fresh, kill_at, report=None):
 @pytest.mark.parametrize("fresh", [False, True])
 def test_killed_before_a_file_operation_it_ends_as_unbroken(data, tmp_path, monkeypatch, fresh):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["m2lib.study.runs", "scipy"])
+    context.set_forkserver_preload(["study.runs", "scipy"])
 
     def start(*arguments):
         child = context.Process(target=run_until, args=arguments)

@@ -5,15 +5,15 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from m2lib import cli, files, paper
+from m2lib import files
 from m2lib.accounting import CONVENTIONS
 from m2lib.files import InputError
 from m2lib.model import adapter_hash
 from m2lib.model.weights import BACKBONES
-from m2lib.study import runs
-from m2lib.study.experiments import EXPERIMENTS
-from m2lib.study.profiles import PROFILES, REPLICATION
-from m2lib.study.records import (
+from study import cli, paper, runs
+from study.experiments import EXPERIMENTS
+from study.profiles import PROFILES, REPLICATION
+from study.records import (
     Record,
     adapter_path,
     fingerprint,
@@ -85,7 +85,8 @@ def test_live_results_go_under_build_and_recorded_ones_do_not(tmp_path, monkeypa
 
 def test_missing_broken_and_foreign_records(record, store):
     with pytest.raises(
-        InputError, match=r"no record .*baseline.json; `M2_PROFILE=laptop m2 run baseline` makes it"
+        InputError,
+        match=r"no record .*baseline.json; `M2_PROFILE=laptop python -m study run baseline`",
     ):
         load_record("laptop", "baseline")
     save_record("laptop", record)
@@ -97,7 +98,8 @@ def test_missing_broken_and_foreign_records(record, store):
             load_record("laptop", "baseline")
     path.write_text(whole.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"schema Input should be 1 .*input_value=99.*; restore it, or `m2 run"
+        InputError,
+        match=r"schema Input should be 1 .*input_value=99.*; restore it, or `python -m study run",
     ):
         load_record("laptop", "baseline")
 

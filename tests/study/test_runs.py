@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from m2lib import provenance
 from m2lib.accounting import Shape, sum_costs
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import base_of
 from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_ids
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
-from m2lib.study import provenance, runs
-from m2lib.study.costs import budget_of, estimate
-from m2lib.study.experiments import EXPERIMENTS
-from m2lib.study.profiles import Profile
-from m2lib.study.records import (
+from m2lib.training import loop
+from study import runs
+from study.costs import budget_of, estimate
+from study.experiments import EXPERIMENTS
+from study.profiles import Profile
+from study.records import (
     adapter_path,
     keep_aside,
     load_record,
@@ -25,9 +27,8 @@ from m2lib.study.records import (
     recorded_forecast,
     save_record,
 )
-from m2lib.study.runs import run
-from m2lib.study.selection import hard_and_easy
-from m2lib.training import loop
+from study.rules import hard_and_easy
+from study.runs import run
 
 SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2)
 
@@ -96,7 +97,7 @@ def test_unreadable_record(data):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\xff{")
     with pytest.raises(
-        InputError, match=r"is not a run record.*`m2 run baseline --fresh` replaces it"
+        InputError, match=r"is not a run record.*`python -m study run baseline --fresh` replaces it"
     ):
         run("baseline", SMALL, data=data)
     assert run("baseline", SMALL, data=data, fresh=True).status == "done"
@@ -113,7 +114,8 @@ def test_another_runs_record_is_not_overwritten(data):
     other = SeriesSet(data.trajectories[::-1], data.time, "other")
     for profile, series in ((SMALL, other), (replace(SMALL, series=4), data)):
         with pytest.raises(
-            InputError, match=r"is of other settings, .*; `m2 run baseline --fresh` replaces it"
+            InputError,
+            match=r"is of other settings, .*; `python -m study run baseline --fresh` replaces it",
         ):
             run("baseline", profile, data=series)
     assert record_path(SMALL, "baseline").read_bytes() == before
@@ -260,7 +262,9 @@ def test_forecasting_again_needs_the_adapter(data):
     run("default-warm", TRAINED, data=data)
     before = record_path(TRAINED, "default-warm").read_bytes()
     shutil.rmtree(adapter_path(TRAINED, "default-warm"))
-    with pytest.raises(InputError, match="is gone; `m2 run default-warm --fresh` trains it again"):
+    with pytest.raises(
+        InputError, match="is gone; `python -m study run default-warm --fresh` trains it again"
+    ):
         run("default-warm", TRAINED, data=data, reforecast=True)
     assert record_path(TRAINED, "default-warm").read_bytes() == before
 

@@ -1,7 +1,7 @@
 from m2lib.series import summarise
-from m2lib.study.experiments import EXPERIMENTS, series_ids
-from m2lib.study.profiles import PROFILES
-from m2lib.study.selection import chosen_by, hard_and_easy, published_maes, worst_5
+from study.experiments import EXPERIMENTS, series_ids
+from study.profiles import PROFILES
+from study.rules import chosen_by, hard_and_easy, published_maes, worst_5
 
 FIVE = [278, 476, 559, 809, 911]
 

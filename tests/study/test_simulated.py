@@ -8,11 +8,11 @@ from m2lib.accounting import CONVENTIONS, Shape, sum_costs
 from m2lib.forecaster import Forecaster
 from m2lib.model import backbone_config
 from m2lib.series import TABLES, draw_systems, split_ids
-from m2lib.study.costs import estimate
-from m2lib.study.experiments import EXPERIMENTS
-from m2lib.study.profiles import Profile
-from m2lib.study.records import adapter_path
-from m2lib.study.runs import Run, run, simulation_seed
+from study.costs import estimate
+from study.experiments import EXPERIMENTS
+from study.profiles import Profile
+from study.records import adapter_path
+from study.runs import Run, run, simulation_seed
 
 NAME = "trial/linear-simulated"
 SMALL = Profile(

@@ -1,0 +1,51 @@
+"""Where a result was computed: device, commit of the code, and versions of the libraries."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from m2lib.files import ROOT
+from m2lib.model import processor_name
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Where a computation runs: `device`, `commit` and `versions`, as records keep them.
+
+    The device is for example `cuda: NVIDIA H100 80GB HBM3`, or `cpu: AMD EPYC, 2 threads`.
+    """
+    processor = f"{processor_name()}, {torch.get_num_threads()} threads"
+    place = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+    return {"device": f"{device.type}: {place}", "commit": git_commit(), "versions": versions()}
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside a
+    checkout in git."""
+    describe = [
+        "git",
+        "-C",
+        str(ROOT),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty=+changes",
+    ]
+    # Installed, m2lib may lie below another project, whose commit this would be.
+    if not (ROOT / ".git").exists():
+        return None
+    try:
+        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that results depend on."""
+    packages = ("m2lib", "torch", "transformers", "numpy", "scipy")
+    return {"python": platform.python_version()} | {
+        package: version(package) for package in packages
+    }

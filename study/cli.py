@@ -1,0 +1,210 @@
+"""The study's commands: `python -m study run`, and those that look at what was run."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from tqdm import tqdm
+
+import study
+from m2lib import cli, settings
+from m2lib.accounting import CONVENTIONS
+from m2lib.cli import Convention
+from m2lib.cli_tables import Flag
+from m2lib.files import ROOT, InputError
+from m2lib.series import load_series, summarise
+from study.profiles import Profile
+from study.records import Record
+from study.settings import SETTINGS, read
+
+app = App(
+    name="python -m study",
+    help="Run the report's experiments and ours, at the size that M2_PROFILE names.",
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status, as `m2lib.cli.run_app` gives it."""
+    return cli.run_app(app, argv, "`python -m study run` goes on from the last checkpoint or batch")
+
+
+def run(
+    *names: str,
+    every: Annotated[Flag, Parameter(name="--all")] = False,
+    beyond: Flag = False,
+    fresh: Flag = False,
+    reforecast: Flag = False,
+    cluster: Literal["slurm", "local"] | None = None,
+    cluster_option: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+) -> None:
+    """Run experiments, or load their finished records.
+
+    Parameters
+    ----------
+    names
+        For example baseline or default-warm.
+    every
+        All of the report's experiments that are not finished yet.
+    beyond
+        With --all: also those that go beyond the report.
+    fresh
+        Run again even where there is a record.
+    reforecast
+        Keep the training of finished records, and forecast again.
+    cluster
+        Make each experiment a job of its own, there.
+    cluster_option
+        KEY=VALUE of its jobs, as submitit names it: timeout_min=600, gpus_per_node=1,
+        slurm_partition=gpu.
+    """
+    if every == bool(names) or (beyond and not every):
+        raise InputError(
+            "name the experiments to run, or give --all (and --beyond); "
+            "`python -m study status` lists them"
+        )
+    if fresh and reforecast:
+        raise InputError(
+            "--fresh trains and forecasts anew, --reforecast keeps the training; give one of them"
+        )
+    if (fresh or reforecast) and cluster:  # a job that is queued again would begin once more
+        raise InputError(
+            "--fresh and --reforecast run here, without --cluster; "
+            "a record that is moved away is made anew there too"
+        )
+    for name in names:  # all of them before the first is run
+        study.experiment_named(name)
+    if every:
+        experiments = study.EXPERIMENTS.items()
+        # An experiment beyond the report is in none of its groups.
+        names = tuple(name for name, declared in experiments if declared.group or beyond)
+    profile = study.active_profile()
+    if cluster:
+        try:
+            from study.cluster import submit
+        except ImportError as error:
+            raise InputError(
+                "submitit is not installed; `pip install submitit` brings it"
+            ) from error
+        job_options: dict[str, int | str] = {}
+        for option in cluster_option:  # KEY=VALUE
+            key, _, value = option.partition("=")
+            job_options[key] = int(value) if value.isdecimal() else value
+        for name, job in submit(names, cluster, job_options, profile):
+            print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
+        return
+    for name in tqdm(names, unit="experiment", leave=None, disable=not every or profile.live):
+        record = study.run(name, profile, fresh=fresh, reforecast=reforecast)
+        tqdm.write(f"{name}: {_standing(profile, record)}")
+        tqdm.write(str(study.record_path(profile, name)))
+
+
+def _standing(profile: Profile, record: Record) -> str:
+    """How far an experiment is, in a line: status, time, training steps and errors."""
+    state: str = record.status
+    if state == "running" and not study.in_progress(profile, record.name):
+        state = f"stopped (`python -m study run {record.name}` goes on)"
+    parts = [state, f"{record.seconds:.0f} s"]
+    if "train" in record.config:
+        parts.append(f"{len(record.loss_curve)} of {record.config['train']['steps']} steps")
+    if record.series:
+        errors = summarise(record.maes().values())
+        parts.append(f"MAE {errors}, {record.repairs} repairs")
+    else:
+        parts.append("no forecasts")
+    return ", ".join(parts)
+
+
+def status(*, check: Flag = False) -> None:
+    """List what is recorded at the active profile.
+
+    Parameters
+    ----------
+    check
+        Compare each record's errors with the texts in it.
+    """
+    profile = study.active_profile()
+    series = load_series() if check else None
+    print(study.record_path(profile, "*").parent)
+    for name, experiment in study.EXPERIMENTS.items():
+        if study.record_path(profile, name).exists():
+            try:
+                standing = _standing(profile, study.load_record(profile, name, series))
+            except InputError as error:
+                standing = str(error)
+        else:
+            standing = f"not run: {experiment.about}"
+        print(f"{name:22s} {standing}")
+
+
+def budget() -> None:
+    """What the active profile's records have spent, and what is left."""
+    profile = study.active_profile()
+    print(study.record_path(profile, "*").parent)
+    heads = "".join(f"{convention:>14s}" for convention in CONVENTIONS)
+    print(f"{'FLOPs spent':22s}{'status':>10s}{heads}")
+    for name, record in study.all_records(profile).items():
+        spent = "".join(f"{flops:14.3g}" for flops in record.spent().values())
+        charged = study.EXPERIMENTS[record.name].group
+        note = "" if charged else "  beyond the report, not charged"
+        print(f"{name:22s}{record.status:>10s}{spent}{note}")
+    account = study.budget_of(profile)
+    share = account.spent / profile.budget
+    print(
+        f"charged {account.spent:.4g} of {profile.budget:.3g} ({profile.budget_convention}), "
+        f"{share:.2%}; reserved by unfinished experiments {account.reserved:.3g}; "
+        f"left {account.left:.4g}"
+    )
+
+
+def pdf(folder: Path | None = None, /) -> None:
+    """Redraw the report's figures and compile its PDF, from the records.
+
+    Parameters
+    ----------
+    folder
+        Where to put them (report/).
+    """
+    from study.paper import make_pdf
+
+    print(make_pdf(folder.resolve() if folder else ROOT / "report"))
+
+
+def flops(
+    experiment: str,
+    /,
+    *,
+    backbone: str | None = None,
+    convention: Convention = "coursework",
+    as_json: Annotated[Flag, Parameter(name="--json")] = False,
+) -> None:
+    """What an experiment costs: a forward pass, its training and one of its forecasts.
+
+    Parameters
+    ----------
+    experiment
+        At the sizes that M2_PROFILE gives it, or without one at the report's.
+    backbone
+        The language model (the experiment's, M2_BACKBONE, or the profile's).
+    convention
+        How FLOPs are counted.
+    as_json
+        Print the integers as JSON.
+    """
+    # Without M2_PROFILE the report's sizes are meant, because a slice's would say little.
+    profile = study.active_profile() if read("M2_PROFILE") else study.PROFILES["report"]
+    declared = study.experiment_named(experiment)
+    backbone = backbone or declared.backbone or settings.read("M2_BACKBONE") or profile.backbone
+    counted = study.experiment_sizes(declared, profile)
+    cli.print_costs(counted, backbone, convention, as_json)
+
+
+def model() -> None:
+    """Download and convert the active profile's language model, once."""
+    cli.model(study.active_profile().backbone)
+
+
+for command in (run, status, budget, flops, model, pdf):
+    app.command(command, help_epilogue="")
+app.help_epilogue = settings.described(settings.SETTINGS | SETTINGS)

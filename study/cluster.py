@@ -1,0 +1,77 @@
+"""Experiments as jobs: one each, in the order that they need, on a Slurm cluster or in processes of
+this machine."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from submitit import AutoExecutor, Job
+from submitit.helpers import Checkpointable
+
+from m2lib.files import InputError, first_line
+from m2lib.series import load_series
+from m2lib.settings import out_dir
+from study.experiments import EXPERIMENTS
+from study.profiles import Profile
+from study.runs import Run, run
+
+# The log holds what the progress bar prints: a line a minute of it, not ten a second.
+DEFAULTS = {
+    "timeout_min": 240,
+    "stderr_to_stdout": True,
+    "slurm_setup": ["export TQDM_MININTERVAL=60"],
+}
+
+
+class ExperimentJob(Checkpointable):
+    """What a job does: run one experiment. Queued again, it does the same, and the run goes on from
+    its checkpoint."""
+
+    def __call__(self, name: str, profile: Profile) -> None:
+        run(name, profile)
+
+
+def submit(
+    names: Collection[str], cluster: str, options: Mapping[str, Any], profile: Profile
+) -> Iterator[tuple[str, "Job[None]"]]:
+    """Submit a job for each of the experiments, and of those that they build on, that is not
+    finished yet.
+
+    cluster: `slurm` or `local`. options: parameters of submitit's AutoExecutor. Yields each
+    experiment's name and job. Slurm starts a job once those that it needs have succeeded; on this
+    machine one runs after the other. Raises InputError for an option that cannot be, for what the
+    cluster refuses, for a record of another run, as `run` does, and for a job of this machine that
+    failed.
+    """
+    wanted, jobs, data = set(names), dict[str, Job[None]](), load_series()
+    for name in reversed(EXPERIMENTS):  # they are declared in the order that they need
+        if name in wanted:
+            wanted.update(EXPERIMENTS[name].earlier(profile))
+    try:
+        # A job that comes to its time limit is queued again; submitit would give up after three
+        # times.
+        executor = AutoExecutor(
+            out_dir() / "jobs", cluster=cluster, **{f"{cluster}_max_num_timeout": 1000}
+        )
+        executor.update_parameters(**DEFAULTS | dict(options))
+        for name in (name for name in EXPERIMENTS if name in wanted):
+            needed = [
+                jobs[earlier].job_id
+                for earlier in EXPERIMENTS[name].earlier(profile)
+                if earlier in jobs
+            ]
+            # What builds on a job cannot be looked at, for its series are still to be chosen.
+            if not needed and Run(name, profile, data).finished():
+                continue
+            # `singleton`: a job waits for others of its name, so that giving the command twice does
+            # no harm.
+            after = ",".join(["singleton", *(f"afterok:{job}" for job in needed)])
+            order = {"dependency": after, "kill-on-invalid-dep": "yes", "requeue": True}
+            executor.update_parameters(
+                name=f"{profile.name}-{name}", slurm_additional_parameters=order
+            )
+            jobs[name] = job = executor.submit(ExperimentJob(), name, profile)
+            yield name, job
+            if cluster == "local" and job.exception():
+                raise InputError(f"job {job.job_id} failed; its log is {job.paths.stdout}")
+    except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"--cluster {cluster}: {first_line(error)}") from error

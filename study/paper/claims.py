@@ -1,0 +1,292 @@
+"""What the report says, and what the replication finds: a row for each of the report's findings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy
+
+import study
+from m2lib.series.intervals import bootstrap_interval, sign_flip_p, t_interval
+from study.paper import errors
+
+RunsByName = Mapping[str, pd.Series]
+"""MAE by series id, scaled units, by experiment."""
+Verdict = bool | None
+Finding = tuple[str, Verdict]
+"""What runs show, in words, and whether the report's finding holds by them; None: they cannot
+tell."""
+VERDICTS = {True: "holds", False: "does not hold", None: "not sure"}
+NOT_TESTED = "not tested"
+"""The verdict on a finding about longer runs than the replication has."""
+WELL = 50
+"""Scaled units: a series with a smaller error counts as forecast well, a twentieth of a typical
+high value."""
+FEW = 25
+"""Series, of which Student's interval is taken; of more it is the bootstrap's."""
+ALIKE = 1 / 3
+"""Two numbers are alike if the interval of their difference lies within this share of the report's
+number. That the interval holds zero would not do: the fewer the series, the wider it is."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A finding of the report."""
+
+    section: str
+    """The report's section, such as 3.1."""
+    says: str
+    """The finding, in the report's numbers."""
+    about: tuple[str, ...]
+    """The experiments whose errors it is about."""
+    finding: Callable[[RunsByName], Finding]
+    """What the errors of these experiments show."""
+
+
+def claims_table() -> str:
+    """A row of Markdown for each claim, as book/claims.md has it, with MAE in scaled units and 95%
+    intervals.
+
+    A claim is judged by runs of the report's length. Where the replication has only shorter ones,
+    their numbers are shown, and the verdict is *not tested*.
+    """
+    rows = [
+        "| section | the report says | its forecasts | the replication | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    printed = published_runs()
+    whole = replicated_runs("report")
+    shorter = {**whole, **replicated_runs("fifth")}  # which has no untuned runs of its own
+    for claim in CLAIMS:
+        theirs, _ = claim.finding(printed)
+        if all(name in whole for name in claim.about):
+            ours, holds = claim.finding(whole)
+            verdict = VERDICTS[holds]
+        elif all(name in shorter for name in claim.about):
+            ours, _ = claim.finding(shorter)
+            ours, verdict = f"after a fifth of the steps: {ours}", NOT_TESTED
+        else:
+            ours, verdict = "", NOT_TESTED
+        rows.append(f"| {claim.section} | {claim.says} | {theirs} | {ours} | {verdict} |")
+    return "\n".join(rows)
+
+
+def published_runs() -> RunsByName:
+    """The report's own errors."""
+    return {name: maes for (_, name), maes in errors.runs(errors.published()).items()}
+
+
+def replicated_runs(profile: str) -> RunsByName:
+    """The replication's errors at a profile, under the names of the published ones; of runs that
+    are finished."""
+    at = study.REPLICATION[profile]
+    done = [name for name, record in study.all_records(at).items() if record.status == "done"]
+    # The untuned model on the test series is one of the report's runs, which the published errors
+    # call `untuned`.
+    called = {"untuned-test": "untuned"}
+    runs = errors.recorded_runs(at, *done)
+    return {called.get(name, name): maes for (who, name), maes in runs.items() if who == "ours"}
+
+
+def _untuned(statistic: Callable[..., Any], runs: RunsByName) -> Finding:
+    """A mean or median of the untuned errors, and how far it lies from the report's, series by
+    series."""
+    ours, theirs = runs["baseline"], published_runs()["baseline"]
+    number = statistic(theirs)
+    shown = f"{statistic(ours):.1f}"
+    if ours.equals(theirs):
+        return shown, True
+
+    def difference(one: np.ndarray, other: np.ndarray, axis: int = -1) -> Any:
+        return statistic(one, axis=axis) - statistic(other, axis=axis)
+
+    pairs = (ours.to_numpy(), theirs[ours.index].to_numpy())
+    low, high = _paired_interval(pairs, difference)
+    shown += f", {difference(*pairs):+.1f} ({low:+.1f} to {high:+.1f}) from the report's"
+    return shown, _alike(low, high, number)
+
+
+def _paired_interval(
+    pairs: tuple[np.ndarray, np.ndarray], statistic: Callable[..., Any]
+) -> tuple[float, float]:
+    """The 95% percentile bootstrap interval of a statistic of two samples, resampled together."""
+    resampled = scipy.stats.bootstrap(
+        pairs,
+        statistic,
+        paired=True,
+        n_resamples=10_000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
+
+
+def _alike(low: float, high: float, number: float) -> Verdict:
+    """Whether a difference is small beside a number, by its interval."""
+    if max(abs(low), abs(high)) < ALIKE * number:
+        return True
+    return None if low <= 0 <= high else False
+
+
+def _half_well(runs: RunsByName) -> Finding:
+    well = runs["baseline"] < WELL
+    return f"{well.sum()} of {len(well)} below {WELL}", bool(0.4 < well.mean() < 0.6)
+
+
+def _median_halved(earlier: str, later: str, runs: RunsByName) -> Finding:
+    """Whether a median falls to less than half, with an interval of the ratio, resampled series by
+    series."""
+    after = _asked(runs, later)
+    before = runs[earlier][after.index]
+
+    def ratio(one: np.ndarray, other: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.median(one, axis=axis) / np.median(other, axis=axis)
+
+    pairs = (after.to_numpy(), before.to_numpy())
+    low, high = _paired_interval(pairs, ratio)
+    shown = f"{before.median():.1f} to {after.median():.1f}, "
+    shown += f"{ratio(*pairs):.2f} of it ({low:.2f} to {high:.2f})"
+    if low <= 0.5 <= high:
+        return shown, None
+    return shown, high < 0.5
+
+
+def _highest_rate(runs: RunsByName) -> Finding:
+    five = pd.DataFrame({setting: runs[name] for setting, name in enumerate(study.SEARCH)}).dropna()
+    best, typical = five.mean().nsmallest(3), five.median()
+    shown = ", ".join(
+        f"{setting} ({mean:.0f}, median {typical[setting]:.0f})" for setting, mean in best.items()
+    )
+    return shown, set(best.index) == {6, 7, 8}
+
+
+def _ranks_alike(runs: RunsByName) -> Finding:
+    rank_2, rank_4 = (_asked(runs, name) for name in study.SEARCH[6:8])
+    number = published_runs()["search/expt_6"].mean()
+
+    def verdict(differences: pd.Series) -> Verdict:
+        return _alike(*t_interval(differences), number)
+
+    differences = rank_2 - rank_4
+    low, high = t_interval(differences)
+    shown = f"{rank_2.mean():.1f} and {rank_4.mean():.1f}, apart by {low:.1f} to {high:.1f}"
+    shown += f"; medians {rank_2.median():.1f} and {rank_4.median():.1f}"
+    return shown + _hanging(differences, verdict), verdict(differences)
+
+
+def _longer_is_better(runs: RunsByName) -> Finding:
+    five = pd.DataFrame({length: runs[f"context/{length}"] for length in errors.LENGTHS}).dropna()
+    means, medians = (" / ".join(five.agg(of).map("{:,.0f}".format)) for of in ("mean", "median"))
+    return f"{means}, medians {medians}", bool(five.mean().diff()[1:].lt(0).all())
+
+
+def _fall(earlier: str, later: str, runs: RunsByName) -> Finding:
+    """From an earlier run to a later one, on the later one's series: by how much, and whether
+    surely."""
+    after = _asked(runs, later)
+    before = runs[earlier][after.index]
+    falls = before - after
+    low, high = _interval(falls)
+    shown = f"{before.mean():.1f} to {after.mean():.1f}, by {low:.1f} to {high:.1f}, "
+    shown += f"lower in {(falls > 0).sum()} of {len(falls)}; "
+    shown += f"median {before.median():.1f} to {after.median():.1f}"
+    return shown + _hanging(falls, _surely_positive), _surely_positive(falls)
+
+
+def _interval(differences: pd.Series) -> tuple[float, float]:
+    """The 95% interval of a mean: Student's of a few series, which a bootstrap would make too
+    narrow."""
+    return t_interval(differences) if len(differences) <= FEW else bootstrap_interval(differences)
+
+
+def _surely_positive(differences: pd.Series) -> Verdict:
+    """Whether the mean lies above zero, by its interval and by the sign-flip test; None where one
+    of them doubts."""
+    low, high = _interval(differences)
+    if low <= 0 <= high or sign_flip_p(differences) >= 0.05:
+        return None
+    return low > 0
+
+
+def _hanging(differences: pd.Series, verdict: Callable[[pd.Series], Verdict]) -> str:
+    """The one series without which the verdict would be another, in words; nothing where there is
+    none, or several."""
+    taken = verdict(differences)
+    others = {series: verdict(differences.drop(series)) for series in differences.index}
+    decisive = [series for series, other in others.items() if other != taken]
+    if len(decisive) != 1:
+        return ""
+    (series,) = decisive
+    return f" (this hangs on series {series}: without it, *{VERDICTS[others[series]]}*)"
+
+
+def _asked(runs: RunsByName, name: str) -> pd.Series:
+    """A run's errors on the report's series, which of a setting are those of both rounds."""
+    return runs[name][published_runs()[name].index]
+
+
+CLAIMS = (
+    Claim(
+        "2.2",
+        "untuned, the mean error over 50 validation series is 123.5",
+        about=("baseline",),
+        finding=partial(_untuned, np.mean),
+    ),
+    Claim(
+        "2.2",
+        "untuned, the median is about 50",
+        about=("baseline",),
+        finding=partial(_untuned, np.median),
+    ),
+    Claim(
+        "2.2",
+        "untuned, half of the series are forecast well",
+        about=("baseline",),
+        finding=_half_well,
+    ),
+    Claim(
+        "3.1",
+        "the first adapter lowers the mean over 25 series from 219.4 to 81.2",
+        about=("baseline", "default"),
+        finding=partial(_fall, "baseline", "default"),
+    ),
+    Claim(
+        "3.1",
+        "it more than halves the median",
+        about=("baseline", "default"),
+        finding=partial(_median_halved, "baseline", "default"),
+    ),
+    Claim(
+        "3.2",
+        "of nine settings, 6, 7 and 8 are best: those of the highest rate",
+        about=study.SEARCH,
+        finding=_highest_rate,
+    ),
+    Claim(
+        "3.2",
+        "over 20 series rank 2 and rank 4 are alike: 69.3 and 69.0",
+        about=study.SEARCH[6:8],
+        finding=_ranks_alike,
+    ),
+    Claim(
+        "3.2",
+        "the chosen setting errs less than the first adapter, in fewer steps",
+        about=("default", "search/expt_6"),
+        finding=partial(_fall, "default", "search/expt_6"),
+    ),
+    Claim(
+        "3.2",
+        "128, 512 and 768 tokens of context have 2,203, 364 and 273",
+        about=tuple(f"context/{length}" for length in errors.LENGTHS),
+        finding=_longer_is_better,
+    ),
+    Claim(
+        "3.3",
+        "the final adapter lowers the test error from 247.9 to 37.6",
+        about=("untuned", "final"),
+        finding=partial(_fall, "untuned", "final"),
+    ),
+)

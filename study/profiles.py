@@ -1,0 +1,161 @@
+"""How big a run is: four profiles, of which `M2_PROFILE` names the active one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from m2lib.model import chosen_device, chosen_dtype
+from m2lib.provenance import versions
+from m2lib.settings import read as read_setting
+from m2lib.training import COSINE
+from study import settings
+
+Sizes = Mapping[str, Mapping[str, Any]]
+"""Settings that replace the declared ones: by experiment, or for a kind of them by what stands
+before the slash."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A size of run."""
+
+    name: str
+    backbone: str
+    """Its name in `weights.BACKBONES`, or a path."""
+    series: int | None = None
+    """How many series an experiment forecasts at most; None: all that it declares."""
+    batch_size: int = 50
+    """Texts (series times samples) decoded together; memory limits it."""
+    live: bool = False
+    """Whether its runs are for looking at, not for the record: they are written under build/."""
+    train: Sizes = field(default_factory=dict)
+    """Training settings that replace the declared ones."""
+    protocol: Sizes = field(default_factory=dict)
+    """Settings of the forecast protocol that replace the declared ones."""
+    forecast_dtype: str = ""
+    """In which a finished model forecasts, whatever it was trained in; empty: the same."""
+    checkpoint_every: int = 50
+    """Training steps between checkpoints."""
+    evaluate_every: int = 10**9
+    """Training steps between evaluations, beside those before the first step and after the last."""
+    as_reported: bool = False
+    """Whether an experiment takes the series and the adapter that the report chose, not those of
+    its own errors."""
+    watched: int = 10
+    """Validation series whose loss an evaluation takes; 0: no evaluation."""
+    watched_forecasts: tuple[str, ...] = ()
+    """The experiments whose evaluations forecast the watched series too."""
+    budget: int = 10**17
+    """FLOPs that its experiments may spend."""
+    budget_convention: str = "coursework"
+    """The convention of `m2lib.accounting` in which the budget is counted."""
+
+
+SLICE = Profile(
+    "slice",
+    backbone="smollm2-135m",
+    series=3,
+    batch_size=3,
+    live=True,
+    train={
+        "default": {"steps": 2, "learning_rate": 1e-3},
+        "default-warm": {"steps": 3},
+        **{
+            kind: {"steps": 2} for kind in ("search", "context", "final", "trial", "best", "tables")
+        },
+        **{
+            name: {"steps": 2}
+            for name in ("general", "general-long", "general-pairs", "general-tail", "general-even")
+        },
+    },
+    protocol={
+        **{kind: {"n_samples": 4} for kind in ("temperature", "samples")},
+        # After two steps of training nobody reads a forecast to its end.
+        **{kind: {"max_new_tokens": 60} for kind in ("default", "search", "context", "final")},
+    },
+    watched=0,
+)
+# Three rates by three ranks, as the report's grid, but where a run of 80 steps on a small model has
+# its best.
+LAPTOP_RATES = (1e-3, 1e-3, 1e-3, 3e-3, 3e-3, 3e-3, 1e-2, 1e-2, 1e-2)
+# The recipe that the trials led to: one whole series a step (none is longer than 1024 tokens), at a
+# high rate.
+LAPTOP_FINAL = {
+    "steps": 2000,
+    "learning_rate": 5e-3,
+    "rank": 16,
+    "sequence_length": 1024,
+    "batch_size": 1,
+    **COSINE,
+}
+LAPTOP = Profile(
+    "laptop",
+    backbone="smollm2-135m",
+    batch_size=150,
+    train={
+        "default": {"steps": 200, "learning_rate": 1e-3},
+        "default-warm": {"steps": 700},
+        **{
+            f"search/expt_{i}": {"steps": 80, "learning_rate": rate}
+            for i, rate in enumerate(LAPTOP_RATES)
+        },
+        "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as a search of 80 steps chose
+        "final": LAPTOP_FINAL,
+    },
+    protocol={
+        "final": {
+            "context_tokens": None,
+            "raw_cut": False,
+            "constrained": True,
+            "rounding": "nearest",
+        }
+    },
+    evaluate_every=100,
+    watched_forecasts=("default", "default-warm", "final"),
+)
+# The report ran in float32: its code names no dtype, and transformers before version 5 loads
+# float32 then.
+REPORT = Profile(
+    "report",
+    backbone="qwen2.5-0.5b",
+    as_reported=True,
+    forecast_dtype="float32",
+    evaluate_every=500,
+    budget_convention="published",
+)
+# The report's rates are constant, so a fifth of its steps is the first fifth of its own way.
+FIFTH_STEPS = {"default": 1000, "search": 630, "context": 300, "final": 3080}
+FIFTH = replace(
+    REPORT,
+    name="fifth",
+    backbone="qwen2.5-coder-0.5b",
+    train={kind: {"steps": steps} for kind, steps in FIFTH_STEPS.items()},
+    evaluate_every=250,
+)
+PROFILES = {profile.name: profile for profile in (SLICE, LAPTOP, FIFTH, REPORT)}
+REPLICATION = {"fifth": FIFTH, "report": replace(REPORT, backbone=FIFTH.backbone)}
+"""The profiles that the report's findings are checked at, on the one model that both are computed
+with."""
+
+
+def active_profile() -> Profile:
+    """The profile named by `M2_PROFILE` (default `slice`), on the backbone of `M2_BACKBONE` where
+    that is set.
+
+    Raises InputError for an unknown profile.
+    """
+    profile = PROFILES[settings.read("M2_PROFILE") or "slice"]
+    return replace(profile, backbone=read_setting("M2_BACKBONE") or profile.backbone)
+
+
+def profile_named(profile: Profile | str) -> Profile:
+    """The profile of a name, on its own backbone; a Profile is what it is."""
+    return PROFILES[profile] if isinstance(profile, str) else profile
+
+
+def setting(profile: Profile) -> str:
+    """One line for the top of a notebook: profile, backbone, the dtype that is used here, and
+    versions."""
+    libraries = ", ".join(f"{package} {number}" for package, number in versions().items())
+    dtype = chosen_dtype(chosen_device())
+    return f"profile {profile.name}, backbone {profile.backbone} in {dtype}; {libraries}"

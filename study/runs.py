@@ -1,0 +1,440 @@
+"""The one way to run an experiment: find out what decides it, begin its record or go on with it,
+train, forecast."""
+
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from m2lib import model, series, settings, training
+from m2lib.accounting import Costs, Shape, sum_costs
+from m2lib.decoding import DECODE_VERSION, forecast
+from m2lib.files import InputError, write_json
+from m2lib.model import adapter_hash
+from m2lib.provenance import provenance
+from m2lib.series import (
+    SeriesSet,
+    encode,
+    generate_series,
+    load_series,
+    split_ids,
+    summarise,
+    to_integers,
+)
+from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_loss
+from study import costs, records
+from study.experiments import experiment_named, series_ids
+from study.profiles import Profile, active_profile
+from study.records import Entry, Record, adapter_path, load_record, record_path, save_record
+from study.rules import Maes, chosen_by
+from study.synthetic import synthetic_windows
+
+WATCHED_SEED = 10**6  # of the made-up series that a run is watched on
+
+
+def run(
+    name: str,
+    profile: Profile | None = None,
+    *,
+    data: SeriesSet | None = None,
+    fresh: bool = False,
+    reforecast: bool = False,
+) -> Record:
+    """Load an experiment's finished record, or run it, with a checkpoint every so many steps and
+    after each batch.
+
+    profile: default the active one. data: default `load_series()`. fresh: run again even where
+    there is a record. reforecast: keep the training of a finished record, and forecast its series
+    again in the profile's dtype. An interrupted run goes on where it stopped, in the dtype that it
+    began in: to the bit as an unbroken one would on the same machine with as many threads, on
+    another but for rounding. A record made from other weights, data or settings is replaced only if
+    `fresh`, or if the profile is live; a copy is kept in `M2_OUT`. An experiment that builds on an
+    earlier one runs that too, if it has no record. Raises InputError before anything is computed
+    where the record cannot be written, or the budget does not allow for the run.
+    """
+    profile, data = profile or active_profile(), load_series() if data is None else data
+    for earlier in experiment_named(name).earlier(profile):
+        run(earlier, profile, data=data)
+    this = Run(name, profile, data)
+    anew = fresh or reforecast
+    # which needs no lock, and no folder that can be written to
+    if not anew and (record := this.finished()):
+        return record
+    with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
+        old = None if fresh else this.stored()
+        if old and old.status == "done":
+            if not reforecast:  # another process has ended it meanwhile
+                return old
+            this.forget_forecasts(old)
+        this.begin(old)
+        this.train_and_forecast()
+    return this.record
+
+
+class Run:
+    """An experiment at a profile: what decides its numbers; once it has begun, its model and the
+    record it writes."""
+
+    def __init__(self, name: str, profile: Profile, data: SeriesSet) -> None:
+        """Find out what is to be run, from the declaration, the profile, and the records of earlier
+        experiments."""
+        self.profile, self.data, self.path = profile, data, record_path(profile, name)
+        self.experiment = experiment = experiment_named(name).at(profile)
+        self.weights = experiment.backbone or profile.backbone
+
+        def errors_of(earlier: str) -> Maes:
+            return (
+                chosen_by(earlier)
+                if profile.as_reported
+                else load_record(profile, earlier, data).maes()
+            )
+
+        # to be forecast, in their order
+        self.ids = series_ids(experiment, profile.series, len(data), errors_of)
+        # whose adapter is used
+        self.source = experiment.adapter.chosen(errors_of) if experiment.adapter else None
+        # All that decides the run's numbers. Records are told apart by its hash, so its form never
+        # changes.
+        self.decisive: dict[str, Any] = {
+            "settings": experiment.settings(profile),
+            "series": profile.series,
+            "weights": model.weight_hash(self.weights),
+            "data": data.fingerprint,
+            "version": [series.CODEC_VERSION, DECODE_VERSION],
+        }
+        if self.source:
+            self.decisive["adapter"] = load_record(profile, self.source).adapter
+        self.fingerprint = records.fingerprint(self.decisive)
+
+    def stored(self) -> Record | None:
+        """The record of this very run, if it has begun.
+
+        Raises InputError where there is one of another run, or one that cannot be read; at a live
+        profile these do not count.
+        """
+        name = self.experiment.name
+        if not self.path.exists():
+            return None
+        try:
+            record = load_record(self.profile, name, self.data)
+            # The rule that selects series is in the fingerprint, and what it selected is not.
+            if record.fingerprint != self.fingerprint or not record.series.keys() <= set(self.ids):
+                problem = f"{self.path} is of other settings, weights, data, series, sizes or code"
+                raise InputError(f"{problem}; `python -m study run {name} --fresh` replaces it")
+        except InputError:
+            if self.profile.live:
+                return None
+            raise
+        return record
+
+    def finished(self) -> Record | None:
+        """The same, if it is done."""
+        record = self.stored()
+        return record if record and record.status == "done" else None
+
+    def forget_forecasts(self, record: Record) -> None:
+        """Take the forecasts out of a finished record, of which a copy is kept; what they cost
+        counts as discarded."""
+        if self.experiment.train and not self.trained(record):
+            raise InputError(
+                f"the adapter of {self.path} is gone; "
+                f"`python -m study run {record.name} --fresh` trains it again"
+            )
+        if not self.profile.live:
+            records.keep_aside(self.path)
+        record.series = {}
+        record.seconds = record.train_seconds
+        record.forecast_dtype = self.profile.forecast_dtype
+        record.flops["discarded"] = sum_costs(record.flops["discarded"], record.flops["forecasts"])
+        record.flops["forecasts"] = sum_costs()
+
+    def trained(self, record: Record) -> bool:
+        """Whether a record has all of its training behind it, and the adapter that came of it is in
+        its folder."""
+        if not record.training.get("rank") or len(record.loss_curve) < record.training["steps"]:
+            return False
+        return adapter_hash(adapter_path(self.profile, record.name)) == record.adapter
+
+    def dtype_to_begin_in(self, old: Record | None) -> str | None:
+        """The dtype of what is left to do: of the training, or of the forecasts alone.
+
+        None where nothing has chosen it, so that the fastest one here is taken.
+        """
+        train = self.experiment.train
+        if old:
+            forecasts_alone = not train or self.trained(old)
+            dtype = old.forecast_dtype if forecasts_alone else ""
+            return dtype or old.backbone["dtype"]
+        if not train:
+            return self.profile.forecast_dtype or None
+        return None if train["rank"] else "float32"  # rank 0: all weights train, in float32
+
+    def load(self, dtype: str | None) -> None:
+        """Load the model, without an adapter."""
+        self.backbone = model.load_backbone(self.weights, dtype=dtype)
+        if self.experiment.shuffled:
+            model.shuffle_weights(self.backbone.model)
+
+    def begin(self, old: Record | None) -> None:
+        """Load the model, and take up the record that this run has begun, or make one and keep any
+        other aside.
+
+        The record is stored, and says from now on what the run may cost at most. Raises InputError
+        where the budget does not allow for that; nothing has been changed then.
+        """
+        profile, experiment, name = self.profile, self.experiment, self.experiment.name
+        self.load(self.dtype_to_begin_in(old))
+        backbone = self.backbone
+        here = provenance(backbone.device)
+        self.record = record = old or Record(
+            name=name,
+            profile=profile.name,
+            fingerprint=self.fingerprint,
+            config=self.decisive["settings"],
+            backbone={
+                "id": backbone.name,
+                "weight_hash": backbone.weight_hash,
+                "dtype": backbone.dtype,
+            },
+            batch_size=profile.batch_size,
+            data={"fingerprint": self.data.fingerprint, "series": len(self.data)},
+            adapter=self.decisive.get("adapter", ""),
+            forecast_dtype=profile.forecast_dtype,
+            run=secrets.token_hex(8),
+            **here,
+        )
+        if here["device"] not in record.device.split("; "):  # the run goes on on another machine
+            record.device += f"; {here['device']}"
+        record.status = "running"
+        replaces = not old and not profile.live and self.path.exists()
+        if replaces:
+            with suppress(InputError):  # of one that cannot be read it is not known
+                record.flops["discarded"] = load_record(profile, name).spent()
+        self.shape = Shape.of(backbone.model.config)
+        self.adapted = costs.adapter_shape(experiment, profile, self.source)
+        own = "-".join((record.profile, record.backbone["id"], name, record.run))
+        self.checkpoints = settings.out_dir() / "checkpoints" / own.replace("/", "_")
+        with records.hold(profile, "budget", 60):  # two that begin together share what is left
+            self.reserve()
+            if replaces:
+                records.keep_aside(self.path)
+            # It takes the old record's place, and counts what that had spent: killed anywhere here,
+            # none is forgotten.
+            save_record(profile, record)
+        if not old:
+            shutil.rmtree(adapter_path(profile, name), ignore_errors=True)
+
+    def reserve(self) -> None:
+        """Say in the record what the run may still cost. Raises InputError where the budget does
+        not allow for it."""
+        profile, record = self.profile, self.record
+        # Training goes on from a checkpoint, which may be older than the record, or gone.
+        steps = (
+            record.training["steps"]
+            if self.trained(record)
+            else training.saved_step(self.checkpoints)
+        )
+        most = costs.estimate(
+            self.experiment, profile, self.shape, steps, len(record.series), self.source
+        )
+        record.flops["reserved"] = sum_costs(*most.values())
+        if profile.live or not self.experiment.group:
+            return
+        convention, others = profile.budget_convention, costs.budget_of(profile, but=record.name)
+        need, left = record.flops["reserved"][convention], others.left - record.spent()[convention]
+        if need > left:
+            raise InputError(
+                f"{record.name} may need {need:.3g} FLOPs ({convention}), "
+                f"but {left:.3g} of profile {profile.name}'s "
+                f"{profile.budget:.3g} are left"
+            )
+
+    def train_and_forecast(self) -> None:
+        """Do all that the experiment asks for and the record lacks."""
+        config = self.experiment.config(self.profile)
+        trained = self.trained(self.record)
+        if trained:
+            model.load_adapter(self.backbone.model, adapter_path(self.profile, self.record.name))
+        elif self.source:
+            folder = adapter_path(self.profile, self.source)
+            if adapter_hash(folder) != self.decisive["adapter"]:
+                again = f"python -m study run {self.source} --fresh"
+                raise InputError(
+                    f"{folder} is not the adapter that its record names; `{again}` makes both anew"
+                )
+            model.load_adapter(self.backbone.model, folder)
+        if config and not trained:
+            self.train_adapter(config)
+            dtype = self.record.forecast_dtype
+            if config.rank and dtype not in ("", self.backbone.dtype):
+                self.load(dtype)
+                model.load_adapter(
+                    self.backbone.model, adapter_path(self.profile, self.record.name)
+                )
+        self.forecast_series()
+        # nothing more will be spent
+        self.record.status, self.record.flops["reserved"] = (
+            "done",
+            sum_costs(),
+        )
+        save_record(self.profile, self.record)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def charge(self, kind: str, *spent: Costs) -> None:
+        """Count costs as spent on `training`, `evaluation` or `forecasts`; so much less may still
+        be."""
+        flops = self.record.flops
+        for convention, more in sum_costs(*spent).items():
+            flops[kind][convention] += more
+            flops["reserved"][convention] = max(0, flops["reserved"][convention] - more)
+
+    def train_adapter(self, config: TrainConfig) -> None:
+        """Train the experiment's adapter into the backbone, going on from its checkpoints, and
+        store it."""
+        record, profile, experiment = self.record, self.profile, self.experiment
+        record.training, record.seed = asdict(config), config.seed
+        count, after, forecasts = experiment.watch(profile)
+        validation = split_ids(len(self.data)).validation
+        # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b
+        # rounded up.
+        watched = list(validation[:: -(-len(validation) // max(1, count))])
+        evaluate = partial(
+            self._evaluation, watched, self._watched_windows(watched, config), forecasts
+        )
+        train(
+            self.backbone.model,
+            self._source(config),
+            config,
+            self.checkpoints,
+            checkpoint_every=profile.checkpoint_every,
+            on_checkpoint=self._note,
+            evaluate=evaluate if count else None,
+            evaluate_after=after,
+            keep=self._keep_adapter,
+            keep_after=experiment.marks,
+            progress=not profile.live,
+        )
+        if config.rank:  # where all weights train, the record and its forecasts are kept alone
+            folder = adapter_path(profile, record.name)
+            model.save_adapter(self.backbone.model, folder, self.backbone.loaded_by)
+            if experiment.made_up:
+                write_json(folder / series.FORMAT_FILE, experiment.made_up.settings())
+            if record.adapter != (made := adapter_hash(folder)):
+                # forecasts of an adapter that is gone do not count
+                record.adapter, record.series = (
+                    made,
+                    {},
+                )
+
+    def forecast_series(self) -> None:
+        """Forecast the series that the record lacks, saving it after each batch."""
+        record, profile = self.record, self.profile
+        size = max(1, profile.batch_size // self.experiment.protocol.n_samples)
+        left = [i for i in self.ids if i not in record.series]
+        began = time.perf_counter() - record.seconds
+        batches = tqdm(
+            range(0, len(left), size), record.name, unit="batch", leave=None, disable=profile.live
+        )
+        for start in batches:
+            record.series |= self._entries("forecasts", left[start : start + size])
+            record.seconds = round(time.perf_counter() - began, 2)
+            save_record(self.profile, self.record)
+
+    def _keep_adapter(self, step: int) -> None:
+        """Store the adapter of a step on the way, in a folder within the one that the run's last
+        adapter will have."""
+        folder = adapter_path(self.profile, self.record.name, step)
+        model.save_adapter(self.backbone.model, folder, self.backbone.loaded_by)
+
+    def _note(self, log: TrainLog, spent: Sequence[Costs]) -> None:
+        """Record how far the training is, and what these steps cost."""
+        record = self.record
+        record.loss_curve, record.evaluations = log.losses, log.evaluations
+        record.seconds = round(record.seconds + log.seconds - record.train_seconds, 2)
+        record.train_seconds = round(log.seconds, 2)
+        record.evaluation_seconds = round(log.evaluation_seconds, 2)
+        record.steps_run += len(spent)
+        self.charge("training", *spent)
+        save_record(self.profile, self.record)
+
+    def _evaluation(
+        self, ids: list[int], windows: np.ndarray | list[np.ndarray], forecasts: bool
+    ) -> dict[str, float]:
+        """Validation loss (nats a token, mean over windows), and MAE (scaled units) where series
+        are forecast too."""
+        rows = (torch.from_numpy(window[None]).to(self.backbone.device) for window in windows)
+        measured = {
+            "loss": float(np.mean([window_loss(self.backbone.model, row).item() for row in rows]))
+        }
+        self.charge("evaluation", costs.loss_costs(self.shape, windows, **self.adapted))
+        if forecasts:
+            errors = summarise(entry["mae"] for entry in self._entries("evaluation", ids).values())
+            measured |= {"mae_mean": errors.mean, "mae_median": errors.median}
+        return measured
+
+    def _source(self, config: TrainConfig) -> training.Source:
+        """What it trains on: series that are made up or simulated for each step, or the training
+        split."""
+        experiment = self.experiment
+        if experiment.made_up:
+            drawn = (experiment.made_up, experiment.without, experiment.pairs)
+            return synthetic_windows(config.sequence_length, config.seed, *drawn)
+        if experiment.simulated:
+            return partial(self._simulated, config)
+        return self._windows(self.data, split_ids(len(self.data)).train, config)
+
+    def _watched_windows(
+        self, ids: list[int], config: TrainConfig
+    ) -> np.ndarray | list[np.ndarray]:
+        """Windows of validation series; of made-up series as many, from a seed that no training
+        has."""
+        if not self.experiment.made_up:
+            return self._windows(self.data, ids, config)
+        config = replace(config, seed=WATCHED_SEED)
+        return [
+            training.batch_of(step, self._source(config), config)[0] for step in range(len(ids))
+        ]
+
+    def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
+        """The windows of a step: one of each of batch_size systems that no other step has, nor the
+        data set."""
+        seed = simulation_seed(step, config.seed)
+        drawn, choose = generate_series(config.batch_size, seed), np.random.default_rng(seed)
+        each = [self._windows(drawn, [i], config) for i in range(len(drawn))]
+        return np.stack([cut[choose.integers(len(cut))] for cut in each])
+
+    def _windows(self, data: SeriesSet, ids: Sequence[int], config: TrainConfig) -> np.ndarray:
+        rounding = self.experiment.protocol.rounding
+        texts = [encode(data.trajectories[i], data.scales[i], rounding, i) for i in ids]
+        return make_windows([model.text_to_ids(text) for text in texts], config.sequence_length)
+
+    def _entries(self, kind: str, ids: list[int]) -> dict[int, Entry]:
+        """The record's `series` entries of one batch, which is charged."""
+        data, protocol = self.data, self.experiment.protocol
+        # Each batch begins the stream of seed 0 anew, so that a resumed run draws what an unbroken
+        # one does. Series at the same place of two batches share their draws.
+        forecasts = forecast(
+            self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids
+        )
+        truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
+        entries = dict(zip(ids, map(records.entry_of, forecasts, truths), strict=True))
+        spent = [
+            costs.series_costs(self.shape, entry, protocol, **self.adapted)
+            for entry in entries.values()
+        ]
+        self.charge(kind, *spent)
+        return entries
+
+
+def simulation_seed(step: int, seed: int) -> int:
+    """Of the systems that a step trains on, where they are simulated. Seed 0 makes the data set: no
+    step has it."""
+    return 1 + step + 10**6 * seed

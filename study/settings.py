@@ -1,0 +1,24 @@
+"""The environment variables that the study has beside those of `m2lib.settings`."""
+
+from pathlib import Path
+
+from m2lib import settings
+from m2lib.files import ROOT
+from m2lib.settings import FOLDER, Setting
+
+SETTINGS = {
+    "M2_PROFILE": Setting(
+        "how big a run is", "slice, laptop, fifth or report", "slice", "slice|laptop|fifth|report"
+    ),
+    "M2_RESULTS": Setting("where recorded runs lie", FOLDER, "report/results/"),
+}
+
+
+def read(name: str) -> str | None:
+    """The value of a variable of `SETTINGS`, as `m2lib.settings.read` gives it."""
+    return settings.read(name, SETTINGS)
+
+
+def results_dir() -> Path:
+    """`M2_RESULTS`: the folder of recorded runs."""
+    return settings.folder_of(read("M2_RESULTS"), ROOT / "report" / "results")

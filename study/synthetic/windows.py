@@ -1,0 +1,59 @@
+"""Training windows of synthetic series, generated anew for each step."""
+
+import numpy as np
+
+from m2lib.series import SHORTEST, TABLES, TextFormat
+from m2lib.training import Endless, encode_window, pad_windows
+from study.synthetic.families import draw_series, dynamics
+
+# Shares of synthetic series with 1, 2, ... 8 variables.
+VARIABLE_SHARES = (0.55, 0.2, 0.08, 0.07, 0.025, 0.025, 0.025, 0.025)
+
+
+def synthetic_windows(
+    tokens: int, seed: int, text_format: TextFormat = TABLES, without: str = "", pairs: float = 0.0
+) -> Endless:
+    """Windows of synthetic series, generated anew for each step.
+
+    A series has one to eight variables, or as many as the format fixes. A step has at most `tokens`
+    tokens in all its windows, which must be 640 or more for eight variables. `without` names a
+    family of series to leave out. `pairs` is the share of the steps that hold one long series of
+    prey and predators instead.
+    """
+
+    def _windows(step: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, step])
+        # At pairs = 0 no number is drawn, so that the series of a seed are the same as before there
+        # were pairs.
+        is_pair = pairs > 0 and rng.random() < pairs
+        variables = 2
+        if not is_pair:
+            variables = 1 + int(rng.choice(len(VARIABLE_SHARES), p=VARIABLE_SHARES))
+        step_format = text_format.of(variables)
+
+        # All series of a training step have one length, drawn log-uniformly, and there are as many
+        # as have room. One variable of three digits takes 4 tokens a time step, so 1024 tokens hold
+        # 256 time steps: one series of 129 to 256, two of 86 to 128, up to twelve of 20. Only
+        # numbers with fewer digits leave pads. A pair is alone: it takes more than half of them.
+        most_steps = tokens // step_format.longest_step
+        fewest_steps = most_steps // 2 + 1 if is_pair else 2 * SHORTEST
+        steps = int(_log_uniform(rng, fewest_steps, most_steps + 1))
+
+        rows: list[list[int]] = []
+        while len(rows) < most_steps // steps:
+            if is_pair:
+                series = dynamics(rng, steps)
+            else:
+                series = draw_series(rng, steps, step_format.variables, without)
+            horizon = int(rng.integers(1, steps - SHORTEST + 1))
+            ids = encode_window(series, horizon, step_format)
+            if ids is not None:  # else it is flat, and another series takes its place
+                rows.append(ids)
+        return pad_windows(rows)
+
+    return _windows
+
+
+def _log_uniform(rng: np.random.Generator, low: int, high: int) -> float:
+    """A number from low to high whose logarithm is uniformly distributed."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
