@@ -12,7 +12,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -498,8 +498,8 @@ def package(path: Path) -> None:
     """
     record = load_record(PROFILES["laptop"], AVERAGED[-1])
     records = [record]  # the last training, the one that it started from, and so on
-    while records[-1].config.get("adapter"):
-        records.append(load_record(PROFILES["laptop"], records[-1].config["adapter"]))
+    while records[-1].plan.start:
+        records.append(load_record(PROFILES["laptop"], records[-1].plan.start))
 
     measures = {"mase": "error (MASE)", "loss": "scaled quantile loss"}
     table = table_summary(table_errors(path), "test").rename(
@@ -510,9 +510,9 @@ def package(path: Path) -> None:
     recorded_format = read_format(adapter_path("laptop", record.name))
     text_format = replace(recorded_format, spread=round(spread, 2))
 
-    recipe = {"start": record.config["adapter"], "pairs": record.config["pairs"]}
-    recipe |= record.training
-    recipe["targets"] = ", ".join(record.training["targets"])
+    recipe = {"start": record.plan.start, "pairs": record.plan.pairs}
+    recipe |= asdict(record.plan.training)
+    recipe["targets"] = ", ".join(recipe["targets"])
     facts = {
         "data": "No real series: an endless stream of made-up ones, as `study.synthetic.families` "
         "draws them: seasons and trends, autoregressions, wandering cycles, counts, Gaussian "
@@ -529,7 +529,7 @@ def package(path: Path) -> None:
         write_atomic(GENERAL / name, content)
     write_json(GENERAL / FORMAT_FILE, text_format.settings())
     write_json(GENERAL / FACTS_FILE, facts)
-    card = model_card(record.backbone["id"], text_format, facts)
+    card = model_card(record.plan.backbone, text_format, facts)
     write_atomic(GENERAL / CARD_FILE, card.encode())
 
 

@@ -1,6 +1,6 @@
 """The report's experiments: declared as data, run, recorded, and counted against the budget."""
 
-from .costs import all_records, budget_of, experiment_sizes, removed, table_3
+from .costs import all_records, budget_of, removed, table_3, workload
 from .experiments import (
     ARMS,
     EXPERIMENTS,
@@ -11,20 +11,18 @@ from .experiments import (
     TRIALS,
     experiment_named,
 )
+from .plans import plan, protocol_at, trained_with, training_at
 from .profiles import PROFILES, REPLICATION, Profile, active_profile, setting
 from .records import (
-    ORDER,
-    STATISTICAL,
-    TUNED,
+    Plan,
     Record,
     adapter_path,
     in_progress,
     load_record,
     record_path,
     recorded_forecast,
-    recorded_rows,
     recorded_samples,
-    recorded_yardsticks,
 )
 from .runs import run
 from .rules import chosen_by, published_maes, published_statements, published_table_3
+from .yardsticks import ORDER, STATISTICAL, TUNED, recorded_rows, recorded_yardsticks

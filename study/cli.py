@@ -1,5 +1,6 @@
 """The study's commands: `python -m study run`, and those that look at what was run."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -106,8 +107,8 @@ def _standing(profile: Profile, record: Record) -> str:
     if state == "running" and not study.in_progress(profile, record.name):
         state = f"stopped (`python -m study run {record.name}` goes on)"
     parts = [state, f"{record.seconds:.0f} s"]
-    if "train" in record.config:
-        parts.append(f"{len(record.loss_curve)} of {record.config['train']['steps']} steps")
+    if record.training:
+        parts.append(f"{len(record.loss_curve)} of {record.training.steps} steps")
     if record.series:
         errors = summarise(record.maes().values())
         parts.append(f"MAE {errors}, {record.repairs} repairs")
@@ -196,7 +197,8 @@ def flops(
     profile = study.active_profile() if read("M2_PROFILE") else study.PROFILES["report"]
     declared = study.experiment_named(experiment)
     backbone = backbone or declared.backbone or settings.read("M2_BACKBONE") or profile.backbone
-    counted = study.experiment_sizes(declared, profile)
+    counted = asdict(study.workload(declared, profile))
+    del counted["watch"]
     cli.print_costs(counted, backbone, convention, as_json)
 
 

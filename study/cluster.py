@@ -11,6 +11,7 @@ from m2lib.files import InputError, first_line
 from m2lib.series import load_series
 from m2lib.settings import out_dir
 from study.experiments import EXPERIMENTS
+from study.plans import earlier
 from study.profiles import Profile
 from study.runs import Run, run
 
@@ -45,7 +46,7 @@ def submit(
     wanted, jobs, data = set(names), dict[str, Job[None]](), load_series()
     for name in reversed(EXPERIMENTS):  # they are declared in the order that they need
         if name in wanted:
-            wanted.update(EXPERIMENTS[name].earlier(profile))
+            wanted.update(earlier(EXPERIMENTS[name], profile))
     try:
         # A job that comes to its time limit is queued again; submitit would give up after three
         # times.
@@ -54,11 +55,8 @@ def submit(
         )
         executor.update_parameters(**DEFAULTS | dict(options))
         for name in (name for name in EXPERIMENTS if name in wanted):
-            needed = [
-                jobs[earlier].job_id
-                for earlier in EXPERIMENTS[name].earlier(profile)
-                if earlier in jobs
-            ]
+            before = earlier(EXPERIMENTS[name], profile)
+            needed = [jobs[other].job_id for other in before if other in jobs]
             # What builds on a job cannot be looked at, for its series are still to be chosen.
             if not needed and Run(name, profile, data).finished():
                 continue

@@ -16,6 +16,7 @@ from m2lib.files import read_json
 from m2lib.model import PAD_ID
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
 from study.experiments import EXPERIMENTS, Experiment
+from study.plans import Watch, protocol_at, start_of, training_at, watch_at
 from study.profiles import REPORT, Profile
 from study.records import Record, load_record, record_path
 from study.rules import chosen_by
@@ -39,23 +40,29 @@ def series_costs(
     all columns of its batch's cache; as published always the whole context counts, and all the
     tokens that may come.
     """
-    prompt, samples = entry["prompt_tokens"], protocol.n_samples
-    new, passes = (np.atleast_1d(entry[key]).tolist() for key in ("new_tokens", "passes"))
+    prompt = entry["prompt_tokens"]
+    samples = protocol.n_samples
+    new = np.atleast_1d(entry["new_tokens"]).tolist()  # one number a sample
+    passes = np.atleast_1d(entry["passes"]).tolist()
     adapted = partial(costs_of, accounting.forecast_flops, shape, **adapter)
-    alone, prefill = (
-        sum_costs(*(adapted(prompt, max(1, tokens)) for tokens in new)),
-        adapted(prompt, 1),
-    )
+
+    # By the rules: each sample with a prefill of its own, less all prefills but one.
+    alone = sum_costs(*(adapted(prompt, max(1, tokens)) for tokens in new))
+    prefill = adapted(prompt, 1)
+
+    # As published: the most that may be read and written.
     most = adapted(protocol.context_tokens or prompt, protocol.max_new_tokens, samples=samples)
+
+    # As executed: how many steps attend to how many columns.
     widths = Counter(
         step_columns(entry["padded_tokens"], step, samples)
         for count in passes
         for step in range(1, count + 1)
     )
-    steps = (
+    steps = [
         costs_of(accounting.cached_step_flops, shape, columns, times=n)
         for columns, n in widths.items()
-    )
+    ]
     merged = sum_costs(costs_of(accounting.forecast_flops, shape, prompt, 1), *steps)
     return {
         "coursework": alone["coursework"] - (samples - 1) * prefill["coursework"],
@@ -64,88 +71,108 @@ def series_costs(
     }
 
 
-def adapter_shape(
-    experiment: Experiment, profile: Profile, adapter: str | None = None
-) -> dict[str, Any]:
-    """Targets and rank an experiment forecasts at, rank 0 if untuned.
+@dataclass(frozen=True)
+class Workload:
+    """What decides the cost of a run."""
 
-    adapter: whose, where earlier results choose; while they are not known, it is the first that
-    they may choose.
+    targets: tuple[str, ...]
+    """The projections that have adapters."""
+    rank: int
+    """The rank of the adapters; 0: none."""
+    batch: int
+    """Windows in a training step."""
+    steps: int
+    """Training steps."""
+    length: int
+    """Tokens of a window; of a prompt where nothing is trained."""
+    prompt: int
+    """Tokens of a prompt, at most."""
+    samples: int
+    """Forecasts of each series, which share a prefill."""
+    new_tokens: int
+    """Tokens of a forecast, at most."""
+    forecasts: int
+    """Series that are forecast."""
+    watch: Watch
+    """What is evaluated while it trains."""
+
+    @property
+    def adapter(self) -> dict[str, Any]:
+        """Targets and rank, as the functions of `m2lib.accounting` take them."""
+        return {"targets": self.targets, "rank": self.rank}
+
+
+def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workload:
+    """What decides the cost of an experiment at a profile.
+
+    start: the experiment whose adapter it uses, where that is known; else the first of those that
+    may be chosen is taken.
     """
-    source = (
-        EXPERIMENTS[adapter or experiment.adapter.names[0]] if experiment.adapter else experiment
-    )
-    config = source.config(profile)
-    return (
-        {"targets": config.targets, "rank": config.rank}
-        if config
-        else {"targets": TARGETS, "rank": 0}
-    )
-
-
-def experiment_sizes(
-    experiment: Experiment, profile: Profile, adapter: str | None = None
-) -> dict[str, Any]:
-    """What decides an experiment's cost: its adapter's targets and rank, batch, steps, tokens of a
-    window and of a prompt at most, samples of a series and the tokens of each at most, and the
-    number of series that are forecast.
-
-    adapter: see `adapter_shape`.
-    """
-    protocol, train = experiment.at(profile).protocol, experiment.config(profile)
+    training = training_at(experiment, profile)
+    protocol = protocol_at(experiment, profile)
+    adapted = training
+    if experiment.adapter and not training:
+        trained = EXPERIMENTS[start or experiment.adapter.names[0]]
+        adapted = training_at(trained, profile)
     prompt = protocol.context_tokens or CONTEXT_STEPS * STUDY.longest_step
-    return {
-        **adapter_shape(experiment, profile, adapter),
-        "batch": train.batch_size if train else 1,
-        "steps": train.steps if train else 0,
-        "length": train.sequence_length if train else prompt,
-        "prompt": prompt,
-        "samples": protocol.n_samples,
-        "new_tokens": protocol.steps * STUDY.longest_step
-        if protocol.constrained
-        else protocol.max_new_tokens,
-        "forecasts": min(experiment.forecasts, profile.series or experiment.forecasts),
-    }
-
-
-def estimate(
-    experiment: Experiment,
-    profile: Profile,
-    shape: Shape,
-    steps: int = 0,
-    series: int = 0,
-    adapter: str | None = None,
-) -> dict[str, Costs]:
-    """What an experiment will cost at most, by `training`, `evaluation` and `forecasts`.
-
-    shape: of its backbone. steps, series: training steps and forecasts that are done already.
-    adapter: see `adapter_shape`.
-    """
-    sizes, adapted = (
-        experiment_sizes(experiment, profile, adapter),
-        adapter_shape(experiment, profile, adapter),
+    new_tokens = protocol.max_new_tokens
+    if protocol.constrained:
+        new_tokens = protocol.steps * STUDY.longest_step
+    return Workload(
+        targets=adapted.targets if adapted else TARGETS,
+        rank=adapted.rank if adapted else 0,
+        batch=training.batch_size if training else 1,
+        steps=training.steps if training else 0,
+        length=training.sequence_length if training else prompt,
+        prompt=prompt,
+        samples=protocol.n_samples,
+        new_tokens=new_tokens,
+        forecasts=min(experiment.forecasts, profile.series or experiment.forecasts),
+        watch=watch_at(experiment, profile),
     )
-    length, ahead = sizes["length"], (shape, sizes["prompt"], sizes["new_tokens"])
+
+
+def estimate(work: Workload, shape: Shape, steps: int = 0, series: int = 0) -> dict[str, Costs]:
+    """What a run will cost at most, by `training`, `evaluation` and `forecasts`.
+
+    shape: that of its backbone. steps, series: the training steps and forecasts that are done
+    already.
+    """
     forecast = partial(
-        costs_of, accounting.forecast_flops, *ahead, samples=sizes["samples"], **adapted
+        costs_of,
+        accounting.forecast_flops,
+        shape,
+        work.prompt,
+        work.new_tokens,
+        samples=work.samples,
+        **work.adapter,
     )
     # One evaluation before the first step, one after the last, and those on the way.
-    series_watched, after, forecast_too = experiment.watch(profile)
-    watched = series_watched * (2 + sum(step > steps for step in after)) if experiment.train else 0
+    evaluations = 0
+    if work.steps:
+        evaluations = 2 + sum(step > steps for step in work.watch.after)
+    watched = work.watch.series * evaluations
     # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of
     # them, rounded up, which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000
     # // 512) = 4. (A real series has some 800 tokens, and `make_windows` makes 2 or 3 of them.)
-    windows = watched * -(-2 * (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step // length)
-    losses = costs_of(accounting.forward_flops, shape, length, times=windows, **adapted) | {
-        "published": 0
-    }
-    left = max(0, sizes["steps"] - steps)
+    tokens = (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step
+    windows = watched * -(-2 * tokens // work.length)
+    losses = costs_of(accounting.forward_flops, shape, work.length, times=windows, **work.adapter)
+    left = max(0, work.steps - steps)
+    training = costs_of(
+        accounting.train_step_flops,
+        shape,
+        work.length,
+        times=left,
+        batch=work.batch,
+        **work.adapter,
+    )
     return {
-        "training": costs_of(
-            accounting.train_step_flops, shape, length, times=left, batch=sizes["batch"], **adapted
+        "training": training,
+        "evaluation": sum_costs(
+            losses | {"published": 0}, forecast(times=watched * work.watch.forecasts)
         ),
-        "evaluation": sum_costs(losses, forecast(times=watched * forecast_too)),
-        "forecasts": forecast(times=max(0, sizes["forecasts"] - series)),
+        "forecasts": forecast(times=max(0, work.forecasts - series)),
     }
 
 
@@ -157,15 +184,14 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
     """
     rows = dict[str, tuple[int, int]]()
     for experiment in EXPERIMENTS.values():
-        if experiment.group:
-            adapter = experiment.adapter.chosen(chosen_by) if experiment.adapter else None
-            costs = estimate(experiment, REPORT, shape, adapter=adapter)
-            training, forecasts = rows.get(experiment.group, (0, 0))
-            training, forecasts = (
-                training + costs["training"][convention],
-                forecasts + costs["forecasts"][convention],
-            )
-            rows[experiment.group] = training, forecasts
+        if not experiment.group:
+            continue
+        work = workload(experiment, REPORT, start_of(experiment, chosen_by))
+        costs = estimate(work, shape)
+        training, forecasts = rows.get(experiment.group, (0, 0))
+        training += costs["training"][convention]
+        forecasts += costs["forecasts"][convention]
+        rows[experiment.group] = training, forecasts
     return rows
 
 

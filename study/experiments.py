@@ -1,19 +1,21 @@
-"""The report's experiments, and those that go beyond it, as data."""
+"""Every experiment, the report's and those that go beyond it, as data.
 
-from dataclasses import asdict, dataclass, replace
+What a profile makes of one is in `study.plans`.
+"""
+
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
 
-from m2lib.accounting import PROJECTIONS
 from m2lib.decoding import DecodeConfig
 from m2lib.files import InputError
-from m2lib.series import TABLES, TextFormat, split_ids
-from m2lib.training import COSINE, TrainConfig
+from m2lib.model import ALL_TARGETS
+from m2lib.series import TABLES, TextFormat
+from m2lib.training import TrainConfig
 from study import rules
-from study.profiles import Profile
-from study.rules import AdapterOf, ErrorsOf, Selection
-from study.synthetic.families import FAMILIES
+from study.rules import AdapterOf, Selection
+from study.synthetic import FAMILIES
 
 REPORT_PROTOCOL = DecodeConfig.as_published(context_tokens=512)
 CONSTRAINED = DecodeConfig(constrained=True)
@@ -24,7 +26,8 @@ WHOLE_SPLIT = 50
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run: what is trained, whose series it then forecasts, and how."""
+    """One run as it is declared, at the report's size: what is trained, which series it then
+    forecasts, and how."""
 
     name: str
     about: str
@@ -34,18 +37,18 @@ class Experiment:
     group: str | None = None
     """Its row in the report's Table 3; None: it goes beyond the report, and its FLOPs are not
     charged."""
-    train: dict[str, Any] | None = None
-    """Settings of `training.TrainConfig`; None: no training."""
+    training: TrainConfig | None = None
+    """What it trains with; None: it trains nothing."""
     simulated: bool = False
     """Whether it trains on series simulated for each step, of which none repeats, instead of the
     training split."""
-    made_up: TextFormat | None = None
-    """The text format of made-up series, where it trains on those instead; such a run forecasts no
-    series of ours."""
+    synthetic: TextFormat | None = None
+    """The text format of synthetic series, where it trains on those instead; such a run forecasts
+    no series of the data set."""
     without: str = ""
-    """The family of made-up series that is left out."""
+    """The family of synthetic series that is left out."""
     pairs: float = 0.0
-    """The share of its steps that hold prey and predators alone, of made-up series."""
+    """The share of its steps on synthetic series that hold prey and predators alone."""
     adapter: AdapterOf | None = None
     """Whose adapter is used instead, or trained on; where this is None too, the model is
     untuned."""
@@ -54,7 +57,8 @@ class Experiment:
     select: Selection | None = None
     """Narrows the split to some of its series."""
     featured: tuple[int, ...] = ()
-    """Series ids that its figures show; they are forecast first, so that a short run has them."""
+    """The ids of series that its figures show. They are forecast first, so that a short run has
+    them."""
     backbone: str | None = None
     """Which language model, where it is not the profile's."""
     shuffled: bool = False
@@ -64,7 +68,7 @@ class Experiment:
     """Training steps after which the whole validation split is evaluated; empty: what the profile
     watches, as often.
 
-    Of made-up series as many are watched as the validation split has.
+    Of synthetic series as many are watched as the validation split has.
     """
 
     marks: tuple[int, ...] = ()
@@ -74,90 +78,15 @@ class Experiment:
     @property
     def forecasts(self) -> int:
         """How many series it forecasts, all told."""
-        return 0 if self.made_up else self.select.count if self.select else WHOLE_SPLIT
-
-    def watch(self, profile: Profile) -> tuple[int, list[int], bool]:
-        """What a profile evaluates while the experiment trains, before the first step, after the
-        last, and in between.
-
-        How many validation series; after which steps in between; and whether they are also
-        forecast, or only their loss is taken.
-        """
-        steps = self.training(profile).get("steps", 0)
-        if profile.watched and (self.milestones or self.made_up):
-            return WHOLE_SPLIT, [step for step in self.milestones if step < steps], not self.made_up
-        after = range(profile.evaluate_every, steps, profile.evaluate_every)
-        return profile.watched, list(after), self.name in profile.watched_forecasts
-
-    def at(self, profile: Profile) -> "Experiment":
-        """The experiment with the settings of training and protocol that a profile replaces."""
-        kind = self.name.split("/")[0]  # what a profile says of the name counts for more
-        train, protocol = (
-            {**sizes.get(kind, {}), **sizes.get(self.name, {})}
-            for sizes in (profile.train, profile.protocol)
-        )
-        return replace(
-            self,
-            train=self.train and self.train | train,
-            protocol=replace(self.protocol, **protocol),
-        )
-
-    def training(self, profile: Profile) -> dict[str, Any]:
-        """The settings of its training at a profile; none where it trains nothing."""
-        return self.at(profile).train or {}
-
-    def config(self, profile: Profile) -> TrainConfig | None:
-        """The same, with the defaults."""
-        train = self.training(profile)
-        return TrainConfig(**train) if train else None
-
-    def settings(self, profile: Profile) -> dict[str, Any]:
-        """All that decides the run's numbers at a profile, as it is recorded.
-
-        Records are told apart by a hash of this, so its form never changes: an adapter is a name,
-        or place and names.
-        """
-        sized = self.at(profile)
-        settings: dict[str, Any] = {"split": self.split, "decode": asdict(sized.protocol)}
-        if self.select:
-            settings["select"] = str(self.select) + (
-                " of the report" if profile.as_reported else ""
-            )
-        if self.adapter:
-            names, reported = self.adapter.names, ["of the report"] if profile.as_reported else []
-            settings["adapter"] = (
-                names[0] if len(names) == 1 else [self.adapter.place, *names, *reported]
-            )
-        if sized.train:
-            settings["train"] = sized.train
-        for name in ("simulated", "without", "pairs", "backbone", "shuffled"):
-            if getattr(self, name):
-                settings[name] = getattr(self, name)
-        if self.made_up:
-            settings["made_up"] = self.made_up.settings()
-        return settings
-
-    def earlier(self, profile: Profile) -> tuple[str, ...]:
-        """The experiments whose results decide the series and the adapter of this one."""
-        if profile.as_reported:  # the published errors have chosen
-            return (self.adapter.chosen(rules.chosen_by),) if self.adapter else ()
-        return (
-            *(self.select.reads if self.select else ()),
-            *(self.adapter.names if self.adapter else ()),
-        )
-
-
-def series_ids(experiment: Experiment, limit: int | None, n: int, errors_of: ErrorsOf) -> list[int]:
-    """The ids an experiment forecasts of n series, featured ones first, at most `limit` of them."""
-    ids = getattr(split_ids(n), experiment.split) if experiment.forecasts else []
-    if experiment.select:
-        ids = experiment.select.rule(*map(errors_of, experiment.select.reads))
-    return sorted(ids, key=lambda series: (series not in experiment.featured, series))[:limit]
+        if self.synthetic:
+            return 0
+        return self.select.count if self.select else WHOLE_SPLIT
 
 
 SHOWN = (94, 99, 141)
-FIRST = {"steps": 5000, "learning_rate": 1e-5, "rank": 4, "sequence_length": 512}
-CHOSEN = {"learning_rate": 1e-4, "rank": 2}  # by the report's search: expt_6
+FIRST = TrainConfig(steps=5000, learning_rate=1e-5, rank=4, batch_size=2, sequence_length=512)
+# By the report's search, which is expt_6.
+CHOSEN = TrainConfig(steps=15400, learning_rate=1e-4, rank=2, batch_size=2, sequence_length=512)
 # Where context/512 and search/expt_6 end, and a few steps more, to see how the error falls.
 MARKS = (500, 1500, 3150, 5000, 7500, 10000, 12500)
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))  # rate, rank
@@ -180,7 +109,7 @@ _REPORTED = [
         "default",
         "the report's first adapter, on 25 validation series (section 3.1)",
         group="default",
-        train=FIRST,
+        training=FIRST,
         select=HARD_AND_EASY,
         featured=SHOWN,
     ),
@@ -191,7 +120,7 @@ _REPORTED = [
             "on the five hardest series (section 3.2)",
             group="first search",
             select=HARDEST,
-            train={"steps": 3150, "learning_rate": rate, "rank": rank, "sequence_length": 512},
+            training=replace(FIRST, steps=3150, learning_rate=rate, rank=rank),
         )
         for i, (name, (rate, rank)) in enumerate(zip(SEARCH, GRID, strict=True))
     ),
@@ -212,7 +141,7 @@ _REPORTED = [
             DecodeConfig.as_published(context_tokens=length),
             group="second search",
             select=HARDEST,
-            train={"steps": 1500, **CHOSEN, "sequence_length": length},
+            training=replace(CHOSEN, steps=1500, sequence_length=length),
         )
         for length in (128, 512, 768)
     ),
@@ -220,13 +149,22 @@ _REPORTED = [
         "final",
         "the chosen settings, trained with what is left, on the test series (section 3.3)",
         group="final",
-        train={"steps": 15400, **CHOSEN, "sequence_length": 512},
+        training=CHOSEN,
         split="test",
         marks=MARKS,
     ),
     Experiment("untuned-test", "the untuned model on the test series", group="final", split="test"),
 ]
-WARM = {"steps": 5000, "learning_rate": 1e-3, "rank": 16, "sequence_length": 640, **COSINE}
+WARM = TrainConfig(
+    steps=5000,
+    learning_rate=1e-3,
+    rank=16,
+    batch_size=2,
+    sequence_length=640,
+    warmup=0.05,
+    decay="cosine",
+    clip_norm=1.0,
+)
 _BEYOND = [
     Experiment(
         "baseline-constrained",
@@ -244,7 +182,7 @@ _BEYOND = [
         "default-warm",
         "a laptop's recipe: higher rank and rate, warm-up and cosine decay, all validation series",
         CONSTRAINED,
-        train=WARM,
+        training=WARM,
         featured=SHOWN,
     ),
     Experiment(
@@ -271,33 +209,41 @@ _BEYOND = [
 ]
 
 
-def _trial(name: str, tried: str, train: dict[str, Any] | None = None, **more: Any) -> Experiment:
-    return Experiment(
-        f"trial/{name}", f"trial: {tried}", **{"protocol": CONSTRAINED, "train": train, **more}
-    )
+def _trial(name: str, tried: str, training: TrainConfig, **more: Any) -> Experiment:
+    return Experiment(f"trial/{name}", f"trial: {tried}", CONSTRAINED, training=training, **more)
 
 
 # What was tried for the laptop's final run, on the way from default-warm. No series is longer than
 # 1024 tokens, so here a window is a whole series.
-WHOLE = WARM | {"steps": 240, "sequence_length": 1024, "batch_size": 1}
-RATE = WHOLE | {"learning_rate": 3e-3}
-MEDIAN_OF_12: dict[str, Any] = {"protocol": SAMPLED, "adapter": AdapterOf(("trial/rate-high",))}
+RATE = TrainConfig(
+    steps=240,
+    learning_rate=3e-3,
+    rank=16,
+    batch_size=1,
+    sequence_length=1024,
+    warmup=0.05,
+    decay="cosine",
+    clip_norm=1.0,
+)
 _TRIALS = [
     _trial("rate", "one whole series a step, rate 0.003", RATE),
-    _trial("rate-high", "one whole series a step, rate 0.01", WHOLE | {"learning_rate": 1e-2}),
+    _trial("rate-high", "one whole series a step, rate 0.01", replace(RATE, learning_rate=1e-2)),
     _trial(
         "units",
         "one whole series a step, rate 0.003, last digits at a quarter",
-        RATE | {"units_weight": 0.25},
+        replace(RATE, units_weight=0.25),
     ),
-    _trial(
-        "sampled", "the adapter of rate 0.01, the median of 12 sampled forecasts", **MEDIAN_OF_12
+    Experiment(
+        "trial/sampled",
+        "trial: the adapter of rate 0.01, the median of 12 sampled forecasts",
+        SAMPLED,
+        adapter=AdapterOf(("trial/rate-high",)),
     ),
 ]
 # What was tried for the best run, from trial/rate on and at its FLOPs by the rules (within 3%).
-LINEAR = RATE | {"targets": list(PROJECTIONS)}
-RANK_4 = LINEAR | {"rank": 4, "learning_rate": 6e-3}
-SMALL = WHOLE | {"steps": 920, "learning_rate": 2e-3, "rank": 0, "batch_size": 8}
+LINEAR = replace(RATE, targets=ALL_TARGETS)
+RANK_4 = replace(LINEAR, rank=4, learning_rate=6e-3)
+SMALL = replace(RATE, steps=920, learning_rate=2e-3, rank=0, batch_size=8)
 _simulated = partial(_trial, simulated=True)
 _ARMS = [
     _trial("linear", "all seven linear layers", LINEAR),
@@ -307,12 +253,12 @@ _ARMS = [
     _simulated(
         "tail",
         "these, and a window's last token weighs four times its first",
-        RANK_4 | {"tail_weight": 4.0},
+        replace(RANK_4, tail_weight=4.0),
     ),
-    _simulated("low", "both, rate 0.0015", LINEAR | {"learning_rate": 1.5e-3}),
-    _simulated("pairs", "both, two series a step", LINEAR | {"steps": 120, "batch_size": 2}),
+    _simulated("low", "both, rate 0.0015", replace(LINEAR, learning_rate=1.5e-3)),
+    _simulated("pairs", "both, two series a step", replace(LINEAR, steps=120, batch_size=2)),
     _simulated(
-        "cooldown", "both, at the full rate until the last fifth", LINEAR | {"decay": "cooldown"}
+        "cooldown", "both, at the full rate until the last fifth", replace(LINEAR, decay="cooldown")
     ),
     _simulated("shuffled", "both, on shuffled weights", LINEAR, shuffled=True),
     _simulated(
@@ -329,30 +275,62 @@ _BEST = Experiment(
     "more accuracy per FLOP: all seven linear layers, 5152 series that never repeat, "
     "on the test series",
     CONSTRAINED,
-    train=RANK_4 | {"steps": 5152, "learning_rate": 4e-3, "warmup": 0.0233, "decay": "cooldown"},
+    training=TrainConfig(
+        steps=5152,
+        learning_rate=4e-3,
+        rank=4,
+        batch_size=1,
+        sequence_length=1024,
+        warmup=0.0233,
+        decay="cooldown",
+        clip_norm=1.0,
+        targets=ALL_TARGETS,
+    ),
     simulated=True,
     split="test",
     milestones=(250, 500, 1000, 2000, 4000),
 )
-# What was tried for the adapter of any table, on made-up series, and judged on other such and on
+# What was tried for the adapter of any table, on synthetic series, and judged on other such and on
 # real ones.
-MADE_UP = RANK_4 | {"decay": "cooldown"}
+SYNTHETIC = TrainConfig(
+    steps=240,
+    learning_rate=6e-3,
+    rank=4,
+    batch_size=1,
+    sequence_length=1024,
+    warmup=0.05,
+    decay="cooldown",
+    clip_norm=1.0,
+    targets=ALL_TARGETS,
+)
 
 
-def _tables(name: str, tried: str, train: dict[str, Any] = MADE_UP, **more: Any) -> Experiment:
+def _tables(
+    name: str,
+    tried: str,
+    training: TrainConfig = SYNTHETIC,
+    synthetic: TextFormat = TABLES,
+    without: str = "",
+) -> Experiment:
     return Experiment(
-        f"tables/{name}", f"for any table: {tried}", **{"train": train, "made_up": TABLES, **more}
+        f"tables/{name}",
+        f"for any table: {tried}",
+        training=training,
+        synthetic=synthetic,
+        without=without,
     )
 
 
 _TABLES = [
     _tables("three-digits", "numbers of three digits"),
-    _tables("four-digits", "numbers of four digits", made_up=replace(TABLES, digits=4)),
-    _tables("rank-8", "rank 8, rate 0.004", MADE_UP | {"rank": 8, "learning_rate": 4e-3}),
+    _tables("four-digits", "numbers of four digits", synthetic=replace(TABLES, digits=4)),
+    _tables("rank-8", "rank 8, rate 0.004", replace(SYNTHETIC, rank=8, learning_rate=4e-3)),
     _tables(
-        "tail", "a window's last token weighs four times its first", MADE_UP | {"tail_weight": 4.0}
+        "tail",
+        "a window's last token weighs four times its first",
+        replace(SYNTHETIC, tail_weight=4.0),
     ),
-    _tables("one", "series of one variable alone", made_up=TABLES.of(1)),
+    _tables("one", "series of one variable alone", synthetic=TABLES.of(1)),
     *(
         _tables(f"no-{family}", f"without the family {family}", without=family)
         for family in FAMILIES
@@ -360,7 +338,7 @@ _TABLES = [
     _tables(
         "one-plain",
         "one variable alone, without components",
-        made_up=TABLES.of(1),
+        synthetic=TABLES.of(1),
         without="components",
     ),
 ]
@@ -368,25 +346,25 @@ _TABLES = [
 # 2000, which spent some 200 of them on coming back from a rise of its loss; it was cooled down from
 # there. Then it went on, four times. The run general-tail was declared with 4000 steps, and cooled
 # down from step 1800 on.
-_any_table = partial(Experiment, made_up=TABLES)
+_any_table = partial(Experiment, synthetic=TABLES)
 _GENERAL = [
     _any_table(
         "general",
-        "an adapter for any table: made-up series that never repeat",
+        "an adapter for any table: synthetic series that never repeat",
         milestones=(250, 500, 1000),
-        train=MADE_UP | {"steps": 1625, "learning_rate": 4e-3, "warmup": 0.0615},
+        training=replace(SYNTHETIC, steps=1625, learning_rate=4e-3, warmup=0.0615),
     ),
     _any_table(
         "general-long",
-        "the adapter for any table, trained on at a lower rate, on other made-up series",
-        train=MADE_UP | {"steps": 2000, "learning_rate": 2e-3, "warmup": 0.05, "seed": 1},
+        "the adapter for any table, trained on at a lower rate, on other synthetic series",
+        training=replace(SYNTHETIC, steps=2000, learning_rate=2e-3, seed=1),
         adapter=AdapterOf(("general",)),
         milestones=(500, 1000),
     ),
     _any_table(
         "general-pairs",
         "the adapter for any table, trained on, above all on prey and predators",
-        train=MADE_UP | {"steps": 1500, "learning_rate": 2.5e-3, "warmup": 0.05, "seed": 2},
+        training=replace(SYNTHETIC, steps=1500, learning_rate=2.5e-3, seed=2),
         adapter=AdapterOf(("general-long",)),
         milestones=(500, 1000),
         pairs=0.7,
@@ -394,8 +372,9 @@ _GENERAL = [
     _any_table(
         "general-tail",
         "the adapter for any table, trained on, with more weight on what follows a long context",
-        train=MADE_UP
-        | {"steps": 2250, "learning_rate": 2e-3, "warmup": 0.0889, "seed": 3, "tail_weight": 4.0},
+        training=replace(
+            SYNTHETIC, steps=2250, learning_rate=2e-3, warmup=0.0889, tail_weight=4.0, seed=3
+        ),
         adapter=AdapterOf(("general-pairs",)),
         milestones=(1000, 2000),
         pairs=0.8,
@@ -403,8 +382,7 @@ _GENERAL = [
     _any_table(
         "general-even",
         "the adapter for any table, trained on at a low rate, half on prey and predators",
-        train=MADE_UP
-        | {"steps": 1000, "learning_rate": 1e-3, "warmup": 0.05, "seed": 4, "tail_weight": 4.0},
+        training=replace(SYNTHETIC, steps=1000, learning_rate=1e-3, tail_weight=4.0, seed=4),
         adapter=AdapterOf(("general-tail",)),
         pairs=0.5,
     ),

@@ -7,7 +7,6 @@ from typing import Any
 from m2lib.model import chosen_device, chosen_dtype
 from m2lib.provenance import versions
 from m2lib.settings import read as read_setting
-from m2lib.training import COSINE
 from study import settings
 
 Sizes = Mapping[str, Mapping[str, Any]]
@@ -29,9 +28,9 @@ class Profile:
     live: bool = False
     """Whether its runs are for looking at, not for the record: they are written under build/."""
     train: Sizes = field(default_factory=dict)
-    """Training settings that replace the declared ones."""
+    """Settings of `TrainConfig` that replace the declared ones."""
     protocol: Sizes = field(default_factory=dict)
-    """Settings of the forecast protocol that replace the declared ones."""
+    """Settings of `DecodeConfig` that replace the declared ones."""
     forecast_dtype: str = ""
     """In which a finished model forecasts, whatever it was trained in; empty: the same."""
     checkpoint_every: int = 50
@@ -49,6 +48,11 @@ class Profile:
     """FLOPs that its experiments may spend."""
     budget_convention: str = "coursework"
     """The convention of `m2lib.accounting` in which the budget is counted."""
+
+    def replaces(self, sizes: Sizes, name: str) -> dict[str, Any]:
+        """What `train` or `protocol` replaces for an experiment: by its kind, and then by name."""
+        kind = name.split("/")[0]
+        return {**sizes.get(kind, {}), **sizes.get(name, {})}
 
 
 SLICE = Profile(
@@ -86,7 +90,9 @@ LAPTOP_FINAL = {
     "rank": 16,
     "sequence_length": 1024,
     "batch_size": 1,
-    **COSINE,
+    "warmup": 0.05,
+    "decay": "cosine",
+    "clip_norm": 1.0,
 }
 LAPTOP = Profile(
     "laptop",

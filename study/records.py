@@ -4,7 +4,6 @@ from.
 A record is validated as a whole when it is read. Before one is run afresh, a copy is kept aside.
 """
 
-import json
 import math
 import shutil
 import time
@@ -22,23 +21,15 @@ from typing_extensions import TypedDict
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
-from m2lib.files import ROOT, InputError, read_json, short_hash, write_json
+from m2lib.files import InputError, write_json
 from m2lib.model import backbone_id
-from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
+from m2lib.series import SeriesSet, TextFormat, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir
+from m2lib.training import TrainConfig
 from study.profiles import Profile, profile_named
 from study.settings import results_dir
 
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
-YARDSTICKS = "yardsticks.json"
-"""Beside the runs: forecasters with and without a language model, on the study's series and on
-other worlds, as `python -m benchmarks.yardsticks` measured them."""
-STATISTICAL = ("AutoARIMA", "AutoETS", "AutoTheta")
-ORDER = 9
-"""Of the orders from 1 to 10, that with which log-VAR has the lowest mean error on the validation
-series."""
-TUNED = f"log-VAR({ORDER}), its order chosen on validation"
-
 _STRICT = ConfigDict(extra="forbid", strict=True)
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -48,18 +39,82 @@ class Entry(TypedDict):
     """What a record keeps of the forecast of one series."""
 
     mae: Amount
-    """Of the forecast, or of the median of its samples; scaled units."""
+    """The error of the forecast, or of the median of its samples; scaled units."""
     crps: NotRequired[Amount]
-    """Of sampled forecasts: fair, scaled units."""
+    """The fair CRPS of sampled forecasts; scaled units."""
     repairs: NonNegativeInt
     text: NotRequired[str]
     """What a greedy run wrote."""
     texts: NotRequired[list[str]]
-    """What the samples of a sampled run are."""
+    """What a sampled run wrote, one text a sample."""
     prompt_tokens: NonNegativeInt
     padded_tokens: NonNegativeInt
     new_tokens: NonNegativeInt | list[NonNegativeInt]
     passes: NonNegativeInt | list[NonNegativeInt]
+
+
+LearnsFrom = Literal["nothing", "the training split", "simulated series", "synthetic series"]
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the numbers of a run: two runs of equal plans are the same run.
+
+    Not in it are where and when a run is computed, and in which dtype, because these change a
+    number in its last digits only.
+    """
+
+    name: str
+    """The experiment's."""
+    profile: str
+    """The profile's name."""
+    backbone: str
+    """The language model's name."""
+    weights: str
+    """A hash of its weights."""
+    shuffled: bool
+    """Whether they are shuffled first."""
+    data: str
+    """The fingerprint of the data set."""
+    training: TrainConfig | None
+    """What it trains with; None: it trains nothing."""
+    learns_from: LearnsFrom
+    """Which series it trains on."""
+    text_format: TextFormat | None
+    """The text format of synthetic series; None where it trains on no such series."""
+    without: str
+    """The family of synthetic series that is left out."""
+    pairs: float
+    """The share of its steps on synthetic series that hold prey and predators alone."""
+    start: str
+    """The experiment whose adapter it uses, or trains on; empty: none."""
+    start_adapter: str
+    """A hash of that adapter's files."""
+    protocol: DecodeConfig
+    """How it forecasts."""
+    split: str
+    """Whose series it forecasts, `validation` or `test`."""
+    series: tuple[int, ...]
+    """The ids of the series that it forecasts, in their order."""
+    codec_version: int
+    """The version of the codec."""
+    decode_version: int
+    """The version of the decoding."""
+
+    def difference(self, other: "Plan") -> str:
+        """The first setting in which another plan differs, in words; empty where none does."""
+        return _difference(asdict(self), asdict(other))
+
+
+def _difference(here: Any, there: Any, name: str = "") -> str:
+    """Where two values differ, by the dotted name of the setting: `training.steps is 9, not 5`."""
+    if isinstance(here, dict) and isinstance(there, dict):
+        for key in here:
+            if found := _difference(here[key], there[key], f"{name}.{key}".lstrip(".")):
+                return found
+        return ""
+    return "" if here == there else f"{name} is {here!s:.60}, not {there!s:.60}"
 
 
 @with_config(_STRICT)
@@ -73,44 +128,31 @@ class Record:
     convention. When it ends, nothing is reserved.
     """
 
-    name: str
-    """The experiment's."""
-    profile: str
-    fingerprint: str
-    """A hash of all that decides the numbers: settings, sizes, weights, data, versions; not of
-    where or when it ran."""
-    config: dict[str, Any]
-    """The experiment's settings, as `Experiment.settings` gives them."""
-    backbone: dict[str, str]
-    """Its id, weight hash and dtype."""
-    data: dict[str, Any]
-    """The data set's fingerprint, and how many series it has."""
+    plan: Plan
+    """All that decides its numbers."""
+    dtype: str
+    """The dtype in which it trained, or forecast where it trains nothing."""
     batch_size: int
     """Texts decoded together."""
     forecast_dtype: str = ""
-    """In which it forecast; empty, also in records older than the field: in the dtype of
-    `backbone`."""
-    seed: int = 0
-    """Of the training."""
+    """The dtype in which it forecast; empty: in `dtype`."""
     status: Literal["running", "done"] = "running"
-    """Of a run that was killed or stopped it stays `running`."""
+    """`done` at its end; a run that was killed or stopped stays `running`."""
     seconds: Amount = 0.0
-    """Wall time of all."""
+    """Wall time of the whole run."""
     train_seconds: Amount = 0.0
-    """Wall time of training with its evaluations."""
+    """Wall time of its training, with the evaluations on the way."""
     evaluation_seconds: Amount = 0.0
     """Wall time of these evaluations; 0 in records older than the field."""
     device: str = ""
-    """What it ran on; several, in their order, are parted by a semicolon."""
+    """What it ran on; where it moved, the devices in their order, with semicolons between."""
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    """Every setting of the training, defaults included."""
     adapter: str = ""
-    """A hash of the adapter's files, trained or used."""
+    """A hash of the files of the adapter that it trained, or used."""
     run: str = ""
-    """What the run's checkpoints are filed under: drawn when the run begins, so that no other run
-    takes them for its own. Empty in records older than the field."""
+    """A random name for the run's checkpoints, so that no other run takes them for its own; empty
+    in records older than the field."""
     steps_run: NonNegativeInt = 0
     """Training steps computed. Those after the last checkpoint of a run that was killed are not
     known."""
@@ -127,7 +169,27 @@ class Record:
     )
     """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under
     each convention."""
-    schema: Literal[1] = 1
+    schema: Literal[2] = 2
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.plan.name
+
+    @property
+    def profile(self) -> str:
+        """The profile's name."""
+        return self.plan.profile
+
+    @property
+    def training(self) -> TrainConfig | None:
+        """What it trained with; None where it trained nothing."""
+        return self.plan.training
+
+    @property
+    def protocol(self) -> DecodeConfig:
+        """How its series were forecast."""
+        return self.plan.protocol
 
     def maes(self) -> dict[int, float]:
         """MAE by series id, scaled units."""
@@ -139,11 +201,6 @@ class Record:
             convention: sum(self.flops[kind][convention] for kind in SPENDING)
             for convention in CONVENTIONS
         }
-
-    @property
-    def protocol(self) -> DecodeConfig:
-        """How its series were forecast."""
-        return DecodeConfig(**self.config["decode"])
 
     @property
     def repairs(self) -> int:
@@ -186,8 +243,8 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     try:
         record = _SCHEMA.validate_json(path.read_bytes())
         if record.name != name:
-            raise ValueError(f"its name is {record.name!r}")
-        if data and record.data.get("fingerprint") == data.fingerprint:
+            raise ValueError(f"plan.name is {record.name!r}")
+        if data and record.plan.data == data.fingerprint:
             _compare(record, data)
     # Errors of pydantic, or of texts that are not of these series.
     except (ValueError, LookupError, TypeError) as error:
@@ -270,35 +327,6 @@ def recorded_samples(record: Record, data: SeriesSet, series: int) -> np.ndarray
     """The samples that a record holds as texts, of a greedy forecast that one: (n_samples, 20, 2),
     scaled units."""
     return _read(record, data, series)[0]
-
-
-def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
-    """The recorded rows of a set, by forecaster: of `M2_RESULTS` where it holds such a record, else
-    the committed ones.
-
-    A row holds `seconds` of one core and executed `flops`, each a series, and `maes` in scaled
-    units by series id. Where its flops are a `bound`, `at least` or `at most`, they are not the
-    number itself: of a fit only the right-hand sides are counted, and a statistical model is
-    charged what a core computes at most in its seconds. Of a language model there are its FLOPs by
-    the rules too (`coursework`), and a hash of its `adapter`'s files.
-    """
-    own = results_dir() / YARDSTICKS
-    path = own if own.exists() else ROOT / "report" / "results" / YARDSTICKS
-    rows = [row for row in read_json(path)["rows"] if row["set"] == where]
-    return {
-        row["forecaster"]: row | {"maes": {int(i): mae for i, mae in row["maes"].items()}}
-        for row in rows
-    }
-
-
-def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:
-    """The recorded errors of every forecaster on a set: MAE by series id, by name."""
-    return {name: row["maes"] for name, row in recorded_rows(where).items()}
-
-
-def fingerprint(decisive: Any) -> str:
-    """16 hex digits of a hash of a JSON-like value; tuples count as lists."""
-    return short_hash(json.dumps(decisive, sort_keys=True).encode())
 
 
 def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, tuple[int, ...]]:

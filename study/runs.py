@@ -1,14 +1,12 @@
-"""The one way to run an experiment: find out what decides it, begin its record or go on with it,
-train, forecast."""
+"""The one way to run an experiment: plan it, begin its record or go on with it, train, forecast."""
 
 import secrets
 import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from tqdm.auto import tqdm
 
 from m2lib import model, series, settings, training
 from m2lib.accounting import Costs, Shape, sum_costs
-from m2lib.decoding import DECODE_VERSION, forecast
+from m2lib.decoding import forecast
 from m2lib.files import InputError, write_json
 from m2lib.model import adapter_hash
 from m2lib.provenance import provenance
@@ -31,13 +29,14 @@ from m2lib.series import (
 )
 from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_loss
 from study import costs, records
-from study.experiments import experiment_named, series_ids
+from study.experiments import experiment_named
+from study.plans import earlier, plan
 from study.profiles import Profile, active_profile
 from study.records import Entry, Record, adapter_path, load_record, record_path, save_record
-from study.rules import Maes, chosen_by
 from study.synthetic import synthetic_windows
 
-WATCHED_SEED = 10**6  # of the made-up series that a run is watched on
+WATCHED_SEED = 10**6
+"""The seed of the synthetic series that a run is watched on, which no training has."""
 
 
 def run(
@@ -55,17 +54,18 @@ def run(
     there is a record. reforecast: keep the training of a finished record, and forecast its series
     again in the profile's dtype. An interrupted run goes on where it stopped, in the dtype that it
     began in: to the bit as an unbroken one would on the same machine with as many threads, on
-    another but for rounding. A record made from other weights, data or settings is replaced only if
-    `fresh`, or if the profile is live; a copy is kept in `M2_OUT`. An experiment that builds on an
-    earlier one runs that too, if it has no record. Raises InputError before anything is computed
-    where the record cannot be written, or the budget does not allow for the run.
+    another but for rounding. A record of another plan is replaced only if `fresh`, or if the
+    profile is live; a copy is kept in `M2_OUT`. An experiment that builds on an earlier one runs
+    that too, if it has no record. Raises InputError before anything is computed where the record
+    cannot be written, or the budget does not allow for the run.
     """
-    profile, data = profile or active_profile(), load_series() if data is None else data
-    for earlier in experiment_named(name).earlier(profile):
-        run(earlier, profile, data=data)
+    profile = profile or active_profile()
+    data = load_series() if data is None else data
+    for needed in earlier(experiment_named(name), profile):
+        run(needed, profile, data=data)
     this = Run(name, profile, data)
     anew = fresh or reforecast
-    # which needs no lock, and no folder that can be written to
+    # Looking needs no lock, and no folder that can be written to.
     if not anew and (record := this.finished()):
         return record
     with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
@@ -80,55 +80,33 @@ def run(
 
 
 class Run:
-    """An experiment at a profile: what decides its numbers; once it has begun, its model and the
-    record it writes."""
+    """A planned run; once it has begun, its model, and the record that it writes."""
 
     def __init__(self, name: str, profile: Profile, data: SeriesSet) -> None:
-        """Find out what is to be run, from the declaration, the profile, and the records of earlier
-        experiments."""
-        self.profile, self.data, self.path = profile, data, record_path(profile, name)
-        self.experiment = experiment = experiment_named(name).at(profile)
-        self.weights = experiment.backbone or profile.backbone
-
-        def errors_of(earlier: str) -> Maes:
-            return (
-                chosen_by(earlier)
-                if profile.as_reported
-                else load_record(profile, earlier, data).maes()
-            )
-
-        # to be forecast, in their order
-        self.ids = series_ids(experiment, profile.series, len(data), errors_of)
-        # whose adapter is used
-        self.source = experiment.adapter.chosen(errors_of) if experiment.adapter else None
-        # All that decides the run's numbers. Records are told apart by its hash, so its form never
-        # changes.
-        self.decisive: dict[str, Any] = {
-            "settings": experiment.settings(profile),
-            "series": profile.series,
-            "weights": model.weight_hash(self.weights),
-            "data": data.fingerprint,
-            "version": [series.CODEC_VERSION, DECODE_VERSION],
-        }
-        if self.source:
-            self.decisive["adapter"] = load_record(profile, self.source).adapter
-        self.fingerprint = records.fingerprint(self.decisive)
+        """Plan the run."""
+        self.profile = profile
+        self.data = data
+        self.experiment = experiment_named(name)
+        self.plan = plan(name, profile, data)
+        self.work = costs.workload(self.experiment, profile, self.plan.start)
+        self.path = record_path(profile, name)
+        self.folder = adapter_path(profile, name)
 
     def stored(self) -> Record | None:
         """The record of this very run, if it has begun.
 
-        Raises InputError where there is one of another run, or one that cannot be read; at a live
+        Raises InputError where there is one of another plan, or one that cannot be read; at a live
         profile these do not count.
         """
-        name = self.experiment.name
         if not self.path.exists():
             return None
         try:
-            record = load_record(self.profile, name, self.data)
-            # The rule that selects series is in the fingerprint, and what it selected is not.
-            if record.fingerprint != self.fingerprint or not record.series.keys() <= set(self.ids):
-                problem = f"{self.path} is of other settings, weights, data, series, sizes or code"
-                raise InputError(f"{problem}; `python -m study run {name} --fresh` replaces it")
+            record = load_record(self.profile, self.plan.name, self.data)
+            if difference := record.plan.difference(self.plan):
+                raise InputError(
+                    f"{self.path} is of another run: its {difference}; "
+                    f"`python -m study run {self.plan.name} --fresh` replaces it"
+                )
         except InputError:
             if self.profile.live:
                 return None
@@ -143,7 +121,7 @@ class Run:
     def forget_forecasts(self, record: Record) -> None:
         """Take the forecasts out of a finished record, of which a copy is kept; what they cost
         counts as discarded."""
-        if self.experiment.train and not self.trained(record):
+        if self.plan.training and not self.trained(record):
             raise InputError(
                 f"the adapter of {self.path} is gone; "
                 f"`python -m study run {record.name} --fresh` trains it again"
@@ -159,28 +137,30 @@ class Run:
     def trained(self, record: Record) -> bool:
         """Whether a record has all of its training behind it, and the adapter that came of it is in
         its folder."""
-        if not record.training.get("rank") or len(record.loss_curve) < record.training["steps"]:
+        config = self.plan.training
+        if not config or not config.rank or len(record.loss_curve) < config.steps:
             return False
-        return adapter_hash(adapter_path(self.profile, record.name)) == record.adapter
+        return adapter_hash(self.folder) == record.adapter
 
     def dtype_to_begin_in(self, old: Record | None) -> str | None:
         """The dtype of what is left to do: of the training, or of the forecasts alone.
 
         None where nothing has chosen it, so that the fastest one here is taken.
         """
-        train = self.experiment.train
+        config = self.plan.training
         if old:
-            forecasts_alone = not train or self.trained(old)
+            forecasts_alone = not config or self.trained(old)
             dtype = old.forecast_dtype if forecasts_alone else ""
-            return dtype or old.backbone["dtype"]
-        if not train:
+            return dtype or old.dtype
+        if not config:
             return self.profile.forecast_dtype or None
-        return None if train["rank"] else "float32"  # rank 0: all weights train, in float32
+        return None if config.rank else "float32"  # rank 0: all weights train, in float32
 
     def load(self, dtype: str | None) -> None:
         """Load the model, without an adapter."""
-        self.backbone = model.load_backbone(self.weights, dtype=dtype)
-        if self.experiment.shuffled:
+        weights = self.experiment.backbone or self.profile.backbone
+        self.backbone = model.load_backbone(weights, dtype=dtype)
+        if self.plan.shuffled:
             model.shuffle_weights(self.backbone.model)
 
     def begin(self, old: Record | None) -> None:
@@ -190,23 +170,14 @@ class Run:
         The record is stored, and says from now on what the run may cost at most. Raises InputError
         where the budget does not allow for that; nothing has been changed then.
         """
-        profile, experiment, name = self.profile, self.experiment, self.experiment.name
+        profile, plan = self.profile, self.plan
         self.load(self.dtype_to_begin_in(old))
-        backbone = self.backbone
-        here = provenance(backbone.device)
+        here = provenance(self.backbone.device)
         self.record = record = old or Record(
-            name=name,
-            profile=profile.name,
-            fingerprint=self.fingerprint,
-            config=self.decisive["settings"],
-            backbone={
-                "id": backbone.name,
-                "weight_hash": backbone.weight_hash,
-                "dtype": backbone.dtype,
-            },
+            plan=plan,
+            dtype=self.backbone.dtype,
             batch_size=profile.batch_size,
-            data={"fingerprint": self.data.fingerprint, "series": len(self.data)},
-            adapter=self.decisive.get("adapter", ""),
+            adapter=plan.start_adapter,
             forecast_dtype=profile.forecast_dtype,
             run=secrets.token_hex(8),
             **here,
@@ -216,11 +187,10 @@ class Run:
         record.status = "running"
         replaces = not old and not profile.live and self.path.exists()
         if replaces:
-            with suppress(InputError):  # of one that cannot be read it is not known
-                record.flops["discarded"] = load_record(profile, name).spent()
-        self.shape = Shape.of(backbone.model.config)
-        self.adapted = costs.adapter_shape(experiment, profile, self.source)
-        own = "-".join((record.profile, record.backbone["id"], name, record.run))
+            with suppress(InputError):  # what a record that cannot be read had spent is not known
+                record.flops["discarded"] = load_record(profile, plan.name).spent()
+        self.shape = Shape.of(self.backbone.model.config)
+        own = "-".join((plan.profile, plan.backbone, plan.name, record.run))
         self.checkpoints = settings.out_dir() / "checkpoints" / own.replace("/", "_")
         with records.hold(profile, "budget", 60):  # two that begin together share what is left
             self.reserve()
@@ -230,26 +200,21 @@ class Run:
             # none is forgotten.
             save_record(profile, record)
         if not old:
-            shutil.rmtree(adapter_path(profile, name), ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def reserve(self) -> None:
         """Say in the record what the run may still cost. Raises InputError where the budget does
         not allow for it."""
         profile, record = self.profile, self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
-        steps = (
-            record.training["steps"]
-            if self.trained(record)
-            else training.saved_step(self.checkpoints)
-        )
-        most = costs.estimate(
-            self.experiment, profile, self.shape, steps, len(record.series), self.source
-        )
+        steps = self.work.steps if self.trained(record) else training.saved_step(self.checkpoints)
+        most = costs.estimate(self.work, self.shape, steps, len(record.series))
         record.flops["reserved"] = sum_costs(*most.values())
         if profile.live or not self.experiment.group:
             return
-        convention, others = profile.budget_convention, costs.budget_of(profile, but=record.name)
-        need, left = record.flops["reserved"][convention], others.left - record.spent()[convention]
+        convention = profile.budget_convention
+        need = record.flops["reserved"][convention]
+        left = costs.budget_of(profile, but=record.name).left - record.spent()[convention]
         if need > left:
             raise InputError(
                 f"{record.name} may need {need:.3g} FLOPs ({convention}), "
@@ -258,35 +223,35 @@ class Run:
             )
 
     def train_and_forecast(self) -> None:
-        """Do all that the experiment asks for and the record lacks."""
-        config = self.experiment.config(self.profile)
+        """Do all that the plan asks for and the record lacks."""
+        config = self.plan.training
         trained = self.trained(self.record)
         if trained:
-            model.load_adapter(self.backbone.model, adapter_path(self.profile, self.record.name))
-        elif self.source:
-            folder = adapter_path(self.profile, self.source)
-            if adapter_hash(folder) != self.decisive["adapter"]:
-                again = f"python -m study run {self.source} --fresh"
-                raise InputError(
-                    f"{folder} is not the adapter that its record names; `{again}` makes both anew"
-                )
-            model.load_adapter(self.backbone.model, folder)
+            model.load_adapter(self.backbone.model, self.folder)
+        elif self.plan.start:
+            self.load_start()
         if config and not trained:
             self.train_adapter(config)
             dtype = self.record.forecast_dtype
             if config.rank and dtype not in ("", self.backbone.dtype):
                 self.load(dtype)
-                model.load_adapter(
-                    self.backbone.model, adapter_path(self.profile, self.record.name)
-                )
+                model.load_adapter(self.backbone.model, self.folder)
         self.forecast_series()
-        # nothing more will be spent
-        self.record.status, self.record.flops["reserved"] = (
-            "done",
-            sum_costs(),
-        )
+        self.record.status = "done"
+        self.record.flops["reserved"] = sum_costs()  # nothing more will be spent
         save_record(self.profile, self.record)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def load_start(self) -> None:
+        """Put the adapter of the run that this one builds on into the model."""
+        start = self.plan.start
+        folder = adapter_path(self.profile, start)
+        if adapter_hash(folder) != self.plan.start_adapter:
+            raise InputError(
+                f"{folder} is not the adapter that its record names; "
+                f"`python -m study run {start} --fresh` makes both anew"
+            )
+        model.load_adapter(self.backbone.model, folder)
 
     def charge(self, kind: str, *spent: Costs) -> None:
         """Count costs as spent on `training`, `evaluation` or `forecasts`; so much less may still
@@ -297,18 +262,15 @@ class Run:
             flops["reserved"][convention] = max(0, flops["reserved"][convention] - more)
 
     def train_adapter(self, config: TrainConfig) -> None:
-        """Train the experiment's adapter into the backbone, going on from its checkpoints, and
-        store it."""
-        record, profile, experiment = self.record, self.profile, self.experiment
-        record.training, record.seed = asdict(config), config.seed
-        count, after, forecasts = experiment.watch(profile)
+        """Train the plan's adapter into the backbone, going on from its checkpoints, and store
+        it."""
+        record, profile, watch = self.record, self.profile, self.work.watch
         validation = split_ids(len(self.data)).validation
         # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b
         # rounded up.
-        watched = list(validation[:: -(-len(validation) // max(1, count))])
-        evaluate = partial(
-            self._evaluation, watched, self._watched_windows(watched, config), forecasts
-        )
+        watched = list(validation[:: -(-len(validation) // max(1, watch.series))])
+        windows = self._watched_windows(watched, config)
+        evaluate = partial(self._evaluation, watched, windows, watch.forecasts)
         train(
             self.backbone.model,
             self._source(config),
@@ -316,29 +278,27 @@ class Run:
             self.checkpoints,
             checkpoint_every=profile.checkpoint_every,
             on_checkpoint=self._note,
-            evaluate=evaluate if count else None,
-            evaluate_after=after,
+            evaluate=evaluate if watch.series else None,
+            evaluate_after=watch.after,
             keep=self._keep_adapter,
-            keep_after=experiment.marks,
+            keep_after=self.experiment.marks,
             progress=not profile.live,
         )
-        if config.rank:  # where all weights train, the record and its forecasts are kept alone
-            folder = adapter_path(profile, record.name)
-            model.save_adapter(self.backbone.model, folder, self.backbone.loaded_by)
-            if experiment.made_up:
-                write_json(folder / series.FORMAT_FILE, experiment.made_up.settings())
-            if record.adapter != (made := adapter_hash(folder)):
-                # forecasts of an adapter that is gone do not count
-                record.adapter, record.series = (
-                    made,
-                    {},
-                )
+        if not config.rank:  # where all weights train, the record and its forecasts are kept alone
+            return
+        model.save_adapter(self.backbone.model, self.folder, self.backbone.loaded_by)
+        if self.plan.text_format:
+            write_json(self.folder / series.FORMAT_FILE, self.plan.text_format.settings())
+        made = adapter_hash(self.folder)
+        if record.adapter != made:
+            record.adapter = made
+            record.series = {}  # forecasts of an adapter that is gone do not count
 
     def forecast_series(self) -> None:
         """Forecast the series that the record lacks, saving it after each batch."""
         record, profile = self.record, self.profile
-        size = max(1, profile.batch_size // self.experiment.protocol.n_samples)
-        left = [i for i in self.ids if i not in record.series]
+        size = max(1, profile.batch_size // self.plan.protocol.n_samples)
+        left = [i for i in self.plan.series if i not in record.series]
         began = time.perf_counter() - record.seconds
         batches = tqdm(
             range(0, len(left), size), record.name, unit="batch", leave=None, disable=profile.live
@@ -346,12 +306,12 @@ class Run:
         for start in batches:
             record.series |= self._entries("forecasts", left[start : start + size])
             record.seconds = round(time.perf_counter() - began, 2)
-            save_record(self.profile, self.record)
+            save_record(profile, record)
 
     def _keep_adapter(self, step: int) -> None:
         """Store the adapter of a step on the way, in a folder within the one that the run's last
         adapter will have."""
-        folder = adapter_path(self.profile, self.record.name, step)
+        folder = adapter_path(self.profile, self.plan.name, step)
         model.save_adapter(self.backbone.model, folder, self.backbone.loaded_by)
 
     def _note(self, log: TrainLog, spent: Sequence[Costs]) -> None:
@@ -363,62 +323,66 @@ class Run:
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
         record.steps_run += len(spent)
         self.charge("training", *spent)
-        save_record(self.profile, self.record)
+        save_record(self.profile, record)
 
     def _evaluation(
         self, ids: list[int], windows: np.ndarray | list[np.ndarray], forecasts: bool
     ) -> dict[str, float]:
         """Validation loss (nats a token, mean over windows), and MAE (scaled units) where series
         are forecast too."""
-        rows = (torch.from_numpy(window[None]).to(self.backbone.device) for window in windows)
-        measured = {
-            "loss": float(np.mean([window_loss(self.backbone.model, row).item() for row in rows]))
-        }
-        self.charge("evaluation", costs.loss_costs(self.shape, windows, **self.adapted))
+        losses = []
+        for window in windows:
+            row = torch.from_numpy(window[None]).to(self.backbone.device)
+            losses.append(window_loss(self.backbone.model, row).item())
+        measured = {"loss": float(np.mean(losses))}
+        self.charge("evaluation", costs.loss_costs(self.shape, windows, **self.work.adapter))
         if forecasts:
             errors = summarise(entry["mae"] for entry in self._entries("evaluation", ids).values())
             measured |= {"mae_mean": errors.mean, "mae_median": errors.median}
         return measured
 
     def _source(self, config: TrainConfig) -> training.Source:
-        """What it trains on: series that are made up or simulated for each step, or the training
-        split."""
-        experiment = self.experiment
-        if experiment.made_up:
-            drawn = (experiment.made_up, experiment.without, experiment.pairs)
-            return synthetic_windows(config.sequence_length, config.seed, *drawn)
-        if experiment.simulated:
+        """The windows that it trains on: of the training split, or new ones for each step."""
+        plan = self.plan
+        if plan.learns_from == "simulated series":
             return partial(self._simulated, config)
+        if plan.text_format:
+            return synthetic_windows(
+                config.sequence_length, config.seed, plan.text_format, plan.without, plan.pairs
+            )
         return self._windows(self.data, split_ids(len(self.data)).train, config)
 
     def _watched_windows(
         self, ids: list[int], config: TrainConfig
     ) -> np.ndarray | list[np.ndarray]:
-        """Windows of validation series; of made-up series as many, from a seed that no training
-        has."""
-        if not self.experiment.made_up:
+        """Windows of validation series, or as many of synthetic series, from a seed of their
+        own."""
+        if not self.plan.text_format:
             return self._windows(self.data, ids, config)
         config = replace(config, seed=WATCHED_SEED)
-        return [
-            training.batch_of(step, self._source(config), config)[0] for step in range(len(ids))
-        ]
+        source = self._source(config)
+        return [training.batch_of(step, source, config)[0] for step in range(len(ids))]
 
     def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
         """The windows of a step: one of each of batch_size systems that no other step has, nor the
         data set."""
         seed = simulation_seed(step, config.seed)
-        drawn, choose = generate_series(config.batch_size, seed), np.random.default_rng(seed)
-        each = [self._windows(drawn, [i], config) for i in range(len(drawn))]
-        return np.stack([cut[choose.integers(len(cut))] for cut in each])
+        systems = generate_series(config.batch_size, seed)
+        rng = np.random.default_rng(seed)
+        rows = []
+        for i in range(len(systems)):
+            windows = self._windows(systems, [i], config)
+            rows.append(windows[rng.integers(len(windows))])
+        return np.stack(rows)
 
     def _windows(self, data: SeriesSet, ids: Sequence[int], config: TrainConfig) -> np.ndarray:
-        rounding = self.experiment.protocol.rounding
+        rounding = self.plan.protocol.rounding
         texts = [encode(data.trajectories[i], data.scales[i], rounding, i) for i in ids]
         return make_windows([model.text_to_ids(text) for text in texts], config.sequence_length)
 
     def _entries(self, kind: str, ids: list[int]) -> dict[int, Entry]:
         """The record's `series` entries of one batch, which is charged."""
-        data, protocol = self.data, self.experiment.protocol
+        data, protocol = self.data, self.plan.protocol
         # Each batch begins the stream of seed 0 anew, so that a resumed run draws what an unbroken
         # one does. Series at the same place of two batches share their draws.
         forecasts = forecast(
@@ -427,7 +391,7 @@ class Run:
         truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
         entries = dict(zip(ids, map(records.entry_of, forecasts, truths), strict=True))
         spent = [
-            costs.series_costs(self.shape, entry, protocol, **self.adapted)
+            costs.series_costs(self.shape, entry, protocol, **self.work.adapter)
             for entry in entries.values()
         ]
         self.charge(kind, *spent)
@@ -435,6 +399,8 @@ class Run:
 
 
 def simulation_seed(step: int, seed: int) -> int:
-    """Of the systems that a step trains on, where they are simulated. Seed 0 makes the data set: no
-    step has it."""
+    """The seed of the systems that a step of simulated series trains on.
+
+    Seed 0 makes the data set, and no step has it.
+    """
     return 1 + step + 10**6 * seed

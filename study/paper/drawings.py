@@ -148,7 +148,7 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
             made = recorded_forecast(record, series, i)
             plots.plot_forecast(ax, series.time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], made, said)
         row[0].set_ylabel(f"{title}\n(scaled units)")
-    figure.suptitle(record.backbone["id"], fontsize="medium")  # that of all
+    figure.suptitle(record.plan.backbone, fontsize="medium")  # that of all
     plt.setp(axes[-1], xlabel=plots.MODEL_TIME)
     plots.forecast_legend(figure)
     return figure

@@ -85,7 +85,7 @@ def untuned_like_final(profile: Profile) -> Record:
 
     The replication's is of the profile `report`, however long its final run is.
     """
-    constrained = study.EXPERIMENTS["final"].at(profile).protocol.constrained
+    constrained = study.protocol_at(study.EXPERIMENTS["final"], profile).constrained
     name = "untuned-test-constrained" if constrained else "untuned-test"
     at = study.REPLICATION["report"] if profile.as_reported else profile
     return finished_record(at, name)
@@ -99,10 +99,10 @@ def records_on_test(profile: Profile) -> dict[str, Record]:
 
 def label(name: str, profile: Profile) -> str:
     """What an experiment of the search, or of the context's length, sets."""
-    train = study.EXPERIMENTS[name].training(profile)
+    training = study.trained_with(name, profile)
     if name.startswith("context/"):
-        return f"{train['sequence_length']} tokens"
-    return f"rate {train['learning_rate']:g}, rank {train['rank']}"
+        return f"{training.sequence_length} tokens"
+    return f"rate {training.learning_rate:g}, rank {training.rank}"
 
 
 def error_table(records: dict[str, Record]) -> pd.DataFrame:

@@ -98,7 +98,8 @@ def fig6_forecasts(profile: Profile) -> Figure:
 def fig7_reduced_validation(profile: Profile) -> Figure:
     runs, panels = recorded_runs(profile, "baseline", "default"), {}
     for who, title, sizes in _sides(profile):
-        tuned, steps = runs[who, "default"], study.EXPERIMENTS["default"].training(sizes)["steps"]
+        tuned = runs[who, "default"]
+        steps = study.trained_with("default", sizes).steps
         panels[f"{title}; {steps:,} steps"] = {
             "untuned": runs[who, "baseline"][tuned.index],
             "tuned": tuned,

@@ -74,12 +74,12 @@ def numbers(profile: Profile) -> dict[str, Any]:
     # Without what is made for tables, which is no part of the paper; its own trials last, as it
     # lists them.
     names = (
-        name for name, one in EXPERIMENTS.items() if not one.made_up and name not in COMPARISONS
+        name for name, one in EXPERIMENTS.items() if not one.synthetic and name not in COMPARISONS
     )
     records = errors.finished_records(
         profile, *sorted(names, key=lambda name: name.startswith("trial/"))
     )
-    if records["final"].data["fingerprint"] != errors.data().fingerprint:
+    if records["final"].plan.data != errors.data().fingerprint:
         raise InputError(
             f"{errors.data().source} holds other series than the records are about; "
             "leave M2_DATA out"
@@ -112,9 +112,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
             "profile": end.name,
             "records": {name: run_row(one) for name, one in ending.items()},
         },
-        "reported": {
-            name: EXPERIMENTS[name].training(REPORT) for name in ("default", *SETTINGS, "final")
-        },
+        "reported": {name: _reported(name) for name in ("default", *SETTINGS, "final")},
         "errors": _errors(table),
         "five": _errors(table[table["experiment"].isin(SETTINGS)].merge(five)),
         "crps": table.groupby("experiment")["crps"].mean().dropna().to_dict(),
@@ -168,10 +166,10 @@ def run_row(record: Record) -> dict[str, Any]:
     return {
         "about": EXPERIMENTS[record.name].about.removeprefix("trial: "),
         "group": EXPERIMENTS[record.name].group,
-        "backbone": record.backbone["id"],
+        "backbone": record.plan.backbone,
         "device": record.device,
-        "dtype": record.backbone["dtype"],
-        "forecast dtype": record.forecast_dtype or record.backbone["dtype"],
+        "dtype": record.dtype,
+        "forecast dtype": record.forecast_dtype or record.dtype,
         "commit": record.commit,
         "steps": len(record.loss_curve),
         "flops": record.flops["training"]["coursework"],
@@ -182,7 +180,13 @@ def run_row(record: Record) -> dict[str, Any]:
         "forecasts": len(record.series),
         "samples": record.protocol.n_samples,
         "temperature": record.protocol.temperature,
-    } | {setting: record.training.get(setting) for setting in TRAINED_WITH}
+    } | {setting: getattr(record.training, setting, None) for setting in TRAINED_WITH}
+
+
+def _reported(name: str) -> dict[str, Any]:
+    """What the report trained an experiment with."""
+    training = asdict(study.trained_with(name, REPORT))
+    return {of: training[of] for of in ("steps", "learning_rate", "rank", "sequence_length")}
 
 
 def yardstick_costs() -> dict[str, dict[str, Any]]:

@@ -13,7 +13,8 @@ from m2lib.series import SeriesSet, split_ids
 from m2lib.training import loop
 from study import cli, runs
 from study.costs import budget_of
-from study.experiments import EXPERIMENTS, series_ids
+from study.experiments import EXPERIMENTS
+from study.plans import series_of
 from study.profiles import Profile, active_profile
 from study.records import load_record
 from study.runs import run
@@ -96,10 +97,10 @@ def test_no_selection_reads_a_test_series(data, unbroken, tmp_path):
             EXPERIMENTS[name.removeprefix("laptop-tiny/").removesuffix(".json")].split
             == "validation"
         ):
-            assert {key for key in record if after[name][key] != record[key]} <= {
-                "data",
-                "fingerprint",
-            }, name
+            changed = {key for key in record if after[name][key] != record[key]}
+            assert changed <= {"plan"}, name
+            plans = [found[name]["plan"] | {"data": ""} for found in (before, after)]
+            assert plans[0] == plans[1], name
     final = "laptop-tiny/final.json"
     assert before[final]["series"] != after[final]["series"]
 
@@ -113,7 +114,7 @@ def test_selections_ask_for_validation_results_only():
             return {int(series): float(series % 7 + len(name)) for series in split_ids().validation}
 
         assert not experiment.adapter or experiment.adapter.chosen(maes) in experiment.adapter.names
-        ids = series_ids(experiment, None, 1000, maes)
+        ids = series_of(experiment, Profile("x", "tiny"), 1000, maes)
         assert all(EXPERIMENTS[name].split == "validation" for name in asked), experiment.name
         assert set(ids) <= set(getattr(split_ids(), experiment.split))
 

@@ -8,7 +8,7 @@ import pytest
 from m2lib.accounting import CONVENTIONS, Shape, sum_costs
 from m2lib.files import InputError
 from m2lib.model import backbone_config
-from study.costs import all_records, budget_of, estimate
+from study.costs import all_records, budget_of, estimate, workload
 from study.experiments import EXPERIMENTS
 from study.profiles import Profile
 from study.records import hold, in_progress, record_path, save_record
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 def cost_of(name):
-    return sum_costs(*estimate(EXPERIMENTS[name], SMALL, TINY).values())["coursework"]
+    return sum_costs(*estimate(workload(EXPERIMENTS[name], SMALL), TINY).values())["coursework"]
 
 
 def test_spending_is_a_sum_over_the_records_a_running_one_at_its_most(data):

@@ -15,7 +15,7 @@ from m2lib.accounting import Shape, sum_costs
 from m2lib.files import InputError
 from m2lib.model import backbone_config
 from study import cli
-from study.costs import budget_of, estimate
+from study.costs import budget_of, estimate, workload
 from study.experiments import EXPERIMENTS
 from study.profiles import Profile
 from study.records import adapter_path, load_record, record_path
@@ -136,7 +136,7 @@ def test_a_job_that_fails_says_where_its_log_is(submit, data):
     tight = replace(
         SMALL,
         budget=max(
-            sum_costs(*estimate(EXPERIMENTS[name], SMALL, shape).values())["coursework"]
+            sum_costs(*estimate(workload(EXPERIMENTS[name], SMALL), shape).values())["coursework"]
             for name in names
         ),
     )

@@ -24,18 +24,19 @@ from study import (
     PROFILES,
     Profile,
     Record,
+    load_record,
     published_statements,
     published_table_3,
     run,
     table_3,
+    training_at,
 )
 from study.costs import (
-    adapter_shape,
     budget_of,
     estimate,
-    experiment_sizes,
     loss_costs,
     series_costs,
+    workload,
 )  # fmt: skip
 from study.records import save_record
 
@@ -47,7 +48,7 @@ TINY = Shape.of(backbone_config("tiny"))
 def declared_costs(name):
     """With the adapters that the published errors choose."""
     chosen = {f"search/second_{place}": f"search/expt_{i}" for place, i in enumerate((6, 7, 8))}
-    return estimate(EXPERIMENTS[name], REPORT, QWEN, adapter=chosen.get(name))
+    return estimate(workload(EXPERIMENTS[name], REPORT, chosen.get(name, "")), QWEN)
 
 
 def test_published_accountant_gives_every_integer_of_the_report():
@@ -102,11 +103,13 @@ def test_departures_explain_the_whole_difference():
 
 
 def test_steps_left_for_the_final_run(tmp_path, monkeypatch):
+    some_plan = load_record("laptop", "baseline").plan
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
     assert budget_of(REPORT).left == 10**17
     before = [one for one in EXPERIMENTS.values() if one.group not in (None, "final")]
     for experiment in before:
-        result = Record(experiment.name, "report", "f", {"decode": {}}, {}, {}, 25, status="done")
+        planned = replace(some_plan, name=experiment.name)
+        result = Record(planned, dtype="float32", batch_size=25, status="done")
         result.flops |= declared_costs(experiment.name)
         save_record(REPORT, result)
     budget = budget_of(REPORT)
@@ -216,18 +219,18 @@ def test_executed_steps_are_those_that_the_machine_counts(tiny, samples):
 
 
 def test_estimates_shrink_as_work_is_done():
-    default = EXPERIMENTS["default"]
-    whole = estimate(default, REPORT, QWEN)
-    half = estimate(default, REPORT, QWEN, steps=2500, series=20)
+    default = workload(EXPERIMENTS["default"], REPORT)
+    whole = estimate(default, QWEN)
+    half = estimate(default, QWEN, steps=2500, series=20)
     assert half["training"]["published"] * 2 == whole["training"]["published"]
     assert half["forecasts"]["published"] * 5 == whole["forecasts"]["published"]
     assert half["evaluation"]["coursework"] < whole["evaluation"]["coursework"]
-    done = estimate(default, REPORT, QWEN, steps=5000, series=25)
+    done = estimate(default, QWEN, steps=5000, series=25)
     assert sum_costs(done["training"], done["forecasts"]) == sum_costs()
 
 
 def test_ranks():
-    ranks = {name: adapter_shape(EXPERIMENTS[name], REPORT)["rank"] for name in EXPERIMENTS}
+    ranks = {name: workload(EXPERIMENTS[name], REPORT).rank for name in EXPERIMENTS}
     assert (ranks["baseline"], ranks["default"], ranks["default-rest"], ranks["search/expt_7"]) == (
         0,
         4,
@@ -235,25 +238,20 @@ def test_ranks():
         4,
     )
     assert ranks["search/second_0"] == 2  # of the first that it may be
-    sixth = adapter_shape(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6")
-    assert sixth == {"rank": 2, "targets": TARGETS}
+    sixth = workload(EXPERIMENTS["search/second_0"], REPORT, "search/expt_6")
+    assert sixth.adapter == {"rank": 2, "targets": TARGETS}
 
 
 def test_an_adapters_targets_decide_its_costs(monkeypatch):
     everywhere, rank = TrainConfig(1, 1e-3, 2, targets=list(PROJECTIONS)).targets, 2
     default = EXPERIMENTS["default"]
-    wide = replace(
-        default, name="wide", train=default.train | {"targets": everywhere[::-1], "rank": rank}
-    )
+    training = replace(default.training, targets=everywhere[::-1], rank=rank)
+    wide = replace(default, name="wide", training=training)
     monkeypatch.setitem(EXPERIMENTS, "wide", wide)
-    assert experiment_sizes(wide, REPORT) == experiment_sizes(default, REPORT) | {
-        "rank": 2,
-        "targets": everywhere,
-    }
-
-    adapter, costs = {"rank": rank, "targets": everywhere}, estimate(wide, REPORT, TINY)
-    assert adapter_shape(wide, REPORT) == adapter
-    assert adapter_shape(EXPERIMENTS["default-rest"], REPORT, "wide") == adapter
+    work = workload(wide, REPORT)
+    assert work == replace(workload(default, REPORT), rank=2, targets=everywhere)
+    adapter, costs = {"rank": rank, "targets": everywhere}, estimate(work, TINY)
+    assert workload(EXPERIMENTS["default-rest"], REPORT, "wide").adapter == adapter
     for convention in CONVENTIONS:
         kind = adapter | {"convention": convention}
         assert costs["training"][convention] == 5000 * total(train_step_flops(TINY, 512, **kind))
@@ -277,7 +275,7 @@ def test_a_run_spends_what_it_computed(data, store, settings):
     )  # fmt: skip
     experiment = EXPERIMENTS["default-warm"]
     result = run("default-warm", small, data=data)
-    config = TrainConfig(**experiment.settings(small)["train"])
+    config = training_at(experiment, small)
     texts = [text_to_ids(encode(data.trajectories[i], data.scales[i])) for i in split_ids().train]
     windows = make_windows(texts, config.sequence_length)
     adapter = {"rank": config.rank, "targets": config.targets}
@@ -288,21 +286,20 @@ def test_a_run_spends_what_it_computed(data, store, settings):
         for entry in result.series.values()
     ]
     assert result.flops["forecasts"] == sum_costs(*entries)
-    assert result.training["targets"] == config.targets == tuple(settings.get("targets", TARGETS))
+    assert result.training.targets == config.targets == tuple(settings.get("targets", TARGETS))
     assert result.flops["reserved"] == result.flops["discarded"] == sum_costs()
-    most = estimate(experiment, small, TINY)
+    most = estimate(workload(experiment, small), TINY)
     for kind in ("training", "evaluation", "forecasts"):
         for convention in CONVENTIONS:
             assert 0 < result.flops[kind][convention] <= most[kind][convention], (kind, convention)
 
 
 def test_declared_sizes_are_those_of_the_report():
-    rates = [EXPERIMENTS[f"search/expt_{i}"].train for i in range(9)]
-    assert [(train["learning_rate"], train["rank"]) for train in rates[5:8]] == [
+    searched = [EXPERIMENTS[f"search/expt_{i}"].training for i in range(9)]
+    assert [(training.learning_rate, training.rank) for training in searched[5:8]] == [
         (5e-5, 8),
         (1e-4, 2),
         (1e-4, 4),
     ]
-    assert (
-        sum(one.train["steps"] for one in EXPERIMENTS.values() if one.group and one.train) == 53_250
-    )
+    charged = [one.training for one in EXPERIMENTS.values() if one.group and one.training]
+    assert sum(training.steps for training in charged) == 53_250

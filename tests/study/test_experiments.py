@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 
 from m2lib.decoding import DecodeConfig
+from m2lib.files import InputError
 from m2lib.series import split_ids
 from m2lib.training import TrainConfig
-from study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES, series_ids
+from study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES
+from study.plans import Watch, protocol_at, series_of, trained_with, training_at, watch_at
 from study.profiles import PROFILES, Profile, active_profile
 from study.records import load_record
 from study.rules import published_maes
+
+WHOLE = Profile("x", "tiny")
+"""It replaces nothing."""
 
 
 def test_profile_and_backbone_come_from_the_environment(monkeypatch):
@@ -17,7 +22,7 @@ def test_profile_and_backbone_come_from_the_environment(monkeypatch):
     monkeypatch.delenv("M2_BACKBONE", raising=False)
     assert active_profile() == PROFILES["slice"]
     assert all(
-        experiment.training(PROFILES["slice"]).get("steps", 0) <= 3
+        not experiment.training or training_at(experiment, PROFILES["slice"]).steps <= 3
         for experiment in EXPERIMENTS.values()
     )
     monkeypatch.setenv("M2_PROFILE", "report")
@@ -39,57 +44,77 @@ def test_published_protocol_is_declared():
 
 
 def test_featured_series_come_first():
-    assert series_ids(EXPERIMENTS["baseline"], 5, 1000, published_maes) == [94, 99, 141, 19, 59]
-    assert sorted(series_ids(EXPERIMENTS["baseline"], None, 1000, published_maes)) == list(
-        split_ids().validation
-    )
-    assert series_ids(EXPERIMENTS["baseline"], 5, 40, published_maes) == list(
-        split_ids(40).validation
-    )
-    published = series_ids(EXPERIMENTS["default"], None, 1000, published_maes)
+    baseline, five = EXPERIMENTS["baseline"], replace(WHOLE, series=5)
+    assert series_of(baseline, five, 1000, published_maes) == (94, 99, 141, 19, 59)
+    every = series_of(baseline, WHOLE, 1000, published_maes)
+    assert sorted(every) == list(split_ids().validation)
+    assert list(series_of(baseline, five, 40, published_maes)) == list(split_ids(40).validation)
+    published = series_of(EXPERIMENTS["default"], WHOLE, 1000, published_maes)
     assert sorted(published) == list(published_maes("default"))
 
 
 def test_training_is_declared_as_published_and_sized_by_the_profile():
-    default = TrainConfig(**EXPERIMENTS["default"].settings(PROFILES["report"])["train"])
+    default = trained_with("default", PROFILES["report"])
     assert default == TrainConfig(
         steps=5000, learning_rate=1e-5, rank=4, batch_size=2, sequence_length=512
     )
-    laptop = TrainConfig(**EXPERIMENTS["default"].settings(PROFILES["laptop"])["train"])
+    laptop = trained_with("default", PROFILES["laptop"])
     assert laptop == replace(default, steps=200, learning_rate=1e-3)
-    assert "train" not in EXPERIMENTS["baseline"].settings(PROFILES["laptop"])
+    assert training_at(EXPERIMENTS["baseline"], PROFILES["laptop"]) is None
+    with pytest.raises(InputError, match="baseline trains nothing"):
+        trained_with("baseline", PROFILES["laptop"])
+    trained = {name for name, experiment in EXPERIMENTS.items() if experiment.training}
     for profile in PROFILES.values():
-        trained = {name for name, experiment in EXPERIMENTS.items() if experiment.train}
         assert profile.train.keys() <= trained | {name.split("/")[0] for name in trained}
 
 
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_every_experiment_can_be_resolved_at_every_profile(profile):
+    for experiment in EXPERIMENTS.values():
+        training_at(experiment, profile)
+        protocol_at(experiment, profile)
+        watch_at(experiment, profile)
+
+
+def test_a_misspelt_setting_is_refused():
+    misspelt = replace(WHOLE, train={"default": {"step": 3}}, protocol={"default": {"step": 3}})
+    for resolve in (training_at, protocol_at):
+        with pytest.raises((TypeError, ValueError), match="step"):
+            resolve(EXPERIMENTS["default"], misspelt)
+
+
 def test_a_profile_sizes_experiments_by_name_and_by_kind():
-    experiment, plain = EXPERIMENTS["search/expt_3"], Profile("x", "tiny")
+    experiment = EXPERIMENTS["search/expt_3"]
     sizes = {
         "train": {"search": {"steps": 7}, "search/expt_3": {"steps": 9}},
         "protocol": {"search": {"steps": 4}},
     }
-    sized = experiment.at(replace(plain, **sizes))
-    assert (sized.train["steps"], sized.protocol.steps) == (9, 4)
-    assert experiment.at(replace(plain, train={"search": {"steps": 7}})).train["steps"] == 7
-    assert experiment.at(plain) == experiment
+    sized = replace(WHOLE, **sizes)
+    assert training_at(experiment, sized) == replace(experiment.training, steps=9)
+    assert protocol_at(experiment, sized) == replace(experiment.protocol, steps=4)
+    by_kind = replace(WHOLE, train={"search": {"steps": 7}})
+    assert training_at(experiment, by_kind).steps == 7
+    assert training_at(experiment, WHOLE) == experiment.training
 
 
 def test_a_fifth_of_the_report_is_a_part_of_its_own_way():
     report, fifth = PROFILES["report"], PROFILES["fifth"]
     for experiment in EXPERIMENTS.values():
-        if experiment.group and experiment.train:
-            whole, part = experiment.training(report), experiment.training(fifth)
-            assert part == whole | {"steps": whole["steps"] // 5}
+        if experiment.group and experiment.training:
+            whole, part = (training_at(experiment, profile) for profile in (report, fifth))
+            assert part == replace(whole, steps=whole.steps // 5)
             # a constant rate: the first fifth is the same, whatever comes after
-            assert "decay" not in whole
+            assert whole.decay == "constant"
 
 
 def test_what_is_evaluated_on_the_way():
-    assert EXPERIMENTS["final"].watch(PROFILES["laptop"]) == (10, list(range(100, 2000, 100)), True)
-    assert EXPERIMENTS["trial/rank"].watch(PROFILES["laptop"]) == (10, [100, 200], False)
-    assert EXPERIMENTS["best"].watch(PROFILES["laptop"])[0] == len(split_ids().validation)
-    assert EXPERIMENTS["best"].watch(PROFILES["slice"]) == (0, [], False)
+    def watched(name, profile):
+        return watch_at(EXPERIMENTS[name], PROFILES[profile])
+
+    assert watched("final", "laptop") == Watch(10, tuple(range(100, 2000, 100)), True)
+    assert watched("trial/rank", "laptop") == Watch(10, (100, 200), False)
+    assert watched("best", "laptop").series == len(split_ids().validation)
+    assert watched("best", "slice") == Watch(0, (), False)
 
 
 def test_nothing_of_the_report_is_trained_on_simulated_series():
@@ -100,7 +125,7 @@ def test_nothing_of_the_report_is_trained_on_simulated_series():
 
 @pytest.mark.parametrize("who", SAMPLED_AT)
 def test_samples_are_drawn_at_the_temperature_that_validation_chose(who):
-    """The literal stands in the fingerprint of the samples' records, so it cannot be looked up
+    """The temperature stands in the plans of the samples' records, so it cannot be looked up
     there."""
     for split in ("validation", "test"):
         protocol = EXPERIMENTS[f"samples/{who}/{split}"].protocol

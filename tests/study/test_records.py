@@ -7,16 +7,18 @@ import pytest
 
 from m2lib import files
 from m2lib.accounting import CONVENTIONS
+from m2lib.decoding import DecodeConfig
 from m2lib.files import InputError
-from m2lib.model import adapter_hash
+from m2lib.model import adapter_hash, weight_hash
 from m2lib.model.weights import BACKBONES
-from study import cli, paper, runs
+from m2lib.training import TrainConfig
+from study import cli, paper, plan, plans
 from study.experiments import EXPERIMENTS
 from study.profiles import PROFILES, REPLICATION
 from study.records import (
+    Plan,
     Record,
     adapter_path,
-    fingerprint,
     load_record,
     record_path,
     save_record,
@@ -36,17 +38,34 @@ ENTRY = {
 }
 
 
+PLAN = Plan(
+    name="baseline",
+    profile="laptop",
+    backbone="tiny",
+    weights="w",
+    shuffled=False,
+    data="d",
+    training=None,
+    learns_from="nothing",
+    text_format=None,
+    without="",
+    pairs=0.0,
+    start="",
+    start_adapter="",
+    protocol=DecodeConfig(),
+    split="validation",
+    series=(2, 1),
+    codec_version=1,
+    decode_version=2,
+)
+
+
 @pytest.fixture
 def record():
     return Record(
-        name="baseline",
-        profile="laptop",
-        fingerprint="f",
-        config={"decode": {}},
-        backbone={"id": "tiny", "weight_hash": "w", "dtype": "float32"},
-        data={"fingerprint": "d", "series": 3},
+        PLAN,
+        dtype="float32",
         batch_size=2,
-        seed=0,
         series={
             2: ENTRY | {"mae": 1.5, "repairs": 1, "text": "1,2;"},
             1: ENTRY | {"mae": 2.5, "text": ""},
@@ -96,17 +115,23 @@ def test_missing_broken_and_foreign_records(record, store):
         path.write_bytes(broken)
         with pytest.raises(InputError, match="not a run record"):
             load_record("laptop", "baseline")
-    path.write_text(whole.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
+    path.write_text(whole.replace('"schema": 2', '"schema": 99'), encoding="utf-8")
     with pytest.raises(
         InputError,
-        match=r"schema Input should be 1 .*input_value=99.*; restore it, or `python -m study run",
+        match=r"schema Input should be 2 .*input_value=99.*; restore it, or `python -m study run",
     ):
         load_record("laptop", "baseline")
 
 
-def test_fingerprint_is_of_content():
-    assert fingerprint({"a": (1, 2), "b": 3}) == fingerprint({"b": 3, "a": [1, 2]})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+def test_where_two_plans_differ_is_said_by_name():
+    training = TrainConfig(steps=630, learning_rate=1e-4, rank=2)
+    trained = replace(PLAN, training=training)
+    longer = replace(PLAN, training=replace(training, steps=3150))
+    assert trained.difference(replace(PLAN, training=replace(training))) == ""
+    assert trained.difference(longer) == "training.steps is 630, not 3150"
+    other = replace(PLAN, protocol=DecodeConfig(context_tokens=512))
+    assert PLAN.difference(other) == "protocol.context_tokens is None, not 512"
+    assert PLAN.difference(trained).startswith("training is None, not {'steps': 630")
 
 
 def altered(record, **changes):
@@ -124,7 +149,9 @@ def altered(record, **changes):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("name", "../../evil"),
+        ("plan.name", "../../evil"),
+        ("plan.split", 3),
+        ("plan.protocol.rounding", "trunc"),
         ("series.2.mae", math.nan),
         ("series.x", ENTRY),
         ("flops.training.coursework", -1),
@@ -192,15 +219,13 @@ def test_there_are_committed_records():
 
 @pytest.mark.parametrize(("profile", "name"), RECORDED)
 def test_a_committed_record_is_what_the_code_would_make_now(profile, name, data, monkeypatch):
-    """Its fingerprint, computed anew from the declarations: no change of names or structure asks
-    for another run."""
+    """Its plan is the one that the declarations give: no change of names or structure asks for
+    another run."""
     monkeypatch.delenv("M2_RESULTS", raising=False)
     record = load_record(profile, name)
     small = EXPERIMENTS[name].backbone  # of random weights
-    weights = (
-        runs.model.weight_hash(small) if small else BACKBONES[profile.backbone].gguf_sha256[:16]
-    )
-    monkeypatch.setattr(runs.model, "weight_hash", lambda _: weights)  # the files need not be here
-    assert runs.Run(name, profile, data).fingerprint == record.fingerprint
+    weights = weight_hash(small) if small else BACKBONES[profile.backbone].gguf_sha256[:16]
+    monkeypatch.setattr(plans, "weight_hash", lambda _: weights)  # the files need not be here
+    assert record.plan.difference(plan(name, profile, data)) == ""
     folder = adapter_path(profile, name)
     assert not folder.is_dir() or adapter_hash(folder) == record.adapter

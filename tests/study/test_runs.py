@@ -16,7 +16,7 @@ from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_int
 from m2lib.settings import out_dir
 from m2lib.training import loop
 from study import runs
-from study.costs import budget_of, estimate
+from study.costs import budget_of, estimate, workload
 from study.experiments import EXPERIMENTS
 from study.profiles import Profile
 from study.records import (
@@ -40,10 +40,16 @@ def stop(*_, **__):
     raise KeyboardInterrupt
 
 
+def most_of(name, profile):
+    """What an experiment may cost."""
+    shape = Shape.of(backbone_config("tiny"))
+    return sum_costs(*estimate(workload(EXPERIMENTS[name], profile), shape).values())
+
+
 def test_run_records_what_it_did(data):
     result = run("baseline", SMALL, data=data)
     assert (result.status, list(result.series)) == ("done", [94, 99, 141, 19, 59])
-    assert (result.backbone["id"], result.data["fingerprint"]) == ("tiny", data.fingerprint)
+    assert (result.plan.backbone, result.plan.data) == ("tiny", data.fingerprint)
     assert {"python", "torch", "transformers", "numpy"} <= result.versions.keys()
     assert result.device.startswith("cpu")
     entry = result.series[99]
@@ -112,10 +118,14 @@ def test_another_runs_record_is_not_overwritten(data):
     run("baseline", SMALL, data=data)
     before = record_path(SMALL, "baseline").read_bytes()
     other = SeriesSet(data.trajectories[::-1], data.time, "other")
-    for profile, series in ((SMALL, other), (replace(SMALL, series=4), data)):
+    for profile, series, setting in (
+        (SMALL, other, "data"),
+        (replace(SMALL, series=4), data, "series"),
+        (replace(SMALL, protocol={"baseline": {"steps": 9}}), data, r"protocol\.steps"),
+    ):
         with pytest.raises(
             InputError,
-            match=r"is of other settings, .*; `python -m study run baseline --fresh` replaces it",
+            match=f"is of another run: its {setting} is .*; `python -m study run baseline --fresh`",
         ):
             run("baseline", profile, data=series)
     assert record_path(SMALL, "baseline").read_bytes() == before
@@ -127,8 +137,8 @@ def test_a_record_of_other_series_is_not_taken(data):
     run("baseline", SMALL, data=data)
     this = runs.Run("baseline", SMALL, data)
     assert this.finished()
-    this.ids = this.ids[1:]
-    with pytest.raises(InputError, match="is of other settings, weights, data, series"):
+    this.plan = replace(this.plan, series=this.plan.series[1:])
+    with pytest.raises(InputError, match=r"is of another run: its series is \(94, 99"):
         this.finished()
 
 
@@ -223,7 +233,7 @@ def test_forecasts_are_made_in_the_profiles_dtype_whatever_training_was_in(data,
 
     monkeypatch.setattr(runs, "forecast", forecast)
     record = run("default-warm", FLOAT32, data=data)
-    assert (record.backbone["dtype"], record.forecast_dtype) == ("bfloat16", "float32")
+    assert (record.dtype, record.forecast_dtype) == ("bfloat16", "float32")
     assert run("baseline", FLOAT32, data=data).forecast_dtype == "float32"
     assert set(dtypes) == {"float32"}
 
@@ -245,7 +255,7 @@ def test_forecasting_again_keeps_the_training(data, monkeypatch, capsys):
         "float32",
         set(first.series),
     )
-    for field in ("loss_curve", "training", "adapter", "steps_run", "fingerprint", "run"):
+    for field in ("plan", "loss_curve", "adapter", "steps_run", "run"):
         assert getattr(again, field) == getattr(first, field), field
     assert again.flops["discarded"] == first.flops["forecasts"]
     assert again.flops["training"] == first.flops["training"]
@@ -305,9 +315,7 @@ def test_checkpoints_belong_to_one_run(data, monkeypatch, tmp_path):
 def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, tmp_path):
     """Stopped after three of four steps, checkpoints gone: four are needed, and the budget
     holds."""
-    need = sum_costs(
-        *estimate(EXPERIMENTS["default"], TRAINED, Shape.of(backbone_config("tiny"))).values()
-    )
+    need = most_of("default", TRAINED)
     tight = replace(TRAINED, budget=need["coursework"])
     run("baseline", replace(TRAINED, budget=10**17), data=data)
     tight = replace(
@@ -324,9 +332,7 @@ def test_what_is_still_needed_is_counted_from_the_checkpoint(data, monkeypatch, 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_killed_run_is_not_refused_for_its_own_reservation(fresh, data, monkeypatch):
-    need = sum_costs(
-        *estimate(EXPERIMENTS["baseline"], SMALL, Shape.of(backbone_config("tiny"))).values()
-    )
+    need = most_of("baseline", SMALL)
     tight = replace(SMALL, budget=need["coursework"])
     with monkeypatch.context() as killed:
         killed.setattr(runs, "forecast", stop)
@@ -348,7 +354,7 @@ def test_a_run_stopped_between_training_and_forecasts_goes_on(data, monkeypatch)
     again = run("default-warm", watched, data=data)
     for field in ("loss_curve", "series", "evaluations", "steps_run", "training", "adapter"):
         assert getattr(again, field) == getattr(whole, field), field
-    assert (again.training["alpha"], again.training["batch_size"]) == (None, 2)
+    assert (again.training.alpha, again.training.batch_size) == (None, 2)
     assert [(entry["step"], len(entry)) for entry in again.evaluations] == [(0, 4), (4, 4)]
     assert 0 < again.train_seconds <= again.seconds
 

@@ -8,7 +8,7 @@ from m2lib.accounting import CONVENTIONS, Shape, sum_costs
 from m2lib.forecaster import Forecaster
 from m2lib.model import backbone_config
 from m2lib.series import TABLES, draw_systems, split_ids
-from study.costs import estimate
+from study.costs import estimate, workload
 from study.experiments import EXPERIMENTS
 from study.profiles import Profile
 from study.records import adapter_path
@@ -48,8 +48,8 @@ def test_the_data_sets_training_series_are_not_read(data, store):
     other[train] = other[train[::-1]]
     second = run(NAME, SMALL, data=replace(data, trajectories=other), fresh=True)
     assert (first.loss_curve, first.adapter) == (second.loss_curve, second.adapter)
-    assert first.config["simulated"]
-    assert first.fingerprint != second.fingerprint
+    assert first.plan.learns_from == "simulated series"
+    assert first.plan.difference(second.plan).startswith("data is ")
 
 
 def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch):
@@ -70,22 +70,20 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
     shape = Shape.of(backbone_config("tiny"))
     assert (
         record.flops["evaluation"]["coursework"]
-        <= estimate(experiment, profile, shape)["evaluation"]["coursework"]
+        <= estimate(workload(experiment, profile), shape)["evaluation"]["coursework"]
     )
 
 
-def test_an_adapter_for_any_table_learns_from_made_up_series(data, store):
+def test_an_adapter_for_any_table_learns_from_synthetic_series(data, store):
     name = "tables/three-digits"
     sizes = {name: {"steps": 2, "sequence_length": 1024}}
     profile = replace(SMALL, train=sizes, checkpoint_every=1, watched=1)
     record, folder = run(name, profile, data=data), adapter_path(profile, name)
-    assert (record.series, record.config["made_up"], len(record.evaluations)) == (
-        {},
-        TABLES.settings(),
-        2,
-    )
+    assert (record.series, record.plan.text_format) == ({}, TABLES)
+    assert len(record.evaluations) == 2
     assert [set(entry) for entry in record.evaluations] == [{"step", "loss"}] * 2
-    most = estimate(EXPERIMENTS[name], profile, Shape.of(backbone_config("tiny")))
+    shape = Shape.of(backbone_config("tiny"))
+    most = estimate(workload(EXPERIMENTS[name], profile), shape)
     assert all(record.spent()[kind] <= sum_costs(*most.values())[kind] for kind in CONVENTIONS)
     forecaster = Forecaster.from_pretrained(folder)
     assert forecaster.text_format == TABLES

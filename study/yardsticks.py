@@ -1,0 +1,38 @@
+"""The recorded yardsticks: forecasters with and without a language model, on the study's series and
+on other worlds, as `python -m benchmarks.yardsticks` measured them."""
+
+from typing import Any
+
+from m2lib.files import ROOT, read_json
+from study.settings import results_dir
+
+YARDSTICKS = "yardsticks.json"
+"""The file of recorded yardsticks, beside the records of runs."""
+STATISTICAL = ("AutoARIMA", "AutoETS", "AutoTheta")
+ORDER = 9
+"""The order from 1 to 10 at which log-VAR has the lowest mean error on the validation series."""
+TUNED = f"log-VAR({ORDER}), its order chosen on validation"
+
+
+def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
+    """The recorded rows of a set, by forecaster: of `M2_RESULTS` where it holds such a record, else
+    the committed ones.
+
+    A row holds `seconds` of one core and executed `flops`, each a series, and `maes` in scaled
+    units by series id. Where its flops are a `bound`, `at least` or `at most`, they are not the
+    number itself: of a fit only the right-hand sides are counted, and a statistical model is
+    charged what a core computes at most in its seconds. Of a language model there are its FLOPs by
+    the rules too (`coursework`), and a hash of its `adapter`'s files.
+    """
+    own = results_dir() / YARDSTICKS
+    path = own if own.exists() else ROOT / "report" / "results" / YARDSTICKS
+    rows = [row for row in read_json(path)["rows"] if row["set"] == where]
+    return {
+        row["forecaster"]: row | {"maes": {int(i): mae for i, mae in row["maes"].items()}}
+        for row in rows
+    }
+
+
+def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:
+    """The recorded errors of every forecaster on a set: MAE by series id, by name."""
+    return {name: row["maes"] for name, row in recorded_rows(where).items()}
