@@ -170,7 +170,8 @@ class Run:
         The record is stored, and says from now on what the run may cost at most. Raises InputError
         where the budget does not allow for that; nothing has been changed then.
         """
-        profile, plan = self.profile, self.plan
+        profile = self.profile
+        plan = self.plan
         self.load(self.dtype_to_begin_in(old))
         here = provenance(self.backbone.device)
         self.record = record = old or Record(
@@ -205,7 +206,8 @@ class Run:
     def reserve(self) -> None:
         """Say in the record what the run may still cost. Raises InputError where the budget does
         not allow for it."""
-        profile, record = self.profile, self.record
+        profile = self.profile
+        record = self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
         steps = self.work.steps if self.trained(record) else training.saved_step(self.checkpoints)
         most = costs.estimate(self.work, self.shape, steps, len(record.series))
@@ -264,7 +266,9 @@ class Run:
     def train_adapter(self, config: TrainConfig) -> None:
         """Train the plan's adapter into the backbone, going on from its checkpoints, and store
         it."""
-        record, profile, watch = self.record, self.profile, self.work.watch
+        record = self.record
+        profile = self.profile
+        watch = self.work.watch
         validation = split_ids(len(self.data)).validation
         # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b
         # rounded up.
@@ -296,7 +300,8 @@ class Run:
 
     def forecast_series(self) -> None:
         """Forecast the series that the record lacks, saving it after each batch."""
-        record, profile = self.record, self.profile
+        record = self.record
+        profile = self.profile
         size = max(1, profile.batch_size // self.plan.protocol.n_samples)
         left = [i for i in self.plan.series if i not in record.series]
         began = time.perf_counter() - record.seconds
@@ -317,7 +322,8 @@ class Run:
     def _note(self, log: TrainLog, spent: Sequence[Costs]) -> None:
         """Record how far the training is, and what these steps cost."""
         record = self.record
-        record.loss_curve, record.evaluations = log.losses, log.evaluations
+        record.loss_curve = log.losses
+        record.evaluations = log.evaluations
         record.seconds = round(record.seconds + log.seconds - record.train_seconds, 2)
         record.train_seconds = round(log.seconds, 2)
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
@@ -382,7 +388,8 @@ class Run:
 
     def _entries(self, kind: str, ids: list[int]) -> dict[int, Entry]:
         """The record's `series` entries of one batch, which is charged."""
-        data, protocol = self.data, self.plan.protocol
+        data = self.data
+        protocol = self.plan.protocol
         # Each batch begins the stream of seed 0 anew, so that a resumed run draws what an unbroken
         # one does. Series at the same place of two batches share their draws.
         forecasts = forecast(

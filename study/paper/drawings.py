@@ -23,16 +23,17 @@ SHOWN_STEPS = 60  # the last of a series, where forecasts are small
 
 def architecture(shape: Shape, name: str) -> Figure:
     """Figure 1: the model, one transformer block and its MLP, with their widths."""
-    d, hidden, h, kv, c = shape.width, shape.mlp, shape.heads, shape.kv_heads, shape.head_width
-    embedding, head = (
-        f"embedding\n{shape.vocabulary} × {d}",
-        f"LM head {d} → {shape.vocabulary}\n+ trained bias",
-    )
-    blocks, norm = f"{shape.layers} × transformer block\n{d} → {d}", f"RMSNorm\n{d}"
-    parts, bias = (
-        {"query + LoRA": h, "key": kv, "value + LoRA": kv},
-        "\n+ bias" if shape.qkv_bias else "",
-    )
+    d = shape.width
+    hidden = shape.mlp
+    h = shape.heads
+    kv = shape.kv_heads
+    c = shape.head_width
+    embedding = f"embedding\n{shape.vocabulary} × {d}"
+    head = f"LM head {d} → {shape.vocabulary}\n+ trained bias"
+    blocks = f"{shape.layers} × transformer block\n{d} → {d}"
+    norm = f"RMSNorm\n{d}"
+    parts = {"query + LoRA": h, "key": kv, "value + LoRA": kv}
+    bias = "\n+ bias" if shape.qkv_bias else ""
     inputs = [f"{part}\n{d} → {n}·{c}{bias}" for part, n in parts.items()]
     attention = f"causal attention\n{h} query heads share {kv} key-value heads"
     figure, (left, middle, right) = plt.subplots(
@@ -65,7 +66,8 @@ def architecture(shape: Shape, name: str) -> Figure:
 def lora_layer(width: int, rank: int) -> Figure:
     """Figure 2: a frozen square layer with its low-rank adapter, y = W x + (alpha / r) B A x, where
     alpha is r."""
-    frozen, down = f"W, frozen\n{width} → {width}", f"A, LoRA\n{width} → {rank}"
+    frozen = f"W, frozen\n{width} → {width}"
+    down = f"A, LoRA\n{width} → {rank}"
     up = f"B, LoRA, starts at 0\n{rank} → {width}"
     rows = (
         (f"x: {width}",),
@@ -100,8 +102,11 @@ def encoding(data: SeriesSet, shown: Sequence[int]) -> Figure:
     figure, axes = plt.subplots(len(shown), figsize=(WIDTH, 1.45 * len(shown)))
     names = [f"{step}, {name}" for step in range(2) for name in VARIABLES]
     for ax, series in zip(axes, shown, strict=True):
-        values, scale, rows = data.trajectories[series, :2], float(data.scales[series]), []
-        integers, texts = to_integers(values, scale), re.findall(r"\d+[,;]", encode(values, scale))
+        values = data.trajectories[series, :2]
+        scale = float(data.scales[series])
+        rows = []
+        integers = to_integers(values, scale)
+        texts = re.findall(r"\d+[,;]", encode(values, scale))
         for name, value, integer, text in zip(
             names, values.ravel(), integers.ravel(), texts, strict=True
         ):
@@ -134,7 +139,8 @@ def encoding(data: SeriesSet, shown: Sequence[int]) -> Figure:
 def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
     """Figures 4 and 6: a row for each record, a column for each series; the report's error where it
     asked the same."""
-    series, report = errors.data(), errors.runs(errors.published())
+    series = errors.data()
+    report = errors.runs(errors.published())
     size = WIDTH, 0.7 + 1.7 * len(records)
     figure, axes = plt.subplots(len(records), len(shown), figsize=size, sharex=True, squeeze=False)
     for row, (title, record) in zip(axes, records.items(), strict=True):

@@ -88,7 +88,8 @@ def test_no_selection_reads_a_test_series(data, unbroken, tmp_path):
     other = data.trajectories.copy()
     test = list(split_ids().test)
     other[test] = other[test[::-1]] * np.float32(0.5)
-    before, after = unbroken[1], study(tmp_path, SeriesSet(other, data.time, "other test series"))
+    before = unbroken[1]
+    after = study(tmp_path, SeriesSet(other, data.time, "other test series"))
     assert before.keys() == after.keys()
     for name, record in before.items():
         if not name.endswith(".json") or "adapter" in name:
@@ -124,7 +125,8 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
     fourth step."""
     monkeypatch.setenv("M2_PROFILE", "report")
     monkeypatch.setenv("M2_BACKBONE", str(save_folder(store / "Qwen2.5-0.5B-Instruct")))
-    real, pressed = loop.batch_of, []
+    real = loop.batch_of
+    pressed = []
 
     def batch_of(step, *arguments):
         if step == 3 and not pressed:

@@ -108,16 +108,15 @@ def until(job, true):
 def test_in_order_and_stopped_and_queued_again_they_end_as_alone(submit, data):
     """The second job starts when the first has its record; in its training it is warned as before a
     time limit."""
-    adapter, steps = (
-        adapter_path(SMALL, "default") / "adapter_model.safetensors",
-        SMALL.train["default"]["steps"],
-    )
+    adapter = adapter_path(SMALL, "default") / "adapter_model.safetensors"
+    steps = SMALL.train["default"]["steps"]
     for name, job in submit(["default"], "local", {}, SMALL):
         if name == "default":
             assert load_record(SMALL, "baseline").status == "done"
             until(job, lambda: len(load_record(SMALL, "default").loss_curve) > 1)
             psutil.Process(int(job.job_id)).children()[0].send_signal(signal.SIGUSR2)
-    record, trained = load_record(SMALL, "default"), adapter.read_bytes()
+    record = load_record(SMALL, "default")
+    trained = adapter.read_bytes()
     assert job.stdout().count("Starting with JobEnvironment") == 2
     assert record.status == "done"
     assert record.steps_run >= steps  # those after its last checkpoint were taken again
@@ -132,7 +131,8 @@ def test_in_order_and_stopped_and_queued_again_they_end_as_alone(submit, data):
 
 def test_a_job_that_fails_says_where_its_log_is(submit, data):
     """The second one is refused: the budget is enough for either, and not for both."""
-    names, shape = ["baseline", "untuned-test"], Shape.of(backbone_config("tiny"))
+    names = ["baseline", "untuned-test"]
+    shape = Shape.of(backbone_config("tiny"))
     tight = replace(
         SMALL,
         budget=max(

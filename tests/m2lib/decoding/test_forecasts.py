@@ -58,7 +58,8 @@ def test_decoding_stops_at_20_steps_at_a_pad_and_when_all_tokens_are_written(bia
 
 
 def test_weights_are_packed_once_for_all_batches(tiny, data, monkeypatch):
-    packed, real = [], BareModel.__init__
+    packed = []
+    real = BareModel.__init__
     monkeypatch.setattr(
         BareModel, "__init__", lambda self, model: packed.append(model) or real(self, model)
     )
@@ -219,7 +220,8 @@ def test_what_cannot_be_forecast_is_refused_in_one_line(tiny, contexts, settings
 
 
 def test_contexts_of_different_lengths_are_forecast_together(tiny, data):
-    config, contexts = DecodeConfig(constrained=True), [data.contexts[0], data.contexts[1, 30:]]
+    config = DecodeConfig(constrained=True)
+    contexts = [data.contexts[0], data.contexts[1, 30:]]
     together = forecast(tiny, contexts, config)
     assert [one.texts for one in together] == [
         forecast(tiny, one[None], config)[0].texts for one in contexts

@@ -31,7 +31,8 @@ def test_origins_by_hand():
 
 
 def test_the_future_is_not_read(tiny, monkeypatch):
-    read, real = [], Sampler.sample
+    read = []
+    real = Sampler.sample
     monkeypatch.setattr(
         Sampler,
         "sample",
@@ -49,7 +50,8 @@ def test_the_future_is_not_read(tiny, monkeypatch):
 
 
 def test_each_moment_has_a_forecaster_of_its_own(tiny):
-    learnt, wave = [], 50 + 30 * np.sin(np.arange(40) / 2)
+    learnt = []
+    wave = 50 + 30 * np.sin(np.arange(40) / 2)
 
     def refit(contexts):
         learnt.append([len(context) for context in contexts])
@@ -174,7 +176,8 @@ def test_errors_are_scaled_by_what_the_model_reads(tiny):
 def test_simple_forecasts_take_the_tables_own_numbers(tiny):
     below = item(np.stack([np.sin(np.arange(40) / 2) - 5, 1e3 * np.cos(np.arange(40) / 2)], axis=1))
     found = evaluate(Forecaster(tiny), [below], 4, num_samples=1)
-    context, truth = below.values[None, :36], below.values[36:]
+    context = below.values[None, :36]
+    truth = below.values[36:]
     for name, baseline in baselines_for().items():
         expected = np.abs(baseline(context - context.min(), 4)[0] + context.min() - truth).mean()
         assert found.errors[name].item() == pytest.approx(expected), name

@@ -39,7 +39,8 @@ def tuned(folder, forecaster=None, said=None, df=None, **options):
 
 
 def test_an_adapter_its_format_and_its_card(tmp_path):
-    said, folder = [], tmp_path / "mine"
+    said = []
+    folder = tmp_path / "mine"
     made = tuned(folder, said=said)
     files = {
         "README.md",
@@ -67,7 +68,8 @@ def test_an_adapter_its_format_and_its_card(tmp_path):
 def test_of_many_series_some_are_forecast(tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "MOST_ASKED", 2)
     many = pd.concat([table().assign(item_id=f"{name}") for name in range(5)])
-    said, folder = [], tmp_path / "mine"
+    said = []
+    folder = tmp_path / "mine"
     tuned(folder, said=said, df=many, id_column="item_id")
     assert said[0].endswith("; forecast before and after: 2 of 5 series")
     facts = json.loads((folder / "facts.json").read_text("utf-8"))
@@ -77,7 +79,9 @@ def test_of_many_series_some_are_forecast(tmp_path, monkeypatch):
 
 def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
     tuned(tmp_path / "whole", num_steps=4)
-    real, batch_of, steps = loop.save_checkpoint, loop.batch_of, []
+    real = loop.save_checkpoint
+    batch_of = loop.batch_of
+    steps = []
 
     def stops(*state):
         real(*state)
@@ -102,7 +106,9 @@ def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
 def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(tmp_path, monkeypatch):
     """The adapter that a training starts from is another one by now, in the same folder."""
     first = tuned(tmp_path / "first")
-    real, batch_of, steps = loop.save_checkpoint, loop.batch_of, []
+    real = loop.save_checkpoint
+    batch_of = loop.batch_of
+    steps = []
 
     def stops(*state):
         real(*state)

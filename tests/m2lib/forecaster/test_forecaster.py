@@ -97,7 +97,8 @@ def test_several_variables_and_negative_values(untuned, variables):
 
 
 def test_quantiles_have_the_shapes_of_chronos(untuned):
-    one, two = waves(30)[:, 0], waves(40)[:, 0]
+    one = waves(30)[:, 0]
+    two = waves(40)[:, 0]
     options = {"prediction_length": 3, "quantile_levels": [0.2, 0.8], "num_samples": 4}
     quantiles, mean = untuned.predict_quantiles([torch.tensor(one), torch.tensor(two)], **options)
     assert (quantiles.shape, mean.shape) == ((2, 3, 2), (2, 3))
@@ -187,14 +188,17 @@ def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings,
 
 
 def test_a_format_for_a_table():
-    zero, level, below = waves(), 1000 + waves(), waves() - 60
+    zero = waves()
+    level = 1000 + waves()
+    below = waves() - 60
     assert format_for([zero]) == TextFormat(1, percentile=100)
     assert format_for([level]) == format_for([below]) == TextFormat(1, percentile=100, offset=0.3)
     assert format_for([waves(variables=3)]).separate
 
 
 def test_batches_fit_into_memory(tiny, monkeypatch):
-    sizes, forecast = [], module.forecast
+    sizes = []
+    forecast = module.forecast
     monkeypatch.setattr(
         module,
         "forecast",
@@ -244,7 +248,8 @@ def test_a_folder_that_is_called_as_a_backbone_is_not_asked(tmp_path, monkeypatc
 
 def test_a_spread_never_takes_a_forecast_below_zero_where_no_value_is(untuned):
     untuned = replace(untuned, text_format=TextFormat(1, percentile=100, offset=0.5, spread=10.0))
-    sales, profit = waves() * (waves() > 40), waves() - 50
+    sales = waves() * (waves() > 40)
+    profit = waves() - 50
     made = untuned.sample([sales, profit], 4, num_samples=8)
     assert made[0].physical.min() == 0
     assert made[1].physical.min() < profit.min()

@@ -61,7 +61,8 @@ def test_smollm2_loads_as_its_committed_config_says(smollm2):
     assert smollm2.weight_hash == weight_hash("smollm2-135m") == "b179c9523d0e6a0f"
     assert (smollm2.dtype, smollm2.device.type, smollm2.model.training) == ("float32", "cpu", False)
     full = load_backbone("smollm2-135m", device="cpu", dtype="bfloat16", reduce=False)
-    ours, theirs = backbone_config("smollm2-135m"), full.model.config
+    ours = backbone_config("smollm2-135m")
+    theirs = full.model.config
     for setting in (
         "hidden_size",
         "num_attention_heads",
@@ -95,7 +96,8 @@ def test_random_models_are_the_same_each_time_and_leave_the_seed_alone(tiny):
 
 
 def test_shuffling_keeps_what_each_matrix_holds_and_no_place_of_it(tiny):
-    before, after = tiny.model, shuffle_weights(copy.deepcopy(tiny.model))
+    before = tiny.model
+    after = shuffle_weights(copy.deepcopy(tiny.model))
     for (name, old), (_, new) in zip(
         before.named_parameters(), after.named_parameters(), strict=True
     ):
@@ -160,7 +162,8 @@ def test_result_names_of_paths(tmp_path, monkeypatch):
 
 
 def test_a_gguf_is_known_by_its_hash(tmp_path, monkeypatch):
-    name, file = "qwen2.5-coder-0.5b", tmp_path / "whatever.gguf"
+    name = "qwen2.5-coder-0.5b"
+    file = tmp_path / "whatever.gguf"
     file.write_bytes(b"weights")
     assert backbone_id(str(file)) == "whatever"
     sha256 = hashlib.sha256(b"weights").hexdigest()
@@ -178,7 +181,8 @@ def test_hash_is_of_the_weights_in_all_files(folder, tiny):
     before = local_weights(str(folder))[1]
     tensors = load((folder / "model.safetensors").read_bytes())
     (folder / "model.safetensors").unlink()
-    names, files = sorted(tensors), [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    names = sorted(tensors)
+    files = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     for file, part in zip(files, (names[::2], names[1::2]), strict=True):
         save_file({name: tensors[name] for name in part}, folder / file)
     index = {name: files[names.index(name) % 2] for name in names}
@@ -248,7 +252,8 @@ def test_weights_that_are_missing_unknown_or_of_another_shape_are_an_error(folde
     tensors = load((folder / "model.safetensors").read_bytes())
     name = "model.layers.0.mlp.up_proj.weight"
     rest = {other: tensor for other, tensor in tensors.items() if other != name}
-    cut, more = {name: tensors[name][1:].contiguous()}, {"a.weight": tensors[name].clone()}
+    cut = {name: tensors[name][1:].contiguous()}
+    more = {"a.weight": tensors[name].clone()}
     for held, unfit in ((rest, name), (rest | cut, name), (tensors | more, "a.weight")):
         save_file(held, folder / "model.safetensors")
         assert f"config.json and weights do not agree on {unfit}" in refusal(str(folder))
@@ -359,8 +364,10 @@ def test_a_gguf_is_converted_once_whatever_lies_beside_it(tmp_path, monkeypatch,
     it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    seen, full = [], load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model
-    full.config.quantization_config, full.hf_quantizer = "gguf", object()
+    seen = []
+    full = load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model
+    full.config.quantization_config = "gguf"
+    full.hf_quantizer = object()
     tokenizer = backbones._random("tiny")[1]
 
     def reader(found):

@@ -48,7 +48,8 @@ def test_published_rounding_truncates_what_floating_point_left_below():
 
 @pytest.mark.parametrize("rounding", ["nearest", "published"])
 def test_an_integrators_undershoot_is_zero(rounding):
-    values, scale = np.array([[1e-3, -0.9 * UNDERSHOOT], [-1e-8, 0.0]]), 1e-3
+    values = np.array([[1e-3, -0.9 * UNDERSHOOT], [-1e-8, 0.0]])
+    scale = 1e-3
     # not what rounding would take away
     assert -0.9 * UNDERSHOOT / scale * 1000 == pytest.approx(-0.9)
     assert encode(values, scale, rounding) == "1000,0;0,0;"
@@ -96,7 +97,8 @@ def test_what_cannot_be_written_is_named(function, line):
 
 
 def test_a_constant_has_no_scale_above_an_offset():
-    shape, values = TextFormat(variables=1, offset=0.3), np.full((12, 1), 5.0)
+    shape = TextFormat(variables=1, offset=0.3)
+    values = np.full((12, 1), 5.0)
     with pytest.raises(InputError, match=r"^series b has no scale: "):
         shape.encode(values, shape.scaling(values), series="b")
     assert not Scaling(np.array([1.0, np.inf]), np.zeros(2)).exists
@@ -139,7 +141,8 @@ def plainly_read(text, steps, last):
     text = text[: text.index("<pad>")] if "<pad>" in text else text
     whole = text.removesuffix(";") if text.endswith(";") else text
     found = [step.split(",") for step in whole.split(";")] if text else []
-    values, repairs = [list(last)], 0
+    values = [list(last)]
+    repairs = 0
     for fields in (found + [[]] * steps)[:steps]:
         values.append(list(values[-1]))
         for variable in (0, 1):

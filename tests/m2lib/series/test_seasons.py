@@ -25,7 +25,8 @@ def test_a_season_on_a_trend_is_found_and_put_back(length, level):
     season = np.resize(pattern, len(steps) + length)[:, None]
     whole = np.vstack([trend, trend[-1] + 0.5 * np.arange(1, length + 1)[:, None]])
     values = whole * np.exp(season / 20) if level else whole + season
-    context, truth = values[: len(steps)], values[len(steps) :]
+    context = values[: len(steps)]
+    truth = values[len(steps) :]
     found = Season.of(context, length)
     assert np.allclose(found.without(context), trend, rtol=1e-3, atol=1e-9)
     assert np.allclose(put_back(found, context, whole[len(steps) :]), truth, rtol=2e-3)
@@ -43,15 +44,11 @@ def test_each_variable_has_its_own():
 
 def test_one_variable_does_not_decide_for_another():
     steps = np.arange(40.0)
-    sales, profit, returns = (
-        50 + steps + np.resize(PATTERN, 40),
-        np.resize(PATTERN, 40) + steps / 9,
-        steps % 4,
-    )
-    together, alone = (
-        Season.of(np.stack([sales, profit, returns], axis=1), 4),
-        Season.of(sales[:, None], 4),
-    )
+    sales = 50 + steps + np.resize(PATTERN, 40)
+    profit = np.resize(PATTERN, 40) + steps / 9
+    returns = steps % 4
+    together = Season.of(np.stack([sales, profit, returns], axis=1), 4)
+    alone = Season.of(sales[:, None], 4)
     assert np.allclose(together.factor[:, [0]], alone.factor)
     assert np.ptp(together.shift, axis=0).astype(bool).tolist() == [False, True, False]
     assert (together.factor[:, 1:] == 1).all()
@@ -67,7 +64,8 @@ def test_one_variable_does_not_decide_for_another():
     ],
 )
 def test_where_there_is_none_a_series_stays_as_it_is(values, length):
-    series, scaling = values[:, None], TABLES.of(1).scaling(values[:, None])
+    series = values[:, None]
+    scaling = TABLES.of(1).scaling(values[:, None])
     found = Season.of(series, length)
     assert np.array_equal(found.without(series), series)
     assert (found.back(scaling, 30, 5).scale == scaling.scale).all()

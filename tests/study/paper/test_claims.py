@@ -126,7 +126,8 @@ def test_what_the_page_says_of_precision_is_so():
     """Of the earlier bfloat16 forecasts, and of those in float32 that the records hold now."""
     rows = read_json(ROOT / "report" / "results" / "precision.json")["records"]
     by_run = {f"{row['profile']}/{row['run']}": row for row in rows}
-    untuned, first = by_run["report/baseline"], by_run["report/default"]
+    untuned = by_run["report/baseline"]
+    first = by_run["report/default"]
     final = by_run["fifth/final"]
     assert first["differing"] == first["of"]
     said = " ".join(PAGE.split())

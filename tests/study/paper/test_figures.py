@@ -11,7 +11,9 @@ from study import ARMS, PROFILES, REPLICATION, published_maes, recorded_yardstic
 from study.paper import drawings, errors, figures, numbers, pdf
 from study.worlds import WORLDS
 
-LAPTOP, FIFTH, WHOLE = PROFILES["laptop"], REPLICATION["fifth"], REPLICATION["report"]
+LAPTOP = PROFILES["laptop"]
+FIFTH = REPLICATION["fifth"]
+WHOLE = REPLICATION["report"]
 
 
 def texts(figure):
@@ -81,7 +83,8 @@ def test_a_figure_of_the_report_is_of_any_profile_and_says_whose():
         "smollm2-135m",
         "qwen2.5-coder-0.5b",
     ]
-    maes, archive = errors.finished_record(WHOLE, "baseline").maes(), published_maes("baseline")
+    maes = errors.finished_record(WHOLE, "baseline").maes()
+    archive = published_maes("baseline")
     titles = [ax.get_title() for ax in replicated.axes]
     assert titles == [
         f"series {i}: MAE {maes[i]:.0f}\nthe report's: {archive[i]:.0f}" for i in (94, 99, 141)
@@ -149,7 +152,8 @@ def test_the_median_of_all_samples_is_that_of_the_record():
 
 def test_trainings_are_drawn_at_what_they_came_to():
     loss, mean, median = figures.more_per_flop(LAPTOP).axes
-    found, best = figures._trained_points(LAPTOP), errors.finished_record(LAPTOP, "best")
+    found = figures._trained_points(LAPTOP)
+    best = errors.finished_record(LAPTOP, "best")
     (end,) = found[found["kind"] == "the long run, its end"].to_dict("records")
     assert [end[key] for key in ("loss", "mean", "median")] == [
         best.evaluations[-1][key] for key in errors.MEASURED

@@ -110,7 +110,8 @@ def test_the_pdf_is_what_its_sources_give_in_a_folder_of_its_own(tmp_path, monke
     with pytest.raises(InputError, match=r"main\.typ: .*figures"):
         pdf.make_pdf(tmp_path)
     shutil.copytree(pdf.REPORT_FOLDER / "figures", tmp_path / "figures")
-    made, committed = pdf.make_pdf(tmp_path), pdf.REPORT_FOLDER / "main.pdf"
+    made = pdf.make_pdf(tmp_path)
+    committed = pdf.REPORT_FOLDER / "main.pdf"
     assert made.read_bytes() == committed.read_bytes(), "run `make figures`"
 
 
