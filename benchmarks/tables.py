@@ -514,7 +514,7 @@ def package(path: Path) -> None:
     recipe |= asdict(record.plan.training)
     recipe["targets"] = ", ".join(recipe["targets"])
     facts = {
-        "data": "No real series: an endless stream of made-up ones, as `study.synthetic.families` "
+        "data": "No real series: an endless stream of synthetic ones, as `study.synthetic.families` "
         "draws them: seasons and trends, autoregressions, wandering cycles, counts, Gaussian "
         "processes, prey and predators, mixed; 20 to 256 steps each. "
         "The weights are the mean of those after the last two of "

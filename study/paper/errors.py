@@ -29,9 +29,9 @@ LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
 """The competitor without a language model, of the order that the validation series chose."""
 TABLE_ERRORS = "tables.json"
 NAIVE = "last period"
-"""Of real tables: the calendar's season, repeated; without a season it is the last value."""
+"""On real tables: the calendar's season, repeated; without a season it is the last value."""
 REFERENCE = "last value or period"
-"""Of real tables: which of the two erred less on a source before its first test origin. Errors are
+"""On real tables: which of the two erred less on a source before its first test origin. Errors are
 in its units."""
 MEASURED = ("loss", "mae_mean", "mae_median")
 """What milestones measure."""
@@ -231,7 +231,7 @@ class Sampled:
     model."""
 
     records: dict[str, Record]
-    """Of the language model's samples, by whose they are: `untuned`, `final`, `best`."""
+    """The language model's samples, by whose they are: `untuned`, `final`, `best`."""
     ids: list[int]
     """The series."""
     contexts: np.ndarray

@@ -214,7 +214,7 @@ def test_a_step_counts_right_for_every_choice_of_targets(tiny):
         )
 
 
-def test_a_step_of_made_up_series_counts_what_the_machine_counts(tiny):
+def test_a_step_of_synthetic_series_counts_what_the_machine_counts(tiny):
     # of 128 tokens at most, which attention takes in one block
     windows = synthetic_windows(200, 3, TABLES.of(1))
     batch = next(rows for rows in map(windows, range(99)) if (rows == PAD_ID).any())

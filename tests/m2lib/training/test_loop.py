@@ -109,12 +109,12 @@ def test_every_target_is_trained(model, windows, tmp_path, targets):
 
 
 STOPPED = {"all weights": {"rank": 0}, "adapters": {"targets": ALL_TARGETS}}
-STOPPED["made up"] = STOPPED["adapters"] | {"tail_weight": 4.0, "decay": "cooldown"}
+STOPPED["synthetic"] = STOPPED["adapters"] | {"tail_weight": 4.0, "decay": "cooldown"}
 
 
 @pytest.mark.parametrize("how", STOPPED)
 def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, how):
-    windows = synthetic_windows(200, 5, TABLES.of(1), pairs=0.5) if how == "made up" else windows
+    windows = synthetic_windows(200, 5, TABLES.of(1), pairs=0.5) if how == "synthetic" else windows
     config = replace(CONFIG, **STOPPED[how])
     models = [copy.deepcopy(tiny.model) for _ in range(2)]
     log = train(models[0], windows, config, tmp_path / "whole", progress=False)

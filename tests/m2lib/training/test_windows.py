@@ -1,4 +1,4 @@
-"""Windows cut from series of a table, and windows of made-up series."""
+"""Windows cut from series of a table, and windows of synthetic series."""
 
 import numpy as np
 import pytest
