@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from dataclasses import asdict, dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     0: it is done; 1: it could not be done, and one line says why; 2: the command line is none, and
     one line says why; 130: Ctrl-C. A fault of the program is a traceback.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What a terminal cannot show is escaped, as on stderr: on an ASCII one \u20ac is a euro.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         try:
