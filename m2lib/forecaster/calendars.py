@@ -217,11 +217,11 @@ def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
         cells = cells.astype(np.int64)
         dtype = cells.dtype
     # Most columns are something else, which their first cell shows.
-    shape = re.fullmatch(r"\d{6}|\d{8}|\d{4}([ -]?Q)[1-4]", str(cells.iloc[0]))
+    shape = re.fullmatch(r"\d{6}|\d{8}|\d{4}([ -]?[Qq])[1-4]", str(cells.iloc[0]))
     if not shape:
         return None
     texts = cells.astype(str)
-    mark = shape[1]  # between year and quarter: Q, -Q or a blank and Q
+    mark = shape[1]  # between year and quarter: Q, q, -Q or a blank and Q
     if mark:
         form = f"{{0.year}}{mark}{{0.quarter}}"
         valid = texts.str.fullmatch(rf"\d{{4}}{mark}[1-4]")

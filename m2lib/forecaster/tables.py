@@ -432,8 +432,8 @@ class _Rows:
             row = rows[twice[0] + 1]
             cell = quoted(str(self.df[self.columns.time].iloc[row]))
             problem = (
-                f"{cell} stands twice; drop a row, or name the column that tells series apart "
-                "(--id)"
+                f"{cell} stands twice; drop a row, name the column that tells series apart (--id), "
+                "or, where clocks were turned back, write offsets from UTC"
             )
             raise _fault(problem, self.where, row, self.columns.time)
 

@@ -100,9 +100,7 @@ def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sa
     monkeypatch.setattr(Forecaster, "window", lambda *_: 20)
     with monkeypatch.context() as no_work:
         no_work.setattr(Forecaster, "sample", None)
-        with pytest.raises(
-            InputError, match=r"^series closed has no scale: .* or --skip it"
-        ):
+        with pytest.raises(InputError, match=r"^series closed has no scale: .* or --skip it"):
             general.predict_df(table, season=1, **options)
         with pytest.raises(InputError, match=r"^series closed has no scale: .*; drop it$"):
             general.predict_df(closed, season=1, skip=True, **options)

@@ -294,7 +294,10 @@ UNEVEN = (
     "unlike the rows before; fill gaps (--fill linear, last or zero; fill=), or resample; "
     "write 2024-01-31, months by their first or last day"
 )
-TWICE = "stands twice; drop a row, or name the column that tells series apart (--id)"
+TWICE = (
+    "stands twice; drop a row, name the column that tells series apart (--id), "
+    "or, where clocks were turned back, write offsets from UTC"
+)
 NO_DATE = "is no date, or not written as the first; write 2024-01-31"
 NO_NUMBER = "is no finite number; correct it"
 EMPTY = "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
