@@ -181,7 +181,7 @@ class Forecaster(Sampler):
         batch_size: int | None = None,
         skip: bool = False,
         fill: Fill | None = None,
-        future_df: None = None,
+        future_df: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
         """Forecast every series of a long table.
 
@@ -218,7 +218,7 @@ class Forecaster(Sampler):
         fill : {"linear", "last", "zero"}, optional
             How gaps inside a series are filled, empty cells and missing rows alike: by a straight
             line, by the last value before them, or by 0. By default a series with gaps is unfit.
-        future_df : None
+        future_df : DataFrame, optional
             What chronos knows of the future. It is refused, because the model knows no covariates.
 
         Returns
