@@ -307,7 +307,11 @@ def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:
 
 def future_times(item: Item, horizon: int) -> pd.Index:
     """The `horizon` time stamps that follow a series, written as its table writes them."""
-    times = following(item.times, horizon)
+    return as_written(item, following(item.times, horizon))
+
+
+def as_written(item: Item, times: pd.Index) -> pd.Index:
+    """Time stamps of a series as its table writes them: 2010Q1 where they are dates here."""
     return item.style.write(pd.DatetimeIndex(times)) if item.style else times
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from m2lib.forecaster import Columns, calendar_seasons, items_of
 from m2lib.forecaster.calendars import even, following, seasons_of, without_gaps
-from m2lib.forecaster.tables import future_times
+from m2lib.forecaster.tables import as_written, future_times
 
 SUMMERS = "2021-01-01", "2026-11-05"
 
@@ -110,7 +110,9 @@ def test_a_midnight_that_clocks_skip_is_the_hour_after():
     ],
 )
 def test_dates_are_continued_as_they_are_written(silence, stamps, ahead):
-    after = future_times(series_of(stamps), 2)
+    series = series_of(stamps)
+    assert as_written(series, series.times).tolist() == list(stamps)
+    after = future_times(series, 2)
     assert after.tolist() == list(ahead)
     if isinstance(ahead, pd.PeriodIndex):
         assert after.dtype == ahead.dtype
