@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
@@ -41,6 +43,10 @@ class Task:
     """The columns to forecast (guessed, and printed)."""
     season: PositiveInt | None = None
     """Steps of the season, taken out and put back; 1: none (the calendar's, if it has one)."""
+    skip: Flag = False
+    """Leave out series that are unfit, and list them; else the table is refused."""
+    fill: Literal["linear", "last", "zero"] | None = None
+    """How gaps inside a series are filled, in cells and in rows (not at all)."""
     adapter: str | None = None
     """An adapter's folder, or none: untuned (general: any table)."""
     backbone: str | None = None
@@ -56,7 +62,9 @@ class Task:
         df = m2lib.forecaster.read_table(self.file, self.id)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
         least = m2lib.series.SHORTEST + kept_back
-        items = m2lib.forecaster.items_of(df, columns, str(self.file), least)
+        items = m2lib.forecaster.items_of(
+            df, columns, str(self.file), least, skip=self.skip, fill=self.fill
+        )
 
         time = "none"
         if columns.time:
@@ -65,15 +73,28 @@ class Task:
             first, last = ends[[ends.argmin(), ends.argmax()]].astype(str)
             time = f"{columns.time}, {first} to {last}"
         line = (
-            f"{self.file}: {len(df)} steps of {len(items)} series; "
+            f"{self.file}: {sum(len(item.values) for item in items)} steps of {len(items)} series; "
             f"target: {', '.join(columns.targets)}; time: {time}; id: {columns.id or 'none'}"
         )
-        season = self.season or m2lib.forecaster.calendar_season(items)
-        longest = max(len(item.values) for item in items)
-        if 1 < season <= longest // m2lib.series.seasons.ENOUGH:  # else it is taken out of none
-            line += f"; season: {season} steps"
-        print(line)
+        unread = [str(name) for name in df if name not in (columns.id, columns.time)]
+        unread = [name for name in unread if name not in columns.targets]
+        if unread:
+            line += f"; not read: {', '.join(unread)}"
+        print(line + self._seasons(items))
         return columns, items
+
+    def _seasons(self, items: list[Item]) -> str:
+        """Say which season is taken out, and which longer one of the calendar is not."""
+        longest = max(len(item.values) for item in items)
+        known = (self.season,) if self.season else m2lib.forecaster.calendar_seasons(items)
+        enough = m2lib.series.seasons.ENOUGH
+        seasons = [season for season in known if 1 < season <= longest // enough]
+        if not seasons:  # it is taken out of none
+            return ""
+        line = f"; season: {seasons[0]} steps"
+        if len(seasons) > 1:
+            line += f", and not {seasons[1]} (--season {seasons[1]} takes these instead)"
+        return line
 
     def load(self) -> Forecaster:
         """Load the forecaster, and print which one it is."""
@@ -130,16 +151,28 @@ def forecast(
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
-    table = task.load().predict_items(
-        items,
-        columns,
-        task.horizon,
-        levels,
-        task.season,
-        num_samples=sampling.samples,
-        temperature=sampling.temperature,
-        seed=sampling.seed,
+    forecaster = task.load()
+    season = task.season or m2lib.forecaster.calendar_season(items)
+    items = forecaster.readable(items, task.horizon, season, skip=task.skip)
+    parts = (
+        forecaster.predict_items(
+            part,
+            columns,
+            task.horizon,
+            levels,
+            season,
+            num_samples=sampling.samples,
+            temperature=sampling.temperature,
+            seed=sampling.seed + number,
+        )
+        for number, part in enumerate(m2lib.forecaster.in_parts(items))
     )
+    table, stopped = _until_stopped(parts)
+    if stopped:
+        done = len(table) // (task.horizon * len(columns.targets))
+        missing = ", ".join(str(item.name) for item in items[done:])
+        print(f"stopped after {done} of {len(items)} series; missing: {missing}", file=sys.stderr)
+        items = items[:done]
     if output:
         m2lib.forecaster.write_table(table, output)
         print(output)
@@ -149,6 +182,27 @@ def forecast(
     if plot:
         _draw(items, columns, table, task.horizon, levels, plot)
         print(plot)
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, bool]:
+    """The parts of a table together, and whether Ctrl-C came before the last of them.
+
+    Where it comes before the first, there is nothing to keep, and KeyboardInterrupt goes on.
+    """
+    import pandas as pd
+
+    finished: list[pd.DataFrame] = []
+    stopped = False
+    try:
+        for part in parts:
+            finished.append(part)
+    except KeyboardInterrupt:
+        if not finished:
+            raise
+        stopped = True
+    return pd.concat(finished, ignore_index=True), stopped
 
 
 def _draw(
@@ -179,7 +233,7 @@ def _draw(
             ax,
             item.times[past],
             item.values[past, variable],
-            ahead[stamps].to_numpy(),
+            m2lib.forecaster.following(item.times, horizon),
             quantiles,
         )
         ax.set(title=f"{item.name}: {columns.targets[variable]}", xlabel=stamps)
@@ -260,6 +314,8 @@ def evaluate(
                 "origins": origins,
                 "stride": stride,
                 "leave_out": leave_out,
+                "skip": task.skip,
+                "fill": task.fill,
                 "season": evaluation.season,
                 "period": evaluation.period,
                 "finetune": finetune,

@@ -5,16 +5,20 @@ loop.
 """
 
 from .adapters import adapter_folder, read_format
+from .calendars import following
 from .evaluation import evaluate
 from .export import export
 from .forecaster import DEFAULT_BACKBONE, Forecaster
 from .sampling import Sampler, format_for
 from .tables import (
     Columns,
+    Fill,
     Item,
     calendar_season,
+    calendar_seasons,
     check_output,
     guess_columns,
+    in_parts,
     items_of,
     read_table,
     write_table,

@@ -5,8 +5,9 @@ Language of Time Series", Transactions on Machine Learning Research, 2024), so t
 it works here.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,20 @@ from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format
 from m2lib.forecaster.export import export
-from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
-from m2lib.forecaster.tables import Columns, Item, calendar_season, future_times, items_of
+from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler, format_for
+from m2lib.forecaster.tables import (
+    Columns,
+    Fill,
+    Item,
+    calendar_season,
+    future_times,
+    in_parts,
+    items_of,
+    refuse_covariates,
+    target_of,
+)
 from m2lib.model import fetch_backbone, load_adapter, load_backbone
-from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, TextFormat
+from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, Season, TextFormat
 
 DEFAULT_BACKBONE = "smollm2-135m"
 UNTUNED = "none"
@@ -110,7 +121,8 @@ class Forecaster(Sampler):
         ----------
         context : ndarray or Tensor of float, or sequence of them
             One series (steps,), or several of them: (series, steps), or a list of any lengths. With
-            more than one variable each is (variables, steps). Physical units.
+            more than one variable each is (variables, steps). Physical units. chronos-2's dicts are
+            taken if they hold a `target` alone; covariates are refused by name.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
@@ -127,6 +139,8 @@ class Forecaster(Sampler):
             The point forecast, which is the samples' median, as in chronos-2; (series, variables,
             prediction_length) with more than one variable.
         """
+        if isinstance(context, list | tuple):
+            context = [target_of(series) for series in context]
         if not (isinstance(context, list | tuple) and np.ndim(context[0])):
             context = np.atleast_2d(context)  # one series, or an array of several
         forecasts = self.sample(
@@ -165,40 +179,54 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        skip: bool = False,
+        fill: Fill | None = None,
+        future_df: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
         """Forecast every series of a long table.
 
         Parameters
         ----------
         df : DataFrame
-            A row for each step of each series. Columns that are not named below are not read.
+            A row for each step of each series, in any order. Columns that are not named below are
+            not read.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1; each has a column, in this order.
         id_column, timestamp_column : str, optional
-            The columns that say which series a row belongs to, and when it was. None: the table is
-            one series; its rows are in order.
+            The columns that say which series a row belongs to, and when it was: dates, in a time
+            zone or in none, or numbers. None: the table is one series; its rows are in order.
         target : str or sequence of str, optional
             The columns to forecast, one to eight; several are one series of so many variables.
         season : int, optional
             Steps of the season, which is taken out before a series is written, and put back
-            afterwards. Default: the calendar's, where time stamps say which: 24 hours, 7 days, 12
-            months, 4 quarters; else 1, which is none.
+            afterwards. Default: the calendar's, where time stamps say which: the day's hours or
+            parts of hours, 7 days, 5 business days, 52 weeks, 12 months, 4 quarters; else 1, which
+            is none.
         num_samples : int, optional
             Forecasts sampled for each series; 1 is the single greedy one.
         temperature : float, optional
             The sampling's temperature, above 0: the lower, the narrower are the forecasts.
         seed : int, optional
-            The sampling's seed.
+            The sampling's seed. Every fifty series have the next one.
         batch_size : int, optional
             As in `sample`.
+        skip : bool, optional
+            Whether a series that is unfit is left out, with a warning that says why. By default the
+            whole table is refused.
+        fill : {"linear", "last", "zero"}, optional
+            How gaps inside a series are filled, empty cells and missing rows alike: by a straight
+            line, by the last value before them, or by 0. By default a series with gaps is unfit.
+        future_df : DataFrame, optional
+            What chronos knows of the future. It is refused, because the model knows no covariates.
 
         Returns
         -------
         DataFrame
             Columns id, time, `target_name`, `predictions` (the median) and one for each level, with
-            names such as `0.1`; series in the table's order.
+            names such as `0.1`; series in the table's order. Time stamps are of the table's type,
+            and in its time zone.
 
         Raises
         ------
@@ -206,18 +234,27 @@ class Forecaster(Sampler):
             For an unfit table, naming row and column, and for one that the adapter's text format
             does not fit.
         """
+        if future_df is not None:
+            refuse_covariates("future_df")
         columns = _columns(id_column, timestamp_column, target)
-        return self.predict_items(
-            items_of(df, columns),
-            columns,
-            prediction_length,
-            quantile_levels,
-            season,
-            num_samples=num_samples,
-            temperature=temperature,
-            seed=seed,
-            batch_size=batch_size,
+        items = items_of(df, columns, skip=skip, fill=fill)
+        season = season or calendar_season(items)
+        items = self.readable(items, prediction_length, season, skip=skip)
+        parts = (
+            self.predict_items(
+                part,
+                columns,
+                prediction_length,
+                quantile_levels,
+                season,
+                num_samples=num_samples,
+                temperature=temperature,
+                seed=seed + number,
+                batch_size=batch_size,
+            )
+            for number, part in enumerate(in_parts(items))
         )
+        return pd.concat(parts, ignore_index=True)
 
     def predict_items(
         self,
@@ -232,7 +269,7 @@ class Forecaster(Sampler):
         seed: int = 0,
         batch_size: int | None = None,
     ) -> pd.DataFrame:
-        """Forecast series that `items_of` has already taken from their table.
+        """Forecast series that `items_of` has already taken from their table, all in one go.
 
         Parameters
         ----------
@@ -250,7 +287,8 @@ class Forecaster(Sampler):
         Returns
         -------
         DataFrame
-            The table that `predict_df` returns.
+            The table that `predict_df` returns. Of more than fifty series the samples are others,
+            because `predict_df` forecasts fifty at a time, each fifty with the next seed.
         """
         forecasts = self.sample(
             [item.values for item in items],
@@ -278,6 +316,62 @@ class Forecaster(Sampler):
                 frames.append(pd.DataFrame(frame))
         return pd.concat(frames, ignore_index=True)
 
+    def readable(
+        self,
+        items: Sequence[Item],
+        prediction_length: int,
+        season: int | None = None,
+        *,
+        skip: bool = False,
+    ) -> list[Item]:
+        """The series that the model can read, which is found out before the work begins.
+
+        A series may be unfit although its table is not: it may not fit the adapter's text format,
+        or what the model reads of it may never change, as where a shop has closed.
+
+        Parameters
+        ----------
+        items : sequence of Item
+            The series.
+        prediction_length : int
+            Steps to forecast.
+        season : int, optional
+            As in `predict_df`.
+        skip : bool, optional
+            Whether a series that cannot be read is left out, with a warning that says why.
+
+        Returns
+        -------
+        list of Item
+            Those that can be read, in their order.
+
+        Raises
+        ------
+        InputError
+            For the first series that cannot be read, or with `skip` if there is no other; and for
+            more steps than the model can write.
+        """
+        season = season or calendar_season(items)
+        values = [Season.of(item.values, season).without(item.values) for item in items]
+        chosen = replace(self, text_format=self.text_format or format_for(values))
+        readable = []
+        for item, series in zip(items, values, strict=True):
+            try:
+                text_format = chosen.format_of([series], [item.name])
+                context = series[-chosen.window(text_format, prediction_length) :]
+                text_format.encode(context, text_format.scaling(context), series=item.name)
+            except InputError as problem:
+                if len(items) == 1:
+                    raise
+                if not skip:
+                    raise InputError(f"{problem}; or --skip it (skip=True)") from None
+                warnings.warn(f"left out: {problem}", stacklevel=2)
+                continue
+            readable.append(item)
+        if not readable:
+            raise InputError("the model can read none of the series; correct one of them")
+        return readable
+
     def fit(
         self,
         df: pd.DataFrame,
@@ -296,6 +390,8 @@ class Forecaster(Sampler):
         force: bool = False,
         say: Callable[[str], None] = print,
         progress: bool = True,
+        skip: bool = False,
+        fill: Fill | None = None,
         **unknown: Any,
     ) -> "Forecaster":
         """Train an adapter on a table's series, and measure it on their last steps.
@@ -335,6 +431,8 @@ class Forecaster(Sampler):
             Called with each line that a user should read.
         progress : bool, optional
             Whether to show a bar.
+        skip, fill : optional
+            As in `predict_df`.
         **unknown
             Refused by name.
 
@@ -353,7 +451,8 @@ class Forecaster(Sampler):
         from m2lib.forecaster.finetune import finetune
 
         columns = _columns(id_column, timestamp_column, target)
-        items = items_of(df, columns, least=SHORTEST + 2 * prediction_length)
+        least = SHORTEST + 2 * prediction_length
+        items = items_of(df, columns, least=least, skip=skip, fill=fill)
         if unknown:
             raise InputError(
                 f"fit has no {next(iter(unknown))}; "

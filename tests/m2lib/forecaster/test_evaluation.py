@@ -88,7 +88,7 @@ def test_what_is_kept_back_may_be_negative(tiny):
     ("freq", "season"),
     [
         *(("h", 24), ("D", 7), ("MS", 12), ("ME", 12), ("BME", 12), ("QS-OCT", 4), ("QE-DEC", 4)),
-        *(("YS-JAN", 1), ("2D", 1), ("B", 1)),
+        *(("YS-JAN", 1), ("2D", 1), ("B", 5), ("BMS", 12), ("BQE", 4), ("2h", 12), ("BYE", 1)),
     ],
 )
 def test_the_calendar_says_the_season(tiny, freq, season):

@@ -68,6 +68,47 @@ def test_a_table_in_a_table_out(untuned, sales):
     assert np.allclose(made.predictions, made["0.5"])
 
 
+def test_what_is_known_of_the_future_is_refused_by_name(untuned, sales):
+    future = sales.assign(price=1.0)
+    with pytest.raises(InputError, match=r"^future_df holds covariates, which this model cannot"):
+        untuned.predict_df(sales, prediction_length=2, future_df=future)
+    inputs = [{"target": waves()[:, 0], "future_covariates": {"price": np.ones(2)}}]
+    with pytest.raises(InputError, match=r"^future_covariates holds covariates, which this model"):
+        untuned.predict_quantiles(inputs, 2)
+    plain, mean = untuned.predict_quantiles([{"target": waves()[:, 0]}], 2, num_samples=2)
+    assert (plain.shape, mean.shape) == ((1, 2, 9), (1, 2))
+
+
+def test_an_unfit_series_is_left_out_and_a_gap_is_filled(untuned, sales):
+    sales.loc[(sales.item_id == "a"), "target"] = 1.0
+    gaps = sales.drop(index=5)
+    options = {"prediction_length": 2, "num_samples": 2}
+    with pytest.raises(InputError, match=r"row 11, .*; --skip leaves series 'b' out \("):
+        untuned.predict_df(gaps, **options)
+    with pytest.warns(UserWarning, match="series 'a' is left out: .* the series is 1 throughout"):
+        made = untuned.predict_df(gaps, skip=True, fill="linear", **options)
+    assert made.item_id.tolist() == ["b", "b"]
+
+
+def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sales, monkeypatch):
+    general = replace(untuned, text_format=TextFormat(0, 3, 100.0, 0.5, separate=True, room=2.0))
+    closed = sales[sales.item_id == "b"].assign(item_id="closed")
+    closed.loc[10:, "target"] = 0.0
+    table = pd.concat([closed, sales])
+    options = {"prediction_length": 2, "num_samples": 2}
+    # The shop closed thirty steps ago, and the model reads twenty.
+    monkeypatch.setattr(Forecaster, "window", lambda *_: 20)
+    with monkeypatch.context() as no_work:
+        no_work.setattr(Forecaster, "sample", None)
+        with pytest.raises(InputError, match=r"^series closed has no scale: .* or --skip it"):
+            general.predict_df(table, season=1, **options)
+        with pytest.raises(InputError, match=r"^series closed has no scale: .*; drop it$"):
+            general.predict_df(closed, season=1, skip=True, **options)
+    with pytest.warns(UserWarning, match="^left out: series closed has no scale: what is read is"):
+        made = general.predict_df(table, season=1, skip=True, **options)
+    assert made.item_id.unique().tolist() == ["b", "a"]
+
+
 def test_utilsforecast_reads_what_comes_out(untuned, sales):
     made = untuned.predict_df(sales.groupby("item_id").head(27), prediction_length=3, num_samples=3)
     both = made.merge(sales, on=["item_id", "timestamp"])
