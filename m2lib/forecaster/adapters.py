@@ -28,10 +28,11 @@ def adapter_folder(source: str | Path) -> Path:
     # Records have a folder for each profile, and in it one for each experiment, such as
     # report/results/laptop-smollm2-135m/final. Where several profiles have an experiment of this
     # name, the laptop's is meant.
-    for profile in ("laptop-*", "*"):
-        recorded = sorted(results_dir().glob(f"{profile}/{source}/{CONFIG_FILE}"))
+    for profiles in ("laptop-*", "*"):
+        folders = [profile / path for profile in sorted(results_dir().glob(profiles))]
+        recorded = [folder for folder in folders if (folder / CONFIG_FILE).is_file()]
         if recorded:
-            return recorded[-1].parent
+            return recorded[-1]
     raise InputError(
         f"{quoted(str(source))} is no folder with an {CONFIG_FILE}, "
         "nor an experiment that recorded one"

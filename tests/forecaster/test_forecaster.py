@@ -222,6 +222,9 @@ def test_an_adapter_is_found_by_folder_and_by_name(monkeypatch, tmp_path):
     assert adapter_folder("trial/mine") == adapter_folder(folder) == folder
     assert base_of(folder) == "tiny"
     assert read_format(folder) == STUDY
+    for pattern in ("trial/*", "trial/min?", "*/mine"):  # a name is no pattern
+        with pytest.raises(InputError, match="is no folder"):
+            adapter_folder(pattern)
     with pytest.raises(
         InputError,
         match=r"'other' is no folder with an adapter_config\.json, nor an experiment that recorded",
