@@ -110,6 +110,7 @@ def forecast(
     levels: Annotated[tuple[Level, ...], Words] = (0.1, 0.5, 0.9),
     output: Path | None = None,
     plot: Path | None = None,
+    with_samples: Flag = False,
     force: Flag = False,
 ) -> None:
     """Forecast the series of a table: CSV or parquet.
@@ -122,6 +123,8 @@ def forecast(
         Where to write the forecasts, .csv or .parquet.
     plot
         Where to draw the first six, .png or .svg.
+    with_samples
+        Write the samples, too, and their mean.
     force
         Replace existing files.
     """
@@ -139,6 +142,7 @@ def forecast(
         num_samples=sampling.samples,
         temperature=sampling.temperature,
         seed=sampling.seed,
+        return_samples=with_samples,
     )
     if output:
         m2lib.forecaster.write_table(table, output)
@@ -215,12 +219,12 @@ def evaluate(
     finetune
         Training steps before each origin, on what was known then.
     output
-        Where to write the errors, .json.
+        Where to write all forecasts, .csv or .parquet; or the errors and settings, .json.
     force
         Replace an existing file.
     """
     if output:
-        m2lib.forecaster.check_output(output, force, (".json",))
+        m2lib.forecaster.check_output(output, force, (".csv", ".parquet", ".json"))
     columns, items = task.read(task.horizon + leave_out)
     forecaster = task.load()
     refit = None
@@ -241,8 +245,11 @@ def evaluate(
         num_samples=sampling.samples,
         temperature=sampling.temperature,
         seed=sampling.seed,
+        columns=columns,
     )
-    if output:
+    if output and output.suffix.lower() != ".json":
+        m2lib.forecaster.write_table(evaluation.forecasts, output)
+    elif output:
         from m2lib.study.provenance import provenance
 
         adapter = task.adapter or None
@@ -287,6 +294,8 @@ def evaluate(
             f"CRPS {evaluation.crps:.4g}; "
             f"the 80% band holds {evaluation.coverage:.0%} of the true values"
         )
+    print("by series, errors in mean steps from season to season (MASE):")
+    print(evaluation.by_series().to_string(max_rows=20, float_format="{:.2f}".format))
     print(evaluation.verdict)
     if output:
         print(output)

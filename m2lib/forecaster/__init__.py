@@ -5,7 +5,7 @@ loop.
 """
 
 from .adapters import adapter_folder, read_format
-from .evaluation import evaluate
+from .evaluation import Evaluation, evaluate
 from .export import export
 from .forecaster import Forecaster
 from .sampling import Sampler, format_for

@@ -164,6 +164,11 @@ def _config(
     seed: int = 0,
 ) -> TrainConfig:
     """The settings to train the forecaster's own adapter on, or a new one of `rank`."""
+    for name, number in (("num_steps", num_steps), ("batch_size", batch_size)):
+        if number < 1:
+            raise InputError(f"{name} is {number}; give at least 1")
+    if learning_rate is not None and not learning_rate > 0:
+        raise InputError(f"learning_rate is {learning_rate}; give one above 0")
     if forecaster.adapter:
         if rank is not None:
             raise InputError(

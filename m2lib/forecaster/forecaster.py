@@ -8,7 +8,6 @@ it works here.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ import torch
 from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format
+from m2lib.forecaster.evaluation import Evaluation, evaluate
 from m2lib.forecaster.export import export
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
 from m2lib.forecaster.tables import Columns, Item, calendar_season, future_times, items_of
@@ -40,6 +40,7 @@ class Forecaster(Sampler):
         text_format: TextFormat | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        device_map: str | None = None,
     ) -> "Forecaster":
         """Load a forecaster.
 
@@ -58,6 +59,8 @@ class Forecaster(Sampler):
             know their own. Default: chosen for each table.
         device, dtype : str, optional
             As in `m2lib.model.load_backbone`.
+        device_map : str, optional
+            Another name for `device`, because chronos calls it so; `auto` is the default.
 
         Returns
         -------
@@ -76,6 +79,8 @@ class Forecaster(Sampler):
         if adapter and not backbone:
             name = base_of(adapter)
         fetch_backbone(name)
+        if device_map not in (None, "auto"):
+            device = device_map
         loaded = load_backbone(name, device=device, dtype=dtype)
 
         # Two kinds of folder say in which text format they were trained: an adapter's, and that of
@@ -110,7 +115,7 @@ class Forecaster(Sampler):
         ----------
         context : ndarray or Tensor of float, or sequence of them
             One series (steps,), or several of them: (series, steps), or a list of any lengths. With
-            more than one variable each is (variables, steps). Physical units.
+            more than one variable each is (variables, steps). Ten steps or more, physical units.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
@@ -126,11 +131,23 @@ class Forecaster(Sampler):
         mean : Tensor of float32, shape (series, prediction_length)
             The point forecast, which is the samples' median, as in chronos-2; (series, variables,
             prediction_length) with more than one variable.
+
+        Raises
+        ------
+        InputError
+            For a series that cannot be forecast, naming it.
         """
         if not (isinstance(context, list | tuple) and np.ndim(context[0])):
             context = np.atleast_2d(context)  # one series, or an array of several
+        values = [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context]
+        for name, series in zip(range(len(values)) if ids is None else ids, values, strict=True):
+            if len(series) < SHORTEST:
+                raise InputError(
+                    f"series {name} has {len(series)} steps, fewer than {SHORTEST}; bring more, "
+                    "or drop it"
+                )
         forecasts = self.sample(
-            [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context],
+            values,
             prediction_length,
             num_samples=num_samples,
             temperature=temperature,
@@ -154,8 +171,8 @@ class Forecaster(Sampler):
     def predict_df(
         self,
         df: pd.DataFrame,
-        *,
         prediction_length: int,
+        *,
         quantile_levels: Sequence[float] = DECILES,
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
@@ -165,6 +182,7 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        return_samples: bool = False,
     ) -> pd.DataFrame:
         """Forecast every series of a long table.
 
@@ -193,12 +211,16 @@ class Forecaster(Sampler):
             The sampling's seed.
         batch_size : int, optional
             As in `sample`.
+        return_samples : bool, optional
+            Whether the table holds the samples themselves, too, and their mean.
 
         Returns
         -------
         DataFrame
             Columns id, time, `target_name`, `predictions` (the median) and one for each level, with
-            names such as `0.1`; series in the table's order.
+            names such as `0.1`; series in the table's order. With `return_samples` the columns
+            `mean`, `sample_0`, `sample_1` and so on follow. A sample is one course over all steps
+            and variables, so that sums over steps have their quantiles, too.
 
         Raises
         ------
@@ -217,6 +239,7 @@ class Forecaster(Sampler):
             temperature=temperature,
             seed=seed,
             batch_size=batch_size,
+            return_samples=return_samples,
         )
 
     def predict_items(
@@ -231,6 +254,7 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        return_samples: bool = False,
     ) -> pd.DataFrame:
         """Forecast series that `items_of` has already taken from their table.
 
@@ -244,7 +268,7 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        season, num_samples, temperature, seed, batch_size : optional
+        season, num_samples, temperature, seed, batch_size, return_samples : optional
             As in `predict_df`.
 
         Returns
@@ -275,14 +299,88 @@ class Forecaster(Sampler):
                 quantiles = np.quantile(samples, quantile_levels, axis=0)
                 for level, quantile in zip(quantile_levels, quantiles, strict=True):
                     frame[str(level)] = quantile
+                if return_samples:
+                    frame["mean"] = samples.mean(axis=0)
+                    frame |= {f"sample_{number}": one for number, one in enumerate(samples)}
                 frames.append(pd.DataFrame(frame))
         return pd.concat(frames, ignore_index=True)
+
+    def evaluate(
+        self,
+        df: pd.DataFrame,
+        prediction_length: int,
+        *,
+        id_column: str | None = "item_id",
+        timestamp_column: str | None = "timestamp",
+        target: str | Sequence[str] = "target",
+        origins: int = 1,
+        stride: int | None = None,
+        leave_out: int = 0,
+        season: int | None = None,
+        period: int | None = None,
+        auto_ets: bool | None = None,
+        num_samples: int = SAMPLES,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> Evaluation:
+        """Forecast the past of a table's series from rolling origins, beside simple forecasts.
+
+        Parameters
+        ----------
+        df : DataFrame
+            A row for each step of each series.
+        prediction_length : int
+            Steps to forecast.
+        id_column, timestamp_column, target : str, optional
+            As in `predict_df`.
+        origins : int, optional
+            Moments to forecast from, in each series.
+        stride : int, optional
+            Steps from one moment to the next. Default: `prediction_length`.
+        leave_out : int, optional
+            Last steps of each series that are not used.
+        season : int, optional
+            As in `predict_df`.
+        period, auto_ets : optional
+            As in `m2lib.forecaster.evaluate`.
+        num_samples, temperature, seed, batch_size : optional
+            As in `predict_df`.
+
+        Returns
+        -------
+        Evaluation
+            `forecasts` is the table of all forecasts, with cutoffs and truth; `by_series()` has
+            the errors of each series; `table()` and `verdict` sum up.
+
+        Raises
+        ------
+        InputError
+            For an unfit table, naming row and column.
+        """
+        columns = _columns(id_column, timestamp_column, target)
+        return evaluate(
+            self,
+            items_of(df, columns, least=SHORTEST + prediction_length + leave_out),
+            prediction_length,
+            origins=origins,
+            stride=stride,
+            leave_out=leave_out,
+            season=season,
+            period=period,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            columns=columns,
+            auto_ets=auto_ets,
+        )
 
     def fit(
         self,
         df: pd.DataFrame,
-        *,
         prediction_length: int,
+        *,
         output_dir: str | Path,
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
@@ -296,7 +394,6 @@ class Forecaster(Sampler):
         force: bool = False,
         say: Callable[[str], None] = print,
         progress: bool = True,
-        **unknown: Any,
     ) -> "Forecaster":
         """Train an adapter on a table's series, and measure it on their last steps.
 
@@ -335,8 +432,6 @@ class Forecaster(Sampler):
             Called with each line that a user should read.
         progress : bool, optional
             Whether to show a bar.
-        **unknown
-            Refused by name.
 
         Returns
         -------
@@ -354,11 +449,6 @@ class Forecaster(Sampler):
 
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, least=SHORTEST + 2 * prediction_length)
-        if unknown:
-            raise InputError(
-                f"fit has no {next(iter(unknown))}; "
-                "it has num_steps, learning_rate, rank, batch_size and seed"
-            )
         return finetune(
             self,
             items,

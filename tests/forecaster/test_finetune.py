@@ -187,11 +187,9 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         ("file", "cannot write into .*file", {}),
         ("new", "60", {"prediction_length": 30}),
         ("new", "rank is 0; give one of at least 1", {"rank": 0}),
-        (
-            "new",
-            "fit has no steps; it has num_steps, learning_rate, rank, batch_size and seed",
-            {"steps": 3},
-        ),
+        ("new", "num_steps is 0; give at least 1", {"num_steps": 0}),
+        ("new", "batch_size is 0; give at least 1", {"batch_size": 0}),
+        ("new", "learning_rate is -1; give one above 0", {"learning_rate": -1}),
         (
             "new",
             "does not fit the adapter's text format",
