@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +12,9 @@ from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib.files import InputError, short_hash, write_json
+from m2lib.files import InputError, short_hash, write_atomic, write_json
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from m2lib.forecaster import Columns, Forecaster, Item
 
 Flag = Annotated[bool, Parameter(show_default=False)]
@@ -151,44 +150,13 @@ def forecast(
         print(table.to_string(index=False, max_rows=40, float_format="{:.6g}".format))
         print(f"{len(table)} rows; --output F.csv writes them all")
     if plot:
-        _draw(items, columns, table, task.horizon, levels, plot)
+        import matplotlib.pyplot as plt
+
+        m2lib.forecaster.plot_items(items, columns, table)
+        picture = io.BytesIO()
+        plt.savefig(picture, format=plot.suffix[1:].lower(), dpi=200)
+        write_atomic(plot, picture.getvalue())
         print(plot)
-
-
-def _draw(
-    items: list[Item],
-    columns: Columns,
-    table: pd.DataFrame,
-    horizon: int,
-    levels: tuple[float, ...],
-    file: Path,
-) -> None:
-    """Draw fan charts of the first series, one for each variable, six at most."""
-    import matplotlib.pyplot as plt
-
-    from m2lib.paper import plots
-
-    plots.use_style()
-    plt.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
-    panels = [(item, variable) for item in items for variable in range(len(columns.targets))][:6]
-    fig, axes = plt.subplots(len(panels), 1, figsize=(8, 2.6 * len(panels)), squeeze=False)
-    stamps = columns.time or "timestamp"
-    for panel, (item, variable) in enumerate(panels):
-        ax = axes[panel, 0]
-        past = slice(-5 * horizon, None)
-        # The table has `horizon` rows for each variable of each series, as the panels come.
-        ahead = table[panel * horizon : (panel + 1) * horizon]
-        quantiles = {level: ahead[str(level)].to_numpy() for level in levels}
-        plots.plot_fan(
-            ax,
-            item.times[past],
-            item.values[past, variable],
-            ahead[stamps].to_numpy(),
-            quantiles,
-        )
-        ax.set(title=f"{item.name}: {columns.targets[variable]}", xlabel=stamps)
-    axes[0, 0].legend()
-    plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
 
 
 def evaluate(

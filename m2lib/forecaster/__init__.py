@@ -8,6 +8,7 @@ from .adapters import adapter_folder, read_format
 from .evaluation import Evaluation, evaluate
 from .export import export
 from .forecaster import Forecaster
+from .plotting import plot_forecasts, plot_items
 from .sampling import Sampler, format_for
 from .tables import (
     Columns,
