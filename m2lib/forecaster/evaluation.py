@@ -402,20 +402,20 @@ def _ets_forecasts(
 ) -> dict[str, list[np.ndarray]]:
     """AutoETS's forecasts (horizon, variables) of all contexts, by its name.
 
-    A season that is too long for it counts as none. Where it fails at a context it is left out,
-    with a warning.
+    A season that is too long for it counts as none. Where it fails at a context, or is not
+    installed, it is left out, with a warning.
     """
-    models = import_module("statsforecast.models")
-    model = models.AutoETS(season_length=season if season <= LONGEST_SEASON else 1)
     forecasts = []
     try:
+        models = import_module("statsforecast.models")
+        model = models.AutoETS(season_length=season if season <= LONGEST_SEASON else 1)
         for context in contexts:
             with np.errstate(all="ignore"):
                 variables = [model.forecast(y=values, h=horizon)["mean"] for values in context.T]
             forecasts.append(np.stack(variables, axis=1))
     except Exception as error:  # it raises plain Exceptions, for example for a series too short
         warnings.warn(
-            f"left out, as it fails at a series: {ETS} ({first_line(error)})",
+            f"left out, as it fails: {ETS} ({first_line(error)})",
             stacklevel=3,  # the line that calls `evaluate`
         )
         return {}

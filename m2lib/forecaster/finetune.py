@@ -268,7 +268,7 @@ def _spread(after: Evaluation, spread: float) -> tuple[float, float]:
     least = 1.0 if len(after.errors) >= ENOUGH else spread
     wanted = spread * float(np.quantile(needed, 0.8, method="inverted_cdf"))
     # Rounded up, so that the value that decides stays within its band.
-    new = min(max(np.ceil(100 * wanted) / 100, least), MOST_SPREAD)
+    new = float(np.clip(np.ceil(100 * wanted) / 100, least, MOST_SPREAD))
     return new, float((needed <= new / spread).mean())
 
 

@@ -298,7 +298,7 @@ def test_exponential_smoothing_stands_beside_where_it_is_installed(tiny, monkeyp
     found = Forecaster(tiny).evaluate(shops(steps=90), 4, season=25, **settings)
     assert set(found.forecasts[ETS]) == {1.0}
     assert ETS not in Forecaster(tiny).evaluate(shops(), 4, auto_ets=False, **settings).errors
-    with pytest.warns(UserWarning, match=r"it fails at a series: AutoETS \(series too short\)"):
+    with pytest.warns(UserWarning, match=r"left out, as it fails: AutoETS \(series too short\)"):
         assert ETS not in Forecaster(tiny).evaluate(shops(steps=15), 4, **settings).errors
     monkeypatch.setattr(evaluation, "find_spec", lambda name: None)
     assert ETS not in Forecaster(tiny).evaluate(shops(), 4, **settings).errors
