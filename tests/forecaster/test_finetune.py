@@ -111,16 +111,18 @@ def test_a_spread_by_hand():
     # Truths 0, 1, 2, 3 and 4 half-widths from the median: four of five lie within 3.
     narrow = evaluated([50, 51, 48, 53, 46], [49] * 5, [50] * 5, [51] * 5)
     assert finetune._held(narrow) == 0.4
-    assert finetune._spread(narrow, 1.5) == (4.5, 0.8)
+    assert finetune._spread(narrow, 1.2) == (3.6, 0.8)
     # Where the truth lies above, the upper half counts.
     lopsided = evaluated([50, 51, 54, 56, 58], [49.9] * 5, [50] * 5, [52] * 5)
     assert finetune._spread(lopsided, 1.0) == (3.0, 0.8)
-    # A band without width cannot be mended.
+    # There is an end to it, and a band without width cannot be mended at all.
+    assert finetune._spread(narrow, 2.0) == (4.0, 0.6)
     collapsed = evaluated([50, 51, 52, 53, 54], [50] * 5, [50] * 5, [50] * 5)
-    assert finetune._spread(collapsed, 1.64) == (10.0, 0.2)
+    assert finetune._spread(collapsed, 1.64) == (4.0, 0.2)
     # Of one series bands are never narrower than before; of six or more they may be.
     wide = evaluated([50, 51, 50, 49, 50], [40] * 5, [50] * 5, [60] * 5)
     assert finetune._spread(wide, 1.64) == (1.64, 1.0)
+    assert finetune._spread(wide, 8.0) == (8.0, 1.0)
     assert finetune._spread(replace(wide, errors=pd.DataFrame({MODEL: [0.0] * 6})), 8.0) == (1.0, 1)
 
 
