@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib.files import InputError, short_hash, write_json
+from m2lib.files import InputError, short_hash, write_atomic, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,6 +132,7 @@ def forecast(
     levels: Annotated[tuple[Level, ...], Words] = (0.1, 0.5, 0.9),
     output: Path | None = None,
     plot: Path | None = None,
+    with_samples: Flag = False,
     force: Flag = False,
 ) -> None:
     """Forecast the series of a table: CSV or parquet.
@@ -143,6 +145,8 @@ def forecast(
         Where to write the forecasts, .csv or .parquet.
     plot
         Where to draw the first six, .png or .svg.
+    with_samples
+        Write the samples, too, and their mean.
     force
         Replace existing files.
     """
@@ -164,6 +168,7 @@ def forecast(
             num_samples=sampling.samples,
             temperature=sampling.temperature,
             seed=sampling.seed + number,
+            return_samples=with_samples,
         )
         for number, part in enumerate(m2lib.forecaster.in_parts(items))
     )
@@ -180,7 +185,12 @@ def forecast(
         print(table.to_string(index=False, max_rows=40, float_format="{:.6g}".format))
         print(f"{len(table)} rows; --output F.csv writes them all")
     if plot:
-        _draw(items, columns, table, task.horizon, levels, plot)
+        import matplotlib.pyplot as plt
+
+        m2lib.forecaster.plot_items(items, columns, table)
+        picture = io.BytesIO()
+        plt.savefig(picture, format=plot.suffix[1:].lower(), dpi=200)
+        write_atomic(plot, picture.getvalue())
         print(plot)
     if stopped:
         raise KeyboardInterrupt
@@ -203,42 +213,6 @@ def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, bool]:
             raise
         stopped = True
     return pd.concat(finished, ignore_index=True), stopped
-
-
-def _draw(
-    items: list[Item],
-    columns: Columns,
-    table: pd.DataFrame,
-    horizon: int,
-    levels: tuple[float, ...],
-    file: Path,
-) -> None:
-    """Draw fan charts of the first series, one for each variable, six at most."""
-    import matplotlib.pyplot as plt
-
-    from m2lib import plots
-
-    plots.use_style()
-    plt.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
-    panels = [(item, variable) for item in items for variable in range(len(columns.targets))][:6]
-    fig, axes = plt.subplots(len(panels), 1, figsize=(8, 2.6 * len(panels)), squeeze=False)
-    stamps = columns.time or "timestamp"
-    for panel, (item, variable) in enumerate(panels):
-        ax = axes[panel, 0]
-        past = slice(-5 * horizon, None)
-        # The table has `horizon` rows for each variable of each series, as the panels come.
-        ahead = table[panel * horizon : (panel + 1) * horizon]
-        quantiles = {level: ahead[str(level)].to_numpy() for level in levels}
-        plots.plot_fan(
-            ax,
-            item.times[past],
-            item.values[past, variable],
-            m2lib.forecaster.following(item.times, horizon),
-            quantiles,
-        )
-        ax.set(title=f"{item.name}: {columns.targets[variable]}", xlabel=stamps)
-    axes[0, 0].legend()
-    plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
 
 
 def evaluate(
@@ -269,12 +243,12 @@ def evaluate(
     finetune
         Training steps before each origin, on what was known then.
     output
-        Where to write the errors, .json.
+        Where to write all forecasts, .csv or .parquet; or the errors and settings, .json.
     force
         Replace an existing file.
     """
     if output:
-        m2lib.forecaster.check_output(output, force, (".json",))
+        m2lib.forecaster.check_output(output, force, (".csv", ".parquet", ".json"))
     columns, items = task.read(task.horizon + leave_out)
     forecaster = task.load()
     refit = None
@@ -295,8 +269,11 @@ def evaluate(
         num_samples=sampling.samples,
         temperature=sampling.temperature,
         seed=sampling.seed,
+        columns=columns,
     )
-    if output:
+    if output and output.suffix.lower() != ".json":
+        m2lib.forecaster.write_table(evaluation.forecasts, output)
+    elif output:
         from m2lib.provenance import provenance
 
         adapter = task.adapter or None
@@ -343,6 +320,8 @@ def evaluate(
             f"CRPS {evaluation.crps:.4g}; "
             f"the 80% band holds {evaluation.coverage:.0%} of the true values"
         )
+    print("by series, errors in mean steps from season to season (MASE):")
+    print(evaluation.by_series().to_string(max_rows=20, float_format="{:.2f}".format))
     print(evaluation.verdict)
     if output:
         print(output)

@@ -210,6 +210,27 @@ def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
     assert error == "error: found.json exists; name another file, or replace it with --force"
 
 
+def test_evaluate_writes_all_forecasts(capsys, pelts):
+    options = ("--horizon", 4, "--origins", 2, "--samples", 3)
+    status, out, _ = m2(capsys, "evaluate", "pelts.csv", *options, "--output", "all.csv")
+    assert status == 0
+    assert "weighted quantile loss" in out
+    made = Forecaster.from_pretrained().evaluate(
+        pelts, 4, origins=2, num_samples=3,
+        id_column=None, timestamp_column="year", target=["hare", "lynx"],
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(pd.read_csv("all.csv"), made.forecasts, check_dtype=False)
+    assert made.forecasts.year.tolist() == [*range(1932, 1936)] * 2 + [*range(1936, 1940)] * 2
+
+
+def test_a_forecast_holds_its_samples_where_asked(capsys, pelts):
+    options = ("--horizon", 4, "--samples", 3, "--with-samples", "--output", "ahead.csv")
+    assert m2(capsys, "forecast", "pelts.csv", *options)[0] == 0
+    assert list(pd.read_csv("ahead.csv").columns)[-4:] == [
+        "mean", "sample_0", "sample_1", "sample_2"
+    ]  # fmt: skip
+
+
 def test_a_warning_is_a_line(capsys, pelts):
     pd.concat([pelts] * 10)[["hare"]].to_csv("long.csv", index=False)
     assert cli.main(["forecast", "long.csv", "--horizon", "2", "--samples", "1"]) == 0

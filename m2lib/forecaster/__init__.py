@@ -6,9 +6,10 @@ loop.
 
 from .adapters import adapter_folder, read_format
 from .calendars import following
-from .evaluation import evaluate
+from .evaluation import Evaluation, evaluate
 from .export import export
 from .forecaster import DEFAULT_BACKBONE, Forecaster
+from .plotting import plot_forecasts, plot_items
 from .sampling import Sampler, format_for
 from .tables import (
     Columns,

@@ -4,19 +4,25 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from m2lib import series
-from m2lib.files import InputError
+from m2lib.files import InputError, first_line
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
-from m2lib.forecaster.tables import Item, calendar_season
-from m2lib.series import Scaling
+from m2lib.forecaster.tables import Columns, Item, as_written, calendar_season
+from m2lib.series import DECILES, Scaling
+from m2lib.series.intervals import sign_flip_p, t_interval
 
 MODEL = "language model"
-ENOUGH = 5  # forecasts; an interval of fewer would say nothing
+ETS = "AutoETS"
+WQL = "weighted quantile loss"
+ENOUGH = 6  # forecasts; five that all err on one side still have a p value above 0.05
+LONGEST_SEASON = 24  # steps of the longest season that statsforecast's AutoETS takes
 
 Origin = tuple[int, int]
 """A moment to forecast from: the place of a series in the table, and its steps known by then."""
@@ -44,6 +50,15 @@ class Evaluation:
     """The mean CRPS of the language model's samples, table's units; of one sample it is the MAE."""
     coverage: float | None
     """The share of true values within the samples' middle 80%; None where there is one sample."""
+    forecasts: pd.DataFrame
+    """All forecasts, in the table's units: a row for each origin, variable and step.
+
+    Its columns are the id and the time, under the table's own names (`item_id` and `timestamp`
+    where it has none); `target_name`; `cutoff`, the last time stamp that was known; `truth`;
+    `predictions`, the language model's median; its deciles `0.1` to `0.9`; every other forecaster
+    under its name; and `mase_unit`, the mean absolute step from season to season before the
+    cutoff, which is NaN where there is none.
+    """
 
     @property
     def mae(self) -> float:
@@ -67,7 +82,11 @@ class Evaluation:
 
     @property
     def verdict(self) -> str:
-        """A sentence that says whether the model beats the best simple forecast, and how surely."""
+        """A sentence that says whether the model beats the best other forecast, and how surely.
+
+        It is more than chance where the 95% t interval of the paired gains leaves zero out and the
+        p value of their sign-flip test is below 0.05.
+        """
         best = self.scaled.drop(columns=MODEL).mean().idxmin()
         best_error = self.scaled[best].mean()
         gains = self.gains[best]
@@ -80,19 +99,20 @@ class Evaluation:
             side = "equal to"
         if best_error:  # else there is nothing to take a percentage of
             side = f"{abs(gain) / best_error:.0%} {side}"
-        claim = (
-            f"the language model's error is {side} that of the best simple forecast here, {best}"
-        )
+        rival = f"the best simple forecast here, {best}"
+        if best == ETS:  # which is not simple
+            rival = f"{ETS}, the best of the others here"
+        claim = f"the language model's error is {side} that of {rival}"
         if len(gains) < ENOUGH:
             return f"{claim}; fewer than {ENOUGH} forecasts prove nothing"
 
-        low, high = series.bootstrap_interval(gains)
+        low, high = t_interval(gains)
+        sure = (low > 0 or high < 0) and sign_flip_p(gains) < 0.05
         # Series that are forecast from one moment each may all err together, of which the interval
         # knows nothing.
         once_each = gains.index.unique("item").size == len(gains)
         origins = ", one of each series," if once_each else ""
-        certain = (low > 0 or high < 0) and not once_each
-        certainty = "is more than chance" if certain else "may be chance"
+        certainty = "is more than chance" if sure and not once_each else "may be chance"
         return f"{claim}; with {len(gains)} forecasts{origins} that {certainty}"
 
     def table(self) -> pd.DataFrame:
@@ -104,10 +124,47 @@ class Evaluation:
         )
         table["gain of the model"] = gains.mean().map("{:+.1f}".format)
         if len(gains) >= ENOUGH:
-            intervals = gains.apply(series.bootstrap_interval, result_type="reduce")
+            intervals = gains.apply(t_interval, result_type="reduce")
             table["95% interval"] = intervals.map(lambda ends: f"{ends[0]:+.1f} to {ends[1]:+.1f}")
         table["model better"] = (gains > 0).sum().map(f"{{}} of {len(gains)}".format)
         return table.loc[means.index].fillna("")
+
+    def by_series(self) -> pd.DataFrame:
+        """The errors of each series, without a unit.
+
+        Returns
+        -------
+        DataFrame
+            A row for each series, in the table's order. Each forecaster has a column with its mean
+            absolute scaled error (MASE) [1]_, in which 1 is the mean step from season to season of
+            the contexts; it is NaN for contexts that repeat themselves, or are no longer than a
+            season. The last column is the weighted quantile loss of the language model's deciles,
+            as in `m2lib.series.weighted_quantile_loss`. With several variables all are means over
+            them.
+
+        References
+        ----------
+        .. [1] Hyndman and Koehler, "Another look at measures of forecast accuracy", International
+           Journal of Forecasting 22, 2006.
+        """
+        table = self.forecasts
+        id_column = table.columns[0]
+        truth = table["truth"]
+        measures = table[[id_column, "target_name"]].copy()
+        for name in self.errors:
+            forecast = table["predictions"] if name == MODEL else table[name]
+            measures[name] = (forecast - truth).abs() / table["mase_unit"]
+
+        levels = np.array(DECILES)
+        quantiles = table[[str(level) for level in DECILES]].to_numpy()
+        errors = truth.to_numpy()[:, None] - quantiles  # (rows, levels)
+        losses = np.maximum(levels * errors, (levels - 1) * errors)
+        measures["loss"] = 2 * losses.mean(axis=1)
+        measures["size"] = truth.abs()
+
+        by_variable = measures.groupby([id_column, "target_name"], sort=False).mean()
+        by_variable[WQL] = by_variable.pop("loss") / by_variable.pop("size")
+        return by_variable.groupby(id_column, sort=False).mean()
 
 
 def origins_of(
@@ -170,6 +227,8 @@ def evaluate(
     temperature: float = TEMPERATURE,
     seed: int = 0,
     batch_size: int | None = None,
+    columns: Columns | None = None,
+    auto_ets: bool | None = None,
 ) -> Evaluation:
     """Forecast from rolling origins, and compare with simple forecasts of the same contexts.
 
@@ -195,6 +254,12 @@ def evaluate(
         learn from. Default: the same forecaster from all origins.
     num_samples, temperature, seed, batch_size : optional
         As in `Sampler.sample`; the model's point forecast is the samples' median.
+    columns : Columns, optional
+        The columns of the series' table, which name those of `Evaluation.forecasts`. Default: the
+        variables are numbered from 0.
+    auto_ets : bool, optional
+        Whether AutoETS, exponential smoothing chosen for each series, forecasts beside the others.
+        Default: where statsforecast is installed.
 
     Returns
     -------
@@ -246,7 +311,10 @@ def evaluate(
 
     # 3. Compare point forecasts with the simple ones, and samples with the truth.
     points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]}
-    points |= _simple_forecasts([contexts[origin] for origin in rolling], horizon, period)
+    known = [contexts[origin] for origin in rolling]
+    points |= _simple_forecasts(known, horizon, period)
+    if auto_ets if auto_ets is not None else find_spec("statsforecast"):
+        points |= _ets_forecasts(known, horizon, season)
     errors, scaled = _errors(points, truths, scalings)
     crps = float(np.mean(errors[MODEL]))
     coverage = None
@@ -257,7 +325,15 @@ def evaluate(
         coverage = float(
             np.mean([series.coverage(samples[origin], truths[origin], 0.8) for origin in rolling])
         )
-    return Evaluation(errors, scaled, season, period, crps, coverage)
+    forecasts = _forecast_table(
+        [items[place] for place, _ in rolling],
+        known,
+        columns or Columns(None, None, tuple(map(str, range(known[0].shape[1])))),
+        [samples[origin] for origin in rolling],
+        points,
+        season,
+    )
+    return Evaluation(errors, scaled, season, period, crps, coverage, forecasts)
 
 
 def _without_season(context: np.ndarray, season: int) -> np.ndarray:
@@ -319,6 +395,70 @@ def _simple_forecasts(
                 stacklevel=3,  # the line that calls `evaluate`
             )
     return forecasts
+
+
+def _ets_forecasts(
+    contexts: Sequence[np.ndarray], horizon: int, season: int
+) -> dict[str, list[np.ndarray]]:
+    """AutoETS's forecasts (horizon, variables) of all contexts, by its name.
+
+    A season that is too long for it counts as none. Where it fails at a context, or is not
+    installed, it is left out, with a warning.
+    """
+    forecasts = []
+    try:
+        models = import_module("statsforecast.models")
+        model = models.AutoETS(season_length=season if season <= LONGEST_SEASON else 1)
+        for context in contexts:
+            with np.errstate(all="ignore"):
+                variables = [model.forecast(y=values, h=horizon)["mean"] for values in context.T]
+            forecasts.append(np.stack(variables, axis=1))
+    except Exception as error:  # it raises plain Exceptions, for example for a series too short
+        warnings.warn(
+            f"left out, as it fails: {ETS} ({first_line(error)})",
+            stacklevel=3,  # the line that calls `evaluate`
+        )
+        return {}
+    return {ETS: forecasts}
+
+
+def _forecast_table(
+    items: Sequence[Item],
+    contexts: Sequence[np.ndarray],
+    columns: Columns,
+    samples: Sequence[np.ndarray],
+    points: Mapping[str, Sequence[np.ndarray]],
+    season: int,
+) -> pd.DataFrame:
+    """`forecasts` of an `Evaluation`: items, contexts, samples and points are in origins' order."""
+    frames = []
+    for origin, (item, context) in enumerate(zip(items, contexts, strict=True)):
+        horizon = samples[origin].shape[1]
+        ahead = slice(len(context), len(context) + horizon)
+        for variable, target in enumerate(columns.targets):
+            frame = {
+                columns.id or "item_id": item.name,
+                columns.time or "timestamp": as_written(item, item.times[ahead]),
+                "target_name": target,
+                "cutoff": as_written(item, item.times[[len(context) - 1]])[0],
+                "truth": item.values[ahead, variable],
+                "predictions": points[MODEL][origin][:, variable],
+            }
+            quantiles = np.quantile(samples[origin][..., variable], DECILES, axis=0)
+            for level, quantile in zip(DECILES, quantiles, strict=True):
+                frame[str(level)] = quantile
+            for name, forecasts in points.items():
+                if name != MODEL:
+                    frame[name] = forecasts[origin][:, variable]
+            frame["mase_unit"] = _mase_unit(context[:, variable], season)
+            frames.append(pd.DataFrame(frame))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _mase_unit(context: np.ndarray, season: int) -> float:
+    """The mean absolute step from season to season of a context (steps,); NaN if there is none."""
+    steps = np.abs(context[season:] - context[:-season])
+    return float(steps.mean()) if steps.any() else np.nan
 
 
 def _errors(

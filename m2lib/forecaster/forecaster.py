@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ import torch
 from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format
+from m2lib.forecaster.evaluation import Evaluation, evaluate
 from m2lib.forecaster.export import export
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler, format_for
 from m2lib.forecaster.tables import (
@@ -51,6 +51,7 @@ class Forecaster(Sampler):
         text_format: TextFormat | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        device_map: str | None = None,
     ) -> "Forecaster":
         """Load a forecaster.
 
@@ -69,6 +70,8 @@ class Forecaster(Sampler):
             know their own. Default: chosen for each table.
         device, dtype : str, optional
             As in `m2lib.model.load_backbone`.
+        device_map : str, optional
+            Another name for `device`, because chronos calls it so; `auto` is the default.
 
         Returns
         -------
@@ -87,6 +90,8 @@ class Forecaster(Sampler):
         if adapter and not backbone:
             name = base_of(adapter)
         fetch_backbone(name)
+        if device_map not in (None, "auto"):
+            device = device_map
         loaded = load_backbone(name, device=device, dtype=dtype)
 
         # Two kinds of folder say in which text format they were trained: an adapter's, and that of
@@ -121,8 +126,9 @@ class Forecaster(Sampler):
         ----------
         context : ndarray or Tensor of float, or sequence of them
             One series (steps,), or several of them: (series, steps), or a list of any lengths. With
-            more than one variable each is (variables, steps). Physical units. chronos-2's dicts are
-            taken if they hold a `target` alone; covariates are refused by name.
+            more than one variable each is (variables, steps). Ten steps or more, physical units.
+            chronos-2's dicts are taken if they hold a `target` alone; covariates are refused by
+            name.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
@@ -138,13 +144,25 @@ class Forecaster(Sampler):
         mean : Tensor of float32, shape (series, prediction_length)
             The point forecast, which is the samples' median, as in chronos-2; (series, variables,
             prediction_length) with more than one variable.
+
+        Raises
+        ------
+        InputError
+            For a series that cannot be forecast, naming it.
         """
         if isinstance(context, list | tuple):
             context = [target_of(series) for series in context]
         if not (isinstance(context, list | tuple) and np.ndim(context[0])):
             context = np.atleast_2d(context)  # one series, or an array of several
+        values = [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context]
+        for name, series in zip(range(len(values)) if ids is None else ids, values, strict=True):
+            if len(series) < SHORTEST:
+                raise InputError(
+                    f"series {name} has {len(series)} steps, fewer than {SHORTEST}; bring more, "
+                    "or drop it"
+                )
         forecasts = self.sample(
-            [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context],
+            values,
             prediction_length,
             num_samples=num_samples,
             temperature=temperature,
@@ -168,8 +186,8 @@ class Forecaster(Sampler):
     def predict_df(
         self,
         df: pd.DataFrame,
-        *,
         prediction_length: int,
+        *,
         quantile_levels: Sequence[float] = DECILES,
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
@@ -179,6 +197,7 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        return_samples: bool = False,
         skip: bool = False,
         fill: Fill | None = None,
         future_df: pd.DataFrame | None = None,
@@ -212,6 +231,8 @@ class Forecaster(Sampler):
             The sampling's seed. Every fifty series have the next one.
         batch_size : int, optional
             As in `sample`.
+        return_samples : bool, optional
+            Whether the table holds the samples themselves, too, and their mean.
         skip : bool, optional
             Whether a series that is unfit is left out, with a warning that says why. By default the
             whole table is refused.
@@ -225,8 +246,10 @@ class Forecaster(Sampler):
         -------
         DataFrame
             Columns id, time, `target_name`, `predictions` (the median) and one for each level, with
-            names such as `0.1`; series in the table's order. Time stamps are of the table's type,
-            and in its time zone.
+            names such as `0.1`; series in the table's order. With `return_samples` the columns
+            `mean`, `sample_0`, `sample_1` and so on follow. A sample is one course over all steps
+            and variables, so that sums over steps have their quantiles, too. Time stamps are of the
+            table's type, and in its time zone.
 
         Raises
         ------
@@ -251,6 +274,7 @@ class Forecaster(Sampler):
                 temperature=temperature,
                 seed=seed + number,
                 batch_size=batch_size,
+                return_samples=return_samples,
             )
             for number, part in enumerate(in_parts(items))
         )
@@ -268,6 +292,7 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        return_samples: bool = False,
     ) -> pd.DataFrame:
         """Forecast series that `items_of` has already taken from their table, all in one go.
 
@@ -281,7 +306,7 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        season, num_samples, temperature, seed, batch_size : optional
+        season, num_samples, temperature, seed, batch_size, return_samples : optional
             As in `predict_df`.
 
         Returns
@@ -313,6 +338,9 @@ class Forecaster(Sampler):
                 quantiles = np.quantile(samples, quantile_levels, axis=0)
                 for level, quantile in zip(quantile_levels, quantiles, strict=True):
                     frame[str(level)] = quantile
+                if return_samples:
+                    frame["mean"] = samples.mean(axis=0)
+                    frame |= {f"sample_{number}": one for number, one in enumerate(samples)}
                 frames.append(pd.DataFrame(frame))
         return pd.concat(frames, ignore_index=True)
 
@@ -372,11 +400,85 @@ class Forecaster(Sampler):
             raise InputError("the model can read none of the series; correct one of them")
         return readable
 
+    def evaluate(
+        self,
+        df: pd.DataFrame,
+        prediction_length: int,
+        *,
+        id_column: str | None = "item_id",
+        timestamp_column: str | None = "timestamp",
+        target: str | Sequence[str] = "target",
+        origins: int = 1,
+        stride: int | None = None,
+        leave_out: int = 0,
+        season: int | None = None,
+        period: int | None = None,
+        auto_ets: bool | None = None,
+        num_samples: int = SAMPLES,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
+        batch_size: int | None = None,
+        skip: bool = False,
+        fill: Fill | None = None,
+    ) -> Evaluation:
+        """Forecast the past of a table's series from rolling origins, beside simple forecasts.
+
+        Parameters
+        ----------
+        df : DataFrame
+            A row for each step of each series.
+        prediction_length : int
+            Steps to forecast.
+        id_column, timestamp_column, target : str, optional
+            As in `predict_df`.
+        origins : int, optional
+            Moments to forecast from, in each series.
+        stride : int, optional
+            Steps from one moment to the next. Default: `prediction_length`.
+        leave_out : int, optional
+            Last steps of each series that are not used.
+        season : int, optional
+            As in `predict_df`.
+        period, auto_ets : optional
+            As in `m2lib.forecaster.evaluate`.
+        num_samples, temperature, seed, batch_size, skip, fill : optional
+            As in `predict_df`.
+
+        Returns
+        -------
+        Evaluation
+            `forecasts` is the table of all forecasts, with cutoffs and truth; `by_series()` has
+            the errors of each series; `table()` and `verdict` sum up.
+
+        Raises
+        ------
+        InputError
+            For an unfit table, naming row and column.
+        """
+        columns = _columns(id_column, timestamp_column, target)
+        least = SHORTEST + prediction_length + leave_out
+        return evaluate(
+            self,
+            items_of(df, columns, least=least, skip=skip, fill=fill),
+            prediction_length,
+            origins=origins,
+            stride=stride,
+            leave_out=leave_out,
+            season=season,
+            period=period,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            columns=columns,
+            auto_ets=auto_ets,
+        )
+
     def fit(
         self,
         df: pd.DataFrame,
-        *,
         prediction_length: int,
+        *,
         output_dir: str | Path,
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
@@ -392,7 +494,6 @@ class Forecaster(Sampler):
         progress: bool = True,
         skip: bool = False,
         fill: Fill | None = None,
-        **unknown: Any,
     ) -> "Forecaster":
         """Train an adapter on a table's series, and measure it on their last steps.
 
@@ -433,8 +534,6 @@ class Forecaster(Sampler):
             Whether to show a bar.
         skip, fill : optional
             As in `predict_df`.
-        **unknown
-            Refused by name.
 
         Returns
         -------
@@ -453,11 +552,6 @@ class Forecaster(Sampler):
         columns = _columns(id_column, timestamp_column, target)
         least = SHORTEST + 2 * prediction_length
         items = items_of(df, columns, least=least, skip=skip, fill=fill)
-        if unknown:
-            raise InputError(
-                f"fit has no {next(iter(unknown))}; "
-                "it has num_steps, learning_rate, rank, batch_size and seed"
-            )
         return finetune(
             self,
             items,

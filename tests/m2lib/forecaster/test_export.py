@@ -178,6 +178,7 @@ def test_what_is_in_the_folder(adapter, tmp_path):
         ),
         *("text_format.json", "tokenizer.json", "tokenizer_config.json"),
     ]
+    assert len({path.stat().st_mode for path in exported.iterdir()}) == 1  # the umask's
     assert read_format(exported) == STUDY
     generation = json.loads((exported / "generation_config.json").read_text(encoding="utf-8"))
     assert generation["eos_token_id"] == generation["pad_token_id"] == 95

@@ -109,6 +109,35 @@ def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sa
     assert made.item_id.unique().tolist() == ["b", "a"]
 
 
+def test_samples_and_their_mean_come_out_where_asked(untuned, sales):
+    options = {"quantile_levels": [0.1, 0.9], "num_samples": 3}
+    plain = untuned.predict_df(sales, 4, **options)
+    made = untuned.predict_df(sales, 4, return_samples=True, **options)
+    columns = ["mean", "sample_0", "sample_1", "sample_2"]
+    assert list(made.columns) == [*plain.columns, *columns]
+    assert made[plain.columns].equals(plain)
+    samples = made[columns[1:]]
+    assert made["mean"].to_numpy() == pytest.approx(samples.mean(axis=1).to_numpy())
+    assert made.predictions.tolist() == samples.median(axis=1).tolist()
+    (first, _) = untuned.sample(
+        [sales[sales.item_id == name][["target"]].to_numpy() for name in "ba"],
+        4,
+        num_samples=3,
+        season=7,
+    )
+    assert samples[:4].to_numpy().T.tolist() == first.physical[..., 0].tolist()
+
+
+def test_the_device_may_be_named_as_chronos_names_it():
+    for name, device_map in (("cpu", "auto"), ("cuda:99", "cpu"), (None, "cpu")):
+        made = Forecaster.from_pretrained(
+            "none", backbone="tiny", device=name, device_map=device_map
+        )
+        assert made.backbone.device.type == "cpu"
+    with pytest.raises(InputError, match="cannot use device 'abacus'"):
+        Forecaster.from_pretrained("none", backbone="tiny", device_map="abacus")
+
+
 def test_utilsforecast_reads_what_comes_out(untuned, sales):
     made = untuned.predict_df(sales.groupby("item_id").head(27), prediction_length=3, num_samples=3)
     both = made.merge(sales, on=["item_id", "timestamp"])
@@ -213,6 +242,12 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
             {"prediction_length": 2000},
             "2000 steps are more than tiny can write; ask for fewer",
         ),
+        (
+            [waves(12)[:, 0], waves(9)[:, 0]],
+            {},
+            "series 1 has 9 steps, fewer than 10; bring more, or drop it",
+        ),
+        ([waves(2, 2).T], {"ids": ["a"]}, "series a has 2 steps, fewer than 10"),
         (waves(12)[:, 0], {"prediction_length": 0}, "must be at least 1"),
         (waves(12)[:, 0], {"temperature": 0.0}, "set a temperature for n_samples > 1"),
         (
@@ -265,6 +300,9 @@ def test_an_adapter_is_found_by_its_folder(tmp_path):
     assert adapter_folder(folder) == adapter_folder(str(folder)) == folder
     assert base_of(folder) == "tiny"
     assert read_format(folder) == STUDY
+    for pattern in ("trial/*", "trial/min?", "*/mine"):  # a name is no pattern
+        with pytest.raises(InputError, match="is no folder"):
+            adapter_folder(pattern)
     with pytest.raises(
         InputError,
         match=r"'other' is no folder with an adapter_config\.json; give an adapter's folder",
