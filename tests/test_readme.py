@@ -77,7 +77,7 @@ def table_of(page):
 
 def replicated(found):
     """How many steps the replication's final adapter has had, and how many the report's."""
-    return found["at the end"]["records"]["final"]["steps"], EXPERIMENTS["final"].train["steps"]
+    return found["at the end"]["records"]["final"]["steps"], EXPERIMENTS["final"].training.steps
 
 
 def shown(found):
@@ -132,7 +132,7 @@ def test_the_first_table_is_that_of_the_records():
     assert [[cell.strip(" *") for cell in row.split("|")[2:4]] for row in table] == expected
     assert f"the replication, after {after:,} of the report's {whole:,} steps" in "".join(table)
     assert (
-        f"learned in that night from {EXPERIMENTS['best'].train['steps']:,} fresh series"
+        f"learned in that night from {EXPERIMENTS['best'].training.steps:,} fresh series"
         in words("README.md")
     )
     front = words("book/index.md")

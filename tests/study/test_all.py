@@ -136,7 +136,7 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
     monkeypatch.setattr(loop, "batch_of", batch_of)
     assert cli.main(["run", "--all"]) == 130
     assert (
-        "stopped; `python -m study run` and `m2 finetune` go on from the last checkpoint or batch"
+        "stopped; `python -m study run` goes on from the last checkpoint or batch"
         in capsys.readouterr().err
     )
     profile = active_profile()

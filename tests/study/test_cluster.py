@@ -17,6 +17,7 @@ from m2lib.model import backbone_config
 from study import cli
 from study.costs import budget_of, estimate, workload
 from study.experiments import EXPERIMENTS
+from study.plans import earlier
 from study.profiles import Profile
 from study.records import adapter_path, load_record, record_path
 from study.runs import run
@@ -72,7 +73,7 @@ def test_what_is_needed_comes_first_and_what_is_finished_does_not_come(submit, a
     for name, experiment in EXPERIMENTS.items():
         assert all(
             list(EXPERIMENTS).index(one) < list(EXPERIMENTS).index(name)
-            for one in experiment.earlier(SMALL)
+            for one in earlier(experiment, SMALL)
         )
     run("baseline", SMALL, data=data)
     assert [name for name, _ in submit(["default", "baseline"], "slurm", {}, SMALL)] == ["default"]
@@ -88,7 +89,7 @@ def test_slurm_is_told_the_order(submit, asked):
         "search/second_0",
     ]
     for name, parameters in asked.items():
-        needed = [f"afterok:{jobs[earlier].job_id}" for earlier in EXPERIMENTS[name].earlier(SMALL)]
+        needed = [f"afterok:{jobs[one].job_id}" for one in earlier(EXPERIMENTS[name], SMALL)]
         more = parameters["additional_parameters"]
         assert sorted(more["dependency"].split(",")) == sorted([*needed, "singleton"])
         assert (parameters["job_name"], parameters["gpus_per_node"]) == (f"laptop-{name}", 1)

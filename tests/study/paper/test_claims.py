@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from m2lib.files import ROOT, read_json
-from study import EXPERIMENTS, REPLICATION, load_record
+from study import REPLICATION, load_record, trained_with
 from study.paper import claims
 
 PAGE = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def test_no_verdict_rests_on_a_run_that_is_shorter_than_the_finding(monkeypatch)
     assert set(rows().values()) == {"not tested"}
     monkeypatch.setattr(claims, "replicated_runs", real)
     for name in ("final", "default"):
-        steps = EXPERIMENTS[name].training(REPLICATION["report"])["steps"]
+        steps = trained_with(name, REPLICATION["report"]).steps
         for made in real("report").keys() & {name}:
             assert load_record(REPLICATION["report"], made).training["steps"] == steps
 
@@ -115,8 +115,7 @@ def test_the_page_says_the_steps_that_are_run():
         ("final", "final"),
     ):
         report, fifth = (
-            EXPERIMENTS[name].training(REPLICATION[profile])["steps"]
-            for profile in ("report", "fifth")
+            trained_with(name, REPLICATION[profile]).steps for profile in ("report", "fifth")
         )
         each = " each" * (name != "final")
         assert f"| steps: {row} | {report:,}{each} | {fifth:,}{each} |" in PAGE
