@@ -8,11 +8,10 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from m2lib.accounting import Shape
 from m2lib.files import InputError, short_hash, write_atomic, write_json
@@ -33,6 +32,9 @@ from m2lib.model import (
 from m2lib.series import FORMAT_FILE, Season, TextFormat
 from m2lib.series.intervals import t_interval
 from m2lib.training import COSINE, Endless, TrainConfig, cut_windows, step_costs, train, window_loss
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Kind = TypeVar("Kind", bound=Sampler)
 MOST_ASKED = 50  # series that are forecast before and after
@@ -333,7 +335,7 @@ def _write(
     save_adapter(backbone.model, folder, backbone.loaded_by)
 
 
-def _cost(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> str:
+def _cost(model: "PreTrainedModel", batch: np.ndarray, config: TrainConfig) -> str:
     """A training's cost in words: FLOPs by the rules, and seconds, judged by a forward pass."""
     rows = torch.from_numpy(batch).to(model.device)
     with torch.inference_mode():
@@ -349,7 +351,7 @@ def _cost(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> str
     )
 
 
-def _step_flops(model: PreTrainedModel, batch: np.ndarray, config: TrainConfig) -> int:
+def _step_flops(model: "PreTrainedModel", batch: np.ndarray, config: TrainConfig) -> int:
     """FLOPs of a training step on a batch, by the rules."""
     shape = Shape.of(model.config)
     return step_costs(shape, batch, rank=config.rank, targets=config.targets)["coursework"]
