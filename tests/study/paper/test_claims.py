@@ -99,7 +99,7 @@ def test_no_verdict_rests_on_a_run_that_is_shorter_than_the_finding(monkeypatch)
     for name in ("final", "default"):
         steps = trained_with(name, REPLICATION["report"]).steps
         for made in real("report").keys() & {name}:
-            assert load_record(REPLICATION["report"], made).training["steps"] == steps
+            assert load_record(REPLICATION["report"], made).training.steps == steps
 
 
 def test_the_page_is_what_the_records_say():
@@ -134,6 +134,10 @@ def test_what_the_page_says_of_precision_is_so():
     assert (
         f"all {first['of']} of the first adapter's, and {final['differing']} of the final" in said
     )
+    searched = [row for run, row in by_run.items() if run.startswith(("fifth/s", "fifth/c"))]
+    assert len(searched) == 16
+    assert all(row["differing"] == row["of"] for row in searched)
+    assert "of the two searches' it is every one" in said
     for when in ("before", "after"):
         assert f"to {final[when]['mean']:.1f} / {final[when]['median']:.1f}" in said
     recorded = load_record(REPLICATION["report"], "baseline").maes()
