@@ -65,6 +65,7 @@ def forecast(
     ids: Sequence[int | str] | None = None,
     text_format: TextFormat = STUDY,
     progress: bool = False,
+    bare: BareModel | None = None,
 ) -> list[Forecast]:
     """Forecast the steps that follow each context.
 
@@ -90,6 +91,9 @@ def forecast(
         How the contexts are written, and the forecasts read.
     progress : bool, optional
         Show a bar.
+    bare : BareModel, optional
+        The backbone's matrices, for several calls. Default: adapters are merged and weights packed
+        anew in this call, once for all of its batches.
 
     Returns
     -------
@@ -118,7 +122,7 @@ def forecast(
     # One random stream serves all batches. It is drawn on the CPU, so that a seed gives the same
     # numbers on every device.
     generator = torch.Generator().manual_seed(seed)
-    bare = BareModel(backbone.model)  # adapters are merged and weights packed once for all batches
+    bare = bare or BareModel(backbone.model)
     starts = range(0, len(prompts), batch_size)
     forecasts = []
     for start in tqdm(starts, "forecast", unit="batch", leave=None, disable=not progress):

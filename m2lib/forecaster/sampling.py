@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from m2lib.decoding import DecodeConfig, Forecast, forecast
+from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
 from m2lib.model import Backbone
 from m2lib.series import SHORTEST, Season, TextFormat
@@ -32,6 +34,12 @@ class Sampler:
     """How series are written; None, without an adapter: as `format_for` chooses for each table."""
     adapter: Path | None = None
     """The folder of the adapter that is in the model."""
+    _kept: dict[str, BareModel] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The model's matrices after the first forecast, see `_bare`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or pickle goes without the matrices, which are made again where they are used."""
+        return self.__dict__ | {"_kept": {}}
 
     def sample(
         self,
@@ -119,6 +127,7 @@ class Sampler:
             ids=ids,
             text_format=text_format,
             progress=len(contexts) > batch_size,
+            bare=self._bare(),
         )
 
         with_season = []
@@ -160,6 +169,14 @@ class Sampler:
                 "ask for fewer"
             )
         return steps
+
+    def _bare(self) -> BareModel:
+        """The model's matrices, merged and packed anew only where its weights have changed."""
+        model = self.backbone.model
+        if "bare" not in self._kept or not self._kept["bare"].is_of(model):
+            self._kept.clear()  # before new ones are made, because they may take half a gigabyte
+            self._kept["bare"] = BareModel(model)
+        return self._kept["bare"]
 
     def _token_bytes(self) -> int:
         """Bytes of a token's keys and values in all layers."""
