@@ -278,6 +278,8 @@ class Engine:
         Non-empty lists of ids 0-12, of mixed lengths.
     samples : int, optional
         Number of rows for each prompt, which is read once for all of them.
+    tick : callable, optional
+        Called after each prompt with the number of its tokens, for a progress bar.
 
     Attributes
     ----------
@@ -317,7 +319,11 @@ class Engine:
     """
 
     def __init__(
-        self, model: torch.nn.Module | BareModel, prompts: list[list[int]], samples: int = 1
+        self,
+        model: torch.nn.Module | BareModel,
+        prompts: list[list[int]],
+        samples: int = 1,
+        tick: Callable[[int], object] | None = None,
     ):
         self.bare = model if isinstance(model, BareModel) else BareModel(model)
         device = self.bare.embedding.device
@@ -345,7 +351,11 @@ class Engine:
         self.mask = mask.masked_fill_(empty, float("-inf"))[:, None]
 
         self.cos, self.sin = self.bare.positions(columns)
-        hidden = [self._prefill(prompt, number) for number, prompt in enumerate(prompts)]
+        hidden = []
+        for number, prompt in enumerate(prompts):
+            hidden.append(self._prefill(prompt, number))
+            if tick:
+                tick(len(prompt))
         # A prompt's samples lie side by side: 0 0 1 1 (`repeat` would give 0 1 0 1).
         prompt_of_row = torch.arange(len(prompts), device=device).repeat_interleave(samples)
         self._arrange(prompt_of_row, [samples] * len(prompts))

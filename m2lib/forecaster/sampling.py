@@ -1,5 +1,6 @@
 """Sampling forecasts of any table's series from a language model, in a text format for them."""
 
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -7,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from m2lib.decoding import DecodeConfig, Forecast, forecast
+from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast
 from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
 from m2lib.model import Backbone
@@ -22,6 +24,10 @@ CACHE = 2 * 10**9  # bytes of a batch's keys and values at most, the same on eve
 # Forecasts in a batch at most. More save no time, and the same on every machine they give a seed
 # the same samples, which depend on the batch.
 MOST_ROWS = 256
+# Work of fewer tokens is short on any machine, so its speed is not measured before it begins.
+SHORT_WORK = 20_000
+TRIED_TOKENS = 128  # the length of the text by which the speed is measured
+LONG_WORK = 120  # seconds; what takes longer is said before it begins
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,14 @@ class Sampler:
     """The folder of the adapter that is in the model."""
     _kept: dict[str, BareModel] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The model's matrices after the first forecast, see `_bare`."""
+
+    def __repr__(self) -> str:
+        adapter = self.adapter.name if self.adapter else "none"
+        backbone = self.backbone
+        return (
+            f"{type(self).__name__}({backbone.name}, adapter: {adapter}, "
+            f"{backbone.dtype} on {backbone.device})"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or pickle goes without the matrices, which are made again where they are used."""
@@ -52,6 +66,7 @@ class Sampler:
         batch_size: int | None = None,
         ids: Sequence[int | str] | None = None,
         season: int = 1,
+        context_length: int | None = None,
     ) -> list[Forecast]:
         """Sample forecasts of each series.
 
@@ -76,6 +91,16 @@ class Sampler:
         season : int, optional
             Steps of the season, which is taken out before a series is written, and put back
             afterwards; 1: none.
+        context_length : int, optional
+            The last steps of each series that the model reads, at least 10. All that is read shares
+            three digits, so less of the past leaves finer steps. The season is always estimated
+            from the whole series. Default: as many as the model's window holds.
+
+        Warns
+        -----
+        UserWarning
+            Before the work begins, if a series is longer than the model's window, if the steps to
+            forecast are far more than its adapter has learned, and if the work will take minutes.
 
         Returns
         -------
@@ -86,9 +111,10 @@ class Sampler:
         Raises
         ------
         InputError
-            For a series that cannot be forecast, naming it, and for more steps than the model can
-            write.
+            For a series that cannot be forecast, naming it; for more steps than the model can
+            write; and for no series at all, or an argument that is out of its range.
         """
+        _check_arguments(values, season, batch_size, context_length)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
         seasons = [Season.of(series, season) for series in values]
@@ -97,7 +123,9 @@ class Sampler:
         ]
         text_format = self.format_of(unseasonal, ids)
         window = self.window(text_format, prediction_length)
-        if any(len(series) > window for series in unseasonal):
+        if context_length is not None and context_length < window:
+            window = context_length
+        elif any(len(series) > window for series in unseasonal):
             warnings.warn(
                 f"of a series longer than the model's window the last {window} steps are read",
                 stacklevel=2,
@@ -111,13 +139,17 @@ class Sampler:
             temperature=temperature if num_samples > 1 else 0.0,
             n_samples=num_samples,
         )
-        if not batch_size:
+        if batch_size is None:
             # The samples of a series share the keys and values of its context, and have their own
             # of what they write.
             longest = max(len(context) for context in contexts)
             steps_kept = longest + num_samples * prediction_length
             series_bytes = steps_kept * text_format.longest_step * self._token_bytes()
             batch_size = max(1, min(MOST_ROWS // num_samples, CACHE // series_bytes))
+        self._warn_of_a_far_horizon(text_format, prediction_length)
+        bare = self._bare()
+        tokens = sum(len(context) + num_samples * prediction_length for context in contexts)
+        _warn_of_long_work(bare, tokens * text_format.longest_step)
         forecasts = forecast(
             self.backbone,
             contexts,
@@ -126,8 +158,8 @@ class Sampler:
             seed=seed,
             ids=ids,
             text_format=text_format,
-            progress=len(contexts) > batch_size,
-            bare=self._bare(),
+            progress=True,
+            bare=bare,
         )
 
         with_season = []
@@ -170,6 +202,19 @@ class Sampler:
             )
         return steps
 
+    def _warn_of_a_far_horizon(self, text_format: TextFormat, prediction_length: int) -> None:
+        """Warn of forecasts that are longer than nearly all that an adapter has learned from."""
+        # A training window of 1024 tokens holds 256 steps of one variable, context and forecast
+        # together; in the mean the forecast is half of it at most.
+        learned = WINDOW // text_format.longest_step // 2
+        if self.adapter and prediction_length > learned:
+            warnings.warn(
+                f"{prediction_length} steps are more than the {learned} that the adapter has "
+                "learned to forecast, and the last ones will be poor; forecast fewer, "
+                "or longer ones, such as months instead of days",
+                stacklevel=3,
+            )
+
     def _bare(self) -> BareModel:
         """The model's matrices, merged and packed anew only where its weights have changed."""
         model = self.backbone.model
@@ -184,6 +229,42 @@ class Sampler:
         head_width = config.hidden_size // config.num_attention_heads
         kv_numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * head_width
         return kv_numbers * self.backbone.model.dtype.itemsize
+
+
+def _check_arguments(
+    values: Sequence[np.ndarray], season: int, batch_size: int | None, context_length: int | None
+) -> None:
+    """Raise InputError for no series, and for an argument that is out of its range."""
+    if len(values) == 0:
+        raise InputError("there is no series to forecast; give at least one")
+    if season < 1:
+        raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; give 1 or more, or leave it out")
+    if context_length is not None and context_length < SHORTEST:
+        raise InputError(
+            f"context_length is {context_length}; give {SHORTEST} steps or more, or leave it out"
+        )
+
+
+def _warn_of_long_work(bare: BareModel, tokens: int) -> None:
+    """Warn of work that will take minutes, by the time that a short text takes."""
+    if tokens < SHORT_WORK:
+        return
+    text = [1] * TRIED_TOKENS
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(2):  # the first time is a processor's to warm up
+            began = time.perf_counter()
+            Engine(bare, [text]).logits.tolist()  # `tolist` waits for a graphics card
+            seconds.append(time.perf_counter() - began)
+    expected = min(seconds) / TRIED_TOKENS * tokens
+    if expected >= LONG_WORK:
+        warnings.warn(
+            f"this will take some {expected / 60:.0f} minutes here; fewer series or samples, a "
+            "shorter context_length or prediction_length take less",
+            stacklevel=3,
+        )
 
 
 def format_for(values: Sequence[np.ndarray]) -> TextFormat:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +12,7 @@ import torch
 
 from m2lib.decoding.engine import BareModel
 from m2lib.forecaster import Sampler
+from m2lib.forecaster import sampling as module
 from m2lib.model import inject_lora, load_backbone, merge_lora
 from m2lib.series import TextFormat
 
@@ -106,3 +108,64 @@ def test_weights_of_inference_mode_are_never_kept(built):
         sampler = Sampler(load_backbone("tiny", device="cpu", dtype="float32"), TextFormat(1))
     assert texts(sampler) == texts(sampler)
     assert len(built) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "line"),
+    [
+        ([], {}, "there is no series to forecast; give at least one"),
+        ([WAVE], {"season": 0}, "season is 0; give its number of steps, or 1 where there is none"),
+        ([WAVE], {"season": -3}, "season is -3; "),
+        ([WAVE], {"batch_size": 0}, "batch_size is 0; give 1 or more, or leave it out"),
+        ([WAVE], {"context_length": 9}, "context_length is 9; give 10 steps or more, or"),
+        ([WAVE], {"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
+    ],
+)
+def test_an_argument_out_of_range_is_refused_in_one_line(own, values, settings, line):
+    with pytest.raises(ValueError, match=line) as error:
+        own.sample(values, 3, **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_less_of_the_past_is_read_where_this_is_asked_for(own):
+    (short,) = own.sample([WAVE], 3, num_samples=1, context_length=15)
+    (same,) = own.sample([WAVE[-15:]], 3, num_samples=1)
+    assert short.texts == same.texts
+    (whole,) = own.sample([WAVE], 3, num_samples=1, context_length=500)
+    assert whole.prompt_tokens > short.prompt_tokens == same.prompt_tokens
+
+
+def test_a_season_comes_from_the_whole_series_whatever_is_read_of_it(own):
+    season = np.resize([1.0, 2.0, 4.0, 3.0], 43)[:, None]
+    growing = season * np.linspace(10, 20, 43)[:, None]
+    made = own.sample([growing[:40]], 3, num_samples=1, context_length=10, season=4)
+    assert made[0].scaling.scale[:, 0] / season[40:, 0] == pytest.approx(
+        np.full(3, made[0].scaling.scale[0, 0]), rel=0.01
+    )
+
+
+def test_a_forecaster_is_shown_in_one_line(own, tmp_path):
+    assert repr(own) == "Sampler(tiny, adapter: none, float32 on cpu)"
+    tuned = replace(own, adapter=tmp_path / "mine")
+    assert repr(tuned) == "Sampler(tiny, adapter: mine, float32 on cpu)"
+
+
+def test_what_an_adapter_has_not_learned_is_said_first(own, tmp_path):
+    tuned = replace(own, adapter=tmp_path)
+    with pytest.warns(UserWarning, match="103 steps are more than the 102 that the adapter has"):
+        tuned.sample([WAVE], 103, num_samples=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tuned.sample([WAVE], 102, num_samples=1)
+        own.sample([WAVE], 103, num_samples=1)  # no adapter, nothing learned
+
+
+def test_work_of_minutes_is_said_first(own, monkeypatch):
+    monkeypatch.setattr(module, "SHORT_WORK", 0)
+    monkeypatch.setattr(module, "LONG_WORK", 0)
+    with pytest.warns(UserWarning, match="this will take some 0 minutes here; fewer series"):
+        own.sample([WAVE], 3, num_samples=1)
+    monkeypatch.setattr(module, "LONG_WORK", 1e9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own.sample([WAVE], 3, num_samples=1)
