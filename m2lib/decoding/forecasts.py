@@ -164,7 +164,7 @@ def forecast(
                         texts=texts,
                         values=values,
                         repairs=repairs,
-                        scaling=text_format.scaling(context),
+                        scaling=text_format.reading(context, config.rounding),
                         prompt_tokens=len(prompt),
                         new_tokens=tuple(len(sample) for sample in samples),
                         padded_tokens=longest,
