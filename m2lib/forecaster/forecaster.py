@@ -27,7 +27,7 @@ DEFAULT_BACKBONE = "smollm2-135m"
 UNTUNED = "none"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecaster(Sampler):
     """A small language model that forecasts series written as text, with their uncertainty."""
 
@@ -103,6 +103,8 @@ class Forecaster(Sampler):
         batch_size: int | None = None,
         ids: Sequence[int | str] | None = None,
         season: int = 1,
+        context_length: int | None = None,
+        trend: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Forecast the quantiles of what follows each context, and the median.
 
@@ -115,7 +117,7 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        num_samples, temperature, seed, batch_size, ids, season : optional
+        num_samples, temperature, seed, batch_size, ids, season, context_length, trend : optional
             As in `sample`.
 
         Returns
@@ -127,7 +129,7 @@ class Forecaster(Sampler):
             The point forecast, which is the samples' median, as in chronos-2; (series, variables,
             prediction_length) with more than one variable.
         """
-        if not (isinstance(context, list | tuple) and np.ndim(context[0])):
+        if len(context) and not (isinstance(context, list | tuple) and np.ndim(context[0])):
             context = np.atleast_2d(context)  # one series, or an array of several
         forecasts = self.sample(
             [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context],
@@ -138,6 +140,8 @@ class Forecaster(Sampler):
             batch_size=batch_size,
             ids=ids,
             season=season,
+            context_length=context_length,
+            trend=trend,
         )
         # (series, num_samples, steps, variables)
         samples = np.stack([forecast.physical for forecast in forecasts])
@@ -260,7 +264,7 @@ class Forecaster(Sampler):
             seed=seed,
             batch_size=batch_size,
             ids=[item.name for item in items],
-            season=season or calendar_season(items),
+            season=calendar_season(items) if season is None else season,
         )
         frames = []
         for item, forecast in zip(items, forecasts, strict=True):

@@ -15,6 +15,7 @@ from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
 from m2lib.model import Backbone
 from m2lib.series import SHORTEST, Season, TextFormat
+from m2lib.series.trends import Trend
 
 WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
@@ -67,6 +68,7 @@ class Sampler:
         ids: Sequence[int | str] | None = None,
         season: int = 1,
         context_length: int | None = None,
+        trend: float = 0.0,
     ) -> list[Forecast]:
         """Sample forecasts of each series.
 
@@ -95,6 +97,9 @@ class Sampler:
             The last steps of each series that the model reads, at least 10. All that is read shares
             three digits, so less of the past leaves finer steps. The season is always estimated
             from the whole series. Default: as many as the model's window holds.
+        trend : float, optional
+            The share, 0 to 1, of the trend of what is read that is taken out and goes on in the
+            forecast, see `m2lib.series.trends.Trend`. Default: 0, which leaves it to the model.
 
         Warns
         -----
@@ -106,7 +111,7 @@ class Sampler:
         -------
         list of Forecast
             One for each series. `physical` is (num_samples, prediction_length, variables), with
-            the season; the scaled `values` are without it.
+            season and trend; the scaled `values` are without them.
 
         Raises
         ------
@@ -114,7 +119,7 @@ class Sampler:
             For a series that cannot be forecast, naming it; for more steps than the model can
             write; and for no series at all, or an argument that is out of its range.
         """
-        _check_arguments(values, season, batch_size, context_length)
+        _check_arguments(values, season, batch_size, context_length, trend)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
         seasons = [Season.of(series, season) for series in values]
@@ -130,7 +135,13 @@ class Sampler:
                 f"of a series longer than the model's window the last {window} steps are read",
                 stacklevel=2,
             )
-        contexts = [series[-window:] for series in unseasonal]
+        read = [series[-window:] for series in unseasonal]
+        trends = [Trend.of(series, prediction_length, trend) for series in read]
+        contexts = [
+            one_trend.without(series) for one_trend, series in zip(trends, read, strict=True)
+        ]
+        # Without its trend a series may need another format, because it may go below zero.
+        text_format = self.format_of(contexts, ids) if trend else text_format
 
         protocol = DecodeConfig(
             max_new_tokens=text_format.longest_step * prediction_length,
@@ -162,11 +173,13 @@ class Sampler:
             bare=bare,
         )
 
-        with_season = []
-        for ahead, one_season, series, low in zip(forecasts, seasons, values, least, strict=True):
-            scaling = one_season.back(ahead.scaling, len(series), prediction_length)
-            with_season.append(replace(ahead, scaling=scaling, least=low))
-        return with_season
+        whole = []
+        parts = zip(forecasts, trends, seasons, values, least, strict=True)
+        for ahead, one_trend, one_season, series, low in parts:
+            scaling = one_trend.back(ahead.scaling, prediction_length)
+            scaling = one_season.back(scaling, len(series), prediction_length)
+            whole.append(replace(ahead, scaling=scaling, least=low))
+        return whole
 
     def format_of(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
@@ -232,7 +245,11 @@ class Sampler:
 
 
 def _check_arguments(
-    values: Sequence[np.ndarray], season: int, batch_size: int | None, context_length: int | None
+    values: Sequence[np.ndarray],
+    season: int,
+    batch_size: int | None,
+    context_length: int | None,
+    trend: float,
 ) -> None:
     """Raise InputError for no series, and for an argument that is out of its range."""
     if len(values) == 0:
@@ -245,6 +262,8 @@ def _check_arguments(
         raise InputError(
             f"context_length is {context_length}; give {SHORTEST} steps or more, or leave it out"
         )
+    if not 0 <= trend <= 1:
+        raise InputError(f"trend is {trend}; give a share from 0 to 1")
 
 
 def _warn_of_long_work(bare: BareModel, tokens: int) -> None:

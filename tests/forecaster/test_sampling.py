@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from m2lib.decoding import forecasts
 from m2lib.decoding.engine import BareModel
 from m2lib.forecaster import Sampler
 from m2lib.forecaster import sampling as module
-from m2lib.model import inject_lora, load_backbone, merge_lora
-from m2lib.series import TextFormat
+from m2lib.model import ids_to_text, inject_lora, load_backbone, merge_lora, text_to_ids
+from m2lib.series import TABLES, Season, TextFormat
+from m2lib.series.trends import Trend
 
 WAVE = 50 + 30 * np.sin(np.arange(40.0) / 3)[:, None]
 
@@ -118,6 +120,7 @@ def test_weights_of_inference_mode_are_never_kept(built):
         ([WAVE], {"season": -3}, "season is -3; "),
         ([WAVE], {"batch_size": 0}, "batch_size is 0; give 1 or more, or leave it out"),
         ([WAVE], {"context_length": 9}, "context_length is 9; give 10 steps or more, or"),
+        ([WAVE], {"trend": 1.5}, "trend is 1.5; give a share from 0 to 1"),
         ([WAVE], {"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
     ],
 )
@@ -169,3 +172,64 @@ def test_work_of_minutes_is_said_first(own, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         own.sample([WAVE], 3, num_samples=1)
+
+
+def test_a_trend_is_taken_out_and_goes_on(own):
+    own = replace(own, text_format=TABLES)
+    steps = np.arange(60.0)[:, None]
+    growing = 100 + 5 * steps + np.random.default_rng(0).normal(0, 3, (60, 1))
+    (made,) = own.sample([growing], 12, num_samples=4, trend=1.0)
+    slope = Trend.of(growing, 12).slope
+    assert slope == pytest.approx([5.0], rel=0.05)
+    flat = growing + slope * steps[::-1]
+    (same,) = own.sample([flat], 12, num_samples=4)
+    assert made.texts == same.texts
+    assert made.physical == pytest.approx(same.physical + slope * np.arange(1, 13)[:, None])
+    (left,) = own.sample([growing], 12, num_samples=4)
+    assert left.texts != made.texts
+
+
+def test_season_and_trend_come_out_together_and_go_back_in(own):
+    own = replace(own, text_format=TABLES)
+    pattern = np.array([0.5, 1.5, 1.2, 0.8])
+    noise = np.random.default_rng(0).normal(0, 1, 88)
+    level = 200 + 3 * np.arange(88) + noise
+    values = (level * np.resize(pattern, 88))[:, None]
+    context, truth = values[:80], values[80:]
+    (made,) = own.sample([context], 8, num_samples=30, season=4, trend=1.0)
+    # The random model knows nothing, but where it says the last level, season and trend are right.
+    season = Season.of(context, 4)
+    read = season.without(context)
+    trend = Trend.of(read, 8)
+    at_last = np.repeat(made.scaling.start, 8, axis=0)
+    lowest = trend.without(read).min()
+    expected = (lowest + trend.slope * np.arange(1, 9)) * season.factor[np.arange(80, 88) % 4, 0]
+    assert made.scaling.physical(at_last)[:, 0] == pytest.approx(expected)
+    assert expected == pytest.approx(truth[:, 0], rel=0.05)
+
+
+def test_a_falling_series_may_need_another_format_without_its_trend(tiny):
+    falling = np.linspace(100, 1, 60)[:, None] + np.random.default_rng(0).normal(0, 0.1, (60, 1))
+    (made,) = Sampler(tiny).sample([falling], 6, num_samples=2, trend=1.0)
+    assert made.physical.min() >= 0
+
+
+def test_zeros_are_forecast_as_zeros(own, monkeypatch):
+    """Of a model that always writes the context's smallest integer."""
+    own = replace(own, text_format=TABLES)
+    counts = np.random.default_rng(0).poisson(0.3, 60).astype(float)[:, None]
+    night = np.maximum(0, np.sin(np.arange(72) / 12 * np.pi))[:, None]
+
+    def repeat_the_smallest(model, prompts, config, *rest, **options):
+        text = ids_to_text(prompts[0])
+        smallest = min(text.split(";")[:-1], key=int)
+        ids = text_to_ids(f"{smallest};" * config.steps)
+        return [[ids] * config.n_samples], [[0] * config.n_samples]
+
+    monkeypatch.setattr(forecasts, "generate", repeat_the_smallest)
+    (made,) = own.sample([counts], 7, season=7)
+    assert (made.physical == 0).all()
+    (made,) = own.sample([counts + 5.3], 7)
+    assert (made.physical == 5.3).all()
+    (made,) = own.sample([night], 24, season=24)
+    assert made.physical.min() == 0
