@@ -453,7 +453,9 @@ class Engine:
             # (GROWTH - 1), which the mask takes out. In return whole tensors go into the products,
             # and their shapes stay the same for 64 steps.
             if self.own is not self.shared:
-                torch.bmm(q, keys.transpose(1, 2), out=scores[:, :, shared_columns:])
+                # Not with `out=`: into a part of a tensor PyTorch multiplies entry by entry, and of
+                # these there are many. The few entries of a prompt's rows, below, may do so.
+                scores[:, :, shared_columns:] = torch.bmm(q, keys.transpose(1, 2))
             for group in self.groups:
                 torch.bmm(
                     group.per_shared(q),
