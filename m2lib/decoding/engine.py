@@ -17,7 +17,7 @@ It computes the same function as the transformers model (tests compare it with
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import linear, pad, rms_norm, silu
@@ -186,7 +186,8 @@ class BareModel:
         ]
 
 
-def _states(weights: list[torch.nn.Parameter]) -> list[tuple[int, int, int, float]] | None:
+@torch.no_grad()
+def _states(weights: list[torch.nn.Parameter]) -> list[tuple[Any, ...]] | None:
     """What would differ for each weight if it had changed.
 
     None where a weight was made in inference mode, because PyTorch counts no changes of those.
@@ -196,10 +197,10 @@ def _states(weights: list[torch.nn.Parameter]) -> list[tuple[int, int, int, floa
     states = []
     for weight in weights:
         # A change in place raises the version: `weight.zero_()` makes 0 into 1. A move to another
-        # dtype leaves the version as it is, but puts the numbers elsewhere in memory. The fused
-        # optimisers do neither, so a weight that can be trained is also known by its length.
-        length = float(weight.detach().norm()) if weight.requires_grad else 0.0
-        states.append((id(weight), weight.data_ptr(), weight._version, length))
+        # dtype or device does not, and neither does a step of a fused optimiser, so a weight that
+        # can be trained is also known by its length.
+        length = float(weight.norm()) if weight.requires_grad else 0.0
+        states.append((id(weight), weight._version, weight.dtype, weight.device, length))
     return states
 
 
