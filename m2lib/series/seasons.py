@@ -14,7 +14,7 @@ ENOUGH = 3  # a season is estimated from at least this many of its repetitions
 NOTHING_LEFT = 1e-6
 # A value counts as an outlier if it is so many times as far from trend and season as the mean of
 # all values is. Of 1000 values from a normal distribution the farthest is 4 times as far.
-OUTLIER = 6.0
+OUTLIER = 8.0
 # By no smaller factor is a value divided, where the mean factor is 1, because a step that is nearly
 # always 0 says nothing about the level. A series with such steps is lifted by LIFT of its mean.
 LEAST_FACTOR = 0.05
