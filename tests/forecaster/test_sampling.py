@@ -7,12 +7,14 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from m2lib.decoding import forecasts
 from m2lib.decoding.engine import BareModel
-from m2lib.forecaster import Sampler
+from m2lib.files import InputError
+from m2lib.forecaster import Forecaster, Sampler
 from m2lib.forecaster import sampling as module
 from m2lib.model import ids_to_text, inject_lora, load_backbone, merge_lora, text_to_ids
 from m2lib.series import TABLES, Season, TextFormat
@@ -233,3 +235,19 @@ def test_zeros_are_forecast_as_zeros(own, monkeypatch):
     assert (made.physical == 5.3).all()
     (made,) = own.sample([night], 24, season=24)
     assert made.physical.min() == 0
+
+
+def test_a_forecaster_takes_the_same_options(own):
+    forecaster = Forecaster(own.backbone, TABLES)
+    assert repr(forecaster) == "Forecaster(tiny, adapter: none, float32 on cpu)"
+    options = {"num_samples": 4, "context_length": 15, "trend": 1.0, "season": 4}
+    rising = WAVE + 5 * np.arange(40.0)[:, None]
+    _, median = forecaster.predict_quantiles(rising[:, 0], 3, **options)
+    (made,) = forecaster.sample([rising], 3, **options)
+    assert median[0].numpy() == pytest.approx(np.median(made.physical, axis=0)[:, 0], rel=1e-6)
+    with pytest.raises(InputError, match="there is no series to forecast"):
+        forecaster.predict_quantiles([], 3)
+    table = pd.DataFrame({"target": WAVE[:, 0]})
+    columns = {"id_column": None, "timestamp_column": None}
+    with pytest.raises(InputError, match="season is 0; give its number of steps"):
+        forecaster.predict_df(table, prediction_length=3, season=0, **columns)
