@@ -156,7 +156,7 @@ def forecast(
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
     forecaster = task.load()
-    season = task.season or m2lib.forecaster.calendar_season(items)
+    season = m2lib.forecaster.chosen_season(items, task.season)
     items = forecaster.readable(items, task.horizon, season, skip=task.skip)
     parts = (
         forecaster.predict_items(

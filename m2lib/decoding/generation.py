@@ -6,6 +6,8 @@ drops rows with `keep`. The loop knows what the rows are for: it chooses the tok
 samples are done, and says which rows may leave.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -57,12 +59,14 @@ class DecodeConfig:
 
         Greedy samples are an example, because they would all be the same.
         """
-        smallest = min(self.steps, self.n_samples, self.max_new_tokens, self.context_tokens or 1)
-        if smallest < 1:
+        counts = [self.steps, self.n_samples, self.max_new_tokens]
+        if self.context_tokens is not None:
+            counts.append(self.context_tokens)
+        if min(counts) < 1:
             raise ValueError(
                 "steps, n_samples, max_new_tokens and context_tokens must be at least 1"
             )
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:  # nan fails too
             raise ValueError(f"temperature is {self.temperature}; give 0, or more to sample")
         if self.n_samples > 1 and self.temperature == 0:
             raise ValueError(
@@ -145,6 +149,7 @@ def generate(
     generator: torch.Generator | None = None,
     engine: type = Engine,
     text_format: TextFormat = STUDY,
+    tick: Callable[[int], object] | None = None,
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
     """Generate new token ids for each prompt and sample, from one prefill per prompt.
 
@@ -166,6 +171,9 @@ def generate(
         The class that runs the model, `Engine` or `Reference`.
     text_format : TextFormat, optional
         The format of the prompts, for the grammar.
+    tick : callable, optional
+        Called with the number of tokens that the model has just run, prompt by prompt and then step
+        by step, for a progress bar.
 
     Returns
     -------
@@ -177,7 +185,7 @@ def generate(
     """
     n = config.n_samples
     with torch.inference_mode():
-        running = engine(model, prompts, n)
+        running = engine(model, prompts, n, tick)
         device = running.logits.device
         count = len(running.logits)
         grammar = StepGrammar(count, device, text_format) if config.constrained else None
@@ -233,6 +241,8 @@ def generate(
                 grammar.advance(tokens)
             passes[sample_of_row] += 1
             running.step(tokens)
+            if tick:
+                tick(len(tokens))
     new = [written[first : first + n] for first in range(0, count, n)]
     return new, passes.view(-1, n).tolist()
 

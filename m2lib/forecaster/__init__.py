@@ -18,6 +18,7 @@ from .tables import (
     calendar_season,
     calendar_seasons,
     check_output,
+    chosen_season,
     guess_columns,
     in_parts,
     items_of,

@@ -14,7 +14,7 @@ import pandas as pd
 from m2lib import series
 from m2lib.files import InputError, first_line
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
-from m2lib.forecaster.tables import Columns, Item, as_written, calendar_season
+from m2lib.forecaster.tables import Columns, Item, as_written, chosen_season
 from m2lib.series import DECILES, Scaling
 from m2lib.series.intervals import sign_flip_p, t_interval
 
@@ -267,7 +267,7 @@ def evaluate(
         Errors of all forecasters, origin by origin. An origin whose context never changes is left
         out, with a warning.
     """
-    season = season or calendar_season(items)
+    season = chosen_season(items, season)
     if not period:
         period = season if season > 1 else None
 

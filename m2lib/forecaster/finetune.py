@@ -18,7 +18,7 @@ from m2lib.files import InputError, short_hash, write_atomic, write_json
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
-from m2lib.forecaster.tables import Item, calendar_season, check_folder
+from m2lib.forecaster.tables import Item, check_folder, chosen_season
 from m2lib.model import (
     ALL_TARGETS,
     CONFIG_FILE,
@@ -85,7 +85,7 @@ def finetune(
     config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
 
     # 2. Prepare training windows from all but the last steps, without their season.
-    season = season or calendar_season(items)
+    season = chosen_season(items, season)
     training = []
     for item in items:
         known = item.values[:-prediction_length]

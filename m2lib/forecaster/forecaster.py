@@ -24,7 +24,7 @@ from m2lib.forecaster.tables import (
     Columns,
     Fill,
     Item,
-    calendar_season,
+    chosen_season,
     future_times,
     in_parts,
     items_of,
@@ -38,7 +38,7 @@ DEFAULT_BACKBONE = "smollm2-135m"
 UNTUNED = "none"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecaster(Sampler):
     """A small language model that forecasts series written as text, with their uncertainty."""
 
@@ -119,6 +119,8 @@ class Forecaster(Sampler):
         batch_size: int | None = None,
         ids: Sequence[int | str] | None = None,
         season: int = 1,
+        context_length: int | None = None,
+        trend: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Forecast the quantiles of what follows each context, and the median.
 
@@ -133,7 +135,7 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        num_samples, temperature, seed, batch_size, ids, season : optional
+        num_samples, temperature, seed, batch_size, ids, season, context_length, trend : optional
             As in `sample`.
 
         Returns
@@ -152,7 +154,7 @@ class Forecaster(Sampler):
         """
         if isinstance(context, list | tuple):
             context = [target_of(series) for series in context]
-        if not (isinstance(context, list | tuple) and np.ndim(context[0])):
+        if len(context) and not (isinstance(context, list | tuple) and np.ndim(context[0])):
             context = np.atleast_2d(context)  # one series, or an array of several
         values = [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context]
         for name, series in zip(range(len(values)) if ids is None else ids, values, strict=True):
@@ -170,6 +172,8 @@ class Forecaster(Sampler):
             batch_size=batch_size,
             ids=ids,
             season=season,
+            context_length=context_length,
+            trend=trend,
         )
         # (series, num_samples, steps, variables)
         samples = np.stack([forecast.physical for forecast in forecasts])
@@ -261,7 +265,7 @@ class Forecaster(Sampler):
             refuse_covariates("future_df")
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, skip=skip, fill=fill)
-        season = season or calendar_season(items)
+        season = chosen_season(items, season)
         items = self.readable(items, prediction_length, season, skip=skip)
         parts = (
             self.predict_items(
@@ -323,7 +327,7 @@ class Forecaster(Sampler):
             seed=seed,
             batch_size=batch_size,
             ids=[item.name for item in items],
-            season=season or calendar_season(items),
+            season=chosen_season(items, season),
         )
         frames = []
         for item, forecast in zip(items, forecasts, strict=True):
@@ -379,7 +383,7 @@ class Forecaster(Sampler):
             For the first series that cannot be read, or with `skip` if there is no other; and for
             more steps than the model can write.
         """
-        season = season or calendar_season(items)
+        season = chosen_season(items, season)
         values = [Season.of(item.values, season).without(item.values) for item in items]
         chosen = replace(self, text_format=self.text_format or format_for(values))
         readable = []

@@ -305,6 +305,18 @@ def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:
     return seasons.pop() if len(seasons) == 1 else ()
 
 
+def chosen_season(items: Sequence[Item], season: int | None) -> int:
+    """The season that a caller asks for, in steps; None asks for the calendar's.
+
+    InputError for fewer than one step.
+    """
+    if season is None:
+        return calendar_season(items)
+    if season < 1:
+        raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
+    return season
+
+
 def future_times(item: Item, horizon: int) -> pd.Index:
     """The `horizon` time stamps that follow a series, written as its table writes them."""
     return as_written(item, following(item.times, horizon))

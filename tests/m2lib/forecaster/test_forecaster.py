@@ -68,6 +68,13 @@ def test_a_table_in_a_table_out(untuned, sales):
     assert np.allclose(made.predictions, made["0.5"])
 
 
+@pytest.mark.parametrize("season", [0, -3])
+def test_a_season_of_no_steps_is_refused(untuned, sales, season):
+    for ask in (untuned.predict_df, untuned.evaluate):
+        with pytest.raises(InputError, match=f"^season is {season}; give its number of steps"):
+            ask(sales, 2, season=season, num_samples=2)
+
+
 def test_what_is_known_of_the_future_is_refused_by_name(untuned, sales):
     future = sales.assign(price=1.0)
     with pytest.raises(InputError, match=r"^future_df holds covariates, which this model cannot"):

@@ -276,3 +276,33 @@ def test_settings_are_the_format():
     ]
     shape = TextFormat(variables=3, digits=3, percentile=100, offset=0.3, separate=True)
     assert TextFormat(**shape.settings()) == shape
+
+
+@pytest.mark.parametrize("separate", [True, False])
+@pytest.mark.parametrize("offset", [0.0, 0.3, 0.5])
+def test_the_smallest_value_is_read_back_exactly(offset, separate):
+    shape = TextFormat(2, digits=3, percentile=100, offset=offset, separate=separate, room=2.0)
+    rng = np.random.default_rng(0)
+    for spread in 10 ** rng.uniform(-6, 6, 50):
+        context = np.abs(rng.normal(0, spread, (30, 2))).round(3) + rng.choice([0, 1e3])
+        context[7] = 0 if not offset else context[7]
+        if not np.ptp(context, axis=0).all():
+            continue
+        written = shape.integers(context, shape.scaling(context))
+        read = shape.reading(context).physical(written)
+        axis = 0 if separate else None
+        assert np.array_equal(read.min(axis), context.min(axis))
+        assert np.allclose(read.max(axis), context.max(axis), rtol=1e-12, atol=0)
+        half_a_step = 0.51 * shape.scaling(context).scale / shape.unit
+        assert (np.abs(read - context) <= 2 * half_a_step).all()
+
+
+def test_a_zero_by_hand():
+    counts = np.array([[0.0], [12.0], [3.0]])
+    shape = TABLES.of(1)
+    assert shape.encode(counts, shape.scaling(counts)) == "167;500;250;"
+    assert shape.scaling(counts).physical(167) == pytest.approx(0.012)
+    line = shape.reading(counts)
+    assert line.physical([[167], [500], [0]]).ravel() == pytest.approx([0, 12, -12 * 167 / 333])
+    assert line.physical(167).item() == 0
+    assert line.relative(counts) * line.unit == pytest.approx(np.array([[167], [500], [250.25]]))
