@@ -85,16 +85,19 @@ class Task:
         return columns, items
 
     def _seasons(self, items: list[Item]) -> str:
-        """Say which season is taken out, and which longer one of the calendar is not."""
+        """Say which season is taken out and how, and which longer one of the calendar is not."""
         longest = max(len(item.values) for item in items)
         known = (self.season,) if self.season else m2lib.forecaster.calendar_seasons(items)
         enough = m2lib.series.seasons.ENOUGH
         seasons = [season for season in known if 1 < season <= longest // enough]
         if not seasons:  # it is taken out of none
             return ""
-        line = f"; season: {seasons[0]} steps"
+        season = m2lib.series.Season
+        how = season.summary([season.of(item.values, seasons[0]) for item in items])
+        how = "taken out of no series" if how == "none" else how
+        line = f"; season: {seasons[0]} steps, {how}"
         if len(seasons) > 1:
-            line += f", and not {seasons[1]} (--season {seasons[1]} takes these instead)"
+            line += f"; not {seasons[1]} (--season {seasons[1]} takes these instead)"
         return line
 
     def load(self) -> Forecaster:

@@ -346,11 +346,11 @@ def test_where_the_series_of_a_table_begin_and_end_is_said(tmp_path, capsys):
 
 def test_of_two_seasons_the_one_that_is_taken_is_said(tmp_path, capsys):
     demand = pd.DataFrame({"date": pd.date_range("2024-01-01", periods=1008, freq="30min")})
-    demand["y"] = np.arange(1008) % 48 + 1
+    demand["y"] = 10 + np.arange(1008) % 48 + np.arange(1008) / 100
     path = tmp_path / "t.csv"
     for steps, said in (
-        (1008, "; season: 48 steps, and not 336 (--season 336 takes these instead)"),
-        (1007, "; season: 48 steps"),
+        (1008, "; season: 48 steps, multiplied; not 336 (--season 336 takes these instead)"),
+        (1007, "; season: 48 steps, multiplied"),
     ):
         demand[:steps].to_csv(path, index=False)
         cli_tables.Task(path, horizon=2).read()
@@ -359,7 +359,17 @@ def test_of_two_seasons_the_one_that_is_taken_is_said(tmp_path, capsys):
 
 def test_the_season_that_is_taken_out_is_said(tmp_path, capsys):
     days = pd.date_range("2024-01-01", periods=21)
-    pd.DataFrame({"date": days, "y": np.arange(21) % 7 + 1}).to_csv(tmp_path / "t.csv", index=False)
-    for season, said in ((None, "; season: 7 steps"), (5, "; season: 5 steps"), (1, "")):
+    weekly = np.arange(21) % 7 + 1
+    table = pd.DataFrame({"date": days, "y": 10 + weekly + np.arange(21) / 10})
+    cases = [
+        (None, "; season: 7 steps, multiplied"),
+        (5, "; season: 5 steps, multiplied"),
+        (1, ""),
+    ]
+    for season, said in cases:
+        table.to_csv(tmp_path / "t.csv", index=False)
         cli_tables.Task(tmp_path / "t.csv", horizon=2, season=season).read()
         assert capsys.readouterr().out.strip().endswith(f"id: none{said}")
+    table.assign(y=weekly).to_csv(tmp_path / "t.csv", index=False)  # nothing else would remain
+    cli_tables.Task(tmp_path / "t.csv", horizon=2).read()
+    assert capsys.readouterr().out.strip().endswith("season: 7 steps, taken out of no series")
