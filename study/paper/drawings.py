@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -133,6 +134,59 @@ def encoding(data: SeriesSet, shown: Sequence[int]) -> Figure:
         table.auto_set_column_width(range(len(heads)))
         ax.set_title(f"series {series}: scale {scale:.4f}", loc="left")
         ax.axis("off")
+    return figure
+
+
+def budget_lines(
+    prices: Mapping[str, tuple[float, float]], budget: float, bought: tuple[int, int]
+) -> Figure:
+    """What a budget can buy, in training steps and forecasts: a line for each price list, by name,
+    and a point for what was bought."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.6))
+    colours = (plots.COLOURS[name] for name in ("prey", "published", "ours"))
+    for (name, (step, forecast)), colour in zip(prices.items(), colours, strict=True):
+        ax.plot([budget / step, 0], [0, budget / forecast], color=colour, label=name)
+    ax.plot(*bought, "o", color=plots.COLOURS["error"])
+    line = {"arrowstyle": "-", "color": "0.5"}
+    above = bought[0], 2 * bought[1]
+    ax.annotate("what the report bought", bought, above, ha="center", arrowprops=line)
+    ax.set(xlabel="training steps (two windows of 512 tokens)", ylabel="forecasts (220 tokens)")
+    ax.set(xlim=(0, None), ylim=(0, 5 * bought[1]))
+    plots.legend_below(figure, [ax])
+    return figure
+
+
+def autocorrelation(ax: Axes, by_lag: np.ndarray, period: int) -> None:
+    """The autocorrelation of a series by lag in steps, and the lag that is taken for its period."""
+    ax.plot(by_lag, color=plots.COLOURS["prey"])
+    ax.axhline(0, color="0.6", lw=1)
+    ax.plot(period, by_lag[period], "o", color=plots.COLOURS["error"])
+    ax.text(period, by_lag[period] + 0.1, f"period: {period} steps", ha="center")
+    ax.set(xlabel="lag (steps)", ylabel="autocorrelation", ylim=(-1, 1.1))
+
+
+def fitted(ax: Axes, time: np.ndarray, series: np.ndarray, course: np.ndarray) -> None:
+    """A series as dots and a fitted course as lines, (steps, 2) in scaled units, the last 20 steps
+    shaded."""
+    for k, name in enumerate(VARIABLES):
+        colour = plots.COLOURS[name]
+        ax.plot(time, series[:, k], ".", ms=4, color=colour, label=name)
+        ax.plot(time, course[:, k], color=colour, label=f"{name}, fit")
+    ax.axvspan(float(time[-20]), float(time[-1]), color="0.93", lw=0, zorder=0)
+    ax.margins(x=0)
+    ax.set(xlabel=plots.MODEL_TIME)
+
+
+def one_system(worlds: Mapping[str, SeriesSet], shown: int) -> Figure:
+    """The same system in each of ten worlds, the last 20 steps shaded."""
+    figure, axes = plt.subplots(2, 5, figsize=(12, 4), sharex=True)
+    for ax, (name, world) in zip(axes.flat, worlds.items(), strict=True):
+        plots.plot_series(ax, np.arange(100), world.trajectories[shown], lw=1)
+        ax.axvspan(80, 99, color="0.93", lw=0, zorder=0)
+        ax.set(title=name, ylim=(0, None))
+    plt.setp(axes[1], xlabel="step")
+    plt.setp(axes[:, 0], ylabel="physical units")
+    plots.legend_below(figure, axes.flat)
     return figure
 
 
