@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from m2lib import plots
@@ -19,6 +20,7 @@ from study import PROFILES, Record, recorded_forecast
 from study.paper import errors
 
 FROZEN, TRAINED = "#D6E6F2", "#FBE3B5"
+_AMBER = "#D98E04"  # for lines that are too thin for the pale one
 SHOWN_STEPS = 60  # the last of a series, where forecasts are small
 
 
@@ -187,6 +189,28 @@ def one_system(worlds: Mapping[str, SeriesSet], shown: int) -> Figure:
     plt.setp(axes[1], xlabel="step")
     plt.setp(axes[:, 0], ylabel="physical units")
     plots.legend_below(figure, axes.flat)
+    return figure
+
+
+def block_weights(shape: Shape, rank: int, adapted: Sequence[str]) -> Figure:
+    """The seven weight matrices of a transformer block, drawn to scale: d_in wide, d_out high.
+
+    Those named in `adapted` have the two matrices of an adapter along their edges, to scale too.
+    """
+    figure, ax = plt.subplots(figsize=(9.6, 3.2))
+    gap, left = 170, 0
+    for name, (d_in, d_out) in shape.projections.items():
+        ax.add_patch(Rectangle((left, 0), d_in, d_out, fc=FROZEN, ec="0.5", lw=0.6))
+        if name in adapted:
+            a = Rectangle((left, -40 - rank), d_in, rank, fc=_AMBER, ec=_AMBER)
+            b = Rectangle((left + d_in + 25, 0), rank, d_out, fc=_AMBER, ec=_AMBER)
+            ax.add_patch(a)
+            ax.add_patch(b)
+        label = f"{name.removesuffix('_proj')}\n{d_in} → {d_out}"
+        ax.text(left + d_in / 2, -130, label, ha="center", va="top", size=8.8)
+        left += d_in + gap
+    ax.set(xlim=(-20, left), ylim=(-420, shape.mlp + 20), aspect="equal")
+    ax.axis("off")
     return figure
 
 
