@@ -14,8 +14,9 @@ from matplotlib.text import Text
 from m2lib import plots
 from m2lib.accounting import Shape
 from m2lib.model import text_to_ids
-from m2lib.plots import WIDTH
+from m2lib.plots import COLOURS, WIDTH
 from m2lib.series import VARIABLES, SeriesSet, encode, to_integers
+from m2lib.series.data import Split, predator_prey
 from study import PROFILES, Record, recorded_forecast
 from study.paper import errors
 
@@ -235,6 +236,66 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
     figure.suptitle(record.plan.backbone, fontsize="medium")  # that of all
     plt.setp(axes[-1], xlabel=plots.MODEL_TIME)
     plots.forecast_legend(figure)
+    return figure
+
+
+def phase_plane(ax: Axes, system: np.ndarray, course: np.ndarray) -> None:
+    """Draw a predator-prey system in the plane of prey and predators.
+
+    The flow of its equations is grey. On the blue parabola the prey neither grow nor shrink, and a
+    triangle marks its top; on the orange line the predators neither grow nor shrink. The course of
+    one series, from its dot on, is dark.
+
+    system : the six parameters in the order of `RECIPE`; what comes after them is not used.
+    course : (steps, 2), in physical units.
+    """
+    growth, attack, mortality, handling, conversion, capacity = parameters = system[:6]
+    wide, high = (1.1 * course.max(axis=0)).tolist()
+    prey, predators = np.linspace(0, wide, 200), np.linspace(0, high, 200)
+    grid = np.stack(np.broadcast_arrays(prey, predators[:, None]))
+    across, up = predator_prey(0, grid, *parameters)
+    ax.streamplot(prey, predators, across, up, color="0.82", density=0.7, linewidth=0.7)
+
+    def parabola(x: np.ndarray) -> np.ndarray:
+        return growth / attack * (1 - x / capacity) * (1 + handling * x)
+
+    blue, top = COLOURS["prey"], (capacity - 1 / handling) / 2
+    ax.plot(prey, parabola(prey), color=blue, lw=1.6, label="prey neither grow nor shrink")
+    if top > 0:
+        ax.plot(top, parabola(top), "v", color=blue, ms=9, label="top of the parabola")
+    rest = mortality / (conversion * attack - mortality * handling)
+    ax.axvline(rest, color=COLOURS["predator"], lw=1.6, label="predators neither grow nor shrink")
+    ax.plot(*course.T, color="0.25", lw=1, label="one series, from its dot on")
+    ax.plot(*course[0], "o", color="0.25", ms=5)
+    ax.set(xlim=(0, wide), ylim=(0, high))
+    ax.set(xlabel="prey (physical units)", ylabel="predators (physical units)")
+
+
+def splits(split: Split) -> Figure:
+    """Draw who reads which split: what goes from one to the next, and that nothing comes back."""
+    uses = {
+        "train": "learned from",
+        "validation": "settings are\nchosen on these",
+        "test": "opened last:\nnothing is chosen here",
+    }
+    moves = (
+        (0.2, 0.68, 0.1, "trained models"),
+        (0.68, 0.2, -0.15, "settings"),
+        (1.32, 1.64, 0, "the choice"),
+    )
+    box = {"boxstyle": "round", "fc": "0.95", "ec": "0.35"}
+    arrow = {"arrowstyle": "-|>", "color": "0.25"}
+    figure, ax = plt.subplots(figsize=(9, 2.6))
+    for x, (name, use) in enumerate(uses.items()):
+        said = f"{name} split\n{len(getattr(split, name))} series"
+        ax.text(x, 1, said, ha="center", va="center", bbox=box)
+        ax.text(x, 0, use, ha="center", va="center", bbox=box)
+        ax.annotate("", (x, 0.3), (x, 0.72), arrowprops=arrow)
+    for begin, end, y, what in moves:
+        ax.annotate("", (end, y), (begin, y), arrowprops=arrow)
+        ax.text((begin + end) / 2, y + 0.04, what, ha="center")
+    ax.set(xlim=(-0.4, 2.4), ylim=(-0.4, 1.35))
+    ax.axis("off")
     return figure
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from m2lib.accounting import Shape
 from m2lib.model import backbone_config
+from m2lib.series import draw_systems, split_ids
+from m2lib.series.data import predator_prey
 from study import ARMS, PROFILES, REPLICATION, published_maes, recorded_yardsticks
 from study.paper import drawings, errors, figures, numbers, pdf
 from study.worlds import WORLDS
@@ -51,6 +53,29 @@ def test_an_arrow_comes_from_the_box_below_in_its_column_or_from_all():
     names = {place: name for name, place in places.items()}
     arrows = {names[arrow.xyann] + names[arrow.xy] for arrow in ax.texts if not arrow.get_text()}
     assert arrows == {"ab", "ac", "bd", "de", "ce"}
+
+
+def test_the_nullclines_cross_where_nothing_changes():
+    system, data = draw_systems(1000, seed=0)[94], errors.data()
+    ax = plt.subplots()[1]
+    drawings.phase_plane(ax, system, data.trajectories[94])
+    lines = {line.get_label(): line.get_data() for line in ax.lines}
+    rest = lines["predators neither grow nor shrink"][0][0]
+    level = np.interp(rest, *lines["prey neither grow nor shrink"])
+    assert np.allclose(predator_prey(0, np.array([rest, level]), *system[:6]), 0, atol=1e-5)
+    parabola = lines["prey neither grow nor shrink"][1]
+    assert np.isclose(lines["top of the parabola"][1][0], parabola.max(), rtol=1e-3)
+
+
+def test_nothing_comes_back_from_the_test_series():
+    figure = drawings.splits(split_ids())
+    assert [text for text in texts(figure) if "50 series" in text] == [
+        "validation split\n50 series",
+        "test split\n50 series",
+    ]
+    arrows = [text for text in figure.axes[0].texts if not text.get_text()]
+    across = [(round(a.xyann[0]), round(a.xy[0])) for a in arrows if a.xyann[1] == a.xy[1]]
+    assert sorted(across) == [(0, 1), (1, 0), (1, 2)]
 
 
 def test_lora_layer_counts_its_parameters():
