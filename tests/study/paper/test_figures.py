@@ -4,9 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import same_color
 
-from m2lib.accounting import Shape
+from m2lib.accounting import COMPONENTS, Shape, forward_flops
 from m2lib.model import backbone_config
+from m2lib.plots import COLOURS
 from m2lib.series import draw_systems, split_ids
 from m2lib.series.data import predator_prey
 from study import ARMS, PROFILES, REPLICATION, published_maes, recorded_yardsticks
@@ -84,6 +86,45 @@ def test_lora_layer_counts_its_parameters():
         figure.axes[0].get_title()
         == "A LoRA layer: 3,584 trained parameters beside 802,816 frozen ones"
     )
+
+
+def test_a_drawn_block_has_the_products_that_the_accountant_counts():
+    tiny = Shape(layers=1, width=4, heads=2, kv_heads=2, mlp=6)
+    axes = drawings.block_products(tiny, tokens=3).axes
+    said = [ax.get_title(loc="left").split(": ")[1].removesuffix(" FLOPs") for ax in axes]
+    drawn = [np.prod([int(number) for number in text.split(" × ")]) for text in said]
+    counted = forward_flops(tiny, 3)
+    # By the rules there are the division of the scores, and what stands between the MLP's products.
+    small = {"scores": 2 * 3 * 3, "mlp": 14 * 3 * 6}
+    products = ("qkv", "scores", "values", "output", "mlp")
+    assert sum(drawn) == sum(counted[part] - small.get(part, 0) for part in products)
+
+
+def test_as_many_arrows_are_red_as_the_title_says_products():
+    for ax in drawings.gradient_flow().axes:
+        arrows = [text.arrow_patch for text in ax.texts if getattr(text, "arrow_patch", None)]
+        red = [arrow for arrow in arrows if same_color(arrow.get_edgecolor(), COLOURS["error"])]
+        assert f"{len(red)} products" in ax.get_title()
+
+
+def test_groups_of_components_leave_none_out():
+    assert sorted(sum(drawings.PARTS.values(), ())) == sorted(COMPONENTS)
+    shape = Shape.of(backbone_config("tiny"))
+    cost = forward_flops(shape, 16, rank=2)
+    ax = drawings.flop_shares({"a text": cost}).axes[0]
+    widths = [bar.get_width() for bars in ax.containers for bar in bars]
+    assert np.isclose(sum(widths), 1)
+    lengths = (16, 32)
+    areas = drawings.flops_per_token({"toy": shape, "again": shape}, lengths, rank=2).axes[0]
+    top = areas.collections[-1].get_paths()[0].vertices[:, 1].max()
+    costs = [sum(forward_flops(shape, n, rank=2).values()) / n for n in lengths]
+    assert np.isclose(top, max(costs))
+
+
+def test_a_ladder_has_its_rungs_where_the_costs_are():
+    ax = drawings.cost_ladder({"a": 10, "b": 1e6}).axes[0]
+    assert ax.lines[0].get_xdata().tolist() == [10, 1e6]
+    assert [text.get_text() for text in ax.texts] == ["10", "1e+06"]
 
 
 def test_encoding_shows_every_token(data):
