@@ -2,7 +2,7 @@
 and forecasts."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,10 +17,11 @@ from matplotlib.text import Text
 from m2lib import plots
 from m2lib.accounting import Breakdown, Shape, forward_flops, total
 from m2lib.accounting.shape import product
-from m2lib.model import text_to_ids
+from m2lib.model import SEMICOLON_ID, SYMBOLS, text_to_ids
 from m2lib.plots import COLOURS, WIDTH
-from m2lib.series import VARIABLES, SeriesSet, encode, to_integers
+from m2lib.series import FORECAST_STEPS, VARIABLES, SeriesSet, encode, to_integers
 from m2lib.series.data import Split, predator_prey
+from m2lib.training import make_windows
 from study import PROFILES, Record, recorded_forecast
 from study.paper import errors
 
@@ -223,6 +224,155 @@ def cost_ladder(costs: Mapping[str, float]) -> Figure:
     ax.set_yticks(places, list(costs))
     ax.set(xscale="log", xlim=(1, 1e19), xlabel="FLOPs (log scale)")
     ax.invert_yaxis()
+    return figure
+
+
+def descents(
+    loss: Callable[[np.ndarray], np.ndarray], paths: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Draw gradient descent in one weight, a panel for each path of weights, on the loss curve."""
+    figure, axes = plt.subplots(1, len(paths), figsize=(3.6 * len(paths), 3), sharey=True)
+    weights_of_all = np.concatenate([np.array(path) for path in paths.values()])
+    line = np.linspace(weights_of_all.min() - 0.3, weights_of_all.max() + 0.3, 200)
+    for ax, (title, path) in zip(axes, paths.items(), strict=True):
+        weights = np.array(path)
+        ax.plot(line, loss(line), color="0.8")
+        ax.plot(weights, loss(weights), "o-", color=plots.COLOURS["prey"], ms=4, lw=1)
+        ax.plot(weights[:1], loss(weights[:1]), "o", color=plots.COLOURS["error"], label="start")
+        ax.set(title=title, xlabel="weight w")
+    axes[0].set_ylabel("loss (squared error)")
+    axes[0].legend()
+    return figure
+
+
+def token_costs(text: str, costs: np.ndarray, start: int, end: int) -> Figure:
+    """Draw what some tokens of a text cost a model, in nats, each above its token.
+
+    costs holds the cost of every token but the first; tokens start to end - 1 are drawn.
+    """
+    figure, ax = plt.subplots(figsize=(9, 2.8))
+    places = range(end - start)
+    colours = [plots.COLOURS["prey"] if text[i].isdigit() else "0.5" for i in range(start, end)]
+    ax.bar(places, costs[start - 1 : end - 1], color=colours)
+    ax.axhline(np.log(len(SYMBOLS)), color="0.4", ls="--", lw=1)
+    ax.text(len(places) - 0.4, np.log(len(SYMBOLS)), "knowing nothing", ha="right", va="bottom")
+    ax.set_xticks(places, text[start:end])
+    ax.set(xlabel="true token", ylabel="cost (nats)")
+    ax.margins(x=0.01)
+    return figure
+
+
+def thin_matrices(rank: int, width: int = 896) -> Figure:
+    """Draw a square W beside the thin B and A of an adapter of some rank, all to one scale."""
+    figure, ax = plt.subplots(figsize=(10, 3.9))
+    for name, left, columns, rows, colour in (
+        ("W", 0, width, width, "0.85"),
+        ("B", width + 120, rank, width, plots.COLOURS["predator"]),
+        ("A", width + 180 + rank, width, rank, plots.COLOURS["prey"]),
+    ):
+        ax.add_patch(plt.Rectangle((left, -rows), columns, rows, color=colour))
+        ax.text(left + columns / 2, 25, f"{name}: {rows} × {columns}", ha="center")
+    trained, frozen = 2 * rank * width, width**2
+    share = f"{trained:,} trained beside {frozen:,} frozen, {trained / frozen:.1%}"
+    ax.set_title(f"rank {rank}: {share}")
+    ax.set(xlim=(-10, 2 * width + 640), ylim=(-width - 10, 90), aspect="equal")
+    ax.axis("off")
+    return figure
+
+
+def windows(series: SeriesSet, shown: int, length: int) -> Figure:
+    """Draw a series over the tokens of its text, and below it the training windows cut from it."""
+    values, scale = series.trajectories[shown], series.scales[shown]
+    text = np.array(text_to_ids(encode(values, scale)))
+    # the token at which each step begins
+    starts = np.array([0, *np.flatnonzero(text[:-1] == SEMICOLON_ID) + 1])
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(11, 4.6), sharex=True, height_ratios=(3, 2)
+    )
+    plots.plot_series(above, starts, to_integers(values, scale), lw=1.4)
+    above.axvspan(starts[-FORECAST_STEPS], len(text), color="0.95", lw=0)
+    above.set(ylabel="scaled units", title=f"series {shown}, cut into windows")
+    above.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    # A text whose tokens are their own places, from 1 on because a pad is 0: its windows say where
+    # they begin.
+    for row, window in enumerate(make_windows([list(range(1, len(text) + 1))], length)):
+        start, filled = window[0] - 1, np.count_nonzero(window)
+        below.barh(row, filled, left=start, color=TRAINED, ec="0.35")
+        pads = length - filled
+        below.barh(row, pads, left=start + filled, color="white", ec="0.35", hatch="///")
+        below.text(start + 6, row, f"from {start}", va="center", size="small")
+    below.axvline(len(text), color="0.5", ls="--", lw=1)
+    below.invert_yaxis()
+    what = "token of the text (grey: the last 20 steps; hatched: pads)"
+    below.set(yticks=[], ylabel=f"windows of {length}", xlabel=what)
+    return figure
+
+
+def thin_path(W: np.ndarray, A: np.ndarray, B: np.ndarray) -> Figure:
+    """Draw what two thin matrices of rank 1 do to the points of a circle, in four panels.
+
+    W (2, 2), A (1, 2) and B (2, 1). The points x have a colour each, which they keep as the number
+    A x, as the point B A x, and as the point W x + B A x.
+    """
+    angles = np.linspace(0, 2 * np.pi, 49)[:-1]
+    x = np.stack([np.cos(angles), np.sin(angles)])  # (2, points)
+    one = (A @ x)[0]  # a number for each point
+    two = B @ A @ x
+    frozen = W @ x
+    colours = plt.get_cmap("hsv")(angles / (2 * np.pi))
+
+    figure, (start, middle, end, together) = plt.subplots(1, 4, figsize=(11, 3.1))
+    start.scatter(*x, c=colours, s=22)
+    start.set(title="x: two numbers", xlabel="first feature", ylabel="second feature")
+    middle.axhline(0, color="0.8", lw=1)
+    middle.scatter(one, np.zeros_like(one), c=colours, s=22)
+    middle.set(title="A x: one number", xlabel="the number", yticks=[])
+    end.scatter(*two, c=colours, s=22)
+    end.set(title="B A x: along one line", xlabel="first feature")
+    together.scatter(*frozen, color="0.85", s=14, label="W x")
+    together.scatter(*(frozen + two), c=colours, s=22, label="W x + B A x")
+    together.set(title="W x (grey), with B A x added", xlabel="first feature")
+    reach = 1.1 * np.abs(np.stack([x, two, frozen, frozen + two])).max()
+    for ax in (start, middle, end, together):
+        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    return figure
+
+
+def matrices(panels: Mapping[str, np.ndarray]) -> Figure:
+    """Draw matrices side by side as squares of colour, by title, on one scale about 0."""
+    largest = max(np.abs(matrix).max() for matrix in panels.values())
+    figure, axes = plt.subplots(1, len(panels), figsize=(1.75 * len(panels), 2.3))
+    for ax, (title, matrix) in zip(axes, panels.items(), strict=True):
+        image = ax.imshow(matrix, cmap="RdBu_r", vmin=-largest, vmax=largest)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(title, fontsize="small")
+    figure.colorbar(image, ax=axes, label="entry (no unit)", shrink=0.8)
+    return figure
+
+
+def learning(
+    time: np.ndarray,
+    scaled: np.ndarray,
+    ahead: Mapping[int, np.ndarray],
+    errors: Mapping[int, float],
+) -> Figure:
+    """Draw one series with its forecast after each of some training steps, a panel for each.
+
+    time (steps,) and scaled (steps, 2), whose last steps are the forecast's; `ahead` holds the
+    forecasts (horizon, 2) and `errors` their mean absolute errors, both by training step.
+    """
+    size = (2.75 * len(ahead), 3.3)
+    figure, axes = plt.subplots(1, len(ahead), figsize=size, sharex=True, sharey=True)
+    for ax, (step, forecast) in zip(axes, ahead.items(), strict=True):
+        title = (
+            f"after {step} steps: error {errors[step]:.0f}"
+            if step
+            else (f"untuned: error {errors[step]:.0f}")
+        )
+        plots.plot_forecast(ax, time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], forecast, title)
+        ax.set_xlabel(plots.MODEL_TIME)
+    axes[0].set_ylabel("scaled units")
+    plots.forecast_legend(figure)
     return figure
 
 
