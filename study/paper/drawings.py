@@ -590,7 +590,7 @@ def _squares(ax: Axes, left: float, rows: int, columns: int, colour: str) -> flo
     returned."""
     across, up = left + np.arange(columns + 1), np.arange(rows + 1) - rows / 2
     fill, cells = ListedColormap([colour]), np.zeros((rows, columns))
-    ax.pcolormesh(across, up, cells, cmap=fill, edgecolors="0.35", linewidth=0.8)
+    ax.pcolormesh(across, up, cells, cmap=fill, edgecolors="0.35", linewidth=0.8, antialiased=True)
     return left + columns
 
 
