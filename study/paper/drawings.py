@@ -585,6 +585,57 @@ def splits(split: Split) -> Figure:
     return figure
 
 
+def looks_back(ax: Axes, characters: str, weights: Sequence[float]) -> None:
+    """Draw how the last character of a text looks at those before it: the thicker an arrow, the
+    more weight.
+
+    weights : one for each character, itself included; they sum to 1 and stand below it.
+    """
+    last = len(characters) - 1
+    for place, (character, weight) in enumerate(zip(characters, weights, strict=True)):
+        box = {"boxstyle": "round", "fc": TRAINED if place == last else FROZEN, "ec": "0.35"}
+        ax.text(place, 0, character, ha="center", va="center", size=16, bbox=box, zorder=3)
+        ax.text(place, -0.4, f"{weight:.2f}", ha="center", va="center", size=11)
+        if place < last and weight > 0.01:
+            # A long arrow bends less, so that all rise to about the same height.
+            bend = f"arc3,rad={1.2 / (last - place + 1)}"
+            line = {"arrowstyle": "-|>", "connectionstyle": bend, "color": "0.25", "lw": 7 * weight}
+            ends = (place + 0.06, 0.12), (last - 0.06, 0.12)
+            ax.annotate("", *ends, arrowprops=line | {"shrinkA": 8, "shrinkB": 8})
+    ax.set(xlim=(-0.5, last + 0.5), ylim=(-0.6, 0.9))
+    ax.axis("off")
+
+
+def marked_text(
+    ax: Axes, characters: str, weights: np.ndarray, looking: int, per_line: int = 96
+) -> None:
+    """Draw a text whose character number `looking` is boxed, and on the others the blue of their
+    attention weight.
+
+    weights : (characters,), what the boxed character gives to each, 0 to 1. Those after it, which
+        it cannot see, are grey.
+    """
+    for place, character in enumerate(characters):
+        line, column = divmod(place, per_line)
+        seen = place <= looking
+        colour = ("white" if weights[place] > 0.5 else "black") if seen else "0.7"
+        ax.text(
+            column, -line, character, color=colour, ha="center", va="center", family="monospace"
+        )
+        if seen:
+            shade = plt.get_cmap("Blues")(0.9 * float(weights[place]))
+            ax.add_patch(
+                plt.Rectangle((column - 0.5, -line - 0.45), 1, 0.9, fc=shade, lw=0, zorder=0)
+            )
+    line, column = divmod(looking, per_line)
+    frame = plt.Rectangle(
+        (column - 0.5, -line - 0.45), 1, 0.9, fc="none", ec=COLOURS["error"], lw=2
+    )
+    ax.add_patch(frame)
+    ax.set(xlim=(-1, per_line), ylim=(-(len(characters) // per_line) - 0.6, 0.6))
+    ax.axis("off")
+
+
 def _squares(ax: Axes, left: float, rows: int, columns: int, colour: str) -> float:
     """A matrix as squares, its left edge at `left` and its middle at height 0; its right edge is
     returned."""

@@ -80,6 +80,28 @@ def test_nothing_comes_back_from_the_test_series():
     assert sorted(across) == [(0, 1), (1, 0), (1, 2)]
 
 
+def test_an_arrow_leads_to_each_character_that_has_weight():
+    ax = plt.subplots()[1]
+    drawings.looks_back(ax, "7;7,7", [0.2, 0.5, 0.0, 0.1, 0.2])
+    arrows = [text for text in ax.texts if not text.get_text()]
+    assert [round(arrow.xy[0]) for arrow in arrows] == [0, 1, 3]
+    widths = [arrow.arrow_patch.get_linewidth() for arrow in arrows]
+    assert np.allclose(np.divide(widths, widths[1]), [0.4, 1, 0.2])
+
+
+def test_what_comes_later_is_grey_and_unmarked():
+    ax = plt.subplots()[1]
+    weights = np.array([0.1, 0.6, 0.3, 0.0, 0.0])
+    drawings.marked_text(ax, "95,43", weights, looking=2, per_line=3)
+    colours = [text.get_color() for text in ax.texts]
+    assert colours == ["black", "white", "black", "0.7", "0.7"]
+    *marked, frame = ax.patches
+    darkness = [1 - np.mean(patch.get_facecolor()[:3]) for patch in marked]
+    assert np.argsort(darkness).tolist() == [0, 2, 1]
+    assert frame.get_x() == 1.5
+    assert [text.get_position() for text in ax.texts[2:4]] == [(2, 0), (0, -1)]
+
+
 def test_lora_layer_counts_its_parameters():
     figure = drawings.lora_layer(896, rank=2)
     assert (
