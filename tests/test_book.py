@@ -21,8 +21,16 @@ from m2lib.accounting import Shape, total
 from m2lib.files import ROOT
 from m2lib.model import BACKBONES, backbone_config
 from m2lib.series import VARIABLES, split_ids
-from study import PROFILES, published_statements
+from study import (
+    PROFILES,
+    REPLICATION,
+    SEARCH,
+    SECOND,
+    published_statements,
+    trained_with,
+)
 from study.paper import finished_records
+from study.paper.errors import LENGTHS
 
 BOOK = ROOT / "book"
 PAGES = sorted(BOOK.rglob("*.md"))
@@ -129,6 +137,28 @@ def test_every_setting_profile_and_model_is_described():
         assert [f"`{name}`", setting.about, setting.may_be, setting.default] in table
     assert {f"`{name}`" for name in PROFILES} <= {row[0] for row in table}
     assert {f"`{name}`" for name in BACKBONES} <= {row[0] for row in rows(read("models.md"))}
+
+
+def test_the_case_file_names_the_runs_as_they_were_run():
+    report, replica = PROFILES["report"], REPLICATION["fifth"]
+    table = [row for row in rows(read("case_file.md")) if row[0].startswith("`")]
+    names = [row[0].strip("`") for row in table]
+    assert {*SEARCH, *SECOND, *(f"context/{length}" for length in LENGTHS)} <= set(names)
+    records = finished_records(replica, *names)
+    for name, (_, what_for, tokens, whole, shorter, series) in zip(names, table, strict=True):
+        record, start = records[name], records[name].plan.start
+        assert series == str(len(record.series))
+        assert tokens == str(record.protocol.context_tokens)
+        if start:
+            assert what_for == f"the adapter of `{start}`"
+            assert whole == shorter == "–"
+        else:
+            trained = record.training
+            rate = f"{trained.learning_rate:.5f}".rstrip("0")
+            assert what_for == f"rate {rate}, rank {trained.rank}"
+            assert tokens == str(trained.sequence_length)
+            assert whole == str(trained_with(name, report).steps)
+            assert shorter == str(trained.steps) == str(len(record.loss_curve))
 
 
 def test_symbols_stand_for_what_the_library_has():
