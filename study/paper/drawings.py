@@ -501,6 +501,29 @@ def block_weights(shape: Shape, rank: int, adapted: Sequence[str]) -> Figure:
     return figure
 
 
+def errors_by_source(relative: pd.DataFrame, pair: Sequence[str]) -> Figure:
+    """Two forecasters' relative errors on each source of real series, joined by a bar.
+
+    `relative` holds errors in units of the repetition's, sources by forecasters. The source on
+    which the first of the pair does best by comparison stands at the top.
+    """
+    first, second = (relative[name] for name in pair)
+    order = (first / second).sort_values(ascending=False).index
+    figure, ax = plt.subplots(figsize=(8, 3.6))
+    ax.axvline(1, color="0.5", lw=1)
+    places = range(len(order))
+    ax.hlines(places, first[order], second[order], color="0.8", lw=3, zorder=1)
+    ax.scatter(first[order], places, color=plots.COLOURS["ours"], label=pair[0], zorder=2)
+    ax.scatter(second[order], places, color="0.3", marker="s", label=pair[1], zorder=2)
+    ax.set_yticks(places, order)
+    ax.set(xscale="log", xlabel="error (the repetition's is 1)")
+    ticks = (0.4, 0.6, 0.8, 1, 1.5)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.legend(loc="upper left")
+    return figure
+
+
 def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
     """Figures 4 and 6: a row for each record, a column for each series; the report's error where it
     asked the same."""
