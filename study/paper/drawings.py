@@ -376,6 +376,52 @@ def learning(
     return figure
 
 
+def loss_and_error(
+    losses: Sequence[float],
+    watched: Mapping[int, float],
+    errors: Mapping[int, float],
+    yardsticks: Mapping[str, float],
+) -> Figure:
+    """Draw how the loss falls in a training, and with it the mean error of forecasts.
+
+    losses: of each step's series, in nats a token. watched: the loss on other series, by training
+    step. errors: the mean error of forecasts in scaled units, by training step. yardsticks: the
+    mean errors of forecasts without a model, by name.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
+    steps = np.arange(1, len(losses) + 1)
+    left.plot(steps, losses, ".", color="0.6", label="the step's own series")
+    left.plot(*_line(watched), "o-", color=plots.COLOURS["predator"], label="watched series")
+    left.set(xlabel="training step", ylabel="loss (nats a token)")
+    left.legend()
+    right.plot(*_line(errors), "o-", color=plots.COLOURS["ours"], label="the model")
+    styles = ("--", ":", "-.", (0, (1, 3)))
+    for (name, error), style in zip(yardsticks.items(), styles, strict=False):
+        right.axhline(error, color="0.35", ls=style, lw=1.2, label=name)
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    right.set(xlabel="training step", ylabel="mean error (scaled units)", ylim=(0, None))
+    return figure
+
+
+def _line(values: Mapping[int, float]) -> tuple[list[int], list[float]]:
+    """What matplotlib's `plot` wants of values by step: the steps, and the values."""
+    return list(values), list(values.values())
+
+
+def losses_when_cut(losses: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Draw the loss of adapters, by name, that keep fewer and fewer directions, by their number."""
+    figure, ax = plt.subplots(figsize=(7, 3.4))
+    for (name, by_rank), marker in zip(losses.items(), "oDs", strict=False):
+        ranks = sorted(by_rank)
+        ax.plot(ranks, [by_rank[rank] for rank in ranks], f"{marker}-", ms=5, label=name)
+    ax.set_xscale("symlog", base=2, linthresh=1)
+    ticks = sorted({rank for by_rank in losses.values() for rank in by_rank})
+    ax.set_xticks(ticks, ticks)
+    ax.set(xlabel="directions kept (rank)", ylabel="loss on series 94 (nats a token)")
+    ax.legend()
+    return figure
+
+
 def encoding(data: SeriesSet, shown: Sequence[int]) -> Figure:
     """Figure 3: the codec at work on two steps of each series: scaled, rounded, written,
     tokenised."""
