@@ -146,7 +146,7 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
         50,
         EXPERIMENTS["baseline"].protocol,
     )
-    assert (default.status, default.training["learning_rate"], default.training["steps"]) == (
+    assert (default.status, default.training.learning_rate, default.training.steps) == (
         "running",
         1e-5,
         5000,
