@@ -4,9 +4,14 @@ import os
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import m2lib  # noqa: F401  (before any test loads torch: see m2lib/threads.py)
+
+# On a shared machine an example may take ten times as long as on the first try.
+hypothesis.settings.register_profile("m2lib", deadline=None)
+hypothesis.settings.load_profile("m2lib")
 
 
 def pytest_configure(config):

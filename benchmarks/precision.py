@@ -48,12 +48,18 @@ def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, A
     for when, record in (("before", before), ("after", after)):
         errors = [record["series"][series]["mae"] for series in both]
         row[when] = {
-            "dtype": record.get("forecast_dtype") or record["backbone"]["dtype"],
+            "dtype": _dtype(record),
             "device": record["device"],  # the last of several is the one that forecast
             "mean": float(np.mean(errors)),
             "median": float(np.median(errors)),
         }
     return row
+
+
+def _dtype(record: Mapping[str, Any]) -> str:
+    """The dtype of a record's forecasts; a record of the first schema names it elsewhere."""
+    trained_in = record["dtype"] if "dtype" in record else record["backbone"]["dtype"]
+    return record.get("forecast_dtype") or trained_in
 
 
 def compare_records(commit: str) -> list[dict[str, Any]]:

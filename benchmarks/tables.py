@@ -514,9 +514,9 @@ def package(path: Path) -> None:
     recipe |= asdict(record.plan.training)
     recipe["targets"] = ", ".join(recipe["targets"])
     facts = {
-        "data": "No real series: an endless stream of made-up ones, as `study.synthetic.families` "
-        "draws them: seasons and trends, autoregressions, wandering cycles, counts, Gaussian "
-        "processes, prey and predators, mixed; 20 to 256 steps each. "
+        "data": "No real series: an endless stream of synthetic ones, as "
+        "`study.synthetic.families` draws them: seasons and trends, autoregressions, wandering "
+        "cycles, counts, Gaussian processes, prey and predators, mixed; 20 to 256 steps each. "
         "The weights are the mean of those after the last two of "
         f"{len(records)} trainings. The settings below are the last one's, the cost is of all",
         "recipe": recipe,

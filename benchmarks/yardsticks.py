@@ -47,11 +47,11 @@ from study import (
     load_record,
     record_path,
 )
-from study.costs import adapter_shape, series_costs
+from study.costs import series_costs, workload
 from study.experiments import CONSTRAINED
-from study.records import YARDSTICKS
 from study.settings import results_dir
 from study.worlds import WORLDS
+from study.yardsticks import YARDSTICKS
 
 STUDY = PROFILES["laptop"]
 """The profile whose language model and adapters are measured."""
@@ -175,9 +175,9 @@ def _written(
     backbone = _language_model(adapter)
     experiment = EXPERIMENTS[adapter or UNTUNED]
     started = time.process_time()
-    if experiment.made_up:
+    if experiment.synthetic:
         protocol = SAMPLED
-        sampler = Sampler(backbone, experiment.made_up)
+        sampler = Sampler(backbone, experiment.synthetic)
         forecasts = sampler.sample(list(contexts), FORECAST_STEPS, num_samples=protocol.n_samples)
         medians = np.median([samples.physical for samples in forecasts], axis=1)
         points = to_integers(medians, scales)
@@ -188,7 +188,7 @@ def _written(
     seconds = (time.process_time() - started) / len(contexts)
 
     shape = Shape.of(backbone.model.config)
-    adapted = adapter_shape(experiment, STUDY)
+    adapted = workload(experiment, STUDY).adapter
     costs = [series_costs(shape, vars(entry), protocol, **adapted) for entry in forecasts]
     row = {
         "seconds": seconds,

@@ -6,6 +6,8 @@
 import importlib.util
 from pathlib import Path
 
+from docutils import nodes
+
 HERE = Path(__file__).parent
 # MathJax from a package of PyPI, so that formulas need no network. This one file draws with SVG and
 # needs no fonts, which some browsers refuse to load where a page is opened from a folder.
@@ -73,11 +75,19 @@ def find_pages(app, docname, source):
 
 
 def name_solutions(app, doctree):
-    """Name the cells that are folded as a whole, because these are solutions of exercises."""
+    """Name the cells that are folded as a whole: solutions of exercises, and workings elsewhere."""
 
     def is_folded(node):
         return getattr(node, "attributes", {}).get("hide_mode") == "all"
 
+    def is_solution(node):
+        while node.parent:
+            node = node.parent
+            if isinstance(node, nodes.section) and node[0].astext().startswith("Exercises"):
+                return True
+        return False
+
     for cell in doctree.findall(is_folded):
-        cell["prompt_show"] = "Show the solution"
-        cell["prompt_hide"] = "Hide the solution"
+        what = "solution" if is_solution(cell) else "working"
+        cell["prompt_show"] = f"Show the {what}"
+        cell["prompt_hide"] = f"Hide the {what}"

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +48,9 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
     one line says why; 130: Ctrl-C, and `after_ctrl_c` says how to go on. Only a fault of the
     program ends in a traceback.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What a terminal cannot show is escaped, as on stderr: on an ASCII one \u20ac is a euro.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         try:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib.files import InputError, short_hash, write_json
+from m2lib.files import InputError, short_hash, write_atomic, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +44,10 @@ class Task:
     """The columns to forecast (guessed, and printed)."""
     season: PositiveInt | None = None
     """Steps of the season, taken out and put back; 1: none (the calendar's, if it has one)."""
+    skip: Flag = False
+    """Leave out series that are unfit, and list them; else the table is refused."""
+    fill: Literal["linear", "last", "zero"] | None = None
+    """How gaps inside a series are filled, in cells and in rows (not at all)."""
     adapter: str | None = None
     """An adapter's folder, or none: untuned (general: any table)."""
     backbone: str | None = None
@@ -56,7 +63,9 @@ class Task:
         df = m2lib.forecaster.read_table(self.file, self.id)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
         least = m2lib.series.SHORTEST + kept_back
-        items = m2lib.forecaster.items_of(df, columns, str(self.file), least)
+        items = m2lib.forecaster.items_of(
+            df, columns, str(self.file), least, skip=self.skip, fill=self.fill
+        )
 
         time = "none"
         if columns.time:
@@ -65,15 +74,31 @@ class Task:
             first, last = ends[[ends.argmin(), ends.argmax()]].astype(str)
             time = f"{columns.time}, {first} to {last}"
         line = (
-            f"{self.file}: {len(df)} steps of {len(items)} series; "
+            f"{self.file}: {sum(len(item.values) for item in items)} steps of {len(items)} series; "
             f"target: {', '.join(columns.targets)}; time: {time}; id: {columns.id or 'none'}"
         )
-        season = self.season or m2lib.forecaster.calendar_season(items)
-        longest = max(len(item.values) for item in items)
-        if 1 < season <= longest // m2lib.series.seasons.ENOUGH:  # else it is taken out of none
-            line += f"; season: {season} steps"
-        print(line)
+        unread = [str(name) for name in df if name not in (columns.id, columns.time)]
+        unread = [name for name in unread if name not in columns.targets]
+        if unread:
+            line += f"; not read: {', '.join(unread)}"
+        print(line + self._seasons(items))
         return columns, items
+
+    def _seasons(self, items: list[Item]) -> str:
+        """Say which season is taken out and how, and which longer one of the calendar is not."""
+        longest = max(len(item.values) for item in items)
+        known = (self.season,) if self.season else m2lib.forecaster.calendar_seasons(items)
+        enough = m2lib.series.seasons.ENOUGH
+        seasons = [season for season in known if 1 < season <= longest // enough]
+        if not seasons:  # it is taken out of none
+            return ""
+        season = m2lib.series.Season
+        how = season.summary([season.of(item.values, seasons[0]) for item in items])
+        how = "taken out of no series" if how == "none" else how
+        line = f"; season: {seasons[0]} steps, {how}"
+        if len(seasons) > 1:
+            line += f"; not {seasons[1]} (--season {seasons[1]} takes these instead)"
+        return line
 
     def load(self) -> Forecaster:
         """Load the forecaster, and print which one it is."""
@@ -110,6 +135,7 @@ def forecast(
     levels: Annotated[tuple[Level, ...], Words] = (0.1, 0.5, 0.9),
     output: Path | None = None,
     plot: Path | None = None,
+    with_samples: Flag = False,
     force: Flag = False,
 ) -> None:
     """Forecast the series of a table: CSV or parquet.
@@ -122,6 +148,8 @@ def forecast(
         Where to write the forecasts, .csv or .parquet.
     plot
         Where to draw the first six, .png or .svg.
+    with_samples
+        Write the samples, too, and their mean.
     force
         Replace existing files.
     """
@@ -130,16 +158,29 @@ def forecast(
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
-    table = task.load().predict_items(
-        items,
-        columns,
-        task.horizon,
-        levels,
-        task.season,
-        num_samples=sampling.samples,
-        temperature=sampling.temperature,
-        seed=sampling.seed,
+    forecaster = task.load()
+    season = m2lib.forecaster.chosen_season(items, task.season)
+    items = forecaster.readable(items, task.horizon, season, skip=task.skip)
+    parts = (
+        forecaster.predict_items(
+            part,
+            columns,
+            task.horizon,
+            levels,
+            season,
+            num_samples=sampling.samples,
+            temperature=sampling.temperature,
+            seed=sampling.seed + number,
+            return_samples=with_samples,
+        )
+        for number, part in enumerate(m2lib.forecaster.in_parts(items))
     )
+    table, stopped = _until_stopped(parts)
+    if stopped:
+        done = len(table) // (task.horizon * len(columns.targets))
+        missing = ", ".join(str(item.name) for item in items[done:])
+        print(f"stopped after {done} of {len(items)} series; missing: {missing}", file=sys.stderr)
+        items = items[:done]
     if output:
         m2lib.forecaster.write_table(table, output)
         print(output)
@@ -147,44 +188,34 @@ def forecast(
         print(table.to_string(index=False, max_rows=40, float_format="{:.6g}".format))
         print(f"{len(table)} rows; --output F.csv writes them all")
     if plot:
-        _draw(items, columns, table, task.horizon, levels, plot)
+        import matplotlib.pyplot as plt
+
+        m2lib.forecaster.plot_items(items, columns, table)
+        picture = io.BytesIO()
+        plt.savefig(picture, format=plot.suffix[1:].lower(), dpi=200)
+        write_atomic(plot, picture.getvalue())
         print(plot)
+    if stopped:
+        raise KeyboardInterrupt
 
 
-def _draw(
-    items: list[Item],
-    columns: Columns,
-    table: pd.DataFrame,
-    horizon: int,
-    levels: tuple[float, ...],
-    file: Path,
-) -> None:
-    """Draw fan charts of the first series, one for each variable, six at most."""
-    import matplotlib.pyplot as plt
+def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, bool]:
+    """The parts of a table together, and whether Ctrl-C came before the last of them.
 
-    from m2lib import plots
+    Where it comes before the first, there is nothing to keep, and KeyboardInterrupt goes on.
+    """
+    import pandas as pd
 
-    plots.use_style()
-    plt.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
-    panels = [(item, variable) for item in items for variable in range(len(columns.targets))][:6]
-    fig, axes = plt.subplots(len(panels), 1, figsize=(8, 2.6 * len(panels)), squeeze=False)
-    stamps = columns.time or "timestamp"
-    for panel, (item, variable) in enumerate(panels):
-        ax = axes[panel, 0]
-        past = slice(-5 * horizon, None)
-        # The table has `horizon` rows for each variable of each series, as the panels come.
-        ahead = table[panel * horizon : (panel + 1) * horizon]
-        quantiles = {level: ahead[str(level)].to_numpy() for level in levels}
-        plots.plot_fan(
-            ax,
-            item.times[past],
-            item.values[past, variable],
-            ahead[stamps].to_numpy(),
-            quantiles,
-        )
-        ax.set(title=f"{item.name}: {columns.targets[variable]}", xlabel=stamps)
-    axes[0, 0].legend()
-    plots.save_figure(fig, file.stem, file.parent, file.suffix.removeprefix("."))
+    finished: list[pd.DataFrame] = []
+    stopped = False
+    try:
+        for part in parts:
+            finished.append(part)
+    except KeyboardInterrupt:
+        if not finished:
+            raise
+        stopped = True
+    return pd.concat(finished, ignore_index=True), stopped
 
 
 def evaluate(
@@ -215,12 +246,12 @@ def evaluate(
     finetune
         Training steps before each origin, on what was known then.
     output
-        Where to write the errors, .json.
+        Where to write all forecasts, .csv or .parquet; or the errors and settings, .json.
     force
         Replace an existing file.
     """
     if output:
-        m2lib.forecaster.check_output(output, force, (".json",))
+        m2lib.forecaster.check_output(output, force, (".csv", ".parquet", ".json"))
     columns, items = task.read(task.horizon + leave_out)
     forecaster = task.load()
     refit = None
@@ -241,8 +272,11 @@ def evaluate(
         num_samples=sampling.samples,
         temperature=sampling.temperature,
         seed=sampling.seed,
+        columns=columns,
     )
-    if output:
+    if output and output.suffix.lower() != ".json":
+        m2lib.forecaster.write_table(evaluation.forecasts, output)
+    elif output:
         from m2lib.provenance import provenance
 
         adapter = task.adapter or None
@@ -260,6 +294,8 @@ def evaluate(
                 "origins": origins,
                 "stride": stride,
                 "leave_out": leave_out,
+                "skip": task.skip,
+                "fill": task.fill,
                 "season": evaluation.season,
                 "period": evaluation.period,
                 "finetune": finetune,
@@ -287,6 +323,8 @@ def evaluate(
             f"CRPS {evaluation.crps:.4g}; "
             f"the 80% band holds {evaluation.coverage:.0%} of the true values"
         )
+    print("by series, errors in mean steps from season to season (MASE):")
+    print(evaluation.by_series().to_string(max_rows=20, float_format="{:.2f}".format))
     print(evaluation.verdict)
     if output:
         print(output)

@@ -43,7 +43,9 @@ def submit(
     cluster refuses, for a record of another run, as `run` does, and for a job of this machine that
     failed.
     """
-    wanted, jobs, data = set(names), dict[str, Job[None]](), load_series()
+    wanted = set(names)
+    jobs = dict[str, Job[None]]()
+    data = load_series()
     for name in reversed(EXPERIMENTS):  # they are declared in the order that they need
         if name in wanted:
             wanted.update(earlier(EXPERIMENTS[name], profile))

@@ -1,6 +1,7 @@
-"""What runs cost: an experiment before it starts, what it has computed, and what the budget leaves
-for it."""
+"""What runs cost: an estimate before they start, what they have computed, and what they leave of
+the budget."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from study.rules import chosen_by
 
 
 def loss_costs(shape: Shape, windows: np.ndarray | list[np.ndarray], **adapter: Any) -> Costs:
-    """The loss of windows of token ids, one by one, each at its own length. As published,
-    validation loss is free."""
+    """What the loss of windows of token ids costs, computed one by one, each at its own length.
+
+    As published, validation loss is free.
+    """
     lengths = (int((window != PAD_ID).sum()) for window in windows)
     losses = (costs_of(accounting.forward_flops, shape, tokens, **adapter) for tokens in lengths)
     return sum_costs(*losses) | {"published": 0}
@@ -33,12 +36,12 @@ def loss_costs(shape: Shape, windows: np.ndarray | list[np.ndarray], **adapter: 
 def series_costs(
     shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig, **adapter: Any
 ) -> Costs:
-    """The forecast of one series, or its samples, which share a prefill; from its entry in a
-    record.
+    """What the forecast of one series cost, or its samples, which share a prefill; from its entry
+    in a record.
 
-    By the rules its own tokens count; as executed, adapters are merged, and each step attends to
-    all columns of its batch's cache; as published always the whole context counts, and all the
-    tokens that may come.
+    By the rules, only the tokens of this series count. As published, what the protocol allows
+    counts, in prompt and new tokens, whatever was read and written. As executed, adapters are
+    merged, and each step attends to all columns of the batch's cache.
     """
     prompt = entry["prompt_tokens"]
     samples = protocol.n_samples
@@ -46,14 +49,15 @@ def series_costs(
     passes = np.atleast_1d(entry["passes"]).tolist()
     adapted = partial(costs_of, accounting.forecast_flops, shape, **adapter)
 
-    # By the rules: each sample with a prefill of its own, less all prefills but one.
+    # By the rules: the costs of the samples alone, each with its own prefill, less all prefills but
+    # one. A forecast of one token is a prefill and no more.
     alone = sum_costs(*(adapted(prompt, max(1, tokens)) for tokens in new))
     prefill = adapted(prompt, 1)
 
-    # As published: the most that may be read and written.
+    # As published: the most that may be read and written, prompt and new tokens.
     most = adapted(protocol.context_tokens or prompt, protocol.max_new_tokens, samples=samples)
 
-    # As executed: how many steps attend to how many columns.
+    # As executed: `widths` counts the steps that attend to so many columns, for example {130: 4}.
     widths = Counter(
         step_columns(entry["padded_tokens"], step, samples)
         for count in passes
@@ -84,7 +88,7 @@ class Workload:
     steps: int
     """Training steps."""
     length: int
-    """Tokens of a window; of a prompt where nothing is trained."""
+    """Tokens of a window, or of a prompt if nothing is trained."""
     prompt: int
     """Tokens of a prompt, at most."""
     samples: int
@@ -105,8 +109,8 @@ class Workload:
 def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workload:
     """What decides the cost of an experiment at a profile.
 
-    start: the experiment whose adapter it uses, where that is known; else the first of those that
-    may be chosen is taken.
+    start: the experiment whose adapter it uses, if that is known; by default the first of those
+    that may be chosen.
     """
     training = training_at(experiment, profile)
     protocol = protocol_at(experiment, profile)
@@ -133,10 +137,10 @@ def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workl
 
 
 def estimate(work: Workload, shape: Shape, steps: int = 0, series: int = 0) -> dict[str, Costs]:
-    """What a run will cost at most, by `training`, `evaluation` and `forecasts`.
+    """What the rest of a run will cost at most, by `training`, `evaluation` and `forecasts`.
 
-    shape: that of its backbone. steps, series: the training steps and forecasts that are done
-    already.
+    shape: that of its backbone. steps, series: how many training steps and forecasts are already
+    done.
     """
     forecast = partial(
         costs_of,
@@ -153,10 +157,10 @@ def estimate(work: Workload, shape: Shape, steps: int = 0, series: int = 0) -> d
         evaluations = 2 + sum(step > steps for step in work.watch.after)
     watched = work.watch.series * evaluations
     # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of
-    # them, rounded up, which -(-a // b) does: 100 steps of 10 tokens in windows of 512 give -(-2000
-    # // 512) = 4. (A real series has some 800 tokens, and `make_windows` makes 2 or 3 of them.)
+    # them, rounded up: 100 steps of 10 tokens have 2000 / 512, so 4. (A real series has some 800
+    # tokens, from which `make_windows` makes 2 or 3 windows.)
     tokens = (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step
-    windows = watched * -(-2 * tokens // work.length)
+    windows = watched * math.ceil(2 * tokens / work.length)
     losses = costs_of(accounting.forward_flops, shape, work.length, times=windows, **work.adapter)
     left = max(0, work.steps - steps)
     training = costs_of(
@@ -180,7 +184,7 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
     """The report's Table 3, from the experiments as declared: training and forecast FLOPs of each
     of its rows.
 
-    The adapters that the search takes further are those that the published errors choose.
+    The published errors choose the adapters that go on to the search's second round.
     """
     rows = dict[str, tuple[int, int]]()
     for experiment in EXPERIMENTS.values():
@@ -200,35 +204,34 @@ class Budget:
     """The state of a profile's budget, in FLOPs of its convention."""
 
     spent: int
-    """By the records of all experiments in the report's Table 3, those no longer kept among
-    them."""
+    """What the records of all experiments in the report's Table 3 have spent, records no longer
+    kept included."""
     reserved: int
-    """By those of them that are running, or were killed: what they may still spend."""
+    """What those that are running or were killed may still spend."""
     left: int
-    """What a further run may take."""
+    """What a further run may spend."""
 
 
 def all_records(profile: Profile, but: str | None = None) -> dict[str, Record]:
-    """The profile's records by name, but that of one experiment. Raises InputError for one that
-    cannot be read."""
+    """The profile's records by name, except (`but`) that of one experiment. Raises InputError for a
+    record that cannot be read."""
     names = (name for name in EXPERIMENTS if name != but and record_path(profile, name).exists())
     return {name: load_record(profile, name) for name in names}
 
 
 def removed(profile: Profile) -> list[dict[str, Any]]:
-    """What records that are no longer kept had cost: a row for each group of the report's Table 3,
-    None beyond it.
+    """What the records that are no longer kept had cost, in one row for each group of them.
 
-    A row has the `records`, the last `commit` that holds them, `forecasts`, `seconds`, and `flops`
-    as in a record.
+    A row has the `group`, a row of the report's Table 3 or None beyond the report; the `records`,
+    and the last `commit` that holds them; and `forecasts`, `seconds`, and `flops` as in a record.
     """
     path = record_path(profile, "removed")
     return read_json(path) if path.exists() else []
 
 
 def budget_of(profile: Profile, but: str | None = None) -> Budget:
-    """What the records say is spent, a running one at the most that it may cost; without the one of
-    an experiment."""
+    """The state of a profile's budget by its records, except (`but`) that of one experiment. A
+    running one counts with the most that it may cost."""
     charged = [
         record for record in all_records(profile, but).values() if EXPERIMENTS[record.name].group
     ]

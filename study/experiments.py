@@ -1,6 +1,6 @@
 """Every experiment, the report's and those that go beyond it, as data.
 
-What a profile makes of one is in `study.plans`.
+Each is declared at the report's size; `study.plans` gives it the size of a profile.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ REPORT_PROTOCOL = DecodeConfig.as_published(context_tokens=512)
 CONSTRAINED = DecodeConfig(constrained=True)
 SAMPLED = DecodeConfig(constrained=True, temperature=0.7, n_samples=12)
 WHOLE_SPLIT = 50
-"""Series of the validation split."""
+"""How many series the validation split has, and as many the test split."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,23 @@ class Experiment:
     """How it forecasts."""
     group: str | None = None
     """Its row in the report's Table 3; None: it goes beyond the report, and its FLOPs are not
-    charged."""
+    charged to the budget."""
     training: TrainConfig | None = None
     """What it trains with; None: it trains nothing."""
     simulated: bool = False
-    """Whether it trains on series simulated for each step, of which none repeats, instead of the
-    training split."""
+    """Whether it trains on series that are simulated anew for each step, so that none repeats,
+    instead of the training split."""
     synthetic: TextFormat | None = None
-    """The text format of synthetic series, where it trains on those instead; such a run forecasts
-    no series of the data set."""
+    """The text format of synthetic series, if it trains on those instead; it then forecasts no
+    series of the data set."""
     without: str = ""
     """The family of synthetic series that is left out."""
     pairs: float = 0.0
-    """The share of its steps on synthetic series that hold prey and predators alone."""
+    """The share of its training steps that hold one long series of prey and predators instead of
+    other synthetic series."""
     adapter: AdapterOf | None = None
-    """Whose adapter is used instead, or trained on; where this is None too, the model is
-    untuned."""
+    """The earlier experiment whose adapter it forecasts with or, if it trains, trains further;
+    None: it starts from the untuned model."""
     split: str = "validation"
     """Whose series are forecast: `validation` or `test`."""
     select: Selection | None = None
@@ -60,39 +61,43 @@ class Experiment:
     """The ids of series that its figures show. They are forecast first, so that a short run has
     them."""
     backbone: str | None = None
-    """Which language model, where it is not the profile's."""
+    """The language model, if it is not the profile's."""
     shuffled: bool = False
-    """Whether the backbone's weights are shuffled first: a control without what pretraining
-    taught."""
+    """Whether the backbone's weights are shuffled first, as a control that has lost what
+    pretraining taught."""
     milestones: tuple[int, ...] = ()
-    """Training steps after which the whole validation split is evaluated; empty: what the profile
-    watches, as often.
+    """Training steps after which the whole validation split is evaluated; empty: the profile says
+    how many of its series are, and how often.
 
-    Of synthetic series as many are watched as the validation split has.
+    A run on synthetic series is evaluated on synthetic ones instead, as many as the split has.
     """
 
     marks: tuple[int, ...] = ()
-    """Training steps after which the adapter is kept too: that of a shorter run of the same
-    settings."""
+    """Training steps after which the adapter is kept too, because a shorter run of the same
+    settings would have ended with it."""
 
     @property
     def forecasts(self) -> int:
-        """How many series it forecasts, all told."""
+        """How many series it forecasts at the report's size."""
         if self.synthetic:
             return 0
         return self.select.count if self.select else WHOLE_SPLIT
 
 
+# Validation series that differ: 94 keeps swinging, 99 spirals inwards, 141 spirals outwards.
 SHOWN = (94, 99, 141)
+# The settings of the report's first adapter.
 FIRST = TrainConfig(steps=5000, learning_rate=1e-5, rank=4, batch_size=2, sequence_length=512)
-# By the report's search, which is expt_6.
+# The settings that the report's search chose, those of search/expt_6, for the final adapter.
 CHOSEN = TrainConfig(steps=15400, learning_rate=1e-4, rank=2, batch_size=2, sequence_length=512)
 # Where context/512 and search/expt_6 end, and a few steps more, to see how the error falls.
 MARKS = (500, 1500, 3150, 5000, 7500, 10000, 12500)
-GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))  # rate, rank
+# The search's pairs of learning rate and rank: expt_0 has (1e-5, 2), expt_1 (1e-5, 4), ...
+GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
 SECOND = tuple(f"search/second_{place}" for place in range(3))
 
+# Which validation series are forecast, by whose errors, and how many they are.
 HARDEST = Selection(rules.worst_5, ("default",), 5)
 OTHER_HARD = Selection(rules.others_of_hard_20, ("baseline", "default"), 15)
 HARD_AND_EASY = Selection(rules.hard_and_easy, ("baseline",), 25)
@@ -240,10 +245,11 @@ _TRIALS = [
         adapter=AdapterOf(("trial/rate-high",)),
     ),
 ]
-# What was tried for the best run, from trial/rate on and at its FLOPs by the rules (within 3%).
+# What was tried for the best run. Each arm changes something in trial/rate and, by the rules, costs
+# the same within 3%. "Both" are adapters on all seven linear layers and series that never repeat.
 LINEAR = replace(RATE, targets=ALL_TARGETS)
 RANK_4 = replace(LINEAR, rank=4, learning_rate=6e-3)
-SMALL = replace(RATE, steps=920, learning_rate=2e-3, rank=0, batch_size=8)
+SMALL = replace(RATE, steps=920, learning_rate=2e-3, rank=0, batch_size=8)  # no adapters
 _simulated = partial(_trial, simulated=True)
 _ARMS = [
     _trial("linear", "all seven linear layers", LINEAR),
@@ -265,11 +271,12 @@ _ARMS = [
         "small", "a small model from random weights, all of it trained", SMALL, backbone="small"
     ),
 ]
-# What they led to. A long run bears less than a short one, so its peak is lower; and it stays there
-# for 4122 steps, so that its milestones are what shorter runs would have come to before they cooled
-# down. Its first 4122 steps are those of a run of 6000 whose loss rose from step 4760 on, from 0.62
-# to 0.83: the full rate is too much for so long. It was taken up again at its checkpoint of step
-# 4122, and cooled down from there; what came after is counted as discarded.
+# What the arms led to. A long run bears a lower learning rate than a short one, so its peak is
+# lower. It stays at the peak for 4122 steps, so its milestones are what shorter runs would have
+# reached before they cooled down. The run was first declared with 6000 steps, but from step 4760 on
+# its loss rose from 0.62 to 0.83, because the full rate is too high for so long. It was taken up
+# again at its checkpoint of step 4122, and cooled down from there. The steps that this threw away
+# are counted as discarded.
 _BEST = Experiment(
     "best",
     "more accuracy per FLOP: all seven linear layers, 5152 series that never repeat, "
@@ -290,8 +297,8 @@ _BEST = Experiment(
     split="test",
     milestones=(250, 500, 1000, 2000, 4000),
 )
-# What was tried for the adapter of any table, on synthetic series, and judged on other such and on
-# real ones.
+# What was tried for the adapter for any table. These train on synthetic series, and were judged on
+# other synthetic series and on real ones.
 SYNTHETIC = TrainConfig(
     steps=240,
     learning_rate=6e-3,
@@ -342,10 +349,10 @@ _TABLES = [
         without="components",
     ),
 ]
-# The adapter for any table, at the rate of the long run. Its first 1300 steps are those of a run of
-# 2000, which spent some 200 of them on coming back from a rise of its loss; it was cooled down from
-# there. Then it went on, four times. The run general-tail was declared with 4000 steps, and cooled
-# down from step 1800 on.
+# The adapter for any table, at the learning rate of the best run. It was first declared with 2000
+# steps, but its loss rose and took some 200 of them to come back, so it was cooled down from step
+# 1300 on. Then it was trained further four times, each time from where the last had ended. One of
+# these, general-tail, was first declared with 4000 steps, and cooled down from step 1800 on.
 _any_table = partial(Experiment, synthetic=TABLES)
 _GENERAL = [
     _any_table(
@@ -387,17 +394,17 @@ _GENERAL = [
         pairs=0.5,
     ),
 ]
-# How sure the forecasts are: samples of three adapters. At temperature 1 tokens are drawn from what
-# the model itself believes, below it ever more often the likeliest one; 0.7 is what LLMTIME takes
-# for GPT-3, and final-sampled has.
+# How sure the forecasts are: samples from the untuned model and from two adapters. At temperature 1
+# tokens are drawn with the probabilities that the model gives them; the lower the temperature, the
+# more often the likeliest token is drawn. LLMTIME uses 0.7 for GPT-3, and final-sampled does too.
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
-# Each adapter's with the lowest CRPS on the validation series; tests/study/test_experiments.py
-# holds them to that.
+# The temperature at which each has its lowest CRPS on the validation series, which
+# tests/study/test_experiments.py checks.
 SAMPLED_AT = {"untuned": 1.0, "final": 0.5, "best": 0.7}
 
 
 def _samples(name: str, temperature: float, n_samples: int, split: str) -> Experiment:
-    who = name.split("/")[1]
+    who = name.split("/")[1]  # of temperature/final/0.5 or samples/final/test: final
     return Experiment(
         name,
         f"{who}: {n_samples} samples of each {split} series at temperature {temperature}",
@@ -418,14 +425,12 @@ _SAMPLES = [
     ),
 ]
 TRIALS, ARMS = (tuple(trial.name for trial in trials) for trials in (_TRIALS, _ARMS))
-EXPERIMENTS = {
-    it.name: it
-    for it in (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_GENERAL, *_SAMPLES)
-}
+_ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_GENERAL, *_SAMPLES)
+EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}
 
 
 def experiment_named(name: str) -> Experiment:
-    """Raises InputError for an unknown name."""
+    """Return the experiment that is declared under a name, or raise InputError if none is."""
     if name not in EXPERIMENTS:
         raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]

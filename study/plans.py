@@ -1,6 +1,6 @@
 """From an experiment's name to a plan: what it declares, at the sizes of a profile, on these data.
 
-Nothing else resolves an experiment: who has a plan has all that decides the run's numbers.
+Experiments are resolved here and nowhere else, so a plan holds all that decides a run's numbers.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,17 @@ from m2lib.files import InputError
 from m2lib.model import backbone_id, weight_hash
 from m2lib.series import CODEC_VERSION, SeriesSet, split_ids
 from m2lib.training import TrainConfig
-from study.experiments import Experiment, experiment_named
+from study.experiments import WHOLE_SPLIT, Experiment, experiment_named
 from study.profiles import Profile
 from study.records import LearnsFrom, Plan, load_record
 from study.rules import Maes, chosen_by
 
 
 def plan(name: str, profile: Profile, data: SeriesSet) -> Plan:
-    """Plan a run: everything that decides its numbers.
+    """Plan a run, which is to settle everything that decides its numbers.
 
-    Raises InputError for an unknown name, and where an earlier run that decides about this one has
-    no record.
+    Raises InputError for an unknown name, and if an earlier run that chooses this one's series or
+    adapter has no record.
     """
     experiment = experiment_named(name)
     errors_of = errors_that_choose(profile, data)
@@ -50,14 +50,14 @@ def plan(name: str, profile: Profile, data: SeriesSet) -> Plan:
 
 
 def training_at(experiment: Experiment, profile: Profile) -> TrainConfig | None:
-    """What an experiment trains with at a profile; None where it trains nothing."""
+    """The settings that an experiment trains with at a profile; None if it trains nothing."""
     if not experiment.training:
         return None
     return replace(experiment.training, **profile.replaces(profile.train, experiment.name))
 
 
 def trained_with(name: str, profile: Profile) -> TrainConfig:
-    """The same by an experiment's name; InputError where it trains nothing."""
+    """As `training_at`, for the name of an experiment; raises InputError if it trains nothing."""
     training = training_at(experiment_named(name), profile)
     if not training:
         raise InputError(f"{name} trains nothing")
@@ -83,28 +83,31 @@ class Watch:
     """What is evaluated while an experiment trains."""
 
     series: int
-    """How many validation series; 0: nothing is."""
+    """How many validation series, or synthetic ones, are evaluated; 0: none is."""
     after: tuple[int, ...]
-    """The training steps after which they are, beside the start and the end."""
+    """The training steps after which they are evaluated, besides at the start and at the end."""
     forecasts: bool
-    """Whether they are also forecast, or only their loss is taken."""
+    """Whether they are also forecast; otherwise only their loss is taken."""
 
 
 def watch_at(experiment: Experiment, profile: Profile) -> Watch:
-    """What a profile evaluates while the experiment trains."""
+    """What is evaluated while an experiment trains at a profile.
+
+    Milestones of the experiment and synthetic series come before what the profile watches, but a
+    profile that watches nothing evaluates nothing.
+    """
     training = training_at(experiment, profile)
     steps = training.steps if training else 0
     if profile.watched and (experiment.milestones or experiment.synthetic):
         milestones = tuple(step for step in experiment.milestones if step < steps)
-        whole_split = len(split_ids().validation)
-        return Watch(whole_split, milestones, forecasts=not experiment.synthetic)
+        return Watch(WHOLE_SPLIT, milestones, forecasts=not experiment.synthetic)
     after = range(profile.evaluate_every, steps, profile.evaluate_every)
     return Watch(profile.watched, tuple(after), experiment.name in profile.watched_forecasts)
 
 
 def earlier(experiment: Experiment, profile: Profile) -> tuple[str, ...]:
-    """The experiments whose results decide the series and the adapter of this one."""
-    if profile.as_reported:  # the published errors have chosen, and only an adapter is needed
+    """The experiments that have to be run before this one, which needs their errors or adapters."""
+    if profile.as_reported:  # the published errors have chosen, so only the adapter is needed
         start = start_of(experiment, chosen_by)
         return (start,) if start else ()
     read = experiment.select.reads if experiment.select else ()
@@ -120,18 +123,23 @@ def errors_that_choose(profile: Profile, data: SeriesSet) -> Callable[[str], Mae
 
 
 def start_of(experiment: Experiment, errors_of: Callable[[str], Maes]) -> str:
-    """The experiment whose adapter this one uses, or trains on; empty: none."""
+    """The experiment whose adapter this one uses or trains further; empty: none."""
     return experiment.adapter.chosen(errors_of) if experiment.adapter else ""
 
 
 def series_of(
     experiment: Experiment, profile: Profile, n: int, errors_of: Callable[[str], Maes]
 ) -> tuple[int, ...]:
-    """The ids that an experiment forecasts of n series, featured ones first, in their order."""
+    """The ids of the series that an experiment forecasts, of a data set of n series.
+
+    They ascend, but featured ones come first, so that they are among the first few that a profile
+    keeps.
+    """
     if not experiment.forecasts:
         return ()
     ids = getattr(split_ids(n), experiment.split)
     if experiment.select:
         ids = experiment.select.rule(*map(errors_of, experiment.select.reads))
+    # Keys of baseline, which features 94: (False, 94) for 94 sorts before (True, 19) for 19.
     featured_first = sorted(ids, key=lambda i: (i not in experiment.featured, i))
     return tuple(featured_first[: profile.series])

@@ -1,7 +1,7 @@
 """The store of runs: one JSON file a run, with all that is needed to tell where its numbers come
 from.
 
-A record is validated as a whole when it is read. Before one is run afresh, a copy is kept aside.
+A record is validated as a whole when it is read. Before a new run replaces one, a copy is kept.
 """
 
 import math
@@ -43,14 +43,19 @@ class Entry(TypedDict):
     crps: NotRequired[Amount]
     """The fair CRPS of sampled forecasts; scaled units."""
     repairs: NonNegativeInt
+    """Values that were missing or unreadable, over all samples."""
     text: NotRequired[str]
     """What a greedy run wrote."""
     texts: NotRequired[list[str]]
     """What a sampled run wrote, one text a sample."""
     prompt_tokens: NonNegativeInt
+    """Length of the prompt."""
     padded_tokens: NonNegativeInt
+    """Length of the longest prompt in its batch, as in `m2lib.decoding.Forecast`."""
     new_tokens: NonNegativeInt | list[NonNegativeInt]
+    """Tokens generated; a sampled run has a list over its samples."""
     passes: NonNegativeInt | list[NonNegativeInt]
+    """Passes of one token after the prefill; a sampled run has a list over its samples."""
 
 
 LearnsFrom = Literal["nothing", "the training split", "simulated series", "synthetic series"]
@@ -61,20 +66,20 @@ LearnsFrom = Literal["nothing", "the training split", "simulated series", "synth
 class Plan:
     """Everything that decides the numbers of a run: two runs of equal plans are the same run.
 
-    Not in it are where and when a run is computed, and in which dtype, because these change a
-    number in its last digits only.
+    It does not say where, when and in which dtype a run is computed, because these change only the
+    last digits of a number.
     """
 
     name: str
-    """The experiment's."""
+    """The experiment's name."""
     profile: str
     """The profile's name."""
     backbone: str
     """The language model's name."""
     weights: str
-    """A hash of its weights."""
+    """A hash of the language model's weights."""
     shuffled: bool
-    """Whether they are shuffled first."""
+    """Whether these weights are shuffled first."""
     data: str
     """The fingerprint of the data set."""
     training: TrainConfig | None
@@ -82,13 +87,14 @@ class Plan:
     learns_from: LearnsFrom
     """Which series it trains on."""
     text_format: TextFormat | None
-    """The text format of synthetic series; None where it trains on no such series."""
+    """The text format of synthetic series; None if it trains on no such series."""
     without: str
     """The family of synthetic series that is left out."""
     pairs: float
-    """The share of its steps on synthetic series that hold prey and predators alone."""
+    """The share of its training steps that hold one long series of prey and predators instead of
+    other synthetic series."""
     start: str
-    """The experiment whose adapter it uses, or trains on; empty: none."""
+    """The experiment whose adapter it uses or trains further; empty: none."""
     start_adapter: str
     """A hash of that adapter's files."""
     protocol: DecodeConfig
@@ -108,7 +114,7 @@ class Plan:
 
 
 def _difference(here: Any, there: Any, name: str = "") -> str:
-    """Where two values differ, by the dotted name of the setting: `training.steps is 9, not 5`."""
+    """Name the first setting in which two values differ: `training.steps is 9, not 5`."""
     if isinstance(here, dict) and isinstance(there, dict):
         for key in here:
             if found := _difference(here[key], there[key], f"{name}.{key}".lstrip(".")):
@@ -133,33 +139,35 @@ class Record:
     dtype: str
     """The dtype in which it trained, or forecast where it trains nothing."""
     batch_size: int
-    """Texts decoded together."""
+    """How many texts were decoded together."""
     forecast_dtype: str = ""
-    """The dtype in which it forecast; empty: in `dtype`."""
+    """The dtype in which it forecast; empty: the same as `dtype`."""
     status: Literal["running", "done"] = "running"
     """`done` at its end; a run that was killed or stopped stays `running`."""
     seconds: Amount = 0.0
     """Wall time of the whole run."""
     train_seconds: Amount = 0.0
-    """Wall time of its training, with the evaluations on the way."""
+    """Wall time of its training, with the evaluations during it."""
     evaluation_seconds: Amount = 0.0
     """Wall time of these evaluations; 0 in records older than the field."""
     device: str = ""
-    """What it ran on; where it moved, the devices in their order, with semicolons between."""
+    """What it ran on; if it moved, the devices in their order, with semicolons between."""
     commit: str | None = None
+    """The Git commit of the code when the run began; None if it is not known."""
     versions: dict[str, str] = field(default_factory=dict)
+    """The versions of the libraries when the run began, by package."""
     adapter: str = ""
     """A hash of the files of the adapter that it trained, or used."""
     run: str = ""
     """A random name for the run's checkpoints, so that no other run takes them for its own; empty
     in records older than the field."""
     steps_run: NonNegativeInt = 0
-    """Training steps computed. Those after the last checkpoint of a run that was killed are not
-    known."""
+    """How many training steps were computed. If the run was killed, those after its last checkpoint
+    are not known."""
     loss_curve: list[Amount] = field(default_factory=list)
     """Training loss of each step, nats a token."""
     evaluations: list[dict[str, NonNegativeInt | Amount]] = field(default_factory=list)
-    """What was measured in between, by step."""
+    """What was measured while it trained; each has its `step`."""
     series: dict[int, Entry] = field(default_factory=dict)
     """The forecasts by series id."""
     flops: dict[str, dict[str, NonNegativeInt]] = field(
@@ -167,8 +175,8 @@ class Record:
             kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")
         }
     )
-    """Spent by kind (`discarded`: by the records that this one replaced), and `reserved`, under
-    each convention."""
+    """FLOPs under each convention: those of each kind in `SPENDING`, and those `reserved`. What the
+    records that this one replaced had spent is `discarded`."""
     schema: Literal[2] = 2
 
     @property
@@ -183,7 +191,7 @@ class Record:
 
     @property
     def training(self) -> TrainConfig | None:
-        """What it trained with; None where it trained nothing."""
+        """What it trained with; None if it trained nothing."""
         return self.plan.training
 
     @property
@@ -196,7 +204,7 @@ class Record:
         return {series: entry["mae"] for series, entry in self.series.items()}
 
     def spent(self) -> dict[str, int]:
-        """FLOPs under each convention, of all kinds."""
+        """The FLOPs spent on all kinds together, under each convention."""
         return {
             convention: sum(self.flops[kind][convention] for kind in SPENDING)
             for convention in CONVENTIONS
@@ -204,7 +212,7 @@ class Record:
 
     @property
     def repairs(self) -> int:
-        """Values repaired over all series."""
+        """How many values were repaired, over all series."""
         return sum(entry["repairs"] for entry in self.series.values())
 
 
@@ -220,8 +228,8 @@ def record_path(profile: Profile | str, name: str) -> Path:
 
 
 def adapter_path(profile: Profile | str, name: str, step: int | None = None) -> Path:
-    """The folder of a trained experiment's adapter, beside its record; within it that of a step on
-    the way."""
+    """The folder of the adapter that an experiment trains, beside its record. With `step` it is the
+    folder, within that one, of the adapter kept after so many steps."""
     folder = record_path(profile, name).with_suffix("")
     return folder if step is None else folder / f"step-{step:06d}"
 
@@ -230,9 +238,9 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     """Read a recorded run; `profile` is a Profile, or the name of one (then on that profile's own
     backbone).
 
-    data: where they are the record's series, its errors are computed anew from its texts and
-    compared. Raises InputError, naming the file and the field, where there is no record, or it is
-    not valid, or says other than its texts.
+    data: if these are the record's series, its errors are computed anew from its texts and
+    compared. Raises InputError, naming the file and the field, if there is no record, if it is not
+    valid, or if its errors are not those of its texts.
     """
     path = record_path(profile, name)
     if not path.is_file():
@@ -263,21 +271,22 @@ def save_record(profile: Profile | str, record: Record) -> None:
 
 def keep_aside(path: Path) -> None:
     """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where."""
-    aside = (
-        out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S") / path.relative_to(results_dir())
-    )
+    folder = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S")
+    aside = folder / path.relative_to(results_dir())
     aside.parent.mkdir(parents=True, exist_ok=True)
-    if (adapter := path.with_suffix("")).is_dir():
+    adapter = path.with_suffix("")
+    if adapter.is_dir():
         shutil.copytree(adapter, aside.with_suffix(""), dirs_exist_ok=True)
-    tqdm.write(f"the record before is now {shutil.copy2(path, aside)}")
+    shutil.copy2(path, aside)
+    tqdm.write(f"the record before is now {aside}")
 
 
 @contextmanager
 def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
-    """Let no other process run an experiment: the lock goes when its process ends, however that
-    ends.
+    """Lock an experiment, so that no other process runs it meanwhile.
 
-    Raises InputError where another process still runs it after `wait` seconds.
+    However the process ends, the lock goes with it. Raises InputError if another process still
+    holds the lock after `wait` seconds.
     """
     path = record_path(profile, name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -300,8 +309,8 @@ def in_progress(profile: Profile, name: str) -> bool:
 
 
 def entry_of(ahead: Forecast, truth: np.ndarray) -> Entry:
-    """What a record keeps of a forecast: single values of a greedy one, lists over the samples of a
-    sampled one."""
+    """What a record keeps of a forecast: single values if it is greedy, lists over the samples if
+    it is sampled."""
     tokens = {"prompt_tokens": ahead.prompt_tokens, "padded_tokens": ahead.padded_tokens}
     entry = _errors(ahead.values, ahead.repairs, truth) | tokens
     if len(ahead.texts) == 1:
@@ -324,36 +333,35 @@ def recorded_forecast(record: Record, data: SeriesSet, series: int) -> np.ndarra
 
 
 def recorded_samples(record: Record, data: SeriesSet, series: int) -> np.ndarray:
-    """The samples that a record holds as texts, of a greedy forecast that one: (n_samples, 20, 2),
-    scaled units."""
+    """The samples that a record holds as texts, (n_samples, 20, 2), scaled units; a greedy forecast
+    is the only one."""
     return _read(record, data, series)[0]
 
 
 def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Sampled forecasts (n, 20, 2) of a series in scaled units, read from a record's texts, and
-    each one's repairs."""
+    """The samples (n, 20, 2) of a series in scaled units, read from a record's texts, and how many
+    values of each were repaired."""
     entry = record.series[series]
     texts = entry["texts"] if "texts" in entry else [entry["text"]]
     return read_back(texts, data.contexts[series], record.protocol)
 
 
 def _compare(record: Record, data: SeriesSet) -> None:
-    """Raise ValueError where a record's errors are not those of its texts."""
+    """Raise ValueError if a record's errors are not those of its texts."""
+    rounding = record.protocol.rounding
     for series, entry in record.series.items():
-        truth = to_integers(data.truths[[series]], data.scales[[series]], record.protocol.rounding)[
-            0
-        ]
-        for key, value in _errors(*_read(record, data, series), truth).items():
-            said: Any = entry.get(key, math.nan)
-            if not math.isclose(said, value, rel_tol=1e-9, abs_tol=1e-9):
+        (truth,) = to_integers(data.truths[[series]], data.scales[[series]], rounding)
+        samples, repairs = _read(record, data, series)
+        for key, value in _errors(samples, repairs, truth).items():
+            recorded: Any = entry.get(key, math.nan)
+            if not math.isclose(recorded, value, rel_tol=1e-9, abs_tol=1e-9):
                 raise ValueError(
-                    f"series.{series}.{key}: it is {said}, but its text gives {value:g}"
+                    f"series.{series}.{key}: it is {recorded}, but its text gives {value:g}"
                 )
 
 
 def _errors(samples: np.ndarray, repairs: Sequence[int], truth: np.ndarray) -> Any:
-    """The errors that an entry holds, of sampled forecasts (n, 20, 2), and how many values were
-    repaired."""
+    """The errors of samples (n, 20, 2), and how many values were repaired, as an entry has them."""
     errors = {"mae": float(series_mae(point_forecast(samples), truth))}
     if len(samples) > 1:
         errors["crps"] = crps_fair(samples, truth)

@@ -39,7 +39,7 @@ class AdapterOf:
     one's."""
 
     names: tuple[str, ...]
-    """Of the experiments that have trained an adapter."""
+    """The experiments that have trained an adapter."""
     place: int = 0
     """Which of them, counted from the one with the lowest mean error on its own series."""
 

@@ -1,5 +1,6 @@
 """The one way to run an experiment: plan it, begin its record or go on with it, train, forecast."""
 
+import math
 import secrets
 import shutil
 import time
@@ -36,7 +37,7 @@ from study.records import Entry, Record, adapter_path, load_record, record_path,
 from study.synthetic import synthetic_windows
 
 WATCHED_SEED = 10**6
-"""The seed of the synthetic series that a run is watched on, which no training has."""
+"""The seed of the synthetic series that a run is evaluated on; none trains with this seed."""
 
 
 def run(
@@ -47,17 +48,39 @@ def run(
     fresh: bool = False,
     reforecast: bool = False,
 ) -> Record:
-    """Load an experiment's finished record, or run it, with a checkpoint every so many steps and
-    after each batch.
+    """Load an experiment's finished record, or run the experiment and record it.
 
-    profile: default the active one. data: default `load_series()`. fresh: run again even where
-    there is a record. reforecast: keep the training of a finished record, and forecast its series
-    again in the profile's dtype. An interrupted run goes on where it stopped, in the dtype that it
-    began in: to the bit as an unbroken one would on the same machine with as many threads, on
-    another but for rounding. A record of another plan is replaced only if `fresh`, or if the
-    profile is live; a copy is kept in `M2_OUT`. An experiment that builds on an earlier one runs
-    that too, if it has no record. Raises InputError before anything is computed where the record
-    cannot be written, or the budget does not allow for the run.
+    If it needs earlier experiments, those without a finished record are run first. A run is saved
+    every so many training steps and after each batch of forecasts, so one that was interrupted goes
+    on where it stopped, in the dtype in which it began. On the same machine with as many threads
+    its numbers are those of an unbroken run, bit for bit; on another machine they are the same but
+    for rounding.
+
+    Parameters
+    ----------
+    name : str
+        The experiment's name.
+    profile : Profile, optional
+        Default: the active one.
+    data : SeriesSet, optional
+        Default: `load_series()`.
+    fresh : bool, optional
+        Whether to run again even if there is a record. Only then, or at a live profile, is a record
+        of another plan replaced; unless the profile is live, a copy of it is kept in `M2_OUT`.
+    reforecast : bool, optional
+        Whether to keep the training of a finished record, but to forecast its series again, in the
+        profile's dtype.
+
+    Returns
+    -------
+    Record
+        The finished record.
+
+    Raises
+    ------
+    InputError
+        Before anything is computed, if the record cannot be written, or if the budget does not
+        allow for the run.
     """
     profile = profile or active_profile()
     data = load_series() if data is None else data
@@ -65,13 +88,13 @@ def run(
         run(needed, profile, data=data)
     this = Run(name, profile, data)
     anew = fresh or reforecast
-    # Looking needs no lock, and no folder that can be written to.
+    # Looking for a finished record takes no lock, so that it works where nothing can be written.
     if not anew and (record := this.finished()):
         return record
     with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
         old = None if fresh else this.stored()
         if old and old.status == "done":
-            if not reforecast:  # another process has ended it meanwhile
+            if not reforecast:  # another process finished it while this one waited for the lock
                 return old
             this.forget_forecasts(old)
         this.begin(old)
@@ -93,10 +116,10 @@ class Run:
         self.folder = adapter_path(profile, name)
 
     def stored(self) -> Record | None:
-        """The record of this very run, if it has begun.
+        """The record of this very run, or None if it has not begun.
 
-        Raises InputError where there is one of another plan, or one that cannot be read; at a live
-        profile these do not count.
+        Raises InputError if there is a record of another plan, or one that cannot be read; at a
+        live profile such a record counts as none.
         """
         if not self.path.exists():
             return None
@@ -114,13 +137,16 @@ class Run:
         return record
 
     def finished(self) -> Record | None:
-        """The same, if it is done."""
+        """The record of this very run, or None if it is not finished."""
         record = self.stored()
         return record if record and record.status == "done" else None
 
     def forget_forecasts(self, record: Record) -> None:
-        """Take the forecasts out of a finished record, of which a copy is kept; what they cost
-        counts as discarded."""
+        """Take the forecasts out of a finished record, whose cost then counts as discarded.
+
+        Unless the profile is live, a copy of the record is kept aside. Raises InputError if the
+        adapter that it trained is gone.
+        """
         if self.plan.training and not self.trained(record):
             raise InputError(
                 f"the adapter of {self.path} is gone; "
@@ -135,8 +161,7 @@ class Run:
         record.flops["forecasts"] = sum_costs()
 
     def trained(self, record: Record) -> bool:
-        """Whether a record has all of its training behind it, and the adapter that came of it is in
-        its folder."""
+        """Whether the training of a record is finished and its adapter is still in its folder."""
         config = self.plan.training
         if not config or not config.rank or len(record.loss_curve) < config.steps:
             return False
@@ -145,7 +170,7 @@ class Run:
     def dtype_to_begin_in(self, old: Record | None) -> str | None:
         """The dtype of what is left to do: of the training, or of the forecasts alone.
 
-        None where nothing has chosen it, so that the fastest one here is taken.
+        It is None if nothing prescribes one; then the fastest dtype on this machine is taken.
         """
         config = self.plan.training
         if old:
@@ -164,13 +189,13 @@ class Run:
             model.shuffle_weights(self.backbone.model)
 
     def begin(self, old: Record | None) -> None:
-        """Load the model, and take up the record that this run has begun, or make one and keep any
-        other aside.
+        """Load the model, and go on with this run's record, or make one and keep any other aside.
 
         The record is stored, and says from now on what the run may cost at most. Raises InputError
-        where the budget does not allow for that; nothing has been changed then.
+        if the budget does not allow for that, before any record is changed.
         """
-        profile, plan = self.profile, self.plan
+        profile = self.profile
+        plan = self.plan
         self.load(self.dtype_to_begin_in(old))
         here = provenance(self.backbone.device)
         self.record = record = old or Record(
@@ -182,30 +207,32 @@ class Run:
             run=secrets.token_hex(8),
             **here,
         )
-        if here["device"] not in record.device.split("; "):  # the run goes on on another machine
+        if here["device"] not in record.device.split("; "):  # the run has moved to another machine
             record.device += f"; {here['device']}"
         record.status = "running"
         replaces = not old and not profile.live and self.path.exists()
         if replaces:
-            with suppress(InputError):  # what a record that cannot be read had spent is not known
+            with suppress(InputError):  # if it cannot be read, nobody knows what it had spent
                 record.flops["discarded"] = load_record(profile, plan.name).spent()
         self.shape = Shape.of(self.backbone.model.config)
         own = "-".join((plan.profile, plan.backbone, plan.name, record.run))
         self.checkpoints = settings.out_dir() / "checkpoints" / own.replace("/", "_")
-        with records.hold(profile, "budget", 60):  # two that begin together share what is left
+        # Runs reserve one after the other, so that no two of them take the same FLOPs.
+        with records.hold(profile, "budget", 60):
             self.reserve()
             if replaces:
                 records.keep_aside(self.path)
-            # It takes the old record's place, and counts what that had spent: killed anywhere here,
-            # none is forgotten.
+            # The new record replaces the old one, whose FLOPs it counts, in one step. Wherever this
+            # is killed, there is one record, and nothing that was spent is forgotten.
             save_record(profile, record)
         if not old:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def reserve(self) -> None:
-        """Say in the record what the run may still cost. Raises InputError where the budget does
-        not allow for it."""
-        profile, record = self.profile, self.record
+        """Say in the record what the run may still cost; raise InputError if the budget does not
+        allow for it."""
+        profile = self.profile
+        record = self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
         steps = self.work.steps if self.trained(record) else training.saved_step(self.checkpoints)
         most = costs.estimate(self.work, self.shape, steps, len(record.series))
@@ -223,7 +250,7 @@ class Run:
             )
 
     def train_and_forecast(self) -> None:
-        """Do all that the plan asks for and the record lacks."""
+        """Do whatever the plan asks for and the record does not have yet."""
         config = self.plan.training
         trained = self.trained(self.record)
         if trained:
@@ -243,7 +270,7 @@ class Run:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def load_start(self) -> None:
-        """Put the adapter of the run that this one builds on into the model."""
+        """Put the adapter of the earlier run, on which this one builds, into the model."""
         start = self.plan.start
         folder = adapter_path(self.profile, start)
         if adapter_hash(folder) != self.plan.start_adapter:
@@ -254,8 +281,8 @@ class Run:
         model.load_adapter(self.backbone.model, folder)
 
     def charge(self, kind: str, *spent: Costs) -> None:
-        """Count costs as spent on `training`, `evaluation` or `forecasts`; so much less may still
-        be."""
+        """Count costs as spent on `training`, `evaluation` or `forecasts`, and no longer as
+        reserved."""
         flops = self.record.flops
         for convention, more in sum_costs(*spent).items():
             flops[kind][convention] += more
@@ -264,11 +291,13 @@ class Run:
     def train_adapter(self, config: TrainConfig) -> None:
         """Train the plan's adapter into the backbone, going on from its checkpoints, and store
         it."""
-        record, profile, watch = self.record, self.profile, self.work.watch
+        record = self.record
+        profile = self.profile
+        watch = self.work.watch
         validation = split_ids(len(self.data)).validation
-        # Every so-many-th validation series: of 50, watched 10, each fifth. -(-a // b) is a / b
-        # rounded up.
-        watched = list(validation[:: -(-len(validation) // max(1, watch.series))])
+        # The watched series are spread evenly: of 50, every fifth if 10 are watched.
+        stride = math.ceil(len(validation) / max(1, watch.series))
+        watched = list(validation[::stride])
         windows = self._watched_windows(watched, config)
         evaluate = partial(self._evaluation, watched, windows, watch.forecasts)
         train(
@@ -284,7 +313,7 @@ class Run:
             keep_after=self.experiment.marks,
             progress=not profile.live,
         )
-        if not config.rank:  # where all weights train, the record and its forecasts are kept alone
+        if not config.rank:  # all weights have trained; they are not kept, only the record is
             return
         model.save_adapter(self.backbone.model, self.folder, self.backbone.loaded_by)
         if self.plan.text_format:
@@ -295,8 +324,9 @@ class Run:
             record.series = {}  # forecasts of an adapter that is gone do not count
 
     def forecast_series(self) -> None:
-        """Forecast the series that the record lacks, saving it after each batch."""
-        record, profile = self.record, self.profile
+        """Forecast the series that the record does not have yet, and save it after each batch."""
+        record = self.record
+        profile = self.profile
         size = max(1, profile.batch_size // self.plan.protocol.n_samples)
         left = [i for i in self.plan.series if i not in record.series]
         began = time.perf_counter() - record.seconds
@@ -309,15 +339,15 @@ class Run:
             save_record(profile, record)
 
     def _keep_adapter(self, step: int) -> None:
-        """Store the adapter of a step on the way, in a folder within the one that the run's last
-        adapter will have."""
+        """Store the adapter as it is after `step` steps, within the folder of the final adapter."""
         folder = adapter_path(self.profile, self.plan.name, step)
         model.save_adapter(self.backbone.model, folder, self.backbone.loaded_by)
 
     def _note(self, log: TrainLog, spent: Sequence[Costs]) -> None:
-        """Record how far the training is, and what these steps cost."""
+        """Record how far the training has come, and what the steps since the last note cost."""
         record = self.record
-        record.loss_curve, record.evaluations = log.losses, log.evaluations
+        record.loss_curve = log.losses
+        record.evaluations = log.evaluations
         record.seconds = round(record.seconds + log.seconds - record.train_seconds, 2)
         record.train_seconds = round(log.seconds, 2)
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
@@ -328,8 +358,8 @@ class Run:
     def _evaluation(
         self, ids: list[int], windows: np.ndarray | list[np.ndarray], forecasts: bool
     ) -> dict[str, float]:
-        """Validation loss (nats a token, mean over windows), and MAE (scaled units) where series
-        are forecast too."""
+        """Validation loss (nats a token, mean over windows), and MAE (scaled units) if the series
+        are also forecast."""
         losses = []
         for window in windows:
             row = torch.from_numpy(window[None]).to(self.backbone.device)
@@ -342,7 +372,8 @@ class Run:
         return measured
 
     def _source(self, config: TrainConfig) -> training.Source:
-        """The windows that it trains on: of the training split, or new ones for each step."""
+        """The windows that the run trains on: those of the training split, or new ones each
+        step."""
         plan = self.plan
         if plan.learns_from == "simulated series":
             return partial(self._simulated, config)
@@ -355,8 +386,8 @@ class Run:
     def _watched_windows(
         self, ids: list[int], config: TrainConfig
     ) -> np.ndarray | list[np.ndarray]:
-        """Windows of validation series, or as many of synthetic series, from a seed of their
-        own."""
+        """The windows of validation series, or as many windows of synthetic series as there are
+        ids, from a seed of their own."""
         if not self.plan.text_format:
             return self._windows(self.data, ids, config)
         config = replace(config, seed=WATCHED_SEED)
@@ -364,8 +395,10 @@ class Run:
         return [training.batch_of(step, source, config)[0] for step in range(len(ids))]
 
     def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
-        """The windows of a step: one of each of batch_size systems that no other step has, nor the
-        data set."""
+        """The windows of a step: one of each of `batch_size` systems, which are simulated for it.
+
+        No other step trains on these systems, and the data set has none of them.
+        """
         seed = simulation_seed(step, config.seed)
         systems = generate_series(config.batch_size, seed)
         rng = np.random.default_rng(seed)
@@ -381,10 +414,11 @@ class Run:
         return make_windows([model.text_to_ids(text) for text in texts], config.sequence_length)
 
     def _entries(self, kind: str, ids: list[int]) -> dict[int, Entry]:
-        """The record's `series` entries of one batch, which is charged."""
-        data, protocol = self.data, self.plan.protocol
-        # Each batch begins the stream of seed 0 anew, so that a resumed run draws what an unbroken
-        # one does. Series at the same place of two batches share their draws.
+        """Forecast one batch, charge its costs, and return its entries of the record's `series`."""
+        data = self.data
+        protocol = self.plan.protocol
+        # Each batch starts again from seed 0, so that a resumed run draws what an unbroken one
+        # does. Series at the same place in two batches therefore share their draws.
         forecasts = forecast(
             self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids
         )
@@ -401,6 +435,6 @@ class Run:
 def simulation_seed(step: int, seed: int) -> int:
     """The seed of the systems that a step of simulated series trains on.
 
-    Seed 0 makes the data set, and no step has it.
+    Step 5 of a run of seed 2 has 2,000,006. No step has 0, which is the seed of the data set.
     """
     return 1 + step + 10**6 * seed

@@ -74,10 +74,8 @@ def test_llama_cpp_makes_the_same_tokens(request, tmp_path, name):
     pytest.importorskip(
         "xllamacpp", reason="llama.cpp is an optional peer of the benchmark: pip install xllamacpp"
     )
-    model, prompts = (
-        request.getfixturevalue(name).model,
-        [prompt[:60] for prompt in bench.prompts_of(2)],
-    )
+    model = request.getfixturevalue(name).model
+    prompts = [prompt[:60] for prompt in bench.prompts_of(2)]
     llama_cpp.write_gguf(model, tmp_path / "model.gguf", "F32")
     found = llama_cpp.LlamaCpp(tmp_path / "model.gguf", slots=2, context=80).generate(prompts, 8)
     for prompt, tokens in zip(prompts, found, strict=True):

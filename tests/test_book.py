@@ -215,6 +215,47 @@ def test_the_reports_accountant_is_priced_as_it_counts():
         assert [round(flops / forward) for flops in of_batches] == expected
 
 
+def test_the_accountant_gives_its_terms_and_conventions_as_it_counts():
+    table = rows(read("accountant.md"))
+    qwen, toy, small = (
+        Shape.of(backbone_config(name)) for name in ("qwen2.5-0.5b", "tiny", "smollm2-135m")
+    )
+    forward = accounting.forward_flops(qwen, 512, rank=4)
+    terms = {row[0]: row[2:] for row in table if len(row) == 4 and row[3].endswith("%")}
+    whole = total(forward)
+    assert terms == {
+        part: [f"{flops:,}", f"{flops / whole:.2%}"]
+        for part, flops in (forward | {"all": whole}).items()
+    }
+
+    adapted = {"rank": 2, "convention": "executed"}
+    everything = {"rank": 0, "convention": "executed"}
+    work = {
+        "forward": accounting.forward_flops(toy, 10, **adapted),
+        "prefill": accounting.forecast_flops(toy, 10, 1, **adapted),
+        "cached step": accounting.cached_step_flops(toy, 11, **adapted),
+        "training step, adapters": accounting.train_step_flops(toy, 10, batch=1, **adapted),
+        "training step, all weights": accounting.train_step_flops(toy, 10, batch=1, **everything),
+        "SmolLM2-135M, two texts of 96 tokens": accounting.forward_flops(small, 96, **everything),
+    }
+    for name, cost in work.items():
+        flops = f"{2 * total(cost):,}"
+        assert [name, flops, flops] in table
+
+    for convention in accounting.CONVENTIONS:
+        kind = {"rank": 4, "convention": convention}
+        one = total(accounting.forward_flops(qwen, 512, **kind))
+        step = total(accounting.train_step_flops(qwen, 512, batch=2, **kind))
+        assert [convention, f"{one:.4g}", f"{step:.4g}", f"{step / one:.2f}"] in table
+        kind = {"rank": 2, "convention": convention}
+        cached = total(accounting.forecast_flops(qwen, 512, 220, **kind))
+        grows = convention != "published"  # the report keeps the length of the prompt
+        again = sum(
+            total(accounting.forward_flops(qwen, 512 + grows * new, **kind)) for new in range(220)
+        )
+        assert [convention, f"{again:.3g}", f"{cached:.3g}", f"{again / cached:.3g}"] in table
+
+
 @pytest.mark.parametrize("package", api.PACKAGES)
 def test_the_api_has_a_page_for_each_package_with_all_its_names_once(package):
     page = api.page(package)

@@ -110,7 +110,8 @@ print(main(["forecast", "nowhere.csv", "--horizon", "2"]), "torch" in sys.module
 def test_flops_of_sizes(m2):
     sizes = "flops --backbone tiny --length 30 --rank 2"
     assert m2(f"{sizes} --targets v,q") == m2(sizes)
-    counted, targets = json.loads(m2(f"{sizes} --targets down,q --json")), ["q_proj", "down_proj"]
+    counted = json.loads(m2(f"{sizes} --targets down,q --json"))
+    targets = ["q_proj", "down_proj"]
     assert counted["targets"] == targets
     shape = Shape.of(backbone_config("tiny"))
     assert counted["forward"] == total(forward_flops(shape, 30, rank=2, targets=tuple(targets)))

@@ -1,6 +1,8 @@
 """The commands for tables of one's own, on the tiny random model."""
 
 import json
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 
 from m2lib import cli, cli_tables
 from m2lib.forecaster import Forecaster
+from m2lib.forecaster import tables as module
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +78,103 @@ def test_without_a_file_the_table_is_printed(capsys, pelts):
     assert "60 rows; --output F.csv writes them all" in out
 
 
+def test_what_is_unfit_is_left_out_and_listed(capsys):
+    days = pd.date_range("2024-01-01", periods=30, tz="UTC")
+    wave = 50 + 30 * np.sin(np.arange(30) / 3)
+    shops = {"good": wave, "flat": wave * 0, "short": wave[:5], "gaps": wave, "hole": wave}
+    rows = [
+        {"shop": name, "day": f"{day:%Y-%m-%dT%H:%M:%SZ}", "sold": sold, "price": 1.5}
+        for name, values in shops.items()
+        for day, sold in zip(days, values, strict=False)
+    ]
+    table = pd.DataFrame(rows)
+    table.loc[table.shop == "hole", "sold"] = [*wave[:9], np.nan, *wave[10:]]
+    table = table.drop(index=table.index[table.shop == "gaps"][20])[::-1]
+    table.to_csv("t.csv", index=False)
+    options = ("--horizon", 2, "--samples", 2, "--target", "sold", "--output", "a.csv", "--force")
+
+    status, _, error = m2(capsys, "forecast", "t.csv", *options)
+    assert status == 1
+    assert error.startswith("error: t.csv, row 21, column 'sold': an empty cell; fill it (--fill")
+    assert error.endswith("; --skip leaves series 'hole' out (skip=True)")
+
+    assert cli.main(["forecast", "t.csv", *map(str, options), "--skip"]) == 0
+    said, warned = capsys.readouterr()
+    assert "t.csv: 30 steps of 1 series; target: sold;" in said
+    assert "; not read: price;" in said
+    left_out = [line for line in warned.splitlines() if "is left out" in line]
+    assert [line.split("'")[1] for line in left_out] == ["hole", "gaps", "short", "flat"]
+    assert "warning: t.csv: the rows of 1 of 1 series were sorted by time" in warned
+    ahead = pd.read_csv("a.csv")
+    assert ahead["shop"].unique().tolist() == ["good"]
+    assert ahead.day.tolist() == ["2024-01-31 00:00:00+00:00", "2024-02-01 00:00:00+00:00"]
+
+    assert cli.main(["forecast", "t.csv", *map(str, options), "--skip", "--fill", "linear"]) == 0
+    assert "warning: t.csv: steps that were filled (linear): 2\n" in capsys.readouterr().err
+    assert pd.read_csv("a.csv")["shop"].unique().tolist() == ["hole", "gaps", "good"]
+
+
+@pytest.fixture
+def four(monkeypatch):
+    """Four series in a table, two of them in a part."""
+    monkeypatch.setattr(module, "PART", 2)
+    wave = 50 + 30 * np.sin(np.arange(12) / 3)
+    table = pd.DataFrame({"id": [*"abcd"] * 12, "y": wave.repeat(4)})
+    table.to_csv("four.csv", index=False)
+    return table
+
+
+def test_parts_are_one_table(capsys, four):
+    status, _, _ = m2(capsys, "forecast", "four.csv", "--horizon", 3, "--output", "a.csv")
+    assert status == 0
+    written = pd.read_csv("a.csv")
+    made = Forecaster.from_pretrained().predict_df(
+        four, prediction_length=3, quantile_levels=[0.1, 0.5, 0.9], id_column="id",
+        timestamp_column=None, target="y",
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(written, made, check_dtype=False)
+    # Equal series differ in what was sampled, in another part as well.
+    assert written.groupby("id").predictions.apply(tuple).nunique() == 4
+
+
+def test_ctrl_c_keeps_the_parts_that_are_finished(capsys, monkeypatch, four):
+    sample = Forecaster.sample
+    calls = iter((sample, None))
+
+    def stopped_after_a_part(*arguments, **options):
+        go_on = next(calls)
+        if not go_on:
+            raise KeyboardInterrupt
+        return go_on(*arguments, **options)
+
+    monkeypatch.setattr(Forecaster, "sample", stopped_after_a_part)
+    options = ["--horizon", "3", "--output", "a.csv", "--plot", "a.png"]
+    assert cli.main(["forecast", "four.csv", *options]) == 130
+    assert "stopped after 2 of 4 series; missing: c, d\n" in capsys.readouterr().err
+    written = pd.read_csv("a.csv")
+    assert written.id.tolist() == ["a"] * 3 + ["b"] * 3
+    with open("a.png", "rb") as picture:
+        assert picture.read(4) == b"\x89PNG"
+
+
+def test_ctrl_c_before_the_first_part_writes_nothing(capsys, monkeypatch, four):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Forecaster, "sample", stopped)
+    assert cli.main(["forecast", "four.csv", "--horizon", "3", "--output", "a.csv"]) == 130
+    assert not Path("a.csv").exists()
+
+
+def test_a_name_that_a_terminal_cannot_show_is_escaped(monkeypatch):
+    days = pd.date_range("2024-01-01", periods=12)
+    pd.DataFrame({"date": days, "price in €": np.arange(12) % 5}).to_csv("t.csv", index=False)
+    terminal = TextIOWrapper(BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert cli.main(["forecast", "t.csv", "--horizon", "2", "--samples", "1"]) == 0
+    assert b"target: price in \\u20ac;" in terminal.buffer.getvalue()
+
+
 def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
     options = (
         "--horizon",
@@ -110,6 +210,27 @@ def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
     assert error == "error: found.json exists; name another file, or replace it with --force"
 
 
+def test_evaluate_writes_all_forecasts(capsys, pelts):
+    options = ("--horizon", 4, "--origins", 2, "--samples", 3)
+    status, out, _ = m2(capsys, "evaluate", "pelts.csv", *options, "--output", "all.csv")
+    assert status == 0
+    assert "weighted quantile loss" in out
+    made = Forecaster.from_pretrained().evaluate(
+        pelts, 4, origins=2, num_samples=3,
+        id_column=None, timestamp_column="year", target=["hare", "lynx"],
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(pd.read_csv("all.csv"), made.forecasts, check_dtype=False)
+    assert made.forecasts.year.tolist() == [*range(1932, 1936)] * 2 + [*range(1936, 1940)] * 2
+
+
+def test_a_forecast_holds_its_samples_where_asked(capsys, pelts):
+    options = ("--horizon", 4, "--samples", 3, "--with-samples", "--output", "ahead.csv")
+    assert m2(capsys, "forecast", "pelts.csv", *options)[0] == 0
+    assert list(pd.read_csv("ahead.csv").columns)[-4:] == [
+        "mean", "sample_0", "sample_1", "sample_2"
+    ]  # fmt: skip
+
+
 def test_a_warning_is_a_line(capsys, pelts):
     pd.concat([pelts] * 10)[["hare"]].to_csv("long.csv", index=False)
     assert cli.main(["forecast", "long.csv", "--horizon", "2", "--samples", "1"]) == 0
@@ -142,6 +263,21 @@ def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
 
 
 TRAINED = ("--steps", 2, "--rate", 0.01, "--rank", 3, "--batch", 4, "--seed", 5)
+
+
+def test_evaluate_and_finetune_leave_out_and_fill_too(capsys, pelts):
+    gaps = pd.concat([pelts.assign(shop="a").drop(index=20), pelts.assign(shop="b", hare=1.0)])
+    gaps.to_csv("gaps.csv", index=False)
+    options = ("gaps.csv", "--horizon", 4, "--target", "hare", "--skip", "--fill", "last")
+    status, _, _ = m2(capsys, "evaluate", *options, "--samples", 1, "--output", "found.json")
+    assert status == 0
+    with open("found.json", encoding="utf-8") as file:
+        kept = json.load(file)
+    assert (kept["settings"]["skip"], kept["settings"]["fill"]) == (True, "last")
+    assert kept["origins"] == [{"item": 0, "steps": 36}]
+    status, out, _ = m2(capsys, "finetune", *options, "--steps", 1, "--output", "mine")
+    assert status == 0
+    assert "1 of 1 series" in out
 
 
 def test_finetune_then_forecast_then_export(capsys, pelts):
@@ -208,9 +344,32 @@ def test_where_the_series_of_a_table_begin_and_end_is_said(tmp_path, capsys):
     assert "season" not in said  # no series has three weeks
 
 
+def test_of_two_seasons_the_one_that_is_taken_is_said(tmp_path, capsys):
+    demand = pd.DataFrame({"date": pd.date_range("2024-01-01", periods=1008, freq="30min")})
+    demand["y"] = 10 + np.arange(1008) % 48 + np.arange(1008) / 100
+    path = tmp_path / "t.csv"
+    for steps, said in (
+        (1008, "; season: 48 steps, multiplied; not 336 (--season 336 takes these instead)"),
+        (1007, "; season: 48 steps, multiplied"),
+    ):
+        demand[:steps].to_csv(path, index=False)
+        cli_tables.Task(path, horizon=2).read()
+        assert capsys.readouterr().out.strip().endswith(f"id: none{said}")
+
+
 def test_the_season_that_is_taken_out_is_said(tmp_path, capsys):
     days = pd.date_range("2024-01-01", periods=21)
-    pd.DataFrame({"date": days, "y": np.arange(21) % 7 + 1}).to_csv(tmp_path / "t.csv", index=False)
-    for season, said in ((None, "; season: 7 steps"), (5, "; season: 5 steps"), (1, "")):
+    weekly = np.arange(21) % 7 + 1
+    table = pd.DataFrame({"date": days, "y": 10 + weekly + np.arange(21) / 10})
+    cases = [
+        (None, "; season: 7 steps, multiplied"),
+        (5, "; season: 5 steps, multiplied"),
+        (1, ""),
+    ]
+    for season, said in cases:
+        table.to_csv(tmp_path / "t.csv", index=False)
         cli_tables.Task(tmp_path / "t.csv", horizon=2, season=season).read()
         assert capsys.readouterr().out.strip().endswith(f"id: none{said}")
+    table.assign(y=weekly).to_csv(tmp_path / "t.csv", index=False)  # nothing else would remain
+    cli_tables.Task(tmp_path / "t.csv", horizon=2).read()
+    assert capsys.readouterr().out.strip().endswith("season: 7 steps, taken out of no series")

@@ -88,7 +88,8 @@ def test_what_is_folded_in_the_book_is_folded_in_jupyter(cells):
 
 
 def test_a_notebook_is_a_lecture(notebook):
-    first, last = notebook.cells[0].source, notebook.cells[-1].source
+    first = notebook.cells[0].source
+    last = notebook.cells[-1].source
     assert re.match(r"# \d+ · .+\n", first)
     for part in ("**You will see**", "**You need**"):
         assert part in first, part

@@ -44,23 +44,24 @@ def test_results_are_those_of_the_records():
     after, whole = replicated(found())
     (said,) = [row for row in table if "the replication" in row and "final adapter" in row]
     assert f"final adapter after {after:,} of the report's {whole:,} steps" in said
-    sizes, runs = PROFILES["laptop"].train, ("default", "search/expt_0", "context", "final")
+    sizes = PROFILES["laptop"].train
+    runs = ("default", "search/expt_0", "context", "final")
     assert [sizes[run]["steps"] for run in runs] == [200, 80, 80, 2000]
-    page, records = words("book/results.md"), list(found()["records"].values())
+    page = words("book/results.md")
+    records = list(found()["records"].values())
     for row in found()["removed"]:
         flops = sum(kind["coursework"] for kind in row["flops"].values())
         records.append({"group": row["group"], "all seconds": row["seconds"], "all flops": flops})
-    charged, training = (
-        [one for one in records if one["group"]],
-        found()["table3"]["coursework"]["all"][0],
-    )
+    charged = [one for one in records if one["group"]]
+    training = found()["table3"]["coursework"]["all"][0]
     hours, flops = (sum(one[f"all {what}"] for one in charged) for what in ("seconds", "flops"))
     mantissa, exponent = f"{flops:.1e}".split("e+")
     assert f"took {hours / 3600:.1f} hours and {mantissa} × 10^{exponent} FLOPs" in page
     assert f"{flops / training:.1%} of what the report's training costs" in page
     hours, flops = (sum(one[f"all {what}"] for one in records) for what in ("seconds", "flops"))
     assert f"{hours / 3600:.1f} hours and {flops / training:.1%}" in page
-    best, tuned = found()["errors"]["ours"]["best"], found()["errors"]["test"][TUNED]
+    best = found()["errors"]["ours"]["best"]
+    tuned = found()["errors"]["test"][TUNED]
     better = found()["gains"]["ours best"][f"test {TUNED}"]["better"]
     assert f"better one on {best['n'] - better} of the {best['n']}" in page
     assert best["mean"] < tuned["mean"]
@@ -76,7 +77,7 @@ def table_of(page):
 
 def replicated(found):
     """How many steps the replication's final adapter has had, and how many the report's."""
-    return found["at the end"]["records"]["final"]["steps"], EXPERIMENTS["final"].train["steps"]
+    return found["at the end"]["records"]["final"]["steps"], EXPERIMENTS["final"].training.steps
 
 
 def shown(found):
@@ -131,7 +132,7 @@ def test_the_first_table_is_that_of_the_records():
     assert [[cell.strip(" *") for cell in row.split("|")[2:4]] for row in table] == expected
     assert f"the replication, after {after:,} of the report's {whole:,} steps" in "".join(table)
     assert (
-        f"learned in that night from {EXPERIMENTS['best'].train['steps']:,} fresh series"
+        f"learned in that night from {EXPERIMENTS['best'].training.steps:,} fresh series"
         in words("README.md")
     )
     front = words("book/index.md")
@@ -160,9 +161,11 @@ def test_how_often_an_adapter_is_behind_copying_is_what_the_worlds_have():
 
 def test_how_sure_it_is_is_what_the_samples_are():
     samples = found()["uncertainty"]
-    ours, theirs = samples["rows"][samples["shown"]], samples["rows"][LOG_VAR]
+    ours = samples["rows"][samples["shown"]]
+    theirs = samples["rows"][LOG_VAR]
     page = words("book/results.md")
-    drawn, held = samples["samples"], ours["held"][1]
+    drawn = samples["samples"]
+    held = ours["held"][1]
     assert f"Of {drawn} samples of each test series the central 80% hold {held:.0%}" in page
     assert f"a CRPS of {ours['crps']:.1f}, against {theirs['crps']:.1f} of log-VAR" in page
 
@@ -210,7 +213,8 @@ def test_who_is_surely_ahead_on_real_tables_is_what_interval_and_test_say():
 
 def test_what_is_said_of_the_season_on_validation_is_what_the_record_has():
     relative = relative_errors(table_errors().query("split == 'validation'"), reference=NAIVE)
-    taken_out, left_in = relative["general"], relative["general, season left in"]
+    taken_out = relative["general"]
+    left_in = relative["general, season left in"]
     ratio = error_ratio(taken_out, left_in)
     assert not ratio.surely
     page = words("book/tables.md")
@@ -222,8 +226,10 @@ def test_what_is_said_of_the_season_on_validation_is_what_the_record_has():
 
 
 def test_samples_stand_beside_samples_where_general_is_compared():
-    ours, test = found()["errors"]["ours"], found()["errors"]["test"]
-    final, best = ours["samples/final/test"], ours["samples/best/test"]
+    ours = found()["errors"]["ours"]
+    test = found()["errors"]["test"]
+    final = ours["samples/final/test"]
+    best = ours["samples/best/test"]
     general = test["the language model, for any table"]
     said = [f"{errors['mean']:.1f} / {errors['median']:.1f}" for errors in (general, final, best)]
     sentence = "it has {}, less than the final adapter's {} and more than the long run's {}"

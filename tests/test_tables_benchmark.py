@@ -56,7 +56,8 @@ def test_the_package_carries_the_recorded_adapter():
 
 def test_what_tuning_did_is_what_the_page_says():
     page = " ".join((ROOT / "book" / "tables.md").read_text(encoding="utf-8").split())
-    said, held = {}, {0: [], 20: []}
+    said = {}
+    held = {0: [], 20: []}
     for table in ("electrical_equipment", "air_passengers", "electricity_daily"):
         errors = []
         for steps, bands in held.items():

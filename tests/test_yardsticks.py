@@ -109,7 +109,9 @@ def test_a_record_is_kept_and_read_where_there_is_one(two, tmp_path, monkeypatch
     committed = recorded_yardsticks("validation")
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
     assert recorded_yardsticks("validation") == committed  # none there yet
-    path, measure, found = tmp_path / "yardsticks.json", yardsticks.measured, []
+    path = tmp_path / "yardsticks.json"
+    measure = yardsticks.measured
+    found = []
 
     def stopping(series, ids, name):
         if name == FAST[2] and not found:
@@ -163,7 +165,9 @@ def test_formulas_by_hand():
 def test_the_operations_of_a_fit_are_counted(context):
     rates = CountedRates()
     name, _ = FITS
-    contexts, scales, times = context.astype(int), np.array([10.0]), np.linspace(0, 200, 100)
+    contexts = context.astype(int)
+    scales = np.array([10.0])
+    times = np.linspace(0, 200, 100)
     counted = physics_forecast(contexts, scales, times, name, rates)
     assert np.array_equal(counted, physics_forecast(contexts, scales, times, name))
     assert 1e4 < rates.states < 1e7

@@ -17,7 +17,7 @@ It computes the same function as the transformers model (tests compare it with
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import linear, pad, rms_norm, silu
@@ -90,9 +90,16 @@ class BareModel:
 
     The model is read and left as it is. Attention is the caller's part. Query head h reads
     key/value head h // (heads // kv_heads), and d = heads * width.
+
+    Adapters are merged into copies, so the matrices go out of date when the model's weights change:
+    `is_of` tells whether they have.
     """
 
     def __init__(self, model: torch.nn.Module):
+        # The weights are kept beside their states, so that no new one gets the id of one that is
+        # gone.
+        self._weights = list(model.parameters())
+        self._states = _states(self._weights)
         config = model.config
         self.heads = config.num_attention_heads
         self.kv_heads = config.num_key_value_heads
@@ -104,6 +111,14 @@ class BareModel:
         self.blocks = [_Block(layer) for layer in model.model.layers]
         self.norm = model.model.norm.weight
         self.head = model.get_output_embeddings()
+
+    def is_of(self, model: torch.nn.Module) -> bool:
+        """Whether these are the matrices of this model with the weights that it has now.
+
+        A training step, another adapter, or a move to another device or dtype makes it False. What
+        is written through a weight's `.data` goes unnoticed, as it does in PyTorch's own checks.
+        """
+        return self._states is not None and self._states == _states(list(model.parameters()))
 
     def positions(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The rotary embedding [1]_ of the first `count` positions, the same for all heads.
@@ -169,6 +184,24 @@ class BareModel:
         return [
             (self.embedding.new_zeros(shape), self.embedding.new_zeros(shape)) for _ in self.blocks
         ]
+
+
+@torch.no_grad()
+def _states(weights: list[torch.nn.Parameter]) -> list[tuple[Any, ...]] | None:
+    """What would differ for each weight if it had changed.
+
+    None where a weight was made in inference mode, because PyTorch counts no changes of those.
+    """
+    if any(weight.is_inference() for weight in weights):
+        return None
+    states = []
+    for weight in weights:
+        # A change in place raises the version: `weight.zero_()` makes 0 into 1. A move to another
+        # dtype or device does not, and neither does a step of a fused optimiser, so a weight that
+        # can be trained is also known by its length.
+        length = float(weight.norm()) if weight.requires_grad else 0.0
+        states.append((id(weight), weight._version, weight.dtype, weight.device, length))
+    return states
 
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -246,6 +279,8 @@ class Engine:
         Non-empty lists of ids 0-12, of mixed lengths.
     samples : int, optional
         Number of rows for each prompt, which is read once for all of them.
+    tick : callable, optional
+        Called after each prompt with the number of its tokens, for a progress bar.
 
     Attributes
     ----------
@@ -285,7 +320,11 @@ class Engine:
     """
 
     def __init__(
-        self, model: torch.nn.Module | BareModel, prompts: list[list[int]], samples: int = 1
+        self,
+        model: torch.nn.Module | BareModel,
+        prompts: list[list[int]],
+        samples: int = 1,
+        tick: Callable[[int], object] | None = None,
     ):
         self.bare = model if isinstance(model, BareModel) else BareModel(model)
         device = self.bare.embedding.device
@@ -313,7 +352,11 @@ class Engine:
         self.mask = mask.masked_fill_(empty, float("-inf"))[:, None]
 
         self.cos, self.sin = self.bare.positions(columns)
-        hidden = [self._prefill(prompt, number) for number, prompt in enumerate(prompts)]
+        hidden = []
+        for number, prompt in enumerate(prompts):
+            hidden.append(self._prefill(prompt, number))
+            if tick:
+                tick(len(prompt))
         # A prompt's samples lie side by side: 0 0 1 1 (`repeat` would give 0 1 0 1).
         prompt_of_row = torch.arange(len(prompts), device=device).repeat_interleave(samples)
         self._arrange(prompt_of_row, [samples] * len(prompts))
@@ -411,7 +454,9 @@ class Engine:
             # (GROWTH - 1), which the mask takes out. In return whole tensors go into the products,
             # and their shapes stay the same for 64 steps.
             if self.own is not self.shared:
-                torch.bmm(q, keys.transpose(1, 2), out=scores[:, :, shared_columns:])
+                # Not with `out=`: into a part of a tensor PyTorch multiplies entry by entry, and of
+                # these there are many. The few entries of a prompt's rows, below, may do so.
+                scores[:, :, shared_columns:] = torch.bmm(q, keys.transpose(1, 2))
             for group in self.groups:
                 torch.bmm(
                     group.per_shared(q),

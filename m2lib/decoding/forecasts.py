@@ -6,6 +6,8 @@ token, in batches (`m2lib.decoding.generation`), and reads the new text back as 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +18,11 @@ from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.files import InputError
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
 from m2lib.series import STUDY, Scaling, TextFormat, stretched
+
+if TYPE_CHECKING:
+    from tqdm.auto import tqdm
+
+DELAY = 2  # seconds before a bar is shown, so that short work shows none
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ def forecast(
     ids: Sequence[int | str] | None = None,
     text_format: TextFormat = STUDY,
     progress: bool = False,
+    bare: BareModel | None = None,
 ) -> list[Forecast]:
     """Forecast the steps that follow each context.
 
@@ -89,7 +97,11 @@ def forecast(
     text_format : TextFormat, optional
         How the contexts are written, and the forecasts read.
     progress : bool, optional
-        Show a bar.
+        Show a bar with the time left, once it has taken two seconds. It counts tokens, and so moves
+        within a batch, too.
+    bare : BareModel, optional
+        The backbone's matrices, for several calls. Default: adapters are merged and weights packed
+        anew in this call, once for all of its batches.
 
     Returns
     -------
@@ -108,44 +120,64 @@ def forecast(
     _check_room(config, text_format)
     names = range(len(arrays)) if ids is None else ids
     prompts = []
+    work = []  # the tokens of each prompt and of what will be written after it, for the bar
     for name, context in zip(names, arrays, strict=True):
         if context.ndim != 2 or context.shape[1] != text_format.variables:
             problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
             raise InputError(f"{problem}; pass a single one as context[None]")
         text = text_format.encode(context, text_format.scaling(context), config.rounding, name)
-        prompts.append(cut_prompt(text_to_ids(text), config))
+        prompt = cut_prompt(text_to_ids(text), config)
+        prompts.append(prompt)
+        # New steps are taken to be as long as those of the context are in the mean.
+        work.append(len(prompt) + config.n_samples * config.steps * len(text) // len(context))
 
     # One random stream serves all batches. It is drawn on the CPU, so that a seed gives the same
     # numbers on every device.
     generator = torch.Generator().manual_seed(seed)
-    bare = BareModel(backbone.model)  # adapters are merged and weights packed once for all batches
-    starts = range(0, len(prompts), batch_size)
+    bare = bare or BareModel(backbone.model)
     forecasts = []
-    for start in tqdm(starts, "forecast", unit="batch", leave=None, disable=not progress):
-        batch = slice(start, start + batch_size)
-        generated, passes = generate(
-            bare, prompts[batch], config, generator, text_format=text_format
-        )
-        longest = max(len(prompt) for prompt in prompts[batch])
-        for prompt, context, samples, sample_passes in zip(
-            prompts[batch], arrays[batch], generated, passes, strict=True
-        ):
-            texts = tuple(ids_to_text(sample) for sample in samples)
-            values, repairs = read_back(texts, context, config, text_format)
-            forecasts.append(
-                Forecast(
-                    texts=texts,
-                    values=values,
-                    repairs=repairs,
-                    scaling=text_format.scaling(context),
-                    prompt_tokens=len(prompt),
-                    new_tokens=tuple(len(sample) for sample in samples),
-                    padded_tokens=longest,
-                    passes=tuple(sample_passes),
-                    spread=text_format.spread,
-                )
+    bar = tqdm(
+        total=sum(work),
+        desc="forecast",
+        unit="token",
+        unit_scale=True,
+        leave=False,
+        delay=DELAY,
+        disable=not progress,
+    )
+    with bar:
+        for start in range(0, len(prompts), batch_size):
+            batch = slice(start, start + batch_size)
+            advance = partial(_advance, bar, sum(work[: start + batch_size]))
+            generated, passes = generate(
+                bare, prompts[batch], config, generator, text_format=text_format, tick=advance
             )
+            advance(sum(work[batch]))  # to the batch's end, if its texts came out shorter
+            longest = max(len(prompt) for prompt in prompts[batch])
+            for prompt, context, samples, sample_passes in zip(
+                prompts[batch], arrays[batch], generated, passes, strict=True
+            ):
+                texts = tuple(ids_to_text(sample) for sample in samples)
+                values, repairs = read_back(texts, context, config, text_format)
+                forecasts.append(
+                    Forecast(
+                        texts=texts,
+                        values=values,
+                        repairs=repairs,
+                        scaling=text_format.reading(context, config.rounding),
+                        prompt_tokens=len(prompt),
+                        new_tokens=tuple(len(sample) for sample in samples),
+                        padded_tokens=longest,
+                        passes=tuple(sample_passes),
+                        spread=text_format.spread,
+                    )
+                )
     return forecasts
+
+
+def _advance(bar: "tqdm[Any]", end: int, tokens: int) -> None:
+    """Move a bar on by some tokens, but not beyond `end`, where its batch ends."""
+    bar.update(min(tokens, end - bar.n))
 
 
 def _check_room(config: DecodeConfig, text_format: TextFormat) -> None:

@@ -6,6 +6,8 @@ drops rows with `keep`. The loop knows what the rows are for: it chooses the tok
 samples are done, and says which rows may leave.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +16,11 @@ from m2lib.decoding.engine import BareModel, Engine
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
 from m2lib.series import FORECAST_STEPS, ROUNDINGS, STUDY, TextFormat
 
-# It stands in every record: raise it when the same model, contexts and config give other tokens.
+# This number stands in every record. Raise it when the same model, contexts and config give other
+# tokens than before.
 DECODE_VERSION = 2
-# Rows that are done leave once at most this share of the rows still writes, and not one by one,
-# because each leaving copies the cache.
+# Finished rows leave the batch together, once at most this share of its rows still writes, because
+# the cache is copied each time that any leave.
 LEAVE_AT = 0.8
 
 
@@ -32,19 +35,19 @@ class DecodeConfig:
     context_tokens: int | None = None
     """Length of the prompt, which is the end of the context; None reads the whole context."""
     raw_cut: bool = False
-    """Whether the prompt has exactly `context_tokens`, so that it may begin within a step, as in
-    the report; else it begins at the next step boundary."""
+    """Whether the prompt has exactly `context_tokens`, as in the report, even if it then begins
+    within a step; otherwise it begins at the next step boundary."""
     max_new_tokens: int = 220
     """Largest number of tokens generated for one forecast. 220, the report's number, is enough for
     20 steps of any length."""
     steps: int = FORECAST_STEPS
-    """Number of steps; decoding stops after as many semicolons, one of which ends each step."""
+    """Number of steps. Each ends with a semicolon, so decoding stops after as many semicolons."""
     constrained: bool = False
     """Whether the logits are masked so that every step is `d{1,4},d{1,4};`, see
     `m2lib.decoding.StepGrammar`."""
     temperature: float = 0.0
-    """At 0 decoding is greedy, the likeliest token each time; else tokens are sampled from
-    softmax(logits / temperature)."""
+    """At 0 decoding is greedy and takes the likeliest token each time; above 0 tokens are sampled
+    from softmax(logits / temperature)."""
     n_samples: int = 1
     """Number of forecasts of each series, which share one prefill (the pass that reads the
     prompt)."""
@@ -53,16 +56,18 @@ class DecodeConfig:
     `m2lib.series.codec.to_integers`."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a protocol that cannot be followed.
+        """Raise ValueError for a protocol that makes no sense.
 
-        Greedy samples are an example, because they would all be the same.
+        For example, several greedy samples of a series would all be the same.
         """
-        smallest = min(self.steps, self.n_samples, self.max_new_tokens, self.context_tokens or 1)
-        if smallest < 1:
+        counts = [self.steps, self.n_samples, self.max_new_tokens]
+        if self.context_tokens is not None:
+            counts.append(self.context_tokens)
+        if min(counts) < 1:
             raise ValueError(
                 "steps, n_samples, max_new_tokens and context_tokens must be at least 1"
             )
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:  # nan fails too
             raise ValueError(f"temperature is {self.temperature}; give 0, or more to sample")
         if self.n_samples > 1 and self.temperature == 0:
             raise ValueError(
@@ -81,7 +86,7 @@ class StepGrammar:
     """The grammar of a text format's steps, such as `d{1,4},d{1,4};`, as a finite-state machine.
 
     A model that may choose only what the grammar allows writes text that always parses. A state
-    says what has been written of the present step. With two variables of four digits there are ten,
+    says what has been written of the present step. Two variables of four digits have ten states,
     numbered 5 * variable (0 prey, 1 predator) + digits of that variable so far::
 
         state   written so far   may come next   a digit leads to   the separator leads to
@@ -107,20 +112,20 @@ class StepGrammar:
         width = text_format.digits + 1  # states of a variable: 0, 1, ... digits so far
         digits = slice(PAD_ID + 1, COMMA_ID)  # ids 1-10 stand between the pad and the comma
 
-        # A digit is allowed until the variable has all its digits, and from the first digit on its
-        # separator: a comma, or after the last variable the semicolon.
+        # A digit is allowed until the variable has all its digits. Its separator is allowed once it
+        # has a digit: a comma, or the semicolon if the variable is the last.
         allowed = torch.zeros(variables, width, len(SYMBOLS), dtype=torch.bool)
         allowed[:, :-1, digits] = True
         allowed[:-1, 1:, COMMA_ID] = True
         allowed[-1, 1:, SEMICOLON_ID] = True
 
-        # A separator leads to the next variable's first state, and after the last variable to state
-        # 0: in states 0 to 4 of ten (0 + 1) * 5, in states 5 to 9 (1 + 1) * 5 % 10. A digit leads
-        # to the next state.
-        state = torch.arange(variables * width)[:, None]
-        after_separator = (state // width + 1) * width % len(state)
+        # A digit leads to the next state. A separator leads to the next variable's first state, or
+        # from the last variable to state 0. Of the ten states above, 0 to 4 belong to variable 0
+        # and lead to (0 + 1) * 5 = 5; 5 to 9 belong to variable 1 and lead to (1 + 1) * 5 % 10 = 0.
+        states = torch.arange(variables * width)[:, None]
+        after_separator = (states // width + 1) * width % len(states)
         following = after_separator.repeat(1, len(SYMBOLS))
-        following[:, digits] = (state + 1) % len(state)
+        following[:, digits] = (states + 1) % len(states)
 
         self.allowed = allowed.flatten(0, 1).to(device)
         self.following = following.to(device)
@@ -131,9 +136,9 @@ class StepGrammar:
         return logits.masked_fill(~self.allowed[self.state], float("-inf"))
 
     def advance(self, token: torch.Tensor) -> None:
-        """Move on by the chosen tokens (samples,), one id for each row.
+        """Move to the states that the chosen tokens (samples,) lead to, one id for each row.
 
-        A pad may lead to any state, because a row that gets one is done.
+        It does not matter where a pad leads, because a row that gets one is done.
         """
         self.state = self.following[self.state, token]
 
@@ -145,6 +150,7 @@ def generate(
     generator: torch.Generator | None = None,
     engine: type = Engine,
     text_format: TextFormat = STUDY,
+    tick: Callable[[int], object] | None = None,
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
     """Generate new token ids for each prompt and sample, from one prefill per prompt.
 
@@ -166,6 +172,9 @@ def generate(
         The class that runs the model, `Engine` or `Reference`.
     text_format : TextFormat, optional
         The format of the prompts, for the grammar.
+    tick : callable, optional
+        Called with the number of tokens that the model has just run, prompt by prompt and then step
+        by step, for a progress bar.
 
     Returns
     -------
@@ -177,18 +186,18 @@ def generate(
     """
     n = config.n_samples
     with torch.inference_mode():
-        running = engine(model, prompts, n)
-        device = running.logits.device
-        count = len(running.logits)
+        batch = engine(model, prompts, n, tick)
+        device = batch.logits.device
+        count = len(batch.logits)
         grammar = StepGrammar(count, device, text_format) if config.constrained else None
         # Sample i * n + j is the j-th of prompt i, from the first token to the last. At first it is
-        # row i * n + j of the engine; as rows leave, the others move up, and `sample_of_row` says
-        # whose they are. 2 prompts, 2 samples each, and sample 1 has left the batch:
+        # also row i * n + j of the batch. As rows leave, the others move up, and `sample_of_row`
+        # says which sample each of them is. Of 2 prompts with 2 samples each, sample 1 has left:
         #     row              0  1  2
-        #     sample_of_row    0  2  3      row 1 belongs to sample 2, which is sample 0 of prompt 1
-        # Indexed by row are sample_of_row and steps_to_go, and in each turn logits, draws and
-        # tokens, as is all that the engine and the grammar keep: these shrink together. Indexed by
-        # sample are written and passes: these never do.
+        #     sample_of_row    0  2  3      row 1 is sample 2, which is the first of prompt 1
+        # `written` and `passes` are indexed by sample, and never shrink. Indexed by row are
+        # sample_of_row, steps_to_go, logits, draws, tokens, and what the batch and the grammar
+        # keep; these shrink together.
         sample_of_row = torch.arange(count, device=device)
         steps_to_go = torch.full((count,), config.steps, device=device)  # 0: the row is done
         written: list[list[int]] = [[] for _ in range(count)]
@@ -196,7 +205,7 @@ def generate(
 
         for length in range(1, config.max_new_tokens + 1):
             # 1. Choose a token for each row; rows that are done, and have not left yet, get pads.
-            logits = grammar.mask(running.logits) if grammar else running.logits
+            logits = grammar.mask(batch.logits) if grammar else batch.logits
             draws = None
             if config.temperature > 0:
                 # One draw for each sample, whether its row is still there or not, so that the order
@@ -213,26 +222,28 @@ def generate(
             steps_to_go = steps_to_go - (tokens == SEMICOLON_ID).long()
             steps_to_go = steps_to_go.masked_fill(tokens == PAD_ID, 0)
 
-            # 3. Stop if no row goes on, or let those that are done leave, once they are enough to
-            # be worth a copy of the cache. Of 10 rows none leaves while 9 still write; when 8 do,
-            # two leave.
-            rows = steps_to_go.nonzero()[:, 0]  # the numbers of those that go on, ascending
-            if len(rows) == 0 or length == config.max_new_tokens:
+            # 3. Stop if no row goes on. Otherwise let finished rows leave, once there are enough of
+            # them to be worth a copy of the cache: of 10 rows none leaves while 9 still write, and
+            # two leave when 8 do.
+            going_on = steps_to_go.nonzero()[:, 0]  # the numbers of these rows, ascending
+            if len(going_on) == 0 or length == config.max_new_tokens:
                 break
-            if len(rows) <= LEAVE_AT * len(sample_of_row):
-                running.keep(rows)
-                tokens = tokens[rows]
-                steps_to_go = steps_to_go[rows]
-                sample_of_row = sample_of_row[rows]
+            if len(going_on) <= LEAVE_AT * len(sample_of_row):
+                batch.keep(going_on)
+                tokens = tokens[going_on]
+                steps_to_go = steps_to_go[going_on]
+                sample_of_row = sample_of_row[going_on]
                 if grammar:
-                    grammar.state = grammar.state[rows]
+                    grammar.state = grammar.state[going_on]
 
             # 4. Run grammar and model one token further, for every row that is still there, done or
             # not.
             if grammar:
                 grammar.advance(tokens)
             passes[sample_of_row] += 1
-            running.step(tokens)
+            batch.step(tokens)
+            if tick:
+                tick(len(tokens))
     new = [written[first : first + n] for first in range(0, count, n)]
     return new, passes.view(-1, n).tolist()
 
@@ -244,9 +255,9 @@ def _choose(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None
     """
     if draws is None:
         return logits.argmax(-1)
-    # Ids of probabilities 0.2, 0.5, 0.3 share out [0, 1) at 0.2, 0.7 and 1.0. A draw of 0.65 has
-    # one of these at or below it, so the id is 1, as for every draw from 0.2 to just under 0.7:
-    # half of them. An id of probability 0 has no draws of its own. The division makes the last
-    # bound exactly 1, above every draw, whatever the sum's rounding.
+    # Three ids with the probabilities 0.2, 0.5 and 0.3 have the cumulative bounds 0.2, 0.7 and 1.0.
+    # A draw of 0.65 has one bound at or below it, so it gives id 1, as does every draw from 0.2 to
+    # just under 0.7, which is half of them. No draw gives an id of probability 0. The division
+    # makes the last bound exactly 1, above every draw, however the sum was rounded.
     cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1)
     return (cumulative / cumulative[:, -1:] <= draws[:, None]).sum(-1)

@@ -4,6 +4,8 @@ It is slow and easy to believe. The tests hold `m2lib.decoding.engine.Engine` to
 and token by token, and the benchmarks measure what the engine gains over it.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
@@ -24,6 +26,8 @@ class Reference:
         Non-empty lists of ids 0-12, of mixed lengths.
     samples : int, optional
         Number of rows for each prompt.
+    tick : callable, optional
+        Called once with the number of tokens of all prompts, for a progress bar.
 
     Attributes
     ----------
@@ -35,7 +39,13 @@ class Reference:
         Keys and values, as transformers keeps them.
     """
 
-    def __init__(self, model: torch.nn.Module, prompts: list[list[int]], samples: int = 1):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        prompts: list[list[int]],
+        samples: int = 1,
+        tick: Callable[[int], object] | None = None,
+    ):
         from transformers import DynamicCache
 
         self.model = model
@@ -53,6 +63,8 @@ class Reference:
         # adds up to 0 0 1 2 3, less one is -1 -1 0 1 2; nobody attends to a pad, so its position
         # may be anything, here 0.
         logits = self._forward(rows, (self.mask.cumsum(1) - 1).clamp(min=0))
+        if tick:
+            tick(sum(len(prompt) for prompt in prompts))
         # Each prompt was read once; now its samples get a row each, side by side:
         # prompts 0 0 0 1 1 1, not 0 1 0 1 0 1.
         self.cache.batch_repeat_interleave(samples)

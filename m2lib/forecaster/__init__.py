@@ -5,16 +5,22 @@ loop.
 """
 
 from .adapters import adapter_folder, read_format
-from .evaluation import evaluate
+from .calendars import following
+from .evaluation import Evaluation, evaluate
 from .export import export
 from .forecaster import DEFAULT_BACKBONE, Forecaster
+from .plotting import plot_forecasts, plot_items
 from .sampling import Sampler, format_for
 from .tables import (
     Columns,
+    Fill,
     Item,
     calendar_season,
+    calendar_seasons,
     check_output,
+    chosen_season,
     guess_columns,
+    in_parts,
     items_of,
     read_table,
     write_table,

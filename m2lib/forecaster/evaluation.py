@@ -4,19 +4,27 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from m2lib import series
-from m2lib.files import InputError
+from m2lib.files import InputError, first_line
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
-from m2lib.forecaster.tables import Item, calendar_season
-from m2lib.series import Scaling
+from m2lib.forecaster.tables import Columns, Item, as_written, chosen_season
+from m2lib.series import DECILES, Scaling
+from m2lib.series.intervals import sign_flip_p, t_interval
 
 MODEL = "language model"
-ENOUGH = 5  # forecasts; an interval of fewer would say nothing
+ETS = "AutoETS"
+WQL = "weighted quantile loss"
+# The fewest forecasts that can be more than chance: even if five all err on one side, the p value
+# of the sign-flip test is 2 / 2**5 = 0.06, which is above 0.05.
+ENOUGH = 6
+LONGEST_SEASON = 24  # steps of the longest season that statsforecast's AutoETS takes
 
 Origin = tuple[int, int]
 """A moment to forecast from: the place of a series in the table, and its steps known by then."""
@@ -44,6 +52,15 @@ class Evaluation:
     """The mean CRPS of the language model's samples, table's units; of one sample it is the MAE."""
     coverage: float | None
     """The share of true values within the samples' middle 80%; None where there is one sample."""
+    forecasts: pd.DataFrame
+    """All forecasts, in the table's units: a row for each origin, variable and step.
+
+    Its columns are the id and the time, under the table's own names (`item_id` and `timestamp`
+    where it has none); `target_name`; `cutoff`, the last time stamp that was known; `truth`;
+    `predictions`, the language model's median; its deciles `0.1` to `0.9`; every other forecaster
+    under its name; and `mase_unit`, the mean absolute step from season to season before the
+    cutoff, which is NaN where there is none.
+    """
 
     @property
     def mae(self) -> float:
@@ -67,7 +84,11 @@ class Evaluation:
 
     @property
     def verdict(self) -> str:
-        """A sentence that says whether the model beats the best simple forecast, and how surely."""
+        """A sentence that says whether the model beats the best other forecast, and how surely.
+
+        It is more than chance where the 95% t interval of the paired gains leaves zero out and the
+        p value of their sign-flip test is below 0.05.
+        """
         best = self.scaled.drop(columns=MODEL).mean().idxmin()
         best_error = self.scaled[best].mean()
         gains = self.gains[best]
@@ -80,19 +101,20 @@ class Evaluation:
             side = "equal to"
         if best_error:  # else there is nothing to take a percentage of
             side = f"{abs(gain) / best_error:.0%} {side}"
-        claim = (
-            f"the language model's error is {side} that of the best simple forecast here, {best}"
-        )
+        rival = f"the best simple forecast here, {best}"
+        if best == ETS:  # the others are simple forecasts, AutoETS is not
+            rival = f"{ETS}, the best of the others here"
+        claim = f"the language model's error is {side} that of {rival}"
         if len(gains) < ENOUGH:
             return f"{claim}; fewer than {ENOUGH} forecasts prove nothing"
 
-        low, high = series.bootstrap_interval(gains)
-        # Series that are forecast from one moment each may all err together, of which the interval
-        # knows nothing.
+        low, high = t_interval(gains)
+        sure = (low > 0 or high < 0) and sign_flip_p(gains) < 0.05
+        # Series that are forecast from one moment each may all err together, for example in a bad
+        # year. The interval takes them for independent, so it is too narrow.
         once_each = gains.index.unique("item").size == len(gains)
         origins = ", one of each series," if once_each else ""
-        certain = (low > 0 or high < 0) and not once_each
-        certainty = "is more than chance" if certain else "may be chance"
+        certainty = "is more than chance" if sure and not once_each else "may be chance"
         return f"{claim}; with {len(gains)} forecasts{origins} that {certainty}"
 
     def table(self) -> pd.DataFrame:
@@ -104,10 +126,49 @@ class Evaluation:
         )
         table["gain of the model"] = gains.mean().map("{:+.1f}".format)
         if len(gains) >= ENOUGH:
-            intervals = gains.apply(series.bootstrap_interval, result_type="reduce")
+            intervals = gains.apply(t_interval, result_type="reduce")
             table["95% interval"] = intervals.map(lambda ends: f"{ends[0]:+.1f} to {ends[1]:+.1f}")
-        table["model better"] = (gains > 0).sum().map(f"{{}} of {len(gains)}".format)
+        table["model better"] = (gains > 0).sum().map(lambda better: f"{better} of {len(gains)}")
         return table.loc[means.index].fillna("")
+
+    def by_series(self) -> pd.DataFrame:
+        """The errors of each series, without a unit.
+
+        Returns
+        -------
+        DataFrame
+            A row for each series, in the table's order. Each forecaster has a column with its mean
+            absolute scaled error (MASE) [1]_, in which 1 is the mean step from season to season of
+            the contexts; it is NaN for contexts that repeat themselves, or are no longer than a
+            season. The last column is the weighted quantile loss of the language model's deciles,
+            as in `m2lib.series.weighted_quantile_loss`. With several variables all are means over
+            them.
+
+        References
+        ----------
+        .. [1] Hyndman and Koehler, "Another look at measures of forecast accuracy", International
+           Journal of Forecasting 22, 2006.
+        """
+        table = self.forecasts
+        id_column = table.columns[0]
+        truth = table["truth"]
+        measures = table[[id_column, "target_name"]].copy()
+        for name in self.errors:
+            forecast = table["predictions"] if name == MODEL else table[name]
+            measures[name] = (forecast - truth).abs() / table["mase_unit"]
+
+        # The quantile loss: a truth of 10 costs 0.9 * (10 - 8) = 1.8 at a decile 0.9 of 8, which is
+        # too low, and (0.9 - 1) * (10 - 12) = 0.2 at one of 12.
+        levels = np.array(DECILES)
+        quantiles = table[[str(level) for level in DECILES]].to_numpy()
+        errors = truth.to_numpy()[:, None] - quantiles  # (rows, levels)
+        losses = np.maximum(levels * errors, (levels - 1) * errors)
+        measures["loss"] = 2 * losses.mean(axis=1)
+        measures["size"] = truth.abs()
+
+        by_variable = measures.groupby([id_column, "target_name"], sort=False).mean()
+        by_variable[WQL] = by_variable.pop("loss") / by_variable.pop("size")
+        return by_variable.groupby(id_column, sort=False).mean()
 
 
 def origins_of(
@@ -120,9 +181,9 @@ def origins_of(
 ) -> list[Origin]:
     """The moments to forecast from: a series' place in the table, and how many steps are known.
 
-    They are the last `count` of each series that `horizon` steps follow, the earliest first,
-    `stride` steps apart. The last `leave_out` steps of a series are in no forecast. `least` steps
-    or more are known; InputError where no series is long enough.
+    Each series has up to `count` origins, `stride` steps apart, the earliest first. The `horizon`
+    steps after its last origin end `leave_out` steps before the series does. Origins at which fewer
+    than `least` steps are known are left out. Raises InputError if none is left.
     """
     origins = []
     for place, item in enumerate(items):
@@ -142,8 +203,8 @@ def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, 
     """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
 
     Each takes contexts (n, steps, variables), of which no value is negative, and a horizon. The
-    last `period` steps are repeated; where it is None, each context's autocorrelation finds how
-    many.
+    seasonal naive forecast repeats the last `period` steps; if that is None, it finds a period for
+    each context by autocorrelation.
     """
     seasonal = "last period" if period is None else f"{period} steps ago"
     return {
@@ -170,6 +231,8 @@ def evaluate(
     temperature: float = TEMPERATURE,
     seed: int = 0,
     batch_size: int | None = None,
+    columns: Columns | None = None,
+    auto_ets: bool | None = None,
 ) -> Evaluation:
     """Forecast from rolling origins, and compare with simple forecasts of the same contexts.
 
@@ -182,19 +245,25 @@ def evaluate(
     horizon : int
         Steps to forecast.
     origins, stride, leave_out : int, optional
-        `count`, `stride` and `leave_out` of `origins_of`. Default: one origin; from one to the next
-        a horizon, so that no step is forecast twice.
+        `count`, `stride` and `leave_out` of `origins_of`. Default: one origin. The default stride
+        is the horizon, so that no step is forecast twice.
     season : int, optional
-        Steps of the season, as in `Sampler.sample`. Default: the calendar's, where time stamps say
-        which, else none.
+        Steps of the season, as in `Sampler.sample`. Default: the calendar's, if the time stamps
+        tell which, and otherwise none.
     period : int, optional
         As in `baselines_for`. Default: the season, where there is one.
     refit : callable, optional
-        Takes the contexts of one origin of all series and returns the forecaster for it, which has
-        seen nothing that comes after; each context then has a horizon more than the shortest, to
-        learn from. Default: the same forecaster from all origins.
+        Takes the contexts of all series at one origin, and returns a forecaster that has seen
+        nothing later. Each context is then at least a horizon longer than the shortest allowed, so
+        that there is something to learn from. Default: the same forecaster at all origins.
     num_samples, temperature, seed, batch_size : optional
         As in `Sampler.sample`; the model's point forecast is the samples' median.
+    columns : Columns, optional
+        The columns of the series' table, which name those of `Evaluation.forecasts`. Default: the
+        variables are numbered from 0.
+    auto_ets : bool, optional
+        Whether AutoETS, exponential smoothing chosen for each series, forecasts beside the others.
+        Default: where statsforecast is installed.
 
     Returns
     -------
@@ -202,7 +271,7 @@ def evaluate(
         Errors of all forecasters, origin by origin. An origin whose context never changes is left
         out, with a warning.
     """
-    season = season or calendar_season(items)
+    season = chosen_season(items, season)
     if not period:
         period = season if season > 1 else None
 
@@ -210,8 +279,8 @@ def evaluate(
     shortest = series.SHORTEST + horizon if refit else series.SHORTEST
     rolling = origins_of(items, horizon, origins, stride or horizon, leave_out, shortest)
     contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
-    # The text format is the one that a forecast of these contexts would have, so it is chosen from
-    # contexts without their season.
+    # The season is taken out of a context before it is written, so the text format is chosen for
+    # contexts without it.
     text_format = forecaster.format_of(
         [_without_season(context, season) for context in contexts.values()],
         [items[place].name for place, _ in rolling],
@@ -221,7 +290,9 @@ def evaluate(
         origin: text_format.scaling(context[-window:]) for origin, context in contexts.items()
     }
     rolling = _with_a_scale(rolling, scalings)
-    truths = {(place, steps): items[place].values[steps:][:horizon] for place, steps in rolling}
+    truths = {
+        (place, steps): items[place].values[steps : steps + horizon] for place, steps in rolling
+    }
 
     # 2. Sample the language model's forecasts.
     samples: dict[Origin, np.ndarray] = {}
@@ -246,7 +317,12 @@ def evaluate(
 
     # 3. Compare point forecasts with the simple ones, and samples with the truth.
     points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]}
-    points |= _simple_forecasts([contexts[origin] for origin in rolling], horizon, period)
+    known = [contexts[origin] for origin in rolling]
+    points |= _simple_forecasts(known, horizon, period)
+    if auto_ets is None:
+        auto_ets = find_spec("statsforecast") is not None
+    if auto_ets:
+        points |= _ets_forecasts(known, horizon, season)
     errors, scaled = _errors(points, truths, scalings)
     crps = float(np.mean(errors[MODEL]))
     coverage = None
@@ -257,18 +333,26 @@ def evaluate(
         coverage = float(
             np.mean([series.coverage(samples[origin], truths[origin], 0.8) for origin in rolling])
         )
-    return Evaluation(errors, scaled, season, period, crps, coverage)
+    forecasts = _forecast_table(
+        [items[place] for place, _ in rolling],
+        known,
+        columns or Columns(None, None, tuple(map(str, range(known[0].shape[1])))),
+        [samples[origin] for origin in rolling],
+        points,
+        season,
+    )
+    return Evaluation(errors, scaled, season, period, crps, coverage, forecasts)
 
 
 def _without_season(context: np.ndarray, season: int) -> np.ndarray:
-    """A context (steps, variables) without its own season of so many steps."""
+    """A context (steps, variables) without the season that it has itself, `season` steps long."""
     return series.Season.of(context, season).without(context)
 
 
 def _with_a_scale(rolling: list[Origin], scalings: Mapping[Origin, Scaling]) -> list[Origin]:
     """The origins whose contexts can be scaled; a warning says how many others are left out.
 
-    Where no context can be, all are returned, and the model's own error says what is wrong.
+    If no context can be scaled, all are returned, and the model's own error says what is wrong.
     """
     scalable = [origin for origin in rolling if scalings[origin].exists]
     if not scalable or len(scalable) == len(rolling):
@@ -286,8 +370,8 @@ def _sharing_a_forecaster(
 ) -> list[list[Origin]]:
     """Groups of origins that share a forecaster, in the order in which each first appears.
 
-    With `each_origin` these are the origins equally far from the ends of their series; otherwise
-    all origins share one.
+    With `each_origin` the origins in a group are equally far from the ends of their series;
+    otherwise one group holds all.
     """
     groups: dict[int, list[Origin]] = {}
     for place, steps in rolling:
@@ -301,7 +385,7 @@ def _simple_forecasts(
 ) -> dict[str, list[np.ndarray]]:
     """Each baseline's forecasts (horizon, variables) of all contexts, by its name.
 
-    A baseline that any of the contexts is too short for is left out, with a warning.
+    A baseline is left out, with a warning, if any of the contexts is too short for it.
     """
     # Baselines see no number below zero, because log-VAR takes logarithms: a context with negative
     # values is lifted until its smallest is 0, and its forecasts are lowered by as much.
@@ -319,6 +403,73 @@ def _simple_forecasts(
                 stacklevel=3,  # the line that calls `evaluate`
             )
     return forecasts
+
+
+def _ets_forecasts(
+    contexts: Sequence[np.ndarray], horizon: int, season: int
+) -> dict[str, list[np.ndarray]]:
+    """AutoETS's forecasts (horizon, variables) of all contexts, by its name.
+
+    If the season is too long for it, it forecasts as if there were none. It is left out, with a
+    warning, if it fails at any context or is not installed.
+    """
+    forecasts = []
+    try:
+        models = import_module("statsforecast.models")
+        model = models.AutoETS(season_length=season if season <= LONGEST_SEASON else 1)
+        for context in contexts:
+            with np.errstate(all="ignore"):
+                variables = [model.forecast(y=values, h=horizon)["mean"] for values in context.T]
+            forecasts.append(np.stack(variables, axis=1))
+    except Exception as error:  # it raises plain Exceptions, for example for a series too short
+        warnings.warn(
+            f"left out, as it fails: {ETS} ({first_line(error)})",
+            stacklevel=3,  # the line that calls `evaluate`
+        )
+        return {}
+    return {ETS: forecasts}
+
+
+def _forecast_table(
+    items: Sequence[Item],
+    contexts: Sequence[np.ndarray],
+    columns: Columns,
+    samples: Sequence[np.ndarray],
+    points: Mapping[str, Sequence[np.ndarray]],
+    season: int,
+) -> pd.DataFrame:
+    """`forecasts` of an `Evaluation`; items, contexts, samples and points are one an origin."""
+    frames = []
+    for row, (item, context) in enumerate(zip(items, contexts, strict=True)):
+        horizon = samples[row].shape[1]
+        ahead = slice(len(context), len(context) + horizon)
+        for variable, target in enumerate(columns.targets):
+            frame = {
+                columns.id or "item_id": item.name,
+                columns.time or "timestamp": as_written(item, item.times[ahead]),
+                "target_name": target,
+                "cutoff": as_written(item, item.times[[len(context) - 1]])[0],
+                "truth": item.values[ahead, variable],
+                "predictions": points[MODEL][row][:, variable],
+            }
+            quantiles = np.quantile(samples[row][..., variable], DECILES, axis=0)
+            for level, quantile in zip(DECILES, quantiles, strict=True):
+                frame[str(level)] = quantile
+            for name, forecasts in points.items():
+                if name != MODEL:
+                    frame[name] = forecasts[row][:, variable]
+            frame["mase_unit"] = _mase_unit(context[:, variable], season)
+            frames.append(pd.DataFrame(frame))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _mase_unit(context: np.ndarray, season: int) -> float:
+    """The mean absolute step from season to season of a context (steps,); NaN if there is none.
+
+    There is none if the context is no longer than a season, or repeats itself exactly.
+    """
+    steps = np.abs(context[season:] - context[:-season])
+    return float(steps.mean()) if steps.any() else np.nan
 
 
 def _errors(

@@ -167,6 +167,7 @@ def _write(folder: Path, name: str, adapter: Path) -> None:
     # Transformers 4 and older engines look for the rotary base here.
     config.rope_theta = config.rope_parameters["rope_theta"]
     model.save_pretrained(folder)
+    models.share_weights(folder)
     backbone.tokenizer.save_pretrained(folder)
     ids = backbone.remap.backbone_ids
     end = ids[models.PAD_ID]

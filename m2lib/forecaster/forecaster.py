@@ -5,10 +5,10 @@ Language of Time Series", Transactions on Machine Learning Research, 2024), so t
 it works here.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,17 +17,28 @@ import torch
 from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format
+from m2lib.forecaster.evaluation import Evaluation, evaluate
 from m2lib.forecaster.export import export
-from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
-from m2lib.forecaster.tables import Columns, Item, calendar_season, future_times, items_of
+from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler, format_for
+from m2lib.forecaster.tables import (
+    Columns,
+    Fill,
+    Item,
+    chosen_season,
+    future_times,
+    in_parts,
+    items_of,
+    refuse_covariates,
+    target_of,
+)
 from m2lib.model import fetch_backbone, load_adapter, load_backbone
-from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, TextFormat
+from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, Season, TextFormat
 
 DEFAULT_BACKBONE = "smollm2-135m"
 UNTUNED = "none"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecaster(Sampler):
     """A small language model that forecasts series written as text, with their uncertainty."""
 
@@ -40,6 +51,7 @@ class Forecaster(Sampler):
         text_format: TextFormat | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        device_map: str | None = None,
     ) -> "Forecaster":
         """Load a forecaster.
 
@@ -58,6 +70,8 @@ class Forecaster(Sampler):
             know their own. Default: chosen for each table.
         device, dtype : str, optional
             As in `m2lib.model.load_backbone`.
+        device_map : str, optional
+            Another name for `device`, because chronos calls it so; `auto` is the default.
 
         Returns
         -------
@@ -76,6 +90,8 @@ class Forecaster(Sampler):
         if adapter and not backbone:
             name = base_of(adapter)
         fetch_backbone(name)
+        if device_map not in (None, "auto"):
+            device = device_map
         loaded = load_backbone(name, device=device, dtype=dtype)
 
         # Two kinds of folder say in which text format they were trained: an adapter's, and that of
@@ -103,6 +119,8 @@ class Forecaster(Sampler):
         batch_size: int | None = None,
         ids: Sequence[int | str] | None = None,
         season: int = 1,
+        context_length: int | None = None,
+        trend: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Forecast the quantiles of what follows each context, and the median.
 
@@ -110,12 +128,14 @@ class Forecaster(Sampler):
         ----------
         context : ndarray or Tensor of float, or sequence of them
             One series (steps,), or several of them: (series, steps), or a list of any lengths. With
-            more than one variable each is (variables, steps). Physical units.
+            more than one variable each is (variables, steps). Ten steps or more, physical units.
+            chronos-2's dicts are taken if they hold a `target` alone; covariates are refused by
+            name.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        num_samples, temperature, seed, batch_size, ids, season : optional
+        num_samples, temperature, seed, batch_size, ids, season, context_length, trend : optional
             As in `sample`.
 
         Returns
@@ -126,11 +146,25 @@ class Forecaster(Sampler):
         mean : Tensor of float32, shape (series, prediction_length)
             The point forecast, which is the samples' median, as in chronos-2; (series, variables,
             prediction_length) with more than one variable.
+
+        Raises
+        ------
+        InputError
+            For a series that cannot be forecast, naming it.
         """
-        if not (isinstance(context, list | tuple) and np.ndim(context[0])):
+        if isinstance(context, list | tuple):
+            context = [target_of(series) for series in context]
+        if len(context) and not (isinstance(context, list | tuple) and np.ndim(context[0])):
             context = np.atleast_2d(context)  # one series, or an array of several
+        values = [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context]
+        for name, series in zip(range(len(values)) if ids is None else ids, values, strict=True):
+            if len(series) < SHORTEST:
+                raise InputError(
+                    f"series {name} has {len(series)} steps, fewer than {SHORTEST}; bring more, "
+                    "or drop it"
+                )
         forecasts = self.sample(
-            [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context],
+            values,
             prediction_length,
             num_samples=num_samples,
             temperature=temperature,
@@ -138,6 +172,8 @@ class Forecaster(Sampler):
             batch_size=batch_size,
             ids=ids,
             season=season,
+            context_length=context_length,
+            trend=trend,
         )
         # (series, num_samples, steps, variables)
         samples = np.stack([forecast.physical for forecast in forecasts])
@@ -154,8 +190,8 @@ class Forecaster(Sampler):
     def predict_df(
         self,
         df: pd.DataFrame,
-        *,
         prediction_length: int,
+        *,
         quantile_levels: Sequence[float] = DECILES,
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
@@ -165,40 +201,59 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        return_samples: bool = False,
+        skip: bool = False,
+        fill: Fill | None = None,
+        future_df: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
         """Forecast every series of a long table.
 
         Parameters
         ----------
         df : DataFrame
-            A row for each step of each series. Columns that are not named below are not read.
+            A row for each step of each series, in any order. Columns that are not named below are
+            not read.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1; each has a column, in this order.
         id_column, timestamp_column : str, optional
-            The columns that say which series a row belongs to, and when it was. None: the table is
-            one series; its rows are in order.
+            The columns that say which series a row belongs to, and when it was: dates, in a time
+            zone or in none, or numbers. None: the table is one series; its rows are in order.
         target : str or sequence of str, optional
             The columns to forecast, one to eight; several are one series of so many variables.
         season : int, optional
             Steps of the season, which is taken out before a series is written, and put back
-            afterwards. Default: the calendar's, where time stamps say which: 24 hours, 7 days, 12
-            months, 4 quarters; else 1, which is none.
+            afterwards. Default: the calendar's, where time stamps say which: the day's hours or
+            parts of hours, 7 days, 5 business days, 52 weeks, 12 months, 4 quarters; else 1, which
+            is none.
         num_samples : int, optional
             Forecasts sampled for each series; 1 is the single greedy one.
         temperature : float, optional
             The sampling's temperature, above 0: the lower, the narrower are the forecasts.
         seed : int, optional
-            The sampling's seed.
+            The sampling's seed. Every fifty series have the next one.
         batch_size : int, optional
             As in `sample`.
+        return_samples : bool, optional
+            Whether the table holds the samples themselves, too, and their mean.
+        skip : bool, optional
+            Whether a series that is unfit is left out, with a warning that says why. By default the
+            whole table is refused.
+        fill : {"linear", "last", "zero"}, optional
+            How gaps inside a series are filled, empty cells and missing rows alike: by a straight
+            line, by the last value before them, or by 0. By default a series with gaps is unfit.
+        future_df : DataFrame, optional
+            What chronos knows of the future. It is refused, because the model knows no covariates.
 
         Returns
         -------
         DataFrame
             Columns id, time, `target_name`, `predictions` (the median) and one for each level, with
-            names such as `0.1`; series in the table's order.
+            names such as `0.1`; series in the table's order. With `return_samples` the columns
+            `mean`, `sample_0`, `sample_1` and so on follow. A sample is one course over all steps
+            and variables, so that sums over steps have their quantiles, too. Time stamps are of the
+            table's type, and in its time zone.
 
         Raises
         ------
@@ -206,18 +261,28 @@ class Forecaster(Sampler):
             For an unfit table, naming row and column, and for one that the adapter's text format
             does not fit.
         """
+        if future_df is not None:
+            refuse_covariates("future_df")
         columns = _columns(id_column, timestamp_column, target)
-        return self.predict_items(
-            items_of(df, columns),
-            columns,
-            prediction_length,
-            quantile_levels,
-            season,
-            num_samples=num_samples,
-            temperature=temperature,
-            seed=seed,
-            batch_size=batch_size,
+        items = items_of(df, columns, skip=skip, fill=fill)
+        season = chosen_season(items, season)
+        items = self.readable(items, prediction_length, season, skip=skip)
+        parts = (
+            self.predict_items(
+                part,
+                columns,
+                prediction_length,
+                quantile_levels,
+                season,
+                num_samples=num_samples,
+                temperature=temperature,
+                seed=seed + number,
+                batch_size=batch_size,
+                return_samples=return_samples,
+            )
+            for number, part in enumerate(in_parts(items))
         )
+        return pd.concat(parts, ignore_index=True)
 
     def predict_items(
         self,
@@ -231,8 +296,9 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        return_samples: bool = False,
     ) -> pd.DataFrame:
-        """Forecast series that `items_of` has already taken from their table.
+        """Forecast series that `items_of` has already taken from their table, all in one go.
 
         Parameters
         ----------
@@ -244,13 +310,14 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        season, num_samples, temperature, seed, batch_size : optional
+        season, num_samples, temperature, seed, batch_size, return_samples : optional
             As in `predict_df`.
 
         Returns
         -------
         DataFrame
-            The table that `predict_df` returns.
+            The table that `predict_df` returns. Of more than fifty series the samples are others,
+            because `predict_df` forecasts fifty at a time, each fifty with the next seed.
         """
         forecasts = self.sample(
             [item.values for item in items],
@@ -260,7 +327,7 @@ class Forecaster(Sampler):
             seed=seed,
             batch_size=batch_size,
             ids=[item.name for item in items],
-            season=season or calendar_season(items),
+            season=chosen_season(items, season),
         )
         frames = []
         for item, forecast in zip(items, forecasts, strict=True):
@@ -275,14 +342,147 @@ class Forecaster(Sampler):
                 quantiles = np.quantile(samples, quantile_levels, axis=0)
                 for level, quantile in zip(quantile_levels, quantiles, strict=True):
                     frame[str(level)] = quantile
+                if return_samples:
+                    frame["mean"] = samples.mean(axis=0)
+                    frame |= {f"sample_{number}": one for number, one in enumerate(samples)}
                 frames.append(pd.DataFrame(frame))
         return pd.concat(frames, ignore_index=True)
+
+    def readable(
+        self,
+        items: Sequence[Item],
+        prediction_length: int,
+        season: int | None = None,
+        *,
+        skip: bool = False,
+    ) -> list[Item]:
+        """The series that the model can read, which is found out before the work begins.
+
+        A series may be unfit although its table is not: it may not fit the adapter's text format,
+        or what the model reads of it may never change, as where a shop has closed.
+
+        Parameters
+        ----------
+        items : sequence of Item
+            The series.
+        prediction_length : int
+            Steps to forecast.
+        season : int, optional
+            As in `predict_df`.
+        skip : bool, optional
+            Whether a series that cannot be read is left out, with a warning that says why.
+
+        Returns
+        -------
+        list of Item
+            Those that can be read, in their order.
+
+        Raises
+        ------
+        InputError
+            For the first series that cannot be read, or with `skip` if there is no other; and for
+            more steps than the model can write.
+        """
+        season = chosen_season(items, season)
+        values = [Season.of(item.values, season).without(item.values) for item in items]
+        chosen = replace(self, text_format=self.text_format or format_for(values))
+        readable = []
+        for item, series in zip(items, values, strict=True):
+            try:
+                text_format = chosen.format_of([series], [item.name])
+                context = series[-chosen.window(text_format, prediction_length) :]
+                text_format.encode(context, text_format.scaling(context), series=item.name)
+            except InputError as problem:
+                if len(items) == 1:
+                    raise
+                if not skip:
+                    raise InputError(f"{problem}; or --skip it (skip=True)") from None
+                warnings.warn(f"left out: {problem}", stacklevel=2)
+                continue
+            readable.append(item)
+        if not readable:
+            raise InputError("the model can read none of the series; correct one of them")
+        return readable
+
+    def evaluate(
+        self,
+        df: pd.DataFrame,
+        prediction_length: int,
+        *,
+        id_column: str | None = "item_id",
+        timestamp_column: str | None = "timestamp",
+        target: str | Sequence[str] = "target",
+        origins: int = 1,
+        stride: int | None = None,
+        leave_out: int = 0,
+        season: int | None = None,
+        period: int | None = None,
+        auto_ets: bool | None = None,
+        num_samples: int = SAMPLES,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
+        batch_size: int | None = None,
+        skip: bool = False,
+        fill: Fill | None = None,
+    ) -> Evaluation:
+        """Forecast the past of a table's series from rolling origins, beside simple forecasts.
+
+        Parameters
+        ----------
+        df : DataFrame
+            A row for each step of each series.
+        prediction_length : int
+            Steps to forecast.
+        id_column, timestamp_column, target : str, optional
+            As in `predict_df`.
+        origins : int, optional
+            Moments to forecast from, in each series.
+        stride : int, optional
+            Steps from one moment to the next. Default: `prediction_length`.
+        leave_out : int, optional
+            Last steps of each series that are not used.
+        season : int, optional
+            As in `predict_df`.
+        period, auto_ets : optional
+            As in `m2lib.forecaster.evaluate`.
+        num_samples, temperature, seed, batch_size, skip, fill : optional
+            As in `predict_df`.
+
+        Returns
+        -------
+        Evaluation
+            `forecasts` is the table of all forecasts, with cutoffs and truth; `by_series()` has
+            the errors of each series; `table()` and `verdict` sum up.
+
+        Raises
+        ------
+        InputError
+            For an unfit table, naming row and column.
+        """
+        columns = _columns(id_column, timestamp_column, target)
+        least = SHORTEST + prediction_length + leave_out
+        return evaluate(
+            self,
+            items_of(df, columns, least=least, skip=skip, fill=fill),
+            prediction_length,
+            origins=origins,
+            stride=stride,
+            leave_out=leave_out,
+            season=season,
+            period=period,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            columns=columns,
+            auto_ets=auto_ets,
+        )
 
     def fit(
         self,
         df: pd.DataFrame,
-        *,
         prediction_length: int,
+        *,
         output_dir: str | Path,
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
@@ -296,7 +496,8 @@ class Forecaster(Sampler):
         force: bool = False,
         say: Callable[[str], None] = print,
         progress: bool = True,
-        **unknown: Any,
+        skip: bool = False,
+        fill: Fill | None = None,
     ) -> "Forecaster":
         """Train an adapter on a table's series, and measure it on their last steps.
 
@@ -335,8 +536,8 @@ class Forecaster(Sampler):
             Called with each line that a user should read.
         progress : bool, optional
             Whether to show a bar.
-        **unknown
-            Refused by name.
+        skip, fill : optional
+            As in `predict_df`.
 
         Returns
         -------
@@ -353,12 +554,8 @@ class Forecaster(Sampler):
         from m2lib.forecaster.finetune import finetune
 
         columns = _columns(id_column, timestamp_column, target)
-        items = items_of(df, columns, least=SHORTEST + 2 * prediction_length)
-        if unknown:
-            raise InputError(
-                f"fit has no {next(iter(unknown))}; "
-                "it has num_steps, learning_rate, rank, batch_size and seed"
-            )
+        least = SHORTEST + 2 * prediction_length
+        items = items_of(df, columns, least=least, skip=skip, fill=fill)
         return finetune(
             self,
             items,

@@ -1,16 +1,21 @@
 """Sampling forecasts of any table's series from a language model, in a text format for them."""
 
+import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from m2lib.decoding import DecodeConfig, Forecast, forecast
+from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast
+from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
 from m2lib.model import Backbone
 from m2lib.series import SHORTEST, Season, TextFormat
+from m2lib.series.trends import Trend
 
 WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
@@ -20,6 +25,10 @@ CACHE = 2 * 10**9  # bytes of a batch's keys and values at most, the same on eve
 # Forecasts in a batch at most. More save no time, and the same on every machine they give a seed
 # the same samples, which depend on the batch.
 MOST_ROWS = 256
+# Work of fewer tokens is short on any machine, so its speed is not measured before it begins.
+SHORT_WORK = 20_000
+TRIED_TOKENS = 128  # the length of the text by which the speed is measured
+LONG_WORK = 120  # seconds; what takes longer is said before it begins
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,20 @@ class Sampler:
     """How series are written; None, without an adapter: as `format_for` chooses for each table."""
     adapter: Path | None = None
     """The folder of the adapter that is in the model."""
+    _kept: dict[str, BareModel] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The model's matrices after the first forecast, see `_bare`."""
+
+    def __repr__(self) -> str:
+        adapter = self.adapter.name if self.adapter else "none"
+        backbone = self.backbone
+        return (
+            f"{type(self).__name__}({backbone.name}, adapter: {adapter}, "
+            f"{backbone.dtype} on {backbone.device})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or pickle goes without the matrices, which are made again where they are used."""
+        return self.__dict__ | {"_kept": {}}
 
     def sample(
         self,
@@ -44,6 +67,8 @@ class Sampler:
         batch_size: int | None = None,
         ids: Sequence[int | str] | None = None,
         season: int = 1,
+        context_length: int | None = None,
+        trend: float = 0.0,
     ) -> list[Forecast]:
         """Sample forecasts of each series.
 
@@ -68,19 +93,33 @@ class Sampler:
         season : int, optional
             Steps of the season, which is taken out before a series is written, and put back
             afterwards; 1: none.
+        context_length : int, optional
+            The last steps of each series that the model reads, at least 10. All that is read shares
+            three digits, so less of the past leaves finer steps. The season is always estimated
+            from the whole series. Default: as many as the model's window holds.
+        trend : float, optional
+            The share, 0 to 1, of the trend of what is read that is taken out and goes on in the
+            forecast, see `m2lib.series.trends.Trend`. Default: 0, which leaves it to the model.
+
+        Warns
+        -----
+        UserWarning
+            Before the work begins, if a series is longer than the model's window, if the steps to
+            forecast are far more than its adapter has learned, and if the work will take minutes.
 
         Returns
         -------
         list of Forecast
             One for each series. `physical` is (num_samples, prediction_length, variables), with
-            the season; the scaled `values` are without it.
+            season and trend; the scaled `values` are without them.
 
         Raises
         ------
         InputError
-            For a series that cannot be forecast, naming it, and for more steps than the model can
-            write.
+            For a series that cannot be forecast, naming it; for more steps than the model can
+            write; and for no series at all, or an argument that is out of its range.
         """
+        _check_arguments(values, season, batch_size, context_length, trend)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
         seasons = [Season.of(series, season) for series in values]
@@ -89,12 +128,20 @@ class Sampler:
         ]
         text_format = self.format_of(unseasonal, ids)
         window = self.window(text_format, prediction_length)
-        if any(len(series) > window for series in unseasonal):
+        if context_length is not None and context_length < window:
+            window = context_length
+        elif any(len(series) > window for series in unseasonal):
             warnings.warn(
                 f"of a series longer than the model's window the last {window} steps are read",
                 stacklevel=2,
             )
-        contexts = [series[-window:] for series in unseasonal]
+        read = [series[-window:] for series in unseasonal]
+        trends = [Trend.of(series, prediction_length, trend) for series in read]
+        contexts = [
+            one_trend.without(series) for one_trend, series in zip(trends, read, strict=True)
+        ]
+        # Without its trend a series may need another format, because it may go below zero.
+        text_format = self.format_of(contexts, ids) if trend else text_format
 
         protocol = DecodeConfig(
             max_new_tokens=text_format.longest_step * prediction_length,
@@ -103,13 +150,17 @@ class Sampler:
             temperature=temperature if num_samples > 1 else 0.0,
             n_samples=num_samples,
         )
-        if not batch_size:
+        if batch_size is None:
             # The samples of a series share the keys and values of its context, and have their own
             # of what they write.
             longest = max(len(context) for context in contexts)
             steps_kept = longest + num_samples * prediction_length
             series_bytes = steps_kept * text_format.longest_step * self._token_bytes()
             batch_size = max(1, min(MOST_ROWS // num_samples, CACHE // series_bytes))
+        self._warn_of_a_far_horizon(text_format, prediction_length)
+        bare = self._bare()
+        tokens = sum(len(context) + num_samples * prediction_length for context in contexts)
+        _warn_of_long_work(bare, tokens * text_format.longest_step)
         forecasts = forecast(
             self.backbone,
             contexts,
@@ -118,14 +169,17 @@ class Sampler:
             seed=seed,
             ids=ids,
             text_format=text_format,
-            progress=len(contexts) > batch_size,
+            progress=True,
+            bare=bare,
         )
 
-        with_season = []
-        for ahead, one_season, series, low in zip(forecasts, seasons, values, least, strict=True):
-            scaling = one_season.back(ahead.scaling, len(series), prediction_length)
-            with_season.append(replace(ahead, scaling=scaling, least=low))
-        return with_season
+        whole = []
+        parts = zip(forecasts, trends, seasons, values, least, strict=True)
+        for ahead, one_trend, one_season, series, low in parts:
+            scaling = one_trend.back(ahead.scaling, prediction_length)
+            scaling = one_season.back(scaling, len(series), prediction_length)
+            whole.append(replace(ahead, scaling=scaling, least=low))
+        return whole
 
     def format_of(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
@@ -161,12 +215,75 @@ class Sampler:
             )
         return steps
 
+    def _warn_of_a_far_horizon(self, text_format: TextFormat, prediction_length: int) -> None:
+        """Warn of forecasts that are longer than nearly all that an adapter has learned from."""
+        # A training window of 1024 tokens holds 256 steps of one variable, context and forecast
+        # together; in the mean the forecast is half of it at most.
+        learned = WINDOW // text_format.longest_step // 2
+        if self.adapter and prediction_length > learned:
+            warnings.warn(
+                f"{prediction_length} steps are more than the {learned} that the adapter has "
+                "learned to forecast, and the last ones will be poor; forecast fewer, "
+                "or longer ones, such as months instead of days",
+                stacklevel=3,
+            )
+
+    def _bare(self) -> BareModel:
+        """The model's matrices, merged and packed anew only where its weights have changed."""
+        model = self.backbone.model
+        if "bare" not in self._kept or not self._kept["bare"].is_of(model):
+            self._kept.clear()  # before new ones are made, because they may take half a gigabyte
+            self._kept["bare"] = BareModel(model)
+        return self._kept["bare"]
+
     def _token_bytes(self) -> int:
         """Bytes of a token's keys and values in all layers."""
         config = self.backbone.model.config
         head_width = config.hidden_size // config.num_attention_heads
         kv_numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * head_width
         return kv_numbers * self.backbone.model.dtype.itemsize
+
+
+def _check_arguments(
+    values: Sequence[np.ndarray],
+    season: int,
+    batch_size: int | None,
+    context_length: int | None,
+    trend: float,
+) -> None:
+    """Raise InputError for no series, and for an argument that is out of its range."""
+    if len(values) == 0:
+        raise InputError("there is no series to forecast; give at least one")
+    if season < 1:
+        raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; give 1 or more, or leave it out")
+    if context_length is not None and context_length < SHORTEST:
+        raise InputError(
+            f"context_length is {context_length}; give {SHORTEST} steps or more, or leave it out"
+        )
+    if not 0 <= trend <= 1:
+        raise InputError(f"trend is {trend}; give a share from 0 to 1")
+
+
+def _warn_of_long_work(bare: BareModel, tokens: int) -> None:
+    """Warn of work that will take minutes, by the time that a short text takes."""
+    if tokens < SHORT_WORK:
+        return
+    text = [1] * TRIED_TOKENS
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(2):  # the first time is a processor's to warm up
+            began = time.perf_counter()
+            Engine(bare, [text]).logits.tolist()  # `tolist` waits for a graphics card
+            seconds.append(time.perf_counter() - began)
+    expected = min(seconds) / TRIED_TOKENS * tokens
+    if expected >= LONG_WORK:
+        warnings.warn(
+            f"this will take some {expected / 60:.0f} minutes here; fewer series or samples, a "
+            "shorter context_length or prediction_length take less",
+            stacklevel=3,
+        )
 
 
 def format_for(values: Sequence[np.ndarray]) -> TextFormat:

@@ -8,33 +8,45 @@ one to eight hold numbers:
     A,2024-01-02,4.1
 
 `read_table` reads a file, `guess_columns` finds out which column is which, and `items_of` takes the
-series out. Only `items_of` checks the cells, so whoever gets an `Item` need not.
+series out. Only `items_of` checks the cells, so whoever gets an `Item` need not. How time stamps
+are read and continued is in `m2lib.forecaster.calendars`.
 """
 
 import os
 import warnings
 from bisect import bisect_left
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_datetime64_dtype, is_integer_dtype, is_numeric_dtype
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from pandas.tseries.api import guess_datetime_format
+from pandas.tseries.offsets import BaseOffset
 
 from m2lib.files import InputError, first_line, quoted, write_atomic
+from m2lib.forecaster.calendars import (
+    Style,
+    even,
+    following,
+    is_styled,
+    read_stamps,
+    seasons_of,
+    spacings_of,
+    without_gaps,
+)
 from m2lib.series import MOST_VARIABLES, SHORTEST
 
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
 TARGETS = ("target", "y", "value")
-# Steps of a season, by pandas' names of frequencies: hours, days, months and quarters, the latter
-# two dated by their start or end.
-SEASONS = {"h": 24, "D": 7, "MS": 12, "ME": 12, "QS": 4, "QE": 4}
+PART = 50  # series that are forecast together: a batch of more saves no time
+Fill = Literal["linear", "last", "zero"]
+"""What gaps inside a series are filled with: a straight line, the last known value, or zeros."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,8 @@ class Item:
     """The time stamp of each step: dates with their frequency, or numbers; evenly spaced."""
     values: np.ndarray
     """float64, shape (steps, variables), physical units."""
+    style: Style | None = None
+    """How the table writes dates, such as 2010Q1; None where it holds them as dates."""
 
 
 def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
@@ -69,8 +83,7 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
     """
     try:
         if Path(path).suffix.lower() == ".parquet":
-            df = pd.read_parquet(path)
-            return df.reset_index() if any(df.index.names) else df
+            return _with_index(pd.read_parquet(path))
         return _read_csv(path, id)
     except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
         problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
@@ -78,6 +91,19 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
             f"cannot read {path} as a table ({problem}); give a .csv file in UTF-8, with names in "
             "line 1 and commas between its cells, or a .parquet file"
         ) from error
+
+
+def _with_index(df: pd.DataFrame) -> pd.DataFrame:
+    """A table whose index, if it says more than the rows' numbers, is a column or several."""
+    index = df.index
+    if any(index.names):
+        return df.reset_index()
+    if is_integer_dtype(index):
+        return df
+    # An index of dates without a name gets a usual one, if it is free.
+    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex) and TIMES[0] not in df:
+        return df.rename_axis(TIMES[0]).reset_index()
+    return df.reset_index()
 
 
 def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
@@ -136,14 +162,16 @@ def guess_columns(
     """Guess, from names and contents, which column is what; what is given stands.
 
     The time is a column of dates, preferably one with a usual name; else a column of numbers that
-    has one. The target is the column called target, y or value, else all other columns of numbers
-    are. The id is a column with a usual name, else the first of text where time stamps repeat, but
-    never a column whose values do not repeat.
+    has one, or whose numbers are all such as 202412 or 20240131. The target is the column called
+    target, y or value, else all other columns of numbers are. The id is a column with a usual name,
+    else the first of text where time stamps repeat, but never a column whose values do not repeat.
     """
     free = [name for name in df.columns if name not in (id, time, *targets)]
     if time is None:
         dates = [name for name in free if _holds_dates(df[name])]
-        candidates = _called(dates, TIMES) + dates + _called(free, TIMES)
+        # Whole numbers such as 202412 may be dates, but a code too: they come last.
+        whole = [name for name in free if _holds_numbers(df[name]) and is_styled(df[name])]
+        candidates = _called(dates, TIMES) + dates + _called(free, TIMES) + whole
         time = candidates[0] if candidates else None
         free = [name for name in free if name != time]
     if id is None:
@@ -161,83 +189,303 @@ def guess_columns(
         others = _called(free, (*IDS, *TIMES, "index"))
         others += [name for name in free if str(name).startswith("Unnamed: ")]
         numbers = [name for name in free if name not in others and _holds_numbers(df[name])]
+        numbers = [name for name in numbers if not is_styled(df[name])]
         targets = _called(free, TARGETS)[:1] or numbers
     return Columns(id, time, tuple(targets))
 
 
 def items_of(
-    df: pd.DataFrame, columns: Columns, where: str = "the table", least: int = SHORTEST
+    df: pd.DataFrame,
+    columns: Columns,
+    where: str = "the table",
+    least: int = SHORTEST,
+    *,
+    skip: bool = False,
+    fill: Fill | None = None,
 ) -> list[Item]:
     """Take the series out of a table, in the order in which their ids first appear.
 
-    Rows of several series may be mixed. All values and time stamps are checked here, once.
-    InputError names `where`, row, column and remedy for columns that are not there; cells that are
-    empty or no numbers; time stamps that are none, or have a time zone, or do not ascend evenly;
-    and series of fewer than `least` steps, or constant in one of the columns.
+    Rows of several series may be mixed, and those of a series are sorted by time. All values and
+    time stamps are checked here, once.
+
+    Parameters
+    ----------
+    df : DataFrame
+        A row for each step of each series.
+    columns : Columns
+        Which of its columns is what.
+    where : str, optional
+        What errors and warnings call the table.
+    least : int, optional
+        The fewest steps that a series may have.
+    skip : bool, optional
+        Whether a series that is unfit is left out, with a warning that says why. By default the
+        whole table is refused.
+    fill : {"linear", "last", "zero"}, optional
+        How empty cells and missing rows between two known values are filled, with a warning that
+        says how many: by a straight line, by the last value before them, or by 0. By default they
+        make a series unfit, and those before its first or after its last value always do.
+
+    Returns
+    -------
+    list of Item
+        One for each series that is fit.
+
+    Raises
+    ------
+    InputError
+        For columns that are not there and a row without an id; and for a series with a cell that is
+        empty or no number, a time stamp that is none or stands twice, stamps that are not evenly
+        spaced, fewer steps than `least`, or one value throughout in one of the columns. The message
+        names the series, row and column, and says what to do.
     """
     _check_columns(df, columns, where)
-    values = df[list(columns.targets)].apply(_parsed).to_numpy(dtype=np.float64, na_value=np.nan)
-    faulty = np.argwhere(~np.isfinite(values))  # pairs of row and target
-    if len(faulty):
-        row, variable = faulty[0]
-        target = columns.targets[variable]
-        cell = quoted(str(df[target].iloc[row]))
-        problem = f"{cell} is no finite number; correct it, or fill it (pandas' interpolate)"
-        raise _fault(problem, where, row, target)
-    times = None if columns.time is None else _times(df[columns.time], where)
+    if fill not in (None, *get_args(Fill)):
+        raise InputError(f"fill is {fill!r}; it may be {', '.join(get_args(Fill))} or None")
+    rows = _Rows.of(df, columns, where)
     ids = pd.Series("series", df.index) if columns.id is None else df[columns.id]
     if ids.isna().any():
         problem = "an empty cell (NA reads as one); say whose row it is"
         raise _fault(problem, where, ids.isna().argmax(), columns.id)
 
     items = []
+    unsorted = 0  # series
+    filled = 0  # steps
     # `places` are the rows' numbers in the table, of one series after another.
     for name, places in pd.Series(np.arange(len(df))).groupby(ids.to_numpy(), sort=False):
-        rows = places.to_numpy()
-        series = values[rows]  # (steps, variables)
-        who = "the series" if columns.id is None else f"series {quoted(str(name))}"
-        if len(series) < least:
-            problem = f"{who} has {len(series)} steps, fewer than {least}; bring more, or drop it"
-            raise _fault(problem, where, rows[0])
-        ranges = np.ptp(series, axis=0)
-        if not ranges.all():
-            flat = ranges.argmin()
-            problem = (
-                f"{who} is {series[0, flat]:g} throughout; "
-                "drop it, or name other columns (--target)"
-            )
-            raise _fault(problem, where, rows[0], columns.targets[flat])
-        if times is None:
-            series_times: pd.Index = pd.RangeIndex(len(series))
-        else:
-            series_times = _spaced(times[rows], rows, where)
-        items.append(Item(name, series_times, series))
+        as_they_stand = places.to_numpy()
+        in_order = rows.by_time(as_they_stand)
+        who = f"series {quoted(str(name))}"
+        try:
+            item = rows.item(name, in_order, least, fill)
+        except InputError as fault:
+            if columns.id is None:
+                raise
+            if not skip:
+                raise InputError(f"{fault}; --skip leaves {who} out (skip=True)") from None
+            warnings.warn(f"{who} is left out: {fault}", stacklevel=2)
+            continue
+        items.append(item)
+        unsorted += not np.array_equal(in_order, as_they_stand)
+        filled += len(item.values) - int(np.isfinite(rows.values[in_order]).all(axis=1).sum())
+    if not items:
+        raise InputError(f"{where}: every series is unfit, so none is left; correct one of them")
+    if unsorted:
+        problem = f"the rows of {unsorted} of {len(items)} series were sorted by time"
+        warnings.warn(f"{where}: {problem}", stacklevel=2)
+    if filled:
+        warnings.warn(f"{where}: steps that were filled ({fill}): {filled}", stacklevel=2)
     return items
 
 
-def calendar_season(items: Sequence[Item]) -> int:
-    """The season by the time stamps: 24 hours, 7 days, 12 months or 4 quarters, in steps; else 1.
+def in_parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Fifty series at a time, with a bar: what is finished of a large table outlives Ctrl-C."""
+    from tqdm.auto import tqdm
 
-    1 is no season, and holds, too, where the series of a table differ.
+    starts = range(0, len(items), PART)
+    for start in tqdm(starts, "parts", unit="part", leave=None, disable=len(starts) == 1):
+        yield items[start : start + PART]
+
+
+def calendar_season(items: Sequence[Item]) -> int:
+    """The season by the time stamps, in steps; 1 where there is none.
+
+    It is the shortest of `calendar_seasons`: of half-hours the day, 48, and not the week, 336.
     """
-    seasons = set()
-    for item in items:
-        # Quarters have frequencies such as QS-OCT, with the month in which a year begins; months of
-        # business days have BMS or BME. Numbers have no frequency.
-        frequency = str(getattr(item.times, "freqstr", ""))
-        seasons.add(SEASONS.get(frequency.split("-")[0].removeprefix("B"), 1))
-    return seasons.pop() if len(seasons) == 1 else 1
+    return next(iter(calendar_seasons(items)), 1)
+
+
+def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:
+    """All seasons that the calendar knows of the time stamps, in steps, the shortest first.
+
+    Hours and their even parts have a day and a week, days and business days a week, weeks, months
+    and quarters a year. There is none for numbers, or where the series of a table differ.
+    """
+    seasons = {seasons_of(item.times) for item in items}
+    return seasons.pop() if len(seasons) == 1 else ()
+
+
+def chosen_season(items: Sequence[Item], season: int | None) -> int:
+    """The season that a caller asks for, in steps; None asks for the calendar's.
+
+    InputError for fewer than one step.
+    """
+    if season is None:
+        return calendar_season(items)
+    if season < 1:
+        raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
+    return season
 
 
 def future_times(item: Item, horizon: int) -> pd.Index:
-    """The `horizon` time stamps that follow a series, of its own type and spacing."""
-    times = item.times
-    if isinstance(times, pd.DatetimeIndex):
-        # The range begins with the last known time stamp.
-        return pd.date_range(times[-1], periods=horizon + 1, freq=times.freq)[1:]
-    stride = (times[-1] - times[0]) / (len(times) - 1)
-    following = times[-1] + stride * np.arange(1, horizon + 1)
-    return pd.Index(following).astype(times.dtype)
+    """The `horizon` time stamps that follow a series, written as its table writes them."""
+    return as_written(item, following(item.times, horizon))
+
+
+def as_written(item: Item, times: pd.Index) -> pd.Index:
+    """Time stamps of a series as its table writes them: 2010Q1 where they are dates here."""
+    return item.style.write(pd.DatetimeIndex(times)) if item.style else times
+
+
+def target_of(series: Any) -> Any:
+    """The past of a series that chronos-2 takes as a dict; a series of another kind as it is.
+
+    InputError for a dict that holds covariates, `past_covariates` or `future_covariates`.
+    """
+    if not isinstance(series, dict):
+        return series
+    for name in series.keys() - {"target"}:
+        refuse_covariates(name)
+    return series["target"]
+
+
+def refuse_covariates(name: str) -> None:
+    """Refuse an argument by which chronos takes covariates."""
+    raise InputError(
+        f"{name} holds covariates, which this model cannot use: it reads the past of the targets "
+        f"alone; leave {name} out"
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A table's rows, read; the methods make a series of some of them."""
+
+    df: pd.DataFrame
+    columns: Columns
+    where: str
+    values: np.ndarray
+    """float64, shape (rows, variables); NaN for a cell without a number."""
+    empty: np.ndarray
+    """bool, shape (rows, variables): the cells that hold nothing, and so can be filled."""
+    times: pd.Index | None
+    """The time stamp of each row, NaN or NaT where there is none; None without such a column."""
+    style: Style | None
+
+    @classmethod
+    def of(cls, df: pd.DataFrame, columns: Columns, where: str) -> "_Rows":
+        """Read the cells and time stamps of a table."""
+        cells = df[list(columns.targets)]
+        values = cells.apply(_parsed).to_numpy(dtype=np.float64, na_value=np.nan)
+        times, style = (None, None) if columns.time is None else read_stamps(df[columns.time])
+        return cls(df, columns, where, values, cells.apply(_empty).to_numpy(), times, style)
+
+    @cached_property
+    def spacings(self) -> list[BaseOffset]:
+        """The spacings of the time stamps of all series together."""
+        assert self.times is not None
+        return spacings_of(self.times.dropna().unique().sort_values())
+
+    def by_time(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of one series in the order of time; rows of one time keep theirs."""
+        if self.times is None:
+            return rows
+        return rows[self.times[rows].argsort(kind="stable")]
+
+    def item(self, name: Any, rows: np.ndarray, least: int, fill: Fill | None) -> Item:
+        """The series in some rows, which are in the order of time; InputError if it is unfit."""
+        self._check_cells(rows)
+        values = self.values[rows]
+        times: pd.Index = pd.RangeIndex(len(rows))
+        known = np.arange(len(rows))  # the step of each row
+        if self.times is not None:
+            times = self.times[rows]
+            self._check_ascending(times, rows)
+            if fill and even(times) is None:
+                times, known = without_gaps(times, self.spacings) or (times, known)
+        if fill:
+            values = _filled(values, known, len(times), fill)
+
+        if len(values) < least:
+            problem = (
+                f"the series has {len(values)} steps, fewer than {least}; bring more, or drop it"
+            )
+            raise _fault(problem, self.where, rows[0])
+        gaps = np.argwhere(~np.isfinite(values[known]))  # pairs of row and variable
+        if len(gaps):
+            row, variable = gaps[0]
+            problem = (
+                "an empty cell before the first or after the last value of its series; drop the "
+                "row (nothing is filled there, and no covariates of the future are read)"
+                if fill
+                else "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
+            )
+            raise _fault(problem, self.where, rows[row], self.columns.targets[variable])
+        if self.times is not None:
+            times = self._spaced(times, rows, fill)
+        ranges = np.ptp(values, axis=0)
+        if not ranges.all():
+            flat = ranges.argmin()
+            problem = (
+                f"the series is {values[0, flat]:g} throughout; "
+                "drop it, or name other columns (--target)"
+            )
+            raise _fault(problem, self.where, rows[0], self.columns.targets[flat])
+        return Item(name, times, values, self.style)
+
+    def _check_cells(self, rows: np.ndarray) -> None:
+        """Refuse cells that are neither numbers nor empty, and rows without a time stamp."""
+        faulty = np.argwhere(~np.isfinite(self.values[rows]) & ~self.empty[rows])
+        if len(faulty):
+            row, variable = faulty[0]
+            target = self.columns.targets[variable]
+            cell = quoted(str(self.df[target].iloc[rows[row]]))
+            problem = f"{cell} is no finite number; correct it"
+            raise _fault(problem, self.where, rows[row], target)
+        if self.times is None:
+            return
+        undated = self.times[rows].isna()
+        if undated.any():
+            row = rows[undated.argmax()]
+            cell = quoted(str(self.df[self.columns.time].iloc[row]))
+            problem = f"{cell} is no date, or not written as the first; write 2024-01-31"
+            raise _fault(problem, self.where, row, self.columns.time)
+
+    def _check_ascending(self, times: pd.Index, rows: np.ndarray) -> None:
+        """Refuse a time stamp that stands twice in a series whose rows are in the order of time."""
+        twice = np.flatnonzero(np.asarray(times[1:] == times[:-1]))
+        if len(twice):
+            row = rows[twice[0] + 1]
+            cell = quoted(str(self.df[self.columns.time].iloc[row]))
+            problem = (
+                f"{cell} stands twice; drop a row, name the column that tells series apart (--id), "
+                "or, where clocks were turned back, write offsets from UTC"
+            )
+            raise _fault(problem, self.where, row, self.columns.time)
+
+    def _spaced(self, times: pd.Index, rows: np.ndarray, fill: Fill | None) -> pd.Index:
+        """The ascending time stamps of one series, dates with their frequency, if they are even."""
+        spaced = even(times)
+        if spaced is not None:
+            return spaced
+        # The first row that, together with those before it, is not even; two stamps always are.
+        place = bisect_left(
+            range(len(times)), True, lo=2, key=lambda last: even(times[: last + 1]) is None
+        )
+        advice = (
+            "no spacing holds all stamps, so that nothing can be filled; resample"
+            if fill
+            else "fill gaps (--fill linear, last or zero; fill=), or resample"
+        )
+        problem = (
+            f"{times[place]} follows {times[place - 1]}, unlike the rows before; {advice}; "
+            "write 2024-01-31, months by their first or last day"
+        )
+        raise _fault(problem, self.where, rows[place], self.columns.time)
+
+
+def _filled(values: np.ndarray, places: np.ndarray, steps: int, fill: Fill) -> np.ndarray:
+    """Values (rows, variables) at their places among so many steps, and the gaps between filled.
+
+    Of 1, empty, 3, empty the first gap becomes 2, 1 or 0. The last one stays NaN, because it does
+    not lie between two values.
+    """
+    frame = pd.DataFrame(np.nan, index=range(steps), columns=range(values.shape[1]))
+    frame.iloc[places] = values
+    before = frame.ffill()
+    inside = before.notna() & frame.bfill().notna()
+    ways = {"linear": frame.interpolate, "last": frame.ffill, "zero": lambda: frame.fillna(0.0)}
+    return ways[fill]().where(inside).to_numpy()
 
 
 def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
@@ -289,68 +537,16 @@ def _holds_numbers(column: pd.Series) -> bool:
     return column.dtype != bool and bool(_parsed(column).notna().mean() > 0.5)
 
 
+def _empty(column: pd.Series) -> pd.Series:
+    """Which cells of a column hold nothing, or blanks alone."""
+    if is_numeric_dtype(column):
+        return column.isna()
+    return column.isna() | (column.astype(str).str.strip() == "")
+
+
 def _holds_dates(column: pd.Series) -> bool:
     """Whether a column begins with a date, and is not one of numbers."""
+    if _holds_numbers(column):
+        return False
     first = column.dropna().head(1)  # none, where all cells are empty
-    begins = any(guess_datetime_format(str(cell)) for cell in first)
-    return begins and not _holds_numbers(column)
-
-
-def _times(column: pd.Series, where: str) -> pd.Index:
-    """The time stamps of a column: a DatetimeIndex without a time zone, or an Index of numbers."""
-    column = column.infer_objects()  # whole numbers in a column of objects are numbers
-    stamps = column
-    if not is_numeric_dtype(column):
-        # `to_datetime` warns where formats differ, and raises where time zones do; the checks below
-        # name what is wrong.
-        with warnings.catch_warnings(), suppress(ValueError):
-            warnings.simplefilter("ignore")
-            stamps = pd.to_datetime(column, errors="coerce")
-        if not is_datetime64_dtype(stamps):
-            problem = (
-                "time stamps in a time zone; convert them to one clock, such as UTC "
-                "(pandas' dt.tz_convert(None))"
-            )
-            raise _fault(problem, where, None, column.name)
-    if stamps.isna().any():
-        row = stamps.isna().argmax()
-        cell = quoted(str(column.iloc[row]))
-        problem = f"{cell} is no date, or not written as the first; write 2024-01-31"
-        raise _fault(problem, where, row, column.name)
-    if is_integer_dtype(stamps):
-        stamps = stamps.astype(np.int64)  # unsigned ones would wrap around
-    return pd.Index(stamps)
-
-
-def _spaced(times: pd.Index, rows: np.ndarray, where: str) -> pd.Index:
-    """The time stamps of one series, dates with their frequency, if they ascend evenly."""
-    ascends = np.asarray(times[1:] > times[:-1])
-    if not ascends.all():
-        place = int(ascends.argmin()) + 1
-        advice = (
-            "sort the rows by time, drop what stands twice, or name the column that tells series "
-            "apart (--id)"
-        )
-    else:
-        even = _even(times)
-        if even is not None:
-            return even
-        # The first row that, together with those before it, is not even; two stamps always are.
-        place = bisect_left(
-            range(len(times)), True, lo=2, key=lambda last: _even(times[: last + 1]) is None
-        )
-        advice = (
-            "unlike the rows before: fill gaps, or resample; write 2024-01-31, months by their "
-            "first or last day"
-        )
-    problem = f"{times[place]} follows {times[place - 1]}; {advice}"
-    raise _fault(problem, where, rows[place], times.name)
-
-
-def _even(times: pd.Index) -> pd.Index | None:
-    """Three or more ascending time stamps, dates with their frequency; None if they are uneven."""
-    if isinstance(times, pd.DatetimeIndex):
-        dates = pd.DatetimeIndex(times, freq="infer")
-        return None if dates.freq is None else dates
-    steps = np.diff(times)
-    return times if np.allclose(steps, steps[0], rtol=1e-3, atol=0) else None
+    return any(guess_datetime_format(str(cell)) for cell in first) or is_styled(column)

@@ -31,4 +31,4 @@ from .vocabulary import (
     reduce_vocabulary,
     text_to_ids,
 )
-from .weights import BACKBONES, backbone_id, fetch_backbone, hub_name
+from .weights import BACKBONES, backbone_id, fetch_backbone, hub_name, share_weights

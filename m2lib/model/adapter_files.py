@@ -13,6 +13,9 @@ ADAPTER_FILE = "adapter_model.safetensors"  # the A's and B's, as PEFT names bot
 CONFIG_FILE = "adapter_config.json"  # rank, alpha and targets, as PEFT names them
 BIAS_FILE = "head_bias.safetensors"  # ours alone: PEFT's LoRA has no bias in the head
 BIAS = "lm_head.bias"
+# PEFT has written this setting since its first version, and this library never does: an adapter
+# without it was trained here, and so has a bias in the head.
+PEFTS_OWN = "fan_in_fan_out"
 # PEFT's settings that change what an adapter computes, each with the values that `LoRALinear`
 # computes too. `init_lora_weights` is among them because most ways to initialise an adapter, such
 # as PiSSA, change the frozen weights. Settings that are not here (DoRA, say) also change names or
@@ -75,8 +78,8 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         A model with a reduced vocabulary and without adapters. If the adapter does not fit, the
         model has none afterwards either.
     folder : str or Path
-        Holds adapter_config.json and adapter_model.safetensors, and the head's bias if it was
-        trained with this library.
+        Holds adapter_config.json and adapter_model.safetensors, and head_bias.safetensors if it
+        was trained with this library.
 
     Returns
     -------
@@ -86,8 +89,8 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     Raises
     ------
     InputError
-        If the files are missing, broken or of another model, or have settings of PEFT's that this
-        library does not compute; the folder is named.
+        If the files are missing, broken or of another model, hold NaN or infinity, or have settings
+        of PEFT's that this library does not compute; folder, file and tensor are named.
     """
     folder = Path(folder)
     try:
@@ -99,6 +102,10 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         biases = {}
         if (folder / BIAS_FILE).exists():
             biases = load((folder / BIAS_FILE).read_bytes())
+        elif PEFTS_OWN not in config:
+            raise ValueError(f"{BIAS_FILE}, which holds {BIAS}, is missing; copy it, too")
+        _check_finite(ADAPTER_FILE, factors)
+        _check_finite(BIAS_FILE, biases)
         tensors = factors | biases
 
         targets = tuple(config["target_modules"])
@@ -140,6 +147,13 @@ def _factors(model: nn.Module) -> dict[str, nn.Parameter]:
         factors[f"base_model.model.{path}.lora_A.weight"] = layer.lora_A
         factors[f"base_model.model.{path}.lora_B.weight"] = layer.lora_B
     return factors
+
+
+def _check_finite(file: str, tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError for a tensor that is not finite, naming it and its file."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{file}: {name} holds NaN or infinity")
 
 
 def _unfit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> list[str]:

@@ -4,6 +4,7 @@ import platform
 import timeit
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -39,16 +40,29 @@ def best_dtype(device: str) -> str:
     if not device.startswith("cpu"):
         return "float32"
 
-    path = cache_dir() / "product_rates.json"
-    rates_by_machine = read_json(path) if path.exists() else {}
     threads = f"{torch.get_num_threads()} threads"
     machine = f"{platform.node()}, {processor_name()}, {threads}, torch {torch.__version__}"
+    path = cache_dir() / "product_rates.json"
+    rates_by_machine = _stored_rates(path)
     if machine not in rates_by_machine:
         rates_by_machine[machine] = product_rates()
         with suppress(InputError):  # if the cache cannot be written to, each process measures
             write_json(path, rates_by_machine)
     rates = rates_by_machine[machine]
     return max(rates, key=rates.__getitem__)
+
+
+def _stored_rates(path: Path) -> dict[str, dict[str, float]]:
+    """The rates by machine and dtype that a file holds: those that can be read, if there are any.
+
+    They are only a cache, so whatever is damaged is measured anew.
+    """
+    whole = {}
+    with suppress(OSError, ValueError, AttributeError):  # not there, no JSON, or no object
+        for machine, rates in read_json(path).items():
+            with suppress(TypeError, KeyError, ValueError):
+                whole[machine] = {dtype: float(rates[dtype]) for dtype in DTYPES}
+    return whole
 
 
 def product_rates() -> dict[str, float]:

@@ -11,9 +11,9 @@ from torch import nn
 
 from m2lib.model.vocabulary import ReducedHead
 
-# All the projections of a block.
+# The projections of a block: those of its attention, then those of its feed-forward layer.
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-TARGETS = ("q_proj", "v_proj")  # those with adapters in the report
+TARGETS = ("q_proj", "v_proj")  # the report puts adapters on these two
 
 
 class LoRALinear(nn.Module):
@@ -59,7 +59,8 @@ class LoRALinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The frozen layer's output and the adapter's, added: (..., d_in) -> (..., d_out)."""
         down = nn.functional.linear(x, self.lora_A.to(x.dtype))
-        # The factor multiplies the r numbers of a token here, not the d_out that B makes of them.
+        # Each token has only r numbers here, so scaling is cheaper than after B has made d_out of
+        # them.
         scaled = self.alpha / self.rank * down
         return self.base(x) + nn.functional.linear(scaled, self.lora_B.to(x.dtype))
 
@@ -100,9 +101,10 @@ def inject_lora(
     alpha : float, optional
         Default: the rank, so that the adapter's factor is 1.
     targets : tuple of str, optional
-        Last parts of the layers' paths.
+        The last parts of the paths of the layers to adapt: `q_proj` names, among others,
+        `model.layers.0.self_attn.q_proj`.
     generator : torch.Generator, optional
-        A generator on the CPU for the A's. Default: PyTorch's global one.
+        A generator on the CPU for the first values of every A. Default: PyTorch's global one.
 
     Returns
     -------
@@ -112,7 +114,7 @@ def inject_lora(
     Raises
     ------
     ValueError
-        If the model has adapters already, or no linear layer of these names.
+        If the model already has adapters, or if none of its linear layers has one of these names.
     """
     if lora_layers(model):  # one inside another is never meant
         raise ValueError(
@@ -128,7 +130,8 @@ def inject_lora(
     if not layers:
         raise ValueError(f"this model has no linear layers named {' or '.join(targets)}")
 
-    # Frozen before the A's and B's come in, which want a gradient by default.
+    # The model is frozen before A and B come in, because these are new parameters, which require
+    # gradients by default.
     model.requires_grad_(False)
     if alpha is None:
         alpha = rank
@@ -157,10 +160,10 @@ def adapter_settings(model: nn.Module) -> dict[str, Any]:
 
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> nn.Module:
-    """Add every adapter to its frozen weight and remove it, in place.
+    """Add every adapter to the weight beside it, and remove the adapter, in place.
 
-    The model computes the same function at the base model's cost. In bfloat16 the sum is rounded to
-    the weight's precision.
+    The model then computes the same function at the base model's cost. In bfloat16 the sum is
+    rounded to the weight's precision.
     """
     for path, layer in lora_layers(model).items():
         layer.base.weight.copy_(layer.weight)
@@ -176,9 +179,9 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def train_everything(model: nn.Module) -> nn.Module:
-    """Make every weight of a model trainable, in place; ValueError unless it is in float32.
+    """Make every weight of a model trainable, in place.
 
-    In bfloat16 small training steps would be lost.
+    Raises ValueError unless the model is in float32, because bfloat16 would lose small updates.
     """
     if model.dtype != torch.float32:
         raise ValueError(f"all weights can train in float32 only, not in {model.dtype}")

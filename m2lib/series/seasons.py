@@ -1,5 +1,7 @@
 """The season of a series, taken out before a text is written and put back afterwards."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,29 +12,45 @@ from m2lib.series.codec import Scaling
 ENOUGH = 3  # a season is estimated from at least this many of its repetitions
 # A series whose range without its season is less than this share of its range is flat without it.
 NOTHING_LEFT = 1e-6
+# A value counts as an outlier if it is so many times as far from trend and season as the mean of
+# all values is. Of 1000 values from a normal distribution the farthest is 4 times as far.
+OUTLIER = 8.0
+# By no smaller factor is a value divided, where the mean factor is 1, because a step that is nearly
+# always 0 says nothing about the level. A series with such steps is lifted by LIFT of its mean.
+LEAST_FACTOR = 0.05
+LIFT = 0.05
+# Where more than this share of the values is 0, the zeros may stand anywhere, as those of counts
+# and of rain do, or at fixed steps, as those of the night. Only at fixed steps a season explains
+# more than EXPLAINED of the mean distance from the trend.
+MANY_ZEROS = 0.1
+EXPLAINED = 0.5
 
 
 @dataclass(frozen=True)
 class Season:
     """What a season does to a series at each of its steps: value = factor * level + shift.
 
-    The arrays have shape (length of the season, variables). Of each variable either all factors are
-    1 or all shifts are 0.
+    The arrays have shape (length of the season, variables). A season that is added has factors of
+    1. One that multiplies has shifts of 0, or if the series was lifted, all of minus the lift.
     """
 
     factor: np.ndarray
     """The factor by which the level of a series is multiplied."""
     shift: np.ndarray
-    """The shift that is added to it, in physical units."""
+    """The shift that is then added, in physical units."""
 
     @classmethod
     def of(cls, values: np.ndarray, length: int) -> "Season":
-        """Estimate the mean season of a series by classical decomposition [1]_.
+        """Estimate the season of a series by classical decomposition [1]_, with medians.
 
-        The season of a variable multiplies if all its values are positive, so that none becomes
-        negative; it is added if some are negative. A variable whose smallest value is zero is left
-        as it is. So is one of fewer than three seasons, and one that would be flat without its
-        season.
+        The season of a variable multiplies if no value is negative; else it is added. It is the
+        median over all repetitions, and outliers are left out of the trend, so one zero or one
+        wrong value changes little. A variable with steps that are nearly always 0, such as the
+        nights of solar power, is lifted a little before it is divided by its season.
+
+        A variable of fewer than three seasons is left as it is. So is one that would be flat
+        without its season, and one with zeros at any time, such as counts or rain, of which a
+        season explains little.
 
         Parameters
         ----------
@@ -51,22 +69,37 @@ class Season:
         .. [1] Hyndman and Athanasopoulos, "Forecasting: principles and practice", 3rd edition,
            2021, section 3.4.
         """
-        low = values.min(axis=0)
-        multiplies = low > 0
-        # The log of a product is a sum, so both kinds of season are estimated as what is added.
-        logs = np.log(np.where(multiplies, values, 1.0))
-        additive = np.where(multiplies, logs, values)
-
-        pattern = np.zeros((length, values.shape[1]))
+        factor = np.ones((length, values.shape[1]))
+        shift = np.zeros_like(factor)
         if length > 1 and len(values) >= ENOUGH * length:
-            estimate = _additive_pattern(additive, length)
-            without = additive - estimate[_places(0, len(additive), length)]
-            varies = np.ptp(without, axis=0) > NOTHING_LEFT * np.ptp(additive, axis=0)
-            pattern = np.where((low != 0) & varies, estimate, 0.0)
-        return cls(
-            factor=np.exp(np.where(multiplies, pattern, 0.0)),
-            shift=np.where(multiplies, 0.0, pattern),
-        )
+            for variable, series in enumerate(values.T):
+                factor[:, variable], shift[:, variable] = _estimate(series, length)
+        return cls(factor, shift)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What the season does to each variable: `multiplied`, `added` or `none`."""
+        words = []
+        for factor, shift in zip(self.factor.T, self.shift.T, strict=True):
+            if np.any(factor != 1):
+                words.append("multiplied")
+            elif np.any(shift != 0):
+                words.append("added")
+            else:
+                words.append("none")
+        return tuple(words)
+
+    @staticmethod
+    def summary(seasons: Sequence["Season"]) -> str:
+        """What was done to a table, in words: `multiplied`, or `12 multiplied, 3 added, 1 none`.
+
+        Each variable of each series counts as one.
+        """
+        counts = Counter(kind for season in seasons for kind in season.kinds)
+        if len(counts) == 1:
+            return next(iter(counts))
+        kinds = ("multiplied", "added", "none")
+        return ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind])
 
     def without(self, values: np.ndarray) -> np.ndarray:
         """Take the season out of a series (steps, variables)."""
@@ -89,22 +122,85 @@ class Season:
         )
 
 
-def _additive_pattern(values: np.ndarray, length: int) -> np.ndarray:
-    """Estimate what a season adds at each of its steps: (length, variables), of mean 0.
+def _estimate(values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The factors and the shifts (length,) of the season of one variable, values (steps,)."""
+    nothing = (np.ones(length), np.zeros(length))
+    ordinary = _without_outliers(values, length)
+    trend = _moving_average(ordinary, length)
+    first = length // 2  # the first step that has a trend
+    middle = ordinary[first : first + len(trend)]
+    if values.min() >= 0:
+        factor, shift = _multiplied(middle, trend, first, length)
+    else:
+        deviations = _by_place(middle - trend, first, length)
+        factor, shift = np.ones(length), deviations - deviations.mean()
 
-    It is the mean deviation of values (steps, variables) from their trend, a moving average.
+    places = _places(0, len(values), length)
+    without = (values - shift[places]) / factor[places]
+    if np.ptp(without) <= NOTHING_LEFT * np.ptp(values):
+        return nothing
+
+    if np.mean(values == 0) > MANY_ZEROS:
+        middle_places = places[first : first + len(trend)]
+        level = trend - shift[middle_places]
+        unexplained = middle - (factor[middle_places] * level + shift[middle_places])
+        if np.abs(unexplained).mean() > (1 - EXPLAINED) * np.abs(middle - trend).mean():
+            return nothing
+    return factor, shift
+
+
+def _multiplied(
+    values: np.ndarray, trend: np.ndarray, first: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The factors (length,) of values (steps,) by their trend, and the shifts: minus the lift.
+
+    The mean factor is 1; `first` is the step of the first value.
     """
+    factor = np.zeros(length)
+    lift = 0.0
+    if trend.min() > 0:
+        factor = _by_place(values / trend, first, length)
+    if factor.min() < LEAST_FACTOR:
+        lift = LIFT * float(values.mean())
+        if lift == 0:  # nothing but zeros
+            return np.ones(length), np.zeros(length)
+        factor = _by_place((values + lift) / (trend + lift), first, length)
+    return factor / factor.mean(), np.full(length, -lift)
+
+
+def _without_outliers(values: np.ndarray, length: int) -> np.ndarray:
+    """Values (steps,) whose outliers are replaced by what trend and season say.
+
+    This trend is the moving median of a whole season. It is coarser than the moving average, but a
+    single value, however wrong, does not move it.
+    """
+    middle = np.median(sliding_window_view(values, length), axis=1)
+    if length % 2 == 0:  # an even season has two middles
+        middle = (middle[1:] + middle[:-1]) / 2
+    # At both ends the trend goes on as it last was, so that each place of the season has a value in
+    # every repetition: two, as three whole seasons have with a moving average, have no median.
+    steps = np.arange(len(values))
+    trend = np.interp(steps, np.arange(len(middle)) + length // 2, middle)
+    season = _by_place(values - trend, 0, length)
+    expected = trend + season[steps % length]
+    distance = np.abs(values - expected)
+    return np.where(distance > OUTLIER * distance.mean(), expected, values)
+
+
+def _moving_average(values: np.ndarray, length: int) -> np.ndarray:
+    """The trend of values (steps,), from the step `length // 2` to as many before the end."""
     # The average around a step is over one whole season. If its length is even, the steps at both
     # ends count half: 1/8, 1/4, 1/4, 1/4, 1/8 for quarters.
     ends = [1.0] if length % 2 else [0.5, 0.5]
     weights = np.convolve(np.ones(length), ends) / length
-    trend = sliding_window_view(values, len(weights), axis=0) @ weights
+    trend: np.ndarray = sliding_window_view(values, len(weights)) @ weights
+    return trend
 
-    first = len(weights) // 2  # the first step that has a trend
-    deviations = values[first : first + len(trend)] - trend
-    places = _places(first, len(trend), length)
-    means = np.stack([deviations[places == place].mean(axis=0) for place in range(length)])
-    return means - means.mean(axis=0)
+
+def _by_place(values: np.ndarray, first: int, length: int) -> np.ndarray:
+    """The median (length,) at each place of the season of values (steps,), from step `first`."""
+    places = _places(first, len(values), length)
+    return np.array([np.median(values[places == place]) for place in range(length)])
 
 
 def _places(first: int, steps: int, length: int) -> np.ndarray:

@@ -13,11 +13,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
 from m2lib import settings
 from m2lib.accounting import TARGETS, Costs, Shape, costs_of, sum_costs, train_step_flops
@@ -33,6 +33,9 @@ from m2lib.model import (
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.config import TrainConfig
 from m2lib.training.windows import Source, batch_of, window_loss
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MOST_SECONDS = 120  # between two checkpoints, whatever the number of steps
 
@@ -54,7 +57,7 @@ class TrainLog:
 
 
 def train(
-    model: PreTrainedModel,
+    model: "PreTrainedModel",
     windows: Source,
     config: TrainConfig,
     checkpoints: Path,
@@ -202,7 +205,7 @@ def step_costs(
 
 
 @contextmanager
-def _recomputing(model: PreTrainedModel) -> Iterator[None]:
+def _recomputing(model: "PreTrainedModel") -> Iterator[None]:
     """Switch on gradient checkpointing, for which transformers wants training mode.
 
     Training mode changes nothing else here, because these models have no dropout.

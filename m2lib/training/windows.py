@@ -1,15 +1,18 @@
 """Windows of tokens for training: cut from texts or series, batched, and weighed in the loss."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from m2lib.files import InputError
 from m2lib.model import COMMA_ID, PAD_ID, blocked_attention, text_to_ids
 from m2lib.series import SHORTEST, TextFormat
 from m2lib.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Endless = Callable[[int], np.ndarray]
 """A function from a step to that step's windows, int64 (n, length)."""
@@ -139,7 +142,7 @@ def loss_weights(
 
 
 def window_loss(
-    model: PreTrainedModel,
+    model: "PreTrainedModel",
     windows: torch.Tensor,
     tail_weight: float = 1.0,
     units_weight: float = 1.0,

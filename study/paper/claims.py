@@ -67,9 +67,11 @@ def claims_table() -> str:
             verdict = VERDICTS[holds]
         elif all(name in shorter for name in claim.about):
             ours, _ = claim.finding(shorter)
-            ours, verdict = f"after a fifth of the steps: {ours}", NOT_TESTED
+            ours = f"after a fifth of the steps: {ours}"
+            verdict = NOT_TESTED
         else:
-            ours, verdict = "", NOT_TESTED
+            ours = ""
+            verdict = NOT_TESTED
         rows.append(f"| {claim.section} | {claim.says} | {theirs} | {ours} | {verdict} |")
     return "\n".join(rows)
 
@@ -94,7 +96,8 @@ def replicated_runs(profile: str) -> RunsByName:
 def _untuned(statistic: Callable[..., Any], runs: RunsByName) -> Finding:
     """A mean or median of the untuned errors, and how far it lies from the report's, series by
     series."""
-    ours, theirs = runs["baseline"], published_runs()["baseline"]
+    ours = runs["baseline"]
+    theirs = published_runs()["baseline"]
     number = statistic(theirs)
     shown = f"{statistic(ours):.1f}"
     if ours.equals(theirs):
@@ -156,7 +159,8 @@ def _median_halved(earlier: str, later: str, runs: RunsByName) -> Finding:
 
 def _highest_rate(runs: RunsByName) -> Finding:
     five = pd.DataFrame({setting: runs[name] for setting, name in enumerate(study.SEARCH)}).dropna()
-    best, typical = five.mean().nsmallest(3), five.median()
+    best = five.mean().nsmallest(3)
+    typical = five.median()
     shown = ", ".join(
         f"{setting} ({mean:.0f}, median {typical[setting]:.0f})" for setting, mean in best.items()
     )

@@ -29,9 +29,9 @@ LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
 """The competitor without a language model, of the order that the validation series chose."""
 TABLE_ERRORS = "tables.json"
 NAIVE = "last period"
-"""Of real tables: the calendar's season, repeated; without a season it is the last value."""
+"""On real tables: the calendar's season, repeated; without a season it is the last value."""
 REFERENCE = "last value or period"
-"""Of real tables: which of the two erred less on a source before its first test origin. Errors are
+"""On real tables: which of the two erred less on a source before its first test origin. Errors are
 in its units."""
 MEASURED = ("loss", "mae_mean", "mae_median")
 """What milestones measure."""
@@ -231,7 +231,7 @@ class Sampled:
     model."""
 
     records: dict[str, Record]
-    """Of the language model's samples, by whose they are: `untuned`, `final`, `best`."""
+    """The language model's samples, by whose they are: `untuned`, `final`, `best`."""
     ids: list[int]
     """The series."""
     contexts: np.ndarray
@@ -246,7 +246,8 @@ class Sampled:
         """Read from records that are all of the same series; the log-VAR gets as many samples as
         they have."""
         known, (record, *_) = data(), records.values()
-        ids, m = sorted(record.series), record.protocol.n_samples
+        ids = sorted(record.series)
+        m = record.protocol.n_samples
         contexts, truths = (
             series.to_integers(part[ids], known.scales[ids])
             for part in (known.contexts, known.truths)
@@ -305,7 +306,8 @@ def milestones(record: Record) -> pd.DataFrame:
     These are the evaluations that forecast series, without that of the untuned model; the last is
     the training's end.
     """
-    total, steps = record.flops["training"]["coursework"], len(record.loss_curve)
+    total = record.flops["training"]["coursework"]
+    steps = len(record.loss_curve)
     found = pd.DataFrame(record.evaluations).dropna().query("step > 0")
     found.insert(1, "flops", [total * step / steps for step in found["step"].tolist()])
     return found
@@ -318,13 +320,13 @@ def power_law(x: Any, y: Any, at: Any) -> dict[str, Any]:
     The interval at x is that of one more y, and so widens with the distance from the points.
     """
     log_x, log_y, log_at = map(np.log, (x, y, at))
-    fit, n = linregress(log_x, log_y), len(log_x)
-    squares, distance = float(np.sum((log_x - np.mean(log_x)) ** 2)), log_at - np.mean(log_x)
+    fit = linregress(log_x, log_y)
+    n = len(log_x)
+    squares = float(np.sum((log_x - np.mean(log_x)) ** 2))
+    distance = log_at - np.mean(log_x)
     error = student.ppf(0.975, n - 2) * fit.stderr
-    there, width = (
-        np.exp(fit.intercept + fit.slope * log_at),
-        error * np.sqrt(squares * (1 + 1 / n) + distance**2),
-    )
+    there = np.exp(fit.intercept + fit.slope * log_at)
+    width = error * np.sqrt(squares * (1 + 1 / n) + distance**2)
     return {
         "exponent": fit.slope,
         "exponent interval": (fit.slope - error, fit.slope + error),

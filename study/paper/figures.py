@@ -76,10 +76,8 @@ def fig4_baseline_forecasts(profile: Profile) -> Figure:
 
 
 def fig5_baseline_errors(profile: Profile) -> Figure:
-    runs, sibling = (
-        recorded_runs(profile, "baseline", "baseline-constrained"),
-        study.REPLICATION["report"],
-    )
+    runs = recorded_runs(profile, "baseline", "baseline-constrained")
+    sibling = study.REPLICATION["report"]
     shown = {
         _QWEN: runs["published", "baseline"],
         f"replication: {sibling.backbone}": recorded_runs(sibling, "baseline")["ours", "baseline"],
@@ -96,7 +94,8 @@ def fig6_forecasts(profile: Profile) -> Figure:
 
 
 def fig7_reduced_validation(profile: Profile) -> Figure:
-    runs, panels = recorded_runs(profile, "baseline", "default"), {}
+    runs = recorded_runs(profile, "baseline", "default")
+    panels = {}
     for who, title, sizes in _sides(profile):
         tuned = runs[who, "default"]
         steps = study.trained_with("default", sizes).steps
@@ -159,7 +158,8 @@ def final_learning(profile: Profile) -> Figure:
 
 def fan_charts(profile: Profile) -> Figure:
     """An easy, a typical and the worst series by CRPS: a column each, a row for each variable."""
-    found, time = errors.sampled(profile), errors.data().time
+    found = errors.sampled(profile)
+    time = errors.data().time
     crps = found.by_series(crps_fair, found.shown).sort_values(kind="stable")
     levels = 0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975
     figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 3.8), sharex=True)
@@ -167,7 +167,8 @@ def fan_charts(profile: Profile) -> Figure:
         row = found.ids.index(i)
         quantiles = np.quantile(found.samples[found.shown][row], levels, axis=0)
         for variable, (ax, name) in enumerate(zip(column, VARIABLES, strict=True)):
-            past, truth = found.contexts[row, 50:, variable], found.truths[row, :, variable]
+            past = found.contexts[row, 50:, variable]
+            truth = found.truths[row, :, variable]
             bands = dict(zip(levels, quantiles[..., variable], strict=True))
             plots.plot_fan(ax, time[50:80], past, time[80:], bands, truth, COLOURS[name])
         column[0].set_title(f"series {i}: CRPS {crps[i]:.1f}")
@@ -256,7 +257,8 @@ def trust(profile: Profile) -> Figure:
         ax.set(xlabel="spread of the samples\n(scaled units)")
         for order, style in (("spread", "-"), ("error", "--")):
             surest = table.sort_values(order, kind="stable")["error"].expanding()
-            kept, label = np.arange(1, 51) / 50, errors.short(who) if style == "-" else ""
+            kept = np.arange(1, 51) / 50
+            label = errors.short(who) if style == "-" else ""
             means.plot(kept, surest.mean(), style, color=colour, label=label)
             medians.plot(kept, surest.median(), style, color=colour)
     scatter[0].set_ylabel("MAE of their median\n(scaled units)")
@@ -271,7 +273,8 @@ def trust(profile: Profile) -> Figure:
 def sample_counts(profile: Profile) -> Figure:
     """The error of the median of n samples, each n drawn anew 20 times, beside the greedy
     forecast's."""
-    found, counts = errors.sampled(profile), (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+    found = errors.sampled(profile)
+    counts = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.4))
     for who in ("final", "best"):
         (colour, marker), rng, samples = _LOOKS[who], np.random.default_rng(0), found.samples[who]
@@ -301,8 +304,10 @@ def sample_counts(profile: Profile) -> Figure:
 def more_per_flop(profile: Profile) -> Figure:
     """Validation loss, and mean and median MAE, against training FLOPs by the rules, up to the
     budget."""
-    points, way = _trained_points(profile), errors.milestones(finished_record(profile, "best"))[:-1]
-    runs, flops = recorded_runs(profile), np.geomspace(way["flops"].min(), profile.budget)
+    points = _trained_points(profile)
+    way = errors.milestones(finished_record(profile, "best"))[:-1]
+    runs = recorded_runs(profile)
+    flops = np.geomspace(way["flops"].min(), profile.budget)
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.9))
     for ax, (what, title) in zip(axes, _MEASURED.items(), strict=True):
         sns.scatterplot(
@@ -418,7 +423,8 @@ def real_tables(_: Profile) -> Figure:
     for ax, source, shown in zip(axes.flat, rows["source"], rows["shown"], strict=True):
         past, truth, deciles = (np.array(shown[name]) for name in ("context", "truth", "deciles"))
         low, middle, high = deciles.reshape(9, -1)[[0, 4, 8]]
-        steps, ahead = np.arange(1 - len(past), 1), np.arange(1, len(truth) + 1)
+        steps = np.arange(1 - len(past), 1)
+        ahead = np.arange(1, len(truth) + 1)
         plots.plot_fan(ax, steps, past, ahead, {0.1: low, 0.5: middle, 0.9: high}, truth)
         # Each has a unit of its own.
         ax.set(title=source, yticks=[], xlabel="step" if ax in axes[1] else "")

@@ -256,7 +256,8 @@ def _precision() -> dict[str, Any]:
 
 def _featured(records: dict[str, Record], name: str, shown: Iterable[int]) -> list[dict[str, Any]]:
     """Errors of the series whose forecasts are drawn of a run, beside the report's."""
-    maes, report = records[name].maes(), study.published_maes(name)
+    maes = records[name].maes()
+    report = study.published_maes(name)
     return [{"series": i, "mae": maes[i], "published": report[i]} for i in shown]
 
 
@@ -279,9 +280,11 @@ def _tables() -> dict[str, Any]:
 def _uncertainty(profile: Profile) -> dict[str, Any]:
     """What the samples come to, and what they cost. The temperatures were tried on the validation
     series."""
-    test, validation = errors.sampled(profile), errors.sampled(profile, "validation")
+    test = errors.sampled(profile)
+    validation = errors.sampled(profile, "validation")
     crps = {name: test.by_series(crps_fair, name) for name in test.samples}
-    shown, best = test.records[test.shown], crps[test.shown]
+    shown = test.records[test.shown]
+    best = crps[test.shown]
     greedy = errors.finished_record(profile, GREEDY[test.shown]).maes()
     forecast = partial(forecast_flops, report_shape(), 512, 220, rank=2)
     return {
@@ -301,7 +304,8 @@ def _uncertainty(profile: Profile) -> dict[str, Any]:
 
 
 def _sampled(test: Sampled, validation: Sampled, name: str) -> dict[str, Any]:
-    crps, factor = test.by_series(crps_fair, name), validation.factor(name)
+    crps = test.by_series(crps_fair, name)
+    factor = validation.factor(name)
     losses = test.by_series(series.quantile_loss, name)
     return {
         "of medians": summary(test.by_series(median_mae, name)),

@@ -88,7 +88,8 @@ def test_no_selection_reads_a_test_series(data, unbroken, tmp_path):
     other = data.trajectories.copy()
     test = list(split_ids().test)
     other[test] = other[test[::-1]] * np.float32(0.5)
-    before, after = unbroken[1], study(tmp_path, SeriesSet(other, data.time, "other test series"))
+    before = unbroken[1]
+    after = study(tmp_path, SeriesSet(other, data.time, "other test series"))
     assert before.keys() == after.keys()
     for name, record in before.items():
         if not name.endswith(".json") or "adapter" in name:
@@ -124,7 +125,8 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
     fourth step."""
     monkeypatch.setenv("M2_PROFILE", "report")
     monkeypatch.setenv("M2_BACKBONE", str(save_folder(store / "Qwen2.5-0.5B-Instruct")))
-    real, pressed = loop.batch_of, []
+    real = loop.batch_of
+    pressed = []
 
     def batch_of(step, *arguments):
         if step == 3 and not pressed:
@@ -134,7 +136,7 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
     monkeypatch.setattr(loop, "batch_of", batch_of)
     assert cli.main(["run", "--all"]) == 130
     assert (
-        "stopped; `python -m study run` and `m2 finetune` go on from the last checkpoint or batch"
+        "stopped; `python -m study run` goes on from the last checkpoint or batch"
         in capsys.readouterr().err
     )
     profile = active_profile()
@@ -144,7 +146,7 @@ def test_the_report_profile_runs_on_a_folder_of_its_model(store, save_folder, mo
         50,
         EXPERIMENTS["baseline"].protocol,
     )
-    assert (default.status, default.training["learning_rate"], default.training["steps"]) == (
+    assert (default.status, default.training.learning_rate, default.training.steps) == (
         "running",
         1e-5,
         5000,

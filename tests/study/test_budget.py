@@ -36,7 +36,8 @@ def test_spending_is_a_sum_over_the_records_a_running_one_at_its_most(data):
     """Whether it is running or was killed: it may go on."""
     done = run("baseline", SMALL, data=data)
     run("baseline-constrained", SMALL, data=data)
-    whole, spent = budget_of(SMALL), done.spent()["coursework"]
+    whole = budget_of(SMALL)
+    spent = done.spent()["coursework"]
     assert whole.spent == spent > 0  # the other goes beyond the report
     assert (whole.left, whole.reserved) == (10**17 - spent, 0)
     published = budget_of(replace(SMALL, budget_convention="published"))
@@ -85,7 +86,8 @@ def test_one_process_at_a_time_runs_an_experiment(data):
 
 def test_one_process_at_a_time_reserves(data, monkeypatch):
     """Two that begin together would both take what is left."""
-    alone, real = [], Run.reserve
+    alone = []
+    real = Run.reserve
     monkeypatch.setattr(
         Run, "reserve", lambda this: alone.append(in_progress(SMALL, "budget")) or real(this)
     )
@@ -95,7 +97,8 @@ def test_one_process_at_a_time_reserves(data, monkeypatch):
 
 
 def test_a_live_run_waits_for_another(data):
-    live, begun = replace(SMALL, name="slice", live=True), threading.Event()
+    live = replace(SMALL, name="slice", live=True)
+    begun = threading.Event()
 
     def hold_for_a_while():
         with hold(live, "baseline"):

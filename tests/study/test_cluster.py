@@ -17,6 +17,7 @@ from m2lib.model import backbone_config
 from study import cli
 from study.costs import budget_of, estimate, workload
 from study.experiments import EXPERIMENTS
+from study.plans import earlier
 from study.profiles import Profile
 from study.records import adapter_path, load_record, record_path
 from study.runs import run
@@ -72,7 +73,7 @@ def test_what_is_needed_comes_first_and_what_is_finished_does_not_come(submit, a
     for name, experiment in EXPERIMENTS.items():
         assert all(
             list(EXPERIMENTS).index(one) < list(EXPERIMENTS).index(name)
-            for one in experiment.earlier(SMALL)
+            for one in earlier(experiment, SMALL)
         )
     run("baseline", SMALL, data=data)
     assert [name for name, _ in submit(["default", "baseline"], "slurm", {}, SMALL)] == ["default"]
@@ -88,7 +89,7 @@ def test_slurm_is_told_the_order(submit, asked):
         "search/second_0",
     ]
     for name, parameters in asked.items():
-        needed = [f"afterok:{jobs[earlier].job_id}" for earlier in EXPERIMENTS[name].earlier(SMALL)]
+        needed = [f"afterok:{jobs[one].job_id}" for one in earlier(EXPERIMENTS[name], SMALL)]
         more = parameters["additional_parameters"]
         assert sorted(more["dependency"].split(",")) == sorted([*needed, "singleton"])
         assert (parameters["job_name"], parameters["gpus_per_node"]) == (f"laptop-{name}", 1)
@@ -108,16 +109,15 @@ def until(job, true):
 def test_in_order_and_stopped_and_queued_again_they_end_as_alone(submit, data):
     """The second job starts when the first has its record; in its training it is warned as before a
     time limit."""
-    adapter, steps = (
-        adapter_path(SMALL, "default") / "adapter_model.safetensors",
-        SMALL.train["default"]["steps"],
-    )
+    adapter = adapter_path(SMALL, "default") / "adapter_model.safetensors"
+    steps = SMALL.train["default"]["steps"]
     for name, job in submit(["default"], "local", {}, SMALL):
         if name == "default":
             assert load_record(SMALL, "baseline").status == "done"
             until(job, lambda: len(load_record(SMALL, "default").loss_curve) > 1)
             psutil.Process(int(job.job_id)).children()[0].send_signal(signal.SIGUSR2)
-    record, trained = load_record(SMALL, "default"), adapter.read_bytes()
+    record = load_record(SMALL, "default")
+    trained = adapter.read_bytes()
     assert job.stdout().count("Starting with JobEnvironment") == 2
     assert record.status == "done"
     assert record.steps_run >= steps  # those after its last checkpoint were taken again
@@ -132,7 +132,8 @@ def test_in_order_and_stopped_and_queued_again_they_end_as_alone(submit, data):
 
 def test_a_job_that_fails_says_where_its_log_is(submit, data):
     """The second one is refused: the budget is enough for either, and not for both."""
-    names, shape = ["baseline", "untuned-test"], Shape.of(backbone_config("tiny"))
+    names = ["baseline", "untuned-test"]
+    shape = Shape.of(backbone_config("tiny"))
     tight = replace(
         SMALL,
         budget=max(

@@ -114,7 +114,8 @@ def test_steps_left_for_the_final_run(tmp_path, monkeypatch):
         save_record(REPORT, result)
     budget = budget_of(REPORT)
     assert f"{budget.spent / REPORT.budget:.2%}" == "69.40%"
-    final, untuned = declared_costs("final"), declared_costs("untuned-test")
+    final = declared_costs("final")
+    untuned = declared_costs("untuned-test")
     forecasts = final["forecasts"]["published"] + untuned["forecasts"]["published"]
     assert (budget.left - forecasts) * 15_400 // final["training"]["published"] == 15_442
 
@@ -194,7 +195,8 @@ def test_samples_share_their_prefill():
 @pytest.mark.parametrize("samples", [1, 3])
 def test_executed_steps_are_those_that_the_machine_counts(tiny, samples):
     """Over a growth of the cache, and as rows leave one after the other."""
-    prompts, steps = [[1] * 9, [2, 11, 3, 12] * 15], []
+    prompts = [[1] * 9, [2, 11, 3, 12] * 15]
+    steps = []
     protocol = DecodeConfig(constrained=True, steps=8, temperature=3.0, n_samples=samples)
 
     class Counted(Engine):
@@ -204,7 +206,8 @@ def test_executed_steps_are_those_that_the_machine_counts(tiny, samples):
             steps.append(counter.get_total_flops())
 
     _, passes = generate(tiny.model, prompts, protocol, torch.Generator().manual_seed(0), Counted)
-    every, expected = [count for counts in passes for count in counts], 0
+    every = [count for counts in passes for count in counts]
+    expected = 0
     assert 64 < max(every) > min(every)
     for prompt, counts in zip(prompts, passes, strict=True):
         entry = {
@@ -243,14 +246,16 @@ def test_ranks():
 
 
 def test_an_adapters_targets_decide_its_costs(monkeypatch):
-    everywhere, rank = TrainConfig(1, 1e-3, 2, targets=list(PROJECTIONS)).targets, 2
+    everywhere = TrainConfig(1, 1e-3, 2, targets=list(PROJECTIONS)).targets
+    rank = 2
     default = EXPERIMENTS["default"]
     training = replace(default.training, targets=everywhere[::-1], rank=rank)
     wide = replace(default, name="wide", training=training)
     monkeypatch.setitem(EXPERIMENTS, "wide", wide)
     work = workload(wide, REPORT)
     assert work == replace(workload(default, REPORT), rank=2, targets=everywhere)
-    adapter, costs = {"rank": rank, "targets": everywhere}, estimate(work, TINY)
+    adapter = {"rank": rank, "targets": everywhere}
+    costs = estimate(work, TINY)
     assert workload(EXPERIMENTS["default-rest"], REPORT, "wide").adapter == adapter
     for convention in CONVENTIONS:
         kind = adapter | {"convention": convention}

@@ -44,7 +44,8 @@ def test_published_protocol_is_declared():
 
 
 def test_featured_series_come_first():
-    baseline, five = EXPERIMENTS["baseline"], replace(WHOLE, series=5)
+    baseline = EXPERIMENTS["baseline"]
+    five = replace(WHOLE, series=5)
     assert series_of(baseline, five, 1000, published_maes) == (94, 99, 141, 19, 59)
     every = series_of(baseline, WHOLE, 1000, published_maes)
     assert sorted(every) == list(split_ids().validation)
@@ -98,7 +99,8 @@ def test_a_profile_sizes_experiments_by_name_and_by_kind():
 
 
 def test_a_fifth_of_the_report_is_a_part_of_its_own_way():
-    report, fifth = PROFILES["report"], PROFILES["fifth"]
+    report = PROFILES["report"]
+    fifth = PROFILES["fifth"]
     for experiment in EXPERIMENTS.values():
         if experiment.group and experiment.training:
             whole, part = (training_at(experiment, profile) for profile in (report, fifth))

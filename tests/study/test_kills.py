@@ -82,7 +82,8 @@ def test_killed_before_a_file_operation_it_ends_as_unbroken(data, tmp_path, monk
         child.join(60)
         return child.exitcode
 
-    whole, report = tmp_path / "whole", tmp_path / "operations"
+    whole = tmp_path / "whole"
+    report = tmp_path / "operations"
     if fresh:
         assert start(whole, data, False, 0) == 0
         shutil.copytree(whole, tmp_path / "before")

@@ -72,7 +72,8 @@ def test_interrupted_run_keeps_its_batches_and_goes_on_in_its_own_dtype_on_anoth
     data, monkeypatch
 ):
     whole = run("baseline", SMALL, data=data)
-    real, calls = runs.forecast, []
+    real = runs.forecast
+    calls = []
 
     def stop_at_third_batch(*arguments, **options):
         calls.append(len(arguments[1]))
@@ -225,7 +226,8 @@ FLOAT32 = replace(TRAINED, forecast_dtype="float32")
 
 def test_forecasts_are_made_in_the_profiles_dtype_whatever_training_was_in(data, monkeypatch):
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
-    dtypes, real = [], runs.forecast
+    dtypes = []
+    real = runs.forecast
 
     def forecast(backbone, *arguments, **options):
         dtypes.append(backbone.dtype)
@@ -259,7 +261,8 @@ def test_forecasting_again_keeps_the_training(data, monkeypatch, capsys):
         assert getattr(again, field) == getattr(first, field), field
     assert again.flops["discarded"] == first.flops["forecasts"]
     assert again.flops["training"] == first.flops["training"]
-    backbone, one = load_backbone("tiny", dtype="float32"), next(iter(again.series))
+    backbone = load_backbone("tiny", dtype="float32")
+    one = next(iter(again.series))
     load_adapter(backbone.model, adapter_path(FLOAT32, "default-warm"))
     assert runs.forecast(backbone, data.contexts[[one]], again.protocol)[0].texts == (
         again.series[one]["text"],
@@ -290,7 +293,8 @@ def test_what_is_kept_aside_lies_there_as_it_did(store):
 
 def test_a_record_finished_meanwhile_is_not_overwritten(data, monkeypatch):
     """Another process comes to the end between our first look and our lock."""
-    whole, path = run("baseline", SMALL, data=data), record_path(SMALL, "baseline")
+    whole = run("baseline", SMALL, data=data)
+    path = record_path(SMALL, "baseline")
     content = path.read_bytes()
     path.unlink()
     monkeypatch.setattr(runs.records, "hold", lambda *_: nullcontext(path.write_bytes(content)))
@@ -360,12 +364,14 @@ def test_a_run_stopped_between_training_and_forecasts_goes_on(data, monkeypatch)
 
 
 def test_series_and_adapter_come_from_earlier_runs(data):
-    trained, rest = run("default", TRAINED, data=data), run("default-rest", TRAINED, data=data)
+    trained = run("default", TRAINED, data=data)
+    rest = run("default-rest", TRAINED, data=data)
     assert set(trained.series) == set(hard_and_easy(load_record(TRAINED, "baseline").maes()))
     assert rest.adapter == trained.adapter != ""
     assert not set(rest.series) & set(trained.series)
     assert (rest.loss_curve, rest.steps_run) == ([], 0)
-    backbone, one = load_backbone("tiny"), next(iter(rest.series))
+    backbone = load_backbone("tiny")
+    one = next(iter(rest.series))
     load_adapter(backbone.model, adapter_path(TRAINED, "default"))
     assert runs.forecast(backbone, data.contexts[[one]], rest.protocol)[0].texts == (
         rest.series[one]["text"],
@@ -383,7 +389,8 @@ def test_an_adapter_of_a_folders_model_names_the_folder(data, save_folder, tmp_p
 
 
 def test_only_training_series_are_trained_on(data, monkeypatch):
-    seen, real = [], runs.make_windows
+    seen = []
+    real = runs.make_windows
     monkeypatch.setattr(
         runs, "make_windows", lambda texts, length: seen.append(texts) or real(texts, length)
     )

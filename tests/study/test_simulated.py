@@ -59,7 +59,8 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
         SMALL, train={"best": {"steps": 4, "sequence_length": 64}},
         protocol={"best": {"constrained": False, "max_new_tokens": 4}}, evaluate_every=2,
     )  # fmt: skip
-    seen, real = [], Run._entries
+    seen = []
+    real = Run._entries
     monkeypatch.setattr(
         Run, "_entries", lambda self, kind, ids: seen.append(ids) or real(self, kind, ids)
     )
@@ -78,7 +79,8 @@ def test_an_adapter_for_any_table_learns_from_synthetic_series(data, store):
     name = "tables/three-digits"
     sizes = {name: {"steps": 2, "sequence_length": 1024}}
     profile = replace(SMALL, train=sizes, checkpoint_every=1, watched=1)
-    record, folder = run(name, profile, data=data), adapter_path(profile, name)
+    record = run(name, profile, data=data)
+    folder = adapter_path(profile, name)
     assert (record.series, record.plan.text_format) == ({}, TABLES)
     assert len(record.evaluations) == 2
     assert [set(entry) for entry in record.evaluations] == [{"step", "loss"}] * 2

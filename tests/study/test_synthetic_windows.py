@@ -16,7 +16,8 @@ def steps_of(row):
 
 def test_a_step_of_synthetic_series_is_full_and_a_function_of_the_step():
     windows, again, other = (synthetic_windows(1024, seed) for seed in (0, 0, 1))
-    lengths, variables = set(), set()
+    lengths = set()
+    variables = set()
     for step in range(200):
         batch = windows(step)
         assert np.array_equal(batch, again(step))

@@ -95,10 +95,8 @@ def test_adapters_elsewhere_by_hand():
     # 4 -> 4; by the rules also k and v, as if heads were not grouped
     square = 3 * 2 * 7 + 3 * 4 * 3 + 2 * 3 * 4
     # 4 -> 8, and 8 -> 4
-    wide, back = (
-        3 * 2 * 7 + 3 * 8 * 3 + 2 * 3 * 8,
-        3 * 2 * 15 + 3 * 4 * 3 + 2 * 3 * 4,
-    )
+    wide = 3 * 2 * 7 + 3 * 8 * 3 + 2 * 3 * 8
+    back = 3 * 2 * 15 + 3 * 4 * 3 + 2 * 3 * 4
     by_rules = dict(zip(ALL_TARGETS, (square,) * 4 + (wide, wide, back), strict=True))
     executed = dict(
         zip(
@@ -204,7 +202,8 @@ def test_executed_is_what_the_machine_counts(model, rank, targets):
 
 
 def test_a_step_counts_right_for_every_choice_of_targets(tiny):
-    tiny_shape, tokens = Shape.of(tiny.model.config), torch.randint(1, 13, (1, 9))
+    tiny_shape = Shape.of(tiny.model.config)
+    tokens = torch.randint(1, 13, (1, 9))
     for targets in (some for count in range(1, 8) for some in combinations(ALL_TARGETS, count)):
         model = inject_lora(copy.deepcopy(tiny.model), 2, targets=targets)
         step = train_step_flops(
@@ -215,7 +214,7 @@ def test_a_step_counts_right_for_every_choice_of_targets(tiny):
         )
 
 
-def test_a_step_of_made_up_series_counts_what_the_machine_counts(tiny):
+def test_a_step_of_synthetic_series_counts_what_the_machine_counts(tiny):
     # of 128 tokens at most, which attention takes in one block
     windows = synthetic_windows(200, 3, TABLES.of(1))
     batch = next(rows for rows in map(windows, range(99)) if (rows == PAD_ID).any())

@@ -1,9 +1,11 @@
+import io
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tqdm import tqdm
 
 from m2lib.decoding.engine import BareModel, Engine
 from m2lib.decoding.forecasts import cut_prompt, forecast
@@ -58,7 +60,8 @@ def test_decoding_stops_at_20_steps_at_a_pad_and_when_all_tokens_are_written(bia
 
 
 def test_weights_are_packed_once_for_all_batches(tiny, data, monkeypatch):
-    packed, real = [], BareModel.__init__
+    packed = []
+    real = BareModel.__init__
     monkeypatch.setattr(
         BareModel, "__init__", lambda self, model: packed.append(model) or real(self, model)
     )
@@ -84,6 +87,44 @@ def test_series_may_be_named_in_any_list(tiny, data, ids):
 def test_a_rounding_that_is_unknown_is_refused():
     with pytest.raises(ValueError, match="rounding is 'trunc'; it may be nearest or published"):
         DecodeConfig(rounding="trunc")
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"context_tokens": 0}, "context_tokens must be at least 1"),
+        ({"context_tokens": -1}, "context_tokens must be at least 1"),
+        ({"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
+        ({"temperature": float("inf")}, "temperature is inf; give 0, or more to sample"),
+    ],
+)
+def test_a_protocol_that_cannot_be_followed_is_refused(settings, line):
+    with pytest.raises(ValueError, match=line):
+        DecodeConfig(**settings)
+
+
+def test_a_bar_counts_all_tokens_and_moves_within_a_batch(tiny, data, monkeypatch):
+    bars = []
+
+    class Bar(tqdm):
+        def __init__(self, **options):
+            super().__init__(**options | {"file": io.StringIO(), "delay": 0})
+            self.moves = []
+            bars.append(self)
+
+        def update(self, n=1):
+            self.moves.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    config = DecodeConfig(constrained=True, temperature=1.0, n_samples=3, steps=4)
+    made = forecast(tiny, data.contexts[:3], config, batch_size=2, progress=True)
+    (bar,) = bars
+    assert sum(bar.moves) == bar.n == bar.total
+    assert bar.moves[:2] == [one.prompt_tokens for one in made[:2]]
+    assert bar.moves[2] == 6  # and then token by token, of three samples of two series
+    assert min(bar.moves) >= 0
+    assert len(bar.moves) > 20
 
 
 def test_constrained_output_always_parses(tiny, data):
@@ -219,7 +260,8 @@ def test_what_cannot_be_forecast_is_refused_in_one_line(tiny, contexts, settings
 
 
 def test_contexts_of_different_lengths_are_forecast_together(tiny, data):
-    config, contexts = DecodeConfig(constrained=True), [data.contexts[0], data.contexts[1, 30:]]
+    config = DecodeConfig(constrained=True)
+    contexts = [data.contexts[0], data.contexts[1, 30:]]
     together = forecast(tiny, contexts, config)
     assert [one.texts for one in together] == [
         forecast(tiny, one[None], config)[0].texts for one in contexts

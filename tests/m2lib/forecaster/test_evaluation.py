@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -6,9 +7,9 @@ import pytest
 
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, Item, calendar_season, evaluate
-from m2lib.forecaster.evaluation import MODEL, Evaluation, baselines_for, origins_of
+from m2lib.forecaster.evaluation import ETS, MODEL, WQL, Evaluation, baselines_for, origins_of
 from m2lib.forecaster.sampling import Sampler
-from m2lib.series import TextFormat, coverage, crps_fair
+from m2lib.series import DECILES, TextFormat, coverage, crps_fair
 
 
 def item(values, name="a"):
@@ -31,7 +32,8 @@ def test_origins_by_hand():
 
 
 def test_the_future_is_not_read(tiny, monkeypatch):
-    read, real = [], Sampler.sample
+    read = []
+    real = Sampler.sample
     monkeypatch.setattr(
         Sampler,
         "sample",
@@ -49,7 +51,8 @@ def test_the_future_is_not_read(tiny, monkeypatch):
 
 
 def test_each_moment_has_a_forecaster_of_its_own(tiny):
-    learnt, wave = [], 50 + 30 * np.sin(np.arange(40) / 2)
+    learnt = []
+    wave = 50 + 30 * np.sin(np.arange(40) / 2)
 
     def refit(contexts):
         learnt.append([len(context) for context in contexts])
@@ -86,7 +89,7 @@ def test_what_is_kept_back_may_be_negative(tiny):
     ("freq", "season"),
     [
         *(("h", 24), ("D", 7), ("MS", 12), ("ME", 12), ("BME", 12), ("QS-OCT", 4), ("QE-DEC", 4)),
-        *(("YS-JAN", 1), ("2D", 1), ("B", 1)),
+        *(("YS-JAN", 1), ("2D", 1), ("B", 5), ("BMS", 12), ("BQE", 4), ("2h", 12), ("BYE", 1)),
     ],
 )
 def test_the_calendar_says_the_season(tiny, freq, season):
@@ -105,7 +108,7 @@ def made(model, simple):
     errors = pd.DataFrame(
         {MODEL: model, "last value": simple, "mean": [1e6] * len(simple)}, index, dtype=float
     )
-    return Evaluation(errors, errors, 1, None, 1.0, 0.8)
+    return Evaluation(errors, errors, 1, None, 1.0, 0.8, pd.DataFrame())
 
 
 def test_verdicts():
@@ -124,8 +127,20 @@ def test_verdicts():
         "with 20 forecasts, one of each series, that may be chance"
     )
     few = made([1.0] * 4, [2.0] * 4)
-    assert few.verdict.endswith("fewer than 5 forecasts prove nothing")
+    assert few.verdict.endswith("fewer than 6 forecasts prove nothing")
     assert "95% interval" not in few.table()
+    assert "95% interval" in made([1.0] * 6, [2.0] * 6).table()
+    # Student's interval for six: 2.57 standard errors, where a bootstrap has some 1.7
+    uneven = made([0.0] * 6, [1.0, 2, 3, 4, 5, -3])
+    assert uneven.table().loc["last value", "95% interval"] == "-1.0 to +5.0"
+    assert uneven.verdict.endswith("that may be chance")
+    # One value far off: the t interval leaves zero out, and 4 of 64 patterns of signs lie as far.
+    one_bad = made([0.0] * 6, [3.0, 3, 3, 3, 3, -0.5])
+    assert one_bad.table().loc["last value", "95% interval"].startswith("+0.9")
+    assert one_bad.verdict.endswith("that may be chance")
+    ets = made([1.0] * 20, [2.0] * 20)
+    ets = replace(ets, scaled=ets.scaled.rename(columns={"last value": ETS}))
+    assert "50% below that of AutoETS, the best of the others here; with 20" in ets.verdict
     table = better.table()
     assert list(table.index) == [MODEL, "last value", "mean"]
     assert table.loc["last value"].tolist() == ["2", "2.0", "+1.0", "+1.0 to +1.0", "20 of 20"]
@@ -136,7 +151,11 @@ def test_baselines_that_a_context_is_too_short_for_are_left_out(tiny):
         UserWarning, match="left out, as a context is too short for it: nearest analogue"
     ):
         found = evaluate(
-            Forecaster(tiny), [item(values := 50 + 30 * np.sin(np.arange(15)))], 5, num_samples=20
+            Forecaster(tiny),
+            [item(values := 50 + 30 * np.sin(np.arange(15)))],
+            5,
+            num_samples=20,
+            auto_ets=False,
         )
     assert {*found.errors} == {"last value", "mean", "last period", "log-VAR(3)", MODEL}
     (drawn,) = Forecaster(tiny).sample([values[:10, None]], 5, num_samples=20)
@@ -174,9 +193,121 @@ def test_errors_are_scaled_by_what_the_model_reads(tiny):
 def test_simple_forecasts_take_the_tables_own_numbers(tiny):
     below = item(np.stack([np.sin(np.arange(40) / 2) - 5, 1e3 * np.cos(np.arange(40) / 2)], axis=1))
     found = evaluate(Forecaster(tiny), [below], 4, num_samples=1)
-    context, truth = below.values[None, :36], below.values[36:]
+    context = below.values[None, :36]
+    truth = below.values[36:]
     for name, baseline in baselines_for().items():
         expected = np.abs(baseline(context - context.min(), 4)[0] + context.min() - truth).mean()
         assert found.errors[name].item() == pytest.approx(expected), name
     assert found.crps == found.mae
     assert found.coverage is None
+
+
+def shops(count=3, steps=40):
+    """A table of shops with two columns of numbers, whose days have seasons of a week."""
+    frames = []
+    for shop in range(count):
+        rng = np.random.default_rng(shop)
+        week = np.arange(steps) % 7
+        days = pd.date_range("2024-01-01", periods=steps)
+        frame = pd.DataFrame(
+            {"shop": f"s{shop}", "day": days, "sold": week + rng.gamma(5, 1, steps)}
+        )
+        frames.append(frame.assign(back=100 * rng.gamma(5, 1, steps)))
+    return pd.concat(frames, ignore_index=True)
+
+
+COLUMNS = {"id_column": "shop", "timestamp_column": "day", "target": ("sold", "back")}
+
+
+def test_all_forecasts_are_in_one_table(tiny):
+    table = shops()
+    found = Forecaster(tiny).evaluate(table, 4, origins=2, num_samples=5, auto_ets=False, **COLUMNS)
+    rows = found.forecasts
+    assert list(rows.columns) == [
+        *("shop", "day", "target_name", "cutoff", "truth", "predictions", *map(str, DECILES)),
+        *("last value", "mean", "7 steps ago", "nearest analogue", "log-VAR(3)", "mase_unit"),
+    ]
+    assert len(rows) == 3 * 2 * 2 * 4  # shops, origins, variables, steps
+    assert rows.cutoff.unique().tolist() == [pd.Timestamp("2024-02-01"), pd.Timestamp("2024-02-05")]
+    assert (rows.day - rows.cutoff).dt.days.tolist() == [1, 2, 3, 4] * 12
+    known = table.melt(["shop", "day"], var_name="target_name", value_name="known")
+    both = rows.merge(known, on=["shop", "day", "target_name"])
+    assert len(both) == len(rows)
+    assert both.truth.equals(both.known)
+    cutoffs = known.rename(columns={"day": "cutoff", "known": "at cutoff"})
+    assert rows.merge(cutoffs, on=["shop", "cutoff", "target_name"])["at cutoff"].tolist() == (
+        rows["last value"].tolist()
+    )
+    assert rows.predictions.to_numpy() == pytest.approx(rows["0.5"].to_numpy())
+    off = (rows.predictions - rows.truth).abs()
+    assert off.mean() == pytest.approx(found.mae)
+    assert ((rows["0.1"] <= rows.truth) & (rows.truth <= rows["0.9"])).mean() == found.coverage
+
+
+def test_errors_by_series_are_those_of_a_well_kept_library(tiny):
+    from utilsforecast.losses import mase, quantile_loss
+
+    table = shops().rename(columns={"day": "ds"})
+    columns = COLUMNS | {"target": "sold", "timestamp_column": "ds"}
+    found = Forecaster(tiny).evaluate(table, 4, origins=2, num_samples=5, auto_ets=False, **columns)
+    by_series, rows = found.by_series(), found.forecasts
+    assert by_series.index.tolist() == ["s0", "s1", "s2"]
+    names = {"id_col": "shop", "target_col": "truth"}
+    known = table.rename(columns={"sold": "truth"})
+    others = ["predictions", *found.errors.columns.drop(MODEL)]
+    scaled = mase(rows, others, seasonality=7, train_df=known, **names)
+    scaled = scaled.groupby("shop")[others].mean().rename(columns={"predictions": MODEL})
+    pd.testing.assert_frame_equal(by_series.drop(columns=WQL), scaled[by_series.columns[:-1]])
+    losses = []
+    for level in map(str, DECILES):
+        loss = quantile_loss(rows, {level: level}, q=float(level), **names)
+        losses.append(loss.groupby("shop")[level].mean())
+    sizes = rows.truth.abs().groupby(rows.shop).mean()
+    weighted = 2 * pd.concat(losses, axis=1).mean(axis=1) / sizes
+    assert by_series[WQL].to_numpy() == pytest.approx(weighted.to_numpy())
+
+
+def test_a_series_that_repeats_itself_has_no_scaled_error(tiny):
+    week = item(np.tile(np.arange(1.0, 8), 6))
+    again = replace(week, times=pd.date_range("2024-01-01", periods=42))
+    found = evaluate(Forecaster(tiny), [again], 3, num_samples=2, auto_ets=False)
+    assert found.by_series()[MODEL].isna().all()
+    assert found.by_series()[WQL].notna().all()
+
+
+class Smoothing:
+    """Stands in for statsforecast's AutoETS: it forecasts the season that it was told of."""
+
+    def __init__(self, season_length):
+        self.season = season_length
+
+    def forecast(self, y, h):
+        if len(y) < 12:
+            raise Exception("series too short")
+        return {"mean": np.full(h, float(self.season))}
+
+
+def test_exponential_smoothing_stands_beside_where_it_is_installed(tiny, monkeypatch):
+    from m2lib.forecaster import evaluation
+
+    monkeypatch.setattr(evaluation, "find_spec", lambda name: name == "statsforecast" or None)
+    monkeypatch.setattr(evaluation, "import_module", lambda _: SimpleNamespace(AutoETS=Smoothing))
+    settings = {"num_samples": 2, **COLUMNS}
+    found = Forecaster(tiny).evaluate(shops(), 4, **settings)
+    assert found.forecasts[ETS].tolist() == [7.0] * 24
+    assert ETS in found.by_series()
+    assert ETS in found.table().index
+    # a season that is too long for it is none
+    found = Forecaster(tiny).evaluate(shops(steps=90), 4, season=25, **settings)
+    assert set(found.forecasts[ETS]) == {1.0}
+    assert ETS not in Forecaster(tiny).evaluate(shops(), 4, auto_ets=False, **settings).errors
+    with pytest.warns(UserWarning, match=r"left out, as it fails: AutoETS \(series too short\)"):
+        assert ETS not in Forecaster(tiny).evaluate(shops(steps=15), 4, **settings).errors
+    monkeypatch.setattr(evaluation, "find_spec", lambda name: None)
+    assert ETS not in Forecaster(tiny).evaluate(shops(), 4, **settings).errors
+
+
+def test_exponential_smoothing_itself(tiny):
+    pytest.importorskip("statsforecast")
+    found = Forecaster(tiny).evaluate(shops(), 7, num_samples=2, **COLUMNS)
+    assert found.errors[ETS].mean() < found.errors["last value"].mean()

@@ -98,7 +98,8 @@ def test_the_cards_code_writes_our_tokens(adapter, tmp_path, from_card, text_for
     card = from_card(
         export(written_in(text_format, adapter, tmp_path / "tuned"), tmp_path / "model")
     )
-    written, generate = [], card.model.generate
+    written = []
+    generate = card.model.generate
 
     def noting(input_ids, **options):
         ids = generate(input_ids=input_ids, **options)
@@ -119,7 +120,8 @@ def test_the_cards_code_writes_and_reads_series(adapter, tmp_path, from_card, te
     card = from_card(
         export(written_in(text_format, adapter, tmp_path / "tuned"), tmp_path / "model")
     )
-    context, text_format = waves(text_format)[0], text_format.of(2)
+    context = waves(text_format)[0]
+    text_format = text_format.of(2)
     scaling = text_format.scaling(context)
     text = text_format.encode(context, scaling)
     again = "".join(text.split(";")[i] + ";" for i in (-4, -3, -2)) + ";,12;"
@@ -176,6 +178,7 @@ def test_what_is_in_the_folder(adapter, tmp_path):
         ),
         *("text_format.json", "tokenizer.json", "tokenizer_config.json"),
     ]
+    assert len({path.stat().st_mode for path in exported.iterdir()}) == 1  # the umask's
     assert read_format(exported) == STUDY
     generation = json.loads((exported / "generation_config.json").read_text(encoding="utf-8"))
     assert generation["eos_token_id"] == generation["pad_token_id"] == 95
@@ -209,7 +212,8 @@ def test_the_pattern_and_the_grammar_are_of_steps(text_format):
     rules = dict(line.split(" ::= ") for line in gbnf(text_format, 3).splitlines()[1:])
     step = re.sub('[" ]', "", rules["step"].replace("number", rules["number"]))
     grammar = rules["root"].replace("step", f"(?:{step})")
-    context, shape = waves(text_format)[0], text_format.of(2)
+    context = waves(text_format)[0]
+    shape = text_format.of(2)
     text = shape.encode(context[:3], shape.scaling(context))
     longer = re.sub("^[0-9]+", "1" * (text_format.digits + 1), text)
     for pattern in (f"({step_pattern(text_format)}){{3}}", grammar):

@@ -1,4 +1,6 @@
 import json
+import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, adapter_folder, finetune
 from m2lib.forecaster.adapters import read_format
+from m2lib.forecaster.evaluation import MODEL, Evaluation
 from m2lib.forecaster.sampling import Sampler
 from m2lib.model import load_backbone
 from m2lib.series import TextFormat
@@ -39,7 +42,8 @@ def tuned(folder, forecaster=None, said=None, df=None, **options):
 
 
 def test_an_adapter_its_format_and_its_card(tmp_path):
-    said, folder = [], tmp_path / "mine"
+    said = []
+    folder = tmp_path / "mine"
     made = tuned(folder, said=said)
     files = {
         "README.md",
@@ -53,8 +57,15 @@ def test_an_adapter_its_format_and_its_card(tmp_path):
     assert read_format(folder) == made.text_format
     assert said[0].startswith("3 steps of ")
     assert "FLOPs by the rules" in said[0]
-    assert said[0].endswith("; forecast before and after: 1 of 1 series")
-    assert said[2].startswith("MAE of the last 5 steps: ")
+    assert said[0].endswith("; forecast before and after: 1 of 1 series, 100 samples of each")
+    assert re.fullmatch(
+        r"MAE of the last 5 steps: \S+ before, \S+ after; "
+        r"the 80% band holds \d+% before, \d+% after",
+        said[2],
+    )
+    assert said[3].endswith(
+        "fewer than 6 forecasts prove nothing, and `m2 evaluate --finetune` makes more"
+    )
     facts = json.loads((folder / "facts.json").read_text("utf-8"))
     assert (facts["recipe"]["steps"], facts["recipe"]["start"]) == (3, "the base")
     card = (folder / "README.md").read_text("utf-8")
@@ -67,17 +78,93 @@ def test_an_adapter_its_format_and_its_card(tmp_path):
 def test_of_many_series_some_are_forecast(tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "MOST_ASKED", 2)
     many = pd.concat([table().assign(item_id=f"{name}") for name in range(5)])
-    said, folder = [], tmp_path / "mine"
+    said = []
+    folder = tmp_path / "mine"
     tuned(folder, said=said, df=many, id_column="item_id")
-    assert said[0].endswith("; forecast before and after: 2 of 5 series")
+    assert said[0].endswith("; forecast before and after: 2 of 5 series, 100 samples of each")
     facts = json.loads((folder / "facts.json").read_text("utf-8"))
     assert "of 2 series" in facts["measured"]
     assert facts["data"].startswith("5 series of ")
 
 
+def test_samples_are_shared_among_the_series_that_are_forecast(tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune, "FORECASTS", 210)
+    many = pd.concat([table().assign(item_id=f"{name}") for name in range(7)])
+    said, folder = [], tmp_path / "mine"
+    tuned(folder, said=said, df=many, id_column="item_id")
+    assert said[0].endswith("7 of 7 series, 30 samples of each")
+    assert re.fullmatch(
+        r"gain of the training: \S+ thousandths of a scale, "
+        r"95% interval [+-][\d.]+ to [+-][\d.]+, over 7 series",
+        said[3],
+    )
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    assert "this adapter (median of 30 samples)" in facts["errors"]
+
+
+def evaluated(truth, low, median, high, series=1):
+    """An evaluation of one forecast of each of some series, with bands of these ends."""
+    forecasts = pd.DataFrame({"truth": truth, "0.1": low, "0.5": median, "0.9": high}, dtype=float)
+    errors = pd.DataFrame({MODEL: [0.0] * series})
+    return Evaluation(errors, errors, 1, None, 0.0, 0.0, forecasts)
+
+
+def test_a_spread_by_hand():
+    # Truths 0, 1, 2, 3 and 4 half-widths from the median: four of five lie within 3.
+    narrow = evaluated([50, 51, 48, 53, 46], [49] * 5, [50] * 5, [51] * 5)
+    assert finetune._held(narrow) == 0.4
+    assert finetune._spread(narrow, 1.2) == (3.6, 0.8)
+    # Where the truth lies above, the upper half counts.
+    lopsided = evaluated([50, 51, 54, 56, 58], [49.9] * 5, [50] * 5, [52] * 5)
+    assert finetune._spread(lopsided, 1.0) == (3.0, 0.8)
+    # There is an end to it, and a band without width cannot be mended at all.
+    assert finetune._spread(narrow, 2.0) == (4.0, 0.6)
+    collapsed = evaluated([50, 51, 52, 53, 54], [50] * 5, [50] * 5, [50] * 5)
+    assert finetune._spread(collapsed, 1.64) == (4.0, 0.2)
+    # Of one series bands are never narrower than before; of six or more they may be.
+    wide = evaluated([50, 51, 50, 49, 50], [40] * 5, [50] * 5, [60] * 5)
+    assert finetune._spread(wide, 1.64) == (1.64, 1.0)
+    assert finetune._spread(wide, 8.0) == (8.0, 1.0)
+    assert finetune._spread(replace(wide, errors=pd.DataFrame({MODEL: [0.0] * 6})), 8.0) == (1.0, 1)
+
+
+def test_the_spread_is_measured_after_the_training_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune, "_spread", lambda after, spread: (2.5, 0.75))
+    said, folder = [], tmp_path / "mine"
+    made = tuned(folder, said=said)
+    assert said[4] == "spread measured on these steps: 2.5, with which the band holds 75%"
+    assert read_format(folder).spread == made.text_format.spread == 2.5
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    measured = facts["errors"]["this adapter, with the spread 2.5 measured on these steps"]
+    assert measured == {"80% band holds": 0.75}
+    assert 0 <= facts["errors"]["before"]["80% band holds"] <= 1
+    card = (folder / "README.md").read_text("utf-8")
+    assert "m2lib reads them 2.50 times as far from their median" in card
+    again = Forecaster.from_pretrained(folder, device="cpu", dtype="float32")
+    options = {"prediction_length": 3, "num_samples": 4} | COLUMNS
+    assert again.predict_df(table(), **options).equals(made.predict_df(table(), **options))
+
+
+@pytest.mark.parametrize(("held", "warns"), [(0.05, True), (0.59, True), (0.6, False)])
+def test_bands_that_have_become_much_too_narrow_are_warned_of(tmp_path, monkeypatch, held, warns):
+    monkeypatch.setattr(finetune, "_held", lambda evaluation: held)
+    monkeypatch.setattr(finetune, "_spread", lambda after, spread: (10.0, 0.3))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tuned(tmp_path / "mine")
+    lines = [str(warning.message) for warning in caught if "too sure" in str(warning.message)]
+    line = (
+        f"the adapter is too sure of itself: its 80% bands hold {held:.0%} of what was kept back, "
+        "and 30% with the new spread; train fewer steps"
+    )
+    assert lines == [line] * warns
+
+
 def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
     tuned(tmp_path / "whole", num_steps=4)
-    real, batch_of, steps = loop.save_checkpoint, loop.batch_of, []
+    real = loop.save_checkpoint
+    batch_of = loop.batch_of
+    steps = []
 
     def stops(*state):
         real(*state)
@@ -102,7 +189,9 @@ def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
 def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(tmp_path, monkeypatch):
     """The adapter that a training starts from is another one by now, in the same folder."""
     first = tuned(tmp_path / "first")
-    real, batch_of, steps = loop.save_checkpoint, loop.batch_of, []
+    real = loop.save_checkpoint
+    batch_of = loop.batch_of
+    steps = []
 
     def stops(*state):
         real(*state)
@@ -137,7 +226,7 @@ def test_going_on_from_an_adapter(tmp_path):
     first = tuned(tmp_path / "first")
     before = first.predict_df(table(), **GREEDY)
     second = tuned(tmp_path / "second", forecaster=first, num_steps=1, learning_rate=1e-12)
-    assert second.text_format == first.text_format
+    assert replace(second.text_format, spread=1.0) == replace(first.text_format, spread=1.0)
     configs = [
         json.loads((tmp_path / name / "adapter_config.json").read_text("utf-8"))
         for name in ("first", "second")
@@ -187,11 +276,9 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         ("file", "cannot write into .*file", {}),
         ("new", "60", {"prediction_length": 30}),
         ("new", "rank is 0; give one of at least 1", {"rank": 0}),
-        (
-            "new",
-            "fit has no steps; it has num_steps, learning_rate, rank, batch_size and seed",
-            {"steps": 3},
-        ),
+        ("new", "num_steps is 0; give at least 1", {"num_steps": 0}),
+        ("new", "batch_size is 0; give at least 1", {"batch_size": 0}),
+        ("new", "learning_rate is -1; give one above 0", {"learning_rate": -1}),
         (
             "new",
             "does not fit the adapter's text format",

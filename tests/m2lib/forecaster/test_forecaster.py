@@ -68,6 +68,83 @@ def test_a_table_in_a_table_out(untuned, sales):
     assert np.allclose(made.predictions, made["0.5"])
 
 
+@pytest.mark.parametrize("season", [0, -3])
+def test_a_season_of_no_steps_is_refused(untuned, sales, season):
+    for ask in (untuned.predict_df, untuned.evaluate):
+        with pytest.raises(InputError, match=f"^season is {season}; give its number of steps"):
+            ask(sales, 2, season=season, num_samples=2)
+
+
+def test_what_is_known_of_the_future_is_refused_by_name(untuned, sales):
+    future = sales.assign(price=1.0)
+    with pytest.raises(InputError, match=r"^future_df holds covariates, which this model cannot"):
+        untuned.predict_df(sales, prediction_length=2, future_df=future)
+    inputs = [{"target": waves()[:, 0], "future_covariates": {"price": np.ones(2)}}]
+    with pytest.raises(InputError, match=r"^future_covariates holds covariates, which this model"):
+        untuned.predict_quantiles(inputs, 2)
+    plain, mean = untuned.predict_quantiles([{"target": waves()[:, 0]}], 2, num_samples=2)
+    assert (plain.shape, mean.shape) == ((1, 2, 9), (1, 2))
+
+
+def test_an_unfit_series_is_left_out_and_a_gap_is_filled(untuned, sales):
+    sales.loc[(sales.item_id == "a"), "target"] = 1.0
+    gaps = sales.drop(index=5)
+    options = {"prediction_length": 2, "num_samples": 2}
+    with pytest.raises(InputError, match=r"row 11, .*; --skip leaves series 'b' out \("):
+        untuned.predict_df(gaps, **options)
+    with pytest.warns(UserWarning, match="series 'a' is left out: .* the series is 1 throughout"):
+        made = untuned.predict_df(gaps, skip=True, fill="linear", **options)
+    assert made.item_id.tolist() == ["b", "b"]
+
+
+def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sales, monkeypatch):
+    general = replace(untuned, text_format=TextFormat(0, 3, 100.0, 0.5, separate=True, room=2.0))
+    closed = sales[sales.item_id == "b"].assign(item_id="closed")
+    closed.loc[10:, "target"] = 0.0
+    table = pd.concat([closed, sales])
+    options = {"prediction_length": 2, "num_samples": 2}
+    # The shop closed thirty steps ago, and the model reads twenty.
+    monkeypatch.setattr(Forecaster, "window", lambda *_: 20)
+    with monkeypatch.context() as no_work:
+        no_work.setattr(Forecaster, "sample", None)
+        with pytest.raises(InputError, match=r"^series closed has no scale: .* or --skip it"):
+            general.predict_df(table, season=1, **options)
+        with pytest.raises(InputError, match=r"^series closed has no scale: .*; drop it$"):
+            general.predict_df(closed, season=1, skip=True, **options)
+    with pytest.warns(UserWarning, match="^left out: series closed has no scale: what is read is"):
+        made = general.predict_df(table, season=1, skip=True, **options)
+    assert made.item_id.unique().tolist() == ["b", "a"]
+
+
+def test_samples_and_their_mean_come_out_where_asked(untuned, sales):
+    options = {"quantile_levels": [0.1, 0.9], "num_samples": 3}
+    plain = untuned.predict_df(sales, 4, **options)
+    made = untuned.predict_df(sales, 4, return_samples=True, **options)
+    columns = ["mean", "sample_0", "sample_1", "sample_2"]
+    assert list(made.columns) == [*plain.columns, *columns]
+    assert made[plain.columns].equals(plain)
+    samples = made[columns[1:]]
+    assert made["mean"].to_numpy() == pytest.approx(samples.mean(axis=1).to_numpy())
+    assert made.predictions.tolist() == samples.median(axis=1).tolist()
+    (first, _) = untuned.sample(
+        [sales[sales.item_id == name][["target"]].to_numpy() for name in "ba"],
+        4,
+        num_samples=3,
+        season=7,
+    )
+    assert samples[:4].to_numpy().T.tolist() == first.physical[..., 0].tolist()
+
+
+def test_the_device_may_be_named_as_chronos_names_it():
+    for name, device_map in (("cpu", "auto"), ("cuda:99", "cpu"), (None, "cpu")):
+        made = Forecaster.from_pretrained(
+            "none", backbone="tiny", device=name, device_map=device_map
+        )
+        assert made.backbone.device.type == "cpu"
+    with pytest.raises(InputError, match="cannot use device 'abacus'"):
+        Forecaster.from_pretrained("none", backbone="tiny", device_map="abacus")
+
+
 def test_utilsforecast_reads_what_comes_out(untuned, sales):
     made = untuned.predict_df(sales.groupby("item_id").head(27), prediction_length=3, num_samples=3)
     both = made.merge(sales, on=["item_id", "timestamp"])
@@ -97,7 +174,8 @@ def test_several_variables_and_negative_values(untuned, variables):
 
 
 def test_quantiles_have_the_shapes_of_chronos(untuned):
-    one, two = waves(30)[:, 0], waves(40)[:, 0]
+    one = waves(30)[:, 0]
+    two = waves(40)[:, 0]
     options = {"prediction_length": 3, "quantile_levels": [0.2, 0.8], "num_samples": 4}
     quantiles, mean = untuned.predict_quantiles([torch.tensor(one), torch.tensor(two)], **options)
     assert (quantiles.shape, mean.shape) == ((2, 3, 2), (2, 3))
@@ -171,6 +249,12 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
             {"prediction_length": 2000},
             "2000 steps are more than tiny can write; ask for fewer",
         ),
+        (
+            [waves(12)[:, 0], waves(9)[:, 0]],
+            {},
+            "series 1 has 9 steps, fewer than 10; bring more, or drop it",
+        ),
+        ([waves(2, 2).T], {"ids": ["a"]}, "series a has 2 steps, fewer than 10"),
         (waves(12)[:, 0], {"prediction_length": 0}, "must be at least 1"),
         (waves(12)[:, 0], {"temperature": 0.0}, "set a temperature for n_samples > 1"),
         (
@@ -187,14 +271,17 @@ def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings,
 
 
 def test_a_format_for_a_table():
-    zero, level, below = waves(), 1000 + waves(), waves() - 60
+    zero = waves()
+    level = 1000 + waves()
+    below = waves() - 60
     assert format_for([zero]) == TextFormat(1, percentile=100)
     assert format_for([level]) == format_for([below]) == TextFormat(1, percentile=100, offset=0.3)
     assert format_for([waves(variables=3)]).separate
 
 
 def test_batches_fit_into_memory(tiny, monkeypatch):
-    sizes, forecast = [], module.forecast
+    sizes = []
+    forecast = module.forecast
     monkeypatch.setattr(
         module,
         "forecast",
@@ -220,6 +307,9 @@ def test_an_adapter_is_found_by_its_folder(tmp_path):
     assert adapter_folder(folder) == adapter_folder(str(folder)) == folder
     assert base_of(folder) == "tiny"
     assert read_format(folder) == STUDY
+    for pattern in ("trial/*", "trial/min?", "*/mine"):  # a name is no pattern
+        with pytest.raises(InputError, match="is no folder"):
+            adapter_folder(pattern)
     with pytest.raises(
         InputError,
         match=r"'other' is no folder with an adapter_config\.json; give an adapter's folder",
@@ -244,7 +334,8 @@ def test_a_folder_that_is_called_as_a_backbone_is_not_asked(tmp_path, monkeypatc
 
 def test_a_spread_never_takes_a_forecast_below_zero_where_no_value_is(untuned):
     untuned = replace(untuned, text_format=TextFormat(1, percentile=100, offset=0.5, spread=10.0))
-    sales, profit = waves() * (waves() > 40), waves() - 50
+    sales = waves() * (waves() > 40)
+    profit = waves() - 50
     made = untuned.sample([sales, profit], 4, num_samples=8)
     assert made[0].physical.min() == 0
     assert made[1].physical.min() < profit.min()

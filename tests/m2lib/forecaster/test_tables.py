@@ -2,6 +2,7 @@
 its remedy."""
 
 import importlib.util
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,19 @@ def test_what_is_written_is_read(tmp_path, ending):
 def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
     LONG.set_index("timestamp").to_parquet(tmp_path / "t.parquet")
     assert read_table(tmp_path / "t.parquet").columns.tolist() == ["timestamp", "item_id", "target"]
+
+
+@needs_pyarrow
+def test_parquet_keeps_an_index_of_dates_that_has_no_name(tmp_path):
+    path = tmp_path / "t.parquet"
+    LONG[:12].set_index(DAYS)[["target"]].to_parquet(path)
+    df = read_table(path)
+    assert guess_columns(df) == Columns(None, "timestamp", ("target",))
+    assert df.timestamp.tolist() == DAYS.tolist()
+    LONG[:12].set_index(DAYS).to_parquet(path)  # the name is taken
+    assert read_table(path).columns.tolist() == ["index", "item_id", "timestamp", "target"]
+    LONG[3:].to_parquet(path)  # the rows' numbers say nothing
+    assert read_table(path).columns.tolist() == ["item_id", "timestamp", "target"]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +194,18 @@ def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
             pd.DataFrame({"index": range(12), "date": DAYS, "sold": WAVE}),
             Columns(None, "date", ("sold",)),
         ),
+        (
+            pd.DataFrame({"sold": WAVE, "period": range(202401, 202413)}),
+            Columns(None, "period", ("sold",)),
+        ),
+        (
+            pd.DataFrame({"product": range(202401, 202413), "sold_on": DAYS, "y": WAVE}),
+            Columns(None, "sold_on", ("y",)),
+        ),
+        (
+            pd.DataFrame({"quarter": [f"{1990 + i}Q1" for i in range(12)], "gdp": WAVE}),
+            Columns(None, "quarter", ("gdp",)),
+        ),
     ],
 )
 def test_columns_are_guessed(table, columns):
@@ -265,75 +291,177 @@ def change(column, row, value):
 
 
 UNEVEN = (
-    "unlike the rows before: fill gaps, or resample; "
+    "unlike the rows before; fill gaps (--fill linear, last or zero; fill=), or resample; "
     "write 2024-01-31, months by their first or last day"
 )
-SORT = (
-    "sort the rows by time, drop what stands twice, "
-    "or name the column that tells series apart (--id)"
+TWICE = (
+    "stands twice; drop a row, name the column that tells series apart (--id), "
+    "or, where clocks were turned back, write offsets from UTC"
 )
 NO_DATE = "is no date, or not written as the first; write 2024-01-31"
-NO_NUMBER = "is no finite number; correct it, or fill it (pandas' interpolate)"
+NO_NUMBER = "is no finite number; correct it"
+EMPTY = "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
 OTHERS = "drop it, or name other columns (--target)"
 
 
 @pytest.mark.parametrize(
-    ("table", "row", "column", "problem"),
+    ("table", "row", "column", "problem", "series"),
     [
-        (change("target", 2, "x"), 3, "target", f"'x' {NO_NUMBER}"),
-        (change("target", 3, np.nan), 4, "target", f"'nan' {NO_NUMBER}"),
-        (change("target", 3, -np.inf), 4, "target", f"'-inf' {NO_NUMBER}"),
-        (change("timestamp", 20, "?"), 21, "timestamp", f"'?' {NO_DATE}"),
-        (change("timestamp", 20, None), 21, "timestamp", f"'NaT' {NO_DATE}"),
+        (change("target", 2, "x"), 3, "target", f"'x' {NO_NUMBER}", "B"),
+        (change("target", 3, np.nan), 4, "target", EMPTY, "B"),
+        (change("target", 13, " "), 14, "target", EMPTY, "A"),
+        (change("target", 3, -np.inf), 4, "target", f"'-inf' {NO_NUMBER}", "B"),
+        (change("timestamp", 20, "?"), 21, "timestamp", f"'?' {NO_DATE}", "A"),
+        (change("timestamp", 20, None), 21, "timestamp", f"'None' {NO_DATE}", "A"),
         (
             change("item_id", 7, None),
             8,
             "item_id",
             "an empty cell (NA reads as one); say whose row it is",
+            None,
         ),
         (
             LONG.drop(index=16),
             17,
             "timestamp",
-            f"2024-01-06 00:00:00 follows 2024-01-04 00:00:00; {UNEVEN}",
+            f"2024-01-06 00:00:00 follows 2024-01-04 00:00:00, {UNEVEN}",
+            "A",
         ),
-        (LONG[::-1], 2, "timestamp", f"2024-01-11 00:00:00 follows 2024-01-12 00:00:00; {SORT}"),
+        (
+            LONG.drop(index=16)[::-1],
+            7,
+            "timestamp",
+            f"2024-01-06 00:00:00 follows 2024-01-04 00:00:00, {UNEVEN}",
+            "A",
+        ),
         (
             LONG.assign(item_id="A"),
             13,
             "timestamp",
-            f"2024-01-01 00:00:00 follows 2024-01-12 00:00:00; {SORT}",
+            f"'2024-01-01 00:00:00' {TWICE}",
+            "A",
         ),
         (
-            change("timestamp", 1, DAYS[0]),
-            2,
+            change("timestamp", 5, DAYS[0]),
+            6,
             "timestamp",
-            f"2024-01-01 00:00:00 follows 2024-01-01 00:00:00; {SORT}",
+            f"'2024-01-01 00:00:00' {TWICE}",
+            "B",
         ),
-        (LONG[:21], 13, None, "series 'A' has 9 steps, fewer than 10; bring more, or drop it"),
+        (
+            LONG[:21],
+            13,
+            None,
+            "the series has 9 steps, fewer than 10; bring more, or drop it",
+            "A",
+        ),
         (
             LONG.assign(target=[*[5.5] * 12, *WAVE]),
             1,
             "target",
-            f"series 'B' is 5.5 throughout; {OTHERS}",
+            f"the series is 5.5 throughout; {OTHERS}",
+            "B",
         ),
     ],
 )
-def test_a_fault_is_named_by_file_row_and_column(table, row, column, problem):
+def test_a_fault_is_named_by_file_row_and_column(table, row, column, problem, series):
+    """And its series is left out, if that is asked for, with the same words."""
+    place = f"sales.csv, row {row}{f', column {column!r}' if column else ''}: {problem}"
+    way_out = f"; --skip leaves series {series!r} out (skip=True)" if series else ""
     with pytest.raises(InputError) as error:
         items_of(table, COLUMNS, "sales.csv")
-    assert (
-        str(error.value)
-        == f"sales.csv, row {row}{f', column {column!r}' if column else ''}: {problem}"
+    assert str(error.value) == f"{place}{way_out}"
+
+    if series and table.item_id.nunique() > 1:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            (left,) = items_of(table, COLUMNS, "sales.csv", skip=True)
+        assert str(warned[0].message) == f"series {series!r} is left out: {place}"
+        assert left.name == {"A": "B", "B": "A"}[series]
+        assert len(left.values) == 12
+
+
+def test_a_table_of_which_every_series_is_unfit_is_refused():
+    with (
+        pytest.warns(UserWarning, match="is left out"),
+        pytest.raises(InputError, match=r"^t.csv: every series is unfit, so none is left; correct"),
+    ):
+        items_of(LONG.assign(target=1.0), COLUMNS, "t.csv", skip=True)
+    # a table without ids has no other series, so that nothing can be left out
+    for skip in (False, True):
+        with pytest.raises(InputError, match=r"^t.csv, row 1, column 'y': .* \(--target\)$"):
+            items_of(
+                pd.DataFrame({"y": np.ones(12)}), Columns(None, None, ("y",)), "t.csv", skip=skip
+            )
+
+
+def test_rows_are_sorted_by_time_and_this_is_said():
+    mixed = LONG.sample(frac=1, random_state=0)
+    mixed = pd.concat([mixed[mixed.item_id == "B"], LONG[12:]])
+    said = "^t.csv: the rows of 1 of 2 series were sorted by time$"
+    with pytest.warns(UserWarning, match=said):
+        items = items_of(mixed, COLUMNS, "t.csv")
+    for item, expected in zip(items, items_of(LONG, COLUMNS), strict=True):
+        assert item.times.equals(expected.times)
+        assert item.values.tolist() == expected.values.tolist()
+
+
+def filled(table, fill, said, columns=COLUMNS):
+    with pytest.warns(
+        UserWarning, match=rf"^the table: steps that were filled \({fill}\): {said}$"
+    ):
+        return items_of(table, columns, fill=fill)
+
+
+@pytest.mark.parametrize(
+    ("fill", "made"),
+    [("linear", [2, 3, 4, 5, 6]), ("last", [2, 2, 2, 5, 5]), ("zero", [2, 0, 0, 5, 0])],
+)
+def test_gaps_are_filled_as_the_user_says(fill, made):
+    # Of 1, 2, ..., 12 the third is an empty cell; the fourth and the sixth have no row.
+    table = LONG.assign(target=[*range(1, 13)] * 2).astype({"target": float})
+    table.loc[2, "target"] = np.nan
+    gaps, whole = filled(table.drop(index=[3, 5]), fill, 3)
+    assert gaps.values[1:6, 0].tolist() == made
+    assert gaps.times.equals(whole.times)
+    assert np.delete(gaps.values[:, 0], [2, 3, 5]).tolist() == [1, 2, 5, 7, 8, 9, 10, 11, 12]
+    assert whole.values[:, 0].tolist() == list(range(1, 13))
+
+
+def test_an_empty_cell_is_filled_without_time_stamps_too():
+    table = pd.DataFrame({"a": [*range(11), None, 12.0], "b": [0, None, None, *range(3, 13)]})
+    (item,) = filled(table, "linear", 3, Columns(None, None, ("a", "b")))
+    assert item.values.tolist() == [[step, step] for step in range(13)]
+
+
+def test_nothing_is_filled_before_or_after_what_is_known():
+    future = pd.concat(
+        [LONG[:12], LONG[:2].assign(timestamp=DAYS[-1] + pd.to_timedelta([1, 2], "D"))]
     )
+    future.iloc[-2:, 2] = np.nan
+    problem = (
+        "row 13, column 'target': an empty cell before the first or after the last value of its "
+        r"series; drop the row \(nothing is filled there, and no covariates of the future are "
+    )
+    with pytest.raises(InputError, match=problem):
+        items_of(future, COLUMNS, fill="zero")
+    with pytest.raises(InputError, match="row 1, column 'target': an empty cell before the first"):
+        items_of(change("target", 0, None), COLUMNS, fill="last")
+
+
+def test_what_cannot_be_filled_is_refused():
+    with pytest.raises(InputError, match=r"^fill is 'mean'; it may be linear, last, zero or None$"):
+        items_of(LONG, COLUMNS, fill="mean")
+    # at noon no day has a stamp
+    uneven = change("timestamp", 4, DAYS[4] + pd.Timedelta(hours=12, seconds=1))
+    with pytest.raises(InputError, match="no spacing holds all stamps, so that nothing can be fil"):
+        items_of(uneven, COLUMNS, fill="zero")
 
 
 @pytest.mark.parametrize(
     ("stamps", "row", "problem"),
     [
-        ([*range(202401, 202413), 202501], 13, f"202501 follows 202412; {UNEVEN}"),
-        ([*range(10), 9.5], 11, f"9.5 follows 9.0; {UNEVEN}"),
-        (np.array([5, 4, 3], dtype=np.uint8), 2, f"4 follows 5; {SORT}"),
+        ([*range(10), 9.5], 11, f"9.5 follows 9.0, {UNEVEN}"),
         ([f"{day:02}/01/2024" for day in range(1, 15)], 13, f"'13/01/2024' {NO_DATE}"),
         (
             pd.bdate_range("2024-01-01", periods=20).delete(8),
@@ -353,21 +481,11 @@ def test_the_first_stamp_that_is_wrong_is_named(stamps, row, problem):
     assert str(error.value).startswith(f"t.csv, row {row}, column 'ds': {problem}")
 
 
-@pytest.mark.parametrize(
-    "stamps",
-    [
-        ["2024-01-01T00:00:00+01:00", "2024-06-01T00:00:00+02:00"],
-        ["2024-01-01T00:00:00+01:00", "2024-01-02T00:00:00+01:00"],
-        DAYS.tz_localize("Europe/Paris"),
-    ],
-)
-def test_time_zones_are_refused_with_what_converts_them(stamps):
-    advice = r"convert them to one clock, such as UTC \(pandas' dt.tz_convert\(None\)\)"
-    with pytest.raises(
-        InputError, match=rf"^t.csv, column 'ds': time stamps in a time zone; {advice}$"
-    ):
-        series_of(stamps)
-    assert pd.Series(DAYS.tz_localize("UTC")).dt.tz_convert(None).tolist() == DAYS.tolist()
+def test_numbers_may_stand_in_any_order():
+    with pytest.warns(UserWarning, match="the rows of 1 of 1 series were sorted by time"):
+        series = series_of(np.array([5, 3, 4], dtype=np.uint8))
+    assert series.times.tolist() == [3, 4, 5]
+    assert series.values[:, 0].tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize(

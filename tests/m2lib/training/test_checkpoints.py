@@ -26,7 +26,8 @@ def state(seed=0):
 def run(tmp_path):
     """The folder of a run that has taken three steps, and its log and parameters after each."""
     folder, (parameters, optimizer) = tmp_path / "run", state()
-    log, kept = TrainLog(), {}
+    log = TrainLog()
+    kept = {}
     for step in (1, 2, 3):
         for parameter in parameters.values():
             parameter.grad = torch.full_like(parameter, step)

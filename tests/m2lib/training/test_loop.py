@@ -109,13 +109,14 @@ def test_every_target_is_trained(model, windows, tmp_path, targets):
 
 
 STOPPED = {"all weights": {"rank": 0}, "adapters": {"targets": ALL_TARGETS}}
-STOPPED["made up"] = STOPPED["adapters"] | {"tail_weight": 4.0, "decay": "cooldown"}
+STOPPED["synthetic"] = STOPPED["adapters"] | {"tail_weight": 4.0, "decay": "cooldown"}
 
 
 @pytest.mark.parametrize("how", STOPPED)
 def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, how):
-    windows = synthetic_windows(200, 5, TABLES.of(1), pairs=0.5) if how == "made up" else windows
-    config, models = replace(CONFIG, **STOPPED[how]), [copy.deepcopy(tiny.model) for _ in range(2)]
+    windows = synthetic_windows(200, 5, TABLES.of(1), pairs=0.5) if how == "synthetic" else windows
+    config = replace(CONFIG, **STOPPED[how])
+    models = [copy.deepcopy(tiny.model) for _ in range(2)]
     log = train(models[0], windows, config, tmp_path / "whole", progress=False)
     assert np.mean(log.losses[-3:]) < np.mean(log.losses[:3])
 
@@ -142,7 +143,8 @@ def test_pads_change_nothing(model):
     padded = torch.nn.functional.pad(ids, (0, 9), value=PAD_ID)
     beside = torch.cat([padded, torch.tensor([text_to_ids("1,2;" * 6 + "12;")])])
     with torch.no_grad():
-        alone, other = window_loss(model, ids), window_loss(model, beside[1:])
+        alone = window_loss(model, ids)
+        other = window_loss(model, beside[1:])
         assert window_loss(model, padded).item() == pytest.approx(alone.item(), abs=1e-5)
         expected = (alone * 17 + other * 26) / (17 + 26)
         assert window_loss(model, beside).item() == pytest.approx(expected.item(), abs=1e-5)
@@ -180,7 +182,9 @@ def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, t
 
 
 def test_recomputing_changes_nothing_but_memory(tiny, windows, tmp_path, monkeypatch):
-    models, logs, passes = [copy.deepcopy(tiny.model) for _ in range(2)], [], {"0": [], "1": []}
+    models = [copy.deepcopy(tiny.model) for _ in range(2)]
+    logs = []
+    passes = {"0": [], "1": []}
     for recompute, model in zip("01", models, strict=True):
         monkeypatch.setenv("M2_RECOMPUTE", recompute)
         model.model.layers[0].self_attn.register_forward_pre_hook(
@@ -253,7 +257,8 @@ def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, capsys)
 
 
 def test_a_checkpoint_is_never_older_than_two_minutes(model, windows, tmp_path, monkeypatch):
-    seconds, steps = count(0, 50), []
+    seconds = count(0, 50)
+    steps = []
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
     kept = {"checkpoint_every": 10**6, "on_checkpoint": lambda log, _: steps.append(log.step)}
     train(model, windows, CONFIG, tmp_path, **kept, progress=False)
@@ -267,10 +272,8 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
         return {}
 
     # ignored, where tests run in the background
-    calls, before = (
-        iter(range(100)),
-        signal.getsignal(signal.SIGINT),
-    )
+    calls = iter(range(100))
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(
             model,

@@ -1,4 +1,4 @@
-"""Windows cut from series of a table, and windows of made-up series."""
+"""Windows cut from series of a table, and windows of synthetic series."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,8 @@ def test_what_a_text_cannot_hold_is_written_as_the_nearest_number(offset):
 
 
 def test_stretches_that_are_flat_teach_nothing():
-    flat, wave = np.ones((40, 1)), np.sin(np.arange(40.0))[:, None]
+    flat = np.ones((40, 1))
+    wave = np.sin(np.arange(40.0))[:, None]
     shape = TextFormat(1, percentile=100, offset=0.3)
     windows = cut_windows([flat, wave], shape, 5, 204)
     assert {len(set(ids_to_text(windows(step)[0]).split(";"))) > 5 for step in range(20)} == {True}

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from m2lib.files import ROOT, read_json
-from study import EXPERIMENTS, REPLICATION, load_record
+from study import REPLICATION, load_record, trained_with
 from study.paper import claims
 
 PAGE = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
@@ -97,9 +97,9 @@ def test_no_verdict_rests_on_a_run_that_is_shorter_than_the_finding(monkeypatch)
     assert set(rows().values()) == {"not tested"}
     monkeypatch.setattr(claims, "replicated_runs", real)
     for name in ("final", "default"):
-        steps = EXPERIMENTS[name].training(REPLICATION["report"])["steps"]
+        steps = trained_with(name, REPLICATION["report"]).steps
         for made in real("report").keys() & {name}:
-            assert load_record(REPLICATION["report"], made).training["steps"] == steps
+            assert load_record(REPLICATION["report"], made).training.steps == steps
 
 
 def test_the_page_is_what_the_records_say():
@@ -115,8 +115,7 @@ def test_the_page_says_the_steps_that_are_run():
         ("final", "final"),
     ):
         report, fifth = (
-            EXPERIMENTS[name].training(REPLICATION[profile])["steps"]
-            for profile in ("report", "fifth")
+            trained_with(name, REPLICATION[profile]).steps for profile in ("report", "fifth")
         )
         each = " each" * (name != "final")
         assert f"| steps: {row} | {report:,}{each} | {fifth:,}{each} |" in PAGE
@@ -126,7 +125,8 @@ def test_what_the_page_says_of_precision_is_so():
     """Of the earlier bfloat16 forecasts, and of those in float32 that the records hold now."""
     rows = read_json(ROOT / "report" / "results" / "precision.json")["records"]
     by_run = {f"{row['profile']}/{row['run']}": row for row in rows}
-    untuned, first = by_run["report/baseline"], by_run["report/default"]
+    untuned = by_run["report/baseline"]
+    first = by_run["report/default"]
     final = by_run["fifth/final"]
     assert first["differing"] == first["of"]
     said = " ".join(PAGE.split())
@@ -134,6 +134,10 @@ def test_what_the_page_says_of_precision_is_so():
     assert (
         f"all {first['of']} of the first adapter's, and {final['differing']} of the final" in said
     )
+    searched = [row for run, row in by_run.items() if run.startswith(("fifth/s", "fifth/c"))]
+    assert len(searched) == 16
+    assert all(row["differing"] == row["of"] for row in searched)
+    assert "of the two searches' it is every one" in said
     for when in ("before", "after"):
         assert f"to {final[when]['mean']:.1f} / {final[when]['median']:.1f}" in said
     recorded = load_record(REPLICATION["report"], "baseline").maes()

@@ -125,11 +125,10 @@ def test_a_power_law_comes_back_with_the_intervals_of_a_regression():
     law = errors.power_law([1e13, 1e14, 1e15], [200, 20, 2], at=1e17)
     assert law["exponent"] == pytest.approx(-1)
     assert (law["there"], *law["interval there"]) == pytest.approx((0.02, 0.02, 0.02))
-    x, y = np.geomspace(1e13, 1e15, 6), [90, 66, 40, 33, 20, 17]
-    law, theirs = (
-        errors.power_law(x, y, at=np.array([1e14, 1e17])),
-        linregress(np.log(x), np.log(y)),
-    )
+    x = np.geomspace(1e13, 1e15, 6)
+    y = [90, 66, 40, 33, 20, 17]
+    law = errors.power_law(x, y, at=np.array([1e14, 1e17]))
+    theirs = linregress(np.log(x), np.log(y))
     low, high = law["exponent interval"]
     # Student's t, 4 degrees of freedom
     assert (high - low) / 2 == pytest.approx(2.7764 * theirs.stderr, rel=1e-4)
@@ -139,7 +138,9 @@ def test_a_power_law_comes_back_with_the_intervals_of_a_regression():
 
 
 def test_intervals_hold_what_they_promise():
-    rng, x, held = np.random.default_rng(0), np.geomspace(1, 100, 6), 0
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1, 100, 6)
+    held = 0
     for _ in range(1000):
         y = 50 * x**-0.4 * np.exp(rng.normal(0, 0.2, 6))
         low, high = errors.power_law(x, y, at=1000)["interval there"]

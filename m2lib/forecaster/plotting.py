@@ -1,0 +1,116 @@
+"""Fan charts of forecasts: the past, the median and the bands, an axis for each variable."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from m2lib.forecaster.calendars import following
+from m2lib.forecaster.tables import Columns, Item, items_of
+
+if TYPE_CHECKING:  # drawing alone waits for matplotlib
+    from matplotlib.axes import Axes
+
+MOST_AXES = 6
+PAST = 5  # horizons of the past that are drawn
+PAST_COLOUR = "0.25"
+COLOUR = "#009E73"  # green of Okabe and Ito's palette, which colour-blind readers can tell apart
+
+
+def plot_forecasts(
+    df: pd.DataFrame,
+    forecasts: pd.DataFrame,
+    *,
+    id_column: str | None = "item_id",
+    timestamp_column: str | None = "timestamp",
+    most: int = MOST_AXES,
+) -> "list[Axes]":
+    """Draw the forecasts of a table below each other, each after the end of its past.
+
+    Parameters
+    ----------
+    df : DataFrame
+        The table that was forecast.
+    forecasts : DataFrame
+        What `Forecaster.predict_df` made of it, or those of its rows that are to be drawn. The
+        levels are drawn in pairs: 0.1 and 0.9 are the 80% band.
+    id_column, timestamp_column : str, optional
+        As in `Forecaster.predict_df`.
+    most : int, optional
+        How many axes there are at most: each variable of each series has one.
+
+    Returns
+    -------
+    list of Axes
+        Matplotlib's; `axes[0].figure` is the figure, which `savefig` writes.
+
+    Raises
+    ------
+    InputError
+        For a table that cannot be read as the one that was forecast.
+    """
+    columns = Columns(id_column, timestamp_column, tuple(forecasts["target_name"].unique()))
+    return plot_items(items_of(df, columns), columns, forecasts, most=most)
+
+
+def plot_items(
+    items: Sequence[Item], columns: Columns, forecasts: pd.DataFrame, *, most: int = MOST_AXES
+) -> "list[Axes]":
+    """Draw forecasts of series that `items_of` has already taken from their table.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        The series.
+    columns : Columns
+        The columns of that table.
+    forecasts : DataFrame
+        As `plot_forecasts` takes it.
+    most : int, optional
+        How many axes there are at most.
+
+    Returns
+    -------
+    list of Axes
+        Matplotlib's.
+    """
+    import matplotlib.pyplot as plt
+
+    ids = forecasts[columns.id or "item_id"]
+    panels = []
+    for item in items:
+        for variable, target in enumerate(columns.targets):
+            ahead = forecasts[(ids == item.name) & (forecasts["target_name"] == target)]
+            if len(ahead):
+                panels.append((item, variable, ahead))
+    panels = panels[:most]
+
+    size = (8, 2.6 * len(panels))
+    _, grid = plt.subplots(len(panels), 1, figsize=size, squeeze=False, layout="constrained")
+    axes = list(grid[:, 0])
+    time = columns.time or "timestamp"
+    for ax, (item, variable, ahead) in zip(axes, panels, strict=True):
+        past = slice(-PAST * len(ahead), None)
+        ax.plot(item.times[past], item.values[past, variable], color=PAST_COLOUR, lw=1.2)
+        _draw_fan(ax, following(item.times, len(ahead)), ahead)
+        ax.margins(x=0)
+        # A $ in a name is a dollar, and does not begin a formula.
+        ax.set_title(str(item.name), parse_math=False)
+        ax.set_xlabel(str(time), parse_math=False)
+        ax.set_ylabel(str(columns.targets[variable]), parse_math=False)
+    axes[0].lines[0].set_label("past")
+    axes[0].legend(frameon=False)
+    return axes
+
+
+def _draw_fan(ax: "Axes", times: pd.Index, ahead: pd.DataFrame) -> None:
+    """Draw one variable's median and the bands of its levels, the widest first."""
+    levels = sorted(name for name in map(str, ahead.columns) if name.startswith("0."))
+    pairs = zip(levels[: len(levels) // 2], reversed(levels), strict=False)
+    for number, (low, high) in enumerate(pairs):
+        label = f"{100 * (float(high) - float(low)):.0f}% band"
+        opacity = min(0.2 + 0.15 * number, 1.0)  # narrower bands are darker
+        ax.fill_between(
+            times, ahead[low], ahead[high], color=COLOUR, alpha=opacity, lw=0, label=label
+        )
+    ax.plot(times, ahead["predictions"], color=COLOUR, lw=1.8, label="median")

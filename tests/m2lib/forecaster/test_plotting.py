@@ -1,0 +1,53 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PolyCollection
+
+from m2lib.forecaster import Forecaster, plot_forecasts
+
+LEVELS = {"quantile_levels": [0.9, 0.1, 0.5, 0.25, 0.75], "num_samples": 5}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    import matplotlib.pyplot as plt
+
+    yield
+    plt.close("all")
+
+
+def sales(names="ab", steps=40):
+    wave = 50 + 30 * np.sin(np.arange(steps) / 3)
+    days = pd.date_range("2024-01-01", periods=steps)
+    frames = [pd.DataFrame({"item_id": name, "timestamp": days, "target": wave}) for name in names]
+    return pd.concat(frames).assign(other=lambda frame: 100 - frame.target)
+
+
+def test_each_variable_of_each_series_has_an_axis(tiny):
+    table = sales()
+    ahead = Forecaster(tiny).predict_df(table, 4, target=["target", "other"], **LEVELS)
+    axes = plot_forecasts(table, ahead)
+    assert [ax.get_title() for ax in axes] == ["a", "a", "b", "b"]
+    assert [ax.get_ylabel() for ax in axes] == ["target", "other"] * 2
+    assert {ax.get_xlabel() for ax in axes} == {"timestamp"}
+    past, median = axes[1].lines
+    assert past.get_ydata().tolist() == table.other[:40].tolist()[-20:]
+    assert median.get_ydata().tolist() == ahead.predictions[4:8].tolist()
+    wide, narrow = axes[1].findobj(PolyCollection)
+    for band, low, high in ((wide, "0.1", "0.9"), (narrow, "0.25", "0.75")):
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert (heights.min(), heights.max()) == (ahead[low][4:8].min(), ahead[high][4:8].max())
+    labels = [text.get_text() for text in axes[0].get_legend().get_texts()]
+    assert labels == ["past", "80% band", "50% band", "median"]
+    assert len(plot_forecasts(table, ahead, most=3)) == 3
+    assert [ax.get_title() for ax in plot_forecasts(table, ahead[8:])] == ["b", "b"]
+
+
+def test_a_table_without_ids_and_times_is_drawn_and_a_dollar_is_one(tiny, tmp_path):
+    table = sales("a").rename(columns={"target": "US$ a_b$"})[["US$ a_b$"]]
+    columns = {"id_column": None, "timestamp_column": None}
+    ahead = Forecaster(tiny).predict_df(table, 4, target="US$ a_b$", **LEVELS, **columns)
+    (ax,) = plot_forecasts(table, ahead, **columns)
+    assert ax.get_ylabel() == "US$ a_b$"
+    assert ax.lines[1].get_xdata().tolist() == [40, 41, 42, 43]
+    ax.figure.savefig(tmp_path / "ahead.png")

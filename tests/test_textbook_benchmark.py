@@ -1,0 +1,247 @@
+"""The benchmark of the textbook's series: its halves, its measures by hand, its checkpoints."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import textbook
+from benchmarks.textbook import (
+    CHOOSING,
+    GENERAL,
+    JUDGING,
+    LAST_SEASON,
+    TEXTBOOK,
+    Reading,
+    TextbookSource,
+    Trial,
+    read_series,
+)
+from m2lib.files import InputError, read_json
+from m2lib.forecaster import Forecaster
+from m2lib.series import TABLES
+
+
+def steps_source(name="steps", values=None, horizon=2, season=2, origins=1, half=CHOOSING):
+    values = np.arange(40.0) if values is None else values
+    return TextbookSource(name, half, horizon, season, origins, lambda: pd.DataFrame(values))
+
+
+def test_the_halves_are_those_that_were_drawn():
+    lots = {source.name: textbook.LOT_OF.get(source.name, source.name) for source in TEXTBOOK}
+    halves = textbook.drawn_halves()
+    assert {source.name: halves[lots[source.name]] for source in TEXTBOOK} == {
+        source.name: source.split for source in TEXTBOOK
+    }
+    assert set(lots.values()) == set(halves)
+    for frequency in textbook.LOTS.values():
+        assert Counter(halves[lot] for lot in frequency) == dict.fromkeys(
+            (CHOOSING, JUDGING), len(frequency) // 2
+        )
+
+
+def test_what_was_read_before_does_not_judge():
+    choosing = {source.name for source in textbook.sources_of(CHOOSING)}
+    judging = {source.name for source in textbook.sources_of(JUDGING)}
+    assert not choosing & judging
+    assert {source.name for source in textbook.EARLIER} <= choosing
+    with pytest.raises(InputError, match="no source prices is for choosing"):
+        textbook.sources_of(CHOOSING, ["retail", "prices"])
+    assert [source.name for source in textbook.sources_of(CHOOSING, ["Nile"])] == ["Nile"]
+
+
+def test_series_are_drawn_of_those_that_are_fit():
+    rng = np.random.default_rng(0)
+    walks = {f"walk {i}": rng.normal(size=60).cumsum() for i in range(40)}
+    short = np.where(np.arange(60) < 40, np.nan, rng.normal(size=60))
+    given_up = np.where(np.arange(60) < 20, rng.normal(size=60), 0.0)
+    source = steps_source(values=walks | {"short": short, "given up": given_up})
+    drawn = source.series()
+    assert len(drawn) == textbook.MOST_SERIES
+    names = [name for values in drawn for name in walks if np.array_equal(values, walks[name])]
+    assert len(set(names)) == textbook.MOST_SERIES
+    assert names != list(walks)[: textbook.MOST_SERIES]
+    # What is judged by plays no part in it: a series may rest there.
+    resting = {name: np.append(values[:-2], [1.0, 1.0]) for name, values in walks.items()}
+    assert len(steps_source(values=resting).series()) == textbook.MOST_SERIES
+    assert steps_source(values={"short": short, "given up": given_up}).series() == []
+
+
+def test_a_score_by_hand():
+    # Each value is 2 above the one a season of two before, so errors count in units of 2.
+    (cut,) = textbook.cuts_of(steps_source())
+    deciles = np.repeat([38, 41], 9).reshape(2, 9).T + np.linspace(-4, 4, 9)[:, None]
+    row = textbook.score([cut], 2, [deciles])
+    assert row["mase"] == [(0 + 2) / 2 / 2]
+    share = np.arange(1, 10)[:, None] / 10
+    off = np.array([38, 39]) - deciles
+    loss = 2 * np.maximum(share * off, (share - 1) * off).mean() / 2
+    assert row["loss"] == pytest.approx([loss], rel=1e-4)
+    assert (row["series"], row["held"]) == ([0], [1.0])
+
+
+def test_forecasts_know_their_series():
+    values = np.random.default_rng(0).normal(size=(40, 3))
+    cuts = textbook.cuts_of(steps_source(values=values, origins=2))
+    assert [number for number, _, _ in cuts] == [0, 0, 1, 1, 2, 2]
+    for number, context, truth in cuts:
+        known = np.append(context, truth)
+        np.testing.assert_array_equal(known, values[: len(known), number])
+    assert [number for number, _, _ in textbook.cuts_of(steps_source(values=values), 2)] == [0, 2]
+
+
+def row_of(source, forecaster, mase, series=None):
+    series = list(range(len(mase))) if series is None else series
+    held = [0.8] * len(mase)
+    row = {"source": source, "forecaster": forecaster, "series": series, "mase": mase}
+    return row | {"held": held, "seconds": 1.0}
+
+
+def test_series_count_once_whatever_their_origins():
+    rows = [
+        row_of("many", "ours", [1.0, 2.0, 4.0]),
+        row_of("many", "theirs", [2.0, 4.0, 8.0]),
+        row_of("few", "ours", [1.0, 3.0, 0.0], series=[0, 0, 1]),
+        row_of("few", "theirs", [1.0, 1.0, 0.0], series=[0, 0, 1]),
+    ]
+    errors = textbook.errors_by_series(rows)
+    # Of `few` the first series has errors of 2 and 1; the second has none, which counts as equal.
+    assert errors["ours"].tolist() == [1, 2, 4, 2, textbook.LEAST_ERROR]
+    comparison = textbook.compared(errors, "ours", "theirs")
+    assert comparison.over_series.ratio == pytest.approx((0.5**3 * 2 * 1) ** (1 / 5))
+    assert comparison.over_sources.ratio == pytest.approx((0.5 * 2**0.5) ** 0.5)
+    assert (comparison.better, comparison.count) == (3, 5)
+    assert textbook.compared(errors.loc[["many"]], "ours", "theirs").over_sources is None
+    assert textbook.by_source(rows, "theirs").loc["few", "ours"] == pytest.approx(2**0.5)
+
+
+def fakes(monkeypatch, sources):
+    """Replace all that takes long; returns the list that names each source that is forecast."""
+    measured = []
+
+    def statistical_rows(source):
+        measured.append(source.name)
+        if source.name == "broken":
+            raise KeyboardInterrupt
+        names = (*textbook.STATISTICAL, textbook.ENSEMBLE)
+        return {name: row_of(source.name, name, [1.0, 2.0]) for name in names}
+
+    def language_row(name, source):
+        measured.append(f"{name} on {source.name}")
+        return row_of(source.name, name, [1.0, 1.0])
+
+    monkeypatch.setattr(textbook, "TEXTBOOK", sources)
+    monkeypatch.setattr(textbook, "EARLIER", ())
+    monkeypatch.setattr(textbook, "statistical_rows", statistical_rows)
+    monkeypatch.setattr(textbook, "language_row", language_row)
+    monkeypatch.setattr(textbook, "_model_key", lambda name: {"adapter": name})
+    return measured
+
+
+def test_a_stopped_record_goes_on_after_its_last_source(tmp_path, monkeypatch):
+    path = tmp_path / "textbook.json"
+    measured = fakes(monkeypatch, [steps_source("whole"), steps_source("broken")])
+    with pytest.raises(KeyboardInterrupt):
+        textbook.record_half(path, CHOOSING, [GENERAL])
+    assert measured == ["whole", "general on whole", "broken"]
+    assert {row["source"] for row in read_json(path)["rows"]} == {"whole"}
+
+    measured = fakes(monkeypatch, [steps_source("whole"), steps_source("next")])
+    textbook.record_half(path, CHOOSING, [GENERAL])
+    assert measured == ["next", "general on next"]
+    rows = read_json(path)["rows"]
+    assert len(rows) == 2 * (len(textbook.STATISTICAL) + 2)
+
+    # Other weights: the model is measured anew, the statistical forecasters are not.
+    measured = fakes(monkeypatch, [steps_source("whole")])
+    monkeypatch.setattr(textbook, "_model_key", lambda name: {"adapter": "another"})
+    textbook.record_half(path, CHOOSING, [GENERAL])
+    assert measured == ["general on whole"]
+    assert len(read_json(path)["rows"]) == len(rows)
+    assert textbook.summary(rows, LAST_SEASON, GENERAL).loc[GENERAL, "error"] == pytest.approx(
+        0.5**0.5
+    )
+
+
+def test_without_being_told_so_the_judging_half_is_not_read(tmp_path, monkeypatch):
+    def read():
+        raise AssertionError("the half for judging was read")
+
+    kept_back = TextbookSource("kept back", JUDGING, 2, 2, 1, read)
+    measured = fakes(monkeypatch, [steps_source("open"), kept_back])
+    textbook.record_half(tmp_path / "textbook.json", CHOOSING, [])
+    assert measured == ["open"]
+
+
+GROWING = np.tile([0.5, 1.5, 0.8, 1.2], 30) * (100 + 2 * np.arange(120))
+
+
+def test_what_is_taken_out_is_put_back():
+    rng = np.random.default_rng(0)
+    noisy = GROWING[:100] * np.exp(rng.normal(0, 0.05, 100))
+    for trend in ("none", "mean step", "line"):
+        for season in ("whole", "part", "in"):
+            read = read_series(noisy, 4, 4, Reading(60, season, trend))
+            assert len(read.written) == 60
+            # With what is taken out put back at its own end, a series is as it was: the 100 steps
+            # are a whole number of seasons, so the factors ahead are also those of the last four.
+            back = (read.written[-4:] + read.base - 4 * slope(read)) * read.factor + read.shift
+            np.testing.assert_allclose(back, noisy[-4:])
+
+
+def slope(read):
+    return read.base[1] - read.base[0]
+
+
+def test_a_trend_goes_on_where_nothing_else_is_forecast():
+    noisy = GROWING[:100] + np.random.default_rng(0).normal(0, 0.5, 100)
+    read = read_series(noisy, 20, 4, Reading(60, "whole", "line"))
+    ahead = read.back(np.zeros((1, 20)))[0]
+    assert np.abs(ahead / GROWING[100:120] - 1).max() < 0.05
+    # A line without noise leaves nothing to be written, so it stays in.
+    line = read_series(np.arange(1.0, 61.0), 4, 1, Reading(60, trend="line"))
+    assert (np.ptp(line.written), line.base.tolist()) == (59, [0, 0, 0, 0])
+
+
+def test_as_it_is_means_what_the_forecaster_does(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("M2_OUT", str(tmp_path))
+    forecaster = Forecaster(tiny, TABLES)
+    monkeypatch.setattr(textbook, "_forecaster", lambda name: forecaster)
+    cuts = [(0, GROWING[:100], GROWING[100:104]), (1, 500 - GROWING[:90], GROWING[90:94])]
+    samples, _ = textbook.reading_samples(cuts, 4, 4, Reading())
+    own = forecaster.sample([context[:, None] for _, context, _ in cuts], 4, season=4)
+    for ours, theirs in zip(samples, own, strict=True):
+        np.testing.assert_allclose(ours, theirs.physical[..., 0])
+
+
+def test_samples_are_shared_out_among_readings(monkeypatch):
+    context, truth = np.arange(40.0), np.full(2, 9.0)
+
+    def reading_samples(cuts, horizon, season, reading):
+        return [np.full((20, 2), float(reading.steps))], 20.0
+
+    monkeypatch.setattr(textbook, "reading_samples", reading_samples)
+    trial = Trial((Reading(1), Reading(2), Reading(3)))
+    narrow = textbook.trial_row(trial, steps_source(), [(0, context, truth)])
+    # Of 1, 2 and 3, 7, 7 and 6 times, the median is 2, where a step of the season is 2.
+    assert (narrow["mase"], narrow["seconds"]) == ([(9 - 2) / 2], 20.0)
+    # Of readings that come to the same, each of the 20 samples counts once.
+    counting = np.tile(np.arange(20.0)[:, None], 2)
+    monkeypatch.setattr(textbook, "reading_samples", lambda *asked: ([counting], 20.0))
+    row = textbook.trial_row(trial, steps_source(), [(0, context, truth)])
+    assert row["mase"] == [pytest.approx((9.5 - 9) / 2)]
+    monkeypatch.setattr(textbook, "reading_samples", reading_samples)
+    wide = textbook.trial_row(
+        Trial(trial.readings, stretch=8.0), steps_source(), [(0, context, truth)]
+    )
+    assert (narrow["held"], wide["held"]) == ([0.0], [1.0])
+
+
+def test_the_textbook_has_these_series():
+    pytest.importorskip("tsdata", reason="the extra `yardsticks` brings it")
+    assert [len(source.series()) for source in TEXTBOOK if source.split == CHOOSING] == [
+        25, 25, 4, 25, 25, 25, 1, 4,
+    ]  # fmt: skip
+    for source in TEXTBOOK:
+        assert all(np.isfinite(values).all() for values in source.series())
