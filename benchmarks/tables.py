@@ -26,8 +26,9 @@ from safetensors.torch import load_file, save
 
 from m2lib.files import ROOT, read_json, short_hash, write_atomic, write_json
 from m2lib.forecaster import Forecaster, read_format
-from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.adapters import GENERAL, VIEWS_FILE
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
+from m2lib.forecaster.views import View
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
 from m2lib.provenance import provenance
 from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, log_var_paths, nearest_analogue, period_of
@@ -57,6 +58,10 @@ SHOWN = 4
 """Horizons of the context that a picture shows."""
 AVERAGED = "general-tail", "general-even"
 """The runs whose adapters' mean goes into the package."""
+VIEWS = (View(60, trend=True), View(), View(60, season=False))
+"""How the packaged adapter is shown a series, as `benchmarks.trials` chose."""
+SPREAD = 1.64
+"""The spread of its samples, with which 80% bands hold 80% of what `benchmarks.trials` forecast."""
 MODELS = {
     "last value": "Naive",
     NAIVE: "SeasonalNaive",
@@ -491,11 +496,7 @@ def told_apart(path: Path | None) -> str:
 
 
 def package(path: Path) -> None:
-    """Put the adapter for any table into the package, with a card of what this record says of it.
-
-    Its samples are spread so far that its 80% band would hold 80% of the true values of the sources
-    for choosing.
-    """
+    """Put the adapter for any table into the package, with a card of what was measured."""
     record = load_record(PROFILES["laptop"], AVERAGED[-1])
     records = [record]  # the last training, the one that it started from, and so on
     while records[-1].plan.start:
@@ -505,10 +506,8 @@ def package(path: Path) -> None:
     table = table_summary(table_errors(path), "test").rename(
         columns=measures, index={GENERAL.name: "this adapter"}
     )
-    rows = table_errors(path).query("split == 'validation' and forecaster == 'general'")
-    spread = float(np.exp(np.log(rows["needed"] * rows["spread"]).mean()))
     recorded_format = read_format(adapter_path("laptop", record.name))
-    text_format = replace(recorded_format, spread=round(spread, 2))
+    text_format = replace(recorded_format, spread=SPREAD)
 
     recipe = {"start": record.plan.start, "pairs": record.plan.pairs}
     recipe |= asdict(record.plan.training)
@@ -528,8 +527,9 @@ def package(path: Path) -> None:
     for name, content in mean_adapter().items():
         write_atomic(GENERAL / name, content)
     write_json(GENERAL / FORMAT_FILE, text_format.settings())
+    write_json(GENERAL / VIEWS_FILE, [asdict(view) for view in VIEWS])
     write_json(GENERAL / FACTS_FILE, facts)
-    card = model_card(record.plan.backbone, text_format, facts)
+    card = model_card(record.plan.backbone, text_format, facts, views=VIEWS)
     write_atomic(GENERAL / CARD_FILE, card.encode())
 
 

@@ -6,7 +6,7 @@ The sources are split into two halves. On the half for choosing anything may be 
 earlier benchmark's sources (`benchmarks.tables`) belong to it as well. The half for judging is
 measured with `--judge` alone, once, when everything has been chosen. The record is textbook.json,
 beside the recorded runs. It is written after each source, and the same command goes on from there.
-`--trials` measures ways of forecasting without training, and records them in textbook_trials.json.
+What was tried without training, and chosen, is measured by `benchmarks.trials`.
 
 References
 ----------
@@ -19,7 +19,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import trim_mean
 
 from benchmarks.tables import BANDS, LONGEST_SEASON, Source
 from benchmarks.tables import SOURCES as EARLIER
@@ -36,13 +35,11 @@ from m2lib.files import InputError, read_json, short_hash, write_json
 from m2lib.forecaster import Forecaster
 from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.provenance import provenance
-from m2lib.series import DECILES, Season
+from m2lib.series import DECILES
 from m2lib.series.intervals import Ratio, error_ratio
-from m2lib.settings import out_dir
 from study.settings import results_dir
 
 RECORD = "textbook.json"
-TRIAL_RECORD = "textbook_trials.json"
 CHOOSING, JUDGING = "choosing", "judging"
 LOT_SEED = 43
 LOTS = {
@@ -319,13 +316,13 @@ def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
 
 
 @cache
-def _forecaster(name: str) -> Forecaster:
+def forecaster_of(name: str) -> Forecaster:
     return Forecaster.from_pretrained("none" if name == UNTUNED else name)
 
 
-def _model_key(name: str) -> dict[str, Any]:
+def model_key(name: str) -> dict[str, Any]:
     """Return what decides a language model's forecasts, beside the series."""
-    forecaster = _forecaster(name)
+    forecaster = forecaster_of(name)
     weights = (forecaster.adapter / ADAPTER_FILE).read_bytes() if forecaster.adapter else b""
     return {
         "adapter": short_hash(weights),
@@ -351,12 +348,12 @@ def language_row(name: str, source: Source) -> dict[str, Any]:
     contexts = [context[:, None] for _, context, _ in cuts]
 
     def forecast() -> list[np.ndarray]:
-        forecasts = _forecaster(name).sample(
+        forecasts = forecaster_of(name).sample(
             contexts, source.horizon, season=source.season, num_samples=SAMPLES
         )
         return [np.quantile(ahead.physical[..., 0], DECILES, axis=0) for ahead in forecasts]
 
-    _forecaster(name)  # loaded before the clock starts
+    forecaster_of(name)  # loaded before the clock starts
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
         deciles, seconds = timed(forecast)
@@ -367,36 +364,36 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
     """Measure what the record at `path` lacks of a half's sources, and write it after each."""
     rows = read_json(path)["rows"] if path.exists() else []
     for source in sources_of(half, sources):
-        place = {"source": source.name, "split": half, "values": _values_hash(source)}
+        place = {"source": source.name, "split": half, "values": values_hash(source)}
         new = []
-        if not _has_all(rows, [place | {"forecaster": name} for name in (*STATISTICAL, ENSEMBLE)]):
+        if not has_all(rows, [place | {"forecaster": name} for name in (*STATISTICAL, ENSEMBLE)]):
             for name, row in statistical_rows(source).items():
                 new.append(place | {"forecaster": name} | row)
         for name in models:
-            key = place | {"forecaster": name} | _model_key(name)
+            key = place | {"forecaster": name} | model_key(name)
             key["options"] = _sampling_options()
-            if not _has_all(rows, [key]):
+            if not has_all(rows, [key]):
                 new.append(key | language_row(name, source))
-        rows = _replaced(rows, new)
-        _write(path, rows, new)
+        rows = replaced(rows, new)
+        write_rows(path, rows, new)
 
 
-def _values_hash(source: Source) -> str:
+def values_hash(source: Source) -> str:
     return short_hash(np.concatenate(source.series()).tobytes())
 
 
-def _has_all(rows: Sequence[dict[str, Any]], keys: Iterable[dict[str, Any]]) -> bool:
+def has_all(rows: Sequence[dict[str, Any]], keys: Iterable[dict[str, Any]]) -> bool:
     return all(any(key.items() <= row.items() for row in rows) for key in keys)
 
 
-def _replaced(rows: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def replaced(rows: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows with new ones in the places of those of the same source and forecaster."""
     places = {(row["source"], row["forecaster"]) for row in new}
     kept = [row for row in rows if (row["source"], row["forecaster"]) not in places]
     return [*kept, *new]
 
 
-def _write(path: Path, rows: list[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: list[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
     """Write a record, and print a line for each new row."""
     if not new:
         return
@@ -404,221 +401,6 @@ def _write(path: Path, rows: list[dict[str, Any]], new: Sequence[dict[str, Any]]
     for row in new:
         error = f"MASE {np.mean(row['mase']):.3f}"
         print(f"{row['source']}: {row['forecaster']}, {error}, {row['seconds']} s", flush=True)
-
-
-LONGEST_READ = 256
-"""The most steps that `general` reads, at four tokens each."""
-SEASONS_READ = 6
-"""Seasons that are read at least, however few steps are asked for."""
-LINE_SEASONS = 3
-LINE_STEPS = 20
-NOTHING_LEFT = 1e-6
-"""Of a series' range: a series that keeps less without its trend is flat without it."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What of a series the model reads, and what is taken out of it and put back afterwards."""
-
-    steps: int = LONGEST_READ
-    """The last steps that are read; more where they are fewer than six seasons."""
-    season: str = "whole"
-    """Of what a season is estimated that is taken out: of the `whole` past, or of the `part` that
-    is read; `in` leaves it in."""
-    trend: str = "none"
-    """What slope is taken out: that of the `mean step` of what is read, or of a `line` through its
-    last three seasons, or last 20 steps; `none` leaves it in."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A way to forecast without training."""
-
-    readings: tuple[Reading, ...]
-    """Among these the samples are shared out."""
-    stretch: float = 1.0
-    """The factor by which all samples together are moved away from their median."""
-    trimmed: float = 0.5
-    """The share of the samples left out at either end, of whose others the point forecast is the
-    mean: 0.5 makes it the median, and 0 the mean of all."""
-
-
-TODAY = "as it is"
-PART = 60
-HALF = 120
-TRIALS = {
-    TODAY: Trial((Reading(),)),
-    "mean of the middle half": Trial((Reading(),), trimmed=0.25),
-    "last 120": Trial((Reading(HALF),)),
-    "last 60": Trial((Reading(PART),)),
-    "last 60, season of these": Trial((Reading(PART, "part"),)),
-    "season left in": Trial((Reading(season="in"),)),
-    "last 60, season left in": Trial((Reading(PART, "in"),)),
-    "60 and 256": Trial((Reading(PART), Reading())),
-    "60, 120 and 256": Trial((Reading(PART), Reading(HALF), Reading())),
-    "season in and out": Trial((Reading(), Reading(season="in"))),
-    "last 60, season in and out": Trial((Reading(PART), Reading(PART, "in"))),
-    "last 60, season of these in and out": Trial((Reading(PART, "part"), Reading(PART, "in"))),
-    "60 and 256, season in": Trial((Reading(PART, "in"), Reading(season="in"))),
-    "60 and 256, season in and out": Trial(
-        (Reading(PART), Reading(), Reading(PART, "in"), Reading(season="in"))
-    ),
-    "without a line": Trial((Reading(trend="line"),)),
-    "line in and out": Trial((Reading(), Reading(trend="line"))),
-    "60 and 256, without a line": Trial((Reading(PART, trend="line"), Reading(trend="line"))),
-    "60 and 256, line in and out": Trial(
-        (Reading(PART), Reading(), Reading(PART, trend="line"), Reading(trend="line"))
-    ),
-    "60 and 256, line out of 60": Trial((Reading(PART, trend="line"), Reading())),
-    "last 60, without the mean step": Trial((Reading(PART, trend="mean step"),)),
-    "last 60, without a line": Trial((Reading(PART, trend="line"),)),
-    "last 60, mean step in and out": Trial((Reading(PART), Reading(PART, trend="mean step"))),
-    "last 60, line in and out": Trial((Reading(PART), Reading(PART, trend="line"))),
-}
-
-
-@dataclass(frozen=True)
-class Read:
-    """What is written of a series, and how forecasts of it become forecasts of the series."""
-
-    written: np.ndarray
-    """float64, shape (steps,): what is left of the part that is read."""
-    base: np.ndarray
-    """float64, shape (horizon,): the trend, which is added to a forecast of what is left."""
-    factor: np.ndarray
-    """float64, shape (horizon,): the season, by which that sum is multiplied."""
-    shift: np.ndarray
-    """float64, shape (horizon,): what the season adds after that."""
-    least: float
-    """The smallest value that a forecast may have."""
-
-    def back(self, samples: np.ndarray) -> np.ndarray:
-        """Put trend and season back into forecasts (samples, horizon)."""
-        return np.maximum((samples + self.base) * self.factor + self.shift, self.least)
-
-
-def read_series(context: np.ndarray, horizon: int, season: int, reading: Reading) -> Read:
-    """Take out of a context (steps,) what a reading says."""
-    part = context[-min(LONGEST_READ, max(reading.steps, SEASONS_READ * season)) :]
-    estimated = part if reading.season == "part" else context
-    length = 1 if reading.season == "in" else season
-    pattern = Season.of(estimated[:, None], length)
-    # A season is counted from the first step that it was estimated of. Of 100 steps the last 60
-    # begin at place 40, and the forecast at place 100.
-    skipped = len(estimated) - len(part)
-    inside = (skipped + np.arange(len(part))) % length
-    ahead = (len(estimated) + np.arange(horizon)) % length
-    factor = pattern.factor[:, 0]
-    shift = pattern.shift[:, 0]
-    level = (part - shift[inside]) / factor[inside]
-
-    written = level
-    base = np.zeros(horizon)
-    if reading.trend != "none":
-        # The trend's line goes through the last step: of a level of 3, 6, 7 and a slope of 2 are
-        # left 0, 1, 0; the next step has a base of 9. A line without noise leaves nothing to be
-        # written, and so it is left in.
-        slope = _slope(level, season, reading.trend)
-        left = level - level[-1] - slope * np.arange(1 - len(level), 1)
-        if np.ptp(left) > NOTHING_LEFT * np.ptp(level):
-            written = left
-            base = level[-1] + slope * np.arange(1, horizon + 1)
-    least = 0.0 if context.min() >= 0 else -np.inf
-    return Read(written, base, factor[ahead], shift[ahead], least)
-
-
-def _slope(level: np.ndarray, season: int, trend: str) -> float:
-    """Return the slope of a level (steps,), in its units a step."""
-    if trend == "mean step":
-        return float((level[-1] - level[0]) / (len(level) - 1))
-    last = level[-max(LINE_SEASONS * season, LINE_STEPS) :]
-    return float(np.polyfit(np.arange(len(last)), last, 1)[0])
-
-
-def reading_samples(
-    cuts: Sequence[Cut], horizon: int, season: int, reading: Reading
-) -> tuple[list[np.ndarray], float]:
-    """Return samples (SAMPLES, horizon) of each forecast, and the core's seconds.
-
-    They are kept under build/, by what was written. Readings that come to the same, as those of
-    short series do, are sampled once.
-    """
-    reads = [read_series(context, horizon, season, reading) for _, context, _ in cuts]
-    content = b"".join(read.written.tobytes() + b"|" for read in reads)
-    key = f"{_model_key(GENERAL)} {horizon}".encode()
-    path = out_dir() / "textbook" / f"{short_hash(content + key)}.npz"
-    if not path.exists():
-        forecaster = _forecaster(GENERAL)
-        started = time.process_time()
-        forecasts = forecaster.sample(
-            [read.written[:, None] for read in reads], horizon, num_samples=SAMPLES
-        )
-        seconds = time.process_time() - started
-        path.parent.mkdir(parents=True, exist_ok=True)
-        samples = np.stack([ahead.physical[..., 0] for ahead in forecasts])
-        np.savez(path, samples=samples, seconds=seconds)
-    kept = np.load(path)
-    back = [read.back(samples) for read, samples in zip(reads, kept["samples"], strict=True)]
-    return back, float(kept["seconds"])
-
-
-def trial_row(trial: Trial, source: Source, cuts: Sequence[Cut]) -> dict[str, Any]:
-    """Return the row of a trial.
-
-    Of three readings the first two give 7 of 20 samples and the third 6. The seconds of each
-    reading count by its share of the samples, although a series is read once for each of them.
-    """
-    shares = np.bincount(np.arange(SAMPLES) % len(trial.readings))
-    parts = []
-    seconds = 0.0
-    first = 0
-    for reading, share in zip(trial.readings, shares.tolist(), strict=True):
-        samples, spent = reading_samples(cuts, source.horizon, source.season, reading)
-        # Each takes other ones, so that readings that come to the same do not count samples twice.
-        parts.append([one[first : first + share] for one in samples])
-        seconds += spent * share / SAMPLES
-        first += share
-    together = [np.concatenate(one) for one in zip(*parts, strict=True)]
-    least = [0.0 if context.min() >= 0 else -np.inf for _, context, _ in cuts]
-    deciles = []
-    for samples, low in zip(together, least, strict=True):
-        median = np.median(samples, axis=0)
-        wider = np.maximum(median + trial.stretch * (samples - median), low)
-        quantiles = np.quantile(wider, DECILES, axis=0)
-        if trial.trimmed < 0.5:
-            quantiles[4] = trim_mean(samples, trial.trimmed, axis=0)
-        deciles.append(quantiles)
-    return score(cuts, source.season, deciles) | {"seconds": round(seconds, 2)}
-
-
-def record_trials(
-    path: Path, names: Sequence[str], most: int | None, sources: Sequence[str] = ()
-) -> None:
-    """Measure what the record of trials lacks, on the half for choosing, and write it after each.
-
-    most: the number of forecasts of each source, for a first look. Rows of fewer are replaced by
-    those of more.
-    """
-    rows = read_json(path)["rows"] if path.exists() else []
-    for source in sources_of(CHOOSING, sources):
-        cuts = cuts_of(source, most)
-        for name in names:
-            trial = TRIALS[name]
-            key = {
-                "source": source.name,
-                "split": CHOOSING,
-                "values": _values_hash(source),
-                "forecaster": name,
-                "forecasts": len(cuts),
-                **_model_key(GENERAL),
-                "readings": [asdict(reading) for reading in trial.readings],
-                "stretch": trial.stretch,
-                "trimmed": trial.trimmed,
-            }
-            if not _has_all(rows, [key]):
-                new = [key | trial_row(trial, source, cuts)]
-                rows = _replaced(rows, new)
-                _write(path, rows, new)
 
 
 def errors_by_series(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -710,7 +492,7 @@ def by_source(rows: Sequence[dict[str, Any]], reference: str) -> pd.DataFrame:
     return relative
 
 
-def _print(table: pd.DataFrame) -> None:
+def show(table: pd.DataFrame) -> None:
     print(table.to_string(float_format="{:.3f}".format), flush=True)
 
 
@@ -724,26 +506,12 @@ if __name__ == "__main__":
     parser.add_argument(
         "--models", nargs="*", default=[GENERAL, UNTUNED], help="language models: adapters, untuned"
     )
-    parser.add_argument(
-        "--trials",
-        nargs="*",
-        metavar="NAME",
-        help=f"trials on the half for choosing; without names all: {', '.join(TRIALS)}",
-    )
     parser.add_argument("--sources", nargs="*", default=[], metavar="NAME", help="these alone")
-    parser.add_argument("--most", type=int, help="forecasts of each source in trials")
     parser.add_argument("--path", type=Path, help="default: report/results/textbook.json")
     options = parser.parse_args()
-    if options.trials is not None:
-        record = options.path or results_dir() / TRIAL_RECORD
-        record_trials(record, options.trials or list(TRIALS), options.most, options.sources)
-        trial_rows = read_json(record)["rows"]
-        _print(summary(trial_rows, TODAY, TODAY))
-        _print(by_source(trial_rows, TODAY))
-    else:
-        record = options.path or results_dir() / RECORD
-        half = JUDGING if options.judge else CHOOSING
-        record_half(record, half, options.models, options.sources)
-        half_rows = [row for row in read_json(record)["rows"] if row["split"] == half]
-        _print(summary(half_rows, LAST_SEASON, GENERAL))
-        _print(by_source(half_rows, LAST_SEASON))
+    record = options.path or results_dir() / RECORD
+    half = JUDGING if options.judge else CHOOSING
+    record_half(record, half, options.models, options.sources)
+    half_rows = [row for row in read_json(record)["rows"] if row["split"] == half]
+    show(summary(half_rows, LAST_SEASON, GENERAL))
+    show(by_source(half_rows, LAST_SEASON))

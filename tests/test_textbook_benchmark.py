@@ -13,14 +13,9 @@ from benchmarks.textbook import (
     JUDGING,
     LAST_SEASON,
     TEXTBOOK,
-    Reading,
     TextbookSource,
-    Trial,
-    read_series,
 )
 from m2lib.files import InputError, read_json
-from m2lib.forecaster import Forecaster
-from m2lib.series import TABLES
 
 
 def steps_source(name="steps", values=None, horizon=2, season=2, origins=1, half=CHOOSING):
@@ -135,7 +130,7 @@ def fakes(monkeypatch, sources):
     monkeypatch.setattr(textbook, "EARLIER", ())
     monkeypatch.setattr(textbook, "statistical_rows", statistical_rows)
     monkeypatch.setattr(textbook, "language_row", language_row)
-    monkeypatch.setattr(textbook, "_model_key", lambda name: {"adapter": name})
+    monkeypatch.setattr(textbook, "model_key", lambda name: {"adapter": name})
     return measured
 
 
@@ -155,7 +150,7 @@ def test_a_stopped_record_goes_on_after_its_last_source(tmp_path, monkeypatch):
 
     # Other weights: the model is measured anew, the statistical forecasters are not.
     measured = fakes(monkeypatch, [steps_source("whole")])
-    monkeypatch.setattr(textbook, "_model_key", lambda name: {"adapter": "another"})
+    monkeypatch.setattr(textbook, "model_key", lambda name: {"adapter": "another"})
     textbook.record_half(path, CHOOSING, [GENERAL])
     assert measured == ["general on whole"]
     assert len(read_json(path)["rows"]) == len(rows)
@@ -172,70 +167,6 @@ def test_without_being_told_so_the_judging_half_is_not_read(tmp_path, monkeypatc
     measured = fakes(monkeypatch, [steps_source("open"), kept_back])
     textbook.record_half(tmp_path / "textbook.json", CHOOSING, [])
     assert measured == ["open"]
-
-
-GROWING = np.tile([0.5, 1.5, 0.8, 1.2], 30) * (100 + 2 * np.arange(120))
-
-
-def test_what_is_taken_out_is_put_back():
-    rng = np.random.default_rng(0)
-    noisy = GROWING[:100] * np.exp(rng.normal(0, 0.05, 100))
-    for trend in ("none", "mean step", "line"):
-        for season in ("whole", "part", "in"):
-            read = read_series(noisy, 4, 4, Reading(60, season, trend))
-            assert len(read.written) == 60
-            # With what is taken out put back at its own end, a series is as it was: the 100 steps
-            # are a whole number of seasons, so the factors ahead are also those of the last four.
-            back = (read.written[-4:] + read.base - 4 * slope(read)) * read.factor + read.shift
-            np.testing.assert_allclose(back, noisy[-4:])
-
-
-def slope(read):
-    return read.base[1] - read.base[0]
-
-
-def test_a_trend_goes_on_where_nothing_else_is_forecast():
-    noisy = GROWING[:100] + np.random.default_rng(0).normal(0, 0.5, 100)
-    read = read_series(noisy, 20, 4, Reading(60, "whole", "line"))
-    ahead = read.back(np.zeros((1, 20)))[0]
-    assert np.abs(ahead / GROWING[100:120] - 1).max() < 0.05
-    # A line without noise leaves nothing to be written, so it stays in.
-    line = read_series(np.arange(1.0, 61.0), 4, 1, Reading(60, trend="line"))
-    assert (np.ptp(line.written), line.base.tolist()) == (59, [0, 0, 0, 0])
-
-
-def test_as_it_is_means_what_the_forecaster_does(tiny, tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_OUT", str(tmp_path))
-    forecaster = Forecaster(tiny, TABLES)
-    monkeypatch.setattr(textbook, "_forecaster", lambda name: forecaster)
-    cuts = [(0, GROWING[:100], GROWING[100:104]), (1, 500 - GROWING[:90], GROWING[90:94])]
-    samples, _ = textbook.reading_samples(cuts, 4, 4, Reading())
-    own = forecaster.sample([context[:, None] for _, context, _ in cuts], 4, season=4)
-    for ours, theirs in zip(samples, own, strict=True):
-        np.testing.assert_allclose(ours, theirs.physical[..., 0])
-
-
-def test_samples_are_shared_out_among_readings(monkeypatch):
-    context, truth = np.arange(40.0), np.full(2, 9.0)
-
-    def reading_samples(cuts, horizon, season, reading):
-        return [np.full((20, 2), float(reading.steps))], 20.0
-
-    monkeypatch.setattr(textbook, "reading_samples", reading_samples)
-    trial = Trial((Reading(1), Reading(2), Reading(3)))
-    narrow = textbook.trial_row(trial, steps_source(), [(0, context, truth)])
-    # Of 1, 2 and 3, 7, 7 and 6 times, the median is 2, where a step of the season is 2.
-    assert (narrow["mase"], narrow["seconds"]) == ([(9 - 2) / 2], 20.0)
-    # Of readings that come to the same, each of the 20 samples counts once.
-    counting = np.tile(np.arange(20.0)[:, None], 2)
-    monkeypatch.setattr(textbook, "reading_samples", lambda *asked: ([counting], 20.0))
-    row = textbook.trial_row(trial, steps_source(), [(0, context, truth)])
-    assert row["mase"] == [pytest.approx((9.5 - 9) / 2)]
-    monkeypatch.setattr(textbook, "reading_samples", reading_samples)
-    wide = textbook.trial_row(
-        Trial(trial.readings, stretch=8.0), steps_source(), [(0, context, truth)]
-    )
-    assert (narrow["held"], wide["held"]) == ([0.0], [1.0])
 
 
 def test_the_textbook_has_these_series():

@@ -4,7 +4,7 @@ The adapter is merged into the base model, which keeps its full vocabulary and i
 The reduced model's bias for each of its 13 tokens travels in the generation config.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,8 @@ from transformers import GenerationConfig
 
 from m2lib import model as models
 from m2lib.files import InputError, first_line, read_json, write_json
-from m2lib.forecaster.adapters import VIEWS_FILE, base_of, read_format
+from m2lib.forecaster.adapters import VIEWS_FILE, base_of, read_format, read_views
+from m2lib.forecaster.views import PLAIN, View
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
 CARD = Path(__file__).parent / "cards" / "model.md"  # a Jinja template
@@ -93,6 +94,7 @@ def model_card(
     text_format: TextFormat,
     facts: Mapping[str, Any],
     *,
+    views: Sequence[View] = PLAIN,
     merged: bool = False,
     horizon: int = FORECAST_STEPS,
 ) -> str:
@@ -116,6 +118,7 @@ def model_card(
         base=base,
         shape=text_format,
         step=step_pattern(text_format),
+        views=len(views),
         merged=merged,
         horizon=horizon,
         **facts,
@@ -181,7 +184,7 @@ def _write(folder: Path, name: str, adapter: Path) -> None:
     text_format = read_format(adapter)
     facts_file = adapter / FACTS_FILE
     facts = read_json(facts_file) if facts_file.exists() else {}
-    card = model_card(backbone.name, text_format, facts, merged=True)
+    card = model_card(backbone.name, text_format, facts, views=read_views(adapter), merged=True)
     write_json(folder / FORMAT_FILE, text_format.settings())
     if (adapter / VIEWS_FILE).exists():
         write_json(folder / VIEWS_FILE, read_json(adapter / VIEWS_FILE))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import ROOT, InputError
 from m2lib.forecaster import Forecaster
-from m2lib.forecaster.adapters import GENERAL, read_format
+from m2lib.forecaster.adapters import GENERAL, read_format, read_views
 from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
 from m2lib.model.weights import local_weights
@@ -244,7 +244,9 @@ def test_a_committed_adapters_card_is_of_its_facts():
 def test_the_card_of_general_is_of_its_facts():
     facts = json.loads((GENERAL / "facts.json").read_text(encoding="utf-8"))
     card = (GENERAL / "README.md").read_text(encoding="utf-8")
-    assert model_card("smollm2-135m", read_format(GENERAL), facts) == card
+    views = read_views(GENERAL)
+    assert model_card("smollm2-135m", read_format(GENERAL), facts, views=views) == card
+    assert "shared out among three views" in card
 
 
 def test_a_card_leaves_out_what_is_not_known():

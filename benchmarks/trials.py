@@ -1,0 +1,286 @@
+"""`python -m benchmarks.trials` measures ways to forecast without training, to choose among them.
+
+A trial shares the samples of a series out among one or several views of it: how much of its past
+the model sees, and what is taken out beforehand. Trials see the half for choosing of
+`benchmarks.textbook` alone. The record is textbook_trials.json, beside the recorded runs. It is
+written after each source, and the same command goes on from there.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from benchmarks.tables import Source
+from benchmarks.textbook import (
+    CHOOSING,
+    GENERAL,
+    SAMPLES,
+    Cut,
+    by_source,
+    cuts_of,
+    forecaster_of,
+    has_all,
+    model_key,
+    replaced,
+    score,
+    show,
+    sources_of,
+    summary,
+    values_hash,
+    write_rows,
+)
+from m2lib.files import read_json, short_hash
+from m2lib.forecaster.views import PLAIN
+from m2lib.series import DECILES, NOTHING_LEFT, Season
+from m2lib.settings import out_dir
+from study.settings import results_dir
+
+TRIAL_RECORD = "textbook_trials.json"
+LONGEST = 256
+"""The most steps that `general` sees, at four tokens each."""
+SEASONS_SEEN = 6
+"""Seasons that are shown at least, however few steps are asked for."""
+LINE_SEASONS = 3
+LINE_STEPS = 20
+
+
+@dataclass(frozen=True)
+class TriedView:
+    """How a series is shown to the model; `m2lib.forecaster.View` has what was chosen of this."""
+
+    steps: int = LONGEST
+    """The last steps that are shown; more where they are fewer than six seasons."""
+    season: str = "whole"
+    """Of what a season is estimated that is taken out: of the `whole` past, or of the `part` that
+    is shown; `in` leaves it in."""
+    trend: str = "none"
+    """What slope is taken out: that of the `mean step` of what is shown, or of a `line` through its
+    last three seasons, or last 20 steps; `none` leaves it in."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A way to forecast without training."""
+
+    views: tuple[TriedView, ...]
+    """Among these the samples are shared out."""
+    spread: float = 1.64
+    """The factor by which all samples together are moved away from their median."""
+    trimmed: float = 0.5
+    """The share of the samples left out at either end, of whose others the point forecast is the
+    mean: 0.5 makes it the median, and 0 the mean of all."""
+
+
+TODAY = "as it was"
+ALL = TriedView()
+ALL_IN = TriedView(season="in")
+FEW = TriedView(60)
+FEW_IN = TriedView(60, "in")
+FEW_PART = TriedView(60, "part")
+FEW_LINE = TriedView(60, trend="line")
+FEW_STEP = TriedView(60, trend="mean step")
+CHOSEN = "60 without a line, 256, and 60 with their season"
+TRIALS = {
+    TODAY: Trial((ALL,)),
+    "mean of the middle half": Trial((ALL,), trimmed=0.25),
+    "256 with their season": Trial((ALL_IN,)),
+    "last 120": Trial((TriedView(120),)),
+    "last 60": Trial((FEW,)),
+    "last 60, their own season": Trial((FEW_PART,)),
+    "last 60 with their season": Trial((FEW_IN,)),
+    "last 60 without a line": Trial((FEW_LINE,)),
+    "last 60 without the mean step": Trial((FEW_STEP,)),
+    "60, and 256": Trial((FEW, ALL)),
+    "60 with and without their season": Trial((FEW, FEW_IN)),
+    "60 with and without a line": Trial((FEW, FEW_LINE)),
+    "60 without a line, and 256": Trial((FEW_LINE, ALL)),
+    "60 without a line, and 60 with their season": Trial((FEW_LINE, FEW_IN)),
+    CHOSEN: Trial((FEW_LINE, ALL, FEW_IN)),
+    f"{CHOSEN}; spread 1.3": Trial((FEW_LINE, ALL, FEW_IN), spread=1.3),
+    f"{CHOSEN}; spread 1": Trial((FEW_LINE, ALL, FEW_IN), spread=1.0),
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is written of a series, and how forecasts of it become forecasts of the series."""
+
+    written: np.ndarray
+    """float64, shape (steps,): what is left of the part that is shown."""
+    base: np.ndarray
+    """float64, shape (horizon,): the trend, which is added to a forecast of what is left."""
+    factor: np.ndarray
+    """float64, shape (horizon,): the season, by which that sum is multiplied."""
+    shift: np.ndarray
+    """float64, shape (horizon,): what the season adds after that."""
+    least: float
+    """The smallest value that a forecast may have."""
+
+    def back(self, samples: np.ndarray) -> np.ndarray:
+        """Put trend and season back into forecasts (samples, horizon)."""
+        return np.maximum((samples + self.base) * self.factor + self.shift, self.least)
+
+
+def show_series(context: np.ndarray, horizon: int, season: int, view: TriedView) -> Shown:
+    """Take out of a context (steps,) what a view says."""
+    part = context[-min(LONGEST, max(view.steps, SEASONS_SEEN * season)) :]
+    estimated = part if view.season == "part" else context
+    length = 1 if view.season == "in" else season
+    pattern = Season.of(estimated[:, None], length)
+    # A season is counted from the first step that it was estimated of. Of 100 steps the last 60
+    # begin at place 40, and the forecast at place 100.
+    skipped = len(estimated) - len(part)
+    inside = (skipped + np.arange(len(part))) % length
+    ahead = (len(estimated) + np.arange(horizon)) % length
+    factor = pattern.factor[:, 0]
+    shift = pattern.shift[:, 0]
+    level = (part - shift[inside]) / factor[inside]
+
+    written = level
+    base = np.zeros(horizon)
+    if view.trend != "none":
+        # The trend's line goes through the last step: of a level of 3, 6, 7 and a slope of 2 are
+        # left 0, 1, 0; the next step has a base of 9. A line without noise leaves nothing to be
+        # written, and so it is left in.
+        slope = _slope(level, season, view.trend)
+        left = level - level[-1] - slope * np.arange(1 - len(level), 1)
+        if np.ptp(left) > NOTHING_LEFT * np.ptp(level):
+            written = left
+            base = level[-1] + slope * np.arange(1, horizon + 1)
+    return Shown(written, base, factor[ahead], shift[ahead], _least(context))
+
+
+def _slope(level: np.ndarray, season: int, trend: str) -> float:
+    """Return the slope of a level (steps,), in its units a step."""
+    if trend == "mean step":
+        return float((level[-1] - level[0]) / (len(level) - 1))
+    last = level[-max(LINE_SEASONS * season, LINE_STEPS) :]
+    return float(np.polyfit(np.arange(len(last)), last, 1)[0])
+
+
+def _least(context: np.ndarray) -> float:
+    """Return the smallest value of a forecast: what was never negative stays so."""
+    return 0.0 if context.min() >= 0 else -np.inf
+
+
+def view_samples(
+    cuts: Sequence[Cut], horizon: int, season: int, view: TriedView
+) -> tuple[list[np.ndarray], float]:
+    """Return samples (SAMPLES, horizon) of each forecast as the model draws them, and the seconds.
+
+    Their spread is 1. They are kept under build/, by what was written, so views that come to the
+    same, as those of short series do, are sampled once. The seconds are those of one core.
+    """
+    all_shown = [show_series(context, horizon, season, view) for _, context, _ in cuts]
+    content = b"".join(shown.written.tobytes() + b"|" for shown in all_shown)
+    key = f"{_key()} {horizon}".encode()
+    path = out_dir() / "textbook" / f"{short_hash(content + key)}.npz"
+    if not path.exists():
+        forecaster = _narrow_forecaster()
+        series = [shown.written[:, None] for shown in all_shown]
+        started = time.process_time()
+        forecasts = forecaster.sample(series, horizon, num_samples=SAMPLES, views=PLAIN)
+        seconds = time.process_time() - started
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.stack([ahead.physical[..., 0] for ahead in forecasts])
+        np.savez(path, samples=samples, seconds=seconds)
+    kept = np.load(path)
+    back = [shown.back(samples) for shown, samples in zip(all_shown, kept["samples"], strict=True)]
+    return back, float(kept["seconds"])
+
+
+def _narrow_forecaster() -> Any:
+    """Return the forecaster whose samples are left as far apart as the model draws them."""
+    forecaster = forecaster_of(GENERAL)
+    if not forecaster.text_format:
+        return forecaster
+    return replace(forecaster, text_format=replace(forecaster.text_format, spread=1.0))
+
+
+def _key() -> dict[str, Any]:
+    """Return what decides the samples of a trial, beside the series and the views."""
+    key = model_key(GENERAL)
+    return {"adapter": key["adapter"], "samples": key["samples"]}
+
+
+def trial_row(trial: Trial, source: Source, cuts: Sequence[Cut]) -> dict[str, Any]:
+    """Return the row of a trial.
+
+    Of three views the first two give 7 of 20 samples and the third 6. The seconds of each view
+    count by its share of the samples, although a series is read once for each of them.
+    """
+    shares = np.bincount(np.arange(SAMPLES) % len(trial.views))
+    parts = []
+    seconds = 0.0
+    first = 0
+    for view, share in zip(trial.views, shares.tolist(), strict=True):
+        samples, spent = view_samples(cuts, source.horizon, source.season, view)
+        # Each takes other ones, so that views that come to the same do not count samples twice.
+        parts.append([one[first : first + share] for one in samples])
+        seconds += spent * share / SAMPLES
+        first += share
+    together = [np.concatenate(one) for one in zip(*parts, strict=True)]
+
+    deciles = []
+    for samples, (_, context, _) in zip(together, cuts, strict=True):
+        median = np.median(samples, axis=0)
+        wider = np.maximum(median + trial.spread * (samples - median), _least(context))
+        quantiles = np.quantile(wider, DECILES, axis=0)
+        if trial.trimmed < 0.5:
+            quantiles[4] = trim_mean(samples, trial.trimmed, axis=0)
+        deciles.append(quantiles)
+    return score(cuts, source.season, deciles) | {"seconds": round(seconds, 2)}
+
+
+def record_trials(
+    path: Path, names: Sequence[str], most: int | None, sources: Sequence[str] = ()
+) -> None:
+    """Measure what the record of trials lacks, on the half for choosing, and write it after each.
+
+    most: the number of forecasts of each source, for a first look. Rows of fewer are replaced by
+    those of more.
+    """
+    rows = read_json(path)["rows"] if path.exists() else []
+    for source in sources_of(CHOOSING, sources):
+        cuts = cuts_of(source, most)
+        for name in names:
+            trial = TRIALS[name]
+            key = {
+                "source": source.name,
+                "split": CHOOSING,
+                "values": values_hash(source),
+                "forecaster": name,
+                "forecasts": len(cuts),
+                **_key(),
+                "views": [asdict(view) for view in trial.views],
+                "spread": trial.spread,
+                "trimmed": trial.trimmed,
+            }
+            if not has_all(rows, [key]):
+                new = [key | trial_row(trial, source, cuts)]
+                rows = replaced(rows, new)
+                write_rows(path, rows, new)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="TRIAL", help=f"default: all, which are {', '.join(TRIALS)}"
+    )
+    parser.add_argument("--sources", nargs="*", default=[], metavar="NAME", help="these alone")
+    parser.add_argument("--most", type=int, help="forecasts of each source")
+    parser.add_argument("--path", type=Path, help=f"default: report/results/{TRIAL_RECORD}")
+    options = parser.parse_args()
+    record = options.path or results_dir() / TRIAL_RECORD
+    record_trials(record, options.names or list(TRIALS), options.most, options.sources)
+    trial_rows = read_json(record)["rows"]
+    show(summary(trial_rows, TODAY, TODAY))
+    show(by_source(trial_rows, TODAY))
