@@ -301,6 +301,7 @@ def evaluate(
                 "finetune": finetune,
             },
             "text_format": text_format.settings() if text_format else None,
+            "views": [asdict(view) for view in forecaster.views],
             "backbone": {
                 "id": backbone.name,
                 "weight_hash": backbone.weight_hash,
