@@ -36,11 +36,9 @@ from m2lib.forecaster import Forecaster
 from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.provenance import provenance
 from m2lib.series import DECILES
-from m2lib.series.intervals import Ratio, error_ratio
+from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON, RECORD, by_source, summary
 from study.settings import results_dir
 
-RECORD = "textbook.json"
-CHOOSING, JUDGING = "choosing", "judging"
 LOT_SEED = 43
 LOTS = {
     "monthly": ("employment", "livestock", "prescriptions", "retail"),
@@ -57,11 +55,8 @@ LEAST_SEASONS = 3
 """Seasons that a series has before its first forecast, at least."""
 LEAST_STEPS = 20
 """Steps that a series has before its first forecast, at least."""
-LEAST_ERROR = 0.01
-"""MASE below which two forecasts count as equally good. A geometric mean bears no error of zero."""
 SAMPLES = 20
 GENERAL, UNTUNED = "general", "untuned"
-LAST_SEASON = "last season"
 STATISTICAL = {
     "last value": "Naive",
     LAST_SEASON: "SeasonalNaive",
@@ -401,95 +396,6 @@ def write_rows(path: Path, rows: list[dict[str, Any]], new: Sequence[dict[str, A
     for row in new:
         error = f"MASE {np.mean(row['mase']):.3f}"
         print(f"{row['source']}: {row['forecaster']}, {error}, {row['seconds']} s", flush=True)
-
-
-def errors_by_series(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Return the error of each series: one row a source and series, one column a forecaster.
-
-    It is the mean MASE of the series' forecasts, and LEAST_ERROR where that is less.
-    """
-    frames = []
-    for row in rows:
-        errors = pd.DataFrame({"series": row["series"], "error": row["mase"]})
-        frames.append(errors.assign(source=row["source"], forecaster=row["forecaster"]))
-    table = pd.concat(frames).pivot_table(
-        "error", ["source", "series"], "forecaster", aggfunc="mean", sort=False
-    )
-    return table.clip(lower=LEAST_ERROR)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two forecasters on the series that both have forecast."""
-
-    over_series: Ratio | None
-    """The ratio of their errors, where each series counts once; None of fewer than two."""
-    over_sources: Ratio | None
-    """The same, where each source counts once, by the geometric mean of its series."""
-    better: int
-    """The number of series on which the first one has the smaller error."""
-    count: int
-    """The number of series."""
-
-
-def compared(errors: pd.DataFrame, first: str, second: str) -> Comparison:
-    """Compare two columns of `errors_by_series`."""
-    both = pd.DataFrame({"first": errors[first], "second": errors[second]}).dropna()
-    by_source = np.exp(np.log(both).groupby("source").mean())
-    return Comparison(
-        over_series=_error_ratio(both),
-        over_sources=_error_ratio(by_source),
-        better=int((both["first"] < both["second"]).sum()),
-        count=len(both),
-    )
-
-
-def _error_ratio(pairs: pd.DataFrame) -> Ratio | None:
-    return error_ratio(pairs["first"], pairs["second"]) if len(pairs) > 1 else None
-
-
-def summary(rows: Sequence[dict[str, Any]], reference: str, ours: str) -> pd.DataFrame:
-    """Return a line for each forecaster, by its error in units of the reference's.
-
-    The intervals are Student's. Over series each series counts once, and they are taken as
-    independent of each other within their sources; over sources each source counts once.
-    """
-    errors = errors_by_series(rows)
-    lines = {}
-    for name in errors:
-        own = [row for row in rows if row["forecaster"] == name]
-        held = np.concatenate([row["held"] for row in own])
-        line = {
-            "error": np.exp(np.log(errors[name] / errors[reference]).mean()),
-            f"it / {reference}": _ratio(compared(errors, name, reference).over_series),
-        }
-        if ours not in (name, reference):
-            comparison = compared(errors, ours, name)
-            line |= {
-                f"{ours} / it": _ratio(comparison.over_series),
-                "over sources": _ratio(comparison.over_sources),
-                "better on": f"{comparison.better} of {comparison.count}",
-            }
-        line |= {
-            "80% band holds": f"{held.mean():.0%}",
-            "seconds a forecast": sum(row["seconds"] for row in own) / len(held),
-        }
-        lines[name] = line
-    return pd.DataFrame.from_dict(lines, "index").sort_values("error").fillna("")
-
-
-def _ratio(ratio: Ratio | None) -> str:
-    if ratio is None or ratio.low == ratio.high:
-        return ""
-    return f"{ratio.ratio:.3f} ({ratio.low:.2f} to {ratio.high:.2f}), p {ratio.p:.3f}"
-
-
-def by_source(rows: Sequence[dict[str, Any]], reference: str) -> pd.DataFrame:
-    """Return the geometric mean error of each forecaster on each source, in the reference's."""
-    logs = np.log(errors_by_series(rows))
-    relative = np.exp(logs.sub(logs[reference], axis=0).groupby("source", sort=False).mean())
-    relative.insert(0, "series", logs.groupby("source", sort=False).size())
-    return relative
 
 
 def show(table: pd.DataFrame) -> None:

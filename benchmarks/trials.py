@@ -18,11 +18,9 @@ from scipy.stats import trim_mean
 
 from benchmarks.tables import Source
 from benchmarks.textbook import (
-    CHOOSING,
     GENERAL,
     SAMPLES,
     Cut,
-    by_source,
     cuts_of,
     forecaster_of,
     has_all,
@@ -31,7 +29,6 @@ from benchmarks.textbook import (
     score,
     show,
     sources_of,
-    summary,
     values_hash,
     write_rows,
 )
@@ -39,6 +36,7 @@ from m2lib.files import read_json, short_hash
 from m2lib.forecaster.views import PLAIN
 from m2lib.series import DECILES, NOTHING_LEFT, Season
 from m2lib.settings import out_dir
+from study.paper.textbook import CHOOSING, by_source, summary
 from study.settings import results_dir
 
 TRIAL_RECORD = "textbook_trials.json"

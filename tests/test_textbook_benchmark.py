@@ -8,14 +8,13 @@ import pytest
 
 from benchmarks import textbook
 from benchmarks.textbook import (
-    CHOOSING,
     GENERAL,
-    JUDGING,
-    LAST_SEASON,
     TEXTBOOK,
     TextbookSource,
 )
 from m2lib.files import InputError, read_json
+from study.paper import textbook as recorded
+from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON
 
 
 def steps_source(name="steps", values=None, horizon=2, season=2, origins=1, half=CHOOSING):
@@ -100,15 +99,15 @@ def test_series_count_once_whatever_their_origins():
         row_of("few", "ours", [1.0, 3.0, 0.0], series=[0, 0, 1]),
         row_of("few", "theirs", [1.0, 1.0, 0.0], series=[0, 0, 1]),
     ]
-    errors = textbook.errors_by_series(rows)
+    errors = recorded.errors_by_series(rows)
     # Of `few` the first series has errors of 2 and 1; the second has none, which counts as equal.
     assert errors["ours"].tolist() == [1, 2, 4, 2, textbook.LEAST_ERROR]
-    comparison = textbook.compared(errors, "ours", "theirs")
+    comparison = recorded.compared(errors, "ours", "theirs")
     assert comparison.over_series.ratio == pytest.approx((0.5**3 * 2 * 1) ** (1 / 5))
     assert comparison.over_sources.ratio == pytest.approx((0.5 * 2**0.5) ** 0.5)
     assert (comparison.better, comparison.count) == (3, 5)
-    assert textbook.compared(errors.loc[["many"]], "ours", "theirs").over_sources is None
-    assert textbook.by_source(rows, "theirs").loc["few", "ours"] == pytest.approx(2**0.5)
+    assert recorded.compared(errors.loc[["many"]], "ours", "theirs").over_sources is None
+    assert recorded.by_source(rows, "theirs").loc["few", "ours"] == pytest.approx(2**0.5)
 
 
 def fakes(monkeypatch, sources):
@@ -154,7 +153,7 @@ def test_a_stopped_record_goes_on_after_its_last_source(tmp_path, monkeypatch):
     textbook.record_half(path, CHOOSING, [GENERAL])
     assert measured == ["general on whole"]
     assert len(read_json(path)["rows"]) == len(rows)
-    assert textbook.summary(rows, LAST_SEASON, GENERAL).loc[GENERAL, "error"] == pytest.approx(
+    assert recorded.summary(rows, LAST_SEASON, GENERAL).loc[GENERAL, "error"] == pytest.approx(
         0.5**0.5
     )
 
