@@ -12,7 +12,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -22,23 +22,17 @@ import matplotlib.cbook
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save
 
-from m2lib.files import ROOT, read_json, short_hash, write_atomic, write_json
-from m2lib.forecaster import Forecaster, read_format
-from m2lib.forecaster.adapters import GENERAL, VIEWS_FILE
-from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
-from m2lib.forecaster.views import View
-from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
+from m2lib.files import ROOT, read_json, short_hash, write_json
+from m2lib.forecaster import Forecaster
+from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.provenance import provenance
-from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, log_var_paths, nearest_analogue, period_of
-from study import PROFILES, adapter_path, load_record
+from m2lib.series import DECILES, SHORTEST, log_var_paths, nearest_analogue, period_of
 from study.paper.errors import (
     NAIVE,
     REFERENCE,
     TABLE_ERRORS,
     table_errors,
-    table_ratios,
     table_summary,
 )
 from study.settings import results_dir
@@ -56,12 +50,6 @@ MOST_NEEDED = 1e3
 """The factor by which a band of no width would have to be widened."""
 SHOWN = 4
 """Horizons of the context that a picture shows."""
-AVERAGED = "general-tail", "general-even"
-"""The runs whose adapters' mean goes into the package."""
-VIEWS = (View(60, trend=True), View(), View(60, season=False))
-"""How the packaged adapter is shown a series, as `benchmarks.trials` chose."""
-SPREAD = 1.64
-"""The spread of its samples, with which 80% bands hold 80% of what `benchmarks.trials` forecast."""
 MODELS = {
     "last value": "Naive",
     NAIVE: "SeasonalNaive",
@@ -459,80 +447,6 @@ def _other_rows(rows: list[dict[str, Any]], source: str, forecaster: str) -> lis
     return [row for row in rows if (row["source"], row["forecaster"]) != place]
 
 
-def mean_adapter() -> dict[str, bytes]:
-    """Return PEFT's files for the package, with the mean weights of two runs.
-
-    Their mean is better than either on the sources for choosing [1]_.
-
-    References
-    ----------
-    .. [1] Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
-       accuracy without increasing inference time", ICML 2022.
-    """
-    first, second = (adapter_path("laptop", run) for run in AVERAGED)
-    files = {CONFIG_FILE: (second / CONFIG_FILE).read_bytes()}
-    for name in (ADAPTER_FILE, BIAS_FILE):
-        ours = load_file(first / name)
-        theirs = load_file(second / name)
-        files[name] = save({key: (ours[key] + theirs[key]) / 2 for key in ours})
-    return files
-
-
-def told_apart(path: Path | None) -> str:
-    """Return the card's words on the repetition, and on whom this adapter surely differs from."""
-    ratios = table_ratios(table_errors(path), "test")
-    sources = sum(source.split == "test" for source in SOURCES)
-    ahead = [name for name, ratio in ratios.items() if ratio.surely and ratio.ratio < 1]
-    behind = [name for name, ratio in ratios.items() if ratio.surely and ratio.ratio > 1]
-    undecided = [name for name, ratio in ratios.items() if not ratio.surely]
-    return (
-        f"The repetition, here `{REFERENCE}`, is that which erred less on a source before its "
-        "first forecast; its period is the calendar's, or else found in the series, and "
-        "`last period` knows the calendar's alone. By a t interval and the exact sign-flip test "
-        f"over the {sources} origins, this adapter is ahead of {', '.join(ahead) or 'none'} "
-        f"and behind {', '.join(behind) or 'none'}; it is not told apart from "
-        f"{', '.join(undecided) or 'none'}"
-    )
-
-
-def package(path: Path) -> None:
-    """Put the adapter for any table into the package, with a card of what was measured."""
-    record = load_record(PROFILES["laptop"], AVERAGED[-1])
-    records = [record]  # the last training, the one that it started from, and so on
-    while records[-1].plan.start:
-        records.append(load_record(PROFILES["laptop"], records[-1].plan.start))
-
-    measures = {"mase": "error (MASE)", "loss": "scaled quantile loss"}
-    table = table_summary(table_errors(path), "test").rename(
-        columns=measures, index={GENERAL.name: "this adapter"}
-    )
-    recorded_format = read_format(adapter_path("laptop", record.name))
-    text_format = replace(recorded_format, spread=SPREAD)
-
-    recipe = {"start": record.plan.start, "pairs": record.plan.pairs}
-    recipe |= asdict(record.plan.training)
-    recipe["targets"] = ", ".join(recipe["targets"])
-    facts = {
-        "data": "No real series: an endless stream of synthetic ones, as "
-        "`study.synthetic.families` draws them: seasons and trends, autoregressions, wandering "
-        "cycles, counts, Gaussian processes, prey and predators, mixed; 20 to 256 steps each. "
-        "The weights are the mean of those after the last two of "
-        f"{len(records)} trainings. The settings below are the last one's, the cost is of all",
-        "recipe": recipe,
-        "flops": sum(training.spent()["coursework"] for training in records),
-        "measured": "real series of other origins, in geometric mean, and relative to a "
-        f"repetition. {told_apart(path)}",
-        "errors": table[list(measures.values())].T.to_dict(),
-    }
-    for name, content in mean_adapter().items():
-        write_atomic(GENERAL / name, content)
-    write_json(GENERAL / FORMAT_FILE, text_format.settings())
-    write_json(GENERAL / VIEWS_FILE, [asdict(view) for view in VIEWS])
-    write_json(GENERAL / FACTS_FILE, facts)
-    card = model_card(record.plan.backbone, text_format, facts, views=VIEWS)
-    write_atomic(GENERAL / CARD_FILE, card.encode())
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -549,15 +463,8 @@ if __name__ == "__main__":
         "--only", default="", metavar="NAME", help=f"one forecaster alone, such as {REFERENCE!r}"
     )
     parser.add_argument("--path", type=Path, help="default: report/results/tables.json")
-    parser.add_argument(
-        "--package",
-        action="store_true",
-        help="put the adapter `general` and a card into the package",
-    )
     options = parser.parse_args()
     record = options.path or results_dir() / TABLE_ERRORS
     record_tables(record, options.split, options.adapters, options.temperature, options.only)
     summary = table_summary(table_errors(record), options.split)
     print(summary.to_string(float_format="{:.3f}".format))
-    if options.package:
-        package(record)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import tables
+from benchmarks import package, tables
 from benchmarks.tables import SOURCES, Source, measured, record_tables
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL, read_format, read_views
@@ -31,26 +31,20 @@ def test_no_source_chooses_and_judges():
 
 
 def test_the_package_carries_the_recorded_adapter():
-    for run in tables.AVERAGED:
+    for run in package.AVERAGED:
         recorded = adapter_path("laptop", run)
         assert load_record(PROFILES["laptop"], run).adapter == adapter_hash(recorded)
     text_format = read_format(GENERAL)
     assert replace(text_format, spread=1.0) == read_format(recorded)
+    assert (text_format.spread, read_views(GENERAL)) == (package.SPREAD, package.VIEWS)
     assert (GENERAL / CONFIG_FILE).read_bytes() == (recorded / CONFIG_FILE).read_bytes()
     assert all(
-        (GENERAL / name).read_bytes() == content for name, content in tables.mean_adapter().items()
+        (GENERAL / name).read_bytes() == content for name, content in package.mean_adapter().items()
     )
-    rows = table_errors().query("forecaster == 'general'")
-    assert set(rows["spread"]) == {text_format.spread}
-    assert (text_format.spread, read_views(GENERAL)) == (tables.SPREAD, tables.VIEWS)
     facts = json.loads((GENERAL / FACTS_FILE).read_text(encoding="utf-8"))
+    assert facts == package.facts()
     errors = {name: row["error (MASE)"] for name, row in facts["errors"].items()}
-    assert errors["this adapter"] == table_summary(table_errors(), "test").loc[GENERAL.name, "mase"]
-    assert errors["this adapter"] < min(0.95, errors["AutoETS"], errors["untuned"])
-    table = table_errors()
-    in_last_periods = relative_errors(table[table["split"] == "test"], reference=NAIVE)
-    assert np.exp(np.log(in_last_periods[GENERAL.name]).mean()) < 0.9
-    assert facts["measured"].endswith(tables.told_apart(None))
+    assert errors["this adapter"] < min(0.85, errors["untuned"])
 
 
 def test_what_tuning_did_is_what_the_page_says():
