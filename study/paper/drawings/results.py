@@ -1,0 +1,184 @@
+"""Drawings of results: how a training went, and forecasts with their errors."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from m2lib import plots
+from m2lib.model import SYMBOLS
+from m2lib.plots import WIDTH
+from m2lib.series import VARIABLES, to_integers
+from study import PROFILES, Record, recorded_forecast
+from study.paper import errors
+
+SHOWN_STEPS = 60  # the last of a series, where forecasts are small
+
+
+def descents(
+    loss: Callable[[np.ndarray], np.ndarray], paths: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Draw gradient descent in one weight, a panel for each path of weights, on the loss curve."""
+    figure, axes = plt.subplots(1, len(paths), figsize=(3.6 * len(paths), 3), sharey=True)
+    weights_of_all = np.concatenate([np.array(path) for path in paths.values()])
+    line = np.linspace(weights_of_all.min() - 0.3, weights_of_all.max() + 0.3, 200)
+    for ax, (title, path) in zip(axes, paths.items(), strict=True):
+        weights = np.array(path)
+        ax.plot(line, loss(line), color="0.8")
+        ax.plot(weights, loss(weights), "o-", color=plots.COLOURS["prey"], ms=4, lw=1)
+        ax.plot(weights[:1], loss(weights[:1]), "o", color=plots.COLOURS["error"], label="start")
+        ax.set(title=title, xlabel="weight w")
+    axes[0].set_ylabel("loss (squared error)")
+    axes[0].legend()
+    return figure
+
+
+def token_costs(text: str, costs: np.ndarray, start: int, end: int) -> Figure:
+    """Draw what some tokens of a text cost a model, in nats, each above its token.
+
+    costs holds the cost of every token but the first; tokens start to end - 1 are drawn.
+    """
+    figure, ax = plt.subplots(figsize=(9, 2.8))
+    places = range(end - start)
+    colours = [plots.COLOURS["prey"] if text[i].isdigit() else "0.5" for i in range(start, end)]
+    ax.bar(places, costs[start - 1 : end - 1], color=colours)
+    ax.axhline(np.log(len(SYMBOLS)), color="0.4", ls="--", lw=1)
+    ax.text(len(places) - 0.4, np.log(len(SYMBOLS)), "knowing nothing", ha="right", va="bottom")
+    ax.set_xticks(places, text[start:end])
+    ax.set(xlabel="true token", ylabel="cost (nats)")
+    ax.margins(x=0.01)
+    return figure
+
+
+def learning(
+    time: np.ndarray,
+    scaled: np.ndarray,
+    ahead: Mapping[int, np.ndarray],
+    errors: Mapping[int, float],
+) -> Figure:
+    """Draw one series with its forecast after each of some training steps, a panel for each.
+
+    time (steps,) and scaled (steps, 2), whose last steps are the forecast's; `ahead` holds the
+    forecasts (horizon, 2) and `errors` their mean absolute errors, both by training step.
+    """
+    size = (2.75 * len(ahead), 3.3)
+    figure, axes = plt.subplots(1, len(ahead), figsize=size, sharex=True, sharey=True)
+    for ax, (step, forecast) in zip(axes, ahead.items(), strict=True):
+        title = (
+            f"after {step} steps: error {errors[step]:.0f}"
+            if step
+            else (f"untuned: error {errors[step]:.0f}")
+        )
+        plots.plot_forecast(ax, time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], forecast, title)
+        ax.set_xlabel(plots.MODEL_TIME)
+    axes[0].set_ylabel("scaled units")
+    plots.forecast_legend(figure)
+    return figure
+
+
+def loss_and_error(
+    losses: Sequence[float],
+    watched: Mapping[int, float],
+    errors: Mapping[int, float],
+    yardsticks: Mapping[str, float],
+) -> Figure:
+    """Draw how the loss falls in a training, and with it the mean error of forecasts.
+
+    losses: of each step's series, in nats a token. watched: the loss on other series, by training
+    step. errors: the mean error of forecasts in scaled units, by training step. yardsticks: the
+    mean errors of forecasts without a model, by name.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
+    steps = np.arange(1, len(losses) + 1)
+    left.plot(steps, losses, ".", color="0.6", label="the step's own series")
+    left.plot(*_line(watched), "o-", color=plots.COLOURS["predator"], label="watched series")
+    left.set(xlabel="training step", ylabel="loss (nats a token)")
+    left.legend()
+    right.plot(*_line(errors), "o-", color=plots.COLOURS["ours"], label="the model")
+    styles = ("--", ":", "-.", (0, (1, 3)))
+    for (name, error), style in zip(yardsticks.items(), styles, strict=False):
+        right.axhline(error, color="0.35", ls=style, lw=1.2, label=name)
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    right.set(xlabel="training step", ylabel="mean error (scaled units)", ylim=(0, None))
+    return figure
+
+
+def losses_when_cut(losses: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Draw the loss of adapters, by name, that keep fewer and fewer directions, by their number."""
+    figure, ax = plt.subplots(figsize=(7, 3.4))
+    for (name, by_rank), marker in zip(losses.items(), "oDs", strict=False):
+        ranks = sorted(by_rank)
+        ax.plot(ranks, [by_rank[rank] for rank in ranks], f"{marker}-", ms=5, label=name)
+    ax.set_xscale("symlog", base=2, linthresh=1)
+    ticks = sorted({rank for by_rank in losses.values() for rank in by_rank})
+    ax.set_xticks(ticks, ticks)
+    ax.set(xlabel="directions kept (rank)", ylabel="loss on series 94 (nats a token)")
+    ax.legend()
+    return figure
+
+
+def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
+    """Figures 4 and 6: a row for each record, a column for each series; the report's error where it
+    asked the same."""
+    series = errors.data()
+    report = errors.runs(errors.published())
+    size = WIDTH, 0.7 + 1.7 * len(records)
+    figure, axes = plt.subplots(len(records), len(shown), figsize=size, sharex=True, squeeze=False)
+    for row, (title, record) in zip(axes, records.items(), strict=True):
+        archive = (
+            report.get(("published", record.name)) if PROFILES[record.profile].as_reported else None
+        )
+        for ax, i in zip(row, shown, strict=True):
+            said = f"series {i}: MAE {record.series[i]['mae']:.0f}"
+            said += "" if archive is None else f"\nthe report's: {archive[i]:.0f}"
+            scaled = to_integers(series.trajectories[i], series.scales[i], record.protocol.rounding)
+            made = recorded_forecast(record, series, i)
+            plots.plot_forecast(ax, series.time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], made, said)
+        row[0].set_ylabel(f"{title}\n(scaled units)")
+    figure.suptitle(record.plan.backbone, fontsize="medium")  # that of all
+    plt.setp(axes[-1], xlabel=plots.MODEL_TIME)
+    plots.forecast_legend(figure)
+    return figure
+
+
+def fitted(ax: Axes, time: np.ndarray, series: np.ndarray, course: np.ndarray) -> None:
+    """A series as dots and a fitted course as lines, (steps, 2) in scaled units, the last 20 steps
+    shaded."""
+    for k, name in enumerate(VARIABLES):
+        colour = plots.COLOURS[name]
+        ax.plot(time, series[:, k], ".", ms=4, color=colour, label=name)
+        ax.plot(time, course[:, k], color=colour, label=f"{name}, fit")
+    ax.axvspan(float(time[-20]), float(time[-1]), color="0.93", lw=0, zorder=0)
+    ax.margins(x=0)
+    ax.set(xlabel=plots.MODEL_TIME)
+
+
+def errors_by_source(relative: pd.DataFrame, pair: Sequence[str]) -> Figure:
+    """Two forecasters' relative errors on each source of real series, joined by a bar.
+
+    `relative` holds errors in units of the repetition's, sources by forecasters. The source on
+    which the first of the pair does best by comparison stands at the top.
+    """
+    first, second = (relative[name] for name in pair)
+    order = (first / second).sort_values(ascending=False).index
+    figure, ax = plt.subplots(figsize=(8, 3.6))
+    ax.axvline(1, color="0.5", lw=1)
+    places = range(len(order))
+    ax.hlines(places, first[order], second[order], color="0.8", lw=3, zorder=1)
+    ax.scatter(first[order], places, color=plots.COLOURS["ours"], label=pair[0], zorder=2)
+    ax.scatter(second[order], places, color="0.3", marker="s", label=pair[1], zorder=2)
+    ax.set_yticks(places, order)
+    ax.set(xscale="log", xlabel="error (the repetition's is 1)")
+    ticks = (0.4, 0.6, 0.8, 1, 1.5)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.legend(loc="upper left")
+    return figure
+
+
+def _line(values: Mapping[int, float]) -> tuple[list[int], list[float]]:
+    """What matplotlib's `plot` wants of values by step: the steps, and the values."""
+    return list(values), list(values.values())
