@@ -9,93 +9,112 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from m2lib import plots
 from m2lib.accounting import Shape
 from m2lib.plots import COLOURS, WIDTH
 
-FROZEN, TRAINED = "#D6E6F2", "#FBE3B5"
-_AMBER = "#D98E04"  # for lines that are too thin for the pale one
+FROZEN = "#D6E6F2"
+TRAINED = "#FBE3B5"
+_AMBER = "#D98E04"  # for what is trained, where the pale colour would be too thin to see
+_PLAIN = "#F2F2F2"  # boxes that hold no parameters
 
 
 def architecture(shape: Shape, name: str) -> Figure:
-    """Figure 1: the model, one transformer block and its MLP, with their widths."""
+    """Draw figure 1: the model, one transformer block and its MLP, with their widths."""
     d = shape.width
-    hidden = shape.mlp
-    h = shape.heads
-    kv = shape.kv_heads
-    c = shape.head_width
     embedding = f"embedding\n{shape.vocabulary} × {d}"
-    head = f"LM head {d} → {shape.vocabulary}\n+ trained bias"
     blocks = f"{shape.layers} × transformer block\n{d} → {d}"
     norm = f"RMSNorm\n{d}"
-    parts = {"query + LoRA": h, "key": kv, "value + LoRA": kv}
-    bias = "\n+ bias" if shape.qkv_bias else ""
-    inputs = [f"{part}\n{d} → {n}·{c}{bias}" for part, n in parts.items()]
-    attention = f"causal attention\n{h} query heads share {kv} key-value heads"
+    head = f"LM head {d} → {shape.vocabulary}\n+ trained bias"
+
     figure, (left, middle, right) = plt.subplots(
         1, 3, figsize=(WIDTH, 5.4), width_ratios=(1.9, 3.8, 2.2)
     )
     _flow(left, "model", [["token ids"], [embedding], [blocks], [norm], [head], ["logits"]])
-    lower = (
-        ("x",),
-        (norm,),
-        inputs,
-        ("RoPE", "RoPE", None),
-        (attention,),
-        (f"output\n{h}·{c} → {d}",),
-    )
-    drawn = _flow(
-        middle, "transformer block", (*lower, ("+",), (norm,), (f"MLP\n{d} → {d}",), ("+ ",))
-    )
-    _arrow(middle, drawn["x"], drawn["+"], aside=-0.6)
-    _arrow(middle, drawn["+"], drawn["+ "], aside=-1.1, lift=0.38)
-    gates = [f"gate\n{d} → {hidden}", f"up\n{d} → {hidden}"]
-    _flow(
-        right, "MLP", [["x"], gates, ["SiLU", None], ["× (multiplied)"], [f"down\n{hidden} → {d}"]]
-    )
+    _draw_block(middle, shape)
+    _draw_mlp(right, shape)
     figure.suptitle(
         f"{name}: features per token; blue is frozen, amber holds trained parameters", fontsize=9.5
     )
     return figure
 
 
+def _draw_block(ax: Axes, shape: Shape) -> None:
+    """Draw a transformer block, with the two ways round its parts that lead to the sums."""
+    d = shape.width
+    bias = "\n+ bias" if shape.qkv_bias else ""
+    heads = {"query + LoRA": shape.heads, "key": shape.kv_heads, "value + LoRA": shape.kv_heads}
+    projections = []
+    for name, count in heads.items():
+        projections.append(f"{name}\n{d} → {count}·{shape.head_width}{bias}")
+    norm = f"RMSNorm\n{d}"
+    attention = (
+        f"causal attention\n{shape.heads} query heads share {shape.kv_heads} key-value heads"
+    )
+    output = f"output\n{shape.heads}·{shape.head_width} → {d}"
+    mlp = f"MLP\n{d} → {d}"
+
+    rows: list[Sequence[str | None]] = [
+        ["x"],
+        [norm],
+        projections,
+        ["RoPE", "RoPE", None],  # values are not rotated
+        [attention],
+        [output],
+        ["+"],
+        [norm],
+        [mlp],
+        ["+ "],  # a box is known by its text, and this is not the first sum
+    ]
+    boxes = _flow(ax, "transformer block", rows)
+    _arrow(ax, boxes["x"], boxes["+"], aside=-0.6)
+    _arrow(ax, boxes["+"], boxes["+ "], aside=-1.1, lift=0.38)
+
+
+def _draw_mlp(ax: Axes, shape: Shape) -> None:
+    """Draw the MLP of a block: what its gate lets through of what it has widened."""
+    gate = f"gate\n{shape.width} → {shape.mlp}"
+    up = f"up\n{shape.width} → {shape.mlp}"
+    down = f"down\n{shape.mlp} → {shape.width}"
+    _flow(ax, "MLP", [["x"], [gate, up], ["SiLU", None], ["× (multiplied)"], [down]])
+
+
 def lora_layer(width: int, rank: int) -> Figure:
-    """Figure 2: a frozen square layer with its low-rank adapter, y = W x + (alpha / r) B A x, where
-    alpha is r."""
+    """Draw figure 2: a frozen square layer beside its low-rank adapter.
+
+    The layer gives y = W x + (alpha / r) B A x, and alpha is r.
+    """
     frozen = f"W, frozen\n{width} → {width}"
     down = f"A, LoRA\n{width} → {rank}"
     up = f"B, LoRA, starts at 0\n{rank} → {width}"
-    rows = (
-        (f"x: {width}",),
-        (frozen, down),
-        (None, up),
-        (None, "× α/r = 1"),
-        ("+",),
-        (f"y: {width}",),
-    )
+    rows: list[Sequence[str | None]] = [
+        [f"x: {width}"],
+        [frozen, down],
+        [None, up],
+        [None, "× α/r = 1"],
+        ["+"],
+        [f"y: {width}"],
+    ]
+    trained = f"{2 * rank * width:,} trained parameters"
     figure, ax = plt.subplots(figsize=(5.8, 3.4))
-    _flow(
-        ax,
-        f"A LoRA layer: {2 * rank * width:,} trained parameters beside {width**2:,} frozen ones",
-        rows,
-    )
+    _flow(ax, f"A LoRA layer: {trained} beside {width**2:,} frozen ones", rows)
     return figure
 
 
 def block_weights(shape: Shape, rank: int, adapted: Sequence[str]) -> Figure:
-    """The seven weight matrices of a transformer block, drawn to scale: d_in wide, d_out high.
+    """Draw the seven weight matrices of a transformer block to scale: d_in wide, d_out high.
 
     Those named in `adapted` have the two matrices of an adapter along their edges, to scale too.
     """
     figure, ax = plt.subplots(figsize=(9.6, 3.2))
-    gap, left = 170, 0
+    gap = 170
+    left = 0
     for name, (d_in, d_out) in shape.projections.items():
         ax.add_patch(Rectangle((left, 0), d_in, d_out, fc=FROZEN, ec="0.5", lw=0.6))
         if name in adapted:
-            a = Rectangle((left, -40 - rank), d_in, rank, fc=_AMBER, ec=_AMBER)
-            b = Rectangle((left + d_in + 25, 0), rank, d_out, fc=_AMBER, ec=_AMBER)
-            ax.add_patch(a)
-            ax.add_patch(b)
+            below = (left, -40 - rank)
+            beside = (left + d_in + 25, 0)
+            ax.add_patch(Rectangle(below, d_in, rank, fc=_AMBER, ec=_AMBER))  # A
+            ax.add_patch(Rectangle(beside, rank, d_out, fc=_AMBER, ec=_AMBER))  # B
         label = f"{name.removesuffix('_proj')}\n{d_in} → {d_out}"
         ax.text(left + d_in / 2, -130, label, ha="center", va="top", size=8.8)
         left += d_in + gap
@@ -107,14 +126,17 @@ def block_weights(shape: Shape, rank: int, adapted: Sequence[str]) -> Figure:
 def thin_matrices(rank: int, width: int = 896) -> Figure:
     """Draw a square W beside the thin B and A of an adapter of some rank, all to one scale."""
     figure, ax = plt.subplots(figsize=(10, 3.9))
-    for name, left, columns, rows, colour in (
+    # name, left edge, columns, rows, colour
+    matrices_drawn = (
         ("W", 0, width, width, "0.85"),
-        ("B", width + 120, rank, width, plots.COLOURS["predator"]),
-        ("A", width + 180 + rank, width, rank, plots.COLOURS["prey"]),
-    ):
-        ax.add_patch(plt.Rectangle((left, -rows), columns, rows, color=colour))
+        ("B", width + 120, rank, width, COLOURS["predator"]),
+        ("A", width + 180 + rank, width, rank, COLOURS["prey"]),
+    )
+    for name, left, columns, rows, colour in matrices_drawn:
+        ax.add_patch(Rectangle((left, -rows), columns, rows, color=colour))
         ax.text(left + columns / 2, 25, f"{name}: {rows} × {columns}", ha="center")
-    trained, frozen = 2 * rank * width, width**2
+    trained = 2 * rank * width
+    frozen = width**2
     share = f"{trained:,} trained beside {frozen:,} frozen, {trained / frozen:.1%}"
     ax.set_title(f"rank {rank}: {share}")
     ax.set(xlim=(-10, 2 * width + 640), ylim=(-width - 10, 90), aspect="equal")
@@ -129,24 +151,26 @@ def thin_path(W: np.ndarray, A: np.ndarray, B: np.ndarray) -> Figure:
     A x, as the point B A x, and as the point W x + B A x.
     """
     angles = np.linspace(0, 2 * np.pi, 49)[:-1]
-    x = np.stack([np.cos(angles), np.sin(angles)])  # (2, points)
-    one = (A @ x)[0]  # a number for each point
-    two = B @ A @ x
-    frozen = W @ x
     colours = plt.get_cmap("hsv")(angles / (2 * np.pi))
+    x = np.stack([np.cos(angles), np.sin(angles)])  # (2, points)
+    numbers = (A @ x)[0]  # one for each point
+    added = B @ A @ x
+    frozen = W @ x
 
     figure, (start, middle, end, together) = plt.subplots(1, 4, figsize=(11, 3.1))
     start.scatter(*x, c=colours, s=22)
     start.set(title="x: two numbers", xlabel="first feature", ylabel="second feature")
     middle.axhline(0, color="0.8", lw=1)
-    middle.scatter(one, np.zeros_like(one), c=colours, s=22)
+    middle.scatter(numbers, np.zeros_like(numbers), c=colours, s=22)
     middle.set(title="A x: one number", xlabel="the number", yticks=[])
-    end.scatter(*two, c=colours, s=22)
+    end.scatter(*added, c=colours, s=22)
     end.set(title="B A x: along one line", xlabel="first feature")
     together.scatter(*frozen, color="0.85", s=14, label="W x")
-    together.scatter(*(frozen + two), c=colours, s=22, label="W x + B A x")
+    together.scatter(*(frozen + added), c=colours, s=22, label="W x + B A x")
     together.set(title="W x (grey), with B A x added", xlabel="first feature")
-    reach = 1.1 * np.abs(np.stack([x, two, frozen, frozen + two])).max()
+
+    all_points = np.stack([x, added, frozen, frozen + added])
+    reach = 1.1 * np.abs(all_points).max()
     for ax in (start, middle, end, together):
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     return figure
@@ -165,22 +189,30 @@ def matrices(panels: Mapping[str, np.ndarray]) -> Figure:
 
 
 def looks_back(ax: Axes, characters: str, weights: Sequence[float]) -> None:
-    """Draw how the last character of a text looks at those before it: the thicker an arrow, the
-    more weight.
+    """Draw how the last character of a text looks at those before it.
+
+    The thicker an arrow, the more weight.
 
     weights : one for each character, itself included; they sum to 1 and stand below it.
     """
     last = len(characters) - 1
     for place, (character, weight) in enumerate(zip(characters, weights, strict=True)):
-        box = {"boxstyle": "round", "fc": TRAINED if place == last else FROZEN, "ec": "0.35"}
+        colour = TRAINED if place == last else FROZEN
+        box = {"boxstyle": "round", "fc": colour, "ec": "0.35"}
         ax.text(place, 0, character, ha="center", va="center", size=16, bbox=box, zorder=3)
         ax.text(place, -0.4, f"{weight:.2f}", ha="center", va="center", size=11)
         if place < last and weight > 0.01:
             # A long arrow bends less, so that all rise to about the same height.
-            bend = f"arc3,rad={1.2 / (last - place + 1)}"
-            line = {"arrowstyle": "-|>", "connectionstyle": bend, "color": "0.25", "lw": 7 * weight}
-            ends = (place + 0.06, 0.12), (last - 0.06, 0.12)
-            ax.annotate("", *ends, arrowprops=line | {"shrinkA": 8, "shrinkB": 8})
+            bend = 1.2 / (last - place + 1)
+            arrow = {
+                "arrowstyle": "-|>",
+                "connectionstyle": f"arc3,rad={bend}",
+                "color": "0.25",
+                "lw": 7 * weight,
+                "shrinkA": 8,
+                "shrinkB": 8,
+            }
+            ax.annotate("", (place + 0.06, 0.12), (last - 0.06, 0.12), arrowprops=arrow)
     ax.set(xlim=(-0.5, last + 0.5), ylim=(-0.6, 0.9))
     ax.axis("off")
 
@@ -188,85 +220,91 @@ def looks_back(ax: Axes, characters: str, weights: Sequence[float]) -> None:
 def marked_text(
     ax: Axes, characters: str, weights: np.ndarray, looking: int, per_line: int = 96
 ) -> None:
-    """Draw a text whose character number `looking` is boxed, and on the others the blue of their
-    attention weight.
+    """Draw a text, one character of it boxed, and blue on the others by their attention weight.
 
     weights : (characters,), what the boxed character gives to each, 0 to 1. Those after it, which
         it cannot see, are grey.
+    looking : the place of the boxed character.
     """
     for place, character in enumerate(characters):
         line, column = divmod(place, per_line)
-        seen = place <= looking
-        colour = ("white" if weights[place] > 0.5 else "black") if seen else "0.7"
+        corner = (column - 0.5, -line - 0.45)
+        colour = "0.7"
+        if place <= looking:
+            weight = float(weights[place])
+            colour = "white" if weight > 0.5 else "black"
+            shade = plt.get_cmap("Blues")(0.9 * weight)
+            ax.add_patch(Rectangle(corner, 1, 0.9, fc=shade, lw=0, zorder=0))
+        if place == looking:
+            ax.add_patch(Rectangle(corner, 1, 0.9, fc="none", ec=COLOURS["error"], lw=2))
         ax.text(
             column, -line, character, color=colour, ha="center", va="center", family="monospace"
         )
-        if seen:
-            shade = plt.get_cmap("Blues")(0.9 * float(weights[place]))
-            ax.add_patch(
-                plt.Rectangle((column - 0.5, -line - 0.45), 1, 0.9, fc=shade, lw=0, zorder=0)
-            )
-    line, column = divmod(looking, per_line)
-    frame = plt.Rectangle(
-        (column - 0.5, -line - 0.45), 1, 0.9, fc="none", ec=COLOURS["error"], lw=2
-    )
-    ax.add_patch(frame)
-    ax.set(xlim=(-1, per_line), ylim=(-(len(characters) // per_line) - 0.6, 0.6))
+    last_line = len(characters) // per_line
+    ax.set(xlim=(-1, per_line), ylim=(-last_line - 0.6, 0.6))
     ax.axis("off")
 
 
 def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[str, Text]:
-    """Boxes in rows from the bottom up, each with an arrow from those below: of its column, or all,
-    where one is alone.
+    """Draw rows of boxes from the bottom up, with arrows from one row to the next.
 
-    None: nothing there, and the arrow goes through. What names LoRA or is trained is amber.
+    If two rows are equally long, a box has an arrow from the one below it; otherwise it has arrows
+    from all of them. None leaves a box out, and the arrow goes through. Returns the boxes by text.
     """
-    drawn: dict[str, Text] = {}
+    boxes: dict[str, Text] = {}
     below: list[Text] = []
-    tall = [max(text.count("\n") for text in row if text) for row in rows]  # lines after the first
+    # Lines after the first: 1 for `MLP` above `896 → 896`.
+    heights = [max(text.count("\n") for text in row if text) for row in rows]
     for place, row in enumerate(rows):
-        boxes: list[Text] = []
-        # so that all gaps between rows are alike
-        y = place * 0.8 + sum(tall[:place]) * 0.4 + tall[place] * 0.2
+        # The heights are added, so that all gaps between rows are alike.
+        y = place * 0.8 + sum(heights[:place]) * 0.4 + heights[place] * 0.2
+        this_row: list[Text] = []
         for column, text in enumerate(row):
             if text is None:
-                boxes.append(below[column])
+                this_row.append(below[column])
                 continue
-            colour = (
-                TRAINED
-                if "LoRA" in text or "trained" in text
-                else FROZEN
-                if "\n" in text
-                else "#F2F2F2"
-            )
-            style = {"boxstyle": "round", "fc": colour, "ec": "0.35", "lw": 0.9}
             x = column - (len(row) - 1) / 2
-            drawn[text] = ax.text(x, y, text, ha="center", va="center", size=8.8, bbox=style)
-            boxes.append(drawn[text])
-            for start in below if len(row) != len(below) else below[column : column + 1]:
-                _arrow(ax, start, drawn[text])
-        below = boxes
-    wide = max(map(len, rows)) / 2
-    ax.set(title=title, xlim=(-wide, wide), ylim=(-0.4, y + 0.4))
+            look = {"boxstyle": "round", "fc": _box_colour(text), "ec": "0.35", "lw": 0.9}
+            box = ax.text(x, y, text, ha="center", va="center", size=8.8, bbox=look)
+            same_columns = len(row) == len(below)
+            starts = below[column : column + 1] if same_columns else below
+            for start in starts:
+                _arrow(ax, start, box)
+            boxes[text] = box
+            this_row.append(box)
+        below = this_row
+    half = max(map(len, rows)) / 2
+    ax.set(title=title, xlim=(-half, half), ylim=(-0.4, y + 0.4))
     ax.axis("off")
-    return drawn
+    return boxes
+
+
+def _box_colour(text: str) -> str:
+    """Return the colour of a box: amber for trained parameters, blue for frozen ones, else grey.
+
+    What has parameters says so in further lines, such as their numbers of features.
+    """
+    if "LoRA" in text or "trained" in text:
+        return TRAINED
+    return FROZEN if "\n" in text else _PLAIN
 
 
 def _arrow(ax: Axes, start: Text, end: Text, aside: float = 0, lift: float = 0) -> None:
-    """From the edge of a box, or from so far above it, to that of another; aside: how far round, in
-    its own lengths."""
-    line = {
+    """Draw an arrow from the edge of one box to that of another.
+
+    aside: how far it goes round, in its own lengths. lift: how far above the middle of its first
+    box it begins; 0: at that box's edge.
+    """
+    x, y = start.get_position()
+    arrow = {
         "arrowstyle": "-|>",
         "color": "0.25",
         "lw": 1.1,
         "shrinkA": 0,
         "shrinkB": 0,
         "mutation_scale": 10,
-    }
-    (x, y), edge = start.get_position(), None if lift else start.get_bbox_patch()
-    way = {
-        "patchA": edge,
-        "patchB": end.get_bbox_patch(),
         "connectionstyle": f"bar,fraction={aside}",
+        "patchA": None if lift else start.get_bbox_patch(),
+        "patchB": end.get_bbox_patch(),
     }
-    ax.annotate("", end.get_position(), (x, y + lift), arrowprops=line | way)
+    ax.annotate("", end.get_position(), (x, y + lift), arrowprops=arrow)

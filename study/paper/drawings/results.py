@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from m2lib import plots
 from m2lib.model import SYMBOLS
-from m2lib.plots import WIDTH
+from m2lib.plots import COLOURS, WIDTH
 from m2lib.series import VARIABLES, to_integers
 from study import PROFILES, Record, recorded_forecast
 from study.paper import errors
@@ -23,13 +23,13 @@ def descents(
 ) -> Figure:
     """Draw gradient descent in one weight, a panel for each path of weights, on the loss curve."""
     figure, axes = plt.subplots(1, len(paths), figsize=(3.6 * len(paths), 3), sharey=True)
-    weights_of_all = np.concatenate([np.array(path) for path in paths.values()])
-    line = np.linspace(weights_of_all.min() - 0.3, weights_of_all.max() + 0.3, 200)
+    all_weights = np.concatenate([np.array(path) for path in paths.values()])
+    line = np.linspace(all_weights.min() - 0.3, all_weights.max() + 0.3, 200)
     for ax, (title, path) in zip(axes, paths.items(), strict=True):
         weights = np.array(path)
         ax.plot(line, loss(line), color="0.8")
-        ax.plot(weights, loss(weights), "o-", color=plots.COLOURS["prey"], ms=4, lw=1)
-        ax.plot(weights[:1], loss(weights[:1]), "o", color=plots.COLOURS["error"], label="start")
+        ax.plot(weights, loss(weights), "o-", color=COLOURS["prey"], ms=4, lw=1)
+        ax.plot(weights[:1], loss(weights[:1]), "o", color=COLOURS["error"], label="start")
         ax.set(title=title, xlabel="weight w")
     axes[0].set_ylabel("loss (squared error)")
     axes[0].legend()
@@ -42,12 +42,14 @@ def token_costs(text: str, costs: np.ndarray, start: int, end: int) -> Figure:
     costs holds the cost of every token but the first; tokens start to end - 1 are drawn.
     """
     figure, ax = plt.subplots(figsize=(9, 2.8))
-    places = range(end - start)
-    colours = [plots.COLOURS["prey"] if text[i].isdigit() else "0.5" for i in range(start, end)]
+    tokens = text[start:end]
+    places = range(len(tokens))
+    colours = [COLOURS["prey"] if token.isdigit() else "0.5" for token in tokens]
     ax.bar(places, costs[start - 1 : end - 1], color=colours)
-    ax.axhline(np.log(len(SYMBOLS)), color="0.4", ls="--", lw=1)
-    ax.text(len(places) - 0.4, np.log(len(SYMBOLS)), "knowing nothing", ha="right", va="bottom")
-    ax.set_xticks(places, text[start:end])
+    of_a_guess = np.log(len(SYMBOLS))
+    ax.axhline(of_a_guess, color="0.4", ls="--", lw=1)
+    ax.text(len(places) - 0.4, of_a_guess, "knowing nothing", ha="right", va="bottom")
+    ax.set_xticks(places, tokens)
     ax.set(xlabel="true token", ylabel="cost (nats)")
     ax.margins(x=0.01)
     return figure
@@ -67,11 +69,8 @@ def learning(
     size = (2.75 * len(ahead), 3.3)
     figure, axes = plt.subplots(1, len(ahead), figsize=size, sharex=True, sharey=True)
     for ax, (step, forecast) in zip(axes, ahead.items(), strict=True):
-        title = (
-            f"after {step} steps: error {errors[step]:.0f}"
-            if step
-            else (f"untuned: error {errors[step]:.0f}")
-        )
+        when = f"after {step} steps" if step else "untuned"
+        title = f"{when}: error {errors[step]:.0f}"
         plots.plot_forecast(ax, time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], forecast, title)
         ax.set_xlabel(plots.MODEL_TIME)
     axes[0].set_ylabel("scaled units")
@@ -94,10 +93,10 @@ def loss_and_error(
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
     steps = np.arange(1, len(losses) + 1)
     left.plot(steps, losses, ".", color="0.6", label="the step's own series")
-    left.plot(*_line(watched), "o-", color=plots.COLOURS["predator"], label="watched series")
+    left.plot(*_line(watched), "o-", color=COLOURS["predator"], label="watched series")
     left.set(xlabel="training step", ylabel="loss (nats a token)")
     left.legend()
-    right.plot(*_line(errors), "o-", color=plots.COLOURS["ours"], label="the model")
+    right.plot(*_line(errors), "o-", color=COLOURS["ours"], label="the model")
     styles = ("--", ":", "-.", (0, (1, 3)))
     for (name, error), style in zip(yardsticks.items(), styles, strict=False):
         right.axhline(error, color="0.35", ls=style, lw=1.2, label=name)
@@ -106,37 +105,44 @@ def loss_and_error(
     return figure
 
 
+def _line(values: Mapping[int, float]) -> tuple[list[int], list[float]]:
+    """Return what matplotlib's `plot` wants of values by step: the steps, and the values."""
+    return list(values), list(values.values())
+
+
 def losses_when_cut(losses: Mapping[str, Mapping[int, float]]) -> Figure:
     """Draw the loss of adapters, by name, that keep fewer and fewer directions, by their number."""
     figure, ax = plt.subplots(figsize=(7, 3.4))
+    ticks: set[int] = set()
     for (name, by_rank), marker in zip(losses.items(), "oDs", strict=False):
         ranks = sorted(by_rank)
         ax.plot(ranks, [by_rank[rank] for rank in ranks], f"{marker}-", ms=5, label=name)
+        ticks.update(ranks)
     ax.set_xscale("symlog", base=2, linthresh=1)
-    ticks = sorted({rank for by_rank in losses.values() for rank in by_rank})
-    ax.set_xticks(ticks, ticks)
+    ax.set_xticks(sorted(ticks), sorted(ticks))
     ax.set(xlabel="directions kept (rank)", ylabel="loss on series 94 (nats a token)")
     ax.legend()
     return figure
 
 
 def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
-    """Figures 4 and 6: a row for each record, a column for each series; the report's error where it
-    asked the same."""
-    series = errors.data()
-    report = errors.runs(errors.published())
-    size = WIDTH, 0.7 + 1.7 * len(records)
+    """Draw figures 4 and 6: a row for each record, a column for each series.
+
+    Where the report asked the same, its error stands below the record's.
+    """
+    data = errors.data()
+    size = (WIDTH, 0.7 + 1.7 * len(records))
     figure, axes = plt.subplots(len(records), len(shown), figsize=size, sharex=True, squeeze=False)
     for row, (title, record) in zip(axes, records.items(), strict=True):
-        archive = (
-            report.get(("published", record.name)) if PROFILES[record.profile].as_reported else None
-        )
+        rounding = record.protocol.rounding
+        published = _published_errors(record)
         for ax, i in zip(row, shown, strict=True):
             said = f"series {i}: MAE {record.series[i]['mae']:.0f}"
-            said += "" if archive is None else f"\nthe report's: {archive[i]:.0f}"
-            scaled = to_integers(series.trajectories[i], series.scales[i], record.protocol.rounding)
-            made = recorded_forecast(record, series, i)
-            plots.plot_forecast(ax, series.time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], made, said)
+            if published is not None:
+                said += f"\nthe report's: {published[i]:.0f}"
+            scaled = to_integers(data.trajectories[i], data.scales[i], rounding)
+            ahead = recorded_forecast(record, data, i)
+            plots.plot_forecast(ax, data.time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], ahead, said)
         row[0].set_ylabel(f"{title}\n(scaled units)")
     figure.suptitle(record.plan.backbone, fontsize="medium")  # that of all
     plt.setp(axes[-1], xlabel=plots.MODEL_TIME)
@@ -144,32 +150,44 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
     return figure
 
 
+def _published_errors(record: Record) -> pd.Series | None:
+    """Return the report's errors of an experiment, or None if it did not ask the same."""
+    if not PROFILES[record.profile].as_reported:
+        return None
+    return errors.runs(errors.published()).get(("published", record.name))
+
+
 def fitted(ax: Axes, time: np.ndarray, series: np.ndarray, course: np.ndarray) -> None:
-    """A series as dots and a fitted course as lines, (steps, 2) in scaled units, the last 20 steps
-    shaded."""
-    for k, name in enumerate(VARIABLES):
-        colour = plots.COLOURS[name]
-        ax.plot(time, series[:, k], ".", ms=4, color=colour, label=name)
-        ax.plot(time, course[:, k], color=colour, label=f"{name}, fit")
+    """Draw a series as dots and a fitted course as lines, with the last 20 steps shaded.
+
+    time (steps,); series and course (steps, 2), in scaled units.
+    """
+    for variable, name in enumerate(VARIABLES):
+        colour = COLOURS[name]
+        ax.plot(time, series[:, variable], ".", ms=4, color=colour, label=name)
+        ax.plot(time, course[:, variable], color=colour, label=f"{name}, fit")
     ax.axvspan(float(time[-20]), float(time[-1]), color="0.93", lw=0, zorder=0)
     ax.margins(x=0)
     ax.set(xlabel=plots.MODEL_TIME)
 
 
 def errors_by_source(relative: pd.DataFrame, pair: Sequence[str]) -> Figure:
-    """Two forecasters' relative errors on each source of real series, joined by a bar.
+    """Draw two forecasters' relative errors on each source of real series, joined by a bar.
 
     `relative` holds errors in units of the repetition's, sources by forecasters. The source on
     which the first of the pair does best by comparison stands at the top.
     """
-    first, second = (relative[name] for name in pair)
-    order = (first / second).sort_values(ascending=False).index
+    ours, rival = pair
+    ratios = relative[ours] / relative[rival]
+    order = ratios.sort_values(ascending=False).index
+    first = relative.loc[order, ours]
+    second = relative.loc[order, rival]
     figure, ax = plt.subplots(figsize=(8, 3.6))
     ax.axvline(1, color="0.5", lw=1)
     places = range(len(order))
-    ax.hlines(places, first[order], second[order], color="0.8", lw=3, zorder=1)
-    ax.scatter(first[order], places, color=plots.COLOURS["ours"], label=pair[0], zorder=2)
-    ax.scatter(second[order], places, color="0.3", marker="s", label=pair[1], zorder=2)
+    ax.hlines(places, first, second, color="0.8", lw=3, zorder=1)
+    ax.scatter(first, places, color=COLOURS["ours"], label=ours, zorder=2)
+    ax.scatter(second, places, color="0.3", marker="s", label=rival, zorder=2)
     ax.set_yticks(places, order)
     ax.set(xscale="log", xlabel="error (the repetition's is 1)")
     ticks = (0.4, 0.6, 0.8, 1, 1.5)
@@ -177,8 +195,3 @@ def errors_by_source(relative: pd.DataFrame, pair: Sequence[str]) -> Figure:
     ax.minorticks_off()
     ax.legend(loc="upper left")
     return figure
-
-
-def _line(values: Mapping[int, float]) -> tuple[list[int], list[float]]:
-    """What matplotlib's `plot` wants of values by step: the steps, and the values."""
-    return list(values), list(values.values())
