@@ -219,6 +219,12 @@ def short(forecaster: str) -> str:
     return SHORT.get(forecaster, forecaster.split(",")[0])
 
 
+def quartile_median_worst(maes: dict[int, float]) -> tuple[int, int, int]:
+    """Return the series at the first quartile, the median and the maximum of the errors."""
+    ranked, _ = series.best_and_worst(maes, worst=0)
+    return ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]
+
+
 def summary(errors: pd.Series | dict[int, float]) -> dict[str, Any]:
     """How many errors, their mean and median, and the worst."""
     maes = pd.Series(errors)
