@@ -406,7 +406,7 @@ def more_per_flop(profile: Profile) -> Figure:
 def _trained_points(profile: Profile) -> pd.DataFrame:
     """Return what trainings came to: `kind`, `flops`, `loss`, `mean` and `median`."""
     way = errors.milestones(finished_record(profile, "best"))
-    way = way.rename(columns=lambda name: name.removeprefix("mae_"))
+    way = way.rename(columns={"mae_mean": "mean", "mae_median": "median"})
     way["kind"] = "the long run, on its way"
     way.loc[way.index[-1], "kind"] = "the long run, its end"
 

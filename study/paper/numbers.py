@@ -84,6 +84,8 @@ def numbers(profile: Profile) -> dict[str, Any]:
     table = _all_errors(records, replicas | {"replication": ending})
     runs = errors.runs(table)
     at_settings = table[table["experiment"].isin(SETTINGS)]
+    model = backbone_config(REPORT.backbone)
+    cached_step = cached_step_flops(report_shape(), 512, convention="published")
     # The five series on which settings are compared.
     five = table.loc[table["experiment"] == "context/512", ["who", "series"]]
     return {
@@ -106,11 +108,9 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "table3": _table_3(),
         "printed": study.published_statements(),
         "accountant": _accountant(),
-        "a cached step as published": total(
-            cached_step_flops(report_shape(), 512, convention="published")
-        ),
+        "a cached step as published": total(cached_step),
         "a cache saves by the rules": _cache_saves(),
-        "model": {size: getattr(backbone_config(REPORT.backbone), size) for size in SIZES},
+        "model": {size: getattr(model, size) for size in SIZES},
     }
 
 

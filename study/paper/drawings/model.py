@@ -253,8 +253,7 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
     """
     boxes: dict[str, Text] = {}
     below: list[Text] = []
-    # Lines after the first: 1 for `MLP` above `896 → 896`.
-    heights = [max(text.count("\n") for text in row if text) for row in rows]
+    heights = [_lines_after_first(row) for row in rows]
     for place, row in enumerate(rows):
         # The heights are added, so that all gaps between rows are alike.
         y = place * 0.8 + sum(heights[:place]) * 0.4 + heights[place] * 0.2
@@ -266,8 +265,7 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
             x = column - (len(row) - 1) / 2
             look = {"boxstyle": "round", "fc": _box_colour(text), "ec": "0.35", "lw": 0.9}
             box = ax.text(x, y, text, ha="center", va="center", size=8.8, bbox=look)
-            same_columns = len(row) == len(below)
-            starts = below[column : column + 1] if same_columns else below
+            starts = [below[column]] if len(row) == len(below) else below
             for start in starts:
                 _arrow(ax, start, box)
             boxes[text] = box
@@ -277,6 +275,11 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
     ax.set(title=title, xlim=(-half, half), ylim=(-0.4, y + 0.4))
     ax.axis("off")
     return boxes
+
+
+def _lines_after_first(row: Sequence[str | None]) -> int:
+    """Return how many lines the tallest text of a row has after its first: 1 for "MLP\\n9 → 9"."""
+    return max(text.count("\n") for text in row if text)
 
 
 def _box_colour(text: str) -> str:

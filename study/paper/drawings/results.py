@@ -137,12 +137,12 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
         rounding = record.protocol.rounding
         published = _published_errors(record)
         for ax, i in zip(row, shown, strict=True):
-            said = f"series {i}: MAE {record.series[i]['mae']:.0f}"
+            heading = f"series {i}: MAE {record.series[i]['mae']:.0f}"
             if published is not None:
-                said += f"\nthe report's: {published[i]:.0f}"
+                heading += f"\nthe report's: {published[i]:.0f}"
             scaled = to_integers(data.trajectories[i], data.scales[i], rounding)
             ahead = recorded_forecast(record, data, i)
-            plots.plot_forecast(ax, data.time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], ahead, said)
+            plots.plot_forecast(ax, data.time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], ahead, heading)
         row[0].set_ylabel(f"{title}\n(scaled units)")
     figure.suptitle(record.plan.backbone, fontsize="medium")  # that of all
     plt.setp(axes[-1], xlabel=plots.MODEL_TIME)
