@@ -12,9 +12,17 @@ TIDY := $(NBCONVERT) --TagRemovePreprocessor.enabled=True \
 	--ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
 	'--ClearMetadataPreprocessor.preserve_nb_metadata_mask={"kernelspec", "language_info"}'
 # Two notebooks or test files at a time share the cores; torch would take all of them for each.
-SHARED = OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),$(shell $(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))'))
+HALF_THE_CORES := $(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))'
+SHARED := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(HALF_THE_CORES))}
+ifeq ($(or $(M2_PROFILE),slice),slice)
+LANES := $(SHARED) xargs -n 1 -P 2
+# The slice keeps no records, so the study that FRESH=1 computes anew is the laptop's.
+STUDY := M2_PROFILE=laptop M2_BACKBONE= $(BIN)/python -m study
+else
 # Where runs are long, as on a graphics card, one notebook after another has it all.
-LANES = $(if $(filter-out slice,$(M2_PROFILE)),xargs -n 1,$(SHARED) xargs -n 1 -P 2)
+LANES := xargs -n 1
+STUDY := $(BIN)/python -m study
+endif
 REPORT := build/report
 PAGES := build/book
 
@@ -22,21 +30,22 @@ PAGES := build/book
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export JUPYTER_PLATFORM_DIRS := 1
 # Notebooks run in their own folder, so relative paths are made absolute here (not by abspath: it splits at spaces).
-absolute = $(if $(filter /% ~%,$(1)),$(1),$(CURDIR)/$(1))
+# Where one is not set, it becomes empty, which counts as not set.
+absolute = $(if $(filter-out /% ~%,$(firstword $(1))),$(CURDIR)/$(1),$(1))
+override export M2_DATA := $(call absolute,$(M2_DATA))
+override export M2_CACHE := $(call absolute,$(M2_CACHE))
+override export M2_OUT := $(call absolute,$(M2_OUT))
+override export M2_RESULTS := $(call absolute,$(M2_RESULTS))
+# A language model is given by its name, or by a path.
+ifneq ($(wildcard $(M2_BACKBONE)),)
+override export M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
+endif
 # A switch, such as FRESH, that says no is empty.
 on = $(filter-out 0 no No NO false False FALSE off Off OFF,$(1))
-define make_absolute
-ifneq ($$($(1)),)
-override $(1) := $$(call absolute,$$($(1)))
-export $(1)
-endif
-endef
-PATHS := M2_DATA M2_CACHE M2_OUT M2_RESULTS $(if $(wildcard $(M2_BACKBONE)),M2_BACKBONE)
-$(foreach path,$(PATHS),$(eval $(call make_absolute,$(path))))
 # These targets write where others read: one at a time.
 .NOTPARALLEL:
 
-.PHONY: help setup model report site browse figures test coverage fuzz lint notebooks execute bench clean
+.PHONY: help setup model fresh report site browse figures test coverage fuzz lint notebooks execute bench clean
 
 help:
 	@echo "make report     execute the notebooks at the active profile; with PDF and API they become a website, build/report/"
@@ -71,18 +80,20 @@ setup: .venv/.ok
 model: .venv/.ok
 	@$(BIN)/python -m study model
 
-# With FRESH=1 the records come from build/fresh, where they are computed from nothing; the committed ones stay. What
-# is recomputed is the active profile's study, or the laptop's where the active profile keeps no records.
-FRESH_STUDY := $(and $(call on,$(FRESH)),$(if $(filter-out slice,$(M2_PROFILE)),active,laptop))
-ifneq ($(FRESH_STUDY),)
+# With FRESH=1 the records come from build/fresh, where they are computed from nothing; the committed ones stay.
+fresh: override export M2_RESULTS := $(CURDIR)/build/fresh
+fresh: model
+	$(STUDY) run --all --beyond
+	@# What has not been computed anew, such as the replication on other weights, is shown as committed.
+	@for study in $(notdir $(wildcard report/results/*-*)); do \
+		[ -e build/fresh/$$study ] || cp -R report/results/$$study build/fresh/; done
+
+ifneq ($(call on,$(FRESH)),)
 report: override export M2_RESULTS := $(CURDIR)/build/fresh
+report: fresh
 endif
 
 report: model
-	$(if $(FRESH_STUDY),$(if $(filter laptop,$(FRESH_STUDY)),M2_PROFILE=laptop M2_BACKBONE=) $(BIN)/python -m study run --all --beyond)
-	@# What has not been computed anew, such as the replication on other weights, is shown as committed.
-	$(if $(FRESH_STUDY),@for study in $(notdir $(wildcard report/results/*-*)); do \
-		[ -e build/fresh/$$study ] || cp -R report/results/$$study build/fresh/; done)
 	rm -rf $(REPORT)
 	@# The last ones take longest: begun first, they leave no core idle at the end.
 	printf '%s\n' $(NOTEBOOKS) | sort -r | M2_OUT="$(CURDIR)/$(REPORT)" $(LANES) $(EXECUTE) --output-dir $(REPORT)/executed

@@ -77,9 +77,10 @@ def run(
     for name in names:  # all of them before the first is run
         study.experiment_named(name)
     if every:
-        experiments = study.EXPERIMENTS.items()
         # An experiment beyond the report is in none of its groups.
-        names = tuple(name for name, declared in experiments if declared.group or beyond)
+        names = tuple(
+            name for name, declared in study.EXPERIMENTS.items() if declared.group or beyond
+        )
     profile = study.active_profile()
     if cluster:
         try:
@@ -102,7 +103,7 @@ def run(
 
 
 def _standing(profile: Profile, record: Record) -> str:
-    """How far an experiment is, in a line: status, time, training steps and errors."""
+    """Say in a line how far an experiment is: status, time, training steps and errors."""
     state: str = record.status
     if state == "running" and not study.in_progress(profile, record.name):
         state = f"stopped (`python -m study run {record.name}` goes on)"

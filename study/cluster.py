@@ -1,5 +1,7 @@
-"""Experiments as jobs: one each, in the order that they need, on a Slurm cluster or in processes of
-this machine."""
+"""Experiments as jobs, one each, in the order that they need.
+
+They run on a Slurm cluster, or in processes of this machine.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -24,18 +26,20 @@ DEFAULTS = {
 
 
 class ExperimentJob(Checkpointable):
-    """What a job does: run one experiment. Queued again, it does the same, and the run goes on from
-    its checkpoint."""
+    """What a job does: run one experiment.
+
+    Queued again, it does the same, and the run goes on from its checkpoint.
+    """
 
     def __call__(self, name: str, profile: Profile) -> None:
+        """Run it."""
         run(name, profile)
 
 
 def submit(
     names: Collection[str], cluster: str, options: Mapping[str, Any], profile: Profile
 ) -> Iterator[tuple[str, "Job[None]"]]:
-    """Submit a job for each of the experiments, and of those that they build on, that is not
-    finished yet.
+    """Submit a job for each experiment that is not finished yet, and for those that it builds on.
 
     cluster: `slurm` or `local`. options: parameters of submitit's AutoExecutor. Yields each
     experiment's name and job. Slurm starts a job once those that it needs have succeeded; on this
@@ -56,7 +60,9 @@ def submit(
             out_dir() / "jobs", cluster=cluster, **{f"{cluster}_max_num_timeout": 1000}
         )
         executor.update_parameters(**DEFAULTS | dict(options))
-        for name in (name for name in EXPERIMENTS if name in wanted):
+        for name in EXPERIMENTS:
+            if name not in wanted:
+                continue
             before = earlier(EXPERIMENTS[name], profile)
             needed = [jobs[other].job_id for other in before if other in jobs]
             # What builds on a job cannot be looked at, for its series are still to be chosen.
@@ -64,12 +70,18 @@ def submit(
                 continue
             # `singleton`: a job waits for others of its name, so that giving the command twice does
             # no harm.
-            after = ",".join(["singleton", *(f"afterok:{job}" for job in needed)])
-            order = {"dependency": after, "kill-on-invalid-dep": "yes", "requeue": True}
+            after = ["singleton"]
+            after += [f"afterok:{job}" for job in needed]
+            order = {
+                "dependency": ",".join(after),
+                "kill-on-invalid-dep": "yes",
+                "requeue": True,
+            }
             executor.update_parameters(
                 name=f"{profile.name}-{name}", slurm_additional_parameters=order
             )
-            jobs[name] = job = executor.submit(ExperimentJob(), name, profile)
+            job = executor.submit(ExperimentJob(), name, profile)
+            jobs[name] = job
             yield name, job
             if cluster == "local" and job.exception():
                 raise InputError(f"job {job.job_id} failed; its log is {job.paths.stdout}")

@@ -24,24 +24,26 @@ from study.rules import chosen_by
 
 
 def loss_costs(shape: Shape, windows: np.ndarray | list[np.ndarray], **adapter: Any) -> Costs:
-    """What the loss of windows of token ids costs, computed one by one, each at its own length.
+    """Return what the loss of windows of token ids costs, each at its own length.
 
     As published, validation loss is free.
     """
-    lengths = (int((window != PAD_ID).sum()) for window in windows)
-    losses = (costs_of(accounting.forward_flops, shape, tokens, **adapter) for tokens in lengths)
+    losses = []
+    for window in windows:
+        tokens = int((window != PAD_ID).sum())
+        losses.append(costs_of(accounting.forward_flops, shape, tokens, **adapter))
     return sum_costs(*losses) | {"published": 0}
 
 
 def series_costs(
     shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig, **adapter: Any
 ) -> Costs:
-    """What the forecast of one series cost, or its samples, which share a prefill; from its entry
-    in a record.
+    """Return what the forecast of one series cost, by its entry in a record.
 
-    By the rules, only the tokens of this series count. As published, what the protocol allows
-    counts, in prompt and new tokens, whatever was read and written. As executed, adapters are
-    merged, and each step attends to all columns of the batch's cache.
+    If it was sampled, its samples shared a prefill. By the rules, only the tokens of this series
+    count. As published, what the protocol allows counts, in prompt and new tokens, whatever was
+    read and written. As executed, adapters are merged, and each step attends to all columns of the
+    batch's cache.
     """
     prompt = entry["prompt_tokens"]
     samples = protocol.n_samples
@@ -51,23 +53,22 @@ def series_costs(
 
     # By the rules: the costs of the samples alone, each with its own prefill, less all prefills but
     # one. A forecast of one token is a prefill and no more.
-    alone = sum_costs(*(adapted(prompt, max(1, tokens)) for tokens in new))
+    each_alone = [adapted(prompt, max(1, tokens)) for tokens in new]
+    alone = sum_costs(*each_alone)
     prefill = adapted(prompt, 1)
 
     # As published: the most that may be read and written, prompt and new tokens.
     most = adapted(protocol.context_tokens or prompt, protocol.max_new_tokens, samples=samples)
 
     # As executed: `widths` counts the steps that attend to so many columns, for example {130: 4}.
-    widths = Counter(
-        step_columns(entry["padded_tokens"], step, samples)
-        for count in passes
-        for step in range(1, count + 1)
-    )
-    steps = [
-        costs_of(accounting.cached_step_flops, shape, columns, times=n)
-        for columns, n in widths.items()
-    ]
-    merged = sum_costs(costs_of(accounting.forecast_flops, shape, prompt, 1), *steps)
+    widths = Counter[int]()
+    for count in passes:
+        for step in range(1, count + 1):
+            widths[step_columns(entry["padded_tokens"], step, samples)] += 1
+    merged = costs_of(accounting.forecast_flops, shape, prompt, 1)
+    for columns, times in widths.items():
+        steps = costs_of(accounting.cached_step_flops, shape, columns, times=times)
+        merged = sum_costs(merged, steps)
     return {
         "coursework": alone["coursework"] - (samples - 1) * prefill["coursework"],
         "published": most["published"],
@@ -107,7 +108,7 @@ class Workload:
 
 
 def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workload:
-    """What decides the cost of an experiment at a profile.
+    """Return what decides the cost of an experiment at a profile.
 
     start: the experiment whose adapter it uses, if that is known; by default the first of those
     that may be chosen.
@@ -137,7 +138,7 @@ def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workl
 
 
 def estimate(work: Workload, shape: Shape, steps: int = 0, series: int = 0) -> dict[str, Costs]:
-    """What the rest of a run will cost at most, by `training`, `evaluation` and `forecasts`.
+    """Return what the rest of a run will cost at most: training, evaluation and forecasts.
 
     shape: that of its backbone. steps, series: how many training steps and forecasts are already
     done.
@@ -181,10 +182,10 @@ def estimate(work: Workload, shape: Shape, steps: int = 0, series: int = 0) -> d
 
 
 def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
-    """The report's Table 3, from the experiments as declared: training and forecast FLOPs of each
-    of its rows.
+    """Return the report's Table 3: the training and forecast FLOPs of each of its rows.
 
-    The published errors choose the adapters that go on to the search's second round.
+    They are those of the experiments as declared. The published errors choose the adapters that go
+    on to the search's second round.
     """
     rows = dict[str, tuple[int, int]]()
     for experiment in EXPERIMENTS.values():
@@ -213,14 +214,19 @@ class Budget:
 
 
 def all_records(profile: Profile, but: str | None = None) -> dict[str, Record]:
-    """The profile's records by name, except (`but`) that of one experiment. Raises InputError for a
-    record that cannot be read."""
-    names = (name for name in EXPERIMENTS if name != but and record_path(profile, name).exists())
-    return {name: load_record(profile, name) for name in names}
+    """Return the profile's records by name, except (`but`) that of one experiment.
+
+    Raises InputError for a record that cannot be read.
+    """
+    records = {}
+    for name in EXPERIMENTS:
+        if name != but and record_path(profile, name).exists():
+            records[name] = load_record(profile, name)
+    return records
 
 
 def removed(profile: Profile) -> list[dict[str, Any]]:
-    """What the records that are no longer kept had cost, in one row for each group of them.
+    """Return what the records that are no longer kept had cost, a row for each group of them.
 
     A row has the `group`, a row of the report's Table 3 or None beyond the report; the `records`,
     and the last `commit` that holds them; and `forecasts`, `seconds`, and `flops` as in a record.
@@ -230,18 +236,18 @@ def removed(profile: Profile) -> list[dict[str, Any]]:
 
 
 def budget_of(profile: Profile, but: str | None = None) -> Budget:
-    """The state of a profile's budget by its records, except (`but`) that of one experiment. A
-    running one counts with the most that it may cost."""
-    charged = [
-        record for record in all_records(profile, but).values() if EXPERIMENTS[record.name].group
-    ]
+    """Return the state of a profile's budget by its records, except (`but`) one experiment's.
+
+    An experiment that is running counts with the most that it may cost.
+    """
     convention = profile.budget_convention
-    spent = sum(record.spent()[convention] for record in charged)
-    spent += sum(
-        kind[convention]
-        for row in removed(profile)
-        if row["group"]
-        for kind in row["flops"].values()
-    )
-    reserved = sum(record.flops["reserved"][convention] for record in charged)
+    spent = 0
+    reserved = 0
+    for name, record in all_records(profile, but).items():
+        if EXPERIMENTS[name].group:
+            spent += record.spent()[convention]
+            reserved += record.flops["reserved"][convention]
+    for row in removed(profile):
+        if row["group"]:
+            spent += sum(costs[convention] for costs in row["flops"].values())
     return Budget(spent, reserved, left=profile.budget - spent - reserved)

@@ -424,7 +424,8 @@ _SAMPLES = [
         for (who, t), split in product(SAMPLED_AT.items(), ("validation", "test"))
     ),
 ]
-TRIALS, ARMS = (tuple(trial.name for trial in trials) for trials in (_TRIALS, _ARMS))
+TRIALS = tuple(trial.name for trial in _TRIALS)
+ARMS = tuple(arm.name for arm in _ARMS)
 _ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_GENERAL, *_SAMPLES)
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}
 

@@ -50,14 +50,17 @@ def plan(name: str, profile: Profile, data: SeriesSet) -> Plan:
 
 
 def training_at(experiment: Experiment, profile: Profile) -> TrainConfig | None:
-    """The settings that an experiment trains with at a profile; None if it trains nothing."""
+    """Return what an experiment trains with at a profile; None if it trains nothing."""
     if not experiment.training:
         return None
     return replace(experiment.training, **profile.replaces(profile.train, experiment.name))
 
 
 def trained_with(name: str, profile: Profile) -> TrainConfig:
-    """As `training_at`, for the name of an experiment; raises InputError if it trains nothing."""
+    """Return the settings that the experiment of a name trains with at a profile.
+
+    Raises InputError if it trains nothing.
+    """
     training = training_at(experiment_named(name), profile)
     if not training:
         raise InputError(f"{name} trains nothing")
@@ -65,12 +68,12 @@ def trained_with(name: str, profile: Profile) -> TrainConfig:
 
 
 def protocol_at(experiment: Experiment, profile: Profile) -> DecodeConfig:
-    """How an experiment forecasts at a profile."""
+    """Return the settings with which an experiment forecasts at a profile."""
     return replace(experiment.protocol, **profile.replaces(profile.protocol, experiment.name))
 
 
 def learns_from(experiment: Experiment) -> LearnsFrom:
-    """Which series an experiment trains on."""
+    """Say which series an experiment trains on."""
     if not experiment.training:
         return "nothing"
     if experiment.synthetic:
@@ -91,7 +94,7 @@ class Watch:
 
 
 def watch_at(experiment: Experiment, profile: Profile) -> Watch:
-    """What is evaluated while an experiment trains at a profile.
+    """Return what is evaluated while an experiment trains at a profile.
 
     Milestones of the experiment and synthetic series come before what the profile watches, but a
     profile that watches nothing evaluates nothing.
@@ -106,7 +109,7 @@ def watch_at(experiment: Experiment, profile: Profile) -> Watch:
 
 
 def earlier(experiment: Experiment, profile: Profile) -> tuple[str, ...]:
-    """The experiments that have to be run before this one, which needs their errors or adapters."""
+    """Return the experiments whose errors or adapters this one needs, so that they run first."""
     if profile.as_reported:  # the published errors have chosen, so only the adapter is needed
         start = start_of(experiment, chosen_by)
         return (start,) if start else ()
@@ -116,21 +119,21 @@ def earlier(experiment: Experiment, profile: Profile) -> tuple[str, ...]:
 
 
 def errors_that_choose(profile: Profile, data: SeriesSet) -> Callable[[str], Maes]:
-    """The errors by which series and adapters are chosen: the report's own, or the records'."""
+    """Return the errors that choose series and adapters: the report's own, or the records'."""
     if profile.as_reported:
         return chosen_by
     return lambda name: load_record(profile, name, data).maes()
 
 
 def start_of(experiment: Experiment, errors_of: Callable[[str], Maes]) -> str:
-    """The experiment whose adapter this one uses or trains further; empty: none."""
+    """Return the experiment whose adapter this one uses or trains further; empty: none."""
     return experiment.adapter.chosen(errors_of) if experiment.adapter else ""
 
 
 def series_of(
     experiment: Experiment, profile: Profile, n: int, errors_of: Callable[[str], Maes]
 ) -> tuple[int, ...]:
-    """The ids of the series that an experiment forecasts, of a data set of n series.
+    """Return the ids of the series that an experiment forecasts, of a data set of n series.
 
     They ascend, but featured ones come first, so that they are among the first few that a profile
     keeps.

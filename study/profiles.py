@@ -50,7 +50,7 @@ class Profile:
     """The convention of `m2lib.accounting` in which the budget is counted."""
 
     def replaces(self, sizes: Sizes, name: str) -> dict[str, Any]:
-        """What `train` or `protocol` replaces for an experiment: by its kind, and then by name."""
+        """Return what `train` or `protocol` replaces for an experiment: by kind, then by name."""
         kind = name.split("/")[0]
         return {**sizes.get(kind, {}), **sizes.get(name, {})}
 
@@ -145,23 +145,22 @@ with."""
 
 
 def active_profile() -> Profile:
-    """The profile named by `M2_PROFILE` (default `slice`), on the backbone of `M2_BACKBONE` where
-    that is set.
+    """Return the profile that `M2_PROFILE` names; without it that is `slice`.
 
-    Raises InputError for an unknown profile.
+    If `M2_BACKBONE` is set, the profile is on that backbone. Raises InputError for an unknown
+    profile.
     """
     profile = PROFILES[settings.read("M2_PROFILE") or "slice"]
     return replace(profile, backbone=read_setting("M2_BACKBONE") or profile.backbone)
 
 
 def profile_named(profile: Profile | str) -> Profile:
-    """The profile of a name, on its own backbone; a Profile is what it is."""
+    """Return the profile of a name, on its own backbone; a Profile is returned as it is."""
     return PROFILES[profile] if isinstance(profile, str) else profile
 
 
 def setting(profile: Profile) -> str:
-    """One line for the top of a notebook: profile, backbone, the dtype that is used here, and
-    versions."""
+    """Return a line for the top of a notebook: profile, backbone, dtype used here, and versions."""
     libraries = ", ".join(f"{package} {number}" for package, number in versions().items())
     dtype = chosen_dtype(chosen_device())
     return f"profile {profile.name}, backbone {profile.backbone} in {dtype}; {libraries}"

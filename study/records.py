@@ -1,5 +1,4 @@
-"""The store of runs: one JSON file a run, with all that is needed to tell where its numbers come
-from.
+"""The store of runs: a JSON file for each, which also tells where its numbers come from.
 
 A record is validated as a whole when it is read. Before a new run replaces one, a copy is kept.
 """
@@ -109,7 +108,7 @@ class Plan:
     """The version of the decoding."""
 
     def difference(self, other: "Plan") -> str:
-        """The first setting in which another plan differs, in words; empty where none does."""
+        """Name the first setting in which another plan differs; empty if none does."""
         return _difference(asdict(self), asdict(other))
 
 
@@ -117,8 +116,9 @@ def _difference(here: Any, there: Any, name: str = "") -> str:
     """Name the first setting in which two values differ: `training.steps is 9, not 5`."""
     if isinstance(here, dict) and isinstance(there, dict):
         for key in here:
-            if found := _difference(here[key], there[key], f"{name}.{key}".lstrip(".")):
-                return found
+            difference = _difference(here[key], there[key], f"{name}.{key}".lstrip("."))
+            if difference:
+                return difference
         return ""
     return "" if here == there else f"{name} is {here!s:.60}, not {there!s:.60}"
 
@@ -200,15 +200,16 @@ class Record:
         return self.plan.protocol
 
     def maes(self) -> dict[int, float]:
-        """MAE by series id, scaled units."""
+        """Return the MAE by series id, in scaled units."""
         return {series: entry["mae"] for series, entry in self.series.items()}
 
     def spent(self) -> dict[str, int]:
-        """The FLOPs spent on all kinds together, under each convention."""
-        return {
-            convention: sum(self.flops[kind][convention] for kind in SPENDING)
-            for convention in CONVENTIONS
-        }
+        """Return the FLOPs spent on all kinds together, under each convention."""
+        spent = dict.fromkeys(CONVENTIONS, 0)
+        for kind in SPENDING:
+            for convention in CONVENTIONS:
+                spent[convention] += self.flops[kind][convention]
+        return spent
 
     @property
     def repairs(self) -> int:
@@ -220,27 +221,31 @@ _SCHEMA = TypeAdapter(Record)
 
 
 def record_path(profile: Profile | str, name: str) -> Path:
-    """Where a run's record is: under `M2_OUT` for a live profile, else `M2_RESULTS`, else
-    report/results."""
+    """Return where a run's record is.
+
+    It is under `M2_OUT` for a live profile, else under `M2_RESULTS`, else in report/results.
+    """
     profile = profile_named(profile)
     root = out_dir() / "results" if profile.live else results_dir()
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
 
 def adapter_path(profile: Profile | str, name: str, step: int | None = None) -> Path:
-    """The folder of the adapter that an experiment trains, beside its record. With `step` it is the
-    folder, within that one, of the adapter kept after so many steps."""
+    """Return the folder of the adapter that an experiment trains, beside its record.
+
+    With `step` it is the folder, within that one, of the adapter kept after so many steps.
+    """
     folder = record_path(profile, name).with_suffix("")
     return folder if step is None else folder / f"step-{step:06d}"
 
 
 def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
-    """Read a recorded run; `profile` is a Profile, or the name of one (then on that profile's own
-    backbone).
+    """Read a recorded run.
 
-    data: if these are the record's series, its errors are computed anew from its texts and
-    compared. Raises InputError, naming the file and the field, if there is no record, if it is not
-    valid, or if its errors are not those of its texts.
+    profile: a Profile, or the name of one, on its own backbone. data: if these are the record's
+    series, its errors are computed anew from its texts and compared. Raises InputError, naming the
+    file and the field, if there is no record, if it is not valid, or if its errors are not those of
+    its texts.
     """
     path = record_path(profile, name)
     if not path.is_file():
@@ -256,10 +261,10 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
             _compare(record, data)
     # Errors of pydantic, or of texts that are not of these series.
     except (ValueError, LookupError, TypeError) as error:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         again = f"`python -m study run {name} --fresh` replaces it"
         raise InputError(
-            f"{path} is not a run record ({said:.200}); restore it, or {again}"
+            f"{path} is not a run record ({reason:.200}); restore it, or {again}"
         ) from error
     return record
 
@@ -309,8 +314,10 @@ def in_progress(profile: Profile, name: str) -> bool:
 
 
 def entry_of(ahead: Forecast, truth: np.ndarray) -> Entry:
-    """What a record keeps of a forecast: single values if it is greedy, lists over the samples if
-    it is sampled."""
+    """Return what a record keeps of a forecast.
+
+    These are single values if it is greedy, and lists over the samples if it is sampled.
+    """
     tokens = {"prompt_tokens": ahead.prompt_tokens, "padded_tokens": ahead.padded_tokens}
     entry = _errors(ahead.values, ahead.repairs, truth) | tokens
     if len(ahead.texts) == 1:
@@ -327,20 +334,27 @@ def entry_of(ahead: Forecast, truth: np.ndarray) -> Entry:
 
 
 def recorded_forecast(record: Record, data: SeriesSet, series: int) -> np.ndarray:
-    """The forecast that a record holds as text, or the median of its samples: (20, 2), scaled
-    units."""
+    """Read the forecast (20, 2) that a record holds as text, or take the median of its samples.
+
+    It is in scaled units.
+    """
     return point_forecast(recorded_samples(record, data, series))
 
 
 def recorded_samples(record: Record, data: SeriesSet, series: int) -> np.ndarray:
-    """The samples that a record holds as texts, (n_samples, 20, 2), scaled units; a greedy forecast
-    is the only one."""
-    return _read(record, data, series)[0]
+    """Read the samples (n_samples, 20, 2) that a record holds as texts, in scaled units.
+
+    A greedy forecast is its own only sample.
+    """
+    samples, _ = _read(record, data, series)
+    return samples
 
 
 def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """The samples (n, 20, 2) of a series in scaled units, read from a record's texts, and how many
-    values of each were repaired."""
+    """Read the samples (n, 20, 2) of a series from a record's texts, in scaled units.
+
+    Returns them, and how many values of each were repaired.
+    """
     entry = record.series[series]
     texts = entry["texts"] if "texts" in entry else [entry["text"]]
     return read_back(texts, data.contexts[series], record.protocol)
@@ -361,7 +375,7 @@ def _compare(record: Record, data: SeriesSet) -> None:
 
 
 def _errors(samples: np.ndarray, repairs: Sequence[int], truth: np.ndarray) -> Any:
-    """The errors of samples (n, 20, 2), and how many values were repaired, as an entry has them."""
+    """Return the errors of samples (n, 20, 2) and the number of repairs, as an entry has them."""
     errors = {"mae": float(series_mae(point_forecast(samples), truth))}
     if len(samples) > 1:
         errors["crps"] = crps_fair(samples, truth)

@@ -1,7 +1,7 @@
-"""Which series and whose adapter an experiment uses, where errors decide it: earlier ones of ours,
-or the report's.
+"""The rules by which errors decide which series and whose adapter an experiment uses.
 
-The report's own numbers are read here too, from report/published.
+The errors are those of earlier experiments, or the report's, whose numbers are read here too, from
+report/published.
 """
 
 import csv
@@ -35,64 +35,77 @@ class Selection:
 
 @dataclass(frozen=True)
 class AdapterOf:
-    """Whose adapter: of these experiments number `place` by mean error, 0 the best; of one, that
-    one's."""
+    """Whose adapter an experiment uses: that of the one that is named, or that errors choose."""
 
     names: tuple[str, ...]
     """The experiments that have trained an adapter."""
     place: int = 0
-    """Which of them, counted from the one with the lowest mean error on its own series."""
+    """Which of them, counted from 0, the one with the lowest mean error on its own series."""
 
     def chosen(self, errors_of: ErrorsOf) -> str:
-        """The name of that experiment."""
-        if len(self.names) == 1:  # whose errors need not be known
+        """Return the name of that experiment."""
+        if len(self.names) == 1:  # its errors need not be known
             return self.names[0]
-        return sorted(
-            self.names, key=lambda name: (summarise(errors_of(name).values()).mean, name)
-        )[self.place]
+
+        def mean_error(name: str) -> tuple[float, str]:
+            return summarise(errors_of(name).values()).mean, name
+
+        return sorted(self.names, key=mean_error)[self.place]
 
 
 def hard_and_easy(baseline: Maes) -> list[int]:
-    """The report's reduced validation set: the worst 20 of 50 and 5 of the best 30; in proportion
-    for others."""
-    best, worst = _hard(baseline)
-    drawn = random.Random(SPLIT_SEED).sample(best, min(len(best), max(1, len(baseline) * 5 // 50)))
-    return sorted(worst + drawn)
+    """Return the report's reduced validation set: the worst 20 of 50, and 5 of the best 30.
+
+    Of other numbers of series there are as many in proportion.
+    """
+    best, worst = _best_30_and_hard_20(baseline)
+    count = max(1, len(baseline) * 5 // 50)
+    easy = random.Random(SPLIT_SEED).sample(best, min(len(best), count))
+    return sorted(worst + easy)
 
 
 def all_but_hard_and_easy(baseline: Maes) -> list[int]:
-    """The others: what the report's first adapter was never asked about."""
+    """Return the series that the report's first adapter was never asked about."""
     return sorted(baseline.keys() - set(hard_and_easy(baseline)))
 
 
 def worst_5(default: Maes) -> list[int]:
-    """The five series that the first adapter forecasts worst, on which the report compares
-    settings."""
-    return sorted(best_and_worst(default, worst=min(5, len(default)))[1])
+    """Return the five series that the first adapter forecasts worst.
+
+    On these the report compares settings.
+    """
+    _, worst = best_and_worst(default, worst=min(5, len(default)))
+    return sorted(worst)
 
 
 def others_of_hard_20(baseline: Maes, default: Maes) -> list[int]:
-    """The rest of the baseline's worst 20, on which the report asks its three best settings
-    again."""
-    return sorted(set(_hard(baseline)[1]) - set(worst_5(default)))
+    """Return the baseline's worst 20 but for `worst_5`.
+
+    On these the report asks its three best settings again.
+    """
+    _, worst_20 = _best_30_and_hard_20(baseline)
+    return sorted(set(worst_20) - set(worst_5(default)))
 
 
-def _hard(baseline: Maes) -> tuple[list[int], list[int]]:
+def _best_30_and_hard_20(baseline: Maes) -> tuple[list[int], list[int]]:
+    """Divide 50 series into the best 30 and the worst 20, and other numbers in proportion."""
     return best_and_worst(baseline, worst=max(1, len(baseline) * 20 // 50))
 
 
 def published_maes(experiment: str) -> Maes:
-    """The report's own per-series MAE of an experiment, by series id, ascending id. Scaled
-    units."""
-    rows = _rows("series_mae.csv")
-    return dict(
-        sorted((int(series), float(mae)) for name, _, series, mae in rows if name == experiment)
-    )
+    """Return the report's own MAE of an experiment by series id, ascending, in scaled units."""
+    maes = {}
+    for name, _, series, mae in _rows("series_mae.csv"):
+        if name == experiment:
+            maes[int(series)] = float(mae)
+    return dict(sorted(maes.items()))
 
 
 def chosen_by(experiment: str) -> Maes:
-    """The published errors that the report chose by: of its search those of the first round, on
-    five series."""
+    """Return the published errors that the report chose by.
+
+    Of its search they are those of the first round, on five series.
+    """
     maes = published_maes(experiment)
     if not experiment.startswith("search/"):
         return maes
@@ -100,17 +113,22 @@ def chosen_by(experiment: str) -> Maes:
 
 
 def published_table_3() -> dict[str, list[float | None]]:
-    """The report's Table 3: training, inference and total FLOPs by row, by its own accountant."""
-    return {
-        name: [float(cell) if cell else None for cell in row] for name, *row in _rows("table_3.csv")
-    }
+    """Return the report's Table 3: training, inference and total FLOPs, by row.
+
+    They are counted by its own accountant. None stands where it prints nothing.
+    """
+    table: dict[str, list[float | None]] = {}
+    for name, *cells in _rows("table_3.csv"):
+        table[name] = [float(cell) if cell else None for cell in cells]
+    return table
 
 
 def published_statements() -> dict[str, float]:
-    """Single numbers that the report prints in its text, by what they are."""
+    """Return single numbers that the report prints in its text, by what they are."""
     return {statement: float(value) for statement, value, *_ in _rows("printed.csv")}
 
 
 def _rows(file: str) -> list[list[str]]:
+    """Return the rows of a table in report/published, without its heads."""
     with (ROOT / "report" / "published" / file).open(newline="", encoding="utf-8") as lines:
-        return list(csv.reader(lines))[1:]  # below their names
+        return list(csv.reader(lines))[1:]

@@ -116,7 +116,7 @@ class Run:
         self.folder = adapter_path(profile, name)
 
     def stored(self) -> Record | None:
-        """The record of this very run, or None if it has not begun.
+        """Return the record of this very run, or None if it has not begun.
 
         Raises InputError if there is a record of another plan, or one that cannot be read; at a
         live profile such a record counts as none.
@@ -137,7 +137,7 @@ class Run:
         return record
 
     def finished(self) -> Record | None:
-        """The record of this very run, or None if it is not finished."""
+        """Return the record of this very run, or None if it is not finished."""
         record = self.stored()
         return record if record and record.status == "done" else None
 
@@ -168,7 +168,7 @@ class Run:
         return adapter_hash(self.folder) == record.adapter
 
     def dtype_to_begin_in(self, old: Record | None) -> str | None:
-        """The dtype of what is left to do: of the training, or of the forecasts alone.
+        """Return the dtype of what is left to do: of the training, or of the forecasts alone.
 
         It is None if nothing prescribes one; then the fastest dtype on this machine is taken.
         """
@@ -229,8 +229,10 @@ class Run:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def reserve(self) -> None:
-        """Say in the record what the run may still cost; raise InputError if the budget does not
-        allow for it."""
+        """Say in the record what the run may still cost.
+
+        Raises InputError if the budget does not allow for it.
+        """
         profile = self.profile
         record = self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
@@ -281,16 +283,17 @@ class Run:
         model.load_adapter(self.backbone.model, folder)
 
     def charge(self, kind: str, *spent: Costs) -> None:
-        """Count costs as spent on `training`, `evaluation` or `forecasts`, and no longer as
-        reserved."""
+        """Count costs as spent, and no longer as reserved.
+
+        kind: `training`, `evaluation` or `forecasts`.
+        """
         flops = self.record.flops
         for convention, more in sum_costs(*spent).items():
             flops[kind][convention] += more
             flops["reserved"][convention] = max(0, flops["reserved"][convention] - more)
 
     def train_adapter(self, config: TrainConfig) -> None:
-        """Train the plan's adapter into the backbone, going on from its checkpoints, and store
-        it."""
+        """Train the plan's adapter into the backbone, from its last checkpoint on, and store it."""
         record = self.record
         profile = self.profile
         watch = self.work.watch
@@ -318,9 +321,9 @@ class Run:
         model.save_adapter(self.backbone.model, self.folder, self.backbone.loaded_by)
         if self.plan.text_format:
             write_json(self.folder / series.FORMAT_FILE, self.plan.text_format.settings())
-        made = adapter_hash(self.folder)
-        if record.adapter != made:
-            record.adapter = made
+        adapter = adapter_hash(self.folder)
+        if record.adapter != adapter:
+            record.adapter = adapter
             record.series = {}  # forecasts of an adapter that is gone do not count
 
     def forecast_series(self) -> None:
@@ -358,8 +361,10 @@ class Run:
     def _evaluation(
         self, ids: list[int], windows: np.ndarray | list[np.ndarray], forecasts: bool
     ) -> dict[str, float]:
-        """Validation loss (nats a token, mean over windows), and MAE (scaled units) if the series
-        are also forecast."""
+        """Return the validation loss, and the MAE if the series are also forecast.
+
+        The loss is the mean over the windows, in nats a token; the MAE is in scaled units.
+        """
         losses = []
         for window in windows:
             row = torch.from_numpy(window[None]).to(self.backbone.device)
@@ -372,8 +377,7 @@ class Run:
         return measured
 
     def _source(self, config: TrainConfig) -> training.Source:
-        """The windows that the run trains on: those of the training split, or new ones each
-        step."""
+        """Return the windows to train on: the training split's, or new ones each step."""
         plan = self.plan
         if plan.learns_from == "simulated series":
             return partial(self._simulated, config)
@@ -386,8 +390,10 @@ class Run:
     def _watched_windows(
         self, ids: list[int], config: TrainConfig
     ) -> np.ndarray | list[np.ndarray]:
-        """The windows of validation series, or as many windows of synthetic series as there are
-        ids, from a seed of their own."""
+        """Return the windows of validation series, or as many of synthetic series as ids are given.
+
+        Synthetic series come from a seed of their own.
+        """
         if not self.plan.text_format:
             return self._windows(self.data, ids, config)
         config = replace(config, seed=WATCHED_SEED)
@@ -395,7 +401,7 @@ class Run:
         return [training.batch_of(step, source, config)[0] for step in range(len(ids))]
 
     def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
-        """The windows of a step: one of each of `batch_size` systems, which are simulated for it.
+        """Return a step's windows, one of each of `batch_size` systems, simulated for this step.
 
         No other step trains on these systems, and the data set has none of them.
         """
@@ -409,6 +415,7 @@ class Run:
         return np.stack(rows)
 
     def _windows(self, data: SeriesSet, ids: Sequence[int], config: TrainConfig) -> np.ndarray:
+        """Return the training windows of some series, as token ids."""
         rounding = self.plan.protocol.rounding
         texts = [encode(data.trajectories[i], data.scales[i], rounding, i) for i in ids]
         return make_windows([model.text_to_ids(text) for text in texts], config.sequence_length)
@@ -433,7 +440,7 @@ class Run:
 
 
 def simulation_seed(step: int, seed: int) -> int:
-    """The seed of the systems that a step of simulated series trains on.
+    """Return the seed of the systems that a step of simulated series trains on.
 
     Step 5 of a run of seed 2 has 2,000,006. No step has 0, which is the seed of the data set.
     """

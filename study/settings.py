@@ -15,10 +15,10 @@ SETTINGS = {
 
 
 def read(name: str) -> str | None:
-    """The value of a variable of `SETTINGS`, as `m2lib.settings.read` gives it."""
+    """Return the value of a variable of `SETTINGS`, as `m2lib.settings.read` gives it."""
     return settings.read(name, SETTINGS)
 
 
 def results_dir() -> Path:
-    """`M2_RESULTS`: the folder of recorded runs."""
+    """Return the folder of recorded runs, which `M2_RESULTS` names."""
     return settings.folder_of(read("M2_RESULTS"), ROOT / "report" / "results")

@@ -1,5 +1,7 @@
-"""The recorded yardsticks: forecasters with and without a language model, on the study's series and
-on other worlds, as `python -m benchmarks.yardsticks` measured them."""
+"""The recorded yardsticks: forecasters with and without a language model.
+
+They were measured on the study's series and on other worlds by `python -m benchmarks.yardsticks`.
+"""
 
 from typing import Any
 
@@ -15,8 +17,9 @@ TUNED = f"log-VAR({ORDER}), its order chosen on validation"
 
 
 def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
-    """The recorded rows of a set, by forecaster: of `M2_RESULTS` where it holds such a record, else
-    the committed ones.
+    """Return the recorded rows of a set, by forecaster.
+
+    They are read from `M2_RESULTS` if it holds such a record, else from the committed one.
 
     A row holds `seconds` of one core and executed `flops`, each a series, and `maes` in scaled
     units by series id. Where its flops are a `bound`, `at least` or `at most`, they are not the
@@ -26,13 +29,16 @@ def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
     """
     own = results_dir() / YARDSTICKS
     path = own if own.exists() else ROOT / "report" / "results" / YARDSTICKS
-    rows = [row for row in read_json(path)["rows"] if row["set"] == where]
-    return {
-        row["forecaster"]: row | {"maes": {int(i): mae for i, mae in row["maes"].items()}}
-        for row in rows
-    }
+    rows = {}
+    for row in read_json(path)["rows"]:
+        if row["set"] == where:
+            maes = {
+                int(series): mae for series, mae in row["maes"].items()
+            }  # JSON's keys are texts
+            rows[row["forecaster"]] = row | {"maes": maes}
+    return rows
 
 
 def recorded_yardsticks(where: str) -> dict[str, dict[int, float]]:
-    """The recorded errors of every forecaster on a set: MAE by series id, by name."""
+    """Return the recorded errors of every forecaster on a set: MAE by series id, by name."""
     return {name: row["maes"] for name, row in recorded_rows(where).items()}

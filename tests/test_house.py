@@ -18,7 +18,13 @@ from study.profiles import PROFILES
 
 PACKAGE = ROOT / "m2lib"
 WINGS = ("series", "accounting", "model", "decoding", "training", "forecaster")
-DOORS = ("m2lib", *(f"m2lib.{wing}" for wing in WINGS), "study", "study.paper")
+DOORS = (
+    "m2lib",
+    *(f"m2lib.{wing}" for wing in WINGS),
+    "study",
+    "study.paper",
+    "study.paper.drawings",
+)
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 ALL_SETTINGS = settings.SETTINGS | study.settings.SETTINGS
 STUDY = sorted(path for path in (ROOT / "study").rglob("*.py") if path.name != "__init__.py")

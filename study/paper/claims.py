@@ -1,4 +1,4 @@
-"""What the report says, and what the replication finds: a row for each of the report's findings."""
+"""What the report says and what the replication finds: a row for each of the report's findings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,11 +47,11 @@ class Claim:
 
 
 def claims_table() -> str:
-    """A row of Markdown for each claim, as book/claims.md has it, with MAE in scaled units and 95%
-    intervals.
+    """Return a table in Markdown with a row for each claim, as book/claims.md has it.
 
-    A claim is judged by runs of the report's length. Where the replication has only shorter ones,
-    their numbers are shown, and the verdict is *not tested*.
+    Errors are MAE in scaled units, with 95% intervals. A claim is judged by runs of the report's
+    length. Where the replication has only shorter ones, their numbers are shown, and the verdict is
+    *not tested*.
     """
     rows = [
         "| section | the report says | its forecasts | the replication | verdict |",
@@ -77,25 +77,32 @@ def claims_table() -> str:
 
 
 def published_runs() -> RunsByName:
-    """The report's own errors."""
-    return {name: maes for (_, name), maes in errors.runs(errors.published()).items()}
+    """Return the report's own errors."""
+    runs = errors.runs(errors.published())
+    return {name: maes for (_, name), maes in runs.items()}
 
 
 def replicated_runs(profile: str) -> RunsByName:
-    """The replication's errors at a profile, under the names of the published ones; of runs that
-    are finished."""
-    at = study.REPLICATION[profile]
-    done = [name for name, record in study.all_records(at).items() if record.status == "done"]
-    # The untuned model on the test series is one of the report's runs, which the published errors
-    # call `untuned`.
-    called = {"untuned-test": "untuned"}
-    runs = errors.recorded_runs(at, *done)
-    return {called.get(name, name): maes for (who, name), maes in runs.items() if who == "ours"}
+    """Return the errors of the replication's finished runs at a profile.
+
+    They have the names of the published ones, which call the untuned model on test `untuned`.
+    """
+    replication = study.REPLICATION[profile]
+    records = study.all_records(replication)
+    done = [name for name, record in records.items() if record.status == "done"]
+    runs = {}
+    for (who, name), maes in errors.recorded_runs(replication, *done).items():
+        if who == "ours":
+            published_name = "untuned" if name == "untuned-test" else name
+            runs[published_name] = maes
+    return runs
 
 
 def _untuned(statistic: Callable[..., Any], runs: RunsByName) -> Finding:
-    """A mean or median of the untuned errors, and how far it lies from the report's, series by
-    series."""
+    """Find a mean or median of the untuned errors, and how far it lies from the report's.
+
+    The distance is taken series by series.
+    """
     ours = runs["baseline"]
     theirs = published_runs()["baseline"]
     number = statistic(theirs)
@@ -115,7 +122,7 @@ def _untuned(statistic: Callable[..., Any], runs: RunsByName) -> Finding:
 def _paired_interval(
     pairs: tuple[np.ndarray, np.ndarray], statistic: Callable[..., Any]
 ) -> tuple[float, float]:
-    """The 95% percentile bootstrap interval of a statistic of two samples, resampled together."""
+    """Return the 95% bootstrap interval of a statistic of two samples, resampled together."""
     resampled = scipy.stats.bootstrap(
         pairs,
         statistic,
@@ -124,24 +131,28 @@ def _paired_interval(
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
+    interval = resampled.confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def _alike(low: float, high: float, number: float) -> Verdict:
-    """Whether a difference is small beside a number, by its interval."""
+    """Say whether a difference is small beside a number, by its interval."""
     if max(abs(low), abs(high)) < ALIKE * number:
         return True
     return None if low <= 0 <= high else False
 
 
 def _half_well(runs: RunsByName) -> Finding:
+    """Find whether about half of the series are forecast well."""
     well = runs["baseline"] < WELL
     return f"{well.sum()} of {len(well)} below {WELL}", bool(0.4 < well.mean() < 0.6)
 
 
 def _median_halved(earlier: str, later: str, runs: RunsByName) -> Finding:
-    """Whether a median falls to less than half, with an interval of the ratio, resampled series by
-    series."""
+    """Find whether a median falls to less than half.
+
+    The interval is that of the ratio, resampled series by series.
+    """
     after = _asked(runs, later)
     before = runs[earlier][after.index]
 
@@ -158,17 +169,21 @@ def _median_halved(earlier: str, later: str, runs: RunsByName) -> Finding:
 
 
 def _highest_rate(runs: RunsByName) -> Finding:
-    five = pd.DataFrame({setting: runs[name] for setting, name in enumerate(study.SEARCH)}).dropna()
+    """Find whether the three best settings by mean are 6, 7 and 8, those of the highest rate."""
+    by_setting = {setting: runs[name] for setting, name in enumerate(study.SEARCH)}
+    five = pd.DataFrame(by_setting).dropna()
+    medians = five.median()
     best = five.mean().nsmallest(3)
-    typical = five.median()
-    shown = ", ".join(
-        f"{setting} ({mean:.0f}, median {typical[setting]:.0f})" for setting, mean in best.items()
-    )
-    return shown, set(best.index) == {6, 7, 8}
+    parts = []
+    for setting, mean in best.items():
+        parts.append(f"{setting} ({mean:.0f}, median {medians[setting]:.0f})")
+    return ", ".join(parts), set(best.index) == {6, 7, 8}
 
 
 def _ranks_alike(runs: RunsByName) -> Finding:
-    rank_2, rank_4 = (_asked(runs, name) for name in study.SEARCH[6:8])
+    """Find whether rank 2 and rank 4 have about the same error at the highest rate."""
+    rank_2 = _asked(runs, "search/expt_6")
+    rank_4 = _asked(runs, "search/expt_7")
     number = published_runs()["search/expt_6"].mean()
 
     def verdict(differences: pd.Series) -> Verdict:
@@ -182,14 +197,20 @@ def _ranks_alike(runs: RunsByName) -> Finding:
 
 
 def _longer_is_better(runs: RunsByName) -> Finding:
-    five = pd.DataFrame({length: runs[f"context/{length}"] for length in errors.LENGTHS}).dropna()
-    means, medians = (" / ".join(five.agg(of).map("{:,.0f}".format)) for of in ("mean", "median"))
-    return f"{means}, medians {medians}", bool(five.mean().diff()[1:].lt(0).all())
+    """Find whether each longer context has a lower mean error than the one before."""
+    by_length = {length: runs[f"context/{length}"] for length in errors.LENGTHS}
+    five = pd.DataFrame(by_length).dropna()
+    means = " / ".join(f"{mean:,.0f}" for mean in five.mean())
+    medians = " / ".join(f"{median:,.0f}" for median in five.median())
+    falls = five.mean().diff()[1:].lt(0)
+    return f"{means}, medians {medians}", bool(falls.all())
 
 
 def _fall(earlier: str, later: str, runs: RunsByName) -> Finding:
-    """From an earlier run to a later one, on the later one's series: by how much, and whether
-    surely."""
+    """Find by how much the mean falls from an earlier run to a later one, and whether surely.
+
+    The series are the later one's.
+    """
     after = _asked(runs, later)
     before = runs[earlier][after.index]
     falls = before - after
@@ -201,14 +222,18 @@ def _fall(earlier: str, later: str, runs: RunsByName) -> Finding:
 
 
 def _interval(differences: pd.Series) -> tuple[float, float]:
-    """The 95% interval of a mean: Student's of a few series, which a bootstrap would make too
-    narrow."""
+    """Return the 95% interval of a mean.
+
+    Of a few series it is Student's, because a bootstrap would make it too narrow.
+    """
     return t_interval(differences) if len(differences) <= FEW else bootstrap_interval(differences)
 
 
 def _surely_positive(differences: pd.Series) -> Verdict:
-    """Whether the mean lies above zero, by its interval and by the sign-flip test; None where one
-    of them doubts."""
+    """Say whether the mean lies above zero, by its interval and by the sign-flip test.
+
+    It is None if one of them cannot tell.
+    """
     low, high = _interval(differences)
     if low <= 0 <= high or sign_flip_p(differences) >= 0.05:
         return None
@@ -216,19 +241,24 @@ def _surely_positive(differences: pd.Series) -> Verdict:
 
 
 def _hanging(differences: pd.Series, verdict: Callable[[pd.Series], Verdict]) -> str:
-    """The one series without which the verdict would be another, in words; nothing where there is
-    none, or several."""
-    taken = verdict(differences)
-    others = {series: verdict(differences.drop(series)) for series in differences.index}
-    decisive = [series for series, other in others.items() if other != taken]
+    """Say which series the verdict hangs on: the one without which it would be another.
+
+    If there is none, or if there are several, nothing is said.
+    """
+    with_all = verdict(differences)
+    decisive = {}
+    for series in differences.index:
+        without_it = verdict(differences.drop(series))
+        if without_it != with_all:
+            decisive[series] = without_it
     if len(decisive) != 1:
         return ""
-    (series,) = decisive
-    return f" (this hangs on series {series}: without it, *{VERDICTS[others[series]]}*)"
+    ((series, without_it),) = decisive.items()
+    return f" (this hangs on series {series}: without it, *{VERDICTS[without_it]}*)"
 
 
 def _asked(runs: RunsByName, name: str) -> pd.Series:
-    """A run's errors on the report's series, which of a setting are those of both rounds."""
+    """Return a run's errors on the report's series, which of a setting are those of both rounds."""
     return runs[name][published_runs()[name].index]
 
 

@@ -1,14 +1,17 @@
-"""The figures of the paper, from records and published numbers alone: each public function draws
-one of a profile.
+"""The figures of the paper, drawn from records and published numbers alone.
 
-What the report shows is drawn of any profile that has its records; what goes beyond the report, of
-the laptop's.
+Each public function draws one figure of a profile: what the report shows, of any profile that has
+its records, and what goes beyond the report, of the laptop's.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
@@ -16,39 +19,42 @@ import study
 from m2lib import plots
 from m2lib.accounting import CONVENTIONS
 from m2lib.plots import COLOURS, WIDTH
-from m2lib.series import VARIABLES, best_and_worst, crps_fair, ranks, series_mae
+from m2lib.series import VARIABLES, crps_fair, ranks, series_mae
 from study import Profile, Record
 from study.paper import drawings, errors, numbers
-from study.paper.errors import LOG_VAR, START, finished_record, recorded_runs
+from study.paper.errors import LOG_VAR, START, Sampled, finished_record, recorded_runs
 
 _QWEN = "published: Qwen2.5-0.5B"
-# Colours as in `plots`, and markers for those who cannot tell them apart, of who draws samples.
+# By who draws samples: a colour as in `plots`, and a marker for readers who see no colours.
 _LOOKS = {
     "untuned": ("#7F7F7F", "s"),
     "final": ("#009E73", "o"),
     "best": ("#0072B2", "D"),
     LOG_VAR: ("#E69F00", "^"),
 }
-# The same in changed worlds, beside forecasters without a language model.
+# By forecaster in changed worlds; who also draws samples looks as above.
 _IN_WORLDS = {
     "context mean": ("#7F7F7F", "|"),
     "analogue": ("#CC79A7", "s"),
     "log-VAR(9)": _LOOKS[LOG_VAR],
-}
-_IN_WORLDS |= {
     "system fitted": (COLOURS["error"], "X"),
     "LM final": _LOOKS["final"],
     "LM best": _LOOKS["best"],
+    "LM general": ("#56B4E9", "P"),
 }
-_IN_WORLDS |= {"LM general": ("#56B4E9", "P")}
-# Trials that say what pretraining is worth.
-_CONTROLS = {"trial/small": "small model, random weights", "trial/shuffled": "shuffled weights"}
-_CONTROLS |= {"final": "final, on test"}
-# What is drawn against training FLOPs, and the lines of forecasts without a language model.
+# The trials that say what pretraining is worth, and the final run; all others are called trials.
+_CONTROLS = {
+    "trial/small": "small model, random weights",
+    "trial/shuffled": "shuffled weights",
+    "final": "final, on test",
+}
+# What is drawn against training FLOPs.
 _MEASURED = {
     "loss": "validation loss (nats a token)",
-    **{of: f"{of} MAE (scaled units)" for of in ("mean", "median")},
+    "mean": "mean MAE (scaled units)",
+    "median": "median MAE (scaled units)",
 }
+# The line styles of forecasts without a language model.
 _LEVELS = {
     "mean of the context, repeated": ":",
     "nearest analogue in the context": "--",
@@ -57,30 +63,35 @@ _LEVELS = {
 
 
 def fig1_architecture(_: Profile) -> Figure:
+    """Draw the report's model."""
     return drawings.architecture(numbers.report_shape(), "Qwen2.5-0.5B-Instruct, reduced")
 
 
 def fig2_lora_layer(_: Profile) -> Figure:
+    """Draw a LoRA layer of the report's model."""
     return drawings.lora_layer(numbers.report_shape().width, rank=2)
 
 
 def fig3_encoding(_: Profile) -> Figure:
+    """Draw how two series are encoded."""
     return drawings.encoding(errors.data(), (1, 2))
 
 
 def fig4_baseline_forecasts(profile: Profile) -> Figure:
+    """Draw forecasts of the untuned model."""
     record = finished_record(profile, "baseline")
-    return drawings.forecasts(
-        {_row("untuned", record): record}, study.EXPERIMENTS["baseline"].featured
-    )
+    featured = study.EXPERIMENTS["baseline"].featured
+    return drawings.forecasts({_row("untuned", record): record}, featured)
 
 
 def fig5_baseline_errors(profile: Profile) -> Figure:
+    """Draw the errors of the untuned model: published, replicated, and ours in two protocols."""
     runs = recorded_runs(profile, "baseline", "baseline-constrained")
     sibling = study.REPLICATION["report"]
+    replicated = recorded_runs(sibling, "baseline")
     shown = {
         _QWEN: runs["published", "baseline"],
-        f"replication: {sibling.backbone}": recorded_runs(sibling, "baseline")["ours", "baseline"],
+        f"replication: {sibling.backbone}": replicated["ours", "baseline"],
         f"{profile.backbone}, the report's protocol": runs["ours", "baseline"],
         f"{profile.backbone}, with a grammar": runs["ours", "baseline-constrained"],
     }
@@ -88,49 +99,55 @@ def fig5_baseline_errors(profile: Profile) -> Figure:
 
 
 def fig6_forecasts(profile: Profile) -> Figure:
-    return _before_and_after(
-        finished_record(profile, "baseline"), "tuned", finished_record(profile, "default")
-    )
+    """Draw forecasts before and after the first adapter's training."""
+    untuned = finished_record(profile, "baseline")
+    tuned = finished_record(profile, "default")
+    return _before_and_after(untuned, "tuned", tuned)
 
 
 def fig7_reduced_validation(profile: Profile) -> Figure:
+    """Draw the errors before and after the first adapter's training, beside the report's."""
     runs = recorded_runs(profile, "baseline", "default")
     panels = {}
-    for who, title, sizes in _sides(profile):
-        tuned = runs[who, "default"]
-        steps = study.trained_with("default", sizes).steps
-        panels[f"{title}; {steps:,} steps"] = {
-            "untuned": runs[who, "baseline"][tuned.index],
-            "tuned": tuned,
-        }
+    for side in _sides(profile):
+        tuned = runs[side.who, "default"]
+        untuned = runs[side.who, "baseline"][tuned.index]
+        steps = study.trained_with("default", side.profile).steps
+        panels[f"{side.title}; {steps:,} steps"] = {"untuned": untuned, "tuned": tuned}
     return _error_panels(panels)
 
 
 def fig8_search(profile: Profile) -> Figure:
-    return _compared(profile, recorded_runs(profile, *study.SEARCH), study.SEARCH, study.SEARCH[0])
+    """Draw the errors of the search's first round, beside the report's."""
+    runs = recorded_runs(profile, *study.SEARCH)
+    return _compared(profile, runs, study.SEARCH, study.SEARCH[0])
 
 
 def fig8_second(profile: Profile) -> Figure:
+    """Draw the errors of the search's second round, beside the report's."""
     runs = recorded_runs(profile, *study.SEARCH, *study.SECOND)
     return _compared(profile, runs, study.SEARCH[6:], study.SEARCH[6])
 
 
 def context_lengths(profile: Profile) -> Figure:
-    return _compared(
-        profile, recorded_runs(profile, *numbers.CONTEXTS), numbers.CONTEXTS, "context/512"
-    )
+    """Draw the errors with contexts of three lengths, beside the report's."""
+    runs = recorded_runs(profile, *numbers.CONTEXTS)
+    return _compared(profile, runs, numbers.CONTEXTS, "context/512")
 
 
 def fig9_final(profile: Profile) -> Figure:
+    """Draw the errors on test before and after the final training, beside the report's."""
     records = errors.records_on_test(profile)
     runs = errors.runs(errors.error_table(records))
     untuned, _ = records
     runs["ours", "untuned"] = runs["ours", untuned]
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 4.5), height_ratios=(5, 1.6), sharex=True)
-    for (scatter, box), (who, title, _) in zip(axes.T, _sides(profile), strict=True):
-        pair = {name: runs[who, name] for name in ("untuned", "final")}
-        plots.plot_before_after(scatter, pair["untuned"], pair["final"], title, COLOURS[who])
-        plots.plot_errors(box, pair, "", COLOURS[who])
+    for (scatter, box), side in zip(axes.T, _sides(profile), strict=True):
+        before = runs[side.who, "untuned"]
+        after = runs[side.who, "final"]
+        colour = COLOURS[side.who]
+        plots.plot_before_after(scatter, before, after, side.title, colour)
+        plots.plot_errors(box, {"untuned": before, "final": after}, "", colour)
     for ax in axes[0]:
         ax.set_ylim(ax.get_xlim())
         ax.tick_params(labelbottom=True)
@@ -138,18 +155,19 @@ def fig9_final(profile: Profile) -> Figure:
 
 
 def final_forecasts(profile: Profile) -> Figure:
-    return _before_and_after(
-        errors.untuned_like_final(profile), "final", finished_record(profile, "final")
-    )
+    """Draw forecasts on test before and after the final training."""
+    untuned = errors.untuned_like_final(profile)
+    return _before_and_after(untuned, "final", finished_record(profile, "final"))
 
 
 def best_forecasts(profile: Profile) -> Figure:
-    return _before_and_after(
-        errors.untuned_like_final(profile), "with the adapter", finished_record(profile, "best")
-    )
+    """Draw forecasts on test before and after the long run."""
+    untuned = errors.untuned_like_final(profile)
+    return _before_and_after(untuned, "with the adapter", finished_record(profile, "best"))
 
 
 def final_learning(profile: Profile) -> Figure:
+    """Draw how the loss and the errors fell in the final training."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.6))
     record = finished_record(profile, "final")
     plots.plot_learning(left, right, record.loss_curve, record.evaluations)
@@ -157,21 +175,14 @@ def final_learning(profile: Profile) -> Figure:
 
 
 def fan_charts(profile: Profile) -> Figure:
-    """An easy, a typical and the worst series by CRPS: a column each, a row for each variable."""
-    found = errors.sampled(profile)
-    time = errors.data().time
-    crps = found.by_series(crps_fair, found.shown).sort_values(kind="stable")
-    levels = 0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975
+    """Draw an easy, a typical and the worst series by CRPS: a column each, a row a variable."""
+    sampled = errors.sampled(profile)
+    crps = sampled.by_series(crps_fair, sampled.shown).sort_values(kind="stable")
+    easy_typical_worst = crps.index[[len(crps) // 5, len(crps) // 2, -1]]
     figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 3.8), sharex=True)
-    for column, i in zip(axes.T, crps.index[[len(crps) // 5, len(crps) // 2, -1]], strict=True):
-        row = found.ids.index(i)
-        quantiles = np.quantile(found.samples[found.shown][row], levels, axis=0)
-        for variable, (ax, name) in enumerate(zip(column, VARIABLES, strict=True)):
-            past = found.contexts[row, 50:, variable]
-            truth = found.truths[row, :, variable]
-            bands = dict(zip(levels, quantiles[..., variable], strict=True))
-            plots.plot_fan(ax, time[50:80], past, time[80:], bands, truth, COLOURS[name])
-        column[0].set_title(f"series {i}: CRPS {crps[i]:.1f}")
+    for column, series in zip(axes.T, easy_typical_worst, strict=True):
+        _draw_fans(column, sampled, series)
+        column[0].set_title(f"series {series}: CRPS {crps[series]:.1f}")
         column[-1].set_xlabel(plots.MODEL_TIME)
     for ax, name, corner in zip(axes[:, 0], VARIABLES, ("upper", "lower"), strict=True):
         ax.set_ylabel(f"{name} (scaled units)")
@@ -179,37 +190,40 @@ def fan_charts(profile: Profile) -> Figure:
     return figure
 
 
+def _draw_fans(column: Sequence[Axes], sampled: Sampled, series: int) -> None:
+    """Draw the last 30 steps of a series' context, and its fan: one axes for each variable."""
+    time = errors.data().time
+    levels = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+    row = sampled.ids.index(series)
+    quantiles = np.quantile(sampled.samples[sampled.shown][row], levels, axis=0)  # (7, 20, 2)
+    for variable, name in enumerate(VARIABLES):
+        past = sampled.contexts[row, 50:, variable]
+        truth = sampled.truths[row, :, variable]
+        bands = dict(zip(levels, quantiles[..., variable], strict=True))
+        plots.plot_fan(column[variable], time[50:80], past, time[80:], bands, truth, COLOURS[name])
+
+
 def reliability(profile: Profile) -> Figure:
-    """What the bands hold, and where the truth ranks among the samples of each forecaster.
+    """Draw what the bands hold, and where the truth ranks among the samples of each forecaster.
 
     The bands of m right samples lie a little too far in: one of level t holds t (m - 1) / (m + 1)
     on average.
     """
-    found = errors.sampled(profile)
-    m = found.samples[found.shown].shape[1]
+    sampled = errors.sampled(profile)
+    m = sampled.samples[sampled.shown].shape[1]
     layout = [["bands", "untuned", "final"], ["bands", "best", LOG_VAR]]
     figure, axes = plt.subplot_mosaic(layout, figsize=(WIDTH, 3.7), width_ratios=(2.1, 1, 1))
     bands = axes.pop("bands")
+    held_on_average = (m - 1) / (m + 1)
     bands.plot([0, 1], [0, 1], color="0.4", lw=1)
-    bands.plot([0, 1], [0, (m - 1) / (m + 1)], "--", color="0.4", lw=1, label=f"{m} right samples")
+    bands.plot([0, 1], [0, held_on_average], "--", color="0.4", lw=1, label=f"{m} right samples")
     for who, ax in axes.items():
-        (colour, marker), samples = _LOOKS[who], np.moveaxis(found.samples[who], 1, 0)
-        held = found.held(who, np.arange(1, 20) / 20)
+        colour, marker = _LOOKS[who]
+        held = sampled.held(who, np.arange(1, 20) / 20)
         bands.plot(
             held.keys(), held.values(), f"{marker}-", color=colour, ms=5, label=errors.short(who)
         )
-        drawn = ranks(samples, found.truths, np.random.default_rng(0)).ravel()
-        # The 49 ranks of 48 samples make 7 bins of 7.
-        ax.hist(
-            drawn,
-            7,
-            (-0.5, m + 0.5),
-            weights=np.full(len(drawn), 1 / len(drawn)),
-            color=colour,
-            rwidth=0.94,
-        )
-        ax.axhline(1 / 7, color="0.25", lw=1, ls="--")
-        ax.set(title=errors.short(who), xlabel="rank of the truth", ylabel="true values")
+        _draw_ranks(ax, sampled, who)
     bands.set(
         xlabel="level of the band",
         ylabel="true values that it holds",
@@ -218,100 +232,150 @@ def reliability(profile: Profile) -> Figure:
         aspect="equal",
     )
     bands.legend(loc="lower right")
-    plt.setp(
-        (bands.xaxis, bands.yaxis, *(ax.yaxis for ax in axes.values())), major_formatter="{x:.0%}"
-    )
+    shares = [bands.xaxis, bands.yaxis]
+    shares += [ax.yaxis for ax in axes.values()]
+    plt.setp(shares, major_formatter="{x:.0%}")
     return figure
 
 
+def _draw_ranks(ax: Axes, sampled: Sampled, who: str) -> None:
+    """Draw the ranks of the truth among a forecaster's samples, in 7 bins.
+
+    Beside 48 samples there are 49 ranks, so a bin has 7 of them.
+    """
+    samples = np.moveaxis(sampled.samples[who], 1, 0)  # (m, n, 20, 2)
+    truth_ranks = ranks(samples, sampled.truths, np.random.default_rng(0)).ravel()
+    colour, _ = _LOOKS[who]
+    ax.hist(
+        truth_ranks,
+        bins=7,
+        range=(-0.5, len(samples) + 0.5),
+        weights=np.full(len(truth_ranks), 1 / len(truth_ranks)),
+        color=colour,
+        rwidth=0.94,
+    )
+    ax.axhline(1 / 7, color="0.25", lw=1, ls="--")
+    ax.set(title=errors.short(who), xlabel="rank of the truth", ylabel="true values")
+
+
 def trust(profile: Profile) -> Figure:
-    """Does the spread know about the error? Series by series, and for those that a forecaster is
-    surest of.
+    """Draw whether the spread knows about the error: series by series, and for the surest of them.
 
     The spread is the mean distance of a sample from the median: where the samples are right, the
     median's MAE.
     """
-    found = errors.sampled(profile)
-    figure, (*scatter, means, medians) = plt.subplots(
+    sampled = errors.sampled(profile)
+    figure, (ours, log_var, means, medians) = plt.subplots(
         1, 4, figsize=(WIDTH, 2.6), width_ratios=(1.3, 1.3, 1, 1)
     )
-    for ax, who in zip(scatter, (found.shown, LOG_VAR), strict=True):
-        spread = found.by_series(
-            lambda samples, _: np.abs(samples - np.median(samples, axis=0)).mean(), who
+    for ax, who in ((ours, sampled.shown), (log_var, LOG_VAR)):
+        spread_and_error = pd.DataFrame(
+            {
+                "spread": sampled.by_series(_spread, who),
+                "error": sampled.by_series(errors.median_mae, who),
+            }
         )
-        table = pd.DataFrame({"spread": spread, "error": found.by_series(errors.median_mae, who)})
-        colour, marker = _LOOKS[who]
-        # There is no logarithm of 0.
-        ax.loglog(
-            "spread",
-            "error",
-            marker,
-            data=table.clip(lower=0.1),
-            ms=4,
-            mec="none",
-            color=colour,
-            alpha=0.7,
-        )
-        ax.axline((1, 1), (2, 2), color="0.4", lw=1)
-        ax.set(xlim=(0.07, 500), ylim=(0.07, 500), aspect="equal", title=errors.short(who))
-        ax.set(xlabel="spread of the samples\n(scaled units)")
+        _draw_spread(ax, spread_and_error, who)
         for order, style in (("spread", "-"), ("error", "--")):
-            surest = table.sort_values(order, kind="stable")["error"].expanding()
-            kept = np.arange(1, 51) / 50
+            maes = spread_and_error.sort_values(order, kind="stable")["error"]
+            surest = maes.expanding()  # the first, the first two, the first three ...
+            kept = np.arange(1, len(maes) + 1) / len(maes)
+            colour, _ = _LOOKS[who]
             label = errors.short(who) if style == "-" else ""
             means.plot(kept, surest.mean(), style, color=colour, label=label)
             medians.plot(kept, surest.median(), style, color=colour)
-    scatter[0].set_ylabel("MAE of their median\n(scaled units)")
-    for ax, of in ((means, "mean"), (medians, "median")):
-        ax.set(xlabel="series kept,\nthe surest first", ylabel=f"their {of} MAE\n(scaled units)")
-        ax.set(xlim=(0, 1), ylim=(0, None))
+    ours.set_ylabel("MAE of their median\n(scaled units)")
+    for ax, statistic in ((means, "mean"), (medians, "median")):
+        ax.set(
+            xlabel="series kept,\nthe surest first",
+            ylabel=f"their {statistic} MAE\n(scaled units)",
+            xlim=(0, 1),
+            ylim=(0, None),
+        )
         ax.xaxis.set_major_formatter("{x:.0%}")
     plots.legend_below(figure, (means,))
     return figure
 
 
+def _spread(samples: np.ndarray, _: np.ndarray) -> float:
+    """Return the mean distance of samples (m, 20, 2) from their median."""
+    return float(np.abs(samples - np.median(samples, axis=0)).mean())
+
+
+def _draw_spread(ax: Axes, spread_and_error: pd.DataFrame, who: str) -> None:
+    """Draw a point for each series at the spread of its samples and the error of their median."""
+    colour, marker = _LOOKS[who]
+    ax.loglog(
+        "spread",
+        "error",
+        marker,
+        data=spread_and_error.clip(lower=0.1),  # there is no logarithm of 0
+        ms=4,
+        mec="none",
+        color=colour,
+        alpha=0.7,
+    )
+    ax.axline((1, 1), (2, 2), color="0.4", lw=1)
+    ax.set(xlim=(0.07, 500), ylim=(0.07, 500), aspect="equal", title=errors.short(who))
+    ax.set_xlabel("spread of the samples\n(scaled units)")
+
+
 def sample_counts(profile: Profile) -> Figure:
-    """The error of the median of n samples, each n drawn anew 20 times, beside the greedy
-    forecast's."""
-    found = errors.sampled(profile)
+    """Draw the error of the median of n samples, averaged over 20 draws of these n.
+
+    The greedy forecast's error is beside it.
+    """
+    sampled = errors.sampled(profile)
     counts = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.4))
+    figure, (means, medians) = plt.subplots(1, 2, figsize=(WIDTH, 2.4))
     for who in ("final", "best"):
-        (colour, marker), rng, samples = _LOOKS[who], np.random.default_rng(0), found.samples[who]
-        drawn = [[samples[:, rng.permutation(48)[:n]] for _ in range(20)] for n in counts]
-        # by draw and series
-        maes = [series_mae(np.median(each, axis=2), found.truths) for each in drawn]
-        greedy = [*finished_record(profile, who).maes().values()]
-        for ax, of in ((axes[0], np.mean), (axes[1], np.median)):
-            mean = [of(each, axis=1).mean() for each in maes]
-            ax.semilogx(
-                counts,
-                mean,
-                f"{marker}-",
-                base=2,
-                color=colour,
-                ms=5,
-                label=f"{who}, median of samples",
-            )
-            ax.axhline(of(greedy), ls="--", color=colour, lw=1.2, label=f"{who}, greedy")
-            ax.set(xlabel="samples", ylabel=f"{of.__name__} MAE (scaled units)")
+        colour, marker = _LOOKS[who]
+        maes = _maes_of_medians(sampled, who, counts)
+        greedy = list(finished_record(profile, who).maes().values())
+        for ax, statistic in ((means, np.mean), (medians, np.median)):
+            by_count = statistic(maes, axis=2).mean(axis=1)
+            label = f"{who}, median of samples"
+            ax.semilogx(counts, by_count, f"{marker}-", base=2, color=colour, ms=5, label=label)
+            ax.axhline(statistic(greedy), ls="--", color=colour, lw=1.2, label=f"{who}, greedy")
+            ax.set(xlabel="samples", ylabel=f"{statistic.__name__} MAE (scaled units)")
             ax.set_xticks(counts, map(str, counts))
-    plt.setp(axes, ylim=(0, None))
-    plots.legend_below(figure, axes[:1])
+    plt.setp((means, medians), ylim=(0, None))
+    plots.legend_below(figure, (means,))
     return figure
 
 
+def _maes_of_medians(sampled: Sampled, who: str, counts: tuple[int, ...]) -> np.ndarray:
+    """Return the MAE of the median of n of a forecaster's samples: (counts, draws, series)."""
+    rng = np.random.default_rng(0)
+    samples = sampled.samples[who]
+    maes = []
+    for count in counts:
+        by_draw = []
+        for _ in range(20):
+            some = samples[:, rng.permutation(48)[:count]]
+            by_draw.append(series_mae(np.median(some, axis=1), sampled.truths))
+        maes.append(by_draw)
+    return np.array(maes)
+
+
 def more_per_flop(profile: Profile) -> Figure:
-    """Validation loss, and mean and median MAE, against training FLOPs by the rules, up to the
-    budget."""
-    points = _trained_points(profile)
-    way = errors.milestones(finished_record(profile, "best"))[:-1]
-    runs = recorded_runs(profile)
-    flops = np.geomspace(way["flops"].min(), profile.budget)
+    """Draw validation loss, and mean and median MAE, against training FLOPs by the rules.
+
+    The axis ends at about the budget.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.9))
-    for ax, (what, title) in zip(axes, _MEASURED.items(), strict=True):
+    losses, means, medians = axes
+    points = _trained_points(profile)
+    for ax, (measure, title) in zip(axes, _MEASURED.items(), strict=True):
         sns.scatterplot(
-            points, x="flops", y=what, hue="kind", style="kind", s=45, ax=ax, legend=ax is axes[1]
+            points,
+            x="flops",
+            y=measure,
+            hue="kind",
+            style="kind",
+            s=45,
+            ax=ax,
+            legend=ax is means,
         )
         ax.set(
             xscale="log",
@@ -323,40 +387,68 @@ def more_per_flop(profile: Profile) -> Figure:
         ax.minorticks_off()
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
-    # that of the MAE is so wide that it says nothing
+    # The interval of the MAE's law is so wide that it says nothing.
+    way = errors.milestones(finished_record(profile, "best"))[:-1]
+    flops = np.geomspace(way["flops"].min(), profile.budget)
     law = errors.power_law(way["flops"], way["loss"], flops)
-    axes[0].fill_between(flops, *law["interval there"], color="C0", alpha=0.12, lw=0)
-    axes[0].plot(flops, law["there"], "--", color="C0", lw=1, label="power law, 95%")
-    for ax, of in ((axes[1], np.mean), (axes[2], np.median)):
+    losses.fill_between(flops, *law["interval there"], color="C0", alpha=0.12, lw=0)
+    losses.plot(flops, law["there"], "--", color="C0", lw=1, label="power law, 95%")
+    runs = recorded_runs(profile)
+    for ax, statistic in ((means, np.mean), (medians, np.median)):
         for name, style in _LEVELS.items():
-            ax.axhline(
-                of(runs["validation", name]), ls=style, color="0.4", lw=1, label=errors.short(name)
-            )
-    axes[1].legend_.remove()
-    plots.legend_below(figure, axes[:2])
+            level = statistic(runs["validation", name])
+            ax.axhline(level, ls=style, color="0.4", lw=1, label=errors.short(name))
+    means.legend_.remove()
+    plots.legend_below(figure, (losses, means))
     return figure
 
 
+def _trained_points(profile: Profile) -> pd.DataFrame:
+    """Return what trainings came to: `kind`, `flops`, `loss`, `mean` and `median`."""
+    way = errors.milestones(finished_record(profile, "best"))
+    way = way.rename(columns={"mae_mean": "mean", "mae_median": "median"})
+    way["kind"] = "the long run, on its way"
+    way.loc[way.index[-1], "kind"] = "the long run, its end"
+
+    points = []
+    for name, record in errors.finished_records(profile, START, *study.ARMS, "final").items():
+        point = {
+            "kind": _CONTROLS.get(name, "trials of 240 steps"),
+            # The final run's loss is of other series than its errors.
+            "loss": None if name == "final" else record.evaluations[-1]["loss"],
+            "flops": record.flops["training"]["coursework"],
+        }
+        points.append(point | errors.summary(record.maes()))
+    flops, _ = study.table_3(numbers.report_shape(), "coursework")["final"]
+    published = {"kind": "published final, on test", "flops": flops}
+    points.append(published | errors.summary(study.published_maes("final")))
+    return pd.concat([way, pd.DataFrame(points)], ignore_index=True)
+
+
 def table3_budget(_: Profile) -> Figure:
-    """FLOPs spent by the report's experiments, in percent of the budget: each row begins where the
-    last one ended."""
+    """Draw the FLOPs that the report's experiments spent, in percent of the budget.
+
+    Each row begins where the last one ended.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6), sharex=True, sharey=True)
-    look = {
-        "stacked": True,
-        "width": 0.8,
-        "legend": False,
-        "color": [COLOURS["prey"], COLOURS["predator"]],
-    }
     for ax, kind in zip(axes, CONVENTIONS, strict=True):
-        costs = pd.DataFrame(
-            study.table_3(numbers.report_shape(), kind), ["training", "forecasts"]
-        ).T
+        rows = study.table_3(numbers.report_shape(), kind)
+        costs = pd.DataFrame(rows, ["training", "forecasts"]).T
         shares = 100 * costs / study.PROFILES["report"].budget
         spent = shares.sum(axis=1).cumsum()
         shares.plot.barh(
-            ax=ax, left=spent.shift(fill_value=0), xlabel="spent so far\n(% of the budget)", **look
+            ax=ax,
+            left=spent.shift(fill_value=0),
+            xlabel="spent so far\n(% of the budget)",
+            stacked=True,
+            width=0.8,
+            legend=False,
+            color=[COLOURS["prey"], COLOURS["predator"]],
         )
-        ax.vlines(spent[:-1], range(len(spent) - 1), range(1, len(spent)), color="0.5", lw=1)
+        # Where a row ends, a line leads down to the next.
+        ends = spent[:-1]
+        rows_above = np.arange(len(ends))
+        ax.vlines(ends, rows_above, rows_above + 1, color="0.5", lw=1)
         ax.axvline(100, color=COLOURS["error"], label="the budget")
         ax.set(xlim=(0, 150), ylim=(len(spent) - 0.4, -0.6), title=f"{kind}: {spent.iloc[-1]:.1f}%")
     plots.legend_below(figure, axes[:1])
@@ -364,15 +456,11 @@ def table3_budget(_: Profile) -> Figure:
 
 
 def yardstick_costs(_: Profile) -> Figure:
-    """Error on test, and seconds and FLOPs of a forecast: a row for each forecaster, by mean
-    error."""
-    maes = study.recorded_yardsticks("test")
-    maes |= {name: study.published_maes(run) for name, run in numbers.PUBLISHED.items()}
-    rows = {
-        errors.short(name): cost | errors.summary(maes[name])
-        for name, cost in numbers.yardstick_costs().items()
-    }
-    table = pd.DataFrame(rows).T.sort_values("mean", ascending=False)
+    """Draw the error on test, and the seconds and FLOPs of a forecast.
+
+    There is a row for each forecaster, by mean error.
+    """
+    table = _errors_and_costs()
     names = table.index
     figure, (error, seconds, flops) = plt.subplots(1, 3, figsize=(WIDTH, 4.2), sharey=True)
     error.hlines(names, table["median"], table["mean"], color="0.7")
@@ -380,15 +468,14 @@ def yardstick_costs(_: Profile) -> Figure:
     error.plot(table["median"], names, "o", color=COLOURS["ours"], label="median")
     seconds.plot(table["seconds"], names, "s", color=COLOURS["prey"])
     for bound, marker in (("exactly", "s"), ("at least", ">"), ("at most", "<")):
-        counted = table["flops"].clip(lower=1).where(table["bound"].fillna("exactly") == bound)
+        is_bound = table["bound"].fillna("exactly") == bound
+        counted = table["flops"].clip(lower=1).where(is_bound)
         flops.plot(counted, names, marker, color=COLOURS["prey"], label=bound)
-    labels = (
-        "MAE (scaled units)",
-        "seconds of one core\na series (none: unknown)",
-        "executed FLOPs\na series (1: none)",
-    )
-    for ax, label in zip((error, seconds, flops), labels, strict=True):
-        ax.set(xscale="log", xlabel=label)
+    error.set_xlabel("MAE (scaled units)")
+    seconds.set_xlabel("seconds of one core\na series (none: unknown)")
+    flops.set_xlabel("executed FLOPs\na series (1: none)")
+    for ax in (error, seconds, flops):
+        ax.set_xscale("log")
         ax.grid(axis="y", lw=0.5)
     error.invert_yaxis()
     note = "AutoARIMA: without season and logarithms. "
@@ -398,17 +485,28 @@ def yardstick_costs(_: Profile) -> Figure:
     return figure
 
 
+def _errors_and_costs() -> pd.DataFrame:
+    """Return a row for each forecaster, the worst by mean error first."""
+    maes = study.recorded_yardsticks("test")
+    for name, run in numbers.PUBLISHED.items():
+        maes[name] = study.published_maes(run)
+    rows = {}
+    for name, cost in numbers.yardstick_costs().items():
+        rows[errors.short(name)] = cost | errors.summary(maes[name])
+    return pd.DataFrame(rows).T.sort_values("mean", ascending=False)
+
+
 def changed_worlds(_: Profile) -> Figure:
-    """Mean and median error of seven forecasters, a row for each world."""
+    """Draw the mean and median error of seven forecasters, a row for each world."""
     table = errors.error_table({})
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8), sharex=True, sharey=True)
-    for ax, of in zip(axes, ("mean", "median"), strict=True):
-        found = errors.by_world(table, of).clip(lower=0.1)
+    for ax, statistic in zip(axes, ("mean", "median"), strict=True):
+        maes = errors.by_world(table, statistic).clip(lower=0.1)  # there is no logarithm of 0
         for name, (colour, marker) in _IN_WORLDS.items():
             ax.plot(
-                found[name], found.index, marker, color=colour, mfc="none", mew=2, ms=7, label=name
+                maes[name], maes.index, marker, color=colour, mfc="none", mew=2, ms=7, label=name
             )
-        ax.set(xscale="log", xlabel=f"{of} MAE (scaled units)")
+        ax.set(xscale="log", xlabel=f"{statistic} MAE (scaled units)")
         ax.grid(axis="y", color="0.9")
     axes[0].invert_yaxis()
     plots.legend_below(figure, axes[:1])
@@ -416,16 +514,20 @@ def changed_worlds(_: Profile) -> Figure:
 
 
 def real_tables(_: Profile) -> Figure:
-    """The last stretch of the first series of each source of real tables, by the adapter for any
-    table."""
+    """Draw the last stretch of the first series of each source of real tables.
+
+    The forecasts are those of the adapter for any table.
+    """
     rows = errors.table_errors().query("split == 'test' and forecaster == 'general'")
     figure, axes = plt.subplots(2, 5, figsize=(WIDTH, 3.6))
     for ax, source, shown in zip(axes.flat, rows["source"], rows["shown"], strict=True):
-        past, truth, deciles = (np.array(shown[name]) for name in ("context", "truth", "deciles"))
-        low, middle, high = deciles.reshape(9, -1)[[0, 4, 8]]
+        past = np.array(shown["context"])
+        truth = np.array(shown["truth"])
+        deciles = np.array(shown["deciles"]).reshape(9, -1)
+        quantiles = {0.1: deciles[0], 0.5: deciles[4], 0.9: deciles[8]}
         steps = np.arange(1 - len(past), 1)
         ahead = np.arange(1, len(truth) + 1)
-        plots.plot_fan(ax, steps, past, ahead, {0.1: low, 0.5: middle, 0.9: high}, truth)
+        plots.plot_fan(ax, steps, past, ahead, quantiles, truth)
         # Each has a unit of its own.
         ax.set(title=source, yticks=[], xlabel="step" if ax in axes[1] else "")
     plots.legend_below(figure, axes.flat[:1])
@@ -433,77 +535,65 @@ def real_tables(_: Profile) -> Figure:
 
 
 def _row(title: str, record: Record) -> str:
-    """The title of a row of forecasts, which says of the replication's that they are not ours."""
+    """Return the title of a row of forecasts, which names the replication if they are its."""
     return f"replication, {title}" if study.PROFILES[record.profile].as_reported else title
 
 
-def _sides(profile: Profile) -> tuple[tuple[str, str, Profile], ...]:
-    """The runs of a profile and the report's: who, a title, and the profile that says how they were
-    trained."""
-    ours = "replication" if profile.as_reported else "ours"
-    return ("ours", f"{ours}: {profile.backbone}", profile), (
-        "published",
-        _QWEN,
-        study.PROFILES["report"],
-    )
+@dataclass(frozen=True)
+class _Side:
+    """The runs of one study, where ours or the replication's stand beside the report's."""
+
+    who: str
+    """`ours` or `published`, as in the table of errors."""
+    title: str
+    """Whose they are, in a figure's words."""
+    profile: Profile
+    """What says how they were trained."""
 
 
-def _trained_points(profile: Profile) -> pd.DataFrame:
-    """What trainings came to: `kind`, `flops`, `loss`, `mean` and `median`."""
-    way = errors.milestones(finished_record(profile, "best")).assign(
-        kind="the long run, on its way"
-    )
-    way.loc[way.index[-1], "kind"] = "the long run, its end"
-    points = [
-        {"kind": _CONTROLS.get(name, "trials of 240 steps"), "loss": record.evaluations[-1]["loss"]}
-        | {"flops": record.flops["training"]["coursework"]}
-        | errors.summary(record.maes())
-        for name, record in errors.finished_records(profile, START, *study.ARMS, "final").items()
-    ]
-    points[-1]["loss"] = None  # on other series than its errors
-    flops, _ = study.table_3(numbers.report_shape(), "coursework")["final"]
-    points.append(
-        {"kind": "published final, on test", "flops": flops}
-        | errors.summary(study.published_maes("final"))
-    )
-    return pd.concat(
-        [way.rename(columns=lambda name: name.removeprefix("mae_")), pd.DataFrame(points)],
-        ignore_index=True,
-    )
+def _sides(profile: Profile) -> tuple[_Side, _Side]:
+    """Return the runs of a profile, and the report's."""
+    whose = "replication" if profile.as_reported else "ours"
+    ours = _Side("ours", f"{whose}: {profile.backbone}", profile)
+    return ours, _Side("published", _QWEN, study.PROFILES["report"])
 
 
 def _error_panels(panels: dict[str, dict[str, pd.Series]]) -> Figure:
-    """Panels of groups of errors by title, one below the other, with means and medians in words."""
-    rows = sum(map(len, panels.values()))
-    figure, axes = plt.subplots(
-        len(panels), figsize=(WIDTH, 0.34 * rows + 0.35 * len(panels) + 0.4), sharex=True
-    )
+    """Draw groups of errors by title, one below the other, with means and medians in words."""
+    rows = sum(len(groups) for groups in panels.values())
+    height = 0.34 * rows + 0.35 * len(panels) + 0.4
+    figure, axes = plt.subplots(len(panels), figsize=(WIDTH, height), sharex=True)
     for ax, (title, groups) in zip(axes, panels.items(), strict=True):
-        named = {
-            f"{name}: mean {np.mean(maes):.1f}, median {np.median(maes):.1f}": maes
-            for name, maes in groups.items()
-        }
-        plots.plot_errors(
-            ax, named, title, COLOURS["published" if "published" in title else "ours"]
-        )
+        named = {}
+        for name, maes in groups.items():
+            statistics = f"mean {np.mean(maes):.1f}, median {np.median(maes):.1f}"
+            named[f"{name}: {statistics}"] = maes
+        colour = COLOURS["published" if "published" in title else "ours"]
+        plots.plot_errors(ax, named, title, colour)
         ax.label_outer()
     return figure
 
 
 def _compared(profile: Profile, runs: errors.Runs, names: tuple[str, ...], asked: str) -> Figure:
-    """Errors at several settings beside the published ones, of the series that one of them was
-    asked about."""
+    """Draw errors at several settings beside the published ones.
+
+    The series are those that one of the settings, `asked`, was asked about.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1 + 0.3 * len(names)), sharex=True)
-    for ax, (who, title, sizes) in zip(axes, _sides(profile), strict=True):
-        same = runs[who, asked].index
-        settings = {errors.label(name, sizes): runs[who, name][same] for name in names}
-        plots.plot_settings(ax, pd.DataFrame(settings), title, COLOURS[who])
+    for ax, side in zip(axes, _sides(profile), strict=True):
+        same_series = runs[side.who, asked].index
+        settings = {}
+        for name in names:
+            settings[errors.label(name, side.profile)] = runs[side.who, name][same_series]
+        plots.plot_settings(ax, pd.DataFrame(settings), side.title, COLOURS[side.who])
     return figure
 
 
 def _before_and_after(untuned: Record, title: str, tuned: Record) -> Figure:
-    """Forecasts of the series at the first quartile, the median and the maximum of the tuned
-    model's errors."""
-    ranked = best_and_worst(tuned.maes(), worst=0)[0]
-    shown = ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]
-    return drawings.forecasts({_row("untuned", untuned): untuned, _row(title, tuned): tuned}, shown)
+    """Draw the forecasts of three series, before and after a training.
+
+    They are those at the first quartile, the median and the maximum of the tuned model's errors.
+    """
+    shown = errors.quartile_median_worst(tuned.maes())
+    records = {_row("untuned", untuned): untuned, _row(title, tuned): tuned}
+    return drawings.forecasts(records, shown)

@@ -1,9 +1,10 @@
-"""The numbers that the PDF prints, as tables: from records and published tables alone. The PDF adds
-them up."""
+"""The numbers that the PDF prints, as tables, from records and published tables alone.
+
+The PDF adds them up.
+"""
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from m2lib.accounting import (
 from m2lib.files import ROOT, InputError, read_json
 from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
-from m2lib.series.intervals import error_ratio
 from study import EXPERIMENTS, REPLICATION, Profile, Record
 from study.paper import errors
 from study.paper.errors import GREEDY, Runs, Sampled, median_mae, summary
@@ -65,107 +65,101 @@ COMPARED = {
 
 
 def numbers(profile: Profile) -> dict[str, Any]:
-    """All that the PDF prints and that no record holds as it stands: errors, intervals, FLOPs,
-    yardsticks.
+    """Return all that the PDF prints and that no record holds as it stands.
 
-    Raises InputError where a record is missing or not finished, or M2_DATA holds other series than
-    theirs.
+    These are errors, intervals, FLOPs and yardsticks. Raises InputError where a record is missing
+    or not finished, or M2_DATA holds other series than theirs.
     """
-    # Without what is made for tables, which is no part of the paper; its own trials last, as it
-    # lists them.
-    names = (
-        name for name, one in EXPERIMENTS.items() if not one.synthetic and name not in COMPARISONS
-    )
-    records = errors.finished_records(
-        profile, *sorted(names, key=lambda name: name.startswith("trial/"))
-    )
+    records = errors.finished_records(profile, *_names_in_the_paper())
     if records["final"].plan.data != errors.data().fingerprint:
         raise InputError(
             f"{errors.data().source} holds other series than the records are about; "
             "leave M2_DATA out"
         )
-    replicas = {
-        who: errors.finished_records(REPLICATION[who], *names) for who, names in REPLICATED.items()
-    }
+    replicas = {}
+    for who, names in REPLICATED.items():
+        replicas[who] = errors.finished_records(REPLICATION[who], *names)
     end = fullest_final()
     ending = errors.records_on_test(end)
-    all_replicas = replicas | {"replication": ending}
-    theirs = (
-        errors.error_table(found).query("who == 'ours'").assign(who=who)
-        for who, found in all_replicas.items()
-    )
-    table = pd.concat([errors.error_table(records), *theirs])
+    table = _all_errors(records, replicas | {"replication": ending})
+    runs = errors.runs(table)
+    at_settings = table[table["experiment"].isin(SETTINGS)]
+    model = backbone_config(REPORT.backbone)
+    cached_step = cached_step_flops(report_shape(), 512, convention="published")
     # The five series on which settings are compared.
     five = table.loc[table["experiment"] == "context/512", ["who", "series"]]
-    way = errors.milestones(records["best"])
-    # The series that figure 6 shows: at the first quartile, the median and the maximum.
-    ranked = series.best_and_worst(replicas["report"]["default"].maes(), worst=0)[0]
-    shown = ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]
     return {
-        "records": {name: run_row(record) for name, record in records.items()},
+        "records": _run_rows(records),
         "removed": study.removed(profile),
-        "replicated": {
-            who: {name: run_row(one) for name, one in found.items()}
-            for who, found in replicas.items()
-        },
-        "at the end": {
-            "profile": end.name,
-            "records": {name: run_row(one) for name, one in ending.items()},
-        },
+        "replicated": {who: _run_rows(replica) for who, replica in replicas.items()},
+        "at the end": {"profile": end.name, "records": _run_rows(ending)},
         "reported": {name: _reported(name) for name in ("default", *SETTINGS, "final")},
         "errors": _errors(table),
-        "five": _errors(table[table["experiment"].isin(SETTINGS)].merge(five)),
+        "five": _errors(at_settings.merge(five)),
         "crps": table.groupby("experiment")["crps"].mean().dropna().to_dict(),
-        "gains": _gains(errors.runs(table)),
-        "first round": {
-            who: _first_rounds(errors.runs(table), who) for who in ("published", "fifth")
-        },
+        "gains": _gains(runs),
+        "first round": {who: _first_rounds(runs, who) for who in ("published", "fifth")},
         "precision": _precision(),
-        "featured": {
-            "fig4": _featured(replicas["report"], "baseline", EXPERIMENTS["baseline"].featured),
-            "fig6 untuned": _featured(replicas["report"], "baseline", shown),
-            "fig6 tuned": _featured(replicas["report"], "default", shown),
-        },
+        "featured": _featured(replicas["report"]),
         "tables": _tables(),
         "costs": yardstick_costs(),
         "uncertainty": _uncertainty(profile),
-        "best": {
-            "way": way.to_dict("records"),
-            "laws": {
-                what: errors.power_law(way["flops"][:-1], way[what][:-1], profile.budget)
-                for what in errors.MEASURED
-            },
-            "untrained loss": records["best"].evaluations[0]["loss"],
-            "discarded": records["best"].flops["discarded"]["coursework"],
-        },
+        "best": _best(records["best"], profile.budget),
         "table3": _table_3(),
         "printed": study.published_statements(),
         "accountant": _accountant(),
-        "a cached step as published": total(
-            cached_step_flops(report_shape(), 512, convention="published")
-        ),
+        "a cached step as published": total(cached_step),
         "a cache saves by the rules": _cache_saves(),
-        "model": {size: getattr(backbone_config(REPORT.backbone), size) for size in SIZES},
+        "model": {size: getattr(model, size) for size in SIZES},
     }
 
 
+def _names_in_the_paper() -> list[str]:
+    """Return the experiments of ours that the paper is about, its trials last, as it lists them.
+
+    What is made for tables is no part of the paper, and of the searches it has the replication's.
+    """
+    names = []
+    for name, experiment in EXPERIMENTS.items():
+        if not experiment.synthetic and name not in COMPARISONS:
+            names.append(name)
+    return sorted(names, key=lambda name: name.startswith("trial/"))
+
+
+def _all_errors(records: dict[str, Record], replicas: dict[str, dict[str, Record]]) -> pd.DataFrame:
+    """Return the table of errors, and below it those of replicas, whose names stand in `who`."""
+    tables = [errors.error_table(records)]
+    for who, replica in replicas.items():
+        errors_of_runs = errors.error_table(replica).query("who == 'ours'")
+        tables.append(errors_of_runs.assign(who=who))
+    return pd.concat(tables)
+
+
 def fullest_final() -> Profile:
-    """The profile of the replication's longest final run: all of the report's steps if it is
-    finished, else a fifth."""
+    """Return the profile of the replication's longest final run.
+
+    It has all of the report's steps if that run is finished, else a fifth of them.
+    """
     whole = REPLICATION["report"]
-    done = (
-        study.record_path(whole, "final").is_file()
-        and study.load_record(whole, "final").status == "done"
-    )
+    begun = study.record_path(whole, "final").is_file()
+    done = begun and study.load_record(whole, "final").status == "done"
     return whole if done else REPLICATION["fifth"]
 
 
+def _run_rows(records: dict[str, Record]) -> dict[str, dict[str, Any]]:
+    """Return the `run_row` of each of some records, by name."""
+    return {name: run_row(record) for name, record in records.items()}
+
+
 def run_row(record: Record) -> dict[str, Any]:
-    """What a run was and what it took, by the rules: `flops` and `seconds` of its training, and
-    those of all."""
-    return {
-        "about": EXPERIMENTS[record.name].about.removeprefix("trial: "),
-        "group": EXPERIMENTS[record.name].group,
+    """Return what a run was and what it took, its FLOPs by the rules.
+
+    `flops` and `seconds` are those of its training, `all flops` and `all seconds` those of the run.
+    """
+    experiment = EXPERIMENTS[record.name]
+    row = {
+        "about": experiment.about.removeprefix("trial: "),
+        "group": experiment.group,
         "backbone": record.plan.backbone,
         "device": record.device,
         "dtype": record.dtype,
@@ -180,130 +174,167 @@ def run_row(record: Record) -> dict[str, Any]:
         "forecasts": len(record.series),
         "samples": record.protocol.n_samples,
         "temperature": record.protocol.temperature,
-    } | {setting: getattr(record.training, setting, None) for setting in TRAINED_WITH}
+    }
+    for setting in TRAINED_WITH:
+        row[setting] = getattr(record.training, setting, None)  # None if it trained nothing
+    return row
 
 
 def _reported(name: str) -> dict[str, Any]:
-    """What the report trained an experiment with."""
-    training = asdict(study.trained_with(name, REPORT))
-    return {of: training[of] for of in ("steps", "learning_rate", "rank", "sequence_length")}
-
-
-def yardstick_costs() -> dict[str, dict[str, Any]]:
-    """Seconds of one core and executed FLOPs a series, by forecaster, published ones included.
-
-    How long a published forecast took nobody has said. Its FLOPs are those of a prompt of 512
-    tokens and 220 new ones, with the keys and values kept.
-    """
-    flops = total(forecast_flops(report_shape(), 512, 220, convention="executed"))
-    rows = study.recorded_rows("test") | {name: {"flops": flops} for name in PUBLISHED}
+    """Return what the report trained an experiment with."""
+    training = study.trained_with(name, REPORT)
     return {
-        name: {cost: row.get(cost) for cost in ("seconds", "flops", "bound")}
-        for name, row in rows.items()
+        "steps": training.steps,
+        "learning_rate": training.learning_rate,
+        "rank": training.rank,
+        "sequence_length": training.sequence_length,
     }
 
 
+def yardstick_costs() -> dict[str, dict[str, Any]]:
+    """Return the seconds of one core and executed FLOPs of a series, by forecaster.
+
+    The published ones are among them. How long their forecasts took nobody has said. Their FLOPs
+    are those of a prompt of 512 tokens and 220 new ones, with the keys and values kept.
+    """
+    flops = total(forecast_flops(report_shape(), 512, 220, convention="executed"))
+    costs = {}
+    for name, row in study.recorded_rows("test").items():
+        costs[name] = {
+            "seconds": row.get("seconds"),
+            "flops": row.get("flops"),
+            "bound": row.get("bound"),
+        }
+    for name in PUBLISHED:
+        costs[name] = {"seconds": None, "flops": flops, "bound": None}
+    return costs
+
+
 def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A summary of each run by who and experiment, of a language model's on test with 95%
-    intervals.
+    """Return a summary of each run, by who and experiment.
 
     A mean may hang on one series: so which is the worst is said, and what the mean is without it.
+    Those of a language model on test have 95% intervals.
     """
-    found: dict[str, dict[str, Any]] = {}
+    summaries: dict[str, dict[str, Any]] = {}
     for (who, name), run in table.groupby(["who", "experiment"], sort=False):
         maes = run.set_index("series")["mae"]
         worst = maes.idxmax()
-        row = summary(maes) | {
-            "worst series": int(worst),
-            "mean without it": maes.drop(worst).mean(),
-        }
+        row = summary(maes)
+        row["worst series"] = int(worst)
+        row["mean without it"] = maes.drop(worst).mean()
         row["quartiles"] = maes.quantile([0.25, 0.75]).tolist()
         if who != "test" and (run["split"] == "test").all():
             row["mean interval"] = bootstrap_interval(run["mae"])
             row["median interval"] = bootstrap_interval(run["mae"], np.median)
-        found.setdefault(who, {})[name] = row
-    return found
+        summaries.setdefault(who, {})[name] = row
+    return summaries
 
 
 def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
-    """How much better runs are than others on the series of both, by their names; `theirs` are the
-    others' errors."""
-    found: dict[str, dict[str, Any]] = {name: {} for name in COMPARED}
-    named = {" ".join(run): maes for run, maes in runs.items()}
-    for name, gains in found.items():
-        for other in COMPARED[name]:
+    """Return how much better runs are than others, on the series of both, by their names.
+
+    `theirs` are the others' errors.
+    """
+    named = {" ".join(run): maes for run, maes in runs.items()}  # "ours final", for example
+    gains: dict[str, dict[str, Any]] = {}
+    for name, others in COMPARED.items():
+        gains[name] = {}
+        for other in others:
             theirs = named[other].reindex(named[name].index).dropna()
             ours = named[name][theirs.index]
-            gains[other] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())}
-            gains[other] |= series.paired_gain(dict(ours), dict(theirs))
-    return found
+            row = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())}
+            gains[name][other] = row | series.paired_gain(dict(ours), dict(theirs))
+    return gains
 
 
 def _first_rounds(runs: Runs, who: str) -> list[str]:
-    """The settings with the lowest mean of the five series, and of any four of them; each once."""
+    """Return the settings with the lowest mean of the five series, and of any four of them.
+
+    Each is named once.
+    """
     asked = runs["published", "context/512"].index
     five = pd.DataFrame({name: runs[who, name] for name in study.SEARCH}).loc[asked]
-    return sorted(
-        {five.mean().idxmin()} | {five.drop(left_out).mean().idxmin() for left_out in asked}
-    )
+    best = {five.mean().idxmin()}
+    for left_out in asked:
+        best.add(five.drop(left_out).mean().idxmin())
+    return sorted(best)
 
 
 def _precision() -> dict[str, Any]:
-    """What the replication's forecasts were in bfloat16 and are in float32, by run."""
+    """Return what the replication's forecasts were in bfloat16 and are in float32, by run."""
     rows = read_json(ROOT / "report" / "results" / "precision.json")["records"]
     return {f"{row['profile']} {row['run']}": row for row in rows}
 
 
-def _featured(records: dict[str, Record], name: str, shown: Iterable[int]) -> list[dict[str, Any]]:
-    """Errors of the series whose forecasts are drawn of a run, beside the report's."""
-    maes = records[name].maes()
-    report = study.published_maes(name)
+def _featured(records: dict[str, Record]) -> dict[str, list[dict[str, Any]]]:
+    """Return the errors of the series that figures 4 and 6 show, by figure."""
+    shown = errors.quartile_median_worst(records["default"].maes())
+    return {
+        "fig4": _beside_published(records["baseline"], EXPERIMENTS["baseline"].featured),
+        "fig6 untuned": _beside_published(records["baseline"], shown),
+        "fig6 tuned": _beside_published(records["default"], shown),
+    }
+
+
+def _beside_published(record: Record, shown: Iterable[int]) -> list[dict[str, Any]]:
+    """Return a record's errors of some series, each beside the report's."""
+    maes = record.maes()
+    report = study.published_maes(record.name)
     return [{"series": i, "mae": maes[i], "published": report[i]} for i in shown]
 
 
 def _tables() -> dict[str, Any]:
-    """Real tables: how `general` compares with others on the sources for judging, and errors on
-    those for choosing."""
+    """Return how `general` compares with others on the real tables for judging.
+
+    The errors on those for choosing are given in units of the last period's, repeated.
+    """
     table = errors.table_errors()
-    judging, choosing = (
-        errors.relative_errors(table[table["split"] == split]).dropna(axis="columns")
-        for split in ("test", "validation")
-    )
-    rivals = judging.columns.drop("general")
+    for_judging = table[table["split"] == "test"]
+    for_choosing = table[table["split"] == "validation"]
+    judging = errors.relative_errors(for_judging).dropna(axis="columns")
+    choosing = errors.relative_errors(for_choosing).dropna(axis="columns")
+    beside_naive = choosing.div(choosing[errors.NAIVE], axis=0)
+    ratios = errors.table_ratios(table, "test")
     return {
         "sources": len(judging),
-        "ratios": {name: asdict(error_ratio(judging["general"], judging[name])) for name in rivals},
-        "validation": np.exp(np.log(choosing.div(choosing[errors.NAIVE], axis=0)).mean()).to_dict(),
+        "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
+        "validation": errors.geometric_mean(beside_naive).to_dict(),
     }
 
 
 def _uncertainty(profile: Profile) -> dict[str, Any]:
-    """What the samples come to, and what they cost. The temperatures were tried on the validation
-    series."""
+    """Return what the samples come to, and what they cost.
+
+    The temperatures were tried on the validation series.
+    """
     test = errors.sampled(profile)
     validation = errors.sampled(profile, "validation")
-    crps = {name: test.by_series(crps_fair, name) for name in test.samples}
-    shown = test.records[test.shown]
+    crps = {name: dict(test.by_series(crps_fair, name)) for name in test.samples}
     best = crps[test.shown]
+    others = [name for name in crps if name != test.shown]
     greedy = errors.finished_record(profile, GREEDY[test.shown]).maes()
-    forecast = partial(forecast_flops, report_shape(), 512, 220, rank=2)
+    shown = test.records[test.shown]
+    n_samples = shown.protocol.n_samples
+    one_forecast = forecast_flops(report_shape(), 512, 220, rank=2, convention="published")
+    all_samples = forecast_flops(report_shape(), 512, 220, rank=2, samples=n_samples)
     return {
-        "samples": shown.protocol.n_samples,
+        "samples": n_samples,
         "shown": test.shown,
         "rows": {name: _sampled(test, validation, name) for name in test.samples},
-        "gains": {
-            who: series.paired_gain(dict(best), dict(crps[who]))
-            for who in crps
-            if who != test.shown
-        },
-        "below greedy": series.paired_gain(dict(best), greedy),
+        "gains": {name: series.paired_gain(best, crps[name]) for name in others},
+        "below greedy": series.paired_gain(best, greedy),
         "flops": shown.flops["forecasts"],
-        "one greedy forecast as published": total(forecast(convention="published")),
-        "samples by the rules": total(forecast(samples=shown.protocol.n_samples)),
+        "one greedy forecast as published": total(one_forecast),
+        "samples by the rules": total(all_samples),
     }
 
 
 def _sampled(test: Sampled, validation: Sampled, name: str) -> dict[str, Any]:
+    """Return the scores of a forecaster's samples, and how well its bands hold what they should.
+
+    The factor that stretches its bands comes from the validation series.
+    """
     crps = test.by_series(crps_fair, name)
     factor = validation.factor(name)
     losses = test.by_series(series.quantile_loss, name)
@@ -313,25 +344,49 @@ def _sampled(test: Sampled, validation: Sampled, name: str) -> dict[str, Any]:
         "crps interval": bootstrap_interval(crps),
         "weighted quantile loss": series.weighted_quantile_loss(losses, list(test.truths)),
         "held": list(test.held(name).values()),
-        "width": test.by_series(lambda samples, _: series.sharpness(samples, 0.8), name).mean(),
+        "width": test.by_series(_width, name).mean(),
         "factor": factor,
         "held when stretched": list(test.held(name, factor=factor).values()),
     }
 
 
-def _table_3() -> dict[str, dict[str, Any]]:
-    """FLOPs of training and forecasts by row, under each convention and as printed; `all` is the
-    sum."""
-    tables: dict[str, dict[str, Any]] = {
-        kind: study.table_3(report_shape(), kind) for kind in CONVENTIONS
+def _width(samples: np.ndarray, _: np.ndarray) -> float:
+    """Return the width of the samples' 80% band."""
+    return series.sharpness(samples, 0.8)
+
+
+def _best(record: Record, budget: int) -> dict[str, Any]:
+    """Return what the long run came to on its way, and what power laws say of the whole budget."""
+    way = errors.milestones(record)
+    before_end = way[:-1]
+    laws = {}
+    for measure in errors.MEASURED:
+        laws[measure] = errors.power_law(before_end["flops"], before_end[measure], budget)
+    return {
+        "way": way.to_dict("records"),
+        "laws": laws,
+        "untrained loss": record.evaluations[0]["loss"],
+        "discarded": record.flops["discarded"]["coursework"],
     }
-    for table in tables.values():
-        table["all"] = tuple(map(sum, zip(*table.values(), strict=True)))
-    return tables | {"printed": study.published_table_3()}
+
+
+def _table_3() -> dict[str, dict[str, Any]]:
+    """Return FLOPs of training and forecasts by row, under each convention and as printed.
+
+    The row `all` is the sum of the others.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for kind in CONVENTIONS:
+        rows = study.table_3(report_shape(), kind)
+        training = sum(row[0] for row in rows.values())
+        forecasts = sum(row[1] for row in rows.values())
+        tables[kind] = rows | {"all": (training, forecasts)}
+    tables["printed"] = study.published_table_3()
+    return tables
 
 
 def _accountant() -> dict[str, float]:
-    """What the report's own accountant charges, where its text prints it and no table holds it.
+    """Return what the report's accountant charges where its text, and no table, prints it.
 
     The report cuts off where it prints: 210 passes are 210.8, and by these 210 it has divided its
     forecast.
@@ -346,12 +401,15 @@ def _accountant() -> dict[str, float]:
 
 
 def _cache_saves() -> float:
-    """By the rules, how many times as much a forecast would cost if no keys and values were
-    kept."""
-    again = sum(total(forward_flops(report_shape(), 512 + new, rank=2)) for new in range(220))
-    return again / total(forecast_flops(report_shape(), 512, 220, rank=2))
+    """Return how many times as much a forecast would cost if no keys and values were kept.
+
+    It is counted by the rules.
+    """
+    shape = report_shape()
+    without = sum(total(forward_flops(shape, 512 + new, rank=2)) for new in range(220))
+    return without / total(forecast_flops(shape, 512, 220, rank=2))
 
 
 def report_shape() -> Shape:
-    """The report's model, as it is counted and drawn."""
+    """Return the shape of the report's model, as it is counted and drawn."""
     return Shape.of(backbone_config(REPORT.backbone))

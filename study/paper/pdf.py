@@ -1,5 +1,6 @@
-"""report/main.pdf, from the records of the laptop's study: figures, numbers, Typst. No model is
-loaded.
+"""How report/main.pdf is made from the records of the laptop's study: figures, numbers, Typst.
+
+No model is loaded.
 
 `python -m study pdf` (`make figures`) redraws report/figures/, report/numbers.json and
 report/main.pdf; `python -m study pdf FOLDER` makes the same in a folder of its own.
@@ -13,15 +14,19 @@ from matplotlib.figure import Figure
 
 from m2lib import plots
 from m2lib.files import ROOT, InputError, first_line, write_atomic, write_json
-from study import REPLICATION
+from study import REPLICATION, Profile
 from study.paper import figures
 from study.paper.errors import shown_profile
 from study.paper.numbers import fullest_final, numbers
 
 REPORT_FOLDER = ROOT / "report"
 SOURCES = ("main.typ", "references.bib")
-FIGURES = dict(getmembers(figures, lambda it: isfunction(it) and it.__module__ == figures.__name__))
-FIGURES = {name: draw for name, draw in FIGURES.items() if not name.startswith("_")}
+FIGURES = {
+    name: function
+    for name, function in getmembers(figures, isfunction)
+    if function.__module__ == figures.__name__ and not name.startswith("_")
+}
+"""The public functions of `figures`, by name; not those that it imports."""
 OF_REPLICATION = {"report": ("fig4", "fig6", "fig7"), "fifth": ("fig8", "context_lengths")}
 """The figures that show the replication's records and not the laptop's, by profile: all of the
 report's steps, or a fifth."""
@@ -30,32 +35,36 @@ AT_THE_END = "fig9_final"
 
 
 def draw(name: str) -> Figure:
-    """A figure of the paper, from the records of the profile that is shown, or of the replication.
+    """Draw a figure of the paper, from the records of the profile that is shown or a replication's.
 
-    Raises InputError where a record that it needs is missing.
+    Raises InputError if a record that it needs is missing.
     """
     plots.use_style()
-    if name == AT_THE_END:
-        return FIGURES[name](fullest_final())
-    replica = next(
-        (profile for profile, names in OF_REPLICATION.items() if name.startswith(names)), None
-    )
-    return FIGURES[name](REPLICATION[replica] if replica else shown_profile())
+    return FIGURES[name](_profile_of(name))
+
+
+def _profile_of(figure: str) -> Profile:
+    """Return the profile whose records a figure shows."""
+    if figure == AT_THE_END:
+        return fullest_final()
+    for profile, beginnings in OF_REPLICATION.items():
+        if figure.startswith(beginnings):
+            return REPLICATION[profile]
+    return shown_profile()
 
 
 def show(name: str) -> Figure:
-    """The same, saved under build/figures."""
+    """Draw a figure as `draw` does, and save it under build/figures."""
     figure = draw(name)
     plots.save_figure(figure, name)
     return figure
 
 
 def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
-    """Draw the figures, write the numbers, and compile the PDF, whose bytes are the same for the
-    same of these.
+    """Draw the figures, write the numbers, compile the PDF, and return its path.
 
-    Raises InputError where typst is not installed or finds a fault, and for any profile's study but
-    the laptop's, whose results the text reads in words.
+    The same figures and numbers give the same bytes. Raises InputError if typst is not installed or
+    finds a fault, and for any profile but the laptop's, whose results the text puts into words.
     """
     try:
         import typst
@@ -67,15 +76,16 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
             f"the text of the PDF is about the laptop's study, not {profile.name}'s: "
             "leave M2_PROFILE out"
         )
-    # first, for it needs all records: nothing is redrawn where one is missing
-    found = numbers(profile)
-    for name in SOURCES if folder != REPORT_FOLDER else ():
-        write_atomic(folder / name, (REPORT_FOLDER / name).read_bytes())
+    # This comes first because it needs all records: if one is missing, nothing is redrawn.
+    numbers_printed = numbers(profile)
+    if folder != REPORT_FOLDER:
+        for name in SOURCES:
+            write_atomic(folder / name, (REPORT_FOLDER / name).read_bytes())
     for name in FIGURES:
         figure = draw(name)
         plots.save_figure(figure, name, folder=folder / "figures", kind="svg")
         plt.close(figure)
-    write_json(folder / "numbers.json", found)
+    write_json(folder / "numbers.json", numbers_printed)
     try:
         content = typst.compile(str(folder / "main.typ"), root=str(folder))
     except RuntimeError as error:

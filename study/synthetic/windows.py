@@ -13,7 +13,7 @@ VARIABLE_SHARES = (0.55, 0.2, 0.08, 0.07, 0.025, 0.025, 0.025, 0.025)
 def synthetic_windows(
     tokens: int, seed: int, text_format: TextFormat = TABLES, without: str = "", pairs: float = 0.0
 ) -> Endless:
-    """Windows of synthetic series, generated anew for each step.
+    """Return windows of synthetic series, generated anew for each step.
 
     A series has one to eight variables, or as many as the format fixes. A step has at most `tokens`
     tokens in all its windows, which must be 640 or more for eight variables. `without` names a
@@ -55,5 +55,5 @@ def synthetic_windows(
 
 
 def _log_uniform(rng: np.random.Generator, low: int, high: int) -> float:
-    """A number from low to high whose logarithm is uniformly distributed."""
+    """Draw a number from low to high whose logarithm is uniformly distributed."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -50,7 +50,7 @@ def test_architecture_shows_its_shapes():
 
 def test_an_arrow_comes_from_the_box_below_in_its_column_or_from_all():
     ax = plt.subplots()[1]
-    drawings._flow(ax, "", [["a"], ["b", "c"], ["d", None], ["e"]])
+    drawings.model._flow(ax, "", [["a"], ["b", "c"], ["d", None], ["e"]])
     places = {text.get_text(): text.get_position() for text in ax.texts if text.get_text()}
     names = {place: name for name, place in places.items()}
     arrows = {names[arrow.xyann] + names[arrow.xy] for arrow in ax.texts if not arrow.get_text()}

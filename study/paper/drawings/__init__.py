@@ -1,0 +1,39 @@
+"""What lectures and paper draw beside plain plots, each from a config, the codec or a record."""
+
+from .model import (
+    architecture,
+    block_weights,
+    looks_back,
+    lora_layer,
+    marked_text,
+    matrices,
+    thin_matrices,
+    thin_path,
+)
+from .costs import (
+    PARTS,
+    block_products,
+    budget_lines,
+    cost_ladder,
+    flop_shares,
+    flops_per_token,
+    gradient_flow,
+)
+from .series import (
+    autocorrelation,
+    encoding,
+    one_system,
+    phase_plane,
+    splits,
+    windows,
+)
+from .results import (
+    descents,
+    errors_by_source,
+    fitted,
+    forecasts,
+    learning,
+    loss_and_error,
+    losses_when_cut,
+    token_costs,
+)

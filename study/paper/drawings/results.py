@@ -1,0 +1,200 @@
+"""Drawings of results: how a training went, and forecasts with their errors."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from m2lib import plots
+from m2lib.model import SYMBOLS
+from m2lib.plots import COLOURS, WIDTH
+from m2lib.series import VARIABLES, to_integers
+from study import PROFILES, Record, recorded_forecast
+from study.paper import errors
+
+SHOWN_STEPS = 60  # the last of a series, where forecasts are small
+
+
+def descents(
+    loss: Callable[[np.ndarray], np.ndarray], paths: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Draw gradient descent in one weight, a panel for each path of weights, on the loss curve."""
+    figure, axes = plt.subplots(1, len(paths), figsize=(3.6 * len(paths), 3), sharey=True)
+    all_weights = np.concatenate([np.array(path) for path in paths.values()])
+    line = np.linspace(all_weights.min() - 0.3, all_weights.max() + 0.3, 200)
+    for ax, (title, path) in zip(axes, paths.items(), strict=True):
+        weights = np.array(path)
+        ax.plot(line, loss(line), color="0.8")
+        ax.plot(weights, loss(weights), "o-", color=COLOURS["prey"], ms=4, lw=1)
+        ax.plot(weights[:1], loss(weights[:1]), "o", color=COLOURS["error"], label="start")
+        ax.set(title=title, xlabel="weight w")
+    axes[0].set_ylabel("loss (squared error)")
+    axes[0].legend()
+    return figure
+
+
+def token_costs(text: str, costs: np.ndarray, start: int, end: int) -> Figure:
+    """Draw what some tokens of a text cost a model, in nats, each above its token.
+
+    costs holds the cost of every token but the first; tokens start to end - 1 are drawn.
+    """
+    figure, ax = plt.subplots(figsize=(9, 2.8))
+    tokens = text[start:end]
+    places = range(len(tokens))
+    colours = [COLOURS["prey"] if token.isdigit() else "0.5" for token in tokens]
+    ax.bar(places, costs[start - 1 : end - 1], color=colours)
+    of_a_guess = np.log(len(SYMBOLS))
+    ax.axhline(of_a_guess, color="0.4", ls="--", lw=1)
+    ax.text(len(places) - 0.4, of_a_guess, "knowing nothing", ha="right", va="bottom")
+    ax.set_xticks(places, tokens)
+    ax.set(xlabel="true token", ylabel="cost (nats)")
+    ax.margins(x=0.01)
+    return figure
+
+
+def learning(
+    time: np.ndarray,
+    scaled: np.ndarray,
+    ahead: Mapping[int, np.ndarray],
+    errors: Mapping[int, float],
+) -> Figure:
+    """Draw one series with its forecast after each of some training steps, a panel for each.
+
+    time (steps,) and scaled (steps, 2), whose last steps are the forecast's; `ahead` holds the
+    forecasts (horizon, 2) and `errors` their mean absolute errors, both by training step.
+    """
+    size = (2.75 * len(ahead), 3.3)
+    figure, axes = plt.subplots(1, len(ahead), figsize=size, sharex=True, sharey=True)
+    for ax, (step, forecast) in zip(axes, ahead.items(), strict=True):
+        when = f"after {step} steps" if step else "untuned"
+        title = f"{when}: error {errors[step]:.0f}"
+        plots.plot_forecast(ax, time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], forecast, title)
+        ax.set_xlabel(plots.MODEL_TIME)
+    axes[0].set_ylabel("scaled units")
+    plots.forecast_legend(figure)
+    return figure
+
+
+def loss_and_error(
+    losses: Sequence[float],
+    watched: Mapping[int, float],
+    errors: Mapping[int, np.ndarray],
+    yardsticks: Mapping[str, np.ndarray],
+) -> Figure:
+    """Draw how the loss falls in a training, and what becomes of the errors of forecasts.
+
+    losses: of each step's series, in nats a token. watched: the loss on other series, by training
+    step. errors: of the forecasts of these series, in scaled units, by training step. yardsticks:
+    the errors of forecasts without a model, by name.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
+    steps = np.arange(1, len(losses) + 1)
+    left.plot(steps, losses, ".", color="0.6", label="the step's own series")
+    left.plot(*_line(watched), "o-", color=COLOURS["predator"], label="watched series")
+    left.set(xlabel="training step", ylabel="loss (nats a token)")
+    left.legend()
+    means = {step: float(maes.mean()) for step, maes in errors.items()}
+    medians = {step: float(np.median(maes)) for step, maes in errors.items()}
+    right.plot(*_line(means), "D-", color=COLOURS["ours"], label="the model, mean")
+    right.plot(*_line(medians), "o--", color=COLOURS["ours"], label="the model, median")
+    styles = ("--", ":", "-.", (0, (1, 3)))
+    for (name, maes), style in zip(yardsticks.items(), styles, strict=False):
+        right.axhline(maes.mean(), color="0.35", ls=style, lw=1.2, label=f"{name}, mean")
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    right.set(xlabel="training step", ylabel="error (scaled units)", ylim=(0, None))
+    return figure
+
+
+def _line(values: Mapping[int, float]) -> tuple[list[int], list[float]]:
+    """Return what matplotlib's `plot` wants of values by step: the steps, and the values."""
+    return list(values), list(values.values())
+
+
+def losses_when_cut(losses: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Draw the loss of adapters, by name, that keep fewer and fewer directions, by their number."""
+    figure, ax = plt.subplots(figsize=(7, 3.4))
+    ticks: set[int] = set()
+    for (name, by_rank), marker in zip(losses.items(), "oDs", strict=False):
+        ranks = sorted(by_rank)
+        ax.plot(ranks, [by_rank[rank] for rank in ranks], f"{marker}-", ms=5, label=name)
+        ticks.update(ranks)
+    ax.set_xscale("symlog", base=2, linthresh=1)
+    ax.set_xticks(sorted(ticks), sorted(ticks))
+    ax.set(xlabel="directions kept (rank)", ylabel="loss on series 94 (nats a token)")
+    ax.legend()
+    return figure
+
+
+def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
+    """Draw figures 4 and 6: a row for each record, a column for each series.
+
+    Where the report asked the same, its error stands below the record's.
+    """
+    data = errors.data()
+    size = (WIDTH, 0.7 + 1.7 * len(records))
+    figure, axes = plt.subplots(len(records), len(shown), figsize=size, sharex=True, squeeze=False)
+    for row, (title, record) in zip(axes, records.items(), strict=True):
+        rounding = record.protocol.rounding
+        published = _published_errors(record)
+        for ax, i in zip(row, shown, strict=True):
+            heading = f"series {i}: MAE {record.series[i]['mae']:.0f}"
+            if published is not None:
+                heading += f"\nthe report's: {published[i]:.0f}"
+            scaled = to_integers(data.trajectories[i], data.scales[i], rounding)
+            ahead = recorded_forecast(record, data, i)
+            plots.plot_forecast(ax, data.time[-SHOWN_STEPS:], scaled[-SHOWN_STEPS:], ahead, heading)
+        row[0].set_ylabel(f"{title}\n(scaled units)")
+    figure.suptitle(record.plan.backbone, fontsize="medium")  # that of all
+    plt.setp(axes[-1], xlabel=plots.MODEL_TIME)
+    plots.forecast_legend(figure)
+    return figure
+
+
+def _published_errors(record: Record) -> pd.Series | None:
+    """Return the report's errors of an experiment, or None if it did not ask the same."""
+    if not PROFILES[record.profile].as_reported:
+        return None
+    return errors.runs(errors.published()).get(("published", record.name))
+
+
+def fitted(ax: Axes, time: np.ndarray, series: np.ndarray, course: np.ndarray) -> None:
+    """Draw a series as dots and a fitted course as lines, with the last 20 steps shaded.
+
+    time (steps,); series and course (steps, 2), in scaled units.
+    """
+    for variable, name in enumerate(VARIABLES):
+        colour = COLOURS[name]
+        ax.plot(time, series[:, variable], ".", ms=4, color=colour, label=name)
+        ax.plot(time, course[:, variable], color=colour, label=f"{name}, fit")
+    ax.axvspan(float(time[-20]), float(time[-1]), color="0.93", lw=0, zorder=0)
+    ax.margins(x=0)
+    ax.set(xlabel=plots.MODEL_TIME)
+
+
+def errors_by_source(relative: pd.DataFrame, pair: Sequence[str]) -> Figure:
+    """Draw two forecasters' relative errors on each source of real series, joined by a bar.
+
+    `relative` holds errors in units of the repetition's, sources by forecasters. The source on
+    which the first of the pair does best by comparison stands at the top.
+    """
+    ours, rival = pair
+    ratios = relative[ours] / relative[rival]
+    order = ratios.sort_values(ascending=False).index
+    first = relative.loc[order, ours]
+    second = relative.loc[order, rival]
+    figure, ax = plt.subplots(figsize=(8, 3.6))
+    ax.axvline(1, color="0.5", lw=1)
+    places = range(len(order))
+    ax.hlines(places, first, second, color="0.8", lw=3, zorder=1)
+    ax.scatter(first, places, color=COLOURS["ours"], label=ours, zorder=2)
+    ax.scatter(second, places, color="0.3", marker="s", label=rival, zorder=2)
+    ax.set_yticks(places, order)
+    ax.set(xscale="log", xlabel="error (the repetition's is 1)")
+    ticks = (0.4, 0.6, 0.8, 1, 1.5)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.legend(loc="upper left")
+    return figure
