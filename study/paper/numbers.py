@@ -24,7 +24,7 @@ from m2lib.files import ROOT, InputError, read_json
 from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
 from study import EXPERIMENTS, REPLICATION, Profile, Record
-from study.paper import errors
+from study.paper import errors, textbook
 from study.paper.errors import GREEDY, Runs, Sampled, median_mae, summary
 
 REPORT = study.PROFILES["report"]
@@ -101,7 +101,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "first round": {who: _first_rounds(runs, who) for who in ("published", "fifth")},
         "precision": _precision(),
         "featured": _featured(replicas["report"]),
-        "tables": _tables(),
+        "textbook": _textbook(),
         "costs": yardstick_costs(),
         "uncertainty": _uncertainty(profile),
         "best": _best(records["best"], profile.budget),
@@ -284,22 +284,19 @@ def _beside_published(record: Record, shown: Iterable[int]) -> list[dict[str, An
     return [{"series": i, "mae": maes[i], "published": report[i]} for i in shown]
 
 
-def _tables() -> dict[str, Any]:
-    """Return how `general` compares with others on the real tables for judging.
-
-    The errors on those for choosing are given in units of the last period's, repeated.
-    """
-    table = errors.table_errors()
-    for_judging = table[table["split"] == "test"]
-    for_choosing = table[table["split"] == "validation"]
-    judging = errors.relative_errors(for_judging).dropna(axis="columns")
-    choosing = errors.relative_errors(for_choosing).dropna(axis="columns")
-    beside_naive = choosing.div(choosing[errors.NAIVE], axis=0)
-    ratios = errors.table_ratios(table, "test")
+def _textbook() -> dict[str, Any]:
+    """Return how `general` compares with others on the textbook's series for judging."""
+    rows = textbook.judged_rows()
+    table = textbook.errors_by_series(rows)
+    ratios = {}
+    for rival in table.columns.drop("general"):
+        ratios[rival] = asdict(textbook.compared(table, "general", rival).over_series)
+    held = [row["held"] for row in rows if row["forecaster"] == "general"]
     return {
-        "sources": len(judging),
-        "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
-        "validation": errors.geometric_mean(beside_naive).to_dict(),
+        "sources": table.index.unique("source").size,
+        "series": len(table),
+        "ratios": ratios,
+        "held": float(np.concatenate(held).mean()),
     }
 
 
