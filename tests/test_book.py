@@ -1,6 +1,7 @@
 """The book's pages hang together and need no network, and a browser finds nothing wrong in them."""
 
 import fnmatch
+import html
 import importlib
 import json
 import os
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import study.cli
-from book import api, gallery
+from book import api, cards, gallery
 from m2lib import accounting, cli, settings
 from m2lib.accounting import Shape, total
 from m2lib.files import ROOT
@@ -85,10 +86,35 @@ def test_commands_are_understood(name):
 
 
 def test_the_map_has_each_lecture():
-    titles = [row[0] for row in rows(read("before.md")) if "ipynb" in row[0]]
-    lectures = [re.search(r"\((.*?)\)", title)[1] for title in titles]
+    lectures = cards.lectures_of(read("before.md"))
     notebooks = sorted(ROOT.glob("notebooks/*.ipynb"))
-    assert lectures == [f"notebooks/{path.name}" for path in notebooks]
+    assert [lecture.name for lecture in lectures] == [path.stem for path in notebooks]
+    for lecture, path in zip(lectures, notebooks, strict=True):
+        title = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0]
+        assert title.startswith(f"# {lecture.title}"), title
+        assert lecture.question.endswith("?")
+    assert sum(lecture.short for lecture in lectures) == 6
+
+
+def test_a_card_has_a_picture_of_its_lecture():
+    lectures = cards.lectures_of(read("before.md"))
+    assert list(cards.PICTURES) == [lecture.name for lecture in lectures]
+    for lecture in lectures:
+        path = ROOT / "notebooks" / f"{lecture.name}.ipynb"
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        png, alt = cards.picture(notebook, cards.PICTURES[lecture.name])
+        assert png.startswith(b"\x89PNG")
+        shown = cards.card(lecture, alt)
+        assert html.escape(alt) in shown
+        assert f"{lecture.minutes} minutes" in shown
+        assert ("short path" in shown) == lecture.short
+
+
+def test_a_card_whose_picture_is_gone_says_where_there_are_some():
+    figure = {"data": {"image/png": "iVBORw0KGgo="}}
+    cell = {"id": "new", "outputs": [figure], "metadata": {"mystnb": {"image": {"alt": "A."}}}}
+    with pytest.raises(SystemExit, match="old shows no figure, but new do"):
+        cards.picture({"cells": [cell]}, "old")
 
 
 def test_the_gallery_draws_what_is_recorded():
@@ -340,5 +366,7 @@ def test_the_website_is_made_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
     assert {"index.html", "gallery.html", "house.html", "api/series.html"} <= pages
+    assert (site / "index.html").read_text(encoding="utf-8").count("_static/cards/") == 14
+    assert len(list((site / "_static" / "cards").glob("*.png"))) == 14
     assert (site / "gallery.html").stat().st_size < 3e6
     assert {f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")} <= pages
