@@ -321,6 +321,9 @@ BAD = """<!DOCTYPE html><html><body style="margin: 0">
 <a href="nowhere.html">one</a> <a href="#nothing">two</a>
 <a href="#here">three</a> <a href="https://example.org">four</a>
 <div id="here" style="width: 600px">wide</div>
+<pre style="width: 300px; overflow: auto">short</pre>
+<details><pre style="width: 300px; overflow: auto">x = 1
+a_line_of_more_than_three_hundred_pixels = "which nobody can read to its end"</pre></details>
 <label>step <input type="range" max="3"><img src="_images/seen.svg" alt="A square."></label>
 </body></html>"""
 
@@ -341,6 +344,8 @@ def test_the_browser_sees_each_kind_of_fault(browser, tmp_path):
     counts = {"left": 1, "raw": 1, "links": 2, "silent": 1, "wide": 1}
     assert {kind: len(report.faults[kind]) for kind in counts} == counts
     assert "1 formulas left as TeX" in "\n".join(report.lines())
+    (clipped,) = report.faults["clipped"]  # that which is folded, and no shorter block
+    assert clipped.startswith("index.html: 77 columns: a_line_of_more_than")
 
 
 def test_a_browser_finds_nothing_wrong_with_the_built_book(browser):
