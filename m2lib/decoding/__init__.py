@@ -1,5 +1,5 @@
 """Tokens out of a model, and numbers out of tokens."""
 
 from .engine import Engine, step_columns
-from .forecasts import Forecast, cut_prompt, forecast, point_forecast, read_back
+from .forecasts import Forecast, cut_prompt, forecast, point_forecast, pooled, read_back
 from .generation import DECODE_VERSION, DecodeConfig, StepGrammar, generate

@@ -47,7 +47,8 @@ class Forecast:
     """Passes of one token after the prefill for each text, including those that its row ran after
     its end, while it waited to leave the batch."""
     spread: float = 1.0
-    """The text format's `spread`: the samples' distance from their median is multiplied by it."""
+    """The text format's `spread`: the samples' distance from their median is multiplied by it, in
+    physical units."""
     least: np.ndarray | float = -np.inf
     """The smallest possible physical value of each variable; lower ones are raised to it."""
 
@@ -59,7 +60,8 @@ class Forecast:
     @property
     def physical(self) -> np.ndarray:
         """All samples in physical units: (n_samples, steps, variables)."""
-        return np.maximum(self.scaling.physical(stretched(self.values, self.spread)), self.least)
+        samples = self.scaling.physical(self.values)
+        return np.maximum(stretched(samples, self.spread), self.least)
 
 
 def forecast(
@@ -219,6 +221,57 @@ def point_forecast(values: np.ndarray) -> np.ndarray:
        NeurIPS, 2023.
     """
     return values[0] if len(values) == 1 else np.median(values, axis=0)
+
+
+def pooled(parts: Sequence[Forecast], n_samples: int) -> Forecast:
+    """Join forecasts of one series, each with a scaling of its own, to one with all their samples.
+
+    Parameters
+    ----------
+    parts : sequence of Forecast
+        Forecasts of the same steps in the same text format, one or more.
+    n_samples : int
+        The samples to keep, from the first on.
+
+    Returns
+    -------
+    Forecast
+        Its samples are those of the first part, then those of the second, and so on. Its scaling
+        has an entry for each sample, so its values can be compared in physical units only, and its
+        prompt's tokens are those of all prompts.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    scales = []
+    offsets = []
+    starts = []
+    for part in parts:
+        shape = part.values.shape
+        scales.append(np.broadcast_to(part.scaling.scale, shape))
+        offsets.append(np.broadcast_to(part.scaling.offset, shape))
+        starts.append(np.broadcast_to(part.scaling.start, shape))
+    scaling = Scaling(
+        scale=np.concatenate(scales)[:n_samples],
+        offset=np.concatenate(offsets)[:n_samples],
+        unit=parts[0].scaling.unit,
+        start=np.concatenate(starts)[:n_samples],
+    )
+    texts = [text for part in parts for text in part.texts]
+    repairs = [count for part in parts for count in part.repairs]
+    new_tokens = [count for part in parts for count in part.new_tokens]
+    passes = [count for part in parts for count in part.passes]
+    return Forecast(
+        texts=tuple(texts[:n_samples]),
+        values=np.concatenate([part.values for part in parts])[:n_samples],
+        repairs=tuple(repairs[:n_samples]),
+        scaling=scaling,
+        prompt_tokens=sum(part.prompt_tokens for part in parts),
+        new_tokens=tuple(new_tokens[:n_samples]),
+        padded_tokens=max(part.padded_tokens for part in parts),
+        passes=tuple(passes[:n_samples]),
+        spread=parts[0].spread,
+        least=parts[0].least,
+    )
 
 
 def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:

@@ -10,6 +10,7 @@ from .evaluation import Evaluation, evaluate
 from .export import export
 from .forecaster import DEFAULT_BACKBONE, Forecaster
 from .plotting import plot_forecasts, plot_items
+from .views import View
 from .sampling import Sampler, format_for
 from .tables import (
     Columns,

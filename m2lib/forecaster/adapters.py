@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from m2lib.files import InputError, first_line, quoted, read_json
+from m2lib.forecaster.views import PLAIN, View
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
+VIEWS_FILE = "views.json"  # beside an adapter
 GENERAL = Path(__file__).parent / "general"
 """The adapter for any table, which comes with the package.
 
@@ -45,6 +47,14 @@ def read_format(folder: Path) -> TextFormat:
     if not path.exists():
         return STUDY
     return _read(path, lambda fields: TextFormat(**fields))
+
+
+def read_views(folder: Path) -> tuple[View, ...]:
+    """The views of an adapter or an exported model; the plain one if its folder names none."""
+    path = folder / VIEWS_FILE
+    if not path.exists():
+        return PLAIN
+    return _read(path, lambda rows: tuple(View(**fields) for fields in rows))
 
 
 def _read(path: Path, make: Callable[[Any], Any]) -> Any:

@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 
 from m2lib import model as models
 from m2lib.files import InputError, first_line, read_json, write_json
-from m2lib.forecaster.adapters import base_of, read_format
+from m2lib.forecaster.adapters import VIEWS_FILE, base_of, read_format
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
 CARD = Path(__file__).parent / "cards" / "model.md"  # a Jinja template
@@ -183,5 +183,7 @@ def _write(folder: Path, name: str, adapter: Path) -> None:
     facts = read_json(facts_file) if facts_file.exists() else {}
     card = model_card(backbone.name, text_format, facts, merged=True)
     write_json(folder / FORMAT_FILE, text_format.settings())
+    if (adapter / VIEWS_FILE).exists():
+        write_json(folder / VIEWS_FILE, read_json(adapter / VIEWS_FILE))
     (folder / CARD_FILE).write_bytes(card.encode())
     (folder / GRAMMAR_FILE).write_bytes(gbnf(text_format, FORECAST_STEPS).encode())

@@ -15,10 +15,12 @@ import torch
 
 from m2lib.accounting import Shape
 from m2lib.files import InputError, short_hash, write_atomic, write_json
+from m2lib.forecaster.adapters import VIEWS_FILE
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
 from m2lib.forecaster.tables import Item, check_folder, chosen_season
+from m2lib.forecaster.views import PLAIN
 from m2lib.model import (
     ALL_TARGETS,
     CONFIG_FILE,
@@ -244,7 +246,9 @@ def _prepare(
     backbone = load_backbone(given.loaded_by, device=str(given.device), dtype=given.dtype)
     if forecaster.adapter:
         load_adapter(backbone.model, forecaster.adapter)
-    return replace(forecaster, backbone=backbone, text_format=text_format), windows
+    # It learns from series as they are without their season, and so it reads them.
+    tuned = replace(forecaster, backbone=backbone, text_format=text_format, views=PLAIN)
+    return tuned, windows
 
 
 def _some_of(items: Sequence[Item], seed: int) -> list[Item]:
@@ -329,6 +333,7 @@ def _write(
     """Write the adapter's folder. PEFT's config comes last: a folder without it is no adapter."""
     card = model_card(backbone.name, text_format, facts, horizon=horizon)
     (folder / CONFIG_FILE).unlink(missing_ok=True)  # no old weights are ever read in the new format
+    (folder / VIEWS_FILE).unlink(missing_ok=True)
     write_json(folder / FORMAT_FILE, text_format.settings())
     write_json(folder / FACTS_FILE, facts)
     write_atomic(folder / CARD_FILE, card.encode())

@@ -16,7 +16,7 @@ import torch
 
 from m2lib import settings
 from m2lib.files import InputError
-from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format
+from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format, read_views
 from m2lib.forecaster.evaluation import Evaluation, evaluate
 from m2lib.forecaster.export import export
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler, format_for
@@ -31,6 +31,7 @@ from m2lib.forecaster.tables import (
     refuse_covariates,
     target_of,
 )
+from m2lib.forecaster.views import PLAIN, View
 from m2lib.model import fetch_backbone, load_adapter, load_backbone
 from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, Season, TextFormat
 
@@ -105,7 +106,8 @@ class Forecaster(Sampler):
             text_format = read_format(trained)
         if adapter:
             load_adapter(loaded.model, adapter)
-        return cls(loaded, text_format, adapter)
+        views = read_views(trained) if trained else PLAIN
+        return cls(loaded, text_format, adapter, views)
 
     def predict_quantiles(
         self,
@@ -120,7 +122,7 @@ class Forecaster(Sampler):
         ids: Sequence[int | str] | None = None,
         season: int = 1,
         context_length: int | None = None,
-        trend: float = 0.0,
+        views: Sequence[View] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Forecast the quantiles of what follows each context, and the median.
 
@@ -135,7 +137,7 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        num_samples, temperature, seed, batch_size, ids, season, context_length, trend : optional
+        num_samples, temperature, seed, batch_size, ids, season, context_length, views : optional
             As in `sample`.
 
         Returns
@@ -173,7 +175,7 @@ class Forecaster(Sampler):
             ids=ids,
             season=season,
             context_length=context_length,
-            trend=trend,
+            views=views,
         )
         # (series, num_samples, steps, variables)
         samples = np.stack([forecast.physical for forecast in forecasts])

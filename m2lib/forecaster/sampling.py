@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast
+from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast, pooled
 from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
+from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import Backbone
 from m2lib.series import SHORTEST, Season, TextFormat
-from m2lib.series.trends import Trend
 
 WINDOW = 1024  # tokens of context that the model reads at most
 SAMPLES = 20
@@ -41,6 +41,8 @@ class Sampler:
     """How series are written; None, without an adapter: as `format_for` chooses for each table."""
     adapter: Path | None = None
     """The folder of the adapter that is in the model."""
+    views: tuple[View, ...] = PLAIN
+    """The ways in which it is shown a series, among which its samples are shared out."""
     _kept: dict[str, BareModel] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The model's matrices after the first forecast, see `_bare`."""
 
@@ -68,7 +70,7 @@ class Sampler:
         ids: Sequence[int | str] | None = None,
         season: int = 1,
         context_length: int | None = None,
-        trend: float = 0.0,
+        views: Sequence[View] | None = None,
     ) -> list[Forecast]:
         """Sample forecasts of each series.
 
@@ -94,12 +96,13 @@ class Sampler:
             Steps of the season, which is taken out before a series is written, and put back
             afterwards; 1: none.
         context_length : int, optional
-            The last steps of each series that the model reads, at least 10. All that is read shares
-            three digits, so less of the past leaves finer steps. The season is always estimated
-            from the whole series. Default: as many as the model's window holds.
-        trend : float, optional
-            The share, 0 to 1, of the trend of what is read that is taken out and goes on in the
-            forecast, see `m2lib.series.trends.Trend`. Default: 0, which leaves it to the model.
+            The last steps of each series that the model reads at most, 10 or more. All that is read
+            shares three or four digits, so less of the past leaves finer steps. The season is
+            always estimated from the whole series. Default: as many as the model's window holds.
+        views : sequence of View, optional
+            The ways in which the model is shown each series, see `m2lib.forecaster.View`. The
+            samples are shared out among them, so that of 20 samples three views have 7, 7 and 6.
+            Default: those of the adapter.
 
         Warns
         -----
@@ -111,7 +114,8 @@ class Sampler:
         -------
         list of Forecast
             One for each series. `physical` is (num_samples, prediction_length, variables), with
-            season and trend; the scaled `values` are without them.
+            season and trend; the scaled `values` are without them. Samples of the first view come
+            first.
 
         Raises
         ------
@@ -119,7 +123,7 @@ class Sampler:
             For a series that cannot be forecast, naming it; for more steps than the model can
             write; and for no series at all, or an argument that is out of its range.
         """
-        _check_arguments(values, season, batch_size, context_length, trend)
+        _check_arguments(values, season, batch_size, context_length)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
         seasons = [Season.of(series, season) for series in values]
@@ -130,36 +134,43 @@ class Sampler:
         window = self.window(text_format, prediction_length)
         if context_length is not None and context_length < window:
             window = context_length
-        elif any(len(series) > window for series in unseasonal):
+        elif any(len(series) > window for series in values):
             warnings.warn(
                 f"of a series longer than the model's window the last {window} steps are read",
                 stacklevel=2,
             )
-        read = [series[-window:] for series in unseasonal]
-        trends = [Trend.of(series, prediction_length, trend) for series in read]
-        contexts = [
-            one_trend.without(series) for one_trend, series in zip(trends, read, strict=True)
+
+        # Each series is written once for each view. With 20 samples each of three views has
+        # 7, and the last of these 21 is left out.
+        views = tuple(views or self.views)[:num_samples]
+        samples_each = -(-num_samples // len(views))
+        all_seen = [
+            Seen.of(series, one_season, view, window)
+            for view in views
+            for series, one_season in zip(values, seasons, strict=True)
         ]
-        # Without its trend a series may need another format, because it may go below zero.
-        text_format = self.format_of(contexts, ids) if trend else text_format
+        contexts = [seen.context for seen in all_seen]
+        names = list(range(len(values)) if ids is None else ids) * len(views)
+        # With its season, or without its trend, a series may need another format.
+        text_format = self.format_of(contexts, names)
 
         protocol = DecodeConfig(
             max_new_tokens=text_format.longest_step * prediction_length,
             steps=prediction_length,
             constrained=True,
             temperature=temperature if num_samples > 1 else 0.0,
-            n_samples=num_samples,
+            n_samples=samples_each,
         )
         if batch_size is None:
             # The samples of a series share the keys and values of its context, and have their own
             # of what they write.
             longest = max(len(context) for context in contexts)
-            steps_kept = longest + num_samples * prediction_length
+            steps_kept = longest + samples_each * prediction_length
             series_bytes = steps_kept * text_format.longest_step * self._token_bytes()
-            batch_size = max(1, min(MOST_ROWS // num_samples, CACHE // series_bytes))
+            batch_size = max(1, min(MOST_ROWS // samples_each, CACHE // series_bytes))
         self._warn_of_a_far_horizon(text_format, prediction_length)
         bare = self._bare()
-        tokens = sum(len(context) + num_samples * prediction_length for context in contexts)
+        tokens = sum(len(context) + samples_each * prediction_length for context in contexts)
         _warn_of_long_work(bare, tokens * text_format.longest_step)
         forecasts = forecast(
             self.backbone,
@@ -167,19 +178,20 @@ class Sampler:
             protocol,
             batch_size=batch_size,
             seed=seed,
-            ids=ids,
+            ids=names,
             text_format=text_format,
             progress=True,
             bare=bare,
         )
 
         whole = []
-        parts = zip(forecasts, trends, seasons, values, least, strict=True)
-        for ahead, one_trend, one_season, series, low in parts:
-            scaling = one_trend.back(ahead.scaling, prediction_length)
-            scaling = one_season.back(scaling, len(series), prediction_length)
-            whole.append(replace(ahead, scaling=scaling, least=low))
-        return whole
+        for ahead, seen in zip(forecasts, all_seen, strict=True):
+            whole.append(replace(ahead, scaling=seen.back(ahead.scaling, prediction_length)))
+        together = []
+        for number, low in enumerate(least):
+            parts = [replace(part, least=low) for part in whole[number :: len(values)]]
+            together.append(pooled(parts, num_samples))
+        return together
 
     def format_of(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
@@ -249,7 +261,6 @@ def _check_arguments(
     season: int,
     batch_size: int | None,
     context_length: int | None,
-    trend: float,
 ) -> None:
     """Raise InputError for no series, and for an argument that is out of its range."""
     if len(values) == 0:
@@ -262,8 +273,6 @@ def _check_arguments(
         raise InputError(
             f"context_length is {context_length}; give {SHORTEST} steps or more, or leave it out"
         )
-    if not 0 <= trend <= 1:
-        raise InputError(f"trend is {trend}; give a share from 0 to 1")
 
 
 def _warn_of_long_work(bare: BareModel, tokens: int) -> None:

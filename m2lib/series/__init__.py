@@ -20,4 +20,5 @@ from .metrics import (
     DECILES, best_and_worst, crps_fair, quantile_loss, series_mae, summarise,
     weighted_quantile_loss,
 )  # fmt: skip
-from .seasons import Season
+from .seasons import NOTHING_LEFT, Season
+from .trends import Trend

@@ -376,15 +376,16 @@ def stretched(samples: np.ndarray, factor: float) -> np.ndarray:
 
     Parameters
     ----------
-    samples : ndarray, shape (m, steps, 2)
-        Scaled units.
+    samples : ndarray, shape (m, steps, variables)
+        Any units.
     factor : float
         1 leaves them as they are, and a factor below 1 moves them towards the median.
 
     Returns
     -------
-    ndarray of float64, shape (m, steps, 2)
-        Scaled units, not below 0.
+    ndarray of float64, shape (m, steps, variables)
+        The same units. A sample may come to lie below what the series can reach, so it is for the
+        caller to raise it.
     """
     median = np.median(samples, axis=0)
-    return np.maximum(median + factor * (samples - median), 0)
+    return median + factor * (samples - median)

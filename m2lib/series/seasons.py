@@ -76,6 +76,11 @@ class Season:
                 factor[:, variable], shift[:, variable] = _estimate(series, length)
         return cls(factor, shift)
 
+    @classmethod
+    def none(cls, variables: int) -> "Season":
+        """Return the season of a series of so many variables that has none."""
+        return cls(np.ones((1, variables)), np.zeros((1, variables)))
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """What the season does to each variable: `multiplied`, `added` or `none`."""

@@ -379,14 +379,14 @@ def learning(
 def loss_and_error(
     losses: Sequence[float],
     watched: Mapping[int, float],
-    errors: Mapping[int, float],
-    yardsticks: Mapping[str, float],
+    errors: Mapping[int, np.ndarray],
+    yardsticks: Mapping[str, np.ndarray],
 ) -> Figure:
-    """Draw how the loss falls in a training, and with it the mean error of forecasts.
+    """Draw how the loss falls in a training, and what becomes of the errors of forecasts.
 
     losses: of each step's series, in nats a token. watched: the loss on other series, by training
-    step. errors: the mean error of forecasts in scaled units, by training step. yardsticks: the
-    mean errors of forecasts without a model, by name.
+    step. errors: of the forecasts of these series, in scaled units, by training step. yardsticks:
+    the errors of forecasts without a model, by name.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
     steps = np.arange(1, len(losses) + 1)
@@ -394,12 +394,14 @@ def loss_and_error(
     left.plot(*_line(watched), "o-", color=plots.COLOURS["predator"], label="watched series")
     left.set(xlabel="training step", ylabel="loss (nats a token)")
     left.legend()
-    right.plot(*_line(errors), "o-", color=plots.COLOURS["ours"], label="the model")
+    for name, mark, of in (("mean", "D-", np.mean), ("median", "o-", np.median)):
+        by_step = {step: float(of(each)) for step, each in errors.items()}
+        right.plot(*_line(by_step), mark, color=plots.COLOURS["ours"], label=f"the model, {name}")
     styles = ("--", ":", "-.", (0, (1, 3)))
-    for (name, error), style in zip(yardsticks.items(), styles, strict=False):
-        right.axhline(error, color="0.35", ls=style, lw=1.2, label=name)
+    for (name, each), style in zip(yardsticks.items(), styles, strict=False):
+        right.axhline(each.mean(), color="0.35", ls=style, lw=1.2, label=f"{name}, mean")
     right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    right.set(xlabel="training step", ylabel="mean error (scaled units)", ylim=(0, None))
+    right.set(xlabel="training step", ylabel="error (scaled units)", ylim=(0, None))
     return figure
 
 

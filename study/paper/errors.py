@@ -275,7 +275,7 @@ class Sampled:
     ) -> dict[float, float]:
         """The share of true values in the bands of a forecaster, by level, its samples stretched by
         a factor."""
-        bands = [series.stretched(samples, factor) for samples in self.samples[name]]
+        bands = [np.maximum(series.stretched(samples, factor), 0) for samples in self.samples[name]]
         inside = {
             level: map(partial(series.coverage, level=level), bands, self.truths)
             for level in levels

@@ -14,11 +14,11 @@ import torch
 from m2lib.decoding import forecasts
 from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, Sampler
+from m2lib.forecaster import Forecaster, Sampler, View
 from m2lib.forecaster import sampling as module
+from m2lib.forecaster.views import Seen
 from m2lib.model import ids_to_text, inject_lora, load_backbone, merge_lora, text_to_ids
-from m2lib.series import TABLES, Season, TextFormat
-from m2lib.series.trends import Trend
+from m2lib.series import TABLES, Season, TextFormat, Trend
 
 WAVE = 50 + 30 * np.sin(np.arange(40.0) / 3)[:, None]
 
@@ -122,7 +122,6 @@ def test_weights_of_inference_mode_are_never_kept(built):
         ([WAVE], {"season": -3}, "season is -3; "),
         ([WAVE], {"batch_size": 0}, "batch_size is 0; give 1 or more, or leave it out"),
         ([WAVE], {"context_length": 9}, "context_length is 9; give 10 steps or more, or"),
-        ([WAVE], {"trend": 1.5}, "trend is 1.5; give a share from 0 to 1"),
         ([WAVE], {"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
     ],
 )
@@ -176,12 +175,15 @@ def test_work_of_minutes_is_said_first(own, monkeypatch):
         own.sample([WAVE], 3, num_samples=1)
 
 
+WITHOUT_TREND = (View(trend=True),)
+
+
 def test_a_trend_is_taken_out_and_goes_on(own):
     own = replace(own, text_format=TABLES)
     steps = np.arange(60.0)[:, None]
     growing = 100 + 5 * steps + np.random.default_rng(0).normal(0, 3, (60, 1))
-    (made,) = own.sample([growing], 12, num_samples=4, trend=1.0)
-    slope = Trend.of(growing, 12).slope
+    (made,) = own.sample([growing], 12, num_samples=4, views=WITHOUT_TREND)
+    slope = Trend.of(growing).slope
     assert slope == pytest.approx([5.0], rel=0.05)
     flat = growing + slope * steps[::-1]
     (same,) = own.sample([flat], 12, num_samples=4)
@@ -198,11 +200,11 @@ def test_season_and_trend_come_out_together_and_go_back_in(own):
     level = 200 + 3 * np.arange(88) + noise
     values = (level * np.resize(pattern, 88))[:, None]
     context, truth = values[:80], values[80:]
-    (made,) = own.sample([context], 8, num_samples=30, season=4, trend=1.0)
+    (made,) = own.sample([context], 8, num_samples=30, season=4, views=WITHOUT_TREND)
     # The random model knows nothing, but where it says the last level, season and trend are right.
     season = Season.of(context, 4)
     read = season.without(context)
-    trend = Trend.of(read, 8)
+    trend = Trend.of(read, 4)
     at_last = np.repeat(made.scaling.start, 8, axis=0)
     lowest = trend.without(read).min()
     expected = (lowest + trend.slope * np.arange(1, 9)) * season.factor[np.arange(80, 88) % 4, 0]
@@ -212,8 +214,54 @@ def test_season_and_trend_come_out_together_and_go_back_in(own):
 
 def test_a_falling_series_may_need_another_format_without_its_trend(tiny):
     falling = np.linspace(100, 1, 60)[:, None] + np.random.default_rng(0).normal(0, 0.1, (60, 1))
-    (made,) = Sampler(tiny).sample([falling], 6, num_samples=2, trend=1.0)
+    (made,) = Sampler(tiny).sample([falling], 6, num_samples=2, views=WITHOUT_TREND)
     assert made.physical.min() >= 0
+
+
+def test_samples_are_shared_out_among_readings(own):
+    own = replace(own, text_format=replace(TABLES, spread=2.0))
+    pattern = np.resize([0.5, 1.5, 1.2, 0.8], 80)
+    values = (np.linspace(100, 300, 80) * pattern)[:, None]
+    values += np.random.default_rng(0).normal(0, 1, values.shape)
+    views = (View(20, trend=True), View(), View(40, season=False))
+    options = {"season": 4, "batch_size": 8}
+    (made,) = own.sample([values], 3, num_samples=5, views=views, **options)
+    # Five samples: two, two and one.
+    assert made.physical.shape == (5, 3, 1)
+    for first, number in ((0, 0), (2, 1), (4, 2)):
+        window = own.window(TABLES.of(1), 3)
+        seen = Seen.of(values, Season.of(values, 4), views[number], window)
+        scaling = seen.back(TABLES.of(1).reading(seen.context), 3)
+        alone = scaling.physical(made.values[first])
+        assert made.scaling.physical(made.values)[first] == pytest.approx(alone)
+    assert [len(Seen.of(values, Season.of(values, 4), one, 999).context) for one in views] == [
+        24,  # six seasons
+        80,
+        40,
+    ]
+    # The spread moves all samples away from the median of all.
+    plain = made.scaling.physical(made.values)
+    middle = np.median(plain, axis=0)
+    assert made.physical == pytest.approx(np.maximum(middle + 2 * (plain - middle), 0))
+
+    # Without a word the forecaster's own views count, and one sample has the first of them.
+    kept = replace(own, views=views)
+    (same,) = kept.sample([values], 3, num_samples=5, **options)
+    assert same.texts == made.texts
+    (greedy,) = kept.sample([values], 3, num_samples=1, **options)
+    (first,) = own.sample([values], 3, num_samples=1, views=views[:1], **options)
+    assert greedy.texts == first.texts
+
+
+def test_a_view_that_leaves_nothing_leaves_it_in(own):
+    own = replace(own, text_format=TABLES)
+    closed = np.concatenate([WAVE[:30], np.full((30, 1), 7.0)])
+    few = Seen.of(closed, Season.none(1), View(20), 256)
+    assert np.array_equal(few.context, closed)
+    line = np.arange(60.0)[:, None] + 5
+    straight = Seen.of(line, Season.none(1), View(trend=True), 256)
+    assert np.array_equal(straight.context, line)
+    assert straight.trend.slope == 0
 
 
 def test_zeros_are_forecast_as_zeros(own, monkeypatch):
@@ -240,7 +288,7 @@ def test_zeros_are_forecast_as_zeros(own, monkeypatch):
 def test_a_forecaster_takes_the_same_options(own):
     forecaster = Forecaster(own.backbone, TABLES)
     assert repr(forecaster) == "Forecaster(tiny, adapter: none, float32 on cpu)"
-    options = {"num_samples": 4, "context_length": 15, "trend": 1.0, "season": 4}
+    options = {"num_samples": 4, "context_length": 25, "views": WITHOUT_TREND, "season": 4}
     rising = WAVE + 5 * np.arange(40.0)[:, None]
     _, median = forecaster.predict_quantiles(rising[:, 0], 3, **options)
     (made,) = forecaster.sample([rising], 3, **options)

@@ -185,7 +185,7 @@ def test_a_stretched_band_just_holds_the_truth():
             for factor in (0.999, 1.001)
         )
         assert (coverage(inner, TRUTH[place], 0.5), coverage(outer, TRUTH[place], 0.5)) == (0, 1)
-    assert stretched(SAMPLES, 100).min() == 0
+    assert stretched(SAMPLES, 100).min() < 0  # it knows of no least value
     np.testing.assert_allclose(stretched(SAMPLES, 1), SAMPLES)
     np.testing.assert_allclose(
         np.median(stretched(SAMPLES, 0.3), axis=0), np.median(SAMPLES, axis=0)

@@ -1,0 +1,93 @@
+"""Views: how much of a series the model sees, and what is taken out of it beforehand.
+
+All that the model sees of a series shares three or four digits, so each way to show it hides
+something else. Of sixty steps smaller changes are seen than of three hundred. A straight line or a
+season that is taken out leaves more digits for the rest, and does harm where there was no line and
+no season. That is why an adapter may share its samples out among several views of a series.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from m2lib.series import NOTHING_LEFT, Scaling, Season, Trend
+
+SEASONS_SEEN = 6  # a view of few steps shows so many seasons at least
+
+
+@dataclass(frozen=True)
+class View:
+    """How a series is shown to the model."""
+
+    steps: int | None = None
+    """The last steps that are shown, but six seasons at least; None: as many as the model's window
+    holds."""
+    season: bool = True
+    """Whether the season is taken out, and put back into the forecast."""
+    trend: bool = False
+    """Whether the trend is taken out, and goes on in the forecast, see `m2lib.series.Trend`."""
+
+
+PLAIN = (View(),)
+"""The one view of an adapter that names no others."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A series as one view shows it, and what has to be put back into its forecasts."""
+
+    context: np.ndarray
+    """float64, shape (steps, variables): what is written. Physical units."""
+    season: Season
+    trend: Trend
+    steps: int
+    """The length of the whole series, which tells a forecast's place in the season."""
+
+    @classmethod
+    def of(cls, values: np.ndarray, season: Season, view: View, window: int) -> "Seen":
+        """Show a series in one way.
+
+        Where a variable does not change in the last steps, there is nothing to be seen of it, so
+        then as many steps are shown as the window holds. A trend stays in if nothing would be left
+        without it.
+
+        Parameters
+        ----------
+        values : ndarray of float, shape (steps, variables)
+            The whole series. Physical units.
+        season : Season
+            Its season.
+        view : View
+            How it is shown.
+        window : int
+            The most steps that may be shown.
+
+        Returns
+        -------
+        Seen
+            What the model sees.
+        """
+        length = len(season.factor)
+        if not view.season:
+            season = Season.none(values.shape[1])
+        shown = season.without(values)[-window:]
+        if view.steps is not None:
+            last = shown[-max(view.steps, SEASONS_SEEN * length) :]
+            if _changes(last, shown):
+                shown = last
+        trend = Trend.none(values.shape[1])
+        if view.trend:
+            line = Trend.of(shown, length)
+            if _changes(line.without(shown), shown):
+                trend = line
+        return cls(trend.without(shown), season, trend, len(values))
+
+    def back(self, scaling: Scaling, steps: int) -> Scaling:
+        """Put trend and season of the next `steps` steps into the scaling of a forecast."""
+        scaling = self.trend.back(scaling, steps)
+        return self.season.back(scaling, self.steps, steps)
+
+
+def _changes(part: np.ndarray, whole: np.ndarray) -> bool:
+    """Whether each variable of a part (steps, variables) moves, beside how the whole moves."""
+    return bool(np.all(np.ptp(part, axis=0) > NOTHING_LEFT * np.ptp(whole, axis=0)))
