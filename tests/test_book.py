@@ -110,11 +110,11 @@ def test_a_card_has_a_picture_of_its_lecture():
         assert ("short path" in shown) == lecture.short
 
 
-def test_a_card_whose_picture_is_gone_says_where_there_are_some():
+def test_a_card_whose_picture_is_gone_says_which_figures_there_are():
     figure = {"data": {"image/png": "iVBORw0KGgo="}}
-    cell = {"id": "new", "outputs": [figure], "metadata": {"mystnb": {"image": {"alt": "A."}}}}
-    with pytest.raises(SystemExit, match="old shows no figure, but new do"):
-        cards.picture({"cells": [cell]}, "old")
+    cell = {"outputs": [figure], "metadata": {"mystnb": {"image": {"alt": "A new one."}}}}
+    with pytest.raises(SystemExit, match="begins with 'An old one', only:\nA new one"):
+        cards.picture({"cells": [cell]}, "An old one")
 
 
 def test_the_gallery_draws_what_is_recorded():
