@@ -101,8 +101,8 @@ report: model
 	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/python -m study pdf $(REPORT)/pdf)
 	@$(MAKE) --no-print-directory site
 
-# Pages, notebooks, PDF, the gallery and what is read from docstrings come together in one folder, and Sphinx makes the
-# website of it. A warning counts as an error. The PDF is the one that was just made, else the committed one.
+# Pages, notebooks, PDF, the cards, the gallery and what is read from docstrings come together in one folder, and Sphinx makes
+# the website of it. A warning counts as an error. The PDF is the one that was just made, else the committed one.
 site: .venv/.ok
 	@rm -rf $(PAGES) && mkdir -p $(dir $(PAGES)) $(REPORT)
 	@cp -R book $(PAGES) && mkdir -p $(PAGES)/notebooks $(PAGES)/pdf
@@ -111,6 +111,7 @@ site: .venv/.ok
 	$(if $(filter report,$(M2_PROFILE)),,@cp $(or $(wildcard $(REPORT)/pdf/main.pdf),report/main.pdf) $(PAGES)/pdf/)
 	@find $(REPORT) -name '*.html' -exec rm {} +
 	$(BIN)/python book/api.py $(PAGES)/api
+	$(BIN)/python book/cards.py $(PAGES)
 	@# The gallery shows the laptop's study: the committed one, where another profile is computed afresh.
 	$(if $(filter report fifth,$(M2_PROFILE)),M2_RESULTS= )$(BIN)/python book/gallery.py $(PAGES)
 	$(BIN)/sphinx-build -q -W --keep-going -d $(PAGES)/.doctrees $(PAGES) $(REPORT)

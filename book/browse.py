@@ -17,7 +17,8 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 NARROW = {"width": 400, "height": 900}
-WIDE = {"width": 1280, "height": 900}
+# A laptop's 1366 pixels, less the 15 of a scrollbar, which a browser without a window leaves out.
+WIDE = {"width": 1366 - 15, "height": 768}
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # The pages of which --pictures takes pictures.
 SHOWN = ("index.html", "gallery.html", "notebooks/05_flops.html", "api/series.html")
@@ -43,6 +44,8 @@ LOOK = r"""async () => {
   }
   const failed = document.querySelectorAll("[data-mjx-error], .math:not(:has(mjx-container))");
   failed.forEach(it => raw.push(it.textContent));
+  document.querySelectorAll("details").forEach(it => it.open = true);  // folded code has no width
+  const longest = it => it.textContent.split("\n").reduce((a, b) => b.length > a.length ? b : a);
   const images = [...document.images];
   await Promise.allSettled(images.map(it => { it.loading = "eager"; return it.decode(); }));
   return {
@@ -52,6 +55,9 @@ LOOK = r"""async () => {
     broken: images.filter(it => !it.naturalWidth).map(it => it.src),
     // Sphinx puts the file's name where a picture has no text.
     silent: images.filter(it => !it.alt || /\.(png|svg|jpe?g)$/.test(it.alt)).map(it => it.src),
+    clipped: [...document.querySelectorAll("pre")]
+      .filter(it => it.scrollWidth > it.clientWidth)
+      .map(it => `${longest(it).length} columns: ${longest(it)}`),
     still: [...document.querySelectorAll("input[type=range]")].filter(it => {
       const first = it.nextElementSibling.src;
       it.value = it.max;
@@ -70,6 +76,7 @@ FAULTS = {
     "links": "broken links",
     "images": "broken images and files",
     "silent": "images without alternative text",
+    "clipped": "blocks of code cut off at 1366 pixels",
     "still": "sliders that show no other picture",
     "wide": f"pages wider than a window of {NARROW['width']} pixels",
     "search": "words that the search does not find",
@@ -77,7 +84,13 @@ FAULTS = {
 }
 
 
-SEEN = {"raw": "raw", "broken": "images", "silent": "silent", "still": "still"}
+SEEN = {
+    "raw": "raw",
+    "broken": "images",
+    "silent": "silent",
+    "clipped": "clipped",
+    "still": "still",
+}
 """Which fault it is, by what `LOOK` returns."""
 
 

@@ -1,6 +1,7 @@
 """The book's pages hang together and need no network, and a browser finds nothing wrong in them."""
 
 import fnmatch
+import html
 import importlib
 import json
 import os
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import study.cli
-from book import api, gallery
+from book import api, cards, gallery
 from m2lib import accounting, cli, settings
 from m2lib.accounting import Shape, total
 from m2lib.files import ROOT
@@ -85,10 +86,35 @@ def test_commands_are_understood(name):
 
 
 def test_the_map_has_each_lecture():
-    titles = [row[0] for row in rows(read("before.md")) if "ipynb" in row[0]]
-    lectures = [re.search(r"\((.*?)\)", title)[1] for title in titles]
+    lectures = cards.lectures_of(read("before.md"))
     notebooks = sorted(ROOT.glob("notebooks/*.ipynb"))
-    assert lectures == [f"notebooks/{path.name}" for path in notebooks]
+    assert [lecture.name for lecture in lectures] == [path.stem for path in notebooks]
+    for lecture, path in zip(lectures, notebooks, strict=True):
+        title = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0]
+        assert title.startswith(f"# {lecture.title}"), title
+        assert lecture.question.endswith("?")
+    assert sum(lecture.short for lecture in lectures) == 6
+
+
+def test_a_card_has_a_picture_of_its_lecture():
+    lectures = cards.lectures_of(read("before.md"))
+    assert list(cards.PICTURES) == [lecture.name for lecture in lectures]
+    for lecture in lectures:
+        path = ROOT / "notebooks" / f"{lecture.name}.ipynb"
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        png, alt = cards.picture(notebook, cards.PICTURES[lecture.name])
+        assert png.startswith(b"\x89PNG")
+        shown = cards.card(lecture, alt)
+        assert html.escape(alt) in shown
+        assert f"{lecture.minutes} minutes" in shown
+        assert ("short path" in shown) == lecture.short
+
+
+def test_a_card_whose_picture_is_gone_says_which_figures_there_are():
+    figure = {"data": {"image/png": "iVBORw0KGgo="}}
+    cell = {"outputs": [figure], "metadata": {"mystnb": {"image": {"alt": "A new one."}}}}
+    with pytest.raises(SystemExit, match="begins with 'An old one', only:\nA new one"):
+        cards.picture({"cells": [cell]}, "An old one")
 
 
 def test_the_gallery_draws_what_is_recorded():
@@ -295,6 +321,9 @@ BAD = """<!DOCTYPE html><html><body style="margin: 0">
 <a href="nowhere.html">one</a> <a href="#nothing">two</a>
 <a href="#here">three</a> <a href="https://example.org">four</a>
 <div id="here" style="width: 600px">wide</div>
+<pre style="width: 300px; overflow: auto">short</pre>
+<details><pre style="width: 300px; overflow: auto">x = 1
+a_line_of_more_than_three_hundred_pixels = "which nobody can read to its end"</pre></details>
 <label>step <input type="range" max="3"><img src="_images/seen.svg" alt="A square."></label>
 </body></html>"""
 
@@ -315,6 +344,8 @@ def test_the_browser_sees_each_kind_of_fault(browser, tmp_path):
     counts = {"left": 1, "raw": 1, "links": 2, "silent": 1, "wide": 1}
     assert {kind: len(report.faults[kind]) for kind in counts} == counts
     assert "1 formulas left as TeX" in "\n".join(report.lines())
+    (clipped,) = report.faults["clipped"]  # that which is folded, and no shorter block
+    assert clipped.startswith("index.html: 77 columns: a_line_of_more_than")
 
 
 def test_a_browser_finds_nothing_wrong_with_the_built_book(browser):
@@ -340,5 +371,7 @@ def test_the_website_is_made_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
     assert {"index.html", "gallery.html", "house.html", "api/series.html"} <= pages
+    assert (site / "index.html").read_text(encoding="utf-8").count("_static/cards/") == 14
+    assert len(list((site / "_static" / "cards").glob("*.png"))) == 14
     assert (site / "gallery.html").stat().st_size < 3e6
     assert {f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")} <= pages

@@ -137,7 +137,7 @@ def test_what_the_page_says_of_precision_is_so():
     searched = [row for run, row in by_run.items() if run.startswith(("fifth/s", "fifth/c"))]
     assert len(searched) == 16
     assert all(row["differing"] == row["of"] for row in searched)
-    assert "of the two searches' it is every one" in said
+    assert "forecasts of the two searches differ without exception" in said
     for when in ("before", "after"):
         assert f"to {final[when]['mean']:.1f} / {final[when]['median']:.1f}" in said
     recorded = load_record(REPLICATION["report"], "baseline").maes()
