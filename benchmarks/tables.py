@@ -12,7 +12,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,7 @@ import torch
 
 from m2lib.files import ROOT, read_json, short_hash, write_json
 from m2lib.forecaster import Forecaster
+from m2lib.forecaster.views import PLAIN
 from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.provenance import provenance
 from m2lib.series import DECILES, SHORTEST, log_var_paths, nearest_analogue, period_of
@@ -434,12 +435,20 @@ def _adapter_key(name: str, temperature: float, source: Source) -> dict[str, Any
     """Return what decides the forecasts of a language model, beside a source's values."""
     model = _forecaster(name.removesuffix(LEFT_IN))
     weights = (model.adapter / ADAPTER_FILE).read_bytes() if model.adapter else b""
-    return {
+    key = {
         "temperature": temperature,
         "adapter": short_hash(weights),
         "spread": getattr(model.text_format, "spread", 1),
         "season": _season(name, source.season),
     }
+    return key | shown_in(model)
+
+
+def shown_in(model: Forecaster) -> dict[str, Any]:
+    """Return the views in which a model is shown a series, where it is not the plain one."""
+    if model.views == PLAIN:
+        return {}
+    return {"views": [asdict(view) for view in model.views]}
 
 
 def _other_rows(rows: list[dict[str, Any]], source: str, forecaster: str) -> list[dict[str, Any]]:

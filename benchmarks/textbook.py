@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.tables import BANDS, LONGEST_SEASON, Source
+from benchmarks.tables import BANDS, LONGEST_SEASON, Source, shown_in
 from benchmarks.tables import SOURCES as EARLIER
 from m2lib.files import InputError, read_json, short_hash, write_json
 from m2lib.forecaster import Forecaster
@@ -323,6 +323,7 @@ def model_key(name: str) -> dict[str, Any]:
         "adapter": short_hash(weights),
         "spread": getattr(forecaster.text_format, "spread", 1.0),
         "samples": SAMPLES,
+        **shown_in(forecaster),
     }
 
 
