@@ -290,7 +290,9 @@ def _textbook() -> dict[str, Any]:
     table = textbook.errors_by_series(rows)
     ratios = {}
     for rival in table.columns.drop("general"):
-        ratios[rival] = asdict(textbook.compared(table, "general", rival).over_series)
+        ratio = textbook.compared(table, "general", rival).over_series
+        if ratio:
+            ratios[rival] = asdict(ratio)
     held = [row["held"] for row in rows if row["forecaster"] == "general"]
     return {
         "sources": table.index.unique("source").size,
