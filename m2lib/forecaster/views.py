@@ -39,7 +39,9 @@ class Seen:
     context: np.ndarray
     """float64, shape (steps, variables): what is written. Physical units."""
     season: Season
+    """The season that was taken out; none where the view leaves it in."""
     trend: Trend
+    """The trend that was taken out; none where the view leaves it in."""
     steps: int
     """The length of the whole series, which tells a forecast's place in the season."""
 
