@@ -171,9 +171,12 @@ def test_the_case_file_names_the_runs_as_they_were_run():
     names = [row[0].strip("`") for row in table]
     assert {*SEARCH, *SECOND, *(f"context/{length}" for length in LENGTHS)} <= set(names)
     records = finished_records(replica, *names)
-    for name, (_, what_for, tokens, whole, shorter, series) in zip(names, table, strict=True):
+    for name, (_, what_for, tokens, whole, shorter, series, hours) in zip(
+        names, table, strict=True
+    ):
         record, start = records[name], records[name].plan.start
         assert series == str(len(record.series))
+        assert hours == f"{record.seconds / 3600:.2f}"
         assert tokens == str(record.protocol.context_tokens)
         if start:
             assert what_for == f"the adapter of `{start}`"
