@@ -19,14 +19,14 @@ PICTURES = {
     "03_preprocessing": "Two series, one above the other, each drawn twice",
     "04_baseline": "Four panels of context, truth and forecast",
     "05_flops": "FLOPs per token against the length of the text",
-    "06_lora_default": "Forecasts of series 94, 99 and 141 on the validation split",
+    "06_lora_default": "Three panels of the last sixty steps of series 94",
     "07_hyperparameter_search": "Two panels. Left: three distributions of a mean error",
     "08_context_length": "Six panels: two validation series in rows",
-    "09_final_model": "Two scatter plots on logarithmic axes",
+    "09_final_model": "Two scatter plots on logarithmic axes, the final",
     "10_flop_review": "Three waterfalls",
     "11_yardsticks": "Ten small panels, the same system in eight worlds",
     "12_more_per_flop": "Validation loss against training FLOPs",
-    "13_uncertainty": "Fan charts of three test series",
+    "13_uncertainty": "Fan charts of the prey of three test series",
     "14_your_own_series": "Six fan charts, hares above and lynxes below",
 }
 
