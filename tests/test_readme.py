@@ -8,23 +8,22 @@ import pytest
 
 from benchmarks import bench
 from benchmarks.physics import FITS
-from m2lib.files import ROOT
+from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.series import BASELINES
-from m2lib.series.intervals import error_ratio
 from study import EXPERIMENTS, PROFILES, TUNED
 from study.paper import pdf
 from study.paper.errors import (
     LOG_VAR,
-    NAIVE,
     REFERENCE,
     by_world,
     error_table,
-    relative_errors,
     table_errors,
     table_ratios,
     table_summary,
 )
+from study.paper.textbook import LAST_SEASON, by_source, compared, errors_by_series, judged_rows
+from study.settings import results_dir
 
 CHANGED = "noise of 5%", "half the sampling rate"
 
@@ -177,37 +176,74 @@ def test_how_sure_it_is_is_what_the_samples_are():
     assert f"a CRPS of {ours['crps']:.1f}, against {theirs['crps']:.1f} of log-VAR" in page
 
 
-def test_what_is_said_of_real_tables_is_what_their_record_has():
-    summary = table_summary(table_errors(), "test")
-    errors = summary["mase"].map("{:.2f}".format)
-    ratios = table_ratios(table_errors(), "test")
-    untuned = "{0.ratio:.2f} times its error ({0.low:.2f} to {0.high:.2f})".format(
-        ratios["untuned"]
-    )
+def test_what_is_said_of_the_textbooks_series_is_what_their_record_has():
+    rows = judged_rows()
+    errors = errors_by_series(rows)
+    relative = np.exp(np.log(errors.div(errors[LAST_SEASON], axis=0)).mean()).map("{:.2f}".format)
+    ratios = {
+        name: compared(errors, "general", name).over_series
+        for name in errors.columns.drop("general")
+    }
+    naive = ratios[LAST_SEASON]
+    others = f"AutoETS has {relative['AutoETS']}, AutoARIMA {relative['AutoARIMA']}, "
+    others += f"AutoTheta {relative['AutoTheta']}, the median of these three {relative['ensemble']}"
     for page in ("README.md", "book/results.md"):
-        assert f"its error is {errors['general']} of a repetition's" in words(page)
-        others = f"AutoTheta {errors['AutoTheta']}, AutoETS {errors['AutoETS']}"
-        others += f", the untuned model {errors['untuned']}"
-        assert f"has {errors['AutoARIMA']}, {others}" in words(page)
-        assert f"surely ahead of the untuned model, with {untuned}" in words(page)
-    assert f"80% bands hold {summary.loc['general', '80% band holds']:.0%}" in words("README.md")
-
-
-def test_who_is_surely_ahead_on_real_tables_is_what_interval_and_test_say():
-    ratios = table_ratios(table_errors(), "test")
-    ahead = {name for name, ratio in ratios.items() if ratio.surely and ratio.ratio < 1}
-    assert ahead == {"untuned", "last value", "mean", "nearest analogue"}
-    assert [name for name, ratio in ratios.items() if ratio.surely and ratio.ratio > 1] == []
-    undecided = {REFERENCE, NAIVE, "AutoARIMA", "AutoTheta", "AutoETS", "log-VAR(3)"}
-    assert set(ratios) - ahead == undecided
+        text = words(page)
+        assert f"{len(errors)} series of seven" in text
+        assert (
+            f"its error is {relative['general']} of the error of repeating the last season" in text
+        )
+        assert f"({naive.low:.2f} to {naive.high:.2f})" in text
+        assert f"{others}, and the untuned model {relative['untuned']}" in text
+        said = "surely ahead of the last value, the last season and the untuned model, and surely "
+        assert f"{said}behind the median of AutoETS, AutoTheta and AutoARIMA" in text
+    assert [name for name, one in ratios.items() if one.high < 1] == [
+        "last value",
+        LAST_SEASON,
+        "untuned",
+    ]
+    assert [name for name, one in ratios.items() if one.low > 1] == ["ensemble"]
     page = words("book/results.md")
-    for name in sorted(undecided):
-        ends = "{0.low:.2f} to {0.high:.2f}".format(ratios[name])
-        by_ratio = f"{name} ({ratios[name].ratio:.2f}, {ends})"
-        by_unit = f"({ends})" if name == NAIVE else f"in geometric mean ({ends})"
-        assert (by_unit if name in (REFERENCE, NAIVE) else by_ratio) in page, name
-    # The page on tables has all of it in a table.
+    for name in ("AutoETS", "AutoTheta", "AutoARIMA"):
+        one = ratios[name]
+        assert f"{name} ({one.ratio:.2f}, {one.low:.2f} to {one.high:.2f})" in page
+    held = np.concatenate([row["held"] for row in rows if row["forecaster"] == "general"])
+    assert f"80% bands hold {held.mean():.0%} of the true values" in words("README.md")
+
+
+def test_the_page_on_tables_has_the_textbooks_series_and_the_trials():
+    page = (ROOT / "book" / "tables.md").read_text(encoding="utf-8")
+    called = {
+        "general": "`general`",
+        LAST_SEASON: "the last season",
+        "last value": "the last value",
+        "untuned": "the untuned model",
+        "ensemble": "the median of AutoETS, AutoTheta and AutoARIMA",
+    }
+    rows = judged_rows()
+    errors = errors_by_series(rows)
+    relative = np.exp(np.log(errors.div(errors[LAST_SEASON], axis=0)).mean())
+    for name, error in relative.items():
+        line = f"| {called.get(name, name)} | {error:.2f} |"
+        if name != "general":
+            one = compared(errors, "general", name)
+            ratio = one.over_series
+            line += f" {ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) |"
+            line += f" {one.better} of {one.count} |"
+        assert line in page
+    for source, line in by_source(rows, LAST_SEASON).iterrows():
+        assert f"| {source} | {line['series']:.0f} | {line['general']:.2f} |" in page
+
+    trials = errors_by_series(read_json(results_dir() / "textbook_trials.json")["rows"])
+    chosen = "60 without a line, 256, and 60 with their season"
+    ratio = compared(trials, chosen, "as it was").over_series
+    said = f"| **the three of these** | {ratio.ratio:.2f} | {ratio.low:.2f} to {ratio.high:.2f} |"
+    assert said in page
+
+
+def test_the_page_on_tables_has_the_earlier_benchmark():
     text = (ROOT / "book" / "tables.md").read_text(encoding="utf-8")
+    ratios = table_ratios(table_errors(), "test")
     called = {REFERENCE: "the repetition", "untuned": "the untuned model"}
     for name, error in table_summary(table_errors(), "test")["mase"].items():
         if name == "general":
@@ -216,20 +252,6 @@ def test_who_is_surely_ahead_on_real_tables_is_what_interval_and_test_say():
         said = "{0.ratio:.2f} ({0.low:.2f} to {0.high:.2f})".format(ratios[name])
         p = f"{ratios[name].p:.3f}" if ratios[name].p < 0.005 else f"{ratios[name].p:.2f}"
         assert f"| {called.get(name, name)} | {error:.2f} | {said} | {p} |" in text
-
-
-def test_what_is_said_of_the_season_on_validation_is_what_the_record_has():
-    relative = relative_errors(table_errors().query("split == 'validation'"), reference=NAIVE)
-    taken_out = relative["general"]
-    left_in = relative["general, season left in"]
-    ratio = error_ratio(taken_out, left_in)
-    assert not ratio.surely
-    page = words("book/tables.md")
-    assert (
-        f"it has {ratio.ratio:.2f} times that error ({ratio.low:.2f} to {ratio.high:.2f})" in page
-    )
-    means = [np.exp(np.log(errors).mean()) for errors in (left_in, taken_out)]
-    assert "{:.3f} against {:.3f} of the last period's error".format(*means) in page
 
 
 def test_samples_stand_beside_samples_where_general_is_compared():
