@@ -56,7 +56,7 @@ class Experiment:
     split: str = "validation"
     """Whose series are forecast: `validation` or `test`."""
     select: Selection | None = None
-    """Narrows the split to some of its series."""
+    """Chooses some validation series, which are forecast instead of the whole split."""
     featured: tuple[int, ...] = ()
     """The ids of series that its figures show. They are forecast first, so that a short run has
     them."""
@@ -69,7 +69,8 @@ class Experiment:
     """Training steps after which the whole validation split is evaluated; empty: the profile says
     how many of its series are, and how often.
 
-    A run on synthetic series is evaluated on synthetic ones instead, as many as the split has.
+    A run on synthetic series is evaluated on synthetic ones instead, as many as the split has, and
+    without milestones at its start and its end.
     """
 
     marks: tuple[int, ...] = ()
@@ -90,7 +91,7 @@ SHOWN = (94, 99, 141)
 FIRST = TrainConfig(steps=5000, learning_rate=1e-5, rank=4, batch_size=2, sequence_length=512)
 # The settings that the report's search chose, those of search/expt_6, for the final adapter.
 CHOSEN = TrainConfig(steps=15400, learning_rate=1e-4, rank=2, batch_size=2, sequence_length=512)
-# Where context/512 and search/expt_6 end, and a few steps more, to see how the error falls.
+# At 1500 context/512 ends, at 3150 search/expt_6; the other marks show how the error falls.
 MARKS = (500, 1500, 3150, 5000, 7500, 10000, 12500)
 # The search's pairs of learning rate and rank: expt_0 has (1e-5, 2), expt_1 (1e-5, 4), ...
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))
@@ -272,7 +273,7 @@ _ARMS = [
     ),
 ]
 # What the arms led to. A long run bears a lower learning rate than a short one, so its peak is
-# lower. It stays at the peak for 4122 steps, so its milestones are what shorter runs would have
+# lower. It stays at the peak until step 4122, so its milestones are what shorter runs would have
 # reached before they cooled down. The run was first declared with 6000 steps, but from step 4760 on
 # its loss rose from 0.62 to 0.83, because the full rate is too high for so long. It was taken up
 # again at its checkpoint of step 4122, and cooled down from there. The steps that this threw away
@@ -288,7 +289,7 @@ _BEST = Experiment(
         rank=4,
         batch_size=1,
         sequence_length=1024,
-        warmup=0.0233,
+        warmup=0.0233,  # 120 steps, 2% of the 6000 that were first declared
         decay="cooldown",
         clip_norm=1.0,
         targets=ALL_TARGETS,
@@ -359,6 +360,7 @@ _GENERAL = [
         "general",
         "an adapter for any table: synthetic series that never repeat",
         milestones=(250, 500, 1000),
+        # It warms up for 100 steps.
         training=replace(SYNTHETIC, steps=1625, learning_rate=4e-3, warmup=0.0615),
     ),
     _any_table(
@@ -379,6 +381,7 @@ _GENERAL = [
     _any_table(
         "general-tail",
         "the adapter for any table, trained on, with more weight on what follows a long context",
+        # It warms up for 200 steps.
         training=replace(
             SYNTHETIC, steps=2250, learning_rate=2e-3, warmup=0.0889, tail_weight=4.0, seed=3
         ),

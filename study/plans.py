@@ -96,8 +96,8 @@ class Watch:
 def watch_at(experiment: Experiment, profile: Profile) -> Watch:
     """Return what is evaluated while an experiment trains at a profile.
 
-    Milestones of the experiment and synthetic series come before what the profile watches, but a
-    profile that watches nothing evaluates nothing.
+    Milestones of the experiment and synthetic series take precedence over what the profile
+    watches, but a profile that watches nothing evaluates nothing.
     """
     training = training_at(experiment, profile)
     steps = training.steps if training else 0
@@ -119,7 +119,10 @@ def earlier(experiment: Experiment, profile: Profile) -> tuple[str, ...]:
 
 
 def errors_that_choose(profile: Profile, data: SeriesSet) -> Callable[[str], Maes]:
-    """Return the errors that choose series and adapters: the report's own, or the records'."""
+    """Return the function that gives the errors by which series and adapters are chosen.
+
+    They are the report's own errors, or those of the records.
+    """
     if profile.as_reported:
         return chosen_by
     return lambda name: load_record(profile, name, data).maes()

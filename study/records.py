@@ -65,8 +65,9 @@ LearnsFrom = Literal["nothing", "the training split", "simulated series", "synth
 class Plan:
     """Everything that decides the numbers of a run: two runs of equal plans are the same run.
 
-    It does not say where, when and in which dtype a run is computed, because these change only the
-    last digits of a number.
+    It does not say where, when, in which dtype and in what batches a run is computed. These change
+    the last digits of a number, and may turn a digit of a greedy forecast. The draws of a sampled
+    one depend on the batch, which the record holds.
     """
 
     name: str
@@ -129,9 +130,9 @@ class Record:
     """One run, as it is stored.
 
     While a run goes on, its record says at every save what has been spent and, as `reserved`, what
-    may still be: the budget counts both. A run that may cost 10 and has spent 4, for example:
-    `{"training": 3, "evaluation": 1, "forecasts": 0, "discarded": 0, "reserved": 6}` under each
-    convention. When it ends, nothing is reserved.
+    may still be: the budget counts both. Of a run that may cost 10 and has spent 4, for example,
+    `flops["training"]["coursework"]` is 3, `flops["evaluation"]["coursework"]` 1, and
+    `flops["reserved"]["coursework"]` 6. When it ends, nothing is reserved.
     """
 
     plan: Plan
@@ -175,7 +176,7 @@ class Record:
             kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")
         }
     )
-    """FLOPs under each convention: those of each kind in `SPENDING`, and those `reserved`. What the
+    """FLOPs by kind, then by convention: each kind in `SPENDING`, and those `reserved`. What the
     records that this one replaced had spent is `discarded`."""
     schema: Literal[2] = 2
 
@@ -288,7 +289,7 @@ def keep_aside(path: Path) -> None:
 
 @contextmanager
 def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
-    """Lock an experiment, so that no other process runs it meanwhile.
+    """Lock a name, an experiment's or `budget`, so that no other process works on it meanwhile.
 
     However the process ends, the lock goes with it. Raises InputError if another process still
     holds the lock after `wait` seconds.
@@ -316,7 +317,7 @@ def in_progress(profile: Profile, name: str) -> bool:
 def entry_of(ahead: Forecast, truth: np.ndarray) -> Entry:
     """Return what a record keeps of a forecast.
 
-    These are single values if it is greedy, and lists over the samples if it is sampled.
+    Text, tokens and passes are single values of one sample, and lists over several.
     """
     tokens = {"prompt_tokens": ahead.prompt_tokens, "padded_tokens": ahead.padded_tokens}
     entry = _errors(ahead.values, ahead.repairs, truth) | tokens

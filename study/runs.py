@@ -79,8 +79,9 @@ def run(
     Raises
     ------
     InputError
-        Before anything is computed, if the record cannot be written, or if the budget does not
-        allow for the run.
+        Before the run begins, if its record cannot be written or is of another plan, if another
+        process holds it, if the adapter that it needs is gone, or if the budget does not allow for
+        it. Experiments that this one needs run first.
     """
     profile = profile or active_profile()
     data = load_series() if data is None else data
@@ -147,7 +148,13 @@ class Run:
         Unless the profile is live, a copy of the record is kept aside. Raises InputError if the
         adapter that it trained is gone.
         """
-        if self.plan.training and not self.trained(record):
+        config = self.plan.training
+        if config and not config.rank:
+            raise InputError(
+                f"{record.name} trained all weights, which are not kept; "
+                f"`python -m study run {record.name} --fresh` trains them again"
+            )
+        if config and not self.trained(record):
             raise InputError(
                 f"the adapter of {self.path} is gone; "
                 f"`python -m study run {record.name} --fresh` trains it again"
@@ -332,7 +339,7 @@ class Run:
         profile = self.profile
         size = max(1, profile.batch_size // self.plan.protocol.n_samples)
         left = [i for i in self.plan.series if i not in record.series]
-        began = time.perf_counter() - record.seconds
+        began = time.perf_counter() - record.seconds  # as if it had never been interrupted
         batches = tqdm(
             range(0, len(left), size), record.name, unit="batch", leave=None, disable=profile.live
         )
@@ -351,7 +358,8 @@ class Run:
         record = self.record
         record.loss_curve = log.losses
         record.evaluations = log.evaluations
-        record.seconds = round(record.seconds + log.seconds - record.train_seconds, 2)
+        gained = log.seconds - record.train_seconds
+        record.seconds = round(record.seconds + gained, 2)
         record.train_seconds = round(log.seconds, 2)
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
         record.steps_run += len(spent)
@@ -427,7 +435,7 @@ class Run:
         # Each batch starts again from seed 0, so that a resumed run draws what an unbroken one
         # does. Series at the same place in two batches therefore share their draws.
         forecasts = forecast(
-            self.backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids
+            self.backbone, data.contexts[ids], protocol, batch_size=len(ids), seed=0, ids=ids
         )
         truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
         entries = dict(zip(ids, map(records.entry_of, forecasts, truths), strict=True))

@@ -87,7 +87,8 @@ class Evaluation:
         """A sentence that says whether the model beats the best other forecast, and how surely.
 
         It is more than chance where the 95% t interval of the paired gains leaves zero out and the
-        p value of their sign-flip test is below 0.05.
+        p value of their sign-flip test is below 0.05, of six forecasts or more, of which at least
+        two are of the same series.
         """
         best = self.scaled.drop(columns=MODEL).mean().idxmin()
         best_error = self.scaled[best].mean()
@@ -99,7 +100,7 @@ class Evaluation:
             side = "above"
         else:
             side = "equal to"
-        if best_error:  # else there is nothing to take a percentage of
+        if gain and best_error:  # else there is nothing to take a percentage of
             side = f"{abs(gain) / best_error:.0%} {side}"
         rival = f"the best simple forecast here, {best}"
         if best == ETS:  # the others are simple forecasts, AutoETS is not
@@ -253,9 +254,10 @@ def evaluate(
     period : int, optional
         As in `baselines_for`. Default: the season, where there is one.
     refit : callable, optional
-        Takes the contexts of all series at one origin, and returns a forecaster that has seen
-        nothing later. Each context is then at least a horizon longer than the shortest allowed, so
-        that there is something to learn from. Default: the same forecaster at all origins.
+        Takes the contexts of all series at one origin, without their season, and returns a
+        forecaster that has seen nothing later. Each context is then at least a horizon longer than
+        the shortest allowed, so that there is something to learn from. Default: the same forecaster
+        at all origins.
     num_samples, temperature, seed, batch_size : optional
         As in `Sampler.sample`; the model's point forecast is the samples' median.
     columns : Columns, optional
@@ -268,8 +270,8 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Errors of all forecasters, origin by origin. An origin whose context never changes is left
-        out, with a warning.
+        Errors of all forecasters, origin by origin. An origin whose context cannot be scaled,
+        because it is constant or 0 nearly throughout, is left out, with a warning.
     """
     season = chosen_season(items, season)
     if not period:

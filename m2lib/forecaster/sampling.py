@@ -1,5 +1,6 @@
 """Sampling forecasts of any table's series from a language model, in a text format for them."""
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -22,8 +23,8 @@ SAMPLES = 20
 TEMPERATURE = 0.7  # as in the study
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta
 CACHE = 2 * 10**9  # bytes of a batch's keys and values at most, the same on every machine
-# Forecasts in a batch at most. More save no time, and the same on every machine they give a seed
-# the same samples, which depend on the batch.
+# Forecasts in a batch at most. A larger batch is no faster. The number is the same on every machine
+# because samples depend on the batch, so that a seed gives the same ones everywhere.
 MOST_ROWS = 256
 # Work of fewer tokens is short on any machine, so its speed is not measured before it begins.
 SHORT_WORK = 20_000
@@ -123,7 +124,9 @@ class Sampler:
             For a series that cannot be forecast, naming it; for more steps than the model can
             write; and for no series at all, or an argument that is out of its range.
         """
-        _check_arguments(values, season, batch_size, context_length)
+        _check_arguments(
+            values, prediction_length, num_samples, temperature, season, batch_size, context_length
+        )
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
         seasons = [Season.of(series, season) for series in values]
@@ -143,7 +146,7 @@ class Sampler:
         # Each series is written once for each view. With 20 samples each of three views has
         # 7, and the last of these 21 is left out.
         views = tuple(views or self.views)[:num_samples]
-        samples_each = -(-num_samples // len(views))
+        samples_each = math.ceil(num_samples / len(views))
         all_seen = [
             Seen.of(series, one_season, view, window)
             for view in views
@@ -184,14 +187,15 @@ class Sampler:
             bare=bare,
         )
 
-        whole = []
+        restored = []
         for ahead, seen in zip(forecasts, all_seen, strict=True):
-            whole.append(replace(ahead, scaling=seen.back(ahead.scaling, prediction_length)))
-        together = []
+            restored.append(replace(ahead, scaling=seen.back(ahead.scaling, prediction_length)))
+        # The forecasts stand view by view, so every len(values)-th is one of the same series.
+        merged = []
         for number, low in enumerate(least):
-            parts = [replace(part, least=low) for part in whole[number :: len(values)]]
-            together.append(pooled(parts, num_samples))
-        return together
+            parts = [replace(part, least=low) for part in restored[number :: len(values)]]
+            merged.append(pooled(parts, num_samples))
+        return merged
 
     def format_of(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
@@ -215,7 +219,7 @@ class Sampler:
     def window(self, text_format: TextFormat, prediction_length: int) -> int:
         """The most steps of a series that the model reads, given how many it is to write.
 
-        InputError where there is no room for a context and as many.
+        InputError where there is no room for the shortest context and that many steps.
         """
         positions = self.backbone.model.config.max_position_embeddings
         longest = text_format.longest_step  # tokens
@@ -258,6 +262,9 @@ class Sampler:
 
 def _check_arguments(
     values: Sequence[np.ndarray],
+    prediction_length: int,
+    num_samples: int,
+    temperature: float,
     season: int,
     batch_size: int | None,
     context_length: int | None,
@@ -265,6 +272,12 @@ def _check_arguments(
     """Raise InputError for no series, and for an argument that is out of its range."""
     if len(values) == 0:
         raise InputError("there is no series to forecast; give at least one")
+    if prediction_length < 1:
+        raise InputError(f"prediction_length is {prediction_length}; give 1 or more steps")
+    if num_samples < 1:
+        raise InputError(f"num_samples is {num_samples}; give 1 or more")
+    if not temperature >= 0:  # nan is refused, too
+        raise InputError(f"temperature is {temperature}; give 0, or more to sample")
     if season < 1:
         raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
     if batch_size is not None and batch_size < 1:

@@ -1,7 +1,7 @@
 """Views: how much of a series the model sees, and what is taken out of it beforehand.
 
 All that the model sees of a series shares three or four digits, so each way to show it hides
-something else. Of sixty steps smaller changes are seen than of three hundred. A straight line or a
+something else. Sixty steps show smaller changes than three hundred do. A straight line or a
 season that is taken out leaves more digits for the rest, and does harm where there was no line and
 no season. That is why an adapter may share its samples out among several views of a series.
 """
@@ -69,17 +69,17 @@ class Seen:
         Seen
             What the model sees.
         """
-        length = len(season.factor)
+        season_length = len(season.factor)
         if not view.season:
             season = Season.none(values.shape[1])
         shown = season.without(values)[-window:]
         if view.steps is not None:
-            last = shown[-max(view.steps, SEASONS_SEEN * length) :]
+            last = shown[-max(view.steps, SEASONS_SEEN * season_length) :]
             if _changes(last, shown):
                 shown = last
         trend = Trend.none(values.shape[1])
         if view.trend:
-            line = Trend.of(shown, length)
+            line = Trend.of(shown, season_length)
             if _changes(line.without(shown), shown):
                 trend = line
         return cls(trend.without(shown), season, trend, len(values))

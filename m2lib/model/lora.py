@@ -147,7 +147,7 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 
 
 def adapter_settings(model: nn.Module) -> dict[str, Any]:
-    """The `rank`, `alpha` and `targets` of a model's adapters, as `inject_lora` got them."""
+    """The `rank`, `alpha` and `targets` of a model's adapters, in the order of `ALL_TARGETS`."""
     layers = lora_layers(model)
     adapted = {path.split(".")[-1] for path in layers}
     first = next(iter(layers.values()))  # all have the same rank and alpha

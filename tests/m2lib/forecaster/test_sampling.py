@@ -123,12 +123,15 @@ def test_weights_of_inference_mode_are_never_kept(built):
         ([WAVE], {"batch_size": 0}, "batch_size is 0; give 1 or more, or leave it out"),
         ([WAVE], {"context_length": 9}, "context_length is 9; give 10 steps or more, or"),
         ([WAVE], {"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
+        ([WAVE], {"num_samples": 0}, "num_samples is 0; give 1 or more"),
     ],
 )
 def test_an_argument_out_of_range_is_refused_in_one_line(own, values, settings, line):
-    with pytest.raises(ValueError, match=line) as error:
+    with pytest.raises(InputError, match=line) as error:
         own.sample(values, 3, **settings)
     assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="prediction_length is 0; give 1 or more steps"):
+        own.sample([WAVE], 0)
 
 
 def test_less_of_the_past_is_read_where_this_is_asked_for(own):
