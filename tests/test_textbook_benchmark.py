@@ -101,7 +101,7 @@ def test_series_count_once_whatever_their_origins():
     ]
     errors = recorded.errors_by_series(rows)
     # Of `few` the first series has errors of 2 and 1; the second has none, which counts as equal.
-    assert errors["ours"].tolist() == [1, 2, 4, 2, textbook.LEAST_ERROR]
+    assert errors["ours"].tolist() == [1, 2, 4, 2, recorded.LEAST_ERROR]
     comparison = recorded.compared(errors, "ours", "theirs")
     assert comparison.over_series.ratio == pytest.approx((0.5**3 * 2 * 1) ** (1 / 5))
     assert comparison.over_sources.ratio == pytest.approx((0.5 * 2**0.5) ** 0.5)

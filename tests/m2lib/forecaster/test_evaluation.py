@@ -119,6 +119,7 @@ def test_verdicts():
     )
     assert "25% above" in made([2.5] * 20, [2.0] * 20).verdict
     assert "error is equal to that of the best" in made([0.0] * 20, [0.0] * 20).verdict
+    assert "error is equal to that of the best" in made([2.0] * 20, [2.0] * 20).verdict
     # of a course that repeats itself
     assert "error is above that of the best" in made([2.5] * 20, [0.0] * 20).verdict
     assert made([1, 3] * 10, [3, 1.01] * 10).verdict.endswith("that may be chance")
