@@ -231,6 +231,14 @@ def test_the_page_on_tables_has_the_textbooks_series_and_the_trials():
             line += f" {ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) |"
             line += f" {one.better} of {one.count} |"
         assert line in page
+    said = " ".join(page.split())
+    for name, words_before in (
+        ("untuned", "surely ahead of the untuned model"),
+        ("ensemble", "surely behind the median of the three"),
+        (LAST_SEASON, "not surely ahead of the last season any more"),
+    ):
+        one = compared(errors, "general", name).over_sources
+        assert f"{words_before} ({one.ratio:.2f}, {one.low:.2f} to {one.high:.2f})" in said
     for source, line in by_source(rows, LAST_SEASON).iterrows():
         assert f"| {source} | {line['series']:.0f} | {line['general']:.2f} |" in page
 
