@@ -255,7 +255,7 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
             "series 1 has 9 steps, fewer than 10; bring more, or drop it",
         ),
         ([waves(2, 2).T], {"ids": ["a"]}, "series a has 2 steps, fewer than 10"),
-        (waves(12)[:, 0], {"prediction_length": 0}, "must be at least 1"),
+        (waves(12)[:, 0], {"prediction_length": 0}, "prediction_length is 0; give 1 or more"),
         (waves(12)[:, 0], {"temperature": 0.0}, "set a temperature for n_samples > 1"),
         (
             waves(12)[:, 0],
