@@ -7,7 +7,6 @@ chose, and its card says what `benchmarks.textbook` measured on the sources for 
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 from safetensors.torch import load_file, save
 
 from m2lib.files import write_atomic, write_json
@@ -18,7 +17,7 @@ from m2lib.forecaster.views import View
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
 from m2lib.series import FORMAT_FILE
 from study import PROFILES, adapter_path, load_record
-from study.paper.textbook import LAST_SEASON, compared, errors_by_series, judged_rows, summary
+from study.paper.textbook import LAST_SEASON, errors_by_series, held, judged_rows, ratios, summary
 
 AVERAGED = "general-tail", "general-even"
 """The runs whose adapters' mean goes into the package."""
@@ -53,9 +52,8 @@ def told_apart(rows: list[dict[str, Any]]) -> str:
     ahead = []
     behind = []
     undecided = []
-    for rival in errors.columns.drop(GENERAL.name):
-        ratio = compared(errors, GENERAL.name, rival).over_series
-        if ratio is None or ratio.low <= 1 <= ratio.high:
+    for rival, ratio in ratios(errors, GENERAL.name).items():
+        if ratio.low <= 1 <= ratio.high:
             undecided.append(rival)
         elif ratio.ratio < 1:
             ahead.append(rival)
@@ -82,11 +80,10 @@ def facts() -> dict[str, Any]:
     rows = judged_rows()
     errors = {}
     for name, line in summary(rows, LAST_SEASON, GENERAL.name).iterrows():
-        held = np.concatenate([row["held"] for row in rows if row["forecaster"] == name])
         called = "this adapter" if name == GENERAL.name else str(name)
         errors[called] = {
             "error (MASE)": round(float(line["error"]), 3),
-            "80% band holds": round(float(held.mean()), 3),
+            "80% band holds": round(held(rows, str(name)), 3),
         }
     return {
         "data": "No real series: an endless stream of synthetic ones, as "

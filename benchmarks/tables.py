@@ -295,7 +295,7 @@ def _language_model(
     name: str, temperature: float, contexts: Sequence[np.ndarray], horizon: int, season: int
 ) -> list[np.ndarray]:
     """Return the deciles of the language model's samples."""
-    forecaster = _forecaster(name.removesuffix(LEFT_IN))
+    forecaster = forecaster_of(name.removesuffix(LEFT_IN))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
         forecasts = forecaster.sample(
@@ -314,7 +314,7 @@ def _season(name: str, season: int) -> int:
 
 
 @cache
-def _forecaster(name: str) -> Forecaster:
+def forecaster_of(name: str) -> Forecaster:
     return Forecaster.from_pretrained("none" if name == "untuned" else name)
 
 
@@ -433,22 +433,27 @@ def record_tables(
 
 def _adapter_key(name: str, temperature: float, source: Source) -> dict[str, Any]:
     """Return what decides the forecasts of a language model, beside a source's values."""
-    model = _forecaster(name.removesuffix(LEFT_IN))
-    weights = (model.adapter / ADAPTER_FILE).read_bytes() if model.adapter else b""
-    key = {
+    model = forecaster_of(name.removesuffix(LEFT_IN))
+    return {
         "temperature": temperature,
-        "adapter": short_hash(weights),
-        "spread": getattr(model.text_format, "spread", 1),
         "season": _season(name, source.season),
+        **model_key(model),
     }
-    return key | shown_in(model)
 
 
-def shown_in(model: Forecaster) -> dict[str, Any]:
-    """Return the views in which a model is shown a series, where it is not the plain one."""
-    if model.views == PLAIN:
-        return {}
-    return {"views": [asdict(view) for view in model.views]}
+def model_key(model: Forecaster) -> dict[str, Any]:
+    """Return what decides a language model's forecasts, beside series and sampling.
+
+    The views in which it is shown a series are named where they are not the plain one.
+    """
+    weights = (model.adapter / ADAPTER_FILE).read_bytes() if model.adapter else b""
+    key: dict[str, Any] = {
+        "adapter": short_hash(weights),
+        "spread": getattr(model.text_format, "spread", 1.0),
+    }
+    if model.views != PLAIN:
+        key["views"] = [asdict(view) for view in model.views]
+    return key
 
 
 def _other_rows(rows: list[dict[str, Any]], source: str, forecaster: str) -> list[dict[str, Any]]:

@@ -29,11 +29,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.tables import BANDS, LONGEST_SEASON, Source, shown_in
+from benchmarks.tables import BANDS, LONGEST_SEASON, Source, forecaster_of, model_key
 from benchmarks.tables import SOURCES as EARLIER
 from m2lib.files import InputError, read_json, short_hash, write_json
 from m2lib.forecaster import Forecaster
-from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.provenance import provenance
 from m2lib.series import DECILES
 from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON, RECORD, by_source, summary
@@ -310,23 +309,6 @@ def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
     }
 
 
-@cache
-def forecaster_of(name: str) -> Forecaster:
-    return Forecaster.from_pretrained("none" if name == UNTUNED else name)
-
-
-def model_key(name: str) -> dict[str, Any]:
-    """Return what decides a language model's forecasts, beside the series."""
-    forecaster = forecaster_of(name)
-    weights = (forecaster.adapter / ADAPTER_FILE).read_bytes() if forecaster.adapter else b""
-    return {
-        "adapter": short_hash(weights),
-        "spread": getattr(forecaster.text_format, "spread", 1.0),
-        "samples": SAMPLES,
-        **shown_in(forecaster),
-    }
-
-
 def _sampling_options() -> dict[str, Any]:
     """Return the defaults of `Forecaster.sample`, by which its forecasts are drawn."""
     parameters = inspect.signature(Forecaster.sample).parameters.values()
@@ -366,7 +348,7 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
             for name, row in statistical_rows(source).items():
                 new.append(place | {"forecaster": name} | row)
         for name in models:
-            key = place | {"forecaster": name} | model_key(name)
+            key = place | {"forecaster": name, "samples": SAMPLES} | model_key(forecaster_of(name))
             key["options"] = _sampling_options()
             if not has_all(rows, [key]):
                 new.append(key | language_row(name, source))

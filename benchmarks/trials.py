@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from benchmarks.tables import Source
+from benchmarks.tables import Source, forecaster_of, model_key
 from benchmarks.textbook import (
     GENERAL,
     SAMPLES,
     Cut,
     cuts_of,
-    forecaster_of,
     has_all,
-    model_key,
     replaced,
     score,
     show,
@@ -33,6 +31,7 @@ from benchmarks.textbook import (
     write_rows,
 )
 from m2lib.files import read_json, short_hash
+from m2lib.forecaster import Forecaster
 from m2lib.forecaster.views import PLAIN
 from m2lib.series import DECILES, NOTHING_LEFT, Season
 from m2lib.settings import out_dir
@@ -193,7 +192,7 @@ def view_samples(
     return back, float(kept["seconds"])
 
 
-def _narrow_forecaster() -> Any:
+def _narrow_forecaster() -> Forecaster:
     """Return the forecaster whose samples are left as far apart as the model draws them."""
     forecaster = forecaster_of(GENERAL)
     if not forecaster.text_format:
@@ -203,8 +202,7 @@ def _narrow_forecaster() -> Any:
 
 def _key() -> dict[str, Any]:
     """Return what decides the samples of a trial, beside the series and the views."""
-    key = model_key(GENERAL)
-    return {"adapter": key["adapter"], "samples": key["samples"]}
+    return {"adapter": model_key(forecaster_of(GENERAL))["adapter"], "samples": SAMPLES}
 
 
 def trial_row(trial: Trial, source: Source, cuts: Sequence[Cut]) -> dict[str, Any]:

@@ -129,6 +129,7 @@ def fakes(monkeypatch, sources):
     monkeypatch.setattr(textbook, "EARLIER", ())
     monkeypatch.setattr(textbook, "statistical_rows", statistical_rows)
     monkeypatch.setattr(textbook, "language_row", language_row)
+    monkeypatch.setattr(textbook, "forecaster_of", lambda name: name)
     monkeypatch.setattr(textbook, "model_key", lambda name: {"adapter": name})
     return measured
 

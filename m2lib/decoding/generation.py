@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from m2lib.decoding.engine import BareModel, Engine
+from m2lib.files import InputError
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
 from m2lib.series import FORECAST_STEPS, ROUNDINGS, STUDY, TextFormat
 
@@ -56,7 +57,7 @@ class DecodeConfig:
     `m2lib.series.codec.to_integers`."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a protocol that makes no sense.
+        """Raise InputError for a protocol that makes no sense.
 
         For example, several greedy samples of a series would all be the same.
         """
@@ -64,17 +65,17 @@ class DecodeConfig:
         if self.context_tokens is not None:
             counts.append(self.context_tokens)
         if min(counts) < 1:
-            raise ValueError(
+            raise InputError(
                 "steps, n_samples, max_new_tokens and context_tokens must be at least 1"
             )
         if not 0 <= self.temperature < math.inf:  # nan fails too
-            raise ValueError(f"temperature is {self.temperature}; give 0, or more to sample")
+            raise InputError(f"temperature is {self.temperature}; give 0, or more to sample")
         if self.n_samples > 1 and self.temperature == 0:
-            raise ValueError(
+            raise InputError(
                 "greedy decoding gives one forecast: set a temperature for n_samples > 1"
             )
         if self.rounding not in ROUNDINGS:
-            raise ValueError(f"rounding is {self.rounding!r}; it may be {' or '.join(ROUNDINGS)}")
+            raise InputError(f"rounding is {self.rounding!r}; it may be {' or '.join(ROUNDINGS)}")
 
     @classmethod
     def as_published(cls, context_tokens: int = 512) -> "DecodeConfig":

@@ -10,7 +10,6 @@ from .evaluation import Evaluation, evaluate
 from .export import export
 from .forecaster import DEFAULT_BACKBONE, Forecaster
 from .plotting import plot_forecasts, plot_items
-from .views import View
 from .sampling import Sampler, format_for
 from .tables import (
     Columns,
@@ -26,3 +25,4 @@ from .tables import (
     read_table,
     write_table,
 )
+from .views import View

@@ -6,6 +6,7 @@ The reduced model's bias for each of its 13 tokens travels in the generation con
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -184,9 +185,10 @@ def _write(folder: Path, name: str, adapter: Path) -> None:
     text_format = read_format(adapter)
     facts_file = adapter / FACTS_FILE
     facts = read_json(facts_file) if facts_file.exists() else {}
-    card = model_card(backbone.name, text_format, facts, views=read_views(adapter), merged=True)
+    views = read_views(adapter)
+    card = model_card(backbone.name, text_format, facts, views=views, merged=True)
     write_json(folder / FORMAT_FILE, text_format.settings())
-    if (adapter / VIEWS_FILE).exists():
-        write_json(folder / VIEWS_FILE, read_json(adapter / VIEWS_FILE))
+    if views != PLAIN:
+        write_json(folder / VIEWS_FILE, [asdict(view) for view in views])
     (folder / CARD_FILE).write_bytes(card.encode())
     (folder / GRAMMAR_FILE).write_bytes(gbnf(text_format, FORECAST_STEPS).encode())

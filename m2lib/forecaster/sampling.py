@@ -124,9 +124,7 @@ class Sampler:
             For a series that cannot be forecast, naming it; for more steps than the model can
             write; and for no series at all, or an argument that is out of its range.
         """
-        _check_arguments(
-            values, prediction_length, num_samples, temperature, season, batch_size, context_length
-        )
+        _check_arguments(values, prediction_length, num_samples, season, batch_size, context_length)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
         seasons = [Season.of(series, season) for series in values]
@@ -187,15 +185,14 @@ class Sampler:
             bare=bare,
         )
 
-        restored = []
-        for ahead, seen in zip(forecasts, all_seen, strict=True):
-            restored.append(replace(ahead, scaling=seen.back(ahead.scaling, prediction_length)))
         # The forecasts stand view by view, so every len(values)-th is one of the same series.
-        merged = []
-        for number, low in enumerate(least):
-            parts = [replace(part, least=low) for part in restored[number :: len(values)]]
-            merged.append(pooled(parts, num_samples))
-        return merged
+        restored = []
+        for ahead, seen, low in zip(forecasts, all_seen, least * len(views), strict=True):
+            scaling = seen.back(ahead.scaling, prediction_length)
+            restored.append(replace(ahead, scaling=scaling, least=low))
+        return [
+            pooled(restored[number :: len(values)], num_samples) for number in range(len(values))
+        ]
 
     def format_of(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
@@ -264,7 +261,6 @@ def _check_arguments(
     values: Sequence[np.ndarray],
     prediction_length: int,
     num_samples: int,
-    temperature: float,
     season: int,
     batch_size: int | None,
     context_length: int | None,
@@ -276,8 +272,6 @@ def _check_arguments(
         raise InputError(f"prediction_length is {prediction_length}; give 1 or more steps")
     if num_samples < 1:
         raise InputError(f"num_samples is {num_samples}; give 1 or more")
-    if not temperature >= 0:  # nan is refused, too
-        raise InputError(f"temperature is {temperature}; give 0, or more to sample")
     if season < 1:
         raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
     if batch_size is not None and batch_size < 1:

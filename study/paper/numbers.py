@@ -288,17 +288,12 @@ def _textbook() -> dict[str, Any]:
     """Return how `general` compares with others on the textbook's series for judging."""
     rows = textbook.judged_rows()
     table = textbook.errors_by_series(rows)
-    ratios = {}
-    for rival in table.columns.drop("general"):
-        ratio = textbook.compared(table, "general", rival).over_series
-        if ratio:
-            ratios[rival] = asdict(ratio)
-    held = [row["held"] for row in rows if row["forecaster"] == "general"]
+    ratios = textbook.ratios(table, "general")
     return {
         "sources": table.index.unique("source").size,
         "series": len(table),
-        "ratios": ratios,
-        "held": float(np.concatenate(held).mean()),
+        "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
+        "held": textbook.held(rows, "general"),
     }
 
 

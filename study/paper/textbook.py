@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 
 from m2lib.files import read_json
 from m2lib.series.intervals import Ratio, error_ratio
+from study.paper.errors import geometric_mean
 from study.settings import results_dir
 
 RECORD = "textbook.json"
@@ -19,9 +19,9 @@ LEAST_ERROR = 0.01
 """MASE below which two forecasts count as equally good. A geometric mean bears no error of zero."""
 
 
-def judged_rows(path: Path | None = None) -> list[dict[str, Any]]:
+def judged_rows() -> list[dict[str, Any]]:
     """Return the recorded rows of the half for judging, one for each source and forecaster."""
-    rows = read_json(path or results_dir() / RECORD)["rows"]
+    rows = read_json(results_dir() / RECORD)["rows"]
     return [row for row in rows if row["split"] == JUDGING]
 
 
@@ -66,6 +66,25 @@ def compared(errors: pd.DataFrame, first: str, second: str) -> Comparison:
     )
 
 
+def ratios(errors: pd.DataFrame, ours: str) -> dict[str, Ratio]:
+    """Return how many times as large the error of `ours` is as each other forecaster's.
+
+    Each series counts once. Forecasters of fewer than two common series are left out.
+    """
+    found = {}
+    for rival in errors.columns.drop(ours):
+        ratio = compared(errors, ours, rival).over_series
+        if ratio:
+            found[rival] = ratio
+    return found
+
+
+def held(rows: Iterable[dict[str, Any]], forecaster: str) -> float:
+    """Return the share of true values that a forecaster's 80% bands hold."""
+    shares = [row["held"] for row in rows if row["forecaster"] == forecaster]
+    return float(np.concatenate(shares).mean())
+
+
 def _error_ratio(pairs: pd.DataFrame) -> Ratio | None:
     return error_ratio(pairs["first"], pairs["second"]) if len(pairs) > 1 else None
 
@@ -77,12 +96,13 @@ def summary(rows: Sequence[dict[str, Any]], reference: str, ours: str) -> pd.Dat
     independent of each other within their sources; over sources each source counts once.
     """
     errors = errors_by_series(rows)
+    relative = geometric_mean(errors.div(errors[reference], axis=0))
     lines = {}
     for name in errors:
         own = [row for row in rows if row["forecaster"] == name]
-        held = np.concatenate([row["held"] for row in own])
+        forecasts = sum(len(row["mase"]) for row in own)
         line = {
-            "error": np.exp(np.log(errors[name] / errors[reference]).mean()),
+            "error": relative[name],
             f"it / {reference}": _ratio(compared(errors, name, reference).over_series),
         }
         if ours not in (name, reference):
@@ -93,8 +113,8 @@ def summary(rows: Sequence[dict[str, Any]], reference: str, ours: str) -> pd.Dat
                 "better on": f"{comparison.better} of {comparison.count}",
             }
         line |= {
-            "80% band holds": f"{held.mean():.0%}",
-            "seconds a forecast": sum(row["seconds"] for row in own) / len(held),
+            "80% band holds": f"{held(rows, name):.0%}",
+            "seconds a forecast": sum(row["seconds"] for row in own) / forecasts,
         }
         lines[name] = line
     return pd.DataFrame.from_dict(lines, "index").sort_values("error").fillna("")

@@ -29,7 +29,6 @@ from .series import (
 )
 from .results import (
     descents,
-    errors_by_source,
     fitted,
     forecasts,
     learning,

@@ -172,29 +172,3 @@ def fitted(ax: Axes, time: np.ndarray, series: np.ndarray, course: np.ndarray) -
     ax.axvspan(float(time[-20]), float(time[-1]), color="0.93", lw=0, zorder=0)
     ax.margins(x=0)
     ax.set(xlabel=plots.MODEL_TIME)
-
-
-def errors_by_source(relative: pd.DataFrame, pair: Sequence[str]) -> Figure:
-    """Draw two forecasters' relative errors on each source of real series, joined by a bar.
-
-    `relative` holds errors in units of the repetition's, sources by forecasters. The source on
-    which the first of the pair does best by comparison stands at the top.
-    """
-    ours, rival = pair
-    ratios = relative[ours] / relative[rival]
-    order = ratios.sort_values(ascending=False).index
-    first = relative.loc[order, ours]
-    second = relative.loc[order, rival]
-    figure, ax = plt.subplots(figsize=(8, 3.6))
-    ax.axvline(1, color="0.5", lw=1)
-    places = range(len(order))
-    ax.hlines(places, first, second, color="0.8", lw=3, zorder=1)
-    ax.scatter(first, places, color=COLOURS["ours"], label=ours, zorder=2)
-    ax.scatter(second, places, color="0.3", marker="s", label=rival, zorder=2)
-    ax.set_yticks(places, order)
-    ax.set(xscale="log", xlabel="error (the repetition's is 1)")
-    ticks = (0.4, 0.6, 0.8, 1, 1.5)
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.minorticks_off()
-    ax.legend(loc="upper left")
-    return figure
