@@ -317,21 +317,19 @@ def _sampling_options() -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if isinstance(value, plain)}
 
 
-def language_row(name: str, source: Source) -> dict[str, Any]:
+def language_row(forecaster: Forecaster, source: Source, cuts: Sequence[Cut]) -> dict[str, Any]:
     """Return the row of a language model, which forecasts as `Forecaster.sample` does by default.
 
     It is told the season, as the statistical forecasters are.
     """
-    cuts = cuts_of(source)
     contexts = [context[:, None] for _, context, _ in cuts]
 
     def forecast() -> list[np.ndarray]:
-        forecasts = forecaster_of(name).sample(
+        forecasts = forecaster.sample(
             contexts, source.horizon, season=source.season, num_samples=SAMPLES
         )
         return [np.quantile(ahead.physical[..., 0], DECILES, axis=0) for ahead in forecasts]
 
-    forecaster_of(name)  # loaded before the clock starts
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
         deciles, seconds = timed(forecast)
@@ -348,10 +346,11 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
             for name, row in statistical_rows(source).items():
                 new.append(place | {"forecaster": name} | row)
         for name in models:
-            key = place | {"forecaster": name, "samples": SAMPLES} | model_key(forecaster_of(name))
+            forecaster = forecaster_of(name)
+            key = place | {"forecaster": name, "samples": SAMPLES} | model_key(forecaster)
             key["options"] = _sampling_options()
             if not has_all(rows, [key]):
-                new.append(key | language_row(name, source))
+                new.append(key | language_row(forecaster, source, cuts_of(source)))
         rows = replaced(rows, new)
         write_rows(path, rows, new)
 

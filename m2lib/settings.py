@@ -42,7 +42,10 @@ SETTINGS = {
         r"cpu|mps|cuda(:\d+)?",
     ),
     "M2_DTYPE": Setting(
-        "of the weights", "float32 or bfloat16", "the faster one, measured once", "float32|bfloat16"
+        "what the model computes in",
+        "float32, bfloat16, or int8 (for forecasts of tables alone)",
+        "the fastest, measured once",
+        "float32|bfloat16|int8",
     ),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
     "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),

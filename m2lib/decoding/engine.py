@@ -15,14 +15,13 @@ It computes the same function as the transformers model (tests compare it with
 """
 
 from collections.abc import Callable
-from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import linear, pad, rms_norm, silu
+from torch.nn.functional import pad, rms_norm, scaled_dot_product_attention, silu
 
-from m2lib.model import causal_attention
+from m2lib.model import product_with
 
 # attend(layer, q, k, v): attention, with the layer's number. It is the one part of a block that
 # differs between the pass over a prompt and a step, so `BareModel.forward` takes it as an argument;
@@ -34,33 +33,6 @@ _Cache = list[tuple[torch.Tensor, torch.Tensor]]
 GROWTH = 64  # columns (tokens) by which a cache grows
 
 
-def product_with(
-    weight: torch.Tensor, bias: torch.Tensor | None = None
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A frozen linear layer, weight (d_out, d_in), as a function x (n, d_in) -> (n, d_out).
-
-    It has no gradients. On a CPU in bfloat16 oneDNN's kernels read a matrix in blocks, and `linear`
-    rearranges it into blocks in each call: with 16 rows that is half of the time, with 50 a fifth.
-    Here it is done once, by the operators that `torch.compile` puts in the place of `linear`. They
-    are not part of torch's public interface, so where they are missing the product is the plain
-    one. The numbers are the same to the bit.
-    """
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not _can_pack():
-        return partial(linear, weight=weight, bias=bias)
-    operators = torch.ops.mkldnn
-    packed = operators._reorder_linear_weight(weight.detach())
-    return lambda x: operators._linear_pointwise(x, packed, bias, "none", [], "")
-
-
-def _can_pack() -> bool:
-    """Whether this torch has the operators for packed weights, and this processor bfloat16."""
-    operators = torch.ops.mkldnn
-    needed = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
-    if not all(hasattr(operators, name) for name in needed):
-        return False
-    return operators._is_mkldnn_bf16_supported()
-
-
 class _Block:
     """The linear layers of a transformers block as products, and the weights (d,) of its norms.
 
@@ -69,18 +41,18 @@ class _Block:
     none).
     """
 
-    def __init__(self, layer: torch.nn.Module):
+    def __init__(self, layer: torch.nn.Module, int8: bool):
         attention = layer.self_attn
         inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
         bias = None
         if attention.q_proj.bias is not None:
             bias = torch.cat([projection.bias for projection in inputs])
         # The `weight` of a layer with an adapter is the merged one, see `LoRALinear.weight`.
-        self.qkv = product_with(torch.cat([projection.weight for projection in inputs]), bias)
-        self.out = product_with(attention.o_proj.weight)
-        self.gate = product_with(layer.mlp.gate_proj.weight)
-        self.up = product_with(layer.mlp.up_proj.weight)
-        self.down = product_with(layer.mlp.down_proj.weight)
+        self.qkv = product_with(torch.cat([projection.weight for projection in inputs]), bias, int8)
+        self.out = product_with(attention.o_proj.weight, int8=int8)
+        self.gate = product_with(layer.mlp.gate_proj.weight, int8=int8)
+        self.up = product_with(layer.mlp.up_proj.weight, int8=int8)
+        self.down = product_with(layer.mlp.down_proj.weight, int8=int8)
         self.attention_norm = layer.input_layernorm.weight
         self.mlp_norm = layer.post_attention_layernorm.weight
 
@@ -93,9 +65,17 @@ class BareModel:
 
     Adapters are merged into copies, so the matrices go out of date when the model's weights change:
     `is_of` tells whether they have.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        The model.
+    int8 : bool, optional
+        Whether the blocks' products are computed in 8 bits, see `m2lib.model.products`. All
+        else, head and attention among it, stays in the model's dtype.
     """
 
-    def __init__(self, model: torch.nn.Module):
+    def __init__(self, model: torch.nn.Module, int8: bool = False):
         # The weights are kept beside their states, so that no new one gets the id of one that is
         # gone.
         self._weights = list(model.parameters())
@@ -108,7 +88,7 @@ class BareModel:
 
         self.embedding = model.model.embed_tokens.weight
         self.rotary = model.model.rotary_emb
-        self.blocks = [_Block(layer) for layer in model.model.layers]
+        self.blocks = [_Block(layer, int8) for layer in model.model.layers]
         self.norm = model.model.norm.weight
         self.head = model.get_output_embeddings()
 
@@ -212,8 +192,10 @@ def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Ten
 
 
 class _Group(NamedTuple):
-    """Neighbouring prompts that have equally many rows, so that one product serves all of them."""
+    """Neighbouring prompts with equally many rows and columns, so that one product serves them."""
 
+    columns: int | None
+    """The columns of `Engine.shared` that hold their tokens; None: all that there are."""
     prompts: slice
     """Their numbers among the prompts that are left."""
     shared_entries: slice
@@ -306,8 +288,11 @@ class Engine:
         `order` lists row * kv_heads + head for each entry of the rows. `entry` is its inverse: the
         entry of each row and head.
     groups : list of _Group
-        Neighbouring prompts that have equally many rows, and where their entries are; at first
-        there is a single group.
+        Neighbouring prompts that have equally many rows, and equally many columns of `shared`, and
+        where their entries are. Of prompts of similar lengths there is at first a single group.
+    prompt_columns : list of int or None
+        The columns of `shared` that each prompt needs; None: all, which grow where `own` is the
+        same cache.
     bare : BareModel
         The model's matrices.
 
@@ -336,9 +321,11 @@ class Engine:
             # New tokens go into the prompts' own columns, so there is room for one at least.
             columns = cache_columns(longest + 1)
             self.shared = self.own = self.bare.cache(entries, columns)
+            self.prompt_columns: list[int | None] = [None] * len(prompts)
             self.filled = longest
         else:
             # New tokens go into columns of their own, which follow those of the prompts.
+            self.prompt_columns = [cache_columns(len(prompt)) for prompt in prompts]
             self.filled = cache_columns(longest)
             self.shared = self.bare.cache(entries, self.filled)
             self.own = self.bare.cache(entries * samples, GROWTH)
@@ -376,7 +363,10 @@ class Engine:
             keys, values = self.shared[layer]
             keys[entries, :length] = k[0]
             values[entries, :length] = v[0]
-            return causal_attention(q, k, v, self.bare.width**-0.5)[0].transpose(0, 1)
+            # The blocks of `m2lib.model.attention` are for training: without gradients PyTorch's
+            # fused kernel is the faster one.
+            out = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            return out[0].transpose(0, 1)
 
         tokens = torch.tensor(prompt, device=self.mask.device)
         return self.bare.forward(tokens, self.cos[:length], self.sin[:length], attend)[-1]
@@ -403,11 +393,13 @@ class Engine:
         self.groups: list[_Group] = []
         first_prompt = 0
         first_entry = 0
-        # Counts 2 2 2 1 are a group of three prompts and a group of one.
-        for count, members in groupby(counts):
+        # Counts 2 2 2 1, with columns 64 64 128 128, are three groups: of two prompts, of one, and
+        # of one.
+        for (count, columns), members in groupby(zip(counts, self.prompt_columns, strict=True)):
             last_prompt = first_prompt + len(list(members))
             last_entry = first_entry + (last_prompt - first_prompt) * kv_heads * count
             group = _Group(
+                columns=columns,
                 prompts=slice(first_prompt, last_prompt),
                 shared_entries=slice(first_prompt * kv_heads, last_prompt * kv_heads),
                 row_entries=slice(first_entry, last_entry),
@@ -429,7 +421,8 @@ class Engine:
         # The column of the new token, counted from the end (-1 is the last), because `own` may have
         # fewer columns than the mask.
         column = self.filled - columns
-        scores = self.mask.new_empty(entries, bare.heads // bare.kv_heads, columns)
+        # Of a shorter prompt's rows the columns that no product fills stay as they are here.
+        scores = self.mask.new_full((entries, bare.heads // bare.kv_heads, columns), float("-inf"))
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             """One token in each row attends to its prompt, its own earlier tokens and itself.
@@ -451,8 +444,8 @@ class Engine:
             values[:, column] = v[:, 0]
 
             # All allocated columns are computed, filled or not: in each cache at most 63 too many
-            # (GROWTH - 1), which the mask takes out. In return whole tensors go into the products,
-            # and their shapes stay the same for 64 steps.
+            # (GROWTH - 1), which the mask takes out. In return the shapes of the products stay the
+            # same for 64 steps.
             if self.own is not self.shared:
                 # Not with `out=`: into a part of a tensor PyTorch multiplies entry by entry, and of
                 # these there are many. The few entries of a prompt's rows, below, may do so.
@@ -460,8 +453,8 @@ class Engine:
             for group in self.groups:
                 torch.bmm(
                     group.per_shared(q),
-                    shared_keys[group.shared_entries].transpose(1, 2),
-                    out=group.per_shared(scores)[:, :, :shared_columns],
+                    shared_keys[group.shared_entries, : group.columns].transpose(1, 2),
+                    out=group.per_shared(scores)[:, :, : group.columns],
                 )
                 mask = self.mask[group.prompts]
                 scores[group.row_entries].view(len(mask), -1, columns).add_(mask)
@@ -470,8 +463,8 @@ class Engine:
             mixed = torch.empty_like(q)
             for group in self.groups:
                 torch.bmm(
-                    group.per_shared(weights)[:, :, :shared_columns],
-                    shared_values[group.shared_entries],
+                    group.per_shared(weights)[:, :, : group.columns],
+                    shared_values[group.shared_entries, : group.columns],
                     out=group.per_shared(mixed),
                 )
             if self.own is not self.shared:
@@ -508,6 +501,7 @@ class Engine:
         prompts, prompt_of_row, counts = self.prompt[rows].unique_consecutive(
             return_inverse=True, return_counts=True
         )
+        self.prompt_columns = [self.prompt_columns[prompt] for prompt in prompts.tolist()]
         self._arrange(prompt_of_row, counts.tolist())
         # In the new order of entries, the example's become 1 3 5 6 7 8 9 10 11.
         old_entries = old_entries[self.order]

@@ -32,7 +32,15 @@ from m2lib.forecaster.tables import (
     target_of,
 )
 from m2lib.forecaster.views import PLAIN, View
-from m2lib.model import fetch_backbone, load_adapter, load_backbone
+from m2lib.model import (
+    INT8,
+    best_dtype,
+    chosen_device,
+    fetch_backbone,
+    int8_is_best,
+    load_adapter,
+    load_backbone,
+)
 from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, Season, TextFormat
 
 DEFAULT_BACKBONE = "smollm2-135m"
@@ -69,8 +77,13 @@ class Forecaster(Sampler):
         text_format : TextFormat, optional
             The text format of a model without an adapter, because an adapter and an exported model
             know their own. Default: chosen for each table.
-        device, dtype : str, optional
+        device : str, optional
             As in `m2lib.model.load_backbone`.
+        dtype : str, optional
+            `float32`, `bfloat16`, or on a CPU `int8`, which rounds the weights of the model's
+            layers, and what they are multiplied with, to 8 bits (`m2lib.model.int8_product`); all
+            else is then in the better one of the others. Default: `M2_DTYPE`, else the fastest,
+            measured once.
         device_map : str, optional
             Another name for `device`, because chronos calls it so; `auto` is the default.
 
@@ -93,7 +106,14 @@ class Forecaster(Sampler):
         fetch_backbone(name)
         if device_map not in (None, "auto"):
             device = device_map
-        loaded = load_backbone(name, device=device, dtype=dtype)
+        device = device or chosen_device()
+        dtype = dtype or settings.read("M2_DTYPE")
+        if dtype is None and int8_is_best(device):
+            dtype = INT8
+        int8 = dtype == INT8
+        if int8 and not device.startswith("cpu"):
+            raise InputError(f"int8 is for a CPU, not for {device}; choose bfloat16 or float32")
+        loaded = load_backbone(name, device=device, dtype=best_dtype(device) if int8 else dtype)
 
         # Two kinds of folder say in which text format they were trained: an adapter's, and that of
         # an exported model, into which an adapter is merged.
@@ -107,7 +127,7 @@ class Forecaster(Sampler):
         if adapter:
             load_adapter(loaded.model, adapter)
         views = read_views(trained) if trained else PLAIN
-        return cls(loaded, text_format, adapter, views)
+        return cls(loaded, text_format, adapter, views, int8)
 
     def predict_quantiles(
         self,

@@ -15,7 +15,7 @@ from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast, pooled
 from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
 from m2lib.forecaster.views import PLAIN, Seen, View
-from m2lib.model import Backbone
+from m2lib.model import INT8, Backbone
 from m2lib.series import SHORTEST, Season, TextFormat
 
 WINDOW = 1024  # tokens of context that the model reads at most
@@ -44,6 +44,8 @@ class Sampler:
     """The folder of the adapter that is in the model."""
     views: tuple[View, ...] = PLAIN
     """The ways in which it is shown a series, among which its samples are shared out."""
+    int8: bool = False
+    """Whether its layers are computed in 8 bits, see `m2lib.model.int8_product`."""
     _kept: dict[str, BareModel] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The model's matrices after the first forecast, see `_bare`."""
 
@@ -52,8 +54,13 @@ class Sampler:
         backbone = self.backbone
         return (
             f"{type(self).__name__}({backbone.name}, adapter: {adapter}, "
-            f"{backbone.dtype} on {backbone.device})"
+            f"{self.dtype} on {backbone.device})"
         )
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that its layers are computed in: `int8`, or that of the model's weights."""
+        return INT8 if self.int8 else self.backbone.dtype
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or pickle goes without the matrices, which are made again where they are used."""
@@ -173,17 +180,21 @@ class Sampler:
         bare = self._bare()
         tokens = sum(len(context) + samples_each * prediction_length for context in contexts)
         _warn_of_long_work(bare, tokens * text_format.longest_step)
+        # A batch's caches are as long as its longest prompt, so prompts of one length go together.
+        by_length = sorted(range(len(contexts)), key=lambda number: len(contexts[number]))
         forecasts = forecast(
             self.backbone,
-            contexts,
+            [contexts[number] for number in by_length],
             protocol,
             batch_size=batch_size,
             seed=seed,
-            ids=names,
+            ids=[names[number] for number in by_length],
             text_format=text_format,
             progress=True,
             bare=bare,
         )
+        in_order = dict(zip(by_length, forecasts, strict=True))
+        forecasts = [in_order[number] for number in range(len(contexts))]
 
         # The forecasts stand view by view, so every len(values)-th is one of the same series.
         restored = []
@@ -246,7 +257,7 @@ class Sampler:
         model = self.backbone.model
         if "bare" not in self._kept or not self._kept["bare"].is_of(model):
             self._kept.clear()  # before new ones are made, because they may take half a gigabyte
-            self._kept["bare"] = BareModel(model)
+            self._kept["bare"] = BareModel(model, self.int8)
         return self._kept["bare"]
 
     def _token_bytes(self) -> int:

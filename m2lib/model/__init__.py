@@ -10,7 +10,14 @@ from .backbones import (
     shuffle_weights,
     weight_hash,
 )
-from .devices import chosen_device, chosen_dtype, processor_name
+from .devices import (
+    INT8,
+    best_dtype,
+    chosen_device,
+    chosen_dtype,
+    int8_is_best,
+    processor_name,
+)
 from .lora import (
     ALL_TARGETS,
     LoRALinear,
@@ -21,6 +28,7 @@ from .lora import (
     train_everything,
     trainable,
 )
+from .products import int8_product, product_with
 from .vocabulary import (
     COMMA_ID,
     PAD_ID,

@@ -1,7 +1,13 @@
-"""The device and dtype to compute with: those of the settings, else the fastest here."""
+"""The device and dtype to compute with: those of the settings, else the fastest here.
+
+A language model's weights are in float32 or bfloat16. Forecasts may be computed in int8 besides
+(`m2lib.model.products`), where the processor is faster in it.
+"""
 
 import platform
+import time
 import timeit
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -10,10 +16,13 @@ import torch
 
 from m2lib import settings
 from m2lib.files import InputError, read_json, write_json
+from m2lib.model.products import int8_product
 from m2lib.settings import cache_dir
 
 DTYPES = ("float32", "bfloat16")
 """The dtypes that weights may have."""
+INT8 = "int8"
+"""The dtype that products may have besides, see `m2lib.model.products`."""
 
 
 def chosen_device() -> str:
@@ -30,55 +39,81 @@ def chosen_dtype(device: str) -> str:
 
 
 def best_dtype(device: str) -> str:
-    """The dtype in which a device, such as `cuda:1`, is fastest.
+    """The dtype of weights in which a device, such as `cuda:1`, is fastest.
 
     For a GPU that is bfloat16 if it has instructions for it. A processor may have them and still be
-    slower, so both dtypes are timed, once, and the rates are stored in `M2_CACHE`.
+    slower, so both dtypes are timed, see `measured_rates`.
     """
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if not device.startswith("cpu"):
         return "float32"
+    rates = measured_rates()
+    return max(DTYPES, key=rates.__getitem__)
 
-    threads = f"{torch.get_num_threads()} threads"
-    machine = f"{platform.node()}, {processor_name()}, {threads}, torch {torch.__version__}"
+
+def int8_is_best(device: str) -> bool:
+    """Whether products in int8 are the fastest on a device, which is only ever true of a CPU."""
+    if not device.startswith("cpu"):
+        return False
+    rates = measured_rates()
+    return rates[INT8] > max(rates[dtype] for dtype in DTYPES)
+
+
+def measured_rates() -> dict[str, float]:
+    """The rates of `product_rates`, timed once on each machine and stored in `M2_CACHE`."""
+    machine = f"{platform.node()}, {processor_name()}, torch {torch.__version__}"
     path = cache_dir() / "product_rates.json"
     rates_by_machine = _stored_rates(path)
     if machine not in rates_by_machine:
         rates_by_machine[machine] = product_rates()
         with suppress(InputError):  # if the cache cannot be written to, each process measures
             write_json(path, rates_by_machine)
-    rates = rates_by_machine[machine]
-    return max(rates, key=rates.__getitem__)
+    return rates_by_machine[machine]
 
 
 def _stored_rates(path: Path) -> dict[str, dict[str, float]]:
     """The rates by machine and dtype that a file holds: those that can be read, if there are any.
 
-    They are only a cache, so whatever is damaged is measured anew.
+    They are only a cache, so whatever is damaged, or of an older version, is measured anew.
     """
     whole = {}
     with suppress(OSError, ValueError, AttributeError):  # not there, no JSON, or no object
         for machine, rates in read_json(path).items():
             with suppress(TypeError, KeyError, ValueError):
-                whole[machine] = {dtype: float(rates[dtype]) for dtype in DTYPES}
+                whole[machine] = {dtype: float(rates[dtype]) for dtype in (*DTYPES, INT8)}
     return whole
 
 
 def product_rates() -> dict[str, float]:
-    """The rate of this processor's matrix products, FLOP/s by dtype, at a shape from training.
+    """The rates of one core's matrix products, FLOP/s by dtype.
 
-    It is that of the fastest of six products of (1024, 576) and (576, 1536), 1.8 GFLOP each. The
-    first is the slowest, because kernels are chosen in it.
+    Each is that of the fastest of ten products of (256, 576) and (576, 1536), 0.5 GFLOP each: a
+    shape of SmolLM2's, with fewer tokens than in training and more than in a step of decoding. The
+    time is that of one core, waiting not counted, so it does not matter what else the machine does.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     rates = {}
     for dtype in DTYPES:
-        tokens = torch.ones((1024, 576), dtype=getattr(torch, dtype))
         weight = torch.ones((1536, 576), dtype=getattr(torch, dtype))
-        multiply = partial(torch.nn.functional.linear, tokens, weight)
-        seconds = timeit.repeat(multiply, number=1, repeat=6)
-        rates[dtype] = 2 * 1024 * 576 * 1536 / min(seconds)
+        rates[dtype] = _product_rate(partial(torch.nn.functional.linear, weight=weight), weight)
+    weight = torch.ones((1536, 576))
+    rates[INT8] = _product_rate(int8_product(weight), weight)
+    torch.set_num_threads(threads)
     return rates
+
+
+def _product_rate(product: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor) -> float:
+    """The FLOP/s at which 256 tokens are multiplied by a weight (d_out, d_in)."""
+    tokens = torch.ones((256, weight.shape[1]), dtype=weight.dtype)
+    multiply = partial(product, tokens)
+    # The first product is the slowest, because kernels are chosen in it. But where even that takes
+    # half a second, as in int8 on a processor without instructions for it, nobody waits for more.
+    seconds = timeit.timeit(multiply, timer=time.process_time, number=1)
+    if seconds < 0.5:
+        seconds = min(timeit.repeat(multiply, timer=time.process_time, number=1, repeat=10))
+    return 2 * len(tokens) * weight.numel() / seconds
 
 
 def processor_name() -> str:

@@ -1,11 +1,9 @@
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.nn.functional import linear
 
-from m2lib.decoding.engine import Engine, product_with
+from m2lib.decoding.engine import BareModel, Engine
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
 from m2lib.model.backbones import backbone_config
@@ -150,24 +148,34 @@ def test_the_model_is_left_as_it_was(tiny, targets):
         assert torch.equal(Engine(model, MIXED).logits, Engine(merged, MIXED).logits)
 
 
-@pytest.mark.parametrize("rows", [1, 50])
-@pytest.mark.parametrize("biased", [False, True])
-def test_a_weight_in_blocks_gives_the_same_bits(rows, biased):
-    random = torch.Generator().manual_seed(0)
-    shapes = (rows, 96), (160, 96), (160,)
-    x, weight, bias = (
-        torch.randn(shape, generator=random, dtype=torch.bfloat16) for shape in shapes
-    )
-    bias = bias if biased else None
+def test_each_prompt_attends_to_its_own_columns_alone(tiny):
+    """Prompts of 60, 61, 150 and 20 tokens have 64, 64, 192 and 64 columns: three groups."""
+    prompts = [text_to_ids(("12;" * 50)[:length]) for length in (60, 61, 150, 20)]
     with torch.inference_mode():
-        assert torch.equal(product_with(weight, bias)(x), linear(x, weight, bias))
+        fast, simple = (engine(tiny.model, prompts, 2) for engine in (Engine, Reference))
+        assert [group.columns for group in fast.groups] == [64, 192, 64]
+        for step in range(70):
+            tokens = torch.arange(step, step + len(fast.logits)) % 12 + 1
+            for one in (fast, simple):
+                one.step(tokens)
+                if step == 30:
+                    one.keep(torch.tensor([0, 1, 3, 5]))  # the last prompt leaves
+            assert torch.allclose(fast.logits, simple.logits, atol=1e-4), step
+        assert [group.columns for group in fast.groups] == [64, 64, 192]
 
 
-def test_where_torch_has_no_blocks_the_weight_is_shared(monkeypatch):
-    monkeypatch.setattr(
-        torch, "ops", SimpleNamespace(mkldnn=SimpleNamespace(_linear_pointwise=None))
-    )
-    weight = torch.zeros(4, 3, dtype=torch.bfloat16)
-    product = product_with(weight)
-    weight += 1
-    assert product(torch.ones(2, 3, dtype=torch.bfloat16)).tolist() == [[3.0] * 4] * 2
+def test_in_int8_a_real_model_says_nearly_the_same(smollm2, data):
+    """The next token's distributions part by some hundredths of a nat, over twelve steps."""
+    prompts = [text_to_ids(encode(data.contexts[i], data.scales[i]))[-150:] for i in (94, 99)]
+    divergences = []
+    with torch.inference_mode():
+        plain = Engine(smollm2.model, prompts, 2)
+        whole = Engine(BareModel(smollm2.model, int8=True), prompts, 2)
+        for _ in range(12):
+            expected = plain.logits.log_softmax(-1)
+            given = whole.logits.log_softmax(-1)
+            divergences.append((expected.exp() * (expected - given)).sum(-1).mean())
+            tokens = expected.argmax(-1)
+            plain.step(tokens)
+            whole.step(tokens)
+    assert 1e-5 < float(torch.stack(divergences).mean()) < 0.05

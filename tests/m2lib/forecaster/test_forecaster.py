@@ -11,7 +11,8 @@ from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, adapter_folder, format_for
 from m2lib.forecaster import sampling as module
 from m2lib.forecaster.adapters import GENERAL, base_of, read_format
-from m2lib.model import inject_lora, load_backbone, save_adapter
+from m2lib.model import INT8, devices, inject_lora, load_backbone, save_adapter
+from m2lib.model.devices import DTYPES
 from m2lib.series import STUDY, Season, TextFormat
 
 
@@ -143,6 +144,33 @@ def test_the_device_may_be_named_as_chronos_names_it():
         assert made.backbone.device.type == "cpu"
     with pytest.raises(InputError, match="cannot use device 'abacus'"):
         Forecaster.from_pretrained("none", backbone="tiny", device_map="abacus")
+
+
+def test_it_forecasts_in_int8_where_that_is_asked_for_or_fastest(sales, monkeypatch):
+    def load(**settings):
+        return Forecaster.from_pretrained("none", backbone="tiny", device="cpu", **settings)
+
+    for int8_rate, fastest in ((2.0, True), (0.5, False)):
+        rates = dict.fromkeys(DTYPES, 1.0) | {INT8: int8_rate}
+        monkeypatch.setattr(devices, "measured_rates", rates.copy)
+        assert load().int8 is fastest
+        assert "int8 on cpu" in repr(load(dtype="int8"))
+        assert load(dtype="bfloat16").dtype == "bfloat16"
+    monkeypatch.setenv("M2_DTYPE", "int8")
+    whole = load()
+    assert (whole.dtype, whole.backbone.dtype) == ("int8", "float32")
+    monkeypatch.setenv("M2_DTYPE", "float32")
+    plain = load()
+    assert plain.dtype == "float32"
+
+    x = torch.linspace(-1, 1, whole.backbone.model.config.hidden_size)[None]
+    rounded, exact = (one._bare().blocks[0].out(x) for one in (whole, plain))
+    assert 1e-4 < float((rounded - exact).norm() / exact.norm()) < 0.05
+    assert len(whole.predict_df(sales, 3, num_samples=2)) == 6
+    with pytest.raises(InputError, match="int8 is for a CPU, not for cuda"):
+        Forecaster.from_pretrained("none", backbone="tiny", device="cuda", dtype="int8")
+    with pytest.raises(InputError, match="unknown dtype 'int8'"):
+        load_backbone("tiny", device="cpu", dtype="int8")
 
 
 def test_utilsforecast_reads_what_comes_out(untuned, sales):

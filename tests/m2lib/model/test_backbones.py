@@ -25,7 +25,7 @@ from m2lib.model.backbones import (
     shuffle_weights,
     weight_hash,
 )
-from m2lib.model.devices import best_dtype, chosen_device, product_rates
+from m2lib.model.devices import best_dtype, chosen_device, int8_is_best, product_rates
 from m2lib.model.weights import BACKBONES, backbone_id, fetch_backbone, local_weights
 
 IDS = torch.tensor([[2, 3, 11, 4, 12]])
@@ -330,21 +330,29 @@ def test_the_best_device_is_never_mps(cards, best, monkeypatch):
 
 def test_the_faster_dtype_is_measured_once(tmp_path, monkeypatch):
     measured = []
-    monkeypatch.setattr(
-        devices, "product_rates", lambda: measured.append(1) or {"float32": 2e11, "bfloat16": 1e11}
-    )
+    rates = {"float32": 2e11, "bfloat16": 1e11, "int8": 3e11}
+    monkeypatch.setattr(devices, "product_rates", lambda: measured.append(1) or rates)
     monkeypatch.setenv("M2_CACHE", str(tmp_path))
     assert [best_dtype("cpu"), best_dtype("cpu"), best_dtype("mps")] == ["float32"] * 3
+    assert [int8_is_best("cpu"), int8_is_best("mps"), int8_is_best("cuda:0")] == [
+        True,
+        False,
+        False,
+    ]
     assert len(measured) == 1
     file = tmp_path / "product_rates.json"
     (machine,) = json.loads(file.read_text("utf-8"))
-    other = {"another machine": {"float32": 1.0, "bfloat16": 2.0}}
-    for damaged in (b"{", b"[]", b"\xff", json.dumps({machine: {"float32": 1}} | other).encode()):
+    other = {"another machine": {"float32": 1.0, "bfloat16": 2.0, "int8": 0.5}}
+    older = {machine: {"float32": 1, "bfloat16": 2}}  # of a version that did not know int8
+    for damaged in (b"{", b"[]", b"\xff", json.dumps(older | other).encode()):
         file.write_bytes(damaged)
         assert [best_dtype("cpu"), best_dtype("cpu")] == ["float32"] * 2, damaged
     assert len(measured) == 5
     assert json.loads(file.read_text("utf-8")).keys() == {machine, *other}
     assert all(1e7 < rate < 1e15 for rate in product_rates().values())
+    rates["int8"] = 1.5e11
+    file.unlink()
+    assert not int8_is_best("cpu")
 
 
 def test_a_failed_or_foreign_download_leaves_nothing(tmp_path, monkeypatch):
