@@ -283,13 +283,13 @@ def evaluate(
     contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
     # The season is taken out of a context before it is written, so the text format is chosen for
     # contexts without it.
-    text_format = forecaster.format_of(
+    text_format = forecaster.checked_format(
         [_without_season(context, season) for context in contexts.values()],
         [items[place].name for place, _ in rolling],
     )
-    window = forecaster.window(text_format, horizon)
+    steps_read = forecaster.readable_steps(text_format, horizon)
     scalings = {
-        origin: text_format.scaling(context[-window:]) for origin, context in contexts.items()
+        origin: text_format.scaling(context[-steps_read:]) for origin, context in contexts.items()
     }
     rolling = _with_a_scale(rolling, scalings)
     truths = {
