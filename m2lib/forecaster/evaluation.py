@@ -183,9 +183,9 @@ def origins_of(
 ) -> list[Origin]:
     """The moments to forecast from: a series' place in the table, and how many steps are known.
 
-    Each series has up to `num_origins` origins, `stride` steps apart, the earliest first. The `horizon`
-    steps after its last origin end `leave_out` steps before the series does. Origins at which fewer
-    than `least` steps are known are left out. Raises InputError if none is left.
+    Each series has up to `num_origins` origins, `stride` steps apart, the earliest first. The
+    `horizon` steps after its last origin end `leave_out` steps before the series does. Origins at
+    which fewer than `least` steps are known are left out. Raises InputError if none is left.
     """
     origins = []
     for place, item in enumerate(items):
