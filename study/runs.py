@@ -31,7 +31,7 @@ from m2lib.series import (
 from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_loss
 from study import costs, records
 from study.experiments import experiment_named
-from study.plans import earlier, plan
+from study.plans import earlier, plan_run
 from study.profiles import Profile, active_profile
 from study.records import Entry, Record, adapter_path, load_record, record_path, save_record
 from study.synthetic import synthetic_windows
@@ -111,7 +111,7 @@ class Run:
         self.profile = profile
         self.data = data
         self.experiment = experiment_named(name)
-        self.plan = plan(name, profile, data)
+        self.plan = plan_run(name, profile, data)
         self.work = costs.workload(self.experiment, profile, self.plan.start)
         self.path = record_path(profile, name)
         self.folder = adapter_path(profile, name)
@@ -306,7 +306,7 @@ class Run:
         watch = self.work.watch
         validation = split_ids(len(self.data)).validation
         # The watched series are spread evenly: of 50, every fifth if 10 are watched.
-        stride = math.ceil(len(validation) / max(1, watch.series))
+        stride = math.ceil(len(validation) / max(1, watch.num_series))
         watched = list(validation[::stride])
         windows = self._watched_windows(watched, config)
         evaluate = partial(self._evaluation, watched, windows, watch.forecasts)
@@ -317,7 +317,7 @@ class Run:
             self.checkpoints,
             checkpoint_every=profile.checkpoint_every,
             on_checkpoint=self._note,
-            evaluate=evaluate if watch.series else None,
+            evaluate=evaluate if watch.num_series else None,
             evaluate_after=watch.after,
             keep=self._keep_adapter,
             keep_after=self.experiment.marks,

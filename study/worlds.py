@@ -19,7 +19,7 @@ Training draws its own systems from seeds far below, and the data set has seed 0
 """
 
 
-def series_of(
+def simulate_world(
     n: int,
     rates: data.Rates | None = None,
     end: float = 200.0,
@@ -50,15 +50,15 @@ def series_of(
 
 
 WORLDS: dict[str, Callable[[int], data.SeriesSet]] = {
-    "as trained": series_of,
-    "noise of 1%": partial(series_of, noise=0.01),
-    "noise of 5%": partial(series_of, noise=0.05),
-    "noise of 20%": partial(series_of, noise=0.2),
-    "Holling type III": partial(series_of, rates=data.holling_three),
-    "Lotka-Volterra": partial(series_of, rates=data.lotka_volterra),
-    "a rate that drifts": partial(series_of, rates=data.drifting),
-    "half the sampling rate": partial(series_of, rates=data.predator_prey, end=400.0),
-    "a tenth of the size": partial(series_of, factor=0.1),
-    "ten times the size": partial(series_of, factor=10.0),
+    "as trained": simulate_world,
+    "noise of 1%": partial(simulate_world, noise=0.01),
+    "noise of 5%": partial(simulate_world, noise=0.05),
+    "noise of 20%": partial(simulate_world, noise=0.2),
+    "Holling type III": partial(simulate_world, rates=data.holling_three),
+    "Lotka-Volterra": partial(simulate_world, rates=data.lotka_volterra),
+    "a rate that drifts": partial(simulate_world, rates=data.drifting),
+    "half the sampling rate": partial(simulate_world, rates=data.predator_prey, end=400.0),
+    "a tenth of the size": partial(simulate_world, factor=0.1),
+    "ten times the size": partial(simulate_world, factor=10.0),
 }
 """For each world, the function that simulates n series of it."""

@@ -30,7 +30,7 @@ from study.records import (
 from study.rules import hard_and_easy
 from study.runs import run
 
-SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2)
+SMALL = Profile("laptop", backbone="tiny", most_series=5, batch_size=2)
 
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -121,7 +121,7 @@ def test_another_runs_record_is_not_overwritten(data):
     other = SeriesSet(data.trajectories[::-1], data.time, "other")
     for profile, series, setting in (
         (SMALL, other, "data"),
-        (replace(SMALL, series=4), data, "series"),
+        (replace(SMALL, most_series=4), data, "series"),
         (replace(SMALL, protocol={"baseline": {"steps": 9}}), data, r"protocol\.steps"),
     ):
         with pytest.raises(
@@ -130,7 +130,7 @@ def test_another_runs_record_is_not_overwritten(data):
         ):
             run("baseline", profile, data=series)
     assert record_path(SMALL, "baseline").read_bytes() == before
-    assert len(run("baseline", replace(SMALL, series=4), data=data, fresh=True).series) == 4
+    assert len(run("baseline", replace(SMALL, most_series=4), data=data, fresh=True).series) == 4
 
 
 def test_a_record_of_other_series_is_not_taken(data):
@@ -154,7 +154,7 @@ def test_forecasts_of_an_adapter_that_is_gone_do_not_count(data):
 def test_live_profile_starts_over_when_settings_changed(data):
     live = replace(SMALL, name="slice", live=True)
     run("baseline", live, data=data)
-    assert len(run("baseline", replace(live, series=2), data=data).series) == 2
+    assert len(run("baseline", replace(live, most_series=2), data=data).series) == 2
 
 
 def test_a_sampled_forecast_is_the_median_of_its_samples(data):
