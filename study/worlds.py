@@ -34,18 +34,18 @@ def simulate_world(
     All values are multiplied by `factor` at the end.
     """
     if rates is None:
-        series = data.generate_series(n, SEED)
+        series_set = data.generate_series(n, SEED)
     else:
         systems = data.draw_systems(n, SEED)
         source = f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})"
-        series = data.simulated(systems, source, rates, end, rtol=1e-8, atol=1e-8)
-    errors = np.random.default_rng(SEED).normal(1, noise, series.contexts.shape)
-    noisy_contexts = np.maximum(0, series.contexts * errors).astype(np.float32)
-    trajectories = np.concatenate([noisy_contexts, series.truths], axis=1) * np.float32(factor)
+        series_set = data.simulate_systems(systems, source, rates, end, rtol=1e-8, atol=1e-8)
+    errors = np.random.default_rng(SEED).normal(1, noise, series_set.contexts.shape)
+    noisy_contexts = np.maximum(0, series_set.contexts * errors).astype(np.float32)
+    trajectories = np.concatenate([noisy_contexts, series_set.truths], axis=1) * np.float32(factor)
     return data.SeriesSet(
         trajectories=trajectories,
-        time=series.time,
-        source=f"{series.source}, noise {noise:g}, times {factor:g}",
+        time=series_set.time,
+        source=f"{series_set.source}, noise {noise:g}, times {factor:g}",
     )
 
 

@@ -393,7 +393,7 @@ class Forecaster(Sampler):
             try:
                 text_format = chosen.checked_format([series], [item.name])
                 context = series[-chosen.readable_steps(text_format, prediction_length) :]
-                text_format.encode(context, text_format.scaling(context), series=item.name)
+                text_format.encode(context, text_format.scaling(context), name=item.name)
             except InputError as problem:
                 if len(items) == 1:
                     raise
