@@ -18,6 +18,7 @@ from m2lib.training import loop
 from study import runs
 from study.costs import budget_of, estimate, workload
 from study.experiments import EXPERIMENTS
+from study.plans import plan_run
 from study.profiles import Profile
 from study.records import (
     adapter_path,
@@ -136,11 +137,11 @@ def test_another_runs_record_is_not_overwritten(data):
 def test_a_record_of_other_series_is_not_taken(data):
     """The errors that chose the series may have changed since."""
     run("baseline", SMALL, data=data)
-    this = runs.Run("baseline", SMALL, data)
-    assert this.finished()
-    this.plan = replace(this.plan, series=this.plan.series[1:])
+    plan = plan_run("baseline", SMALL, data)
+    assert runs.finished_record_of(plan, SMALL, data)
+    other = replace(plan, series=plan.series[1:])
     with pytest.raises(InputError, match=r"is of another run: its series is \(94, 99"):
-        this.finished()
+        runs.finished_record_of(other, SMALL, data)
 
 
 def test_forecasts_of_an_adapter_that_is_gone_do_not_count(data):
@@ -245,7 +246,7 @@ def test_forecasting_again_keeps_the_training(data, monkeypatch, capsys):
     run("default-warm", TRAINED, data=data)
     first = load_record(TRAINED, "default-warm")
     assert first.forecast_dtype == ""
-    monkeypatch.setattr(runs.Run, "train_adapter", None)  # it is not called
+    monkeypatch.setattr(runs.Run, "train_weights", None)  # it is not called
     with monkeypatch.context() as stopped:
         stopped.setattr(runs.Run, "forecast_series", stop)
         with pytest.raises(KeyboardInterrupt):
