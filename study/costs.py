@@ -142,8 +142,8 @@ def estimate(
 ) -> dict[str, Costs]:
     """Return what the rest of a run will cost at most: training, evaluation and forecasts.
 
-    shape: that of its backbone. steps_done, forecasts_done: how many training steps are
-    already taken, and how many series already forecast.
+    shape: that of its backbone. steps_done, forecasts_done: how many training steps it has already
+    taken, and how many series it has already forecast.
     """
     forecast = partial(
         costs_of,

@@ -44,8 +44,8 @@ class Experiment:
     of the data set's recipe, simulated anew for each step, so that none repeats."""
     synthetic_format: TextFormat | None = None
     """The text format of *synthetic* series, if it trains on those: random ones of many families,
-    such as a reader's table may hold (`study.synthetic`). It then forecasts no series of the data
-    set; None: it trains on no such series."""
+    such as a reader's table may hold (`study.synthetic`); it then forecasts no series of the data
+    set. None: it trains on no synthetic series."""
     without: str = ""
     """The family of synthetic series that is left out."""
     pair_share: float = 0.0
