@@ -175,9 +175,9 @@ def _written(
     backbone = _language_model(adapter)
     experiment = EXPERIMENTS[adapter or UNTUNED]
     started = time.process_time()
-    if experiment.synthetic:
+    if experiment.synthetic_format:
         protocol = SAMPLED
-        sampler = Sampler(backbone, experiment.synthetic)
+        sampler = Sampler(backbone, experiment.synthetic_format)
         forecasts = sampler.sample(list(contexts), FORECAST_STEPS, num_samples=protocol.n_samples)
         medians = np.median([samples.physical for samples in forecasts], axis=1)
         points = to_integers(medians, scales)

@@ -11,7 +11,7 @@ from .experiments import (
     TRIALS,
     experiment_named,
 )
-from .plans import plan, protocol_at, trained_with, training_at
+from .plans import plan_run, protocol_at, trained_with, training_at
 from .profiles import PROFILES, REPLICATION, Profile, active_profile, setting
 from .records import (
     Plan,
@@ -24,5 +24,5 @@ from .records import (
     recorded_samples,
 )
 from .runs import run
-from .rules import chosen_by, published_maes, published_statements, published_table_3
+from .rules import published_deciding_maes, published_maes, published_statements, published_table_3
 from .yardsticks import ORDER, STATISTICAL, TUNED, recorded_rows, recorded_yardsticks

@@ -127,12 +127,12 @@ def status(*, check: Flag = False) -> None:
         Compare each record's errors with the texts in it.
     """
     profile = study.active_profile()
-    series = load_series() if check else None
+    data = load_series() if check else None
     print(study.record_path(profile, "*").parent)
     for name, experiment in study.EXPERIMENTS.items():
         if study.record_path(profile, name).exists():
             try:
-                standing = _standing(profile, study.load_record(profile, name, series))
+                standing = _standing(profile, study.load_record(profile, name, data))
             except InputError as error:
                 standing = str(error)
         else:

@@ -13,9 +13,9 @@ from m2lib.files import InputError, first_line
 from m2lib.series import load_series
 from m2lib.settings import out_dir
 from study.experiments import EXPERIMENTS
-from study.plans import earlier
+from study.plans import earlier, plan_run
 from study.profiles import Profile
-from study.runs import Run, run
+from study.runs import finished_record_of, run
 
 # The log holds what the progress bar prints: a line a minute of it, not ten a second.
 DEFAULTS = {
@@ -66,7 +66,7 @@ def submit(
             before = earlier(EXPERIMENTS[name], profile)
             needed = [jobs[other].job_id for other in before if other in jobs]
             # What builds on a job cannot be looked at, for its series are still to be chosen.
-            if not needed and Run(name, profile, data).finished():
+            if not needed and finished_record_of(plan_run(name, profile, data), profile, data):
                 continue
             # `singleton`: a job waits for others of its name, so that giving the command twice does
             # no harm.

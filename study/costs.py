@@ -20,7 +20,7 @@ from study.experiments import EXPERIMENTS, Experiment
 from study.plans import Watch, protocol_at, start_of, training_at, watch_at
 from study.profiles import REPORT, Profile
 from study.records import Record, load_record, record_path
-from study.rules import chosen_by
+from study.rules import published_deciding_maes
 
 
 def loss_costs(shape: Shape, windows: np.ndarray | list[np.ndarray], **adapter: Any) -> Costs:
@@ -132,16 +132,18 @@ def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workl
         prompt=prompt,
         samples=protocol.n_samples,
         new_tokens=new_tokens,
-        forecasts=min(experiment.forecasts, profile.series or experiment.forecasts),
+        forecasts=min(experiment.forecasts, profile.most_series or experiment.forecasts),
         watch=watch_at(experiment, profile),
     )
 
 
-def estimate(work: Workload, shape: Shape, steps: int = 0, series: int = 0) -> dict[str, Costs]:
+def estimate(
+    work: Workload, shape: Shape, steps_done: int = 0, forecasts_done: int = 0
+) -> dict[str, Costs]:
     """Return what the rest of a run will cost at most: training, evaluation and forecasts.
 
-    shape: that of its backbone. steps, series: how many training steps and forecasts are already
-    done.
+    shape: that of its backbone. steps_done, forecasts_done: how many training steps it has already
+    taken, and how many series it has already forecast.
     """
     forecast = partial(
         costs_of,
@@ -155,15 +157,15 @@ def estimate(work: Workload, shape: Shape, steps: int = 0, series: int = 0) -> d
     # One evaluation before the first step, one after the last, and those on the way.
     evaluations = 0
     if work.steps:
-        evaluations = 2 + sum(step > steps for step in work.watch.after)
-    watched = work.watch.series * evaluations
+        evaluations = 2 + sum(step > steps_done for step in work.watch.after)
+    watched = work.watch.num_series * evaluations
     # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of
     # them, rounded up: 100 steps of 10 tokens have 2000 / 512, so 4. (A real series has some 800
     # tokens, from which `make_windows` makes 2 or 3 windows.)
     tokens = (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step
     windows = watched * math.ceil(2 * tokens / work.length)
     losses = costs_of(accounting.forward_flops, shape, work.length, times=windows, **work.adapter)
-    left = max(0, work.steps - steps)
+    left = max(0, work.steps - steps_done)
     training = costs_of(
         accounting.train_step_flops,
         shape,
@@ -177,7 +179,7 @@ def estimate(work: Workload, shape: Shape, steps: int = 0, series: int = 0) -> d
         "evaluation": sum_costs(
             losses | {"published": 0}, forecast(times=watched * work.watch.forecasts)
         ),
-        "forecasts": forecast(times=max(0, work.forecasts - series)),
+        "forecasts": forecast(times=max(0, work.forecasts - forecasts_done)),
     }
 
 
@@ -191,7 +193,7 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
     for experiment in EXPERIMENTS.values():
         if not experiment.group:
             continue
-        work = workload(experiment, REPORT, start_of(experiment, chosen_by))
+        work = workload(experiment, REPORT, start_of(experiment, published_deciding_maes))
         costs = estimate(work, shape)
         training, forecasts = rows.get(experiment.group, (0, 0))
         training += costs["training"][convention]

@@ -39,17 +39,18 @@ class Experiment:
     charged to the budget."""
     training: TrainConfig | None = None
     """What it trains with; None: it trains nothing."""
-    simulated: bool = False
-    """Whether it trains on series that are simulated anew for each step, so that none repeats,
-    instead of the training split."""
-    synthetic: TextFormat | None = None
-    """The text format of synthetic series, if it trains on those instead; it then forecasts no
-    series of the data set."""
+    simulated_from_recipe: bool = False
+    """Whether it trains on *simulated* series instead of the training split: predator-prey systems
+    of the data set's recipe, simulated anew for each step, so that none repeats."""
+    synthetic_format: TextFormat | None = None
+    """The text format of *synthetic* series, if it trains on those: random ones of many families,
+    such as a reader's table may hold (`study.synthetic`); it then forecasts no series of the data
+    set. None: it trains on no synthetic series."""
     without: str = ""
     """The family of synthetic series that is left out."""
-    pairs: float = 0.0
-    """The share of its training steps that hold one long series of prey and predators instead of
-    other synthetic series."""
+    pair_share: float = 0.0
+    """The share, from 0 to 1, of its training steps that hold one long series of prey and predators
+    instead of other synthetic series."""
     adapter: AdapterOf | None = None
     """The earlier experiment whose adapter it forecasts with or, if it trains, trains further;
     None: it starts from the untuned model."""
@@ -80,7 +81,7 @@ class Experiment:
     @property
     def forecasts(self) -> int:
         """How many series it forecasts at the report's size."""
-        if self.synthetic:
+        if self.synthetic_format:
             return 0
         return self.select.count if self.select else WHOLE_SPLIT
 
@@ -251,7 +252,7 @@ _TRIALS = [
 LINEAR = replace(RATE, targets=ALL_TARGETS)
 RANK_4 = replace(LINEAR, rank=4, learning_rate=6e-3)
 SMALL = replace(RATE, steps=920, learning_rate=2e-3, rank=0, batch_size=8)  # no adapters
-_simulated = partial(_trial, simulated=True)
+_simulated = partial(_trial, simulated_from_recipe=True)
 _ARMS = [
     _trial("linear", "all seven linear layers", LINEAR),
     _simulated("simulated", "series that never repeat", RATE),
@@ -294,7 +295,7 @@ _BEST = Experiment(
         clip_norm=1.0,
         targets=ALL_TARGETS,
     ),
-    simulated=True,
+    simulated_from_recipe=True,
     split="test",
     milestones=(250, 500, 1000, 2000, 4000),
 )
@@ -317,28 +318,28 @@ def _tables(
     name: str,
     tried: str,
     training: TrainConfig = SYNTHETIC,
-    synthetic: TextFormat = TABLES,
+    synthetic_format: TextFormat = TABLES,
     without: str = "",
 ) -> Experiment:
     return Experiment(
         f"tables/{name}",
         f"for any table: {tried}",
         training=training,
-        synthetic=synthetic,
+        synthetic_format=synthetic_format,
         without=without,
     )
 
 
 _TABLES = [
     _tables("three-digits", "numbers of three digits"),
-    _tables("four-digits", "numbers of four digits", synthetic=replace(TABLES, digits=4)),
+    _tables("four-digits", "numbers of four digits", synthetic_format=replace(TABLES, digits=4)),
     _tables("rank-8", "rank 8, rate 0.004", replace(SYNTHETIC, rank=8, learning_rate=4e-3)),
     _tables(
         "tail",
         "a window's last token weighs four times its first",
         replace(SYNTHETIC, tail_weight=4.0),
     ),
-    _tables("one", "series of one variable alone", synthetic=TABLES.of(1)),
+    _tables("one", "series of one variable alone", synthetic_format=TABLES.of(1)),
     *(
         _tables(f"no-{family}", f"without the family {family}", without=family)
         for family in FAMILIES
@@ -346,7 +347,7 @@ _TABLES = [
     _tables(
         "one-plain",
         "one variable alone, without components",
-        synthetic=TABLES.of(1),
+        synthetic_format=TABLES.of(1),
         without="components",
     ),
 ]
@@ -354,7 +355,7 @@ _TABLES = [
 # steps, but its loss rose and took some 200 of them to come back, so it was cooled down from step
 # 1300 on. Then it was trained further four times, each time from where the last had ended. One of
 # these, general-tail, was first declared with 4000 steps, and cooled down from step 1800 on.
-_any_table = partial(Experiment, synthetic=TABLES)
+_any_table = partial(Experiment, synthetic_format=TABLES)
 _GENERAL = [
     _any_table(
         "general",
@@ -376,7 +377,7 @@ _GENERAL = [
         training=replace(SYNTHETIC, steps=1500, learning_rate=2.5e-3, seed=2),
         adapter=AdapterOf(("general-long",)),
         milestones=(500, 1000),
-        pairs=0.7,
+        pair_share=0.7,
     ),
     _any_table(
         "general-tail",
@@ -387,14 +388,14 @@ _GENERAL = [
         ),
         adapter=AdapterOf(("general-pairs",)),
         milestones=(1000, 2000),
-        pairs=0.8,
+        pair_share=0.8,
     ),
     _any_table(
         "general-even",
         "the adapter for any table, trained on at a low rate, half on prey and predators",
         training=replace(SYNTHETIC, steps=1000, learning_rate=1e-3, tail_weight=4.0, seed=4),
         adapter=AdapterOf(("general-tail",)),
-        pairs=0.5,
+        pair_share=0.5,
     ),
 ]
 # How sure the forecasts are: samples from the untuned model and from two adapters. At temperature 1

@@ -14,10 +14,10 @@ from m2lib.training import TrainConfig
 from study.experiments import WHOLE_SPLIT, Experiment, experiment_named
 from study.profiles import Profile
 from study.records import LearnsFrom, Plan, load_record
-from study.rules import Maes, chosen_by
+from study.rules import Maes, published_deciding_maes
 
 
-def plan(name: str, profile: Profile, data: SeriesSet) -> Plan:
+def plan_run(name: str, profile: Profile, data: SeriesSet) -> Plan:
     """Plan a run, which is to settle everything that decides its numbers.
 
     Raises InputError for an unknown name, and if an earlier run that chooses this one's series or
@@ -36,14 +36,14 @@ def plan(name: str, profile: Profile, data: SeriesSet) -> Plan:
         data=data.fingerprint,
         training=training_at(experiment, profile),
         learns_from=learns_from(experiment),
-        text_format=experiment.synthetic,
+        text_format=experiment.synthetic_format,
         without=experiment.without,
-        pairs=experiment.pairs,
+        pairs=experiment.pair_share,
         start=start,
         start_adapter=load_record(profile, start).adapter if start else "",
         protocol=protocol_at(experiment, profile),
         split=experiment.split,
-        series=series_of(experiment, profile, len(data), errors_of),
+        series=series_ids_of(experiment, profile, len(data), errors_of),
         codec_version=CODEC_VERSION,
         decode_version=DECODE_VERSION,
     )
@@ -76,16 +76,16 @@ def learns_from(experiment: Experiment) -> LearnsFrom:
     """Say which series an experiment trains on."""
     if not experiment.training:
         return "nothing"
-    if experiment.synthetic:
+    if experiment.synthetic_format:
         return "synthetic series"
-    return "simulated series" if experiment.simulated else "the training split"
+    return "simulated series" if experiment.simulated_from_recipe else "the training split"
 
 
 @dataclass(frozen=True)
 class Watch:
     """What is evaluated while an experiment trains."""
 
-    series: int
+    num_series: int
     """How many validation series, or synthetic ones, are evaluated; 0: none is."""
     after: tuple[int, ...]
     """The training steps after which they are evaluated, besides at the start and at the end."""
@@ -101,9 +101,9 @@ def watch_at(experiment: Experiment, profile: Profile) -> Watch:
     """
     training = training_at(experiment, profile)
     steps = training.steps if training else 0
-    if profile.watched and (experiment.milestones or experiment.synthetic):
+    if profile.watched and (experiment.milestones or experiment.synthetic_format):
         milestones = tuple(step for step in experiment.milestones if step < steps)
-        return Watch(WHOLE_SPLIT, milestones, forecasts=not experiment.synthetic)
+        return Watch(WHOLE_SPLIT, milestones, forecasts=not experiment.synthetic_format)
     after = range(profile.evaluate_every, steps, profile.evaluate_every)
     return Watch(profile.watched, tuple(after), experiment.name in profile.watched_forecasts)
 
@@ -111,7 +111,7 @@ def watch_at(experiment: Experiment, profile: Profile) -> Watch:
 def earlier(experiment: Experiment, profile: Profile) -> tuple[str, ...]:
     """Return the experiments whose errors or adapters this one needs, so that they run first."""
     if profile.as_reported:  # the published errors have chosen, so only the adapter is needed
-        start = start_of(experiment, chosen_by)
+        start = start_of(experiment, published_deciding_maes)
         return (start,) if start else ()
     read = experiment.select.reads if experiment.select else ()
     adapters = experiment.adapter.names if experiment.adapter else ()
@@ -124,7 +124,7 @@ def errors_that_choose(profile: Profile, data: SeriesSet) -> Callable[[str], Mae
     They are the report's own errors, or those of the records.
     """
     if profile.as_reported:
-        return chosen_by
+        return published_deciding_maes
     return lambda name: load_record(profile, name, data).maes()
 
 
@@ -133,7 +133,7 @@ def start_of(experiment: Experiment, errors_of: Callable[[str], Maes]) -> str:
     return experiment.adapter.chosen(errors_of) if experiment.adapter else ""
 
 
-def series_of(
+def series_ids_of(
     experiment: Experiment, profile: Profile, n: int, errors_of: Callable[[str], Maes]
 ) -> tuple[int, ...]:
     """Return the ids of the series that an experiment forecasts, of a data set of n series.
@@ -148,4 +148,4 @@ def series_of(
         ids = experiment.select.rule(*map(errors_of, experiment.select.reads))
     # Keys of baseline, which features 94: (False, 94) for 94 sorts before (True, 19) for 19.
     featured_first = sorted(ids, key=lambda i: (i not in experiment.featured, i))
-    return tuple(featured_first[: profile.series])
+    return tuple(featured_first[: profile.most_series])

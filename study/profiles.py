@@ -21,7 +21,7 @@ class Profile:
     name: str
     backbone: str
     """Its name in `weights.BACKBONES`, or a path."""
-    series: int | None = None
+    most_series: int | None = None
     """How many series an experiment forecasts at most; None: all that it declares."""
     batch_size: int = 50
     """Texts (series times samples) decoded together; memory limits it."""
@@ -58,7 +58,7 @@ class Profile:
 SLICE = Profile(
     "slice",
     backbone="smollm2-135m",
-    series=3,
+    most_series=3,
     batch_size=3,
     live=True,
     train={

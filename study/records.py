@@ -85,14 +85,15 @@ class Plan:
     training: TrainConfig | None
     """What it trains with; None: it trains nothing."""
     learns_from: LearnsFrom
-    """Which series it trains on."""
+    """Which series it trains on. *Simulated* ones are of the data set's recipe, *synthetic* ones of
+    the families in `study.synthetic`."""
     text_format: TextFormat | None
     """The text format of synthetic series; None if it trains on no such series."""
     without: str
     """The family of synthetic series that is left out."""
     pairs: float
-    """The share of its training steps that hold one long series of prey and predators instead of
-    other synthetic series."""
+    """The share, from 0 to 1, of its training steps that hold one long series of prey and predators
+    instead of other synthetic series; an experiment declares it as `pair_share`."""
     start: str
     """The experiment whose adapter it uses or trains further; empty: none."""
     start_adapter: str
@@ -202,7 +203,7 @@ class Record:
 
     def maes(self) -> dict[int, float]:
         """Return the MAE by series id, in scaled units."""
-        return {series: entry["mae"] for series, entry in self.series.items()}
+        return {series_id: entry["mae"] for series_id, entry in self.series.items()}
 
     def spent(self) -> dict[str, int]:
         """Return the FLOPs spent on all kinds together, under each convention."""
@@ -334,44 +335,44 @@ def entry_of(ahead: Forecast, truth: np.ndarray) -> Entry:
     }
 
 
-def recorded_forecast(record: Record, data: SeriesSet, series: int) -> np.ndarray:
+def recorded_forecast(record: Record, data: SeriesSet, series_id: int) -> np.ndarray:
     """Read the forecast (20, 2) that a record holds as text, or take the median of its samples.
 
     It is in scaled units.
     """
-    return point_forecast(recorded_samples(record, data, series))
+    return point_forecast(recorded_samples(record, data, series_id))
 
 
-def recorded_samples(record: Record, data: SeriesSet, series: int) -> np.ndarray:
+def recorded_samples(record: Record, data: SeriesSet, series_id: int) -> np.ndarray:
     """Read the samples (n_samples, 20, 2) that a record holds as texts, in scaled units.
 
     A greedy forecast is its own only sample.
     """
-    samples, _ = _read(record, data, series)
+    samples, _ = _read(record, data, series_id)
     return samples
 
 
-def _read(record: Record, data: SeriesSet, series: int) -> tuple[np.ndarray, tuple[int, ...]]:
+def _read(record: Record, data: SeriesSet, series_id: int) -> tuple[np.ndarray, tuple[int, ...]]:
     """Read the samples (n, 20, 2) of a series from a record's texts, in scaled units.
 
     Returns them, and how many values of each were repaired.
     """
-    entry = record.series[series]
+    entry = record.series[series_id]
     texts = entry["texts"] if "texts" in entry else [entry["text"]]
-    return read_back(texts, data.contexts[series], record.protocol)
+    return read_back(texts, data.contexts[series_id], record.protocol)
 
 
 def _compare(record: Record, data: SeriesSet) -> None:
     """Raise ValueError if a record's errors are not those of its texts."""
     rounding = record.protocol.rounding
-    for series, entry in record.series.items():
-        (truth,) = to_integers(data.truths[[series]], data.scales[[series]], rounding)
-        samples, repairs = _read(record, data, series)
+    for series_id, entry in record.series.items():
+        (truth,) = to_integers(data.truths[[series_id]], data.scales[[series_id]], rounding)
+        samples, repairs = _read(record, data, series_id)
         for key, value in _errors(samples, repairs, truth).items():
             recorded: Any = entry.get(key, math.nan)
             if not math.isclose(recorded, value, rel_tol=1e-9, abs_tol=1e-9):
                 raise ValueError(
-                    f"series.{series}.{key}: it is {recorded}, but its text gives {value:g}"
+                    f"series.{series_id}.{key}: it is {recorded}, but its text gives {value:g}"
                 )
 
 

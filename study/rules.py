@@ -95,13 +95,13 @@ def _best_30_and_hard_20(baseline: Maes) -> tuple[list[int], list[int]]:
 def published_maes(experiment: str) -> Maes:
     """Return the report's own MAE of an experiment by series id, ascending, in scaled units."""
     maes = {}
-    for name, _, series, mae in _rows("series_mae.csv"):
+    for name, _, series_id, mae in _rows("series_mae.csv"):
         if name == experiment:
-            maes[int(series)] = float(mae)
+            maes[int(series_id)] = float(mae)
     return dict(sorted(maes.items()))
 
 
-def chosen_by(experiment: str) -> Maes:
+def published_deciding_maes(experiment: str) -> Maes:
     """Return the published errors that the report chose by.
 
     Of its search they are those of the first round, on five series.
@@ -109,7 +109,7 @@ def chosen_by(experiment: str) -> Maes:
     maes = published_maes(experiment)
     if not experiment.startswith("search/"):
         return maes
-    return {series: maes[series] for series in worst_5(published_maes("default"))}
+    return {series_id: maes[series_id] for series_id in worst_5(published_maes("default"))}
 
 
 def published_table_3() -> dict[str, list[float | None]]:

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from m2lib import model, series, settings, training
+from m2lib import model, settings, training
 from m2lib.accounting import Costs, Shape, sum_costs
 from m2lib.decoding import forecast
 from m2lib.files import InputError, write_json
-from m2lib.model import adapter_hash
+from m2lib.model import Backbone, adapter_hash
 from m2lib.provenance import provenance
 from m2lib.series import (
+    FORMAT_FILE,
     SeriesSet,
     encode,
     generate_series,
@@ -28,12 +29,12 @@ from m2lib.series import (
     summarise,
     to_integers,
 )
-from m2lib.training import TrainConfig, TrainLog, make_windows, train, window_loss
+from m2lib.training import Endless, TrainConfig, TrainLog, make_windows, train, window_loss
 from study import costs, records
 from study.experiments import experiment_named
-from study.plans import earlier, plan
+from study.plans import earlier, plan_run
 from study.profiles import Profile, active_profile
-from study.records import Entry, Record, adapter_path, load_record, record_path, save_record
+from study.records import Entry, Plan, Record, adapter_path, load_record, record_path, save_record
 from study.synthetic import synthetic_windows
 
 WATCHED_SEED = 10**6
@@ -87,125 +88,130 @@ def run(
     data = load_series() if data is None else data
     for needed in earlier(experiment_named(name), profile):
         run(needed, profile, data=data)
-    this = Run(name, profile, data)
+    plan = plan_run(name, profile, data)
     anew = fresh or reforecast
     # Looking for a finished record takes no lock, so that it works where nothing can be written.
-    if not anew and (record := this.finished()):
+    if not anew and (record := finished_record_of(plan, profile, data)):
         return record
     with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
-        old = None if fresh else this.stored()
+        old = None if fresh else record_of(plan, profile, data)
         if old and old.status == "done":
             if not reforecast:  # another process finished it while this one waited for the lock
                 return old
-            this.forget_forecasts(old)
-        this.begin(old)
+            forget_forecasts(old, profile)
+        this = Run(plan, profile, data, old)
+        this.begin()
         this.train_and_forecast()
     return this.record
 
 
-class Run:
-    """A planned run; once it has begun, its model, and the record that it writes."""
+def record_of(plan: Plan, profile: Profile, data: SeriesSet) -> Record | None:
+    """Return the record of this very run, or None if it has not begun.
 
-    def __init__(self, name: str, profile: Profile, data: SeriesSet) -> None:
-        """Plan the run."""
+    Raises InputError if there is a record of another plan, or one that cannot be read; at a live
+    profile such a record counts as none.
+    """
+    path = record_path(profile, plan.name)
+    if not path.exists():
+        return None
+    try:
+        record = load_record(profile, plan.name, data)
+        if difference := record.plan.difference(plan):
+            raise InputError(
+                f"{path} is of another run: its {difference}; "
+                f"`python -m study run {plan.name} --fresh` replaces it"
+            )
+    except InputError:
+        if profile.live:
+            return None
+        raise
+    return record
+
+
+def finished_record_of(plan: Plan, profile: Profile, data: SeriesSet) -> Record | None:
+    """Return the record of this very run, or None if it is not finished; raises as `record_of`."""
+    record = record_of(plan, profile, data)
+    return record if record and record.status == "done" else None
+
+
+def has_trained_adapter(record: Record, profile: Profile) -> bool:
+    """Whether the training of a record is finished and its adapter is still in its folder."""
+    config = record.training
+    if not config or not config.rank or len(record.loss_curve) < config.steps:
+        return False
+    return adapter_hash(adapter_path(profile, record.name)) == record.adapter
+
+
+def forget_forecasts(record: Record, profile: Profile) -> None:
+    """Take the forecasts out of a finished record, whose cost then counts as discarded.
+
+    Unless the profile is live, a copy of the record is kept aside. Raises InputError if the
+    adapter that it trained is gone.
+    """
+    config = record.training
+    path = record_path(profile, record.name)
+    if config and not config.rank:
+        raise InputError(
+            f"{record.name} trained all weights, which are not kept; "
+            f"`python -m study run {record.name} --fresh` trains them again"
+        )
+    if config and not has_trained_adapter(record, profile):
+        raise InputError(
+            f"the adapter of {path} is gone; "
+            f"`python -m study run {record.name} --fresh` trains it again"
+        )
+    if not profile.live:
+        records.keep_aside(path)
+    record.series = {}
+    record.seconds = record.train_seconds
+    record.forecast_dtype = profile.forecast_dtype
+    record.flops["discarded"] = sum_costs(record.flops["discarded"], record.flops["forecasts"])
+    record.flops["forecasts"] = sum_costs()
+
+
+def starting_dtype(plan: Plan, profile: Profile, old: Record | None) -> str:
+    """Return the dtype of what is left to do: of the training, or of the forecasts alone.
+
+    A run with a record goes on in the dtype in which it began. A new one takes the fastest dtype on
+    this machine, unless the profile prescribes one for its forecasts, or all weights train: then it
+    is float32.
+    """
+    config = plan.training
+    if old and (not config or has_trained_adapter(old, profile)):  # only forecasts are left
+        return old.forecast_dtype or old.dtype
+    if old:
+        return old.dtype
+    if config and not config.rank:  # all weights train
+        return "float32"
+    prescribed = "" if config else profile.forecast_dtype
+    return prescribed or model.chosen_dtype(model.chosen_device())
+
+
+def load_model(plan: Plan, profile: Profile, dtype: str) -> Backbone:
+    """Load a plan's language model, without an adapter."""
+    weights = experiment_named(plan.name).backbone or profile.backbone
+    backbone = model.load_backbone(weights, dtype=dtype)
+    if plan.shuffled:
+        model.shuffle_weights(backbone.model)
+    return backbone
+
+
+class Run:
+    """A planned run with its model, and the record that it writes."""
+
+    def __init__(self, plan: Plan, profile: Profile, data: SeriesSet, old: Record | None) -> None:
+        """Load the model, and take up the old record of this very run, or make a new one."""
+        self.plan = plan
         self.profile = profile
         self.data = data
-        self.experiment = experiment_named(name)
-        self.plan = plan(name, profile, data)
-        self.work = costs.workload(self.experiment, profile, self.plan.start)
-        self.path = record_path(profile, name)
-        self.folder = adapter_path(profile, name)
-
-    def stored(self) -> Record | None:
-        """Return the record of this very run, or None if it has not begun.
-
-        Raises InputError if there is a record of another plan, or one that cannot be read; at a
-        live profile such a record counts as none.
-        """
-        if not self.path.exists():
-            return None
-        try:
-            record = load_record(self.profile, self.plan.name, self.data)
-            if difference := record.plan.difference(self.plan):
-                raise InputError(
-                    f"{self.path} is of another run: its {difference}; "
-                    f"`python -m study run {self.plan.name} --fresh` replaces it"
-                )
-        except InputError:
-            if self.profile.live:
-                return None
-            raise
-        return record
-
-    def finished(self) -> Record | None:
-        """Return the record of this very run, or None if it is not finished."""
-        record = self.stored()
-        return record if record and record.status == "done" else None
-
-    def forget_forecasts(self, record: Record) -> None:
-        """Take the forecasts out of a finished record, whose cost then counts as discarded.
-
-        Unless the profile is live, a copy of the record is kept aside. Raises InputError if the
-        adapter that it trained is gone.
-        """
-        config = self.plan.training
-        if config and not config.rank:
-            raise InputError(
-                f"{record.name} trained all weights, which are not kept; "
-                f"`python -m study run {record.name} --fresh` trains them again"
-            )
-        if config and not self.trained(record):
-            raise InputError(
-                f"the adapter of {self.path} is gone; "
-                f"`python -m study run {record.name} --fresh` trains it again"
-            )
-        if not self.profile.live:
-            records.keep_aside(self.path)
-        record.series = {}
-        record.seconds = record.train_seconds
-        record.forecast_dtype = self.profile.forecast_dtype
-        record.flops["discarded"] = sum_costs(record.flops["discarded"], record.flops["forecasts"])
-        record.flops["forecasts"] = sum_costs()
-
-    def trained(self, record: Record) -> bool:
-        """Whether the training of a record is finished and its adapter is still in its folder."""
-        config = self.plan.training
-        if not config or not config.rank or len(record.loss_curve) < config.steps:
-            return False
-        return adapter_hash(self.folder) == record.adapter
-
-    def dtype_to_begin_in(self, old: Record | None) -> str | None:
-        """Return the dtype of what is left to do: of the training, or of the forecasts alone.
-
-        It is None if nothing prescribes one; then the fastest dtype on this machine is taken.
-        """
-        config = self.plan.training
-        if old:
-            forecasts_alone = not config or self.trained(old)
-            dtype = old.forecast_dtype if forecasts_alone else ""
-            return dtype or old.dtype
-        if not config:
-            return self.profile.forecast_dtype or None
-        return None if config.rank else "float32"  # rank 0: all weights train, in float32
-
-    def load(self, dtype: str | None) -> None:
-        """Load the model, without an adapter."""
-        weights = self.experiment.backbone or self.profile.backbone
-        self.backbone = model.load_backbone(weights, dtype=dtype)
-        if self.plan.shuffled:
-            model.shuffle_weights(self.backbone.model)
-
-    def begin(self, old: Record | None) -> None:
-        """Load the model, and go on with this run's record, or make one and keep any other aside.
-
-        The record is stored, and says from now on what the run may cost at most. Raises InputError
-        if the budget does not allow for that, before any record is changed.
-        """
-        profile = self.profile
-        plan = self.plan
-        self.load(self.dtype_to_begin_in(old))
+        self.experiment = experiment_named(plan.name)
+        self.work = costs.workload(self.experiment, profile, plan.start)
+        self.folder = adapter_path(profile, plan.name)
+        self.backbone = load_model(plan, profile, starting_dtype(plan, profile, old))
+        self.shape = Shape.of(self.backbone.model.config)
+        self.is_new = not old
         here = provenance(self.backbone.device)
-        self.record = record = old or Record(
+        self.record = old or Record(
             plan=plan,
             dtype=self.backbone.dtype,
             batch_size=profile.batch_size,
@@ -214,25 +220,34 @@ class Run:
             run=secrets.token_hex(8),
             **here,
         )
-        if here["device"] not in record.device.split("; "):  # the run has moved to another machine
-            record.device += f"; {here['device']}"
+        if here["device"] not in self.record.device.split("; "):  # it has moved to another machine
+            self.record.device += f"; {here['device']}"
+        own_name = "-".join((plan.profile, plan.backbone, plan.name, self.record.run))
+        self.checkpoints = settings.out_dir() / "checkpoints" / own_name.replace("/", "_")
+
+    def begin(self) -> None:
+        """Store the record, and keep aside any other run's that it replaces.
+
+        The record says from now on what the run may cost at most. Raises InputError if the budget
+        does not allow for that, before any record is changed.
+        """
+        profile = self.profile
+        record = self.record
+        path = record_path(profile, record.name)
         record.status = "running"
-        replaces = not old and not profile.live and self.path.exists()
+        replaces = self.is_new and not profile.live and path.exists()
         if replaces:
             with suppress(InputError):  # if it cannot be read, nobody knows what it had spent
-                record.flops["discarded"] = load_record(profile, plan.name).spent()
-        self.shape = Shape.of(self.backbone.model.config)
-        own = "-".join((plan.profile, plan.backbone, plan.name, record.run))
-        self.checkpoints = settings.out_dir() / "checkpoints" / own.replace("/", "_")
+                record.flops["discarded"] = load_record(profile, record.name).spent()
         # Runs reserve one after the other, so that no two of them take the same FLOPs.
         with records.hold(profile, "budget", 60):
             self.reserve()
             if replaces:
-                records.keep_aside(self.path)
+                records.keep_aside(path)
             # The new record replaces the old one, whose FLOPs it counts, in one step. Wherever this
             # is killed, there is one record, and nothing that was spent is forgotten.
             save_record(profile, record)
-        if not old:
+        if self.is_new:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def reserve(self) -> None:
@@ -243,8 +258,11 @@ class Run:
         profile = self.profile
         record = self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
-        steps = self.work.steps if self.trained(record) else training.saved_step(self.checkpoints)
-        most = costs.estimate(self.work, self.shape, steps, len(record.series))
+        if has_trained_adapter(record, profile):
+            steps_done = self.work.steps
+        else:
+            steps_done = training.saved_step(self.checkpoints)
+        most = costs.estimate(self.work, self.shape, steps_done, len(record.series))
         record.flops["reserved"] = sum_costs(*most.values())
         if profile.live or not self.experiment.group:
             return
@@ -261,16 +279,16 @@ class Run:
     def train_and_forecast(self) -> None:
         """Do whatever the plan asks for and the record does not have yet."""
         config = self.plan.training
-        trained = self.trained(self.record)
+        trained = has_trained_adapter(self.record, self.profile)
         if trained:
             model.load_adapter(self.backbone.model, self.folder)
         elif self.plan.start:
             self.load_start()
         if config and not trained:
-            self.train_adapter(config)
+            self.train_weights(config)
             dtype = self.record.forecast_dtype
             if config.rank and dtype not in ("", self.backbone.dtype):
-                self.load(dtype)
+                self.backbone = load_model(self.plan, self.profile, dtype)
                 model.load_adapter(self.backbone.model, self.folder)
         self.forecast_series()
         self.record.status = "done"
@@ -299,25 +317,34 @@ class Run:
             flops[kind][convention] += more
             flops["reserved"][convention] = max(0, flops["reserved"][convention] - more)
 
-    def train_adapter(self, config: TrainConfig) -> None:
-        """Train the plan's adapter into the backbone, from its last checkpoint on, and store it."""
+    def train_weights(self, config: TrainConfig) -> None:
+        """Train the backbone's adapter, from the last checkpoint on, and store it.
+
+        At rank 0 all of the backbone's weights train instead, and are not stored.
+        """
         record = self.record
         profile = self.profile
         watch = self.work.watch
-        validation = split_ids(len(self.data)).validation
+        split = split_ids(len(self.data))
+        validation = split.validation
         # The watched series are spread evenly: of 50, every fifth if 10 are watched.
-        stride = math.ceil(len(validation) / max(1, watch.series))
-        watched = list(validation[::stride])
-        windows = self._watched_windows(watched, config)
-        evaluate = partial(self._evaluation, watched, windows, watch.forecasts)
+        stride = math.ceil(len(validation) / max(1, watch.num_series))
+        watched_ids = list(validation[::stride])
+        watched_windows = self._watched_windows(watched_ids, config)
+        evaluate = partial(self._evaluation, watched_ids, watched_windows, watch.forecasts)
+        windows: training.Source
+        if self.plan.learns_from == "the training split":
+            windows = self._windows(self.data, split.train, config)
+        else:
+            windows = self._endless_windows(config)
         train(
             self.backbone.model,
-            self._source(config),
+            windows,
             config,
             self.checkpoints,
             checkpoint_every=profile.checkpoint_every,
             on_checkpoint=self._note,
-            evaluate=evaluate if watch.series else None,
+            evaluate=evaluate if watch.num_series else None,
             evaluate_after=watch.after,
             keep=self._keep_adapter,
             keep_after=self.experiment.marks,
@@ -327,7 +354,7 @@ class Run:
             return
         model.save_adapter(self.backbone.model, self.folder, self.backbone.loaded_by)
         if self.plan.text_format:
-            write_json(self.folder / series.FORMAT_FILE, self.plan.text_format.settings())
+            write_json(self.folder / FORMAT_FILE, self.plan.text_format.settings())
         adapter = adapter_hash(self.folder)
         if record.adapter != adapter:
             record.adapter = adapter
@@ -338,13 +365,17 @@ class Run:
         record = self.record
         profile = self.profile
         size = max(1, profile.batch_size // self.plan.protocol.n_samples)
-        left = [i for i in self.plan.series if i not in record.series]
+        ids_left = [i for i in self.plan.series if i not in record.series]
         began = time.perf_counter() - record.seconds  # as if it had never been interrupted
         batches = tqdm(
-            range(0, len(left), size), record.name, unit="batch", leave=None, disable=profile.live
+            range(0, len(ids_left), size),
+            record.name,
+            unit="batch",
+            leave=None,
+            disable=profile.live,
         )
         for start in batches:
-            record.series |= self._entries("forecasts", left[start : start + size])
+            record.series |= self._entries("forecasts", ids_left[start : start + size])
             record.seconds = round(time.perf_counter() - began, 2)
             save_record(profile, record)
 
@@ -367,7 +398,7 @@ class Run:
         save_record(self.profile, record)
 
     def _evaluation(
-        self, ids: list[int], windows: np.ndarray | list[np.ndarray], forecasts: bool
+        self, ids: list[int], windows: list[np.ndarray], forecasts: bool
     ) -> dict[str, float]:
         """Return the validation loss, and the MAE if the series are also forecast.
 
@@ -384,41 +415,36 @@ class Run:
             measured |= {"mae_mean": errors.mean, "mae_median": errors.median}
         return measured
 
-    def _source(self, config: TrainConfig) -> training.Source:
-        """Return the windows to train on: the training split's, or new ones each step."""
+    def _endless_windows(self, config: TrainConfig) -> Endless:
+        """Return the function that gives the windows of a step, of series that never repeat."""
         plan = self.plan
-        if plan.learns_from == "simulated series":
-            return partial(self._simulated, config)
         if plan.text_format:
             return synthetic_windows(
                 config.sequence_length, config.seed, plan.text_format, plan.without, plan.pairs
             )
-        return self._windows(self.data, split_ids(len(self.data)).train, config)
+        return partial(self._recipe_windows, config)
 
-    def _watched_windows(
-        self, ids: list[int], config: TrainConfig
-    ) -> np.ndarray | list[np.ndarray]:
+    def _watched_windows(self, ids: list[int], config: TrainConfig) -> list[np.ndarray]:
         """Return the windows of validation series, or as many of synthetic series as ids are given.
 
         Synthetic series come from a seed of their own.
         """
         if not self.plan.text_format:
-            return self._windows(self.data, ids, config)
-        config = replace(config, seed=WATCHED_SEED)
-        source = self._source(config)
-        return [training.batch_of(step, source, config)[0] for step in range(len(ids))]
+            return list(self._windows(self.data, ids, config))
+        windows_of_step = self._endless_windows(replace(config, seed=WATCHED_SEED))
+        return [windows_of_step(step)[0] for step in range(len(ids))]
 
-    def _simulated(self, config: TrainConfig, step: int) -> np.ndarray:
+    def _recipe_windows(self, config: TrainConfig, step: int) -> np.ndarray:
         """Return a step's windows, one of each of `batch_size` systems, simulated for this step.
 
         No other step trains on these systems, and the data set has none of them.
         """
         seed = simulation_seed(step, config.seed)
-        systems = generate_series(config.batch_size, seed)
+        series_set = generate_series(config.batch_size, seed)
         rng = np.random.default_rng(seed)
         rows = []
-        for i in range(len(systems)):
-            windows = self._windows(systems, [i], config)
+        for i in range(len(series_set)):
+            windows = self._windows(series_set, [i], config)
             rows.append(windows[rng.integers(len(windows))])
         return np.stack(rows)
 

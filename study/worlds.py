@@ -19,7 +19,7 @@ Training draws its own systems from seeds far below, and the data set has seed 0
 """
 
 
-def series_of(
+def simulate_world(
     n: int,
     rates: data.Rates | None = None,
     end: float = 200.0,
@@ -34,31 +34,31 @@ def series_of(
     All values are multiplied by `factor` at the end.
     """
     if rates is None:
-        series = data.generate_series(n, SEED)
+        series_set = data.generate_series(n, SEED)
     else:
         systems = data.draw_systems(n, SEED)
         source = f"{rates.__name__} to time {end:g} (n={n}, seed={SEED})"
-        series = data.simulated(systems, source, rates, end, rtol=1e-8, atol=1e-8)
-    errors = np.random.default_rng(SEED).normal(1, noise, series.contexts.shape)
-    noisy_contexts = np.maximum(0, series.contexts * errors).astype(np.float32)
-    trajectories = np.concatenate([noisy_contexts, series.truths], axis=1) * np.float32(factor)
+        series_set = data.simulate_systems(systems, source, rates, end, rtol=1e-8, atol=1e-8)
+    errors = np.random.default_rng(SEED).normal(1, noise, series_set.contexts.shape)
+    noisy_contexts = np.maximum(0, series_set.contexts * errors).astype(np.float32)
+    trajectories = np.concatenate([noisy_contexts, series_set.truths], axis=1) * np.float32(factor)
     return data.SeriesSet(
         trajectories=trajectories,
-        time=series.time,
-        source=f"{series.source}, noise {noise:g}, times {factor:g}",
+        time=series_set.time,
+        source=f"{series_set.source}, noise {noise:g}, times {factor:g}",
     )
 
 
 WORLDS: dict[str, Callable[[int], data.SeriesSet]] = {
-    "as trained": series_of,
-    "noise of 1%": partial(series_of, noise=0.01),
-    "noise of 5%": partial(series_of, noise=0.05),
-    "noise of 20%": partial(series_of, noise=0.2),
-    "Holling type III": partial(series_of, rates=data.holling_three),
-    "Lotka-Volterra": partial(series_of, rates=data.lotka_volterra),
-    "a rate that drifts": partial(series_of, rates=data.drifting),
-    "half the sampling rate": partial(series_of, rates=data.predator_prey, end=400.0),
-    "a tenth of the size": partial(series_of, factor=0.1),
-    "ten times the size": partial(series_of, factor=10.0),
+    "as trained": simulate_world,
+    "noise of 1%": partial(simulate_world, noise=0.01),
+    "noise of 5%": partial(simulate_world, noise=0.05),
+    "noise of 20%": partial(simulate_world, noise=0.2),
+    "Holling type III": partial(simulate_world, rates=data.holling_three),
+    "Lotka-Volterra": partial(simulate_world, rates=data.lotka_volterra),
+    "a rate that drifts": partial(simulate_world, rates=data.drifting),
+    "half the sampling rate": partial(simulate_world, rates=data.predator_prey, end=400.0),
+    "a tenth of the size": partial(simulate_world, factor=0.1),
+    "ten times the size": partial(simulate_world, factor=10.0),
 }
 """For each world, the function that simulates n series of it."""

@@ -32,9 +32,8 @@ def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
     rows = {}
     for row in read_json(path)["rows"]:
         if row["set"] == where:
-            maes = {
-                int(series): mae for series, mae in row["maes"].items()
-            }  # JSON's keys are texts
+            # JSON's keys are texts.
+            maes = {int(series_id): mae for series_id, mae in row["maes"].items()}
             rows[row["forecaster"]] = row | {"maes": maes}
     return rows
 

@@ -103,12 +103,12 @@ class StepGrammar:
           9     ...,dddd         ;                                            0
 
     `allowed` (states, 13) says which token ids may come next in each state, `following` (states,
-    13) which state each of them leads to, and `state` (samples,) is the present state of each row.
+    13) which state each of them leads to, and `state` (rows,) is the present state of each row.
     A prompt ends on a step boundary, so every row starts in state 0. When rows leave the batch,
     `generate` keeps the states of the others.
     """
 
-    def __init__(self, samples: int, device: torch.device, text_format: TextFormat = STUDY):
+    def __init__(self, num_rows: int, device: torch.device, text_format: TextFormat = STUDY):
         variables = text_format.variables
         width = text_format.digits + 1  # states of a variable: 0, 1, ... digits so far
         digits = slice(PAD_ID + 1, COMMA_ID)  # ids 1-10 stand between the pad and the comma
@@ -130,14 +130,14 @@ class StepGrammar:
 
         self.allowed = allowed.flatten(0, 1).to(device)
         self.following = following.to(device)
-        self.state = torch.zeros(samples, dtype=torch.long, device=device)
+        self.state = torch.zeros(num_rows, dtype=torch.long, device=device)
 
     def mask(self, logits: torch.Tensor) -> torch.Tensor:
-        """The logits (samples, 13), with minus infinity for each token that the grammar forbids."""
+        """The logits (rows, 13), with minus infinity for each token that the grammar forbids."""
         return logits.masked_fill(~self.allowed[self.state], float("-inf"))
 
     def advance(self, token: torch.Tensor) -> None:
-        """Move to the states that the chosen tokens (samples,) lead to, one id for each row.
+        """Move to the states that the chosen tokens (rows,) lead to, one id for each row.
 
         It does not matter where a pad leads, because a row that gets one is done.
         """
@@ -187,9 +187,9 @@ def generate(
     """
     n = config.n_samples
     with torch.inference_mode():
-        batch = engine(model, prompts, n, tick)
-        device = batch.logits.device
-        count = len(batch.logits)
+        rows = engine(model, prompts, n, tick)  # reads the prompts; has a row for each sample
+        device = rows.logits.device
+        count = len(rows.logits)
         grammar = StepGrammar(count, device, text_format) if config.constrained else None
         # Sample i * n + j is the j-th of prompt i, from the first token to the last. At first it is
         # also row i * n + j of the batch. As rows leave, the others move up, and `sample_of_row`
@@ -197,7 +197,7 @@ def generate(
         #     row              0  1  2
         #     sample_of_row    0  2  3      row 1 is sample 2, which is the first of prompt 1
         # `written` and `passes` are indexed by sample, and never shrink. Indexed by row are
-        # sample_of_row, steps_to_go, logits, draws, tokens, and what the batch and the grammar
+        # sample_of_row, steps_to_go, logits, draws, tokens, and what `rows` and the grammar
         # keep; these shrink together.
         sample_of_row = torch.arange(count, device=device)
         steps_to_go = torch.full((count,), config.steps, device=device)  # 0: the row is done
@@ -206,7 +206,7 @@ def generate(
 
         for length in range(1, config.max_new_tokens + 1):
             # 1. Choose a token for each row; rows that are done, and have not left yet, get pads.
-            logits = grammar.mask(batch.logits) if grammar else batch.logits
+            logits = grammar.mask(rows.logits) if grammar else rows.logits
             draws = None
             if config.temperature > 0:
                 # One draw for each sample, whether its row is still there or not, so that the order
@@ -230,7 +230,7 @@ def generate(
             if len(going_on) == 0 or length == config.max_new_tokens:
                 break
             if len(going_on) <= LEAVE_AT * len(sample_of_row):
-                batch.keep(going_on)
+                rows.keep(going_on)
                 tokens = tokens[going_on]
                 steps_to_go = steps_to_go[going_on]
                 sample_of_row = sample_of_row[going_on]
@@ -242,7 +242,7 @@ def generate(
             if grammar:
                 grammar.advance(tokens)
             passes[sample_of_row] += 1
-            batch.step(tokens)
+            rows.step(tokens)
             if tick:
                 tick(len(tokens))
     new = [written[first : first + n] for first in range(0, count, n)]

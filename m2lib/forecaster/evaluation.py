@@ -61,6 +61,8 @@ class Evaluation:
     under its name; and `mase_unit`, the mean absolute step from season to season before the
     cutoff, which is NaN where there is none.
     """
+    id_column: str = "item_id"
+    """The column of `forecasts` that names the series."""
 
     @property
     def mae(self) -> float:
@@ -114,9 +116,9 @@ class Evaluation:
         # Series that are forecast from one moment each may all err together, for example in a bad
         # year. The interval takes them for independent, so it is too narrow.
         once_each = gains.index.unique("item").size == len(gains)
-        origins = ", one of each series," if once_each else ""
+        restriction = ", one of each series," if once_each else ""
         certainty = "is more than chance" if sure and not once_each else "may be chance"
-        return f"{claim}; with {len(gains)} forecasts{origins} that {certainty}"
+        return f"{claim}; with {len(gains)} forecasts{restriction} that {certainty}"
 
     def table(self) -> pd.DataFrame:
         """All forecasters, the best first: mean errors, and the model's paired gain over each."""
@@ -151,9 +153,8 @@ class Evaluation:
            Journal of Forecasting 22, 2006.
         """
         table = self.forecasts
-        id_column = table.columns[0]
         truth = table["truth"]
-        measures = table[[id_column, "target_name"]].copy()
+        measures = table[[self.id_column, "target_name"]].copy()
         for name in self.errors:
             forecast = table["predictions"] if name == MODEL else table[name]
             measures[name] = (forecast - truth).abs() / table["mase_unit"]
@@ -167,30 +168,30 @@ class Evaluation:
         measures["loss"] = 2 * losses.mean(axis=1)
         measures["size"] = truth.abs()
 
-        by_variable = measures.groupby([id_column, "target_name"], sort=False).mean()
+        by_variable = measures.groupby([self.id_column, "target_name"], sort=False).mean()
         by_variable[WQL] = by_variable.pop("loss") / by_variable.pop("size")
-        return by_variable.groupby(id_column, sort=False).mean()
+        return by_variable.groupby(self.id_column, sort=False).mean()
 
 
 def origins_of(
     items: Sequence[Item],
     horizon: int,
-    count: int,
+    num_origins: int,
     stride: int,
     leave_out: int = 0,
     least: int = series.SHORTEST,
 ) -> list[Origin]:
     """The moments to forecast from: a series' place in the table, and how many steps are known.
 
-    Each series has up to `count` origins, `stride` steps apart, the earliest first. The `horizon`
-    steps after its last origin end `leave_out` steps before the series does. Origins at which fewer
-    than `least` steps are known are left out. Raises InputError if none is left.
+    Each series has up to `num_origins` origins, `stride` steps apart, the earliest first. The
+    `horizon` steps after its last origin end `leave_out` steps before the series does. Origins at
+    which fewer than `least` steps are known are left out. Raises InputError if none is left.
     """
     origins = []
     for place, item in enumerate(items):
         # Of 30 steps, with a horizon of 3 and two origins 3 apart, 24 and then 27 are known.
         last = len(item.values) - leave_out - horizon
-        first = last - (count - 1) * stride
+        first = last - (num_origins - 1) * stride
         origins += [(place, steps) for steps in range(first, last + 1, stride) if steps >= least]
     if not origins:
         raise InputError(
@@ -246,8 +247,9 @@ def evaluate(
     horizon : int
         Steps to forecast.
     origins, stride, leave_out : int, optional
-        `count`, `stride` and `leave_out` of `origins_of`. Default: one origin. The default stride
-        is the horizon, so that no step is forecast twice.
+        The number of origins in each series, the steps from one to the next, and the last steps
+        that are not used, as in `origins_of`. Default: one origin. The default stride is the
+        horizon, so that no step is forecast twice.
     season : int, optional
         Steps of the season, as in `Sampler.sample`. Default: the calendar's, if the time stamps
         tell which, and otherwise none.
@@ -279,17 +281,24 @@ def evaluate(
 
     # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
     shortest = series.SHORTEST + horizon if refit else series.SHORTEST
-    rolling = origins_of(items, horizon, origins, stride or horizon, leave_out, shortest)
+    rolling = origins_of(
+        items,
+        horizon,
+        num_origins=origins,
+        stride=stride or horizon,
+        leave_out=leave_out,
+        least=shortest,
+    )
     contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
     # The season is taken out of a context before it is written, so the text format is chosen for
     # contexts without it.
-    text_format = forecaster.format_of(
+    text_format = forecaster.checked_format(
         [_without_season(context, season) for context in contexts.values()],
         [items[place].name for place, _ in rolling],
     )
-    window = forecaster.window(text_format, horizon)
+    steps_read = forecaster.readable_steps(text_format, horizon)
     scalings = {
-        origin: text_format.scaling(context[-window:]) for origin, context in contexts.items()
+        origin: text_format.scaling(context[-steps_read:]) for origin, context in contexts.items()
     }
     rolling = _with_a_scale(rolling, scalings)
     truths = {
@@ -335,15 +344,19 @@ def evaluate(
         coverage = float(
             np.mean([series.coverage(samples[origin], truths[origin], 0.8) for origin in rolling])
         )
-    forecasts = _forecast_table(
+    if columns is None:
+        columns = Columns(None, None, tuple(map(str, range(known[0].shape[1]))))
+    table = _forecast_table(
         [items[place] for place, _ in rolling],
         known,
-        columns or Columns(None, None, tuple(map(str, range(known[0].shape[1])))),
+        columns,
         [samples[origin] for origin in rolling],
         points,
         season,
     )
-    return Evaluation(errors, scaled, season, period, crps, coverage, forecasts)
+    return Evaluation(
+        errors, scaled, season, period, crps, coverage, table, columns.id or "item_id"
+    )
 
 
 def _without_season(context: np.ndarray, season: int) -> np.ndarray:

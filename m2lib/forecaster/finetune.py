@@ -18,7 +18,7 @@ from m2lib.files import InputError, short_hash, write_atomic, write_json
 from m2lib.forecaster.adapters import VIEWS_FILE
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
-from m2lib.forecaster.sampling import SAMPLES, WINDOW, Sampler
+from m2lib.forecaster.sampling import SAMPLES, WINDOW_TOKENS, Sampler
 from m2lib.forecaster.tables import Item, check_folder, chosen_season
 from m2lib.forecaster.views import PLAIN
 from m2lib.model import (
@@ -92,7 +92,7 @@ def finetune(
     for item in items:
         known = item.values[:-prediction_length]
         training.append(Season.of(known, season).without(known))
-    text_format = forecaster.format_of(training, [item.name for item in items])
+    text_format = forecaster.checked_format(training, [item.name for item in items])
     tuned, windows = _prepare(forecaster, training, text_format, prediction_length, config)
     model = tuned.backbone.model
 
@@ -178,7 +178,7 @@ def refitter(
     config = _config(forecaster, num_steps=steps, seed=seed)
 
     def _refit(contexts: Sequence[np.ndarray]) -> Sampler:
-        text_format = forecaster.format_of(contexts)
+        text_format = forecaster.checked_format(contexts)
         tuned, windows = _prepare(forecaster, contexts, text_format, horizon, config)
         with TemporaryDirectory() as checkpoints:
             train(tuned.backbone.model, windows, config, Path(checkpoints))
@@ -221,7 +221,7 @@ def _config(
         num_steps,
         rate if learning_rate is None else learning_rate,
         **named,
-        sequence_length=WINDOW,
+        sequence_length=WINDOW_TOKENS,
         batch_size=batch_size,
         seed=seed,
     )
@@ -238,7 +238,7 @@ def _prepare(
 
     The language model and the adapter are loaded anew, so that the given ones stay as they are.
     """
-    context_steps = forecaster.window(text_format, horizon)
+    context_steps = forecaster.readable_steps(text_format, horizon)
     windows = cut_windows(
         training, text_format, horizon, context_steps, config.batch_size, config.seed
     )

@@ -411,9 +411,9 @@ class Forecaster(Sampler):
         readable = []
         for item, series in zip(items, values, strict=True):
             try:
-                text_format = chosen.format_of([series], [item.name])
-                context = series[-chosen.window(text_format, prediction_length) :]
-                text_format.encode(context, text_format.scaling(context), series=item.name)
+                text_format = chosen.checked_format([series], [item.name])
+                context = series[-chosen.readable_steps(text_format, prediction_length) :]
+                text_format.encode(context, text_format.scaling(context), name=item.name)
             except InputError as problem:
                 if len(items) == 1:
                     raise

@@ -18,7 +18,7 @@ from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
 from m2lib.series import SHORTEST, Season, TextFormat
 
-WINDOW = 1024  # tokens of context that the model reads at most
+WINDOW_TOKENS = 1024  # of context that the model reads at most
 SAMPLES = 20
 TEMPERATURE = 0.7  # as in the study
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta
@@ -138,13 +138,13 @@ class Sampler:
         unseasonal = [
             one_season.without(series) for one_season, series in zip(seasons, values, strict=True)
         ]
-        text_format = self.format_of(unseasonal, ids)
-        window = self.window(text_format, prediction_length)
-        if context_length is not None and context_length < window:
-            window = context_length
-        elif any(len(series) > window for series in values):
+        text_format = self.checked_format(unseasonal, ids)
+        steps_read = self.readable_steps(text_format, prediction_length)
+        if context_length is not None and context_length < steps_read:
+            steps_read = context_length
+        elif any(len(series) > steps_read for series in values):
             warnings.warn(
-                f"of a series longer than the model's window the last {window} steps are read",
+                f"of a series longer than the model's window the last {steps_read} steps are read",
                 stacklevel=2,
             )
 
@@ -153,14 +153,14 @@ class Sampler:
         views = tuple(views or self.views)[:num_samples]
         samples_each = math.ceil(num_samples / len(views))
         all_seen = [
-            Seen.of(series, one_season, view, window)
+            Seen.of(series, one_season, view, steps_read)
             for view in views
             for series, one_season in zip(values, seasons, strict=True)
         ]
         contexts = [seen.context for seen in all_seen]
         names = list(range(len(values)) if ids is None else ids) * len(views)
         # With its season, or without its trend, a series may need another format.
-        text_format = self.format_of(contexts, names)
+        text_format = self.checked_format(contexts, names)
 
         protocol = DecodeConfig(
             max_new_tokens=text_format.longest_step * prediction_length,
@@ -205,10 +205,13 @@ class Sampler:
             pooled(restored[number :: len(values)], num_samples) for number in range(len(values))
         ]
 
-    def format_of(
+    def checked_format(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
     ) -> TextFormat:
-        """The adapter's text format, which the series have to fit, or else one that suits them."""
+        """The adapter's text format, or else what `format_for` chooses; the series have to fit it.
+
+        InputError names the first series that does not.
+        """
         text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
         names = range(len(values)) if ids is None else ids
         for name, series in zip(names, values, strict=True):
@@ -224,14 +227,14 @@ class Sampler:
                 )
         return text_format
 
-    def window(self, text_format: TextFormat, prediction_length: int) -> int:
+    def readable_steps(self, text_format: TextFormat, prediction_length: int) -> int:
         """The most steps of a series that the model reads, given how many it is to write.
 
         InputError where there is no room for the shortest context and that many steps.
         """
         positions = self.backbone.model.config.max_position_embeddings
         longest = text_format.longest_step  # tokens
-        steps = min(WINDOW, positions - prediction_length * longest) // longest
+        steps = min(WINDOW_TOKENS, positions - prediction_length * longest) // longest
         if steps < SHORTEST:
             raise InputError(
                 f"{prediction_length} steps are more than {self.backbone.name} can write; "
@@ -243,7 +246,7 @@ class Sampler:
         """Warn of forecasts that are longer than nearly all that an adapter has learned from."""
         # A training window of 1024 tokens holds 256 steps of one variable, context and forecast
         # together; in the mean the forecast is half of it at most.
-        learned = WINDOW // text_format.longest_step // 2
+        learned = WINDOW_TOKENS // text_format.longest_step // 2
         if self.adapter and prediction_length > learned:
             warnings.warn(
                 f"{prediction_length} steps are more than the {learned} that the adapter has "

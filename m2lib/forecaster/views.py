@@ -46,12 +46,11 @@ class Seen:
     """The length of the whole series, which tells a forecast's place in the season."""
 
     @classmethod
-    def of(cls, values: np.ndarray, season: Season, view: View, window: int) -> "Seen":
+    def of(cls, values: np.ndarray, season: Season, view: View, most_steps: int) -> "Seen":
         """Show a series in one way.
 
         Where a variable does not change in the last steps, there is nothing to be seen of it, so
-        then as many steps are shown as the window holds. A trend stays in if nothing would be left
-        without it.
+        then `most_steps` are shown. A trend stays in if nothing would be left without it.
 
         Parameters
         ----------
@@ -61,7 +60,7 @@ class Seen:
             Its season.
         view : View
             How it is shown.
-        window : int
+        most_steps : int
             The most steps that may be shown.
 
         Returns
@@ -72,7 +71,7 @@ class Seen:
         season_length = len(season.factor)
         if not view.season:
             season = Season.none(values.shape[1])
-        shown = season.without(values)[-window:]
+        shown = season.without(values)[-most_steps:]
         if view.steps is not None:
             last = shown[-max(view.steps, SEASONS_SEEN * season_length) :]
             if _changes(last, shown):

@@ -216,7 +216,7 @@ class TextFormat:
         values: np.ndarray,
         scaling: Scaling,
         rounding: str = "nearest",
-        series: str | int | None = None,
+        name: str | int | None = None,
     ) -> str:
         """Write one series as text, which ends with a semicolon.
 
@@ -228,7 +228,7 @@ class TextFormat:
             The scaling of this series.
         rounding : {"nearest", "published"}, optional
             As in `to_integers`.
-        series : str or int, optional
+        name : str or int, optional
             The name of the series in error messages.
 
         Returns
@@ -242,7 +242,7 @@ class TextFormat:
             For a series without a scale, and for a value that is not finite, below scaled 0, or
             too large once scaled; the message names series, step and variable.
         """
-        who = "the series" if series in (None, "series") else f"series {series}"
+        who = "the series" if name in (None, "series") else f"series {name}"
         if not scaling.exists:
             raise InputError(
                 f"{who} has no scale: what is read is constant, mostly 0, or not finite; drop it"
@@ -372,10 +372,10 @@ def unscale(integers: np.ndarray, scale: ArrayLike) -> np.ndarray:
 
 
 def encode(
-    values: np.ndarray, scale: ArrayLike, rounding: str = "nearest", series: str | int | None = None
+    values: np.ndarray, scale: ArrayLike, rounding: str = "nearest", name: str | int | None = None
 ) -> str:
     """Write one series (steps, 2) at its scale, as `TextFormat.encode` does: `952,1034;948,...`."""
-    return STUDY.encode(values, _scaling(scale), rounding, series)
+    return STUDY.encode(values, _scaling(scale), rounding, name)
 
 
 def decode(text: str, steps: int = FORECAST_STEPS, last: tuple[int, int] = (0, 0)) -> Decoded:

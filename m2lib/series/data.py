@@ -136,9 +136,9 @@ def load_series(path: str | Path | None = None) -> SeriesSet:
 @cache
 def _generated() -> SeriesSet:
     """The recipe's data set, simulated once in a process; it is shared, so it is read-only."""
-    series = generate_series()
-    series.trajectories.setflags(write=False)
-    return series
+    series_set = generate_series()
+    series_set.trajectories.setflags(write=False)
+    return series_set
 
 
 def read_series(path: str | Path) -> SeriesSet:
@@ -179,26 +179,26 @@ def read_series(path: str | Path) -> SeriesSet:
             f"expected (3 or more series, {STEPS} or more, 2) and (steps,)"
         )
 
-    series = SeriesSet(
+    series_set = SeriesSet(
         trajectories=without_undershoot(trajectories[:, :STEPS]),
         time=time[:STEPS],
         source=str(path),
     )
     # A value that cannot be encoded is an error here, and not after hours of training.
-    for i, scale in enumerate(series.scales):
-        encode(series.trajectories[i], scale, series=f"{i} of {path}")
-    return series
+    for i, scale in enumerate(series_set.scales):
+        encode(series_set.trajectories[i], scale, name=f"{i} of {path}")
+    return series_set
 
 
-def write_series(series: SeriesSet, path: Path) -> None:
+def write_series(series_set: SeriesSet, path: Path) -> None:
     """Write an HDF5 file that `read_series` reads, whole or not at all."""
     import h5py
 
     # h5py writes a file bit by bit; a file in memory can be written to the disk in one piece.
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        file["trajectories"] = series.trajectories
-        file["time"] = series.time
+        file["trajectories"] = series_set.trajectories
+        file["time"] = series_set.time
     write_atomic(path, buffer.getvalue())
 
 
@@ -298,10 +298,10 @@ def generate_series(n: int = 1000, seed: int = 0) -> SeriesSet:
     different one. A smaller n does not give the first of the 1000 series, because each parameter is
     drawn for all series at once.
     """
-    return simulated(draw_systems(n, seed), f"generated (n={n}, seed={seed})")
+    return simulate_systems(draw_systems(n, seed), f"generated (n={n}, seed={seed})")
 
 
-def simulated(
+def simulate_systems(
     systems: np.ndarray,
     source: str,
     rates: Rates = predator_prey,

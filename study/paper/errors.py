@@ -144,7 +144,7 @@ def _trained(record: Record, records: dict[str, Record]) -> str:
     if not experiment.adapter or experiment.select != second_round:
         return record.name
     if study.PROFILES[record.profile].as_reported:
-        return experiment.adapter.chosen(study.chosen_by)
+        return experiment.adapter.chosen(study.published_deciding_maes)
     return experiment.adapter.chosen(lambda name: records[name].maes())
 
 

@@ -121,7 +121,7 @@ def _names_in_the_paper() -> list[str]:
     """
     names = []
     for name, experiment in EXPERIMENTS.items():
-        if not experiment.synthetic and name not in COMPARISONS:
+        if not experiment.synthetic_format and name not in COMPARISONS:
             names.append(name)
     return sorted(names, key=lambda name: name.startswith("trial/"))
 

@@ -11,21 +11,25 @@ VARIABLE_SHARES = (0.55, 0.2, 0.08, 0.07, 0.025, 0.025, 0.025, 0.025)
 
 
 def synthetic_windows(
-    tokens: int, seed: int, text_format: TextFormat = TABLES, without: str = "", pairs: float = 0.0
+    tokens: int,
+    seed: int,
+    text_format: TextFormat = TABLES,
+    without: str = "",
+    pair_share: float = 0.0,
 ) -> Endless:
     """Return windows of synthetic series, generated anew for each step.
 
     A series has one to eight variables, or as many as the format fixes. A step has at most `tokens`
     tokens in all its windows, which must be 640 or more for eight variables. `without` names a
-    family of series to leave out. `pairs` is the share of the steps that hold one long series of
-    prey and predators instead.
+    family of series to leave out. `pair_share` is the share of the steps that hold one long series
+    of prey and predators instead.
     """
 
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
-        # At pairs = 0 no number is drawn, so that the series of a seed are the same as before there
-        # were pairs.
-        is_pair = pairs > 0 and rng.random() < pairs
+        # At a share of 0 no number is drawn, so that the series of a seed are the same as before
+        # there were pairs.
+        is_pair = pair_share > 0 and rng.random() < pair_share
         variables = 2
         if not is_pair:
             variables = 1 + int(rng.choice(len(VARIABLE_SHARES), p=VARIABLE_SHARES))

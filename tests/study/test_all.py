@@ -14,7 +14,7 @@ from m2lib.training import loop
 from study import cli, runs
 from study.costs import budget_of
 from study.experiments import EXPERIMENTS
-from study.plans import series_of
+from study.plans import series_ids_of
 from study.profiles import Profile, active_profile
 from study.records import load_record
 from study.runs import run
@@ -24,7 +24,7 @@ STEPS = {
 }
 SHORT = {"max_new_tokens": 20}
 SMALL = Profile(
-    "laptop", "tiny", series=3, batch_size=2, train=STEPS,
+    "laptop", "tiny", most_series=3, batch_size=2, train=STEPS,
     protocol=dict.fromkeys((*STEPS, "baseline", "untuned-test"), SHORT),
     checkpoint_every=1, watched=1,
 )  # fmt: skip
@@ -115,7 +115,7 @@ def test_selections_ask_for_validation_results_only():
             return {int(series): float(series % 7 + len(name)) for series in split_ids().validation}
 
         assert not experiment.adapter or experiment.adapter.chosen(maes) in experiment.adapter.names
-        ids = series_of(experiment, Profile("x", "tiny"), 1000, maes)
+        ids = series_ids_of(experiment, Profile("x", "tiny"), 1000, maes)
         assert all(EXPERIMENTS[name].split == "validation" for name in asked), experiment.name
         assert set(ids) <= set(getattr(split_ids(), experiment.split))
 

@@ -18,7 +18,7 @@ TINY = Shape.of(backbone_config("tiny"))
 SMALL = Profile(
     "laptop",
     "tiny",
-    series=3,
+    most_series=3,
     batch_size=2,
     train={"default": {"steps": 4}},
     checkpoint_every=1,

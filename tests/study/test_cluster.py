@@ -23,7 +23,7 @@ from study.records import adapter_path, load_record, record_path
 from study.runs import run
 
 SMALL = Profile(
-    "laptop", "tiny", series=2, batch_size=2,
+    "laptop", "tiny", most_series=2, batch_size=2,
     train={"default": {"steps": 200, "sequence_length": 64}},
     protocol={name: {"max_new_tokens": 20} for name in ("baseline", "default", "untuned-test")},
     checkpoint_every=20, watched=0,

@@ -224,11 +224,11 @@ def test_executed_steps_are_those_that_the_machine_counts(tiny, samples):
 def test_estimates_shrink_as_work_is_done():
     default = workload(EXPERIMENTS["default"], REPORT)
     whole = estimate(default, QWEN)
-    half = estimate(default, QWEN, steps=2500, series=20)
+    half = estimate(default, QWEN, steps_done=2500, forecasts_done=20)
     assert half["training"]["published"] * 2 == whole["training"]["published"]
     assert half["forecasts"]["published"] * 5 == whole["forecasts"]["published"]
     assert half["evaluation"]["coursework"] < whole["evaluation"]["coursework"]
-    done = estimate(default, QWEN, steps=5000, series=25)
+    done = estimate(default, QWEN, steps_done=5000, forecasts_done=25)
     assert sum_costs(done["training"], done["forecasts"]) == sum_costs()
 
 
@@ -274,7 +274,7 @@ def test_an_adapters_targets_decide_its_costs(monkeypatch):
 @pytest.mark.parametrize("settings", [{}, {"targets": list(PROJECTIONS)}])
 def test_a_run_spends_what_it_computed(data, store, settings):
     small = Profile(
-        "laptop", "tiny", series=3, batch_size=2, live=False,
+        "laptop", "tiny", most_series=3, batch_size=2, live=False,
         train={"default-warm": {"steps": 3} | settings},
         watched=2, watched_forecasts=("default-warm",),
     )  # fmt: skip

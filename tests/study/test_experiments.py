@@ -8,7 +8,7 @@ from m2lib.files import InputError
 from m2lib.series import split_ids
 from m2lib.training import TrainConfig
 from study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES
-from study.plans import Watch, protocol_at, series_of, trained_with, training_at, watch_at
+from study.plans import Watch, protocol_at, series_ids_of, trained_with, training_at, watch_at
 from study.profiles import PROFILES, Profile, active_profile
 from study.records import load_record
 from study.rules import published_maes
@@ -45,12 +45,12 @@ def test_published_protocol_is_declared():
 
 def test_featured_series_come_first():
     baseline = EXPERIMENTS["baseline"]
-    five = replace(WHOLE, series=5)
-    assert series_of(baseline, five, 1000, published_maes) == (94, 99, 141, 19, 59)
-    every = series_of(baseline, WHOLE, 1000, published_maes)
+    five = replace(WHOLE, most_series=5)
+    assert series_ids_of(baseline, five, 1000, published_maes) == (94, 99, 141, 19, 59)
+    every = series_ids_of(baseline, WHOLE, 1000, published_maes)
     assert sorted(every) == list(split_ids().validation)
-    assert list(series_of(baseline, five, 40, published_maes)) == list(split_ids(40).validation)
-    published = series_of(EXPERIMENTS["default"], WHOLE, 1000, published_maes)
+    assert list(series_ids_of(baseline, five, 40, published_maes)) == list(split_ids(40).validation)
+    published = series_ids_of(EXPERIMENTS["default"], WHOLE, 1000, published_maes)
     assert sorted(published) == list(published_maes("default"))
 
 
@@ -115,13 +115,15 @@ def test_what_is_evaluated_on_the_way():
 
     assert watched("final", "laptop") == Watch(10, tuple(range(100, 2000, 100)), True)
     assert watched("trial/rank", "laptop") == Watch(10, (100, 200), False)
-    assert watched("best", "laptop").series == len(split_ids().validation)
+    assert watched("best", "laptop").num_series == len(split_ids().validation)
     assert watched("best", "slice") == Watch(0, (), False)
 
 
 def test_nothing_of_the_report_is_trained_on_simulated_series():
     assert all(
-        experiment.group is None for experiment in EXPERIMENTS.values() if experiment.simulated
+        experiment.group is None
+        for experiment in EXPERIMENTS.values()
+        if experiment.simulated_from_recipe
     )
 
 

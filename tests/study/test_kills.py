@@ -17,7 +17,7 @@ from study.records import adapter_path, load_record
 from study.runs import run
 
 SMALL = Profile(
-    "laptop", "tiny", series=3, batch_size=2,
+    "laptop", "tiny", most_series=3, batch_size=2,
     train={"default-warm": {"steps": 4, "sequence_length": 64}},
     protocol={"default-warm": {"constrained": False, "max_new_tokens": 20}},
     checkpoint_every=1, watched=1,

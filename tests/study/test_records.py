@@ -12,7 +12,7 @@ from m2lib.files import InputError
 from m2lib.model import adapter_hash, weight_hash
 from m2lib.model.weights import BACKBONES
 from m2lib.training import TrainConfig
-from study import cli, paper, plan, plans
+from study import cli, paper, plan_run, plans
 from study.experiments import EXPERIMENTS
 from study.profiles import PROFILES, REPLICATION
 from study.records import (
@@ -226,6 +226,6 @@ def test_a_committed_record_is_what_the_code_would_make_now(profile, name, data,
     small = EXPERIMENTS[name].backbone  # of random weights
     weights = weight_hash(small) if small else BACKBONES[profile.backbone].gguf_sha256[:16]
     monkeypatch.setattr(plans, "weight_hash", lambda _: weights)  # the files need not be here
-    assert record.plan.difference(plan(name, profile, data)) == ""
+    assert record.plan.difference(plan_run(name, profile, data)) == ""
     folder = adapter_path(profile, name)
     assert not folder.is_dir() or adapter_hash(folder) == record.adapter

@@ -18,6 +18,7 @@ from m2lib.training import loop
 from study import runs
 from study.costs import budget_of, estimate, workload
 from study.experiments import EXPERIMENTS
+from study.plans import plan_run
 from study.profiles import Profile
 from study.records import (
     adapter_path,
@@ -30,7 +31,7 @@ from study.records import (
 from study.rules import hard_and_easy
 from study.runs import run
 
-SMALL = Profile("laptop", backbone="tiny", series=5, batch_size=2)
+SMALL = Profile("laptop", backbone="tiny", most_series=5, batch_size=2)
 
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -121,7 +122,7 @@ def test_another_runs_record_is_not_overwritten(data):
     other = SeriesSet(data.trajectories[::-1], data.time, "other")
     for profile, series, setting in (
         (SMALL, other, "data"),
-        (replace(SMALL, series=4), data, "series"),
+        (replace(SMALL, most_series=4), data, "series"),
         (replace(SMALL, protocol={"baseline": {"steps": 9}}), data, r"protocol\.steps"),
     ):
         with pytest.raises(
@@ -130,17 +131,17 @@ def test_another_runs_record_is_not_overwritten(data):
         ):
             run("baseline", profile, data=series)
     assert record_path(SMALL, "baseline").read_bytes() == before
-    assert len(run("baseline", replace(SMALL, series=4), data=data, fresh=True).series) == 4
+    assert len(run("baseline", replace(SMALL, most_series=4), data=data, fresh=True).series) == 4
 
 
 def test_a_record_of_other_series_is_not_taken(data):
     """The errors that chose the series may have changed since."""
     run("baseline", SMALL, data=data)
-    this = runs.Run("baseline", SMALL, data)
-    assert this.finished()
-    this.plan = replace(this.plan, series=this.plan.series[1:])
+    plan = plan_run("baseline", SMALL, data)
+    assert runs.finished_record_of(plan, SMALL, data)
+    other = replace(plan, series=plan.series[1:])
     with pytest.raises(InputError, match=r"is of another run: its series is \(94, 99"):
-        this.finished()
+        runs.finished_record_of(other, SMALL, data)
 
 
 def test_forecasts_of_an_adapter_that_is_gone_do_not_count(data):
@@ -154,7 +155,7 @@ def test_forecasts_of_an_adapter_that_is_gone_do_not_count(data):
 def test_live_profile_starts_over_when_settings_changed(data):
     live = replace(SMALL, name="slice", live=True)
     run("baseline", live, data=data)
-    assert len(run("baseline", replace(live, series=2), data=data).series) == 2
+    assert len(run("baseline", replace(live, most_series=2), data=data).series) == 2
 
 
 def test_a_sampled_forecast_is_the_median_of_its_samples(data):
@@ -245,7 +246,7 @@ def test_forecasting_again_keeps_the_training(data, monkeypatch, capsys):
     run("default-warm", TRAINED, data=data)
     first = load_record(TRAINED, "default-warm")
     assert first.forecast_dtype == ""
-    monkeypatch.setattr(runs.Run, "train_adapter", None)  # it is not called
+    monkeypatch.setattr(runs.Run, "train_weights", None)  # it is not called
     with monkeypatch.context() as stopped:
         stopped.setattr(runs.Run, "forecast_series", stop)
         with pytest.raises(KeyboardInterrupt):

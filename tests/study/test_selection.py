@@ -1,8 +1,8 @@
 from m2lib.series import summarise
 from study.experiments import EXPERIMENTS
-from study.plans import earlier, series_of
+from study.plans import earlier, series_ids_of
 from study.profiles import PROFILES
-from study.rules import chosen_by, hard_and_easy, published_maes, worst_5
+from study.rules import hard_and_easy, published_deciding_maes, published_maes, worst_5
 
 FIVE = [278, 476, 559, 809, 911]
 
@@ -18,7 +18,7 @@ def test_the_reports_choices_come_out():
     """Its rules, replayed on its own errors."""
     assert worst_5(published_maes("default")) == FIVE
     second = [EXPERIMENTS[f"search/second_{place}"] for place in range(3)]
-    assert {one.adapter.chosen(chosen_by) for one in second} == {
+    assert {one.adapter.chosen(published_deciding_maes) for one in second} == {
         f"search/expt_{i}" for i in (6, 7, 8)
     }
 
@@ -29,7 +29,7 @@ def test_the_reports_choices_come_out():
     assert min(found, key=lambda name: found[name].median) == "search/expt_6"
     # the mean would have chosen another
     assert min(found, key=lambda name: found[name].mean) == "search/expt_7"
-    others = series_of(second[0], PROFILES["report"], 1000, published_maes)
+    others = series_ids_of(second[0], PROFILES["report"], 1000, published_maes)
     assert len(others) == 15
     assert {*others, *FIVE} == set(published_maes("search/expt_6"))
 
@@ -41,4 +41,5 @@ def test_the_replication_forecasts_the_reports_series():
             assert earlier(EXPERIMENTS[name], profile) == ()
         assert earlier(EXPERIMENTS["default-rest"], profile) == ("default",)
         assert earlier(EXPERIMENTS["search/second_0"], profile) == ("search/expt_7",)
-        assert list(series_of(EXPERIMENTS["search/expt_0"], profile, 1000, chosen_by)) == FIVE
+        first = EXPERIMENTS["search/expt_0"]
+        assert list(series_ids_of(first, profile, 1000, published_deciding_maes)) == FIVE

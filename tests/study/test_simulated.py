@@ -16,7 +16,7 @@ from study.runs import Run, run, simulation_seed
 
 NAME = "trial/linear-simulated"
 SMALL = Profile(
-    "laptop", "tiny", series=2, batch_size=2, train={NAME: {"steps": 4, "batch_size": 2}},
+    "laptop", "tiny", most_series=2, batch_size=2, train={NAME: {"steps": 4, "batch_size": 2}},
     protocol={NAME: {"constrained": False, "max_new_tokens": 20}}, checkpoint_every=1, watched=1,
 )  # fmt: skip
 

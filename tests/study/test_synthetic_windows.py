@@ -37,7 +37,7 @@ def test_a_step_of_synthetic_series_is_full_and_a_function_of_the_step():
 
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered in scalar")
 def test_a_course_that_overflows_is_drawn_anew():
-    assert len(synthetic_windows(1024, 3, pairs=0.8)(1806)) == 1
+    assert len(synthetic_windows(1024, 3, pair_share=0.8)(1806)) == 1
 
 
 def test_synthetic_series_of_one_kind():
@@ -51,7 +51,7 @@ def test_synthetic_series_of_one_kind():
 
 
 def test_a_share_of_the_steps_holds_prey_and_predators():
-    usual, all_pairs, half = (synthetic_windows(1024, 0, pairs=share) for share in (0, 1, 0.5))
+    usual, all_pairs, half = (synthetic_windows(1024, 0, pair_share=share) for share in (0, 1, 0.5))
     assert np.array_equal(usual(5), synthetic_windows(1024, 0)(5))
     for step in range(20):
         (row,) = all_pairs(step)  # one series, with no room for another

@@ -266,6 +266,9 @@ def test_errors_by_series_are_those_of_a_well_kept_library(tiny):
     sizes = rows.truth.abs().groupby(rows.shop).mean()
     weighted = 2 * pd.concat(losses, axis=1).mean(axis=1) / sizes
     assert by_series[WQL].to_numpy() == pytest.approx(weighted.to_numpy())
+    # The order of the table's columns does not matter.
+    backwards = replace(found, forecasts=rows[rows.columns[::-1]])
+    pd.testing.assert_frame_equal(backwards.by_series(), by_series)
 
 
 def test_a_series_that_repeats_itself_has_no_scaled_error(tiny):

@@ -105,7 +105,7 @@ def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sa
     table = pd.concat([closed, sales])
     options = {"prediction_length": 2, "num_samples": 2}
     # The shop closed thirty steps ago, and the model reads twenty.
-    monkeypatch.setattr(Forecaster, "window", lambda *_: 20)
+    monkeypatch.setattr(Forecaster, "readable_steps", lambda *_: 20)
     with monkeypatch.context() as no_work:
         no_work.setattr(Forecaster, "sample", None)
         with pytest.raises(InputError, match=r"^series closed has no scale: .* or --skip it"):

@@ -232,8 +232,8 @@ def test_samples_are_shared_out_among_readings(own):
     # Five samples: two, two and one.
     assert made.physical.shape == (5, 3, 1)
     for first, number in ((0, 0), (2, 1), (4, 2)):
-        window = own.window(TABLES.of(1), 3)
-        seen = Seen.of(values, Season.of(values, 4), views[number], window)
+        most_steps = own.readable_steps(TABLES.of(1), 3)
+        seen = Seen.of(values, Season.of(values, 4), views[number], most_steps)
         scaling = seen.back(TABLES.of(1).reading(seen.context), 3)
         alone = scaling.physical(made.values[first])
         assert made.scaling.physical(made.values)[first] == pytest.approx(alone)

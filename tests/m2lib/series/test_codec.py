@@ -64,7 +64,7 @@ def spoilt(value, shape=(2, 2)):
 ONE = TextFormat(variables=1, percentile=100)
 REFUSED = [
     (
-        lambda: encode(spoilt(10.0), 1.0, series=7),
+        lambda: encode(spoilt(10.0), 1.0, name=7),
         "series 7, step 1, variable 2 is 10000 in scaled units, outside 0-9",
     ),
     (
@@ -80,7 +80,7 @@ REFUSED = [
         lambda: encode(spoilt(np.nan), np.nan),
         "the series has no scale: what is read is constant, mostly 0, or not fin",
     ),
-    (lambda: encode(spoilt(0.0), 0.0, series=7), "series 7 has no scale: "),
+    (lambda: encode(spoilt(0.0), 0.0, name=7), "series 7 has no scale: "),
     (lambda: encode(spoilt(1.0), -1.0), "the series has no scale: "),
     (
         lambda: ONE.encode(spoilt(5e3, (3, 1)), ONE.scaling(np.ones((3, 1)))),
@@ -100,7 +100,7 @@ def test_a_constant_has_no_scale_above_an_offset():
     shape = TextFormat(variables=1, offset=0.3)
     values = np.full((12, 1), 5.0)
     with pytest.raises(InputError, match=r"^series b has no scale: "):
-        shape.encode(values, shape.scaling(values), series="b")
+        shape.encode(values, shape.scaling(values), name="b")
     assert not Scaling(np.array([1.0, np.inf]), np.zeros(2)).exists
 
 

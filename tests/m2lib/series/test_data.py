@@ -12,7 +12,7 @@ from m2lib.series.data import (
     DEFAULT_FILE,
     draw_systems,
     read_series,
-    simulated,
+    simulate_systems,
     solve_system,
     write_series,
 )
@@ -66,7 +66,7 @@ def test_generation_draws_each_parameter_for_all_series_first(data):
 def test_generated_undershoot_is_zero():
     system = draw_systems(1000, 14)[248:249]  # it ends below zero
     assert -1e-6 < solve_system(system[0], np.linspace(0, 200, 100)).min() < 0
-    assert simulated(system, "one").trajectories.min() == 0
+    assert simulate_systems(system, "one").trajectories.min() == 0
 
 
 def test_split_is_the_reports():

@@ -114,7 +114,9 @@ STOPPED["synthetic"] = STOPPED["adapters"] | {"tail_weight": 4.0, "decay": "cool
 
 @pytest.mark.parametrize("how", STOPPED)
 def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, how):
-    windows = synthetic_windows(200, 5, TABLES.of(1), pairs=0.5) if how == "synthetic" else windows
+    windows = (
+        synthetic_windows(200, 5, TABLES.of(1), pair_share=0.5) if how == "synthetic" else windows
+    )
     config = replace(CONFIG, **STOPPED[how])
     models = [copy.deepcopy(tiny.model) for _ in range(2)]
     log = train(models[0], windows, config, tmp_path / "whole", progress=False)
