@@ -178,13 +178,13 @@ def openvino_table(result: dict) -> str:
     )
     rows = [
         [title, *[f"{count} series" for count in peer_took]],
-        ["---"] * (1 + len(peer_took)),
         [peer, *[f"{took:.2f}" for took in peer_took.values()]],
     ]
     for label, our_took in ours:
         cells = [f"{took:.2f} ({peer_took[n] / took:.1f} times)" for n, took in our_took.items()]
         rows.append([label, *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    head, *lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *lines])
 
 
 def decode_limit(shape: Shape, lengths: list[int], tokens: list[int], model, limits: dict) -> float:

@@ -129,7 +129,8 @@ def test_table_beside_openvino_compares_equal_numbers_of_series():
     table = bench.openvino_table(
         {"backbone": "tiny", "openvino": {"tokens": tokens, "seconds": seconds}}
     )
-    head, _, peer, ours = table.splitlines()
+    head, rule, peer, ours = table.splitlines()
+    assert rule == "|---|---|---|"
     assert "220 tokens each, after prompts of 578 to 657 | 1 series | 4 series |" in head
     assert peer == "| OpenVINO, 8 bits | 3.00 | 8.00 |"
     assert ours == "| m2lib, float32 | 2.00 (1.5 times) | 10.00 (0.8 times) |"
