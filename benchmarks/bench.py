@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import llama_cpp
+from benchmarks import llama_cpp, openvino, peers
 from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
 from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one, plain_steps
 from m2lib.accounting.flops import executed_pass, forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
-from m2lib.decoding.engine import Engine
+from m2lib.decoding.engine import BareModel, Engine
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
 from m2lib.files import ROOT, write_json
@@ -39,6 +39,7 @@ CONFIG = DecodeConfig(constrained=True)  # random weights would not end after 20
 LENGTH = 512  # tokens of a training window
 BATCH = 2  # windows
 RANK = 8
+COUNTS = (1, 4, 10, 50)  # series that are decoded at once, beside OpenVINO
 
 
 def load(name: str, dtype: str, reduce: bool = True):
@@ -133,6 +134,57 @@ def _decode_seconds(model, prompts: list[list[int]], batch: int, engine) -> floa
             generate(model, rows, CONFIG, engine=engine)
 
     return seconds(work, model.device, warm=False)
+
+
+def beside_openvino(name: str, dtype: str, count: int) -> dict:
+    """Return the seconds of OpenVINO and of ours for the same prompts and equally many tokens.
+
+    count: series that are forecast at most. Without OpenVINO nothing is returned.
+    """
+    prompts = prompts_of(min(count, max(COUNTS)))
+    counts = [n for n in COUNTS if n <= len(prompts)]
+    ours = {f"m2lib, {dtype}": fixed_tokens(load(name, dtype)[0])}
+    took = openvino.measured(lambda: load(name, "float32")[0], prompts, counts, ours)
+    if not took:
+        return {}
+    lengths = [len(prompt) for prompt in prompts]
+    tokens = {"new": peers.NEW_TOKENS, "shortest": min(lengths), "longest": max(lengths)}
+    return {"tokens": tokens, "seconds": took}
+
+
+def fixed_tokens(model) -> openvino.Way:
+    """Return our way to write so many tokens for each prompt, neither fewer nor more."""
+    bare = BareModel(model)
+
+    def write(prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
+        # The grammar allows no pad, and so many steps would take more tokens: no row ends early.
+        config = DecodeConfig(constrained=True, steps=new_tokens, max_new_tokens=new_tokens)
+        samples, _ = generate(bare, prompts, config)
+        return [tokens for (tokens,) in samples]
+
+    return write
+
+
+def openvino_table(result: dict) -> str:
+    """Return the table of `beside_openvino` as book/speed.md has it.
+
+    After the seconds of ours it says by how much ours is faster.
+    """
+    tokens = result["openvino"]["tokens"]
+    (peer, peer_took), *ours = result["openvino"]["seconds"].items()
+    title = (
+        f"{result['backbone']}, 13 tokens, all series at once: seconds for {tokens['new']} tokens "
+        f"each, after prompts of {tokens['shortest']} to {tokens['longest']}"
+    )
+    rows = [
+        [title, *[f"{count} series" for count in peer_took]],
+        [peer, *[f"{took:.2f}" for took in peer_took.values()]],
+    ]
+    for label, our_took in ours:
+        cells = [f"{took:.2f} ({peer_took[n] / took:.1f} times)" for n, took in our_took.items()]
+        rows.append([label, *cells])
+    head, *lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *lines])
 
 
 def decode_limit(shape: Shape, lengths: list[int], tokens: list[int], model, limits: dict) -> float:
@@ -366,6 +418,11 @@ def main() -> None:
     print(table(result["train"], titles(result)["train"]), flush=True)
     result["decode"] = decode_rows(name, dtype, arguments.series, limits)
     print(table(result["decode"], titles(result)["decode"]), flush=True)
+    if device.type == "cpu":  # OpenVINO has no other
+        beside = beside_openvino(name, dtype, arguments.series)
+        if beside:
+            result["openvino"] = beside
+            print(openvino_table(result), flush=True)
     if arguments.curve:
         model, _ = load(name, dtype)
         _, plain = plain_steps(model, training_windows(), train_config(arguments.curve))

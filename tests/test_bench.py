@@ -7,7 +7,7 @@ import pytest
 import torch
 from gguf import GGUFReader
 
-from benchmarks import bench, llama_cpp, measure
+from benchmarks import bench, llama_cpp, measure, openvino
 from m2lib.accounting.flops import executed_pass, forecast_flops
 from m2lib.accounting.shape import Shape, total
 
@@ -78,6 +78,81 @@ def test_llama_cpp_makes_the_same_tokens(request, tmp_path, name):
     prompts = [prompt[:60] for prompt in bench.prompts_of(2)]
     llama_cpp.write_gguf(model, tmp_path / "model.gguf", "F32")
     found = llama_cpp.LlamaCpp(tmp_path / "model.gguf", slots=2, context=80).generate(prompts, 8)
+    for prompt, tokens in zip(prompts, found, strict=True):
+        given = torch.tensor([prompt])
+        settings = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+        own = model.generate(given, attention_mask=torch.ones_like(given), **settings)
+        assert tokens == own[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("missing", ["openvino", "nncf"])
+def test_without_openvino_nothing_is_measured_and_one_line_says_so(monkeypatch, capsys, missing):
+    present = {"openvino": "found", "nncf": "found", missing: None}
+    monkeypatch.setattr(openvino, "find_spec", present.get)
+    assert openvino.measured(lambda: pytest.fail("a model is loaded"), [[1]], [1], {}) == {}
+    assert "pip install openvino nncf" in capsys.readouterr().out
+
+
+def test_openvino_and_ours_take_turns_and_the_faster_one_counts(monkeypatch):
+    monkeypatch.setattr(openvino, "find_spec", lambda _: "found")
+    monkeypatch.setattr("benchmarks.peers.NEW_TOKENS", 7)
+    calls = []
+
+    class Peer:
+        def __init__(self, model):
+            assert model == "a model"
+
+        def generate(self, prompts, new_tokens):
+            calls.append(("peer", len(prompts), new_tokens))
+
+    def ours(prompts, new_tokens):
+        calls.append(("ours", len(prompts), new_tokens))
+
+    times = iter([5.0, 3.0, 4.0, 2.0, 9.0, 6.0, 8.0, 7.0])
+    monkeypatch.setattr(openvino, "OpenVino", Peer)
+    monkeypatch.setattr(openvino, "seconds", lambda work, *_, **__: work() or next(times))
+    took = openvino.measured(lambda: "a model", [[1]] * 3, [1, 3], {"m2lib": ours})
+    assert calls[:2] == [("peer", 1, 2), ("ours", 1, 2)]  # they warm up
+    assert calls[2:6] == [("peer", 1, 7), ("ours", 1, 7)] * 2
+    assert calls[6:] == [("peer", 3, 7), ("ours", 3, 7)] * 2
+    assert took == {"OpenVINO, 8 bits": {1: 4.0, 3: 8.0}, "m2lib": {1: 2.0, 3: 6.0}}
+
+
+def test_ours_beside_openvino_writes_neither_fewer_nor_more_tokens(tiny):
+    found = bench.fixed_tokens(tiny.model)(bench.prompts_of(2), 30)
+    assert [len(tokens) for tokens in found] == [30, 30]
+
+
+def test_table_beside_openvino_compares_equal_numbers_of_series():
+    seconds = {"OpenVINO, 8 bits": {1: 3.0, 4: 8.0}, "m2lib, float32": {1: 2.0, 4: 10.0}}
+    tokens = {"new": 220, "shortest": 578, "longest": 657}
+    table = bench.openvino_table(
+        {"backbone": "tiny", "openvino": {"tokens": tokens, "seconds": seconds}}
+    )
+    head, rule, peer, ours = table.splitlines()
+    assert rule == "|---|---|---|"
+    assert "220 tokens each, after prompts of 578 to 657 | 1 series | 4 series |" in head
+    assert peer == "| OpenVINO, 8 bits | 3.00 | 8.00 |"
+    assert ours == "| m2lib, float32 | 2.00 (1.5 times) | 10.00 (0.8 times) |"
+
+
+@pytest.mark.parametrize("name", ["tiny", "smollm2"])  # a Qwen2 and a Llama
+def test_openvino_makes_the_same_tokens_and_fuses_attention_with_the_cache(request, name):
+    for package in ("openvino", "nncf"):
+        pytest.importorskip(
+            package,
+            reason="OpenVINO is an optional peer of the benchmark: pip install openvino nncf",
+        )
+    model = request.getfixturevalue(name).model
+    long, short = bench.prompts_of(2)
+    prompts = [long[:60], short[:47]]  # pads stand on the left of the second
+    peer = openvino.OpenVino(model, exact=True)
+    # Had the runtime not put attention and cache together, each step would take several times as
+    # long, and no layer would have this operation.
+    operations = peer.request.get_compiled_model().get_runtime_model().get_ops()
+    types = [operation.get_rt_info()["layerType"].astype(str) for operation in operations]
+    assert types.count("ScaledDotProductAttention") == model.config.num_hidden_layers
+    found = peer.generate(prompts, 8)
     for prompt, tokens in zip(prompts, found, strict=True):
         given = torch.tensor([prompt])
         settings = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "pad_token_id": 0}

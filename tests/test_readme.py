@@ -366,6 +366,8 @@ def test_benchmark_tables_are_the_recorded_ones(name):
         return
     for what, title in bench.titles(result).items():
         assert bench.table(result[what], title) in page
+    if "openvino" in result:  # where it was installed
+        assert bench.openvino_table(result) in page
 
 
 def test_the_page_on_speed_says_how_far_the_losses_are_apart():
