@@ -143,7 +143,11 @@ def beside_openvino(name: str, dtype: str, count: int) -> dict:
     """
     prompts = prompts_of(min(count, max(COUNTS)))
     counts = [n for n in COUNTS if n <= len(prompts)]
-    ours = {f"m2lib, {dtype}": fixed_tokens(load(name, dtype)[0])}
+    model, _ = load(name, dtype)
+    ours = {
+        f"m2lib, {dtype}": fixed_tokens(BareModel(model)),
+        "m2lib, int8": fixed_tokens(BareModel(model, int8=True)),
+    }
     took = openvino.measured(lambda: load(name, "float32")[0], prompts, counts, ours)
     if not took:
         return {}
@@ -152,9 +156,8 @@ def beside_openvino(name: str, dtype: str, count: int) -> dict:
     return {"tokens": tokens, "seconds": took}
 
 
-def fixed_tokens(model) -> openvino.Way:
+def fixed_tokens(bare: BareModel) -> openvino.Way:
     """Return our way to write so many tokens for each prompt, neither fewer nor more."""
-    bare = BareModel(model)
 
     def write(prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
         # The grammar allows no pad, and so many steps would take more tokens: no row ends early.

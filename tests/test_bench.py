@@ -10,6 +10,7 @@ from gguf import GGUFReader
 from benchmarks import bench, llama_cpp, measure, openvino
 from m2lib.accounting.flops import executed_pass, forecast_flops
 from m2lib.accounting.shape import Shape, total
+from m2lib.decoding.engine import BareModel
 
 LIMITS = {"flops": 1e11, "bytes": 1e10}
 
@@ -119,7 +120,7 @@ def test_openvino_and_ours_take_turns_and_the_faster_one_counts(monkeypatch):
 
 
 def test_ours_beside_openvino_writes_neither_fewer_nor_more_tokens(tiny):
-    found = bench.fixed_tokens(tiny.model)(bench.prompts_of(2), 30)
+    found = bench.fixed_tokens(BareModel(tiny.model))(bench.prompts_of(2), 30)
     assert [len(tokens) for tokens in found] == [30, 30]
 
 

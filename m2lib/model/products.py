@@ -15,6 +15,7 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 """A linear layer as a function, x (n, d_in) -> (n, d_out), of x's dtype."""
 
 LARGEST = 127  # of an int8, leaving out -128 so that the range is symmetric
+TINY = torch.finfo(torch.float32).tiny
 
 
 def product_with(
@@ -94,9 +95,8 @@ def int8_product(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Prod
 
 def _to_int8(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The rows (n, d) as int8, and the scale (n, 1) of each, so that whole * scale is near rows."""
-    largest = torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True))
-    # A row of zeros has the scale 1, not 0, because 0 / 0 is no number.
-    scale = torch.where(largest > 0, largest / LARGEST, 1)
+    # A row of zeros gets a tiny scale instead of 0, because 0 / 0 is no number.
+    scale = rows.abs().amax(1, keepdim=True).div_(LARGEST).clamp_(min=TINY)
     return (rows / scale).round_().to(torch.int8), scale
 
 
