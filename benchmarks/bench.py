@@ -398,6 +398,9 @@ def main() -> None:
     parser.add_argument(
         "--memory", action="store_true", help="measure the peak memory of each, and nothing else"
     )
+    parser.add_argument(
+        "--openvino", action="store_true", help="measure OpenVINO beside ours, and nothing else"
+    )
     arguments = parser.parse_args()
     name = arguments.backbone
     device = torch.device(chosen_device())
@@ -410,6 +413,16 @@ def main() -> None:
         print(memory_table(result))
         write_json(folder / f"{stem}-memory.json", result)
         return
+    beside = {}
+    if device.type == "cpu":  # OpenVINO has no other
+        beside = beside_openvino(name, dtype, arguments.series)
+    if beside:
+        result["openvino"] = beside
+        print(openvino_table(result), flush=True)
+    if arguments.openvino:
+        if beside:
+            write_json(folder / f"{stem}-openvino.json", result)
+        return
 
     limits = machine_limits(name, dtype, device)
     print(f"{dtype} is the default here: the faster one in training's products")
@@ -421,11 +434,6 @@ def main() -> None:
     print(table(result["train"], titles(result)["train"]), flush=True)
     result["decode"] = decode_rows(name, dtype, arguments.series, limits)
     print(table(result["decode"], titles(result)["decode"]), flush=True)
-    if device.type == "cpu":  # OpenVINO has no other
-        beside = beside_openvino(name, dtype, arguments.series)
-        if beside:
-            result["openvino"] = beside
-            print(openvino_table(result), flush=True)
     if arguments.curve:
         model, _ = load(name, dtype)
         _, plain = plain_steps(model, training_windows(), train_config(arguments.curve))

@@ -364,10 +364,12 @@ def test_benchmark_tables_are_the_recorded_ones(name):
     if "memory" in result:
         assert bench.memory_table(result) in page
         return
-    for what, title in bench.titles(result).items():
-        assert bench.table(result[what], title) in page
     if "openvino" in result:  # where it was installed
         assert bench.openvino_table(result) in page
+    if name.endswith("-openvino"):
+        return
+    for what, title in bench.titles(result).items():
+        assert bench.table(result[what], title) in page
 
 
 def test_the_page_on_speed_says_how_far_the_losses_are_apart():
