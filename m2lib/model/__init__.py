@@ -1,4 +1,7 @@
-"""The language model and what is changed about it: 13 tokens, LoRA adapters, a faster attention."""
+"""The language model, and what is changed about it.
+
+It has 13 tokens, LoRA adapters, a faster attention, and products in 8 bits.
+"""
 
 from .adapter_files import CONFIG_FILE, adapter_hash, load_adapter, save_adapter
 from .attention import blocked_attention, causal_attention
