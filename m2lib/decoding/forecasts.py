@@ -138,6 +138,8 @@ def forecast(
     generator = torch.Generator().manual_seed(seed)
     bare = bare or BareModel(backbone.model)
     forecasts = []
+    # Not `disable=not progress`, because disable=False would override TQDM_DISABLE.
+    options = {} if progress else {"disable": True}
     bar = tqdm(
         total=sum(work),
         desc="forecast",
@@ -145,7 +147,7 @@ def forecast(
         unit_scale=True,
         leave=False,
         delay=DELAY,
-        disable=not progress,
+        **options,
     )
     with bar:
         for start in range(0, len(prompts), batch_size):

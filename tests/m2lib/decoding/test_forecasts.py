@@ -110,6 +110,7 @@ def test_a_bar_counts_all_tokens_and_moves_within_a_batch(tiny, data, monkeypatc
         def __init__(self, **options):
             super().__init__(**options | {"file": io.StringIO(), "delay": 0})
             self.moves = []
+            self.options = options
             bars.append(self)
 
         def update(self, n=1):
@@ -125,6 +126,9 @@ def test_a_bar_counts_all_tokens_and_moves_within_a_batch(tiny, data, monkeypatc
     assert bar.moves[2] == 6  # and then token by token, of three samples of two series
     assert min(bar.moves) >= 0
     assert len(bar.moves) > 20
+    assert "disable" not in bar.options  # the environment's TQDM_DISABLE decides
+    forecast(tiny, data.contexts[:1], config)
+    assert bars[1].options["disable"] is True
 
 
 def test_constrained_output_always_parses(tiny, data):

@@ -2,6 +2,7 @@ import copy
 import re
 import signal
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from types import SimpleNamespace
 
@@ -256,6 +257,14 @@ def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, capsys)
     shown = capsys.readouterr().err
     assert f"loss {np.mean(log.losses):.3f}, " in shown
     assert re.search(r"\d FLOP/s|e\+\d+ FLOP/s", shown)
+
+
+def test_the_environment_may_switch_the_bar_off(model, windows, tmp_path, monkeypatch, capsys):
+    # As tqdm does where TQDM_DISABLE is set before it is loaded.
+    quiet = partial(loop.tqdm, disable=True)
+    monkeypatch.setattr(loop, "tqdm", quiet)
+    train(model, windows, replace(CONFIG, steps=1), tmp_path)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_checkpoint_is_never_older_than_two_minutes(model, windows, tmp_path, monkeypatch):
