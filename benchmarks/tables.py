@@ -323,14 +323,14 @@ def _seasonal_steps(context: np.ndarray, season: int) -> np.ndarray:
 
 
 def _scale(context: np.ndarray, season: int) -> float:
-    """Return the unit of a MASE: the mean absolute step from season to season."""
+    """Return the unit of a MASE: the mean absolute change from season to season."""
     return float(np.abs(_seasonal_steps(context, season)).mean())
 
 
 def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     """Return a row with the errors of each forecast of a source.
 
-    Errors are in units of the mean step from season to season in a forecast's context [1]_.
+    Errors are in units of the mean change from season to season in a forecast's context [1]_.
     mase: the error of the median. loss: twice the mean quantile loss of the deciles, which for one
     certain forecast is its error. held: the share of true values between the first and the last
     decile. needed: the factor by which these two have to be moved away from the median, to hold

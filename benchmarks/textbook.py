@@ -226,9 +226,9 @@ def cuts_of(source: Source, most: int | None = None) -> list[Cut]:
 def score(cuts: Sequence[Cut], season: int, deciles: Sequence[np.ndarray]) -> dict[str, list]:
     """Return the errors of each forecast, in the order of the cuts.
 
-    Errors are in units of the mean step from season to season in a forecast's context. series: the
-    number of the series. mase: the error of the median. loss: twice the mean quantile loss of the
-    deciles (9, horizon). held: the share of true values between the first and the last decile.
+    Errors are in units of the mean change from season to season in a forecast's context. series:
+    the number of the series. mase: the error of the median. loss: twice the mean quantile loss of
+    the deciles (9, horizon). held: the share of true values between the first and the last decile.
     """
     levels = np.array(DECILES)[:, None]
     rows: dict[str, list] = {"series": [], "mase": [], "loss": [], "held": []}

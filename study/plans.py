@@ -1,6 +1,6 @@
 """From an experiment's name to a plan: what it declares, at the sizes of a profile, on these data.
 
-Experiments are resolved here and nowhere else, so a plan holds all that decides a run's numbers.
+Sizes are resolved here alone. A plan holds all that decides a run's numbers.
 """
 
 from collections.abc import Callable

@@ -143,7 +143,7 @@ def has_trained_adapter(record: Record, profile: Profile) -> bool:
 
 
 def forget_forecasts(record: Record, profile: Profile) -> None:
-    """Take the forecasts out of a finished record, whose cost then counts as discarded.
+    """Take the forecasts out of a finished record; what they cost then counts as discarded.
 
     Unless the profile is live, a copy of the record is kept aside. Raises InputError if the
     adapter that it trained is gone.
@@ -172,9 +172,9 @@ def forget_forecasts(record: Record, profile: Profile) -> None:
 def starting_dtype(plan: Plan, profile: Profile, old: Record | None) -> str:
     """Return the dtype of what is left to do: of the training, or of the forecasts alone.
 
-    A run with a record goes on in the dtype in which it began. A new one takes the fastest dtype on
-    this machine, unless the profile prescribes one for its forecasts, or all weights train: then it
-    is float32.
+    A run with a record goes on in the dtype in which it began. A new one that trains all weights
+    does so in float32. One that trains nothing takes the dtype that the profile prescribes for
+    forecasts, if it prescribes one. All others take `chosen_dtype`.
     """
     config = plan.training
     if old and (not config or has_trained_adapter(old, profile)):  # only forecasts are left
@@ -286,6 +286,8 @@ class Run:
             self.load_start()
         if config and not trained:
             self.train_weights(config)
+            # The profile may prescribe another dtype for forecasts, in which the model is then
+            # loaded anew. At rank 0 it stays, because the trained weights are only in memory.
             dtype = self.record.forecast_dtype
             if config.rank and dtype not in ("", self.backbone.dtype):
                 self.backbone = load_model(self.plan, self.profile, dtype)
@@ -375,7 +377,7 @@ class Run:
             disable=profile.live,
         )
         for start in batches:
-            record.series |= self._entries("forecasts", ids_left[start : start + size])
+            record.series |= self._forecast_batch("forecasts", ids_left[start : start + size])
             record.seconds = round(time.perf_counter() - began, 2)
             save_record(profile, record)
 
@@ -400,9 +402,10 @@ class Run:
     def _evaluation(
         self, ids: list[int], windows: list[np.ndarray], forecasts: bool
     ) -> dict[str, float]:
-        """Return the validation loss, and the MAE if the series are also forecast.
+        """Return the loss of the watched windows, and the MAE if the series are also forecast.
 
-        The loss is the mean over the windows, in nats a token; the MAE is in scaled units.
+        The loss is the mean over the windows, in nats a token; the MAE is in scaled units. What the
+        two cost is charged as evaluation.
         """
         losses = []
         for window in windows:
@@ -411,7 +414,9 @@ class Run:
         measured = {"loss": float(np.mean(losses))}
         self.charge("evaluation", costs.loss_costs(self.shape, windows, **self.work.adapter))
         if forecasts:
-            errors = summarise(entry["mae"] for entry in self._entries("evaluation", ids).values())
+            errors = summarise(
+                entry["mae"] for entry in self._forecast_batch("evaluation", ids).values()
+            )
             measured |= {"mae_mean": errors.mean, "mae_median": errors.median}
         return measured
 
@@ -425,7 +430,7 @@ class Run:
         return partial(self._recipe_windows, config)
 
     def _watched_windows(self, ids: list[int], config: TrainConfig) -> list[np.ndarray]:
-        """Return the windows of validation series, or as many of synthetic series as ids are given.
+        """Return the windows of these validation series, or one of synthetic series for each id.
 
         Synthetic series come from a seed of their own.
         """
@@ -454,7 +459,7 @@ class Run:
         texts = [encode(data.trajectories[i], data.scales[i], rounding, i) for i in ids]
         return make_windows([model.text_to_ids(text) for text in texts], config.sequence_length)
 
-    def _entries(self, kind: str, ids: list[int]) -> dict[int, Entry]:
+    def _forecast_batch(self, kind: str, ids: list[int]) -> dict[int, Entry]:
         """Forecast one batch, charge its costs, and return its entries of the record's `series`."""
         data = self.data
         protocol = self.plan.protocol

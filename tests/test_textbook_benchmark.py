@@ -121,7 +121,7 @@ def fakes(monkeypatch, sources):
         names = (*textbook.STATISTICAL, textbook.ENSEMBLE)
         return {name: row_of(source.name, name, [1.0, 2.0]) for name in names}
 
-    def language_row(name, source):
+    def language_row(name, source, cuts):
         measured.append(f"{name} on {source.name}")
         return row_of(source.name, name, [1.0, 1.0])
 

@@ -174,8 +174,8 @@ def generate(
     text_format : TextFormat, optional
         The format of the prompts, for the grammar.
     tick : callable, optional
-        Called with the number of tokens that the model has just run, prompt by prompt and then step
-        by step, for a progress bar.
+        Called with the number of tokens that the model has just run, prompt by prompt and then pass
+        by pass, for a progress bar.
 
     Returns
     -------

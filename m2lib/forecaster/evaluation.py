@@ -58,7 +58,7 @@ class Evaluation:
     Its columns are the id and the time, under the table's own names (`item_id` and `timestamp`
     where it has none); `target_name`; `cutoff`, the last time stamp that was known; `truth`;
     `predictions`, the language model's median; its deciles `0.1` to `0.9`; every other forecaster
-    under its name; and `mase_unit`, the mean absolute step from season to season before the
+    under its name; and `mase_unit`, the mean absolute change from season to season before the
     cutoff, which is NaN where there is none.
     """
     id_column: str = "item_id"
@@ -141,8 +141,8 @@ class Evaluation:
         -------
         DataFrame
             A row for each series, in the table's order. Each forecaster has a column with its mean
-            absolute scaled error (MASE) [1]_, in which 1 is the mean step from season to season of
-            the contexts; it is NaN for contexts that repeat themselves, or are no longer than a
+            absolute scaled error (MASE) [1]_, in which 1 is the mean change from season to season
+            of the contexts; it is NaN for contexts that repeat themselves, or are no longer than a
             season. The last column is the weighted quantile loss of the language model's deciles,
             as in `m2lib.series.weighted_quantile_loss`. With several variables all are means over
             them.
@@ -297,6 +297,7 @@ def evaluate(
         [items[place].name for place, _ in rolling],
     )
     steps_read = forecaster.readable_steps(text_format, horizon)
+    # Errors are in units of the context as the table has it, with its season.
     scalings = {
         origin: text_format.scaling(context[-steps_read:]) for origin, context in contexts.items()
     }
@@ -453,7 +454,8 @@ def _forecast_table(
     points: Mapping[str, Sequence[np.ndarray]],
     season: int,
 ) -> pd.DataFrame:
-    """`forecasts` of an `Evaluation`; items, contexts, samples and points are one an origin."""
+    """`forecasts` of an `Evaluation`; there is one item, context, sample and point for each
+    origin."""
     frames = []
     for row, (item, context) in enumerate(zip(items, contexts, strict=True)):
         horizon = samples[row].shape[1]
@@ -479,12 +481,12 @@ def _forecast_table(
 
 
 def _mase_unit(context: np.ndarray, season: int) -> float:
-    """The mean absolute step from season to season of a context (steps,); NaN if there is none.
+    """The mean absolute change from season to season of a context (steps,); NaN if there is none.
 
     There is none if the context is no longer than a season, or repeats itself exactly.
     """
-    steps = np.abs(context[season:] - context[:-season])
-    return float(steps.mean()) if steps.any() else np.nan
+    changes = np.abs(context[season:] - context[:-season])
+    return float(changes.mean()) if changes.any() else np.nan
 
 
 def _errors(

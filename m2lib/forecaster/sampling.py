@@ -18,13 +18,13 @@ from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
 from m2lib.series import SHORTEST, Season, TextFormat
 
-WINDOW_TOKENS = 1024  # of context that the model reads at most
+WINDOW_TOKENS = 1024  # of context that the model reads at most, and of a training window
 SAMPLES = 20
 TEMPERATURE = 0.7  # as in the study
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta
 CACHE = 2 * 10**9  # bytes of a batch's keys and values at most, the same on every machine
-# Forecasts in a batch at most. A larger batch is no faster. The number is the same on every machine
-# because samples depend on the batch, so that a seed gives the same ones everywhere.
+# Forecasts in a batch at most. A larger batch is no faster. Samples depend on the batch, so the
+# number is fixed: in one dtype, a seed gives the same batches on every machine.
 MOST_ROWS = 256
 # Work of fewer tokens is short on any machine, so its speed is not measured before it begins.
 SHORT_WORK = 20_000
@@ -39,7 +39,8 @@ class Sampler:
     backbone: Backbone
     """The model, with the 13-token vocabulary and its adapter put in."""
     text_format: TextFormat | None = None
-    """How series are written; None, without an adapter: as `format_for` chooses for each table."""
+    """How series are written. None, only without an adapter: as `format_for` chooses for each
+    table."""
     adapter: Path | None = None
     """The folder of the adapter that is in the model."""
     views: tuple[View, ...] = PLAIN
@@ -96,8 +97,8 @@ class Sampler:
         seed : int, optional
             The sampling's seed.
         batch_size : int, optional
-            Series forecast together; samples depend on it. Default: as many as fit into 2 GB of
-            keys and values, up to 256 forecasts.
+            Contexts forecast together, one of each series and view; samples depend on it. Default:
+            as many as fit into 2 GB of keys and values, up to 256 forecasts.
         ids : sequence of int or str, optional
             The names of series in errors. Default: their numbers from 0.
         season : int, optional
@@ -105,8 +106,9 @@ class Sampler:
             afterwards; 1: none.
         context_length : int, optional
             The last steps of each series that the model reads at most, 10 or more. All that is read
-            shares three or four digits, so less of the past leaves finer steps. The season is
-            always estimated from the whole series. Default: as many as the model's window holds.
+            shares three or four digits, so a shorter past is written with a finer resolution. The
+            season is always estimated from the whole series. Default: as many as the model's window
+            holds.
         views : sequence of View, optional
             The ways in which the model is shown each series, see `m2lib.forecaster.View`. The
             samples are shared out among them, so that of 20 samples three views have 7, 7 and 6.
@@ -134,6 +136,8 @@ class Sampler:
         _check_arguments(values, prediction_length, num_samples, season, batch_size, context_length)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
+        # How many steps the window holds depends on the text format, so one is chosen before it is
+        # known what each view shows.
         seasons = [Season.of(series, season) for series in values]
         unseasonal = [
             one_season.without(series) for one_season, series in zip(seasons, values, strict=True)
@@ -178,8 +182,8 @@ class Sampler:
             batch_size = max(1, min(MOST_ROWS // samples_each, CACHE // series_bytes))
         self._warn_of_a_far_horizon(text_format, prediction_length)
         bare = self._bare()
-        tokens = sum(len(context) + samples_each * prediction_length for context in contexts)
-        _warn_of_long_work(bare, tokens * text_format.longest_step)
+        steps = sum(len(context) + samples_each * prediction_length for context in contexts)
+        _warn_of_long_work(bare, steps * text_format.longest_step)
         # A batch's caches are as long as its longest prompt, so prompts of one length go together.
         by_length = sorted(range(len(contexts)), key=lambda number: len(contexts[number]))
         forecasts = forecast(
@@ -244,8 +248,8 @@ class Sampler:
 
     def _warn_of_a_far_horizon(self, text_format: TextFormat, prediction_length: int) -> None:
         """Warn of forecasts that are longer than nearly all that an adapter has learned from."""
-        # A training window of 1024 tokens holds 256 steps of one variable, context and forecast
-        # together; in the mean the forecast is half of it at most.
+        # It is judged by the training of `general`, whose windows of 1024 tokens hold 256 steps of
+        # one variable, context and forecast together. On average the forecast is half of them.
         learned = WINDOW_TOKENS // text_format.longest_step // 2
         if self.adapter and prediction_length > learned:
             warnings.warn(
@@ -297,13 +301,13 @@ def _check_arguments(
 
 
 def _warn_of_long_work(bare: BareModel, tokens: int) -> None:
-    """Warn of work that will take minutes, by the time that a short text takes."""
+    """Warn of work that will take minutes, as if each token took as long as one of a short text."""
     if tokens < SHORT_WORK:
         return
     text = [1] * TRIED_TOKENS
     seconds = []
     with torch.inference_mode():
-        for _ in range(2):  # the first time is a processor's to warm up
+        for _ in range(2):  # the first only warms the processor up
             began = time.perf_counter()
             Engine(bare, [text]).logits.tolist()  # `tolist` waits for a graphics card
             seconds.append(time.perf_counter() - began)

@@ -16,7 +16,7 @@ import torch
 
 from m2lib import settings
 from m2lib.files import InputError, read_json, write_json
-from m2lib.model.products import int8_product
+from m2lib.model.products import product_with
 from m2lib.settings import cache_dir
 
 DTYPES = ("float32", "bfloat16")
@@ -34,15 +34,19 @@ def chosen_device() -> str:
 
 
 def chosen_dtype(device: str) -> str:
-    """`M2_DTYPE`, else the dtype in which the device is fastest."""
+    """`M2_DTYPE`, else the dtype of weights in which the device is fastest.
+
+    `M2_DTYPE` may be int8, too, which is no dtype of weights; `load_backbone` refuses it.
+    """
     return settings.read("M2_DTYPE") or best_dtype(device)
 
 
 def best_dtype(device: str) -> str:
     """The dtype of weights in which a device, such as `cuda:1`, is fastest.
 
-    For a GPU that is bfloat16 if it has instructions for it. A processor may have them and still be
-    slower, so both dtypes are timed, see `measured_rates`.
+    For a CUDA GPU that is bfloat16 if it has instructions for it, and for `mps` it is float32. A
+    processor may have the instructions and still be slower with them, so both dtypes are timed, see
+    `measured_rates`.
     """
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
@@ -53,7 +57,7 @@ def best_dtype(device: str) -> str:
 
 
 def int8_is_best(device: str) -> bool:
-    """Whether products in int8 are the fastest on a device, which is only ever true of a CPU."""
+    """Whether products in int8 are the fastest on a device; they are offered on a CPU alone."""
     if not device.startswith("cpu"):
         return False
     rates = measured_rates()
@@ -77,12 +81,12 @@ def _stored_rates(path: Path) -> dict[str, dict[str, float]]:
 
     They are only a cache, so whatever is damaged, or of an older version, is measured anew.
     """
-    whole = {}
+    readable = {}
     with suppress(OSError, ValueError, AttributeError):  # not there, no JSON, or no object
         for machine, rates in read_json(path).items():
             with suppress(TypeError, KeyError, ValueError):
-                whole[machine] = {dtype: float(rates[dtype]) for dtype in (*DTYPES, INT8)}
-    return whole
+                readable[machine] = {dtype: float(rates[dtype]) for dtype in (*DTYPES, INT8)}
+    return readable
 
 
 def product_rates() -> dict[str, float]:
@@ -94,12 +98,12 @@ def product_rates() -> dict[str, float]:
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    weight = torch.ones((1536, 576))
     rates = {}
     for dtype in DTYPES:
-        weight = torch.ones((1536, 576), dtype=getattr(torch, dtype))
-        rates[dtype] = _product_rate(partial(torch.nn.functional.linear, weight=weight), weight)
-    weight = torch.ones((1536, 576))
-    rates[INT8] = _product_rate(int8_product(weight), weight)
+        typed = weight.to(getattr(torch, dtype))
+        rates[dtype] = _product_rate(product_with(typed), typed)
+    rates[INT8] = _product_rate(product_with(weight, int8=True), weight)
     torch.set_num_threads(threads)
     return rates
 

@@ -1,8 +1,9 @@
 """The matrix products of a frozen linear layer, arranged as a processor computes them fastest.
 
 Three kinds of product compute the same layer. The plain one is `torch.nn.functional.linear`. In
-bfloat16 a CPU reads the weights in blocks, and the blocks can be laid out once. And in int8 weights
-and inputs are rounded to 8 bits, because many processors multiply those several times as fast.
+bfloat16 a CPU reads the weights in blocks, and the blocks can be laid out once. In int8 both
+weights and inputs are rounded to 8 bits, because many processors multiply those several times as
+fast.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ TINY = torch.finfo(torch.float32).tiny
 def product_with(
     weight: torch.Tensor, bias: torch.Tensor | None = None, int8: bool = False
 ) -> Product:
-    """Make a frozen linear layer into a function, which has no gradients.
+    """Make a frozen linear layer into a function, to be called where no gradients are kept.
 
     Parameters
     ----------
