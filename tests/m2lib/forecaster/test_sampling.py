@@ -34,7 +34,9 @@ def built(monkeypatch):
     """The models whose matrices were made, in order."""
     models, real = [], BareModel.__init__
     monkeypatch.setattr(
-        BareModel, "__init__", lambda self, model: models.append(model) or real(self, model)
+        BareModel,
+        "__init__",
+        lambda self, model, int8=False: models.append(model) or real(self, model, int8),
     )
     return models
 
