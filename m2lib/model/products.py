@@ -84,6 +84,7 @@ def int8_product(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Prod
     weight_scale = weight_scale.T  # (1, d_out)
 
     def product(x: torch.Tensor) -> torch.Tensor:
+        """The layer's outputs (n, d_out) of x (n, d_in)."""
         whole, scale = _to_int8(x.float())
         # `_int_mm` gives the exact sums, as int32.
         y = torch._int_mm(whole, columns).float().mul_(scale).mul_(weight_scale)
