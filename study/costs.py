@@ -96,7 +96,7 @@ class Workload:
     """Forecasts of each series, which share a prefill."""
     new_tokens: int
     """Tokens of a forecast, at most."""
-    forecasts: int
+    num_forecasts: int
     """Series that are forecast."""
     watch: Watch
     """What is evaluated while it trains."""
@@ -132,7 +132,7 @@ def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workl
         prompt=prompt,
         samples=protocol.n_samples,
         new_tokens=new_tokens,
-        forecasts=min(experiment.forecasts, profile.most_series or experiment.forecasts),
+        num_forecasts=min(experiment.forecasts, profile.most_series or experiment.forecasts),
         watch=watch_at(experiment, profile),
     )
 
@@ -177,9 +177,9 @@ def estimate(
     return {
         "training": training,
         "evaluation": sum_costs(
-            losses | {"published": 0}, forecast(times=watched * work.watch.forecasts)
+            losses | {"published": 0}, forecast(times=watched * work.watch.also_forecast)
         ),
-        "forecasts": forecast(times=max(0, work.forecasts - forecasts_done)),
+        "forecasts": forecast(times=max(0, work.num_forecasts - forecasts_done)),
     }
 
 

@@ -89,7 +89,7 @@ class Watch:
     """How many validation series, or synthetic ones, are evaluated; 0: none is."""
     after: tuple[int, ...]
     """The training steps after which they are evaluated, besides at the start and at the end."""
-    forecasts: bool
+    also_forecast: bool
     """Whether they are also forecast; otherwise only their loss is taken."""
 
 
@@ -103,7 +103,7 @@ def watch_at(experiment: Experiment, profile: Profile) -> Watch:
     steps = training.steps if training else 0
     if profile.watched and (experiment.milestones or experiment.synthetic_format):
         milestones = tuple(step for step in experiment.milestones if step < steps)
-        return Watch(WHOLE_SPLIT, milestones, forecasts=not experiment.synthetic_format)
+        return Watch(WHOLE_SPLIT, milestones, also_forecast=not experiment.synthetic_format)
     after = range(profile.evaluate_every, steps, profile.evaluate_every)
     return Watch(profile.watched, tuple(after), experiment.name in profile.watched_forecasts)
 
@@ -141,7 +141,7 @@ def series_ids_of(
     They ascend, but featured ones come first, so that they are among the first few that a profile
     keeps.
     """
-    if not experiment.forecasts:
+    if experiment.forecasts == 0:
         return ()
     ids = getattr(split_ids(n), experiment.split)
     if experiment.select:

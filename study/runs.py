@@ -333,7 +333,7 @@ class Run:
         stride = math.ceil(len(validation) / max(1, watch.num_series))
         watched_ids = list(validation[::stride])
         watched_windows = self._watched_windows(watched_ids, config)
-        evaluate = partial(self._evaluation, watched_ids, watched_windows, watch.forecasts)
+        evaluate = partial(self._evaluation, watched_ids, watched_windows, watch.also_forecast)
         windows: training.Source
         if self.plan.learns_from == "the training split":
             windows = self._windows(self.data, split.train, config)

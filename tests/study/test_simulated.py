@@ -60,9 +60,9 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
         protocol={"best": {"constrained": False, "max_new_tokens": 4}}, evaluate_every=2,
     )  # fmt: skip
     seen = []
-    real = Run._entries
+    real = Run._forecast_batch
     monkeypatch.setattr(
-        Run, "_entries", lambda self, kind, ids: seen.append(ids) or real(self, kind, ids)
+        Run, "_forecast_batch", lambda self, kind, ids: seen.append(ids) or real(self, kind, ids)
     )
     record = run("best", profile, data=data)
     assert [entry["step"] for entry in record.evaluations] == [0, 1, 3, 4]
