@@ -143,11 +143,14 @@ def beside_openvino(name: str, dtype: str, count: int) -> dict:
     """
     prompts = prompts_of(min(count, max(COUNTS)))
     counts = [n for n in COUNTS if n <= len(prompts)]
-    model, _ = load(name, dtype)
-    ours = {
-        f"m2lib, {dtype}": fixed_tokens(BareModel(model)),
-        "m2lib, int8": fixed_tokens(BareModel(model, int8=True)),
-    }
+
+    def ours() -> dict[str, openvino.Way]:
+        model, _ = load(name, dtype)
+        return {
+            f"m2lib, {dtype}": fixed_tokens(BareModel(model)),
+            "m2lib, int8": fixed_tokens(BareModel(model, int8=True)),
+        }
+
     took = openvino.measured(lambda: load(name, "float32")[0], prompts, counts, ours)
     if not took:
         return {}
@@ -413,9 +416,8 @@ def main() -> None:
         print(memory_table(result))
         write_json(folder / f"{stem}-memory.json", result)
         return
-    beside = {}
-    if device.type == "cpu":  # OpenVINO has no other
-        beside = beside_openvino(name, dtype, arguments.series)
+    # OpenVINO is measured on no other device.
+    beside = beside_openvino(name, dtype, arguments.series) if device.type == "cpu" else {}
     if beside:
         result["openvino"] = beside
         print(openvino_table(result), flush=True)

@@ -29,18 +29,19 @@ def measured(
     load: Callable[[], PreTrainedModel],
     prompts: list[list[int]],
     counts: Iterable[int],
-    ours: dict[str, Way],
+    ours: Callable[[], dict[str, Way]],
 ) -> dict[str, dict[int, float]]:
     """Return the seconds of OpenVINO and of ours, by label, for the first 1, 4, ... prompts.
 
     All of them write as many tokens as the other peers, for all prompts at once. Without OpenVINO
     nothing is returned.
-    load: gives a reduced model in float32, whose weights are rounded to 8 bits.
+    load: gives a reduced model in float32, whose weights are rounded to 8 bits. ours: loads our
+    ways.
     """
     if find_spec("openvino") is None or find_spec("nncf") is None:
         print("OpenVINO is left out: `pip install openvino nncf` brings it", flush=True)
         return {}
-    ways = {"OpenVINO, 8 bits": OpenVino(load()).generate} | ours
+    ways = {"OpenVINO, 8 bits": OpenVino(load()).generate} | ours()
     took = {label: {} for label in ways}
     for way in ways.values():
         way(prompts[:1], 2)  # warms up

@@ -90,7 +90,7 @@ def test_llama_cpp_makes_the_same_tokens(request, tmp_path, name):
 def test_without_openvino_nothing_is_measured_and_one_line_says_so(monkeypatch, capsys, missing):
     present = {"openvino": "found", "nncf": "found", missing: None}
     monkeypatch.setattr(openvino, "find_spec", present.get)
-    assert openvino.measured(lambda: pytest.fail("a model is loaded"), [[1]], [1], {}) == {}
+    assert openvino.measured(lambda: pytest.fail("a model is loaded"), [[1]], [1], dict) == {}
     assert "pip install openvino nncf" in capsys.readouterr().out
 
 
@@ -112,7 +112,7 @@ def test_openvino_and_ours_take_turns_and_the_faster_one_counts(monkeypatch):
     times = iter([5.0, 3.0, 4.0, 2.0, 9.0, 6.0, 8.0, 7.0])
     monkeypatch.setattr(openvino, "OpenVino", Peer)
     monkeypatch.setattr(openvino, "seconds", lambda work, *_, **__: work() or next(times))
-    took = openvino.measured(lambda: "a model", [[1]] * 3, [1, 3], {"m2lib": ours})
+    took = openvino.measured(lambda: "a model", [[1]] * 3, [1, 3], lambda: {"m2lib": ours})
     assert calls[:2] == [("peer", 1, 2), ("ours", 1, 2)]  # they warm up
     assert calls[2:6] == [("peer", 1, 7), ("ours", 1, 7)] * 2
     assert calls[6:] == [("peer", 3, 7), ("ours", 3, 7)] * 2

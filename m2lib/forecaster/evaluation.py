@@ -454,8 +454,7 @@ def _forecast_table(
     points: Mapping[str, Sequence[np.ndarray]],
     season: int,
 ) -> pd.DataFrame:
-    """`forecasts` of an `Evaluation`; there is one item, context, sample and point for each
-    origin."""
+    """`forecasts` of an `Evaluation`, from one item, context, sample and point for each origin."""
     frames = []
     for row, (item, context) in enumerate(zip(items, contexts, strict=True)):
         horizon = samples[row].shape[1]
