@@ -85,20 +85,20 @@ class Task:
         return columns, items
 
     def _seasons(self, items: list[Item]) -> str:
-        """Say which season is taken out and how, and which longer one of the calendar is not."""
-        longest = max(len(item.values) for item in items)
-        known = (self.season,) if self.season else m2lib.forecaster.calendar_seasons(items)
+        """Say which season is taken out, and how; nothing if no series is long enough for it."""
+        known = m2lib.forecaster.chosen_seasons(items, self.season)
         enough = m2lib.series.seasons.ENOUGH
-        seasons = [season for season in known if 1 < season <= longest // enough]
-        if not seasons:  # it is taken out of none
+        seasons = [m2lib.series.Season.of(item.values, known) for item in items]
+        lengths = set()
+        for item, season in zip(items, seasons, strict=True):
+            length = len(season.factor)
+            if 1 < length <= len(item.values) // enough:
+                lengths.add(length)
+        if not lengths:
             return ""
-        season = m2lib.series.Season
-        how = season.summary([season.of(item.values, seasons[0]) for item in items])
+        how = m2lib.series.Season.summary(seasons)
         how = "taken out of no series" if how == "none" else how
-        line = f"; season: {seasons[0]} steps, {how}"
-        if len(seasons) > 1:
-            line += f"; not {seasons[1]} (--season {seasons[1]} takes these instead)"
-        return line
+        return f"; season: {' or '.join(map(str, sorted(lengths)))} steps, {how}"
 
     def load(self) -> Forecaster:
         """Load the forecaster, and print which one it is."""
@@ -159,15 +159,15 @@ def forecast(
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
     forecaster = task.load()
-    season = m2lib.forecaster.chosen_season(items, task.season)
-    items = forecaster.readable(items, task.horizon, season, skip=task.skip)
+    seasons = m2lib.forecaster.chosen_seasons(items, task.season)
+    items = forecaster.readable(items, task.horizon, seasons, skip=task.skip)
     parts = (
         forecaster.predict_items(
             part,
             columns,
             task.horizon,
             levels,
-            season,
+            seasons,
             num_samples=sampling.samples,
             temperature=sampling.temperature,
             seed=sampling.seed + number,

@@ -51,6 +51,9 @@ class Experiment:
     pair_share: float = 0.0
     """The share, from 0 to 1, of its training steps that hold one long series of prey and predators
     instead of other synthetic series."""
+    shown_share: float = 0.0
+    """The share, from 0 to 1, of its training steps that hold series of one variable as a
+    forecaster shows them, mostly without their season or trend (`study.synthetic.shown`)."""
     adapter: AdapterOf | None = None
     """The earlier experiment whose adapter it forecasts with or, if it trains, trains further;
     None: it starts from the untuned model."""
@@ -401,6 +404,15 @@ _GENERAL = [
         training=replace(SYNTHETIC, steps=1000, learning_rate=1e-3, tail_weight=4.0, seed=4),
         adapter=AdapterOf(("general-tail",)),
         pair_share=0.5,
+    ),
+    _any_table(
+        "general-shown",
+        "the adapter for any table, trained on, above all on series as it is shown them",
+        training=replace(SYNTHETIC, steps=800, learning_rate=1e-3, tail_weight=4.0, seed=5),
+        adapter=AdapterOf(("general-even",)),
+        milestones=(400,),
+        pair_share=0.2,
+        shown_share=0.7,
     ),
 ]
 # How sure the forecasts are: samples from the untuned model and from two adapters. At temperature 1

@@ -39,6 +39,7 @@ def plan_run(name: str, profile: Profile, data: SeriesSet) -> Plan:
         text_format=experiment.synthetic_format,
         without=experiment.without,
         pairs=experiment.pair_share,
+        shown=experiment.shown_share,
         start=start,
         start_adapter=load_record(profile, start).adapter if start else "",
         protocol=protocol_at(experiment, profile),

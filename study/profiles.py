@@ -69,7 +69,10 @@ SLICE = Profile(
         },
         **{
             name: {"steps": 2}
-            for name in ("general", "general-long", "general-pairs", "general-tail", "general-even")
+            for name in (
+                *("general", "general-long", "general-pairs"),
+                *("general-tail", "general-even", "general-shown"),
+            )
         },
     },
     protocol={

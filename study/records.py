@@ -108,6 +108,9 @@ class Plan:
     """The version of the codec."""
     decode_version: int
     """The version of the decoding."""
+    shown: float = 0.0
+    """The share, from 0 to 1, of its training steps that hold series as a forecaster shows them; an
+    experiment declares it as `shown_share`. Records older than the field have none."""
 
     def difference(self, other: "Plan") -> str:
         """Name the first setting in which another plan differs; empty if none does."""

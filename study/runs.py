@@ -425,7 +425,12 @@ class Run:
         plan = self.plan
         if plan.text_format:
             return synthetic_windows(
-                config.sequence_length, config.seed, plan.text_format, plan.without, plan.pairs
+                config.sequence_length,
+                config.seed,
+                plan.text_format,
+                plan.without,
+                pair_share=plan.pairs,
+                shown_share=plan.shown,
             )
         return partial(self._recipe_windows, config)
 

@@ -344,17 +344,20 @@ def test_where_the_series_of_a_table_begin_and_end_is_said(tmp_path, capsys):
     assert "season" not in said  # no series has three weeks
 
 
-def test_of_two_seasons_the_one_that_is_taken_is_said(tmp_path, capsys):
+def test_of_a_day_and_a_week_the_one_that_is_taken_is_said(tmp_path, capsys):
     demand = pd.DataFrame({"date": pd.date_range("2024-01-01", periods=1008, freq="30min")})
     demand["y"] = 10 + np.arange(1008) % 48 + np.arange(1008) / 100
+    whole = demand.assign(id="three weeks")
+    part = demand[:1007].assign(id="less")
     path = tmp_path / "t.csv"
-    for steps, said in (
-        (1008, "; season: 48 steps, multiplied; not 336 (--season 336 takes these instead)"),
-        (1007, "; season: 48 steps, multiplied"),
+    for table, taken in (
+        (whole, "336 steps, multiplied"),
+        (part, "48 steps, multiplied"),
+        (pd.concat([whole, part]), "48 or 336 steps, multiplied"),
     ):
-        demand[:steps].to_csv(path, index=False)
+        table.to_csv(path, index=False)
         cli_tables.Task(path, horizon=2).read()
-        assert capsys.readouterr().out.strip().endswith(f"id: none{said}")
+        assert capsys.readouterr().out.strip().endswith(f"id: id; season: {taken}")
 
 
 def test_the_season_that_is_taken_out_is_said(tmp_path, capsys):

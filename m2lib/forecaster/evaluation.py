@@ -14,7 +14,7 @@ import pandas as pd
 from m2lib import series
 from m2lib.files import InputError, first_line
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
-from m2lib.forecaster.tables import Columns, Item, as_written, chosen_season
+from m2lib.forecaster.tables import Columns, Item, as_written, chosen_seasons
 from m2lib.series import DECILES, Scaling
 from m2lib.series.intervals import sign_flip_p, t_interval
 
@@ -45,7 +45,7 @@ class Evaluation:
     The scale is that of the model's text format, so two models cannot be compared by it.
     """
     season: int
-    """Steps of the season; 1 where there is none."""
+    """Steps of the season, of several the shortest; 1 where there is none."""
     period: int | None
     """Steps of the period that the seasonal naive forecast repeats; None: found in each context."""
     crps: float
@@ -226,7 +226,7 @@ def evaluate(
     origins: int = 1,
     stride: int | None = None,
     leave_out: int = 0,
-    season: int | None = None,
+    season: int | Sequence[int] | None = None,
     period: int | None = None,
     refit: Callable[[Sequence[np.ndarray]], Sampler] | None = None,
     num_samples: int = SAMPLES,
@@ -250,11 +250,12 @@ def evaluate(
         The number of origins in each series, the steps from one to the next, and the last steps
         that are not used, as in `origins_of`. Default: one origin. The default stride is the
         horizon, so that no step is forecast twice.
-    season : int, optional
+    season : int or sequence of int, optional
         Steps of the season, as in `Sampler.sample`. Default: the calendar's, if the time stamps
         tell which, and otherwise none.
     period : int, optional
-        As in `baselines_for`. Default: the season, where there is one.
+        As in `baselines_for`. Default: the season, where there is one; of several the longest that
+        every context has three of.
     refit : callable, optional
         Takes the contexts of all series at one origin, without their season, and returns a
         forecaster that has seen nothing later. Each context is then at least a horizon longer than
@@ -275,9 +276,7 @@ def evaluate(
         Errors of all forecasters, origin by origin. An origin whose context cannot be scaled,
         because it is constant or 0 nearly throughout, is left out, with a warning.
     """
-    season = chosen_season(items, season)
-    if not period:
-        period = season if season > 1 else None
+    seasons = chosen_seasons(items, season)
 
     # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
     shortest = series.SHORTEST + horizon if refit else series.SHORTEST
@@ -293,7 +292,7 @@ def evaluate(
     # The season is taken out of a context before it is written, so the text format is chosen for
     # contexts without it.
     text_format = forecaster.checked_format(
-        [_without_season(context, season) for context in contexts.values()],
+        [_without_season(context, seasons) for context in contexts.values()],
         [items[place].name for place, _ in rolling],
     )
     steps_read = forecaster.readable_steps(text_format, horizon)
@@ -311,14 +310,14 @@ def evaluate(
     for batch in _sharing_a_forecaster(rolling, items, each_origin=refit is not None):
         batch_contexts = [contexts[origin] for origin in batch]
         if refit:
-            model = refit([_without_season(context, season) for context in batch_contexts])
+            model = refit([_without_season(context, seasons) for context in batch_contexts])
         else:
             model = replace(forecaster, text_format=text_format)
         forecasts = model.sample(
             batch_contexts,
             horizon,
             ids=[items[place].name for place, _ in batch],
-            season=season,
+            season=seasons,
             num_samples=num_samples,
             temperature=temperature,
             seed=seed,
@@ -330,11 +329,14 @@ def evaluate(
     # 3. Compare point forecasts with the simple ones, and samples with the truth.
     points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]}
     known = [contexts[origin] for origin in rolling]
+    if not period:
+        longest = series.season_length(seasons, min(map(len, known)))
+        period = longest if longest > 1 else None
     points |= _simple_forecasts(known, horizon, period)
     if auto_ets is None:
         auto_ets = find_spec("statsforecast") is not None
     if auto_ets:
-        points |= _ets_forecasts(known, horizon, season)
+        points |= _ets_forecasts(known, horizon, seasons[0])
     errors, scaled = _errors(points, truths, scalings)
     crps = float(np.mean(errors[MODEL]))
     coverage = None
@@ -353,16 +355,16 @@ def evaluate(
         columns,
         [samples[origin] for origin in rolling],
         points,
-        season,
+        seasons[0],
     )
     return Evaluation(
-        errors, scaled, season, period, crps, coverage, table, columns.id or "item_id"
+        errors, scaled, seasons[0], period, crps, coverage, table, columns.id or "item_id"
     )
 
 
-def _without_season(context: np.ndarray, season: int) -> np.ndarray:
-    """A context (steps, variables) without the season that it has itself, `season` steps long."""
-    return series.Season.of(context, season).without(context)
+def _without_season(context: np.ndarray, seasons: Sequence[int]) -> np.ndarray:
+    """A context (steps, variables) without the season that it has itself, of these lengths."""
+    return series.Season.of(context, seasons).without(context)
 
 
 def _with_a_scale(rolling: list[Origin], scalings: Mapping[Origin, Scaling]) -> list[Origin]:

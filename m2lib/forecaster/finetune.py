@@ -19,7 +19,7 @@ from m2lib.forecaster.adapters import VIEWS_FILE
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW_TOKENS, Sampler
-from m2lib.forecaster.tables import Item, check_folder, chosen_season
+from m2lib.forecaster.tables import Item, check_folder, chosen_seasons
 from m2lib.forecaster.views import PLAIN
 from m2lib.model import (
     ALL_TARGETS,
@@ -63,7 +63,7 @@ def finetune(
     prediction_length: int,
     output_dir: str | Path,
     *,
-    season: int | None = None,
+    season: int | Sequence[int] | None = None,
     num_steps: int = 200,
     learning_rate: float | None = None,
     rank: int | None = None,
@@ -87,11 +87,11 @@ def finetune(
     config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
 
     # 2. Prepare training windows from all but the last steps, without their season.
-    season = chosen_season(items, season)
+    seasons = chosen_seasons(items, season)
     training = []
     for item in items:
         known = item.values[:-prediction_length]
-        training.append(Season.of(known, season).without(known))
+        training.append(Season.of(known, seasons).without(known))
     text_format = forecaster.checked_format(training, [item.name for item in items])
     tuned, windows = _prepare(forecaster, training, text_format, prediction_length, config)
     model = tuned.backbone.model
@@ -107,7 +107,7 @@ def finetune(
         evaluate,
         items=measured,
         horizon=prediction_length,
-        season=season,
+        season=seasons,
         num_samples=num_samples,
         seed=config.seed,
     )
@@ -131,7 +131,7 @@ def finetune(
     tuned = replace(tuned, adapter=folder, text_format=text_format)
     recipe = {
         "start": forecaster.adapter.name if forecaster.adapter else "the base",
-        "season": season,
+        "season": " or ".join(map(str, seasons)),
         **asdict(config),
         "targets": ", ".join(config.targets),  # a text, as the card shows it
     }

@@ -24,7 +24,7 @@ from m2lib.forecaster.tables import (
     Columns,
     Fill,
     Item,
-    chosen_season,
+    chosen_seasons,
     future_times,
     in_parts,
     items_of,
@@ -140,7 +140,7 @@ class Forecaster(Sampler):
         seed: int = 0,
         batch_size: int | None = None,
         ids: Sequence[int | str] | None = None,
-        season: int = 1,
+        season: int | Sequence[int] = 1,
         context_length: int | None = None,
         views: Sequence[View] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -218,7 +218,7 @@ class Forecaster(Sampler):
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
         target: str | Sequence[str] = "target",
-        season: int | None = None,
+        season: int | Sequence[int] | None = None,
         num_samples: int = SAMPLES,
         temperature: float = TEMPERATURE,
         seed: int = 0,
@@ -244,11 +244,11 @@ class Forecaster(Sampler):
             zone or in none, or numbers. None: the table is one series; its rows are in order.
         target : str or sequence of str, optional
             The columns to forecast, one to eight; several are one series of so many variables.
-        season : int, optional
+        season : int or sequence of int, optional
             Steps of the season, which is taken out before a series is written, and put back
-            afterwards. Default: the calendar's, where time stamps say which: the day's hours or
-            parts of hours, 7 days, 5 business days, 52 weeks, 12 months, 4 quarters; else 1, which
-            is none.
+            afterwards. Of several, each series gets the longest that it has three of. Default: the
+            calendar's, where time stamps say which: the hours (or parts of hours) of a day and of a
+            week, 7 days, 5 business days, 52 weeks, 12 months, 4 quarters; else 1, which is none.
         num_samples : int, optional
             Forecasts sampled for each series; 1 is the single greedy one.
         temperature : float, optional
@@ -287,15 +287,15 @@ class Forecaster(Sampler):
             refuse_covariates("future_df")
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, skip=skip, fill=fill)
-        season = chosen_season(items, season)
-        items = self.readable(items, prediction_length, season, skip=skip)
+        seasons = chosen_seasons(items, season)
+        items = self.readable(items, prediction_length, seasons, skip=skip)
         parts = (
             self.predict_items(
                 part,
                 columns,
                 prediction_length,
                 quantile_levels,
-                season,
+                seasons,
                 num_samples=num_samples,
                 temperature=temperature,
                 seed=seed + number,
@@ -312,7 +312,7 @@ class Forecaster(Sampler):
         columns: Columns,
         prediction_length: int,
         quantile_levels: Sequence[float] = DECILES,
-        season: int | None = None,
+        season: int | Sequence[int] | None = None,
         *,
         num_samples: int = SAMPLES,
         temperature: float = TEMPERATURE,
@@ -349,7 +349,7 @@ class Forecaster(Sampler):
             seed=seed,
             batch_size=batch_size,
             ids=[item.name for item in items],
-            season=chosen_season(items, season),
+            season=chosen_seasons(items, season),
         )
         frames = []
         for item, forecast in zip(items, forecasts, strict=True):
@@ -374,7 +374,7 @@ class Forecaster(Sampler):
         self,
         items: Sequence[Item],
         prediction_length: int,
-        season: int | None = None,
+        season: int | Sequence[int] | None = None,
         *,
         skip: bool = False,
     ) -> list[Item]:
@@ -389,7 +389,7 @@ class Forecaster(Sampler):
             The series.
         prediction_length : int
             Steps to forecast.
-        season : int, optional
+        season : int or sequence of int, optional
             As in `predict_df`.
         skip : bool, optional
             Whether a series that cannot be read is left out, with a warning that says why.
@@ -405,8 +405,8 @@ class Forecaster(Sampler):
             For the first series that cannot be read, or with `skip` if there is no other; and for
             more steps than the model can write.
         """
-        season = chosen_season(items, season)
-        values = [Season.of(item.values, season).without(item.values) for item in items]
+        seasons = chosen_seasons(items, season)
+        values = [Season.of(item.values, seasons).without(item.values) for item in items]
         chosen = replace(self, text_format=self.text_format or format_for(values))
         readable = []
         for item, series in zip(items, values, strict=True):
@@ -437,7 +437,7 @@ class Forecaster(Sampler):
         origins: int = 1,
         stride: int | None = None,
         leave_out: int = 0,
-        season: int | None = None,
+        season: int | Sequence[int] | None = None,
         period: int | None = None,
         auto_ets: bool | None = None,
         num_samples: int = SAMPLES,
@@ -463,7 +463,7 @@ class Forecaster(Sampler):
             Steps from one moment to the next. Default: `prediction_length`.
         leave_out : int, optional
             Last steps of each series that are not used.
-        season : int, optional
+        season : int or sequence of int, optional
             As in `predict_df`.
         period, auto_ets : optional
             As in `m2lib.forecaster.evaluate`.
@@ -509,7 +509,7 @@ class Forecaster(Sampler):
         id_column: str | None = "item_id",
         timestamp_column: str | None = "timestamp",
         target: str | Sequence[str] = "target",
-        season: int | None = None,
+        season: int | Sequence[int] | None = None,
         num_steps: int = 200,
         learning_rate: float | None = None,
         rank: int | None = None,
@@ -540,7 +540,7 @@ class Forecaster(Sampler):
             card and its facts.
         id_column, timestamp_column, target : str, optional
             As in `predict_df`.
-        season : int, optional
+        season : int or sequence of int, optional
             As in `predict_df`.
         num_steps : int, optional
             Optimiser steps.

@@ -16,7 +16,7 @@ from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
 from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
-from m2lib.series import SHORTEST, Season, TextFormat
+from m2lib.series import SHORTEST, Season, TextFormat, checked_seasons
 
 WINDOW_TOKENS = 1024  # of context that the model reads at most, and of a training window
 SAMPLES = 20
@@ -77,7 +77,7 @@ class Sampler:
         seed: int = 0,
         batch_size: int | None = None,
         ids: Sequence[int | str] | None = None,
-        season: int = 1,
+        season: int | Sequence[int] = 1,
         context_length: int | None = None,
         views: Sequence[View] | None = None,
     ) -> list[Forecast]:
@@ -101,9 +101,9 @@ class Sampler:
             as many as fit into 2 GB of keys and values, up to 256 forecasts.
         ids : sequence of int or str, optional
             The names of series in errors. Default: their numbers from 0.
-        season : int, optional
+        season : int or sequence of int, optional
             Steps of the season, which is taken out before a series is written, and put back
-            afterwards; 1: none.
+            afterwards; 1: none. Of several, each series gets the longest that it has three of.
         context_length : int, optional
             The last steps of each series that the model reads at most, 10 or more. All that is read
             shares three or four digits, so a shorter past is written with a finer resolution. The
@@ -133,12 +133,13 @@ class Sampler:
             For a series that cannot be forecast, naming it; for more steps than the model can
             write; and for no series at all, or an argument that is out of its range.
         """
-        _check_arguments(values, prediction_length, num_samples, season, batch_size, context_length)
+        _check_arguments(values, prediction_length, num_samples, batch_size, context_length)
+        lengths = checked_seasons(season)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
         # How many steps the window holds depends on the text format, so one is chosen before it is
         # known what each view shows.
-        seasons = [Season.of(series, season) for series in values]
+        seasons = [Season.of(series, lengths) for series in values]
         unseasonal = [
             one_season.without(series) for one_season, series in zip(seasons, values, strict=True)
         ]
@@ -279,7 +280,6 @@ def _check_arguments(
     values: Sequence[np.ndarray],
     prediction_length: int,
     num_samples: int,
-    season: int,
     batch_size: int | None,
     context_length: int | None,
 ) -> None:
@@ -290,8 +290,6 @@ def _check_arguments(
         raise InputError(f"prediction_length is {prediction_length}; give 1 or more steps")
     if num_samples < 1:
         raise InputError(f"num_samples is {num_samples}; give 1 or more")
-    if season < 1:
-        raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; give 1 or more, or leave it out")
     if context_length is not None and context_length < SHORTEST:

@@ -39,7 +39,7 @@ from m2lib.forecaster.calendars import (
     spacings_of,
     without_gaps,
 )
-from m2lib.series import MOST_VARIABLES, SHORTEST
+from m2lib.series import MOST_VARIABLES, SHORTEST, checked_seasons
 
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
@@ -287,14 +287,6 @@ def in_parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
         yield items[start : start + PART]
 
 
-def calendar_season(items: Sequence[Item]) -> int:
-    """The season by the time stamps, in steps; 1 where there is none.
-
-    It is the shortest of `calendar_seasons`: of half-hours the day, 48, and not the week, 336.
-    """
-    return next(iter(calendar_seasons(items)), 1)
-
-
 def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:
     """All seasons that the calendar knows of the time stamps, in steps, the shortest first.
 
@@ -305,16 +297,14 @@ def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:
     return seasons.pop() if len(seasons) == 1 else ()
 
 
-def chosen_season(items: Sequence[Item], season: int | None) -> int:
-    """The season that a caller asks for, in steps; None asks for the calendar's.
+def chosen_seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
+    """The seasons that a caller asks for, in steps; None asks for the calendar's.
 
-    InputError for fewer than one step.
+    They are in ascending order, and (1,) where there is none. InputError for fewer than one step.
     """
     if season is None:
-        return calendar_season(items)
-    if season < 1:
-        raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
-    return season
+        return calendar_seasons(items) or (1,)
+    return checked_seasons(season)
 
 
 def future_times(item: Item, horizon: int) -> pd.Index:

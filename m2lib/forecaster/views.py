@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from m2lib.series import NOTHING_LEFT, Scaling, Season, Trend
+from m2lib.series.seasons import ENOUGH
 
 SEASONS_SEEN = 6  # a view of few steps shows so many seasons at least
 
@@ -23,7 +24,8 @@ class View:
     """The last steps that are shown, but six seasons at least; None: as many as the model's window
     holds."""
     season: bool = True
-    """Whether the season is taken out, and put back into the forecast."""
+    """Whether the season is taken out, and put back into the forecast. It is in any case if the
+    model's window does not hold three of it, because then the model could not see it."""
     trend: bool = False
     """Whether the trend is taken out, and goes on in the forecast, see `m2lib.series.Trend`."""
 
@@ -69,7 +71,7 @@ class Seen:
             What the model sees.
         """
         season_length = len(season.factor)
-        if not view.season:
+        if not view.season and ENOUGH * season_length <= most_steps:
             season = Season.none(values.shape[1])
         shown = season.without(values)[-most_steps:]
         if view.steps is not None:

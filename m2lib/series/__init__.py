@@ -20,5 +20,5 @@ from .metrics import (
     DECILES, best_and_worst, crps_fair, quantile_loss, series_mae, summarise,
     weighted_quantile_loss,
 )  # fmt: skip
-from .seasons import NOTHING_LEFT, Season
+from .seasons import NOTHING_LEFT, Season, checked_seasons, season_length
 from .trends import Trend

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from m2lib.files import InputError
 from m2lib.series.codec import Scaling
 
 ENOUGH = 3  # a season is estimated from at least this many of its repetitions
@@ -40,8 +41,11 @@ class Season:
     """The shift that is then added, in physical units."""
 
     @classmethod
-    def of(cls, values: np.ndarray, length: int) -> "Season":
+    def of(cls, values: np.ndarray, length: int | Sequence[int]) -> "Season":
         """Estimate the season of a series by classical decomposition [1]_, with medians.
+
+        If several lengths are given, it is the season that `season_length` chooses for the series.
+        A week of 168 hours is taken in the place of a day of 24, and holds it.
 
         The season of a variable multiplies if no value is negative; else it is added. It is the
         median over all repetitions, and outliers are left out of the trend, so one zero or one
@@ -56,8 +60,8 @@ class Season:
         ----------
         values : ndarray of float, shape (steps, variables)
             Physical units.
-        length : int
-            Number of steps of a season; with 1 there is none.
+        length : int or sequence of int
+            Number of steps of the season, or those of several; with 1 there is none.
 
         Returns
         -------
@@ -69,6 +73,7 @@ class Season:
         .. [1] Hyndman and Athanasopoulos, "Forecasting: principles and practice", 3rd edition,
            2021, section 3.4.
         """
+        length = season_length(np.ravel(length).tolist(), len(values))
         factor = np.ones((length, values.shape[1]))
         shift = np.zeros_like(factor)
         if length > 1 and len(values) >= ENOUGH * length:
@@ -125,6 +130,23 @@ class Season:
             scale=scaling.scale * factor,
             offset=scaling.offset * factor + self.shift[places],
         )
+
+
+def season_length(lengths: Sequence[int], steps: int) -> int:
+    """The longest of several seasons that a series of so many steps has three of.
+
+    Where it has three of none, it is the shortest.
+    """
+    enough = [length for length in lengths if ENOUGH * length <= steps]
+    return max(enough, default=min(lengths))
+
+
+def checked_seasons(season: int | Sequence[int]) -> tuple[int, ...]:
+    """The lengths of one or several seasons, in ascending order; InputError for one below 1."""
+    seasons: tuple[int, ...] = tuple(sorted(np.ravel(season).tolist()))
+    if not seasons or seasons[0] < 1:
+        raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
+    return seasons
 
 
 def _estimate(values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ import numpy as np
 from m2lib.series import SHORTEST, TABLES, TextFormat
 from m2lib.training import Endless, encode_window, pad_windows
 from study.synthetic.families import draw_series, dynamics
+from study.synthetic.shown import Shown
 
 # Shares of synthetic series with 1, 2, ... 8 variables.
 VARIABLE_SHARES = (0.55, 0.2, 0.08, 0.07, 0.025, 0.025, 0.025, 0.025)
@@ -16,17 +17,21 @@ def synthetic_windows(
     text_format: TextFormat = TABLES,
     without: str = "",
     pair_share: float = 0.0,
+    shown_share: float = 0.0,
 ) -> Endless:
     """Return windows of synthetic series, generated anew for each step.
 
     A series has one to eight variables, or as many as the format fixes. A step has at most `tokens`
     tokens in all its windows, which must be 640 or more for eight variables. `without` names a
     family of series to leave out. `pair_share` is the share of the steps that hold one long series
-    of prey and predators instead.
+    of prey and predators instead. `shown_share` is that of the steps whose series of one variable
+    are shown as a forecaster shows them (`study.synthetic.shown`).
     """
 
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
+        if shown_share > 0 and rng.random() < shown_share:
+            return _shown_windows(rng, tokens, text_format.of(1))
         # At a share of 0 no number is drawn, so that the series of a seed are the same as before
         # there were pairs.
         is_pair = pair_share > 0 and rng.random() < pair_share
@@ -56,6 +61,22 @@ def synthetic_windows(
         return pad_windows(rows)
 
     return _windows
+
+
+def _shown_windows(rng: np.random.Generator, tokens: int, text_format: TextFormat) -> np.ndarray:
+    """Return the windows of a step whose series are all shown in one way."""
+    most_steps = tokens // text_format.longest_step
+    shown = Shown.draw(rng)
+    first = shown.draw_series(rng, most_steps)
+    rows: list[list[int]] = []
+    while len(rows) < max(1, most_steps // len(first)):
+        series = shown.draw_series(rng, most_steps)
+        # Where a view would show nothing but a flat line, it shows more steps than of the others.
+        if len(series) <= len(first):
+            ids = encode_window(series, shown.ahead, text_format)
+            if ids is not None:
+                rows.append(ids)
+    return pad_windows(rows)
 
 
 def _log_uniform(rng: np.random.Generator, low: int, high: int) -> float:

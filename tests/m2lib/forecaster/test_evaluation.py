@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, Item, calendar_season, evaluate
+from m2lib.forecaster import Forecaster, Item, chosen_seasons, evaluate, evaluation
 from m2lib.forecaster.evaluation import ETS, MODEL, WQL, Evaluation, baselines_for, origins_of
 from m2lib.forecaster.sampling import Sampler
 from m2lib.series import DECILES, TextFormat, coverage, crps_fair
@@ -95,12 +95,34 @@ def test_what_is_kept_back_may_be_negative(tiny):
 def test_the_calendar_says_the_season(tiny, freq, season):
     values = np.arange(60.0)[:, None] % 5
     dated = Item("a", pd.date_range("2020-01-01", periods=60, freq=freq), values)
-    assert calendar_season([dated, dated]) == season
+    assert chosen_seasons([dated, dated], None)[0] == season
     found = evaluate(Forecaster(tiny), [dated], 2, num_samples=1).errors
     assert ("last period" if season == 1 else f"{season} steps ago") in found
     undated = Item("a", pd.RangeIndex(60), values)
-    assert calendar_season([undated]) == 1
-    assert calendar_season([dated, undated]) == 1
+    assert chosen_seasons([undated], None) == (1,)
+    assert chosen_seasons([dated, undated], None) == (1,)
+    assert chosen_seasons([dated], 9) == (9,)
+    assert chosen_seasons([dated], [30, 9]) == (9, 30)
+
+
+def test_of_a_day_and_a_week_others_repeat_the_one_that_is_taken(tiny, monkeypatch):
+    week = np.resize(10 + np.random.default_rng(0).random(168), 800)[:, None]
+    hours = Item("a", pd.date_range("2024-01-01", periods=800, freq="h"), week)
+    ets_seasons = []
+
+    def ets(contexts, horizon, season):
+        ets_seasons.append(season)
+        return {}
+
+    monkeypatch.setattr(evaluation, "_ets_forecasts", ets)
+    options = {"num_samples": 1, "auto_ets": True}
+    whole = evaluate(Forecaster(tiny), [hours], 24, origins=3, **options)
+    assert (whole.season, whole.period) == (24, 168)
+    assert whole.errors["168 steps ago"].max() == pytest.approx(0, abs=1e-9)
+    # Of the first context there are less than three weeks.
+    part = evaluate(Forecaster(tiny), [hours], 24, origins=2, stride=280, **options)
+    assert (part.season, part.period) == (24, 24)
+    assert ets_seasons == [24, 24]  # it takes no longer one
 
 
 def made(model, simple):

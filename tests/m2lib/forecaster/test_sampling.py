@@ -258,6 +258,27 @@ def test_samples_are_shared_out_among_readings(own):
     assert greedy.texts == first.texts
 
 
+def test_a_season_that_the_window_cannot_show_is_taken_out(own):
+    values = np.resize([1.0, 2.0, 4.0, 3.0, 9.0], 80)[:, None] + np.arange(80.0)[:, None]
+    season = Season.of(values, 5)
+    left_in = Seen.of(values, season, View(season=False), 15)
+    assert np.array_equal(left_in.context, values[-15:])
+    taken_out = Seen.of(values, season, View(season=False), 14)
+    assert np.array_equal(taken_out.context, season.without(values)[-14:])
+
+
+def test_each_series_has_the_longest_of_several_seasons(own):
+    week = np.resize(np.random.default_rng(0).uniform(1, 9, 21), 70)[:, None]
+    day = week[:60]
+    both = own.sample([week, day], 3, num_samples=1, season=(3, 21))
+    alone = [
+        own.sample([week], 3, num_samples=1, season=21),
+        own.sample([day], 3, num_samples=1, season=3),
+    ]
+    for one, (same,) in zip(both, alone, strict=True):
+        assert np.array_equal(one.scaling.scale, same.scaling.scale)
+
+
 def test_a_view_that_leaves_nothing_leaves_it_in(own):
     own = replace(own, text_format=TABLES)
     closed = np.concatenate([WAVE[:30], np.full((30, 1), 7.0)])

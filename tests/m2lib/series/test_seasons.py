@@ -1,9 +1,12 @@
 """The season that is taken out before a text is written, and put back."""
 
+import re
+
 import numpy as np
 import pytest
 
-from m2lib.series import TABLES, Season
+from m2lib.files import InputError
+from m2lib.series import TABLES, Season, checked_seasons
 
 PATTERN = np.array([3.0, -1.0, -4.0, 2.0])
 
@@ -98,6 +101,29 @@ def test_a_zero_or_an_outlier_changes_little(steps, little, wrong):
         assert np.allclose(season.factor, clean.factor, atol=little), (step, wrong)
         if wrong == 0:
             assert season.without(changed)[step] == 0  # a zero stays one
+
+
+def test_of_several_seasons_it_is_the_longest_that_is_there_three_times():
+    hours = np.random.default_rng(0).uniform(1, 9, 168)
+    values = np.tile(hours, 4)[:, None]
+    for lengths, steps, taken in (
+        ((24, 168), 3 * 168, 168),
+        ((24, 168), 3 * 168 - 1, 24),
+        ((24, 168), 10, 24),
+        ((7,), 3 * 168, 7),
+    ):
+        season = Season.of(values[:steps], lengths)
+        alone = Season.of(values[:steps], taken)
+        assert np.array_equal(season.factor, alone.factor)
+        assert len(season.factor) == taken
+
+
+@pytest.mark.parametrize("wrong", [0, -3, [24, 0], ()])
+def test_a_season_has_a_step_or_more(wrong):
+    assert checked_seasons([168, 24]) == (24, 168)
+    assert checked_seasons(np.int64(7)) == (7,)
+    with pytest.raises(InputError, match=f"season is {re.escape(str(wrong))}; give its number"):
+        checked_seasons(wrong)
 
 
 def test_near_the_classical_decomposition():

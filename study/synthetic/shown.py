@@ -1,0 +1,114 @@
+"""Series of exponential smoothing, shown to the model as a forecaster shows a reader's series.
+
+AutoETS, which forecasts many real series best, takes them for series of this kind. And what
+`general` reads of a series is seldom the series itself: a season or a line has been taken out of
+it, and both were estimated from it. A line through the last twenty steps of a random walk, for
+example, is always a little too steep, so what follows bends back. It is learned here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from m2lib.forecaster import View
+from m2lib.forecaster.views import Seen
+from m2lib.series import Season
+from study.synthetic.families import draw_series
+
+VIEWS = (View(60, trend=True), View(), View(60, season=False))
+"""The views of `general`."""
+SEASONS = {1: 0.45, 4: 0.2, 7: 0.1, 12: 0.2, 24: 0.05}
+"""The lengths of seasons, in steps, and how often each is drawn; 1: none."""
+OF_SMOOTHING = 0.7
+"""The share of series of exponential smoothing; the others are of all families."""
+LEAST_PAST = 30  # steps before the forecast, at least
+MOST_PAST = 400
+LEAST_AHEAD, MOST_AHEAD = 4, 30
+
+
+def smoothing(rng: np.random.Generator, steps: int, season: int = 1) -> np.ndarray:
+    """Draw a series of exponential smoothing (steps,), with a season of so many steps.
+
+    Level, trend and season each follow the errors, as in the innovations state space models [1]_.
+    The trend may be damped; errors may have heavy tails. Half of the series are exponentials of
+    such a series, so that season and errors multiply.
+
+    References
+    ----------
+    .. [1] Hyndman, Koehler, Ord and Snyder, "Forecasting with Exponential Smoothing: The State
+       Space Approach", 2008, chapter 2.
+    """
+    alpha = rng.uniform(0.01, 1.0)
+    has_trend = rng.random() < 0.6
+    beta = alpha * rng.choice((0.0, rng.uniform(0, 0.3))) * has_trend
+    gamma = (1 - alpha) * _log_uniform(rng, 0.001, 0.3)
+    damping = 1.0 if rng.random() < 0.5 else rng.uniform(0.8, 0.99)
+    degrees_of_freedom = rng.choice((4, 100), p=(0.3, 0.7))
+    errors = rng.standard_t(degrees_of_freedom, size=steps)
+
+    level = 0.0
+    slope = rng.normal() * _log_uniform(rng, 0.02, 0.5) * has_trend
+    by_place = rng.normal(size=season) * _log_uniform(rng, 0.3, 5)
+    by_place -= by_place.mean()
+    values = np.empty(steps)
+    for step, error in enumerate(errors):
+        place = step % season
+        values[step] = level + damping * slope + by_place[place] + error
+        level += damping * slope + alpha * error
+        slope = damping * slope + beta * error
+        by_place[place] += gamma * error if season > 1 else 0.0
+
+    values = (values - values.mean()) / (values.std() or 1.0)
+    if rng.random() < 0.5:
+        return np.exp(_log_uniform(rng, 0.05, 0.8) * values)
+    # Most real series are above zero, some of them far above.
+    lowest = rng.uniform(0, 4) if rng.random() < 0.8 else rng.uniform(-2, 0)
+    return values - values.min() + lowest * np.ptp(values)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How series of one training step are shown."""
+
+    view: View
+    """The view."""
+    season: int
+    """Steps of the season; 1: none."""
+    past: int
+    """Steps that are known, of which the view shows the last."""
+    ahead: int
+    """Steps of the future."""
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Shown":
+        """Draw how series are shown."""
+        season = int(rng.choice(list(SEASONS), p=list(SEASONS.values())))
+        return cls(
+            view=VIEWS[rng.integers(len(VIEWS))],
+            season=season,
+            past=int(_log_uniform(rng, max(LEAST_PAST, 3 * season), MOST_PAST + 1)),
+            ahead=int(_log_uniform(rng, LEAST_AHEAD, MOST_AHEAD + 1)),
+        )
+
+    def draw_series(self, rng: np.random.Generator, most_steps: int) -> np.ndarray:
+        """Draw a series as the view shows it, float64 (steps, 1), and of at most so many steps.
+
+        Its last steps are the future. Season and trend are estimated from the known steps alone,
+        and taken out of both.
+        """
+        steps = self.past + self.ahead
+        if rng.random() < OF_SMOOTHING:
+            values = smoothing(rng, steps, self.season)[:, None]
+        else:
+            values = draw_series(rng, steps, 1)
+        known = values[: self.past]
+        season = Season.of(known, self.season)
+        seen = Seen.of(known, season, self.view, most_steps - self.ahead)
+        steps_ahead = np.arange(1, self.ahead + 1)[:, None]
+        future = seen.season.without(values)[self.past :] - seen.trend.slope * steps_ahead
+        return np.concatenate([seen.context, future])
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a log-uniform number: of 1 to 100, as often from 1 to 10 as from 10 to 100."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
