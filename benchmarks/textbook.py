@@ -317,16 +317,26 @@ def _sampling_options() -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if isinstance(value, plain)}
 
 
-def language_row(forecaster: Forecaster, source: Source, cuts: Sequence[Cut]) -> dict[str, Any]:
+def language_row(
+    forecaster: Forecaster,
+    source: Source,
+    cuts: Sequence[Cut],
+    num_samples: int = SAMPLES,
+    **options: Any,
+) -> dict[str, Any]:
     """Return the row of a language model, which forecasts as `Forecaster.sample` does by default.
 
-    It is told the season, as the statistical forecasters are.
+    It is told the season, as the statistical forecasters are, unless `options`, which are further
+    ones of `Forecaster.sample`, tell it another.
     """
     contexts = [context[:, None] for _, context, _ in cuts]
 
     def forecast() -> list[np.ndarray]:
         forecasts = forecaster.sample(
-            contexts, source.horizon, season=source.season, num_samples=SAMPLES
+            contexts,
+            source.horizon,
+            num_samples=num_samples,
+            **{"season": source.season} | options,
         )
         return [np.quantile(ahead.physical[..., 0], DECILES, axis=0) for ahead in forecasts]
 
@@ -338,8 +348,9 @@ def language_row(forecaster: Forecaster, source: Source, cuts: Sequence[Cut]) ->
 
 def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[str] = ()) -> None:
     """Measure what the record at `path` lacks of a half's sources, and write it after each."""
-    rows = read_json(path)["rows"] if path.exists() else []
-    for source in sources_of(half, sources):
+
+    def new_rows(source: Source, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Measure the forecasters of which a source has no row among those recorded."""
         place = {"source": source.name, "split": half, "values": values_hash(source)}
         new = []
         if not has_all(rows, [place | {"forecaster": name} for name in (*STATISTICAL, ENSEMBLE)]):
@@ -351,6 +362,24 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
             key["options"] = _sampling_options()
             if not has_all(rows, [key]):
                 new.append(key | language_row(forecaster, source, cuts_of(source)))
+        return new
+
+    record_sources(path, half, new_rows, sources)
+
+
+def record_sources(
+    path: Path,
+    half: str,
+    new_rows: Callable[[Source, Sequence[dict[str, Any]]], list[dict[str, Any]]],
+    sources: Sequence[str] = (),
+) -> None:
+    """Write the record at `path` after each source of a half, or of those with some names.
+
+    `new_rows` takes a source and the recorded rows, and measures what they lack of it.
+    """
+    rows = read_json(path)["rows"] if path.exists() else []
+    for source in sources_of(half, sources):
+        new = new_rows(source, rows)
         rows = replaced(rows, new)
         write_rows(path, rows, new)
 

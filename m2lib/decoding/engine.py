@@ -216,9 +216,9 @@ class _Group(NamedTuple):
 class Engine:
     """Rows that are decoded together, one for each sample of each prompt, and their KV cache.
 
-    Row i * samples + j is sample j of prompt i. A prompt's keys and values are kept once; its rows
-    share them, and each has only the columns of its own new tokens beside them. Prompts of 5 and 3
-    tokens (a, b), 2 samples each, after two steps (+)::
+    Row i * num_samples + j is sample j of prompt i. A prompt's keys and values are kept once; its
+    rows share them, and each has only the columns of its own new tokens beside them. Prompts of 5
+    and 3 tokens (a, b), 2 samples each, after two steps (+)::
 
         column       0  1  2  3  4 ... 63    64 65 ... 127
         prompt 0     a  a  a  a  a           +  +             row 0
@@ -259,7 +259,7 @@ class Engine:
         matrices, which several engines may share.
     prompts : list of list of int
         Non-empty lists of ids 0-12, of mixed lengths.
-    samples : int, optional
+    num_samples : int, optional
         Number of rows for each prompt, which is read once for all of them.
     tick : callable, optional
         Called after each prompt with the number of its tokens, for a progress bar.
@@ -308,7 +308,7 @@ class Engine:
         self,
         model: torch.nn.Module | BareModel,
         prompts: list[list[int]],
-        samples: int = 1,
+        num_samples: int = 1,
         tick: Callable[[int], object] | None = None,
     ):
         self.bare = model if isinstance(model, BareModel) else BareModel(model)
@@ -317,7 +317,7 @@ class Engine:
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         longest = max(len(prompt) for prompt in prompts)
 
-        if samples == 1:
+        if num_samples == 1:
             # New tokens go into the prompts' own columns, so there is room for one at least.
             columns = cache_columns(longest + 1)
             self.shared = self.own = self.bare.cache(entries, columns)
@@ -328,7 +328,7 @@ class Engine:
             self.prompt_columns = [cache_columns(len(prompt)) for prompt in prompts]
             self.filled = cache_columns(longest)
             self.shared = self.bare.cache(entries, self.filled)
-            self.own = self.bare.cache(entries * samples, GROWTH)
+            self.own = self.bare.cache(entries * num_samples, GROWTH)
             columns = self.filled + GROWTH
 
         # Minus infinity, and not a large negative number: the softmax makes it a weight of exactly
@@ -345,8 +345,8 @@ class Engine:
             if tick:
                 tick(len(prompt))
         # A prompt's samples lie side by side: 0 0 1 1 (`repeat` would give 0 1 0 1).
-        prompt_of_row = torch.arange(len(prompts), device=device).repeat_interleave(samples)
-        self._arrange(prompt_of_row, [samples] * len(prompts))
+        prompt_of_row = torch.arange(len(prompts), device=device).repeat_interleave(num_samples)
+        self._arrange(prompt_of_row, [num_samples] * len(prompts))
         self.position = lengths[prompt_of_row]
         self.logits = self.bare.logits(torch.stack(hidden))[prompt_of_row]
 
@@ -534,13 +534,13 @@ def cache_columns(filled: int) -> int:
     return -(-filled // GROWTH) * GROWTH
 
 
-def step_columns(longest: int, step: int, samples: int) -> int:
+def step_columns(longest: int, step: int, num_samples: int) -> int:
     """The columns that each row attends to in a step, its prompt's and its own.
 
     `longest` is the length in tokens of the batch's longest prompt. `step` is the number of tokens
     that the row has taken after its prompt, this step's included. Several samples share the
     prompt's columns, and have a cache of their own for the others.
     """
-    if samples == 1:
+    if num_samples == 1:
         return cache_columns(longest + step)
     return cache_columns(longest) + cache_columns(step)

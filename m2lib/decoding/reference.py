@@ -24,7 +24,7 @@ class Reference:
         A causal language model with the 13-token vocabulary.
     prompts : list of list of int
         Non-empty lists of ids 0-12, of mixed lengths.
-    samples : int, optional
+    num_samples : int, optional
         Number of rows for each prompt.
     tick : callable, optional
         Called once with the number of tokens of all prompts, for a progress bar.
@@ -32,7 +32,8 @@ class Reference:
     Attributes
     ----------
     logits : Tensor of float32, shape (rows, 13)
-        The logits of each row's next token. At first row i * samples + j is sample j of prompt i.
+        The logits of each row's next token. At first row i * num_samples + j is sample j of prompt
+        i.
     mask : Tensor of int64, shape (rows, columns)
         1 where a column holds a token of the row, 0 where it holds a pad.
     cache : DynamicCache
@@ -43,7 +44,7 @@ class Reference:
         self,
         model: torch.nn.Module,
         prompts: list[list[int]],
-        samples: int = 1,
+        num_samples: int = 1,
         tick: Callable[[int], object] | None = None,
     ):
         from transformers import DynamicCache
@@ -67,9 +68,9 @@ class Reference:
             tick(sum(len(prompt) for prompt in prompts))
         # Each prompt was read once; now its samples get a row each, side by side:
         # prompts 0 0 0 1 1 1, not 0 1 0 1 0 1.
-        self.cache.batch_repeat_interleave(samples)
-        self.logits = logits.repeat_interleave(samples, 0)
-        self.mask = self.mask.repeat_interleave(samples, 0)
+        self.cache.batch_repeat_interleave(num_samples)
+        self.logits = logits.repeat_interleave(num_samples, 0)
+        self.mask = self.mask.repeat_interleave(num_samples, 0)
 
     def step(self, tokens: torch.Tensor) -> None:
         """Take one more token for each row, tokens (rows,) of ids 0-12; compute the next logits."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.int8 import FLOAT, RECORD, WHOLE
+from benchmarks.faster import FLOAT, RECORD, WHOLE
 from m2lib.files import ROOT, read_json
 from study.paper.textbook import CHOOSING, compared, errors_by_series, held
 

@@ -1,0 +1,135 @@
+"""`python -m benchmarks.hours` measures what the season of the week gains over that of the day.
+
+Hours and half-hours have both. The adapter `general` forecasts two days (48 steps; of half-hours it
+is one day) from moments drawn at random, of which it is given the six weeks before: once it is told
+the day alone, and once day and week, as the calendar tells them. Beside it the last day and the
+last week are repeated. The series are of the textbook's data (see `benchmarks.textbook`): walkers
+at four places, and the electricity of a state. All of them are for choosing, because their daily
+sums are, too. The record is hours.json, beside the recorded runs.
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.tables import Source, forecaster_of, model_key
+from benchmarks.textbook import (
+    GENERAL,
+    Cut,
+    TextbookSource,
+    has_all,
+    language_row,
+    replaced,
+    score,
+    show,
+    values_hash,
+    write_rows,
+)
+from m2lib.files import read_json
+from m2lib.forecaster import Forecaster
+from m2lib.series import DECILES
+from study.paper.textbook import CHOOSING, by_source, summary
+from study.settings import results_dir
+
+RECORD = "hours.json"
+DAY, WEEK = "told the day", "told day and week"
+LAST_DAY, LAST_WEEK = "last day", "last week"
+DAYS = 7  # of a week
+WEEKS_KNOWN = 6
+SAMPLES = 10
+MOMENTS_SEED = 0
+
+
+def _walkers() -> pd.DataFrame:
+    """Return the walkers of each hour at four places."""
+    table = import_module("tsdata.fpp3").raw["pedestrian"]
+    hours = table.assign(hour=pd.to_datetime(table["Date_Time"]))
+    wide = hours.pivot_table("Count", "hour", "Sensor", aggfunc="first")
+    return wide.asfreq("h")
+
+
+def _electricity(spacing: str) -> pd.Series:
+    """Return the electricity used in the state of Victoria in each hour, or half of one."""
+    table = import_module("tsdata.fpp3").raw["vic_elec"]
+    demand = table.set_index(pd.to_datetime(table["Time"]))["Demand"]
+    return demand.resample(spacing).sum()
+
+
+# The day's steps are the source's season, and `origins` are the moments drawn in each series.
+SOURCES = (
+    TextbookSource("walkers, hourly", CHOOSING, 48, 24, 4, _walkers),
+    TextbookSource("electricity, hourly", CHOOSING, 48, 24, 6, partial(_electricity, "h")),
+    TextbookSource("electricity, half-hourly", CHOOSING, 48, 48, 6, partial(_electricity, "30min")),
+)
+
+
+def cuts_of(source: Source) -> list[Cut]:
+    """Return the number, the context and the truth of a source's forecasts.
+
+    A stretch with a gap, or with a day that never changes, is not drawn.
+    """
+    rng = np.random.default_rng(MOMENTS_SEED)
+    frame = pd.DataFrame(source.load()).astype(np.float64)
+    known = WEEKS_KNOWN * DAYS * source.season
+    cuts: list[Cut] = []
+    for number, (_, column) in enumerate(frame.items()):
+        values = column.to_numpy()
+        found = 0
+        while found < source.origins:
+            moment = int(rng.integers(known, len(values) - source.horizon))
+            context = values[moment - known : moment]
+            truth = values[moment : moment + source.horizon]
+            moves = np.ptp(context.reshape(-1, source.season), axis=1).min() > 0
+            if moves and np.isfinite(truth).all():  # NaN moves nowhere
+                cuts.append((number, context, truth))
+                found += 1
+    return cuts
+
+
+def repeated_row(cuts: Sequence[Cut], season: int, period: int) -> dict[str, Any]:
+    """Return the row of a repetition of the last `period` steps; its bands have no width."""
+    deciles = [
+        np.tile(np.resize(context[-period:], len(truth)), (len(DECILES), 1))
+        for _, context, truth in cuts
+    ]
+    return score(cuts, season, deciles) | {"seconds": 0.0}
+
+
+def record_hours(path: Path, forecaster: Forecaster) -> None:
+    """Measure what the record at `path` lacks, and write it after each source."""
+    rows = read_json(path)["rows"] if path.exists() else []
+    for source in SOURCES:
+        cuts = cuts_of(source)
+        day, week = source.season, DAYS * source.season
+        place = {"source": source.name, "split": CHOOSING, "values": values_hash(source)}
+        model = {"samples": SAMPLES, "dtype": forecaster.dtype, **model_key(forecaster)}
+        new = []
+        for name, season in ((DAY, day), (WEEK, (day, week))):
+            key = place | {"forecaster": name} | model
+            if not has_all(rows, [key]):
+                row = language_row(forecaster, source, cuts, SAMPLES, season=season)
+                new.append(key | row)
+        for name, period in ((LAST_DAY, day), (LAST_WEEK, week)):
+            key = place | {"forecaster": name}
+            if not has_all(rows, [key]):
+                new.append(key | repeated_row(cuts, day, period))
+        rows = replaced(rows, new)
+        write_rows(path, rows, new)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--path", type=Path, help=f"default: report/results/{RECORD}")
+    record = parser.parse_args().path or results_dir() / RECORD
+    record_hours(record, forecaster_of(GENERAL))
+    all_rows = read_json(record)["rows"]
+    show(summary(all_rows, LAST_WEEK, WEEK))
+    show(by_source(all_rows, LAST_WEEK))
