@@ -21,8 +21,8 @@ class View:
     """How a series is shown to the model."""
 
     steps: int | None = None
-    """The last steps that are shown, but six seasons at least; None: as many as the model's window
-    holds."""
+    """The last steps that are shown, but six seasons at least (of a day and a week: six days);
+    None: as many as the model's window holds."""
     season: bool = True
     """Whether the season is taken out, and put back into the forecast. It is in any case if the
     model's window does not hold three of it, because then the model could not see it."""
@@ -70,17 +70,17 @@ class Seen:
         Seen
             What the model sees.
         """
-        season_length = len(season.factor)
-        if not view.season and ENOUGH * season_length <= most_steps:
+        shortest = season.shortest
+        if not view.season and ENOUGH * len(season.factor) <= most_steps:
             season = Season.none(values.shape[1])
         shown = season.without(values)[-most_steps:]
         if view.steps is not None:
-            last = shown[-max(view.steps, SEASONS_SEEN * season_length) :]
+            last = shown[-max(view.steps, SEASONS_SEEN * shortest) :]
             if _changes(last, shown):
                 shown = last
         trend = Trend.none(values.shape[1])
         if view.trend:
-            line = Trend.of(shown, season_length)
+            line = Trend.of(shown, shortest)
             if _changes(line.without(shown), shown):
                 trend = line
         return cls(trend.without(shown), season, trend, len(values))

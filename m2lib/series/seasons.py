@@ -39,6 +39,9 @@ class Season:
     """The factor by which the level of a series is multiplied."""
     shift: np.ndarray
     """The shift that is then added, in physical units."""
+    shortest: int = 1
+    """Steps of the shortest season that the series is known to have: of a day and a week the day,
+    whichever of them this is."""
 
     @classmethod
     def of(cls, values: np.ndarray, length: int | Sequence[int]) -> "Season":
@@ -73,13 +76,14 @@ class Season:
         .. [1] Hyndman and Athanasopoulos, "Forecasting: principles and practice", 3rd edition,
            2021, section 3.4.
         """
-        length = season_length(np.ravel(length).tolist(), len(values))
+        lengths: list[int] = np.ravel(length).tolist()
+        length = season_length(lengths, len(values))
         factor = np.ones((length, values.shape[1]))
         shift = np.zeros_like(factor)
         if length > 1 and len(values) >= ENOUGH * length:
             for variable, series in enumerate(values.T):
                 factor[:, variable], shift[:, variable] = _estimate(series, length)
-        return cls(factor, shift)
+        return cls(factor, shift, min(lengths))
 
     @classmethod
     def none(cls, variables: int) -> "Season":

@@ -267,6 +267,14 @@ def test_a_season_that_the_window_cannot_show_is_taken_out(own):
     assert np.array_equal(taken_out.context, season.without(values)[-14:])
 
 
+def test_of_a_day_and_a_week_six_days_are_shown():
+    values = np.random.default_rng(0).uniform(1, 9, (70, 1))
+    week = Season.of(values, (3, 21))
+    assert len(Seen.of(values, week, View(10), 70).context) == 18
+    sloping = Seen.of(values, week, View(trend=True), 70)
+    assert np.array_equal(sloping.trend.slope, Trend.of(week.without(values), 3).slope)
+
+
 def test_each_series_has_the_longest_of_several_seasons(own):
     week = np.resize(np.random.default_rng(0).uniform(1, 9, 21), 70)[:, None]
     day = week[:60]
