@@ -30,7 +30,10 @@ _Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor
 # For each layer keys and values, each (entries, columns, width). An entry is what one key/value
 # head keeps of one prompt or one row; the docstring of `Engine` shows their order.
 _Cache = list[tuple[torch.Tensor, torch.Tensor]]
-GROWTH = 64  # columns (tokens) by which a cache grows
+GROWTH = 64  # columns (tokens) by which a cache grows that holds prompts
+# Columns by which a cache grows that holds only the rows' own tokens. There are so many rows that
+# empty columns cost more than the copies that an early growth takes.
+OWN_GROWTH = 16
 
 
 class _Block:
@@ -220,7 +223,7 @@ class Engine:
     rows share them, and each has only the columns of its own new tokens beside them. Prompts of 5
     and 3 tokens (a, b), 2 samples each, after two steps (+)::
 
-        column       0  1  2  3  4 ... 63    64 65 ... 127
+        column       0  1  2  3  4 ... 63    64 65 ... 79
         prompt 0     a  a  a  a  a           +  +             row 0
                                              +  +             row 1
         prompt 1     b  b  b                 +  +             row 2
@@ -280,6 +283,8 @@ class Engine:
         The position of each row's next token, and so the number of tokens it has taken.
     filled : int
         The column of the next token, for all rows.
+    growth : int
+        The columns by which `own` grows where it is full.
     cos, sin : Tensor, shape (columns, 1, width)
         The rotary embedding of as many positions; a token's position is never beyond its column.
     prompt : Tensor of int64, shape (rows,)
@@ -319,17 +324,19 @@ class Engine:
 
         if num_samples == 1:
             # New tokens go into the prompts' own columns, so there is room for one at least.
+            self.growth = GROWTH
             columns = cache_columns(longest + 1)
             self.shared = self.own = self.bare.cache(entries, columns)
             self.prompt_columns: list[int | None] = [None] * len(prompts)
             self.filled = longest
         else:
             # New tokens go into columns of their own, which follow those of the prompts.
+            self.growth = OWN_GROWTH
             self.prompt_columns = [cache_columns(len(prompt)) for prompt in prompts]
             self.filled = cache_columns(longest)
             self.shared = self.bare.cache(entries, self.filled)
-            self.own = self.bare.cache(entries * num_samples, GROWTH)
-            columns = self.filled + GROWTH
+            self.own = self.bare.cache(entries * num_samples, self.growth)
+            columns = self.filled + self.growth
 
         # Minus infinity, and not a large negative number: the softmax makes it a weight of exactly
         # zero, so a column that is empty changes nothing. No row is masked throughout, which would
@@ -443,9 +450,9 @@ class Engine:
             keys[:, column] = k[:, 0]
             values[:, column] = v[:, 0]
 
-            # All allocated columns are computed, filled or not: in each cache at most 63 too many
-            # (GROWTH - 1), which the mask takes out. In return the shapes of the products stay the
-            # same for 64 steps.
+            # All allocated columns are computed, filled or not: of a prompt at most 63 too many
+            # (GROWTH - 1), of a row's own at most 15, which the mask takes out. In return the
+            # shapes of the products stay the same for as many steps.
             if self.own is not self.shared:
                 # Not with `out=`: into a part of a tensor PyTorch multiplies entry by entry, and of
                 # these there are many. The few entries of a prompt's rows, below, may do so.
@@ -477,12 +484,12 @@ class Engine:
         self.filled += 1
 
     def _grow(self) -> None:
-        """Add `GROWTH` empty columns to `own`, the mask and the rotary embedding."""
+        """Add `growth` empty columns to `own`, the mask and the rotary embedding."""
         # `pad` counts axes from the last one, a pair (before, after) each: (0, more) lengthens the
         # mask's columns; (0, 0, 0, more) leaves the cache's width alone and lengthens its columns,
         # by zeros.
-        self.mask = pad(self.mask, (0, GROWTH), value=float("-inf"))
-        _replace(self.own, lambda tensor: pad(tensor, (0, 0, 0, GROWTH)))
+        self.mask = pad(self.mask, (0, self.growth), value=float("-inf"))
+        _replace(self.own, lambda tensor: pad(tensor, (0, 0, 0, self.growth)))
         self.cos, self.sin = self.bare.positions(self.mask.shape[2])
 
     def keep(self, rows: torch.Tensor) -> None:
@@ -523,15 +530,15 @@ def _replace(cache: _Cache, change: Callable[[torch.Tensor], torch.Tensor]) -> N
         cache[layer] = (change(keys), change(values))
 
 
-def cache_columns(filled: int) -> int:
+def cache_columns(filled: int, growth: int = GROWTH) -> int:
     """The columns that a KV cache allocates for `filled` tokens; attention computes all of them.
 
-    The pads of shorter prompts count as tokens. The number is rounded up to a multiple of `GROWTH`.
+    The pads of shorter prompts count as tokens. The number is rounded up to a multiple of `growth`.
     """
     # A ceiling: // rounds down, so the negative of a negated division rounds up. 65 tokens: -65 //
     # 64 = -2, so two times 64, 128 columns. 64 tokens: -64 // 64 = -1, so 64 columns and none to
     # spare.
-    return -(-filled // GROWTH) * GROWTH
+    return -(-filled // growth) * growth
 
 
 def step_columns(longest: int, step: int, num_samples: int) -> int:
@@ -543,4 +550,4 @@ def step_columns(longest: int, step: int, num_samples: int) -> int:
     """
     if num_samples == 1:
         return cache_columns(longest + step)
-    return cache_columns(longest) + cache_columns(step)
+    return cache_columns(longest) + cache_columns(step, OWN_GROWTH)

@@ -180,13 +180,12 @@ def test_samples_share_their_prefill():
         + total(forecast_flops(TINY, 30, 5, rank=2))
         - prefill
     )
-    # 46 steps in 64 columns of the prompt and 64 of the row's own, the last 6 of the third sample
-    # in 64 more
-    steps = [
-        total(cached_step_flops(TINY, columns, convention="executed")) for columns in (128, 192)
-    ]
+    # Beside the prompt's 64 columns a row has 16 of its own, and 16 more after each 16 steps. The
+    # first 16 steps of each row are 8, 8 and 16; all further ones are of the third sample.
     executed = total(forecast_flops(TINY, 30, 1, convention="executed"))
-    assert costs["executed"] == executed + 80 * steps[0] + 6 * steps[1]
+    for columns, steps in ((80, 32), (96, 16), (112, 16), (128, 16), (144, 6)):
+        executed += steps * total(cached_step_flops(TINY, columns, convention="executed"))
+    assert costs["executed"] == executed
     assert costs["published"] == total(
         forecast_flops(TINY, 30, 220, rank=2, samples=3, convention="published")
     )
