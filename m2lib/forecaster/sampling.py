@@ -48,8 +48,8 @@ class Sampler:
     int8: bool = False
     """Whether its layers are computed in 8 bits, see `m2lib.model.int8_product`."""
     _kept: dict[str, BareModel] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """The model's matrices after the first forecast, see `_bare`. They are in a dictionary because no
-    field of a frozen dataclass can be set later."""
+    """The model's matrices after the first forecast, see `_bare`. They are in a dictionary because
+    no field of a frozen dataclass can be set later."""
 
     def __repr__(self) -> str:
         adapter = self.adapter.name if self.adapter else "none"
