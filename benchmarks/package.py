@@ -13,16 +13,14 @@ from m2lib.files import write_atomic, write_json
 from m2lib.forecaster import read_format
 from m2lib.forecaster.adapters import GENERAL, VIEWS_FILE
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
-from m2lib.forecaster.views import View
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
 from m2lib.series import FORMAT_FILE
 from study import PROFILES, adapter_path, load_record
 from study.paper.textbook import LAST_SEASON, errors_by_series, held, judged_rows, ratios, summary
+from study.synthetic.shown import VIEWS
 
 AVERAGED = "general-tail", "general-even"
 """The runs whose adapters' mean goes into the package."""
-VIEWS = (View(60, trend=True), View(), View(60, season=False))
-"""How it is shown a series, as `benchmarks.trials` chose."""
 SPREAD = 1.64
 """The spread of its samples, with which 80% bands hold 80% of what `benchmarks.trials` forecast."""
 

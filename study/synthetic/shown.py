@@ -16,7 +16,7 @@ from m2lib.series import Season
 from study.synthetic.families import draw_series
 
 VIEWS = (View(60, trend=True), View(), View(60, season=False))
-"""The views of `general`."""
+"""How `general` is shown a series, as `benchmarks.trials` chose."""
 SEASONS = {1: 0.45, 4: 0.2, 7: 0.1, 12: 0.2, 24: 0.05}
 """The lengths of seasons, in steps, and how often each is drawn; 1: none."""
 OF_SMOOTHING = 0.7
