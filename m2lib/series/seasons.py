@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 
 from m2lib.files import InputError
@@ -205,7 +206,8 @@ def _without_outliers(values: np.ndarray, length: int) -> np.ndarray:
     This trend is the moving median of a whole season. It is coarser than the moving average, but a
     single value, however wrong, does not move it.
     """
-    middle = np.median(sliding_window_view(values, length), axis=1)
+    # (NumPy would take the median of each window anew: of minutes and their week gigabytes.)
+    middle = pd.Series(values).rolling(length).median().to_numpy()[length - 1 :]
     if length % 2 == 0:  # an even season has two middles
         middle = (middle[1:] + middle[:-1]) / 2
     # At both ends the trend goes on as it last was, so that each place of the season has a value in
@@ -230,8 +232,10 @@ def _moving_average(values: np.ndarray, length: int) -> np.ndarray:
 
 def _by_place(values: np.ndarray, first: int, length: int) -> np.ndarray:
     """The median (length,) at each place of the season of values (steps,), from step `first`."""
-    places = _places(first, len(values), length)
-    return np.array([np.median(values[places == place]) for place in range(length)])
+    # Of a season of 4 whose first value is at place 2, place 3 has the values 1, 5, 9 and so on.
+    return np.array(
+        [np.median(values[(place - first) % length :: length]) for place in range(length)]
+    )
 
 
 def _places(first: int, steps: int, length: int) -> np.ndarray:
