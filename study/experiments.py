@@ -216,6 +216,15 @@ _BEYOND = [
         adapter=AdapterOf(("context/768",)),
         select=OTHER_HARD,
     ),
+    *(
+        Experiment(
+            f"context/{length}-at-512",
+            f"the adapter of {length} tokens, prompted with 512, as the report's evaluation was",
+            adapter=AdapterOf((f"context/{length}",)),
+            select=HARDEST,
+        )
+        for length in (128, 768)
+    ),
 ]
 
 
