@@ -121,6 +121,27 @@ def test_the_page_says_the_steps_that_are_run():
         assert f"| steps: {row} | {report:,}{each} | {fifth:,}{each} |" in PAGE
 
 
+def test_what_the_page_says_of_the_context_of_128_tokens_is_so():
+    said = " ".join(PAGE.split())
+    full, fifth = (
+        load_record(REPLICATION[profile], "context/128") for profile in ("report", "fifth")
+    )
+    prompted = load_record(REPLICATION["report"], "context/128-at-512")
+    published = claims.published_runs()["context/128"].to_dict()
+    assert (full.training.steps, fifth.training.steps) == (1500, 300)
+    assert full.maes().keys() == prompted.maes().keys() == published.keys()
+    (mean, median), *others = (
+        (f"{np.mean([*maes.values()]):,.0f}", f"{np.median([*maes.values()]):,.0f}")
+        for maes in (full.maes(), fifth.maes(), published, prompted.maes())
+    )
+    assert f"it has {mean} in the mean and {median} in the median" in said
+    assert "it had {} and {} after 300 steps".format(*others[0]) in said
+    assert "the report has {} and {}".format(*others[1]) in said
+    assert "ours of 128 tokens has {} and {}".format(*others[2]) in said
+    for maes in (full.maes(), fifth.maes(), published, prompted.maes()):
+        assert max(maes.values()) > sum(maes.values()) / 2
+
+
 def test_what_the_page_says_of_precision_is_so():
     """Of the earlier bfloat16 forecasts, and of those in float32 that the records hold now."""
     rows = read_json(ROOT / "report" / "results" / "precision.json")["records"]
