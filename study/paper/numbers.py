@@ -121,7 +121,8 @@ def _names_in_the_paper() -> list[str]:
     """
     names = []
     for name, experiment in EXPERIMENTS.items():
-        if not experiment.synthetic_format and name not in COMPARISONS:
+        is_search = name.startswith(("search/", "context/"))
+        if not experiment.synthetic_format and not is_search:
             names.append(name)
     return sorted(names, key=lambda name: name.startswith("trial/"))
 
