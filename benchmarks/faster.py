@@ -19,9 +19,10 @@ from benchmarks.textbook import (
     cuts_of,
     has_all,
     language_row,
+    place_of,
     record_sources,
     show,
-    values_hash,
+    sources_of,
 )
 from m2lib.files import read_json
 from m2lib.forecaster import Forecaster
@@ -61,9 +62,7 @@ def new_rows(
     for name, way in WAYS.items():
         forecaster = forecasters[way.dtype]
         key = {
-            "source": source.name,
-            "split": CHOOSING,
-            "values": values_hash(source),
+            **place_of(source, CHOOSING),
             "forecaster": name,
             "forecasts": len(cuts),
             "samples": way.num_samples,
@@ -87,7 +86,8 @@ if __name__ == "__main__":
     record = arguments.path or results_dir() / RECORD
     dtypes = {way.dtype for way in WAYS.values()}
     loaded = {dtype: Forecaster.from_pretrained(dtype=dtype) for dtype in sorted(dtypes)}
-    record_sources(record, CHOOSING, partial(new_rows, loaded), arguments.sources)
+    measured = sources_of(CHOOSING, arguments.sources)
+    record_sources(record, measured, partial(new_rows, loaded))
     all_rows = read_json(record)["rows"]
     show(summary(all_rows, FLOAT, FLOAT))
     show(by_source(all_rows, FLOAT))

@@ -25,11 +25,10 @@ from benchmarks.textbook import (
     TextbookSource,
     has_all,
     language_row,
-    replaced,
+    place_of,
+    record_sources,
     score,
     show,
-    values_hash,
-    write_rows,
 )
 from m2lib.files import read_json
 from m2lib.forecaster import Forecaster
@@ -101,26 +100,25 @@ def repeated_row(cuts: Sequence[Cut], season: int, period: int) -> dict[str, Any
     return score(cuts, season, deciles) | {"seconds": 0.0}
 
 
-def record_hours(path: Path, forecaster: Forecaster) -> None:
-    """Measure what the record at `path` lacks, and write it after each source."""
-    rows = read_json(path)["rows"] if path.exists() else []
-    for source in SOURCES:
-        cuts = cuts_of(source)
-        day, week = source.season, DAYS * source.season
-        place = {"source": source.name, "split": CHOOSING, "values": values_hash(source)}
-        model = {"samples": SAMPLES, "dtype": forecaster.dtype, **model_key(forecaster)}
-        new = []
-        for name, season in ((DAY, day), (WEEK, (day, week))):
-            key = place | {"forecaster": name} | model
-            if not has_all(rows, [key]):
-                row = language_row(forecaster, source, cuts, SAMPLES, season=season)
-                new.append(key | row)
-        for name, period in ((LAST_DAY, day), (LAST_WEEK, week)):
-            key = place | {"forecaster": name}
-            if not has_all(rows, [key]):
-                new.append(key | repeated_row(cuts, day, period))
-        rows = replaced(rows, new)
-        write_rows(path, rows, new)
+def new_rows(
+    forecaster: Forecaster, source: Source, rows: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Measure the forecasters of which a source has no row among those recorded."""
+    cuts = cuts_of(source)
+    day, week = source.season, DAYS * source.season
+    place = place_of(source, CHOOSING)
+    model = {"samples": SAMPLES, "dtype": forecaster.dtype, **model_key(forecaster)}
+    new = []
+    for name, season in ((DAY, day), (WEEK, (day, week))):
+        key = place | {"forecaster": name} | model
+        if not has_all(rows, [key]):
+            row = language_row(forecaster, source, cuts, SAMPLES, season=season)
+            new.append(key | row)
+    for name, period in ((LAST_DAY, day), (LAST_WEEK, week)):
+        key = place | {"forecaster": name}
+        if not has_all(rows, [key]):
+            new.append(key | repeated_row(cuts, day, period))
+    return new
 
 
 if __name__ == "__main__":
@@ -129,7 +127,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--path", type=Path, help=f"default: report/results/{RECORD}")
     record = parser.parse_args().path or results_dir() / RECORD
-    record_hours(record, forecaster_of(GENERAL))
+    record_sources(record, SOURCES, partial(new_rows, forecaster_of(GENERAL)))
     all_rows = read_json(record)["rows"]
     show(summary(all_rows, LAST_WEEK, WEEK))
     show(by_source(all_rows, LAST_WEEK))

@@ -351,7 +351,7 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
 
     def new_rows(source: Source, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Measure the forecasters of which a source has no row among those recorded."""
-        place = {"source": source.name, "split": half, "values": values_hash(source)}
+        place = place_of(source, half)
         new = []
         if not has_all(rows, [place | {"forecaster": name} for name in (*STATISTICAL, ENSEMBLE)]):
             for name, row in statistical_rows(source).items():
@@ -364,28 +364,29 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
                 new.append(key | language_row(forecaster, source, cuts_of(source)))
         return new
 
-    record_sources(path, half, new_rows, sources)
+    record_sources(path, sources_of(half, sources), new_rows)
 
 
 def record_sources(
     path: Path,
-    half: str,
+    sources: Sequence[Source],
     new_rows: Callable[[Source, Sequence[dict[str, Any]]], list[dict[str, Any]]],
-    sources: Sequence[str] = (),
 ) -> None:
-    """Write the record at `path` after each source of a half, or of those with some names.
+    """Bring the record at `path` up to date, and write it after each source.
 
     `new_rows` takes a source and the recorded rows, and measures what they lack of it.
     """
     rows = read_json(path)["rows"] if path.exists() else []
-    for source in sources_of(half, sources):
+    for source in sources:
         new = new_rows(source, rows)
         rows = replaced(rows, new)
         write_rows(path, rows, new)
 
 
-def values_hash(source: Source) -> str:
-    return short_hash(np.concatenate(source.series()).tobytes())
+def place_of(source: Source, half: str) -> dict[str, Any]:
+    """Return what a row says of its source: name, half, and a hash of the values."""
+    values = np.concatenate(source.series())
+    return {"source": source.name, "split": half, "values": short_hash(values.tobytes())}
 
 
 def has_all(rows: Sequence[dict[str, Any]], keys: Iterable[dict[str, Any]]) -> bool:

@@ -23,11 +23,11 @@ from benchmarks.textbook import (
     Cut,
     cuts_of,
     has_all,
+    place_of,
     replaced,
     score,
     show,
     sources_of,
-    values_hash,
     write_rows,
 )
 from m2lib.files import read_json, short_hash
@@ -248,9 +248,7 @@ def record_trials(
         for name in names:
             trial = TRIALS[name]
             key = {
-                "source": source.name,
-                "split": CHOOSING,
-                "values": values_hash(source),
+                **place_of(source, CHOOSING),
                 "forecaster": name,
                 "forecasts": len(cuts),
                 **_key(),

@@ -70,18 +70,18 @@ def components(rng: np.random.Generator, steps: int) -> np.ndarray:
     # it may make a factor of e^(0.4 * 5), which is seven.
     multiplied = rng.random() < 0.5
     direction = rng.choice((-1, 0, 1), p=(0.3, 0.2, 0.5))
-    slope = direction * _log_uniform(rng, 0.5, 5 if multiplied else 20)
+    slope = direction * log_uniform(rng, 0.5, 5 if multiplied else 20)
     damping = 1.0 if rng.random() < 0.6 else rng.uniform(0.9, 0.995)
     trend = slope / steps * np.cumsum(damping**time)
 
     level_spread = rng.choice((0.0, 0.05, 0.2))
     level = level_spread * rng.normal(size=steps).cumsum()
-    noise_spread = _log_uniform(rng, 0.01, 1.0)
+    noise_spread = log_uniform(rng, 0.01, 1.0)
     noise = noise_spread * rng.normal(size=steps)
-    season = _standard(season) * rng.choice((0.0, 0.5, 1.0, 2.0))
+    season = standard(season) * rng.choice((0.0, 0.5, 1.0, 2.0))
     if multiplied:
-        return _standard(np.exp(0.4 * (trend + level)) * (3 + season + noise))
-    return _standard(season + trend + level + noise)
+        return standard(np.exp(0.4 * (trend + level)) * (3 + season + noise))
+    return standard(season + trend + level + noise)
 
 
 def autoregression(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -105,11 +105,11 @@ def autoregression(rng: np.random.Generator, steps: int) -> np.ndarray:
     if rng.random() < 0.6:  # x_t = values_t + c x_(t - period), c from 0.5 to 0.99
         seasonal = np.zeros(period + 1)
         seasonal[0] = 1
-        seasonal[period] = -(1 - _log_uniform(rng, 0.01, 0.5))
+        seasonal[period] = -(1 - log_uniform(rng, 0.01, 0.5))
         values = lfilter([1.0], seasonal, values)
     if rng.random() < 0.3:  # the I of ARIMA
         values = values.cumsum()
-    return _standard(values[BURN_IN:])
+    return standard(values[BURN_IN:])
 
 
 def cycle(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -122,20 +122,20 @@ def cycle(rng: np.random.Generator, steps: int) -> np.ndarray:
     .. [1] Harvey, "Forecasting, Structural Time Series Models and the Kalman Filter", 1989, section
        2.3.
     """
-    period = _log_uniform(rng, 4, max(8, steps / 2))
+    period = log_uniform(rng, 4, max(8, steps / 2))
     # A complex number turns by one period's share of a circle at each step, shrinks a little, and
     # is shaken by a shock: z_t = turn z_(t-1) + shock_t. The cycle is its real part.
-    shrinkage = 1 - _log_uniform(rng, 0.003, 0.3) / period
+    shrinkage = 1 - log_uniform(rng, 0.003, 0.3) / period
     turn = shrinkage * np.exp(2j * np.pi / period)
     real_shocks, imaginary_shocks = rng.normal(size=(2, BURN_IN + steps))
     orbit = lfilter([1.0], [1.0, -turn], real_shocks + 1j * imaginary_shocks)
-    wave = _standard(orbit.real[BURN_IN:])
+    wave = standard(orbit.real[BURN_IN:])
 
     steepness = rng.choice((0.0, 0.5, 1.0))
     if steepness:
-        wave = _standard(np.exp(steepness * wave))
-    noise_spread = _log_uniform(rng, 0.01, 0.5)
-    return _standard(wave + noise_spread * rng.normal(size=steps))
+        wave = standard(np.exp(steepness * wave))
+    noise_spread = log_uniform(rng, 0.01, 0.5)
+    return standard(wave + noise_spread * rng.normal(size=steps))
 
 
 def counts(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -149,15 +149,15 @@ def counts(rng: np.random.Generator, steps: int) -> np.ndarray:
     families = (components, autoregression, cycle)
     family = families[rng.integers(len(families))]
     course = np.clip(family(rng, steps), -4, 4)
-    mean_rate = _log_uniform(rng, 0.3, 100)
+    mean_rate = log_uniform(rng, 0.3, 100)
     rate = mean_rate * np.exp(rng.uniform(0.1, 0.8) * course)
     # Rates from a gamma distribution make the counts vary more than a Poisson distribution's do.
-    shape = _log_uniform(rng, 0.5, 100)
+    shape = log_uniform(rng, 0.5, 100)
     numbers = rng.poisson(rng.gamma(shape, rate / shape))
 
     places = rng.random(steps)
     share_kept = 1.0 if rng.random() < 0.7 else rng.uniform(0.1, 0.8)
-    return _standard(np.where(places < share_kept, numbers, 0))
+    return standard(np.where(places < share_kept, numbers, 0))
 
 
 def process(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -177,9 +177,9 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
             kernel = kernel * _simple_kernel(rng, time)
         else:
             kernel = kernel + _simple_kernel(rng, time)
-    noise_variance = _log_uniform(rng, 1e-4, 0.3)
+    noise_variance = log_uniform(rng, 1e-4, 0.3)
     covariance = kernel + np.eye(steps) * noise_variance
-    return _standard(np.linalg.cholesky(covariance) @ rng.normal(size=steps))
+    return standard(np.linalg.cholesky(covariance) @ rng.normal(size=steps))
 
 
 def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -201,7 +201,7 @@ def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
     complete = len(values) == steps
     if not (complete and 1e-6 <= np.ptp(values, axis=0).min() < np.inf):
         return dynamics(rng, steps)
-    noise = _log_uniform(rng, 0.005, 0.25) if rng.random() < 0.5 else 0.0
+    noise = log_uniform(rng, 0.005, 0.25) if rng.random() < 0.5 else 0.0
     return np.maximum(0, values * rng.normal(1, noise, values.shape))
 
 
@@ -258,7 +258,7 @@ def _simple_kernel(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
     steps = len(time)
     distance = np.abs(time[:, None] - time)
     # All parameters are drawn, whichever kernel it will be.
-    length = _log_uniform(rng, 0.02, 1.0)
+    length = log_uniform(rng, 0.02, 1.0)
     period = _period(rng, steps)
     smoothness = rng.uniform(0.5, 2)
     kind = rng.integers(4)
@@ -303,7 +303,7 @@ def _period(rng: np.random.Generator, steps: int) -> float:
     calendar = [period for period in CALENDAR if 2 * period <= steps]
     if calendar and rng.random() < 0.6:
         return float(rng.choice(calendar))
-    return _log_uniform(rng, 3, max(6, steps / 3))
+    return log_uniform(rng, 3, max(6, steps / 3))
 
 
 def _stable(rng: np.random.Generator, order: int) -> np.ndarray:
@@ -318,11 +318,11 @@ def _stable(rng: np.random.Generator, order: int) -> np.ndarray:
     return np.append(1, -coefficients)
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     """Draw a log-uniform number: of 1 to 100, as often from 1 to 10 as from 10 to 100."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def _standard(values: np.ndarray) -> np.ndarray:
+def standard(values: np.ndarray) -> np.ndarray:
     """Shift and scale values to mean 0 and standard deviation 1; a constant becomes 0."""
     return (values - values.mean()) / (values.std() or 1.0)

@@ -13,7 +13,7 @@ import numpy as np
 from m2lib.forecaster import View
 from m2lib.forecaster.views import Seen
 from m2lib.series import Season
-from study.synthetic.families import draw_series
+from study.synthetic.families import draw_series, log_uniform, standard
 
 VIEWS = (View(60, trend=True), View(), View(60, season=False))
 """How `general` is shown a series, as `benchmarks.trials` chose."""
@@ -41,14 +41,14 @@ def smoothing(rng: np.random.Generator, steps: int, season: int = 1) -> np.ndarr
     alpha = rng.uniform(0.01, 1.0)
     has_trend = rng.random() < 0.6
     beta = alpha * rng.choice((0.0, rng.uniform(0, 0.3))) * has_trend
-    gamma = (1 - alpha) * _log_uniform(rng, 0.001, 0.3)
+    gamma = (1 - alpha) * log_uniform(rng, 0.001, 0.3)
     damping = 1.0 if rng.random() < 0.5 else rng.uniform(0.8, 0.99)
     degrees_of_freedom = rng.choice((4, 100), p=(0.3, 0.7))
     errors = rng.standard_t(degrees_of_freedom, size=steps)
 
     level = 0.0
-    slope = rng.normal() * _log_uniform(rng, 0.02, 0.5) * has_trend
-    by_place = rng.normal(size=season) * _log_uniform(rng, 0.3, 5)
+    slope = rng.normal() * log_uniform(rng, 0.02, 0.5) * has_trend
+    by_place = rng.normal(size=season) * log_uniform(rng, 0.3, 5)
     by_place -= by_place.mean()
     values = np.empty(steps)
     for step, error in enumerate(errors):
@@ -58,9 +58,9 @@ def smoothing(rng: np.random.Generator, steps: int, season: int = 1) -> np.ndarr
         slope = damping * slope + beta * error
         by_place[place] += gamma * error if season > 1 else 0.0
 
-    values = (values - values.mean()) / (values.std() or 1.0)
+    values = standard(values)
     if rng.random() < 0.5:
-        return np.exp(_log_uniform(rng, 0.05, 0.8) * values)
+        return np.exp(log_uniform(rng, 0.05, 0.8) * values)
     # Most real series are above zero, some of them far above.
     lowest = rng.uniform(0, 4) if rng.random() < 0.8 else rng.uniform(-2, 0)
     return values - values.min() + lowest * np.ptp(values)
@@ -86,8 +86,8 @@ class Shown:
         return cls(
             view=VIEWS[rng.integers(len(VIEWS))],
             season=season,
-            past=int(_log_uniform(rng, max(LEAST_PAST, 3 * season), MOST_PAST + 1)),
-            ahead=int(_log_uniform(rng, LEAST_AHEAD, MOST_AHEAD + 1)),
+            past=int(log_uniform(rng, max(LEAST_PAST, 3 * season), MOST_PAST + 1)),
+            ahead=int(log_uniform(rng, LEAST_AHEAD, MOST_AHEAD + 1)),
         )
 
     def draw_series(self, rng: np.random.Generator, most_steps: int) -> np.ndarray:
@@ -107,8 +107,3 @@ class Shown:
         steps_ahead = np.arange(1, self.ahead + 1)[:, None]
         future = seen.season.without(values)[self.past :] - seen.trend.slope * steps_ahead
         return np.concatenate([seen.context, future])
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw a log-uniform number: of 1 to 100, as often from 1 to 10 as from 10 to 100."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

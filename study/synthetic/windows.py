@@ -4,7 +4,7 @@ import numpy as np
 
 from m2lib.series import SHORTEST, TABLES, TextFormat
 from m2lib.training import Endless, encode_window, pad_windows
-from study.synthetic.families import draw_series, dynamics
+from study.synthetic.families import draw_series, dynamics, log_uniform
 from study.synthetic.shown import Shown
 
 # Shares of synthetic series with 1, 2, ... 8 variables.
@@ -30,10 +30,10 @@ def synthetic_windows(
 
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
+        # At a share of 0 no number is drawn, so that the series of a seed are the same as before
+        # there were such shares.
         if shown_share > 0 and rng.random() < shown_share:
             return _shown_windows(rng, tokens, text_format.of(1))
-        # At a share of 0 no number is drawn, so that the series of a seed are the same as before
-        # there were pairs.
         is_pair = pair_share > 0 and rng.random() < pair_share
         variables = 2
         if not is_pair:
@@ -46,7 +46,7 @@ def synthetic_windows(
         # numbers with fewer digits leave pads. A pair is alone: it takes more than half of them.
         most_steps = tokens // step_format.longest_step
         fewest_steps = most_steps // 2 + 1 if is_pair else 2 * SHORTEST
-        steps = int(_log_uniform(rng, fewest_steps, most_steps + 1))
+        steps = int(log_uniform(rng, fewest_steps, most_steps + 1))
 
         rows: list[list[int]] = []
         while len(rows) < most_steps // steps:
@@ -69,16 +69,11 @@ def _shown_windows(rng: np.random.Generator, tokens: int, text_format: TextForma
     shown = Shown.draw(rng)
     first = shown.draw_series(rng, most_steps)
     rows: list[list[int]] = []
-    while len(rows) < max(1, most_steps // len(first)):
+    while len(rows) < most_steps // len(first):
         series = shown.draw_series(rng, most_steps)
-        # Where a view would show nothing but a flat line, it shows more steps than of the others.
+        # A view that would show nothing but a flat line shows more steps than it does of others.
         if len(series) <= len(first):
             ids = encode_window(series, shown.ahead, text_format)
             if ids is not None:
                 rows.append(ids)
     return pad_windows(rows)
-
-
-def _log_uniform(rng: np.random.Generator, low: int, high: int) -> float:
-    """Draw a number from low to high whose logarithm is uniformly distributed."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

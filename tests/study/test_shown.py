@@ -9,7 +9,7 @@ from m2lib.forecaster.views import Seen
 from m2lib.model import PAD_ID, ids_to_text
 from m2lib.series import Scaling, Season
 from study.synthetic import synthetic_windows
-from study.synthetic.shown import LEAST_PAST, SEASONS, VIEWS, Shown, smoothing
+from study.synthetic.shown import LEAST_PAST, OF_SMOOTHING, SEASONS, VIEWS, Shown, smoothing
 
 
 def test_the_views_are_those_of_general():
@@ -40,7 +40,7 @@ def test_what_was_taken_out_of_the_past_is_taken_out_of_the_future(view, season)
     for seed in range(20):
         series = shown.draw_series(np.random.default_rng(seed), 256)
         rng = np.random.default_rng(seed)
-        if rng.random() >= 0.7:
+        if rng.random() >= OF_SMOOTHING:
             continue  # of another family
         values = smoothing(rng, 110, season)[:, None]
         seen = Seen.of(values[:100], Season.of(values[:100], season), view, 246)
