@@ -423,6 +423,14 @@ _GENERAL = [
         pair_share=0.2,
         shown_share=0.7,
     ),
+    _any_table(
+        "general-again",
+        "the adapter for any table, trained on in the same way, on other series",
+        training=replace(SYNTHETIC, steps=750, learning_rate=1e-3, tail_weight=4.0, seed=6),
+        adapter=AdapterOf(("general-shown",)),
+        pair_share=0.2,
+        shown_share=0.7,
+    ),
 ]
 # How sure the forecasts are: samples from the untuned model and from two adapters. At temperature 1
 # tokens are drawn with the probabilities that the model gives them; the lower the temperature, the

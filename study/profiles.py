@@ -71,7 +71,7 @@ SLICE = Profile(
             name: {"steps": 2}
             for name in (
                 *("general", "general-long", "general-pairs"),
-                *("general-tail", "general-even", "general-shown"),
+                *("general-tail", "general-even", "general-shown", "general-again"),
             )
         },
     },
