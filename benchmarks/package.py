@@ -1,47 +1,23 @@
 """`python -m benchmarks.package` puts the adapter for any table, `general`, into the package.
 
-Its weights are the mean of two runs, its views and its spread are those that `benchmarks.trials`
-chose, and its card says what `benchmarks.textbook` measured on the sources for judging.
+It is the candidate that `benchmarks.candidates` chose, and its card says what `benchmarks.textbook`
+measured of it on the sources for judging.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from safetensors.torch import load_file, save
-
+from benchmarks.candidates import CANDIDATES, CHOSEN, write_candidate
 from m2lib.files import write_atomic, write_json
 from m2lib.forecaster import read_format
-from m2lib.forecaster.adapters import GENERAL, VIEWS_FILE
+from m2lib.forecaster.adapters import GENERAL, read_views
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
-from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
-from m2lib.series import FORMAT_FILE
-from study import PROFILES, adapter_path, load_record
+from study import PROFILES, load_record
 from study.paper.textbook import LAST_SEASON, errors_by_series, held, judged_rows, ratios, summary
-from study.synthetic.shown import VIEWS
+from study.records import Record
 
-AVERAGED = "general-tail", "general-even"
-"""The runs whose adapters' mean goes into the package."""
-SPREAD = 1.64
-"""The spread of its samples, with which 80% bands hold 80% of what `benchmarks.trials` forecast."""
-
-
-def mean_adapter() -> dict[str, bytes]:
-    """Return PEFT's files for the package, with the mean weights of two runs.
-
-    Their mean is better than either on the sources for choosing [1]_.
-
-    References
-    ----------
-    .. [1] Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
-       accuracy without increasing inference time", ICML 2022.
-    """
-    first, second = (adapter_path("laptop", run) for run in AVERAGED)
-    files = {CONFIG_FILE: (second / CONFIG_FILE).read_bytes()}
-    for name in (ADAPTER_FILE, BIAS_FILE):
-        ours = load_file(first / name)
-        theirs = load_file(second / name)
-        files[name] = save({key: (ours[key] + theirs[key]) / 2 for key in ours})
-    return files
+RUNS = CANDIDATES[CHOSEN]
+"""The runs of which the adapter is."""
 
 
 def told_apart(rows: list[dict[str, Any]]) -> str:
@@ -65,14 +41,24 @@ def told_apart(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def facts() -> dict[str, Any]:
-    """Return what the card tells: data, recipe, cost, and errors on the sources for judging."""
-    record = load_record(PROFILES["laptop"], AVERAGED[-1])
-    records = [record]  # the last training, the one that it started from, and so on
+def trainings() -> list[Record]:
+    """Return the records of its trainings: the last, the one that it started from, and so on."""
+    records = [load_record(PROFILES["laptop"], RUNS[-1])]
     while records[-1].plan.start:
         records.append(load_record(PROFILES["laptop"], records[-1].plan.start))
-    recipe = {"start": record.plan.start, "pairs": record.plan.pairs}
-    recipe |= asdict(record.plan.training)
+    return records
+
+
+def facts() -> dict[str, Any]:
+    """Return what the card tells: data, recipe, cost, and errors on the sources for judging."""
+    records = trainings()
+    plan = records[0].plan
+    shown = sum(training.plan.shown > 0 for training in records)
+    mean = ""
+    if len(RUNS) > 1:
+        mean = f"The weights are the mean of those after the last {len(RUNS)} trainings. "
+    recipe = {"start": plan.start, "pairs": plan.pairs, "shown": plan.shown}
+    recipe |= asdict(plan.training)
     recipe["targets"] = ", ".join(recipe["targets"])
 
     rows = judged_rows()
@@ -87,8 +73,10 @@ def facts() -> dict[str, Any]:
         "data": "No real series: an endless stream of synthetic ones, as "
         "`study.synthetic.families` draws them: seasons and trends, autoregressions, wandering "
         "cycles, counts, Gaussian processes, prey and predators, mixed; 20 to 256 steps each. "
-        "The weights are the mean of those after the last two of "
-        f"{len(records)} trainings. The settings below are the last one's, the cost is of all",
+        f"In {shown} of {len(records)} trainings most of them are shown as the forecaster shows a "
+        "table, without their season or trend, and many are series of exponential smoothing "
+        f"(`study.synthetic.shown`). {mean}The settings below are the last training's, the cost "
+        "is of all",
         "recipe": recipe,
         "flops": sum(training.spent()["coursework"] for training in records),
         "measured": "series of the textbook Forecasting: Principles and Practice, which nothing "
@@ -99,14 +87,9 @@ def facts() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    last_record = load_record(PROFILES["laptop"], AVERAGED[-1])
-    trained_format = read_format(adapter_path("laptop", last_record.name))
-    text_format = replace(trained_format, spread=SPREAD)
-    for name, content in mean_adapter().items():
-        write_atomic(GENERAL / name, content)
-    write_json(GENERAL / FORMAT_FILE, text_format.settings())
-    write_json(GENERAL / VIEWS_FILE, [asdict(view) for view in VIEWS])
+    write_candidate(GENERAL, CHOSEN)
     told = facts()
     write_json(GENERAL / FACTS_FILE, told)
-    card = model_card(last_record.plan.backbone, text_format, told, views=VIEWS)
+    backbone = trainings()[0].plan.backbone
+    card = model_card(backbone, read_format(GENERAL), told, views=read_views(GENERAL))
     write_atomic(GENERAL / CARD_FILE, card.encode())

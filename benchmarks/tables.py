@@ -25,8 +25,8 @@ import torch
 
 from m2lib.files import ROOT, read_json, short_hash, write_json
 from m2lib.forecaster import Forecaster
+from m2lib.forecaster.adapters import weights_hash
 from m2lib.forecaster.views import PLAIN
-from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.provenance import provenance
 from m2lib.series import DECILES, SHORTEST, log_var_paths, nearest_analogue, period_of
 from study.paper.errors import (
@@ -446,9 +446,8 @@ def model_key(model: Forecaster) -> dict[str, Any]:
 
     The views in which it is shown a series are named where they are not the plain one.
     """
-    weights = (model.adapter / ADAPTER_FILE).read_bytes() if model.adapter else b""
     key: dict[str, Any] = {
-        "adapter": short_hash(weights),
+        "adapter": weights_hash(model.adapter),
         "spread": getattr(model.text_format, "spread", 1.0),
     }
     if model.views != PLAIN:

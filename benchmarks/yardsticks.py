@@ -10,6 +10,7 @@ import argparse
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -22,12 +23,11 @@ from benchmarks.physics import FITS, physics_forecast
 from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
-from m2lib.decoding import DecodeConfig, forecast
-from m2lib.files import InputError, read_json, short_hash, write_json
-from m2lib.forecaster.adapters import GENERAL
+from m2lib.decoding import DecodeConfig, Forecast, forecast
+from m2lib.files import InputError, read_json, write_json
+from m2lib.forecaster.adapters import GENERAL, read_format, read_views, weights_hash
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler
 from m2lib.model import Backbone, adapter_hash, load_adapter, load_backbone
-from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.provenance import provenance
 from m2lib.series import (
     CONTEXT_STEPS,
@@ -102,9 +102,9 @@ LANGUAGE_MODELS = {
 }
 """The experiment whose adapter is used, by forecaster, which takes part once that is recorded.
 
-Decoding is greedy and constrained. The last adapter is the package's, whose shape and format are
-those of the experiment `general`. It samples, because that format is for noise, and its forecast is
-the median."""
+Decoding is greedy and constrained. The last adapter is the package's, whose shape is that of the
+experiment `general`. It samples, because its format is for noise, and in its views, as in the
+package. Its forecast is the median."""
 SAMPLED = DecodeConfig(constrained=True, temperature=TEMPERATURE, n_samples=16)
 UNTUNED = "baseline-constrained"
 STUDIED = {
@@ -173,30 +173,52 @@ def _written(
 ) -> tuple[np.ndarray, dict]:
     """Return forecasts of the language model, scaled units, and what each took."""
     backbone = _language_model(adapter)
-    experiment = EXPERIMENTS[adapter or UNTUNED]
     started = time.process_time()
-    if experiment.synthetic_format:
-        protocol = SAMPLED
-        sampler = Sampler(backbone, experiment.synthetic_format)
-        forecasts = sampler.sample(list(contexts), FORECAST_STEPS, num_samples=protocol.n_samples)
-        medians = np.median([samples.physical for samples in forecasts], axis=1)
-        points = to_integers(medians, scales)
+    if adapter == GENERAL.name:
+        points, parts = _sampled(backbone, contexts, scales)
     else:
-        protocol = CONSTRAINED
-        forecasts = forecast(backbone, contexts, protocol, batch_size=len(contexts))
+        forecasts = forecast(backbone, contexts, CONSTRAINED, batch_size=len(contexts))
         points = np.stack([greedy.point for greedy in forecasts])
+        parts = [(CONSTRAINED, forecasts)]
     seconds = (time.process_time() - started) / len(contexts)
 
     shape = Shape.of(backbone.model.config)
-    adapted = workload(experiment, STUDY).adapter
-    costs = [series_costs(shape, vars(entry), protocol, **adapted) for entry in forecasts]
+    adapted = workload(EXPERIMENTS[adapter or UNTUNED], STUDY).adapter
+    costs = [
+        series_costs(shape, vars(entry), protocol, **adapted)
+        for protocol, forecasts in parts
+        for entry in forecasts
+    ]
     row = {
         "seconds": seconds,
-        "flops": sum(cost["executed"] for cost in costs) / len(costs),
-        "coursework": sum(cost["coursework"] for cost in costs) / len(costs),
+        "flops": sum(cost["executed"] for cost in costs) / len(contexts),
+        "coursework": sum(cost["coursework"] for cost in costs) / len(contexts),
         "adapter": _adapter_hash(adapter),
     }
     return points, row
+
+
+def _sampled(
+    backbone: Backbone, contexts: np.ndarray, scales: np.ndarray
+) -> tuple[np.ndarray, list[tuple[DecodeConfig, list[Forecast]]]]:
+    """Return the medians of what `general` samples, scaled units, and the samples of each view.
+
+    Of 16 samples its three views have 6, 5 and 5. Each view is sampled by itself, because it has
+    costs of its own.
+    """
+    views = read_views(GENERAL)
+    sampler = Sampler(backbone, read_format(GENERAL), GENERAL)
+    shares = np.bincount(np.arange(SAMPLED.n_samples) % len(views)).tolist()
+    parts = []
+    for view, share in zip(views, shares, strict=True):
+        forecasts = sampler.sample(
+            list(contexts), FORECAST_STEPS, num_samples=share, season=1, views=(view,)
+        )
+        parts.append((replace(SAMPLED, n_samples=share), forecasts))
+    samples = np.concatenate(
+        [[one.physical for one in forecasts] for _, forecasts in parts], axis=1
+    )
+    return to_integers(np.median(samples, axis=1), scales), parts
 
 
 @cache
@@ -216,7 +238,7 @@ def _adapter_hash(adapter: str | None) -> str:
         return ""
     if adapter == GENERAL.name:
         # Its card does not count, because that tells what was measured.
-        return short_hash((GENERAL / ADAPTER_FILE).read_bytes())
+        return weights_hash(GENERAL)
     return adapter_hash(adapter_path(STUDY, adapter))
 
 

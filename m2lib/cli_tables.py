@@ -277,6 +277,7 @@ def evaluate(
     if output and output.suffix.lower() != ".json":
         m2lib.forecaster.write_table(evaluation.forecasts, output)
     elif output:
+        from m2lib.forecaster.adapters import weights_hash
         from m2lib.provenance import provenance
 
         adapter = task.adapter or None
@@ -300,12 +301,13 @@ def evaluate(
                 "period": evaluation.period,
                 "finetune": finetune,
             },
+            "adapter": weights_hash(forecaster.adapter),
             "text_format": text_format.settings() if text_format else None,
             "views": [asdict(view) for view in forecaster.views],
             "backbone": {
                 "id": backbone.name,
                 "weight_hash": backbone.weight_hash,
-                "dtype": backbone.dtype,
+                "dtype": forecaster.dtype,
             },
             **provenance(backbone.device),
             **evaluation.record(),

@@ -368,10 +368,10 @@ _TABLES = [
 ]
 # The adapter for any table, at the learning rate of the best run. It was first declared with 2000
 # steps, but its loss rose and took some 200 of them to come back, so it was cooled down from step
-# 1300 on. Then it was trained further four times, each time from where the last had ended. One of
+# 1300 on. Then it was trained further six times, each time from where the last had ended. One of
 # these, general-tail, was first declared with 4000 steps, and cooled down from step 1800 on. The
-# adapter `general` that comes with m2lib is not that of the run `general`, but the mean of those of
-# general-tail and general-even.
+# last two learn from series as the forecaster shows them, which had been chosen in between. Which
+# of these adapters is the `general` that comes with m2lib is chosen by `benchmarks.candidates`.
 _any_table = partial(Experiment, synthetic_format=TABLES)
 _GENERAL = [
     _any_table(

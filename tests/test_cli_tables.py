@@ -11,6 +11,7 @@ import pytest
 from m2lib import cli, cli_tables
 from m2lib.forecaster import Forecaster
 from m2lib.forecaster import tables as module
+from m2lib.forecaster.adapters import weights_hash
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +207,9 @@ def test_evaluate_says_what_beats_what_and_keeps_it(capsys, pelts):
         "tiny",
     )
     assert set(map(len, kept["errors"].values())) == {3}
+    loaded = Forecaster.from_pretrained()
+    assert kept["adapter"] == weights_hash(loaded.adapter)
+    assert kept["backbone"]["dtype"] == loaded.dtype
     error = m2(capsys, "evaluate", "pelts.csv", *options, "--output", "found.json")[2]
     assert error == "error: found.json exists; name another file, or replace it with --force"
 

@@ -6,13 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from benchmarks import package, tables
+from benchmarks import candidates, package, tables
 from benchmarks.tables import SOURCES, Source, measured, record_tables
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL, read_format, read_views
 from m2lib.forecaster.export import FACTS_FILE
 from m2lib.model import CONFIG_FILE, adapter_hash
+from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE
+from m2lib.series import FORMAT_FILE, TABLES
 from study import PROFILES, adapter_path, load_record
 from study.paper.errors import (
     NAIVE,
@@ -22,6 +26,9 @@ from study.paper.errors import (
     table_ratios,
     table_summary,
 )
+from study.paper.textbook import CHOOSING, summary
+from study.settings import results_dir
+from study.synthetic.shown import VIEWS
 
 
 def test_no_source_chooses_and_judges():
@@ -30,21 +37,49 @@ def test_no_source_chooses_and_judges():
     assert sum(source.split == "test" for source in SOURCES) >= 10
 
 
-def test_the_package_carries_the_recorded_adapter():
-    for run in package.AVERAGED:
-        recorded = adapter_path("laptop", run)
-        assert load_record(PROFILES["laptop"], run).adapter == adapter_hash(recorded)
+def test_the_package_carries_the_candidate_that_was_chosen(tmp_path):
+    for runs in candidates.CANDIDATES.values():
+        for run in runs:
+            recorded = adapter_path("laptop", run)
+            assert load_record(PROFILES["laptop"], run).adapter == adapter_hash(recorded)
+    candidates.write_candidate(tmp_path, candidates.CHOSEN)
+    for file in tmp_path.iterdir():
+        assert (GENERAL / file.name).read_bytes() == file.read_bytes()
+    last = adapter_path("laptop", candidates.CANDIDATES[candidates.CHOSEN][-1])
     text_format = read_format(GENERAL)
-    assert replace(text_format, spread=1.0) == read_format(recorded)
-    assert (text_format.spread, read_views(GENERAL)) == (package.SPREAD, package.VIEWS)
-    assert (GENERAL / CONFIG_FILE).read_bytes() == (recorded / CONFIG_FILE).read_bytes()
-    assert all(
-        (GENERAL / name).read_bytes() == content for name, content in package.mean_adapter().items()
-    )
+    assert replace(text_format, spread=1.0) == read_format(last)
+    assert (text_format.spread, read_views(GENERAL)) == (candidates.SPREAD, VIEWS)
+
     facts = json.loads((GENERAL / FACTS_FILE).read_text(encoding="utf-8"))
     assert facts == package.facts()
     errors = {name: row["error (MASE)"] for name, row in facts["errors"].items()}
     assert errors["this adapter"] < min(0.85, errors["untuned"])
+
+
+def test_a_candidate_of_two_runs_has_their_mean(tmp_path, monkeypatch):
+    folders = {}
+    for run, size in (("low", 1.0), ("high", 4.0)):
+        folders[run] = tmp_path / run
+        folders[run].mkdir()
+        (folders[run] / CONFIG_FILE).write_text("{}")
+        (folders[run] / FORMAT_FILE).write_text(json.dumps(TABLES.settings()))
+        for file in (ADAPTER_FILE, BIAS_FILE):
+            save_file({"weights": torch.full((2,), size)}, folders[run] / file)
+    monkeypatch.setattr(candidates, "adapter_path", lambda profile, run: folders[run])
+    monkeypatch.setattr(candidates, "CANDIDATES", {"both": ("low", "high"), "one": ("high",)})
+    for candidate, size in (("both", 2.5), ("one", 4.0)):
+        candidates.write_candidate(tmp_path / candidate, candidate)
+        weights = load_file(tmp_path / candidate / ADAPTER_FILE)["weights"]
+        assert weights.tolist() == [size, size]
+    assert read_format(tmp_path / "both").spread == candidates.SPREAD
+
+
+def test_the_candidate_with_the_lowest_error_was_chosen():
+    rows = read_json(results_dir() / candidates.RECORD)["rows"]
+    assert {row["split"] for row in rows} == {CHOOSING}
+    errors = summary(rows, candidates.BEFORE, candidates.BEFORE)["error"]
+    assert set(errors.index) == set(candidates.CANDIDATES)
+    assert errors.idxmin() == candidates.CHOSEN
 
 
 def test_what_tuning_did_is_what_the_page_says():

@@ -175,3 +175,18 @@ def test_the_operations_of_a_fit_are_counted(context):
     assert rates.flops == 13 * rates.states
     assert {*FORMULAS, *STATISTICAL} == set(PLAIN)
     assert core_rate() > 1e8
+
+
+def test_general_shares_its_samples_out_among_its_views(tiny, data):
+    ids = list(split_ids().validation)[:2]
+    points, parts = yardsticks._sampled(tiny, data.contexts[ids], data.scales[ids])
+    assert points.shape == data.truths[ids].shape
+    assert [protocol.n_samples for protocol, _ in parts] == [6, 5, 5]
+    assert [[len(one.texts) for one in forecasts] for _, forecasts in parts] == [
+        [6, 6],
+        [5, 5],
+        [5, 5],
+    ]
+    # The second view shows all 80 steps, and the others 60.
+    shown = [forecasts[0].prompt_tokens for _, forecasts in parts]
+    assert shown[1] > max(shown[0], shown[2])

@@ -4,17 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from m2lib.files import InputError, first_line, quoted, read_json
+from m2lib.files import InputError, first_line, quoted, read_json, short_hash
 from m2lib.forecaster.views import PLAIN, View
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
+from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
 VIEWS_FILE = "views.json"  # beside an adapter
 GENERAL = Path(__file__).parent / "general"
 """The adapter for any table, which comes with the package.
 
-It is the mean of the adapters of the study's runs general-tail and general-even, with the spread
-that `benchmarks.tables` chose.
+Its weights are those that `benchmarks.candidates` chose among the study's runs, its views and its
+spread those of `benchmarks.trials`.
 """
 
 
@@ -39,6 +40,11 @@ def base_of(folder: Path) -> str:
         if hub_name(name) == base:
             return name
     return base
+
+
+def weights_hash(folder: Path | None) -> str:
+    """A hash of an adapter's weights alone, without its card; without an adapter, of nothing."""
+    return short_hash((folder / ADAPTER_FILE).read_bytes() if folder else b"")
 
 
 def read_format(folder: Path) -> TextFormat:
