@@ -13,6 +13,9 @@ from study.paper.errors import geometric_mean
 from study.settings import results_dir
 
 RECORD = "textbook.json"
+FIRST_READING = "textbook_first_reading.json"
+"""The rows of `general` of the half for judging when it was opened for the first time. The adapter
+has been trained further since, and the half has been opened a second time."""
 CHOOSING, JUDGING = "choosing", "judging"
 LAST_SEASON = "last season"
 LEAST_ERROR = 0.01
