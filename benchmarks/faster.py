@@ -5,32 +5,33 @@ WAYS, which take turns, source by source. The record is faster.json, beside the 
 written after each source, and the same command goes on from there.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from benchmarks.rows import (
+    Row,
+    has_all,
+    place_of,
+    record_parser,
+    record_sources,
+    recorded_rows,
+    show,
+)
 from benchmarks.tables import Source, model_key
 from benchmarks.textbook import (
     GENERAL,
+    MOST_FORECASTS,
     SAMPLES,
     cuts_of,
-    has_all,
     language_row,
-    place_of,
-    record_sources,
-    show,
     sources_of,
 )
-from m2lib.files import read_json
 from m2lib.forecaster import Forecaster
-from study.paper.textbook import CHOOSING, by_source, summary
-from study.settings import results_dir
+from study.paper.textbook import CHOOSING
 
 RECORD = "faster.json"
-MOST_FORECASTS = 8  # of each source
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,15 @@ class Way:
     """Further options of `Forecaster.sample`."""
 
 
-FLOAT, WHOLE, HURRIED = "float32", "int8", "int8, 60 steps, 10 samples"
+FLOAT32, INT8, HURRIED = "float32", "int8", "int8, 60 steps, 10 samples"
 WAYS = {
-    FLOAT: Way("float32"),
-    WHOLE: Way("int8"),
+    FLOAT32: Way("float32"),
+    INT8: Way("int8"),
     HURRIED: Way("int8", num_samples=10, options={"context_length": 60}),
 }
 
 
-def new_rows(
-    forecasters: dict[str, Forecaster], source: Source, rows: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def new_rows(forecasters: dict[str, Forecaster], source: Source, rows: Sequence[Row]) -> list[Row]:
     """Measure the ways of which a source has no row among those recorded."""
     cuts = cuts_of(source, MOST_FORECASTS)
     new = []
@@ -77,17 +76,10 @@ def new_rows(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sources", nargs="*", default=[], metavar="NAME", help="these alone")
-    parser.add_argument("--path", type=Path, help=f"default: report/results/{RECORD}")
-    arguments = parser.parse_args()
-    record = arguments.path or results_dir() / RECORD
+    asked = record_parser(__doc__, RECORD).parse_args()
     dtypes = {way.dtype for way in WAYS.values()}
-    loaded = {dtype: Forecaster.from_pretrained(dtype=dtype) for dtype in sorted(dtypes)}
-    measured = sources_of(CHOOSING, arguments.sources)
-    record_sources(record, measured, partial(new_rows, loaded))
-    all_rows = read_json(record)["rows"]
-    show(summary(all_rows, FLOAT, FLOAT))
-    show(by_source(all_rows, FLOAT))
+    loaded = {
+        dtype: Forecaster.from_pretrained(device="cpu", dtype=dtype) for dtype in sorted(dtypes)
+    }
+    record_sources(asked.path, sources_of(CHOOSING, asked.sources), partial(new_rows, loaded))
+    show(recorded_rows(asked.path), FLOAT32, FLOAT32)

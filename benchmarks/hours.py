@@ -8,33 +8,27 @@ at four places, and the electricity of a state. All of them are for choosing, be
 sums are, too. The record is hours.json, beside the recorded runs.
 """
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.tables import Source, forecaster_of, model_key
-from benchmarks.textbook import (
-    GENERAL,
-    Cut,
-    TextbookSource,
+from benchmarks.rows import (
+    Row,
     has_all,
-    language_row,
     place_of,
+    record_parser,
     record_sources,
-    score,
+    recorded_rows,
     show,
 )
-from m2lib.files import read_json
+from benchmarks.tables import Source, forecaster_of, model_key
+from benchmarks.textbook import GENERAL, Cut, TextbookSource, language_row, score
 from m2lib.forecaster import Forecaster
 from m2lib.series import DECILES
-from study.paper.textbook import CHOOSING, by_source, summary
-from study.settings import results_dir
+from study.paper.textbook import CHOOSING
 
 RECORD = "hours.json"
 DAY, WEEK = "told the day", "told day and week"
@@ -91,7 +85,7 @@ def cuts_of(source: Source) -> list[Cut]:
     return cuts
 
 
-def repeated_row(cuts: Sequence[Cut], season: int, period: int) -> dict[str, Any]:
+def repeated_row(cuts: Sequence[Cut], season: int, period: int) -> Row:
     """Return the row of a repetition of the last `period` steps; its bands have no width."""
     deciles = [
         np.tile(np.resize(context[-period:], len(truth)), (len(DECILES), 1))
@@ -100,9 +94,7 @@ def repeated_row(cuts: Sequence[Cut], season: int, period: int) -> dict[str, Any
     return score(cuts, season, deciles) | {"seconds": 0.0}
 
 
-def new_rows(
-    forecaster: Forecaster, source: Source, rows: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def new_rows(forecaster: Forecaster, source: Source, rows: Sequence[Row]) -> list[Row]:
     """Measure the forecasters of which a source has no row among those recorded."""
     cuts = cuts_of(source)
     day, week = source.season, DAYS * source.season
@@ -122,12 +114,7 @@ def new_rows(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--path", type=Path, help=f"default: report/results/{RECORD}")
-    record = parser.parse_args().path or results_dir() / RECORD
-    record_sources(record, SOURCES, partial(new_rows, forecaster_of(GENERAL)))
-    all_rows = read_json(record)["rows"]
-    show(summary(all_rows, LAST_WEEK, WEEK))
-    show(by_source(all_rows, LAST_WEEK))
+    asked = record_parser(__doc__, RECORD).parse_args()
+    sources = [source for source in SOURCES if source.name in asked.sources or not asked.sources]
+    record_sources(asked.path, sources, partial(new_rows, forecaster_of(GENERAL)))
+    show(recorded_rows(asked.path), LAST_WEEK, WEEK)

@@ -2,7 +2,7 @@
 
 No adapter was trained on them. The tables come with statsmodels, statsforecast and matplotlib,
 which `pip install -e '.[yardsticks]'` brings. Some sources are for choosing, the others for
-judging; the latter were read four times before `general` was as it is. Errors are in units of a
+judging; the latter had been looked at four times before `general` took its present form. Errors are in units of a
 reference: the last value or the last period, whichever did better before a source's first forecast.
 The record is tables.json, beside the recorded runs. It is written row by row, and rows of the same
 values and adapter are not measured again.
@@ -21,13 +21,12 @@ from typing import Any
 import matplotlib.cbook
 import numpy as np
 import pandas as pd
-import torch
 
-from m2lib.files import ROOT, read_json, short_hash, write_json
+from benchmarks.rows import has_all, place_of, recorded_rows, write_rows
+from m2lib.files import ROOT
 from m2lib.forecaster import Forecaster
 from m2lib.forecaster.adapters import weights_hash
 from m2lib.forecaster.views import PLAIN
-from m2lib.provenance import provenance
 from m2lib.series import DECILES, SHORTEST, log_var_paths, nearest_analogue, period_of
 from study.paper.errors import (
     NAIVE,
@@ -39,9 +38,9 @@ from study.paper.errors import (
 from study.settings import results_dir
 
 MOST_SERIES = 20
-"""Series of one source at most; of more, these are taken at equal distances, in their order."""
+"""At most this many series of a source; of a larger one they are taken at equal distances."""
 LONGEST_SEASON = 24
-"""Steps of the longest season that statsforecast's exponential smoothing bears."""
+"""Steps of the longest season that statsforecast's exponential smoothing can use."""
 FEWEST_EARLIER = 3
 """Origins before the test, at least, by which a source's reference is chosen."""
 SAMPLES = 48
@@ -49,7 +48,7 @@ LEFT_IN = ", season left in"
 """Ends the name of an adapter that reads a series as it is, not deseasonalised."""
 MOST_NEEDED = 1e3
 """The factor by which a band of no width would have to be widened."""
-SHOWN = 4
+PICTURED = 4
 """Horizons of the context that a picture shows."""
 MODELS = {
     "last value": "Naive",
@@ -72,7 +71,8 @@ class Source:
 
     name: str
     split: str
-    """`validation`, for choosing; or `test`."""
+    """`validation` or `test`, as this benchmark has them. For that of the textbook all of these are
+    for choosing; its own sources have `choosing` or `judging` here."""
     horizon: int
     season: int
     """Steps of the calendar's season; 1: none."""
@@ -205,21 +205,17 @@ SOURCES = (
 )  # fmt: skip
 
 
-def _statistical(
+def statistical(
     model: str, contexts: Sequence[np.ndarray], horizon: int, season: int
 ) -> list[np.ndarray]:
-    """Return deciles by a model of statsforecast.
-
-    A season that is longer than the library bears counts as none.
-    """
+    """Return deciles by a model of statsforecast, which gets the whole past of each series."""
     model_class = getattr(import_module("statsforecast.models"), model)
+    options = {} if model in ("Naive", "HistoricAverage") else {"season_length": season}
     deciles = []
     for context in contexts:
-        if model in ("Naive", "HistoricAverage"):
-            fresh_model = model_class()
-        else:
-            fresh_model = model_class(season_length=season if season <= LONGEST_SEASON else 1)
-        forecast = fresh_model.forecast(y=context, h=horizon, level=list(BANDS))
+        with np.errstate(all="ignore"):
+            fresh_model = model_class(**options)
+            forecast = fresh_model.forecast(y=context, h=horizon, level=list(BANDS))
         # The bands narrow from 80% to 20%, so their lower ends rise and their upper ends fall.
         below = [forecast[f"lo-{band}"] for band in BANDS]
         above = [forecast[f"hi-{band}"] for band in reversed(BANDS)]
@@ -232,7 +228,7 @@ def _repeated(
 ) -> list[np.ndarray]:
     """Return deciles by the last `steps`, repeated, whatever the calendar's season is."""
     model = "SeasonalNaive" if steps > 1 else "Naive"
-    return _statistical(model, contexts, horizon, steps)
+    return statistical(model, contexts, horizon, steps)
 
 
 def _regression(contexts: Sequence[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
@@ -315,7 +311,7 @@ def _season(name: str, season: int) -> int:
 
 @cache
 def forecaster_of(name: str) -> Forecaster:
-    return Forecaster.from_pretrained("none" if name == "untuned" else name)
+    return Forecaster.from_pretrained("none" if name == "untuned" else name, device="cpu")
 
 
 def _seasonal_steps(context: np.ndarray, season: int) -> np.ndarray:
@@ -371,7 +367,7 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
         "needed": float(np.quantile(needed, 0.8)),
         "seconds": round(seconds, 2),
         "shown": {
-            "context": _five_digits(contexts[shown][-SHOWN * source.horizon :]),
+            "context": _five_digits(contexts[shown][-PICTURED * source.horizon :]),
             "truth": _five_digits(truths[shown]),
             "deciles": _five_digits(deciles[shown]),
         },
@@ -392,17 +388,17 @@ def record_tables(
     """
     forecasts: dict[str, Forecast] = {}
     for name, model in MODELS.items():
-        forecasts[name] = partial(_statistical, model)
+        forecasts[name] = partial(statistical, model)
     forecasts["nearest analogue"] = _analogue
     forecasts["log-VAR(3)"] = _regression
     for name in adapters:
         forecasts[name] = partial(_language_model, name, temperature)
 
-    rows = read_json(path)["rows"] if path.exists() else []
+    rows = recorded_rows(path)
     for source in SOURCES:
         if source.split != split:
             continue
-        values = short_hash(np.concatenate(source.series()).tobytes())
+        place = place_of(source, split)
         before = repetitions(source)
         repeats = min(before, key=before.__getitem__)
         forecasts[REFERENCE] = partial(_repeated, repeats)
@@ -410,25 +406,17 @@ def record_tables(
             if only and name != only:
                 continue
             # A row is measured again where any of these has changed.
-            key: dict[str, Any] = {
-                "source": source.name,
-                "split": split,
-                "forecaster": name,
-                "values": values,
-            }
+            key = place | {"forecaster": name}
             if name in adapters:
                 key |= _adapter_key(name, temperature, source)
             if name == REFERENCE:
                 key["repeats"] = repeats
-            if any(key.items() <= row.items() for row in rows):
+            if has_all(rows, [key]):
                 continue
             row = key | measured(source, forecast)
             if name == REFERENCE:
                 row["before"] = {str(steps): round(mase, 4) for steps, mase in before.items()}
-            rows = [*_other_rows(rows, source.name, name), row]
-            write_json(path, provenance(torch.device("cpu")) | {"rows": rows})
-            error = f"MASE {np.mean(row['mase']):.3f}"
-            print(f"{source.name}: {name}, {error}, {row['seconds']} s", flush=True)
+            rows = write_rows(path, rows, [row])
 
 
 def _adapter_key(name: str, temperature: float, source: Source) -> dict[str, Any]:
@@ -453,11 +441,6 @@ def model_key(model: Forecaster) -> dict[str, Any]:
     if model.views != PLAIN:
         key["views"] = [asdict(view) for view in model.views]
     return key
-
-
-def _other_rows(rows: list[dict[str, Any]], source: str, forecaster: str) -> list[dict[str, Any]]:
-    place = source, forecaster
-    return [row for row in rows if (row["source"], row["forecaster"]) != place]
 
 
 if __name__ == "__main__":

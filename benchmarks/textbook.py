@@ -4,9 +4,9 @@ The series are those of "Forecasting: Principles and Practice" [1]_, which the p
 carries; `pip install -e '.[yardsticks]'` brings it, with the statistical forecasters beside ours.
 The sources are split into two halves. On the half for choosing anything may be tried, and the
 earlier benchmark's sources (`benchmarks.tables`) belong to it as well. The half for judging is
-measured with `--judge` alone, once, when everything has been chosen. The record is textbook.json,
+measured with `--judge` alone, when everything has been chosen, and once for each choice. The record is textbook.json,
 beside the recorded runs. It is written after each source, and the same command goes on from there.
-What was tried without training, and chosen, is measured by `benchmarks.trials`.
+`benchmarks.trials` measures ways to forecast that were tried without training.
 
 References
 ----------
@@ -14,11 +14,10 @@ References
    2021, https://otexts.com/fpp3.
 """
 
-import argparse
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -27,16 +26,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from benchmarks.tables import BANDS, LONGEST_SEASON, Source, forecaster_of, model_key
+from benchmarks import tables
+from benchmarks.rows import has_all, place_of, record_parser, record_sources, recorded_rows, show
+from benchmarks.tables import LONGEST_SEASON, Source, forecaster_of, model_key
 from benchmarks.tables import SOURCES as EARLIER
-from m2lib.files import InputError, read_json, short_hash, write_json
+from m2lib.files import InputError
 from m2lib.forecaster import Forecaster
-from m2lib.provenance import provenance
 from m2lib.series import DECILES
-from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON, RECORD, by_source, summary
-from study.settings import results_dir
+from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON, RECORD
 
 LOT_SEED = 43
 LOTS = {
@@ -48,13 +46,15 @@ LOTS = {
 }
 """The data sets of the textbook by their frequency. Half of each frequency judges, drawn by lot."""
 MOST_SERIES = 25
-"""Series of one source at most; of more, so many are drawn."""
+"""At most this many series of a source; of a larger one, this many are drawn."""
 SERIES_SEED = 0
 LEAST_SEASONS = 3
-"""Seasons that a series has before its first forecast, at least."""
+"""A series must have at least this many seasons before its first forecast."""
 LEAST_STEPS = 20
-"""Steps that a series has before its first forecast, at least."""
+"""A series must have at least this many steps before its first forecast."""
 SAMPLES = 20
+MOST_FORECASTS = 8
+"""Forecasts of one source at most, where many ways to forecast are compared."""
 GENERAL, UNTUNED = "general", "untuned"
 STATISTICAL = {
     "last value": "Naive",
@@ -81,15 +81,15 @@ class TextbookSource(Source):
         """Return the series (steps,), float64, MOST_SERIES at most, drawn with SERIES_SEED."""
         frame = pd.DataFrame(self.load()).astype(np.float64)
         filled = [column.interpolate(limit_area="inside") for _, column in frame.items()]
-        fit = [column.dropna().to_numpy() for column in filled]
-        fit = [values for values in fit if self._is_fit(values)]
-        if len(fit) > MOST_SERIES:
+        usable = [column.dropna().to_numpy() for column in filled]
+        usable = [values for values in usable if self._is_usable(values)]
+        if len(usable) > MOST_SERIES:
             rng = np.random.default_rng(SERIES_SEED)
-            places = np.sort(rng.choice(len(fit), MOST_SERIES, replace=False))
-            fit = [fit[place] for place in places]
-        return fit
+            places = np.sort(rng.choice(len(usable), MOST_SERIES, replace=False))
+            usable = [usable[place] for place in places]
+        return usable
 
-    def _is_fit(self, values: np.ndarray) -> bool:
+    def _is_usable(self, values: np.ndarray) -> bool:
         """Whether a series is long enough before its first forecast, and still moves there.
 
         Nothing is read of what the forecasts are judged by. A herd that was given up years ago
@@ -106,7 +106,8 @@ def _wide(name: str, time: str, ids: str | Sequence[str], value: str) -> pd.Data
     """Return a long table of the textbook with a column for each series."""
     table = import_module("tsdata.fpp3").raw[name]
     if table[time].str.fullmatch("[0-9]{4} [A-Z][a-z]{2}").all():
-        table[time] = pd.to_datetime(table[time], format="%Y %b")  # 2010 Dec follows 2010 Nov
+        months = pd.to_datetime(table[time], format="%Y %b")  # 2010 Dec follows 2010 Nov
+        table = table.assign(**{time: months})
     return table.pivot(index=time, columns=ids, values=value).sort_index()
 
 
@@ -250,23 +251,15 @@ def _five_digits(value: float) -> float:
 
 def statistical(model: str, cuts: Sequence[Cut], horizon: int, season: int) -> list[np.ndarray]:
     """Return deciles by a model of statsforecast, which gets the whole past of each series."""
-    model_class = getattr(import_module("statsforecast.models"), model)
     deciles = []
     for _, context, _ in cuts:
-        options = {}
-        if model != "Naive":
-            options["season_length"] = season if _bears(model, season, len(context)) else 1
-        with np.errstate(all="ignore"):
-            forecast = model_class(**options).forecast(y=context, h=horizon, level=list(BANDS))
-        # The bands narrow from 80% to 20%, so their lower ends rise and their upper ends fall.
-        below = [forecast[f"lo-{band}"] for band in BANDS]
-        above = [forecast[f"hi-{band}"] for band in reversed(BANDS)]
-        deciles.append(np.stack([*below, forecast["mean"], *above]))
+        told = season if _can_use_season(model, season, len(context)) else 1
+        deciles += tables.statistical(model, [context], horizon, told)
     return deciles
 
 
-def _bears(model: str, season: int, steps: int) -> bool:
-    """Whether a model bears a season in a series of so many steps.
+def _can_use_season(model: str, season: int, steps: int) -> bool:
+    """Whether a model can use a season of this length in a series of so many steps.
 
     Exponential smoothing knows none of more than LONGEST_SEASON steps. ARIMA with the 52 weeks of
     a year takes ten seconds for 270 weeks, and for the 1,355 of gasoline more than three minutes.
@@ -343,11 +336,12 @@ def language_row(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
         deciles, seconds = timed(forecast)
-    return score(cuts, source.season, deciles) | {"seconds": seconds}
+    errors = score(cuts, source.season, deciles)
+    return errors | {"dtype": forecaster.dtype, "seconds": seconds}
 
 
 def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[str] = ()) -> None:
-    """Measure what the record at `path` lacks of a half's sources, and write it after each."""
+    """Measure what the record at `path` lacks of a half's sources; it is written after each."""
 
     def new_rows(source: Source, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Measure the forecasters of which a source has no row among those recorded."""
@@ -367,69 +361,16 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
     record_sources(path, sources_of(half, sources), new_rows)
 
 
-def record_sources(
-    path: Path,
-    sources: Sequence[Source],
-    new_rows: Callable[[Source, Sequence[dict[str, Any]]], list[dict[str, Any]]],
-) -> None:
-    """Bring the record at `path` up to date, and write it after each source.
-
-    `new_rows` takes a source and the recorded rows, and measures what they lack of it.
-    """
-    rows = read_json(path)["rows"] if path.exists() else []
-    for source in sources:
-        new = new_rows(source, rows)
-        rows = replaced(rows, new)
-        write_rows(path, rows, new)
-
-
-def place_of(source: Source, half: str) -> dict[str, Any]:
-    """Return what a row says of its source: name, half, and a hash of the values."""
-    values = np.concatenate(source.series())
-    return {"source": source.name, "split": half, "values": short_hash(values.tobytes())}
-
-
-def has_all(rows: Sequence[dict[str, Any]], keys: Iterable[dict[str, Any]]) -> bool:
-    return all(any(key.items() <= row.items() for row in rows) for key in keys)
-
-
-def replaced(rows: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows with new ones in the places of those of the same source and forecaster."""
-    places = {(row["source"], row["forecaster"]) for row in new}
-    kept = [row for row in rows if (row["source"], row["forecaster"]) not in places]
-    return [*kept, *new]
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
-    """Write a record, and print a line for each new row."""
-    if not new:
-        return
-    write_json(path, provenance(torch.device("cpu")) | {"rows": rows})
-    for row in new:
-        error = f"MASE {np.mean(row['mase']):.3f}"
-        print(f"{row['source']}: {row['forecaster']}, {error}, {row['seconds']} s", flush=True)
-
-
-def show(table: pd.DataFrame) -> None:
-    print(table.to_string(float_format="{:.3f}".format), flush=True)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = record_parser(__doc__, RECORD)
     parser.add_argument(
-        "--judge", action="store_true", help="measure the half for judging, which is done once"
+        "--judge", action="store_true", help="measure the half for judging, once for each choice"
     )
     parser.add_argument(
         "--models", nargs="*", default=[GENERAL, UNTUNED], help="language models: adapters, untuned"
     )
-    parser.add_argument("--sources", nargs="*", default=[], metavar="NAME", help="these alone")
-    parser.add_argument("--path", type=Path, help="default: report/results/textbook.json")
-    options = parser.parse_args()
-    record = options.path or results_dir() / RECORD
-    half = JUDGING if options.judge else CHOOSING
-    record_half(record, half, options.models, options.sources)
-    half_rows = [row for row in read_json(record)["rows"] if row["split"] == half]
-    show(summary(half_rows, LAST_SEASON, GENERAL))
-    show(by_source(half_rows, LAST_SEASON))
+    asked = parser.parse_args()
+    half = JUDGING if asked.judge else CHOOSING
+    record_half(asked.path, half, asked.models, asked.sources)
+    half_rows = [row for row in recorded_rows(asked.path) if row["split"] == half]
+    show(half_rows, LAST_SEASON, GENERAL)

@@ -3,48 +3,41 @@
 A trial shares the samples of a series out among one or several views of it: how much of its past
 the model sees, and what is taken out beforehand. Trials see the half for choosing of
 `benchmarks.textbook` alone. The record is textbook_trials.json, beside the recorded runs. It is
-written after each source, and the same command goes on from there.
+written after each source, and the same command goes on from there. (When it was made, a forecast of
+what had nothing below zero left, without its trend, was kept above zero as well. It no longer is.)
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from scipy.stats import trim_mean
 
-from benchmarks.tables import Source, forecaster_of, model_key
-from benchmarks.textbook import (
-    GENERAL,
-    SAMPLES,
-    Cut,
-    cuts_of,
+from benchmarks.rows import (
+    Row,
     has_all,
     place_of,
-    replaced,
-    score,
+    record_parser,
+    record_sources,
+    recorded_rows,
     show,
-    sources_of,
-    write_rows,
 )
-from m2lib.files import read_json, short_hash
+from benchmarks.tables import Source, forecaster_of, model_key
+from benchmarks.textbook import GENERAL, MOST_FORECASTS, SAMPLES, Cut, cuts_of, score, sources_of
+from m2lib.files import short_hash
 from m2lib.forecaster import Forecaster
-from m2lib.forecaster.views import PLAIN
+from m2lib.forecaster.views import PLAIN, SEASONS_SEEN
 from m2lib.series import DECILES, NOTHING_LEFT, Season
+from m2lib.series.trends import FEWEST_STEPS, SEASONS
 from m2lib.settings import out_dir
-from study.paper.textbook import CHOOSING, by_source, summary
-from study.settings import results_dir
+from study.paper.textbook import CHOOSING
 
 TRIAL_RECORD = "textbook_trials.json"
 LONGEST = 256
 """The most steps that `general` sees, at four tokens each."""
-SEASONS_SEEN = 6
-"""Seasons that are shown at least, however few steps are asked for."""
-LINE_SEASONS = 3
-LINE_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class Trial:
     mean: 0.5 makes it the median, and 0 the mean of all."""
 
 
-TODAY = "as it was"
+ONE_VIEW = "as it was"
 ALL = TriedView()
 ALL_IN = TriedView(season="in")
 FEW = TriedView(60)
@@ -84,7 +77,7 @@ FEW_LINE = TriedView(60, trend="line")
 FEW_STEP = TriedView(60, trend="mean step")
 CHOSEN = "60 without a line, 256, and 60 with their season"
 TRIALS = {
-    TODAY: Trial((ALL,)),
+    ONE_VIEW: Trial((ALL,)),
     "mean of the middle half": Trial((ALL,), trimmed=0.25),
     "256 with their season": Trial((ALL_IN,)),
     "last 120": Trial((TriedView(120),)),
@@ -105,8 +98,12 @@ TRIALS = {
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What is written of a series, and how forecasts of it become forecasts of the series."""
+class Written:
+    """What is written of a series, and how forecasts of it become forecasts of the series.
+
+    It is `m2lib.forecaster.views.Seen` with more ways to choose from. The package has those that
+    were chosen.
+    """
 
     written: np.ndarray
     """float64, shape (steps,): what is left of the part that is shown."""
@@ -124,7 +121,7 @@ class Shown:
         return np.maximum((samples + self.base) * self.factor + self.shift, self.least)
 
 
-def show_series(context: np.ndarray, horizon: int, season: int, view: TriedView) -> Shown:
+def show_series(context: np.ndarray, horizon: int, season: int, view: TriedView) -> Written:
     """Take out of a context (steps,) what a view says."""
     part = context[-min(LONGEST, max(view.steps, SEASONS_SEEN * season)) :]
     estimated = part if view.season == "part" else context
@@ -150,14 +147,14 @@ def show_series(context: np.ndarray, horizon: int, season: int, view: TriedView)
         if np.ptp(left) > NOTHING_LEFT * np.ptp(level):
             written = left
             base = level[-1] + slope * np.arange(1, horizon + 1)
-    return Shown(written, base, factor[ahead], shift[ahead], _least(context))
+    return Written(written, base, factor[ahead], shift[ahead], _least(context))
 
 
 def _slope(level: np.ndarray, season: int, trend: str) -> float:
     """Return the slope of a level (steps,), in its units a step."""
     if trend == "mean step":
         return float((level[-1] - level[0]) / (len(level) - 1))
-    last = level[-max(LINE_SEASONS * season, LINE_STEPS) :]
+    last = level[-max(SEASONS * season, FEWEST_STEPS) :]
     return float(np.polyfit(np.arange(len(last)), last, 1)[0])
 
 
@@ -171,8 +168,9 @@ def view_samples(
 ) -> tuple[list[np.ndarray], float]:
     """Return samples (SAMPLES, horizon) of each forecast as the model draws them, and the seconds.
 
-    Their spread is 1. They are kept under build/, by what was written, so views that come to the
-    same, as those of short series do, are sampled once. The seconds are those of one core.
+    Their spread is 1. They are cached under build/ by the numbers that were written, so views that
+    come to the same, as those of short series do, are sampled once. The seconds are those of one
+    core.
     """
     all_shown = [show_series(context, horizon, season, view) for _, context, _ in cuts]
     content = b"".join(shown.written.tobytes() + b"|" for shown in all_shown)
@@ -185,18 +183,19 @@ def view_samples(
         forecasts = forecaster.sample(series, horizon, num_samples=SAMPLES, views=PLAIN)
         seconds = time.process_time() - started
         path.parent.mkdir(parents=True, exist_ok=True)
-        samples = np.stack([ahead.physical[..., 0] for ahead in forecasts])
+        # What is left of a series may be without negative values where the series is not.
+        anything = [replace(ahead, least=-np.inf) for ahead in forecasts]
+        samples = np.stack([ahead.physical[..., 0] for ahead in anything])
         np.savez(path, samples=samples, seconds=seconds)
     kept = np.load(path)
     back = [shown.back(samples) for shown, samples in zip(all_shown, kept["samples"], strict=True)]
     return back, float(kept["seconds"])
 
 
+@cache
 def _narrow_forecaster() -> Forecaster:
     """Return the forecaster whose samples are left as far apart as the model draws them."""
     forecaster = forecaster_of(GENERAL)
-    if not forecaster.text_format:
-        return forecaster
     return replace(forecaster, text_format=replace(forecaster.text_format, spread=1.0))
 
 
@@ -217,7 +216,7 @@ def trial_row(trial: Trial, source: Source, cuts: Sequence[Cut]) -> dict[str, An
     first = 0
     for view, share in zip(trial.views, shares.tolist(), strict=True):
         samples, spent = view_samples(cuts, source.horizon, source.season, view)
-        # Each takes other ones, so that views that come to the same do not count samples twice.
+        # Each view takes other samples, so that of two that come to the same none counts twice.
         parts.append([one[first : first + share] for one in samples])
         seconds += spent * share / SAMPLES
         first += share
@@ -234,47 +233,41 @@ def trial_row(trial: Trial, source: Source, cuts: Sequence[Cut]) -> dict[str, An
     return score(cuts, source.season, deciles) | {"seconds": round(seconds, 2)}
 
 
-def record_trials(
-    path: Path, names: Sequence[str], most: int | None, sources: Sequence[str] = ()
-) -> None:
-    """Measure what the record of trials lacks, on the half for choosing, and write it after each.
+def new_rows(names: Sequence[str], most: int, source: Source, rows: Sequence[Row]) -> list[Row]:
+    """Measure the trials of which a source has no row among those recorded.
 
-    most: the number of forecasts of each source, for a first look. Rows of fewer are replaced by
-    those of more.
+    most: the number of forecasts of each source, at most.
     """
-    rows = read_json(path)["rows"] if path.exists() else []
-    for source in sources_of(CHOOSING, sources):
-        cuts = cuts_of(source, most)
-        for name in names:
-            trial = TRIALS[name]
-            key = {
-                **place_of(source, CHOOSING),
-                "forecaster": name,
-                "forecasts": len(cuts),
-                **_key(),
-                "views": [asdict(view) for view in trial.views],
-                "spread": trial.spread,
-                "trimmed": trial.trimmed,
-            }
-            if not has_all(rows, [key]):
-                new = [key | trial_row(trial, source, cuts)]
-                rows = replaced(rows, new)
-                write_rows(path, rows, new)
+    cuts = cuts_of(source, most)
+    new = []
+    for name in names:
+        trial = TRIALS[name]
+        key = {
+            **place_of(source, CHOOSING),
+            "forecaster": name,
+            "forecasts": len(cuts),
+            **_key(),
+            "views": [asdict(view) for view in trial.views],
+            "spread": trial.spread,
+            "trimmed": trial.trimmed,
+        }
+        if not has_all(rows, [key]):
+            new.append(key | trial_row(trial, source, cuts))
+    return new
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = record_parser(__doc__, TRIAL_RECORD)
     parser.add_argument(
         "names", nargs="*", metavar="TRIAL", help=f"default: all, which are {', '.join(TRIALS)}"
     )
-    parser.add_argument("--sources", nargs="*", default=[], metavar="NAME", help="these alone")
-    parser.add_argument("--most", type=int, help="forecasts of each source")
-    parser.add_argument("--path", type=Path, help=f"default: report/results/{TRIAL_RECORD}")
-    options = parser.parse_args()
-    record = options.path or results_dir() / TRIAL_RECORD
-    record_trials(record, options.names or list(TRIALS), options.most, options.sources)
-    trial_rows = read_json(record)["rows"]
-    show(summary(trial_rows, TODAY, TODAY))
-    show(by_source(trial_rows, TODAY))
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=MOST_FORECASTS,
+        help="forecasts of each source (default: %(default)s)",
+    )
+    asked = parser.parse_args()
+    measure = partial(new_rows, asked.names or list(TRIALS), asked.most)
+    record_sources(asked.path, sources_of(CHOOSING, asked.sources), measure)
+    show(recorded_rows(asked.path), ONE_VIEW, ONE_VIEW)

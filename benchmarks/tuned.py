@@ -3,8 +3,9 @@
 The same moments are forecast twice: by the adapter as it comes, and by one that was trained before
 each moment on what the table held by then (`m2 evaluate`, with and without `--finetune`). Three
 tables of `benchmarks.tables` have 20 steps of training. The hares and lynxes have as many as were
-best at six earlier moments. The records are in tuned/ and pelts/, beside the recorded runs. Those
-of the adapter as it is now are not measured again.
+best at six earlier moments. The records are in tuned/ and pelts/, beside the recorded runs, where
+there are also some of other adapters. What is recorded of the adapter as it is now is not measured
+again.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from m2lib.forecaster.adapters import GENERAL, weights_hash
 from m2lib.settings import out_dir
 from study.settings import results_dir
 
-TUNED = {
+TABLE_FILES = {
     "electrical equipment": "electrical_equipment",
     "air passengers": "air_passengers",
     "electricity, daily": "electricity_daily",
@@ -28,17 +29,22 @@ TUNED = {
 STEPS = 20
 PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
 PELTS_STEPS = (0, 10, 20, 40)
-"""The steps of training among which is chosen; 0: none."""
+"""How many steps of training are compared. The best of those above 0 is measured later on."""
 PELTS_MOMENTS = {"horizon": 10, "stride": 4, "period": 10}
-EARLIER = {"origins": 6, "leave-out": 35}
-"""The moments at which is chosen."""
-LATER = {"origins": 8, "leave-out": 3}
+EARLIER_MOMENTS = {"origins": 6, "leave-out": 35}
+"""The moments used for choosing."""
+LATER_MOMENTS = {"origins": 8, "leave-out": 3}
 
 
 def evaluate(table: Path, record: Path, steps: int, **options: int) -> None:
-    """Run `m2 evaluate` on a table, unless its record is of the adapter as it is now."""
-    if record.exists() and read_json(record).get("adapter") == weights_hash(GENERAL):
-        return
+    """Run `m2 evaluate` on a table, unless its record is of these options and this adapter."""
+    if record.exists():
+        known = read_json(record)
+        settings = known["settings"]
+        same = all(settings[name.replace("-", "_")] == value for name, value in options.items())
+        same &= (settings["finetune"] or 0) == steps
+        if same and known.get("adapter") == weights_hash(GENERAL):
+            return
     asked = [f"--{name}={value}" for name, value in options.items()]
     if steps:
         asked.append(f"--finetune={steps}")
@@ -50,9 +56,9 @@ def evaluate(table: Path, record: Path, steps: int, **options: int) -> None:
 def record_tables() -> None:
     """Measure three tables, as they come and after 20 steps."""
     for source in SOURCES:
-        if source.name not in TUNED:
+        if source.name not in TABLE_FILES:
             continue
-        name = TUNED[source.name]
+        name = TABLE_FILES[source.name]
         table = out_dir() / "tuned" / f"{name}.csv"
         table.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame({"y": source.series()[0]}).to_csv(table, index=False)
@@ -72,11 +78,11 @@ def record_pelts() -> None:
     errors = {}
     for steps in PELTS_STEPS:
         record = folder / "choice" / f"{GENERAL.name}-{steps}.json"
-        evaluate(PELTS, record, steps, **PELTS_MOMENTS, **EARLIER)
+        evaluate(PELTS, record, steps, **PELTS_MOMENTS, **EARLIER_MOMENTS)
         errors[steps] = np.mean(read_json(record)["errors"]["language model"])
     chosen = min(PELTS_STEPS[1:], key=errors.__getitem__)
-    evaluate(PELTS, folder / f"{GENERAL.name}.json", 0, **PELTS_MOMENTS, **LATER)
-    evaluate(PELTS, folder / f"{GENERAL.name}-tuned.json", chosen, **PELTS_MOMENTS, **LATER)
+    evaluate(PELTS, folder / f"{GENERAL.name}.json", 0, **PELTS_MOMENTS, **LATER_MOMENTS)
+    evaluate(PELTS, folder / f"{GENERAL.name}-tuned.json", chosen, **PELTS_MOMENTS, **LATER_MOMENTS)
 
 
 if __name__ == "__main__":

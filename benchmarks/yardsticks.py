@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.physics import FITS, physics_forecast
+from benchmarks.tables import LONGEST_SEASON
 from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
@@ -57,8 +58,6 @@ STUDY = PROFILES["laptop"]
 """The profile whose language model and adapters are measured."""
 WORLD_SERIES = 30
 """Series of each world."""
-LONGEST_SEASON = 24
-"""Steps of the longest season that statsforecast's exponential smoothing bears."""
 
 
 def statistical(model: str, contexts: np.ndarray) -> np.ndarray:
@@ -100,7 +99,8 @@ LANGUAGE_MODELS = {
     "the language model, best adapter": "best",
     "the language model, for any table": GENERAL.name,
 }
-"""The experiment whose adapter is used, by forecaster, which takes part once that is recorded.
+"""The experiment that supplies each forecaster's adapter. A forecaster takes part once its experiment
+is recorded.
 
 Decoding is greedy and constrained. The last adapter is the package's, whose shape is that of the
 experiment `general`. It samples, because its format is for noise, and in its views, as in the
@@ -204,15 +204,17 @@ def _sampled(
     """Return the medians of what `general` samples, scaled units, and the samples of each view.
 
     Of 16 samples its three views have 6, 5 and 5. Each view is sampled by itself, because it has
-    costs of its own.
+    costs of its own, and with a seed of its own. The samples are not moved away from their median,
+    which is all that is asked.
     """
     views = read_views(GENERAL)
-    sampler = Sampler(backbone, read_format(GENERAL), GENERAL)
+    text_format = replace(read_format(GENERAL), spread=1.0)
+    sampler = Sampler(backbone, text_format, GENERAL)
     shares = np.bincount(np.arange(SAMPLED.n_samples) % len(views)).tolist()
     parts = []
-    for view, share in zip(views, shares, strict=True):
+    for seed, (view, share) in enumerate(zip(views, shares, strict=True)):
         forecasts = sampler.sample(
-            list(contexts), FORECAST_STEPS, num_samples=share, season=1, views=(view,)
+            list(contexts), FORECAST_STEPS, num_samples=share, seed=seed, views=(view,)
         )
         parts.append((replace(SAMPLED, n_samples=share), forecasts))
     samples = np.concatenate(

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks import candidates, package, tables
+from benchmarks.rows import recorded_rows
 from benchmarks.tables import SOURCES, Source, measured, record_tables
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL, read_format, read_views
@@ -45,7 +46,9 @@ def test_the_package_carries_the_candidate_that_was_chosen(tmp_path):
     candidates.write_candidate(tmp_path, candidates.CHOSEN)
     for file in tmp_path.iterdir():
         assert (GENERAL / file.name).read_bytes() == file.read_bytes()
-    last = adapter_path("laptop", candidates.CANDIDATES[candidates.CHOSEN][-1])
+    last_trainings = package.trainings()[: len(package.RUNS)]
+    assert [training.name for training in reversed(last_trainings)] == list(package.RUNS)
+    last = adapter_path("laptop", package.RUNS[-1])
     text_format = read_format(GENERAL)
     assert replace(text_format, spread=1.0) == read_format(last)
     assert (text_format.spread, read_views(GENERAL)) == (candidates.SPREAD, VIEWS)
@@ -75,7 +78,8 @@ def test_a_candidate_of_two_runs_has_their_mean(tmp_path, monkeypatch):
 
 
 def test_the_candidate_with_the_lowest_error_was_chosen():
-    rows = read_json(results_dir() / candidates.RECORD)["rows"]
+    rows = recorded_rows(results_dir() / candidates.RECORD)
+    rows = [row for row in rows if row["forecaster"] in candidates.CANDIDATES]
     assert {row["split"] for row in rows} == {CHOOSING}
     errors = summary(rows, candidates.BEFORE, candidates.BEFORE)["error"]
     assert set(errors.index) == set(candidates.CANDIDATES)
@@ -130,7 +134,7 @@ def test_the_record_keeps_what_it_has(tmp_path, monkeypatch):
     sources = [Source(name, "test", 4, 2, 3, lambda: pd.Series(walk)) for name in ("one", "two")]
     monkeypatch.setattr(tables, "SOURCES", sources)
     monkeypatch.setattr(tables, "MODELS", {NAIVE: "SeasonalNaive"})
-    monkeypatch.setattr(tables, "_statistical", lambda model, *asked: right(*asked))
+    monkeypatch.setattr(tables, "statistical", lambda model, *asked: right(*asked))
     monkeypatch.setattr(tables, "_regression", last)
     path = tmp_path / "tables.json"
     record_tables(path, "test", [], 0.7)
@@ -161,7 +165,7 @@ def test_one_forecaster_alone_leaves_the_others_as_they_were(tmp_path, monkeypat
     def repeated(model, contexts, horizon, steps):
         return [np.resize(one[-steps:], (9, horizon)) for one in contexts]
 
-    monkeypatch.setattr(tables, "_statistical", repeated)
+    monkeypatch.setattr(tables, "statistical", repeated)
     path = tmp_path / "tables.json"
     other = {
         "source": "one",

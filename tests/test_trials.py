@@ -47,11 +47,13 @@ def test_as_it_was_means_what_a_plain_forecaster_does(tiny, tmp_path, monkeypatc
     monkeypatch.setenv("M2_OUT", str(tmp_path))
     forecaster = Forecaster(tiny, TABLES)
     monkeypatch.setattr(trials, "forecaster_of", lambda name: forecaster)
+    trials._narrow_forecaster.cache_clear()
     cuts = [(0, GROWING[:100], GROWING[100:104]), (1, 500 - GROWING[:90], GROWING[90:94])]
     samples, _ = trials.view_samples(cuts, 4, 4, TriedView())
     own = forecaster.sample([context[:, None] for _, context, _ in cuts], 4, season=4)
     for ours, theirs in zip(samples, own, strict=True):
         np.testing.assert_allclose(ours, theirs.physical[..., 0])
+    trials._narrow_forecaster.cache_clear()
 
 
 def test_samples_are_shared_out_among_views(monkeypatch):

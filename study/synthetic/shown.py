@@ -3,7 +3,7 @@
 AutoETS, which forecasts many real series best, takes them for series of this kind. And what
 `general` reads of a series is seldom the series itself: a season or a line has been taken out of
 it, and both were estimated from it. A line through the last twenty steps of a random walk, for
-example, is always a little too steep, so what follows bends back. It is learned here.
+example, is always a little too steep, so what follows bends back. The model learns this here.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ LEAST_AHEAD, MOST_AHEAD = 4, 30
 
 
 def smoothing(rng: np.random.Generator, steps: int, season: int = 1) -> np.ndarray:
-    """Draw a series of exponential smoothing (steps,), with a season of so many steps.
+    """Draw a series of exponential smoothing (steps,), with a season of `season` steps.
 
     Level, trend and season each follow the errors, as in the innovations state space models [1]_.
     The trend may be damped; errors may have heavy tails. Half of the series are exponentials of
@@ -56,6 +56,7 @@ def smoothing(rng: np.random.Generator, steps: int, season: int = 1) -> np.ndarr
         values[step] = level + damping * slope + by_place[place] + error
         level += damping * slope + alpha * error
         slope = damping * slope + beta * error
+        # Without a season the one place would be a second level.
         by_place[place] += gamma * error if season > 1 else 0.0
 
     values = standard(values)
@@ -67,20 +68,20 @@ def smoothing(rng: np.random.Generator, steps: int, season: int = 1) -> np.ndarr
 
 
 @dataclass(frozen=True)
-class Shown:
+class Showing:
     """How series of one training step are shown."""
 
     view: View
-    """The view."""
+    """How much of them is shown, and what is taken out."""
     season: int
     """Steps of the season; 1: none."""
     past: int
-    """Steps that are known, of which the view shows the last."""
+    """Known steps; the view shows the last of them."""
     ahead: int
     """Steps of the future."""
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Shown":
+    def draw(cls, rng: np.random.Generator) -> "Showing":
         """Draw how series are shown."""
         season = int(rng.choice(list(SEASONS), p=list(SEASONS.values())))
         return cls(
@@ -91,7 +92,7 @@ class Shown:
         )
 
     def draw_series(self, rng: np.random.Generator, most_steps: int) -> np.ndarray:
-        """Draw a series as the view shows it, float64 (steps, 1), and of at most so many steps.
+        """Draw a series as the view shows it, float64 (steps, 1), of at most `most_steps` steps.
 
         Its last steps are the future. Season and trend are estimated from the known steps alone,
         and taken out of both.
@@ -100,6 +101,7 @@ class Shown:
         if rng.random() < OF_SMOOTHING:
             values = smoothing(rng, steps, self.season)[:, None]
         else:
+            # It has another season, or none. Calendars promise some that are not there, too.
             values = draw_series(rng, steps, 1)
         known = values[: self.past]
         season = Season.of(known, self.season)

@@ -5,7 +5,7 @@ import numpy as np
 from m2lib.series import SHORTEST, TABLES, TextFormat
 from m2lib.training import Endless, encode_window, pad_windows
 from study.synthetic.families import draw_series, dynamics, log_uniform
-from study.synthetic.shown import Shown
+from study.synthetic.shown import Showing
 
 # Shares of synthetic series with 1, 2, ... 8 variables.
 VARIABLE_SHARES = (0.55, 0.2, 0.08, 0.07, 0.025, 0.025, 0.025, 0.025)
@@ -66,14 +66,14 @@ def synthetic_windows(
 def _shown_windows(rng: np.random.Generator, tokens: int, text_format: TextFormat) -> np.ndarray:
     """Return the windows of a step whose series are all shown in one way."""
     most_steps = tokens // text_format.longest_step
-    shown = Shown.draw(rng)
-    first = shown.draw_series(rng, most_steps)
+    showing = Showing.draw(rng)
+    first = showing.draw_series(rng, most_steps)  # only its length counts
     rows: list[list[int]] = []
     while len(rows) < most_steps // len(first):
-        series = shown.draw_series(rng, most_steps)
+        series = showing.draw_series(rng, most_steps)
         # A view that would show nothing but a flat line shows more steps than it does of others.
         if len(series) <= len(first):
-            ids = encode_window(series, shown.ahead, text_format)
+            ids = encode_window(series, showing.ahead, text_format)
             if ids is not None:
                 rows.append(ids)
     return pad_windows(rows)

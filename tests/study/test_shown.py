@@ -9,7 +9,7 @@ from m2lib.forecaster.views import Seen
 from m2lib.model import PAD_ID, ids_to_text
 from m2lib.series import Scaling, Season
 from study.synthetic import synthetic_windows
-from study.synthetic.shown import LEAST_PAST, OF_SMOOTHING, SEASONS, VIEWS, Shown, smoothing
+from study.synthetic.shown import LEAST_PAST, OF_SMOOTHING, SEASONS, VIEWS, Showing, smoothing
 
 
 def test_the_views_are_those_of_general():
@@ -36,7 +36,7 @@ def _likeness(values, lag):
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("season", [1, 12])
 def test_what_was_taken_out_of_the_past_is_taken_out_of_the_future(view, season):
-    shown = Shown(view, season, past=100, ahead=10)
+    shown = Showing(view, season, past=100, ahead=10)
     for seed in range(20):
         series = shown.draw_series(np.random.default_rng(seed), 256)
         rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def test_what_was_taken_out_of_the_past_is_taken_out_of_the_future(view, season)
 
 def test_ways_to_show_a_series():
     rng = np.random.default_rng(0)
-    ways = [Shown.draw(rng) for _ in range(300)]
+    ways = [Showing.draw(rng) for _ in range(300)]
     assert {way.view for way in ways} == set(VIEWS)
     assert {way.season for way in ways} == set(SEASONS)
     assert all(way.past >= max(LEAST_PAST, 3 * way.season) for way in ways)

@@ -1,0 +1,92 @@
+"""Rows of a benchmark's record: one for each source and forecaster, of which a command adds some.
+
+A row says of what it is (the source and a hash of its values, the forecaster and all that decides
+its forecasts) and then what was measured. What a record has already is not measured again.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from m2lib.files import read_json, short_hash, write_json
+from m2lib.provenance import provenance
+from study.paper.textbook import by_source, summary
+from study.settings import results_dir
+
+if TYPE_CHECKING:
+    from benchmarks.tables import Source
+
+Row = dict[str, Any]
+
+
+def place_of(source: "Source", split: str) -> Row:
+    """Return what a row says of its source: name, split, and a hash of the values."""
+    values = np.concatenate(source.series())
+    return {"source": source.name, "split": split, "values": short_hash(values.tobytes())}
+
+
+def has_all(rows: Sequence[Row], keys: Iterable[Row]) -> bool:
+    """Whether there is a row for each of some keys, which are the first fields of rows."""
+    return all(any(key.items() <= row.items() for row in rows) for key in keys)
+
+
+def replaced(rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """Return the rows with new ones in the places of those of the same source and forecaster."""
+    places = {(row["source"], row["forecaster"]) for row in new}
+    kept = [row for row in rows if (row["source"], row["forecaster"]) not in places]
+    return [*kept, *new]
+
+
+def recorded_rows(path: Path) -> list[Row]:
+    """Return the rows of a record; none of one that does not exist yet."""
+    return read_json(path)["rows"] if path.exists() else []
+
+
+def write_rows(path: Path, rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """Write a record with new rows, print a line for each of these, and return all rows."""
+    rows = replaced(rows, new)
+    if new:
+        write_json(path, provenance(torch.device("cpu")) | {"rows": rows})
+    for row in new:
+        error = f"MASE {np.mean(row['mase']):.3f}"
+        print(f"{row['source']}: {row['forecaster']}, {error}, {row['seconds']} s", flush=True)
+    return rows
+
+
+def record_sources(
+    path: Path,
+    sources: Sequence["Source"],
+    new_rows: Callable[["Source", Sequence[Row]], list[Row]],
+) -> None:
+    """Bring the record at `path` up to date, and write it after each source.
+
+    `new_rows` takes a source and the recorded rows, and measures what they lack of it.
+    """
+    rows = recorded_rows(path)
+    for source in sources:
+        rows = write_rows(path, rows, new_rows(source, rows))
+
+
+def record_parser(description: str | None, record: str) -> argparse.ArgumentParser:
+    """Return a command's parser, which knows where the record is and which sources are asked."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sources", nargs="*", default=[], metavar="NAME", help="these alone")
+    parser.add_argument(
+        "--path",
+        type=Path,
+        default=results_dir() / record,
+        help=f"default: report/results/{record}",
+    )
+    return parser
+
+
+def show(rows: Sequence[Row], reference: str, ours: str) -> None:
+    """Print the errors of rows relative to a reference's: over all sources, and on each."""
+    for table in (summary(rows, reference, ours), by_source(rows, reference)):
+        print(table.to_string(float_format="{:.3f}".format), flush=True)
