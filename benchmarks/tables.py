@@ -2,10 +2,10 @@
 
 No adapter was trained on them. The tables come with statsmodels, statsforecast and matplotlib,
 which `pip install -e '.[yardsticks]'` brings. Some sources are for choosing, the others for
-judging; the latter had been looked at four times before `general` took its present form. Errors are in units of a
-reference: the last value or the last period, whichever did better before a source's first forecast.
-The record is tables.json, beside the recorded runs. It is written row by row, and rows of the same
-values and adapter are not measured again.
+judging; the latter had been looked at four times before `general` took the form that it had then.
+Errors are in units of a reference: the last value or the last period, whichever did better before a
+source's first forecast. The record is tables.json, beside the recorded runs. It is written row by
+row, and rows of the same values and adapter are not measured again.
 """
 
 import argparse

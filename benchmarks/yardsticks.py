@@ -99,8 +99,8 @@ LANGUAGE_MODELS = {
     "the language model, best adapter": "best",
     "the language model, for any table": GENERAL.name,
 }
-"""The experiment that supplies each forecaster's adapter. A forecaster takes part once its experiment
-is recorded.
+"""The experiment that supplies each forecaster's adapter. A forecaster takes part once its
+experiment is recorded.
 
 Decoding is greedy and constrained. The last adapter is the package's, whose shape is that of the
 experiment `general`. It samples, because its format is for noise, and in its views, as in the

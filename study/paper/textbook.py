@@ -28,14 +28,15 @@ def judged_rows() -> list[dict[str, Any]]:
     return [row for row in rows if row["split"] == JUDGING]
 
 
-def errors_by_series(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def errors_by_series(rows: Iterable[dict[str, Any]], measure: str = "mase") -> pd.DataFrame:
     """Return the error of each series: one row a source and series, one column a forecaster.
 
-    It is the mean MASE of the series' forecasts, and LEAST_ERROR where that is less.
+    It is the mean MASE of the series' forecasts, or the mean of their other `measure`, `loss`,
+    which is their scaled quantile loss; and LEAST_ERROR where that is less.
     """
     frames = []
     for row in rows:
-        errors = pd.DataFrame({"series": row["series"], "error": row["mase"]})
+        errors = pd.DataFrame({"series": row["series"], "error": row[measure]})
         frames.append(errors.assign(source=row["source"], forecaster=row["forecaster"]))
     table = pd.concat(frames).pivot_table(
         "error", ["source", "series"], "forecaster", aggfunc="mean", sort=False
