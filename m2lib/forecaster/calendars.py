@@ -65,6 +65,7 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
         Dates, periods, text or numbers. Dates may have a time zone, or offsets from UTC. Where the
         offsets change, as they do at a change to summer time, the stamps are converted to UTC,
         with a warning; but if all of them are midnights, they are taken as days, without a zone.
+        Numbers that look like years and weeks, such as 202417, remain numbers, with a warning.
 
     Returns
     -------
@@ -81,6 +82,13 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
         return styled
     if is_integer_dtype(column) and not column.hasnans:
         column = column.astype(np.int64)  # unsigned ones would wrap around
+        if _may_be_weeks(column):
+            warnings.warn(
+                f"column {column.name!r}: {column.iloc[0]} is read as a number, and after week 52 "
+                "come 53, 54, ...; write weeks as dates: "
+                "pd.to_datetime(weeks.astype(str) + '1', format='%G%V%u')",
+                stacklevel=2,
+            )
     if is_numeric_dtype(column):
         return pd.Index(column), None
     return pd.Index(_dates(column)), None
@@ -235,6 +243,12 @@ def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
     if not valid.all():
         return None
     return pd.DatetimeIndex(dates.reindex(column.index)), Style(form, dtype)
+
+
+def _may_be_weeks(numbers: pd.Series) -> bool:
+    """Whether whole numbers look like years and weeks: 202417 and its like, but no months alone."""
+    years, weeks = numbers // 100, numbers % 100
+    return bool(years.between(*YEARS).all() and weeks.between(1, 53).all() and weeks.max() > 12)
 
 
 def _dates(column: pd.Series) -> pd.Series:

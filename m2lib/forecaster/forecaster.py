@@ -274,8 +274,10 @@ class Forecaster(Sampler):
             Columns id, time, `target_name`, `predictions` (the median) and one for each level, with
             names such as `0.1`; series in the table's order. With `return_samples` the columns
             `mean`, `sample_0`, `sample_1` and so on follow. A sample is one course over all steps
-            and variables, so that sums over steps have their quantiles, too. Time stamps are of the
-            table's type, and in its time zone.
+            and variables, so that sums over steps have their quantiles, too. The samples lie as far
+            apart as those that the levels are taken of; the mean is of samples as the model drew
+            them (see `m2lib.decoding.Forecast.mean`). Time stamps are of the table's type, and in
+            its time zone.
 
         Raises
         ------
@@ -365,7 +367,7 @@ class Forecaster(Sampler):
                 for level, quantile in zip(quantile_levels, quantiles, strict=True):
                     frame[str(level)] = quantile
                 if return_samples:
-                    frame["mean"] = samples.mean(axis=0)
+                    frame["mean"] = forecast.mean[:, variable]
                     frame |= {f"sample_{number}": one for number, one in enumerate(samples)}
                 frames.append(pd.DataFrame(frame))
         return pd.concat(frames, ignore_index=True)

@@ -290,10 +290,12 @@ def _textbook() -> dict[str, Any]:
     rows = textbook.judged_rows()
     table = textbook.errors_by_series(rows)
     ratios = textbook.ratios(table, "general")
+    losses = textbook.ratios(textbook.errors_by_series(rows, "loss"), "general")
     return {
         "sources": table.index.unique("source").size,
         "series": len(table),
         "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
+        "losses": {name: asdict(ratio) for name, ratio in losses.items()},
         "held": textbook.held(rows, "general"),
     }
 

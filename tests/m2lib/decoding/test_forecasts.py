@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -293,3 +294,14 @@ def test_other_formats_are_forecast_and_parse(tiny, shape):
 def normalised(text):
     """Without leading zeros, which the grammar allows."""
     return re.sub(r"\b0+(?=\d)", "", text)
+
+
+def test_the_mean_is_of_samples_as_they_were_drawn(tiny, data):
+    config = DecodeConfig(constrained=True, temperature=1.0, n_samples=3)
+    (one,) = forecast(tiny, data.contexts[[94]], config)
+    drawn = np.zeros_like(one.values)
+    drawn[2] = 3
+    unit = one.scaling.physical(np.ones_like(drawn))
+    skewed = replace(one, values=drawn, spread=2.0, least=0.0)
+    assert skewed.mean == pytest.approx(unit[0])
+    assert skewed.physical.mean(axis=0) == pytest.approx(2 * unit[0])

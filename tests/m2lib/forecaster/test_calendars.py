@@ -103,7 +103,7 @@ def test_a_midnight_that_clocks_skip_is_the_hour_after():
         ),
         # counters and years stay what they are
         ([2010, 2011, 2012], [2013, 2014]),
-        ([202411, 202412, 202413], [202414, 202415]),
+        ([202452, 202453, 202454], [202455, 202456]),
         ([20240229, 20240230, 20240231], [20240232, 20240233]),
         ([100001, 100002, 100003], [100004, 100005]),
         ([0, 1, 2], [3, 4]),
@@ -116,6 +116,19 @@ def test_dates_are_continued_as_they_are_written(silence, stamps, ahead):
     assert after.tolist() == list(ahead)
     if isinstance(ahead, pd.PeriodIndex):
         assert after.dtype == ahead.dtype
+
+
+def test_numbers_that_may_be_weeks_are_said_to_be_numbers():
+    weeks = [202450, 202451, 202452]
+    with pytest.warns(UserWarning, match="^column 'ds': 202450 is read as a number, and after"):
+        series = series_of(weeks)
+    assert future_times(series, 2).tolist() == [202453, 202454]
+    # The remedy that the warning names.
+    dates = pd.to_datetime(pd.Series(weeks).astype(str) + "1", format="%G%V%u")
+    assert future_times(series_of(dates), 2).tolist() == [
+        pd.Timestamp("2024-12-30"),
+        pd.Timestamp("2025-01-06"),
+    ]
 
 
 def test_whole_numbers_are_dates_beside_an_empty_cell():
