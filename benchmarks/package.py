@@ -53,7 +53,8 @@ def facts() -> dict[str, Any]:
     """Return what the card tells: data, recipe, cost, and errors on the sources for judging."""
     records = trainings()
     plan = records[0].plan
-    shown = sum(training.plan.shown > 0 for training in records)
+    as_shown = sum(training.plan.shown > 0 for training in records)
+    last = "In the last" if as_shown == 1 else f"In the last {as_shown}"
     mean = ""
     if len(RUNS) > 1:
         mean = f"The weights are the mean of those after the last {len(RUNS)} trainings. "
@@ -65,7 +66,7 @@ def facts() -> dict[str, Any]:
         "data": "No real series: an endless stream of synthetic ones, as "
         "`study.synthetic.families` draws them: seasons and trends, autoregressions, wandering "
         "cycles, counts, Gaussian processes, prey and predators, mixed; 20 to 256 steps each. "
-        f"In {shown} of {len(records)} trainings most of them are shown as the forecaster shows a "
+        f"{last} of {len(records)} trainings most of them are shown as the forecaster shows a "
         "table, without their season or trend, and many are series of exponential smoothing "
         f"(`study.synthetic.shown`). {mean}The settings below are the last training's, the cost "
         "is of all",
