@@ -201,7 +201,7 @@ def test_what_is_said_of_the_textbooks_series_is_what_their_record_has():
         assert (
             f"its error is {relative['general']} of the error of repeating the last season" in text
         )
-        assert f"({naive.low:.2f} to {naive.high:.2f})" in text
+        assert f"{naive.low:.2f} to {naive.high:.2f})" in text
         assert f"{others}, and the untuned model {relative['untuned']}" in text
         said = "surely ahead of the last value, the last season and the untuned model, and surely "
         assert f"{said}behind the median of AutoETS, AutoTheta and AutoARIMA" in text
@@ -269,7 +269,8 @@ def test_the_page_on_real_tables_has_the_sources():
     means = np.exp(np.log(plain).groupby("source").transform("mean"))
     better = plain["last value"].where(means["last value"] < means[LAST_SEASON], plain[LAST_SEASON])
     both = errors[["general"]].assign(better=better)
-    assert f"is {said_of(compared(both, 'general', 'better').over_series)} times" in page
+    ratio = compared(both, "general", "better").over_series
+    assert f"its error is {said_of(ratio)} times as large" in page
 
 
 def test_the_page_on_real_tables_has_both_readings():
@@ -278,7 +279,12 @@ def test_the_page_on_real_tables_has_both_readings():
     first = read_json(results_dir() / FIRST_READING)["rows"]
     season = [row for row in judged if row["forecaster"] == LAST_SEASON]
     before = compared(errors_by_series([*first, *season]), "general", LAST_SEASON).over_series
-    assert f"It had {said_of(before)} times the error of the last season" in page
+    assert f"It had {before.ratio:.2f} times the error of the last season" in page
+    assert f"({before.low:.2f} to {before.high:.2f})" in page
+    again = [row | {"forecaster": "again"} for row in judged if row["forecaster"] == "general"]
+    change = compared(errors_by_series([*first, *again]), "again", "general").over_series
+    assert f"the error is {change.ratio:.2f} times that of the adapter before" in page
+    assert f"({change.low:.2f} to {change.high:.2f})" in page
 
 
 def test_the_page_on_real_tables_has_the_trials_and_the_candidates():
