@@ -243,7 +243,7 @@ def test_the_page_on_real_tables_has_all_forecasters():
             one = compared(errors, "general", name)
             line += f" {said_of(one.over_series)} | {one.better} of {one.count} |"
         assert f"{line} {loss:.2f} | {held(rows, name):.0%} |" in page
-    for name in ("AutoETS", "ensemble"):
+    for name in ("AutoETS", "AutoTheta", "AutoARIMA", "ensemble"):
         ratio = compared(losses, "general", name).over_series
         assert f"{said_of(ratio)} of the loss of {CALLED.get(name, name)}" in page
 
