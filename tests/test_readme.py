@@ -243,9 +243,18 @@ def test_the_page_on_real_tables_has_all_forecasters():
             one = compared(errors, "general", name)
             line += f" {said_of(one.over_series)} | {one.better} of {one.count} |"
         assert f"{line} {loss:.2f} | {held(rows, name):.0%} |" in page
-    for name in ("AutoETS", "AutoTheta", "AutoARIMA", "ensemble"):
+        for name in ("AutoETS", "AutoTheta", "AutoARIMA", "ensemble"):
         ratio = compared(losses, "general", name).over_series
         assert f"{said_of(ratio)} of the loss of {CALLED.get(name, name)}" in page
+    # What one source decides.
+    errors, losses = errors.drop("prescriptions"), losses.drop("prescriptions")
+    for table, name, said in (
+        (losses, "ensemble", "of the median's loss"),
+        (errors, "last value", "of the last value's error"),
+        (errors, "AutoARIMA", "of AutoARIMA's"),
+    ):
+        assert f"{said_of(compared(table, 'general', name).over_series)} {said}" in page
+
 
 
 def said_of(ratio):
@@ -268,9 +277,14 @@ def test_the_page_on_real_tables_has_the_sources():
     plain = errors[["last value", LAST_SEASON]]
     means = np.exp(np.log(plain).groupby("source").transform("mean"))
     better = plain["last value"].where(means["last value"] < means[LAST_SEASON], plain[LAST_SEASON])
-    both = errors[["general"]].assign(better=better)
-    ratio = compared(both, "general", "better").over_series
-    assert f"its error is {said_of(ratio)} times as large" in page
+        for name, said in (
+        ("general", "its error is"),
+        ("AutoETS", "That of AutoETS is"),
+        ("ensemble", "that of the median"),
+    ):
+        ratio = compared(errors[[name]].assign(better=better), name, "better").over_series
+        assert f"{said} {said_of(ratio)}" in page
+
 
 
 def test_the_page_on_real_tables_has_both_readings():
