@@ -243,7 +243,7 @@ def test_the_page_on_real_tables_has_all_forecasters():
             one = compared(errors, "general", name)
             line += f" {said_of(one.over_series)} | {one.better} of {one.count} |"
         assert f"{line} {loss:.2f} | {held(rows, name):.0%} |" in page
-        for name in ("AutoETS", "AutoTheta", "AutoARIMA", "ensemble"):
+    for name in ("AutoETS", "AutoTheta", "AutoARIMA", "ensemble"):
         ratio = compared(losses, "general", name).over_series
         assert f"{said_of(ratio)} of the loss of {CALLED.get(name, name)}" in page
     # What one source decides.
@@ -254,7 +254,6 @@ def test_the_page_on_real_tables_has_all_forecasters():
         (errors, "AutoARIMA", "of AutoARIMA's"),
     ):
         assert f"{said_of(compared(table, 'general', name).over_series)} {said}" in page
-
 
 
 def said_of(ratio):
@@ -277,14 +276,13 @@ def test_the_page_on_real_tables_has_the_sources():
     plain = errors[["last value", LAST_SEASON]]
     means = np.exp(np.log(plain).groupby("source").transform("mean"))
     better = plain["last value"].where(means["last value"] < means[LAST_SEASON], plain[LAST_SEASON])
-        for name, said in (
+    for name, said in (
         ("general", "its error is"),
         ("AutoETS", "That of AutoETS is"),
         ("ensemble", "that of the median"),
     ):
         ratio = compared(errors[[name]].assign(better=better), name, "better").over_series
         assert f"{said} {said_of(ratio)}" in page
-
 
 
 def test_the_page_on_real_tables_has_both_readings():
