@@ -296,7 +296,7 @@ def test_the_page_on_real_tables_has_both_readings():
     again = [row | {"forecaster": "again"} for row in judged if row["forecaster"] == "general"]
     change = compared(errors_by_series([*first, *again]), "again", "general").over_series
     assert f"the error is {change.ratio:.2f} times that of the adapter before" in page
-    assert f"({change.low:.2f} to {change.high:.2f})" in page
+    assert f"({change.low:.2f} to {change.high:.2f};" in page
 
 
 def test_the_page_on_real_tables_has_the_trials_and_the_candidates():
