@@ -85,7 +85,13 @@ class Task:
         return columns, items
 
     def _seasons(self, items: list[Item]) -> str:
-        """Say which season is taken out, and how; nothing if no series is long enough for it."""
+        """Say which season is taken out, and how; nothing if no series is long enough for it.
+
+        If one is not taken out because the calendars of the series differ, that is said.
+        """
+        calendars = {m2lib.forecaster.calendar_seasons([item]) for item in items}
+        if self.season is None and len(calendars) > 1:
+            return "; season: none, because the calendars of its series differ (--season sets one)"
         known = m2lib.forecaster.chosen_seasons(items, self.season)
         enough = m2lib.series.seasons.ENOUGH
         seasons = [m2lib.series.Season.of(item.values, known) for item in items]

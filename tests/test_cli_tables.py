@@ -364,6 +364,21 @@ def test_of_a_day_and_a_week_the_one_that_is_taken_is_said(tmp_path, capsys):
         assert capsys.readouterr().out.strip().endswith(f"id: id; season: {taken}")
 
 
+def test_no_season_is_said_where_calendars_differ(tmp_path, capsys):
+    shops = []
+    for name, spacing in (("all days", "D"), ("business days", "B")):
+        days = pd.date_range("2024-01-01", periods=35, freq=spacing)
+        shops.append(pd.DataFrame({"id": name, "date": days, "y": 10 + days.dayofweek % 5}))
+    path = tmp_path / "t.csv"
+    for table, said in (
+        (pd.concat(shops), "; season: none, because the calendars of its series differ"),
+        (shops[0], "; season: 7 steps"),
+    ):
+        table.to_csv(path, index=False)
+        cli_tables.Task(path, horizon=2).read()
+        assert said in capsys.readouterr().out
+
+
 def test_the_season_that_is_taken_out_is_said(tmp_path, capsys):
     days = pd.date_range("2024-01-01", periods=21)
     weekly = np.arange(21) % 7 + 1
