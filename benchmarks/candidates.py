@@ -85,10 +85,11 @@ def forecaster_of(candidate: str) -> Forecaster:
 def new_rows(forecasters: dict[str, Forecaster], source: Source, rows: Sequence[Row]) -> list[Row]:
     """Measure the candidates of which a source has no row among those recorded."""
     cuts = cuts_of(source, MOST_FORECASTS)
+    place = place_of(source, CHOOSING)
     new = []
     for name, forecaster in forecasters.items():
         key = {
-            **place_of(source, CHOOSING),
+            **place,
             "forecaster": name,
             "runs": list(CANDIDATES[name]),
             "forecasts": len(cuts),

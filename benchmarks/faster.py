@@ -57,11 +57,12 @@ WAYS = {
 def new_rows(forecasters: dict[str, Forecaster], source: Source, rows: Sequence[Row]) -> list[Row]:
     """Measure the ways of which a source has no row among those recorded."""
     cuts = cuts_of(source, MOST_FORECASTS)
+    place = place_of(source, CHOOSING)
     new = []
     for name, way in WAYS.items():
         forecaster = forecasters[way.dtype]
         key = {
-            **place_of(source, CHOOSING),
+            **place,
             "forecaster": name,
             "forecasts": len(cuts),
             "samples": way.num_samples,

@@ -18,6 +18,7 @@ import pandas as pd
 from benchmarks.rows import (
     Row,
     has_all,
+    named,
     place_of,
     record_parser,
     record_sources,
@@ -115,6 +116,6 @@ def new_rows(forecaster: Forecaster, source: Source, rows: Sequence[Row]) -> lis
 
 if __name__ == "__main__":
     asked = record_parser(__doc__, RECORD).parse_args()
-    sources = [source for source in SOURCES if source.name in asked.sources or not asked.sources]
+    sources = named(SOURCES, asked.sources, "hours")
     record_sources(asked.path, sources, partial(new_rows, forecaster_of(GENERAL)))
     show(recorded_rows(asked.path), LAST_WEEK, WEEK)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from m2lib.files import read_json, short_hash, write_json
+from m2lib.files import InputError, read_json, short_hash, write_json
 from m2lib.provenance import provenance
 from study.paper.textbook import by_source, summary
 from study.settings import results_dir
@@ -27,6 +27,20 @@ def place_of(source: "Source", split: str) -> Row:
     """Return what a row says of its source: name, split, and a hash of the values."""
     values = np.concatenate(source.series())
     return {"source": source.name, "split": split, "values": short_hash(values.tobytes())}
+
+
+def named(sources: Sequence["Source"], names: Sequence[str], what: str) -> list["Source"]:
+    """Return the sources with some names, in the order of these; without names, all of them.
+
+    InputError, which says `what` the sources are for, names one that is none of them.
+    """
+    if not names:
+        return list(sources)
+    by_name = {source.name: source for source in sources}
+    for name in names:
+        if name not in by_name:
+            raise InputError(f"no source {name} is for {what}; there are {', '.join(by_name)}")
+    return [by_name[name] for name in names]
 
 
 def has_all(rows: Sequence[Row], keys: Iterable[Row]) -> bool:

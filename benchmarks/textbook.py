@@ -29,10 +29,17 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import tables
-from benchmarks.rows import has_all, place_of, record_parser, record_sources, recorded_rows, show
+from benchmarks.rows import (
+    has_all,
+    named,
+    place_of,
+    record_parser,
+    record_sources,
+    recorded_rows,
+    show,
+)
 from benchmarks.tables import LONGEST_SEASON, Source, forecaster_of, model_key
 from benchmarks.tables import SOURCES as EARLIER
-from m2lib.files import InputError
 from m2lib.forecaster import Forecaster
 from m2lib.series import DECILES
 from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON, RECORD
@@ -203,13 +210,7 @@ def sources_of(half: str, names: Sequence[str] = ()) -> list[Source]:
     sources: list[Source] = [source for source in TEXTBOOK if source.split == half]
     if half == CHOOSING:
         sources += EARLIER
-    if not names:
-        return sources
-    by_name = {source.name: source for source in sources}
-    for name in names:
-        if name not in by_name:
-            raise InputError(f"no source {name} is for {half}; there are {', '.join(by_name)}")
-    return [by_name[name] for name in names]
+    return named(sources, names, half)
 
 
 def cuts_of(source: Source, most: int | None = None) -> list[Cut]:

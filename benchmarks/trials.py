@@ -239,11 +239,12 @@ def new_rows(names: Sequence[str], most: int, source: Source, rows: Sequence[Row
     most: the number of forecasts of each source, at most.
     """
     cuts = cuts_of(source, most)
+    place = place_of(source, CHOOSING)
     new = []
     for name in names:
         trial = TRIALS[name]
         key = {
-            **place_of(source, CHOOSING),
+            **place,
             "forecaster": name,
             "forecasts": len(cuts),
             **_key(),
