@@ -3,8 +3,8 @@
 It computes the same function as the transformers model (tests compare it with
 `m2lib.decoding.reference.Reference`, token by token), but is arranged for speed:
 
-- adapters are merged, q, k and v are one product, and weights lie in memory as the processor's
-  kernels read them;
+- adapters are merged, q, k and v are one product, and weights and keys lie in memory as the
+  processor's kernels read them;
 - each prompt runs alone, so no pad is ever computed, and only its last token gets logits;
 - a prompt's keys and values are kept once for all its samples, which attend to them in one product;
 - the cache is allocated ahead and contiguous, and heads that share keys attend in one product,
@@ -27,8 +27,10 @@ from m2lib.model import product_with
 # differs between the pass over a prompt and a step, so `BareModel.forward` takes it as an argument;
 # the shapes are in its docstring.
 _Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-# For each layer keys and values, each (entries, columns, width). An entry is what one key/value
-# head keeps of one prompt or one row; the docstring of `Engine` shows their order.
+# For each layer keys (entries, width, columns) and values (entries, columns, width). An entry is
+# what one key/value head keeps of one prompt or one row; the docstring of `Engine` shows their
+# order. Keys lie transposed, because the products with queries then read them as they lie, and take
+# half to two thirds of the time.
 _Cache = list[tuple[torch.Tensor, torch.Tensor]]
 GROWTH = 64  # columns (tokens) by which a cache grows that holds prompts
 # Columns by which a cache grows that holds only the rows' own tokens. There are so many rows that
@@ -161,11 +163,14 @@ class BareModel:
         return self.head(rms_norm(x, x.shape[1:], self.norm, self.eps))
 
     def cache(self, entries: int, columns: int) -> _Cache:
-        """An empty cache of keys and values, (entries, columns, width) each, for every layer."""
+        """An empty cache for every layer: keys (entries, width, columns), values the other way."""
         # Zeros, not `torch.empty`: a masked column has weight 0, but 0 * nan would still be nan.
-        shape = (entries, columns, self.width)
         return [
-            (self.embedding.new_zeros(shape), self.embedding.new_zeros(shape)) for _ in self.blocks
+            (
+                self.embedding.new_zeros(entries, self.width, columns),
+                self.embedding.new_zeros(entries, columns, self.width),
+            )
+            for _ in self.blocks
         ]
 
 
@@ -199,8 +204,6 @@ class _Group(NamedTuple):
 
     columns: int | None
     """The columns of `Engine.shared` that hold their tokens; None: all that there are."""
-    prompts: slice
-    """Their numbers among the prompts that are left."""
     shared_entries: slice
     """Their entries in `Engine.shared`."""
     row_entries: slice
@@ -240,10 +243,10 @@ class Engine:
     infinity. A token's position, by which it is rotated, counts from its prompt's first token. For
     a prompt's token that is its column, for a later one it is not.
 
-    In memory a cache is tensors (entries, columns, width). Entries are ordered by prompt, then
-    key/value head, then sample, so that all queries that read the same keys of a prompt are
-    neighbours, and one product serves them all. With 2 prompts, 2 samples each, and 3 key/value
-    heads the entries of `own`, and those of `shared` that they attend to, are::
+    In memory keys are (entries, width, columns), and values (entries, columns, width). Entries are
+    ordered by prompt, then key/value head, then sample, so that all queries that read the same keys
+    of a prompt are neighbours, and one product serves them all. With 2 prompts, 2 samples each, and
+    3 key/value heads the entries of `own`, and those of `shared` that they attend to, are::
 
         own          0  1    2  3    4  5    6  7    8  9   10 11
         prompt       0  0    0  0    0  0    1  1    1  1    1  1
@@ -368,7 +371,7 @@ class Engine:
             # Nothing is read from the cache: (n, heads, width) -> (1, heads, n, width), and back.
             q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
             keys, values = self.shared[layer]
-            keys[entries, :length] = k[0]
+            keys[entries, :, :length] = k[0].transpose(1, 2)
             values[entries, :length] = v[0]
             # The blocks of `m2lib.model.attention` are for training: without gradients PyTorch's
             # fused kernel is the faster one.
@@ -407,7 +410,6 @@ class Engine:
             last_entry = first_entry + (last_prompt - first_prompt) * kv_heads * count
             group = _Group(
                 columns=columns,
-                prompts=slice(first_prompt, last_prompt),
                 shared_entries=slice(first_prompt * kv_heads, last_prompt * kv_heads),
                 row_entries=slice(first_entry, last_entry),
             )
@@ -424,10 +426,11 @@ class Engine:
         bare = self.bare
         entries = len(self.order)
         columns = self.mask.shape[2]
-        shared_columns = self.shared[0][0].shape[1]
+        shared_columns = self.shared[0][1].shape[1]
         # The column of the new token, counted from the end (-1 is the last), because `own` may have
         # fewer columns than the mask.
         column = self.filled - columns
+        mask = self.mask[self.prompt[self.order // bare.kv_heads]]  # that of each entry's prompt
         # Of a shorter prompt's rows the columns that no product fills stay as they are here.
         scores = self.mask.new_full((entries, bare.heads // bare.kv_heads, columns), float("-inf"))
 
@@ -447,32 +450,26 @@ class Engine:
             q *= bare.width**-0.5
             shared_keys, shared_values = self.shared[layer]
             keys, values = self.own[layer]
-            keys[:, column] = k[:, 0]
+            keys[:, :, column] = k[:, 0]
             values[:, column] = v[:, 0]
 
             # All allocated columns are computed, filled or not: of a prompt at most 63 too many
             # (GROWTH - 1), of a row's own at most 15, which the mask takes out. In return the
             # shapes of the products stay the same for as many steps.
             if self.own is not self.shared:
-                # Not with `out=`: into a part of a tensor PyTorch multiplies entry by entry, and of
-                # these there are many. The few entries of a prompt's rows, below, may do so.
-                scores[:, :, shared_columns:] = torch.bmm(q, keys.transpose(1, 2))
+                scores[:, :, shared_columns:] = torch.bmm(q, keys)
             for group in self.groups:
-                torch.bmm(
-                    group.per_shared(q),
-                    shared_keys[group.shared_entries, : group.columns].transpose(1, 2),
-                    out=group.per_shared(scores)[:, :, : group.columns],
+                # A copy, and not `out=`: into a part of a tensor PyTorch multiplies entry by entry.
+                group.per_shared(scores)[:, :, : group.columns] = torch.bmm(
+                    group.per_shared(q), shared_keys[group.shared_entries, :, : group.columns]
                 )
-                mask = self.mask[group.prompts]
-                scores[group.row_entries].view(len(mask), -1, columns).add_(mask)
 
-            weights = torch.softmax(scores, -1)
+            weights = torch.softmax(scores.add_(mask), -1)
             mixed = torch.empty_like(q)
             for group in self.groups:
-                torch.bmm(
+                group.per_shared(mixed)[:] = torch.bmm(
                     group.per_shared(weights)[:, :, : group.columns],
                     shared_values[group.shared_entries, : group.columns],
-                    out=group.per_shared(mixed),
                 )
             if self.own is not self.shared:
                 mixed += torch.bmm(weights[:, :, shared_columns:], values)
@@ -486,10 +483,12 @@ class Engine:
     def _grow(self) -> None:
         """Add `growth` empty columns to `own`, the mask and the rotary embedding."""
         # `pad` counts axes from the last one, a pair (before, after) each: (0, more) lengthens the
-        # mask's columns; (0, 0, 0, more) leaves the cache's width alone and lengthens its columns,
-        # by zeros.
+        # columns of mask and keys, and (0, 0, 0, more) those of the values, whose last axis is the
+        # width.
         self.mask = pad(self.mask, (0, self.growth), value=float("-inf"))
-        _replace(self.own, lambda tensor: pad(tensor, (0, 0, 0, self.growth)))
+        more = (0, self.growth)
+        for layer, (keys, values) in enumerate(self.own):
+            self.own[layer] = (pad(keys, more), pad(values, (0, 0, *more)))
         self.cos, self.sin = self.bare.positions(self.mask.shape[2])
 
     def keep(self, rows: torch.Tensor) -> None:
