@@ -135,6 +135,8 @@ class Sampling:
     """The sampling's temperature: the lower, the narrower are the forecasts."""
     seed: UInt32 = 0
     """The sampling's seed."""
+    context_length: PositiveInt | None = None
+    """The last steps that are read of each series: fewer take less time (as many as fit)."""
 
 
 def forecast(
@@ -169,7 +171,9 @@ def forecast(
     columns, items = task.read()
     forecaster = task.load()
     seasons = m2lib.forecaster.chosen_seasons(items, task.season)
-    items = forecaster.readable(items, task.horizon, seasons, skip=task.skip)
+    items = forecaster.readable(
+        items, task.horizon, seasons, skip=task.skip, context_length=sampling.context_length
+    )
     parts = (
         forecaster.predict_items(
             part,
@@ -180,6 +184,7 @@ def forecast(
             num_samples=sampling.samples,
             temperature=sampling.temperature,
             seed=sampling.seed + number,
+            context_length=sampling.context_length,
             return_samples=with_samples,
         )
         for number, part in enumerate(m2lib.forecaster.in_parts(items))
@@ -281,6 +286,7 @@ def evaluate(
         num_samples=sampling.samples,
         temperature=sampling.temperature,
         seed=sampling.seed,
+        context_length=sampling.context_length,
         columns=columns,
     )
     if output and output.suffix.lower() != ".json":
@@ -325,9 +331,10 @@ def evaluate(
 
     repeated = f"{evaluation.period} steps" if evaluation.period else "found in each series"
     print(f"the last period is {repeated} (--period)")
+    change = "season to season" if evaluation.season > 1 else "step to step"
     print(
-        f"forecasts of {task.horizon} steps: {len(evaluation.errors)}; "
-        "MAE and CRPS in the table's units, all else in thousandths of a scale"
+        f"forecasts of {task.horizon} steps: {len(evaluation.errors)}; MAE and CRPS in the table's "
+        f"units, all else in mean changes from {change} (MASE)"
     )
     print(evaluation.table().to_string())
     if evaluation.coverage is not None:
@@ -335,7 +342,7 @@ def evaluate(
             f"CRPS {evaluation.crps:.4g}; "
             f"the 80% band holds {evaluation.coverage:.0%} of the true values"
         )
-    print("by series, errors in mean steps from season to season (MASE):")
+    print("by series, MASE:")
     print(evaluation.by_series().to_string(max_rows=20, float_format="{:.2f}".format))
     print(evaluation.verdict)
     if output:

@@ -69,6 +69,22 @@ def test_a_forecast_is_the_same_from_python(capsys, pelts):
         assert picture.read(4) == b"\x89PNG"
 
 
+def test_less_of_a_series_may_be_read(capsys, pelts):
+    options = ("--horizon", 4, "--samples", 3, "--context-length", 15)
+    assert m2(capsys, "forecast", "pelts.csv", *options, "--output", "ahead.csv")[0] == 0
+    columns = {"id_column": None, "timestamp_column": "year", "target": ["hare", "lynx"]}
+    # Nothing else has an influence: it is the forecast of a table that has no more.
+    made = Forecaster.from_pretrained().predict_df(pelts[-15:], 4, num_samples=3, **columns)
+    written = pd.read_csv("ahead.csv")
+    pd.testing.assert_frame_equal(written, made[written.columns], check_dtype=False)
+
+    assert m2(capsys, "evaluate", "pelts.csv", *options, "--output", "all.csv")[0] == 0
+    made = Forecaster.from_pretrained().predict_df(pelts[-19:-4], 4, num_samples=3, **columns)
+    assert pd.read_csv("all.csv").predictions.tolist() == made.predictions.tolist()
+    error = m2(capsys, "forecast", "pelts.csv", "--horizon", 4, "--context-length", 9)[2]
+    assert error == "error: context_length is 9; give 10 steps or more, or leave it out"
+
+
 def test_without_a_file_the_table_is_printed(capsys, pelts):
     status, out, _ = m2(
         capsys, "forecast", "pelts.csv", "--horizon", 30, "--target", "lynx", "--samples", 1

@@ -15,7 +15,7 @@ from m2lib import series
 from m2lib.files import InputError, first_line
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
 from m2lib.forecaster.tables import Columns, Item, as_written, chosen_seasons
-from m2lib.series import DECILES, Scaling
+from m2lib.series import DECILES
 from m2lib.series.intervals import sign_flip_p, t_interval
 
 MODEL = "language model"
@@ -32,17 +32,24 @@ Origin = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The errors of all forecasters from all origins, and how certain the language model was."""
+    """The errors of all forecasters from all origins, and how certain the language model was.
+
+    References
+    ----------
+    .. [1] Hyndman and Koehler, "Another look at measures of forecast accuracy", International
+       Journal of Forecasting 22, 2006.
+    """
 
     errors: pd.DataFrame
     """MAE over steps and variables, in the table's units: a row an origin, a column a forecaster.
 
     The rows are indexed by item and steps, as `origins_of` numbers them.
     """
-    scaled: pd.DataFrame
-    """The same errors in thousandths of each context's scale, so that all series weigh alike.
+    mase: pd.DataFrame
+    """Mean absolute scaled errors (MASE) [1]_, which have no unit, so that all series weigh alike.
 
-    The scale is that of the model's text format, so two models cannot be compared by it.
+    A variable's error is divided by its `mase_unit`, the mean absolute change from season to season
+    of its context, and the mean is taken over variables. Rows and columns are those of `errors`.
     """
     season: int
     """Steps of the season, of several the shortest; 1 where there is none."""
@@ -59,7 +66,8 @@ class Evaluation:
     where it has none); `target_name`; `cutoff`, the last time stamp that was known; `truth`;
     `predictions`, the language model's median; its deciles `0.1` to `0.9`; every other forecaster
     under its name; and `mase_unit`, the mean absolute change from season to season before the
-    cutoff, which is NaN where there is none.
+    cutoff. Where there is no such change, because less than a season is known or each season is
+    like the last, it is the one from step to step. It is NaN for a variable that never changed.
     """
     id_column: str = "item_id"
     """The column of `forecasts` that names the series."""
@@ -71,15 +79,15 @@ class Evaluation:
 
     @property
     def gains(self) -> pd.DataFrame:
-        """Each simple forecast's scaled error less the language model's: a row for each origin."""
-        return self.scaled.drop(columns=MODEL).sub(self.scaled[MODEL], axis=0)
+        """Each other forecast's MASE less the language model's: a row for each origin."""
+        return self.mase.drop(columns=MODEL).sub(self.mase[MODEL], axis=0)
 
     def record(self) -> dict[str, Any]:
         """The evaluation ready for JSON: each origin's item and steps, and all measures."""
         return {
             "origins": [{"item": item, "steps": steps} for item, steps in self.errors.index],
             "errors": self.errors.to_dict("list"),
-            "scaled": self.scaled.to_dict("list"),
+            "mase": self.mase.to_dict("list"),
             "crps": self.crps,
             "coverage": self.coverage,
         }
@@ -92,8 +100,8 @@ class Evaluation:
         p value of their sign-flip test is below 0.05, of six forecasts or more, of which at least
         two are of the same series.
         """
-        best = self.scaled.drop(columns=MODEL).mean().idxmin()
-        best_error = self.scaled[best].mean()
+        best = self.mase.drop(columns=MODEL).mean().idxmin()
+        best_error = self.mase[best].mean()
         gains = self.gains[best]
         gain = gains.mean()
         if gain > 0:
@@ -122,15 +130,15 @@ class Evaluation:
 
     def table(self) -> pd.DataFrame:
         """All forecasters, the best first: mean errors, and the model's paired gain over each."""
-        means = self.scaled.mean().sort_values()
+        means = self.mase.mean().sort_values()
         gains = self.gains
         table = pd.DataFrame(
-            {"MAE": self.errors.mean().map("{:.4g}".format), "scaled": means.map("{:.1f}".format)}
+            {"MAE": self.errors.mean().map("{:.4g}".format), "MASE": means.map("{:.2f}".format)}
         )
-        table["gain of the model"] = gains.mean().map("{:+.1f}".format)
+        table["gain of the model"] = gains.mean().map("{:+.2f}".format)
         if len(gains) >= ENOUGH:
             intervals = gains.apply(t_interval, result_type="reduce")
-            table["95% interval"] = intervals.map(lambda ends: f"{ends[0]:+.1f} to {ends[1]:+.1f}")
+            table["95% interval"] = intervals.map(lambda ends: f"{ends[0]:+.2f} to {ends[1]:+.2f}")
         table["model better"] = (gains > 0).sum().map(lambda better: f"{better} of {len(gains)}")
         return table.loc[means.index].fillna("")
 
@@ -140,17 +148,10 @@ class Evaluation:
         Returns
         -------
         DataFrame
-            A row for each series, in the table's order. Each forecaster has a column with its mean
-            absolute scaled error (MASE) [1]_, in which 1 is the mean change from season to season
-            of the contexts; it is NaN for contexts that repeat themselves, or are no longer than a
-            season. The last column is the weighted quantile loss of the language model's deciles,
-            as in `m2lib.series.weighted_quantile_loss`. With several variables all are means over
-            them.
-
-        References
-        ----------
-        .. [1] Hyndman and Koehler, "Another look at measures of forecast accuracy", International
-           Journal of Forecasting 22, 2006.
+            A row for each series, in the table's order. Each forecaster has a column with its MASE,
+            the mean over the series' origins. The last column is the weighted quantile loss of the
+            language model's deciles, as in `m2lib.series.weighted_quantile_loss`. With several
+            variables all are means over them.
         """
         table = self.forecasts
         truth = table["truth"]
@@ -233,6 +234,7 @@ def evaluate(
     temperature: float = TEMPERATURE,
     seed: int = 0,
     batch_size: int | None = None,
+    context_length: int | None = None,
     columns: Columns | None = None,
     auto_ets: bool | None = None,
 ) -> Evaluation:
@@ -261,8 +263,9 @@ def evaluate(
         forecaster that has seen nothing later. Each context is then at least a horizon longer than
         the shortest allowed, so that there is something to learn from. Default: the same forecaster
         at all origins.
-    num_samples, temperature, seed, batch_size : optional
-        As in `Sampler.sample`; the model's point forecast is the samples' median.
+    num_samples, temperature, seed, batch_size, context_length : optional
+        As in `Sampler.sample`; the model's point forecast is the samples' median. The others read
+        the whole of each context.
     columns : Columns, optional
         The columns of the series' table, which name those of `Evaluation.forecasts`. Default: the
         variables are numbered from 0.
@@ -295,12 +298,13 @@ def evaluate(
         [_without_season(context, seasons) for context in contexts.values()],
         [items[place].name for place, _ in rolling],
     )
-    steps_read = forecaster.readable_steps(text_format, horizon)
-    # Errors are in units of the context as the table has it, with its season.
-    scalings = {
-        origin: text_format.scaling(context[-steps_read:]) for origin, context in contexts.items()
-    }
-    rolling = _with_a_scale(rolling, scalings)
+    steps_read = forecaster.readable_steps(text_format, horizon, context_length)
+    fit = []
+    for origin, context in contexts.items():
+        changes = np.ptp(context, axis=0).any()  # else there is no unit for its errors
+        if changes and text_format.scaling(context[-steps_read:]).exists:
+            fit.append(origin)
+    rolling = _without_the_unfit(rolling, fit)
     truths = {
         (place, steps): items[place].values[steps : steps + horizon] for place, steps in rolling
     }
@@ -322,6 +326,7 @@ def evaluate(
             temperature=temperature,
             seed=seed,
             batch_size=batch_size,
+            context_length=context_length,
         )
         for origin, forecast in zip(batch, forecasts, strict=True):
             samples[origin] = forecast.physical  # (num_samples, horizon, variables)
@@ -337,7 +342,8 @@ def evaluate(
         auto_ets = find_spec("statsforecast") is not None
     if auto_ets:
         points |= _ets_forecasts(known, horizon, seasons[0])
-    errors, scaled = _errors(points, truths, scalings)
+    units = {origin: _mase_units(contexts[origin], seasons[0]) for origin in rolling}
+    errors, mase = _errors(points, truths, units)
     crps = float(np.mean(errors[MODEL]))
     coverage = None
     if len(samples[rolling[0]]) > 1:
@@ -355,10 +361,10 @@ def evaluate(
         columns,
         [samples[origin] for origin in rolling],
         points,
-        seasons[0],
+        [units[origin] for origin in rolling],
     )
     return Evaluation(
-        errors, scaled, seasons[0], period, crps, coverage, table, columns.id or "item_id"
+        errors, mase, seasons[0], period, crps, coverage, table, columns.id or "item_id"
     )
 
 
@@ -367,20 +373,19 @@ def _without_season(context: np.ndarray, seasons: Sequence[int]) -> np.ndarray:
     return series.Season.of(context, seasons).without(context)
 
 
-def _with_a_scale(rolling: list[Origin], scalings: Mapping[Origin, Scaling]) -> list[Origin]:
-    """The origins whose contexts can be scaled; a warning says how many others are left out.
+def _without_the_unfit(rolling: list[Origin], fit: list[Origin]) -> list[Origin]:
+    """The origins that are fit; a warning says how many others are left out.
 
-    If no context can be scaled, all are returned, and the model's own error says what is wrong.
+    If none is, all are returned, and the model's own error says what is wrong.
     """
-    scalable = [origin for origin in rolling if scalings[origin].exists]
-    if not scalable or len(scalable) == len(rolling):
+    if not fit or len(fit) == len(rolling):
         return rolling
     warnings.warn(
         "forecasts left out, as what is read never changes or is mostly 0: "
-        f"{len(rolling) - len(scalable)}",
+        f"{len(rolling) - len(fit)}",
         stacklevel=3,  # the line that calls `evaluate`
     )
-    return scalable
+    return fit
 
 
 def _sharing_a_forecaster(
@@ -454,9 +459,9 @@ def _forecast_table(
     columns: Columns,
     samples: Sequence[np.ndarray],
     points: Mapping[str, Sequence[np.ndarray]],
-    season: int,
+    units: Sequence[np.ndarray],
 ) -> pd.DataFrame:
-    """`forecasts` of an `Evaluation`, from one item, context, sample and point for each origin."""
+    """`forecasts` of an `Evaluation`; of all but the columns there is one for each origin."""
     frames = []
     for row, (item, context) in enumerate(zip(items, contexts, strict=True)):
         horizon = samples[row].shape[1]
@@ -476,36 +481,38 @@ def _forecast_table(
             for name, forecasts in points.items():
                 if name != MODEL:
                     frame[name] = forecasts[row][:, variable]
-            frame["mase_unit"] = _mase_unit(context[:, variable], season)
+            frame["mase_unit"] = units[row][variable]
             frames.append(pd.DataFrame(frame))
     return pd.concat(frames, ignore_index=True)
 
 
-def _mase_unit(context: np.ndarray, season: int) -> float:
-    """The mean absolute change from season to season of a context (steps,); NaN if there is none.
-
-    There is none if the context is no longer than a season, or repeats itself exactly.
-    """
-    changes = np.abs(context[season:] - context[:-season])
-    return float(changes.mean()) if changes.any() else np.nan
+def _mase_units(context: np.ndarray, season: int) -> np.ndarray:
+    """The `mase_unit` of each variable of a context (steps, variables)."""
+    units = np.full(context.shape[1], np.nan)
+    for lag in (season, 1):
+        if len(context) > lag:
+            changes = np.abs(context[lag:] - context[:-lag]).mean(axis=0)
+            units = np.where(np.isnan(units) & (changes > 0), changes, units)
+    return units
 
 
 def _errors(
     points: Mapping[str, Sequence[np.ndarray]],
     truths: Mapping[Origin, np.ndarray],
-    scalings: Mapping[Origin, Scaling],
+    units: Mapping[Origin, np.ndarray],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`errors` and `scaled` of an `Evaluation`: `points` are forecasts in the truths' order."""
+    """`errors` and `mase` of an `Evaluation`: `points` are forecasts in the truths' order."""
     index = pd.MultiIndex.from_tuples(list(truths), names=["item", "steps"])
     errors = pd.DataFrame(index=index)
-    scaled = pd.DataFrame(index=index)
+    mase = pd.DataFrame(index=index)
     for name, forecasts in points.items():
         maes = []
-        scaled_maes = []
+        mases = []
         for forecast, (origin, truth) in zip(forecasts, truths.items(), strict=True):
-            error = np.abs(forecast - truth)  # (horizon, variables)
+            error = np.abs(forecast - truth).mean(axis=0)  # (variables,)
             maes.append(error.mean())
-            scaled_maes.append((error / scalings[origin].scale * 1000).mean())
+            # A variable that has never changed has no unit, and does not count.
+            mases.append(pd.Series(error / units[origin]).mean())
         errors[name] = maes
-        scaled[name] = scaled_maes
-    return errors, scaled
+        mase[name] = mases
+    return errors, mase

@@ -290,15 +290,15 @@ def _held(evaluation: Evaluation) -> float:
 
 def _difference(before: Evaluation, after: Evaluation) -> str:
     """How much the training has improved the error, in words; each series counts once."""
-    gains = before.scaled[MODEL] - after.scaled[MODEL]
-    claim = f"gain of the training: {gains.mean():+.1f} thousandths of a scale"
+    gains = before.mase[MODEL] - after.mase[MODEL]
+    claim = f"gain of the training: {gains.mean():+.2f} in MASE"
     if len(gains) < ENOUGH:
         return (
             f"{claim}; fewer than {ENOUGH} forecasts prove nothing, "
             "and `m2 evaluate --finetune` makes more"
         )
     low, high = t_interval(gains)
-    return f"{claim}, 95% interval {low:+.1f} to {high:+.1f}, over {len(gains)} series"
+    return f"{claim}, 95% interval {low:+.2f} to {high:+.2f}, over {len(gains)} series"
 
 
 def _errors_table(

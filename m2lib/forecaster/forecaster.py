@@ -223,6 +223,7 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        context_length: int | None = None,
         return_samples: bool = False,
         skip: bool = False,
         fill: Fill | None = None,
@@ -255,7 +256,7 @@ class Forecaster(Sampler):
             The sampling's temperature, above 0: the lower, the narrower are the forecasts.
         seed : int, optional
             The sampling's seed. Every fifty series have the next one.
-        batch_size : int, optional
+        batch_size, context_length : int, optional
             As in `sample`.
         return_samples : bool, optional
             Whether the table holds the samples themselves, too, and their mean.
@@ -290,7 +291,9 @@ class Forecaster(Sampler):
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, skip=skip, fill=fill)
         seasons = chosen_seasons(items, season)
-        items = self.readable(items, prediction_length, seasons, skip=skip)
+        items = self.readable(
+            items, prediction_length, seasons, skip=skip, context_length=context_length
+        )
         parts = (
             self.predict_items(
                 part,
@@ -302,6 +305,7 @@ class Forecaster(Sampler):
                 temperature=temperature,
                 seed=seed + number,
                 batch_size=batch_size,
+                context_length=context_length,
                 return_samples=return_samples,
             )
             for number, part in enumerate(in_parts(items))
@@ -320,6 +324,7 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        context_length: int | None = None,
         return_samples: bool = False,
     ) -> pd.DataFrame:
         """Forecast series that `items_of` has already taken from their table, all in one go.
@@ -334,7 +339,9 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        season, num_samples, temperature, seed, batch_size, return_samples : optional
+        season, num_samples, temperature, seed, batch_size : optional
+            As in `predict_df`.
+        context_length, return_samples : optional
             As in `predict_df`.
 
         Returns
@@ -352,6 +359,7 @@ class Forecaster(Sampler):
             batch_size=batch_size,
             ids=[item.name for item in items],
             season=chosen_seasons(items, season),
+            context_length=context_length,
         )
         frames = []
         for item, forecast in zip(items, forecasts, strict=True):
@@ -379,6 +387,7 @@ class Forecaster(Sampler):
         season: int | Sequence[int] | None = None,
         *,
         skip: bool = False,
+        context_length: int | None = None,
     ) -> list[Item]:
         """The series that the model can read, which is found out before the work begins.
 
@@ -395,6 +404,8 @@ class Forecaster(Sampler):
             As in `predict_df`.
         skip : bool, optional
             Whether a series that cannot be read is left out, with a warning that says why.
+        context_length : int, optional
+            As in `sample`.
 
         Returns
         -------
@@ -414,7 +425,8 @@ class Forecaster(Sampler):
         for item, series in zip(items, values, strict=True):
             try:
                 text_format = chosen.checked_format([series], [item.name])
-                context = series[-chosen.readable_steps(text_format, prediction_length) :]
+                steps_read = chosen.readable_steps(text_format, prediction_length, context_length)
+                context = series[-steps_read:]
                 text_format.encode(context, text_format.scaling(context), name=item.name)
             except InputError as problem:
                 if len(items) == 1:
@@ -446,6 +458,7 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        context_length: int | None = None,
         skip: bool = False,
         fill: Fill | None = None,
     ) -> Evaluation:
@@ -469,7 +482,7 @@ class Forecaster(Sampler):
             As in `predict_df`.
         period, auto_ets : optional
             As in `m2lib.forecaster.evaluate`.
-        num_samples, temperature, seed, batch_size, skip, fill : optional
+        num_samples, temperature, seed, batch_size, context_length, skip, fill : optional
             As in `predict_df`.
 
         Returns
@@ -498,6 +511,7 @@ class Forecaster(Sampler):
             temperature=temperature,
             seed=seed,
             batch_size=batch_size,
+            context_length=context_length,
             columns=columns,
             auto_ets=auto_ets,
         )

@@ -145,10 +145,9 @@ class Sampler:
             one_season.without(series) for one_season, series in zip(seasons, values, strict=True)
         ]
         text_format = self.checked_format(unseasonal, ids)
-        steps_read = self.readable_steps(text_format, prediction_length)
-        if context_length is not None and context_length < steps_read:
-            steps_read = context_length
-        elif any(len(series) > steps_read for series in values):
+        window = self.readable_steps(text_format, prediction_length)
+        steps_read = self.readable_steps(text_format, prediction_length, context_length)
+        if steps_read == window and any(len(series) > window for series in values):
             warnings.warn(
                 f"of a series longer than the model's window the last {steps_read} steps are read",
                 stacklevel=2,
@@ -233,10 +232,16 @@ class Sampler:
                 )
         return text_format
 
-    def readable_steps(self, text_format: TextFormat, prediction_length: int) -> int:
+    def readable_steps(
+        self,
+        text_format: TextFormat,
+        prediction_length: int,
+        context_length: int | None = None,
+    ) -> int:
         """The most steps of a series that the model reads, given how many it is to write.
 
-        InputError where there is no room for the shortest context and that many steps.
+        They are no more than `context_length`, where that is given. InputError where there is no
+        room for the shortest context and that many steps.
         """
         positions = self.backbone.model.config.max_position_embeddings
         longest = text_format.longest_step  # tokens
@@ -246,7 +251,7 @@ class Sampler:
                 f"{prediction_length} steps are more than {self.backbone.name} can write; "
                 "ask for fewer"
             )
-        return steps
+        return min(steps, context_length or steps)
 
     def _warn_of_a_far_horizon(self, text_format: TextFormat, prediction_length: int) -> None:
         """Warn of forecasts that are longer than nearly all that an adapter has learned from."""

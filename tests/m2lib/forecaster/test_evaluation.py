@@ -47,7 +47,8 @@ def test_the_future_is_not_read(tiny, monkeypatch):
     assert [len(context) for contexts in read for context in contexts] == [36, 36]
     assert one.errors["last value"].item() == pytest.approx(np.abs(values[-4:] - values[-5]).mean())
     assert two.errors["last value"].item() == pytest.approx(1e3 - values[-5])
-    assert one.scaled[MODEL].item() == pytest.approx(one.mae / values[:-4].max() * 1000)
+    unit = np.abs(np.diff(values[:-4])).mean()
+    assert one.mase[MODEL].item() == pytest.approx(one.mae / unit)
 
 
 def test_each_moment_has_a_forecaster_of_its_own(tiny):
@@ -145,8 +146,8 @@ def test_verdicts():
     # of a course that repeats itself
     assert "error is above that of the best" in made([2.5] * 20, [0.0] * 20).verdict
     assert made([1, 3] * 10, [3, 1.01] * 10).verdict.endswith("that may be chance")
-    once = better.scaled.set_axis(better.scaled.index.swaplevel().set_names(["item", "steps"]))
-    assert replace(better, scaled=once).verdict.endswith(
+    once = better.mase.set_axis(better.mase.index.swaplevel().set_names(["item", "steps"]))
+    assert replace(better, mase=once).verdict.endswith(
         "with 20 forecasts, one of each series, that may be chance"
     )
     few = made([1.0] * 4, [2.0] * 4)
@@ -155,18 +156,18 @@ def test_verdicts():
     assert "95% interval" in made([1.0] * 6, [2.0] * 6).table()
     # Student's interval for six: 2.57 standard errors, where a bootstrap has some 1.7
     uneven = made([0.0] * 6, [1.0, 2, 3, 4, 5, -3])
-    assert uneven.table().loc["last value", "95% interval"] == "-1.0 to +5.0"
+    assert uneven.table().loc["last value", "95% interval"] == "-0.97 to +4.97"
     assert uneven.verdict.endswith("that may be chance")
     # One value far off: the t interval leaves zero out, and 4 of 64 patterns of signs lie as far.
     one_bad = made([0.0] * 6, [3.0, 3, 3, 3, 3, -0.5])
     assert one_bad.table().loc["last value", "95% interval"].startswith("+0.9")
     assert one_bad.verdict.endswith("that may be chance")
     ets = made([1.0] * 20, [2.0] * 20)
-    ets = replace(ets, scaled=ets.scaled.rename(columns={"last value": ETS}))
+    ets = replace(ets, mase=ets.mase.rename(columns={"last value": ETS}))
     assert "50% below that of AutoETS, the best of the others here; with 20" in ets.verdict
     table = better.table()
     assert list(table.index) == [MODEL, "last value", "mean"]
-    assert table.loc["last value"].tolist() == ["2", "2.0", "+1.0", "+1.0 to +1.0", "20 of 20"]
+    assert table.loc["last value"].tolist() == ["2", "2.00", "+1.00", "+1.00 to +1.00", "20 of 20"]
 
 
 def test_baselines_that_a_context_is_too_short_for_are_left_out(tiny):
@@ -205,12 +206,12 @@ def test_an_origin_with_a_flat_context_is_left_out(tiny):
         evaluate(Forecaster(tiny), [item(np.ones(40))], 4, num_samples=1)
 
 
-def test_errors_are_scaled_by_what_the_model_reads(tiny):
+def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):
     wave = 50 + 30 * np.sin(np.arange(304) / 2)
     late = item(np.concatenate([np.zeros(2000), wave]))
     with pytest.warns(UserWarning, match="longer than the model's window"):
         found = evaluate(Forecaster(tiny, TextFormat(1)), [late], 4, num_samples=1)
-    assert np.isfinite(found.scaled[MODEL]).all()
+    assert np.isfinite(found.mase[MODEL]).all()
 
 
 def test_simple_forecasts_take_the_tables_own_numbers(tiny):
@@ -293,12 +294,29 @@ def test_errors_by_series_are_those_of_a_well_kept_library(tiny):
     pd.testing.assert_frame_equal(backwards.by_series(), by_series)
 
 
-def test_a_series_that_repeats_itself_has_no_scaled_error(tiny):
-    week = item(np.tile(np.arange(1.0, 8), 6))
-    again = replace(week, times=pd.date_range("2024-01-01", periods=42))
+def test_a_series_that_repeats_itself_is_measured_by_its_steps(tiny):
+    week = np.tile(np.arange(1.0, 8), 6)
+    again = replace(item(week), times=pd.date_range("2024-01-01", periods=42))
     found = evaluate(Forecaster(tiny), [again], 3, num_samples=2, auto_ets=False)
-    assert found.by_series()[MODEL].isna().all()
-    assert found.by_series()[WQL].notna().all()
+    assert found.season == 7
+    step = np.abs(np.diff(week[:-3])).mean()
+    assert (found.forecasts["mase_unit"] == step).all()
+    assert found.mase["last value"].item() == pytest.approx(
+        found.errors["last value"].item() / step
+    )
+    assert found.by_series()["last value"].item() == found.mase["last value"].item()
+
+
+def test_a_variable_that_never_changed_does_not_count(tiny):
+    wave = 50 + 30 * np.sin(np.arange(40) / 2)
+    both = item(np.stack([wave, np.append(np.full(36, 20.0), [30, 30, 30, 30])], axis=1))
+    forecaster = Forecaster(tiny, TextFormat(2))
+    found = evaluate(forecaster, [both], 4, num_samples=1, auto_ets=False)
+    error = np.abs(wave[-4:] - wave[-5]).mean()
+    assert found.mase["last value"].item() == pytest.approx(
+        error / np.abs(np.diff(wave[:36])).mean()
+    )
+    assert found.by_series()["last value"].item() == found.mase["last value"].item()
 
 
 class Smoothing:

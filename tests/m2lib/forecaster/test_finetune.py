@@ -94,7 +94,7 @@ def test_samples_are_shared_among_the_series_that_are_forecast(tmp_path, monkeyp
     tuned(folder, said=said, df=many, id_column="item_id")
     assert said[0].endswith("7 of 7 series, 30 samples of each")
     assert re.fullmatch(
-        r"gain of the training: \S+ thousandths of a scale, "
+        r"gain of the training: \S+ in MASE, "
         r"95% interval [+-][\d.]+ to [+-][\d.]+, over 7 series",
         said[3],
     )
