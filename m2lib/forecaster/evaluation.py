@@ -34,6 +34,9 @@ Origin = tuple[int, int]
 class Evaluation:
     """The errors of all forecasters from all origins, and how certain the language model was.
 
+    Where forecasts of different series are compared, they are by the mean absolute scaled error
+    (MASE) [1]_.
+
     References
     ----------
     .. [1] Hyndman and Koehler, "Another look at measures of forecast accuracy", International
@@ -46,7 +49,7 @@ class Evaluation:
     The rows are indexed by item and steps, as `origins_of` numbers them.
     """
     mase: pd.DataFrame
-    """Mean absolute scaled errors (MASE) [1]_, which have no unit, so that all series weigh alike.
+    """The same errors as MASE, which has no unit, so that all series weigh alike.
 
     A variable's error is divided by its `mase_unit`, the mean absolute change from season to season
     of its context, and the mean is taken over variables. Rows and columns are those of `errors`.
