@@ -74,6 +74,14 @@ def described(known: Mapping[str, Setting]) -> str:
     return "\n".join(["| environment variable | sets | default |", "|---|---|---|", *rows])
 
 
+def bars_are_off() -> bool:
+    """`TQDM_DISABLE`: whether no progress bar is to be shown.
+
+    The variable is tqdm's own, but the bars that it draws in notebooks do not heed it.
+    """
+    return os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+
+
 def out_dir() -> Path:
     """`M2_OUT`: the folder that live runs write under."""
     return folder_of(read("M2_OUT"), workspace() / "build")

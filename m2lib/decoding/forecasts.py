@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from m2lib import settings
 from m2lib.decoding.engine import BareModel
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.files import InputError
@@ -148,8 +149,6 @@ def forecast(
     generator = torch.Generator().manual_seed(seed)
     bare = bare or BareModel(backbone.model)
     forecasts = []
-    # Not `disable=not progress`, because disable=False would override TQDM_DISABLE.
-    options = {} if progress else {"disable": True}
     bar = tqdm(
         total=sum(work),
         desc="forecast",
@@ -157,7 +156,7 @@ def forecast(
         unit_scale=True,
         leave=False,
         delay=DELAY,
-        **options,
+        disable=not progress or settings.bars_are_off(),
     )
     with bar:
         for start in range(0, len(prompts), batch_size):

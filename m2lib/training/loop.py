@@ -121,10 +121,13 @@ def train(
 
     evaluate_if_due()
     stop = False
-    # Not `disable=not progress`, because disable=False would override TQDM_DISABLE.
-    options = {} if progress else {"disable": True}
     bar = tqdm(
-        total=config.steps, initial=log.step, desc="train", unit="step", leave=None, **options
+        total=config.steps,
+        initial=log.step,
+        desc="train",
+        unit="step",
+        leave=None,
+        disable=not progress or settings.bars_are_off(),
     )
     with bar, _interrupts() as interrupted:
         while log.step < config.steps and not stop:

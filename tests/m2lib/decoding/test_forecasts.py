@@ -127,9 +127,12 @@ def test_a_bar_counts_all_tokens_and_moves_within_a_batch(tiny, data, monkeypatc
     assert bar.moves[2] == 6  # and then token by token, of three samples of two series
     assert min(bar.moves) >= 0
     assert len(bar.moves) > 20
-    assert "disable" not in bar.options  # the environment's TQDM_DISABLE decides
+    assert not bar.options["disable"]
     forecast(tiny, data.contexts[:1], config)
-    assert bars[1].options["disable"] is True
+    assert bars[1].options["disable"]
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    forecast(tiny, data.contexts[:1], config, progress=True)
+    assert bars[2].options["disable"]  # it is said, because bars of notebooks do not ask for it
 
 
 def test_constrained_output_always_parses(tiny, data):
