@@ -272,7 +272,13 @@ def evaluate(
     if finetune:
         from m2lib.forecaster.finetune import refitter
 
-        refit = refitter(forecaster, task.horizon, finetune, seed=sampling.seed)
+        refit = refitter(
+            forecaster,
+            task.horizon,
+            finetune,
+            seed=sampling.seed,
+            context_length=sampling.context_length,
+        )
     evaluation = m2lib.forecaster.evaluate(
         forecaster,
         items,
@@ -331,10 +337,10 @@ def evaluate(
 
     repeated = f"{evaluation.period} steps" if evaluation.period else "found in each series"
     print(f"the last period is {repeated} (--period)")
-    change = "season to season" if evaluation.season > 1 else "step to step"
     print(
         f"forecasts of {task.horizon} steps: {len(evaluation.errors)}; MAE and CRPS in the table's "
-        f"units, all else in mean changes from {change} (MASE)"
+        "units, all else as MASE: 1 is the mean change from season to season, or else from step "
+        "to step"
     )
     print(evaluation.table().to_string())
     if evaluation.coverage is not None:

@@ -75,11 +75,11 @@ def described(known: Mapping[str, Setting]) -> str:
 
 
 def bars_are_off() -> bool:
-    """`TQDM_DISABLE`: whether no progress bar is to be shown.
+    """`TQDM_DISABLE`: whether no progress bar is to be shown, which is so unless it is empty.
 
     The variable is tqdm's own, but the bars that it draws in notebooks do not heed it.
     """
-    return os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+    return bool(os.environ.get("TQDM_DISABLE"))
 
 
 def out_dir() -> Path:

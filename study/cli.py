@@ -96,7 +96,8 @@ def run(
         for name, job in submit(names, cluster, job_options, profile):
             print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
         return
-    for name in tqdm(names, unit="experiment", leave=None, disable=not every or profile.live):
+    off = not every or profile.live or settings.bars_are_off()
+    for name in tqdm(names, unit="experiment", leave=None, disable=off):
         record = study.run(name, profile, fresh=fresh, reforecast=reforecast)
         tqdm.write(f"{name}: {_standing(profile, record)}")
         tqdm.write(str(study.record_path(profile, name)))

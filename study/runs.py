@@ -374,7 +374,7 @@ class Run:
             record.name,
             unit="batch",
             leave=None,
-            disable=profile.live,
+            disable=profile.live or settings.bars_are_off(),
         )
         for start in batches:
             record.series |= self._forecast_batch("forecasts", ids_left[start : start + size])

@@ -163,7 +163,7 @@ class BareModel:
         return self.head(rms_norm(x, x.shape[1:], self.norm, self.eps))
 
     def cache(self, entries: int, columns: int) -> _Cache:
-        """An empty cache for every layer: keys (entries, width, columns), values the other way."""
+        """An empty cache: keys (entries, width, columns) and values (entries, columns, width)."""
         # Zeros, not `torch.empty`: a masked column has weight 0, but 0 * nan would still be nan.
         return [
             (
@@ -431,7 +431,7 @@ class Engine:
         # fewer columns than the mask.
         column = self.filled - columns
         mask = self.mask[self.prompt[self.order // bare.kv_heads]]  # that of each entry's prompt
-        # Of a shorter prompt's rows the columns that no product fills stay as they are here.
+        # Of a shorter prompt's rows the columns that no product fills stay minus infinity.
         scores = self.mask.new_full((entries, bare.heads // bare.kv_heads, columns), float("-inf"))
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

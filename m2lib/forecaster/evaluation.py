@@ -15,7 +15,7 @@ from m2lib import series
 from m2lib.files import InputError, first_line
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
 from m2lib.forecaster.tables import Columns, Item, as_written, chosen_seasons
-from m2lib.series import DECILES
+from m2lib.series import DECILES, NOTHING_LEFT
 from m2lib.series.intervals import sign_flip_p, t_interval
 
 MODEL = "language model"
@@ -49,10 +49,10 @@ class Evaluation:
     The rows are indexed by item and steps, as `origins_of` numbers them.
     """
     mase: pd.DataFrame
-    """The same errors as MASE, which has no unit, so that all series weigh alike.
+    """The same errors as MASE, which has no unit, so that series of different size can be averaged.
 
-    A variable's error is divided by its `mase_unit`, the mean absolute change from season to season
-    of its context, and the mean is taken over variables. Rows and columns are those of `errors`.
+    A variable's error is divided by its `mase_unit`, and the mean is taken over variables; one that
+    has no unit does not count. Rows and columns are those of `errors`.
     """
     season: int
     """Steps of the season, of several the shortest; 1 where there is none."""
@@ -69,8 +69,8 @@ class Evaluation:
     where it has none); `target_name`; `cutoff`, the last time stamp that was known; `truth`;
     `predictions`, the language model's median; its deciles `0.1` to `0.9`; every other forecaster
     under its name; and `mase_unit`, the mean absolute change from season to season before the
-    cutoff. Where there is no such change, because less than a season is known or each season is
-    like the last, it is the one from step to step. It is NaN for a variable that never changed.
+    cutoff. Where fewer than two seasons are known, or each is like the last, it is the one from
+    step to step. It is NaN for a variable that never changed.
     """
     id_column: str = "item_id"
     """The column of `forecasts` that names the series."""
@@ -153,16 +153,12 @@ class Evaluation:
         DataFrame
             A row for each series, in the table's order. Each forecaster has a column with its MASE,
             the mean over the series' origins. The last column is the weighted quantile loss of the
-            language model's deciles, as in `m2lib.series.weighted_quantile_loss`. With several
-            variables all are means over them.
+            language model's deciles, as in `m2lib.series.weighted_quantile_loss`; with several
+            variables it is the mean over them.
         """
         table = self.forecasts
         truth = table["truth"]
         measures = table[[self.id_column, "target_name"]].copy()
-        for name in self.errors:
-            forecast = table["predictions"] if name == MODEL else table[name]
-            measures[name] = (forecast - truth).abs() / table["mase_unit"]
-
         # The quantile loss: a truth of 10 costs 0.9 * (10 - 8) = 1.8 at a decile 0.9 of 8, which is
         # too low, and (0.9 - 1) * (10 - 12) = 0.2 at one of 12.
         levels = np.array(DECILES)
@@ -173,8 +169,11 @@ class Evaluation:
         measures["size"] = truth.abs()
 
         by_variable = measures.groupby([self.id_column, "target_name"], sort=False).mean()
-        by_variable[WQL] = by_variable.pop("loss") / by_variable.pop("size")
-        return by_variable.groupby(self.id_column, sort=False).mean()
+        by_variable[WQL] = by_variable["loss"] / by_variable["size"]
+        losses = by_variable.groupby(self.id_column, sort=False)[WQL].mean()
+        # Items are numbered in the order in which the table of forecasts has their names.
+        by_series = self.mase.groupby("item").mean().set_axis(losses.index)
+        return by_series.assign(**{WQL: losses})
 
 
 def origins_of(
@@ -279,8 +278,13 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Errors of all forecasters, origin by origin. An origin whose context cannot be scaled,
-        because it is constant or 0 nearly throughout, is left out, with a warning.
+        Errors of all forecasters, origin by origin. An origin is left out, with a warning, if its
+        context never changes, or if what the model reads of it is constant or mostly 0.
+
+    Raises
+    ------
+    InputError
+        If no origin is left, and where `Sampler.sample` raises it.
     """
     seasons = chosen_seasons(items, season)
 
@@ -302,12 +306,21 @@ def evaluate(
         [items[place].name for place, _ in rolling],
     )
     steps_read = forecaster.readable_steps(text_format, horizon, context_length)
+    units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
     fit = []
     for origin, context in contexts.items():
-        changes = np.ptp(context, axis=0).any()  # else there is no unit for its errors
-        if changes and text_format.scaling(context[-steps_read:]).exists:
+        has_unit = not np.isnan(units[origin]).all()
+        if has_unit and text_format.scaling(context[-steps_read:]).exists:
             fit.append(origin)
-    rolling = _without_the_unfit(rolling, fit)
+    unfit = "what is read never changes or is mostly 0"
+    if not fit:
+        raise InputError(f"there is nothing to forecast from: {unfit}; ask for later moments")
+    if len(fit) < len(rolling):
+        warnings.warn(
+            f"forecasts left out, as {unfit}: {len(rolling) - len(fit)}",
+            stacklevel=2,  # the line that calls `evaluate`
+        )
+    rolling = fit
     truths = {
         (place, steps): items[place].values[steps : steps + horizon] for place, steps in rolling
     }
@@ -345,7 +358,6 @@ def evaluate(
         auto_ets = find_spec("statsforecast") is not None
     if auto_ets:
         points |= _ets_forecasts(known, horizon, seasons[0])
-    units = {origin: _mase_units(contexts[origin], seasons[0]) for origin in rolling}
     errors, mase = _errors(points, truths, units)
     crps = float(np.mean(errors[MODEL]))
     coverage = None
@@ -374,21 +386,6 @@ def evaluate(
 def _without_season(context: np.ndarray, seasons: Sequence[int]) -> np.ndarray:
     """A context (steps, variables) without the season that it has itself, of these lengths."""
     return series.Season.of(context, seasons).without(context)
-
-
-def _without_the_unfit(rolling: list[Origin], fit: list[Origin]) -> list[Origin]:
-    """The origins that are fit; a warning says how many others are left out.
-
-    If none is, all are returned, and the model's own error says what is wrong.
-    """
-    if not fit or len(fit) == len(rolling):
-        return rolling
-    warnings.warn(
-        "forecasts left out, as what is read never changes or is mostly 0: "
-        f"{len(rolling) - len(fit)}",
-        stacklevel=3,  # the line that calls `evaluate`
-    )
-    return fit
 
 
 def _sharing_a_forecaster(
@@ -492,10 +489,11 @@ def _forecast_table(
 def _mase_units(context: np.ndarray, season: int) -> np.ndarray:
     """The `mase_unit` of each variable of a context (steps, variables)."""
     units = np.full(context.shape[1], np.nan)
+    least = NOTHING_LEFT * np.ptp(context, axis=0)  # what is less is rounding
     for lag in (season, 1):
-        if len(context) > lag:
+        if len(context) >= 2 * lag:
             changes = np.abs(context[lag:] - context[:-lag]).mean(axis=0)
-            units = np.where(np.isnan(units) & (changes > 0), changes, units)
+            units = np.where(np.isnan(units) & (changes > least), changes, units)
     return units
 
 
@@ -514,7 +512,7 @@ def _errors(
         for forecast, (origin, truth) in zip(forecasts, truths.items(), strict=True):
             error = np.abs(forecast - truth).mean(axis=0)  # (variables,)
             maes.append(error.mean())
-            # A variable that has never changed has no unit, and does not count.
+            # A variable without a unit does not count, because pandas' mean leaves NaN out.
             mases.append(pd.Series(error / units[origin]).mean())
         errors[name] = maes
         mase[name] = mases

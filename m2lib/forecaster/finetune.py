@@ -169,17 +169,24 @@ def finetune(
 
 
 def refitter(
-    forecaster: Sampler, horizon: int, steps: int, seed: int = 0
+    forecaster: Sampler,
+    horizon: int,
+    steps: int,
+    seed: int = 0,
+    context_length: int | None = None,
 ) -> Callable[[Sequence[np.ndarray]], Sampler]:
     """Return a function for `evaluate(refit=)`: it fine-tunes a forecaster on the contexts it gets.
 
-    Every training starts from the forecaster as given here, and its adapter is not kept on disk.
+    Every training starts from the forecaster as given here, and its adapter is not kept on disk. It
+    learns from windows of as many steps as will be read.
     """
     config = _config(forecaster, num_steps=steps, seed=seed)
 
     def _refit(contexts: Sequence[np.ndarray]) -> Sampler:
         text_format = forecaster.checked_format(contexts)
-        tuned, windows = _prepare(forecaster, contexts, text_format, horizon, config)
+        tuned, windows = _prepare(
+            forecaster, contexts, text_format, horizon, config, context_length
+        )
         with TemporaryDirectory() as checkpoints:
             train(tuned.backbone.model, windows, config, Path(checkpoints))
         return tuned
@@ -233,12 +240,13 @@ def _prepare(
     text_format: TextFormat,
     horizon: int,
     config: TrainConfig,
+    context_length: int | None = None,
 ) -> tuple[Kind, Endless]:
     """The forecaster to be trained, with a model of its own, and the windows that it will read.
 
     The language model and the adapter are loaded anew, so that the given ones stay as they are.
     """
-    context_steps = forecaster.readable_steps(text_format, horizon)
+    context_steps = forecaster.readable_steps(text_format, horizon, context_length)
     windows = cut_windows(
         training, text_format, horizon, context_steps, config.batch_size, config.seed
     )
@@ -291,14 +299,14 @@ def _held(evaluation: Evaluation) -> float:
 def _difference(before: Evaluation, after: Evaluation) -> str:
     """How much the training has improved the error, in words; each series counts once."""
     gains = before.mase[MODEL] - after.mase[MODEL]
-    claim = f"gain of the training: {gains.mean():+.2f} in MASE"
+    claim = f"gain of the training: {gains.mean():+.3f} in MASE"
     if len(gains) < ENOUGH:
         return (
             f"{claim}; fewer than {ENOUGH} forecasts prove nothing, "
             "and `m2 evaluate --finetune` makes more"
         )
     low, high = t_interval(gains)
-    return f"{claim}, 95% interval {low:+.2f} to {high:+.2f}, over {len(gains)} series"
+    return f"{claim}, 95% interval {low:+.3f} to {high:+.3f}, over {len(gains)} series"
 
 
 def _errors_table(

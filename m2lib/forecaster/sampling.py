@@ -134,7 +134,7 @@ class Sampler:
             For a series that cannot be forecast, naming it; for more steps than the model can
             write; and for no series at all, or an argument that is out of its range.
         """
-        _check_arguments(values, prediction_length, num_samples, batch_size, context_length)
+        _check_arguments(values, prediction_length, num_samples, batch_size)
         lengths = checked_seasons(season)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
@@ -240,8 +240,8 @@ class Sampler:
     ) -> int:
         """The most steps of a series that the model reads, given how many it is to write.
 
-        They are no more than `context_length`, where that is given. InputError where there is no
-        room for the shortest context and that many steps.
+        They are no more than `context_length`, where that is given. InputError where it is too
+        small, and where there is no room for the shortest context and that many steps.
         """
         positions = self.backbone.model.config.max_position_embeddings
         longest = text_format.longest_step  # tokens
@@ -251,7 +251,14 @@ class Sampler:
                 f"{prediction_length} steps are more than {self.backbone.name} can write; "
                 "ask for fewer"
             )
-        return min(steps, context_length or steps)
+        if context_length is None:
+            return steps
+        if context_length < SHORTEST:
+            raise InputError(
+                f"context_length is {context_length}; give {SHORTEST} steps or more, "
+                "or leave it out"
+            )
+        return min(steps, context_length)
 
     def _warn_of_a_far_horizon(self, text_format: TextFormat, prediction_length: int) -> None:
         """Warn of forecasts that are longer than nearly all that an adapter has learned from."""
@@ -287,7 +294,6 @@ def _check_arguments(
     prediction_length: int,
     num_samples: int,
     batch_size: int | None,
-    context_length: int | None,
 ) -> None:
     """Raise InputError for no series, and for an argument that is out of its range."""
     if len(values) == 0:
@@ -298,10 +304,6 @@ def _check_arguments(
         raise InputError(f"num_samples is {num_samples}; give 1 or more")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; give 1 or more, or leave it out")
-    if context_length is not None and context_length < SHORTEST:
-        raise InputError(
-            f"context_length is {context_length}; give {SHORTEST} steps or more, or leave it out"
-        )
 
 
 def _warn_of_long_work(bare: BareModel, tokens: int) -> None:

@@ -28,6 +28,7 @@ from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from pandas.tseries.api import guess_datetime_format
 from pandas.tseries.offsets import BaseOffset
 
+from m2lib import settings
 from m2lib.files import InputError, first_line, quoted, write_atomic
 from m2lib.forecaster.calendars import (
     Style,
@@ -283,7 +284,8 @@ def in_parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     from tqdm.auto import tqdm
 
     starts = range(0, len(items), PART)
-    for start in tqdm(starts, "parts", unit="part", leave=None, disable=len(starts) == 1):
+    off = len(starts) == 1 or settings.bars_are_off()
+    for start in tqdm(starts, "parts", unit="part", leave=None, disable=off):
         yield items[start : start + PART]
 
 

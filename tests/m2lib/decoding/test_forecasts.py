@@ -107,6 +107,8 @@ def test_a_protocol_that_cannot_be_followed_is_refused(settings, line):
 def test_a_bar_counts_all_tokens_and_moves_within_a_batch(tiny, data, monkeypatch):
     bars = []
 
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+
     class Bar(tqdm):
         def __init__(self, **options):
             super().__init__(**options | {"file": io.StringIO(), "delay": 0})

@@ -202,15 +202,20 @@ def test_an_origin_with_a_flat_context_is_left_out(tiny):
         )
     assert found.errors.index.tolist() == [(0, 28), (0, 32), (0, 36), (1, 36)]
     assert found.record()["origins"][-1] == {"item": 1, "steps": 36}
-    with pytest.raises(InputError, match="has no scale"):
-        evaluate(Forecaster(tiny), [item(np.ones(40))], 4, num_samples=1)
+    for flat in (Forecaster(tiny), Forecaster(tiny, TextFormat(1))):
+        with pytest.raises(
+            InputError, match="there is nothing to forecast from: what is read never"
+        ):
+            evaluate(flat, [item(np.append(np.full(36, 5.0), wave[:4]))], 4, num_samples=1)
 
 
 def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):
     wave = 50 + 30 * np.sin(np.arange(304) / 2)
     late = item(np.concatenate([np.zeros(2000), wave]))
-    with pytest.warns(UserWarning, match="longer than the model's window"):
-        found = evaluate(Forecaster(tiny, TextFormat(1)), [late], 4, num_samples=1)
+    with pytest.warns(UserWarning, match="longer than the model's window") as warned:
+        found = evaluate(Forecaster(tiny, TextFormat(1)), [late, item(wave)], 4, num_samples=1)
+    assert not any("left out" in str(one.message) for one in warned)
+    assert found.mase.index.tolist() == [(0, 2300), (1, 300)]
     assert np.isfinite(found.mase[MODEL]).all()
 
 
@@ -282,6 +287,8 @@ def test_errors_by_series_are_those_of_a_well_kept_library(tiny):
     scaled = mase(rows, others, seasonality=7, train_df=known, **names)
     scaled = scaled.groupby("shop")[others].mean().rename(columns={"predictions": MODEL})
     pd.testing.assert_frame_equal(by_series.drop(columns=WQL), scaled[by_series.columns[:-1]])
+    by_item = found.mase.groupby("item").mean()
+    assert by_item[MODEL].tolist() == pytest.approx(scaled[MODEL].tolist())
     losses = []
     for level in map(str, DECILES):
         loss = quantile_loss(rows, {level: level}, q=float(level), **names)
@@ -296,27 +303,65 @@ def test_errors_by_series_are_those_of_a_well_kept_library(tiny):
 
 def test_a_series_that_repeats_itself_is_measured_by_its_steps(tiny):
     week = np.tile(np.arange(1.0, 8), 6)
-    again = replace(item(week), times=pd.date_range("2024-01-01", periods=42))
-    found = evaluate(Forecaster(tiny), [again], 3, num_samples=2, auto_ets=False)
-    assert found.season == 7
-    step = np.abs(np.diff(week[:-3])).mean()
-    assert (found.forecasts["mase_unit"] == step).all()
+    wave = 50 + 30 * np.sin(2 * np.pi * np.arange(42) / 7)  # which repeats itself but for rounding
+    for values in (week, wave):
+        again = replace(item(values), times=pd.date_range("2024-01-01", periods=42))
+        found = evaluate(Forecaster(tiny), [again], 3, num_samples=2, auto_ets=False)
+        assert found.season == 7
+        step = np.abs(np.diff(values[:-3])).mean()
+        assert found.forecasts["mase_unit"].tolist() == pytest.approx([step] * 3)
     assert found.mase["last value"].item() == pytest.approx(
         found.errors["last value"].item() / step
     )
     assert found.by_series()["last value"].item() == found.mase["last value"].item()
 
 
+def test_where_less_than_two_seasons_are_known_steps_are_the_unit(tiny):
+    values = 50 + 30 * np.sin(np.arange(40) / 2)
+    for season, lag in ((18, 18), (19, 1)):  # 36 steps are known
+        found = evaluate(
+            Forecaster(tiny), [item(values)], 4, season=season, num_samples=1, auto_ets=False
+        )
+        unit = np.abs(values[lag:36] - values[: 36 - lag]).mean()
+        assert found.forecasts["mase_unit"].tolist() == pytest.approx([unit] * 4)
+
+
 def test_a_variable_that_never_changed_does_not_count(tiny):
     wave = 50 + 30 * np.sin(np.arange(40) / 2)
-    both = item(np.stack([wave, np.append(np.full(36, 20.0), [30, 30, 30, 30])], axis=1))
+    late = np.append(np.full(34, 20.0), [25, 30, 35, 30, 30, 30])
+    both = item(np.stack([wave, late], axis=1))
     forecaster = Forecaster(tiny, TextFormat(2))
-    found = evaluate(forecaster, [both], 4, num_samples=1, auto_ets=False)
-    error = np.abs(wave[-4:] - wave[-5]).mean()
-    assert found.mase["last value"].item() == pytest.approx(
-        error / np.abs(np.diff(wave[:36])).mean()
-    )
-    assert found.by_series()["last value"].item() == found.mase["last value"].item()
+    found = evaluate(forecaster, [both], 4, origins=2, stride=3, num_samples=1, auto_ets=False)
+    alone = [
+        np.abs(series[steps : steps + 4] - series[steps - 1]).mean()
+        / np.abs(np.diff(series[:steps])).mean()
+        for series, steps in ((wave, 33), (wave, 36), (late, 36))
+    ]
+    expected = [alone[0], (alone[1] + alone[2]) / 2]
+    assert found.mase["last value"].tolist() == pytest.approx(expected)
+    assert found.by_series()["last value"].item() == pytest.approx(np.mean(expected))
+
+
+def test_less_of_a_series_may_be_read(tiny):
+    table = shops()
+    short = table.groupby("shop").tail(15)
+    settings = {"num_samples": 3, "season": 1, **COLUMNS}
+    forecaster = Forecaster(tiny)
+    made = forecaster.predict_df(table, 4, context_length=15, **settings)
+    pd.testing.assert_frame_equal(made, forecaster.predict_df(short, 4, **settings))
+    known = table.groupby("shop").head(36).groupby("shop").tail(15)
+    found = forecaster.evaluate(table, 4, context_length=15, auto_ets=False, **settings).forecasts
+    made = forecaster.predict_df(known, 4, **settings)
+    assert found.predictions.tolist() == made.predictions.tolist()
+
+    # What is read has to change, and there has to be enough of it, before any work begins.
+    flat = item(np.append(50 + 30 * np.sin(np.arange(30)), [5.0] * 15))
+    forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
+    assert forecaster.readable([flat], 4) == [flat]
+    with pytest.raises(InputError, match="has no scale"):
+        forecaster.readable([flat], 4, context_length=15)
+    with pytest.raises(InputError, match="context_length is 0; give 10 steps or more"):
+        evaluate(forecaster, [flat], 4, context_length=0, refit=lambda _: pytest.fail("trained"))
 
 
 class Smoothing:

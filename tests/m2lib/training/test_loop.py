@@ -251,7 +251,8 @@ def test_an_adapter_kept_on_the_way_is_that_of_a_shorter_run(tiny, windows, tmp_
     ]
 
 
-def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, capsys):
+def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     log = train(model, windows, replace(CONFIG, steps=2), tmp_path)
     shown = capsys.readouterr().err
     assert f"loss {np.mean(log.losses):.3f}, " in shown
