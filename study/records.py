@@ -92,8 +92,8 @@ class Plan:
     without: str
     """The family of synthetic series that is left out."""
     pairs: float
-    """The share, from 0 to 1, of its training steps that hold one long series of prey and predators
-    instead of other synthetic series; an experiment declares it as `pair_share`."""
+    """The share, from 0 to 1, of the training steps not `shown` that hold one long series of prey
+    and predators instead of other synthetic series; an experiment declares it as `pair_share`."""
     start: str
     """The experiment whose adapter it uses or trains further; empty: none."""
     start_adapter: str

@@ -23,9 +23,10 @@ def synthetic_windows(
 
     A series has one to eight variables, or as many as the format fixes. A step has at most `tokens`
     tokens in all its windows, which must be 640 or more for eight variables. `without` names a
-    family of series to leave out. `pair_share` is the share of the steps that hold one long series
-    of prey and predators instead. `shown_share` is that of the steps whose series of one variable
-    are shown as a forecaster shows them (`study.synthetic.shown`).
+    family of series to leave out. `shown_share` is the share of the steps whose series of one
+    variable are shown as a forecaster shows them (`study.synthetic.shown`). `pair_share` is the
+    share of the other steps that hold one long series of prey and predators instead: beside a
+    `shown_share` of 0.7, a `pair_share` of 0.2 is 6% of all steps.
     """
 
     def _windows(step: int) -> np.ndarray:
