@@ -55,11 +55,11 @@ class Lecture:
 def lectures_of(page: str) -> list[Lecture]:
     """Return the lectures in the map.
 
-    A row is `| [**1 · Title**](notebooks/01_name.ipynb) | Question? | 45 | builds on |`.
+    A row is `| [**1 · Title**](../notebooks/01_name.ipynb) | Question? | 45 | builds on |`.
     """
     lectures = []
     for line in page.splitlines():
-        row = re.match(r"\| \[(.+)\]\(notebooks/(.+)\.ipynb\) \| (.+?) \| (\d+) \|", line)
+        row = re.match(r"\| \[(.+)\]\(\.\./notebooks/(.+)\.ipynb\) \| (.+?) \| (\d+) \|", line)
         if row:
             title, name, question, minutes = row.groups()
             short = title.startswith("**")

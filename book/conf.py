@@ -69,9 +69,14 @@ def setup(app):
 
 
 def find_pages(app, docname, source):
-    """Mend the links of a lecture to pages of the book, because the site has no folder book/."""
+    """Mend the links between lectures and pages of the book, because the site has no folder book/.
+
+    In the repository a page is at book/page.md, and in the site beside the folder of lectures.
+    """
     if docname.startswith("notebooks/"):
         source[0] = source[0].replace("](../book/", "](../")
+    else:
+        source[0] = source[0].replace("](../", "](")
 
 
 def name_solutions(app, doctree):
