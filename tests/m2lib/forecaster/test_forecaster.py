@@ -10,7 +10,7 @@ from utilsforecast.losses import mae
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, adapter_folder, format_for
 from m2lib.forecaster import sampling as module
-from m2lib.forecaster.adapters import GENERAL, base_of, read_format
+from m2lib.forecaster.adapters import GENERAL, base_of, read_format, read_views
 from m2lib.model import INT8, devices, inject_lora, load_backbone, save_adapter
 from m2lib.model.devices import DTYPES
 from m2lib.series import STUDY, Season, TextFormat
@@ -115,6 +115,26 @@ def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sa
     with pytest.warns(UserWarning, match="^left out: series closed has no scale: what is read is"):
         made = general.predict_df(table, season=1, skip=True, **options)
     assert made.item_id.unique().tolist() == ["b", "a"]
+
+
+@pytest.mark.filterwarnings("ignore:of a series longer")
+@pytest.mark.parametrize(
+    ("steps", "closed_for", "stuck_at", "context_length"),
+    [(200, 65, 0.0, 60), (1100, 300, 0.0, None), (1100, 300, 17.0, None)],
+)
+def test_a_closed_shop_is_forecast_with_every_view(
+    untuned, steps, closed_for, stuck_at, context_length
+):
+    """Also with the view that leaves the season in, because it varies only without its season."""
+    text_format = TextFormat(0, 3, 100.0, 0.5, separate=True, room=2.0)
+    general = replace(untuned, text_format=text_format, views=read_views(GENERAL))
+    week = np.resize([5.0, 6, 7, 8, 9, 20, 0], steps)
+    closed = week * np.random.default_rng(0).uniform(1, 1.1, steps)
+    closed[-closed_for:] = stuck_at
+    days = pd.date_range("2020-01-01", periods=steps)
+    table = pd.DataFrame({"item_id": "closed", "timestamp": days, "target": closed})
+    made = general.predict_df(table, 2, num_samples=3, context_length=context_length)
+    assert np.isfinite(made.predictions).all()
 
 
 def test_samples_and_their_mean_come_out_where_asked(untuned, sales):
