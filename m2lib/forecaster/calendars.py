@@ -222,6 +222,7 @@ def _by_cells(column: pd.Series) -> pd.Series:
 
 def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
     """Dates, and how they are written, of a column of 202412, 20240131 or 2010Q1; else None."""
+    column = column.reset_index(drop=True)  # rows of tables put together may have the same index
     cells = column.dropna()
     dtype = column.dtype
     if not len(cells) or is_bool_dtype(dtype) or is_datetime64_any_dtype(dtype):

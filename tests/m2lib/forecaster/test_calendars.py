@@ -259,3 +259,13 @@ def test_categories_of_stamps_are_read_as_their_values(silence, stamps, gap):
         ahead = future_times(series_of(categories), 2)
         assert ahead.equals(future_times(series_of(plain), 2))
         assert ahead.notna().all()
+
+
+@pytest.mark.parametrize("stamps", [["2010Q1", "2010Q2", "2010Q3"], [202401, 202402, 202403]])
+def test_rows_may_have_the_same_index(silence, stamps):
+    """As where tables were put together by `pd.concat` without `ignore_index`."""
+    part = pd.Series([*stamps, None])
+    times, style = read_stamps(pd.concat([part, part]))
+    once, _ = read_stamps(part)
+    assert times.equals(once.append(once))
+    assert style is not None
