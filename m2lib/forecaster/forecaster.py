@@ -172,8 +172,9 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For a series that cannot be forecast, naming it.
+            For a series that cannot be forecast, naming it, and for a level out of range.
         """
+        _check_levels(quantile_levels)
         if isinstance(context, list | tuple):
             context = [target_of(series) for series in context]
         if len(context) and not (isinstance(context, list | tuple) and np.ndim(context[0])):
@@ -283,8 +284,8 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For an unfit table, naming row and column, and for one that the adapter's text format
-            does not fit.
+            For an unfit table, naming row and column, for one that the adapter's text format does
+            not fit, and for a level out of range.
         """
         if future_df is not None:
             refuse_covariates("future_df")
@@ -350,6 +351,7 @@ class Forecaster(Sampler):
             The table that `predict_df` returns. Of more than fifty series the samples are others,
             because `predict_df` forecasts fifty at a time, each fifty with the next seed.
         """
+        _check_levels(quantile_levels)
         forecasts = self.sample(
             [item.values for item in items],
             prediction_length,
@@ -634,6 +636,12 @@ class Forecaster(Sampler):
                 "`m2 finetune` makes one"
             )
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
+
+
+def _check_levels(levels: Sequence[float]) -> None:
+    """Raise InputError for levels of quantiles that are no shares, such as percentages."""
+    if not all(0 <= level <= 1 for level in levels):
+        raise InputError(f"quantile_levels are {list(levels)}; give numbers between 0 and 1")
 
 
 def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:

@@ -305,17 +305,21 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
         ([waves(2, 2).T], {"ids": ["a"]}, "series a has 2 steps, fewer than 10"),
         (waves(12)[:, 0], {"prediction_length": 0}, "prediction_length is 0; give 1 or more"),
         (waves(12)[:, 0], {"temperature": 0.0}, "set a temperature for n_samples > 1"),
-        (
-            waves(12)[:, 0],
-            {"num_samples": 2, "quantile_levels": [50]},
-            "Quantiles must be in the range",
-        ),
     ],
 )
 def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings, line):
     with pytest.raises(ValueError, match=line) as error:
         untuned.predict_quantiles(context, **{"prediction_length": 2, **settings})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("levels", [[10, 50, 90], [-0.1], [0.5, float("nan")]])
+def test_a_level_out_of_range_is_refused_before_the_work(untuned, sales, monkeypatch, levels):
+    monkeypatch.setattr(Forecaster, "sample", None)
+    options = {"prediction_length": 2, "quantile_levels": levels}
+    for ask, what in ((untuned.predict_df, sales), (untuned.predict_quantiles, waves()[:, 0])):
+        with pytest.raises(InputError, match=r"^quantile_levels are \[.*\]; give numbers between 0"):
+            ask(what, **options)
 
 
 def test_a_format_for_a_table():
