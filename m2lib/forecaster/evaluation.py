@@ -284,8 +284,10 @@ def evaluate(
     Raises
     ------
     InputError
-        If no origin is left, and where `Sampler.sample` raises it.
+        If no origin is left, for an argument that is out of its range, and where `Sampler.sample`
+        raises it.
     """
+    _check_arguments(horizon, origins, stride, leave_out)
     seasons = chosen_seasons(items, season)
 
     # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
@@ -381,6 +383,18 @@ def evaluate(
     return Evaluation(
         errors, mase, seasons[0], period, crps, coverage, table, columns.id or "item_id"
     )
+
+
+def _check_arguments(horizon: int, origins: int, stride: int | None, leave_out: int) -> None:
+    """Raise InputError for an argument of `evaluate` that is out of its range."""
+    if horizon < 1:
+        raise InputError(f"prediction_length is {horizon}; give 1 or more")
+    if origins < 1:
+        raise InputError(f"origins is {origins}; give 1 or more")
+    if stride is not None and stride < 1:
+        raise InputError(f"stride is {stride}; give 1 or more, or leave it out")
+    if leave_out < 0:
+        raise InputError(f"leave_out is {leave_out}; give 0 or more")
 
 
 def _without_season(context: np.ndarray, seasons: Sequence[int]) -> np.ndarray:

@@ -84,6 +84,8 @@ def finetune(
             f"{folder} holds an adapter already; name another folder, or give --force (force=True)"
         )
     check_folder(folder)
+    if prediction_length < 1:
+        raise InputError(f"prediction_length is {prediction_length}; give 1 or more")
     config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
 
     # 2. Prepare training windows from all but the last steps, without their season.

@@ -496,7 +496,7 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For an unfit table, naming row and column.
+            For an unfit table, naming row and column, and for an argument out of its range.
         """
         columns = _columns(id_column, timestamp_column, target)
         least = SHORTEST + prediction_length + leave_out

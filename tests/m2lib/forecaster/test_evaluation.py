@@ -31,6 +31,20 @@ def test_origins_by_hand():
         origins_of(items, 25, 1, 25, leave_out=5)
 
 
+@pytest.mark.parametrize(
+    ("steps", "settings", "line"),
+    [
+        (0, {}, "prediction_length is 0; give 1 or more"),
+        (14, {"origins": 0}, "origins is 0; give 1 or more"),
+        (14, {"stride": 0}, "stride is 0; give 1 or more, or leave it out"),
+        (14, {"leave_out": -1}, "leave_out is -1; give 0 or more"),
+    ],
+)
+def test_an_argument_out_of_range_is_refused_by_name(tiny, steps, settings, line):
+    with pytest.raises(InputError, match=f"^{line}$"):
+        evaluate(Forecaster(tiny), [item(range(1000))], steps, **settings)
+
+
 def test_the_future_is_not_read(tiny, monkeypatch):
     read = []
     real = Sampler.sample

@@ -275,6 +275,7 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         ("taken", "taken holds an adapter already; name another folder, or give --force", {}),
         ("file", "cannot write into .*file", {}),
         ("new", "60", {"prediction_length": 30}),
+        ("new", "prediction_length is 0; give 1 or more", {"prediction_length": 0}),
         ("new", "rank is 0; give one of at least 1", {"rank": 0}),
         ("new", "num_steps is 0; give at least 1", {"num_steps": 0}),
         ("new", "batch_size is 0; give at least 1", {"batch_size": 0}),
