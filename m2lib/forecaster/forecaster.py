@@ -417,17 +417,18 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For the first series that cannot be read, or with `skip` if there is no other; and for
-            more steps than the model can write.
+            For the first series that cannot be read, or with `skip` if there is no other; for more
+            steps than the model can write, and for too small a `context_length`.
         """
         seasons = chosen_seasons(items, season)
         values = [Season.of(item.values, seasons).without(item.values) for item in items]
-        chosen = replace(self, text_format=self.text_format or format_for(values))
+        text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
+        steps_read = self.readable_steps(text_format, prediction_length, context_length)
+        chosen = replace(self, text_format=text_format)
         readable = []
         for item, series in zip(items, values, strict=True):
             try:
-                text_format = chosen.checked_format([series], [item.name])
-                steps_read = chosen.readable_steps(text_format, prediction_length, context_length)
+                chosen.checked_format([series], [item.name])
                 context = series[-steps_read:]
                 text_format.encode(context, text_format.scaling(context), name=item.name)
             except InputError as problem:
@@ -485,7 +486,9 @@ class Forecaster(Sampler):
         period, auto_ets : optional
             As in `m2lib.forecaster.evaluate`.
         num_samples, temperature, seed, batch_size, context_length, skip, fill : optional
-            As in `predict_df`.
+            As in `predict_df`. But `skip` leaves out only what is unfit in the table: a series that
+            does not fit the adapter's text format stops the evaluation. A moment at which there is
+            nothing to read is left out with a warning.
 
         Returns
         -------
@@ -577,7 +580,8 @@ class Forecaster(Sampler):
         progress : bool, optional
             Whether to show a bar.
         skip, fill : optional
-            As in `predict_df`.
+            As in `predict_df`. But `skip` leaves out only what is unfit in the table: a series that
+            does not fit the adapter's text format stops the training before it begins.
 
         Returns
         -------

@@ -117,6 +117,15 @@ def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sa
     assert made.item_id.unique().tolist() == ["b", "a"]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("skip", [False, True])
+def test_what_is_wrong_with_the_call_is_not_said_of_a_series(untuned, sales, skip):
+    with pytest.raises(InputError, match="^context_length is 5; give 10 steps or more, or leave"):
+        untuned.predict_df(sales, 2, context_length=5, skip=skip)
+    with pytest.raises(InputError, match="^2000 steps are more than tiny can write; ask for fewer$"):
+        untuned.predict_df(sales, 2000, skip=skip)
+
+
 @pytest.mark.filterwarnings("ignore:of a series longer")
 @pytest.mark.parametrize(
     ("steps", "closed_for", "stuck_at", "context_length"),
