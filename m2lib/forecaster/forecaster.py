@@ -24,6 +24,7 @@ from m2lib.forecaster.tables import (
     Columns,
     Fill,
     Item,
+    calendar_seasons,
     chosen_seasons,
     future_times,
     in_parts,
@@ -251,6 +252,7 @@ class Forecaster(Sampler):
             afterwards. Of several, each series gets the longest that it has three of. Default: the
             calendar's, where time stamps say which: the hours (or parts of hours) of a day and of a
             week, 7 days, 5 business days, 52 weeks, 12 months, 4 quarters; else 1, which is none.
+            Where the calendars of the series differ there is none, with a warning.
         num_samples : int, optional
             Forecasts sampled for each series; 1 is the single greedy one.
         temperature : float, optional
@@ -291,7 +293,7 @@ class Forecaster(Sampler):
             refuse_covariates("future_df")
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, skip=skip, fill=fill)
-        seasons = chosen_seasons(items, season)
+        seasons = _seasons(items, season)
         items = self.readable(
             items, prediction_length, seasons, skip=skip, context_length=context_length
         )
@@ -503,14 +505,15 @@ class Forecaster(Sampler):
         """
         columns = _columns(id_column, timestamp_column, target)
         least = SHORTEST + prediction_length + leave_out
+        items = items_of(df, columns, least=least, skip=skip, fill=fill)
         return evaluate(
             self,
-            items_of(df, columns, least=least, skip=skip, fill=fill),
+            items,
             prediction_length,
             origins=origins,
             stride=stride,
             leave_out=leave_out,
-            season=season,
+            season=_seasons(items, season),
             period=period,
             num_samples=num_samples,
             temperature=temperature,
@@ -606,7 +609,7 @@ class Forecaster(Sampler):
             columns.targets,
             prediction_length,
             output_dir,
-            season=season,
+            season=_seasons(items, season),
             num_steps=num_steps,
             learning_rate=learning_rate,
             rank=rank,
@@ -652,3 +655,17 @@ def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> C
     """Columns by the names that chronos gives them; one target may be a plain string."""
     targets = (target,) if isinstance(target, str) else tuple(target)
     return Columns(id, time, targets)
+
+
+def _seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
+    """What `chosen_seasons` chooses for a table; a warning if their calendars differ.
+
+    One series of weeks among others of days is enough.
+    """
+    if season is None and len({calendar_seasons([item]) for item in items}) > 1:
+        warnings.warn(
+            "no season is taken out, because the calendars of the series differ; set season, or "
+            "bring all series to one spacing",
+            stacklevel=3,  # the line that calls the method
+        )
+    return chosen_seasons(items, season)

@@ -1,4 +1,6 @@
+import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ from utilsforecast.evaluation import evaluate as utilsforecast_evaluate
 from utilsforecast.losses import mae
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, adapter_folder, format_for
+from m2lib.forecaster import Forecaster, adapter_folder, finetune, format_for
 from m2lib.forecaster import sampling as module
 from m2lib.forecaster.adapters import GENERAL, base_of, read_format, read_views
 from m2lib.model import INT8, devices, inject_lora, load_backbone, save_adapter
@@ -74,6 +76,33 @@ def test_a_season_of_no_steps_is_refused(untuned, sales, season):
     for ask in (untuned.predict_df, untuned.evaluate):
         with pytest.raises(InputError, match=f"^season is {season}; give its number of steps"):
             ask(sales, 2, season=season, num_samples=2)
+
+
+def test_calendars_that_differ_are_said_once(untuned, sales, tmp_path, monkeypatch):
+    """A single weekly series among daily ones switches off the season of all of them."""
+    weeks = pd.date_range("2024-01-01", periods=40, freq="W")
+    weekly = pd.DataFrame({"item_id": "c", "timestamp": weeks, "target": waves()[:, 0]})
+    both = pd.concat([sales, weekly])
+    monkeypatch.setattr(finetune, "finetune", lambda *_, **options: options["season"])
+    asks = (
+        partial(untuned.predict_df, num_samples=2),
+        partial(untuned.evaluate, num_samples=2, auto_ets=False),
+        partial(untuned.fit, output_dir=tmp_path),
+    )
+    for ask in asks:
+        with pytest.warns(UserWarning) as caught:
+            ask(both, 2)
+        lines = [str(one.message) for one in caught if "calendars" in str(one.message)]
+        assert lines == [
+            "no season is taken out, because the calendars of the series differ; set season, or "
+            "bring all series to one spacing"
+        ]
+        for table, options in ((sales, {}), (both, {"season": 7})):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                ask(table, 2, **options)
+            assert not any("calendars" in str(one.message) for one in caught)
+    assert untuned.fit(sales, 2, output_dir=tmp_path) == (7,)
 
 
 def test_what_is_known_of_the_future_is_refused_by_name(untuned, sales):
