@@ -303,16 +303,20 @@ def evaluate(
     contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
     # The season is taken out of a context before it is written, so the text format is chosen for
     # contexts without it.
+    unseasonal = [_without_season(context, seasons) for context in contexts.values()]
     text_format = forecaster.checked_format(
-        [_without_season(context, seasons) for context in contexts.values()],
-        [items[place].name for place, _ in rolling],
+        unseasonal, [items[place].name for place, _ in rolling]
     )
     steps_read = forecaster.readable_steps(text_format, horizon, context_length)
     units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
+    # `Forecaster.readable` asks only whether something is left without the season, because that is
+    # what the model reads. Here a shop that has closed is no test of a forecaster, so something has
+    # to be left with the season, too.
     fit = []
-    for origin, context in contexts.items():
+    for (origin, context), without in zip(contexts.items(), unseasonal, strict=True):
         has_unit = not np.isnan(units[origin]).all()
-        if has_unit and text_format.scaling(context[-steps_read:]).exists:
+        read = (context[-steps_read:], without[-steps_read:])
+        if has_unit and all(text_format.scaling(steps).exists for steps in read):
             fit.append(origin)
     unfit = "what is read never changes or is mostly 0"
     if not fit:

@@ -223,6 +223,19 @@ def test_an_origin_with_a_flat_context_is_left_out(tiny):
             evaluate(flat, [item(np.append(np.full(36, 5.0), wave[:4]))], 4, num_samples=1)
 
 
+def test_a_moment_at_which_nothing_is_left_without_the_season_is_left_out(tiny):
+    # The level falls early, and then each season is exactly like the last; in one of the two series
+    # noise follows.
+    regular = np.resize([8.0, 24.0], 84)
+    regular[:20] *= 2
+    noisy = np.concatenate([regular, 8 + np.random.default_rng(0).uniform(0, 9, 40)])
+    forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
+    options = {"season": 2, "context_length": 30, "num_samples": 1, "auto_ets": False}
+    with pytest.warns(UserWarning, match="left out, as what is read never changes or .*: 1$"):
+        found = evaluate(forecaster, [item(noisy), item(regular)], 4, **options)
+    assert found.errors.index.tolist() == [(0, 120)]
+
+
 def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):
     wave = 50 + 30 * np.sin(np.arange(304) / 2)
     late = item(np.concatenate([np.zeros(2000), wave]))
