@@ -304,9 +304,7 @@ def evaluate(
     # The season is taken out of a context before it is written, so the text format is chosen for
     # contexts without it.
     unseasonal = [_without_season(context, seasons) for context in contexts.values()]
-    text_format = forecaster.checked_format(
-        unseasonal, [items[place].name for place, _ in rolling]
-    )
+    text_format = forecaster.checked_format(unseasonal, [items[place].name for place, _ in rolling])
     steps_read = forecaster.readable_steps(text_format, horizon, context_length)
     units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
     # `Forecaster.readable` asks only whether something is left without the season, because that is

@@ -151,7 +151,9 @@ def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sa
 def test_what_is_wrong_with_the_call_is_not_said_of_a_series(untuned, sales, skip):
     with pytest.raises(InputError, match="^context_length is 5; give 10 steps or more, or leave"):
         untuned.predict_df(sales, 2, context_length=5, skip=skip)
-    with pytest.raises(InputError, match="^2000 steps are more than tiny can write; ask for fewer$"):
+    with pytest.raises(
+        InputError, match="^2000 steps are more than tiny can write; ask for fewer$"
+    ):
         untuned.predict_df(sales, 2000, skip=skip)
 
 
@@ -356,7 +358,9 @@ def test_a_level_out_of_range_is_refused_before_the_work(untuned, sales, monkeyp
     monkeypatch.setattr(Forecaster, "sample", None)
     options = {"prediction_length": 2, "quantile_levels": levels}
     for ask, what in ((untuned.predict_df, sales), (untuned.predict_quantiles, waves()[:, 0])):
-        with pytest.raises(InputError, match=r"^quantile_levels are \[.*\]; give numbers between 0"):
+        with pytest.raises(
+            InputError, match=r"^quantile_levels are \[.*\]; give numbers between 0"
+        ):
             ask(what, **options)
 
 
