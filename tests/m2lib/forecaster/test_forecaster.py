@@ -89,19 +89,21 @@ def test_calendars_that_differ_are_said_once(untuned, sales, tmp_path, monkeypat
         partial(untuned.evaluate, num_samples=2, auto_ets=False),
         partial(untuned.fit, output_dir=tmp_path),
     )
+    line = (
+        "no season is taken out, because the calendars of the series differ; set season, or bring "
+        "all series to one spacing"
+    )
     for ask in asks:
-        with pytest.warns(UserWarning) as caught:
-            ask(both, 2)
-        lines = [str(one.message) for one in caught if "calendars" in str(one.message)]
-        assert lines == [
-            "no season is taken out, because the calendars of the series differ; set season, or "
-            "bring all series to one spacing"
-        ]
-        for table, options in ((sales, {}), (both, {"season": 7})):
+        for table, options, expected in (
+            (both, {}, [line]),
+            (sales, {}, []),
+            (both, {"season": 7}, []),
+        ):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 ask(table, 2, **options)
-            assert not any("calendars" in str(one.message) for one in caught)
+            lines = [str(one.message) for one in caught if "calendars" in str(one.message)]
+            assert lines == expected
     assert untuned.fit(sales, 2, output_dir=tmp_path) == (7,)
 
 
@@ -149,10 +151,10 @@ def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sa
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("skip", [False, True])
 def test_what_is_wrong_with_the_call_is_not_said_of_a_series(untuned, sales, skip):
-    with pytest.raises(InputError, match="^context_length is 5; give 10 steps or more, or leave"):
+    with pytest.raises(InputError, match=r"^context_length is 5; give 10 steps or more, or leave"):
         untuned.predict_df(sales, 2, context_length=5, skip=skip)
     with pytest.raises(
-        InputError, match="^2000 steps are more than tiny can write; ask for fewer$"
+        InputError, match=r"^2000 steps are more than tiny can write; ask for fewer$"
     ):
         untuned.predict_df(sales, 2000, skip=skip)
 
