@@ -659,9 +659,9 @@ def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> C
 
 
 def _seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
-    """What `chosen_seasons` chooses for a table; a warning if their calendars differ.
+    """What `chosen_seasons` chooses for a table, with a warning where calendars differ.
 
-    One series of weeks among others of days is enough.
+    A single series of weeks among others of days switches the season off for all of them.
     """
     if season is None and len({calendar_seasons([item]) for item in items}) > 1:
         warnings.warn(
