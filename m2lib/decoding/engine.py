@@ -453,9 +453,10 @@ class Engine:
             keys[:, :, column] = k[:, 0]
             values[:, column] = v[:, 0]
 
-            # All allocated columns are computed, filled or not: of a prompt at most 63 too many
-            # (GROWTH - 1), of a row's own at most 15, which the mask takes out. In return the
-            # shapes of the products stay the same for as many steps.
+            # All allocated columns are computed, filled or not, and the mask takes out those that
+            # are not. Where samples share a prompt, they are at most 63 of the prompt (GROWTH - 1)
+            # and 15 of a row's own; else every row has as many columns as the longest prompt needs.
+            # In return the shapes of the products stay the same for as many steps.
             if self.own is not self.shared:
                 scores[:, :, shared_columns:] = torch.bmm(q, keys)
             for group in self.groups:

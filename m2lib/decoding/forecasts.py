@@ -242,7 +242,7 @@ def pooled(parts: Sequence[Forecast], n_samples: int) -> Forecast:
     parts : sequence of Forecast
         Forecasts of the same steps in the same text format, one or more.
     n_samples : int
-        The samples to keep, from the first on.
+        The samples to keep of several parts, from the first on. A single part keeps all of its own.
 
     Returns
     -------

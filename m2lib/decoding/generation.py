@@ -40,7 +40,7 @@ class DecodeConfig:
     within a step; otherwise it begins at the next step boundary."""
     max_new_tokens: int = 220
     """Largest number of tokens generated for one forecast. 220, the report's number, is enough for
-    20 steps of any length."""
+    20 steps of the study's text format, each of which has at most 10 tokens."""
     steps: int = FORECAST_STEPS
     """Number of steps. Each ends with a semicolon, so decoding stops after as many semicolons."""
     constrained: bool = False

@@ -62,9 +62,10 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
     Parameters
     ----------
     column : Series
-        Dates, periods, text or numbers. Dates may have a time zone, or offsets from UTC. Where the
-        offsets change, as they do at a change to summer time, the stamps are converted to UTC,
-        with a warning; but if all of them are midnights, they are taken as days, without a zone.
+        Dates, periods, text or numbers, or categories of them. Dates may have a time zone, or
+        offsets from UTC. Where the offsets change, as they do at a change to summer time, the
+        stamps are converted to UTC, with a warning; but if all of them are midnights, they are
+        taken as days, without a zone.
         Numbers that look like years and weeks, such as 202417, remain numbers, with a warning.
 
     Returns
@@ -74,7 +75,7 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
     style : Style or None
         How the table writes dates; None where it is as pandas does.
     """
-    column = column.infer_objects()  # whole numbers in a column of objects are numbers
+    column = _by_cells(column)
     if isinstance(column.dtype, pd.PeriodDtype):
         return pd.Index(column.dt.to_timestamp()), Style("{}", column.dtype)
     styled = _styled(column)
@@ -96,7 +97,7 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
 
 def is_styled(column: pd.Series) -> bool:
     """Whether a column holds dates that are written as 202412, 20240131 or 2010Q1 throughout."""
-    return _styled(column.infer_objects()) is not None
+    return _styled(_by_cells(column)) is not None
 
 
 def even(times: pd.Index) -> pd.Index | None:
@@ -212,8 +213,16 @@ def _counts_time(frequency: BaseOffset) -> bool:
     return isinstance(frequency, Tick) and not isinstance(frequency, Day)
 
 
+def _by_cells(column: pd.Series) -> pd.Series:
+    """A column with the type of its cells: whole numbers may be objects or categories."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    return column.infer_objects()
+
+
 def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
     """Dates, and how they are written, of a column of 202412, 20240131 or 2010Q1; else None."""
+    column = column.reset_index(drop=True)  # rows of tables put together may have the same index
     cells = column.dropna()
     dtype = column.dtype
     if not len(cells) or is_bool_dtype(dtype) or is_datetime64_any_dtype(dtype):

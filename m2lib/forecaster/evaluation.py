@@ -284,8 +284,10 @@ def evaluate(
     Raises
     ------
     InputError
-        If no origin is left, and where `Sampler.sample` raises it.
+        If no origin is left, for an argument that is out of its range, and where `Sampler.sample`
+        raises it.
     """
+    _check_arguments(horizon, origins, stride, leave_out)
     seasons = chosen_seasons(items, season)
 
     # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
@@ -301,16 +303,18 @@ def evaluate(
     contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
     # The season is taken out of a context before it is written, so the text format is chosen for
     # contexts without it.
-    text_format = forecaster.checked_format(
-        [_without_season(context, seasons) for context in contexts.values()],
-        [items[place].name for place, _ in rolling],
-    )
+    unseasonal = [_without_season(context, seasons) for context in contexts.values()]
+    text_format = forecaster.checked_format(unseasonal, [items[place].name for place, _ in rolling])
     steps_read = forecaster.readable_steps(text_format, horizon, context_length)
     units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
+    # `Forecaster.readable` asks only whether something is left without the season, because that is
+    # what the model reads. Here a shop that has closed is no test of a forecaster, so something has
+    # to be left with the season, too.
     fit = []
-    for origin, context in contexts.items():
+    for (origin, context), without in zip(contexts.items(), unseasonal, strict=True):
         has_unit = not np.isnan(units[origin]).all()
-        if has_unit and text_format.scaling(context[-steps_read:]).exists:
+        read = (context[-steps_read:], without[-steps_read:])
+        if has_unit and all(text_format.scaling(steps).exists for steps in read):
             fit.append(origin)
     unfit = "what is read never changes or is mostly 0"
     if not fit:
@@ -381,6 +385,18 @@ def evaluate(
     return Evaluation(
         errors, mase, seasons[0], period, crps, coverage, table, columns.id or "item_id"
     )
+
+
+def _check_arguments(horizon: int, origins: int, stride: int | None, leave_out: int) -> None:
+    """Raise InputError for an argument of `evaluate` that is out of its range."""
+    if horizon < 1:
+        raise InputError(f"prediction_length is {horizon}; give 1 or more")
+    if origins < 1:
+        raise InputError(f"origins is {origins}; give 1 or more")
+    if stride is not None and stride < 1:
+        raise InputError(f"stride is {stride}; give 1 or more, or leave it out")
+    if leave_out < 0:
+        raise InputError(f"leave_out is {leave_out}; give 0 or more")
 
 
 def _without_season(context: np.ndarray, seasons: Sequence[int]) -> np.ndarray:

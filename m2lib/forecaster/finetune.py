@@ -84,6 +84,8 @@ def finetune(
             f"{folder} holds an adapter already; name another folder, or give --force (force=True)"
         )
     check_folder(folder)
+    if prediction_length < 1:
+        raise InputError(f"prediction_length is {prediction_length}; give 1 or more")
     config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
 
     # 2. Prepare training windows from all but the last steps, without their season.
@@ -111,7 +113,8 @@ def finetune(
         num_samples=num_samples,
         seed=config.seed,
     )
-    before = measure(replace(forecaster, text_format=text_format))
+    # Of the forecasts before, only the model's own are read.
+    before = measure(replace(forecaster, text_format=text_format), auto_ets=False)
 
     # 4. Train. The checkpoints' folder is named by a hash of all that decides the numbers, so that
     # no other run goes on from them. The adapter to start from counts by its content, because by
@@ -154,15 +157,16 @@ def finetune(
     say(f"{log.step} steps, {log.seconds:.0f} s, {flops:.3g} FLOPs by the rules: {folder}")
     say(
         f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} "
-        f"after; the 80% band holds {_held(before):.0%} before, {_held(after):.0%} after"
+        f"after; the 80% band holds {before.coverage:.0%} before, {after.coverage:.0%} after"
     )
     say(_difference(before, after))
     say(f"spread measured on these steps: {spread:.3g}, with which the band holds {held:.0%}")
     say(after.verdict)
-    if _held(after) < TOO_NARROW:
+    assert after.coverage is not None  # only a single sample has none
+    if after.coverage < TOO_NARROW:
         warnings.warn(
-            f"the adapter is too sure of itself: its 80% bands hold {_held(after):.0%} of what was "
-            f"kept back, and {held:.0%} with the new spread; train fewer steps",
+            f"the adapter is too sure of itself: its 80% bands hold {after.coverage:.0%} of what "
+            f"was kept back, and {held:.0%} with the new spread; train fewer steps",
             stacklevel=2,
         )
     return tuned
@@ -290,12 +294,6 @@ def _spread(after: Evaluation, spread: float) -> tuple[float, float]:
     return new, float((needed <= new / spread).mean())
 
 
-def _held(evaluation: Evaluation) -> float:
-    """The share of true values that the 80% band holds."""
-    table = evaluation.forecasts
-    return float(table["truth"].between(table["0.1"], table["0.9"]).mean())
-
-
 def _difference(before: Evaluation, after: Evaluation) -> str:
     """How much the training has improved the error, in words; each series counts once."""
     gains = before.mase[MODEL] - after.mase[MODEL]
@@ -311,9 +309,9 @@ def _difference(before: Evaluation, after: Evaluation) -> str:
 
 def _errors_table(
     before: Evaluation, after: Evaluation, num_samples: int, spread: float, held: float
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Errors by forecast and measure, as the facts of an adapter hold them."""
-    errors = {}
+    errors: dict[str, dict[str, float | None]] = {}
     for name, evaluation in (
         (f"this adapter (median of {num_samples} samples)", after),
         ("before", before),
@@ -321,7 +319,7 @@ def _errors_table(
         errors[name] = {
             "MAE": evaluation.mae,
             "CRPS": evaluation.crps,
-            "80% band holds": _held(evaluation),
+            "80% band holds": evaluation.coverage,
         }
     errors[f"this adapter, with the spread {spread:.3g} measured on these steps"] = {
         "80% band holds": held

@@ -24,6 +24,7 @@ from m2lib.forecaster.tables import (
     Columns,
     Fill,
     Item,
+    calendar_seasons,
     chosen_seasons,
     future_times,
     in_parts,
@@ -76,7 +77,8 @@ class Forecaster(Sampler):
             else `M2_BACKBONE`, else the small one from PyPI. It is downloaded if need be.
         text_format : TextFormat, optional
             The text format of a model without an adapter, because an adapter and an exported model
-            know their own. Default: chosen for each table.
+            know their own. Default: chosen for each table, and in one of more than fifty series
+            for every fifty, which are forecast together.
         device : str, optional
             As in `m2lib.model.load_backbone`.
         dtype : str, optional
@@ -172,8 +174,9 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For a series that cannot be forecast, naming it.
+            For a series that cannot be forecast, naming it, and for a level out of range.
         """
+        _check_levels(quantile_levels)
         if isinstance(context, list | tuple):
             context = [target_of(series) for series in context]
         if len(context) and not (isinstance(context, list | tuple) and np.ndim(context[0])):
@@ -250,6 +253,7 @@ class Forecaster(Sampler):
             afterwards. Of several, each series gets the longest that it has three of. Default: the
             calendar's, where time stamps say which: the hours (or parts of hours) of a day and of a
             week, 7 days, 5 business days, 52 weeks, 12 months, 4 quarters; else 1, which is none.
+            Where the calendars of the series differ there is none, with a warning.
         num_samples : int, optional
             Forecasts sampled for each series; 1 is the single greedy one.
         temperature : float, optional
@@ -283,14 +287,14 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For an unfit table, naming row and column, and for one that the adapter's text format
-            does not fit.
+            For an unfit table, naming row and column, for one that the adapter's text format does
+            not fit, and for a level out of range.
         """
         if future_df is not None:
             refuse_covariates("future_df")
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, skip=skip, fill=fill)
-        seasons = chosen_seasons(items, season)
+        seasons = _seasons(items, season)
         items = self.readable(
             items, prediction_length, seasons, skip=skip, context_length=context_length
         )
@@ -350,6 +354,7 @@ class Forecaster(Sampler):
             The table that `predict_df` returns. Of more than fifty series the samples are others,
             because `predict_df` forecasts fifty at a time, each fifty with the next seed.
         """
+        _check_levels(quantile_levels)
         forecasts = self.sample(
             [item.values for item in items],
             prediction_length,
@@ -415,17 +420,18 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For the first series that cannot be read, or with `skip` if there is no other; and for
-            more steps than the model can write.
+            For the first series that cannot be read, or with `skip` if there is no other; for more
+            steps than the model can write, and for too small a `context_length`.
         """
         seasons = chosen_seasons(items, season)
         values = [Season.of(item.values, seasons).without(item.values) for item in items]
-        chosen = replace(self, text_format=self.text_format or format_for(values))
+        text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
+        steps_read = self.readable_steps(text_format, prediction_length, context_length)
+        chosen = replace(self, text_format=text_format)
         readable = []
         for item, series in zip(items, values, strict=True):
             try:
-                text_format = chosen.checked_format([series], [item.name])
-                steps_read = chosen.readable_steps(text_format, prediction_length, context_length)
+                chosen.checked_format([series], [item.name])
                 context = series[-steps_read:]
                 text_format.encode(context, text_format.scaling(context), name=item.name)
             except InputError as problem:
@@ -483,7 +489,9 @@ class Forecaster(Sampler):
         period, auto_ets : optional
             As in `m2lib.forecaster.evaluate`.
         num_samples, temperature, seed, batch_size, context_length, skip, fill : optional
-            As in `predict_df`.
+            As in `predict_df`. But `skip` leaves out only what is unfit in the table: a series that
+            does not fit the adapter's text format stops the evaluation. A moment at which there is
+            nothing to read is left out with a warning.
 
         Returns
         -------
@@ -494,18 +502,19 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For an unfit table, naming row and column.
+            For an unfit table, naming row and column, and for an argument out of its range.
         """
         columns = _columns(id_column, timestamp_column, target)
         least = SHORTEST + prediction_length + leave_out
+        items = items_of(df, columns, least=least, skip=skip, fill=fill)
         return evaluate(
             self,
-            items_of(df, columns, least=least, skip=skip, fill=fill),
+            items,
             prediction_length,
             origins=origins,
             stride=stride,
             leave_out=leave_out,
-            season=season,
+            season=_seasons(items, season),
             period=period,
             num_samples=num_samples,
             temperature=temperature,
@@ -575,7 +584,8 @@ class Forecaster(Sampler):
         progress : bool, optional
             Whether to show a bar.
         skip, fill : optional
-            As in `predict_df`.
+            As in `predict_df`. But `skip` leaves out only what is unfit in the table: a series that
+            does not fit the adapter's text format stops the training before it begins.
 
         Returns
         -------
@@ -600,7 +610,7 @@ class Forecaster(Sampler):
             columns.targets,
             prediction_length,
             output_dir,
-            season=season,
+            season=_seasons(items, season),
             num_steps=num_steps,
             learning_rate=learning_rate,
             rank=rank,
@@ -636,7 +646,27 @@ class Forecaster(Sampler):
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
 
 
+def _check_levels(levels: Sequence[float]) -> None:
+    """Raise InputError for levels of quantiles that are no shares, such as percentages."""
+    if not all(0 <= level <= 1 for level in levels):
+        raise InputError(f"quantile_levels are {list(levels)}; give numbers between 0 and 1")
+
+
 def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:
     """Columns by the names that chronos gives them; one target may be a plain string."""
     targets = (target,) if isinstance(target, str) else tuple(target)
     return Columns(id, time, targets)
+
+
+def _seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
+    """What `chosen_seasons` chooses for a table, with a warning where calendars differ.
+
+    A single series of weeks among others of days switches the season off for all of them.
+    """
+    if season is None and len({calendar_seasons([item]) for item in items}) > 1:
+        warnings.warn(
+            "no season is taken out, because the calendars of the series differ; set season, or "
+            "bring all series to one spacing",
+            stacklevel=3,  # the line that calls the method
+        )
+    return chosen_seasons(items, season)

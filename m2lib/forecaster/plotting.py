@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from m2lib.forecaster.calendars import following
-from m2lib.forecaster.tables import Columns, Item, items_of
+from m2lib.forecaster.calendars import read_stamps
+from m2lib.forecaster.tables import Columns, Fill, Item, items_of
 
 if TYPE_CHECKING:  # drawing alone waits for matplotlib
     from matplotlib.axes import Axes
@@ -24,6 +24,8 @@ def plot_forecasts(
     id_column: str | None = "item_id",
     timestamp_column: str | None = "timestamp",
     most: int = MOST_AXES,
+    skip: bool = False,
+    fill: Fill | None = None,
 ) -> "list[Axes]":
     """Draw the forecasts of a table below each other, each after the end of its past.
 
@@ -38,6 +40,8 @@ def plot_forecasts(
         As in `Forecaster.predict_df`.
     most : int, optional
         How many axes there are at most: each variable of each series has one.
+    skip, fill : optional
+        As they were given to `Forecaster.predict_df`.
 
     Returns
     -------
@@ -50,7 +54,8 @@ def plot_forecasts(
         For a table that cannot be read as the one that was forecast.
     """
     columns = Columns(id_column, timestamp_column, tuple(forecasts["target_name"].unique()))
-    return plot_items(items_of(df, columns), columns, forecasts, most=most)
+    items = items_of(df, columns, skip=skip, fill=fill)
+    return plot_items(items, columns, forecasts, most=most)
 
 
 def plot_items(
@@ -92,7 +97,10 @@ def plot_items(
     for ax, (item, variable, ahead) in zip(axes, panels, strict=True):
         past = slice(-PAST * len(ahead), None)
         ax.plot(item.times[past], item.values[past, variable], color=PAST_COLOUR, lw=1.2)
-        _draw_fan(ax, following(item.times, len(ahead)), ahead)
+        # Numbers stay numbers, as in the table: 202401 after 202400 is no month.
+        dated = isinstance(item.times, pd.DatetimeIndex)
+        times = read_stamps(ahead[time])[0] if dated else pd.Index(ahead[time])
+        _draw_fan(ax, times, ahead)
         ax.margins(x=0)
         # A $ in a name is a dollar, and does not begin a formula.
         ax.set_title(str(item.name), parse_math=False)

@@ -39,8 +39,8 @@ class Sampler:
     backbone: Backbone
     """The model, with the 13-token vocabulary and its adapter put in."""
     text_format: TextFormat | None = None
-    """How series are written. None, only without an adapter: as `format_for` chooses for each
-    table."""
+    """How series are written. None, only without an adapter: as `format_for` chooses for the series
+    that are forecast together."""
     adapter: Path | None = None
     """The folder of the adapter that is in the model."""
     views: tuple[View, ...] = PLAIN
@@ -119,7 +119,7 @@ class Sampler:
         -----
         UserWarning
             Before the work begins, if a series is longer than the model's window, if the steps to
-            forecast are far more than its adapter has learned, and if the work will take minutes.
+            forecast are far more than `general` has learned, and if the work will take minutes.
 
         Returns
         -------
@@ -184,7 +184,7 @@ class Sampler:
         self._warn_of_a_far_horizon(text_format, prediction_length)
         bare = self._bare()
         steps = sum(len(context) + samples_each * prediction_length for context in contexts)
-        _warn_of_long_work(bare, steps * text_format.longest_step)
+        _warn_of_long_work(bare, steps * text_format.longest_step, len(values))
         # A batch's caches are as long as its longest prompt, so prompts of one length go together.
         by_length = sorted(range(len(contexts)), key=lambda number: len(contexts[number]))
         forecasts = forecast(
@@ -264,12 +264,13 @@ class Sampler:
         """Warn of forecasts that are longer than nearly all that an adapter has learned from."""
         # It is judged by the training of `general`, whose windows of 1024 tokens hold 256 steps of
         # one variable, context and forecast together. On average the forecast is half of them.
+        # No file says how far another adapter has learned to forecast.
         learned = WINDOW_TOKENS // text_format.longest_step // 2
         if self.adapter and prediction_length > learned:
             warnings.warn(
-                f"{prediction_length} steps are more than the {learned} that the adapter has "
-                "learned to forecast, and the last ones will be poor; forecast fewer, "
-                "or longer ones, such as months instead of days",
+                f"{prediction_length} steps are more than the {learned} that fill half a window of "
+                "the training of `general`; if the adapter was not tuned on as many, the last ones "
+                "will be poor; forecast fewer, or longer ones, such as months instead of days",
                 stacklevel=3,
             )
 
@@ -306,7 +307,7 @@ def _check_arguments(
         raise InputError(f"batch_size is {batch_size}; give 1 or more, or leave it out")
 
 
-def _warn_of_long_work(bare: BareModel, tokens: int) -> None:
+def _warn_of_long_work(bare: BareModel, tokens: int, series: int) -> None:
     """Warn of work that will take minutes, as if each token took as long as one of a short text."""
     if tokens < SHORT_WORK:
         return
@@ -319,8 +320,10 @@ def _warn_of_long_work(bare: BareModel, tokens: int) -> None:
             seconds.append(time.perf_counter() - began)
     expected = min(seconds) / TRIED_TOKENS * tokens
     if expected >= LONG_WORK:
+        # Of a longer table they are one part of fifty, and the others take as long each.
+        what = "this series" if series == 1 else f"these {series} series"
         warnings.warn(
-            f"this will take some {expected / 60:.0f} minutes here; fewer series or samples, a "
+            f"{what} will take some {expected / 60:.0f} minutes here; fewer series or samples, a "
             "shorter context_length or prediction_length take less",
             stacklevel=3,
         )

@@ -280,7 +280,7 @@ def items_of(
 
 
 def in_parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """Fifty series at a time, with a bar: what is finished of a large table outlives Ctrl-C."""
+    """Fifty series at a time, with a bar, so that `m2 forecast` can keep what is finished."""
     from tqdm.auto import tqdm
 
     starts = range(0, len(items), PART)

@@ -25,7 +25,8 @@ class View:
     None: as many as the model's window holds."""
     season: bool = True
     """Whether the season is taken out, and put back into the forecast. It is in any case if the
-    model's window does not hold three of it, because then the model could not see it."""
+    model's window does not hold three of it, because then the model could not see it, and if what
+    is read does not change, because then there would be nothing to write."""
     trend: bool = False
     """Whether the trend is taken out, and goes on in the forecast, see `m2lib.series.Trend`."""
 
@@ -71,7 +72,10 @@ class Seen:
             What the model sees.
         """
         shortest = season.shortest
-        if not view.season and ENOUGH * len(season.factor) <= most_steps:
+        # A shop that has closed is constant over all that is read. Without its season it changes
+        # again, and so can be written.
+        can_stay = ENOUGH * len(season.factor) <= most_steps
+        if not view.season and can_stay and _changes(values[-most_steps:], values):
             season = Season.none(values.shape[1])
         shown = season.without(values)[-most_steps:]
         if view.steps is not None:

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2lib.forecaster import Columns, calendar_seasons, items_of
-from m2lib.forecaster.calendars import even, following, seasons_of, without_gaps
+from m2lib.forecaster.calendars import (
+    even,
+    following,
+    is_styled,
+    read_stamps,
+    seasons_of,
+    without_gaps,
+)
 from m2lib.forecaster.tables import as_written, future_times
 
 SUMMERS = "2021-01-01", "2026-11-05"
@@ -223,3 +230,42 @@ def test_series_of_several_calendars_have_no_season():
     assert calendar_seasons([hourly, hourly]) == (24, 168)
     assert calendar_seasons([hourly, daily]) == ()
     assert calendar_seasons([series_of(range(9))]) == ()
+
+
+@pytest.mark.parametrize("gap", [False, True])
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        pd.date_range("2024-01-01", periods=12),
+        pd.date_range("2024-01-01", periods=12, tz="Europe/Paris"),
+        pd.period_range("2024-01", periods=12, freq="M"),
+        pd.Index(np.arange(2000, 2012)),
+        pd.Index(np.arange(202301, 202313)),
+        pd.Index([f"{year}Q{quarter}" for year in (2010, 2011, 2012) for quarter in (1, 2, 3, 4)]),
+    ],
+)
+def test_categories_of_stamps_are_read_as_their_values(silence, stamps, gap):
+    """As of a column that was read as categories to save memory."""
+    plain = pd.Series(stamps)
+    if gap:
+        plain[0] = None
+    categories = plain.astype("category")
+    times, style = read_stamps(categories)
+    expected, as_plain = read_stamps(plain)
+    assert times.equals(expected)
+    assert style == as_plain
+    assert is_styled(categories) == is_styled(plain)
+    if not gap:
+        ahead = future_times(series_of(categories), 2)
+        assert ahead.equals(future_times(series_of(plain), 2))
+        assert ahead.notna().all()
+
+
+@pytest.mark.parametrize("stamps", [["2010Q1", "2010Q2", "2010Q3"], [202401, 202402, 202403]])
+def test_rows_may_have_the_same_index(silence, stamps):
+    """As where tables were put together by `pd.concat` without `ignore_index`."""
+    part = pd.Series([*stamps, None])
+    times, style = read_stamps(pd.concat([part, part]))
+    once, _ = read_stamps(part)
+    assert times.equals(once.append(once))
+    assert style is not None

@@ -31,6 +31,20 @@ def test_origins_by_hand():
         origins_of(items, 25, 1, 25, leave_out=5)
 
 
+@pytest.mark.parametrize(
+    ("steps", "settings", "line"),
+    [
+        (0, {}, "prediction_length is 0; give 1 or more"),
+        (14, {"origins": 0}, "origins is 0; give 1 or more"),
+        (14, {"stride": 0}, "stride is 0; give 1 or more, or leave it out"),
+        (14, {"leave_out": -1}, "leave_out is -1; give 0 or more"),
+    ],
+)
+def test_an_argument_out_of_range_is_refused_by_name(tiny, steps, settings, line):
+    with pytest.raises(InputError, match=f"^{line}$"):
+        evaluate(Forecaster(tiny), [item(range(1000))], steps, **settings)
+
+
 def test_the_future_is_not_read(tiny, monkeypatch):
     read = []
     real = Sampler.sample
@@ -207,6 +221,19 @@ def test_an_origin_with_a_flat_context_is_left_out(tiny):
             InputError, match="there is nothing to forecast from: what is read never"
         ):
             evaluate(flat, [item(np.append(np.full(36, 5.0), wave[:4]))], 4, num_samples=1)
+
+
+def test_a_moment_at_which_nothing_is_left_without_the_season_is_left_out(tiny):
+    # The level falls early, and then each season is exactly like the last; in one of the two series
+    # noise follows.
+    regular = np.resize([8.0, 24.0], 84)
+    regular[:20] *= 2
+    noisy = np.concatenate([regular, 8 + np.random.default_rng(0).uniform(0, 9, 40)])
+    forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
+    options = {"season": 2, "context_length": 30, "num_samples": 1, "auto_ets": False}
+    with pytest.warns(UserWarning, match="left out, as what is read never changes or .*: 1$"):
+        found = evaluate(forecaster, [item(noisy), item(regular)], 4, **options)
+    assert found.errors.index.tolist() == [(0, 120)]
 
 
 def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):

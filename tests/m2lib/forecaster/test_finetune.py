@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, adapter_folder, finetune
+from m2lib.forecaster import Forecaster, adapter_folder, evaluation, finetune
 from m2lib.forecaster.adapters import read_format
 from m2lib.forecaster.evaluation import MODEL, Evaluation
 from m2lib.forecaster.sampling import Sampler
@@ -112,7 +112,6 @@ def evaluated(truth, low, median, high, series=1):
 def test_a_spread_by_hand():
     # Truths 0, 1, 2, 3 and 4 half-widths from the median: four of five lie within 3.
     narrow = evaluated([50, 51, 48, 53, 46], [49] * 5, [50] * 5, [51] * 5)
-    assert finetune._held(narrow) == 0.4
     assert finetune._spread(narrow, 1.2) == (3.6, 0.8)
     # Where the truth lies above, the upper half counts.
     lopsided = evaluated([50, 51, 54, 56, 58], [49.9] * 5, [50] * 5, [52] * 5)
@@ -126,6 +125,15 @@ def test_a_spread_by_hand():
     assert finetune._spread(wide, 1.64) == (1.64, 1.0)
     assert finetune._spread(wide, 8.0) == (8.0, 1.0)
     assert finetune._spread(replace(wide, errors=pd.DataFrame({MODEL: [0.0] * 6})), 8.0) == (1.0, 1)
+
+
+def test_others_forecast_only_once(tmp_path, monkeypatch):
+    """What they forecast does not change by the training, and AutoETS takes long."""
+    asked = []
+    monkeypatch.setattr(evaluation, "_ets_forecasts", lambda *_: asked.append("ETS") or {})
+    monkeypatch.setattr(evaluation, "find_spec", lambda name: True)
+    tuned(tmp_path / "mine")
+    assert asked == ["ETS"]
 
 
 def test_the_spread_is_measured_after_the_training_and_kept(tmp_path, monkeypatch):
@@ -147,7 +155,8 @@ def test_the_spread_is_measured_after_the_training_and_kept(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(("held", "warns"), [(0.05, True), (0.59, True), (0.6, False)])
 def test_bands_that_have_become_much_too_narrow_are_warned_of(tmp_path, monkeypatch, held, warns):
-    monkeypatch.setattr(finetune, "_held", lambda evaluation: held)
+    real = finetune.evaluate
+    monkeypatch.setattr(finetune, "evaluate", lambda *a, **k: replace(real(*a, **k), coverage=held))
     monkeypatch.setattr(finetune, "_spread", lambda after, spread: (10.0, 0.3))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -275,6 +284,7 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         ("taken", "taken holds an adapter already; name another folder, or give --force", {}),
         ("file", "cannot write into .*file", {}),
         ("new", "60", {"prediction_length": 30}),
+        ("new", "prediction_length is 0; give 1 or more", {"prediction_length": 0}),
         ("new", "rank is 0; give one of at least 1", {"rank": 0}),
         ("new", "num_steps is 0; give at least 1", {"num_steps": 0}),
         ("new", "batch_size is 0; give at least 1", {"batch_size": 0}),

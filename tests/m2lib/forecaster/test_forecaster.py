@@ -1,4 +1,6 @@
+import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,9 +10,9 @@ from utilsforecast.evaluation import evaluate as utilsforecast_evaluate
 from utilsforecast.losses import mae
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, adapter_folder, format_for
+from m2lib.forecaster import Forecaster, adapter_folder, finetune, format_for
 from m2lib.forecaster import sampling as module
-from m2lib.forecaster.adapters import GENERAL, base_of, read_format
+from m2lib.forecaster.adapters import GENERAL, base_of, read_format, read_views
 from m2lib.model import INT8, devices, inject_lora, load_backbone, save_adapter
 from m2lib.model.devices import DTYPES
 from m2lib.series import STUDY, Season, TextFormat
@@ -76,6 +78,35 @@ def test_a_season_of_no_steps_is_refused(untuned, sales, season):
             ask(sales, 2, season=season, num_samples=2)
 
 
+def test_calendars_that_differ_are_said_once(untuned, sales, tmp_path, monkeypatch):
+    """A single weekly series among daily ones switches off the season of all of them."""
+    weeks = pd.date_range("2024-01-01", periods=40, freq="W")
+    weekly = pd.DataFrame({"item_id": "c", "timestamp": weeks, "target": waves()[:, 0]})
+    both = pd.concat([sales, weekly])
+    monkeypatch.setattr(finetune, "finetune", lambda *_, **options: options["season"])
+    asks = (
+        partial(untuned.predict_df, num_samples=2),
+        partial(untuned.evaluate, num_samples=2, auto_ets=False),
+        partial(untuned.fit, output_dir=tmp_path),
+    )
+    line = (
+        "no season is taken out, because the calendars of the series differ; set season, or bring "
+        "all series to one spacing"
+    )
+    for ask in asks:
+        for table, options, expected in (
+            (both, {}, [line]),
+            (sales, {}, []),
+            (both, {"season": 7}, []),
+        ):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                ask(table, 2, **options)
+            lines = [str(one.message) for one in caught if "calendars" in str(one.message)]
+            assert lines == expected
+    assert untuned.fit(sales, 2, output_dir=tmp_path) == (7,)
+
+
 def test_what_is_known_of_the_future_is_refused_by_name(untuned, sales):
     future = sales.assign(price=1.0)
     with pytest.raises(InputError, match=r"^future_df holds covariates, which this model cannot"):
@@ -115,6 +146,37 @@ def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sa
     with pytest.warns(UserWarning, match="^left out: series closed has no scale: what is read is"):
         made = general.predict_df(table, season=1, skip=True, **options)
     assert made.item_id.unique().tolist() == ["b", "a"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("skip", [False, True])
+def test_what_is_wrong_with_the_call_is_not_said_of_a_series(untuned, sales, skip):
+    with pytest.raises(InputError, match=r"^context_length is 5; give 10 steps or more, or leave"):
+        untuned.predict_df(sales, 2, context_length=5, skip=skip)
+    with pytest.raises(
+        InputError, match=r"^2000 steps are more than tiny can write; ask for fewer$"
+    ):
+        untuned.predict_df(sales, 2000, skip=skip)
+
+
+@pytest.mark.filterwarnings("ignore:of a series longer")
+@pytest.mark.parametrize(
+    ("steps", "closed_for", "stuck_at", "context_length"),
+    [(200, 65, 0.0, 60), (1100, 300, 0.0, None), (1100, 300, 17.0, None)],
+)
+def test_a_closed_shop_is_forecast_with_every_view(
+    untuned, steps, closed_for, stuck_at, context_length
+):
+    """Also with the view that leaves the season in, because it varies only without its season."""
+    text_format = TextFormat(0, 3, 100.0, 0.5, separate=True, room=2.0)
+    general = replace(untuned, text_format=text_format, views=read_views(GENERAL))
+    week = np.resize([5.0, 6, 7, 8, 9, 20, 0], steps)
+    closed = week * np.random.default_rng(0).uniform(1, 1.1, steps)
+    closed[-closed_for:] = stuck_at
+    days = pd.date_range("2020-01-01", periods=steps)
+    table = pd.DataFrame({"item_id": "closed", "timestamp": days, "target": closed})
+    made = general.predict_df(table, 2, num_samples=3, context_length=context_length)
+    assert np.isfinite(made.predictions).all()
 
 
 def test_samples_and_their_mean_come_out_where_asked(untuned, sales):
@@ -285,17 +347,23 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
         ([waves(2, 2).T], {"ids": ["a"]}, "series a has 2 steps, fewer than 10"),
         (waves(12)[:, 0], {"prediction_length": 0}, "prediction_length is 0; give 1 or more"),
         (waves(12)[:, 0], {"temperature": 0.0}, "set a temperature for n_samples > 1"),
-        (
-            waves(12)[:, 0],
-            {"num_samples": 2, "quantile_levels": [50]},
-            "Quantiles must be in the range",
-        ),
     ],
 )
 def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings, line):
     with pytest.raises(ValueError, match=line) as error:
         untuned.predict_quantiles(context, **{"prediction_length": 2, **settings})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("levels", [[10, 50, 90], [-0.1], [0.5, float("nan")]])
+def test_a_level_out_of_range_is_refused_before_the_work(untuned, sales, monkeypatch, levels):
+    monkeypatch.setattr(Forecaster, "sample", None)
+    options = {"prediction_length": 2, "quantile_levels": levels}
+    for ask, what in ((untuned.predict_df, sales), (untuned.predict_quantiles, waves()[:, 0])):
+        with pytest.raises(
+            InputError, match=r"^quantile_levels are \[.*\]; give numbers between 0"
+        ):
+            ask(what, **options)
 
 
 def test_a_format_for_a_table():

@@ -51,3 +51,35 @@ def test_a_table_without_ids_and_times_is_drawn_and_a_dollar_is_one(tiny, tmp_pa
     assert ax.get_ylabel() == "US$ a_b$"
     assert ax.lines[1].get_xdata().tolist() == [40, 41, 42, 43]
     ax.figure.savefig(tmp_path / "ahead.png")
+
+
+def test_a_table_with_gaps_and_unfit_series_is_drawn(tiny):
+    gaps = sales()
+    gaps.iloc[5, 2] = np.nan  # the column `target` of series a
+    gaps.iloc[45, 2] = np.inf
+    options = {"skip": True, "fill": "linear"}
+    with pytest.warns(UserWarning, match="'b' is left out"):
+        ahead = Forecaster(tiny).predict_df(gaps, 4, **LEVELS, **options)
+    with pytest.warns(UserWarning, match="'b' is left out"):
+        (ax,) = plot_forecasts(gaps, ahead, **options)
+    assert ax.get_title() == "a"
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        pd.date_range("2024-01-01", periods=44, tz="Europe/Paris"),
+        pd.period_range("2024-01-01", periods=44, freq="D"),
+        pd.date_range("2021-01-01", periods=44, freq="MS").strftime("%Y%m").astype(int),
+        pd.Index(range(202390, 202434)),  # numbers, of which the last are no months
+    ],
+)
+def test_a_part_of_a_forecast_is_drawn_at_its_own_time(tiny, stamps):
+    table = sales("a").assign(timestamp=stamps[:40])
+    ahead = Forecaster(tiny).predict_df(table, 4, **LEVELS)
+    (whole,) = plot_forecasts(table, ahead)
+    (part,) = plot_forecasts(table, ahead[2:])
+    times = whole.lines[1].get_xdata()
+    assert len(times) == 4
+    assert list(part.lines[1].get_xdata()) == list(times[2:])
+    assert times[0] > whole.lines[0].get_xdata()[-1]
