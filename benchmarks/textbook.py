@@ -77,7 +77,8 @@ ARIMA_STEPS = 500
 ENSEMBLE = "ensemble"
 ENSEMBLED = "AutoETS", "AutoTheta", "AutoARIMA"
 Cut = tuple[int, np.ndarray, np.ndarray]
-"""The number of a series in its source, its context (steps,) and the truth (horizon,)."""
+"""The number of a series in its source, its context (steps,) and the truth (horizon,). Series of
+several variables that are forecast together have a second axis for these."""
 
 
 @dataclass(frozen=True)
@@ -229,20 +230,21 @@ def cuts_of(source: Source, most: int | None = None) -> list[Cut]:
 def score(cuts: Sequence[Cut], season: int, deciles: Sequence[np.ndarray]) -> dict[str, list]:
     """Return the errors of each forecast, in the order of the cuts.
 
-    Errors are in units of the mean change from season to season in a forecast's context. series:
-    the number of the series. mase: the error of the median. loss: twice the mean quantile loss of
-    the deciles (9, horizon). held: the share of true values between the first and the last decile.
+    Errors are in units of the mean change from season to season in a forecast's context, of each
+    variable its own. series: the number of the series. mase: the error of the median. loss: twice
+    the mean quantile loss of the deciles (9, horizon). held: the share of true values between the
+    first and the last decile. Variables have a further axis, over which the mean is taken, too.
     """
-    levels = np.array(DECILES)[:, None]
     rows: dict[str, list] = {"series": [], "mase": [], "loss": [], "held": []}
     for (number, context, truth), quantiles in zip(cuts, deciles, strict=True):
-        scale = np.abs(context[season:] - context[:-season]).mean()
-        errors = truth - quantiles
+        levels = np.reshape(DECILES, (-1, *(1,) * truth.ndim))
+        scale = np.abs(context[season:] - context[:-season]).mean(axis=0)
+        errors = (truth - quantiles) / scale
         losses = np.maximum(levels * errors, (levels - 1) * errors)
         held = (errors[0] >= 0) & (errors[8] <= 0)
         rows["series"].append(number)
-        rows["mase"].append(_five_digits(np.abs(errors[4]).mean() / scale))
-        rows["loss"].append(_five_digits(2 * losses.mean() / scale))
+        rows["mase"].append(_five_digits(np.abs(errors[4]).mean()))
+        rows["loss"].append(_five_digits(2 * losses.mean()))
         rows["held"].append(_five_digits(held.mean()))
     return rows
 
@@ -324,7 +326,7 @@ def language_row(
     It is told the season, as the statistical forecasters are, unless `options`, which are further
     ones of `Forecaster.sample`, tell it another.
     """
-    contexts = [context[:, None] for _, context, _ in cuts]
+    contexts = [context.reshape(len(context), -1) for _, context, _ in cuts]
 
     def forecast() -> list[np.ndarray]:
         forecasts = forecaster.sample(
@@ -333,7 +335,10 @@ def language_row(
             num_samples=num_samples,
             **{"season": source.season} | options,
         )
-        return [np.quantile(ahead.physical[..., 0], DECILES, axis=0) for ahead in forecasts]
+        return [
+            np.quantile(ahead.physical, DECILES, axis=0).reshape(len(DECILES), *truth.shape)
+            for ahead, (_, _, truth) in zip(forecasts, cuts, strict=True)
+        ]
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")

@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 from benchmarks import candidates, package, tables
 from benchmarks.rows import recorded_rows
 from benchmarks.tables import SOURCES, Source, measured, record_tables
+from benchmarks.textbook import cuts_of, score
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL, read_format, read_views
 from m2lib.forecaster.export import FACTS_FILE
 from m2lib.model import CONFIG_FILE, adapter_hash
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE
-from m2lib.series import FORMAT_FILE, TABLES
+from m2lib.series import FORMAT_FILE, TABLES, split_ids
 from study import PROFILES, adapter_path, load_record
 from study.paper.errors import (
     NAIVE,
@@ -27,7 +28,7 @@ from study.paper.errors import (
     table_ratios,
     table_summary,
 )
-from study.paper.textbook import CHOOSING, summary
+from study.paper.textbook import CHOOSING
 from study.settings import results_dir
 from study.synthetic.shown import VIEWS
 
@@ -55,7 +56,7 @@ def test_the_package_carries_the_candidate_that_was_chosen(tmp_path):
 
     facts = json.loads((GENERAL / FACTS_FILE).read_text(encoding="utf-8"))
     assert facts == package.facts()
-    errors = {name: row["error (MASE)"] for name, row in facts["errors"].items()}
+    errors = {name: row[package.ERROR] for name, row in facts["errors"].items()}
     assert errors["this adapter"] < min(0.85, errors["untuned"])
 
 
@@ -77,13 +78,46 @@ def test_a_candidate_of_two_runs_has_their_mean(tmp_path, monkeypatch):
     assert read_format(tmp_path / "both").spread == candidates.SPREAD
 
 
-def test_the_candidate_with_the_lowest_error_was_chosen():
+def test_the_candidate_that_was_chosen_is_the_best_at_both():
     rows = recorded_rows(results_dir() / candidates.RECORD)
     rows = [row for row in rows if row["forecaster"] in candidates.CANDIDATES]
+    sources = {source.name for source in candidates.candidate_sources()}
+    for name, runs in candidates.CANDIDATES.items():
+        own = [row for row in rows if row["forecaster"] == name]
+        assert {row["source"] for row in own} == sources
+        assert {tuple(row["runs"]) for row in own} == {runs}
     assert {row["split"] for row in rows} == {CHOOSING}
-    errors = summary(rows, candidates.BEFORE, candidates.BEFORE)["error"]
-    assert set(errors.index) == set(candidates.CANDIDATES)
-    assert errors.idxmin() == candidates.CHOSEN
+    assert candidates.best_at_both(rows) == candidates.CHOSEN
+
+
+def test_the_best_at_both_is_as_good_on_tables_and_better_on_pairs():
+    tables = {"sure": [1.0] * 6, "as good": [0.9, 1.2, 1.0, 1.1, 0.9, 1.0], "bad": [1.5] * 6}
+    pairs = {"sure": 3.0, "as good": 2.0, "bad": 1.0}
+    rows = []
+    for name, errors in tables.items():
+        series = list(range(len(errors)))
+        rows.append({"source": "sales", "forecaster": name, "series": series, "mase": errors})
+        home = {"source": candidates.PREY_AND_PREDATORS.name, "forecaster": name}
+        rows.append(home | {"series": [0, 1], "mase": [pairs[name]] * 2})
+    assert candidates.best_at_both(rows) == "as good"
+
+
+def test_prey_and_predators_are_the_first_validation_series(data):
+    cuts = cuts_of(candidates.PREY_AND_PREDATORS)
+    assert len(cuts) == candidates.PAIRS
+    _, context, truth = cuts[3]
+    id_ = split_ids(len(data)).validation[3]
+    assert np.array_equal(context, data.contexts[id_])
+    assert np.array_equal(truth, data.truths[id_])
+
+
+def test_two_variables_are_scored_each_by_its_own_unit():
+    context = np.stack([np.arange(5.0), 10 * np.arange(5.0)], axis=1)  # steps of 1 and of 10
+    truth = np.array([[5.0, 50.0], [6.0, 60.0]])
+    off = np.array([1.0, 20.0])  # by one step, and by two
+    deciles = np.tile(truth + off, (9, 1, 1))
+    row = score([(7, context, truth)], 1, [deciles])
+    assert row == {"series": [7], "mase": [1.5], "loss": [1.5], "held": [0.0]}
 
 
 def test_what_tuning_did_is_what_the_page_says():
