@@ -163,6 +163,8 @@ if __name__ == "__main__":
     loaded = {name: forecaster_of(name) for name in CANDIDATES}
     record_sources(asked.path, candidate_sources(asked.sources), partial(new_rows, loaded))
     measured = recorded_rows(asked.path)
-    for part in parted(measured):
+    parts = [part for part in parted(measured) if part]
+    for part in parts:
         show(part, BEFORE, BEFORE)
-    print(f"best at both: {best_at_both(measured)}")
+    if len(parts) == 2:
+        print(f"best at both: {best_at_both(measured)}")
