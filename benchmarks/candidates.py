@@ -1,11 +1,10 @@
 """`python -m benchmarks.candidates` measures the adapters that might go into the package.
 
 Each forecasts the series that `benchmarks.textbook` has for choosing, and some of the study's
-validation series of prey and predators, in the views of `general` and in int8. The one that is
-taken forgets neither: of the candidates that the tables cannot tell apart from the best of them, it
-has the lowest error on prey and predators. `benchmarks.package` puts it into the package. The
-record is candidates.json, beside the recorded runs. It is written after each source, and the same
-command goes on from there.
+validation series of prey and predators, in the views of `general` and in int8. A candidate takes
+the place of the one in the package if its error is lower on both, and surely so on one of them.
+`benchmarks.package` puts it there. The record is candidates.json, beside the recorded runs. It is
+written after each source, and the same command goes on from there.
 """
 
 from collections.abc import Sequence
@@ -36,7 +35,6 @@ from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, load_series, split_ids
 from m2lib.settings import out_dir
 from study import adapter_path
-from study.paper.errors import geometric_mean
 from study.paper.textbook import CHOOSING, compared, errors_by_series
 from study.synthetic.shown import VIEWS
 
@@ -54,7 +52,8 @@ CANDIDATES = {
 }
 """For each candidate the runs whose adapters' mean it is."""
 CHOSEN = "the mean of general-shown and general-again"
-"""The candidate that `best_at_both` finds in the record."""
+"""The candidate in the package. Of the first four it had the lowest error on the tables, which were
+all that was asked then. No later one is `better` so far."""
 DTYPE = "int8"
 SPREAD = 1.64
 """The spread at which 80% bands held 80% of the true values in `benchmarks.trials`. If those of a
@@ -142,20 +141,23 @@ def parted(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return tables, pairs
 
 
-def best_at_both(rows: Sequence[Row]) -> str:
-    """Return the candidate that forgets neither tables nor prey and predators.
+def better(rows: Sequence[Row]) -> list[str]:
+    """Return the candidates that are better than CHOSEN: on both, and surely on one of them.
 
-    Of those that the tables cannot tell apart from the best of them, by Student's 95% interval over
-    their series, it has the lowest error on prey and predators.
+    Sure is what Student's 95% interval over the series leaves no doubt about.
     """
-    on_tables, on_pairs = map(errors_by_series, parted(rows))
-    first = geometric_mean(on_tables).idxmin()
-    as_good = [first]
-    for name in on_tables.columns.drop(first):
-        ratio = compared(on_tables, name, first).over_series
-        if ratio and ratio.low <= 1:
-            as_good.append(name)
-    return str(geometric_mean(on_pairs[as_good]).idxmin())
+    found = []
+    for name in CANDIDATES:
+        if name == CHOSEN:
+            continue
+        ratios = []
+        for part in parted(rows):
+            ratio = compared(errors_by_series(part), name, CHOSEN).over_series
+            assert ratio is not None  # there are many series in either part
+            ratios.append(ratio)
+        if all(ratio.ratio < 1 for ratio in ratios) and any(ratio.high < 1 for ratio in ratios):
+            found.append(name)
+    return found
 
 
 if __name__ == "__main__":
@@ -167,4 +169,4 @@ if __name__ == "__main__":
     for part in parts:
         show(part, BEFORE, BEFORE)
     if len(parts) == 2:
-        print(f"best at both: {best_at_both(measured)}")
+        print(f"better than {CHOSEN}: {', '.join(better(measured)) or 'none'}")

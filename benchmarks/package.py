@@ -22,8 +22,18 @@ RUNS = CANDIDATES[CHOSEN]
 """The runs whose weights the adapter averages. They are the last of its trainings."""
 READINGS = "They were opened twice, first for an earlier adapter."
 ERROR = "error / that of the last season"
-CALLED = {GENERAL.name: "this adapter", ENSEMBLE: "median of AutoETS, AutoTheta and AutoARIMA"}
-"""What the card calls forecasters that the record names otherwise."""
+
+
+def called(name: str) -> str:
+    """Return what the card calls a forecaster of the record."""
+    names = {
+        GENERAL.name: "this adapter",
+        ENSEMBLE: "the median of AutoETS, AutoTheta and AutoARIMA",
+        LAST_SEASON: "the last season",
+        "last value": "the last value",
+        "untuned": "the untuned model",
+    }
+    return names.get(name, name)
 
 
 def told_apart(ratios: dict[str, Ratio | None]) -> str:
@@ -47,8 +57,8 @@ def judgement(rows: list[dict[str, Any]]) -> str:
     rivals = {
         name: compared(errors, GENERAL.name, name) for name in errors.drop(columns=GENERAL.name)
     }
-    by_series = told_apart({name: rival.over_series for name, rival in rivals.items()})
-    by_source = told_apart({name: rival.over_sources for name, rival in rivals.items()})
+    by_series = told_apart({called(name): rival.over_series for name, rival in rivals.items()})
+    by_source = told_apart({called(name): rival.over_sources for name, rival in rivals.items()})
     sources = errors.index.unique("source").size
     return (
         f"By a t interval over the {len(errors)} series, {by_series}. That takes the series for "
@@ -76,6 +86,7 @@ def facts() -> dict[str, Any]:
     recipe = {"start": plan.start, "pairs": plan.pairs, "shown": plan.shown}
     recipe |= asdict(plan.training)
     recipe["targets"] = ", ".join(recipe["targets"])
+    recipe["alpha"] = recipe["alpha"] or recipe["rank"]  # by default it is the rank
 
     told = {
         "data": "No real series: an endless stream of synthetic ones, as "
@@ -94,7 +105,7 @@ def facts() -> dict[str, Any]:
         return told  # the sources for judging have not been opened for this adapter yet
     errors = {}
     for name, line in summary(rows, LAST_SEASON, GENERAL.name).iterrows():
-        errors[CALLED.get(str(name), str(name))] = {
+        errors[called(str(name))] = {
             ERROR: round(float(line["error"]), 3),
             "80% band holds": round(held(rows, str(name)), 3),
         }
