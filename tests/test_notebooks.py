@@ -13,6 +13,7 @@ from m2lib.files import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 CHECK = "nbval-check-output"
+LIST_ITEM = r"\s*([0-9]+[.)]|[-+*])\s"
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -99,6 +100,17 @@ def test_a_notebook_is_a_lecture(notebook):
     links = dict(re.findall(r"\[(Previous|Next): [^\]]+\]\(([^)]+)\)", last))
     assert links
     assert all((ROOT / "notebooks" / target).is_file() for target in links.values())
+
+
+def test_no_line_of_a_sentence_begins_a_list(notebook):
+    """A line that begins with "60. So" after a line of text is shown as an item of a list."""
+    for cell in notebook.cells:
+        if cell.cell_type != "markdown":
+            continue
+        for paragraph in re.split(r"\n\s*\n", re.sub(r"```.*?```", "", cell.source, flags=re.S)):
+            first, *others = paragraph.split("\n")
+            if not re.match(LIST_ITEM, first) and not first.endswith(":"):
+                assert not [line for line in others if re.match(LIST_ITEM, line)], paragraph
 
 
 def test_previous_and_next_are_the_neighbours():
