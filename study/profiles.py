@@ -72,6 +72,7 @@ SLICE = Profile(
             for name in (
                 *("general", "general-long", "general-pairs"),
                 *("general-tail", "general-even", "general-shown", "general-again"),
+                *("general-both", "general-more"),
             )
         },
     },
