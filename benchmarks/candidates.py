@@ -67,7 +67,7 @@ class _Pairs(Source):
     @cache  # noqa: B019  (sources live as long as the program)
     def series(self) -> list[np.ndarray]:
         """Return prey and predators (100, 2), float64, of each series."""
-        data = load_series()
+        data = self.load()
         ids = split_ids(len(data)).validation[:PAIRS]
         return list(data.trajectories[list(ids)].astype(np.float64))
 
@@ -146,13 +146,14 @@ def better(rows: Sequence[Row]) -> list[str]:
 
     Sure is what Student's 95% interval over the series leaves no doubt about.
     """
+    tables_and_pairs = [errors_by_series(part) for part in parted(rows)]
     found = []
     for name in CANDIDATES:
         if name == CHOSEN:
             continue
         ratios = []
-        for part in parted(rows):
-            ratio = compared(errors_by_series(part), name, CHOSEN).over_series
+        for errors in tables_and_pairs:
+            ratio = compared(errors, name, CHOSEN).over_series
             assert ratio is not None  # there are many series in either part
             ratios.append(ratio)
         if all(ratio.ratio < 1 for ratio in ratios) and any(ratio.high < 1 for ratio in ratios):

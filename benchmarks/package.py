@@ -20,7 +20,6 @@ from study.records import Record
 
 RUNS = CANDIDATES[CHOSEN]
 """The runs whose weights the adapter averages. They are the last of its trainings."""
-READINGS = "They were opened twice, first for an earlier adapter."
 ERROR = "error / that of the last season"
 
 
@@ -113,8 +112,8 @@ def facts() -> dict[str, Any]:
         "measured": "series of the textbook Forecasting: Principles and Practice. The errors are "
         "geometric means of the MASE, in that of repeating the last season. No adapter and no view "
         "was selected on these series, but an earlier adapter had been tried on some of them, and "
-        f"what was seen when they were first opened steered later trainings. {READINGS} "
-        f"{judgement(rows)}",
+        "what was seen when they were first opened steered later trainings. They were opened "
+        f"twice, first for an earlier adapter. {judgement(rows)}",
         "errors": errors,
     }
 

@@ -89,12 +89,8 @@ class Task:
 
         If one is not taken out because the calendars of the series differ, that is said.
         """
-        if self.season is None:
-            calendars = {m2lib.forecaster.calendar_seasons([item]) for item in items}
-            if len(calendars) > 1:
-                return (
-                    "; season: none, because the calendars of its series differ (--season sets one)"
-                )
+        if self.season is None and m2lib.forecaster.calendars_differ(items):
+            return "; season: none, because the calendars of its series differ (--season sets one)"
         known = m2lib.forecaster.chosen_seasons(items, self.season)
         enough = m2lib.series.seasons.ENOUGH
         seasons = [m2lib.series.Season.of(item.values, known) for item in items]

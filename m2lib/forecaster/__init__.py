@@ -16,6 +16,7 @@ from .tables import (
     Fill,
     Item,
     calendar_seasons,
+    calendars_differ,
     check_output,
     chosen_seasons,
     guess_columns,

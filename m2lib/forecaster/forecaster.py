@@ -24,7 +24,7 @@ from m2lib.forecaster.tables import (
     Columns,
     Fill,
     Item,
-    calendar_seasons,
+    calendars_differ,
     chosen_seasons,
     future_times,
     in_parts,
@@ -663,7 +663,7 @@ def _seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple
 
     A single series of weeks among others of days switches the season off for all of them.
     """
-    if season is None and len({calendar_seasons([item]) for item in items}) > 1:
+    if season is None and calendars_differ(items):
         warnings.warn(
             "no season is taken out, because the calendars of the series differ; set season, or "
             "bring all series to one spacing",

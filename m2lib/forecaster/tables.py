@@ -295,8 +295,18 @@ def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:
     Hours and their even parts have a day and a week, days and business days a week, weeks, months
     and quarters a year. There is none for numbers, or where the series of a table differ.
     """
-    seasons = {seasons_of(item.times) for item in items}
+    seasons = _calendars(items)
     return seasons.pop() if len(seasons) == 1 else ()
+
+
+def calendars_differ(items: Sequence[Item]) -> bool:
+    """Whether the series of a table have different seasons, so that none is taken out."""
+    return len(_calendars(items)) > 1
+
+
+def _calendars(items: Sequence[Item]) -> set[tuple[int, ...]]:
+    """The seasons of each series' calendar; there is one entry where all have the same."""
+    return {seasons_of(item.times) for item in items}
 
 
 def chosen_seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
