@@ -49,6 +49,9 @@ CANDIDATES = {
     "general-both": ("general-both",),
     "the mean of general-again and general-both": ("general-again", "general-both"),
     "the mean of general-even and general-both": ("general-even", "general-both"),
+    "general-more": ("general-more",),
+    "the mean of general-even and general-more": ("general-even", "general-more"),
+    "the mean of general-both and general-more": ("general-both", "general-more"),
 }
 """For each candidate the runs whose adapters' mean it is."""
 CHOSEN = "the mean of general-shown and general-again"
