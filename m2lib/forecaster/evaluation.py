@@ -426,15 +426,23 @@ def _simple_forecasts(
 
     A baseline is left out, with a warning, if any of the contexts is too short for it.
     """
-    # Baselines see no number below zero, because log-VAR takes logarithms: a context with negative
-    # values is lifted until its smallest is 0, and its forecasts are lowered by as much.
-    lows = [min(0.0, context.min()) for context in contexts]
+    scaled, lows, units = [], [], []
+    for context in contexts:
+        # Where a baseline takes logarithms of 1 + x, or adds up the distances of all variables, its
+        # forecast depends on the units. So that those of a table change nothing, each variable is
+        # shown as in the study, from 0 to 1000. One with negative values is lifted above 0 first.
+        low = np.minimum(0.0, context.min(axis=0))
+        largest = (context - low).max(axis=0)
+        unit = np.where(largest > 0, largest / 1000, 1.0)
+        scaled.append((context - low) / unit)
+        lows.append(low)
+        units.append(unit)
     forecasts = {}
     for name, baseline in baselines_for(period).items():
         try:
             forecasts[name] = [
-                baseline(context[None] - low, horizon)[0] + low
-                for context, low in zip(contexts, lows, strict=True)
+                baseline(context[None], horizon)[0] * unit + low
+                for context, low, unit in zip(scaled, lows, units, strict=True)
             ]
         except ValueError:
             warnings.warn(

@@ -246,16 +246,33 @@ def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):
     assert np.isfinite(found.mase[MODEL]).all()
 
 
-def test_simple_forecasts_take_the_tables_own_numbers(tiny):
-    below = item(np.stack([np.sin(np.arange(40) / 2) - 5, 1e3 * np.cos(np.arange(40) / 2)], axis=1))
-    found = evaluate(Forecaster(tiny), [below], 4, num_samples=1)
-    context = below.values[None, :36]
+def test_simple_forecasts_are_those_of_scaled_variables_in_the_tables_units(tiny):
+    steps = np.arange(40) / 2
+    below = item(np.stack([np.sin(steps) - 5, 1e3 * np.cos(steps)], axis=1))
+    found = evaluate(Forecaster(tiny), [below], 4, num_samples=1, auto_ets=False)
+    context = below.values[:36]
     truth = below.values[36:]
+    low = context.min(axis=0)
+    unit = (context - low).max(axis=0) / 1000
     for name, baseline in baselines_for().items():
-        expected = np.abs(baseline(context - context.min(), 4)[0] + context.min() - truth).mean()
+        forecast = baseline(((context - low) / unit)[None], 4)[0] * unit + low
+        expected = np.abs(forecast - truth).mean()
         assert found.errors[name].item() == pytest.approx(expected), name
     assert found.crps == found.mae
     assert found.coverage is None
+
+
+def test_a_tables_units_change_no_simple_forecast(tiny):
+    rng = np.random.default_rng(0)
+    values = 1 + rng.gamma(3, 1, (60, 2)) + 3 * np.sin(np.arange(60) / 2)[:, None] ** 2
+    units = np.array([0.01, 500])
+    found, other = (
+        evaluate(Forecaster(tiny), [item(table)], 4, num_samples=1, auto_ets=False).forecasts
+        for table in (values, values * units)
+    )
+    rows_units = np.where(found.target_name == "0", *units)
+    for name in baselines_for():
+        assert (other[name] / rows_units).to_numpy() == pytest.approx(found[name].to_numpy()), name
 
 
 def shops(count=3, steps=40):
