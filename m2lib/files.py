@@ -68,6 +68,14 @@ def write_atomic(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
+def delete(path: Path) -> None:
+    """Delete a file, if it is there; InputError where that is not allowed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_bytes())

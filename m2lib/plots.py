@@ -122,8 +122,10 @@ def forecast_legend(figure: Figure) -> None:
 
 
 def legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend of what several axes show, below them, in a row of six or in three columns; a name
-    has one entry."""
+    """One legend of what several axes show, below them, with one entry for each name.
+
+    Six entries or fewer stand in one row, more in three columns.
+    """
     shown: dict[str, Any] = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
@@ -171,12 +173,17 @@ def plot_fan(
 
 
 def error_groups(maes: pd.Series | dict[int, float]) -> dict[str, list[float]]:
-    """Errors by series in the report's three groups: all, all but the 20 worst, and these."""
+    """Errors by series in the report's three groups: all, the best, and the worst two fifths.
+
+    Of the report's 50 series the worst are 20.
+    """
     ranked = sorted(pd.Series(maes))
+    worst = max(1, len(ranked) * 20 // 50)
+    best = len(ranked) - worst
     return {
         f"all {len(ranked)}": ranked,
-        f"best {len(ranked) - 20}": ranked[:-20],
-        "worst 20": ranked[-20:],
+        f"best {best}": ranked[:best],
+        f"worst {worst}": ranked[best:],
     }
 
 

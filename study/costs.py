@@ -42,8 +42,8 @@ def series_costs(
 
     If it was sampled, its samples shared a prefill. By the rules, only the tokens of this series
     count. As published, what the protocol allows counts, in prompt and new tokens, whatever was
-    read and written. As executed, adapters are merged, and each step attends to all columns of the
-    batch's cache.
+    read and written. As executed, adapters are merged, and each step attends to all columns that
+    the engine computes for its row.
     """
     prompt = entry["prompt_tokens"]
     samples = protocol.n_samples
@@ -52,8 +52,8 @@ def series_costs(
     adapted = partial(costs_of, accounting.forecast_flops, shape, **adapter)
 
     # By the rules: the costs of the samples alone, each with its own prefill, less all prefills but
-    # one. A forecast of one token is a prefill and no more.
-    each_alone = [adapted(prompt, max(1, tokens)) for tokens in new]
+    # one.
+    each_alone = [adapted(prompt, tokens) for tokens in new]
     alone = sum_costs(*each_alone)
     prefill = adapted(prompt, 1)
 
@@ -64,7 +64,7 @@ def series_costs(
     widths = Counter[int]()
     for count in passes:
         for step in range(1, count + 1):
-            widths[step_columns(entry["padded_tokens"], step, samples)] += 1
+            widths[step_columns(prompt, entry["padded_tokens"], step, samples)] += 1
     merged = costs_of(accounting.forecast_flops, shape, prompt, 1)
     for columns, times in widths.items():
         steps = costs_of(accounting.cached_step_flops, shape, columns, times=times)

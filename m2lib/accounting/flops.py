@@ -5,7 +5,7 @@ It counts by three conventions, in exact integers:
 - `coursework` applies the budget's rules to what the model does. Add, subtract, multiply, divide
   and abs cost 1; exp, log and sqrt cost 10; a product (m x n)(n x p) costs m p (2n - 1).
   Grouped-query attention counts as full multi-head attention, and the backward pass costs twice the
-  forward pass. Looking up and computing positions is free, adding them is not.
+  forward pass. Positions cost nothing to look up or to compute, but to add them does.
 - `executed` is what the hardware computes, as `torch.utils.flop_counter.FlopCounterMode` counts it:
   products only, at 2 m n p, with heads grouped, only the gradients that are needed, and the head
   only where its logits are used. Attention counts over all pairs of tokens, as the plain kernel
@@ -155,7 +155,8 @@ def forecast_flops(
     prompt : int
         Tokens of the prompt.
     new_tokens : int
-        Number of tokens decoded after the prompt, at least 1.
+        Number of tokens decoded after the prompt. The first comes with the prefill, so a forecast
+        of none, which ended at once, costs as much as one of a single token.
     rank, targets : int, tuple of str
         As in `forward_flops`.
     samples : int, optional
@@ -171,7 +172,7 @@ def forecast_flops(
     one_pass = PASSES[convention]
     prefill = one_pass(shape, prompt, prompt, rank, targets)
 
-    steps = new_tokens - 1
+    steps = max(0, new_tokens - 1)
     if convention == "published":  # every step has the prompt's number of keys (departure 7)
         first_keys = prompt
         last_keys = prompt

@@ -76,7 +76,7 @@ class Shape:
 
     @property
     def head_width(self) -> int:
-        """Width of a head, c = d / heads: 64 in both of the project's backbones."""
+        """Width of a head, c = d / heads: 64 in SmolLM2-135M and in Qwen2.5-0.5B."""
         return self.width // self.heads
 
     @property

@@ -483,13 +483,14 @@ class Engine:
 
     def _grow(self) -> None:
         """Add `growth` empty columns to `own`, the mask and the rotary embedding."""
-        # `pad` counts axes from the last one, a pair (before, after) each: (0, more) lengthens the
-        # columns of mask and keys, and (0, 0, 0, more) those of the values, whose last axis is the
-        # width.
-        self.mask = pad(self.mask, (0, self.growth), value=float("-inf"))
-        more = (0, self.growth)
+        # `pad` counts axes from the last one, a pair (before, after) each. The columns are the last
+        # axis of mask and keys. Those of the values come before the width, to which nothing is
+        # added.
+        columns = (0, self.growth)
+        width = (0, 0)
+        self.mask = pad(self.mask, columns, value=float("-inf"))
         for layer, (keys, values) in enumerate(self.own):
-            self.own[layer] = (pad(keys, more), pad(values, (0, 0, *more)))
+            self.own[layer] = (pad(keys, columns), pad(values, (*width, *columns)))
         self.cos, self.sin = self.bare.positions(self.mask.shape[2])
 
     def keep(self, rows: torch.Tensor) -> None:
@@ -541,13 +542,14 @@ def cache_columns(filled: int, growth: int = GROWTH) -> int:
     return -(-filled // growth) * growth
 
 
-def step_columns(longest: int, step: int, num_samples: int) -> int:
-    """The columns that each row attends to in a step, its prompt's and its own.
+def step_columns(prompt: int, longest: int, step: int, num_samples: int) -> int:
+    """The columns that a row attends to in a step, its prompt's and its own.
 
-    `longest` is the length in tokens of the batch's longest prompt. `step` is the number of tokens
-    that the row has taken after its prompt, this step's included. Several samples share the
-    prompt's columns, and have a cache of their own for the others.
+    `prompt` is the length in tokens of the row's prompt, `longest` that of the longest prompt in
+    its batch. `step` is the number of tokens that the row has taken after its prompt, this step's
+    included. With one sample for each prompt a row attends to all columns of the batch's cache.
+    Several samples share their own prompt's columns, and have a cache of their own for the others.
     """
     if num_samples == 1:
         return cache_columns(longest + step)
-    return cache_columns(longest) + cache_columns(step, OWN_GROWTH)
+    return cache_columns(prompt) + cache_columns(step, OWN_GROWTH)

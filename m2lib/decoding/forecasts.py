@@ -18,7 +18,7 @@ from m2lib.decoding.engine import BareModel
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.files import InputError
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
-from m2lib.series import STUDY, Scaling, TextFormat, stretched
+from m2lib.series import STUDY, Scaling, TextFormat, said_series, stretched
 
 if TYPE_CHECKING:
     from tqdm.auto import tqdm
@@ -43,7 +43,8 @@ class Forecast:
     new_tokens: tuple[int, ...]
     """Tokens generated for each text."""
     padded_tokens: int
-    """Length of the longest prompt in the batch; the cache has as many columns for every prompt."""
+    """Length of the longest prompt in the batch. With one sample of each series, every row attends
+    to at least as many columns, see `m2lib.decoding.step_columns`."""
     passes: tuple[int, ...]
     """Passes of one token after the prefill for each text, including those that its row ran after
     its end, while it waited to leave the batch."""
@@ -135,9 +136,13 @@ def forecast(
     prompts = []
     work = []  # the tokens of each prompt and of what will be written after it, for the bar
     for name, context in zip(names, arrays, strict=True):
+        if not text_format.variables:
+            raise InputError("the text format is one for any number of variables; call `of` on it")
         if context.ndim != 2 or context.shape[1] != text_format.variables:
             problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
             raise InputError(f"{problem}; pass a single one as context[None]")
+        if not len(context):
+            raise InputError(f"{said_series(name)} has no steps; drop it")
         text = text_format.encode(context, text_format.scaling(context), config.rounding, name)
         prompt = cut_prompt(text_to_ids(text), config)
         prompts.append(prompt)

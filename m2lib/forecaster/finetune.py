@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from m2lib.accounting import Shape
-from m2lib.files import InputError, short_hash, write_atomic, write_json
+from m2lib.files import InputError, delete, short_hash, write_atomic, write_json
 from m2lib.forecaster.adapters import VIEWS_FILE
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
@@ -338,8 +338,8 @@ def _write(
 ) -> None:
     """Write the adapter's folder. PEFT's config comes last: a folder without it is no adapter."""
     card = model_card(backbone.name, text_format, facts, horizon=horizon)
-    (folder / CONFIG_FILE).unlink(missing_ok=True)  # no old weights are ever read in the new format
-    (folder / VIEWS_FILE).unlink(missing_ok=True)
+    delete(folder / CONFIG_FILE)  # no old weights are ever read in the new format
+    delete(folder / VIEWS_FILE)
     write_json(folder / FORMAT_FILE, text_format.settings())
     write_json(folder / FACTS_FILE, facts)
     write_atomic(folder / CARD_FILE, card.encode())

@@ -16,7 +16,7 @@ from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
 from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
-from m2lib.series import SHORTEST, Season, TextFormat, checked_seasons
+from m2lib.series import SHORTEST, Season, TextFormat, checked_seasons, said_series
 
 WINDOW_TOKENS = 1024  # of context that the model reads at most, and of a training window
 SAMPLES = 20
@@ -222,11 +222,9 @@ class Sampler:
         for name, series in zip(names, values, strict=True):
             too_low = series.min() < 0 and not text_format.offset
             if series.shape[1] != text_format.variables or too_low:
-                # A table without a column of ids is one series of this name.
-                who = "the series" if name == "series" else f"series {name}"
                 negative = "yes" if text_format.offset else "no"
                 raise InputError(
-                    f"{who} does not fit the adapter's text format "
+                    f"{said_series(name)} does not fit the adapter's text format "
                     f"(variables: {text_format.variables}, negative numbers: {negative}); "
                     "take another adapter, none, or fine-tune one on the table"
                 )

@@ -1,11 +1,20 @@
 """Adapters as files in PEFT's format, so that PEFT reads ours and we read PEFT's."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load, save
 from torch import Tensor, nn, no_grad
 
-from m2lib.files import InputError, first_line, read_json, short_hash, write_atomic, write_json
+from m2lib.files import (
+    InputError,
+    delete,
+    first_line,
+    read_json,
+    short_hash,
+    write_atomic,
+    write_json,
+)
 from m2lib.model.lora import adapter_settings, inject_lora, lora_layers, merge_lora
 from m2lib.model.weights import hub_name
 
@@ -18,23 +27,25 @@ BIAS = "lm_head.bias"
 PEFTS_OWN = "fan_in_fan_out"
 # PEFT's settings that change what an adapter computes, each with the values that `LoRALinear`
 # computes too. `init_lora_weights` is among them because most ways to initialise an adapter, such
-# as PiSSA, change the frozen weights. Settings that are not here (DoRA, say) also change names or
-# shapes of the tensors, and `load_adapter` compares those.
-SUPPORTED = {
+# as PiSSA, change the frozen weights; an activated LoRA works only behind certain tokens. Settings
+# that are not here (DoRA, say) also change names or shapes of the tensors, and `load_adapter`
+# compares those.
+SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "alora_invocation_tokens": (None,),
     "use_rslora": (None, False),
     "alpha_pattern": (None, {}),
     "init_lora_weights": (None, True, False, "gaussian"),
 }
 
 
-def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
+def save_adapter(model: nn.Module, folder: str | Path, backbone: str) -> None:
     """Write the adapter in PEFT's two files, and the head's bias in a third.
 
     Parameters
     ----------
     model : PreTrainedModel
         A model with adapters; it is left as it is.
-    folder : Path
+    folder : str or Path
         Where the files go; it is created if needed.
     backbone : str
         The backbone's name. The config gets its name on the hub, so that PEFT can load it there.
@@ -44,6 +55,7 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
     InputError
         If the folder cannot be written to.
     """
+    folder = Path(folder)
     adapter = adapter_settings(model)
     config = {
         "peft_type": "LORA",
@@ -63,7 +75,7 @@ def save_adapter(model: nn.Module, folder: Path, backbone: str) -> None:
 
     # A folder counts as an adapter by its config. So an old config goes first and the new one comes
     # last: if the process is killed in between, nobody reads half an adapter.
-    (folder / CONFIG_FILE).unlink(missing_ok=True)
+    delete(folder / CONFIG_FILE)
     write_atomic(folder / BIAS_FILE, save({BIAS: bias}))
     write_atomic(folder / ADAPTER_FILE, save(tensors))
     write_json(folder / CONFIG_FILE, config)
@@ -89,10 +101,13 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     Raises
     ------
     InputError
-        If the files are missing, broken or of another model, hold NaN or infinity, or have settings
-        of PEFT's that this library does not compute; folder, file and tensor are named.
+        If the model has an adapter already; and if the files are missing, broken or of another
+        model, hold NaN or infinity, or have settings of PEFT's that this library does not compute:
+        folder, file and tensor are named.
     """
     folder = Path(folder)
+    if lora_layers(model):
+        raise InputError("this model has an adapter already; merge it, or load the backbone again")
     try:
         config = read_json(folder / CONFIG_FILE)
         for setting, values in SUPPORTED.items():
@@ -108,6 +123,8 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         _check_finite(BIAS_FILE, biases)
         tensors = factors | biases
 
+        if isinstance(config["target_modules"], str):  # PEFT takes a pattern, too
+            raise ValueError(f"target_modules of {CONFIG_FILE} is a pattern; list the names")
         targets = tuple(config["target_modules"])
         inject_lora(model, config["r"], config["lora_alpha"], targets=targets)
         parameters = _factors(model)

@@ -92,32 +92,34 @@ def _stored_rates(path: Path) -> dict[str, dict[str, float]]:
 def product_rates() -> dict[str, float]:
     """The rates of one core's matrix products, FLOP/s by dtype.
 
-    Each is that of the fastest of ten products of (256, 576) and (576, 1536), 0.5 GFLOP each: a
+    Each is the mean over as many products of (256, 576) and (576, 1536) as take 0.2 seconds: a
     shape of SmolLM2's, with fewer tokens than in training and more than in a step of decoding. The
-    time is that of one core, waiting not counted, so it does not matter what else the machine does.
+    time is that of one core, waiting not counted, so it hardly matters what else the machine does.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     weight = torch.ones((1536, 576))
-    rates = {}
-    for dtype in DTYPES:
-        typed = weight.to(getattr(torch, dtype))
-        rates[dtype] = _product_rate(product_with(typed), typed)
-    rates[INT8] = _product_rate(product_with(weight, int8=True), weight)
-    torch.set_num_threads(threads)
+    try:
+        rates = {}
+        for dtype in DTYPES:
+            typed = weight.to(getattr(torch, dtype))
+            rates[dtype] = _product_rate(product_with(typed), typed)
+        rates[INT8] = _product_rate(product_with(weight, int8=True), weight)
+    finally:
+        torch.set_num_threads(threads)
     return rates
 
 
 def _product_rate(product: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor) -> float:
     """The FLOP/s at which 256 tokens are multiplied by a weight (d_out, d_in)."""
     tokens = torch.ones((256, weight.shape[1]), dtype=weight.dtype)
-    multiply = partial(product, tokens)
-    # The first product is the slowest, because kernels are chosen in it. But where even that takes
-    # half a second, as in int8 on a processor without instructions for it, nobody waits for more.
-    seconds = timeit.timeit(multiply, timer=time.process_time, number=1)
-    if seconds < 0.5:
-        seconds = min(timeit.repeat(multiply, timer=time.process_time, number=1, repeat=10))
-    return 2 * len(tokens) * weight.numel() / seconds
+    # `autorange` times 1, 2, 5, 10, 20, ... products, until they take 0.2 seconds together. Windows
+    # counts a process's time in steps of 15.6 ms, in which a single product seems to take none. And
+    # where one product takes longer than 0.2 seconds, as in int8 on a processor without
+    # instructions for it, it stays the only one.
+    timer = timeit.Timer(partial(product, tokens), timer=time.process_time)
+    count, seconds = timer.autorange()
+    return 2 * len(tokens) * weight.numel() * count / seconds
 
 
 def processor_name() -> str:

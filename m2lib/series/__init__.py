@@ -6,7 +6,8 @@ from .baselines import (
 )  # fmt: skip
 from .codec import (
     CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS, SHORTEST,
-    STUDY, TABLES, VARIABLES, Scaling, TextFormat, decode, encode, scale_of, to_integers, unscale,
+    STUDY, TABLES, VARIABLES, Scaling, TextFormat, decode, encode, said_series, scale_of,
+    to_integers, unscale,
 )  # fmt: skip
 from .data import (
     DEFAULT_FILE, SPLIT_SEED, SeriesSet, draw_systems, generate_series, load_series, split_ids,

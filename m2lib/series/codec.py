@@ -29,7 +29,8 @@ MOST_VARIABLES = 8
 SHORTEST = 10  # the fewest steps that the context of a table may have
 ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
 # Physical units: LSODA's default absolute tolerance in scipy. The integrator may end below zero by
-# less than this where zero is meant (seed 14, series 248: -6.7e-8).
+# less than this where zero is meant (seed 14, series 248: -6.7e-8). Every format takes so small a
+# negative number for zero, so series in a unit in which all values are that small lose their signs.
 UNDERSHOOT = 1e-6
 # ASCII digits only: int() and isdigit() would also take `1_0`, `+5` and Arabic digits.
 _FIELD = re.compile(r"[0-9]{1,6}")
@@ -66,7 +67,8 @@ class Scaling:
     def exists(self) -> bool:
         """Whether series can be written with it.
 
-        They cannot where a context has gaps, or is 0 or constant nearly throughout.
+        They cannot where a context has gaps. In a format without an offset they cannot, either,
+        where it is 0 up to the format's percentile; in one with an offset, where it is constant.
         """
         finite = np.isfinite(self.scale) & np.isfinite(self.offset)
         return bool(np.all(finite & (self.scale > 0)))
@@ -157,7 +159,7 @@ class TextFormat:
         Returns
         -------
         Scaling
-            It does not exist for a context that is zero throughout, or constant above an offset.
+            Not every context has one: see `Scaling.exists`.
         """
         context = np.asarray(context, dtype=np.float64)
         axes = (-2,) if self.separate else (-2, -1)
@@ -242,7 +244,7 @@ class TextFormat:
             For a series without a scale, and for a value that is not finite, below scaled 0, or
             too large once scaled; the message names series, step and variable.
         """
-        who = "the series" if name in (None, "series") else f"series {name}"
+        who = said_series(name)
         if not scaling.exists:
             raise InputError(
                 f"{who} has no scale: what is read is constant, mostly 0, or not finite; drop it"
@@ -318,6 +320,14 @@ STUDY = TextFormat()
 TABLES = TextFormat(variables=0, digits=3, percentile=100.0, offset=0.5, separate=True, room=2.0)
 """How an adapter for any table writes. The context lies from 167 to 500, and a forecast may leave
 it by half its range below and by one and a half times its range above."""
+
+
+def said_series(name: str | int | None) -> str:
+    """What messages call a series: by its name, if it has one.
+
+    A table without a column of ids is one series, which is named "series".
+    """
+    return "the series" if name in (None, "series") else f"series {name}"
 
 
 def without_undershoot(values: np.ndarray) -> np.ndarray:

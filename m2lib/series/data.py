@@ -120,10 +120,10 @@ def split_ids(n: int = 1000) -> Split:
 
 
 def load_series(path: str | Path | None = None) -> SeriesSet:
-    """Load the data set, which gives the same texts, ids and results wherever it comes from.
+    """Load the data set: the report's, or one of your own.
 
-    It is read from `path`, else from `M2_DATA`, else from data/lotka_volterra_data.h5; without any
-    of these it is generated.
+    It is read from `path`, else from `M2_DATA`, else from data/lotka_volterra_data.h5. Without any
+    of these it is generated, and then has the same texts, ids and results as the report's file.
     """
     path = path or settings.read("M2_DATA")
     if path:
@@ -137,7 +137,8 @@ def load_series(path: str | Path | None = None) -> SeriesSet:
 def _generated() -> SeriesSet:
     """The recipe's data set, simulated once in a process; it is shared, so it is read-only."""
     series_set = generate_series()
-    series_set.trajectories.setflags(write=False)
+    for array in (series_set.trajectories, series_set.time, series_set.scales):
+        array.setflags(write=False)
     return series_set
 
 

@@ -1,9 +1,11 @@
 """Uncertainty: intervals of mean errors, tests for small samples, and bands of sampled forecasts.
 
-Samples are (m, steps, 2) and truths (steps, 2), both in scaled units. Functions of samples take one
-series; for several, average the results, or put the ranks together.
+Samples are (m, steps, variables) and truths (steps, variables), both in the same unit: the study's
+are in scaled units, those of tables in the table's own. Functions of samples take one series; for
+several, average the results, or put the ranks together.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -217,16 +219,16 @@ def band(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
 
     Parameters
     ----------
-    samples : ndarray, shape (m, steps, 2)
-        At least one forecast; scaled units.
+    samples : ndarray, shape (m, steps, variables)
+        At least one forecast.
     level : float
         The share of the samples inside, between 0 and 1: with 0.8 the band goes from the 10th to
         the 90th percentile.
 
     Returns
     -------
-    tuple of ndarray of float64, shape (steps, 2)
-        Low and high end, scaled units.
+    tuple of ndarray of float64, shape (steps, variables)
+        Low and high end, in the unit of the samples.
     """
     ends = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(samples, ends, axis=0)
@@ -238,10 +240,10 @@ def coverage(samples: np.ndarray, truth: np.ndarray, level: float) -> float:
 
     Parameters
     ----------
-    samples : ndarray, shape (m, steps, 2)
-        Scaled units.
-    truth : ndarray, shape (steps, 2)
-        Scaled units.
+    samples : ndarray, shape (m, steps, variables)
+        In any unit.
+    truth : ndarray, shape (steps, variables)
+        In the same unit.
     level : float
         As in `band`. Where the samples are as uncertain as they should be, the mean share over many
         series is near it.
@@ -261,15 +263,15 @@ def sharpness(samples: np.ndarray, level: float) -> float:
 
     Parameters
     ----------
-    samples : ndarray, shape (m, steps, 2)
-        Scaled units.
+    samples : ndarray, shape (m, steps, variables)
+        In any unit.
     level : float
         As in `band`.
 
     Returns
     -------
     float
-        Scaled units.
+        In the unit of the samples.
     """
     low, high = band(samples, level)
     return float((high - low).mean())
@@ -285,16 +287,16 @@ def ranks(samples: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> n
 
     Parameters
     ----------
-    samples : ndarray, shape (m, steps, 2)
-        Scaled units.
-    truth : ndarray, shape (steps, 2)
-        Scaled units.
+    samples : ndarray, shape (m, steps, variables)
+        In any unit.
+    truth : ndarray, shape (steps, variables)
+        In the same unit.
     rng : numpy Generator
         It breaks the ties.
 
     Returns
     -------
-    ndarray of int64, shape (steps, 2)
+    ndarray of int64, shape (steps, variables)
         From 0 to m.
 
     References
@@ -319,8 +321,8 @@ def conformal(scores: np.ndarray, level: float) -> np.ndarray:
     ----------
     scores : ndarray, shape (n, ...)
         Scores of series to which nothing was fitted, such as the absolute errors of a forecaster on
-        validation series, (n, steps, 2). A band of the bound's half-width around its forecast of a
-        new series then holds the truth with that probability.
+        validation series, (n, steps, variables). A band of the bound's half-width around its
+        forecast of a new series then holds the truth with that probability.
     level : float
         Between 0 and 1.
 
@@ -336,8 +338,10 @@ def conformal(scores: np.ndarray, level: float) -> np.ndarray:
     """
     # The new score may be larger than all earlier ones, so an infinite one stands for it.
     infinite = np.full((1, *np.shape(scores)[1:]), np.inf)
-    all_scores = np.concatenate([scores, infinite])
-    return np.quantile(all_scores, level, axis=0, method="inverted_cdf")
+    ascending = np.sort(np.concatenate([scores, infinite]), axis=0)
+    # Rounded first, because 100 * 0.55 is 55.00000000000001, whose ceiling is 56.
+    k = math.ceil(round(len(ascending) * level, 9))
+    return ascending[k - 1]
 
 
 def stretch_needed(samples: np.ndarray, truth: np.ndarray, level: float) -> np.ndarray:
@@ -345,16 +349,16 @@ def stretch_needed(samples: np.ndarray, truth: np.ndarray, level: float) -> np.n
 
     Parameters
     ----------
-    samples : ndarray, shape (m, steps, 2)
-        Scaled units.
-    truth : ndarray, shape (steps, 2)
-        Scaled units.
+    samples : ndarray, shape (m, steps, variables)
+        In any unit.
+    truth : ndarray, shape (steps, variables)
+        In the same unit.
     level : float
         As in `band`.
 
     Returns
     -------
-    ndarray of float64, shape (steps, 2)
+    ndarray of float64, shape (steps, variables)
         1 where the truth lies on an end of the band, 0 where it lies on the median; infinite where
         the band has no width on the truth's side. `conformal` makes one factor of those of many
         series, as [1]_ does by addition.
@@ -377,14 +381,14 @@ def stretched(samples: np.ndarray, factor: float) -> np.ndarray:
     Parameters
     ----------
     samples : ndarray, shape (m, steps, variables)
-        Any units.
+        In any unit.
     factor : float
         1 leaves them as they are, and a factor below 1 moves them towards the median.
 
     Returns
     -------
     ndarray of float64, shape (m, steps, variables)
-        The same units. A sample may come to lie below what the series can reach, so it is for the
+        In the same unit. A sample may come to lie below what the series can reach, so it is for the
         caller to raise it.
     """
     median = np.median(samples, axis=0)

@@ -1,7 +1,8 @@
 """Measures of how far off a forecast is.
 
-All are in scaled units, in which 1000 is the 90th percentile of a series' own context. Forecasts
-and truths are (..., steps, 2), samples of one series (m, steps, 2).
+A measure has the unit of what it is given. The study's errors are in scaled units, in which 1000 is
+the 90th percentile of a series' own context; those of tables are in the table's units. Forecasts
+and truths are (..., steps, variables), samples of one series (m, steps, variables).
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,40 +14,40 @@ DECILES = tuple(i / 10 for i in range(1, 10))
 
 
 def series_mae(forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean absolute error of each series, over the steps and both variables.
+    """Mean absolute error of each series, over steps and variables.
 
     Parameters
     ----------
-    forecast, truth : ndarray, shape (..., steps, 2)
-        Scaled units.
+    forecast, truth : ndarray, shape (..., steps, variables)
+        Both in the same unit.
 
     Returns
     -------
     ndarray of float64, shape (...)
-        Scaled units.
+        In that unit.
     """
     errors = np.abs(np.asarray(forecast, dtype=np.float64) - truth)
     return errors.mean(axis=(-2, -1))
 
 
 def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
-    """The fair continuous ranked probability score, averaged over the steps and both variables.
+    """The fair continuous ranked probability score, averaged over steps and variables.
 
     For samples x_i of a value y: the mean of `|x_i - y|`, minus half the mean distance of two
     *different* samples [1]_, which makes the score independent of the number of samples in
-    expectation. For one certain forecast it is the MAE.
+    expectation. Where all samples are the same, it is their MAE. A single one gives NaN.
 
     Parameters
     ----------
-    samples : ndarray, shape (m, steps, 2)
-        Sampled forecasts, m >= 2. Scaled units.
-    truth : ndarray, shape (steps, 2)
-        Scaled units.
+    samples : ndarray, shape (m, steps, variables)
+        Sampled forecasts, m >= 2, in any unit.
+    truth : ndarray, shape (steps, variables)
+        In the same unit.
 
     Returns
     -------
     float
-        Scaled units; 0 is best.
+        In that unit; 0 is best.
 
     References
     ----------
@@ -74,24 +75,24 @@ def quantile_loss(
 
     Parameters
     ----------
-    samples : ndarray, shape (m, steps, 2)
-        Scaled units.
-    truth : ndarray, shape (steps, 2)
-        Scaled units.
+    samples : ndarray, shape (m, steps, variables)
+        In any unit.
+    truth : ndarray, shape (steps, variables)
+        In the same unit.
     levels : sequence of float, optional
         Between 0 and 1; with 0.5 alone the loss is half the MAE of the samples' median.
 
     Returns
     -------
     float
-        Scaled units.
+        In that unit.
 
     References
     ----------
     .. [1] Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978.
     """
     t = np.array(levels).reshape(-1, 1, 1)
-    error = truth - np.quantile(samples, levels, axis=0)  # y - q, (levels, steps, 2)
+    error = truth - np.quantile(samples, levels, axis=0)  # y - q, (levels, steps, variables)
     # Where y lies above q, t (y - q) is the larger of the two; where it lies below, the other.
     return float(np.maximum(t * error, (t - 1) * error).mean())
 
@@ -105,7 +106,7 @@ def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]
     ----------
     losses : sequence of float
         The `quantile_loss` of each series.
-    truths : sequence of ndarray, each of shape (steps, 2)
+    truths : sequence of ndarray, each of shape (steps, variables)
         Their true values, all of one shape.
 
     Returns
@@ -129,9 +130,9 @@ class Summary:
     n: int
     """Number of series."""
     mean: float
-    """Scaled units."""
+    """In the unit of the errors."""
     median: float
-    """Scaled units."""
+    """In the unit of the errors."""
 
     def __str__(self) -> str:
         return f"mean {self.mean:.1f} / median {self.median:.1f} ({self.n} series)"
@@ -143,7 +144,7 @@ def summarise(errors: Iterable[float]) -> Summary:
     Parameters
     ----------
     errors : iterable of float
-        One per series, scaled units.
+        One per series, in any unit.
 
     Returns
     -------

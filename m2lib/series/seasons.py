@@ -17,8 +17,9 @@ NOTHING_LEFT = 1e-6
 # A value counts as an outlier if it is so many times as far from trend and season as the mean of
 # all values is. Of 1000 values from a normal distribution the farthest is 4 times as far.
 OUTLIER = 8.0
-# By no smaller factor is a value divided, where the mean factor is 1, because a step that is nearly
-# always 0 says nothing about the level. A series with such steps is lifted by LIFT of its mean.
+# A factor below LEAST_FACTOR is that of a step that is nearly always 0. Divided by so small a
+# number, such a step would say nothing about the level. So a series with such steps is lifted by
+# LIFT of its mean first, and their factor is then some 0.05 / 1.05.
 LEAST_FACTOR = 0.05
 LIFT = 0.05
 # Where more than this share of the values is 0, the zeros may stand anywhere, as those of counts
@@ -125,8 +126,8 @@ class Season:
         """Put the season of `steps` steps, from the step `first` on, into a scaling.
 
         The result makes physical values with their season of scaled values without it. From
-        level = scaled / unit * scale + offset and value = factor * level + shift follows
-        value = scaled / unit * (factor * scale) + (factor * offset + shift).
+        level = (scaled - start) / unit * scale + offset and value = factor * level + shift follows
+        value = (scaled - start) / unit * (factor * scale) + (factor * offset + shift).
         """
         places = _places(first, steps, len(self.factor))
         factor = self.factor[places]
@@ -147,11 +148,16 @@ def season_length(lengths: Sequence[int], steps: int) -> int:
 
 
 def checked_seasons(season: int | Sequence[int]) -> tuple[int, ...]:
-    """The lengths of one or several seasons, in ascending order; InputError for one below 1."""
-    seasons: tuple[int, ...] = tuple(sorted(np.ravel(season).tolist()))
-    if not seasons or seasons[0] < 1:
-        raise InputError(f"season is {season}; give its number of steps, or 1 where there is none")
-    return seasons
+    """The lengths of one or several seasons, in ascending order.
+
+    InputError for one that is no whole number from 1 on: a year of 52.18 weeks is given as 52.
+    """
+    lengths: np.ndarray = np.ravel(season)
+    if not len(lengths) or lengths.dtype.kind not in "iu" or lengths.min() < 1:
+        raise InputError(
+            f"season is {season}; give its number of steps, a whole one, or 1 where there is none"
+        )
+    return tuple(sorted(lengths.tolist()))
 
 
 def _estimate(values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +180,8 @@ def _estimate(values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
 
     if np.mean(values == 0) > MANY_ZEROS:
         middle_places = places[first : first + len(trend)]
-        level = trend - shift[middle_places]
+        # A season that is added has a mean of 0; one that multiplies was lifted by minus its shift.
+        level = trend - shift.mean()
         unexplained = middle - (factor[middle_places] * level + shift[middle_places])
         if np.abs(unexplained).mean() > (1 - EXPLAINED) * np.abs(middle - trend).mean():
             return nothing
@@ -211,7 +218,9 @@ def _without_outliers(values: np.ndarray, length: int) -> np.ndarray:
     if length % 2 == 0:  # an even season has two middles
         middle = (middle[1:] + middle[:-1]) / 2
     # At both ends the trend goes on as it last was, so that each place of the season has a value in
-    # every repetition: two, as three whole seasons have with a moving average, have no median.
+    # every repetition. (A moving average has none for half a season at either end. Of three seasons
+    # that would leave two values for each place, and the median of two is their mean, which an
+    # outlier moves.)
     steps = np.arange(len(values))
     trend = np.interp(steps, np.arange(len(middle)) + length // 2, middle)
     season = _by_place(values - trend, 0, length)

@@ -1,7 +1,6 @@
 """Checkpoints of a training run: adapter, optimiser state and log in one file, written atomically.
 
-A file is called step-000150.safetensors, with leading zeros, so that sorting the names sorts the
-steps.
+A file is called step-000150.safetensors; the zeros only make a folder's listing read well.
 """
 
 import json
@@ -40,7 +39,7 @@ def save_checkpoint(
 
 def saved_step(folder: Path) -> int:
     """The step of the newest checkpoint, from which a run would go on; 0 without a checkpoint."""
-    return max((int(path.stem.split("-")[1]) for path in _files(folder)), default=0)
+    return max(map(_step_of, _files(folder)), default=0)
 
 
 def load_checkpoint(
@@ -84,4 +83,9 @@ def load_checkpoint(
 
 def _files(folder: Path) -> list[Path]:
     """The checkpoints of a folder, the newest last."""
-    return sorted(folder.glob("step-*.safetensors"))
+    return sorted(folder.glob("step-*.safetensors"), key=_step_of)
+
+
+def _step_of(file: Path) -> int:
+    """The step of a checkpoint, by its name."""
+    return int(file.stem.split("-")[1])

@@ -32,8 +32,8 @@ class TrainConfig:
     batch_size: PositiveInt = 2
     """Windows in a step."""
     sequence_length: Annotated[int, Field(ge=2)] = 512
-    """Tokens in a window. With synthetic series it is the tokens in a step, and `batch_size` has no
-    effect."""
+    """Tokens in a window that is cut from a text. Windows that are made for each step have lengths
+    of their own; the study makes them of so many tokens in all, and `batch_size` has no effect."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps over which the learning rate rises from 0."""
     decay: Literal["constant", "cosine", "cooldown"] = "constant"
@@ -70,8 +70,8 @@ class TrainConfig:
         """
         # Ten steps, warmup 0.2, cosine, as shares of the peak: 0.5 and 1 (a step at rate 0 would be
         # wasted), then 1, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04; the 0 would come at step 10,
-        # which does not exist. With cooldown: 0.5, then 1 up to the ninth. The last two steps are
-        # cooled: the ninth has (10 - 8) / 2 = 1, the tenth 1 / 2.
+        # which does not exist. With cooldown: 0.5, then 1 up to the ninth, which has (10 - 8) / 2;
+        # the tenth has 1 / 2, and the 0 would again come at step 10.
         warmup_steps = round(self.warmup * self.steps)
         if step < warmup_steps:
             return self.learning_rate * (step + 1) / warmup_steps

@@ -24,6 +24,7 @@ from m2lib.accounting import TARGETS, Costs, Shape, costs_of, sum_costs, train_s
 from m2lib.files import InputError
 from m2lib.model import (
     PAD_ID,
+    adapter_settings,
     blocked_attention,
     inject_lora,
     lora_layers,
@@ -88,13 +89,16 @@ def train(
     called with each step in `keep_after` once it is taken. If the run is killed before its next
     checkpoint, it is called again for the same step, with the same adapter.
 
-    Raises InputError if the loss is no longer finite, or if the checkpoints are another run's.
+    Raises InputError if the loss is no longer finite, if the checkpoints are another run's, or if
+    adapters that the model already has are not of the config's rank and targets.
     Ctrl-C finishes the step and writes a checkpoint before KeyboardInterrupt is raised; a second
     one raises it at once.
     """
     if config.rank == 0:
         train_everything(model)
-    elif not lora_layers(model):
+    elif lora_layers(model):
+        _check_adapter(model, config)
+    else:
         generator = torch.Generator().manual_seed(config.seed)
         inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)
     parameters = trainable(model)
@@ -202,6 +206,16 @@ def step_costs(
     costs["published"] = count(batch.shape[1], batch=len(batch))["published"]
     costs["executed"] = count(max(lengths), batch=len(batch))["executed"]
     return costs
+
+
+def _check_adapter(model: "PreTrainedModel", config: TrainConfig) -> None:
+    """Raise InputError for a config whose adapters are others than the model has."""
+    has = adapter_settings(model)
+    if (has["rank"], set(has["targets"])) != (config.rank, set(config.targets)):
+        raise InputError(
+            f"the model's adapter has rank {has['rank']} on {', '.join(has['targets'])}; "
+            "train it with these, or load the backbone without it"
+        )
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def cut_windows(
     """Windows cut at random from series (steps, variables): `batch_size` new ones for each step.
 
     A window ends anywhere in a series, and holds at most `context` steps before its last `horizon`.
+    Each series has at least `SHORTEST` + `horizon` steps.
     """
     # How many ends a window of each series can have: one of 40 steps, at a horizon of 5, those from
     # 15 = SHORTEST + 5 to 40, which are 26. A series is drawn in proportion to that number, so that
@@ -99,7 +100,8 @@ def batch_of(step: int, windows: Source, config: TrainConfig) -> np.ndarray:
     """The windows (batch_size, length) of one step; fewer rows where there are fewer windows.
 
     Each epoch goes through the windows in a new random order. It depends on seed and epoch alone,
-    so a run that is resumed needs to know no more than its step.
+    so a run that is resumed needs to know no more than its step. Windows that are made for each
+    step are taken as they come, whatever the config's batch size.
     """
     if callable(windows):
         return windows(step)

@@ -194,7 +194,7 @@ def test_samples_share_their_prefill():
 @pytest.mark.parametrize("samples", [1, 3])
 def test_executed_steps_are_those_that_the_machine_counts(tiny, samples):
     """Over a growth of the cache, and as rows leave one after the other."""
-    prompts = [[1] * 9, [2, 11, 3, 12] * 15]
+    prompts = [[1] * 9, [2, 11, 3, 12] * 18]  # of one and of two times 64 columns
     steps = []
     protocol = DecodeConfig(constrained=True, steps=8, temperature=3.0, n_samples=samples)
 
@@ -211,7 +211,7 @@ def test_executed_steps_are_those_that_the_machine_counts(tiny, samples):
     for prompt, counts in zip(prompts, passes, strict=True):
         entry = {
             "prompt_tokens": len(prompt),
-            "padded_tokens": 60,
+            "padded_tokens": 72,
             "new_tokens": counts,
             "passes": counts,
         }

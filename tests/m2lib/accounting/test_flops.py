@@ -274,5 +274,7 @@ def test_a_forecast_is_a_prefill_and_its_steps(shape, convention, tokens, new, r
     # One more token is one more cached step, and nothing else.
     keys = tokens if convention == "published" else tokens + new
     assert forecast(new + 1) - forecast() == total(cached_step_flops(shape, keys, **kind)) > 0
+    # The first token comes with the prefill, and a text that ends at once took one, too.
+    assert forecast(0) == forecast(1)
     # Samples share the prefill.
     assert forecast(samples=5) == forecast(1) + 5 * (forecast() - forecast(1))

@@ -255,6 +255,7 @@ REFUSED = [
         r"pass a single one as context\[None\]",
     ),
     ([np.ones((60, 2)), np.ones((50, 3))], {}, r"a context is \(steps, 2\), not \(50, 3\)"),
+    (np.ones((1, 0, 2)), {}, "series 0 has no steps; drop it"),
     (np.ones((1, 30, 8)), {"constrained": True}, "max_new_tokens is 220; 20 steps may take 800"),
     (np.ones((1, 30, 8)), {"context_tokens": 39}, "context_tokens is 39; one step may take 40"),
 ]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import socket
+import time
 import warnings
 import zipfile
 from dataclasses import replace
@@ -156,7 +157,10 @@ def test_a_download_from_the_hub_that_fails_is_told_in_one_line(monkeypatch):
 def test_result_names_of_paths(tmp_path, monkeypatch):
     assert backbone_id("smollm2-135m") == "smollm2-135m"
     assert backbone_id("/models/Qwen2.5-0.5B-Instruct/") == "qwen2.5-0.5b"
-    assert backbone_id("/models/My Model v2.gguf") == "my-model-v2"
+    assert backbone_id("/models/My_Model (v2).gguf") == "my-model-v2"
+    assert backbone_id("/models/Модель") == "модель"
+    assert backbone_id("/models/mine/..") == "models"
+    assert backbone_id("/models/!") == "model"
     (here := tmp_path / "mine").mkdir()
     monkeypatch.chdir(here)
     assert backbone_id(".") == "mine"
@@ -353,6 +357,12 @@ def test_the_faster_dtype_is_measured_once(tmp_path, monkeypatch):
     rates["int8"] = 1.5e11
     file.unlink()
     assert not int8_is_best("cpu")
+
+
+def test_a_rate_is_measured_by_a_clock_that_ticks_every_15_milliseconds(monkeypatch):
+    fine = time.process_time
+    monkeypatch.setattr(time, "process_time", lambda: fine() // (1 / 64) / 64)
+    assert all(1e7 < rate < 1e15 for rate in product_rates().values())
 
 
 def test_a_failed_or_foreign_download_leaves_nothing(tmp_path, monkeypatch):

@@ -177,8 +177,19 @@ def test_an_adapter_in_bfloat16_loads(model, adapter):
     save_file({name: tensor.bfloat16() for name, tensor in load(file.read_bytes()).items()}, file)
     load_adapter(model, adapter)
     assert {parameter.dtype for parameter in trainable(model).values()} == {torch.float32}
-    with pytest.raises(InputError, match="has LoRA layers already"):
+    with pytest.raises(InputError, match="has an adapter already; merge it, or load the backbone"):
         load_adapter(model, adapter)
+
+
+def test_a_model_without_adapters_has_none_to_save(model, tmp_path):
+    with pytest.raises(ValueError, match="this model has no adapters"):
+        save_adapter(model, tmp_path, "tiny")
+
+
+def test_a_folder_that_cannot_be_written_is_named(model, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match=r"cannot write .*file.*; choose another folder"):
+        save_adapter(with_random_adapter(model), str(tmp_path / "file" / "adapter"), "tiny")
 
 
 @pytest.fixture
@@ -236,6 +247,11 @@ UNFIT = [
         changed(init_lora_weights="pissa"),
         "sets init_lora_weights, which this library does not read",
     ),
+    (
+        changed(alora_invocation_tokens=[1, 2]),
+        "sets alora_invocation_tokens, which this library does not read",
+    ),
+    (changed(target_modules=".*_proj"), "target_modules of adapter_config.json is a pattern"),
     (changed(r=5), "does not fit"),
     (changed(target_modules=["w"]), "no linear layers named w"),
     (changed(target_modules=["lm_head"]), "no linear layers named lm_head"),

@@ -28,6 +28,15 @@ def real_file():
     return read_series(path)
 
 
+def test_what_is_shared_cannot_be_changed(monkeypatch):
+    monkeypatch.delenv("M2_DATA", raising=False)
+    monkeypatch.setattr("m2lib.series.data.DEFAULT_FILE", Path("nowhere"))
+    shared = load_series()
+    for array in (shared.trajectories, shared.time, shared.scales):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
 def test_recipe_is_the_real_file(data, real_file):
     assert np.mean(data.trajectories == real_file.trajectories) >= 0.999
     assert np.abs(data.trajectories - real_file.trajectories).max() < 1e-6

@@ -172,6 +172,8 @@ def test_conformal_takes_the_right_place():
     assert conformal(scores, 0.8).tolist() == [8, 80]  # ceil(10 * 0.8)
     assert conformal(scores, 0.85).tolist() == [9, 90]
     assert conformal(scores, 0.95).tolist() == [np.inf, np.inf]  # nine scores cannot tell
+    # 100 * 0.55 is 55.00000000000001
+    assert conformal(np.arange(1.0, 100.0), 0.55) == 55
     held = [abs(RNG.normal()) <= conformal(np.abs(RNG.normal(size=9)), 0.8) for _ in range(2000)]
     assert np.mean(held) == pytest.approx(0.8, abs=0.03)  # nine scores, and yet 80%, on average
 

@@ -118,7 +118,16 @@ def test_of_several_seasons_it_is_the_longest_that_is_there_three_times():
         assert len(season.factor) == taken
 
 
-@pytest.mark.parametrize("wrong", [0, -3, [24, 0], ()])
+def test_an_added_season_may_hold_many_zeros():
+    sun = np.sin(2 * np.pi * np.arange(24) / 24).clip(0).round(6)  # more than half are 0
+    weather = np.repeat(np.random.default_rng(0).normal(1, 0.05, 20), 24)
+    used = -np.tile(sun, 20) * weather
+    season = Season.of(used[:, None], 24)
+    assert season.kinds == ("added",)
+    assert season.without(used[:, None]).std() < 0.1 * used.std()
+
+
+@pytest.mark.parametrize("wrong", [0, -3, [24, 0], (), 52.18, float("nan"), "7"])
 def test_a_season_has_a_step_or_more(wrong):
     assert checked_seasons([168, 24]) == (24, 168)
     assert checked_seasons(np.int64(7)) == (7,)

@@ -75,6 +75,14 @@ def test_a_file_of_an_older_version_is_gone_on_from(run):
     assert restored(folder)[0] == kept[3][0]
 
 
+def test_the_newest_checkpoint_has_the_largest_step(tmp_path):
+    parameters, optimizer = state()
+    for step in (999_950, 1_000_000):  # of which a list in alphabetical order has the second first
+        save_checkpoint(tmp_path, {"step": step}, CONFIG, parameters, optimizer)
+        assert saved_step(tmp_path) == step
+        assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_checkpoint_of_another_run_is_refused_in_one_line(run):
     folder, _ = run
     file = next(folder.iterdir())

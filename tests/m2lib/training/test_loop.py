@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from m2lib.files import InputError
-from m2lib.model import ALL_TARGETS, PAD_ID, lora_layers, save_adapter, text_to_ids, trainable
+from m2lib.model import (
+    ALL_TARGETS,
+    PAD_ID,
+    inject_lora,
+    lora_layers,
+    save_adapter,
+    text_to_ids,
+    trainable,
+)
 from m2lib.series import TABLES, encode
 from m2lib.training import TrainConfig, batch_of, loop, make_windows, saved_step, train, window_loss
 from m2lib.training.windows import loss_weights
@@ -303,6 +311,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, t
     with pytest.raises(InputError, match="the loss of step 1 is nan"):
         train(model, windows, CONFIG, tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("other", [{"rank": 1}, {"targets": ("o_proj",)}])
+def test_an_adapter_is_trained_further_as_it_is(model, windows, tmp_path, other):
+    inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
+    with pytest.raises(InputError, match=f"adapter has rank {CONFIG.rank} on q_proj, v_proj; "):
+        train(model, windows, replace(CONFIG, **other), tmp_path, progress=False)
 
 
 WRONG = {

@@ -32,6 +32,8 @@ def test_error_groups_are_the_reports():
     groups = plots.error_groups(published_maes("baseline"))
     means = {label: round(np.mean(maes), 1) for label, maes in groups.items()}
     assert means == {"all 50": 123.5, "best 30": 28.3, "worst 20": 266.2}
+    few = plots.error_groups({1: 5.0, 2: 1.0, 3: 4.0, 4: 2.0, 5: 3.0})
+    assert few == {"all 5": [1, 2, 3, 4, 5], "best 3": [1, 2, 3], "worst 2": [4, 5]}
 
 
 def test_every_error_is_inside_the_axis_and_means_are_means():
