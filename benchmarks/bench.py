@@ -290,41 +290,6 @@ def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     return {"context": by_context, "batch": by_batch, "samples": by_samples}
 
 
-def sharing(name: str, dtype: str, samples: int = 48) -> dict[str, dict[str, float]]:
-    """Return time and memory of a step of samples of three prompts, sharing keys or copying them.
-
-    Either the samples of a prompt share its keys and values, or each has a copy of its own.
-    """
-    model, _ = load(name, dtype)
-    prompts = prompts_of(3)
-    copies = [prompt for prompt in prompts for _ in range(samples)]
-    with torch.inference_mode():
-        return {
-            "shared": _step_alone(Engine(model, prompts, samples), model.device),
-            "copied": _step_alone(Engine(model, copies, 1), model.device),
-        }
-
-
-def _step_alone(engine: Engine, device: torch.device) -> dict[str, float]:
-    """Return the seconds of one decoding step, and the GB of the engine's keys and values."""
-    tokens = torch.ones(len(engine.logits), dtype=torch.long, device=device)
-    took = seconds(lambda: engine.step(tokens), device, repeats=10)
-    nbytes = {}
-    for layer in engine.shared + engine.own:
-        for tensor in layer:
-            nbytes[tensor.data_ptr()] = tensor.nbytes  # what is listed twice counts once
-    return {"seconds": round(took, 4), "GB": round(sum(nbytes.values()) / 1e9, 4)}
-
-
-def sharing_table(result: dict) -> str:
-    """Return the table of `sharing` as book/speed.md has it."""
-    rows = []
-    for name, row in result["sharing"].items():
-        rows.append(f"| {name} | {row['seconds']:.3f} | {row['GB']:.2f} |")
-    title = f"{result['backbone']}, {result['dtype']}: a step of 48 samples of each of 3 series"
-    return "\n".join([f"| {title} | seconds | GB of keys and values |", "|---|---|---|", *rows])
-
-
 def memory(name: str, dtype: str) -> dict[str, float]:
     """Return the peak GB of whole processes, with model and libraries, each for one purpose."""
     return {
@@ -407,6 +372,8 @@ def main() -> None:
     arguments = parser.parse_args()
     name = arguments.backbone
     device = torch.device(chosen_device())
+    if arguments.openvino and device.type != "cpu":
+        parser.error("OpenVINO is measured on the CPU alone; set M2_DEVICE=cpu")
     dtype = best_dtype(device.type)
     folder = ROOT / "benchmarks" / "results" if arguments.record else out_dir() / "bench"
     stem = f"{Path(name).name}-{device.type}"  # of a path its last part
@@ -442,8 +409,6 @@ def main() -> None:
         _, ours = our_steps(name, dtype, arguments.curve)
         result["loss_curves"] = {"m2lib": ours, "plain": plain}
     result["growth"] = growth(name, dtype)
-    result["sharing"] = sharing(name, dtype)
-    print(sharing_table(result), flush=True)
     path = folder / f"{stem}.json"
     write_json(path, result)
     print(path)

@@ -9,7 +9,7 @@ written after each source, and the same command goes on from there.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +20,18 @@ from benchmarks.rows import (
     Row,
     has_all,
     named,
+    one_line,
     place_of,
     record_parser,
     record_sources,
     recorded_rows,
     show,
 )
-from benchmarks.tables import Source, model_key
+from benchmarks.tables import Source
 from benchmarks.textbook import MOST_FORECASTS, SAMPLES, cuts_of, language_row, sources_of
 from m2lib.files import write_atomic, write_json
 from m2lib.forecaster import Forecaster, read_format
-from m2lib.forecaster.adapters import VIEWS_FILE
+from m2lib.forecaster.adapters import VIEWS_FILE, read_views, weights_hash
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, load_series, split_ids
 from m2lib.settings import out_dir
@@ -105,10 +106,16 @@ def write_candidate(folder: Path, candidate: str) -> None:
     write_json(folder / VIEWS_FILE, [asdict(view) for view in VIEWS])
 
 
-def forecaster_of(candidate: str) -> Forecaster:
-    """Return the forecaster of a candidate, whose adapter is written under build/ first."""
+def written(candidate: str) -> Path:
+    """Write a candidate's files under build/, and return their folder."""
     folder = out_dir() / "candidates" / candidate.replace(" ", "-")
     write_candidate(folder, candidate)
+    return folder
+
+
+@lru_cache(maxsize=1)  # each holds a whole language model
+def forecaster_in(folder: Path) -> Forecaster:
+    """Return the forecaster whose adapter is in a folder."""
     return Forecaster.from_pretrained(folder, device="cpu", dtype=DTYPE)
 
 
@@ -117,12 +124,12 @@ def candidate_sources(names: Sequence[str] = ()) -> list[Source]:
     return named([*sources_of(CHOOSING), PREY_AND_PREDATORS], names, CHOOSING)
 
 
-def new_rows(forecasters: dict[str, Forecaster], source: Source, rows: Sequence[Row]) -> list[Row]:
-    """Measure the candidates of which a source has no row among those recorded."""
+def new_rows(folders: dict[str, Path], source: Source, rows: Sequence[Row]) -> list[Row]:
+    """Measure the candidates that a source has no row of, by name and folder."""
     cuts = cuts_of(source, PAIRS if source is PREY_AND_PREDATORS else MOST_FORECASTS)
     place = place_of(source, CHOOSING)
     new = []
-    for name, forecaster in forecasters.items():
+    for name, folder in folders.items():
         key = {
             **place,
             "forecaster": name,
@@ -130,10 +137,12 @@ def new_rows(forecasters: dict[str, Forecaster], source: Source, rows: Sequence[
             "forecasts": len(cuts),
             "samples": SAMPLES,
             "dtype": DTYPE,
-            **model_key(forecaster),
+            "adapter": weights_hash(folder),
+            "spread": read_format(folder).spread,
+            "views": [asdict(view) for view in read_views(folder)],
         }
         if not has_all(rows, [key]):
-            new.append(key | language_row(forecaster, source, cuts))
+            new.append(key | language_row(forecaster_in(folder), source, cuts))
     return new
 
 
@@ -147,12 +156,16 @@ def parted(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 def better(rows: Sequence[Row]) -> list[str]:
     """Return the candidates that are better than CHOSEN: on both, and surely on one of them.
 
-    Sure is what Student's 95% interval over the series leaves no doubt about.
+    Sure is what Student's 95% interval over the series leaves no doubt about. A candidate that has
+    not forecast all that CHOSEN has is left out.
     """
     tables_and_pairs = [errors_by_series(part) for part in parted(rows)]
+    asked: dict[str, set[str]] = {name: set() for name in CANDIDATES}
+    for row in rows:
+        asked[row["forecaster"]].add(row["source"])
     found = []
     for name in CANDIDATES:
-        if name == CHOSEN:
+        if name == CHOSEN or asked[name] != asked[CHOSEN]:
             continue
         ratios = []
         for errors in tables_and_pairs:
@@ -166,11 +179,13 @@ def better(rows: Sequence[Row]) -> list[str]:
 
 if __name__ == "__main__":
     asked = record_parser(__doc__, RECORD).parse_args()
-    loaded = {name: forecaster_of(name) for name in CANDIDATES}
-    record_sources(asked.path, candidate_sources(asked.sources), partial(new_rows, loaded))
-    measured = recorded_rows(asked.path)
-    parts = [part for part in parted(measured) if part]
-    for part in parts:
-        show(part, BEFORE, BEFORE)
-    if len(parts) == 2:
-        print(f"better than {CHOSEN}: {', '.join(better(measured)) or 'none'}")
+    with one_line():
+        sources = candidate_sources(asked.sources)
+        folders = {name: written(name) for name in CANDIDATES}
+        record_sources(asked.path, sources, partial(new_rows, folders))
+        measured = recorded_rows(asked.path)
+        parts = [part for part in parted(measured) if part]
+        for part in parts:
+            show(part, BEFORE, BEFORE)
+        if len(parts) == 2:
+            print(f"better than {CHOSEN}: {', '.join(better(measured)) or 'none'}")

@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.rows import (
     Row,
     has_all,
+    one_line,
     place_of,
     record_parser,
     record_sources,
@@ -78,9 +79,11 @@ def new_rows(forecasters: dict[str, Forecaster], source: Source, rows: Sequence[
 
 if __name__ == "__main__":
     asked = record_parser(__doc__, RECORD).parse_args()
-    dtypes = {way.dtype for way in WAYS.values()}
-    loaded = {
-        dtype: Forecaster.from_pretrained(device="cpu", dtype=dtype) for dtype in sorted(dtypes)
-    }
-    record_sources(asked.path, sources_of(CHOOSING, asked.sources), partial(new_rows, loaded))
-    show(recorded_rows(asked.path), FLOAT32, FLOAT32)
+    with one_line():
+        sources = sources_of(CHOOSING, asked.sources)
+        dtypes = {way.dtype for way in WAYS.values()}
+        loaded = {
+            dtype: Forecaster.from_pretrained(device="cpu", dtype=dtype) for dtype in sorted(dtypes)
+        }
+        record_sources(asked.path, sources, partial(new_rows, loaded))
+        show(recorded_rows(asked.path), FLOAT32, FLOAT32)

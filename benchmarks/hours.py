@@ -19,6 +19,7 @@ from benchmarks.rows import (
     Row,
     has_all,
     named,
+    one_line,
     place_of,
     record_parser,
     record_sources,
@@ -116,6 +117,7 @@ def new_rows(forecaster: Forecaster, source: Source, rows: Sequence[Row]) -> lis
 
 if __name__ == "__main__":
     asked = record_parser(__doc__, RECORD).parse_args()
-    sources = named(SOURCES, asked.sources, "hours")
-    record_sources(asked.path, sources, partial(new_rows, forecaster_of(GENERAL)))
-    show(recorded_rows(asked.path), LAST_WEEK, WEEK)
+    with one_line():
+        sources = named(SOURCES, asked.sources, "hours")
+        record_sources(asked.path, sources, partial(new_rows, forecaster_of(GENERAL)))
+        show(recorded_rows(asked.path), LAST_WEEK, WEEK)

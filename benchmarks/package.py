@@ -4,6 +4,7 @@ It is the candidate that `benchmarks.candidates` chose, and its card says what `
 measured of it on the sources for judging.
 """
 
+import argparse
 from dataclasses import asdict
 from typing import Any
 
@@ -119,6 +120,7 @@ def facts() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # it has no options but --help
     write_candidate(GENERAL, CHOSEN)
     told = facts()
     write_json(GENERAL / FACTS_FILE, told)

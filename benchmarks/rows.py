@@ -5,7 +5,9 @@ its forecasts) and then what was measured. What a record has already is not meas
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
     from benchmarks.tables import Source
 
 Row = dict[str, Any]
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End the program with the one line of an InputError, and not with a traceback."""
+    try:
+        yield
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 def place_of(source: "Source", split: str) -> Row:
@@ -39,7 +50,7 @@ def named(sources: Sequence["Source"], names: Sequence[str], what: str) -> list[
     by_name = {source.name: source for source in sources}
     for name in names:
         if name not in by_name:
-            raise InputError(f"no source {name} is for {what}; there are {', '.join(by_name)}")
+            raise InputError(f"no source {name} is for {what}; there are {'; '.join(by_name)}")
     return [by_name[name] for name in names]
 
 
@@ -101,6 +112,12 @@ def record_parser(description: str | None, record: str) -> argparse.ArgumentPars
 
 
 def show(rows: Sequence[Row], reference: str, ours: str) -> None:
-    """Print the errors of rows relative to a reference's: over all sources, and on each."""
+    """Print the errors of rows relative to a reference's: over all sources, and on each.
+
+    Without rows of the reference and of ours there is nothing to compare with.
+    """
+    if not {reference, ours} <= {row["forecaster"] for row in rows}:
+        print(f"no summary, because it wants rows of {reference} and {ours}")
+        return
     for table in (summary(rows, reference, ours), by_source(rows, reference)):
         print(table.to_string(float_format="{:.3f}".format), flush=True)

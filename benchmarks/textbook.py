@@ -32,6 +32,7 @@ from benchmarks import tables
 from benchmarks.rows import (
     has_all,
     named,
+    one_line,
     place_of,
     record_parser,
     record_sources,
@@ -365,6 +366,8 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
                 new.append(key | language_row(forecaster, source, cuts_of(source)))
         return new
 
+    for name in models:
+        forecaster_of(name)  # what is no adapter is said before anything is measured
     record_sources(path, sources_of(half, sources), new_rows)
 
 
@@ -377,7 +380,8 @@ if __name__ == "__main__":
         "--models", nargs="*", default=[GENERAL, UNTUNED], help="language models: adapters, untuned"
     )
     asked = parser.parse_args()
-    half = JUDGING if asked.judge else CHOOSING
-    record_half(asked.path, half, asked.models, asked.sources)
-    half_rows = [row for row in recorded_rows(asked.path) if row["split"] == half]
-    show(half_rows, LAST_SEASON, GENERAL)
+    with one_line():
+        half = JUDGING if asked.judge else CHOOSING
+        record_half(asked.path, half, asked.models, asked.sources)
+        half_rows = [row for row in recorded_rows(asked.path) if row["split"] == half]
+        show(half_rows, LAST_SEASON, GENERAL)

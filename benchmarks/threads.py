@@ -72,6 +72,8 @@ class Worker:
         patience.start()
         self.ask(work)
         answer = self._answer()
+        if not answer and patience.is_alive():
+            raise RuntimeError(f"the worker ended by itself, with status {self.process.wait()}")
         patience.cancel()
         return float(answer) if answer else None
 

@@ -3,7 +3,9 @@
 A trial shares the samples of a series out among one or several views of it: how much of its past
 the model sees, and what is taken out beforehand. Trials see the half for choosing of
 `benchmarks.textbook` alone. The record is textbook_trials.json, beside the recorded runs. It is
-written after each source, and the same command goes on from there. (When it was made, a forecast of
+written after each source, and the same command goes on from there. It is of the adapter that was in
+the package at the time. With another one there its rows would be replaced, so give another `--path`
+to measure that one. (When the record was made, a forecast of
 what had nothing below zero left, without its trend, was kept above zero as well. It no longer is.)
 """
 
@@ -19,6 +21,7 @@ from scipy.stats import trim_mean
 from benchmarks.rows import (
     Row,
     has_all,
+    one_line,
     place_of,
     record_parser,
     record_sources,
@@ -269,6 +272,10 @@ if __name__ == "__main__":
         help="forecasts of each source (default: %(default)s)",
     )
     asked = parser.parse_args()
-    measure = partial(new_rows, asked.names or list(TRIALS), asked.most)
-    record_sources(asked.path, sources_of(CHOOSING, asked.sources), measure)
-    show(recorded_rows(asked.path), ONE_VIEW, ONE_VIEW)
+    for name in asked.names:
+        if name not in TRIALS:
+            parser.error(f"no trial is called {name!r}; there are {'; '.join(TRIALS)}")
+    with one_line():
+        measure = partial(new_rows, asked.names or list(TRIALS), asked.most)
+        record_sources(asked.path, sources_of(CHOOSING, asked.sources), measure)
+        show(recorded_rows(asked.path), ONE_VIEW, ONE_VIEW)

@@ -8,6 +8,7 @@ there are also some of other adapters. What is recorded of the adapter as it is 
 again.
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -86,5 +87,6 @@ def record_pelts() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # it has no options but --help
     record_tables()
     record_pelts()

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -36,12 +37,21 @@ def handed_on(package: str) -> dict[str, list[str]]:
 
 def remark(source: str, name: str) -> str:
     """Return what is said of a constant, in the comment behind it or in the string below it."""
-    match = re.search(rf'^(?:\w+, )*{name}\b.*?(?:  # (.*)|\n"""(.*?)""")$', source, re.M)
-    if not match:
-        return ""
-    comment, docstring = match.groups()
-    text = comment or docstring or ""
+    comment = re.search(rf"^(?:\w+, )*{name}\b.*?  # (.*)$", source, re.M)
+    text = comment[1] if comment else ""
+    for statement, below in pairwise(ast.parse(source).body):
+        names = [getattr(target, "id", "") for target in targets_of(statement)]
+        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if is_text and name in names:
+            text = " ".join(str(below.value.value).split())
     return text[:1].upper() + text[1:]
+
+
+def targets_of(statement: ast.stmt) -> list[ast.expr]:
+    """Return what a statement assigns to; of one that assigns nothing, nothing."""
+    if isinstance(statement, ast.Assign):
+        return statement.targets
+    return [statement.target] if isinstance(statement, ast.AnnAssign) else []
 
 
 def directive(door: ModuleType, source: str, name: str) -> str:

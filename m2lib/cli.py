@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt, UInt32
+from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
 from m2lib import cli_tables, settings
@@ -23,6 +24,7 @@ from m2lib.cli_tables import Flag
 from m2lib.files import InputError, first_line
 
 Convention = Literal["coursework", "published", "executed"]
+Several = Annotated[int, Parameter(validator=Number(gte=3))]  # series, one for each split
 
 app = App(
     name="m2",
@@ -38,7 +40,7 @@ NO_ROOM = ("out of memory", "allocate memory")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status, as `run_app` gives it."""
-    return run_app(app, argv, "`m2 finetune` goes on from its last checkpoint")
+    return run_app(app, argv, "of all commands `m2 finetune` alone goes on where it was")
 
 
 def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int:
@@ -77,7 +79,7 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
 
 @data.command
 def generate(
-    path: Path | None = None, /, *, n: PositiveInt = 1000, seed: UInt32 = 0, force: Flag = False
+    path: Path | None = None, /, *, n: Several = 1000, seed: UInt32 = 0, force: Flag = False
 ) -> None:
     """Write the data set as an HDF5 file.
 
@@ -86,7 +88,7 @@ def generate(
     path
         The file (data/lotka_volterra_data.h5).
     n
-        Number of series.
+        Number of series, at least one for each split.
     seed
         The recipe's seed; 0 gives the real data set.
     force

@@ -33,7 +33,8 @@ class Task:
     """Which table, how far ahead, and who forecasts."""
 
     file: Path = field(kw_only=False)
-    """A .csv or .parquet file, a row for each step of each series."""
+    """A .csv or .parquet file, a row for each step of each series. It comes before --target and
+    --levels, which take all the words that follow."""
     horizon: PositiveInt
     """Steps to forecast."""
     id: str | None = None
@@ -154,7 +155,7 @@ def forecast(
     output
         Where to write the forecasts, .csv or .parquet.
     plot
-        Where to draw the first six, .png or .svg.
+        Where to draw the first six variables, each of a series and a target, .png or .svg.
     with_samples
         Write the samples, too, and their mean.
     force
@@ -206,25 +207,26 @@ def forecast(
         write_atomic(plot, picture.getvalue())
         print(plot)
     if stopped:
-        raise KeyboardInterrupt
+        raise stopped
 
 
-def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, bool]:
-    """The parts of a table together, and whether Ctrl-C came before the last of them.
+def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, BaseException | None]:
+    """The parts of a table together, and what stopped the work before the last of them, or None.
 
-    Where it comes before the first, there is nothing to keep, and KeyboardInterrupt goes on.
+    That is Ctrl-C, or a lack of memory (of which torch says by a RuntimeError). Where it comes
+    before the first part, there is nothing to keep, and the exception goes on.
     """
     import pandas as pd
 
     finished: list[pd.DataFrame] = []
-    stopped = False
+    stopped = None
     try:
         for part in parts:
             finished.append(part)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, MemoryError, RuntimeError) as error:
         if not finished:
             raise
-        stopped = True
+        stopped = error
     return pd.concat(finished, ignore_index=True), stopped
 
 
@@ -295,12 +297,14 @@ def evaluate(
         m2lib.forecaster.write_table(evaluation.forecasts, output)
     elif output:
         from m2lib.forecaster.adapters import weights_hash
+        from m2lib.forecaster.views import PLAIN
         from m2lib.provenance import provenance
 
         adapter = task.adapter or None
         if not adapter and forecaster.adapter:
             adapter = forecaster.adapter.name
         text_format = forecaster.text_format  # None for a model that chose one for this table
+        views = PLAIN if finetune else forecaster.views  # a tuned adapter reads a series in one way
         backbone = forecaster.backbone
         record = {
             "table": {"file": task.file.name, "sha256": short_hash(task.file.read_bytes())},
@@ -320,7 +324,7 @@ def evaluate(
             },
             "adapter": weights_hash(forecaster.adapter),
             "text_format": text_format.settings() if text_format else None,
-            "views": [asdict(view) for view in forecaster.views],
+            "views": [asdict(view) for view in views],
             "backbone": {
                 "id": backbone.name,
                 "weight_hash": backbone.weight_hash,

@@ -50,6 +50,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     InputError names the path where the folder is read-only or the disk is full; what was at `path`
     before is then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
     """
+    path = path.absolute()  # of `.` alone there is no name
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The commands for tables of one's own, on the tiny random model."""
 
 import json
+from dataclasses import asdict
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from m2lib import cli, cli_tables
-from m2lib.forecaster import Forecaster
+from m2lib.forecaster import Forecaster, View
 from m2lib.forecaster import tables as module
 from m2lib.forecaster.adapters import weights_hash
 
@@ -154,19 +155,25 @@ def test_parts_are_one_table(capsys, four):
     assert written.groupby("id").predictions.apply(tuple).nunique() == 4
 
 
-def test_ctrl_c_keeps_the_parts_that_are_finished(capsys, monkeypatch, four):
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [(KeyboardInterrupt(), 130), (RuntimeError("not enough memory: you tried to allocate"), 1)],
+)
+def test_what_stops_the_work_leaves_the_parts_that_are_finished(
+    capsys, monkeypatch, four, reason, status
+):
     sample = Forecaster.sample
     calls = iter((sample, None))
 
     def stopped_after_a_part(*arguments, **options):
         go_on = next(calls)
         if not go_on:
-            raise KeyboardInterrupt
+            raise reason
         return go_on(*arguments, **options)
 
     monkeypatch.setattr(Forecaster, "sample", stopped_after_a_part)
     options = ["--horizon", "3", "--output", "a.csv", "--plot", "a.png"]
-    assert cli.main(["forecast", "four.csv", *options]) == 130
+    assert cli.main(["forecast", "four.csv", *options]) == status
     assert "stopped after 2 of 4 series; missing: c, d\n" in capsys.readouterr().err
     written = pd.read_csv("a.csv")
     assert written.id.tolist() == ["a"] * 3 + ["b"] * 3
@@ -265,6 +272,10 @@ def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
     )
     assert plain[0] == tuned[0] == 0
     assert plain[1] != tuned[1]
+    m2(capsys, "evaluate", "pelts.csv", *options, "--finetune", 2, "--output", "found.json")
+    kept = json.loads(Path("found.json").read_text("utf-8"))
+    # `general` has three views, and what was tuned has one.
+    assert kept["views"] == [asdict(View())]
     _, out, _ = m2(
         capsys,
         "evaluate",

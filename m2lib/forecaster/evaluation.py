@@ -101,9 +101,12 @@ class Evaluation:
 
         It is more than chance where the 95% t interval of the paired gains leaves zero out and the
         p value of their sign-flip test is below 0.05, of six forecasts or more, of which at least
-        two are of the same series.
+        two are of the same series. The best of k others is found by the same errors that it is then
+        compared by, and the luckiest of many is soon ahead. So where the model is behind it, the p
+        value counts k times (Bonferroni's correction).
         """
-        best = self.mase.drop(columns=MODEL).mean().idxmin()
+        others = self.mase.drop(columns=MODEL)
+        best = others.mean().idxmin()
         best_error = self.mase[best].mean()
         gains = self.gains[best]
         gain = gains.mean()
@@ -123,7 +126,8 @@ class Evaluation:
             return f"{claim}; fewer than {ENOUGH} forecasts prove nothing"
 
         low, high = t_interval(gains)
-        sure = (low > 0 or high < 0) and sign_flip_p(gains) < 0.05
+        choices = others.shape[1] if gain < 0 else 1
+        sure = (low > 0 or high < 0) and choices * sign_flip_p(gains) < 0.05
         # Series that are forecast from one moment each may all err together, for example in a bad
         # year. The interval takes them for independent, so it is too narrow.
         once_each = gains.index.unique("item").size == len(gains)

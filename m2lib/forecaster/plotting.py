@@ -1,5 +1,6 @@
 """Fan charts of forecasts: the past, the median and the bands, an axis for each variable."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from m2lib.forecaster.tables import Columns, Fill, Item, items_of
 if TYPE_CHECKING:  # drawing alone waits for matplotlib
     from matplotlib.axes import Axes
 
+LEVEL = r"\d(\.\d+)?(e-\d+)?"  # a column of quantiles is called 0.1, or 1e-05
 MOST_AXES = 6
 PAST = 5  # horizons of the past that are drawn
 PAST_COLOUR = "0.25"
@@ -113,7 +115,9 @@ def plot_items(
 
 def _draw_fan(ax: "Axes", times: pd.Index, ahead: pd.DataFrame) -> None:
     """Draw one variable's median and the bands of its levels, the widest first."""
-    levels = sorted(name for name in map(str, ahead.columns) if name.startswith("0."))
+    # Columns of levels are called 0.1, 0.5 and so on, 1e-05 among them.
+    names = [str(name) for name in ahead.columns]
+    levels = sorted((name for name in names if re.fullmatch(LEVEL, name)), key=float)
     pairs = zip(levels[: len(levels) // 2], reversed(levels), strict=False)
     for number, (low, high) in enumerate(pairs):
         label = f"{100 * (float(high) - float(low)):.0f}% band"

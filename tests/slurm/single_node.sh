@@ -65,7 +65,7 @@ say "sinfo ($(slurmctld -V), accounting off)"
 sinfo
 
 say "python -m study run context/128 search/expt_0 --cluster slurm"
-"$bin/m2" run context/128 search/expt_0 --cluster slurm --cluster-option timeout_min=30 \
+"$bin/python" -m study run context/128 search/expt_0 --cluster slurm --cluster-option timeout_min=30 \
     --cluster-option slurm_partition=m2
 say "squeue"
 queue() { squeue --format '%.3i %.22j %.10T %.10M %.32E %R'; }
@@ -79,7 +79,7 @@ until_it_is restarted "$default" 1
 queue
 show "$default"
 say "python -m study status"
-"$bin/m2" status | sed -n 1,4p
+"$bin/python" -m study status | sed -n 1,4p
 until_it_is trained default 100
 say "scontrol requeue $default: what Slurm does when it takes the node away"
 scontrol requeue "$default"
@@ -88,7 +88,7 @@ show "$default"
 
 until_it_is ended
 say "python -m study status, at the end"
-"$bin/m2" status | grep -v "not run"
+"$bin/python" -m study status | grep -v "not run"
 say "sacct --completion"
 sacct --completion --format JobID,JobName%22,State,Start,End,ExitCode 2>&1 || cat "$folder/completed.txt"
 say "the log of default"
@@ -96,7 +96,7 @@ grep -v '^train\|it/s\|step/s' "$folder/build/jobs/${default}_0_log.out" || true
 
 say "the same, unbroken and outside Slurm"
 export M2_RESULTS=$folder/unbroken/results M2_OUT=$folder/unbroken/build
-"$bin/m2" run context/128 search/expt_0 2>/dev/null
+"$bin/python" -m study run context/128 search/expt_0 2>/dev/null
 cd "$folder"
 "$bin/python" - <<'PYTHON'
 import json

@@ -176,6 +176,11 @@ def test_verdicts():
     one_bad = made([0.0] * 6, [3.0, 3, 3, 3, 3, -0.5])
     assert one_bad.table().loc["last value", "95% interval"].startswith("+0.9")
     assert one_bad.verdict.endswith("that may be chance")
+    # Six forecasts that are all worse: 2 of 64 patterns lie as far. Of one other forecaster that is
+    # more than chance; of two, of which the luckier is found by the same six, it may be chance.
+    worse = made([2.0, 3, 2, 3, 2, 3], [1.0] * 6)
+    assert worse.verdict.endswith("that may be chance")
+    assert replace(worse, mase=worse.mase.drop(columns="mean")).verdict.endswith("more than chance")
     ets = made([1.0] * 20, [2.0] * 20)
     ets = replace(ets, mase=ets.mase.rename(columns={"last value": ETS}))
     assert "50% below that of AutoETS, the best of the others here; with 20" in ets.verdict

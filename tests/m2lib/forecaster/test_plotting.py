@@ -23,6 +23,16 @@ def sales(names="ab", steps=40):
     return pd.concat(frames).assign(other=lambda frame: 100 - frame.target)
 
 
+def test_levels_pair_by_their_size(tiny):
+    table = sales("a")
+    levels = [1e-5, 0.5, 1 - 1e-5]
+    ahead = Forecaster(tiny).predict_df(table, 4, quantile_levels=levels, num_samples=5)
+    (ax,) = plot_forecasts(table, ahead)
+    (band,) = ax.findobj(PolyCollection)
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (ahead["1e-05"].min(), ahead["0.99999"].max())
+
+
 def test_each_variable_of_each_series_has_an_axis(tiny):
     table = sales()
     ahead = Forecaster(tiny).predict_df(table, 4, target=["target", "other"], **LEVELS)
