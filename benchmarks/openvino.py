@@ -56,7 +56,8 @@ def measured(
 
 
 class OpenVino:
-    """A Llama or Qwen2 that OpenVINO runs on the CPU, with settings of its own choice.
+    """A Llama or Qwen2 that OpenVINO runs on the CPU, with settings of its own choice but
+    for the number of threads, which is ours.
 
     exact: compute in float32 with the model's own weights, to see that the graph is right.
     """

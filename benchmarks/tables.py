@@ -1,8 +1,9 @@
 """`python -m benchmarks.tables` measures forecasters of any table on real tables.
 
 No adapter was trained on them. The tables come with statsmodels, statsforecast and matplotlib,
-which `pip install -e '.[yardsticks]'` brings. Some sources are for choosing, the others for
-judging; the latter had been looked at four times before `general` took the form that it had then.
+which `pip install -e '.[yardsticks]'` brings. Some sources were for choosing, the others for
+judging. The latter were looked at so often while `general` grew that all of them are for choosing
+now, and `benchmarks.textbook` has the ones that judge.
 Errors are in units of a reference: the last value or the last period, whichever did better before a
 source's first forecast. The record is tables.json, beside the recorded runs. It is written row by
 row, and rows of the same values and adapter are not measured again.
@@ -46,8 +47,6 @@ FEWEST_EARLIER = 3
 SAMPLES = 48
 LEFT_IN = ", season left in"
 """Ends the name of an adapter that reads a series as it is, not deseasonalised."""
-MOST_NEEDED = 1e3
-"""The factor by which a band of no width would have to be widened."""
 PICTURED = 4
 """Horizons of the context that a picture shows."""
 MODELS = {
@@ -329,8 +328,7 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     Errors are in units of the mean change from season to season in a forecast's context [1]_.
     mase: the error of the median. loss: twice the mean quantile loss of the deciles, which for one
     certain forecast is its error. held: the share of true values between the first and the last
-    decile. needed: the factor by which these two have to be moved away from the median, to hold
-    four of five true values. shown: the last forecast of the first series, its deciles from the
+    decile. shown: the last forecast of the first series, its deciles from the
     lowest on.
 
     References
@@ -352,19 +350,11 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     quantile_losses = np.maximum(levels * errors, (levels - 1) * errors)
     held = (errors[:, 0] >= 0) & (errors[:, 8] <= 0)
 
-    # The width of the band on the side of the median where the true value is.
-    above = deciles[:, 8] - deciles[:, 4]
-    below = deciles[:, 4] - deciles[:, 0]
-    width = np.where(errors[:, 4] > 0, above, below)
-    needed = np.full_like(width, MOST_NEEDED)
-    np.divide(absolute_errors, width, out=needed, where=width > 0)
-
     shown = min(source.origins, len(contexts)) - 1
     return {
         "mase": (absolute_errors.mean(1) / scales).tolist(),
         "loss": (2 * quantile_losses.mean((1, 2)) / scales).tolist(),
         "held": held.mean(1).tolist(),
-        "needed": float(np.quantile(needed, 0.8)),
         "seconds": round(seconds, 2),
         "shown": {
             "context": _five_digits(contexts[shown][-PICTURED * source.horizon :]),
