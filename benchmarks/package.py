@@ -21,6 +21,8 @@ from study.records import Record
 
 RUNS = CANDIDATES[CHOSEN]
 """The runs whose weights the adapter averages. They are the last of its trainings."""
+OPENED = "three times, twice of these for earlier adapters"
+"""How often the series for judging have been opened. Each reading adds one."""
 ERROR = "error / that of the last season"
 
 
@@ -82,7 +84,7 @@ def facts() -> dict[str, Any]:
     last = "In the last" if as_shown == 1 else f"In the last {as_shown}"
     mean = ""
     if len(RUNS) > 1:
-        mean = f"The weights are the mean of those after the last {len(RUNS)} trainings. "
+        mean = f"The weights are the mean of those of the runs {' and '.join(RUNS)}. "
     recipe = {"start": plan.start, "pairs": plan.pairs, "shown": plan.shown}
     recipe |= asdict(plan.training)
     recipe["targets"] = ", ".join(recipe["targets"])
@@ -92,9 +94,9 @@ def facts() -> dict[str, Any]:
         "data": "No real series: an endless stream of synthetic ones, as "
         "`study.synthetic.families` draws them: seasons and trends, autoregressions, wandering "
         "cycles, counts, Gaussian processes, prey and predators, mixed; 20 to 256 steps each. "
-        f"{last} of {len(records)} trainings most of them are shown as the forecaster shows a "
-        "table, without their season or trend, and many are series of exponential smoothing "
-        f"(`study.synthetic.shown`). {mean}The settings below are the last training's, the cost "
+        f"{last} of {len(records)} trainings many of them are shown as the forecaster shows a "
+        "table, half of these without their season or trend, and most of these are series of "
+        f"exponential smoothing (`study.synthetic.shown`). {mean}The settings below are the last training's, the cost "
         "is of all",
         "recipe": recipe,
         "flops": sum(training.spent()["coursework"] for training in records),
@@ -114,7 +116,7 @@ def facts() -> dict[str, Any]:
         "geometric means of the MASE, in that of repeating the last season. No adapter and no view "
         "was selected on these series, but an earlier adapter had been tried on some of them, and "
         "what was seen when they were first opened steered later trainings. They were opened "
-        f"twice, first for an earlier adapter. {judgement(rows)}",
+        f"{OPENED}. {judgement(rows)}",
         "errors": errors,
     }
 

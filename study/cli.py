@@ -74,6 +74,8 @@ def run(
             "--fresh and --reforecast run here, without --cluster; "
             "a record that is moved away is made anew there too"
         )
+    if cluster_option and not cluster:
+        raise InputError("--cluster-option is for --cluster slurm or --cluster local; give one")
     for name in names:  # all of them before the first is run
         study.experiment_named(name)
     if every:
@@ -142,7 +144,7 @@ def status(*, check: Flag = False) -> None:
 
 
 def budget() -> None:
-    """What the active profile's records have spent, and what is left."""
+    """What the active profile's records have spent, those no longer kept too, and what is left."""
     profile = study.active_profile()
     print(study.record_path(profile, "*").parent)
     heads = "".join(f"{convention:>14s}" for convention in CONVENTIONS)
@@ -152,6 +154,14 @@ def budget() -> None:
         charged = study.EXPERIMENTS[record.name].group
         note = "" if charged else "  beyond the report, not charged"
         print(f"{name:22s}{record.status:>10s}{spent}{note}")
+    for row in study.removed(profile):
+        spent = ""
+        for convention in CONVENTIONS:
+            flops = sum(costs[convention] for costs in row["flops"].values())
+            spent += f"{flops:14.3g}"
+        note = "" if row["group"] else "  beyond the report, not charged"
+        what = f"{len(row['records'])} no longer kept"
+        print(f"{what:22s}{'removed':>10s}{spent}{note}")
     account = study.budget_of(profile)
     share = account.spent / profile.budget
     print(

@@ -85,5 +85,7 @@ def submit(
             yield name, job
             if cluster == "local" and job.exception():
                 raise InputError(f"job {job.job_id} failed; its log is {job.paths.stdout}")
+    except InputError:
+        raise
     except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"--cluster {cluster}: {first_line(error)}") from error

@@ -154,10 +154,12 @@ def estimate(
         samples=work.samples,
         **work.adapter,
     )
-    # One evaluation before the first step, one after the last, and those on the way.
+    # One evaluation before the first step, one after the last, and those on the way, as far as they
+    # are still to come.
     evaluations = 0
-    if work.steps:
-        evaluations = 2 + sum(step > steps_done for step in work.watch.after)
+    if work.steps > steps_done:
+        on_the_way = sum(step > steps_done for step in work.watch.after)
+        evaluations = (steps_done == 0) + on_the_way + 1
     watched = work.watch.num_series * evaluations
     # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of
     # them, rounded up: 100 steps of 10 tokens have 2000 / 512, so 4. (A real series has some 800

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from m2lib.files import InputError
 from m2lib.model import chosen_device, chosen_dtype
 from m2lib.provenance import versions
 from m2lib.settings import read as read_setting
@@ -24,7 +25,8 @@ class Profile:
     most_series: int | None = None
     """How many series an experiment forecasts at most; None: all that it declares."""
     batch_size: int = 50
-    """Texts (series times samples) decoded together; memory limits it."""
+    """Texts (series times samples) decoded together; memory limits it. An evaluation decodes all
+    its series together, and the samples of one series are never parted."""
     live: bool = False
     """Whether its runs are for looking at, not for the record: they are written under build/."""
     train: Sizes = field(default_factory=dict)
@@ -159,8 +161,15 @@ def active_profile() -> Profile:
 
 
 def profile_named(profile: Profile | str) -> Profile:
-    """Return the profile of a name, on its own backbone; a Profile is returned as it is."""
-    return PROFILES[profile] if isinstance(profile, str) else profile
+    """Return the profile of a name, on its own backbone; a Profile is returned as it is.
+
+    Raises InputError for an unknown name.
+    """
+    if isinstance(profile, Profile):
+        return profile
+    if profile not in PROFILES:
+        raise InputError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[profile]
 
 
 def setting(profile: Profile) -> str:

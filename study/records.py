@@ -25,6 +25,7 @@ from m2lib.model import backbone_id
 from m2lib.series import SeriesSet, TextFormat, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir
 from m2lib.training import TrainConfig
+from study.experiments import experiment_named
 from study.profiles import Profile, profile_named
 from study.settings import results_dir
 
@@ -65,9 +66,11 @@ LearnsFrom = Literal["nothing", "the training split", "simulated series", "synth
 class Plan:
     """Everything that decides the numbers of a run: two runs of equal plans are the same run.
 
-    It does not say where, when, in which dtype and in what batches a run is computed. These change
-    the last digits of a number, and may turn a digit of a greedy forecast. The draws of a sampled
-    one depend on the batch, which the record holds.
+    It does not say how synthetic series are drawn: where the code of `study.synthetic` changes, a
+    run of an equal plan is another run. (A test holds what that code draws.) Nor does it say where,
+    when, in which dtype and in what batches a run is computed. These change the last digits of a
+    number, and may turn a digit of a greedy forecast. The draws of a sampled one depend on the
+    batch, which the record holds.
     """
 
     name: str
@@ -99,7 +102,8 @@ class Plan:
     start_adapter: str
     """A hash of that adapter's files."""
     protocol: DecodeConfig
-    """How it forecasts."""
+    """How it forecasts. Its rounding is that of the training texts, too, unless these are
+    synthetic."""
     split: str
     """Whose series it forecasts, `validation` or `test`."""
     series: tuple[int, ...]
@@ -142,9 +146,9 @@ class Record:
     plan: Plan
     """All that decides its numbers."""
     dtype: str
-    """The dtype in which it trained, or forecast where it trains nothing."""
+    """The dtype in which it began: of its training, or where it trains nothing of its forecasts."""
     batch_size: int
-    """How many texts were decoded together."""
+    """How many texts were decoded together; if that was changed on the way, the last number."""
     forecast_dtype: str = ""
     """The dtype in which it forecast; empty: the same as `dtype`."""
     status: Literal["running", "done"] = "running"
@@ -254,6 +258,7 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     """
     path = record_path(profile, name)
     if not path.is_file():
+        experiment_named(name)  # raises InputError for a name that is declared nowhere
         raise InputError(
             f"no record {path}; "
             f"`M2_PROFILE={profile_named(profile).name} python -m study run {name}` makes it"
@@ -366,7 +371,10 @@ def _read(record: Record, data: SeriesSet, series_id: int) -> tuple[np.ndarray, 
 
 
 def _compare(record: Record, data: SeriesSet) -> None:
-    """Raise ValueError if a record's errors are not those of its texts."""
+    """Raise ValueError if a record's errors are not those of its texts, or if some are missing."""
+    if record.status == "done" and record.series.keys() != set(record.plan.series):
+        count = len(record.plan.series)
+        raise ValueError(f"series: it is done, but has {len(record.series)} of {count}")
     rounding = record.protocol.rounding
     for series_id, entry in record.series.items():
         (truth,) = to_integers(data.truths[[series_id]], data.scales[[series_id]], rounding)

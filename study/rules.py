@@ -27,10 +27,7 @@ class Selection:
     reads: tuple[str, ...]
     """The names of these experiments."""
     count: int
-    """How many series it gives of the report's 50."""
-
-    def __str__(self) -> str:
-        return f"{self.rule.__name__}({', '.join(self.reads)})"
+    """How many series it gives of the report's 50, by the report's errors."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,8 @@ class AdapterOf:
     names: tuple[str, ...]
     """The experiments that have trained an adapter."""
     place: int = 0
-    """Which of them, counted from 0, the one with the lowest mean error on its own series."""
+    """Which of them, in the order of their mean errors, each on its own series: 0 is the one with
+    the lowest."""
 
     def chosen(self, errors_of: ErrorsOf) -> str:
         """Return the name of that experiment."""
@@ -92,8 +90,16 @@ def _best_30_and_hard_20(baseline: Maes) -> tuple[list[int], list[int]]:
     return best_and_worst(baseline, worst=max(1, len(baseline) * 20 // 50))
 
 
+def published_name(experiment: str) -> str:
+    """Return what the report's errors call an experiment: the untuned model on test is `untuned`."""
+    return "untuned" if experiment == "untuned-test" else experiment
+
+
 def published_maes(experiment: str) -> Maes:
-    """Return the report's own MAE of an experiment by series id, ascending, in scaled units."""
+    """Return the report's own MAE of an experiment by series id, ascending, in scaled units.
+
+    Of an experiment that the report does not have there are none.
+    """
     maes = {}
     for name, _, series_id, mae in _rows("series_mae.csv"):
         if name == experiment:

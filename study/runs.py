@@ -95,9 +95,11 @@ def run(
         return record
     with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
         old = None if fresh else record_of(plan, profile, data)
+        if old and old.status == "done" and not reforecast:
+            return old  # another process finished it while this one waited for the lock
+        if not (old and has_trained_adapter(old, profile)):
+            check_start(plan, profile)  # before any record is changed
         if old and old.status == "done":
-            if not reforecast:  # another process finished it while this one waited for the lock
-                return old
             forget_forecasts(old, profile)
         this = Run(plan, profile, data, old)
         this.begin()
@@ -139,7 +141,20 @@ def has_trained_adapter(record: Record, profile: Profile) -> bool:
     config = record.training
     if not config or not config.rank or len(record.loss_curve) < config.steps:
         return False
-    return adapter_hash(adapter_path(profile, record.name)) == record.adapter
+    # Of a run that was killed before it had saved its adapter, both hashes are empty.
+    return (
+        record.adapter != "" and adapter_hash(adapter_path(profile, record.name)) == record.adapter
+    )
+
+
+def check_start(plan: Plan, profile: Profile) -> None:
+    """Raise InputError if the adapter of the earlier run, on which a run builds, is gone."""
+    folder = adapter_path(profile, plan.start)
+    if plan.start and adapter_hash(folder) != plan.start_adapter:
+        raise InputError(
+            f"{folder} is gone, or is not the adapter that its record names; "
+            f"`python -m study run {plan.start} --fresh` makes both anew"
+        )
 
 
 def forget_forecasts(record: Record, profile: Profile) -> None:
@@ -205,7 +220,8 @@ class Run:
         self.profile = profile
         self.data = data
         self.experiment = experiment_named(plan.name)
-        self.work = costs.workload(self.experiment, profile, plan.start)
+        work = costs.workload(self.experiment, profile, plan.start)
+        self.work = replace(work, num_forecasts=len(plan.series))
         self.folder = adapter_path(profile, plan.name)
         self.backbone = load_model(plan, profile, starting_dtype(plan, profile, old))
         self.shape = Shape.of(self.backbone.model.config)
@@ -300,13 +316,7 @@ class Run:
 
     def load_start(self) -> None:
         """Put the adapter of the earlier run, on which this one builds, into the model."""
-        start = self.plan.start
-        folder = adapter_path(self.profile, start)
-        if adapter_hash(folder) != self.plan.start_adapter:
-            raise InputError(
-                f"{folder} is not the adapter that its record names; "
-                f"`python -m study run {start} --fresh` makes both anew"
-            )
+        folder = adapter_path(self.profile, self.plan.start)
         model.load_adapter(self.backbone.model, folder)
 
     def charge(self, kind: str, *spent: Costs) -> None:
@@ -366,6 +376,7 @@ class Run:
         """Forecast the series that the record does not have yet, and save it after each batch."""
         record = self.record
         profile = self.profile
+        record.batch_size = profile.batch_size
         size = max(1, profile.batch_size // self.plan.protocol.n_samples)
         ids_left = [i for i in self.plan.series if i not in record.series]
         began = time.perf_counter() - record.seconds  # as if it had never been interrupted

@@ -6,6 +6,8 @@ from m2lib import settings
 from m2lib.files import ROOT
 from m2lib.settings import FOLDER, Setting
 
+COMMITTED = ROOT / "report" / "results"
+"""The folder of the records that come with the project."""
 SETTINGS = {
     "M2_PROFILE": Setting(
         "how big a run is", "slice, laptop, fifth or report", "slice", "slice|laptop|fifth|report"
@@ -21,4 +23,10 @@ def read(name: str) -> str | None:
 
 def results_dir() -> Path:
     """Return the folder of recorded runs, which `M2_RESULTS` names."""
-    return settings.folder_of(read("M2_RESULTS"), ROOT / "report" / "results")
+    return settings.folder_of(read("M2_RESULTS"), COMMITTED)
+
+
+def benchmark_record(file: str) -> Path:
+    """Return where a benchmark's record is: in `M2_RESULTS` if it is there, else the committed one."""
+    own = results_dir() / file
+    return own if own.exists() else COMMITTED / file

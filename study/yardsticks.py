@@ -5,8 +5,8 @@ They were measured on the study's series and on other worlds by `python -m bench
 
 from typing import Any
 
-from m2lib.files import ROOT, read_json
-from study.settings import results_dir
+from m2lib.files import read_json
+from study.settings import benchmark_record
 
 YARDSTICKS = "yardsticks.json"
 """The file of recorded yardsticks, beside the records of runs."""
@@ -27,10 +27,8 @@ def recorded_rows(where: str) -> dict[str, dict[str, Any]]:
     charged what a core computes at most in its seconds. Of a language model there are its FLOPs by
     the rules too (`coursework`), and a hash of its `adapter`'s files.
     """
-    own = results_dir() / YARDSTICKS
-    path = own if own.exists() else ROOT / "report" / "results" / YARDSTICKS
     rows = {}
-    for row in read_json(path)["rows"]:
+    for row in read_json(benchmark_record(YARDSTICKS))["rows"]:
         if row["set"] == where:
             # JSON's keys are texts.
             maes = {int(series_id): mae for series_id, mae in row["maes"].items()}

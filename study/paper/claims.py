@@ -12,6 +12,7 @@ import scipy
 import study
 from m2lib.series.intervals import bootstrap_interval, sign_flip_p, t_interval
 from study.paper import errors
+from study.rules import published_name
 
 RunsByName = Mapping[str, pd.Series]
 """MAE by series id, scaled units, by experiment."""
@@ -93,8 +94,7 @@ def replicated_runs(profile: str) -> RunsByName:
     runs = {}
     for (who, name), maes in errors.recorded_runs(replication, *done).items():
         if who == "ours":
-            published_name = "untuned" if name == "untuned-test" else name
-            runs[published_name] = maes
+            runs[published_name(name)] = maes
     return runs
 
 

@@ -19,14 +19,16 @@ from m2lib import series
 from m2lib.files import ROOT, InputError, read_json
 from m2lib.series.intervals import Ratio, error_ratio
 from study import Profile, Record
+from study.settings import benchmark_record
 from study.worlds import WORLDS
 
 LENGTHS = (128, 512, 768)
 """Tokens of context that the report compares."""
 START = "trial/rate"
-"""The recorded run that the trials of `study.ARMS` go on from."""
+"""The trial whose settings each of `study.ARMS` changes."""
 GREEDY = {"untuned": "untuned-test-constrained", "final": "final", "best": "best"}
-"""The experiments that forecast the test series greedily, by whose samples stand beside."""
+"""For each model whose samples are shown, the experiment that forecasts the test series with it
+greedily."""
 LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
 """The competitor without a language model, of the order that the validation series chose."""
 TABLE_ERRORS = "tables.json"
@@ -116,8 +118,8 @@ def error_table(records: dict[str, Record]) -> pd.DataFrame:
 
     who: `ours`, `published`, or of a yardstick the set that it forecasts: a split, or a world by
     its name. experiment: of a yardstick the forecaster's name. mae and crps: scaled units. A run
-    that only asks an adapter about further series counts to the run that trained it, as in the
-    published errors: search/second_0 to search/expt_6, for example.
+    that asks an adapter about the other 15 hard series counts to the run that trained it, as in the
+    published errors: search/second_0 to search/expt_7, for example.
     """
     rows: list[dict[str, Any]] = []
     for name, record in records.items():
@@ -159,10 +161,9 @@ def published() -> pd.DataFrame:
 def table_errors(path: Path | None = None) -> pd.DataFrame:
     """Return the record of the benchmark of real tables, a row for each source and forecaster.
 
-    Without a path it is the committed record.
+    Without a path it is read from `M2_RESULTS` if that holds such a record, else the committed one.
     """
-    path = path or ROOT / "report" / "results" / TABLE_ERRORS
-    return pd.DataFrame(read_json(path)["rows"])
+    return pd.DataFrame(read_json(path or benchmark_record(TABLE_ERRORS))["rows"])
 
 
 def relative_errors(

@@ -20,17 +20,18 @@ from m2lib.accounting import (
     forward_flops,
     total,
 )
-from m2lib.files import ROOT, InputError, read_json
+from m2lib.files import InputError, read_json
 from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
 from study import EXPERIMENTS, REPLICATION, Profile, Record
 from study.paper import errors, textbook
 from study.paper.errors import GREEDY, Runs, Sampled, median_mae, summary
+from study.settings import benchmark_record
 
 REPORT = study.PROFILES["report"]
 CONTEXTS = tuple(f"context/{length}" for length in errors.LENGTHS)
 COMPARISONS = (*study.SEARCH, *study.SECOND, *CONTEXTS, "context/768-rest")
-"""The runs of the report's searches, and of a replication alone."""
+"""The runs of the report's searches, and one that the report does not have, context/768-rest."""
 REPLICATED = {
     "fifth": (*COMPARISONS, "final"),
     "report": ("baseline", "untuned-test", "default", "default-rest"),
@@ -264,7 +265,7 @@ def _first_rounds(runs: Runs, who: str) -> list[str]:
 
 def _precision() -> dict[str, Any]:
     """Return what the replication's forecasts were in bfloat16 and are in float32, by run."""
-    rows = read_json(ROOT / "report" / "results" / "precision.json")["records"]
+    rows = read_json(benchmark_record("precision.json"))["records"]
     return {f"{row['profile']} {row['run']}": row for row in rows}
 
 

@@ -37,8 +37,10 @@ AT_THE_END = "fig9_final"
 def draw(name: str) -> Figure:
     """Draw a figure of the paper, from the records of the profile that is shown or a replication's.
 
-    Raises InputError if a record that it needs is missing.
+    Raises InputError for an unknown name, and if a record that it needs is missing.
     """
+    if name not in FIGURES:
+        raise InputError(f"no figure {name!r}: choose one of {', '.join(FIGURES)}")
     plots.use_style()
     return FIGURES[name](_profile_of(name))
 

@@ -10,7 +10,7 @@ import pandas as pd
 from m2lib.files import read_json
 from m2lib.series.intervals import Ratio, error_ratio
 from study.paper.errors import geometric_mean
-from study.settings import results_dir
+from study.settings import benchmark_record
 
 RECORD = "textbook.json"
 FIRST_READING = "textbook_first_reading.json"
@@ -19,12 +19,13 @@ has been trained further since, and the half has been opened a second time."""
 CHOOSING, JUDGING = "choosing", "judging"
 LAST_SEASON = "last season"
 LEAST_ERROR = 0.01
-"""MASE below which two forecasts count as equally good. A geometric mean bears no error of zero."""
+"""An error, MASE or scaled quantile loss, below which two forecasts count as equally good. A
+geometric mean bears no error of zero."""
 
 
 def judged_rows() -> list[dict[str, Any]]:
     """Return the recorded rows of the half for judging, one for each source and forecaster."""
-    rows = read_json(results_dir() / RECORD)["rows"]
+    rows = read_json(benchmark_record(RECORD))["rows"]
     return [row for row in rows if row["split"] == JUDGING]
 
 
@@ -84,7 +85,8 @@ def ratios(errors: pd.DataFrame, ours: str) -> dict[str, Ratio]:
 
 
 def held(rows: Iterable[dict[str, Any]], forecaster: str) -> float:
-    """Return the share of true values that a forecaster's 80% bands hold."""
+    """Return the share of true values that a forecaster's 80% bands hold, in the mean over its
+    forecasts, whatever their length."""
     shares = [row["held"] for row in rows if row["forecaster"] == forecaster]
     return float(np.concatenate(shares).mean())
 

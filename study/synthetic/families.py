@@ -33,7 +33,7 @@ def draw_series(
     """Draw a synthetic series, float64 (steps, variables).
 
     Its variables are predators and prey, or mixtures of latent series. The family that `without`
-    names is left out.
+    names is left out, but counts keep the families that their rates are of.
     """
     share_of_dynamics = 0.1 if variables == 1 else 0.3
     is_dynamics = rng.random() < share_of_dynamics  # drawn even if that family is left out
@@ -123,8 +123,8 @@ def cycle(rng: np.random.Generator, steps: int) -> np.ndarray:
        2.3.
     """
     period = log_uniform(rng, 4, max(8, steps / 2))
-    # A complex number turns by one period's share of a circle at each step, shrinks a little, and
-    # is shaken by a shock: z_t = turn z_(t-1) + shock_t. The cycle is its real part.
+    # At each step a complex number turns by 1 / period of a circle, shrinks a little, and is shaken
+    # by a shock: z_t = turn z_(t-1) + shock_t. The cycle is its real part.
     shrinkage = 1 - log_uniform(rng, 0.003, 0.3) / period
     turn = shrinkage * np.exp(2j * np.pi / period)
     real_shocks, imaginary_shocks = rng.normal(size=(2, BURN_IN + steps))

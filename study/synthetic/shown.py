@@ -1,8 +1,8 @@
 """Series of exponential smoothing, shown to the model as a forecaster shows a reader's series.
 
 AutoETS, which forecasts many real series best, takes them for series of this kind. And what
-`general` reads of a series is seldom the series itself: a season or a line has been taken out of
-it, and both were estimated from it. A line through the last twenty steps of a random walk, for
+`general` reads of a series is often not the series itself: in half of these training steps a season
+or a line has been taken out of it, and both were estimated from it. A line through the last twenty steps of a random walk, for
 example, is always a little too steep, so what follows bends back. The model learns this here.
 """
 
@@ -101,7 +101,8 @@ class Showing:
         if rng.random() < OF_SMOOTHING:
             values = smoothing(rng, steps, self.season)[:, None]
         else:
-            # It has another season, or none. Calendars promise some that are not there, too.
+            # It has a season of its own, or none, and not the one that will be looked for: a
+            # calendar, too, may promise a season that a series does not have.
             values = draw_series(rng, steps, 1)
         known = values[: self.past]
         season = Season.of(known, self.season)

@@ -4,7 +4,7 @@ import numpy as np
 
 from m2lib.series import SHORTEST, TABLES, TextFormat
 from m2lib.training import Endless, encode_window, pad_windows
-from study.synthetic.families import draw_series, dynamics, log_uniform
+from study.synthetic.families import FAMILIES, draw_series, dynamics, log_uniform
 from study.synthetic.shown import Showing
 
 # Shares of synthetic series with 1, 2, ... 8 variables.
@@ -22,12 +22,21 @@ def synthetic_windows(
     """Return windows of synthetic series, generated anew for each step.
 
     A series has one to eight variables, or as many as the format fixes. A step has at most `tokens`
-    tokens in all its windows, which must be 640 or more for eight variables. `without` names a
-    family of series to leave out. `shown_share` is the share of the steps whose series of one
+    tokens in all its windows, which must have room for 20 steps: 640 for eight variables of three
+    digits, 800 of four. `without` names a family of series to leave out. `shown_share` is the share of the steps whose series of one
     variable are shown as a forecaster shows them (`study.synthetic.shown`). `pair_share` is the
     share of the other steps that hold one long series of prey and predators instead: beside a
     `shown_share` of 0.7, a `pair_share` of 0.2 is 6% of all steps.
+
+    Raises ValueError for too few tokens, and for a family that there is not.
     """
+    if without and without not in FAMILIES:
+        raise ValueError(f"no family {without!r}: choose one of {', '.join(FAMILIES)}")
+    largest = text_format.of(text_format.variables or len(VARIABLE_SHARES))
+    if tokens < 2 * SHORTEST * largest.longest_step:
+        raise ValueError(
+            f"{tokens} tokens have no room for {2 * SHORTEST} steps of {largest.variables} variables"
+        )
 
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
@@ -68,11 +77,14 @@ def _shown_windows(rng: np.random.Generator, tokens: int, text_format: TextForma
     """Return the windows of a step whose series are all shown in one way."""
     most_steps = tokens // text_format.longest_step
     showing = Showing.draw(rng)
-    first = showing.draw_series(rng, most_steps)  # only its length counts
+    # All windows of a step have room for the length that this way of showing usually gives. The
+    # first series is drawn for its length alone.
+    first = showing.draw_series(rng, most_steps)
     rows: list[list[int]] = []
     while len(rows) < most_steps // len(first):
         series = showing.draw_series(rng, most_steps)
-        # A view that would show nothing but a flat line shows more steps than it does of others.
+        # Where a view would show nothing but a flat line, it shows more steps (see `Seen.of`). Such
+        # a series has no room, and another one is drawn.
         if len(series) <= len(first):
             ids = encode_window(series, showing.ahead, text_format)
             if ids is not None:

@@ -36,6 +36,31 @@ def test_a_step_of_synthetic_series_is_full_and_a_function_of_the_step():
     assert variables == set(range(1, 9))
 
 
+@pytest.mark.parametrize(
+    ("settings", "step", "windows", "length", "numbers"),
+    [
+        ({"seed": 1}, 0, 1, 226, [326, 384, 374]),
+        ({"seed": 1}, 2, 4, 60, [349, 328, 328]),
+        ({"seed": 8, "pair_share": 0.7, "shown_share": 0.4}, 1, 3, 79, [174, 179, 167]),
+        ({"seed": 8, "pair_share": 0.7, "shown_share": 0.4}, 2, 1, 85, [208, 172, 167]),
+    ],
+)
+def test_a_seed_keeps_its_series(settings, step, windows, length, numbers):
+    """Otherwise the recorded runs could not be made again, and their plans do not tell."""
+    batch = synthetic_windows(1024, **settings)(step)
+    steps = steps_of(batch[0])
+    assert (len(batch), len(steps)) == (windows, length)
+    # A last digit may be rounded differently on another processor.
+    assert [int(one[0]) for one in steps[:3]] == pytest.approx(numbers, abs=1)
+
+
+def test_what_cannot_be_drawn_is_refused_at_once():
+    with pytest.raises(ValueError, match="512 tokens have no room for 20 steps of 8 variables"):
+        synthetic_windows(512, 0)
+    with pytest.raises(ValueError, match="no family 'cylce': choose one of components, "):
+        synthetic_windows(1024, 0, without="cylce")
+
+
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered in scalar")
 def test_a_course_that_overflows_is_drawn_anew():
     assert len(synthetic_windows(1024, 3, pair_share=0.8)(1806)) == 1

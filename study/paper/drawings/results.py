@@ -14,6 +14,7 @@ from m2lib.plots import COLOURS, WIDTH
 from m2lib.series import VARIABLES, to_integers
 from study import PROFILES, Record, recorded_forecast
 from study.paper import errors
+from study.rules import published_name
 
 SHOWN_STEPS = 60  # the last of a series, where forecasts are small
 
@@ -157,7 +158,7 @@ def _published_errors(record: Record) -> pd.Series | None:
     """Return the report's errors of an experiment, or None if it did not ask the same."""
     if not PROFILES[record.profile].as_reported:
         return None
-    return errors.runs(errors.published()).get(("published", record.name))
+    return errors.runs(errors.published()).get(("published", published_name(record.name)))
 
 
 def fitted(ax: Axes, time: np.ndarray, series: np.ndarray, course: np.ndarray) -> None:

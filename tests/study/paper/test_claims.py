@@ -24,7 +24,7 @@ def test_a_claim_is_about_runs_that_the_report_has():
 def test_what_the_reports_own_errors_say_of_its_findings():
     printed = claims.published_runs()
     shown, verdicts = zip(*(claim.finding(printed) for claim in claims.CLAIMS), strict=True)
-    # By Student's interval two of the falls are not sure even there.
+    # By Student's interval one of the falls is not sure even there.
     assert verdicts == (True, True, True, True, True, True, True, None, True, True)
     numbers = (
         "123.5",
@@ -104,7 +104,10 @@ def test_no_verdict_rests_on_a_run_that_is_shorter_than_the_finding(monkeypatch)
 
 def test_the_page_is_what_the_records_say():
     table = claims.claims_table()
-    assert table in PAGE
+    assert table in PAGE, (
+        "put into book/claims.md what this prints: "
+        "python -c 'from study.paper import claims; print(claims.claims_table())'"
+    )
     assert len(table.splitlines()) > 4
 
 
