@@ -96,8 +96,8 @@ def facts() -> dict[str, Any]:
         "cycles, counts, Gaussian processes, prey and predators, mixed; 20 to 256 steps each. "
         f"{last} of {len(records)} trainings many of them are shown as the forecaster shows a "
         "table, half of these without their season or trend, and most of these are series of "
-        f"exponential smoothing (`study.synthetic.shown`). {mean}The settings below are the last training's, the cost "
-        "is of all",
+        f"exponential smoothing (`study.synthetic.shown`). {mean}The settings below are the last "
+        "training's, the cost is of all",
         "recipe": recipe,
         "flops": sum(training.spent()["coursework"] for training in records),
     }

@@ -91,7 +91,7 @@ def _best_30_and_hard_20(baseline: Maes) -> tuple[list[int], list[int]]:
 
 
 def published_name(experiment: str) -> str:
-    """Return what the report's errors call an experiment: the untuned model on test is `untuned`."""
+    """Return what the report calls an experiment: the untuned model on test is `untuned`."""
     return "untuned" if experiment == "untuned-test" else experiment
 
 

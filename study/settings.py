@@ -27,6 +27,6 @@ def results_dir() -> Path:
 
 
 def benchmark_record(file: str) -> Path:
-    """Return where a benchmark's record is: in `M2_RESULTS` if it is there, else the committed one."""
+    """Return where a benchmark's record is: in `M2_RESULTS`, else the committed one."""
     own = results_dir() / file
     return own if own.exists() else COMMITTED / file

@@ -2,8 +2,9 @@
 
 AutoETS, which forecasts many real series best, takes them for series of this kind. And what
 `general` reads of a series is often not the series itself: in half of these training steps a season
-or a line has been taken out of it, and both were estimated from it. A line through the last twenty steps of a random walk, for
-example, is always a little too steep, so what follows bends back. The model learns this here.
+or a line has been taken out of it, and both were estimated from it. A line through the last twenty
+steps of a random walk, for example, is always a little too steep, so what follows bends back. The
+model learns this here.
 """
 
 from dataclasses import dataclass

@@ -23,10 +23,11 @@ def synthetic_windows(
 
     A series has one to eight variables, or as many as the format fixes. A step has at most `tokens`
     tokens in all its windows, which must have room for 20 steps: 640 for eight variables of three
-    digits, 800 of four. `without` names a family of series to leave out. `shown_share` is the share of the steps whose series of one
-    variable are shown as a forecaster shows them (`study.synthetic.shown`). `pair_share` is the
-    share of the other steps that hold one long series of prey and predators instead: beside a
-    `shown_share` of 0.7, a `pair_share` of 0.2 is 6% of all steps.
+    digits, 800 of four. `without` names a family of series to leave out. `shown_share` is the share
+    of the steps whose series of one variable are shown as a forecaster shows them
+    (`study.synthetic.shown`). `pair_share` is the share of the other steps that hold one long
+    series of prey and predators instead: beside a `shown_share` of 0.7, a `pair_share` of 0.2 is 6%
+    of all steps.
 
     Raises ValueError for too few tokens, and for a family that there is not.
     """
@@ -34,9 +35,8 @@ def synthetic_windows(
         raise ValueError(f"no family {without!r}: choose one of {', '.join(FAMILIES)}")
     largest = text_format.of(text_format.variables or len(VARIABLE_SHARES))
     if tokens < 2 * SHORTEST * largest.longest_step:
-        raise ValueError(
-            f"{tokens} tokens have no room for {2 * SHORTEST} steps of {largest.variables} variables"
-        )
+        steps = f"{2 * SHORTEST} steps of {largest.variables} variables"
+        raise ValueError(f"{tokens} tokens have no room for {steps}")
 
     def _windows(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])

@@ -10,7 +10,7 @@ import torch
 
 from m2lib.accounting import COMPONENTS
 from m2lib.files import ROOT
-from study import active_profile, cli, load_record, settings
+from study import PROFILES, active_profile, budget_of, cli, load_record, settings
 from study.records import hold, save_record
 
 
@@ -61,6 +61,7 @@ def test_run_prints_its_errors_and_its_record(study):
             {"M2_DEVICE": "abacus"},
             "M2_DEVICE is 'abacus'; it may be cpu, cuda, cuda:N or mps",
         ),
+        ("run baseline --cluster-option a=1", {}, "--cluster-option is for --cluster slurm or"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_status_1(
@@ -153,6 +154,17 @@ def test_budget_lists_what_was_spent(study):
     assert lines[2].split() == ["baseline", "done", *(f"{flops:.3g}" for flops in spent.values())]
     assert lines[3].endswith("beyond the report, not charged")
     assert lines[4].startswith(f"charged {spent['coursework']:.4g} of 1e+17 (coursework)")
+
+
+def test_the_rows_of_the_budget_add_up_to_what_is_charged(study, monkeypatch):
+    monkeypatch.setenv("M2_PROFILE", "laptop")
+    monkeypatch.delenv("M2_BACKBONE", raising=False)
+    monkeypatch.delenv("M2_RESULTS", raising=False)
+    rows = [line for line in study("budget").splitlines()[2:-1] if "not charged" not in line]
+    assert any("no longer kept" in row for row in rows)
+    charged = sum(float(row.split()[-3]) for row in rows)
+    account = budget_of(PROFILES["laptop"])
+    assert charged == pytest.approx(account.spent, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_estimates_shrink_as_work_is_done():
     assert half["forecasts"]["published"] * 5 == whole["forecasts"]["published"]
     assert half["evaluation"]["coursework"] < whole["evaluation"]["coursework"]
     done = estimate(default, QWEN, steps_done=5000, forecasts_done=25)
-    assert sum_costs(done["training"], done["forecasts"]) == sum_costs()
+    assert sum_costs(*done.values()) == sum_costs()
 
 
 def test_ranks():

@@ -108,6 +108,10 @@ def test_missing_broken_and_foreign_records(record, store):
         match=r"no record .*baseline.json; `M2_PROFILE=laptop python -m study run baseline`",
     ):
         load_record("laptop", "baseline")
+    with pytest.raises(InputError, match="unknown experiment 'baselin'"):
+        load_record("laptop", "baselin")
+    with pytest.raises(InputError, match="unknown profile 'laptpo': choose one of slice, laptop"):
+        load_record("laptpo", "baseline")
     save_record("laptop", record)
     path = record_path("laptop", "baseline")
     whole = path.read_text(encoding="utf-8")
@@ -195,6 +199,16 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     monkeypatch.setenv("M2_DATA", str(recipe_file))
     assert cli.main(["status", "--check"]) == 0
     assert re.search(r"^final +.*final\.json is not a run record", capsys.readouterr().out, re.M)
+
+
+def test_a_finished_record_without_all_of_its_series_is_refused(data, store):
+    stored = json.loads((LAPTOP / "final.json").read_text(encoding="utf-8"))
+    stored["series"].pop(max(stored["series"], key=lambda one: stored["series"][one]["mae"]))
+    copy = store / LAPTOP.name / "final.json"
+    copy.parent.mkdir()
+    copy.write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(InputError, match=r"series: it is done, but has 49 of 50"):
+        load_record("laptop", "final", data)
 
 
 STUDIES = [PROFILES["laptop"], *REPLICATION.values()]

@@ -21,6 +21,7 @@ from study.experiments import EXPERIMENTS
 from study.plans import plan_run
 from study.profiles import Profile
 from study.records import (
+    Record,
     adapter_path,
     keep_aside,
     load_record,
@@ -378,8 +379,23 @@ def test_series_and_adapter_come_from_earlier_runs(data):
         rest.series[one]["text"],
     )
     (adapter_path(TRAINED, "default") / "head_bias.safetensors").unlink()
-    with pytest.raises(InputError, match="is not the adapter that its record names"):
-        run("default-rest", TRAINED, data=data, fresh=True)
+    for again in ({"fresh": True}, {"reforecast": True}):
+        with pytest.raises(InputError, match="is gone, or is not the adapter that its record name"):
+            run("default-rest", TRAINED, data=data, **again)
+        assert load_record(TRAINED, "default-rest") == rest  # nothing is lost
+
+
+def test_a_run_that_was_killed_before_it_had_an_adapter_has_trained_none(data):
+    plan = plan_run("default-warm", TRAINED, data)
+    steps = plan.training.steps
+    killed = Record(plan, dtype="float32", batch_size=2, loss_curve=[1.0] * steps)
+    assert not runs.has_trained_adapter(killed, TRAINED)
+
+
+def test_a_record_has_the_batch_size_that_it_forecast_with(data):
+    run("baseline", SMALL, data=data)
+    again = run("baseline", replace(SMALL, batch_size=3), data=data, reforecast=True)
+    assert again.batch_size == 3
 
 
 def test_an_adapter_of_a_folders_model_names_the_folder(data, save_folder, tmp_path):
