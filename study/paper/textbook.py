@@ -14,8 +14,9 @@ from study.settings import benchmark_record
 
 RECORD = "textbook.json"
 FIRST_READING = "textbook_first_reading.json"
-"""The rows of `general` of the half for judging when it was opened for the first time. The adapter
-has been trained further since, and the half has been opened a second time."""
+SECOND_READING = "textbook_second_reading.json"
+"""The rows of `general` of the half for judging when it was opened for the first and the second
+time. The adapter has been trained further since, and the half has been opened a third time."""
 CHOOSING, JUDGING = "choosing", "judging"
 LAST_SEASON = "last season"
 LEAST_ERROR = 0.01
