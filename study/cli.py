@@ -135,7 +135,10 @@ def status(*, check: Flag = False) -> None:
     for name, experiment in study.EXPERIMENTS.items():
         if study.record_path(profile, name).exists():
             try:
-                standing = _standing(profile, study.load_record(profile, name, data))
+                record = study.load_record(profile, name, data)
+                standing = _standing(profile, record)
+                if data and record.plan.data != data.fingerprint:
+                    standing += "; not checked, because M2_DATA holds other series"
             except InputError as error:
                 standing = str(error)
         else:

@@ -19,6 +19,7 @@ from m2lib.forecaster.export import FACTS_FILE
 from m2lib.model import CONFIG_FILE, adapter_hash
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE
 from m2lib.series import FORMAT_FILE, TABLES, split_ids
+from m2lib.series.intervals import Ratio
 from study import PROFILES, adapter_path, load_record
 from study.paper.errors import (
     NAIVE,
@@ -110,6 +111,17 @@ def test_a_better_candidate_is_better_on_both_and_surely_on_one(monkeypatch):
     # A candidate that was not asked about both parts is left out.
     rows.append({"source": "sales", "forecaster": "asked in part", "series": [0], "mase": [0.1]})
     assert candidates.better(rows, "chosen") == ["surely on tables", "surely on pairs"]
+
+
+def test_the_card_says_who_is_surely_ahead_and_who_behind():
+    def ratio(low, high):
+        return Ratio(ratio=(low * high) ** 0.5, low=low, high=high, p=0.5)
+
+    ratios = {"a": ratio(0.5, 0.9), "b": ratio(1.1, 1.2), "c": ratio(0.9, 1.1), "d": None}
+    assert package.told_apart(ratios) == (
+        "this adapter is surely ahead of a and surely behind b, and cannot be told apart from c"
+    )
+    assert package.told_apart({"c": ratio(0.9, 1.1)}) == "no difference is sure"
 
 
 def test_prey_and_predators_are_the_first_validation_series(data):

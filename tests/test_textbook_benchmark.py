@@ -45,6 +45,26 @@ def test_what_was_read_before_does_not_judge():
     assert [source.name for source in textbook.sources_of(CHOOSING, ["Nile"])] == ["Nile"]
 
 
+def test_the_ensemble_is_the_median_of_three(monkeypatch):
+    levels = dict(zip(textbook.STATISTICAL, (1.0, 5.0, 2.0, 100.0, 50.0), strict=False))
+    level_of = {model: levels[name] for name, model in textbook.STATISTICAL.items()}
+    kept = {}
+
+    def statistical(model, cuts, horizon, season):
+        return [np.full((9, horizon), level_of[model]) for _ in cuts]
+
+    def score(cuts, season, deciles):
+        return {"forecast": float(deciles[0][0, 0])}
+
+    monkeypatch.setattr(textbook, "_compile", lambda: None)
+    monkeypatch.setattr(textbook, "statistical", statistical)
+    monkeypatch.setattr(textbook, "score", score)
+    rows = textbook.statistical_rows(steps_source())
+    three = [levels[name] for name in textbook.ENSEMBLED]
+    assert len(three) == 3
+    assert rows[textbook.ENSEMBLE]["forecast"] == np.median(three)
+
+
 def test_series_are_drawn_of_those_that_are_fit():
     rng = np.random.default_rng(0)
     walks = {f"walk {i}": rng.normal(size=60).cumsum() for i in range(40)}
