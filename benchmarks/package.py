@@ -21,7 +21,7 @@ from study.records import Record
 
 RUNS = CANDIDATES[CHOSEN]
 """The runs whose weights the adapter averages. They are the last of its trainings."""
-OPENED = "three times, twice of these for earlier adapters"
+OPENED = "three times, two of them for earlier adapters"
 """How often the series for judging have been opened. Each reading adds one."""
 ERROR = "error / that of the last season"
 

@@ -67,8 +67,8 @@ class Scaling:
     def exists(self) -> bool:
         """Whether series can be written with it.
 
-        They cannot where a context has gaps. In a format without an offset they cannot, either,
-        where it is 0 up to the format's percentile; in one with an offset, where it is constant.
+        They cannot where a context has gaps. Nor can they where it is 0 up to the format's
+        percentile, if the format has no offset, or where it is constant, if it has one.
         """
         finite = np.isfinite(self.scale) & np.isfinite(self.offset)
         return bool(np.all(finite & (self.scale > 0)))
