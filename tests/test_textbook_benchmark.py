@@ -48,7 +48,6 @@ def test_what_was_read_before_does_not_judge():
 def test_the_ensemble_is_the_median_of_three(monkeypatch):
     levels = dict(zip(textbook.STATISTICAL, (1.0, 5.0, 2.0, 100.0, 50.0), strict=False))
     level_of = {model: levels[name] for name, model in textbook.STATISTICAL.items()}
-    kept = {}
 
     def statistical(model, cuts, horizon, season):
         return [np.full((9, horizon), level_of[model]) for _ in cuts]
