@@ -199,9 +199,7 @@ def test_what_is_said_of_the_textbooks_series_is_what_their_record_has():
     for page in ("README.md", "book/results.md"):
         text = words(page)
         assert f"{len(errors)} series of seven" in text
-        assert (
-            f"its error is {relative['general']} of the error of repeating the last season" in text
-        )
+        assert f" is {relative['general']} of the error of repeating the last season" in text
         assert f"{naive.low:.2f} to {naive.high:.2f})" in text
         assert f"{others}, and the untuned model {relative['untuned']}" in text
         said = "surely ahead of the last value, the last season and the untuned model, and surely "
@@ -296,7 +294,7 @@ def test_the_page_on_real_tables_has_all_readings():
     for file, error, change in (
         (
             FIRST_READING,
-            "It had {:.2f} times the error of the last season ({:.2f} to {:.2f})",
+            "Their mean had {:.2f} times the error of the last season ({:.2f} to {:.2f})",
             "{:.2f} times that of the first reading's adapter ({:.2f} to {:.2f};",
         ),
         (
