@@ -220,8 +220,7 @@ class Run:
         self.profile = profile
         self.data = data
         self.experiment = experiment_named(plan.name)
-        work = costs.workload(self.experiment, profile, plan.start)
-        self.work = replace(work, num_forecasts=len(plan.series))
+        self.work = costs.workload(self.experiment, profile, plan.start)
         self.folder = adapter_path(profile, plan.name)
         self.backbone = load_model(plan, profile, starting_dtype(plan, profile, old))
         self.shape = Shape.of(self.backbone.model.config)

@@ -120,7 +120,11 @@ def test_weights_of_inference_mode_are_never_kept(built):
     ("values", "settings", "line"),
     [
         ([], {}, "there is no series to forecast; give at least one"),
-        ([WAVE], {"season": 0}, "season is 0; give its number of steps, or 1 where there is none"),
+        (
+            [WAVE],
+            {"season": 0},
+            "season is 0; give its number of steps, a whole one, or 1 where there is none",
+        ),
         ([WAVE], {"season": -3}, "season is -3; "),
         ([WAVE], {"batch_size": 0}, "batch_size is 0; give 1 or more, or leave it out"),
         ([WAVE], {"context_length": 9}, "context_length is 9; give 10 steps or more, or"),
