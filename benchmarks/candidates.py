@@ -9,7 +9,7 @@ written after each source, and the same command goes on from there.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -116,9 +116,9 @@ def written(candidate: str) -> Path:
     return folder
 
 
-@lru_cache(maxsize=1)  # each holds a whole language model
+@cache
 def forecaster_in(folder: Path) -> Forecaster:
-    """Return the forecaster whose adapter is in a folder."""
+    """Return the forecaster whose adapter is in a folder, loaded when it is first asked for."""
     return Forecaster.from_pretrained(folder, device="cpu", dtype=DTYPE)
 
 

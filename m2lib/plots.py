@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from m2lib.files import write_atomic
-from m2lib.series import VARIABLES
+from m2lib.series import VARIABLES, best_and_worst
 from m2lib.settings import out_dir
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
@@ -177,14 +177,11 @@ def error_groups(maes: pd.Series | dict[int, float]) -> dict[str, list[float]]:
 
     Of the report's 50 series the worst are 20.
     """
-    ranked = sorted(pd.Series(maes))
-    worst = max(1, len(ranked) * 20 // 50)
-    best = len(ranked) - worst
-    return {
-        f"all {len(ranked)}": ranked,
-        f"best {best}": ranked[:best],
-        f"worst {worst}": ranked[best:],
-    }
+    errors = pd.Series(maes).to_dict()
+    best, worst = best_and_worst(errors)
+    groups = {f"all {len(errors)}": best + worst, f"best {len(best)}": best}
+    groups[f"worst {len(worst)}"] = worst
+    return {label: [errors[series] for series in ids] for label, ids in groups.items()}
 
 
 def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour: str) -> None:

@@ -87,7 +87,7 @@ def others_of_hard_20(baseline: Maes, default: Maes) -> list[int]:
 
 def _best_30_and_hard_20(baseline: Maes) -> tuple[list[int], list[int]]:
     """Divide 50 series into the best 30 and the worst 20, and other numbers in proportion."""
-    return best_and_worst(baseline, worst=max(1, len(baseline) * 20 // 50))
+    return best_and_worst(baseline)
 
 
 def published_name(experiment: str) -> str:

@@ -115,7 +115,6 @@ def plot_items(
 
 def _draw_fan(ax: "Axes", times: pd.Index, ahead: pd.DataFrame) -> None:
     """Draw one variable's median and the bands of its levels, the widest first."""
-    # Columns of levels are called 0.1, 0.5 and so on, 1e-05 among them.
     names = [str(name) for name in ahead.columns]
     levels = sorted((name for name in names if re.fullmatch(LEVEL, name)), key=float)
     pairs = zip(levels[: len(levels) // 2], reversed(levels), strict=False)

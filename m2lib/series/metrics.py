@@ -155,7 +155,9 @@ def summarise(errors: Iterable[float]) -> Summary:
     return Summary(n=values.size, mean=float(values.mean()), median=float(np.median(values)))
 
 
-def best_and_worst(errors: dict[int, float], worst: int) -> tuple[list[int], list[int]]:
+def best_and_worst(
+    errors: dict[int, float], worst: int | None = None
+) -> tuple[list[int], list[int]]:
     """Divide series into the best and the `worst` worst, each by ascending error.
 
     The report has 30 best and 20 worst series.
@@ -164,14 +166,17 @@ def best_and_worst(errors: dict[int, float], worst: int) -> tuple[list[int], lis
     ----------
     errors : dict of int to float
         Errors by series id.
-    worst : int
-        How many series are the worst, 0 to all.
+    worst : int, optional
+        How many series are the worst, 0 to all. Default: two fifths, as in the report, but at least
+        one.
 
     Returns
     -------
     tuple of list of int
         Series ids of the best and of the worst; of equal errors the smaller id comes first.
     """
+    if worst is None:
+        worst = max(1, len(errors) * 20 // 50)
     ranked = sorted(errors, key=lambda series: (errors[series], series))
     # Counted from the front, because with worst = 0 ranked[:-worst] would be empty.
     best = len(ranked) - worst
