@@ -190,3 +190,17 @@ def test_general_shares_its_samples_out_among_its_views(tiny, data):
     # The second view shows all 80 steps, and the others 60.
     shown = [forecasts[0].prompt_tokens for _, forecasts in parts]
     assert shown[1] > max(shown[0], shown[2])
+
+
+def test_a_language_model_is_asked_once_about_a_world_in_two_units():
+    sets = {
+        "small": (WORLDS["a tenth of the size"](2), [0, 1]),
+        "large": (WORLDS["ten times the size"](2), [0, 1]),
+        "fewer": (WORLDS["ten times the size"](2), [0]),
+    }
+    rows = dict.fromkeys([(place, name) for place in sets for name in (UNTUNED, FAST[0])])
+    for name in (UNTUNED, FAST[0]):
+        rows["small", name] = {"set": "small", "forecaster": name, "seconds": 1.0}
+    assert yardsticks._of_a_twin(rows, sets, "large", UNTUNED) == {"seconds": 1.0}
+    assert yardsticks._of_a_twin(rows, sets, "fewer", UNTUNED) is None
+    assert yardsticks._of_a_twin(rows, sets, "large", FAST[0]) is None
