@@ -7,6 +7,7 @@ the place of the one in the package if its error is lower on both, and surely so
 written after each source, and the same command goes on from there.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -29,7 +30,7 @@ from benchmarks.rows import (
 )
 from benchmarks.tables import Source
 from benchmarks.textbook import MOST_FORECASTS, SAMPLES, cuts_of, language_row, sources_of
-from m2lib.files import write_atomic, write_json
+from m2lib.files import delete, write_atomic, write_json
 from m2lib.forecaster import Forecaster, read_format
 from m2lib.forecaster.adapters import VIEWS_FILE, read_views, weights_hash
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
@@ -99,7 +100,8 @@ def write_candidate(folder: Path, candidate: str) -> None:
     """
     folders = [adapter_path("laptop", run) for run in CANDIDATES[candidate]]
     last = folders[-1]
-    write_atomic(folder / CONFIG_FILE, (last / CONFIG_FILE).read_bytes())
+    # A folder counts as an adapter by its config, which therefore goes first and comes back last.
+    delete(folder / CONFIG_FILE)
     for name in (ADAPTER_FILE, BIAS_FILE):
         weights = [load_file(each / name) for each in folders]
         mean = {key: torch.stack([each[key] for each in weights]).mean(0) for key in weights[0]}
@@ -107,6 +109,7 @@ def write_candidate(folder: Path, candidate: str) -> None:
     text_format = replace(read_format(last), spread=SPREAD)
     write_json(folder / FORMAT_FILE, text_format.settings())
     write_json(folder / VIEWS_FILE, [asdict(view) for view in VIEWS])
+    write_atomic(folder / CONFIG_FILE, (last / CONFIG_FILE).read_bytes())
 
 
 def written(candidate: str) -> Path:
@@ -163,10 +166,10 @@ def better(rows: Sequence[Row], than: str) -> list[str]:
     not forecast all that the one has is left out.
     """
     tables_and_pairs = [errors_by_series(part) for part in parted(rows)]
-    asked: dict[str, set[str]] = {name: set() for name in CANDIDATES}
+    asked = defaultdict[str, set[str]](set)  # rows may be of candidates that are no longer listed
     for row in rows:
         asked[row["forecaster"]].add(row["source"])
-    found = []
+    better_ones = []
     for name in CANDIDATES:
         if name == than or asked[name] != asked[than]:
             continue
@@ -176,8 +179,8 @@ def better(rows: Sequence[Row], than: str) -> list[str]:
             assert ratio is not None  # there are many series in either part
             ratios.append(ratio)
         if all(ratio.ratio < 1 for ratio in ratios) and any(ratio.high < 1 for ratio in ratios):
-            found.append(name)
-    return found
+            better_ones.append(name)
+    return better_ones
 
 
 if __name__ == "__main__":

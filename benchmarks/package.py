@@ -40,10 +40,10 @@ def called(name: str) -> str:
 
 def told_apart(ratios: dict[str, Ratio | None]) -> str:
     """Return the card's words on which forecasters surely differ from it, by their ratios."""
-    found = {name: ratio for name, ratio in ratios.items() if ratio}
-    ahead = [name for name, ratio in found.items() if ratio.high < 1]
-    behind = [name for name, ratio in found.items() if ratio.low > 1]
-    undecided = [name for name in found if name not in (*ahead, *behind)]
+    known = {name: ratio for name, ratio in ratios.items() if ratio}
+    ahead = [name for name, ratio in known.items() if ratio.high < 1]
+    behind = [name for name, ratio in known.items() if ratio.low > 1]
+    undecided = [name for name in known if name not in (*ahead, *behind)]
     if not ahead and not behind:
         return "no difference is sure"
     return (
@@ -113,9 +113,11 @@ def facts() -> dict[str, Any]:
         }
     return told | {
         "measured": "series of the textbook Forecasting: Principles and Practice. The errors are "
-        "geometric means of the MASE, in that of repeating the last season. No adapter and no view "
-        "was selected on these series, but an earlier adapter had been tried on some of them, and "
-        "what was seen when they were first opened steered later trainings. They were opened "
+        "geometric means of the MASE, relative to that of repeating the last season. No adapter "
+        "and no view was selected on these series, but an earlier adapter had been tried on some "
+        "of them, from which came the idea of showing it fewer steps, and what was seen when they "
+        "were first opened steered later trainings. The factor of the samples' distances was found "
+        "with an earlier adapter, on real series for choosing. They were opened "
         f"{OPENED}. {judgement(rows)}",
         "errors": errors,
     }

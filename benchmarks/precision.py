@@ -83,7 +83,8 @@ def compare_records(commit: str) -> list[dict[str, Any]]:
 
 def forecast_again() -> dict[str, Any]:
     """How many of the untuned model's float32 forecasts this machine writes differently."""
-    profile, series = REPLICATION["report"], load_series()
+    profile = REPLICATION["report"]
+    series = load_series()
     record = load_record(profile, UNTUNED)
     ids = list(record.series)
     backbone = load_backbone(profile.backbone, dtype="float32")

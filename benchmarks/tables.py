@@ -27,6 +27,7 @@ from benchmarks.rows import has_all, place_of, recorded_rows, write_rows
 from m2lib.files import ROOT
 from m2lib.forecaster import Forecaster
 from m2lib.forecaster.adapters import weights_hash
+from m2lib.forecaster.evaluation import LONGEST_SEASON
 from m2lib.forecaster.views import PLAIN
 from m2lib.series import DECILES, SHORTEST, log_var_paths, nearest_analogue, period_of
 from study.paper.errors import (
@@ -40,8 +41,6 @@ from study.settings import results_dir
 
 MOST_SERIES = 20
 """At most this many series of a source; of a larger one they are taken at equal distances."""
-LONGEST_SEASON = 24
-"""Steps of the longest season that statsforecast's exponential smoothing can use."""
 FEWEST_EARLIER = 3
 """Origins before the test, at least, by which a source's reference is chosen."""
 SAMPLES = 48

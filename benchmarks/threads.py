@@ -90,23 +90,22 @@ def work_when_asked() -> None:
     from m2lib.training import TrainConfig, make_windows, train
 
     backbone = load_backbone("smollm2-135m")
-    series, parts = load_series(), split_ids()
+    series = load_series()
+    parts = split_ids()
     asked = list(parts.validation[:4])
     texts = [
         text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in parts.train[:20]
     ]
     windows = make_windows(texts, 512)
-    config, step = (
-        DecodeConfig(constrained=True, steps=4),
-        TrainConfig(steps=1, learning_rate=1e-4, rank=8),
-    )
+    protocol = DecodeConfig(constrained=True, steps=4)
+    one_step = TrainConfig(steps=1, learning_rate=1e-4, rank=8)
 
     def do(work: str) -> None:
         if work == "decode":
-            forecast(backbone, series.contexts[asked], config, batch_size=len(asked))
+            forecast(backbone, series.contexts[asked], protocol, batch_size=len(asked))
             return
         with TemporaryDirectory() as folder:
-            train(backbone.model, windows, step, Path(folder), progress=False)
+            train(backbone.model, windows, one_step, Path(folder), progress=False)
 
     do("decode")
     print("ready", flush=True)

@@ -27,12 +27,13 @@ def mean_flops() -> int:
     return V * T
 
 
-def analogue_flops(recent: int = 6) -> int:
+def analogue_flops() -> int:
     """Return the cost of comparing the last steps with each earlier stretch of the context.
 
     A distance takes as many differences and absolute values as a stretch has numbers, and their
     sum: of 12 numbers 12 + 12 + 11 operations.
     """
+    recent = 6  # as in `nearest_analogue`
     numbers = V * recent
     stretches = T - recent - H + 1
     return stretches * (3 * numbers - 1)
@@ -99,14 +100,15 @@ class CountedRates:
 
 
 @cache
-def core_rate(size: int = 768, repeats: int = 5) -> float:
+def core_rate() -> float:
     """Return the FLOP/s of one core in products of float64 matrices, the best of several.
 
     No other arithmetic reaches more.
     """
+    size = 768
     matrix = np.random.default_rng(0).random((size, size))
     times = []
-    for _ in range(repeats):
+    for _ in range(5):
         started = time.process_time()  # of all threads together
         matrix @ matrix
         times.append(time.process_time() - started)

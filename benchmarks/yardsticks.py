@@ -133,7 +133,7 @@ def _finished(experiment: str) -> bool:
 
 
 def measured(series: SeriesSet, ids: Sequence[int], name: str) -> dict[str, Any]:
-    """Return a forecaster's errors and costs on series: the fields of a `Row` from `seconds` on."""
+    """Return a forecaster's errors and costs on series, as `study.recorded_rows` describes them."""
     ids = list(ids)
     scales = series.scales[ids]
     integers = to_integers(series.trajectories[ids], scales)

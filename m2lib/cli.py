@@ -168,7 +168,7 @@ class Sizes:
         return asdict(self) | {
             "prompt": self.length,
             "samples": 1,
-            "forecasts": 1,
+            "num_forecasts": 1,
             "targets": tuple(targets),
         }
 

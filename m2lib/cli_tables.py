@@ -78,8 +78,8 @@ class Task:
             f"{self.file}: {sum(len(item.values) for item in items)} steps of {len(items)} series; "
             f"target: {', '.join(columns.targets)}; time: {time}; id: {columns.id or 'none'}"
         )
-        unread = [str(name) for name in df if name not in (columns.id, columns.time)]
-        unread = [name for name in unread if name not in columns.targets]
+        read = (columns.id, columns.time, *columns.targets)
+        unread = [str(name) for name in df if name not in read]
         if unread:
             line += f"; not read: {', '.join(unread)}"
         print(line + self._seasons(items))
@@ -213,8 +213,9 @@ def forecast(
 def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, BaseException | None]:
     """The parts of a table together, and what stopped the work before the last of them, or None.
 
-    That is Ctrl-C, or a lack of memory (of which torch says by a RuntimeError). Where it comes
-    before the first part, there is nothing to keep, and the exception goes on.
+    That is Ctrl-C, a lack of memory (of which torch says by a RuntimeError), or a series that
+    cannot be read after all. Where it comes before the first part, there is nothing to keep, and
+    the exception goes on.
     """
     import pandas as pd
 
@@ -223,7 +224,7 @@ def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, BaseExc
     try:
         for part in parts:
             finished.append(part)
-    except (KeyboardInterrupt, MemoryError, RuntimeError) as error:
+    except (KeyboardInterrupt, MemoryError, RuntimeError, InputError) as error:
         if not finished:
             raise
         stopped = error
@@ -418,7 +419,7 @@ def export(
     backbone
         The language model (the adapter's).
     force
-        Replace what the folder holds.
+        Replace an earlier export; nothing else is ever replaced.
     """
     source = m2lib.forecaster.adapter_folder(adapter)
     print(m2lib.forecaster.export(source, output, backbone=backbone, force=force))

@@ -1,5 +1,7 @@
-"""One plot style, the plots that notebooks, paper and `m2 forecast` share, and the one way a figure
-is saved."""
+"""One plot style, the plots that notebooks and paper share, and the one way that these are saved.
+
+`m2 forecast` draws by `m2lib.forecaster.plotting`.
+"""
 
 import base64
 import io
@@ -54,7 +56,8 @@ def save_figure(figure: Figure, name: str, folder: Path | None = None, kind: str
     folder: default build/figures. kind: `png` (200 dpi), or `svg`, whose bytes are the same for the
     same figure.
     """
-    buffer, metadata = io.BytesIO(), {"Date": None} if kind == "svg" else None
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else None
     with plt.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
     content = buffer.getvalue()
@@ -78,7 +81,8 @@ def moving(draw: Callable[[Any], Figure], values: Sequence[Any], name: str, text
 
     frames = []
     for value in values:
-        figure, buffer = draw(value), io.BytesIO()
+        figure = draw(value)
+        buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=70)
         plt.close(figure)
         frames.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
@@ -107,11 +111,12 @@ def plot_forecast(
     ahead = time[-len(forecast) :]
     ax.axvspan(float(ahead[0]), float(ahead[-1]), color="0.95", lw=0)
     plot_series(ax, time, series, lw=1.4)
-    for name, truth, made in zip(VARIABLES, series[-len(forecast) :].T, forecast.T, strict=True):
+    truths = series[-len(forecast) :]
+    for name, truth, values in zip(VARIABLES, truths.T, forecast.T, strict=True):
         ax.fill_between(
-            ahead, truth, made, color=COLOURS["error"], alpha=0.3, lw=0, label="difference"
+            ahead, truth, values, color=COLOURS["error"], alpha=0.3, lw=0, label="difference"
         )
-        ax.plot(ahead, made, ":", color=COLOURS[name], lw=2.2, label=f"{name}, forecast")
+        ax.plot(ahead, values, ":", color=COLOURS[name], lw=2.2, label=f"{name}, forecast")
     ax.set_title(title)
     ax.margins(x=0)
 
@@ -253,13 +258,12 @@ def plot_learning(
     """A training: its losses (20-step mean, and on validation windows), and the MAE on the way."""
     smooth = pd.Series(losses, range(1, len(losses) + 1)).rolling(20).mean()
     loss_ax.plot(smooth, color=COLOURS["prey"], label="training (20-step mean)")
-    found = pd.DataFrame(evaluations).set_index("step")
-    loss_ax.plot(found["loss"], "o-", color=COLOURS["predator"], label="validation")
-    found = found.reindex(
-        columns=["mae_mean", "mae_median"]
-    ).dropna()  # not every profile forecasts on the way
+    table = pd.DataFrame(evaluations).set_index("step")
+    loss_ax.plot(table["loss"], "o-", color=COLOURS["predator"], label="validation")
+    # Not every profile forecasts on the way.
+    maes = table.reindex(columns=["mae_mean", "mae_median"]).dropna()
     for name, marker, colour in (("mean", "D", "error"), ("median", "o", "ours")):
-        mae_ax.plot(found[f"mae_{name}"], f"{marker}-", color=COLOURS[colour], label=name)
+        mae_ax.plot(maes[f"mae_{name}"], f"{marker}-", color=COLOURS[colour], label=name)
     mae_ax.set_yscale("log")
     mae_ax.yaxis.set_minor_locator(LogLocator(subs=(3,)))
     plt.setp(mae_ax.yaxis, major_formatter="{x:g}", minor_formatter="{x:g}")

@@ -23,20 +23,29 @@ from study.records import Record, load_record, record_path
 from study.rules import published_deciding_maes
 
 
-def loss_costs(shape: Shape, windows: np.ndarray | list[np.ndarray], **adapter: Any) -> Costs:
+def loss_costs(
+    shape: Shape,
+    windows: np.ndarray | list[np.ndarray],
+    *,
+    rank: int = 0,
+    targets: tuple[str, ...] = TARGETS,
+) -> Costs:
     """Return what the loss of windows of token ids costs, each at its own length.
 
     As published, validation loss is free.
     """
-    losses = []
-    for window in windows:
-        tokens = int((window != PAD_ID).sum())
-        losses.append(costs_of(accounting.forward_flops, shape, tokens, **adapter))
+    forward = partial(costs_of, accounting.forward_flops, shape, rank=rank, targets=targets)
+    losses = [forward(int((window != PAD_ID).sum())) for window in windows]
     return sum_costs(*losses) | {"published": 0}
 
 
 def series_costs(
-    shape: Shape, entry: Mapping[str, Any], protocol: DecodeConfig, **adapter: Any
+    shape: Shape,
+    entry: Mapping[str, Any],
+    protocol: DecodeConfig,
+    *,
+    rank: int = 0,
+    targets: tuple[str, ...] = TARGETS,
 ) -> Costs:
     """Return what the forecast of one series cost, by its entry in a record.
 
@@ -49,7 +58,7 @@ def series_costs(
     samples = protocol.n_samples
     new = np.atleast_1d(entry["new_tokens"]).tolist()  # one number a sample
     passes = np.atleast_1d(entry["passes"]).tolist()
-    adapted = partial(costs_of, accounting.forecast_flops, shape, **adapter)
+    adapted = partial(costs_of, accounting.forecast_flops, shape, rank=rank, targets=targets)
 
     # By the rules: the costs of the samples alone, each with its own prefill, less all prefills but
     # one.

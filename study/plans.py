@@ -3,7 +3,6 @@
 Sizes are resolved here alone. A plan holds all that decides a run's numbers.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from m2lib.decoding import DECODE_VERSION, DecodeConfig
@@ -14,7 +13,7 @@ from m2lib.training import TrainConfig
 from study.experiments import WHOLE_SPLIT, Experiment, experiment_named
 from study.profiles import Profile
 from study.records import LearnsFrom, Plan, load_record
-from study.rules import Maes, published_deciding_maes
+from study.rules import ErrorsOf, published_deciding_maes
 
 
 def plan_run(name: str, profile: Profile, data: SeriesSet) -> Plan:
@@ -119,7 +118,7 @@ def earlier(experiment: Experiment, profile: Profile) -> tuple[str, ...]:
     return (*read, *adapters)
 
 
-def errors_that_choose(profile: Profile, data: SeriesSet) -> Callable[[str], Maes]:
+def errors_that_choose(profile: Profile, data: SeriesSet) -> ErrorsOf:
     """Return the function that gives the errors by which series and adapters are chosen.
 
     They are the report's own errors, or those of the records.
@@ -129,13 +128,13 @@ def errors_that_choose(profile: Profile, data: SeriesSet) -> Callable[[str], Mae
     return lambda name: load_record(profile, name, data).maes()
 
 
-def start_of(experiment: Experiment, errors_of: Callable[[str], Maes]) -> str:
+def start_of(experiment: Experiment, errors_of: ErrorsOf) -> str:
     """Return the experiment whose adapter this one uses or trains further; empty: none."""
     return experiment.adapter.chosen(errors_of) if experiment.adapter else ""
 
 
 def series_ids_of(
-    experiment: Experiment, profile: Profile, n: int, errors_of: Callable[[str], Maes]
+    experiment: Experiment, profile: Profile, n: int, errors_of: ErrorsOf
 ) -> tuple[int, ...]:
     """Return the ids of the series that an experiment forecasts, of a data set of n series.
 

@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, with_config
 from tqdm.auto import tqdm
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # that of typing is refused by pydantic before Python 3.12
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back

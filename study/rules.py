@@ -56,7 +56,7 @@ def hard_and_easy(baseline: Maes) -> list[int]:
 
     Of other numbers of series there are as many in proportion.
     """
-    best, worst = _best_30_and_hard_20(baseline)
+    best, worst = best_and_worst(baseline)
     count = max(1, len(baseline) * 5 // 50)
     easy = random.Random(SPLIT_SEED).sample(best, min(len(best), count))
     return sorted(worst + easy)
@@ -81,13 +81,8 @@ def others_of_hard_20(baseline: Maes, default: Maes) -> list[int]:
 
     On these the report asks its three best settings again.
     """
-    _, worst_20 = _best_30_and_hard_20(baseline)
+    _, worst_20 = best_and_worst(baseline)
     return sorted(set(worst_20) - set(worst_5(default)))
-
-
-def _best_30_and_hard_20(baseline: Maes) -> tuple[list[int], list[int]]:
-    """Divide 50 series into the best 30 and the worst 20, and other numbers in proportion."""
-    return best_and_worst(baseline)
 
 
 def published_name(experiment: str) -> str:

@@ -288,7 +288,7 @@ class Run:
             raise InputError(
                 f"{record.name} may need {need:.3g} FLOPs ({convention}), "
                 f"but {left:.3g} of profile {profile.name}'s "
-                f"{profile.budget:.3g} are left"
+                f"{profile.budget:.3g} are left; `python -m study budget` shows where they went"
             )
 
     def train_and_forecast(self) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from m2lib import cli, cli_tables
+from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, View
 from m2lib.forecaster import tables as module
 from m2lib.forecaster.adapters import weights_hash
@@ -157,7 +158,11 @@ def test_parts_are_one_table(capsys, four):
 
 @pytest.mark.parametrize(
     ("reason", "status"),
-    [(KeyboardInterrupt(), 130), (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1)],
+    [
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1),
+        (InputError("series c has no scale; drop it"), 1),
+    ],
 )
 def test_what_stops_the_work_leaves_the_parts_that_are_finished(
     capsys, monkeypatch, four, reason, status

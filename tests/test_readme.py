@@ -9,7 +9,7 @@ import pytest
 from benchmarks import bench, candidates
 from benchmarks.physics import FITS
 from m2lib.files import ROOT, read_json
-from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.adapters import GENERAL, weights_hash
 from m2lib.series import BASELINES
 from study import EXPERIMENTS, PROFILES, TUNED
 from study.paper import pdf
@@ -31,6 +31,7 @@ from study.paper.textbook import (
     errors_by_series,
     held,
     judged_rows,
+    pictured_rows,
 )
 from study.settings import results_dir
 
@@ -215,6 +216,13 @@ def test_what_is_said_of_the_textbooks_series_is_what_their_record_has():
         one = ratios[name]
         assert f"{name} ({one.ratio:.2f}, {one.low:.2f} to {one.high:.2f})" in page
     assert f"80% bands hold {held(rows, 'general'):.0%} of the true values" in words("README.md")
+
+
+def test_the_picture_of_real_tables_is_of_the_adapter_in_the_package():
+    (adapter,) = {row["adapter"] for row in pictured_rows()}
+    assert adapter == weights_hash(GENERAL)
+    judges = [row["source"] for row in judged_rows() if row["forecaster"] == "general"]
+    assert sorted(row["source"] for row in pictured_rows()) == sorted(judges)
 
 
 REAL_TABLES = "book/real_tables.md"

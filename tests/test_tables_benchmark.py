@@ -110,6 +110,8 @@ def test_a_better_candidate_is_better_on_both_and_surely_on_one(monkeypatch):
             rows.append({"source": source, "forecaster": name, "series": series, "mase": mase})
     # A candidate that was not asked about both parts is left out.
     rows.append({"source": "sales", "forecaster": "asked in part", "series": [0], "mase": [0.1]})
+    # So are rows of a candidate that is no longer listed.
+    rows.append({"source": "sales", "forecaster": "of old", "series": [0], "mase": [0.1]})
     assert candidates.better(rows, "chosen") == ["surely on tables", "surely on pairs"]
 
 

@@ -131,13 +131,13 @@ def forecast(
     from tqdm.auto import tqdm
 
     arrays = [np.asarray(context) for context in contexts]
+    if not text_format.variables:
+        raise InputError("the text format is one for any number of variables; call `of` on it")
     _check_room(config, text_format)
     names = range(len(arrays)) if ids is None else ids
     prompts = []
     work = []  # the tokens of each prompt and of what will be written after it, for the bar
     for name, context in zip(names, arrays, strict=True):
-        if not text_format.variables:
-            raise InputError("the text format is one for any number of variables; call `of` on it")
         if context.ndim != 2 or context.shape[1] != text_format.variables:
             problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
             raise InputError(f"{problem}; pass a single one as context[None]")
@@ -205,9 +205,13 @@ def _check_room(config: DecodeConfig, text_format: TextFormat) -> None:
     if config.constrained and config.max_new_tokens < all_steps:
         raise InputError(
             f"max_new_tokens is {config.max_new_tokens}; {config.steps} steps may take {all_steps}"
+            ", so give as many, or fewer steps"
         )
     if config.context_tokens and config.context_tokens < one_step and not config.raw_cut:
-        raise InputError(f"context_tokens is {config.context_tokens}; one step may take {one_step}")
+        raise InputError(
+            f"context_tokens is {config.context_tokens}; one step may take {one_step}, "
+            "so give as many at least"
+        )
 
 
 def read_back(

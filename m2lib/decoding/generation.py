@@ -61,18 +61,16 @@ class DecodeConfig:
 
         For example, several greedy samples of a series would all be the same.
         """
-        counts = [self.steps, self.n_samples, self.max_new_tokens]
-        if self.context_tokens is not None:
-            counts.append(self.context_tokens)
-        if min(counts) < 1:
-            raise InputError(
-                "steps, n_samples, max_new_tokens and context_tokens must be at least 1"
-            )
+        for name in ("steps", "n_samples", "max_new_tokens", "context_tokens"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"{name} must be at least 1, not {count}")
         if not 0 <= self.temperature < math.inf:  # nan fails too
             raise InputError(f"temperature is {self.temperature}; give 0, or more to sample")
         if self.n_samples > 1 and self.temperature == 0:
             raise InputError(
-                "greedy decoding gives one forecast: set a temperature for n_samples > 1"
+                "at temperature 0 all samples are the same; give a temperature above 0, or ask for "
+                "one sample"
             )
         if self.rounding not in ROUNDINGS:
             raise InputError(f"rounding is {self.rounding!r}; it may be {' or '.join(ROUNDINGS)}")

@@ -36,9 +36,8 @@ YEARS = (1700, 2200)
 # An offset from UTC at the end of a time stamp: Z, +01:00, +0100, and +01 after minutes. The end of
 # the date 2024-01-31 is none.
 OFFSET = r"\s*(?:Z|[+-]\d{2}:?\d{2}|(?<=:\d{2})[+-]\d{2})$"
-MOST_PATTERNS = (
-    50  # of neighbouring stamps, from which the spacing of a series with gaps is learned
-)
+# Patterns of neighbouring stamps, from which the spacing of a series with gaps is learned.
+MOST_PATTERNS = 50
 MOST_FILLED = 10  # a series with gaps may become so many times as long, and no longer
 
 
@@ -67,6 +66,7 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
         stamps are converted to UTC, with a warning; but if all of them are midnights, they are
         taken as days, without a zone.
         Numbers that look like years and weeks, such as 202417, remain numbers, with a warning.
+        Dates such as 01/02/2024 are read month first, with a warning if none tells the two apart.
 
     Returns
     -------
@@ -173,8 +173,7 @@ def following(times: pd.Index, steps: int) -> pd.Index:
     """The `steps` time stamps that follow even ones, of their type, spacing and time zone.
 
     Hours and minutes pass as they do in UTC. Days and longer steps keep their time on the local
-    clock; one that a change to summer time skips is moved to the next that there is, and of one
-    that comes twice it is the first.
+    clock: skipped times shift forward, and ambiguous ones take the first occurrence.
     """
     if not isinstance(times, pd.DatetimeIndex):
         stride = (times[-1] - times[0]) / (len(times) - 1)
@@ -184,9 +183,8 @@ def following(times: pd.Index, steps: int) -> pd.Index:
         # The range begins with the last known time stamp.
         return pd.date_range(last, periods=steps + 1, freq=times.freq)[1:]
     local = pd.date_range(last.tz_localize(None), periods=steps + 1, freq=times.freq)[1:]
-    first: np.ndarray = np.ones(
-        steps, dtype=bool
-    )  # of two equal times the one in summer time comes first
+    # Of two equal times the one in summer time comes first.
+    first: np.ndarray = np.ones(steps, dtype=bool)
     return local.tz_localize(times.tz, ambiguous=first, nonexistent="shift_forward")
 
 
@@ -260,8 +258,24 @@ def _may_be_weeks(numbers: pd.Series) -> bool:
     return bool(years.between(*YEARS).all() and weeks.between(1, 53).all() and weeks.max() > 12)
 
 
+def _has_two_readings(column: pd.Series) -> bool:
+    """Whether all dates are such as 01/02/2024, where either number may be the month."""
+    texts = column.dropna().astype(str)
+    numbers = texts.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}\b").dropna().astype(int)
+    if not len(numbers) or len(numbers) < len(texts):
+        return False
+    same = numbers[0] == numbers[1]  # such as 01/01/2024, of which both readings are one
+    return bool(numbers.max(axis=None) <= 12 and not same.all())
+
+
 def _dates(column: pd.Series) -> pd.Series:
     """The dates of a column, in a time zone if they have one; NaT where there is none."""
+    if _has_two_readings(column):
+        warnings.warn(
+            f"column {column.name!r}: {column.dropna().iloc[0]} and its like are read month first; "
+            "if the day comes first, write 2024-01-31",
+            stacklevel=2,
+        )
     # `to_datetime` warns where formats differ, of which the caller names the first. Where offsets
     # differ it raises, or, before pandas 3, returns objects.
     with warnings.catch_warnings(), suppress(ValueError):

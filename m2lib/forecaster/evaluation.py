@@ -339,7 +339,9 @@ def evaluate(
         batch_contexts = [contexts[origin] for origin in batch]
         if refit:
             model = refit([_without_season(context, seasons) for context in batch_contexts])
-        else:
+        elif forecaster.text_format:
+            model = forecaster
+        else:  # all moments are written in the format that was chosen for all of them
             model = replace(forecaster, text_format=text_format)
         forecasts = model.sample(
             batch_contexts,

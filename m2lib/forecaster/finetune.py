@@ -154,6 +154,8 @@ def finetune(
     _write(folder, tuned.backbone, text_format, facts, prediction_length)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
+    assert before.coverage is not None  # only a single sample has none
+    assert after.coverage is not None
     say(f"{log.step} steps, {log.seconds:.0f} s, {flops:.3g} FLOPs by the rules: {folder}")
     say(
         f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} "
@@ -162,7 +164,6 @@ def finetune(
     say(_difference(before, after))
     say(f"spread measured on these steps: {spread:.3g}, with which the band holds {held:.0%}")
     say(after.verdict)
-    assert after.coverage is not None  # only a single sample has none
     if after.coverage < TOO_NARROW:
         warnings.warn(
             f"the adapter is too sure of itself: its 80% bands hold {after.coverage:.0%} of what "

@@ -42,7 +42,7 @@ from m2lib.model import (
     load_adapter,
     load_backbone,
 )
-from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, Season, TextFormat
+from m2lib.series import DECILES, FORMAT_FILE, MOST_VARIABLES, SHORTEST, Season, TextFormat
 
 DEFAULT_BACKBONE = "smollm2-135m"
 UNTUNED = "none"
@@ -179,10 +179,17 @@ class Forecaster(Sampler):
         _check_levels(quantile_levels)
         if isinstance(context, list | tuple):
             context = [target_of(series) for series in context]
-        if len(context) and not (isinstance(context, list | tuple) and np.ndim(context[0])):
-            context = np.atleast_2d(context)  # one series, or an array of several
+            if context and np.ndim(context[0]) == 0:  # a list of numbers is one series
+                context = np.atleast_2d(context)
+        else:
+            context = np.atleast_2d(context)  # an array of one series, or of several
         values = [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context]
         for name, series in zip(range(len(values)) if ids is None else ids, values, strict=True):
+            if series.shape[1] > MOST_VARIABLES:
+                raise InputError(
+                    f"series {name} has {series.shape[1]} variables, more than {MOST_VARIABLES}; "
+                    "give it as (variables, steps), and with fewer variables"
+                )
             if len(series) < SHORTEST:
                 raise InputError(
                     f"series {name} has {len(series)} steps, fewer than {SHORTEST}; bring more, "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from m2lib.files import InputError
 from m2lib.forecaster.calendars import read_stamps
 from m2lib.forecaster.tables import Columns, Fill, Item, items_of
 
@@ -90,6 +91,11 @@ def plot_items(
             ahead = forecasts[(ids == item.name) & (forecasts["target_name"] == target)]
             if len(ahead):
                 panels.append((item, variable, ahead))
+    if not panels:
+        raise InputError(
+            "none of the forecasts is of these series; give them the ids and targets of the table "
+            "(pd.read_csv makes 7 of the id 007)"
+        )
     panels = panels[:most]
 
     size = (8, 2.6 * len(panels))

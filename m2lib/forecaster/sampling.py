@@ -17,6 +17,7 @@ from m2lib.files import InputError
 from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
 from m2lib.series import SHORTEST, Season, TextFormat, checked_seasons, said_series
+from m2lib.series.codec import without_undershoot
 
 WINDOW_TOKENS = 1024  # of context that the model reads at most, and of a training window
 SAMPLES = 20
@@ -220,7 +221,7 @@ class Sampler:
         text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
         names = range(len(values)) if ids is None else ids
         for name, series in zip(names, values, strict=True):
-            too_low = series.min() < 0 and not text_format.offset
+            too_low = without_undershoot(series).min() < 0 and not text_format.offset
             if series.shape[1] != text_format.variables or too_low:
                 negative = "yes" if text_format.offset else "no"
                 raise InputError(

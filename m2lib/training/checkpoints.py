@@ -4,6 +4,7 @@ A file is called step-000150.safetensors; the zeros only make a folder's listing
 """
 
 import json
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from m2lib.files import InputError, first_line, write_atomic
+from m2lib.training.config import TrainConfig
 
 
 def save_checkpoint(
@@ -64,8 +66,7 @@ def load_checkpoint(
     except SafetensorError as error:
         problem = f"checkpoint {newest} is damaged ({first_line(error)})"
         raise InputError(f"{problem}; delete {folder} to start anew") from error
-    # The settings are compared in the form that a file gives them back, because JSON has no tuples.
-    if json.loads(metadata["config"]) != json.loads(json.dumps(config)):
+    if _with_defaults(json.loads(metadata["config"])) != _with_defaults(config):
         raise InputError(f"checkpoint {newest} is another run's; delete {folder} to start anew")
 
     for key, value in tensors.items():
@@ -79,6 +80,18 @@ def load_checkpoint(
             device = "cpu" if kind == "step" else parameter.device
             optimizer.state[parameter][kind] = value.to(device, copy=True)
     return json.loads(metadata["log"])
+
+
+def _with_defaults(config: dict) -> dict:
+    """The settings in the form that a file gives them back, because JSON has no tuples.
+
+    A setting that is missing is newer than the checkpoint, and had the effect of its default.
+    """
+    defaults = {}
+    for setting in fields(TrainConfig):
+        if setting.default is not MISSING:
+            defaults[setting.name] = setting.default
+    return json.loads(json.dumps(defaults | config))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -90,7 +90,7 @@ def train(
     checkpoint, it is called again for the same step, with the same adapter.
 
     Raises InputError if the loss is no longer finite, if the checkpoints are another run's, or if
-    adapters that the model already has are not of the config's rank and targets.
+    adapters that the model already has are not of the config's rank, alpha and targets.
     Ctrl-C finishes the step and writes a checkpoint before KeyboardInterrupt is raised; a second
     one raises it at once.
     """
@@ -211,10 +211,12 @@ def step_costs(
 def _check_adapter(model: "PreTrainedModel", config: TrainConfig) -> None:
     """Raise InputError for a config whose adapters are others than the model has."""
     has = adapter_settings(model)
-    if (has["rank"], set(has["targets"])) != (config.rank, set(config.targets)):
+    alpha = config.rank if config.alpha is None else config.alpha
+    asked = (config.rank, alpha, set(config.targets))
+    if (has["rank"], has["alpha"], set(has["targets"])) != asked:
         raise InputError(
             f"the model's adapter has rank {has['rank']} on {', '.join(has['targets'])}; "
-            "train it with these, or load the backbone without it"
+            f"its alpha is {has['alpha']:g}; train it with these, or load the backbone without it"
         )
 
 

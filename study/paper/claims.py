@@ -241,20 +241,22 @@ def _surely_positive(differences: pd.Series) -> Verdict:
 
 
 def _hanging(differences: pd.Series, verdict: Callable[[pd.Series], Verdict]) -> str:
-    """Say which series the verdict hangs on: the one without which it would be another.
-
-    If there is none, or if there are several, nothing is said.
-    """
+    """Say which series the verdict hangs on: those without any one of which it would be another."""
     with_all = verdict(differences)
-    decisive = {}
+    decisive: dict[Verdict, list[str]] = {}
     for series in differences.index:
         without_it = verdict(differences.drop(series))
         if without_it != with_all:
-            decisive[series] = without_it
-    if len(decisive) != 1:
-        return ""
-    ((series, without_it),) = decisive.items()
-    return f" (this hangs on series {series}: without it, *{VERDICTS[without_it]}*)"
+            decisive.setdefault(without_it, []).append(str(series))
+    shown = ""
+    for without_it, series in decisive.items():
+        *others, last = series
+        if not others:
+            shown += f" (this hangs on series {last}: without it, *{VERDICTS[without_it]}*)"
+        else:
+            any_one = f"{', '.join(others)} or {last}"
+            shown += f" (without any one of {any_one}: *{VERDICTS[without_it]}*)"
+    return shown
 
 
 def _asked(runs: RunsByName, name: str) -> pd.Series:

@@ -21,7 +21,7 @@ from m2lib.accounting import CONVENTIONS
 from m2lib.plots import COLOURS, WIDTH
 from m2lib.series import VARIABLES, crps_fair, ranks, series_mae
 from study import Profile, Record
-from study.paper import drawings, errors, numbers
+from study.paper import drawings, errors, numbers, textbook
 from study.paper.errors import LOG_VAR, START, Sampled, finished_record, recorded_runs
 
 _QWEN = "published: Qwen2.5-0.5B"
@@ -54,6 +54,10 @@ _MEASURED = {
     "mean": "mean MAE (scaled units)",
     "median": "median MAE (scaled units)",
 }
+# Beside the forecast of any table, their median.
+_RIVALS = "AutoETS, AutoTheta\nand AutoARIMA: median"
+# What a step is, by the number of steps in a season.
+_UNITS = {1: "years", 4: "quarters", 7: "days", 12: "months", 52: "weeks"}
 # The line styles of forecasts without a language model.
 _LEVELS = {
     "mean of the context, repeated": ":",
@@ -352,7 +356,7 @@ def _maes_of_medians(sampled: Sampled, who: str, counts: tuple[int, ...]) -> np.
     for count in counts:
         by_draw = []
         for _ in range(20):
-            some = samples[:, rng.permutation(48)[:count]]
+            some = samples[:, rng.permutation(samples.shape[1])[:count]]
             by_draw.append(series_mae(np.median(some, axis=1), sampled.truths))
         maes.append(by_draw)
     return np.array(maes)
@@ -514,23 +518,25 @@ def changed_worlds(_: Profile) -> Figure:
 
 
 def real_tables(_: Profile) -> Figure:
-    """Draw the last stretch of the first series of each source of real tables.
+    """Draw forecasts of the adapter for any table: of each source that judges, the first series.
 
-    The forecasts are those of the adapter for any table.
+    Beside it is the median of three statistical forecasters. Each series has a unit of its own.
     """
-    rows = errors.table_errors().query("split == 'test' and forecaster == 'general'")
-    figure, axes = plt.subplots(2, 5, figsize=(WIDTH, 3.6))
-    for ax, source, shown in zip(axes.flat, rows["source"], rows["shown"], strict=True):
+    figure, axes = plt.subplots(2, 4, figsize=(WIDTH, 3.6))
+    # Seven kinds leave the eighth place for the legend.
+    *panels, place_of_legend = axes.flat
+    for ax, shown in zip(panels, textbook.pictured_rows(), strict=True):
         past = np.array(shown["context"])
-        truth = np.array(shown["truth"])
-        deciles = np.array(shown["deciles"]).reshape(9, -1)
+        deciles = shown["deciles"]
         quantiles = {0.1: deciles[0], 0.5: deciles[4], 0.9: deciles[8]}
         steps = np.arange(1 - len(past), 1)
-        ahead = np.arange(1, len(truth) + 1)
-        plots.plot_fan(ax, steps, past, ahead, quantiles, truth)
-        # Each has a unit of its own.
-        ax.set(title=source, yticks=[], xlabel="step" if ax in axes[1] else "")
-    plots.legend_below(figure, axes.flat[:1])
+        ahead = np.arange(1, len(shown["truth"]) + 1)
+        plots.plot_fan(ax, steps, past, ahead, quantiles, np.array(shown["truth"]))
+        ax.plot(ahead, shown["rival"], color=COLOURS["error"], ls=":", lw=1.8, label=_RIVALS)
+        ax.set(title=shown["source"], yticks=[], xlabel=_UNITS[shown["season"]])
+    handles, labels = panels[0].get_legend_handles_labels()
+    place_of_legend.legend(handles, labels, loc="center")
+    place_of_legend.axis("off")
     return figure
 
 

@@ -17,6 +17,8 @@ FIRST_READING = "textbook_first_reading.json"
 SECOND_READING = "textbook_second_reading.json"
 """The rows of `general` of the half for judging when it was opened for the first and the second
 time. The adapter has been trained further since, and the half has been opened a third time."""
+PICTURED_RECORD = "pictured.json"
+"""The one forecast of each source that judges which `figures.real_tables` shows."""
 CHOOSING, JUDGING = "choosing", "judging"
 LAST_SEASON = "last season"
 LEAST_ERROR = 0.01
@@ -28,6 +30,11 @@ def judged_rows() -> list[dict[str, Any]]:
     """Return the recorded rows of the half for judging, one for each source and forecaster."""
     rows = read_json(benchmark_record(RECORD))["rows"]
     return [row for row in rows if row["split"] == JUDGING]
+
+
+def pictured_rows() -> list[dict[str, Any]]:
+    """Return one forecast of each source that judges, as `benchmarks.pictured` has recorded it."""
+    return read_json(benchmark_record(PICTURED_RECORD))["rows"]
 
 
 def errors_by_series(rows: Iterable[dict[str, Any]], measure: str = "mase") -> pd.DataFrame:
@@ -77,12 +84,12 @@ def ratios(errors: pd.DataFrame, ours: str) -> dict[str, Ratio]:
 
     Each series counts once. Forecasters of fewer than two common series are left out.
     """
-    found = {}
+    by_rival = {}
     for rival in errors.columns.drop(ours):
         ratio = compared(errors, ours, rival).over_series
         if ratio:
-            found[rival] = ratio
-    return found
+            by_rival[rival] = ratio
+    return by_rival
 
 
 def held(rows: Iterable[dict[str, Any]], forecaster: str) -> float:

@@ -123,8 +123,9 @@ def block_weights(shape: Shape, rank: int, adapted: Sequence[str]) -> Figure:
     return figure
 
 
-def thin_matrices(rank: int, width: int = 896) -> Figure:
+def thin_matrices(rank: int) -> Figure:
     """Draw a square W beside the thin B and A of an adapter of some rank, all to one scale."""
+    width = 896  # of Qwen2.5-0.5B
     figure, ax = plt.subplots(figsize=(10, 3.9))
     # name, left edge, columns, rows, colour
     matrices_drawn = (

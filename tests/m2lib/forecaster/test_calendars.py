@@ -138,6 +138,27 @@ def test_numbers_that_may_be_weeks_are_said_to_be_numbers():
     ]
 
 
+def test_dates_with_two_readings_are_said_to_be_read_month_first(silence):
+    first_days = [f"01/{month:02}/2020" for month in range(1, 13)]
+    with pytest.warns(UserWarning, match="column 'ds': 01/01/2020 and its like are read month"):
+        series = series_of(first_days)
+    assert future_times(series, 1)[0] == pd.Timestamp("2020-01-13")
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        [f"01/{day}/2020" for day in (11, 12, 13)],  # no month is the 13th
+        ["01/01/2020", "02/02/2020", "03/03/2020"],  # the same either way, if not evenly spaced
+        ["2020-01-01", "2020-02-01", "2020-03-01"],
+    ],
+)
+def test_dates_with_one_reading_are_read_without_a_word(silence, stamps):
+    column = pd.Series(stamps, name="ds")
+    times, _ = read_stamps(column)
+    assert times.tolist() == pd.to_datetime(stamps).tolist()
+
+
 def test_whole_numbers_are_dates_beside_an_empty_cell():
     stamps = [202411, 202412, 202501, 202411, 202412, None]
     df = pd.DataFrame({"id": [*"aaabbb"], "month": stamps, "y": [1, 2, 3, 1, 2, 3]})

@@ -345,8 +345,17 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
             "series 1 has 9 steps, fewer than 10; bring more, or drop it",
         ),
         ([waves(2, 2).T], {"ids": ["a"]}, "series a has 2 steps, fewer than 10"),
+        (
+            [np.ones((12, 20))],
+            {},
+            r"series 0 has 12 variables, more than 8; give it as \(variables, steps\)",
+        ),
         (waves(12)[:, 0], {"prediction_length": 0}, "prediction_length is 0; give 1 or more"),
-        (waves(12)[:, 0], {"temperature": 0.0}, "set a temperature for n_samples > 1"),
+        (
+            waves(12)[:, 0],
+            {"temperature": 0.0},
+            "at temperature 0 all samples are the same; give a temperature",
+        ),
     ],
 )
 def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings, line):

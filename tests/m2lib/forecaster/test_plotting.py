@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 
+from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, plot_forecasts
 
 LEVELS = {"quantile_levels": [0.9, 0.1, 0.5, 0.25, 0.75], "num_samples": 5}
@@ -61,6 +62,13 @@ def test_a_table_without_ids_and_times_is_drawn_and_a_dollar_is_one(tiny, tmp_pa
     assert ax.get_ylabel() == "US$ a_b$"
     assert ax.lines[1].get_xdata().tolist() == [40, 41, 42, 43]
     ax.figure.savefig(tmp_path / "ahead.png")
+
+
+def test_forecasts_of_other_series_are_refused(tiny):
+    table = sales("a")
+    ahead = Forecaster(tiny).predict_df(table, 4, **LEVELS).assign(item_id="b")
+    with pytest.raises(InputError, match="none of the forecasts is of these series; give them"):
+        plot_forecasts(table, ahead)
 
 
 def test_a_table_with_gaps_and_unfit_series_is_drawn(tiny):

@@ -18,7 +18,7 @@ from m2lib.forecaster import Forecaster, Sampler, View
 from m2lib.forecaster import sampling as module
 from m2lib.forecaster.views import Seen
 from m2lib.model import ids_to_text, inject_lora, load_backbone, merge_lora, text_to_ids
-from m2lib.series import TABLES, Season, TextFormat, Trend
+from m2lib.series import STUDY, TABLES, Season, TextFormat, Trend
 
 WAVE = 50 + 30 * np.sin(np.arange(40.0) / 3)[:, None]
 
@@ -290,6 +290,16 @@ def test_each_series_has_the_longest_of_several_seasons(own):
     ]
     for one, (same,) in zip(both, alone, strict=True):
         assert np.array_equal(one.scaling.scale, same.scaling.scale)
+
+
+def test_an_integrators_undershoot_fits_a_format_without_negative_numbers(tiny):
+    forecaster = Forecaster(tiny, STUDY)
+    series = np.abs(np.sin(np.arange(40)))[:, None].repeat(2, axis=1)
+    series[7] = -6.7e-8
+    assert forecaster.checked_format([series]) == STUDY
+    series[7] = -0.1
+    with pytest.raises(InputError, match="series 0 does not fit the adapter's text format"):
+        forecaster.checked_format([series])
 
 
 def test_a_view_that_leaves_nothing_leaves_it_in(own):

@@ -515,3 +515,11 @@ def test_columns_that_cannot_be_are_refused(table, given, problem):
     with pytest.raises(InputError) as error:
         items_of(table, guess_columns(table, **given), "t.csv")
     assert str(error.value).startswith(f"t.csv{problem}")
+
+
+@pytest.mark.parametrize("name", LONG.columns)
+def test_two_columns_of_one_name_are_refused(name):
+    table = pd.concat([LONG, LONG[[name]]], axis=1)
+    with pytest.raises(InputError) as error:
+        items_of(table, COLUMNS, "t.csv")
+    assert str(error.value) == f"t.csv: several columns are called '{name}'; rename all but one"

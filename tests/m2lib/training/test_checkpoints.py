@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from m2lib.files import InputError
-from m2lib.training import TrainLog, load_checkpoint, save_checkpoint, saved_step
+from m2lib.training import TrainConfig, TrainLog, load_checkpoint, save_checkpoint, saved_step
 
 CONFIG = {"steps": 9, "learning_rate": 0.1, "alpha": None, "decay": "cosine"}
 
@@ -90,6 +90,16 @@ def test_a_checkpoint_of_another_run_is_refused_in_one_line(run):
         InputError, match=re.escape(f"checkpoint {file} is another run's; delete {folder}")
     ):
         restored(folder, CONFIG | {"steps": 8})
+
+
+def test_a_setting_that_is_newer_than_the_checkpoint_has_its_default(tmp_path):
+    parameters, optimizer = state()
+    config = vars(TrainConfig(steps=7, learning_rate=0.1, rank=2))
+    older = {name: value for name, value in config.items() if name != "units_weight"}
+    save_checkpoint(tmp_path, vars(TrainLog(step=1)), older, parameters, optimizer)
+    assert restored(tmp_path, config)[0]["step"] == 1
+    with pytest.raises(InputError, match="is another run's"):
+        restored(tmp_path, config | {"units_weight": 2.0})
 
 
 def test_a_damaged_checkpoint_is_refused_in_one_line(run):

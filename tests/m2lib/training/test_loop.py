@@ -313,7 +313,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, t
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("other", [{"rank": 1}, {"targets": ("o_proj",)}])
+@pytest.mark.parametrize("other", [{"rank": 1}, {"targets": ("o_proj",)}, {"alpha": 16.0}])
 def test_an_adapter_is_trained_further_as_it_is(model, windows, tmp_path, other):
     inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
     with pytest.raises(InputError, match=f"adapter has rank {CONFIG.rank} on q_proj, v_proj; "):

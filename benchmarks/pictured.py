@@ -1,0 +1,73 @@
+"""`python -m benchmarks.pictured` records the forecasts that the README's picture shows.
+
+They are the last forecast of the first series of each source that judges (`benchmarks.textbook`),
+by `general` and by the median of three statistical forecasters. Nothing was chosen by their looks.
+The record is pictured.json, beside the recorded runs; `make figures` draws it.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.rows import one_line, place_of
+from benchmarks.tables import Source, forecaster_of, model_key
+from benchmarks.textbook import (
+    ENSEMBLED,
+    GENERAL,
+    SAMPLES,
+    STATISTICAL,
+    cuts_of,
+    sources_of,
+    statistical,
+)
+from m2lib.files import write_json
+from m2lib.forecaster import Forecaster
+from m2lib.provenance import provenance
+from m2lib.series import DECILES
+from study.paper.textbook import JUDGING, PICTURED_RECORD
+from study.settings import results_dir
+
+PAST = 2
+"""Horizons of the past that are shown."""
+
+
+def pictured_row(forecaster: Forecaster, source: Source) -> dict[str, Any]:
+    """Return the forecasts of a source that are shown, with the last steps before them.
+
+    context: PAST horizons. truth and rival (the median of the three): (horizon,) each. deciles:
+    those of `general`, (9, horizon).
+    """
+    cut = [cut for cut in cuts_of(source) if cut[0] == 0][-1]
+    _, context, truth = cut
+    (ahead,) = forecaster.sample(
+        [context[:, None]], source.horizon, num_samples=SAMPLES, season=source.season
+    )
+    medians = []
+    for name in ENSEMBLED:
+        (rival,) = statistical(STATISTICAL[name], [cut], source.horizon, source.season)
+        medians.append(rival[4])
+    return {
+        "season": source.season,
+        "context": _five_digits(context[-PAST * source.horizon :]),
+        "truth": _five_digits(truth),
+        "deciles": _five_digits(np.quantile(ahead.physical[..., 0], DECILES, axis=0)),
+        "rival": _five_digits(np.median(medians, axis=0)),
+    }
+
+
+def _five_digits(values: np.ndarray) -> Any:
+    """Return the numbers as nested lists, to five digits."""
+    return np.vectorize(lambda value: float(f"{value:.5g}"))(values).tolist()
+
+
+if __name__ == "__main__":
+    with one_line():
+        general = forecaster_of(GENERAL)
+        made_by = model_key(general) | {"dtype": general.dtype, "samples": SAMPLES}
+        rows = [
+            place_of(source, JUDGING) | made_by | pictured_row(general, source)
+            for source in sources_of(JUDGING)
+        ]
+        record = provenance(torch.device("cpu")) | {"rows": rows}
+        write_json(results_dir() / PICTURED_RECORD, record)
