@@ -307,28 +307,12 @@ def evaluate(
     contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
     # The season is taken out of a context before it is written, so the text format is chosen for
     # contexts without it.
-    unseasonal = [_without_season(context, seasons) for context in contexts.values()]
-    text_format = forecaster.checked_format(unseasonal, [items[place].name for place, _ in rolling])
+    unseasonal = {origin: _without_season(context, seasons) for origin, context in contexts.items()}
+    names = [items[place].name for place, _ in rolling]
+    text_format = forecaster.checked_format(list(unseasonal.values()), names)
     steps_read = forecaster.readable_steps(text_format, horizon, context_length)
     units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
-    # `Forecaster.readable` asks only whether something is left without the season, because that is
-    # what the model reads. Here a shop that has closed is no test of a forecaster, so something has
-    # to be left with the season, too.
-    fit = []
-    for (origin, context), without in zip(contexts.items(), unseasonal, strict=True):
-        has_unit = not np.isnan(units[origin]).all()
-        read = (context[-steps_read:], without[-steps_read:])
-        if has_unit and all(text_format.scaling(steps).exists for steps in read):
-            fit.append(origin)
-    unfit = "what is read never changes or is mostly 0"
-    if not fit:
-        raise InputError(f"there is nothing to forecast from: {unfit}; ask for later moments")
-    if len(fit) < len(rolling):
-        warnings.warn(
-            f"forecasts left out, as {unfit}: {len(rolling) - len(fit)}",
-            stacklevel=2,  # the line that calls `evaluate`
-        )
-    rolling = fit
+    rolling = _fit_origins(contexts, unseasonal, units, text_format, steps_read)
     truths = {
         (place, steps): items[place].values[steps : steps + horizon] for place, steps in rolling
     }
@@ -391,6 +375,39 @@ def evaluate(
     return Evaluation(
         errors, mase, seasons[0], period, crps, coverage, table, columns.id or "item_id"
     )
+
+
+def _fit_origins(
+    contexts: Mapping[Origin, np.ndarray],
+    unseasonal: Mapping[Origin, np.ndarray],
+    units: Mapping[Origin, np.ndarray],
+    text_format: series.TextFormat,
+    steps_read: int,
+) -> list[Origin]:
+    """The origins that can be forecast from; the others are left out, with a warning.
+
+    `Forecaster.readable` asks only whether something is left without the season, because that is
+    what the model reads. Here a shop that has closed is no test of a forecaster, so something has
+    to be left with the season, too.
+
+    contexts, without their season as well: (steps, variables) by origin. units: those of the MASE,
+    a number a variable. Raises InputError if no origin is left.
+    """
+    fit = []
+    for origin, context in contexts.items():
+        has_unit = not np.isnan(units[origin]).all()
+        read = (context[-steps_read:], unseasonal[origin][-steps_read:])
+        if has_unit and all(text_format.scaling(steps).exists for steps in read):
+            fit.append(origin)
+    unfit = "what is read never changes or is mostly 0"
+    if not fit:
+        raise InputError(f"there is nothing to forecast from: {unfit}; ask for later moments")
+    if len(fit) < len(contexts):
+        warnings.warn(
+            f"forecasts left out, as {unfit}: {len(contexts) - len(fit)}",
+            stacklevel=3,  # the line that calls `evaluate`
+        )
+    return fit
 
 
 def _check_arguments(horizon: int, origins: int, stride: int | None, leave_out: int) -> None:
