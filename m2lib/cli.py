@@ -130,7 +130,7 @@ def model(name: str | None = None, /) -> None:
     Parameters
     ----------
     name
-        A backbone's name, a folder or a .gguf file (M2_BACKBONE, or the small one).
+        A backbone's name, a folder or a .gguf file (M2_BACKBONE, or smollm2-135m).
     """
     name = name or settings.read("M2_BACKBONE") or m2lib.forecaster.DEFAULT_BACKBONE
     weights = m2lib.model.fetch_backbone(name) or "random weights, nothing to fetch"
@@ -185,7 +185,7 @@ def flops(
     Parameters
     ----------
     backbone
-        The language model (M2_BACKBONE, or the small one).
+        The language model (M2_BACKBONE, or smollm2-135m).
     convention
         How FLOPs are counted.
     as_json

@@ -50,9 +50,10 @@ class Task:
     fill: Literal["linear", "last", "zero"] | None = None
     """How gaps inside a series are filled, in cells and in rows (not at all)."""
     adapter: str | None = None
-    """An adapter's folder, or none: untuned (general: any table)."""
+    """An adapter's folder, general (for any table), or none, the untuned model (general; none where
+    --backbone or M2_BACKBONE names another model than smollm2-135m)."""
     backbone: str | None = None
-    """The language model (the adapter's, M2_BACKBONE, or the small one)."""
+    """The language model (the adapter's, M2_BACKBONE, or smollm2-135m)."""
 
     def read(self, kept_back: int = 0) -> tuple[Columns, list[Item]]:
         """Read the table's columns and series, and print what was guessed.

@@ -200,7 +200,8 @@ def flops(
     Parameters
     ----------
     experiment
-        At the sizes that M2_PROFILE gives it, or without one at the report's.
+        Its name (status lists them all), at the sizes that M2_PROFILE gives it, or where that is
+        not set at the report's.
     backbone
         The language model (the experiment's, M2_BACKBONE, or the profile's).
     convention
