@@ -147,7 +147,8 @@ def test_what_the_page_says_of_the_context_of_128_tokens_is_so():
 
 def test_what_the_page_says_of_precision_is_so():
     """Of the earlier bfloat16 forecasts, and of those in float32 that the records hold now."""
-    rows = read_json(ROOT / "report" / "results" / "precision.json")["records"]
+    record = read_json(ROOT / "report" / "results" / "precision.json")
+    rows = record["records"]
     by_run = {f"{row['profile']}/{row['run']}": row for row in rows}
     untuned = by_run["report/baseline"]
     first = by_run["report/default"]
@@ -164,5 +165,7 @@ def test_what_the_page_says_of_precision_is_so():
     assert "forecasts of the two searches differ without exception" in said
     for when in ("before", "after"):
         assert f"to {final[when]['mean']:.1f} / {final[when]['median']:.1f}" in said
+    (again,) = record["again"]
+    assert f"wrote {again['differing']} of the {again['of']} validation forecasts diff" in said
     recorded = load_record(REPLICATION["report"], "baseline").maes()
     assert untuned["after"]["mean"] == pytest.approx(mean(recorded.values()))
