@@ -134,6 +134,7 @@ def model(name: str | None = None, /) -> None:
     """
     name = name or settings.read("M2_BACKBONE") or m2lib.forecaster.DEFAULT_BACKBONE
     weights = m2lib.model.fetch_backbone(name) or "random weights, nothing to fetch"
+    m2lib.model.backbone_config(name)  # refuses a model that the fast engine does not compute
     print(f"backbone {name}: {weights}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,6 +84,13 @@ class Task:
         unread = [str(name) for name in df if name not in read]
         if unread:
             line += f"; not read: {', '.join(unread)}"
+        if columns.time is None and (unread or columns.id):
+            warnings.warn(
+                f"{self.file}: no column of dates was found, so the rows are taken to be in order, "
+                "the oldest first, and no season is taken out; if there is one, name it with "
+                "--time, and write its dates as 2024-01-31",
+                stacklevel=2,
+            )
         print(line + self._seasons(items))
         return columns, items
 
@@ -337,6 +345,13 @@ def evaluate(
         }
         write_json(output, record)
 
+    missing = origins * len(items) - len(evaluation.errors)
+    if missing > 0:
+        warnings.warn(
+            f"{missing} of the {origins * len(items)} forecasts asked for (--origins) are missing, "
+            "because their series are too short, or constant up to then",
+            stacklevel=2,
+        )
     repeated = f"{evaluation.period} steps" if evaluation.period else "found in each series"
     print(f"the last period is {repeated} (--period)")
     print(
@@ -422,5 +437,7 @@ def export(
     force
         Replace an earlier export; nothing else is ever replaced.
     """
+    if adapter == m2lib.forecaster.forecaster.UNTUNED:
+        raise InputError("`none` has no adapter to merge; name an adapter's folder, or general")
     source = m2lib.forecaster.adapter_folder(adapter)
     print(m2lib.forecaster.export(source, output, backbone=backbone, force=force))

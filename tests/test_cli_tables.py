@@ -281,21 +281,21 @@ def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
     kept = json.loads(Path("found.json").read_text("utf-8"))
     # `general` has three views, and what was tuned has one.
     assert kept["views"] == [asdict(View())]
-    _, out, _ = m2(
-        capsys,
-        "evaluate",
-        "pelts.csv",
-        "--horizon",
-        8,
-        "--origins",
-        5,
-        "--samples",
-        2,
-        "--finetune",
-        1,
-    )
+    options = ("--horizon", 8, "--origins", 5, "--samples", 2, "--finetune", 1)
+    _, out, error = m2(capsys, "evaluate", "pelts.csv", *options)
     # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
     assert "forecasts of 8 steps: 2;" in out
+    assert "3 of the 5 forecasts asked for (--origins) are missing, because their" in error
+
+
+def test_a_column_of_dates_that_is_not_understood_is_said(capsys, pelts):
+    pelts.assign(quarter=[f"Q{step % 4 + 1} of {step // 4}" for step in range(len(pelts))]).drop(
+        columns="year"
+    ).to_csv("quarters.csv", index=False)
+    options = ("--horizon", 2, "--samples", 1, "--target", "hare", "lynx")
+    _, out, error = m2(capsys, "forecast", "quarters.csv", *options)
+    assert "not read: quarter" in out
+    assert "quarters.csv: no column of dates was found, so the rows are taken to be in" in error
 
 
 TRAINED = ("--steps", 2, "--rate", 0.01, "--rank", 3, "--batch", 4, "--seed", 5)
@@ -342,6 +342,10 @@ def test_finetune_then_forecast_then_export(capsys, pelts):
         open("mine/text_format.json", encoding="utf-8") as own,
     ):
         assert json.load(exported) == json.load(own)
+    twice = ("--backbone", "whole", "--adapter", "mine")
+    status, _, error = m2(capsys, "forecast", "pelts.csv", "--horizon", 4, *twice)
+    assert status == 1
+    assert "whole is an exported model, into which an adapter is merged already" in error
 
 
 @pytest.mark.parametrize(
@@ -358,6 +362,7 @@ def test_finetune_then_forecast_then_export(capsys, pelts):
         (("evaluate", "pelts.csv", "--horizon", "39"), "40"),
         (("finetune", "pelts.csv", "--horizon", "20", "--output", "new"), "40"),
         (("export", "gone", "new"), "'gone' is no folder with an adapter_config"),
+        (("export", "none", "new"), "`none` has no adapter to merge; name an adapter's folder"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(capsys, monkeypatch, pelts, tmp_path, arguments, line):

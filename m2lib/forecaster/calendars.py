@@ -66,7 +66,8 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
         stamps are converted to UTC, with a warning; but if all of them are midnights, they are
         taken as days, without a zone.
         Numbers that look like years and weeks, such as 202417, remain numbers, with a warning.
-        Dates such as 01/02/2024 are read month first, with a warning if none tells the two apart.
+        Dates such as 01/02/2024 are read month first, with a warning if none tells the two apart,
+        but day first if the first number is above 12 in one of them, and the second in none.
 
     Returns
     -------
@@ -260,12 +261,26 @@ def _may_be_weeks(numbers: pd.Series) -> bool:
 
 def _has_two_readings(column: pd.Series) -> bool:
     """Whether all dates are such as 01/02/2024, where either number may be the month."""
-    texts = column.dropna().astype(str)
-    numbers = texts.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}\b").dropna().astype(int)
-    if not len(numbers) or len(numbers) < len(texts):
+    numbers = _two_numbers(column)
+    if not len(numbers) or len(numbers) < column.notna().sum():
         return False
     same = numbers[0] == numbers[1]  # such as 01/01/2024, of which both readings are one
     return bool(numbers.max(axis=None) <= 12 and not same.all())
+
+
+def _day_comes_first(column: pd.Series) -> bool:
+    """Whether dates such as 13/01/2024 or 13.01.24 have their day first: no month is the 13th."""
+    numbers = _two_numbers(column)
+    return bool(len(numbers) and numbers[0].max() > 12 >= numbers[1].max())
+
+
+def _two_numbers(column: pd.Series) -> pd.DataFrame:
+    """The two numbers before the year of dates such as 01/02/2024 or 1.2.24, in whole numbers."""
+    if is_datetime64_any_dtype(column):
+        return pd.DataFrame(columns=[0, 1], dtype=int)
+    texts = column.dropna().astype(str)
+    year_last = r"^(\d{1,2})[/.-](\d{1,2})[/.-](?:\d{4}|\d{2})\b"
+    return texts.str.extract(year_last).dropna().astype(int)
 
 
 def _dates(column: pd.Series) -> pd.Series:
@@ -280,9 +295,10 @@ def _dates(column: pd.Series) -> pd.Series:
     # differ it raises, or, before pandas 3, returns objects.
     with warnings.catch_warnings(), suppress(ValueError):
         warnings.simplefilter("ignore")
-        dates = pd.to_datetime(column, errors="coerce")
+        dates = pd.to_datetime(column, errors="coerce", dayfirst=_day_comes_first(column))
         if is_datetime64_any_dtype(dates):
-            return dates
+            # pandas reads Jan-18, a month in Excel, as 18 January of the year 1.
+            return dates.where(dates.dt.year.between(*YEARS))
     texts = column.astype(str)
     local = pd.to_datetime(texts.str.replace(OFFSET, "", regex=True), errors="coerce")
     local = local.where(texts.str.contains(OFFSET, regex=True))  # no offset, no place on a clock

@@ -1,8 +1,9 @@
 """The forecaster that a user takes home: a language model, an adapter, and its text format.
 
 Names of methods, arguments and columns are those of chronos (Ansari et al., "Chronos: Learning the
-Language of Time Series", Transactions on Machine Learning Research, 2024), so that code written for
-it works here.
+Language of Time Series", Transactions on Machine Learning Research, 2024), so that most code
+written for it works here. Chronos 2 calls the series of `predict_quantiles` `inputs`, and they are
+`context` here, as in chronos 1; `predict`, `embed` and covariates there are none.
 """
 
 import warnings
@@ -34,6 +35,7 @@ from m2lib.forecaster.tables import (
 )
 from m2lib.forecaster.views import PLAIN, View
 from m2lib.model import (
+    BACKBONES,
     INT8,
     best_dtype,
     chosen_device,
@@ -127,6 +129,12 @@ class Forecaster(Sampler):
                 raise InputError(f"{trained} has a text format of its own; leave text_format out")
             text_format = read_format(trained)
         if adapter:
+            exported = (Path(loaded.source) / FORMAT_FILE).is_file()
+            if exported and base_of(adapter) in BACKBONES:  # one trained on it names its path
+                raise InputError(
+                    f"{loaded.source} is an exported model, into which an adapter is merged "
+                    f"already, and {adapter} was trained on another; leave the adapter out"
+                )
             load_adapter(loaded.model, adapter)
         views = read_views(trained) if trained else PLAIN
         return cls(loaded, text_format, adapter, views, int8)
@@ -193,7 +201,13 @@ class Forecaster(Sampler):
             if len(series) < SHORTEST:
                 raise InputError(
                     f"series {name} has {len(series)} steps, fewer than {SHORTEST}; bring more, "
-                    "or drop it"
+                    "or drop it (an array is one series, or (series, steps))"
+                )
+            gaps = np.flatnonzero(~np.isfinite(series).all(axis=1))
+            if len(gaps):
+                raise InputError(
+                    f"series {name} is not finite at {len(gaps)} of its steps, the first of which "
+                    f"is {gaps[0]}; cut them off at its start, and fill them elsewhere"
                 )
         forecasts = self.sample(
             values,

@@ -88,6 +88,12 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
         return _read_csv(path, id)
     except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
         problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
+        if isinstance(error, pd.errors.ParserWarning):  # pandas speaks of its own arguments
+            problem = (
+                "a line has more cells than line 1 has names, as where 1.5 is written 1,5, or "
+                "where semicolons part the cells; save it anew after "
+                'pd.read_csv(file, sep=";", decimal=",")'
+            )
         raise InputError(
             f"cannot read {path} as a table ({problem}); give a .csv file in UTF-8, with names in "
             "line 1 and commas between its cells, or a .parquet file"
@@ -117,7 +123,19 @@ def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
         # Where a row has more cells than there are names, as when 1.5 is written 1,5, pandas warns
         # and drops the rest.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(path, index_col=False, dtype=as_text, skipinitialspace=True)
+        df = pd.read_csv(path, index_col=False, dtype=as_text, skipinitialspace=True)
+    if as_text:  # once more, because NA, which pandas takes for an empty cell, may be Namibia
+        ids = pd.read_csv(
+            path,
+            index_col=False,
+            usecols=list(as_text),
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            skipinitialspace=True,
+        )
+        df[list(as_text)] = ids[list(as_text)]
+    return df
 
 
 def check_output(
@@ -246,7 +264,9 @@ def items_of(
     rows = _Rows.of(df, columns, where)
     ids = pd.Series("series", df.index) if columns.id is None else df[columns.id]
     if ids.isna().any():
-        problem = "an empty cell (NA reads as one); say whose row it is"
+        problem = (
+            "an empty cell (NA reads as one, unless --id names the column); say whose row it is"
+        )
         raise _fault(problem, where, ids.isna().argmax(), columns.id)
 
     items = []
@@ -451,7 +471,8 @@ class _Rows:
             cell = quoted(str(self.df[self.columns.time].iloc[row]))
             problem = (
                 f"{cell} stands twice; drop a row, name the column that tells series apart (--id), "
-                "or, where clocks were turned back, write offsets from UTC"
+                "or, where clocks were turned back, write offsets from UTC; of two columns that "
+                "belong together, such as year and month, make one"
             )
             raise _fault(problem, self.where, row, self.columns.time)
 
@@ -498,6 +519,7 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
             raise InputError(
                 f"{where}: no column {quoted(str(name))} among {names}; say which with id_column, "
                 "timestamp_column and target (--id, --time, --target); two may be None"
+                + ("; df.reset_index() makes a column of it" if name in df.index.names else "")
             )
         if name is not None and isinstance(df[name], pd.DataFrame):
             raise InputError(
@@ -509,7 +531,9 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
     if not 1 <= count <= MOST_VARIABLES or len(set(columns.targets)) < count:
         raise InputError(
             f"{where}: {count} columns of numbers; name 1 to {MOST_VARIABLES} of {names} "
-            "(--target), each once; commas part cells, points decimals"
+            "(--target), each once. A number is written 1234.5, without a mark for thousands, % or "
+            "a currency, and commas stand between cells; a wide table, with a column for each "
+            "series, becomes a long one by df.melt"
         )
 
 
@@ -555,4 +579,6 @@ def _holds_dates(column: pd.Series) -> bool:
     if _holds_numbers(column):
         return False
     first = column.dropna().head(1)  # none, where all cells are empty
-    return any(guess_datetime_format(str(cell)) for cell in first) or is_styled(column)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas advises on an argument of its own for 13.01.2024
+        return any(guess_datetime_format(str(cell)) for cell in first) or is_styled(column)

@@ -145,6 +145,14 @@ def test_dates_with_two_readings_are_said_to_be_read_month_first(silence):
     assert future_times(series, 1)[0] == pd.Timestamp("2020-01-13")
 
 
+@pytest.mark.parametrize("year", ["2024", "24"])
+@pytest.mark.parametrize("mark", ["/", "."])
+def test_the_day_is_read_first_where_no_month_is_meant(silence, year, mark):
+    january = [f"{day:02}{mark}01{mark}{year}" for day in range(1, 15)]
+    times, _ = read_stamps(pd.Series(january, name="ds"))
+    assert times.tolist() == list(pd.date_range("2024-01-01", periods=14))
+
+
 @pytest.mark.parametrize(
     "stamps",
     [

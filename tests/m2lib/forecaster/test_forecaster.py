@@ -331,7 +331,7 @@ def test_an_adapter_knows_its_own_format(tiny, sales):
         (
             np.append(waves(12), np.nan),
             {},
-            "series 0 has no scale: what is read is constant, mostly 0, or not finite",
+            "series 0 is not finite at 1 of its steps, the first of which is 12; cut them off",
         ),
         (np.ones(12), {}, "series 0 has no scale"),
         (

@@ -100,9 +100,8 @@ def test_ids_are_text_and_keep_their_zeros(tmp_path):
     items = items_of(df, guess_columns(df))
     assert [item.name for item in items] == ["007", "7", "01"]
     assert items[0].times.tolist() == list(range(1, 12))
-    assert read_table(put(tmp_path / "t.csv", "shop,y\n007,1\n"), id="shop").shop.tolist() == [
-        "007"
-    ]
+    file = put(tmp_path / "t.csv", "shop,y\n007,1\nNA,2\n,3\n")
+    assert read_table(file, id="shop").fillna("none").shop.tolist() == ["007", "NA", "none"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_ids_are_text_and_keep_their_zeros(tmp_path):
         ("a,b\n1,2\n3,4,5\n", "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"),
         (
             "a,b\n1,2,3\n4,5,6\n",
-            "Length of header or names does not match length of data. This leads to .*",
+            "a line has more cells than line 1 has names, as where 1.5 is written 1,5, or .*",
         ),
         (None, "No such file or directory"),
     ],
@@ -296,7 +295,8 @@ UNEVEN = (
 )
 TWICE = (
     "stands twice; drop a row, name the column that tells series apart (--id), "
-    "or, where clocks were turned back, write offsets from UTC"
+    "or, where clocks were turned back, write offsets from UTC; of two columns that "
+    "belong together, such as year and month, make one"
 )
 NO_DATE = "is no date, or not written as the first; write 2024-01-31"
 NO_NUMBER = "is no finite number; correct it"
@@ -317,7 +317,7 @@ OTHERS = "drop it, or name other columns (--target)"
             change("item_id", 7, None),
             8,
             "item_id",
-            "an empty cell (NA reads as one); say whose row it is",
+            "an empty cell (NA reads as one, unless --id names the column); say whose row it is",
             None,
         ),
         (
@@ -462,7 +462,12 @@ def test_what_cannot_be_filled_is_refused():
     ("stamps", "row", "problem"),
     [
         ([*range(10), 9.5], 11, f"9.5 follows 9.0, {UNEVEN}"),
-        ([f"{day:02}/01/2024" for day in range(1, 15)], 13, f"'13/01/2024' {NO_DATE}"),
+        (
+            ["13/01/2024", "14/01/2024", "01/15/2024"],
+            3,
+            f"'01/15/2024' {NO_DATE}",
+        ),
+        (["Jan-18", "Feb-18", "Mar-18"], 1, f"'Jan-18' {NO_DATE}"),
         (
             pd.bdate_range("2024-01-01", periods=20).delete(8),
             9,
@@ -497,6 +502,13 @@ def test_numbers_may_stand_in_any_order():
             ": no column 'shop' among 'item_id, timestamp, target'; say which with id_column, ",
         ),
         (LONG, {"time": "ds"}, ": no column 'ds' among "),
+        (
+            LONG.set_index("item_id"),
+            {"id": "item_id"},
+            ": no column 'item_id' among 'timestamp, target'; say which with id_column, "
+            "timestamp_column and target (--id, --time, --target); two may be None; "
+            "df.reset_index() makes a column of it",
+        ),
         (LONG[:0], {}, " has column names and no rows; add a row for each step"),
         (
             LONG,
