@@ -1,5 +1,6 @@
 """Shared fixtures, and the surroundings in which unit tests and notebooks run."""
 
+import difflib
 import os
 import tempfile
 from pathlib import Path
@@ -24,6 +25,9 @@ def pytest_configure(config):
     # which the tests would take for messages.
     for name in ("M2_BACKBONE", "M2_DTYPE", "M2_RESULTS", "PYTHONWARNDEFAULTENCODING"):
         os.environ.pop(name, None)
+    # Help is as wide as the terminal, and in colours where a variable asks for them.
+    os.environ["COLUMNS"] = "80"
+    os.environ.pop("FORCE_COLOR", None)
     os.environ["HF_HUB_OFFLINE"] = "1"
     config.scratch = tempfile.TemporaryDirectory(prefix="m2-test-")
     os.environ["M2_OUT"] = config.scratch.name
@@ -44,10 +48,13 @@ def pytest_collectstart(collector):
 
 @pytest.fixture(scope="session")
 def data():
-    """Return the data set as the recipe gives it."""
+    """Return the data set as the recipe gives it; all tests share it, so it is read-only."""
     from m2lib.series import generate_series
 
-    return generate_series()
+    series = generate_series()
+    for array in (series.trajectories, series.time):
+        array.setflags(write=False)
+    return series
 
 
 @pytest.fixture(scope="session")
@@ -106,3 +113,16 @@ def save_folder():
         return path
 
     return save
+
+
+def pytest_assertrepr_compare(op, left, right):
+    """Of a sentence that is not on a page, show what comes nearest to it there."""
+    texts = isinstance(left, str) and isinstance(right, str)
+    if op != "in" or not texts or len(right) < 1000:
+        return None
+    words = right.split()
+    length = len(left.split())
+    places = range(max(1, len(words) - length + 1))
+    passages = [" ".join(words[place : place + length]) for place in places]
+    nearest = difflib.get_close_matches(left, passages, n=1, cutoff=0.0)
+    return ["this is not on the page:", left, "what comes nearest to it:", *nearest]

@@ -11,9 +11,10 @@ import pytest
 
 from m2lib import cli, cli_tables
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, View
+from m2lib.forecaster import Forecaster, View, finetune
 from m2lib.forecaster import tables as module
 from m2lib.forecaster.adapters import weights_hash
+from m2lib.model import SEMICOLON_ID
 
 
 @pytest.fixture(autouse=True)
@@ -277,10 +278,14 @@ def test_evaluate_fine_tunes_before_each_origin(capsys, pelts):
     )
     assert plain[0] == tuned[0] == 0
     assert plain[1] != tuned[1]
-    m2(capsys, "evaluate", "pelts.csv", *options, "--finetune", 2, "--output", "found.json")
-    kept = json.loads(Path("found.json").read_text("utf-8"))
-    # `general` has three views, and what was tuned has one.
-    assert kept["views"] == [asdict(View())]
+    # An adapter may have several views, and what is tuned further has one.
+    m2(capsys, "finetune", "pelts.csv", "--horizon", 4, "--steps", 1, "--output", "mine")
+    Path("mine/views.json").write_text('[{"steps": 20}, {"trend": true}]', encoding="utf-8")
+    keeping = ("--adapter", "mine", "--output", "found.json", "--force")
+    for more, views in (((), [View(20), View(trend=True)]), (("--finetune", 1), [View()])):
+        m2(capsys, "evaluate", "pelts.csv", *options, *keeping, *more)
+        kept = json.loads(Path("found.json").read_text("utf-8"))
+        assert kept["views"] == [asdict(view) for view in views]
     options = ("--horizon", 8, "--origins", 5, "--samples", 2, "--finetune", 1)
     _, out, error = m2(capsys, "evaluate", "pelts.csv", *options)
     # from 24 and 32 steps: 16 leave no window of ten steps and a horizon
@@ -432,3 +437,25 @@ def test_the_season_that_is_taken_out_is_said(tmp_path, capsys):
     table.assign(y=weekly).to_csv(tmp_path / "t.csv", index=False)  # nothing else would remain
     cli_tables.Task(tmp_path / "t.csv", horizon=2).read()
     assert capsys.readouterr().out.strip().endswith("season: 7 steps, taken out of no series")
+
+
+@pytest.mark.parametrize("command", ["forecast", "evaluate"])
+def test_temperature_and_seed_decide_what_is_sampled(capsys, pelts, command):
+    def made(*sampling):
+        options = ("--horizon", 4, "--samples", 3, *sampling, "--output", "a.csv", "--force")
+        assert m2(capsys, command, "pelts.csv", *options)[0] == 0
+        return pd.read_csv("a.csv")
+
+    cold = made("--temperature", 1e-6)
+    assert cold["0.1"].tolist() == cold["0.9"].tolist()  # all samples are the likeliest text
+    one, other = (made("--seed", seed).predictions.tolist() for seed in (1, 2))
+    assert one != other
+
+
+def test_what_is_tuned_learns_from_as_many_steps_as_will_be_read(capsys, pelts, monkeypatch):
+    learned = []
+    monkeypatch.setattr(finetune, "train", lambda model, windows, *_: learned.append(windows))
+    options = ("--horizon", 4, "--samples", 1, "--finetune", 1, "--context-length", 12)
+    assert m2(capsys, "evaluate", "pelts.csv", *options)[0] == 0
+    (windows,) = learned
+    assert max((windows(step) == SEMICOLON_ID).sum() for step in range(20)) == 12 + 4

@@ -93,7 +93,8 @@ def test_import_takes_no_time_and_numbers_and_text_do_not_wait_for_torch():
 
 def test_variables_are_read_in_one_place():
     for path in MODULES + STUDY:
-        read = set(re.findall(r"environ[^\n]*?[\"'](\w+)", path.read_text(encoding="utf-8")))
+        code = path.read_text(encoding="utf-8")
+        read = set(re.findall(r"\b(?:environ\b[^\n]*?|getenv\()\s*[\"'](\w+)", code))
         assert path.stem == "settings" or not any(name.startswith("M2_") for name in read), path
     for modules, known in ((MODULES, settings.SETTINGS), (STUDY, ALL_SETTINGS)):
         code = "".join(path.read_text(encoding="utf-8") for path in modules)

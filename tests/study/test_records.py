@@ -74,15 +74,16 @@ def record():
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def results(tmp_path, monkeypatch):
+    """The folder of results, empty."""
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
     return tmp_path
 
 
-def test_record_comes_back(record, store):
+def test_record_comes_back(record, results):
     save_record("laptop", record)
     path = record_path("laptop", "baseline")
-    assert path == store / "laptop-smollm2-135m" / "baseline.json"
+    assert path == results / "laptop-smollm2-135m" / "baseline.json"
     assert load_record("laptop", "baseline") == record
     assert record.maes() == {2: 1.5, 1: 2.5}
     assert record.repairs == 1
@@ -102,7 +103,7 @@ def test_live_results_go_under_build_and_recorded_ones_do_not(tmp_path, monkeypa
     )
 
 
-def test_missing_broken_and_foreign_records(record, store):
+def test_missing_broken_and_foreign_records(record, results):
     with pytest.raises(
         InputError,
         match=r"no record .*baseline.json; `M2_PROFILE=laptop python -m study run baseline`",
@@ -163,7 +164,7 @@ def altered(record, **changes):
         ("surprise", 1),
     ],
 )
-def test_a_record_that_cannot_be_is_refused_in_one_line(path, value, record, store):
+def test_a_record_that_cannot_be_is_refused_in_one_line(path, value, record, results):
     save_record("laptop", record)
     place = record_path("laptop", "baseline")
     place.write_text(altered(record, **{path: value}), encoding="utf-8")
@@ -201,10 +202,10 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     assert re.search(r"^final +.*final\.json is not a run record", capsys.readouterr().out, re.M)
 
 
-def test_a_finished_record_without_all_of_its_series_is_refused(data, store):
+def test_a_finished_record_without_all_of_its_series_is_refused(data, results):
     stored = json.loads((LAPTOP / "final.json").read_text(encoding="utf-8"))
     stored["series"].pop(max(stored["series"], key=lambda one: stored["series"][one]["mae"]))
-    copy = store / LAPTOP.name / "final.json"
+    copy = results / LAPTOP.name / "final.json"
     copy.parent.mkdir()
     copy.write_text(json.dumps(stored), encoding="utf-8")
     with pytest.raises(InputError, match=r"series: it is done, but has 49 of 50"):

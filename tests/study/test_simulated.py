@@ -56,7 +56,7 @@ def test_milestones_evaluate_the_whole_validation_split(data, store, monkeypatch
     experiment = replace(EXPERIMENTS["best"], milestones=(1, 3, 99))
     monkeypatch.setitem(EXPERIMENTS, "best", experiment)
     profile = replace(
-        SMALL, train={"best": {"steps": 4, "sequence_length": 64}},
+        SMALL, train={"best": {"steps": 4, "sequence_length": 1024}},
         protocol={"best": {"constrained": False, "max_new_tokens": 4}}, evaluate_every=2,
     )  # fmt: skip
     seen = []

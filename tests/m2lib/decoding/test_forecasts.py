@@ -8,6 +8,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
+from m2lib.decoding import generation
 from m2lib.decoding.engine import BareModel, Engine
 from m2lib.decoding.forecasts import cut_prompt, forecast
 from m2lib.decoding.generation import DecodeConfig, StepGrammar, generate
@@ -64,7 +65,9 @@ def test_weights_are_packed_once_for_all_batches(tiny, data, monkeypatch):
     packed = []
     real = BareModel.__init__
     monkeypatch.setattr(
-        BareModel, "__init__", lambda self, model: packed.append(model) or real(self, model)
+        BareModel,
+        "__init__",
+        lambda self, model, *how: packed.append(model) or real(self, model, *how),
     )
     config = DecodeConfig(max_new_tokens=30)
     alone = forecast(tiny, data.contexts[:3], config, batch_size=1)
@@ -311,3 +314,15 @@ def test_the_mean_is_of_samples_as_they_were_drawn(tiny, data):
     skewed = replace(one, values=drawn, spread=2.0, least=0.0)
     assert skewed.mean == pytest.approx(unit[0])
     assert skewed.physical.mean(axis=0) == pytest.approx(2 * unit[0])
+    low = replace(skewed.scaling, offset=skewed.scaling.offset - 1e6)
+    assert (replace(skewed, scaling=low).mean == 0).all()  # not a mean of what cannot be
+
+
+def test_when_rows_leave_changes_nothing_that_is_sampled(tiny, monkeypatch):
+    config = DecodeConfig(constrained=True, temperature=1.0, n_samples=5, steps=4)
+    written = []
+    for share in (0.0, 0.8, 1.0):  # none leaves before the end; some together; each at once
+        monkeypatch.setattr(generation, "LEAVE_AT", share)
+        new, _ = generate(tiny.model, MIXED, config, torch.Generator().manual_seed(3))
+        written.append(new)
+    assert written[0] == written[1] == written[2]

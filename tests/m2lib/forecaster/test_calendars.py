@@ -298,3 +298,10 @@ def test_rows_may_have_the_same_index(silence, stamps):
     once, _ = read_stamps(part)
     assert times.equals(once.append(once))
     assert style is not None
+
+
+def test_of_a_time_that_comes_twice_it_is_the_first():
+    """On April 6 clocks in Santiago were turned back from midnight to 23:00."""
+    nights = pd.date_range("2024-03-25 23:30", periods=10, tz="America/Santiago")
+    ahead = following(even(nights), 4).astype(str).tolist()
+    assert ahead[2:] == ["2024-04-06 23:30:00-03:00", "2024-04-07 23:30:00-04:00"]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import ROOT, InputError
-from m2lib.forecaster import Forecaster
+from m2lib.forecaster import Forecaster, View
 from m2lib.forecaster.adapters import GENERAL, read_format, read_views
 from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
@@ -317,3 +317,15 @@ def test_a_full_disk_leaves_nothing(adapter, tmp_path):
         assert f"cannot write {tmp_path / 'model'}: " in refusal(tmp_path / "model", adapter)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_forecaster_takes_the_views_of_an_adapter_and_of_its_export(adapter, tmp_path):
+    tuned = tmp_path / "tuned"
+    shutil.copytree(adapter, tuned)
+    (tuned / "views.json").write_text('[{"steps": 20}, {"trend": true}]', encoding="utf-8")
+    settings = {"device": "cpu", "dtype": "float32"}
+    ways = (
+        Forecaster.from_pretrained(tuned, **settings),
+        Forecaster.from_pretrained(backbone=str(export(tuned, tmp_path / "model")), **settings),
+    )
+    assert [way.views for way in ways] == [(View(20), View(trend=True))] * 2

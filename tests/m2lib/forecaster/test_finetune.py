@@ -10,9 +10,10 @@ import pytest
 
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, adapter_folder, evaluation, finetune
-from m2lib.forecaster.adapters import read_format
+from m2lib.forecaster.adapters import VIEWS_FILE, read_format
 from m2lib.forecaster.evaluation import MODEL, Evaluation
 from m2lib.forecaster.sampling import Sampler
+from m2lib.forecaster.views import PLAIN, View
 from m2lib.model import load_backbone
 from m2lib.series import TextFormat
 from m2lib.training import loop
@@ -256,11 +257,15 @@ def test_an_adapter_of_a_model_of_ones_own_finds_it_again(tmp_path, monkeypatch)
     tuned(tmp_path / "mine", own)
     again = Forecaster.from_pretrained(tmp_path / "mine", device="cpu", dtype="float32")
     assert again.backbone.weight_hash == own.backbone.weight_hash
+    # What is asked for by name goes before what the adapter says.
+    settings = {"backbone": "tiny", "device": "cpu", "dtype": "float32"}
+    assert Forecaster.from_pretrained(tmp_path / "mine", **settings).backbone.name == "tiny"
     config = json.loads((tmp_path / "mine" / "adapter_config.json").read_text("utf-8"))
     assert Path(config["base_model_name_or_path"]) == tmp_path / "models" / "whole"
 
 
-def test_the_last_steps_are_kept_back(tmp_path):
+@pytest.mark.parametrize("season", [None, 4])
+def test_the_last_steps_are_kept_back(tmp_path, season):
     changed = table()
     changed.loc[55:, ["hares", "lynx"]] = [
         [7e3, 5.0],
@@ -270,7 +275,7 @@ def test_the_last_steps_are_kept_back(tmp_path):
         [7e3, 1.0],
     ]
     for name, frame in (("one", table()), ("other", changed)):
-        tuned(tmp_path / name, df=frame, num_steps=2)
+        tuned(tmp_path / name, df=frame, num_steps=2, season=season)
     assert (tmp_path / "one" / ADAPTER).read_bytes() == (tmp_path / "other" / ADAPTER).read_bytes()
 
 
@@ -298,3 +303,45 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkey
         with pytest.raises(InputError, match=line):
             tuned(tmp_path / name, **options)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_tuned_adapter_reads_a_series_as_it_has_learned_it(tmp_path):
+    """It has learned from series that were shown in one way, whatever it started from."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / VIEWS_FILE).write_text('[{"steps": 20}]', encoding="utf-8")  # of an adapter before
+    made = tuned(folder, replace(fresh(), views=(View(20), View())))
+    assert made.views == PLAIN
+    assert Forecaster.from_pretrained(folder, device="cpu", dtype="float32").views == PLAIN
+
+
+def test_what_is_said_of_the_training_is_what_was_measured(tmp_path, monkeypatch):
+    """As if the error had been 3 before, and 2 after."""
+    real = finetune.evaluate
+    sizes = iter((3.0, 2.0))
+
+    def evaluate(*asked, **options):
+        found = real(*asked, **options)
+        size = next(sizes)
+        return replace(found, errors=0 * found.errors + size, mase=0 * found.mase + size)
+
+    monkeypatch.setattr(finetune, "evaluate", evaluate)
+    said, folder = [], tmp_path / "mine"
+    tuned(folder, said=said)
+    assert said[2].startswith("MAE of the last 5 steps: 3 before, 2 after; the 80% band holds ")
+    assert said[3].startswith("gain of the training: +1.000 in MASE; ")
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    errors = {name: row.get("MAE") for name, row in facts["errors"].items()}
+    assert (errors["before"], errors["this adapter (median of 100 samples)"]) == (3, 2)
+    # All windows are of other lengths than the first, by which the cost is judged beforehand.
+    judged = float(re.search(r"tokens: (\S+) FLOPs", said[0])[1])
+    assert 0.2 < facts["flops"] / judged < 5
+
+
+def test_a_batch_has_as_many_windows_as_are_asked_for(tmp_path):
+    tokens = []
+    for batch_size in (1, 4):
+        said = []
+        tuned(tmp_path / str(batch_size), said=said, batch_size=batch_size, num_steps=1)
+        tokens.append(int(re.match(r"1 steps of (\d+) tokens", said[0])[1]))
+    assert tokens[1] >= 4 * tokens[0]  # the first of the four is the same

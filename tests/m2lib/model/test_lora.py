@@ -7,6 +7,7 @@ from safetensors.torch import load, save_file
 
 from m2lib import accounting
 from m2lib.files import InputError
+from m2lib.model import adapter_files
 from m2lib.model.adapter_files import load_adapter, save_adapter
 from m2lib.model.backbones import backbone_config, load_backbone, meta_model
 from m2lib.model.lora import (
@@ -281,3 +282,25 @@ def test_all_weights_train_in_float32_only(model):
     assert all(parameter.requires_grad for parameter in train_everything(model).parameters())
     with pytest.raises(ValueError, match=r"in float32 only, not in torch.bfloat16"):
         train_everything(model.bfloat16())
+
+
+def test_an_adapter_that_is_written_in_part_is_none(model, adapter, monkeypatch):
+    """Also where one was there before: its config goes first, and the new one comes last."""
+
+    def full(path, content):
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(adapter_files, "write_atomic", full)
+    with pytest.raises(InputError, match="the disk is full"):
+        save_adapter(with_random_adapter(model), adapter, "tiny")
+    assert not (adapter / "adapter_config.json").exists()
+
+
+def test_a_merged_weight_is_rounded_once():
+    base = torch.nn.Linear(32, 32, bias=False, dtype=torch.bfloat16)
+    torch.nn.init.normal_(base.weight, generator=seeded())
+    layer = LoRALinear(base, rank=2, alpha=4, generator=seeded(1))
+    with torch.no_grad():
+        layer.lora_B.normal_(std=0.1, generator=seeded(2))
+    exact = base.weight.double() + 2 * layer.lora_B.double() @ layer.lora_A.double()
+    assert torch.equal(layer.weight, exact.bfloat16())

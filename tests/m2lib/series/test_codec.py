@@ -2,7 +2,6 @@
 data."""
 
 import time
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -186,12 +185,21 @@ odd = (
 )
 
 
-@given(arrays(np.float64, st.tuples(st.integers(0, 6), st.just(2)), elements=odd), odd)
+@given(
+    arrays(np.float64, st.tuples(st.integers(0, 6), st.just(2)), elements=odd | st.floats(0, 9)),
+    st.floats(1, 1e3) | odd,
+)
 def test_any_numbers_are_written_or_refused(values, scale):
-    with suppress(InputError):
+    undershot = (values < 0) & (values > -UNDERSHOOT)
+    with np.errstate(all="ignore"):
+        scaled = np.where(undershot, 0, values) / scale * 1000
+    if 0 < scale < np.inf and np.all((scaled >= 0) & (scaled < 9999.5)):
         read = decode(encode(values, scale), len(values))
         assert read.repairs == 0
         assert np.array_equal(read.values, to_integers(values, scale))
+    else:
+        with pytest.raises(InputError):
+            encode(values, scale)
 
 
 def test_every_series_round_trips_within_half_a_hundredth(data):
@@ -248,7 +256,8 @@ def test_every_format_round_trips(variables, digits, offset, separate, room, siz
 @pytest.mark.parametrize(
     "settings",
     [{"variables": -1}, {"variables": 9}, {"digits": 1}, {"digits": 7}, {"percentile": 0},
-     {"percentile": 101}, {"room": 1}, {"room": 11}, {"offset": -0.1}, {"offset": float("nan")}],
+     {"percentile": 101}, {"room": 1}, {"room": 11}, {"offset": -0.1}, {"offset": float("nan")},
+     {"spread": 0}, {"spread": 11}],
 )  # fmt: skip
 def test_formats_that_no_series_has(settings):
     with pytest.raises(ValueError, match="a text format"):

@@ -177,3 +177,11 @@ def test_steps_after_the_hundredth_are_unused(data, tmp_path):
         file["trajectories"] = np.concatenate([data.trajectories[:3]] * 2, axis=1)
         file["time"] = np.linspace(0, 402, 200)
     assert load_series(tmp_path / "long.h5").trajectories.shape == (3, 100, 2)
+
+
+def test_a_file_in_its_usual_place_is_read_unasked(data, tmp_path, monkeypatch):
+    path = tmp_path / "usual.h5"
+    write_series(SeriesSet(data.trajectories[:3], data.time, "three"), path)
+    monkeypatch.delenv("M2_DATA", raising=False)
+    monkeypatch.setattr("m2lib.series.data.DEFAULT_FILE", path)
+    assert load_series().source == str(path)

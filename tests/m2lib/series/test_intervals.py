@@ -154,15 +154,16 @@ def test_coverage_is_that_of_a_library():
 
 
 def test_ranks_are_even_where_samples_are_right_and_ties_are_by_lot():
-    assert ranks(np.array([1, 2, 3]).reshape(-1, 1, 1), np.array([[2.5]]), RNG).tolist() == [[2]]
+    rng = np.random.default_rng(7)
+    assert ranks(np.array([1, 2, 3]).reshape(-1, 1, 1), np.array([[2.5]]), rng).tolist() == [[2]]
     drawn = np.concatenate(
         [
-            ranks(RNG.integers(0, 4, (9, 20, 2)), RNG.integers(0, 4, (20, 2)), RNG).ravel()
+            ranks(rng.integers(0, 4, (9, 20, 2)), rng.integers(0, 4, (20, 2)), rng).ravel()
             for _ in range(100)
         ]
     )
     assert chisquare(np.bincount(drawn, minlength=10)).pvalue > 0.001
-    narrow = ranks(RNG.normal(0, 0.2, (9, 500, 2)), RNG.normal(0, 1, (500, 2)), RNG)
+    narrow = ranks(rng.normal(0, 0.2, (9, 500, 2)), rng.normal(0, 1, (500, 2)), rng)
     counts = np.bincount(narrow.ravel(), minlength=10)
     assert counts[[0, 9]].min() > 3 * counts[4:6].max()  # a hollow
 
@@ -174,7 +175,8 @@ def test_conformal_takes_the_right_place():
     assert conformal(scores, 0.95).tolist() == [np.inf, np.inf]  # nine scores cannot tell
     # 100 * 0.55 is 55.00000000000001
     assert conformal(np.arange(1.0, 100.0), 0.55) == 55
-    held = [abs(RNG.normal()) <= conformal(np.abs(RNG.normal(size=9)), 0.8) for _ in range(2000)]
+    rng = np.random.default_rng(8)
+    held = [abs(rng.normal()) <= conformal(np.abs(rng.normal(size=9)), 0.8) for _ in range(2000)]
     assert np.mean(held) == pytest.approx(0.8, abs=0.03)  # nine scores, and yet 80%, on average
 
 

@@ -44,7 +44,8 @@ def test_crps_is_its_definition_that_of_a_library_and_the_closed_form():
     normal = scoringrules.crps_normal(
         TRUTH, 300, 40
     ).mean()  # of the distribution that samples come from
-    many = [crps_fair(RNG.normal(300, 40, (20, 20, 2)), TRUTH) for _ in range(400)]
+    rng = np.random.default_rng(9)
+    many = [crps_fair(rng.normal(300, 40, (20, 20, 2)), TRUTH) for _ in range(400)]
     # fair: 20 samples are enough, on average
     assert np.mean(many) == pytest.approx(normal, rel=0.01)
 

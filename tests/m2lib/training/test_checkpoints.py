@@ -110,6 +110,6 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(run):
         restored(folder)
 
 
-def test_where_there_is_no_checkpoint_nothing_is_saved(tmp_path):
+def test_where_there_is_no_checkpoint_nothing_is_restored(tmp_path):
     assert saved_step(tmp_path / "nowhere") == 0
     assert restored(tmp_path / "nowhere")[0] is None

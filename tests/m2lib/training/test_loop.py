@@ -2,7 +2,6 @@ import copy
 import re
 import signal
 from dataclasses import replace
-from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -273,13 +272,43 @@ def test_the_environment_may_switch_the_bar_off(model, windows, tmp_path, monkey
     assert capsys.readouterr().err == ""
 
 
-def test_a_checkpoint_is_never_older_than_two_minutes(model, windows, tmp_path, monkeypatch):
-    seconds = count(0, 50)
+@pytest.fixture
+def slow_windows(windows, monkeypatch):
+    """Windows of which each batch takes 50 seconds, by the training's clock."""
+    now = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def batches(step):
+        now[0] += 50
+        return batch_of(step, windows, CONFIG)
+
+    return batches
+
+
+def test_a_checkpoint_is_never_older_than_two_minutes(model, slow_windows, tmp_path):
     steps = []
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
     kept = {"checkpoint_every": 10**6, "on_checkpoint": lambda log, _: steps.append(log.step)}
-    train(model, windows, CONFIG, tmp_path, **kept, progress=False)
+    train(model, slow_windows, CONFIG, tmp_path, **kept, progress=False)
     assert steps == [1, 4, 7, 10, 12]
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_processes(tiny, slow_windows, tmp_path):
+    def killed(log, _):
+        if log.step == 9:
+            raise RuntimeError
+
+    options = {"checkpoint_every": 3, "progress": False}
+    with pytest.raises(RuntimeError):
+        train(
+            copy.deepcopy(tiny.model),
+            slow_windows,
+            CONFIG,
+            tmp_path,
+            on_checkpoint=killed,
+            **options,
+        )
+    log = train(copy.deepcopy(tiny.model), slow_windows, CONFIG, tmp_path, **options)
+    assert log.seconds == 50 * CONFIG.steps  # those after the last checkpoint do not count twice
 
 
 def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
@@ -314,7 +343,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, t
 
 
 @pytest.mark.parametrize("other", [{"rank": 1}, {"targets": ("o_proj",)}, {"alpha": 16.0}])
-def test_an_adapter_is_trained_further_as_it_is(model, windows, tmp_path, other):
+def test_an_adapter_of_other_settings_is_refused(model, windows, tmp_path, other):
     inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
     with pytest.raises(InputError, match=f"adapter has rank {CONFIG.rank} on q_proj, v_proj; "):
         train(model, windows, replace(CONFIG, **other), tmp_path, progress=False)
@@ -335,3 +364,48 @@ WRONG = {
 def test_contradictions_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         replace(CONFIG, **settings)
+
+
+def test_no_weight_decays(model, windows, tmp_path):
+    """B is zero at first, so that A has no gradient in the first step: it stays as it is."""
+    inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
+    before = [layer.lora_A.detach().clone() for layer in lora_layers(model).values()]
+    train(model, windows, replace(CONFIG, steps=1), tmp_path, progress=False)
+    after = [layer.lora_A for layer in lora_layers(model).values()]
+    assert all(map(torch.equal, before, after))
+
+
+def test_a_gradient_is_clipped(tiny, windows, tmp_path):
+    """AdamW's first step is as long as the rate, unless the gradient is far below its 1e-8."""
+    longest = []
+    for clip_norm in (None, 1e-12):
+        model = copy.deepcopy(tiny.model)
+        config = replace(CONFIG, steps=1, clip_norm=clip_norm)
+        train(model, windows, config, tmp_path / str(clip_norm), progress=False)
+        moved = [layer.lora_B.abs().max().item() for layer in lora_layers(model).values()]
+        longest.append(max(moved))
+    assert longest[0] == pytest.approx(CONFIG.learning_rate, rel=0.01)
+    assert longest[1] < 1e-3 * CONFIG.learning_rate
+
+
+def test_the_seed_decides_the_start_and_the_order(tiny, windows, tmp_path):
+    starts = []
+    for seed in (0, 1):
+        model = copy.deepcopy(tiny.model)
+        config = replace(CONFIG, steps=1, seed=seed)
+        train(model, windows, config, tmp_path / str(seed), progress=False)
+        starts.append(lora_layers(model)["model.layers.0.self_attn.q_proj"].lora_A)
+    assert not torch.equal(*starts)  # the first step leaves A as it was
+    first, second = (batch_of(0, windows, replace(CONFIG, seed=seed)) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_an_adapter_that_the_model_has_is_trained_further(model, windows, tmp_path):
+    inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
+    with torch.no_grad():
+        for layer in lora_layers(model).values():
+            layer.lora_B.fill_(0.5)
+    train(model, windows, replace(CONFIG, steps=1), tmp_path, progress=False)
+    for layer in lora_layers(model).values():
+        away = (layer.lora_B - 0.5).abs().max().item()
+        assert 0 < away < 2 * CONFIG.learning_rate

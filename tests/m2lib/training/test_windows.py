@@ -1,4 +1,4 @@
-"""Windows cut from series of a table, and windows of synthetic series."""
+"""Windows cut from the series of a table. (Those of texts and the loss are in test_loop.)"""
 
 import numpy as np
 import pytest
@@ -26,6 +26,8 @@ def test_windows_are_written_as_forecasts_are():
     assert {length for rising, length in seen if not rising} == set(range(15, 41))
     assert np.array_equal(windows(7), cut_windows(values, shape, 5, 204, batch_size=3)(7))
     assert not np.array_equal(windows(7)[:, :40], windows(8)[:, :40])
+    other = cut_windows(values, shape, 5, 204, batch_size=3, seed=1)
+    assert not np.array_equal(windows(7)[:, :40], other(7)[:, :40])
 
 
 def test_a_long_horizon_leaves_the_context_whole():
@@ -52,3 +54,12 @@ def test_stretches_that_are_flat_teach_nothing():
     assert {len(set(ids_to_text(windows(step)[0]).split(";"))) > 5 for step in range(20)} == {True}
     with pytest.raises(InputError, match="are all flat"):
         cut_windows([flat], shape, 5, 204)(0)
+
+
+def test_a_window_is_as_likely_as_any_other():
+    """Of a rising series of 60 steps there are 46, of a falling one of 16 there are two."""
+    values = [np.arange(1.0, 61.0)[:, None], np.arange(100.0, 84.0, -1.0)[:, None]]
+    batch = cut_windows(values, TextFormat(1, percentile=100), 5, 204, batch_size=2000)(0)
+    ends = [ids_to_text(row).split("<pad>")[0].split(";") for row in batch]
+    falling = np.mean([int(numbers[0]) > int(numbers[-2]) for numbers in ends])
+    assert falling == pytest.approx(2 / 48, abs=0.02)
