@@ -55,7 +55,7 @@ _MEASURED = {
     "median": "median MAE (scaled units)",
 }
 # Beside the forecast of any table, their median.
-_RIVALS = "AutoETS, AutoTheta\nand AutoARIMA: median"
+_RIVALS = "median of AutoETS,\nAutoTheta, AutoARIMA"
 # What a step is, by the number of steps in a season.
 _UNITS = {1: "years", 4: "quarters", 7: "days", 12: "months", 52: "weeks"}
 # The line styles of forecasts without a language model.
@@ -535,7 +535,8 @@ def real_tables(_: Profile) -> Figure:
         ax.plot(ahead, shown["rival"], color=COLOURS["error"], ls=":", lw=1.8, label=_RIVALS)
         ax.set(title=shown["source"], yticks=[], xlabel=_UNITS[shown["season"]])
     handles, labels = panels[0].get_legend_handles_labels()
-    place_of_legend.legend(handles, labels, loc="center")
+    legend = place_of_legend.legend(handles, labels, loc="center left", fontsize="small")
+    legend.set_in_layout(False)  # or the last column would be as wide as its words
     place_of_legend.axis("off")
     return figure
 
