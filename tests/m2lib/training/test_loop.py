@@ -409,3 +409,15 @@ def test_an_adapter_that_the_model_has_is_trained_further(model, windows, tmp_pa
     for layer in lora_layers(model).values():
         away = (layer.lora_B - 0.5).abs().max().item()
         assert 0 < away < 2 * CONFIG.learning_rate
+
+
+def test_costs_are_counted_before_their_checkpoint_is_written(model, windows, tmp_path):
+    """Killed in between, a run takes these steps again, and none goes uncounted."""
+    counted = []
+
+    def count(log, costs):
+        counted.append((saved_step(tmp_path), log.step, len(costs)))
+
+    options = {"checkpoint_every": 5, "progress": False}
+    train(model, windows, CONFIG, tmp_path, on_checkpoint=count, **options)
+    assert counted == [(0, 1, 1), (1, 5, 4), (5, 10, 5), (10, 12, 2)]
