@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.rows import one_line, place_of
+from benchmarks.rows import five_digits, one_line, place_of
 from benchmarks.tables import Source, forecaster_of, model_key
 from benchmarks.textbook import (
     ENSEMBLED,
@@ -58,7 +58,7 @@ def pictured_row(forecaster: Forecaster, source: Source) -> dict[str, Any]:
 
 def _five_digits(values: np.ndarray) -> Any:
     """Return the numbers as nested lists, to five digits."""
-    return np.vectorize(lambda value: float(f"{value:.5g}"))(values).tolist()
+    return np.vectorize(five_digits)(values).tolist()
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ def one_line() -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
+def five_digits(value: float) -> float:
+    """Return a number as records keep it, to five digits."""
+    return float(f"{value:.5g}")
+
+
 def place_of(source: "Source", split: str) -> Row:
     """Return what a row says of its source: name, split, and a hash of the values."""
     values = np.concatenate(source.series())

@@ -23,7 +23,7 @@ import matplotlib.cbook
 import numpy as np
 import pandas as pd
 
-from benchmarks.rows import has_all, place_of, recorded_rows, write_rows
+from benchmarks.rows import five_digits, has_all, place_of, recorded_rows, write_rows
 from m2lib.files import ROOT
 from m2lib.forecaster import Forecaster
 from m2lib.forecaster.adapters import weights_hash
@@ -364,7 +364,7 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
 
 
 def _five_digits(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.5g}") for value in values.ravel()]
+    return [five_digits(value) for value in values.ravel()]
 
 
 def record_tables(

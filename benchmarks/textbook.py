@@ -30,6 +30,7 @@ import pandas as pd
 
 from benchmarks import tables
 from benchmarks.rows import (
+    five_digits,
     has_all,
     named,
     one_line,
@@ -244,14 +245,10 @@ def score(cuts: Sequence[Cut], season: int, deciles: Sequence[np.ndarray]) -> di
         losses = np.maximum(levels * errors, (levels - 1) * errors)
         held = (errors[0] >= 0) & (errors[8] <= 0)
         rows["series"].append(number)
-        rows["mase"].append(_five_digits(np.abs(errors[4]).mean()))
-        rows["loss"].append(_five_digits(2 * losses.mean()))
-        rows["held"].append(_five_digits(held.mean()))
+        rows["mase"].append(five_digits(np.abs(errors[4]).mean()))
+        rows["loss"].append(five_digits(2 * losses.mean()))
+        rows["held"].append(five_digits(held.mean()))
     return rows
-
-
-def _five_digits(value: float) -> float:
-    return float(f"{value:.5g}")
 
 
 def statistical(model: str, cuts: Sequence[Cut], horizon: int, season: int) -> list[np.ndarray]:

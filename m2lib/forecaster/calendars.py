@@ -259,18 +259,14 @@ def _may_be_weeks(numbers: pd.Series) -> bool:
     return bool(years.between(*YEARS).all() and weeks.between(1, 53).all() and weeks.max() > 12)
 
 
-def _has_two_readings(column: pd.Series) -> bool:
-    """Whether all dates are such as 01/02/2024, where either number may be the month."""
-    numbers = _two_numbers(column)
-    if not len(numbers) or len(numbers) < column.notna().sum():
-        return False
+def _have_two_readings(numbers: pd.DataFrame) -> bool:
+    """Whether of dates such as 01/02/2024 either number may be the month, in all of them."""
     same = numbers[0] == numbers[1]  # such as 01/01/2024, of which both readings are one
-    return bool(numbers.max(axis=None) <= 12 and not same.all())
+    return bool(len(numbers) and numbers.max(axis=None) <= 12 and not same.all())
 
 
-def _day_comes_first(column: pd.Series) -> bool:
+def _have_day_first(numbers: pd.DataFrame) -> bool:
     """Whether dates such as 13/01/2024 or 13.01.24 have their day first: no month is the 13th."""
-    numbers = _two_numbers(column)
     return bool(len(numbers) and numbers[0].max() > 12 >= numbers[1].max())
 
 
@@ -285,7 +281,8 @@ def _two_numbers(column: pd.Series) -> pd.DataFrame:
 
 def _dates(column: pd.Series) -> pd.Series:
     """The dates of a column, in a time zone if they have one; NaT where there is none."""
-    if _has_two_readings(column):
+    numbers = _two_numbers(column)
+    if len(numbers) == column.notna().sum() and _have_two_readings(numbers):
         warnings.warn(
             f"column {column.name!r}: {column.dropna().iloc[0]} and its like are read month first; "
             "if the day comes first, write 2024-01-31",
@@ -295,7 +292,7 @@ def _dates(column: pd.Series) -> pd.Series:
     # differ it raises, or, before pandas 3, returns objects.
     with warnings.catch_warnings(), suppress(ValueError):
         warnings.simplefilter("ignore")
-        dates = pd.to_datetime(column, errors="coerce", dayfirst=_day_comes_first(column))
+        dates = pd.to_datetime(column, errors="coerce", dayfirst=_have_day_first(numbers))
         if is_datetime64_any_dtype(dates):
             # pandas reads Jan-18, a month in Excel, as 18 January of the year 1.
             return dates.where(dates.dt.year.between(*YEARS))
