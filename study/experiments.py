@@ -83,6 +83,10 @@ class Experiment:
     marks: tuple[int, ...] = ()
     """Training steps after which the adapter is kept too, because a shorter run of the same
     settings would have ended with it."""
+    part_of: str | None = None
+    """A longer experiment that begins with the very steps of this one. If its run has passed the
+    end of this one and kept the adapter there (`marks`), that adapter is taken, and no step is
+    computed twice. None: no longer experiment begins so."""
 
     @property
     def forecasts(self) -> int:
@@ -100,6 +104,9 @@ FIRST = TrainConfig(steps=5000, learning_rate=1e-5, rank=4, batch_size=2, sequen
 CHOSEN = TrainConfig(steps=15400, learning_rate=1e-4, rank=2, batch_size=2, sequence_length=512)
 # At 1500 context/512 ends, at 3150 search/expt_6; the other marks show how the error falls.
 MARKS = (500, 1500, 3150, 5000, 7500, 10000, 12500)
+# The experiments that are the first steps of a longer one: their rates are constant, so a shorter
+# run is the state of the longer one after as many steps.
+PART_OF = {"search/expt_1": "default", "search/expt_6": "final", "context/512": "final"}
 # The search's pairs of learning rate and rank: expt_0 has (1e-5, 2), expt_1 (1e-5, 4), ...
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
@@ -125,6 +132,7 @@ _REPORTED = [
         training=FIRST,
         select=HARD_AND_EASY,
         featured=SHOWN,
+        marks=(3150,),  # here search/expt_1 ends
     ),
     *(
         Experiment(
@@ -134,6 +142,7 @@ _REPORTED = [
             group="first search",
             select=HARDEST,
             training=replace(FIRST, steps=3150, learning_rate=rate, rank=rank),
+            part_of=PART_OF.get(name),
         )
         for i, (name, (rate, rank)) in enumerate(zip(SEARCH, GRID, strict=True))
     ),
@@ -155,6 +164,7 @@ _REPORTED = [
             group="second search",
             select=HARDEST,
             training=replace(CHOSEN, steps=1500, sequence_length=length),
+            part_of=PART_OF.get(f"context/{length}"),
         )
         for length in (128, 512, 768)
     ),

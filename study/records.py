@@ -156,7 +156,8 @@ class Record:
     seconds: Amount = 0.0
     """Wall time of the whole run."""
     train_seconds: Amount = 0.0
-    """Wall time of its training, with the evaluations during it."""
+    """Wall time of its training, with the evaluations during it. If its steps are `taken_from` a
+    longer run, it is that run's time in proportion, without evaluations."""
     evaluation_seconds: Amount = 0.0
     """Wall time of these evaluations; 0 in records older than the field."""
     device: str = ""
@@ -173,6 +174,10 @@ class Record:
     steps_run: NonNegativeInt = 0
     """How many training steps were computed. If the run was killed, those after its last checkpoint
     are not known."""
+    taken_from: str = ""
+    """The longer experiment whose run had computed its training steps already; they are charged to
+    both, because the report's budget pays for each. Empty: it computed them itself, or trained
+    nothing."""
     loss_curve: list[Amount] = field(default_factory=list)
     """Training loss of each step, nats a token."""
     evaluations: list[dict[str, NonNegativeInt | Amount]] = field(default_factory=list)

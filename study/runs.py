@@ -4,7 +4,7 @@ import math
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -145,6 +145,34 @@ def has_trained_adapter(record: Record, profile: Profile) -> bool:
     return (
         record.adapter != "" and adapter_hash(adapter_path(profile, record.name)) == record.adapter
     )
+
+
+def longer_run(plan: Plan, profile: Profile) -> Record | None:
+    """Return the record of a longer run that has already taken the training steps of a plan.
+
+    It must have kept the adapter of the last of them, and have been trained in the same way up to
+    there: from the same weights, on the same windows, at the same learning rates. None if there is
+    no such run.
+    """
+    name = experiment_named(plan.name).part_of
+    mine = plan.training
+    if not (name and mine and adapter_hash(adapter_path(profile, name, mine.steps))):
+        return None
+    longer = load_record(profile, name)
+    its = longer.training
+    if not its or any(its.rate(step) != mine.rate(step) for step in range(mine.steps)):
+        return None
+    # What is forecast, and how, does not change the training, but for the rounding of the texts.
+    shortened = replace(
+        longer.plan,
+        name=plan.name,
+        training=replace(its, steps=mine.steps),
+        split=plan.split,
+        series=plan.series,
+        protocol=replace(plan.protocol, rounding=longer.protocol.rounding),
+        decode_version=plan.decode_version,
+    )
+    return longer if shortened == plan else None
 
 
 def check_start(plan: Plan, profile: Profile) -> None:
@@ -300,7 +328,11 @@ class Run:
         elif self.plan.start:
             self.load_start()
         if config and not trained:
-            self.train_weights(config)
+            longer = None if self.record.loss_curve else longer_run(self.plan, self.profile)
+            if longer:
+                self.take_steps(longer, config)
+            else:
+                self.train_weights(config)
             # The profile may prescribe another dtype for forecasts, in which the model is then
             # loaded anew. At rank 0 it stays, because the trained weights are only in memory.
             dtype = self.record.forecast_dtype
@@ -333,36 +365,53 @@ class Run:
 
         At rank 0 all of the backbone's weights train instead, and are not stored.
         """
-        record = self.record
-        profile = self.profile
-        watch = self.work.watch
-        split = split_ids(len(self.data))
-        validation = split.validation
-        # The watched series are spread evenly: of 50, every fifth if 10 are watched.
-        stride = math.ceil(len(validation) / max(1, watch.num_series))
-        watched_ids = list(validation[::stride])
-        watched_windows = self._watched_windows(watched_ids, config)
-        evaluate = partial(self._evaluation, watched_ids, watched_windows, watch.also_forecast)
-        windows: training.Source
-        if self.plan.learns_from == "the training split":
-            windows = self._windows(self.data, split.train, config)
-        else:
-            windows = self._endless_windows(config)
         train(
             self.backbone.model,
-            windows,
+            self._training_windows(config),
             config,
             self.checkpoints,
-            checkpoint_every=profile.checkpoint_every,
+            checkpoint_every=self.profile.checkpoint_every,
             on_checkpoint=self._note,
-            evaluate=evaluate if watch.num_series else None,
-            evaluate_after=watch.after,
+            evaluate=self._evaluator(config),
+            evaluate_after=self.work.watch.after,
             keep=self._keep_adapter,
             keep_after=self.experiment.marks,
-            progress=not profile.live,
+            progress=not self.profile.live,
         )
-        if not config.rank:  # all weights have trained; they are not kept, only the record is
-            return
+        if config.rank:  # at rank 0 all weights have trained; they are not kept, only the record is
+            self._store_adapter()
+
+    def take_steps(self, longer: Record, config: TrainConfig) -> None:
+        """Take the training from a longer run, whose first steps are this one's, and store it.
+
+        What the steps cost is charged as if they had been computed here, because the report's
+        budget pays for each experiment. Evaluations on the way stay charged to the longer run.
+        """
+        record = self.record
+        steps = config.steps
+        model.load_adapter(self.backbone.model, adapter_path(self.profile, longer.name, steps))
+        windows = self._training_windows(config)
+        costs_of_step = partial(
+            training.step_costs, self.shape, rank=config.rank, targets=config.targets
+        )
+        for step in range(steps):
+            self.charge("training", costs_of_step(training.batch_of(step, windows, config)))
+        seconds_of_steps = longer.train_seconds - longer.evaluation_seconds
+        record.train_seconds = round(seconds_of_steps * steps / len(longer.loss_curve), 2)
+        record.seconds = record.train_seconds
+        record.dtype = longer.dtype
+        record.device = longer.device
+        record.taken_from = longer.name
+        record.loss_curve = longer.loss_curve[:steps]
+        record.evaluations = [row for row in longer.evaluations if row["step"] <= steps]
+        evaluate = self._evaluator(config)
+        if evaluate and record.evaluations[-1]["step"] < steps:
+            record.evaluations.append({"step": steps, **evaluate()})
+        self._store_adapter()
+
+    def _store_adapter(self) -> None:
+        """Store the adapter that was trained or taken, and note its hash in the record."""
+        record = self.record
         model.save_adapter(self.backbone.model, self.folder, self.backbone.loaded_by)
         if self.plan.text_format:
             write_json(self.folder / FORMAT_FILE, self.plan.text_format.settings())
@@ -390,6 +439,24 @@ class Run:
             record.series |= self._forecast_batch("forecasts", ids_left[start : start + size])
             record.seconds = round(time.perf_counter() - began, 2)
             save_record(profile, record)
+
+    def _training_windows(self, config: TrainConfig) -> training.Source:
+        """Return the windows that the run trains on, or the function that gives those of a step."""
+        if self.plan.learns_from == "the training split":
+            return self._windows(self.data, split_ids(len(self.data)).train, config)
+        return self._endless_windows(config)
+
+    def _evaluator(self, config: TrainConfig) -> Callable[[], dict[str, float]] | None:
+        """Return the function that evaluates the adapter while it trains; None if none does."""
+        watch = self.work.watch
+        if not watch.num_series:
+            return None
+        validation = split_ids(len(self.data)).validation
+        # The watched series are spread evenly: of 50, every fifth if 10 are watched.
+        stride = math.ceil(len(validation) / watch.num_series)
+        watched_ids = list(validation[::stride])
+        windows = self._watched_windows(watched_ids, config)
+        return partial(self._evaluation, watched_ids, windows, watch.also_forecast)
 
     def _keep_adapter(self, step: int) -> None:
         """Store the adapter as it is after `step` steps, within the folder of the final adapter."""

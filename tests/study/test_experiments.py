@@ -111,6 +111,17 @@ def test_a_fifth_of_the_report_is_a_part_of_its_own_way():
             assert whole.decay == "constant"
 
 
+def test_a_part_of_a_longer_run_is_its_first_steps_and_is_kept():
+    report = PROFILES["report"]
+    parts = [experiment for experiment in EXPERIMENTS.values() if experiment.part_of]
+    assert {part.name for part in parts} == {"search/expt_1", "search/expt_6", "context/512"}
+    for part in parts:
+        short = trained_with(part.name, report)
+        long = trained_with(part.part_of, report)
+        assert replace(long, steps=short.steps) == short
+        assert short.steps in EXPERIMENTS[part.part_of].marks
+
+
 def test_what_is_evaluated_on_the_way():
     def watched(name, profile):
         return watch_at(EXPERIMENTS[name], PROFILES[profile])

@@ -385,6 +385,65 @@ def test_series_and_adapter_come_from_earlier_runs(data):
         assert load_record(TRAINED, "default-rest") == rest  # nothing is lost
 
 
+LONG = {"steps": 4, "sequence_length": 64, "learning_rate": 1e-2, "rank": 2}
+PARTS = replace(
+    SMALL,
+    train={"final": LONG, "context": LONG | {"steps": 2}},
+    protocol={kind: {"max_new_tokens": 20} for kind in ("default", "final", "context")},
+    as_reported=True,
+    checkpoint_every=1,
+    evaluate_every=2,
+    watched=2,
+)
+
+
+@pytest.fixture
+def marked(monkeypatch):
+    """`final` keeps its adapter after two steps, where `context/512` ends."""
+    monkeypatch.setitem(EXPERIMENTS, "final", replace(EXPERIMENTS["final"], marks=(2,)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_run_takes_its_steps_from_a_longer_one(marked, data, monkeypatch, tmp_path, dtype):
+    monkeypatch.setenv("M2_DTYPE", dtype)
+    alone = run("context/512", PARTS, data=data)
+    assert (alone.taken_from, alone.steps_run) == ("", 2)
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "other"))
+    stop_training(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):  # it need not be finished, only far enough
+        run("final", PARTS, data=data)
+    monkeypatch.setattr(runs, "train", None)  # it is not called
+    taken = run("context/512", PARTS, data=data)
+    assert (taken.status, taken.taken_from, taken.steps_run) == ("done", "final", 0)
+    for field in ("plan", "dtype", "adapter", "loss_curve", "evaluations", "series", "device"):
+        assert getattr(taken, field) == getattr(alone, field), field
+    for kind in ("training", "forecasts"):
+        assert taken.flops[kind] == alone.flops[kind], kind
+    # Two of the three steps that the longer run has taken.
+    longer = load_record(PARTS, "final")
+    seconds = (longer.train_seconds - longer.evaluation_seconds) * 2 / 3
+    assert taken.train_seconds == pytest.approx(seconds, abs=0.01)
+
+
+def test_a_run_that_takes_its_steps_evaluates_where_the_longer_one_did_not(marked, data):
+    rarely = replace(PARTS, evaluate_every=3)
+    run("final", rarely, data=data)
+    taken = run("context/512", rarely, data=data)
+    assert taken.taken_from == "final"
+    assert [row["step"] for row in taken.evaluations] == [0, 2]
+    assert 0 < taken.evaluations[1]["loss"] != taken.evaluations[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"learning_rate": 2e-2}, {"decay": "cosine"}, {"seed": 1}, {"sequence_length": 32}]
+)
+def test_steps_are_not_taken_from_a_run_of_other_settings(marked, data, other):
+    apart = replace(PARTS, train={"final": LONG | other, "context": LONG | {"steps": 2}})
+    run("final", apart, data=data)
+    assert adapter_path(apart, "final", 2).is_dir()
+    assert run("context/512", apart, data=data).taken_from == ""
+
+
 def test_a_run_that_was_killed_before_it_had_an_adapter_has_trained_none(data):
     plan = plan_run("default-warm", TRAINED, data)
     steps = plan.training.steps
