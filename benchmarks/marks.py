@@ -3,7 +3,8 @@
 The final run keeps its adapter after some of its steps, the marks of its experiment. With the
 adapter of each mark the whole validation split is forecast, by the protocol and in the dtype that
 the run ends with, and report/results/marks.json gets a row for it. The run need not be finished.
-Adapters that have a row already are not asked again.
+Adapters that have a row already are not asked again. The table that is printed at the end is the
+one in book/claims.md.
 """
 
 from typing import Any
@@ -14,12 +15,14 @@ from m2lib.files import InputError, read_json, write_json
 from m2lib.model import adapter_hash, load_adapter, load_backbone
 from m2lib.provenance import provenance
 from m2lib.series import SeriesSet, load_series, split_ids, summarise, to_integers
+from m2lib.series.intervals import paired_gain
 from study import EXPERIMENTS, REPLICATION, Profile, adapter_path, load_record, protocol_at
 from study.records import entry_of
 from study.settings import results_dir
 
 RECORD = "marks.json"
 RUN = "final"
+PROFILE = REPLICATION["report"]
 
 
 def row_of(step: int, profile: Profile, data: SeriesSet) -> dict[str, Any]:
@@ -48,15 +51,13 @@ def row_of(step: int, profile: Profile, data: SeriesSet) -> dict[str, Any]:
     }
 
 
-def record_marks() -> None:
-    """Forecast with each adapter that has no row yet, and print the errors of all.
+def record_marks(profile: Profile, data: SeriesSet) -> None:
+    """Forecast with each adapter that has no row yet, and write the record after each.
 
     Raises InputError if no adapter has been kept.
     """
-    profile = REPLICATION["report"]
-    data = load_series()
     path = results_dir() / RECORD
-    rows = read_json(path) if path.exists() else []
+    rows = recorded_marks()
     recorded = {row["adapter"] for row in rows}
     kept = {step: adapter_hash(adapter_path(profile, RUN, step)) for step in EXPERIMENTS[RUN].marks}
     if not any(kept.values()):
@@ -67,11 +68,44 @@ def record_marks() -> None:
             rows.append(row_of(step, profile, data))
             rows.sort(key=lambda row: row["step"])
             write_json(path, rows)
-    for row in rows:
-        errors = summarise(entry["mae"] for entry in row["series"].values())
-        print(f"after {row['step']:,} steps: {errors}")
+
+
+def recorded_marks() -> list[dict[str, Any]]:
+    """Return the rows of the record, in the order of their steps; none if there is no record."""
+    path = results_dir() / RECORD
+    return read_json(path) if path.exists() else []
+
+
+def marks_table() -> str:
+    """Return a table in Markdown: the validation errors before the training, and at each mark.
+
+    Mean and median are MAE in scaled units. `the mean falls by` is the mean over the series of the
+    untuned model's error less that of the row, with its 95% bootstrap interval.
+    """
+    untuned = load_record(PROFILE, "baseline").maes()
+    lines = [
+        "| steps | mean | median | the mean falls by | lower in |",
+        "|---|---|---|---|---|",
+        f"| 0, untuned | {_pair(untuned)} | | |",
+    ]
+    for row in recorded_marks():
+        maes = {int(series_id): entry["mae"] for series_id, entry in row["series"].items()}
+        gain = paired_gain(maes, untuned)
+        low, high = gain["mean interval"]
+        lines.append(
+            f"| {row['step']:,} | {_pair(maes)} | {gain['mean']:.1f} ({low:.1f} to {high:.1f}) "
+            f"| {gain['better']} of {len(maes)} |"
+        )
+    return "\n".join(lines)
+
+
+def _pair(maes: dict[int, float]) -> str:
+    """Return the cells of mean and median."""
+    errors = summarise(maes.values())
+    return f"{errors.mean:.1f} | {errors.median:.1f}"
 
 
 if __name__ == "__main__":
     with one_line():
-        record_marks()
+        record_marks(PROFILE, load_series())
+        print(marks_table())

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
@@ -20,7 +20,7 @@ from m2lib.files import InputError, short_hash, write_atomic, write_json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from m2lib.forecaster import Columns, Forecaster, Item
+    from m2lib.forecaster import Columns, Evaluation, Forecaster, Item
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 Level = Annotated[float, Parameter(validator=Number(gt=0, lt=1))]
@@ -220,11 +220,11 @@ def forecast(
 
 
 def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, BaseException | None]:
-    """The parts of a table together, and what stopped the work before the last of them, or None.
+    """Join the parts of a table that are finished; also return what stopped the work, or None.
 
-    That is Ctrl-C, a lack of memory (of which torch says by a RuntimeError), or a series that
-    cannot be read after all. Where it comes before the first part, there is nothing to keep, and
-    the exception goes on.
+    Ctrl-C may stop it, a lack of memory (for which torch raises a RuntimeError), or a series that
+    cannot be read after all. If that happens before the first part is finished, there is nothing to
+    keep, and the exception is raised.
     """
     import pandas as pd
 
@@ -275,6 +275,8 @@ def evaluate(
     if output:
         m2lib.forecaster.check_output(output, force, (".csv", ".parquet", ".json"))
     columns, items = task.read(task.horizon + leave_out)
+    # The file is hashed now, because it may change during the work.
+    table = {"file": task.file.name, "sha256": short_hash(task.file.read_bytes())}
     forecaster = task.load()
     refit = None
     if finetune:
@@ -303,48 +305,6 @@ def evaluate(
         context_length=sampling.context_length,
         columns=columns,
     )
-    if output and output.suffix.lower() != ".json":
-        m2lib.forecaster.write_table(evaluation.forecasts, output)
-    elif output:
-        from m2lib.forecaster.adapters import weights_hash
-        from m2lib.forecaster.views import PLAIN
-        from m2lib.provenance import provenance
-
-        adapter = task.adapter or None
-        if not adapter and forecaster.adapter:
-            adapter = forecaster.adapter.name
-        text_format = forecaster.text_format  # None for a model that chose one for this table
-        views = PLAIN if finetune else forecaster.views  # a tuned adapter reads a series in one way
-        backbone = forecaster.backbone
-        record = {
-            "table": {"file": task.file.name, "sha256": short_hash(task.file.read_bytes())},
-            "columns": asdict(columns),
-            "settings": {
-                "horizon": task.horizon,
-                "adapter": adapter,
-                **asdict(sampling),
-                "origins": origins,
-                "stride": stride,
-                "leave_out": leave_out,
-                "skip": task.skip,
-                "fill": task.fill,
-                "season": evaluation.season,
-                "period": evaluation.period,
-                "finetune": finetune,
-            },
-            "adapter": weights_hash(forecaster.adapter),
-            "text_format": text_format.settings() if text_format else None,
-            "views": [asdict(view) for view in views],
-            "backbone": {
-                "id": backbone.name,
-                "weight_hash": backbone.weight_hash,
-                "dtype": forecaster.dtype,
-            },
-            **provenance(backbone.device),
-            **evaluation.record(),
-        }
-        write_json(output, record)
-
     missing = origins * len(items) - len(evaluation.errors)
     if missing > 0:
         warnings.warn(
@@ -368,8 +328,73 @@ def evaluate(
     print("by series, MASE:")
     print(evaluation.by_series().to_string(max_rows=20, float_format="{:.2f}".format))
     print(evaluation.verdict)
+    if output and output.suffix.lower() == ".json":
+        rolling = {
+            "origins": origins,
+            "stride": stride,
+            "leave_out": leave_out,
+            "finetune": finetune,
+        }
+        record = _record(task, sampling, rolling, table, columns, items, forecaster, evaluation)
+        write_json(output, record)
+    elif output:
+        m2lib.forecaster.write_table(evaluation.forecasts, output)
     if output:
         print(output)
+
+
+def _record(
+    task: Task,
+    sampling: Sampling,
+    rolling: dict[str, int | None],
+    table: dict[str, str],
+    columns: Columns,
+    items: list[Item],
+    forecaster: Forecaster,
+    evaluation: Evaluation,
+) -> dict[str, Any]:
+    """What an evaluation was asked and what came out, ready for JSON.
+
+    rolling: the options of `m2 evaluate` alone. table: the file's name and its hash.
+    """
+    from m2lib.forecaster.adapters import weights_hash
+    from m2lib.forecaster.views import PLAIN
+    from m2lib.provenance import provenance
+
+    adapter = task.adapter or None
+    if not adapter and forecaster.adapter:
+        adapter = forecaster.adapter.name
+    settings = {
+        "horizon": task.horizon,
+        "adapter": adapter,
+        **asdict(sampling),
+        **rolling,
+        "skip": task.skip,
+        "fill": task.fill,
+        # All that are taken out. The MASE is scaled by the shortest of them, which is `season`.
+        "seasons": list(m2lib.forecaster.chosen_seasons(items, task.season)),
+        "season": evaluation.season,
+        "period": evaluation.period,
+    }
+    text_format = forecaster.text_format  # None for a model that chose one for this table
+    # An adapter that was tuned before each origin reads a series in one way.
+    views = PLAIN if rolling["finetune"] else forecaster.views
+    backbone = forecaster.backbone
+    return {
+        "table": table,
+        "columns": asdict(columns),
+        "settings": settings,
+        "adapter": weights_hash(forecaster.adapter),
+        "text_format": text_format.settings() if text_format else None,
+        "views": [asdict(view) for view in views],
+        "backbone": {
+            "id": backbone.name,
+            "weight_hash": backbone.weight_hash,
+            "dtype": forecaster.dtype,
+        },
+        **provenance(backbone.device),
+        **evaluation.record(),
+    }
 
 
 def finetune(

@@ -23,156 +23,229 @@ from study.paper import finished_record, finished_records
 from study.paper.errors import LENGTHS
 
 PAGE = (ROOT / "book" / "case_file.md").read_text(encoding="utf-8")
-REPORT, REPLICA = PROFILES["report"], REPLICATION["fifth"]
+REPORT = PROFILES["report"]
+REPLICA = REPLICATION["fifth"]
+
 FIVE = (278, 476, 559, 809, 911)
+"""The series on which the report's first adapter erred most."""
 SETTINGS = dict(enumerate(SEARCH))
+"""The nine settings of rate and rank: the experiment that tries each, by its number."""
+CONTEXTS = [f"context/{length}" for length in LENGTHS]
+
+
+def cells(row):
+    return [cell.strip() for cell in row[1:-1].split("|")]
 
 
 def table(title):
-    """The rows of the table below a title in bold, without its head."""
+    """Return the rows of the table below a title in bold, without its head."""
     (below,) = re.findall(rf"\*\*{title}\*\*.*?\n\n(\|.*?)\n\n", PAGE + "\n\n", re.S)
     _, _, *rows = below.splitlines()
-    return [[cell.strip() for cell in row[1:-1].split("|")] for row in rows]
+    return [cells(row) for row in rows]
 
 
 def replicated(*names):
+    """Return the replication's errors by series, those of several runs together."""
     errors = {}
     for name in names:
         errors |= finished_record(REPLICA, name).maes()
     return errors
 
 
+def rate_and_rank(training):
+    rate = f"{training.learning_rate:.5f}".rstrip("0")
+    return f"rate {rate}, rank {training.rank}"
+
+
 def called(number):
-    trained = trained_with(SETTINGS[number], REPLICA)
-    rate = f"{trained.learning_rate:.5f}".rstrip("0")
-    return f"{number}: rate {rate}, rank {trained.rank}"
+    """Return what the tables call a setting."""
+    return f"{number}: {rate_and_rank(trained_with(SETTINGS[number], REPLICA))}"
 
 
 def mean_and_median(errors):
-    found = summarise(errors)
-    return [f"{found.mean:,.1f}", f"{found.median:,.1f}"]
+    summary = summarise(errors)
+    return [f"{summary.mean:,.1f}", f"{summary.median:,.1f}"]
 
 
 @pytest.fixture(scope="module")
 def first_round():
+    """Return the replication's errors on the five series, by setting."""
     return {number: replicated(name) for number, name in SETTINGS.items()}
 
 
 @pytest.fixture(scope="module")
 def published():
+    """Return the report's errors, by setting."""
     return {number: published_maes(name) for number, name in SETTINGS.items()}
 
 
 @pytest.fixture(scope="module")
 def finalists(published):
-    """The report's three settings of the second round, best first."""
-    means = {number: np.mean([maes[i] for i in FIVE]) for number, maes in published.items()}
+    """Return the report's three settings of the second round, best first."""
+    means = {}
+    for number, maes in published.items():
+        means[number] = np.mean([maes[series] for series in FIVE])
     return sorted(means, key=means.get)[:3]
 
 
 @pytest.fixture(scope="module")
 def second_round(finalists):
-    """The replication's errors of these three on the twenty hard series."""
-    return {
-        number: replicated(SETTINGS[number], name)
-        for number, name in zip(finalists, SECOND, strict=True)
-    }
+    """Return the replication's errors of these three on the twenty hard series."""
+    errors = {}
+    for number, name in zip(finalists, SECOND, strict=True):
+        errors[number] = replicated(SETTINGS[number], name)
+    return errors
 
 
-def test_the_librarys_rules_choose_what_the_lecture_chooses(finalists):
-    untuned, default = published_maes("baseline"), published_maes("default")
-    twenty = sorted(untuned, key=untuned.get)[-20:]
-    assert EXPERIMENTS[SEARCH[0]].select.rule(default) == list(FIVE)
-    assert sum(EXPERIMENTS[name].forecasts for name in (*SEARCH, *SECOND)) == 90
+def test_the_runs_of_both_lectures_are_listed():
+    listed = set(re.findall(r"^\| `([\w/-]+)` \|", PAGE, re.M))
+    assert {*SEARCH, *SECOND, *CONTEXTS} <= listed
 
+
+def test_the_runs_are_listed_as_they_were_run():
+    for row in re.findall(r"^\| `.*$", PAGE, re.M):
+        name, what_for, tokens, report_steps, replica_steps, series, hours = cells(row)
+        name = name.strip("`")
+        record = finished_record(REPLICA, name)
+
+        assert series == str(len(record.series))
+        assert hours == f"{record.seconds / 3600:.2f}"
+        assert tokens == str(record.protocol.context_tokens)
+        if record.plan.start:  # it takes on an adapter, and trains nothing
+            assert what_for == f"the adapter of `{record.plan.start}`"
+            assert report_steps == replica_steps == "–"
+        else:
+            training = record.training
+            assert what_for == rate_and_rank(training)
+            assert tokens == str(training.sequence_length)
+            assert report_steps == str(trained_with(name, REPORT).steps)
+            assert replica_steps == str(training.steps)
+            assert training.steps == len(record.loss_curve)
+
+
+def test_the_librarys_rule_chooses_the_five_series_that_the_lecture_chooses():
+    rule = EXPERIMENTS[SEARCH[0]].select.rule
+    assert rule(published_maes("default")) == list(FIVE)
+
+
+def test_the_librarys_rule_chooses_the_fifteen_series_that_the_lecture_chooses():
+    untuned = published_maes("baseline")
+    worst_twenty = sorted(untuned, key=untuned.get)[-20:]
+    fifteen = set(worst_twenty) - set(FIVE)
+    for name in SECOND:
+        rule = EXPERIMENTS[name].select.rule
+        assert sorted(rule(untuned, published_maes("default"))) == sorted(fifteen)
+
+
+def test_the_librarys_rule_chooses_the_three_settings_that_the_lecture_chooses(finalists):
     def on_the_five(name):
-        return {i: published_maes(name)[i] for i in FIVE}
+        maes = published_maes(name)
+        return {series: maes[series] for series in FIVE}
 
     for name, number in zip(SECOND, finalists, strict=True):
-        fifteen = EXPERIMENTS[name].select.rule(untuned, default)
-        assert sorted(fifteen) == sorted(set(twenty) - set(FIVE))
         assert EXPERIMENTS[name].adapter.chosen(on_the_five) == SETTINGS[number]
 
 
-def test_where_and_in_which_dtype():
-    contexts = [f"context/{length}" for length in LENGTHS]
-    records = finished_records(REPLICA, *SEARCH, *SECOND, *contexts, "context/768-rest")
-    assert {record.dtype for record in records.values() if record.training} == {"bfloat16"}
-    assert {record.forecast_dtype or record.dtype for record in records.values()} == {"float32"}
-    (torch,) = {record.versions["torch"] for record in records.values()}
+def test_the_search_makes_ninety_forecasts():
+    # Nine settings by five series, and three by fifteen.
+    assert sum(EXPERIMENTS[name].forecasts for name in (*SEARCH, *SECOND)) == 90
+
+
+@pytest.fixture(scope="module")
+def all_records():
+    return finished_records(REPLICA, *SEARCH, *SECOND, *CONTEXTS, "context/768-rest")
+
+
+def test_all_was_trained_in_bfloat16_and_forecast_in_float32(all_records):
+    trained_in = {record.dtype for record in all_records.values() if record.training}
+    forecast_in = {record.forecast_dtype or record.dtype for record in all_records.values()}
+    assert trained_in == {"bfloat16"}
+    assert forecast_in == {"float32"}
+
+
+def test_all_was_run_with_the_torch_that_the_page_names(all_records):
+    (torch,) = {record.versions["torch"] for record in all_records.values()}
     assert f"torch {torch}" in PAGE
-    for record in records.values():
+
+
+def test_the_runs_on_another_processor_are_those_that_the_page_names(all_records):
+    on_amd = set()
+    for name, record in all_records.items():
         for device in record.device.split("; "):
             assert re.fullmatch(r"cpu: (Intel Xeon|AMD EPYC), [12] threads", device)
-    amd = {name for name, record in records.items() if "AMD" in record.device}
+        if "AMD" in record.device:
+            on_amd.add(name)
+
     sentence = re.search(r"in part also on an AMD\s+EPYC:(.*?)\.\s", PAGE, re.S)[1]
-    assert set(re.findall(r"`([^`]+)`", sentence)) == amd
+    assert set(re.findall(r"`([^`]+)`", sentence)) == on_amd
 
 
 def test_the_replications_first_round(first_round):
     expected = []
     for number, maes in first_round.items():
-        errors = [maes[i] for i in FIVE]
-        each = [f"{error:,.1f}" for error in errors]
-        expected.append([called(number), *each, *mean_and_median(errors)])
+        errors = [maes[series] for series in FIVE]
+        by_series = [f"{error:,.1f}" for error in errors]
+        expected.append([called(number), *by_series, *mean_and_median(errors)])
     assert table("The replication's first round") == expected
 
 
 def test_the_replications_second_round(second_round):
-    expected = [
-        [called(number), *mean_and_median(maes.values())] for number, maes in second_round.items()
-    ]
+    expected = []
+    for number, maes in second_round.items():
+        expected.append([called(number), *mean_and_median(maes.values())])
     assert table("The replication's second round") == expected
 
 
 def test_the_gains_of_the_lowest_median(published, finalists, second_round):
-    of_report = {
-        number: {i: published_maes(SETTINGS[number])[i] for i in second_round[number]}
-        for number in finalists
-    }
-    cases = {
-        "the report, all twenty": (of_report, ()),
-        "the replication, all twenty": (second_round, ()),
-        "the replication without 278": (second_round, (278,)),
-        "the replication, the fifteen": (second_round, FIVE),
-    }
+    report = {}
+    for number in finalists:
+        report[number] = {series: published[number][series] for series in second_round[number]}
+    cases = (
+        # where, errors by setting, series that are left out
+        ("the report, all twenty", report, ()),
+        ("the replication, all twenty", second_round, ()),
+        ("the replication without 278", second_round, (278,)),
+        ("the replication, the fifteen", second_round, FIVE),
+    )
+
     expected = []
-    for case, (errors, left_out) in cases.items():
+    for where, errors, left_out in cases:
+        # The best is that of all twenty series, whichever are left out.
         medians = {number: summarise(maes.values()).median for number, maes in errors.items()}
         best = min(medians, key=medians.get)
-        kept = {
-            number: {i: error for i, error in maes.items() if i not in left_out}
-            for number, maes in errors.items()
-        }
+        kept = {}
+        for number, maes in errors.items():
+            kept[number] = {i: error for i, error in maes.items() if i not in left_out}
         for number in finalists:
-            if number == best:
-                continue
-            gain = paired_gain(kept[best], kept[number])
-            numbers = (gain["mean"], *gain["mean interval"])
-            expected.append([case, f"{best} over {number}", *(f"{n:,.1f}" for n in numbers)])
+            if number != best:
+                gain = paired_gain(kept[best], kept[number])
+                low, high = gain["mean interval"]
+                numbers = [f"{value:,.1f}" for value in (gain["mean"], low, high)]
+                expected.append([where, f"{best} over {number}", *numbers])
     assert table("Gains with intervals") == expected
 
 
 def test_leaving_one_of_the_five_out(first_round):
     expected = []
-    for out in FIVE:
-        means = {
-            number: np.mean([maes[i] for i in FIVE if i != out])
-            for number, maes in first_round.items()
-        }
-        expected.append([str(out), called(min(means, key=means.get))])
+    for left_out in FIVE:
+        means = {}
+        for number, maes in first_round.items():
+            means[number] = np.mean([maes[series] for series in FIVE if series != left_out])
+        expected.append([str(left_out), called(min(means, key=means.get))])
     assert table("Leaving one of the five out") == expected
 
 
 def test_how_the_training_series_fall_into_windows():
     series = load_series()
-    ids = [text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in split_ids().train]
-    tokens_a_step = np.mean([len(one) for one in ids]) / 100
+    texts = [encode(series.trajectories[i], series.scales[i]) for i in split_ids().train]
+    token_ids = [text_to_ids(text) for text in texts]
+    tokens_a_step = np.mean([len(ids) for ids in token_ids]) / 100
+
     expected = []
     for length in LENGTHS:
-        windows = make_windows(ids, length)
-        pads = np.mean(windows == 0)
+        windows = make_windows(token_ids, length)
         steps = length / tokens_a_step
+        pads = np.mean(windows == 0)
         expected.append([str(length), f"{steps:.1f}", f"{len(windows):,}", f"{pads:.1%}"])
     assert table("Windows") == expected
 
@@ -182,13 +255,15 @@ def test_the_cost_of_a_step():
     for model in ("qwen2.5-0.5b", "smollm2-135m"):
         shape = Shape.of(backbone_config(model))
         for kind in CONVENTIONS:
-            short, middle, long = (
-                total(train_step_flops(shape, n, rank=2, batch=2, convention=kind)) for n in LENGTHS
-            )
-            changes = short / middle, long / middle, long / middle / 1.5
-            expected.append(
-                [model, kind, f"{middle:.3g}", *(f"{change - 1:+.0%}" for change in changes)]
-            )
+            flops = {}
+            for length in LENGTHS:
+                step = train_step_flops(shape, length, rank=2, batch=2, convention=kind)
+                flops[length] = total(step)
+            short = flops[128] / flops[512]
+            long = flops[768] / flops[512]
+            long_a_token = long / (768 / 512)
+            changes = [f"{ratio - 1:+.0%}" for ratio in (short, long, long_a_token)]
+            expected.append([model, kind, f"{flops[512]:.3g}", *changes])
     assert table("The cost of a step") == expected
 
 
@@ -196,38 +271,45 @@ def test_what_the_replications_steps_have_cost():
     costs = {}
     for length in LENGTHS:
         record = finished_record(REPLICA, f"context/{length}")
-        spent = record.flops["training"]
-        costs[length] = [spent[kind] / len(record.loss_curve) for kind in CONVENTIONS]
+        flops = record.flops["training"]
+        costs[length] = {kind: flops[kind] / len(record.loss_curve) for kind in CONVENTIONS}
+
     expected = []
-    for length, found in costs.items():
-        changes = [cost / beside - 1 for cost, beside in zip(found, costs[512], strict=True)]
-        expected.append(
-            [str(length), *(f"{cost:.3g}" for cost in found), *(f"{c:+.0%}" for c in changes)]
-        )
+    for length, by_convention in costs.items():
+        flops = [f"{cost:.3g}" for cost in by_convention.values()]
+        changes = []
+        for kind, cost in by_convention.items():
+            changes.append(f"{cost / costs[512][kind] - 1:+.0%}")
+        expected.append([str(length), *flops, *changes])
     assert table("What the replication's steps have cost") == expected
 
 
 def test_equal_and_unequal_steps():
+    names = ("context/512", "search/expt_6", "context/768")
+    studies = (("the replication", REPLICA, replicated), ("the report", REPORT, published_maes))
+
     expected = []
-    for who, profile in (("the replication", REPLICA), ("the report", REPORT)):
-        for name in ("context/512", "search/expt_6", "context/768"):
-            maes = published_maes(name) if profile is REPORT else replicated(name)
-            trained = trained_with(name, profile)
-            sizes = [str(trained.sequence_length), f"{trained.steps:,}"]
-            expected.append([who, *sizes, *mean_and_median([maes[i] for i in FIVE])])
+    for who, profile, maes_of in studies:
+        for name in names:
+            training = trained_with(name, profile)
+            maes = maes_of(name)
+            sizes = [str(training.sequence_length), f"{training.steps:,}"]
+            on_the_five = [maes[series] for series in FIVE]
+            expected.append([who, *sizes, *mean_and_median(on_the_five)])
     assert table("Equal and unequal steps") == expected
 
 
 def test_all_twenty_series():
-    columns = {
-        ("the replication", "768"): replicated("context/768", "context/768-rest"),
-        # the second run of the second round took this setting on
-        ("the replication", "512"): replicated("search/expt_6", "search/second_1"),
-        ("the report", "768"): published_maes("context/768"),
-        ("the report", "512"): published_maes("search/expt_6"),
-    }
-    assert {frozenset(maes) for maes in columns.values()} == {
-        frozenset(columns["the report", "768"])
-    }
-    expected = [[*who, *mean_and_median(maes.values())] for who, maes in columns.items()]
+    rows = (
+        ("the replication", "768", replicated("context/768", "context/768-rest")),
+        # The second run of the second round took this setting on.
+        ("the replication", "512", replicated("search/expt_6", "search/second_1")),
+        ("the report", "768", published_maes("context/768")),
+        ("the report", "512", published_maes("search/expt_6")),
+    )
+
+    expected = []
+    for who, tokens, maes in rows:
+        assert maes.keys() == published_maes("context/768").keys()
+        expected.append([who, tokens, *mean_and_median(maes.values())])
     assert table("All twenty series") == expected

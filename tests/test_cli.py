@@ -1,6 +1,6 @@
+"""The `m2` command: the data set, what models cost, help, and how every command ends."""
+
 import json
-import os
-import shutil
 import subprocess
 import sys
 
@@ -18,6 +18,7 @@ PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path, recipe_file, monkeypatch):
+    """Set the variables to the tiny model, and to a file of the real data set."""
     monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
     monkeypatch.setenv("M2_BACKBONE", "tiny")
     monkeypatch.setenv("M2_DEVICE", "cpu")
@@ -26,7 +27,10 @@ def surroundings(tmp_path, recipe_file, monkeypatch):
 
 @pytest.fixture
 def m2(capsys):
-    """Runs a command, which ends with a status, and gives what it prints."""
+    """Return a function that runs a command, which has to end with a status.
+
+    The function returns what the command prints, or where it fails, what it says of that.
+    """
 
     def run(line, status=0):
         capsys.readouterr()
@@ -37,16 +41,32 @@ def m2(capsys):
     return run
 
 
-def test_generate_then_check(tmp_path, m2):
+def run_python(code):
+    """Run code in a process of its own, in which no module is loaded yet."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
+
+
+def test_data_that_are_generated_are_the_real_data_set(tmp_path, m2):
     path = tmp_path / "new" / "series.h5"
     m2(f"data generate {path}")
+
     with h5py.File(path) as file:
         assert file["trajectories"].shape == (1000, 100, 2)
         assert file["trajectories"].dtype == np.float32
-    out = m2(f"data check {path}")
-    assert "1000: 900 train, 50 validation, 50 test" in out
-    assert "every encoded value equal" in out
-    assert "is there already; --force replaces it" in m2(f"data generate {path}", 1)
+    checked = m2(f"data check {path}")
+    assert "1000: 900 train, 50 validation, 50 test" in checked
+    assert "every encoded value equal" in checked
+
+
+def test_force_alone_replaces_a_data_file(tmp_path, m2):
+    path = tmp_path / "series.h5"
+    path.write_bytes(b"something else")
+
+    assert "is there already; --force replaces it" in m2(f"data generate {path}", status=1)
+    assert path.read_bytes() == b"something else"
+
     m2(f"data generate {path} --n 20 --seed 1 --force")
     assert "another data set" in m2(f"data check {path}")
 
@@ -57,14 +77,13 @@ def test_generate_then_check(tmp_path, m2):
         ("data check nowhere.h5", "no such data file: nowhere.h5"),
         ("data generate . --force", "Is a directory; free space there or choose another"),
         ("model nope", "unknown backbone 'nope'"),
-        *(
-            (f"flops --targets {wrong}", "is not a choice of q,k,v,o,gate,up,down")
-            for wrong in ("q,", "w", "q,q")
-        ),
+        ("flops --targets q,", "is not a choice of q,k,v,o,gate,up,down"),
+        ("flops --targets w", "is not a choice of q,k,v,o,gate,up,down"),
+        ("flops --targets q,q", "is not a choice of q,k,v,o,gate,up,down"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_status_1(command, message, m2):
-    err = m2(command, 1)
+    err = m2(command, status=1)
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
@@ -86,131 +105,70 @@ def test_what_cannot_be_done_is_one_line_and_status_1(command, message, m2):
     ],
 )
 def test_a_line_that_is_no_command_is_one_line_and_status_2(command, message, m2):
-    err = m2(command, 2)
+    err = m2(command, status=2)
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
 
 
-def test_a_file_that_is_not_there_is_said_before_torch_is_loaded(m2):
-    code = """
+def test_a_file_that_is_not_there_is_said_before_torch_is_loaded():
+    done = run_python(
+        """
 import sys
 from m2lib.cli import main
-print(main(["forecast", "nowhere.csv", "--horizon", "2"]), "torch" in sys.modules)
+status = main(["forecast", "nowhere.csv", "--horizon", "2"])
+print(status, "torch" in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )
     assert done.stdout == "1 False\n"
     assert done.stderr == "error: there is no file nowhere.csv\n"
 
 
-def test_flops_of_sizes(m2):
+def test_adapters_are_on_q_and_v_unless_told_and_their_order_does_not_matter(m2):
     sizes = "flops --backbone tiny --length 30 --rank 2"
     assert m2(f"{sizes} --targets v,q") == m2(sizes)
-    counted = json.loads(m2(f"{sizes} --targets down,q --json"))
-    targets = ["q_proj", "down_proj"]
-    assert counted["targets"] == targets
+
+
+def test_flops_of_a_forward_pass_are_those_that_the_library_counts(m2):
+    counted = json.loads(m2("flops --backbone tiny --length 30 --rank 2 --targets down,q --json"))
+
+    assert counted["targets"] == ["q_proj", "down_proj"]
     shape = Shape.of(backbone_config("tiny"))
-    assert counted["forward"] == total(forward_flops(shape, 30, rank=2, targets=tuple(targets)))
+    cost = forward_flops(shape, 30, rank=2, targets=("q_proj", "down_proj"))
+    assert counted["forward"] == total(cost)
+
+
+def test_flops_of_a_training_and_of_a_forecast(m2):
     sizes = "--length 512 --rank 0 --batch 3 --steps 7 --new-tokens 220"
     counted = json.loads(m2(f"flops --backbone qwen2.5-0.5b {sizes} --json"))
-    assert counted["forecast"] == 608_639_707_337
+
+    # 7 steps of 3 windows; forward and backward count as three times forward.
     assert counted["training"] == 7 * 3 * 3 * counted["forward"]
+    # a check value of the coursework
+    assert counted["forecast"] == 608_639_707_337
 
 
-# what a make around these tests has set
-UNSET = (
-    "FRESH",
-    "ALL",
-    "MAKEFLAGS",
-    "MAKELEVEL",
-    "MFLAGS",
-)
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """A folder with the Makefile and what it has made, and how to call make there."""
-    if os.name == "nt" or not shutil.which("make"):
-        pytest.skip("make and a Unix shell are not installed")
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    for made in ("report", "results", "checkpoints/laptop-x", "fresh/x", "replaced/x"):
-        (tmp_path / "build" / made).mkdir(parents=True)
-    (tmp_path / ".venv").mkdir()
-    for name in ("pyproject.toml", "constraints.txt", ".venv/.ok"):
-        (tmp_path / name).touch()
-
-    def make(*words):
-        clean = {name: value for name, value in os.environ.items() if name not in UNSET}
-        return subprocess.run(
-            ["make", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            encoding="utf-8",
-            check=True,
-            env=clean,
-        )
-
-    return tmp_path, make
-
-
-def test_make_clean_keeps_unfinished_work_unless_told(checkout):
-    folder, make = checkout
-    out = make("clean").stdout.splitlines()
-    assert out[-1] == (
-        "kept, for they took long to compute: build/checkpoints/laptop-x build/fresh "
-        "build/replaced; make clean ALL=1 removes them too"
-    )
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "Makefile",
-        "build",
-        "constraints.txt",
-        "pyproject.toml",
-    ]
-    assert sorted(path.name for path in folder.glob("build/*")) == [
-        "checkpoints",
-        "fresh",
-        "replaced",
-    ]
-    make("clean", "ALL=1")
-    assert not (folder / "build").exists()
-
-
-def test_make_takes_paths_from_where_it_is_called(checkout):
-    """Notebooks run in a folder of their own."""
-    folder, make = checkout
-    (folder / "show.mk").write_text(
-        "show:\n\t@echo $$M2_RESULTS $$M2_OUT $$M2_DATA\n", encoding="utf-8"
-    )
-    shown = make(
-        "-f", "Makefile", "-f", "show.mk", "show", "M2_RESULTS=a", "M2_OUT=/b", "M2_DATA=c d"
-    ).stdout
-    assert shown == f"{folder}/a /b {folder}/c d\n"
-
-
-def test_make_understands_no(checkout):
-    _, make = checkout
-    for fresh in ("no", "0", "false", "off", "OFF", "", None):
-        assert (
-            "run --all"
-            not in make("-n", "report", *([] if fresh is None else [f"FRESH={fresh}"])).stdout
-        )
-    assert "run --all" in make("-n", "report", "FRESH=1").stdout
-
-
-def test_help_names_all_there_is_and_does_not_wait_for_torch():
-    code = (
-        "import sys; from m2lib import cli; cli.main([]); "
-        "print({'torch', 'transformers'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+def test_help_does_not_wait_for_torch():
+    done = run_python(
+        """
+import sys
+from m2lib import cli
+cli.main([])
+print({"torch", "transformers"} & set(sys.modules))
+"""
     )
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_help_names_each_command_and_each_variable(m2):
+    printed = m2("")
+    commands = [name for name in cli.app if not name.startswith("-")]
+    for name in (*commands, *settings.SETTINGS):
+        assert f" {name} " in printed
+
+
+def test_the_page_of_settings_names_each_command():
     page = (ROOT / "book" / "settings.md").read_text(encoding="utf-8")
-    for name in [name for name in cli.app if name[0] != "-"]:
-        assert f" {name} " in done.stdout
-        assert f"`m2 {name}" in page
-    for name in settings.SETTINGS:
-        assert f" {name} " in done.stdout
+    for command in cli.app:
+        if not command.startswith("-"):
+            assert f"`m2 {command}" in page

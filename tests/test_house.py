@@ -16,7 +16,6 @@ from m2lib import settings
 from m2lib.files import ROOT, InputError
 from study.profiles import PROFILES
 
-PACKAGE = ROOT / "m2lib"
 WINGS = ("series", "accounting", "model", "decoding", "training", "forecaster")
 DOORS = (
     "m2lib",
@@ -25,43 +24,68 @@ DOORS = (
     "study.paper",
     "study.paper.drawings",
 )
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def modules_under(folder):
+    """Return the paths of a package's modules, without its front doors."""
+    return sorted(path for path in folder.rglob("*.py") if path.name != "__init__.py")
+
+
+LIBRARY = modules_under(ROOT / "m2lib")
+STUDY = modules_under(ROOT / "study")
 ALL_SETTINGS = settings.SETTINGS | study.settings.SETTINGS
-STUDY = sorted(path for path in (ROOT / "study").rglob("*.py") if path.name != "__init__.py")
 
 
-def python(code):
+def read(path):
+    return path.read_text(encoding="utf-8")
+
+
+def python(code, **options):
+    """Run code in a new process of Python, and return what it prints."""
+    command = [sys.executable, "-c", code]
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+        command, capture_output=True, encoding="utf-8", check=True, **options
     ).stdout
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_front_door_hands_on_what_it_names(door):
+    folder = ROOT / door.replace(".", "/")
     package = importlib.import_module(door)
-    for module in sorted(path.stem for path in (ROOT / door.replace(".", "/")).glob("[a-z]*.py")):
-        importlib.import_module(f"{door}.{module}")  # a module must not hide a function of its name
-    named = ast.parse(
-        max((ROOT / door.replace(".", "/")).glob("__init__.py*")).read_text(encoding="utf-8")
-    )
-    names = {
-        one.name for node in named.body if isinstance(node, ast.ImportFrom) for one in node.names
-    } - set(WINGS)
+    # Once it is imported, a module must not hide a function of its own name.
+    for path in sorted(folder.glob("[a-z]*.py")):
+        importlib.import_module(f"{door}.{path.stem}")
+
+    # The door of m2lib itself is lazy, and its names stand in __init__.pyi.
+    source = max(folder.glob("__init__.py*"))
+    names = set()
+    for node in ast.parse(read(source)).body:
+        if isinstance(node, ast.ImportFrom):
+            names |= {alias.name for alias in node.names}
+    names -= set(WINGS)  # which are modules
+
     assert len(names) >= 3
-    assert not [name for name in names if isinstance(getattr(package, name), ModuleType)]
+    assert [name for name in names if isinstance(getattr(package, name), ModuleType)] == []
 
 
-def test_a_wheel_holds_the_library_and_its_adapter_and_nothing_else(tmp_path):
-    """What a wheel holds, built elsewhere and used there, without a network and without the
-    checkout."""
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Build a wheel, without a network, and return the folder where it is unpacked."""
     pytest.importorskip("hatchling", reason="builds the package, as pyproject.toml asks")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory"]
-    subprocess.run([*build, tmp_path], cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run([*build, "--directory", folder], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as content:
-        top = {name.split("/")[0] for name in content.namelist()}
-        content.extractall(tmp_path / "lib")
-    assert top == {"m2lib", "m2lib-0.1.0.dist-info"}
+        content.extractall(folder / "lib")
+    return folder / "lib"
+
+
+def test_a_wheel_holds_the_library_and_nothing_else(installed):
+    assert {path.name for path in installed.iterdir()} == {"m2lib", "m2lib-0.1.0.dist-info"}
+
+
+def test_a_wheel_forecasts_with_its_own_adapter_without_network_and_checkout(installed, tmp_path):
     code = """
 from m2lib.files import IN_CHECKOUT
 from m2lib.forecaster import Forecaster
@@ -69,81 +93,114 @@ forecaster = Forecaster.from_pretrained()
 _, median = forecaster.predict_quantiles([range(1, 21)], 1, [0.5], num_samples=1)
 print(IN_CHECKOUT, tuple(median.shape), forecaster.adapter, sep="\\n")
 """
-    elsewhere = os.environ | {"PYTHONPATH": str(tmp_path / "lib"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=elsewhere, capture_output=True, check=True
-    )
-    adapter = tmp_path / "lib" / "m2lib" / "forecaster" / "general"
-    assert done.stdout.decode().splitlines() == ["False", "(1, 1)", str(adapter)]
+    elsewhere = os.environ | {"PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"}
+
+    in_checkout, shape, adapter = python(code, cwd=tmp_path, env=elsewhere).splitlines()
+
+    assert in_checkout == "False"
+    assert shape == "(1, 1)"
+    assert adapter == str(installed / "m2lib" / "forecaster" / "general")
 
 
-def test_import_takes_no_time_and_numbers_and_text_do_not_wait_for_torch():
-    timed = (
-        "import sys, time; start = time.perf_counter(); import m2lib; "
-        "print(time.perf_counter() - start)"
-    )
-    used = (
-        "m2lib.encode, m2lib.load_series, m2lib.Shape, m2lib.forward_flops, "
-        "m2lib.series, m2lib.accounting"
-    )
-    found = [python(f"{timed}; {used}; print('torch' in sys.modules)").split() for _ in range(3)]
-    assert min(float(seconds) for seconds, _ in found) < 0.05
-    assert {torch for _, torch in found} == {"False"}
+@pytest.fixture(scope="module")
+def three_imports():
+    """Import m2lib in three processes, and use what needs no torch.
+
+    Returns the seconds of each import, and whether torch had then been imported.
+    """
+    code = """
+import sys, time
+start = time.perf_counter()
+import m2lib
+print(time.perf_counter() - start)
+m2lib.encode, m2lib.load_series, m2lib.Shape, m2lib.forward_flops, m2lib.series, m2lib.accounting
+print("torch" in sys.modules)
+"""
+    return [python(code).split() for _ in range(3)]
+
+
+def test_import_takes_no_time(three_imports):
+    assert min(float(seconds) for seconds, _ in three_imports) < 0.05
+
+
+def test_numbers_and_text_do_not_wait_for_torch(three_imports):
+    assert {torch for _, torch in three_imports} == {"False"}
 
 
 def test_variables_are_read_in_one_place():
-    for path in MODULES + STUDY:
-        code = path.read_text(encoding="utf-8")
-        read = set(re.findall(r"\b(?:environ\b[^\n]*?|getenv\()\s*[\"'](\w+)", code))
-        assert path.stem == "settings" or not any(name.startswith("M2_") for name in read), path
-    for modules, known in ((MODULES, settings.SETTINGS), (STUDY, ALL_SETTINGS)):
-        code = "".join(path.read_text(encoding="utf-8") for path in modules)
-        assert set(re.findall(r"\bM2_[A-Z]+\b", code)) <= set(known)
+    for path in LIBRARY + STUDY:
+        if path.stem != "settings":
+            read_here = re.findall(r"\b(?:environ\b[^\n]*?|getenv\()\s*[\"'](\w+)", read(path))
+            assert [name for name in read_here if name.startswith("M2_")] == [], path
 
 
-def test_an_empty_variable_is_not_set(monkeypatch):
-    for name in ALL_SETTINGS:
-        monkeypatch.setenv(name, "")
-        assert settings.read(name, ALL_SETTINGS) is None
+@pytest.mark.parametrize(
+    ("modules", "known"),
+    [
+        pytest.param(LIBRARY, settings.SETTINGS, id="m2lib"),
+        pytest.param(STUDY, ALL_SETTINGS, id="study"),
+    ],
+)
+def test_a_variable_that_is_named_is_a_setting(modules, known):
+    named = re.findall(r"\bM2_[A-Z]+\b", "".join(map(read, modules)))
+    assert set(named) <= set(known)
 
 
-def test_a_nonsensical_value_is_refused_by_name(monkeypatch):
-    for name, setting in ALL_SETTINGS.items():
-        if setting.pattern:
-            monkeypatch.setenv(name, "huge\n")
-            with pytest.raises(InputError) as error:
-                settings.read(name, ALL_SETTINGS)
-            assert str(error.value) == f"{name} is 'huge\\n'; it may be {setting.may_be}"
+@pytest.mark.parametrize("name", ALL_SETTINGS)
+def test_an_empty_variable_is_not_set(name, monkeypatch):
+    monkeypatch.setenv(name, "")
+    assert settings.read(name, ALL_SETTINGS) is None
 
 
-def test_a_folder_is_where_its_variable_says(monkeypatch, tmp_path):
-    folders = {
-        "M2_OUT": settings.out_dir,
-        "M2_CACHE": settings.cache_dir,
-        "M2_RESULTS": study.settings.results_dir,
-    }
-    for name, folder in folders.items():
-        monkeypatch.setenv(name, str(tmp_path / "new"))
-        assert folder() == (tmp_path / "new").resolve()
+@pytest.mark.parametrize(
+    "name", [name for name, setting in ALL_SETTINGS.items() if setting.pattern]
+)
+def test_a_nonsensical_value_is_refused_by_name(name, monkeypatch):
+    monkeypatch.setenv(name, "huge\n")
+    with pytest.raises(InputError) as error:
+        settings.read(name, ALL_SETTINGS)
+    assert str(error.value) == f"{name} is 'huge\\n'; it may be {ALL_SETTINGS[name].may_be}"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("M2_OUT", settings.out_dir),
+        ("M2_CACHE", settings.cache_dir),
+        ("M2_RESULTS", study.settings.results_dir),
+    ],
+)
+def test_a_folder_is_where_its_variable_says(name, folder, monkeypatch, tmp_path):
+    monkeypatch.setenv(name, str(tmp_path / "new"))
+    assert folder() == (tmp_path / "new").resolve()
 
 
 def test_the_settings_name_every_profile():
     assert study.settings.SETTINGS["M2_PROFILE"].pattern.split("|") == list(PROFILES)
 
 
-def fields():
-    """(class, field, what stands below it) of every dataclass of the wings that a user
-    configures."""
-    for path in MODULES + STUDY:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and any(
-                "dataclass" in ast.unparse(d) for d in node.decorator_list
-            ):
-                for statement, below in zip(node.body, [*node.body[1:], None], strict=True):
-                    if isinstance(statement, ast.AnnAssign) and not node.name.startswith("_"):
-                        yield f"{path.stem}.{node.name}", statement.target.id, below
+def public_dataclasses(path):
+    """Return the public dataclasses of a module, as syntax."""
+    classes = []
+    for node in ast.walk(ast.parse(read(path))):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+            if any("dataclass" in decorator for decorator in decorators):
+                classes.append(node)
+    return classes
 
 
+def undescribed_fields(dataclass):
+    """Return the fields of a dataclass, as syntax, below which no string stands."""
+    fields = []
+    for statement, below in zip(dataclass.body, [*dataclass.body[1:], None], strict=True):
+        described = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if isinstance(statement, ast.AnnAssign) and not described:
+            fields.append(statement.target.id)
+    return fields
+
+
+# Fields whose names say enough.
 PLAIN = {
     "name",
     "profile",
@@ -158,17 +215,25 @@ PLAIN = {
 
 
 def test_every_field_says_what_it_is():
-    bare = [
-        f"{where}.{field}"
-        for where, field, below in fields()
-        if not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant))
-        and field not in PLAIN
-    ]
-    assert bare == []
+    undescribed = []
+    for path in LIBRARY + STUDY:
+        for dataclass in public_dataclasses(path):
+            for field in undescribed_fields(dataclass):
+                if field not in PLAIN:
+                    undescribed.append(f"{path.stem}.{dataclass.name}.{field}")
+    assert undescribed == []
 
 
-def test_the_books_map_shows_every_wing():
-    house = (ROOT / "book" / "house.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| \d \| `(\w+)/`", house, re.M)) == set(WINGS)
-    for module in re.findall(r"`(\w+/\w+\.py)`", house):  # where to start reading
-        assert (PACKAGE / module).is_file() or (ROOT / module).is_file(), module
+@pytest.fixture(scope="module")
+def map_of_the_house():
+    return read(ROOT / "book" / "house.md")
+
+
+def test_the_books_map_shows_every_wing(map_of_the_house):
+    assert set(re.findall(r"^\| \d \| `(\w+)/`", map_of_the_house, re.M)) == set(WINGS)
+
+
+def test_the_modules_where_to_start_reading_exist(map_of_the_house):
+    for module in re.findall(r"`(\w+/\w+\.py)`", map_of_the_house):
+        in_the_library = (ROOT / "m2lib" / module).is_file()
+        assert in_the_library or (ROOT / module).is_file(), module

@@ -395,7 +395,11 @@ class Engine:
         prompt.
         """
         self.prompt = prompt
-        # Sorted by prompt and head; a stable sort leaves the rows of each in their order.
+        # Sorted by prompt and head; a stable sort leaves the rows of each in their order. In the
+        # example of the class rows 0 1 2 3 have prompts 0 0 1 1, so `_heads` gives, row by row,
+        # 0 1 2, 0 1 2, 3 4 5, 3 4 5. The zeros are in places 0 and 3, the ones in 1 and 4, and so
+        # `order` is 0 3 1 4 2 5 6 9 7 10 8 11: entry 1 is row 1, head 0. The argsort of a
+        # permutation is its inverse: `entry` is 0 2 4 1 3 5 6 8 10 7 9 11.
         self.order = self._heads(prompt).argsort(stable=True)
         self.entry = self.order.argsort()
 
@@ -430,7 +434,8 @@ class Engine:
         # The column of the new token, counted from the end (-1 is the last), because `own` may have
         # fewer columns than the mask.
         column = self.filled - columns
-        mask = self.mask[self.prompt[self.order // bare.kv_heads]]  # that of each entry's prompt
+        row_of_entry = self.order // bare.kv_heads  # in the example 0 1 0 1 0 1 2 3 2 3 2 3
+        mask = self.mask[self.prompt[row_of_entry]]  # that of each entry's prompt
         # Of a shorter prompt's rows the columns that no product fills stay minus infinity.
         scores = self.mask.new_full((entries, bare.heads // bare.kv_heads, columns), float("-inf"))
 
@@ -502,7 +507,8 @@ class Engine:
         self.logits = self.logits[rows]
 
         # In the example above rows 1 2 3 stay. Their entries in `own`, row by row and head by head,
-        # are 1 3 5, 6 8 10 and 7 9 11.
+        # are 1 3 5, 6 8 10 and 7 9 11. They have to be read before `_arrange`, which sets `entry`
+        # and `order` anew.
         old_entries = self.entry[self._heads(rows)]
         # If the rows that stay have prompts 0 2 2 5, then prompts are 0 2 5, the rows' prompts are
         # renumbered 0 1 1 2, and counts are 1 2 1.

@@ -11,18 +11,16 @@ from .export import export
 from .forecaster import DEFAULT_BACKBONE, Forecaster
 from .plotting import plot_forecasts, plot_items
 from .sampling import Sampler, format_for
+from .table_files import check_output, read_table, write_table
 from .tables import (
     Columns,
     Fill,
     Item,
     calendar_seasons,
     calendars_differ,
-    check_output,
     chosen_seasons,
     guess_columns,
     in_parts,
     items_of,
-    read_table,
-    write_table,
 )
 from .views import View

@@ -213,9 +213,9 @@ def _counts_time(frequency: BaseOffset) -> bool:
 
 
 def _by_cells(column: pd.Series) -> pd.Series:
-    """A column with the type of its cells: whole numbers may be objects or categories."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(object)
+    """A column with NumPy's type of its cells, which may be objects, categories or Arrow's."""
+    if isinstance(column.dtype, pd.CategoricalDtype | pd.ArrowDtype):
+        column = column.astype(object).where(column.notna(), np.nan)
     return column.infer_objects()
 
 

@@ -99,11 +99,12 @@ class Evaluation:
     def verdict(self) -> str:
         """A sentence that says whether the model beats the best other forecast, and how surely.
 
-        It is more than chance where the 95% t interval of the paired gains leaves zero out and the
-        p value of their sign-flip test is below 0.05, of six forecasts or more, of which at least
-        two are of the same series. The best of k others is found by the same errors that it is then
-        compared by, and the luckiest of many is soon ahead. So where the model is behind it, the p
-        value counts k times (Bonferroni's correction).
+        A difference is called more than chance if all of these hold: there are six forecasts or
+        more, at least two of them of the same series; the 95% t interval of the paired gains leaves
+        zero out; and the p value of their sign-flip test is below 0.05. The best of k other
+        forecasts is chosen by the very errors on which the model is then compared with it, and
+        among many the luckiest looks good. So where the model is behind it, the p value is
+        multiplied by k (Bonferroni's correction).
         """
         others = self.mase.drop(columns=MODEL)
         best = others.mean().idxmin()
@@ -158,26 +159,27 @@ class Evaluation:
             A row for each series, in the table's order. Each forecaster has a column with its MASE,
             the mean over the series' origins. The last column is the weighted quantile loss of the
             language model's deciles, as in `m2lib.series.weighted_quantile_loss`; with several
-            variables it is the mean over them.
+            variables it is the mean over them. It is infinite where all true values are 0.
         """
         table = self.forecasts
-        truth = table["truth"]
-        measures = table[[self.id_column, "target_name"]].copy()
+        truth = table["truth"].to_numpy()
         # The quantile loss: a truth of 10 costs 0.9 * (10 - 8) = 1.8 at a decile 0.9 of 8, which is
         # too low, and (0.9 - 1) * (10 - 12) = 0.2 at one of 12.
         levels = np.array(DECILES)
         quantiles = table[[str(level) for level in DECILES]].to_numpy()
-        errors = truth.to_numpy()[:, None] - quantiles  # (rows, levels)
+        errors = truth[:, None] - quantiles  # (rows, levels)
         losses = np.maximum(levels * errors, (levels - 1) * errors)
-        measures["loss"] = 2 * losses.mean(axis=1)
-        measures["size"] = truth.abs()
 
-        by_variable = measures.groupby([self.id_column, "target_name"], sort=False).mean()
-        by_variable[WQL] = by_variable["loss"] / by_variable["size"]
-        losses = by_variable.groupby(self.id_column, sort=False)[WQL].mean()
+        # Grouped by two columns of the table, which are not copied into `measures`, because the id
+        # column may be called `loss` or `size`, too.
+        measures = pd.DataFrame({"loss": 2 * losses.mean(axis=1), "size": np.abs(truth)})
+        series_and_variable = [table[self.id_column], table["target_name"]]
+        by_variable = measures.groupby(series_and_variable, sort=False).mean()
+        weighted = by_variable["loss"] / by_variable["size"]
+        weighted_by_series = weighted.groupby(level=0, sort=False).mean()
         # Items are numbered in the order in which the table of forecasts has their names.
-        by_series = self.mase.groupby("item").mean().set_axis(losses.index)
-        return by_series.assign(**{WQL: losses})
+        by_series = self.mase.groupby("item").mean().set_axis(weighted_by_series.index)
+        return by_series.assign(**{WQL: weighted_by_series})
 
 
 def origins_of(
@@ -291,7 +293,7 @@ def evaluate(
         If no origin is left, for an argument that is out of its range, and where `Sampler.sample`
         raises it.
     """
-    _check_arguments(horizon, origins, stride, leave_out)
+    _check_arguments(horizon, origins, stride, leave_out, period)
     seasons = chosen_seasons(items, season)
 
     # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
@@ -344,7 +346,7 @@ def evaluate(
     # 3. Compare point forecasts with the simple ones, and samples with the truth.
     points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]}
     known = [contexts[origin] for origin in rolling]
-    if not period:
+    if period is None:
         longest = series.season_length(seasons, min(map(len, known)))
         period = longest if longest > 1 else None
     points |= _simple_forecasts(known, horizon, period)
@@ -373,7 +375,14 @@ def evaluate(
         [units[origin] for origin in rolling],
     )
     return Evaluation(
-        errors, mase, seasons[0], period, crps, coverage, table, columns.id or "item_id"
+        errors=errors,
+        mase=mase,
+        season=seasons[0],
+        period=period,
+        crps=crps,
+        coverage=coverage,
+        forecasts=table,
+        id_column=columns.id or "item_id",
     )
 
 
@@ -410,8 +419,12 @@ def _fit_origins(
     return fit
 
 
-def _check_arguments(horizon: int, origins: int, stride: int | None, leave_out: int) -> None:
+def _check_arguments(
+    horizon: int, origins: int, stride: int | None, leave_out: int, period: int | None
+) -> None:
     """Raise InputError for an argument of `evaluate` that is out of its range."""
+    if period is not None and period < 1:
+        raise InputError(f"period is {period}; give 1 or more, or leave it out")
     if horizon < 1:
         raise InputError(f"prediction_length is {horizon}; give 1 or more")
     if origins < 1:
@@ -508,7 +521,11 @@ def _forecast_table(
     points: Mapping[str, Sequence[np.ndarray]],
     units: Sequence[np.ndarray],
 ) -> pd.DataFrame:
-    """`forecasts` of an `Evaluation`; of all but the columns there is one for each origin."""
+    """The `forecasts` of an `Evaluation`.
+
+    `points` hold a forecast for each origin by forecaster; all other arguments but `columns` have
+    one entry for each origin.
+    """
     frames = []
     for row, (item, context) in enumerate(zip(items, contexts, strict=True)):
         horizon = samples[row].shape[1]

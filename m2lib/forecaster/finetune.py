@@ -19,7 +19,8 @@ from m2lib.forecaster.adapters import VIEWS_FILE
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation, evaluate
 from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
 from m2lib.forecaster.sampling import SAMPLES, WINDOW_TOKENS, Sampler
-from m2lib.forecaster.tables import Item, check_folder, chosen_seasons
+from m2lib.forecaster.table_files import check_folder
+from m2lib.forecaster.tables import Item, chosen_seasons
 from m2lib.forecaster.views import PLAIN
 from m2lib.model import (
     ALL_TARGETS,

@@ -2,14 +2,16 @@
 
 Names of methods, arguments and columns are those of chronos (Ansari et al., "Chronos: Learning the
 Language of Time Series", Transactions on Machine Learning Research, 2024), so that most code
-written for it works here. Chronos 2 calls the series of `predict_quantiles` `inputs`, and they are
-`context` here, as in chronos 1; `predict`, `embed` and covariates there are none.
+written for it works here. What differs: the series that `predict_quantiles` takes are called
+`context`, as in chronos 1, and not `inputs`, as in Chronos 2; and there is no `predict`, no
+`embed`, and no use of covariates.
 """
 
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +22,15 @@ from m2lib.files import InputError
 from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format, read_views
 from m2lib.forecaster.evaluation import Evaluation, evaluate
 from m2lib.forecaster.export import export
-from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler, format_for
+from m2lib.forecaster.sampling import (
+    LLMTIME_OFFSET,
+    SAMPLES,
+    TEMPERATURE,
+    Sampler,
+    format_for,
+)
 from m2lib.forecaster.tables import (
+    PART,
     Columns,
     Fill,
     Item,
@@ -30,8 +39,6 @@ from m2lib.forecaster.tables import (
     future_times,
     in_parts,
     items_of,
-    refuse_covariates,
-    target_of,
 )
 from m2lib.forecaster.views import PLAIN, View
 from m2lib.model import (
@@ -186,13 +193,18 @@ class Forecaster(Sampler):
         """
         _check_levels(quantile_levels)
         if isinstance(context, list | tuple):
-            context = [target_of(series) for series in context]
+            context = [_target_of(series) for series in context]
             if context and np.ndim(context[0]) == 0:  # a list of numbers is one series
                 context = np.atleast_2d(context)
         else:
             context = np.atleast_2d(context)  # an array of one series, or of several
         values = [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context]
-        for name, series in zip(range(len(values)) if ids is None else ids, values, strict=True):
+        names = range(len(values)) if ids is None else ids
+        if len(names) != len(values):
+            raise InputError(
+                f"there are {len(names)} ids and {len(values)} series; give an id for each series"
+            )
+        for name, series in zip(names, values, strict=True):
             if series.shape[1] > MOST_VARIABLES:
                 raise InputError(
                     f"series {name} has {series.shape[1]} variables, more than {MOST_VARIABLES}; "
@@ -299,11 +311,11 @@ class Forecaster(Sampler):
         DataFrame
             Columns id, time, `target_name`, `predictions` (the median) and one for each level, with
             names such as `0.1`; series in the table's order. With `return_samples` the columns
-            `mean`, `sample_0`, `sample_1` and so on follow. A sample is one course over all steps
-            and variables, so that sums over steps have their quantiles, too. The samples lie as far
-            apart as those that the levels are taken of; the mean is of samples as the model drew
-            them (see `m2lib.decoding.Forecast.mean`). Time stamps are of the table's type, and in
-            its time zone.
+            `mean`, `sample_0`, `sample_1` and so on follow. A sample is one possible course over
+            all steps and variables, so the sum of a sample's steps is a sample of their sum, and
+            has quantiles, too. The samples are moved apart by the text format's `spread`, as the
+            levels are; the mean is that of the samples before (see `m2lib.decoding.Forecast.mean`).
+            Time stamps are of the table's type, and in its time zone.
 
         Raises
         ------
@@ -312,7 +324,7 @@ class Forecaster(Sampler):
             not fit, and for a level out of range.
         """
         if future_df is not None:
-            refuse_covariates("future_df")
+            _refuse_covariates("future_df")
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, skip=skip, fill=fill)
         seasons = _seasons(items, season)
@@ -448,13 +460,19 @@ class Forecaster(Sampler):
         values = [Season.of(item.values, seasons).without(item.values) for item in items]
         text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
         steps_read = self.readable_steps(text_format, prediction_length, context_length)
-        chosen = replace(self, text_format=text_format)
+        formats = [text_format]
+        if self.text_format is None and len(items) > PART:
+            # Each fifty will get a format of their own, and it may have an offset where that of the
+            # whole table has none. What can be written in both can be written in any.
+            formats.append(replace(text_format, offset=LLMTIME_OFFSET))
         readable = []
         for item, series in zip(items, values, strict=True):
+            context = series[-steps_read:]
             try:
-                chosen.checked_format([series], [item.name])
-                context = series[-steps_read:]
-                text_format.encode(context, text_format.scaling(context), name=item.name)
+                for one in formats:
+                    # Without an adapter, `checked_format` would choose a format for this series.
+                    replace(self, text_format=one).checked_format([series], [item.name])
+                    one.encode(context, one.scaling(context), name=item.name)
             except InputError as problem:
                 if len(items) == 1:
                     raise
@@ -512,7 +530,8 @@ class Forecaster(Sampler):
         num_samples, temperature, seed, batch_size, context_length, skip, fill : optional
             As in `predict_df`. But `skip` leaves out only what is unfit in the table: a series that
             does not fit the adapter's text format stops the evaluation. A moment at which there is
-            nothing to read is left out with a warning.
+            nothing to read is left out with a warning. Steps that were filled count as true values,
+            so errors over many gaps say little.
 
         Returns
         -------
@@ -671,6 +690,26 @@ def _check_levels(levels: Sequence[float]) -> None:
     """Raise InputError for levels of quantiles that are no shares, such as percentages."""
     if not all(0 <= level <= 1 for level in levels):
         raise InputError(f"quantile_levels are {list(levels)}; give numbers between 0 and 1")
+
+
+def _target_of(series: Any) -> Any:
+    """The past of a series that chronos-2 takes as a dict; a series of another kind as it is.
+
+    InputError for a dict that holds covariates, `past_covariates` or `future_covariates`.
+    """
+    if not isinstance(series, dict):
+        return series
+    for name in series.keys() - {"target"}:
+        _refuse_covariates(name)
+    return series["target"]
+
+
+def _refuse_covariates(name: str) -> None:
+    """Refuse an argument by which chronos takes covariates."""
+    raise InputError(
+        f"{name} holds covariates, which this model cannot use: it reads the past of the targets "
+        f"alone; leave {name} out"
+    )
 
 
 def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:

@@ -218,8 +218,15 @@ class Sampler:
 
         InputError names the first series that does not.
         """
-        text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
         names = range(len(values)) if ids is None else ids
+        variables = values[0].shape[1]
+        for name, series in zip(names, values, strict=True):
+            if series.shape[1] != variables:
+                raise InputError(
+                    f"{said_series(name)} has another number of variables than the first one "
+                    f"({series.shape[1]}, not {variables}); forecast them in separate calls"
+                )
+        text_format = (self.text_format or format_for(values)).of(variables)
         for name, series in zip(names, values, strict=True):
             too_low = without_undershoot(series).min() < 0 and not text_format.offset
             if series.shape[1] != text_format.variables or too_low:

@@ -7,29 +7,27 @@ one to eight hold numbers:
     A,2024-01-01,3.5
     A,2024-01-02,4.1
 
-`read_table` reads a file, `guess_columns` finds out which column is which, and `items_of` takes the
-series out. Only `items_of` checks the cells, so whoever gets an `Item` need not. How time stamps
-are read and continued is in `m2lib.forecaster.calendars`.
+`guess_columns` finds out which column is which, and `items_of` takes the series out. Only
+`items_of` checks the cells, so whoever gets an `Item` need not. How files are read and written is
+in `m2lib.forecaster.table_files`, and how time stamps are read and continued in
+`m2lib.forecaster.calendars`.
 """
 
-import os
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_integer_dtype, is_numeric_dtype
+from pandas.api.types import is_numeric_dtype
 from pandas.tseries.api import guess_datetime_format
 from pandas.tseries.offsets import BaseOffset
 
 from m2lib import settings
-from m2lib.files import InputError, first_line, quoted, write_atomic
+from m2lib.files import InputError, quoted
 from m2lib.forecaster.calendars import (
     Style,
     even,
@@ -45,6 +43,8 @@ from m2lib.series import MOST_VARIABLES, SHORTEST, checked_seasons
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
 TARGETS = ("target", "y", "value")
+# Columns that forecasts and evaluations write beside the table's id and time.
+WRITTEN = ("target_name", "predictions", "mean", "cutoff", "truth", "mase_unit")
 PART = 50  # series that are forecast together: a batch of more saves no time
 Fill = Literal["linear", "last", "zero"]
 """What gaps inside a series are filled with: a straight line, the last known value, or zeros."""
@@ -74,105 +74,6 @@ class Item:
     """float64, shape (steps, variables), physical units."""
     style: Style | None = None
     """How the table writes dates, such as 2010Q1; None where it holds them as dates."""
-
-
-def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
-    """Read the table in a .csv or .parquet file.
-
-    Ids of a .csv file stay text, because 007 would become the number 7. `id` names their column,
-    where it has none of the usual names.
-    """
-    try:
-        if Path(path).suffix.lower() == ".parquet":
-            return _with_index(pd.read_parquet(path))
-        return _read_csv(path, id)
-    except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
-        problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
-        if isinstance(error, pd.errors.ParserWarning):  # pandas speaks of its own arguments
-            problem = (
-                "a line has more cells than line 1 has names, as where 1.5 is written 1,5, or "
-                "where semicolons part the cells; save it anew after "
-                'pd.read_csv(file, sep=";", decimal=",")'
-            )
-        raise InputError(
-            f"cannot read {path} as a table ({problem}); give a .csv file in UTF-8, with names in "
-            "line 1 and commas between its cells, or a .parquet file"
-        ) from error
-
-
-def _with_index(df: pd.DataFrame) -> pd.DataFrame:
-    """A table whose index, if it says more than the rows' numbers, is a column or several."""
-    index = df.index
-    if any(index.names):
-        return df.reset_index()
-    if is_integer_dtype(index):
-        return df
-    # An index of dates without a name gets a usual one, if it is free.
-    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex) and TIMES[0] not in df:
-        return df.rename_axis(TIMES[0]).reset_index()
-    return df.reset_index()
-
-
-def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
-    """The table in a .csv file; ValueError or pandas' ParserWarning where there is none."""
-    names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
-    if pd.to_numeric(names, errors="coerce").notna().any():
-        raise ValueError("its first line holds numbers, not names alone")
-    as_text = {name: str for name in names if name == id or name.lower() in IDS}
-    with warnings.catch_warnings():
-        # Where a row has more cells than there are names, as when 1.5 is written 1,5, pandas warns
-        # and drops the rest.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        df = pd.read_csv(path, index_col=False, dtype=as_text, skipinitialspace=True)
-    if as_text:  # once more, because NA, which pandas takes for an empty cell, may be Namibia
-        ids = pd.read_csv(
-            path,
-            index_col=False,
-            usecols=list(as_text),
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            skipinitialspace=True,
-        )
-        df[list(as_text)] = ids[list(as_text)]
-    return df
-
-
-def check_output(
-    path: Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")
-) -> None:
-    """Refuse a file that cannot be written, before hours are spent on what it will hold."""
-    if path.suffix.lower() not in endings:
-        raise InputError(f"{path} does not end in {' or '.join(endings)}; name it so")
-    if path.suffix.lower() == ".parquet" and not find_spec("pyarrow"):
-        raise InputError(
-            f"{path}: parquet needs pyarrow, which is not installed: "
-            "pip install pyarrow, or use .csv"
-        )
-    if path.exists() and not force:
-        raise InputError(f"{path} exists; name another file, or replace it with --force")
-    check_folder(path.parent)
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written into; it need not exist yet."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise InputError(
-            f"cannot write into {folder}: {existing} is no folder, or read-only; "
-            "choose another folder"
-        )
-
-
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table, without its index, to a .csv or .parquet file, whole or not at all."""
-    if path.suffix.lower() == ".parquet":
-        content = frame.to_parquet(index=False)
-    else:
-        content = frame.to_csv(index=False).encode()
-    write_atomic(path, content)
 
 
 def guess_columns(
@@ -349,26 +250,6 @@ def as_written(item: Item, times: pd.Index) -> pd.Index:
     return item.style.write(pd.DatetimeIndex(times)) if item.style else times
 
 
-def target_of(series: Any) -> Any:
-    """The past of a series that chronos-2 takes as a dict; a series of another kind as it is.
-
-    InputError for a dict that holds covariates, `past_covariates` or `future_covariates`.
-    """
-    if not isinstance(series, dict):
-        return series
-    for name in series.keys() - {"target"}:
-        refuse_covariates(name)
-    return series["target"]
-
-
-def refuse_covariates(name: str) -> None:
-    """Refuse an argument by which chronos takes covariates."""
-    raise InputError(
-        f"{name} holds covariates, which this model cannot use: it reads the past of the targets "
-        f"alone; leave {name} out"
-    )
-
-
 @dataclass(frozen=True)
 class _Rows:
     """A table's rows, read; the methods make a series of some of them."""
@@ -409,21 +290,23 @@ class _Rows:
         self._check_cells(rows)
         values = self.values[rows]
         times: pd.Index = pd.RangeIndex(len(rows))
-        known = np.arange(len(rows))  # the step of each row
+        places = np.arange(len(rows))  # the step of each row: 0 1 3 where one row is missing
         if self.times is not None:
             times = self.times[rows]
             self._check_ascending(times, rows)
             if fill and even(times) is None:
-                times, known = without_gaps(times, self.spacings) or (times, known)
+                times, places = without_gaps(times, self.spacings) or (times, places)
         if fill:
-            values = _filled(values, known, len(times), fill)
+            values = _filled(values, places, len(times), fill)
 
+        # Filled steps count towards the length. What is still empty now can be filled by nothing:
+        # it lies at an end of the series, so it belongs to a row, which the message can name.
         if len(values) < least:
             problem = (
                 f"the series has {len(values)} steps, fewer than {least}; bring more, or drop it"
             )
             raise _fault(problem, self.where, rows[0])
-        gaps = np.argwhere(~np.isfinite(values[known]))  # pairs of row and variable
+        gaps = np.argwhere(~np.isfinite(values[places]))  # pairs of row and variable
         if len(gaps):
             row, variable = gaps[0]
             problem = (
@@ -498,10 +381,10 @@ class _Rows:
 
 
 def _filled(values: np.ndarray, places: np.ndarray, steps: int, fill: Fill) -> np.ndarray:
-    """Values (rows, variables) at their places among so many steps, and the gaps between filled.
+    """Put the values (rows, variables) at their places among `steps` steps, and fill the gaps.
 
-    Of 1, empty, 3, empty the first gap becomes 2, 1 or 0. The last one stays NaN, because it does
-    not lie between two values.
+    In 1, empty, 3, empty the first gap becomes 2 (linear), 1 (last) or 0 (zero). The last one stays
+    NaN, because it does not lie between two values.
     """
     frame = pd.DataFrame(np.nan, index=range(steps), columns=range(values.shape[1]))
     frame.iloc[places] = values
@@ -524,6 +407,10 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
         if name is not None and isinstance(df[name], pd.DataFrame):
             raise InputError(
                 f"{where}: several columns are called {quoted(str(name))}; rename all but one"
+            )
+        if name in WRITTEN and name in (columns.id, columns.time):
+            raise InputError(
+                f"{where}: a table of forecasts has a column {name!r} of its own; rename yours"
             )
     if not len(df):
         raise InputError(f"{where} has column names and no rows; add a row for each step")

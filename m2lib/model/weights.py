@@ -286,8 +286,10 @@ def _convert(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(written)
         share_weights(written)
         write_json(written / CHECKSUMS_FILE, _checksums(written))
-        if folder.exists():  # it is damaged, and is deleted with the scratch folder
-            folder.rename(Path(scratch, "damaged"))
+        if folder.exists():
+            if not _fault(folder):  # another process was faster, and may be reading it by now
+                return
+            folder.rename(Path(scratch, "damaged"))  # it is deleted with the scratch folder
         # A rename is one step, so no process ever sees a half-written folder under this name.
         written.rename(folder)
 

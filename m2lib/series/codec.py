@@ -74,7 +74,7 @@ class Scaling:
         return bool(np.all(finite & (self.scale > 0)))
 
     def relative(self, values: np.ndarray) -> np.ndarray:
-        """Physical values as multiples of what stands for `unit`: 1 is what becomes `unit`."""
+        """The scaled values of physical ones, not yet rounded, in multiples of `unit`."""
         with np.errstate(all="ignore"):  # `encode` refuses what is not finite
             above_offset = np.asarray(values, dtype=np.float64) - self.offset
             return without_undershoot(above_offset) / self.scale + self.start / self.unit
@@ -174,10 +174,11 @@ class TextFormat:
     def reading(self, context: np.ndarray, rounding: str = "nearest") -> Scaling:
         """The scaling by which a forecast is read: the context's smallest value comes back exactly.
 
-        Where a format has an offset, the smallest value is seldom written without rounding: 0 of 0
-        to 12 becomes 166.7 in `TABLES`, is written as 167, and by `scaling` 167 is 0.012. A band
-        from 0.012 on holds no true 0. So forecasts are read by the line on which the integers of
-        the context's smallest and largest value are these values.
+        Where a format has an offset, the smallest value is seldom written without rounding. In
+        `TABLES` the 0 of a context from 0 to 12 becomes 166.7, which is written as 167, and
+        `scaling` reads 167 back as 0.012. A band that begins there would miss every true 0. So
+        forecasts are read by another straight line: the one that takes the two integers written for
+        the context's smallest and largest value back to exactly these values.
 
         Parameters
         ----------

@@ -1,18 +1,11 @@
-"""What the figures and numbers are made of.
+"""One table of all errors: those of records, of the yardsticks and of the report."""
 
-That is one table of all errors, sampled forecasts, and the way from FLOPs to errors.
-"""
-
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import linregress
-from scipy.stats import t as student
 
 import study
 from m2lib import series
@@ -26,19 +19,12 @@ LENGTHS = (128, 512, 768)
 """Tokens of context that the report compares."""
 START = "trial/rate"
 """The trial whose settings each of `study.ARMS` changes."""
-GREEDY = {"untuned": "untuned-test-constrained", "final": "final", "best": "best"}
-"""For each model whose samples are shown, the experiment that forecasts the test series with it
-greedily."""
-LOG_VAR = f"log-VAR({study.ORDER}), bootstrap"
-"""The competitor without a language model, of the order that the validation series chose."""
 TABLE_ERRORS = "tables.json"
 NAIVE = "last period"
 """On real tables: the calendar's season, repeated; without a season it is the last value."""
 REFERENCE = "last value or period"
 """On real tables: which of the two erred less on a source before its first test origin. Errors are
 in its units."""
-MEASURED = ("loss", "mae_mean", "mae_median")
-"""What milestones measure."""
 SHORT = {
     "mean of the context, repeated": "context mean",
     "nearest analogue in the context": "analogue",
@@ -140,11 +126,16 @@ def error_table(records: dict[str, Record]) -> pd.DataFrame:
 
 
 def _trained(record: Record, records: dict[str, Record]) -> str:
-    """Return the experiment that a record's errors count to."""
+    """Return the experiment that a record's errors count to.
+
+    It is the record's own, but a run that asks an adapter about the other 15 hard series counts to
+    the run that trained this adapter.
+    """
     experiment = study.EXPERIMENTS[record.name]
-    second_round = study.EXPERIMENTS[study.SECOND[0]].select
-    if not experiment.adapter or experiment.select != second_round:
+    other_15_hard = study.EXPERIMENTS[study.SECOND[0]].select
+    if not experiment.adapter or experiment.select != other_15_hard:
         return record.name
+    # The replication asked the adapters that were best in the report, ours those of its own search.
     if study.PROFILES[record.profile].as_reported:
         return experiment.adapter.chosen(study.published_deciding_maes)
     return experiment.adapter.chosen(lambda name: records[name].maes())
@@ -251,128 +242,4 @@ def summary(errors: pd.Series | dict[int, float]) -> dict[str, Any]:
         "mean": maes.mean(),
         "median": maes.median(),
         "worst": maes.max(),
-    }
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Sampled forecasts of a split's series: the language model's, and beside them log-VAR's."""
-
-    records: dict[str, Record]
-    """The language model's samples, by whose they are: `untuned`, `final`, `best`."""
-    ids: list[int]
-    """The series."""
-    contexts: np.ndarray
-    """Scaled units, (n, 80, 2)."""
-    truths: np.ndarray
-    """Scaled units, (n, 20, 2)."""
-    samples: dict[str, np.ndarray]
-    """Scaled units, (n, n_samples, 20, 2), by forecaster."""
-
-    @classmethod
-    def of(cls, records: dict[str, Record]) -> "Sampled":
-        """Read the samples of records, all of which are of the same series.
-
-        The log-VAR draws as many samples as they have.
-        """
-        known = data()
-        first = next(iter(records.values()))
-        ids = sorted(first.series)
-        scales = known.scales[ids]
-        contexts = series.to_integers(known.contexts[ids], scales)
-        truths = series.to_integers(known.truths[ids], scales)
-        samples = {}
-        for who, record in records.items():
-            samples[who] = np.stack([study.recorded_samples(record, known, i) for i in ids])
-        samples[LOG_VAR] = series.log_var_paths(
-            contexts, first.protocol.n_samples, np.random.default_rng(0), order=study.ORDER
-        )
-        return cls(records, ids, contexts, truths, samples)
-
-    @property
-    def shown(self) -> str:
-        """Whose forecasts are drawn: the last of the language model's."""
-        return list(self.records)[-1]
-
-    def by_series(self, score: Callable[..., float], name: str) -> pd.Series:
-        """Return the score of a forecaster's samples for each series, by its id.
-
-        score: takes the samples and the truth of a series.
-        """
-        return pd.Series(map(score, self.samples[name], self.truths), self.ids)
-
-    def held(
-        self, name: str, levels: Iterable[float] = (0.5, 0.8, 0.95), factor: float = 1
-    ) -> dict[float, float]:
-        """Return the share of true values in the bands of a forecaster, by level.
-
-        Its samples are stretched by a factor first.
-        """
-        stretched = [
-            np.maximum(series.stretched(samples, factor), 0) for samples in self.samples[name]
-        ]
-        shares = {}
-        for level in levels:
-            by_series = [
-                series.coverage(samples, truth, level)
-                for samples, truth in zip(stretched, self.truths, strict=True)
-            ]
-            shares[level] = float(np.mean(by_series))
-        return shares
-
-    def factor(self, name: str) -> float:
-        """Return by how much a forecaster's samples must be stretched to hold what they should.
-
-        Stretched by this factor, their 80% band holds 80% of these true values.
-        """
-        samples = np.moveaxis(self.samples[name], 1, 0)
-        needed = series.stretch_needed(samples, self.truths, 0.8)
-        return float(series.conformal(needed.ravel(), 0.8))
-
-
-def sampled(profile: Profile, split: str = "test") -> Sampled:
-    """Return the recorded samples of a split's series."""
-    records = {who: finished_record(profile, f"samples/{who}/{split}") for who in GREEDY}
-    return Sampled.of(records)
-
-
-def median_mae(samples: np.ndarray, truth: np.ndarray) -> float:
-    """Return the MAE of the samples' median."""
-    return float(series.series_mae(np.median(samples, axis=0), truth))
-
-
-def milestones(record: Record) -> pd.DataFrame:
-    """Return where a training stood: `step`, `flops`, `loss`, `mae_mean` and `mae_median`.
-
-    The FLOPs are those until then, by the rules. The rows are the evaluations that forecast series,
-    without that of the untuned model; the last is the training's end.
-    """
-    evaluations = pd.DataFrame(record.evaluations).dropna().query("step > 0")
-    total = record.flops["training"]["coursework"]
-    steps = len(record.loss_curve)
-    flops = [total * step / steps for step in evaluations["step"].tolist()]
-    evaluations.insert(1, "flops", flops)
-    return evaluations
-
-
-def power_law(x: Any, y: Any, at: Any) -> dict[str, Any]:
-    """Return the power law through points: its exponent, y at other x, and 95% intervals of both.
-
-    It is the straight line through logarithms, by least squares. The interval of y at an x is that
-    of one more point, and so widens with the distance from the others.
-    """
-    log_x = np.log(x)
-    log_at = np.log(at)
-    fit = linregress(log_x, np.log(y))
-    n = len(log_x)
-    exponent_error = student.ppf(0.975, n - 2) * fit.stderr
-    squares = float(np.sum((log_x - np.mean(log_x)) ** 2))
-    distance = log_at - np.mean(log_x)
-    width = exponent_error * np.sqrt(squares * (1 + 1 / n) + distance**2)
-    there = np.exp(fit.intercept + fit.slope * log_at)
-    return {
-        "exponent": fit.slope,
-        "exponent interval": (fit.slope - exponent_error, fit.slope + exponent_error),
-        "there": there,
-        "interval there": (there * np.exp(-width), there * np.exp(width)),
     }

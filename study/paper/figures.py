@@ -21,8 +21,10 @@ from m2lib.accounting import CONVENTIONS
 from m2lib.plots import COLOURS, WIDTH
 from m2lib.series import VARIABLES, crps_fair, ranks, series_mae
 from study import Profile, Record
-from study.paper import drawings, errors, numbers, textbook
-from study.paper.errors import LOG_VAR, START, Sampled, finished_record, recorded_runs
+from study.paper import drawings, errors, numbers, samples, textbook
+from study.paper.errors import START, finished_record, recorded_runs
+from study.paper.samples import LOG_VAR, Sampled, median_mae
+from study.paper.scaling import milestones, power_law
 
 _QWEN = "published: Qwen2.5-0.5B"
 # By who draws samples: a colour as in `plots`, and a marker for readers who see no colours.
@@ -59,7 +61,7 @@ _RIVALS = "median of AutoETS,\nAutoTheta, AutoARIMA"
 # What a step is, by the number of steps in a season.
 _UNITS = {1: "years", 4: "quarters", 7: "days", 12: "months", 52: "weeks"}
 # The line styles of forecasts without a language model.
-_LEVELS = {
+_LINE_STYLES = {
     "mean of the context, repeated": ":",
     "nearest analogue in the context": "--",
     study.TUNED: "-",
@@ -85,7 +87,7 @@ def fig4_baseline_forecasts(profile: Profile) -> Figure:
     """Draw forecasts of the untuned model."""
     record = finished_record(profile, "baseline")
     featured = study.EXPERIMENTS["baseline"].featured
-    return drawings.forecasts({_row("untuned", record): record}, featured)
+    return drawings.forecasts({_row_title("untuned", record): record}, featured)
 
 
 def fig5_baseline_errors(profile: Profile) -> Figure:
@@ -130,7 +132,9 @@ def fig8_search(profile: Profile) -> Figure:
 def fig8_second(profile: Profile) -> Figure:
     """Draw the errors of the search's second round, beside the report's."""
     runs = recorded_runs(profile, *study.SEARCH, *study.SECOND)
-    return _compared(profile, runs, study.SEARCH[6:], study.SEARCH[6])
+    # The report's second round: expt_6 to expt_8, the three at the highest rate, on 20 series each.
+    second_round = study.SEARCH[6:]
+    return _compared(profile, runs, second_round, second_round[0])
 
 
 def context_lengths(profile: Profile) -> Figure:
@@ -180,7 +184,7 @@ def final_learning(profile: Profile) -> Figure:
 
 def fan_charts(profile: Profile) -> Figure:
     """Draw an easy, a typical and the worst series by CRPS: a column each, a row a variable."""
-    sampled = errors.sampled(profile)
+    sampled = samples.sampled(profile)
     crps = sampled.by_series(crps_fair, sampled.shown).sort_values(kind="stable")
     easy_typical_worst = crps.index[[len(crps) // 5, len(crps) // 2, -1]]
     figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 3.8), sharex=True)
@@ -213,7 +217,7 @@ def reliability(profile: Profile) -> Figure:
     The bands of m right samples lie a little too far in: one of level t holds t (m - 1) / (m + 1)
     on average.
     """
-    sampled = errors.sampled(profile)
+    sampled = samples.sampled(profile)
     m = sampled.samples[sampled.shown].shape[1]
     layout = [["bands", "untuned", "final"], ["bands", "best", LOG_VAR]]
     figure, axes = plt.subplot_mosaic(layout, figsize=(WIDTH, 3.7), width_ratios=(2.1, 1, 1))
@@ -263,12 +267,14 @@ def _draw_ranks(ax: Axes, sampled: Sampled, who: str) -> None:
 
 
 def trust(profile: Profile) -> Figure:
-    """Draw whether the spread knows about the error: series by series, and for the surest of them.
+    """Draw whether the spread predicts the error: series by series, and for the surest of them.
 
-    The spread is the mean distance of a sample from the median: where the samples are right, the
-    median's MAE.
+    The spread is the mean distance of a sample from the samples' median. If the samples are right,
+    it is the MAE that this median may be expected to have. Solid lines keep the series of the
+    smallest spreads. Dashed ones keep those of the smallest errors, which no forecaster can know:
+    no order can do better.
     """
-    sampled = errors.sampled(profile)
+    sampled = samples.sampled(profile)
     figure, (ours, log_var, means, medians) = plt.subplots(
         1, 4, figsize=(WIDTH, 2.6), width_ratios=(1.3, 1.3, 1, 1)
     )
@@ -276,7 +282,7 @@ def trust(profile: Profile) -> Figure:
         spread_and_error = pd.DataFrame(
             {
                 "spread": sampled.by_series(_spread, who),
-                "error": sampled.by_series(errors.median_mae, who),
+                "error": sampled.by_series(median_mae, who),
             }
         )
         _draw_spread(ax, spread_and_error, who)
@@ -329,7 +335,7 @@ def sample_counts(profile: Profile) -> Figure:
 
     The greedy forecast's error is beside it.
     """
-    sampled = errors.sampled(profile)
+    sampled = samples.sampled(profile)
     counts = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
     figure, (means, medians) = plt.subplots(1, 2, figsize=(WIDTH, 2.4))
     for who in ("final", "best"):
@@ -392,14 +398,14 @@ def more_per_flop(profile: Profile) -> Figure:
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
     # The interval of the MAE's law is so wide that it says nothing.
-    way = errors.milestones(finished_record(profile, "best"))[:-1]
+    way = milestones(finished_record(profile, "best"))[:-1]
     flops = np.geomspace(way["flops"].min(), profile.budget)
-    law = errors.power_law(way["flops"], way["loss"], flops)
+    law = power_law(way["flops"], way["loss"], flops)
     losses.fill_between(flops, *law["interval there"], color="C0", alpha=0.12, lw=0)
     losses.plot(flops, law["there"], "--", color="C0", lw=1, label="power law, 95%")
     runs = recorded_runs(profile)
     for ax, statistic in ((means, np.mean), (medians, np.median)):
-        for name, style in _LEVELS.items():
+        for name, style in _LINE_STYLES.items():
             level = statistic(runs["validation", name])
             ax.axhline(level, ls=style, color="0.4", lw=1, label=errors.short(name))
     means.legend_.remove()
@@ -409,7 +415,7 @@ def more_per_flop(profile: Profile) -> Figure:
 
 def _trained_points(profile: Profile) -> pd.DataFrame:
     """Return what trainings came to: `kind`, `flops`, `loss`, `mean` and `median`."""
-    way = errors.milestones(finished_record(profile, "best"))
+    way = milestones(finished_record(profile, "best"))
     way = way.rename(columns={"mae_mean": "mean", "mae_median": "median"})
     way["kind"] = "the long run, on its way"
     way.loc[way.index[-1], "kind"] = "the long run, its end"
@@ -541,7 +547,7 @@ def real_tables(_: Profile) -> Figure:
     return figure
 
 
-def _row(title: str, record: Record) -> str:
+def _row_title(title: str, record: Record) -> str:
     """Return the title of a row of forecasts, which names the replication if they are its."""
     return f"replication, {title}" if study.PROFILES[record.profile].as_reported else title
 
@@ -602,5 +608,5 @@ def _before_and_after(untuned: Record, title: str, tuned: Record) -> Figure:
     They are those at the first quartile, the median and the maximum of the tuned model's errors.
     """
     shown = errors.quartile_median_worst(tuned.maes())
-    records = {_row("untuned", untuned): untuned, _row(title, tuned): tuned}
+    records = {_row_title("untuned", untuned): untuned, _row_title(title, tuned): tuned}
     return drawings.forecasts(records, shown)

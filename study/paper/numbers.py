@@ -25,10 +25,16 @@ from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
 from study import EXPERIMENTS, REPLICATION, Profile, Record
 from study.paper import errors, textbook
-from study.paper.errors import GREEDY, Runs, Sampled, median_mae, summary
+from study.paper.errors import Runs, summary
+from study.paper.samples import GREEDY, Sampled, median_mae, sampled
+from study.paper.scaling import MEASURED, milestones, power_law
 from study.settings import benchmark_record
 
 REPORT = study.PROFILES["report"]
+PROMPT = 512
+"""Tokens of the report's prompts."""
+NEW_TOKENS = 220
+"""Tokens that it writes for a forecast, whatever they are."""
 CONTEXTS = tuple(f"context/{length}" for length in errors.LENGTHS)
 COMPARISONS = (*study.SEARCH, *study.SECOND, *CONTEXTS, "context/768-rest")
 """The runs of the report's searches, and one that the report does not have, context/768-rest."""
@@ -88,7 +94,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
     runs = errors.runs(table)
     at_settings = table[table["experiment"].isin(SETTINGS)]
     model = backbone_config(REPORT.backbone)
-    cached_step = cached_step_flops(report_shape(), 512, convention="published")
+    cached_step = cached_step_flops(report_shape(), PROMPT, convention="published")
     # The five series on which settings are compared.
     five = table.loc[table["experiment"] == "context/512", ["who", "series"]]
     return {
@@ -101,7 +107,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "five": _errors(at_settings.merge(five)),
         "crps": table.groupby("experiment")["crps"].mean().dropna().to_dict(),
         "gains": _gains(runs),
-        "first round": {who: _first_rounds(runs, who) for who in ("published", "fifth")},
+        "first round": {who: _winners(runs, who) for who in ("published", "fifth")},
         "precision": _precision(),
         "featured": _featured(replicas["report"]),
         "textbook": _textbook(),
@@ -201,7 +207,7 @@ def yardstick_costs() -> dict[str, dict[str, Any]]:
     The published ones are among them. How long their forecasts took nobody has said. Their FLOPs
     are those of a prompt of 512 tokens and 220 new ones, with the keys and values kept.
     """
-    flops = total(forecast_flops(report_shape(), 512, 220, convention="executed"))
+    flops = total(forecast_flops(report_shape(), PROMPT, NEW_TOKENS, convention="executed"))
     costs = {}
     for name, row in study.recorded_rows("test").items():
         costs[name] = {
@@ -252,8 +258,8 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
     return gains
 
 
-def _first_rounds(runs: Runs, who: str) -> list[str]:
-    """Return the settings with the lowest mean of the five series, and of any four of them.
+def _winners(runs: Runs, who: str) -> list[str]:
+    """Return the settings with the lowest mean over the five series, or over any four of them.
 
     Each is named once.
     """
@@ -310,16 +316,18 @@ def _uncertainty(profile: Profile) -> dict[str, Any]:
 
     The temperatures were tried on the validation series.
     """
-    test = errors.sampled(profile)
-    validation = errors.sampled(profile, "validation")
+    test = sampled(profile)
+    validation = sampled(profile, "validation")
     crps = {name: dict(test.by_series(crps_fair, name)) for name in test.samples}
     best = crps[test.shown]
     others = [name for name in crps if name != test.shown]
     greedy = errors.finished_record(profile, GREEDY[test.shown]).maes()
     shown = test.records[test.shown]
     n_samples = shown.protocol.n_samples
-    one_forecast = forecast_flops(report_shape(), 512, 220, rank=2, convention="published")
-    all_samples = forecast_flops(report_shape(), 512, 220, rank=2, samples=n_samples)
+    one_forecast = forecast_flops(
+        report_shape(), PROMPT, NEW_TOKENS, rank=2, convention="published"
+    )
+    all_samples = forecast_flops(report_shape(), PROMPT, NEW_TOKENS, rank=2, samples=n_samples)
     return {
         "samples": n_samples,
         "shown": test.shown,
@@ -359,11 +367,11 @@ def _width(samples: np.ndarray, _: np.ndarray) -> float:
 
 def _best(record: Record, budget: int) -> dict[str, Any]:
     """Return what the long run came to on its way, and what power laws say of the whole budget."""
-    way = errors.milestones(record)
+    way = milestones(record)
     before_end = way[:-1]
     laws = {}
-    for measure in errors.MEASURED:
-        laws[measure] = errors.power_law(before_end["flops"], before_end[measure], budget)
+    for measure in MEASURED:
+        laws[measure] = power_law(before_end["flops"], before_end[measure], budget)
     return {
         "way": way.to_dict("records"),
         "laws": laws,
@@ -390,15 +398,15 @@ def _table_3() -> dict[str, dict[str, Any]]:
 def _accountant() -> dict[str, float]:
     """Return what the report's accountant charges where its text, and no table, prints it.
 
-    The report cuts off where it prints: 210 passes are 210.8, and by these 210 it has divided its
+    The report truncates: it prints 210.8 passes as 210, and by these 210 it then divides its
     forecast.
     """
-    one_pass = total(forward_flops(report_shape(), 512, convention="published"))
-    forecast = total(forecast_flops(report_shape(), 512, 220, convention="published"))
+    one_pass = total(forward_flops(report_shape(), PROMPT, convention="published"))
+    forecast = total(forecast_flops(report_shape(), PROMPT, NEW_TOKENS, convention="published"))
     return {
         "passes per forecast": forecast / one_pass,
         "FLOPs per generated token": forecast / int(forecast / one_pass),
-        "speed-up of decoding by a KV cache": 220 * one_pass / forecast,
+        "speed-up of decoding by a KV cache": NEW_TOKENS * one_pass / forecast,
     }
 
 
@@ -408,8 +416,8 @@ def _cache_saves() -> float:
     It is counted by the rules.
     """
     shape = report_shape()
-    without = sum(total(forward_flops(shape, 512 + new, rank=2)) for new in range(220))
-    return without / total(forecast_flops(shape, 512, 220, rank=2))
+    without = sum(total(forward_flops(shape, PROMPT + new, rank=2)) for new in range(NEW_TOKENS))
+    return without / total(forecast_flops(shape, PROMPT, NEW_TOKENS, rank=2))
 
 
 def report_shape() -> Shape:

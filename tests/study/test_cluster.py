@@ -1,5 +1,4 @@
-"""Experiments as jobs of their own: their order, a job that is stopped, and a budget that they
-share."""
+"""Experiments as jobs of their own: their order, a job that is stopped, and a shared budget."""
 
 import signal
 import sys
@@ -11,29 +10,33 @@ import psutil
 import pytest
 import torch
 
-from m2lib.accounting import Shape, sum_costs
 from m2lib.files import InputError
-from m2lib.model import backbone_config
 from study import cli
-from study.costs import budget_of, estimate, workload
+from study.costs import budget_of
 from study.experiments import EXPERIMENTS
 from study.plans import earlier
 from study.profiles import Profile
 from study.records import adapter_path, load_record, record_path
 from study.runs import run
 
+STEPS = 200
+"""Training steps, so many that a job can be stopped while it trains."""
 SMALL = Profile(
-    "laptop", "tiny", most_series=2, batch_size=2,
-    train={"default": {"steps": 200, "sequence_length": 64}},
+    "laptop",
+    backbone="tiny",
+    most_series=2,
+    batch_size=2,
+    train={"default": {"steps": STEPS, "sequence_length": 64}},
     protocol={name: {"max_new_tokens": 20} for name in ("baseline", "default", "untuned-test")},
-    checkpoint_every=20, watched=0,
-)  # fmt: skip
+    checkpoint_every=20,
+    watched=0,
+)
 
 
 @pytest.fixture(autouse=True)
-def settings(store, recipe_file, monkeypatch):
+def surroundings(store, recipe_file, monkeypatch):
+    """Use one thread here and in the jobs, so that both compute the same numbers."""
     monkeypatch.setenv("M2_DATA", str(recipe_file))
-    # of the jobs; the same here, so that they compute the same
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -43,6 +46,7 @@ def settings(store, recipe_file, monkeypatch):
 
 @pytest.fixture
 def submitit():
+    """Return the package that submits jobs; without it a test is skipped."""
     if not hasattr(signal, "SIGUSR2"):
         pytest.skip("submitit needs a Unix")
     return pytest.importorskip("submitit")
@@ -50,97 +54,96 @@ def submitit():
 
 @pytest.fixture
 def submit(submitit):
+    """Return `study.cluster.submit`, which cannot be imported without submitit."""
     from study.cluster import submit
 
     return submit
 
 
 @pytest.fixture
-def asked(submitit, monkeypatch):
-    """What Slurm was told of each job."""
-    asked = {}
+def told_slurm(submitit, monkeypatch):
+    """Return what Slurm is told of each job, by experiment; there is no Slurm, and no job starts.
 
-    def take(executor, job, name, profile):
-        asked[name] = dict(executor._executor.parameters)
-        return submitit.SlurmJob(executor.folder, job_id=str(len(asked)))
+    The jobs have the ids 1, 2, ...
+    """
+    told = {}
 
+    def submit_nothing(executor, job, name, profile):
+        told[name] = dict(executor._executor.parameters)
+        return submitit.SlurmJob(executor.folder, job_id=str(len(told)))
+
+    # How well Slurm suits this machine: 1 is well enough, although there is none.
     monkeypatch.setattr("submitit.slurm.slurm.SlurmExecutor.affinity", lambda *_: 1)
-    monkeypatch.setattr(submitit.AutoExecutor, "submit", take)
-    return asked
+    monkeypatch.setattr(submitit.AutoExecutor, "submit", submit_nothing)
+    return told
 
 
-def test_what_is_needed_comes_first_and_what_is_finished_does_not_come(submit, asked, data):
-    for name, experiment in EXPERIMENTS.items():
-        assert all(
-            list(EXPERIMENTS).index(one) < list(EXPERIMENTS).index(name)
-            for one in earlier(experiment, SMALL)
-        )
+def test_what_is_finished_is_not_submitted(submit, told_slurm, data):
     run("baseline", SMALL, data=data)
-    assert [name for name, _ in submit(["default", "baseline"], "slurm", {}, SMALL)] == ["default"]
+    submitted = [name for name, _ in submit(["default", "baseline"], "slurm", {}, SMALL)]
+    assert submitted == ["default"]
     assert list(submit(["baseline"], "slurm", {}, SMALL)) == []
 
 
-def test_slurm_is_told_the_order(submit, asked):
+def test_what_an_experiment_needs_is_submitted_before_it(submit, told_slurm):
+    submitted = [name for name, _ in submit(["search/second_0"], "slurm", {}, SMALL)]
+    first_round = [f"search/expt_{i}" for i in range(9)]
+    assert submitted == ["baseline", "default", *first_round, "search/second_0"]
+
+
+def test_slurm_is_told_what_each_job_waits_for(submit, told_slurm):
     jobs = dict(submit(["search/second_0"], "slurm", {"gpus_per_node": 1}, SMALL))
-    assert list(jobs) == [
-        "baseline",
-        "default",
-        *(f"search/expt_{i}" for i in range(9)),
-        "search/second_0",
-    ]
-    for name, parameters in asked.items():
-        needed = [f"afterok:{jobs[one].job_id}" for one in earlier(EXPERIMENTS[name], SMALL)]
-        more = parameters["additional_parameters"]
-        assert sorted(more["dependency"].split(",")) == sorted([*needed, "singleton"])
-        assert (parameters["job_name"], parameters["gpus_per_node"]) == (f"laptop-{name}", 1)
-        assert (more["kill-on-invalid-dep"], more["requeue"]) == ("yes", True)
+    assert jobs.keys() == told_slurm.keys()
+    for name, parameters in told_slurm.items():
+        assert parameters["job_name"] == f"laptop-{name}"
+        assert parameters["gpus_per_node"] == 1
+
+        order = parameters["additional_parameters"]
+        needed = [f"afterok:{jobs[other].job_id}" for other in earlier(EXPERIMENTS[name], SMALL)]
+        assert sorted(order["dependency"].split(",")) == sorted([*needed, "singleton"])
+        assert order["kill-on-invalid-dep"] == "yes"
+        assert order["requeue"] is True
 
 
-def until(job, true):
-    """Wait for what a record will say of a job."""
+def wait_for_training(job):
+    """Wait until a job has recorded more than one training step of `default`."""
     while True:
         with suppress(InputError):  # there is no record yet
-            if true():
+            if len(load_record(SMALL, "default").loss_curve) > 1:
                 return
         assert not job.done(), job.stdout()
         time.sleep(0.01)
 
 
-def test_in_order_and_stopped_and_queued_again_they_end_as_alone(submit, data):
-    """The second job starts when the first has its record; in its training it is warned as before a
-    time limit."""
+def test_a_job_that_is_stopped_and_queued_again_ends_as_a_run_that_is_not(submit, data):
     adapter = adapter_path(SMALL, "default") / "adapter_model.safetensors"
-    steps = SMALL.train["default"]["steps"]
     for name, job in submit(["default"], "local", {}, SMALL):
         if name == "default":
+            # It is submitted only when the job that it needs has ended.
             assert load_record(SMALL, "baseline").status == "done"
-            until(job, lambda: len(load_record(SMALL, "default").loss_curve) > 1)
-            psutil.Process(int(job.job_id)).children()[0].send_signal(signal.SIGUSR2)
-    record = load_record(SMALL, "default")
-    trained = adapter.read_bytes()
+            wait_for_training(job)
+            # The job's id is that of the process which watches over it.
+            process = psutil.Process(int(job.job_id)).children()[0]
+            process.send_signal(signal.SIGUSR2)  # as Slurm warns before a time limit
     assert job.stdout().count("Starting with JobEnvironment") == 2
-    assert record.status == "done"
-    assert record.steps_run >= steps  # those after its last checkpoint were taken again
+    queued = load_record(SMALL, "default")
+    trained = adapter.read_bytes()
+    assert queued.status == "done"
+    assert queued.steps_run >= STEPS  # those after its last checkpoint were taken again
     assert list(submit(["default"], "local", {}, SMALL)) == []
+
     alone = run("default", SMALL, data=data, fresh=True)
-    assert (alone.loss_curve, alone.maes(), adapter.read_bytes()) == (
-        record.loss_curve,
-        record.maes(),
-        trained,
-    )
+    assert alone.loss_curve == queued.loss_curve
+    assert alone.maes() == queued.maes()
+    assert adapter.read_bytes() == trained
 
 
-def test_a_job_that_fails_says_where_its_log_is(submit, data):
-    """The second one is refused: the budget is enough for either, and not for both."""
+def test_a_job_that_fails_says_where_its_log_is(submit, most_flops):
+    # The second job is refused, because the budget is enough for either, and not for both.
     names = ["baseline", "untuned-test"]
-    shape = Shape.of(backbone_config("tiny"))
-    tight = replace(
-        SMALL,
-        budget=max(
-            sum_costs(*estimate(workload(EXPERIMENTS[name], SMALL), shape).values())["coursework"]
-            for name in names
-        ),
-    )
+    enough_for_one = max(most_flops(name, SMALL)["coursework"] for name in names)
+    tight = replace(SMALL, budget=enough_for_one)
+
     with pytest.raises(InputError, match=r"job \d+ failed; its log is /"):
         list(submit(names, "local", {}, tight))
     assert not record_path(tight, "untuned-test").exists()
@@ -148,18 +151,24 @@ def test_a_job_that_fails_says_where_its_log_is(submit, data):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
-        (
-            ["--cluster", "local", "--cluster-option", "slurm_purtition=gpu"],
+        pytest.param(
+            "--cluster-option slurm_purtition=gpu",
             "Unknown argument 'purtition' for",
+            id="a name that submitit does not know",
         ),
-        (["--cluster", "local", "--cluster-option", "timeout_min=soon"], "timeout_min"),
-        (["--cluster", "local", "--fresh"], "--fresh and --reforecast run here, without --cluster"),
+        pytest.param("--cluster-option timeout_min=soon", "timeout_min", id="no number"),
+        pytest.param(
+            "--fresh",
+            "--fresh and --reforecast run here, without --cluster",
+            id="an option of runs here",
+        ),
     ],
 )
-def test_an_option_that_cannot_be_is_one_line(submitit, words, message, capsys):
-    assert cli.main(["run", "baseline", *words]) == 1
+def test_an_option_that_cannot_be_is_one_line(submitit, options, message, capsys):
+    line = f"run baseline --cluster local {options}"
+    assert cli.main(line.split()) == 1
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

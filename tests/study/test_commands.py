@@ -1,4 +1,4 @@
-"""The study's commands, `python -m study`."""
+"""The study's commands, `python -m study`: what they print, and how they end."""
 
 import json
 import re
@@ -24,44 +24,73 @@ def surroundings(tmp_path, recipe_file, monkeypatch):
 
 @pytest.fixture
 def study(capsys):
-    """Runs a command, which ends with a status, and gives what it prints."""
+    """Return a function that runs a command and returns what it prints.
 
-    def run(line, status=0):
+    It checks the exit status. If that is not 0, what the command prints as an error is returned.
+    """
+
+    def run_command(line, status=0):
         capsys.readouterr()
         assert cli.main(line.split()) == status
         out, err = capsys.readouterr()
         return err if status else out
 
-    return run
+    return run_command
 
 
-def test_run_prints_its_errors_and_its_record(study):
+def test_run_prints_the_errors_of_a_run_and_where_its_record_is(study):
     out = study("run baseline-constrained")
     assert re.match(r"baseline-constrained: done, \d+ s, MAE mean .*, 0 repairs\n", out)
     assert out.strip().endswith("slice-tiny/baseline-constrained.json")
-    # Of three series one is hard, and the default run was asked about it.
-    assert re.search(r"search/second_1: done, \d+ s, no forecasts\n", study("run search/second_1"))
+
+
+def test_run_says_if_there_is_nothing_to_forecast(study):
+    # Of the slice's three series one is hard, and the default run has forecast it already.
+    out = study("run search/second_1")
+    assert re.search(r"search/second_1: done, \d+ s, no forecasts\n", out)
 
 
 @pytest.mark.parametrize(
     ("command", "environment", "message"),
     [
-        ("run nope", {}, "unknown experiment 'nope'"),
-        ("run", {}, "name the experiments to run, or give --all"),
-        ("run baseline --all", {}, "name the experiments to run, or give --all"),
-        (
+        pytest.param("run nope", {}, "unknown experiment 'nope'", id="unknown experiment"),
+        pytest.param("run", {}, "name the experiments to run, or give --all", id="no experiment"),
+        pytest.param(
+            "run baseline --all",
+            {},
+            "name the experiments to run, or give --all",
+            id="an experiment and all",
+        ),
+        pytest.param(
             "run baseline",
             {"M2_PROFILE": "huge"},
             "M2_PROFILE is 'huge'; it may be slice, laptop, fifth or report",
+            id="unknown profile",
         ),
-        ("run baseline", {"M2_BACKBONE": "gpt"}, "unknown backbone 'gpt'"),
-        ("run baseline", {"M2_OUT": cli.__file__}, "Not a directory"),
-        (
+        pytest.param(
+            "run baseline",
+            {"M2_BACKBONE": "gpt"},
+            "unknown backbone 'gpt'",
+            id="unknown backbone",
+        ),
+        pytest.param(
+            "run baseline",
+            {"M2_OUT": cli.__file__},
+            "Not a directory",
+            id="a file instead of a folder",
+        ),
+        pytest.param(
             "run baseline",
             {"M2_DEVICE": "abacus"},
             "M2_DEVICE is 'abacus'; it may be cpu, cuda, cuda:N or mps",
+            id="unknown device",
         ),
-        ("run baseline --cluster-option a=1", {}, "--cluster-option is for --cluster slurm or"),
+        pytest.param(
+            "run baseline --cluster-option a=1",
+            {},
+            "--cluster-option is for --cluster slurm or",
+            id="an option of no cluster",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_status_1(
@@ -69,10 +98,10 @@ def test_what_cannot_be_done_is_one_line_and_status_1(
 ):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    err = study(command, 1)
-    assert err.startswith("error: ")
-    assert message in err
-    assert err.count("\n") == 1
+    error = study(command, status=1)
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -84,10 +113,10 @@ def test_what_cannot_be_done_is_one_line_and_status_1(
     ],
 )
 def test_a_line_that_is_no_command_is_one_line_and_status_2(command, message, study):
-    err = study(command, 2)
-    assert err.startswith("error: ")
-    assert message in err
-    assert err.count("\n") == 1
+    error = study(command, status=2)
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
@@ -98,98 +127,134 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         assert process.wait() == 0
 
 
-def test_status_lists_what_is_recorded_runs_and_was_killed(study):
+def test_status_says_whether_an_experiment_is_recorded_stopped_or_running(study):
     def standing():
-        return next(
-            line.split(None, 1)[1]
-            for line in study("status").splitlines()
-            if line.startswith("default-warm ")
-        )
+        """Return what `status` says of default-warm."""
+        for line in study("status").splitlines():
+            if line.startswith("default-warm "):
+                _, what_it_says = line.split(None, maxsplit=1)
+                return what_it_says
+        return None
 
     assert standing().startswith("not run: ")
+
     study("run default-warm")
-    assert study("status").splitlines()[0].endswith("slice-tiny")
     assert re.match(r"done, \d+ s, 3 of 3 steps, MAE mean", standing())
+    first_line = study("status").splitlines()[0]
+    assert first_line.endswith("slice-tiny")  # the folder of the records
+
     profile = active_profile()
     record = load_record(profile, "default-warm")
-    record.status = "running"
+    record.status = "running"  # as after a kill, when no process holds it
     save_record(profile, record)
     assert standing().startswith("stopped (`python -m study run default-warm` goes on), ")
+
     with hold(profile, "default-warm"):
         assert standing().startswith("running, ")
 
 
-def test_flops_of_the_reports_sizes_and_of_an_experiment(monkeypatch, study):
-    for name in ("M2_PROFILE", "M2_BACKBONE"):
-        monkeypatch.delenv(name)
+def test_flops_counts_at_the_reports_sizes_where_no_profile_is_named(monkeypatch, study):
+    monkeypatch.delenv("M2_PROFILE")
+    monkeypatch.delenv("M2_BACKBONE")
     counted = json.loads(study("flops default --convention published --json"))
-    assert (counted["backbone"], counted["forward"], counted["train_step"]) == (
-        "qwen2.5-0.5b", 369_504_985_888, 1_478_019_943_552,
-    )  # fmt: skip
-    assert (counted["training"], counted["steps"]) == (5000 * counted["train_step"], 5000)
+    assert counted["backbone"] == "qwen2.5-0.5b"
+    assert counted["forward"] == 369_504_985_888
+    assert counted["train_step"] == 1_478_019_943_552
+    assert counted["steps"] == 5000
+    assert counted["training"] == 5000 * counted["train_step"]
     assert sum(counted["breakdown"]["forecast"].values()) == counted["forecast"]
 
+
+def test_flops_counts_at_the_sizes_of_the_profile_that_is_named(monkeypatch, study):
     monkeypatch.setenv("M2_PROFILE", "laptop")
+    monkeypatch.delenv("M2_BACKBONE")
     out = study("flops default-warm --backbone tiny")
-    said = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert (said["backbone"], said["targets"], said["steps"], said["length"]) == (
-        "tiny",
-        "(q_proj, v_proj)",
-        "700",
-        "640",
-    )
-    assert list(said)[-len(COMPONENTS) - 1 :] == [*COMPONENTS, "total"]
-    one, many = (
-        json.loads(study(f"flops {name} --json")) for name in ("final", "samples/final/test")
-    )
-    assert (one["samples"], many["samples"]) == (1, 48)
-    assert 5 < many["forecast"] / one["forecast"] < 40  # the samples share a prefill
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert rows["backbone"] == "tiny"
+    assert rows["targets"] == "(q_proj, v_proj)"
+    assert rows["steps"] == "700"
+    assert rows["length"] == "640"
+    # The parts of the model come last, with their sum.
+    assert list(rows)[-len(COMPONENTS) - 1 :] == [*COMPONENTS, "total"]
 
 
-def test_budget_lists_what_was_spent(study):
+def test_flops_counts_the_shared_prefill_of_samples_once(monkeypatch, study):
+    monkeypatch.setenv("M2_PROFILE", "laptop")
+    monkeypatch.delenv("M2_BACKBONE")
+    greedy = json.loads(study("flops final --json"))
+    sampled = json.loads(study("flops samples/final/test --json"))
+    assert greedy["samples"] == 1
+    assert sampled["samples"] == 48
+    assert 5 < sampled["forecast"] / greedy["forecast"] < 40
+
+
+def test_budget_lists_what_each_experiment_spent(study):
     assert "left 1e+17" in study("budget")
+
     study("run baseline baseline-constrained")
-    lines = study("budget").splitlines()
     spent = load_record(active_profile(), "baseline").spent()
-    assert lines[2].split() == ["baseline", "done", *(f"{flops:.3g}" for flops in spent.values())]
-    assert lines[3].endswith("beyond the report, not charged")
-    assert lines[4].startswith(f"charged {spent['coursework']:.4g} of 1e+17 (coursework)")
+    # The folder and the heads of the columns come first.
+    _, _, baseline, constrained, account = study("budget").splitlines()
+    columns = [f"{flops:.3g}" for flops in spent.values()]
+    assert baseline.split() == ["baseline", "done", *columns]
+    assert constrained.endswith("beyond the report, not charged")
+    assert account.startswith(f"charged {spent['coursework']:.4g} of 1e+17 (coursework)")
 
 
-def test_the_rows_of_the_budget_add_up_to_what_is_charged(study, monkeypatch):
+def test_the_rows_of_the_committed_budget_add_up_to_what_is_charged(study, monkeypatch):
     monkeypatch.setenv("M2_PROFILE", "laptop")
     monkeypatch.delenv("M2_BACKBONE", raising=False)
     monkeypatch.delenv("M2_RESULTS", raising=False)
-    rows = [line for line in study("budget").splitlines()[2:-1] if "not charged" not in line]
-    assert any("no longer kept" in row for row in rows)
-    charged = sum(float(row.split()[-3]) for row in rows)
-    account = budget_of(PROFILES["laptop"])
-    assert charged == pytest.approx(account.spent, rel=0.01)
+    _, _, *rows, _ = study("budget").splitlines()
+    charged_rows = [row for row in rows if "not charged" not in row]
+    assert any("no longer kept" in row for row in charged_rows)
+    charged = 0.0
+    for row in charged_rows:
+        coursework = row.split()[-3]  # before the columns of the other two conventions
+        charged += float(coursework)
+    assert charged == pytest.approx(budget_of(PROFILES["laptop"]).spent, rel=0.01)
+
+
+def failing_with(error):
+    """Return a function that raises an error, whatever it is called with."""
+
+    def fail(*_, **__):
+        raise error
+
+    return fail
 
 
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (
+        pytest.param(
             PermissionError(13, "Permission denied", "/a/b"),
             1,
             "error: [Errno 13] Permission denied: '/a/b'",
+            id="no permission",
         ),
-        (MemoryError("Unable to allocate 7 TiB"), 1, "error: Unable to allocate 7 TiB"),
-        (
+        pytest.param(
+            MemoryError("Unable to allocate 7 TiB"),
+            1,
+            "error: Unable to allocate 7 TiB",
+            id="no memory",
+        ),
+        pytest.param(
             torch.OutOfMemoryError("CUDA out of memory. Tried to"),
             1,
             "error: CUDA out of memory. Tried to",
+            id="no memory on the GPU",
         ),
-        (
+        pytest.param(
             KeyboardInterrupt(),
             130,
             "\nstopped; `python -m study run` goes on from the last checkpoint or batch",
+            id="Ctrl-C",
         ),
     ],
 )
 def test_what_ends_a_run_is_said(error, status, line, monkeypatch, study):
-    monkeypatch.setattr("study.run", lambda *_, **__: (_ for _ in ()).throw(error))
+    monkeypatch.setattr("study.run", failing_with(error))
     assert study("run baseline", status) == f"{line}\n"
 
 
@@ -197,16 +262,21 @@ def test_what_ends_a_run_is_said(error, status, line, monkeypatch, study):
     "fault", [IndexError("no such place"), RuntimeError("an illegal memory access")]
 )
 def test_a_fault_of_the_program_stays_a_traceback(fault, monkeypatch):
-    monkeypatch.setattr("study.active_profile", lambda: (_ for _ in ()).throw(fault))
+    monkeypatch.setattr("study.active_profile", failing_with(fault))
     with pytest.raises(type(fault)):
         cli.main(["status"])
 
 
-def test_help_and_page_name_all_there_is(study):
+def test_the_help_and_the_page_of_settings_name_every_command(study):
     page = (ROOT / "book" / "settings.md").read_text(encoding="utf-8")
-    said = study("--help")
-    for name in [name for name in cli.app if name[0] != "-"]:
-        assert f" {name} " in said
+    shown_help = study("--help")
+    commands = [name for name in cli.app if not name.startswith("-")]
+    for name in commands:
+        assert f" {name} " in shown_help
         assert f"`python -m study {name}" in page
+
+
+def test_the_help_names_every_setting_of_the_study(study):
+    shown_help = study("--help")
     for name in settings.SETTINGS:
-        assert f" {name} " in said
+        assert f" {name} " in shown_help

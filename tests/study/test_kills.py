@@ -1,4 +1,4 @@
-"""A run that is killed before one of its file operations, and gone on with."""
+"""A run that is killed just before one of its file operations: it goes on, and nothing is lost."""
 
 import multiprocessing
 import os
@@ -17,14 +17,19 @@ from study.profiles import Profile
 from study.records import adapter_path, load_record
 from study.runs import run
 
-SMALL = Profile(
-    "laptop", "tiny", most_series=3, batch_size=2,
-    train={"default-warm": {"steps": 4, "sequence_length": 64}},
-    protocol={"default-warm": {"constrained": False, "max_new_tokens": 20}},
-    checkpoint_every=1, watched=1,
-)  # fmt: skip
 NAME = "default-warm"
-CHANGING = {
+STEPS = 4
+SMALL = Profile(
+    "laptop",
+    backbone="tiny",
+    most_series=3,
+    batch_size=2,
+    train={NAME: {"steps": STEPS, "sequence_length": 64}},
+    protocol={NAME: {"constrained": False, "max_new_tokens": 20}},
+    checkpoint_every=1,
+    watched=1,
+)
+CHANGES = {
     "os.rename",
     "os.remove",
     "os.mkdir",
@@ -34,81 +39,98 @@ CHANGING = {
     "os.symlink",
     "os.truncate",
 }
-APART = {"seconds": 0, "train_seconds": 0, "evaluation_seconds": 0, "steps_run": 0, "run": ""}
+"""The events of Python's audit hooks that change a file, beside those that open one to write."""
+MAY_DIFFER = {
+    "seconds": 0,
+    "train_seconds": 0,
+    "evaluation_seconds": 0,
+    "steps_run": 0,
+    "run": "",
+}
+"""What may differ between a run that was killed and an unbroken one, set to the same."""
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGKILL"), reason="this system cannot kill a process outright"
 )
 
 
-def settle(folder):
-    torch.set_num_threads(1)
-    os.environ |= {"M2_RESULTS": str(folder / "results"), "M2_OUT": str(folder / "build")}
-    os.environ |= {"M2_DTYPE": "float32", "M2_DEVICE": "cpu"}
-
-
 def run_until(folder, data, fresh, kill_at, report=None):
     """Run the experiment, and die just before the `kill_at`-th operation that changes a file.
 
-    Counted are operations below the folder; with 0 the run ends by itself.
+    Operations on files below the folder are counted, and their number is written into `report` at
+    the end. With a `kill_at` of 0 the run comes to its end. This is what a process of its own does.
     """
-    settle(folder)
-    seen = []
+    torch.set_num_threads(1)
+    os.environ["M2_RESULTS"] = str(folder / "results")
+    os.environ["M2_OUT"] = str(folder / "build")
+    os.environ["M2_DTYPE"] = "float32"
+    os.environ["M2_DEVICE"] = "cpu"
+    operations = 0
 
     def watch(event, arguments):
-        writing = (
-            event == "open"
-            and arguments[2]
-            and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        )
-        if (writing or event in CHANGING) and str(folder) in str(arguments[0]):
-            seen.append(event)
-            if len(seen) == kill_at:
+        nonlocal operations
+        changes = event in CHANGES
+        if event == "open":
+            _, _, flags = arguments
+            changes = bool(flags and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if changes and str(folder) in str(arguments[0]):
+            operations += 1
+            if operations == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
     run(NAME, SMALL, data=data, fresh=fresh)
     if report:
-        report.write_text(str(len(seen)), encoding="utf-8")
+        report.write_text(str(operations), encoding="utf-8")
 
 
-@pytest.mark.parametrize("fresh", [False, True])
-def test_killed_before_a_file_operation_it_ends_as_unbroken(data, tmp_path, monkeypatch, fresh):
+@pytest.mark.parametrize("fresh", [False, True], ids=["first run", "run that replaces a record"])
+def test_a_run_that_is_killed_and_gone_on_with_ends_as_an_unbroken_one(
+    data, tmp_path, monkeypatch, fresh
+):
     # Each process writes all of the training series as text first, so a few are enough.
     data = SeriesSet(data.trajectories[:40], data.time, "forty")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["study.runs", "scipy"])
 
-    def start(*arguments):
-        child = context.Process(target=run_until, args=arguments)
-        child.start()
-        child.join(60)
-        return child.exitcode
+    def exit_status(*arguments):
+        """Run the experiment in a process of its own, and return its exit status."""
+        process = context.Process(target=run_until, args=arguments)
+        process.start()
+        process.join(60)
+        return process.exitcode
 
+    # An unbroken run says how many operations there are, and what a run ends with.
     whole = tmp_path / "whole"
     report = tmp_path / "operations"
     if fresh:
-        assert start(whole, data, False, 0) == 0
+        assert exit_status(whole, data, False, 0) == 0
         shutil.copytree(whole, tmp_path / "before")
-    assert start(whole, data, fresh, 0, report) == 0
-    most = int(report.read_text(encoding="utf-8"))
+    assert exit_status(whole, data, fresh, 0, report) == 0
+    operations = int(report.read_text(encoding="utf-8"))
     monkeypatch.setenv("M2_RESULTS", str(whole / "results"))
     unbroken = load_record(SMALL, NAME)
+    flops_of_step = unbroken.flops["training"]["coursework"] // unbroken.steps_run
+
     # From the first operation to the last, at even distances, and at other places each time that
     # the number of operations changes.
-    for kill_at in np.linspace(1, most, 6).round().astype(int).tolist():
-        print(f"killed before operation {kill_at} of {most}")
+    for kill_at in np.linspace(1, operations, 6).round().astype(int).tolist():
+        print(f"killed before operation {kill_at} of {operations}")
         folder = tmp_path / str(kill_at)
         if fresh:
             shutil.copytree(tmp_path / "before", folder)
-        assert start(folder, data, fresh, kill_at) == -signal.SIGKILL
+        assert exit_status(folder, data, fresh, kill_at) == -signal.SIGKILL
         monkeypatch.setenv("M2_RESULTS", str(folder / "results"))
         if fresh:  # whatever happens, a record stands, and none of its spending is forgotten
             assert load_record(SMALL, NAME, data).spent()["coursework"] > 0
-        assert start(folder, data, False, 0) == 0
+
+        assert exit_status(folder, data, False, 0) == 0
         resumed = load_record(SMALL, NAME, data)
-        assert replace(resumed, **APART, flops=unbroken.flops) == replace(unbroken, **APART)
+        same_flops = MAY_DIFFER | {"flops": unbroken.flops}
+        assert replace(resumed, **same_flops) == replace(unbroken, **same_flops)
         assert adapter_hash(adapter_path(SMALL, NAME)) == resumed.adapter
-        once = unbroken.flops["training"]["coursework"] // unbroken.steps_run
-        assert resumed.flops["training"]["coursework"] == resumed.steps_run * once >= 4 * once
-        assert resumed.flops["reserved"] == dict.fromkeys(resumed.flops["reserved"], 0)
+
+        # Each step that was computed is paid for, those that were taken again twice.
+        assert resumed.steps_run >= STEPS
+        assert resumed.flops["training"]["coursework"] == resumed.steps_run * flops_of_step
+        assert set(resumed.flops["reserved"].values()) == {0}

@@ -1,3 +1,8 @@
+"""Records of runs: each comes back as it was saved, and one that cannot be is refused in one line.
+
+The committed records, besides, are those that the code would make now.
+"""
+
 import json
 import math
 import re
@@ -5,28 +10,20 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from m2lib import files
 from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig
-from m2lib.files import InputError
+from m2lib.files import ROOT, InputError
 from m2lib.model import adapter_hash, weight_hash
 from m2lib.model.weights import BACKBONES
 from m2lib.training import TrainConfig
-from study import cli, paper, plan_run, plans
+from study import cli, paper, plans
 from study.experiments import EXPERIMENTS
+from study.plans import plan_run
 from study.profiles import PROFILES, REPLICATION
-from study.records import (
-    Plan,
-    Record,
-    adapter_path,
-    load_record,
-    record_path,
-    save_record,
-)
+from study.records import Plan, Record, adapter_path, load_record, record_path, save_record
 
-LAPTOP = files.ROOT / "report" / "results" / "laptop-smollm2-135m"
-
-
+COMMITTED = ROOT / "report" / "results"
+LAPTOP = COMMITTED / "laptop-smollm2-135m"
 ENTRY = {
     "mae": 0.0,
     "repairs": 0,
@@ -36,8 +33,6 @@ ENTRY = {
     "new_tokens": 4,
     "passes": 3,
 }
-
-
 PLAN = Plan(
     name="baseline",
     profile="laptop",
@@ -62,139 +57,166 @@ PLAN = Plan(
 
 @pytest.fixture
 def record():
+    """Return a record of two series; it is of no data set, so its texts are not read."""
     return Record(
         PLAN,
         dtype="float32",
         batch_size=2,
         series={
             2: ENTRY | {"mae": 1.5, "repairs": 1, "text": "1,2;"},
-            1: ENTRY | {"mae": 2.5, "text": ""},
+            1: ENTRY | {"mae": 2.5},
         },
     )
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """The folder of results, empty."""
+    """Make an empty folder the one of recorded runs, and return it."""
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
     return tmp_path
 
 
-def test_record_comes_back(record, results):
+def test_a_record_comes_back_as_it_was_saved(record, results):
+    save_record("laptop", record)
+    assert load_record("laptop", "baseline") == record
+
+
+def test_a_record_lies_in_the_folder_of_its_profile_and_backbone(record, results):
     save_record("laptop", record)
     path = record_path("laptop", "baseline")
     assert path == results / "laptop-smollm2-135m" / "baseline.json"
-    assert load_record("laptop", "baseline") == record
+    assert path.is_file()
+
+
+def test_a_record_holds_its_flops_by_each_convention(record, results):
+    save_record("laptop", record)
+    stored = json.loads(record_path("laptop", "baseline").read_text(encoding="utf-8"))
+    assert stored["flops"]["training"].keys() == set(CONVENTIONS)
+
+
+def test_a_record_gives_its_errors_by_series_and_all_its_repairs(record):
     assert record.maes() == {2: 1.5, 1: 2.5}
     assert record.repairs == 1
-    assert set(json.loads(path.read_text(encoding="utf-8"))["flops"]["training"]) == set(
-        CONVENTIONS
-    )
 
 
 def test_live_results_go_under_build_and_recorded_ones_do_not(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_OUT", str(tmp_path))
     monkeypatch.delenv("M2_RESULTS", raising=False)
-    on_path = replace(PROFILES["slice"], backbone="/models/Some Model.gguf")
-    assert record_path(on_path, "x") == tmp_path / "results" / "slice-some-model" / "x.json"
-    assert (
-        record_path("laptop", "x")
-        == files.ROOT / "report" / "results" / "laptop-smollm2-135m" / "x.json"
-    )
+    live = replace(PROFILES["slice"], backbone="/models/Some Model.gguf")
+    assert record_path(live, "x") == tmp_path / "results" / "slice-some-model" / "x.json"
+    assert record_path("laptop", "x") == LAPTOP / "x.json"
 
 
-def test_missing_broken_and_foreign_records(record, results):
-    with pytest.raises(
-        InputError,
-        match=r"no record .*baseline.json; `M2_PROFILE=laptop python -m study run baseline`",
-    ):
+def test_a_missing_record_is_refused_with_the_command_that_makes_it(results):
+    message = r"no record .*baseline.json; `M2_PROFILE=laptop python -m study run baseline`"
+    with pytest.raises(InputError, match=message):
         load_record("laptop", "baseline")
+
+
+def test_a_name_that_no_experiment_has_is_refused(results):
     with pytest.raises(InputError, match="unknown experiment 'baselin'"):
         load_record("laptop", "baselin")
+
+
+def test_a_name_that_no_profile_has_is_refused(results):
     with pytest.raises(InputError, match="unknown profile 'laptpo': choose one of slice, laptop"):
         load_record("laptpo", "baseline")
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b"\xff"])
+def test_a_file_that_holds_no_record_is_refused(content, results):
+    path = record_path("laptop", "baseline")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a run record"):
+        load_record("laptop", "baseline")
+
+
+def test_a_record_of_another_schema_is_refused_with_the_way_to_replace_it(record, results):
     save_record("laptop", record)
     path = record_path("laptop", "baseline")
-    whole = path.read_text(encoding="utf-8")
-    for broken in (b"{", b"{}", b"\xff"):
-        path.write_bytes(broken)
-        with pytest.raises(InputError, match="not a run record"):
-            load_record("laptop", "baseline")
-    path.write_text(whole.replace('"schema": 2', '"schema": 99'), encoding="utf-8")
-    with pytest.raises(
-        InputError,
-        match=r"schema Input should be 2 .*input_value=99.*; restore it, or `python -m study run",
-    ):
+    stored = path.read_text(encoding="utf-8")
+    path.write_text(stored.replace('"schema": 2', '"schema": 99'), encoding="utf-8")
+
+    message = r"schema Input should be 2 .*input_value=99.*; restore it, or `python -m study run"
+    with pytest.raises(InputError, match=message):
         load_record("laptop", "baseline")
 
 
 def test_where_two_plans_differ_is_said_by_name():
     training = TrainConfig(steps=630, learning_rate=1e-4, rank=2)
     trained = replace(PLAN, training=training)
+    same = replace(PLAN, training=replace(training))
+    assert trained.difference(same) == ""
+
     longer = replace(PLAN, training=replace(training, steps=3150))
-    assert trained.difference(replace(PLAN, training=replace(training))) == ""
     assert trained.difference(longer) == "training.steps is 630, not 3150"
-    other = replace(PLAN, protocol=DecodeConfig(context_tokens=512))
-    assert PLAN.difference(other) == "protocol.context_tokens is None, not 512"
+
+    shorter_context = replace(PLAN, protocol=DecodeConfig(context_tokens=512))
+    assert PLAN.difference(shorter_context) == "protocol.context_tokens is None, not 512"
+
     assert PLAN.difference(trained).startswith("training is None, not {'steps': 630")
-
-
-def altered(record, **changes):
-    """A record as JSON, with the values at some paths (`series.2.mae`) replaced."""
-    stored = json.loads(json.dumps(asdict(record)))
-    for path, value in changes.items():
-        *parents, last = path.split(".")
-        place = stored
-        for parent in parents:
-            place = place[parent]
-        place[last] = value
-    return json.dumps(stored)
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("plan.name", "../../evil"),
-        ("plan.split", 3),
-        ("plan.protocol.rounding", "trunc"),
-        ("series.2.mae", math.nan),
-        ("series.x", ENTRY),
-        ("flops.training.coursework", -1),
-        ("loss_curve", [math.inf]),
-        ("surprise", 1),
+        pytest.param("plan.name", "../../evil", id="another name"),
+        pytest.param("plan.split", 3, id="another type"),
+        pytest.param("plan.protocol.rounding", "trunc", id="none of the choices"),
+        pytest.param("series.2.mae", math.nan, id="no number"),
+        pytest.param("series.x", ENTRY, id="no series id"),
+        pytest.param("flops.training.coursework", -1, id="below zero"),
+        pytest.param("loss_curve", [math.inf], id="infinite"),
+        pytest.param("surprise", 1, id="no such field"),
     ],
 )
-def test_a_record_that_cannot_be_is_refused_in_one_line(path, value, record, results):
-    save_record("laptop", record)
-    place = record_path("laptop", "baseline")
-    place.write_text(altered(record, **{path: value}), encoding="utf-8")
+def test_a_record_with_a_value_that_cannot_be_is_refused_in_one_line(path, value, record, results):
+    stored = json.loads(json.dumps(asdict(record)))
+    *parents, last = path.split(".")
+    place = stored
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    file = record_path("laptop", "baseline")
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(stored), encoding="utf-8")
+
     with pytest.raises(InputError) as error:
         load_record("laptop", "baseline")
-    assert str(place) in str(error.value)
-    assert path.split(".")[0] in str(error.value)
-    assert "\n" not in str(error.value)
+    message = str(error.value)
+    first_key, *_ = path.split(".")
+    assert str(file) in message
+    assert first_key in message
+    assert "\n" not in message
+
+
+def write_final(results, alter):
+    """Write the laptop's final record, altered, into a folder of results."""
+    stored = json.loads((LAPTOP / "final.json").read_text(encoding="utf-8"))
+    alter(stored["series"])
+    path = results / LAPTOP.name / "final.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(stored), encoding="utf-8")
 
 
 @pytest.mark.parametrize(("field", "value"), [("mae", 0.5), ("repairs", 3), ("text", "1,2;" * 20)])
 def test_errors_that_are_not_those_of_the_texts_are_refused(
-    field, value, data, recipe_file, monkeypatch, tmp_path, capsys
+    field, value, data, recipe_file, results, monkeypatch, capsys
 ):
-    """All errors of the final run set to 0.5, say: neither the command nor the figures show
-    them."""
-    stored = json.loads((LAPTOP / "final.json").read_text(encoding="utf-8"))
-    for entry in stored["series"].values():
-        entry[field] = value
-    copy = tmp_path / LAPTOP.name / "final.json"
-    copy.parent.mkdir()
-    copy.write_text(json.dumps(stored), encoding="utf-8")
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    with pytest.raises(
-        InputError,
-        match=r"final\.json is not a run record \(series\.\d+\.\w+: it is .*, but its text",
-    ):
+    """All errors of the final run set to 0.5, say: neither command nor figures show them."""
+
+    def alter(series):
+        for entry in series.values():
+            entry[field] = value
+
+    write_final(results, alter)
+    message = r"final\.json is not a run record \(series\.\d+\.\w+: it is .*, but its text"
+    with pytest.raises(InputError, match=message):
         load_record("laptop", "final", data)
     with pytest.raises(InputError, match="but its text gives"):
         paper.finished_record(PROFILES["laptop"], "final")
+
     monkeypatch.setenv("M2_PROFILE", "laptop")
     monkeypatch.setenv("M2_BACKBONE", "smollm2-135m")
     monkeypatch.setenv("M2_DATA", str(recipe_file))
@@ -203,44 +225,56 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
 
 
 def test_a_finished_record_without_all_of_its_series_is_refused(data, results):
-    stored = json.loads((LAPTOP / "final.json").read_text(encoding="utf-8"))
-    stored["series"].pop(max(stored["series"], key=lambda one: stored["series"][one]["mae"]))
-    copy = results / LAPTOP.name / "final.json"
-    copy.parent.mkdir()
-    copy.write_text(json.dumps(stored), encoding="utf-8")
+    """A run could look better without its worst series, say."""
+
+    def alter(series):
+        worst = max(series, key=lambda series_id: series[series_id]["mae"])
+        del series[worst]
+
+    write_final(results, alter)
     with pytest.raises(InputError, match=r"series: it is done, but has 49 of 50"):
         load_record("laptop", "final", data)
 
 
-STUDIES = [PROFILES["laptop"], *REPLICATION.values()]
-RECORDED = [
-    pytest.param(
-        study, path.relative_to(folder).with_suffix("").as_posix(), id=f"{folder.name}/{path.stem}"
-    )
-    for study in STUDIES
-    for folder in [LAPTOP.parent / f"{study.name}-{study.backbone}"]
-    for path in sorted(folder.rglob("*.json"))
-    # Those of an adapter lie in its folder.
-    if not (path.parent / "adapter_config.json").exists() and path.stem != "removed"
-]
+def committed_records():
+    """Return the profile and the experiment's name of each committed record."""
+    found = []
+    for profile in (PROFILES["laptop"], *REPLICATION.values()):
+        folder = COMMITTED / f"{profile.name}-{profile.backbone}"
+        for path in sorted(folder.rglob("*.json")):
+            is_of_an_adapter = (path.parent / "adapter_config.json").exists()
+            if not is_of_an_adapter and path.stem != "removed":
+                name = path.relative_to(folder).with_suffix("").as_posix()
+                found.append((profile, name))
+    return found
+
+
+RECORDED = committed_records()
 
 
 def test_there_are_committed_records():
-    laptop = {param.values[1] for param in RECORDED if param.values[0].name == "laptop"}
+    laptop = {name for profile, name in RECORDED if profile.name == "laptop"}
+    fifth = {name for profile, name in RECORDED if profile.name == "fifth"}
     assert {"baseline", "best", "final", "trial/rate-high"} <= laptop
-    fifth = {param.values[1] for param in RECORDED if param.values[0].name == "fifth"}
     assert {"final", "search/expt_8", "search/second_2", "context/768"} <= fifth
 
 
-@pytest.mark.parametrize(("profile", "name"), RECORDED)
+@pytest.mark.parametrize(
+    ("profile", "name"), RECORDED, ids=[f"{profile.name}/{name}" for profile, name in RECORDED]
+)
 def test_a_committed_record_is_what_the_code_would_make_now(profile, name, data, monkeypatch):
     """Its plan is the one that the declarations give: no change of names or structure asks for
     another run."""
     monkeypatch.delenv("M2_RESULTS", raising=False)
+    random_backbone = EXPERIMENTS[name].backbone
+    if random_backbone:
+        weights = weight_hash(random_backbone)
+    else:  # the real weights need not be here; which they are is declared
+        weights = BACKBONES[profile.backbone].gguf_sha256[:16]
+    monkeypatch.setattr(plans, "weight_hash", lambda _: weights)
+
     record = load_record(profile, name)
-    small = EXPERIMENTS[name].backbone  # of random weights
-    weights = weight_hash(small) if small else BACKBONES[profile.backbone].gguf_sha256[:16]
-    monkeypatch.setattr(plans, "weight_hash", lambda _: weights)  # the files need not be here
     assert record.plan.difference(plan_run(name, profile, data)) == ""
-    folder = adapter_path(profile, name)
-    assert not folder.is_dir() or adapter_hash(folder) == record.adapter
+    adapter = adapter_path(profile, name)
+    if adapter.is_dir():
+        assert adapter_hash(adapter) == record.adapter

@@ -1,3 +1,5 @@
+"""The fast engine computes what the plain `Reference` does, and keeps each prompt only once."""
+
 import copy
 
 import pytest
@@ -11,13 +13,34 @@ from m2lib.model.lora import ALL_TARGETS, TARGETS, inject_lora, merge_lora
 from m2lib.model.vocabulary import reduce_vocabulary, text_to_ids
 from m2lib.series.codec import encode
 
-MIXED = [text_to_ids(text) for text in ("1,2;", "952,1034;948,1029;", "7,8;9,10;" * 9, "3,4;" * 40)]
+TEXTS = ("1,2;", "952,1034;948,1029;", "7,8;9,10;" * 9, "3,4;" * 40)
+PROMPTS = [text_to_ids(text) for text in TEXTS]
+"""Prompts of 4, 18, 81 and 160 tokens."""
+
+# Rotary angles that depend on the position alone, of which the engine takes any.
+ROPES = {
+    "linear": {"rope_type": "linear", "factor": 2.0, "rope_theta": 50.0},
+    "llama3": {
+        "rope_type": "llama3",
+        "factor": 4.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "rope_theta": 500.0,
+        "original_max_position_embeddings": 16,
+    },
+    "yarn": {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "rope_theta": 100.0,
+        "original_max_position_embeddings": 16,
+    },
+}
 
 
-def adapted(model, seed=1, targets=TARGETS):
-    """A copy with adapters that do something."""
-    # of A too: the global one's state is that of the tests before
-    generator = torch.Generator().manual_seed(seed)
+def with_adapters(model, targets=TARGETS):
+    """Return a copy of a model with adapters that do something, and a bias of its head."""
+    # All values are from this generator: the state of PyTorch's own is that of the tests before.
+    generator = torch.Generator().manual_seed(1)
     model = inject_lora(copy.deepcopy(model), 3, alpha=5, targets=targets, generator=generator)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -26,156 +49,203 @@ def adapted(model, seed=1, targets=TARGETS):
     return model
 
 
-# Angles that depend on the position alone, of which the engine takes any.
-ROPES = {
-    "linear": {"rope_type": "linear", "factor": 2.0, "rope_theta": 50.0},
-    "llama3": {
-        "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "rope_theta": 500.0, "original_max_position_embeddings": 16,
-    },
-    "yarn": {
-        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
-        "rope_theta": 100.0,
-    },
-}  # fmt: skip
-
-
-def llama(remap, rope=None):
-    """Random and small, without biases, key/value heads shared by three."""
+def small_llama(remap, rope=None):
+    """Return a small random Llama, without biases, and with key/value heads shared by three."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    torch.manual_seed(3)
     settings = backbone_config("smollm2-135m").to_dict() | {
-        "hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2,
-        "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 200,
-    }  # fmt: skip
-    if rope:  # scores far enough from 0 that the angles count
+        "hidden_size": 96,
+        "intermediate_size": 200,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "vocab_size": 200,
+    }
+    if rope:
+        # With these, attention's scores are far enough from 0 that the angles count.
         settings |= {"rope_parameters": rope, "rms_norm_eps": 0.1, "initializer_range": 0.2}
+    torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
     return reduce_vocabulary(model.eval(), remap)
 
 
-@pytest.fixture(params=["tiny", "tiny with adapters", "tiny with all", "llama with all", *ROPES])
+@pytest.fixture(
+    params=[
+        "tiny",
+        "tiny with adapters",
+        "tiny with all adapters",
+        "llama with all adapters",
+        *ROPES,
+    ]
+)
 def model(request, tiny):
-    name, _, adapters = request.param.partition(" with ")
-    model = tiny.model if name == "tiny" else llama(tiny.remap, ROPES.get(name))
-    return (
-        adapted(model, targets=ALL_TARGETS if adapters == "all" else TARGETS) if adapters else model
-    )
+    """Return a small model of each kind that the engine computes."""
+    kind = request.param
+    if kind == "tiny":
+        return tiny.model
+    if kind == "tiny with adapters":
+        return with_adapters(tiny.model)
+    if kind == "tiny with all adapters":
+        return with_adapters(tiny.model, ALL_TARGETS)
+    if kind == "llama with all adapters":
+        return with_adapters(small_llama(tiny.remap), ALL_TARGETS)
+    return small_llama(tiny.remap, ROPES[kind])
 
 
 @pytest.mark.parametrize(
-    "settings", [{"constrained": True}, {"temperature": 0.8, "n_samples": 3, "steps": 9}]
+    "settings",
+    [
+        pytest.param({"constrained": True}, id="greedy"),
+        pytest.param({"temperature": 0.8, "n_samples": 3, "steps": 9}, id="sampled"),
+    ],
 )
 def test_tokens_are_those_of_the_reference(model, settings):
     config = DecodeConfig(**settings)
-    fast, simple = (
-        generate(model, MIXED, config, torch.Generator().manual_seed(5), engine)
-        for engine in (Engine, Reference)
-    )
+
+    fast = generate(model, PROMPTS, config, torch.Generator().manual_seed(5), Engine)
+    simple = generate(model, PROMPTS, config, torch.Generator().manual_seed(5), Reference)
+
     assert fast == simple
-    assert max(len(ids) for samples in fast[0] for ids in samples) >= 18
+    new, _ = fast
+    longest = max(len(ids) for samples in new for ids in samples)
+    assert longest >= 18  # so there was something to compare
 
 
-# Rows that stay after steps 20 and 90, by samples: some of each prompt's, then all of some prompts
-# leave.
-STAYING = {1: ([0, 1, 3], [0, 2]), 3: ([0, 2, 3, 4, 5, 7, 9, 10, 11], [0, 1, 5, 6, 7])}
+@pytest.mark.parametrize(
+    ("num_samples", "staying"),
+    [
+        pytest.param(1, {20: [0, 1, 3], 90: [0, 2]}, id="one sample"),
+        # Rows of each prompt stay after step 20; after step 90 the second prompt has none left.
+        pytest.param(
+            3, {20: [0, 2, 3, 4, 5, 7, 9, 10, 11], 90: [0, 1, 5, 6, 7]}, id="three samples"
+        ),
+    ],
+)
+def test_logits_are_those_of_the_reference(model, num_samples, staying):
+    """Step by step, over growths of the cache, and when rows leave.
 
-
-@pytest.mark.parametrize("samples", STAYING)
-def test_logits_are_those_of_the_reference(model, samples):
-    """Step by step, over growths of the cache, and when rows leave."""
-    staying = dict(zip((20, 90), map(torch.tensor, STAYING[samples]), strict=True))
+    `staying` has the rows that stay by the step after which the others leave.
+    """
+    generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        fast, simple = (engine(model, MIXED, samples) for engine in (Engine, Reference))
-        generator = torch.Generator().manual_seed(0)
+        fast = Engine(model, PROMPTS, num_samples)
+        simple = Reference(model, PROMPTS, num_samples)
         for step in range(150):
             assert fast.logits.dtype == torch.float32
-            assert torch.allclose(
-                fast.logits, simple.logits, atol=2e-4 * float(simple.logits.abs().max())
-            ), step
+            tolerance = 2e-4 * float(simple.logits.abs().max())
+            assert torch.allclose(fast.logits, simple.logits, atol=tolerance), step
+
             tokens = torch.randint(1, 13, (len(fast.logits),), generator=generator)
-            for one in (fast, simple):
-                one.step(tokens)
+            for rows in (fast, simple):
+                rows.step(tokens)
                 if step in staying:
-                    one.keep(staying[step])
+                    rows.keep(torch.tensor(staying[step]))
     assert len(fast.logits) == len(staying[90])
 
 
-def test_a_prompt_is_kept_once_for_all_its_samples(tiny):
-    def held(engine):
-        return sum(
-            x.nbytes for cache in (engine.shared, engine.own) for layer in cache for x in layer
-        )
-
-    with torch.inference_mode():
-        few, many = (Engine(tiny.model, MIXED, samples) for samples in (2, 6))
-        each = few.shared[0][0].nbytes * 2 * len(few.shared)
-        assert held(many) - each == 3 * (held(few) - each)  # only the rows' own columns are more
-        prompts = many.shared[0][0]
-        many.keep(torch.tensor([0, 6, 7, 12, 18, 23]))
-        assert many.shared[0][0] is prompts  # each prompt has a row left: nothing was copied
-        assert [len(many.shared[0][0]), len(many.own[0][0])] == [4 * 2, 6 * 2]
-        many.keep(torch.tensor([1, 4, 5]))  # of the second and the last prompt
-        assert torch.equal(
-            many.shared[0][0], prompts.view(4, 2, *prompts.shape[1:])[[1, 3]].flatten(0, 1)
-        )
-        assert len(many.own[0][0]) == 3 * 2
-
-
-def test_a_real_model_decodes_the_same_tokens(smollm2, data):
-    config = DecodeConfig(steps=3, max_new_tokens=40)
-    prompts = [
-        text_to_ids(encode(data.contexts[i], data.scales[i]))[-length:]
-        for i, length in ((94, 300), (99, 77))
-    ]
-    fast, simple = (
-        generate(smollm2.model, prompts, config, engine=engine) for engine in (Engine, Reference)
-    )
-    assert fast == simple
-
-
-@pytest.mark.parametrize("targets", [TARGETS, ALL_TARGETS])
-def test_the_model_is_left_as_it_was(tiny, targets):
-    model = adapted(tiny.model, targets=targets)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    generate(model, MIXED, DecodeConfig(steps=3))
-    after = model.state_dict()
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    merged = merge_lora(copy.deepcopy(model))
-    with torch.inference_mode():
-        assert torch.equal(Engine(model, MIXED).logits, Engine(merged, MIXED).logits)
-
-
 def test_each_prompt_attends_to_its_own_columns_alone(tiny):
-    """Prompts of 60, 61, 150 and 20 tokens have 64, 64, 192 and 64 columns: three groups."""
-    prompts = [text_to_ids(("12;" * 50)[:length]) for length in (60, 61, 150, 20)]
+    # Prompts of 60, 61, 150 and 20 tokens have 64, 64, 192 and 64 columns: three groups.
+    text = "12;" * 50
+    prompts = [text_to_ids(text[:length]) for length in (60, 61, 150, 20)]
     with torch.inference_mode():
-        fast, simple = (engine(tiny.model, prompts, 2) for engine in (Engine, Reference))
+        fast = Engine(tiny.model, prompts, 2)
+        simple = Reference(tiny.model, prompts, 2)
         assert [group.columns for group in fast.groups] == [64, 192, 64]
+
         for step in range(70):
             tokens = torch.arange(step, step + len(fast.logits)) % 12 + 1
-            for one in (fast, simple):
-                one.step(tokens)
+            for rows in (fast, simple):
+                rows.step(tokens)
                 if step == 30:
-                    one.keep(torch.tensor([0, 1, 3, 5]))  # the last prompt leaves
+                    # The last prompt leaves. The first has two rows left and the second one, so
+                    # that they are no longer one group.
+                    rows.keep(torch.tensor([0, 1, 3, 5]))
             assert torch.allclose(fast.logits, simple.logits, atol=1e-4), step
         assert [group.columns for group in fast.groups] == [64, 64, 192]
 
 
+def test_a_real_model_decodes_the_same_tokens(smollm2, data):
+    config = DecodeConfig(steps=3, max_new_tokens=40)
+    prompts = []
+    for series, length in ((94, 300), (99, 77)):
+        text = encode(data.contexts[series], data.scales[series])
+        prompts.append(text_to_ids(text)[-length:])
+
+    fast = generate(smollm2.model, prompts, config, engine=Engine)
+    simple = generate(smollm2.model, prompts, config, engine=Reference)
+
+    assert fast == simple
+
+
 def test_in_int8_a_real_model_says_nearly_the_same(smollm2, data):
     """The next token's distributions part by some hundredths of a nat, over twelve steps."""
-    prompts = [text_to_ids(encode(data.contexts[i], data.scales[i]))[-150:] for i in (94, 99)]
+    texts = [encode(data.contexts[series], data.scales[series]) for series in (94, 99)]
+    prompts = [text_to_ids(text)[-150:] for text in texts]
     divergences = []
     with torch.inference_mode():
-        plain = Engine(smollm2.model, prompts, 2)
-        whole = Engine(BareModel(smollm2.model, int8=True), prompts, 2)
+        in_float32 = Engine(smollm2.model, prompts, 2)
+        in_int8 = Engine(BareModel(smollm2.model, int8=True), prompts, 2)
         for _ in range(12):
-            expected = plain.logits.log_softmax(-1)
-            given = whole.logits.log_softmax(-1)
-            divergences.append((expected.exp() * (expected - given)).sum(-1).mean())
+            expected = in_float32.logits.log_softmax(-1)
+            given = in_int8.logits.log_softmax(-1)
+            divergence = (expected.exp() * (expected - given)).sum(-1)  # Kullback and Leibler's
+            divergences.append(divergence.mean())
+
             tokens = expected.argmax(-1)
-            plain.step(tokens)
-            whole.step(tokens)
-    assert 1e-5 < float(torch.stack(divergences).mean()) < 0.05
+            in_float32.step(tokens)
+            in_int8.step(tokens)
+
+    mean = float(torch.stack(divergences).mean())
+    assert 1e-5 < mean < 0.05  # above 0, so it was computed in another way
+
+
+def size_of(cache):
+    """Return the bytes that a cache takes."""
+    return sum(keys.nbytes + values.nbytes for keys, values in cache)
+
+
+def test_a_prompt_is_kept_once_for_all_its_samples(tiny):
+    with torch.inference_mode():
+        few = Engine(tiny.model, PROMPTS, 2)
+        many = Engine(tiny.model, PROMPTS, 6)
+
+    assert size_of(many.shared) == size_of(few.shared)
+    assert size_of(many.own) == 3 * size_of(few.own)
+
+
+def test_prompts_are_copied_only_when_one_of_them_leaves(tiny):
+    kv_heads = 2
+    with torch.inference_mode():
+        engine = Engine(tiny.model, PROMPTS, 6)
+        keys, _ = engine.shared[0]
+
+        engine.keep(torch.tensor([0, 6, 7, 12, 18, 23]))  # of prompts 0, 1, 1, 2, 3 and 3
+        assert engine.shared[0][0] is keys
+        assert len(engine.shared[0][0]) == 4 * kv_heads
+        assert len(engine.own[0][0]) == 6 * kv_heads
+
+        engine.keep(torch.tensor([1, 4, 5]))  # of prompts 1, 3 and 3
+        keys_of_prompt = keys.unflatten(0, (4, kv_heads))
+        assert torch.equal(engine.shared[0][0], keys_of_prompt[[1, 3]].flatten(0, 1))
+        assert len(engine.own[0][0]) == 3 * kv_heads
+
+
+@pytest.mark.parametrize("targets", [TARGETS, ALL_TARGETS])
+def test_the_model_is_left_as_it_was(tiny, targets):
+    model = with_adapters(tiny.model, targets)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    generate(model, PROMPTS, DecodeConfig(steps=3))
+
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("targets", [TARGETS, ALL_TARGETS])
+def test_adapters_are_merged_as_merge_lora_does(tiny, targets):
+    model = with_adapters(tiny.model, targets)
+    merged = merge_lora(copy.deepcopy(model))
+    with torch.inference_mode():
+        assert torch.equal(Engine(model, PROMPTS).logits, Engine(merged, PROMPTS).logits)

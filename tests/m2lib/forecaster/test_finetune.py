@@ -1,222 +1,389 @@
+"""Fine-tuning on a table: what is trained, measured and written, and what is said of it.
+
+The last steps of each series are kept back. A training that is stopped goes on where it was.
+"""
+
 import json
 import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, adapter_folder, evaluation, finetune
+from m2lib.forecaster import Forecaster, View, adapter_folder, evaluation, finetune
 from m2lib.forecaster.adapters import VIEWS_FILE, read_format
 from m2lib.forecaster.evaluation import MODEL, Evaluation
 from m2lib.forecaster.sampling import Sampler
-from m2lib.forecaster.views import PLAIN, View
+from m2lib.forecaster.views import PLAIN
 from m2lib.model import load_backbone
 from m2lib.series import TextFormat
 from m2lib.training import loop
 
-ADAPTER = "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 COLUMNS = {"id_column": None, "timestamp_column": "year", "target": ("hares", "lynx")}
-GREEDY = {"prediction_length": 3, "num_samples": 1} | COLUMNS
 
 
-def table(steps=60):
+def pelts(steps=60):
+    """Return a table of one series of two variables."""
     wave = 50 + 30 * np.sin(np.arange(steps) / 3)
     return pd.DataFrame({"year": 1900 + np.arange(steps), "hares": wave, "lynx": np.roll(wave, 3)})
 
 
-def fresh():
+def several_series(count):
+    """Return a table of several series with names, which are all the same."""
+    return pd.concat([pelts().assign(item_id=str(number)) for number in range(count)])
+
+
+def untuned():
+    """Return a forecaster without an adapter."""
     return Forecaster(load_backbone("tiny", device="cpu", dtype="float32"))
 
 
-def tuned(folder, forecaster=None, said=None, df=None, **options):
-    settings = (
-        {"prediction_length": 5, "num_steps": 3, "output_dir": folder, "progress": False}
-        | COLUMNS
-        | options
-    )
-    say = (said if said is not None else []).append
-    return (forecaster or fresh()).fit(table() if df is None else df, say=say, **settings)
+def tuned(folder, forecaster=None, df=None, **options):
+    """Train an adapter, in three steps unless options say otherwise, and return its forecaster."""
+    settings = {
+        "prediction_length": 5,
+        "num_steps": 3,
+        "output_dir": folder,
+        "progress": False,
+        "say": lambda line: None,
+    }
+    forecaster = forecaster or untuned()
+    return forecaster.fit(pelts() if df is None else df, **(settings | COLUMNS | options))
 
 
-def test_an_adapter_its_format_and_its_card(tmp_path):
-    said = []
-    folder = tmp_path / "mine"
-    made = tuned(folder, said=said)
-    files = {
+def load(folder, **options):
+    """Return a forecaster from an adapter's folder, in float32 on the CPU."""
+    return Forecaster.from_pretrained(folder, device="cpu", dtype="float32", **options)
+
+
+def greedy(forecaster):
+    """Return a forecaster's single greedy forecast of the table."""
+    return forecaster.predict_df(pelts(), 3, num_samples=1, **COLUMNS)
+
+
+def facts_of(folder):
+    """Return the facts beside an adapter."""
+    return json.loads((folder / "facts.json").read_text("utf-8"))
+
+
+def config_of(folder):
+    """Return an adapter's configuration, as PEFT reads it."""
+    return json.loads((folder / "adapter_config.json").read_text("utf-8"))
+
+
+def card_of(folder):
+    """Return the model card beside an adapter."""
+    return (folder / "README.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return the forecaster and the folder of an adapter, and the lines its training has said."""
+    folder = tmp_path_factory.mktemp("trained") / "mine"
+    lines = []
+    forecaster = tuned(folder, say=lines.append)
+    return SimpleNamespace(forecaster=forecaster, folder=folder, lines=lines)
+
+
+# What is written, measured and said.
+
+
+def test_an_adapters_folder_holds_its_weights_its_format_and_its_card(trained):
+    assert {path.name for path in trained.folder.iterdir()} == {
         "README.md",
         "adapter_config.json",
-        ADAPTER,
+        WEIGHTS,
         "facts.json",
         "head_bias.safetensors",
         "text_format.json",
     }
-    assert {path.name for path in folder.iterdir()} == files
-    assert read_format(folder) == made.text_format
-    assert said[0].startswith("3 steps of ")
-    assert "FLOPs by the rules" in said[0]
-    assert said[0].endswith("; forecast before and after: 1 of 1 series, 100 samples of each")
+    assert read_format(trained.folder) == trained.forecaster.text_format
+
+
+def test_an_adapter_that_is_loaded_again_forecasts_the_same(trained):
+    again = load(trained.folder)
+    assert greedy(again).equals(greedy(trained.forecaster))
+
+
+def test_facts_and_card_say_what_was_trained_and_measured(trained):
+    facts = facts_of(trained.folder)
+    assert facts["recipe"]["steps"] == 3
+    assert facts["recipe"]["start"] == "the base"
+
+    card = card_of(trained.folder)
+    assert facts["data"] in card
+    analogue = facts["errors"]["nearest analogue"]["MAE"]
+    assert f"| nearest analogue | {analogue:.4g} |" in card
+
+
+def test_a_training_says_its_cost_first_and_its_gain_afterwards(trained):
+    cost, _, errors, gain, *_ = trained.lines
+    assert cost.startswith("3 steps of ")
+    assert "FLOPs by the rules" in cost
+    assert cost.endswith("; forecast before and after: 1 of 1 series, 100 samples of each")
+
     assert re.fullmatch(
         r"MAE of the last 5 steps: \S+ before, \S+ after; "
         r"the 80% band holds \d+% before, \d+% after",
-        said[2],
+        errors,
     )
-    assert said[3].endswith(
+    assert gain.endswith(
         "fewer than 6 forecasts prove nothing, and `m2 evaluate --finetune` makes more"
     )
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    assert (facts["recipe"]["steps"], facts["recipe"]["start"]) == (3, "the base")
-    card = (folder / "README.md").read_text("utf-8")
-    assert facts["data"] in card
-    assert f"| nearest analogue | {facts['errors']['nearest analogue']['MAE']:.4g} |" in card
-    again = Forecaster.from_pretrained(folder, device="cpu", dtype="float32")
-    assert again.predict_df(table(), **GREEDY).equals(made.predict_df(table(), **GREEDY))
 
 
-def test_of_many_series_some_are_forecast(tmp_path, monkeypatch):
+def test_what_is_said_of_the_training_is_what_was_measured(tmp_path, monkeypatch):
+    measure = finetune.evaluate
+    sizes = iter((3.0, 2.0))  # as if the error had been 3 before, and 2 after
+
+    def measured(*arguments, **options):
+        result = measure(*arguments, **options)
+        size = next(sizes)
+        return replace(result, errors=0 * result.errors + size, mase=0 * result.mase + size)
+
+    monkeypatch.setattr(finetune, "evaluate", measured)
+    lines = []
+    tuned(tmp_path / "mine", say=lines.append)
+    assert lines[2].startswith("MAE of the last 5 steps: 3 before, 2 after; the 80% band holds ")
+    assert lines[3].startswith("gain of the training: +1.000 in MASE; ")
+
+    errors = facts_of(tmp_path / "mine")["errors"]
+    assert errors["before"]["MAE"] == 3
+    assert errors["this adapter (median of 100 samples)"]["MAE"] == 2
+
+
+def test_the_cost_is_judged_well_beforehand(trained):
+    # It is judged by the first window, and all windows have other lengths.
+    judged = re.search(r"tokens: (\S+) FLOPs", trained.lines[0])
+    assert 0.2 < facts_of(trained.folder)["flops"] / float(judged[1]) < 5
+
+
+def test_some_of_many_series_are_forecast(tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "MOST_ASKED", 2)
-    many = pd.concat([table().assign(item_id=f"{name}") for name in range(5)])
-    said = []
-    folder = tmp_path / "mine"
-    tuned(folder, said=said, df=many, id_column="item_id")
-    assert said[0].endswith("; forecast before and after: 2 of 5 series, 100 samples of each")
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    lines = []
+    tuned(tmp_path / "mine", df=several_series(5), id_column="item_id", say=lines.append)
+    assert lines[0].endswith("; forecast before and after: 2 of 5 series, 100 samples of each")
+
+    facts = facts_of(tmp_path / "mine")
     assert "of 2 series" in facts["measured"]
     assert facts["data"].startswith("5 series of ")
 
 
 def test_samples_are_shared_among_the_series_that_are_forecast(tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "FORECASTS", 210)
-    many = pd.concat([table().assign(item_id=f"{name}") for name in range(7)])
-    said, folder = [], tmp_path / "mine"
-    tuned(folder, said=said, df=many, id_column="item_id")
-    assert said[0].endswith("7 of 7 series, 30 samples of each")
+    lines = []
+    tuned(tmp_path / "mine", df=several_series(7), id_column="item_id", say=lines.append)
+    assert lines[0].endswith("7 of 7 series, 30 samples of each")
+    assert "this adapter (median of 30 samples)" in facts_of(tmp_path / "mine")["errors"]
+
+    # With seven series the gain has an interval.
     assert re.fullmatch(
         r"gain of the training: \S+ in MASE, "
         r"95% interval [+-][\d.]+ to [+-][\d.]+, over 7 series",
-        said[3],
+        lines[3],
     )
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    assert "this adapter (median of 30 samples)" in facts["errors"]
-
-
-def evaluated(truth, low, median, high, series=1):
-    """An evaluation of one forecast of each of some series, with bands of these ends."""
-    forecasts = pd.DataFrame({"truth": truth, "0.1": low, "0.5": median, "0.9": high}, dtype=float)
-    errors = pd.DataFrame({MODEL: [0.0] * series})
-    return Evaluation(errors, errors, 1, None, 0.0, 0.0, forecasts)
-
-
-def test_a_spread_by_hand():
-    # Truths 0, 1, 2, 3 and 4 half-widths from the median: four of five lie within 3.
-    narrow = evaluated([50, 51, 48, 53, 46], [49] * 5, [50] * 5, [51] * 5)
-    assert finetune._spread(narrow, 1.2) == (3.6, 0.8)
-    # Where the truth lies above, the upper half counts.
-    lopsided = evaluated([50, 51, 54, 56, 58], [49.9] * 5, [50] * 5, [52] * 5)
-    assert finetune._spread(lopsided, 1.0) == (3.0, 0.8)
-    # There is an end to it, and a band without width cannot be mended at all.
-    assert finetune._spread(narrow, 2.0) == (4.0, 0.6)
-    collapsed = evaluated([50, 51, 52, 53, 54], [50] * 5, [50] * 5, [50] * 5)
-    assert finetune._spread(collapsed, 1.64) == (4.0, 0.2)
-    # Of one series bands are never narrower than before; of six or more they may be.
-    wide = evaluated([50, 51, 50, 49, 50], [40] * 5, [50] * 5, [60] * 5)
-    assert finetune._spread(wide, 1.64) == (1.64, 1.0)
-    assert finetune._spread(wide, 8.0) == (8.0, 1.0)
-    assert finetune._spread(replace(wide, errors=pd.DataFrame({MODEL: [0.0] * 6})), 8.0) == (1.0, 1)
 
 
 def test_others_forecast_only_once(tmp_path, monkeypatch):
     """What they forecast does not change by the training, and AutoETS takes long."""
-    asked = []
-    monkeypatch.setattr(evaluation, "_ets_forecasts", lambda *_: asked.append("ETS") or {})
+    calls = []
+
+    def ets_forecasts(*arguments):
+        calls.append("ETS")
+        return {}
+
+    monkeypatch.setattr(evaluation, "_ets_forecasts", ets_forecasts)
     monkeypatch.setattr(evaluation, "find_spec", lambda name: True)
     tuned(tmp_path / "mine")
-    assert asked == ["ETS"]
+    assert calls == ["ETS"]
+
+
+# The spread: how far samples are moved away from their median so that 80% bands hold 80%.
+
+
+def evaluated(truth, low, high, series=1):
+    """Return an evaluation of five forecasts of 50, by the truths and the ends of the 80% bands."""
+    forecasts = pd.DataFrame({"truth": truth, "0.1": low, "0.5": 50, "0.9": high}, dtype=float)
+    errors = pd.DataFrame({MODEL: [0.0] * series})
+    return Evaluation(
+        errors=errors,
+        mase=errors,
+        season=1,
+        period=None,
+        crps=0.0,
+        coverage=0.0,
+        forecasts=forecasts,
+    )
+
+
+# The truths are 0, 1, 2, 3 and 4 half-widths away from the median.
+NARROW = evaluated([50, 51, 48, 53, 46], 49, 51)
+
+
+def test_the_spread_is_the_one_with_which_four_of_five_truths_lie_in_the_band():
+    # The fourth lies 3 half-widths away, of bands that were read with a spread of 1.2.
+    assert finetune._spread(NARROW, 1.2) == (3.6, 0.8)
+
+
+def test_the_half_of_the_band_on_which_the_truth_lies_counts():
+    above = evaluated([50, 51, 54, 56, 58], 49.9, 52)
+    assert finetune._spread(above, 1.0) == (3.0, 0.8)
+
+
+def test_there_is_an_end_to_the_spread():
+    assert finetune._spread(NARROW, 2.0) == (4.0, 0.6)
+
+
+def test_a_band_without_width_cannot_be_mended():
+    collapsed = evaluated([50, 51, 52, 53, 54], 50, 50)
+    assert finetune._spread(collapsed, 1.64) == (4.0, 0.2)
+
+
+@pytest.mark.parametrize("spread", [1.64, 8.0])
+def test_bands_of_one_series_never_become_narrower(spread):
+    wide = evaluated([50, 51, 50, 49, 50], 40, 60)
+    assert finetune._spread(wide, spread) == (spread, 1.0)
+
+
+def test_bands_of_six_series_may_become_narrower():
+    wide = evaluated([50, 51, 50, 49, 50], 40, 60, series=6)
+    assert finetune._spread(wide, 8.0) == (1.0, 1.0)
 
 
 def test_the_spread_is_measured_after_the_training_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "_spread", lambda after, spread: (2.5, 0.75))
-    said, folder = [], tmp_path / "mine"
-    made = tuned(folder, said=said)
-    assert said[4] == "spread measured on these steps: 2.5, with which the band holds 75%"
-    assert read_format(folder).spread == made.text_format.spread == 2.5
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    measured = facts["errors"]["this adapter, with the spread 2.5 measured on these steps"]
-    assert measured == {"80% band holds": 0.75}
-    assert 0 <= facts["errors"]["before"]["80% band holds"] <= 1
-    card = (folder / "README.md").read_text("utf-8")
-    assert "m2lib reads them 2.50 times as far from their median" in card
-    again = Forecaster.from_pretrained(folder, device="cpu", dtype="float32")
+    folder = tmp_path / "mine"
+    lines = []
+    made = tuned(folder, say=lines.append)
+    assert lines[4] == "spread measured on these steps: 2.5, with which the band holds 75%"
+    assert made.text_format.spread == 2.5
+    assert read_format(folder).spread == 2.5
+
+    errors = facts_of(folder)["errors"]
+    with_spread = errors["this adapter, with the spread 2.5 measured on these steps"]
+    assert with_spread == {"80% band holds": 0.75}
+    assert 0 <= errors["before"]["80% band holds"] <= 1
+    assert "m2lib reads them 2.50 times as far from their median" in card_of(folder)
+
     options = {"prediction_length": 3, "num_samples": 4} | COLUMNS
-    assert again.predict_df(table(), **options).equals(made.predict_df(table(), **options))
+    again = load(folder).predict_df(pelts(), **options)
+    assert again.equals(made.predict_df(pelts(), **options))
 
 
-@pytest.mark.parametrize(("held", "warns"), [(0.05, True), (0.59, True), (0.6, False)])
+@pytest.mark.parametrize(
+    ("held", "warns"),
+    [
+        pytest.param(0.05, True, id="hardly anything"),
+        pytest.param(0.59, True, id="a little less than 60%"),
+        pytest.param(0.6, False, id="60%"),
+    ],
+)
 def test_bands_that_have_become_much_too_narrow_are_warned_of(tmp_path, monkeypatch, held, warns):
-    real = finetune.evaluate
-    monkeypatch.setattr(finetune, "evaluate", lambda *a, **k: replace(real(*a, **k), coverage=held))
+    measure = finetune.evaluate
+
+    def measured(*arguments, **options):
+        return replace(measure(*arguments, **options), coverage=held)
+
+    monkeypatch.setattr(finetune, "evaluate", measured)
     monkeypatch.setattr(finetune, "_spread", lambda after, spread: (10.0, 0.3))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tuned(tmp_path / "mine")
+
     lines = [str(warning.message) for warning in caught if "too sure" in str(warning.message)]
     line = (
         f"the adapter is too sure of itself: its 80% bands hold {held:.0%} of what was kept back, "
         "and 30% with the new spread; train fewer steps"
     )
-    assert lines == [line] * warns
+    assert lines == ([line] if warns else [])
 
 
-def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch):
+# What is trained.
+
+
+@pytest.mark.filterwarnings("ignore:the adapter is too sure")  # of a future that is far away
+@pytest.mark.parametrize("season", [None, 4])
+def test_the_last_steps_are_kept_back(tmp_path, season):
+    changed = pelts()
+    changed.loc[55:, "hares"] = [7e3, 6e3, 5e3, 6e3, 7e3]
+    changed.loc[55:, "lynx"] = [5.0, 4.0, 3.0, 2.0, 1.0]
+    tuned(tmp_path / "one", num_steps=2, season=season)
+    tuned(tmp_path / "other", df=changed, num_steps=2, season=season)
+    assert (tmp_path / "one" / WEIGHTS).read_bytes() == (tmp_path / "other" / WEIGHTS).read_bytes()
+
+
+def test_a_batch_has_as_many_windows_as_are_asked_for(tmp_path):
+    tokens = []
+    for batch_size in (1, 4):
+        lines = []
+        tuned(tmp_path / str(batch_size), say=lines.append, batch_size=batch_size, num_steps=1)
+        cost = re.match(r"1 steps of (\d+) tokens", lines[0])
+        tokens.append(int(cost[1]))
+    # The first of the four is that of one alone, and shorter ones are padded.
+    assert tokens[1] >= 4 * tokens[0]
+
+
+@pytest.fixture
+def steps_taken(monkeypatch):
+    """Return a list to which the number of each training step is added."""
+    steps = []
+    batch_of = loop.batch_of
+
+    def noted(step, *rest):
+        steps.append(step)
+        return batch_of(step, *rest)
+
+    monkeypatch.setattr(loop, "batch_of", noted)
+    return steps
+
+
+def stop_after_a_step(monkeypatch, folder, **options):
+    """Begin a training that is stopped at its first checkpoint, which is that of its first step."""
+    save = loop.save_checkpoint
+
+    def save_and_stop(*state):
+        save(*state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(folder, **options)
+
+
+def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch, steps_taken):
     tuned(tmp_path / "whole", num_steps=4)
-    real = loop.save_checkpoint
-    batch_of = loop.batch_of
-    steps = []
+    stop_after_a_step(monkeypatch, tmp_path / "broken", num_steps=4)
 
-    def stops(*state):
-        real(*state)
-        raise KeyboardInterrupt
+    # Another table's training begins at its own start.
+    steps_taken.clear()
+    tuned(tmp_path / "broken", df=pelts(70), num_steps=2)
+    assert steps_taken == [0, 1]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", stops)  # the first, after the first step
-        with pytest.raises(KeyboardInterrupt):
-            tuned(tmp_path / "broken", num_steps=4)
-    monkeypatch.setattr(
-        loop, "batch_of", lambda step, *rest: steps.append(step) or batch_of(step, *rest)
-    )
-    tuned(tmp_path / "broken", df=table(70), num_steps=2)
-    assert steps == [0, 1]  # another table's training begins at its own start
+    steps_taken.clear()
     tuned(tmp_path / "broken", num_steps=4, force=True)
-    assert steps[2:] == [1, 2, 3]
-    assert (tmp_path / "broken" / ADAPTER).read_bytes() == (
-        tmp_path / "whole" / ADAPTER
-    ).read_bytes()
+    assert steps_taken == [1, 2, 3]
+    whole = (tmp_path / "whole" / WEIGHTS).read_bytes()
+    assert (tmp_path / "broken" / WEIGHTS).read_bytes() == whole
 
 
-def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(tmp_path, monkeypatch):
-    """The adapter that a training starts from is another one by now, in the same folder."""
+def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(
+    tmp_path, monkeypatch, steps_taken
+):
     first = tuned(tmp_path / "first")
-    real = loop.save_checkpoint
-    batch_of = loop.batch_of
-    steps = []
+    stop_after_a_step(monkeypatch, tmp_path / "second", forecaster=first, num_steps=2)
 
-    def stops(*state):
-        real(*state)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", stops)
-        with pytest.raises(KeyboardInterrupt):
-            tuned(tmp_path / "second", forecaster=first, num_steps=2)
+    # The adapter that a training starts from is another one by now, in the same folder.
     other = tuned(tmp_path / "first", num_steps=1, force=True)
-    monkeypatch.setattr(
-        loop, "batch_of", lambda step, *rest: steps.append(step) or batch_of(step, *rest)
-    )
+    steps_taken.clear()
     tuned(tmp_path / "second", forecaster=other, num_steps=2)
-    assert steps == [0, 1]
+    assert steps_taken == [0, 1]
 
 
 def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypatch):
@@ -232,116 +399,105 @@ def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypat
         adapter_folder(tmp_path / "mine")
 
 
-def test_going_on_from_an_adapter(tmp_path):
-    first = tuned(tmp_path / "first")
-    before = first.predict_df(table(), **GREEDY)
-    second = tuned(tmp_path / "second", forecaster=first, num_steps=1, learning_rate=1e-12)
-    assert replace(second.text_format, spread=1.0) == replace(first.text_format, spread=1.0)
-    configs = [
-        json.loads((tmp_path / name / "adapter_config.json").read_text("utf-8"))
-        for name in ("first", "second")
-    ]
-    assert configs[0] == configs[1]
-    assert second.predict_df(table(), **GREEDY).equals(before)
-    tuned(tmp_path / "third", forecaster=first, num_steps=1)
-    # what a training starts from is left as it is
-    assert first.predict_df(table(), **GREEDY).equals(before)
+# What a training starts from.
+
+
+def test_a_training_goes_on_from_an_adapter_in_its_format(trained, tmp_path):
+    # At this learning rate nothing changes.
+    second = tuned(
+        tmp_path / "second", forecaster=trained.forecaster, num_steps=1, learning_rate=1e-12
+    )
+    assert greedy(second).equals(greedy(trained.forecaster))
+
+    # The spread alone is measured anew.
+    first_format = trained.forecaster.text_format
+    assert replace(second.text_format, spread=1.0) == replace(first_format, spread=1.0)
+    assert config_of(tmp_path / "second") == config_of(trained.folder)
+
+
+def test_what_a_training_starts_from_is_left_as_it_is(trained, tmp_path):
+    before = greedy(trained.forecaster)
+    tuned(tmp_path / "second", forecaster=trained.forecaster, num_steps=1)
+    assert greedy(trained.forecaster).equals(before)
+
+
+def test_an_adapter_to_go_on_from_keeps_its_rank(trained, tmp_path):
     with pytest.raises(InputError, match="leave out rank 8"):
-        tuned(tmp_path / "fourth", forecaster=first, rank=8)
+        tuned(tmp_path / "second", forecaster=trained.forecaster, rank=8)
 
 
-def test_an_adapter_of_a_model_of_ones_own_finds_it_again(tmp_path, monkeypatch):
-    tuned(tmp_path / "first").export(tmp_path / "models" / "whole")
-    monkeypatch.chdir(tmp_path / "models")
-    own = Forecaster.from_pretrained(backbone="./whole", device="cpu", dtype="float32")
-    tuned(tmp_path / "mine", own)
-    again = Forecaster.from_pretrained(tmp_path / "mine", device="cpu", dtype="float32")
-    assert again.backbone.weight_hash == own.backbone.weight_hash
+def test_an_adapter_of_a_model_of_ones_own_finds_it_again(trained, tmp_path, monkeypatch):
+    models = tmp_path / "models"
+    trained.forecaster.export(models / "whole")
+    monkeypatch.chdir(models)
+    own = load(None, backbone="./whole")
+    folder = tmp_path / "mine"
+    tuned(folder, own)
+    assert load(folder).backbone.weight_hash == own.backbone.weight_hash
+    assert Path(config_of(folder)["base_model_name_or_path"]) == models / "whole"
+
     # What is asked for by name goes before what the adapter says.
-    settings = {"backbone": "tiny", "device": "cpu", "dtype": "float32"}
-    assert Forecaster.from_pretrained(tmp_path / "mine", **settings).backbone.name == "tiny"
-    config = json.loads((tmp_path / "mine" / "adapter_config.json").read_text("utf-8"))
-    assert Path(config["base_model_name_or_path"]) == tmp_path / "models" / "whole"
-
-
-@pytest.mark.parametrize("season", [None, 4])
-def test_the_last_steps_are_kept_back(tmp_path, season):
-    changed = table()
-    changed.loc[55:, ["hares", "lynx"]] = [
-        [7e3, 5.0],
-        [6e3, 4.0],
-        [5e3, 3.0],
-        [6e3, 2.0],
-        [7e3, 1.0],
-    ]
-    for name, frame in (("one", table()), ("other", changed)):
-        tuned(tmp_path / name, df=frame, num_steps=2, season=season)
-    assert (tmp_path / "one" / ADAPTER).read_bytes() == (tmp_path / "other" / ADAPTER).read_bytes()
-
-
-def test_what_stands_in_the_way_is_said_before_anything_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(Sampler, "sample", None)
-    monkeypatch.setattr(finetune, "train", None)
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "adapter_config.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    for name, line, options in (
-        ("taken", "taken holds an adapter already; name another folder, or give --force", {}),
-        ("file", "cannot write into .*file", {}),
-        ("new", "60", {"prediction_length": 30}),
-        ("new", "prediction_length is 0; give 1 or more", {"prediction_length": 0}),
-        ("new", "rank is 0; give one of at least 1", {"rank": 0}),
-        ("new", "num_steps is 0; give at least 1", {"num_steps": 0}),
-        ("new", "batch_size is 0; give at least 1", {"batch_size": 0}),
-        ("new", "learning_rate is -1; give one above 0", {"learning_rate": -1}),
-        (
-            "new",
-            "does not fit the adapter's text format",
-            {"forecaster": replace(fresh(), text_format=TextFormat(1))},
-        ),
-    ):
-        with pytest.raises(InputError, match=line):
-            tuned(tmp_path / name, **options)
-    assert not (tmp_path / "new").exists()
+    assert load(folder, backbone="tiny").backbone.name == "tiny"
 
 
 def test_a_tuned_adapter_reads_a_series_as_it_has_learned_it(tmp_path):
     """It has learned from series that were shown in one way, whatever it started from."""
     folder = tmp_path / "mine"
     folder.mkdir()
-    (folder / VIEWS_FILE).write_text('[{"steps": 20}]', encoding="utf-8")  # of an adapter before
-    made = tuned(folder, replace(fresh(), views=(View(20), View())))
+    # An adapter that was in this folder before had views.
+    (folder / VIEWS_FILE).write_text('[{"steps": 20}]', encoding="utf-8")
+    made = tuned(folder, replace(untuned(), views=(View(20), View())))
     assert made.views == PLAIN
-    assert Forecaster.from_pretrained(folder, device="cpu", dtype="float32").views == PLAIN
+    assert load(folder).views == PLAIN
 
 
-def test_what_is_said_of_the_training_is_what_was_measured(tmp_path, monkeypatch):
-    """As if the error had been 3 before, and 2 after."""
-    real = finetune.evaluate
-    sizes = iter((3.0, 2.0))
-
-    def evaluate(*asked, **options):
-        found = real(*asked, **options)
-        size = next(sizes)
-        return replace(found, errors=0 * found.errors + size, mase=0 * found.mase + size)
-
-    monkeypatch.setattr(finetune, "evaluate", evaluate)
-    said, folder = [], tmp_path / "mine"
-    tuned(folder, said=said)
-    assert said[2].startswith("MAE of the last 5 steps: 3 before, 2 after; the 80% band holds ")
-    assert said[3].startswith("gain of the training: +1.000 in MASE; ")
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    errors = {name: row.get("MAE") for name, row in facts["errors"].items()}
-    assert (errors["before"], errors["this adapter (median of 100 samples)"]) == (3, 2)
-    # All windows are of other lengths than the first, by which the cost is judged beforehand.
-    judged = float(re.search(r"tokens: (\S+) FLOPs", said[0])[1])
-    assert 0.2 < facts["flops"] / judged < 5
+# What stands in the way is said before anything is done.
 
 
-def test_a_batch_has_as_many_windows_as_are_asked_for(tmp_path):
-    tokens = []
-    for batch_size in (1, 4):
-        said = []
-        tuned(tmp_path / str(batch_size), said=said, batch_size=batch_size, num_steps=1)
-        tokens.append(int(re.match(r"1 steps of (\d+) tokens", said[0])[1]))
-    assert tokens[1] >= 4 * tokens[0]  # the first of the four is the same
+@pytest.fixture
+def no_work(monkeypatch):
+    """Let every forecast and every training fail."""
+    monkeypatch.setattr(Sampler, "sample", None)
+    monkeypatch.setattr(finetune, "train", None)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_folder_that_holds_an_adapter_is_refused(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "adapter_config.json").write_text("{}", encoding="utf-8")
+    message = "taken holds an adapter already; name another folder, or give --force"
+    with pytest.raises(InputError, match=message):
+        tuned(tmp_path / "taken")
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot write into .*file"):
+        tuned(tmp_path / "file")
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prediction_length": 30}, "the series has 60 steps, fewer than 70"),
+        ({"prediction_length": 0}, "prediction_length is 0; give 1 or more"),
+        ({"rank": 0}, "rank is 0; give one of at least 1"),
+        ({"num_steps": 0}, "num_steps is 0; give at least 1"),
+        ({"batch_size": 0}, "batch_size is 0; give at least 1"),
+        ({"learning_rate": -1}, "learning_rate is -1; give one above 0"),
+    ],
+)
+def test_an_argument_out_of_range_is_refused(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        tuned(tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_table_that_does_not_fit_the_adapters_format_is_refused(tmp_path):
+    of_one_variable = replace(untuned(), text_format=TextFormat(1))
+    with pytest.raises(InputError, match="does not fit the adapter's text format"):
+        tuned(tmp_path / "new", of_one_variable)
+    assert not (tmp_path / "new").exists()

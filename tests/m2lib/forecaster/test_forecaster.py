@@ -1,6 +1,10 @@
+"""What a user calls: how a forecaster is loaded, and how it takes tables and arrays.
+
+Whatever cannot be forecast is refused by one line, before the work begins.
+"""
+
 import warnings
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,441 +14,566 @@ from utilsforecast.evaluation import evaluate as utilsforecast_evaluate
 from utilsforecast.losses import mae
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, adapter_folder, finetune, format_for
-from m2lib.forecaster import sampling as module
-from m2lib.forecaster.adapters import GENERAL, base_of, read_format, read_views
+from m2lib.forecaster import Forecaster, Item, View, finetune, format_for
+from m2lib.forecaster.adapters import GENERAL, read_views
 from m2lib.model import INT8, devices, inject_lora, load_backbone, save_adapter
 from m2lib.model.devices import DTYPES
-from m2lib.series import STUDY, Season, TextFormat
+from m2lib.series import STUDY, TABLES, TextFormat
+
+NAMELESS = {"id_column": None, "timestamp_column": None}
+"""The arguments for a table that is one series, without a column of ids or of times."""
+
+
+def waves(steps=40, variables=1):
+    """Return noisy waves around 50, from 17 to 83, of shape (steps, variables)."""
+    rng = np.random.default_rng(0)
+    phases = np.arange(steps)[:, None] / 3 + np.arange(variables)
+    return 50 + 30 * np.sin(phases) + rng.normal(0, 1, (steps, variables))
 
 
 @pytest.fixture
 def untuned(tiny):
+    """Return a forecaster without an adapter."""
     return Forecaster(tiny)
-
-
-def waves(steps=40, variables=1, seed=0):
-    rng = np.random.default_rng(seed)
-    return (
-        50
-        + 30 * np.sin(np.arange(steps)[:, None] / 3 + np.arange(variables))
-        + rng.normal(0, 1, (steps, variables))
-    )
 
 
 @pytest.fixture
 def sales():
-    """Two series of different lengths, their rows mixed."""
-    frames = [
-        pd.DataFrame(
-            {
-                "item_id": name,
-                "timestamp": pd.date_range("2024-01-01", periods=steps),
-                "target": waves(steps)[:, 0],
-            }
-        )
-        for name, steps in (("b", 40), ("a", 30))
-    ]
+    """Return a table of two daily series: b of 40 days and a of 30, their rows mixed."""
+    frames = []
+    for name, steps in (("b", 40), ("a", 30)):
+        days = pd.date_range("2024-01-01", periods=steps)
+        target = waves(steps)[:, 0]
+        frames.append(pd.DataFrame({"item_id": name, "timestamp": days, "target": target}))
     return pd.concat(frames).sort_values("timestamp", kind="stable")
 
 
+@pytest.fixture
+def two_targets(sales):
+    """Return the table of sales with a second column of numbers, `other`."""
+    return sales.assign(other=100 - sales.target)
+
+
+def values_of(table, name, *targets):
+    """Return one series of a table, (steps, variables)."""
+    return table.loc[table.item_id == name, list(targets)].to_numpy()
+
+
 def test_a_table_in_a_table_out(untuned, sales):
-    made = untuned.predict_df(
-        sales, prediction_length=4, quantile_levels=[0.1, 0.5, 0.9], num_samples=5
-    )
-    assert list(made.columns) == [
-        "item_id",
-        "timestamp",
-        "target_name",
-        "predictions",
-        "0.1",
-        "0.5",
-        "0.9",
-    ]
-    assert made.item_id.tolist() == ["b"] * 4 + ["a"] * 4
-    assert made.timestamp.iloc[[0, 4]].tolist() == [
-        pd.Timestamp("2024-02-10"),
-        pd.Timestamp("2024-01-31"),
-    ]
-    assert (made["0.1"] <= made["0.5"]).all()
-    assert (made["0.5"] <= made["0.9"]).all()
-    assert np.allclose(made.predictions, made["0.5"])
+    ahead = untuned.predict_df(sales, 4, quantile_levels=[0.1, 0.5, 0.9], num_samples=5)
+
+    names = ["item_id", "timestamp", "target_name", "predictions", "0.1", "0.5", "0.9"]
+    assert list(ahead.columns) == names
+    assert ahead.item_id.tolist() == ["b"] * 4 + ["a"] * 4
+    first_of_b, first_of_a = ahead.timestamp.iloc[[0, 4]]
+    assert first_of_b == pd.Timestamp("2024-02-10")
+    assert first_of_a == pd.Timestamp("2024-01-31")
 
 
-@pytest.mark.parametrize("season", [0, -3])
-def test_a_season_of_no_steps_is_refused(untuned, sales, season):
-    for ask in (untuned.predict_df, untuned.evaluate):
-        with pytest.raises(InputError, match=f"^season is {season}; give its number of steps"):
-            ask(sales, 2, season=season, num_samples=2)
-
-
-def test_calendars_that_differ_are_said_once(untuned, sales, tmp_path, monkeypatch):
-    """A single weekly series among daily ones switches off the season of all of them."""
-    weeks = pd.date_range("2024-01-01", periods=40, freq="W")
-    weekly = pd.DataFrame({"item_id": "c", "timestamp": weeks, "target": waves()[:, 0]})
-    both = pd.concat([sales, weekly])
-    monkeypatch.setattr(finetune, "finetune", lambda *_, **options: options["season"])
-    asks = (
-        partial(untuned.predict_df, num_samples=2),
-        partial(untuned.evaluate, num_samples=2, auto_ets=False),
-        partial(untuned.fit, output_dir=tmp_path),
-    )
-    line = (
-        "no season is taken out, because the calendars of the series differ; set season, or bring "
-        "all series to one spacing"
-    )
-    for ask in asks:
-        for table, options, expected in (
-            (both, {}, [line]),
-            (sales, {}, []),
-            (both, {"season": 7}, []),
-        ):
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                ask(table, 2, **options)
-            lines = [str(one.message) for one in caught if "calendars" in str(one.message)]
-            assert lines == expected
-    assert untuned.fit(sales, 2, output_dir=tmp_path) == (7,)
-
-
-def test_what_is_known_of_the_future_is_refused_by_name(untuned, sales):
-    future = sales.assign(price=1.0)
-    with pytest.raises(InputError, match=r"^future_df holds covariates, which this model cannot"):
-        untuned.predict_df(sales, prediction_length=2, future_df=future)
-    inputs = [{"target": waves()[:, 0], "future_covariates": {"price": np.ones(2)}}]
-    with pytest.raises(InputError, match=r"^future_covariates holds covariates, which this model"):
-        untuned.predict_quantiles(inputs, 2)
-    plain, mean = untuned.predict_quantiles([{"target": waves()[:, 0]}], 2, num_samples=2)
-    assert (plain.shape, mean.shape) == ((1, 2, 9), (1, 2))
-
-
-def test_an_unfit_series_is_left_out_and_a_gap_is_filled(untuned, sales):
-    sales.loc[(sales.item_id == "a"), "target"] = 1.0
-    gaps = sales.drop(index=5)
-    options = {"prediction_length": 2, "num_samples": 2}
-    with pytest.raises(InputError, match=r"row 11, .*; --skip leaves series 'b' out \("):
-        untuned.predict_df(gaps, **options)
-    with pytest.warns(UserWarning, match="series 'a' is left out: .* the series is 1 throughout"):
-        made = untuned.predict_df(gaps, skip=True, fill="linear", **options)
-    assert made.item_id.tolist() == ["b", "b"]
-
-
-def test_a_series_that_the_model_cannot_read_is_said_before_the_work(untuned, sales, monkeypatch):
-    general = replace(untuned, text_format=TextFormat(0, 3, 100.0, 0.5, separate=True, room=2.0))
-    closed = sales[sales.item_id == "b"].assign(item_id="closed")
-    closed.loc[10:, "target"] = 0.0
-    table = pd.concat([closed, sales])
-    options = {"prediction_length": 2, "num_samples": 2}
-    # The shop closed thirty steps ago, and the model reads twenty.
-    monkeypatch.setattr(Forecaster, "readable_steps", lambda *_: 20)
-    with monkeypatch.context() as no_work:
-        no_work.setattr(Forecaster, "sample", None)
-        with pytest.raises(InputError, match=r"^series closed has no scale: .* or --skip it"):
-            general.predict_df(table, season=1, **options)
-        with pytest.raises(InputError, match=r"^series closed has no scale: .*; drop it$"):
-            general.predict_df(closed, season=1, skip=True, **options)
-    with pytest.warns(UserWarning, match="^left out: series closed has no scale: what is read is"):
-        made = general.predict_df(table, season=1, skip=True, **options)
-    assert made.item_id.unique().tolist() == ["b", "a"]
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("skip", [False, True])
-def test_what_is_wrong_with_the_call_is_not_said_of_a_series(untuned, sales, skip):
-    with pytest.raises(InputError, match=r"^context_length is 5; give 10 steps or more, or leave"):
-        untuned.predict_df(sales, 2, context_length=5, skip=skip)
-    with pytest.raises(
-        InputError, match=r"^2000 steps are more than tiny can write; ask for fewer$"
-    ):
-        untuned.predict_df(sales, 2000, skip=skip)
-
-
-@pytest.mark.filterwarnings("ignore:of a series longer")
-@pytest.mark.parametrize(
-    ("steps", "closed_for", "stuck_at", "context_length"),
-    [(200, 65, 0.0, 60), (1100, 300, 0.0, None), (1100, 300, 17.0, None)],
-)
-def test_a_closed_shop_is_forecast_with_every_view(
-    untuned, steps, closed_for, stuck_at, context_length
-):
-    """Also with the view that leaves the season in, because it varies only without its season."""
-    text_format = TextFormat(0, 3, 100.0, 0.5, separate=True, room=2.0)
-    general = replace(untuned, text_format=text_format, views=read_views(GENERAL))
-    week = np.resize([5.0, 6, 7, 8, 9, 20, 0], steps)
-    closed = week * np.random.default_rng(0).uniform(1, 1.1, steps)
-    closed[-closed_for:] = stuck_at
-    days = pd.date_range("2020-01-01", periods=steps)
-    table = pd.DataFrame({"item_id": "closed", "timestamp": days, "target": closed})
-    made = general.predict_df(table, 2, num_samples=3, context_length=context_length)
-    assert np.isfinite(made.predictions).all()
-
-
-def test_samples_and_their_mean_come_out_where_asked(untuned, sales):
-    options = {"quantile_levels": [0.1, 0.9], "num_samples": 3}
-    plain = untuned.predict_df(sales, 4, **options)
-    made = untuned.predict_df(sales, 4, return_samples=True, **options)
-    columns = ["mean", "sample_0", "sample_1", "sample_2"]
-    assert list(made.columns) == [*plain.columns, *columns]
-    assert made[plain.columns].equals(plain)
-    samples = made[columns[1:]]
-    assert made["mean"].to_numpy() == pytest.approx(samples.mean(axis=1).to_numpy())
-    assert made.predictions.tolist() == samples.median(axis=1).tolist()
-    (first, _) = untuned.sample(
-        [sales[sales.item_id == name][["target"]].to_numpy() for name in "ba"],
-        4,
-        num_samples=3,
-        season=7,
-    )
-    assert samples[:4].to_numpy().T.tolist() == first.physical[..., 0].tolist()
-
-
-def test_the_device_may_be_named_as_chronos_names_it():
-    for name, device_map in (("cpu", "auto"), ("cuda:99", "cpu"), (None, "cpu")):
-        made = Forecaster.from_pretrained(
-            "none", backbone="tiny", device=name, device_map=device_map
-        )
-        assert made.backbone.device.type == "cpu"
-    with pytest.raises(InputError, match="cannot use device 'abacus'"):
-        Forecaster.from_pretrained("none", backbone="tiny", device_map="abacus")
-
-
-def test_it_forecasts_in_int8_where_that_is_asked_for_or_fastest(sales, monkeypatch):
-    def load(**settings):
-        return Forecaster.from_pretrained("none", backbone="tiny", device="cpu", **settings)
-
-    for int8_rate, fastest in ((2.0, True), (0.5, False)):
-        rates = dict.fromkeys(DTYPES, 1.0) | {INT8: int8_rate}
-        monkeypatch.setattr(devices, "measured_rates", rates.copy)
-        assert load().int8 is fastest
-        assert "int8 on cpu" in repr(load(dtype="int8"))
-        assert load(dtype="bfloat16").dtype == "bfloat16"
-    monkeypatch.setenv("M2_DTYPE", "int8")
-    whole = load()
-    assert (whole.dtype, whole.backbone.dtype) == ("int8", "float32")
-    monkeypatch.setenv("M2_DTYPE", "float32")
-    plain = load()
-    assert plain.dtype == "float32"
-
-    x = torch.linspace(-1, 1, whole.backbone.model.config.hidden_size)[None]
-    rounded, exact = (one._bare().blocks[0].out(x) for one in (whole, plain))
-    assert 1e-4 < float((rounded - exact).norm() / exact.norm()) < 0.05
-    assert len(whole.predict_df(sales, 3, num_samples=2)) == 6
-    with pytest.raises(InputError, match="int8 is for a CPU, not for cuda"):
-        Forecaster.from_pretrained("none", backbone="tiny", device="cuda", dtype="int8")
-    with pytest.raises(InputError, match="unknown dtype 'int8'"):
-        load_backbone("tiny", device="cpu", dtype="int8")
+def test_levels_are_in_order_and_the_point_forecast_is_the_median(untuned, sales):
+    ahead = untuned.predict_df(sales, 4, quantile_levels=[0.1, 0.5, 0.9], num_samples=5)
+    assert (ahead["0.1"] <= ahead["0.5"]).all()
+    assert (ahead["0.5"] <= ahead["0.9"]).all()
+    assert np.allclose(ahead.predictions, ahead["0.5"])
 
 
 def test_utilsforecast_reads_what_comes_out(untuned, sales):
-    made = untuned.predict_df(sales.groupby("item_id").head(27), prediction_length=3, num_samples=3)
-    both = made.merge(sales, on=["item_id", "timestamp"])
-    assert len(both) == 6
-    scored = utilsforecast_evaluate(
-        both,
+    known = sales.groupby("item_id").head(27)
+    ahead = untuned.predict_df(known, 3, num_samples=3)
+    beside_truth = ahead.merge(sales, on=["item_id", "timestamp"])
+    assert len(beside_truth) == 6  # of each series three steps
+
+    scores = utilsforecast_evaluate(
+        beside_truth,
         metrics=[mae],
         models=["predictions"],
         id_col="item_id",
         time_col="timestamp",
         target_col="target",
     )
-    expected = (both.predictions - both.target).abs().groupby(both.item_id).mean()
-    assert scored.set_index("item_id").predictions.to_dict() == pytest.approx(expected.to_dict())
+    errors = (beside_truth.predictions - beside_truth.target).abs()
+    expected = errors.groupby(beside_truth.item_id).mean().to_dict()
+    assert scores.set_index("item_id").predictions.to_dict() == pytest.approx(expected)
 
 
 @pytest.mark.filterwarnings("ignore:of a series longer")  # eight variables leave 25 steps of room
 @pytest.mark.parametrize("variables", [1, 3, 8])
-def test_several_variables_and_negative_values(untuned, variables):
-    frame = pd.DataFrame(waves(30, variables) - 60, columns=[f"v{i}" for i in range(variables)])
-    targets = list(frame.columns)
-    columns = {"id_column": None, "timestamp_column": None, "target": targets}
-    made = untuned.predict_df(frame, prediction_length=2, num_samples=3, **columns)
-    assert made.target_name.tolist() == [name for name in targets for _ in range(2)]
-    assert made.timestamp.tolist() == [30, 31] * variables
-    assert np.isfinite(made.predictions).all()
+def test_several_variables_and_negative_values_are_forecast(untuned, variables):
+    targets = [f"v{number}" for number in range(variables)]
+    table = pd.DataFrame(waves(30, variables) - 60, columns=targets)
+
+    ahead = untuned.predict_df(table, 2, target=targets, num_samples=3, **NAMELESS)
+    assert ahead.target_name.tolist() == np.repeat(targets, 2).tolist()
+    assert ahead.timestamp.tolist() == [30, 31] * variables
+    assert np.isfinite(ahead.predictions).all()
 
 
-def test_quantiles_have_the_shapes_of_chronos(untuned):
-    one = waves(30)[:, 0]
-    two = waves(40)[:, 0]
-    options = {"prediction_length": 3, "quantile_levels": [0.2, 0.8], "num_samples": 4}
-    quantiles, mean = untuned.predict_quantiles([torch.tensor(one), torch.tensor(two)], **options)
-    assert (quantiles.shape, mean.shape) == ((2, 3, 2), (2, 3))
-    alone, _ = untuned.predict_quantiles(one, **options)
-    assert alone.shape == (1, 3, 2)
-    together, _ = untuned.predict_quantiles(np.stack([one, one[::-1]]), **options)
-    assert together.shape == (2, 3, 2)
-    several, mean = untuned.predict_quantiles([waves(30, 2).T], **options)
-    assert (several.shape, mean.shape) == ((1, 2, 3, 2), (1, 2, 3))
+def test_samples_and_their_mean_follow_the_columns_where_they_are_asked_for(untuned, sales):
+    options = {"quantile_levels": [0.1, 0.9], "num_samples": 3}
+    plain = untuned.predict_df(sales, 4, **options)
+    ahead = untuned.predict_df(sales, 4, return_samples=True, **options)
+
+    assert list(ahead.columns) == [*plain.columns, "mean", "sample_0", "sample_1", "sample_2"]
+    assert ahead[plain.columns].equals(plain)
 
 
-def test_python_in_two_ways_gives_one_forecast(untuned, sales):
-    sales["other"] = 100 - sales.target
-    options = {"prediction_length": 3, "quantile_levels": [0.1, 0.9], "num_samples": 4, "seed": 7}
-    made = untuned.predict_df(sales, target=["target", "other"], **options)
-    values = [sales[sales.item_id == name][["target", "other"]].to_numpy().T for name in ("b", "a")]
-    # the table's calendar says 7 days
-    quantiles, medians = untuned.predict_quantiles(values, season=7, **options)
-    assert made.predictions.to_numpy() == pytest.approx(medians.numpy().ravel(), rel=1e-6)
-    assert made[["0.1", "0.9"]].to_numpy() == pytest.approx(
-        quantiles.numpy().reshape(-1, 2), rel=1e-6
-    )
+def test_point_forecast_and_mean_are_those_of_the_samples(untuned, sales):
+    ahead = untuned.predict_df(sales, 4, num_samples=3, return_samples=True)
+    samples = ahead[["sample_0", "sample_1", "sample_2"]]
+    assert ahead.predictions.tolist() == samples.median(axis=1).tolist()
+    assert ahead["mean"].to_numpy() == pytest.approx(samples.mean(axis=1).to_numpy())
 
 
-def test_a_season_is_taken_out_and_put_back(untuned):
-    series = waves(40) * np.resize([1.0, 1.2, 0.9, 1.1], 40)[:, None]
-    season = Season.of(series, 4)
-    (with_it,), (without,) = (
-        untuned.sample([series], 5, season=4),
-        untuned.sample([season.without(series)], 5),
-    )
-    assert with_it.texts == without.texts
-    assert np.allclose(with_it.physical, without.physical * season.factor[np.arange(40, 45) % 4])
-    assert not np.allclose(with_it.physical, without.physical)
+def test_the_samples_of_a_table_are_those_of_its_series(untuned, sales):
+    ahead = untuned.predict_df(sales, 4, num_samples=3, return_samples=True)
+    of_table = ahead.loc[ahead.item_id == "b", ["sample_0", "sample_1", "sample_2"]]
+
+    values = [values_of(sales, name, "target") for name in ("b", "a")]
+    # The table's calendar says 7 days.
+    of_b, _ = untuned.sample(values, 4, num_samples=3, season=7)
+    assert of_table.to_numpy().T.tolist() == of_b.physical[..., 0].tolist()
 
 
-def test_the_oldest_steps_drop_out_and_this_is_said(untuned):
-    long = waves(500)
-    said = "of a series longer than the model's window the last 204 steps are read"
-    with pytest.warns(UserWarning, match=said):
-        (whole,) = untuned.sample([long], 2, num_samples=1)
-    (kept,) = untuned.sample([long[-204:]], 2, num_samples=1)
-    assert whole.texts == kept.texts
+def test_a_table_and_its_arrays_give_one_forecast(untuned, two_targets):
+    options = {"quantile_levels": [0.1, 0.9], "num_samples": 4, "seed": 7}
+    ahead = untuned.predict_df(two_targets, 3, target=["target", "other"], **options)
+
+    arrays = [values_of(two_targets, name, "target", "other").T for name in ("b", "a")]
+    # The table's calendar says 7 days.
+    quantiles, medians = untuned.predict_quantiles(arrays, 3, season=7, **options)
+    # Tensors are of float32, the table is not.
+    assert ahead.predictions.to_numpy() == pytest.approx(medians.numpy().ravel(), rel=1e-6)
+    in_rows = quantiles.numpy().reshape(-1, 2)
+    assert ahead[["0.1", "0.9"]].to_numpy() == pytest.approx(in_rows, rel=1e-6)
 
 
-def test_an_adapter_knows_its_own_format(tiny, sales):
-    tuned = Forecaster(tiny, STUDY)
-    with pytest.raises(InputError, match="series b does not fit the adapter's text format"):
-        tuned.predict_df(sales, prediction_length=2)
-    with pytest.raises(
-        InputError, match=r"^the series .* \(variables: 2, negative numbers: no\); take"
-    ):
-        tuned.predict_df(
-            sales[["target"]], prediction_length=2, id_column=None, timestamp_column=None
-        )
-    with pytest.raises(InputError, match="series 1 does not fit"):
-        tuned.sample([np.ones((20, 2)), np.arange(-1.0, 19.0).reshape(10, 2)], 2)
+def test_a_shorter_context_gives_the_forecast_of_a_shorter_table(untuned, two_targets):
+    options = {"target": ["target", "other"], "num_samples": 3, "season": 1}
+    ahead = untuned.predict_df(two_targets, 4, context_length=15, **options)
+
+    shorter_table = two_targets.groupby("item_id").tail(15)
+    b_first = shorter_table.sort_values("item_id", ascending=False, kind="stable")
+    pd.testing.assert_frame_equal(ahead, untuned.predict_df(b_first, 4, **options))
+
+
+SHORT = waves(30)[:, 0]
+LONG = waves(40)[:, 0]
 
 
 @pytest.mark.parametrize(
-    ("context", "settings", "line"),
+    ("context", "shape"),
     [
-        (
+        pytest.param([torch.tensor(SHORT), torch.tensor(LONG)], (2,), id="a list of series"),
+        pytest.param(SHORT, (1,), id="one series"),
+        pytest.param(np.stack([SHORT, SHORT[::-1]]), (2,), id="an array of series"),
+        pytest.param([waves(30, 2).T], (1, 2), id="a series of two variables"),
+    ],
+)
+def test_quantiles_have_the_shapes_of_chronos(untuned, context, shape):
+    quantiles, mean = untuned.predict_quantiles(context, 3, [0.2, 0.8], num_samples=4)
+    assert quantiles.shape == (*shape, 3, 2)
+    assert mean.shape == (*shape, 3)
+
+
+def test_predict_quantiles_hands_its_options_on_to_the_sampling(untuned):
+    forecaster = replace(untuned, text_format=TABLES)
+    rising = waves() + 5 * np.arange(40)[:, None]
+    options = {"num_samples": 4, "context_length": 25, "views": (View(trend=True),), "season": 4}
+
+    _, median = forecaster.predict_quantiles(rising[:, 0], 3, **options)
+    (forecast,) = forecaster.sample([rising], 3, **options)
+    expected = np.median(forecast.physical, axis=0)[:, 0]
+    assert median[0].numpy() == pytest.approx(expected, rel=1e-6)
+
+
+def test_each_series_has_to_have_an_id_where_ids_are_given(untuned):
+    series = np.arange(20.0)
+    with pytest.raises(InputError, match="there are 1 ids and 2 series; give an id for each"):
+        untuned.predict_quantiles([series, series], 3, ids=["a"])
+
+
+def test_a_dict_that_holds_a_target_alone_is_taken_as_chronos_takes_it(untuned):
+    quantiles, mean = untuned.predict_quantiles([{"target": LONG}], 2, num_samples=2)
+    assert quantiles.shape == (1, 2, 9)
+    assert mean.shape == (1, 2)
+
+
+def test_covariates_in_a_dict_are_refused_by_name(untuned):
+    inputs = [{"target": LONG, "future_covariates": {"price": np.ones(2)}}]
+    with pytest.raises(InputError, match=r"^future_covariates holds covariates, which this model"):
+        untuned.predict_quantiles(inputs, 2)
+
+
+def test_covariates_beside_a_table_are_refused_by_name(untuned, sales):
+    future = sales.assign(price=1.0)
+    with pytest.raises(InputError, match=r"^future_df holds covariates, which this model cannot"):
+        untuned.predict_df(sales, 2, future_df=future)
+
+
+@pytest.mark.parametrize(
+    ("context", "settings", "message"),
+    [
+        pytest.param(
             np.append(waves(12), np.nan),
             {},
             "series 0 is not finite at 1 of its steps, the first of which is 12; cut them off",
+            id="a gap",
         ),
-        (np.ones(12), {}, "series 0 has no scale"),
-        (
+        pytest.param(np.ones(12), {}, "series 0 has no scale", id="a constant series"),
+        pytest.param(
             waves(12)[:, 0],
             {"prediction_length": 2000},
             "2000 steps are more than tiny can write; ask for fewer",
+            id="too far ahead",
         ),
-        (
+        pytest.param(
             [waves(12)[:, 0], waves(9)[:, 0]],
             {},
             "series 1 has 9 steps, fewer than 10; bring more, or drop it",
+            id="a short series",
         ),
-        ([waves(2, 2).T], {"ids": ["a"]}, "series a has 2 steps, fewer than 10"),
-        (
+        pytest.param(
+            [waves(2, 2).T],
+            {"ids": ["a"]},
+            "series a has 2 steps, fewer than 10",
+            id="a short series with a name",
+        ),
+        pytest.param(
             [np.ones((12, 20))],
             {},
             r"series 0 has 12 variables, more than 8; give it as \(variables, steps\)",
+            id="a series given as (steps, variables)",
         ),
-        (waves(12)[:, 0], {"prediction_length": 0}, "prediction_length is 0; give 1 or more"),
-        (
+        pytest.param([], {}, "there is no series to forecast", id="no series"),
+        pytest.param(
+            waves(12)[:, 0],
+            {"prediction_length": 0},
+            "prediction_length is 0; give 1 or more",
+            id="no steps ahead",
+        ),
+        pytest.param(
             waves(12)[:, 0],
             {"temperature": 0.0},
             "at temperature 0 all samples are the same; give a temperature",
+            id="temperature 0",
         ),
     ],
 )
-def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings, line):
-    with pytest.raises(ValueError, match=line) as error:
-        untuned.predict_quantiles(context, **{"prediction_length": 2, **settings})
+def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings, message):
+    arguments = {"prediction_length": 2} | settings
+    with pytest.raises(InputError, match=message) as error:
+        untuned.predict_quantiles(context, **arguments)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("levels", [[10, 50, 90], [-0.1], [0.5, float("nan")]])
+@pytest.mark.parametrize(
+    "levels",
+    [
+        pytest.param([10, 50, 90], id="percentages"),
+        pytest.param([-0.1], id="a negative one"),
+        pytest.param([0.5, float("nan")], id="not a number"),
+    ],
+)
 def test_a_level_out_of_range_is_refused_before_the_work(untuned, sales, monkeypatch, levels):
     monkeypatch.setattr(Forecaster, "sample", None)
-    options = {"prediction_length": 2, "quantile_levels": levels}
-    for ask, what in ((untuned.predict_df, sales), (untuned.predict_quantiles, waves()[:, 0])):
-        with pytest.raises(
-            InputError, match=r"^quantile_levels are \[.*\]; give numbers between 0"
-        ):
-            ask(what, **options)
+    message = r"^quantile_levels are \[.*\]; give numbers between 0"
+    with pytest.raises(InputError, match=message):
+        untuned.predict_df(sales, 2, quantile_levels=levels)
+    with pytest.raises(InputError, match=message):
+        untuned.predict_quantiles(LONG, 2, quantile_levels=levels)
 
 
-def test_a_format_for_a_table():
-    zero = waves()
-    level = 1000 + waves()
-    below = waves() - 60
-    assert format_for([zero]) == TextFormat(1, percentile=100)
-    assert format_for([level]) == format_for([below]) == TextFormat(1, percentile=100, offset=0.3)
-    assert format_for([waves(variables=3)]).separate
+@pytest.mark.parametrize("season", [0, -3])
+def test_a_season_of_no_steps_is_refused(untuned, sales, season):
+    message = f"^season is {season}; give its number of steps"
+    with pytest.raises(InputError, match=message):
+        untuned.predict_df(sales, 2, season=season, num_samples=2)
+    with pytest.raises(InputError, match=message):
+        untuned.predict_df(sales[["target"]], 2, season=season, num_samples=2, **NAMELESS)
+    with pytest.raises(InputError, match=message):
+        untuned.evaluate(sales, 2, season=season, num_samples=2)
 
 
-def test_batches_fit_into_memory(tiny, monkeypatch):
-    sizes = []
-    forecast = module.forecast
+# A single weekly series among daily ones switches off the season of all of them.
+CALENDARS_DIFFER = (
+    "no season is taken out, because the calendars of the series differ; set season, or bring "
+    "all series to one spacing"
+)
+
+
+@pytest.fixture(params=["predict_df", "evaluate", "fit"])
+def method(request, untuned, monkeypatch):
+    """Return each method that chooses the season of a table; fit trains nothing."""
+    monkeypatch.setattr(finetune, "finetune", lambda *arguments, **options: None)
+    return getattr(untuned, request.param)
+
+
+@pytest.fixture
+def options(method, tmp_path):
+    """Return what a method needs beside its table and its steps, to be quick."""
+    by_method = {
+        "predict_df": {"num_samples": 2},
+        "evaluate": {"num_samples": 2, "auto_ets": False},
+        "fit": {"output_dir": tmp_path},
+    }
+    return by_method[method.__name__]
+
+
+def warnings_of_calendars(method, table, **options):
+    """Return what a method that is to forecast two steps warns about calendars."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        method(table, 2, **options)
+    texts = [str(warning.message) for warning in caught]
+    return [text for text in texts if "calendars" in text]
+
+
+def test_calendars_that_differ_are_said_once(method, options, sales):
+    weeks = pd.date_range("2024-01-01", periods=40, freq="W")
+    weekly = pd.DataFrame({"item_id": "c", "timestamp": weeks, "target": waves()[:, 0]})
+    days_and_weeks = pd.concat([sales, weekly])
+
+    assert warnings_of_calendars(method, days_and_weeks, **options) == [CALENDARS_DIFFER]
+    assert warnings_of_calendars(method, days_and_weeks, season=7, **options) == []
+    assert warnings_of_calendars(method, sales, **options) == []
+
+
+def test_a_training_takes_out_the_season_of_the_calendar(untuned, sales, tmp_path, monkeypatch):
+    seasons = []
     monkeypatch.setattr(
-        module,
-        "forecast",
-        lambda *of, batch_size, **how: sizes.append(batch_size) or forecast(*of, **how),
+        finetune, "finetune", lambda *arguments, **options: seasons.append(options["season"])
     )
-    # A series takes its 12 steps once, for all samples, and a step of each. Two layers hold keys
-    # and values, of two heads of 16 numbers in 4 bytes.
-    one = (12 + 3 * 1) * module.format_for([waves(12)]).longest_step * 2 * 2 * 2 * 16 * 4
-    for bytes_held in (2 * one, 2 * 10**9):
-        monkeypatch.setattr(module, "CACHE", bytes_held)
-        Forecaster(tiny).sample([waves(12)] * 3, 1, num_samples=3)
-    assert sizes == [2, 85]
+    untuned.fit(sales, 2, output_dir=tmp_path)
+    assert seasons == [(7,)]
 
 
-def test_the_adapter_that_comes_with_the_package_has_a_name():
-    assert adapter_folder("general") == GENERAL
+@pytest.fixture
+def flawed(sales):
+    """Return the table of sales, in which a never changes and both series lack their sixth day."""
+    sales.loc[sales.item_id == "a", "target"] = 1.0
+    return sales.drop(index=5)
 
 
-def test_an_adapter_is_found_by_its_folder(tmp_path):
-    model = inject_lora(load_backbone("tiny", device="cpu", dtype="float32").model, 2)
-    folder = tmp_path / "results" / "laptop-tiny" / "trial" / "mine"
-    save_adapter(model, folder, "tiny")
-    assert adapter_folder(folder) == adapter_folder(str(folder)) == folder
-    assert base_of(folder) == "tiny"
-    assert read_format(folder) == STUDY
-    for pattern in ("trial/*", "trial/min?", "*/mine"):  # a name is no pattern
-        with pytest.raises(InputError, match="is no folder"):
-            adapter_folder(pattern)
-    with pytest.raises(
-        InputError,
-        match=r"'other' is no folder with an adapter_config\.json; give an adapter's folder",
+def test_an_unfit_series_is_refused_with_its_row_and_a_remedy(untuned, flawed):
+    # The rows of b and a alternate, so row 11 is that of the seventh day of b.
+    with pytest.raises(InputError, match=r"row 11, .*; --skip leaves series 'b' out \("):
+        untuned.predict_df(flawed, 2, num_samples=2)
+
+
+def test_an_unfit_series_is_left_out_and_a_gap_is_filled(untuned, flawed):
+    with (
+        pytest.warns(UserWarning, match="series 'a' is left out: .* the series is 1 throughout"),
+        pytest.warns(UserWarning, match=r"steps that were filled \(linear\): 1"),
     ):
-        adapter_folder("other")
+        ahead = untuned.predict_df(flawed, 2, skip=True, fill="linear", num_samples=2)
+    assert ahead.item_id.tolist() == ["b", "b"]
+
+
+@pytest.fixture
+def reads_twenty_steps(untuned, monkeypatch):
+    """Return a forecaster that reads 20 steps, in the text format of `general`."""
+    monkeypatch.setattr(Forecaster, "readable_steps", lambda *_: 20)
+    return replace(untuned, text_format=TABLES)
+
+
+@pytest.fixture
+def closed_shop(sales):
+    """Return a table of one series, which has been 0 for thirty steps."""
+    closed = sales[sales.item_id == "b"].assign(item_id="closed")
+    closed.loc[10:, "target"] = 0.0
+    return closed
+
+
+def test_a_series_that_the_model_cannot_read_is_refused_before_the_work(
+    reads_twenty_steps, closed_shop, sales, monkeypatch
+):
+    monkeypatch.setattr(Forecaster, "sample", None)
+    among_others = pd.concat([closed_shop, sales])
+    with pytest.raises(InputError, match=r"^series closed has no scale: .* or --skip it"):
+        reads_twenty_steps.predict_df(among_others, 2, season=1)
+
+    # Where there is no other, leaving it out is no remedy.
+    with pytest.raises(InputError, match=r"^series closed has no scale: .*; drop it$"):
+        reads_twenty_steps.predict_df(closed_shop, 2, season=1, skip=True)
+
+
+@pytest.mark.filterwarnings("ignore:of a series longer")
+def test_a_series_that_the_model_cannot_read_may_be_left_out(
+    reads_twenty_steps, closed_shop, sales
+):
+    among_others = pd.concat([closed_shop, sales])
+    with pytest.warns(UserWarning, match="^left out: series closed has no scale: what is read is"):
+        ahead = reads_twenty_steps.predict_df(among_others, 2, season=1, skip=True, num_samples=2)
+    assert ahead.item_id.unique().tolist() == ["b", "a"]
+
+
+def test_a_series_has_to_change_in_what_is_read_of_it(tiny):
+    forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
+    values = np.append(50 + 30 * np.sin(np.arange(30)), [5.0] * 15)
+    closed = Item("closed", pd.RangeIndex(45), values[:, None])
+
+    assert forecaster.readable([closed], 4) == [closed]
+    with pytest.raises(InputError, match="has no scale"):
+        forecaster.readable([closed], 4, context_length=15)
+
+
+def test_an_untuned_model_reads_a_series_in_whatever_format_its_fifty_will_get(tiny):
+    """The format of a table of zeros and ones has no offset, that of its first fifty has one.
+
+    With an offset the last 200 steps of the closed shop have no scale, because they are all alike.
+    """
+    rng = np.random.default_rng(0)
+
+    def series(name, values):
+        return Item(name, pd.RangeIndex(len(values)), values[:, None])
+
+    closed = series("closed", np.append(rng.uniform(90, 110, 300), np.full(250, 100.0)))
+    others = [series(f"shop {i}", rng.uniform(90, 110, 300)) for i in range(49)]
+    from_zero = series("from zero", np.linspace(0, 1000, 300))
+    table = [closed, *others, from_zero]
+
+    assert format_for([item.values for item in table]).offset == 0
+    assert format_for([item.values for item in table[:50]]).offset > 0
+    with pytest.warns(UserWarning, match="left out: series closed has no scale"):
+        readable = Forecaster(tiny).readable(table, 3, skip=True, context_length=200)
+    assert readable == table[1:]
+
+
+@pytest.mark.filterwarnings("error")  # with `skip`, a series would be left out with a warning
+@pytest.mark.parametrize("skip", [False, True])
+def test_what_is_wrong_with_the_call_is_not_said_of_a_series(untuned, sales, skip):
+    with pytest.raises(InputError, match=r"^context_length is 5; give 10 steps or more, or leave"):
+        untuned.predict_df(sales, 2, context_length=5, skip=skip)
+
+    too_far = r"^2000 steps are more than tiny can write; ask for fewer$"
+    with pytest.raises(InputError, match=too_far):
+        untuned.predict_df(sales, 2000, skip=skip)
+
+
+@pytest.mark.filterwarnings("ignore:of a series longer")
+@pytest.mark.parametrize(
+    ("steps", "closed_for", "stuck_at", "context_length"),
+    [
+        pytest.param(200, 65, 0.0, 60, id="closed for longer than is asked for"),
+        pytest.param(1100, 300, 0.0, None, id="closed for longer than the window"),
+        pytest.param(1100, 300, 17.0, None, id="stuck at a number"),
+    ],
+)
+def test_a_closed_shop_is_forecast_with_every_view(
+    untuned, steps, closed_for, stuck_at, context_length
+):
+    """Also with the view that leaves the season in, because it varies only without its season."""
+    general = replace(untuned, text_format=TABLES, views=read_views(GENERAL))
+    week = np.resize([5.0, 6, 7, 8, 9, 20, 0], steps)
+    sold = week * np.random.default_rng(0).uniform(1, 1.1, steps)
+    sold[-closed_for:] = stuck_at
+    days = pd.date_range("2020-01-01", periods=steps)
+    table = pd.DataFrame({"item_id": "closed", "timestamp": days, "target": sold})
+
+    ahead = general.predict_df(table, 2, num_samples=3, context_length=context_length)
+    assert np.isfinite(ahead.predictions).all()
+
+
+def test_a_series_that_the_adapters_format_does_not_fit_is_named(tiny, sales):
+    tuned = Forecaster(tiny, STUDY)  # the study writes two variables, and nothing negative
+    with pytest.raises(InputError, match="series b does not fit the adapter's text format"):
+        tuned.predict_df(sales, 2)
+
+    nameless = r"^the series .* \(variables: 2, negative numbers: no\); take"
+    with pytest.raises(InputError, match=nameless):
+        tuned.predict_df(sales[["target"]], 2, **NAMELESS)
+
+
+def test_a_forecaster_is_shown_in_one_line(untuned):
+    assert repr(untuned) == "Forecaster(tiny, adapter: none, float32 on cpu)"
+
+
+@pytest.mark.parametrize(
+    ("device", "device_map"),
+    [
+        pytest.param("cpu", "auto", id="auto leaves device as it is"),
+        pytest.param("cuda:99", "cpu", id="device_map goes before device"),
+        pytest.param(None, "cpu", id="device_map alone"),
+    ],
+)
+def test_the_device_may_be_named_as_chronos_names_it(device, device_map):
+    forecaster = Forecaster.from_pretrained(
+        "none", backbone="tiny", device=device, device_map=device_map
+    )
+    assert forecaster.backbone.device.type == "cpu"
+
+
+def test_an_unknown_device_map_is_refused():
+    with pytest.raises(InputError, match="cannot use device 'abacus'"):
+        Forecaster.from_pretrained("none", backbone="tiny", device_map="abacus")
+
+
+def load_tiny(**settings):
+    """Return a forecaster as it is loaded by its name."""
+    return Forecaster.from_pretrained("none", backbone="tiny", device="cpu", **settings)
+
+
+def set_int8_rate(monkeypatch, rate):
+    """Let int8 compute so many times as fast as float32 and bfloat16, which are equally fast."""
+    rates = dict.fromkeys(DTYPES, 1.0) | {INT8: rate}
+    monkeypatch.setattr(devices, "measured_rates", rates.copy)
+
+
+@pytest.mark.parametrize(
+    ("int8_rate", "fastest"),
+    [pytest.param(2.0, True, id="int8 is faster"), pytest.param(0.5, False, id="int8 is slower")],
+)
+def test_it_forecasts_in_int8_where_that_is_fastest_or_named(monkeypatch, int8_rate, fastest):
+    set_int8_rate(monkeypatch, int8_rate)
+    assert load_tiny().int8 is fastest
+    assert "int8 on cpu" in repr(load_tiny(dtype="int8"))
+    assert load_tiny(dtype="bfloat16").dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(("dtype", "int8_rate"), [("int8", 0.5), ("float32", 2.0)])
+def test_the_environment_names_a_dtype_that_is_not_the_fastest(monkeypatch, dtype, int8_rate):
+    set_int8_rate(monkeypatch, int8_rate)
+    monkeypatch.setenv("M2_DTYPE", dtype)
+    assert load_tiny().dtype == dtype
+
+
+def test_int8_rounds_the_products_of_layers_and_leaves_weights_as_they_are(monkeypatch):
+    set_int8_rate(monkeypatch, 0.5)
+    whole = load_tiny(dtype="int8")
+    plain = load_tiny(dtype="float32")
+    assert whole.backbone.dtype == "float32"
+
+    x = torch.linspace(-1, 1, whole.backbone.model.config.hidden_size)[None]
+    rounded = whole._bare().blocks[0].out(x)
+    exact = plain._bare().blocks[0].out(x)
+    relative_error = (rounded - exact).norm() / exact.norm()
+    assert 1e-4 < float(relative_error) < 0.05
+
+
+def test_a_table_is_forecast_in_int8(monkeypatch, sales):
+    set_int8_rate(monkeypatch, 0.5)
+    assert len(load_tiny(dtype="int8").predict_df(sales, 3, num_samples=2)) == 6
+
+
+def test_int8_is_refused_on_a_graphics_card():
+    with pytest.raises(InputError, match="int8 is for a CPU, not for cuda"):
+        Forecaster.from_pretrained("none", backbone="tiny", device="cuda", dtype="int8")
+
+
+def test_int8_is_a_dtype_of_products_and_none_of_weights():
+    with pytest.raises(InputError, match="unknown dtype 'int8'"):
+        load_backbone("tiny", device="cpu", dtype="int8")
+
+
+def test_an_adapter_is_not_given_a_text_format(tmp_path):
+    model = inject_lora(load_backbone("tiny", device="cpu", dtype="float32").model, 2)
+    save_adapter(model, tmp_path, "tiny")
     with pytest.raises(InputError, match="has a text format of its own"):
-        Forecaster.from_pretrained(folder, text_format=STUDY)
-    (folder / "text_format.json").write_text('{"digits": 9}', encoding="utf-8")
-    with pytest.raises(InputError, match=r"text_format\.json cannot be read \(a text format has"):
-        read_format(folder)
-    (folder / "adapter_config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match=r"adapter_config\.json cannot be read"):
-        base_of(folder)
+        Forecaster.from_pretrained(tmp_path, text_format=STUDY)
 
 
-def test_a_folder_that_is_called_as_a_backbone_is_not_asked(tmp_path, monkeypatch):
+def test_a_folder_that_is_called_as_a_backbone_is_not_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "text_format.json").write_text('{"digits": 3}', encoding="utf-8")
     assert Forecaster.from_pretrained("none", backbone="tiny").text_format is None
-
-
-def test_a_spread_never_takes_a_forecast_below_zero_where_no_value_is(untuned):
-    untuned = replace(untuned, text_format=TextFormat(1, percentile=100, offset=0.5, spread=10.0))
-    sales = waves() * (waves() > 40)
-    profit = waves() - 50
-    made = untuned.sample([sales, profit], 4, num_samples=8)
-    assert made[0].physical.min() == 0
-    assert made[1].physical.min() < profit.min()
-    (both,) = replace(untuned, text_format=replace(untuned.text_format, variables=2)).sample(
-        [np.hstack([sales, profit])], 4, num_samples=8
-    )
-    assert both.physical[..., 0].min() == 0 > both.physical[..., 1].min()

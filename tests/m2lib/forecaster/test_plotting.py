@@ -1,3 +1,6 @@
+"""Fan charts: each variable of each series has an axis, with its past, its bands and its median."""
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,98 +9,153 @@ from matplotlib.collections import PolyCollection
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, plot_forecasts
 
-LEVELS = {"quantile_levels": [0.9, 0.1, 0.5, 0.25, 0.75], "num_samples": 5}
+SAMPLED = {"quantile_levels": [0.9, 0.1, 0.5, 0.25, 0.75], "num_samples": 5}
 
 
 @pytest.fixture(autouse=True)
-def closed():
-    import matplotlib.pyplot as plt
-
+def close_figures():
+    """Close what a test has drawn."""
     yield
     plt.close("all")
 
 
-def sales(names="ab", steps=40):
-    wave = 50 + 30 * np.sin(np.arange(steps) / 3)
-    days = pd.date_range("2024-01-01", periods=steps)
-    frames = [pd.DataFrame({"item_id": name, "timestamp": days, "target": wave}) for name in names]
-    return pd.concat(frames).assign(other=lambda frame: 100 - frame.target)
+def sales_of(*shops):
+    """Return forty days of sales of some shops, and another column, which mirrors them."""
+    days = pd.date_range("2024-01-01", periods=40)
+    sold = 50 + 30 * np.sin(np.arange(40) / 3)
+    tables = [
+        pd.DataFrame({"item_id": shop, "timestamp": days, "target": sold, "other": 100 - sold})
+        for shop in shops
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
-def test_levels_pair_by_their_size(tiny):
-    table = sales("a")
-    levels = [1e-5, 0.5, 1 - 1e-5]
+TWO_SHOPS = sales_of("a", "b")
+
+
+@pytest.fixture(scope="module")
+def ahead(tiny):
+    """Return forecasts of four steps of both variables of two shops, a row for each."""
+    return Forecaster(tiny).predict_df(TWO_SHOPS, 4, target=["target", "other"], **SAMPLED)
+
+
+def assert_band_lies_between(band, low, high):
+    """Assert that a band reaches from the least lower quantile to the largest upper one."""
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.min() == low.min()
+    assert heights.max() == high.max()
+
+
+def test_each_variable_of_each_series_has_an_axis(ahead):
+    axes = plot_forecasts(TWO_SHOPS, ahead)
+    assert [ax.get_title() for ax in axes] == ["a", "a", "b", "b"]
+    assert [ax.get_ylabel() for ax in axes] == ["target", "other", "target", "other"]
+    assert {ax.get_xlabel() for ax in axes} == {"timestamp"}
+
+
+def test_an_axis_shows_the_past_of_five_horizons_and_the_median(ahead):
+    axes = plot_forecasts(TWO_SHOPS, ahead)
+    past, median = axes[1].lines  # of the variable `other` of series a
+    assert past.get_ydata().tolist() == TWO_SHOPS.other[20:40].tolist()
+    assert median.get_ydata().tolist() == ahead.predictions[4:8].tolist()
+
+
+def test_a_band_lies_between_two_levels_and_the_widest_is_drawn_first(ahead):
+    axes = plot_forecasts(TWO_SHOPS, ahead)
+    wide, narrow = axes[1].findobj(PolyCollection)
+    steps = ahead[4:8]  # of the variable `other` of series a
+    assert_band_lies_between(wide, steps["0.1"], steps["0.9"])
+    assert_band_lies_between(narrow, steps["0.25"], steps["0.75"])
+
+
+def test_levels_are_paired_by_their_size_and_not_by_their_names(tiny):
+    table = sales_of("a")
+    levels = [1e-5, 0.5, 1 - 1e-5]  # the first is called 1e-05
     ahead = Forecaster(tiny).predict_df(table, 4, quantile_levels=levels, num_samples=5)
     (ax,) = plot_forecasts(table, ahead)
     (band,) = ax.findobj(PolyCollection)
-    heights = band.get_paths()[0].vertices[:, 1]
-    assert (heights.min(), heights.max()) == (ahead["1e-05"].min(), ahead["0.99999"].max())
+    assert_band_lies_between(band, ahead["1e-05"], ahead["0.99999"])
 
 
-def test_each_variable_of_each_series_has_an_axis(tiny):
-    table = sales()
-    ahead = Forecaster(tiny).predict_df(table, 4, target=["target", "other"], **LEVELS)
-    axes = plot_forecasts(table, ahead)
-    assert [ax.get_title() for ax in axes] == ["a", "a", "b", "b"]
-    assert [ax.get_ylabel() for ax in axes] == ["target", "other"] * 2
-    assert {ax.get_xlabel() for ax in axes} == {"timestamp"}
-    past, median = axes[1].lines
-    assert past.get_ydata().tolist() == table.other[:40].tolist()[-20:]
-    assert median.get_ydata().tolist() == ahead.predictions[4:8].tolist()
-    wide, narrow = axes[1].findobj(PolyCollection)
-    for band, low, high in ((wide, "0.1", "0.9"), (narrow, "0.25", "0.75")):
-        heights = band.get_paths()[0].vertices[:, 1]
-        assert (heights.min(), heights.max()) == (ahead[low][4:8].min(), ahead[high][4:8].max())
+def test_the_legend_names_the_bands_by_their_share(ahead):
+    axes = plot_forecasts(TWO_SHOPS, ahead)
     labels = [text.get_text() for text in axes[0].get_legend().get_texts()]
     assert labels == ["past", "80% band", "50% band", "median"]
-    assert len(plot_forecasts(table, ahead, most=3)) == 3
-    assert [ax.get_title() for ax in plot_forecasts(table, ahead[8:])] == ["b", "b"]
 
 
-def test_a_table_without_ids_and_times_is_drawn_and_a_dollar_is_one(tiny, tmp_path):
-    table = sales("a").rename(columns={"target": "US$ a_b$"})[["US$ a_b$"]]
+def test_there_are_at_most_so_many_axes(ahead):
+    assert len(plot_forecasts(TWO_SHOPS, ahead, most=3)) == 3
+
+
+def test_some_of_the_forecasts_are_drawn_alone(ahead):
+    axes = plot_forecasts(TWO_SHOPS, ahead[8:])
+    assert [ax.get_title() for ax in axes] == ["b", "b"]
+
+
+def test_a_table_without_ids_and_times_is_drawn(tiny):
+    table = sales_of("a")[["target"]]
     columns = {"id_column": None, "timestamp_column": None}
-    ahead = Forecaster(tiny).predict_df(table, 4, target="US$ a_b$", **LEVELS, **columns)
+    ahead = Forecaster(tiny).predict_df(table, 4, **SAMPLED, **columns)
+
     (ax,) = plot_forecasts(table, ahead, **columns)
+    _, median = ax.lines
+    assert median.get_xdata().tolist() == [40, 41, 42, 43]
+
+
+def test_a_dollar_in_a_name_begins_no_formula(tiny, tmp_path):
+    table = sales_of("a").rename(columns={"target": "US$ a_b$"})
+    ahead = Forecaster(tiny).predict_df(table, 4, target="US$ a_b$", **SAMPLED)
+
+    (ax,) = plot_forecasts(table, ahead)
     assert ax.get_ylabel() == "US$ a_b$"
-    assert ax.lines[1].get_xdata().tolist() == [40, 41, 42, 43]
-    ax.figure.savefig(tmp_path / "ahead.png")
+    ax.figure.savefig(tmp_path / "ahead.png")  # where a formula would fail
 
 
 def test_forecasts_of_other_series_are_refused(tiny):
-    table = sales("a")
-    ahead = Forecaster(tiny).predict_df(table, 4, **LEVELS).assign(item_id="b")
+    table = sales_of("a")
+    ahead = Forecaster(tiny).predict_df(table, 4, **SAMPLED)
     with pytest.raises(InputError, match="none of the forecasts is of these series; give them"):
-        plot_forecasts(table, ahead)
+        plot_forecasts(table, ahead.assign(item_id="b"))
 
 
 def test_a_table_with_gaps_and_unfit_series_is_drawn(tiny):
-    gaps = sales()
-    gaps.iloc[5, 2] = np.nan  # the column `target` of series a
-    gaps.iloc[45, 2] = np.inf
+    table = sales_of("a", "b")
+    table.loc[5, "target"] = np.nan  # of series a
+    table.loc[45, "target"] = np.inf  # of series b
     options = {"skip": True, "fill": "linear"}
+
     with pytest.warns(UserWarning, match="'b' is left out"):
-        ahead = Forecaster(tiny).predict_df(gaps, 4, **LEVELS, **options)
+        ahead = Forecaster(tiny).predict_df(table, 4, **SAMPLED, **options)
     with pytest.warns(UserWarning, match="'b' is left out"):
-        (ax,) = plot_forecasts(gaps, ahead, **options)
+        (ax,) = plot_forecasts(table, ahead, **options)
+
     assert ax.get_title() == "a"
 
 
 @pytest.mark.parametrize(
     "stamps",
     [
-        pd.date_range("2024-01-01", periods=44, tz="Europe/Paris"),
-        pd.period_range("2024-01-01", periods=44, freq="D"),
-        pd.date_range("2021-01-01", periods=44, freq="MS").strftime("%Y%m").astype(int),
-        pd.Index(range(202390, 202434)),  # numbers, of which the last are no months
+        pytest.param(pd.date_range("2024-01-01", periods=44, tz="Europe/Paris"), id="in a zone"),
+        pytest.param(pd.period_range("2024-01-01", periods=44, freq="D"), id="periods"),
+        pytest.param(
+            pd.date_range("2021-01-01", periods=44, freq="MS").strftime("%Y%m").astype(int),
+            id="months as numbers",
+        ),
+        # The first ones are no months, so none of them is, whether or not those ahead look so.
+        pytest.param(pd.Index(range(202365, 202409)), id="numbers that end like months"),
+        pytest.param(pd.Index(range(202390, 202434)), id="numbers that do not"),
     ],
 )
 def test_a_part_of_a_forecast_is_drawn_at_its_own_time(tiny, stamps):
-    table = sales("a").assign(timestamp=stamps[:40])
-    ahead = Forecaster(tiny).predict_df(table, 4, **LEVELS)
+    table = sales_of("a").assign(timestamp=stamps[:40])
+    ahead = Forecaster(tiny).predict_df(table, 4, **SAMPLED)
+
     (whole,) = plot_forecasts(table, ahead)
     (part,) = plot_forecasts(table, ahead[2:])
-    times = whole.lines[1].get_xdata()
+
+    past, median = whole.lines
+    times = median.get_xdata()
     assert len(times) == 4
-    assert list(part.lines[1].get_xdata()) == list(times[2:])
-    assert times[0] > whole.lines[0].get_xdata()[-1]
+    assert times[0] > past.get_xdata()[-1]
+    _, median_of_part = part.lines
+    assert list(median_of_part.get_xdata()) == list(times[2:])

@@ -1,4 +1,4 @@
-"""What a sampler keeps, refuses and says, and how it reads and writes a context."""
+"""What a sampler keeps, refuses and says, and how it writes a context and reads its forecasts."""
 
 import copy
 import pickle
@@ -7,119 +7,172 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from m2lib.decoding import forecasts
 from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, Sampler, View
-from m2lib.forecaster import sampling as module
+from m2lib.forecaster import Sampler, View, format_for, sampling
 from m2lib.forecaster.views import Seen
 from m2lib.model import ids_to_text, inject_lora, load_backbone, merge_lora, text_to_ids
 from m2lib.series import STUDY, TABLES, Season, TextFormat, Trend
 
-WAVE = 50 + 30 * np.sin(np.arange(40.0) / 3)[:, None]
+
+def waves(steps=40, variables=1):
+    """Return noisy waves around 50, from 17 to 83, of shape (steps, variables)."""
+    rng = np.random.default_rng(0)
+    phases = np.arange(steps)[:, None] / 3 + np.arange(variables)
+    return 50 + 30 * np.sin(phases) + rng.normal(0, 1, (steps, variables))
 
 
-@pytest.fixture
-def own():
-    """A forecaster whose model no other test has."""
+WAVE = waves()
+
+
+def load_own():
+    """Return a sampler whose model no other test has, for one variable without negative values."""
     return Sampler(load_backbone("tiny", device="cpu", dtype="float32"), TextFormat(1))
 
 
 @pytest.fixture
-def built(monkeypatch):
-    """The models whose matrices were made, in order."""
-    models, real = [], BareModel.__init__
-    monkeypatch.setattr(
-        BareModel,
-        "__init__",
-        lambda self, model, int8=False: models.append(model) or real(self, model, int8),
-    )
+def own():
+    """Return a sampler whose model a test may change."""
+    return load_own()
+
+
+@pytest.fixture
+def for_tables(own):
+    """Return a sampler in the text format of adapters for any table."""
+    return replace(own, text_format=TABLES)
+
+
+# What a sampler keeps: the model's matrices, merged with an adapter and packed.
+
+
+@pytest.fixture
+def packed(monkeypatch):
+    """Return a list to which each model is added whose matrices are made."""
+    models = []
+    make = BareModel.__init__
+
+    def noted(self, model, int8=False):
+        models.append(model)
+        make(self, model, int8)
+
+    monkeypatch.setattr(BareModel, "__init__", noted)
     return models
 
 
-def texts(sampler):
-    return sampler.sample([WAVE], 3, num_samples=4)[0].texts
+def texts_of(sampler):
+    """Return what a sampler writes after a wave."""
+    (forecast,) = sampler.sample([WAVE], 3, num_samples=4)
+    return forecast.texts
 
 
-def test_matrices_are_made_once_for_a_forecaster(own, built):
-    first = texts(own)
-    assert texts(own) == first
-    assert built == [own.backbone.model]
-    for other in (replace(own), copy.deepcopy(own), pickle.loads(pickle.dumps(own))):
-        assert texts(other) == first
-    assert len(built) == 4  # a copy makes its own, and none travels with a pickle
+def test_matrices_are_made_once_for_a_forecaster(own, packed):
+    first = texts_of(own)
+    assert texts_of(own) == first
+    assert packed == [own.backbone.model]
+
+
+@pytest.mark.parametrize(
+    "make_copy",
+    [
+        pytest.param(replace, id="with fields replaced"),
+        pytest.param(copy.deepcopy, id="deep"),
+        pytest.param(lambda sampler: pickle.loads(pickle.dumps(sampler)), id="pickled"),
+    ],
+)
+def test_a_copy_makes_its_own_matrices(own, packed, make_copy):
+    texts = texts_of(own)
+    other = make_copy(own)
+    assert texts_of(other) == texts
+    assert packed == [own.backbone.model, other.backbone.model]
 
 
 def train_a_step(model, fused=False):
+    """Change a model's weights in place."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, fused=fused)
-    model(torch.tensor([[1, 2, 3]])).logits.logsumexp(-1).sum().backward()
+    logits = model(torch.tensor([[1, 2, 3]])).logits
+    logits.logsumexp(-1).sum().backward()
     optimizer.step()
 
 
 def load_state(model):
+    """Copy other weights into a model."""
     state = {name: tensor + 0.1 for name, tensor in model.state_dict().items()}
     model.load_state_dict(state)
 
 
-def other_adapter(model):
-    """One goes into the weights; a second takes its place, and perhaps its place in memory."""
-    merge_lora(model)
-    adapted(model, seed=2)
-
-
-def adapted(model, seed=1):
+def put_adapter_in(model, seed=1):
+    """Put an adapter of random weights into a model."""
     generator = torch.Generator().manual_seed(seed)
     inject_lora(model, 2, generator=generator)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name:  # in a new adapter B is 0, and changes nothing
                 parameter.normal_(generator=generator)
 
 
 @pytest.mark.parametrize(
-    "change", [train_a_step, partial(train_a_step, fused=True), load_state, adapted]
+    "change",
+    [
+        train_a_step,
+        # PyTorch counts the changes of a weight, but not those by a fused optimiser.
+        pytest.param(partial(train_a_step, fused=True), id="train_a_step, fused"),
+        load_state,
+        put_adapter_in,
+    ],
 )
-def test_no_forecast_is_made_by_matrices_out_of_date(own, built, change):
+def test_no_forecast_is_made_by_matrices_out_of_date(own, packed, change):
     own.backbone.model.requires_grad_(True)
-    before = texts(own)
+    before = texts_of(own)
     change(own.backbone.model)
-    after = texts(own)
+    after = texts_of(own)
     assert after != before
-    assert after == texts(replace(own))  # which has nothing kept
-    texts(own)
-    assert len(built) == 3
+    assert after == texts_of(replace(own))  # which keeps nothing
+
+    # The new matrices are kept again: they were made for `before`, for `after` and for the copy.
+    texts_of(own)
+    assert len(packed) == 3
 
 
-def test_matrices_follow_their_model_to_another_dtype(own, built):
-    texts(own)
+def test_matrices_follow_their_model_to_another_dtype(own, packed):
+    texts_of(own)
     own.backbone.model.to(torch.bfloat16)
-    texts(own)
+    texts_of(own)
     assert own._bare().embedding.dtype == torch.bfloat16
-    assert len(built) == 2
+    assert len(packed) == 2
 
 
-def test_one_adapter_after_another(own):
-    adapted(own.backbone.model)
-    before = texts(own)
-    other_adapter(own.backbone.model)
-    assert texts(own) == texts(replace(own)) != before
+def test_one_adapter_may_take_the_place_of_another(own):
+    model = own.backbone.model
+    put_adapter_in(model)
+    before = texts_of(own)
+
+    # The first goes into the weights. The second may even have its place in memory.
+    merge_lora(model)
+    put_adapter_in(model, seed=2)
+    after = texts_of(own)
+    assert after != before
+    assert after == texts_of(replace(own))
 
 
-def test_weights_of_inference_mode_are_never_kept(built):
-    with torch.inference_mode():
-        sampler = Sampler(load_backbone("tiny", device="cpu", dtype="float32"), TextFormat(1))
-    assert texts(sampler) == texts(sampler)
-    assert len(built) == 2
+def test_weights_of_inference_mode_are_never_kept(packed):
+    with torch.inference_mode():  # PyTorch counts no changes of weights that are made in it
+        sampler = load_own()
+    assert texts_of(sampler) == texts_of(sampler)
+    assert len(packed) == 2
+
+
+# What it refuses.
 
 
 @pytest.mark.parametrize(
-    ("values", "settings", "line"),
+    ("values", "settings", "message"),
     [
         ([], {}, "there is no series to forecast; give at least one"),
+        ([WAVE], {"prediction_length": 0}, "prediction_length is 0; give 1 or more steps"),
         (
             [WAVE],
             {"season": 0},
@@ -132,219 +185,343 @@ def test_weights_of_inference_mode_are_never_kept(built):
         ([WAVE], {"num_samples": 0}, "num_samples is 0; give 1 or more"),
     ],
 )
-def test_an_argument_out_of_range_is_refused_in_one_line(own, values, settings, line):
-    with pytest.raises(InputError, match=line) as error:
-        own.sample(values, 3, **settings)
+def test_an_argument_out_of_range_is_refused_in_one_line(own, values, settings, message):
+    arguments = {"prediction_length": 3} | settings
+    with pytest.raises(InputError, match=message) as error:
+        own.sample(values, **arguments)
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="prediction_length is 0; give 1 or more steps"):
-        own.sample([WAVE], 0)
+
+
+def test_a_series_that_does_not_fit_the_format_is_named_by_its_number(tiny):
+    never_negative = np.ones((20, 2))
+    from_minus_one = np.arange(-1.0, 19.0).reshape(10, 2)
+    with pytest.raises(InputError, match="series 1 does not fit"):
+        Sampler(tiny, STUDY).sample([never_negative, from_minus_one], 2)
+
+
+@pytest.mark.parametrize("text_format", [None, TextFormat(2)])
+def test_series_of_different_numbers_of_variables_are_refused(tiny, text_format):
+    two_variables = np.arange(40.0).reshape(20, 2)
+    message = (
+        r"^series 1 has another number of variables than the first one \(1, not 2\); forecast them"
+    )
+    with pytest.raises(InputError, match=message):
+        Sampler(tiny, text_format).sample([two_variables, np.arange(20.0)[:, None]], 2)
+
+
+def test_an_integrators_undershoot_fits_a_format_without_negative_numbers(tiny):
+    sampler = Sampler(tiny, STUDY)
+    variable = np.abs(np.sin(np.arange(40)))
+    series = np.stack([variable, variable], axis=1)
+    series[7] = -6.7e-8
+    assert sampler.checked_format([series]) == STUDY
+
+    series[7] = -0.1
+    with pytest.raises(InputError, match="series 0 does not fit the adapter's text format"):
+        sampler.checked_format([series])
+
+
+# What it says.
+
+
+def test_a_sampler_is_shown_in_one_line(own, tmp_path):
+    assert repr(own) == "Sampler(tiny, adapter: none, float32 on cpu)"
+    tuned = replace(own, adapter=tmp_path / "mine")
+    assert repr(tuned) == "Sampler(tiny, adapter: mine, float32 on cpu)"
+
+
+def test_the_oldest_steps_drop_out_and_this_is_said(tiny):
+    long = waves(500)
+    message = "of a series longer than the model's window the last 204 steps are read"
+    with pytest.warns(UserWarning, match=message):
+        (whole,) = Sampler(tiny).sample([long], 2, num_samples=1)
+    (kept,) = Sampler(tiny).sample([long[-204:]], 2, num_samples=1)
+    assert whole.texts == kept.texts
+
+
+def test_steps_that_an_adapter_has_not_learned_are_warned_of(own, tmp_path):
+    tuned = replace(own, adapter=tmp_path)
+    with pytest.warns(UserWarning, match="103 steps are more than the 102 that fill half a"):
+        tuned.sample([WAVE], 103, num_samples=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tuned.sample([WAVE], 102, num_samples=1)
+        own.sample([WAVE], 103, num_samples=1)  # there is no adapter, and nothing was learned
+
+
+@pytest.mark.parametrize(("count", "what"), [(1, "this series"), (2, "these 2 series")])
+def test_work_of_minutes_is_warned_of(own, monkeypatch, count, what):
+    monkeypatch.setattr(sampling, "SHORT_WORK", 0)
+    monkeypatch.setattr(sampling, "LONG_WORK", 0)
+    with pytest.warns(UserWarning, match=f"^{what} will take some 0 minutes here; fewer"):
+        own.sample([WAVE] * count, 3, num_samples=1)
+
+
+def test_work_that_is_measured_to_be_short_is_not_warned_of(own, monkeypatch):
+    monkeypatch.setattr(sampling, "SHORT_WORK", 0)
+    monkeypatch.setattr(sampling, "LONG_WORK", 1e9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own.sample([WAVE], 3, num_samples=1)
+
+
+# How a context is written, and its forecasts are read.
+
+
+def test_where_zero_is_near_it_stays_zero():
+    assert format_for([waves()]) == TextFormat(1, percentile=100)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(1000 + waves(), id="far above zero"),
+        pytest.param(waves() - 60, id="partly below zero"),
+    ],
+)
+def test_where_zero_is_far_or_crossed_numbers_start_below_the_smallest(values):
+    assert format_for([values]) == TextFormat(1, percentile=100, offset=0.3)
+
+
+def test_several_variables_are_scaled_each_by_itself():
+    assert format_for([waves(variables=3)]).separate
 
 
 def test_less_of_the_past_is_read_where_this_is_asked_for(own):
     (short,) = own.sample([WAVE], 3, num_samples=1, context_length=15)
     (same,) = own.sample([WAVE[-15:]], 3, num_samples=1)
     assert short.texts == same.texts
+    assert short.prompt_tokens == same.prompt_tokens
+
     (whole,) = own.sample([WAVE], 3, num_samples=1, context_length=500)
-    assert whole.prompt_tokens > short.prompt_tokens == same.prompt_tokens
+    assert whole.prompt_tokens > short.prompt_tokens
+
+
+def test_a_season_is_taken_out_and_put_back(tiny):
+    series = waves() * np.resize([1.0, 1.2, 0.9, 1.1], 40)[:, None]
+    season = Season.of(series, 4)
+    (seasonal,) = Sampler(tiny).sample([series], 5, season=4)
+    (level,) = Sampler(tiny).sample([season.without(series)], 5)
+
+    assert seasonal.texts == level.texts
+    ahead = np.arange(40, 45) % 4  # the place of each step ahead within its season
+    assert np.allclose(seasonal.physical, level.physical * season.factor[ahead])
+    assert not np.allclose(seasonal.physical, level.physical)
 
 
 def test_a_season_comes_from_the_whole_series_whatever_is_read_of_it(own):
     season = np.resize([1.0, 2.0, 4.0, 3.0], 43)[:, None]
     growing = season * np.linspace(10, 20, 43)[:, None]
-    made = own.sample([growing[:40]], 3, num_samples=1, context_length=10, season=4)
-    assert made[0].scaling.scale[:, 0] / season[40:, 0] == pytest.approx(
-        np.full(3, made[0].scaling.scale[0, 0]), rel=0.01
-    )
+    # Ten steps are fewer than the three seasons from which one is estimated.
+    (forecast,) = own.sample([growing[:40]], 3, num_samples=1, context_length=10, season=4)
+
+    levels = forecast.scaling.scale[:, 0] / season[40:, 0]
+    assert levels == pytest.approx(np.full(3, levels[0]), rel=0.01)
 
 
-def test_a_forecaster_is_shown_in_one_line(own, tmp_path):
-    assert repr(own) == "Sampler(tiny, adapter: none, float32 on cpu)"
-    tuned = replace(own, adapter=tmp_path / "mine")
-    assert repr(tuned) == "Sampler(tiny, adapter: mine, float32 on cpu)"
+def test_each_series_has_the_longest_of_several_seasons(own):
+    week = np.random.default_rng(0).uniform(1, 9, 21)
+    long = np.resize(week, 70)[:, None]
+    short = long[:60]  # fewer than three weeks
+    with_week, with_day = own.sample([long, short], 3, num_samples=1, season=(3, 21))
 
-
-def test_what_an_adapter_has_not_learned_is_said_first(own, tmp_path):
-    tuned = replace(own, adapter=tmp_path)
-    with pytest.warns(UserWarning, match="103 steps are more than the 102 that fill half a"):
-        tuned.sample([WAVE], 103, num_samples=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tuned.sample([WAVE], 102, num_samples=1)
-        own.sample([WAVE], 103, num_samples=1)  # no adapter, nothing learned
-
-
-def test_work_of_minutes_is_said_first(own, monkeypatch):
-    monkeypatch.setattr(module, "SHORT_WORK", 0)
-    monkeypatch.setattr(module, "LONG_WORK", 0)
-    for count, what in ((1, "this series"), (2, "these 2 series")):
-        with pytest.warns(UserWarning, match=f"^{what} will take some 0 minutes here; fewer"):
-            own.sample([WAVE] * count, 3, num_samples=1)
-    monkeypatch.setattr(module, "LONG_WORK", 1e9)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        own.sample([WAVE], 3, num_samples=1)
+    (week_alone,) = own.sample([long], 3, num_samples=1, season=21)
+    assert np.array_equal(with_week.scaling.scale, week_alone.scaling.scale)
+    (day_alone,) = own.sample([short], 3, num_samples=1, season=3)
+    assert np.array_equal(with_day.scaling.scale, day_alone.scaling.scale)
 
 
 WITHOUT_TREND = (View(trend=True),)
+"""The views of a sampler that takes a trend out."""
 
 
-def test_a_trend_is_taken_out_and_goes_on(own):
-    own = replace(own, text_format=TABLES)
+def test_a_trend_is_taken_out_and_goes_on(for_tables):
     steps = np.arange(60.0)[:, None]
-    growing = 100 + 5 * steps + np.random.default_rng(0).normal(0, 3, (60, 1))
-    (made,) = own.sample([growing], 12, num_samples=4, views=WITHOUT_TREND)
+    noise = np.random.default_rng(0).normal(0, 3, (60, 1))
+    growing = 100 + 5 * steps + noise
     slope = Trend.of(growing).slope
     assert slope == pytest.approx([5.0], rel=0.05)
-    flat = growing + slope * steps[::-1]
-    (same,) = own.sample([flat], 12, num_samples=4)
-    assert made.texts == same.texts
-    assert made.physical == pytest.approx(same.physical + slope * np.arange(1, 13)[:, None])
-    (left,) = own.sample([growing], 12, num_samples=4)
-    assert left.texts != made.texts
+    flat = growing + slope * steps[::-1]  # the last step stays where it is
+
+    (rising,) = for_tables.sample([growing], 12, num_samples=4, views=WITHOUT_TREND)
+    (level,) = for_tables.sample([flat], 12, num_samples=4)
+    assert rising.texts == level.texts
+    ahead = np.arange(1, 13)[:, None]
+    assert rising.physical == pytest.approx(level.physical + slope * ahead)
+
+    (trend_left_in,) = for_tables.sample([growing], 12, num_samples=4)
+    assert trend_left_in.texts != rising.texts
 
 
-def test_season_and_trend_come_out_together_and_go_back_in(own):
-    own = replace(own, text_format=TABLES)
-    pattern = np.array([0.5, 1.5, 1.2, 0.8])
+def test_season_and_trend_come_out_together_and_go_back_in(for_tables):
+    pattern = np.resize([0.5, 1.5, 1.2, 0.8], 88)
     noise = np.random.default_rng(0).normal(0, 1, 88)
     level = 200 + 3 * np.arange(88) + noise
-    values = (level * np.resize(pattern, 88))[:, None]
-    context, truth = values[:80], values[80:]
-    (made,) = own.sample([context], 8, num_samples=30, season=4, views=WITHOUT_TREND)
-    # The random model knows nothing, but where it says the last level, season and trend are right.
+    values = (level * pattern)[:, None]
+    context = values[:80]
+    truth = values[80:]
+    (forecast,) = for_tables.sample([context], 8, num_samples=30, season=4, views=WITHOUT_TREND)
+
+    # The random model knows nothing. But without season and trend all values are nearly the same.
+    # So where it repeats the smallest, season and trend make the right forecast of it.
     season = Season.of(context, 4)
-    read = season.without(context)
-    trend = Trend.of(read, 4)
-    at_last = np.repeat(made.scaling.start, 8, axis=0)
-    lowest = trend.without(read).min()
-    expected = (lowest + trend.slope * np.arange(1, 9)) * season.factor[np.arange(80, 88) % 4, 0]
-    assert made.scaling.physical(at_last)[:, 0] == pytest.approx(expected)
+    unseasonal = season.without(context)
+    trend = Trend.of(unseasonal, 4)
+    smallest = trend.without(unseasonal).min()
+    levels = smallest + trend.slope * np.arange(1, 9)
+    factors = season.factor[np.arange(80, 88) % 4, 0]
+    expected = levels * factors
+    repeated = np.repeat(forecast.scaling.start, 8, axis=0)
+    assert forecast.scaling.physical(repeated)[:, 0] == pytest.approx(expected)
     assert expected == pytest.approx(truth[:, 0], rel=0.05)
 
 
 def test_a_falling_series_may_need_another_format_without_its_trend(tiny):
-    falling = np.linspace(100, 1, 60)[:, None] + np.random.default_rng(0).normal(0, 0.1, (60, 1))
-    (made,) = Sampler(tiny).sample([falling], 6, num_samples=2, views=WITHOUT_TREND)
-    assert made.physical.min() >= 0
+    noise = np.random.default_rng(0).normal(0, 0.1, (60, 1))
+    falling = np.linspace(100, 1, 60)[:, None] + noise
+    (forecast,) = Sampler(tiny).sample([falling], 6, num_samples=2, views=WITHOUT_TREND)
+    assert forecast.physical.min() >= 0
 
 
-def test_samples_are_shared_out_among_readings(own):
-    own = replace(own, text_format=replace(TABLES, spread=2.0))
-    pattern = np.resize([0.5, 1.5, 1.2, 0.8], 80)
-    values = (np.linspace(100, 300, 80) * pattern)[:, None]
-    values += np.random.default_rng(0).normal(0, 1, values.shape)
-    views = (View(20, trend=True), View(), View(40, season=False))
-    options = {"season": 4, "batch_size": 8}
-    (made,) = own.sample([values], 3, num_samples=5, views=views, **options)
-    # Five samples: two, two and one.
-    assert made.physical.shape == (5, 3, 1)
-    for first, number in ((0, 0), (2, 1), (4, 2)):
-        most_steps = own.readable_steps(TABLES.of(1), 3)
-        seen = Seen.of(values, Season.of(values, 4), views[number], most_steps)
-        scaling = seen.back(TABLES.of(1).reading(seen.context), 3)
-        alone = scaling.physical(made.values[first])
-        assert made.scaling.physical(made.values)[first] == pytest.approx(alone)
-    assert [len(Seen.of(values, Season.of(values, 4), one, 999).context) for one in views] == [
-        24,  # six seasons
-        80,
-        40,
-    ]
-    # The spread moves all samples away from the median of all.
-    plain = made.scaling.physical(made.values)
-    middle = np.median(plain, axis=0)
-    assert made.physical == pytest.approx(np.maximum(middle + 2 * (plain - middle), 0))
+@pytest.fixture
+def writes_the_smallest(for_tables, monkeypatch):
+    """Return a sampler whose model always writes the smallest integer that it has read."""
 
-    # Without a word the forecaster's own views count, and one sample has the first of them.
-    kept = replace(own, views=views)
-    (same,) = kept.sample([values], 3, num_samples=5, **options)
-    assert same.texts == made.texts
-    (greedy,) = kept.sample([values], 3, num_samples=1, **options)
-    (first,) = own.sample([values], 3, num_samples=1, views=views[:1], **options)
-    assert greedy.texts == first.texts
-
-
-def test_a_season_that_the_window_cannot_show_is_taken_out(own):
-    values = np.resize([1.0, 2.0, 4.0, 3.0, 9.0], 80)[:, None] + np.arange(80.0)[:, None]
-    season = Season.of(values, 5)
-    left_in = Seen.of(values, season, View(season=False), 15)
-    assert np.array_equal(left_in.context, values[-15:])
-    taken_out = Seen.of(values, season, View(season=False), 14)
-    assert np.array_equal(taken_out.context, season.without(values)[-14:])
-
-
-def test_of_a_day_and_a_week_six_days_are_shown():
-    values = np.random.default_rng(0).uniform(1, 9, (70, 1))
-    week = Season.of(values, (3, 21))
-    assert len(Seen.of(values, week, View(10), 70).context) == 18
-    sloping = Seen.of(values, week, View(trend=True), 70)
-    assert np.array_equal(sloping.trend.slope, Trend.of(week.without(values), 3).slope)
-
-
-def test_each_series_has_the_longest_of_several_seasons(own):
-    week = np.resize(np.random.default_rng(0).uniform(1, 9, 21), 70)[:, None]
-    day = week[:60]
-    both = own.sample([week, day], 3, num_samples=1, season=(3, 21))
-    alone = [
-        own.sample([week], 3, num_samples=1, season=21),
-        own.sample([day], 3, num_samples=1, season=3),
-    ]
-    for one, (same,) in zip(both, alone, strict=True):
-        assert np.array_equal(one.scaling.scale, same.scaling.scale)
-
-
-def test_an_integrators_undershoot_fits_a_format_without_negative_numbers(tiny):
-    forecaster = Forecaster(tiny, STUDY)
-    series = np.abs(np.sin(np.arange(40)))[:, None].repeat(2, axis=1)
-    series[7] = -6.7e-8
-    assert forecaster.checked_format([series]) == STUDY
-    series[7] = -0.1
-    with pytest.raises(InputError, match="series 0 does not fit the adapter's text format"):
-        forecaster.checked_format([series])
-
-
-def test_a_view_that_leaves_nothing_leaves_it_in(own):
-    own = replace(own, text_format=TABLES)
-    closed = np.concatenate([WAVE[:30], np.full((30, 1), 7.0)])
-    few = Seen.of(closed, Season.none(1), View(20), 256)
-    assert np.array_equal(few.context, closed)
-    line = np.arange(60.0)[:, None] + 5
-    straight = Seen.of(line, Season.none(1), View(trend=True), 256)
-    assert np.array_equal(straight.context, line)
-    assert straight.trend.slope == 0
-
-
-def test_zeros_are_forecast_as_zeros(own, monkeypatch):
-    """Of a model that always writes the context's smallest integer."""
-    own = replace(own, text_format=TABLES)
-    counts = np.random.default_rng(0).poisson(0.3, 60).astype(float)[:, None]
-    night = np.maximum(0, np.sin(np.arange(72) / 12 * np.pi))[:, None]
-
-    def repeat_the_smallest(model, prompts, config, *rest, **options):
+    def generate(model, prompts, config, *rest, **options):
         text = ids_to_text(prompts[0])
         smallest = min(text.split(";")[:-1], key=int)
         ids = text_to_ids(f"{smallest};" * config.steps)
-        return [[ids] * config.n_samples], [[0] * config.n_samples]
+        passes = [[0] * config.n_samples]
+        return [[ids] * config.n_samples], passes
 
-    monkeypatch.setattr(forecasts, "generate", repeat_the_smallest)
-    (made,) = own.sample([counts], 7, season=7)
-    assert (made.physical == 0).all()
-    (made,) = own.sample([counts + 5.3], 7)
-    assert (made.physical == 5.3).all()
-    (made,) = own.sample([night], 24, season=24)
-    assert made.physical.min() == 0
+    monkeypatch.setattr(forecasts, "generate", generate)
+    return for_tables
 
 
-def test_a_forecaster_takes_the_same_options(own):
-    forecaster = Forecaster(own.backbone, TABLES)
-    assert repr(forecaster) == "Forecaster(tiny, adapter: none, float32 on cpu)"
-    options = {"num_samples": 4, "context_length": 25, "views": WITHOUT_TREND, "season": 4}
-    rising = WAVE + 5 * np.arange(40.0)[:, None]
-    _, median = forecaster.predict_quantiles(rising[:, 0], 3, **options)
-    (made,) = forecaster.sample([rising], 3, **options)
-    assert median[0].numpy() == pytest.approx(np.median(made.physical, axis=0)[:, 0], rel=1e-6)
-    with pytest.raises(InputError, match="there is no series to forecast"):
-        forecaster.predict_quantiles([], 3)
-    table = pd.DataFrame({"target": WAVE[:, 0]})
-    columns = {"id_column": None, "timestamp_column": None}
-    with pytest.raises(InputError, match="season is 0; give its number of steps"):
-        forecaster.predict_df(table, prediction_length=3, season=0, **columns)
+def test_the_smallest_of_counts_is_zero_in_a_forecast_too(writes_the_smallest):
+    counts = np.random.default_rng(0).poisson(0.3, 60).astype(float)[:, None]
+    (forecast,) = writes_the_smallest.sample([counts], 7, season=7)
+    assert (forecast.physical == 0).all()
+
+
+def test_the_smallest_value_comes_back_exactly(writes_the_smallest):
+    values = 5.3 + np.random.default_rng(0).poisson(0.3, 60)[:, None]
+    (forecast,) = writes_the_smallest.sample([values], 7)
+    assert (forecast.physical == 5.3).all()
+
+
+def test_nights_of_solar_power_are_zero_in_a_forecast_too(writes_the_smallest):
+    hours = np.arange(72)
+    sun = np.maximum(0, np.sin(hours / 12 * np.pi))
+    (forecast,) = writes_the_smallest.sample([sun[:, None]], 24, season=24)
+    assert forecast.physical.min() == 0
+
+
+WIDE = TextFormat(1, percentile=100, offset=0.5, spread=10.0)
+"""A format that moves samples far away from their median, also below zero."""
+
+
+def test_a_spread_takes_no_forecast_below_zero_where_no_value_is(tiny):
+    sales = waves() * (waves() > 40)
+    profit = waves() - 50
+    of_sales, of_profit = Sampler(tiny, WIDE).sample([sales, profit], 4, num_samples=8)
+    assert of_sales.physical.min() == 0
+    assert of_profit.physical.min() < profit.min()
+
+
+def test_each_variable_is_kept_above_zero_by_itself(tiny):
+    sales = waves() * (waves() > 40)
+    profit = waves() - 50
+    sampler = Sampler(tiny, replace(WIDE, variables=2))
+    (forecast,) = sampler.sample([np.hstack([sales, profit])], 4, num_samples=8)
+    assert forecast.physical[..., 0].min() == 0
+    assert forecast.physical[..., 1].min() < 0
+
+
+# How samples are shared out among views, and series among batches.
+
+
+def rising_quarters():
+    """Return 80 quarters of a rising series with a season and a little noise, (steps, 1)."""
+    level = np.linspace(100, 300, 80)
+    pattern = np.resize([0.5, 1.5, 1.2, 0.8], 80)
+    noise = np.random.default_rng(0).normal(0, 1, 80)
+    return (level * pattern + noise)[:, None]
+
+
+RISING_QUARTERS = rising_quarters()
+VIEWS = (View(20, trend=True), View(), View(40, season=False))
+QUARTERLY = {"season": 4, "batch_size": 8}
+
+
+@pytest.fixture
+def spreading(for_tables):
+    """Return a sampler that moves its samples away from their median."""
+    return replace(for_tables, text_format=replace(TABLES, spread=2.0))
+
+
+def test_samples_are_shared_out_among_views(spreading):
+    (forecast,) = spreading.sample([RISING_QUARTERS], 3, num_samples=5, views=VIEWS, **QUARTERLY)
+    assert forecast.physical.shape == (5, 3, 1)
+
+    # Two samples are of the first view, two of the second and one of the third. Each is read by the
+    # scaling of its own view.
+    text_format = TABLES.of(1)
+    most_steps = spreading.readable_steps(text_format, 3)
+    season = Season.of(RISING_QUARTERS, 4)
+    physical = forecast.scaling.physical(forecast.values)
+    for sample, view in ((0, VIEWS[0]), (2, VIEWS[1]), (4, VIEWS[2])):
+        seen = Seen.of(RISING_QUARTERS, season, view, most_steps)
+        scaling = seen.back(text_format.reading(seen.context), 3)
+        alone = scaling.physical(forecast.values[sample])
+        assert physical[sample] == pytest.approx(alone)
+
+
+def test_the_spread_moves_the_samples_of_all_views_away_from_their_common_median(spreading):
+    (forecast,) = spreading.sample([RISING_QUARTERS], 3, num_samples=5, views=VIEWS, **QUARTERLY)
+    drawn = forecast.scaling.physical(forecast.values)
+    median = np.median(drawn, axis=0)
+    moved = median + 2 * (drawn - median)
+    assert forecast.physical == pytest.approx(np.maximum(moved, 0))
+
+
+def test_a_forecaster_has_views_of_its_own(spreading):
+    with_views = replace(spreading, views=VIEWS)
+    (own_views,) = with_views.sample([RISING_QUARTERS], 3, num_samples=5, **QUARTERLY)
+    (given,) = spreading.sample([RISING_QUARTERS], 3, num_samples=5, views=VIEWS, **QUARTERLY)
+    assert own_views.texts == given.texts
+
+
+def test_a_single_sample_is_of_the_first_view(spreading):
+    with_views = replace(spreading, views=VIEWS)
+    (greedy,) = with_views.sample([RISING_QUARTERS], 3, num_samples=1, **QUARTERLY)
+    (first,) = spreading.sample([RISING_QUARTERS], 3, num_samples=1, views=VIEWS[:1], **QUARTERLY)
+    assert greedy.texts == first.texts
+
+
+@pytest.mark.parametrize(
+    ("series_that_fit", "batch_size"),
+    [
+        pytest.param(2, 2, id="as many series as fit"),
+        pytest.param(10**6, 85, id="256 forecasts, of three samples each"),
+    ],
+)
+def test_batches_fit_into_memory(tiny, monkeypatch, series_that_fit, batch_size):
+    sizes = []
+    forecast = sampling.forecast
+
+    def noted(*arguments, batch_size, **options):
+        sizes.append(batch_size)
+        return forecast(*arguments, batch_size=batch_size, **options)
+
+    # A series takes its 12 steps once, for all samples, and a step of each of three. Two layers
+    # hold keys and values, of two heads of 16 numbers in 4 bytes.
+    context = waves(12)
+    token_bytes = 2 * 2 * 2 * 16 * 4
+    series_bytes = (12 + 3) * format_for([context]).longest_step * token_bytes
+    monkeypatch.setattr(sampling, "forecast", noted)
+    monkeypatch.setattr(sampling, "CACHE", series_that_fit * series_bytes)
+
+    Sampler(tiny).sample([context] * 3, 1, num_samples=3)
+    assert sizes == [batch_size]

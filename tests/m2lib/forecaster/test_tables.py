@@ -1,8 +1,10 @@
-"""Tables: files read and written, columns guessed, series taken out, and the first fault named with
-its remedy."""
+"""Tables: columns are guessed, series taken out and gaps filled.
 
-import importlib.util
-import warnings
+Whatever is wrong with a table is refused by one line that names the first fault and its remedy.
+"""
+
+from datetime import date
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -11,16 +13,178 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2lib.files import InputError
-from m2lib.forecaster import (
-    Columns,
-    Item,
-    check_output,
-    guess_columns,
-    items_of,
-    read_table,
-    write_table,
-)
+from m2lib.forecaster import Columns, Item, guess_columns, items_of
 from m2lib.forecaster.tables import future_times
+
+DAYS = pd.date_range("2024-01-01", periods=12)
+WAVE = np.sin(np.arange(12.0))
+TWO_SERIES = pd.DataFrame(
+    {
+        "item_id": ["B"] * 12 + ["A"] * 12,
+        "timestamp": [*DAYS, *DAYS],
+        "target": [*WAVE, *-WAVE],
+    }
+)
+COLUMNS = Columns("item_id", "timestamp", ("target",))
+"""The columns of `TWO_SERIES`."""
+B_ALONE = TWO_SERIES[:12]
+SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sold": WAVE})
+"""One series, with two columns beside its time and its target."""
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        pytest.param(TWO_SERIES, COLUMNS, id="the names of chronos"),
+        pytest.param(
+            TWO_SERIES.set_axis(["unique_id", "DS", "Y"], axis=1),
+            Columns("unique_id", "DS", ("Y",)),
+            id="the names of Nixtla, in capitals",
+        ),
+        pytest.param(
+            TWO_SERIES.set_axis(["country", "when", "gdp"], axis=1).astype({"when": str}),
+            Columns("country", "when", ("gdp",)),
+            id="unusual names, with dates as text",
+        ),
+        pytest.param(
+            B_ALONE.assign(item_id=range(12)),
+            Columns(None, "timestamp", ("target",)),
+            id="row numbers are no ids",
+        ),
+        pytest.param(
+            B_ALONE.set_axis(["Unnamed: 0", "time", "hare"], axis=1),
+            Columns(None, "time", ("hare",)),
+            id="a column that pandas names is no target",
+        ),
+        pytest.param(
+            pd.DataFrame({"index": range(12), "date": DAYS, "sold": WAVE}),
+            Columns(None, "date", ("sold",)),
+            id="a column called index is no target",
+        ),
+        pytest.param(
+            pd.DataFrame({"year": range(12), "hare": WAVE, "lynx": WAVE}),
+            Columns(None, "year", ("hare", "lynx")),
+            id="all other numbers are targets",
+        ),
+        pytest.param(
+            SALES.assign(promotion=[True, False] * 6),
+            Columns(None, "date", ("sold",)),
+            id="text is no id where each time comes once, and yes and no are no numbers",
+        ),
+        pytest.param(
+            SALES.assign(date=["T1", "T2"] * 6).rename(columns={"date": "team"}),
+            Columns("team", "month", ("sold",)),
+            id="text is an id where times repeat",
+        ),
+        pytest.param(
+            pd.DataFrame({"sold": ["1", "2", "x"] * 4}),
+            Columns(None, None, ("sold",)),
+            id="most cells are numbers",
+        ),
+        pytest.param(
+            SALES.rename(columns={"date": "sold_on", "month": "week"}),
+            Columns(None, "sold_on", ("sold",)),
+            id="dates come before numbers called week",
+        ),
+        pytest.param(
+            pd.DataFrame({"sold": WAVE, "period": range(202401, 202413)}),
+            Columns(None, "period", ("sold",)),
+            id="numbers such as 202401 are months",
+        ),
+        pytest.param(
+            pd.DataFrame({"product": range(202401, 202413), "sold_on": DAYS, "y": WAVE}),
+            Columns(None, "sold_on", ("y",)),
+            id="dates come before numbers such as 202401",
+        ),
+        pytest.param(
+            pd.DataFrame({"quarter": [f"{year}Q1" for year in range(1990, 2002)], "gdp": WAVE}),
+            Columns(None, "quarter", ("gdp",)),
+            id="quarters are dates",
+        ),
+    ],
+)
+def test_columns_are_guessed(table, columns):
+    assert guess_columns(table) == columns
+
+
+def test_a_given_id_and_given_targets_stand():
+    table = TWO_SERIES.assign(shop="B", y=[*WAVE, *WAVE])
+    columns = guess_columns(table, id="shop", targets=["y", "target"])
+    assert columns == Columns("shop", "timestamp", ("y", "target"))
+
+
+def test_a_given_time_stands():
+    table = TWO_SERIES.assign(y=[*WAVE, *WAVE])
+    columns = guess_columns(table, time="y")
+    assert columns == Columns("item_id", "y", ("target",))
+
+
+def test_a_column_that_forecasts_have_too_is_no_id_and_no_time():
+    table = TWO_SERIES.rename(columns={"item_id": "truth", "timestamp": "cutoff"})
+    message = "a table of forecasts has a column '{}' of its own; rename yours$"
+    with pytest.raises(InputError, match=message.format("truth")):
+        items_of(table, Columns("truth", "cutoff", ("target",)))
+    with pytest.raises(InputError, match=message.format("cutoff")):
+        items_of(table, Columns(None, "cutoff", ("target",)))
+
+
+@pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")
+def test_a_table_whose_columns_are_arrows_is_read_as_one_of_numpys():
+    table = TWO_SERIES.assign(step=[*range(12), *range(12)])
+    arrows = table.convert_dtypes(dtype_backend="pyarrow")
+    for columns in (COLUMNS, Columns("item_id", "step", ("target",))):
+        assert guess_columns(arrows) == guess_columns(table)
+        expected = items_of(table, columns)
+        for item, like_it in zip(items_of(arrows, columns), expected, strict=True):
+            assert item.name == like_it.name
+            assert item.times.equals(like_it.times)
+            assert np.array_equal(item.values, like_it.values)
+
+
+@pytest.mark.parametrize("time", ["t", None])
+@given(ids=st.permutations([0] * 12 + [1] * 11 + [2] * 10))
+def test_rows_of_several_series_may_be_mixed(time, ids):
+    """Series n has 12 - n steps, with the values 100 n + step² and the same below zero."""
+    ids = pd.Series(ids)
+    steps = ids.groupby(ids).cumcount()
+    values = 100 * ids + steps**2
+    table = pd.DataFrame({"id": ids, "t": steps, "v": values, "w": -values})
+    table.index = table.index // 2  # rows may have the same index
+
+    items = items_of(table, Columns("id", time, ("v", "w")))
+
+    assert [item.name for item in items] == ids.unique().tolist()
+    for item in items:
+        expected_steps = list(range(12 - item.name))
+        expected_values = [100 * item.name + step**2 for step in expected_steps]
+        assert type(item.name) is int
+        assert item.times.tolist() == expected_steps
+        assert item.values.dtype == np.float64
+        assert item.values[:, 0].tolist() == expected_values
+        assert item.values[:, 1].tolist() == [-value for value in expected_values]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param([1, 2], id="whole numbers"),
+        pytest.param(["1", " 2.5"], id="text"),
+        pytest.param([-1e100, 1e-300], id="huge and tiny"),
+        pytest.param(pd.array([1, 2], dtype="Int8"), id="a type of pandas"),
+    ],
+)
+def test_numbers_of_any_type_are_read(cells):
+    column = pd.Series(cells).repeat(5)  # a series has ten steps or more
+    (item,) = items_of(pd.DataFrame({"y": column}), Columns(None, None, ("y",)))
+    assert item.values[::5, 0].tolist() == [float(cell) for cell in cells]
+
+
+def series_of(stamps):
+    """Return the series 0, 1, 2, ... of a table with these time stamps."""
+    table = pd.DataFrame({"ds": stamps, "y": np.arange(len(stamps))})
+    (series,) = items_of(table, Columns(None, "ds", ("y",)), "t.csv", least=3)
+    return series
+
 
 CALENDARS = (
     "D",
@@ -30,239 +194,32 @@ CALENDARS = (
     "3D",
     "W-WED",
     "2W-SUN",
-    "B",
-    "MS",
-    "ME",
+    "B",  # business days
+    "MS",  # the first days of months
+    "ME",  # their last days
     "QS",
     "QE",
     "YS",
     "YE",
     "2ME",
 )
-DAYS = pd.date_range("2024-01-01", periods=12)
-WAVE = np.sin(np.arange(12.0))
-LONG = pd.DataFrame(
-    {"item_id": ["B"] * 12 + ["A"] * 12, "timestamp": [*DAYS] * 2, "target": [*WAVE, *-WAVE]}
-)
-COLUMNS = Columns("item_id", "timestamp", ("target",))
-SKY = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sold": WAVE})
-needs_pyarrow = pytest.mark.skipif(
-    importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow"
-)
-
-
-def put(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-@pytest.mark.parametrize("ending", ["csv", pytest.param("parquet", marks=needs_pyarrow)])
-def test_what_is_written_is_read(tmp_path, ending):
-    path = tmp_path / "new" / f"table.{ending}"
-    write_table(LONG, path)
-    found = read_table(path)
-    found["timestamp"] = pd.to_datetime(found["timestamp"])
-    pd.testing.assert_frame_equal(found, LONG, check_dtype=False)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-@needs_pyarrow
-def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
-    LONG.set_index("timestamp").to_parquet(tmp_path / "t.parquet")
-    assert read_table(tmp_path / "t.parquet").columns.tolist() == ["timestamp", "item_id", "target"]
-
-
-@needs_pyarrow
-def test_parquet_keeps_an_index_of_dates_that_has_no_name(tmp_path):
-    path = tmp_path / "t.parquet"
-    LONG[:12].set_index(DAYS)[["target"]].to_parquet(path)
-    df = read_table(path)
-    assert guess_columns(df) == Columns(None, "timestamp", ("target",))
-    assert df.timestamp.tolist() == DAYS.tolist()
-    LONG[:12].set_index(DAYS).to_parquet(path)  # the name is taken
-    assert read_table(path).columns.tolist() == ["index", "item_id", "timestamp", "target"]
-    LONG[3:].to_parquet(path)  # the rows' numbers say nothing
-    assert read_table(path).columns.tolist() == ["item_id", "timestamp", "target"]
-
-
-@pytest.mark.parametrize(
-    "text", ["a,b\r\n1,2\r\n", "\ufeffa,b\n1,2", "a,b\n\n1,2\n\n", "a,b\n1,2,\n", "a, b\n1, 2"]
-)
-def test_what_spreadsheets_write_is_read(tmp_path, text):
-    assert read_table(put(tmp_path / "t.CSV", text)).to_dict("list") == {"a": [1], "b": [2]}
-
-
-def test_ids_are_text_and_keep_their_zeros(tmp_path):
-    rows = [
-        f"{name},{month:02d},{month}.5" for name in ("007", "7", '"01"') for month in range(1, 12)
-    ]
-    df = read_table(put(tmp_path / "t.csv", "\n".join(["Id,month,y", *rows])))
-    items = items_of(df, guess_columns(df))
-    assert [item.name for item in items] == ["007", "7", "01"]
-    assert items[0].times.tolist() == list(range(1, 12))
-    file = put(tmp_path / "t.csv", "shop,y\n007,1\nNA,2\n,3\n")
-    assert read_table(file, id="shop").fillna("none").shop.tolist() == ["007", "NA", "none"]
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ("", "No columns to parse from file"),
-        (
-            b"\x89PNG\r\n\x1a\n\0\0",
-            "'utf-8' codec can't decode byte 0x89 in position 0: invalid start byte",
-        ),
-        ("1,2\n3,4\n", "its first line holds numbers, not names alone"),
-        ("2024-01-01,5\n2024-01-02,7\n", "its first line holds numbers, not names alone"),
-        ("a,b\n1,2\n3,4,5\n", "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"),
-        (
-            "a,b\n1,2,3\n4,5,6\n",
-            "a line has more cells than line 1 has names, as where 1.5 is written 1,5, or .*",
-        ),
-        (None, "No such file or directory"),
-    ],
-)
-def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, problem):
-    path = tmp_path / "t.csv" if content is None else put(tmp_path / "t.csv", content)
-    advice = (
-        "give a .csv file in UTF-8, with names in line 1 and commas between its cells, "
-        "or a .parquet file"
-    )
-    with pytest.raises(
-        InputError, match=rf"^cannot read .*t.csv as a table \({problem}\); {advice}$"
-    ):
-        read_table(path)
-    with pytest.raises(InputError, match=rf"^cannot read .*t.parquet as a table \(.*\); {advice}$"):
-        read_table(put(tmp_path / "t.parquet", content or "PAR1"))
-
-
-def test_an_output_is_refused_before_hours_of_work(tmp_path, monkeypatch):
-    path = put(tmp_path / "t.csv", "mine")
-    with pytest.raises(
-        InputError, match=r"t.csv exists; name another file, or replace it with --force$"
-    ):
-        check_output(path)
-    check_output(path, force=True)
-    with pytest.raises(InputError, match=r"t.xlsx does not end in .csv or .parquet; name it so$"):
-        check_output(tmp_path / "t.xlsx")
-    with pytest.raises(
-        InputError, match=r"^cannot write into .*new: .*t.csv is no folder, or read-only; choose an"
-    ):
-        check_output(path / "new" / "t.csv")  # in a file's place, as in a folder that is read-only
-    monkeypatch.setattr("m2lib.forecaster.tables.find_spec", lambda name: None)
-    with pytest.raises(
-        InputError, match=r"parquet needs pyarrow, .*: pip install pyarrow, or use .csv$"
-    ):
-        check_output(tmp_path / "t.parquet")
-    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
-
-
-@pytest.mark.parametrize(
-    ("table", "columns"),
-    [
-        (LONG, COLUMNS),
-        (LONG.set_axis(["unique_id", "DS", "Y"], axis=1), Columns("unique_id", "DS", ("Y",))),
-        (
-            LONG.set_axis(["country", "when", "gdp"], axis=1).astype({"when": str}),
-            Columns("country", "when", ("gdp",)),
-        ),
-        # the rows' numbers
-        (
-            LONG[:12].assign(item_id=range(12)),
-            Columns(None, "timestamp", ("target",)),
-        ),
-        (
-            LONG.set_axis(["Unnamed: 0", "time", "hare"], axis=1)[:12],
-            Columns(None, "time", ("hare",)),
-        ),
-        (
-            pd.DataFrame({"year": range(12), "hare": WAVE, "lynx": WAVE}),
-            Columns(None, "year", ("hare", "lynx")),
-        ),
-        (SKY.assign(promotion=[True, False] * 6), Columns(None, "date", ("sold",))),
-        (
-            SKY.assign(date=["T1", "T2"] * 6).rename(columns={"date": "team"}),
-            Columns("team", "month", ("sold",)),
-        ),
-        (pd.DataFrame({"sold": ["1", "2", "x"] * 4}), Columns(None, None, ("sold",))),
-        (
-            SKY.rename(columns={"date": "sold_on", "month": "week"}),
-            Columns(None, "sold_on", ("sold",)),
-        ),
-        (
-            pd.DataFrame({"index": range(12), "date": DAYS, "sold": WAVE}),
-            Columns(None, "date", ("sold",)),
-        ),
-        (
-            pd.DataFrame({"sold": WAVE, "period": range(202401, 202413)}),
-            Columns(None, "period", ("sold",)),
-        ),
-        (
-            pd.DataFrame({"product": range(202401, 202413), "sold_on": DAYS, "y": WAVE}),
-            Columns(None, "sold_on", ("y",)),
-        ),
-        (
-            pd.DataFrame({"quarter": [f"{1990 + i}Q1" for i in range(12)], "gdp": WAVE}),
-            Columns(None, "quarter", ("gdp",)),
-        ),
-    ],
-)
-def test_columns_are_guessed(table, columns):
-    assert guess_columns(table) == columns
-
-
-def test_what_is_given_stands():
-    table = LONG.assign(shop=["B"] * 24, y=WAVE.tolist() * 2)
-    assert guess_columns(table, id="shop", targets=["y", "target"]) == Columns(
-        "shop", "timestamp", ("y", "target")
-    )
-    assert guess_columns(table, time="y") == Columns("item_id", "y", ("target",))
-
-
-@given(st.permutations([0] * 12 + [1] * 11 + [2] * 10))
-def test_rows_may_be_interleaved(whose):
-    steps = pd.Series(whose).groupby(whose).cumcount()
-    values = 100 * np.array(whose) + steps**2
-    df = pd.DataFrame({"id": whose, "t": steps, "v": values, "w": -values}).set_axis(
-        np.arange(33) // 2
-    )
-    for time in ("t", None):
-        items = items_of(df, Columns("id", time, ("v", "w")))
-        assert [item.name for item in items] == list(dict.fromkeys(whose))
-        for item in items:
-            assert type(item.name) is int
-            assert item.values.dtype == np.float64
-            assert item.values[:, 0].tolist() == [
-                100 * item.name + step**2 for step in range(12 - item.name)
-            ]
-            assert item.values[:, 1].tolist() == (-item.values[:, 0]).tolist()
-            assert item.times.tolist() == list(range(12 - item.name))
-
-
-@pytest.mark.parametrize(
-    "cells", [[1, 2], ["1", " 2.5"], [-1e100, 1e-300], pd.array([1, 2], dtype="Int8")]
-)
-def test_numbers_of_any_type_are_read(cells):
-    (item,) = items_of(pd.DataFrame({"y": pd.Series(cells).repeat(5)}), Columns(None, None, ("y",)))
-    assert item.values[::5, 0].tolist() == [float(cell) for cell in cells]
-
-
-def series_of(stamps):
-    df = pd.DataFrame({"ds": stamps, "y": np.arange(len(stamps))})
-    return items_of(df, Columns(None, "ds", ("y",)), "t.csv", least=3)[0]
 
 
 @given(
-    st.sampled_from(CALENDARS),
-    st.dates(pd.Timestamp("1900-01-01").date(), pd.Timestamp("2100-01-01").date()),
-    st.integers(10, 40),
-    st.booleans(),
+    calendar=st.sampled_from(CALENDARS),
+    start=st.dates(date(1900, 1, 1), date(2100, 1, 1)),
+    steps=st.integers(10, 40),
+    as_text=st.booleans(),
 )
 def test_a_calendar_is_found_and_continued(calendar, start, steps, as_text):
     whole = pd.date_range(start, periods=steps + 7, freq=calendar)
-    series = series_of(whole[:steps].astype(str) if as_text else whole[:steps])
-    assert series.times.tolist() == whole[:steps].tolist()
+    known = whole[:steps]
+    series = series_of(known.astype(str) if as_text else known)
+
+    assert series.times.tolist() == known.tolist()
     assert future_times(series, 7).tolist() == whole[steps:].tolist()
+
+    # A series that is cut short, as to evaluate forecasts, keeps its calendar.
     cut = Item("series", series.times[:-3], series.values[:-3])
     assert future_times(cut, 3).equals(series.times[-3:])
 
@@ -270,11 +227,11 @@ def test_a_calendar_is_found_and_continued(calendar, start, steps, as_text):
 @pytest.mark.parametrize(
     ("numbers", "ahead"),
     [
-        (range(1845, 1860), [1860, 1861]),
-        (np.arange(250, 255, dtype=np.uint8), [255, 256]),
-        (pd.array(range(10), dtype="Int64"), [10, 11]),
-        (pd.Series(range(10), dtype=object), [10, 11]),
-        (np.linspace(0, 2, 11), [2.2, 2.4]),
+        pytest.param(range(1845, 1860), [1860, 1861], id="years"),
+        pytest.param(np.arange(250, 255, dtype=np.uint8), [255, 256], id="of 8 bits"),
+        pytest.param(pd.array(range(10), dtype="Int64"), [10, 11], id="a type of pandas"),
+        pytest.param(pd.Series(range(10), dtype=object), [10, 11], id="objects"),
+        pytest.param(np.linspace(0, 2, 11), [2.2, 2.4], id="fractions"),
     ],
 )
 def test_numbers_are_times_too(numbers, ahead):
@@ -283,12 +240,17 @@ def test_numbers_are_times_too(numbers, ahead):
     assert after.dtype == np.asarray(ahead).dtype
 
 
-def change(column, row, value):
-    table = LONG.astype({column: object})
-    table.loc[row, column] = value
+def changed(column, index, value):
+    """Return the two series with another value in one cell."""
+    table = TWO_SERIES.astype({column: object})
+    table.loc[index, column] = value
     return table
 
 
+# What messages say of a fault, and how to mend it.
+NO_NUMBER = "is no finite number; correct it"
+EMPTY = "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
+NO_DATE = "is no date, or not written as the first; write 2024-01-31"
 UNEVEN = (
     "unlike the rows before; fill gaps (--fill linear, last or zero; fill=), or resample; "
     "write 2024-01-31, months by their first or last day"
@@ -298,185 +260,247 @@ TWICE = (
     "or, where clocks were turned back, write offsets from UTC; of two columns that "
     "belong together, such as year and month, make one"
 )
-NO_DATE = "is no date, or not written as the first; write 2024-01-31"
-NO_NUMBER = "is no finite number; correct it"
-EMPTY = "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
-OTHERS = "drop it, or name other columns (--target)"
 
-
-@pytest.mark.parametrize(
-    ("table", "row", "column", "problem", "series"),
+# Messages count rows from 1: index 2 is row 3.
+EACH_UNFIT_SERIES = pytest.mark.parametrize(
+    ("table", "unfit", "fault"),
     [
-        (change("target", 2, "x"), 3, "target", f"'x' {NO_NUMBER}", "B"),
-        (change("target", 3, np.nan), 4, "target", EMPTY, "B"),
-        (change("target", 13, " "), 14, "target", EMPTY, "A"),
-        (change("target", 3, -np.inf), 4, "target", f"'-inf' {NO_NUMBER}", "B"),
-        (change("timestamp", 20, "?"), 21, "timestamp", f"'?' {NO_DATE}", "A"),
-        (change("timestamp", 20, None), 21, "timestamp", f"'None' {NO_DATE}", "A"),
-        (
-            change("item_id", 7, None),
-            8,
-            "item_id",
-            "an empty cell (NA reads as one, unless --id names the column); say whose row it is",
-            None,
-        ),
-        (
-            LONG.drop(index=16),
-            17,
-            "timestamp",
-            f"2024-01-06 00:00:00 follows 2024-01-04 00:00:00, {UNEVEN}",
-            "A",
-        ),
-        (
-            LONG.drop(index=16)[::-1],
-            7,
-            "timestamp",
-            f"2024-01-06 00:00:00 follows 2024-01-04 00:00:00, {UNEVEN}",
-            "A",
-        ),
-        (
-            LONG.assign(item_id="A"),
-            13,
-            "timestamp",
-            f"'2024-01-01 00:00:00' {TWICE}",
-            "A",
-        ),
-        (
-            change("timestamp", 5, DAYS[0]),
-            6,
-            "timestamp",
-            f"'2024-01-01 00:00:00' {TWICE}",
+        pytest.param(
+            changed("target", 2, "x"),
             "B",
+            f"row 3, column 'target': 'x' {NO_NUMBER}",
+            id="no number",
         ),
-        (
-            LONG[:21],
-            13,
-            None,
-            "the series has 9 steps, fewer than 10; bring more, or drop it",
-            "A",
-        ),
-        (
-            LONG.assign(target=[*[5.5] * 12, *WAVE]),
-            1,
-            "target",
-            f"the series is 5.5 throughout; {OTHERS}",
+        pytest.param(
+            changed("target", 3, -np.inf),
             "B",
+            f"row 4, column 'target': '-inf' {NO_NUMBER}",
+            id="infinite",
+        ),
+        pytest.param(
+            changed("target", 3, np.nan),
+            "B",
+            f"row 4, column 'target': {EMPTY}",
+            id="an empty cell",
+        ),
+        pytest.param(
+            changed("target", 13, " "),
+            "A",
+            f"row 14, column 'target': {EMPTY}",
+            id="a blank cell",
+        ),
+        pytest.param(
+            changed("timestamp", 20, "?"),
+            "A",
+            f"row 21, column 'timestamp': '?' {NO_DATE}",
+            id="no date",
+        ),
+        pytest.param(
+            changed("timestamp", 20, None),
+            "A",
+            f"row 21, column 'timestamp': 'None' {NO_DATE}",
+            id="an empty date",
+        ),
+        pytest.param(
+            TWO_SERIES.drop(index=16),
+            "A",
+            "row 17, column 'timestamp': "
+            f"2024-01-06 00:00:00 follows 2024-01-04 00:00:00, {UNEVEN}",
+            id="a missing day",
+        ),
+        pytest.param(
+            TWO_SERIES.drop(index=16)[::-1],
+            "A",
+            f"row 7, column 'timestamp': 2024-01-06 00:00:00 follows 2024-01-04 00:00:00, {UNEVEN}",
+            id="a missing day, the last first",
+        ),
+        pytest.param(
+            changed("timestamp", 5, DAYS[0]),
+            "B",
+            f"row 6, column 'timestamp': '2024-01-01 00:00:00' {TWICE}",
+            id="a day that stands twice",
+        ),
+        pytest.param(
+            TWO_SERIES[:21],
+            "A",
+            "row 13: the series has 9 steps, fewer than 10; bring more, or drop it",
+            id="too short",
+        ),
+        pytest.param(
+            TWO_SERIES.assign(target=[*[5.5] * 12, *WAVE]),
+            "B",
+            "row 1, column 'target': the series is 5.5 throughout; "
+            "drop it, or name other columns (--target)",
+            id="constant",
         ),
     ],
 )
-def test_a_fault_is_named_by_file_row_and_column(table, row, column, problem, series):
-    """And its series is left out, if that is asked for, with the same words."""
-    place = f"sales.csv, row {row}{f', column {column!r}' if column else ''}: {problem}"
-    way_out = f"; --skip leaves series {series!r} out (skip=True)" if series else ""
+
+
+@EACH_UNFIT_SERIES
+def test_a_fault_is_named_by_file_row_and_column(table, unfit, fault):
     with pytest.raises(InputError) as error:
         items_of(table, COLUMNS, "sales.csv")
-    assert str(error.value) == f"{place}{way_out}"
+    way_out = f"--skip leaves series '{unfit}' out (skip=True)"
+    assert str(error.value) == f"sales.csv, {fault}; {way_out}"
 
-    if series and table.item_id.nunique() > 1:
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            (left,) = items_of(table, COLUMNS, "sales.csv", skip=True)
-        assert str(warned[0].message) == f"series {series!r} is left out: {place}"
-        assert left.name == {"A": "B", "B": "A"}[series]
-        assert len(left.values) == 12
+
+@EACH_UNFIT_SERIES
+def test_skip_leaves_out_the_unfit_series_and_says_why(table, unfit, fault):
+    with pytest.warns(UserWarning, match="is left out|sorted by time") as warned:
+        (left,) = items_of(table, COLUMNS, "sales.csv", skip=True)
+    assert str(warned[0].message) == f"series '{unfit}' is left out: sales.csv, {fault}"
+    assert {left.name} == {"A", "B"} - {unfit}
+    assert len(left.values) == 12
+
+
+def test_a_row_without_an_id_is_refused():
+    with pytest.raises(InputError) as error:
+        items_of(changed("item_id", 7, None), COLUMNS, "sales.csv")
+    # It is of no series that could be left out.
+    assert str(error.value) == (
+        "sales.csv, row 8, column 'item_id': an empty cell (NA reads as one, unless --id names the "
+        "column); say whose row it is"
+    )
+
+
+def test_two_series_of_one_id_are_refused():
+    with pytest.raises(InputError) as error:
+        items_of(TWO_SERIES.assign(item_id="A"), COLUMNS, "sales.csv")
+    assert str(error.value) == (
+        f"sales.csv, row 13, column 'timestamp': '2024-01-01 00:00:00' {TWICE}; "
+        "--skip leaves series 'A' out (skip=True)"
+    )
 
 
 def test_a_table_of_which_every_series_is_unfit_is_refused():
+    constant = TWO_SERIES.assign(target=1.0)
+    message = r"^t.csv: every series is unfit, so none is left; correct"
     with (
         pytest.warns(UserWarning, match="is left out"),
-        pytest.raises(InputError, match=r"^t.csv: every series is unfit, so none is left; correct"),
+        pytest.raises(InputError, match=message),
     ):
-        items_of(LONG.assign(target=1.0), COLUMNS, "t.csv", skip=True)
-    # a table without ids has no other series, so that nothing can be left out
-    for skip in (False, True):
-        with pytest.raises(InputError, match=r"^t.csv, row 1, column 'y': .* \(--target\)$"):
-            items_of(
-                pd.DataFrame({"y": np.ones(12)}), Columns(None, None, ("y",)), "t.csv", skip=skip
-            )
+        items_of(constant, COLUMNS, "t.csv", skip=True)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_nothing_can_be_left_out_of_a_table_without_ids(skip):
+    constant = pd.DataFrame({"y": np.ones(12)})
+    with pytest.raises(InputError, match=r"^t.csv, row 1, column 'y': .* \(--target\)$"):
+        items_of(constant, Columns(None, None, ("y",)), "t.csv", skip=skip)
 
 
 def test_rows_are_sorted_by_time_and_this_is_said():
-    mixed = LONG.sample(frac=1, random_state=0)
-    mixed = pd.concat([mixed[mixed.item_id == "B"], LONG[12:]])
-    said = "^t.csv: the rows of 1 of 2 series were sorted by time$"
-    with pytest.warns(UserWarning, match=said):
-        items = items_of(mixed, COLUMNS, "t.csv")
-    for item, expected in zip(items, items_of(LONG, COLUMNS), strict=True):
+    shuffled = B_ALONE.sample(frac=1, random_state=0)
+    table = pd.concat([shuffled, TWO_SERIES[12:]])
+
+    message = "^t.csv: the rows of 1 of 2 series were sorted by time$"
+    with pytest.warns(UserWarning, match=message):
+        items = items_of(table, COLUMNS, "t.csv")
+
+    for item, expected in zip(items, items_of(TWO_SERIES, COLUMNS), strict=True):
         assert item.times.equals(expected.times)
         assert item.values.tolist() == expected.values.tolist()
 
 
-def filled(table, fill, said, columns=COLUMNS):
-    with pytest.warns(
-        UserWarning, match=rf"^the table: steps that were filled \({fill}\): {said}$"
-    ):
+def items_filled(table, fill, steps, columns=COLUMNS):
+    """Return a table's series with their gaps filled, after a warning of so many filled steps."""
+    message = rf"^the table: steps that were filled \({fill}\): {steps}$"
+    with pytest.warns(UserWarning, match=message):
         return items_of(table, columns, fill=fill)
 
 
 @pytest.mark.parametrize(
-    ("fill", "made"),
-    [("linear", [2, 3, 4, 5, 6]), ("last", [2, 2, 2, 5, 5]), ("zero", [2, 0, 0, 5, 0])],
+    ("fill", "steps_2_to_6"),
+    [
+        ("linear", [2, 3, 4, 5, 6]),
+        ("last", [2, 2, 2, 5, 5]),
+        ("zero", [2, 0, 0, 5, 0]),
+    ],
 )
-def test_gaps_are_filled_as_the_user_says(fill, made):
-    # Of 1, 2, ..., 12 the third is an empty cell; the fourth and the sixth have no row.
-    table = LONG.assign(target=[*range(1, 13)] * 2).astype({"target": float})
+def test_gaps_are_filled_as_the_user_says(fill, steps_2_to_6):
+    # Of 1, 2, ..., 12 the third is an empty cell, and the fourth and the sixth have no row.
+    table = TWO_SERIES.assign(target=[*range(1, 13), *range(1, 13)])
+    table = table.astype({"target": float})
     table.loc[2, "target"] = np.nan
-    gaps, whole = filled(table.drop(index=[3, 5]), fill, 3)
-    assert gaps.values[1:6, 0].tolist() == made
-    assert gaps.times.equals(whole.times)
-    assert np.delete(gaps.values[:, 0], [2, 3, 5]).tolist() == [1, 2, 5, 7, 8, 9, 10, 11, 12]
+    table = table.drop(index=[3, 5])
+
+    with_gaps, whole = items_filled(table, fill, steps=3)
+
+    assert with_gaps.values[1:6, 0].tolist() == steps_2_to_6
+    assert with_gaps.times.equals(whole.times)
+    known = np.delete(with_gaps.values[:, 0], [2, 3, 5])
+    assert known.tolist() == [1, 2, 5, 7, 8, 9, 10, 11, 12]
     assert whole.values[:, 0].tolist() == list(range(1, 13))
 
 
 def test_an_empty_cell_is_filled_without_time_stamps_too():
-    table = pd.DataFrame({"a": [*range(11), None, 12.0], "b": [0, None, None, *range(3, 13)]})
-    (item,) = filled(table, "linear", 3, Columns(None, None, ("a", "b")))
+    table = pd.DataFrame(
+        {
+            "a": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, None, 12],
+            "b": [0, None, None, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+        }
+    )
+    (item,) = items_filled(table, "linear", steps=3, columns=Columns(None, None, ("a", "b")))
     assert item.values.tolist() == [[step, step] for step in range(13)]
 
 
-def test_nothing_is_filled_before_or_after_what_is_known():
-    future = pd.concat(
-        [LONG[:12], LONG[:2].assign(timestamp=DAYS[-1] + pd.to_timedelta([1, 2], "D"))]
-    )
-    future.iloc[-2:, 2] = np.nan
-    problem = (
+def test_nothing_is_filled_before_the_first_known_value():
+    message = "row 1, column 'target': an empty cell before the first"
+    with pytest.raises(InputError, match=message):
+        items_of(changed("target", 0, None), COLUMNS, fill="last")
+
+
+def test_nothing_is_filled_after_the_last_known_value():
+    # Other libraries take rows of the future, for what is known of it.
+    days_ahead = pd.date_range("2024-01-13", periods=2)
+    future = pd.DataFrame({"item_id": "B", "timestamp": days_ahead, "target": np.nan})
+    table = pd.concat([B_ALONE, future])
+
+    message = (
         "row 13, column 'target': an empty cell before the first or after the last value of its "
         r"series; drop the row \(nothing is filled there, and no covariates of the future are "
     )
-    with pytest.raises(InputError, match=problem):
-        items_of(future, COLUMNS, fill="zero")
-    with pytest.raises(InputError, match="row 1, column 'target': an empty cell before the first"):
-        items_of(change("target", 0, None), COLUMNS, fill="last")
+    with pytest.raises(InputError, match=message):
+        items_of(table, COLUMNS, fill="zero")
 
 
-def test_what_cannot_be_filled_is_refused():
+def test_an_unknown_way_to_fill_is_refused():
     with pytest.raises(InputError, match=r"^fill is 'mean'; it may be linear, last, zero or None$"):
-        items_of(LONG, COLUMNS, fill="mean")
-    # at noon no day has a stamp
-    uneven = change("timestamp", 4, DAYS[4] + pd.Timedelta(hours=12, seconds=1))
-    with pytest.raises(InputError, match="no spacing holds all stamps, so that nothing can be fil"):
-        items_of(uneven, COLUMNS, fill="zero")
+        items_of(TWO_SERIES, COLUMNS, fill="mean")
+
+
+def test_what_has_no_spacing_cannot_be_filled():
+    noon = DAYS[4] + pd.Timedelta(hours=12, seconds=1)  # between the stamps of days
+    message = "no spacing holds all stamps, so that nothing can be fil"
+    with pytest.raises(InputError, match=message):
+        items_of(changed("timestamp", 4, noon), COLUMNS, fill="zero")
 
 
 @pytest.mark.parametrize(
     ("stamps", "row", "problem"),
     [
-        ([*range(10), 9.5], 11, f"9.5 follows 9.0, {UNEVEN}"),
-        (
+        pytest.param([*range(10), 9.5], 11, f"9.5 follows 9.0, {UNEVEN}", id="half a step"),
+        pytest.param(
             ["13/01/2024", "14/01/2024", "01/15/2024"],
             3,
             f"'01/15/2024' {NO_DATE}",
+            id="the month first, after days first",
         ),
-        (["Jan-18", "Feb-18", "Mar-18"], 1, f"'Jan-18' {NO_DATE}"),
-        (
+        pytest.param(
+            ["Jan-18", "Feb-18", "Mar-18"], 1, f"'Jan-18' {NO_DATE}", id="months as in Excel"
+        ),
+        pytest.param(
             pd.bdate_range("2024-01-01", periods=20).delete(8),
             9,
             "2024-01-12 00:00:00 follows 2024-01-10 00:00:00",
+            id="a missing business day",
         ),
-        (
+        pytest.param(
             pd.date_range("2024-01-31", periods=14, freq="ME").delete(8),
             9,
             "2024-10-31 00:00:00 follows 2024-08-31",
+            id="a missing month",
         ),
     ],
 )
@@ -488,7 +512,7 @@ def test_the_first_stamp_that_is_wrong_is_named(stamps, row, problem):
 
 def test_numbers_may_stand_in_any_order():
     with pytest.warns(UserWarning, match="the rows of 1 of 1 series were sorted by time"):
-        series = series_of(np.array([5, 3, 4], dtype=np.uint8))
+        series = series_of(np.array([5, 3, 4], dtype=np.uint8))  # 3 - 5 would wrap around
     assert series.times.tolist() == [3, 4, 5]
     assert series.values[:, 0].tolist() == [1, 2, 0]
 
@@ -496,30 +520,44 @@ def test_numbers_may_stand_in_any_order():
 @pytest.mark.parametrize(
     ("table", "given", "problem"),
     [
-        (
-            LONG,
+        pytest.param(
+            TWO_SERIES,
             {"id": "shop"},
             ": no column 'shop' among 'item_id, timestamp, target'; say which with id_column, ",
+            id="no such id",
         ),
-        (LONG, {"time": "ds"}, ": no column 'ds' among "),
-        (
-            LONG.set_index("item_id"),
+        pytest.param(TWO_SERIES, {"time": "ds"}, ": no column 'ds' among ", id="no such time"),
+        pytest.param(
+            TWO_SERIES.set_index("item_id"),
             {"id": "item_id"},
             ": no column 'item_id' among 'timestamp, target'; say which with id_column, "
             "timestamp_column and target (--id, --time, --target); two may be None; "
             "df.reset_index() makes a column of it",
+            id="the id is the index",
         ),
-        (LONG[:0], {}, " has column names and no rows; add a row for each step"),
-        (
-            LONG,
-            {"targets": ["target"] * 2},
+        pytest.param(
+            TWO_SERIES[:0],
+            {},
+            " has column names and no rows; add a row for each step",
+            id="no rows",
+        ),
+        pytest.param(
+            TWO_SERIES,
+            {"targets": ["target", "target"]},
             ": 2 columns of numbers; name 1 to 8 of 'item_id, timestamp, target' (",
+            id="one target twice",
         ),
-        (LONG[["item_id"]], {}, ": 0 columns of numbers; name 1 to 8 of 'item_id' (--target)"),
-        (
+        pytest.param(
+            TWO_SERIES[["item_id"]],
+            {},
+            ": 0 columns of numbers; name 1 to 8 of 'item_id' (--target)",
+            id="no target",
+        ),
+        pytest.param(
             pd.DataFrame(np.ones((12, 9)), columns=list("bcdefghij")),
             {},
             ": 9 columns of numbers; name 1 to 8 of 'b, c",
+            id="too many targets",
         ),
     ],
 )
@@ -529,9 +567,9 @@ def test_columns_that_cannot_be_are_refused(table, given, problem):
     assert str(error.value).startswith(f"t.csv{problem}")
 
 
-@pytest.mark.parametrize("name", LONG.columns)
+@pytest.mark.parametrize("name", TWO_SERIES.columns)
 def test_two_columns_of_one_name_are_refused(name):
-    table = pd.concat([LONG, LONG[[name]]], axis=1)
+    table = pd.concat([TWO_SERIES, TWO_SERIES[[name]]], axis=1)
     with pytest.raises(InputError) as error:
         items_of(table, COLUMNS, "t.csv")
     assert str(error.value) == f"t.csv: several columns are called '{name}'; rename all but one"

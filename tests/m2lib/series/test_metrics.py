@@ -25,54 +25,78 @@ TRUTH = RNG.normal(300, 40, (20, 2))
 def test_mae_by_hand():
     truth = np.array([[1, 2], [3, 4]])
     forecast = np.array([[1, 2], [3, 8]])
+    several = np.stack([forecast, truth])
+
     assert series_mae(forecast, truth) == 1
-    assert series_mae(np.stack([forecast, truth]), truth).tolist() == [1, 0]
+    assert series_mae(several, truth).tolist() == [1, 0]
 
 
 def test_crps_is_the_mae_of_a_certain_forecast():
     truth = np.array([[1.0, 2.0]])
-    assert crps_fair(np.stack([truth + 3] * 5), truth) == 3
+    samples = np.stack([truth + 3] * 5)
+    assert crps_fair(samples, truth) == 3
 
 
-def test_crps_is_its_definition_that_of_a_library_and_the_closed_form():
-    pairs = np.abs(SAMPLES[:, None] - SAMPLES[None]).sum(axis=(0, 1)) / (48 * 47)
-    assert crps_fair(SAMPLES, TRUTH) == pytest.approx(
-        (np.abs(SAMPLES - TRUTH).mean(0) - pairs / 2).mean()
-    )
-    theirs = scoringrules.crps_ensemble(TRUTH, np.moveaxis(SAMPLES, 0, -1), estimator="fair").mean()
+def test_crps_is_its_definition():
+    to_truth = np.abs(SAMPLES - TRUTH).mean(axis=0)
+    differences = np.abs(SAMPLES[:, None] - SAMPLES[None])
+    between_two = differences.sum(axis=(0, 1)) / (48 * 47)  # a sample is not paired with itself
+
+    expected = (to_truth - between_two / 2).mean()
+    assert crps_fair(SAMPLES, TRUTH) == pytest.approx(expected)
+
+
+def test_crps_is_that_of_a_library():
+    samples_last = np.moveaxis(SAMPLES, 0, -1)
+    theirs = scoringrules.crps_ensemble(TRUTH, samples_last, estimator="fair").mean()
     assert crps_fair(SAMPLES, TRUTH) == pytest.approx(theirs)
-    normal = scoringrules.crps_normal(
-        TRUTH, 300, 40
-    ).mean()  # of the distribution that samples come from
+
+
+def test_crps_of_few_samples_is_on_average_that_of_their_distribution():
     rng = np.random.default_rng(9)
-    many = [crps_fair(rng.normal(300, 40, (20, 20, 2)), TRUTH) for _ in range(400)]
-    # fair: 20 samples are enough, on average
-    assert np.mean(many) == pytest.approx(normal, rel=0.01)
+    scores = []
+    for _ in range(400):
+        samples = rng.normal(300, 40, (20, 20, 2))
+        scores.append(crps_fair(samples, TRUTH))
+
+    closed_form = scoringrules.crps_normal(TRUTH, 300, 40).mean()
+    assert np.mean(scores) == pytest.approx(closed_form, rel=0.01)
 
 
-def test_quantile_loss_is_that_of_a_library():
-    frame = pd.DataFrame({"unique_id": 0, "y": TRUTH.ravel()})
-    ours = []
-    for level in DECILES:
-        frame["model"] = np.quantile(SAMPLES, level, axis=0).ravel()
-        theirs = losses.quantile_loss(frame, models={"model": "model"}, q=level)["model"].item()
-        ours.append(quantile_loss(SAMPLES, TRUTH, [level]))
-        assert ours[-1] == pytest.approx(theirs)
-    assert quantile_loss(SAMPLES, TRUTH) == pytest.approx(np.mean(ours))
+@pytest.mark.parametrize("level", DECILES)
+def test_quantile_loss_is_that_of_a_library(level):
+    predicted = np.quantile(SAMPLES, level, axis=0)
+    frame = pd.DataFrame({"unique_id": 0, "y": TRUTH.ravel(), "model": predicted.ravel()})
+    theirs = losses.quantile_loss(frame, models={"model": "model"}, q=level)
+    assert quantile_loss(SAMPLES, TRUTH, [level]) == pytest.approx(theirs["model"].item())
+
+
+def test_quantile_loss_is_the_mean_over_the_deciles():
+    by_level = [quantile_loss(SAMPLES, TRUTH, [level]) for level in DECILES]
+    assert quantile_loss(SAMPLES, TRUTH) == pytest.approx(np.mean(by_level))
+
+
+def test_the_quantile_loss_of_the_median_is_half_its_mae():
     median = np.median(SAMPLES, axis=0)
     assert quantile_loss(SAMPLES, TRUTH, [0.5]) == pytest.approx(series_mae(median, TRUTH) / 2)
 
 
 def test_weighted_quantile_loss_has_no_unit():
-    once = weighted_quantile_loss([quantile_loss(SAMPLES, TRUTH)], [TRUTH])
-    assert weighted_quantile_loss(
-        [quantile_loss(10 * SAMPLES, 10 * TRUTH)], [10 * TRUTH]
-    ) == pytest.approx(once)
-    twice = weighted_quantile_loss([quantile_loss(SAMPLES, TRUTH)] * 2, [TRUTH] * 2)
+    loss = quantile_loss(SAMPLES, TRUTH)
+    loss_in_tenths = quantile_loss(10 * SAMPLES, 10 * TRUTH)
+
+    in_tenths = weighted_quantile_loss([loss_in_tenths], [10 * TRUTH])
+    assert in_tenths == pytest.approx(weighted_quantile_loss([loss], [TRUTH]))
+
+
+def test_weighted_quantile_loss_does_not_grow_with_the_number_of_series():
+    loss = quantile_loss(SAMPLES, TRUTH)
+    once = weighted_quantile_loss([loss], [TRUTH])
+    twice = weighted_quantile_loss([loss, loss], [TRUTH, TRUTH])
     assert twice == pytest.approx(once)
 
 
-def test_summary():
+def test_a_summary_is_printed_in_one_line():
     assert str(summarise([1, 2, 9])) == "mean 4.0 / median 2.0 (3 series)"
 
 

@@ -7,28 +7,44 @@ from m2lib.series import TABLES, Trend
 
 STEPS = np.arange(60.0)[:, None]
 NOISE = np.random.default_rng(0).normal(size=(60, 1))
+GROWTH = 10 + 2 * STEPS  # its last value is 128
 
 
-def test_a_steady_growth_is_taken_out_and_goes_on():
-    growth = 10 + 2 * STEPS
-    trend = Trend.of(growth)
+def test_a_steady_growth_is_taken_out():
+    trend = Trend.of(GROWTH)
     assert trend.slope == pytest.approx([2.0])
-    assert trend.without(growth) == pytest.approx(np.full((60, 1), 128.0))
-    scaling = TABLES.of(1).scaling(trend.without(growth) + NOISE)
+    assert trend.without(GROWTH) == pytest.approx(np.full((60, 1), 128.0))
+
+
+def test_a_steady_growth_goes_on_in_the_forecast():
+    trend = Trend.of(GROWTH)
+    level = trend.without(GROWTH) + NOISE  # because a constant has no scale
+    scaling = TABLES.of(1).scaling(level)
     scaled_last = (128 - scaling.offset) / scaling.scale * scaling.unit
-    ahead = trend.back(scaling, 3).physical(np.repeat(scaled_last, 3, axis=0))
+
+    forecast = np.repeat(scaled_last, 3, axis=0)  # a model that has seen no trend foresees none
+    ahead = trend.back(scaling, 3).physical(forecast)
+
     assert ahead == pytest.approx(np.array([[130.0], [132.0], [134.0]]))
 
 
 def test_the_line_is_that_of_the_last_seasons():
-    bent = 100 + np.where(STEPS < 40, -STEPS, 2 * STEPS - 120)  # it turns at step 40
-    assert Trend.of(bent).slope == pytest.approx([2.0])  # of 20 steps
+    bent = 100 + np.where(STEPS < 40, -STEPS, 2 * STEPS - 120)  # it turns upwards at step 40
+
+    # Three seasons, but at least 20 steps: the last 20, 20 and 36.
+    assert Trend.of(bent).slope == pytest.approx([2.0])
     assert Trend.of(bent, season=6).slope == pytest.approx([2.0])
-    assert Trend.of(bent, season=12).slope[0] < 1  # of 36
+    assert Trend.of(bent, season=12).slope[0] < 1
 
 
 @pytest.mark.parametrize(
-    "values", [np.full((20, 1), 7.0), STEPS % 5, np.zeros((20, 1)), 1 + STEPS[:19]]
+    "values",
+    [
+        pytest.param(np.full((20, 1), 7.0), id="constant"),
+        pytest.param(STEPS % 5, id="touches zero"),
+        pytest.param(np.zeros((20, 1)), id="all zero"),
+        pytest.param(1 + STEPS[:19], id="fewer than 20 steps"),
+    ],
 )
 def test_where_there_is_none_a_series_stays_as_it_is(values):
     trend = Trend.of(values)

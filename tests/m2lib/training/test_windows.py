@@ -1,65 +1,196 @@
-"""Windows cut from the series of a table. (Those of texts and the loss are in test_loop.)"""
+"""Windows for training: cut from texts and tables, batched, and weighed in the loss."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from m2lib.files import InputError
-from m2lib.model import ids_to_text
+from m2lib.model import PAD_ID, ids_to_text, text_to_ids
 from m2lib.series import TextFormat
-from m2lib.training import cut_windows
+from m2lib.training import TrainConfig, batch_of, cut_windows, make_windows, window_loss
+from m2lib.training.windows import loss_weights
+
+CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, batch_size=2)
+ONE_VARIABLE = TextFormat(1, percentile=100)
+IDS = torch.tensor([text_to_ids("952,1034;948,1029;")])
+"""A window of 18 tokens, of which 17 are predicted."""
+PADDED = torch.nn.functional.pad(IDS, (0, 9), value=PAD_ID)
 
 
-def test_windows_are_written_as_forecasts_are():
-    values = [np.arange(1.0, 61.0)[:, None], np.arange(100.0, 60.0, -1.0)[:, None]]
-    shape = TextFormat(1, percentile=100)
-    windows = cut_windows(values, shape, 5, 204, batch_size=3)
-    seen = set()
+@pytest.mark.parametrize(
+    ("texts", "windows"),
+    [
+        pytest.param([[1, 2, 3]], [[1, 2, 3, PAD_ID]], id="shorter than a window"),
+        pytest.param([[1, 2, 3, 4]], [[1, 2, 3, 4]], id="a window"),
+        pytest.param(
+            [[1, 2, 3, 4, 5], [6]],
+            [[1, 2, 3, 4], [3, 4, 5, PAD_ID], [6, PAD_ID, PAD_ID, PAD_ID]],
+            id="two texts",
+        ),
+        pytest.param(
+            [[1, 2, 3, 4, 5, 6, 7]],
+            [[1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 7, PAD_ID]],
+            id="three windows",
+        ),
+    ],
+)
+def test_windows_cover_each_text_at_half_steps(texts, windows):
+    assert make_windows(texts, 4).tolist() == windows
+
+
+def test_an_epoch_sees_every_window_once():
+    windows = np.arange(10).reshape(5, 2)
+    first_numbers = [batch_of(step, windows, CONFIG)[:, 0] for step in range(4)]
+    first_epoch = np.concatenate(first_numbers[:2])
+    second_epoch = np.concatenate(first_numbers[2:])
+
+    # Of five windows, two a step, one waits for another epoch.
+    assert len(set(first_epoch)) == 4
+    assert len(set(second_epoch)) == 4
+    assert not np.array_equal(first_epoch, second_epoch)
+
+
+def test_a_batch_is_a_function_of_the_step_and_the_seed():
+    windows = np.arange(100).reshape(50, 2)
+    batch = batch_of(3, windows, CONFIG)
+    assert np.array_equal(batch, batch_of(3, windows, CONFIG))
+    assert not np.array_equal(batch, batch_of(3, windows, replace(CONFIG, seed=1)))
+
+
+RISING = np.arange(1.0, 61.0)[:, None]
+"""A series of 60 steps."""
+FALLING = np.arange(100.0, 60.0, -1.0)[:, None]
+"""A series of 40 steps."""
+
+
+def numbers_of(window):
+    """Return the numbers of a window of one variable, without its pads."""
+    text = ids_to_text(window).split("<pad>")[0]
+    return np.array([int(number) for number in text.split(";")[:-1]])
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Return the numbers of 900 windows of the two series, each with a horizon of 5 steps."""
+    windows = cut_windows([RISING, FALLING], ONE_VARIABLE, 5, 204, batch_size=3)
+    numbers = []
     for step in range(300):
-        for row in windows(step):
-            numbers = np.array(
-                [int(number) for number in ids_to_text(row).split("<pad>")[0].split(";")[:-1]]
-            )
-            assert numbers[:-5].max() == 1000  # the scale is the context's
-            seen.add((bool(numbers[-1] > numbers[0]), len(numbers)))
-    # from the first end to the last
-    assert {length for rising, length in seen if rising} == set(range(15, 61))
-    assert {length for rising, length in seen if not rising} == set(range(15, 41))
-    assert np.array_equal(windows(7), cut_windows(values, shape, 5, 204, batch_size=3)(7))
+        numbers += [numbers_of(window) for window in windows(step)]
+    return numbers
+
+
+def test_a_window_is_scaled_by_its_context(drawn):
+    assert all(numbers[:-5].max() == 1000 for numbers in drawn)
+
+
+def test_a_window_ends_anywhere_from_the_first_end_to_the_last(drawn):
+    lengths_of_rising = {len(numbers) for numbers in drawn if numbers[-1] > numbers[0]}
+    lengths_of_falling = {len(numbers) for numbers in drawn if numbers[-1] <= numbers[0]}
+    # The shortest context has 10 steps.
+    assert lengths_of_rising == set(range(15, 61))
+    assert lengths_of_falling == set(range(15, 41))
+
+
+def test_cut_windows_are_a_function_of_the_step_and_the_seed():
+    series = [RISING, FALLING]
+    windows = cut_windows(series, ONE_VARIABLE, 5, 204, batch_size=3)
+    again = cut_windows(series, ONE_VARIABLE, 5, 204, batch_size=3)
+    other_seed = cut_windows(series, ONE_VARIABLE, 5, 204, batch_size=3, seed=1)
+
+    assert np.array_equal(windows(7), again(7))
+    # Batches are as wide as their longest window: all have 40 tokens at least.
     assert not np.array_equal(windows(7)[:, :40], windows(8)[:, :40])
-    other = cut_windows(values, shape, 5, 204, batch_size=3, seed=1)
-    assert not np.array_equal(windows(7)[:, :40], other(7)[:, :40])
+    assert not np.array_equal(windows(7)[:, :40], other_seed(7)[:, :40])
 
 
 def test_a_long_horizon_leaves_the_context_whole():
     series = np.tile(np.arange(1.0, 101.0), 10)[:, None]
-    windows = cut_windows([series], TextFormat(1, percentile=100), 250, 100)
-    assert max(ids_to_text(windows(step)[0]).count(";") for step in range(20)) == 350
+    windows = cut_windows([series], ONE_VARIABLE, horizon=250, context=100)
+    longest = max(len(numbers_of(windows(step)[0])) for step in range(20))
+    assert longest == 350
 
 
-@pytest.mark.parametrize("offset", [0.0, 0.3])
-def test_what_a_text_cannot_hold_is_written_as_the_nearest_number(offset):
+@pytest.mark.parametrize(
+    ("offset", "last"),
+    [
+        (0.0, 750),  # 1.5 of 2.0
+        (0.3, 615),  # zero lies at 0.7, so that it is 0.8 of 1.3
+    ],
+)
+def test_what_a_text_cannot_hold_is_written_as_the_nearest_number(offset, last):
     series = np.array([1.0, 2.0] * 5 + [-300.0, 300.0, 1.5])[:, None]
-    text = ids_to_text(
-        cut_windows([series], TextFormat(1, percentile=100, offset=offset), 3, 50)(0)[0]
-    )
-    middle = 750 if offset == 0 else 615  # of 2.0; and with an offset of 0.8 of 1.3
-    assert text.split(";")[-4:-1] == ["0", "9999", str(middle)]
+    shape = replace(ONE_VARIABLE, offset=offset)
+    windows = cut_windows([series], shape, horizon=3, context=50)
+    assert numbers_of(windows(0)[0])[-3:].tolist() == [0, 9999, last]
 
 
 def test_stretches_that_are_flat_teach_nothing():
     flat = np.ones((40, 1))
     wave = np.sin(np.arange(40.0))[:, None]
-    shape = TextFormat(1, percentile=100, offset=0.3)
+    shape = replace(ONE_VARIABLE, offset=0.3)
+
     windows = cut_windows([flat, wave], shape, 5, 204)
-    assert {len(set(ids_to_text(windows(step)[0]).split(";"))) > 5 for step in range(20)} == {True}
+    for step in range(20):
+        assert len(set(numbers_of(windows(step)[0]))) > 5
+
     with pytest.raises(InputError, match="are all flat"):
         cut_windows([flat], shape, 5, 204)(0)
 
 
 def test_a_window_is_as_likely_as_any_other():
-    """Of a rising series of 60 steps there are 46, of a falling one of 16 there are two."""
-    values = [np.arange(1.0, 61.0)[:, None], np.arange(100.0, 84.0, -1.0)[:, None]]
-    batch = cut_windows(values, TextFormat(1, percentile=100), 5, 204, batch_size=2000)(0)
-    ends = [ids_to_text(row).split("<pad>")[0].split(";") for row in batch]
-    falling = np.mean([int(numbers[0]) > int(numbers[-2]) for numbers in ends])
-    assert falling == pytest.approx(2 / 48, abs=0.02)
+    # The rising series has 46 windows, the falling one of 16 steps has two.
+    series = [RISING, FALLING[:16]]
+    batch = cut_windows(series, ONE_VARIABLE, 5, 204, batch_size=2000)(0)
+
+    is_falling = []
+    for window in batch:
+        numbers = numbers_of(window)
+        is_falling.append(numbers[0] > numbers[-1])
+
+    assert np.mean(is_falling) == pytest.approx(2 / 48, abs=0.02)
+
+
+def test_pads_change_nothing(tiny):
+    with torch.no_grad():
+        loss = window_loss(tiny.model, IDS).item()
+        assert window_loss(tiny.model, PADDED).item() == pytest.approx(loss, abs=1e-5)
+
+
+def test_a_loss_is_the_mean_over_all_tokens_of_a_batch(tiny):
+    other_ids = torch.tensor([text_to_ids("1,2;" * 6 + "12;")])  # 26 of its 27 tokens are predicted
+    with torch.no_grad():
+        loss = window_loss(tiny.model, IDS)
+        other_loss = window_loss(tiny.model, other_ids)
+        loss_of_both = window_loss(tiny.model, torch.cat([PADDED, other_ids]))
+
+    expected = (loss * 17 + other_loss * 26) / (17 + 26)
+    assert loss_of_both.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_the_loss_is_that_of_transformers(tiny):
+    with torch.no_grad():
+        theirs = tiny.model(IDS, labels=IDS).loss
+        assert window_loss(tiny.model, IDS).item() == pytest.approx(theirs.item(), abs=1e-5)
+
+
+def test_tail_weight_moves_the_loss_toward_the_end(tiny):
+    with torch.no_grad():
+        logits = tiny.model(IDS).logits
+        of_window = window_loss(tiny.model, IDS, 3.0).item()
+        of_padded = window_loss(tiny.model, PADDED, 3.0).item()
+
+    losses = torch.nn.functional.cross_entropy(logits[0, :-1], IDS[0, 1:], reduction="none")
+    ramp = torch.linspace(1, 3, 17)
+    expected = ((losses * ramp).sum() / ramp.sum()).item()
+    assert of_window == pytest.approx(expected)
+    assert of_padded == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_numbers_last_digit_can_weigh_less():
+    ids = torch.tensor([[*text_to_ids("952,1034;948,7"), PAD_ID, PAD_ID]])
+    # The weights of 5 2 , 1 0 3 4 ; 9 4 8 , 7 and two pads: nothing predicts the first 9.
+    weights = [1, 0.25, 1, 1, 1, 1, 0.25, 1, 1, 1, 0.25, 1, 0.25, 0, 0]
+    assert loss_weights(ids, units_weight=0.25)[0].tolist() == weights
+    assert loss_weights(ids)[0].tolist() == [1.0] * 13 + [0, 0]

@@ -1,4 +1,6 @@
-from statistics import mean
+"""The report's findings are judged by errors, and book/claims.md says what came out."""
+
+from statistics import mean, median
 
 import numpy as np
 import pandas as pd
@@ -8,98 +10,144 @@ from m2lib.files import ROOT, read_json
 from study import REPLICATION, load_record, trained_with
 from study.paper import claims
 
+WHOLE = REPLICATION["report"]
+FIFTH = REPLICATION["fifth"]
+
 PAGE = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
+PROSE = " ".join(PAGE.split())
+"""The page with each of its sentences on one line."""
+
+# How the report's own errors are put into words, and whether the finding holds by them: one for
+# each claim, in their order.
+IN_THE_REPORT = (
+    ("123.5", True),
+    ("50.7", True),
+    ("24 of 50", True),
+    ("219.4 to 81.2,", True),
+    ("141.7 to 53.8", True),
+    ("7 (124,", True),
+    ("69.3 and 69.0,", True),
+    ("95.4 to 69.3,", None),  # by Student's interval this fall is not sure even there
+    ("2,204 / 364 / 273, medians 360 / 225 / 231", True),
+    ("247.9 to 37.6,", True),
+)
 
 
-def claim(start):
-    (found,) = (claim for claim in claims.CLAIMS if claim.says.startswith(start))
-    return found
+@pytest.fixture(scope="module")
+def published():
+    """Return the report's own errors."""
+    return claims.published_runs()
 
 
-def test_a_claim_is_about_runs_that_the_report_has():
+@pytest.fixture(scope="module")
+def unlearned(published):
+    """Return runs in which nothing is learned: every error is 100, before and after."""
+    return {name: pd.Series(100.0, index=maes.index) for name, maes in published.items()}
+
+
+def claim_beginning(words):
+    """Return the claim that begins with these words."""
+    (claim,) = [claim for claim in claims.CLAIMS if claim.says.startswith(words)]
+    return claim
+
+
+def alternating(maes):
+    """Return -1 and 1 by turns, one for each series of a run."""
+    return pd.Series(np.resize([-1, 1], len(maes)), index=maes.index)
+
+
+def test_a_claim_is_about_runs_that_the_report_has(published):
     for claim in claims.CLAIMS:
-        assert set(claim.about) <= claims.published_runs().keys(), claim.says
+        assert set(claim.about) <= published.keys(), claim.says
 
 
-def test_what_the_reports_own_errors_say_of_its_findings():
-    printed = claims.published_runs()
-    shown, verdicts = zip(*(claim.finding(printed) for claim in claims.CLAIMS), strict=True)
-    # By Student's interval one of the falls is not sure even there.
-    assert verdicts == (True, True, True, True, True, True, True, None, True, True)
-    numbers = (
-        "123.5",
-        "50.7",
-        "24 of 50",
-        "219.4 to 81.2,",
-        "141.7 to 53.8",
-        "7 (124,",
-        "69.3 and 69.0,",
-    )
-    numbers += ("95.4 to 69.3,", "2,204 / 364 / 273, medians 360 / 225 / 231", "247.9 to 37.6,")
-    for number, said in zip(numbers, shown, strict=True):
-        assert said.startswith(number)
+def test_what_the_reports_own_errors_say_of_its_findings(published):
+    for claim, (begins, verdict) in zip(claims.CLAIMS, IN_THE_REPORT, strict=True):
+        shown, holds = claim.finding(published)
+
+        assert shown.startswith(begins)
+        assert holds == verdict, claim.says
 
 
-def test_a_run_without_gain_does_not_hold():
-    """The findings can fail: nothing has been learned where the errors after are those before."""
-    same = {name: maes * 0 + 100 for name, maes in claims.published_runs().items()}
-    holding = {claim.says for claim in claims.CLAIMS if claim.finding(same)[1]}
+def test_where_nothing_is_learned_no_finding_holds_but_that_two_ranks_are_alike(unlearned):
+    holding = {claim.says for claim in claims.CLAIMS if claim.finding(unlearned)[1]}
     assert holding == {"over 20 series rank 2 and rank 4 are alike: 69.3 and 69.0"}
-    final = claim("the final adapter").finding
-    noise = pd.Series(np.resize([-50, 50], len(same["final"])), same["final"].index)
-    verdicts = [
-        final(same | {"final": same["final"] + off})[1] for off in (noise - 40, noise, noise + 40)
-    ]
-    assert [claims.VERDICTS[holds] for holds in verdicts] == ["holds", "not sure", "does not hold"]
 
 
-def test_alike_is_a_small_difference_and_not_a_wide_interval():
-    untuned = claim("untuned, the mean").finding
-    theirs = claims.published_runs()["baseline"]
-    noise = pd.Series(np.resize([-1, 1], len(theirs)), theirs.index)
-    for ours, holds in (
-        (theirs + 5 * noise + 1, True),
-        (theirs + 300 * noise + 1, None),
-        (theirs + 60 + noise, False),
-    ):
-        shown, verdict = untuned({"baseline": ours})
-        assert verdict is holds
-        assert shown.startswith(f"{ours.mean():.1f}, {(ours - theirs).mean():+.1f} (")
+@pytest.mark.parametrize(
+    ("change", "verdict"), [(-40, "holds"), (0, "not sure"), (40, "does not hold")]
+)
+def test_the_verdict_on_a_fall_follows_the_mean_change(unlearned, change, verdict):
+    """Half of the series change by 50 more than the mean, and half by 50 less."""
+    before = unlearned["final"]
+    after = before + change + 50 * alternating(before)
+
+    _, holds = claim_beginning("the final adapter").finding(unlearned | {"final": after})
+    assert claims.VERDICTS[holds] == verdict
 
 
-def test_a_verdict_that_hangs_on_one_series_says_so():
-    same = {name: maes * 0 + 100 for name, maes in claims.published_runs().items()}
-    better = same["default"] - 10 - np.arange(len(same["default"])) % 3
+@pytest.mark.parametrize(
+    ("spread", "shift", "verdict"),
+    [
+        pytest.param(5, 1, True, id="a small difference"),
+        pytest.param(300, 1, None, id="a wide interval around a small difference"),
+        pytest.param(1, 60, False, id="a large difference"),
+    ],
+)
+def test_alike_is_a_small_difference_and_not_a_wide_interval(published, spread, shift, verdict):
+    theirs = published["baseline"]
+    ours = theirs + spread * alternating(theirs) + shift
+
+    shown, holds = claim_beginning("untuned, the mean").finding({"baseline": ours})
+
+    assert holds is verdict
+    assert shown.startswith(f"{ours.mean():.1f}, {(ours - theirs).mean():+.1f} (")
+
+
+def test_a_verdict_that_hangs_on_one_series_says_so(unlearned):
+    fall = claim_beginning("the first adapter").finding
+    before = unlearned["default"]
+    better = before - 10 - np.arange(len(before)) % 3
     runaway = better.copy()
     runaway.iloc[3] = 5000
-    fall = claim("the first adapter").finding
-    assert fall(same | {"default": better})[1]
-    shown, holds = fall(same | {"default": runaway})
+
+    _, holds_without_runaway = fall(unlearned | {"default": better})
+    shown, holds = fall(unlearned | {"default": runaway})
+
+    assert holds_without_runaway
     assert holds is None
     assert f"this hangs on series {runaway.index[3]}: without it, *holds*" in shown
 
 
-def test_no_verdict_rests_on_a_run_that_is_shorter_than_the_finding(monkeypatch):
-    def rows():
-        cells = [row.strip("| ").split(" | ") for row in claims.claims_table().splitlines()[2:]]
-        return {says: verdict for _, says, _, _, verdict in cells}
+def verdicts_if_replicated_at(profile, runs, monkeypatch):
+    """Return the verdict on each finding, if the replication had these runs at one profile alone.
 
-    real = claims.replicated_runs
-    whole = claims.published_runs()
-    final = "the final adapter lowers the test error from 247.9 to 37.6"
-    monkeypatch.setattr(
-        claims, "replicated_runs", lambda profile: whole if profile == "report" else {}
-    )
-    assert rows()[final] == "holds"
-    monkeypatch.setattr(
-        claims, "replicated_runs", lambda profile: whole if profile == "fifth" else {}
-    )
-    assert set(rows().values()) == {"not tested"}
-    monkeypatch.setattr(claims, "replicated_runs", real)
-    for name in ("final", "default"):
-        steps = trained_with(name, REPLICATION["report"]).steps
-        for made in real("report").keys() & {name}:
-            assert load_record(REPLICATION["report"], made).training.steps == steps
+    They come by the finding's words.
+    """
+    monkeypatch.setattr(claims, "replicated_runs", lambda asked: runs if asked == profile else {})
+    _, _, *rows = claims.claims_table().splitlines()
+    verdicts = {}
+    for row in rows:
+        _, says, _, _, verdict = row.strip("| ").split(" | ")
+        verdicts[says] = verdict
+    return verdicts
+
+
+def test_runs_of_the_reports_length_decide_a_verdict(published, monkeypatch):
+    verdicts = verdicts_if_replicated_at("report", published, monkeypatch)
+    assert verdicts["the final adapter lowers the test error from 247.9 to 37.6"] == "holds"
+
+
+def test_runs_of_a_fifth_of_the_length_decide_none(published, monkeypatch):
+    verdicts = verdicts_if_replicated_at("fifth", published, monkeypatch)
+    assert set(verdicts.values()) == {"not tested"}
+
+
+def test_replicated_runs_that_count_as_whole_have_the_reports_steps():
+    recorded = claims.replicated_runs("report").keys()
+    for name in recorded & {"final", "default"}:
+        steps = trained_with(name, WHOLE).steps
+        assert load_record(WHOLE, name).training.steps == steps
 
 
 def test_the_page_is_what_the_records_say():
@@ -111,61 +159,104 @@ def test_the_page_is_what_the_records_say():
     assert len(table.splitlines()) > 4
 
 
-def test_the_page_says_the_steps_that_are_run():
-    for name, row in (
-        ("search/expt_0", "nine settings"),
-        ("context/128", "three contexts"),
-        ("final", "final"),
-    ):
-        report, fifth = (
-            trained_with(name, REPLICATION[profile]).steps for profile in ("report", "fifth")
-        )
-        each = " each" * (name != "final")
-        assert f"| steps: {row} | {report:,}{each} | {fifth:,}{each} |" in PAGE
+@pytest.mark.parametrize(
+    ("name", "row", "each"),
+    [
+        ("search/expt_0", "nine settings", " each"),
+        ("context/128", "three contexts", " each"),
+        ("final", "final", ""),
+    ],
+)
+def test_the_page_says_the_steps_that_are_run(name, row, each):
+    whole = trained_with(name, WHOLE).steps
+    fifth = trained_with(name, FIFTH).steps
+    assert f"| steps: {row} | {whole:,}{each} | {fifth:,}{each} |" in PAGE
 
 
-def test_what_the_page_says_of_the_context_of_128_tokens_is_so():
-    said = " ".join(PAGE.split())
-    full, fifth = (
-        load_record(REPLICATION[profile], "context/128") for profile in ("report", "fifth")
-    )
-    prompted = load_record(REPLICATION["report"], "context/128-at-512")
-    published = claims.published_runs()["context/128"].to_dict()
-    assert (full.training.steps, fifth.training.steps) == (1500, 300)
-    assert full.maes().keys() == prompted.maes().keys() == published.keys()
-    (mean, median), *others = (
-        (f"{np.mean([*maes.values()]):,.0f}", f"{np.median([*maes.values()]):,.0f}")
-        for maes in (full.maes(), fifth.maes(), published, prompted.maes())
-    )
-    assert f"it has {mean} in the mean and {median} in the median" in said
-    assert "it had {} and {} after 300 steps".format(*others[0]) in said
-    assert "the report has {} and {}".format(*others[1]) in said
-    assert "ours of 128 tokens has {} and {}".format(*others[2]) in said
-    for maes in (full.maes(), fifth.maes(), published, prompted.maes()):
-        assert max(maes.values()) > sum(maes.values()) / 2
+@pytest.fixture(scope="module")
+def maes_of_128_tokens(published):
+    """Return the errors of adapters that were trained on 128 tokens, by which adapter it is."""
+    return {
+        "1,500 steps": load_record(WHOLE, "context/128").maes(),
+        "300 steps": load_record(FIFTH, "context/128").maes(),
+        "the report's": published["context/128"].to_dict(),
+        "prompted with 512": load_record(WHOLE, "context/128-at-512").maes(),
+    }
 
 
-def test_what_the_page_says_of_precision_is_so():
-    """Of the earlier bfloat16 forecasts, and of those in float32 that the records hold now."""
-    record = read_json(ROOT / "report" / "results" / "precision.json")
-    rows = record["records"]
-    by_run = {f"{row['profile']}/{row['run']}": row for row in rows}
-    untuned = by_run["report/baseline"]
-    first = by_run["report/default"]
-    final = by_run["fifth/final"]
+def test_the_adapters_of_128_tokens_have_the_steps_that_the_page_says():
+    assert load_record(WHOLE, "context/128").training.steps == 1500
+    assert load_record(FIFTH, "context/128").training.steps == 300
+
+
+def test_the_page_says_the_errors_of_the_adapters_of_128_tokens(maes_of_128_tokens):
+    sentences = {
+        "1,500 steps": "it has {} in the mean and {} in the median",
+        "300 steps": "it had {} and {} after 300 steps",
+        "the report's": "the report has {} and {}",
+        "prompted with 512": "ours of 128 tokens has {} and {}",
+    }
+    for whose, sentence in sentences.items():
+        maes = maes_of_128_tokens[whose].values()
+        assert sentence.format(f"{mean(maes):,.0f}", f"{median(maes):,.0f}") in PROSE
+
+
+def test_the_adapters_of_128_tokens_are_compared_on_the_same_series(maes_of_128_tokens):
+    asked = maes_of_128_tokens["the report's"].keys()
+    assert maes_of_128_tokens["1,500 steps"].keys() == asked
+    assert maes_of_128_tokens["prompted with 512"].keys() == asked
+
+
+def test_most_of_each_mean_at_128_tokens_comes_from_one_series(maes_of_128_tokens):
+    for whose, maes in maes_of_128_tokens.items():
+        assert max(maes.values()) > sum(maes.values()) / 2, whose
+
+
+@pytest.fixture(scope="module")
+def precision():
+    """Return what the forecasts in bfloat16 were, and how many differ in float32."""
+    return read_json(ROOT / "report" / "results" / "precision.json")
+
+
+@pytest.fixture(scope="module")
+def precision_by_run(precision):
+    return {f"{row['profile']}/{row['run']}": row for row in precision["records"]}
+
+
+def test_the_page_counts_the_forecasts_that_float32_writes_differently(precision_by_run):
+    untuned = precision_by_run["report/baseline"]
+    first = precision_by_run["report/default"]
+    final = precision_by_run["fifth/final"]
+
     assert first["differing"] == first["of"]
-    said = " ".join(PAGE.split())
-    assert f"{untuned['differing']} of the untuned model's {untuned['of']} validation" in said
-    assert (
-        f"all {first['of']} of the first adapter's, and {final['differing']} of the final" in said
-    )
-    searched = [row for run, row in by_run.items() if run.startswith(("fifth/s", "fifth/c"))]
-    assert len(searched) == 16
-    assert all(row["differing"] == row["of"] for row in searched)
-    assert "forecasts of the two searches differ without exception" in said
-    for when in ("before", "after"):
-        assert f"to {final[when]['mean']:.1f} / {final[when]['median']:.1f}" in said
-    (again,) = record["again"]
-    assert f"wrote {again['differing']} of the {again['of']} validation forecasts diff" in said
-    recorded = load_record(REPLICATION["report"], "baseline").maes()
-    assert untuned["after"]["mean"] == pytest.approx(mean(recorded.values()))
+    assert f"{untuned['differing']} of the untuned model's {untuned['of']} validation" in PROSE
+    counts = f"all {first['of']} of the first adapter's, and {final['differing']} of the final"
+    assert counts in PROSE
+
+
+def test_all_forecasts_of_the_two_searches_differ_as_the_page_says(precision_by_run):
+    searches = ("fifth/s", "fifth/c")  # search/... and context/...
+    rows = [row for run, row in precision_by_run.items() if run.startswith(searches)]
+
+    assert len(rows) == 16
+    assert all(row["differing"] == row["of"] for row in rows)
+    assert "forecasts of the two searches differ without exception" in PROSE
+
+
+@pytest.mark.parametrize(
+    "when", [pytest.param("before", id="in bfloat16"), pytest.param("after", id="in float32")]
+)
+def test_the_page_says_what_the_final_errors_are(precision_by_run, when):
+    errors = precision_by_run["fifth/final"][when]
+    assert f"to {errors['mean']:.1f} / {errors['median']:.1f}" in PROSE
+
+
+def test_the_page_says_how_many_forecasts_another_processor_writes_differently(precision):
+    (again,) = precision["again"]
+    assert f"wrote {again['differing']} of the {again['of']} validation forecasts diff" in PROSE
+
+
+def test_errors_in_float32_are_those_of_the_record(precision_by_run):
+    recorded = load_record(WHOLE, "baseline").maes()
+    in_float32 = precision_by_run["report/baseline"]["after"]
+    assert in_float32["mean"] == pytest.approx(mean(recorded.values()))

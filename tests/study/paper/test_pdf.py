@@ -1,4 +1,7 @@
-"""The PDF is made of the records as they stand, and shows the figures that the notebooks show."""
+"""The PDF is made of the records as they stand, and shows the figures that the notebooks show.
+
+Where its text and the README put results into words, these are checked here against the numbers.
+"""
 
 import io
 import json
@@ -12,42 +15,53 @@ import pytest
 from m2lib.files import ROOT, InputError
 from m2lib.series import BASELINES
 from study import SEARCH, STATISTICAL, TUNED
-from study.paper import errors, numbers, pdf
+from study.paper import pdf
 from study.worlds import WORLDS
 
+SOURCE = (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
+LAST_VALUE, CONTEXT_MEAN, COPY, LOG_VAR_3 = BASELINES
+LAST_PERIOD = "the last period, repeated"
+GENERAL = "the language model, for any table"
 
-@pytest.fixture(scope="module")
-def written():
-    return json.loads((pdf.REPORT_FOLDER / "numbers.json").read_text(encoding="utf-8"))
-
-
-def text():
-    return (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
+# Lecture 2 draws the model that runs there, and lecture 7 shows the best of nine otherwise. The
+# lectures that go beyond the report leave out models that a reader has not met yet.
+IN_THE_PAPER_ALONE = {
+    "fig1_architecture",
+    "fig8_second",
+    "yardstick_costs",
+    "changed_worlds",
+    "more_per_flop",
+    "fan_charts",
+    "reliability",
+    "trust",
+}
 
 
 def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
-    named = re.findall(r'"(\w+)\.svg"', text())
-    cells = "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")
-    )
-    shown = re.findall(r'\bshow\(\\"(\w+)\\"\)|save_figure\(fig, \\"(\w+)\\"\)', cells)
-    assert len(named) > 8
-    assert set(named) <= set(pdf.FIGURES)
-    # Lecture 2 draws the model that runs there, and lecture 7 shows the best of nine otherwise. The
-    # lectures that go beyond the report leave out models that a reader has not met yet.
-    in_the_paper_alone = {"fig1_architecture", "fig8_second", "yardstick_costs", "changed_worlds"}
-    in_the_paper_alone |= {"more_per_flop", "fan_charts", "reliability", "trust"}
-    assert set(named) - in_the_paper_alone <= {name for pair in shown for name in pair}
+    in_the_pdf = set(re.findall(r'"(\w+)\.svg"', SOURCE))
+    in_notebooks = set()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = path.read_text(encoding="utf-8")
+        in_notebooks |= set(re.findall(r'\bshow\(\\"(\w+)\\"\)', cells))
+        in_notebooks |= set(re.findall(r'save_figure\(fig, \\"(\w+)\\"\)', cells))
+
+    assert len(in_the_pdf) > 8
+    assert in_the_pdf <= set(pdf.FIGURES)
+    assert in_the_pdf - IN_THE_PAPER_ALONE <= in_notebooks
+
+
+def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
+    assert pdf.draw("fig4_baseline_forecasts").get_suptitle() == "qwen2.5-coder-0.5b"
 
 
 def test_a_figure_or_table_comes_after_the_text_that_calls_it():
-    source = text()
     # A figure is then on the page where it stands in the source, or later.
-    assert "#set figure(placement: auto)" in source
-    labels = re.findall(r"(?m)^\) <([\w-]+)>$", source)
+    assert "#set figure(placement: auto)" in SOURCE
+
+    labels = re.findall(r"(?m)^\) <([\w-]+)>$", SOURCE)
     assert len(labels) > 25
     for label in labels:
-        assert 0 < source.find(f"@{label}") < source.find(f"<{label}>"), label
+        assert 0 < SOURCE.find(f"@{label}") < SOURCE.find(f"<{label}>"), label
 
 
 def test_no_page_but_the_last_is_half_empty():
@@ -55,120 +69,198 @@ def test_no_page_but_the_last_is_half_empty():
     pages = typst.compile(
         str(pdf.REPORT_FOLDER / "main.typ"), root=str(pdf.REPORT_FOLDER), format="png", ppi=20
     )
+
     assert len(pages) > 10
     for number, page in enumerate(pages[:-1], start=1):
-        rows = plt.imread(io.BytesIO(page), format="png")[..., :3].min(axis=(1, 2)) < 0.9
-        inked = np.flatnonzero(rows[: int(0.95 * len(rows))])  # without the page's number
-        gaps = np.diff([*inked, int(0.93 * len(rows))])
-        assert gaps.max() < len(rows) / 4, f"page {number}"
+        image = plt.imread(io.BytesIO(page), format="png")[..., :3]
+        height = len(image)
+        has_ink = image.min(axis=(1, 2)) < 0.9  # a row of pixels
+        inked = np.flatnonzero(has_ink[: int(0.95 * height)])  # without the page's number
+        gaps = np.diff([*inked, int(0.93 * height)])  # the last one down to the bottom margin
+        assert gaps.max() < height / 4, f"page {number}"
 
 
 def test_no_semicolon_of_a_sentence_ends_an_expression():
-    said = re.sub(r"(?m)^\s*//.*$|//.*$|`[^`]*`", "", text())
-    assert ";" not in said.replace("\\;", "")  # after an expression Typst swallows it
+    without_comments_and_code = re.sub(r"(?m)^\s*//.*$|//.*$|`[^`]*`", "", SOURCE)
+    # After an expression Typst swallows a semicolon, unless a backslash stands before it.
+    assert ";" not in without_comments_and_code.replace("\\;", "")
 
 
-def test_typst_rounds_as_python_does(tmp_path, written):
+def floats_in(path):
+    """Return all floats of a JSON file."""
+    floats = []
+
+    def keep(digits):
+        floats.append(float(digits))
+
+    json.loads(path.read_text(encoding="utf-8"), parse_float=keep)
+    return floats
+
+
+def test_typst_rounds_as_python_does(tmp_path):
     typst = pytest.importorskip("typst")
-    values = [
-        value for _, value in leaves(written) if isinstance(value, float) and abs(value) < 1e5
-    ]
-    values += [3.05, 3.15, 3.25, 0.125, 0.375, 2.5, 3.5, 0.845 * 100]
-    values += [0.05, 9.996, 0.0, -0.1499, -2.5]
-    fix = re.search(r"(?s)#let fix\(.*?\n}\n", text())[0]
+    printed = floats_in(pdf.REPORT_FOLDER / "numbers.json")
+    values = [value for value in printed if abs(value) < 1e5]
+    values += [3.05, 3.15, 0.05, 0.845 * 100]  # a little above or below half of the last digit
+    values += [3.25, 0.125, 0.375, 2.5, 3.5, -2.5]  # exactly half of it
+    values += [9.996, 0.0, -0.1499]  # up to one digit more, zero, and up to it
     (tmp_path / "values.json").write_text(json.dumps(values), encoding="utf-8")
-    fixed = "range(4).map(digits => fix(x, digits: digits))"
-    ask = f'#metadata(yaml("values.json").map(x => {fixed})) <rounded>'
+    fix = re.search(r"(?s)#let fix\(.*?\n}\n", SOURCE)[0]
+    to_3_digits = "range(4).map(digits => fix(x, digits: digits))"
+    ask = f'#metadata(yaml("values.json").map(x => {to_3_digits})) <rounded>'
     (tmp_path / "ask.typ").write_text(fix + ask, encoding="utf-8")
+
     answer = typst.query(str(tmp_path / "ask.typ"), "<rounded>", field="value", one=True)
-    for value, texts in zip(values, json.loads(answer), strict=True):
-        for digits, shown in enumerate(texts):
+
+    for value, rounded in zip(values, json.loads(answer), strict=True):
+        for digits, text in enumerate(rounded):
             expected = re.sub(r"^-(0(\.0*)?)$", r"\1", f"{value:.{digits}f}")  # -0.0 is 0.0
-            assert shown.replace("−", "-") == expected, value
+            assert text.replace("−", "-") == expected, value
 
 
-def leaves(value, path=""):
-    """(path, number or text) of everything in a nested value."""
-    if not isinstance(value, dict | list):
-        yield path, value
-        return
-    for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-        yield from leaves(item, f"{path}/{name}")
-
-
-def test_the_numbers_are_those_of_the_records(written):
-    computed = json.dumps(numbers.numbers(errors.shown_profile()), allow_nan=False)
-    now = dict(leaves(json.loads(computed)))
-    then = dict(leaves(written))
-    assert then.keys() == now.keys(), "run `make figures`"
-    for path, value in now.items():
-        # The last bits of fits and means depend on the processor.
-        same = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
-        assert then[path] == same, f"{path}: run `make figures`"
-
-
-def test_the_pdf_is_what_its_sources_give_in_a_folder_of_its_own(tmp_path, monkeypatch, written):
-    monkeypatch.setattr(pdf, "numbers", lambda profile: written)
-    monkeypatch.setattr(pdf, "FIGURES", {})
-    with pytest.raises(InputError, match=r"main\.typ: .*figures"):
-        pdf.make_pdf(tmp_path)
+def test_the_pdf_is_what_its_sources_give_in_a_folder_of_its_own(
+    tmp_path, monkeypatch, printed_numbers
+):
+    monkeypatch.setattr(pdf, "numbers", lambda profile: printed_numbers)
+    monkeypatch.setattr(pdf, "FIGURES", {})  # the committed ones are copied instead
     shutil.copytree(pdf.REPORT_FOLDER / "figures", tmp_path / "figures")
+
     made = pdf.make_pdf(tmp_path)
+
     committed = pdf.REPORT_FOLDER / "main.pdf"
     assert made.read_bytes() == committed.read_bytes(), "run `make figures`"
 
 
+def test_what_typst_does_not_find_is_an_error_of_one_line(tmp_path, monkeypatch, printed_numbers):
+    monkeypatch.setattr(pdf, "numbers", lambda profile: printed_numbers)
+    monkeypatch.setattr(pdf, "FIGURES", {})
+    with pytest.raises(InputError, match=r"main\.typ: .*figures"):
+        pdf.make_pdf(tmp_path)
+
+
 def test_without_all_records_nothing_is_made(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    with pytest.raises(
-        InputError,
-        match=r"no record .*baseline\.json; `M2_PROFILE=laptop python -m study run baseline`",
-    ):
+
+    message = r"no record .*baseline\.json; `M2_PROFILE=laptop python -m study run baseline`"
+    with pytest.raises(InputError, match=message):
         pdf.make_pdf(tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_of_a_profile_that_the_text_is_not_about_nothing_is_made(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_PROFILE", "report")
+
     with pytest.raises(InputError, match="about the laptop's study, not report's"):
         pdf.make_pdf(tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 
-def test_what_the_pdf_and_the_readme_say_in_words_is_so(written):
-    ours, test, validation = (written["errors"][who] for who in ("ours", "test", "validation"))
+@pytest.fixture(scope="module")
+def ours(printed_numbers):
+    """Return the errors of our language models, by experiment."""
+    return printed_numbers["errors"]["ours"]
+
+
+@pytest.fixture(scope="module")
+def on_test(printed_numbers):
+    """Return the errors of all other forecasters on the test series."""
+    return printed_numbers["errors"]["test"]
+
+
+@pytest.fixture(scope="module")
+def published_final(printed_numbers):
+    """Return the errors of the report's final model."""
+    return printed_numbers["errors"]["published"]["final"]
+
+
+def test_our_final_model_has_a_lower_mean_than_the_reports_and_simple_forecasts(
+    ours, on_test, published_final
+):
     final = ours["final"]
-    theirs = written["errors"]["published"]["final"]
-    simple = [test[name] for name in BASELINES]
-    assert all(final["mean"] < other["mean"] for other in (*simple, theirs))
-    gains = written["gains"]["ours final"]
-    assert [name for name in gains if gains[name]["mean interval"][0] <= 0] == [f"test {TUNED}"]
-    others = (*simple[:3], ours["final-sampled"], final, theirs)
-    assert simple[3]["median"] < min(errors["median"] for errors in others)
-    assert abs(simple[2]["mean"] - theirs["mean"]) < 1  # "as good as the report's final model"
-    assert min(STATISTICAL, key=lambda name: validation[name]["mean"]) == "AutoARIMA"
-    copy = "nearest analogue in the context"
-    general = "the language model, for any table"
-    changed = [world for world in WORLDS if world != "as trained" and "size" not in world]
-    assert len(changed) == 7
-    plain = (copy, TUNED, "mean of the context, repeated", "the last period, repeated")
-    for of, ahead in (("mean", 6), ("median", 3)):  # "in six of the eight worlds"
-        worlds = [written["errors"][world] for world in ("as trained", *changed)]
-        best = [min(world[name][of] for name in plain) for world in worlds]
-        below = [world[general][of] < least for world, least in zip(worlds, best, strict=True)]
-        assert sum(below) == ahead
-    # Rates down, ranks across.
-    losses = [written["replicated"]["fifth"][name]["loss"] for name in SEARCH]
-    losses = np.reshape(losses, (3, 3))
+    assert final["mean"] < published_final["mean"]
+    for name in BASELINES:
+        assert final["mean"] < on_test[name]["mean"], name
+
+
+def test_our_final_model_is_surely_better_than_all_but_the_chosen_autoregression(printed_numbers):
+    gains = printed_numbers["gains"]["ours final"]
+    not_sure = [name for name, gain in gains.items() if gain["mean interval"][0] <= 0]
+    assert not_sure == [f"test {TUNED}"]
+
+
+def test_the_autoregression_over_three_steps_has_a_lower_median_than_our_final_model(
+    ours, on_test, published_final
+):
+    simpler = [on_test[name] for name in (LAST_VALUE, CONTEXT_MEAN, COPY)]
+    models = [ours["final"], ours["final-sampled"], published_final]
+    for errors in (*simpler, *models):
+        assert on_test[LOG_VAR_3]["median"] < errors["median"]
+
+
+def test_copying_is_as_good_as_the_reports_final_model(on_test, published_final):
+    assert abs(on_test[COPY]["mean"] - published_final["mean"]) < 1
+
+
+def test_the_best_model_of_statistics_is_autoarima_by_its_mean_on_validation(printed_numbers):
+    validation = printed_numbers["errors"]["validation"]
+    means = {name: validation[name]["mean"] for name in STATISTICAL}
+    assert min(means, key=means.get) == "AutoARIMA"
+
+
+@pytest.mark.parametrize(
+    ("statistic", "ahead_in"),
+    [
+        ("mean", 6),  # "in six of the eight worlds it has a lower mean"
+        ("median", 3),  # "and in three of these a lower median"
+    ],
+)
+def test_in_how_many_worlds_the_adapter_for_any_table_is_ahead_of_plain_forecasts(
+    printed_numbers, statistic, ahead_in
+):
+    # Of the ten worlds two have other units, and are not counted.
+    worlds = [world for world in WORLDS if "size" not in world]
+    assert len(worlds) == 8
+
+    ahead = 0
+    for world in worlds:
+        errors = printed_numbers["errors"][world]
+        plain = [errors[name][statistic] for name in (COPY, TUNED, CONTEXT_MEAN, LAST_PERIOD)]
+        ahead += errors[GENERAL][statistic] < min(plain)
+    assert ahead == ahead_in
+
+
+def test_the_replications_loss_falls_with_the_rate_and_with_the_rank(printed_numbers):
+    runs = printed_numbers["replicated"]["fifth"]
+    losses = np.reshape([runs[name]["loss"] for name in SEARCH], (3, 3))  # rates down, ranks across
     assert (np.diff(losses, axis=0) < 0).all()
     assert (np.diff(losses, axis=1) < 0).all()
-    charged = sum(one["all flops"] for one in written["records"].values() if one["group"])
-    for row in written["removed"]:
+
+
+def test_our_runs_of_the_reports_experiments_are_a_fiftieth_of_its_training(printed_numbers):
+    charged = 0
+    for record in printed_numbers["records"].values():
+        if record["group"]:  # an experiment of the report
+            charged += record["all flops"]
+    for row in printed_numbers["removed"]:
         if row["group"]:
-            charged += sum(kind["coursework"] for kind in row["flops"].values())
-    assert charged / written["table3"]["coursework"]["all"][0] == pytest.approx(1 / 50, rel=0.1)
+            charged += sum(costs["coursework"] for costs in row["flops"].values())
+
+    training, _ = printed_numbers["table3"]["coursework"]["all"]
+    assert charged / training == pytest.approx(1 / 50, rel=0.1)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_the_trial_that_weighs_later_tokens_more_is_the_best(ours, statistic):
     for name in ("rank", "linear", "linear-simulated", "low", "pairs", "cooldown"):
-        for of in ("mean", "median"):
-            assert ours["trial/tail"][of] < ours[f"trial/{name}"][of]
-    # The first adapter trained on two threads in part, and the others on one. The searches have
-    # forecast on two since, in float32.
-    assert "2 threads" in written["replicated"]["report"]["default"]["device"]
-    for name, record in written["replicated"]["fifth"].items():
-        trained_on = record["device"].split("; ")[: 1 if name == "default" else -1]
+        assert ours["trial/tail"][statistic] < ours[f"trial/{name}"][statistic], name
+
+
+def test_the_replications_first_adapter_was_trained_on_two_threads_in_part(printed_numbers):
+    assert "2 threads" in printed_numbers["replicated"]["report"]["default"]["device"]
+
+
+def test_the_replications_other_adapters_were_trained_on_one_thread(printed_numbers):
+    for name, record in printed_numbers["replicated"]["fifth"].items():
+        # The last device is that of the forecasts in float32, which were made afterwards.
+        *trained_on, _ = record["device"].split("; ")
         assert all("1 threads" in device for device in trained_on), name

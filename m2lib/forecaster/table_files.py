@@ -1,0 +1,116 @@
+"""Files that hold tables: .csv and .parquet files are read, and written whole or not at all."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+from pandas.api.types import is_integer_dtype
+
+from m2lib.files import InputError, first_line, write_atomic
+from m2lib.forecaster.tables import IDS, TIMES
+
+
+def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
+    """Read the table in a .csv or .parquet file.
+
+    Ids of a .csv file stay text, because 007 would become the number 7. `id` names their column,
+    where it has none of the usual names.
+    """
+    try:
+        if Path(path).suffix.lower() == ".parquet":
+            return _with_index(pd.read_parquet(path))
+        return _read_csv(path, id)
+    except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
+        problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
+        if isinstance(error, pd.errors.ParserWarning):  # pandas speaks of its own arguments
+            problem = (
+                "a line has more cells than line 1 has names, as where 1.5 is written 1,5, or "
+                "where semicolons part the cells; save it anew after "
+                'pd.read_csv(file, sep=";", decimal=",")'
+            )
+        raise InputError(
+            f"cannot read {path} as a table ({problem}); give a .csv file in UTF-8, with names in "
+            "line 1 and commas between its cells, or a .parquet file"
+        ) from error
+
+
+def _with_index(df: pd.DataFrame) -> pd.DataFrame:
+    """A table whose index, if it says more than the rows' numbers, is a column or several."""
+    index = df.index
+    if any(index.names):
+        return df.reset_index()
+    if is_integer_dtype(index):
+        return df
+    # An index of dates without a name gets a usual one, if it is free.
+    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex) and TIMES[0] not in df:
+        return df.rename_axis(TIMES[0]).reset_index()
+    return df.reset_index()
+
+
+def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
+    """The table in a .csv file; ValueError or pandas' ParserWarning where there is none."""
+    names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
+    if pd.to_numeric(names, errors="coerce").notna().any():
+        raise ValueError("its first line holds numbers, not names alone")
+    as_text = {name: str for name in names if name == id or name.lower() in IDS}
+    with warnings.catch_warnings():
+        # Where a row has more cells than there are names, as when 1.5 is written 1,5, pandas warns
+        # and drops the rest.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        # The file is read as a whole: by default pandas types a large one part by part, and so a
+        # shop 7 would be a number in one part and a text in another, which makes two series of it.
+        df = pd.read_csv(
+            path, index_col=False, dtype=as_text, skipinitialspace=True, low_memory=False
+        )
+    if as_text:  # once more, because NA, which pandas takes for an empty cell, may be Namibia
+        ids = pd.read_csv(
+            path,
+            index_col=False,
+            usecols=list(as_text),
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            skipinitialspace=True,
+        )
+        df[list(as_text)] = ids[list(as_text)]
+    return df
+
+
+def check_output(
+    path: Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")
+) -> None:
+    """Refuse a file that cannot be written, before hours are spent on what it will hold."""
+    if path.suffix.lower() not in endings:
+        raise InputError(f"{path} does not end in {' or '.join(endings)}; name it so")
+    if path.suffix.lower() == ".parquet" and not find_spec("pyarrow"):
+        raise InputError(
+            f"{path}: parquet needs pyarrow, which is not installed: "
+            "pip install pyarrow, or use .csv"
+        )
+    if path.exists() and not force:
+        raise InputError(f"{path} exists; name another file, or replace it with --force")
+    check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written into; it need not exist yet."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise InputError(
+            f"cannot write into {folder}: {existing} is no folder, or read-only; "
+            "choose another folder"
+        )
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table, without its index, to a .csv or .parquet file, whole or not at all."""
+    if path.suffix.lower() == ".parquet":
+        content = frame.to_parquet(index=False)
+    else:
+        content = frame.to_csv(index=False).encode()
+    write_atomic(path, content)

@@ -1,0 +1,88 @@
+"""The errors at the marks of the final run, and the table of them in the book."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import marks
+from m2lib.decoding import forecast
+from m2lib.files import ROOT, InputError, read_json
+from m2lib.model import adapter_hash, load_adapter, load_backbone
+from m2lib.series import SeriesSet, split_ids
+from study.experiments import EXPERIMENTS
+from study.profiles import Profile
+from study.records import Entry, adapter_path, load_record
+from study.runs import run
+
+SMALL = Profile(
+    "laptop",
+    backbone="tiny",
+    most_series=1,
+    train={"final": {"steps": 3, "sequence_length": 64, "learning_rate": 1e-2}},
+    protocol={"final": {"max_new_tokens": 20}},
+    forecast_dtype="float32",
+    evaluate_every=2,
+    watched=1,
+)
+
+
+@pytest.fixture
+def forty(data):
+    """Return the first 40 series, whose validation split is two, so that a forecast is short."""
+    return SeriesSet(data.trajectories[:40], data.time, "forty")
+
+
+@pytest.fixture
+def trained(store, forty, monkeypatch):
+    """Run `final` on the tiny model with a mark after two of its three steps."""
+    monkeypatch.setitem(EXPERIMENTS, "final", replace(EXPERIMENTS["final"], marks=(2,)))
+    run("final", SMALL, data=forty)
+    return store
+
+
+def test_a_mark_is_forecast_with_the_adapter_that_was_kept_there(trained, forty):
+    marks.record_marks(SMALL, forty)
+
+    (row,) = read_json(trained / "results" / "marks.json")
+    folder = adapter_path(SMALL, "final", 2)
+    assert row["step"] == 2
+    assert row["adapter"] == adapter_hash(folder) != load_record(SMALL, "final").adapter
+    assert row["loss"] == load_record(SMALL, "final").evaluations[1]["loss"]
+
+    backbone = load_backbone("tiny", dtype="float32")
+    load_adapter(backbone.model, folder)
+    protocol = load_record(SMALL, "final").protocol
+    validation = list(split_ids(40).validation)
+    forecasts = forecast(backbone, forty.contexts[validation], protocol)
+    assert [int(series_id) for series_id in row["series"]] == validation
+    for ahead, entry in zip(forecasts, row["series"].values(), strict=True):
+        assert entry["text"] == ahead.texts[0]
+        assert entry.keys() >= Entry.__required_keys__
+
+
+def test_a_mark_that_is_recorded_is_not_forecast_again(trained, forty, monkeypatch):
+    marks.record_marks(SMALL, forty)
+    before = marks.recorded_marks()
+    monkeypatch.setattr(marks, "forecast", None)  # it is not called
+    marks.record_marks(SMALL, forty)
+    assert marks.recorded_marks() == before
+
+
+def test_without_an_adapter_there_is_nothing_to_forecast_with(store, forty):
+    with pytest.raises(InputError, match="final holds no adapter of a mark"):
+        marks.record_marks(SMALL, forty)
+
+
+def test_the_page_on_claims_has_the_table_of_the_record():
+    page = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
+    rows = marks.recorded_marks()
+    assert rows
+    assert marks.marks_table() in page, "`python -m benchmarks.marks` prints the table of the page"
+
+
+def test_the_recorded_forecasts_are_of_the_whole_validation_split():
+    for row in marks.recorded_marks():
+        assert [int(series_id) for series_id in row["series"]] == list(split_ids().validation)
+        errors = [entry["mae"] for entry in row["series"].values()]
+        assert np.isfinite(errors).all()

@@ -1,0 +1,40 @@
+"""Seconds, rates and peak memory are measured as they should be."""
+
+import pytest
+import torch
+
+from benchmarks import measure
+from m2lib.accounting.shape import Shape
+
+CPU = torch.device("cpu")
+
+
+def test_the_rate_of_products_is_plausible(tiny):
+    shape = Shape.of(tiny.model.config)
+    rate = measure.product_rate(shape, torch.float32, CPU, rows=64)
+    assert 1e8 < rate < 1e14
+
+
+def test_work_takes_time():
+    def work():
+        return sum(range(1000))
+
+    assert measure.seconds(work, CPU, repeats=2) > 0
+
+
+@pytest.fixture
+def gigabyte_of_the_parent():
+    """Hold a gigabyte in this process, which must not count as memory of its child."""
+    held = torch.ones(2**28)
+    yield
+    assert held.sum() == 2**28
+
+
+def test_the_memory_of_the_parent_does_not_count(gigabyte_of_the_parent):
+    # The child itself holds little but Python and torch.
+    assert 0.05 < measure.peak_memory(sum, [1, 2]) < 0.9
+
+
+def test_memory_that_the_child_holds_for_an_instant_counts(gigabyte_of_the_parent):
+    half_a_gigabyte = 2**27  # numbers of four bytes
+    assert 0.55 < measure.peak_memory(torch.ones, half_a_gigabyte) < 1.4

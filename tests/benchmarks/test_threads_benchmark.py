@@ -1,0 +1,12 @@
+"""The benchmark of waiting threads: its table stands in the book."""
+
+from benchmarks.threads import NEIGHBOURS, threads_table
+from m2lib.files import ROOT, read_json
+
+
+def test_the_page_on_speed_has_the_measured_table():
+    rows = read_json(ROOT / "benchmarks" / "results" / "threads.json")["rows"]
+    page = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
+
+    assert {row["neighbour"] for row in rows} == set(NEIGHBOURS)
+    assert threads_table(rows) in page

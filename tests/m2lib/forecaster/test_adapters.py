@@ -1,0 +1,62 @@
+"""Adapter folders: how one is found, and what its files say of it."""
+
+import pytest
+
+from m2lib.files import InputError
+from m2lib.forecaster import adapter_folder, read_format
+from m2lib.forecaster.adapters import GENERAL, base_of
+from m2lib.model import inject_lora, load_backbone, save_adapter
+from m2lib.series import STUDY
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Write an adapter of the tiny model, without a text format, and return its folder."""
+    path = tmp_path / "results" / "laptop-tiny" / "trial" / "mine"
+    model = inject_lora(load_backbone("tiny", device="cpu", dtype="float32").model, 2)
+    save_adapter(model, path, "tiny")
+    return path
+
+
+def test_the_adapter_that_comes_with_the_package_has_a_name():
+    assert adapter_folder("general") == GENERAL
+
+
+def test_an_adapter_is_found_by_its_folder(folder):
+    assert adapter_folder(folder) == folder
+    assert adapter_folder(str(folder)) == folder
+
+
+@pytest.mark.parametrize("pattern", ["trial/*", "trial/min?", "*/mine"])
+def test_a_name_is_no_pattern(folder, monkeypatch, pattern):
+    monkeypatch.chdir(folder.parent.parent)  # where each of these patterns would match the adapter
+    with pytest.raises(InputError, match="is no folder"):
+        adapter_folder(pattern)
+
+
+def test_a_folder_that_is_no_adapter_is_refused():
+    with pytest.raises(
+        InputError,
+        match=r"'other' is no folder with an adapter_config\.json; give an adapter's folder",
+    ):
+        adapter_folder("other")
+
+
+def test_an_adapter_names_its_backbone(folder):
+    assert base_of(folder) == "tiny"
+
+
+def test_an_adapter_without_a_text_format_has_that_of_the_study(folder):
+    assert read_format(folder) == STUDY
+
+
+def test_a_text_format_that_cannot_be_is_refused(folder):
+    (folder / "text_format.json").write_text('{"digits": 9}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"text_format\.json cannot be read \(a text format has"):
+        read_format(folder)
+
+
+def test_a_config_that_is_cut_off_is_refused(folder):
+    (folder / "adapter_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"adapter_config\.json cannot be read"):
+        base_of(folder)

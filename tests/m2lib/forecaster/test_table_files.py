@@ -1,0 +1,229 @@
+"""Files that hold tables are read, and written whole; what is no table is refused in one line."""
+
+import importlib.util
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from m2lib.files import InputError
+from m2lib.forecaster import (
+    Columns,
+    check_output,
+    guess_columns,
+    items_of,
+    read_table,
+    write_table,
+)
+
+DAYS = pd.date_range("2024-01-01", periods=12)
+TWO_SERIES = pd.DataFrame(
+    {
+        "item_id": ["B"] * 12 + ["A"] * 12,
+        "timestamp": [*DAYS, *DAYS],
+        "target": np.sin(np.arange(24.0)),
+    }
+)
+B_ALONE = TWO_SERIES[:12]
+
+needs_pyarrow = pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow"
+)
+
+
+def write_file(path, content):
+    """Write text or bytes into a file, and return its path."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", pytest.param("parquet", marks=needs_pyarrow)])
+def test_what_is_written_is_read(tmp_path, ending):
+    path = tmp_path / "new" / f"table.{ending}"
+    write_table(TWO_SERIES, path)
+
+    table = read_table(path)
+    table["timestamp"] = pd.to_datetime(table["timestamp"])
+    pd.testing.assert_frame_equal(table, TWO_SERIES, check_dtype=False)
+
+    # No scratch file is left beside it.
+    assert list(path.parent.iterdir()) == [path]
+
+
+@needs_pyarrow
+def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
+    path = tmp_path / "t.parquet"
+    TWO_SERIES.set_index("timestamp").to_parquet(path)
+    assert read_table(path).columns.tolist() == ["timestamp", "item_id", "target"]
+
+
+@needs_pyarrow
+def test_parquet_keeps_an_index_of_dates_that_has_no_name(tmp_path):
+    path = tmp_path / "t.parquet"
+    B_ALONE.set_index(DAYS)[["target"]].to_parquet(path)
+
+    table = read_table(path)
+    assert guess_columns(table) == Columns(None, "timestamp", ("target",))
+    assert table.timestamp.tolist() == DAYS.tolist()
+
+
+@needs_pyarrow
+def test_an_index_of_dates_is_called_index_where_another_column_is_called_timestamp(tmp_path):
+    path = tmp_path / "t.parquet"
+    B_ALONE.set_index(DAYS).to_parquet(path)
+    assert read_table(path).columns.tolist() == ["index", "item_id", "timestamp", "target"]
+
+
+@needs_pyarrow
+def test_an_index_of_row_numbers_is_dropped(tmp_path):
+    path = tmp_path / "t.parquet"
+    TWO_SERIES[3:].to_parquet(path)  # the index is 3, 4, ...
+    assert read_table(path).columns.tolist() == ["item_id", "timestamp", "target"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a,b\r\n1,2\r\n", id="line ends of Windows"),
+        pytest.param("\ufeffa,b\n1,2", id="a byte order mark"),
+        pytest.param("a,b\n\n1,2\n\n", id="empty lines"),
+        pytest.param("a,b\n1,2,\n", id="a comma after the last cell"),
+        pytest.param("a, b\n1, 2", id="blanks after commas"),
+    ],
+)
+def test_what_spreadsheets_write_is_read(tmp_path, text):
+    path = write_file(tmp_path / "t.CSV", text)
+    assert read_table(path).to_dict("list") == {"a": [1], "b": [2]}
+
+
+def test_ids_are_text_and_keep_their_zeros(tmp_path):
+    rows = ["Id,month,y"]
+    for name in ("007", "7", '"01"'):
+        rows += [f"{name},{month:02d},{month}.5" for month in range(1, 12)]
+    table = read_table(write_file(tmp_path / "t.csv", "\n".join(rows)))
+
+    items = items_of(table, guess_columns(table))
+    assert [item.name for item in items] == ["007", "7", "01"]
+
+    # Other columns lose their zeros: month 01 is the number 1.
+    assert items[0].times.tolist() == list(range(1, 12))
+
+
+def test_a_long_file_is_typed_as_a_whole(tmp_path):
+    """By itself pandas reads it in parts, in the first of which a shop 7 would be a number."""
+    lines = ["shop,sold", *["7,1"] * 400_000, *["A,1"] * 400_000]
+    table = read_table(write_file(tmp_path / "t.csv", "\n".join(lines)))
+    assert set(table.shop) == {"7", "A"}
+
+
+def test_na_is_an_id_and_an_empty_cell_is_none(tmp_path):
+    path = write_file(tmp_path / "t.csv", "shop,y\n007,1\nNA,2\n,3\n")
+    shops = read_table(path, id="shop").shop
+    assert shops.fillna("none").tolist() == ["007", "NA", "none"]
+
+
+ADVICE = (
+    "give a .csv file in UTF-8, with names in line 1 and commas between its cells, "
+    "or a .parquet file"
+)
+"""What every refusal of a file that is no table ends with."""
+PICTURE = b"\x89PNG\r\n\x1a\n\0\0"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param("", "No columns to parse from file", id="an empty file"),
+        pytest.param(
+            PICTURE,
+            "'utf-8' codec can't decode byte 0x89 in position 0: invalid start byte",
+            id="a picture",
+        ),
+        pytest.param(
+            "1,2\n3,4\n", "its first line holds numbers, not names alone", id="no line of names"
+        ),
+        pytest.param(
+            "2024-01-01,5\n2024-01-02,7\n",
+            "its first line holds numbers, not names alone",
+            id="no line of names, but dates",
+        ),
+        pytest.param(
+            "a,b\n1,2\n3,4,5\n",
+            "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3",
+            id="more cells in one line",
+        ),
+        pytest.param(
+            "a,b\n1,2,3\n4,5,6\n",
+            "a line has more cells than line 1 has names, as where 1.5 is written 1,5, or .*",
+            id="more cells in every line",
+        ),
+    ],
+)
+def test_a_csv_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, problem):
+    path = write_file(tmp_path / "t.csv", content)
+    message = rf"^cannot read .*t.csv as a table \({problem}\); {ADVICE}$"
+    with pytest.raises(InputError, match=message):
+        read_table(path)
+
+
+def test_a_file_that_is_not_there_is_refused_in_one_line(tmp_path):
+    message = rf"^cannot read .*t.csv as a table \(No such file or directory\); {ADVICE}$"
+    with pytest.raises(InputError, match=message):
+        read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("PAR1", id="cut off after its first bytes"),
+        pytest.param(PICTURE, id="a picture"),
+        # text, as in a .csv file
+        "1,2\n3,4\n",
+        "2024-01-01,5\n2024-01-02,7\n",
+        "a,b\n1,2\n3,4,5\n",
+        "a,b\n1,2,3\n4,5,6\n",
+    ],
+)
+def test_a_parquet_file_that_is_no_table_is_refused_in_one_line(tmp_path, content):
+    path = write_file(tmp_path / "t.parquet", content)
+    message = rf"^cannot read .*t.parquet as a table \(.*\); {ADVICE}$"
+    with pytest.raises(InputError, match=message):
+        read_table(path)
+
+
+# An output is checked before the work begins, which may take hours.
+
+
+def test_an_output_that_exists_is_refused_unless_it_may_be_replaced(tmp_path):
+    path = write_file(tmp_path / "t.csv", "mine")
+
+    check_output(path, force=True)
+    message = r"t.csv exists; name another file, or replace it with --force$"
+    with pytest.raises(InputError, match=message):
+        check_output(path)
+
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_of_another_ending_is_refused(tmp_path):
+    message = r"t.xlsx does not end in .csv or .parquet; name it so$"
+    with pytest.raises(InputError, match=message):
+        check_output(tmp_path / "t.xlsx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_in_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    # A file is in the folder's place. A folder that is read-only is refused in the same words.
+    file = write_file(tmp_path / "t.csv", "mine")
+    message = r"^cannot write into .*new: .*t.csv is no folder, or read-only; choose an"
+    with pytest.raises(InputError, match=message):
+        check_output(file / "new" / "t.csv")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_output_of_parquet_is_refused_without_pyarrow(tmp_path, monkeypatch):
+    monkeypatch.setattr("m2lib.forecaster.table_files.find_spec", lambda name: None)
+    message = r"parquet needs pyarrow, .*: pip install pyarrow, or use .csv$"
+    with pytest.raises(InputError, match=message):
+        check_output(tmp_path / "t.parquet")
+    assert list(tmp_path.iterdir()) == []

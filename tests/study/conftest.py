@@ -1,0 +1,47 @@
+"""Fixtures that several tests of the study share."""
+
+import signal
+
+import pytest
+
+from m2lib.accounting import Shape, sum_costs
+from m2lib.model import backbone_config
+from m2lib.training import loop
+from study.costs import estimate, workload
+from study.experiments import EXPERIMENTS
+
+
+@pytest.fixture
+def most_flops():
+    """Return a function that gives what an experiment may cost at most on the tiny model.
+
+    The costs are FLOPs by convention, those of training, evaluations and forecasts together.
+    """
+    tiny = Shape.of(backbone_config("tiny"))
+
+    def most_flops_of(name, profile):
+        parts = estimate(workload(EXPERIMENTS[name], profile), tiny)
+        return sum_costs(*parts.values())
+
+    return most_flops_of
+
+
+@pytest.fixture
+def press_ctrl_c(monkeypatch):
+    """Return a function that arranges for Ctrl-C to be pressed once, during a training step.
+
+    Steps count from 0. A training ends the step in which it is interrupted, and saves it.
+    """
+
+    def arrange(during_step):
+        real = loop.batch_of
+
+        def batch_of(step, *arguments):
+            if step == during_step:
+                monkeypatch.setattr(loop, "batch_of", real)
+                signal.raise_signal(signal.SIGINT)
+            return real(step, *arguments)
+
+        monkeypatch.setattr(loop, "batch_of", batch_of)
+
+    return arrange

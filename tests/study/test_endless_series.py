@@ -1,0 +1,96 @@
+"""Training on series without end: none repeats, and none is the data set's.
+
+*Simulated* series are of the data set's recipe, *synthetic* ones of the families in
+`study.synthetic`.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from m2lib.accounting import CONVENTIONS
+from m2lib.forecaster import Forecaster
+from m2lib.series import TABLES, draw_systems, split_ids
+from study.profiles import Profile
+from study.records import adapter_path
+from study.runs import run, simulation_seed
+
+SIMULATED = "trial/linear-simulated"
+SYNTHETIC = "tables/three-digits"
+SMALL = Profile(
+    "laptop",
+    backbone="tiny",
+    most_series=2,
+    batch_size=2,
+    train={SIMULATED: {"steps": 4, "batch_size": 2}, SYNTHETIC: {"steps": 2}},
+    protocol={SIMULATED: {"constrained": False, "max_new_tokens": 20}},
+    checkpoint_every=1,
+    watched=1,
+)
+
+
+def systems_of(n, seed):
+    """Return the systems that a seed gives, as tuples."""
+    return [tuple(system) for system in draw_systems(n, seed).tolist()]
+
+
+@pytest.fixture(scope="module")
+def trained_on():
+    """Return the systems of 5000 steps of one system, and of 500 steps of two at another seed."""
+    systems = []
+    for step in range(5000):
+        systems += systems_of(1, simulation_seed(step, seed=0))
+    for step in range(500):
+        systems += systems_of(2, simulation_seed(step, seed=1))
+    return systems
+
+
+def test_no_system_is_trained_on_twice(trained_on):
+    assert len(trained_on) == len(set(trained_on)) == 6000
+
+
+def test_no_system_of_the_data_set_is_trained_on(trained_on):
+    of_data_set = systems_of(1000, seed=0)
+    assert not set(trained_on) & set(of_data_set)
+    # Nor does any begin where one of the data set's does: the last two numbers are the start.
+    starts = {system[-2:] for system in of_data_set}
+    assert not {system[-2:] for system in trained_on} & starts
+
+
+def test_training_on_simulated_series_does_not_read_the_data_sets(data, store):
+    """Whatever its training series are, the adapter is the same."""
+    first = run(SIMULATED, SMALL, data=data)
+    trajectories = data.trajectories.copy()
+    train = list(split_ids().train)
+    trajectories[train] = trajectories[train[::-1]]
+    other_data = replace(data, trajectories=trajectories)
+    second = run(SIMULATED, SMALL, data=other_data, fresh=True)
+
+    assert first.plan.learns_from == "simulated series"
+    assert first.plan.difference(second.plan).startswith("data is ")
+    assert first.loss_curve == second.loss_curve
+    assert first.adapter == second.adapter
+
+
+def test_an_adapter_for_any_table_learns_from_synthetic_series(data, store, most_flops):
+    record = run(SYNTHETIC, SMALL, data=data)
+    assert record.plan.text_format == TABLES
+    assert record.series == {}
+    first, last = record.evaluations
+    assert first.keys() == last.keys() == {"step", "loss"}
+    most = most_flops(SYNTHETIC, SMALL)
+    for convention in CONVENTIONS:
+        assert record.spent()[convention] <= most[convention]
+
+    forecaster = Forecaster.from_pretrained(adapter_path(SMALL, SYNTHETIC))
+    assert forecaster.text_format == TABLES
+    for variables in (1, 3):
+        periods = np.arange(2, 2 + variables)
+        waves = np.sin(np.arange(30.0)[:, None] / periods)
+        (samples,) = forecaster.sample([waves], 4, num_samples=2)
+        assert samples.physical.shape == (2, 4, variables)
+
+    again = run(SYNTHETIC, SMALL, data=data, fresh=True)
+    assert again.loss_curve == record.loss_curve
+    assert again.adapter == record.adapter

@@ -1,0 +1,54 @@
+"""Processes side by side: one at a time runs an experiment, and one at a time takes of the
+budget."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from m2lib.files import InputError
+from study.profiles import Profile
+from study.records import hold, in_progress
+from study.runs import Run, run
+
+SMALL = Profile("laptop", backbone="tiny", most_series=3, batch_size=2)
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def test_an_experiment_that_another_process_runs_is_refused(data):
+    refused = pytest.raises(InputError, match=r"another process is at baseline in")
+    with hold(SMALL, "baseline"), refused:
+        run("baseline", SMALL, data=data, fresh=True)
+
+
+def test_a_live_run_waits_for_another(data):
+    live = replace(SMALL, name="slice", live=True)
+    is_held = threading.Event()
+
+    def hold_for_a_while():
+        with hold(live, "baseline"):
+            is_held.set()
+            time.sleep(1.5)  # a run that is not live is refused after one second
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(hold_for_a_while)
+        is_held.wait()
+        assert run("baseline", live, data=data).status == "done"
+
+
+def test_one_process_at_a_time_reserves_its_part_of_the_budget(data, monkeypatch):
+    """Two that began together would otherwise both take what is left."""
+    budget_is_locked = []
+    real = Run.reserve
+
+    def reserve(this):
+        budget_is_locked.append(in_progress(SMALL, "budget"))
+        real(this)
+
+    monkeypatch.setattr(Run, "reserve", reserve)
+    run("baseline", SMALL, data=data)
+    assert budget_is_locked == [True]
+    assert not in_progress(SMALL, "budget")

@@ -1,0 +1,85 @@
+"""A run whose steps a longer one has already taken takes them from there, and computes none.
+
+Here `context/512` is two steps long, and `final`, whose settings are the same, four.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from study import runs
+from study.experiments import EXPERIMENTS
+from study.profiles import Profile
+from study.records import adapter_path, load_record
+from study.runs import run
+
+LONG = {"steps": 4, "sequence_length": 64, "learning_rate": 1e-2, "rank": 2}
+SHORT = LONG | {"steps": 2}
+SMALL = Profile(
+    "laptop",
+    backbone="tiny",
+    most_series=5,
+    batch_size=2,
+    train={"final": LONG, "context": SHORT},
+    protocol={kind: {"max_new_tokens": 20} for kind in ("default", "final", "context")},
+    as_reported=True,
+    checkpoint_every=1,
+    evaluate_every=2,
+    watched=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def marked(store, monkeypatch):
+    """Let `final` keep its adapter after two steps too, where `context/512` ends."""
+    monkeypatch.setitem(EXPERIMENTS, "final", replace(EXPERIMENTS["final"], marks=(2,)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_steps_that_are_taken_give_the_same_record(dtype, data, monkeypatch, press_ctrl_c, store):
+    monkeypatch.setenv("M2_DTYPE", dtype)
+    alone = run("context/512", SMALL, data=data)
+    assert alone.taken_from == ""
+    assert alone.steps_run == 2
+
+    # The longer run need not be finished, only far enough.
+    monkeypatch.setenv("M2_RESULTS", str(store / "other"))
+    press_ctrl_c(during_step=2)
+    with pytest.raises(KeyboardInterrupt):
+        run("final", SMALL, data=data)
+    monkeypatch.setattr(runs, "train", None)  # it is not called
+    taken = run("context/512", SMALL, data=data)
+
+    assert taken.status == "done"
+    assert taken.taken_from == "final"
+    assert taken.steps_run == 0
+    for field in ("plan", "dtype", "adapter", "loss_curve", "evaluations", "series", "device"):
+        assert getattr(taken, field) == getattr(alone, field), field
+    for kind in ("training", "forecasts"):
+        assert taken.flops[kind] == alone.flops[kind], kind
+
+    # Two of the three steps that the longer run has taken.
+    longer = load_record(SMALL, "final")
+    seconds = (longer.train_seconds - longer.evaluation_seconds) * 2 / 3
+    assert taken.train_seconds == pytest.approx(seconds, abs=0.01)
+
+
+def test_a_run_that_takes_its_steps_is_evaluated_at_its_end_if_the_longer_one_was_not(data):
+    rarely = replace(SMALL, evaluate_every=3)
+    run("final", rarely, data=data)
+    taken = run("context/512", rarely, data=data)
+    assert taken.taken_from == "final"
+    start, end = taken.evaluations
+    assert start["step"] == 0
+    assert end["step"] == 2
+    assert 0 < end["loss"] != start["loss"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"learning_rate": 2e-2}, {"decay": "cosine"}, {"seed": 1}, {"sequence_length": 32}]
+)
+def test_steps_are_not_taken_from_a_run_of_other_settings(other, data):
+    apart = replace(SMALL, train={"final": LONG | other, "context": SHORT})
+    run("final", apart, data=data)
+    assert adapter_path(apart, "final", 2).is_dir()
+    assert run("context/512", apart, data=data).taken_from == ""

@@ -1,0 +1,83 @@
+"""`--reforecast`: a finished run forecasts its series again, and keeps its training."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from m2lib.files import InputError
+from m2lib.model import load_adapter, load_backbone
+from m2lib.settings import out_dir
+from study import runs
+from study.profiles import Profile
+from study.records import adapter_path, load_record, record_path
+from study.runs import Run, run
+
+SMALL = Profile(
+    "laptop",
+    backbone="tiny",
+    most_series=5,
+    batch_size=2,
+    train={"default-warm": {"steps": 4, "sequence_length": 64}},
+    watched=0,
+)
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def interrupt(*_, **__):
+    """Raise what Ctrl-C raises."""
+    raise KeyboardInterrupt
+
+
+def test_forecasting_again_keeps_the_training(data, monkeypatch):
+    """Even if it is interrupted and goes on, and in the dtype that the profile now prescribes."""
+    monkeypatch.setenv("M2_DTYPE", "bfloat16")
+    run("default-warm", SMALL, data=data)
+    first = load_record(SMALL, "default-warm")
+    assert first.forecast_dtype == ""
+
+    in_float32 = replace(SMALL, forecast_dtype="float32")
+    monkeypatch.setattr(Run, "train_weights", None)  # it is not called
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "forecast_series", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run("default-warm", in_float32, data=data, reforecast=True)
+    assert load_record(in_float32, "default-warm").status == "running"
+    again = run("default-warm", in_float32, data=data)
+
+    assert again.status == "done"
+    assert again.forecast_dtype == "float32"
+    assert again.series.keys() == first.series.keys()
+    for field in ("plan", "loss_curve", "adapter", "steps_run", "run"):
+        assert getattr(again, field) == getattr(first, field), field
+    assert again.flops["training"] == first.flops["training"]
+    assert again.flops["discarded"] == first.flops["forecasts"]
+
+    # The texts are those of the adapter in the new dtype.
+    backbone = load_backbone("tiny", dtype="float32")
+    load_adapter(backbone.model, adapter_path(in_float32, "default-warm"))
+    series_id, entry = next(iter(again.series.items()))
+    (forecast,) = runs.forecast(backbone, data.contexts[[series_id]], again.protocol)
+    assert forecast.texts == (entry["text"],)
+
+    # The record before, and the adapter, are kept aside.
+    (kept,) = out_dir().glob("replaced/*/laptop-tiny/default-warm.json")
+    assert kept.with_suffix("").is_dir()
+
+
+def test_forecasting_again_needs_the_adapter(data):
+    run("default-warm", SMALL, data=data)
+    before = record_path(SMALL, "default-warm").read_bytes()
+    shutil.rmtree(adapter_path(SMALL, "default-warm"))
+
+    message = "is gone; `python -m study run default-warm --fresh` trains it again"
+    with pytest.raises(InputError, match=message):
+        run("default-warm", SMALL, data=data, reforecast=True)
+    assert record_path(SMALL, "default-warm").read_bytes() == before
+
+
+def test_a_record_has_the_batch_size_that_it_forecast_with_last(data):
+    run("baseline", SMALL, data=data)
+    larger = replace(SMALL, batch_size=3)
+    assert run("baseline", larger, data=data, reforecast=True).batch_size == 3

@@ -1,0 +1,96 @@
+"""The Makefile: what it removes, and how it takes paths and switches. No target is run in full."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from m2lib.files import ROOT
+
+SET_BY_AN_OUTER_MAKE = ("FRESH", "ALL", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a folder with the Makefile, an environment, and what runs have left in build/."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "constraints.txt").touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ok").touch()
+    for made in ("report", "results", "checkpoints/laptop-x", "fresh/x", "replaced/x"):
+        (tmp_path / "build" / made).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def make(checkout):
+    """Return a function that calls make in the checkout, and returns what it prints."""
+    if os.name == "nt" or not shutil.which("make"):
+        pytest.skip("make and a Unix shell are not installed")
+    environment = {
+        name: value for name, value in os.environ.items() if name not in SET_BY_AN_OUTER_MAKE
+    }
+
+    def run(*arguments):
+        done = subprocess.run(
+            ["make", *arguments],
+            cwd=checkout,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+            env=environment,
+        )
+        return done.stdout
+
+    return run
+
+
+def test_clean_keeps_unfinished_work_and_says_so(checkout, make):
+    said = make("clean").splitlines()[-1]
+    assert said == (
+        "kept, for they took long to compute: build/checkpoints/laptop-x build/fresh "
+        "build/replaced; make clean ALL=1 removes them too"
+    )
+
+    assert sorted(path.name for path in checkout.iterdir()) == [
+        "Makefile",
+        "build",
+        "constraints.txt",
+        "pyproject.toml",
+    ]
+    assert sorted(path.name for path in (checkout / "build").iterdir()) == [
+        "checkpoints",
+        "fresh",
+        "replaced",
+    ]
+
+
+def test_clean_removes_unfinished_work_if_told(checkout, make):
+    make("clean", "ALL=1")
+    assert not (checkout / "build").exists()
+
+
+def test_paths_are_taken_from_where_make_is_called(checkout, make):
+    """Notebooks run in a folder of their own, where a relative path would mean another place."""
+    rule = "show:\n\t@echo $$M2_RESULTS $$M2_OUT $$M2_DATA\n"
+    (checkout / "show.mk").write_text(rule, encoding="utf-8")
+
+    makefiles = ("-f", "Makefile", "-f", "show.mk")
+    shown = make(*makefiles, "show", "M2_RESULTS=a", "M2_OUT=/b", "M2_DATA=c d")
+
+    assert shown == f"{checkout}/a /b {checkout}/c d\n"
+
+
+# `make -n` prints what it would run.
+
+
+def test_a_report_computes_nothing_anew_unless_told(make):
+    assert "run --all" not in make("-n", "report")
+    assert "run --all" in make("-n", "report", "FRESH=1")
+
+
+@pytest.mark.parametrize("no", ["no", "0", "false", "off", "OFF", ""])
+def test_a_switch_may_say_no(make, no):
+    assert "run --all" not in make("-n", "report", f"FRESH={no}")

@@ -1,0 +1,359 @@
+"""What the README and the book say of `general` on real tables is what the records have.
+
+Most of it stands on the book's page on real tables.
+"""
+
+import numpy as np
+import pytest
+
+from benchmarks import candidates, hours, trials
+from benchmarks.textbook import ENSEMBLE, ENSEMBLED, GENERAL, UNTUNED
+from m2lib.files import ROOT, read_json
+from study.paper.errors import (
+    REFERENCE,
+    geometric_mean,
+    table_errors,
+    table_ratios,
+    table_summary,
+)
+from study.paper.textbook import (
+    FIRST_READING,
+    LAST_SEASON,
+    SECOND_READING,
+    by_source,
+    compared,
+    errors_by_series,
+    held,
+    judged_rows,
+)
+from study.settings import results_dir
+
+
+def on_one_line(page):
+    """Return a page's text on one line, so that a sentence is found wherever its lines break."""
+    return " ".join((ROOT / page).read_text(encoding="utf-8").split())
+
+
+README = on_one_line("README.md")
+RESULTS = on_one_line("book/results.md")
+PAGE = on_one_line("book/real_tables.md")
+
+JUDGED = judged_rows()
+"""A row for each source that judges and each forecaster, with the errors of all its forecasts."""
+ERRORS = errors_by_series(JUDGED)
+LOSSES = errors_by_series(JUDGED, "loss")
+LAST_VALUE = "last value"
+CALLED = {
+    GENERAL: "`general`",
+    LAST_SEASON: "the last season",
+    LAST_VALUE: "the last value",
+    UNTUNED: "the untuned model",
+    ENSEMBLE: "the median of AutoETS, AutoTheta and AutoARIMA",
+}
+"""What the page calls a forecaster; it has all others by their own names."""
+
+
+def recorded(file):
+    """Return the rows of a recorded benchmark."""
+    return read_json(results_dir() / file)["rows"]
+
+
+def over_series(errors, first, second):
+    """Return the ratio of two forecasters' errors, where each series counts once."""
+    return compared(errors, first, second).over_series
+
+
+def in_words(ratio):
+    """Return how the pages write a ratio and its interval."""
+    return f"{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def relative_to_last_season(errors):
+    """Return the geometric mean of each forecaster's errors in units of the last season's."""
+    return geometric_mean(errors.div(errors[LAST_SEASON], axis=0))
+
+
+# The README and the page of results tell the same of the series of a textbook.
+BOTH_PAGES = pytest.mark.parametrize("page", [README, RESULTS], ids=["README.md", "results.md"])
+
+
+@BOTH_PAGES
+def test_the_errors_on_the_textbooks_series_are_those_of_the_record(page):
+    errors = relative_to_last_season(ERRORS).map("{:.2f}".format)
+    to_last_season = over_series(ERRORS, GENERAL, LAST_SEASON)
+    others = (
+        f"AutoETS has {errors['AutoETS']}, AutoARIMA {errors['AutoARIMA']}, "
+        f"AutoTheta {errors['AutoTheta']}, the median of these three {errors[ENSEMBLE]}, "
+        f"and the untuned model {errors[UNTUNED]}"
+    )
+
+    assert f"{len(ERRORS)} series of seven" in page
+    assert f" is {errors[GENERAL]} of the error of repeating the last season" in page
+    assert f"{to_last_season.low:.2f} to {to_last_season.high:.2f})" in page
+    assert others in page
+
+
+@BOTH_PAGES
+def test_who_is_surely_ahead_on_the_textbooks_series_and_who_behind(page):
+    behind_general = []
+    ahead_of_general = []
+    for name in ERRORS.columns.drop(GENERAL):
+        ratio = over_series(ERRORS, GENERAL, name)
+        if ratio.high < 1:
+            behind_general.append(name)
+        if ratio.low > 1:
+            ahead_of_general.append(name)
+
+    assert behind_general == [LAST_VALUE, LAST_SEASON, UNTUNED]
+    assert ahead_of_general == [ENSEMBLE]
+    sentence = (
+        "surely ahead of the last value, the last season and the untuned model, and surely behind "
+        "the median of AutoETS, AutoTheta and AutoARIMA"
+    )
+    assert sentence in page
+
+
+@pytest.mark.parametrize("method", ["AutoETS", "AutoTheta", "AutoARIMA"])
+def test_results_has_the_ratio_to_each_method_that_cannot_be_told_apart(method):
+    ratio = over_series(ERRORS, GENERAL, method)
+    assert f"{method} ({ratio.ratio:.2f}, {ratio.low:.2f} to {ratio.high:.2f})" in RESULTS
+
+
+def test_the_readme_tells_what_the_bands_hold():
+    prisons = [row for row in JUDGED if row["source"] == "prisons"]
+    sentence = (
+        f"80% bands hold {held(JUDGED, GENERAL):.0%} of the true values, "
+        f"but on the prisons {held(prisons, GENERAL):.0%}"
+    )
+    assert sentence in README
+
+
+def test_the_readme_tells_what_one_source_decides():
+    without = ERRORS.drop("prescriptions")
+    to_last_value = over_series(without, GENERAL, LAST_VALUE)
+    assert to_last_value.low < 1 < to_last_value.high
+    assert over_series(without, GENERAL, "AutoETS").low > 1
+    assert over_series(without, GENERAL, "AutoARIMA").low > 1
+    sentence = (
+        "without the prescriptions `general` is level with the last value, and surely behind "
+        "AutoETS and AutoARIMA"
+    )
+    assert sentence in README
+
+
+# The series that judge, on the page of their own.
+
+
+@pytest.mark.parametrize("name", ERRORS.columns)
+def test_the_page_has_a_row_for_each_forecaster(name):
+    error = relative_to_last_season(ERRORS)[name]
+    loss = relative_to_last_season(LOSSES)[name]
+    if name == GENERAL:
+        beside_general = " | |"  # two empty cells
+    else:
+        comparison = compared(ERRORS, GENERAL, name)
+        better_on = f"{comparison.better} of {comparison.count}"
+        beside_general = f" {in_words(comparison.over_series)} | {better_on} |"
+
+    row = f"| {CALLED.get(name, name)} | {error:.2f} |{beside_general}"
+    row += f" {loss:.2f} | {held(JUDGED, name):.0%} |"
+    assert row in PAGE
+
+
+@pytest.mark.parametrize("name", [*ENSEMBLED, ENSEMBLE])
+def test_the_page_compares_the_quantile_losses(name):
+    ratio = over_series(LOSSES, GENERAL, name)
+    assert f"{in_words(ratio)} of the loss of {CALLED.get(name, name)}" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("errors", "name", "what"),
+    [
+        pytest.param(LOSSES, ENSEMBLE, "of the median's loss", id="the median's loss"),
+        pytest.param(LOSSES, "AutoTheta", "of AutoTheta's loss", id="AutoTheta's loss"),
+        pytest.param(ERRORS, "AutoETS", "of AutoETS's", id="AutoETS's error"),
+        pytest.param(ERRORS, LAST_VALUE, "of the last value's error", id="the last value's error"),
+        pytest.param(ERRORS, "AutoARIMA", "of AutoARIMA's", id="AutoARIMA's error"),
+    ],
+)
+def test_the_page_tells_what_is_left_without_the_prescriptions(errors, name, what):
+    ratio = over_series(errors.drop("prescriptions"), GENERAL, name)
+    assert f"{in_words(ratio)} {what}" in PAGE
+
+
+def test_the_page_has_a_row_for_each_source():
+    forecasters = (GENERAL, "AutoETS", "AutoTheta", "AutoARIMA", ENSEMBLE, UNTUNED, LAST_VALUE)
+    for source, line in by_source(JUDGED, LAST_SEASON).iterrows():
+        errors = " | ".join(f"{line[name]:.2f}" for name in forecasters)
+        own_rows = [row for row in JUDGED if row["source"] == source]
+        share = held(own_rows, GENERAL)
+        assert f"| {source} | {line['series']:.0f} | {errors} | {share:.0%} |" in PAGE
+
+
+@pytest.mark.parametrize("name", [UNTUNED, LAST_SEASON, ENSEMBLE])
+def test_the_page_tells_the_ratios_if_each_source_counts_once(name):
+    ratio = compared(ERRORS, GENERAL, name).over_sources
+    words = f"{CALLED[name]} ({ratio.ratio:.2f}, {ratio.low:.2f} to {ratio.high:.2f})"
+    assert words in PAGE
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [
+        (GENERAL, "its error is"),
+        ("AutoETS", "That of AutoETS is"),
+        (ENSEMBLE, "that of the median"),
+    ],
+)
+def test_the_page_has_the_better_of_two_repetitions_on_each_source(name, beginning):
+    repetitions = ERRORS[[LAST_VALUE, LAST_SEASON]]
+    # The mean of a source's series, in the place of each of them.
+    means = np.exp(np.log(repetitions).groupby("source").transform("mean"))
+    last_value_is_better = means[LAST_VALUE] < means[LAST_SEASON]
+    better = repetitions[LAST_VALUE].where(last_value_is_better, repetitions[LAST_SEASON])
+
+    ratio = over_series(ERRORS[[name]].assign(better=better), name, "better")
+    assert f"{beginning} {in_words(ratio)}" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("file", "error_then", "change_since"),
+    [
+        pytest.param(
+            FIRST_READING,
+            "Their mean had {ratio:.2f} times the error of the last season "
+            "({low:.2f} to {high:.2f})",
+            "{ratio:.2f} times that of the first reading's adapter ({low:.2f} to {high:.2f};",
+            id="first reading",
+        ),
+        pytest.param(
+            SECOND_READING,
+            "general-shown and general-again: {ratio:.2f} times ({low:.2f} to {high:.2f})",
+            "{ratio:.2f} times that of the second's ({low:.2f} to {high:.2f})",
+            id="second reading",
+        ),
+    ],
+)
+def test_the_page_has_the_earlier_readings(file, error_then, change_since):
+    # A reading kept the rows of the adapter of its time, which was called `general` as well.
+    earlier = recorded(file)
+    last_season = [row for row in JUDGED if row["forecaster"] == LAST_SEASON]
+    now = [row | {"forecaster": "now"} for row in JUDGED if row["forecaster"] == GENERAL]
+
+    ratio = over_series(errors_by_series([*earlier, *last_season]), GENERAL, LAST_SEASON)
+    assert error_then.format(**vars(ratio)) in PAGE
+
+    ratio = over_series(errors_by_series([*earlier, *now]), "now", GENERAL)
+    assert change_since.format(**vars(ratio)) in PAGE
+
+
+# What was chosen with the help of other series.
+
+
+def test_the_page_has_the_trial_that_was_chosen():
+    errors = errors_by_series(recorded(trials.TRIAL_RECORD))
+    ratio = over_series(errors, trials.CHOSEN, trials.ONE_VIEW)
+    row = f"| **the three of these** | {ratio.ratio:.2f} | {ratio.low:.2f} to {ratio.high:.2f} |"
+    assert row in PAGE
+
+
+@pytest.fixture(scope="module")
+def tables_and_pairs():
+    """Return the candidates' rows on tables, and those on prey and predators."""
+    return candidates.parted(recorded(candidates.RECORD))
+
+
+def test_the_page_has_the_first_four_candidates(tables_and_pairs):
+    rows, _ = tables_and_pairs
+    errors = errors_by_series(rows)
+    first_four = list(candidates.CANDIDATES)[:4]  # what there was when the first one was chosen
+    for name in first_four:
+        if name == candidates.BEFORE:
+            beside_before = "1 | | |"
+        else:
+            comparison = compared(errors, name, candidates.BEFORE)
+            beside_before = (
+                f"{in_words(comparison.over_series)} | {in_words(comparison.over_sources)} | "
+                f"{comparison.better} of {comparison.count} |"
+            )
+        assert f"| {name} | {beside_before} {held(rows, name):.0%} |" in PAGE
+
+
+def test_the_page_has_all_candidates_on_tables_and_on_prey_and_predators(tables_and_pairs):
+    tables, pairs = tables_and_pairs
+    on_tables = errors_by_series(tables)
+    on_pairs = errors_by_series(pairs)
+    for name in candidates.CANDIDATES:
+        if name == candidates.SECOND:
+            continue  # all others are measured by it
+        label = f"**{name}**" if name == candidates.CHOSEN else name
+        by_tables = in_words(over_series(on_tables, name, candidates.SECOND))
+        by_pairs = in_words(over_series(on_pairs, name, candidates.SECOND))
+        assert f"| {label} | {by_tables} | {by_pairs} |" in PAGE
+
+
+# The season of the week.
+
+
+def test_the_page_tells_what_the_season_of_the_week_gains():
+    rows = recorded(hours.RECORD)
+    errors = errors_by_series(rows)
+    forecasts = sum(len(row["mase"]) for row in rows if row["forecaster"] == hours.WEEK)
+    to_day = compared(errors, hours.WEEK, hours.DAY)
+    assert f"{forecasts} forecasts of {to_day.count} hourly and half-hourly series" in PAGE
+
+    ratio = to_day.over_series
+    interval = f"(95% interval {ratio.low:.2f} to {ratio.high:.2f})"
+    assert f"{ratio.ratio:.2f} times that with the day alone {interval}" in PAGE
+
+    for repeated, what in ((hours.LAST_DAY, "the last day"), (hours.LAST_WEEK, "the last week")):
+        ratio = over_series(errors, hours.WEEK, repeated)
+        interval = f"({ratio.low:.2f} to {ratio.high:.2f})"
+        assert f"{ratio.ratio:.2f} times that of repeating {what} {interval}" in PAGE
+
+    shares = f"hold {held(rows, hours.WEEK):.0%} ({held(rows, hours.DAY):.0%} with the day alone)"
+    assert shares in PAGE
+
+
+# Fine-tuning.
+
+
+def to_three_digits(error):
+    """Return how the page writes an error: to three digits, or to the nearest whole number."""
+    return f"{error:,.0f}" if error > 1000 else f"{error:.3g}"
+
+
+def test_the_page_tells_what_fine_tuning_did():
+    bands = {0: [], 20: []}  # what they held, by the steps of training
+    for table in ("electrical_equipment", "air_passengers", "electricity_daily"):
+        errors = []
+        for steps in bands:
+            record = read_json(results_dir() / "tuned" / f"{table}-{steps}.json")
+            settings = record["settings"]
+            assert (settings["finetune"] or 0) == steps
+            assert settings["season"] > 1
+            errors.append(np.mean(record["errors"]["language model"]))
+            bands[steps].append(f"{record['coverage']:.0%}")
+        before, after = (to_three_digits(error) for error in errors)
+        assert f"{before} to {after}" in PAGE
+
+    sentence = "The 80% bands held {}, {} and {} of the true values before, and {}, {} and {} after"
+    assert sentence.format(*bands[0], *bands[20]) in PAGE
+
+
+# An earlier benchmark.
+
+
+def test_the_page_has_the_errors_of_the_earlier_benchmark():
+    table = table_errors()
+    errors = table_summary(table, "test")["mase"]
+    ratios = table_ratios(table, "test")
+    called = {REFERENCE: "the repetition", UNTUNED: "the untuned model"}
+    for name, error in errors.items():
+        if name == GENERAL:
+            row = f"| `general` | {error:.2f} | | |"
+        else:
+            ratio = ratios[name]
+            p = f"{ratio.p:.3f}" if ratio.p < 0.005 else f"{ratio.p:.2f}"
+            row = f"| {called.get(name, name)} | {error:.2f} | {in_words(ratio)} | {p} |"
+        assert row in PAGE

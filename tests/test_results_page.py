@@ -1,0 +1,228 @@
+"""The table and the sentences of the book's page of results are those that the records give."""
+
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks.physics import FITS
+from m2lib.files import ROOT, read_json
+from m2lib.series import BASELINES
+from study import EXPERIMENTS, PROFILES, TUNED
+from study.paper.errors import by_world, error_table
+from study.paper.pdf import REPORT_FOLDER
+from study.paper.samples import LOG_VAR
+from study.settings import results_dir
+
+TEXT = (ROOT / "book" / "results.md").read_text(encoding="utf-8")
+PAGE = " ".join(TEXT.split())
+"""The page on one line, so that a sentence is found wherever its lines break."""
+NUMBERS = read_json(REPORT_FOLDER / "numbers.json")
+"""The numbers that `study.paper` makes of the records."""
+ERRORS = NUMBERS["errors"]
+GENERAL = "the language model, for any table"
+
+
+def rows_of_the_table():
+    """Return the rows of the table of forecasts, without its head."""
+    table = re.search(r"\| forecast of the 50 test series .*?\n\n", TEXT, re.DOTALL)[0]
+    return table.strip().splitlines()[2:]
+
+
+def errors_in_the_table():
+    """Return the errors that the table shows, from top to bottom."""
+    errors = []
+    for name in (*BASELINES, "the last period, repeated", TUNED, "AutoARIMA", *FITS):
+        errors.append(ERRORS["test"][name])
+    for name in ("untuned", "final"):
+        errors.append(ERRORS["published"][name])
+    for name in ("untuned-test", "final"):
+        errors.append(ERRORS["replication"][name])
+    for name in (
+        "untuned-test",
+        "untuned-test-constrained",
+        "final",
+        "final-sampled",
+        "samples/final/test",
+        "best",
+        "samples/best/test",
+    ):
+        errors.append(ERRORS["ours"][name])
+    return errors
+
+
+def cells(errors):
+    """Return the cells of a row: mean and median, each followed by its interval if it has one."""
+    row = []
+    for statistic in ("mean", "median"):
+        interval = errors.get(f"{statistic} interval")
+        row.append(f" {errors[statistic]:.1f} ")
+        row.append(" {:.1f} to {:.1f} ".format(*interval) if interval else " ")
+    return row
+
+
+def test_the_table_has_the_errors_of_the_records():
+    shown = []
+    for row in rows_of_the_table():
+        _, _, *numbers, _ = row.split("|")
+        shown.append(numbers)
+    assert shown == [cells(errors) for errors in errors_in_the_table()]
+
+
+def test_the_table_tells_how_far_the_replication_has_come():
+    (row,) = [
+        row for row in rows_of_the_table() if "the replication" in row and "final adapter" in row
+    ]
+    so_far = NUMBERS["at the end"]["records"]["final"]["steps"]
+    of_the_report = EXPERIMENTS["final"].training.steps
+    assert f"final adapter after {so_far:,} of the report's {of_the_report:,} steps" in row
+
+
+def test_the_page_tells_how_many_steps_the_laptops_runs_take():
+    sizes = PROFILES["laptop"].train
+    runs = ("default", "search/expt_0", "context", "final")
+    assert [sizes[run]["steps"] for run in runs] == [200, 80, 80, 2000]
+    sentence = (
+        "200 steps for the first adapter, 80 for each of the nine settings and three contexts, "
+        "and 2,000 for the final adapter"
+    )
+    assert sentence in PAGE
+
+
+def hours_and_flops(records):
+    """Return what records have cost together."""
+    seconds = sum(record["all seconds"] for record in records)
+    flops = sum(record["all flops"] for record in records)
+    return seconds / 3600, flops
+
+
+def test_the_page_tells_what_the_study_has_cost():
+    of_the_report = NUMBERS["table3"]["coursework"]["all"][0]  # FLOPs of its training
+    everything = list(NUMBERS["records"].values())
+    for removed in NUMBERS["removed"]:  # runs that are no longer recorded have been paid for
+        flops = sum(kind["coursework"] for kind in removed["flops"].values())
+        everything.append(
+            {"group": removed["group"], "all seconds": removed["seconds"], "all flops": flops}
+        )
+    # The report's own experiments belong to a group; what goes beyond the report does not.
+    experiments = [record for record in everything if record["group"]]
+
+    hours, flops = hours_and_flops(experiments)
+    mantissa, exponent = f"{flops:.1e}".split("e+")
+    assert f"took {hours:.1f} hours and {mantissa} × 10^{exponent} FLOPs" in PAGE
+    assert f"{flops / of_the_report:.1%} of what the report's training costs" in PAGE
+
+    hours, flops = hours_and_flops(everything)
+    assert f"{hours:.1f} hours and {flops / of_the_report:.1%}" in PAGE
+
+
+def test_the_long_run_is_ahead_of_log_var_but_not_on_every_series():
+    long_run = ERRORS["ours"]["best"]
+    log_var = ERRORS["test"][TUNED]
+    assert long_run["mean"] < log_var["mean"]
+    assert long_run["median"] < log_var["median"]
+
+    count = long_run["n"]
+    log_var_is_better = count - NUMBERS["gains"]["ours best"][f"test {TUNED}"]["better"]
+    assert f"better one on {log_var_is_better} of the {count}" in PAGE
+
+
+def test_the_page_tells_how_sure_the_long_runs_forecasts_are():
+    uncertainty = NUMBERS["uncertainty"]
+    long_run = uncertainty["rows"][uncertainty["shown"]]
+    log_var = uncertainty["rows"][LOG_VAR]
+    held = long_run["held"][1]  # by the second of three bands, the central 80%
+
+    shares = f"Of {uncertainty['samples']} samples of each test series the central 80% hold"
+    assert f"{shares} {held:.0%}" in PAGE
+    scores = f"a CRPS of {long_run['crps']:.1f}, against {log_var['crps']:.1f} of log-VAR"
+    assert scores in PAGE
+
+
+def mean_and_median(errors):
+    """Return how the page writes the mean and the median of errors, which a record has."""
+    return f"{errors['mean']:.1f} / {errors['median']:.1f}"
+
+
+def test_general_is_compared_with_other_samples_on_the_test_series():
+    general = mean_and_median(ERRORS["test"][GENERAL])
+    final = mean_and_median(ERRORS["ours"]["samples/final/test"])
+    long_run = mean_and_median(ERRORS["ours"]["samples/best/test"])
+    sentence = (
+        f"On the 50 test series it has {general}, less than the final adapter's {final} and more "
+        f"than the long run's {long_run}, all three by the median"
+    )
+    assert sentence in PAGE
+
+
+@pytest.fixture(scope="module")
+def means():
+    """Return the mean error of each forecaster (columns) in each world (rows)."""
+    return by_world(error_table({}), "mean")
+
+
+@pytest.fixture(scope="module")
+def medians():
+    """Return the median errors, likewise."""
+    return by_world(error_table({}), "median")
+
+
+def test_the_page_has_the_errors_in_changed_worlds(means, medians):
+    def errors(forecaster, world):
+        return f"{means.loc[world, forecaster]:.0f} / {medians.loc[world, forecaster]:.0f}"
+
+    general = (
+        f"At home its errors are {errors('LM general', 'as trained')} (mean / median), "
+        f"with noise of 5% {errors('LM general', 'noise of 5%')}, "
+        f"at half the sampling rate {errors('LM general', 'half the sampling rate')}. "
+    )
+    long_run = (
+        f"The long run has {errors('LM best', 'as trained')}, "
+        f"{errors('LM best', 'noise of 5%')} and "
+        f"{errors('LM best', 'half the sampling rate')} there"
+    )
+    assert general + long_run in PAGE
+
+
+EIGHT_WORLDS = slice(0, 8)
+"""The last two of the ten worlds are the first in other units."""
+NUMBER_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "all")
+
+
+def errors_of_the_better_rival(errors):
+    """Return, for each of the eight worlds, the error of copying or of log-VAR(9)."""
+    return errors[["analogue", "log-VAR(9)"]].min(axis=1).iloc[EIGHT_WORLDS]
+
+
+def test_the_page_tells_in_how_many_worlds_general_is_ahead_of_both_rivals(means, medians):
+    ahead_by_mean = means["LM general"].iloc[EIGHT_WORLDS] < errors_of_the_better_rival(means)
+    ahead_by_median = medians["LM general"].iloc[EIGHT_WORLDS] < errors_of_the_better_rival(medians)
+
+    by_mean = NUMBER_WORDS[sum(ahead_by_mean)]
+    by_both = NUMBER_WORDS[sum(ahead_by_mean & ahead_by_median)]
+    assert f"In {by_mean} of eight worlds" in PAGE
+    assert f"in {by_both} of them its median, too" in PAGE
+
+
+def recorded_errors(file):
+    """Return the mean and the median error of an earlier adapter by the set of series."""
+    errors = {}
+    for row in read_json(results_dir() / file)["rows"]:
+        maes = list(row["maes"].values())
+        errors[row["set"]] = {"mean": np.mean(maes), "median": np.median(maes)}
+    return errors
+
+
+def test_the_page_has_the_errors_of_earlier_adapters(means):
+    after_seven_runs = recorded_errors("yardsticks_seven_runs.json")
+    assert f"had known: {mean_and_median(after_seven_runs['test'])} (" in PAGE
+
+    after_five_runs = recorded_errors("yardsticks_five_runs.json")
+    on_test = mean_and_median(after_five_runs["test"])
+    at_home = mean_and_median(after_five_runs["as trained"])
+    assert f"it had {on_test} on these series, {at_home} at home" in PAGE
+
+    rivals = errors_of_the_better_rival(means)
+    ahead = [world for world in rivals.index if after_five_runs[world]["mean"] < rivals[world]]
+    assert len(ahead) == 7
+    assert "was ahead of both rivals in seven of the eight worlds" in PAGE
