@@ -28,7 +28,8 @@ Several = Annotated[int, Parameter(validator=Number(gte=3))]  # series, one for 
 
 app = App(
     name="m2",
-    help="Forecast series written as text with a small language model.",
+    help="Forecast tables of time series with a small language model. Begin with `m2 evaluate "
+    "FILE --horizon STEPS --origins 6`, which says whether it is worth it on your table.",
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,  # `run_app` says what Ctrl-C stops
 )

@@ -34,27 +34,31 @@ class Task:
     """Which table, how far ahead, and who forecasts."""
 
     file: Path = field(kw_only=False)
-    """A .csv or .parquet file, a row for each step of each series. It comes before --target and
-    --levels, which take all the words that follow."""
+    """A .csv or .parquet file with a row for each step of each series. Give it first, because an
+    option that takes several words, such as --target, would take it for one of them."""
     horizon: PositiveInt
-    """Steps to forecast."""
+    """How many steps to forecast."""
     id: str | None = None
-    """The column that names each row's series (guessed, and printed)."""
+    """The column that says which series a row belongs to. By default it is guessed, and printed."""
     time: str | None = None
-    """The column of time stamps (guessed, and printed)."""
+    """The column of time stamps. By default it is guessed, and printed."""
     target: Annotated[tuple[str, ...], Words] = ()
-    """The columns to forecast (guessed, and printed)."""
+    """The columns to forecast. By default they are guessed, and printed: a price may be among
+    them."""
     season: PositiveInt | None = None
-    """Steps of the season, taken out and put back; 1: none (the calendar's, if it has one)."""
+    """How many steps a season has; 1 for none. By default it is the calendar's: 12 months, 7 days.
+    It is taken out before the forecast, and put back."""
     skip: Flag = False
-    """Leave out series that are unfit, and list them; else the table is refused."""
+    """Leave out unfit series, and list them. By default one unfit series stops the command."""
     fill: Literal["linear", "last", "zero"] | None = None
-    """How gaps inside a series are filled, in cells and in rows (not at all)."""
+    """How to fill gaps inside a series, empty cells as well as missing rows. By default a series
+    with gaps is unfit."""
     adapter: str | None = None
-    """An adapter's folder, general (for any table), or none, the untuned model (general; none where
-    --backbone or M2_BACKBONE names another model than smollm2-135m)."""
+    """An adapter: a folder, `general` (the default) or `none` for the untuned model. With another
+    language model than smollm2-135m the default is none."""
     backbone: str | None = None
-    """The language model (the adapter's, M2_BACKBONE, or smollm2-135m)."""
+    """The language model. By default it is the adapter's, else that of M2_BACKBONE, else
+    smollm2-135m."""
 
     def read(self, kept_back: int = 0) -> tuple[Columns, list[Item]]:
         """Read the table's columns and series, and print what was guessed.
@@ -76,9 +80,12 @@ class Task:
             ends = items[0].times[:0].append([item.times[[0, -1]] for item in items])
             first, last = ends[[ends.argmin(), ends.argmax()]].astype(str)
             time = f"{columns.time}, {first} to {last}"
+        targets = ", ".join(columns.targets)
+        if len(columns.targets) > 1 and not self.target:
+            targets += " (guessed; --target names them)"
         line = (
             f"{self.file}: {sum(len(item.values) for item in items)} steps of {len(items)} series; "
-            f"target: {', '.join(columns.targets)}; time: {time}; id: {columns.id or 'none'}"
+            f"target: {targets}; time: {time}; id: {columns.id or 'none'}"
         )
         read = (columns.id, columns.time, *columns.targets)
         unread = [str(name) for name in df if name not in read]
@@ -136,13 +143,15 @@ class Sampling:
     """How forecasts are sampled."""
 
     samples: PositiveInt = 20
-    """Forecasts sampled for each series."""
+    """How many forecasts to draw for each series."""
     temperature: PositiveFloat = 0.7
-    """The sampling's temperature: the lower, the narrower are the forecasts."""
+    """How freely they are drawn: a lower one gives narrower bands. Leave it as it is, unless you
+    have checked the bands on your table."""
     seed: UInt32 = 0
-    """The sampling's seed."""
+    """The seed of the drawing: the same seed gives the same forecasts."""
     context_length: PositiveInt | None = None
-    """The last steps that are read of each series: fewer take less time (as many as fit)."""
+    """How many of the last steps of each series to read. Fewer take less time. By default as many
+    as fit."""
 
 
 def forecast(
@@ -155,18 +164,19 @@ def forecast(
     with_samples: Flag = False,
     force: Flag = False,
 ) -> None:
-    """Forecast the series of a table: CSV or parquet.
+    """Forecast the series of a table, a CSV or parquet file.
 
     Parameters
     ----------
     levels
-        Quantiles (0.1 0.5 0.9).
+        The quantiles to write. Below 0.9, for example, the truth should lie 9 times in 10. By
+        default 0.1 0.5 0.9.
     output
-        Where to write the forecasts, .csv or .parquet.
+        Where to write the forecasts: a .csv or .parquet file. By default they are printed.
     plot
-        Where to draw the first six variables, each of a series and a target, .png or .svg.
+        Where to draw the first six curves (one for each target of each series): .png or .svg.
     with_samples
-        Write the samples, too, and their mean.
+        Also write the samples and their mean, which totals need.
     force
         Replace existing files.
     """
@@ -252,21 +262,22 @@ def evaluate(
     output: Path | None = None,
     force: Flag = False,
 ) -> None:
-    """Is it worth it? Forecasts of a table's past, beside simple ones.
+    """Is it worth it? Forecast a table's past, and compare with simple forecasts and AutoETS.
 
     Parameters
     ----------
     origins
-        Moments to forecast from, in each series.
+        How many moments of each series' past to forecast from. With one, or with fewer than six
+        forecasts in all, nothing is shown to be more than chance.
     stride
-        Steps from one moment to the next (the horizon).
+        Steps from one moment to the next. By default the horizon.
     leave_out
-        Last steps of each series that are not used.
+        How many steps at the end of each series to ignore.
     period
-        Steps that the simple forecast of the last period repeats (the season's; else found in each
-        series).
+        How many steps the simple forecast "last period" repeats. By default the season, or else
+        what it finds in each series.
     finetune
-        Training steps before each origin, on what was known then.
+        Train for this many steps before each moment, on what was known by then; try 20.
     output
         Where to write all forecasts, .csv or .parquet; or the errors and settings, .json.
     force
@@ -317,7 +328,7 @@ def evaluate(
     print(
         f"forecasts of {task.horizon} steps: {len(evaluation.errors)}; MAE and CRPS in the table's "
         "units, all else as MASE: 1 is the mean change from season to season, or else from step "
-        "to step"
+        "to step; a gain above 0 means that the model is better"
     )
     print(evaluation.table().to_string())
     if evaluation.coverage is not None:
@@ -413,15 +424,15 @@ def finetune(
     Parameters
     ----------
     steps
-        Training steps.
+        Training steps. Try 20 first: more may learn the table by heart.
     rate
-        Learning rate (0.004; 0.0003 to go on from an adapter).
+        The peak of the learning rate. By default 0.0003 from an adapter, 0.004 for a new one.
     rank
-        The rank of a new adapter (4); one to go on from keeps its own.
+        The rank of a new adapter, by default 4. An adapter that is trained further keeps its own.
     batch
-        Windows in a step.
+        How many stretches of the series are trained on in each step.
     seed
-        The seed of the windows and of a new adapter's start.
+        The seed by which stretches are drawn, and a new adapter begins.
     output
         The new adapter's folder.
     force

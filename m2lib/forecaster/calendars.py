@@ -66,8 +66,9 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
         stamps are converted to UTC, with a warning; but if all of them are midnights, they are
         taken as days, without a zone.
         Numbers that look like years and weeks, such as 202417, remain numbers, with a warning.
-        Dates such as 01/02/2024 are read month first, with a warning if none tells the two apart,
-        but day first if the first number is above 12 in one of them, and the second in none.
+        Dates such as 01/02/2024 are read month first, with a warning if none tells the two apart.
+        They are read day first if the first number is above 12 in one of them, and the second in
+        none, or if they are of several years, and the first number is the same in all.
 
     Returns
     -------
@@ -261,28 +262,41 @@ def _may_be_weeks(numbers: pd.Series) -> bool:
 
 def _have_two_readings(numbers: pd.DataFrame) -> bool:
     """Whether of dates such as 01/02/2024 either number may be the month, in all of them."""
-    same = numbers[0] == numbers[1]  # such as 01/01/2024, of which both readings are one
-    return bool(len(numbers) and numbers.max(axis=None) <= 12 and not same.all())
+    same = numbers["first"] == numbers["second"]  # as in 01/01/2024, of which both readings are one
+    largest = numbers[["first", "second"]].max(axis=None)
+    return bool(len(numbers) and largest <= 12 and not same.all())
 
 
 def _have_day_first(numbers: pd.DataFrame) -> bool:
-    """Whether dates such as 13/01/2024 or 13.01.24 have their day first: no month is the 13th."""
-    return bool(len(numbers) and numbers[0].max() > 12 >= numbers[1].max())
+    """Whether the numbers of dates show that the day stands first.
+
+    They do in 13/01/2024, because there is no 13th month. And 01/01/2024, 01/02/2024, ...,
+    01/12/2025 are the first days of months: nobody writes down the first twelve days of January, in
+    two years.
+    """
+    if not len(numbers) or numbers["second"].max() > 12:
+        return False
+    different = numbers.nunique()
+    same_day = different["first"] == 1 < min(different["second"], different["year"])
+    return bool(numbers["first"].max() > 12 or same_day)
 
 
-def _two_numbers(column: pd.Series) -> pd.DataFrame:
-    """The two numbers before the year of dates such as 01/02/2024 or 1.2.24, in whole numbers."""
+def _numbers_of(column: pd.Series) -> pd.DataFrame:
+    """The numbers of dates such as 01/02/2024 or 1.2.24: `first`, `second` and `year`, integers."""
+    names = ["first", "second", "year"]
     if is_datetime64_any_dtype(column):
-        return pd.DataFrame(columns=[0, 1], dtype=int)
+        return pd.DataFrame(columns=names, dtype=int)
     texts = column.dropna().astype(str)
-    year_last = r"^(\d{1,2})[/.-](\d{1,2})[/.-](?:\d{4}|\d{2})\b"
-    return texts.str.extract(year_last).dropna().astype(int)
+    year_last = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d{2})\b"
+    return texts.str.extract(year_last).dropna().astype(int).set_axis(names, axis=1)
 
 
 def _dates(column: pd.Series) -> pd.Series:
     """The dates of a column, in a time zone if they have one; NaT where there is none."""
-    numbers = _two_numbers(column)
-    if len(numbers) == column.notna().sum() and _have_two_readings(numbers):
+    numbers = _numbers_of(column)
+    day_first = _have_day_first(numbers)
+    every_date = len(numbers) == column.notna().sum()
+    if every_date and _have_two_readings(numbers) and not day_first:
         warnings.warn(
             f"column {column.name!r}: {column.dropna().iloc[0]} and its like are read month first; "
             "if the day comes first, write 2024-01-31",
@@ -292,7 +306,7 @@ def _dates(column: pd.Series) -> pd.Series:
     # differ it raises, or, before pandas 3, returns objects.
     with warnings.catch_warnings(), suppress(ValueError):
         warnings.simplefilter("ignore")
-        dates = pd.to_datetime(column, errors="coerce", dayfirst=_have_day_first(numbers))
+        dates = pd.to_datetime(column, errors="coerce", dayfirst=day_first)
         if is_datetime64_any_dtype(dates):
             # pandas reads Jan-18, a month in Excel, as 18 January of the year 1.
             return dates.where(dates.dt.year.between(*YEARS))

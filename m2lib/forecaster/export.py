@@ -27,8 +27,9 @@ GRAMMAR_FILE = "grammar.gbnf"
 FACTS_FILE = "facts.json"
 """The file of what is known of an adapter, of which its card leaves out what is not there.
 
-`data` describes the series; `recipe` has the training's settings by name, `flops` its cost by the
-rules; `errors` are by forecast and measure, and `measured` says in words on what.
+`limits` says what it cannot do, and `data` describes the series; `recipe` has the training's
+settings by name, and `flops` its cost by the rules; `errors` are by forecast and measure, and
+`measured` says in words on what.
 """
 
 

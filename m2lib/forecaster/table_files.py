@@ -29,7 +29,8 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
             problem = (
                 "a line has more cells than line 1 has names, as where 1.5 is written 1,5, or "
                 "where semicolons part the cells; save it anew after "
-                'pd.read_csv(file, sep=";", decimal=",")'
+                'pd.read_csv(file, sep=";", decimal=","), or with thousands="," in place of '
+                "decimal where 1,200 is twelve hundred"
             )
         raise InputError(
             f"cannot read {path} as a table ({problem}); give a .csv file in UTF-8, with names in "

@@ -65,7 +65,8 @@ def test_the_card_says_who_is_surely_behind_and_who_ahead():
         "d": None,  # too few series to compare with
     }
     assert package.told_apart(ratios) == (
-        "this adapter is surely ahead of a and surely behind b, and cannot be told apart from c"
+        "this adapter is surely ahead of a; it is surely behind b; "
+        "and it cannot be told apart from c"
     )
 
 

@@ -202,6 +202,27 @@ def test_the_day_is_read_first_where_no_month_is_meant(year, mark):
 @pytest.mark.parametrize(
     "stamps",
     [
+        pytest.param(pd.date_range("2023-05-01", periods=14, freq="MS"), id="months"),
+        pytest.param(pd.date_range("2023-01-01", periods=8, freq="QS"), id="quarters"),
+    ],
+)
+def test_the_day_is_read_first_where_several_years_have_the_same_first_number(stamps):
+    """01/05/2023, 01/06/2023 and so on, which nobody means for days of January in two years."""
+    times, _ = read_stamps(pd.Series(stamps.strftime("%d/%m/%Y"), name="ds"))
+    assert times.tolist() == stamps.tolist()
+
+
+def test_the_month_is_read_first_where_several_years_have_the_same_second_number():
+    months = pd.date_range("2023-05-01", periods=14, freq="MS")
+    with pytest.warns(UserWarning, match="05/01/2023 and its like are read month first"):
+        times, _ = read_stamps(pd.Series(months.strftime("%m/%d/%Y"), name="ds"))
+    assert times.tolist() == months.tolist()
+
+
+@without_a_warning
+@pytest.mark.parametrize(
+    "stamps",
+    [
         pytest.param(["01/11/2020", "01/12/2020", "01/13/2020"], id="no month is the 13th"),
         pytest.param(["01/01/2020", "02/02/2020", "03/03/2020"], id="the same either way"),
         pytest.param(["2020-01-01", "2020-02-01", "2020-03-01"], id="the year first"),
