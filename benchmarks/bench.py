@@ -18,6 +18,7 @@ import torch
 from benchmarks import llama_cpp, openvino, peers
 from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
 from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one, plain_steps
+from benchmarks.rows import one_line
 from m2lib.accounting.flops import executed_pass, forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
 from m2lib.decoding.engine import BareModel, Engine
@@ -370,6 +371,9 @@ def main() -> None:
         "--openvino", action="store_true", help="measure OpenVINO beside ours, and nothing else"
     )
     arguments = parser.parse_args()
+    most = len(split_ids().validation)
+    if not 1 <= arguments.series <= most:
+        parser.error(f"--series is {arguments.series}; give 1 to {most}, the validation series")
     name = arguments.backbone
     device = torch.device(chosen_device())
     if arguments.openvino and device.type != "cpu":
@@ -415,4 +419,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()

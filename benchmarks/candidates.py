@@ -31,7 +31,7 @@ from benchmarks.rows import (
 from benchmarks.tables import Source
 from benchmarks.textbook import MOST_FORECASTS, SAMPLES, cuts_of, language_row, sources_of
 from m2lib.files import delete, write_atomic, write_json
-from m2lib.forecaster import Forecaster, read_format
+from m2lib.forecaster import Forecaster, adapter_folder, read_format
 from m2lib.forecaster.adapters import VIEWS_FILE, read_views, weights_hash
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, load_series, split_ids
@@ -98,18 +98,26 @@ def write_candidate(folder: Path, candidate: str) -> None:
     .. [1] Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
        accuracy without increasing inference time", ICML 2022.
     """
-    folders = [adapter_path("laptop", run) for run in CANDIDATES[candidate]]
-    last = folders[-1]
+    # All is read before anything is written: where a run's adapter is missing, the folder, which
+    # may be the package's own, stays as it is.
+    adapters = [adapter_folder(adapter_path("laptop", run)) for run in CANDIDATES[candidate]]
+    last = adapters[-1]
+    config = (last / CONFIG_FILE).read_bytes()
+    text_format = replace(read_format(last), spread=SPREAD)
+    means: dict[str, dict[str, torch.Tensor]] = {}
+    for name in (ADAPTER_FILE, BIAS_FILE):
+        weights = [load_file(adapter / name) for adapter in adapters]
+        means[name] = {}
+        for key in weights[0]:
+            means[name][key] = torch.stack([tensors[key] for tensors in weights]).mean(0)
+
     # A folder counts as an adapter by its config, which therefore goes first and comes back last.
     delete(folder / CONFIG_FILE)
-    for name in (ADAPTER_FILE, BIAS_FILE):
-        weights = [load_file(each / name) for each in folders]
-        mean = {key: torch.stack([each[key] for each in weights]).mean(0) for key in weights[0]}
+    for name, mean in means.items():
         write_atomic(folder / name, save(mean))
-    text_format = replace(read_format(last), spread=SPREAD)
     write_json(folder / FORMAT_FILE, text_format.settings())
     write_json(folder / VIEWS_FILE, [asdict(view) for view in VIEWS])
-    write_atomic(folder / CONFIG_FILE, (last / CONFIG_FILE).read_bytes())
+    write_atomic(folder / CONFIG_FILE, config)
 
 
 def written(candidate: str) -> Path:

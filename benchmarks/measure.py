@@ -28,8 +28,11 @@ def seconds(
 
 
 def _finish(device: torch.device) -> None:
+    """Wait until a graphics card, which works through a queue, has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def product_rate(shape: Shape, dtype: torch.dtype, device: torch.device, rows: int) -> float:

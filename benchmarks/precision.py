@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from benchmarks.rows import one_line
 from m2lib.decoding import forecast
 from m2lib.files import ROOT, InputError, read_json, write_json
 from m2lib.model import load_backbone
@@ -93,7 +93,7 @@ def forecast_again() -> dict[str, Any]:
     )
     pairs = zip(forecasts, record.series.values(), strict=True)
     differing = sum(ahead.texts[0] != entry["text"] for ahead, entry in pairs)
-    here = provenance(torch.device("cpu"))
+    here = provenance(backbone.device)
     return {"of": len(ids), "differing": differing, "recorded on": record.device, **here}
 
 
@@ -117,4 +117,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()

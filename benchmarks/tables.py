@@ -23,7 +23,7 @@ import matplotlib.cbook
 import numpy as np
 import pandas as pd
 
-from benchmarks.rows import five_digits, has_all, place_of, recorded_rows, write_rows
+from benchmarks.rows import five_digits, has_all, one_line, place_of, recorded_rows, write_rows
 from m2lib.files import ROOT
 from m2lib.forecaster import Forecaster
 from m2lib.forecaster.adapters import weights_hash
@@ -383,6 +383,9 @@ def record_tables(
     for name in adapters:
         forecasts[name] = partial(_language_model, name, temperature)
 
+    for name in adapters:
+        if only in ("", name):
+            forecaster_of(name.removesuffix(LEFT_IN))  # what is no adapter is said before any work
     rows = recorded_rows(path)
     for source in SOURCES:
         if source.split != split:
@@ -449,7 +452,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("--path", type=Path, help="default: report/results/tables.json")
     options = parser.parse_args()
-    record = options.path or results_dir() / TABLE_ERRORS
-    record_tables(record, options.split, options.adapters, options.temperature, options.only)
-    summary = table_summary(table_errors(record), options.split)
-    print(summary.to_string(float_format="{:.3f}".format))
+    with one_line():
+        record = options.path or results_dir() / TABLE_ERRORS
+        record_tables(record, options.split, options.adapters, options.temperature, options.only)
+        summary = table_summary(table_errors(record), options.split)
+        print(summary.to_string(float_format="{:.3f}".format))

@@ -239,13 +239,16 @@ def score(cuts: Sequence[Cut], season: int, deciles: Sequence[np.ndarray]) -> di
     """
     rows: dict[str, list] = {"series": [], "mase": [], "loss": [], "held": []}
     for (number, context, truth), quantiles in zip(cuts, deciles, strict=True):
-        levels = np.reshape(DECILES, (-1, *(1,) * truth.ndim))
+        # The nine levels stand beside quantiles (9, horizon) as (9, 1), and beside those of two
+        # variables, (9, horizon, 2), as (9, 1, 1).
+        levels = np.reshape(DECILES, (-1, *[1] * truth.ndim))
         scale = np.abs(context[season:] - context[:-season]).mean(axis=0)
         errors = (truth - quantiles) / scale
         losses = np.maximum(levels * errors, (levels - 1) * errors)
-        held = (errors[0] >= 0) & (errors[8] <= 0)
+        of_lowest, of_median, of_highest = errors[0], errors[4], errors[8]
+        held = (of_lowest >= 0) & (of_highest <= 0)
         rows["series"].append(number)
-        rows["mase"].append(five_digits(np.abs(errors[4]).mean()))
+        rows["mase"].append(five_digits(np.abs(of_median).mean()))
         rows["loss"].append(five_digits(2 * losses.mean()))
         rows["held"].append(five_digits(held.mean()))
     return rows

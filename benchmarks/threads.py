@@ -59,7 +59,8 @@ class Worker:
             text=True,
             start_new_session=True,  # or the shell's end would wake what is stopped
         )
-        self._answer()  # it is ready
+        if not self._answer():  # it has written the reason to stderr
+            raise RuntimeError(f"a worker did not start; its status is {self.process.wait()}")
 
     def ask(self, work: str) -> None:
         """Have it begin a piece of work."""
@@ -138,14 +139,15 @@ def measure(rounds: int) -> list[dict]:
     """
     loop = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
     loop.send_signal(signal.SIGSTOP)
-    workers = {way: Worker(variables) for way, variables in WAYS.items()}
-    selves = {}
-    for way, variables in WAYS.items():
-        selves[way] = Worker(variables)
-        selves[way].ask("forever")
-        selves[way].process.send_signal(signal.SIGSTOP)
+    workers: dict[str, Worker] = {}
+    selves: dict[str, Worker] = {}
     taken: dict[tuple[str, str], dict[str, list[float | None]]] = {}
-    try:
+    try:  # from here on, so that no process is left behind where a worker cannot start
+        for way, variables in WAYS.items():
+            workers[way] = Worker(variables)
+            selves[way] = Worker(variables)
+            selves[way].ask("forever")
+            selves[way].process.send_signal(signal.SIGSTOP)
         for _ in range(rounds):
             for neighbour in NEIGHBOURS:
                 for way in WAYS:

@@ -3,10 +3,11 @@
 A trial shares the samples of a series out among one or several views of it: how much of its past
 the model sees, and what is taken out beforehand. Trials see the half for choosing of
 `benchmarks.textbook` alone. The record is textbook_trials.json, beside the recorded runs. It is
-written after each source, and the same command goes on from there. It is of the adapter that was in
-the package at the time. With another one there its rows would be replaced, so give another `--path`
-to measure that one. (When the record was made, a forecast of
-what had nothing below zero left, without its trend, was kept above zero as well. It no longer is.)
+written after each source, and the same command goes on from there. Its rows are of the adapter that
+was in the package at the time. Rows of another adapter would replace them, so give another `--path`
+to measure that one. (When the record was made, what is left of a series without its trend was
+forecast as a series of its own, and so was kept above zero if nothing of it lay below. It no longer
+is.)
 """
 
 import time
@@ -189,7 +190,9 @@ def view_samples(
         # What is left of a series may be without negative values where the series is not.
         anything = [replace(ahead, least=-np.inf) for ahead in forecasts]
         samples = np.stack([ahead.physical[..., 0] for ahead in anything])
-        np.savez(path, samples=samples, seconds=seconds)
+        half = path.with_name(f"half-{path.name}")
+        np.savez(half, samples=samples, seconds=seconds)
+        half.replace(path)  # in one step, so that a kill leaves no half file under that name
     kept = np.load(path)
     back = [shown.back(samples) for shown, samples in zip(all_shown, kept["samples"], strict=True)]
     return back, float(kept["seconds"])

@@ -1,4 +1,4 @@
-"""A forecast without a language model costs so many floating point operations.
+"""What forecasts without a language model cost, in floating point operations.
 
 An addition, subtraction, multiplication, division or absolute value counts 1, an exponential or
 logarithm 10, as by the rules; comparing and copying are free. Formulas are for one series of two

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.physics import FITS, physics_forecast
+from benchmarks.rows import one_line
 from benchmarks.tables import LONGEST_SEASON
 from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
@@ -54,7 +55,7 @@ from study.settings import results_dir
 from study.worlds import WORLDS
 from study.yardsticks import YARDSTICKS
 
-STUDY = PROFILES["laptop"]
+PROFILE = PROFILES["laptop"]
 """The profile whose language model and adapters are measured."""
 WORLD_SERIES = 30
 """Series of each world."""
@@ -127,9 +128,9 @@ def forecasters() -> tuple[str, ...]:
 
 def _finished(experiment: str) -> bool:
     """Return whether an experiment is recorded to its end."""
-    if not record_path(STUDY, experiment).is_file():
+    if not record_path(PROFILE, experiment).is_file():
         return False
-    return load_record(STUDY, experiment).status == "done"
+    return load_record(PROFILE, experiment).status == "done"
 
 
 def measured(series: SeriesSet, ids: Sequence[int], name: str) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def _written(
     seconds = (time.process_time() - started) / len(contexts)
 
     shape = Shape.of(backbone.model.config)
-    adapted = workload(EXPERIMENTS[adapter or UNTUNED], STUDY).adapter
+    adapted = workload(EXPERIMENTS[adapter or UNTUNED], PROFILE).adapter
     costs = [
         series_costs(shape, vars(entry), protocol, **adapted)
         for protocol, forecasts in parts
@@ -227,11 +228,11 @@ def _sampled(
 @cache
 def _language_model(adapter: str | None) -> Backbone:
     """Return the study's language model on the CPU, with an experiment's adapter or none."""
-    backbone = load_backbone(STUDY.backbone, device="cpu")
+    backbone = load_backbone(PROFILE.backbone, device="cpu", dtype="float32")
     if adapter == GENERAL.name:
         load_adapter(backbone.model, GENERAL)
     elif adapter:
-        load_adapter(backbone.model, adapter_path(STUDY, adapter))
+        load_adapter(backbone.model, adapter_path(PROFILE, adapter))
     return backbone
 
 
@@ -242,12 +243,12 @@ def _adapter_hash(adapter: str | None) -> str:
     if adapter == GENERAL.name:
         # Its card does not count, because that tells what was measured.
         return weights_hash(GENERAL)
-    return adapter_hash(adapter_path(STUDY, adapter))
+    return adapter_hash(adapter_path(PROFILE, adapter))
 
 
 def _studied(experiment: str, series: SeriesSet) -> dict[str, Any]:
     """Return the same as `measured`, from the study's own record."""
-    record = load_record(STUDY, experiment, series)
+    record = load_record(PROFILE, experiment, series)
     threads = re.search(r"(\d+) threads", record.device)
     seconds = record.seconds - record.train_seconds
     if threads:
@@ -353,4 +354,5 @@ if __name__ == "__main__":
         "path", nargs="?", type=Path, help="default: report/results/yardsticks.json"
     )
     arguments = parser.parse_args()
-    print(record_yardsticks(arguments.path))
+    with one_line():
+        print(record_yardsticks(arguments.path))

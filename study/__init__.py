@@ -13,6 +13,12 @@ from .experiments import (
 )
 from .plans import plan_run, protocol_at, trained_with, training_at
 from .profiles import PROFILES, REPLICATION, Profile, active_profile, setting
+from .published import (
+    published_deciding_maes,
+    published_maes,
+    published_statements,
+    published_table_3,
+)
 from .records import (
     Plan,
     Record,
@@ -24,5 +30,4 @@ from .records import (
     recorded_samples,
 )
 from .runs import run
-from .rules import published_deciding_maes, published_maes, published_statements, published_table_3
 from .yardsticks import ORDER, STATISTICAL, TUNED, recorded_rows, recorded_yardsticks

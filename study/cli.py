@@ -60,6 +60,7 @@ def run(
         KEY=VALUE of its jobs, as submitit names it: timeout_min=600, gpus_per_node=1,
         slurm_partition=gpu.
     """
+    # One of the two is given, names or --all, and --beyond says what `all` means.
     if every == bool(names) or (beyond and not every):
         raise InputError(
             "name the experiments to run, or give --all (and --beyond); "

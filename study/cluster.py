@@ -43,9 +43,9 @@ def submit(
 
     cluster: `slurm` or `local`. options: parameters of submitit's AutoExecutor. Yields each
     experiment's name and job. Slurm starts a job once those that it needs have succeeded; on this
-    machine one runs after the other. Raises InputError for an option that cannot be, for what the
-    cluster refuses, for a record of another run, as `run` does, and for a job of this machine that
-    failed.
+    machine one runs after the other. Raises InputError for an option that submitit does not take,
+    if the cluster refuses a job, if a job on this machine fails and, as `run` does, if the record
+    there is that of another run.
     """
     wanted = set(names)
     jobs = dict[str, Job[None]]()

@@ -19,8 +19,8 @@ from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, STUDY
 from study.experiments import EXPERIMENTS, Experiment
 from study.plans import Watch, protocol_at, start_of, training_at, watch_at
 from study.profiles import REPORT, Profile
+from study.published import published_deciding_maes
 from study.records import Record, load_record, record_path
-from study.rules import published_deciding_maes
 
 
 def loss_costs(

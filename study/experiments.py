@@ -13,8 +13,8 @@ from m2lib.files import InputError
 from m2lib.model import ALL_TARGETS
 from m2lib.series import TABLES, TextFormat
 from m2lib.training import TrainConfig
-from study import rules
-from study.rules import AdapterOf, Selection
+from study import selections
+from study.selections import AdapterOf, Selection
 from study.synthetic import FAMILIES
 
 REPORT_PROTOCOL = DecodeConfig.as_published(context_tokens=512)
@@ -113,10 +113,10 @@ SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
 SECOND = tuple(f"search/second_{place}" for place in range(3))
 
 # Which validation series are forecast, by whose errors, and how many they are.
-HARDEST = Selection(rules.worst_5, ("default",), 5)
-OTHER_HARD = Selection(rules.others_of_hard_20, ("baseline", "default"), 15)
-HARD_AND_EASY = Selection(rules.hard_and_easy, ("baseline",), 25)
-THE_REST = Selection(rules.all_but_hard_and_easy, ("baseline",), 25)
+HARDEST = Selection(selections.worst_5, ("default",), 5)
+OTHER_HARD = Selection(selections.others_of_hard_20, ("baseline", "default"), 15)
+HARD_AND_EASY = Selection(selections.hard_and_easy, ("baseline",), 25)
+THE_REST = Selection(selections.all_but_hard_and_easy, ("baseline",), 25)
 
 _REPORTED = [
     Experiment(

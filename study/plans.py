@@ -12,15 +12,16 @@ from m2lib.series import CODEC_VERSION, SeriesSet, split_ids
 from m2lib.training import TrainConfig
 from study.experiments import WHOLE_SPLIT, Experiment, experiment_named
 from study.profiles import Profile
+from study.published import published_deciding_maes
 from study.records import LearnsFrom, Plan, load_record
-from study.rules import ErrorsOf, published_deciding_maes
+from study.selections import ErrorsOf
 
 
 def plan_run(name: str, profile: Profile, data: SeriesSet) -> Plan:
-    """Plan a run, which is to settle everything that decides its numbers.
+    """Plan a run: settle everything that decides its numbers.
 
-    Raises InputError for an unknown name, and if an earlier run that chooses this one's series or
-    adapter has no record.
+    Raises InputError for an unknown name; if there is no record of an earlier run whose errors or
+    adapter this one needs; and if the series that it should forecast are of another data set.
     """
     experiment = experiment_named(name)
     errors_of = errors_that_choose(profile, data)
@@ -139,13 +140,19 @@ def series_ids_of(
     """Return the ids of the series that an experiment forecasts, of a data set of n series.
 
     They ascend, but featured ones come first, so that they are among the first few that a profile
-    keeps.
+    keeps. Raises InputError if the errors are those of another data set's series.
     """
     if experiment.forecasts == 0:
         return ()
     ids = getattr(split_ids(n), experiment.split)
     if experiment.select:
-        ids = experiment.select.rule(*map(errors_of, experiment.select.reads))
+        chosen = experiment.select.rule(*map(errors_of, experiment.select.reads))
+        if not set(chosen) <= set(ids):  # published errors are those of the report's 1000 series
+            raise InputError(
+                f"{experiment.name} forecasts validation series that the report chose, which are "
+                f"not among those of these {n} series; unset M2_DATA, or set M2_PROFILE=laptop"
+            )
+        ids = chosen
     # Keys of baseline, which features 94: (False, 94) for 94 sorts before (True, 19) for 19.
     featured_first = sorted(ids, key=lambda i: (i not in experiment.featured, i))
     return tuple(featured_first[: profile.most_series])

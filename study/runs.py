@@ -159,10 +159,14 @@ def longer_run(plan: Plan, profile: Profile) -> Record | None:
     if not (name and mine and adapter_hash(adapter_path(profile, name, mine.steps))):
         return None
     longer = load_record(profile, name)
+    # An adapter is kept before the record of its step is saved. A run that was killed between the
+    # two, or that began anew beside the adapters of an earlier one, has no such step yet.
+    if len(longer.loss_curve) < mine.steps:
+        return None
     its = longer.training
     if not its or any(its.rate(step) != mine.rate(step) for step in range(mine.steps)):
         return None
-    # What is forecast, and how, does not change the training, but for the rounding of the texts.
+    # What is forecast, and how, does not change the training, except for the rounding of the texts.
     shortened = replace(
         longer.plan,
         name=plan.name,
@@ -248,7 +252,9 @@ class Run:
         self.profile = profile
         self.data = data
         self.experiment = experiment_named(plan.name)
-        self.work = costs.workload(self.experiment, profile, plan.start)
+        # As many forecasts as are planned: an experiment declares those of the report's data set.
+        declared = costs.workload(self.experiment, profile, plan.start)
+        self.work = replace(declared, num_forecasts=len(plan.series))
         self.folder = adapter_path(profile, plan.name)
         self.backbone = load_model(plan, profile, starting_dtype(plan, profile, old))
         self.shape = Shape.of(self.backbone.model.config)
@@ -263,10 +269,15 @@ class Run:
             run=secrets.token_hex(8),
             **here,
         )
-        if here["device"] not in self.record.device.split("; "):  # it has moved to another machine
-            self.record.device += f"; {here['device']}"
+        self.device = here["device"]
+        self._note_device()
         own_name = "-".join((plan.profile, plan.backbone, plan.name, self.record.run))
         self.checkpoints = settings.out_dir() / "checkpoints" / own_name.replace("/", "_")
+
+    def _note_device(self) -> None:
+        """Add this machine to the devices of the record, unless it is the last of them already."""
+        if self.record.device.split("; ")[-1] != self.device:
+            self.record.device += f"; {self.device}"
 
     def begin(self) -> None:
         """Store the record, and keep aside any other run's that it replaces.
@@ -401,6 +412,7 @@ class Run:
         record.seconds = record.train_seconds
         record.dtype = longer.dtype
         record.device = longer.device
+        self._note_device()  # the forecasts are made here
         record.taken_from = longer.name
         record.loss_curve = longer.loss_curve[:steps]
         record.evaluations = [row for row in longer.evaluations if row["step"] <= steps]
@@ -485,9 +497,10 @@ class Run:
         two cost is charged as evaluation.
         """
         losses = []
-        for window in windows:
-            row = torch.from_numpy(window[None]).to(self.backbone.device)
-            losses.append(window_loss(self.backbone.model, row).item())
+        with torch.no_grad():
+            for window in windows:
+                row = torch.from_numpy(window[None]).to(self.backbone.device)
+                losses.append(window_loss(self.backbone.model, row).item())
         measured = {"loss": float(np.mean(losses))}
         self.charge("evaluation", costs.loss_costs(self.shape, windows, **self.work.adapter))
         if forecasts:

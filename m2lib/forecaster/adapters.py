@@ -67,7 +67,7 @@ def _read(path: Path, make: Callable[[Any], Any]) -> Any:
     """An adapter's JSON file, read and passed through `make`; InputError where either fails."""
     try:
         return make(read_json(path))
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read ({first_line(error)}); copy the adapter again"
         ) from error

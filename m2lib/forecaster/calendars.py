@@ -276,9 +276,12 @@ def _have_day_first(numbers: pd.DataFrame) -> bool:
     """
     if not len(numbers) or numbers["second"].max() > 12:
         return False
-    different = numbers.nunique()
-    same_day = different["first"] == 1 < min(different["second"], different["year"])
-    return bool(numbers["first"].max() > 12 or same_day)
+    different = numbers.nunique()  # how many different numbers there are in each place
+    one_day = different["first"] == 1
+    several_months = different["second"] > 1
+    several_years = different["year"] > 1
+    first_is_a_day = one_day and several_months and several_years
+    return bool(numbers["first"].max() > 12 or first_is_a_day)
 
 
 def _numbers_of(column: pd.Series) -> pd.DataFrame:

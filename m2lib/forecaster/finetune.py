@@ -74,7 +74,7 @@ def finetune(
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> Kind:
-    """Train an adapter on all but the last steps of series, and measure it on these.
+    """Train an adapter on series without their last steps, and measure it on those last steps.
 
     `Forecaster.fit` describes the arguments.
     """
@@ -121,7 +121,14 @@ def finetune(
     # no other run goes on from them. The adapter to start from counts by its content, because by
     # then another one may be in the same folder.
     start_hash = adapter_hash(forecaster.adapter) if forecaster.adapter else ""
-    decisive = [tuned.backbone.weight_hash, text_format, prediction_length, start_hash, config]
+    decisive = [
+        tuned.backbone.weight_hash,
+        tuned.backbone.dtype,
+        text_format,
+        prediction_length,
+        start_hash,
+        config,
+    ]
     data = b"".join(values.tobytes() for values in training)
     run_hash = short_hash(repr(decisive).encode() + data)
     checkpoints = folder / f"checkpoints-{run_hash}"
@@ -276,9 +283,9 @@ def _some_of(items: Sequence[Item], seed: int) -> list[Item]:
 def _spread(after: Evaluation, spread: float) -> tuple[float, float]:
     """The spread with which 80% bands would have held 80%, and the share that they then hold.
 
-    It is measured on forecasts that were read with another `spread`. Of a few series it is never
-    less than that, because they may have been forecast well by chance; nor is it ever above
-    `MOST_SPREAD`, unless the old one was.
+    The forecasts were read with the spread `spread`, and the new one is measured on them. It lies
+    between 1 and `MOST_SPREAD`. But fewer than `ENOUGH` series may have been forecast well by
+    chance, so of these it is never less than `spread`, even where that is above `MOST_SPREAD`.
     """
     table = after.forecasts
     distance = (table["truth"] - table["0.5"]).abs()

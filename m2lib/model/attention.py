@@ -52,7 +52,7 @@ class BlockedAttention(torch.autograd.Function):
         all_weights = []
         for start in range(0, tokens, BLOCK):
             end = min(start + BLOCK, tokens)
-            size = end - start  # BLOCK, but for the last block
+            size = end - start  # BLOCK, except in the last block
             queries = q[:, :, start:end].flatten(1, 2)
             scores = torch.bmm(queries, k[:, :end].transpose(1, 2))
             own_scores = scores.view(-1, group, size, end)[..., start:]

@@ -4,6 +4,7 @@ from .baselines import (
     BASELINES, context_mean, last_value, log_var, log_var_paths, nearest_analogue, period_of,
     seasonal_naive,
 )  # fmt: skip
+from .bands import band, conformal, coverage, ranks, sharpness, stretch_needed, stretched
 from .codec import (
     CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS, SHORTEST,
     STUDY, TABLES, VARIABLES, Scaling, TextFormat, decode, encode, said_series, scale_of,
@@ -13,10 +14,7 @@ from .data import (
     DEFAULT_FILE, SPLIT_SEED, SeriesSet, draw_systems, generate_series, load_series, split_ids,
     write_series,
 )  # fmt: skip
-from .intervals import (
-    band, bootstrap_interval, conformal, coverage, paired_gain, ranks, sharpness, stretch_needed,
-    stretched,
-)  # fmt: skip
+from .intervals import bootstrap_interval, paired_gain
 from .metrics import (
     DECILES, best_and_worst, crps_fair, quantile_loss, series_mae, summarise,
     weighted_quantile_loss,

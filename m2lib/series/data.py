@@ -273,9 +273,10 @@ def solve_system(
 ) -> np.ndarray:
     """Solve a system by LSODA for its course (steps, 2) in physical units.
 
-    With the default rates and tolerances it is the course that the data file holds. `time` ascends
-    from 0 to where the simulation ends, which decides the integrator's steps. `rtol` and `atol` are
-    the relative and the absolute tolerance; by default they are those of scipy's solve_ivp.
+    With the default rates and tolerances it is the course that the data file holds. The simulation
+    goes from time 0 to the last of `time`, (steps,), which ascends; where it ends decides the
+    integrator's steps. `rtol` and `atol` are the relative and the absolute tolerance; by default
+    they are those of scipy's solve_ivp.
     """
     # RECIPE's first six values, in its order, are what `predator_prey` takes after the state; the
     # last two are the start.

@@ -3,6 +3,7 @@
 from .checkpoints import load_checkpoint, save_checkpoint, saved_step
 from .config import COSINE, TrainConfig
 from .loop import TrainLog, step_costs, train
+from .loss import window_loss
 from .windows import (
     Endless,
     Source,
@@ -11,5 +12,4 @@ from .windows import (
     encode_window,
     make_windows,
     pad_windows,
-    window_loss,
 )

@@ -33,7 +33,8 @@ from m2lib.model import (
 )
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.config import TrainConfig
-from m2lib.training.windows import Source, batch_of, window_loss
+from m2lib.training.loss import window_loss
+from m2lib.training.windows import Source, batch_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

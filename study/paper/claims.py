@@ -12,7 +12,7 @@ import scipy
 import study
 from m2lib.series.intervals import bootstrap_interval, sign_flip_p, t_interval
 from study.paper import errors
-from study.rules import published_name
+from study.published import published_name
 
 RunsByName = Mapping[str, pd.Series]
 """MAE by series id, scaled units, by experiment."""

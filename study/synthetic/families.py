@@ -33,7 +33,7 @@ def draw_series(
     """Draw a synthetic series, float64 (steps, variables).
 
     Its variables are predators and prey, or mixtures of latent series. The family that `without`
-    names is left out, but counts keep the families that their rates are of.
+    names is left out; only the rates of counts may still be drawn from it.
     """
     share_of_dynamics = 0.1 if variables == 1 else 0.3
     is_dynamics = rng.random() < share_of_dynamics  # drawn even if that family is left out

@@ -1,10 +1,10 @@
 """Series of exponential smoothing, shown to the model as a forecaster shows a reader's series.
 
-AutoETS, which forecasts many real series best, takes them for series of this kind. And what
-`general` reads of a series is often not the series itself: in half of these training steps a season
-or a line has been taken out of it, and both were estimated from it. A line through the last twenty
-steps of a random walk, for example, is always a little too steep, so what follows bends back. The
-model learns this here.
+AutoETS, the best forecaster of many real series, takes them for series of this kind. And `general`
+often reads what is left of a series once a season or a line has been taken out, as happens in half
+of these training steps. Season and line are estimated from the series itself, which leaves traces:
+a line through the last twenty steps of a random walk, for example, is always a little too steep, so
+what follows bends back. The model learns this here.
 """
 
 from dataclasses import dataclass

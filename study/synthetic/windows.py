@@ -33,6 +33,10 @@ def synthetic_windows(
     """
     if without and without not in FAMILIES:
         raise ValueError(f"no family {without!r}: choose one of {', '.join(FAMILIES)}")
+    if pair_share and text_format.variables not in (0, 2):
+        raise ValueError(f"pairs have two variables, and the format has {text_format.variables}")
+    if shown_share and text_format.variables not in (0, 1):
+        raise ValueError(f"shown series have one variable, not {text_format.variables}")
     largest = text_format.of(text_format.variables or len(VARIABLE_SHARES))
     if tokens < 2 * SHORTEST * largest.longest_step:
         steps = f"{2 * SHORTEST} steps of {largest.variables} variables"

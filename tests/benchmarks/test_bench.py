@@ -107,6 +107,15 @@ def test_the_table_beside_openvino_compares_equal_numbers_of_series():
     assert ours == "| m2lib, float32 | 2.00 (1.5 times) | 10.00 (0.8 times) |"
 
 
+@pytest.mark.parametrize("count", ["0", "51"])
+def test_more_series_than_there_are_prompts_are_refused(monkeypatch, capsys, count):
+    """The peers' times would be scaled to so many, and ours be that of fifty."""
+    monkeypatch.setattr("sys.argv", ["bench", "--series", count])
+    with pytest.raises(SystemExit):
+        bench.main()
+    assert f"--series is {count}; give 1 to 50, the validation series" in capsys.readouterr().err
+
+
 def test_the_record_names_the_device_that_is_asked_for_and_stays_in_its_folder(
     monkeypatch, tmp_path
 ):

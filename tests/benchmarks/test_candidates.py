@@ -14,6 +14,7 @@ from benchmarks import candidates
 from benchmarks.candidates import CANDIDATES, CHOSEN, PREY_AND_PREDATORS, SECOND
 from benchmarks.rows import recorded_rows
 from benchmarks.textbook import cuts_of
+from m2lib.files import InputError
 from m2lib.forecaster import read_format
 from m2lib.model import adapter_hash
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
@@ -57,6 +58,17 @@ def test_a_candidate_has_the_mean_weights_of_its_runs(low_and_high, tmp_path, ca
     candidates.write_candidate(tmp_path / candidate, candidate)
     written = load_file(tmp_path / candidate / ADAPTER_FILE)
     assert written["weights"].tolist() == [weight, weight]
+
+
+def test_where_a_runs_adapter_is_missing_nothing_is_written(low_and_high, tmp_path):
+    (tmp_path / "low" / CONFIG_FILE).unlink()
+    folder = tmp_path / "high"  # an adapter that is replaced, such as the package's own
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+
+    with pytest.raises(InputError, match="is no folder with an adapter_config"):
+        candidates.write_candidate(folder, "both")
+
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_candidate_has_a_spread_of_its_own(low_and_high, tmp_path):

@@ -1,6 +1,7 @@
 """Fixtures that several tests of the study share."""
 
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -15,12 +16,16 @@ from study.experiments import EXPERIMENTS
 def most_flops():
     """Return a function that gives what an experiment may cost at most on the tiny model.
 
-    The costs are FLOPs by convention, those of training, evaluations and forecasts together.
+    The costs are FLOPs by convention, those of training, evaluations and forecasts together. Of an
+    experiment that chooses its series, `num_forecasts` says how many it chooses.
     """
     tiny = Shape.of(backbone_config("tiny"))
 
-    def most_flops_of(name, profile):
-        parts = estimate(workload(EXPERIMENTS[name], profile), tiny)
+    def most_flops_of(name, profile, num_forecasts=None):
+        work = workload(EXPERIMENTS[name], profile)
+        if num_forecasts is not None:
+            work = replace(work, num_forecasts=num_forecasts)
+        parts = estimate(work, tiny)
         return sum_costs(*parts.values())
 
     return most_flops_of

@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.files import InputError
+from m2lib.series import SeriesSet
 from study.costs import all_records, budget_of
+from study.plans import plan_run
 from study.profiles import Profile
 from study.records import record_path, save_record
-from study.runs import run
+from study.runs import Run, run
+from study.selections import hard_and_easy
 
 SMALL = Profile(
     "laptop",
@@ -86,9 +90,20 @@ def test_a_record_that_cannot_be_read_stops_the_count(finished):
     assert all_records(SMALL, but="baseline") == {}
 
 
+def test_a_run_reserves_as_many_forecasts_as_its_plan_has(data, store):
+    """An experiment declares fifty, the report's test split; of 2000 series it has a hundred."""
+    twice = SeriesSet(np.concatenate([data.trajectories] * 2), data.time, "two thousand")
+    whole = replace(SMALL, most_series=None)
+    for series, count in ((data, 50), (twice, 100)):
+        plan = plan_run("untuned-test", whole, series)
+        assert Run(plan, whole, series, None).work.num_forecasts == count
+
+
 def test_a_run_beyond_the_budget_changes_nothing(data, store, most_flops):
-    spent = run("baseline", SMALL, data=data).spent()["coursework"]
-    needed = spent + most_flops("default", SMALL)["coursework"]
+    baseline = run("baseline", SMALL, data=data)
+    chosen = hard_and_easy(baseline.maes())
+    most = most_flops("default", SMALL, num_forecasts=len(chosen))
+    needed = baseline.spent()["coursework"] + most["coursework"]
     before = {path: path.read_bytes() for path in store.rglob("*.json")}
 
     too_little = replace(SMALL, budget=needed - 1)

@@ -6,11 +6,13 @@ Here `context/512` is two steps long, and `final`, whose settings are the same, 
 from dataclasses import replace
 
 import pytest
+import torch
 
+from m2lib import provenance
 from study import runs
 from study.experiments import EXPERIMENTS
 from study.profiles import Profile
-from study.records import adapter_path, load_record
+from study.records import adapter_path, load_record, save_record
 from study.runs import run
 
 LONG = {"steps": 4, "sequence_length": 64, "learning_rate": 1e-2, "rank": 2}
@@ -83,3 +85,29 @@ def test_steps_are_not_taken_from_a_run_of_other_settings(other, data):
     run("final", apart, data=data)
     assert adapter_path(apart, "final", 2).is_dir()
     assert run("context/512", apart, data=data).taken_from == ""
+
+
+def test_steps_that_the_longer_runs_record_does_not_have_yet_are_not_taken(data, press_ctrl_c):
+    """The longer run was killed between keeping its adapter and saving its record."""
+    press_ctrl_c(during_step=2)
+    with pytest.raises(KeyboardInterrupt):
+        run("final", SMALL, data=data)
+    longer = load_record(SMALL, "final")
+    longer.loss_curve = longer.loss_curve[:1]
+    save_record(SMALL, longer)
+
+    assert run("context/512", SMALL, data=data).taken_from == ""
+
+
+def test_a_record_of_steps_that_were_taken_names_both_machines(data, press_ctrl_c, monkeypatch):
+    press_ctrl_c(during_step=2)
+    with pytest.raises(KeyboardInterrupt):
+        run("final", SMALL, data=data)
+    here = provenance.provenance(torch.device("cpu"))
+    there = here | {"device": "cpu: another"}
+    monkeypatch.setattr(runs, "provenance", lambda _: there)
+
+    taken = run("context/512", SMALL, data=data)
+
+    assert taken.taken_from == "final"
+    assert taken.device == f"{here['device']}; cpu: another"

@@ -18,7 +18,7 @@ from study.plans import (
     watch_at,
 )
 from study.profiles import PROFILES, Profile
-from study.rules import published_deciding_maes, published_maes
+from study.published import published_deciding_maes, published_maes
 
 AS_DECLARED = Profile("x", backbone="tiny")
 """A profile that replaces nothing."""
@@ -116,6 +116,12 @@ def test_an_experiment_that_chooses_no_series_forecasts_the_whole_split():
 def test_the_series_that_published_errors_choose_are_the_reports():
     chosen = series_ids_of(EXPERIMENTS["default"], AS_DECLARED, 1000, published_maes)
     assert sorted(chosen) == list(published_maes("default"))
+
+
+def test_series_that_the_report_chose_are_not_looked_for_in_other_data():
+    message = "default forecasts validation series that the report chose, .* unset M2_DATA"
+    with pytest.raises(InputError, match=message):
+        series_ids_of(EXPERIMENTS["default"], PROFILES["fifth"], 100, published_maes)
 
 
 def test_selections_ask_for_validation_results_only():

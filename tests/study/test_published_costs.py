@@ -19,8 +19,8 @@ from study.costs import budget_of, estimate, table_3, workload
 from study.experiments import EXPERIMENTS
 from study.plans import start_of
 from study.profiles import REPORT
+from study.published import published_deciding_maes, published_statements, published_table_3
 from study.records import Record, load_record, save_record
-from study.rules import published_deciding_maes, published_statements, published_table_3
 
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
 TINY = Shape.of(backbone_config("tiny"))

@@ -15,6 +15,7 @@ from study.plans import plan_run
 from study.profiles import Profile
 from study.records import Record, adapter_path, load_record, record_path, save_record
 from study.runs import Run, run
+from study.selections import hard_and_easy
 
 SHORT_TRAINING = {"steps": 4, "sequence_length": 64}
 SMALL = Profile(
@@ -179,9 +180,10 @@ def test_what_is_still_needed_is_counted_from_the_checkpoint(
 ):
     """If a run was stopped after three of four steps, and its checkpoints are gone, it needs all
     four again."""
-    spent = run("baseline", SMALL, data=data).spent()["coursework"]
-    need = most_flops("default", SMALL)["coursework"]
-    tight = replace(SMALL, budget=spent + need)
+    baseline = run("baseline", SMALL, data=data)
+    chosen = hard_and_easy(baseline.maes())
+    need = most_flops("default", SMALL, num_forecasts=len(chosen))
+    tight = replace(SMALL, budget=baseline.spent()["coursework"] + need["coursework"])
     press_ctrl_c(during_step=2)
     with pytest.raises(KeyboardInterrupt):
         run("default", tight, data=data)

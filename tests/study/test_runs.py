@@ -28,8 +28,8 @@ from study.records import (
     record_path,
     recorded_forecast,
 )
-from study.rules import hard_and_easy
 from study.runs import Run, run
+from study.selections import hard_and_easy
 
 SMALL = Profile("laptop", backbone="tiny", most_series=5, batch_size=2)
 SHORT_TRAINING = {"steps": 4, "sequence_length": 64}

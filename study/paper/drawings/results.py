@@ -14,7 +14,7 @@ from m2lib.plots import COLOURS, WIDTH
 from m2lib.series import VARIABLES, to_integers
 from study import PROFILES, Record, recorded_forecast
 from study.paper import errors
-from study.rules import published_name
+from study.published import published_name
 
 SHOWN_STEPS = 60  # the last of a series, where forecasts are small
 

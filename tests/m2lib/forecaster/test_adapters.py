@@ -56,6 +56,11 @@ def test_a_text_format_that_cannot_be_is_refused(folder):
         read_format(folder)
 
 
+def test_a_folder_that_holds_no_adapter_is_refused_as_one_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match=r"adapter_config\.json cannot be read"):
+        base_of(tmp_path / "nowhere")
+
+
 def test_a_config_that_is_cut_off_is_refused(folder):
     (folder / "adapter_config.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"adapter_config\.json cannot be read"):

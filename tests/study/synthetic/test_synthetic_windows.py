@@ -31,6 +31,18 @@ def batches():
     return [windows(step) for step in range(200)]
 
 
+@pytest.mark.parametrize(
+    ("variables", "shares", "message"),
+    [
+        (1, {"pair_share": 0.2}, "pairs have two variables, and the format has 1"),
+        (2, {"shown_share": 0.2}, "shown series have one variable, not 2"),
+    ],
+)
+def test_shares_of_series_that_do_not_fit_the_format_are_refused(variables, shares, message):
+    with pytest.raises(ValueError, match=message):
+        synthetic_windows(1024, 0, TABLES.of(variables), **shares)
+
+
 def test_windows_are_a_function_of_seed_and_step(batches):
     again = synthetic_windows(1024, 0)
     other = synthetic_windows(1024, 1)

@@ -1,11 +1,11 @@
-"""The rules that choose series and adapters: replayed on the report's errors, they choose as it
-did."""
+"""Series and adapters are chosen by errors: by those of the report, as the report chose."""
 
 from m2lib.series import summarise
 from study.experiments import EXPERIMENTS
 from study.plans import series_ids_of
 from study.profiles import PROFILES
-from study.rules import hard_and_easy, published_deciding_maes, published_maes, worst_5
+from study.published import published_deciding_maes, published_maes
+from study.selections import hard_and_easy, worst_5
 
 HARDEST_FIVE = [278, 476, 559, 809, 911]
 """The series on which the report's search compares its settings."""
