@@ -79,8 +79,14 @@ def pelts():
 def test_a_forecast_begins_with_what_is_guessed_of_the_table(m2, pelts):
     printed = m2("forecast pelts.csv --horizon 4 --samples 1")
     assert printed.out.splitlines()[0] == (
-        "pelts.csv: 40 steps of 1 series; target: hare, lynx; time: year, 1900 to 1939; id: none"
+        "pelts.csv: 40 steps of 1 series; target: hare, lynx (guessed; --target names them); "
+        "time: year, 1900 to 1939; id: none"
     )
+
+
+def test_targets_that_are_named_are_not_said_to_be_guessed(m2, pelts):
+    printed = m2("forecast pelts.csv --horizon 4 --samples 1 --target hare lynx")
+    assert "target: hare, lynx; time" in printed.out
 
 
 def test_a_forecast_is_the_same_from_python(m2, pelts):
@@ -102,7 +108,7 @@ def test_a_forecast_is_drawn_whatever_its_columns_are_called(m2, pelts):
     # A formula of matplotlib's begins with a dollar.
     pelts.rename(columns={"lynx": "US$ a_b$"}).to_csv("dollars.csv", index=False)
     printed = m2("forecast dollars.csv --horizon 4 --samples 5 --output a.csv --plot a.png")
-    assert "target: hare, US$ a_b$;" in printed.out
+    assert "target: hare, US$ a_b$ (guessed" in printed.out
     assert pd.read_csv("a.csv").target_name.unique().tolist() == ["hare", "US$ a_b$"]
     assert Path("a.png").read_bytes().startswith(PNG)
 

@@ -21,8 +21,8 @@ from m2lib.model.backbones import backbone_config
 from m2lib.model.lora import ALL_TARGETS, inject_lora
 from m2lib.model.vocabulary import PAD_ID
 from m2lib.series import TABLES
+from m2lib.training import window_loss
 from m2lib.training.loop import step_costs
-from m2lib.training.windows import window_loss
 from study.synthetic import synthetic_windows
 
 
