@@ -10,14 +10,13 @@ one in book/claims.md.
 from typing import Any
 
 from benchmarks.rows import one_line
-from m2lib.decoding import forecast
 from m2lib.files import InputError, read_json, write_json
 from m2lib.model import adapter_hash, load_adapter, load_backbone
 from m2lib.provenance import provenance
-from m2lib.series import SeriesSet, load_series, split_ids, summarise, to_integers
+from m2lib.series import SeriesSet, load_series, split_ids, summarise
 from m2lib.series.intervals import paired_gain
 from study import EXPERIMENTS, REPLICATION, Profile, adapter_path, load_record, protocol_at
-from study.records import entry_of
+from study.runs import forecast_entries
 from study.settings import results_dir
 
 RECORD = "marks.json"
@@ -36,10 +35,6 @@ def row_of(step: int, profile: Profile, data: SeriesSet) -> dict[str, Any]:
     load_adapter(backbone.model, folder)
     ids = list(split_ids(len(data)).validation)
     protocol = protocol_at(EXPERIMENTS[RUN], profile)
-    forecasts = forecast(
-        backbone, data.contexts[ids], protocol, batch_size=profile.batch_size, ids=ids
-    )
-    truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
     losses = {row["step"]: row["loss"] for row in load_record(profile, RUN).evaluations}
     return {
         "step": step,
@@ -47,7 +42,7 @@ def row_of(step: int, profile: Profile, data: SeriesSet) -> dict[str, Any]:
         "loss": losses.get(step),
         **provenance(backbone.device),
         "dtype": backbone.dtype,
-        "series": dict(zip(ids, map(entry_of, forecasts, truths), strict=True)),
+        "series": forecast_entries(backbone, data, ids, protocol),
     }
 
 

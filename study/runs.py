@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from m2lib import model, settings, training
 from m2lib.accounting import Costs, Shape, sum_costs
-from m2lib.decoding import forecast
+from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import InputError, write_json
 from m2lib.model import Backbone, adapter_hash
 from m2lib.provenance import provenance
@@ -556,21 +556,27 @@ class Run:
 
     def _forecast_batch(self, kind: str, ids: list[int]) -> dict[int, Entry]:
         """Forecast one batch, charge its costs, and return its entries of the record's `series`."""
-        data = self.data
         protocol = self.plan.protocol
-        # Each batch starts again from seed 0, so that a resumed run draws what an unbroken one
-        # does. Series at the same place in two batches therefore share their draws.
-        forecasts = forecast(
-            self.backbone, data.contexts[ids], protocol, batch_size=len(ids), seed=0, ids=ids
-        )
-        truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
-        entries = dict(zip(ids, map(records.entry_of, forecasts, truths), strict=True))
+        entries = forecast_entries(self.backbone, self.data, ids, protocol)
         spent = [
             costs.series_costs(self.shape, entry, protocol, **self.work.adapter)
             for entry in entries.values()
         ]
         self.charge(kind, *spent)
         return entries
+
+
+def forecast_entries(
+    backbone: Backbone, data: SeriesSet, ids: list[int], protocol: DecodeConfig
+) -> dict[int, Entry]:
+    """Forecast some series in one batch, and return the entries of a record, by series id."""
+    # Each batch starts again from seed 0, so that a resumed run draws what an unbroken one does.
+    # Series at the same place in two batches therefore share their draws.
+    forecasts = forecast(
+        backbone, data.contexts[ids], protocol, batch_size=len(ids), seed=0, ids=ids
+    )
+    truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
+    return dict(zip(ids, map(records.entry_of, forecasts, truths), strict=True))
 
 
 def simulation_seed(step: int, seed: int) -> int:

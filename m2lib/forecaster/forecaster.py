@@ -465,14 +465,15 @@ class Forecaster(Sampler):
             # Each fifty will get a format of their own, and it may have an offset where that of the
             # whole table has none. What can be written in both can be written in any.
             formats.append(replace(text_format, offset=LLMTIME_OFFSET))
+        # Without an adapter, `checked_format` would choose a format for each series by itself.
+        writers = [replace(self, text_format=one) for one in formats]
         readable = []
         for item, series in zip(items, values, strict=True):
             context = series[-steps_read:]
             try:
-                for one in formats:
-                    # Without an adapter, `checked_format` would choose a format for this series.
-                    replace(self, text_format=one).checked_format([series], [item.name])
-                    one.encode(context, one.scaling(context), name=item.name)
+                for writer in writers:
+                    chosen = writer.checked_format([series], [item.name])
+                    chosen.encode(context, chosen.scaling(context), name=item.name)
             except InputError as problem:
                 if len(items) == 1:
                     raise

@@ -64,7 +64,7 @@ def test_a_mark_is_forecast_with_the_adapter_that_was_kept_there(trained, forty)
 def test_a_mark_that_is_recorded_is_not_forecast_again(trained, forty, monkeypatch):
     marks.record_marks(SMALL, forty)
     before = marks.recorded_marks()
-    monkeypatch.setattr(marks, "forecast", None)  # it is not called
+    monkeypatch.setattr(marks, "forecast_entries", None)  # it is not called
     marks.record_marks(SMALL, forty)
     assert marks.recorded_marks() == before
 
