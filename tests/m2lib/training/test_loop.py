@@ -1,12 +1,14 @@
 """The training loop: it learns, and a run that is stopped at any point ends as an unbroken one."""
 
 import copy
+import io
 import itertools
 import re
 import signal
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -286,10 +288,15 @@ def test_a_killed_run_keeps_the_adapters_since_its_last_checkpoint_again(tiny, w
     assert again == unbroken
 
 
-def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, monkeypatch, capsys):
+def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    # A bar is drawn at most every 0.1 s, and two steps may take less: this one is drawn each time.
+    drawn = io.StringIO()
+    monkeypatch.setattr(loop, "tqdm", partial(loop.tqdm, file=drawn, mininterval=0))
+
     log = train(model, windows, replace(CONFIG, steps=2), tmp_path)
-    printed = capsys.readouterr().err
+
+    printed = drawn.getvalue()
     assert f"loss {np.mean(log.losses):.3f}, " in printed
     assert re.search(r"\d FLOP/s|e\+\d+ FLOP/s", printed)
 
