@@ -27,7 +27,7 @@ from benchmarks.rows import five_digits, has_all, one_line, place_of, recorded_r
 from m2lib.files import ROOT
 from m2lib.forecaster import Forecaster
 from m2lib.forecaster.adapters import weights_hash
-from m2lib.forecaster.evaluation import LONGEST_SEASON
+from m2lib.forecaster.rolling import LONGEST_SEASON
 from m2lib.forecaster.views import PLAIN
 from m2lib.series import DECILES, SHORTEST, log_var_paths, nearest_analogue, period_of
 from study.paper.errors import (

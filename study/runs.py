@@ -22,23 +22,25 @@ from m2lib.provenance import provenance
 from m2lib.series import (
     FORMAT_FILE,
     SeriesSet,
-    encode,
-    generate_series,
     load_series,
     split_ids,
     summarise,
     to_integers,
 )
-from m2lib.training import Endless, TrainConfig, TrainLog, make_windows, train, window_loss
+from m2lib.training import TrainConfig, TrainLog, train, window_loss
 from study import costs, records
 from study.experiments import experiment_named
 from study.plans import earlier, plan_run
 from study.profiles import Profile, active_profile
 from study.records import Entry, Plan, Record, adapter_path, load_record, record_path, save_record
-from study.synthetic import synthetic_windows
-
-WATCHED_SEED = 10**6
-"""The seed of the synthetic series that a run is evaluated on; none trains with this seed."""
+from study.standing import (
+    check_start,
+    finished_record_of,
+    has_trained_adapter,
+    longer_run,
+    record_of,
+)
+from study.windows import training_windows, watched_windows
 
 
 def run(
@@ -105,88 +107,6 @@ def run(
         this.begin()
         this.train_and_forecast()
     return this.record
-
-
-def record_of(plan: Plan, profile: Profile, data: SeriesSet) -> Record | None:
-    """Return the record of this very run, or None if it has not begun.
-
-    Raises InputError if there is a record of another plan, or one that cannot be read; at a live
-    profile such a record counts as none.
-    """
-    path = record_path(profile, plan.name)
-    if not path.exists():
-        return None
-    try:
-        record = load_record(profile, plan.name, data)
-        if difference := record.plan.difference(plan):
-            raise InputError(
-                f"{path} is of another run: its {difference}; "
-                f"`python -m study run {plan.name} --fresh` replaces it"
-            )
-    except InputError:
-        if profile.live:
-            return None
-        raise
-    return record
-
-
-def finished_record_of(plan: Plan, profile: Profile, data: SeriesSet) -> Record | None:
-    """Return the record of this very run, or None if it is not finished; raises as `record_of`."""
-    record = record_of(plan, profile, data)
-    return record if record and record.status == "done" else None
-
-
-def has_trained_adapter(record: Record, profile: Profile) -> bool:
-    """Whether the training of a record is finished and its adapter is still in its folder."""
-    config = record.training
-    if not config or not config.rank or len(record.loss_curve) < config.steps:
-        return False
-    # Of a run that was killed before it had saved its adapter, both hashes are empty.
-    return (
-        record.adapter != "" and adapter_hash(adapter_path(profile, record.name)) == record.adapter
-    )
-
-
-def longer_run(plan: Plan, profile: Profile) -> Record | None:
-    """Return the record of a longer run that has already taken the training steps of a plan.
-
-    It must have kept the adapter of the last of them, and have been trained in the same way up to
-    there: from the same weights, on the same windows, at the same learning rates. None if there is
-    no such run.
-    """
-    name = experiment_named(plan.name).part_of
-    mine = plan.training
-    if not (name and mine and adapter_hash(adapter_path(profile, name, mine.steps))):
-        return None
-    longer = load_record(profile, name)
-    # An adapter is kept before the record of its step is saved. A run that was killed between the
-    # two, or that began anew beside the adapters of an earlier one, has no such step yet.
-    if len(longer.loss_curve) < mine.steps:
-        return None
-    its = longer.training
-    if not its or any(its.rate(step) != mine.rate(step) for step in range(mine.steps)):
-        return None
-    # What is forecast, and how, does not change the training, except for the rounding of the texts.
-    shortened = replace(
-        longer.plan,
-        name=plan.name,
-        training=replace(its, steps=mine.steps),
-        split=plan.split,
-        series=plan.series,
-        protocol=replace(plan.protocol, rounding=longer.protocol.rounding),
-        decode_version=plan.decode_version,
-    )
-    return longer if shortened == plan else None
-
-
-def check_start(plan: Plan, profile: Profile) -> None:
-    """Raise InputError if the adapter of the earlier run, on which a run builds, is gone."""
-    folder = adapter_path(profile, plan.start)
-    if plan.start and adapter_hash(folder) != plan.start_adapter:
-        raise InputError(
-            f"{folder} is gone, or is not the adapter that its record names; "
-            f"`python -m study run {plan.start} --fresh` makes both anew"
-        )
 
 
 def forget_forecasts(record: Record, profile: Profile) -> None:
@@ -378,7 +298,7 @@ class Run:
         """
         train(
             self.backbone.model,
-            self._training_windows(config),
+            training_windows(self.plan, self.data, config),
             config,
             self.checkpoints,
             checkpoint_every=self.profile.checkpoint_every,
@@ -401,12 +321,12 @@ class Run:
         record = self.record
         steps = config.steps
         model.load_adapter(self.backbone.model, adapter_path(self.profile, longer.name, steps))
-        windows = self._training_windows(config)
+        source = training_windows(self.plan, self.data, config)
         costs_of_step = partial(
             training.step_costs, self.shape, rank=config.rank, targets=config.targets
         )
         for step in range(steps):
-            self.charge("training", costs_of_step(training.batch_of(step, windows, config)))
+            self.charge("training", costs_of_step(training.batch_of(step, source, config)))
         seconds_of_steps = longer.train_seconds - longer.evaluation_seconds
         record.train_seconds = round(seconds_of_steps * steps / len(longer.loss_curve), 2)
         record.seconds = record.train_seconds
@@ -452,12 +372,6 @@ class Run:
             record.seconds = round(time.perf_counter() - began, 2)
             save_record(profile, record)
 
-    def _training_windows(self, config: TrainConfig) -> training.Source:
-        """Return the windows that the run trains on, or the function that gives those of a step."""
-        if self.plan.learns_from == "the training split":
-            return self._windows(self.data, split_ids(len(self.data)).train, config)
-        return self._endless_windows(config)
-
     def _evaluator(self, config: TrainConfig) -> Callable[[], dict[str, float]] | None:
         """Return the function that evaluates the adapter while it trains; None if none does."""
         watch = self.work.watch
@@ -467,8 +381,8 @@ class Run:
         # The watched series are spread evenly: of 50, every fifth if 10 are watched.
         stride = math.ceil(len(validation) / watch.num_series)
         watched_ids = list(validation[::stride])
-        windows = self._watched_windows(watched_ids, config)
-        return partial(self._evaluation, watched_ids, windows, watch.also_forecast)
+        watched = watched_windows(self.plan, self.data, watched_ids, config)
+        return partial(self._evaluation, watched_ids, watched, watch.also_forecast)
 
     def _keep_adapter(self, step: int) -> None:
         """Store the adapter as it is after `step` steps, within the folder of the final adapter."""
@@ -489,7 +403,7 @@ class Run:
         save_record(self.profile, record)
 
     def _evaluation(
-        self, ids: list[int], windows: list[np.ndarray], forecasts: bool
+        self, ids: list[int], watched: list[np.ndarray], forecasts: bool
     ) -> dict[str, float]:
         """Return the loss of the watched windows, and the MAE if the series are also forecast.
 
@@ -498,61 +412,17 @@ class Run:
         """
         losses = []
         with torch.no_grad():
-            for window in windows:
+            for window in watched:
                 row = torch.from_numpy(window[None]).to(self.backbone.device)
                 losses.append(window_loss(self.backbone.model, row).item())
         measured = {"loss": float(np.mean(losses))}
-        self.charge("evaluation", costs.loss_costs(self.shape, windows, **self.work.adapter))
+        self.charge("evaluation", costs.loss_costs(self.shape, watched, **self.work.adapter))
         if forecasts:
             errors = summarise(
                 entry["mae"] for entry in self._forecast_batch("evaluation", ids).values()
             )
             measured |= {"mae_mean": errors.mean, "mae_median": errors.median}
         return measured
-
-    def _endless_windows(self, config: TrainConfig) -> Endless:
-        """Return the function that gives the windows of a step, of series that never repeat."""
-        plan = self.plan
-        if plan.text_format:
-            return synthetic_windows(
-                config.sequence_length,
-                config.seed,
-                plan.text_format,
-                plan.without,
-                pair_share=plan.pairs,
-                shown_share=plan.shown,
-            )
-        return partial(self._recipe_windows, config)
-
-    def _watched_windows(self, ids: list[int], config: TrainConfig) -> list[np.ndarray]:
-        """Return the windows of these validation series, or one of synthetic series for each id.
-
-        Synthetic series come from a seed of their own.
-        """
-        if not self.plan.text_format:
-            return list(self._windows(self.data, ids, config))
-        windows_of_step = self._endless_windows(replace(config, seed=WATCHED_SEED))
-        return [windows_of_step(step)[0] for step in range(len(ids))]
-
-    def _recipe_windows(self, config: TrainConfig, step: int) -> np.ndarray:
-        """Return a step's windows, one of each of `batch_size` systems, simulated for this step.
-
-        No other step trains on these systems, and the data set has none of them.
-        """
-        seed = simulation_seed(step, config.seed)
-        series_set = generate_series(config.batch_size, seed)
-        rng = np.random.default_rng(seed)
-        rows = []
-        for i in range(len(series_set)):
-            windows = self._windows(series_set, [i], config)
-            rows.append(windows[rng.integers(len(windows))])
-        return np.stack(rows)
-
-    def _windows(self, data: SeriesSet, ids: Sequence[int], config: TrainConfig) -> np.ndarray:
-        """Return the training windows of some series, as token ids."""
-        rounding = self.plan.protocol.rounding
-        texts = [encode(data.trajectories[i], data.scales[i], rounding, i) for i in ids]
-        return make_windows([model.text_to_ids(text) for text in texts], config.sequence_length)
 
     def _forecast_batch(self, kind: str, ids: list[int]) -> dict[int, Entry]:
         """Forecast one batch, charge its costs, and return its entries of the record's `series`."""
@@ -577,11 +447,3 @@ def forecast_entries(
     )
     truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
     return dict(zip(ids, map(records.entry_of, forecasts, truths), strict=True))
-
-
-def simulation_seed(step: int, seed: int) -> int:
-    """Return the seed of the systems that a step of simulated series trains on.
-
-    Step 5 of a run of seed 2 has 2,000,006. No step has 0, which is the seed of the data set.
-    """
-    return 1 + step + 10**6 * seed

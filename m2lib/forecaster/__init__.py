@@ -6,7 +6,8 @@ loop.
 
 from .adapters import adapter_folder, read_format
 from .calendars import following
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation
+from .rolling import evaluate
 from .export import export
 from .forecaster import DEFAULT_BACKBONE, Forecaster
 from .plotting import plot_forecasts, plot_items

@@ -20,8 +20,9 @@ import torch
 from m2lib import settings
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format, read_views
-from m2lib.forecaster.evaluation import Evaluation, evaluate
+from m2lib.forecaster.evaluation import Evaluation
 from m2lib.forecaster.export import export
+from m2lib.forecaster.rolling import evaluate
 from m2lib.forecaster.sampling import (
     LLMTIME_OFFSET,
     SAMPLES,

@@ -14,7 +14,8 @@ from m2lib.forecaster import Forecaster
 from m2lib.series import TABLES, draw_systems, split_ids
 from study.profiles import Profile
 from study.records import adapter_path
-from study.runs import run, simulation_seed
+from study.runs import run
+from study.windows import simulation_seed
 
 SIMULATED = "trial/linear-simulated"
 SYNTHETIC = "tables/three-digits"

@@ -16,7 +16,7 @@ from m2lib.forecaster.adapters import base_of
 from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_ids
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
-from study import runs
+from study import runs, standing, windows
 from study.costs import estimate, workload
 from study.experiments import EXPERIMENTS
 from study.plans import plan_run
@@ -113,13 +113,13 @@ def test_forecasts_are_made_in_the_profiles_dtype_whatever_training_was_in(data,
 
 def test_only_training_series_are_trained_on_and_only_validation_series_watched(data, monkeypatch):
     made_into_windows = []
-    real = runs.make_windows
+    real = windows.make_windows
 
     def make_windows(texts, length):
         made_into_windows.append(texts)
         return real(texts, length)
 
-    monkeypatch.setattr(runs, "make_windows", make_windows)
+    monkeypatch.setattr(windows, "make_windows", make_windows)
     run("default-warm", replace(TRAINED, watched=2), data=data)
 
     id_of_text = {}
@@ -292,11 +292,11 @@ def test_a_record_of_other_series_is_not_taken(data):
     """The errors that chose the series may have changed since."""
     run("baseline", SMALL, data=data)
     plan = plan_run("baseline", SMALL, data)
-    assert runs.finished_record_of(plan, SMALL, data)
+    assert standing.finished_record_of(plan, SMALL, data)
 
     other = replace(plan, series=plan.series[1:])
     with pytest.raises(InputError, match=r"is of another run: its series is \(94, 99"):
-        runs.finished_record_of(other, SMALL, data)
+        standing.finished_record_of(other, SMALL, data)
 
 
 def test_a_record_that_another_process_has_finished_meanwhile_is_not_overwritten(data, monkeypatch):

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, View, adapter_folder, evaluation, finetune
+from m2lib.forecaster import Forecaster, View, adapter_folder, finetune, rolling
 from m2lib.forecaster.adapters import VIEWS_FILE, read_format
 from m2lib.forecaster.evaluation import MODEL, Evaluation
 from m2lib.forecaster.sampling import Sampler
@@ -198,8 +198,8 @@ def test_others_forecast_only_once(tmp_path, monkeypatch):
         calls.append("ETS")
         return {}
 
-    monkeypatch.setattr(evaluation, "_ets_forecasts", ets_forecasts)
-    monkeypatch.setattr(evaluation, "find_spec", lambda name: True)
+    monkeypatch.setattr(rolling, "_ets_forecasts", ets_forecasts)
+    monkeypatch.setattr(rolling, "find_spec", lambda name: True)
     tuned(tmp_path / "mine")
     assert calls == ["ETS"]
 

@@ -1,0 +1,427 @@
+"""Rolling origins: a language model and simple forecasts forecast a table's past from many moments.
+
+What is known by a moment, the *origin*, is the context, and what came after it is the truth.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+import pandas as pd
+
+from m2lib import series
+from m2lib.files import InputError, first_line
+from m2lib.forecaster.evaluation import ETS, MODEL, Evaluation
+from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
+from m2lib.forecaster.tables import Columns, Item, as_written, chosen_seasons
+from m2lib.series import DECILES, NOTHING_LEFT
+
+LONGEST_SEASON = 24  # steps of the longest season that statsforecast's AutoETS takes
+
+Origin = tuple[int, int]
+"""A moment to forecast from: the place of a series in the table, and its steps known by then."""
+
+
+def origins_of(
+    items: Sequence[Item],
+    horizon: int,
+    num_origins: int,
+    stride: int,
+    leave_out: int = 0,
+    least: int = series.SHORTEST,
+) -> list[Origin]:
+    """The moments to forecast from: a series' place in the table, and how many steps are known.
+
+    Each series has up to `num_origins` origins, `stride` steps apart, the earliest first. The
+    `horizon` steps after its last origin end `leave_out` steps before the series does. Origins at
+    which fewer than `least` steps are known are left out. Raises InputError if none is left.
+    """
+    origins = []
+    for place, item in enumerate(items):
+        # Of 30 steps, with a horizon of 3 and two origins 3 apart, 24 and then 27 are known.
+        last = len(item.values) - leave_out - horizon
+        first = last - (num_origins - 1) * stride
+        origins += [(place, steps) for steps in range(first, last + 1, stride) if steps >= least]
+    if not origins:
+        raise InputError(
+            f"a forecast of {horizon} steps wants a series of {least + horizon + leave_out}; "
+            "ask for fewer steps"
+        )
+    return origins
+
+
+def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
+    """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
+
+    Each takes contexts (n, steps, variables), of which no value is negative, and a horizon. The
+    seasonal naive forecast repeats the last `period` steps; if that is None, it finds a period for
+    each context by autocorrelation.
+    """
+    seasonal = "last period" if period is None else f"{period} steps ago"
+    return {
+        "last value": series.last_value,
+        "mean": series.context_mean,
+        seasonal: partial(series.seasonal_naive, period=period),
+        "nearest analogue": series.nearest_analogue,
+        "log-VAR(3)": series.log_var,
+    }
+
+
+def evaluate(
+    forecaster: Sampler,
+    items: Sequence[Item],
+    horizon: int,
+    *,
+    origins: int = 1,
+    stride: int | None = None,
+    leave_out: int = 0,
+    season: int | Sequence[int] | None = None,
+    period: int | None = None,
+    refit: Callable[[Sequence[np.ndarray]], Sampler] | None = None,
+    num_samples: int = SAMPLES,
+    temperature: float = TEMPERATURE,
+    seed: int = 0,
+    batch_size: int | None = None,
+    context_length: int | None = None,
+    columns: Columns | None = None,
+    auto_ets: bool | None = None,
+) -> Evaluation:
+    """Forecast from rolling origins, and compare with simple forecasts of the same contexts.
+
+    Parameters
+    ----------
+    forecaster : Sampler
+        The language model.
+    items : sequence of Item
+        The series.
+    horizon : int
+        Steps to forecast.
+    origins, stride, leave_out : int, optional
+        The number of origins in each series, the steps from one to the next, and the last steps
+        that are not used, as in `origins_of`. Default: one origin. The default stride is the
+        horizon, so that no step is forecast twice.
+    season : int or sequence of int, optional
+        Steps of the season, as in `Sampler.sample`. Default: the calendar's, if the time stamps
+        tell which, and otherwise none.
+    period : int, optional
+        As in `baselines_for`. Default: the season, where there is one; of several the longest that
+        every context has three of.
+    refit : callable, optional
+        Takes the contexts of all series at one origin, without their season, and returns a
+        forecaster that has seen nothing later. Each context is then at least a horizon longer than
+        the shortest allowed, so that there is something to learn from. Default: the same forecaster
+        at all origins.
+    num_samples, temperature, seed, batch_size, context_length : optional
+        As in `Sampler.sample`; the model's point forecast is the samples' median. The others read
+        the whole of each context.
+    columns : Columns, optional
+        The columns of the series' table, which name those of `Evaluation.forecasts`. Default: the
+        variables are numbered from 0.
+    auto_ets : bool, optional
+        Whether AutoETS, exponential smoothing chosen for each series, forecasts beside the others.
+        Default: where statsforecast is installed.
+
+    Returns
+    -------
+    Evaluation
+        Errors of all forecasters, origin by origin. An origin is left out, with a warning, if its
+        context never changes, or if what the model reads of it is constant or mostly 0.
+
+    Raises
+    ------
+    InputError
+        If no origin is left, for an argument that is out of its range, and where `Sampler.sample`
+        raises it.
+    """
+    _check_arguments(horizon, origins, stride, leave_out, period)
+    seasons = chosen_seasons(items, season)
+
+    # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
+    shortest = series.SHORTEST + horizon if refit else series.SHORTEST
+    rolling = origins_of(
+        items,
+        horizon,
+        num_origins=origins,
+        stride=stride or horizon,
+        leave_out=leave_out,
+        least=shortest,
+    )
+    contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
+    # The season is taken out of a context before it is written, so the text format is chosen for
+    # contexts without it.
+    unseasonal = {origin: _without_season(context, seasons) for origin, context in contexts.items()}
+    names = [items[place].name for place, _ in rolling]
+    text_format = forecaster.checked_format(list(unseasonal.values()), names)
+    steps_read = forecaster.readable_steps(text_format, horizon, context_length)
+    units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
+    rolling = _fit_origins(contexts, unseasonal, units, text_format, steps_read)
+    truths = {
+        (place, steps): items[place].values[steps : steps + horizon] for place, steps in rolling
+    }
+
+    # 2. Sample the language model's forecasts.
+    samples: dict[Origin, np.ndarray] = {}
+    for batch in _sharing_a_forecaster(rolling, items, each_origin=refit is not None):
+        batch_contexts = [contexts[origin] for origin in batch]
+        if refit:
+            model = refit([_without_season(context, seasons) for context in batch_contexts])
+        elif forecaster.text_format:
+            model = forecaster
+        else:  # all moments are written in the format that was chosen for all of them
+            model = replace(forecaster, text_format=text_format)
+        forecasts = model.sample(
+            batch_contexts,
+            horizon,
+            ids=[items[place].name for place, _ in batch],
+            season=seasons,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            context_length=context_length,
+        )
+        for origin, forecast in zip(batch, forecasts, strict=True):
+            samples[origin] = forecast.physical  # (num_samples, horizon, variables)
+
+    # 3. Compare point forecasts with the simple ones, and samples with the truth.
+    points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]}
+    known = [contexts[origin] for origin in rolling]
+    if period is None:
+        longest = series.season_length(seasons, min(map(len, known)))
+        period = longest if longest > 1 else None
+    points |= _simple_forecasts(known, horizon, period)
+    if auto_ets is None:
+        auto_ets = find_spec("statsforecast") is not None
+    if auto_ets:
+        points |= _ets_forecasts(known, horizon, seasons[0])
+    errors, mase = _errors(points, truths, units)
+    crps = float(np.mean(errors[MODEL]))
+    coverage = None
+    if len(samples[rolling[0]]) > 1:
+        crps = float(
+            np.mean([series.crps_fair(samples[origin], truths[origin]) for origin in rolling])
+        )
+        coverage = float(
+            np.mean([series.coverage(samples[origin], truths[origin], 0.8) for origin in rolling])
+        )
+    if columns is None:
+        columns = Columns(None, None, tuple(map(str, range(known[0].shape[1]))))
+    table = _forecast_table(
+        [items[place] for place, _ in rolling],
+        known,
+        columns,
+        [samples[origin] for origin in rolling],
+        points,
+        [units[origin] for origin in rolling],
+    )
+    return Evaluation(
+        errors=errors,
+        mase=mase,
+        season=seasons[0],
+        period=period,
+        crps=crps,
+        coverage=coverage,
+        forecasts=table,
+        id_column=columns.id or "item_id",
+    )
+
+
+def _fit_origins(
+    contexts: Mapping[Origin, np.ndarray],
+    unseasonal: Mapping[Origin, np.ndarray],
+    units: Mapping[Origin, np.ndarray],
+    text_format: series.TextFormat,
+    steps_read: int,
+) -> list[Origin]:
+    """The origins that can be forecast from; the others are left out, with a warning.
+
+    `Forecaster.readable` asks only whether something is left without the season, because that is
+    what the model reads. Here a shop that has closed is no test of a forecaster, so something has
+    to be left with the season, too.
+
+    contexts, without their season as well: (steps, variables) by origin. units: those of the MASE,
+    a number a variable. Raises InputError if no origin is left.
+    """
+    fit = []
+    for origin, context in contexts.items():
+        has_unit = not np.isnan(units[origin]).all()
+        read = (context[-steps_read:], unseasonal[origin][-steps_read:])
+        if has_unit and all(text_format.scaling(steps).exists for steps in read):
+            fit.append(origin)
+    unfit = "what is read never changes or is mostly 0"
+    if not fit:
+        raise InputError(f"there is nothing to forecast from: {unfit}; ask for later moments")
+    if len(fit) < len(contexts):
+        warnings.warn(
+            f"forecasts left out, as {unfit}: {len(contexts) - len(fit)}",
+            stacklevel=3,  # the line that calls `evaluate`
+        )
+    return fit
+
+
+def _check_arguments(
+    horizon: int, origins: int, stride: int | None, leave_out: int, period: int | None
+) -> None:
+    """Raise InputError for an argument of `evaluate` that is out of its range."""
+    if period is not None and period < 1:
+        raise InputError(f"period is {period}; give 1 or more, or leave it out")
+    if horizon < 1:
+        raise InputError(f"prediction_length is {horizon}; give 1 or more")
+    if origins < 1:
+        raise InputError(f"origins is {origins}; give 1 or more")
+    if stride is not None and stride < 1:
+        raise InputError(f"stride is {stride}; give 1 or more, or leave it out")
+    if leave_out < 0:
+        raise InputError(f"leave_out is {leave_out}; give 0 or more")
+
+
+def _without_season(context: np.ndarray, seasons: Sequence[int]) -> np.ndarray:
+    """A context (steps, variables) without the season that it has itself, of these lengths."""
+    return series.Season.of(context, seasons).without(context)
+
+
+def _sharing_a_forecaster(
+    rolling: Sequence[Origin], items: Sequence[Item], each_origin: bool
+) -> list[list[Origin]]:
+    """Groups of origins that share a forecaster, in the order in which each first appears.
+
+    With `each_origin` the origins in a group are equally far from the ends of their series;
+    otherwise one group holds all.
+    """
+    groups: dict[int, list[Origin]] = {}
+    for place, steps in rolling:
+        steps_to_end = len(items[place].values) - steps if each_origin else 0
+        groups.setdefault(steps_to_end, []).append((place, steps))
+    return list(groups.values())
+
+
+def _simple_forecasts(
+    contexts: Sequence[np.ndarray], horizon: int, period: int | None
+) -> dict[str, list[np.ndarray]]:
+    """Each baseline's forecasts (horizon, variables) of all contexts, by its name.
+
+    A baseline is left out, with a warning, if any of the contexts is too short for it.
+    """
+    scaled, lows, units = [], [], []
+    for context in contexts:
+        # Where a baseline takes logarithms of 1 + x, or adds up the distances of all variables, its
+        # forecast depends on the units. So that those of a table change nothing, each variable is
+        # shown as in the study, from 0 to 1000. One with negative values is lifted above 0 first.
+        low = np.minimum(0.0, context.min(axis=0))
+        largest = (context - low).max(axis=0)
+        unit = np.where(largest > 0, largest / 1000, 1.0)
+        scaled.append((context - low) / unit)
+        lows.append(low)
+        units.append(unit)
+    forecasts = {}
+    for name, baseline in baselines_for(period).items():
+        try:
+            forecasts[name] = [
+                baseline(context[None], horizon)[0] * unit + low
+                for context, low, unit in zip(scaled, lows, units, strict=True)
+            ]
+        except ValueError:
+            warnings.warn(
+                f"left out, as a context is too short for it: {name}",
+                stacklevel=3,  # the line that calls `evaluate`
+            )
+    return forecasts
+
+
+def _ets_forecasts(
+    contexts: Sequence[np.ndarray], horizon: int, season: int
+) -> dict[str, list[np.ndarray]]:
+    """AutoETS's forecasts (horizon, variables) of all contexts, by its name.
+
+    If the season is too long for it, it forecasts as if there were none. It is left out, with a
+    warning, if it fails at any context or is not installed.
+    """
+    forecasts = []
+    try:
+        models = import_module("statsforecast.models")
+        model = models.AutoETS(season_length=season if season <= LONGEST_SEASON else 1)
+        for context in contexts:
+            with np.errstate(all="ignore"):
+                variables = [model.forecast(y=values, h=horizon)["mean"] for values in context.T]
+            forecasts.append(np.stack(variables, axis=1))
+    except Exception as error:  # it raises plain Exceptions, for example for a series too short
+        warnings.warn(
+            f"left out, as it fails: {ETS} ({first_line(error)})",
+            stacklevel=3,  # the line that calls `evaluate`
+        )
+        return {}
+    return {ETS: forecasts}
+
+
+def _forecast_table(
+    items: Sequence[Item],
+    contexts: Sequence[np.ndarray],
+    columns: Columns,
+    samples: Sequence[np.ndarray],
+    points: Mapping[str, Sequence[np.ndarray]],
+    units: Sequence[np.ndarray],
+) -> pd.DataFrame:
+    """The `forecasts` of an `Evaluation`.
+
+    `points` hold a forecast for each origin by forecaster; all other arguments but `columns` have
+    one entry for each origin.
+    """
+    frames = []
+    for row, (item, context) in enumerate(zip(items, contexts, strict=True)):
+        horizon = samples[row].shape[1]
+        ahead = slice(len(context), len(context) + horizon)
+        for variable, target in enumerate(columns.targets):
+            frame = {
+                columns.id or "item_id": item.name,
+                columns.time or "timestamp": as_written(item, item.times[ahead]),
+                "target_name": target,
+                "cutoff": as_written(item, item.times[[len(context) - 1]])[0],
+                "truth": item.values[ahead, variable],
+                "predictions": points[MODEL][row][:, variable],
+            }
+            quantiles = np.quantile(samples[row][..., variable], DECILES, axis=0)
+            for level, quantile in zip(DECILES, quantiles, strict=True):
+                frame[str(level)] = quantile
+            for name, forecasts in points.items():
+                if name != MODEL:
+                    frame[name] = forecasts[row][:, variable]
+            frame["mase_unit"] = units[row][variable]
+            frames.append(pd.DataFrame(frame))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _mase_units(context: np.ndarray, season: int) -> np.ndarray:
+    """The `mase_unit` of each variable of a context (steps, variables)."""
+    units = np.full(context.shape[1], np.nan)
+    least = NOTHING_LEFT * np.ptp(context, axis=0)  # what is less is rounding
+    for lag in (season, 1):
+        if len(context) >= 2 * lag:
+            changes = np.abs(context[lag:] - context[:-lag]).mean(axis=0)
+            units = np.where(np.isnan(units) & (changes > least), changes, units)
+    return units
+
+
+def _errors(
+    points: Mapping[str, Sequence[np.ndarray]],
+    truths: Mapping[Origin, np.ndarray],
+    units: Mapping[Origin, np.ndarray],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`errors` and `mase` of an `Evaluation`: `points` are forecasts in the truths' order."""
+    index = pd.MultiIndex.from_tuples(list(truths), names=["item", "steps"])
+    errors = pd.DataFrame(index=index)
+    mase = pd.DataFrame(index=index)
+    for name, forecasts in points.items():
+        maes = []
+        mases = []
+        for forecast, (origin, truth) in zip(forecasts, truths.items(), strict=True):
+            error = np.abs(forecast - truth).mean(axis=0)  # (variables,)
+            maes.append(error.mean())
+            # A variable without a unit does not count, because pandas' mean leaves NaN out.
+            mases.append(pd.Series(error / units[origin]).mean())
+        errors[name] = maes
+        mase[name] = mases
+    return errors, mase

@@ -1,0 +1,92 @@
+"""What there is of a run already: its record, its trained adapter, or the steps of a longer run."""
+
+from dataclasses import replace
+
+from m2lib.files import InputError
+from m2lib.model import adapter_hash
+from m2lib.series import SeriesSet
+from study.experiments import experiment_named
+from study.profiles import Profile
+from study.records import Plan, Record, adapter_path, load_record, record_path
+
+
+def record_of(plan: Plan, profile: Profile, data: SeriesSet) -> Record | None:
+    """Return the record of this very run, or None if it has not begun.
+
+    Raises InputError if there is a record of another plan, or one that cannot be read; at a live
+    profile such a record counts as none.
+    """
+    path = record_path(profile, plan.name)
+    if not path.exists():
+        return None
+    try:
+        record = load_record(profile, plan.name, data)
+        if difference := record.plan.difference(plan):
+            raise InputError(
+                f"{path} is of another run: its {difference}; "
+                f"`python -m study run {plan.name} --fresh` replaces it"
+            )
+    except InputError:
+        if profile.live:
+            return None
+        raise
+    return record
+
+
+def finished_record_of(plan: Plan, profile: Profile, data: SeriesSet) -> Record | None:
+    """Return the record of this very run, or None if it is not finished; raises as `record_of`."""
+    record = record_of(plan, profile, data)
+    return record if record and record.status == "done" else None
+
+
+def has_trained_adapter(record: Record, profile: Profile) -> bool:
+    """Whether the training of a record is finished and its adapter is still in its folder."""
+    config = record.training
+    if not config or not config.rank or len(record.loss_curve) < config.steps:
+        return False
+    # Of a run that was killed before it had saved its adapter, both hashes are empty.
+    return (
+        record.adapter != "" and adapter_hash(adapter_path(profile, record.name)) == record.adapter
+    )
+
+
+def longer_run(plan: Plan, profile: Profile) -> Record | None:
+    """Return the record of a longer run that has already taken the training steps of a plan.
+
+    It must have kept the adapter of the last of them, and have been trained in the same way up to
+    there: from the same weights, on the same windows, at the same learning rates. None if there is
+    no such run.
+    """
+    name = experiment_named(plan.name).part_of
+    mine = plan.training
+    if not (name and mine and adapter_hash(adapter_path(profile, name, mine.steps))):
+        return None
+    longer = load_record(profile, name)
+    # An adapter is kept before the record of its step is saved. A run that was killed between the
+    # two, or that began anew beside the adapters of an earlier one, has no such step yet.
+    if len(longer.loss_curve) < mine.steps:
+        return None
+    its = longer.training
+    if not its or any(its.rate(step) != mine.rate(step) for step in range(mine.steps)):
+        return None
+    # What is forecast, and how, does not change the training, except for the rounding of the texts.
+    shortened = replace(
+        longer.plan,
+        name=plan.name,
+        training=replace(its, steps=mine.steps),
+        split=plan.split,
+        series=plan.series,
+        protocol=replace(plan.protocol, rounding=longer.protocol.rounding),
+        decode_version=plan.decode_version,
+    )
+    return longer if shortened == plan else None
+
+
+def check_start(plan: Plan, profile: Profile) -> None:
+    """Raise InputError if the adapter of the earlier run, on which a run builds, is gone."""
+    folder = adapter_path(profile, plan.start)
+    if plan.start and adapter_hash(folder) != plan.start_adapter:
+        raise InputError(
+            f"{folder} is gone, or is not the adapter that its record names; "
+            f"`python -m study run {plan.start} --fresh` makes both anew"
+        )
