@@ -28,6 +28,9 @@ WELL = 50
 high value."""
 FEW = 25
 """Series, of which Student's interval is taken; of more it is the bootstrap's."""
+PROMPTED = ("context/128", "context/128-at-512", "context/512", "context/768", "context/768-at-512")
+"""The experiments of the context search: each adapter with prompts of its own length, and of 512
+tokens."""
 ALIKE = 1 / 3
 """Two numbers are alike if the interval of their difference lies within this share of the report's
 number. That the interval holds zero would not do: the fewer the series, the wider it is."""
@@ -74,6 +77,32 @@ def claims_table() -> str:
             ours = ""
             verdict = NOT_TESTED
         rows.append(f"| {claim.section} | {claim.says} | {theirs} | {ours} | {verdict} |")
+    return "\n".join(rows)
+
+
+def contexts_table() -> str:
+    """Return a table in Markdown of the adapters of the context search, as book/claims.md has it.
+
+    Each adapter was trained on windows of so many tokens, and has a row for each length of prompt
+    that it forecasts from. Errors are mean / median MAE in scaled units, over the five series of
+    the search. A cell is empty where there is no such run, and a row that would have none is left
+    out.
+    """
+    rows = [
+        "| trained on | prompted with | the report | the replication, 300 steps | 1,500 steps |",
+        "|---|---|---|---|---|",
+    ]
+    printed = published_runs()
+    five = printed["context/128"].index
+    for name in PROMPTED:
+        length, _, prompt = name.removeprefix("context/").partition("-at-")
+        cells = []
+        for runs in (printed, replicated_runs("fifth"), replicated_runs("report")):
+            maes = runs[name][five] if name in runs else None
+            cells.append("" if maes is None else f"{maes.mean():,.0f} / {maes.median():,.0f}")
+        if any(cells):
+            lengths = f"{length} tokens | {prompt or length} tokens"
+            rows.append(f"| {lengths} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
