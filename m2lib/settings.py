@@ -48,7 +48,11 @@ SETTINGS = {
         "float32|bfloat16|int8",
     ),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
-    "M2_CACHE": Setting("where downloaded and converted weights lie", FOLDER, "~/.cache/m2lib"),
+    "M2_CACHE": Setting(
+        "where weights lie that were converted, and the rates of the dtypes",
+        FOLDER,
+        "~/.cache/m2lib",
+    ),
     "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
 }
 
@@ -88,7 +92,7 @@ def out_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """`M2_CACHE`: the folder for downloaded and converted weights."""
+    """`M2_CACHE`: the folder for converted weights, and for the rates that were timed once."""
     return folder_of(read("M2_CACHE"), Path("~/.cache/m2lib"))
 
 

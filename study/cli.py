@@ -94,7 +94,9 @@ def run(
             ) from error
         job_options: dict[str, int | str] = {}
         for option in cluster_option:  # KEY=VALUE
-            key, _, value = option.partition("=")
+            key, equals, value = option.partition("=")
+            if not (key and equals):
+                raise InputError(f"--cluster-option is {option}; give KEY=VALUE")
             job_options[key] = int(value) if value.isdecimal() else value
         for name, job in submit(names, cluster, job_options, profile):
             print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)

@@ -159,6 +159,7 @@ def test_a_job_that_fails_says_where_its_log_is(submit, most_flops):
             id="a name that submitit does not know",
         ),
         pytest.param("--cluster-option timeout_min=soon", "timeout_min", id="no number"),
+        pytest.param("--cluster-option gpus_per_node", "give KEY=VALUE", id="no value"),
         pytest.param(
             "--fresh",
             "--fresh and --reforecast run here, without --cluster",
