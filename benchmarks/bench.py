@@ -63,7 +63,7 @@ def load(name: str, dtype: str, reduce: bool = True):
 def prompts_of(count: int) -> list[list[int]]:
     """Return the whole contexts of the first validation series, as token ids."""
     series = load_series()
-    ids = split_ids().validation[:count]
+    ids = split_ids(len(series)).validation[:count]
     return [text_to_ids(encode(series.contexts[i], series.scales[i])) for i in ids]
 
 
@@ -71,7 +71,7 @@ def training_windows() -> np.ndarray:
     """Return full windows of training series, (windows, LENGTH)."""
     series = load_series()
     texts = []
-    for i in split_ids().train[:100]:
+    for i in split_ids(len(series)).train[:100]:
         texts.append(text_to_ids(encode(series.trajectories[i], series.scales[i])))
     windows = make_windows(texts, LENGTH)
     return windows[(windows != 0).all(1)]  # without those that are padded
@@ -268,7 +268,7 @@ def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     model, _ = load(name, dtype)
     series = load_series()
     whole_series = []
-    for i in split_ids().validation[:10]:
+    for i in split_ids(len(series)).validation[:10]:
         whole_series.append(text_to_ids(encode(series.trajectories[i], series.scales[i])))
     prompts = prompts_of(50)
     generate(model, prompts[:2], CONFIG)  # warms up
@@ -371,7 +371,7 @@ def main() -> None:
         "--openvino", action="store_true", help="measure OpenVINO beside ours, and nothing else"
     )
     arguments = parser.parse_args()
-    most = len(split_ids().validation)
+    most = len(split_ids(len(load_series())).validation)
     if not 1 <= arguments.series <= most:
         parser.error(f"--series is {arguments.series}; give 1 to {most}, the validation series")
     name = arguments.backbone

@@ -75,24 +75,24 @@ def cuts_of(source: Source) -> list[Cut]:
     cuts: list[Cut] = []
     for number, (_, column) in enumerate(frame.items()):
         values = column.to_numpy()
-        found = 0
-        while found < source.origins:
+        num_cuts = 0
+        while num_cuts < source.origins:
             moment = int(rng.integers(known, len(values) - source.horizon))
             context = values[moment - known : moment]
             truth = values[moment : moment + source.horizon]
             moves = np.ptp(context.reshape(-1, source.season), axis=1).min() > 0
             if moves and np.isfinite(truth).all():  # NaN moves nowhere
                 cuts.append((number, context, truth))
-                found += 1
+                num_cuts += 1
     return cuts
 
 
 def repeated_row(cuts: Sequence[Cut], season: int, period: int) -> Row:
     """Return the row of a repetition of the last `period` steps; its bands have no width."""
-    deciles = [
-        np.tile(np.resize(context[-period:], len(truth)), (len(DECILES), 1))
-        for _, context, truth in cuts
-    ]
+    deciles = []
+    for _, context, truth in cuts:
+        repeated = np.resize(context[-period:], len(truth))
+        deciles.append(np.tile(repeated, (len(DECILES), 1)))
     return score(cuts, season, deciles) | {"seconds": 0.0}
 
 

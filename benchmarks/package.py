@@ -114,9 +114,9 @@ def facts() -> dict[str, Any]:
         "flops": sum(training.spent()["coursework"] for training in records),
     }
     rows = judged_rows()
-    (adapter,) = {row["adapter"] for row in rows if row["forecaster"] == GENERAL.name}
-    if adapter != weights_hash(GENERAL):
-        return told  # the sources for judging have not been opened for this adapter yet
+    adapters = {row["adapter"] for row in rows if row["forecaster"] == GENERAL.name}
+    if adapters != {weights_hash(GENERAL)}:
+        return told  # the sources for judging have not all been opened for this adapter yet
     errors = {}
     for name, line in summary(rows, LAST_SEASON, GENERAL.name).iterrows():
         errors[called(str(name))] = {

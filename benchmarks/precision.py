@@ -25,9 +25,9 @@ from m2lib.model import load_backbone
 from m2lib.provenance import provenance
 from m2lib.series import load_series
 from study import REPLICATION, load_record, record_path
+from study.settings import COMMITTED
 
-RESULTS = ROOT / "report" / "results"
-PATH = RESULTS / "precision.json"
+PATH = COMMITTED / "precision.json"
 BEFORE = "7dc8c5b54cafea65553ad5cadd6cedc21b7b1d5f"
 """The last commit whose records of the replication are all of bfloat16."""
 UNTUNED = "baseline"
@@ -66,7 +66,8 @@ def compare_records(commit: str) -> list[dict[str, Any]]:
     """A row for each record of the replication whose dtype is another one now."""
     rows = []
     for profile in REPLICATION.values():
-        folder = record_path(profile, UNTUNED).parent
+        # A commit holds only the records that come with the project, wherever M2_RESULTS is.
+        folder = COMMITTED / record_path(profile, UNTUNED).parent.name
         for path in sorted(folder.rglob("*.json")):
             before = earlier_record(path, commit)
             after = read_json(path)

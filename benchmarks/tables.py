@@ -327,8 +327,7 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     Errors are in units of the mean change from season to season in a forecast's context [1]_.
     mase: the error of the median. loss: twice the mean quantile loss of the deciles, which for one
     certain forecast is its error. held: the share of true values between the first and the last
-    decile. shown: the last forecast of the first series, its deciles from the
-    lowest on.
+    decile. shown: the last forecast of the first series, its deciles from the lowest on.
 
     References
     ----------

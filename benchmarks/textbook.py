@@ -311,7 +311,7 @@ def _sampling_options() -> dict[str, Any]:
     """Return the defaults of `Forecaster.sample`, by which its forecasts are drawn."""
     parameters = inspect.signature(Forecaster.sample).parameters.values()
     defaults = {parameter.name: parameter.default for parameter in parameters}
-    plain = int | float | str | bool | None | tuple
+    plain = int | float | str | bool | None
     return {name: value for name, value in defaults.items() if isinstance(value, plain)}
 
 

@@ -92,7 +92,7 @@ def work_when_asked() -> None:
 
     backbone = load_backbone("smollm2-135m")
     series = load_series()
-    parts = split_ids()
+    parts = split_ids(len(series))
     asked = list(parts.validation[:4])
     texts = [
         text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in parts.train[:20]
@@ -164,10 +164,9 @@ def measure(rounds: int) -> list[dict]:
                             workers[way] = Worker(WAYS[way])
                     print(f"{way:28s} {neighbour:15s} {row}", file=sys.stderr, flush=True)
     finally:
-        for process in (
-            loop,
-            *(worker.process for worker in (*workers.values(), *selves.values())),
-        ):
+        processes = [loop]
+        processes += [worker.process for worker in (*workers.values(), *selves.values())]
+        for process in processes:
             with suppress(ProcessLookupError):
                 process.kill()
     return [

@@ -178,7 +178,7 @@ def view_samples(
     """
     all_shown = [show_series(context, horizon, season, view) for _, context, _ in cuts]
     content = b"".join(shown.written.tobytes() + b"|" for shown in all_shown)
-    key = f"{_key()} {horizon}".encode()
+    key = f"{_key()} {forecaster_of(GENERAL).dtype} {horizon}".encode()
     path = out_dir() / "textbook" / f"{short_hash(content + key)}.npz"
     if not path.exists():
         forecaster = _narrow_forecaster()

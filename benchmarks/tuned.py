@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.tables import SOURCES
 from m2lib.cli import main
-from m2lib.files import ROOT, read_json
+from m2lib.files import ROOT, read_json, short_hash
 from m2lib.forecaster.adapters import GENERAL, weights_hash
 from m2lib.settings import out_dir
 from study.settings import results_dir
@@ -38,12 +38,13 @@ LATER_MOMENTS = {"origins": 8, "leave-out": 3}
 
 
 def evaluate(table: Path, record: Path, steps: int, **options: int) -> None:
-    """Run `m2 evaluate` on a table, unless its record is of these options and this adapter."""
+    """Run `m2 evaluate`, unless its record is of this table, these options and this adapter."""
     if record.exists():
         known = read_json(record)
         settings = known["settings"]
         same = all(settings[name.replace("-", "_")] == value for name, value in options.items())
         same &= (settings["finetune"] or 0) == steps
+        same &= known["table"]["sha256"] == short_hash(table.read_bytes())
         if same and known.get("adapter") == weights_hash(GENERAL):
             return
     asked = [f"--{name}={value}" for name, value in options.items()]

@@ -214,14 +214,14 @@ def _sampled(
     sampler = Sampler(backbone, text_format, GENERAL, int8=True)
     shares = np.bincount(np.arange(SAMPLED.n_samples) % len(views)).tolist()
     parts = []
+    samples_by_view = []
     for seed, (view, share) in enumerate(zip(views, shares, strict=True)):
         forecasts = sampler.sample(
             list(contexts), FORECAST_STEPS, num_samples=share, seed=seed, views=(view,)
         )
         parts.append((replace(SAMPLED, n_samples=share), forecasts))
-    samples = np.concatenate(
-        [[one.physical for one in forecasts] for _, forecasts in parts], axis=1
-    )
+        samples_by_view.append(np.stack([one.physical for one in forecasts]))
+    samples = np.concatenate(samples_by_view, axis=1)  # (series, samples, steps, variables)
     return to_integers(np.median(samples, axis=1), scales), parts
 
 

@@ -199,11 +199,11 @@ def forecast(
             seasons,
             num_samples=sampling.samples,
             temperature=sampling.temperature,
-            seed=sampling.seed + number,
+            seed=part_seed,
             context_length=sampling.context_length,
             return_samples=with_samples,
         )
-        for number, part in enumerate(m2lib.forecaster.in_parts(items))
+        for part, part_seed in m2lib.forecaster.in_parts(items, sampling.seed)
     )
     table, stopped = _until_stopped(parts)
     if stopped:

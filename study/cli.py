@@ -98,8 +98,12 @@ def run(
             if not (key and equals):
                 raise InputError(f"--cluster-option is {option}; give KEY=VALUE")
             job_options[key] = int(value) if value.isdecimal() else value
+        submitted = 0
         for name, job in submit(names, cluster, job_options, profile):
             print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
+            submitted += 1
+        if not submitted:
+            print("all of them are finished, so no job was submitted")
         return
     off = not every or profile.live or settings.bars_are_off()
     for name in tqdm(names, unit="experiment", leave=None, disable=off):

@@ -141,7 +141,9 @@ def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workl
         prompt=prompt,
         samples=protocol.n_samples,
         new_tokens=new_tokens,
-        num_forecasts=min(experiment.forecasts, profile.most_series or experiment.forecasts),
+        num_forecasts=min(
+            experiment.num_forecasts, profile.most_series or experiment.num_forecasts
+        ),
         watch=watch_at(experiment, profile),
     )
 

@@ -89,7 +89,7 @@ class Experiment:
     computed twice. None: no longer experiment begins so."""
 
     @property
-    def forecasts(self) -> int:
+    def num_forecasts(self) -> int:
         """How many series it forecasts at the report's size."""
         if self.synthetic_format:
             return 0

@@ -142,7 +142,7 @@ def series_ids_of(
     They ascend, but featured ones come first, so that they are among the first few that a profile
     keeps. Raises InputError if the errors are those of another data set's series.
     """
-    if experiment.forecasts == 0:
+    if experiment.num_forecasts == 0:
         return ()
     ids = getattr(split_ids(n), experiment.split)
     if experiment.select:

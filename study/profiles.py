@@ -21,7 +21,7 @@ class Profile:
 
     name: str
     backbone: str
-    """Its name in `weights.BACKBONES`, or a path."""
+    """Its name in `m2lib.model.BACKBONES`, or a path."""
     most_series: int | None = None
     """How many series an experiment forecasts at most; None: all that it declares."""
     batch_size: int = 50

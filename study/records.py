@@ -272,6 +272,11 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
         record = _SCHEMA.validate_json(path.read_bytes())
         if record.name != name:
             raise ValueError(f"plan.name is {record.name!r}")
+        if record.flops.keys() != {*SPENDING, "reserved"}:
+            raise ValueError(f"flops: it has {', '.join(record.flops)}")
+        for kind, costs in record.flops.items():
+            if costs.keys() != {*CONVENTIONS}:
+                raise ValueError(f"flops.{kind}: it has {', '.join(costs)}")
         if data and record.plan.data == data.fingerprint:
             _compare(record, data)
     # Errors of pydantic, or of texts that are not of these series.

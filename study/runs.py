@@ -112,8 +112,8 @@ def run(
 def forget_forecasts(record: Record, profile: Profile) -> None:
     """Take the forecasts out of a finished record; what they cost then counts as discarded.
 
-    Unless the profile is live, a copy of the record is kept aside. Raises InputError if the
-    adapter that it trained is gone.
+    The file stays as it is until the run begins. Raises InputError if the adapter that it trained
+    is gone.
     """
     config = record.training
     path = record_path(profile, record.name)
@@ -127,8 +127,6 @@ def forget_forecasts(record: Record, profile: Profile) -> None:
             f"the adapter of {path} is gone; "
             f"`python -m study run {record.name} --fresh` trains it again"
         )
-    if not profile.live:
-        records.keep_aside(path)
     record.series = {}
     record.seconds = record.train_seconds
     record.forecast_dtype = profile.forecast_dtype
@@ -200,17 +198,19 @@ class Run:
             self.record.device += f"; {self.device}"
 
     def begin(self) -> None:
-        """Store the record, and keep aside any other run's that it replaces.
+        """Store the record, and keep aside the one that it replaces.
 
-        The record says from now on what the run may cost at most. Raises InputError if the budget
-        does not allow for that, before any record is changed.
+        That is another run's record or, if a finished run forecasts again, its own. The record says
+        from now on what the run may cost at most. Raises InputError if the budget does not allow
+        for that, before any record is changed.
         """
         profile = self.profile
         record = self.record
         path = record_path(profile, record.name)
+        begins = self.is_new or record.status == "done"  # else it goes on
+        replaces = begins and not profile.live and path.exists()
         record.status = "running"
-        replaces = self.is_new and not profile.live and path.exists()
-        if replaces:
+        if replaces and self.is_new:
             with suppress(InputError):  # if it cannot be read, nobody knows what it had spent
                 record.flops["discarded"] = load_record(profile, record.name).spent()
         # Runs reserve one after the other, so that no two of them take the same FLOPs.
@@ -344,9 +344,11 @@ class Run:
     def _store_adapter(self) -> None:
         """Store the adapter that was trained or taken, and note its hash in the record."""
         record = self.record
-        model.save_adapter(self.backbone.model, self.folder, self.backbone.loaded_by)
+        # The format comes first, because a folder counts as an adapter by its config, which
+        # `save_adapter` writes. An adapter without a format would be read in the study's.
         if self.plan.text_format:
             write_json(self.folder / FORMAT_FILE, self.plan.text_format.settings())
+        model.save_adapter(self.backbone.model, self.folder, self.backbone.loaded_by)
         adapter = adapter_hash(self.folder)
         if record.adapter != adapter:
             record.adapter = adapter
@@ -373,7 +375,10 @@ class Run:
             save_record(profile, record)
 
     def _evaluator(self, config: TrainConfig) -> Callable[[], dict[str, float]] | None:
-        """Return the function that evaluates the adapter while it trains; None if none does."""
+        """Return the function that evaluates the adapter while it trains.
+
+        It is None if the profile watches no series.
+        """
         watch = self.work.watch
         if not watch.num_series:
             return None

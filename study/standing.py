@@ -40,7 +40,10 @@ def finished_record_of(plan: Plan, profile: Profile, data: SeriesSet) -> Record 
 
 
 def has_trained_adapter(record: Record, profile: Profile) -> bool:
-    """Whether the training of a record is finished and its adapter is still in its folder."""
+    """Whether the training of a record is finished and its adapter is still in its folder.
+
+    At rank 0 there is never an adapter, because all weights have trained, and they are not kept.
+    """
     config = record.training
     if not config or not config.rank or len(record.loss_curve) < config.steps:
         return False
@@ -60,6 +63,8 @@ def longer_run(plan: Plan, profile: Profile) -> Record | None:
     name = experiment_named(plan.name).part_of
     mine = plan.training
     if not (name and mine and adapter_hash(adapter_path(profile, name, mine.steps))):
+        return None
+    if not record_path(profile, name).is_file():  # it was deleted, and its adapters were left
         return None
     longer = load_record(profile, name)
     # An adapter is kept before the record of its step is saved. A run that was killed between the

@@ -25,6 +25,11 @@ def adapter_folder(source: str | Path) -> Path:
         return GENERAL
     path = Path(source).expanduser()
     if not (path / CONFIG_FILE).is_file():
+        if str(source) in BACKBONES or (path / "config.json").is_file():
+            raise InputError(
+                f"{quoted(str(source))} is a language model and not an adapter; "
+                "give it as the backbone (--backbone, backbone=)"
+            )
         raise InputError(
             f"{quoted(str(source))} is no folder with an {CONFIG_FILE}; "
             "give an adapter's folder, `general`, or `none` for the untuned model"

@@ -77,7 +77,8 @@ def finetune(
 ) -> Kind:
     """Train an adapter on series without their last steps, and measure it on those last steps.
 
-    `Forecaster.fit` describes the arguments.
+    `items` are the series, and `targets` the names of their variables, for the card.
+    `Forecaster.fit` describes the other arguments.
     """
     # 1. Refuse what cannot be done, before any work.
     folder = Path(output_dir).expanduser()
@@ -155,7 +156,7 @@ def finetune(
         "recipe": recipe,
         "flops": flops,
         "measured": (
-            f"the last {prediction_length} steps of {len(measured)} series, "
+            f"the last {prediction_length} steps of {len(after.errors)} series, "
             "which were kept back; table's units"
         ),
         "errors": _errors_table(before, after, num_samples, spread, held),

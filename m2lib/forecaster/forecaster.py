@@ -341,12 +341,12 @@ class Forecaster(Sampler):
                 seasons,
                 num_samples=num_samples,
                 temperature=temperature,
-                seed=seed + number,
+                seed=part_seed,
                 batch_size=batch_size,
                 context_length=context_length,
                 return_samples=return_samples,
             )
-            for number, part in enumerate(in_parts(items))
+            for part, part_seed in in_parts(items, seed)
         )
         return pd.concat(parts, ignore_index=True)
 

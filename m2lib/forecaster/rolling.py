@@ -108,8 +108,8 @@ def evaluate(
         Steps of the season, as in `Sampler.sample`. Default: the calendar's, if the time stamps
         tell which, and otherwise none.
     period : int, optional
-        As in `baselines_for`. Default: the season, where there is one; of several the longest that
-        every context has three of.
+        As in `baselines_for`. Default: the season, where every context is as long as it; of several
+        the longest that every context has three of.
     refit : callable, optional
         Takes the contexts of all series at one origin, without their season, and returns a
         forecaster that has seen nothing later. Each context is then at least a horizon longer than
@@ -191,8 +191,10 @@ def evaluate(
     points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]}
     known = [contexts[origin] for origin in rolling]
     if period is None:
-        longest = series.season_length(seasons, min(map(len, known)))
-        period = longest if longest > 1 else None
+        shortest_known = min(map(len, known))
+        longest = series.season_length(seasons, shortest_known)
+        # A context that is shorter than the season could not repeat it.
+        period = longest if 1 < longest <= shortest_known else None
     points |= _simple_forecasts(known, horizon, period)
     if auto_ets is None:
         auto_ets = find_spec("statsforecast") is not None
@@ -202,12 +204,10 @@ def evaluate(
     crps = float(np.mean(errors[MODEL]))
     coverage = None
     if len(samples[rolling[0]]) > 1:
-        crps = float(
-            np.mean([series.crps_fair(samples[origin], truths[origin]) for origin in rolling])
-        )
-        coverage = float(
-            np.mean([series.coverage(samples[origin], truths[origin], 0.8) for origin in rolling])
-        )
+        scores = [series.crps_fair(samples[origin], truths[origin]) for origin in rolling]
+        shares = [series.coverage(samples[origin], truths[origin], 0.8) for origin in rolling]
+        crps = float(np.mean(scores))
+        coverage = float(np.mean(shares))
     if columns is None:
         columns = Columns(None, None, tuple(map(str, range(known[0].shape[1]))))
     table = _forecast_table(

@@ -200,14 +200,18 @@ def items_of(
     return items
 
 
-def in_parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """Fifty series at a time, with a bar, so that `m2 forecast` can keep what is finished."""
+def in_parts(items: Sequence[Item], seed: int) -> Iterator[tuple[Sequence[Item], int]]:
+    """Fifty series at a time, with a bar, so that `m2 forecast` can keep what is finished.
+
+    Beside each fifty stands the seed of their samples: `seed` for the first, then the next ones.
+    """
     from tqdm.auto import tqdm
 
     starts = range(0, len(items), PART)
     off = len(starts) == 1 or settings.bars_are_off()
-    for start in tqdm(starts, "parts", unit="part", leave=None, disable=off):
-        yield items[start : start + PART]
+    bar = tqdm(starts, "parts", unit="part", leave=None, disable=off)
+    for number, start in enumerate(bar):
+        yield items[start : start + PART], seed + number
 
 
 def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:

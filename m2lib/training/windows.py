@@ -1,7 +1,6 @@
 """Windows of tokens for training: cut from texts or series, and batched."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,9 +8,6 @@ from m2lib.files import InputError
 from m2lib.model import PAD_ID, text_to_ids
 from m2lib.series import SHORTEST, TextFormat
 from m2lib.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    pass
 
 Endless = Callable[[int], np.ndarray]
 """A function from a step to that step's windows, int64 (n, length)."""

@@ -191,15 +191,15 @@ def geometric_mean(relative: pd.DataFrame) -> pd.Series:
     return np.exp(np.log(relative).mean())
 
 
-def table_ratios(table: pd.DataFrame, split: str, ours: str = "general") -> dict[str, Ratio]:
-    """Return how many times as large the error of `ours` is as each other forecaster's.
+def table_ratios(table: pd.DataFrame, split: str) -> dict[str, Ratio]:
+    """Return how many times as large the error of `general` is as each other forecaster's.
 
     The ratios are over the sources of a split. Only forecasters that have been asked about every
     source are compared. No correction is made for the number of comparisons.
     """
     errors = relative_errors(table[table["split"] == split]).dropna(axis="columns")
-    rivals = errors.columns.drop(ours)
-    return {name: error_ratio(errors[ours], errors[name]) for name in rivals}
+    ours = errors.pop("general")
+    return {name: error_ratio(ours, errors[name]) for name in errors}
 
 
 def runs(table: pd.DataFrame) -> Runs:

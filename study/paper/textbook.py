@@ -135,13 +135,20 @@ def summary(rows: Sequence[dict[str, Any]], reference: str, ours: str) -> pd.Dat
 
 
 def _ratio(ratio: Ratio | None) -> str:
+    """Return a ratio as a cell of the summary; empty where there is nothing to compare.
+
+    A forecaster beside itself has a ratio of 1, whose interval has no width.
+    """
     if ratio is None or ratio.low == ratio.high:
         return ""
     return f"{ratio.ratio:.3f} ({ratio.low:.2f} to {ratio.high:.2f}), p {ratio.p:.3f}"
 
 
 def by_source(rows: Sequence[dict[str, Any]], reference: str) -> pd.DataFrame:
-    """Return the geometric mean error of each forecaster on each source, in the reference's."""
+    """Return the geometric mean error of each forecaster (columns) on each source (rows).
+
+    It is given in units of the reference's. The column `series` has the number of series.
+    """
     logs = np.log(errors_by_series(rows))
     relative = np.exp(logs.sub(logs[reference], axis=0).groupby("source", sort=False).mean())
     relative.insert(0, "series", logs.groupby("source", sort=False).size())

@@ -12,7 +12,7 @@ from m2lib import provenance
 from study import runs
 from study.experiments import EXPERIMENTS
 from study.profiles import Profile
-from study.records import adapter_path, load_record, save_record
+from study.records import adapter_path, load_record, record_path, save_record
 from study.runs import run
 
 LONG = {"steps": 4, "sequence_length": 64, "learning_rate": 1e-2, "rank": 2}
@@ -96,6 +96,12 @@ def test_steps_that_the_longer_runs_record_does_not_have_yet_are_not_taken(data,
     longer.loss_curve = longer.loss_curve[:1]
     save_record(SMALL, longer)
 
+    assert run("context/512", SMALL, data=data).taken_from == ""
+
+
+def test_steps_are_not_taken_from_adapters_whose_record_is_gone(data):
+    run("final", SMALL, data=data)
+    record_path(SMALL, "final").unlink()
     assert run("context/512", SMALL, data=data).taken_from == ""
 
 

@@ -84,7 +84,7 @@ def test_the_sum_of_table_3_follows_from_the_declarations():
 
 def test_the_reports_experiments_forecast_280_series():
     reported = [experiment for experiment in EXPERIMENTS.values() if experiment.group]
-    assert sum(experiment.forecasts for experiment in reported) == 280
+    assert sum(experiment.num_forecasts for experiment in reported) == 280
 
 
 def test_the_baseline_takes_the_share_of_the_budget_that_the_report_prints():

@@ -167,6 +167,8 @@ def test_where_two_plans_differ_is_said_by_name():
         pytest.param("series.2.mae", math.nan, id="no number"),
         pytest.param("series.x", ENTRY, id="no series id"),
         pytest.param("flops.training.coursework", -1, id="below zero"),
+        pytest.param("flops.training", {"coursework": 1}, id="a convention that is missing"),
+        pytest.param("flops", {}, id="a kind of cost that is missing"),
         pytest.param("loss_curve", [math.inf], id="infinite"),
         pytest.param("surprise", 1, id="no such field"),
     ],

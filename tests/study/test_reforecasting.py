@@ -77,6 +77,18 @@ def test_forecasting_again_needs_the_adapter(data):
     assert record_path(SMALL, "default-warm").read_bytes() == before
 
 
+def test_where_the_budget_does_not_allow_it_nothing_is_kept_aside(data):
+    run("baseline", SMALL, data=data)
+    before = record_path(SMALL, "baseline").read_bytes()
+    spent = replace(SMALL, budget=1)
+
+    with pytest.raises(InputError, match="baseline may need"):
+        run("baseline", spent, data=data, reforecast=True)
+
+    assert record_path(SMALL, "baseline").read_bytes() == before
+    assert not [*out_dir().glob("replaced/*/laptop-tiny/baseline.json")]
+
+
 def test_a_record_has_the_batch_size_that_it_forecast_with_last(data):
     run("baseline", SMALL, data=data)
     larger = replace(SMALL, batch_size=3)

@@ -42,6 +42,15 @@ def test_a_folder_that_is_no_adapter_is_refused():
         adapter_folder("other")
 
 
+def test_a_language_model_that_is_given_as_an_adapter_is_named_as_one(tmp_path):
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    (exported / "config.json").write_text("{}", encoding="utf-8")
+    for model in ("smollm2-135m", exported):
+        with pytest.raises(InputError, match=r"is a language model and not an adapter; give it as"):
+            adapter_folder(model)
+
+
 def test_an_adapter_names_its_backbone(folder):
     assert base_of(folder) == "tiny"
 

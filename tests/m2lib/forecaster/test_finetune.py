@@ -175,6 +175,15 @@ def test_some_of_many_series_are_forecast(tmp_path, monkeypatch):
     assert facts["data"].startswith("5 series of ")
 
 
+def test_a_series_that_could_not_be_forecast_does_not_count_as_measured(tmp_path):
+    closed = pelts().assign(item_id="closed")
+    closed.loc[:54, ["hares", "lynx"]] = 7.0  # it moves in the last five steps, which are kept back
+    table = pd.concat([several_series(2), closed])
+    with pytest.warns(UserWarning, match="forecasts left out"):
+        tuned(tmp_path / "mine", df=table, id_column="item_id")
+    assert "of 2 series" in facts_of(tmp_path / "mine")["measured"]
+
+
 def test_samples_are_shared_among_the_series_that_are_forecast(tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "FORECASTS", 210)
     lines = []

@@ -16,7 +16,7 @@ from m2lib.forecaster import Forecaster, Item, chosen_seasons, evaluate, rolling
 from m2lib.forecaster.evaluation import ETS, MODEL, WQL
 from m2lib.forecaster.rolling import baselines_for, origins_of
 from m2lib.forecaster.sampling import Sampler
-from m2lib.series import DECILES, TextFormat, coverage, crps_fair
+from m2lib.series import DECILES, TextFormat, coverage, crps_fair, seasonal_naive
 
 
 @pytest.fixture
@@ -294,6 +294,18 @@ def test_a_baseline_that_a_context_is_too_short_for_is_left_out(untuned):
     with pytest.warns(UserWarning, match=message):
         result = evaluate(untuned, [item(wave(15))], 5, num_samples=2, auto_ets=False)
     assert {*result.errors} == {"last value", "mean", "last period", "log-VAR(3)", MODEL}
+
+
+def test_where_a_context_is_shorter_than_the_season_the_period_is_found(untuned):
+    values = wave(40)
+    weeks = Item("a", pd.date_range("2024-01-07", periods=40, freq="W"), values[:, None])
+    result = evaluate(untuned, [weeks], 4, num_samples=1, auto_ets=False)
+
+    assert chosen_seasons([weeks], None) == (52,)
+    assert result.period is None
+    found = seasonal_naive(values[None, :36, None], 4)[0]
+    rows = result.forecasts
+    assert rows["last period"].to_numpy() == pytest.approx(found[:, 0])
 
 
 def test_a_moment_with_a_flat_context_is_left_out(untuned):

@@ -138,6 +138,16 @@ def test_runs_of_the_reports_length_decide_a_verdict(published, monkeypatch):
     assert verdicts["the final adapter lowers the test error from 247.9 to 37.6"] == "holds"
 
 
+def test_a_run_of_some_of_the_series_decides_nothing(published, monkeypatch):
+    """A setting's first round has five series, and the second asks it about fifteen more."""
+    chosen = published["search/expt_6"]
+    first_round = chosen[published["search/expt_0"].index]
+    runs = published | {"search/expt_6": first_round}
+    verdicts = verdicts_if_replicated_at("report", runs, monkeypatch)
+    says = "the chosen setting errs less than the first adapter, in fewer steps"
+    assert verdicts[says] == "not tested"
+
+
 def test_runs_of_a_fifth_of_the_length_decide_none(published, monkeypatch):
     verdicts = verdicts_if_replicated_at("fifth", published, monkeypatch)
     assert set(verdicts.values()) == {"not tested"}
