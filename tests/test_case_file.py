@@ -148,7 +148,7 @@ def test_the_librarys_rule_chooses_the_three_settings_that_the_lecture_chooses(f
 
 def test_the_search_makes_ninety_forecasts():
     # Nine settings by five series, and three by fifteen.
-    assert sum(EXPERIMENTS[name].forecasts for name in (*SEARCH, *SECOND)) == 90
+    assert sum(EXPERIMENTS[name].num_forecasts for name in (*SEARCH, *SECOND)) == 90
 
 
 @pytest.fixture(scope="module")
