@@ -96,6 +96,8 @@ def generate(
         Replace an existing file.
     """
     path = path or m2lib.series.DEFAULT_FILE
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it")
     if path.exists() and not force:
         raise InputError(f"{path} is there already; --force replaces it")
     series_set = m2lib.series.generate_series(n, seed)

@@ -75,7 +75,7 @@ def test_force_alone_replaces_a_data_file(tmp_path, m2):
     ("command", "message"),
     [
         ("data check nowhere.h5", "no such data file: nowhere.h5"),
-        ("data generate . --force", "Is a directory; free space there or choose another"),
+        ("data generate . --force", "is a folder; name a file in it"),
         ("model nope", "unknown backbone 'nope'"),
         ("flops --targets q,", "is not a choice of q,k,v,o,gate,up,down"),
         ("flops --targets w", "is not a choice of q,k,v,o,gate,up,down"),
