@@ -1,0 +1,87 @@
+"""Fine-tuning measured on tables: what is recorded of the same table is not measured again."""
+
+import pytest
+
+from benchmarks import tuned
+from m2lib.files import read_json, short_hash, write_json
+from m2lib.forecaster.adapters import GENERAL, weights_hash
+
+OPTIONS = {"horizon": 4, "leave-out": 2}
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Return a table's file."""
+    path = tmp_path / "table.csv"
+    path.write_text("y\n1\n2\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Return the list of the `m2` commands that are run, which do nothing here."""
+    run = []
+    monkeypatch.setattr(tuned, "main", lambda command: run.append(command) or 0)
+    return run
+
+
+@pytest.fixture
+def record(tmp_path, table):
+    """Return the file of a record of the table, after 20 steps of training."""
+    path = tmp_path / "record.json"
+    known = {
+        "settings": {"horizon": 4, "leave_out": 2, "finetune": 20},
+        "table": {"sha256": short_hash(table.read_bytes())},
+        "adapter": weights_hash(GENERAL),
+    }
+    write_json(path, known)
+    return path
+
+
+def test_what_is_recorded_is_not_measured_again(table, record, commands):
+    tuned.evaluate(table, record, 20, **OPTIONS)
+    assert commands == []
+
+
+def test_what_is_not_recorded_is_measured(table, tmp_path, commands):
+    record = tmp_path / "none.json"
+    tuned.evaluate(table, record, 0, **OPTIONS)
+    tuned.evaluate(table, record, 20, **OPTIONS)
+    without_training = [
+        "evaluate",
+        str(table),
+        "--horizon=4",
+        "--leave-out=2",
+        f"--output={record}",
+        "--force",
+    ]
+    assert commands[0] == without_training
+    assert set(commands[1]) - set(without_training) == {"--finetune=20"}
+
+
+def test_another_number_of_steps_is_measured_again(table, record, commands):
+    tuned.evaluate(table, record, 0, **OPTIONS)
+    assert len(commands) == 1
+
+
+def test_another_option_is_measured_again(table, record, commands):
+    tuned.evaluate(table, record, 20, **(OPTIONS | {"horizon": 5}))
+    assert len(commands) == 1
+
+
+def test_a_table_whose_numbers_have_changed_is_measured_again(table, record, commands):
+    table.write_text("y\n1\n3\n", encoding="utf-8")
+    tuned.evaluate(table, record, 20, **OPTIONS)
+    assert len(commands) == 1
+
+
+def test_another_adapter_is_measured_again(table, record, commands):
+    write_json(record, read_json(record) | {"adapter": "another"})
+    tuned.evaluate(table, record, 20, **OPTIONS)
+    assert len(commands) == 1
+
+
+def test_a_command_that_fails_ends_the_program(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuned, "main", lambda command: 1)
+    with pytest.raises(SystemExit, match=r"m2 evaluate .*table\.csv .* failed"):
+        tuned.evaluate(table, tmp_path / "none.json", 0, **OPTIONS)
