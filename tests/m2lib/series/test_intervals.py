@@ -167,3 +167,10 @@ def test_a_paired_gain_by_hand():
     assert gain["better"] == 2
     gains = [0.0, 2.0, 4.0]  # of the series 2, 4 and 9
     assert gain["mean interval"] == bootstrap_interval(gains)
+
+
+def test_the_order_of_the_series_does_not_change_a_paired_gain():
+    ours = {i: 0.0 for i in range(30)}
+    theirs = {i: float(i**2) for i in range(30)}
+    backwards = {i: 0.0 for i in reversed(range(30))}
+    assert paired_gain(backwards, theirs) == paired_gain(ours, theirs)
