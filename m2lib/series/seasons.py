@@ -107,15 +107,19 @@ class Season:
 
     @staticmethod
     def summary(seasons: Sequence["Season"]) -> str:
-        """What was done to a table, in words: `multiplied`, or `12 multiplied, 3 added, 1 none`.
+        """What was done to a table, in words: `multiplied`, or `3 multiplied, 1 none of 4 series`.
 
-        Each variable of each series counts as one.
+        With several variables each one counts, as in `5 multiplied, 1 added, 2 none of 4 series
+        with 2 targets each`.
         """
         counts = Counter(kind for season in seasons for kind in season.kinds)
         if len(counts) == 1:
             return next(iter(counts))
         kinds = ("multiplied", "added", "none")
-        return ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind])
+        parts = ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind])
+        variables = len(seasons[0].kinds)
+        each = f" with {variables} targets each" if variables > 1 else ""
+        return f"{parts} of {len(seasons)} series{each}"
 
     def without(self, values: np.ndarray) -> np.ndarray:
         """Take the season out of a series (steps, variables)."""

@@ -92,8 +92,16 @@ def test_one_variable_does_not_decide_for_another():
     is_shifted = np.ptp(together.shift, axis=0) > 0
     assert is_shifted.tolist() == [False, True, False]
 
-    assert Season.summary([together]) == "1 multiplied, 1 added, 1 none"
-    assert Season.summary([alone, alone]) == "multiplied"
+
+def test_a_summary_says_of_what_it_counts():
+    multiplied = Season(np.array([[0.5], [1.5]]), np.zeros((2, 1)))
+    none = Season.none(1)
+    assert Season.summary([multiplied, multiplied]) == "multiplied"
+    assert Season.summary([multiplied, none, multiplied]) == "2 multiplied, 1 none of 3 series"
+
+    both = Season(np.array([[0.5, 1.0], [1.5, 1.0]]), np.array([[0.0, -1.0], [0.0, 1.0]]))
+    counted = "1 multiplied, 1 added, 2 none of 2 series with 2 targets each"
+    assert Season.summary([both, Season.none(2)]) == counted
 
 
 @pytest.mark.parametrize(
