@@ -11,7 +11,8 @@ import pytest
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.forecaster import Forecaster
-from m2lib.series import TABLES, draw_systems, split_ids
+from m2lib.series import FORMAT_FILE, TABLES, draw_systems, split_ids
+from study import runs
 from study.profiles import Profile
 from study.records import adapter_path
 from study.runs import run
@@ -95,3 +96,19 @@ def test_an_adapter_for_any_table_learns_from_synthetic_series(data, store, most
     again = run(SYNTHETIC, SMALL, data=data, fresh=True)
     assert again.loss_curve == record.loss_curve
     assert again.adapter == record.adapter
+
+
+def test_an_adapter_for_any_table_has_its_format_before_it_counts_as_one(data, store, monkeypatch):
+    """A run that is killed in between leaves no adapter that would be read in another format."""
+    folder = adapter_path(SMALL, SYNTHETIC)
+    files_before = []
+    real = runs.model.save_adapter
+
+    def save_adapter(model, into, loaded_by):
+        if into == folder:
+            files_before.extend(path.name for path in folder.iterdir())
+        real(model, into, loaded_by)
+
+    monkeypatch.setattr(runs.model, "save_adapter", save_adapter)
+    run(SYNTHETIC, SMALL, data=data)
+    assert files_before == [FORMAT_FILE]
