@@ -135,7 +135,7 @@ def model(name: str | None = None, /) -> None:
     name
         A backbone's name, a folder or a .gguf file (M2_BACKBONE, or smollm2-135m).
     """
-    name = name or settings.read("M2_BACKBONE") or m2lib.forecaster.DEFAULT_BACKBONE
+    name = m2lib.forecaster.chosen_backbone(name)
     weights = m2lib.model.fetch_backbone(name) or "random weights, nothing to fetch"
     m2lib.model.backbone_config(name)  # refuses a model that the fast engine does not compute
     print(f"backbone {name}: {weights}")
@@ -195,7 +195,7 @@ def flops(
     as_json
         Print the integers as JSON.
     """
-    backbone = backbone or settings.read("M2_BACKBONE") or m2lib.forecaster.DEFAULT_BACKBONE
+    backbone = m2lib.forecaster.chosen_backbone(backbone)
     print_costs(sizes.counted(), backbone, convention, as_json)
 
 

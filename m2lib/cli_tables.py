@@ -61,7 +61,7 @@ class Task:
     smollm2-135m."""
 
     def read(self, kept_back: int = 0) -> tuple[Columns, list[Item]]:
-        """Read the table's columns and series, and print what was guessed.
+        """Read the table's columns and series, and say what is read.
 
         Each series has to have a context and `kept_back` more steps.
         """
@@ -73,12 +73,20 @@ class Task:
         items = m2lib.forecaster.items_of(
             df, columns, str(self.file), least, skip=self.skip, fill=self.fill
         )
+        self._say_what_is_read(df, columns, items)
+        return columns, items
 
+    def _say_what_is_read(self, df: pd.DataFrame, columns: Columns, items: list[Item]) -> None:
+        """Print which columns and which times are read, and which season is taken out.
+
+        Without a time column it also warns, if the table may have one, or if it has several series.
+        """
         time = "none"
         if columns.time:
             # Series begin and end at different times: the table's range is that of all ends.
             ends = items[0].times[:0].append([item.times[[0, -1]] for item in items])
-            first, last = ends[[ends.argmin(), ends.argmax()]].astype(str)
+            first_and_last = ends[[ends.argmin(), ends.argmax()]]
+            first, last = first_and_last.astype(str)  # 2024-01-31, where both are midnights
             time = f"{columns.time}, {first} to {last}"
         targets = ", ".join(columns.targets)
         if len(columns.targets) > 1 and not self.target:
@@ -99,7 +107,6 @@ class Task:
                 stacklevel=2,
             )
         print(line + self._seasons(items))
-        return columns, items
 
     def _seasons(self, items: list[Item]) -> str:
         """Say which season is taken out, and how; nothing if no series is long enough for it.
@@ -181,7 +188,7 @@ def forecast(
         Replace existing files.
     """
     if output:
-        m2lib.forecaster.check_output(output, force)
+        _check_output(task, output, force, (".csv", ".parquet"))
     if plot:
         m2lib.forecaster.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
@@ -227,6 +234,13 @@ def forecast(
         print(plot)
     if stopped:
         raise stopped
+
+
+def _check_output(task: Task, output: Path, force: bool, endings: tuple[str, ...]) -> None:
+    """Refuse an output that cannot be written, or that would take the place of the table itself."""
+    if output.exists() and task.file.exists() and output.samefile(task.file):
+        raise InputError(f"{output} is the table itself; name another file")
+    m2lib.forecaster.check_output(output, force, endings)
 
 
 def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, BaseException | None]:
@@ -284,7 +298,7 @@ def evaluate(
         Replace an existing file.
     """
     if output:
-        m2lib.forecaster.check_output(output, force, (".csv", ".parquet", ".json"))
+        _check_output(task, output, force, (".csv", ".parquet", ".json"))
     columns, items = task.read(task.horizon + leave_out)
     # The file is hashed now, because it may change during the work.
     table = {"file": task.file.name, "sha256": short_hash(task.file.read_bytes())}

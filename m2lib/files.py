@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,12 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, and make its folders if need be.
 
     InputError names the path where the folder is read-only or the disk is full; what was at `path`
-    before is then still there. A kill may leave a file `.NAME.PID.tmp` beside it.
+    before is then still there. A kill may leave a file `.NAME.RANDOM.tmp` beside it.
     """
     path = path.absolute()  # of `.` alone there is no name
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Random, because processes in containers, or on machines that share a folder, may have the same
+    # number.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -255,7 +255,12 @@ def plot_before_after(
 def plot_learning(
     loss_ax: Axes, mae_ax: Axes, losses: list[float], evaluations: list[dict[str, float]]
 ) -> None:
-    """A training: its losses (20-step mean, and on validation windows), and the MAE on the way."""
+    """A training: its losses (20-step mean, and on validation windows), and the MAE on the way.
+
+    losses: nats a token, one for each step. evaluations: each has its `step` and the validation
+    `loss`, and where there were forecasts on the way their `mae_mean` and `mae_median`, scaled
+    units.
+    """
     smooth = pd.Series(losses, range(1, len(losses) + 1)).rolling(20).mean()
     loss_ax.plot(smooth, color=COLOURS["prey"], label="training (20-step mean)")
     table = pd.DataFrame(evaluations).set_index("step")

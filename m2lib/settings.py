@@ -79,7 +79,7 @@ def described(known: Mapping[str, Setting]) -> str:
 
 
 def bars_are_off() -> bool:
-    """`TQDM_DISABLE`: whether no progress bar is to be shown, which is so unless it is empty.
+    """Whether `TQDM_DISABLE` is set, to whatever it may be, and so no progress bar is to be shown.
 
     The variable is tqdm's own, but the bars that it draws in notebooks do not heed it.
     """

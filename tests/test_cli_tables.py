@@ -510,7 +510,8 @@ def test_evaluate_keeps_the_views_of_the_adapter(m2, tuned, tuning, views):
     ("command", "message"),
     [
         ("forecast pelts.csv --horizon 2 --target fox", "fox"),
-        ("forecast pelts.csv --horizon 2 --output pelts.csv", "--force"),
+        ("forecast pelts.csv --horizon 2 --output pelts.csv", "pelts.csv is the table itself"),
+        ("evaluate pelts.csv --horizon 2 --output ./pelts.csv --force", "is the table itself"),
         ("forecast pelts.csv --horizon 2 --output a.xls", "a.xls"),
         ("forecast pelts.csv --horizon 2 --plot a.gif", "a.gif does not end in .png or .svg"),
         # The pelts have 40 steps, and these need 10 more than one horizon, and than two.

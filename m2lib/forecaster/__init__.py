@@ -9,7 +9,7 @@ from .calendars import following
 from .evaluation import Evaluation
 from .rolling import evaluate
 from .export import export
-from .forecaster import DEFAULT_BACKBONE, Forecaster
+from .forecaster import DEFAULT_BACKBONE, Forecaster, chosen_backbone
 from .plotting import plot_forecasts, plot_items
 from .sampling import Sampler, format_for
 from .table_files import check_output, read_table, write_table

@@ -47,6 +47,17 @@ def base_of(folder: Path) -> str:
     return base
 
 
+def base_here(folder: Path) -> str:
+    """The backbone that an adapter belongs to; InputError for a folder that is not here."""
+    base = base_of(folder)
+    if base not in BACKBONES and not Path(base).expanduser().exists():
+        raise InputError(
+            f"{folder} was trained on {quoted(base)}, and no model lies there; "
+            "say where it is (--backbone, backbone=)"
+        )
+    return base
+
+
 def weights_hash(folder: Path | None) -> str:
     """A hash of an adapter's weights alone, without its card; without an adapter, of nothing."""
     return short_hash((folder / ADAPTER_FILE).read_bytes() if folder else b"")
@@ -65,7 +76,7 @@ def read_views(folder: Path) -> tuple[View, ...]:
     path = folder / VIEWS_FILE
     if not path.exists():
         return PLAIN
-    return _read(path, lambda rows: tuple(View(**fields) for fields in rows))
+    return _read(path, lambda rows: tuple(View(**fields) for fields in rows) or PLAIN)
 
 
 def _read(path: Path, make: Callable[[Any], Any]) -> Any:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,9 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
     ----------
     column : Series
         Dates, periods, text or numbers, or categories of them. Dates may have a time zone, or
-        offsets from UTC. Where the offsets change, as they do at a change to summer time, the
-        stamps are converted to UTC, with a warning; but if all of them are midnights, they are
-        taken as days, without a zone.
+        offsets from UTC. Where the offsets change, as they do at a change to summer time or from
+        one zone to another, the stamps are converted to UTC, with a warning; but if all of them are
+        midnights, they are taken as days, without a zone.
         Numbers that look like years and weeks, such as 202417, remain numbers, with a warning.
         Dates such as 01/02/2024 are read month first, with a warning if none tells the two apart.
         They are read day first if the first number is above 12 in one of them, and the second in
@@ -179,7 +180,9 @@ def following(times: pd.Index, steps: int) -> pd.Index:
     """
     if not isinstance(times, pd.DatetimeIndex):
         stride = (times[-1] - times[0]) / (len(times) - 1)
-        return pd.Index(times[-1] + stride * np.arange(1, steps + 1)).astype(times.dtype)
+        # Nanoseconds since 1970 have more digits than a float, so it holds only what is added.
+        ahead = pd.Index(stride * np.arange(1, steps + 1)).astype(times.dtype)
+        return times[-1] + ahead
     last = times[-1]
     if times.tz is None or _counts_time(times.freq):
         # The range begins with the last known time stamp.
@@ -310,7 +313,10 @@ def _dates(column: pd.Series) -> pd.Series:
     with warnings.catch_warnings(), suppress(ValueError):
         warnings.simplefilter("ignore")
         dates = pd.to_datetime(column, errors="coerce", dayfirst=day_first)
-        if is_datetime64_any_dtype(dates):
+        # Of Python's dates in several zones it reads those of the first zone alone.
+        unread = column[dates.isna()].dropna()
+        several_zones = any(isinstance(cell, datetime) for cell in unread)
+        if is_datetime64_any_dtype(dates) and not several_zones:
             # pandas reads Jan-18, a month in Excel, as 18 January of the year 1.
             return dates.where(dates.dt.year.between(*YEARS))
     texts = column.astype(str)

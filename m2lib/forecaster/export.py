@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 
 from m2lib import model as models
 from m2lib.files import InputError, first_line, read_json, write_json
-from m2lib.forecaster.adapters import VIEWS_FILE, base_of, read_format, read_views
+from m2lib.forecaster.adapters import VIEWS_FILE, base_here, read_format, read_views
 from m2lib.forecaster.views import PLAIN, View
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
@@ -79,7 +79,7 @@ def export(
             dir=place.parent, prefix=f".{place.name}.", suffix=".tmp"
         ) as scratch:
             new = Path(scratch, "new")
-            _write(new, backbone or base_of(adapter), adapter)
+            _write(new, backbone or base_here(adapter), adapter)
             if place.exists():
                 place.rename(Path(scratch, "old"))
             new.rename(place)
@@ -153,7 +153,36 @@ number ::= [0-9]{{1,{text_format.digits}}}
 
 
 def _write(folder: Path, name: str, adapter: Path) -> None:
-    """Write an export: a backbone with its whole vocabulary, and the adapter merged into it."""
+    """Write an export: the merged model, its text format and views, its card and its grammar."""
+    # These are read before the model, because then a file that is damaged is said at once.
+    text_format = read_format(adapter)
+    views = read_views(adapter)
+    facts = _facts(adapter)
+    _write_model(folder, name, adapter)
+
+    write_json(folder / FORMAT_FILE, text_format.settings())
+    if views != PLAIN:
+        write_json(folder / VIEWS_FILE, [asdict(view) for view in views])
+    card = model_card(models.backbone_id(name), text_format, facts, views=views, merged=True)
+    (folder / CARD_FILE).write_bytes(card.encode())
+    (folder / GRAMMAR_FILE).write_bytes(gbnf(text_format, FORECAST_STEPS).encode())
+
+
+def _facts(adapter: Path) -> dict[str, Any]:
+    """What is known of an adapter, empty where nothing is; InputError for a damaged file."""
+    path = adapter / FACTS_FILE
+    if not path.exists():
+        return {}
+    try:
+        return dict(read_json(path))
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({first_line(error)}); correct it, or delete it"
+        ) from error
+
+
+def _write_model(folder: Path, name: str, adapter: Path) -> None:
+    """Write a backbone with its whole vocabulary, with the adapter merged into it."""
     backbone = models.load_backbone(name, device="cpu", dtype="float32", reduce=False)
     model = backbone.model
     # An adapter fits the reduced model, which is the same blocks between another embedding and
@@ -182,14 +211,3 @@ def _write(folder: Path, name: str, adapter: Path) -> None:
         eos_token_id=end,
         pad_token_id=end,
     ).save_pretrained(folder)
-
-    text_format = read_format(adapter)
-    facts_file = adapter / FACTS_FILE
-    facts = read_json(facts_file) if facts_file.exists() else {}
-    views = read_views(adapter)
-    card = model_card(backbone.name, text_format, facts, views=views, merged=True)
-    write_json(folder / FORMAT_FILE, text_format.settings())
-    if views != PLAIN:
-        write_json(folder / VIEWS_FILE, [asdict(view) for view in views])
-    (folder / CARD_FILE).write_bytes(card.encode())
-    (folder / GRAMMAR_FILE).write_bytes(gbnf(text_format, FORECAST_STEPS).encode())

@@ -86,6 +86,12 @@ def finetune(
         raise InputError(
             f"{folder} holds an adapter already; name another folder, or give --force (force=True)"
         )
+    # An adapter's card is called README.md, and must not take the place of another one. Beside a
+    # model an adapter would keep the model from being loaded.
+    ours = (folder / CONFIG_FILE).exists() or (folder / FACTS_FILE).exists()
+    for name in (CARD_FILE, "config.json"):
+        if (folder / name).exists() and not ours:
+            raise InputError(f"{folder} holds a {name} that is no adapter's; name another folder")
     check_folder(folder)
     if prediction_length < 1:
         raise InputError(f"prediction_length is {prediction_length}; give 1 or more")

@@ -19,7 +19,14 @@ import torch
 
 from m2lib import settings
 from m2lib.files import InputError
-from m2lib.forecaster.adapters import GENERAL, adapter_folder, base_of, read_format, read_views
+from m2lib.forecaster.adapters import (
+    GENERAL,
+    adapter_folder,
+    base_here,
+    base_of,
+    read_format,
+    read_views,
+)
 from m2lib.forecaster.evaluation import Evaluation
 from m2lib.forecaster.export import export
 from m2lib.forecaster.rolling import evaluate
@@ -58,6 +65,11 @@ DEFAULT_BACKBONE = "smollm2-135m"
 UNTUNED = "none"
 
 
+def chosen_backbone(name: str | Path | None = None) -> str:
+    """The language model of this name or path, else `M2_BACKBONE`, else the small one from PyPI."""
+    return str(name or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE)
+
+
 @dataclass(frozen=True, repr=False)
 class Forecaster(Sampler):
     """A small language model that forecasts series written as text, with their uncertainty."""
@@ -67,11 +79,11 @@ class Forecaster(Sampler):
         cls,
         source: str | Path | None = None,
         *,
-        backbone: str | None = None,
+        backbone: str | Path | None = None,
         text_format: TextFormat | None = None,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         dtype: str | None = None,
-        device_map: str | None = None,
+        device_map: str | torch.device | None = None,
     ) -> "Forecaster":
         """Load a forecaster.
 
@@ -82,21 +94,21 @@ class Forecaster(Sampler):
             adapter for any table that comes with the package. It belongs to the small language
             model, so with another model, or with a text format of one's own, the default is
             untuned.
-        backbone : str, optional
+        backbone : str or Path, optional
             The language model, as `m2lib.model.load_backbone` takes it. Default: the adapter's,
             else `M2_BACKBONE`, else the small one from PyPI. It is downloaded if need be.
         text_format : TextFormat, optional
             The text format of a model without an adapter, because an adapter and an exported model
             know their own. Default: chosen for each table, and in one of more than fifty series
             for every fifty, which are forecast together.
-        device : str, optional
+        device : str or torch.device, optional
             As in `m2lib.model.load_backbone`.
         dtype : str, optional
             `float32`, `bfloat16`, or on a CPU `int8`, which rounds the weights of the model's
             layers, and what they are multiplied with, to 8 bits (`m2lib.model.int8_product`); all
             else is then in the better one of the others. Default: `M2_DTYPE`, else the fastest,
             measured once.
-        device_map : str, optional
+        device_map : str or torch.device, optional
             Another name for `device`, because chronos calls it so; `auto` is the default.
 
         Returns
@@ -109,16 +121,16 @@ class Forecaster(Sampler):
         InputError
             Where the adapter or the model is missing or unfit.
         """
-        name = backbone or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE
+        name = chosen_backbone(backbone)
         if not source:
             source = GENERAL if name == DEFAULT_BACKBONE and not text_format else UNTUNED
         adapter = None if source == UNTUNED else adapter_folder(source)
         if adapter and not backbone:
-            name = base_of(adapter)
+            name = base_here(adapter)
         fetch_backbone(name)
         if device_map not in (None, "auto"):
             device = device_map
-        device = device or chosen_device()
+        device = str(device or chosen_device())
         dtype = dtype or settings.read("M2_DTYPE")
         if dtype is None and int8_is_best(device):
             dtype = INT8
@@ -129,15 +141,14 @@ class Forecaster(Sampler):
 
         # Two kinds of folder say in which text format they were trained: an adapter's, and that of
         # an exported model, into which an adapter is merged.
-        trained = adapter
-        if not adapter and (Path(loaded.source) / FORMAT_FILE).is_file():
-            trained = Path(loaded.source)
+        folder = Path(loaded.source)
+        exported = (folder / FORMAT_FILE).is_file()
+        trained = folder if exported and not adapter else adapter
         if trained:
             if text_format:
                 raise InputError(f"{trained} has a text format of its own; leave text_format out")
             text_format = read_format(trained)
         if adapter:
-            exported = (Path(loaded.source) / FORMAT_FILE).is_file()
             if exported and base_of(adapter) in BACKBONES:  # one trained on it names its path
                 raise InputError(
                     f"{loaded.source} is an exported model, into which an adapter is merged "
@@ -198,7 +209,7 @@ class Forecaster(Sampler):
             if context and np.ndim(context[0]) == 0:  # a list of numbers is one series
                 context = np.atleast_2d(context)
         else:
-            context = np.atleast_2d(context)  # an array of one series, or of several
+            context = np.atleast_2d(_for_numpy(context))  # an array of one series, or of several
         values = [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context]
         names = range(len(values)) if ids is None else ids
         if len(names) != len(values):
@@ -206,6 +217,11 @@ class Forecaster(Sampler):
                 f"there are {len(names)} ids and {len(values)} series; give an id for each series"
             )
         for name, series in zip(names, values, strict=True):
+            if series.ndim != 2:
+                raise InputError(
+                    f"series {name} has {series.ndim} axes; give it as (steps,), or as "
+                    "(variables, steps)"
+                )
             if series.shape[1] > MOST_VARIABLES:
                 raise InputError(
                     f"series {name} has {series.shape[1]} variables, more than {MOST_VARIABLES}; "
@@ -700,10 +716,17 @@ def _target_of(series: Any) -> Any:
     InputError for a dict that holds covariates, `past_covariates` or `future_covariates`.
     """
     if not isinstance(series, dict):
-        return series
+        return _for_numpy(series)
     for name in series.keys() - {"target"}:
         _refuse_covariates(name)
-    return series["target"]
+    return _for_numpy(series["target"])
+
+
+def _for_numpy(values: Any) -> Any:
+    """A tensor as NumPy reads it: in float64 on the CPU, without gradients. All else as it is."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().double()
+    return values
 
 
 def _refuse_covariates(name: str) -> None:

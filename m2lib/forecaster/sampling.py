@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast, pooled
 from m2lib.decoding.engine import BareModel
 from m2lib.files import InputError
@@ -176,12 +177,8 @@ class Sampler:
             n_samples=samples_each,
         )
         if batch_size is None:
-            # The samples of a series share the keys and values of its context, and have their own
-            # of what they write.
             longest = max(len(context) for context in contexts)
-            steps_kept = longest + samples_each * prediction_length
-            series_bytes = steps_kept * text_format.longest_step * self._token_bytes()
-            batch_size = max(1, min(MOST_ROWS // samples_each, CACHE // series_bytes))
+            batch_size = self._batch_size(text_format, longest, samples_each, prediction_length)
         self._warn_of_a_far_horizon(text_format, prediction_length)
         bare = self._bare()
         steps = sum(len(context) + samples_each * prediction_length for context in contexts)
@@ -290,10 +287,19 @@ class Sampler:
 
     def _token_bytes(self) -> int:
         """Bytes of a token's keys and values in all layers."""
-        config = self.backbone.model.config
-        head_width = config.hidden_size // config.num_attention_heads
-        kv_numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * head_width
+        shape = Shape.of(self.backbone.model.config)
+        kv_numbers = 2 * shape.layers * shape.kv_width
         return kv_numbers * self.backbone.model.dtype.itemsize
+
+    def _batch_size(
+        self, text_format: TextFormat, longest: int, samples_each: int, prediction_length: int
+    ) -> int:
+        """How many contexts of up to `longest` steps are forecast together: 1 or more."""
+        # The samples of a series share the keys and values of its context, and have their own of
+        # what they write.
+        steps_kept = longest + samples_each * prediction_length
+        series_bytes = steps_kept * text_format.longest_step * self._token_bytes()
+        return max(1, min(MOST_ROWS // samples_each, CACHE // series_bytes))
 
 
 def _check_arguments(

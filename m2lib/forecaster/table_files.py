@@ -17,7 +17,8 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
     """Read the table in a .csv or .parquet file.
 
     Ids of a .csv file stay text, because 007 would become the number 7. `id` names their column,
-    where it has none of the usual names.
+    where it has none of the usual names. An index of a .parquet file becomes a column, unless it
+    only numbers the rows. InputError for a file that cannot be read, or that is no table.
     """
     try:
         if Path(path).suffix.lower() == ".parquet":
@@ -91,6 +92,8 @@ def check_output(
             f"{path}: parquet needs pyarrow, which is not installed: "
             "pip install pyarrow, or use .csv"
         )
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
     if path.exists() and not force:
         raise InputError(f"{path} exists; name another file, or replace it with --force")
     check_folder(path.parent)
@@ -99,7 +102,7 @@ def check_output(
 def check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be written into; it need not exist yet."""
     existing = folder.absolute()
-    while not existing.exists():
+    while not existing.exists() and existing != existing.parent:  # the root may be a missing drive
         existing = existing.parent
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
         raise InputError(

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from pandas.tseries.api import guess_datetime_format
 from pandas.tseries.offsets import BaseOffset
 
@@ -85,7 +85,12 @@ def guess_columns(
     has one, or whose numbers are all such as 202412 or 20240131. The target is the column called
     target, y or value, else all other columns of numbers are. The id is a column with a usual name,
     else the first of text where time stamps repeat, but never a column whose values do not repeat.
+    InputError where several columns have one name.
     """
+    repeated = df.columns[df.columns.duplicated()]
+    if len(repeated):
+        name = quoted(str(repeated[0]))
+        raise InputError(f"several columns are called {name}; rename all but one")
     free = [name for name in df.columns if name not in (id, time, *targets)]
     if time is None:
         dates = [name for name in free if _holds_dates(df[name])]
@@ -303,14 +308,23 @@ class _Rows:
         if fill:
             values = _filled(values, places, len(times), fill)
 
-        # Filled steps count towards the length. What is still empty now can be filled by nothing:
-        # it lies at an end of the series, so it belongs to a row, which the message can name.
-        if len(values) < least:
+        if len(values) < least:  # filled steps count, too
             problem = (
                 f"the series has {len(values)} steps, fewer than {least}; bring more, or drop it"
             )
             raise _fault(problem, self.where, rows[0])
-        gaps = np.argwhere(~np.isfinite(values[places]))  # pairs of row and variable
+        self._check_gaps(values[places], rows, fill)
+        if self.times is not None:
+            times = self._spaced(times, rows, fill)
+        self._check_changing(values, rows)
+        return Item(name, times, values, self.style)
+
+    def _check_gaps(self, values: np.ndarray, rows: np.ndarray, fill: Fill | None) -> None:
+        """Refuse cells that are still empty among the values of some rows, (rows, variables).
+
+        If gaps were filled, such a cell lies at an end of the series, where nothing is filled.
+        """
+        gaps = np.argwhere(~np.isfinite(values))  # pairs of row and variable
         if len(gaps):
             row, variable = gaps[0]
             problem = (
@@ -320,8 +334,9 @@ class _Rows:
                 else "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
             )
             raise _fault(problem, self.where, rows[row], self.columns.targets[variable])
-        if self.times is not None:
-            times = self._spaced(times, rows, fill)
+
+    def _check_changing(self, values: np.ndarray, rows: np.ndarray) -> None:
+        """Refuse a series (steps, variables) of which a variable is the same throughout."""
         ranges = np.ptp(values, axis=0)
         if not ranges.all():
             flat = ranges.argmin()
@@ -330,7 +345,6 @@ class _Rows:
                 "drop it, or name other columns (--target)"
             )
             raise _fault(problem, self.where, rows[0], self.columns.targets[flat])
-        return Item(name, times, values, self.style)
 
     def _check_cells(self, rows: np.ndarray) -> None:
         """Refuse cells that are neither numbers nor empty, and rows without a time stamp."""
@@ -455,13 +469,15 @@ def _parsed(column: pd.Series) -> pd.Series:
 
 def _holds_numbers(column: pd.Series) -> bool:
     """Whether most cells of a column are numbers; `items_of` names the first that is not."""
-    return column.dtype != bool and bool(_parsed(column).notna().mean() > 0.5)
+    return not is_bool_dtype(column) and bool(_parsed(column).notna().mean() > 0.5)
 
 
 def _empty(column: pd.Series) -> pd.Series:
     """Which cells of a column hold nothing, or blanks alone."""
     if is_numeric_dtype(column):
-        return column.isna()
+        # Arrow's columns tell NaN from an empty cell. As NumPy's numbers both are NaN.
+        numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return pd.Series(np.isnan(numbers), column.index)
     return column.isna() | (column.astype(str).str.strip() == "")
 
 

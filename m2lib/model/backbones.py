@@ -78,15 +78,19 @@ class Backbone:
 
 
 def load_backbone(
-    name: str, *, device: str | None = None, dtype: str | None = None, reduce: bool = True
+    name: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | None = None,
+    reduce: bool = True,
 ) -> Backbone:
     """Load a backbone that is on this machine, without using the network.
 
     Parameters
     ----------
-    name : str
+    name : str or Path
         A name in `weights.BACKBONES`, or the path of a local model folder or .gguf file.
-    device : str, optional
+    device : str or torch.device, optional
         `cpu`, `cuda`, `cuda:N` or `mps`. Default: `chosen_device`.
     dtype : str, optional
         `float32` or `bfloat16`. Default: `chosen_dtype`.
@@ -104,7 +108,8 @@ def load_backbone(
         If the weights are not on this machine (one line says how to get them), if weights and
         config or the tokenizer do not fit, or if the dtype or device cannot be used.
     """
-    device = device or chosen_device()
+    name = str(name)
+    device = str(device or chosen_device())
     dtype = dtype or chosen_dtype(device)
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
@@ -114,6 +119,12 @@ def load_backbone(
     else:
         model, tokenizer, sha256, source = _from_folder(name, dtype)
     remap = TokenRemap.from_tokenizer(tokenizer)
+    known = model.get_input_embeddings().num_embeddings
+    if max(remap.backbone_ids) >= known:
+        raise InputError(
+            f"{source}: its tokenizer has a token beyond the {known} that the model knows, perhaps "
+            "a pad that was added; use the tokenizer that the model was trained with"
+        )
     try:
         model = model.to(device, getattr(torch, dtype)).eval()
     except (RuntimeError, AssertionError) as error:

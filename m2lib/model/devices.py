@@ -49,7 +49,12 @@ def best_dtype(device: str) -> str:
     `measured_rates`.
     """
     if device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        if torch.cuda.is_available():
+            # PyTorch asks the current device. One that is not there `load_backbone` refuses.
+            with suppress(RuntimeError), torch.cuda.device(device):
+                if torch.cuda.is_bf16_supported(including_emulation=False):
+                    return "bfloat16"
+        return "float32"
     if not device.startswith("cpu"):
         return "float32"
     rates = measured_rates()

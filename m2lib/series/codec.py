@@ -29,8 +29,9 @@ MOST_VARIABLES = 8
 SHORTEST = 10  # the fewest steps that the context of a table may have
 ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
 # Physical units: LSODA's default absolute tolerance in scipy. The integrator may end below zero by
-# less than this where zero is meant (seed 14, series 248: -6.7e-8). Every format takes so small a
-# negative number for zero, so series in a unit in which all values are that small lose their signs.
+# less than this where zero is meant (seed 14, series 248: -6.7e-8). A format without an offset
+# takes so small a negative number for zero. One with an offset, which tables have where numbers
+# are negative, keeps the sign.
 UNDERSHOOT = 1e-6
 # ASCII digits only: int() and isdigit() would also take `1_0`, `+5` and Arabic digits.
 _FIELD = re.compile(r"[0-9]{1,6}")
@@ -55,7 +56,7 @@ class Scaling:
     """
 
     scale: np.ndarray
-    """float64, physical units: how far above the offset a value lies that becomes `unit`."""
+    """float64, physical units: the distance of two values whose scaled values differ by `unit`."""
     offset: np.ndarray
     """float64, physical units: the value that becomes `start`."""
     unit: int = 1000

@@ -124,6 +124,7 @@ def load_series(path: str | Path | None = None) -> SeriesSet:
 
     It is read from `path`, else from `M2_DATA`, else from data/lotka_volterra_data.h5. Without any
     of these it is generated, and then has the same texts, ids and results as the report's file.
+    InputError for a file that is missing, damaged or unfit, as in `read_series`.
     """
     path = path or settings.read("M2_DATA")
     if path:

@@ -75,25 +75,53 @@ def train(
     """Train LoRA adapters and the head's bias of a reduced model in place; at rank 0 all weights.
 
     The optimiser is AdamW without weight decay; adapters are float32, and frozen weights stay as
-    loaded. Adapters that `model` already has are trained further; without any it gets new ones.
-    `windows` is what `batch_of` takes. With `M2_RECOMPUTE` set each block keeps its input only
-    (gradient checkpointing), which gives the same adapter in much less memory and a third more
-    time.
+    loaded. With `M2_RECOMPUTE` set each block keeps its input only (gradient checkpointing), which
+    gives the same adapter in much less memory and a third more time.
 
-    `checkpoints` is a folder for this run alone. If it holds a checkpoint, the run goes on from the
-    newest one and ends as an unbroken run would. Checkpoints are written every `checkpoint_every`
-    steps, after the first step, after two minutes without one, and at the end. Just before each,
-    `on_checkpoint` gets the log and the costs of every step since its last call.
+    Checkpoints are written every `checkpoint_every` steps, after the first step, after two minutes
+    without one, and at the end. Ctrl-C finishes the step and writes a checkpoint before
+    KeyboardInterrupt is raised; a second one raises it at once.
 
-    `evaluate` is called without gradients before the first step, after each step in
-    `evaluate_after` and after the last; the log keeps what it returns, with the step. `keep` is
-    called with each step in `keep_after` once it is taken. If the run is killed before its next
-    checkpoint, it is called again for the same step, with the same adapter.
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A model with the 13-token vocabulary. Adapters that it already has are trained further;
+        without any it gets new ones.
+    windows : ndarray of int64, shape (windows, length), or callable
+        The windows of token ids, as `batch_of` takes them.
+    config : TrainConfig
+        The settings that decide the numbers.
+    checkpoints : Path
+        A folder for this run alone. If it holds a checkpoint, the run goes on from the newest one
+        and ends as an unbroken run would.
+    checkpoint_every : int, optional
+        Steps from one checkpoint to the next.
+    on_checkpoint : callable, optional
+        Called just before each checkpoint with the log and the costs of every step since its last
+        call.
+    evaluate : callable, optional
+        Called without gradients before the first step, after each step in `evaluate_after` and
+        after the last. The log keeps what it returns, with the step.
+    evaluate_after : container of int, optional
+        Numbers of completed steps.
+    keep : callable, optional
+        Called with each step in `keep_after` once it is taken. If the run is killed before its next
+        checkpoint, it is called again for the same step, with the same adapter.
+    keep_after : container of int, optional
+        Numbers of completed steps.
+    progress : bool, optional
+        Whether to show a bar.
 
-    Raises InputError if the loss is no longer finite, if the checkpoints are another run's, or if
-    adapters that the model already has are not of the config's rank, alpha and targets.
-    Ctrl-C finishes the step and writes a checkpoint before KeyboardInterrupt is raised; a second
-    one raises it at once.
+    Returns
+    -------
+    TrainLog
+        The whole history, which includes that of earlier processes that this one resumes.
+
+    Raises
+    ------
+    InputError
+        If the loss is no longer finite, if the checkpoints are another run's, or if adapters that
+        the model already has are not of the config's rank, alpha and targets.
     """
     if config.rank == 0:
         train_everything(model)

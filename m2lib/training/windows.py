@@ -42,10 +42,31 @@ def cut_windows(
     batch_size: int = 1,
     seed: int = 0,
 ) -> Endless:
-    """Windows cut at random from series (steps, variables): `batch_size` new ones for each step.
+    """Cut windows at random from series: `batch_size` new ones for each step.
 
-    A window ends anywhere in a series, and holds at most `context` steps before its last `horizon`.
-    Each series has at least `SHORTEST` + `horizon` steps.
+    A window ends anywhere in a series, and is scaled as a forecast of its last steps would be.
+
+    Parameters
+    ----------
+    values : sequence of ndarray of float, each of shape (steps, variables)
+        The series, without their season, each of at least `SHORTEST` + `horizon` steps. Physical
+        units.
+    text_format : TextFormat
+        How windows are written.
+    horizon : int
+        The last steps of a window, which a forecast would have.
+    context : int
+        The most steps before these.
+    batch_size : int, optional
+        Windows of a step.
+    seed : int, optional
+        The seed; a step's windows depend on nothing but it and the step.
+
+    Returns
+    -------
+    callable
+        From a step to its windows, int64 (batch_size, length). It raises InputError where a hundred
+        stretches of the series, one after the other, are all flat.
     """
     # How many ends a window of each series can have: one of 40 steps, at a horizon of 5, those from
     # 15 = SHORTEST + 5 to 40, which are 26. A series is drawn in proportion to that number, so that

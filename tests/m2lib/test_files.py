@@ -76,6 +76,21 @@ def test_a_write_that_ends_in_the_middle_leaves_what_was_there(record):
     assert os.listdir(record.parent) == ["record.json"]
 
 
+def test_a_write_in_the_middle_of_another_disturbs_neither(record, monkeypatch):
+    """Of two containers with one folder, both may have a process of the same number."""
+
+    def write_another(_):
+        monkeypatch.undo()
+        write_atomic(record, b"another")
+        assert record.read_bytes() == b"another"
+
+    monkeypatch.setattr(os, "fsync", write_another)
+    write_atomic(record, b"new")
+
+    assert record.read_bytes() == b"new"
+    assert os.listdir(record.parent) == ["record.json"]
+
+
 KILLED_BEFORE_THE_RENAME = """
 import os, pathlib, signal, sys
 from m2lib import files

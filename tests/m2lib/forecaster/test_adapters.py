@@ -4,7 +4,7 @@ import pytest
 
 from m2lib.files import InputError
 from m2lib.forecaster import adapter_folder, read_format
-from m2lib.forecaster.adapters import GENERAL, base_of
+from m2lib.forecaster.adapters import GENERAL, base_here, base_of
 from m2lib.model import inject_lora, load_backbone, save_adapter
 from m2lib.series import STUDY
 
@@ -53,6 +53,16 @@ def test_a_language_model_that_is_given_as_an_adapter_is_named_as_one(tmp_path):
 
 def test_an_adapter_names_its_backbone(folder):
     assert base_of(folder) == "tiny"
+    assert base_here(folder) == "tiny"
+
+
+def test_an_adapter_whose_backbone_has_moved_says_so(folder):
+    config = folder / "adapter_config.json"
+    moved = config.read_text(encoding="utf-8").replace('"tiny"', '"/moved/model"')
+    config.write_text(moved, encoding="utf-8")
+    message = r"mine was trained on '/moved/model', and no model lies there; say where it is \(--b"
+    with pytest.raises(InputError, match=message):
+        base_here(folder)
 
 
 def test_an_adapter_without_a_text_format_has_that_of_the_study(folder):

@@ -71,6 +71,15 @@ def test_offsets_of_summer_time_become_one_clock():
     assert str(future_times(series, 1)[0]) == "2024-03-31 07:00:00+00:00"
 
 
+def test_pythons_dates_of_several_zones_become_one_clock():
+    utc = pd.date_range("2024-03-30T20:00", periods=12, freq="h", tz="UTC")
+    stamps = [*utc[:5].tz_convert("Europe/Paris"), *utc[5:].tz_convert("Asia/Tokyo")]
+    for cells in (stamps, [stamp.to_pydatetime() for stamp in stamps]):
+        with pytest.warns(UserWarning, match="^column 'ds': offsets from UTC change, so all"):
+            series = series_of(cells)
+        assert series.times.tolist() == utc.tolist()
+
+
 @without_a_warning
 def test_days_stay_days_where_their_offsets_change():
     paris = pd.date_range("2024-03-25", periods=12, tz="Europe/Paris")
@@ -352,6 +361,12 @@ def test_gaps_among_numbers_are_found():
 
 def test_numbers_of_no_common_step_have_no_spacing():
     assert without_gaps(pd.Index([0, 1, 2.5])) is None
+
+
+def test_whole_numbers_are_continued_to_their_last_digit():
+    nanoseconds = 1_700_000_000_000_000_001 + 1_000_000 * np.arange(12)
+    ahead = future_times(series_of(nanoseconds), 2)
+    assert ahead.tolist() == [1_700_000_000_012_000_001, 1_700_000_000_013_000_001]
 
 
 def test_what_would_fill_the_memory_is_no_calendar():

@@ -398,6 +398,14 @@ def test_an_adapter_that_is_not_of_the_model_is_refused(tmp_path):
         assert f"{other}: not a LoRA adapter of this model" in line
 
 
+def test_facts_that_cannot_be_read_are_refused(adapter, tmp_path):
+    damaged = shutil.copytree(adapter, tmp_path / "adapter")
+    (damaged / "facts.json").write_text("{", encoding="utf-8")
+    line = refusal(tmp_path / "model", damaged)
+    assert "facts.json cannot be read" in line
+    assert line.endswith("correct it, or delete it")
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_that_holds_anything_else_is_refused_even_with_force(adapter, tmp_path, force):
     folder = tmp_path / "model"

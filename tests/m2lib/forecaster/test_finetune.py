@@ -480,6 +480,15 @@ def test_a_folder_that_holds_an_adapter_is_refused(tmp_path):
 
 
 @pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize("name", ["README.md", "config.json"])
+def test_a_folder_of_something_else_is_refused_even_with_force(tmp_path, name):
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=f"holds a {name} that is no adapter's; name another"):
+        tuned(tmp_path, force=True)
+    assert (tmp_path / name).read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.usefixtures("no_work")
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"cannot write into .*file"):

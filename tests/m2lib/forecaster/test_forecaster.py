@@ -167,6 +167,9 @@ LONG = waves(40)[:, 0]
         pytest.param(SHORT, (1,), id="one series"),
         pytest.param(np.stack([SHORT, SHORT[::-1]]), (2,), id="an array of series"),
         pytest.param([waves(30, 2).T], (1, 2), id="a series of two variables"),
+        pytest.param(
+            torch.tensor(SHORT, requires_grad=True).bfloat16(), (1,), id="what NumPy does not read"
+        ),
     ],
 )
 def test_quantiles_have_the_shapes_of_chronos(untuned, context, shape):
@@ -243,6 +246,12 @@ def test_covariates_beside_a_table_are_refused_by_name(untuned, sales):
             {},
             r"series 0 has 12 variables, more than 8; give it as \(variables, steps\)",
             id="a series given as (steps, variables)",
+        ),
+        pytest.param(
+            [np.ones((1, 2, 12))],
+            {},
+            r"series 0 has 3 axes; give it as \(steps,\), or as \(variables, steps\)",
+            id="a series of too many axes",
         ),
         pytest.param([], {}, "there is no series to forecast", id="no series"),
         pytest.param(
@@ -494,6 +503,7 @@ def test_a_forecaster_is_shown_in_one_line(untuned):
         pytest.param("cpu", "auto", id="auto leaves device as it is"),
         pytest.param("cuda:99", "cpu", id="device_map goes before device"),
         pytest.param(None, "cpu", id="device_map alone"),
+        pytest.param(torch.device("cpu"), None, id="a device of PyTorch's"),
     ],
 )
 def test_the_device_may_be_named_as_chronos_names_it(device, device_map):

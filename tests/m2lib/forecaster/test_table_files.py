@@ -1,6 +1,7 @@
 """Files that hold tables are read, and written whole; what is no table is refused in one line."""
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -219,6 +220,20 @@ def test_an_output_in_a_folder_that_cannot_be_made_is_refused(tmp_path):
     with pytest.raises(InputError, match=message):
         check_output(file / "new" / "t.csv")
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_output_on_a_drive_that_is_not_there_is_refused(monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", lambda path: False)
+        patched.setattr(Path, "is_dir", lambda path: False)
+        with pytest.raises(InputError, match="is no folder, or read-only; choose another folder"):
+            check_output(Path("results", "t.csv"))
+
+
+def test_an_output_that_is_a_folder_is_refused_even_with_force(tmp_path):
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(InputError, match=r"t.csv is a folder; name a file$"):
+        check_output(tmp_path / "t.csv", force=True)
 
 
 def test_an_output_of_parquet_is_refused_without_pyarrow(tmp_path, monkeypatch):

@@ -72,6 +72,11 @@ SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sol
             id="text is no id where each time comes once, and yes and no are no numbers",
         ),
         pytest.param(
+            SALES.assign(promotion=pd.array([True, False] * 6, dtype="boolean")),
+            Columns(None, "date", ("sold",)),
+            id="nor are yes and no of pandas' own type",
+        ),
+        pytest.param(
             SALES.assign(date=["T1", "T2"] * 6).rename(columns={"date": "team"}),
             Columns("team", "month", ("sold",)),
             id="text is an id where times repeat",
@@ -139,6 +144,15 @@ def test_a_table_whose_columns_are_arrows_is_read_as_one_of_numpys():
             assert item.name == like_it.name
             assert item.times.equals(like_it.times)
             assert np.array_equal(item.values, like_it.values)
+
+
+def test_what_is_no_number_is_an_empty_cell_in_arrows_columns_too():
+    pyarrow = pytest.importorskip("pyarrow")
+    numbers = pyarrow.array([*range(5), np.nan, *range(6, 12)], pyarrow.float64())
+    table = pd.DataFrame({"y": pd.arrays.ArrowExtensionArray(numbers)})
+    with pytest.warns(UserWarning, match=r"steps that were filled \(linear\): 1"):
+        (item,) = items_of(table, Columns(None, None, ("y",)), fill="linear")
+    assert item.values[:, 0].tolist() == [*range(12)]
 
 
 @pytest.mark.parametrize("time", ["t", None])
@@ -573,3 +587,6 @@ def test_two_columns_of_one_name_are_refused(name):
     with pytest.raises(InputError) as error:
         items_of(table, COLUMNS, "t.csv")
     assert str(error.value) == f"t.csv: several columns are called '{name}'; rename all but one"
+
+    with pytest.raises(InputError, match=f"^several columns are called '{name}'; rename all but"):
+        guess_columns(table)

@@ -127,6 +127,11 @@ def test_a_folder_loads_the_model_that_was_saved_there(folder, tiny):
     assert backbone.model.config._attn_implementation == "sdpa"
 
 
+def test_a_folder_may_be_a_path_and_the_device_one_of_pytorchs(folder):
+    as_text = load_backbone(str(folder), device="cpu")
+    assert load_backbone(folder, device=torch.device("cpu")).loaded_by == as_text.loaded_by
+
+
 def test_a_folder_called_like_a_hub_model_has_the_name_of_that_backbone(folder):
     called_like_it = folder.rename(folder.parent / "Qwen2.5-0.5B-Instruct")
 
@@ -356,6 +361,11 @@ def test_the_pad_is_the_one_that_the_folder_names(folder):
 
     change_json(folder / "tokenizer_config.json", pad_token="~")
     assert load_backbone(str(folder), device="cpu").remap.backbone_ids[0] == 94
+
+
+def test_a_pad_that_the_model_does_not_know_is_refused(folder, refusal):
+    change_json(folder / "tokenizer_config.json", pad_token="[PAD]")
+    assert "has a token beyond the 96 that the model knows" in refusal(load_backbone, str(folder))
 
 
 def test_an_unknown_dtype_is_refused(refusal):
