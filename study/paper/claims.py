@@ -154,7 +154,9 @@ def _untuned(statistic: Callable[..., Any], runs: RunsByName) -> Finding:
     def difference(one: np.ndarray, other: np.ndarray, axis: int = -1) -> Any:
         return statistic(one, axis=axis) - statistic(other, axis=axis)
 
-    pairs = (ours.to_numpy(), theirs[ours.index].to_numpy())
+    # In the order of the ids, as in `paired_gain`, because the bootstrap's seed draws places.
+    in_order = ours.sort_index()
+    pairs = (in_order.to_numpy(), theirs[in_order.index].to_numpy())
     low, high = _paired_interval(pairs, difference)
     shown += f", {difference(*pairs):+.1f} ({low:+.1f} to {high:+.1f}) from the report's"
     return shown, _alike(low, high, number)

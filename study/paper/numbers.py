@@ -23,6 +23,7 @@ from m2lib.accounting import (
 from m2lib.files import InputError, read_json
 from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
+from m2lib.series.intervals import sign_flip_p, t_interval
 from study import EXPERIMENTS, REPLICATION, Profile, Record
 from study.paper import errors, textbook
 from study.paper.errors import Runs, summary
@@ -60,15 +61,45 @@ PUBLISHED = {
 """The report's runs on the test series, by what they are called among the yardsticks."""
 DECISIVE = "prescriptions"
 """The source for judging that decides most of how `general` compares with others."""
+HARDEST = "prices"
+"""The source for judging on which `general` is furthest behind the last value."""
 SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
+COPIED = "nearest analogue in the context"
+MEAN = "mean of the context, repeated"
+WORLDS = (
+    "as trained",
+    "noise of 1%",
+    "noise of 5%",
+    "noise of 20%",
+    "Holling type III",
+    "Lotka-Volterra",
+    "a rate that drifts",
+    "half the sampling rate",
+)
+"""The world of the data set's recipe, and the seven whose noise, equations or clock differ."""
+FINAL_MODEL = "the language model, final adapter"
+LONG_RUN = "the language model, best adapter"
+GENERAL = "the language model, for any table"
 COMPARED = {
     **{f"{who} default": [f"{who} baseline"] for who in ("ours", "published", "report")},
     "report default-rest": ["report baseline"],
-    "report baseline": ["published baseline"],
+    "report baseline": ["published baseline", f"validation {COPIED}"],
+    "ours baseline": [f"validation {MEAN}"],
     "fifth context/768": ["fifth context/512"],
     "replication final": ["replication untuned-test", "published final"],
+    "published final": [f"test {COPIED}"],
     "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
     "ours best": ["ours final", "published final", f"test {study.TUNED}"],
+    "ours samples/final/test": [f"test {study.TUNED}"],
+    f"test {GENERAL}": [f"test {study.TUNED}"],
+    "ours trial/linear-simulated": ["ours trial/small"],
+    "ours trial/rank": ["ours trial/linear-simulated"],
+    "ours trial/simulated": ["ours trial/rate"],
+    "ours trial/tail": ["ours trial/rank"],
+    "ours trial/units": ["ours trial/rate"],
+    **{f"{world} {GENERAL}": [f"{world} {study.TUNED}"] for world in WORLDS},
+    **{f"{world} {FINAL_MODEL}": [f"{world} {COPIED}"] for world in WORLDS},
+    **{f"{world} {LONG_RUN}": [f"{world} {COPIED}", f"{world} {MEAN}"] for world in WORLDS},
 }
 """Who is compared with whom, series by series."""
 
@@ -178,6 +209,7 @@ def run_row(record: Record) -> dict[str, Any]:
         "steps": len(record.loss_curve),
         "flops": record.flops["training"]["coursework"],
         "seconds": record.train_seconds - record.evaluation_seconds,
+        "loss before": record.evaluations[0]["loss"] if record.evaluations else None,
         "loss": record.evaluations[-1]["loss"] if record.evaluations else None,
         "all flops": record.spent()["coursework"],
         "all seconds": record.seconds,
@@ -255,7 +287,29 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
             ours = named[name][theirs.index]
             row = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())}
             gains[name][other] = row | series.paired_gain(dict(ours), dict(theirs))
+            gains[name][other] |= _what_it_hangs_on(theirs - ours)
     return gains
+
+
+def _what_it_hangs_on(gains: pd.Series) -> dict[str, Any]:
+    """Return what a mean gain hangs on, and what stricter tests than the bootstrap say of it.
+
+    `largest` is the largest gain of a series, and `largest share` its share of the sum of all;
+    `without three` is the mean without the three largest gains, with its interval.
+    """
+    largest_first = gains.sort_values(ascending=False)
+    total_gain = gains.sum()
+    rest = largest_first.iloc[3:]
+    return {
+        "t interval": t_interval(gains),
+        "sign-flip p": sign_flip_p(gains.to_numpy()),
+        "largest share": largest_first.iloc[0] / total_gain,
+        "share of three": largest_first.iloc[:3].sum() / total_gain,
+        "without three": {
+            "mean": rest.mean(),
+            "mean interval": bootstrap_interval(rest.sort_index()),
+        },
+    }
 
 
 def _winners(runs: Runs, who: str) -> list[str]:
@@ -299,14 +353,19 @@ def _textbook() -> dict[str, Any]:
     rows = textbook.judged_rows()
     table = textbook.errors_by_series(rows)
     ratios = textbook.ratios(table, "general")
-    losses = textbook.ratios(textbook.errors_by_series(rows, "loss"), "general")
+    loss_table = textbook.errors_by_series(rows, "loss")
+    losses = textbook.ratios(loss_table, "general")
     others = textbook.ratios(table.drop(DECISIVE), "general")
+    other_losses = textbook.ratios(loss_table.drop(DECISIVE), "general")
+    on_hardest = textbook.compared(table.loc[[HARDEST]], "general", "last value")
     return {
         "sources": table.index.unique("source").size,
         "series": len(table),
         "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
         "losses": {name: asdict(ratio) for name, ratio in losses.items()},
         f"without {DECISIVE}": {name: asdict(ratio) for name, ratio in others.items()},
+        f"losses without {DECISIVE}": {name: asdict(ratio) for name, ratio in other_losses.items()},
+        HARDEST: asdict(on_hardest),
         "held": textbook.held(rows, "general"),
     }
 
@@ -354,10 +413,16 @@ def _sampled(test: Sampled, validation: Sampled, name: str) -> dict[str, Any]:
         "crps interval": bootstrap_interval(crps),
         "weighted quantile loss": series.weighted_quantile_loss(losses, list(test.truths)),
         "held": list(test.held(name).values()),
+        "80% band held": bootstrap_interval(test.by_series(_held, name)),
         "width": test.by_series(_width, name).mean(),
         "factor": factor,
         "held when stretched": list(test.held(name, factor=factor).values()),
     }
+
+
+def _held(samples: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of a series' true values that the samples' 80% band holds."""
+    return series.coverage(samples, truth, 0.8)
 
 
 def _width(samples: np.ndarray, _: np.ndarray) -> float:
