@@ -357,3 +357,28 @@ def test_the_page_has_the_errors_of_the_earlier_benchmark():
             p = f"{ratio.p:.3f}" if ratio.p < 0.005 else f"{ratio.p:.2f}"
             row = f"| {called.get(name, name)} | {error:.2f} | {in_words(ratio)} | {p} |"
         assert row in PAGE
+
+
+def test_the_page_tells_how_far_general_is_behind_on_prices():
+    prices = ERRORS.loc[["prices"]]
+    last_value = compared(prices, GENERAL, LAST_VALUE)
+    ets = compared(prices, GENERAL, "AutoETS").over_series
+
+    assert last_value.better == 0
+    assert last_value.count == 6
+    ratio = last_value.over_series
+    sentence = (
+        f"its error is {ratio.ratio:.2f} times that of the last value ({ratio.low:.2f} to "
+        f"{ratio.high:.2f}, worse on all six series) and {ets.ratio:.2f} times that of AutoETS "
+        f"({ets.low:.2f} to {ets.high:.2f})"
+    )
+    assert sentence in PAGE
+    assert "On the six series of prices it is worse than the last value on every one." in README
+
+
+def test_the_readme_tells_where_the_close_intervals_begin():
+    others = ERRORS.drop("prescriptions")
+    for name in ("AutoETS", "AutoARIMA"):
+        low = compared(others, GENERAL, name).over_series.low
+        assert f"{low:.3f}" in {"1.002", "1.003"}
+    assert "(though only just: both intervals begin at 1.003)" in README

@@ -226,3 +226,60 @@ def test_the_page_has_the_errors_of_earlier_adapters(means):
     ahead = [world for world in rivals.index if after_five_runs[world]["mean"] < rivals[world]]
     assert len(ahead) == 7
     assert "was ahead of both rivals in seven of the eight worlds" in PAGE
+
+
+def gain(one, other):
+    """Return how far an error lies below another, series by series."""
+    return NUMBERS["gains"][one][other]
+
+
+def test_the_lead_at_half_the_sampling_rate_is_owed_to_one_series():
+    world = "half the sampling rate"
+    lead = gain(f"{world} {GENERAL}", f"{world} {TUNED}")
+    low, high = lead["t interval"]
+    worst = ERRORS[world][TUNED]["worst"]
+
+    assert lead["mean interval"][0] > 0
+    assert low < 0
+    assert lead["largest share"] > 0.5
+    sentence = (
+        f"one series, on which log-VAR(9) has an error of {worst:,.0f}: Student's interval of the "
+        f"lead is −{-low:.0f} to {high:.0f}, and log-VAR(9) is the better one on {lead['worse']} "
+        "of the 30"
+    )
+    assert sentence in PAGE
+
+
+def surely_behind_copying(adapter):
+    """Return the changed worlds in which the interval says that an adapter is behind copying."""
+    copying = "nearest analogue in the context"
+    behind = []
+    for world in list(ERRORS)[list(ERRORS).index("as trained") + 1 :][:7]:
+        _, high = gain(f"{world} {adapter}", f"{world} {copying}")["mean interval"]
+        if high < 0:
+            behind.append(world)
+    return behind
+
+
+def test_the_page_tells_in_how_many_worlds_copying_is_surely_better():
+    assert len(surely_behind_copying("the language model, final adapter")) == 5
+    assert len(surely_behind_copying("the language model, best adapter")) == 4
+    assert "sure in all five for the final adapter, and in four for the long run" in PAGE
+
+    holling = gain(
+        "Holling type III the language model, best adapter",
+        "Holling type III nearest analogue in the context",
+    )
+    low, high = holling["mean interval"]
+    leads = f"the copy leads by {-holling['mean']:.1f}, −{high:.1f} to {-low:.1f}"
+    assert leads in PAGE
+
+
+def test_the_bands_of_the_long_run_hold_more_than_they_should():
+    uncertainty = NUMBERS["uncertainty"]
+    low, high = uncertainty["rows"][uncertainty["shown"]]["80% band held"]
+    assert f"({low:.0%} to {high:.0%}, by a bootstrap over the series;" in PAGE
+    # Between the 10th and the 90th percentile of 48 samples lie 0.8 x 47 of their 49 gaps.
+    should = 0.8 * (uncertainty["samples"] - 1) / (uncertainty["samples"] + 1)
+    assert f"it would be {should:.0%})" in PAGE
+    assert low > should
