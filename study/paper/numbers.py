@@ -256,7 +256,7 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return a summary of each run, by who and experiment.
 
     A mean may hang on one series: so which is the worst is said, and what the mean is without it.
-    Those of a language model on test have 95% intervals.
+    Those on test have 95% intervals.
     """
     summaries: dict[str, dict[str, Any]] = {}
     for (who, name), run in table.groupby(["who", "experiment"], sort=False):
@@ -266,7 +266,7 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         row["worst series"] = int(worst)
         row["mean without it"] = maes.drop(worst).mean()
         row["quartiles"] = maes.quantile([0.25, 0.75]).tolist()
-        if who != "test" and (run["split"] == "test").all():
+        if (run["split"] == "test").all():
             row["mean interval"] = bootstrap_interval(run["mae"])
             row["median interval"] = bootstrap_interval(run["mae"], np.median)
         summaries.setdefault(who, {})[name] = row
