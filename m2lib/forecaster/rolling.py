@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -164,26 +165,25 @@ def evaluate(
     }
 
     # 2. Sample the language model's forecasts.
+    options: dict[str, Any] = {
+        "season": seasons,
+        "num_samples": num_samples,
+        "temperature": temperature,
+        "seed": seed,
+        "batch_size": batch_size,
+        "context_length": context_length,
+    }
+    if refit is None and not forecaster.text_format:
+        # All moments are written in the format that was chosen for all of them.
+        forecaster = replace(forecaster, text_format=text_format)
     samples: dict[Origin, np.ndarray] = {}
     for batch in _sharing_a_forecaster(rolling, items, each_origin=refit is not None):
-        batch_contexts = [contexts[origin] for origin in batch]
+        model = forecaster
         if refit:
-            model = refit([_without_season(context, seasons) for context in batch_contexts])
-        elif forecaster.text_format:
-            model = forecaster
-        else:  # all moments are written in the format that was chosen for all of them
-            model = replace(forecaster, text_format=text_format)
-        forecasts = model.sample(
-            batch_contexts,
-            horizon,
-            ids=[items[place].name for place, _ in batch],
-            season=seasons,
-            num_samples=num_samples,
-            temperature=temperature,
-            seed=seed,
-            batch_size=batch_size,
-            context_length=context_length,
-        )
+            model = refit([unseasonal[origin] for origin in batch])
+        ids = [items[place].name for place, _ in batch]
+        known = [contexts[origin] for origin in batch]
+        forecasts = model.sample(known, horizon, ids=ids, **options)
         for origin, forecast in zip(batch, forecasts, strict=True):
             samples[origin] = forecast.physical  # (num_samples, horizon, variables)
 
@@ -201,13 +201,7 @@ def evaluate(
     if auto_ets:
         points |= _ets_forecasts(known, horizon, seasons[0])
     errors, mase = _errors(points, truths, units)
-    crps = float(np.mean(errors[MODEL]))
-    coverage = None
-    if len(samples[rolling[0]]) > 1:
-        scores = [series.crps_fair(samples[origin], truths[origin]) for origin in rolling]
-        shares = [series.coverage(samples[origin], truths[origin], 0.8) for origin in rolling]
-        crps = float(np.mean(scores))
-        coverage = float(np.mean(shares))
+    crps, coverage = _scores(samples, truths)
     if columns is None:
         columns = Columns(None, None, tuple(map(str, range(known[0].shape[1]))))
     table = _forecast_table(
@@ -228,6 +222,18 @@ def evaluate(
         forecasts=table,
         id_column=columns.id or "item_id",
     )
+
+
+def _scores(
+    samples: Mapping[Origin, np.ndarray], truths: Mapping[Origin, np.ndarray]
+) -> tuple[float, float | None]:
+    """`crps` and `coverage` of an `Evaluation`."""
+    pairs = [(samples[origin], truth) for origin, truth in truths.items()]
+    if len(pairs[0][0]) == 1:  # a single sample has no spread: its CRPS is its MAE
+        return float(np.mean([np.abs(drawn[0] - truth).mean() for drawn, truth in pairs])), None
+    crps = np.mean([series.crps_fair(drawn, truth) for drawn, truth in pairs])
+    coverage = np.mean([series.coverage(drawn, truth, 0.8) for drawn, truth in pairs])
+    return float(crps), float(coverage)
 
 
 def _fit_origins(
