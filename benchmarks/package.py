@@ -15,18 +15,25 @@ from benchmarks.rows import one_line
 from benchmarks.textbook import ENSEMBLE
 from m2lib.files import write_atomic, write_json
 from m2lib.forecaster import read_format
-from m2lib.forecaster.adapters import GENERAL, read_views, weights_hash
-from m2lib.forecaster.export import CARD_FILE, FACTS_FILE, model_card
+from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, read_views, weights_hash
+from m2lib.forecaster.export import CARD_FILE, model_card
 from m2lib.series.intervals import Ratio
 from study import PROFILES, load_record
-from study.paper.textbook import LAST_SEASON, compared, errors_by_series, held, judged_rows, summary
+from study.paper.textbook import (
+    LAST_SEASON,
+    LAST_VALUE,
+    compared,
+    errors_by_series,
+    held,
+    judged_rows,
+    summary,
+)
 from study.records import Record
 
 RUNS = CANDIDATES[CHOSEN]
 """The runs whose weights the adapter averages. They are the last of its trainings."""
 OPENED = "three times, two of them for earlier adapters"
 """How often the series for judging have been opened. Each reading adds one."""
-LAST_VALUE = "last value"
 ERROR = "error / that of the last season"
 
 

@@ -11,6 +11,13 @@ from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
 VIEWS_FILE = "views.json"  # beside an adapter
+FACTS_FILE = "facts.json"
+"""The file of what is known of an adapter, of which its card leaves out what is not there.
+
+`limits` says what it cannot do, and `data` describes the series; `recipe` has the training's
+settings by name, and `flops` its cost by the rules; `errors` are by forecast and measure, and
+`measured` says in words on what.
+"""
 GENERAL = Path(__file__).parent / "general"
 """The adapter for any table, which comes with the package.
 
@@ -79,11 +86,15 @@ def read_views(folder: Path) -> tuple[View, ...]:
     return _read(path, lambda rows: tuple(View(**fields) for fields in rows) or PLAIN)
 
 
-def _read(path: Path, make: Callable[[Any], Any]) -> Any:
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What is known of an adapter, for its card; empty where its folder has no such file."""
+    path = folder / FACTS_FILE
+    return _read(path, dict, "correct it, or delete it") if path.exists() else {}
+
+
+def _read(path: Path, make: Callable[[Any], Any], remedy: str = "copy the adapter again") -> Any:
     """An adapter's JSON file, read and passed through `make`; InputError where either fails."""
     try:
         return make(read_json(path))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({first_line(error)}); copy the adapter again"
-        ) from error
+        raise InputError(f"{path} cannot be read ({first_line(error)}); {remedy}") from error

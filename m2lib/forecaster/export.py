@@ -16,21 +16,14 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 from m2lib import model as models
-from m2lib.files import InputError, first_line, read_json, write_json
-from m2lib.forecaster.adapters import VIEWS_FILE, base_here, read_format, read_views
+from m2lib.files import InputError, first_line, write_json
+from m2lib.forecaster.adapters import VIEWS_FILE, base_here, read_facts, read_format, read_views
 from m2lib.forecaster.views import PLAIN, View
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
 CARD = Path(__file__).parent / "cards" / "model.md"  # a Jinja template
 CARD_FILE = "README.md"
 GRAMMAR_FILE = "grammar.gbnf"
-FACTS_FILE = "facts.json"
-"""The file of what is known of an adapter, of which its card leaves out what is not there.
-
-`limits` says what it cannot do, and `data` describes the series; `recipe` has the training's
-settings by name, and `flops` its cost by the rules; `errors` are by forecast and measure, and
-`measured` says in words on what.
-"""
 
 
 def export(
@@ -157,7 +150,7 @@ def _write(folder: Path, name: str, adapter: Path) -> None:
     # These are read before the model, because then a file that is damaged is said at once.
     text_format = read_format(adapter)
     views = read_views(adapter)
-    facts = _facts(adapter)
+    facts = read_facts(adapter)
     _write_model(folder, name, adapter)
 
     write_json(folder / FORMAT_FILE, text_format.settings())
@@ -166,19 +159,6 @@ def _write(folder: Path, name: str, adapter: Path) -> None:
     card = model_card(models.backbone_id(name), text_format, facts, views=views, merged=True)
     (folder / CARD_FILE).write_bytes(card.encode())
     (folder / GRAMMAR_FILE).write_bytes(gbnf(text_format, FORECAST_STEPS).encode())
-
-
-def _facts(adapter: Path) -> dict[str, Any]:
-    """What is known of an adapter, empty where nothing is; InputError for a damaged file."""
-    path = adapter / FACTS_FILE
-    if not path.exists():
-        return {}
-    try:
-        return dict(read_json(path))
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({first_line(error)}); correct it, or delete it"
-        ) from error
 
 
 def _write_model(folder: Path, name: str, adapter: Path) -> None:

@@ -201,7 +201,10 @@ def evaluate(
     if auto_ets:
         points |= _ets_forecasts(known, horizon, seasons[0])
     errors, mase = _errors(points, truths, units)
-    crps, coverage = _scores(samples, truths)
+    crps = float(np.mean(errors[MODEL]))  # a single sample has its MAE for a CRPS
+    coverage = None
+    if len(samples[rolling[0]]) > 1:
+        crps, coverage = _scores(samples, truths)
     if columns is None:
         columns = Columns(None, None, tuple(map(str, range(known[0].shape[1]))))
     table = _forecast_table(
@@ -226,11 +229,9 @@ def evaluate(
 
 def _scores(
     samples: Mapping[Origin, np.ndarray], truths: Mapping[Origin, np.ndarray]
-) -> tuple[float, float | None]:
-    """`crps` and `coverage` of an `Evaluation`."""
+) -> tuple[float, float]:
+    """`crps` and `coverage` of an `Evaluation` of several samples."""
     pairs = [(samples[origin], truth) for origin, truth in truths.items()]
-    if len(pairs[0][0]) == 1:  # a single sample has no spread: its CRPS is its MAE
-        return float(np.mean([np.abs(drawn[0] - truth).mean() for drawn, truth in pairs])), None
     crps = np.mean([series.crps_fair(drawn, truth) for drawn, truth in pairs])
     coverage = np.mean([series.coverage(drawn, truth, 0.8) for drawn, truth in pairs])
     return float(crps), float(coverage)

@@ -93,11 +93,12 @@ def contexts_table() -> str:
         "|---|---|---|---|---|",
     ]
     printed = published_runs()
+    columns = (printed, replicated_runs("fifth"), replicated_runs("report"))
     five = printed["context/128"].index
     for name in PROMPTED:
         length, _, prompt = name.removeprefix("context/").partition("-at-")
         cells = []
-        for runs in (printed, replicated_runs("fifth"), replicated_runs("report")):
+        for runs in columns:
             maes = runs[name][five] if name in runs else None
             cells.append("" if maes is None else f"{maes.mean():,.0f} / {maes.median():,.0f}")
         if any(cells):

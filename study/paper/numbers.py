@@ -23,7 +23,7 @@ from m2lib.accounting import (
 from m2lib.files import InputError, read_json
 from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
-from m2lib.series.intervals import sign_flip_p, t_interval
+from m2lib.series.intervals import t_interval
 from study import EXPERIMENTS, REPLICATION, Profile, Record
 from study.paper import errors, textbook
 from study.paper.errors import Runs, summary
@@ -292,7 +292,7 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
 
 
 def _what_it_hangs_on(gains: pd.Series) -> dict[str, Any]:
-    """Return what a mean gain hangs on, and what stricter tests than the bootstrap say of it.
+    """Return what a mean gain hangs on, and what a stricter interval says of it.
 
     `largest` is the largest gain of a series, and `largest share` its share of the sum of all;
     `without three` is the mean without the three largest gains, with its interval.
@@ -302,7 +302,6 @@ def _what_it_hangs_on(gains: pd.Series) -> dict[str, Any]:
     rest = largest_first.iloc[3:]
     return {
         "t interval": t_interval(gains),
-        "sign-flip p": sign_flip_p(gains.to_numpy()),
         "largest share": largest_first.iloc[0] / total_gain,
         "share of three": largest_first.iloc[:3].sum() / total_gain,
         "without three": {
@@ -357,7 +356,7 @@ def _textbook() -> dict[str, Any]:
     losses = textbook.ratios(loss_table, "general")
     others = textbook.ratios(table.drop(DECISIVE), "general")
     other_losses = textbook.ratios(loss_table.drop(DECISIVE), "general")
-    on_hardest = textbook.compared(table.loc[[HARDEST]], "general", "last value")
+    on_hardest = textbook.compared(table.loc[[HARDEST]], "general", textbook.LAST_VALUE)
     return {
         "sources": table.index.unique("source").size,
         "series": len(table),
@@ -440,7 +439,6 @@ def _best(record: Record, budget: int) -> dict[str, Any]:
     return {
         "way": way.to_dict("records"),
         "laws": laws,
-        "untrained loss": record.evaluations[0]["loss"],
         "discarded": record.flops["discarded"]["coursework"],
     }
 

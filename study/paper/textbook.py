@@ -21,6 +21,7 @@ PICTURED_RECORD = "pictured.json"
 """The one forecast of each source that judges which `figures.real_tables` shows."""
 CHOOSING, JUDGING = "choosing", "judging"
 LAST_SEASON = "last season"
+LAST_VALUE = "last value"
 LEAST_ERROR = 0.01
 """An error, MASE or scaled quantile loss, below which two forecasts count as equally good. A
 geometric mean bears no error of zero."""

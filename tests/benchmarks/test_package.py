@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import candidates, package
-from m2lib.forecaster.adapters import GENERAL, read_format, read_views
-from m2lib.forecaster.export import FACTS_FILE
+from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, read_format, read_views
 from m2lib.series.intervals import Ratio
 from study import adapter_path
 from study.synthetic.shown import VIEWS
