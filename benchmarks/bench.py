@@ -21,7 +21,8 @@ from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one
 from benchmarks.rows import one_line
 from m2lib.accounting.flops import executed_pass, forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
-from m2lib.decoding.engine import BareModel, Engine
+from m2lib.decoding.bare_model import BareModel
+from m2lib.decoding.engine import Engine
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
 from m2lib.files import ROOT, write_json

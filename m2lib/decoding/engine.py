@@ -4,199 +4,27 @@ It computes the same function as the transformers model (tests compare it with
 `m2lib.decoding.reference.Reference`, token by token), but is arranged for speed:
 
 - adapters are merged, q, k and v are one product, and weights and keys lie in memory as the
-  processor's kernels read them;
+  processor's kernels read them (`m2lib.decoding.bare_model`);
 - each prompt runs alone, so no pad is ever computed, and only its last token gets logits;
 - a prompt's keys and values are kept once for all its samples, which attend to them in one product;
 - the cache is allocated ahead and contiguous, and heads that share keys attend in one product,
   without repeating them;
 - rows leave the batch when they are done.
-
-`BareModel` holds the model's matrices, `Engine` the rows that are decoded and their cache.
 """
 
 from collections.abc import Callable
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch.nn.functional import pad, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import pad, scaled_dot_product_attention
 
-from m2lib.model import product_with
+from m2lib.decoding.bare_model import BareModel, Cache
 
-# attend(layer, q, k, v): attention, with the layer's number. It is the one part of a block that
-# differs between the pass over a prompt and a step, so `BareModel.forward` takes it as an argument;
-# the shapes are in its docstring.
-_Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-# For each layer keys (entries, width, columns) and values (entries, columns, width). An entry is
-# what one key/value head keeps of one prompt or one row; the docstring of `Engine` shows their
-# order. Keys lie transposed, because the products with queries then read them as they lie, and take
-# half to two thirds of the time.
-_Cache = list[tuple[torch.Tensor, torch.Tensor]]
 GROWTH = 64  # columns (tokens) by which a cache grows that holds prompts
 # Columns by which a cache grows that holds only the rows' own tokens. There are so many rows that
 # empty columns cost more than the copies that an early growth takes.
 OWN_GROWTH = 16
-
-
-class _Block:
-    """The linear layers of a transformers block as products, and the weights (d,) of its norms.
-
-    Adapters are merged into copies. `qkv` gives queries, keys and values side by side, (heads + 2
-    kv_heads) * width numbers a token, with biases where the model has them (Qwen2 has, Llama has
-    none).
-    """
-
-    def __init__(self, layer: torch.nn.Module, int8: bool):
-        attention = layer.self_attn
-        inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
-        bias = None
-        if attention.q_proj.bias is not None:
-            bias = torch.cat([projection.bias for projection in inputs])
-        # The `weight` of a layer with an adapter is the merged one, see `LoRALinear.weight`.
-        self.qkv = product_with(torch.cat([projection.weight for projection in inputs]), bias, int8)
-        self.out = product_with(attention.o_proj.weight, int8=int8)
-        self.gate = product_with(layer.mlp.gate_proj.weight, int8=int8)
-        self.up = product_with(layer.mlp.up_proj.weight, int8=int8)
-        self.down = product_with(layer.mlp.down_proj.weight, int8=int8)
-        self.attention_norm = layer.input_layernorm.weight
-        self.mlp_norm = layer.post_attention_layernorm.weight
-
-
-class BareModel:
-    """A Llama- or Qwen2-shaped transformers model as bare matrices that compute the same function.
-
-    The model is read and left as it is. Attention is the caller's part. Query head h reads
-    key/value head h // (heads // kv_heads), and d = heads * width.
-
-    Adapters are merged into copies, so the matrices go out of date when the model's weights change:
-    `is_of` tells whether they have.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        The model.
-    int8 : bool, optional
-        Whether the blocks' products are computed in 8 bits, see `m2lib.model.products`. All
-        else, head and attention among it, stays in the model's dtype.
-    """
-
-    def __init__(self, model: torch.nn.Module, int8: bool = False):
-        # The weights are kept beside their states, so that no new one gets the id of one that is
-        # gone.
-        self._weights = list(model.parameters())
-        self._states = _states(self._weights)
-        config = model.config
-        self.heads = config.num_attention_heads
-        self.kv_heads = config.num_key_value_heads
-        self.width = config.hidden_size // self.heads
-        self.eps = config.rms_norm_eps
-
-        self.embedding = model.model.embed_tokens.weight
-        self.rotary = model.model.rotary_emb
-        self.blocks = [_Block(layer, int8) for layer in model.model.layers]
-        self.norm = model.model.norm.weight
-        self.head = model.get_output_embeddings()
-
-    def is_of(self, model: torch.nn.Module) -> bool:
-        """Whether these are the matrices of this model with the weights that it has now.
-
-        A training step, another adapter, or a move to another device or dtype makes it False. What
-        is written through a weight's `.data` goes unnoticed, as it does in PyTorch's own checks.
-        """
-        return self._states is not None and self._states == _states(list(model.parameters()))
-
-    def positions(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rotary embedding [1]_ of the first `count` positions, the same for all heads.
-
-        It is cosines and sines, each (count, 1, width). The sines are negated in the first half of
-        the width, as `_rotated` wants them.
-
-        References
-        ----------
-        .. [1] Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding",
-           Neurocomputing, 2024.
-        """
-        positions = torch.arange(count, device=self.embedding.device)[None]
-        # The rotary module reads only dtype and device of the embedding. It returns (1, count,
-        # width) each, and [0, :, None] makes that (count, 1, width).
-        cos, sin = self.rotary(self.embedding, positions)
-        first, second = sin[0, :, None].chunk(2, -1)
-        return cos[0, :, None], torch.cat((-first, second), -1)
-
-    def forward(
-        self, tokens: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: _Attend
-    ) -> torch.Tensor:
-        """Final hidden states (n, d), before the final norm, of n tokens.
-
-        The tokens are those of one prompt, or one for each row. Only `attend` knows which, and
-        where the keys and values of earlier tokens are.
-
-        Parameters
-        ----------
-        tokens : Tensor of int64, shape (n,)
-            Ids 0-12.
-        cos, sin : Tensor, shape (n, 1, width)
-            The rotary embedding of the tokens' positions.
-        attend : callable
-            attend(layer, q, k, v) with the layer's number, q (n, heads, width), k and v (n,
-            kv_heads, width). It returns the heads' outputs, n * heads * width numbers in the order
-            of q.
-        """
-        rotated_heads = self.heads + self.kv_heads
-        x = self.embedding[tokens]
-        for layer, block in enumerate(self.blocks):
-            h = rms_norm(x, x.shape[1:], block.attention_norm, self.eps)
-            # One product gives (n, (heads + 2 kv_heads) * width). Viewed as (n, heads + 2 kv_heads,
-            # width) it is q, k and v side by side, of which q and k are rotated.
-            qkv = block.qkv(h).view(len(x), -1, self.width)
-            qk = _rotated(qkv[:, :rotated_heads], cos, sin)
-            q, k = qk.split([self.heads, self.kv_heads], 1)
-            v = qkv[:, rotated_heads:]
-            x = x + block.out(attend(layer, q, k, v).reshape(x.shape))
-
-            h = rms_norm(x, x.shape[1:], block.mlp_norm, self.eps)
-            x = x + block.down(silu(block.gate(h)).mul_(block.up(h)))
-        return x
-
-    def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """The next token's logits (n, 13), float32, from final hidden states: norm and head."""
-        return self.head(rms_norm(x, x.shape[1:], self.norm, self.eps))
-
-    def cache(self, entries: int, columns: int) -> _Cache:
-        """An empty cache: keys (entries, width, columns) and values (entries, columns, width)."""
-        # Zeros, not `torch.empty`: a masked column has weight 0, but 0 * nan would still be nan.
-        return [
-            (
-                self.embedding.new_zeros(entries, self.width, columns),
-                self.embedding.new_zeros(entries, columns, self.width),
-            )
-            for _ in self.blocks
-        ]
-
-
-@torch.no_grad()
-def _states(weights: list[torch.nn.Parameter]) -> list[tuple[Any, ...]] | None:
-    """What would differ for each weight if it had changed.
-
-    None where a weight was made in inference mode, because PyTorch counts no changes of those.
-    """
-    if any(weight.is_inference() for weight in weights):
-        return None
-    states = []
-    for weight in weights:
-        # A change in place raises the version: `weight.zero_()` makes 0 into 1. A move to another
-        # dtype or device does not, and neither does a step of a fused optimiser, so a weight that
-        # can be trained is also known by its length.
-        length = float(weight.norm()) if weight.requires_grad else 0.0
-        states.append((id(weight), weight._version, weight.dtype, weight.device, length))
-    return states
-
-
-def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Apply rotary positions to x (n, heads, width)."""
-    # Coordinates i and i + width / 2 are a pair (a, b), turned to (a cos - b sin, b cos + a sin).
-    # Rolled by half the width, each stands in the other's place; the minus is in the sines already.
-    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
 class _Group(NamedTuple):
@@ -528,7 +356,7 @@ class Engine:
                 _replace(self.shared, lambda tensor: tensor.index_select(0, shared_entries))
 
 
-def _replace(cache: _Cache, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def _replace(cache: Cache, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Replace each tensor by `change(tensor)`, in place.
 
     It goes layer by layer, so that there are never two whole caches in memory.

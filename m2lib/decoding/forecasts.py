@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from m2lib import settings
-from m2lib.decoding.engine import BareModel
+from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.files import InputError
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids

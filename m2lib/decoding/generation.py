@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from m2lib.decoding.engine import BareModel, Engine
+from m2lib.decoding.bare_model import BareModel
+from m2lib.decoding.engine import Engine
 from m2lib.files import InputError
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
 from m2lib.series import FORECAST_STEPS, ROUNDINGS, STUDY, TextFormat

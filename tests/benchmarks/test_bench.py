@@ -11,7 +11,7 @@ import torch
 from benchmarks import bench
 from m2lib.accounting.flops import executed_pass, forecast_flops
 from m2lib.accounting.shape import Shape, total
-from m2lib.decoding.engine import BareModel
+from m2lib.decoding.bare_model import BareModel
 
 FLOPS_A_SECOND = 1e11
 BYTES_A_SECOND = 1e10

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from m2lib.decoding.engine import BareModel, Engine
+from m2lib.decoding.bare_model import BareModel
+from m2lib.decoding.engine import Engine
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
 from m2lib.model.backbones import backbone_config

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from m2lib.decoding.engine import BareModel
+from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.forecasts import cut_prompt, forecast
 from m2lib.decoding.generation import DecodeConfig
 from m2lib.files import InputError

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from m2lib.decoding import forecasts
-from m2lib.decoding.engine import BareModel
+from m2lib.decoding.bare_model import BareModel
 from m2lib.files import InputError
 from m2lib.forecaster import Sampler, View, format_for, sampling
 from m2lib.forecaster.views import Seen
