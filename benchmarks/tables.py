@@ -29,7 +29,14 @@ from m2lib.forecaster import Forecaster
 from m2lib.forecaster.adapters import weights_hash
 from m2lib.forecaster.rolling import LONGEST_SEASON
 from m2lib.forecaster.views import PLAIN
-from m2lib.series import DECILES, SHORTEST, log_var_paths, nearest_analogue, period_of
+from m2lib.series import (
+    DECILES,
+    SHORTEST,
+    log_var_paths,
+    nearest_analogue,
+    period_of,
+    quantile_losses,
+)
 from study.paper.errors import (
     NAIVE,
     REFERENCE,
@@ -341,17 +348,17 @@ def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
     seconds = time.perf_counter() - started
 
     deciles = np.stack(forecasts)  # (forecasts, 9, horizon)
-    errors = np.stack(truths)[:, None] - deciles
+    truth = np.stack(truths)  # (forecasts, horizon)
+    errors = truth[:, None] - deciles
     absolute_errors = np.abs(errors[:, 4])  # of the median
     scales = np.array([_scale(context, source.season) for context in contexts])
-    levels = np.array(DECILES)[:, None]
-    quantile_losses = np.maximum(levels * errors, (levels - 1) * errors)
+    losses = quantile_losses(deciles.swapaxes(0, 1), truth)  # (9, forecasts, horizon)
     held = (errors[:, 0] >= 0) & (errors[:, 8] <= 0)
 
     shown = min(source.origins, len(contexts)) - 1
     return {
         "mase": (absolute_errors.mean(1) / scales).tolist(),
-        "loss": (2 * quantile_losses.mean((1, 2)) / scales).tolist(),
+        "loss": (2 * losses.mean((0, 2)) / scales).tolist(),
         "held": held.mean(1).tolist(),
         "seconds": round(seconds, 2),
         "shown": {

@@ -43,7 +43,7 @@ from benchmarks.rows import (
 from benchmarks.tables import LONGEST_SEASON, Source, forecaster_of, model_key
 from benchmarks.tables import SOURCES as EARLIER
 from m2lib.forecaster import Forecaster
-from m2lib.series import DECILES
+from m2lib.series import DECILES, quantile_losses
 from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON, RECORD
 
 LOT_SEED = 43
@@ -239,12 +239,9 @@ def score(cuts: Sequence[Cut], season: int, deciles: Sequence[np.ndarray]) -> di
     """
     rows: dict[str, list] = {"series": [], "mase": [], "loss": [], "held": []}
     for (number, context, truth), quantiles in zip(cuts, deciles, strict=True):
-        # The nine levels stand beside quantiles (9, horizon) as (9, 1), and beside those of two
-        # variables, (9, horizon, 2), as (9, 1, 1).
-        levels = np.reshape(DECILES, (-1, *[1] * truth.ndim))
         scale = np.abs(context[season:] - context[:-season]).mean(axis=0)
         errors = (truth - quantiles) / scale
-        losses = np.maximum(levels * errors, (levels - 1) * errors)
+        losses = quantile_losses(quantiles, truth) / scale
         of_lowest, of_median, of_highest = errors[0], errors[4], errors[8]
         held = (of_lowest >= 0) & (of_highest <= 0)
         rows["series"].append(number)

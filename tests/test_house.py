@@ -106,13 +106,14 @@ print(IN_CHECKOUT, tuple(median.shape), forecaster.adapter, sep="\\n")
 def three_imports():
     """Import m2lib in three processes, and use what needs no torch.
 
-    Returns the seconds of each import, and whether torch had then been imported.
+    Returns the processor's seconds of each import, which do not grow while other programs run, and
+    whether torch had then been imported.
     """
     code = """
 import sys, time
-start = time.perf_counter()
+start = time.process_time()
 import m2lib
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 m2lib.encode, m2lib.load_series, m2lib.Shape, m2lib.forward_flops, m2lib.series, m2lib.accounting
 print("torch" in sys.modules)
 """

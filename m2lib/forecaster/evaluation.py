@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from m2lib.series import DECILES
+from m2lib.series import DECILES, quantile_losses
 from m2lib.series.intervals import sign_flip_p, t_interval
 
 MODEL = "language model"
@@ -150,16 +150,12 @@ class Evaluation:
         """
         table = self.forecasts
         truth = table["truth"].to_numpy()
-        # The quantile loss: a truth of 10 costs 0.9 * (10 - 8) = 1.8 at a decile 0.9 of 8, which is
-        # too low, and (0.9 - 1) * (10 - 12) = 0.2 at one of 12.
-        levels = np.array(DECILES)
-        quantiles = table[[str(level) for level in DECILES]].to_numpy()
-        errors = truth[:, None] - quantiles  # (rows, levels)
-        losses = np.maximum(levels * errors, (levels - 1) * errors)
+        quantiles = table[[str(level) for level in DECILES]].to_numpy()  # (rows, levels)
+        losses = quantile_losses(quantiles.T, truth)
 
         # Grouped by two columns of the table, which are not copied into `measures`, because the id
         # column may be called `loss` or `size`, too.
-        measures = pd.DataFrame({"loss": 2 * losses.mean(axis=1), "size": np.abs(truth)})
+        measures = pd.DataFrame({"loss": 2 * losses.mean(axis=0), "size": np.abs(truth)})
         series_and_variable = [table[self.id_column], table["target_name"]]
         by_variable = measures.groupby(series_and_variable, sort=False).mean()
         weighted = by_variable["loss"] / by_variable["size"]

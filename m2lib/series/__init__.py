@@ -16,7 +16,7 @@ from .data import (
 )  # fmt: skip
 from .intervals import bootstrap_interval, paired_gain
 from .metrics import (
-    DECILES, best_and_worst, crps_fair, quantile_loss, series_mae, summarise,
+    DECILES, best_and_worst, crps_fair, quantile_loss, quantile_losses, series_mae, summarise,
     weighted_quantile_loss,
 )  # fmt: skip
 from .seasons import NOTHING_LEFT, Season, checked_seasons, season_length

@@ -66,12 +66,44 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     return float((distance - half_spread).mean())
 
 
+def quantile_losses(
+    quantiles: np.ndarray, truth: np.ndarray, levels: Sequence[float] = DECILES
+) -> np.ndarray:
+    """The quantile (pinball) loss [1]_ of each forecast quantile.
+
+    A quantile q of level t that lies below a truth y costs t (y - q), one above it (1 - t) (q - y).
+    A truth of 10 costs 0.9 * (10 - 8) = 1.8 at a quantile of level 0.9 that is 8, which is too low,
+    and 0.1 * (12 - 10) = 0.2 at one that is 12.
+
+    Parameters
+    ----------
+    quantiles : ndarray, shape (levels, ...)
+        In any unit.
+    truth : ndarray, shape (...)
+        In the same unit.
+    levels : sequence of float, optional
+        Between 0 and 1.
+
+    Returns
+    -------
+    ndarray, shape (levels, ...)
+        In that unit.
+
+    References
+    ----------
+    .. [1] Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978.
+    """
+    errors = truth - quantiles
+    # One level for each entry of the first axis: (levels, 1, ..., 1).
+    t: np.ndarray = np.reshape(levels, (-1, *[1] * truth.ndim))
+    # Where y lies above q, t (y - q) is the larger of the two; where it lies below, the other.
+    return np.maximum(t * errors, (t - 1) * errors)
+
+
 def quantile_loss(
     samples: np.ndarray, truth: np.ndarray, levels: Sequence[float] = DECILES
 ) -> float:
-    """The mean quantile (pinball) loss [1]_ of the samples' quantiles.
-
-    A quantile q of level t that lies below a truth y costs t (y - q), one above it (1 - t) (q - y).
+    """The mean of `quantile_losses` over the samples' quantiles, steps and variables.
 
     Parameters
     ----------
@@ -86,15 +118,9 @@ def quantile_loss(
     -------
     float
         In that unit.
-
-    References
-    ----------
-    .. [1] Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978.
     """
-    t = np.array(levels).reshape(-1, 1, 1)
-    error = truth - np.quantile(samples, levels, axis=0)  # y - q, (levels, steps, variables)
-    # Where y lies above q, t (y - q) is the larger of the two; where it lies below, the other.
-    return float(np.maximum(t * error, (t - 1) * error).mean())
+    quantiles = np.quantile(samples, levels, axis=0)  # (levels, steps, variables)
+    return float(quantile_losses(quantiles, truth, levels).mean())
 
 
 def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]) -> float:
