@@ -191,9 +191,9 @@ def test_any_text_is_read(text, steps):
 def test_decode_reads_long_texts_at_once(piece):
     text = piece * 1_000_000
 
-    started = time.perf_counter()
+    started = time.process_time()
     read = decode(text)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
 
     assert read.values.shape == (20, 2)
     assert seconds < 1  # it takes a few thousandths
