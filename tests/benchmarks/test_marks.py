@@ -10,6 +10,7 @@ from m2lib.decoding import forecast
 from m2lib.files import ROOT, InputError, read_json
 from m2lib.model import adapter_hash, load_adapter, load_backbone
 from m2lib.series import SeriesSet, split_ids
+from m2lib.series.intervals import paired_gain
 from study.experiments import EXPERIMENTS
 from study.profiles import Profile
 from study.records import Entry, adapter_path, load_record
@@ -79,6 +80,21 @@ def test_the_page_on_claims_has_the_table_of_the_record():
     rows = marks.recorded_marks()
     assert rows
     assert marks.marks_table() in page, "`python -m benchmarks.marks` prints the table of the page"
+
+
+def test_the_page_says_that_the_errors_stood_still_while_the_loss_fell():
+    page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
+    maes = {}
+    for row in marks.recorded_marks():
+        maes[row["step"]] = {int(i): entry["mae"] for i, entry in row["series"].items()}
+    rise = paired_gain(maes[1500], maes[3150])
+    low, high = rise["mean interval"]
+    fewer = sum(maes[3150][i] < maes[1500][i] for i in maes[1500])
+    assert f"it rose by {rise['mean']:.1f} ({low:.1f} to {high:.1f})" in page
+    assert f"the error is lower in {fewer} of the {len(maes[1500])} series and higher in" in page
+    assert f"higher in {rise['better']}." in page
+    losses = {row["step"]: row["loss"] for row in marks.recorded_marks()}
+    assert f"from {losses[1500]:.3f} nats a token after 1,500 steps" in page
 
 
 def test_the_recorded_forecasts_are_of_the_whole_validation_split():
