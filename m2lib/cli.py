@@ -138,6 +138,9 @@ def model(name: str | None = None, /) -> None:
     name = m2lib.forecaster.chosen_backbone(name)
     weights = m2lib.model.fetch_backbone(name) or "random weights, nothing to fetch"
     m2lib.model.backbone_config(name)  # refuses a model that the fast engine does not compute
+    known = m2lib.model.backbone_id(name)
+    if name.endswith(".gguf") and known in m2lib.model.BACKBONES:
+        name = known  # by which it can be loaded from now on, whatever the file is called
     print(f"backbone {name}: {weights}")
 
 

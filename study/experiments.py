@@ -42,19 +42,18 @@ class Experiment:
     simulated_from_recipe: bool = False
     """Whether it trains on *simulated* series instead of the training split: predator-prey systems
     of the data set's recipe, simulated anew for each step, so that none repeats."""
-    synthetic_format: TextFormat | None = None
+    text_format: TextFormat | None = None
     """The text format of *synthetic* series, if it trains on those: random ones of many families,
     such as a reader's table may hold (`study.synthetic`); it then forecasts no series of the data
     set. None: it trains on no synthetic series."""
     without: str = ""
     """The family of synthetic series that is left out. (Counts have a rate of one of three other
     families, and keep it.)"""
-    pair_share: float = 0.0
+    pairs: float = 0.0
     """The share, from 0 to 1, of the training steps that hold one long series of prey and predators
     instead of other synthetic series. It is a share of the steps that are left where some hold
-    series as they are shown: beside a `shown_share` of 0.7, a `pair_share` of 0.2 is 6% of all
-    steps."""
-    shown_share: float = 0.0
+    series as they are shown: beside a `shown` of 0.7, a `pairs` of 0.2 is 6% of all steps."""
+    shown: float = 0.0
     """The share, from 0 to 1, of its training steps that hold series of one variable as a
     forecaster shows them, half of them without their season or trend (`study.synthetic.shown`)."""
     adapter: AdapterOf | None = None
@@ -91,7 +90,7 @@ class Experiment:
     @property
     def num_forecasts(self) -> int:
         """How many series it forecasts at the report's size."""
-        if self.synthetic_format:
+        if self.text_format:
             return 0
         return self.select.count if self.select else WHOLE_SPLIT
 
@@ -346,28 +345,28 @@ def _tables(
     name: str,
     tried: str,
     training: TrainConfig = SYNTHETIC,
-    synthetic_format: TextFormat = TABLES,
+    text_format: TextFormat = TABLES,
     without: str = "",
 ) -> Experiment:
     return Experiment(
         f"tables/{name}",
         f"for any table: {tried}",
         training=training,
-        synthetic_format=synthetic_format,
+        text_format=text_format,
         without=without,
     )
 
 
 _TABLES = [
     _tables("three-digits", "numbers of three digits"),
-    _tables("four-digits", "numbers of four digits", synthetic_format=replace(TABLES, digits=4)),
+    _tables("four-digits", "numbers of four digits", text_format=replace(TABLES, digits=4)),
     _tables("rank-8", "rank 8, rate 0.004", replace(SYNTHETIC, rank=8, learning_rate=4e-3)),
     _tables(
         "tail",
         "a window's last token weighs four times its first",
         replace(SYNTHETIC, tail_weight=4.0),
     ),
-    _tables("one", "series of one variable alone", synthetic_format=TABLES.of(1)),
+    _tables("one", "series of one variable alone", text_format=TABLES.of(1)),
     *(
         _tables(f"no-{family}", f"without the family {family}", without=family)
         for family in FAMILIES
@@ -375,7 +374,7 @@ _TABLES = [
     _tables(
         "one-plain",
         "one variable alone, without components",
-        synthetic_format=TABLES.of(1),
+        text_format=TABLES.of(1),
         without="components",
     ),
 ]
@@ -389,7 +388,7 @@ _TABLES = [
 # m2lib is chosen by `benchmarks.candidates`. The very first, `general`, learned from the families
 # as they were at commit 45a9e7b: trends were less steep, and all seasons of the calendar came
 # equally often. So this code cannot make it again; the others it can.
-_any_table = partial(Experiment, synthetic_format=TABLES)
+_any_table = partial(Experiment, text_format=TABLES)
 _GENERAL = [
     _any_table(
         "general",
@@ -411,7 +410,7 @@ _GENERAL = [
         training=replace(SYNTHETIC, steps=1500, learning_rate=2.5e-3, seed=2),
         adapter=AdapterOf(("general-long",)),
         milestones=(500, 1000),
-        pair_share=0.7,
+        pairs=0.7,
     ),
     _any_table(
         "general-tail",
@@ -422,14 +421,14 @@ _GENERAL = [
         ),
         adapter=AdapterOf(("general-pairs",)),
         milestones=(1000, 2000),
-        pair_share=0.8,
+        pairs=0.8,
     ),
     _any_table(
         "general-even",
         "the adapter for any table, trained on at a low rate, half on prey and predators",
         training=replace(SYNTHETIC, steps=1000, learning_rate=1e-3, tail_weight=4.0, seed=4),
         adapter=AdapterOf(("general-tail",)),
-        pair_share=0.5,
+        pairs=0.5,
     ),
     _any_table(
         "general-shown",
@@ -437,16 +436,16 @@ _GENERAL = [
         training=replace(SYNTHETIC, steps=800, learning_rate=1e-3, tail_weight=4.0, seed=5),
         adapter=AdapterOf(("general-even",)),
         milestones=(400,),
-        pair_share=0.2,
-        shown_share=0.7,
+        pairs=0.2,
+        shown=0.7,
     ),
     _any_table(
         "general-again",
         "the adapter for any table, trained on in the same way, on other series",
         training=replace(SYNTHETIC, steps=750, learning_rate=1e-3, tail_weight=4.0, seed=6),
         adapter=AdapterOf(("general-shown",)),
-        pair_share=0.2,
-        shown_share=0.7,
+        pairs=0.2,
+        shown=0.7,
     ),
     _any_table(
         "general-both",
@@ -454,16 +453,16 @@ _GENERAL = [
         "predators",
         training=replace(SYNTHETIC, steps=500, learning_rate=1e-3, tail_weight=4.0, seed=7),
         adapter=AdapterOf(("general-again",)),
-        pair_share=0.7,
-        shown_share=0.5,
+        pairs=0.7,
+        shown=0.5,
     ),
     _any_table(
         "general-more",
         "the adapter for any table, trained on in nearly the same way at a higher rate",
         training=replace(SYNTHETIC, steps=700, learning_rate=1.5e-3, tail_weight=4.0, seed=8),
         adapter=AdapterOf(("general-both",)),
-        pair_share=0.7,
-        shown_share=0.4,
+        pairs=0.7,
+        shown=0.4,
     ),
 ]
 # How sure the forecasts are: samples from the untuned model and from two adapters. At temperature 1

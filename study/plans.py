@@ -36,10 +36,10 @@ def plan_run(name: str, profile: Profile, data: SeriesSet) -> Plan:
         data=data.fingerprint,
         training=training_at(experiment, profile),
         learns_from=learns_from(experiment),
-        text_format=experiment.synthetic_format,
+        text_format=experiment.text_format,
         without=experiment.without,
-        pairs=experiment.pair_share,
-        shown=experiment.shown_share,
+        pairs=experiment.pairs,
+        shown=experiment.shown,
         start=start,
         start_adapter=load_record(profile, start).adapter if start else "",
         protocol=protocol_at(experiment, profile),
@@ -54,7 +54,10 @@ def training_at(experiment: Experiment, profile: Profile) -> TrainConfig | None:
     """Return what an experiment trains with at a profile; None if it trains nothing."""
     if not experiment.training:
         return None
-    return replace(experiment.training, **profile.replaces(profile.train, experiment.name))
+    replaced = profile.replaces(profile.train, experiment.name)
+    if profile.most_steps:
+        replaced.setdefault("steps", min(profile.most_steps, experiment.training.steps))
+    return replace(experiment.training, **replaced)
 
 
 def trained_with(name: str, profile: Profile) -> TrainConfig:
@@ -77,7 +80,7 @@ def learns_from(experiment: Experiment) -> LearnsFrom:
     """Say which series an experiment trains on."""
     if not experiment.training:
         return "nothing"
-    if experiment.synthetic_format:
+    if experiment.text_format:
         return "synthetic series"
     return "simulated series" if experiment.simulated_from_recipe else "the training split"
 
@@ -102,9 +105,9 @@ def watch_at(experiment: Experiment, profile: Profile) -> Watch:
     """
     training = training_at(experiment, profile)
     steps = training.steps if training else 0
-    if profile.watched and (experiment.milestones or experiment.synthetic_format):
+    if profile.watched and (experiment.milestones or experiment.text_format):
         milestones = tuple(step for step in experiment.milestones if step < steps)
-        return Watch(WHOLE_SPLIT, milestones, also_forecast=not experiment.synthetic_format)
+        return Watch(WHOLE_SPLIT, milestones, also_forecast=not experiment.text_format)
     after = range(profile.evaluate_every, steps, profile.evaluate_every)
     return Watch(profile.watched, tuple(after), experiment.name in profile.watched_forecasts)
 

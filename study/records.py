@@ -96,7 +96,7 @@ class Plan:
     """The family of synthetic series that is left out."""
     pairs: float
     """The share, from 0 to 1, of the training steps not `shown` that hold one long series of prey
-    and predators instead of other synthetic series; an experiment declares it as `pair_share`."""
+    and predators instead of other synthetic series."""
     start: str
     """The experiment whose adapter it uses or trains further; empty: none."""
     start_adapter: str
@@ -113,8 +113,8 @@ class Plan:
     decode_version: int
     """The version of the decoding."""
     shown: float = 0.0
-    """The share, from 0 to 1, of its training steps that hold series as a forecaster shows them; an
-    experiment declares it as `shown_share`. Records older than the field have none."""
+    """The share, from 0 to 1, of its training steps that hold series as a forecaster shows them.
+    Records older than the field have none."""
 
     def difference(self, other: "Plan") -> str:
         """Name the first setting in which another plan differs; empty if none does."""

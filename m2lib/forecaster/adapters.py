@@ -92,7 +92,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return _read(path, dict, "correct it, or delete it") if path.exists() else {}
 
 
-def _read(path: Path, make: Callable[[Any], Any], remedy: str = "copy the adapter again") -> Any:
+COPY = "copy the adapter again, or update m2lib, if a newer one has written it"
+
+
+def _read(path: Path, make: Callable[[Any], Any], remedy: str = COPY) -> Any:
     """An adapter's JSON file, read and passed through `make`; InputError where either fails."""
     try:
         return make(read_json(path))

@@ -73,7 +73,10 @@ class Evaluation:
         return self.mase.drop(columns=MODEL).sub(self.mase[MODEL], axis=0)
 
     def record(self) -> dict[str, Any]:
-        """The evaluation ready for JSON: each origin's item and steps, and all measures."""
+        """The evaluation ready for JSON: each origin's item and steps, and the measures.
+
+        The quantile loss of `by_series` is not among them, because it comes from `forecasts`.
+        """
         return {
             "origins": [{"item": item, "steps": steps} for item, steps in self.errors.index],
             "errors": self.errors.to_dict("list"),

@@ -17,7 +17,9 @@ from m2lib.files import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SYMBOLS = ("<pad>", *"0123456789", ",", ";")  # a symbol's index is its id
+# A symbol's index is its id. Every adapter holds a bias for each of the 13 (head_bias.safetensors),
+# so none can be added or replaced without training all adapters anew.
+SYMBOLS = ("<pad>", *"0123456789", ",", ";")
 PAD_ID = 0
 COMMA_ID = 11
 SEMICOLON_ID = 12

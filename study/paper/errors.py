@@ -105,7 +105,8 @@ def error_table(records: dict[str, Record]) -> pd.DataFrame:
     who: `ours`, `published`, or of a yardstick the set that it forecasts: a split, or a world by
     its name. experiment: of a yardstick the forecaster's name. mae and crps: scaled units. A run
     that asks an adapter about the other 15 hard series counts to the run that trained it, as in the
-    published errors: search/second_0 to search/expt_7, for example.
+    published errors: search/second_0 to search/expt_7, for example. Raises InputError for a split
+    or a world on which no yardstick is recorded.
     """
     rows: list[dict[str, Any]] = []
     for name, record in records.items():
@@ -117,7 +118,13 @@ def error_table(records: dict[str, Record]) -> pd.DataFrame:
         for i, entry in record.series.items():
             rows.append(run | {"series": i, "mae": entry["mae"], "crps": entry.get("crps")})
     for where in ("validation", "test", *WORLDS):
-        for name, maes in study.recorded_yardsticks(where).items():
+        yardsticks = study.recorded_yardsticks(where)
+        if not yardsticks:
+            raise InputError(
+                f"no yardstick has forecast {where}; "
+                "`python -m benchmarks.yardsticks` measures them"
+            )
+        for name, maes in yardsticks.items():
             yardstick = {"who": where, "experiment": name, "split": where}
             for i, mae in maes.items():
                 rows.append(yardstick | {"series": i, "mae": mae, "crps": None})

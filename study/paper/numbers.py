@@ -30,6 +30,7 @@ from study.paper.errors import Runs, summary
 from study.paper.samples import GREEDY, Sampled, median_mae, sampled
 from study.paper.scaling import MEASURED, milestones, power_law
 from study.settings import benchmark_record
+from study.worlds import AT_HOME, CHANGED
 
 REPORT = study.PROFILES["report"]
 PROMPT = 512
@@ -66,17 +67,8 @@ HARDEST = "prices"
 SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
 COPIED = "nearest analogue in the context"
 MEAN = "mean of the context, repeated"
-WORLDS = (
-    "as trained",
-    "noise of 1%",
-    "noise of 5%",
-    "noise of 20%",
-    "Holling type III",
-    "Lotka-Volterra",
-    "a rate that drifts",
-    "half the sampling rate",
-)
-"""The world of the data set's recipe, and the seven whose noise, equations or clock differ."""
+IN_WORLDS = (AT_HOME, *CHANGED)
+"""The world of the data set's recipe, and those whose noise, equations or clock differ."""
 FINAL_MODEL = "the language model, final adapter"
 LONG_RUN = "the language model, best adapter"
 GENERAL = "the language model, for any table"
@@ -97,9 +89,9 @@ COMPARED = {
     "ours trial/simulated": ["ours trial/rate"],
     "ours trial/tail": ["ours trial/rank"],
     "ours trial/units": ["ours trial/rate"],
-    **{f"{world} {GENERAL}": [f"{world} {study.TUNED}"] for world in WORLDS},
-    **{f"{world} {FINAL_MODEL}": [f"{world} {COPIED}"] for world in WORLDS},
-    **{f"{world} {LONG_RUN}": [f"{world} {COPIED}", f"{world} {MEAN}"] for world in WORLDS},
+    **{f"{world} {GENERAL}": [f"{world} {study.TUNED}"] for world in IN_WORLDS},
+    **{f"{world} {FINAL_MODEL}": [f"{world} {COPIED}"] for world in IN_WORLDS},
+    **{f"{world} {LONG_RUN}": [f"{world} {COPIED}", f"{world} {MEAN}"] for world in IN_WORLDS},
 }
 """Who is compared with whom, series by series."""
 
@@ -162,7 +154,7 @@ def _names_in_the_paper() -> list[str]:
     names = []
     for name, experiment in EXPERIMENTS.items():
         is_search = name.startswith(("search/", "context/"))
-        if not experiment.synthetic_format and not is_search:
+        if not experiment.text_format and not is_search:
             names.append(name)
     return sorted(names, key=lambda name: name.startswith("trial/"))
 

@@ -1,10 +1,13 @@
 """Fine-tuning measured on tables: what is recorded of the same table is not measured again."""
 
+from dataclasses import asdict
+
 import pytest
 
 from benchmarks import tuned
 from m2lib.files import read_json, short_hash, write_json
-from m2lib.forecaster.adapters import GENERAL, weights_hash
+from m2lib.forecaster.adapters import GENERAL, read_format, weights_hash
+from m2lib.forecaster.views import PLAIN
 
 OPTIONS = {"horizon": 4, "leave-out": 2}
 
@@ -33,6 +36,8 @@ def record(tmp_path, table):
         "settings": {"horizon": 4, "leave_out": 2, "finetune": 20},
         "table": {"sha256": short_hash(table.read_bytes())},
         "adapter": weights_hash(GENERAL),
+        "text_format": read_format(GENERAL).settings(),
+        "views": [asdict(view) for view in PLAIN],
     }
     write_json(path, known)
     return path
@@ -75,8 +80,9 @@ def test_a_table_whose_numbers_have_changed_is_measured_again(table, record, com
     assert len(commands) == 1
 
 
-def test_another_adapter_is_measured_again(table, record, commands):
-    write_json(record, read_json(record) | {"adapter": "another"})
+@pytest.mark.parametrize("part", ["adapter", "text_format", "views"])
+def test_another_adapter_is_measured_again(table, record, commands, part):
+    write_json(record, read_json(record) | {part: "another"})
     tuned.evaluate(table, record, 20, **OPTIONS)
     assert len(commands) == 1
 

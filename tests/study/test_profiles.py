@@ -29,7 +29,7 @@ def test_no_experiment_of_the_slice_takes_more_than_three_steps():
         training = training_at(experiment, PROFILES["slice"])
         if training and training.steps > 3:
             too_long.append(name)
-    assert not too_long, "give each of these two steps in SLICE of study/profiles.py"
+    assert not too_long, "give each of these fewer steps in SLICE of study/profiles.py"
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)

@@ -1,6 +1,6 @@
 """A verdict claims no more than the errors prove; the errors here are made by hand."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
@@ -97,6 +97,12 @@ def test_a_loss_to_the_luckiest_of_several_has_to_be_surer():
     assert worse.verdict.endswith("that may be chance")
     beside_one = replace(worse, mase=worse.mase.drop(columns="mean"))
     assert beside_one.verdict.endswith("more than chance")
+
+
+def test_a_record_holds_every_measure():
+    no_measures = {"season", "period", "forecasts", "id_column"}
+    measures = {field.name for field in fields(Evaluation)} - no_measures
+    assert BETTER.record().keys() == {"origins", *measures}
 
 
 def test_the_table_has_the_best_first_and_the_models_gain_over_each():

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load, save_file
 
 from m2lib.model.backbones import (
+    CONFIGS,
     backbone_config,
     load_backbone,
     meta_model,
@@ -68,6 +69,7 @@ def test_smollm2s_committed_config_is_that_of_its_weights():
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_has_a_config(name):
+    assert (CONFIGS / f"{name}.json").is_file(), "it needs a shape, see CONTRIBUTING.md"
     assert backbone_config(name).num_hidden_layers
 
 

@@ -33,6 +33,15 @@ def cache(tmp_path, monkeypatch):
 # Names.
 
 
+def test_every_backbone_with_weights_has_a_name_on_the_hub_of_its_own():
+    hub_ids = []
+    for name, spec in BACKBONES.items():
+        if spec.licence or spec.wheel or spec.gguf_sha256:
+            assert spec.hub_id, f"without one {name} would be random"
+            hub_ids.append(spec.hub_id)
+    assert len(set(hub_ids)) == len(hub_ids), "adapters name their model by it"
+
+
 def test_a_known_name_stays_as_it_is():
     assert backbone_id("smollm2-135m") == "smollm2-135m"
 

@@ -348,7 +348,7 @@ def test_settings_are_the_format():
 
     # Without `spread`, which records from before there was one do not have.
     names = ["variables", "digits", "percentile", "offset", "separate", "room"]
-    assert list(STUDY.settings()) == names
+    assert list(STUDY.settings()) == names, "name a new setting in NEWER of codec.py"
 
 
 @pytest.mark.parametrize("separate", [True, False])

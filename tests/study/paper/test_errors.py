@@ -14,6 +14,7 @@ from study import (
     recorded_rows,
 )
 from study.paper import errors
+from study.paper.numbers import PUBLISHED
 from study.worlds import WORLDS
 
 LAPTOP = PROFILES["laptop"]
@@ -49,6 +50,11 @@ def test_runs_are_ours_the_reports_and_those_of_the_yardsticks(table, sampled_re
     for where in ("validation", "test", *WORLDS):
         for name, row in recorded_rows(where).items():
             assert runs[where, name].to_dict() == row["maes"]
+
+
+def test_no_two_forecasters_share_a_name_in_figures():
+    names = [*recorded_rows("test"), *PUBLISHED]
+    assert len({errors.short(name) for name in names}) == len(names)
 
 
 def test_recorded_runs_are_those_of_the_table(table):

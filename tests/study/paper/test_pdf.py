@@ -14,9 +14,10 @@ import pytest
 
 from m2lib.files import ROOT, InputError
 from m2lib.series import BASELINES
-from study import SEARCH, STATISTICAL, TUNED
+from study import ARMS, SEARCH, STATISTICAL, TRIALS, TUNED
 from study.paper import pdf
-from study.worlds import WORLDS
+from study.paper.errors import START
+from study.worlds import AT_HOME, CHANGED
 
 SOURCE = (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
 LAST_VALUE, CONTEXT_MEAN, COPY, LOG_VAR_3 = BASELINES
@@ -48,6 +49,20 @@ def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
     assert len(in_the_pdf) > 8
     assert in_the_pdf <= set(pdf.FIGURES)
     assert in_the_pdf - IN_THE_PAPER_ALONE <= in_notebooks
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        pytest.param(r"#let trials = \((.*?)\)", [START, *ARMS], id="trials at equal FLOPs"),
+        pytest.param(r'"default-warm", \.\.\((.*?)\)', TRIALS, id="trials for the final run"),
+        pytest.param(r"#let worlds = \((.*?)\)", CHANGED, id="changed worlds"),
+    ],
+)
+def test_the_papers_own_lists_are_complete(pattern, names):
+    """What they leave out would be missing from a table or from a count."""
+    (listed,) = re.findall(pattern, SOURCE, re.DOTALL)
+    assert re.findall('"(.*?)"', listed) == [name.removeprefix("trial/") for name in names]
 
 
 def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
@@ -217,8 +232,7 @@ def test_the_best_model_of_statistics_is_autoarima_by_its_mean_on_validation(pri
 def test_in_how_many_worlds_the_adapter_for_any_table_is_ahead_of_plain_forecasts(
     printed_numbers, statistic, ahead_in
 ):
-    # Of the ten worlds two have other units, and are not counted.
-    worlds = [world for world in WORLDS if "size" not in world]
+    worlds = (AT_HOME, *CHANGED)
     assert len(worlds) == 8
 
     ahead = 0
