@@ -260,7 +260,8 @@ class TextFormat:
             raise InputError(
                 f"{who} has no scale: what is read is constant, mostly 0, or not finite; drop it"
             )
-        scaled: np.ndarray = scaling.relative(values) * self.unit
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            scaled: np.ndarray = scaling.relative(values) * self.unit
         # 9999.5 would be written as 10000, which has a digit too many. NaN fails both comparisons.
         writable = (scaled >= 0) & (scaled < self.largest + 0.5)
         if not writable.all():

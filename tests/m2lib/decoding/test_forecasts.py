@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from m2lib.decoding.bare_model import BareModel
-from m2lib.decoding.forecasts import cut_prompt, forecast
+from m2lib.decoding.forecasts import cut_prompt, forecast, pooled
 from m2lib.decoding.generation import DecodeConfig
 from m2lib.files import InputError
 from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID, ids_to_text, text_to_ids
@@ -282,6 +282,24 @@ def test_a_real_prompt_is_cut_at_a_step(data):
         cut = cut_prompt(ids, DecodeConfig(context_tokens=512))
         assert 502 < len(cut) <= 512  # a step has ten tokens at most
         assert ids[-len(cut) - 1] == SEMICOLON_ID
+
+
+def test_a_raw_cut_may_be_shorter_than_a_step(tiny, data):
+    config = DecodeConfig(context_tokens=5, raw_cut=True, max_new_tokens=5)
+    (made,) = forecast(tiny, data.contexts[:1], config)
+    assert made.prompt_tokens == 5
+
+
+def test_forecasts_that_are_pooled_have_read_all_of_their_prompts(skewed):
+    short = replace(skewed, prompt_tokens=5, padded_tokens=9)
+    long = replace(skewed, prompt_tokens=7, padded_tokens=8)
+
+    together = pooled([short, long], 4)
+
+    assert together.prompt_tokens == 5 + 7
+    assert together.padded_tokens == 9
+    samples = (together.texts, together.repairs, together.new_tokens, together.passes)
+    assert [len(each) for each in samples] == [4] * 4
 
 
 def ones_with_a_large_value():

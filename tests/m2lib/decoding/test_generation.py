@@ -99,6 +99,38 @@ def test_sampling_follows_the_models_probabilities(tiny):
     assert np.abs(frequency - expected).max() < 4 * largest_deviation
 
 
+def test_no_draw_gives_a_token_behind_the_last():
+    """Rounded, the probabilities may add up to less than a draw just below 1."""
+    logits = torch.randn(1000, len(SYMBOLS), generator=torch.Generator().manual_seed(0))
+    largest_draw = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
+    tokens = generation._choose(logits, 1.0, largest_draw.expand(1000))
+    assert tokens.max() < len(SYMBOLS)
+
+
+class TenRows:
+    """An engine of ten rows, of which some write a pad at once, and the others digits."""
+
+    done_at_once = 2
+
+    def __init__(self, model, prompts, num_samples, tick):
+        self.logits = torch.zeros(10, len(SYMBOLS))
+        self.logits[: self.done_at_once, PAD_ID] = 1
+        self.logits[self.done_at_once :, 5] = 1
+
+    def keep(self, rows):
+        self.logits = self.logits[rows]
+
+    def step(self, tokens):
+        pass
+
+
+@pytest.mark.parametrize(("done", "passes"), [(1, [3] * 10), (2, [0] * 2 + [3] * 8)])
+def test_of_ten_rows_two_leave_together_and_one_waits(tiny, monkeypatch, done, passes):
+    monkeypatch.setattr(TenRows, "done_at_once", done)
+    _, by_row = generate(tiny.model, [[1]] * 10, DecodeConfig(max_new_tokens=4), engine=TenRows)
+    assert by_row == [[count] for count in passes]
+
+
 def test_when_rows_leave_changes_nothing_that_is_sampled(tiny, monkeypatch):
     config = DecodeConfig(constrained=True, temperature=1.0, n_samples=5, steps=4)
     written = []

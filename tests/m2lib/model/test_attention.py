@@ -50,6 +50,37 @@ def test_gradients_that_nobody_asks_for_change_no_other(wanted):
             assert some_train[name].grad is None
 
 
+def error_of_the_first_gradients(tokens):
+    """Return the relative errors in bfloat16 of the gradients of the first block of k and of v."""
+    torch.manual_seed(0)
+    *inputs, output_gradient = torch.randn(4, 1, 2, tokens, 16).bfloat16()
+
+    def gradients(dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in inputs]
+        _, of_k, of_v = grad(causal_attention(*leaves, 0.25), leaves, output_gradient.to(dtype))
+        return [x[:, :, :BLOCK].float() for x in (of_k, of_v)]
+
+    pairs = zip(gradients(torch.bfloat16), gradients(torch.float32), strict=True)
+    return [float((rounded - exact).norm() / exact.norm()) for rounded, exact in pairs]
+
+
+def test_gradients_of_keys_and_values_are_summed_up_unrounded():
+    """All later blocks add to those of the first one. Rounded each time, they would drift."""
+    for short, long in zip(
+        error_of_the_first_gradients(2 * BLOCK),
+        error_of_the_first_gradients(16 * BLOCK),
+        strict=True,
+    ):
+        assert long < 1.25 * short
+
+
+def test_a_model_that_fails_in_blocks_attends_as_before(tiny):
+    before = tiny.model.config._attn_implementation
+    with pytest.raises(RuntimeError), blocked_attention(tiny.model):
+        raise RuntimeError
+    assert tiny.model.config._attn_implementation == before
+
+
 def test_a_model_attends_in_blocks_only_while_asked(tiny):
     model = tiny.model
     # Of 200 tokens, so that there is more than one block.

@@ -74,6 +74,13 @@ def test_alpha_is_the_rank_by_default(model):
         assert layer.alpha == layer.rank == 4
 
 
+def test_an_adapter_starts_with_a_of_one_over_the_root_of_its_width_and_b_of_zero():
+    layer = LoRALinear(torch.nn.Linear(400, 3), rank=100, alpha=1, generator=seeded(0))
+
+    assert layer.lora_A.std().item() == pytest.approx(400**-0.5, rel=0.02)
+    assert not layer.lora_B.any()
+
+
 def test_the_seed_decides_the_start(model):
     def start(seed):
         """Return the first values of one adapter's A."""

@@ -122,6 +122,16 @@ def test_the_head_of_a_reduced_model_is_not_tied_to_its_embedding(tiny):
     assert model.lm_head.weight.data_ptr() != model.model.embed_tokens.weight.data_ptr()
 
 
+@pytest.mark.parametrize("part", ["config", "generation_config"])
+def test_no_digit_begins_or_ends_a_text_of_a_reduced_model(smollm2, part):
+    """Its ids are 0 to 12. The full vocabulary's end of text, 2, would be the digit 1."""
+    config = getattr(smollm2.model, part)
+
+    assert config.bos_token_id is None
+    assert config.eos_token_id is None
+    assert config.pad_token_id == PAD_ID
+
+
 def test_biases_in_the_generation_config_move_into_the_head(tiny):
     model = load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model
     comma = tiny.remap.backbone_ids[11]

@@ -110,6 +110,11 @@ def test_stretched_samples_know_of_no_least_value():
     assert stretched(SAMPLES, 100).min() < 0
 
 
+def test_a_band_holds_its_ends():
+    sevens = np.full((4, 1, 2), 7)
+    assert coverage(sevens, np.array([[7, 8]]), 0.8) == 0.5
+
+
 def test_a_band_without_width_needs_no_stretch_or_an_endless_one():
     sevens = np.full((4, 1, 2), 7)
     assert stretch_needed(sevens, np.array([[7, 8]]), 0.8).tolist() == [[0, np.inf]]

@@ -79,6 +79,18 @@ def test_the_period_is_that_of_the_cycle(length):
     assert period_of(cycle) == pytest.approx(length, abs=1)
 
 
+def test_a_cycle_under_noise_of_its_size_has_a_period():
+    noise = np.random.default_rng(0).normal(0, 1, 80)
+    logs = np.sin(2 * np.pi * np.arange(80) / 10) + noise
+    assert period_of(500 * np.exp(logs)) == 10  # its autocorrelation there is 0.23
+
+
+def test_what_hardly_comes_back_has_no_period():
+    steps = np.arange(80)
+    echo = np.where(steps < 8, 100, 0) + np.where((steps >= 40) & (steps < 44), 2, 0)
+    assert period_of(echo) is None  # its autocorrelation at 40 steps is 0.06
+
+
 def test_log_var_continues_what_is_linear_in_logs():
     steps = np.arange(40)
     logs = np.stack([3 + np.sin(0.5 * steps), 3 + np.cos(0.5 * steps)], axis=1)
@@ -123,6 +135,20 @@ def test_on_the_process_that_it_fits_its_bands_hold_their_share(steps, least, mo
     for level in (0.5, 0.8, 0.95):
         held = [coverage(*pair, level) for pair in zip(paths, truths, strict=True)]
         assert least < np.mean(held) - level < most, level
+
+
+def test_residuals_of_a_short_context_are_enlarged():
+    context = simulated(1, 0.1, np.random.default_rng(6), 20)
+
+    paths = log_var_paths(context, 4000, np.random.default_rng(0), horizon=1)
+
+    # 17 of 20 steps have three before them, and each variable has a constant and six weights.
+    logs = np.log1p(context[0])
+    before = np.hstack([np.ones((17, 1)), logs[2:-1], logs[1:-2], logs[:-3]])
+    weights, *_ = np.linalg.lstsq(before, logs[3:], rcond=None)
+    residuals = logs[3:] - before @ weights
+    enlarged = np.sqrt(17 / (17 - 7)) * residuals.std(axis=0)
+    assert np.log1p(paths[0, :, 0]).std(axis=0) == pytest.approx(enlarged, rel=0.05)
 
 
 def test_both_variables_err_together():

@@ -68,7 +68,13 @@ def ones_but(value, shape=(2, 2)):
 
 @pytest.mark.parametrize(
     ("value", "scaled"),
-    [(10.0, "10000"), (1e300, "1e+303"), (-UNDERSHOOT, "-0.001"), (np.nan, "nan")],
+    [
+        (10.0, "10000"),
+        (9.9995, "9999.5"),  # it would be rounded up
+        (1e300, "1e+303"),
+        (-UNDERSHOOT, "-0.001"),
+        (np.nan, "nan"),
+    ],
 )
 def test_a_value_that_cannot_be_written_is_named(value, scaled):
     with pytest.raises(InputError) as error:

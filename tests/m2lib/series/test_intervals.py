@@ -116,6 +116,10 @@ def test_of_many_values_some_sign_flips_are_drawn():
     assert sign_flip_p(np.ones(50)) == 1 / 100_001
 
 
+def test_of_twenty_values_all_sign_flips_are_tried():
+    assert sign_flip_p(np.ones(20)) == 2 / 2**20
+
+
 def test_a_sign_flip_test_errs_as_often_as_it_says():
     samples = np.random.default_rng(4).normal(0, 1, (1000, 8))
     is_significant = [sign_flip_p(sample) < 0.05 for sample in samples]

@@ -81,6 +81,11 @@ def test_the_quantile_loss_of_the_median_is_half_its_mae():
     assert quantile_loss(SAMPLES, TRUTH, [0.5]) == pytest.approx(series_mae(median, TRUTH) / 2)
 
 
+def test_weighted_quantile_loss_by_hand():
+    truths = [np.array([[1.0, -3.0]]), np.array([[-2.0, 2.0]])]  # 2 in the mean of their sizes
+    assert weighted_quantile_loss([2.0, 4.0], truths) == 2 * 3 / 2
+
+
 def test_weighted_quantile_loss_has_no_unit():
     loss = quantile_loss(SAMPLES, TRUTH)
     loss_in_tenths = quantile_loss(10 * SAMPLES, 10 * TRUTH)
@@ -104,3 +109,4 @@ def test_best_and_worst_ranks_by_error_then_id():
     errors = {5: 1.0, 3: 1.0, 8: 0.5, 1: 9.0}
     assert best_and_worst(errors, worst=1) == ([8, 3, 5], [1])
     assert best_and_worst(errors, worst=0) == ([8, 3, 5, 1], [])
+    assert best_and_worst({5: 1.0, 3: 2.0}) == ([5], [3])  # two fifths, but at least one

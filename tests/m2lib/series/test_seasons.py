@@ -110,6 +110,7 @@ def test_a_summary_says_of_what_it_counts():
         pytest.param(np.arange(30.0) % 7, 1, id="no season is asked for"),
         pytest.param(np.arange(20.0) % 7 + 1, 7, id="fewer than three seasons"),
         pytest.param(np.random.default_rng(0).poisson(0.4, 140), 7, id="rare sales, at any time"),
+        pytest.param(np.random.default_rng(0).poisson(1.2, 140), 7, id="a fifth of them zero"),
         # Likewise zeros at any time of a season of 7, and the moving median is zero.
         pytest.param(np.resize([0.0, 0.0, 3.0], 40), 7, id="a season of another length"),
         pytest.param(np.zeros(40), 7, id="all zero"),
@@ -234,6 +235,13 @@ def test_a_day_on_which_a_shop_is_closed_has_a_factor_near_zero():
 
     assert factor[6] < 0.06
     assert factor[:6] == pytest.approx(np.full(6, 7 / 6), rel=0.1)
+
+
+@pytest.mark.parametrize(("sunday", "is_lifted"), [(0.0, True), (0.02, True), (0.2, False)])
+def test_a_series_is_lifted_where_a_step_is_nearly_always_zero(sunday, is_lifted):
+    sales = np.resize([1, 1, 1, 1, 1, 1, sunday], 140) * np.linspace(50, 60, 140)
+    season = Season.of(sales[:, None], 7)
+    assert (season.shift[0, 0] < 0) == is_lifted
 
 
 def test_a_lifted_season_is_taken_out_and_put_back_exactly():

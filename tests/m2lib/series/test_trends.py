@@ -52,6 +52,17 @@ def test_where_there_is_none_a_series_stays_as_it_is(values):
     assert trend.without(values) == pytest.approx(values)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(STEPS - 30, id="from below zero to above"),
+        pytest.param(1 + STEPS[:20], id="twenty steps"),
+    ],
+)
+def test_where_there_is_one_it_is_found(values):
+    assert Trend.of(values).slope == pytest.approx([1.0])
+
+
 def test_each_variable_has_its_own():
     both = np.hstack([10 + STEPS, 200 - 2 * STEPS])
     assert Trend.of(both).slope == pytest.approx([1.0, -2.0])

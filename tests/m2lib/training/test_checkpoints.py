@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from m2lib.files import InputError
-from m2lib.training import TrainConfig, TrainLog, load_checkpoint, save_checkpoint, saved_step
+from m2lib.training import (
+    TrainConfig,
+    TrainLog,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    saved_step,
+)
 
 CONFIG = {"steps": 9, "learning_rate": 0.1, "alpha": None, "decay": "cosine"}
 
@@ -74,6 +81,19 @@ def test_what_is_restored_is_what_was_saved(run):
 
 def test_only_the_newest_checkpoint_is_kept(run):
     assert [path.name for path in run.folder.iterdir()] == ["step-000003.safetensors"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(run, monkeypatch):
+    def disk_is_full(path, content):
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(checkpoints, "write_atomic", disk_is_full)
+    parameters, optimizer = parameters_and_optimizer()
+
+    with pytest.raises(InputError, match="the disk is full"):
+        save_checkpoint(run.folder, {"step": 4}, CONFIG, parameters, optimizer)
+
+    assert saved_step(run.folder) == 3
 
 
 def test_a_file_of_an_older_version_is_gone_on_from(run):

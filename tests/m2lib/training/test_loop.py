@@ -27,7 +27,15 @@ from m2lib.model import (
     trainable,
 )
 from m2lib.series import TABLES, encode
-from m2lib.training import TrainConfig, batch_of, loop, make_windows, saved_step, train
+from m2lib.training import (
+    TrainConfig,
+    batch_of,
+    loop,
+    make_windows,
+    saved_step,
+    train,
+    window_loss,
+)
 from study.synthetic import synthetic_windows
 
 CONFIG = TrainConfig(
@@ -105,6 +113,37 @@ def test_no_weight_decays(model, windows, tmp_path):
     # B is zero at first, so that A has no gradient in the first step: it stays as it is.
     after = [layer.lora_A for layer in lora_layers(model).values()]
     assert all(map(torch.equal, before, after))
+
+
+def test_each_step_is_taken_at_the_rate_of_the_settings(model, windows, tmp_path, monkeypatch):
+    rates = []
+
+    def note_rate(folder, log, config, parameters, optimizer):
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(loop, "save_checkpoint", note_rate)
+    train(model, windows, CONFIG, tmp_path, checkpoint_every=1, progress=False)
+    assert rates == [CONFIG.rate(step) for step in range(CONFIG.steps)]
+
+
+@pytest.mark.parametrize("weight", [{"tail_weight": 4.0}, {"units_weight": 0.25}])
+def test_the_loss_is_weighed_as_the_settings_say(model, windows, tmp_path, weight):
+    config = replace(CONFIG, steps=1, **weight)
+    batch = torch.from_numpy(batch_of(0, windows, config))
+    with torch.no_grad():  # a new adapter changes nothing
+        expected = window_loss(model, batch, **weight).item()
+
+    log = train(model, windows, config, tmp_path, progress=False)
+
+    assert log.losses == pytest.approx([expected], abs=1e-5)
+
+
+def test_nothing_is_kept_for_gradients_while_a_run_is_evaluated(model, windows, tmp_path):
+    def evaluate():
+        return {"keeps": torch.is_grad_enabled()}
+
+    log = train(model, windows, replace(CONFIG, steps=1), tmp_path, evaluate=evaluate)
+    assert [entry["keeps"] for entry in log.evaluations] == [False, False]
 
 
 def test_a_gradient_is_clipped(tiny, windows, tmp_path):

@@ -54,3 +54,13 @@ def test_a_numbers_last_digit_can_weigh_less():
     weights = [1, 0.25, 1, 1, 1, 1, 0.25, 1, 1, 1, 0.25, 1, 0.25, 0, 0]
     assert loss_weights(ids, units_weight=0.25)[0].tolist() == weights
     assert loss_weights(ids)[0].tolist() == [1.0] * 13 + [0, 0]
+
+
+def test_what_follows_the_last_column_is_not_known_so_its_digit_weighs_one():
+    ids = torch.tensor([text_to_ids("12,34")])
+    assert loss_weights(ids, units_weight=0.25)[0].tolist() == [0.25, 1, 1, 1]
+
+
+def test_a_window_of_two_tokens_predicts_one():
+    ids = torch.tensor([text_to_ids("12")])
+    assert loss_weights(ids, tail_weight=3.0).tolist() == [[1.0]]
