@@ -79,7 +79,8 @@ class Task:
     def _say_what_is_read(self, df: pd.DataFrame, columns: Columns, items: list[Item]) -> None:
         """Print which columns and which times are read, and which season is taken out.
 
-        Without a time column it also warns, if the table may have one, or if it has several series.
+        Without a time column it also warns, if the table may have one, or if it has several series
+        or guessed targets: a shop's number may be among them.
         """
         time = "none"
         if columns.time:
@@ -99,11 +100,13 @@ class Task:
         unread = [str(name) for name in df if name not in read]
         if unread:
             line += f"; not read: {', '.join(unread)}"
-        if columns.time is None and (unread or columns.id):
+        guessed = len(columns.targets) > 1 and not self.target
+        if columns.time is None and (unread or columns.id or guessed):
             warnings.warn(
                 f"{self.file}: no column of dates was found, so the rows are taken to be in order, "
                 "the oldest first, and no season is taken out; if there is one, name it with "
-                "--time, and write its dates as 2024-01-31",
+                "--time, and write its dates as 2024-01-31; if a column tells series apart, name "
+                "it with --id",
                 stacklevel=2,
             )
         print(line + self._seasons(items))
@@ -222,7 +225,7 @@ def forecast(
         m2lib.forecaster.write_table(table, output)
         print(output)
     else:
-        print(table.to_string(index=False, max_rows=40, float_format="{:.6g}".format))
+        print(table.to_string(index=False, max_rows=40, float_format=_shown))
         print(f"{len(table)} rows; --output F.csv writes them all")
     if plot:
         import matplotlib.pyplot as plt
@@ -234,6 +237,11 @@ def forecast(
         print(plot)
     if stopped:
         raise stopped
+
+
+def _shown(number: float) -> str:
+    """A number of six digits, as the terminal shows it; a larger one with all before its point."""
+    return f"{number:.6g}" if abs(number) < 1e6 else f"{number:.2f}"
 
 
 def _check_output(task: Task, output: Path, force: bool, endings: tuple[str, ...]) -> None:
@@ -282,7 +290,8 @@ def evaluate(
     ----------
     origins
         How many moments of each series' past to forecast from. With one, or with fewer than six
-        forecasts in all, nothing is shown to be more than chance.
+        forecasts in all, nothing is shown to be more than chance; that the model is behind, not
+        with fewer than eight.
     stride
         Steps from one moment to the next. By default the horizon.
     leave_out

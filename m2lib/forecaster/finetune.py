@@ -110,8 +110,9 @@ def finetune(
     # 3. Forecast the last steps with what the training starts from.
     measured = _some_of(items, config.seed)
     num_samples = max(SAMPLES, min(MOST_SAMPLES, FORECASTS // len(measured)))
+    flops = sum(_step_flops(model, windows(step), config) for step in range(config.steps))
     say(
-        f"{_cost(model, windows(0), config)}; forecast before and after: "
+        f"{_cost(model, windows(0), flops, config)}; forecast before and after: "
         f"{len(measured)} of {len(items)} series, {num_samples} samples of each"
     )
     measure = partial(
@@ -141,7 +142,6 @@ def finetune(
     run_hash = short_hash(repr(decisive).encode() + data)
     checkpoints = folder / f"checkpoints-{run_hash}"
     log = train(model, windows, config, checkpoints, progress=progress)
-    flops = sum(_step_flops(model, windows(step), config) for step in range(config.steps))
 
     # 5. Forecast the same steps again, measure the spread on them, and write the adapter's folder.
     after = measure(tuned)
@@ -177,13 +177,15 @@ def finetune(
         f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} "
         f"after; the 80% band holds {before.coverage:.0%} before, {after.coverage:.0%} after"
     )
-    say(_difference(before, after))
+    say(_difference(before, after, len(forecaster.views)))
     say(f"spread measured on these steps: {spread:.3g}, with which the band holds {held:.0%}")
     say(after.verdict)
     if after.coverage < TOO_NARROW:
+        # One view has narrower bands than several, however few steps were trained.
+        unless = ", unless one view alone makes them narrow" if len(forecaster.views) > 1 else ""
         warnings.warn(
             f"the adapter is too sure of itself: its 80% bands hold {after.coverage:.0%} of what "
-            f"was kept back, and {held:.0%} with the new spread; train fewer steps",
+            f"was kept back, and {held:.0%} with the new spread; train fewer steps{unless}",
             stacklevel=2,
         )
     return tuned
@@ -311,10 +313,14 @@ def _spread(after: Evaluation, spread: float) -> tuple[float, float]:
     return new, float((needed <= new / spread).mean())
 
 
-def _difference(before: Evaluation, after: Evaluation) -> str:
-    """How much the training has improved the error, in words; each series counts once."""
+def _difference(before: Evaluation, after: Evaluation, views: int) -> str:
+    """How much the training has improved the error, in words; each series counts once.
+
+    What a forecaster of several `views` loses or gains because the new adapter has one is in it.
+    """
     gains = before.mase[MODEL] - after.mase[MODEL]
-    claim = f"gain of the training: {gains.mean():+.3f} in MASE"
+    beside = f", and of one view instead of {views}" if views > 1 else ""
+    claim = f"gain of the training{beside}: {gains.mean():+.3f} in MASE"
     if len(gains) < ENOUGH:
         return (
             f"{claim}; fewer than {ENOUGH} forecasts prove nothing, "
@@ -363,19 +369,20 @@ def _write(
     save_adapter(backbone.model, folder, backbone.loaded_by)
 
 
-def _cost(model: "PreTrainedModel", batch: np.ndarray, config: TrainConfig) -> str:
-    """A training's cost in words: FLOPs by the rules, and seconds, judged by a forward pass."""
+def _cost(model: "PreTrainedModel", batch: np.ndarray, flops: int, config: TrainConfig) -> str:
+    """A training's cost in words: its FLOPs, and seconds, judged by a forward pass of a batch."""
     rows = torch.from_numpy(batch).to(model.device)
     with torch.inference_mode():
         window_loss(model, rows).item()  # the first pass warms up; `item` waits for a graphics card
         began = time.perf_counter()
         window_loss(model, rows).item()
         forward_seconds = time.perf_counter() - began
-    flops = config.steps * _step_flops(model, batch, config)
-    seconds = config.steps * PASSES_A_STEP * forward_seconds
+    # Windows differ in length, so all of them cost more or less than the first so many times.
+    steps = flops / _step_flops(model, batch, config)  # of the first one's size
+    tokens = round(batch.size * steps / config.steps)
     return (
-        f"{config.steps} steps of {batch.size} tokens: {flops:.2g} FLOPs by the rules, "
-        f"some {seconds:.0f} s here"
+        f"{config.steps} steps of {tokens} tokens: {flops:.2g} FLOPs by the rules, "
+        f"some {steps * PASSES_A_STEP * forward_seconds:.0f} s here"
     )
 
 

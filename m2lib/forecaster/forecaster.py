@@ -82,7 +82,7 @@ class Forecaster(Sampler):
         backbone: str | Path | None = None,
         text_format: TextFormat | None = None,
         device: str | torch.device | None = None,
-        dtype: str | None = None,
+        dtype: str | torch.dtype | None = None,
         device_map: str | torch.device | None = None,
     ) -> "Forecaster":
         """Load a forecaster.
@@ -103,7 +103,7 @@ class Forecaster(Sampler):
             for every fifty, which are forecast together.
         device : str or torch.device, optional
             As in `m2lib.model.load_backbone`.
-        dtype : str, optional
+        dtype : str or torch.dtype, optional
             `float32`, `bfloat16`, or on a CPU `int8`, which rounds the weights of the model's
             layers, and what they are multiplied with, to 8 bits (`m2lib.model.int8_product`); all
             else is then in the better one of the others. Default: `M2_DTYPE`, else the fastest,
@@ -332,7 +332,8 @@ class Forecaster(Sampler):
             all steps and variables, so the sum of a sample's steps is a sample of their sum, and
             has quantiles, too. The samples are moved apart by the text format's `spread`, as the
             levels are; the mean is that of the samples before (see `m2lib.decoding.Forecast.mean`).
-            Time stamps are of the table's type, and in its time zone.
+            Time stamps are of the table's type, and in its time zone; but dates that the table has
+            as text, such as 2024-01-31, come back as dates: pd.to_datetime makes the table's so.
 
         Raises
         ------
@@ -428,7 +429,7 @@ class Forecaster(Sampler):
                 }
                 quantiles = np.quantile(samples, quantile_levels, axis=0)
                 for level, quantile in zip(quantile_levels, quantiles, strict=True):
-                    frame[str(level)] = quantile
+                    frame[f"{level:.10g}"] = quantile  # np.arange makes 0.30000000000000004
                 if return_samples:
                     frame["mean"] = forecast.mean[:, variable]
                     frame |= {f"sample_{number}": one for number, one in enumerate(samples)}

@@ -109,7 +109,7 @@ def plot_items(
         dated = isinstance(item.times, pd.DatetimeIndex)
         times = read_stamps(ahead[time])[0] if dated else pd.Index(ahead[time])
         _draw_fan(ax, times, ahead)
-        ax.margins(x=0)
+        ax.margins(x=0 if len(ahead) > 1 else 0.02)  # room for the mark of a single step
         # A $ in a name is a dollar, and does not begin a formula.
         ax.set_title(str(item.name), parse_math=False)
         ax.set_xlabel(str(time), parse_math=False)
@@ -124,10 +124,14 @@ def _draw_fan(ax: "Axes", times: pd.Index, ahead: pd.DataFrame) -> None:
     names = [str(name) for name in ahead.columns]
     levels = sorted((name for name in names if re.fullmatch(LEVEL, name)), key=float)
     pairs = zip(levels[: len(levels) // 2], reversed(levels), strict=False)
+    lone = len(times) == 1  # a line of one point and a band without width would not be seen
     for number, (low, high) in enumerate(pairs):
         label = f"{100 * (float(high) - float(low)):.0f}% band"
         opacity = min(0.2 + 0.15 * number, 1.0)  # narrower bands are darker
-        ax.fill_between(
-            times, ahead[low], ahead[high], color=COLOUR, alpha=opacity, lw=0, label=label
-        )
-    ax.plot(times, ahead["predictions"], color=COLOUR, lw=1.8, label="median")
+        ends = (times, ahead[low], ahead[high])
+        if lone:
+            ax.vlines(*ends, color=COLOUR, alpha=opacity, lw=8, label=label)
+        else:
+            ax.fill_between(*ends, color=COLOUR, alpha=opacity, lw=0, label=label)
+    mark = "o" if lone else None
+    ax.plot(times, ahead["predictions"], marker=mark, color=COLOUR, lw=1.8, label="median")

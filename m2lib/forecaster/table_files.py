@@ -20,8 +20,14 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
     where it has none of the usual names. An index of a .parquet file becomes a column, unless it
     only numbers the rows. InputError for a file that cannot be read, or that is no table.
     """
+    ending = Path(path).suffix.lower()
+    if ending in (".xlsx", ".xls", ".ods"):
+        raise InputError(
+            f"{path} is a workbook, which is not read; save its sheet as CSV UTF-8, with dates "
+            "such as 2024-01-31 and no mark for thousands"
+        )
     try:
-        if Path(path).suffix.lower() == ".parquet":
+        if ending == ".parquet":
             return _with_index(pd.read_parquet(path))
         return _read_csv(path, id)
     except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
@@ -31,7 +37,7 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
                 "a line has more cells than line 1 has names, as where 1.5 is written 1,5, or "
                 "where semicolons part the cells; save it anew after "
                 'pd.read_csv(file, sep=";", decimal=","), or with thousands="," in place of '
-                "decimal where 1,200 is twelve hundred"
+                "decimal where 1,200 is twelve hundred; a title above the names has to go"
             )
         raise InputError(
             f"cannot read {path} as a table ({problem}); give a .csv file in UTF-8, with names in "

@@ -309,8 +309,10 @@ class _Rows:
             values = _filled(values, places, len(times), fill)
 
         if len(values) < least:  # filled steps count, too
+            fewer = "forecast fewer steps, " if least > SHORTEST else ""
             problem = (
-                f"the series has {len(values)} steps, fewer than {least}; bring more, or drop it"
+                f"the series has {len(values)} steps, fewer than {least}; bring more, {fewer}"
+                "or drop it"
             )
             raise _fault(problem, self.where, rows[0])
         self._check_gaps(values[places], rows, fill)
@@ -373,7 +375,7 @@ class _Rows:
             problem = (
                 f"{cell} stands twice; drop a row, name the column that tells series apart (--id), "
                 "or, where clocks were turned back, write offsets from UTC; of two columns that "
-                "belong together, such as year and month, make one"
+                "belong together, such as year and month or shop and product, make one"
             )
             raise _fault(problem, self.where, row, self.columns.time)
 
@@ -414,6 +416,16 @@ def _filled(values: np.ndarray, places: np.ndarray, steps: int, fill: Fill) -> n
 
 def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
     """Refuse columns that are not there, repeated, too many or none, and a table without rows."""
+    if not isinstance(df, pd.DataFrame):
+        raise InputError(
+            f"{where} is a {type(df).__name__}; give a pandas DataFrame (of polars: "
+            "df.to_pandas(); of a file: pd.read_csv)"
+        )
+    if isinstance(columns.id, list | tuple):
+        raise InputError(
+            f"{where}: {quoted(', '.join(map(str, columns.id)))} are several columns; join them "
+            "into one, and name it as id_column"
+        )
     names = quoted(", ".join(map(str, df.columns)))
     for name in (columns.id, columns.time, *columns.targets):
         if name is not None and name not in df:

@@ -81,7 +81,7 @@ def load_backbone(
     name: str | Path,
     *,
     device: str | torch.device | None = None,
-    dtype: str | None = None,
+    dtype: str | torch.dtype | None = None,
     reduce: bool = True,
 ) -> Backbone:
     """Load a backbone that is on this machine, without using the network.
@@ -92,7 +92,7 @@ def load_backbone(
         A name in `weights.BACKBONES`, or the path of a local model folder or .gguf file.
     device : str or torch.device, optional
         `cpu`, `cuda`, `cuda:N` or `mps`. Default: `chosen_device`.
-    dtype : str, optional
+    dtype : str or torch.dtype, optional
         `float32` or `bfloat16`. Default: `chosen_dtype`.
     reduce : bool, optional
         False keeps the full vocabulary.
@@ -110,7 +110,7 @@ def load_backbone(
     """
     name = str(name)
     device = str(device or chosen_device())
-    dtype = dtype or chosen_dtype(device)
+    dtype = str(dtype or chosen_dtype(device)).removeprefix("torch.")
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
 

@@ -341,6 +341,13 @@ def test_the_card_of_general_is_made_of_its_facts():
     assert "shared out among three views" in committed
 
 
+def test_the_cards_code_reads_as_many_steps_of_three_variables_as_we_do():
+    card = model_card("smollm2-135m", TABLES, {}, merged=True)
+    (steps,) = re.findall(r"context\[-(.*?) :\]", card)
+    of_three = SimpleNamespace(shape=(500, 3))
+    assert eval(f"-{steps}", {"context": of_three}) == -(1024 // TABLES.of(3).longest_step)
+
+
 def test_the_card_of_a_merged_model_is_for_transformers():
     of_adapter = ModelCard((PELTS / "README.md").read_text(encoding="utf-8"))
     merged = ModelCard(model_card("smollm2-135m", read_format(PELTS), FACTS, merged=True))

@@ -77,6 +77,12 @@ def test_levels_are_in_order_and_the_point_forecast_is_the_median(untuned, sales
     assert np.allclose(ahead.predictions, ahead["0.5"])
 
 
+def test_levels_are_called_by_the_numbers_that_are_meant(untuned, sales):
+    tenths = np.arange(0.1, 1, 0.1)  # the third is 0.30000000000000004
+    ahead = untuned.predict_df(sales, 2, quantile_levels=tenths, num_samples=2)
+    assert list(ahead.columns[-9:]) == [f"0.{tenth}" for tenth in range(1, 10)]
+
+
 def test_utilsforecast_reads_what_comes_out(untuned, sales):
     known = sales.groupby("item_id").head(27)
     ahead = untuned.predict_df(known, 3, num_samples=3)

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, plot_forecasts
@@ -75,6 +75,16 @@ def test_levels_are_paired_by_their_size_and_not_by_their_names(tiny):
     (ax,) = plot_forecasts(table, ahead)
     (band,) = ax.findobj(PolyCollection)
     assert_band_lies_between(band, ahead["1e-05"], ahead["0.99999"])
+
+
+def test_a_single_step_has_bars_in_the_place_of_bands_and_a_mark(tiny):
+    table = sales_of("a")
+    ahead = Forecaster(tiny).predict_df(table, 1, **SAMPLED)
+    (ax,) = plot_forecasts(table, ahead)
+    wide, narrow = ax.findobj(LineCollection)
+    assert_band_lies_between(wide, ahead["0.1"], ahead["0.9"])
+    assert_band_lies_between(narrow, ahead["0.25"], ahead["0.75"])
+    assert ax.lines[-1].get_marker() == "o"
 
 
 def test_the_legend_names_the_bands_by_their_share(ahead):

@@ -167,6 +167,12 @@ def test_a_csv_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, p
         read_table(path)
 
 
+def test_a_workbook_is_refused_as_one(tmp_path):
+    path = write_file(tmp_path / "t.XLSX", "PK")
+    with pytest.raises(InputError, match=r"t.XLSX is a workbook.*; save its sheet as CSV UTF-8"):
+        read_table(path)
+
+
 def test_a_file_that_is_not_there_is_refused_in_one_line(tmp_path):
     message = rf"^cannot read .*t.csv as a table \(No such file or directory\); {ADVICE}$"
     with pytest.raises(InputError, match=message):

@@ -3,6 +3,7 @@
 Whatever is wrong with a table is refused by one line that names the first fault and its remedy.
 """
 
+from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
 
@@ -272,7 +273,7 @@ UNEVEN = (
 TWICE = (
     "stands twice; drop a row, name the column that tells series apart (--id), "
     "or, where clocks were turned back, write offsets from UTC; of two columns that "
-    "belong together, such as year and month, make one"
+    "belong together, such as year and month or shop and product, make one"
 )
 
 # Messages count rows from 1: index 2 is row 3.
@@ -349,6 +350,19 @@ EACH_UNFIT_SERIES = pytest.mark.parametrize(
         ),
     ],
 )
+
+
+@pytest.mark.parametrize("table", [WAVE, "sales.csv"])
+def test_what_is_no_dataframe_is_refused_with_what_makes_one(table):
+    message = f"^the table is a {type(table).__name__}; give a pandas DataFrame"
+    with pytest.raises(InputError, match=message):
+        items_of(table, COLUMNS)
+
+
+def test_two_columns_that_tell_series_apart_have_to_be_joined():
+    two = replace(COLUMNS, id=["shop", "product"])
+    with pytest.raises(InputError, match="'shop, product' are several columns; join them"):
+        items_of(TWO_SERIES, two)
 
 
 @EACH_UNFIT_SERIES

@@ -370,6 +370,12 @@ def test_a_pad_that_the_model_does_not_know_is_refused(folder, refusal):
     assert "has a token beyond the 96 that the model knows" in refusal(load_backbone, str(folder))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16])
+def test_a_dtype_may_be_one_of_pytorchs(dtype):
+    backbone = load_backbone("tiny", device="cpu", dtype=dtype)
+    assert backbone.dtype == "bfloat16"
+
+
 def test_an_unknown_dtype_is_refused(refusal):
     assert "unknown dtype 'int4'" in refusal(load_backbone, "tiny", dtype="int4")
 
