@@ -27,7 +27,8 @@ def pytest_configure(config):
         os.environ.pop(name, None)
     # Help is as wide as the terminal, and in colours where a variable asks for them.
     os.environ["COLUMNS"] = "80"
-    os.environ.pop("FORCE_COLOR", None)
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        os.environ.pop(name, None)
     os.environ["HF_HUB_OFFLINE"] = "1"
     config.scratch = tempfile.TemporaryDirectory(prefix="m2-test-")
     os.environ["M2_OUT"] = config.scratch.name

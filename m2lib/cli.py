@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.types import NonNegativeInt, PositiveInt, UInt32
+from cyclopts.types import UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
 from m2lib import cli_tables, settings
-from m2lib.cli_tables import Flag
+from m2lib.cli_tables import Count, CountOrZero, Flag
 from m2lib.files import InputError, first_line
 
 Convention = Literal["coursework", "published", "executed"]
@@ -149,15 +149,15 @@ def model(name: str | None = None, /) -> None:
 class Sizes:
     """The sizes that decide a cost."""
 
-    length: PositiveInt = 512
+    length: Count = 512
     """Tokens of a window and of a prompt."""
-    rank: NonNegativeInt = 4
+    rank: CountOrZero = 4
     """Rank of the adapters; 0: none, and all weights train."""
-    batch: PositiveInt = 2
+    batch: Count = 2
     """Windows in a training step."""
-    steps: NonNegativeInt = 1
+    steps: CountOrZero = 1
     """Training steps."""
-    new_tokens: PositiveInt = 220
+    new_tokens: Count = 220
     """Tokens of a forecast."""
     targets: str = "q,v"
     """Projections that have adapters, as q,v,gate."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
-from cyclopts.types import NonNegativeInt, PositiveFloat, PositiveInt, UInt32
+from cyclopts import Parameter, Token
+from cyclopts.types import PositiveFloat, UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 
     from m2lib.forecaster import Columns, Evaluation, Forecaster, Item
 
+
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    """Read a whole number; cyclopts itself would make 2.5 into 2."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"{text} is no whole number") from error
+
+
+Count = Annotated[int, Parameter(converter=_whole, validator=Number(gt=0))]
+CountOrZero = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0))]
 Flag = Annotated[bool, Parameter(show_default=False)]
 Level = Annotated[float, Parameter(validator=Number(gt=0, lt=1))]
 # `--levels 0.1 0.9`: an option takes all words up to the next option.
@@ -36,7 +48,7 @@ class Task:
     file: Path = field(kw_only=False)
     """A .csv or .parquet file with a row for each step of each series. Give it first, because an
     option that takes several words, such as --target, would take it for one of them."""
-    horizon: PositiveInt
+    horizon: Count
     """How many steps to forecast."""
     id: str | None = None
     """The column that says which series a row belongs to. By default it is guessed, and printed."""
@@ -45,7 +57,7 @@ class Task:
     target: Annotated[tuple[str, ...], Words] = ()
     """The columns to forecast. By default they are guessed, and printed: a price may be among
     them."""
-    season: PositiveInt | None = None
+    season: Count | None = None
     """How many steps a season has; 1 for none. By default it is the calendar's: 12 months, 7 days.
     It is taken out before the forecast, and put back."""
     skip: Flag = False
@@ -152,14 +164,14 @@ class Task:
 class Sampling:
     """How forecasts are sampled."""
 
-    samples: PositiveInt = 20
+    samples: Count = 20
     """How many forecasts to draw for each series."""
     temperature: PositiveFloat = 0.7
     """How freely they are drawn: a lower one gives narrower bands. Leave it as it is, unless you
     have checked the bands on your table."""
     seed: UInt32 = 0
     """The seed of the drawing: the same seed gives the same forecasts."""
-    context_length: PositiveInt | None = None
+    context_length: Count | None = None
     """How many of the last steps of each series to read. Fewer take less time. By default as many
     as fit."""
 
@@ -276,11 +288,11 @@ def evaluate(
     task: Task,
     *,
     sampling: Sampling = Sampling(),
-    origins: PositiveInt = 1,
-    stride: PositiveInt | None = None,
-    leave_out: NonNegativeInt = 0,
-    period: PositiveInt | None = None,
-    finetune: PositiveInt | None = None,
+    origins: Count = 1,
+    stride: Count | None = None,
+    leave_out: CountOrZero = 0,
+    period: Count | None = None,
+    finetune: Count | None = None,
     output: Path | None = None,
     force: Flag = False,
 ) -> None:
@@ -434,10 +446,10 @@ def _record(
 def finetune(
     task: Task,
     *,
-    steps: PositiveInt = 200,
+    steps: Count = 200,
     rate: PositiveFloat | None = None,
-    rank: PositiveInt | None = None,
-    batch: PositiveInt = 1,
+    rank: Count | None = None,
+    batch: Count = 1,
     seed: UInt32 = 0,
     output: Path,
     force: Flag = False,

@@ -38,7 +38,8 @@ def git_commit() -> str | None:
     if not (ROOT / ".git").exists():
         return None
     try:
-        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
+        described = subprocess.run(describe, capture_output=True, check=True, encoding="utf-8")
+        return described.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

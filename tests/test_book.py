@@ -22,6 +22,7 @@ from study import PROFILES
 BOOK = ROOT / "book"
 PAGES = sorted(BOOK.rglob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OUTER_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
 
 
 def read(name):
@@ -186,7 +187,9 @@ def making(site):
     variables = [f"BIN={bin}", f"PAGES={site.parent / 'pages'}", f"REPORT={site}"]
     # `-o`: the environment counts as made, because these tests may run in another one.
     command = ["make", "-o", ".venv/.ok", "site", *variables]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    # An outer make, which runs these tests, hands on what it was told above all that is set here.
+    here = {name: value for name, value in os.environ.items() if name not in OUTER_MAKE}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", env=here)
 
 
 def test_the_website_is_made_without_a_warning(making):

@@ -101,6 +101,8 @@ def test_what_cannot_be_done_is_one_line_and_status_1(command, message, m2):
             f"forecast {PELTS} --horizon 2 --levels 0.1 90",
             'Invalid value "90.0" for --levels. Must be < 1.',
         ),
+        (f"forecast {PELTS} --horizon 2.5", "Invalid value for --horizon: 2.5 is no whole number"),
+        (f"evaluate {PELTS} --horizon 2 --leave-out 0.5", "--leave-out: 0.5 is no whole number"),
         (f"forecast {PELTS} --horizon 2 --levels", "--levels requires at least 1 element"),
     ],
 )

@@ -6,6 +6,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,8 @@ from m2lib.files import InputError, read_json, short_hash
 from m2lib.forecaster import Forecaster, View, finetune, tables
 from m2lib.forecaster.adapters import weights_hash
 from m2lib.model import SEMICOLON_ID
+
+matplotlib.use("Agg")
 
 PNG = b"\x89PNG"
 """What a picture in this format begins with."""

@@ -44,8 +44,8 @@ def low_and_high(tmp_path, monkeypatch):
     for run, weight in {"low": 1.0, "high": 4.0}.items():
         folder = tmp_path / run
         folder.mkdir()
-        (folder / CONFIG_FILE).write_text("{}")
-        (folder / FORMAT_FILE).write_text(json.dumps(TABLES.settings()))
+        (folder / CONFIG_FILE).write_text("{}", encoding="utf-8")
+        (folder / FORMAT_FILE).write_text(json.dumps(TABLES.settings()), encoding="utf-8")
         for file in (ADAPTER_FILE, BIAS_FILE):
             save_file({"weights": torch.full((2,), weight)}, folder / file)
         folders[run] = folder

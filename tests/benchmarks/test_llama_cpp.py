@@ -35,7 +35,9 @@ def test_llama_cpp_writes_the_same_tokens(request, tmp_path, continue_greedily, 
         "xllamacpp", reason="llama.cpp is an optional peer of the benchmark: pip install xllamacpp"
     )
     model = request.getfixturevalue(name).model
-    prompts = [prompt[:60] for prompt in bench.prompts_of(2)]
+    # At this length each token is ahead of the next likeliest by 0.13 or more in its logit. At 60
+    # one is ahead by 0.009, which another processor may turn round.
+    prompts = [prompt[:62] for prompt in bench.prompts_of(2)]
     llama_cpp.write_gguf(model, tmp_path / "model.gguf", "F32")
 
     peer = llama_cpp.LlamaCpp(tmp_path / "model.gguf", slots=2, context=80)

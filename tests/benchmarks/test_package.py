@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import candidates, package
-from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, read_format, read_views
+from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, read_format
 from m2lib.series.intervals import Ratio
 from study import adapter_path
-from study.synthetic.shown import VIEWS
 
 
 def test_the_package_carries_the_candidate_that_was_chosen(tmp_path):
@@ -29,10 +28,6 @@ def test_it_has_the_format_of_its_last_run_but_for_the_spread():
     text_format = read_format(GENERAL)
     assert replace(text_format, spread=1.0) == read_format(last_run)
     assert text_format.spread == candidates.SPREAD
-
-
-def test_it_sees_a_series_in_the_views_that_it_was_trained_for():
-    assert read_views(GENERAL) == VIEWS
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_how_they_wait(
         [sys.executable, "-c", SHOW_AFTER_IMPORT],
         env=others | said_by_the_user,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from m2lib.files import InputError
+from study import records
 from study.profiles import Profile
 from study.records import hold, in_progress
 from study.runs import Run, run
@@ -24,19 +25,27 @@ def test_an_experiment_that_another_process_runs_is_refused(data):
         run("baseline", SMALL, data=data, fresh=True)
 
 
-def test_a_live_run_waits_for_another(data):
+def test_a_live_run_waits_for_another(data, monkeypatch):
     live = replace(SMALL, name="slice", live=True)
     is_held = threading.Event()
+    is_asked_for = threading.Event()
+
+    def ask_for(*arguments):
+        is_asked_for.set()
+        return hold(*arguments)
 
     def hold_for_a_while():
         with hold(live, "baseline"):
             is_held.set()
+            assert is_asked_for.wait(60)
             time.sleep(1.5)  # a run that is not live is refused after one second
 
+    monkeypatch.setattr(records, "hold", ask_for)
     with ThreadPoolExecutor() as pool:
-        pool.submit(hold_for_a_while)
-        is_held.wait()
+        holding = pool.submit(hold_for_a_while)
+        assert is_held.wait(60)
         assert run("baseline", live, data=data).status == "done"
+        holding.result()
 
 
 def test_one_process_at_a_time_reserves_its_part_of_the_budget(data, monkeypatch):

@@ -1,5 +1,6 @@
 """Fan charts: each variable of each series has an axis, with its past, its bands and its median."""
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,6 +9,8 @@ from matplotlib.collections import LineCollection, PolyCollection
 
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, plot_forecasts
+
+matplotlib.use("Agg")
 
 SAMPLED = {"quantile_levels": [0.9, 0.1, 0.5, 0.25, 0.75], "num_samples": 5}
 

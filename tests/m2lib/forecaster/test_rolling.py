@@ -205,20 +205,8 @@ def test_too_short_a_context_length_is_refused_before_any_training(tiny):
 @pytest.mark.parametrize(
     ("freq", "season"),
     [
-        ("h", 24),
-        ("2h", 12),
         ("D", 7),
         ("2D", 1),  # no week is a whole number of them
-        ("B", 5),
-        ("MS", 12),
-        ("ME", 12),
-        ("BMS", 12),
-        ("BME", 12),
-        ("QS-OCT", 4),
-        ("QE-DEC", 4),
-        ("BQE", 4),
-        ("YS-JAN", 1),
-        ("BYE", 1),
     ],
 )
 def test_the_calendar_says_the_season(untuned, freq, season):
@@ -232,10 +220,6 @@ def test_the_calendar_says_the_season(untuned, freq, season):
 
     # Numbered steps have no season, so beside them nothing has.
     assert chosen_seasons([dated, item(values)], None) == (1,)
-
-
-def test_numbered_steps_have_no_season():
-    assert chosen_seasons([item(range(60))], None) == (1,)
 
 
 def test_a_season_that_is_given_goes_before_the_calendars():

@@ -118,7 +118,7 @@ def test_a_model_without_adapters_has_none_to_save(model, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_named(model, add_random_adapter, tmp_path):
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
     below_a_file = str(tmp_path / "file" / "adapter")
 
     with pytest.raises(InputError, match=r"cannot write .*file.*; choose another folder"):

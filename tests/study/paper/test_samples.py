@@ -22,7 +22,7 @@ def sampled_record():
 def test_a_missing_record_is_no_result(tmp_path, monkeypatch):
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
 
-    message = r"no record .*untuned/test\.json; .* python -m study run samples/untuned/test`"
+    message = r"no record .*untuned.test\.json; .* python -m study run samples/untuned/test`"
     with pytest.raises(InputError, match=message):
         samples.sampled(LAPTOP)
 
