@@ -25,10 +25,15 @@ def pytest_configure(config):
     # which the tests would take for messages.
     for name in ("M2_BACKBONE", "M2_DTYPE", "M2_RESULTS", "PYTHONWARNDEFAULTENCODING"):
         os.environ.pop(name, None)
+    # Where git runs the tests as a hook, these name the real repository, and a test's own would be
+    # committed into it. What an outer make was told goes before all that is set here.
+    of_git = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
+    of_make = ("FRESH", "ALL", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
     # Help is as wide as the terminal, and in colours where a variable asks for them.
-    os.environ["COLUMNS"] = "80"
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+    of_terminal = ("FORCE_COLOR", "TTY_COMPATIBLE")
+    for name in (*of_git, *of_make, *of_terminal):
         os.environ.pop(name, None)
+    os.environ["COLUMNS"] = "80"
     os.environ["HF_HUB_OFFLINE"] = "1"
     config.scratch = tempfile.TemporaryDirectory(prefix="m2-test-")
     os.environ["M2_OUT"] = config.scratch.name

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.types import UInt32
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
 from m2lib import cli_tables, settings
-from m2lib.cli_tables import Count, CountOrZero, Flag
+from m2lib.cli_tables import Count, CountOrZero, Flag, Seed, Whole
 from m2lib.files import InputError, first_line
 
 Convention = Literal["coursework", "published", "executed"]
-Several = Annotated[int, Parameter(validator=Number(gte=3))]  # series, one for each split
+Several = Annotated[Whole, Parameter(validator=Number(gte=3))]  # series, one for each split
 
 app = App(
     name="m2",
@@ -80,7 +79,7 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
 
 @data.command
 def generate(
-    path: Path | None = None, /, *, n: Several = 1000, seed: UInt32 = 0, force: Flag = False
+    path: Path | None = None, /, *, n: Several = 1000, seed: Seed = 0, force: Flag = False
 ) -> None:
     """Write the data set as an HDF5 file.
 

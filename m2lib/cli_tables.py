@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
-from cyclopts.types import PositiveFloat, UInt32
+from cyclopts.types import PositiveFloat
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
@@ -32,8 +32,10 @@ def _whole(_: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"{text} is no whole number") from error
 
 
-Count = Annotated[int, Parameter(converter=_whole, validator=Number(gt=0))]
-CountOrZero = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0))]
+Whole = Annotated[int, Parameter(converter=_whole)]
+Count = Annotated[Whole, Parameter(validator=Number(gt=0))]
+CountOrZero = Annotated[Whole, Parameter(validator=Number(gte=0))]
+Seed = Annotated[Whole, Parameter(validator=Number(gte=0, lt=2**32))]
 Flag = Annotated[bool, Parameter(show_default=False)]
 Level = Annotated[float, Parameter(validator=Number(gt=0, lt=1))]
 # `--levels 0.1 0.9`: an option takes all words up to the next option.
@@ -169,7 +171,7 @@ class Sampling:
     temperature: PositiveFloat = 0.7
     """How freely they are drawn: a lower one gives narrower bands. Leave it as it is, unless you
     have checked the bands on your table."""
-    seed: UInt32 = 0
+    seed: Seed = 0
     """The seed of the drawing: the same seed gives the same forecasts."""
     context_length: Count | None = None
     """How many of the last steps of each series to read. Fewer take less time. By default as many
@@ -450,7 +452,7 @@ def finetune(
     rate: PositiveFloat | None = None,
     rank: Count | None = None,
     batch: Count = 1,
-    seed: UInt32 = 0,
+    seed: Seed = 0,
     output: Path,
     force: Flag = False,
 ) -> None:

@@ -93,6 +93,8 @@ def test_what_cannot_be_done_is_one_line_and_status_1(command, message, m2):
     ("command", "message"),
     [
         ("flop", 'Unknown command "flop". Did you mean "flops"?'),
+        ("data generate --n 3.5", "--n: 3.5 is no whole number"),
+        ("data generate --seed 0.5", "--seed: 0.5 is no whole number"),
         ("data generate --n 2", 'Invalid value "2" for --n.'),
         ("data generate --seed -1", 'Invalid value "-1" for --seed.'),
         ("flops --convention rules", 'Choose from: "coursework", "published", "executed".'),

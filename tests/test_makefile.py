@@ -8,8 +8,6 @@ import pytest
 
 from m2lib.files import ROOT
 
-SET_BY_AN_OUTER_MAKE = ("FRESH", "ALL", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
-
 
 @pytest.fixture
 def checkout(tmp_path):
@@ -29,9 +27,6 @@ def make(checkout):
     """Return a function that calls make in the checkout, and returns what it prints."""
     if os.name == "nt" or not shutil.which("make"):
         pytest.skip("make and a Unix shell are not installed")
-    environment = {
-        name: value for name, value in os.environ.items() if name not in SET_BY_AN_OUTER_MAKE
-    }
 
     def run(*arguments):
         done = subprocess.run(
@@ -40,7 +35,6 @@ def make(checkout):
             capture_output=True,
             encoding="utf-8",
             check=True,
-            env=environment,
         )
         return done.stdout
 

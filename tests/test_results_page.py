@@ -13,7 +13,7 @@ from study.paper.errors import by_world, error_table
 from study.paper.pdf import REPORT_FOLDER
 from study.paper.samples import LOG_VAR
 from study.settings import results_dir
-from study.worlds import AT_HOME, CHANGED
+from study.worlds import AT_HOME, CHANGED, OF_USUAL_SIZE
 
 TEXT = (ROOT / "book" / "results.md").read_text(encoding="utf-8")
 PAGE = " ".join(TEXT.split())
@@ -168,8 +168,7 @@ def medians():
     return by_world(error_table({}), "median")
 
 
-EIGHT_WORLDS = [AT_HOME, *CHANGED]
-"""The worlds without those that are the first in other units."""
+EIGHT_WORLDS = list(OF_USUAL_SIZE)
 IN_THE_TABLE_OF_WORLDS = (
     "analogue",
     "log-VAR(9)",

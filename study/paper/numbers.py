@@ -30,7 +30,7 @@ from study.paper.errors import Runs, summary
 from study.paper.samples import GREEDY, Sampled, median_mae, sampled
 from study.paper.scaling import MEASURED, milestones, power_law
 from study.settings import benchmark_record
-from study.worlds import AT_HOME, CHANGED
+from study.worlds import OF_USUAL_SIZE
 
 REPORT = study.PROFILES["report"]
 PROMPT = 512
@@ -67,8 +67,6 @@ HARDEST = "prices"
 SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
 COPIED = "nearest analogue in the context"
 MEAN = "mean of the context, repeated"
-IN_WORLDS = (AT_HOME, *CHANGED)
-"""The world of the data set's recipe, and those whose noise, equations or clock differ."""
 FINAL_MODEL = "the language model, final adapter"
 LONG_RUN = "the language model, best adapter"
 GENERAL = "the language model, for any table"
@@ -89,9 +87,9 @@ COMPARED = {
     "ours trial/simulated": ["ours trial/rate"],
     "ours trial/tail": ["ours trial/rank"],
     "ours trial/units": ["ours trial/rate"],
-    **{f"{world} {GENERAL}": [f"{world} {study.TUNED}"] for world in IN_WORLDS},
-    **{f"{world} {FINAL_MODEL}": [f"{world} {COPIED}"] for world in IN_WORLDS},
-    **{f"{world} {LONG_RUN}": [f"{world} {COPIED}", f"{world} {MEAN}"] for world in IN_WORLDS},
+    **{f"{world} {GENERAL}": [f"{world} {study.TUNED}"] for world in OF_USUAL_SIZE},
+    **{f"{world} {FINAL_MODEL}": [f"{world} {COPIED}"] for world in OF_USUAL_SIZE},
+    **{f"{world} {LONG_RUN}": [f"{world} {COPIED}", f"{world} {MEAN}"] for world in OF_USUAL_SIZE},
 }
 """Who is compared with whom, series by series."""
 

@@ -14,9 +14,6 @@ pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="git is not on t
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """Return a folder that stands in for the project's; it is not in git yet."""
-    # Where git runs the tests as a hook, these name the real repository.
-    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     return tmp_path
 

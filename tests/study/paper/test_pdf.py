@@ -17,7 +17,7 @@ from m2lib.series import BASELINES
 from study import ARMS, SEARCH, STATISTICAL, TRIALS, TUNED
 from study.paper import pdf
 from study.paper.errors import START
-from study.worlds import AT_HOME, CHANGED
+from study.worlds import CHANGED, OF_USUAL_SIZE
 
 SOURCE = (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
 LAST_VALUE, CONTEXT_MEAN, COPY, LOG_VAR_3 = BASELINES
@@ -232,11 +232,10 @@ def test_the_best_model_of_statistics_is_autoarima_by_its_mean_on_validation(pri
 def test_in_how_many_worlds_the_adapter_for_any_table_is_ahead_of_plain_forecasts(
     printed_numbers, statistic, ahead_in
 ):
-    worlds = (AT_HOME, *CHANGED)
-    assert len(worlds) == 8
+    assert len(OF_USUAL_SIZE) == 8
 
     ahead = 0
-    for world in worlds:
+    for world in OF_USUAL_SIZE:
         errors = printed_numbers["errors"][world]
         plain = [errors[name][statistic] for name in (COPY, TUNED, CONTEXT_MEAN, LAST_PERIOD)]
         ahead += errors[GENERAL][statistic] < min(plain)
