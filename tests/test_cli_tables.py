@@ -284,7 +284,7 @@ def four_series(monkeypatch):
     return table
 
 
-def test_parts_are_one_table(m2, four_series):
+def test_a_table_that_is_forecast_in_parts_comes_out_as_if_forecast_at_once(m2, four_series):
     m2("forecast four.csv --horizon 3 --output ahead.csv")
 
     written = pd.read_csv("ahead.csv")

@@ -162,12 +162,15 @@ def without_gaps(
     best = None
     for spacing in dict.fromkeys([*spacings_of(times), *spacings]):
         with suppress(ValueError):  # a day may begin at a time that a change to summer time skips
-            # Counted before they are made, because seconds between years would fill the memory.
-            if (times[-1] - times[0]) / (times[0] + spacing - times[0]) > most:
+            # Estimated before they are made, because seconds between years would fill the memory.
+            # The first step may be a short one (a February), so twice as many pass.
+            if (times[-1] - times[0]) / (times[0] + spacing - times[0]) > 2 * most:
                 continue
             dates = pd.date_range(times[0], times[-1], freq=spacing)
             places = dates.get_indexer(times)
-            if (places >= 0).all() and (best is None or len(dates) < len(best[0])):
+            if len(dates) > most or (places < 0).any():
+                continue
+            if best is None or len(dates) < len(best[0]):
                 best = dates, places
     return best
 

@@ -22,6 +22,12 @@ def test_work_takes_time():
     assert measure.seconds(work, CPU, repeats=2) > 0
 
 
+def test_the_least_of_several_times_counts(monkeypatch):
+    clock = iter([0.0, 3.0, 3.0, 4.0, 4.0, 9.0])  # begin and end of each
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    assert measure.seconds(lambda: None, CPU, repeats=3) == 1.0
+
+
 @pytest.fixture
 def gigabyte_of_the_parent():
     """Hold a gigabyte in this process, which must not count as memory of its child."""

@@ -82,6 +82,13 @@ def test_both_values_lie_in_the_band(row):
     assert row["held"] == [1.0]  # from 6 to 14, and from 9 to 17
 
 
+def test_a_value_on_the_edge_of_the_band_lies_in_it():
+    source = source_of(np.arange(12.0), split="validation")
+    exact = np.tile(TRUTH, (9, 1))  # a band without a width
+    row = measured(source, lambda contexts, horizon, season: [exact])
+    assert row["held"] == [1.0]
+
+
 def test_a_row_has_what_a_picture_shows(row):
     shown = row["shown"]
     assert shown["context"] == [2, 3, 4, 5, 6, 7, 8, 9]  # four horizons

@@ -98,6 +98,12 @@ def test_a_series_may_rest_where_it_is_judged(walks):
     assert len(source_of(values=resting).series()) == textbook.MOST_SERIES
 
 
+@pytest.mark.parametrize(("months", "drawn"), [(37, 0), (38, 1)])
+def test_a_series_has_three_years_of_months_before_its_first_forecast(months, drawn):
+    source = source_of(values=np.arange(float(months)), season=12)  # it forecasts the last two
+    assert len(source.series()) == drawn
+
+
 def test_the_textbook_has_these_series():
     pytest.importorskip("tsdata", reason="the extra `yardsticks` brings it")
     counts = {}
@@ -159,6 +165,36 @@ def test_a_score_by_hand():
     errors = np.array([38, 39]) - deciles
     loss = np.maximum(levels * errors, (levels - 1) * errors).mean()
     assert row["loss"] == pytest.approx([2 * loss / 2], rel=1e-4)
+
+
+def test_a_value_on_the_edge_of_the_band_is_held():
+    (cut,) = textbook.cuts_of(source_of())
+    _, _, truth = cut
+    exact = np.tile(truth, (9, 1))  # a band without a width
+    assert textbook.score([cut], 2, [exact])["held"] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("model", "weeks", "told"),
+    [
+        pytest.param("AutoETS", 300, 1, id="longer than exponential smoothing knows"),
+        pytest.param("AutoTheta", 300, 52, id="any length"),
+        pytest.param("AutoARIMA", 500, 52, id="a series short enough for ARIMA"),
+        pytest.param("AutoARIMA", 501, 1, id="a series too long for ARIMA"),
+    ],
+)
+def test_the_weeks_of_a_year_are_told_to_the_models_that_can_use_them(
+    monkeypatch, model, weeks, told
+):
+    seasons = []
+
+    def statistical(model, contexts, horizon, season):
+        seasons.append(season)
+        return contexts
+
+    monkeypatch.setattr(textbook.tables, "statistical", statistical)
+    textbook.statistical(model, [(0, np.ones(weeks), np.ones(2))], 2, 52)
+    assert seasons == [told]
 
 
 def test_two_variables_are_scored_each_by_its_own_unit():

@@ -1,7 +1,12 @@
 """The benchmark of waiting threads: its table stands in the book."""
 
-from benchmarks.threads import NEIGHBOURS, threads_table
+from benchmarks.threads import NEIGHBOURS, threads_table, typical
 from m2lib.files import ROOT, read_json
+
+
+def test_a_turn_that_was_given_up_leaves_no_typical_time():
+    assert typical([1.0, 3.0, 2.0]) == 2.0
+    assert typical([1.0, None, 2.0]) is None
 
 
 def test_the_page_on_speed_has_the_measured_table():

@@ -151,6 +151,16 @@ def test_each_view_gives_other_samples(monkeypatch):
     assert row["mase"] == [pytest.approx((median - 9) / 2)]
 
 
+def test_a_quarter_of_the_samples_is_left_out_at_either_end_of_a_trimmed_mean(monkeypatch):
+    squares = np.tile(np.arange(20.0)[:, None] ** 2, 2)
+    monkeypatch.setattr(trials, "view_samples", lambda *asked: ([squares], 20.0))
+
+    row = trials.trial_row(Trial((TriedView(),), trimmed=0.25), STEPS, CUTS)
+
+    middle = np.mean([25, 36, 49, 64, 81, 100, 121, 144, 169, 196])  # neither mean nor median
+    assert row["mase"] == [pytest.approx((middle - 9) / 2)]
+
+
 @pytest.mark.parametrize(("spread", "held"), [(1.0, 0.0), (8.0, 1.0)])
 def test_a_wider_spread_holds_more(views_of_levels, spread, held):
     # The samples lie between 1 and 3, and the truth is 9: eight times as far from 2 they reach it.

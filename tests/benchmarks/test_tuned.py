@@ -91,3 +91,22 @@ def test_a_command_that_fails_ends_the_program(table, tmp_path, monkeypatch):
     monkeypatch.setattr(tuned, "main", lambda command: 1)
     with pytest.raises(SystemExit, match=r"m2 evaluate .*table\.csv .* failed"):
         tuned.evaluate(table, tmp_path / "none.json", 0, **OPTIONS)
+
+
+def test_the_best_training_of_the_pelts_is_measured_later_even_if_none_was_better(
+    tmp_path, monkeypatch
+):
+    steps_of = {}
+
+    def evaluate(table, record, steps, **options):
+        steps_of[record.name] = steps
+        errors = {0: 1.0, 10: 3.0, 20: 2.0, 40: 4.0}
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record, {"errors": {"language model": [errors[steps]]}})
+
+    monkeypatch.setattr(tuned, "evaluate", evaluate)
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+
+    tuned.record_pelts()
+
+    assert steps_of["general-tuned.json"] == 20

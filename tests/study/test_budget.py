@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from m2lib.accounting import CONVENTIONS
-from m2lib.files import InputError
+from m2lib.files import InputError, write_json
 from m2lib.series import SeriesSet
 from study.costs import all_records, budget_of
 from study.plans import plan_run
@@ -74,6 +74,13 @@ def test_an_unfinished_run_counts_with_what_it_may_still_spend(finished):
 def test_one_experiment_can_be_left_out_of_the_count(finished):
     save_record(SMALL, finished["baseline"])
     assert budget_of(SMALL, but="baseline").left == 10**17
+
+
+def test_records_that_are_no_longer_kept_count_by_what_they_had_cost():
+    cost = {"forecasts": dict.fromkeys(CONVENTIONS, 5), "training": dict.fromkeys(CONVENTIONS, 2)}
+    rows = [{"group": "baseline", "flops": cost}, {"group": None, "flops": cost}]
+    write_json(record_path(SMALL, "removed"), rows)
+    assert budget_of(SMALL).spent == 7  # of the report's experiments alone
 
 
 def test_a_record_that_is_deleted_is_not_counted(finished):

@@ -143,7 +143,16 @@ def test_estimates_shrink_as_work_is_done():
     rest = estimate(default, QWEN, steps_done=2500, forecasts_done=20)
     assert rest["training"]["published"] * 2 == whole["training"]["published"]
     assert rest["forecasts"]["published"] * 5 == whole["forecasts"]["published"]
-    assert rest["evaluation"]["coursework"] < whole["evaluation"]["coursework"]
+    # Of 11 evaluations, before the first step and after each 500, five are still to come.
+    assert rest["evaluation"]["coursework"] * 11 == whole["evaluation"]["coursework"] * 5
+
+
+def test_an_evaluation_takes_four_windows_of_each_series_at_most():
+    costs = estimate(workload(EXPERIMENTS["default"], REPORT), TINY)
+    # A series has 1000 tokens at most: windows of 512 begin at 0, 256, 512 and 768. Ten series are
+    # watched, 11 times.
+    one_window = total(forward_flops(TINY, 512, rank=4))
+    assert costs["evaluation"]["coursework"] == 11 * 10 * 4 * one_window
 
 
 def test_nothing_is_left_to_pay_when_all_is_done():

@@ -13,10 +13,11 @@ from m2lib.accounting import CONVENTIONS
 from m2lib.forecaster import Forecaster
 from m2lib.series import FORMAT_FILE, TABLES, draw_systems, split_ids
 from study import runs
+from study.plans import plan_run
 from study.profiles import Profile
 from study.records import adapter_path
 from study.runs import run
-from study.windows import simulation_seed
+from study.windows import simulation_seed, training_windows, watched_windows
 
 SIMULATED = "trial/linear-simulated"
 SYNTHETIC = "tables/three-digits"
@@ -58,6 +59,19 @@ def test_no_system_of_the_data_set_is_trained_on(trained_on):
     # Nor does any begin where one of the data set's does: the last two numbers are the start.
     starts = {system[-2:] for system in of_data_set}
     assert not {system[-2:] for system in trained_on} & starts
+
+
+def test_no_step_has_the_seed_of_the_data_set():
+    assert simulation_seed(0, seed=0) == 1  # the data set has 0
+    assert simulation_seed(5, seed=2) == 2_000_006
+
+
+def test_synthetic_series_that_are_watched_are_not_trained_on(data):
+    plan = plan_run(SYNTHETIC, SMALL, data)
+    trained_on = training_windows(plan, data, plan.training)
+    watched = watched_windows(plan, data, [19, 59], plan.training)
+    for step, window in enumerate(watched):
+        assert not np.array_equal(window, trained_on(step)[0])
 
 
 def test_training_on_simulated_series_does_not_read_the_data_sets(data, store):

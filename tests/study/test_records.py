@@ -226,6 +226,16 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     assert re.search(r"^final +.*final\.json is not a run record", capsys.readouterr().out, re.M)
 
 
+def test_errors_that_are_a_little_smaller_than_the_texts_give_are_refused(data, results):
+    def alter(series):
+        for entry in series.values():
+            entry["mae"] *= 0.9999
+
+    write_final(results, alter)
+    with pytest.raises(InputError, match="but its text gives"):
+        load_record("laptop", "final", data)
+
+
 def test_a_finished_record_without_all_of_its_series_is_refused(data, results):
     """A run could look better without its worst series, say."""
 

@@ -5,7 +5,7 @@ import pytest
 
 from m2lib.series import draw_systems, encode, generate_series
 from m2lib.series.data import drifting, holling_three, lotka_volterra
-from study.worlds import SEED, WORLDS
+from study.worlds import SEED, WORLDS, simulate_world
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -41,6 +41,11 @@ def test_noise_is_as_large_as_it_says():
     clean = WORLDS["as trained"](30).contexts
     noisy = WORLDS["noise of 5%"](30).contexts
     assert np.std(noisy / clean) == pytest.approx(0.05, rel=0.05)
+
+
+def test_no_noise_makes_a_population_negative():
+    contexts = simulate_world(3, noise=2.0).contexts  # 200%: three of ten values would be
+    assert contexts.min() == 0
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -7,7 +7,7 @@ from m2lib.accounting.flops import forward_flops
 from m2lib.model.lora import ALL_TARGETS
 
 
-def test_adapters_elsewhere_by_hand(toy):
+def test_published_adapters_of_each_projection_by_hand(toy):
     """A target d_in -> d_out of rank r: A is N r (2 d_in - 1), B is N d_out (2 r - 1), and the sum
     is N d_out. The scale costs nothing."""
     # q, k and v have one in each of two heads, 2 -> 2

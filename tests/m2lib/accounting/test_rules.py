@@ -72,7 +72,7 @@ def test_without_biases_a_pass_costs_less_by_just_these(toy, three_tokens):
     assert total(three_tokens) - total(without_biases) == 3 * 12
 
 
-def test_adapters_elsewhere_by_hand(toy):
+def test_adapters_of_each_projection_by_hand(toy):
     """A target d_in -> d_out of rank r: A is N r (2 d_in - 1), B is N d_out (2 r - 1), scale and
     sum are 2 N d_out."""
     # 4 -> 4. The rules take k and v so, too, as if heads were not grouped.
@@ -131,4 +131,5 @@ def test_costs_of_the_reports_model():
 
     assert total(forward_flops(qwen, 512, rank=4)) == 425_146_783_232
     assert total(train_step_flops(qwen, 512, rank=4, batch=2)) == 2_550_880_699_392
+    # a check value of the coursework; the first one is added up in book/accountant.md
     assert total(forecast_flops(qwen, 512, 220)) == 608_639_707_337

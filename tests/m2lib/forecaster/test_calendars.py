@@ -176,10 +176,18 @@ def test_periods_are_continued_as_periods(stamps, ahead):
     assert after.dtype == ahead.dtype
 
 
-def test_numbers_that_may_be_weeks_are_said_to_be_numbers():
-    with pytest.warns(UserWarning, match="^column 'ds': 202450 is read as a number, and after"):
-        series = series_of([202450, 202451, 202452])
-    assert future_times(series, 2).tolist() == [202453, 202454]
+@pytest.mark.parametrize(
+    "weeks",
+    [
+        pytest.param([202411, 202412, 202413], id="no month is the 13th"),
+        pytest.param([202051, 202052, 202053], id="a year of 53 weeks"),
+    ],
+)
+def test_numbers_that_may_be_weeks_are_said_to_be_numbers(weeks):
+    first, _, last = weeks
+    with pytest.warns(UserWarning, match=f"^column 'ds': {first} is read as a number, and after"):
+        series = series_of(weeks)
+    assert future_times(series, 2).tolist() == [last + 1, last + 2]
 
 
 def test_weeks_are_continued_when_they_are_written_as_the_warning_says():
@@ -361,6 +369,20 @@ def test_gaps_among_numbers_are_found():
 
 def test_numbers_of_no_common_step_have_no_spacing():
     assert without_gaps(pd.Index([0, 1, 2.5])) is None
+    assert without_gaps(pd.Index([0, 1, 2.01])) is None
+
+
+def test_a_series_with_gaps_becomes_ten_times_as_long_at_most():
+    times, _ = without_gaps(pd.Index([0, 1, 2, 39]))
+    assert len(times) == 40
+    assert without_gaps(pd.Index([0, 1, 2, 40])) is None
+
+    first = pd.Timestamp("2024-02-01")
+    months = [first + pd.DateOffset(months=count) for count in (0, 1, 2, 39)]
+    times, _ = without_gaps(pd.DatetimeIndex(months))
+    assert len(times) == 40
+    later = pd.DatetimeIndex([*months[:3], first + pd.DateOffset(months=40)])
+    assert without_gaps(later) is None
 
 
 def test_whole_numbers_are_continued_to_their_last_digit():

@@ -239,7 +239,7 @@ def test_an_export_differs_from_its_base_in_the_adapted_projections_alone(export
     assert projections == {"q_proj", "v_proj"}
 
 
-def test_an_export_has_the_full_vocabulary(exported_final):
+def test_an_export_has_all_49152_tokens_of_smollm2(exported_final):
     config = json.loads((exported_final / "config.json").read_text(encoding="utf-8"))
     assert config["vocab_size"] == 49152
 

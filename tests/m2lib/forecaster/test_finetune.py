@@ -20,7 +20,7 @@ from m2lib.forecaster.adapters import VIEWS_FILE, read_format
 from m2lib.forecaster.evaluation import MODEL, Evaluation
 from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.views import PLAIN
-from m2lib.model import load_backbone
+from m2lib.model import ALL_TARGETS, load_backbone
 from m2lib.series import TextFormat
 from m2lib.training import loop
 
@@ -158,6 +158,35 @@ def test_what_is_said_of_the_training_is_what_was_measured(tmp_path, monkeypatch
     assert errors["this adapter (median of 100 samples)"]["MAE"] == 2
 
 
+def test_trainings_have_the_recipe_that_is_documented(trained):
+    new = finetune._config(untuned(), num_steps=1)
+    assert new.learning_rate == 0.004
+    assert new.rank == 4
+    assert new.targets == ALL_TARGETS
+
+    further = finetune._config(trained.forecaster, num_steps=1)
+    assert further.learning_rate == 0.0003
+
+    for config in (new, further):
+        assert (config.warmup, config.decay, config.clip_norm) == (0.05, "cosine", 1.0)
+
+
+def test_the_cost_is_that_of_the_windows_that_were_read(tmp_path, monkeypatch):
+    sizes = []
+    batch_of = loop.batch_of
+
+    def noted(*arguments):
+        batch = batch_of(*arguments)
+        sizes.append(batch.size)
+        return batch
+
+    monkeypatch.setattr(loop, "batch_of", noted)
+    monkeypatch.setattr(finetune, "_step_flops", lambda model, batch, config: batch.size)
+    tuned(tmp_path / "mine")
+    assert len(set(sizes)) > 1
+    assert facts_of(tmp_path / "mine")["flops"] == sum(sizes)
+
+
 def test_the_cost_is_judged_well_beforehand(trained):
     # It is judged by the first window, and all windows have other lengths.
     judged = re.search(r"tokens: (\S+) FLOPs", trained.lines[0])
@@ -243,6 +272,11 @@ def test_the_spread_is_the_one_with_which_four_of_five_truths_lie_in_the_band():
 def test_the_half_of_the_band_on_which_the_truth_lies_counts():
     above = evaluated([50, 51, 54, 56, 58], 49.9, 52)
     assert finetune._spread(above, 1.0) == (3.0, 0.8)
+
+
+def test_the_spread_is_rounded_up_so_that_the_truth_that_decides_is_held():
+    barely = evaluated([50, 51, 48, 53.004, 46], 49, 51)
+    assert finetune._spread(barely, 1.0) == (3.01, 0.8)
 
 
 def test_there_is_an_end_to_the_spread():
@@ -392,6 +426,16 @@ def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(
     other = tuned(tmp_path / "first", num_steps=1, force=True)
     steps_taken.clear()
     tuned(tmp_path / "second", forecaster=other, num_steps=2)
+    assert steps_taken == [0, 1]
+
+
+def test_a_training_does_not_go_on_from_the_checkpoint_of_another_dtype(
+    tmp_path, monkeypatch, steps_taken
+):
+    stop_after_a_step(monkeypatch, tmp_path / "mine", num_steps=2)
+    in_bfloat16 = Forecaster(load_backbone("tiny", device="cpu", dtype="bfloat16"))
+    steps_taken.clear()
+    tuned(tmp_path / "mine", in_bfloat16, num_steps=2)
     assert steps_taken == [0, 1]
 
 

@@ -83,6 +83,13 @@ def test_levels_are_called_by_the_numbers_that_are_meant(untuned, sales):
     assert list(ahead.columns[-9:]) == [f"0.{tenth}" for tenth in range(1, 10)]
 
 
+def test_levels_0_and_1_are_the_smallest_and_the_largest_sample(untuned, sales):
+    ahead = untuned.predict_df(sales, 4, quantile_levels=[0, 1], num_samples=3, return_samples=True)
+    samples = ahead[["sample_0", "sample_1", "sample_2"]]
+    assert ahead["0"].tolist() == samples.min(axis=1).tolist()
+    assert ahead["1"].tolist() == samples.max(axis=1).tolist()
+
+
 def test_utilsforecast_reads_what_comes_out(untuned, sales):
     known = sales.groupby("item_id").head(27)
     ahead = untuned.predict_df(known, 3, num_samples=3)

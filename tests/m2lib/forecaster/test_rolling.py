@@ -292,6 +292,19 @@ def test_where_a_context_is_shorter_than_the_season_the_period_is_found(untuned)
     assert rows["last period"].to_numpy() == pytest.approx(found[:, 0])
 
 
+def test_a_context_as_long_as_the_season_repeats_it(untuned):
+    weeks = pd.date_range("2024-01-07", periods=56, freq="W")
+    year = Item("a", weeks, wave(56)[:, None])
+    result = evaluate(untuned, [year], 4, num_samples=1, auto_ets=False)
+    assert result.period == 52
+
+
+def test_steps_that_are_left_out_count_for_the_shortest_series(untuned):
+    message = "the series has 15 steps, fewer than 16"
+    with pytest.raises(InputError, match=message):
+        untuned.evaluate(shops(1, steps=15), 4, leave_out=2, **COLUMNS)
+
+
 def test_a_moment_with_a_flat_context_is_left_out(untuned):
     late = np.concatenate([np.zeros(33), wave(7)])  # nothing is sold for 33 steps
     items = [item(wave()), item(late, "late")]
@@ -585,10 +598,11 @@ def test_exponential_smoothing_stands_beside_where_it_is_installed(untuned):
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_season_that_is_too_long_for_exponential_smoothing_is_none(untuned):
+@pytest.mark.parametrize(("season", "taken"), [(24, 24.0), (25, 1.0)])
+def test_a_season_that_is_too_long_for_exponential_smoothing_is_none(untuned, season, taken):
     table = shops(steps=90)
-    result = untuned.evaluate(table, 4, season=25, num_samples=2, **COLUMNS)
-    assert set(result.forecasts[ETS]) == {1.0}
+    result = untuned.evaluate(table, 4, season=season, num_samples=2, **COLUMNS)
+    assert set(result.forecasts[ETS]) == {taken}
 
 
 @pytest.mark.usefixtures("installed")

@@ -232,6 +232,7 @@ def test_a_sampler_is_shown_in_one_line(own, tmp_path):
 
 def test_the_oldest_steps_drop_out_and_this_is_said(tiny):
     long = waves(500)
+    # 204 steps of five tokens fill the 1024 tokens that are read at most.
     message = "of a series longer than the model's window the last 204 steps are read"
     with pytest.warns(UserWarning, match=message):
         (whole,) = Sampler(tiny).sample([long], 2, num_samples=1)
@@ -241,6 +242,7 @@ def test_the_oldest_steps_drop_out_and_this_is_said(tiny):
 
 def test_steps_that_an_adapter_has_not_learned_are_warned_of(own, tmp_path):
     tuned = replace(own, adapter=tmp_path)
+    # 204 steps of five tokens fill a window of 1024.
     with pytest.warns(UserWarning, match="103 steps are more than the 102 that fill half a"):
         tuned.sample([WAVE], 103, num_samples=1)
 
@@ -282,6 +284,19 @@ def test_where_zero_is_near_it_stays_zero():
 )
 def test_where_zero_is_far_or_crossed_numbers_start_below_the_smallest(values):
     assert format_for([values]) == TextFormat(1, percentile=100, offset=0.3)
+
+
+def test_zero_stays_zero_up_to_a_smallest_of_half_of_the_largest():
+    assert format_for([np.array([[50.0], [100.0]])]).offset == 0
+    assert format_for([np.array([[51.0], [100.0]])]).offset == 0.3
+
+
+def test_as_many_steps_can_be_forecast_as_leave_room_for_ten(own):
+    positions = own.backbone.model.config.max_position_embeddings
+    most = positions // 5 - 10  # a step takes five tokens
+    assert own.readable_steps(TextFormat(1), most) == 10
+    with pytest.raises(InputError, match="ask for fewer"):
+        own.readable_steps(TextFormat(1), most + 1)
 
 
 def test_several_variables_are_scaled_each_by_itself():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from m2lib.files import InputError
 from m2lib.forecaster import Columns, Item, guess_columns, items_of
-from m2lib.forecaster.tables import future_times
+from m2lib.forecaster.tables import future_times, in_parts
 
 DAYS = pd.date_range("2024-01-01", periods=12)
 WAVE = np.sin(np.arange(12.0))
@@ -86,6 +86,16 @@ SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sol
             pd.DataFrame({"sold": ["1", "2", "x"] * 4}),
             Columns(None, None, ("sold",)),
             id="most cells are numbers",
+        ),
+        pytest.param(
+            pd.DataFrame({"mixed": ["1", "x"] * 6, "sold": WAVE}),
+            Columns("mixed", None, ("sold",)),
+            id="half of the cells are not most",
+        ),
+        pytest.param(
+            TWO_SERIES.assign(series="S", id="I", value=WAVE[0], y=WAVE[1]),
+            COLUMNS,
+            id="chronos' names come before all others",
         ),
         pytest.param(
             SALES.rename(columns={"date": "sold_on", "month": "week"}),
@@ -493,6 +503,12 @@ def test_nothing_is_filled_after_the_last_known_value():
         items_of(table, COLUMNS, fill="zero")
 
 
+def test_fifty_series_are_forecast_together_and_each_fifty_has_the_next_seed():
+    parts = list(in_parts(list(range(101)), seed=7))
+    assert [len(series) for series, _ in parts] == [50, 50, 1]
+    assert [seed for _, seed in parts] == [7, 8, 9]
+
+
 def test_an_unknown_way_to_fill_is_refused():
     with pytest.raises(InputError, match=r"^fill is 'mean'; it may be linear, last, zero or None$"):
         items_of(TWO_SERIES, COLUMNS, fill="mean")
@@ -509,6 +525,7 @@ def test_what_has_no_spacing_cannot_be_filled():
     ("stamps", "row", "problem"),
     [
         pytest.param([*range(10), 9.5], 11, f"9.5 follows 9.0, {UNEVEN}", id="half a step"),
+        pytest.param([*range(10), 10.01], 11, f"10.01 follows 9.0, {UNEVEN}", id="a bit more"),
         pytest.param(
             ["13/01/2024", "14/01/2024", "01/15/2024"],
             3,

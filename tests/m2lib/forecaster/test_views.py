@@ -66,6 +66,13 @@ def test_a_view_of_steps_that_are_all_the_same_shows_more():
     assert np.array_equal(seen.context, closed)
 
 
+def test_a_view_shows_more_where_one_of_two_variables_stays_the_same():
+    both = np.hstack([random_series(60), random_series(60)])
+    both[30:, 1] = 7.0
+    seen = Seen.of(both, Season.none(2), View(20), WINDOW)
+    assert np.array_equal(seen.context, both)
+
+
 def test_a_trend_stays_in_where_nothing_would_be_left_without_it():
     line = np.arange(60.0)[:, None] + 5
     seen = Seen.of(line, Season.none(1), View(trend=True), WINDOW)

@@ -46,6 +46,7 @@ def test_the_config_holds_rank_alpha_and_targets(model, targets, add_random_adap
     assert config["r"] == 3
     assert config["lora_alpha"] == 6.0
     assert config["target_modules"] == sorted(targets)
+    assert config["lora_dropout"] == 0
 
 
 @pytest.mark.parametrize(
@@ -216,6 +217,11 @@ DAMAGES = [
         with_settings(use_rslora=True),
         "sets use_rslora, which this library does not read",
         id="scaled by the rank's root",
+    ),
+    pytest.param(
+        with_settings(alpha_pattern={"q_proj": 1}),
+        "sets alpha_pattern, which this library does not read",
+        id="another alpha in some layers",
     ),
     pytest.param(
         with_settings(init_lora_weights="pissa"),

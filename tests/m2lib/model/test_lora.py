@@ -81,7 +81,7 @@ def test_an_adapter_starts_with_a_of_one_over_the_root_of_its_width_and_b_of_zer
     assert not layer.lora_B.any()
 
 
-def test_the_seed_decides_the_start(model):
+def test_the_seed_decides_the_first_values_of_an_adapter(model):
     def start(seed):
         """Return the first values of one adapter's A."""
         adapted = inject_lora(copy.deepcopy(model), 2, generator=seeded(seed))

@@ -151,7 +151,7 @@ def test_residuals_of_a_short_context_are_enlarged():
     assert np.log1p(paths[0, :, 0]).std(axis=0) == pytest.approx(enlarged, rel=0.05)
 
 
-def test_both_variables_err_together():
+def test_the_paths_of_two_variables_share_the_shocks_of_their_past():
     rng = np.random.default_rng(4)
     shock = rng.normal(0, 0.2, (80, 1))
     context = np.expm1(6 + np.hstack([shock, shock]))  # one shock for both, each time

@@ -235,6 +235,7 @@ def test_any_numbers_are_written_or_refused(values, scale):
 def test_every_series_comes_back_within_half_a_hundredth(data):
     integers = to_integers(data.trajectories, data.scales)
     error = np.abs(unscale(integers, data.scales) - data.trajectories)
+    # A scaled unit is a hundredth, so a thousandth of the scale; half of one, and float rounding.
     assert np.all(error <= data.scales[:, None, None] * 0.000501)
 
 
@@ -302,6 +303,7 @@ def test_every_format_comes_back(variables, digits, offset, separate, room, size
     assert read.repairs == 0
     assert read.values.max() == shape.unit
     error = np.abs(scaling.physical(read.values) - context)
+    # half of the smallest step that can be written, and float rounding
     assert np.all(error <= 0.501 * scaling.scale / shape.unit)
 
 
@@ -348,7 +350,7 @@ def test_the_studys_format_by_hand():
     assert STUDY.longest_step == 10
 
 
-def test_settings_are_the_format():
+def test_a_format_comes_back_from_its_settings():
     shape = TextFormat(variables=3, digits=3, percentile=100, offset=0.3, separate=True)
     assert TextFormat(**shape.settings()) == shape
 

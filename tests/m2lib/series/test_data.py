@@ -65,7 +65,8 @@ def test_no_value_comes_near_the_largest_that_can_be_written(data):
         pytest.param(100, 641, 831, 792.4, id="whole series"),
     ],
 )
-def test_the_lengths_of_texts(data, steps, shortest, longest, mean):
+def test_texts_are_as_long_as_the_third_notebook_says(data, steps, shortest, longest, mean):
+    # in tokens, each of which is a character
     lengths = [
         len(encode(series[:steps], scale))
         for series, scale in zip(data.trajectories, data.scales, strict=True)
@@ -195,6 +196,10 @@ BAD_FILES = {
     "text in the place of numbers": (
         lambda trajectories, time: {"trajectories": np.full((4, 100, 2), b"x"), "time": time},
         NO_DATA_SET,
+    ),
+    "few series": (
+        lambda trajectories, time: {"trajectories": trajectories[:2], "time": time},
+        r"has shape \(2, 100, 2\) and /time \(100,\); expected \(3 or more series, ",
     ),
     "few steps": (
         lambda trajectories, time: {"trajectories": trajectories[:, :99], "time": time[:99]},

@@ -62,7 +62,7 @@ def test_a_season_that_multiplies_a_trend_is_found_and_put_back(length):
     assert np.allclose(forecast, values[-length:], rtol=2e-3)
 
 
-def test_each_variable_has_its_own():
+def test_each_variable_has_a_season_of_its_own():
     steps = np.arange(40.0)
     of_two_steps = 50 + steps + 5 * (steps % 2)
     of_four_steps = 50 + steps + np.resize(PATTERN, 40)
@@ -118,7 +118,7 @@ def test_a_summary_says_of_what_it_counts():
         pytest.param(np.resize([1.0, 5.0, 2.0, 8.0], 40), 4, id="nothing but a season"),
     ],
 )
-def test_where_there_is_none_a_series_stays_as_it_is(values, length):
+def test_where_no_season_can_be_taken_out_a_series_stays_as_it_is(values, length):
     series = values[:, None]
     scaling = TABLES.of(1).scaling(series)
 

@@ -46,7 +46,7 @@ def test_the_line_is_that_of_the_last_seasons():
         pytest.param(1 + STEPS[:19], id="fewer than 20 steps"),
     ],
 )
-def test_where_there_is_none_a_series_stays_as_it_is(values):
+def test_where_no_trend_can_be_taken_out_a_series_stays_as_it_is(values):
     trend = Trend.of(values)
     assert trend.slope == pytest.approx([0.0])
     assert trend.without(values) == pytest.approx(values)
@@ -59,10 +59,10 @@ def test_where_there_is_none_a_series_stays_as_it_is(values):
         pytest.param(1 + STEPS[:20], id="twenty steps"),
     ],
 )
-def test_where_there_is_one_it_is_found(values):
+def test_a_trend_is_found_across_zero_and_in_as_few_as_twenty_steps(values):
     assert Trend.of(values).slope == pytest.approx([1.0])
 
 
-def test_each_variable_has_its_own():
+def test_each_variable_has_a_trend_of_its_own():
     both = np.hstack([10 + STEPS, 200 - 2 * STEPS])
     assert Trend.of(both).slope == pytest.approx([1.0, -2.0])

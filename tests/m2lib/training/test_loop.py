@@ -160,7 +160,7 @@ def test_a_gradient_is_clipped(tiny, windows, tmp_path):
     assert longest[1e-12] < 1e-3 * CONFIG.learning_rate
 
 
-def test_the_seed_decides_the_start(tiny, windows, tmp_path):
+def test_the_seed_of_a_training_decides_where_its_adapter_starts(tiny, windows, tmp_path):
     starts = []
     for seed in (0, 1):
         model = copy.deepcopy(tiny.model)

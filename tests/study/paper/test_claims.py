@@ -104,6 +104,20 @@ def test_alike_is_a_small_difference_and_not_a_wide_interval(published, spread, 
     assert shown.startswith(f"{ours.mean():.1f}, {(ours - theirs).mean():+.1f} (")
 
 
+@pytest.mark.parametrize(("well", "holds"), [(20, False), (21, True), (29, True), (30, False)])
+def test_half_of_fifty_is_more_than_twenty_and_less_than_thirty(well, holds):
+    maes = pd.Series([10.0] * well + [100.0] * (50 - well))
+    shown, found = claims._half_well({"baseline": maes})
+    assert shown == f"{well} of 50 below 50"
+    assert found is holds
+
+
+def test_five_series_cannot_make_a_fall_sure():
+    """By the sign-flip test, whatever the interval says: p is 2 / 2**5 at least."""
+    assert claims._surely_positive(pd.Series([10.0, 11, 12, 13, 14])) is None
+    assert claims._surely_positive(pd.Series([10.0, 11, 12, 13, 14, 15])) is True
+
+
 def test_a_verdict_that_hangs_on_one_series_says_so(unlearned):
     fall = claim_beginning("the first adapter").finding
     before = unlearned["default"]

@@ -161,7 +161,7 @@ def test_every_forecaster_has_a_row_with_its_errors():
     assert sorted(names) == sorted(map(errors.short, numbers.yardstick_costs()))
     assert list(means.get_xdata()) == sorted(means.get_xdata(), reverse=True)
 
-    row = names.index("log-VAR(9)")
+    row = names.index("log-VAR(9)")  # 32.5 and 8.5, as in the first table of book/results.md
     assert round(means.get_xdata()[row], 1) == 32.5
     assert round(medians.get_xdata()[row], 1) == 8.5
 

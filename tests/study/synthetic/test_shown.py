@@ -84,6 +84,18 @@ def test_every_view_and_season_is_drawn_and_the_past_is_long_enough():
         assert showing.past >= max(LEAST_PAST, 3 * showing.season)
 
 
+def test_seeds_keep_their_shown_series():
+    """Otherwise the recorded runs could not be made again, and their plans do not tell."""
+    steps, size = 0, 0.0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        series = Showing.draw(rng).draw_series(rng, 256)
+        steps += len(series)
+        size += np.abs(series).sum() / np.abs(series).max()
+    assert steps == 1604
+    assert size == pytest.approx(927.006, rel=1e-5)
+
+
 def test_without_a_share_no_step_holds_series_as_they_are_shown():
     none_shown = synthetic_windows(1024, 0, shown_share=0)
     usual = synthetic_windows(1024, 0)
