@@ -104,7 +104,8 @@ class Task:
             first, last = first_and_last.astype(str)  # 2024-01-31, where both are midnights
             time = f"{columns.time}, {first} to {last}"
         targets = ", ".join(columns.targets)
-        if len(columns.targets) > 1 and not self.target:
+        guessed = len(columns.targets) > 1 and not self.target
+        if guessed:
             targets += " (guessed; --target names them)"
         line = (
             f"{self.file}: {sum(len(item.values) for item in items)} steps of {len(items)} series; "
@@ -114,7 +115,6 @@ class Task:
         unread = [str(name) for name in df if name not in read]
         if unread:
             line += f"; not read: {', '.join(unread)}"
-        guessed = len(columns.targets) > 1 and not self.target
         if columns.time is None and (unread or columns.id or guessed):
             warnings.warn(
                 f"{self.file}: no column of dates was found, so the rows are taken to be in order, "
@@ -510,7 +510,7 @@ def export(
     force
         Replace an earlier export; nothing else is ever replaced.
     """
-    if adapter == m2lib.forecaster.forecaster.UNTUNED:
+    if adapter == m2lib.forecaster.forecaster.NO_ADAPTER:
         raise InputError("`none` has no adapter to merge; name an adapter's folder, or general")
     source = m2lib.forecaster.adapter_folder(adapter)
     print(m2lib.forecaster.export(source, output, backbone=backbone, force=force))

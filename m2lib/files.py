@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ class InputError(ValueError):
             letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__()
         ]
         return "".join(letters)
+
+
+def check_count(name: str, number: object, least: int = 1) -> None:
+    """Raise InputError for an argument that is no whole number from `least` on.
+
+    NumPy's whole numbers pass, but 3.0 and True do not, because slices and loops fail on them later
+    with errors that do not name the argument.
+    """
+    if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+        raise InputError(f"{name} is {number!r}; give a whole number of {least} or more")
 
 
 def first_line(error: BaseException) -> str:

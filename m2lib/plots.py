@@ -53,8 +53,8 @@ def use_style() -> None:
 def save_figure(figure: Figure, name: str, folder: Path | None = None, kind: str = "png") -> Path:
     """Write a figure as `<name>.<kind>`, whole or not at all, and return the path.
 
-    folder: default build/figures. kind: `png` (200 dpi), or `svg`, whose bytes are the same for the
-    same figure.
+    By default `folder` is figures/ in the folder of `M2_OUT`. `kind` is `png`, which has 200 dpi,
+    or `svg`, whose bytes are the same for the same figure.
     """
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else None
@@ -71,11 +71,25 @@ def save_figure(figure: Figure, name: str, folder: Path | None = None, kind: str
 
 
 def moving(draw: Callable[[Any], Figure], values: Sequence[Any], name: str, text: str) -> Any:
-    """A slider over one picture for each value. It needs no kernel and no network; without scripts
-    the first shows.
+    """Make a slider that shows one picture for each value.
 
-    draw: makes the figure of one value. name: of what is moved. text: in the picture's place. Gives
-    IPython's HTML.
+    It needs no kernel and no network. Where a page runs no scripts, it shows the first picture.
+
+    Parameters
+    ----------
+    draw : callable
+        Makes the figure of one value. Figures are closed once they are drawn.
+    values : sequence
+        What `draw` is called with, in the slider's order.
+    name : str
+        What the slider changes; it stands before it.
+    text : str
+        The alternative text of all pictures.
+
+    Returns
+    -------
+    IPython.display.HTML
+        The slider and its pictures, which a notebook shows.
     """
     from IPython.display import HTML  # of a notebook, where alone there are sliders
 

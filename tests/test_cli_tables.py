@@ -184,9 +184,7 @@ def test_evaluate_reads_a_short_context_too(m2, pelts):
 
 def test_a_context_that_is_too_short_is_refused(m2, pelts):
     printed = m2("forecast pelts.csv --horizon 4 --context-length 9", status=1)
-    assert printed.last_error == (
-        "error: context_length is 9; give 10 steps or more, or leave it out"
-    )
+    assert printed.last_error == "error: context_length is 9; give a whole number of 10 or more"
 
 
 # Series that are unfit

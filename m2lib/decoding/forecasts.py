@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from m2lib import settings
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.generation import DecodeConfig, generate
-from m2lib.files import InputError
+from m2lib.files import InputError, check_count
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
 from m2lib.series import STUDY, Scaling, TextFormat, said_series, stretched
 
@@ -126,10 +126,13 @@ def forecast(
     ------
     InputError
         If a context has another shape or cannot be encoded (series, step and variable are named),
-        if a prompt has no room for one step, or a constrained forecast none for all its steps.
+        if a prompt has no room for one step, or a constrained forecast none for all its steps, and
+        if `batch_size` or `seed` is no whole number in its range.
     """
     from tqdm.auto import tqdm
 
+    check_count("batch_size", batch_size)
+    check_count("seed", seed, 0)
     arrays = [np.asarray(context) for context in contexts]
     if not text_format.variables:
         raise InputError("the text format is one for any number of variables; call `of` on it")

@@ -14,7 +14,7 @@ import torch
 
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.engine import Engine
-from m2lib.files import InputError
+from m2lib.files import InputError, check_count
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
 from m2lib.series import FORECAST_STEPS, ROUNDINGS, STUDY, TextFormat
 
@@ -64,8 +64,8 @@ class DecodeConfig:
         """
         for name in ("steps", "n_samples", "max_new_tokens", "context_tokens"):
             count = getattr(self, name)
-            if count is not None and count < 1:
-                raise InputError(f"{name} must be at least 1, not {count}")
+            if name != "context_tokens" or count is not None:
+                check_count(name, count)
         if not 0 <= self.temperature < math.inf:  # nan fails too
             raise InputError(f"temperature is {self.temperature}; give 0, or more to sample")
         if self.n_samples > 1 and self.temperature == 0:

@@ -1,5 +1,6 @@
 """What an evaluation found: the errors of all forecasters, and what may be concluded from them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,36 @@ WQL = "weighted quantile loss"
 ENOUGH = 6
 
 
+@dataclass(frozen=True)
+class Measure:
+    """What the error of one forecast of a series comes to, in one number."""
+
+    head: str
+    """The head of its column in the table of an evaluation."""
+    written: str
+    """How the table writes the mean over all origins, as a format."""
+    of: Callable[[np.ndarray, np.ndarray], float]
+    """Takes absolute errors (steps, variables), and the `mase_unit` of each variable."""
+
+
+def _mean(errors: np.ndarray, _: np.ndarray) -> float:
+    """The mean over steps and variables."""
+    return float(errors.mean(axis=0).mean())
+
+
+def _scaled_mean(errors: np.ndarray, units: np.ndarray) -> float:
+    """The mean over variables, each in its own unit."""
+    # A variable without a unit does not count, because pandas' mean leaves NaN out.
+    return float(pd.Series(errors.mean(axis=0) / units).mean())
+
+
+MEASURES = {
+    "errors": Measure("MAE", "{:.4g}", _mean),
+    "mase": Measure("MASE", "{:.2f}", _scaled_mean),
+}
+"""What is measured of each forecast, by its name in a record."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """The errors of all forecasters from all origins, and how certain the language model was.
@@ -30,16 +61,10 @@ class Evaluation:
        Journal of Forecasting 22, 2006.
     """
 
-    errors: pd.DataFrame
-    """MAE over steps and variables, in the table's units: a row an origin, a column a forecaster.
+    measures: dict[str, pd.DataFrame]
+    """Each of `MEASURES` by its name: a row an origin, a column a forecaster.
 
     The rows are indexed by item and steps, as `origins_of` numbers them.
-    """
-    mase: pd.DataFrame
-    """The same errors as MASE, which has no unit, so that series of different size can be averaged.
-
-    A variable's error is divided by its `mase_unit`, and the mean is taken over variables; one that
-    has no unit does not count. Rows and columns are those of `errors`.
     """
     season: int
     """Steps of the season, of several the shortest; 1 where there is none."""
@@ -63,6 +88,20 @@ class Evaluation:
     """The column of `forecasts` that names the series."""
 
     @property
+    def errors(self) -> pd.DataFrame:
+        """MAE over steps and variables, in the table's units, as `measures` has it."""
+        return self.measures["errors"]
+
+    @property
+    def mase(self) -> pd.DataFrame:
+        """The same errors as MASE, which has no unit, so that series of any size can be averaged.
+
+        A variable's error is divided by its `mase_unit`, and the mean is taken over variables; one
+        that has no unit does not count.
+        """
+        return self.measures["mase"]
+
+    @property
     def mae(self) -> float:
         """The language model's mean error, in the table's units."""
         return float(self.errors[MODEL].mean())
@@ -79,8 +118,7 @@ class Evaluation:
         """
         return {
             "origins": [{"item": item, "steps": steps} for item, steps in self.errors.index],
-            "errors": self.errors.to_dict("list"),
-            "mase": self.mase.to_dict("list"),
+            **{name: measured.to_dict("list") for name, measured in self.measures.items()},
             "crps": self.crps,
             "coverage": self.coverage,
         }
@@ -128,17 +166,18 @@ class Evaluation:
 
     def table(self) -> pd.DataFrame:
         """All forecasters, the best first: mean errors, and the model's paired gain over each."""
-        means = self.mase.mean().sort_values()
+        best_first = self.mase.mean().sort_values().index
         gains = self.gains
-        table = pd.DataFrame(
-            {"MAE": self.errors.mean().map("{:.4g}".format), "MASE": means.map("{:.2f}".format)}
-        )
+        table = pd.DataFrame(index=best_first)
+        for name, measured in self.measures.items():
+            measure = MEASURES[name]
+            table[measure.head] = measured.mean().map(measure.written.format)
         table["gain of the model"] = gains.mean().map("{:+.2f}".format)
         if len(gains) >= ENOUGH:
             intervals = gains.apply(t_interval, result_type="reduce")
             table["95% interval"] = intervals.map(lambda ends: f"{ends[0]:+.2f} to {ends[1]:+.2f}")
         table["model better"] = (gains > 0).sum().map(lambda better: f"{better} of {len(gains)}")
-        return table.loc[means.index].fillna("")
+        return table.fillna("")
 
     def by_series(self) -> pd.DataFrame:
         """The errors of each series, without a unit.

@@ -14,7 +14,14 @@ import numpy as np
 import torch
 
 from m2lib.accounting import Shape
-from m2lib.files import InputError, delete, short_hash, write_atomic, write_json
+from m2lib.files import (
+    InputError,
+    check_count,
+    delete,
+    short_hash,
+    write_atomic,
+    write_json,
+)
 from m2lib.forecaster.adapters import FACTS_FILE, VIEWS_FILE
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation
 from m2lib.forecaster.export import CARD_FILE, model_card
@@ -93,8 +100,7 @@ def finetune(
         if (folder / name).exists() and not ours:
             raise InputError(f"{folder} holds a {name} that is no adapter's; name another folder")
     check_folder(folder)
-    if prediction_length < 1:
-        raise InputError(f"prediction_length is {prediction_length}; give 1 or more")
+    check_count("prediction_length", prediction_length)
     config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
 
     # 2. Prepare training windows from all but the last steps, without their season.
@@ -156,7 +162,7 @@ def finetune(
     }
     facts = {
         "data": (
-            f"{len(items)} series of {', '.join(targets)}, "
+            f"{len(items)} series of {', '.join(map(str, targets))}, "
             f"{sum(len(values) for values in training)} steps in all"
         ),
         "recipe": recipe,
@@ -226,9 +232,9 @@ def _config(
     seed: int = 0,
 ) -> TrainConfig:
     """The settings to train the forecaster's own adapter on, or a new one of `rank`."""
-    for name, number in (("num_steps", num_steps), ("batch_size", batch_size)):
-        if number < 1:
-            raise InputError(f"{name} is {number}; give at least 1")
+    check_count("num_steps", num_steps)
+    check_count("batch_size", batch_size)
+    check_count("seed", seed, 0)
     if learning_rate is not None and not learning_rate > 0:
         raise InputError(f"learning_rate is {learning_rate}; give one above 0")
     if forecaster.adapter:
@@ -242,8 +248,7 @@ def _config(
     else:
         if rank is None:
             rank = NEW_RANK
-        if rank < 1:
-            raise InputError(f"rank is {rank}; give one of at least 1")
+        check_count("rank", rank)
         rate = NEW_RATE
         adapter = {"rank": rank, "targets": ALL_TARGETS}
     named: dict[str, Any] = adapter | COSINE

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pandas.api.types import is_list_like
 
 from m2lib import settings
 from m2lib.files import InputError
@@ -62,7 +63,7 @@ from m2lib.model import (
 from m2lib.series import DECILES, FORMAT_FILE, MOST_VARIABLES, SHORTEST, Season, TextFormat
 
 DEFAULT_BACKBONE = "smollm2-135m"
-UNTUNED = "none"
+NO_ADAPTER = "none"
 
 
 def chosen_backbone(name: str | Path | None = None) -> str:
@@ -123,8 +124,8 @@ class Forecaster(Sampler):
         """
         name = chosen_backbone(backbone)
         if not source:
-            source = GENERAL if name == DEFAULT_BACKBONE and not text_format else UNTUNED
-        adapter = None if source == UNTUNED else adapter_folder(source)
+            source = GENERAL if name == DEFAULT_BACKBONE and not text_format else NO_ADAPTER
+        adapter = None if source == NO_ADAPTER else adapter_folder(source)
         if adapter and not backbone:
             name = base_here(adapter)
         fetch_backbone(name)
@@ -134,7 +135,7 @@ class Forecaster(Sampler):
         dtype = dtype or settings.read("M2_DTYPE")
         if dtype is None and int8_is_best(device):
             dtype = INT8
-        int8 = dtype == INT8
+        int8 = dtype in (INT8, torch.int8)
         if int8 and not device.startswith("cpu"):
             raise InputError(f"int8 is for a CPU, not for {device}; choose bfloat16 or float32")
         loaded = load_backbone(name, device=device, dtype=best_dtype(device) if int8 else dtype)
@@ -422,8 +423,8 @@ class Forecaster(Sampler):
             for variable, target in enumerate(columns.targets):
                 samples = forecast.physical[..., variable]  # (num_samples, prediction_length)
                 frame = {
-                    columns.id or "item_id": item.name,
-                    columns.time or "timestamp": future_times(item, prediction_length),
+                    columns.written_id: item.name,
+                    columns.written_time: future_times(item, prediction_length),
                     "target_name": target,
                     "predictions": np.median(samples, axis=0),
                 }
@@ -661,6 +662,7 @@ class Forecaster(Sampler):
         from m2lib.forecaster.finetune import finetune
 
         columns = _columns(id_column, timestamp_column, target)
+        # A context and the steps to forecast from it are learned, and as many steps are kept back.
         least = SHORTEST + 2 * prediction_length
         items = items_of(df, columns, least=least, skip=skip, fill=fill)
         return finetune(
@@ -699,16 +701,18 @@ class Forecaster(Sampler):
         """
         if not self.adapter:
             raise InputError(
-                "there is no adapter to export, and the model is the base itself; "
+                f"there is no adapter beside the model {self.backbone.name} to be merged into it; "
                 "`m2 finetune` makes one"
             )
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
 
 
 def _check_levels(levels: Sequence[float]) -> None:
-    """Raise InputError for levels of quantiles that are no shares, such as percentages."""
-    if not all(0 <= level <= 1 for level in levels):
-        raise InputError(f"quantile_levels are {list(levels)}; give numbers between 0 and 1")
+    """Raise InputError for levels of quantiles that are no list of shares, such as percentages."""
+    shares = np.asarray(levels)
+    is_list = shares.ndim == 1 and shares.dtype.kind in "iuf"
+    if not is_list or not ((shares >= 0) & (shares <= 1)).all():
+        raise InputError(f"quantile_levels are {levels}; give a list of numbers between 0 and 1")
 
 
 def _target_of(series: Any) -> Any:
@@ -724,9 +728,14 @@ def _target_of(series: Any) -> Any:
 
 
 def _for_numpy(values: Any) -> Any:
-    """A tensor as NumPy reads it: in float64 on the CPU, without gradients. All else as it is."""
+    """A tensor as NumPy reads it: in float64 on the CPU, without gradients. All else as it is.
+
+    What a masked array hides becomes NaN, because `np.asarray` would bring the hidden numbers back.
+    """
     if isinstance(values, torch.Tensor):
         return values.detach().cpu().double()
+    if isinstance(values, np.ma.MaskedArray):
+        return np.ma.filled(values.astype(np.float64), np.nan)
     return values
 
 
@@ -739,8 +748,9 @@ def _refuse_covariates(name: str) -> None:
 
 
 def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:
-    """Columns by the names that chronos gives them; one target may be a plain string."""
-    targets = (target,) if isinstance(target, str) else tuple(target)
+    """Columns by the names that chronos gives them; one target may be given without a list."""
+    # A plain name need not be a text: pandas numbers the columns of a file without names.
+    targets: tuple[Any, ...] = tuple(target) if is_list_like(target) else (target,)
     return Columns(id, time, targets)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from m2lib.files import InputError
+from m2lib.files import InputError, check_count
 from m2lib.forecaster.calendars import read_stamps
 from m2lib.forecaster.tables import Columns, Fill, Item, items_of
 
@@ -84,9 +84,12 @@ def plot_items(
     """
     import matplotlib.pyplot as plt
 
-    ids = forecasts[columns.id or "item_id"]
-    panels = []
+    check_count("most", most)
+    ids = forecasts[columns.written_id]
+    panels: list[tuple[Item, int, pd.DataFrame]] = []
     for item in items:
+        if len(panels) >= most:
+            break  # each search goes through all forecasts, so none is made for what is not drawn
         for variable, target in enumerate(columns.targets):
             ahead = forecasts[(ids == item.name) & (forecasts["target_name"] == target)]
             if len(ahead):
@@ -101,7 +104,7 @@ def plot_items(
     size = (8, 2.6 * len(panels))
     _, grid = plt.subplots(len(panels), 1, figsize=size, squeeze=False, layout="constrained")
     axes = list(grid[:, 0])
-    time = columns.time or "timestamp"
+    time = columns.written_time
     for ax, (item, variable, ahead) in zip(axes, panels, strict=True):
         past = slice(-PAST * len(ahead), None)
         ax.plot(item.times[past], item.values[past, variable], color=PAST_COLOUR, lw=1.2)
@@ -121,7 +124,7 @@ def plot_items(
 
 def _draw_fan(ax: "Axes", times: pd.Index, ahead: pd.DataFrame) -> None:
     """Draw one variable's median and the bands of its levels, the widest first."""
-    names = [str(name) for name in ahead.columns]
+    names = [name for name in ahead.columns if isinstance(name, str)]  # a column 1 is no level
     levels = sorted((name for name in names if re.fullmatch(LEVEL, name)), key=float)
     pairs = zip(levels[: len(levels) // 2], reversed(levels), strict=False)
     lone = len(times) == 1  # a line of one point and a band without width would not be seen

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from m2lib import series
-from m2lib.files import InputError, first_line
-from m2lib.forecaster.evaluation import ETS, MODEL, Evaluation
+from m2lib.files import InputError, check_count, first_line
+from m2lib.forecaster.evaluation import ETS, MEASURES, MODEL, Evaluation
 from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
 from m2lib.forecaster.tables import Columns, Item, as_written, chosen_seasons
 from m2lib.series import DECILES, NOTHING_LEFT
@@ -200,8 +200,8 @@ def evaluate(
         auto_ets = find_spec("statsforecast") is not None
     if auto_ets:
         points |= _ets_forecasts(known, horizon, seasons[0])
-    errors, mase = _errors(points, truths, units)
-    crps = float(np.mean(errors[MODEL]))  # a single sample has its MAE for a CRPS
+    measures = _measured(points, truths, units)
+    crps = float(np.mean(measures["errors"][MODEL]))  # a single sample has its MAE for a CRPS
     coverage = None
     if len(samples[rolling[0]]) > 1:
         crps, coverage = _scores(samples, truths)
@@ -216,14 +216,13 @@ def evaluate(
         [units[origin] for origin in rolling],
     )
     return Evaluation(
-        errors=errors,
-        mase=mase,
+        measures=measures,
         season=seasons[0],
         period=period,
         crps=crps,
         coverage=coverage,
         forecasts=table,
-        id_column=columns.id or "item_id",
+        id_column=columns.written_id,
     )
 
 
@@ -273,17 +272,13 @@ def _fit_origins(
 def _check_arguments(
     horizon: int, origins: int, stride: int | None, leave_out: int, period: int | None
 ) -> None:
-    """Raise InputError for an argument of `evaluate` that is out of its range."""
-    if period is not None and period < 1:
-        raise InputError(f"period is {period}; give 1 or more, or leave it out")
-    if horizon < 1:
-        raise InputError(f"prediction_length is {horizon}; give 1 or more")
-    if origins < 1:
-        raise InputError(f"origins is {origins}; give 1 or more")
-    if stride is not None and stride < 1:
-        raise InputError(f"stride is {stride}; give 1 or more, or leave it out")
-    if leave_out < 0:
-        raise InputError(f"leave_out is {leave_out}; give 0 or more")
+    """Raise InputError for an argument of `evaluate` that is no whole number in its range."""
+    check_count("prediction_length", horizon)
+    check_count("origins", origins)
+    check_count("leave_out", leave_out, 0)
+    for name, steps in (("stride", stride), ("period", period)):
+        if steps is not None:
+            check_count(name, steps)
 
 
 def _without_season(context: np.ndarray, seasons: Sequence[int]) -> np.ndarray:
@@ -383,8 +378,8 @@ def _forecast_table(
         ahead = slice(len(context), len(context) + horizon)
         for variable, target in enumerate(columns.targets):
             frame = {
-                columns.id or "item_id": item.name,
-                columns.time or "timestamp": as_written(item, item.times[ahead]),
+                columns.written_id: item.name,
+                columns.written_time: as_written(item, item.times[ahead]),
                 "target_name": target,
                 "cutoff": as_written(item, item.times[[len(context) - 1]])[0],
                 "truth": item.values[ahead, variable],
@@ -412,23 +407,18 @@ def _mase_units(context: np.ndarray, season: int) -> np.ndarray:
     return units
 
 
-def _errors(
+def _measured(
     points: Mapping[str, Sequence[np.ndarray]],
     truths: Mapping[Origin, np.ndarray],
     units: Mapping[Origin, np.ndarray],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`errors` and `mase` of an `Evaluation`: `points` are forecasts in the truths' order."""
+) -> dict[str, pd.DataFrame]:
+    """The `measures` of an `Evaluation`: `points` are forecasts in the truths' order."""
     index = pd.MultiIndex.from_tuples(list(truths), names=["item", "steps"])
-    errors = pd.DataFrame(index=index)
-    mase = pd.DataFrame(index=index)
-    for name, forecasts in points.items():
-        maes = []
-        mases = []
-        for forecast, (origin, truth) in zip(forecasts, truths.items(), strict=True):
-            error = np.abs(forecast - truth).mean(axis=0)  # (variables,)
-            maes.append(error.mean())
-            # A variable without a unit does not count, because pandas' mean leaves NaN out.
-            mases.append(pd.Series(error / units[origin]).mean())
-        errors[name] = maes
-        mase[name] = mases
-    return errors, mase
+    measures = {name: pd.DataFrame(index=index) for name in MEASURES}
+    for forecaster, forecasts in points.items():
+        for name, measure in MEASURES.items():
+            measures[name][forecaster] = [
+                measure.of(np.abs(forecast - truth), units[origin])
+                for forecast, (origin, truth) in zip(forecasts, truths.items(), strict=True)
+            ]
+    return measures

@@ -14,7 +14,7 @@ import torch
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast, pooled
 from m2lib.decoding.bare_model import BareModel
-from m2lib.files import InputError
+from m2lib.files import InputError, check_count
 from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
 from m2lib.series import SHORTEST, Season, TextFormat, checked_seasons, said_series
@@ -100,8 +100,8 @@ class Sampler:
         seed : int, optional
             The sampling's seed.
         batch_size : int, optional
-            Contexts forecast together, one of each series and view; samples depend on it. Default:
-            as many as fit into 2 GB of keys and values, up to 256 forecasts.
+            How many contexts are forecast together; each series has one for each view. Samples
+            depend on it. Default: as many as fit into 2 GB of keys and values, up to 256 forecasts.
         ids : sequence of int or str, optional
             The names of series in errors. Default: their numbers from 0.
         season : int or sequence of int, optional
@@ -136,7 +136,9 @@ class Sampler:
             For a series that cannot be forecast, naming it; for more steps than the model can
             write; and for no series at all, or an argument that is out of its range.
         """
-        _check_arguments(values, prediction_length, num_samples, batch_size)
+        if len(values) == 0:
+            raise InputError("there is no series to forecast; give at least one")
+        check_count("num_samples", num_samples)
         lengths = checked_seasons(season)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
@@ -243,9 +245,13 @@ class Sampler:
     ) -> int:
         """The most steps of a series that the model reads, given how many it is to write.
 
-        They are no more than `context_length`, where that is given. InputError where it is too
-        small, and where there is no room for the shortest context and that many steps.
+        They are no more than `context_length`, where that is given. InputError where one of the two
+        is no whole number or too small, and where there is no room for the shortest context and
+        that many steps.
         """
+        check_count("prediction_length", prediction_length)
+        if context_length is not None:
+            check_count("context_length", context_length, SHORTEST)
         positions = self.backbone.model.config.max_position_embeddings
         longest = text_format.longest_step  # tokens
         steps = min(WINDOW_TOKENS, positions - prediction_length * longest) // longest
@@ -254,14 +260,7 @@ class Sampler:
                 f"{prediction_length} steps are more than {self.backbone.name} can write; "
                 "ask for fewer"
             )
-        if context_length is None:
-            return steps
-        if context_length < SHORTEST:
-            raise InputError(
-                f"context_length is {context_length}; give {SHORTEST} steps or more, "
-                "or leave it out"
-            )
-        return min(steps, context_length)
+        return steps if context_length is None else min(steps, context_length)
 
     def _warn_of_a_far_horizon(self, text_format: TextFormat, prediction_length: int) -> None:
         """Warn of forecasts that are longer than nearly all that an adapter has learned from."""
@@ -300,23 +299,6 @@ class Sampler:
         steps_kept = longest + samples_each * prediction_length
         series_bytes = steps_kept * text_format.longest_step * self._token_bytes()
         return max(1, min(MOST_ROWS // samples_each, CACHE // series_bytes))
-
-
-def _check_arguments(
-    values: Sequence[np.ndarray],
-    prediction_length: int,
-    num_samples: int,
-    batch_size: int | None,
-) -> None:
-    """Raise InputError for no series, and for an argument that is out of its range."""
-    if len(values) == 0:
-        raise InputError("there is no series to forecast; give at least one")
-    if prediction_length < 1:
-        raise InputError(f"prediction_length is {prediction_length}; give 1 or more steps")
-    if num_samples < 1:
-        raise InputError(f"num_samples is {num_samples}; give 1 or more")
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; give 1 or more, or leave it out")
 
 
 def _warn_of_long_work(bare: BareModel, tokens: int, series: int) -> None:

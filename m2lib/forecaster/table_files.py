@@ -88,9 +88,10 @@ def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
 
 
 def check_output(
-    path: Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")
+    path: str | Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")
 ) -> None:
     """Refuse a file that cannot be written, before hours are spent on what it will hold."""
+    path = Path(path)
     if path.suffix.lower() not in endings:
         raise InputError(f"{path} does not end in {' or '.join(endings)}; name it so")
     if path.suffix.lower() == ".parquet" and not find_spec("pyarrow"):
@@ -117,8 +118,9 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def write_table(frame: pd.DataFrame, path: Path) -> None:
+def write_table(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table, without its index, to a .csv or .parquet file, whole or not at all."""
+    path = Path(path)
     if path.suffix.lower() == ".parquet":
         content = frame.to_parquet(index=False)
     else:

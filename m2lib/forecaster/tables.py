@@ -22,12 +22,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_list_like, is_numeric_dtype
 from pandas.tseries.api import guess_datetime_format
 from pandas.tseries.offsets import BaseOffset
 
 from m2lib import settings
-from m2lib.files import InputError, quoted
+from m2lib.files import InputError, check_count, quoted
 from m2lib.forecaster.calendars import (
     Style,
     even,
@@ -60,6 +60,17 @@ class Columns:
     """The column of time stamps; None where rows are in order, and steps are numbered from 0."""
     targets: tuple[str, ...]
     """The one to eight columns of numbers."""
+
+    @property
+    def written_id(self) -> str:
+        """The column of a table of forecasts that names the series."""
+        # Not `or`, because pandas may call a column 0.
+        return "item_id" if self.id is None else self.id
+
+    @property
+    def written_time(self) -> str:
+        """The column of a table of forecasts that holds the time stamps."""
+        return "timestamp" if self.time is None else self.time
 
 
 @dataclass(frozen=True)
@@ -174,6 +185,11 @@ def items_of(
             "an empty cell (NA reads as one, unless --id names the column); say whose row it is"
         )
         raise _fault(problem, where, ids.isna().argmax(), columns.id)
+    if ids.dtype == object and ids.map(is_list_like).any():
+        # A DataFrame of forecasts would spread the parts of such an id over the rows of its series.
+        row = ids.map(is_list_like).argmax()
+        problem = f"the id {quoted(str(ids.iloc[row]))} has several parts; join them into one text"
+        raise _fault(problem, where, row, columns.id)
 
     items = []
     unsorted = 0  # series
@@ -212,6 +228,7 @@ def in_parts(items: Sequence[Item], seed: int) -> Iterator[tuple[Sequence[Item],
     """
     from tqdm.auto import tqdm
 
+    check_count("seed", seed, 0)
     starts = range(0, len(items), PART)
     off = len(starts) == 1 or settings.bars_are_off()
     bar = tqdm(starts, "parts", unit="part", leave=None, disable=off)
@@ -421,11 +438,12 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
             f"{where} is a {type(df).__name__}; give a pandas DataFrame (of polars: "
             "df.to_pandas(); of a file: pd.read_csv)"
         )
-    if isinstance(columns.id, list | tuple):
-        raise InputError(
-            f"{where}: {quoted(', '.join(map(str, columns.id)))} are several columns; join them "
-            "into one, and name it as id_column"
-        )
+    for role, name in (("id_column", columns.id), ("timestamp_column", columns.time)):
+        if isinstance(name, list | tuple):
+            raise InputError(
+                f"{where}: {quoted(', '.join(map(str, name)))} are several columns; join them "
+                f"into one, and name it as {role}"
+            )
     names = quoted(", ".join(map(str, df.columns)))
     for name in (columns.id, columns.time, *columns.targets):
         if name is not None and name not in df:
@@ -442,6 +460,11 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
             raise InputError(
                 f"{where}: a table of forecasts has a column {name!r} of its own; rename yours"
             )
+    if columns.written_id == columns.written_time:
+        raise InputError(
+            f"{where}: in a table of forecasts {quoted(str(columns.written_id))} would be the id "
+            "and the time; rename yours, or name another one"
+        )
     if not len(df):
         raise InputError(f"{where} has column names and no rows; add a row for each step")
     count = len(columns.targets)

@@ -11,7 +11,9 @@ from torch import nn
 
 from m2lib.model.vocabulary import ReducedHead
 
-# The projections of a block: those of its attention, then those of its feed-forward layer.
+# The projections of a block: those of its attention, then those of its feed-forward layer. They are
+# `m2lib.accounting.PROJECTIONS`, and a test compares the two, because neither wing imports the
+# other.
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TARGETS = ("q_proj", "v_proj")  # the report puts adapters on these two
 

@@ -120,7 +120,7 @@ def conformal(scores: np.ndarray, level: float) -> np.ndarray:
         validation series, (n, steps, variables). A band of the bound's half-width around its
         forecast of a new series then holds the truth with that probability.
     level : float
-        Between 0 and 1.
+        Above 0, and 1 at most.
 
     Returns
     -------
@@ -132,6 +132,8 @@ def conformal(scores: np.ndarray, level: float) -> np.ndarray:
     .. [1] Lei et al., "Distribution-Free Predictive Inference for Regression", Journal of the
        American Statistical Association 113, 2018.
     """
+    if not 0 < level <= 1:
+        raise ValueError(f"level is {level}; give a share above 0 and of 1 at most, such as 0.8")
     # The new score may be larger than all earlier ones, so an infinite one stands for it.
     infinite = np.full((1, *np.shape(scores)[1:]), np.inf)
     ascending = np.sort(np.concatenate([scores, infinite]), axis=0)

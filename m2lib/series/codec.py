@@ -27,7 +27,9 @@ CONTEXT_STEPS = 80  # steps the model sees
 FORECAST_STEPS = 20  # steps it forecasts
 VARIABLES = ("prey", "predator")  # the study's, in the order in which a step holds them
 FORMAT_FILE = "text_format.json"  # beside an adapter
-PAD = "<pad>"  # fills a text up to a length; the text proper ends at the first one
+# Fills a text up to a length; the text proper ends at the first one. It is the first symbol of
+# `m2lib.model.vocabulary`, and a test compares the two.
+PAD = "<pad>"
 MOST_VARIABLES = 8
 SHORTEST = 10  # the fewest steps that the context of a table may have
 ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
@@ -252,10 +254,15 @@ class TextFormat:
         Raises
         ------
         InputError
-            For a series without a scale, and for a value that is not finite, below scaled 0, or
-            too large once scaled; the message names series, step and variable.
+            For a series of another shape or without a scale, and for a value that is not finite,
+            below scaled 0, or too large once scaled; the message names series, step and variable.
         """
         who = said_series(name)
+        shape = np.shape(values)
+        if len(shape) != 2 or shape[1] != (self.variables or shape[1]):
+            raise InputError(
+                f"{who} has shape {shape}; give it as (steps, {self.variables or 'variables'})"
+            )
         if not scaling.exists:
             raise InputError(
                 f"{who} has no scale: what is read is constant, mostly 0, or not finite; drop it"

@@ -73,6 +73,8 @@ def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, flo
     ----------
     .. [1] Student, "The Probable Error of a Mean", Biometrika 6, 1908.
     """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95")
     sample = np.asarray(list(values), dtype=np.float64)
     if len(sample) < 2:
         raise ValueError("an interval of a mean wants two or more observations")

@@ -40,9 +40,9 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     Parameters
     ----------
     samples : ndarray, shape (m, steps, variables)
-        Sampled forecasts, m >= 2, in any unit.
+        Sampled forecasts, m >= 2, in any unit. With one variable its axis may be left out.
     truth : ndarray, shape (steps, variables)
-        In the same unit.
+        In the same unit; its axes are those of a sample.
 
     Returns
     -------
@@ -61,7 +61,8 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     # the three samples 1, 4, 9 it is (4 - 1) + (9 - 1) + (9 - 4) = 16, and with the weights
     # -2, 0, 2 it is also -2 * 1 + 0 * 4 + 2 * 9 = 16. There are m (m - 1) / 2 pairs, so half of
     # their mean distance is the sum divided by m (m - 1), here 16 / 6.
-    weights: np.ndarray = (2 * np.arange(m) - m + 1).reshape(m, 1, 1)
+    # One weight for each entry of the first axis: (m, 1, 1).
+    weights: np.ndarray = np.reshape(2 * np.arange(m) - m + 1, (m, *[1] * (samples.ndim - 1)))
     half_spread = (weights * samples).sum(axis=0) / (m * (m - 1))
     return float((distance - half_spread).mean())
 
@@ -93,7 +94,7 @@ def quantile_losses(
     ----------
     .. [1] Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978.
     """
-    errors = truth - quantiles
+    errors = np.subtract(truth, quantiles, dtype=np.float64)  # unsigned numbers would wrap around
     # One level for each entry of the first axis: (levels, 1, ..., 1).
     t: np.ndarray = np.reshape(levels, (-1, *[1] * truth.ndim))
     # Where y lies above q, t (y - q) is the larger of the two; where it lies below, the other.

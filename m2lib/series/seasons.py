@@ -80,9 +80,13 @@ class Season:
         """
         lengths: list[int] = np.ravel(length).tolist()
         length = season_length(lengths, len(values))
+        if ENOUGH * length > len(values):
+            # Nothing is taken out, so nothing of a season's length is allocated: a day in steps of
+            # a second has 86,400.
+            length = 1
         factor = np.ones((length, values.shape[1]))
         shift = np.zeros_like(factor)
-        if length > 1 and len(values) >= ENOUGH * length:
+        if length > 1:
             for variable, series in enumerate(values.T):
                 factor[:, variable], shift[:, variable] = _estimate(series, length)
         return cls(factor, shift, min(lengths))

@@ -45,7 +45,7 @@ class TrainConfig:
     """Weight in the loss of a window's last token, where the first has 1; linear between."""
     units_weight: PositiveFloat = 1.0
     """Factor in the loss for a number's last digit."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the adapters' first values and of the order of the windows."""
     targets: tuple[str, ...] = TARGETS
     """The projections that get adapters, some of PROJECTIONS. They are stored in its order,

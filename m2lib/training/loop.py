@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from m2lib import settings
 from m2lib.accounting import TARGETS, Costs, Shape, costs_of, sum_costs, train_step_flops
-from m2lib.files import InputError
+from m2lib.files import InputError, check_count
 from m2lib.model import (
     PAD_ID,
     adapter_settings,
@@ -62,7 +62,7 @@ def train(
     model: "PreTrainedModel",
     windows: Source,
     config: TrainConfig,
-    checkpoints: Path,
+    checkpoints: str | Path,
     *,
     checkpoint_every: int = 50,
     on_checkpoint: Callable[[TrainLog, list[Costs]], None] | None = None,
@@ -91,7 +91,7 @@ def train(
         The windows of token ids, as `batch_of` takes them.
     config : TrainConfig
         The settings that decide the numbers.
-    checkpoints : Path
+    checkpoints : str or Path
         A folder for this run alone. If it holds a checkpoint, the run goes on from the newest one
         and ends as an unbroken run would.
     checkpoint_every : int, optional
@@ -120,9 +120,12 @@ def train(
     Raises
     ------
     InputError
-        If the loss is no longer finite, if the checkpoints are another run's, or if adapters that
-        the model already has are not of the config's rank, alpha and targets.
+        If the loss is no longer finite, if the checkpoints are another run's, if adapters that the
+        model already has are not of the config's rank, alpha and targets, or if `checkpoint_every`
+        is no whole number of 1 or more.
     """
+    check_count("checkpoint_every", checkpoint_every)
+    checkpoints = Path(checkpoints)
     if config.rank == 0:
         train_everything(model)
     elif lora_layers(model):

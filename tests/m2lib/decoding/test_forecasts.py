@@ -56,6 +56,12 @@ def test_contexts_of_different_lengths_are_forecast_together(tiny, data):
         assert made.texts == alone.texts
 
 
+@pytest.mark.parametrize("batch_size", [-1, 0, 2.0])
+def test_a_batch_of_no_whole_number_is_refused(tiny, data, batch_size):
+    with pytest.raises(InputError, match=f"^batch_size is {batch_size}; give a whole number"):
+        forecast(tiny, data.contexts[:2], DecodeConfig(), batch_size=batch_size)
+
+
 def test_a_forecast_without_a_text_repeats_the_last_step(tiny, data):
     model = copy.deepcopy(tiny.model)
     with torch.no_grad():

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pandas as pd
 import pytest
 
-from m2lib.forecaster.evaluation import ETS, MODEL, Evaluation
+from m2lib.forecaster.evaluation import ETS, MEASURES, MODEL, Evaluation
 
 
 def evaluation_of(model, last_value, one_of_each_series=False):
@@ -19,8 +19,7 @@ def evaluation_of(model, last_value, one_of_each_series=False):
     columns = {MODEL: model, "last value": last_value, "mean": [1e6] * count}
     errors = pd.DataFrame(columns, index, dtype=float)
     return Evaluation(
-        errors=errors,
-        mase=errors,
+        measures=dict.fromkeys(MEASURES, errors),
         season=1,
         period=None,
         crps=1.0,
@@ -40,7 +39,8 @@ def test_a_verdict_names_the_best_other_forecast():
 
 
 def test_a_verdict_does_not_call_autoets_a_simple_forecast():
-    ets = replace(BETTER, mase=BETTER.mase.rename(columns={"last value": ETS}))
+    renamed = BETTER.mase.rename(columns={"last value": ETS})
+    ets = replace(BETTER, measures=BETTER.measures | {"mase": renamed})
     assert "50% below that of AutoETS, the best of the others here; with 20" in ets.verdict
 
 
@@ -95,14 +95,15 @@ def test_a_loss_to_the_luckiest_of_several_has_to_be_surer():
     # other forecaster that is more than chance. Of two, the luckier is found by these very errors.
     worse = evaluation_of([2.0, 3, 2, 3, 2, 3], [1.0] * 6)
     assert worse.verdict.endswith("that may be chance")
-    beside_one = replace(worse, mase=worse.mase.drop(columns="mean"))
+    fewer = worse.mase.drop(columns="mean")
+    beside_one = replace(worse, measures=worse.measures | {"mase": fewer})
     assert beside_one.verdict.endswith("more than chance")
 
 
 def test_a_record_holds_every_measure():
-    no_measures = {"season", "period", "forecasts", "id_column"}
-    measures = {field.name for field in fields(Evaluation)} - no_measures
-    assert BETTER.record().keys() == {"origins", *measures}
+    no_measures = {"measures", "season", "period", "forecasts", "id_column"}
+    of_samples = {field.name for field in fields(Evaluation)} - no_measures
+    assert BETTER.record().keys() == {"origins", *MEASURES, *of_samples}
 
 
 def test_the_table_has_the_best_first_and_the_models_gain_over_each():

@@ -402,7 +402,7 @@ def refusal(folder, adapter, **options):
 
 def test_a_forecaster_without_an_adapter_is_refused(tmp_path):
     untuned = Forecaster(load_backbone("tiny", **ON_CPU))
-    message = "there is no adapter to export, and the model is the base itself"
+    message = "there is no adapter beside the model tiny to be merged into it"
     with pytest.raises(InputError, match=message):
         untuned.export(tmp_path / "model")
 

@@ -122,6 +122,12 @@ def test_facts_and_card_say_what_was_trained_and_measured(trained):
     assert f"| nearest analogue | {analogue:.4g} |" in card
 
 
+def test_targets_may_be_called_by_numbers(tmp_path):
+    numbered = pelts().rename(columns={"hares": 1, "lynx": 2})
+    tuned(tmp_path / "new", df=numbered, num_steps=1, target=[1, 2])
+    assert facts_of(tmp_path / "new")["data"].startswith("1 series of 1, 2, ")
+
+
 def test_a_training_says_its_cost_first_and_its_gain_afterwards(trained):
     cost, _, errors, gain, *_ = trained.lines
     assert cost.startswith("3 steps of ")
@@ -145,7 +151,7 @@ def test_what_is_said_of_the_training_is_what_was_measured(tmp_path, monkeypatch
     def measured(*arguments, **options):
         result = measure(*arguments, **options)
         size = next(sizes)
-        return replace(result, errors=0 * result.errors + size, mase=0 * result.mase + size)
+        return replace(result, measures={name: 0 * m + size for name, m in result.measures.items()})
 
     monkeypatch.setattr(finetune, "evaluate", measured)
     lines = []
@@ -250,8 +256,7 @@ def evaluated(truth, low, high, series=1):
     forecasts = pd.DataFrame({"truth": truth, "0.1": low, "0.5": 50, "0.9": high}, dtype=float)
     errors = pd.DataFrame({MODEL: [0.0] * series})
     return Evaluation(
-        errors=errors,
-        mase=errors,
+        measures={"errors": errors, "mase": errors},
         season=1,
         period=None,
         crps=0.0,
@@ -544,10 +549,12 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     ("options", "message"),
     [
         ({"prediction_length": 30}, "the series has 60 steps, fewer than 70"),
-        ({"prediction_length": 0}, "prediction_length is 0; give 1 or more"),
-        ({"rank": 0}, "rank is 0; give one of at least 1"),
-        ({"num_steps": 0}, "num_steps is 0; give at least 1"),
-        ({"batch_size": 0}, "batch_size is 0; give at least 1"),
+        ({"prediction_length": 0}, "prediction_length is 0; give a whole number"),
+        ({"rank": 0}, "rank is 0; give a whole number of 1 or more"),
+        ({"rank": 4.5}, "rank is 4.5; give a whole number of 1 or more"),
+        ({"num_steps": 0}, "num_steps is 0; give a whole number of 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0; give a whole number of 1 or more"),
+        ({"seed": -1}, "seed is -1; give a whole number of 0 or more"),
         ({"learning_rate": -1}, "learning_rate is -1; give one above 0"),
     ],
 )

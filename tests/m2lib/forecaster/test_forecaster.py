@@ -214,6 +214,21 @@ def test_a_dict_that_holds_a_target_alone_is_taken_as_chronos_takes_it(untuned):
     assert mean.shape == (1, 2)
 
 
+def test_what_a_mask_hides_is_not_read(untuned):
+    masked = np.ma.masked_equal([*waves(12)[:, 0], 1e20], 1e20)
+    with pytest.raises(InputError, match="series 0 is not finite at 1 of its steps"):
+        untuned.predict_quantiles(masked, 2)
+
+
+def test_columns_may_be_called_by_numbers_as_pandas_calls_them(untuned, sales):
+    numbered = sales.set_axis([0, 1, 2], axis=1)
+    columns = {"id_column": 0, "timestamp_column": 1, "target": 2}
+    ahead = untuned.predict_df(numbered, 2, quantile_levels=[0.5], num_samples=2, **columns)
+    assert ahead.columns.tolist() == [0, 1, "target_name", "predictions", "0.5"]
+    assert set(ahead["target_name"]) == {2}
+    assert untuned.evaluate(numbered, 2, num_samples=2, **columns).forecasts.columns[0] == 0
+
+
 def test_covariates_in_a_dict_are_refused_by_name(untuned):
     inputs = [{"target": LONG, "future_covariates": {"price": np.ones(2)}}]
     with pytest.raises(InputError, match=r"^future_covariates holds covariates, which this model"):
@@ -270,7 +285,7 @@ def test_covariates_beside_a_table_are_refused_by_name(untuned, sales):
         pytest.param(
             waves(12)[:, 0],
             {"prediction_length": 0},
-            "prediction_length is 0; give 1 or more",
+            "prediction_length is 0; give a whole number of 1 or more",
             id="no steps ahead",
         ),
         pytest.param(
@@ -294,11 +309,12 @@ def test_what_cannot_be_forecast_is_said_in_one_line(untuned, context, settings,
         pytest.param([10, 50, 90], id="percentages"),
         pytest.param([-0.1], id="a negative one"),
         pytest.param([0.5, float("nan")], id="not a number"),
+        pytest.param(["0.5"], id="a text"),
     ],
 )
 def test_a_level_out_of_range_is_refused_before_the_work(untuned, sales, monkeypatch, levels):
     monkeypatch.setattr(Forecaster, "sample", None)
-    message = r"^quantile_levels are \[.*\]; give numbers between 0"
+    message = r"^quantile_levels are \[.*\]; give a list of numbers between 0"
     with pytest.raises(InputError, match=message):
         untuned.predict_df(sales, 2, quantile_levels=levels)
     with pytest.raises(InputError, match=message):
@@ -464,7 +480,7 @@ def test_an_untuned_model_reads_a_series_in_whatever_format_its_fifty_will_get(t
 @pytest.mark.filterwarnings("error")  # with `skip`, a series would be left out with a warning
 @pytest.mark.parametrize("skip", [False, True])
 def test_what_is_wrong_with_the_call_is_not_said_of_a_series(untuned, sales, skip):
-    with pytest.raises(InputError, match=r"^context_length is 5; give 10 steps or more, or leave"):
+    with pytest.raises(InputError, match=r"^context_length is 5; give a whole number of 10"):
         untuned.predict_df(sales, 2, context_length=5, skip=skip)
 
     too_far = r"^2000 steps are more than tiny can write; ask for fewer$"
@@ -550,6 +566,7 @@ def test_it_forecasts_in_int8_where_that_is_fastest_or_named(monkeypatch, int8_r
     set_int8_rate(monkeypatch, int8_rate)
     assert load_tiny().int8 is fastest
     assert "int8 on cpu" in repr(load_tiny(dtype="int8"))
+    assert load_tiny(dtype=torch.int8).int8
     assert load_tiny(dtype="bfloat16").dtype == "bfloat16"
 
 

@@ -96,8 +96,19 @@ def test_the_legend_names_the_bands_by_their_share(ahead):
     assert labels == ["past", "80% band", "50% band", "median"]
 
 
+def test_a_column_that_is_called_by_a_number_is_no_level(ahead):
+    numbers = {"item_id": 0, "timestamp": 1}
+    columns = {"id_column": 0, "timestamp_column": 1}
+    axes = plot_forecasts(
+        TWO_SHOPS.rename(columns=numbers), ahead.rename(columns=numbers), **columns
+    )
+    assert [ax.get_title() for ax in axes] == ["a", "a", "b", "b"]
+
+
 def test_there_are_at_most_so_many_axes(ahead):
     assert len(plot_forecasts(TWO_SHOPS, ahead, most=3)) == 3
+    with pytest.raises(InputError, match=r"^most is 0; give a whole number of 1 or more"):
+        plot_forecasts(TWO_SHOPS, ahead, most=0)
 
 
 def test_some_of_the_forecasts_are_drawn_alone(ahead):

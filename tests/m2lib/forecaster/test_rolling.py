@@ -96,12 +96,14 @@ def test_series_that_are_too_short_for_any_origin_are_refused(leave_out, message
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"horizon": 0}, "prediction_length is 0; give 1 or more"),
-        ({"origins": 0}, "origins is 0; give 1 or more"),
-        ({"stride": 0}, "stride is 0; give 1 or more, or leave it out"),
-        ({"period": 0}, "period is 0; give 1 or more, or leave it out"),
-        ({"period": -3}, "period is -3; give 1 or more, or leave it out"),
-        ({"leave_out": -1}, "leave_out is -1; give 0 or more"),
+        ({"horizon": 0}, "prediction_length is 0; give a whole number of 1 or more"),
+        ({"horizon": 3.0}, "prediction_length is 3.0; give a whole number of 1 or more"),
+        ({"origins": 0}, "origins is 0; give a whole number of 1 or more"),
+        ({"stride": 0}, "stride is 0; give a whole number of 1 or more"),
+        ({"stride": 1.5}, "stride is 1.5; give a whole number of 1 or more"),
+        ({"period": 0}, "period is 0; give a whole number of 1 or more"),
+        ({"period": -3}, "period is -3; give a whole number of 1 or more"),
+        ({"leave_out": -1}, "leave_out is -1; give a whole number of 0 or more"),
     ],
 )
 def test_an_argument_out_of_range_is_refused_by_name(untuned, arguments, message):
@@ -189,7 +191,7 @@ def test_less_of_a_series_may_be_read(untuned):
 
 
 def test_too_short_a_context_length_is_refused_before_any_training(tiny):
-    with pytest.raises(InputError, match="context_length is 0; give 10 steps or more"):
+    with pytest.raises(InputError, match="context_length is 0; give a whole number of 10"):
         evaluate(
             Forecaster(tiny, TextFormat(1)),
             [item(wave())],

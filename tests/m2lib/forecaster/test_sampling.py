@@ -172,17 +172,21 @@ def test_weights_of_inference_mode_are_never_kept(packed):
     ("values", "settings", "message"),
     [
         ([], {}, "there is no series to forecast; give at least one"),
-        ([WAVE], {"prediction_length": 0}, "prediction_length is 0; give 1 or more steps"),
+        ([WAVE], {"prediction_length": 0}, "prediction_length is 0; give a whole number"),
+        ([WAVE], {"prediction_length": 3.0}, "prediction_length is 3.0; give a whole number of 1"),
         (
             [WAVE],
             {"season": 0},
             "season is 0; give its number of steps, a whole one, or 1 where there is none",
         ),
         ([WAVE], {"season": -3}, "season is -3; "),
-        ([WAVE], {"batch_size": 0}, "batch_size is 0; give 1 or more, or leave it out"),
-        ([WAVE], {"context_length": 9}, "context_length is 9; give 10 steps or more, or"),
+        ([WAVE], {"batch_size": 0}, "batch_size is 0; give a whole number of 1 or more"),
+        ([WAVE], {"context_length": 9}, "context_length is 9; give a whole number of 10 or more"),
+        ([WAVE], {"context_length": 12.0}, "context_length is 12.0; give a whole number"),
+        ([WAVE], {"seed": None}, "seed is None; give a whole number of 0 or more"),
         ([WAVE], {"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
-        ([WAVE], {"num_samples": 0}, "num_samples is 0; give 1 or more"),
+        ([WAVE], {"num_samples": 0}, "num_samples is 0; give a whole number of 1 or more"),
+        ([WAVE], {"num_samples": 4.0}, "num_samples is 4.0; give a whole number of 1 or more"),
     ],
 )
 def test_an_argument_out_of_range_is_refused_in_one_line(own, values, settings, message):

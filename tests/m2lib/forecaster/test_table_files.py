@@ -41,7 +41,7 @@ def write_file(path, content):
 @pytest.mark.parametrize("ending", ["csv", pytest.param("parquet", marks=needs_pyarrow)])
 def test_what_is_written_is_read(tmp_path, ending):
     path = tmp_path / "new" / f"table.{ending}"
-    write_table(TWO_SERIES, path)
+    write_table(TWO_SERIES, str(path))  # a plain text is as good as a Path, as in `read_table`
 
     table = read_table(path)
     table["timestamp"] = pd.to_datetime(table["timestamp"])

@@ -373,6 +373,17 @@ def test_two_columns_that_tell_series_apart_have_to_be_joined():
     two = replace(COLUMNS, id=["shop", "product"])
     with pytest.raises(InputError, match="'shop, product' are several columns; join them"):
         items_of(TWO_SERIES, two)
+    two = replace(COLUMNS, time=["year", "month"])
+    with pytest.raises(InputError, match=r"'year, month' are several .* as timestamp_column"):
+        items_of(TWO_SERIES, two)
+
+
+@pytest.mark.parametrize("parts", [tuple, list])
+def test_an_id_of_several_parts_has_to_be_joined(parts):
+    ids = [parts([name, 1]) for name in TWO_SERIES["item_id"]]
+    table = TWO_SERIES.assign(item_id=pd.Series(ids, dtype=object))
+    with pytest.raises(InputError, match=r"row 1, column 'item_id': the id .* has several parts"):
+        items_of(table, COLUMNS)
 
 
 @EACH_UNFIT_SERIES
@@ -597,6 +608,12 @@ def test_numbers_may_stand_in_any_order():
             {},
             ": 0 columns of numbers; name 1 to 8 of 'item_id' (--target)",
             id="no target",
+        ),
+        pytest.param(
+            TWO_SERIES[["item_id", "target"]].rename(columns={"item_id": "timestamp"}),
+            {"id": "timestamp", "time": None},
+            ": in a table of forecasts 'timestamp' would be the id and the time; rename yours",
+            id="an id that is called as the time will be",
         ),
         pytest.param(
             pd.DataFrame(np.ones((12, 9)), columns=list("bcdefghij")),

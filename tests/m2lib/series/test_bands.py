@@ -77,6 +77,12 @@ def test_conformal_takes_the_right_place():
     assert conformal(np.arange(1.0, 100.0), 0.55) == 55
 
 
+@pytest.mark.parametrize("level", [0, 80])
+def test_a_level_that_is_no_share_has_no_bound(level):
+    with pytest.raises(ValueError, match=f"level is {level}; give a share above 0"):
+        conformal(np.arange(9.0), level)
+
+
 def test_a_conformal_bound_of_nine_scores_holds_its_share_on_average():
     rng = np.random.default_rng(8)
     held = []

@@ -103,6 +103,12 @@ def test_a_series_without_a_scale_is_named(value, scale, name, series):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize("shape", [(20,), (20, 3), (1, 20, 2)])
+def test_a_series_of_another_shape_is_refused(shape):
+    with pytest.raises(InputError, match=r"^series 7 has shape .*; give it as \(steps, 2\)"):
+        encode(np.ones(shape), 1.0, name=7)
+
+
 def test_a_value_that_another_format_cannot_write_is_named():
     shape = TextFormat(variables=1, percentile=100)
     values = ones_but(5e3, shape=(3, 1))

@@ -46,6 +46,12 @@ def test_a_t_interval_is_that_of_scipy(level):
     assert t_interval(values, level) == pytest.approx((theirs.low, theirs.high))
 
 
+@pytest.mark.parametrize("level", [0, 1, 95])
+def test_a_level_that_is_no_share_has_no_interval(level):
+    with pytest.raises(ValueError, match=f"level is {level}; give a share between 0 and 1"):
+        t_interval([1.0, 2.0], level)
+
+
 @pytest.mark.parametrize("interval", [bootstrap_interval, t_interval])
 def test_one_value_has_no_interval(interval):
     with pytest.raises(ValueError, match="two or more observations"):

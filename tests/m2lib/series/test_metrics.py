@@ -12,6 +12,7 @@ from m2lib.series.metrics import (
     best_and_worst,
     crps_fair,
     quantile_loss,
+    quantile_losses,
     series_mae,
     summarise,
     weighted_quantile_loss,
@@ -46,6 +47,10 @@ def test_crps_is_its_definition():
     assert crps_fair(SAMPLES, TRUTH) == pytest.approx(expected)
 
 
+def test_crps_of_one_variable_needs_no_axis_for_it():
+    assert crps_fair(SAMPLES[..., 0], TRUTH[:, 0]) == crps_fair(SAMPLES[..., :1], TRUTH[:, :1])
+
+
 def test_crps_is_that_of_a_library():
     samples_last = np.moveaxis(SAMPLES, 0, -1)
     theirs = scoringrules.crps_ensemble(TRUTH, samples_last, estimator="fair").mean()
@@ -69,6 +74,11 @@ def test_quantile_loss_is_that_of_a_library(level):
     frame = pd.DataFrame({"unique_id": 0, "y": TRUTH.ravel(), "model": predicted.ravel()})
     theirs = losses.quantile_loss(frame, models={"model": "model"}, q=level)
     assert quantile_loss(SAMPLES, TRUTH, [level]) == pytest.approx(theirs["model"].item())
+
+
+def test_numbers_without_a_sign_have_the_quantile_loss_of_others():
+    quantiles = np.array([[12]], dtype=np.uint8)
+    assert quantile_losses(quantiles, np.array([10], dtype=np.uint8), [0.9]) == pytest.approx(0.2)
 
 
 def test_quantile_loss_is_the_mean_over_the_deciles():

@@ -152,7 +152,8 @@ def test_a_zero_or_an_outlier_changes_little(steps, little, wrong):
     [
         pytest.param((24, 168), 3 * 168, 168, id="three weeks"),
         pytest.param((24, 168), 3 * 168 - 1, 24, id="an hour less than three weeks"),
-        pytest.param((24, 168), 10, 24, id="not even a day: the shortest"),
+        pytest.param((24, 168), 10, 1, id="not even a day: none"),
+        pytest.param((10**15,), 10, 1, id="a length that would fill the memory"),
         pytest.param((7,), 3 * 168, 7, id="a single length"),
     ],
 )

@@ -33,6 +33,7 @@ def test_by_default_the_rate_is_constant():
     [
         ("steps", 0),
         ("learning_rate", 0.0),
+        ("seed", -1),
         ("warmup", 1.0),
         ("alpha", 0.0),
         ("clip_norm", 0.0),

@@ -72,7 +72,8 @@ def adapter_bytes(model):
 def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, tmp_path):
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
 
-    log = train(model, windows, replace(CONFIG, steps=40), tmp_path, progress=False)
+    # A folder may be named by a plain text, as in `save_adapter`.
+    log = train(model, windows, replace(CONFIG, steps=40), str(tmp_path), progress=False)
 
     assert log.step == 40
     assert len(log.losses) == 40
@@ -84,6 +85,11 @@ def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, t
         if name not in before or not torch.equal(parameter, before[name]):
             changed.add(name)
     assert changed == set(trainable(model))
+
+
+def test_checkpoints_have_to_be_some_steps_apart(model, windows, tmp_path):
+    with pytest.raises(InputError, match=r"^checkpoint_every is 0; give a whole number of 1"):
+        train(model, windows, CONFIG, tmp_path, checkpoint_every=0, progress=False)
 
 
 @pytest.mark.parametrize("targets", [ALL_TARGETS, ("o_proj",), ("down_proj",), ("k_proj",)])
