@@ -11,6 +11,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ from m2lib.series import encode, load_series, split_ids
 from m2lib.settings import out_dir
 from m2lib.training.config import TrainConfig
 from m2lib.training.loop import train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # takes seconds, which the options need not wait for
 from m2lib.training.windows import make_windows
 
 QWEN = "qwen2.5-0.5b-random"  # the report's shape, random weights: nothing to download
@@ -44,7 +48,7 @@ RANK = 8
 COUNTS = (1, 4, 10, 50)  # series that are decoded at once, beside OpenVINO
 
 
-def load(name: str, dtype: str, reduce: bool = True):
+def load(name: str, dtype: str, reduce: bool = True) -> tuple["PreTrainedModel", TokenRemap]:
     """Return a model and its remap, in eval mode."""
     if name != QWEN:
         backbone = load_backbone(name, dtype=dtype, reduce=reduce)
@@ -127,7 +131,9 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     return rows
 
 
-def _decode_seconds(model, prompts: list[list[int]], batch: int, engine) -> float:
+def _decode_seconds(
+    model: "PreTrainedModel", prompts: list[list[int]], batch: int, engine: type
+) -> float:
     """Return the seconds that an engine, Reference or Engine, takes for prompts in batches."""
     batches = [prompts[i : i + batch] for i in range(0, len(prompts), batch)]
 
@@ -195,7 +201,13 @@ def openvino_table(result: dict) -> str:
     return "\n".join([head, "|---" * len(rows[0]) + "|", *lines])
 
 
-def decode_limit(shape: Shape, lengths: list[int], tokens: list[int], model, limits: dict) -> float:
+def decode_limit(
+    shape: Shape,
+    lengths: list[int],
+    tokens: list[int],
+    model: "PreTrainedModel",
+    limits: dict[str, float],
+) -> float:
     """Return the seconds that forecasts take at least.
 
     Prefills and products run at the matrix rate or, where few rows share them, at the rate at which
@@ -248,10 +260,15 @@ def our_steps(
     os.environ["M2_RECOMPUTE"] = "1" if recompute else "0"
     with tempfile.TemporaryDirectory() as folder:
         log = train(
-            model, training_windows(), train_config(steps), Path(folder), checkpoint_every=10**6,
-            evaluate=lambda: {"at": time.perf_counter()}, evaluate_after=range(steps),
+            model,
+            training_windows(),
+            train_config(steps),
+            Path(folder),
+            checkpoint_every=10**6,
+            evaluate=lambda: {"at": time.perf_counter()},
+            evaluate_after=range(steps),
             progress=False,
-        )  # fmt: skip
+        )
     times = np.diff([entry["at"] for entry in log.evaluations])
     # The first step warms up, and a checkpoint follows it.
     return min(times[2:], default=float("nan")), log.losses

@@ -91,7 +91,7 @@ def repeated_row(cuts: Sequence[Cut], season: int, period: int) -> Row:
     """Return the row of a repetition of the last `period` steps; its bands have no width."""
     deciles = []
     for _, context, truth in cuts:
-        repeated = np.resize(context[-period:], len(truth))
+        repeated: np.ndarray = np.resize(context[-period:], len(truth))
         deciles.append(np.tile(repeated, (len(DECILES), 1)))
     return score(cuts, season, deciles) | {"seconds": 0.0}
 

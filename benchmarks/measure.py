@@ -2,8 +2,9 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import psutil
 import torch
@@ -54,7 +55,7 @@ def product_rate(shape: Shape, dtype: torch.dtype, device: torch.device, rows: i
             weights.append(torch.randn(n_out, n_in, device=device).to(dtype))
     tokens = {n: torch.randn(rows, n, device=device).to(dtype) for n in (width, mlp)}
 
-    def work():
+    def work() -> None:
         for weight in weights:
             torch.nn.functional.linear(tokens[weight.shape[1]], weight)
 
@@ -70,7 +71,7 @@ def bandwidth(device: torch.device) -> float:
     return array.numel() * array.element_size() / took
 
 
-def peak_memory(work: Callable, *arguments) -> float:
+def peak_memory(work: Callable, *arguments: Any) -> float:
     """Return the peak GB of a process of its own that runs `work(*arguments)`.
 
     On a CUDA card its memory there counts, and elsewhere its resident memory.
@@ -91,7 +92,7 @@ def peak_memory(work: Callable, *arguments) -> float:
     return (on_card.value or resident) / 1e9
 
 
-def _remember_peak(on_card, work, arguments) -> None:
+def _remember_peak(on_card: Any, work: Callable, arguments: Sequence[Any]) -> None:
     work(*arguments)
     if torch.cuda.is_available():
         on_card.value = torch.cuda.max_memory_allocated()

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ def measured(
         print("OpenVINO is left out: `pip install openvino nncf` brings it", flush=True)
         return {}
     ways = {"OpenVINO, 8 bits": OpenVino(load()).generate} | ours()
-    took = {label: {} for label in ways}
+    took: dict[str, dict[int, float]] = {label: {} for label in ways}
     for way in ways.values():
         way(prompts[:1], 2)  # warms up
     for count in counts:
@@ -65,7 +66,8 @@ class OpenVino:
     def __init__(self, model: PreTrainedModel, exact: bool = False):
         # Both report to Intel what is done with them, unless their package for that is missing. A
         # None among the modules makes it so.
-        sys.modules["openvino_telemetry"] = None
+        modules: dict[str, Any] = sys.modules
+        modules["openvino_telemetry"] = None
         import nncf
         import openvino
 
@@ -88,7 +90,7 @@ class OpenVino:
             tokens[row, width - len(prompt) :] = prompt
             mask[row, width - len(prompt) :] = 1
         positions = np.maximum(mask.cumsum(1) - 1, 0)
-        rows = np.arange(len(prompts), dtype=np.int32)
+        rows: np.ndarray = np.arange(len(prompts), dtype=np.int32)
         written = []
         for _ in range(new_tokens):
             (logits,) = self.request.infer([tokens, mask, positions, rows]).values()
@@ -99,7 +101,7 @@ class OpenVino:
         return np.hstack(written).tolist()
 
 
-def stateful_graph(model: PreTrainedModel):
+def stateful_graph(model: PreTrainedModel) -> Any:
     """Return a model as OpenVINO's graph, which keeps the keys and values from call to call.
 
     It takes new tokens and their positions (rows, new), the mask of all tokens (rows, all), and the
@@ -153,7 +155,14 @@ class _Step(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, tokens, mask, positions, rows, *past):
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        rows: torch.Tensor,
+        *past: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
         """Return the logits of the last token, and the longer keys and values."""
         columns = torch.arange(mask.shape[1])
         queries = columns[mask.shape[1] - tokens.shape[1] :]
@@ -173,7 +182,9 @@ class _Cache:
     def __init__(self, tensors: list[torch.Tensor]):
         self.tensors = tensors
 
-    def update(self, keys, values, layer: int, **_) -> list[torch.Tensor]:
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, **_: Any
+    ) -> list[torch.Tensor]:
         """Append a layer's new keys and values, and return all of its."""
         place = slice(2 * layer, 2 * layer + 2)
         longer = []

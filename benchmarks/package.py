@@ -87,12 +87,13 @@ def judgement(rows: list[dict[str, Any]]) -> str:
 
 def furthest_behind(errors: pd.DataFrame) -> str:
     """Return the card's words on the source with the largest error in units of the last value's."""
-    ratios = {}
+    found = {}
     for source, on_source in errors.groupby("source"):
-        ratios[source] = compared(on_source, GENERAL.name, LAST_VALUE)
-    worst = max(ratios, key=lambda source: ratios[source].over_series.ratio)
-    comparison = ratios[worst]
-    ratio = comparison.over_series
+        comparison = compared(on_source, GENERAL.name, LAST_VALUE)
+        if comparison.over_series:  # a single series has no interval
+            found[source] = comparison.over_series, comparison
+    worst = max(found, key=lambda source: found[source][0].ratio)
+    ratio, comparison = found[worst]
     return (
         f"It is furthest behind the last value on the {worst}, with {ratio.ratio:.2f} times its "
         f"error ({ratio.low:.2f} to {ratio.high:.2f}), and ahead of it on {comparison.better} of "
@@ -117,7 +118,8 @@ def facts() -> dict[str, Any]:
     mean = ""
     if len(RUNS) > 1:
         mean = f"The weights are the mean of those of the runs {' and '.join(RUNS)}. "
-    recipe = {"start": plan.start, "pairs": plan.pairs, "shown": plan.shown}
+    assert plan.training is not None  # each of the runs is a training
+    recipe: dict[str, Any] = {"start": plan.start, "pairs": plan.pairs, "shown": plan.shown}
     recipe |= asdict(plan.training)
     recipe["targets"] = ", ".join(recipe["targets"])
     recipe["alpha"] = recipe["alpha"] or recipe["rank"]  # by default it is the rank

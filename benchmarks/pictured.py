@@ -16,7 +16,7 @@ from benchmarks.textbook import (
     ENSEMBLED,
     GENERAL,
     SAMPLES,
-    STATISTICAL,
+    STATSFORECAST,
     cuts_of,
     sources_of,
     statistical,
@@ -45,8 +45,8 @@ def pictured_row(forecaster: Forecaster, source: Source) -> dict[str, Any]:
     )
     medians = []
     for name in ENSEMBLED:
-        (rival,) = statistical(STATISTICAL[name], [cut], source.horizon, source.season)
-        medians.append(rival[4])
+        (rival,) = statistical(STATSFORECAST[name], [cut], source.horizon, source.season)
+        medians.append(rival[4])  # the fifth of nine deciles is the median
     return {
         "season": source.season,
         "context": _five_digits(context[-PAST * source.horizon :]),

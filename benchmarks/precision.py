@@ -30,7 +30,12 @@ from study.settings import COMMITTED
 PATH = COMMITTED / "precision.json"
 BEFORE = "7dc8c5b54cafea65553ad5cadd6cedc21b7b1d5f"
 """The last commit whose records of the replication are all of bfloat16."""
-UNTUNED = "baseline"
+BASELINE = "baseline"
+MOVED = {
+    "report-qwen2.5-coder-0.5b/untuned-test.json": "fifth-qwen2.5-coder-0.5b/untuned-test.json"
+}
+"""Records that lay in another folder at that commit. An untuned model has no steps, so this one is
+the same at both profiles."""
 
 
 def earlier_record(path: Path, commit: str) -> dict[str, Any] | None:
@@ -67,9 +72,10 @@ def compare_records(commit: str) -> list[dict[str, Any]]:
     rows = []
     for profile in REPLICATION.values():
         # A commit holds only the records that come with the project, wherever M2_RESULTS is.
-        folder = COMMITTED / record_path(profile, UNTUNED).parent.name
+        folder = COMMITTED / record_path(profile, BASELINE).parent.name
         for path in sorted(folder.rglob("*.json")):
-            before = earlier_record(path, commit)
+            place = path.relative_to(COMMITTED).as_posix()
+            before = earlier_record(COMMITTED / MOVED.get(place, place), commit)
             after = read_json(path)
             if not before or "series" not in after or not after["series"]:
                 continue  # such as an adapter's own files
@@ -86,7 +92,7 @@ def forecast_again() -> dict[str, Any]:
     """How many of the untuned model's float32 forecasts this machine writes differently."""
     profile = REPLICATION["report"]
     series = load_series()
-    record = load_record(profile, UNTUNED)
+    record = load_record(profile, BASELINE)
     ids = list(record.series)
     backbone = load_backbone(profile.backbone, dtype="float32")
     forecasts = forecast(

@@ -19,7 +19,7 @@ from m2lib.provenance import provenance
 from study.paper.textbook import by_source, summary
 from study.settings import results_dir
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # only then, because `benchmarks.tables` imports this module
     from benchmarks.tables import Source
 
 Row = dict[str, Any]

@@ -66,7 +66,7 @@ MODELS = {
 """The models of statsforecast, by their names here."""
 BANDS = (80, 60, 40, 20)
 """Central intervals, in percent; their ends are the deciles, without the middle one."""
-Forecast = Callable[[Sequence[np.ndarray], int, int], list[np.ndarray]]
+DecileForecast = Callable[[Sequence[np.ndarray], int, int], list[np.ndarray]]
 """From contexts (steps,), horizon and season, the deciles of each series, (9, horizon)."""
 
 
@@ -134,7 +134,8 @@ def _statsmodels(name: str, *columns: str) -> pd.DataFrame:
 
 def _test_table_path(file: str) -> Path:
     """Return the path of a table that statsmodels tests itself on."""
-    return Path(import_module("statsmodels.tsa").__file__).parent / file
+    (folder,) = import_module("statsmodels.tsa").__path__
+    return Path(folder) / file
 
 
 def _co2() -> pd.Series:
@@ -177,7 +178,8 @@ def _electricity() -> pd.Series:
 
 
 def _google() -> pd.Series:
-    table = matplotlib.cbook.get_sample_data("goog.npz")["price_data"]
+    sample: Any = matplotlib.cbook.get_sample_data("goog.npz")
+    table = sample["price_data"]
     prices = pd.Series(table["adj_close"], pd.to_datetime(table["date"]))
     return prices.resample("W").last()
 
@@ -264,7 +266,7 @@ def repetitions(source: Source) -> dict[int, float]:
     for steps in sorted({1, *_periods(source)}):
         errors = []
         for context, truth in cuts:
-            repeated = np.resize(context[-steps:], len(truth))
+            repeated: np.ndarray = np.resize(context[-steps:], len(truth))
             errors.append(np.abs(repeated - truth).mean())
         mases[steps] = float(np.mean(np.divide(errors, scales)))
     return mases
@@ -328,7 +330,7 @@ def _scale(context: np.ndarray, season: int) -> float:
     return float(np.abs(_seasonal_steps(context, season)).mean())
 
 
-def measured(source: Source, forecast: Forecast) -> dict[str, Any]:
+def measured(source: Source, forecast: DecileForecast) -> dict[str, Any]:
     """Return a row with the errors of each forecast of a source.
 
     Errors are in units of the mean change from season to season in a forecast's context [1]_.
@@ -381,7 +383,7 @@ def record_tables(
     only: the one forecaster that is measured. A record of another machine needs it, because the
     hash of its values may differ by rounding, and all of a source would be measured anew.
     """
-    forecasts: dict[str, Forecast] = {}
+    forecasts: dict[str, DecileForecast] = {}
     for name, model in MODELS.items():
         forecasts[name] = partial(statistical, model)
     forecasts["nearest analogue"] = _analogue

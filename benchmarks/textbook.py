@@ -40,9 +40,10 @@ from benchmarks.rows import (
     recorded_rows,
     show,
 )
-from benchmarks.tables import LONGEST_SEASON, Source, forecaster_of, model_key
 from benchmarks.tables import SOURCES as EARLIER
+from benchmarks.tables import Source, forecaster_of, model_key
 from m2lib.forecaster import Forecaster
+from m2lib.forecaster.rolling import LONGEST_SEASON
 from m2lib.series import DECILES, quantile_losses
 from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON, RECORD
 
@@ -66,7 +67,7 @@ SAMPLES = 20
 MOST_FORECASTS = 8
 """Forecasts of one source at most, where many ways to forecast are compared."""
 GENERAL, UNTUNED = "general", "untuned"
-STATISTICAL = {
+STATSFORECAST = {
     "last value": "Naive",
     LAST_SEASON: "SeasonalNaive",
     "AutoETS": "AutoETS",
@@ -196,7 +197,7 @@ LOT_OF = {"exports": "countries", "population": "countries"}
 def drawn_halves() -> dict[str, str]:
     """Draw the half of each lot: of each frequency one half judges, the other is for choosing."""
     rng = np.random.default_rng(LOT_SEED)
-    halves = {}
+    halves: dict[str, str] = {}
     for lots in LOTS.values():
         order = rng.permutation(sorted(lots)).tolist()
         middle = len(order) // 2
@@ -218,7 +219,7 @@ def sources_of(half: str, names: Sequence[str] = ()) -> list[Source]:
 
 def cuts_of(source: Source, most: int | None = None) -> list[Cut]:
     """Return all forecasts of a source, or `most` of them at equal distances in their order."""
-    numbers = np.repeat(np.arange(len(source.series())), source.origins).tolist()
+    numbers: list[int] = np.repeat(np.arange(len(source.series())), source.origins).tolist()
     cuts = [
         (number, context, truth)
         for number, (context, truth) in zip(numbers, source.cuts(), strict=True)
@@ -275,7 +276,7 @@ def _can_use_season(model: str, season: int, steps: int) -> bool:
 def _compile() -> None:
     """Let each model forecast a short series, because the first call compiles it."""
     short = np.random.default_rng(0).normal(size=40).cumsum()
-    for model in STATISTICAL.values():
+    for model in STATSFORECAST.values():
         statistical(model, [(0, short, short[:0])], 4, 4)
 
 
@@ -292,7 +293,7 @@ def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
     cuts = cuts_of(source)
     deciles = {}
     seconds = {}
-    for name, model in STATISTICAL.items():
+    for name, model in STATSFORECAST.items():
         forecast = partial(statistical, model, cuts, source.horizon, source.season)
         deciles[name], seconds[name] = timed(forecast)
     together = zip(*(deciles[name] for name in ENSEMBLED), strict=True)
@@ -352,7 +353,7 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
         """Measure the forecasters of which a source has no row among those recorded."""
         place = place_of(source, half)
         new = []
-        if not has_all(rows, [place | {"forecaster": name} for name in (*STATISTICAL, ENSEMBLE)]):
+        if not has_all(rows, [place | {"forecaster": name} for name in (*STATSFORECAST, ENSEMBLE)]):
             for name, row in statistical_rows(source).items():
                 new.append(place | {"forecaster": name} | row)
         for name in models:

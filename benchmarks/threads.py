@@ -152,9 +152,11 @@ def measure(rounds: int) -> list[dict]:
             for neighbour in NEIGHBOURS:
                 for way in WAYS:
                     row = taken.setdefault((way, neighbour), {work: [] for work in WORK})
-                    beside = {"beside a loop": loop, "beside itself": selves[way].process}.get(
-                        neighbour
-                    )
+                    others: dict[str, subprocess.Popen] = {
+                        "beside a loop": loop,
+                        "beside itself": selves[way].process,
+                    }
+                    beside = others.get(neighbour)  # None where it is alone
                     for work in WORK:
                         if None in row[work]:
                             continue
@@ -164,7 +166,7 @@ def measure(rounds: int) -> list[dict]:
                             workers[way] = Worker(WAYS[way])
                     print(f"{way:28s} {neighbour:15s} {row}", file=sys.stderr, flush=True)
     finally:
-        processes = [loop]
+        processes: list[subprocess.Popen] = [loop]
         processes += [worker.process for worker in (*workers.values(), *selves.values())]
         for process in processes:
             with suppress(ProcessLookupError):

@@ -134,8 +134,8 @@ def show_series(context: np.ndarray, horizon: int, season: int, view: TriedView)
     # A season is counted from the first step that it was estimated of. Of 100 steps the last 60
     # begin at place 40, and the forecast at place 100.
     skipped = len(estimated) - len(part)
-    inside = (skipped + np.arange(len(part))) % length
-    ahead = (len(estimated) + np.arange(horizon)) % length
+    inside: np.ndarray = (skipped + np.arange(len(part))) % length
+    ahead: np.ndarray = (len(estimated) + np.arange(horizon)) % length
     factor = pattern.factor[:, 0]
     shift = pattern.shift[:, 0]
     level = (part - shift[inside]) / factor[inside]
@@ -202,7 +202,9 @@ def view_samples(
 def _narrow_forecaster() -> Forecaster:
     """Return the forecaster whose samples are left as far apart as the model draws them."""
     forecaster = forecaster_of(GENERAL)
-    return replace(forecaster, text_format=replace(forecaster.text_format, spread=1.0))
+    text_format = forecaster.text_format
+    assert text_format is not None  # every adapter for tables has one
+    return replace(forecaster, text_format=replace(text_format, spread=1.0))
 
 
 def _key() -> dict[str, Any]:

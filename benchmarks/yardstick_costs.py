@@ -15,8 +15,8 @@ from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, VARIABLES
 from m2lib.series.data import predator_prey
 from study import ORDER, TUNED
 
-RATES = 13
-"""Operations of one call of `predator_prey`: 5 for what is eaten, 5 for dx/dt, 3 for dy/dt."""
+RATES_FLOPS = 13
+"""FLOPs of one call of `predator_prey`: 5 for what is eaten, 5 for dx/dt, 3 for dy/dt."""
 V = len(VARIABLES)
 T = CONTEXT_STEPS
 H = FORECAST_STEPS
@@ -96,7 +96,7 @@ class CountedRates:
     @property
     def flops(self) -> int:
         """Operations of the right-hand side alone, without integrator and least squares."""
-        return RATES * self.states
+        return RATES_FLOPS * self.states
 
 
 @cache

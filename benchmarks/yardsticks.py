@@ -21,13 +21,13 @@ import torch
 
 from benchmarks.physics import FITS, physics_forecast
 from benchmarks.rows import one_line
-from benchmarks.tables import LONGEST_SEASON
 from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError, read_json, write_json
 from m2lib.forecaster.adapters import GENERAL, read_format, read_views, weights_hash
+from m2lib.forecaster.rolling import LONGEST_SEASON
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler
 from m2lib.model import Backbone, adapter_hash, load_adapter, load_backbone
 from m2lib.provenance import provenance
@@ -87,7 +87,7 @@ def statistical(model: str, contexts: np.ndarray) -> np.ndarray:
     return forecasts
 
 
-PLAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+WITHOUT_MODEL: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     **library.BASELINES,
     TUNED: partial(library.log_var, order=ORDER),
     "the last period, repeated": library.seasonal_naive,
@@ -106,10 +106,11 @@ experiment is recorded.
 Decoding is greedy and constrained. The last adapter is the package's, whose shape is that of the
 experiment `general`. It samples, because its format is for noise, and in its views, as in the
 package. Its forecast is the median."""
-SAMPLED = DecodeConfig(constrained=True, temperature=TEMPERATURE, n_samples=16)
-UNTUNED = "baseline-constrained"
+GENERAL_PROTOCOL = DecodeConfig(constrained=True, temperature=TEMPERATURE, n_samples=16)
+"""How `general` is sampled, all of its views together."""
+CONSTRAINED_BASELINE = "baseline-constrained"
 STUDIED = {
-    ("validation", "the language model, untuned"): UNTUNED,
+    ("validation", "the language model, untuned"): CONSTRAINED_BASELINE,
     ("test", "the language model, untuned"): "untuned-test-constrained",
     ("test", "the language model, final adapter"): "final",
     ("test", "the language model, best adapter"): "best",
@@ -119,7 +120,7 @@ STUDIED = {
 
 def forecasters() -> tuple[str, ...]:
     """Return the names of all forecasters that take part, the language models last."""
-    names = [*PLAIN, *FITS]
+    names = [*WITHOUT_MODEL, *FITS]
     for name, adapter in LANGUAGE_MODELS.items():
         if adapter is None or _finished(adapter):
             names.append(name)
@@ -156,10 +157,10 @@ def _computed(
     if name in FITS:
         forecasts = physics_forecast(contexts, scales, times, name, rates)
     else:
-        forecasts = PLAIN[name](contexts)
+        forecasts = WITHOUT_MODEL[name](contexts)
     seconds = (time.process_time() - started) / len(contexts)
 
-    row = {"seconds": seconds}
+    row: dict[str, Any] = {"seconds": seconds}
     if name in FORMULAS:
         row["flops"] = FORMULAS[name]
     elif name in FITS:
@@ -184,7 +185,7 @@ def _written(
     seconds = (time.process_time() - started) / len(contexts)
 
     shape = Shape.of(backbone.model.config)
-    adapted = workload(EXPERIMENTS[adapter or UNTUNED], PROFILE).adapter
+    adapted = workload(EXPERIMENTS[adapter or CONSTRAINED_BASELINE], PROFILE).adapter
     costs = [
         series_costs(shape, vars(entry), protocol, **adapted)
         for protocol, forecasts in parts
@@ -212,14 +213,14 @@ def _sampled(
     views = read_views(GENERAL)
     text_format = replace(read_format(GENERAL), spread=1.0)
     sampler = Sampler(backbone, text_format, GENERAL, int8=True)
-    shares = np.bincount(np.arange(SAMPLED.n_samples) % len(views)).tolist()
+    shares = np.bincount(np.arange(GENERAL_PROTOCOL.n_samples) % len(views)).tolist()
     parts = []
     samples_by_view = []
     for seed, (view, share) in enumerate(zip(views, shares, strict=True)):
         forecasts = sampler.sample(
             list(contexts), FORECAST_STEPS, num_samples=share, seed=seed, views=(view,)
         )
-        parts.append((replace(SAMPLED, n_samples=share), forecasts))
+        parts.append((replace(GENERAL_PROTOCOL, n_samples=share), forecasts))
         samples_by_view.append(np.stack([one.physical for one in forecasts]))
     samples = np.concatenate(samples_by_view, axis=1)  # (series, samples, steps, variables)
     return to_integers(np.median(samples, axis=1), scales), parts
@@ -271,7 +272,10 @@ def sets() -> dict[str, tuple[SeriesSet, Sequence[int]]]:
     """
     data = load_series()
     split = library.split_ids(len(data))
-    series_sets = {"validation": (data, split.validation), "test": (data, split.test)}
+    series_sets: dict[str, tuple[SeriesSet, Sequence[int]]] = {
+        "validation": (data, split.validation),
+        "test": (data, split.test),
+    }
     for name, make in WORLDS.items():
         series_sets[name] = (make(WORLD_SERIES), range(WORLD_SERIES))
     return series_sets

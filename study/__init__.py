@@ -4,11 +4,12 @@ from .costs import all_records, budget_of, removed, table_3, workload
 from .experiments import (
     ARMS,
     EXPERIMENTS,
+    FINAL_TRIALS,
+    LENGTHS,
     SAMPLED_AT,
     SEARCH,
     SECOND,
     TEMPERATURES,
-    TRIALS,
     experiment_named,
 )
 from .plans import plan_run, protocol_at, trained_with, training_at

@@ -53,7 +53,7 @@ def run(
     fresh
         Run again even where there is a record.
     reforecast
-        Keep the training of finished records, and forecast again.
+        Keep the training of records, and forecast again, as the experiments are declared now.
     cluster
         Make each experiment a job of its own, there.
     cluster_option
@@ -86,30 +86,35 @@ def run(
         )
     profile = study.active_profile()
     if cluster:
-        try:
-            from study.cluster import submit
-        except ImportError as error:
-            raise InputError(
-                "submitit is not installed; `pip install submitit` brings it"
-            ) from error
-        job_options: dict[str, int | str] = {}
-        for option in cluster_option:  # KEY=VALUE
-            key, equals, value = option.partition("=")
-            if not (key and equals):
-                raise InputError(f"--cluster-option is {option}; give KEY=VALUE")
-            job_options[key] = int(value) if value.isdecimal() else value
-        submitted = 0
-        for name, job in submit(names, cluster, job_options, profile):
-            print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
-            submitted += 1
-        if not submitted:
-            print("all of them are finished, so no job was submitted")
+        _submit_jobs(names, cluster, cluster_option, profile)
         return
     off = not every or profile.live or settings.bars_are_off()
     for name in tqdm(names, unit="experiment", leave=None, disable=off):
         record = study.run(name, profile, fresh=fresh, reforecast=reforecast)
         tqdm.write(f"{name}: {_standing(profile, record)}")
         tqdm.write(str(study.record_path(profile, name)))
+
+
+def _submit_jobs(
+    names: tuple[str, ...], cluster: str, cluster_option: tuple[str, ...], profile: Profile
+) -> None:
+    """Make each experiment a job, and print the jobs and where their logs are."""
+    try:
+        from study.cluster import submit
+    except ImportError as error:
+        raise InputError("submitit is not installed; `pip install submitit` brings it") from error
+    job_options: dict[str, int | str] = {}
+    for option in cluster_option:  # KEY=VALUE
+        key, equals, value = option.partition("=")
+        if not (key and equals):
+            raise InputError(f"--cluster-option is {option}; give KEY=VALUE")
+        job_options[key] = int(value) if value.isdecimal() else value
+    submitted = 0
+    for name, job in submit(names, cluster, job_options, profile):
+        print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
+        submitted += 1
+    if not submitted:
+        print("all of them are finished, so no job was submitted")
 
 
 def _standing(profile: Profile, record: Record) -> str:

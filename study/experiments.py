@@ -95,8 +95,9 @@ class Experiment:
         return self.select.count if self.select else WHOLE_SPLIT
 
 
-# Validation series that differ: 94 keeps swinging, 99 spirals inwards, 141 spirals outwards.
-SHOWN = (94, 99, 141)
+# Validation series that figures show, because they differ: 94 keeps swinging, 99 spirals inwards,
+# 141 spirals outwards.
+FEATURED = (94, 99, 141)
 # The settings of the report's first adapter.
 FIRST = TrainConfig(steps=5000, learning_rate=1e-5, rank=4, batch_size=2, sequence_length=512)
 # The settings that the report's search chose, those of search/expt_6, for the final adapter.
@@ -110,6 +111,8 @@ PART_OF = {"search/expt_1": "default", "search/expt_6": "final", "context/512": 
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
 SECOND = tuple(f"search/second_{place}" for place in range(3))
+# The lengths of context that the report compares, in tokens.
+LENGTHS = (128, 512, 768)
 
 # Which validation series are forecast, by whose errors, and how many they are.
 HARDEST = Selection(selections.worst_5, ("default",), 5)
@@ -122,7 +125,7 @@ _REPORTED = [
         "baseline",
         "the untuned model on validation (section 2.2)",
         group="baseline",
-        featured=SHOWN,
+        featured=FEATURED,
     ),
     Experiment(
         "default",
@@ -130,7 +133,7 @@ _REPORTED = [
         group="default",
         training=FIRST,
         select=HARD_AND_EASY,
-        featured=SHOWN,
+        featured=FEATURED,
         marks=(3150,),  # here search/expt_1 ends
     ),
     *(
@@ -165,7 +168,7 @@ _REPORTED = [
             training=replace(CHOSEN, steps=1500, sequence_length=length),
             part_of=PART_OF.get(f"context/{length}"),
         )
-        for length in (128, 512, 768)
+        for length in LENGTHS
     ),
     Experiment(
         "final",
@@ -192,7 +195,7 @@ _BEYOND = [
         "baseline-constrained",
         "the baseline with the whole context, correct rounding and a grammar on the output",
         CONSTRAINED,
-        featured=SHOWN,
+        featured=FEATURED,
     ),
     Experiment(
         "default-rest",
@@ -205,7 +208,7 @@ _BEYOND = [
         "a laptop's recipe: higher rank and rate, warm-up and cosine decay, all validation series",
         CONSTRAINED,
         training=WARM,
-        featured=SHOWN,
+        featured=FEATURED,
     ),
     Experiment(
         "untuned-test-constrained",
@@ -495,7 +498,7 @@ _SAMPLES = [
         for (who, t), split in product(SAMPLED_AT.items(), ("validation", "test"))
     ),
 ]
-TRIALS = tuple(trial.name for trial in _TRIALS)
+FINAL_TRIALS = tuple(trial.name for trial in _TRIALS)
 ARMS = tuple(arm.name for arm in _ARMS)
 _ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_GENERAL, *_SAMPLES)
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -119,6 +119,19 @@ class Plan:
     def difference(self, other: "Plan") -> str:
         """Name the first setting in which another plan differs; empty if none does."""
         return _difference(asdict(self), asdict(other))
+
+    def forecasting_as(self, other: "Plan") -> "Plan":
+        """Return the plan of the same training, followed by the forecasts of another plan.
+
+        Its rounding stays, because the texts that it trains on are rounded so.
+        """
+        return replace(
+            self,
+            protocol=replace(other.protocol, rounding=self.protocol.rounding),
+            split=other.split,
+            series=other.series,
+            decode_version=other.decode_version,
+        )
 
 
 def _difference(here: Any, there: Any, name: str = "") -> str:

@@ -71,8 +71,9 @@ def run(
         Whether to run again even if there is a record. Only then, or at a live profile, is a record
         of another plan replaced; unless the profile is live, a copy of it is kept in `M2_OUT`.
     reforecast : bool, optional
-        Whether to keep the training of a finished record, but to forecast its series again, in the
-        profile's dtype.
+        Whether to keep the training of a record, but to forecast again: in the profile's dtype, and
+        as the plan says now, even if the record's plan had other series or another protocol.
+        Evaluations that forecast series during the training stay as they were.
 
     Returns
     -------
@@ -96,37 +97,39 @@ def run(
     if not anew and (record := finished_record_of(plan, profile, data)):
         return record
     with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
-        old = None if fresh else record_of(plan, profile, data)
+        old = None if fresh else record_of(plan, profile, data, reforecast)
         if old and old.status == "done" and not reforecast:
             return old  # another process finished it while this one waited for the lock
         if not (old and has_trained_adapter(old, profile)):
             check_start(plan, profile)  # before any record is changed
-        if old and old.status == "done":
-            forget_forecasts(old, profile)
+        if old and (old.status == "done" or old.plan != plan):
+            forget_forecasts(old, plan, profile)
         this = Run(plan, profile, data, old)
         this.begin()
         this.train_and_forecast()
     return this.record
 
 
-def forget_forecasts(record: Record, profile: Profile) -> None:
-    """Take the forecasts out of a finished record; what they cost then counts as discarded.
+def forget_forecasts(record: Record, plan: Plan, profile: Profile) -> None:
+    """Take the forecasts out of a record, so that they are made again as the plan has them.
 
-    The file stays as it is until the run begins. Raises InputError if the adapter that it trained
-    is gone.
+    What they cost then counts as discarded. The file stays as it is until the run begins. Raises
+    InputError if the training is finished and the adapter that it left is gone.
     """
-    config = record.training
+    config = plan.training
     path = record_path(profile, record.name)
-    if config and not config.rank:
+    finished = record.status == "done"  # else its training may go on from a checkpoint
+    if finished and config and not config.rank:
         raise InputError(
             f"{record.name} trained all weights, which are not kept; "
             f"`python -m study run {record.name} --fresh` trains them again"
         )
-    if config and not has_trained_adapter(record, profile):
+    if finished and config and not has_trained_adapter(record, profile):
         raise InputError(
             f"the adapter of {path} is gone; "
             f"`python -m study run {record.name} --fresh` trains it again"
         )
+    record.plan = plan
     record.series = {}
     record.seconds = record.train_seconds
     record.forecast_dtype = profile.forecast_dtype

@@ -10,21 +10,27 @@ from study.profiles import Profile
 from study.records import Plan, Record, adapter_path, load_record, record_path
 
 
-def record_of(plan: Plan, profile: Profile, data: SeriesSet) -> Record | None:
+def record_of(
+    plan: Plan, profile: Profile, data: SeriesSet, reforecast: bool = False
+) -> Record | None:
     """Return the record of this very run, or None if it has not begun.
 
-    Raises InputError if there is a record of another plan, or one that cannot be read; at a live
-    profile such a record counts as none.
+    With `reforecast` it is enough that the record's training is the plan's. Raises InputError if
+    there is a record of another plan, or one that cannot be read; at a live profile such a record
+    counts as none.
     """
     path = record_path(profile, plan.name)
     if not path.exists():
         return None
     try:
         record = load_record(profile, plan.name, data)
-        if difference := record.plan.difference(plan):
+        trains_the_same = record.plan.forecasting_as(plan) == plan
+        difference = record.plan.difference(plan)
+        if difference and not (reforecast and trains_the_same):
+            again = "--reforecast` forecasts again" if trains_the_same else "--fresh` replaces it"
             raise InputError(
                 f"{path} is of another run: its {difference}; "
-                f"`python -m study run {plan.name} --fresh` replaces it"
+                f"`python -m study run {plan.name} {again}"
             )
     except InputError:
         if profile.live:
@@ -74,17 +80,8 @@ def longer_run(plan: Plan, profile: Profile) -> Record | None:
     its = longer.training
     if not its or any(its.rate(step) != mine.rate(step) for step in range(mine.steps)):
         return None
-    # What is forecast, and how, does not change the training, except for the rounding of the texts.
-    shortened = replace(
-        longer.plan,
-        name=plan.name,
-        training=replace(its, steps=mine.steps),
-        split=plan.split,
-        series=plan.series,
-        protocol=replace(plan.protocol, rounding=longer.protocol.rounding),
-        decode_version=plan.decode_version,
-    )
-    return longer if shortened == plan else None
+    shortened = replace(longer.plan, name=plan.name, training=replace(its, steps=mine.steps))
+    return longer if shortened.forecasting_as(plan) == plan else None
 
 
 def check_start(plan: Plan, profile: Profile) -> None:

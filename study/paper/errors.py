@@ -15,8 +15,6 @@ from study import Profile, Record
 from study.settings import benchmark_record
 from study.worlds import WORLDS
 
-LENGTHS = (128, 512, 768)
-"""Tokens of context that the report compares."""
 START = "trial/rate"
 """The trial whose settings each of `study.ARMS` changes."""
 TABLE_ERRORS = "tables.json"
@@ -237,7 +235,7 @@ def short(forecaster: str) -> str:
 
 def quartile_median_worst(maes: dict[int, float]) -> tuple[int, int, int]:
     """Return the series at the first quartile, the median and the maximum of the errors."""
-    ranked, _ = series.best_and_worst(maes, worst=0)
+    ranked, _ = series.best_and_worst(maes, worst=0)  # all of them, by ascending error
     return ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]
 
 

@@ -38,14 +38,15 @@ _LOOKS = {
 _IN_WORLDS = {
     "context mean": ("#7F7F7F", "|"),
     "analogue": ("#CC79A7", "s"),
-    "log-VAR(9)": _LOOKS[LOG_VAR],
+    errors.short(study.TUNED): _LOOKS[LOG_VAR],
     "system fitted": (COLOURS["error"], "X"),
     "LM final": _LOOKS["final"],
     "LM best": _LOOKS["best"],
     "LM general": ("#56B4E9", "P"),
 }
-# The trials that say what pretraining is worth, and the final run; all others are called trials.
-_CONTROLS = {
+# What is drawn with a mark of its own against training FLOPs: the two trials that say what
+# pretraining is worth, and the final run.
+_KINDS = {
     "trial/small": "small model, random weights",
     "trial/shuffled": "shuffled weights",
     "final": "final, on test",
@@ -423,7 +424,7 @@ def _trained_points(profile: Profile) -> pd.DataFrame:
     points = []
     for name, record in errors.finished_records(profile, START, *study.ARMS, "final").items():
         point = {
-            "kind": _CONTROLS.get(name, "trials of 240 steps"),
+            "kind": _KINDS.get(name, "trials of 240 steps"),
             # The final run's loss is of other series than its errors.
             "loss": None if name == "final" else record.evaluations[-1]["loss"],
             "flops": record.flops["training"]["coursework"],

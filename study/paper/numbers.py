@@ -37,16 +37,21 @@ PROMPT = 512
 """Tokens of the report's prompts."""
 NEW_TOKENS = 220
 """Tokens that it writes for a forecast, whatever they are."""
-CONTEXTS = tuple(f"context/{length}" for length in errors.LENGTHS)
-COMPARISONS = (*study.SEARCH, *study.SECOND, *CONTEXTS, "context/768-rest")
-"""The runs of the report's searches, and one that the report does not have, context/768-rest."""
+CONTEXTS = tuple(f"context/{length}" for length in study.LENGTHS)
+CHOSEN_RUNS = ("search/expt_6", "search/second_1")
+"""The setting that the report chose, on the five series and on the other fifteen."""
 REPLICATED = {
-    "fifth": (*COMPARISONS, "final"),
-    "report": ("baseline", "untuned-test", "default", "default-rest"),
+    "fifth": (*study.SEARCH, *study.SECOND, "final"),
+    "report": (
+        *("baseline", "untuned-test", "default", "default-rest"),
+        *CHOSEN_RUNS,
+        *CONTEXTS,
+        "context/768-rest",  # which the report does not have
+    ),
 }
 """The runs of the replication that the PDF speaks of, by profile."""
-SETTINGS = (*study.SEARCH, *CONTEXTS)
-"""The runs that the report compares on the same series."""
+ON_THE_FIVE = (*study.SEARCH, *CONTEXTS)
+"""The runs that the report compares on the same five series."""
 SIZES = (
     "vocab_size",
     "hidden_size",
@@ -62,32 +67,33 @@ PUBLISHED = {
 """The report's runs on the test series, by what they are called among the yardsticks."""
 DECISIVE = "prescriptions"
 """The source for judging that decides most of how `general` compares with others."""
-HARDEST = "prices"
+FURTHEST_BEHIND = "prices"
 """The source for judging on which `general` is furthest behind the last value."""
 SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
 COPIED = "nearest analogue in the context"
 MEAN = "mean of the context, repeated"
 FINAL_MODEL = "the language model, final adapter"
 LONG_RUN = "the language model, best adapter"
-GENERAL = "the language model, for any table"
+ANY_TABLE = "the language model, for any table"
 COMPARED = {
     **{f"{who} default": [f"{who} baseline"] for who in ("ours", "published", "report")},
     "report default-rest": ["report baseline"],
     "report baseline": ["published baseline", f"validation {COPIED}"],
     "ours baseline": [f"validation {MEAN}"],
-    "fifth context/768": ["fifth context/512"],
+    "report context/768": ["report context/512"],
+    **{f"{who} search/expt_6": [f"{who} default"] for who in ("published", "report")},
     "replication final": ["replication untuned-test", "published final"],
     "published final": [f"test {COPIED}"],
     "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
     "ours best": ["ours final", "published final", f"test {study.TUNED}"],
     "ours samples/final/test": [f"test {study.TUNED}"],
-    f"test {GENERAL}": [f"test {study.TUNED}"],
+    f"test {ANY_TABLE}": [f"test {study.TUNED}"],
     "ours trial/linear-simulated": ["ours trial/small"],
     "ours trial/rank": ["ours trial/linear-simulated"],
     "ours trial/simulated": ["ours trial/rate"],
     "ours trial/tail": ["ours trial/rank"],
     "ours trial/units": ["ours trial/rate"],
-    **{f"{world} {GENERAL}": [f"{world} {study.TUNED}"] for world in OF_USUAL_SIZE},
+    **{f"{world} {ANY_TABLE}": [f"{world} {study.TUNED}"] for world in OF_USUAL_SIZE},
     **{f"{world} {FINAL_MODEL}": [f"{world} {COPIED}"] for world in OF_USUAL_SIZE},
     **{f"{world} {LONG_RUN}": [f"{world} {COPIED}", f"{world} {MEAN}"] for world in OF_USUAL_SIZE},
 }
@@ -113,19 +119,19 @@ def numbers(profile: Profile) -> dict[str, Any]:
     ending = errors.records_on_test(end)
     table = _all_errors(records, replicas | {"replication": ending})
     runs = errors.runs(table)
-    at_settings = table[table["experiment"].isin(SETTINGS)]
+    at_settings = table[table["experiment"].isin(ON_THE_FIVE)]
     model = backbone_config(REPORT.backbone)
     cached_step = cached_step_flops(report_shape(), PROMPT, convention="published")
     # The five series on which settings are compared.
-    five = table.loc[table["experiment"] == "context/512", ["who", "series"]]
+    five = runs["published", "context/512"].index
     return {
         "records": _run_rows(records),
         "removed": study.removed(profile),
         "replicated": {who: _run_rows(replica) for who, replica in replicas.items()},
         "at the end": {"profile": end.name, "records": _run_rows(ending)},
-        "reported": {name: _reported(name) for name in ("default", *SETTINGS, "final")},
+        "reported": {name: _reported(name) for name in ("default", *ON_THE_FIVE, "final")},
         "errors": _errors(table),
-        "five": _errors(at_settings.merge(five)),
+        "five": _errors(at_settings[at_settings["series"].isin(five)]),
         "crps": table.groupby("experiment")["crps"].mean().dropna().to_dict(),
         "gains": _gains(runs),
         "first round": {who: _winners(runs, who) for who in ("published", "fifth")},
@@ -346,7 +352,7 @@ def _textbook() -> dict[str, Any]:
     losses = textbook.ratios(loss_table, "general")
     others = textbook.ratios(table.drop(DECISIVE), "general")
     other_losses = textbook.ratios(loss_table.drop(DECISIVE), "general")
-    on_hardest = textbook.compared(table.loc[[HARDEST]], "general", textbook.LAST_VALUE)
+    on_prices = textbook.compared(table.loc[[FURTHEST_BEHIND]], "general", textbook.LAST_VALUE)
     return {
         "sources": table.index.unique("source").size,
         "series": len(table),
@@ -354,7 +360,7 @@ def _textbook() -> dict[str, Any]:
         "losses": {name: asdict(ratio) for name, ratio in losses.items()},
         f"without {DECISIVE}": {name: asdict(ratio) for name, ratio in others.items()},
         f"losses without {DECISIVE}": {name: asdict(ratio) for name, ratio in other_losses.items()},
-        HARDEST: asdict(on_hardest),
+        FURTHEST_BEHIND: asdict(on_prices),
         "held": textbook.held(rows, "general"),
     }
 

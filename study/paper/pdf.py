@@ -27,7 +27,7 @@ FIGURES = {
     if function.__module__ == figures.__name__ and not name.startswith("_")
 }
 """The public functions of `figures`, by name; not those that it imports."""
-OF_REPLICATION = {"report": ("fig4", "fig6", "fig7"), "fifth": ("fig8", "context_lengths")}
+OF_REPLICATION = {"report": ("fig4", "fig6", "fig7", "context_lengths"), "fifth": ("fig8",)}
 """The figures that show the replication's records and not the laptop's, by profile: all of the
 report's steps, or a fifth."""
 AT_THE_END = "fig9_final"

@@ -24,7 +24,8 @@ from m2lib.series.data import (
 CALENDAR = (4, 4, 5, 7, 7, 12, 12, 12, 13, 24, 52)
 BURN_IN = 200  # steps that are dropped at first: after them a filter has forgotten its start
 LAG = 6  # the most steps by which one variable follows another
-# Those that `general` learned from. With one more, its trainings could not be made again.
+# The equations of prey and predators that `general` learned from. With one more, the numbers that
+# are drawn would pick others of them, and its trainings could not be made again.
 RATES: tuple[Rates, ...] = (predator_prey, holling_three, lotka_volterra, drifting)
 
 

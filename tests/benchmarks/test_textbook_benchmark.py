@@ -10,7 +10,14 @@ import pandas as pd
 import pytest
 
 from benchmarks import textbook
-from benchmarks.textbook import ENSEMBLE, ENSEMBLED, GENERAL, STATISTICAL, TEXTBOOK, TextbookSource
+from benchmarks.textbook import (
+    ENSEMBLE,
+    ENSEMBLED,
+    GENERAL,
+    STATSFORECAST,
+    TEXTBOOK,
+    TextbookSource,
+)
 from m2lib.files import InputError, read_json
 from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON
 
@@ -217,7 +224,7 @@ def test_the_ensemble_is_the_median_of_three(monkeypatch):
         "AutoTheta": 100.0,
         "AutoARIMA": 50.0,
     }
-    name_of = {model: name for name, model in STATISTICAL.items()}
+    name_of = {model: name for name, model in STATSFORECAST.items()}
 
     def statistical(model, cuts, horizon, season):
         return [np.full((9, horizon), level_of[name_of[model]]) for _ in cuts]
@@ -262,7 +269,7 @@ def measured(monkeypatch):
         asked.append(source.name)
         if source.name == "broken":
             raise KeyboardInterrupt
-        names = (*STATISTICAL, ENSEMBLE)
+        names = (*STATSFORECAST, ENSEMBLE)
         return {name: row_of(source.name, name, [1.0, 2.0]) for name in names}
 
     def language_row(name, source, cuts):
@@ -299,7 +306,7 @@ def test_a_stopped_record_goes_on_after_its_last_source(stopped_record, measured
     textbook.record_half(stopped_record, CHOOSING, [GENERAL])
 
     assert measured == ["next", "general on next"]
-    rows_of_a_source = len(STATISTICAL) + 2  # the ensemble and the language model beside them
+    rows_of_a_source = len(STATSFORECAST) + 2  # the ensemble and the language model beside them
     assert len(read_json(stopped_record)["rows"]) == 2 * rows_of_a_source
 
 

@@ -9,7 +9,7 @@ from m2lib.files import read_json, short_hash, write_json
 from m2lib.forecaster.adapters import GENERAL, read_format, weights_hash
 from m2lib.forecaster.views import PLAIN
 
-OPTIONS = {"horizon": 4, "leave-out": 2}
+OPTIONS = {"horizon": 4, "leave_out": 2}
 
 
 @pytest.fixture

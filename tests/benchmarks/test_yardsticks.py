@@ -12,7 +12,7 @@ from benchmarks.physics import FITS
 from benchmarks.yardstick_costs import FORMULAS
 from benchmarks.yardsticks import (
     LANGUAGE_MODELS,
-    PLAIN,
+    WITHOUT_MODEL,
     forecasters,
     measured,
     record_yardsticks,
@@ -23,7 +23,7 @@ from m2lib.series import log_var, series_mae, split_ids, to_integers
 from study import ORDER, STATISTICAL, load_record, recorded_rows, recorded_yardsticks
 from study.worlds import WORLDS
 
-FAST = [name for name in PLAIN if name not in STATISTICAL]
+FAST = [name for name in WITHOUT_MODEL if name not in STATISTICAL]
 EXACT_FIT, FIT_LIKE_THE_FILE = FITS
 UNTUNED, FINAL, *_ = LANGUAGE_MODELS
 
@@ -34,7 +34,7 @@ UNTUNED, FINAL, *_ = LANGUAGE_MODELS
 @pytest.mark.parametrize("where", ["validation", "test", *WORLDS])
 def test_every_forecaster_is_recorded_on_every_set(where):
     recorded = recorded_yardsticks(where)
-    always = {*PLAIN, *FITS, UNTUNED, FINAL}
+    always = {*WITHOUT_MODEL, *FITS, UNTUNED, FINAL}
     assert always <= set(recorded)
     assert set(recorded) <= set(forecasters())
 
@@ -160,7 +160,7 @@ def test_general_shares_its_samples_out_among_its_views(tiny, data):
 def two_series(data, monkeypatch):
     """Let two test series be forecast, by the quick forecasters and two language models."""
     monkeypatch.setattr(yardsticks, "sets", lambda: {"test": (data, split_ids().test[:2])})
-    monkeypatch.setattr(yardsticks, "PLAIN", {name: PLAIN[name] for name in FAST})
+    monkeypatch.setattr(yardsticks, "WITHOUT_MODEL", {name: WITHOUT_MODEL[name] for name in FAST})
     monkeypatch.setattr(yardsticks, "LANGUAGE_MODELS", {UNTUNED: None, FINAL: "final"})
 
 
@@ -240,7 +240,7 @@ def test_a_row_of_another_adapter_is_measured_anew(two_series, tmp_path, monkeyp
         adapter = yardsticks._adapter_hash("final")
         return {"seconds": 1.0, "adapter": adapter, "maes": dict.fromkeys(ids, 1.0)}
 
-    monkeypatch.setattr(yardsticks, "PLAIN", {})
+    monkeypatch.setattr(yardsticks, "WITHOUT_MODEL", {})
     monkeypatch.setattr(yardsticks, "FITS", {})
     monkeypatch.setattr(yardsticks, "STUDIED", {})
     monkeypatch.setattr(yardsticks, "LANGUAGE_MODELS", {FINAL: "final"})

@@ -1,12 +1,14 @@
 """The experiments as they are declared: the report's as published, and what those beyond it rest
 on."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from m2lib.decoding import DecodeConfig
+from m2lib.files import ROOT
 from study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES
 from study.plans import trained_with
 from study.profiles import PROFILES
@@ -40,6 +42,14 @@ def test_the_search_is_declared_as_published():
 def test_the_reports_experiments_take_as_many_steps_as_published():
     trained = [experiment.training for experiment in REPORTED if experiment.training]
     assert sum(training.steps for training in trained) == 53_250
+
+
+@pytest.mark.parametrize("page", ["settings.md", "results.md"])
+def test_pages_say_how_many_experiments_are_the_reports(page):
+    text = (ROOT / "book" / page).read_text(encoding="utf-8")
+    counts = re.findall(r"the report's\s+(\d+)\s+experiments", text)
+    assert counts
+    assert set(counts) == {str(len(REPORTED))}
 
 
 def test_nothing_of_the_report_is_trained_on_simulated_series():

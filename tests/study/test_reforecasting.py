@@ -9,6 +9,7 @@ from m2lib.files import InputError
 from m2lib.model import load_adapter, load_backbone
 from m2lib.settings import out_dir
 from study import runs
+from study.plans import plan_run
 from study.profiles import Profile
 from study.records import adapter_path, load_record, record_path
 from study.runs import Run, run
@@ -93,3 +94,45 @@ def test_a_record_has_the_batch_size_that_it_forecast_with_last(data):
     run("baseline", SMALL, data=data)
     larger = replace(SMALL, batch_size=3)
     assert run("baseline", larger, data=data, reforecast=True).batch_size == 3
+
+
+def test_forecasting_again_takes_a_changed_protocol(data, monkeypatch):
+    """The record is refused before, and then says by which plan it has forecast."""
+    first = run("default-warm", SMALL, data=data)
+    shorter = replace(SMALL, protocol={"default-warm": {"context_tokens": 64}})
+    message = (
+        r"its protocol\.context_tokens is None, not 64; "
+        "`python -m study run default-warm --reforecast` forecasts again"
+    )
+    with pytest.raises(InputError, match=message):
+        run("default-warm", shorter, data=data)
+
+    monkeypatch.setattr(Run, "train_weights", None)  # it is not called
+    again = run("default-warm", shorter, data=data, reforecast=True)
+    assert again.plan == plan_run("default-warm", shorter, data)
+    assert again.adapter == first.adapter
+    assert again.flops["discarded"] == first.flops["forecasts"]
+    assert all(entry["prompt_tokens"] <= 64 for entry in again.series.values())
+    assert run("default-warm", shorter, data=data) == again  # and is loaded from now on
+
+
+def test_forecasting_again_does_not_take_another_training(data):
+    run("default-warm", SMALL, data=data)
+    before = record_path(SMALL, "default-warm").read_bytes()
+    longer = replace(SMALL, train={"default-warm": {"steps": 5, "sequence_length": 64}})
+    rounded = replace(SMALL, protocol={"default-warm": {"rounding": "published"}})
+    for other in (longer, rounded):  # the texts that it trains on are rounded in the same way
+        with pytest.raises(InputError, match=r"is of another run: .* --fresh` replaces it"):
+            run("default-warm", other, data=data, reforecast=True)
+    assert record_path(SMALL, "default-warm").read_bytes() == before
+
+
+def test_an_unfinished_run_trains_on_where_only_its_forecasts_have_changed(data, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "train_weights", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run("default-warm", SMALL, data=data)
+    fewer = replace(SMALL, most_series=2)
+    again = run("default-warm", fewer, data=data, reforecast=True)
+    assert len(again.loss_curve) == 4
+    assert len(again.series) == 2

@@ -262,7 +262,8 @@ def test_a_record_of_another_plan_is_not_overwritten(setting, data):
     if setting == "data":
         other_data = SeriesSet(data.trajectories[::-1], data.time, "other")
 
-    message = f"is of another run: its {setting} is .*; `python -m study run baseline --fresh`"
+    again = "--fresh" if setting == "data" else "--reforecast"
+    message = f"is of another run: its {setting} is .*; `python -m study run baseline {again}`"
     with pytest.raises(InputError, match=message):
         run("baseline", OTHER_PLANS[setting], data=other_data)
     assert record_path(SMALL, "baseline").read_bytes() == before

@@ -1,5 +1,6 @@
 """The report's findings are judged by errors, and book/claims.md says what came out."""
 
+from functools import partial
 from statistics import mean, median
 
 import numpy as np
@@ -7,7 +8,8 @@ import pandas as pd
 import pytest
 
 from m2lib.files import ROOT, read_json
-from study import REPLICATION, SEARCH, load_record, trained_with
+from m2lib.series.intervals import t_interval
+from study import REPLICATION, SEARCH, all_records, load_record, trained_with
 from study.paper import claims
 
 WHOLE = REPLICATION["report"]
@@ -16,6 +18,8 @@ FIFTH = REPLICATION["fifth"]
 PAGE = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
 PROSE = " ".join(PAGE.split())
 """The page with each of its sentences on one line."""
+PAPER = " ".join((ROOT / "report" / "main.typ").read_text(encoding="utf-8").split())
+"""The source of the paper with each of its sentences on one line."""
 
 # How the report's own errors are put into words, and whether the finding holds by them: one for
 # each claim, in their order.
@@ -184,17 +188,30 @@ def test_the_page_is_what_the_records_say():
 
 
 @pytest.mark.parametrize(
-    ("name", "row", "each", "besides"),
+    ("name", "row"),
     [
-        ("search/expt_0", "nine settings", " each", ", and setting 6 3,150 as well"),
-        ("context/128", "three contexts", " each", ", and two of them 1,500 as well"),
-        ("final", "final", "", ""),
+        ("default", "first adapter | {whole} | {whole}, and 1,000 as well"),
+        (
+            "search/expt_0",
+            "nine settings | {whole} each | {fifth} each, and setting 6 {whole} as well",
+        ),
+        ("context/128", "three contexts | {whole} each | {whole} each, and {fifth} as well"),
+        ("final", "final | {whole} | {fifth}"),
     ],
 )
-def test_the_page_says_the_steps_that_are_run(name, row, each, besides):
-    whole = trained_with(name, WHOLE).steps
-    fifth = trained_with(name, FIFTH).steps
-    assert f"| steps: {row} | {whole:,}{each} | {fifth:,}{each}{besides} |" in PAGE
+def test_the_page_says_the_steps_that_are_run(name, row):
+    whole = f"{trained_with(name, WHOLE).steps:,}"
+    fifth = f"{trained_with(name, FIFTH).steps:,}"
+    assert f"| steps: {row.format(whole=whole, fifth=fifth)} |" in PAGE
+
+
+def test_one_run_of_the_reports_length_was_trained_on_weights_in_float32():
+    in_float32 = []
+    for name, record in all_records(WHOLE).items():
+        if record.training and record.dtype == "float32":
+            in_float32.append(name)
+    assert in_float32 == ["context/128"]
+    assert "(beside weights in float32 in one run, that of 1,500 steps with 128 tokens" in PROSE
 
 
 def test_setting_6_alone_has_all_of_its_steps():
@@ -216,10 +233,31 @@ def test_the_page_has_the_errors_of_all_adapters_of_the_context_search():
     )
 
 
-@pytest.mark.parametrize("name", ["context/128", "context/512"])
-def test_two_of_three_contexts_have_all_of_their_steps(name):
+@pytest.mark.parametrize("name", ["context/128", "context/512", "context/768"])
+def test_the_three_contexts_have_all_of_their_steps(name):
     assert load_record(WHOLE, name).training.steps == 1500
     assert load_record(FIFTH, name).training.steps == 300
+
+
+@pytest.mark.parametrize("runs", [claims.published_runs, partial(claims.replicated_runs, "report")])
+def test_neither_study_is_sure_that_the_chosen_setting_beats_the_first_adapter(runs):
+    maes = runs()
+    chosen = maes["search/expt_6"]
+    low, high = t_interval(maes["default"][chosen.index] - chosen)
+    assert low < 0 < high
+    assert "Both intervals include zero, so neither study is sure of it." in PAPER
+
+
+def test_the_paper_tells_what_the_reports_rates_have_without_one_series(published):
+    others = pd.DataFrame({name: published[name] for name in SEARCH}).dropna().drop(278)
+    means = others.mean().to_numpy().reshape(3, 3)  # rates down, ranks across
+    _, middle, highest = means
+    sentence = (
+        f"the three settings of the middle rate have means of {middle.min():.0f} to "
+        f"{middle.max():.0f}, and those of the highest rate {highest.min():.0f} to "
+        f"{highest.max():.0f}."
+    )
+    assert sentence in PAPER
 
 
 def test_the_adapter_of_512_tokens_gains_from_further_steps_in_four_of_five_series():
@@ -227,7 +265,46 @@ def test_the_adapter_of_512_tokens_gains_from_further_steps_in_four_of_five_seri
     after = load_record(WHOLE, "context/512").maes()
     assert before.keys() == after.keys()
     assert sum(after[i] < before[i] for i in before) == 4
-    assert "has gained from its further steps in four of the five series" in PROSE
+    assert "512 tokens gained in four of the five series" in PROSE
+
+
+def context_maes(length, profile):
+    """Return the errors of an adapter of the context search, in the order of the series."""
+    maes = load_record(profile, f"context/{length}").maes()
+    return pd.Series({series: maes[series] for series in sorted(maes)})
+
+
+def test_at_the_end_768_tokens_are_behind_512_but_not_surely():
+    behind = context_maes(768, WHOLE) - context_maes(512, WHOLE)
+    low, high = t_interval(behind)
+    assert (behind > 0).sum() == 3
+    assert "in three of the five series 512 tokens have the lower error" in PROSE
+    difference = f"is {behind.mean():.0f}, and its interval contains zero (Student's, {low:.0f} to"
+    assert f"{difference} {high:.0f})." in PROSE
+    assert low < 0 < high
+
+
+def test_after_300_steps_768_tokens_were_ahead_of_512_on_all_five_series():
+    early = {length: context_maes(length, FIFTH) for length in (128, 512, 768)}
+    assert (early[768] < early[512]).all()
+    assert early[128].mean() > early[512].mean() > early[768].mean()
+    assert "768 tokens had the lower error in all five series" in PROSE
+    assert "768 tokens had had the lower error on all five" in PAPER
+
+
+def test_the_adapter_of_768_tokens_loses_in_four_while_its_loss_falls():
+    assert (context_maes(768, WHOLE) > context_maes(768, FIFTH)).sum() == 4
+    assert "that of 768 tokens lost in four" in PROSE
+    early, late = (load_record(at, "context/768").evaluations[-1]["loss"] for at in (FIFTH, WHOLE))
+    assert f"from {early:.3f} nats a token to {late:.3f}." in PROSE
+
+
+def test_prompted_with_512_tokens_the_adapter_of_768_is_better_but_behind_that_of_512():
+    prompted_otherwise = context_maes("768-at-512", WHOLE)
+    for statistic in (pd.Series.mean, pd.Series.median):
+        between = statistic(prompted_otherwise)
+        assert statistic(context_maes(512, WHOLE)) < between
+        assert between < statistic(context_maes(768, WHOLE))
 
 
 @pytest.fixture(scope="module")
@@ -294,9 +371,10 @@ def test_all_forecasts_of_the_two_searches_differ_as_the_page_says(precision_by_
 @pytest.mark.parametrize(
     "when", [pytest.param("before", id="in bfloat16"), pytest.param("after", id="in float32")]
 )
-def test_the_page_says_what_the_final_errors_are(precision_by_run, when):
-    errors = precision_by_run["fifth/final"][when]
-    assert f"to {errors['mean']:.1f} / {errors['median']:.1f}" in PROSE
+def test_the_page_says_what_the_test_errors_are(precision_by_run, when):
+    untuned, final = (precision_by_run[run][when] for run in ("report/untuned-test", "fifth/final"))
+    fall = f"{untuned['mean']:.1f} / {untuned['median']:.1f} to {final['mean']:.1f}"
+    assert f"from {fall} / {final['median']:.1f}" in PROSE
 
 
 def test_the_page_says_how_many_forecasts_another_processor_writes_differently(precision):

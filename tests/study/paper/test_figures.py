@@ -57,7 +57,7 @@ def test_a_figure_of_the_replication_has_the_reports_errors_beside_its_own():
 
 
 def test_what_is_compared_are_the_same_series():
-    ours, report = figures.context_lengths(FIFTH).axes
+    ours, report = figures.context_lengths(WHOLE).axes
     *series, means, medians = report.lines
 
     assert [label.get_text() for label in ours.get_yticklabels()] == [

@@ -14,15 +14,15 @@ import pytest
 
 from m2lib.files import ROOT, InputError
 from m2lib.series import BASELINES
-from study import ARMS, SEARCH, STATISTICAL, TRIALS, TUNED
+from study import ARMS, FINAL_TRIALS, SEARCH, STATISTICAL, TUNED
 from study.paper import pdf
 from study.paper.errors import START
+from study.paper.numbers import ANY_TABLE
 from study.worlds import CHANGED, OF_USUAL_SIZE
 
 SOURCE = (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
 LAST_VALUE, CONTEXT_MEAN, COPY, LOG_VAR_3 = BASELINES
 LAST_PERIOD = "the last period, repeated"
-GENERAL = "the language model, for any table"
 
 # Lecture 2 draws the model that runs there, and lecture 7 shows the best of nine otherwise. The
 # lectures that go beyond the report leave out models that a reader has not met yet.
@@ -55,7 +55,7 @@ def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
     ("pattern", "names"),
     [
         pytest.param(r"#let trials = \((.*?)\)", [START, *ARMS], id="trials at equal FLOPs"),
-        pytest.param(r'"default-warm", \.\.\((.*?)\)', TRIALS, id="trials for the final run"),
+        pytest.param(r'"default-warm", \.\.\((.*?)\)', FINAL_TRIALS, id="trials for the final run"),
         pytest.param(r"#let worlds = \((.*?)\)", CHANGED, id="changed worlds"),
     ],
 )
@@ -238,7 +238,7 @@ def test_in_how_many_worlds_the_adapter_for_any_table_is_ahead_of_plain_forecast
     for world in OF_USUAL_SIZE:
         errors = printed_numbers["errors"][world]
         plain = [errors[name][statistic] for name in (COPY, TUNED, CONTEXT_MEAN, LAST_PERIOD)]
-        ahead += errors[GENERAL][statistic] < min(plain)
+        ahead += errors[ANY_TABLE][statistic] < min(plain)
     assert ahead == ahead_in
 
 
