@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from m2lib.files import ROOT, read_json
+from m2lib.series import load_series, to_integers
 from m2lib.series.intervals import t_interval
 from study import REPLICATION, SEARCH, all_records, load_record, trained_with
 from study.paper import claims
@@ -297,6 +298,17 @@ def test_the_adapter_of_768_tokens_loses_in_four_while_its_loss_falls():
     assert "that of 768 tokens lost in four" in PROSE
     early, late = (load_record(at, "context/768").evaluations[-1]["loss"] for at in (FIFTH, WHOLE))
     assert f"from {early:.3f} nats a token to {late:.3f}." in PROSE
+
+
+def test_the_adapter_of_768_tokens_lets_the_prey_rise_too_high_in_four_of_five_series():
+    data = load_series()
+    higher = 0
+    for series, entry in load_record(WHOLE, "context/768").series.items():
+        prey = [int(step.split(",")[0]) for step in entry["text"].split(";")[:20]]
+        truth = to_integers(data.truths[series], data.scales[series])
+        higher += max(prey) > truth[:, 0].max()
+    assert higher == 4
+    assert "In four of the five the prey rise higher in its forecasts than in truth." in PROSE
 
 
 def test_prompted_with_512_tokens_the_adapter_of_768_is_better_but_behind_that_of_512():
