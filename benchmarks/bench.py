@@ -11,10 +11,10 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from benchmarks import llama_cpp, openvino, peers
 from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
@@ -35,9 +35,6 @@ from m2lib.series import encode, load_series, split_ids
 from m2lib.settings import out_dir
 from m2lib.training.config import TrainConfig
 from m2lib.training.loop import train
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel  # takes seconds, which the options need not wait for
 from m2lib.training.windows import make_windows
 
 QWEN = "qwen2.5-0.5b-random"  # the report's shape, random weights: nothing to download
@@ -48,7 +45,7 @@ RANK = 8
 COUNTS = (1, 4, 10, 50)  # series that are decoded at once, beside OpenVINO
 
 
-def load(name: str, dtype: str, reduce: bool = True) -> tuple["PreTrainedModel", TokenRemap]:
+def load(name: str, dtype: str, reduce: bool = True) -> tuple[PreTrainedModel, TokenRemap]:
     """Return a model and its remap, in eval mode."""
     if name != QWEN:
         backbone = load_backbone(name, dtype=dtype, reduce=reduce)
@@ -132,7 +129,7 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
 
 
 def _decode_seconds(
-    model: "PreTrainedModel", prompts: list[list[int]], batch: int, engine: type
+    model: PreTrainedModel, prompts: list[list[int]], batch: int, engine: type
 ) -> float:
     """Return the seconds that an engine, Reference or Engine, takes for prompts in batches."""
     batches = [prompts[i : i + batch] for i in range(0, len(prompts), batch)]
@@ -205,7 +202,7 @@ def decode_limit(
     shape: Shape,
     lengths: list[int],
     tokens: list[int],
-    model: "PreTrainedModel",
+    model: PreTrainedModel,
     limits: dict[str, float],
 ) -> float:
     """Return the seconds that forecasts take at least.

@@ -113,6 +113,7 @@ SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
 SECOND = tuple(f"search/second_{place}" for place in range(3))
 # The lengths of context that the report compares, in tokens.
 LENGTHS = (128, 512, 768)
+CONTEXTS = tuple(f"context/{length}" for length in LENGTHS)
 
 # Which validation series are forecast, by whose errors, and how many they are.
 HARDEST = Selection(selections.worst_5, ("default",), 5)
@@ -160,15 +161,15 @@ _REPORTED = [
     ),
     *(
         Experiment(
-            f"context/{length}",
+            name,
             f"windows and prompts of {length} tokens, on the five hardest series (section 3.2)",
             DecodeConfig.as_published(context_tokens=length),
             group="second search",
             select=HARDEST,
             training=replace(CHOSEN, steps=1500, sequence_length=length),
-            part_of=PART_OF.get(f"context/{length}"),
+            part_of=PART_OF.get(name),
         )
-        for length in LENGTHS
+        for name, length in zip(CONTEXTS, LENGTHS, strict=True)
     ),
     Experiment(
         "final",

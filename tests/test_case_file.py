@@ -11,6 +11,7 @@ from m2lib.model import backbone_config, text_to_ids
 from m2lib.series import encode, load_series, paired_gain, split_ids, summarise
 from m2lib.training import make_windows
 from study import (
+    CONTEXTS,
     EXPERIMENTS,
     LENGTHS,
     PROFILES,
@@ -31,7 +32,6 @@ FIVE = (278, 476, 559, 809, 911)
 """The series on which the report's first adapter erred most."""
 SETTINGS = dict(enumerate(SEARCH))
 """The nine settings of rate and rank: the experiment that tries each, by its number."""
-CONTEXTS = [f"context/{length}" for length in LENGTHS]
 
 
 def cells(row):

@@ -62,10 +62,10 @@ class DecodeConfig:
 
         For example, several greedy samples of a series would all be the same.
         """
-        for name in ("steps", "n_samples", "max_new_tokens", "context_tokens"):
-            count = getattr(self, name)
-            if name != "context_tokens" or count is not None:
-                check_count(name, count)
+        for name in ("steps", "n_samples", "max_new_tokens"):
+            check_count(name, getattr(self, name))
+        if self.context_tokens is not None:
+            check_count("context_tokens", self.context_tokens)
         if not 0 <= self.temperature < math.inf:  # nan fails too
             raise InputError(f"temperature is {self.temperature}; give 0, or more to sample")
         if self.n_samples > 1 and self.temperature == 0:

@@ -14,14 +14,7 @@ import numpy as np
 import torch
 
 from m2lib.accounting import Shape
-from m2lib.files import (
-    InputError,
-    check_count,
-    delete,
-    short_hash,
-    write_atomic,
-    write_json,
-)
+from m2lib.files import InputError, check_count, delete, short_hash, write_atomic, write_json
 from m2lib.forecaster.adapters import FACTS_FILE, VIEWS_FILE
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation
 from m2lib.forecaster.export import CARD_FILE, model_card

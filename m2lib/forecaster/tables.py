@@ -185,9 +185,9 @@ def items_of(
             "an empty cell (NA reads as one, unless --id names the column); say whose row it is"
         )
         raise _fault(problem, where, ids.isna().argmax(), columns.id)
-    if ids.dtype == object and ids.map(is_list_like).any():
+    if ids.dtype == object and (several := ids.map(is_list_like)).any():
         # A DataFrame of forecasts would spread the parts of such an id over the rows of its series.
-        row = ids.map(is_list_like).argmax()
+        row = several.argmax()
         problem = f"the id {quoted(str(ids.iloc[row]))} has several parts; join them into one text"
         raise _fault(problem, where, row, columns.id)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 DECILES = tuple(i / 10 for i in range(1, 10))
 
@@ -61,8 +62,7 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
     # the three samples 1, 4, 9 it is (4 - 1) + (9 - 1) + (9 - 4) = 16, and with the weights
     # -2, 0, 2 it is also -2 * 1 + 0 * 4 + 2 * 9 = 16. There are m (m - 1) / 2 pairs, so half of
     # their mean distance is the sum divided by m (m - 1), here 16 / 6.
-    # One weight for each entry of the first axis: (m, 1, 1).
-    weights: np.ndarray = np.reshape(2 * np.arange(m) - m + 1, (m, *[1] * (samples.ndim - 1)))
+    weights = _along_first(2 * np.arange(m) - m + 1, samples.ndim - 1)
     half_spread = (weights * samples).sum(axis=0) / (m * (m - 1))
     return float((distance - half_spread).mean())
 
@@ -95,10 +95,15 @@ def quantile_losses(
     .. [1] Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978.
     """
     errors = np.subtract(truth, quantiles, dtype=np.float64)  # unsigned numbers would wrap around
-    # One level for each entry of the first axis: (levels, 1, ..., 1).
-    t: np.ndarray = np.reshape(levels, (-1, *[1] * truth.ndim))
+    t = _along_first(levels, truth.ndim)
     # Where y lies above q, t (y - q) is the larger of the two; where it lies below, the other.
     return np.maximum(t * errors, (t - 1) * errors)
+
+
+def _along_first(numbers: ArrayLike, other_axes: int) -> np.ndarray:
+    """Numbers for the entries of a first axis, with as many other axes of length 1 behind it."""
+    shaped: np.ndarray = np.reshape(numbers, (-1, *[1] * other_axes))
+    return shaped
 
 
 def quantile_loss(

@@ -242,8 +242,7 @@ def _ranks_alike(runs: RunsByName) -> Finding:
 
 def _longer_is_better(runs: RunsByName) -> Finding:
     """Find whether each longer context has a lower mean error than the one before."""
-    by_length = {length: runs[f"context/{length}"] for length in study.LENGTHS}
-    five = pd.DataFrame(by_length).dropna()
+    five = pd.DataFrame({name: runs[name] for name in study.CONTEXTS}).dropna()
     means = " / ".join(f"{mean:,.0f}" for mean in five.mean())
     medians = " / ".join(f"{median:,.0f}" for median in five.median())
     falls = five.mean().diff()[1:].lt(0)
@@ -360,7 +359,7 @@ CLAIMS = (
     Claim(
         "3.2",
         "128, 512 and 768 tokens of context have 2,203, 364 and 273",
-        about=tuple(f"context/{length}" for length in study.LENGTHS),
+        about=study.CONTEXTS,
         finding=_longer_is_better,
     ),
     Claim(

@@ -140,8 +140,8 @@ def fig8_second(profile: Profile) -> Figure:
 
 def context_lengths(profile: Profile) -> Figure:
     """Draw the errors with contexts of three lengths, beside the report's."""
-    runs = recorded_runs(profile, *numbers.CONTEXTS)
-    return _compared(profile, runs, numbers.CONTEXTS, "context/512")
+    runs = recorded_runs(profile, *study.CONTEXTS)
+    return _compared(profile, runs, study.CONTEXTS, "context/512")
 
 
 def fig9_final(profile: Profile) -> Figure:

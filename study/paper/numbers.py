@@ -37,7 +37,6 @@ PROMPT = 512
 """Tokens of the report's prompts."""
 NEW_TOKENS = 220
 """Tokens that it writes for a forecast, whatever they are."""
-CONTEXTS = tuple(f"context/{length}" for length in study.LENGTHS)
 CHOSEN_RUNS = ("search/expt_6", "search/second_1")
 """The setting that the report chose, on the five series and on the other fifteen."""
 REPLICATED = {
@@ -45,12 +44,12 @@ REPLICATED = {
     "report": (
         *("baseline", "untuned-test", "default", "default-rest"),
         *CHOSEN_RUNS,
-        *CONTEXTS,
+        *study.CONTEXTS,
         "context/768-rest",  # which the report does not have
     ),
 }
 """The runs of the replication that the PDF speaks of, by profile."""
-ON_THE_FIVE = (*study.SEARCH, *CONTEXTS)
+ON_THE_FIVE = (*study.SEARCH, *study.CONTEXTS)
 """The runs that the report compares on the same five series."""
 SIZES = (
     "vocab_size",
