@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from m2lib.decoding import DECODE_VERSION, DecodeConfig
 from m2lib.files import InputError
 from m2lib.model import backbone_id, weight_hash
-from m2lib.series import CODEC_VERSION, SeriesSet, split_ids
+from m2lib.series import CODEC_VERSION, FORECAST_STEPS, SeriesSet, split_ids
 from m2lib.training import TrainConfig
 from study.experiments import WHOLE_SPLIT, Experiment, experiment_named
 from study.profiles import Profile
@@ -72,8 +72,17 @@ def trained_with(name: str, profile: Profile) -> TrainConfig:
 
 
 def protocol_at(experiment: Experiment, profile: Profile) -> DecodeConfig:
-    """Return the settings with which an experiment forecasts at a profile."""
-    return replace(experiment.protocol, **profile.replaces(profile.protocol, experiment.name))
+    """Return the settings with which an experiment forecasts at a profile.
+
+    Raises InputError if these ask for another number of steps than the true values have.
+    """
+    protocol = replace(experiment.protocol, **profile.replaces(profile.protocol, experiment.name))
+    if protocol.steps != FORECAST_STEPS:
+        raise InputError(
+            f"{experiment.name} would forecast {protocol.steps} steps, but every series keeps back "
+            f"{FORECAST_STEPS} to compare with; leave the protocol's steps at {FORECAST_STEPS}"
+        )
+    return protocol
 
 
 def learns_from(experiment: Experiment) -> LearnsFrom:

@@ -47,15 +47,25 @@ def test_a_profile_that_replaces_nothing_leaves_the_declaration():
 
 def test_a_profile_sizes_experiments_by_their_kind():
     experiment = EXPERIMENTS["search/expt_3"]
-    sized = replace(AS_DECLARED, train={"search": {"steps": 7}}, protocol={"search": {"steps": 4}})
+    sized = replace(
+        AS_DECLARED, train={"search": {"steps": 7}}, protocol={"search": {"max_new_tokens": 60}}
+    )
     assert training_at(experiment, sized).steps == 7
-    assert protocol_at(experiment, sized) == replace(experiment.protocol, steps=4)
+    assert protocol_at(experiment, sized) == replace(experiment.protocol, max_new_tokens=60)
 
 
 def test_what_a_profile_says_of_a_name_stands_above_its_kind():
     experiment = EXPERIMENTS["search/expt_3"]
     sized = replace(AS_DECLARED, train={"search": {"steps": 7}, "search/expt_3": {"steps": 9}})
     assert training_at(experiment, sized) == replace(experiment.training, steps=9)
+
+
+def test_a_forecast_is_as_long_as_the_true_values():
+    experiment = EXPERIMENTS["search/expt_3"]
+    shorter = replace(AS_DECLARED, protocol={"search": {"steps": 4}})
+    said = "^search/expt_3 would forecast 4 steps, but every series keeps back 20 to compare with"
+    with pytest.raises(InputError, match=said):
+        protocol_at(experiment, shorter)
 
 
 @pytest.mark.parametrize("settings_at", [training_at, protocol_at])

@@ -249,7 +249,7 @@ def test_a_live_run_replaces_a_record_that_cannot_be_read(data):
 
 OTHER_PLANS = {
     "series": replace(SMALL, most_series=4),
-    r"protocol\.steps": replace(SMALL, protocol={"baseline": {"steps": 9}}),
+    r"protocol\.max_new_tokens": replace(SMALL, protocol={"baseline": {"max_new_tokens": 9}}),
     "data": SMALL,
 }
 
