@@ -28,7 +28,7 @@ from benchmarks.rows import (
     recorded_rows,
     show,
 )
-from benchmarks.tables import Source
+from benchmarks.sources import Source
 from benchmarks.textbook import MOST_FORECASTS, SAMPLES, cuts_of, language_row, sources_of
 from m2lib.files import delete, write_atomic, write_json
 from m2lib.forecaster import Forecaster, adapter_folder, read_format

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from benchmarks.forecasters import model_key
 from benchmarks.rows import (
     Row,
     has_all,
@@ -20,9 +21,8 @@ from benchmarks.rows import (
     recorded_rows,
     show,
 )
-from benchmarks.tables import Source, model_key
+from benchmarks.sources import Source
 from benchmarks.textbook import (
-    GENERAL,
     MOST_FORECASTS,
     SAMPLES,
     cuts_of,
@@ -30,6 +30,7 @@ from benchmarks.textbook import (
     sources_of,
 )
 from m2lib.forecaster import Forecaster
+from m2lib.forecaster.adapters import GENERAL
 from study.paper.textbook import CHOOSING
 
 RECORD = "faster.json"

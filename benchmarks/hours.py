@@ -15,6 +15,7 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 
+from benchmarks.forecasters import forecaster_of, model_key
 from benchmarks.rows import (
     Row,
     has_all,
@@ -26,9 +27,11 @@ from benchmarks.rows import (
     recorded_rows,
     show,
 )
-from benchmarks.tables import Source, forecaster_of, model_key
-from benchmarks.textbook import GENERAL, Cut, TextbookSource, language_row, score
+from benchmarks.scores import Cut, score
+from benchmarks.sources import Source, TextbookSource
+from benchmarks.textbook import language_row
 from m2lib.forecaster import Forecaster
+from m2lib.forecaster.adapters import GENERAL
 from m2lib.series import DECILES
 from study.paper.textbook import CHOOSING
 

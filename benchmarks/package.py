@@ -15,7 +15,7 @@ from benchmarks.rows import one_line
 from benchmarks.textbook import ENSEMBLE
 from m2lib.files import write_atomic, write_json
 from m2lib.forecaster import read_format
-from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, read_views, weights_hash
+from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, GENERAL_FOLDER, read_views, weights_hash
 from m2lib.forecaster.export import CARD_FILE, model_card
 from m2lib.series.intervals import Ratio
 from study import PROFILES, load_record
@@ -40,7 +40,7 @@ ERROR = "error / that of the last season"
 def called(name: str) -> str:
     """Return what the card calls a forecaster of the record."""
     names = {
-        GENERAL.name: "this adapter",
+        GENERAL: "this adapter",
         ENSEMBLE: "the median of AutoETS, AutoTheta and AutoARIMA",
         LAST_SEASON: "the last season",
         LAST_VALUE: "the last value",
@@ -72,9 +72,7 @@ def _listed(names: list[str]) -> str:
 def judgement(rows: list[dict[str, Any]]) -> str:
     """Return the card's words on the errors: by series, and where each source counts once."""
     errors = errors_by_series(rows)
-    rivals = {
-        name: compared(errors, GENERAL.name, name) for name in errors.drop(columns=GENERAL.name)
-    }
+    rivals = {name: compared(errors, GENERAL, name) for name in errors.drop(columns=GENERAL)}
     by_series = told_apart({called(name): rival.over_series for name, rival in rivals.items()})
     by_source = told_apart({called(name): rival.over_sources for name, rival in rivals.items()})
     sources = errors.index.unique("source").size
@@ -89,7 +87,7 @@ def furthest_behind(errors: pd.DataFrame) -> str:
     """Return the card's words on the source with the largest error in units of the last value's."""
     found = {}
     for source, on_source in errors.groupby("source"):
-        comparison = compared(on_source, GENERAL.name, LAST_VALUE)
+        comparison = compared(on_source, GENERAL, LAST_VALUE)
         if comparison.over_series:  # a single series has no interval
             found[source] = comparison.over_series, comparison
     worst = max(found, key=lambda source: found[source][0].ratio)
@@ -144,11 +142,11 @@ def facts() -> dict[str, Any]:
         "flops": sum(training.spent()["coursework"] for training in records),
     }
     rows = judged_rows()
-    adapters = {row["adapter"] for row in rows if row["forecaster"] == GENERAL.name}
-    if adapters != {weights_hash(GENERAL)}:
+    adapters = {row["adapter"] for row in rows if row["forecaster"] == GENERAL}
+    if adapters != {weights_hash(GENERAL_FOLDER)}:
         return told  # the sources for judging have not all been opened for this adapter yet
     errors = {}
-    for name, line in summary(rows, LAST_SEASON, GENERAL.name).iterrows():
+    for name, line in summary(rows, LAST_SEASON, GENERAL).iterrows():
         errors[called(str(name))] = {
             ERROR: round(float(line["error"]), 3),
             "80% band holds": round(held(rows, str(name)), 3),
@@ -169,8 +167,10 @@ if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__).parse_args()  # it has no options but --help
     with one_line():
         backbone = trainings()[0].plan.backbone  # a missing record is named before anything changes
-        write_candidate(GENERAL, CHOSEN)
+        write_candidate(GENERAL_FOLDER, CHOSEN)
         told = facts()
-        write_json(GENERAL / FACTS_FILE, told)
-        card = model_card(backbone, read_format(GENERAL), told, views=read_views(GENERAL))
-        write_atomic(GENERAL / CARD_FILE, card.encode())
+        write_json(GENERAL_FOLDER / FACTS_FILE, told)
+        card = model_card(
+            backbone, read_format(GENERAL_FOLDER), told, views=read_views(GENERAL_FOLDER)
+        )
+        write_atomic(GENERAL_FOLDER / CARD_FILE, card.encode())

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.rows import five_digits, one_line, place_of
-from benchmarks.tables import Source, forecaster_of, model_key
+from benchmarks.forecasters import forecaster_of, model_key
+from benchmarks.rows import one_line, place_of
+from benchmarks.scores import rounded
+from benchmarks.sources import Source
 from benchmarks.textbook import (
     ENSEMBLED,
-    GENERAL,
     SAMPLES,
     STATSFORECAST,
     cuts_of,
@@ -23,6 +24,7 @@ from benchmarks.textbook import (
 )
 from m2lib.files import write_json
 from m2lib.forecaster import Forecaster
+from m2lib.forecaster.adapters import GENERAL
 from m2lib.provenance import provenance
 from m2lib.series import DECILES
 from study.paper.textbook import JUDGING, PICTURED_RECORD
@@ -49,16 +51,11 @@ def pictured_row(forecaster: Forecaster, source: Source) -> dict[str, Any]:
         medians.append(rival[4])  # the fifth of nine deciles is the median
     return {
         "season": source.season,
-        "context": _five_digits(context[-PAST * source.horizon :]),
-        "truth": _five_digits(truth),
-        "deciles": _five_digits(np.quantile(ahead.physical[..., 0], DECILES, axis=0)),
-        "rival": _five_digits(np.median(medians, axis=0)),
+        "context": rounded(context[-PAST * source.horizon :]),
+        "truth": rounded(truth),
+        "deciles": rounded(np.quantile(ahead.physical[..., 0], DECILES, axis=0)),
+        "rival": rounded(np.median(medians, axis=0)),
     }
-
-
-def _five_digits(values: np.ndarray) -> Any:
-    """Return the numbers as nested lists, to five digits."""
-    return np.vectorize(five_digits)(values).tolist()
 
 
 if __name__ == "__main__":

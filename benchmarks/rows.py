@@ -9,18 +9,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.sources import Source
 from m2lib.files import InputError, read_json, short_hash, write_json
 from m2lib.provenance import provenance
 from study.paper.textbook import by_source, summary
 from study.settings import results_dir
-
-if TYPE_CHECKING:  # only then, because `benchmarks.tables` imports this module
-    from benchmarks.tables import Source
 
 Row = dict[str, Any]
 
@@ -34,18 +32,13 @@ def one_line() -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
-def five_digits(value: float) -> float:
-    """Return a number as records keep it, to five digits."""
-    return float(f"{value:.5g}")
-
-
-def place_of(source: "Source", split: str) -> Row:
+def place_of(source: Source, split: str) -> Row:
     """Return what a row says of its source: name, split, and a hash of the values."""
     values = np.concatenate(source.series())
     return {"source": source.name, "split": split, "values": short_hash(values.tobytes())}
 
 
-def named(sources: Sequence["Source"], names: Sequence[str], what: str) -> list["Source"]:
+def named(sources: Sequence[Source], names: Sequence[str], what: str) -> list[Source]:
     """Return the sources with some names, in the order of these; without names, all of them.
 
     InputError, which says `what` the sources are for, names one that is none of them.
@@ -89,8 +82,8 @@ def write_rows(path: Path, rows: Sequence[Row], new: Sequence[Row]) -> list[Row]
 
 def record_sources(
     path: Path,
-    sources: Sequence["Source"],
-    new_rows: Callable[["Source", Sequence[Row]], list[Row]],
+    sources: Sequence[Source],
+    new_rows: Callable[[Source, Sequence[Row]], list[Row]],
 ) -> None:
     """Bring the record at `path` up to date, and write it after each source.
 

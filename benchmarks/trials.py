@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
+from benchmarks.forecasters import forecaster_of, model_key
 from benchmarks.rows import (
     Row,
     has_all,
@@ -29,10 +30,12 @@ from benchmarks.rows import (
     recorded_rows,
     show,
 )
-from benchmarks.tables import Source, forecaster_of, model_key
-from benchmarks.textbook import GENERAL, MOST_FORECASTS, SAMPLES, Cut, cuts_of, score, sources_of
+from benchmarks.scores import Cut, score
+from benchmarks.sources import Source
+from benchmarks.textbook import MOST_FORECASTS, SAMPLES, cuts_of, sources_of
 from m2lib.files import short_hash
 from m2lib.forecaster import Forecaster
+from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.views import PLAIN, SEASONS_SEEN
 from m2lib.series import DECILES, NOTHING_LEFT, Season
 from m2lib.series.trends import FEWEST_STEPS, SEASONS

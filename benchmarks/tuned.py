@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.tables import SOURCES
+from benchmarks.sources import TABLES
 from m2lib.cli import main
 from m2lib.files import ROOT, read_json, short_hash
-from m2lib.forecaster.adapters import GENERAL, read_format, read_views, weights_hash
+from m2lib.forecaster.adapters import GENERAL, GENERAL_FOLDER, read_format, read_views, weights_hash
 from m2lib.forecaster.views import PLAIN
 from m2lib.settings import out_dir
 from study.settings import results_dir
@@ -65,17 +65,17 @@ def _is_of_general(known: dict[str, Any], steps: int) -> bool:
 
     An adapter that was tuned before each moment has the plain view.
     """
-    views = PLAIN if steps else read_views(GENERAL)
+    views = PLAIN if steps else read_views(GENERAL_FOLDER)
     return (
-        known.get("adapter") == weights_hash(GENERAL)
-        and known.get("text_format") == read_format(GENERAL).settings()
+        known.get("adapter") == weights_hash(GENERAL_FOLDER)
+        and known.get("text_format") == read_format(GENERAL_FOLDER).settings()
         and known.get("views") == [asdict(view) for view in views]
     )
 
 
 def record_tables() -> None:
     """Measure three tables, as they come and after 20 steps."""
-    for source in SOURCES:
+    for source in TABLES:
         if source.name not in TABLE_FILES:
             continue
         name = TABLE_FILES[source.name]
@@ -97,12 +97,18 @@ def record_pelts() -> None:
     folder = results_dir() / "pelts"
     errors = {}
     for steps in PELTS_STEPS:
-        record = folder / "choice" / f"{GENERAL.name}-{steps}.json"
+        record = folder / "choice" / f"{GENERAL}-{steps}.json"
         evaluate(PELTS, record, steps, **PELTS_MOMENTS, **EARLIER_MOMENTS)
         errors[steps] = np.mean(read_json(record)["errors"]["language model"])
     chosen = min(PELTS_STEPS[1:], key=errors.__getitem__)
-    evaluate(PELTS, folder / f"{GENERAL.name}.json", 0, **PELTS_MOMENTS, **LATER_MOMENTS)
-    evaluate(PELTS, folder / f"{GENERAL.name}-tuned.json", chosen, **PELTS_MOMENTS, **LATER_MOMENTS)
+    evaluate(PELTS, folder / f"{GENERAL}.json", 0, **PELTS_MOMENTS, **LATER_MOMENTS)
+    evaluate(
+        PELTS,
+        folder / f"{GENERAL}-tuned.json",
+        chosen,
+        **PELTS_MOMENTS,
+        **LATER_MOMENTS,
+    )
     evaluate(PELTS, folder / "printed.json", 0, **PRINTED)
 
 

@@ -26,7 +26,7 @@ from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError, read_json, write_json
-from m2lib.forecaster.adapters import GENERAL, read_format, read_views, weights_hash
+from m2lib.forecaster.adapters import GENERAL, GENERAL_FOLDER, read_format, read_views, weights_hash
 from m2lib.forecaster.rolling import LONGEST_SEASON
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler
 from m2lib.model import Backbone, adapter_hash, load_adapter, load_backbone
@@ -98,7 +98,7 @@ LANGUAGE_MODELS = {
     "the language model, untuned": None,
     "the language model, final adapter": "final",
     "the language model, best adapter": "best",
-    "the language model, for any table": GENERAL.name,
+    "the language model, for any table": GENERAL,
 }
 """The experiment that supplies each forecaster's adapter. A forecaster takes part once its
 experiment is recorded.
@@ -176,7 +176,7 @@ def _written(
     """Return forecasts of the language model, scaled units, and what each took."""
     backbone = _language_model(adapter)
     started = time.process_time()
-    if adapter == GENERAL.name:
+    if adapter == GENERAL:
         points, parts = _sampled(backbone, contexts, scales)
     else:
         forecasts = forecast(backbone, contexts, CONSTRAINED, batch_size=len(contexts))
@@ -210,9 +210,9 @@ def _sampled(
     which is all that is asked. They are computed in int8, as forecasts of tables are on most
     processors, and those of the other adapters in float32.
     """
-    views = read_views(GENERAL)
-    text_format = replace(read_format(GENERAL), spread=1.0)
-    sampler = Sampler(backbone, text_format, GENERAL, int8=True)
+    views = read_views(GENERAL_FOLDER)
+    text_format = replace(read_format(GENERAL_FOLDER), spread=1.0)
+    sampler = Sampler(backbone, text_format, GENERAL_FOLDER, int8=True)
     shares = np.bincount(np.arange(GENERAL_PROTOCOL.n_samples) % len(views)).tolist()
     parts = []
     samples_by_view = []
@@ -230,8 +230,8 @@ def _sampled(
 def _language_model(adapter: str | None) -> Backbone:
     """Return the study's language model on the CPU, with an experiment's adapter or none."""
     backbone = load_backbone(PROFILE.backbone, device="cpu", dtype="float32")
-    if adapter == GENERAL.name:
-        load_adapter(backbone.model, GENERAL)
+    if adapter == GENERAL:
+        load_adapter(backbone.model, GENERAL_FOLDER)
     elif adapter:
         load_adapter(backbone.model, adapter_path(PROFILE, adapter))
     return backbone
@@ -241,9 +241,9 @@ def _adapter_hash(adapter: str | None) -> str:
     """Return the hash of an adapter's files; without an adapter, an empty string."""
     if not adapter:
         return ""
-    if adapter == GENERAL.name:
+    if adapter == GENERAL:
         # Its card does not count, because that tells what was measured.
-        return weights_hash(GENERAL)
+        return weights_hash(GENERAL_FOLDER)
     return adapter_hash(adapter_path(PROFILE, adapter))
 
 

@@ -3,6 +3,8 @@ __version__: str
 from . import accounting, decoding, forecaster, model, series, training
 from .accounting import Shape, forecast_flops, forward_flops, total, train_step_flops
 from .decoding import DecodeConfig, forecast
+from .files import InputError
+from .forecaster import Forecaster
 from .model import (
     ids_to_text,
     inject_lora,
@@ -26,6 +28,8 @@ from .training import TrainConfig, make_windows, train
 
 __all__ = [
     "DecodeConfig",
+    "Forecaster",
+    "InputError",
     "Shape",
     "TrainConfig",
     "accounting",

@@ -214,20 +214,17 @@ def forecast(
     items = forecaster.readable(
         items, task.horizon, seasons, skip=task.skip, context_length=sampling.context_length
     )
-    parts = (
-        forecaster.predict_items(
-            part,
-            columns,
-            task.horizon,
-            levels,
-            seasons,
-            num_samples=sampling.samples,
-            temperature=sampling.temperature,
-            seed=part_seed,
-            context_length=sampling.context_length,
-            return_samples=with_samples,
-        )
-        for part, part_seed in m2lib.forecaster.in_parts(items, sampling.seed)
+    parts = forecaster.predict_items(
+        items,
+        columns,
+        task.horizon,
+        levels,
+        seasons,
+        num_samples=sampling.samples,
+        temperature=sampling.temperature,
+        seed=sampling.seed,
+        context_length=sampling.context_length,
+        return_samples=with_samples,
     )
     table, stopped = _until_stopped(parts)
     if stopped:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from types import ModuleType
 
@@ -66,6 +67,9 @@ def test_a_front_door_hands_on_what_it_names(door):
 
     assert len(names) >= 3
     assert [name for name in names if isinstance(getattr(package, name), ModuleType)] == []
+    if door.startswith("m2lib"):
+        # Of a typed package, a user's strict type checker takes what it does not list for private.
+        assert set(package.__all__) - set(WINGS) == names
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,17 @@ def installed(tmp_path_factory):
     with zipfile.ZipFile(wheel) as content:
         content.extractall(folder / "lib")
     return folder / "lib"
+
+
+def test_a_source_distribution_holds_what_makes_the_wheel_and_nothing_else(tmp_path):
+    pytest.importorskip("hatchling", reason="builds the package, as pyproject.toml asks")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "sdist"]
+    subprocess.run([*build, "--directory", tmp_path], cwd=ROOT, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as content:
+        held = {name.split("/")[1] for name in content.getnames()}
+    beside = {".gitignore", "LICENSE", "LICENSES", "PKG-INFO", "README.md", "pyproject.toml"}
+    assert held == {"m2lib", *beside}
 
 
 def test_a_wheel_holds_the_library_and_nothing_else(installed):

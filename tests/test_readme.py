@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from m2lib.files import ROOT, read_json
-from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.adapters import GENERAL_FOLDER
 from study import EXPERIMENTS, TUNED
 from study.paper.errors import by_world, error_table
 from study.paper.pdf import REPORT_FOLDER
@@ -191,7 +191,7 @@ def test_the_program_for_a_table_prints_the_rows_that_stand_below_it(monkeypatch
 
     exec(compile(quick, "README.md", "exec"), names)
 
-    assert names["forecaster"].adapter == GENERAL
+    assert names["forecaster"].adapter == GENERAL_FOLDER
     head, *rows = cells(capsys.readouterr().out)
     below = re.search(r"```\n( +item_id.*?)```", README, re.DOTALL)[1]
     printed_head, *printed_rows = cells(below)

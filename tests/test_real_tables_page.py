@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import candidates, hours, trials
-from benchmarks.textbook import ENSEMBLE, ENSEMBLED, GENERAL, UNTUNED
+from benchmarks.textbook import ENSEMBLE, ENSEMBLED, UNTUNED
 from m2lib.files import ROOT, read_json
+from m2lib.forecaster.adapters import GENERAL
 from study.paper.errors import (
     REFERENCE,
     geometric_mean,

@@ -5,7 +5,7 @@ import pytest
 
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster import Evaluation
-from m2lib.forecaster.adapters import GENERAL, weights_hash
+from m2lib.forecaster.adapters import GENERAL_FOLDER, weights_hash
 from m2lib.forecaster.evaluation import MEASURES
 
 PAGE = (ROOT / "book" / "tables.md").read_text(encoding="utf-8")
@@ -51,4 +51,4 @@ def test_the_record_was_made_by_the_command_of_the_page():
     command = "m2 evaluate data/hudson_bay_pelts.csv --horizon 10 --origins 8"
     assert command in " ".join(PAGE.split())
     assert (settings["horizon"], settings["origins"], settings["adapter"]) == (10, 8, "general")
-    assert RECORD["adapter"] == weights_hash(GENERAL), "run `python -m benchmarks.tuned`"
+    assert RECORD["adapter"] == weights_hash(GENERAL_FOLDER), "run `python -m benchmarks.tuned`"

@@ -6,3 +6,24 @@ from .flops import (
 )  # fmt: skip
 from .published import DEPARTURES, departure_costs
 from .shape import COMPONENTS, PROJECTIONS, TARGETS, Breakdown, Shape, added, times, total
+
+__all__ = [
+    "COMPONENTS",
+    "CONVENTIONS",
+    "DEPARTURES",
+    "PROJECTIONS",
+    "TARGETS",
+    "Breakdown",
+    "Costs",
+    "Shape",
+    "added",
+    "cached_step_flops",
+    "costs_of",
+    "departure_costs",
+    "forecast_flops",
+    "forward_flops",
+    "sum_costs",
+    "times",
+    "total",
+    "train_step_flops",
+]

@@ -154,7 +154,7 @@ def forecast(
 
     # One random stream serves all batches. It is drawn on the CPU, so that a seed gives the same
     # numbers on every device.
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))  # it takes none of NumPy's whole numbers
     bare = bare or BareModel(backbone.model)
     forecasts = []
     bar = tqdm(

@@ -18,8 +18,10 @@ FACTS_FILE = "facts.json"
 settings by name, and `flops` its cost by the rules; `errors` are by forecast and measure, and
 `measured` says in words on what.
 """
-GENERAL = Path(__file__).parent / "general"
-"""The adapter for any table, which comes with the package.
+GENERAL = "general"
+"""The name of the adapter for any table, which comes with the package."""
+GENERAL_FOLDER = Path(__file__).parent / GENERAL
+"""Its files.
 
 Its weights are those that `benchmarks.candidates` chose among the study's runs, its views and its
 spread those of `benchmarks.trials`.
@@ -28,8 +30,8 @@ spread those of `benchmarks.trials`.
 
 def adapter_folder(source: str | Path) -> Path:
     """The folder of an adapter: `source` itself, or that of `general`."""
-    if source == GENERAL.name:
-        return GENERAL
+    if source == GENERAL:
+        return GENERAL_FOLDER
     path = Path(source).expanduser()
     if not (path / CONFIG_FILE).is_file():
         if str(source) in BACKBONES or (path / "config.json").is_file():

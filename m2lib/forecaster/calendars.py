@@ -302,6 +302,9 @@ def _numbers_of(column: pd.Series) -> pd.DataFrame:
 
 def _dates(column: pd.Series) -> pd.Series:
     """The dates of a column, in a time zone if they have one; NaT where there is none."""
+    if is_datetime64_any_dtype(column):
+        # Nothing is parsed, so the filters of warnings, which all threads share, stay as they are.
+        return column.where(column.dt.year.between(*YEARS))
     numbers = _numbers_of(column)
     day_first = _have_day_first(numbers)
     every_date = len(numbers) == column.notna().sum()

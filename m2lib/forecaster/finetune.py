@@ -123,7 +123,8 @@ def finetune(
         seed=config.seed,
     )
     # Of the forecasts before, only the model's own are read.
-    before = measure(replace(forecaster, text_format=text_format), auto_ets=False)
+    start = replace(forecaster, text_format=text_format, progress=progress)
+    before = measure(start, auto_ets=False)
 
     # 4. Train. The checkpoints' folder is named by a hash of all that decides the numbers, so that
     # no other run goes on from them. The adapter to start from counts by its content, because by
@@ -143,10 +144,10 @@ def finetune(
     log = train(model, windows, config, checkpoints, progress=progress)
 
     # 5. Forecast the same steps again, measure the spread on them, and write the adapter's folder.
-    after = measure(tuned)
+    after = measure(replace(tuned, progress=progress))
     spread, held = _spread(after, text_format.spread)
     text_format = replace(text_format, spread=spread)
-    tuned = replace(tuned, adapter=folder, text_format=text_format)
+    tuned = replace(tuned, adapter=folder.absolute(), text_format=text_format)
     recipe = {
         "start": forecaster.adapter.name if forecaster.adapter else "the base",
         "season": " or ".join(map(str, seasons)),

@@ -8,7 +8,7 @@ written for it works here. What differs: the series that `predict_quantiles` tak
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import torch
 from pandas.api.types import is_list_like
 
 from m2lib import settings
+from m2lib.decoding import Forecast
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import (
-    GENERAL,
+    GENERAL_FOLDER,
     adapter_folder,
     base_here,
     base_of,
@@ -85,6 +86,7 @@ class Forecaster(Sampler):
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         device_map: str | torch.device | None = None,
+        progress: bool = True,
     ) -> "Forecaster":
         """Load a forecaster.
 
@@ -111,6 +113,9 @@ class Forecaster(Sampler):
             measured once.
         device_map : str or torch.device, optional
             Another name for `device`, because chronos calls it so; `auto` is the default.
+        progress : bool, optional
+            Whether work that takes more than two seconds shows a bar, on stderr. A service, whose
+            stderr is a log, sets it to False.
 
         Returns
         -------
@@ -124,7 +129,7 @@ class Forecaster(Sampler):
         """
         name = chosen_backbone(backbone)
         if not source:
-            source = GENERAL if name == DEFAULT_BACKBONE and not text_format else NO_ADAPTER
+            source = GENERAL_FOLDER if name == DEFAULT_BACKBONE and not text_format else NO_ADAPTER
         adapter = None if source == NO_ADAPTER else adapter_folder(source)
         if adapter and not backbone:
             name = base_here(adapter)
@@ -157,7 +162,9 @@ class Forecaster(Sampler):
                 )
             load_adapter(loaded.model, adapter)
         views = read_views(trained) if trained else PLAIN
-        return cls(loaded, text_format, adapter, views, int8)
+        # `fit` and `export` read the adapter again, whatever the working directory is by then.
+        adapter = adapter.absolute() if adapter else None
+        return cls(loaded, text_format, adapter, views, int8, progress)
 
     def predict_quantiles(
         self,
@@ -205,6 +212,13 @@ class Forecaster(Sampler):
             For a series that cannot be forecast, naming it, and for a level out of range.
         """
         _check_levels(quantile_levels)
+        if isinstance(context, pd.DataFrame):
+            raise InputError(
+                "context is a DataFrame, of which each row would be read as a series; give a long "
+                "table to predict_df, or of a wide one context.to_numpy().T"
+            )
+        if getattr(context, "dtype", None) == np.dtype(object):
+            context = list(context)  # series of unequal lengths, as NumPy and pandas hold them
         if isinstance(context, list | tuple):
             context = [_target_of(series) for series in context]
             if context and np.ndim(context[0]) == 0:  # a list of numbers is one series
@@ -350,21 +364,18 @@ class Forecaster(Sampler):
         items = self.readable(
             items, prediction_length, seasons, skip=skip, context_length=context_length
         )
-        parts = (
-            self.predict_items(
-                part,
-                columns,
-                prediction_length,
-                quantile_levels,
-                seasons,
-                num_samples=num_samples,
-                temperature=temperature,
-                seed=part_seed,
-                batch_size=batch_size,
-                context_length=context_length,
-                return_samples=return_samples,
-            )
-            for part, part_seed in in_parts(items, seed)
+        parts = self.predict_items(
+            items,
+            columns,
+            prediction_length,
+            quantile_levels,
+            seasons,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            context_length=context_length,
+            return_samples=return_samples,
         )
         return pd.concat(parts, ignore_index=True)
 
@@ -382,13 +393,16 @@ class Forecaster(Sampler):
         batch_size: int | None = None,
         context_length: int | None = None,
         return_samples: bool = False,
-    ) -> pd.DataFrame:
-        """Forecast series that `items_of` has already taken from their table, all in one go.
+    ) -> Iterator[pd.DataFrame]:
+        """Forecast series that `items_of` has already taken from their table, fifty at a time.
+
+        Each fifty are handed out as soon as they are done, so that a caller can keep what is
+        finished if the rest is stopped.
 
         Parameters
         ----------
         items : sequence of Item
-            The series.
+            The series, which have to be `readable`.
         columns : Columns
             The columns of that table.
         prediction_length : int
@@ -402,40 +416,29 @@ class Forecaster(Sampler):
 
         Returns
         -------
-        DataFrame
-            The table that `predict_df` returns. Of more than fifty series the samples are others,
-            because `predict_df` forecasts fifty at a time, each fifty with the next seed.
+        iterator of DataFrame
+            The parts of the table that `predict_df` returns, in the order of the series.
+
+        Raises
+        ------
+        InputError
+            For a level out of range, and as `sample` does; both once the first part is asked for.
         """
         _check_levels(quantile_levels)
-        forecasts = self.sample(
-            [item.values for item in items],
-            prediction_length,
-            num_samples=num_samples,
-            temperature=temperature,
-            seed=seed,
-            batch_size=batch_size,
-            ids=[item.name for item in items],
-            season=chosen_seasons(items, season),
-            context_length=context_length,
-        )
-        frames = []
-        for item, forecast in zip(items, forecasts, strict=True):
-            for variable, target in enumerate(columns.targets):
-                samples = forecast.physical[..., variable]  # (num_samples, prediction_length)
-                frame = {
-                    columns.written_id: item.name,
-                    columns.written_time: future_times(item, prediction_length),
-                    "target_name": target,
-                    "predictions": np.median(samples, axis=0),
-                }
-                quantiles = np.quantile(samples, quantile_levels, axis=0)
-                for level, quantile in zip(quantile_levels, quantiles, strict=True):
-                    frame[f"{level:.10g}"] = quantile  # np.arange makes 0.30000000000000004
-                if return_samples:
-                    frame["mean"] = forecast.mean[:, variable]
-                    frame |= {f"sample_{number}": one for number, one in enumerate(samples)}
-                frames.append(pd.DataFrame(frame))
-        return pd.concat(frames, ignore_index=True)
+        seasons = chosen_seasons(items, season)
+        for part, part_seed in in_parts(items, seed, self.progress):
+            forecasts = self.sample(
+                [item.values for item in part],
+                prediction_length,
+                num_samples=num_samples,
+                temperature=temperature,
+                seed=part_seed,
+                batch_size=batch_size,
+                ids=[item.name for item in part],
+                season=seasons,
+                context_length=context_length,
+            )
+            yield _long_table(part, forecasts, columns, quantile_levels, return_samples)
 
     def readable(
         self,
@@ -705,6 +708,35 @@ class Forecaster(Sampler):
                 "`m2 finetune` makes one"
             )
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
+
+
+def _long_table(
+    items: Sequence[Item],
+    forecasts: Sequence[Forecast],
+    columns: Columns,
+    quantile_levels: Sequence[float],
+    with_samples: bool,
+) -> pd.DataFrame:
+    """The forecasts of some series as `Forecaster.predict_df` returns them: a row for each step."""
+    frames = []
+    for item, forecast in zip(items, forecasts, strict=True):
+        for variable, target in enumerate(columns.targets):
+            samples = forecast.physical[..., variable]  # (num_samples, prediction_length)
+            frame = {
+                columns.written_id: item.name,
+                columns.written_time: future_times(item, samples.shape[1]),
+                "target_name": target,
+                "predictions": np.median(samples, axis=0),
+            }
+            quantiles = np.quantile(samples, quantile_levels, axis=0)
+            for level, quantile in zip(quantile_levels, quantiles, strict=True):
+                # np.arange makes 0.30000000000000004, and in float32 0.1 is 0.10000000149.
+                frame[f"{level:.7g}"] = quantile
+            if with_samples:
+                frame["mean"] = forecast.mean[:, variable]
+                frame |= {f"sample_{number}": one for number, one in enumerate(samples)}
+            frames.append(pd.DataFrame(frame))
+    return pd.concat(frames, ignore_index=True)
 
 
 def _check_levels(levels: Sequence[float]) -> None:

@@ -49,6 +49,8 @@ class Sampler:
     """The ways in which it is shown a series, among which its samples are shared out."""
     int8: bool = False
     """Whether its layers are computed in 8 bits, see `m2lib.model.int8_product`."""
+    progress: bool = True
+    """Whether work that takes more than two seconds shows a bar, on stderr."""
     _kept: dict[str, BareModel] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The model's matrices after the first forecast, see `_bare`. They are in a dictionary because
     no field of a frozen dataclass can be set later."""
@@ -195,7 +197,7 @@ class Sampler:
             seed=seed,
             ids=[names[number] for number in by_length],
             text_format=text_format,
-            progress=True,
+            progress=self.progress,
             bare=bare,
         )
         in_order = dict(zip(by_length, forecasts, strict=True))

@@ -221,8 +221,10 @@ def items_of(
     return items
 
 
-def in_parts(items: Sequence[Item], seed: int) -> Iterator[tuple[Sequence[Item], int]]:
-    """Fifty series at a time, with a bar, so that `m2 forecast` can keep what is finished.
+def in_parts(
+    items: Sequence[Item], seed: int, progress: bool = True
+) -> Iterator[tuple[Sequence[Item], int]]:
+    """Fifty series at a time, with a bar.
 
     Beside each fifty stands the seed of their samples: `seed` for the first, then the next ones.
     """
@@ -230,7 +232,7 @@ def in_parts(items: Sequence[Item], seed: int) -> Iterator[tuple[Sequence[Item],
 
     check_count("seed", seed, 0)
     starts = range(0, len(items), PART)
-    off = len(starts) == 1 or settings.bars_are_off()
+    off = not progress or len(starts) == 1 or settings.bars_are_off()
     bar = tqdm(starts, "parts", unit="part", leave=None, disable=off)
     for number, start in enumerate(bar):
         yield items[start : start + PART], seed + number
@@ -460,6 +462,13 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
             raise InputError(
                 f"{where}: a table of forecasts has a column {name!r} of its own; rename yours"
             )
+    if columns.time is None and isinstance(
+        df.index, pd.DatetimeIndex | pd.PeriodIndex | pd.MultiIndex
+    ):
+        raise InputError(
+            f"{where}: its index, which holds more than the numbers of its rows, is not read; "
+            "df.reset_index() makes columns of it; name them as id_column and timestamp_column"
+        )
     if columns.written_id == columns.written_time:
         raise InputError(
             f"{where}: in a table of forecasts {quoted(str(columns.written_id))} would be the id "

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load, save
-from torch import Tensor, nn, no_grad
+from torch import Generator, Tensor, nn, no_grad
 
 from m2lib.files import (
     InputError,
@@ -126,7 +126,12 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         if isinstance(config["target_modules"], str):  # PEFT takes a pattern, too
             raise ValueError(f"target_modules of {CONFIG_FILE} is a pattern; list the names")
         targets = tuple(config["target_modules"])
-        inject_lora(model, config["r"], config["lora_alpha"], targets=targets)
+        # The first values of A are replaced below, so they do not come from the caller's stream of
+        # random numbers, which loading an adapter leaves as it is.
+        first_values = Generator()
+        inject_lora(
+            model, config["r"], config["lora_alpha"], targets=targets, generator=first_values
+        )
         parameters = _factors(model)
         if biases:
             parameters[BIAS] = model.get_output_embeddings().bias

@@ -13,3 +13,22 @@ from .windows import (
     make_windows,
     pad_windows,
 )
+
+__all__ = [
+    "COSINE",
+    "Endless",
+    "Source",
+    "TrainConfig",
+    "TrainLog",
+    "batch_of",
+    "cut_windows",
+    "encode_window",
+    "load_checkpoint",
+    "make_windows",
+    "pad_windows",
+    "save_checkpoint",
+    "saved_step",
+    "step_costs",
+    "train",
+    "window_loss",
+]

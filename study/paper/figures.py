@@ -582,7 +582,7 @@ def _error_panels(panels: dict[str, dict[str, pd.Series]]) -> Figure:
         for name, maes in groups.items():
             statistics = f"mean {np.mean(maes):.1f}, median {np.median(maes):.1f}"
             named[f"{name}: {statistics}"] = maes
-        colour = COLOURS["published" if "published" in title else "ours"]
+        colour = COLOURS["published" if title.startswith(_QWEN) else "ours"]
         plots.plot_errors(ax, named, title, colour)
         ax.label_outer()
     return figure

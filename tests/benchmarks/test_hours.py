@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import hours
 from benchmarks.hours import DAY, LAST_WEEK, RECORD, WEEK
-from benchmarks.textbook import TextbookSource
+from benchmarks.sources import TextbookSource
 from m2lib.files import ROOT, read_json
 from study.paper.textbook import CHOOSING
 

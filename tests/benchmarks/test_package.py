@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import candidates, package
-from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, read_format
+from m2lib.forecaster.adapters import FACTS_FILE, GENERAL_FOLDER, read_format
 from m2lib.series.intervals import Ratio
 from study import adapter_path
 
@@ -14,7 +14,7 @@ from study import adapter_path
 def test_the_package_carries_the_candidate_that_was_chosen(tmp_path):
     candidates.write_candidate(tmp_path, candidates.CHOSEN)
     for file in tmp_path.iterdir():
-        assert (GENERAL / file.name).read_bytes() == file.read_bytes()
+        assert (GENERAL_FOLDER / file.name).read_bytes() == file.read_bytes()
 
 
 def test_the_runs_that_it_averages_are_the_last_of_its_trainings():
@@ -25,7 +25,7 @@ def test_the_runs_that_it_averages_are_the_last_of_its_trainings():
 
 def test_it_has_the_format_of_its_last_run_but_for_the_spread():
     last_run = adapter_path("laptop", package.RUNS[-1])
-    text_format = read_format(GENERAL)
+    text_format = read_format(GENERAL_FOLDER)
     assert replace(text_format, spread=1.0) == read_format(last_run)
     assert text_format.spread == candidates.SPREAD
 
@@ -33,7 +33,7 @@ def test_it_has_the_format_of_its_last_run_but_for_the_spread():
 @pytest.fixture(scope="module")
 def facts():
     """Return what the package says of its adapter, from which the card is made."""
-    return json.loads((GENERAL / FACTS_FILE).read_text(encoding="utf-8"))
+    return json.loads((GENERAL_FOLDER / FACTS_FILE).read_text(encoding="utf-8"))
 
 
 def test_its_facts_are_those_of_the_records(facts):

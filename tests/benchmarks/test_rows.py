@@ -73,11 +73,6 @@ def test_a_source_that_there_is_not_is_refused_by_name():
         rows.named([source_of("bricks"), source_of("beer")], ["wine"], "judging")
 
 
-def test_a_number_is_kept_to_five_digits():
-    assert rows.five_digits(123456.7) == 123460
-    assert rows.five_digits(0.00123456) == 0.0012346
-
-
 def test_without_both_forecasters_there_is_no_summary(capsys):
     rows.show([row_of("bricks", "general")], reference="last season", ours="general")
     assert capsys.readouterr().out == (

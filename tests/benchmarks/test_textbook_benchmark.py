@@ -9,16 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import textbook
-from benchmarks.textbook import (
-    ENSEMBLE,
-    ENSEMBLED,
-    GENERAL,
-    STATSFORECAST,
-    TEXTBOOK,
-    TextbookSource,
-)
+from benchmarks import sources, textbook
+from benchmarks.sources import TABLES, TEXTBOOK, TextbookSource
+from benchmarks.textbook import ENSEMBLE, ENSEMBLED, STATSFORECAST
 from m2lib.files import InputError, read_json
+from m2lib.forecaster.adapters import GENERAL
 from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON
 
 
@@ -33,19 +28,19 @@ def source_of(name="steps", values=None, horizon=2, season=2, origins=1, half=CH
 
 
 def test_the_halves_are_those_that_were_drawn():
-    halves = textbook.drawn_halves()
+    halves = sources.drawn_halves()
     lots = set()
     for source in TEXTBOOK:
-        lot = textbook.LOT_OF.get(source.name, source.name)
+        lot = sources.LOT_OF.get(source.name, source.name)
         assert source.split == halves[lot]
         lots.add(lot)
     assert lots == set(halves)
 
 
-@pytest.mark.parametrize("frequency", textbook.LOTS)
+@pytest.mark.parametrize("frequency", sources.LOTS)
 def test_half_of_each_frequency_judges(frequency):
-    lots = textbook.LOTS[frequency]
-    halves = textbook.drawn_halves()
+    lots = sources.LOTS[frequency]
+    halves = sources.drawn_halves()
     count = Counter(halves[lot] for lot in lots)
     assert count == {CHOOSING: len(lots) // 2, JUDGING: len(lots) // 2}
 
@@ -54,7 +49,7 @@ def test_what_was_read_before_does_not_judge():
     choosing = {source.name for source in textbook.sources_of(CHOOSING)}
     judging = {source.name for source in textbook.sources_of(JUDGING)}
     assert not choosing & judging
-    assert {source.name for source in textbook.EARLIER} <= choosing
+    assert {source.name for source in TABLES} <= choosing
 
 
 def test_sources_can_be_named():
@@ -82,9 +77,9 @@ def test_a_source_draws_some_of_its_many_series(walks):
         (name,) = [name for name, walk in walks.items() if np.array_equal(walk, values)]
         names.append(name)
 
-    assert len(names) == textbook.MOST_SERIES
-    assert len(set(names)) == textbook.MOST_SERIES
-    assert names != list(walks)[: textbook.MOST_SERIES]  # by lot, and not the first ones
+    assert len(names) == sources.MOST_DRAWN
+    assert len(set(names)) == sources.MOST_DRAWN
+    assert names != list(walks)[: sources.MOST_DRAWN]  # by lot, and not the first ones
 
 
 def test_series_that_are_short_or_given_up_are_not_drawn(walks):
@@ -102,7 +97,7 @@ def test_series_that_are_short_or_given_up_are_not_drawn(walks):
 
 def test_a_series_may_rest_where_it_is_judged(walks):
     resting = {name: np.append(values[:-2], [1.0, 1.0]) for name, values in walks.items()}
-    assert len(source_of(values=resting).series()) == textbook.MOST_SERIES
+    assert len(source_of(values=resting).series()) == sources.MOST_DRAWN
 
 
 @pytest.mark.parametrize(("months", "drawn"), [(37, 0), (38, 1)])
@@ -195,11 +190,11 @@ def test_the_weeks_of_a_year_are_told_to_the_models_that_can_use_them(
 ):
     seasons = []
 
-    def statistical(model, contexts, horizon, season):
+    def deciles(model, contexts, horizon, season):
         seasons.append(season)
         return contexts
 
-    monkeypatch.setattr(textbook.tables, "statistical", statistical)
+    monkeypatch.setattr(textbook, "statsforecast_deciles", deciles)
     textbook.statistical(model, [(0, np.ones(weeks), np.ones(2))], 2, 52)
     assert seasons == [told]
 
@@ -276,7 +271,7 @@ def measured(monkeypatch):
         asked.append(f"{name} on {source.name}")
         return row_of(source.name, name, [1.0, 1.0])
 
-    monkeypatch.setattr(textbook, "EARLIER", ())
+    monkeypatch.setattr(textbook, "TABLES", ())
     monkeypatch.setattr(textbook, "statistical_rows", statistical_rows)
     monkeypatch.setattr(textbook, "language_row", language_row)
     monkeypatch.setattr(textbook, "forecaster_of", lambda name: name)

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 from benchmarks import trials
-from benchmarks.textbook import CHOOSING, TextbookSource
+from benchmarks.sources import TextbookSource
 from benchmarks.trials import CHOSEN, TRIALS, Trial, TriedView, show_series
 from m2lib.forecaster import Forecaster
-from m2lib.forecaster.adapters import GENERAL, read_views
+from m2lib.forecaster.adapters import GENERAL_FOLDER, read_views
 from m2lib.forecaster.views import Seen
 from m2lib.series import TABLES, Season
+from study.paper.textbook import CHOOSING
 
 SEASON = 4
 GROWING = np.tile([0.5, 1.5, 0.8, 1.2], 30) * (100 + 2 * np.arange(120))
@@ -66,7 +67,7 @@ def test_the_chosen_views_are_those_in_which_general_sees_a_series():
     noisy = with_noise(GROWING[:100])
     pattern = Season.of(noisy[:, None], SEASON)
     horizon = 8
-    for tried, view in zip(TRIALS[CHOSEN].views, read_views(GENERAL), strict=True):
+    for tried, view in zip(TRIALS[CHOSEN].views, read_views(GENERAL_FOLDER), strict=True):
         shown = show_series(noisy, horizon, SEASON, tried)
         seen = Seen.of(noisy[:, None], pattern, view, trials.LONGEST)
 

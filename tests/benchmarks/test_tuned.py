@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import tuned
 from m2lib.files import read_json, short_hash, write_json
-from m2lib.forecaster.adapters import GENERAL, read_format, weights_hash
+from m2lib.forecaster.adapters import GENERAL_FOLDER, read_format, weights_hash
 from m2lib.forecaster.views import PLAIN
 
 OPTIONS = {"horizon": 4, "leave_out": 2}
@@ -35,8 +35,8 @@ def record(tmp_path, table):
     known = {
         "settings": {"horizon": 4, "leave_out": 2, "finetune": 20},
         "table": {"sha256": short_hash(table.read_bytes())},
-        "adapter": weights_hash(GENERAL),
-        "text_format": read_format(GENERAL).settings(),
+        "adapter": weights_hash(GENERAL_FOLDER),
+        "text_format": read_format(GENERAL_FOLDER).settings(),
         "views": [asdict(view) for view in PLAIN],
     }
     write_json(path, known)

@@ -4,7 +4,7 @@ import pytest
 
 from m2lib.files import InputError
 from m2lib.forecaster import adapter_folder, read_format
-from m2lib.forecaster.adapters import GENERAL, base_here, base_of
+from m2lib.forecaster.adapters import GENERAL_FOLDER, base_here, base_of
 from m2lib.model import inject_lora, load_backbone, save_adapter
 from m2lib.series import STUDY
 
@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 
 def test_the_adapter_that_comes_with_the_package_has_a_name():
-    assert adapter_folder("general") == GENERAL
+    assert adapter_folder("general") == GENERAL_FOLDER
 
 
 def test_an_adapter_is_found_by_its_folder(folder):

@@ -49,6 +49,15 @@ def test_a_zone_is_taken_and_given_back(zone, calendar):
         assert ahead.dtype == whole.dtype
 
 
+@pytest.mark.parametrize("zone", [None, "Europe/Paris"])
+def test_dates_are_read_without_a_change_to_the_filters_of_warnings(zone, monkeypatch):
+    monkeypatch.setattr("m2lib.forecaster.calendars.warnings", None)
+    dates = pd.Series(pd.date_range("2024-01-31", periods=3, tz=zone))
+    times, style = read_stamps(dates)
+    assert times.tolist() == dates.tolist()
+    assert style is None
+
+
 @without_a_warning
 @pytest.mark.parametrize(
     ("mark", "offset"), [("Z", "UTC"), ("+00:00", "UTC"), ("+0530", "UTC+05:30"), ("-03", "UTC-03")]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import ROOT, InputError
 from m2lib.forecaster import Forecaster, View
-from m2lib.forecaster.adapters import GENERAL, read_format, read_views
+from m2lib.forecaster.adapters import GENERAL_FOLDER, read_format, read_views
 from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
 from m2lib.model.weights import local_weights
@@ -334,10 +334,10 @@ def test_the_card_of_a_committed_adapter_is_made_of_its_facts():
 
 
 def test_the_card_of_general_is_made_of_its_facts():
-    committed = (GENERAL / "README.md").read_text(encoding="utf-8")
-    facts = json.loads((GENERAL / "facts.json").read_text(encoding="utf-8"))
-    views = read_views(GENERAL)
-    assert model_card("smollm2-135m", read_format(GENERAL), facts, views=views) == committed
+    committed = (GENERAL_FOLDER / "README.md").read_text(encoding="utf-8")
+    facts = json.loads((GENERAL_FOLDER / "facts.json").read_text(encoding="utf-8"))
+    views = read_views(GENERAL_FOLDER)
+    assert model_card("smollm2-135m", read_format(GENERAL_FOLDER), facts, views=views) == committed
     assert "shared out among three views" in committed
 
 

@@ -106,6 +106,29 @@ def test_an_adapters_folder_holds_its_weights_its_format_and_its_card(trained):
     assert read_format(trained.folder) == trained.forecaster.text_format
 
 
+def test_an_adapter_is_found_from_another_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forecasters = [tuned("mine"), load("mine")]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for number, forecaster in enumerate(forecasters):
+        assert forecaster.adapter == tmp_path / "mine"
+        tuned(f"further-{number}", forecaster)
+
+
+def test_no_bar_is_shown_where_none_is_wanted(tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr("m2lib.decoding.forecasts.DELAY", 0)  # else short work shows none
+    forecaster = tuned(tmp_path / "mine")
+    capfd.readouterr()
+    greedy(forecaster)
+    assert "forecast:" in capfd.readouterr().err
+
+    tuned(tmp_path / "further", forecaster)  # with progress=False
+    greedy(replace(forecaster, progress=False))
+    assert capfd.readouterr().err == ""
+
+
 def test_an_adapter_that_is_loaded_again_forecasts_the_same(trained):
     again = load(trained.folder)
     assert greedy(again).equals(greedy(trained.forecaster))

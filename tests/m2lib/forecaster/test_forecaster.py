@@ -15,7 +15,7 @@ from utilsforecast.losses import mae
 
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, Item, View, finetune, format_for
-from m2lib.forecaster.adapters import GENERAL, read_views
+from m2lib.forecaster.adapters import GENERAL_FOLDER, read_views
 from m2lib.model import INT8, devices, inject_lora, load_backbone, save_adapter
 from m2lib.model.devices import DTYPES
 from m2lib.series import STUDY, TABLES, TextFormat
@@ -79,8 +79,9 @@ def test_levels_are_in_order_and_the_point_forecast_is_the_median(untuned, sales
 
 def test_levels_are_called_by_the_numbers_that_are_meant(untuned, sales):
     tenths = np.arange(0.1, 1, 0.1)  # the third is 0.30000000000000004
-    ahead = untuned.predict_df(sales, 2, quantile_levels=tenths, num_samples=2)
-    assert list(ahead.columns[-9:]) == [f"0.{tenth}" for tenth in range(1, 10)]
+    for levels in (tenths, tenths.astype(np.float32), torch.from_numpy(tenths).float()):
+        ahead = untuned.predict_df(sales, 2, quantile_levels=levels, num_samples=2)
+        assert list(ahead.columns[-9:]) == [f"0.{tenth}" for tenth in range(1, 10)]
 
 
 def test_levels_0_and_1_are_the_smallest_and_the_largest_sample(untuned, sales):
@@ -212,6 +213,20 @@ def test_a_dict_that_holds_a_target_alone_is_taken_as_chronos_takes_it(untuned):
     quantiles, mean = untuned.predict_quantiles([{"target": LONG}], 2, num_samples=2)
     assert quantiles.shape == (1, 2, 9)
     assert mean.shape == (1, 2)
+
+
+@pytest.mark.parametrize("kind", [np.array, pd.Series])
+def test_series_of_unequal_lengths_may_stand_in_an_array_of_objects(untuned, kind):
+    series = [waves(12)[:, 0], waves(15)[:, 0]]
+    expected, _ = untuned.predict_quantiles(series, 2, num_samples=2)
+    quantiles, _ = untuned.predict_quantiles(kind(series, dtype=object), 2, num_samples=2)
+    assert torch.equal(quantiles, expected)
+
+
+def test_a_dataframe_is_not_read_row_by_row(untuned):
+    wide = pd.DataFrame(waves(40, 12))  # 12 series of 40 steps
+    with pytest.raises(InputError, match=r"^context is a DataFrame, of which each row would be"):
+        untuned.predict_quantiles(wide, 2)
 
 
 def test_what_a_mask_hides_is_not_read(untuned):
@@ -501,7 +516,7 @@ def test_a_closed_shop_is_forecast_with_every_view(
     untuned, steps, closed_for, stuck_at, context_length
 ):
     """Also with the view that leaves the season in, because it varies only without its season."""
-    general = replace(untuned, text_format=TABLES, views=read_views(GENERAL))
+    general = replace(untuned, text_format=TABLES, views=read_views(GENERAL_FOLDER))
     week = np.resize([5.0, 6, 7, 8, 9, 20, 0], steps)
     sold = week * np.random.default_rng(0).uniform(1, 1.1, steps)
     sold[-closed_for:] = stuck_at

@@ -165,6 +165,12 @@ def test_weights_of_inference_mode_are_never_kept(packed):
     assert len(packed) == 2
 
 
+def test_a_seed_may_be_one_of_numpys_whole_numbers(own):
+    (expected,) = own.sample([WAVE], 3, seed=3)
+    (forecast,) = own.sample([WAVE], 3, seed=np.int64(3))
+    assert forecast.texts == expected.texts
+
+
 # What it refuses.
 
 

@@ -592,6 +592,18 @@ def test_numbers_may_stand_in_any_order():
             id="the id is the index",
         ),
         pytest.param(
+            TWO_SERIES[["target"]].set_index(pd.date_range("2024", periods=len(TWO_SERIES))),
+            {},
+            ": its index, which holds more than the numbers of its rows, is not read; df.reset_",
+            id="the time is the index",
+        ),
+        pytest.param(
+            TWO_SERIES.set_index(["item_id", "timestamp"]),
+            {},
+            ": its index, which holds more than the numbers of its rows, is not read; df.reset_",
+            id="id and time are the index",
+        ),
+        pytest.param(
             TWO_SERIES[:0],
             {},
             " has column names and no rows; add a row for each step",

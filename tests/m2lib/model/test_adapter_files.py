@@ -95,6 +95,12 @@ def test_pefts_adapter_loads_in_ours(model, targets, tmp_path):
     assert not plain.lm_head.bias.any()  # PEFT's adapters have none
 
 
+def test_loading_an_adapter_leaves_the_random_state_alone(model, adapter):
+    state = torch.get_rng_state()
+    load_adapter(model, adapter)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_an_adapter_in_bfloat16_is_loaded_into_float32(model, adapter):
     file = adapter / "adapter_model.safetensors"
     tensors = load(file.read_bytes())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from m2lib.forecaster import adapter_folder
-from m2lib.forecaster.adapters import GENERAL, read_views
+from m2lib.forecaster.adapters import GENERAL_FOLDER, read_views
 from m2lib.forecaster.views import Seen
 from m2lib.model import PAD_ID, ids_to_text
 from m2lib.series import Scaling, Season
@@ -13,7 +13,7 @@ from study.synthetic.shown import LEAST_PAST, OF_SMOOTHING, SEASONS, VIEWS, Show
 
 
 def test_the_views_are_those_of_general():
-    assert read_views(adapter_folder(GENERAL)) == VIEWS
+    assert read_views(adapter_folder(GENERAL_FOLDER)) == VIEWS
 
 
 @pytest.fixture(scope="module")
