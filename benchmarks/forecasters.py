@@ -13,8 +13,11 @@ import numpy as np
 
 from m2lib.forecaster import Forecaster
 from m2lib.forecaster.adapters import weights_hash
+from m2lib.forecaster.forecaster import NO_ADAPTER
 from m2lib.forecaster.views import PLAIN
 
+UNTUNED = "untuned"
+"""The name of the language model without an adapter."""
 BANDS = (80, 60, 40, 20)
 """Central intervals, in percent; their ends are the deciles, without the middle one."""
 
@@ -39,8 +42,8 @@ def statsforecast_deciles(
 
 @cache
 def forecaster_of(name: str) -> Forecaster:
-    """Return the language model with an adapter, by its name or folder, or `untuned`."""
-    return Forecaster.from_pretrained("none" if name == "untuned" else name, device="cpu")
+    """Return the language model with an adapter, by its name or folder, or the UNTUNED one."""
+    return Forecaster.from_pretrained(NO_ADAPTER if name == UNTUNED else name, device="cpu")
 
 
 def model_key(model: Forecaster) -> dict[str, Any]:

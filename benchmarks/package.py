@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.candidates import CANDIDATES, CHOSEN, write_candidate
+from benchmarks.forecasters import UNTUNED
 from benchmarks.rows import one_line
 from benchmarks.textbook import ENSEMBLE
 from m2lib.files import write_atomic, write_json
@@ -44,7 +45,7 @@ def called(name: str) -> str:
         ENSEMBLE: "the median of AutoETS, AutoTheta and AutoARIMA",
         LAST_SEASON: "the last season",
         LAST_VALUE: "the last value",
-        "untuned": "the untuned model",
+        UNTUNED: "the untuned model",
     }
     return names.get(name, name)
 

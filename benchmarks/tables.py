@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.forecasters import forecaster_of, model_key, statsforecast_deciles
+from benchmarks.forecasters import UNTUNED, forecaster_of, model_key, statsforecast_deciles
 from benchmarks.rows import has_all, one_line, place_of, recorded_rows, write_rows
 from benchmarks.scores import mase_unit, rounded, score
 from benchmarks.sources import TABLES, Source
@@ -219,7 +219,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--adapters",
         nargs="*",
-        default=["untuned"],
+        default=[UNTUNED],
         help=f"folders, names, or untuned; also with {LEFT_IN!r}",
     )
     parser.add_argument("--temperature", type=float, default=0.7)

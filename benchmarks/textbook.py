@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.forecasters import forecaster_of, model_key, statsforecast_deciles
+from benchmarks.forecasters import UNTUNED, forecaster_of, model_key, statsforecast_deciles
 from benchmarks.rows import (
     has_all,
     named,
@@ -47,7 +47,6 @@ from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON, RECORD
 SAMPLES = 20
 MOST_FORECASTS = 8
 """Forecasts of one source at most, where many ways to forecast are compared."""
-UNTUNED = "untuned"
 STATSFORECAST = {
     "last value": "Naive",
     LAST_SEASON: "SeasonalNaive",

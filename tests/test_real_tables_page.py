@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import candidates, hours, trials
-from benchmarks.textbook import ENSEMBLE, ENSEMBLED, UNTUNED
+from benchmarks.forecasters import UNTUNED
+from benchmarks.textbook import ENSEMBLE, ENSEMBLED
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL
 from study.paper.errors import (
