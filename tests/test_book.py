@@ -153,6 +153,22 @@ def test_every_model_is_described():
     assert {f"`{name}`" for name in BACKBONES} <= first_cells(read("models.md"))
 
 
+def test_the_page_on_models_says_what_bfloat16_does_to_the_rotary_embedding():
+    import torch
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    from m2lib.model import load_backbone
+
+    tiny = load_backbone("tiny", device="cpu", dtype="bfloat16").model
+    assert tiny.model.rotary_emb.inv_freq.dtype == torch.bfloat16
+
+    speeds = LlamaRotaryEmbedding(backbone_config("smollm2-135m")).inv_freq  # radians a token
+    off = (speeds.bfloat16().float() - speeds).abs()
+    page = " ".join(read("models.md").split())
+    assert f"they change by up to {(off / speeds).max():.2%}" in page
+    assert f"600 positions away is turned by up to {600 * off.max():.1f} radians" in page
+
+
 def test_symbols_stand_for_what_the_library_has():
     source = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("m2lib/*/*.py"))
     for _, _, in_the_library, *_ in rows(read("symbols.md")):
