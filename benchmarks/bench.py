@@ -393,7 +393,7 @@ def main() -> None:
     device = torch.device(chosen_device())
     if arguments.openvino and device.type != "cpu":
         parser.error("OpenVINO is measured on the CPU alone; set M2_DEVICE=cpu")
-    dtype = best_dtype(device.type)
+    dtype = best_dtype(str(device))
     folder = ROOT / "benchmarks" / "results" if arguments.record else out_dir() / "bench"
     stem = f"{Path(name).name}-{device.type}"  # of a path its last part
     result = {"backbone": name, "dtype": dtype, **provenance(device)}

@@ -94,5 +94,8 @@ def peak_memory(work: Callable, *arguments: Any) -> float:
 
 def _remember_peak(on_card: Any, work: Callable, arguments: Sequence[Any]) -> None:
     work(*arguments)
-    if torch.cuda.is_available():
-        on_card.value = torch.cuda.max_memory_allocated()
+    # All cards are asked, because `work` may run on another one than the first. None has held
+    # anything where CUDA was not even started.
+    if torch.cuda.is_initialized():
+        cards = range(torch.cuda.device_count())
+        on_card.value = sum(torch.cuda.max_memory_allocated(card) for card in cards)

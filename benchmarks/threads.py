@@ -90,7 +90,7 @@ def work_when_asked() -> None:
     from m2lib.series import encode, load_series, split_ids
     from m2lib.training import TrainConfig, make_windows, train
 
-    backbone = load_backbone("smollm2-135m")
+    backbone = load_backbone("smollm2-135m", device="cpu")  # it is the processor that has threads
     series = load_series()
     parts = split_ids(len(series))
     asked = list(parts.validation[:4])
@@ -201,11 +201,11 @@ def main() -> None:
         return
     import torch
 
-    from m2lib.model import chosen_device, chosen_dtype
+    from m2lib.model import chosen_dtype
     from m2lib.provenance import provenance
 
     rows = measure(options.rounds)
-    where = provenance(torch.device(chosen_device())) | {
+    where = provenance(torch.device("cpu")) | {
         "dtype": chosen_dtype("cpu"),
         "patience": PATIENCE,
     }

@@ -5,7 +5,9 @@ card, and are computed on the CPU.
 """
 
 import copy
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
@@ -14,7 +16,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from m2lib.decoding.engine import Engine
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
-from m2lib.model.lora import trainable
+from m2lib.forecaster import Forecaster
+from m2lib.model.adapter_files import load_adapter, save_adapter
+from m2lib.model.lora import inject_lora, trainable
 from m2lib.model.vocabulary import text_to_ids
 from m2lib.training.config import TrainConfig
 from m2lib.training.loop import train
@@ -144,6 +148,63 @@ def test_a_card_trains_what_the_cpu_trains(card, tiny, recompute, tmp_path, monk
     on_cpu = trainable(cpu)
     for name, parameter in trainable(card).items():
         assert torch.allclose(parameter.detach().cpu(), on_cpu[name], atol=1e-5)
+
+
+class Killed(Exception):
+    """What stops a run between two of its steps."""
+
+
+def test_a_run_that_was_killed_on_a_card_ends_as_an_unbroken_one(card, tiny, tmp_path):
+    windows = make_windows(PROMPTS, 16)
+    config = TrainConfig(steps=4, learning_rate=1e-2, rank=2, sequence_length=16)
+
+    def kill(log, _):
+        if log.step == 3:
+            raise Killed
+
+    def run(model, folder, on_checkpoint=None):
+        return train(
+            model,
+            windows,
+            config,
+            tmp_path / folder,
+            checkpoint_every=1,
+            on_checkpoint=on_checkpoint,
+            progress=False,
+        )
+
+    unbroken = run(card, "unbroken")
+    killed, resumed = (copy.deepcopy(tiny.model).to("meta") for _ in range(2))
+    with pytest.raises(Killed):
+        run(killed, "broken", kill)
+
+    assert run(resumed, "broken").losses == unbroken.losses
+    expected = trainable(card)
+    for name, parameter in trainable(resumed).items():
+        assert torch.equal(parameter.detach().cpu(), expected[name].detach().cpu())
+
+
+def test_an_adapter_goes_from_a_card_into_a_file_and_back(card, tiny, tmp_path):
+    inject_lora(card, rank=2, generator=torch.Generator().manual_seed(0))
+    save_adapter(card, tmp_path, "tiny")
+    another = copy.deepcopy(tiny.model).to("meta")
+
+    load_adapter(another, tmp_path)
+
+    expected = trainable(card)
+    for name, parameter in trainable(another).items():
+        assert parameter.device.type == "meta"
+        assert torch.equal(parameter.detach().cpu(), expected[name].detach().cpu())
+
+
+def test_a_card_forecasts_series_as_the_cpu_does(card, tiny):
+    series = [np.arange(30.0)[:, None] % 7 + 1, np.arange(50.0)[:, None] % 5 + 1]
+
+    def texts_by(backbone):
+        forecasts = Forecaster(backbone, progress=False).sample(series, 3, num_samples=4)
+        return [forecast.texts for forecast in forecasts]
+
+    assert texts_by(replace(tiny, model=card)) == texts_by(tiny)
 
 
 def test_what_is_left_on_the_cpu_is_found(card):

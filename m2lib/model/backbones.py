@@ -127,11 +127,12 @@ def load_backbone(
         )
     try:
         model = model.to(device, getattr(torch, dtype)).eval()
+        # A card that is too old for this torch takes the weights, and fails when it first computes.
+        if reduce:
+            reduce_vocabulary(model, remap)
     except (RuntimeError, AssertionError) as error:
         problem = f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}"
         raise InputError(f"{problem}; set M2_DEVICE=cpu") from error
-    if reduce:
-        reduce_vocabulary(model, remap)
 
     loaded_by = name if name in BACKBONES else str(Path(name).expanduser().absolute())
     return Backbone(
@@ -292,7 +293,8 @@ def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", st
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
-        torch.manual_seed(0)
+        # `torch.manual_seed` would seed every graphics card, too, and nothing would undo that.
+        torch.default_generator.manual_seed(0)
         model = AutoModelForCausalLM.from_config(backbone_config(name), dtype=torch.float32)
     # The tokenizer knows the printable ASCII characters, so that the 13 symbols have other ids than
     # in the reduced vocabulary: `0` is 16 here and 1 there.

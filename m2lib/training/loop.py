@@ -1,7 +1,9 @@
 """The training loop, which a killed run resumes bit for bit.
 
 Nothing in a step depends on chance or on the clock: the batch and the learning rate are functions
-of the step, and adapter, optimiser state and log are in the checkpoint.
+of the step, and adapter, optimiser state and log are in the checkpoint. A graphics card is the
+exception: PyTorch's fused attention may add up its gradients there in another order each time, so
+even two unbroken runs may differ in their last digits.
 """
 
 import math

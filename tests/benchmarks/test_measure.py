@@ -1,5 +1,7 @@
 """Seconds, rates and peak memory are measured as they should be."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -39,6 +41,18 @@ def gigabyte_of_the_parent():
 def test_the_memory_of_the_parent_does_not_count(gigabyte_of_the_parent):
     # The child itself holds little but Python and torch.
     assert 0.05 < measure.peak_memory(sum, [1, 2]) < 0.9
+
+
+def test_the_memory_of_the_second_card_counts(monkeypatch):
+    peaks = [0, 3 * 10**9]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda card=0: peaks[card])
+    on_card = SimpleNamespace(value=0)
+
+    measure._remember_peak(on_card, print, ())
+
+    assert on_card.value == 3 * 10**9
 
 
 def test_memory_that_the_child_holds_for_an_instant_counts(gigabyte_of_the_parent):

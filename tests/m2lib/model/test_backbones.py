@@ -102,6 +102,16 @@ def test_random_models_leave_the_callers_random_state_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_random_models_leave_the_random_states_of_graphics_cards_alone(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    monkeypatch.setattr(torch.mps, "manual_seed", seeds.append)
+
+    load_backbone("tiny", device="cpu")
+
+    assert not seeds
+
+
 def test_shuffling_keeps_the_entries_of_each_matrix_and_moves_them(tiny):
     shuffled = dict(shuffle_weights(copy.deepcopy(tiny.model)).named_parameters())
 
@@ -383,3 +393,14 @@ def test_an_unknown_dtype_is_refused(refusal):
 @pytest.mark.parametrize("device", ["abacus", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(device, refusal):
     assert f"cannot use device {device!r}" in refusal(load_backbone, "tiny", device=device)
+
+
+def test_a_card_that_takes_the_weights_and_cannot_compute_is_refused(monkeypatch, refusal):
+    def fail(*_):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr("m2lib.model.backbones.reduce_vocabulary", fail)
+
+    message = refusal(load_backbone, "tiny", device="cpu")
+    assert "no kernel image is available" in message
+    assert message.endswith("set M2_DEVICE=cpu")
