@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from m2lib.forecaster import Forecaster
+from m2lib.forecaster import NO_ADAPTER, Forecaster
 from m2lib.forecaster.adapters import weights_hash
-from m2lib.forecaster.forecaster import NO_ADAPTER
 from m2lib.forecaster.views import PLAIN
 
 UNTUNED = "untuned"

@@ -507,7 +507,7 @@ def export(
     force
         Replace an earlier export; nothing else is ever replaced.
     """
-    if adapter == m2lib.forecaster.forecaster.NO_ADAPTER:
+    if adapter == m2lib.forecaster.NO_ADAPTER:
         raise InputError("`none` has no adapter to merge; name an adapter's folder, or general")
     source = m2lib.forecaster.adapter_folder(adapter)
     print(m2lib.forecaster.export(source, output, backbone=backbone, force=force))

@@ -56,6 +56,18 @@ def workspace() -> Path:
     return ROOT if IN_CHECKOUT else Path.cwd()
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written into; it need not exist yet."""
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:  # the root may be a missing drive
+        existing = existing.parent
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise InputError(
+            f"cannot write into {folder}: {existing} is no folder, or read-only; "
+            "choose another folder"
+        )
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, and make its folders if need be.
 

@@ -14,7 +14,7 @@ import pytest
 import m2lib
 from m2lib import cli, cli_tables
 from m2lib.files import InputError, read_json, short_hash
-from m2lib.forecaster import Forecaster, View, finetune, tables
+from m2lib.forecaster import Forecaster, View, finetune
 from m2lib.forecaster.adapters import weights_hash
 from m2lib.model import SEMICOLON_ID
 
@@ -276,7 +276,7 @@ def test_finetune_leaves_out_and_fills_too(m2, gaps):
 @pytest.fixture
 def four_series(monkeypatch):
     """Return a table of four equal series, which is in four.csv, too; two of them are a part."""
-    monkeypatch.setattr(tables, "PART", 2)
+    monkeypatch.setattr("m2lib.forecaster.forecaster.PART", 2)
     table = pd.DataFrame({"id": ["a", "b", "c", "d"] * 12, "y": waves(12).repeat(4)})
     table.to_csv("four.csv", index=False)
     return table

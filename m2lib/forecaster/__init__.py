@@ -4,7 +4,7 @@ Fine-tuning, `m2lib.forecaster.finetune`, is loaded when first used, because it 
 loop.
 """
 
-from .adapters import adapter_folder, read_format
+from .adapters import NO_ADAPTER, adapter_folder, read_format
 from .calendars import following
 from .evaluation import Evaluation
 from .rolling import evaluate
@@ -27,6 +27,7 @@ from .views import View
 
 __all__ = [
     "DEFAULT_BACKBONE",
+    "NO_ADAPTER",
     "Columns",
     "Evaluation",
     "Fill",

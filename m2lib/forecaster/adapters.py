@@ -18,6 +18,8 @@ FACTS_FILE = "facts.json"
 settings by name, and `flops` its cost by the rules; `errors` are by forecast and measure, and
 `measured` says in words on what.
 """
+NO_ADAPTER = "none"
+"""What is given in the place of an adapter, for the untuned model."""
 GENERAL = "general"
 """The name of the adapter for any table, which comes with the package."""
 GENERAL_FOLDER = Path(__file__).parent / GENERAL

@@ -14,13 +14,20 @@ import numpy as np
 import torch
 
 from m2lib.accounting import Shape
-from m2lib.files import InputError, check_count, delete, short_hash, write_atomic, write_json
+from m2lib.files import (
+    InputError,
+    check_count,
+    check_folder,
+    delete,
+    short_hash,
+    write_atomic,
+    write_json,
+)
 from m2lib.forecaster.adapters import FACTS_FILE, VIEWS_FILE
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation
 from m2lib.forecaster.export import CARD_FILE, model_card
 from m2lib.forecaster.rolling import evaluate
 from m2lib.forecaster.sampling import SAMPLES, WINDOW_TOKENS, Sampler
-from m2lib.forecaster.table_files import check_folder
 from m2lib.forecaster.tables import Item, chosen_seasons
 from m2lib.forecaster.views import PLAIN
 from m2lib.model import (

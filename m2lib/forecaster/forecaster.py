@@ -20,9 +20,10 @@ from pandas.api.types import is_list_like
 
 from m2lib import settings
 from m2lib.decoding import Forecast
-from m2lib.files import InputError
+from m2lib.files import InputError, check_count
 from m2lib.forecaster.adapters import (
     GENERAL_FOLDER,
+    NO_ADAPTER,
     adapter_folder,
     base_here,
     base_of,
@@ -40,14 +41,12 @@ from m2lib.forecaster.sampling import (
     format_for,
 )
 from m2lib.forecaster.tables import (
-    PART,
     Columns,
     Fill,
     Item,
     calendars_differ,
     chosen_seasons,
     future_times,
-    in_parts,
     items_of,
 )
 from m2lib.forecaster.views import PLAIN, View
@@ -64,7 +63,7 @@ from m2lib.model import (
 from m2lib.series import DECILES, FORMAT_FILE, MOST_VARIABLES, SHORTEST, Season, TextFormat
 
 DEFAULT_BACKBONE = "smollm2-135m"
-NO_ADAPTER = "none"
+PART = 50  # series that are forecast together: a batch of more saves no time
 
 
 def chosen_backbone(name: str | Path | None = None) -> str:
@@ -708,6 +707,23 @@ class Forecaster(Sampler):
                 "`m2 finetune` makes one"
             )
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
+
+
+def in_parts(
+    items: Sequence[Item], seed: int, progress: bool = True
+) -> Iterator[tuple[Sequence[Item], int]]:
+    """Fifty series at a time, with a bar.
+
+    Beside each fifty stands the seed of their samples: `seed` for the first, then the next ones.
+    """
+    from tqdm.auto import tqdm
+
+    check_count("seed", seed, 0)
+    starts = range(0, len(items), PART)
+    off = not progress or len(starts) == 1 or settings.bars_are_off()
+    bar = tqdm(starts, "parts", unit="part", leave=None, disable=off)
+    for number, start in enumerate(bar):
+        yield items[start : start + PART], seed + number
 
 
 def _long_table(

@@ -1,6 +1,5 @@
 """Files that hold tables: .csv and .parquet files are read, and written whole or not at all."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -9,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_integer_dtype
 
-from m2lib.files import InputError, first_line, write_atomic
+from m2lib.files import InputError, check_folder, first_line, write_atomic
 from m2lib.forecaster.tables import IDS, TIMES
 
 
@@ -104,18 +103,6 @@ def check_output(
     if path.exists() and not force:
         raise InputError(f"{path} exists; name another file, or replace it with --force")
     check_folder(path.parent)
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written into; it need not exist yet."""
-    existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:  # the root may be a missing drive
-        existing = existing.parent
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise InputError(
-            f"cannot write into {folder}: {existing} is no folder, or read-only; "
-            "choose another folder"
-        )
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:

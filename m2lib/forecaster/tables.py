@@ -15,7 +15,7 @@ in `m2lib.forecaster.table_files`, and how time stamps are read and continued in
 
 import warnings
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -26,8 +26,7 @@ from pandas.api.types import is_bool_dtype, is_list_like, is_numeric_dtype
 from pandas.tseries.api import guess_datetime_format
 from pandas.tseries.offsets import BaseOffset
 
-from m2lib import settings
-from m2lib.files import InputError, check_count, quoted
+from m2lib.files import InputError, quoted
 from m2lib.forecaster.calendars import (
     Style,
     even,
@@ -45,7 +44,6 @@ TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week",
 TARGETS = ("target", "y", "value")
 # Columns that forecasts and evaluations write beside the table's id and time.
 WRITTEN = ("target_name", "predictions", "mean", "cutoff", "truth", "mase_unit")
-PART = 50  # series that are forecast together: a batch of more saves no time
 Fill = Literal["linear", "last", "zero"]
 """What gaps inside a series are filled with: a straight line, the last known value, or zeros."""
 
@@ -219,23 +217,6 @@ def items_of(
     if filled:
         warnings.warn(f"{where}: steps that were filled ({fill}): {filled}", stacklevel=2)
     return items
-
-
-def in_parts(
-    items: Sequence[Item], seed: int, progress: bool = True
-) -> Iterator[tuple[Sequence[Item], int]]:
-    """Fifty series at a time, with a bar.
-
-    Beside each fifty stands the seed of their samples: `seed` for the first, then the next ones.
-    """
-    from tqdm.auto import tqdm
-
-    check_count("seed", seed, 0)
-    starts = range(0, len(items), PART)
-    off = not progress or len(starts) == 1 or settings.bars_are_off()
-    bar = tqdm(starts, "parts", unit="part", leave=None, disable=off)
-    for number, start in enumerate(bar):
-        yield items[start : start + PART], seed + number
 
 
 def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:

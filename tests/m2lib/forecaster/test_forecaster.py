@@ -16,6 +16,7 @@ from utilsforecast.losses import mae
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, Item, View, finetune, format_for
 from m2lib.forecaster.adapters import GENERAL_FOLDER, read_views
+from m2lib.forecaster.forecaster import in_parts
 from m2lib.model import INT8, devices, inject_lora, load_backbone, save_adapter
 from m2lib.model.devices import DTYPES
 from m2lib.series import STUDY, TABLES, TextFormat
@@ -490,6 +491,12 @@ def test_an_untuned_model_reads_a_series_in_whatever_format_its_fifty_will_get(t
     with pytest.warns(UserWarning, match="left out: series closed has no scale"):
         readable = Forecaster(tiny).readable(table, 3, skip=True, context_length=200)
     assert readable == table[1:]
+
+
+def test_fifty_series_are_forecast_together_and_each_fifty_has_the_next_seed():
+    parts = list(in_parts(list(range(101)), seed=7))
+    assert [len(series) for series, _ in parts] == [50, 50, 1]
+    assert [seed for _, seed in parts] == [7, 8, 9]
 
 
 @pytest.mark.filterwarnings("error")  # with `skip`, a series would be left out with a warning

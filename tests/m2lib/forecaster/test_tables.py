@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from m2lib.files import InputError
 from m2lib.forecaster import Columns, Item, guess_columns, items_of
-from m2lib.forecaster.tables import future_times, in_parts
+from m2lib.forecaster.tables import future_times
 
 DAYS = pd.date_range("2024-01-01", periods=12)
 WAVE = np.sin(np.arange(12.0))
@@ -512,12 +512,6 @@ def test_nothing_is_filled_after_the_last_known_value():
     )
     with pytest.raises(InputError, match=message):
         items_of(table, COLUMNS, fill="zero")
-
-
-def test_fifty_series_are_forecast_together_and_each_fifty_has_the_next_seed():
-    parts = list(in_parts(list(range(101)), seed=7))
-    assert [len(series) for series, _ in parts] == [50, 50, 1]
-    assert [seed for _, seed in parts] == [7, 8, 9]
 
 
 def test_an_unknown_way_to_fill_is_refused():
