@@ -30,6 +30,7 @@ from m2lib.forecaster.adapters import (
     read_format,
     read_views,
 )
+from m2lib.forecaster.arrays import refuse_covariates, series_of
 from m2lib.forecaster.evaluation import Evaluation
 from m2lib.forecaster.export import export
 from m2lib.forecaster.rolling import evaluate
@@ -60,7 +61,7 @@ from m2lib.model import (
     load_adapter,
     load_backbone,
 )
-from m2lib.series import DECILES, FORMAT_FILE, MOST_VARIABLES, SHORTEST, Season, TextFormat
+from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, Season, TextFormat
 
 DEFAULT_BACKBONE = "smollm2-135m"
 PART = 50  # series that are forecast together: a batch of more saves no time
@@ -211,47 +212,7 @@ class Forecaster(Sampler):
             For a series that cannot be forecast, naming it, and for a level out of range.
         """
         _check_levels(quantile_levels)
-        if isinstance(context, pd.DataFrame):
-            raise InputError(
-                "context is a DataFrame, of which each row would be read as a series; give a long "
-                "table to predict_df, or of a wide one context.to_numpy().T"
-            )
-        if getattr(context, "dtype", None) == np.dtype(object):
-            context = list(context)  # series of unequal lengths, as NumPy and pandas hold them
-        if isinstance(context, list | tuple):
-            context = [_target_of(series) for series in context]
-            if context and np.ndim(context[0]) == 0:  # a list of numbers is one series
-                context = np.atleast_2d(context)
-        else:
-            context = np.atleast_2d(_for_numpy(context))  # an array of one series, or of several
-        values = [np.atleast_2d(np.asarray(series, dtype=np.float64)).T for series in context]
-        names = range(len(values)) if ids is None else ids
-        if len(names) != len(values):
-            raise InputError(
-                f"there are {len(names)} ids and {len(values)} series; give an id for each series"
-            )
-        for name, series in zip(names, values, strict=True):
-            if series.ndim != 2:
-                raise InputError(
-                    f"series {name} has {series.ndim} axes; give it as (steps,), or as "
-                    "(variables, steps)"
-                )
-            if series.shape[1] > MOST_VARIABLES:
-                raise InputError(
-                    f"series {name} has {series.shape[1]} variables, more than {MOST_VARIABLES}; "
-                    "give it as (variables, steps), and with fewer variables"
-                )
-            if len(series) < SHORTEST:
-                raise InputError(
-                    f"series {name} has {len(series)} steps, fewer than {SHORTEST}; bring more, "
-                    "or drop it (an array is one series, or (series, steps))"
-                )
-            gaps = np.flatnonzero(~np.isfinite(series).all(axis=1))
-            if len(gaps):
-                raise InputError(
-                    f"series {name} is not finite at {len(gaps)} of its steps, the first of which "
-                    f"is {gaps[0]}; cut them off at its start, and fill them elsewhere"
-                )
+        values = series_of(context, ids)
         forecasts = self.sample(
             values,
             prediction_length,
@@ -356,7 +317,7 @@ class Forecaster(Sampler):
             not fit, and for a level out of range.
         """
         if future_df is not None:
-            _refuse_covariates("future_df")
+            refuse_covariates("future_df")
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, skip=skip, fill=fill)
         seasons = _seasons(items, season)
@@ -761,38 +722,6 @@ def _check_levels(levels: Sequence[float]) -> None:
     is_list = shares.ndim == 1 and shares.dtype.kind in "iuf"
     if not is_list or not ((shares >= 0) & (shares <= 1)).all():
         raise InputError(f"quantile_levels are {levels}; give a list of numbers between 0 and 1")
-
-
-def _target_of(series: Any) -> Any:
-    """The past of a series that chronos-2 takes as a dict; a series of another kind as it is.
-
-    InputError for a dict that holds covariates, `past_covariates` or `future_covariates`.
-    """
-    if not isinstance(series, dict):
-        return _for_numpy(series)
-    for name in series.keys() - {"target"}:
-        _refuse_covariates(name)
-    return _for_numpy(series["target"])
-
-
-def _for_numpy(values: Any) -> Any:
-    """A tensor as NumPy reads it: in float64 on the CPU, without gradients. All else as it is.
-
-    What a masked array hides becomes NaN, because `np.asarray` would bring the hidden numbers back.
-    """
-    if isinstance(values, torch.Tensor):
-        return values.detach().cpu().double()
-    if isinstance(values, np.ma.MaskedArray):
-        return np.ma.filled(values.astype(np.float64), np.nan)
-    return values
-
-
-def _refuse_covariates(name: str) -> None:
-    """Refuse an argument by which chronos takes covariates."""
-    raise InputError(
-        f"{name} holds covariates, which this model cannot use: it reads the past of the targets "
-        f"alone; leave {name} out"
-    )
 
 
 def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:
