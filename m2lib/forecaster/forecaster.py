@@ -34,13 +34,7 @@ from m2lib.forecaster.arrays import refuse_covariates, series_of
 from m2lib.forecaster.evaluation import Evaluation
 from m2lib.forecaster.export import export
 from m2lib.forecaster.rolling import evaluate
-from m2lib.forecaster.sampling import (
-    LLMTIME_OFFSET,
-    SAMPLES,
-    TEMPERATURE,
-    Sampler,
-    format_for,
-)
+from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
 from m2lib.forecaster.tables import (
     Columns,
     Fill,
@@ -102,8 +96,7 @@ class Forecaster(Sampler):
             else `M2_BACKBONE`, else the small one from PyPI. It is downloaded if need be.
         text_format : TextFormat, optional
             The text format of a model without an adapter, because an adapter and an exported model
-            know their own. Default: chosen for each table, and in one of more than fifty series
-            for every fifty, which are forecast together.
+            know their own. Default: chosen for each table.
         device : str or torch.device, optional
             As in `m2lib.model.load_backbone`.
         dtype : str or torch.dtype, optional
@@ -386,8 +379,13 @@ class Forecaster(Sampler):
         """
         _check_levels(quantile_levels)
         seasons = chosen_seasons(items, season)
+        forecaster = self
+        if not self.text_format:
+            # All parts are written in the format that is chosen for all of them.
+            text_format = self.format_of(_unseasonal(items, seasons))
+            forecaster = replace(self, text_format=text_format)
         for part, part_seed in in_parts(items, seed, self.progress):
-            forecasts = self.sample(
+            forecasts = forecaster.sample(
                 [item.values for item in part],
                 prediction_length,
                 num_samples=num_samples,
@@ -439,23 +437,17 @@ class Forecaster(Sampler):
             steps than the model can write, and for too small a `context_length`.
         """
         seasons = chosen_seasons(items, season)
-        values = [Season.of(item.values, seasons).without(item.values) for item in items]
-        text_format = (self.text_format or format_for(values)).of(values[0].shape[1])
+        values = _unseasonal(items, seasons)
+        text_format = self.format_of(values)
         steps_read = self.readable_steps(text_format, prediction_length, context_length)
-        formats = [text_format]
-        if self.text_format is None and len(items) > PART:
-            # Each fifty will get a format of their own, and it may have an offset where that of the
-            # whole table has none. What can be written in both can be written in any.
-            formats.append(replace(text_format, offset=LLMTIME_OFFSET))
-        # Without an adapter, `checked_format` would choose a format for each series by itself.
-        writers = [replace(self, text_format=one) for one in formats]
+        # All of the table is written in the format that is chosen for all of it.
+        writer = replace(self, text_format=text_format)
         readable = []
         for item, series in zip(items, values, strict=True):
             context = series[-steps_read:]
             try:
-                for writer in writers:
-                    chosen = writer.checked_format([series], [item.name])
-                    chosen.encode(context, chosen.scaling(context), name=item.name)
+                writer.checked_format([series], [item.name])
+                text_format.encode(context, text_format.scaling(context), name=item.name)
             except InputError as problem:
                 if len(items) == 1:
                     raise
@@ -668,6 +660,11 @@ class Forecaster(Sampler):
                 "`m2 finetune` makes one"
             )
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
+
+
+def _unseasonal(items: Sequence[Item], seasons: Sequence[int]) -> list[np.ndarray]:
+    """The values (steps, variables) of each series, without its season."""
+    return [Season.of(item.values, seasons).without(item.values) for item in items]
 
 
 def in_parts(

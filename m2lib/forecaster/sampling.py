@@ -42,7 +42,7 @@ class Sampler:
     """The model, with the 13-token vocabulary and its adapter put in."""
     text_format: TextFormat | None = None
     """How series are written. None, only without an adapter: as `format_for` chooses for the series
-    that are forecast together."""
+    of a call."""
     adapter: Path | None = None
     """The folder of the adapter that is in the model."""
     views: tuple[View, ...] = PLAIN
@@ -212,10 +212,14 @@ class Sampler:
             pooled(restored[number :: len(values)], num_samples) for number in range(len(values))
         ]
 
+    def format_of(self, values: Sequence[np.ndarray]) -> TextFormat:
+        """The text format of the forecaster, else what `format_for` chooses for these series."""
+        return (self.text_format or format_for(values)).of(values[0].shape[1])
+
     def checked_format(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
     ) -> TextFormat:
-        """The adapter's text format, or else what `format_for` chooses; the series have to fit it.
+        """The text format of `format_of`, which the series have to fit.
 
         InputError names the first series that does not.
         """
@@ -227,7 +231,7 @@ class Sampler:
                     f"{said_series(name)} has another number of variables than the first one "
                     f"({series.shape[1]}, not {variables}); forecast them in separate calls"
                 )
-        text_format = (self.text_format or format_for(values)).of(variables)
+        text_format = self.format_of(values)
         for name, series in zip(names, values, strict=True):
             too_low = without_undershoot(series).min() < 0 and not text_format.offset
             if series.shape[1] != text_format.variables or too_low:
