@@ -6,9 +6,8 @@ written after each source, and the same command goes on from there.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from benchmarks.forecasters import model_key
 from benchmarks.rows import (
@@ -29,7 +28,7 @@ from benchmarks.textbook import (
     language_row,
     sources_of,
 )
-from m2lib.forecaster import Forecaster
+from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
 from study.paper.textbook import CHOOSING
 
@@ -42,17 +41,15 @@ class Way:
 
     dtype: str
     """The dtype of the model's layers."""
-    num_samples: int = SAMPLES
-    """Forecasts sampled for each series."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Further options of `Forecaster.sample`."""
+    sampling: Sampling = Sampling(SAMPLES)
+    """How its forecasts are sampled."""
 
 
 FLOAT32, INT8, HURRIED = "float32", "int8", "int8, 60 steps, 10 samples"
 WAYS = {
     FLOAT32: Way("float32"),
     INT8: Way("int8"),
-    HURRIED: Way("int8", num_samples=10, options={"context_length": 60}),
+    HURRIED: Way("int8", Sampling(10, context_length=60)),
 }
 
 
@@ -67,13 +64,14 @@ def new_rows(forecasters: dict[str, Forecaster], source: Source, rows: Sequence[
             **place,
             "forecaster": name,
             "forecasts": len(cuts),
-            "samples": way.num_samples,
+            "samples": way.sampling.num_samples,
             "model": GENERAL,
-            **way.options,
             **model_key(forecaster),
         }
+        if way.sampling.context_length:
+            key["context_length"] = way.sampling.context_length
         if not has_all(rows, [key]):
-            row = language_row(forecaster, source, cuts, way.num_samples, **way.options)
+            row = language_row(forecaster, source, cuts, way.sampling)
             new.append(key | row)
     return new
 

@@ -30,7 +30,7 @@ from benchmarks.rows import (
 from benchmarks.scores import Cut, score
 from benchmarks.sources import Source, TextbookSource
 from benchmarks.textbook import language_row
-from m2lib.forecaster import Forecaster
+from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.series import DECILES
 from study.paper.textbook import CHOOSING
@@ -109,7 +109,7 @@ def new_rows(forecaster: Forecaster, source: Source, rows: Sequence[Row]) -> lis
     for name, season in ((DAY, day), (WEEK, (day, week))):
         key = place | {"forecaster": name} | model
         if not has_all(rows, [key]):
-            row = language_row(forecaster, source, cuts, SAMPLES, season=season)
+            row = language_row(forecaster, source, cuts, Sampling(SAMPLES), season=season)
             new.append(key | row)
     for name, period in ((LAST_DAY, day), (LAST_WEEK, week)):
         key = place | {"forecaster": name}

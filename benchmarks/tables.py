@@ -22,6 +22,7 @@ from benchmarks.forecasters import UNTUNED, forecaster_of, model_key, statsforec
 from benchmarks.rows import has_all, one_line, place_of, recorded_rows, write_rows
 from benchmarks.scores import mase_unit, rounded, score
 from benchmarks.sources import TABLES, Source
+from m2lib.forecaster import Sampling
 from m2lib.forecaster.rolling import LONGEST_SEASON
 from m2lib.series import DECILES, log_var_paths, nearest_analogue, period_of
 from study.paper.errors import NAIVE, REFERENCE, TABLE_ERRORS, table_errors, table_summary
@@ -119,9 +120,8 @@ def _language_model(
         forecasts = forecaster.sample(
             [context[:, None] for context in contexts],
             horizon,
+            Sampling(SAMPLES, temperature),
             season=_season(name, season),
-            num_samples=SAMPLES,
-            temperature=temperature,
         )
     return [np.quantile(forecast.physical[..., 0], DECILES, axis=0) for forecast in forecasts]
 

@@ -15,10 +15,10 @@ References
    2021, https://otexts.com/fpp3.
 """
 
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from benchmarks.rows import (
 )
 from benchmarks.scores import Cut, score
 from benchmarks.sources import TABLES, TEXTBOOK, Source
-from m2lib.forecaster import Forecaster
+from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.rolling import LONGEST_SEASON
 from m2lib.series import DECILES
@@ -136,32 +136,26 @@ def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
 
 def _sampling_options() -> dict[str, Any]:
     """Return the defaults of `Forecaster.sample`, by which its forecasts are drawn."""
-    parameters = inspect.signature(Forecaster.sample).parameters.values()
-    defaults = {parameter.name: parameter.default for parameter in parameters}
-    plain = int | float | str | bool | None
-    return {name: value for name, value in defaults.items() if isinstance(value, plain)}
+    return {**asdict(Sampling()), "ids": None, "season": 1, "views": None}
 
 
 def language_row(
     forecaster: Forecaster,
     source: Source,
     cuts: Sequence[Cut],
-    num_samples: int = SAMPLES,
-    **options: Any,
+    sampling: Sampling = Sampling(SAMPLES),
+    *,
+    season: int | Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Return the row of a language model, which forecasts as `Forecaster.sample` does by default.
 
-    It is told the season, as the statistical forecasters are, unless `options`, which are further
-    ones of `Forecaster.sample`, tell it another.
+    It is told the source's season, as the statistical forecasters are, unless `season` is another.
     """
     contexts = [context.reshape(len(context), -1) for _, context, _ in cuts]
 
     def forecast() -> list[np.ndarray]:
         forecasts = forecaster.sample(
-            contexts,
-            source.horizon,
-            num_samples=num_samples,
-            **{"season": source.season} | options,
+            contexts, source.horizon, sampling, season=season or source.season
         )
         return [
             np.quantile(ahead.physical, DECILES, axis=0).reshape(len(DECILES), *truth.shape)

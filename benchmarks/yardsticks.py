@@ -28,7 +28,7 @@ from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError, read_json, write_json
 from m2lib.forecaster.adapters import GENERAL, GENERAL_FOLDER, read_format, read_views, weights_hash
 from m2lib.forecaster.rolling import LONGEST_SEASON
-from m2lib.forecaster.sampling import TEMPERATURE, Sampler
+from m2lib.forecaster.sampling import TEMPERATURE, Sampler, Sampling
 from m2lib.model import Backbone, adapter_hash, load_adapter, load_backbone
 from m2lib.provenance import provenance
 from m2lib.series import (
@@ -218,7 +218,7 @@ def _sampled(
     samples_by_view = []
     for seed, (view, share) in enumerate(zip(views, shares, strict=True)):
         forecasts = sampler.sample(
-            list(contexts), FORECAST_STEPS, num_samples=share, seed=seed, views=(view,)
+            list(contexts), FORECAST_STEPS, Sampling(share, seed=seed), views=(view,)
         )
         parts.append((replace(GENERAL_PROTOCOL, n_samples=share), forecasts))
         samples_by_view.append(np.stack([one.physical for one in forecasts]))

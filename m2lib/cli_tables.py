@@ -177,6 +177,15 @@ class Sampling:
     """How many of the last steps of each series to read. Fewer take less time. By default as many
     as fit."""
 
+    def asked(self) -> m2lib.forecaster.Sampling:
+        """The same, as a forecaster takes it."""
+        return m2lib.forecaster.Sampling(
+            num_samples=self.samples,
+            temperature=self.temperature,
+            seed=self.seed,
+            context_length=self.context_length,
+        )
+
 
 def forecast(
     task: Task,
@@ -220,10 +229,7 @@ def forecast(
         task.horizon,
         levels,
         seasons,
-        num_samples=sampling.samples,
-        temperature=sampling.temperature,
-        seed=sampling.seed,
-        context_length=sampling.context_length,
+        sampling.asked(),
         return_samples=with_samples,
     )
     table, stopped = _until_stopped(parts)
@@ -344,10 +350,7 @@ def evaluate(
         season=task.season,
         period=period,
         refit=refit,
-        num_samples=sampling.samples,
-        temperature=sampling.temperature,
-        seed=sampling.seed,
-        context_length=sampling.context_length,
+        sampling=sampling.asked(),
         columns=columns,
     )
     missing = origins * len(items) - len(evaluation.errors)

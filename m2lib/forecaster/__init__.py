@@ -11,7 +11,7 @@ from .rolling import evaluate
 from .export import export
 from .forecaster import DEFAULT_BACKBONE, Forecaster, chosen_backbone
 from .plotting import plot_forecasts, plot_items
-from .sampling import Sampler, format_for
+from .sampling import Sampler, Sampling, format_for
 from .table_files import check_output, read_table, write_table
 from .tables import (
     Columns,
@@ -34,6 +34,7 @@ __all__ = [
     "Forecaster",
     "Item",
     "Sampler",
+    "Sampling",
     "View",
     "adapter_folder",
     "calendar_seasons",

@@ -27,7 +27,7 @@ from m2lib.forecaster.adapters import FACTS_FILE, VIEWS_FILE
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation
 from m2lib.forecaster.export import CARD_FILE, model_card
 from m2lib.forecaster.rolling import evaluate
-from m2lib.forecaster.sampling import SAMPLES, WINDOW_TOKENS, Sampler
+from m2lib.forecaster.sampling import SAMPLES, WINDOW_TOKENS, Sampler, Sampling
 from m2lib.forecaster.tables import Item, chosen_seasons
 from m2lib.forecaster.views import PLAIN
 from m2lib.model import (
@@ -126,8 +126,7 @@ def finetune(
         items=measured,
         horizon=prediction_length,
         season=seasons,
-        num_samples=num_samples,
-        seed=config.seed,
+        sampling=Sampling(num_samples, seed=config.seed),
     )
     # Of the forecasts before, only the model's own are read.
     start = replace(forecaster, text_format=text_format, progress=progress)

@@ -20,7 +20,7 @@ from pandas.api.types import is_list_like
 
 from m2lib import settings
 from m2lib.decoding import Forecast
-from m2lib.files import InputError, check_count
+from m2lib.files import InputError
 from m2lib.forecaster.adapters import (
     GENERAL_FOLDER,
     NO_ADAPTER,
@@ -34,7 +34,7 @@ from m2lib.forecaster.arrays import refuse_covariates, series_of
 from m2lib.forecaster.evaluation import Evaluation
 from m2lib.forecaster.export import export
 from m2lib.forecaster.rolling import evaluate
-from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
+from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler, Sampling
 from m2lib.forecaster.tables import (
     Columns,
     Fill,
@@ -169,9 +169,9 @@ class Forecaster(Sampler):
         temperature: float = TEMPERATURE,
         seed: int = 0,
         batch_size: int | None = None,
+        context_length: int | None = None,
         ids: Sequence[int | str] | None = None,
         season: int | Sequence[int] = 1,
-        context_length: int | None = None,
         views: Sequence[View] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Forecast the quantiles of what follows each context, and the median.
@@ -187,7 +187,9 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        num_samples, temperature, seed, batch_size, ids, season, context_length, views : optional
+        num_samples, temperature, seed, batch_size, context_length : optional
+            As in `m2lib.forecaster.Sampling`.
+        ids, season, views : optional
             As in `sample`.
 
         Returns
@@ -206,17 +208,9 @@ class Forecaster(Sampler):
         """
         _check_levels(quantile_levels)
         values = series_of(context, ids)
+        sampling = Sampling(num_samples, temperature, seed, batch_size, context_length)
         forecasts = self.sample(
-            values,
-            prediction_length,
-            num_samples=num_samples,
-            temperature=temperature,
-            seed=seed,
-            batch_size=batch_size,
-            ids=ids,
-            season=season,
-            context_length=context_length,
-            views=views,
+            values, prediction_length, sampling, ids=ids, season=season, views=views
         )
         # (series, num_samples, steps, variables)
         samples = np.stack([forecast.physical for forecast in forecasts])
@@ -279,7 +273,7 @@ class Forecaster(Sampler):
         seed : int, optional
             The sampling's seed. Every fifty series have the next one.
         batch_size, context_length : int, optional
-            As in `sample`.
+            As in `m2lib.forecaster.Sampling`.
         return_samples : bool, optional
             Whether the table holds the samples themselves, too, and their mean.
         skip : bool, optional
@@ -311,6 +305,7 @@ class Forecaster(Sampler):
         """
         if future_df is not None:
             refuse_covariates("future_df")
+        sampling = Sampling(num_samples, temperature, seed, batch_size, context_length)
         columns = _columns(id_column, timestamp_column, target)
         items = items_of(df, columns, skip=skip, fill=fill)
         seasons = _seasons(items, season)
@@ -323,11 +318,7 @@ class Forecaster(Sampler):
             prediction_length,
             quantile_levels,
             seasons,
-            num_samples=num_samples,
-            temperature=temperature,
-            seed=seed,
-            batch_size=batch_size,
-            context_length=context_length,
+            sampling,
             return_samples=return_samples,
         )
         return pd.concat(parts, ignore_index=True)
@@ -339,12 +330,8 @@ class Forecaster(Sampler):
         prediction_length: int,
         quantile_levels: Sequence[float] = DECILES,
         season: int | Sequence[int] | None = None,
+        sampling: Sampling = Sampling(),
         *,
-        num_samples: int = SAMPLES,
-        temperature: float = TEMPERATURE,
-        seed: int = 0,
-        batch_size: int | None = None,
-        context_length: int | None = None,
         return_samples: bool = False,
     ) -> Iterator[pd.DataFrame]:
         """Forecast series that `items_of` has already taken from their table, fifty at a time.
@@ -362,9 +349,11 @@ class Forecaster(Sampler):
             Steps to forecast.
         quantile_levels : sequence of float, optional
             Between 0 and 1.
-        season, num_samples, temperature, seed, batch_size : optional
+        season : int or sequence of int, optional
             As in `predict_df`.
-        context_length, return_samples : optional
+        sampling : Sampling, optional
+            How many samples, and how they are drawn. Every fifty series have the next seed.
+        return_samples : bool, optional
             As in `predict_df`.
 
         Returns
@@ -384,17 +373,13 @@ class Forecaster(Sampler):
             # All parts are written in the format that is chosen for all of them.
             text_format = self.format_of(_unseasonal(items, seasons))
             forecaster = replace(self, text_format=text_format)
-        for part, part_seed in in_parts(items, seed, self.progress):
+        for part, part_seed in in_parts(items, sampling.seed, self.progress):
             forecasts = forecaster.sample(
                 [item.values for item in part],
                 prediction_length,
-                num_samples=num_samples,
-                temperature=temperature,
-                seed=part_seed,
-                batch_size=batch_size,
+                replace(sampling, seed=part_seed),
                 ids=[item.name for item in part],
                 season=seasons,
-                context_length=context_length,
             )
             yield _long_table(part, forecasts, columns, quantile_levels, return_samples)
 
@@ -423,7 +408,7 @@ class Forecaster(Sampler):
         skip : bool, optional
             Whether a series that cannot be read is left out, with a warning that says why.
         context_length : int, optional
-            As in `sample`.
+            As in `m2lib.forecaster.Sampling`.
 
         Returns
         -------
@@ -519,6 +504,7 @@ class Forecaster(Sampler):
         InputError
             For an unfit table, naming row and column, and for an argument out of its range.
         """
+        sampling = Sampling(num_samples, temperature, seed, batch_size, context_length)
         columns = _columns(id_column, timestamp_column, target)
         least = SHORTEST + prediction_length + leave_out
         items = items_of(df, columns, least=least, skip=skip, fill=fill)
@@ -531,11 +517,7 @@ class Forecaster(Sampler):
             leave_out=leave_out,
             season=_seasons(items, season),
             period=period,
-            num_samples=num_samples,
-            temperature=temperature,
-            seed=seed,
-            batch_size=batch_size,
-            context_length=context_length,
+            sampling=sampling,
             columns=columns,
             auto_ets=auto_ets,
         )
@@ -676,7 +658,6 @@ def in_parts(
     """
     from tqdm.auto import tqdm
 
-    check_count("seed", seed, 0)
     starts = range(0, len(items), PART)
     off = not progress or len(starts) == 1 or settings.bars_are_off()
     bar = tqdm(starts, "parts", unit="part", leave=None, disable=off)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ import pandas as pd
 from m2lib import series
 from m2lib.files import InputError, check_count, first_line
 from m2lib.forecaster.evaluation import ETS, MEASURES, MODEL, Evaluation
-from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler
+from m2lib.forecaster.sampling import Sampler, Sampling
 from m2lib.forecaster.tables import Columns, Item, as_written, chosen_seasons
 from m2lib.series import DECILES, NOTHING_LEFT
 
@@ -83,11 +82,7 @@ def evaluate(
     season: int | Sequence[int] | None = None,
     period: int | None = None,
     refit: Callable[[Sequence[np.ndarray]], Sampler] | None = None,
-    num_samples: int = SAMPLES,
-    temperature: float = TEMPERATURE,
-    seed: int = 0,
-    batch_size: int | None = None,
-    context_length: int | None = None,
+    sampling: Sampling = Sampling(),
     columns: Columns | None = None,
     auto_ets: bool | None = None,
 ) -> Evaluation:
@@ -116,9 +111,9 @@ def evaluate(
         forecaster that has seen nothing later. Each context is then at least a horizon longer than
         the shortest allowed, so that there is something to learn from. Default: the same forecaster
         at all origins.
-    num_samples, temperature, seed, batch_size, context_length : optional
-        As in `Sampler.sample`; the model's point forecast is the samples' median. The others read
-        the whole of each context.
+    sampling : Sampling, optional
+        How many samples, and how they are drawn; the model's point forecast is their median. The
+        others read the whole of each context, whatever the sampling's `context_length`.
     columns : Columns, optional
         The columns of the series' table, which name those of `Evaluation.forecasts`. Default: the
         variables are numbered from 0.
@@ -157,7 +152,7 @@ def evaluate(
     unseasonal = {origin: _without_season(context, seasons) for origin, context in contexts.items()}
     names = [items[place].name for place, _ in rolling]
     text_format = forecaster.checked_format(list(unseasonal.values()), names)
-    steps_read = forecaster.readable_steps(text_format, horizon, context_length)
+    steps_read = forecaster.readable_steps(text_format, horizon, sampling.context_length)
     units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
     rolling = _fit_origins(contexts, unseasonal, units, text_format, steps_read)
     truths = {
@@ -165,14 +160,6 @@ def evaluate(
     }
 
     # 2. Sample the language model's forecasts.
-    options: dict[str, Any] = {
-        "season": seasons,
-        "num_samples": num_samples,
-        "temperature": temperature,
-        "seed": seed,
-        "batch_size": batch_size,
-        "context_length": context_length,
-    }
     if refit is None and not forecaster.text_format:
         # All moments are written in the format that was chosen for all of them.
         forecaster = replace(forecaster, text_format=text_format)
@@ -183,7 +170,7 @@ def evaluate(
             model = refit([unseasonal[origin] for origin in batch])
         ids = [items[place].name for place, _ in batch]
         known = [contexts[origin] for origin in batch]
-        forecasts = model.sample(known, horizon, ids=ids, **options)
+        forecasts = model.sample(known, horizon, sampling, ids=ids, season=seasons)
         for origin, forecast in zip(batch, forecasts, strict=True):
             samples[origin] = forecast.physical  # (num_samples, horizon, variables)
 

@@ -35,6 +35,34 @@ LONG_WORK = 120  # seconds; what takes longer is said before it begins
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How forecasts are sampled."""
+
+    num_samples: int = SAMPLES
+    """Forecasts of each series; 1 is the single greedy one."""
+    temperature: float = TEMPERATURE
+    """The sampling's temperature, above 0: the lower, the narrower are the forecasts."""
+    seed: int = 0
+    """The sampling's seed."""
+    batch_size: int | None = None
+    """How many contexts are forecast together; each series has one for each view. Samples depend on
+    it. None: as many as fit into 2 GB of keys and values, up to 256 forecasts."""
+    context_length: int | None = None
+    """The last steps of each series that the model reads at most, 10 or more. All that is read
+    shares three or four digits, so a shorter past is written with a finer resolution. The season is
+    always estimated from the whole series. None: as many as the model's window holds."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for an argument that is no whole number in its range."""
+        check_count("num_samples", self.num_samples)
+        check_count("seed", self.seed, 0)
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
+        if self.context_length is not None:
+            check_count("context_length", self.context_length, SHORTEST)
+
+
+@dataclass(frozen=True)
 class Sampler:
     """A language model that forecasts by sampling, and the text format that it reads and writes."""
 
@@ -76,14 +104,10 @@ class Sampler:
         self,
         values: Sequence[np.ndarray],
         prediction_length: int,
+        sampling: Sampling = Sampling(),
         *,
-        num_samples: int = SAMPLES,
-        temperature: float = TEMPERATURE,
-        seed: int = 0,
-        batch_size: int | None = None,
         ids: Sequence[int | str] | None = None,
         season: int | Sequence[int] = 1,
-        context_length: int | None = None,
         views: Sequence[View] | None = None,
     ) -> list[Forecast]:
         """Sample forecasts of each series.
@@ -95,25 +119,13 @@ class Sampler:
             steps are read, with a warning.
         prediction_length : int
             Steps to forecast.
-        num_samples : int, optional
-            Forecasts of each series; 1 is the single greedy one.
-        temperature : float, optional
-            The sampling's temperature, above 0: the lower, the narrower are the forecasts.
-        seed : int, optional
-            The sampling's seed.
-        batch_size : int, optional
-            How many contexts are forecast together; each series has one for each view. Samples
-            depend on it. Default: as many as fit into 2 GB of keys and values, up to 256 forecasts.
+        sampling : Sampling, optional
+            How many samples, and how they are drawn.
         ids : sequence of int or str, optional
             The names of series in errors. Default: their numbers from 0.
         season : int or sequence of int, optional
             Steps of the season, which is taken out before a series is written, and put back
             afterwards; 1: none. Of several, each series gets the longest that it has three of.
-        context_length : int, optional
-            The last steps of each series that the model reads at most, 10 or more. All that is read
-            shares three or four digits, so a shorter past is written with a finer resolution. The
-            season is always estimated from the whole series. Default: as many as the model's window
-            holds.
         views : sequence of View, optional
             The ways in which the model is shown each series, see `m2lib.forecaster.View`. The
             samples are shared out among them, so that of 20 samples three views have 7, 7 and 6.
@@ -140,7 +152,6 @@ class Sampler:
         """
         if len(values) == 0:
             raise InputError("there is no series to forecast; give at least one")
-        check_count("num_samples", num_samples)
         lengths = checked_seasons(season)
         # What was never negative stays so: the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
@@ -152,7 +163,7 @@ class Sampler:
         ]
         text_format = self.checked_format(unseasonal, ids)
         window = self.readable_steps(text_format, prediction_length)
-        steps_read = self.readable_steps(text_format, prediction_length, context_length)
+        steps_read = self.readable_steps(text_format, prediction_length, sampling.context_length)
         if steps_read == window and any(len(series) > window for series in values):
             warnings.warn(
                 f"of a series longer than the model's window the last {steps_read} steps are read",
@@ -161,6 +172,7 @@ class Sampler:
 
         # Each series is written once for each view. With 20 samples each of three views has
         # 7, and the last of these 21 is left out.
+        num_samples = sampling.num_samples
         views = tuple(views or self.views)[:num_samples]
         samples_each = math.ceil(num_samples / len(views))
         all_seen = [
@@ -177,9 +189,10 @@ class Sampler:
             max_new_tokens=text_format.longest_step * prediction_length,
             steps=prediction_length,
             constrained=True,
-            temperature=temperature if num_samples > 1 else 0.0,
+            temperature=sampling.temperature if num_samples > 1 else 0.0,
             n_samples=samples_each,
         )
+        batch_size = sampling.batch_size
         if batch_size is None:
             longest = max(len(context) for context in contexts)
             batch_size = self._batch_size(text_format, longest, samples_each, prediction_length)
@@ -194,7 +207,7 @@ class Sampler:
             [contexts[number] for number in by_length],
             protocol,
             batch_size=batch_size,
-            seed=seed,
+            seed=sampling.seed,
             ids=[names[number] for number in by_length],
             text_format=text_format,
             progress=self.progress,

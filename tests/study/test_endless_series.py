@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from m2lib.accounting import CONVENTIONS
-from m2lib.forecaster import Forecaster
+from m2lib.forecaster import Forecaster, Sampling
 from m2lib.series import FORMAT_FILE, TABLES, draw_systems, split_ids
 from study import runs
 from study.plans import plan_run
@@ -104,7 +104,7 @@ def test_an_adapter_for_any_table_learns_from_synthetic_series(data, store, most
     for variables in (1, 3):
         periods = np.arange(2, 2 + variables)
         waves = np.sin(np.arange(30.0)[:, None] / periods)
-        (samples,) = forecaster.sample([waves], 4, num_samples=2)
+        (samples,) = forecaster.sample([waves], 4, Sampling(2))
         assert samples.physical.shape == (2, 4, variables)
 
     again = run(SYNTHETIC, SMALL, data=data, fresh=True)

@@ -14,7 +14,7 @@ from utilsforecast.evaluation import evaluate as utilsforecast_evaluate
 from utilsforecast.losses import mae
 
 from m2lib.files import InputError
-from m2lib.forecaster import Columns, Forecaster, Item, View, finetune, format_for
+from m2lib.forecaster import Columns, Forecaster, Item, Sampling, View, finetune, format_for
 from m2lib.forecaster.adapters import GENERAL_FOLDER, read_views
 from m2lib.forecaster.forecaster import in_parts
 from m2lib.model import INT8, devices, inject_lora, load_backbone, save_adapter
@@ -145,7 +145,7 @@ def test_the_samples_of_a_table_are_those_of_its_series(untuned, sales):
 
     values = [values_of(sales, name, "target") for name in ("b", "a")]
     # The table's calendar says 7 days.
-    of_b, _ = untuned.sample(values, 4, num_samples=3, season=7)
+    of_b, _ = untuned.sample(values, 4, Sampling(3), season=7)
     assert of_table.to_numpy().T.tolist() == of_b.physical[..., 0].tolist()
 
 
@@ -196,10 +196,11 @@ def test_quantiles_have_the_shapes_of_chronos(untuned, context, shape):
 def test_predict_quantiles_hands_its_options_on_to_the_sampling(untuned):
     forecaster = replace(untuned, text_format=TABLES)
     rising = waves() + 5 * np.arange(40)[:, None]
-    options = {"num_samples": 4, "context_length": 25, "views": (View(trend=True),), "season": 4}
+    sampled = {"num_samples": 4, "context_length": 25}
+    shown = {"views": (View(trend=True),), "season": 4}
 
-    _, median = forecaster.predict_quantiles(rising[:, 0], 3, **options)
-    (forecast,) = forecaster.sample([rising], 3, **options)
+    _, median = forecaster.predict_quantiles(rising[:, 0], 3, **sampled, **shown)
+    (forecast,) = forecaster.sample([rising], 3, Sampling(**sampled), **shown)
     expected = np.median(forecast.physical, axis=0)[:, 0]
     assert median[0].numpy() == pytest.approx(expected, rel=1e-6)
 

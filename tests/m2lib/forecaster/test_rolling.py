@@ -15,7 +15,7 @@ from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, Item, chosen_seasons, evaluate, rolling
 from m2lib.forecaster.evaluation import ETS, MODEL, WQL
 from m2lib.forecaster.rolling import baselines_for, origins_of
-from m2lib.forecaster.sampling import Sampler
+from m2lib.forecaster.sampling import Sampler, Sampling
 from m2lib.series import DECILES, TextFormat, coverage, crps_fair, seasonal_naive
 
 
@@ -121,7 +121,7 @@ def test_the_model_sees_what_was_known_and_nothing_later(untuned, monkeypatch):
         return sample(self, values, *arguments, **options)
 
     monkeypatch.setattr(Sampler, "sample", noted)
-    evaluate(untuned, [item(wave())], 4, num_samples=3)
+    evaluate(untuned, [item(wave())], 4, sampling=Sampling(3))
     (context,) = contexts
     assert context[:, 0].tolist() == wave()[:36].tolist()
 
@@ -133,7 +133,7 @@ def test_the_model_sees_what_was_known_and_nothing_later(untuned, monkeypatch):
 def test_errors_are_those_of_the_steps_that_were_kept_back(untuned, future):
     known = wave()[:36]
     series = np.append(known, future)
-    result = evaluate(untuned, [item(series)], 4, num_samples=3)
+    result = evaluate(untuned, [item(series)], 4, sampling=Sampling(3))
 
     expected = np.abs(future - known[-1]).mean()
     assert result.errors["last value"].item() == pytest.approx(expected)
@@ -150,14 +150,14 @@ def test_each_moment_has_a_forecaster_of_its_own(tiny):
         return Forecaster(tiny, TextFormat(1))
 
     items = [item(wave()), item(wave()[:25], "b")]
-    result = evaluate(forecaster, items, 4, origins=3, num_samples=1, refit=refit)
+    result = evaluate(forecaster, items, 4, origins=3, sampling=Sampling(1), refit=refit)
     # The series end 12, 8 or 4 steps later. To learn from there have to be ten steps and a horizon,
     # so nothing is learned from the first 13 steps of b.
     assert lengths == [[28], [32, 17], [36, 21]]
     assert result.errors.index.tolist() == [(0, 28), (0, 32), (0, 36), (1, 17), (1, 21)]
 
     # These forecasters have learned nothing, so they forecast what the one alone does.
-    alone = evaluate(forecaster, items, 4, origins=3, num_samples=1)
+    alone = evaluate(forecaster, items, 4, origins=3, sampling=Sampling(1))
     expected = alone.errors.loc[result.errors.index, MODEL]
     assert result.errors[MODEL].tolist() == expected.tolist()
 
@@ -178,7 +178,7 @@ def test_what_is_evaluated_is_what_forecasts(untuned):
 
 def test_what_is_kept_back_may_be_negative(untuned):
     profit = item([*(np.arange(40) % 7), 1, -0.5, 2, 3])
-    assert np.isfinite(evaluate(untuned, [profit], 4, num_samples=2).mae)
+    assert np.isfinite(evaluate(untuned, [profit], 4, sampling=Sampling(2)).mae)
 
 
 def test_less_of_a_series_may_be_read(untuned):
@@ -196,7 +196,7 @@ def test_too_short_a_context_length_is_refused_before_any_training(tiny):
             Forecaster(tiny, TextFormat(1)),
             [item(wave())],
             4,
-            context_length=0,
+            sampling=Sampling(context_length=0),
             refit=lambda _: pytest.fail("trained"),
         )
 
@@ -217,7 +217,7 @@ def test_the_calendar_says_the_season(untuned, freq, season):
     shortest, *_ = chosen_seasons([dated, dated], None)
     assert shortest == season
 
-    errors = evaluate(untuned, [dated], 2, num_samples=1).errors
+    errors = evaluate(untuned, [dated], 2, sampling=Sampling(1)).errors
     assert ("last period" if season == 1 else f"{season} steps ago") in errors
 
     # Numbered steps have no season, so beside them nothing has.
@@ -254,7 +254,7 @@ def hours():
 
 @pytest.mark.filterwarnings("ignore:of a series longer")
 def test_where_there_are_a_day_and_a_week_the_week_is_repeated(untuned, hours, ets_seasons):
-    result = evaluate(untuned, [hours], 24, origins=3, num_samples=1, auto_ets=True)
+    result = evaluate(untuned, [hours], 24, origins=3, sampling=Sampling(1), auto_ets=True)
     assert result.season == 24
     assert result.period == 168
     assert result.errors["168 steps ago"].max() == pytest.approx(0, abs=1e-9)
@@ -266,7 +266,9 @@ def test_the_day_is_repeated_where_a_context_has_fewer_than_three_weeks(
     untuned, hours, ets_seasons
 ):
     # At the first moment 496 hours are known, and three weeks have 504.
-    result = evaluate(untuned, [hours], 24, origins=2, stride=280, num_samples=1, auto_ets=True)
+    result = evaluate(
+        untuned, [hours], 24, origins=2, stride=280, sampling=Sampling(1), auto_ets=True
+    )
     assert result.season == 24
     assert result.period == 24
     assert ets_seasons == [24]
@@ -278,14 +280,14 @@ def test_the_day_is_repeated_where_a_context_has_fewer_than_three_weeks(
 def test_a_baseline_that_a_context_is_too_short_for_is_left_out(untuned):
     message = "left out, as a context is too short for it: nearest analogue"
     with pytest.warns(UserWarning, match=message):
-        result = evaluate(untuned, [item(wave(15))], 5, num_samples=2, auto_ets=False)
+        result = evaluate(untuned, [item(wave(15))], 5, sampling=Sampling(2), auto_ets=False)
     assert {*result.errors} == {"last value", "mean", "last period", "log-VAR(3)", MODEL}
 
 
 def test_where_a_context_is_shorter_than_the_season_the_period_is_found(untuned):
     values = wave(40)
     weeks = Item("a", pd.date_range("2024-01-07", periods=40, freq="W"), values[:, None])
-    result = evaluate(untuned, [weeks], 4, num_samples=1, auto_ets=False)
+    result = evaluate(untuned, [weeks], 4, sampling=Sampling(1), auto_ets=False)
 
     assert chosen_seasons([weeks], None) == (52,)
     assert result.period is None
@@ -297,7 +299,7 @@ def test_where_a_context_is_shorter_than_the_season_the_period_is_found(untuned)
 def test_a_context_as_long_as_the_season_repeats_it(untuned):
     weeks = pd.date_range("2024-01-07", periods=56, freq="W")
     year = Item("a", weeks, wave(56)[:, None])
-    result = evaluate(untuned, [year], 4, num_samples=1, auto_ets=False)
+    result = evaluate(untuned, [year], 4, sampling=Sampling(1), auto_ets=False)
     assert result.period == 52
 
 
@@ -312,7 +314,7 @@ def test_a_moment_with_a_flat_context_is_left_out(untuned):
     items = [item(wave()), item(late, "late")]
     message = "forecasts left out, as what is read never changes or is mostly 0: 2"
     with pytest.warns(UserWarning, match=message):
-        result = evaluate(untuned, items, 4, origins=3, num_samples=1)
+        result = evaluate(untuned, items, 4, origins=3, sampling=Sampling(1))
 
     assert result.errors.index.tolist() == [(0, 28), (0, 32), (0, 36), (1, 36)]
     assert result.record()["origins"][-1] == {"item": 1, "steps": 36}
@@ -326,7 +328,7 @@ def test_where_every_context_is_flat_there_is_nothing_to_forecast_from(tiny, tex
     flat = item(np.append(np.full(36, 5.0), wave(4)))
     message = "there is nothing to forecast from: what is read never"
     with pytest.raises(InputError, match=message):
-        evaluate(Forecaster(tiny, text_format), [flat], 4, num_samples=1)
+        evaluate(Forecaster(tiny, text_format), [flat], 4, sampling=Sampling(1))
 
 
 def test_a_moment_at_which_nothing_is_left_without_the_season_is_left_out(tiny):
@@ -338,7 +340,8 @@ def test_a_moment_at_which_nothing_is_left_without_the_season_is_left_out(tiny):
     noisy = np.concatenate([regular, noise])
 
     forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
-    options = {"season": 2, "context_length": 30, "num_samples": 1, "auto_ets": False}
+    sampling = Sampling(1, context_length=30)
+    options = {"season": 2, "sampling": sampling, "auto_ets": False}
     with pytest.warns(UserWarning, match="left out, as what is read never changes or .*: 1$"):
         result = evaluate(forecaster, [item(noisy), item(regular)], 4, **options)
     assert result.errors.index.tolist() == [(0, 120)]
@@ -348,7 +351,7 @@ def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):
     late = item(np.concatenate([np.zeros(2000), wave(304)]))
     forecaster = Forecaster(tiny, TextFormat(1))
     with pytest.warns(UserWarning, match="longer than the model's window") as caught:
-        result = evaluate(forecaster, [late, item(wave(304))], 4, num_samples=1)
+        result = evaluate(forecaster, [late, item(wave(304))], 4, sampling=Sampling(1))
 
     assert not any("left out" in str(warning.message) for warning in caught)
     assert result.mase.index.tolist() == [(0, 2300), (1, 300)]
@@ -361,7 +364,7 @@ def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):
 def test_simple_forecasts_are_those_of_scaled_variables_in_the_tables_units(untuned):
     steps = np.arange(40) / 2
     values = np.stack([np.sin(steps) - 5, 1e3 * np.cos(steps)], axis=1)
-    result = evaluate(untuned, [item(values)], 4, num_samples=1, auto_ets=False)
+    result = evaluate(untuned, [item(values)], 4, sampling=Sampling(1), auto_ets=False)
 
     context = values[:36]
     truth = values[36:]
@@ -378,7 +381,7 @@ def test_a_tables_units_change_no_simple_forecast(untuned):
     rng = np.random.default_rng(0)
     waves = 3 * np.sin(np.arange(60) / 2) ** 2
     values = 1 + rng.gamma(3, 1, (60, 2)) + waves[:, None]
-    options = {"num_samples": 1, "auto_ets": False}
+    options = {"sampling": Sampling(1), "auto_ets": False}
     plain = evaluate(untuned, [item(values)], 4, **options).forecasts
     in_units = evaluate(untuned, [item(values * [0.01, 500])], 4, **options).forecasts
 
@@ -391,9 +394,9 @@ def test_a_tables_units_change_no_simple_forecast(untuned):
 @pytest.mark.filterwarnings("ignore:left out, as a context is too short")
 def test_crps_and_coverage_are_those_of_the_samples(untuned):
     values = 50 + 30 * np.sin(np.arange(15))
-    result = evaluate(untuned, [item(values)], 5, num_samples=20, auto_ets=False)
+    result = evaluate(untuned, [item(values)], 5, sampling=Sampling(20), auto_ets=False)
 
-    (ahead,) = untuned.sample([values[:10, None]], 5, num_samples=20)
+    (ahead,) = untuned.sample([values[:10, None]], 5, Sampling(20))
     truth = values[10:, None]
     assert result.crps == pytest.approx(crps_fair(ahead.physical, truth))
     assert result.coverage == coverage(ahead.physical, truth, 0.8)
@@ -401,7 +404,7 @@ def test_crps_and_coverage_are_those_of_the_samples(untuned):
 
 
 def test_a_single_sample_has_its_mae_for_a_crps_and_no_coverage(untuned):
-    result = evaluate(untuned, [item(wave())], 4, num_samples=1, auto_ets=False)
+    result = evaluate(untuned, [item(wave())], 4, sampling=Sampling(1), auto_ets=False)
     assert result.crps == result.mae
     assert result.coverage is None
 
@@ -415,7 +418,7 @@ def test_a_single_sample_has_its_mae_for_a_crps_and_no_coverage(untuned):
 )
 def test_a_series_that_repeats_itself_is_measured_by_its_steps(untuned, values):
     days = replace(item(values), times=pd.date_range("2024-01-01", periods=42))
-    result = evaluate(untuned, [days], 3, num_samples=2, auto_ets=False)
+    result = evaluate(untuned, [days], 3, sampling=Sampling(2), auto_ets=False)
     assert result.season == 7
 
     step = np.abs(np.diff(values[:-3])).mean()
@@ -434,7 +437,9 @@ def test_a_series_that_repeats_itself_is_measured_by_its_steps(untuned, values):
 )
 def test_where_fewer_than_two_seasons_are_known_steps_are_the_unit(untuned, season, lag):
     values = wave()
-    result = evaluate(untuned, [item(values)], 4, season=season, num_samples=1, auto_ets=False)
+    result = evaluate(
+        untuned, [item(values)], 4, season=season, sampling=Sampling(1), auto_ets=False
+    )
     known = values[:36]
     unit = np.abs(known[lag:] - known[:-lag]).mean()
     assert result.forecasts["mase_unit"].tolist() == pytest.approx([unit] * 4)
@@ -443,7 +448,7 @@ def test_where_fewer_than_two_seasons_are_known_steps_are_the_unit(untuned, seas
 def test_a_variable_that_never_changed_does_not_count(tiny):
     late = np.append(np.full(34, 20.0), [25, 30, 35, 30, 30, 30])
     both = item(np.stack([wave(), late], axis=1))
-    options = {"origins": 2, "stride": 3, "num_samples": 1, "auto_ets": False}
+    options = {"origins": 2, "stride": 3, "sampling": Sampling(1), "auto_ets": False}
     result = evaluate(Forecaster(tiny, TextFormat(2)), [both], 4, **options)
 
     def last_value_mase(series, known):

@@ -13,7 +13,7 @@ import torch
 from m2lib.decoding import forecasts
 from m2lib.decoding.bare_model import BareModel
 from m2lib.files import InputError
-from m2lib.forecaster import Sampler, View, format_for, sampling
+from m2lib.forecaster import Sampler, Sampling, View, format_for, sampling
 from m2lib.forecaster.views import Seen
 from m2lib.model import ids_to_text, inject_lora, load_backbone, merge_lora, text_to_ids
 from m2lib.series import STUDY, TABLES, Season, TextFormat, Trend
@@ -65,7 +65,7 @@ def packed(monkeypatch):
 
 def texts_of(sampler):
     """Return what a sampler writes after a wave."""
-    (forecast,) = sampler.sample([WAVE], 3, num_samples=4)
+    (forecast,) = sampler.sample([WAVE], 3, Sampling(4))
     return forecast.texts
 
 
@@ -166,8 +166,8 @@ def test_weights_of_inference_mode_are_never_kept(packed):
 
 
 def test_a_seed_may_be_one_of_numpys_whole_numbers(own):
-    (expected,) = own.sample([WAVE], 3, seed=3)
-    (forecast,) = own.sample([WAVE], 3, seed=np.int64(3))
+    (expected,) = own.sample([WAVE], 3, Sampling(seed=3))
+    (forecast,) = own.sample([WAVE], 3, Sampling(seed=np.int64(3)))
     assert forecast.texts == expected.texts
 
 
@@ -186,13 +186,6 @@ def test_a_seed_may_be_one_of_numpys_whole_numbers(own):
             "season is 0; give its number of steps, a whole one, or 1 where there is none",
         ),
         ([WAVE], {"season": -3}, "season is -3; "),
-        ([WAVE], {"batch_size": 0}, "batch_size is 0; give a whole number of 1 or more"),
-        ([WAVE], {"context_length": 9}, "context_length is 9; give a whole number of 10 or more"),
-        ([WAVE], {"context_length": 12.0}, "context_length is 12.0; give a whole number"),
-        ([WAVE], {"seed": None}, "seed is None; give a whole number of 0 or more"),
-        ([WAVE], {"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
-        ([WAVE], {"num_samples": 0}, "num_samples is 0; give a whole number of 1 or more"),
-        ([WAVE], {"num_samples": 4.0}, "num_samples is 4.0; give a whole number of 1 or more"),
     ],
 )
 def test_an_argument_out_of_range_is_refused_in_one_line(own, values, settings, message):
@@ -200,6 +193,23 @@ def test_an_argument_out_of_range_is_refused_in_one_line(own, values, settings, 
     with pytest.raises(InputError, match=message) as error:
         own.sample(values, **arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; give a whole number of 1 or more"),
+        ({"context_length": 9}, "context_length is 9; give a whole number of 10 or more"),
+        ({"context_length": 12.0}, "context_length is 12.0; give a whole number"),
+        ({"seed": None}, "seed is None; give a whole number of 0 or more"),
+        ({"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
+        ({"num_samples": 0}, "num_samples is 0; give a whole number of 1 or more"),
+        ({"num_samples": 4.0}, "num_samples is 4.0; give a whole number of 1 or more"),
+    ],
+)
+def test_a_sampling_out_of_range_is_refused_in_one_line(own, settings, message):
+    with pytest.raises(InputError, match=message):
+        own.sample([WAVE], 3, Sampling(**settings))
 
 
 def test_a_series_that_does_not_fit_the_format_is_named_by_its_number(tiny):
@@ -245,8 +255,8 @@ def test_the_oldest_steps_drop_out_and_this_is_said(tiny):
     # 204 steps of five tokens fill the 1024 tokens that are read at most.
     message = "of a series longer than the model's window the last 204 steps are read"
     with pytest.warns(UserWarning, match=message):
-        (whole,) = Sampler(tiny).sample([long], 2, num_samples=1)
-    (kept,) = Sampler(tiny).sample([long[-204:]], 2, num_samples=1)
+        (whole,) = Sampler(tiny).sample([long], 2, Sampling(1))
+    (kept,) = Sampler(tiny).sample([long[-204:]], 2, Sampling(1))
     assert whole.texts == kept.texts
 
 
@@ -254,12 +264,12 @@ def test_steps_that_an_adapter_has_not_learned_are_warned_of(own, tmp_path):
     tuned = replace(own, adapter=tmp_path)
     # 204 steps of five tokens fill a window of 1024.
     with pytest.warns(UserWarning, match="103 steps are more than the 102 that fill half a"):
-        tuned.sample([WAVE], 103, num_samples=1)
+        tuned.sample([WAVE], 103, Sampling(1))
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tuned.sample([WAVE], 102, num_samples=1)
-        own.sample([WAVE], 103, num_samples=1)  # there is no adapter, and nothing was learned
+        tuned.sample([WAVE], 102, Sampling(1))
+        own.sample([WAVE], 103, Sampling(1))  # there is no adapter, and nothing was learned
 
 
 @pytest.mark.parametrize(("count", "what"), [(1, "this series"), (2, "these 2 series")])
@@ -267,7 +277,7 @@ def test_work_of_minutes_is_warned_of(own, monkeypatch, count, what):
     monkeypatch.setattr(sampling, "SHORT_WORK", 0)
     monkeypatch.setattr(sampling, "LONG_WORK", 0)
     with pytest.warns(UserWarning, match=f"^{what} will take some 0 minutes here; fewer"):
-        own.sample([WAVE] * count, 3, num_samples=1)
+        own.sample([WAVE] * count, 3, Sampling(1))
 
 
 def test_work_that_is_measured_to_be_short_is_not_warned_of(own, monkeypatch):
@@ -275,7 +285,7 @@ def test_work_that_is_measured_to_be_short_is_not_warned_of(own, monkeypatch):
     monkeypatch.setattr(sampling, "LONG_WORK", 1e9)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        own.sample([WAVE], 3, num_samples=1)
+        own.sample([WAVE], 3, Sampling(1))
 
 
 # How a context is written, and its forecasts are read.
@@ -314,12 +324,12 @@ def test_several_variables_are_scaled_each_by_itself():
 
 
 def test_less_of_the_past_is_read_where_this_is_asked_for(own):
-    (short,) = own.sample([WAVE], 3, num_samples=1, context_length=15)
-    (same,) = own.sample([WAVE[-15:]], 3, num_samples=1)
+    (short,) = own.sample([WAVE], 3, Sampling(1, context_length=15))
+    (same,) = own.sample([WAVE[-15:]], 3, Sampling(1))
     assert short.texts == same.texts
     assert short.prompt_tokens == same.prompt_tokens
 
-    (whole,) = own.sample([WAVE], 3, num_samples=1, context_length=500)
+    (whole,) = own.sample([WAVE], 3, Sampling(1, context_length=500))
     assert whole.prompt_tokens > short.prompt_tokens
 
 
@@ -339,7 +349,7 @@ def test_a_season_comes_from_the_whole_series_whatever_is_read_of_it(own):
     season = np.resize([1.0, 2.0, 4.0, 3.0], 43)[:, None]
     growing = season * np.linspace(10, 20, 43)[:, None]
     # Ten steps are fewer than the three seasons from which one is estimated.
-    (forecast,) = own.sample([growing[:40]], 3, num_samples=1, context_length=10, season=4)
+    (forecast,) = own.sample([growing[:40]], 3, Sampling(1, context_length=10), season=4)
 
     levels = forecast.scaling.scale[:, 0] / season[40:, 0]
     assert levels == pytest.approx(np.full(3, levels[0]), rel=0.01)
@@ -349,11 +359,11 @@ def test_each_series_has_the_longest_of_several_seasons(own):
     week = np.random.default_rng(0).uniform(1, 9, 21)
     long = np.resize(week, 70)[:, None]
     short = long[:60]  # fewer than three weeks
-    with_week, with_day = own.sample([long, short], 3, num_samples=1, season=(3, 21))
+    with_week, with_day = own.sample([long, short], 3, Sampling(1), season=(3, 21))
 
-    (week_alone,) = own.sample([long], 3, num_samples=1, season=21)
+    (week_alone,) = own.sample([long], 3, Sampling(1), season=21)
     assert np.array_equal(with_week.scaling.scale, week_alone.scaling.scale)
-    (day_alone,) = own.sample([short], 3, num_samples=1, season=3)
+    (day_alone,) = own.sample([short], 3, Sampling(1), season=3)
     assert np.array_equal(with_day.scaling.scale, day_alone.scaling.scale)
 
 
@@ -369,13 +379,13 @@ def test_a_trend_is_taken_out_and_goes_on(for_tables):
     assert slope == pytest.approx([5.0], rel=0.05)
     flat = growing + slope * steps[::-1]  # the last step stays where it is
 
-    (rising,) = for_tables.sample([growing], 12, num_samples=4, views=WITHOUT_TREND)
-    (level,) = for_tables.sample([flat], 12, num_samples=4)
+    (rising,) = for_tables.sample([growing], 12, Sampling(4), views=WITHOUT_TREND)
+    (level,) = for_tables.sample([flat], 12, Sampling(4))
     assert rising.texts == level.texts
     ahead = np.arange(1, 13)[:, None]
     assert rising.physical == pytest.approx(level.physical + slope * ahead)
 
-    (trend_left_in,) = for_tables.sample([growing], 12, num_samples=4)
+    (trend_left_in,) = for_tables.sample([growing], 12, Sampling(4))
     assert trend_left_in.texts != rising.texts
 
 
@@ -386,7 +396,7 @@ def test_season_and_trend_come_out_together_and_go_back_in(for_tables):
     values = (level * pattern)[:, None]
     context = values[:80]
     truth = values[80:]
-    (forecast,) = for_tables.sample([context], 8, num_samples=30, season=4, views=WITHOUT_TREND)
+    (forecast,) = for_tables.sample([context], 8, Sampling(30), season=4, views=WITHOUT_TREND)
 
     # The random model knows nothing. But without season and trend all values are nearly the same.
     # So where it repeats the smallest, season and trend make the right forecast of it.
@@ -405,7 +415,7 @@ def test_season_and_trend_come_out_together_and_go_back_in(for_tables):
 def test_a_falling_series_may_need_another_format_without_its_trend(tiny):
     noise = np.random.default_rng(0).normal(0, 0.1, (60, 1))
     falling = np.linspace(100, 1, 60)[:, None] + noise
-    (forecast,) = Sampler(tiny).sample([falling], 6, num_samples=2, views=WITHOUT_TREND)
+    (forecast,) = Sampler(tiny).sample([falling], 6, Sampling(2), views=WITHOUT_TREND)
     assert forecast.physical.min() >= 0
 
 
@@ -450,7 +460,7 @@ WIDE = TextFormat(1, percentile=100, offset=0.5, spread=10.0)
 def test_a_spread_takes_no_forecast_below_zero_where_no_value_is(tiny):
     sales = waves() * (waves() > 40)
     profit = waves() - 50
-    of_sales, of_profit = Sampler(tiny, WIDE).sample([sales, profit], 4, num_samples=8)
+    of_sales, of_profit = Sampler(tiny, WIDE).sample([sales, profit], 4, Sampling(8))
     assert of_sales.physical.min() == 0
     assert of_profit.physical.min() < profit.min()
 
@@ -459,7 +469,7 @@ def test_each_variable_is_kept_above_zero_by_itself(tiny):
     sales = waves() * (waves() > 40)
     profit = waves() - 50
     sampler = Sampler(tiny, replace(WIDE, variables=2))
-    (forecast,) = sampler.sample([np.hstack([sales, profit])], 4, num_samples=8)
+    (forecast,) = sampler.sample([np.hstack([sales, profit])], 4, Sampling(8))
     assert forecast.physical[..., 0].min() == 0
     assert forecast.physical[..., 1].min() < 0
 
@@ -477,7 +487,8 @@ def rising_quarters():
 
 RISING_QUARTERS = rising_quarters()
 VIEWS = (View(20, trend=True), View(), View(40, season=False))
-QUARTERLY = {"season": 4, "batch_size": 8}
+FIVE = Sampling(5, batch_size=8)
+GREEDY = Sampling(1, batch_size=8)
 
 
 @pytest.fixture
@@ -487,7 +498,7 @@ def spreading(for_tables):
 
 
 def test_samples_are_shared_out_among_views(spreading):
-    (forecast,) = spreading.sample([RISING_QUARTERS], 3, num_samples=5, views=VIEWS, **QUARTERLY)
+    (forecast,) = spreading.sample([RISING_QUARTERS], 3, FIVE, season=4, views=VIEWS)
     assert forecast.physical.shape == (5, 3, 1)
 
     # Two samples are of the first view, two of the second and one of the third. Each is read by the
@@ -504,7 +515,7 @@ def test_samples_are_shared_out_among_views(spreading):
 
 
 def test_the_spread_moves_the_samples_of_all_views_away_from_their_common_median(spreading):
-    (forecast,) = spreading.sample([RISING_QUARTERS], 3, num_samples=5, views=VIEWS, **QUARTERLY)
+    (forecast,) = spreading.sample([RISING_QUARTERS], 3, FIVE, season=4, views=VIEWS)
     drawn = forecast.scaling.physical(forecast.values)
     median = np.median(drawn, axis=0)
     moved = median + 2 * (drawn - median)
@@ -513,15 +524,15 @@ def test_the_spread_moves_the_samples_of_all_views_away_from_their_common_median
 
 def test_a_forecaster_has_views_of_its_own(spreading):
     with_views = replace(spreading, views=VIEWS)
-    (own_views,) = with_views.sample([RISING_QUARTERS], 3, num_samples=5, **QUARTERLY)
-    (given,) = spreading.sample([RISING_QUARTERS], 3, num_samples=5, views=VIEWS, **QUARTERLY)
+    (own_views,) = with_views.sample([RISING_QUARTERS], 3, FIVE, season=4)
+    (given,) = spreading.sample([RISING_QUARTERS], 3, FIVE, season=4, views=VIEWS)
     assert own_views.texts == given.texts
 
 
 def test_a_single_sample_is_of_the_first_view(spreading):
     with_views = replace(spreading, views=VIEWS)
-    (greedy,) = with_views.sample([RISING_QUARTERS], 3, num_samples=1, **QUARTERLY)
-    (first,) = spreading.sample([RISING_QUARTERS], 3, num_samples=1, views=VIEWS[:1], **QUARTERLY)
+    (greedy,) = with_views.sample([RISING_QUARTERS], 3, GREEDY, season=4)
+    (first,) = spreading.sample([RISING_QUARTERS], 3, GREEDY, season=4, views=VIEWS[:1])
     assert greedy.texts == first.texts
 
 
@@ -548,5 +559,5 @@ def test_batches_fit_into_memory(tiny, monkeypatch, series_that_fit, batch_size)
     monkeypatch.setattr(sampling, "forecast", noted)
     monkeypatch.setattr(sampling, "CACHE", series_that_fit * series_bytes)
 
-    Sampler(tiny).sample([context] * 3, 1, num_samples=3)
+    Sampler(tiny).sample([context] * 3, 1, Sampling(3))
     assert sizes == [batch_size]
