@@ -124,7 +124,7 @@ def finetune(
     measure = partial(
         evaluate,
         items=measured,
-        horizon=prediction_length,
+        prediction_length=prediction_length,
         season=seasons,
         sampling=Sampling(num_samples, seed=config.seed),
     )
@@ -199,8 +199,8 @@ def finetune(
 
 def refitter(
     forecaster: Sampler,
-    horizon: int,
-    steps: int,
+    prediction_length: int,
+    num_steps: int,
     seed: int = 0,
     context_length: int | None = None,
 ) -> Callable[[Sequence[np.ndarray]], Sampler]:
@@ -209,12 +209,12 @@ def refitter(
     Every training starts from the forecaster as given here, and its adapter is not kept on disk. It
     learns from windows of as many steps as will be read.
     """
-    config = _config(forecaster, num_steps=steps, seed=seed)
+    config = _config(forecaster, num_steps=num_steps, seed=seed)
 
     def _refit(contexts: Sequence[np.ndarray]) -> Sampler:
         text_format = forecaster.checked_format(contexts)
         tuned, windows = _prepare(
-            forecaster, contexts, text_format, horizon, config, context_length
+            forecaster, contexts, text_format, prediction_length, config, context_length
         )
         with TemporaryDirectory() as checkpoints:
             train(tuned.backbone.model, windows, config, Path(checkpoints))
@@ -266,7 +266,7 @@ def _prepare(
     forecaster: Kind,
     training: Sequence[np.ndarray],
     text_format: TextFormat,
-    horizon: int,
+    prediction_length: int,
     config: TrainConfig,
     context_length: int | None = None,
 ) -> tuple[Kind, Endless]:
@@ -274,9 +274,9 @@ def _prepare(
 
     The language model and the adapter are loaded anew, so that the given ones stay as they are.
     """
-    context_steps = forecaster.readable_steps(text_format, horizon, context_length)
+    context_steps = forecaster.readable_steps(text_format, prediction_length, context_length)
     windows = cut_windows(
-        training, text_format, horizon, context_steps, config.batch_size, config.seed
+        training, text_format, prediction_length, context_steps, config.batch_size, config.seed
     )
     given = forecaster.backbone
     backbone = load_backbone(given.loaded_by, device=str(given.device), dtype=given.dtype)
@@ -362,10 +362,10 @@ def _write(
     backbone: Backbone,
     text_format: TextFormat,
     facts: Mapping[str, Any],
-    horizon: int,
+    prediction_length: int,
 ) -> None:
     """Write the adapter's folder. PEFT's config comes last: a folder without it is no adapter."""
-    card = model_card(backbone.name, text_format, facts, horizon=horizon)
+    card = model_card(backbone.name, text_format, facts, horizon=prediction_length)
     delete(folder / CONFIG_FILE)  # no old weights are ever read in the new format
     delete(folder / VIEWS_FILE)
     write_json(folder / FORMAT_FILE, text_format.settings())

@@ -28,7 +28,7 @@ Origin = tuple[int, int]
 
 def origins_of(
     items: Sequence[Item],
-    horizon: int,
+    prediction_length: int,
     num_origins: int,
     stride: int,
     leave_out: int = 0,
@@ -37,19 +37,20 @@ def origins_of(
     """The moments to forecast from: a series' place in the table, and how many steps are known.
 
     Each series has up to `num_origins` origins, `stride` steps apart, the earliest first. The
-    `horizon` steps after its last origin end `leave_out` steps before the series does. Origins at
-    which fewer than `least` steps are known are left out. Raises InputError if none is left.
+    `prediction_length` steps after its last origin end `leave_out` steps before the series does.
+    Origins at which fewer than `least` steps are known are left out. Raises InputError if none is
+    left.
     """
     origins = []
     for place, item in enumerate(items):
-        # Of 30 steps, with a horizon of 3 and two origins 3 apart, 24 and then 27 are known.
-        last = len(item.values) - leave_out - horizon
+        # Of 30 steps, with forecasts of 3 and two origins 3 apart, 24 and then 27 are known.
+        last = len(item.values) - leave_out - prediction_length
         first = last - (num_origins - 1) * stride
         origins += [(place, steps) for steps in range(first, last + 1, stride) if steps >= least]
     if not origins:
         raise InputError(
-            f"a forecast of {horizon} steps wants a series of {least + horizon + leave_out}; "
-            "ask for fewer steps"
+            f"a forecast of {prediction_length} steps wants a series of "
+            f"{least + prediction_length + leave_out}; ask for fewer steps"
         )
     return origins
 
@@ -57,9 +58,9 @@ def origins_of(
 def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
 
-    Each takes contexts (n, steps, variables), of which no value is negative, and a horizon. The
-    seasonal naive forecast repeats the last `period` steps; if that is None, it finds a period for
-    each context by autocorrelation.
+    Each takes contexts (n, steps, variables), of which no value is negative, and the number of
+    steps to forecast. The seasonal naive forecast repeats the last `period` steps; if that is None,
+    it finds a period for each context by autocorrelation.
     """
     seasonal = "last period" if period is None else f"{period} steps ago"
     return {
@@ -74,7 +75,7 @@ def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, 
 def evaluate(
     forecaster: Sampler,
     items: Sequence[Item],
-    horizon: int,
+    prediction_length: int,
     *,
     origins: int = 1,
     stride: int | None = None,
@@ -94,12 +95,12 @@ def evaluate(
         The language model.
     items : sequence of Item
         The series.
-    horizon : int
+    prediction_length : int
         Steps to forecast.
     origins, stride, leave_out : int, optional
         The number of origins in each series, the steps from one to the next, and the last steps
-        that are not used, as in `origins_of`. Default: one origin. The default stride is the
-        horizon, so that no step is forecast twice.
+        that are not used, as in `origins_of`. Default: one origin. The default stride is
+        `prediction_length`, so that no step is forecast twice.
     season : int or sequence of int, optional
         Steps of the season, as in `Sampler.sample`. Default: the calendar's, if the time stamps
         tell which, and otherwise none.
@@ -108,9 +109,9 @@ def evaluate(
         the longest that every context has three of.
     refit : callable, optional
         Takes the contexts of all series at one origin, without their season, and returns a
-        forecaster that has seen nothing later. Each context is then at least a horizon longer than
-        the shortest allowed, so that there is something to learn from. Default: the same forecaster
-        at all origins.
+        forecaster that has seen nothing later. Each context is then longer than the shortest
+        allowed, by `prediction_length` steps or more, so that there is something to learn from.
+        Default: the same forecaster at all origins.
     sampling : Sampling, optional
         How many samples, and how they are drawn; the model's point forecast is their median. The
         others read the whole of each context, whatever the sampling's `context_length`.
@@ -133,16 +134,16 @@ def evaluate(
         If no origin is left, for an argument that is out of its range, and where `Sampler.sample`
         raises it.
     """
-    _check_arguments(horizon, origins, stride, leave_out, period)
+    _check_arguments(prediction_length, origins, stride, leave_out, period)
     seasons = chosen_seasons(items, season)
 
     # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
-    shortest = series.SHORTEST + horizon if refit else series.SHORTEST
+    shortest = series.SHORTEST + prediction_length if refit else series.SHORTEST
     rolling = origins_of(
         items,
-        horizon,
+        prediction_length,
         num_origins=origins,
-        stride=stride or horizon,
+        stride=stride or prediction_length,
         leave_out=leave_out,
         least=shortest,
     )
@@ -152,11 +153,12 @@ def evaluate(
     unseasonal = {origin: _without_season(context, seasons) for origin, context in contexts.items()}
     names = [items[place].name for place, _ in rolling]
     text_format = forecaster.checked_format(list(unseasonal.values()), names)
-    steps_read = forecaster.readable_steps(text_format, horizon, sampling.context_length)
+    steps_read = forecaster.readable_steps(text_format, prediction_length, sampling.context_length)
     units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
     rolling = _fit_origins(contexts, unseasonal, units, text_format, steps_read)
     truths = {
-        (place, steps): items[place].values[steps : steps + horizon] for place, steps in rolling
+        (place, steps): items[place].values[steps : steps + prediction_length]
+        for place, steps in rolling
     }
 
     # 2. Sample the language model's forecasts.
@@ -170,9 +172,9 @@ def evaluate(
             model = refit([unseasonal[origin] for origin in batch])
         ids = [items[place].name for place, _ in batch]
         known = [contexts[origin] for origin in batch]
-        forecasts = model.sample(known, horizon, sampling, ids=ids, season=seasons)
+        forecasts = model.sample(known, prediction_length, sampling, ids=ids, season=seasons)
         for origin, forecast in zip(batch, forecasts, strict=True):
-            samples[origin] = forecast.physical  # (num_samples, horizon, variables)
+            samples[origin] = forecast.physical  # (num_samples, prediction_length, variables)
 
     # 3. Compare point forecasts with the simple ones, and samples with the truth.
     points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]}
@@ -182,11 +184,11 @@ def evaluate(
         longest = series.season_length(seasons, shortest_known)
         # A context that is shorter than the season could not repeat it.
         period = longest if 1 < longest <= shortest_known else None
-    points |= _simple_forecasts(known, horizon, period)
+    points |= _simple_forecasts(known, prediction_length, period)
     if auto_ets is None:
         auto_ets = find_spec("statsforecast") is not None
     if auto_ets:
-        points |= _ets_forecasts(known, horizon, seasons[0])
+        points |= _ets_forecasts(known, prediction_length, seasons[0])
     measures = _measured(points, truths, units)
     crps = float(np.mean(measures["errors"][MODEL]))  # a single sample has its MAE for a CRPS
     coverage = None
@@ -257,10 +259,10 @@ def _fit_origins(
 
 
 def _check_arguments(
-    horizon: int, origins: int, stride: int | None, leave_out: int, period: int | None
+    prediction_length: int, origins: int, stride: int | None, leave_out: int, period: int | None
 ) -> None:
     """Raise InputError for an argument of `evaluate` that is no whole number in its range."""
-    check_count("prediction_length", horizon)
+    check_count("prediction_length", prediction_length)
     check_count("origins", origins)
     check_count("leave_out", leave_out, 0)
     for name, steps in (("stride", stride), ("period", period)):
@@ -289,9 +291,9 @@ def _sharing_a_forecaster(
 
 
 def _simple_forecasts(
-    contexts: Sequence[np.ndarray], horizon: int, period: int | None
+    contexts: Sequence[np.ndarray], prediction_length: int, period: int | None
 ) -> dict[str, list[np.ndarray]]:
-    """Each baseline's forecasts (horizon, variables) of all contexts, by its name.
+    """Each baseline's forecasts (prediction_length, variables) of all contexts, by its name.
 
     A baseline is left out, with a warning, if any of the contexts is too short for it.
     """
@@ -310,7 +312,7 @@ def _simple_forecasts(
     for name, baseline in baselines_for(period).items():
         try:
             forecasts[name] = [
-                baseline(context[None], horizon)[0] * unit + low
+                baseline(context[None], prediction_length)[0] * unit + low
                 for context, low, unit in zip(scaled, lows, units, strict=True)
             ]
         except ValueError:
@@ -322,9 +324,9 @@ def _simple_forecasts(
 
 
 def _ets_forecasts(
-    contexts: Sequence[np.ndarray], horizon: int, season: int
+    contexts: Sequence[np.ndarray], prediction_length: int, season: int
 ) -> dict[str, list[np.ndarray]]:
-    """AutoETS's forecasts (horizon, variables) of all contexts, by its name.
+    """AutoETS's forecasts (prediction_length, variables) of all contexts, by its name.
 
     If the season is too long for it, it forecasts as if there were none. It is left out, with a
     warning, if it fails at any context or is not installed.
@@ -335,7 +337,9 @@ def _ets_forecasts(
         model = models.AutoETS(season_length=season if season <= LONGEST_SEASON else 1)
         for context in contexts:
             with np.errstate(all="ignore"):
-                variables = [model.forecast(y=values, h=horizon)["mean"] for values in context.T]
+                variables = [
+                    model.forecast(y=values, h=prediction_length)["mean"] for values in context.T
+                ]
             forecasts.append(np.stack(variables, axis=1))
     except Exception as error:  # it raises plain Exceptions, for example for a series too short
         warnings.warn(
@@ -361,8 +365,8 @@ def _forecast_table(
     """
     frames = []
     for row, (item, context) in enumerate(zip(items, contexts, strict=True)):
-        horizon = samples[row].shape[1]
-        ahead = slice(len(context), len(context) + horizon)
+        prediction_length = samples[row].shape[1]
+        ahead = slice(len(context), len(context) + prediction_length)
         for variable, target in enumerate(columns.targets):
             frame = {
                 columns.written_id: item.name,

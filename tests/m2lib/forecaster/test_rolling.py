@@ -96,8 +96,8 @@ def test_series_that_are_too_short_for_any_origin_are_refused(leave_out, message
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"horizon": 0}, "prediction_length is 0; give a whole number of 1 or more"),
-        ({"horizon": 3.0}, "prediction_length is 3.0; give a whole number of 1 or more"),
+        ({"prediction_length": 0}, "prediction_length is 0; give a whole number of 1 or more"),
+        ({"prediction_length": 3.0}, "prediction_length is 3.0; give a whole number of 1 or more"),
         ({"origins": 0}, "origins is 0; give a whole number of 1 or more"),
         ({"stride": 0}, "stride is 0; give a whole number of 1 or more"),
         ({"stride": 1.5}, "stride is 1.5; give a whole number of 1 or more"),
@@ -107,7 +107,7 @@ def test_series_that_are_too_short_for_any_origin_are_refused(leave_out, message
     ],
 )
 def test_an_argument_out_of_range_is_refused_by_name(untuned, arguments, message):
-    settings = {"horizon": 14} | arguments
+    settings = {"prediction_length": 14} | arguments
     with pytest.raises(InputError, match=f"^{message}$"):
         evaluate(untuned, [item(range(1000))], **settings)
 
