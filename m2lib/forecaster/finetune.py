@@ -41,6 +41,7 @@ from m2lib.model import (
     save_adapter,
 )
 from m2lib.series import FORMAT_FILE, Season, TextFormat
+from m2lib.series.bands import stretch_of_band
 from m2lib.series.intervals import t_interval
 from m2lib.training import COSINE, Endless, TrainConfig, cut_windows, step_costs, train, window_loss
 
@@ -302,14 +303,8 @@ def _spread(after: Evaluation, spread: float) -> tuple[float, float]:
     between 1 and `MOST_SPREAD`. But fewer than `ENOUGH` series may have been forecast well by
     chance, so of these it is never less than `spread`, even where that is above `MOST_SPREAD`.
     """
-    table = after.forecasts
-    distance = (table["truth"] - table["0.5"]).abs()
-    below = table["0.5"] - table["0.1"]
-    above = table["0.9"] - table["0.5"]
-    half_width = below.where(table["truth"] < table["0.5"], above)  # on the truth's side
-    # How many times as wide a band has to be to hold the truth: 0 where it lies on the median, and
-    # infinity where a band without width misses it.
-    needed = (distance / half_width).where(distance > 0, 0.0)
+    band_and_truth = after.forecasts[["0.1", "0.5", "0.9", "truth"]].to_numpy(dtype=np.float64)
+    needed = stretch_of_band(*band_and_truth.T)
 
     least = 1.0 if len(after.errors) >= ENOUGH else spread
     wanted = spread * float(np.quantile(needed, 0.8, method="inverted_cdf"))
