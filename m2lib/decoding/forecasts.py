@@ -77,7 +77,7 @@ class Forecast:
 
 
 def forecast(
-    backbone: Backbone,
+    model: Backbone | BareModel,
     contexts: ArrayLike,
     config: DecodeConfig,
     *,
@@ -86,7 +86,6 @@ def forecast(
     ids: Sequence[int | str] | None = None,
     text_format: TextFormat = STUDY,
     progress: bool = False,
-    bare: BareModel | None = None,
 ) -> list[Forecast]:
     """Forecast the steps that follow each context.
 
@@ -95,8 +94,9 @@ def forecast(
 
     Parameters
     ----------
-    backbone : Backbone
-        A model with the 13-token vocabulary.
+    model : Backbone or BareModel
+        A model with the 13-token vocabulary. For several calls pass one `BareModel`, so that
+        adapters are merged and weights packed only once.
     contexts : ndarray of float, shape (n, steps, variables), or sequence of ndarray
         Physical units. In a sequence each is (steps, variables), and the numbers of steps may
         differ.
@@ -113,9 +113,6 @@ def forecast(
     progress : bool, optional
         Show a bar with the time left, once it has taken two seconds. It counts tokens, and so moves
         within a batch, too.
-    bare : BareModel, optional
-        The backbone's matrices, for several calls. Default: adapters are merged and weights packed
-        anew in this call, once for all of its batches.
 
     Returns
     -------
@@ -155,7 +152,7 @@ def forecast(
     # One random stream serves all batches. It is drawn on the CPU, so that a seed gives the same
     # numbers on every device.
     generator = torch.Generator().manual_seed(int(seed))  # it takes none of NumPy's whole numbers
-    bare = bare or BareModel(backbone.model)
+    bare = model if isinstance(model, BareModel) else BareModel(model.model)
     forecasts = []
     bar = tqdm(
         total=sum(work),

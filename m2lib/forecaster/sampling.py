@@ -203,7 +203,7 @@ class Sampler:
         # A batch's caches are as long as its longest prompt, so prompts of one length go together.
         by_length = sorted(range(len(contexts)), key=lambda number: len(contexts[number]))
         forecasts = forecast(
-            self.backbone,
+            bare,
             [contexts[number] for number in by_length],
             protocol,
             batch_size=batch_size,
@@ -211,7 +211,6 @@ class Sampler:
             ids=[names[number] for number in by_length],
             text_format=text_format,
             progress=self.progress,
-            bare=bare,
         )
         in_order = dict(zip(by_length, forecasts, strict=True))
         forecasts = [in_order[number] for number in range(len(contexts))]
