@@ -17,7 +17,7 @@ from benchmarks.textbook import ENSEMBLE
 from m2lib.files import write_atomic, write_json
 from m2lib.forecaster import read_format
 from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, GENERAL_FOLDER, read_views, weights_hash
-from m2lib.forecaster.export import CARD_FILE, model_card
+from m2lib.forecaster.cards import CARD_FILE, model_card
 from m2lib.series.intervals import Ratio
 from study import PROFILES, load_record
 from study.paper.textbook import (

@@ -1,28 +1,24 @@
-"""Model folders that transformers runs without this library, and the cards of models and adapters.
+"""Model folders that transformers runs without this library.
 
 The adapter is merged into the base model, which keeps its full vocabulary and its own tokenizer.
 The reduced model's bias for each of its 13 tokens travels in the generation config.
 """
 
-from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
 from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 from m2lib import model as models
 from m2lib.files import InputError, first_line, write_json
 from m2lib.forecaster.adapters import VIEWS_FILE, base_here, read_facts, read_format, read_views
-from m2lib.forecaster.views import PLAIN, View
+from m2lib.forecaster.cards import CARD_FILE, model_card
+from m2lib.forecaster.views import PLAIN
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
-CARD = Path(__file__).parent / "cards" / "model.md"  # a Jinja template
-CARD_FILE = "README.md"
 GRAMMAR_FILE = "grammar.gbnf"
 
 
@@ -82,53 +78,6 @@ def export(
             f"cannot write {folder}: {fault}; free space there or choose another folder"
         ) from error
     return folder
-
-
-def model_card(
-    backbone_name: str,
-    text_format: TextFormat,
-    facts: Mapping[str, Any],
-    *,
-    views: Sequence[View] = PLAIN,
-    merged: bool = False,
-    horizon: int = FORECAST_STEPS,
-) -> str:
-    """The README.md of a folder, as the hub shows it: YAML between `---`, then Markdown.
-
-    The folder is an adapter's, or with `merged` one that `export` writes.
-    """
-    spec = models.BACKBONES.get(backbone_name)
-    base = models.hub_name(backbone_name)  # the name itself, where it is of no known backbone
-    data = ModelCardData(
-        license=(spec.licence or None) if spec else None,
-        base_model=base if base != backbone_name else None,
-        library_name="transformers" if merged else "peft",
-        pipeline_tag="time-series-forecasting",
-        tags=["time-series", "forecasting", "lora", "m2lib"],
-    )
-    card = ModelCard.from_template(
-        data,
-        str(CARD),
-        spec=spec,
-        base=base,
-        shape=text_format,
-        step=step_pattern(text_format),
-        views=len(views),
-        merged=merged,
-        horizon=horizon,
-        **facts,
-    )
-    return card.content
-
-
-def step_pattern(text_format: TextFormat) -> str:
-    """The regular expression of a step, such as `[0-9]{1,4},[0-9]{1,4};` for two variables."""
-    number = f"[0-9]{{1,{text_format.digits}}}"
-    if text_format.variables:
-        numbers = ",".join([number] * text_format.variables)
-    else:  # any number of variables
-        numbers = f"{number}(,{number}){{0,{MOST_VARIABLES - 1}}}"
-    return f"{numbers};"
 
 
 def gbnf(text_format: TextFormat, horizon: int) -> str:

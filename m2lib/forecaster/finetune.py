@@ -24,8 +24,8 @@ from m2lib.files import (
     write_json,
 )
 from m2lib.forecaster.adapters import FACTS_FILE, VIEWS_FILE
+from m2lib.forecaster.cards import CARD_FILE, model_card
 from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation
-from m2lib.forecaster.export import CARD_FILE, model_card
 from m2lib.forecaster.rolling import evaluate
 from m2lib.forecaster.sampling import SAMPLES, WINDOW_TOKENS, Sampler, Sampling
 from m2lib.forecaster.tables import Item, chosen_seasons

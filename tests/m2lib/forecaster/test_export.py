@@ -19,7 +19,8 @@ from m2lib.decoding import DecodeConfig, forecast
 from m2lib.files import ROOT, InputError
 from m2lib.forecaster import Forecaster, View
 from m2lib.forecaster.adapters import GENERAL_FOLDER, read_format, read_views
-from m2lib.forecaster.export import export, gbnf, model_card, step_pattern
+from m2lib.forecaster.cards import model_card, step_pattern
+from m2lib.forecaster.export import export, gbnf
 from m2lib.model import SYMBOLS, inject_lora, load_adapter, load_backbone, lora_layers, save_adapter
 from m2lib.model.weights import local_weights
 from m2lib.series import STUDY, TABLES, TextFormat, generate_series
