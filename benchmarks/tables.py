@@ -23,7 +23,7 @@ from benchmarks.rows import has_all, one_line, place_of, recorded_rows, write_ro
 from benchmarks.scores import mase_unit, rounded, score
 from benchmarks.sources import TABLES, Source
 from m2lib.forecaster import Sampling
-from m2lib.forecaster.rolling import LONGEST_SEASON
+from m2lib.forecaster.rivals import LONGEST_SEASON
 from m2lib.series import DECILES, log_var_paths, nearest_analogue, period_of
 from study.paper.errors import NAIVE, REFERENCE, TABLE_ERRORS, table_errors, table_summary
 from study.settings import results_dir

@@ -40,7 +40,8 @@ from benchmarks.scores import Cut, score
 from benchmarks.sources import TABLES, TEXTBOOK, Source
 from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
-from m2lib.forecaster.rolling import LONGEST_SEASON
+from m2lib.forecaster.rivals import LONGEST_SEASON
+from m2lib.forecaster.sampling import TEMPERATURE
 from m2lib.series import DECILES
 from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON, RECORD
 
@@ -135,15 +136,16 @@ def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
 
 
 def _sampling_options() -> dict[str, Any]:
-    """Return the defaults of `Forecaster.sample`, by which its forecasts are drawn."""
-    return {**asdict(Sampling()), "ids": None, "season": 1, "views": None}
+    """Return the options of `Forecaster.sample`, as the records have them."""
+    sampling = Sampling(temperature=TEMPERATURE)
+    return {**asdict(sampling), "ids": None, "season": 1, "views": None}
 
 
 def language_row(
     forecaster: Forecaster,
     source: Source,
     cuts: Sequence[Cut],
-    sampling: Sampling = Sampling(SAMPLES),
+    sampling: Sampling = Sampling(SAMPLES, TEMPERATURE),
     *,
     season: int | Sequence[int] | None = None,
 ) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import InputError, read_json, write_json
 from m2lib.forecaster.adapters import GENERAL, GENERAL_FOLDER, read_format, read_views, weights_hash
-from m2lib.forecaster.rolling import LONGEST_SEASON
+from m2lib.forecaster.rivals import LONGEST_SEASON
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler, Sampling
 from m2lib.model import Backbone, adapter_hash, load_adapter, load_backbone
 from m2lib.provenance import provenance

@@ -1,6 +1,7 @@
 """From an experiment's name to a plan: what it declares, at the sizes of a profile, on these data.
 
-Sizes are resolved here alone. A plan holds all that decides a run's numbers.
+Sizes are resolved here alone. A plan holds all that decides a run's numbers. Its class is in
+`study.records`, because a record stores its plan.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""What an evaluation found: the errors of all forecasters, and what may be concluded from them."""
+"""What an evaluation found: the errors of all forecasters, and what may be concluded from them.
+
+It is made by `evaluate`, in `m2lib.forecaster.rolling`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from m2lib.forecaster.rivals import ETS
 from m2lib.series import DECILES, quantile_losses
 from m2lib.series.intervals import sign_flip_p, t_interval
 
 MODEL = "language model"
-ETS = "AutoETS"
 WQL = "weighted quantile loss"
 # The fewest forecasts that can be more than chance: even if five all err on one side, the p value
 # of the sign-flip test is 2 / 2**5 = 0.06, which is above 0.05.

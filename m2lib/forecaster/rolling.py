@@ -1,26 +1,25 @@
 """Rolling origins: a language model and simple forecasts forecast a table's past from many moments.
 
 What is known by a moment, the *origin*, is the context, and what came after it is the truth.
+`evaluate` makes the forecasts and returns an `Evaluation`, which is in
+`m2lib.forecaster.evaluation`.
 """
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
 
 from m2lib import series
-from m2lib.files import InputError, check_count, first_line
-from m2lib.forecaster.evaluation import ETS, MEASURES, MODEL, Evaluation
+from m2lib.files import InputError, check_count
+from m2lib.forecaster.evaluation import MEASURES, MODEL, Evaluation
+from m2lib.forecaster.rivals import ets_forecasts, simple_forecasts
 from m2lib.forecaster.sampling import Sampler, Sampling
 from m2lib.forecaster.tables import Columns, Item, as_written, chosen_seasons
 from m2lib.series import DECILES, NOTHING_LEFT
-
-LONGEST_SEASON = 24  # steps of the longest season that statsforecast's AutoETS takes
 
 Origin = tuple[int, int]
 """A moment to forecast from: the place of a series in the table, and its steps known by then."""
@@ -53,23 +52,6 @@ def origins_of(
             f"{least + prediction_length + leave_out}; ask for fewer steps"
         )
     return origins
-
-
-def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
-    """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
-
-    Each takes contexts (n, steps, variables), of which no value is negative, and the number of
-    steps to forecast. The seasonal naive forecast repeats the last `period` steps; if that is None,
-    it finds a period for each context by autocorrelation.
-    """
-    seasonal = "last period" if period is None else f"{period} steps ago"
-    return {
-        "last value": series.last_value,
-        "mean": series.context_mean,
-        seasonal: partial(series.seasonal_naive, period=period),
-        "nearest analogue": series.nearest_analogue,
-        "log-VAR(3)": series.log_var,
-    }
 
 
 def evaluate(
@@ -105,8 +87,8 @@ def evaluate(
         Steps of the season, as in `Sampler.sample`. Default: the calendar's, if the time stamps
         tell which, and otherwise none.
     period : int, optional
-        As in `baselines_for`. Default: the season, where every context is as long as it; of several
-        the longest that every context has three of.
+        As in `m2lib.forecaster.rivals.baselines_for`. Default: the season, where every context is
+        as long as it; of several the longest that every context has three of.
     refit : callable, optional
         Takes the contexts of all series at one origin, without their season, and returns a
         forecaster that has seen nothing later. Each context is then longer than the shortest
@@ -184,11 +166,11 @@ def evaluate(
         longest = series.season_length(seasons, shortest_known)
         # A context that is shorter than the season could not repeat it.
         period = longest if 1 < longest <= shortest_known else None
-    points |= _simple_forecasts(known, prediction_length, period)
+    points |= simple_forecasts(known, prediction_length, period)
     if auto_ets is None:
         auto_ets = find_spec("statsforecast") is not None
     if auto_ets:
-        points |= _ets_forecasts(known, prediction_length, seasons[0])
+        points |= ets_forecasts(known, prediction_length, seasons[0])
     measures = _measured(points, truths, units)
     crps = float(np.mean(measures["errors"][MODEL]))  # a single sample has its MAE for a CRPS
     coverage = None
@@ -288,66 +270,6 @@ def _sharing_a_forecaster(
         steps_to_end = len(items[place].values) - steps if each_origin else 0
         groups.setdefault(steps_to_end, []).append((place, steps))
     return list(groups.values())
-
-
-def _simple_forecasts(
-    contexts: Sequence[np.ndarray], prediction_length: int, period: int | None
-) -> dict[str, list[np.ndarray]]:
-    """Each baseline's forecasts (prediction_length, variables) of all contexts, by its name.
-
-    A baseline is left out, with a warning, if any of the contexts is too short for it.
-    """
-    scaled, lows, units = [], [], []
-    for context in contexts:
-        # Where a baseline takes logarithms of 1 + x, or adds up the distances of all variables, its
-        # forecast depends on the units. So that those of a table change nothing, each variable is
-        # shown as in the study, from 0 to 1000. One with negative values is lifted above 0 first.
-        low = np.minimum(0.0, context.min(axis=0))
-        largest = (context - low).max(axis=0)
-        unit = np.where(largest > 0, largest / 1000, 1.0)
-        scaled.append((context - low) / unit)
-        lows.append(low)
-        units.append(unit)
-    forecasts = {}
-    for name, baseline in baselines_for(period).items():
-        try:
-            forecasts[name] = [
-                baseline(context[None], prediction_length)[0] * unit + low
-                for context, low, unit in zip(scaled, lows, units, strict=True)
-            ]
-        except ValueError:
-            warnings.warn(
-                f"left out, as a context is too short for it: {name}",
-                stacklevel=3,  # the line that calls `evaluate`
-            )
-    return forecasts
-
-
-def _ets_forecasts(
-    contexts: Sequence[np.ndarray], prediction_length: int, season: int
-) -> dict[str, list[np.ndarray]]:
-    """AutoETS's forecasts (prediction_length, variables) of all contexts, by its name.
-
-    If the season is too long for it, it forecasts as if there were none. It is left out, with a
-    warning, if it fails at any context or is not installed.
-    """
-    forecasts = []
-    try:
-        models = import_module("statsforecast.models")
-        model = models.AutoETS(season_length=season if season <= LONGEST_SEASON else 1)
-        for context in contexts:
-            with np.errstate(all="ignore"):
-                variables = [
-                    model.forecast(y=values, h=prediction_length)["mean"] for values in context.T
-                ]
-            forecasts.append(np.stack(variables, axis=1))
-    except Exception as error:  # it raises plain Exceptions, for example for a series too short
-        warnings.warn(
-            f"left out, as it fails: {ETS} ({first_line(error)})",
-            stacklevel=3,  # the line that calls `evaluate`
-        )
-        return {}
-    return {ETS: forecasts}
 
 
 def _forecast_table(

@@ -187,4 +187,4 @@ BASELINES = {
     "log-VAR(3), fitted to the context": log_var,
 }
 """The plain yardsticks of the study, by the names in its records. `m2 evaluate` has a list of its
-own, with shorter names: `baselines_for` in m2lib/forecaster/rolling.py."""
+own, with shorter names: `baselines_for` in m2lib/forecaster/rivals.py."""

@@ -1,0 +1,94 @@
+"""The forecasts that an evaluation sets beside the language model's: simple ones, and AutoETS's.
+
+All of them read the whole context. None reads a time stamp, so the season has to be told.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+
+import numpy as np
+
+from m2lib import series
+from m2lib.files import first_line
+
+ETS = "AutoETS"
+LONGEST_SEASON = 24  # steps of the longest season that statsforecast's AutoETS takes
+
+
+def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
+    """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
+
+    Each takes contexts (n, steps, variables), of which no value is negative, and the number of
+    steps to forecast. The seasonal naive forecast repeats the last `period` steps; if that is None,
+    it finds a period for each context by autocorrelation.
+    """
+    seasonal = "last period" if period is None else f"{period} steps ago"
+    return {
+        "last value": series.last_value,
+        "mean": series.context_mean,
+        seasonal: partial(series.seasonal_naive, period=period),
+        "nearest analogue": series.nearest_analogue,
+        "log-VAR(3)": series.log_var,
+    }
+
+
+def simple_forecasts(
+    contexts: Sequence[np.ndarray], prediction_length: int, period: int | None
+) -> dict[str, list[np.ndarray]]:
+    """Each baseline's forecasts (prediction_length, variables) of all contexts, by its name.
+
+    A baseline is left out, with a warning, if any of the contexts is too short for it.
+    """
+    scaled, lows, units = [], [], []
+    for context in contexts:
+        # Where a baseline takes logarithms of 1 + x, or adds up the distances of all variables, its
+        # forecast depends on the units. So that those of a table change nothing, each variable is
+        # shown as in the study, from 0 to 1000. One with negative values is lifted above 0 first.
+        low = np.minimum(0.0, context.min(axis=0))
+        largest = (context - low).max(axis=0)
+        unit = np.where(largest > 0, largest / 1000, 1.0)
+        scaled.append((context - low) / unit)
+        lows.append(low)
+        units.append(unit)
+    forecasts = {}
+    for name, baseline in baselines_for(period).items():
+        try:
+            forecasts[name] = [
+                baseline(context[None], prediction_length)[0] * unit + low
+                for context, low, unit in zip(scaled, lows, units, strict=True)
+            ]
+        except ValueError:
+            warnings.warn(
+                f"left out, as a context is too short for it: {name}",
+                stacklevel=3,  # the line that calls `evaluate`
+            )
+    return forecasts
+
+
+def ets_forecasts(
+    contexts: Sequence[np.ndarray], prediction_length: int, season: int
+) -> dict[str, list[np.ndarray]]:
+    """The forecasts (prediction_length, variables) of AutoETS for all contexts, by its name.
+
+    If the season is too long for it, it forecasts as if there were none. It is left out, with a
+    warning, if it fails at any context or is not installed.
+    """
+    forecasts = []
+    try:
+        models = import_module("statsforecast.models")
+        model = models.AutoETS(season_length=season if season <= LONGEST_SEASON else 1)
+        for context in contexts:
+            with np.errstate(all="ignore"):
+                variables = [
+                    model.forecast(y=values, h=prediction_length)["mean"] for values in context.T
+                ]
+            forecasts.append(np.stack(variables, axis=1))
+    except Exception as error:  # it raises plain Exceptions, for example for a series too short
+        warnings.warn(
+            f"left out, as it fails: {ETS} ({first_line(error)})",
+            stacklevel=3,  # the line that calls `evaluate`
+        )
+        return {}
+    return {ETS: forecasts}

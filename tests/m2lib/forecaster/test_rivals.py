@@ -1,0 +1,83 @@
+"""The forecasts beside the language model's: in a table's units, or left out with a warning."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from m2lib.forecaster import rivals
+from m2lib.forecaster.rivals import ETS, baselines_for, ets_forecasts, simple_forecasts
+
+
+def test_simple_forecasts_are_those_of_scaled_variables_in_the_tables_units():
+    steps = np.arange(36) / 2
+    context = np.stack([np.sin(steps) - 5, 1e3 * np.cos(steps)], axis=1)
+    low = context.min(axis=0)
+    unit = (context - low).max(axis=0) / 1000
+    scaled = (context - low) / unit
+
+    forecasts = simple_forecasts([context], 4, period=None)
+    for name, baseline in baselines_for().items():
+        expected = baseline(scaled[None], 4)[0] * unit + low
+        assert forecasts[name][0] == pytest.approx(expected), name
+
+
+def test_a_tables_units_change_no_simple_forecast():
+    rng = np.random.default_rng(0)
+    waves = 3 * np.sin(np.arange(60) / 2) ** 2
+    context = 1 + rng.gamma(3, 1, (60, 2)) + waves[:, None]
+    units = np.array([0.01, 500])
+
+    plain = simple_forecasts([context], 4, period=None)
+    in_units = simple_forecasts([context * units], 4, period=None)
+    for name in baselines_for():
+        assert in_units[name][0] / units == pytest.approx(plain[name][0]), name
+
+
+def test_a_variable_that_was_always_zero_has_simple_forecasts():
+    wave = 50 + 30 * np.sin(np.arange(36) / 2)
+    context = np.stack([wave, np.zeros(36)], axis=1)
+    for name, (forecast,) in simple_forecasts([context], 4, period=None).items():
+        assert forecast[:, 1] == pytest.approx(0, abs=1e-9), name
+
+
+def test_a_baseline_that_a_context_is_too_short_for_is_left_out():
+    contexts = [np.arange(30.0)[:, None], np.arange(8.0)[:, None]]
+    with pytest.warns(UserWarning, match="a context is too short for it: nearest analogue"):
+        forecasts = simple_forecasts(contexts, 4, period=None)
+    assert forecasts.keys() == baselines_for().keys() - {"nearest analogue"}
+    assert len(forecasts["last value"]) == 2
+
+
+# AutoETS, which statsforecast brings.
+
+
+class Smoothing:
+    """Stands in for statsforecast's AutoETS: it forecasts the season that it was told of."""
+
+    def __init__(self, season_length):
+        self.season = season_length
+
+    def forecast(self, y, h):
+        if len(y) < 12:
+            raise Exception("series too short")
+        return {"mean": np.full(h, float(self.season))}
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Let statsforecast be installed, with `Smoothing` in it."""
+    monkeypatch.setattr(rivals, "import_module", lambda _: SimpleNamespace(AutoETS=Smoothing))
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(("season", "taken"), [(24, 24.0), (25, 1.0)])
+def test_a_season_that_is_too_long_for_exponential_smoothing_is_none(season, taken):
+    forecasts = ets_forecasts([np.ones((90, 2))], 4, season)
+    assert forecasts[ETS][0].tolist() == [[taken, taken]] * 4
+
+
+@pytest.mark.usefixtures("installed")
+def test_exponential_smoothing_is_left_out_where_it_fails():
+    with pytest.warns(UserWarning, match=r"left out, as it fails: AutoETS \(series too short\)"):
+        assert ets_forecasts([np.ones((90, 1)), np.ones((11, 1))], 4, season=1) == {}
