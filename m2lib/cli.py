@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
@@ -70,6 +70,13 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
                 raise
             status = 2 if isinstance(error, CycloptsError) else 1
             message = f"error: {first_line(error)}"
+            if isinstance(error, UnusedCliTokensError):
+                words = " ".join(error.unused_tokens or ())
+                message = (
+                    f"error: more words than the command takes: {words}; an option such as --id "
+                    "takes one column, so join two into one; put a name with blanks into quotation "
+                    "marks"
+                )
         except KeyboardInterrupt:
             status = 130
             message = f"\nstopped; {after_ctrl_c}"

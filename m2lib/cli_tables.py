@@ -168,9 +168,9 @@ class Sampling:
 
     samples: Count = 20
     """How many forecasts to draw for each series."""
-    temperature: PositiveFloat = 0.7
-    """How freely they are drawn: a lower one gives narrower bands. Leave it as it is, unless you
-    have checked the bands on your table."""
+    temperature: PositiveFloat | None = None
+    """How freely they are drawn: a lower one gives narrower bands. By default 0.7, but 1 for a
+    series that is mostly zero. Leave it so, unless you have checked the bands on your table."""
     seed: Seed = 0
     """The seed of the drawing: the same seed gives the same forecasts."""
     context_length: Count | None = None

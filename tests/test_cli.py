@@ -106,6 +106,10 @@ def test_what_cannot_be_done_is_one_line_and_status_1(command, message, m2):
         (f"forecast {PELTS} --horizon 2.5", "Invalid value for --horizon: 2.5 is no whole number"),
         (f"evaluate {PELTS} --horizon 2 --leave-out 0.5", "--leave-out: 0.5 is no whole number"),
         (f"forecast {PELTS} --horizon 2 --levels", "--levels requires at least 1 element"),
+        (
+            f"forecast {PELTS} --horizon 2 --id shop product",
+            "more words than the command takes: product; an option such as --id takes one column",
+        ),
     ],
 )
 def test_a_line_that_is_no_command_is_one_line_and_status_2(command, message, m2):

@@ -34,7 +34,7 @@ from m2lib.forecaster.arrays import refuse_covariates, series_of
 from m2lib.forecaster.evaluation import Evaluation
 from m2lib.forecaster.export import export
 from m2lib.forecaster.rolling import evaluate
-from m2lib.forecaster.sampling import SAMPLES, TEMPERATURE, Sampler, Sampling
+from m2lib.forecaster.sampling import SAMPLES, Sampler, Sampling
 from m2lib.forecaster.tables import (
     Columns,
     Fill,
@@ -166,7 +166,7 @@ class Forecaster(Sampler):
         quantile_levels: Sequence[float] = DECILES,
         *,
         num_samples: int = SAMPLES,
-        temperature: float = TEMPERATURE,
+        temperature: float | None = None,
         seed: int = 0,
         batch_size: int | None = None,
         context_length: int | None = None,
@@ -235,7 +235,7 @@ class Forecaster(Sampler):
         target: str | Sequence[str] = "target",
         season: int | Sequence[int] | None = None,
         num_samples: int = SAMPLES,
-        temperature: float = TEMPERATURE,
+        temperature: float | None = None,
         seed: int = 0,
         batch_size: int | None = None,
         context_length: int | None = None,
@@ -269,7 +269,9 @@ class Forecaster(Sampler):
         num_samples : int, optional
             Forecasts sampled for each series; 1 is the single greedy one.
         temperature : float, optional
-            The sampling's temperature, above 0: the lower, the narrower are the forecasts.
+            The sampling's temperature, above 0: the lower, the narrower are the forecasts. Default:
+            0.7, but 1 for a series that is mostly zero, because a low temperature draws what is
+            rare too rarely.
         seed : int, optional
             The sampling's seed. Every fifty series have the next one.
         batch_size, context_length : int, optional
@@ -460,7 +462,7 @@ class Forecaster(Sampler):
         period: int | None = None,
         auto_ets: bool | None = None,
         num_samples: int = SAMPLES,
-        temperature: float = TEMPERATURE,
+        temperature: float | None = None,
         seed: int = 0,
         batch_size: int | None = None,
         context_length: int | None = None,

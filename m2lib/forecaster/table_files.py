@@ -1,14 +1,15 @@
 """Files that hold tables: .csv and .parquet files are read, and written whole or not at all."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
-from pandas.api.types import is_integer_dtype
+from pandas.api.types import is_float_dtype, is_integer_dtype
 
-from m2lib.files import InputError, check_folder, first_line, write_atomic
+from m2lib.files import InputError, check_folder, first_line, quoted, write_atomic
 from m2lib.forecaster.tables import IDS, TIMES
 
 
@@ -62,6 +63,10 @@ def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
     names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
     if pd.to_numeric(names, errors="coerce").notna().any():
         raise ValueError("its first line holds numbers, not names alone")
+    if len(names) == 1 and (mark := re.search("[;\t|]", names[0])):
+        raise ValueError(
+            f"{mark[0]!r} parts its cells; save it anew after pd.read_csv(file, sep={mark[0]!r})"
+        )
     as_text = {name: str for name in names if name == id or name.lower() in IDS}
     with warnings.catch_warnings():
         # Where a row has more cells than there are names, as when 1.5 is written 1,5, pandas warns
@@ -83,7 +88,31 @@ def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
             skipinitialspace=True,
         )
         df[list(as_text)] = ids[list(as_text)]
+    _warn_of_thousands(path, df)
     return df
+
+
+def _warn_of_thousands(path: str | Path, df: pd.DataFrame) -> None:
+    """Warn of columns whose points seem to mark thousands: 950 and 1.012, which is read as 1.012.
+
+    They do if some cells have no point, and all others have one before three last digits. Where
+    all numbers are above a thousand this cannot be seen, and only the unit changes.
+    """
+    fractions = [name for name in df if is_float_dtype(df[name])]
+    if not fractions:
+        return
+    texts = pd.read_csv(path, usecols=fractions, index_col=False, dtype=str, skipinitialspace=True)
+    for name in fractions:
+        cells = texts[name].dropna().str.strip()
+        pointed = cells[cells.str.contains(".", regex=False)]
+        thousands = pointed.str.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}")
+        if 0 < len(pointed) < len(cells) and thousands.all():
+            warnings.warn(
+                f"{path}, column {quoted(name)}: {pointed.iloc[0]} is read as a number below 1000; "
+                "if its point marks thousands, save the file anew after "
+                'pd.read_csv(file, thousands=".", decimal=",")',
+                stacklevel=2,
+            )
 
 
 def check_output(

@@ -13,6 +13,7 @@ in `m2lib.forecaster.table_files`, and how time stamps are read and continued in
 `m2lib.forecaster.calendars`.
 """
 
+import re
 import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -329,10 +330,12 @@ class _Rows:
         gaps = np.argwhere(~np.isfinite(values))  # pairs of row and variable
         if len(gaps):
             row, variable = gaps[0]
+            known = np.flatnonzero(np.isfinite(values[:, variable]))
+            at_an_end = not len(known) or not known[0] < row < known[-1]
             problem = (
                 "an empty cell before the first or after the last value of its series; drop the "
                 "row (nothing is filled there, and no covariates of the future are read)"
-                if fill
+                if fill or at_an_end
                 else "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
             )
             raise _fault(problem, self.where, rows[row], self.columns.targets[variable])
@@ -354,16 +357,24 @@ class _Rows:
         if len(faulty):
             row, variable = faulty[0]
             target = self.columns.targets[variable]
-            cell = quoted(str(self.df[target].iloc[rows[row]]))
-            problem = f"{cell} is no finite number; correct it"
+            cell = str(self.df[target].iloc[rows[row]])
+            remedy = "correct it"
+            if re.fullmatch(r"\D*\d[\d.,' ]*\D*", cell):  # $1,200.50, 12,5 or 5%
+                remedy = (
+                    "write it as 1200.5, without a mark for thousands, % or a currency "
+                    '(pd.read_csv(file, thousands=",") drops the marks of 1,200.50)'
+                )
+            problem = f"{quoted(cell)} is no finite number; {remedy}"
             raise _fault(problem, self.where, rows[row], target)
         if self.times is None:
             return
         undated = self.times[rows].isna()
         if undated.any():
             row = rows[undated.argmax()]
-            cell = quoted(str(self.df[self.columns.time].iloc[row]))
-            problem = f"{cell} is no date, or not written as the first; write 2024-01-31"
+            cell = str(self.df[self.columns.time].iloc[row])
+            problem = f"{quoted(cell)} is no date, or not written as the first; write 2024-01-31"
+            if re.fullmatch(r"\d{4}-W\d{2}", cell):
+                problem += ": pd.to_datetime(weeks + '-1', format='%G-W%V-%u') gives the Mondays"
             raise _fault(problem, self.where, row, self.columns.time)
 
     def _check_ascending(self, times: pd.Index, rows: np.ndarray) -> None:

@@ -333,6 +333,11 @@ def test_less_of_the_past_is_read_where_this_is_asked_for(own):
     assert whole.prompt_tokens > short.prompt_tokens
 
 
+def test_no_more_of_the_past_is_read_than_the_window_holds(own):
+    window = own.readable_steps(TextFormat(1), 3)
+    assert own.readable_steps(TextFormat(1), 3, context_length=window + 1) == window
+
+
 def test_a_season_is_taken_out_and_put_back(tiny):
     series = waves() * np.resize([1.0, 1.2, 0.9, 1.1], 40)[:, None]
     season = Season.of(series, 4)
@@ -413,10 +418,35 @@ def test_season_and_trend_come_out_together_and_go_back_in(for_tables):
 
 
 def test_a_falling_series_may_need_another_format_without_its_trend(tiny):
-    noise = np.random.default_rng(0).normal(0, 0.1, (60, 1))
+    noise = np.random.default_rng(0).normal(0, 0.01, (60, 1))
     falling = np.linspace(100, 1, 60)[:, None] + noise
     (forecast,) = Sampler(tiny).sample([falling], 6, Sampling(2), views=WITHOUT_TREND)
     assert forecast.physical.min() >= 0
+
+    level = Trend.of(falling).without(falling)
+    assert format_for([level]) != format_for([falling])
+    (of_level,) = Sampler(tiny).sample([level], 6, Sampling(2))
+    assert forecast.texts == of_level.texts
+
+
+def test_a_series_that_is_mostly_zero_is_sampled_at_temperature_1(own):
+    seldom = np.tile([0.0, 0.0, 3.0], 10)[:, None]
+    together = own.sample([WAVE, seldom], 2, Sampling(num_samples=4))
+    (wave,) = own.sample([WAVE], 2, Sampling(num_samples=4, temperature=0.7))
+    (counts,) = own.sample([seldom], 2, Sampling(num_samples=4, temperature=1.0))
+    assert [forecast.texts for forecast in together] == [wave.texts, counts.texts]
+
+
+def test_the_temperature_is_that_of_the_steps_that_are_read():
+    launched = np.append(np.zeros(30), np.arange(1.0, 21))[:, None]
+    assert Sampling().temperature_for(launched) == 1
+    assert Sampling().temperature_for(launched[-25:]) == 0.7
+
+
+def test_a_temperature_that_is_given_holds_for_all_series():
+    zeros = np.zeros((10, 1))
+    assert Sampling(temperature=0.5).temperature_for(zeros) == 0.5
+    assert Sampling(num_samples=1).temperature_for(zeros) == 0, "a single sample is greedy"
 
 
 @pytest.fixture
@@ -463,6 +493,15 @@ def test_a_spread_takes_no_forecast_below_zero_where_no_value_is(tiny):
     of_sales, of_profit = Sampler(tiny, WIDE).sample([sales, profit], 4, Sampling(8))
     assert of_sales.physical.min() == 0
     assert of_profit.physical.min() < profit.min()
+
+
+def test_each_series_is_kept_above_zero_by_itself_in_all_views(tiny):
+    sales = waves() * (waves() > 40)
+    profit = waves() - 50
+    options = {"sampling": Sampling(8), "views": (View(), View(20))}
+    of_sales, of_profit = Sampler(tiny, WIDE).sample([sales, profit], 4, **options)
+    assert of_sales.physical.min() == 0
+    assert of_profit.physical.min() < 0
 
 
 def test_each_variable_is_kept_above_zero_by_itself(tiny):
@@ -536,10 +575,17 @@ def test_a_single_sample_is_of_the_first_view(spreading):
     assert greedy.texts == first.texts
 
 
+def test_a_single_sample_of_each_view_is_drawn_at_random(for_tables):
+    views = (View(), View(20))
+    (one,) = for_tables.sample([WAVE], 3, Sampling(2, seed=1), views=views)
+    (other,) = for_tables.sample([WAVE], 3, Sampling(2, seed=2), views=views)
+    assert one.texts != other.texts
+
+
 @pytest.mark.parametrize(
     ("series_that_fit", "batch_size"),
     [
-        pytest.param(2, 2, id="as many series as fit"),
+        pytest.param(7, 7, id="as many series as fit"),
         pytest.param(10**6, 85, id="256 forecasts, of three samples each"),
     ],
 )
@@ -559,5 +605,6 @@ def test_batches_fit_into_memory(tiny, monkeypatch, series_that_fit, batch_size)
     monkeypatch.setattr(sampling, "forecast", noted)
     monkeypatch.setattr(sampling, "CACHE", series_that_fit * series_bytes)
 
-    Sampler(tiny).sample([context] * 3, 1, Sampling(3))
+    # The longest decides: with ten steps each, eight series would fit instead of seven.
+    Sampler(tiny).sample([context, context[2:], context], 1, Sampling(3))
     assert sizes == [batch_size]

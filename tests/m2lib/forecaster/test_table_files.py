@@ -1,6 +1,7 @@
 """Files that hold tables are read, and written whole; what is no table is refused in one line."""
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,33 @@ def test_a_csv_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, p
     message = rf"^cannot read .*t.csv as a table \({problem}\); {ADVICE}$"
     with pytest.raises(InputError, match=message):
         read_table(path)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_whole_numbers_between_semicolons_or_tabs_are_refused_with_the_remedy(tmp_path, mark):
+    path = tmp_path / "t.csv"
+    path.write_text(f"day{mark}units\n01.02.2024{mark}5\n02.02.2024{mark}6\n")
+    with pytest.raises(InputError) as refused:
+        read_table(path)
+    assert f"{mark!r} parts its cells; save it anew after pd.read_csv(file, sep={mark!r})" in str(
+        refused.value
+    )
+
+
+def test_points_that_seem_to_mark_thousands_are_warned_of(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("month,sales\n2024-01,950\n2024-02,1.012\n2024-03,1.280\n")
+    with pytest.warns(UserWarning, match="column 'sales': 1.012 is read as a number below 1000"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("cells", [("950", "1.5"), ("0.125", "1"), ("1.012", "1.280")])
+def test_fractions_are_not_taken_for_thousands(tmp_path, cells):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["sales", *cells]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_table(path).sales.tolist() == [float(cell) for cell in cells]
 
 
 def test_a_workbook_is_refused_as_one(tmp_path):

@@ -297,6 +297,14 @@ EACH_UNFIT_SERIES = pytest.mark.parametrize(
             id="no number",
         ),
         pytest.param(
+            changed("target", 2, "$1,183.59"),
+            "B",
+            "row 3, column 'target': '$1,183.59' is no finite number; write it as 1200.5, without "
+            "a mark for thousands, % or a currency "
+            '(pd.read_csv(file, thousands=",") drops the marks of 1,200.50)',
+            id="a price",
+        ),
+        pytest.param(
             changed("target", 3, -np.inf),
             "B",
             f"row 4, column 'target': '-inf' {NO_NUMBER}",
@@ -319,6 +327,13 @@ EACH_UNFIT_SERIES = pytest.mark.parametrize(
             "A",
             f"row 21, column 'timestamp': '?' {NO_DATE}",
             id="no date",
+        ),
+        pytest.param(
+            changed("timestamp", 20, "2024-W21"),
+            "A",
+            f"row 21, column 'timestamp': '2024-W21' {NO_DATE}: "
+            "pd.to_datetime(weeks + '-1', format='%G-W%V-%u') gives the Mondays",
+            id="a week",
         ),
         pytest.param(
             changed("timestamp", 20, None),
@@ -401,6 +416,12 @@ def test_skip_leaves_out_the_unfit_series_and_says_why(table, unfit, fault):
     assert str(warned[0].message) == f"series '{unfit}' is left out: sales.csv, {fault}"
     assert {left.name} == {"A", "B"} - {unfit}
     assert len(left.values) == 12
+
+
+def test_a_series_of_which_one_column_is_constant_is_refused():
+    table = B_ALONE.assign(stock=7.0)
+    with pytest.raises(InputError, match="row 1, column 'stock': the series is 7 throughout"):
+        items_of(table, replace(COLUMNS, targets=("target", "stock")))
 
 
 def test_a_row_without_an_id_is_refused():
@@ -510,8 +531,15 @@ def test_nothing_is_filled_after_the_last_known_value():
         "row 13, column 'target': an empty cell before the first or after the last value of its "
         r"series; drop the row \(nothing is filled there, and no covariates of the future are "
     )
-    with pytest.raises(InputError, match=message):
-        items_of(table, COLUMNS, fill="zero")
+    for fill in ("zero", None):  # without filling, too, filling is not what is advised
+        with pytest.raises(InputError, match=message):
+            items_of(table, COLUMNS, fill=fill)
+
+
+def test_an_empty_cell_behind_filled_rows_is_named_by_its_row_in_the_table():
+    table = changed("target", 11, None)[:12].drop(index=3)
+    with pytest.raises(InputError, match="row 11, column 'target': an empty cell before the first"):
+        items_of(table, COLUMNS, fill="linear")
 
 
 def test_an_unknown_way_to_fill_is_refused():

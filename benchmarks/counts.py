@@ -1,0 +1,116 @@
+"""`python -m benchmarks.counts` measures what the temperature does to counts that are mostly zero.
+
+Articles that sell on few days are simulated, so that the true mean and the true chances of every
+number are known. The adapter `general` forecasts each of them at several temperatures. The record
+is counts.json, beside the recorded runs.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.forecasters import forecaster_of, model_key
+from benchmarks.rows import Row, has_all, one_line
+from m2lib.files import read_json, write_json
+from m2lib.forecaster import Forecaster, Sampling
+from m2lib.forecaster.adapters import GENERAL
+from m2lib.provenance import provenance
+from study.settings import results_dir
+
+RECORD = "counts.json"
+SHARES = (0.3, 0.1)
+"""On how large a share of its days an article sells."""
+TEMPERATURES = (0.7, 1.0)
+ARTICLES = 16
+DAYS = 200  # that are known
+HORIZON = 7  # days: a week
+EXTRA = 2.0  # pieces beyond the first that are sold on a day of sale, in the mean
+MEAN = 1 + EXTRA  # pieces sold on a day of sale
+LEVEL = 0.9
+SAMPLES = 20
+DRAWS = 20_000  # weeks to come, by which a level is judged
+
+
+def sales(share: float, days: int, articles: int, seed: int) -> np.ndarray:
+    """Draw the pieces that articles sell, (articles, days): none on most days, else 1 + Poisson."""
+    rng = np.random.default_rng(seed)
+    sells = rng.random((articles, days)) < share
+    return np.where(sells, 1.0 + rng.poisson(EXTRA, (articles, days)), 0.0)
+
+
+def measured(forecaster: Forecaster, share: float, temperature: float) -> Row:
+    """Forecast all articles of a share at a temperature, and compare with what is known of them.
+
+    `mean` is the mean forecast over the true mean, by article, and `days` the share of days on
+    which the samples have a sale. A level should hold its own share: `level` is what 0.9 holds of
+    single days, and `total` what it holds of the totals of all days, both in the mean.
+    """
+    past = sales(share, DAYS, ARTICLES, seed=0)
+    began = time.perf_counter()
+    sampling = Sampling(SAMPLES, temperature)
+    forecasts = forecaster.sample([article[:, None] for article in past], HORIZON, sampling)
+    seconds = (time.perf_counter() - began) / ARTICLES
+
+    to_come = sales(share, HORIZON, DRAWS, seed=1)
+    means, days, levels, totals = [], [], [], []
+    for forecast in forecasts:
+        samples = forecast.physical[..., 0]  # (samples, days)
+        means.append(forecast.mean.mean() / (share * MEAN))
+        days.append((samples > 0).mean())
+        levels.append((to_come <= np.quantile(samples, LEVEL, axis=0)).mean())
+        totals.append((to_come.sum(axis=1) <= np.quantile(samples.sum(axis=1), LEVEL)).mean())
+    return {
+        "mean": [round(float(mean), 4) for mean in means],
+        "days": round(float(np.mean(days)), 4),
+        "level": round(float(np.mean(levels)), 4),
+        "total": round(float(np.mean(totals)), 4),
+        "seconds": round(seconds, 2),
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the table of the record's rows as book/tables.md has it."""
+    head = [
+        "sells on",
+        "temperature",
+        "`mean`, of the true mean",
+        "samples with a sale",
+        f"level {LEVEL} of a day holds",
+        f"level {LEVEL} of the week's total holds",
+    ]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        shares = [np.mean(row["mean"]), row["days"], row["level"], row["total"]]
+        cells = [f"{row['share']:.0%} of its days", f"{row['temperature']:g}"]
+        lines.append(cells + [f"{share:.0%}" for share in shares])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("| --- ", "|---")
+
+
+def main(path: Path) -> None:
+    """Measure what the record lacks, and print its table."""
+    forecaster = forecaster_of(GENERAL)
+    rows = read_json(path)["rows"] if path.exists() else []
+    measured_rows = []
+    for share in SHARES:
+        for temperature in TEMPERATURES:
+            key: Row = {"share": share, "temperature": temperature, "articles": ARTICLES}
+            key |= {"samples": SAMPLES, "dtype": forecaster.dtype, **model_key(forecaster)}
+            if has_all(rows, [key]):
+                (row,) = (row for row in rows if key.items() <= row.items())
+            else:
+                row = key | measured(forecaster, share, temperature)
+            measured_rows.append(row)
+    if measured_rows != rows:
+        write_json(path, provenance(torch.device("cpu")) | {"rows": measured_rows})
+    print(table(measured_rows))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--path", type=Path, default=results_dir() / RECORD)
+    with one_line():
+        main(parser.parse_args().path)
