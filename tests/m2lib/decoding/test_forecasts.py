@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from m2lib.decoding.bare_model import BareModel
-from m2lib.decoding.forecasts import cut_prompt, forecast, pooled
+from m2lib.decoding.forecasts import cut_prompt, forecast, pooled, read_back
 from m2lib.decoding.generation import DecodeConfig
 from m2lib.files import InputError
 from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID, ids_to_text, text_to_ids
@@ -74,6 +74,13 @@ def test_a_forecast_without_a_text_repeats_the_last_step(tiny, data):
     assert made.repairs == (40,)
     last_step = to_integers(data.contexts[0, -1:], data.scales[0])
     assert np.array_equal(made.values[0], np.repeat(last_step, 20, axis=0))
+
+
+def test_a_missing_step_repeats_the_last_one_as_it_was_written(data):
+    for context, scale in zip(data.contexts[:50], data.scales[:50], strict=True):
+        values, _ = read_back([""], context, DecodeConfig.as_published())
+        last_step = to_integers(context[-1:], scale, "published")
+        assert np.array_equal(values[0], np.repeat(last_step, 20, axis=0))
 
 
 def test_weights_are_packed_once_for_all_batches(tiny, data, monkeypatch):

@@ -108,6 +108,11 @@ def test_a_stamp_without_an_offset_among_others_is_named():
         series_of(stamps)
 
 
+def test_rounded_numbers_are_continued_by_their_mean_step():
+    rounded = pd.Index([0.0, 1.0004, *range(2, 11)])
+    assert following(even(rounded), 2).tolist() == pytest.approx([11, 12], abs=1e-6)
+
+
 def test_a_midnight_that_clocks_skip_is_the_hour_after():
     """As 8 September 2024 began, the clocks of Santiago were put forward to 1:00."""
     days = pd.date_range("2024-08-25", "2024-09-07", tz="America/Santiago")

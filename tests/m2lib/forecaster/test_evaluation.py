@@ -38,6 +38,11 @@ def test_a_verdict_names_the_best_other_forecast():
     )
 
 
+def test_the_best_other_forecast_has_the_least_mean_error():
+    nearly_always_right = evaluation_of([1.0] * 20, [0.0] * 19 + [1e9])
+    assert "the best simple forecast here, mean;" in nearly_always_right.verdict
+
+
 def test_a_verdict_does_not_call_autoets_a_simple_forecast():
     renamed = BETTER.mase.rename(columns={"last value": ETS})
     ets = replace(BETTER, measures=BETTER.measures | {"mase": renamed})
@@ -100,6 +105,11 @@ def test_a_loss_to_the_luckiest_of_several_has_to_be_surer():
     assert beside_one.verdict.endswith("more than chance")
 
 
+def test_a_gain_over_the_best_of_several_need_be_no_surer():
+    better = evaluation_of([1.0] * 6, [2.0, 3, 2, 3, 2, 3])
+    assert better.verdict.endswith("with 6 forecasts that is more than chance")
+
+
 def test_a_record_holds_every_measure():
     no_measures = {"measures", "season", "period", "forecasts", "id_column"}
     of_samples = {field.name for field in fields(Evaluation)} - no_measures
@@ -110,3 +120,14 @@ def test_the_table_has_the_best_first_and_the_models_gain_over_each():
     table = BETTER.table()
     assert list(table.index) == [MODEL, "last value", "mean"]
     assert table.loc["last value"].tolist() == ["2", "2.00", "+1.00", "+1.00 to +1.00", "20 of 20"]
+
+
+def test_the_best_is_the_one_with_the_least_scaled_error():
+    exchanged = BETTER.errors.rename(columns={MODEL: "mean", "mean": MODEL})
+    other_units = replace(BETTER, measures=BETTER.measures | {"errors": exchanged})
+    assert list(other_units.table().index) == [MODEL, "last value", "mean"]
+
+
+def test_a_forecast_that_is_as_good_is_not_better():
+    tied_twice = evaluation_of([1.0] * 6, [1.0, 1, 2, 2, 2, 2])
+    assert tied_twice.table().loc["last value", "model better"] == "4 of 6"

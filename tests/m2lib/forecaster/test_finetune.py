@@ -20,8 +20,8 @@ from m2lib.forecaster.adapters import VIEWS_FILE, read_format
 from m2lib.forecaster.evaluation import MODEL, Evaluation
 from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.views import PLAIN
-from m2lib.model import ALL_TARGETS, load_backbone
-from m2lib.series import TextFormat
+from m2lib.model import ALL_TARGETS, adapter_hash, load_backbone, save_adapter
+from m2lib.series import Season, TextFormat
 from m2lib.training import loop
 
 WEIGHTS = "adapter_model.safetensors"
@@ -187,6 +187,15 @@ def test_what_is_said_of_the_training_is_what_was_measured(tmp_path, monkeypatch
     assert errors["this adapter (median of 100 samples)"]["MAE"] == 2
 
 
+def test_the_gain_of_a_training_is_one_in_mase():
+    def with_errors(mae, mase):
+        measures = {"errors": pd.DataFrame({MODEL: [mae]}), "mase": pd.DataFrame({MODEL: [mase]})}
+        return replace(NARROW, measures=measures)
+
+    said = finetune._difference(with_errors(300.0, 3.0), with_errors(200.0, 2.0), views=1)
+    assert said.startswith("gain of the training: +1.000 in MASE; ")
+
+
 def test_trainings_have_the_recipe_that_is_documented(trained):
     new = finetune._config(untuned(), num_steps=1)
     assert new.learning_rate == 0.004
@@ -222,6 +231,20 @@ def test_the_cost_is_judged_well_beforehand(trained):
     assert 0.2 < facts_of(trained.folder)["flops"] / float(judged[1]) < 5
 
 
+def test_the_seconds_of_a_training_are_judged_by_those_of_a_forward_pass(monkeypatch):
+    forecaster = untuned()
+    model = forecaster.backbone.model
+    config = finetune._config(forecaster, num_steps=4)
+    batch = np.ones((1, 20), dtype=np.int64)
+    flops = 4 * finetune._step_flops(model, batch, config)
+
+    clock = iter([10.0, 12.0])  # a forward pass takes two seconds, and a step 2.5 times as long
+    monkeypatch.setattr(finetune, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    said = finetune._cost(model, batch, flops, config)
+    assert said.startswith("4 steps of 20 tokens: ")
+    assert said.endswith("some 20 s here")
+
+
 def test_some_of_many_series_are_forecast(tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "MOST_ASKED", 2)
     lines = []
@@ -231,6 +254,13 @@ def test_some_of_many_series_are_forecast(tmp_path, monkeypatch):
     facts = facts_of(tmp_path / "mine")
     assert "of 2 series" in facts["measured"]
     assert facts["data"].startswith("5 series of ")
+
+
+def test_the_seed_draws_the_series_that_are_forecast_and_they_keep_their_order(monkeypatch):
+    monkeypatch.setattr(finetune, "MOST_ASKED", 5)
+    drawn = finetune._some_of(range(100), seed=0)
+    assert drawn == sorted(drawn)
+    assert drawn != finetune._some_of(range(100), seed=1)
 
 
 def test_a_series_that_could_not_be_forecast_does_not_count_as_measured(tmp_path):
@@ -257,18 +287,33 @@ def test_samples_are_shared_among_the_series_that_are_forecast(tmp_path, monkeyp
     )
 
 
+def test_errors_are_measured_with_the_season_and_the_seed_of_the_training(tmp_path, monkeypatch):
+    measure = finetune.evaluate
+    asked = []
+
+    def noted(*arguments, **options):
+        asked.append((options.get("season"), options["sampling"].seed))
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(finetune, "evaluate", noted)
+    tuned(tmp_path / "mine", num_steps=1, season=4, seed=5)
+    assert asked == [((4,), 5)] * 2
+
+
 def test_others_forecast_only_once(tmp_path, monkeypatch):
     """What they forecast does not change by the training, and AutoETS takes long."""
     calls = []
 
     def ets_forecasts(*arguments):
         calls.append("ETS")
-        return {}
+        return {"ETS": [np.zeros((5, 2))]}
 
-    monkeypatch.setattr(rolling, "_ets_forecasts", ets_forecasts)
+    monkeypatch.setattr(rolling, "ets_forecasts", ets_forecasts)
     monkeypatch.setattr(rolling, "find_spec", lambda name: True)
     tuned(tmp_path / "mine")
     assert calls == ["ETS"]
+    mean_of_the_truths = pelts()[["hares", "lynx"]].to_numpy()[-5:].mean()
+    assert facts_of(tmp_path / "mine")["errors"]["ETS"]["MAE"] == pytest.approx(mean_of_the_truths)
 
 
 # The spread: how far samples are moved away from their median so that 80% bands hold 80%.
@@ -347,6 +392,18 @@ def test_the_spread_is_measured_after_the_training_and_kept(tmp_path, monkeypatc
     assert again.equals(made.predict_df(pelts(), **options))
 
 
+def test_the_spread_is_measured_on_that_with_which_the_forecasts_were_read(tmp_path, monkeypatch):
+    spreads = []
+
+    def noted(after, spread):
+        spreads.append(spread)
+        return spread, 0.8
+
+    monkeypatch.setattr(finetune, "_spread", noted)
+    tuned(tmp_path / "mine", replace(untuned(), text_format=TextFormat(2, spread=1.7)), num_steps=1)
+    assert spreads == [1.7]
+
+
 @pytest.mark.parametrize(
     ("held", "warns"),
     [
@@ -389,6 +446,23 @@ def test_the_last_steps_are_kept_back(tmp_path, season):
     assert (tmp_path / "one" / WEIGHTS).read_bytes() == (tmp_path / "other" / WEIGHTS).read_bytes()
 
 
+def test_what_is_learned_from_is_without_its_season(tmp_path, monkeypatch):
+    prepare = finetune._prepare
+    learned = []
+
+    def noted(forecaster, training, *rest):
+        learned.extend(training)
+        return prepare(forecaster, training, *rest)
+
+    monkeypatch.setattr(finetune, "_prepare", noted)
+    tuned(tmp_path / "mine", num_steps=1, season=4)
+    known = pelts()[["hares", "lynx"]].to_numpy()[:-5]
+    season = Season.of(known, 4)
+    (series,) = learned
+    assert season.kinds == ("multiplied", "multiplied")
+    assert np.array_equal(series, season.without(known))
+
+
 def test_a_batch_has_as_many_windows_as_are_asked_for(tmp_path):
     tokens = []
     for batch_size in (1, 4):
@@ -398,6 +472,19 @@ def test_a_batch_has_as_many_windows_as_are_asked_for(tmp_path):
         tokens.append(int(cost[1]))
     # The first of the four is that of one alone, and shorter ones are padded.
     assert tokens[1] >= 4 * tokens[0]
+
+
+def test_the_seed_draws_the_windows():
+    forecaster = untuned()
+    hares = pelts()[["hares"]].to_numpy()
+
+    def first_windows(seed):
+        config = finetune._config(forecaster, num_steps=1, seed=seed)
+        _, windows = finetune._prepare(forecaster, [hares], TextFormat(1), 5, config)
+        return windows(0).tolist()
+
+    assert first_windows(0) == first_windows(0)
+    assert first_windows(0) != first_windows(1)
 
 
 @pytest.fixture
@@ -467,6 +554,13 @@ def test_a_training_does_not_go_on_from_the_checkpoint_of_another_dtype(
     assert steps_taken == [0, 1]
 
 
+def test_a_training_with_other_settings_begins_at_its_own_start(tmp_path, monkeypatch, steps_taken):
+    stop_after_a_step(monkeypatch, tmp_path / "mine", num_steps=2)
+    steps_taken.clear()
+    tuned(tmp_path / "mine", num_steps=2, learning_rate=1e-3)
+    assert steps_taken == [0, 1]
+
+
 def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypatch):
     tuned(tmp_path / "mine")
 
@@ -478,6 +572,16 @@ def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypat
         tuned(tmp_path / "mine", force=True)
     with pytest.raises(InputError, match="is no folder with an adapter_config"):
         adapter_folder(tmp_path / "mine")
+
+
+def test_what_is_tuned_for_an_evaluation_depends_on_the_seed(tmp_path):
+    contexts = [pelts()[["hares", "lynx"]].to_numpy()]
+    hashes = []
+    for number, seed in enumerate((1, 1, 2)):
+        made = finetune.refitter(untuned(), 5, num_steps=1, seed=seed)(contexts)
+        save_adapter(made.backbone.model, tmp_path / str(number), "tiny")
+        hashes.append(adapter_hash(tmp_path / str(number)))
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 # What a training starts from.

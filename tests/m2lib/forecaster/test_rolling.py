@@ -12,11 +12,12 @@ import pytest
 from utilsforecast.losses import mase, quantile_loss
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, Item, chosen_seasons, evaluate, rolling
-from m2lib.forecaster.evaluation import ETS, MODEL, WQL
-from m2lib.forecaster.rolling import baselines_for, origins_of
+from m2lib.forecaster import Forecaster, Item, chosen_seasons, evaluate, rivals, rolling
+from m2lib.forecaster.evaluation import MODEL, WQL
+from m2lib.forecaster.rivals import ETS
+from m2lib.forecaster.rolling import origins_of
 from m2lib.forecaster.sampling import Sampler, Sampling
-from m2lib.series import DECILES, TextFormat, coverage, crps_fair, seasonal_naive
+from m2lib.series import DECILES, Season, TextFormat, coverage, crps_fair, seasonal_naive
 
 
 @pytest.fixture
@@ -162,6 +163,20 @@ def test_each_moment_has_a_forecaster_of_its_own(tiny):
     assert result.errors[MODEL].tolist() == expected.tolist()
 
 
+def test_what_is_learned_from_is_without_its_season(untuned):
+    seasonal = np.resize([1.0, 2.0, 4.0, 3.0], 40) * np.linspace(10, 20, 40)
+    learned = []
+
+    def refit(contexts):
+        learned.extend(contexts)
+        return untuned
+
+    evaluate(untuned, [item(seasonal)], 4, season=4, sampling=Sampling(1), refit=refit)
+    known = seasonal[:36, None]
+    (context,) = learned
+    assert np.array_equal(context, Season.of(known, 4).without(known))
+
+
 def test_what_is_evaluated_is_what_forecasts(untuned):
     """Also where a season hides what would choose another text format.
 
@@ -239,7 +254,7 @@ def ets_seasons(monkeypatch):
         seasons.append(season)
         return {}
 
-    monkeypatch.setattr(rolling, "_ets_forecasts", forecasts)
+    monkeypatch.setattr(rolling, "ets_forecasts", forecasts)
     return seasons
 
 
@@ -259,6 +274,14 @@ def test_where_there_are_a_day_and_a_week_the_week_is_repeated(untuned, hours, e
     assert result.period == 168
     assert result.errors["168 steps ago"].max() == pytest.approx(0, abs=1e-9)
     assert ets_seasons == [24]  # it takes no longer one
+
+
+@pytest.mark.filterwarnings("ignore:of a series longer")
+def test_of_a_day_and_a_week_the_day_is_the_unit(untuned, hours):
+    result = evaluate(untuned, [hours], 24, sampling=Sampling(1), auto_ets=False)
+    known = hours.values[:-24, 0]
+    unit = np.abs(known[24:] - known[:-24]).mean()
+    assert result.forecasts["mase_unit"].tolist() == pytest.approx([unit] * 24)
 
 
 @pytest.mark.filterwarnings("ignore:of a series longer")
@@ -361,36 +384,6 @@ def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):
 # Simple forecasts, and the measures.
 
 
-def test_simple_forecasts_are_those_of_scaled_variables_in_the_tables_units(untuned):
-    steps = np.arange(40) / 2
-    values = np.stack([np.sin(steps) - 5, 1e3 * np.cos(steps)], axis=1)
-    result = evaluate(untuned, [item(values)], 4, sampling=Sampling(1), auto_ets=False)
-
-    context = values[:36]
-    truth = values[36:]
-    low = context.min(axis=0)
-    unit = (context - low).max(axis=0) / 1000
-    scaled = (context - low) / unit
-    for name, baseline in baselines_for().items():
-        forecast = baseline(scaled[None], 4)[0] * unit + low
-        expected = np.abs(forecast - truth).mean()
-        assert result.errors[name].item() == pytest.approx(expected), name
-
-
-def test_a_tables_units_change_no_simple_forecast(untuned):
-    rng = np.random.default_rng(0)
-    waves = 3 * np.sin(np.arange(60) / 2) ** 2
-    values = 1 + rng.gamma(3, 1, (60, 2)) + waves[:, None]
-    options = {"sampling": Sampling(1), "auto_ets": False}
-    plain = evaluate(untuned, [item(values)], 4, **options).forecasts
-    in_units = evaluate(untuned, [item(values * [0.01, 500])], 4, **options).forecasts
-
-    unit_of_row = plain.target_name.map({"0": 0.01, "1": 500})
-    for name in baselines_for():
-        again = in_units[name] / unit_of_row
-        assert again.to_numpy() == pytest.approx(plain[name].to_numpy()), name
-
-
 @pytest.mark.filterwarnings("ignore:left out, as a context is too short")
 def test_crps_and_coverage_are_those_of_the_samples(untuned):
     values = 50 + 30 * np.sin(np.arange(15))
@@ -461,6 +454,15 @@ def test_a_variable_that_never_changed_does_not_count(tiny):
     assert result.mase["last value"].tolist() == pytest.approx([first, second])
     by_series = result.by_series()["last value"].item()
     assert by_series == pytest.approx((first + second) / 2)
+
+
+def test_a_variable_that_was_always_zero_has_simple_forecasts(tiny):
+    late = np.append(np.zeros(36), [1.0, 2, 3, 4])
+    both = item(np.stack([wave(), late], axis=1))
+    options = {"sampling": Sampling(1), "auto_ets": False}
+    rows = evaluate(Forecaster(tiny, TextFormat(2)), [both], 4, **options).forecasts
+    forecasts = rows[rows.target_name == "1"].loc[:, "last value":"log-VAR(3)"]
+    assert forecasts.to_numpy() == pytest.approx(0, abs=1e-9)
 
 
 # The table of all forecasts.
@@ -556,6 +558,36 @@ def test_the_quantile_loss_of_each_series_is_that_of_utilsforecast(sold_evaluate
     assert sold_evaluated.by_series()[WQL].to_numpy() == pytest.approx(weighted.to_numpy())
 
 
+def test_the_quantile_loss_below_zero_is_that_above_it(sold_evaluated):
+    rows = sold_evaluated.forecasts
+    deciles = [str(level) for level in DECILES]
+    mirrored = rows.assign(truth=-rows.truth)
+    mirrored[deciles] = -rows[deciles[::-1]].to_numpy()
+
+    below_zero = replace(sold_evaluated, forecasts=mirrored).by_series()[WQL]
+    assert below_zero.tolist() == pytest.approx(sold_evaluated.by_series()[WQL].tolist())
+
+
+def test_the_quantile_loss_of_several_variables_is_the_mean_over_them(shops_evaluated):
+    rows = shops_evaluated.forecasts
+    of_each = []
+    for target in COLUMNS["target"]:
+        of_target = rows[rows.target_name == target].reset_index(drop=True)
+        alone = replace(shops_evaluated, forecasts=of_target)
+        of_each.append(alone.by_series()[WQL])
+
+    both = shops_evaluated.by_series()[WQL]
+    assert both.tolist() == pytest.approx(np.mean(of_each, axis=0).tolist())
+
+
+def test_errors_stand_beside_the_names_of_their_series_in_any_order(sold_evaluated):
+    names = {"s0": "c", "s1": "a", "s2": "b"}
+    forecasts = sold_evaluated.forecasts.replace({"shop": names})
+    renamed = replace(sold_evaluated, forecasts=forecasts)
+    expected = sold_evaluated.by_series().rename(index=names)
+    pd.testing.assert_frame_equal(renamed.by_series(), expected)
+
+
 @pytest.mark.parametrize("name", ["loss", "size"])
 def test_the_column_of_ids_may_be_called_as_what_is_measured(sold_evaluated, name):
     forecasts = sold_evaluated.forecasts.rename(columns={"shop": name})
@@ -580,8 +612,6 @@ class Smoothing:
         self.season = season_length
 
     def forecast(self, y, h):
-        if len(y) < 12:
-            raise Exception("series too short")
         return {"mean": np.full(h, float(self.season))}
 
 
@@ -593,7 +623,7 @@ def installed(monkeypatch):
         return SimpleNamespace() if name == "statsforecast" else None
 
     monkeypatch.setattr(rolling, "find_spec", find_spec)
-    monkeypatch.setattr(rolling, "import_module", lambda _: SimpleNamespace(AutoETS=Smoothing))
+    monkeypatch.setattr(rivals, "import_module", lambda _: SimpleNamespace(AutoETS=Smoothing))
 
 
 @pytest.mark.usefixtures("installed")
@@ -605,24 +635,8 @@ def test_exponential_smoothing_stands_beside_where_it_is_installed(untuned):
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize(("season", "taken"), [(24, 24.0), (25, 1.0)])
-def test_a_season_that_is_too_long_for_exponential_smoothing_is_none(untuned, season, taken):
-    table = shops(steps=90)
-    result = untuned.evaluate(table, 4, season=season, num_samples=2, **COLUMNS)
-    assert set(result.forecasts[ETS]) == {taken}
-
-
-@pytest.mark.usefixtures("installed")
 def test_exponential_smoothing_may_be_left_out(untuned):
     result = untuned.evaluate(shops(), 4, auto_ets=False, num_samples=2, **COLUMNS)
-    assert ETS not in result.errors
-
-
-@pytest.mark.usefixtures("installed")
-def test_exponential_smoothing_is_left_out_where_it_fails(untuned):
-    table = shops(steps=15)
-    with pytest.warns(UserWarning, match=r"left out, as it fails: AutoETS \(series too short\)"):
-        result = untuned.evaluate(table, 4, num_samples=2, **COLUMNS)
     assert ETS not in result.errors
 
 

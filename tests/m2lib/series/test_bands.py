@@ -72,6 +72,7 @@ def test_conformal_takes_the_right_place():
     assert conformal(scores, 0.8).tolist() == [8, 80]  # ceil(10 * 0.8)
     assert conformal(scores, 0.85).tolist() == [9, 90]
     assert conformal(scores, 0.95).tolist() == [np.inf, np.inf]  # nine scores cannot tell
+    assert conformal(scores, 1).tolist() == [np.inf, np.inf]  # nor can any number of scores
 
     # 100 * 0.55 is 55.00000000000001, and yet its place is the 55th.
     assert conformal(np.arange(1.0, 100.0), 0.55) == 55

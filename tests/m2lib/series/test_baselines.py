@@ -47,6 +47,19 @@ def test_the_nearest_analogue_is_what_came_after_the_same_steps():
     assert (nearest_analogue(context, 4)[0] == period).all()
 
 
+STRETCH = np.array([5, 9, 4, 8, 3, 7])
+
+
+def test_of_equally_near_analogues_the_earliest_is_taken():
+    context = np.concatenate([STRETCH, [1, 1], STRETCH, [2, 2], STRETCH])
+    assert nearest_analogue(context[None, :, None], 2).ravel().tolist() == [1, 1]
+
+
+def test_an_analogue_may_be_followed_by_the_last_step():
+    context = np.concatenate([[20, 30], STRETCH, STRETCH])
+    assert nearest_analogue(context[None, :, None], 6).ravel().tolist() == STRETCH.tolist()
+
+
 def test_a_context_without_an_analogue_is_refused():
     context = np.ones((1, 10, 2))  # a stretch of 6 steps and the 5 after it would take 11
     with pytest.raises(ValueError, match="at least one array"):
@@ -99,6 +112,12 @@ def test_log_var_continues_what_is_linear_in_logs():
     forecast = log_var(series[None, :30], 10)
 
     assert forecast[0] == pytest.approx(series[30:], rel=1e-6)
+
+
+def test_log_var_may_rise_above_its_context():
+    growing = np.expm1(0.1 * np.arange(40))[:, None]
+    forecast = log_var(growing[None, :30], 10)
+    assert forecast[0] == pytest.approx(growing[30:], rel=1e-6)
 
 
 def test_log_var_stays_within_bounds_where_its_fit_explodes():

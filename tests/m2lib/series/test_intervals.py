@@ -32,6 +32,10 @@ def test_a_bootstrap_interval_is_the_same_each_time():
     assert bootstrap_interval(ERRORS) == bootstrap_interval(ERRORS)
 
 
+def test_with_another_seed_a_bootstrap_interval_is_another():
+    assert bootstrap_interval(ERRORS, seed=1) != bootstrap_interval(ERRORS)
+
+
 def test_a_t_interval_is_that_of_the_tables():
     # Mean 5, standard deviation 1.58, so its error is 0.707; of five values t is 2.776 in Student's
     # tables.
@@ -83,6 +87,8 @@ def test_sign_flips_by_hand():
     assert sign_flip_p([1, 2, 4]) == 2 / 8
     assert sign_flip_p([1, -2, 4]) == 6 / 8
     assert sign_flip_p([0.1, 0.2, -0.3]) == 1  # the sum is 0 but for its last digits
+    # No pattern comes nearer to zero than 0.1, and some sums of 0.1 are a last digit below it.
+    assert sign_flip_p([-0.3, 0.1, 0.2, 0.1]) == 1
     assert sign_flip_p(np.ones(6)) == pytest.approx(0.03125)  # no less is possible with six
 
 

@@ -32,6 +32,12 @@ def test_mae_by_hand():
     assert series_mae(several, truth).tolist() == [1, 0]
 
 
+def test_numbers_without_a_sign_have_the_mae_of_others():
+    forecast = np.array([[8, 12]], dtype=np.uint8)
+    truth = np.array([[10, 10]], dtype=np.uint8)
+    assert series_mae(forecast, truth) == 2
+
+
 def test_crps_is_the_mae_of_a_certain_forecast():
     truth = np.array([[1.0, 2.0]])
     samples = np.stack([truth + 3] * 5)
@@ -92,8 +98,9 @@ def test_the_quantile_loss_of_the_median_is_half_its_mae():
 
 
 def test_weighted_quantile_loss_by_hand():
-    truths = [np.array([[1.0, -3.0]]), np.array([[-2.0, 2.0]])]  # 2 in the mean of their sizes
-    assert weighted_quantile_loss([2.0, 4.0], truths) == 2 * 3 / 2
+    # 2 in the mean of their sizes, and losses of 4 in the mean
+    truths = [np.array([[1.0, -3.0]]), np.array([[-2.0, 2.0]]), np.array([[4.0, 0.0]])]
+    assert weighted_quantile_loss([2.0, 3.0, 7.0], truths) == 2 * 4 / 2
 
 
 def test_weighted_quantile_loss_has_no_unit():

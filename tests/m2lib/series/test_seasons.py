@@ -62,6 +62,24 @@ def test_a_season_that_multiplies_a_trend_is_found_and_put_back(length):
     assert np.allclose(forecast, values[-length:], rtol=2e-3)
 
 
+@pytest.fixture
+def noisy_years():
+    """Return the years with some noise, (steps, 1), none of them below zero."""
+    return (YEARS + np.random.default_rng(0).normal(0, 5, 72))[:, None]
+
+
+def test_a_noisy_season_multiplies_by_1_in_the_mean(noisy_years):
+    season = Season.of(noisy_years, 12)
+    assert season.kinds == ("multiplied",)
+    assert season.factor.mean() == pytest.approx(1)
+
+
+def test_a_noisy_season_adds_0_in_the_mean(noisy_years):
+    season = Season.of(noisy_years - 100, 12)
+    assert season.kinds == ("added",)
+    assert season.shift.mean() == pytest.approx(0, abs=1e-9)
+
+
 def test_each_variable_has_a_season_of_its_own():
     steps = np.arange(40.0)
     of_two_steps = 50 + steps + 5 * (steps % 2)

@@ -37,11 +37,17 @@ def test_the_line_is_that_of_the_last_seasons():
     assert Trend.of(bent, season=12).slope[0] < 1
 
 
+def test_a_few_steps_at_the_end_do_not_decide_a_trend():
+    level_at_the_end = np.minimum(STEPS, 57) + 1
+    assert Trend.of(level_at_the_end).slope == pytest.approx([1.0], abs=0.1)
+
+
 @pytest.mark.parametrize(
     "values",
     [
         pytest.param(np.full((20, 1), 7.0), id="constant"),
         pytest.param(STEPS % 5, id="touches zero"),
+        pytest.param(STEPS, id="touched zero long ago"),
         pytest.param(np.zeros((20, 1)), id="all zero"),
         pytest.param(1 + STEPS[:19], id="fewer than 20 steps"),
     ],
@@ -66,3 +72,8 @@ def test_a_trend_is_found_across_zero_and_in_as_few_as_twenty_steps(values):
 def test_each_variable_has_a_trend_of_its_own():
     both = np.hstack([10 + STEPS, 200 - 2 * STEPS])
     assert Trend.of(both).slope == pytest.approx([1.0, -2.0])
+
+
+def test_a_variable_that_touches_zero_leaves_the_others_their_trend():
+    both = np.hstack([STEPS % 5, 200 - 2 * STEPS])
+    assert Trend.of(both).slope == pytest.approx([0.0, -2.0])

@@ -23,6 +23,11 @@ def test_a_cooldowns_rates_by_hand():
     assert rates_of(config) == [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5]
 
 
+def test_the_steps_of_a_warm_up_are_rounded():
+    config = TrainConfig(steps=18, learning_rate=1.0, rank=1, warmup=0.1)
+    assert rates_of(config)[:3] == [0.5, 1.0, 1.0]  # 1.8 steps are two
+
+
 def test_by_default_the_rate_is_constant():
     config = TrainConfig(steps=5, learning_rate=0.1, rank=1)
     assert {config.rate(step) for step in range(5)} == {0.1}
