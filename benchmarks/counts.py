@@ -19,6 +19,7 @@ from m2lib.files import read_json, write_json
 from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.provenance import provenance
+from m2lib.series.intervals import t_interval
 from study.settings import results_dir
 
 RECORD = "counts.json"
@@ -73,20 +74,24 @@ def measured(forecaster: Forecaster, share: float, temperature: float) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return the table of the record's rows as book/tables.md has it."""
+    """Return the table of the record's rows as book/tables.md has it.
+
+    Beside the mean stands Student's 95% interval over the articles.
+    """
     head = [
         "sells on",
         "temperature",
         "`mean`, of the true mean",
-        "samples with a sale",
+        "days with a sale, in the samples",
         f"level {LEVEL} of a day holds",
         f"level {LEVEL} of the week's total holds",
     ]
     lines = [head, ["---"] * len(head)]
     for row in rows:
-        shares = [np.mean(row["mean"]), row["days"], row["level"], row["total"]]
+        low, high = t_interval(row["mean"])
         cells = [f"{row['share']:.0%} of its days", f"{row['temperature']:g}"]
-        lines.append(cells + [f"{share:.0%}" for share in shares])
+        cells.append(f"{np.mean(row['mean']):.0%} ({low:.0%} to {high:.0%})")
+        lines.append(cells + [f"{row[name]:.0%}" for name in ("days", "level", "total")])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("| --- ", "|---")
 
 

@@ -1,12 +1,15 @@
-"""The page on one's own tables: the printout of `m2 evaluate` on it is that of its record."""
+"""The page on one's own tables: its printout of `m2 evaluate` and its numbers are of records."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import counts
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster import Evaluation
 from m2lib.forecaster.adapters import GENERAL_FOLDER, weights_hash
 from m2lib.forecaster.evaluation import MEASURES
+from m2lib.series.intervals import t_interval
 
 PAGE = (ROOT / "book" / "tables.md").read_text(encoding="utf-8")
 RECORD = read_json(ROOT / "report" / "results" / "pelts" / "printed.json")
@@ -52,3 +55,35 @@ def test_the_record_was_made_by_the_command_of_the_page():
     assert command in " ".join(PAGE.split())
     assert (settings["horizon"], settings["origins"], settings["adapter"]) == (10, 8, "general")
     assert RECORD["adapter"] == weights_hash(GENERAL_FOLDER), "run `python -m benchmarks.tuned`"
+
+
+# Counts that are mostly zero.
+
+
+@pytest.fixture
+def of_counts():
+    """Return the recorded rows of simulated sales, by share of days and temperature."""
+    rows = read_json(ROOT / "report" / "results" / counts.RECORD)["rows"]
+    return {(row["share"], row["temperature"]): row for row in rows}
+
+
+def test_the_table_of_counts_is_the_recorded_one(of_counts):
+    assert counts.table(list(of_counts.values())) in PAGE
+    assert {row["adapter"] for row in of_counts.values()} == {weights_hash(GENERAL_FOLDER)}, (
+        "run `python -m benchmarks.counts`"
+    )
+
+
+def test_the_page_says_what_the_temperature_does_to_counts(of_counts):
+    said = " ".join(PAGE.split())
+    assert np.mean(of_counts[0.1, 0.7]["mean"]) == pytest.approx(1 / 6, abs=0.02)
+    assert "is forecast to sell a sixth of what it really sells" in said
+    assert (
+        f"has forecast {counts.ARTICLES} articles, seven days ahead, from the {counts.DAYS}" in said
+    )
+    for share in counts.SHARES:
+        row = of_counts[share, 1.0]
+        low, high = t_interval(row["mean"])
+        assert low < 1 < high, "at 1 both intervals of the mean contain the truth"
+        assert row["level"] > counts.LEVEL
+        assert row["total"] > row["level"]

@@ -43,4 +43,4 @@ def test_the_table_has_a_row_for_each_measurement():
     row = {"share": 0.3, "temperature": 0.7, "mean": [0.4, 0.6]}
     row |= {"days": 0.13, "level": 0.78, "total": 0.6}
     *_, line = counts.table([row]).splitlines()
-    assert line == "| 30% of its days | 0.7 | 50% | 13% | 78% | 60% |"
+    assert line == "| 30% of its days | 0.7 | 50% (-77% to 177%) | 13% | 78% | 60% |"
