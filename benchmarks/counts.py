@@ -83,8 +83,8 @@ def table(rows: Sequence[Row]) -> str:
         "temperature",
         "`mean`, of the true mean",
         "days with a sale, in the samples",
-        f"level {LEVEL} of a day holds",
-        f"level {LEVEL} of the week's total holds",
+        f"days at or below their level {LEVEL}",
+        f"weeks with a total at or below its level {LEVEL}",
     ]
     lines = [head, ["---"] * len(head)]
     for row in rows:

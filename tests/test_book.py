@@ -165,8 +165,9 @@ def test_the_page_on_models_says_what_bfloat16_does_to_the_rotary_embedding():
     speeds = LlamaRotaryEmbedding(backbone_config("smollm2-135m")).inv_freq  # radians a token
     off = (speeds.bfloat16().float() - speeds).abs()
     page = " ".join(read("models.md").split())
-    assert f"they change by up to {(off / speeds).max():.2%}" in page
-    assert f"600 positions away is turned by up to {600 * off.max():.1f} radians" in page
+    assert f"the speeds change by up to {(off / speeds).max():.2%}" in page
+    assert "between two tokens that are 600 positions apart" in page
+    assert f"an angle may be wrong by up to {600 * off.max():.1f} radians" in page
 
 
 def test_symbols_stand_for_what_the_library_has():
