@@ -30,6 +30,7 @@ from benchmarks.textbook import (
 )
 from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.sampling import TEMPERATURE
 from study.paper.textbook import CHOOSING
 
 RECORD = "faster.json"
@@ -41,7 +42,7 @@ class Way:
 
     dtype: str
     """The dtype of the model's layers."""
-    sampling: Sampling = Sampling(SAMPLES)
+    sampling: Sampling = Sampling(SAMPLES, TEMPERATURE)
     """How its forecasts are sampled."""
 
 
@@ -49,7 +50,7 @@ FLOAT32, INT8, HURRIED = "float32", "int8", "int8, 60 steps, 10 samples"
 WAYS = {
     FLOAT32: Way("float32"),
     INT8: Way("int8"),
-    HURRIED: Way("int8", Sampling(10, context_length=60)),
+    HURRIED: Way("int8", Sampling(10, TEMPERATURE, context_length=60)),
 }
 
 

@@ -32,6 +32,7 @@ from benchmarks.sources import Source, TextbookSource
 from benchmarks.textbook import language_row
 from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.sampling import TEMPERATURE
 from m2lib.series import DECILES
 from study.paper.textbook import CHOOSING
 
@@ -105,11 +106,12 @@ def new_rows(forecaster: Forecaster, source: Source, rows: Sequence[Row]) -> lis
     day, week = source.season, DAYS * source.season
     place = place_of(source, CHOOSING)
     model = {"samples": SAMPLES, "dtype": forecaster.dtype, **model_key(forecaster)}
+    sampling = Sampling(SAMPLES, TEMPERATURE)
     new = []
     for name, season in ((DAY, day), (WEEK, (day, week))):
         key = place | {"forecaster": name} | model
         if not has_all(rows, [key]):
-            row = language_row(forecaster, source, cuts, Sampling(SAMPLES), season=season)
+            row = language_row(forecaster, source, cuts, sampling, season=season)
             new.append(key | row)
     for name, period in ((LAST_DAY, day), (LAST_WEEK, week)):
         key = place | {"forecaster": name}

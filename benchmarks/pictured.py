@@ -25,6 +25,7 @@ from benchmarks.textbook import (
 from m2lib.files import write_json
 from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.sampling import TEMPERATURE
 from m2lib.provenance import provenance
 from m2lib.series import DECILES
 from study.paper.textbook import JUDGING, PICTURED_RECORD
@@ -43,7 +44,7 @@ def pictured_row(forecaster: Forecaster, source: Source) -> dict[str, Any]:
     cut = [cut for cut in cuts_of(source) if cut[0] == 0][-1]
     _, context, truth = cut
     (ahead,) = forecaster.sample(
-        [context[:, None]], source.horizon, Sampling(SAMPLES), season=source.season
+        [context[:, None]], source.horizon, Sampling(SAMPLES, TEMPERATURE), season=source.season
     )
     medians = []
     for name in ENSEMBLED:

@@ -36,6 +36,7 @@ from benchmarks.textbook import MOST_FORECASTS, SAMPLES, cuts_of, sources_of
 from m2lib.files import short_hash
 from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
+from m2lib.forecaster.sampling import TEMPERATURE
 from m2lib.forecaster.views import PLAIN, SEASONS_SEEN
 from m2lib.series import DECILES, NOTHING_LEFT, Season
 from m2lib.series.trends import FEWEST_STEPS, SEASONS
@@ -187,7 +188,7 @@ def view_samples(
         forecaster = _narrow_forecaster()
         series = [shown.written[:, None] for shown in all_shown]
         started = time.process_time()
-        forecasts = forecaster.sample(series, horizon, Sampling(SAMPLES), views=PLAIN)
+        forecasts = forecaster.sample(series, horizon, Sampling(SAMPLES, TEMPERATURE), views=PLAIN)
         seconds = time.process_time() - started
         path.parent.mkdir(parents=True, exist_ok=True)
         # What is left of a series may be without negative values where the series is not.

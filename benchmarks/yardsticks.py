@@ -218,7 +218,7 @@ def _sampled(
     samples_by_view = []
     for seed, (view, share) in enumerate(zip(views, shares, strict=True)):
         forecasts = sampler.sample(
-            list(contexts), FORECAST_STEPS, Sampling(share, seed=seed), views=(view,)
+            list(contexts), FORECAST_STEPS, Sampling(share, TEMPERATURE, seed), views=(view,)
         )
         parts.append((replace(GENERAL_PROTOCOL, n_samples=share), forecasts))
         samples_by_view.append(np.stack([one.physical for one in forecasts]))

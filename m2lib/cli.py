@@ -73,9 +73,8 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
             if isinstance(error, UnusedCliTokensError):
                 words = " ".join(error.unused_tokens or ())
                 message = (
-                    f"error: more words than the command takes: {words}; an option such as --id "
-                    "takes one column, so join two into one; put a name with blanks into quotation "
-                    "marks"
+                    f"error: more words than the command takes: {words}; put a name with blanks "
+                    "into quotation marks, and make one column of two for --id or --time"
                 )
         except KeyboardInterrupt:
             status = 130

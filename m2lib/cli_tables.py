@@ -177,7 +177,7 @@ class Sampling:
     """How many of the last steps of each series to read. Fewer take less time. By default as many
     as fit."""
 
-    def asked(self) -> m2lib.forecaster.Sampling:
+    def for_forecaster(self) -> m2lib.forecaster.Sampling:
         """The same, as a forecaster takes it."""
         return m2lib.forecaster.Sampling(
             num_samples=self.samples,
@@ -229,7 +229,7 @@ def forecast(
         task.horizon,
         levels,
         seasons,
-        sampling.asked(),
+        sampling.for_forecaster(),
         return_samples=with_samples,
     )
     table, stopped = _until_stopped(parts)
@@ -350,7 +350,7 @@ def evaluate(
         season=task.season,
         period=period,
         refit=refit,
-        sampling=sampling.asked(),
+        sampling=sampling.for_forecaster(),
         columns=columns,
     )
     missing = origins * len(items) - len(evaluation.errors)

@@ -84,6 +84,7 @@ def forecast(
     batch_size: int = 10,
     seed: int = 0,
     ids: Sequence[int | str] | None = None,
+    temperatures: Sequence[float] | None = None,
     text_format: TextFormat = STUDY,
     progress: bool = False,
 ) -> list[Forecast]:
@@ -108,6 +109,8 @@ def forecast(
         Seed of the sampling.
     ids : sequence of int or str, optional
         Names of the series for errors (default: their numbers in `contexts`).
+    temperatures : sequence of float, optional
+        As in `generate`, one for each context.
     text_format : TextFormat, optional
         How the contexts are written, and the forecasts read.
     progress : bool, optional
@@ -168,7 +171,13 @@ def forecast(
             batch = slice(start, start + batch_size)
             advance = partial(_advance, bar, sum(work[: start + batch_size]))
             generated, passes = generate(
-                bare, prompts[batch], config, generator, text_format=text_format, tick=advance
+                bare,
+                prompts[batch],
+                config,
+                generator,
+                temperatures=temperatures[batch] if temperatures else None,
+                text_format=text_format,
+                tick=advance,
             )
             advance(sum(work[batch]))  # to the batch's end, if its texts came out shorter
             longest = max(len(prompt) for prompt in prompts[batch])

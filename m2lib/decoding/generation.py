@@ -7,7 +7,7 @@ samples are done, and says which rows may leave.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -149,6 +149,7 @@ def generate(
     config: DecodeConfig,
     generator: torch.Generator | None = None,
     engine: type = Engine,
+    temperatures: Sequence[float] | None = None,
     text_format: TextFormat = STUDY,
     tick: Callable[[int], object] | None = None,
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
@@ -170,6 +171,9 @@ def generate(
         A generator on the CPU, for sampling (default: torch's own).
     engine : type, optional
         The class that runs the model, `Engine` or `Reference`.
+    temperatures : sequence of float, optional
+        The temperature of each prompt, above 0, where the protocol samples (default: that of the
+        protocol, for all of them).
     text_format : TextFormat, optional
         The format of the prompts, for the grammar.
     tick : callable, optional
@@ -195,13 +199,17 @@ def generate(
         # says which sample each of them is. Of 2 prompts with 2 samples each, sample 1 has left:
         #     row              0  1  2
         #     sample_of_row    0  2  3      row 1 is sample 2, which is the first of prompt 1
-        # `written` and `passes` are indexed by sample, and never shrink. Indexed by row are
-        # sample_of_row, steps_to_go, logits, draws, tokens, and what `rows` and the grammar
-        # keep; these shrink together.
+        # `written`, `passes` and `temperature` are indexed by sample, and never shrink. Indexed by
+        # row are sample_of_row, steps_to_go, logits, draws, tokens, and what `rows` and the
+        # grammar keep; these shrink together.
         sample_of_row = torch.arange(count, device=device)
         steps_to_go = torch.full((count,), config.steps, device=device)  # 0: the row is done
         written: list[list[int]] = [[] for _ in range(count)]
         passes = torch.zeros(count, dtype=torch.long, device=device)
+        by_prompt = torch.tensor(
+            temperatures or [config.temperature] * len(prompts), dtype=torch.float32
+        )
+        temperature = by_prompt.repeat_interleave(n).to(device)[:, None]  # by sample, (count, 1)
 
         for length in range(1, config.max_new_tokens + 1):
             # 1. Choose a token for each row; rows that are done, and have not left yet, get pads.
@@ -211,7 +219,7 @@ def generate(
                 # One draw for each sample, whether its row is still there or not, so that the order
                 # in which rows leave changes nothing.
                 draws = torch.rand(count, generator=generator).to(device)[sample_of_row]
-            tokens = _choose(logits, config.temperature, draws)
+            tokens = _choose(logits, temperature[sample_of_row], draws)
             tokens = tokens.masked_fill(steps_to_go == 0, PAD_ID)
 
             # 2. Note what was written, and which rows end with it: a semicolon ends a step, a pad
@@ -248,10 +256,13 @@ def generate(
     return new, passes.view(-1, n).tolist()
 
 
-def _choose(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None) -> torch.Tensor:
+def _choose(
+    logits: torch.Tensor, temperature: torch.Tensor, draws: torch.Tensor | None
+) -> torch.Tensor:
     """The token of each row: the likeliest, or one sampled by the row's draw in [0, 1).
 
-    A draw is turned into a token by inverting the cumulative distribution function.
+    `temperature` is (rows, 1), and is read only if there are draws. A draw is turned into a token
+    by inverting the cumulative distribution function.
     """
     if draws is None:
         return logits.argmax(-1)

@@ -42,8 +42,8 @@ class Sampling:
     """Forecasts of each series; 1 is the single greedy one."""
     temperature: float | None = None
     """The sampling's temperature, above 0: the lower, the narrower are the forecasts. None: 0.7,
-    but 1 for a series that is mostly zero, because a low temperature draws what is rare too
-    rarely."""
+    but 1 for a series of which a variable is mostly zero in what is read, because a low temperature
+    draws what is rare too rarely. Zeros of the season, such as those of the night, do not count."""
     seed: int = 0
     """The sampling's seed."""
     batch_size: int | None = None
@@ -55,23 +55,26 @@ class Sampling:
     always estimated from the whole series. None: as many as the model's window holds."""
 
     def __post_init__(self) -> None:
-        """Raise InputError for an argument that is no whole number in its range."""
+        """Raise InputError for an argument that is out of its range."""
         check_count("num_samples", self.num_samples)
         check_count("seed", self.seed, 0)
+        if self.temperature is not None and not 0 < self.temperature < math.inf:  # nan fails too
+            raise InputError(
+                f"temperature is {self.temperature}; give a number above 0, or ask for one sample, "
+                "which is greedy"
+            )
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
         if self.context_length is not None:
             check_count("context_length", self.context_length, SHORTEST)
 
     def temperature_for(self, series: np.ndarray) -> float:
-        """The temperature at which a series (steps, variables) is sampled; 0 is greedy.
+        """The temperature at which a series (steps, variables), without its season, is sampled.
 
         At 0.7 a token of probability 0.3 beside one of 0.7 is drawn with probability
         0.3^(1/0.7) / (0.3^(1/0.7) + 0.7^(1/0.7)) = 0.23. So an article that sells on three days of
         ten would be forecast to sell on fewer, and all its totals would be too low.
         """
-        if self.num_samples == 1:
-            return 0.0
         if self.temperature is not None:
             return self.temperature
         mostly_zero = ((series == 0).mean(axis=0) > 0.5).any()
@@ -201,7 +204,17 @@ class Sampler:
         # With its season, or without its trend, a series may need another format.
         text_format = self.checked_format(contexts, names)
 
-        temperatures = [sampling.temperature_for(series[-steps_read:]) for series in values]
+        greedy = num_samples == 1
+        protocol = DecodeConfig(
+            max_new_tokens=text_format.longest_step * prediction_length,
+            steps=prediction_length,
+            constrained=True,
+            temperature=0.0 if greedy else TEMPERATURE,
+            n_samples=samples_each,
+        )
+        # Zeros at fixed steps, such as the nights of solar power, go with the season, so they do
+        # not count.
+        temperatures = [sampling.temperature_for(series[-steps_read:]) for series in unseasonal]
         temperatures *= len(views)
         batch_size = sampling.batch_size
         if batch_size is None:
@@ -211,35 +224,25 @@ class Sampler:
         bare = self._bare()
         steps = sum(len(context) + samples_each * prediction_length for context in contexts)
         _warn_of_long_work(bare, steps * text_format.longest_step, len(values))
-        forecasts: dict[int, Forecast] = {}
-        for temperature in sorted(set(temperatures)):
-            protocol = DecodeConfig(
-                max_new_tokens=text_format.longest_step * prediction_length,
-                steps=prediction_length,
-                constrained=True,
-                temperature=temperature,
-                n_samples=samples_each,
-            )
-            numbers = [n for n in range(len(contexts)) if temperatures[n] == temperature]
-            # A batch's caches are as long as its longest prompt, so prompts of one length go
-            # together.
-            numbers.sort(key=lambda number: len(contexts[number]))
-            by_length = forecast(
-                bare,
-                [contexts[number] for number in numbers],
-                protocol,
-                batch_size=batch_size,
-                seed=sampling.seed,
-                ids=[names[number] for number in numbers],
-                text_format=text_format,
-                progress=self.progress,
-            )
-            forecasts |= zip(numbers, by_length, strict=True)
+        # A batch's caches are as long as its longest prompt, so prompts of one length go together.
+        by_length = sorted(range(len(contexts)), key=lambda number: len(contexts[number]))
+        forecasts = forecast(
+            bare,
+            [contexts[number] for number in by_length],
+            protocol,
+            batch_size=batch_size,
+            seed=sampling.seed,
+            ids=[names[number] for number in by_length],
+            temperatures=None if greedy else [temperatures[number] for number in by_length],
+            text_format=text_format,
+            progress=self.progress,
+        )
+        in_order = dict(zip(by_length, forecasts, strict=True))
+        forecasts = [in_order[number] for number in range(len(contexts))]
 
         # The forecasts stand view by view, so every len(values)-th is one of the same series.
         restored = []
-        for number, (seen, low) in enumerate(zip(all_seen, least * len(views), strict=True)):
-            ahead = forecasts[number]
+        for ahead, seen, low in zip(forecasts, all_seen, least * len(views), strict=True):
             scaling = seen.back(ahead.scaling, prediction_length)
             restored.append(replace(ahead, scaling=scaling, least=low))
         return [

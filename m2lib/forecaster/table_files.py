@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_float_dtype, is_integer_dtype
 
@@ -65,7 +66,8 @@ def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
         raise ValueError("its first line holds numbers, not names alone")
     if len(names) == 1 and (mark := re.search("[;\t|]", names[0])):
         raise ValueError(
-            f"{mark[0]!r} parts its cells; save it anew after pd.read_csv(file, sep={mark[0]!r})"
+            f"{mark[0]!r} parts its cells; save it anew after pd.read_csv(file, sep={mark[0]!r}), "
+            'and give it decimal="," as well where 1.5 is written 1,5'
         )
     as_text = {name: str for name in names if name == id or name.lower() in IDS}
     with warnings.catch_warnings():
@@ -98,7 +100,7 @@ def _warn_of_thousands(path: str | Path, df: pd.DataFrame) -> None:
     They do if some cells have no point, and all others have one before three last digits. Where
     all numbers are above a thousand this cannot be seen, and only the unit changes.
     """
-    fractions = [name for name in df if is_float_dtype(df[name])]
+    fractions = [name for name in df if is_float_dtype(df[name]) and _has_thousandths(df[name])]
     if not fractions:
         return
     texts = pd.read_csv(path, usecols=fractions, index_col=False, dtype=str, skipinitialspace=True)
@@ -111,7 +113,7 @@ def _warn_of_thousands(path: str | Path, df: pd.DataFrame) -> None:
                 f"{path}, column {quoted(name)}: {pointed.iloc[0]} is read as a number below 1000; "
                 "if its point marks thousands, save the file anew after "
                 'pd.read_csv(file, thousands=".", decimal=",")',
-                stacklevel=2,
+                stacklevel=4,  # the line that calls `read_table`
             )
 
 
@@ -132,6 +134,14 @@ def check_output(
     if path.exists() and not force:
         raise InputError(f"{path} exists; name another file, or replace it with --force")
     check_folder(path.parent)
+
+
+def _has_thousandths(numbers: pd.Series) -> bool:
+    """Whether all numbers are below 1000 and have at most three digits after the point."""
+    thousandths = 1000 * numbers.dropna()
+    below = thousandths.abs() < 1e6
+    # 1.013 * 1000 is 1012.9999999999999.
+    return bool((below & np.isclose(thousandths, thousandths.round(), rtol=1e-9, atol=0)).all())
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:

@@ -362,7 +362,7 @@ class _Rows:
             if re.fullmatch(r"\D*\d[\d.,' ]*\D*", cell):  # $1,200.50, 12,5 or 5%
                 remedy = (
                     "write it as 1200.5, without a mark for thousands, % or a currency "
-                    '(pd.read_csv(file, thousands=",") drops the marks of 1,200.50)'
+                    '(pd.read_csv reads 1,200.50 with thousands=",", and 12,5 with decimal=",")'
                 )
             problem = f"{quoted(cell)} is no finite number; {remedy}"
             raise _fault(problem, self.where, rows[row], target)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from m2lib.files import InputError, first_line, read_json, short_hash
-from m2lib.model.devices import DTYPES, chosen_device, chosen_dtype
+from m2lib.model.devices import DTYPES, check_computes, chosen_device, chosen_dtype
 from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary
 from m2lib.model.weights import (
     BACKBONES,
@@ -127,12 +127,12 @@ def load_backbone(
         )
     try:
         model = model.to(device, getattr(torch, dtype)).eval()
-        # A card that is too old for this torch takes the weights, and fails when it first computes.
-        if reduce:
-            reduce_vocabulary(model, remap)
+        check_computes(device)
     except (RuntimeError, AssertionError) as error:
         problem = f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}"
         raise InputError(f"{problem}; set M2_DEVICE=cpu") from error
+    if reduce:
+        reduce_vocabulary(model, remap)
 
     loaded_by = name if name in BACKBONES else str(Path(name).expanduser().absolute())
     return Backbone(

@@ -41,6 +41,14 @@ def chosen_dtype(device: str) -> str:
     return settings.read("M2_DTYPE") or best_dtype(device)
 
 
+def check_computes(device: str | torch.device) -> None:
+    """Compute something, because a card that is too old for this torch takes weights all the same.
+
+    RuntimeError where the device cannot compute.
+    """
+    torch.zeros(1, device=device).add_(1)
+
+
 def best_dtype(device: str) -> str:
     """The dtype of weights in which a device, such as `cuda:1`, is fastest.
 

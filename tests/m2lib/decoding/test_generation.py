@@ -101,6 +101,19 @@ def test_sampling_follows_the_models_probabilities(tiny):
     assert np.abs(frequency - expected).max() < 4 * largest_deviation
 
 
+def test_each_prompt_may_have_a_temperature_of_its_own(tiny):
+    config = DecodeConfig(constrained=True, temperature=1.0, n_samples=4, steps=2)
+
+    def sampled(**options):
+        generator = torch.Generator().manual_seed(0)
+        return generate(tiny.model, PROMPTS, config, generator, **options)[0]
+
+    assert sampled(temperatures=[1.0, 1.0, 1.0]) == sampled()
+    cold, *warm = sampled(temperatures=[1e-6, 1.0, 1.0])
+    assert all(sample == cold[0] for sample in cold), "they are all the likeliest"
+    assert warm == sampled()[1:]
+
+
 def test_no_draw_gives_a_token_behind_the_last():
     """Rounded, the probabilities may add up to less than a draw just below 1."""
     logits = torch.randn(1000, len(SYMBOLS), generator=torch.Generator().manual_seed(0))

@@ -300,7 +300,7 @@ def test_the_day_is_repeated_where_a_context_has_fewer_than_three_weeks(
 # What is left out.
 
 
-def test_a_baseline_that_a_context_is_too_short_for_is_left_out(untuned):
+def test_an_evaluation_does_without_a_baseline_that_a_context_is_too_short_for(untuned):
     message = "left out, as a context is too short for it: nearest analogue"
     with pytest.warns(UserWarning, match=message):
         result = evaluate(untuned, [item(wave(15))], 5, sampling=Sampling(2), auto_ets=False)
@@ -454,15 +454,6 @@ def test_a_variable_that_never_changed_does_not_count(tiny):
     assert result.mase["last value"].tolist() == pytest.approx([first, second])
     by_series = result.by_series()["last value"].item()
     assert by_series == pytest.approx((first + second) / 2)
-
-
-def test_a_variable_that_was_always_zero_has_simple_forecasts(tiny):
-    late = np.append(np.zeros(36), [1.0, 2, 3, 4])
-    both = item(np.stack([wave(), late], axis=1))
-    options = {"sampling": Sampling(1), "auto_ets": False}
-    rows = evaluate(Forecaster(tiny, TextFormat(2)), [both], 4, **options).forecasts
-    forecasts = rows[rows.target_name == "1"].loc[:, "last value":"log-VAR(3)"]
-    assert forecasts.to_numpy() == pytest.approx(0, abs=1e-9)
 
 
 # The table of all forecasts.

@@ -202,14 +202,18 @@ def test_an_argument_out_of_range_is_refused_in_one_line(own, values, settings, 
         ({"context_length": 9}, "context_length is 9; give a whole number of 10 or more"),
         ({"context_length": 12.0}, "context_length is 12.0; give a whole number"),
         ({"seed": None}, "seed is None; give a whole number of 0 or more"),
-        ({"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
+        (
+            {"temperature": float("nan")},
+            "temperature is nan; give a number above 0, or ask for one",
+        ),
+        ({"temperature": -1, "num_samples": 1}, "temperature is -1; give a number above 0"),
         ({"num_samples": 0}, "num_samples is 0; give a whole number of 1 or more"),
         ({"num_samples": 4.0}, "num_samples is 4.0; give a whole number of 1 or more"),
     ],
 )
-def test_a_sampling_out_of_range_is_refused_in_one_line(own, settings, message):
+def test_a_sampling_out_of_range_is_refused_where_it_is_made(settings, message):
     with pytest.raises(InputError, match=message):
-        own.sample([WAVE], 3, Sampling(**settings))
+        Sampling(**settings)
 
 
 def test_a_series_that_does_not_fit_the_format_is_named_by_its_number(tiny):
@@ -429,24 +433,54 @@ def test_a_falling_series_may_need_another_format_without_its_trend(tiny):
     assert forecast.texts == of_level.texts
 
 
-def test_a_series_that_is_mostly_zero_is_sampled_at_temperature_1(own):
-    seldom = np.tile([0.0, 0.0, 3.0], 10)[:, None]
-    together = own.sample([WAVE, seldom], 2, Sampling(num_samples=4))
-    (wave,) = own.sample([WAVE], 2, Sampling(num_samples=4, temperature=0.7))
-    (counts,) = own.sample([seldom], 2, Sampling(num_samples=4, temperature=1.0))
-    assert [forecast.texts for forecast in together] == [wave.texts, counts.texts]
+@pytest.fixture
+def temperatures(monkeypatch):
+    """Return a list to which each temperature is added at which series are sampled."""
+    sampled_at = []
+    forecast = sampling.forecast
+
+    def noted(model, contexts, protocol, **options):
+        sampled_at.extend(options["temperatures"])
+        return forecast(model, contexts, protocol, **options)
+
+    monkeypatch.setattr(sampling, "forecast", noted)
+    return sampled_at
 
 
-def test_the_temperature_is_that_of_the_steps_that_are_read():
+def test_a_series_that_is_mostly_zero_is_sampled_at_temperature_1(own, temperatures):
+    seldom = np.tile([0.0, 0.0, 3.0], 20)[:, None]
+    own.sample([seldom, WAVE], 2, Sampling(num_samples=2))
+    assert len(seldom) > len(WAVE), "shorter ones come first"
+    assert temperatures == [0.7, 1.0]
+
+
+def test_the_temperature_is_that_of_the_steps_that_are_read(own, temperatures):
     launched = np.append(np.zeros(30), np.arange(1.0, 21))[:, None]
-    assert Sampling().temperature_for(launched) == 1
-    assert Sampling().temperature_for(launched[-25:]) == 0.7
+    own.sample([launched], 2, Sampling(2))
+    own.sample([launched], 2, Sampling(2, context_length=25))
+    assert temperatures == [1.0, 0.7]
 
 
-def test_a_temperature_that_is_given_holds_for_all_series():
-    zeros = np.zeros((10, 1))
-    assert Sampling(temperature=0.5).temperature_for(zeros) == 0.5
-    assert Sampling(num_samples=1).temperature_for(zeros) == 0, "a single sample is greedy"
+def test_the_zeros_of_a_season_do_not_raise_the_temperature(own, temperatures):
+    hours = np.arange(96)
+    days = np.maximum(0, np.sin(hours / 12 * np.pi) - 0.5)  # zero in two hours of three
+    brighter_each_day = days * np.linspace(1, 2, 96)
+    for season in (1, 24):
+        own.sample([brighter_each_day[:, None]], 2, Sampling(2), season=season)
+    assert temperatures == [1.0, 0.7]
+
+
+def test_a_temperature_that_is_given_holds_for_series_that_are_mostly_zero():
+    assert Sampling(temperature=0.5).temperature_for(np.zeros((10, 1))) == 0.5
+
+
+def test_a_single_sample_is_greedy_whatever_the_series(own):
+    seldom = np.tile([0.0, 0.0, 3.0], 10)[:, None]
+    texts = []
+    for seed in (0, 1):
+        (forecast,) = own.sample([seldom], 2, Sampling(num_samples=1, seed=seed))
+        texts.append(forecast.texts)
+    assert texts[0] == texts[1]
 
 
 @pytest.fixture

@@ -169,14 +169,15 @@ def test_a_csv_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, p
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])
-def test_whole_numbers_between_semicolons_or_tabs_are_refused_with_the_remedy(tmp_path, mark):
-    path = tmp_path / "t.csv"
-    path.write_text(f"day{mark}units\n01.02.2024{mark}5\n02.02.2024{mark}6\n")
+@pytest.mark.parametrize("number", ["5", "1,5"])
+def test_cells_between_semicolons_or_tabs_are_refused_with_the_remedy(tmp_path, mark, number):
+    path = write_file(tmp_path / "t.csv", f"day{mark}units\n01.02.2024{mark}{number}\n")
     with pytest.raises(InputError) as refused:
         read_table(path)
-    assert f"{mark!r} parts its cells; save it anew after pd.read_csv(file, sep={mark!r})" in str(
-        refused.value
-    )
+    message = str(refused.value)
+    assert f"{mark!r} parts its cells" in message
+    assert f"pd.read_csv(file, sep={mark!r})" in message
+    assert 'decimal="," as well where 1.5 is written 1,5' in message
 
 
 def test_points_that_seem_to_mark_thousands_are_warned_of(tmp_path):

@@ -396,10 +396,10 @@ def test_a_device_that_is_not_there_is_refused(device, refusal):
 
 
 def test_a_card_that_takes_the_weights_and_cannot_compute_is_refused(monkeypatch, refusal):
-    def fail(*_):
+    def fail(device):
         raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
 
-    monkeypatch.setattr("m2lib.model.backbones.reduce_vocabulary", fail)
+    monkeypatch.setattr("m2lib.model.backbones.check_computes", fail)
 
     message = refusal(load_backbone, "tiny", device="cpu")
     assert "no kernel image is available" in message
