@@ -175,7 +175,7 @@ def forecast(
                 prompts[batch],
                 config,
                 generator,
-                temperatures=temperatures[batch] if temperatures else None,
+                temperatures=None if temperatures is None else temperatures[batch],
                 text_format=text_format,
                 tick=advance,
             )

@@ -206,9 +206,9 @@ def generate(
         steps_to_go = torch.full((count,), config.steps, device=device)  # 0: the row is done
         written: list[list[int]] = [[] for _ in range(count)]
         passes = torch.zeros(count, dtype=torch.long, device=device)
-        by_prompt = torch.tensor(
-            temperatures or [config.temperature] * len(prompts), dtype=torch.float32
-        )
+        if temperatures is None:
+            temperatures = [config.temperature] * len(prompts)
+        by_prompt = torch.tensor(temperatures, dtype=torch.float32)
         temperature = by_prompt.repeat_interleave(n).to(device)[:, None]  # by sample, (count, 1)
 
         for length in range(1, config.max_new_tokens + 1):

@@ -209,7 +209,7 @@ class Sampler:
             max_new_tokens=text_format.longest_step * prediction_length,
             steps=prediction_length,
             constrained=True,
-            temperature=0.0 if greedy else TEMPERATURE,
+            temperature=0.0 if greedy else TEMPERATURE,  # each series has its own, see below
             n_samples=samples_each,
         )
         # Zeros at fixed steps, such as the nights of solar power, go with the season, so they do

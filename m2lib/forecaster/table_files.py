@@ -117,6 +117,14 @@ def _warn_of_thousands(path: str | Path, df: pd.DataFrame) -> None:
             )
 
 
+def _has_thousandths(numbers: pd.Series) -> bool:
+    """Whether all numbers are below 1000 and have at most three digits after the point."""
+    thousandths = 1000 * numbers.dropna()
+    below = thousandths.abs() < 1e6
+    # 1.013 * 1000 is 1012.9999999999999.
+    return bool((below & np.isclose(thousandths, thousandths.round(), rtol=1e-9, atol=0)).all())
+
+
 def check_output(
     path: str | Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")
 ) -> None:
@@ -134,14 +142,6 @@ def check_output(
     if path.exists() and not force:
         raise InputError(f"{path} exists; name another file, or replace it with --force")
     check_folder(path.parent)
-
-
-def _has_thousandths(numbers: pd.Series) -> bool:
-    """Whether all numbers are below 1000 and have at most three digits after the point."""
-    thousandths = 1000 * numbers.dropna()
-    below = thousandths.abs() < 1e6
-    # 1.013 * 1000 is 1012.9999999999999.
-    return bool((below & np.isclose(thousandths, thousandths.round(), rtol=1e-9, atol=0)).all())
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:

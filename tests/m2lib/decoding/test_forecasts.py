@@ -242,6 +242,15 @@ def test_samples_differ_and_depend_on_the_seed(tiny, data):
     assert forecast(tiny, contexts, SAMPLED, seed=2)[1].texts != first[1].texts
 
 
+def test_each_context_has_its_own_temperature_in_every_batch(tiny, data):
+    temperatures = [1.0, 1.0, 1e-6]
+    *warm, cold = forecast(
+        tiny, data.contexts[:3], SAMPLED, batch_size=2, temperatures=temperatures
+    )
+    assert all(len(set(made.texts)) > 1 for made in warm)
+    assert len(set(cold.texts)) == 1  # the likeliest, five times
+
+
 @pytest.fixture(scope="module")
 def skewed(tiny, data):
     """Return a forecast whose three samples are 0, 0 and 3 everywhere, with a spread of 2."""

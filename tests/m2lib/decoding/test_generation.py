@@ -118,7 +118,7 @@ def test_no_draw_gives_a_token_behind_the_last():
     """Rounded, the probabilities may add up to less than a draw just below 1."""
     logits = torch.randn(1000, len(SYMBOLS), generator=torch.Generator().manual_seed(0))
     largest_draw = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
-    tokens = generation._choose(logits, 1.0, largest_draw.expand(1000))
+    tokens = generation._choose(logits, torch.ones(1000, 1), largest_draw.expand(1000))
     assert tokens.max() < len(SYMBOLS)
 
 
