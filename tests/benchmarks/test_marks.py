@@ -97,6 +97,19 @@ def test_the_page_says_that_the_errors_stood_still_while_the_loss_fell():
     assert f"from {losses[1500]:.3f} nats a token after 1,500 steps" in page
 
 
+def test_the_page_says_that_the_errors_fell_after_that():
+    page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
+    maes, losses = {}, {}
+    for row in marks.recorded_marks():
+        maes[row["step"]] = {int(i): entry["mae"] for i, entry in row["series"].items()}
+        losses[row["step"]] = row["loss"]
+    fall = paired_gain(maes[5000], maes[3150])
+    low, high = fall["mean interval"]
+    assert f"the loss went on to {losses[5000]:.3f}" in page
+    assert f"the mean error fell by {fall['mean']:.1f} ({low:.1f} to {high:.1f})" in page
+    assert f"the error is lower in {fall['better']} of the {len(maes[5000])} series. So" in page
+
+
 def test_the_recorded_forecasts_are_of_the_whole_validation_split():
     for row in marks.recorded_marks():
         assert [int(series_id) for series_id in row["series"]] == list(split_ids().validation)
