@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from benchmarks.forecasters import forecaster_of, model_key
-from benchmarks.rows import Row, has_all, one_line
-from m2lib.files import read_json, write_json
+from benchmarks.rows import Row, one_line, recorded_rows
+from m2lib.files import write_json
 from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.provenance import provenance
@@ -57,13 +57,16 @@ def measured(forecaster: Forecaster, share: float, temperature: float) -> Row:
     seconds = (time.perf_counter() - began) / ARTICLES
 
     to_come = sales(share, HORIZON, DRAWS, seed=1)
+    totals_to_come = to_come.sum(axis=1)
     means, days, levels, totals = [], [], [], []
     for forecast in forecasts:
         samples = forecast.physical[..., 0]  # (samples, days)
         means.append(forecast.mean.mean() / (share * MEAN))
         days.append((samples > 0).mean())
-        levels.append((to_come <= np.quantile(samples, LEVEL, axis=0)).mean())
-        totals.append((to_come.sum(axis=1) <= np.quantile(samples.sum(axis=1), LEVEL)).mean())
+        level_of_days = np.quantile(samples, LEVEL, axis=0)
+        levels.append((to_come <= level_of_days).mean())
+        level_of_total = np.quantile(samples.sum(axis=1), LEVEL)
+        totals.append((totals_to_come <= level_of_total).mean())
     return {
         "mean": [round(float(mean), 4) for mean in means],
         "days": round(float(np.mean(days)), 4),
@@ -86,29 +89,27 @@ def table(rows: Sequence[Row]) -> str:
         f"days at or below their level {LEVEL}",
         f"weeks with a total at or below its level {LEVEL}",
     ]
-    lines = [head, ["---"] * len(head)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         low, high = t_interval(row["mean"])
         cells = [f"{row['share']:.0%} of its days", f"{row['temperature']:g}"]
         cells.append(f"{np.mean(row['mean']):.0%} ({low:.0%} to {high:.0%})")
-        lines.append(cells + [f"{row[name]:.0%}" for name in ("days", "level", "total")])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("| --- ", "|---")
+        cells += [f"{row[name]:.0%}" for name in ("days", "level", "total")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main(path: Path) -> None:
     """Measure what the record lacks, and print its table."""
     forecaster = forecaster_of(GENERAL)
-    rows = read_json(path)["rows"] if path.exists() else []
+    rows = recorded_rows(path)
     measured_rows = []
     for share in SHARES:
         for temperature in TEMPERATURES:
             key: Row = {"share": share, "temperature": temperature, "articles": ARTICLES}
             key |= {"samples": SAMPLES, "dtype": forecaster.dtype, **model_key(forecaster)}
-            if has_all(rows, [key]):
-                (row,) = (row for row in rows if key.items() <= row.items())
-            else:
-                row = key | measured(forecaster, share, temperature)
-            measured_rows.append(row)
+            recorded = [row for row in rows if key.items() <= row.items()]
+            measured_rows += recorded or [key | measured(forecaster, share, temperature)]
     if measured_rows != rows:
         write_json(path, provenance(torch.device("cpu")) | {"rows": measured_rows})
     print(table(measured_rows))

@@ -82,27 +82,34 @@ def test_the_page_on_claims_has_the_table_of_the_record():
     assert marks.marks_table() in page, "`python -m benchmarks.marks` prints the table of the page"
 
 
-def test_the_page_says_that_the_errors_stood_still_while_the_loss_fell():
-    page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
-    maes = {}
+@pytest.fixture(scope="module")
+def maes():
+    """Return the recorded error of each series, by mark and by series."""
+    by_step = {}
     for row in marks.recorded_marks():
-        maes[row["step"]] = {int(i): entry["mae"] for i, entry in row["series"].items()}
+        by_step[row["step"]] = {int(i): entry["mae"] for i, entry in row["series"].items()}
+    return by_step
+
+
+@pytest.fixture(scope="module")
+def losses():
+    """Return the recorded losses on validation windows, by mark."""
+    return {row["step"]: row["loss"] for row in marks.recorded_marks()}
+
+
+def test_the_page_says_that_the_errors_stood_still_while_the_loss_fell(maes, losses):
+    page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
     rise = paired_gain(maes[1500], maes[3150])
     low, high = rise["mean interval"]
     fewer = sum(maes[3150][i] < maes[1500][i] for i in maes[1500])
     assert f"it rose by {rise['mean']:.1f} ({low:.1f} to {high:.1f})" in page
     assert f"the error is lower in {fewer} of the {len(maes[1500])} series and higher in" in page
     assert f"higher in {rise['better']}." in page
-    losses = {row["step"]: row["loss"] for row in marks.recorded_marks()}
     assert f"from {losses[1500]:.3f} nats a token after 1,500 steps" in page
 
 
-def test_the_page_says_that_the_errors_fell_after_that():
+def test_the_page_says_that_the_errors_fell_after_that(maes, losses):
     page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
-    maes, losses = {}, {}
-    for row in marks.recorded_marks():
-        maes[row["step"]] = {int(i): entry["mae"] for i, entry in row["series"].items()}
-        losses[row["step"]] = row["loss"]
     fall = paired_gain(maes[5000], maes[3150])
     low, high = fall["mean interval"]
     assert f"the loss went on to {losses[5000]:.3f}" in page
