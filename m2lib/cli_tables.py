@@ -57,8 +57,8 @@ class Task:
     time: str | None = None
     """The column of time stamps. By default it is guessed, and printed."""
     target: Annotated[tuple[str, ...], Words] = ()
-    """The columns to forecast. By default they are guessed, and printed: a price may be among
-    them."""
+    """The columns to forecast, one to eight. By default they are guessed, and printed: a price may
+    be among them."""
     season: Count | None = None
     """How many steps a season has; 1 for none. By default it is the calendar's: 12 months, 7 days.
     It is taken out before the forecast, and put back."""
@@ -205,7 +205,8 @@ def forecast(
         The quantiles to write. Below 0.9, for example, the truth should lie 9 times in 10. By
         default 0.1 0.5 0.9.
     output
-        Where to write the forecasts: a .csv or .parquet file. By default they are printed.
+        Where to write the forecasts: a .csv file, with ten significant digits, or a .parquet file,
+        with all of them. By default they are printed.
     plot
         Where to draw the first six curves (one for each target of each series): .png or .svg.
     with_samples
@@ -239,7 +240,9 @@ def forecast(
         print(f"stopped after {done} of {len(items)} series; missing: {missing}", file=sys.stderr)
         items = items[:done]
     if output:
-        m2lib.forecaster.write_table(table, output)
+        kept = (columns.written_id, columns.written_time, "target_name")
+        numbers = [name for name in table if name not in kept]
+        m2lib.forecaster.write_table(table, output, rounded=numbers)
         print(output)
     else:
         print(table.to_string(index=False, max_rows=40, float_format=_shown))
@@ -448,7 +451,7 @@ def _record(
 def finetune(
     task: Task,
     *,
-    steps: Count = 200,
+    steps: Count | None = None,
     rate: PositiveFloat | None = None,
     rank: Count | None = None,
     batch: Count = 1,
@@ -461,7 +464,8 @@ def finetune(
     Parameters
     ----------
     steps
-        Training steps. Try 20 first: more may learn the table by heart.
+        Training steps. By default 20 from an adapter, because more may learn the table by heart,
+        and 200 for a new one.
     rate
         The peak of the learning rate. By default 0.0003 from an adapter, 0.004 for a new one.
     rank

@@ -122,6 +122,15 @@ def test_a_forecast_holds_its_samples_where_asked(m2, pelts):
     assert columns[-4:] == ["mean", "sample_0", "sample_1", "sample_2"]
 
 
+def test_a_csv_file_has_ten_digits_of_each_forecast_and_sample(m2, pelts):
+    m2("forecast pelts.csv --horizon 4 --samples 3 --with-samples --output ahead.csv")
+
+    written = pd.read_csv("ahead.csv", dtype=str)
+    numbers = written.drop(columns=["item_id", "year", "target_name"]).to_numpy().ravel()
+    lengths = [len(number.lstrip("0.").replace(".", "")) for number in numbers]
+    assert max(lengths) <= 10
+
+
 def test_without_an_output_the_table_is_printed(m2, pelts):
     printed = m2("forecast pelts.csv --horizon 30 --target lynx --samples 1")
     assert "1969" in printed.out

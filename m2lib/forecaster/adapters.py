@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from m2lib import __version__
 from m2lib.files import InputError, first_line, quoted, read_json, short_hash
 from m2lib.forecaster.views import PLAIN, View
-from m2lib.model import BACKBONES, CONFIG_FILE, hub_name
+from m2lib.model import BACKBONES, CONFIG_FILE, hub_name, written_by
 from m2lib.model.adapter_files import ADAPTER_FILE
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
@@ -96,12 +97,22 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return _read(path, dict, "correct it, or delete it") if path.exists() else {}
 
 
-COPY = "copy the adapter again, or update m2lib, if a newer one has written it"
-
-
-def _read(path: Path, make: Callable[[Any], Any], remedy: str = COPY) -> Any:
+def _read(path: Path, make: Callable[[Any], Any], remedy: str = "") -> Any:
     """An adapter's JSON file, read and passed through `make`; InputError where either fails."""
     try:
         return make(read_json(path))
     except (OSError, KeyError, TypeError, ValueError) as error:
+        remedy = remedy or _bring_again(path.parent)
         raise InputError(f"{path} cannot be read ({first_line(error)}); {remedy}") from error
+
+
+def _bring_again(folder: Path) -> str:
+    """What to do about an adapter that cannot be read, in words."""
+    version = written_by(folder)
+    if version == __version__:
+        return "copy the adapter again"
+    if version:
+        newer = f"install m2lib {version}, which has written it (this is {__version__})"
+    else:
+        newer = "update m2lib, if a newer one has written it"
+    return f"copy the adapter again, or {newer}"

@@ -60,8 +60,12 @@ MOST_SAMPLES = 100
 MOST_SPREAD = 4.0
 TOO_NARROW = 0.6  # an 80% band that holds less than this share deserves a warning
 NEW_RANK = 4
-NEW_RATE = 4e-3  # the peak rate of a new adapter
-FURTHER_RATE = 3e-4  # the peak rate to go on from an adapter
+# Steps and peak rate of a new adapter, which has to learn what a series of numbers is.
+NEW_STEPS = 200
+NEW_RATE = 4e-3
+# Those to go on from an adapter, which soon learns a table by heart.
+FURTHER_STEPS = 20
+FURTHER_RATE = 3e-4
 # A step takes so many times as long as a forward pass: frozen weights have no gradients.
 PASSES_A_STEP = 2.5
 
@@ -74,7 +78,7 @@ def finetune(
     output_dir: str | Path,
     *,
     season: int | Sequence[int] | None = None,
-    num_steps: int = 200,
+    num_steps: int | None = None,
     learning_rate: float | None = None,
     rank: int | None = None,
     batch_size: int = 1,
@@ -226,17 +230,21 @@ def refitter(
 
 def _config(
     forecaster: Sampler,
-    num_steps: int,
+    num_steps: int | None = None,
     learning_rate: float | None = None,
     rank: int | None = None,
     batch_size: int = 1,
     seed: int = 0,
 ) -> TrainConfig:
     """The settings to train the forecaster's own adapter on, or a new one of `rank`."""
+    if num_steps is None:
+        num_steps = FURTHER_STEPS if forecaster.adapter else NEW_STEPS
+    if learning_rate is None:
+        learning_rate = FURTHER_RATE if forecaster.adapter else NEW_RATE
     check_count("num_steps", num_steps)
     check_count("batch_size", batch_size)
     check_count("seed", seed, 0)
-    if learning_rate is not None and not learning_rate > 0:
+    if not learning_rate > 0:
         raise InputError(f"learning_rate is {learning_rate}; give one above 0")
     if forecaster.adapter:
         if rank is not None:
@@ -244,18 +252,16 @@ def _config(
                 f"the adapter to start from has a rank of its own: leave out rank {rank}, "
                 "or take none"
             )
-        rate = FURTHER_RATE
         adapter = adapter_settings(forecaster.backbone.model)  # rank, alpha and targets
     else:
         if rank is None:
             rank = NEW_RANK
         check_count("rank", rank)
-        rate = NEW_RATE
         adapter = {"rank": rank, "targets": ALL_TARGETS}
     named: dict[str, Any] = adapter | COSINE
     return TrainConfig(
         num_steps,
-        rate if learning_rate is None else learning_rate,
+        learning_rate,
         **named,
         sequence_length=WINDOW_TOKENS,
         batch_size=batch_size,

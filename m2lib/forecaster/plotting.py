@@ -81,6 +81,12 @@ def plot_items(
     -------
     list of Axes
         Matplotlib's.
+
+    Raises
+    ------
+    InputError
+        Where none of the forecasts is of these series, as where their ids are numbers and those of
+        the table are text; and where `most` is no whole number of 1 or more.
     """
     import matplotlib.pyplot as plt
 

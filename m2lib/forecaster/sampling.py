@@ -45,7 +45,9 @@ class Sampling:
     but 1 for a series of which a variable is mostly zero in what is read, because a low temperature
     draws what is rare too rarely. Zeros of the season, such as those of the night, do not count."""
     seed: int = 0
-    """The sampling's seed."""
+    """The sampling's seed. With the same one a call with the same series draws the same samples, as
+    long as machine, dtype and number of threads stay the same. All series of a call draw from one
+    stream of random numbers, so beside others a series has other samples than alone."""
     batch_size: int | None = None
     """How many contexts are forecast together; each series has one for each view. Samples depend on
     it. None: as many as fit into 2 GB of keys and values, up to 256 forecasts."""

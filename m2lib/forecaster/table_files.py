@@ -13,6 +13,11 @@ from pandas.api.types import is_float_dtype, is_integer_dtype
 from m2lib.files import InputError, check_folder, first_line, quoted, write_atomic
 from m2lib.forecaster.tables import IDS, TIMES
 
+# Significant digits of a forecast in a .csv file. The model writes numbers of two to six digits
+# within the range of what it reads, so most of a float's 17 say nothing. But a series may lie far
+# from zero: at a level of 100,000 times its range, ten digits still show a 100,000th of the range.
+DIGITS = 10
+
 
 def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
     """Read the table in a .csv or .parquet file.
@@ -144,11 +149,21 @@ def check_output(
     check_folder(path.parent)
 
 
-def write_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table, without its index, to a .csv or .parquet file, whole or not at all."""
+def write_table(frame: pd.DataFrame, path: str | Path, rounded: Sequence[str] = ()) -> None:
+    """Write a table, without its index, to a .csv or .parquet file, whole or not at all.
+
+    In a .csv file the columns of numbers that `rounded` names have ten significant digits, and all
+    others are written in full, as everything is in a .parquet file.
+    """
     path = Path(path)
     if path.suffix.lower() == ".parquet":
         content = frame.to_parquet(index=False)
     else:
-        content = frame.to_csv(index=False).encode()
+        shorter = {name: frame[name].map(_shortened) for name in rounded}
+        content = frame.assign(**shorter).to_csv(index=False).encode()
     write_atomic(path, content)
+
+
+def _shortened(number: float) -> float:
+    """A number of `DIGITS` significant digits: 16.89327327 of 16.893273273273273."""
+    return float(f"{number:.{DIGITS}g}")

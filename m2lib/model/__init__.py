@@ -3,7 +3,7 @@
 It has 13 tokens, LoRA adapters, a faster attention, and products in 8 bits.
 """
 
-from .adapter_files import CONFIG_FILE, adapter_hash, load_adapter, save_adapter
+from .adapter_files import CONFIG_FILE, adapter_hash, load_adapter, save_adapter, written_by
 from .attention import blocked_attention, causal_attention
 from .backbones import (
     Backbone,
@@ -86,4 +86,5 @@ __all__ = [
     "train_everything",
     "trainable",
     "weight_hash",
+    "written_by",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Generator, Tensor, nn, no_grad
 
+from m2lib import __version__
 from m2lib.files import (
     InputError,
     delete,
@@ -22,6 +23,10 @@ ADAPTER_FILE = "adapter_model.safetensors"  # the A's and B's, as PEFT names bot
 CONFIG_FILE = "adapter_config.json"  # rank, alpha and targets, as PEFT names them
 BIAS_FILE = "head_bias.safetensors"  # ours alone: PEFT's LoRA has no bias in the head
 BIAS = "lm_head.bias"
+# Ours alone, too: the version of m2lib that wrote the adapter. It is not in the config, because
+# PEFT warns of settings that it does not know. And it is no .json file, so that it is no part of
+# `adapter_hash`: the same training has the same hash, whichever version ran it.
+VERSION_FILE = "m2lib_version.txt"
 # PEFT has written this setting since its first version, and this library never does: an adapter
 # without it was trained here, and so has a bias in the head.
 PEFTS_OWN = "fan_in_fan_out"
@@ -39,7 +44,7 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 
 
 def save_adapter(model: nn.Module, folder: str | Path, backbone: str) -> None:
-    """Write the adapter in PEFT's two files, and the head's bias in a third.
+    """Write the adapter in PEFT's two files, and beside them the head's bias and m2lib's version.
 
     Parameters
     ----------
@@ -54,6 +59,8 @@ def save_adapter(model: nn.Module, folder: str | Path, backbone: str) -> None:
     ------
     InputError
         If the folder cannot be written to.
+    ValueError
+        If the model has no adapters.
     """
     folder = Path(folder)
     adapter = adapter_settings(model)
@@ -78,6 +85,7 @@ def save_adapter(model: nn.Module, folder: str | Path, backbone: str) -> None:
     delete(folder / CONFIG_FILE)
     write_atomic(folder / BIAS_FILE, save({BIAS: bias}))
     write_atomic(folder / ADAPTER_FILE, save(tensors))
+    write_atomic(folder / VERSION_FILE, f"{__version__}\n".encode())
     write_json(folder / CONFIG_FILE, config)
 
 
@@ -151,8 +159,21 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     return model
 
 
+def written_by(folder: Path) -> str | None:
+    """The version of m2lib that wrote an adapter, such as `0.1.0`; None if its folder names none.
+
+    Adapters of PEFT's name none, and neither do those of m2lib's first versions.
+    """
+    path = folder / VERSION_FILE
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
 def adapter_hash(folder: Path) -> str:
-    """Hash an adapter's files, names and contents: 16 hex digits, or empty without files."""
+    """Hash an adapter's files, names and contents: 16 hex digits, or empty without files.
+
+    They are its .json and .safetensors files, so neither its card nor the version that wrote it
+    changes the hash.
+    """
     files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
     if not files:
         return ""

@@ -1,7 +1,7 @@
 """Forecasts that need no language model, beside which any headline number should be read.
 
 All take contexts (n, steps, variables) and return forecasts (n, horizon, variables), both in scaled
-units.
+units, which are never negative; `log_var` and `period_of` take logarithms of 1 + x.
 """
 
 import numpy as np

@@ -125,6 +125,9 @@ def train(
         If the loss is no longer finite, if the checkpoints are another run's, if adapters that the
         model already has are not of the config's rank, alpha and targets, or if `checkpoint_every`
         is no whole number of 1 or more.
+    ValueError
+        If all weights are to train (rank 0) and they are not in float32, or if the model has none
+        of the config's targets.
     """
     check_count("checkpoint_every", checkpoint_every)
     checkpoints = Path(checkpoints)

@@ -1,11 +1,15 @@
 """Adapter folders: how one is found, and what its files say of it."""
 
+import re
+
 import pytest
 
+from m2lib import __version__
 from m2lib.files import InputError
 from m2lib.forecaster import adapter_folder, read_format
 from m2lib.forecaster.adapters import GENERAL_FOLDER, base_here, base_of
 from m2lib.model import inject_lora, load_backbone, save_adapter
+from m2lib.model.adapter_files import VERSION_FILE
 from m2lib.series import STUDY
 
 
@@ -72,6 +76,27 @@ def test_an_adapter_without_a_text_format_has_that_of_the_study(folder):
 def test_a_text_format_that_cannot_be_is_refused(folder):
     (folder / "text_format.json").write_text('{"digits": 9}', encoding="utf-8")
     with pytest.raises(InputError, match=r"text_format\.json cannot be read \(a text format has"):
+        read_format(folder)
+
+
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [
+        pytest.param(None, "or update m2lib, if a newer one has written it", id="not named"),
+        pytest.param(__version__, "; copy the adapter again", id="this one"),
+        pytest.param(
+            "9.9.9",
+            f"or install m2lib 9.9.9, which has written it (this is {__version__})",
+            id="another one",
+        ),
+    ],
+)
+def test_where_a_file_cannot_be_read_the_version_that_wrote_it_is_said(folder, version, remedy):
+    (folder / "text_format.json").write_text('{"of_the_future": 1}', encoding="utf-8")
+    (folder / VERSION_FILE).unlink()
+    if version:
+        (folder / VERSION_FILE).write_text(f"{version}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{re.escape(remedy)}$"):
         read_format(folder)
 
 

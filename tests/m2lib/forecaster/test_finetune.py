@@ -101,6 +101,7 @@ def test_an_adapters_folder_holds_its_weights_its_format_and_its_card(trained):
         WEIGHTS,
         "facts.json",
         "head_bias.safetensors",
+        "m2lib_version.txt",
         "text_format.json",
     }
     assert read_format(trained.folder) == trained.forecaster.text_format
@@ -197,12 +198,14 @@ def test_the_gain_of_a_training_is_one_in_mase():
 
 
 def test_trainings_have_the_recipe_that_is_documented(trained):
-    new = finetune._config(untuned(), num_steps=1)
+    new = finetune._config(untuned())
+    assert new.steps == 200
     assert new.learning_rate == 0.004
     assert new.rank == 4
     assert new.targets == ALL_TARGETS
 
-    further = finetune._config(trained.forecaster, num_steps=1)
+    further = finetune._config(trained.forecaster)
+    assert further.steps == 20
     assert further.learning_rate == 0.0003
 
     for config in (new, further):

@@ -52,6 +52,29 @@ def test_what_is_written_is_read(tmp_path, ending):
     assert list(path.parent.iterdir()) == [path]
 
 
+FULL = [0.0, 16.893273273273273, 1234567890.25, -2e-12 / 3]
+FORECASTS = pd.DataFrame({"year": FULL, "predictions": FULL})
+
+
+def test_a_csv_file_has_ten_digits_in_the_columns_that_are_rounded(tmp_path):
+    path = tmp_path / "t.csv"
+    write_table(FORECASTS, path, rounded=["predictions"])
+    assert path.read_text(encoding="utf-8").split() == [
+        "year,predictions",
+        "0.0,0.0",
+        "16.893273273273273,16.89327327",
+        "1234567890.25,1234567890.0",
+        "-6.666666666666667e-13,-6.666666667e-13",
+    ]
+
+
+@needs_pyarrow
+def test_a_parquet_file_has_all_digits(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(FORECASTS, path, rounded=["predictions"])
+    assert read_table(path).predictions.tolist() == FULL
+
+
 @needs_pyarrow
 def test_parquet_keeps_an_index_that_has_a_name(tmp_path):
     path = tmp_path / "t.parquet"

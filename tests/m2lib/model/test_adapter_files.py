@@ -8,9 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
+from m2lib import __version__
 from m2lib.files import InputError
 from m2lib.model import adapter_files
-from m2lib.model.adapter_files import load_adapter, save_adapter
+from m2lib.model.adapter_files import (
+    VERSION_FILE,
+    adapter_hash,
+    load_adapter,
+    save_adapter,
+    written_by,
+)
 from m2lib.model.lora import lora_layers, trainable
 from m2lib.model.vocabulary import text_to_ids
 
@@ -93,6 +100,31 @@ def test_pefts_adapter_loads_in_ours(model, targets, tmp_path):
     assert torch.allclose(our_logits, their_logits, atol=1e-5, rtol=0)
     assert len(lora_layers(plain)) == 2 * len(targets)  # in each of two layers
     assert not plain.lm_head.bias.any()  # PEFT's adapters have none
+
+
+def test_an_adapter_says_which_version_wrote_it(adapter):
+    assert written_by(adapter) == __version__
+
+
+def test_an_adapter_that_names_no_version_is_loaded_all_the_same(model, adapter):
+    (adapter / VERSION_FILE).unlink()
+    assert written_by(adapter) is None
+    assert lora_layers(load_adapter(model, adapter))
+
+
+def test_the_version_is_no_part_of_an_adapters_hash(adapter):
+    before = adapter_hash(adapter)
+    (adapter / VERSION_FILE).write_text("9.9.9\n", encoding="utf-8")
+    assert adapter_hash(adapter) == before
+    (adapter / VERSION_FILE).unlink()
+    assert adapter_hash(adapter) == before
+
+
+def test_peft_does_not_warn_of_our_config(adapter, recwarn):
+    from peft import PeftConfig
+
+    PeftConfig.from_pretrained(adapter)
+    assert [warning for warning in recwarn if "Unexpected keyword" in str(warning.message)] == []
 
 
 def test_loading_an_adapter_leaves_the_random_state_alone(model, adapter):
