@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.forecasters import forecaster_of, model_key
-from benchmarks.rows import Row, one_line, recorded_rows
+from benchmarks.rows import Row, is_of, one_line, recorded_rows
 from m2lib.files import write_json
 from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
@@ -108,7 +108,7 @@ def main(path: Path) -> None:
         for temperature in TEMPERATURES:
             key: Row = {"share": share, "temperature": temperature, "articles": ARTICLES}
             key |= {"samples": SAMPLES, "dtype": forecaster.dtype, **model_key(forecaster)}
-            recorded = [row for row in rows if key.items() <= row.items()]
+            recorded = [row for row in rows if is_of(row, key)]
             measured_rows += recorded or [key | measured(forecaster, share, temperature)]
     if measured_rows != rows:
         write_json(path, provenance(torch.device("cpu")) | {"rows": measured_rows})

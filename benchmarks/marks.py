@@ -16,6 +16,7 @@ from m2lib.provenance import provenance
 from m2lib.series import SeriesSet, load_series, split_ids, summarise
 from m2lib.series.intervals import paired_gain
 from study import EXPERIMENTS, REPLICATION, Profile, adapter_path, load_record, protocol_at
+from study.records import load_finished
 from study.runs import forecast_entries
 from study.settings import results_dir
 
@@ -57,6 +58,9 @@ def record_marks(profile: Profile, data: SeriesSet) -> None:
     kept = {step: adapter_hash(adapter_path(profile, RUN, step)) for step in EXPERIMENTS[RUN].marks}
     if not any(kept.values()):
         raise InputError(f"{adapter_path(profile, RUN)} holds no adapter of a mark")
+    # A run that began anew has not come to the later marks of the one before it yet.
+    steps_taken = len(load_record(profile, RUN).loss_curve)
+    rows = [row for row in rows if row["step"] <= steps_taken]
     for step, adapter in kept.items():
         if adapter and adapter not in recorded:
             rows = [row for row in rows if row["step"] != step]
@@ -77,7 +81,7 @@ def marks_table() -> str:
     Mean and median are MAE in scaled units. `the mean falls by` is the mean over the series of the
     untuned model's error less that of the row, with its 95% bootstrap interval.
     """
-    untuned = load_record(PROFILE, "baseline").maes()
+    untuned = load_finished(PROFILE, "baseline").maes()
     lines = [
         "| steps | mean | median | the mean falls by | lower in |",
         "|---|---|---|---|---|",

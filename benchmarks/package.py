@@ -19,7 +19,7 @@ from m2lib.forecaster import read_format
 from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, GENERAL_FOLDER, read_views, weights_hash
 from m2lib.forecaster.cards import CARD_FILE, model_card
 from m2lib.series.intervals import Ratio
-from study import PROFILES, load_record
+from study import PROFILES
 from study.paper.textbook import (
     LAST_SEASON,
     LAST_VALUE,
@@ -29,7 +29,7 @@ from study.paper.textbook import (
     judged_rows,
     summary,
 )
-from study.records import Record
+from study.records import Record, load_finished
 
 RUNS = CANDIDATES[CHOSEN]
 """The runs whose weights the adapter averages. They are the last of its trainings."""
@@ -102,9 +102,9 @@ def furthest_behind(errors: pd.DataFrame) -> str:
 
 def trainings() -> list[Record]:
     """Return the records of its trainings: the last, the one that it started from, and so on."""
-    records = [load_record(PROFILES["laptop"], RUNS[-1])]
+    records = [load_finished(PROFILES["laptop"], RUNS[-1])]
     while records[-1].plan.start:
-        records.append(load_record(PROFILES["laptop"], records[-1].plan.start))
+        records.append(load_finished(PROFILES["laptop"], records[-1].plan.start))
     return records
 
 

@@ -39,14 +39,17 @@ the same at both profiles."""
 
 
 def earlier_record(path: Path, commit: str) -> dict[str, Any] | None:
-    """A record as a commit holds it; None where it has none at this path."""
+    """Return a record as a commit holds it; None if it has none at this path."""
     command = ["git", "-C", str(ROOT), "show", f"{commit}:{path.relative_to(ROOT).as_posix()}"]
     shown = subprocess.run(command, capture_output=True, check=False)
     return json.loads(shown.stdout) if shown.returncode == 0 else None
 
 
 def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """How many of the series that both records have are written differently, and both errors."""
+    """Return how many series of two records are written differently, and the errors of each.
+
+    These are the series that both records have.
+    """
     both = [series for series in after["series"] if series in before["series"]]
     texts = [(before["series"][i]["text"], after["series"][i]["text"]) for i in both]
     row = {"of": len(both), "differing": sum(old != new for old, new in texts)}
@@ -62,13 +65,13 @@ def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, A
 
 
 def _dtype(record: Mapping[str, Any]) -> str:
-    """The dtype of a record's forecasts; a record of the first schema names it elsewhere."""
+    """Return the dtype of a record's forecasts; one of the first schema names it elsewhere."""
     trained_in = record["dtype"] if "dtype" in record else record["backbone"]["dtype"]
     return record.get("forecast_dtype") or trained_in
 
 
 def compare_records(commit: str) -> list[dict[str, Any]]:
-    """A row for each record of the replication whose dtype is another one now."""
+    """Return a row for each record of the replication that forecasts in another dtype now."""
     rows = []
     for profile in REPLICATION.values():
         # A commit holds only the records that come with the project, wherever M2_RESULTS is.
@@ -89,7 +92,7 @@ def compare_records(commit: str) -> list[dict[str, Any]]:
 
 
 def forecast_again() -> dict[str, Any]:
-    """How many of the untuned model's float32 forecasts this machine writes differently."""
+    """Return how many of the untuned model's float32 forecasts this machine writes differently."""
     profile = REPLICATION["report"]
     series = load_series()
     record = load_record(profile, BASELINE)

@@ -52,9 +52,18 @@ def named(sources: Sequence[Source], names: Sequence[str], what: str) -> list[So
     return [by_name[name] for name in names]
 
 
+def is_of(row: Row, key: Row) -> bool:
+    """Whether a row has all fields of a key, which are a row's first.
+
+    A key without views is of the plain one (`benchmarks.forecasters.model_key`), so a row that
+    names others is not of it.
+    """
+    return key.items() <= row.items() and row.get("views") == key.get("views")
+
+
 def has_all(rows: Sequence[Row], keys: Iterable[Row]) -> bool:
-    """Whether there is a row for each of some keys, which are the first fields of rows."""
-    return all(any(key.items() <= row.items() for row in rows) for key in keys)
+    """Whether there is a row for each of some keys."""
+    return all(any(is_of(row, key) for row in rows) for key in keys)
 
 
 def replaced(rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:

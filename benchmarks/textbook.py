@@ -136,7 +136,12 @@ def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
 
 
 def _sampling_options() -> dict[str, Any]:
-    """Return the options of `Forecaster.sample`, as the records have them."""
+    """Return the options of `Forecaster.sample` that decide a row, as the record has them.
+
+    `ids`, `season` and `views` are the defaults, whatever a forecast was told. (It is told the
+    season of its source, and its views are in the key.) They are here because the recorded rows
+    have them.
+    """
     sampling = Sampling(temperature=TEMPERATURE)
     return {**asdict(sampling), "ids": None, "season": 1, "views": None}
 

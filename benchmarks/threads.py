@@ -67,8 +67,10 @@ class Worker:
         print(work, file=self.process.stdin, flush=True)
 
     def seconds(self, work: str) -> float | None:
-        """How long a piece of work takes it; None where that is longer than PATIENCE, and then the
-        process is gone."""
+        """Return how long a piece of work takes it.
+
+        If that is longer than PATIENCE, the process is killed, and None is returned.
+        """
         patience = Timer(PATIENCE, self.process.kill)
         patience.start()
         self.ask(work)
@@ -83,8 +85,7 @@ class Worker:
 
 
 def work_when_asked() -> None:
-    """What a worker does: answer each line of the standard input with the seconds that the work
-    took."""
+    """Answer each line of the standard input with the seconds that the work took, as a worker."""
     from m2lib.decoding import DecodeConfig, forecast
     from m2lib.model import load_backbone, text_to_ids
     from m2lib.series import encode, load_series, split_ids
@@ -132,10 +133,10 @@ def awake(process: subprocess.Popen | None) -> Iterator[None]:
 
 
 def measure(rounds: int) -> list[dict]:
-    """A row for each way of waiting and neighbour: the median seconds of each kind of work, of
-    `rounds` turns.
+    """Return a row for each way of waiting and neighbour.
 
-    A way that was too slow once beside a neighbour is not asked again there.
+    It has the median seconds of each kind of work, over `rounds` turns. A way that was too slow
+    once beside a neighbour is not asked again there.
     """
     loop = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
     loop.send_signal(signal.SIGSTOP)
@@ -183,7 +184,7 @@ def measure(rounds: int) -> list[dict]:
 
 
 def typical(seconds: list[float | None]) -> float | None:
-    """The median; None where a turn was given up."""
+    """Return the median; None if a turn was given up."""
     return None if None in seconds else median(seconds)  # type: ignore[type-var]
 
 
@@ -215,7 +216,7 @@ def main() -> None:
 
 
 def threads_table(rows: list[dict]) -> str:
-    """The rows in Markdown, as book/speed.md has them: seconds, and how many times those alone."""
+    """Return the table of book/speed.md: seconds, and how many times as long as alone."""
     lines = [
         "| a waiting thread falls asleep | | seconds of a forecast | of a training step |",
         "|---|---|---|---|",

@@ -51,6 +51,7 @@ from study import (
 )
 from study.costs import series_costs, workload
 from study.experiments import CONSTRAINED
+from study.records import load_finished
 from study.settings import results_dir
 from study.worlds import WORLDS
 from study.yardsticks import YARDSTICKS
@@ -248,9 +249,10 @@ def _adapter_hash(adapter: str | None) -> str:
 
 
 def _studied(experiment: str, series: SeriesSet) -> dict[str, Any]:
-    """Return the same as `measured`, from the study's own record."""
-    record = load_record(PROFILE, experiment, series)
-    threads = re.search(r"(\d+) threads", record.device)
+    """Return the same as `measured`, from the study's own record, which must be finished."""
+    record = load_finished(PROFILE, experiment, series)
+    # Of several devices the last one has forecast: "cpu: A, 1 threads; cpu: B, 2 threads".
+    threads = re.search(r"(\d+) threads", record.device.split("; ")[-1])
     seconds = record.seconds - record.train_seconds
     if threads:
         seconds *= int(threads[1])  # processor time, as `measured` takes it

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 import study
 from m2lib import cli, settings
-from m2lib.accounting import CONVENTIONS
+from m2lib.accounting import CONVENTIONS, Costs, sum_costs
 from m2lib.cli import Convention
 from m2lib.cli_tables import Flag
 from m2lib.files import ROOT, InputError
@@ -73,7 +73,7 @@ def run(
     if (fresh or reforecast) and cluster:  # a job that is queued again would begin once more
         raise InputError(
             "--fresh and --reforecast run here, without --cluster; "
-            "a record that is moved away is made anew there too"
+            "to have a job make a record anew, move the record away first"
         )
     if cluster_option and not cluster:
         raise InputError("--cluster-option is for --cluster slurm or --cluster local; give one")
@@ -165,18 +165,11 @@ def budget() -> None:
     heads = "".join(f"{convention:>14s}" for convention in CONVENTIONS)
     print(f"{'FLOPs spent':22s}{'status':>10s}{heads}")
     for name, record in study.all_records(profile).items():
-        spent = "".join(f"{flops:14.3g}" for flops in record.spent().values())
-        charged = study.EXPERIMENTS[record.name].group
-        note = "" if charged else "  beyond the report, not charged"
-        print(f"{name:22s}{record.status:>10s}{spent}{note}")
+        print(_line_of_budget(name, record.status, record.spent(), study.EXPERIMENTS[name].group))
     for row in study.removed(profile):
-        spent = ""
-        for convention in CONVENTIONS:
-            flops = sum(costs[convention] for costs in row["flops"].values())
-            spent += f"{flops:14.3g}"
-        note = "" if row["group"] else "  beyond the report, not charged"
         what = f"{len(row['records'])} no longer kept"
-        print(f"{what:22s}{'removed':>10s}{spent}{note}")
+        spent = sum_costs(*row["flops"].values())
+        print(_line_of_budget(what, "removed", spent, row["group"]))
     account = study.budget_of(profile)
     share = account.spent / profile.budget
     print(
@@ -184,6 +177,13 @@ def budget() -> None:
         f"{share:.2%}; reserved by unfinished experiments {account.reserved:.3g}; "
         f"left {account.left:.4g}"
     )
+
+
+def _line_of_budget(what: str, state: str, spent: Costs, group: str | None) -> str:
+    """Return a line of `budget`; without a group, FLOPs are not charged."""
+    cells = "".join(f"{spent[convention]:14.3g}" for convention in CONVENTIONS)
+    note = "" if group else "  beyond the report, not charged"
+    return f"{what:22s}{state:>10s}{cells}{note}"
 
 
 def pdf(folder: Path | None = None, /) -> None:

@@ -264,5 +264,5 @@ def budget_of(profile: Profile, but: str | None = None) -> Budget:
             reserved += record.flops["reserved"][convention]
     for row in removed(profile):
         if row["group"]:
-            spent += sum(costs[convention] for costs in row["flops"].values())
+            spent += sum_costs(*row["flops"].values())[convention]
     return Budget(spent, reserved, left=profile.budget - spent - reserved)

@@ -75,8 +75,8 @@ class Experiment:
     """Training steps after which the whole validation split is evaluated; empty: the profile says
     how many of its series are, and how often.
 
-    A run on synthetic series is evaluated on synthetic ones instead, as many as the split has, and
-    without milestones at its start and its end.
+    A run on synthetic series is evaluated on synthetic ones instead, as many as the split has. If
+    such a run has no milestones, it is evaluated at its start and at its end alone.
     """
 
     marks: tuple[int, ...] = ()

@@ -14,15 +14,16 @@ from m2lib.training import TrainConfig
 from study.experiments import WHOLE_SPLIT, Experiment, experiment_named
 from study.profiles import Profile
 from study.published import published_deciding_maes
-from study.records import LearnsFrom, Plan, load_record
+from study.records import LearnsFrom, Plan, load_finished
 from study.selections import ErrorsOf
 
 
 def plan_run(name: str, profile: Profile, data: SeriesSet) -> Plan:
     """Plan a run: settle everything that decides its numbers.
 
-    Raises InputError for an unknown name; if there is no record of an earlier run whose errors or
-    adapter this one needs; and if the series that it should forecast are of another data set.
+    Raises InputError for an unknown name; if there is no finished record of an earlier run whose
+    errors or adapter this one needs; and if the series that it should forecast are of another data
+    set.
     """
     experiment = experiment_named(name)
     errors_of = errors_that_choose(profile, data)
@@ -42,7 +43,7 @@ def plan_run(name: str, profile: Profile, data: SeriesSet) -> Plan:
         pairs=experiment.pairs,
         shown=experiment.shown,
         start=start,
-        start_adapter=load_record(profile, start).adapter if start else "",
+        start_adapter=load_finished(profile, start).adapter if start else "",
         protocol=protocol_at(experiment, profile),
         split=experiment.split,
         series=series_ids_of(experiment, profile, len(data), errors_of),
@@ -135,11 +136,11 @@ def earlier(experiment: Experiment, profile: Profile) -> tuple[str, ...]:
 def errors_that_choose(profile: Profile, data: SeriesSet) -> ErrorsOf:
     """Return the function that gives the errors by which series and adapters are chosen.
 
-    They are the report's own errors, or those of the records.
+    They are the report's own errors, or those of finished records.
     """
     if profile.as_reported:
         return published_deciding_maes
-    return lambda name: load_record(profile, name, data).maes()
+    return lambda name: load_finished(profile, name, data).maes()
 
 
 def start_of(experiment: Experiment, errors_of: ErrorsOf) -> str:

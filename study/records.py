@@ -4,6 +4,7 @@ A record is validated as a whole when it is read. Before a new run replaces one,
 """
 
 import math
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, with_config
 from tqdm.auto import tqdm
 from typing_extensions import TypedDict  # that of typing is refused by pydantic before Python 3.12
 
-from m2lib.accounting import CONVENTIONS
+from m2lib.accounting import CONVENTIONS, sum_costs
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
 from m2lib.files import InputError, write_json
 from m2lib.model import backbone_id
@@ -26,7 +27,7 @@ from m2lib.series import SeriesSet, TextFormat, crps_fair, series_mae, to_intege
 from m2lib.settings import out_dir
 from m2lib.training import TrainConfig
 from study.experiments import experiment_named
-from study.profiles import Profile, profile_named
+from study.profiles import PROFILES, Profile, profile_named
 from study.settings import results_dir
 
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
@@ -67,10 +68,11 @@ class Plan:
     """Everything that decides the numbers of a run: two runs of equal plans are the same run.
 
     It does not say how synthetic series are drawn: where the code of `study.synthetic` changes, a
-    run of an equal plan is another run. (A test holds what that code draws.) Nor does it say where,
-    when, in which dtype and in what batches a run is computed. These change the last digits of a
-    number, and may turn a digit of a greedy forecast. The draws of a sampled one depend on the
-    batch, which the record holds.
+    run of an equal plan is another run. (A test holds what that code draws.) Nor does it say what
+    is evaluated while a run trains (`study.plans.Watch`), which decides the record's `evaluations`
+    and their costs, and nothing else. Nor does it say where, when, in which dtype and in what
+    batches a run is computed. These change the last digits of a number, and may turn a digit of a
+    greedy forecast. The draws of a sampled one depend on the batch, which the record holds.
     """
 
     name: str
@@ -232,11 +234,7 @@ class Record:
 
     def spent(self) -> dict[str, int]:
         """Return the FLOPs spent on all kinds together, under each convention."""
-        spent = dict.fromkeys(CONVENTIONS, 0)
-        for kind in SPENDING:
-            for convention in CONVENTIONS:
-                spent[convention] += self.flops[kind][convention]
-        return spent
+        return sum_costs(*[self.flops[kind] for kind in SPENDING])
 
     @property
     def repairs(self) -> int:
@@ -266,36 +264,61 @@ def adapter_path(profile: Profile | str, name: str, step: int | None = None) -> 
     return folder if step is None else folder / f"step-{step:06d}"
 
 
+def run_command(profile: Profile | str, name: str) -> str:
+    """Return the command that runs an experiment at a profile and on its backbone."""
+    profile = profile_named(profile)
+    variables = f"M2_PROFILE={profile.name}"
+    usual = PROFILES.get(profile.name)
+    if usual and profile.backbone != usual.backbone:
+        variables += f" M2_BACKBONE={shlex.quote(profile.backbone)}"
+    return f"{variables} python -m study run {name}"
+
+
+def load_finished(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
+    """Read the record of a run that came to its end.
+
+    Raises InputError as `load_record` does, and for a run that has not come to its end.
+    """
+    record = load_record(profile, name, data)
+    if record.status != "done":
+        raise InputError(
+            f"{record_path(profile, name)} is not finished; "
+            f"`{run_command(profile, name)}` goes on with it"
+        )
+    return record
+
+
 def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
     """Read a recorded run.
 
     profile: a Profile, or the name of one, on its own backbone. data: if these are the record's
     series, its errors are computed anew from its texts and compared. Raises InputError, naming the
-    file and the field, if there is no record, if it is not valid, or if its errors are not those of
-    its texts.
+    file and the field, if there is no record, if it is not valid, if it is finished but not
+    complete, or if its errors are not those of its texts.
     """
     path = record_path(profile, name)
     if not path.is_file():
         experiment_named(name)  # raises InputError for a name that is declared nowhere
-        raise InputError(
-            f"no record {path}; "
-            f"`M2_PROFILE={profile_named(profile).name} python -m study run {name}` makes it"
-        )
+        raise InputError(f"no record {path}; `{run_command(profile, name)}` makes it")
     try:
         record = _SCHEMA.validate_json(path.read_bytes())
         if record.name != name:
             raise ValueError(f"plan.name is {record.name!r}")
+        if record.profile != profile_named(profile).name:
+            raise ValueError(f"plan.profile is {record.profile!r}")
         if record.flops.keys() != {*SPENDING, "reserved"}:
             raise ValueError(f"flops: it has {', '.join(record.flops)}")
         for kind, costs in record.flops.items():
             if costs.keys() != {*CONVENTIONS}:
                 raise ValueError(f"flops.{kind}: it has {', '.join(costs)}")
+        if record.status == "done":
+            _check_complete(record)
         if data and record.plan.data == data.fingerprint:
             _compare(record, data)
     # Errors of pydantic, or of texts that are not of these series.
     except (ValueError, LookupError, TypeError) as error:
         reason = " ".join(str(error).split())
-        again = f"`python -m study run {name} --fresh` replaces it"
+        again = f"`{run_command(profile, name)} --fresh` replaces it"
         raise InputError(
             f"{path} is not a run record ({reason:.200}); restore it, or {again}"
         ) from error
@@ -386,22 +409,38 @@ def recorded_samples(record: Record, data: SeriesSet, series_id: int) -> np.ndar
 def _read(record: Record, data: SeriesSet, series_id: int) -> tuple[np.ndarray, tuple[int, ...]]:
     """Read the samples (n, 20, 2) of a series from a record's texts, in scaled units.
 
-    Returns them, and how many values of each were repaired.
+    Returns them, and how many values of each were repaired. Raises InputError if these are other
+    series than the record's.
     """
+    if record.plan.data != data.fingerprint:
+        raise InputError(
+            f"the forecasts of {record.name} are of other series than {data.source}; "
+            "leave M2_DATA out"
+        )
     entry = record.series[series_id]
     texts = entry["texts"] if "texts" in entry else [entry["text"]]
     return read_back(texts, data.contexts[series_id], record.protocol)
 
 
-def _compare(record: Record, data: SeriesSet) -> None:
-    """Raise ValueError if a record's errors are not those of its texts, or if some are missing."""
-    if record.status == "done" and record.series.keys() != set(record.plan.series):
+def _check_complete(record: Record) -> None:
+    """Raise ValueError if a finished record lacks series of its plan, or training steps."""
+    if record.series.keys() != set(record.plan.series):
         count = len(record.plan.series)
         raise ValueError(f"series: it is done, but has {len(record.series)} of {count}")
+    steps = len(record.loss_curve)
+    if record.training and steps != record.training.steps:
+        raise ValueError(f"loss_curve: it is done, but has {steps} of {record.training.steps}")
+
+
+def _compare(record: Record, data: SeriesSet) -> None:
+    """Raise ValueError if a record's errors are not those of its texts, or if texts are missing."""
     rounding = record.protocol.rounding
+    n_samples = record.protocol.n_samples
     for series_id, entry in record.series.items():
         (truth,) = to_integers(data.truths[[series_id]], data.scales[[series_id]], rounding)
         samples, repairs = _read(record, data, series_id)
+        if len(samples) != n_samples:
+            raise ValueError(f"series.{series_id}: it has {len(samples)} texts, not {n_samples}")
         for key, value in _errors(samples, repairs, truth).items():
             recorded: Any = entry.get(key, math.nan)
             if not math.isclose(recorded, value, rel_tol=1e-9, abs_tol=1e-9):

@@ -32,7 +32,16 @@ from study import costs, records
 from study.experiments import experiment_named
 from study.plans import earlier, plan_run
 from study.profiles import Profile, active_profile
-from study.records import Entry, Plan, Record, adapter_path, load_record, record_path, save_record
+from study.records import (
+    Entry,
+    Plan,
+    Record,
+    adapter_path,
+    load_record,
+    record_path,
+    run_command,
+    save_record,
+)
 from study.standing import (
     check_start,
     finished_record_of,
@@ -122,12 +131,12 @@ def forget_forecasts(record: Record, plan: Plan, profile: Profile) -> None:
     if finished and config and not config.rank:
         raise InputError(
             f"{record.name} trained all weights, which are not kept; "
-            f"`python -m study run {record.name} --fresh` trains them again"
+            f"`{run_command(profile, record.name)} --fresh` trains them again"
         )
     if finished and config and not has_trained_adapter(record, profile):
         raise InputError(
             f"the adapter of {path} is gone; "
-            f"`python -m study run {record.name} --fresh` trains it again"
+            f"`{run_command(profile, record.name)} --fresh` trains it again"
         )
     record.plan = plan
     record.series = {}
@@ -140,9 +149,10 @@ def forget_forecasts(record: Record, plan: Plan, profile: Profile) -> None:
 def starting_dtype(plan: Plan, profile: Profile, old: Record | None) -> str:
     """Return the dtype of what is left to do: of the training, or of the forecasts alone.
 
-    A run with a record goes on in the dtype in which it began. A new one that trains all weights
-    does so in float32. One that trains nothing takes the dtype that the profile prescribes for
-    forecasts, if it prescribes one. All others take `chosen_dtype`.
+    A run with a record goes on in the dtype in which it began or, if only forecasts are left, in
+    that which the record names for them. A new one that trains all weights does so in float32. One
+    that trains nothing takes the dtype that the profile prescribes for forecasts, if it prescribes
+    one. All others take `chosen_dtype`.
     """
     config = plan.training
     if old and (not config or has_trained_adapter(old, profile)):  # only forecasts are left
@@ -323,6 +333,9 @@ class Run:
         """
         record = self.record
         steps = config.steps
+        # What follows is computed in the dtype of these steps, which the record names.
+        if longer.dtype != self.backbone.dtype:
+            self.backbone = load_model(self.plan, self.profile, longer.dtype)
         model.load_adapter(self.backbone.model, adapter_path(self.profile, longer.name, steps))
         source = training_windows(self.plan, self.data, config)
         costs_of_step = partial(

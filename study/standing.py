@@ -7,7 +7,7 @@ from m2lib.model import adapter_hash
 from m2lib.series import SeriesSet
 from study.experiments import experiment_named
 from study.profiles import Profile
-from study.records import Plan, Record, adapter_path, load_record, record_path
+from study.records import Plan, Record, adapter_path, load_record, record_path, run_command
 
 
 def record_of(
@@ -30,7 +30,7 @@ def record_of(
             again = "--reforecast` forecasts again" if trains_the_same else "--fresh` replaces it"
             raise InputError(
                 f"{path} is of another run: its {difference}; "
-                f"`python -m study run {plan.name} {again}"
+                f"`{run_command(profile, plan.name)} {again}"
             )
     except InputError:
         if profile.live:
@@ -90,5 +90,5 @@ def check_start(plan: Plan, profile: Profile) -> None:
     if plan.start and adapter_hash(folder) != plan.start_adapter:
         raise InputError(
             f"{folder} is gone, or is not the adapter that its record names; "
-            f"`python -m study run {plan.start} --fresh` makes both anew"
+            f"`{run_command(profile, plan.start)} --fresh` makes both anew"
         )

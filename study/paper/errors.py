@@ -12,6 +12,7 @@ from m2lib import series
 from m2lib.files import ROOT, InputError, read_json
 from m2lib.series.intervals import Ratio, error_ratio
 from study import Profile, Record
+from study.records import load_finished
 from study.settings import benchmark_record
 from study.worlds import WORLDS
 
@@ -41,6 +42,7 @@ Runs = dict[tuple[str, str], pd.Series]
 """MAE by series id, by who and experiment."""
 
 data = cache(series.load_series)
+"""Gives the data set, which a process reads or simulates once."""
 
 
 def shown_profile() -> Profile:
@@ -57,14 +59,7 @@ def finished_record(profile: Profile, name: str) -> Record:
 
     If there is none, the InputError that is raised names the command that makes it.
     """
-    record = study.load_record(profile, name, data())
-    if record.status != "done":
-        path = study.record_path(profile, name)
-        raise InputError(
-            f"{path} is not finished; "
-            f"`M2_PROFILE={profile.name} python -m study run {name}` goes on with it"
-        )
-    return record
+    return load_finished(profile, name, data())
 
 
 def finished_records(profile: Profile, *names: str) -> dict[str, Record]:

@@ -94,11 +94,11 @@ def fig4_baseline_forecasts(profile: Profile) -> Figure:
 def fig5_baseline_errors(profile: Profile) -> Figure:
     """Draw the errors of the untuned model: published, replicated, and ours in two protocols."""
     runs = recorded_runs(profile, "baseline", "baseline-constrained")
-    sibling = study.REPLICATION["report"]
-    replicated = recorded_runs(sibling, "baseline")
+    replication = study.REPLICATION["report"]
+    replicated = recorded_runs(replication, "baseline")
     shown = {
         _QWEN: runs["published", "baseline"],
-        f"replication: {sibling.backbone}": replicated["ours", "baseline"],
+        f"replication: {replication.backbone}": replicated["ours", "baseline"],
         f"{profile.backbone}, the report's protocol": runs["ours", "baseline"],
         f"{profile.backbone}, with a grammar": runs["ours", "baseline-constrained"],
     }
@@ -148,8 +148,8 @@ def fig9_final(profile: Profile) -> Figure:
     """Draw the errors on test before and after the final training, beside the report's."""
     records = errors.records_on_test(profile)
     runs = errors.runs(errors.error_table(records))
-    untuned, _ = records
-    runs["ours", "untuned"] = runs["ours", untuned]
+    name_of_untuned, _ = records  # the names of the two records, in their order
+    runs["ours", "untuned"] = runs["ours", name_of_untuned]
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 4.5), height_ratios=(5, 1.6), sharex=True)
     for (scatter, box), side in zip(axes.T, _sides(profile), strict=True):
         before = runs[side.who, "untuned"]

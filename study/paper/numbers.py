@@ -118,6 +118,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
     ending = errors.records_on_test(end)
     table = _all_errors(records, replicas | {"replication": ending})
     runs = errors.runs(table)
+    ours = table[table["who"] == "ours"]
     at_settings = table[table["experiment"].isin(ON_THE_FIVE)]
     model = backbone_config(REPORT.backbone)
     cached_step = cached_step_flops(report_shape(), PROMPT, convention="published")
@@ -131,7 +132,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "reported": {name: _reported(name) for name in ("default", *ON_THE_FIVE, "final")},
         "errors": _errors(table),
         "five": _errors(at_settings[at_settings["series"].isin(five)]),
-        "crps": table.groupby("experiment")["crps"].mean().dropna().to_dict(),
+        "crps": ours.groupby("experiment")["crps"].mean().dropna().to_dict(),
         "gains": _gains(runs),
         "first round": {who: _winners(runs, who) for who in ("published", "fifth")},
         "precision": _precision(),

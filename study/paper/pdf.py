@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from m2lib import plots
 from m2lib.files import ROOT, InputError, first_line, write_atomic, write_json
-from study import REPLICATION, Profile
+from study import PROFILES, REPLICATION, Profile
 from study.paper import figures
 from study.paper.errors import shown_profile
 from study.paper.numbers import fullest_final, numbers
@@ -66,17 +66,18 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
     """Draw the figures, write the numbers, compile the PDF, and return its path.
 
     The same figures and numbers give the same bytes. Raises InputError if typst is not installed or
-    finds a fault, and for any profile but the laptop's, whose results the text puts into words.
+    finds a fault, and for any profile or backbone but the laptop's, whose results the text puts
+    into words.
     """
     try:
         import typst
     except ImportError as error:
         raise InputError("the PDF needs typst: pip install typst") from error
     profile = shown_profile()
-    if profile.name != "laptop":
+    if profile != PROFILES["laptop"]:
         raise InputError(
-            f"the text of the PDF is about the laptop's study, not {profile.name}'s: "
-            "leave M2_PROFILE out"
+            f"the text of the PDF is about the laptop's study, not {profile.name}'s on "
+            f"{profile.backbone}: leave M2_PROFILE and M2_BACKBONE out"
         )
     # This comes first because it needs all records: if one is missing, nothing is redrawn.
     numbers_printed = numbers(profile)

@@ -16,8 +16,9 @@ MEASURED = ("loss", "mae_mean", "mae_median")
 def milestones(record: Record) -> pd.DataFrame:
     """Return where a training stood: `step`, `flops`, `loss`, `mae_mean` and `mae_median`.
 
-    The FLOPs are those until then, by the rules. The rows are the evaluations that forecast series,
-    without that of the untuned model; the last is the training's end.
+    The FLOPs are those of the whole training by the rules, in proportion to the steps until then.
+    The rows are the evaluations that forecast series, without that of the untuned model; the last
+    is the training's end.
     """
     evaluations = pd.DataFrame(record.evaluations).dropna().query("step > 0")
     total = record.flops["training"]["coursework"]

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import marks
 from m2lib.decoding import forecast
-from m2lib.files import ROOT, InputError, read_json
+from m2lib.files import ROOT, InputError, read_json, write_json
 from m2lib.model import adapter_hash, load_adapter, load_backbone
 from m2lib.series import SeriesSet, split_ids
 from m2lib.series.intervals import paired_gain
@@ -68,6 +68,19 @@ def test_a_mark_that_is_recorded_is_not_forecast_again(trained, forty, monkeypat
     monkeypatch.setattr(marks, "forecast_entries", None)  # it is not called
     marks.record_marks(SMALL, forty)
     assert marks.recorded_marks() == before
+
+
+def test_rows_of_the_run_before_are_not_kept(trained, forty):
+    marks.record_marks(SMALL, forty)
+    (row,) = marks.recorded_marks()
+    before = {"adapter": "of the run before"}
+    write_json(trained / "results" / "marks.json", [row | before, row | before | {"step": 500}])
+
+    marks.record_marks(SMALL, forty)
+
+    (again,) = marks.recorded_marks()
+    assert again["step"] == 2
+    assert again["adapter"] == row["adapter"]
 
 
 def test_without_an_adapter_there_is_nothing_to_forecast_with(store, forty):

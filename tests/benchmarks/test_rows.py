@@ -55,6 +55,13 @@ def test_a_row_has_its_key_if_all_fields_of_it_are_the_same():
     assert not rows.has_all(recorded, [{"source": "bricks"}, {"source": "beer"}])
 
 
+def test_a_row_of_several_views_is_not_that_of_the_plain_one():
+    views = [{"steps": 60, "season": True, "trend": True}]
+    recorded = row_of("bricks", "general") | {"views": views}
+    assert rows.is_of(recorded, {"source": "bricks", "views": views})
+    assert not rows.is_of(recorded, {"source": "bricks"})
+
+
 def test_a_source_whose_values_change_is_another_place():
     before = rows.place_of(source_of("bricks"), "judging")
     after = rows.place_of(source_of("bricks", values=(1.0, 2.5)), "judging")

@@ -64,6 +64,22 @@ def test_the_record_is_what_the_forecasters_come_to(data, where):
     assert maes == pytest.approx({i: recorded[EXACT_FIT][i] for i in few}, abs=1)
 
 
+@pytest.mark.parametrize(("where", "name"), yardsticks.STUDIED)
+def test_what_the_study_has_forecast_itself_is_as_in_its_record(where, name):
+    record = load_record("laptop", yardsticks.STUDIED[where, name])
+    row = recorded_rows(where)[name]
+    assert row["maes"] == record.maes(), "run `python -m benchmarks.yardsticks`"
+    assert row["adapter"] == record.adapter
+
+
+@pytest.mark.parametrize("where", ["validation", "test", *WORLDS])
+def test_language_models_are_recorded_with_the_adapters_as_they_are_now(where):
+    rows = recorded_rows(where)
+    for name, adapter in LANGUAGE_MODELS.items():
+        hash_now = yardsticks._adapter_hash(adapter)
+        assert rows[name]["adapter"] == hash_now, "run `python -m benchmarks.yardsticks`"
+
+
 def test_the_order_of_the_regression_is_chosen_on_validation(data):
     ids = list(split_ids().validation)
     integers = to_integers(data.trajectories[ids], data.scales[ids])

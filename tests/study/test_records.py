@@ -15,12 +15,22 @@ from m2lib.decoding import DecodeConfig
 from m2lib.files import ROOT, InputError
 from m2lib.model import adapter_hash, weight_hash
 from m2lib.model.weights import BACKBONES
+from m2lib.series import SeriesSet
 from m2lib.training import TrainConfig
 from study import cli, paper, plans
 from study.experiments import EXPERIMENTS
 from study.plans import plan_run
 from study.profiles import PROFILES, REPLICATION
-from study.records import Plan, Record, adapter_path, load_record, record_path, save_record
+from study.records import (
+    Plan,
+    Record,
+    adapter_path,
+    load_finished,
+    load_record,
+    record_path,
+    recorded_forecast,
+    save_record,
+)
 
 COMMITTED = ROOT / "report" / "results"
 LAPTOP = COMMITTED / "laptop-smollm2-135m"
@@ -113,6 +123,28 @@ def test_a_missing_record_is_refused_with_the_command_that_makes_it(results):
         load_record("laptop", "baseline")
 
 
+def test_a_missing_record_of_the_replication_is_refused_with_its_backbone_too(results):
+    message = "`M2_PROFILE=report M2_BACKBONE=qwen2.5-coder-0.5b python -m study run final` makes"
+    with pytest.raises(InputError, match=message):
+        load_record(REPLICATION["report"], "final")
+
+
+def test_a_record_of_a_run_that_goes_on_is_not_finished(record, results):
+    save_record("laptop", record)
+    message = r"baseline\.json is not finished; `M2_PROFILE=laptop python -m study run baseline`"
+    with pytest.raises(InputError, match=message):
+        load_finished("laptop", "baseline")
+
+
+def test_a_record_in_the_folder_of_another_profile_is_refused(record, results):
+    save_record("laptop", record)
+    path = record_path("report", "baseline")
+    path.parent.mkdir()
+    record_path("laptop", "baseline").rename(path)
+    with pytest.raises(InputError, match=r"plan\.profile is 'laptop'"):
+        load_record("report", "baseline")
+
+
 def test_a_name_that_no_experiment_has_is_refused(results):
     with pytest.raises(InputError, match="unknown experiment 'baselin'"):
         load_record("laptop", "baselin")
@@ -138,7 +170,7 @@ def test_a_record_of_another_schema_is_refused_with_the_way_to_replace_it(record
     stored = path.read_text(encoding="utf-8")
     path.write_text(stored.replace('"schema": 2', '"schema": 99'), encoding="utf-8")
 
-    message = r"schema Input should be 2 .*input_value=99.*; restore it, or `python -m study run"
+    message = r"schema Input should be 2 .*input_value=99.*; restore it, or `M2_PROFILE=laptop "
     with pytest.raises(InputError, match=message):
         load_record("laptop", "baseline")
 
@@ -236,7 +268,7 @@ def test_errors_that_are_a_little_smaller_than_the_texts_give_are_refused(data, 
         load_record("laptop", "final", data)
 
 
-def test_a_finished_record_without_all_of_its_series_is_refused(data, results):
+def test_a_finished_record_without_all_of_its_series_is_refused(results):
     """A run could look better without its worst series, say."""
 
     def alter(series):
@@ -245,7 +277,33 @@ def test_a_finished_record_without_all_of_its_series_is_refused(data, results):
 
     write_final(results, alter)
     with pytest.raises(InputError, match=r"series: it is done, but has 49 of 50"):
+        load_record("laptop", "final")
+
+
+def test_a_finished_record_without_all_of_its_steps_is_refused(record, results):
+    training = TrainConfig(steps=3, learning_rate=1e-4, rank=2)
+    plan = replace(PLAN, training=training, learns_from="the training split")
+    save_record("laptop", replace(record, plan=plan, status="done", loss_curve=[1.0, 0.9]))
+    with pytest.raises(InputError, match=r"loss_curve: it is done, but has 2 of 3"):
+        load_record("laptop", "baseline")
+
+
+def test_a_series_with_another_number_of_texts_than_the_plan_asks_for_is_refused(data, results):
+    def alter(series):
+        for entry in series.values():
+            entry["texts"] = [entry["text"]] * 2
+
+    write_final(results, alter)
+    with pytest.raises(InputError, match=r"series\.\d+: it has 2 texts, not 1"):
         load_record("laptop", "final", data)
+
+
+def test_a_forecast_is_not_read_beside_other_series(data):
+    final = load_record("laptop", "final")
+    other = SeriesSet(data.trajectories[::-1], data.time, "other")
+    message = "the forecasts of final are of other series than other; leave M2_DATA out"
+    with pytest.raises(InputError, match=message):
+        recorded_forecast(final, other, min(final.series))
 
 
 def committed_records():

@@ -72,7 +72,7 @@ def test_forecasting_again_needs_the_adapter(data):
     before = record_path(SMALL, "default-warm").read_bytes()
     shutil.rmtree(adapter_path(SMALL, "default-warm"))
 
-    message = "is gone; `python -m study run default-warm --fresh` trains it again"
+    message = "is gone; `.* python -m study run default-warm --fresh` trains it again"
     with pytest.raises(InputError, match=message):
         run("default-warm", SMALL, data=data, reforecast=True)
     assert record_path(SMALL, "default-warm").read_bytes() == before
@@ -102,7 +102,7 @@ def test_forecasting_again_takes_a_changed_protocol(data, monkeypatch):
     shorter = replace(SMALL, protocol={"default-warm": {"context_tokens": 64}})
     message = (
         r"its protocol\.context_tokens is None, not 64; "
-        "`python -m study run default-warm --reforecast` forecasts again"
+        "`.* python -m study run default-warm --reforecast` forecasts again"
     )
     with pytest.raises(InputError, match=message):
         run("default-warm", shorter, data=data)

@@ -236,7 +236,7 @@ def write_unreadable_record(profile, content):
 
 def test_a_record_that_cannot_be_read_is_replaced_only_when_asked_for(data):
     write_unreadable_record(SMALL, b"\xff{")
-    message = r"is not a run record.*`python -m study run baseline --fresh` replaces it"
+    message = r"is not a run record.*python -m study run baseline --fresh` replaces it"
     with pytest.raises(InputError, match=message):
         run("baseline", SMALL, data=data)
     assert run("baseline", SMALL, data=data, fresh=True).status == "done"
@@ -263,7 +263,8 @@ def test_a_record_of_another_plan_is_not_overwritten(setting, data):
         other_data = SeriesSet(data.trajectories[::-1], data.time, "other")
 
     again = "--fresh" if setting == "data" else "--reforecast"
-    message = f"is of another run: its {setting} is .*; `python -m study run baseline {again}`"
+    command = f"`M2_PROFILE=laptop M2_BACKBONE=tiny python -m study run baseline {again}`"
+    message = f"is of another run: its {setting} is .*; {command}"
     with pytest.raises(InputError, match=message):
         run("baseline", OTHER_PLANS[setting], data=other_data)
     assert record_path(SMALL, "baseline").read_bytes() == before

@@ -394,10 +394,12 @@ def test_the_page_says_how_many_forecasts_another_processor_writes_differently(p
     assert f"wrote {again['differing']} of the {again['of']} validation forecasts diff" in PROSE
 
 
-def test_errors_in_float32_are_those_of_the_record(precision_by_run):
-    recorded = load_record(WHOLE, "baseline").maes()
-    in_float32 = precision_by_run["report/baseline"]["after"]
-    assert in_float32["mean"] == pytest.approx(mean(recorded.values()))
+def test_errors_in_float32_are_those_of_the_records(precision_by_run):
+    for run, row in precision_by_run.items():
+        profile, _, name = run.partition("/")
+        recorded = load_record(REPLICATION[profile], name).maes()
+        assert row["of"] == len(recorded), run
+        assert row["after"]["mean"] == pytest.approx(mean(recorded.values())), run
 
 
 def test_the_page_says_what_four_settings_come_to_without_their_runaway():

@@ -162,10 +162,15 @@ def test_without_all_records_nothing_is_made(tmp_path, monkeypatch):
     assert not (tmp_path / "report").exists()
 
 
-def test_of_a_profile_that_the_text_is_not_about_nothing_is_made(tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_PROFILE", "report")
+@pytest.mark.parametrize(("profile", "backbone"), [("report", "smollm2-135m"), ("laptop", "tiny")])
+def test_of_a_study_that_the_text_is_not_about_nothing_is_made(
+    profile, backbone, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("M2_PROFILE", profile)
+    monkeypatch.setenv("M2_BACKBONE", backbone)
 
-    with pytest.raises(InputError, match="about the laptop's study, not report's"):
+    message = f"about the laptop's study, not {profile}'s on {backbone}: leave M2_PROFILE"
+    with pytest.raises(InputError, match=message):
         pdf.make_pdf(tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
