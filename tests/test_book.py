@@ -182,9 +182,10 @@ def test_symbols_have_the_sizes_of_the_two_models():
     small = Shape.of(backbone_config("smollm2-135m"))
     qwen = Shape.of(backbone_config("qwen2.5-0.5b"))
     for _, _, in_the_library, *sizes in rows(read("symbols.md")):
-        if "".join(sizes).isdigit():
-            attribute = re.search(r"`Shape\.(\w+)`", in_the_library)[1]
-            assert sizes == [str(getattr(small, attribute)), str(getattr(qwen, attribute))]
+        attribute = re.search(r"`Shape\.(\w+)`", in_the_library)
+        if attribute and sizes:  # a table without the two models has no cells for their sizes
+            expected = [str(getattr(shape, attribute[1])) for shape in (small, qwen)]
+            assert sizes == expected
 
 
 @pytest.fixture(scope="module")

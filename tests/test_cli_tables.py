@@ -519,14 +519,23 @@ def test_evaluate_keeps_the_views_of_the_adapter(m2, tuned, tuning, views):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("forecast pelts.csv --horizon 2 --target fox", "fox"),
+        (
+            "forecast pelts.csv --horizon 2 --target fox",
+            "no column 'fox' among 'year, hare, lynx'",
+        ),
         ("forecast pelts.csv --horizon 2 --output pelts.csv", "pelts.csv is the table itself"),
         ("evaluate pelts.csv --horizon 2 --output ./pelts.csv --force", "is the table itself"),
-        ("forecast pelts.csv --horizon 2 --output a.xls", "a.xls"),
+        (
+            "forecast pelts.csv --horizon 2 --output a.xls",
+            "a.xls does not end in .csv or .parquet; name it so",
+        ),
         ("forecast pelts.csv --horizon 2 --plot a.gif", "a.gif does not end in .png or .svg"),
         # The pelts have 40 steps, and these need 10 more than one horizon, and than two.
-        ("evaluate pelts.csv --horizon 39", "40"),
-        ("finetune pelts.csv --horizon 20 --output new", "40"),
+        ("evaluate pelts.csv --horizon 39", "the series has 40 steps, fewer than 49"),
+        (
+            "finetune pelts.csv --horizon 20 --output new",
+            "the series has 40 steps, fewer than 50",
+        ),
         ("export gone new", "'gone' is no folder with an adapter_config"),
         ("export none new", "`none` has no adapter to merge; name an adapter's folder"),
     ],

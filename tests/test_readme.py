@@ -69,6 +69,15 @@ def test_the_table_tells_how_far_the_replication_has_come():
     assert label in "".join(rows_of_the_table())
 
 
+def test_the_readme_tells_which_forecast_the_reports_untuned_mean_hangs_on():
+    untuned = ERRORS["published"]["untuned"]
+    sentence = (
+        f"has an error of {untuned['worst']:,.0f}. Without it the model's untuned mean is "
+        f"{untuned['mean without it']:.0f} and not {untuned['mean']:.0f}."
+    )
+    assert sentence in SENTENCES
+
+
 def test_the_readme_tells_how_many_series_the_long_run_learned_from():
     # A step of that run takes one fresh series.
     assert f"learned in that night from {STEPS_OF_THE_LONG_RUN:,} fresh series" in SENTENCES

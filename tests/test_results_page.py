@@ -79,6 +79,21 @@ def test_the_table_tells_how_far_the_replication_has_come():
     assert f"final adapter after {so_far:,} of the report's {of_the_report:,} steps" in row
 
 
+def test_the_page_tells_that_the_replications_median_falls_in_float32_alone():
+    untuned = NUMBERS["precision"]["report untuned-test"]["before"]["median"]
+    final = NUMBERS["precision"]["fifth final"]["before"]["median"]
+    in_float32 = ERRORS["replication"]
+    assert untuned < final
+    assert in_float32["untuned-test"]["median"] > in_float32["final"]["median"]
+    assert f"have {untuned:.1f} untuned and {final:.1f} after the training." in PAGE
+
+
+def test_the_page_tells_which_forecast_the_reports_untuned_mean_hangs_on():
+    untuned = ERRORS["published"]["untuned"]
+    assert f"whose error is {untuned['worst']:,.0f}." in PAGE
+    assert f"Without it the mean is {untuned['mean without it']:.1f}." in PAGE
+
+
 def test_the_page_tells_how_many_steps_the_laptops_runs_take():
     sizes = PROFILES["laptop"].train
     runs = ("default", "search/expt_0", "context", "final")

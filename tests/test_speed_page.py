@@ -34,6 +34,12 @@ def test_the_tables_of_memory_are_the_recorded_ones(name):
     assert bench.memory_table(BENCHMARKS[name]) in TEXT
 
 
+def test_the_page_tells_on_which_processors_the_tables_at_its_end_were_measured():
+    assert {BENCHMARKS[name]["device"] for name in WHOLE} == {"cpu: Intel Xeon, 2 threads"}
+    assert {BENCHMARKS[name]["device"] for name in OF_MEMORY} == {"cpu: AMD EPYC, 2 threads"}
+    assert "those of peak memory on two cores of an AMD EPYC" in PAGE
+
+
 @pytest.mark.parametrize("name", WITH_OPENVINO)
 def test_the_tables_of_openvino_are_the_recorded_ones(name):
     assert bench.openvino_table(BENCHMARKS[name]) in TEXT

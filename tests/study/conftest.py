@@ -1,6 +1,7 @@
 """Fixtures that several tests of the study share."""
 
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,25 @@ def most_flops():
         return sum_costs(*parts.values())
 
     return most_flops_of
+
+
+@pytest.fixture(scope="session")
+def stored_below():
+    """Return a context manager that does for a folder what `store` does for the folder of a test.
+
+    It is for runs that the tests of a module share.
+    """
+
+    @contextmanager
+    def surroundings(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("M2_RESULTS", str(folder / "results"))
+            patch.setenv("M2_OUT", str(folder / "build"))
+            patch.setenv("M2_DTYPE", "float32")
+            patch.setenv("M2_DEVICE", "cpu")
+            yield patch
+
+    return surroundings
 
 
 @pytest.fixture

@@ -29,13 +29,9 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(scope="module")
-def finished(data, tmp_path_factory):
+def finished(data, stored_below, tmp_path_factory):
     """Return two finished records by name: one of the report's, and one beyond the report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("M2_RESULTS", str(tmp_path_factory.mktemp("results")))
-        patch.setenv("M2_OUT", str(tmp_path_factory.mktemp("build")))
-        patch.setenv("M2_DTYPE", "float32")
-        patch.setenv("M2_DEVICE", "cpu")
+    with stored_below(tmp_path_factory.mktemp("finished")):
         names = ("baseline", "baseline-constrained")
         return {name: run(name, SMALL, data=data) for name in names}
 

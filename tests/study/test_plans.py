@@ -1,16 +1,19 @@
 """From a declaration to a plan: sizes, series and what comes first, at a profile."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 
+from m2lib.decoding import DecodeConfig
 from m2lib.files import InputError
-from m2lib.series import split_ids
+from m2lib.series import TABLES, split_ids
 from m2lib.training import TrainConfig
-from study.experiments import EXPERIMENTS
+from study.experiments import EXPERIMENTS, Experiment
 from study.plans import (
     Watch,
     earlier,
+    plan_run,
     protocol_at,
     series_ids_of,
     trained_with,
@@ -19,10 +22,50 @@ from study.plans import (
 )
 from study.profiles import PROFILES, Profile
 from study.published import published_deciding_maes, published_maes
+from study.selections import AdapterOf, Selection
 
 AS_DECLARED = Profile("x", backbone="tiny")
 """A profile that replaces nothing."""
 FIRST_FIVE = replace(AS_DECLARED, most_series=5)
+
+
+OTHER_DECLARATIONS = {
+    "protocol": DecodeConfig(context_tokens=64),
+    "training": TrainConfig(steps=7, learning_rate=1e-3, rank=2),
+    "simulated_from_recipe": True,
+    "text_format": TABLES,
+    "without": "dynamics",
+    "pairs": 0.5,
+    "shown": 0.5,
+    "adapter": AdapterOf(("default",)),
+    "split": "test",
+    "select": Selection(lambda: [19], reads=(), count=1),
+    "featured": (64,),
+    "backbone": "small",
+    "shuffled": True,
+}
+"""What `default-warm` does not declare: another value for each field that decides a number."""
+DECIDE_NO_NUMBER = {"name", "about", "group", "milestones", "marks", "part_of"}
+"""The other fields: name and words, what is charged, and what is evaluated or kept on the way."""
+
+
+@pytest.mark.parametrize("field", OTHER_DECLARATIONS)
+def test_what_decides_a_number_is_in_the_plan(field, data, monkeypatch):
+    monkeypatch.setattr("study.plans.load_finished", lambda *_: SimpleNamespace(adapter="a hash"))
+    declared = EXPERIMENTS["default-warm"]
+    plan = plan_run("default-warm", AS_DECLARED, data)
+
+    changed = replace(declared, **{field: OTHER_DECLARATIONS[field]})
+    monkeypatch.setitem(EXPERIMENTS, "default-warm", changed)
+    assert plan.difference(plan_run("default-warm", AS_DECLARED, data))
+
+
+def test_of_each_field_it_is_known_whether_it_decides_a_number():
+    names = {field.name for field in fields(Experiment)}
+    assert names == OTHER_DECLARATIONS.keys() | DECIDE_NO_NUMBER, (
+        "put a new field into the plan (`plan_run`) and into OTHER_DECLARATIONS, or, if it decides "
+        "no number of a run, into DECIDE_NO_NUMBER"
+    )
 
 
 def test_training_is_declared_as_published_and_sized_by_the_profile():

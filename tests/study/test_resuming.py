@@ -49,13 +49,9 @@ class Interruption:
 
 
 @pytest.fixture(scope="module")
-def interruption(data, tmp_path_factory):
+def interruption(data, stored_below, tmp_path_factory):
     """Return the records of a run that goes on with another dtype and on another machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("M2_RESULTS", str(tmp_path_factory.mktemp("results")))
-        patch.setenv("M2_OUT", str(tmp_path_factory.mktemp("build")))
-        patch.setenv("M2_DTYPE", "float32")
-        patch.setenv("M2_DEVICE", "cpu")
+    with stored_below(tmp_path_factory.mktemp("interruption")) as patch:
         replaced = run("baseline", SMALL, data=data)
 
         batches = []

@@ -175,19 +175,15 @@ def test_an_adapter_of_a_folders_model_names_the_folder(data, save_folder, tmp_p
 
 
 @pytest.fixture(scope="module")
-def default_and_rest(data, tmp_path_factory):
+def default_and_rest(data, stored_below, tmp_path_factory):
     """Return a folder of results with `default`, and with `default-rest`, which uses its adapter.
 
     They are read-only; a test that changes them takes a copy.
     """
-    folder = tmp_path_factory.mktemp("results")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("M2_RESULTS", str(folder))
-        patch.setenv("M2_OUT", str(tmp_path_factory.mktemp("build")))
-        patch.setenv("M2_DTYPE", "float32")
-        patch.setenv("M2_DEVICE", "cpu")
+    folder = tmp_path_factory.mktemp("default_and_rest")
+    with stored_below(folder):
         run("default-rest", TRAINED, data=data)
-    return folder
+    return folder / "results"
 
 
 def test_a_run_forecasts_the_series_that_earlier_runs_choose(default_and_rest, monkeypatch):

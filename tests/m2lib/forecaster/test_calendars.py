@@ -375,6 +375,18 @@ def test_a_spacing_is_learned_from_the_other_series():
     assert np.flatnonzero(rarely_open.values[:, 0]).tolist() == open_days
 
 
+def test_of_many_patterns_of_stamps_the_most_frequent_are_looked_at():
+    """Fifty are looked at, and here the first 58 are all different, and show no spacing."""
+    steps = np.append(np.arange(2, 61), np.ones(150, dtype=int))  # 2, 3, ... 60, 1, 1, ... days
+    days_passed = np.append(0, steps.cumsum())
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(days_passed, unit="D")
+
+    times, places = without_gaps(pd.DatetimeIndex(days))
+
+    assert times.equals(pd.date_range(days[0], days[-1]))
+    assert places.tolist() == days_passed.tolist()
+
+
 def test_gaps_among_numbers_are_found():
     times, places = without_gaps(pd.Index([1900, 1902, 1904, 1910]))
     assert times.tolist() == [1900, 1902, 1904, 1906, 1908, 1910]

@@ -208,9 +208,11 @@ def test_an_export_holds_all_that_programs_look_for(exported):
     ]
 
 
-def test_all_files_have_the_rights_that_the_umask_gives(exported):
+def test_all_files_have_the_rights_that_the_umask_gives(exported, tmp_path):
+    new = tmp_path / "new"
+    new.touch()
     rights = {path.stat().st_mode for path in exported.iterdir()}
-    assert len(rights) == 1
+    assert rights == {new.stat().st_mode}
 
 
 def test_an_export_says_its_text_format(exported, text_format):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from m2lib.accounting import Shape
 from m2lib.files import InputError
 from m2lib.forecaster import Forecaster, View, adapter_folder, finetune, rolling
 from m2lib.forecaster.adapters import VIEWS_FILE, read_format
@@ -22,7 +23,7 @@ from m2lib.forecaster.sampling import Sampler
 from m2lib.forecaster.views import PLAIN
 from m2lib.model import ALL_TARGETS, adapter_hash, load_backbone, save_adapter
 from m2lib.series import Season, TextFormat
-from m2lib.training import loop
+from m2lib.training import loop, step_costs
 
 WEIGHTS = "adapter_model.safetensors"
 COLUMNS = {"id_column": None, "timestamp_column": "year", "target": ("hares", "lynx")}
@@ -170,31 +171,23 @@ def test_a_training_says_its_cost_first_and_its_gain_afterwards(trained):
 
 def test_what_is_said_of_the_training_is_what_was_measured(tmp_path, monkeypatch):
     measure = finetune.evaluate
-    sizes = iter((3.0, 2.0))  # as if the error had been 3 before, and 2 after
+    mases = iter((3.0, 2.0))  # as if the MASE had been 3 before, and 2 after, and the MAE 100 times
 
     def measured(*arguments, **options):
         result = measure(*arguments, **options)
-        size = next(sizes)
-        return replace(result, measures={name: 0 * m + size for name, m in result.measures.items()})
+        mase = next(mases)
+        measures = {"errors": 0 * result.errors + 100 * mase, "mase": 0 * result.mase + mase}
+        return replace(result, measures=measures)
 
     monkeypatch.setattr(finetune, "evaluate", measured)
     lines = []
     tuned(tmp_path / "mine", say=lines.append)
-    assert lines[2].startswith("MAE of the last 5 steps: 3 before, 2 after; the 80% band holds ")
+    assert lines[2].startswith("MAE of the last 5 steps: 300 before, 200 after; the 80% band hold")
     assert lines[3].startswith("gain of the training: +1.000 in MASE; ")
 
     errors = facts_of(tmp_path / "mine")["errors"]
-    assert errors["before"]["MAE"] == 3
-    assert errors["this adapter (median of 100 samples)"]["MAE"] == 2
-
-
-def test_the_gain_of_a_training_is_one_in_mase():
-    def with_errors(mae, mase):
-        measures = {"errors": pd.DataFrame({MODEL: [mae]}), "mase": pd.DataFrame({MODEL: [mase]})}
-        return replace(NARROW, measures=measures)
-
-    said = finetune._difference(with_errors(300.0, 3.0), with_errors(200.0, 2.0), views=1)
-    assert said.startswith("gain of the training: +1.000 in MASE; ")
+    assert errors["before"]["MAE"] == 300
+    assert errors["this adapter (median of 100 samples)"]["MAE"] == 200
 
 
 def test_trainings_have_the_recipe_that_is_documented(trained):
@@ -213,19 +206,23 @@ def test_trainings_have_the_recipe_that_is_documented(trained):
 
 
 def test_the_cost_is_that_of_the_windows_that_were_read(tmp_path, monkeypatch):
-    sizes = []
+    batches = []
     batch_of = loop.batch_of
 
     def noted(*arguments):
         batch = batch_of(*arguments)
-        sizes.append(batch.size)
+        batches.append(batch)
         return batch
 
     monkeypatch.setattr(loop, "batch_of", noted)
-    monkeypatch.setattr(finetune, "_step_flops", lambda model, batch, config: batch.size)
-    tuned(tmp_path / "mine")
-    assert len(set(sizes)) > 1
-    assert facts_of(tmp_path / "mine")["flops"] == sum(sizes)
+    forecaster = tuned(tmp_path / "mine")
+
+    shape = Shape.of(forecaster.backbone.model.config)
+    costs = []
+    for batch in batches:
+        costs.append(step_costs(shape, batch, rank=4, targets=ALL_TARGETS)["coursework"])
+    assert len(set(costs)) > 1
+    assert facts_of(tmp_path / "mine")["flops"] == sum(costs)
 
 
 def test_the_cost_is_judged_well_beforehand(trained):
@@ -234,18 +231,20 @@ def test_the_cost_is_judged_well_beforehand(trained):
     assert 0.2 < facts_of(trained.folder)["flops"] / float(judged[1]) < 5
 
 
-def test_the_seconds_of_a_training_are_judged_by_those_of_a_forward_pass(monkeypatch):
-    forecaster = untuned()
-    model = forecaster.backbone.model
-    config = finetune._config(forecaster, num_steps=4)
-    batch = np.ones((1, 20), dtype=np.int64)
-    flops = 4 * finetune._step_flops(model, batch, config)
-
-    clock = iter([10.0, 12.0])  # a forward pass takes two seconds, and a step 2.5 times as long
+def test_the_seconds_of_a_training_are_judged_by_those_of_a_forward_pass(tmp_path, monkeypatch):
+    clock = iter([10.0, 12.0] * 2)  # a forward pass takes two seconds, and a step 2.5 times as long
     monkeypatch.setattr(finetune, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    said = finetune._cost(model, batch, flops, config)
-    assert said.startswith("4 steps of 20 tokens: ")
-    assert said.endswith("some 20 s here")
+    costs = []
+    flops = []
+    for steps in (1, 4):
+        lines = []
+        tuned(tmp_path / str(steps), num_steps=steps, say=lines.append)
+        costs.append(lines[0])
+        flops.append(facts_of(tmp_path / str(steps))["flops"])
+
+    assert "some 5 s here" in costs[0]
+    # Both trainings begin with the same window, and the others have lengths of their own.
+    assert f"some {5 * flops[1] / flops[0]:.0f} s here" in costs[1]
 
 
 def test_some_of_many_series_are_forecast(tmp_path, monkeypatch):
@@ -290,17 +289,20 @@ def test_samples_are_shared_among_the_series_that_are_forecast(tmp_path, monkeyp
     )
 
 
-def test_errors_are_measured_with_the_season_and_the_seed_of_the_training(tmp_path, monkeypatch):
-    measure = finetune.evaluate
-    asked = []
+def test_errors_are_measured_with_the_season_and_the_seed_of_the_training(tmp_path):
+    made = tuned(tmp_path / "mine", num_steps=1, season=4, seed=5)
+    errors = facts_of(tmp_path / "mine")["errors"]
+    # The new spread was measured on these forecasts, so they were read without it.
+    after = replace(made, text_format=replace(made.text_format, spread=1.0))
 
-    def noted(*arguments, **options):
-        asked.append((options.get("season"), options["sampling"].seed))
-        return measure(*arguments, **options)
-
-    monkeypatch.setattr(finetune, "evaluate", noted)
-    tuned(tmp_path / "mine", num_steps=1, season=4, seed=5)
-    assert asked == [((4,), 5)] * 2
+    asked = {"season": 4, "seed": 5, "num_samples": 100, "auto_ets": False} | COLUMNS
+    for forecaster, name in (
+        (untuned(), "before"),
+        (after, "this adapter (median of 100 samples)"),
+    ):
+        evaluation = forecaster.evaluate(pelts(), 5, **asked)
+        assert errors[name]["MAE"] == pytest.approx(evaluation.mae)
+        assert errors[name]["CRPS"] == pytest.approx(evaluation.crps)
 
 
 def test_others_forecast_only_once(tmp_path, monkeypatch):
@@ -449,21 +451,17 @@ def test_the_last_steps_are_kept_back(tmp_path, season):
     assert (tmp_path / "one" / WEIGHTS).read_bytes() == (tmp_path / "other" / WEIGHTS).read_bytes()
 
 
-def test_what_is_learned_from_is_without_its_season(tmp_path, monkeypatch):
-    prepare = finetune._prepare
-    learned = []
-
-    def noted(forecaster, training, *rest):
-        learned.extend(training)
-        return prepare(forecaster, training, *rest)
-
-    monkeypatch.setattr(finetune, "_prepare", noted)
-    tuned(tmp_path / "mine", num_steps=1, season=4)
-    known = pelts()[["hares", "lynx"]].to_numpy()[:-5]
-    season = Season.of(known, 4)
-    (series,) = learned
+def test_what_is_learned_from_is_without_its_season(tmp_path):
+    values = pelts()[["hares", "lynx"]].to_numpy()
+    season = Season.of(values[:-5], 4)  # that of the steps which are not kept back
     assert season.kinds == ("multiplied", "multiplied")
-    assert np.array_equal(series, season.without(known))
+    without = pelts()
+    without[["hares", "lynx"]] = season.without(values)
+
+    tuned(tmp_path / "seasonal", num_steps=2, season=4)
+    tuned(tmp_path / "without", df=without, num_steps=2, season=1)
+    seasonal = (tmp_path / "seasonal" / WEIGHTS).read_bytes()
+    assert (tmp_path / "without" / WEIGHTS).read_bytes() == seasonal
 
 
 def test_a_batch_has_as_many_windows_as_are_asked_for(tmp_path):
@@ -477,17 +475,14 @@ def test_a_batch_has_as_many_windows_as_are_asked_for(tmp_path):
     assert tokens[1] >= 4 * tokens[0]
 
 
-def test_the_seed_draws_the_windows():
-    forecaster = untuned()
-    hares = pelts()[["hares"]].to_numpy()
-
-    def first_windows(seed):
-        config = finetune._config(forecaster, num_steps=1, seed=seed)
-        _, windows = finetune._prepare(forecaster, [hares], TextFormat(1), 5, config)
-        return windows(0).tolist()
-
-    assert first_windows(0) == first_windows(0)
-    assert first_windows(0) != first_windows(1)
+def test_the_seed_draws_the_windows(trained, tmp_path):
+    """Nothing else is drawn where a training goes on from an adapter."""
+    weights = []
+    for number, seed in enumerate((0, 0, 1)):
+        folder = tmp_path / str(number)
+        tuned(folder, forecaster=trained.forecaster, num_steps=1, seed=seed)
+        weights.append((folder / WEIGHTS).read_bytes())
+    assert weights[0] == weights[1] != weights[2]
 
 
 @pytest.fixture

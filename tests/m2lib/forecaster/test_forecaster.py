@@ -33,12 +33,6 @@ def waves(steps=40, variables=1):
 
 
 @pytest.fixture
-def untuned(tiny):
-    """Return a forecaster without an adapter."""
-    return Forecaster(tiny)
-
-
-@pytest.fixture
 def sales():
     """Return a table of two daily series: b of 40 days and a of 30, their rows mixed."""
     frames = []
@@ -203,6 +197,16 @@ def test_predict_quantiles_hands_its_options_on_to_the_sampling(untuned):
     (forecast,) = forecaster.sample([rising], 3, Sampling(**sampled), **shown)
     expected = np.median(forecast.physical, axis=0)[:, 0]
     assert median[0].numpy() == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_is_given_is_left_as_it_was(untuned, sales):
+    table = sales.copy()
+    untuned.predict_df(sales, 2, num_samples=2)  # whose calendar has a season of 7 days
+    pd.testing.assert_frame_equal(sales, table)
+
+    series = LONG.copy()
+    untuned.predict_quantiles(series, 2, num_samples=2, season=7)
+    assert np.array_equal(series, LONG)
 
 
 def test_each_series_has_to_have_an_id_where_ids_are_given(untuned):

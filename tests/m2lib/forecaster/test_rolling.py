@@ -4,7 +4,6 @@ Errors agree with utilsforecast.
 """
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,18 +11,12 @@ import pytest
 from utilsforecast.losses import mase, quantile_loss
 
 from m2lib.files import InputError
-from m2lib.forecaster import Forecaster, Item, chosen_seasons, evaluate, rivals, rolling
+from m2lib.forecaster import Forecaster, Item, chosen_seasons, evaluate, rolling
 from m2lib.forecaster.evaluation import MODEL, WQL
 from m2lib.forecaster.rivals import ETS
 from m2lib.forecaster.rolling import origins_of
 from m2lib.forecaster.sampling import Sampler, Sampling
 from m2lib.series import DECILES, Season, TextFormat, coverage, crps_fair, seasonal_naive
-
-
-@pytest.fixture
-def untuned(tiny):
-    """Return a forecaster without an adapter."""
-    return Forecaster(tiny)
 
 
 def item(values, name="a"):
@@ -402,6 +395,21 @@ def test_a_single_sample_has_its_mae_for_a_crps_and_no_coverage(untuned):
     assert result.coverage is None
 
 
+def test_two_samples_are_enough_for_a_crps_and_a_coverage(untuned):
+    result = evaluate(untuned, [item(wave())], 4, sampling=Sampling(2), auto_ets=False)
+    # Where the truth is above both samples or below them, it is the MAE less half their distance.
+    assert result.crps < result.mae
+    assert result.coverage is not None
+
+
+def test_without_columns_the_variables_are_numbered_from_0(untuned):
+    both = item(np.stack([wave(), 100 - wave()], axis=1))
+    rows = evaluate(untuned, [both], 4, sampling=Sampling(1), auto_ets=False).forecasts
+    assert list(rows.columns[:3]) == ["item_id", "timestamp", "target_name"]
+    assert rows["target_name"].tolist() == ["0"] * 4 + ["1"] * 4
+    assert rows["truth"].tolist() == [*wave()[36:], *(100 - wave())[36:]]
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -593,28 +601,8 @@ def test_the_order_of_the_tables_columns_does_not_matter(sold_evaluated):
     pd.testing.assert_frame_equal(backwards.by_series(), sold_evaluated.by_series())
 
 
-# AutoETS, which statsforecast brings.
-
-
-class Smoothing:
-    """Stands in for statsforecast's AutoETS: it forecasts the season that it was told of."""
-
-    def __init__(self, season_length):
-        self.season = season_length
-
-    def forecast(self, y, h):
-        return {"mean": np.full(h, float(self.season))}
-
-
-@pytest.fixture
-def installed(monkeypatch):
-    """Let statsforecast be installed, with `Smoothing` in it."""
-
-    def find_spec(name):
-        return SimpleNamespace() if name == "statsforecast" else None
-
-    monkeypatch.setattr(rolling, "find_spec", find_spec)
-    monkeypatch.setattr(rivals, "import_module", lambda _: SimpleNamespace(AutoETS=Smoothing))
+# AutoETS, which statsforecast brings. Where it is `installed`, a stand-in forecasts the season that
+# it was told of.
 
 
 @pytest.mark.usefixtures("installed")

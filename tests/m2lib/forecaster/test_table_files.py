@@ -204,16 +204,15 @@ def test_cells_between_semicolons_or_tabs_are_refused_with_the_remedy(tmp_path, 
 
 
 def test_points_that_seem_to_mark_thousands_are_warned_of(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("month,sales\n2024-01,950\n2024-02,1.012\n2024-03,1.280\n")
+    rows = "month,sales\n2024-01,950\n2024-02,1.012\n2024-03,1.280\n"
+    path = write_file(tmp_path / "t.csv", rows)
     with pytest.warns(UserWarning, match="column 'sales': 1.012 is read as a number below 1000"):
         read_table(path)
 
 
 @pytest.mark.parametrize("cells", [("950", "1.5"), ("0.125", "1"), ("1.012", "1.280")])
 def test_fractions_are_not_taken_for_thousands(tmp_path, cells):
-    path = tmp_path / "t.csv"
-    path.write_text("\n".join(["sales", *cells]))
+    path = write_file(tmp_path / "t.csv", "\n".join(["sales", *cells]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_table(path).sales.tolist() == [float(cell) for cell in cells]

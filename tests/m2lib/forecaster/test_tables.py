@@ -515,6 +515,13 @@ def test_an_empty_cell_is_filled_without_time_stamps_too():
     assert item.values.tolist() == [[step, step] for step in range(13)]
 
 
+def test_rounded_stamps_stay_as_they_are_where_a_cell_is_filled():
+    rounded = [0.0, *(step + 0.0004 for step in range(1, 12))]
+    table = pd.DataFrame({"t": rounded, "y": [0, None, *range(2, 12)]})
+    (item,) = items_filled(table, "linear", steps=1, columns=Columns(None, "t", ("y",)))
+    assert item.times.tolist() == rounded
+
+
 def test_nothing_is_filled_before_the_first_known_value():
     message = "row 1, column 'target': an empty cell before the first"
     with pytest.raises(InputError, match=message):

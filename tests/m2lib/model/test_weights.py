@@ -295,8 +295,10 @@ def test_no_converted_file_is_its_owners_alone(gguf, cache, monkeypatch):
     with stand_in_readers(monkeypatch):
         folder, _ = local_weights(str(gguf))
 
-    modes = {path.stat().st_mode for path in folder.iterdir()}
-    assert len(modes) == 1  # safetensors by itself writes files that only their owner can read
+    new = gguf.with_name("new")
+    new.touch()
+    # Safetensors by itself writes files that only their owner can read.
+    assert {path.stat().st_mode for path in folder.iterdir()} == {new.stat().st_mode}
 
 
 # Damage to converted weights.

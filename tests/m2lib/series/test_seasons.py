@@ -166,6 +166,27 @@ def test_a_zero_or_an_outlier_changes_little(steps, little, wrong):
 
 
 @pytest.mark.parametrize(
+    ("distance", "is_outlier"),
+    [
+        pytest.param(8.5, False, id="7.6 times the mean distance"),
+        pytest.param(9.5, True, id="8.6 times the mean distance"),
+    ],
+)
+def test_a_value_eight_times_as_far_away_as_the_mean_is_an_outlier(distance, is_outlier):
+    """Of an outlier it does not matter how far away it is, because the season leaves it out."""
+    year = 10 * np.sin(2 * np.pi * np.arange(72) / 12)
+    values = year + np.random.default_rng(0).uniform(-1, 1, 72)
+
+    def shift_with_a_value_at(distance):
+        changed = values.copy()
+        changed[30] += distance
+        return Season.of(changed[:, None], 12).shift
+
+    far_away = shift_with_a_value_at(100.0)
+    assert np.allclose(shift_with_a_value_at(distance), far_away) == is_outlier
+
+
+@pytest.mark.parametrize(
     ("lengths", "steps", "taken"),
     [
         pytest.param((24, 168), 3 * 168, 168, id="three weeks"),

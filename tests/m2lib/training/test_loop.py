@@ -49,6 +49,10 @@ CONFIG = TrainConfig(
 )
 
 
+class Killed(Exception):
+    """What stops a run between two of its steps; torch's own errors are of other types."""
+
+
 @pytest.fixture
 def model(tiny):
     """Return a model without adapters that a test may change."""
@@ -177,12 +181,6 @@ def test_the_seed_of_a_training_decides_where_its_adapter_starts(tiny, windows, 
     assert not torch.equal(*starts)
 
 
-def test_the_seed_decides_the_order(windows):
-    first = batch_of(0, windows, replace(CONFIG, seed=0))
-    other = batch_of(0, windows, replace(CONFIG, seed=1))
-    assert not np.array_equal(first, other)
-
-
 def test_an_adapter_that_the_model_has_is_trained_further(model, windows, tmp_path):
     inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
     with torch.no_grad():
@@ -270,9 +268,9 @@ def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, settings
 
     def stop_after_six_steps(log, _):
         if log.step > 6:
-            raise RuntimeError
+            raise Killed
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(Killed):
         train(
             copy.deepcopy(tiny.model),
             windows,
@@ -282,6 +280,8 @@ def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, settings
             on_checkpoint=stop_after_six_steps,
             progress=False,
         )
+    assert saved_step(tmp_path / "stopped") == 6
+
     resumed = copy.deepcopy(tiny.model)
     resumed_log = train(resumed, windows, config, tmp_path / "stopped", progress=False)
 
@@ -304,9 +304,9 @@ def train_and_keep(model, windows, steps, checkpoints, is_killed=False):
     def keep(step):
         kept.append((step, adapter_bytes(model)))
         if is_killed and step == 7:
-            raise RuntimeError
+            raise Killed
 
-    with pytest.raises(RuntimeError) if is_killed else nullcontext():
+    with pytest.raises(Killed) if is_killed else nullcontext():
         train(model, windows, config, checkpoints, keep=keep, keep_after=(5, 7), progress=False)
     return kept
 
@@ -382,9 +382,9 @@ def test_a_checkpoint_is_never_older_than_two_minutes(model, slow_windows, tmp_p
 def test_the_seconds_of_a_run_are_those_of_all_its_processes(tiny, slow_windows, tmp_path):
     def kill_at_nine_steps(log, _):
         if log.step == 9:
-            raise RuntimeError
+            raise Killed
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(Killed):
         train(
             copy.deepcopy(tiny.model),
             slow_windows,
@@ -394,6 +394,8 @@ def test_the_seconds_of_a_run_are_those_of_all_its_processes(tiny, slow_windows,
             on_checkpoint=kill_at_nine_steps,
             progress=False,
         )
+    assert saved_step(tmp_path) == 6
+
     log = train(
         copy.deepcopy(tiny.model),
         slow_windows,

@@ -9,7 +9,7 @@ import pytest
 
 from m2lib.files import ROOT, read_json
 from m2lib.series import load_series, to_integers
-from m2lib.series.intervals import t_interval
+from m2lib.series.intervals import bootstrap_interval, t_interval
 from study import REPLICATION, SEARCH, all_records, load_record, trained_with
 from study.paper import claims
 
@@ -33,7 +33,7 @@ IN_THE_REPORT = (
     ("7 (124,", True),
     ("69.3 and 69.0,", True),
     ("95.4 to 69.3,", None),  # by Student's interval this fall is not sure even there
-    ("2,204 / 364 / 273, medians 360 / 225 / 231", True),
+    ("2,204 / 364 / 273, medians 360 / 225 / 231", None),  # five series make no fall sure
     ("247.9 to 37.6,", True),
 )
 
@@ -174,9 +174,33 @@ def test_runs_of_a_fifth_of_the_length_decide_none(published, monkeypatch):
 
 def test_replicated_runs_that_count_as_whole_have_the_reports_steps():
     recorded = claims.replicated_runs("report").keys()
+    assert "default" in recorded
     for name in recorded & {"final", "default"}:
         steps = trained_with(name, WHOLE).steps
         assert load_record(WHOLE, name).training.steps == steps
+
+
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def test_the_paper_counts_the_verdicts():
+    _, _, *rows = claims.claims_table().splitlines()
+    verdicts = [row.strip("| ").rsplit(" | ", 1)[1] for row in rows]
+    assert "does not hold" not in verdicts  # the paper would have to say so
+    words = {name: NUMBER_WORDS[verdicts.count(name)] for name in set(verdicts)}
+
+    assert f"judges {NUMBER_WORDS[len(rows)]} findings of the report one by one." in PAPER
+    abstract = (
+        f"{words['holds'].capitalize()} hold so far, of {words['not sure']} we are not sure, and "
+        f"{words['not tested']} wait for runs of the report's length."
+    )
+    assert abstract in PAPER
+    discussion = (
+        f"Of {words['not sure']} we are not sure, and {words['not tested']} wait for runs of the "
+        "report's length."
+    )
+    assert f"`book/claims.md` judges {NUMBER_WORDS[len(rows)]} of them" in PAPER
+    assert discussion in PAPER
 
 
 def test_the_page_is_what_the_records_say():
@@ -261,6 +285,46 @@ def test_the_paper_tells_what_the_reports_rates_have_without_one_series(publishe
     assert sentence in PAPER
 
 
+@pytest.fixture(scope="module")
+def untuned():
+    """Return the errors of the replication's untuned model on all 50 validation series."""
+    return pd.Series(load_record(WHOLE, "baseline").maes()).sort_index()
+
+
+@pytest.fixture(scope="module")
+def with_the_first_adapter(untuned):
+    """Return those of its first adapter, in the same order."""
+    halves = [load_record(WHOLE, name).maes() for name in ("default", "default-rest")]
+    both = {series: mae for half in halves for series, mae in half.items()}
+    return pd.Series(both)[untuned.index]
+
+
+def test_over_all_fifty_series_the_first_adapter_lowers_the_mean_and_not_the_median(
+    untuned, with_the_first_adapter
+):
+    falls = untuned - with_the_first_adapter
+    low, high = bootstrap_interval(falls)
+    after = f"{with_the_first_adapter.mean():.1f} / {with_the_first_adapter.median():.1f}"
+    better = f"{(falls > 0).sum()} series are forecast better and {(falls < 0).sum()} worse."
+
+    assert len(falls) == 50
+    assert claims._surely_positive(falls)
+    assert with_the_first_adapter.median() > untuned.median()
+    before = f"{untuned.mean():.1f} / {untuned.median():.1f}"
+    assert f"from {before} to {after} (mean / median)." in PROSE
+    assert f"The mean falls by {falls.mean():.1f} ({low:.1f} to {high:.1f}), which is sure" in PROSE
+    assert f"to {after}. The mean falls by {falls.mean():.1f} ({low:.1f} to {high:.1f}," in PAPER
+    assert better in PROSE
+    assert better in PAPER
+
+
+def test_the_two_untuned_models_err_on_much_the_same_series(published, untuned):
+    correlation = untuned.corr(published["baseline"], method="spearman")
+    sentence = f"the rank correlation of their errors is {correlation:.2f}."
+    assert sentence in PROSE
+    assert sentence in PAPER
+
+
 def test_the_adapter_of_512_tokens_gains_from_further_steps_in_four_of_five_series():
     before = load_record(FIFTH, "context/512").maes()
     after = load_record(WHOLE, "context/512").maes()
@@ -283,6 +347,37 @@ def test_at_the_end_768_tokens_are_behind_512_but_not_surely():
     difference = f"is {behind.mean():.0f}, and its interval contains zero (Student's, {low:.0f} to"
     assert f"{difference} {high:.0f})." in PROSE
     assert low < 0 < high
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        pytest.param((20, 20), "holds", id="each longer one is surely better"),
+        pytest.param((20, 0), "not sure", id="the second step changes nothing"),
+        pytest.param((20, -20), "does not hold", id="the second step is surely a loss"),
+    ],
+)
+def test_an_order_holds_if_each_of_its_steps_is_a_fall(gains, verdict):
+    """Ten series, whose errors change by about as much from each length to the next."""
+    scatter = pd.Series(np.resize([-1.0, 1.0], 10))
+    first, second = gains
+    runs = {
+        "context/128": 100 + scatter,
+        "context/512": 100 - first - scatter,
+        "context/768": 100 - first - second + scatter,
+    }
+    _, holds = claims._longer_is_better(runs)
+    assert claims.VERDICTS[holds] == verdict
+
+
+def test_the_reports_own_step_from_512_to_768_tokens_is_not_sure(published):
+    five = pd.DataFrame({name: published[name] for name in ("context/512", "context/768")})
+    falls = (five["context/512"] - five["context/768"]).dropna()
+    low, high = t_interval(falls)
+    assert len(falls) == 5
+    assert low < 0 < high
+    sentence = f"its mean falls by {falls.mean():.0f} (Student's, {low:.0f} to {high:.0f})."
+    assert sentence in PROSE
 
 
 def test_after_300_steps_768_tokens_were_ahead_of_512_on_all_five_series():

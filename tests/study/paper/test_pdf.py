@@ -12,12 +12,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from m2lib.files import ROOT, InputError
+from m2lib.files import ROOT, InputError, read_json
+from m2lib.forecaster.adapters import GENERAL_FOLDER
 from m2lib.series import BASELINES
-from study import ARMS, FINAL_TRIALS, SEARCH, STATISTICAL, TUNED
+from study import ARMS, EXPERIMENTS, FINAL_TRIALS, SEARCH, STATISTICAL, TUNED, load_record
 from study.paper import pdf
 from study.paper.errors import START
-from study.paper.numbers import ANY_TABLE
+from study.paper.numbers import ANY_TABLE, LONG_RUN
 from study.worlds import CHANGED, OF_USUAL_SIZE
 
 SOURCE = (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
@@ -221,10 +222,22 @@ def test_copying_is_as_good_as_the_reports_final_model(on_test, published_final)
     assert abs(on_test[COPY]["mean"] - published_final["mean"]) < 1
 
 
+def test_the_limitations_tell_how_many_series_the_long_run_learned_from():
+    steps = EXPERIMENTS["best"].training.steps  # of one fresh series each
+    assert f"on the {steps:,} series of the long run" in SOURCE
+
+
 def test_the_best_model_of_statistics_is_autoarima_by_its_mean_on_validation(printed_numbers):
     validation = printed_numbers["errors"]["validation"]
     means = {name: validation[name]["mean"] for name in STATISTICAL}
     assert min(means, key=means.get) == "AutoARIMA"
+
+
+def test_on_fresh_series_of_the_recipe_the_long_run_and_log_var_have_equal_medians(printed_numbers):
+    at_home = printed_numbers["errors"]["as trained"]
+    long_run, log_var = at_home[LONG_RUN], at_home[TUNED]
+    assert long_run["mean"] < log_var["mean"]
+    assert f"{long_run['median']:.1f}" == f"{log_var['median']:.1f}"
 
 
 @pytest.mark.parametrize(
@@ -254,6 +267,19 @@ def test_the_replications_loss_falls_with_the_rate_and_with_the_rank(printed_num
     assert (np.diff(losses, axis=1) < 0).all()
 
 
+def test_the_paper_tells_what_general_has_cost():
+    facts = read_json(GENERAL_FOLDER / "facts.json")
+    seconds = 0
+    trainings = [name for name in EXPERIMENTS if name.split("-")[0] == "general"]
+    for name in trainings:
+        seconds += load_record("laptop", name).seconds
+
+    assert len(trainings) == 9
+    assert f"with {seconds / 3600:.0f} hours" in SOURCE
+    mantissa, exponent = f"{facts['flops']:.1e}".split("e+")
+    assert f"${mantissa} times 10^{exponent}$ FLOPs" in SOURCE
+
+
 def test_our_runs_of_the_reports_experiments_are_a_fiftieth_of_its_training(printed_numbers):
     charged = 0
     for record in printed_numbers["records"].values():
@@ -267,10 +293,48 @@ def test_our_runs_of_the_reports_experiments_are_a_fiftieth_of_its_training(prin
     assert charged / training == pytest.approx(1 / 50, rel=0.1)
 
 
+METHODS = {"AutoETS", "AutoTheta", "AutoARIMA"}
+
+
+def surely(ratios):
+    """Return those that `general` is surely ahead of, and those that it is surely behind."""
+    ahead = {name for name, ratio in ratios.items() if ratio["high"] < 1}
+    behind = {name for name, ratio in ratios.items() if ratio["low"] > 1}
+    return ahead, behind
+
+
+def test_the_paper_tells_whom_general_is_ahead_of_on_real_tables(printed_numbers):
+    on_tables = printed_numbers["textbook"]
+    ahead, behind = surely(on_tables["ratios"])
+    assert ahead == {"untuned", "last value", "last season"}
+    assert behind == {"ensemble"}
+
+    ahead, behind = surely(on_tables["without prescriptions"])
+    assert ahead == {"untuned", "last season"}
+    assert behind == {"AutoETS", "AutoARIMA", "ensemble"}
+
+    ahead, behind = surely(on_tables["losses"])
+    assert ahead == {"untuned", "last value", "last season", *METHODS}
+    assert not behind
+
+    ahead, behind = surely(on_tables["losses without prescriptions"])
+    assert ahead & {"ensemble", *METHODS} == {"AutoTheta"}
+    assert not behind
+
+
 @pytest.mark.parametrize("statistic", ["mean", "median"])
 def test_the_trial_that_weighs_later_tokens_more_is_the_best(ours, statistic):
     for name in ("rank", "linear", "linear-simulated", "low", "pairs", "cooldown"):
         assert ours["trial/tail"][statistic] < ours[f"trial/{name}"][statistic], name
+
+
+def test_three_of_the_trials_at_equal_flops_ran_on_two_threads(printed_numbers):
+    on_two = set()
+    for name in (START, *ARMS):
+        if "2 threads" in printed_numbers["records"][name]["device"]:
+            on_two.add(name)
+    # "The first row, both of these and rank 4 ran on two threads and the others on one"
+    assert on_two == {START, "trial/linear-simulated", "trial/rank"}
 
 
 def test_the_replications_first_adapter_was_trained_on_two_threads_in_part(printed_numbers):

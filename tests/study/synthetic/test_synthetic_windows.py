@@ -1,4 +1,4 @@
-"""Training windows of synthetic series: full, of the asked kind, and the same for every seed."""
+"""Training windows of synthetic series: full, as they were asked for, and fixed by their seed."""
 
 from dataclasses import replace
 
