@@ -12,8 +12,8 @@ import numpy as np
 from bokeh import embed, models, plotting, resources
 
 import study
-from m2lib import plots
 from m2lib.series import CONTEXT_STEPS, VARIABLES, band, encode, to_integers
+from study import plots
 from study.paper import errors
 
 # Recorded runs, by what they are called here. Those with ×48 are samples, of which the median and

@@ -16,15 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 import study
-from m2lib import plots
 from m2lib.accounting import CONVENTIONS
-from m2lib.plots import COLOURS, WIDTH
 from m2lib.series import VARIABLES, crps_fair, ranks, series_mae
-from study import Profile, Record
+from study import Profile, Record, plots
 from study.paper import drawings, errors, numbers, samples, textbook
 from study.paper.errors import START, finished_record, recorded_runs
 from study.paper.samples import LOG_VAR, Sampled, median_mae
 from study.paper.scaling import milestones, power_law
+from study.plots import COLOURS, WIDTH
 
 _QWEN = "published: Qwen2.5-0.5B"
 # By who draws samples: a colour as in `plots`, and a marker for readers who see no colours.

@@ -12,9 +12,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from m2lib import plots
 from m2lib.files import ROOT, InputError, first_line, write_atomic, write_json
-from study import PROFILES, REPLICATION, Profile
+from study import PROFILES, REPLICATION, Profile, plots
 from study.paper import figures
 from study.paper.errors import shown_profile
 from study.paper.numbers import fullest_final, numbers

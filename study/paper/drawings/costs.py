@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from m2lib import plots
 from m2lib.accounting import Breakdown, Shape, forward_flops, total
 from m2lib.accounting.shape import product
-from m2lib.plots import COLOURS, WIDTH
+from study import plots
 from study.paper.drawings.model import FROZEN, TRAINED
+from study.plots import COLOURS, WIDTH
 
 TOKENS = "#E3E3E3"  # numbers that belong to tokens, and not to the model
 PARTS = {

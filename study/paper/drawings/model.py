@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from m2lib.accounting import Shape
-from m2lib.plots import COLOURS, WIDTH
+from study.plots import COLOURS, WIDTH
 
 FROZEN = "#D6E6F2"
 TRAINED = "#FBE3B5"

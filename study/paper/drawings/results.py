@@ -8,12 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from m2lib import plots
 from m2lib.model import SYMBOLS
-from m2lib.plots import COLOURS, WIDTH
 from m2lib.series import VARIABLES, to_integers
-from study import PROFILES, Record, recorded_forecast
+from study import PROFILES, Record, plots, recorded_forecast
 from study.paper import errors
+from study.plots import COLOURS, WIDTH
 from study.published import published_name
 
 SHOWN_STEPS = 60  # the last of a series, where forecasts are small

@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from m2lib import plots
 from m2lib.model import SEMICOLON_ID, text_to_ids
-from m2lib.plots import COLOURS, WIDTH
 from m2lib.series import FORECAST_STEPS, VARIABLES, SeriesSet, encode, to_integers
 from m2lib.series.data import Split, predator_prey
 from m2lib.training import make_windows
+from study import plots
 from study.paper.drawings.model import TRAINED
+from study.plots import COLOURS, WIDTH
 
 
 def phase_plane(ax: Axes, system: np.ndarray, course: np.ndarray) -> None:

@@ -7,8 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from m2lib import plots
-from study import published_maes
+from study import plots, published_maes
 
 matplotlib.use("Agg")
 
