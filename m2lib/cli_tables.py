@@ -133,13 +133,9 @@ class Task:
         if self.season is None and m2lib.forecaster.calendars_differ(items):
             return "; season: none, because the calendars of its series differ (--season sets one)"
         known = m2lib.forecaster.chosen_seasons(items, self.season)
-        enough = m2lib.series.seasons.ENOUGH
         seasons = [m2lib.series.Season.of(item.values, known) for item in items]
-        lengths = set()
-        for item, season in zip(items, seasons, strict=True):
-            length = len(season.factor)
-            if 1 < length <= len(item.values) // enough:
-                lengths.add(length)
+        # The season of a series that is too short for one has a single step.
+        lengths = {len(season.factor) for season in seasons} - {1}
         if not lengths:
             return ""
         how = m2lib.series.Season.summary(seasons)

@@ -440,7 +440,11 @@ def test_where_there_is_nothing_to_tune_on_a_forecast_is_missing_and_this_is_sai
 
 def test_what_is_tuned_learns_from_as_many_steps_as_will_be_read(m2, pelts, monkeypatch):
     trained_on = []
-    monkeypatch.setattr(finetune, "train", lambda model, windows, *_: trained_on.append(windows))
+
+    def train(model, windows, *_, **options):
+        trained_on.append(windows)
+
+    monkeypatch.setattr(finetune, "train", train)
     m2("evaluate pelts.csv --horizon 4 --samples 1 --finetune 1 --context-length 12")
 
     (windows,) = trained_on

@@ -37,6 +37,8 @@ YEARS = (1700, 2200)
 # An offset from UTC at the end of a time stamp: Z, +01:00, +0100, and +01 after minutes. The end of
 # the date 2024-01-31 is none.
 OFFSET = r"\s*(?:Z|[+-]\d{2}:?\d{2}|(?<=:\d{2})[+-]\d{2})$"
+# A time of day without a date: 9:30, 09:30:00.5, 9:30 PM, 09:30Z.
+TIME_OF_DAY = r"\s*\d{1,2}(:\d{2}){1,2}([.,]\d+)?\s*([AaPp]\.?[Mm]\.?)?" + rf"({OFFSET})?\s*"
 # Patterns of neighbouring stamps, from which the spacing of a series with gaps is learned.
 MOST_PATTERNS = 50
 MOST_FILLED = 10  # a series with gaps may become so many times as long, and no longer
@@ -74,7 +76,8 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
     Returns
     -------
     times : Index
-        A DatetimeIndex, with NaT for a cell that holds no date, or an Index of numbers.
+        A DatetimeIndex, with NaT for a cell that holds no date, such as a time of day alone; or an
+        Index of numbers.
     style : Style or None
         How the table writes dates; None where it is as pandas does.
     """
@@ -292,12 +295,9 @@ def _have_day_first(numbers: pd.DataFrame) -> bool:
 
 def _numbers_of(column: pd.Series) -> pd.DataFrame:
     """The numbers of dates such as 01/02/2024 or 1.2.24: `first`, `second` and `year`, integers."""
-    names = ["first", "second", "year"]
-    if is_datetime64_any_dtype(column):
-        return pd.DataFrame(columns=names, dtype=int)
     texts = column.dropna().astype(str)
-    year_last = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d{2})\b"
-    return texts.str.extract(year_last).dropna().astype(int).set_axis(names, axis=1)
+    year_last = r"(?:^|\s)(?P<first>\d{1,2})[/.-](?P<second>\d{1,2})[/.-](?P<year>\d{4}|\d{2})\b"
+    return texts.str.extract(year_last).dropna().astype(int)
 
 
 def _dates(column: pd.Series) -> pd.Series:
@@ -305,6 +305,8 @@ def _dates(column: pd.Series) -> pd.Series:
     if is_datetime64_any_dtype(column):
         # Nothing is parsed, so the filters of warnings, which all threads share, stay as they are.
         return column.where(column.dt.year.between(*YEARS))
+    # pandas would take 9:30 for half past nine of the day on which it is asked.
+    column = column.mask(column.astype(str).str.fullmatch(TIME_OF_DAY))
     numbers = _numbers_of(column)
     day_first = _have_day_first(numbers)
     every_date = len(numbers) == column.notna().sum()

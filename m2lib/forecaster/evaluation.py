@@ -40,8 +40,8 @@ def _mean(errors: np.ndarray, _: np.ndarray) -> float:
 
 def _scaled_mean(errors: np.ndarray, units: np.ndarray) -> float:
     """The mean over variables, each in its own unit."""
-    # A variable without a unit does not count, because pandas' mean leaves NaN out.
-    return float(pd.Series(errors.mean(axis=0) / units).mean())
+    # The unit of a variable that never changed is NaN, and the variable does not count.
+    return float(np.nanmean(errors.mean(axis=0) / units))
 
 
 MEASURES = {

@@ -20,6 +20,7 @@ from m2lib.forecaster.views import PLAIN
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
 GRAMMAR_FILE = "grammar.gbnf"
+OF_EXPORTS = (".json", ".safetensors")  # files that one export may write and the next one not
 
 
 def export(
@@ -62,7 +63,8 @@ def export(
                 "(--force replaces an earlier export alone)"
             )
         # All is written beside the folder and then moved to its place. An earlier export moves into
-        # the scratch folder, with which it is deleted.
+        # the scratch folder, with which it is deleted; but what no export writes, such as a GGUF
+        # that llama.cpp has made of it, moves on into the new one.
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(
             dir=place.parent, prefix=f".{place.name}.", suffix=".tmp"
@@ -70,7 +72,10 @@ def export(
             new = Path(scratch, "new")
             _write(new, backbone or base_here(adapter), adapter)
             if place.exists():
-                place.rename(Path(scratch, "old"))
+                old = place.rename(Path(scratch, "old"))
+                for path in list(old.iterdir()):
+                    if path.suffix not in OF_EXPORTS and not (new / path.name).exists():
+                        path.rename(new / path.name)
             new.rename(place)
     except (OSError, SafetensorError) as error:
         fault = getattr(error, "strerror", None) or first_line(error)

@@ -40,7 +40,7 @@ from m2lib.model import (
     load_backbone,
     save_adapter,
 )
-from m2lib.series import FORMAT_FILE, Season, TextFormat
+from m2lib.series import FORMAT_FILE, TextFormat, without_season
 from m2lib.series.bands import stretch_of_band
 from m2lib.series.intervals import t_interval
 from m2lib.training import COSINE, Endless, TrainConfig, cut_windows, step_costs, train, window_loss
@@ -85,7 +85,7 @@ def finetune(
     seed: int = 0,
     force: bool = False,
     say: Callable[[str], None] = print,
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Kind:
     """Train an adapter on series without their last steps, and measure it on those last steps.
 
@@ -94,13 +94,14 @@ def finetune(
     """
     # 1. Refuse what cannot be done, before any work.
     folder = Path(output_dir).expanduser()
-    if (folder / CONFIG_FILE).exists() and not force:
+    holds_adapter = (folder / CONFIG_FILE).exists()
+    if holds_adapter and not force:
         raise InputError(
             f"{folder} holds an adapter already; name another folder, or give --force (force=True)"
         )
     # An adapter's card is called README.md, and must not take the place of another one. Beside a
     # model an adapter would keep the model from being loaded.
-    ours = (folder / CONFIG_FILE).exists() or (folder / FACTS_FILE).exists()
+    ours = holds_adapter or (folder / FACTS_FILE).exists()
     for name in (CARD_FILE, "config.json"):
         if (folder / name).exists() and not ours:
             raise InputError(f"{folder} holds a {name} that is no adapter's; name another folder")
@@ -110,10 +111,7 @@ def finetune(
 
     # 2. Prepare training windows from all but the last steps, without their season.
     seasons = chosen_seasons(items, season)
-    training = []
-    for item in items:
-        known = item.values[:-prediction_length]
-        training.append(Season.of(known, seasons).without(known))
+    training = [without_season(item.values[:-prediction_length], seasons) for item in items]
     text_format = forecaster.checked_format(training, [item.name for item in items])
     tuned, windows = _prepare(forecaster, training, text_format, prediction_length, config)
     model = tuned.backbone.model
@@ -133,6 +131,8 @@ def finetune(
         season=seasons,
         sampling=Sampling(num_samples, seed=config.seed),
     )
+    if progress is None:
+        progress = forecaster.progress
     # Of the forecasts before, only the model's own are read.
     start = replace(forecaster, text_format=text_format, progress=progress)
     before = measure(start, auto_ets=False)
@@ -222,7 +222,13 @@ def refitter(
             forecaster, contexts, text_format, prediction_length, config, context_length
         )
         with TemporaryDirectory() as checkpoints:
-            train(tuned.backbone.model, windows, config, Path(checkpoints))
+            train(
+                tuned.backbone.model,
+                windows,
+                config,
+                Path(checkpoints),
+                progress=forecaster.progress,
+            )
         return tuned
 
     return _refit

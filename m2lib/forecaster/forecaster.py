@@ -55,7 +55,7 @@ from m2lib.model import (
     load_adapter,
     load_backbone,
 )
-from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, Season, TextFormat
+from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, TextFormat, without_season
 
 DEFAULT_BACKBONE = "smollm2-135m"
 PART = 50  # series that are forecast together: a batch of more saves no time
@@ -375,8 +375,8 @@ class Forecaster(Sampler):
         forecaster = self
         if not self.text_format:
             # All parts are written in the format that is chosen for all of them.
-            text_format = self.format_of(_unseasonal(items, seasons))
-            forecaster = replace(self, text_format=text_format)
+            values = [without_season(item.values, seasons) for item in items]
+            forecaster = replace(self, text_format=self.format_of(values))
         for part, part_seed in in_parts(items, sampling.seed, self.progress):
             forecasts = forecaster.sample(
                 [item.values for item in part],
@@ -426,16 +426,14 @@ class Forecaster(Sampler):
             steps than the model can write, and for too small a `context_length`.
         """
         seasons = chosen_seasons(items, season)
-        values = _unseasonal(items, seasons)
+        values = [without_season(item.values, seasons) for item in items]
         text_format = self.format_of(values)
         steps_read = self.readable_steps(text_format, prediction_length, context_length)
-        # All of the table is written in the format that is chosen for all of it.
-        writer = replace(self, text_format=text_format)
         readable = []
         for item, series in zip(items, values, strict=True):
             context = series[-steps_read:]
             try:
-                writer.checked_format([series], [item.name])
+                self.checked_format([series], [item.name])
                 text_format.encode(context, text_format.scaling(context), name=item.name)
             except InputError as problem:
                 if len(items) == 1:
@@ -544,7 +542,7 @@ class Forecaster(Sampler):
         seed: int = 0,
         force: bool = False,
         say: Callable[[str], None] = print,
-        progress: bool = True,
+        progress: bool | None = None,
         skip: bool = False,
         fill: Fill | None = None,
     ) -> "Forecaster":
@@ -585,7 +583,7 @@ class Forecaster(Sampler):
         say : callable, optional
             Called with each line that a user should read.
         progress : bool, optional
-            Whether to show a bar.
+            Whether to show bars. Default: as the forecaster does.
         skip, fill : optional
             As in `predict_df`. But `skip` leaves out only what is unfit in the table: a series that
             does not fit the adapter's text format stops the training before it begins.
@@ -656,11 +654,6 @@ class Forecaster(Sampler):
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
 
 
-def _unseasonal(items: Sequence[Item], seasons: Sequence[int]) -> list[np.ndarray]:
-    """The values (steps, variables) of each series, without its season."""
-    return [Season.of(item.values, seasons).without(item.values) for item in items]
-
-
 def in_parts(
     items: Sequence[Item], seed: int, progress: bool = True
 ) -> Iterator[tuple[Sequence[Item], int]]:
@@ -687,11 +680,13 @@ def _long_table(
     """The forecasts of some series as `Forecaster.predict_df` returns them: a row for each step."""
     frames = []
     for item, forecast in zip(items, forecasts, strict=True):
+        physical = forecast.physical  # (num_samples, prediction_length, variables)
+        times = future_times(item, physical.shape[1])
         for variable, target in enumerate(columns.targets):
-            samples = forecast.physical[..., variable]  # (num_samples, prediction_length)
+            samples = physical[..., variable]
             frame = {
                 columns.written_id: item.name,
-                columns.written_time: future_times(item, samples.shape[1]),
+                columns.written_time: times,
                 "target_name": target,
                 "predictions": np.median(samples, axis=0),
             }

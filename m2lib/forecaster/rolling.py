@@ -132,7 +132,9 @@ def evaluate(
     contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
     # The season is taken out of a context before it is written, so the text format is chosen for
     # contexts without it.
-    unseasonal = {origin: _without_season(context, seasons) for origin, context in contexts.items()}
+    unseasonal = {
+        origin: series.without_season(context, seasons) for origin, context in contexts.items()
+    }
     names = [items[place].name for place, _ in rolling]
     text_format = forecaster.checked_format(list(unseasonal.values()), names)
     steps_read = forecaster.readable_steps(text_format, prediction_length, sampling.context_length)
@@ -144,14 +146,15 @@ def evaluate(
     }
 
     # 2. Sample the language model's forecasts.
-    if refit is None and not forecaster.text_format:
+    batches = [rolling]
+    if refit:
+        batches = _equally_far_from_the_end(rolling, items)
+    elif not forecaster.text_format:
         # All moments are written in the format that was chosen for all of them.
         forecaster = replace(forecaster, text_format=text_format)
     samples: dict[Origin, np.ndarray] = {}
-    for batch in _sharing_a_forecaster(rolling, items, each_origin=refit is not None):
-        model = forecaster
-        if refit:
-            model = refit([unseasonal[origin] for origin in batch])
+    for batch in batches:
+        model = refit([unseasonal[origin] for origin in batch]) if refit else forecaster
         ids = [items[place].name for place, _ in batch]
         known = [contexts[origin] for origin in batch]
         forecasts = model.sample(known, prediction_length, sampling, ids=ids, season=seasons)
@@ -174,18 +177,11 @@ def evaluate(
     measures = _measured(points, truths, units)
     crps = float(np.mean(measures["errors"][MODEL]))  # a single sample has its MAE for a CRPS
     coverage = None
-    if len(samples[rolling[0]]) > 1:
+    if sampling.num_samples > 1:
         crps, coverage = _scores(samples, truths)
     if columns is None:
         columns = Columns(None, None, tuple(map(str, range(known[0].shape[1]))))
-    table = _forecast_table(
-        [items[place] for place, _ in rolling],
-        known,
-        columns,
-        [samples[origin] for origin in rolling],
-        points,
-        [units[origin] for origin in rolling],
-    )
+    table = _forecast_table(items, rolling, columns, samples, points, units)
     return Evaluation(
         measures=measures,
         season=seasons[0],
@@ -202,8 +198,8 @@ def _scores(
 ) -> tuple[float, float]:
     """`crps` and `coverage` of an `Evaluation` of several samples."""
     pairs = [(samples[origin], truth) for origin, truth in truths.items()]
-    crps = np.mean([series.crps_fair(drawn, truth) for drawn, truth in pairs])
-    coverage = np.mean([series.coverage(drawn, truth, 0.8) for drawn, truth in pairs])
+    crps = np.mean([series.crps_fair(forecasts, truth) for forecasts, truth in pairs])
+    coverage = np.mean([series.coverage(forecasts, truth, 0.8) for forecasts, truth in pairs])
     return float(crps), float(coverage)
 
 
@@ -252,59 +248,56 @@ def _check_arguments(
             check_count(name, steps)
 
 
-def _without_season(context: np.ndarray, seasons: Sequence[int]) -> np.ndarray:
-    """A context (steps, variables) without the season that it has itself, of these lengths."""
-    return series.Season.of(context, seasons).without(context)
-
-
-def _sharing_a_forecaster(
-    rolling: Sequence[Origin], items: Sequence[Item], each_origin: bool
+def _equally_far_from_the_end(
+    rolling: Sequence[Origin], items: Sequence[Item]
 ) -> list[list[Origin]]:
-    """Groups of origins that share a forecaster, in the order in which each first appears.
+    """Groups of origins that are equally far from the ends of their series.
 
-    With `each_origin` the origins in a group are equally far from the ends of their series;
-    otherwise one group holds all.
+    They are in the order in which the first origin of each appears.
     """
     groups: dict[int, list[Origin]] = {}
     for place, steps in rolling:
-        steps_to_end = len(items[place].values) - steps if each_origin else 0
+        steps_to_end = len(items[place].values) - steps
         groups.setdefault(steps_to_end, []).append((place, steps))
     return list(groups.values())
 
 
 def _forecast_table(
     items: Sequence[Item],
-    contexts: Sequence[np.ndarray],
+    rolling: Sequence[Origin],
     columns: Columns,
-    samples: Sequence[np.ndarray],
+    samples: Mapping[Origin, np.ndarray],
     points: Mapping[str, Sequence[np.ndarray]],
-    units: Sequence[np.ndarray],
+    units: Mapping[Origin, np.ndarray],
 ) -> pd.DataFrame:
-    """The `forecasts` of an `Evaluation`.
+    """The `forecasts` of an `Evaluation`, from the origins `rolling`.
 
-    `points` hold a forecast for each origin by forecaster; all other arguments but `columns` have
-    one entry for each origin.
+    `points` are each forecaster's forecasts, in the order of the origins.
     """
     frames = []
-    for row, (item, context) in enumerate(zip(items, contexts, strict=True)):
-        prediction_length = samples[row].shape[1]
-        ahead = slice(len(context), len(context) + prediction_length)
+    for row, origin in enumerate(rolling):
+        place, steps = origin
+        item = items[place]
+        prediction_length = samples[origin].shape[1]
+        ahead = slice(steps, steps + prediction_length)
+        times = as_written(item, item.times[ahead])
+        cutoff = as_written(item, item.times[[steps - 1]])[0]
         for variable, target in enumerate(columns.targets):
             frame = {
                 columns.written_id: item.name,
-                columns.written_time: as_written(item, item.times[ahead]),
+                columns.written_time: times,
                 "target_name": target,
-                "cutoff": as_written(item, item.times[[len(context) - 1]])[0],
+                "cutoff": cutoff,
                 "truth": item.values[ahead, variable],
                 "predictions": points[MODEL][row][:, variable],
             }
-            quantiles = np.quantile(samples[row][..., variable], DECILES, axis=0)
+            quantiles = np.quantile(samples[origin][..., variable], DECILES, axis=0)
             for level, quantile in zip(DECILES, quantiles, strict=True):
                 frame[str(level)] = quantile
             for name, forecasts in points.items():
                 if name != MODEL:
                     frame[name] = forecasts[row][:, variable]
-            frame["mase_unit"] = units[row][variable]
+            frame["mase_unit"] = units[origin][variable]
             frames.append(pd.DataFrame(frame))
     return pd.concat(frames, ignore_index=True)
 

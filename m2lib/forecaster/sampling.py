@@ -173,11 +173,10 @@ class Sampler:
         """
         if len(values) == 0:
             raise InputError("there is no series to forecast; give at least one")
+
+        # 1. Find out how many steps are read. That depends on the text format, so one is chosen
+        # before it is known what each view shows.
         lengths = checked_seasons(season)
-        # What was never negative stays so: the least value that a forecast may have, by variable.
-        least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
-        # How many steps the window holds depends on the text format, so one is chosen before it is
-        # known what each view shows.
         seasons = [Season.of(series, lengths) for series in values]
         unseasonal = [
             one_season.without(series) for one_season, series in zip(seasons, values, strict=True)
@@ -191,8 +190,8 @@ class Sampler:
                 stacklevel=2,
             )
 
-        # Each series is written once for each view. With 20 samples each of three views has
-        # 7, and the last of these 21 is left out.
+        # 2. Show each series in each view. With 20 samples each of three views has 7, and the last
+        # of these 21 is left out.
         num_samples = sampling.num_samples
         views = tuple(views or self.views)[:num_samples]
         samples_each = math.ceil(num_samples / len(views))
@@ -206,6 +205,7 @@ class Sampler:
         # With its season, or without its trend, a series may need another format.
         text_format = self.checked_format(contexts, names)
 
+        # 3. Set the protocol, each series' temperature, and how many contexts go together.
         greedy = num_samples == 1
         protocol = DecodeConfig(
             max_new_tokens=text_format.longest_step * prediction_length,
@@ -222,6 +222,8 @@ class Sampler:
         if batch_size is None:
             longest = max(len(context) for context in contexts)
             batch_size = self._batch_size(text_format, longest, samples_each, prediction_length)
+
+        # 4. Forecast them, with a warning first if that will take long or reaches too far.
         self._warn_of_a_far_horizon(text_format, prediction_length)
         bare = self._bare()
         steps = sum(len(context) + samples_each * prediction_length for context in contexts)
@@ -242,11 +244,14 @@ class Sampler:
         in_order = dict(zip(by_length, forecasts, strict=True))
         forecasts = [in_order[number] for number in range(len(contexts))]
 
-        # The forecasts stand view by view, so every len(values)-th is one of the same series.
+        # 5. Put season and trend back, and join the samples of each series. What was never negative
+        # stays so: `least` is the least value that a forecast may have, by variable.
+        least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
         restored = []
         for ahead, seen, low in zip(forecasts, all_seen, least * len(views), strict=True):
             scaling = seen.back(ahead.scaling, prediction_length)
             restored.append(replace(ahead, scaling=scaling, least=low))
+        # The forecasts stand view by view, so every len(values)-th is one of the same series.
         return [
             pooled(restored[number :: len(values)], num_samples) for number in range(len(values))
         ]

@@ -19,7 +19,7 @@ from .metrics import (
     DECILES, best_and_worst, crps_fair, quantile_loss, quantile_losses, series_mae, summarise,
     weighted_quantile_loss,
 )  # fmt: skip
-from .seasons import NOTHING_LEFT, Season, checked_seasons, season_length
+from .seasons import NOTHING_LEFT, Season, checked_seasons, season_length, without_season
 from .trends import Trend
 
 __all__ = [
@@ -78,5 +78,6 @@ __all__ = [
     "to_integers",
     "unscale",
     "weighted_quantile_loss",
+    "without_season",
     "write_series",
 ]

@@ -219,43 +219,6 @@ def predator_prey(_time: float, state: np.ndarray, *parameters: float) -> tuple[
     return prey_rate, predator_rate
 
 
-def holling_three(_time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """The rates of predators that hardly hunt rare prey: they eat a x^2 y / (1 + h x^2).
-
-    Such predators spare what is left of the prey, and with the recipe's handling times every series
-    comes to rest. Cycles need predators that are full before the prey are many: here h is
-    e a / (1.5 m), so that a predator that eats all it can gains half as much again as it loses. Of
-    30 series, 26 then swing by 100 scaled units or more in the steps that are forecast, as 24 of
-    the recipe's own do. (Holling, "Some Characteristics of Simple Types of Predation and
-    Parasitism", The Canadian Entomologist 91, 1959.)
-    """
-    prey, predator = state
-    growth, attack, mortality, _, conversion, capacity = parameters
-    handling = conversion * attack / (1.5 * mortality)
-    eaten = attack * prey**2 * predator / (1 + handling * prey**2)
-    prey_rate = growth * prey * (1 - prey / capacity) - eaten
-    predator_rate = conversion * eaten - mortality * predator
-    return prey_rate, predator_rate
-
-
-def lotka_volterra(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """The rates without a limit to the prey or to a predator's appetite.
-
-    The cycles neither die out nor settle. The recipe's handling time and capacity are not used.
-    """
-    growth, attack, mortality, _, conversion, _ = parameters
-    handling = 0.0
-    capacity = np.inf
-    return predator_prey(time, state, growth, attack, mortality, handling, conversion, capacity)
-
-
-def drifting(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """The rates of predators that die ever faster: by time 200 half as fast again as at time 0."""
-    growth, attack, mortality, handling, conversion, capacity = parameters
-    mortality = mortality * (1 + time / 400)
-    return predator_prey(time, state, growth, attack, mortality, handling, conversion, capacity)
-
-
 def draw_systems(n: int, seed: int) -> np.ndarray:
     """Draw the systems that `generate_series` simulates.
 

@@ -146,6 +146,11 @@ class Season:
         )
 
 
+def without_season(values: np.ndarray, lengths: int | Sequence[int]) -> np.ndarray:
+    """Take out of a series (steps, variables) the season that `Season.of` finds in it."""
+    return Season.of(values, lengths).without(values)
+
+
 def season_length(lengths: Sequence[int], steps: int) -> int:
     """The longest of several seasons that a series of so many steps has three of.
 

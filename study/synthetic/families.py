@@ -10,15 +10,8 @@ The order in which numbers are drawn decides every series, and so what an adapte
 import numpy as np
 from scipy.signal import lfilter
 
-from m2lib.series.data import (
-    RECIPE,
-    Rates,
-    drifting,
-    holling_three,
-    lotka_volterra,
-    predator_prey,
-    solve_system,
-)
+from m2lib.series.data import RECIPE, Rates, predator_prey, solve_system
+from study.worlds import drifting, holling_three, lotka_volterra
 
 # Lengths of a calendar's seasons, in steps; those of quarters, weekdays and months come most often.
 CALENDAR = (4, 4, 5, 7, 7, 12, 12, 12, 13, 24, 52)
@@ -187,8 +180,8 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
 def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
     """Draw prey and predators (steps, 2) that follow the worlds' equations.
 
-    Parameters, clock, start and noise are drawn anew. The equations are those of
-    `m2lib.series.data`, which has their sources.
+    Parameters, clock, start and noise are drawn anew. The equations are those of `RATES`, whose
+    docstrings name the sources.
     """
     low, high = np.array(list(RECIPE.values())).T
     rates = RATES[rng.integers(len(RATES))]

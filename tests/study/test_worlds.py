@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from m2lib.series import draw_systems, encode, generate_series
-from m2lib.series.data import drifting, holling_three, lotka_volterra
-from study.worlds import SEED, WORLDS, simulate_world
+from study.worlds import SEED, WORLDS, drifting, holling_three, lotka_volterra, simulate_world
 
 
 @pytest.mark.parametrize("world", WORLDS)

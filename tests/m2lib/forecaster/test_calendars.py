@@ -3,6 +3,7 @@
 Gaps among them are found, and the calendar knows which seasons they have.
 """
 
+import re
 from datetime import date
 
 import numpy as np
@@ -106,6 +107,15 @@ def test_a_stamp_without_an_offset_among_others_is_named():
         pytest.warns(UserWarning, match="offsets from UTC change"),
     ):
         series_of(stamps)
+
+
+@pytest.mark.parametrize("form", ["%H:%M", "%H:%M:%S", "%I:%M %p", "%H:%M+01:00"])
+def test_a_time_of_day_alone_is_no_date(form):
+    """pandas makes it a time of the day on which it is asked."""
+    hours = pd.date_range("2024-01-01", periods=12, freq="h").strftime(form)
+    message = f"row 1, column 'ds': '{hours[0]}' is no date"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        series_of(hours)
 
 
 def test_rounded_numbers_are_continued_by_their_mean_step():
@@ -227,6 +237,18 @@ def test_the_day_is_read_first_where_no_month_is_meant(year, mark):
     january = [f"{day:02}{mark}01{mark}{year}" for day in range(1, 15)]
     times, _ = read_stamps(pd.Series(january, name="ds"))
     assert times.tolist() == pd.date_range("2024-01-01", periods=14).tolist()
+
+
+@without_a_warning
+@pytest.mark.parametrize("form", ["%a %d/%m/%Y", "%H:%M %d/%m/%Y"])
+def test_a_weekday_or_a_time_may_stand_before_the_date(form):
+    days = pd.date_range("2024-01-01", periods=14)
+    times, _ = read_stamps(pd.Series(days.strftime(form), name="ds"))
+    assert times.tolist() == days.tolist()
+
+    # No number of the first twelve days is above 12.
+    with pytest.warns(UserWarning, match="01/01/2024 and its like are read month first"):
+        read_stamps(pd.Series(days[:12].strftime(form), name="ds"))
 
 
 @without_a_warning

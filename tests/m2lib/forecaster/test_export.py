@@ -450,6 +450,19 @@ def test_an_earlier_export_gives_way_to_force_alone(adapter, tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_what_no_export_writes_outlives_an_earlier_one(adapter, tmp_path):
+    """As a GGUF does, which llama.cpp writes into the folder that it converts."""
+    folder = export(adapter, tmp_path / "model")
+    converted = folder / "model-f16.gguf"
+    converted.write_bytes(b"an hour of work")
+    card = folder / "README.md"
+    card.write_text("an old card", encoding="utf-8")
+
+    export(adapter, folder, force=True)
+    assert converted.read_bytes() == b"an hour of work"
+    assert card.read_text(encoding="utf-8") != "an old card"
+
+
 def test_a_full_disk_leaves_nothing(adapter, tmp_path):
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

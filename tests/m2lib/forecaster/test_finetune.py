@@ -127,7 +127,10 @@ def test_no_bar_is_shown_where_none_is_wanted(tmp_path, monkeypatch, capfd):
     assert "forecast:" in capfd.readouterr().err
 
     tuned(tmp_path / "further", forecaster)  # with progress=False
-    greedy(replace(forecaster, progress=False))
+    quiet = replace(forecaster, progress=False)
+    greedy(quiet)
+    tuned(tmp_path / "quiet", quiet, progress=None)
+    finetune.refitter(quiet, 5, num_steps=1)([pelts()[["hares", "lynx"]].to_numpy()])
     assert capfd.readouterr().err == ""
 
 
