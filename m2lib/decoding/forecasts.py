@@ -260,7 +260,8 @@ def pooled(parts: Sequence[Forecast], n_samples: int) -> Forecast:
     parts : sequence of Forecast
         Forecasts of the same steps in the same text format, one or more.
     n_samples : int
-        The samples to keep of several parts, from the first on. A single part keeps all of its own.
+        The samples to keep of several parts: equally many of each, or one more of the first ones. A
+        single part keeps all of its own.
 
     Returns
     -------
@@ -271,33 +272,42 @@ def pooled(parts: Sequence[Forecast], n_samples: int) -> Forecast:
     """
     if len(parts) == 1:
         return parts[0]
+    # Three parts share 20 samples as 7, 7 and 6.
+    share, more = divmod(n_samples, len(parts))
+    values = []
     scales = []
     offsets = []
     starts = []
-    for part in parts:
-        shape = part.values.shape
+    texts: list[str] = []
+    repairs: list[int] = []
+    new_tokens: list[int] = []
+    passes: list[int] = []
+    for number, part in enumerate(parts):
+        kept = share + 1 if number < more else share
+        shape = part.values[:kept].shape
+        values.append(part.values[:kept])
         scales.append(np.broadcast_to(part.scaling.scale, shape))
         offsets.append(np.broadcast_to(part.scaling.offset, shape))
         starts.append(np.broadcast_to(part.scaling.start, shape))
+        texts += part.texts[:kept]
+        repairs += part.repairs[:kept]
+        new_tokens += part.new_tokens[:kept]
+        passes += part.passes[:kept]
     scaling = Scaling(
-        scale=np.concatenate(scales)[:n_samples],
-        offset=np.concatenate(offsets)[:n_samples],
+        scale=np.concatenate(scales),
+        offset=np.concatenate(offsets),
         unit=parts[0].scaling.unit,
-        start=np.concatenate(starts)[:n_samples],
+        start=np.concatenate(starts),
     )
-    texts = [text for part in parts for text in part.texts]
-    repairs = [count for part in parts for count in part.repairs]
-    new_tokens = [count for part in parts for count in part.new_tokens]
-    passes = [count for part in parts for count in part.passes]
     return Forecast(
-        texts=tuple(texts[:n_samples]),
-        values=np.concatenate([part.values for part in parts])[:n_samples],
-        repairs=tuple(repairs[:n_samples]),
+        texts=tuple(texts),
+        values=np.concatenate(values),
+        repairs=tuple(repairs),
         scaling=scaling,
         prompt_tokens=sum(part.prompt_tokens for part in parts),
-        new_tokens=tuple(new_tokens[:n_samples]),
+        new_tokens=tuple(new_tokens),
         padded_tokens=max(part.padded_tokens for part in parts),
-        passes=tuple(passes[:n_samples]),
+        passes=tuple(passes),
         spread=parts[0].spread,
         least=parts[0].least,
     )

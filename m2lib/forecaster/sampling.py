@@ -190,8 +190,8 @@ class Sampler:
                 stacklevel=2,
             )
 
-        # 2. Show each series in each view. With 20 samples each of three views has 7, and the last
-        # of these 21 is left out.
+        # 2. Show each series in each view. For 20 samples each of three views draws 7, and the last
+        # of the third view is left out.
         num_samples = sampling.num_samples
         views = tuple(views or self.views)[:num_samples]
         samples_each = math.ceil(num_samples / len(views))

@@ -324,6 +324,20 @@ def test_forecasts_that_are_pooled_have_read_all_of_their_prompts(skewed):
     assert [len(each) for each in samples] == [4] * 4
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "shares"), [(4, [2, 1, 1]), (5, [2, 2, 1]), (6, [2, 2, 2]), (9, [3, 3, 3])]
+)
+def test_forecasts_that_are_pooled_give_equally_many_samples_each(skewed, n_samples, shares):
+    parts = [
+        replace(skewed, values=np.full_like(skewed.values, number), texts=(str(number),) * 3)
+        for number in range(3)
+    ]
+    together = pooled(parts, n_samples)
+    assert np.bincount(together.values[:, 0, 0]).tolist() == shares
+    assert [together.texts.count(str(number)) for number in range(3)] == shares
+    assert together.scaling.scale.shape == together.values.shape
+
+
 def ones_with_a_large_value():
     """Return three series of ones; the second has a value that is too large to be written."""
     contexts = np.ones((3, 60, 2))
