@@ -7,13 +7,14 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from types import ModuleType
 
 import pytest
 
 import study.settings
-from m2lib import settings
+from m2lib import __version__, settings
 from m2lib.files import ROOT, InputError
 from study.profiles import PROFILES
 
@@ -99,6 +100,12 @@ def test_a_source_distribution_holds_what_makes_the_wheel_and_nothing_else(tmp_p
 def test_a_wheel_holds_the_library_and_nothing_else(installed):
     (metadata,) = installed.glob("m2lib-*.dist-info")
     assert {path.name for path in installed.iterdir()} == {"m2lib", metadata.name}
+
+
+def test_the_version_is_the_same_wherever_it_is_written():
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]
+    (cited,) = re.findall(r"^version: (\S+)$", read(ROOT / "CITATION.cff"), re.MULTILINE)
+    assert project["version"] == cited == __version__
 
 
 def test_a_wheel_forecasts_with_its_own_adapter_without_network_and_checkout(installed, tmp_path):
