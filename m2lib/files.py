@@ -22,10 +22,11 @@ class InputError(ValueError):
     def __str__(self) -> str:
         # Whatever a message quotes, it stays one line, and a terminal obeys none of it: a line
         # break is shown as \n, an escape character as \x1b.
-        letters = [
-            letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__()
+        shown = [
+            character if character.isprintable() else repr(character)[1:-1]
+            for character in super().__str__()
         ]
-        return "".join(letters)
+        return "".join(shown)
 
 
 def check_count(name: str, number: object, least: int = 1) -> None:
@@ -74,7 +75,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     InputError names the path where the folder is read-only or the disk is full; what was at `path`
     before is then still there. A kill may leave a file `.NAME.RANDOM.tmp` beside it.
     """
-    path = path.absolute()  # of `.` alone there is no name
+    path = path.absolute()  # because Path(".") has no name, and `with_name` below wants one
     # Random, because processes in containers, or on machines that share a folder, may have the same
     # number.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

@@ -24,6 +24,9 @@ def provenance(device: torch.device) -> dict[str, Any]:
 def git_commit() -> str | None:
     """The checkout's commit, `+changes` appended where tracked files differ from it; None outside a
     checkout in git."""
+    # Installed, m2lib may lie below another project, whose commit git would describe.
+    if not (ROOT / ".git").exists():
+        return None
     describe = [
         "git",
         "-C",
@@ -34,9 +37,6 @@ def git_commit() -> str | None:
         "--exclude=*",
         "--dirty=+changes",
     ]
-    # Installed, m2lib may lie below another project, whose commit this would be.
-    if not (ROOT / ".git").exists():
-        return None
     try:
         described = subprocess.run(describe, capture_output=True, check=True, encoding="utf-8")
         return described.stdout.strip()

@@ -49,7 +49,7 @@ SETTINGS = {
     ),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
     "M2_CACHE": Setting(
-        "where weights lie that were converted, and the rates of the dtypes",
+        "where converted weights and the measured speed of each dtype are kept",
         FOLDER,
         "~/.cache/m2lib",
     ),

@@ -1,11 +1,12 @@
 """How PyTorch's threads wait for each other: awake for a moment, and then asleep.
 
 A product of matrices is shared among threads, and whichever ends first waits for the others, many
-thousand times a second. libgomp, whose threads they are on Linux, has them wait awake for a good 10
-milliseconds before they sleep. That wakes them fast and harms nobody while the machine is otherwise
-idle. Beside any other busy process it is a disaster: a thread holds its core by waiting for another
-that waits for this very core, and work takes ten times as long. So they wait for a fraction of a
-millisecond here. `benchmarks/threads.py` measures it, and book/speed.md has the table.
+thousand times a second. On Linux the threads are libgomp's, which lets them spin: they stay awake
+and look again and again for a good 10 milliseconds before they sleep. A spinning thread goes on at
+once, and harms nobody while the machine is otherwise idle. Beside any other busy process it is a
+disaster: a thread holds its core by waiting for another that waits for this very core, and work
+takes ten times as long. So here they spin for a fraction of a millisecond only.
+`benchmarks/threads.py` measures it, and book/speed.md has the table.
 """
 
 import os

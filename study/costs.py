@@ -75,8 +75,8 @@ def series_costs(
         for step in range(1, count + 1):
             widths[step_columns(prompt, entry["padded_tokens"], step, samples)] += 1
     merged = costs_of(accounting.forecast_flops, shape, prompt, 1)
-    for columns, times in widths.items():
-        steps = costs_of(accounting.cached_step_flops, shape, columns, times=times)
+    for columns, repeats in widths.items():
+        steps = costs_of(accounting.cached_step_flops, shape, columns, repeats=repeats)
         merged = sum_costs(merged, steps)
     return {
         "coursework": alone["coursework"] - (samples - 1) * prefill["coursework"],
@@ -177,22 +177,22 @@ def estimate(
     # tokens, from which `make_windows` makes 2 or 3 windows.)
     tokens = (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step
     windows = watched * math.ceil(2 * tokens / work.length)
-    losses = costs_of(accounting.forward_flops, shape, work.length, times=windows, **work.adapter)
+    losses = costs_of(accounting.forward_flops, shape, work.length, repeats=windows, **work.adapter)
     left = max(0, work.steps - steps_done)
     training = costs_of(
         accounting.train_step_flops,
         shape,
         work.length,
-        times=left,
+        repeats=left,
         batch=work.batch,
         **work.adapter,
     )
     return {
         "training": training,
         "evaluation": sum_costs(
-            losses | {"published": 0}, forecast(times=watched * work.watch.also_forecast)
+            losses | {"published": 0}, forecast(repeats=watched * work.watch.also_forecast)
         ),
-        "forecasts": forecast(times=max(0, work.num_forecasts - forecasts_done)),
+        "forecasts": forecast(repeats=max(0, work.num_forecasts - forecasts_done)),
     }
 
 

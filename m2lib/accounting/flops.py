@@ -289,13 +289,13 @@ def executed_backward(shape: Shape, tokens: int, rank: int, targets: Targets) ->
 def costs_of(
     count: Callable[..., Breakdown],
     *sizes: Any,
-    times: int = 1,
+    repeats: int = 1,
     rank: int = 0,
     targets: Targets = TARGETS,
     batch: int | None = None,
     samples: int | None = None,
 ) -> Costs:
-    """Count the FLOPs of `times` passes, steps or forecasts under each convention.
+    """Count the FLOPs of `repeats` passes, steps or forecasts under each convention.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ def costs_of(
         A function of this module that returns a breakdown, such as `forecast_flops`.
     *sizes : Shape and int
         What `count` takes by position.
-    times : int, optional
+    repeats : int, optional
         The number by which the cost is multiplied.
     rank, targets : int, tuple of str
         As in `forward_flops`, with the same defaults for every `count`.
@@ -325,7 +325,7 @@ def costs_of(
 
     costs = {}
     for convention in CONVENTIONS:
-        costs[convention] = times * total(count(*sizes, **options, convention=convention))
+        costs[convention] = repeats * total(count(*sizes, **options, convention=convention))
     return costs
 
 

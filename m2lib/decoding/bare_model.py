@@ -81,6 +81,7 @@ class BareModel:
         self.kv_heads = config.num_key_value_heads
         self.width = config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
+        self.max_positions = config.max_position_embeddings  # of prompt and forecast together
 
         self.embedding = model.model.embed_tokens.weight
         self.rotary = model.model.rotary_emb

@@ -383,6 +383,8 @@ def step_columns(prompt: int, longest: int, step: int, num_samples: int) -> int:
     its batch. `step` is the number of tokens that the row has taken after its prompt, this step's
     included. With one sample for each prompt a row attends to all columns of the batch's cache.
     Several samples share their own prompt's columns, and have a cache of their own for the others.
+    Prompts of 5 and 3 tokens, second step, as in the pictures of `Engine`: with two samples each a
+    row attends to 64 + 16 columns, with one sample to 64.
     """
     if num_samples == 1:
         return cache_columns(longest + step)

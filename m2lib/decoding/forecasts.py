@@ -126,8 +126,9 @@ def forecast(
     ------
     InputError
         If a context has another shape or cannot be encoded (series, step and variable are named),
-        if a prompt has no room for one step, or a constrained forecast none for all its steps, and
-        if `batch_size` or `seed` is no whole number in its range.
+        if a prompt has no room for one step, or a constrained forecast none for all its steps, if
+        a prompt and its forecast have more tokens than the model has positions, and if `batch_size`
+        or `seed` is no whole number in its range.
     """
     from tqdm.auto import tqdm
 
@@ -137,6 +138,11 @@ def forecast(
     if not text_format.variables:
         raise InputError("the text format is one for any number of variables; call `of` on it")
     _check_room(config, text_format)
+    bare = model if isinstance(model, BareModel) else BareModel(model.model)
+
+    # 1. Write each context as text, and cut it to a prompt.
+    most_new = min(config.max_new_tokens, config.steps * text_format.longest_step)
+    longest_prompt = bare.max_positions - most_new
     names = range(len(arrays)) if ids is None else ids
     prompts = []
     work = []  # the tokens of each prompt and of what will be written after it, for the bar
@@ -148,14 +154,18 @@ def forecast(
             raise InputError(f"{said_series(name)} has no steps; drop it")
         text = text_format.encode(context, text_format.scaling(context), config.rounding, name)
         prompt = cut_prompt(text_to_ids(text), config)
+        if len(prompt) > longest_prompt:
+            raise InputError(
+                f"{said_series(name)} has {len(prompt)} tokens; beside {most_new} new ones the "
+                f"model has room for {longest_prompt}; set context_tokens, or shorten the series"
+            )
         prompts.append(prompt)
         # New steps are taken to be as long as those of the context are in the mean.
         work.append(len(prompt) + config.n_samples * config.steps * len(text) // len(context))
 
-    # One random stream serves all batches. It is drawn on the CPU, so that a seed gives the same
-    # numbers on every device.
+    # 2. Let the model go on with them, batch by batch. One random stream serves all batches. It is
+    # drawn on the CPU, so that a seed gives the same numbers on every device.
     generator = torch.Generator().manual_seed(int(seed))  # it takes none of NumPy's whole numbers
-    bare = model if isinstance(model, BareModel) else BareModel(model.model)
     forecasts = []
     bar = tqdm(
         total=sum(work),
@@ -180,6 +190,8 @@ def forecast(
                 tick=advance,
             )
             advance(sum(work[batch]))  # to the batch's end, if its texts came out shorter
+
+            # 3. Read the new texts as numbers.
             longest = max(len(prompt) for prompt in prompts[batch])
             for prompt, context, samples, sample_passes in zip(
                 prompts[batch], arrays[batch], generated, passes, strict=True

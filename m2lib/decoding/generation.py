@@ -45,8 +45,8 @@ class DecodeConfig:
     steps: int = FORECAST_STEPS
     """Number of steps. Each ends with a semicolon, so decoding stops after as many semicolons."""
     constrained: bool = False
-    """Whether the logits are masked so that every step is `d{1,4},d{1,4};`, see
-    `m2lib.decoding.StepGrammar`."""
+    """Whether the logits are masked so that every step is one of the text format, in the study's
+    `d{1,4},d{1,4};`, see `m2lib.decoding.StepGrammar`."""
     temperature: float = 0.0
     """At 0 decoding is greedy and takes the likeliest token each time; above 0 tokens are sampled
     from softmax(logits / temperature)."""

@@ -117,22 +117,7 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     if lora_layers(model):
         raise InputError("this model has an adapter already; merge it, or load the backbone again")
     try:
-        config = read_json(folder / CONFIG_FILE)
-        for setting, values in SUPPORTED.items():
-            if config.get(setting) not in values:
-                raise ValueError(f"{CONFIG_FILE} sets {setting}, which this library does not read")
-        factors = load((folder / ADAPTER_FILE).read_bytes())
-        biases = {}
-        if (folder / BIAS_FILE).exists():
-            biases = load((folder / BIAS_FILE).read_bytes())
-        elif PEFTS_OWN not in config:
-            raise ValueError(f"{BIAS_FILE}, which holds {BIAS}, is missing; copy it, too")
-        _check_finite(ADAPTER_FILE, factors)
-        _check_finite(BIAS_FILE, biases)
-        tensors = factors | biases
-
-        if isinstance(config["target_modules"], str):  # PEFT takes a pattern, too
-            raise ValueError(f"target_modules of {CONFIG_FILE} is a pattern; list the names")
+        config, tensors = _read(folder)
         targets = tuple(config["target_modules"])
         # The first values of A are replaced below, so they do not come from the caller's stream of
         # random numbers, which loading an adapter leaves as it is.
@@ -141,7 +126,7 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
             model, config["r"], config["lora_alpha"], targets=targets, generator=first_values
         )
         parameters = _factors(model)
-        if biases:
+        if BIAS in tensors:
             parameters[BIAS] = model.get_output_embeddings().bias
         unfit = _unfit(parameters, tensors)
         if unfit:
@@ -180,6 +165,30 @@ def adapter_hash(folder: Path) -> str:
     return short_hash(b"".join(path.name.encode() + path.read_bytes() for path in files))
 
 
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the tensors of an adapter's files.
+
+    ValueError for settings that this library does not compute, for a bias that is missing, and for
+    tensors that are not finite.
+    """
+    config = read_json(folder / CONFIG_FILE)
+    for setting, values in SUPPORTED.items():
+        if config.get(setting) not in values:
+            raise ValueError(f"{CONFIG_FILE} sets {setting}, which this library does not read")
+    if isinstance(config["target_modules"], str):  # PEFT takes a pattern, too
+        raise ValueError(f"target_modules of {CONFIG_FILE} is a pattern; list the names")
+
+    factors = load((folder / ADAPTER_FILE).read_bytes())
+    biases = {}
+    if (folder / BIAS_FILE).exists():
+        biases = load((folder / BIAS_FILE).read_bytes())
+    elif PEFTS_OWN not in config:
+        raise ValueError(f"{BIAS_FILE}, which holds {BIAS}, is missing; copy it, too")
+    _check_finite(ADAPTER_FILE, factors)
+    _check_finite(BIAS_FILE, biases)
+    return config, factors | biases
+
+
 def _factors(model: nn.Module) -> dict[str, nn.Parameter]:
     """Every A and B of a model, by its name in PEFT's adapter file.
 
@@ -202,9 +211,6 @@ def _check_finite(file: str, tensors: dict[str, Tensor]) -> None:
 
 def _unfit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> list[str]:
     """Names, sorted, that only one side has or whose shapes differ."""
-    unfit = []
-    for name in sorted(parameters.keys() | tensors.keys()):
-        in_both = name in parameters and name in tensors
-        if not in_both or parameters[name].shape != tensors[name].shape:
-            unfit.append(name)
-    return unfit
+    expected = {(name, parameter.shape) for name, parameter in parameters.items()}
+    stored = {(name, tensor.shape) for name, tensor in tensors.items()}
+    return sorted({name for name, _ in expected ^ stored})  # ^: in one of the two alone

@@ -44,9 +44,9 @@ class BlockedAttention(torch.autograd.Function):
         #   0 -inf -inf
         #   0    0 -inf
         #   0    0    0
-        # At 512 tokens this computes 128 (128 + 256 + 384 + 512) scores, 62.5% of the square; half
-        # of it is needed. The group's blocks stand one below the other in one product: with three
-        # heads it has 384 rows.
+        # At 512 tokens this computes 128 (128 + 256 + 384 + 512) scores, which is 62.5% of the
+        # square; the triangle that is needed is half of it. The group's blocks stand one below the
+        # other in one product: with three heads it has 384 rows.
         ahead = torch.full((BLOCK, BLOCK), float("-inf"), dtype=q.dtype, device=q.device).triu(1)
         out = torch.empty_like(q)
         all_weights = []

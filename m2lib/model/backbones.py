@@ -115,9 +115,9 @@ def load_backbone(
         raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
 
     if is_random(name):
-        model, tokenizer, sha256, source = _random(name)
+        model, tokenizer, hash_of_weights, source = _random(name)
     else:
-        model, tokenizer, sha256, source = _from_folder(name, dtype)
+        model, tokenizer, hash_of_weights, source = _from_folder(name, dtype)
     remap = TokenRemap.from_tokenizer(tokenizer)
     known = model.get_input_embeddings().num_embeddings
     if max(remap.backbone_ids) >= known:
@@ -140,7 +140,7 @@ def load_backbone(
         model=model,
         remap=remap,
         tokenizer=tokenizer,
-        weight_hash=sha256,
+        weight_hash=hash_of_weights,
         source=source,
         loaded_by=loaded_by,
     )
@@ -149,10 +149,10 @@ def load_backbone(
 def weight_hash(name: str) -> str:
     """The weight hash that `load_backbone` would give a backbone, without loading its files."""
     if is_random(name):
-        _, _, sha256, _ = _random(name)
+        _, _, hash_of_weights, _ = _random(name)
     else:
-        _, sha256 = local_weights(name)
-    return sha256
+        _, hash_of_weights = local_weights(name)
+    return hash_of_weights
 
 
 def backbone_config(name: str) -> "PretrainedConfig":
@@ -233,7 +233,7 @@ def _from_folder(
     name: str, dtype: str
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:
     """The model, tokenizer, weight hash and folder of a backbone; InputError for unfit files."""
-    folder, sha256 = local_weights(name)
+    folder, hash_of_weights = local_weights(name)
     config = _config(folder / "config.json")
     try:
         _check_files(folder)
@@ -243,7 +243,7 @@ def _from_folder(
             f"{folder}: cannot load a model from here ({first_line(error)}); "
             "download it again or use another"
         ) from error
-    return model, tokenizer, sha256, str(folder)
+    return model, tokenizer, hash_of_weights, str(folder)
 
 
 def _check_files(folder: Path) -> None:

@@ -116,7 +116,7 @@ def inject_lora(
     Raises
     ------
     ValueError
-        If the model already has adapters, or if none of its linear layers has one of these names.
+        If the model already has adapters, or if one of these names is that of no linear layer.
     """
     if lora_layers(model):  # one inside another is never meant
         raise ValueError(
@@ -129,8 +129,10 @@ def inject_lora(
         is_linear = isinstance(layer, nn.Linear) and not isinstance(layer, ReducedHead)
         if is_linear and path.split(".")[-1] in targets:
             layers[path] = layer
-    if not layers:
-        raise ValueError(f"this model has no linear layers named {' or '.join(targets)}")
+    adapted = {path.split(".")[-1] for path in layers}
+    missing = [name for name in targets if name not in adapted]
+    if missing or not targets:
+        raise ValueError(f"this model has no linear layers named {' or '.join(missing)}")
 
     # The model is frozen before A and B come in, because these are new parameters, which require
     # gradients by default.

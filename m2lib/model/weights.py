@@ -308,7 +308,7 @@ def share_weights(folder: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the cache's folder of converted weights is there and undamaged; else it warns."""
+    """Whether the cache's folder of converted weights is there and whole; it warns of damage."""
     if not folder.exists():
         return False
     fault = _fault(folder)

@@ -144,9 +144,7 @@ def _fitted(context: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     # A row for each step that has `order` steps before it: 1 and those steps, newest first. Of 80
     # steps and order 3 the first row is for step 3: 1, then both variables of step 2, of step 1, of
     # step 0.
-
-    # (rows, variables, order), oldest first
-    windows = sliding_window_view(logs[:-1], order, axis=0)
+    windows = sliding_window_view(logs[:-1], order, axis=0)  # (rows, variables, order)
     newest_first = windows[..., ::-1].transpose(0, 2, 1)  # (rows, order, variables)
     before = newest_first.reshape(len(logs) - order, -1)
     rows = np.hstack([np.ones((len(before), 1)), before])

@@ -59,6 +59,10 @@ class Decoded:
 class Scaling:
     """The straight line from physical to scaled values: (value - offset) / scale * unit + start.
 
+    In the study's format the scale is the context's 90th percentile, without an offset: at a scale
+    of 2.0 the value 0.23 becomes 0.23 / 2.0 * 1000 = 115. In `TABLES` a context from 0 to 12 has
+    the offset -6 and the scale 18, so 0 becomes 6 / 18 * 500 = 166.7, and 12 becomes 500.
+
     Scale and offset have shape (..., 1, 1), or (..., 1, variables) where each variable has its own,
     so that NumPy puts them beside values of shape (..., steps, variables).
     """
@@ -160,6 +164,11 @@ class TextFormat:
         """The most tokens that a step can have: 10 in `dddd,dddd;`."""
         return self.variables * (self.digits + 1)
 
+    @property
+    def _scaled_together(self) -> tuple[int, ...]:
+        """The axes of (..., steps, variables) whose values share one scale and offset."""
+        return (-2,) if self.separate else (-2, -1)
+
     def scaling(self, context: np.ndarray) -> Scaling:
         """Scale by the context alone, so that nothing of the truth leaks into the prompt.
 
@@ -174,7 +183,7 @@ class TextFormat:
             Not every context has one: see `Scaling.exists`.
         """
         context = np.asarray(context, dtype=np.float64)
-        axes = (-2,) if self.separate else (-2, -1)
+        axes = self._scaled_together
         low = context.min(axes, keepdims=True)
         high = context.max(axes, keepdims=True)
         offset = np.zeros_like(low)
@@ -207,7 +216,7 @@ class TextFormat:
         scaling = self.scaling(context)
         if not self.offset:
             return scaling
-        axes = (-2,) if self.separate else (-2, -1)
+        axes = self._scaled_together
         low = np.min(context, axes, keepdims=True).astype(np.float64)
         high = np.max(context, axes, keepdims=True).astype(np.float64)
         lowest = self.integers(low, scaling, rounding)

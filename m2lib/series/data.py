@@ -277,6 +277,6 @@ def simulate_systems(
 ) -> SeriesSet:
     """Solve systems (n, 8) from time 0 to `end` for a set of series, as `solve_system` does."""
     time = np.linspace(0, end, STEPS)
-    courses = [solve_system(system, time, rates, rtol, atol) for system in systems.tolist()]
+    courses = [solve_system(system, time, rates, rtol, atol) for system in systems]
     trajectories = without_undershoot(np.array(courses, dtype=np.float32))
     return SeriesSet(trajectories, time, source)

@@ -145,12 +145,6 @@ class Ratio:
     p: float
     """The p value of the sign-flip test of a ratio of 1."""
 
-    @property
-    def surely(self) -> bool:
-        """Whether the ratio is surely not 1: the interval leaves 1 out, and p is below 0.05."""
-        interval_holds_one = self.low <= 1 <= self.high
-        return not interval_holds_one and self.p < 0.05
-
 
 def error_ratio(ours: Iterable[float], theirs: Iterable[float]) -> Ratio:
     """The geometric mean ratio of paired errors, with its t interval and sign-flip test.

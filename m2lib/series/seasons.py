@@ -208,6 +208,8 @@ def _multiplied(
 
     The mean factor is 1; `first` is the step of the first value.
     """
+    # Where the trend reaches 0 nothing can be divided by it: factors of 0 are below LEAST_FACTOR,
+    # so the series is lifted.
     factor = np.zeros(length)
     lift = 0.0
     if trend.min() > 0:

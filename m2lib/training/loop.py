@@ -126,7 +126,7 @@ def train(
         model already has are not of the config's rank, alpha and targets, or if `checkpoint_every`
         is no whole number of 1 or more.
     ValueError
-        If all weights are to train (rank 0) and they are not in float32, or if the model has none
+        If all weights are to train (rank 0) and they are not in float32, or if the model lacks one
         of the config's targets.
     """
     check_count("checkpoint_every", checkpoint_every)

@@ -71,12 +71,13 @@ def cut_windows(
     # How many ends a window of each series can have: one of 40 steps, at a horizon of 5, those from
     # 15 = SHORTEST + 5 to 40, which are 26. A series is drawn in proportion to that number, so that
     # every window is as likely as any other.
-    ends = np.array([len(series) - SHORTEST - horizon + 1 for series in values])
+    num_ends = np.array([len(series) - SHORTEST - horizon + 1 for series in values])
+    chances = num_ends / num_ends.sum()
 
-    def _window(rng: np.random.Generator) -> list[int]:
+    def one_window(rng: np.random.Generator) -> list[int]:
         for _ in range(MOST_TRIES):
-            number = rng.choice(len(values), p=ends / ends.sum())
-            end = SHORTEST + horizon + rng.integers(ends[number])
+            number = rng.choice(len(values), p=chances)
+            end = SHORTEST + horizon + rng.integers(num_ends[number])
             start = max(0, end - context - horizon)
             ids = encode_window(values[number][start:end], horizon, text_format)
             if ids is not None:
@@ -86,11 +87,11 @@ def cut_windows(
             "there is nothing to learn"
         )
 
-    def _windows(step: int) -> np.ndarray:
+    def windows_of(step: int) -> np.ndarray:
         rng = np.random.default_rng([seed, step])
-        return pad_windows([_window(rng) for _ in range(batch_size)])
+        return pad_windows([one_window(rng) for _ in range(batch_size)])
 
-    return _windows
+    return windows_of
 
 
 def encode_window(values: np.ndarray, horizon: int, text_format: TextFormat) -> list[int] | None:
@@ -102,6 +103,7 @@ def encode_window(values: np.ndarray, horizon: int, text_format: TextFormat) -> 
     scaling = text_format.scaling(values[:-horizon])
     if not scaling.exists:
         return None
+    # Scaled (2, 1) gives physical (2, variables), the ends of what each variable can have.
     lowest, highest = scaling.physical(np.array([[0], [text_format.largest]]))
     return text_to_ids(text_format.encode(np.clip(values, lowest, highest), scaling))
 

@@ -375,6 +375,21 @@ def test_contexts_that_cannot_be_forecast_are_refused_in_one_line(tiny, contexts
     assert "\n" not in str(error.value)
 
 
+def test_a_prompt_that_leaves_too_few_positions_for_the_forecast_is_refused(tiny):
+    ones = np.ones((1, 204, 2))  # a step takes 10 tokens, and `tiny` has 2048 positions
+    config = DecodeConfig(steps=1, max_new_tokens=500)  # of which one step can take 10
+
+    (made,) = forecast(tiny, ones[:, 1:], config)
+    assert made.prompt_tokens == 2030
+
+    with pytest.raises(InputError, match=r"^series 0 has 2040 tokens; .* for 2038;") as error:
+        forecast(tiny, ones, config)
+    assert "\n" not in str(error.value)
+
+    (cut,) = forecast(tiny, ones, replace(config, context_tokens=500))
+    assert cut.prompt_tokens == 500
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -108,9 +108,12 @@ def test_a_merged_model_takes_adapters_again(model):
     assert len(lora_layers(model)) == 4
 
 
-def test_a_target_that_no_layer_is_named_after_is_refused(model):
+@pytest.mark.parametrize("targets", [("w",), ("q_proj", "w")])
+def test_a_target_that_no_layer_is_named_after_is_refused(model, targets):
     with pytest.raises(ValueError, match="no linear layers named w"):
-        inject_lora(model, rank=2, targets=("w",))
+        inject_lora(model, rank=2, targets=targets)
+
+    assert not lora_layers(model)
 
 
 def test_a_merged_model_computes_what_it_did_with_its_adapter(model, targets, add_random_adapter):
