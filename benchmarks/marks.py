@@ -60,7 +60,8 @@ def record_marks(profile: Profile, data: SeriesSet) -> None:
         raise InputError(f"{adapter_path(profile, RUN)} holds no adapter of a mark")
     # A run that began anew has not come to the later marks of the one before it yet.
     steps_taken = len(load_record(profile, RUN).loss_curve)
-    rows = [row for row in rows if row["step"] <= steps_taken]
+    # (Its record may be some steps behind the adapters that it has kept.)
+    rows = [row for row in rows if row["step"] <= steps_taken or row["adapter"] in kept.values()]
     for step, adapter in kept.items():
         if adapter and adapter not in recorded:
             rows = [row for row in rows if row["step"] != step]

@@ -140,7 +140,8 @@ def forecast(
     _check_room(config, text_format)
     bare = model if isinstance(model, BareModel) else BareModel(model.model)
 
-    # 1. Write each context as text, and cut it to a prompt.
+    # 1. Write each context as text, and cut it to a prompt. The model needs a position for each
+    # token of the prompt and each new one, of which well-formed steps take no more than this.
     most_new = min(config.max_new_tokens, config.steps * text_format.longest_step)
     longest_prompt = bare.max_positions - most_new
     names = range(len(arrays)) if ids is None else ids

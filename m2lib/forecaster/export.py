@@ -20,7 +20,9 @@ from m2lib.forecaster.views import PLAIN
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, TextFormat
 
 GRAMMAR_FILE = "grammar.gbnf"
-OF_EXPORTS = (".json", ".safetensors")  # files that one export may write and the next one not
+# Endings of files that one export may write and the next one not, such as a second file of weights
+# or the chat template of a tokenizer.
+OF_EXPORTS = (".json", ".safetensors", ".jinja")
 
 
 def export(

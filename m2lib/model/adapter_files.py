@@ -118,7 +118,10 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         raise InputError("this model has an adapter already; merge it, or load the backbone again")
     try:
         config, tensors = _read(folder)
-        targets = tuple(config["target_modules"])
+        # PEFT lets the list name layers of other architectures, too; a model has some of them.
+        named = tuple(config["target_modules"])
+        in_model = {path.split(".")[-1] for path, _ in model.named_modules()}
+        targets = tuple(name for name in named if name in in_model) or named
         # The first values of A are replaced below, so they do not come from the caller's stream of
         # random numbers, which loading an adapter leaves as it is.
         first_values = Generator()

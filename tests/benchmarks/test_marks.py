@@ -13,7 +13,7 @@ from m2lib.series import SeriesSet, split_ids
 from m2lib.series.intervals import paired_gain
 from study.experiments import EXPERIMENTS
 from study.profiles import Profile
-from study.records import Entry, adapter_path, load_record
+from study.records import Entry, adapter_path, load_record, save_record
 from study.runs import run
 
 SMALL = Profile(
@@ -81,6 +81,22 @@ def test_rows_of_the_run_before_are_not_kept(trained, forty):
     (again,) = marks.recorded_marks()
     assert again["step"] == 2
     assert again["adapter"] == row["adapter"]
+
+
+def test_rows_of_adapters_that_are_kept_stay_if_the_record_is_behind(store, forty, monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "final", replace(EXPERIMENTS["final"], marks=(1, 2)))
+    run("final", SMALL, data=forty)
+    marks.record_marks(SMALL, forty)
+    _, second = marks.recorded_marks()
+
+    record = load_record(SMALL, "final")
+    record = replace(record, status="running", loss_curve=record.loss_curve[:1])
+    save_record(SMALL, record)
+    write_json(store / "results" / "marks.json", [second])  # the first one is made again
+    marks.record_marks(SMALL, forty)
+
+    assert [row["step"] for row in marks.recorded_marks()] == [1, 2]
+    assert marks.recorded_marks()[1] == second
 
 
 def test_without_an_adapter_there_is_nothing_to_forecast_with(store, forty):

@@ -445,8 +445,10 @@ def test_an_earlier_export_gives_way_to_force_alone(adapter, tmp_path):
     assert "is not empty" in refusal(folder, adapter)
 
     (folder / "left.safetensors").write_bytes(b"of the earlier one")
+    (folder / "chat_template.jinja").write_bytes(b"of the earlier one")
     assert export(adapter, folder, force=True) == folder
     assert not (folder / "left.safetensors").exists()
+    assert not (folder / "chat_template.jinja").exists()
     assert list(tmp_path.iterdir()) == [folder]
 
 

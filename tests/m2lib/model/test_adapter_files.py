@@ -102,6 +102,13 @@ def test_pefts_adapter_loads_in_ours(model, targets, tmp_path):
     assert not plain.lm_head.bias.any()  # PEFT's adapters have none
 
 
+def test_targets_that_only_other_models_have_do_not_matter(model, adapter):
+    config = read_config(adapter)
+    config["target_modules"].append("c_attn")
+    (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert len(lora_layers(load_adapter(model, adapter))) == 4
+
+
 def test_an_adapter_says_which_version_wrote_it(adapter):
     assert written_by(adapter) == __version__
 
