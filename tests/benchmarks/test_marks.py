@@ -141,9 +141,23 @@ def test_the_page_says_that_the_errors_fell_after_that(maes, losses):
     page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
     fall = paired_gain(maes[5000], maes[3150])
     low, high = fall["mean interval"]
-    assert f"the loss went on to {losses[5000]:.3f}" in page
+    assert low > 0
+    assert f"to {losses[5000]:.3f} after 5,000" in page
     assert f"the mean error fell by {fall['mean']:.1f} ({low:.1f} to {high:.1f})" in page
-    assert f"the error is lower in {fall['better']} of the {len(maes[5000])} series. So" in page
+    assert f"the error is lower in {fall['better']} of the {len(maes[5000])} series. - From" in page
+
+
+def test_the_page_does_not_say_that_the_errors_fell_from_5000_to_7500_steps(maes, losses):
+    page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
+    change = paired_gain(maes[7500], maes[5000])
+    low, high = change["mean interval"]
+    worse = sum(maes[7500][i] > maes[5000][i] for i in maes[5000])
+    medians = [np.median(list(maes[step].values())) for step in (5000, 7500)]
+    assert low < 0 < high
+    assert f"and to {losses[7500]:.3f} after 7,500" in page
+    assert f"the mean went down by {change['mean']:.1f} ({low:.1f} to {high:.1f})" in page
+    assert f"went up from {medians[0]:.1f} to {medians[1]:.1f}, and the error is lower in" in page
+    assert f"in {change['better']} of the {len(maes[7500])} series and higher in {worse}." in page
 
 
 def test_the_recorded_forecasts_are_of_the_whole_validation_split():
