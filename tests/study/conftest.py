@@ -9,6 +9,7 @@ import pytest
 from m2lib.accounting import Shape, sum_costs
 from m2lib.model import backbone_config
 from m2lib.training import loop
+from study import runs
 from study.costs import estimate, workload
 from study.experiments import EXPERIMENTS
 
@@ -49,6 +50,20 @@ def stored_below():
             yield patch
 
     return surroundings
+
+
+@pytest.fixture
+def forecast_dtypes(monkeypatch):
+    """Return a set that fills with the dtypes in which runs forecast."""
+    dtypes = set()
+    real = runs.forecast
+
+    def forecast(backbone, *arguments, **options):
+        dtypes.add(backbone.dtype)
+        return real(backbone, *arguments, **options)
+
+    monkeypatch.setattr(runs, "forecast", forecast)
+    return dtypes
 
 
 @pytest.fixture

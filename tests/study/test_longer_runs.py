@@ -77,23 +77,18 @@ def test_a_run_that_takes_its_steps_is_evaluated_at_its_end_if_the_longer_one_wa
     assert 0 < end["loss"] != start["loss"]
 
 
-def test_after_steps_that_are_taken_all_is_computed_in_their_dtype(data, monkeypatch):
+def test_after_steps_that_are_taken_all_is_computed_in_their_dtype(
+    data, monkeypatch, forecast_dtypes
+):
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
     run("final", SMALL, data=data)
     monkeypatch.setenv("M2_DTYPE", "float32")
-    dtypes = set()
-    real = runs.forecast
-
-    def forecast(backbone, *arguments, **options):
-        dtypes.add(backbone.dtype)
-        return real(backbone, *arguments, **options)
-
-    monkeypatch.setattr(runs, "forecast", forecast)
+    forecast_dtypes.clear()
     taken = run("context/512", SMALL, data=data)
 
     assert taken.taken_from == "final"
     assert taken.dtype == "bfloat16"
-    assert dtypes == {"bfloat16"}
+    assert forecast_dtypes == {"bfloat16"}
 
 
 @pytest.mark.parametrize(

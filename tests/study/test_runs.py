@@ -92,23 +92,17 @@ def test_a_sampled_forecast_is_the_median_of_its_samples(data):
     assert again.series == record.series
 
 
-def test_forecasts_are_made_in_the_profiles_dtype_whatever_training_was_in(data, monkeypatch):
+def test_forecasts_are_made_in_the_profiles_dtype_whatever_training_was_in(
+    data, monkeypatch, forecast_dtypes
+):
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
     in_float32 = replace(TRAINED, forecast_dtype="float32")
-    dtypes = set()
-    real = runs.forecast
-
-    def forecast(backbone, *arguments, **options):
-        dtypes.add(backbone.dtype)
-        return real(backbone, *arguments, **options)
-
-    monkeypatch.setattr(runs, "forecast", forecast)
     trained = run("default-warm", in_float32, data=data)
     untuned = run("baseline", in_float32, data=data)
     assert trained.dtype == "bfloat16"
     assert trained.forecast_dtype == "float32"
     assert untuned.forecast_dtype == "float32"
-    assert dtypes == {"float32"}
+    assert forecast_dtypes == {"float32"}
 
 
 def test_only_training_series_are_trained_on_and_only_validation_series_watched(data, monkeypatch):
