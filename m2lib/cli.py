@@ -74,8 +74,11 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
                 words = " ".join(error.unused_tokens or ())
                 message = (
                     f"error: more words than the command takes: {words}; put a name with blanks "
-                    "into quotation marks, and make one column of two for --id or --time"
+                    "into quotation marks"
                 )
+                given = sys.argv if argv is None else argv
+                if "--id" in given or "--time" in given:
+                    message += ", and make one column of two for --id or --time"
         except KeyboardInterrupt:
             status = 130
             message = f"\nstopped; {after_ctrl_c}"

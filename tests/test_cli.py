@@ -108,7 +108,13 @@ def test_what_cannot_be_done_is_one_line_and_status_1(command, message, m2):
         (f"forecast {PELTS} --horizon 2 --levels", "--levels requires at least 1 element"),
         (
             f"forecast {PELTS} --horizon 2 --id shop product",
-            "more words than the command takes: product; put a name with blanks into quotation",
+            "more words than the command takes: product; put a name with blanks into quotation "
+            "marks, and make one column of two for --id or --time\n",
+        ),
+        (
+            "flops final",
+            "more words than the command takes: final; put a name with blanks into quotation "
+            "marks\n",
         ),
     ],
 )
