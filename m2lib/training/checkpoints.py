@@ -18,22 +18,22 @@ from m2lib.training.config import TrainConfig
 def save_checkpoint(
     folder: Path,
     log: dict,
-    config: dict,
+    run: dict,
     parameters: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write the checkpoint of the log's step, and then delete the one before it.
 
-    `log` holds the fields of a `TrainLog`, `config` those of the `TrainConfig`. Nothing else is
-    needed, because the order of the windows is a function of the step and training draws no random
-    numbers.
+    `log` holds the fields of a `TrainLog`, `run` what tells this run from others: the fields of its
+    `TrainConfig`, and in `windows` a hash of the first step's. Nothing else is needed, because the
+    order of the windows is a function of the step and training draws no random numbers.
     """
     tensors = {}
     for name, parameter in parameters.items():
         tensors[f"{name}|value"] = parameter.detach().cpu().contiguous()
         for kind, value in optimizer.state[parameter].items():  # AdamW's step, exp_avg, exp_avg_sq
             tensors[f"{name}|{kind}"] = value.cpu().contiguous()
-    content = save(tensors, metadata={"log": json.dumps(log), "config": json.dumps(config)})
+    content = save(tensors, metadata={"log": json.dumps(log), "config": json.dumps(run)})
     write_atomic(folder / f"step-{log['step']:06d}.safetensors", content)
     for old in _files(folder)[:-1]:
         old.unlink()
@@ -46,14 +46,14 @@ def saved_step(folder: Path) -> int:
 
 def load_checkpoint(
     folder: Path,
-    config: dict,
+    run: dict,
     parameters: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> dict | None:
     """Restore parameters and optimiser in place from the newest checkpoint, and return its log.
 
     Without a checkpoint nothing changes, and the log is None. Raises InputError for a checkpoint
-    that is damaged, or that another configuration wrote.
+    that is damaged, or that another `run` wrote (see `save_checkpoint`).
     """
     files = _files(folder)
     if not files:
@@ -66,8 +66,12 @@ def load_checkpoint(
     except SafetensorError as error:
         problem = f"checkpoint {newest} is damaged ({first_line(error)})"
         raise InputError(f"{problem}; delete {folder} to start anew") from error
-    if _with_defaults(json.loads(metadata["config"])) != _with_defaults(config):
-        raise InputError(f"checkpoint {newest} is another run's; delete {folder} to start anew")
+    differences = _differences(json.loads(metadata["config"]), run)
+    if differences:
+        raise InputError(
+            f"checkpoint {newest} is another run's, which differs in {', '.join(differences)}; "
+            f"delete {folder} to start anew, or train in another folder"
+        )
 
     for key, value in tensors.items():
         name, _, kind = key.partition("|")
@@ -82,16 +86,19 @@ def load_checkpoint(
     return json.loads(metadata["log"])
 
 
-def _with_defaults(config: dict) -> dict:
-    """The settings in the form that a file gives them back, because JSON has no tuples.
+def _differences(written: dict, run: dict) -> list[str]:
+    """The names in which a checkpoint's run and this one differ.
 
-    A setting that is missing is newer than the checkpoint, and had the effect of its default.
+    A setting that the checkpoint lacks is newer than the checkpoint, and had the effect of its
+    default. Of windows that it lacks nothing can be said.
     """
-    defaults = {}
     for setting in fields(TrainConfig):
         if setting.default is not MISSING:
-            defaults[setting.name] = setting.default
-    return json.loads(json.dumps(defaults | config))
+            written.setdefault(setting.name, setting.default)
+    written = json.loads(json.dumps(written))  # JSON has no tuples, so that they compare as lists
+    run = json.loads(json.dumps(run))
+    written.setdefault("windows", run["windows"])
+    return [name for name in written | run if written.get(name) != run.get(name)]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -36,7 +36,7 @@ from m2lib.model import (
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.config import TrainConfig
 from m2lib.training.loss import window_loss
-from m2lib.training.windows import Source, batch_of
+from m2lib.training.windows import Source, batch_of, windows_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -95,7 +95,8 @@ def train(
         The settings that decide the numbers.
     checkpoints : str or Path
         A folder for this run alone. If it holds a checkpoint, the run goes on from the newest one
-        and ends as an unbroken run would.
+        and ends as an unbroken run would. A checkpoint of another configuration is refused, and so
+        is one whose first batch was another.
     checkpoint_every : int, optional
         Steps from one checkpoint to the next.
     on_checkpoint : callable, optional
@@ -141,7 +142,8 @@ def train(
     parameters = trainable(model)
     shape = Shape.of(model.config)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
-    saved_log = load_checkpoint(checkpoints, vars(config), parameters, optimizer)
+    run = vars(config) | {"windows": windows_hash(windows, config)}
+    saved_log = load_checkpoint(checkpoints, run, parameters, optimizer)
     log = TrainLog(**saved_log) if saved_log else TrainLog()
     recomputing = _recomputing if settings.read("M2_RECOMPUTE") == "1" else nullcontext
 
@@ -223,7 +225,7 @@ def train(
                 if on_checkpoint:
                     on_checkpoint(log, uncounted)
                 uncounted = []
-                save_checkpoint(checkpoints, vars(log), vars(config), parameters, optimizer)
+                save_checkpoint(checkpoints, vars(log), run, parameters, optimizer)
         if interrupted:  # raised only now that the last step has its checkpoint
             raise KeyboardInterrupt
     return log

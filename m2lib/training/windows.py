@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from m2lib.files import InputError
+from m2lib.files import InputError, short_hash
 from m2lib.model import PAD_ID, text_to_ids
 from m2lib.series import SHORTEST, TextFormat
 from m2lib.training.config import TrainConfig
@@ -129,3 +129,11 @@ def batch_of(step: int, windows: Source, config: TrainConfig) -> np.ndarray:
     epoch, place = divmod(step, len(windows) // size)
     order = np.random.default_rng([config.seed, epoch]).permutation(len(windows))
     return windows[order[place * size : (place + 1) * size]]
+
+
+def windows_hash(windows: Source, config: TrainConfig) -> str:
+    """16 hex digits of the first step's windows, which tell these windows from those of other data.
+
+    The first step is enough, because windows that are made for each step have no end.
+    """
+    return short_hash(batch_of(0, windows, config).tobytes())

@@ -17,7 +17,7 @@ from m2lib.training import (
     saved_step,
 )
 
-CONFIG = {"steps": 9, "learning_rate": 0.1, "alpha": None, "decay": "cosine"}
+RUN = {**vars(TrainConfig(steps=9, learning_rate=0.1, rank=2)), "windows": "0123456789abcdef"}
 
 
 def parameters_and_optimizer(seed=0):
@@ -51,7 +51,7 @@ def run(tmp_path):
         # JSON has to give back what it has no number for, too.
         log.evaluations.append({"step": step, "mae": 1 / 7, "none": None, "inf": float("inf")})
         log.seconds += 0.1
-        save_checkpoint(folder, vars(log), CONFIG, parameters, optimizer)
+        save_checkpoint(folder, vars(log), RUN, parameters, optimizer)
 
     return SimpleNamespace(
         folder=folder,
@@ -60,10 +60,10 @@ def run(tmp_path):
     )
 
 
-def restored(folder, config=CONFIG):
+def restored(folder, run=RUN):
     """Return the log and the parameters that a run goes on from, and AdamW's state of each."""
     parameters, optimizer = parameters_and_optimizer(seed=1)  # other values than those saved
-    log = load_checkpoint(folder, config, parameters, optimizer)
+    log = load_checkpoint(folder, run, parameters, optimizer)
     states = {name: optimizer.state[parameter] for name, parameter in parameters.items()}
     return log, parameters, states
 
@@ -91,7 +91,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(run, monkeypa
     parameters, optimizer = parameters_and_optimizer()
 
     with pytest.raises(InputError, match="the disk is full"):
-        save_checkpoint(run.folder, {"step": 4}, CONFIG, parameters, optimizer)
+        save_checkpoint(run.folder, {"step": 4}, RUN, parameters, optimizer)
 
     assert saved_step(run.folder) == 3
 
@@ -109,30 +109,43 @@ def test_a_file_of_an_older_version_is_gone_on_from(run):
 def test_the_newest_checkpoint_has_the_largest_step(tmp_path):
     parameters, optimizer = parameters_and_optimizer()
     for step in (999_950, 1_000_000):  # of which a list in alphabetical order has the second first
-        save_checkpoint(tmp_path, {"step": step}, CONFIG, parameters, optimizer)
+        save_checkpoint(tmp_path, {"step": step}, RUN, parameters, optimizer)
         assert saved_step(tmp_path) == step
         assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_checkpoint_of_another_run_is_refused_in_one_line(run):
     (path,) = run.folder.iterdir()
-    message = f"checkpoint {path} is another run's; delete {run.folder}"
+    message = f"checkpoint {path} is another run's, which differs in steps; delete {run.folder}"
     with pytest.raises(InputError, match=re.escape(message)) as error:
-        restored(run.folder, CONFIG | {"steps": 8})
+        restored(run.folder, RUN | {"steps": 8})
     assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_other_windows_is_refused(run):
+    with pytest.raises(InputError, match="another run's, which differs in seed, windows;"):
+        restored(run.folder, RUN | {"seed": 1, "windows": "fedcba9876543210"})
+
+
+def test_a_checkpoint_that_does_not_know_its_windows_is_gone_on_from(tmp_path):
+    parameters, optimizer = parameters_and_optimizer()
+    older = {name: value for name, value in RUN.items() if name != "windows"}
+    save_checkpoint(tmp_path, vars(TrainLog(step=1)), older, parameters, optimizer)
+
+    log, _, _ = restored(tmp_path)
+    assert log["step"] == 1
 
 
 def test_a_setting_that_is_newer_than_the_checkpoint_has_its_default(tmp_path):
     parameters, optimizer = parameters_and_optimizer()
-    config = vars(TrainConfig(steps=7, learning_rate=0.1, rank=2))
-    older = {name: value for name, value in config.items() if name != "units_weight"}
+    older = {name: value for name, value in RUN.items() if name != "units_weight"}
     save_checkpoint(tmp_path, vars(TrainLog(step=1)), older, parameters, optimizer)
 
-    log, _, _ = restored(tmp_path, config)
+    log, _, _ = restored(tmp_path)
     assert log["step"] == 1
 
-    with pytest.raises(InputError, match="is another run's"):
-        restored(tmp_path, config | {"units_weight": 2.0})
+    with pytest.raises(InputError, match="differs in units_weight;"):
+        restored(tmp_path, RUN | {"units_weight": 2.0})
 
 
 def test_a_damaged_checkpoint_is_refused_in_one_line(run):

@@ -333,6 +333,16 @@ def test_a_killed_run_keeps_the_adapters_since_its_last_checkpoint_again(tiny, w
     assert again == unbroken
 
 
+def test_a_folder_of_other_windows_is_refused(tiny, windows, tmp_path):
+    """A finished run's adapter, too, would otherwise be returned as that of these windows."""
+    config = replace(CONFIG, steps=2)
+    train(copy.deepcopy(tiny.model), windows, config, tmp_path, progress=False)
+    fresh = copy.deepcopy(tiny.model)
+
+    with pytest.raises(InputError, match="another run's, which differs in windows;"):
+        train(fresh, windows[:, :-1], config, tmp_path, progress=False)
+
+
 def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     # A bar is drawn at most every 0.1 s, and two steps may take less: this one is drawn each time.
