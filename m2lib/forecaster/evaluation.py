@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from m2lib.forecaster.rivals import ETS
 from m2lib.series import DECILES, quantile_losses
 from m2lib.series.intervals import sign_flip_p, t_interval
 
@@ -150,10 +149,7 @@ class Evaluation:
             side = "equal to"
         if gain and best_error:  # else there is nothing to take a percentage of
             side = f"{abs(gain) / best_error:.0%} {side}"
-        rival = f"the best simple forecast here, {best}"
-        if best == ETS:  # the others are simple forecasts, AutoETS is not
-            rival = f"{ETS}, the best of the others here"
-        claim = f"the language model's error is {side} that of {rival}"
+        claim = f"the language model's error is {side} that of the best of the others, {best}"
         if len(gains) < ENOUGH:
             return f"{claim}; fewer than {ENOUGH} forecasts prove nothing"
 

@@ -8,7 +8,7 @@ written for it works here. What differs: the series that `predict_quantiles` tak
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from m2lib.forecaster.adapters import (
 from m2lib.forecaster.arrays import refuse_covariates, series_of
 from m2lib.forecaster.evaluation import Evaluation
 from m2lib.forecaster.export import export
+from m2lib.forecaster.rivals import Rival
 from m2lib.forecaster.rolling import evaluate
 from m2lib.forecaster.sampling import SAMPLES, Sampler, Sampling
 from m2lib.forecaster.tables import (
@@ -461,6 +462,7 @@ class Forecaster(Sampler):
         season: int | Sequence[int] | None = None,
         period: int | None = None,
         auto_ets: bool | None = None,
+        rivals: Mapping[str, Rival] | None = None,
         num_samples: int = SAMPLES,
         temperature: float | None = None,
         seed: int = 0,
@@ -490,6 +492,10 @@ class Forecaster(Sampler):
             As in `predict_df`.
         period, auto_ets : optional
             As in `m2lib.forecaster.evaluate`.
+        rivals : mapping of str to callable, optional
+            Forecasters of one's own to compare with, by name. Each takes a list of contexts, which
+            are (steps, variables) in the table's units, and `prediction_length`, and returns a
+            forecast (prediction_length, variables) of each.
         num_samples, temperature, seed, batch_size, context_length, skip, fill : optional
             As in `predict_df`. But `skip` leaves out only what is unfit in the table: a series that
             does not fit the adapter's text format stops the evaluation. A moment at which there is
@@ -505,7 +511,8 @@ class Forecaster(Sampler):
         Raises
         ------
         InputError
-            For an unfit table, naming row and column, and for an argument out of its range.
+            For an unfit table, naming row and column, for an argument out of its range, and for a
+            rival whose name is taken or whose forecasts do not have that form.
         """
         sampling = Sampling(num_samples, temperature, seed, batch_size, context_length)
         columns = _columns(id_column, timestamp_column, target)
@@ -523,6 +530,7 @@ class Forecaster(Sampler):
             sampling=sampling,
             columns=columns,
             auto_ets=auto_ets,
+            rivals=rivals,
         )
 
     def fit(

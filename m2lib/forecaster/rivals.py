@@ -1,6 +1,7 @@
-"""The forecasts that an evaluation sets beside the language model's: simple ones, and AutoETS's.
+"""The forecasts that an evaluation sets beside the language model's.
 
-All of them read the whole context. None reads a time stamp, so the season has to be told.
+They are simple ones, AutoETS's, and those of rivals of the caller's own. All of them read the whole
+context. None reads a time stamp, so the season has to be told.
 """
 
 import warnings
@@ -11,9 +12,15 @@ from importlib import import_module
 import numpy as np
 
 from m2lib import series
-from m2lib.files import first_line
+from m2lib.files import InputError, first_line
 
 ETS = "AutoETS"
+Rival = Callable[[Sequence[np.ndarray], int], Sequence[np.ndarray]]
+"""A forecaster to compare with.
+
+It takes contexts, each (steps, variables) in the table's units, and the number of steps to
+forecast; it returns a forecast of each context, (prediction_length, variables).
+"""
 LONGEST_SEASON = 24  # steps of the longest season that statsforecast's AutoETS takes
 
 
@@ -92,3 +99,29 @@ def ets_forecasts(
         )
         return {}
     return {ETS: forecasts}
+
+
+def rival_forecasts(
+    name: str, rival: Rival, contexts: Sequence[np.ndarray], prediction_length: int
+) -> list[np.ndarray]:
+    """A rival's forecasts (prediction_length, variables) of all contexts, in float64.
+
+    Where there is one variable, it may leave that axis out. Raises InputError if it returns another
+    number of forecasts, or one that has another shape or a value that is not finite.
+    """
+    # Copies, because a context is a part of the table, and what follows it there is the truth.
+    forecasts = list(rival([context.copy() for context in contexts], prediction_length))
+    if len(forecasts) != len(contexts):
+        raise InputError(f"{name} returned {len(forecasts)} forecasts of {len(contexts)} contexts")
+    checked = []
+    for number, (forecast, context) in enumerate(zip(forecasts, contexts, strict=True)):
+        shape = (prediction_length, context.shape[1])
+        values = np.asarray(forecast, dtype=float)
+        if values.shape == (prediction_length,) and context.shape[1] == 1:
+            values = values[:, None]
+        if values.shape != shape:
+            raise InputError(f"{name}'s forecast {number} has shape {values.shape}, not {shape}")
+        if not np.isfinite(values).all():
+            raise InputError(f"{name}'s forecast {number} has a value that is not finite")
+        checked.append(values)
+    return checked

@@ -16,7 +16,7 @@ import pandas as pd
 from m2lib import series
 from m2lib.files import InputError, check_count
 from m2lib.forecaster.evaluation import MEASURES, MODEL, Evaluation
-from m2lib.forecaster.rivals import ets_forecasts, simple_forecasts
+from m2lib.forecaster.rivals import Rival, ets_forecasts, rival_forecasts, simple_forecasts
 from m2lib.forecaster.sampling import Sampler, Sampling
 from m2lib.forecaster.tables import Columns, Item, as_written, chosen_seasons
 from m2lib.series import DECILES, NOTHING_LEFT
@@ -68,6 +68,7 @@ def evaluate(
     sampling: Sampling = Sampling(),
     columns: Columns | None = None,
     auto_ets: bool | None = None,
+    rivals: Mapping[str, Rival] | None = None,
 ) -> Evaluation:
     """Forecast from rolling origins, and compare with simple forecasts of the same contexts.
 
@@ -103,6 +104,10 @@ def evaluate(
     auto_ets : bool, optional
         Whether AutoETS, exponential smoothing chosen for each series, forecasts beside the others.
         Default: where statsforecast is installed.
+    rivals : mapping of str to callable, optional
+        Forecasters of one's own to compare with, by name. Each is called once, before the language
+        model forecasts, with all contexts, ndarrays (steps, variables) in the table's units, and
+        with `prediction_length`. It returns a forecast (prediction_length, variables) of each.
 
     Returns
     -------
@@ -113,8 +118,8 @@ def evaluate(
     Raises
     ------
     InputError
-        If no origin is left, for an argument that is out of its range, and where `Sampler.sample`
-        raises it.
+        If no origin is left, for an argument that is out of its range, for a rival whose name is
+        taken or whose forecasts do not have that form, and where `Sampler.sample` raises it.
     """
     _check_arguments(prediction_length, origins, stride, leave_out, period)
     seasons = chosen_seasons(items, season)
@@ -145,7 +150,26 @@ def evaluate(
         for place, steps in rolling
     }
 
-    # 2. Sample the language model's forecasts.
+    # 2. Make the other forecasts first, because they take seconds, and a rival may fail.
+    known = [contexts[origin] for origin in rolling]
+    if period is None:
+        shortest_known = min(map(len, known))
+        longest = series.season_length(seasons, shortest_known)
+        # A context that is shorter than the season could not repeat it.
+        period = longest if 1 < longest <= shortest_known else None
+    others = simple_forecasts(known, prediction_length, period)
+    if auto_ets is None:
+        auto_ets = find_spec("statsforecast") is not None
+    if auto_ets:
+        others |= ets_forecasts(known, prediction_length, seasons[0])
+    if columns is None:
+        columns = Columns(None, None, tuple(map(str, range(known[0].shape[1]))))
+    for name, rival in (rivals or {}).items():
+        if name in (MODEL, *others, *_own_columns(columns)):
+            raise InputError(f"{name!r} is taken; give the rival another name")
+        others[name] = rival_forecasts(name, rival, known, prediction_length)
+
+    # 3. Sample the language model's forecasts.
     batches = [rolling]
     if refit:
         batches = _equally_far_from_the_end(rolling, items)
@@ -156,31 +180,18 @@ def evaluate(
     for batch in batches:
         model = refit([unseasonal[origin] for origin in batch]) if refit else forecaster
         ids = [items[place].name for place, _ in batch]
-        known = [contexts[origin] for origin in batch]
-        forecasts = model.sample(known, prediction_length, sampling, ids=ids, season=seasons)
+        read = [contexts[origin] for origin in batch]
+        forecasts = model.sample(read, prediction_length, sampling, ids=ids, season=seasons)
         for origin, forecast in zip(batch, forecasts, strict=True):
             samples[origin] = forecast.physical  # (num_samples, prediction_length, variables)
 
-    # 3. Compare point forecasts with the simple ones, and samples with the truth.
-    points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]}
-    known = [contexts[origin] for origin in rolling]
-    if period is None:
-        shortest_known = min(map(len, known))
-        longest = series.season_length(seasons, shortest_known)
-        # A context that is shorter than the season could not repeat it.
-        period = longest if 1 < longest <= shortest_known else None
-    points |= simple_forecasts(known, prediction_length, period)
-    if auto_ets is None:
-        auto_ets = find_spec("statsforecast") is not None
-    if auto_ets:
-        points |= ets_forecasts(known, prediction_length, seasons[0])
+    # 4. Compare point forecasts with the others, and samples with the truth.
+    points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]} | others
     measures = _measured(points, truths, units)
     crps = float(np.mean(measures["errors"][MODEL]))  # a single sample has its MAE for a CRPS
     coverage = None
     if sampling.num_samples > 1:
         crps, coverage = _scores(samples, truths)
-    if columns is None:
-        columns = Columns(None, None, tuple(map(str, range(known[0].shape[1]))))
     table = _forecast_table(items, rolling, columns, samples, points, units)
     return Evaluation(
         measures=measures,
@@ -260,6 +271,13 @@ def _equally_far_from_the_end(
         steps_to_end = len(items[place].values) - steps
         groups.setdefault(steps_to_end, []).append((place, steps))
     return list(groups.values())
+
+
+def _own_columns(columns: Columns) -> tuple[str, ...]:
+    """The columns that an evaluation's table of forecasts has apart from the other forecasters'."""
+    levels = [str(level) for level in DECILES]
+    own = ("target_name", "cutoff", "truth", "predictions", *levels, "mase_unit")
+    return (columns.written_id, columns.written_time, *own)
 
 
 def _forecast_table(

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from m2lib.forecaster.rivals import ETS, baselines_for, ets_forecasts, simple_forecasts
+from m2lib.files import InputError
+from m2lib.forecaster.rivals import (
+    ETS,
+    baselines_for,
+    ets_forecasts,
+    rival_forecasts,
+    simple_forecasts,
+)
 
 
 def test_simple_forecasts_are_those_of_scaled_variables_in_the_tables_units():
@@ -61,3 +68,40 @@ def test_a_season_that_is_too_long_for_exponential_smoothing_is_none(season, tak
 def test_exponential_smoothing_is_left_out_where_it_fails():
     with pytest.warns(UserWarning, match=r"left out, as it fails: AutoETS \(series too short\)"):
         assert ets_forecasts([np.ones((90, 1)), np.ones((11, 1))], 4, season=1) == {}
+
+
+# Rivals of a user's own.
+
+
+def test_a_rival_may_leave_out_the_axis_of_a_single_variable():
+    contexts = [np.ones((30, 1)), np.full((20, 1), 2.0)]
+    forecasts = rival_forecasts(
+        "mine", lambda known, steps: [c[-steps:, 0] for c in known], contexts, 4
+    )
+    assert [forecast.tolist() for forecast in forecasts] == [[[1.0]] * 4, [[2.0]] * 4]
+
+
+def test_a_rival_cannot_change_the_table():
+    context = np.ones((30, 2))
+
+    def spoil(contexts, prediction_length):
+        contexts[0][:] = 0
+        return [np.zeros((prediction_length, 2))]
+
+    rival_forecasts("mine", spoil, [context], 4)
+    assert (context == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("forecasts", "problem"),
+    [
+        pytest.param([np.ones((4, 2))], "returned 1 forecasts of 2 contexts", id="too few"),
+        pytest.param([np.ones((4, 2)), np.ones((2, 4))], r"1 has shape \(2, 4\), not", id="turned"),
+        pytest.param([np.ones((4, 2)), np.ones(4)], r"1 has shape \(4,\), not", id="one variable"),
+        pytest.param([np.full((4, 2), np.nan)] * 2, "0 has a value that is not finite", id="NaN"),
+    ],
+)
+def test_forecasts_of_another_form_are_refused(forecasts, problem):
+    contexts = [np.ones((30, 2))] * 2
+    with pytest.raises(InputError, match=f"^mine.*{problem}"):
+        rival_forecasts("mine", lambda known, steps: forecasts, contexts, 4)

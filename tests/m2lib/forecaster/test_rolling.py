@@ -629,3 +629,51 @@ def test_exponential_smoothing_itself_is_better_than_the_last_value(untuned):
     pytest.importorskip("statsforecast")
     result = untuned.evaluate(shops(), 7, num_samples=2, **COLUMNS)
     assert result.errors[ETS].mean() < result.errors["last value"].mean()
+
+
+# Rivals of a user's own.
+
+
+def tens(contexts, prediction_length):
+    """Forecast ten for every variable and step."""
+    return [np.full((prediction_length, context.shape[1]), 10.0) for context in contexts]
+
+
+def test_a_rival_of_ones_own_stands_beside(untuned):
+    rivals = {"ten": tens}
+    result = untuned.evaluate(
+        shops(), 4, origins=2, auto_ets=False, num_samples=2, rivals=rivals, **COLUMNS
+    )
+    rows = result.forecasts
+    assert (rows["ten"] == 10.0).all()
+    wrong_by = (rows["truth"] - 10.0).abs().mean()
+    assert result.errors["ten"].mean() == pytest.approx(wrong_by)
+    assert "ten" in result.table().index
+
+
+def test_a_rival_gets_the_contexts_with_their_season(untuned):
+    seen = []
+
+    def look(contexts, prediction_length):
+        seen.extend(contexts)
+        return tens(contexts, prediction_length)
+
+    values = wave(60)[:, None]
+    evaluate(
+        untuned,
+        [Item("a", pd.RangeIndex(60), values)],
+        5,
+        origins=2,
+        season=4,
+        sampling=Sampling(1),
+        auto_ets=False,
+        rivals={"look": look},
+    )
+    assert [len(context) for context in seen] == [50, 55]
+    assert np.array_equal(seen[1], values[:55])
+
+
+@pytest.mark.parametrize("name", [MODEL, "mean", "truth", "0.5", "shop"])
+def test_a_rivals_name_must_be_free(untuned, name):
+    with pytest.raises(InputError, match=f"'{name}' is taken; give the rival another name"):
+        untuned.evaluate(shops(), 4, num_samples=2, rivals={name: tens}, **COLUMNS)
