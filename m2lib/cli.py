@@ -173,11 +173,11 @@ class Sizes:
     def counted(self) -> dict[str, Any]:
         """All that decides the cost, by name."""
         given = self.targets.split(",")
-        projections = m2lib.accounting.PROJECTIONS  # such as q_proj
-        targets = [name for name in projections if name.removesuffix("_proj") in given]
+        by_short_name = {name.removesuffix("_proj"): name for name in m2lib.accounting.PROJECTIONS}
+        targets = [name for short, name in by_short_name.items() if short in given]
         if len(targets) != len(given):  # one is unknown or repeated
             raise InputError(
-                f"--targets {self.targets} is not a choice of q,k,v,o,gate,up,down, "
+                f"--targets {self.targets} is not a choice of {','.join(by_short_name)}, "
                 "each at most once"
             )
         return asdict(self) | {

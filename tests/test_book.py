@@ -188,6 +188,18 @@ def test_symbols_have_the_sizes_of_the_two_models():
             assert sizes == expected
 
 
+def test_the_readmes_table_has_a_row_for_each_lecture():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lectures = re.findall(r"^\| \[[^\]]+\]\(notebooks/(\w+)\.ipynb\)", readme, re.M)
+    assert lectures == [path.stem for path in NOTEBOOKS]
+
+
+def test_the_front_pages_say_how_many_lectures_there_are():
+    number = {14: "fourteen", 15: "fifteen", 16: "sixteen"}[len(NOTEBOOKS)]
+    assert f"a course of {number} lectures" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"## {number.capitalize()} lectures\n" in read("index.md")
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Return the folder of the website, which is yet to be made."""
@@ -222,8 +234,8 @@ def test_the_website_has_all_pages(site):
 def test_the_first_page_of_the_website_has_a_card_for_each_lecture(site):
     first_page = (site / "index.html").read_text(encoding="utf-8")
     pictures = list((site / "_static" / "cards").glob("*.png"))
-    assert first_page.count("_static/cards/") == 14
-    assert len(pictures) == 14
+    assert first_page.count("_static/cards/") == len(NOTEBOOKS)
+    assert len(pictures) == len(NOTEBOOKS)
 
 
 @pytest.mark.usefixtures("making")

@@ -1,7 +1,9 @@
 """The commands for tables of one's own, on the tiny random model."""
 
+import re
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from inspect import signature
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +15,10 @@ import pytest
 
 import m2lib
 from m2lib import cli, cli_tables
-from m2lib.files import InputError, read_json, short_hash
+from m2lib.files import ROOT, InputError, read_json, short_hash
 from m2lib.forecaster import Forecaster, View, finetune
 from m2lib.forecaster.adapters import weights_hash
+from m2lib.forecaster.evaluation import MEASURES
 from m2lib.model import SEMICOLON_ID
 
 matplotlib.use("Agg")
@@ -74,6 +77,38 @@ def pelts():
     table = pd.DataFrame({"year": range(1900, 1940), "hare": hares, "lynx": np.roll(hares, 3)})
     table.to_csv("pelts.csv", index=False)
     return table
+
+
+# Options
+
+
+def options_of(command):
+    """Return the names of a command's options, those of `Task` and `Sampling` among them."""
+    names = set(signature(command).parameters)
+    for group, options in (("task", cli_tables.Task), ("sampling", cli_tables.Sampling)):
+        if group in names:
+            names.remove(group)
+            names |= {option.name for option in fields(options)}
+    return names
+
+
+@pytest.mark.parametrize(
+    ("command", "method"),
+    [
+        pytest.param(cli_tables.forecast, Forecaster.predict_df, id="forecast"),
+        pytest.param(cli_tables.evaluate, Forecaster.evaluate, id="evaluate"),
+        pytest.param(cli_tables.finetune, Forecaster.fit, id="finetune"),
+    ],
+)
+def test_an_option_is_called_alike_in_python_unless_the_page_tells_its_other_name(command, method):
+    page = (ROOT / "book" / "tables.md").read_text(encoding="utf-8")
+    table = re.search(r"\| on the command line \|.*?\n\n", page, re.DOTALL)[0]
+    commands_side = "\n".join(row.split("|")[1] for row in table.strip().splitlines()[2:])
+    renamed = {name.replace("-", "_") for name in re.findall(r"--([\w-]+)", commands_side)}
+    of_files = {"file", "force"}  # in Python a table is a DataFrame, and forecasts are not written
+
+    alike = options_of(command) - renamed - of_files
+    assert alike <= set(signature(method).parameters)
 
 
 # m2 forecast
@@ -373,6 +408,23 @@ def test_evaluate_says_what_beats_what_and_keeps_it(m2, pelts):
     assert record["adapter"] == weights_hash(forecaster.adapter)
     assert record["backbone"]["id"] == "tiny"
     assert record["backbone"]["dtype"] == forecaster.dtype
+
+
+def test_evaluate_records_every_option_that_decides_a_number(m2, pelts):
+    m2("evaluate pelts.csv --horizon 4 --samples 1 --output found.json")
+
+    recorded = set(read_json(Path("found.json"))["settings"])
+    # The table, its columns and the language model have places of their own in the record.
+    elsewhere = {"file", "id", "time", "target", "backbone"}
+    of_the_output = {"output", "force"}
+    assert options_of(cli_tables.evaluate) - elsewhere - of_the_output <= recorded
+
+
+def test_evaluate_says_which_unit_each_measure_has(m2, pelts):
+    printed = m2("evaluate pelts.csv --horizon 4 --samples 1")
+    (sentence,) = re.findall(r"^forecasts of 4 steps: .*", printed.out, re.M)
+    for measure in MEASURES.values():
+        assert measure.head in sentence
 
 
 def test_evaluate_records_the_table_that_it_has_read(m2, pelts, monkeypatch):

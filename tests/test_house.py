@@ -108,6 +108,12 @@ def test_the_version_is_the_same_wherever_it_is_written():
     assert project["version"] == cited == __version__
 
 
+def test_the_changelog_has_the_version_unless_nothing_has_been_released():
+    changelog = " ".join(read(ROOT / "CHANGELOG.md").split())
+    nothing_yet = "Nothing has been released yet" in changelog
+    assert (f"## [{__version__}] - " in changelog) != nothing_yet
+
+
 def test_a_wheel_forecasts_with_its_own_adapter_without_network_and_checkout(installed, tmp_path):
     code = """
 from m2lib.files import IN_CHECKOUT
@@ -169,7 +175,7 @@ def test_variables_are_read_in_one_place():
     ],
 )
 def test_a_variable_that_is_named_is_a_setting(modules, known):
-    named = re.findall(r"\bM2_[A-Z]+\b", "".join(map(read, modules)))
+    named = re.findall(r"\bM2_\w+", "".join(map(read, modules)))
     assert set(named) <= set(known)
 
 

@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+import study.settings
+from m2lib import settings
 from m2lib.files import ROOT
 
 
@@ -75,6 +77,13 @@ def test_paths_are_taken_from_where_make_is_called(checkout, make):
     shown = make(*makefiles, "show", "M2_RESULTS=a", "M2_OUT=/b", "M2_DATA=c d")
 
     assert shown == f"{checkout}/a /b {checkout}/c d\n"
+
+
+def test_every_variable_that_names_a_folder_is_taken_from_there():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for name, setting in (settings.SETTINGS | study.settings.SETTINGS).items():
+        if setting.may_be == settings.FOLDER:
+            assert f"override export {name} := $(call absolute,$({name}))\n" in makefile
 
 
 # `make -n` prints what it would run.

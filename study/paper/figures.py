@@ -507,7 +507,7 @@ def _errors_and_costs() -> pd.DataFrame:
 
 
 def changed_worlds(_: Profile) -> Figure:
-    """Draw the mean and median error of seven forecasters, a row for each world."""
+    """Draw the mean and median error of some forecasters, a row for each world."""
     table = errors.error_table({})
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8), sharex=True, sharey=True)
     for ax, statistic in zip(axes, ("mean", "median"), strict=True):

@@ -9,7 +9,7 @@ from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.engine import Engine
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
-from m2lib.model.backbones import backbone_config
+from m2lib.model.backbones import COMPUTED, backbone_config
 from m2lib.model.lora import ALL_TARGETS, TARGETS, inject_lora, merge_lora
 from m2lib.model.vocabulary import reduce_vocabulary, text_to_ids
 from m2lib.series.codec import encode
@@ -92,6 +92,12 @@ def model(request, tiny):
     if kind == "llama with all adapters":
         return with_adapters(small_llama(tiny.remap), ALL_TARGETS)
     return small_llama(tiny.remap, ROPES[kind])
+
+
+def test_every_kind_that_is_not_refused_is_compared_with_the_reference(tiny):
+    model_types = {tiny.model.config.model_type, small_llama(tiny.remap).config.model_type}
+    assert model_types == set(COMPUTED["model_type"])
+    assert {"default", *ROPES} == set(COMPUTED["rope_type"])
 
 
 @pytest.mark.parametrize(

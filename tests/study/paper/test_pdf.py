@@ -52,6 +52,24 @@ def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
     assert in_the_pdf - IN_THE_PAPER_ALONE <= in_notebooks
 
 
+def test_every_figure_that_is_drawn_is_shown():
+    readers = [pdf.REPORT_FOLDER / "main.typ", ROOT / "README.md"]
+    readers += [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+    read = "\n".join(path.read_text(encoding="utf-8") for path in readers)
+    for name in pdf.FIGURES:
+        assert re.search(rf'\b{name}(\.svg|\\"\))', read), name  # or show(\"NAME\") in a notebook
+
+
+def test_the_folder_of_figures_holds_those_that_are_drawn():
+    files = {path.stem for path in (pdf.REPORT_FOLDER / "figures").glob("*.svg")}
+    assert files == set(pdf.FIGURES), "run `make figures`, and delete what is no longer drawn"
+
+
+def test_the_replications_figures_are_called_by_their_names():
+    named = {pdf.AT_THE_END}.union(*pdf.OF_REPLICATION.values())
+    assert named <= set(pdf.FIGURES)
+
+
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
