@@ -284,7 +284,7 @@ def plot_learning(
     for name, marker, colour in (("mean", "D", "error"), ("median", "o", "ours")):
         mae_ax.plot(maes[f"mae_{name}"], f"{marker}-", color=COLOURS[colour], label=name)
     mae_ax.set_yscale("log")
-    mae_ax.yaxis.set_minor_locator(LogLocator(subs=(3,)))
+    mae_ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     plt.setp(mae_ax.yaxis, major_formatter="{x:g}", minor_formatter="{x:g}")
     for ax, what in ((loss_ax, "loss (nats per token)"), (mae_ax, "forecast MAE (scaled units)")):
         ax.set(xlabel="optimiser step", ylabel=what)

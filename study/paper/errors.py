@@ -89,7 +89,8 @@ def label(name: str, profile: Profile) -> str:
     training = study.trained_with(name, profile)
     if name.startswith("context/"):
         return f"{training.sequence_length} tokens"
-    return f"rate {training.learning_rate:g}, rank {training.rank}"
+    rate = np.format_float_positional(training.learning_rate)  # 0.00001, and not 1e-05
+    return f"rate {rate}, rank {training.rank}"
 
 
 def error_table(records: dict[str, Record]) -> pd.DataFrame:

@@ -149,7 +149,7 @@ def thin_path(W: np.ndarray, A: np.ndarray, B: np.ndarray) -> Figure:
     """Draw what two thin matrices of rank 1 do to the points of a circle, in four panels.
 
     W (2, 2), A (1, 2) and B (2, 1). The points x have a colour each, which they keep as the number
-    A x, as the point B A x, and as the point W x + B A x.
+    A x, as the point B A x, and as the point W x + B A x, to which a thin line leads from W x.
     """
     angles = np.linspace(0, 2 * np.pi, 49)[:-1]
     colours = plt.get_cmap("hsv")(angles / (2 * np.pi))
@@ -166,6 +166,8 @@ def thin_path(W: np.ndarray, A: np.ndarray, B: np.ndarray) -> Figure:
     middle.set(title="A x: one number", xlabel="the number", yticks=[])
     end.scatter(*added, c=colours, s=22)
     end.set(title="B A x: along one line", xlabel="first feature")
+    moves = np.stack([frozen, frozen + added], axis=1)  # (2, start and end, points)
+    together.plot(*moves, color="0.85", lw=0.8, zorder=0)
     together.scatter(*frozen, color="0.85", s=14, label="W x")
     together.scatter(*(frozen + added), c=colours, s=22, label="W x + B A x")
     together.set(title="W x (grey), with B A x added", xlabel="first feature")
@@ -180,7 +182,7 @@ def thin_path(W: np.ndarray, A: np.ndarray, B: np.ndarray) -> Figure:
 def matrices(panels: Mapping[str, np.ndarray]) -> Figure:
     """Draw matrices side by side as squares of colour, by title, on one scale about 0."""
     largest = max(np.abs(matrix).max() for matrix in panels.values())
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.75 * len(panels), 2.3))
+    figure, axes = plt.subplots(1, len(panels), figsize=(1.4 * len(panels), 1.9))
     for ax, (title, matrix) in zip(axes, panels.items(), strict=True):
         image = ax.imshow(matrix, cmap="RdBu_r", vmin=-largest, vmax=largest)
         ax.set(xticks=[], yticks=[])
@@ -210,6 +212,7 @@ def looks_back(ax: Axes, characters: str, weights: Sequence[float]) -> None:
                 "connectionstyle": f"arc3,rad={bend}",
                 "color": "0.25",
                 "lw": 7 * weight,
+                "mutation_scale": 10 + 15 * weight,  # of the head, which a thick line would hide
                 "shrinkA": 8,
                 "shrinkB": 8,
             }
