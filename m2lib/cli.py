@@ -200,7 +200,7 @@ def flops(
     Parameters
     ----------
     backbone
-        The language model (M2_BACKBONE, or smollm2-135m).
+        The language model (M2_BACKBONE, or smollm2-135m), with its 13 tokens.
     convention
         How FLOPs are counted.
     as_json

@@ -58,7 +58,7 @@ def workspace() -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written into; it need not exist yet."""
+    """Raise InputError for a folder that cannot be written into; it need not exist yet."""
     existing = folder.absolute()
     while not existing.exists() and existing != existing.parent:  # the root may be a missing drive
         existing = existing.parent

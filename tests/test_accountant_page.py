@@ -1,5 +1,7 @@
 """book/accountant.md gives the costs that the accountant counts."""
 
+import re
+
 import pytest
 
 from m2lib.accounting import (
@@ -45,6 +47,17 @@ def without_a_cache(convention):
         tokens = PROMPT if convention == "published" else PROMPT + new
         flops += total(forward_flops(QWEN, tokens, rank=2, convention=convention))
     return flops
+
+
+def test_the_program_for_a_model_of_ones_own_prints_what_stands_below_it(capsys):
+    found = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+    names = {}
+
+    exec(compile(found[1], "accountant.md", "exec"), names)
+
+    assert capsys.readouterr().out == found[2]
+    all_weights = train_step_flops(names["shape"], 1024, rank=0, batch=8, convention="executed")
+    assert f"At rank 0 all weights train, and the step costs {total(all_weights):.2g}" in PROSE
 
 
 def test_each_term_has_its_flops_and_its_share():

@@ -17,7 +17,7 @@ from m2lib import cli, settings
 from m2lib.accounting import Shape
 from m2lib.files import ROOT
 from m2lib.model import BACKBONES, backbone_config
-from study import PROFILES
+from study import EXPERIMENTS, PROFILES
 
 BOOK = ROOT / "book"
 PAGES = sorted(BOOK.rglob("*.md"))
@@ -147,6 +147,15 @@ def test_every_setting_is_described(name):
 
 def test_every_profile_is_described():
     assert {f"`{name}`" for name in PROFILES} <= first_cells(read("settings.md"))
+
+
+def test_the_page_on_settings_counts_the_steps_of_the_replication():
+    steps = 0
+    for experiment in EXPERIMENTS.values():
+        if experiment.group and experiment.training and not experiment.part_of:
+            steps += experiment.training.steps
+    said = " ".join(read("settings.md").split())
+    assert f"together these are {steps:,} steps of training" in said
 
 
 def test_every_model_is_described():

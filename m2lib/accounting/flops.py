@@ -123,7 +123,7 @@ def cached_step_flops(
     keys : int
         Keys that the token attends over, its own included. `published` charges every step at the
         prompt's length, so with that convention `keys` is the length of the prompt.
-    rank, targets, convention : int, tuple of str, str
+    rank, targets, convention : int, tuple of str, str, optional
         As in `forward_flops`.
 
     Returns
@@ -157,7 +157,7 @@ def forecast_flops(
     new_tokens : int
         Number of tokens decoded after the prompt. The first comes with the prefill, so a forecast
         of none, which ended at once, costs as much as one of a single token.
-    rank, targets : int, tuple of str
+    rank, targets : int, tuple of str, optional
         As in `forward_flops`.
     samples : int, optional
         Number of forecasts, of `new_tokens` tokens each, that share the prefill.
@@ -305,7 +305,7 @@ def costs_of(
         What `count` takes by position.
     repeats : int, optional
         The number by which the cost is multiplied.
-    rank, targets : int, tuple of str
+    rank, targets : int, tuple of str, optional
         As in `forward_flops`, with the same defaults for every `count`.
     batch : int, optional
         Windows of a training step; only `train_step_flops` takes it.

@@ -20,7 +20,6 @@ from m2lib.accounting.shape import (
     total,
 )
 
-# In words; `departure_costs` gives each in FLOPs.
 DEPARTURES = {
     1: "heads map their own c numbers to c, not all d to c",
     2: "LoRA sits in each head at width c; adding it costs 2 c N a head, at rank 0 too",
@@ -30,6 +29,7 @@ DEPARTURES = {
     6: "a cached step re-runs most of the model on all N tokens",
     7: "N stays at the prompt's length while 220 tokens are decoded",
 }
+"""The seven departures in words, by their numbers; `departure_costs` gives each in FLOPs."""
 
 
 def departure_costs(shape: Shape, tokens: int, *, rank: int) -> dict[int, int]:

@@ -7,7 +7,6 @@ the total. All counts are exact integers.
 from dataclasses import dataclass
 from typing import Any
 
-# In the order of the forward pass.
 COMPONENTS = (
     "embedding",
     "norms",
@@ -23,8 +22,7 @@ COMPONENTS = (
     "mlp",
     "head",
 )
-# The linear layers of a block that may have adapters, in the order of the forward pass, and the
-# component that counts their frozen part.
+"""The components of a breakdown, in the order of the forward pass."""
 PROJECTIONS = {
     "q_proj": "qkv",
     "k_proj": "qkv",
@@ -34,6 +32,8 @@ PROJECTIONS = {
     "up_proj": "mlp",
     "down_proj": "mlp",
 }
+"""The linear layers of a block that may have adapters, in the order of the forward pass, each with
+the component that counts its frozen part."""
 Targets = tuple[str, ...]  # the projections that have adapters, by their names in PROJECTIONS
 TARGETS: Targets = ("q_proj", "v_proj")  # the ones that have adapters in the report
 Breakdown = dict[str, int]  # FLOPs by component, in the order of COMPONENTS
@@ -60,9 +60,10 @@ class Shape:
 
     @classmethod
     def of(cls, config: Any) -> "Shape":
-        """The shape that a transformers config describes.
+        """The shape that a transformers config describes, with the reduced vocabulary.
 
-        The config is Llama's or Qwen2's, because `m2lib.model` refuses all others.
+        The config is Llama's or Qwen2's, because `m2lib.model` refuses all others. Its vocabulary
+        is not read: `dataclasses.replace(shape, vocabulary=config.vocab_size)` has all tokens.
         """
         return cls(
             layers=config.num_hidden_layers,

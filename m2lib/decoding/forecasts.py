@@ -61,7 +61,11 @@ class Forecast:
 
     @property
     def physical(self) -> np.ndarray:
-        """All samples in physical units: (n_samples, steps, variables)."""
+        """All samples in physical units: (n_samples, steps, variables).
+
+        They are moved away from their median by `spread`, and raised to `least` where they lie
+        below it.
+        """
         samples = self.scaling.physical(self.values)
         return np.maximum(stretched(samples, self.spread), self.least)
 
@@ -127,8 +131,9 @@ def forecast(
     InputError
         If a context has another shape or cannot be encoded (series, step and variable are named),
         if a prompt has no room for one step, or a constrained forecast none for all its steps, if
-        a prompt and its forecast have more tokens than the model has positions, and if `batch_size`
-        or `seed` is no whole number in its range.
+        a prompt and its forecast have more tokens than the model has positions, if the text format
+        is one for any number of variables, and if `batch_size` or `seed` is no whole number in its
+        range.
     """
     from tqdm.auto import tqdm
 

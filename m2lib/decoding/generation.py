@@ -18,9 +18,11 @@ from m2lib.files import InputError, check_count
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
 from m2lib.series import FORECAST_STEPS, ROUNDINGS, STUDY, TextFormat
 
-# This number stands in every record. Raise it when the same model, contexts and config give other
-# tokens than before.
 DECODE_VERSION = 2
+"""The version of the decoding, which stands in every record.
+
+Raise it when the same model, contexts and config give other tokens than before.
+"""
 # Finished rows leave the batch together, once at most this share of its rows still writes, because
 # the cache is copied each time that any leave.
 LEAVE_AT = 0.8
@@ -31,7 +33,7 @@ class DecodeConfig:
     """The forecast protocol: how much context is read, how tokens are chosen, and when to stop.
 
     It is stored in the record of each experiment. The defaults read the whole context and write one
-    greedy forecast.
+    greedy forecast. A protocol that makes no sense is an InputError.
     """
 
     context_tokens: int | None = None

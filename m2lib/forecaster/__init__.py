@@ -7,6 +7,7 @@ loop.
 from .adapters import NO_ADAPTER, adapter_folder, read_format
 from .calendars import following
 from .evaluation import Evaluation
+from .rivals import Rival
 from .rolling import evaluate
 from .export import export
 from .forecaster import DEFAULT_BACKBONE, Forecaster, chosen_backbone
@@ -33,6 +34,7 @@ __all__ = [
     "Fill",
     "Forecaster",
     "Item",
+    "Rival",
     "Sampler",
     "Sampling",
     "View",

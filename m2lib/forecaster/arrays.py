@@ -81,7 +81,7 @@ def series_of(context: Any, ids: Sequence[int | str] | None = None) -> list[np.n
 
 
 def refuse_covariates(name: str) -> None:
-    """Refuse an argument by which chronos takes covariates."""
+    """Raise InputError for an argument by which chronos takes covariates."""
     raise InputError(
         f"{name} holds covariates, which this model cannot use: it reads the past of the targets "
         f"alone; leave {name} out"

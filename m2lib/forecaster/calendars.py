@@ -31,8 +31,8 @@ SEASONS = {
     **{"MS": 12, "ME": 12, "BMS": 12, "BME": 12},
     **{"QS": 4, "QE": 4, "BQS": 4, "BQE": 4},
 }
-# The first and last year of a whole number that is read as a date: 202412 is a month, and 999912,
-# which may be a code, is not.
+# The first and last year of a date. 202412 is a month, and 999912, which may be a code, is not; and
+# Jan-18, which pandas reads as a day of the year 1, is no date either.
 YEARS = (1700, 2200)
 # An offset from UTC at the end of a time stamp: Z, +01:00, +0100, and +01 after minutes. The end of
 # the date 2024-01-31 is none.
@@ -76,8 +76,8 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
     Returns
     -------
     times : Index
-        A DatetimeIndex, with NaT for a cell that holds no date, such as a time of day alone; or an
-        Index of numbers.
+        A DatetimeIndex, with NaT for a cell that holds no date, such as a time of day alone, or one
+        of a year outside 1700 to 2200; or an Index of numbers.
     style : Style or None
         How the table writes dates; None where it is as pandas does.
     """

@@ -114,7 +114,7 @@ class Evaluation:
         return self.mase.drop(columns=MODEL).sub(self.mase[MODEL], axis=0)
 
     def record(self) -> dict[str, Any]:
-        """The evaluation ready for JSON: each origin's item and steps, and the measures.
+        """The evaluation ready for JSON: origins, measures, CRPS and coverage.
 
         The quantile loss of `by_series` is not among them, because it comes from `forecasts`.
         """
@@ -164,7 +164,17 @@ class Evaluation:
         return f"{claim}; with {len(gains)} forecasts{restriction} that {certainty}"
 
     def table(self) -> pd.DataFrame:
-        """All forecasters, the best first: mean errors, and the model's paired gain over each."""
+        """All forecasters, the best first: mean errors, and the model's paired gain over each.
+
+        Returns
+        -------
+        DataFrame of str
+            A row for each forecaster, the lowest MASE first. The cells are texts to be printed, and
+            the numbers are in `measures` and `gains`. The columns are `MAE` and `MASE`, which are
+            means over all origins; `gain of the model`, with a `95% interval` by Student's t if
+            there are six forecasts or more; and `model better`, the number of forecasts in which it
+            is. In the model's own row these are empty.
+        """
         best_first = self.mase.mean().sort_values().index
         gains = self.gains
         table = pd.DataFrame(index=best_first)
@@ -187,7 +197,8 @@ class Evaluation:
             A row for each series, in the table's order. Each forecaster has a column with its MASE,
             the mean over the series' origins. The last column is the weighted quantile loss of the
             language model's deciles, as in `m2lib.series.weighted_quantile_loss`; with several
-            variables it is the mean over them. It is infinite where all true values are 0.
+            variables it is the mean over them. Where all true values are 0 it is infinite, or NaN
+            if all deciles are 0, too.
         """
         table = self.forecasts
         truth = table["truth"].to_numpy()

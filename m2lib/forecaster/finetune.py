@@ -90,7 +90,7 @@ def finetune(
     """Train an adapter on series without their last steps, and measure it on those last steps.
 
     `items` are the series, and `targets` the names of their variables, for the card.
-    `Forecaster.fit` describes the other arguments.
+    `Forecaster.fit` describes the other arguments, the result and the errors.
     """
     # 1. Refuse what cannot be done, before any work.
     folder = Path(output_dir).expanduser()

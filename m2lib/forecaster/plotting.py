@@ -54,7 +54,7 @@ def plot_forecasts(
     Raises
     ------
     InputError
-        For a table that cannot be read as the one that was forecast.
+        For a table that cannot be read as the one that was forecast, and as `plot_items` does.
     """
     columns = Columns(id_column, timestamp_column, tuple(forecasts["target_name"].unique()))
     items = items_of(df, columns, skip=skip, fill=fill)

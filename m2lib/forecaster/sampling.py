@@ -36,7 +36,7 @@ LONG_WORK = 120  # seconds; what takes longer is said before it begins
 
 @dataclass(frozen=True)
 class Sampling:
-    """How forecasts are sampled."""
+    """How forecasts are sampled; an argument that is out of its range is an InputError."""
 
     num_samples: int = SAMPLES
     """Forecasts of each series; 1 is the single greedy one."""
@@ -152,12 +152,6 @@ class Sampler:
             samples are shared out among them, so that of 20 samples three views have 7, 7 and 6.
             Default: those of the adapter.
 
-        Warns
-        -----
-        UserWarning
-            Before the work begins, if a series is longer than the model's window, if the steps to
-            forecast are far more than `general` has learned, and if the work will take minutes.
-
         Returns
         -------
         list of Forecast
@@ -170,6 +164,13 @@ class Sampler:
         InputError
             For a series that cannot be forecast, naming it; for more steps than the model can
             write; and for no series at all, or an argument that is out of its range.
+
+        Warns
+        -----
+        UserWarning
+            Before the work begins: if a series is longer than the model's window, unless
+            `context_length` is shorter; if an adapter is to forecast more steps than fill half a
+            window of the training of `general`; and if the work will take two minutes or more.
         """
         if len(values) == 0:
             raise InputError("there is no series to forecast; give at least one")

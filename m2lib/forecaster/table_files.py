@@ -132,7 +132,11 @@ def _has_thousandths(numbers: pd.Series) -> bool:
 def check_output(
     path: str | Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")
 ) -> None:
-    """Refuse a file that cannot be written, before hours are spent on what it will hold."""
+    """Raise InputError for a file that cannot be written, before hours are spent on its content.
+
+    That is one with none of the `endings`, a parquet file where pyarrow is not installed, a folder,
+    a file in a folder that is read-only, and, unless `force` is set, a file that exists.
+    """
     path = Path(path)
     if path.suffix.lower() not in endings:
         raise InputError(f"{path} does not end in {' or '.join(endings)}; name it so")

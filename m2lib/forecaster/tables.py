@@ -83,7 +83,8 @@ class Item:
     values: np.ndarray
     """float64, shape (steps, variables), physical units."""
     style: Style | None = None
-    """How the table writes dates, such as 2010Q1; None where it holds them as dates."""
+    """How the table writes dates, where pandas does not read them as dates, such as 2010Q1; None
+    for all others, and for numbers."""
 
 
 def guess_columns(
@@ -140,8 +141,8 @@ def items_of(
 ) -> list[Item]:
     """Take the series out of a table, in the order in which their ids first appear.
 
-    Rows of several series may be mixed, and those of a series are sorted by time. All values and
-    time stamps are checked here, once.
+    Rows of several series may be mixed, and those of a series are sorted by time, with a warning if
+    they were not. All values and time stamps are checked here, once.
 
     Parameters
     ----------
@@ -169,8 +170,9 @@ def items_of(
     Raises
     ------
     InputError
-        For columns that are not there and a row without an id; and for a series with a cell that is
-        empty or no number, a time stamp that is none or stands twice, stamps that are not evenly
+        For columns that are not there or are too many, for an unknown `fill`, and for a row without
+        an id, or with an id of several parts; and for a series with a cell that is empty or no
+        number, a time stamp that is none or stands twice, stamps that are not evenly
         spaced, fewer steps than `least`, or one value throughout in one of the columns. The message
         names the series, row and column, and says what to do.
     """
@@ -243,7 +245,7 @@ def _calendars(items: Sequence[Item]) -> set[tuple[int, ...]]:
 def chosen_seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
     """The seasons that a caller asks for, in steps; None asks for the calendar's.
 
-    They are in ascending order, and (1,) where there is none. InputError for fewer than one step.
+    They are in ascending order, and (1,) where there is none. InputError as in `checked_seasons`.
     """
     if season is None:
         return calendar_seasons(items) or (1,)

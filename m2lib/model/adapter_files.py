@@ -53,7 +53,10 @@ def save_adapter(model: nn.Module, folder: str | Path, backbone: str) -> None:
     folder : str or Path
         Where the files go; it is created if needed.
     backbone : str
-        The backbone's name. The config gets its name on the hub, so that PEFT can load it there.
+        What `load_backbone` takes to load it from anywhere: `Backbone.loaded_by`, a known name or
+        an absolute path. The config gets a known one's name on the hub, so that PEFT can load it
+        there. The text format is not written; a forecaster reads it from `text_format.json`, and
+        where there is none takes the study's.
 
     Raises
     ------

@@ -86,6 +86,8 @@ def load_backbone(
 ) -> Backbone:
     """Load a backbone that is on this machine, without using the network.
 
+    A .gguf file that is loaded for the first time is converted into `M2_CACHE`.
+
     Parameters
     ----------
     name : str or Path
@@ -147,7 +149,7 @@ def load_backbone(
 
 
 def weight_hash(name: str) -> str:
-    """The weight hash that `load_backbone` would give a backbone, without loading its files."""
+    """The weight hash that `load_backbone` would give a backbone, whose files are hashed for it."""
     if is_random(name):
         _, _, hash_of_weights, _ = _random(name)
     else:
@@ -186,7 +188,7 @@ def shuffle_weights(model: torch.nn.Module) -> torch.nn.Module:
     This is the control that a sceptic puts in the place of a pretrained model: mean, spread and
     outliers of every matrix stay as they are, and so do the vectors (norms and biases). In a
     reduced model the kept rows of embedding and head are shuffled among themselves. The
-    permutations are drawn on the CPU, so they are the same on every device.
+    permutations are drawn on the CPU, so they are the same on every device. Returns the model.
     """
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():

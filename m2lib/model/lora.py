@@ -11,10 +11,12 @@ from torch import nn
 
 from m2lib.model.vocabulary import ReducedHead
 
-# The projections of a block: those of its attention, then those of its feed-forward layer. They are
-# `m2lib.accounting.PROJECTIONS`, and a test compares the two, because neither wing imports the
-# other.
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The projections of a block: those of its attention, then those of its feed-forward layer.
+
+They are `m2lib.accounting.PROJECTIONS`, and a test compares the two, because neither wing imports
+the other.
+"""
 TARGETS = ("q_proj", "v_proj")  # the report puts adapters on these two
 
 
@@ -116,12 +118,15 @@ def inject_lora(
     Raises
     ------
     ValueError
-        If the model already has adapters, or if one of these names is that of no linear layer.
+        If the model already has adapters, if its vocabulary is not reduced, or if one of these
+        names is that of no linear layer.
     """
     if lora_layers(model):  # one inside another is never meant
         raise ValueError(
             "this model has LoRA layers already; merge them, or load the backbone again"
         )
+    if model.get_output_embeddings().bias is None:  # the reduced head has one, which trains, too
+        raise ValueError("this model has its whole vocabulary; call reduce_vocabulary on it first")
     # All layers are listed before any is replaced, because `named_modules` would go on to list the
     # frozen layer within an adapter, such as ...q_proj.base.
     layers = {}
@@ -171,8 +176,8 @@ def adapter_settings(model: nn.Module) -> dict[str, Any]:
 def merge_lora(model: nn.Module) -> nn.Module:
     """Add every adapter to the weight beside it, and remove the adapter, in place.
 
-    The model then computes the same function at the base model's cost. In bfloat16 the sum is
-    rounded to the weight's precision.
+    The model, which is returned, then computes the same function at the base model's cost. In
+    bfloat16 the sum is rounded to the weight's precision.
     """
     for path, layer in lora_layers(model).items():
         layer.base.weight.copy_(layer.weight)
@@ -188,7 +193,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def train_everything(model: nn.Module) -> nn.Module:
-    """Make every weight of a model trainable, in place.
+    """Make every weight of a model trainable, in place, and return the model.
 
     Raises ValueError unless the model is in float32, because bfloat16 would lose small updates.
     """

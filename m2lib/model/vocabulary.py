@@ -17,12 +17,15 @@ from m2lib.files import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# A symbol's index is its id. Every adapter holds a bias for each of the 13 (head_bias.safetensors),
-# so none can be added or replaced without training all adapters anew.
 SYMBOLS = ("<pad>", *"0123456789", ",", ";")
-PAD_ID = 0
-COMMA_ID = 11
-SEMICOLON_ID = 12
+"""The 13 tokens; the place of each is its id.
+
+Every adapter holds a bias for each of them (head_bias.safetensors), so none can be added or
+replaced without training all adapters anew.
+"""
+PAD_ID = 0  # the id of `<pad>`
+COMMA_ID = 11  # the id of `,`
+SEMICOLON_ID = 12  # the id of `;`
 _ID_OF = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 
 

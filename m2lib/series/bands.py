@@ -128,6 +128,11 @@ def conformal(scores: np.ndarray, level: float) -> np.ndarray:
     ndarray, shape (...)
         In the scores' unit; infinite where n is too small for the level.
 
+    Raises
+    ------
+    ValueError
+        For a level of 0 or less, or above 1.
+
     References
     ----------
     .. [1] Lei et al., "Distribution-Free Predictive Inference for Regression", Journal of the

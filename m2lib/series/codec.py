@@ -19,18 +19,21 @@ from numpy.typing import ArrayLike
 
 from m2lib.files import InputError
 
-# Raise it when the text of any series, or the reading of any text, changes. Every record is then
-# of another run, and has to be made anew with --fresh. A new setting of `TextFormat` whose default
-# changes no text leaves it as it is.
 CODEC_VERSION = 1
+"""The version of the codec, which stands in every record.
+
+Raise it when the text of any series, or the reading of any text, changes. Every record is then of
+another run, and has to be made anew with `--fresh`. A new setting of `TextFormat` whose default
+changes no text leaves it as it is.
+"""
 CONTEXT_STEPS = 80  # steps the model sees
 FORECAST_STEPS = 20  # steps it forecasts
 VARIABLES = ("prey", "predator")  # the study's, in the order in which a step holds them
-FORMAT_FILE = "text_format.json"  # beside an adapter
+FORMAT_FILE = "text_format.json"  # holds the text format of an adapter, in its folder
 # Fills a text up to a length; the text proper ends at the first one. It is the first symbol of
 # `m2lib.model.vocabulary`, and a test compares the two.
 PAD = "<pad>"
-MOST_VARIABLES = 8
+MOST_VARIABLES = 8  # the most that a step can have
 SHORTEST = 10  # the fewest steps that the context of a table may have
 ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
 # Physical units: LSODA's default absolute tolerance in scipy. The integrator may end below zero by
@@ -64,7 +67,8 @@ class Scaling:
     the offset -6 and the scale 18, so 0 becomes 6 / 18 * 500 = 166.7, and 12 becomes 500.
 
     Scale and offset have shape (..., 1, 1), or (..., 1, variables) where each variable has its own,
-    so that NumPy puts them beside values of shape (..., steps, variables).
+    so that NumPy puts them beside values of shape (..., steps, variables). A season or a trend that
+    was put back gives each step its own: (..., steps, variables).
     """
 
     scale: np.ndarray
@@ -106,6 +110,8 @@ class TextFormat:
     a new setting comes last, has a default that changes no text, and is named in `NEWER`. The code
     in the card of an exported model (`m2lib/forecaster/cards/model.md`) writes numbers by itself,
     and has to know it too.
+
+    A setting that is out of its range is a ValueError.
     """
 
     variables: int = 2
@@ -115,16 +121,16 @@ class TextFormat:
     percentile: float = 90.0
     """Which percentile of the context becomes `unit`, above 0; 100 is the largest value."""
     offset: float = 0.0
-    """How far below the context's smallest value scaled 0 lies, as a share of the context's range.
-    At 0, scaled 0 is physical 0 instead, and no value may be negative."""
+    """How far below the context's smallest value scaled 0 lies, as a share of the context's range,
+    10 at most. At 0, scaled 0 is physical 0 instead, and no value may be negative."""
     separate: bool = False
     """Whether each variable has a scale and an offset of its own; else all share one."""
     room: float = 10.0
-    """The largest number that can be written, as a multiple of the context's percentile: less room
-    leaves finer steps."""
+    """The largest number that can be written, as a multiple of the context's percentile, above 1
+    and 10 at most: less room leaves finer steps."""
     spread: float = 1.0
-    """The factor by which samples are moved away from their median when they are read, above 1
-    where a model is too sure."""
+    """The factor by which samples are moved away from their median when they are read, above 0 and
+    10 at most: more than 1 where a model is too sure."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a format that no series can have."""
@@ -343,7 +349,7 @@ class TextFormat:
         return fields
 
 
-STUDY = TextFormat()
+STUDY = TextFormat()  # how the study writes its series
 TABLES = TextFormat(variables=0, digits=3, percentile=100.0, offset=0.5, separate=True, room=2.0)
 """How an adapter for any table writes. The context lies from 167 to 500, and a forecast may leave
 it by half its range below and by one and a half times its range above."""

@@ -30,6 +30,7 @@ from m2lib.series.codec import (
 STEPS = CONTEXT_STEPS + FORECAST_STEPS  # steps of a series
 SPLIT_SEED = 10022002  # the report's seed
 DEFAULT_FILE = workspace() / "data" / "lotka_volterra_data.h5"
+"""Where `load_series` looks for the report's file, and `m2 data generate` writes one."""
 # Uniform ranges, in the order in which they are drawn: 1000 values of the first parameter, then
 # 1000 of the second, ...
 RECIPE = {

@@ -69,6 +69,11 @@ def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, flo
     tuple of float
         Low and high end, in the unit of the values.
 
+    Raises
+    ------
+    ValueError
+        For fewer than two values, and for a level that does not lie between 0 and 1.
+
     References
     ----------
     .. [1] Student, "The Probable Error of a Mean", Biometrika 6, 1908.
@@ -106,6 +111,11 @@ def sign_flip_p(values: Iterable[float]) -> float:
     -------
     float
         Above 0, and 1 at most.
+
+    Raises
+    ------
+    ValueError
+        Where there is no value.
 
     References
     ----------

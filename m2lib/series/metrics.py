@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-DECILES = tuple(i / 10 for i in range(1, 10))
+DECILES = tuple(i / 10 for i in range(1, 10))  # the levels 0.1 to 0.9
 
 
 def series_mae(forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from m2lib.files import InputError
 from m2lib.series.codec import Scaling
 
 ENOUGH = 3  # a season is estimated from at least this many of its repetitions
-# A series whose range without its season is less than this share of its range is flat without it.
 NOTHING_LEFT = 1e-6
+"""A series whose range without its season is at most this share of its range is flat without it."""
 # A value counts as an outlier if it is so many times as far from trend and season as the mean of
 # all values is. Of 1000 values from a normal distribution the farthest is 4 times as far.
 OUTLIER = 8.0

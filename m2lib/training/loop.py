@@ -77,7 +77,7 @@ def train(
     """Train LoRA adapters and the head's bias of a reduced model in place; at rank 0 all weights.
 
     The optimiser is AdamW without weight decay; adapters are float32, and frozen weights stay as
-    loaded. With `M2_RECOMPUTE` set each block keeps its input only (gradient checkpointing), which
+    loaded. With `M2_RECOMPUTE=1` each block keeps its input only (gradient checkpointing), which
     gives the same adapter in much less memory and a third more time.
 
     Checkpoints are written every `checkpoint_every` steps, after the first step, after two minutes
@@ -123,9 +123,9 @@ def train(
     Raises
     ------
     InputError
-        If the loss is no longer finite, if the checkpoints are another run's, if adapters that the
-        model already has are not of the config's rank, alpha and targets, or if `checkpoint_every`
-        is no whole number of 1 or more.
+        If the loss is no longer finite, if the newest checkpoint is damaged or another run's, if
+        adapters that the model already has are not of the config's rank, alpha and targets, or if
+        `checkpoint_every` is no whole number of 1 or more.
     ValueError
         If all weights are to train (rank 0) and they are not in float32, or if the model lacks one
         of the config's targets.

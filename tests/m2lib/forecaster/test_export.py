@@ -372,6 +372,12 @@ def test_a_card_leaves_out_what_is_not_known():
     assert "license:" not in card
 
 
+def test_the_card_of_an_adapter_on_a_model_of_ones_own_claims_nothing_of_the_hub():
+    card = model_card("qwen2.5-1.5b-instruct", STUDY, {})
+    assert 'from_pretrained("the folder of qwen2.5-1.5b-instruct")' in card
+    assert "The base is `qwen2.5-1.5b-instruct`; where it comes from is not known" in card
+
+
 def test_the_card_of_an_export_says_what_is_known_of_its_adapter(adapter, tmp_path):
     with_facts = tmp_path / "adapter"
     shutil.copytree(adapter, with_facts)

@@ -116,6 +116,15 @@ def test_a_target_that_no_layer_is_named_after_is_refused(model, targets):
     assert not lora_layers(model)
 
 
+def test_a_model_with_its_whole_vocabulary_is_refused():
+    whole = load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model
+
+    with pytest.raises(ValueError, match="call reduce_vocabulary on it first"):
+        inject_lora(whole, rank=2)
+
+    assert not lora_layers(whole)
+
+
 def test_a_merged_model_computes_what_it_did_with_its_adapter(model, targets, add_random_adapter):
     add_random_adapter(model, targets)
 

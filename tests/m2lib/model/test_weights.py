@@ -129,6 +129,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(refusal):
     message = refusal(local_weights, "gpt")
 
     assert "unknown backbone 'gpt': choose one of smollm2-135m, " in message
+    assert "`hf download NAME --local-dir FOLDER`" in message
 
 
 def test_a_missing_hub_model_says_how_to_get_it(tmp_path, monkeypatch, refusal):
