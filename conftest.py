@@ -3,6 +3,7 @@
 import difflib
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -89,14 +90,47 @@ def smollm2():
     return load_backbone("smollm2-135m", device="cpu", dtype="float32")
 
 
+def store_below(folder, patch):
+    """Let records and live runs go below a folder, and compute in float32 on the CPU."""
+    patch.setenv("M2_RESULTS", str(folder / "results"))
+    patch.setenv("M2_OUT", str(folder / "build"))
+    patch.setenv("M2_DTYPE", "float32")
+    patch.setenv("M2_DEVICE", "cpu")
+
+
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Make a folder of this test's own for records and live runs, in float32 on the CPU."""
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
-    monkeypatch.setenv("M2_DTYPE", "float32")
-    monkeypatch.setenv("M2_DEVICE", "cpu")
+    store_below(tmp_path, monkeypatch)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def stored_below():
+    """Return a context manager that does for a folder what `store` does for the folder of a test.
+
+    It is for runs that the tests of a module share.
+    """
+
+    @contextmanager
+    def surroundings(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            store_below(folder, patch)
+            yield patch
+
+    return surroundings
+
+
+@pytest.fixture
+def commands_on_tiny(tmp_path, recipe_file, monkeypatch):
+    """Let commands take the tiny model on the CPU, and the data set from a file.
+
+    What they write goes into a folder of the test.
+    """
+    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
+    monkeypatch.setenv("M2_BACKBONE", "tiny")
+    monkeypatch.setenv("M2_DEVICE", "cpu")
+    monkeypatch.setenv("M2_DATA", str(recipe_file))
 
 
 @pytest.fixture(scope="session")

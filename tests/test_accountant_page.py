@@ -15,13 +15,13 @@ from m2lib.accounting import (
     total,
     train_step_flops,
 )
-from m2lib.files import ROOT
 from m2lib.model import backbone_config
+from pages import rows_of, sentences_of, text_of
 from study import published_statements
 
-PAGE = (ROOT / "book" / "accountant.md").read_text(encoding="utf-8")
-PROSE = " ".join(PAGE.split())
-"""The page with each of its sentences on one line."""
+PAGE = text_of("book/accountant.md")
+PROSE = sentences_of("book/accountant.md")
+ROWS = rows_of(PAGE)
 
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
 SMALL = Shape.of(backbone_config("smollm2-135m"))
@@ -29,14 +29,6 @@ TOY = Shape.of(backbone_config("tiny"))
 
 PROMPT = 512
 NEW_TOKENS = 220
-
-
-def cells(row):
-    return [cell.strip() for cell in row[1:-1].split("|")]
-
-
-ROWS = [cells(line) for line in PAGE.splitlines() if line.startswith("|")]
-"""The rows of all tables of the page, as lists of cells."""
 
 
 def without_a_cache(convention):

@@ -1,6 +1,5 @@
 """The book's pages hang together, need no network, and become a website without a warning."""
 
-import fnmatch
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from m2lib import cli, settings
 from m2lib.accounting import Shape
 from m2lib.files import ROOT
 from m2lib.model import BACKBONES, backbone_config
+from pages import rows_of, text_of
 from study import EXPERIMENTS, PROFILES
 
 BOOK = ROOT / "book"
@@ -25,20 +25,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def read(name):
-    return (BOOK / name).read_text(encoding="utf-8")
-
-
-def cells(row):
-    return [cell.strip() for cell in row[1:-1].split("|")]
-
-
-def rows(page):
-    """Return the rows of a page's tables, as lists of cells."""
-    return [cells(line) for line in page.splitlines() if line.startswith("|")]
+    return text_of(f"book/{name}")
 
 
 def first_cells(page):
-    return {row[0] for row in rows(page)}
+    return {row[0] for row in rows_of(page)}
 
 
 @pytest.mark.parametrize(
@@ -50,17 +41,6 @@ def test_nothing_comes_from_another_machine(path):
 
 def test_no_script_for_widgets_comes_from_another_machine():
     assert "nb_ipywidgets_js = {}" in read("conf.py")
-
-
-def test_every_page_is_in_the_table_of_contents():
-    blocks = re.findall(r"^```\{toctree\}\n(.*?)^```", read("index.md"), re.M | re.S)
-    entries = " ".join(blocks).split()
-    patterns = [entry for entry in entries if not entry.startswith(":")]  # no options, as :hidden:
-    assert {"notebooks/*", "api/*"} <= set(patterns)
-
-    names = {path.relative_to(BOOK).with_suffix("").as_posix() for path in PAGES}
-    for name in names - {"index"}:
-        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
 
 
 @pytest.mark.parametrize("path", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda path: path.name)
@@ -118,14 +98,6 @@ def test_the_glossary_is_sorted(glossary_terms):
     assert glossary_terms == sorted(glossary_terms, key=str.casefold)
 
 
-def test_the_glossary_refers_to_its_own_terms(glossary_terms):
-    page = " ".join(read("glossary.md").split())
-    # A reference is {term}`adapter`, or {term}`adapters <adapter>`.
-    references = re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", page)
-    assert references
-    assert set(references) <= set(glossary_terms)
-
-
 def test_every_term_of_the_glossary_is_used(glossary_terms):
     texts = [(ROOT / "README.md").read_text(encoding="utf-8")]
     for path in ROOT.glob("m2lib/*/*.py"):
@@ -142,7 +114,7 @@ def test_every_term_of_the_glossary_is_used(glossary_terms):
 def test_every_setting_is_described(name):
     setting = (settings.SETTINGS | study.settings.SETTINGS)[name]
     row = [f"`{name}`", setting.about, setting.may_be, setting.default]
-    assert row in rows(read("settings.md"))
+    assert row in rows_of(read("settings.md"))
 
 
 def test_every_profile_is_described():
@@ -181,7 +153,7 @@ def test_the_page_on_models_says_what_bfloat16_does_to_the_rotary_embedding():
 
 def test_symbols_stand_for_what_the_library_has():
     source = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("m2lib/*/*.py"))
-    for _, _, in_the_library, *_ in rows(read("symbols.md")):
+    for _, _, in_the_library, *_ in rows_of(read("symbols.md")):
         for name in re.findall(r"`([\w.]+)`", in_the_library):
             last_part = name.split(".")[-1]  # of Shape.width, for example
             assert re.search(rf"\b{last_part}\b *[:=(]", source), name
@@ -190,7 +162,7 @@ def test_symbols_stand_for_what_the_library_has():
 def test_symbols_have_the_sizes_of_the_two_models():
     small = Shape.of(backbone_config("smollm2-135m"))
     qwen = Shape.of(backbone_config("qwen2.5-0.5b"))
-    for _, _, in_the_library, *sizes in rows(read("symbols.md")):
+    for _, _, in_the_library, *sizes in rows_of(read("symbols.md")):
         attribute = re.search(r"`Shape\.(\w+)`", in_the_library)
         if attribute and sizes:  # a table without the two models has no cells for their sizes
             expected = [str(getattr(shape, attribute[1])) for shape in (small, qwen)]

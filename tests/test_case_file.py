@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from m2lib.accounting import CONVENTIONS, Shape, total, train_step_flops
-from m2lib.files import ROOT
 from m2lib.model import backbone_config, text_to_ids
 from m2lib.series import encode, load_series, paired_gain, split_ids, summarise
 from m2lib.training import make_windows
+from pages import cells_of, text_of
 from study import (
     CONTEXTS,
     EXPERIMENTS,
@@ -23,7 +23,7 @@ from study import (
 )
 from study.paper import finished_record
 
-PAGE = (ROOT / "book" / "case_file.md").read_text(encoding="utf-8")
+PAGE = text_of("book/case_file.md")
 REPORT = PROFILES["report"]
 FIFTH = REPLICATION["fifth"]
 WHOLE = REPLICATION["report"]
@@ -34,15 +34,11 @@ SETTINGS = dict(enumerate(SEARCH))
 """The nine settings of rate and rank: the experiment that tries each, by its number."""
 
 
-def cells(row):
-    return [cell.strip() for cell in row[1:-1].split("|")]
-
-
 def table(title):
     """Return the rows of the table below a title in bold, without its head."""
     (below,) = re.findall(rf"\*\*{title}\*\*.*?\n\n(\|.*?)\n\n", PAGE + "\n\n", re.S)
     _, _, *rows = below.splitlines()
-    return [cells(row) for row in rows]
+    return [cells_of(row) for row in rows]
 
 
 def replicated(*names, profile=WHOLE):
@@ -113,7 +109,7 @@ def test_the_runs_of_both_lectures_are_listed():
 
 def test_the_runs_are_listed_as_they_were_run():
     for row in re.findall(r"^\| `.*$", PAGE, re.M):
-        name, what_for, tokens, report_steps, replica_steps, series, hours = cells(row)
+        name, what_for, tokens, report_steps, replica_steps, series, hours = cells_of(row)
         name = name.strip("`")
         record = finished_record(profile_of(name), name)
 

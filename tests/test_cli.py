@@ -15,14 +15,7 @@ from m2lib.model import backbone_config
 
 PELTS = ROOT / "data" / "hudson_bay_pelts.csv"
 
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, recipe_file, monkeypatch):
-    """Set the variables to the tiny model, and to a file of the real data set."""
-    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
-    monkeypatch.setenv("M2_BACKBONE", "tiny")
-    monkeypatch.setenv("M2_DEVICE", "cpu")
-    monkeypatch.setenv("M2_DATA", str(recipe_file))
+pytestmark = pytest.mark.usefixtures("commands_on_tiny")
 
 
 @pytest.fixture

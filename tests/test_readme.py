@@ -11,17 +11,16 @@ import pytest
 
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL_FOLDER
+from pages import sentences_of, text_of
 from study import EXPERIMENTS, TUNED
 from study.paper.errors import by_world, error_table
 from study.paper.pdf import REPORT_FOLDER
 from study.paper.textbook import pictured_rows
 from study.worlds import CHANGED
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SENTENCES = " ".join(README.split())
-"""The README on one line, so that a sentence is found wherever its lines break."""
-FRONT_PAGE = " ".join((ROOT / "book" / "index.md").read_text(encoding="utf-8").split())
-"""The book's front page, likewise."""
+README = text_of("README.md")
+SENTENCES = sentences_of("README.md")
+FRONT_PAGE = sentences_of("book/index.md")
 NUMBERS = read_json(REPORT_FOLDER / "numbers.json")
 """The numbers that `study.paper` makes of the records."""
 ERRORS = NUMBERS["errors"]

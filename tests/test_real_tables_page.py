@@ -9,8 +9,9 @@ import pytest
 from benchmarks import candidates, hours, trials
 from benchmarks.forecasters import UNTUNED
 from benchmarks.textbook import ENSEMBLE, ENSEMBLED
-from m2lib.files import ROOT, read_json
+from m2lib.files import read_json
 from m2lib.forecaster.adapters import GENERAL
+from pages import sentences_of, text_of
 from study.paper.errors import (
     REFERENCE,
     geometric_mean,
@@ -30,15 +31,9 @@ from study.paper.textbook import (
 )
 from study.settings import results_dir
 
-
-def on_one_line(page):
-    """Return a page's text on one line, so that a sentence is found wherever its lines break."""
-    return " ".join((ROOT / page).read_text(encoding="utf-8").split())
-
-
-README = on_one_line("README.md")
-RESULTS = on_one_line("book/results.md")
-PAGE = on_one_line("book/real_tables.md")
+README = sentences_of("README.md")
+RESULTS = sentences_of("book/results.md")
+PAGE = sentences_of("book/real_tables.md")
 
 JUDGED = judged_rows()
 """A row for each source that judges and each forecaster, with the errors of all its forecasts."""
@@ -102,7 +97,7 @@ def test_the_seconds_of_a_forecast_are_those_of_the_record(page, name):
     seconds = sum(row["seconds"] for row in rows) / forecasts
 
     called = CALLED.get(name, name)
-    lines = (ROOT / page).read_text(encoding="utf-8").replace("**", "").splitlines()
+    lines = text_of(page).replace("**", "").splitlines()
     rows_of_it = [line for line in lines if line.startswith(f"| {called}")]
     assert any(row.endswith(f"| {seconds:.2g} |") for row in rows_of_it)
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.physics import FITS
-from m2lib.files import ROOT, read_json
+from m2lib.files import read_json
 from m2lib.series import BASELINES
+from pages import sentences_of, text_of
 from study import EXPERIMENTS, PROFILES, TUNED
 from study.paper.errors import by_world, error_table
 from study.paper.numbers import ANY_TABLE
@@ -16,9 +17,8 @@ from study.paper.samples import LOG_VAR
 from study.settings import results_dir
 from study.worlds import AT_HOME, CHANGED, OF_USUAL_SIZE
 
-TEXT = (ROOT / "book" / "results.md").read_text(encoding="utf-8")
-PAGE = " ".join(TEXT.split())
-"""The page on one line, so that a sentence is found wherever its lines break."""
+TEXT = text_of("book/results.md")
+PAGE = sentences_of("book/results.md")
 NUMBERS = read_json(REPORT_FOLDER / "numbers.json")
 """The numbers that `study.paper` makes of the records."""
 ERRORS = NUMBERS["errors"]

@@ -6,11 +6,11 @@ import pytest
 from benchmarks import bench, faster
 from benchmarks.faster import FLOAT32, HURRIED, INT8
 from m2lib.files import ROOT, read_json
+from pages import sentences_of, text_of
 from study.paper.textbook import compared, errors_by_series, held
 
-TEXT = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
-PAGE = " ".join(TEXT.split())
-"""The page on one line, so that a sentence is found wherever its lines break."""
+TEXT = text_of("book/speed.md")
+PAGE = sentences_of("book/speed.md")
 
 BENCHMARKS = {
     path.stem: read_json(path)

@@ -10,8 +10,10 @@ from m2lib.forecaster import Evaluation
 from m2lib.forecaster.adapters import GENERAL_FOLDER, weights_hash
 from m2lib.forecaster.evaluation import MEASURES
 from m2lib.series.intervals import t_interval
+from pages import sentences_of, text_of
 
-PAGE = (ROOT / "book" / "tables.md").read_text(encoding="utf-8")
+PAGE = text_of("book/tables.md")
+SENTENCES = sentences_of("book/tables.md")
 RECORD = read_json(ROOT / "report" / "results" / "pelts" / "printed.json")
 
 
@@ -37,22 +39,22 @@ def test_the_printed_table_is_that_of_the_record(evaluation):
 
 
 def test_the_printed_verdict_is_that_of_the_record(evaluation):
-    assert evaluation.verdict in " ".join(PAGE.split())
+    assert evaluation.verdict in SENTENCES
 
 
 def test_what_is_read_out_of_the_printout_is_in_it(evaluation):
-    said = " ".join(PAGE.split())
     best = evaluation.table().iloc[0]
     assert best.name == "language model"
-    assert f"it is off by {best['MAE']} thousand pelts, which is {best['MASE']} times" in said
-    assert f"here it holds {evaluation.coverage:.0%}" in said
-    assert f"CRPS {evaluation.crps:.4g}; the 80% band holds {evaluation.coverage:.0%}" in said
+    assert f"it is off by {best['MAE']} thousand pelts, which is {best['MASE']} times" in SENTENCES
+    assert f"here it holds {evaluation.coverage:.0%}" in SENTENCES
+    scores = f"CRPS {evaluation.crps:.4g}; the 80% band holds {evaluation.coverage:.0%}"
+    assert scores in SENTENCES
 
 
 def test_the_record_was_made_by_the_command_of_the_page():
     settings = RECORD["settings"]
     command = "m2 evaluate data/hudson_bay_pelts.csv --horizon 10 --origins 8"
-    assert command in " ".join(PAGE.split())
+    assert command in SENTENCES
     assert (settings["horizon"], settings["origins"], settings["adapter"]) == (10, 8, "general")
     assert RECORD["adapter"] == weights_hash(GENERAL_FOLDER), "run `python -m benchmarks.tuned`"
 
@@ -75,12 +77,10 @@ def test_the_table_of_counts_is_the_recorded_one(of_counts):
 
 
 def test_the_page_says_what_the_temperature_does_to_counts(of_counts):
-    said = " ".join(PAGE.split())
     assert np.mean(of_counts[0.1, 0.7]["mean"]) == pytest.approx(1 / 6, abs=0.02)
-    assert "is forecast to sell a sixth of what it really sells" in said
-    assert (
-        f"has forecast {counts.ARTICLES} articles, seven days ahead, from the {counts.DAYS}" in said
-    )
+    assert "is forecast to sell a sixth of what it really sells" in SENTENCES
+    asked = f"has forecast {counts.ARTICLES} articles, seven days ahead, from the {counts.DAYS}"
+    assert asked in SENTENCES
     for share in counts.SHARES:
         row = of_counts[share, 1.0]
         low, high = t_interval(row["mean"])

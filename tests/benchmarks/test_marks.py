@@ -7,10 +7,11 @@ import pytest
 
 from benchmarks import marks
 from m2lib.decoding import forecast
-from m2lib.files import ROOT, InputError, read_json, write_json
+from m2lib.files import InputError, read_json, write_json
 from m2lib.model import adapter_hash, load_adapter, load_backbone
 from m2lib.series import SeriesSet, split_ids
 from m2lib.series.intervals import paired_gain
+from pages import sentences_of, text_of
 from study.experiments import EXPERIMENTS
 from study.profiles import Profile
 from study.records import Entry, adapter_path, load_record, save_record
@@ -104,11 +105,13 @@ def test_without_an_adapter_there_is_nothing_to_forecast_with(store, forty):
         marks.record_marks(SMALL, forty)
 
 
+PAGE = sentences_of("book/claims.md")
+
+
 def test_the_page_on_claims_has_the_table_of_the_record():
-    page = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
-    rows = marks.recorded_marks()
-    assert rows
-    assert marks.marks_table() in page, "`python -m benchmarks.marks` prints the table of the page"
+    assert marks.recorded_marks()
+    table = marks.marks_table()
+    assert table in text_of("book/claims.md"), "`python -m benchmarks.marks` prints it"
 
 
 @pytest.fixture(scope="module")
@@ -127,37 +130,34 @@ def losses():
 
 
 def test_the_page_says_that_the_errors_stood_still_while_the_loss_fell(maes, losses):
-    page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
     rise = paired_gain(maes[1500], maes[3150])
     low, high = rise["mean interval"]
     fewer = sum(maes[3150][i] < maes[1500][i] for i in maes[1500])
-    assert f"it rose by {rise['mean']:.1f} ({low:.1f} to {high:.1f})" in page
-    assert f"the error is lower in {fewer} of the {len(maes[1500])} series and higher in" in page
-    assert f"higher in {rise['better']}." in page
-    assert f"from {losses[1500]:.3f} nats a token after 1,500 steps" in page
+    assert f"it rose by {rise['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
+    assert f"the error is lower in {fewer} of the {len(maes[1500])} series and higher in" in PAGE
+    assert f"higher in {rise['better']}." in PAGE
+    assert f"from {losses[1500]:.3f} nats a token after 1,500 steps" in PAGE
 
 
 def test_the_page_says_that_the_errors_fell_after_that(maes, losses):
-    page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
     fall = paired_gain(maes[5000], maes[3150])
     low, high = fall["mean interval"]
     assert low > 0
-    assert f"to {losses[5000]:.3f} after 5,000" in page
-    assert f"the mean error fell by {fall['mean']:.1f} ({low:.1f} to {high:.1f})" in page
-    assert f"the error is lower in {fall['better']} of the {len(maes[5000])} series. - From" in page
+    assert f"to {losses[5000]:.3f} after 5,000" in PAGE
+    assert f"the mean error fell by {fall['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
+    assert f"the error is lower in {fall['better']} of the {len(maes[5000])} series. - From" in PAGE
 
 
 def test_the_page_does_not_say_that_the_errors_fell_from_5000_to_7500_steps(maes, losses):
-    page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
     change = paired_gain(maes[7500], maes[5000])
     low, high = change["mean interval"]
     worse = sum(maes[7500][i] > maes[5000][i] for i in maes[5000])
     medians = [np.median(list(maes[step].values())) for step in (5000, 7500)]
     assert low < 0 < high
-    assert f"and to {losses[7500]:.3f} after 7,500" in page
-    assert f"the mean went down by {change['mean']:.1f} ({low:.1f} to {high:.1f})" in page
-    assert f"went up from {medians[0]:.1f} to {medians[1]:.1f}, and the error is lower in" in page
-    assert f"in {change['better']} of the {len(maes[7500])} series and higher in {worse}." in page
+    assert f"and to {losses[7500]:.3f} after 7,500" in PAGE
+    assert f"the mean went down by {change['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
+    assert f"went up from {medians[0]:.1f} to {medians[1]:.1f}, and the error is lower in" in PAGE
+    assert f"in {change['better']} of the {len(maes[7500])} series and higher in {worse}." in PAGE
 
 
 def test_the_recorded_forecasts_are_of_the_whole_validation_split():

@@ -1,4 +1,4 @@
-"""The benchmark of real tables: its split, its measures by hand, its references and its record.
+"""The benchmark of real tables: its split, its references and its record.
 
 (It is not called test_tables.py, because the forecaster's tests of tables are.)
 """
@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from benchmarks import tables
-from benchmarks.scores import rounded
 from benchmarks.sources import FEWEST_EARLIER, TABLES, Source
 from benchmarks.tables import measured, record_tables
 from study.paper.errors import (
@@ -52,57 +51,18 @@ def test_each_source_is_for_choosing_or_for_judging_and_ten_or_more_judge():
     assert splits.count("test") >= 10
 
 
-# The measures.
+# The record.
 
 
-TRUTH = np.array([10.0, 11.0])
-DECILES_AHEAD = np.array([10.0, 13.0]) + np.arange(-4.0, 5.0)[:, None]
-"""The deciles (9, 2) of a forecast of the truth: each of two steps has nine, one apart."""
+def test_a_row_has_what_a_picture_shows():
+    deciles = np.array([10.0, 13.0]) + np.arange(-4.0, 5.0)[:, None]  # (9, 2), one apart
+    source = source_of(np.arange(12.0), split="validation")  # whose last two steps are forecast
 
+    shown = measured(source, lambda contexts, horizon, season: [deciles])["shown"]
 
-@pytest.fixture
-def row():
-    """Return the row of that forecast, which is of the last two steps of 0, 1, 2, ... 11."""
-    source = source_of(np.arange(12.0), split="validation")
-    return measured(source, lambda contexts, horizon, season: [DECILES_AHEAD])
-
-
-def test_a_number_is_kept_to_five_digits():
-    assert rounded(np.array([123456.7, 0.00123456])) == [123460, 0.0012346]
-
-
-def test_an_error_by_hand(row):
-    # The medians, 10 and 13, are off by 0 and 2. Each value of the series is 2 above the one a
-    # season of two before it, so errors count in units of 2.
-    assert row["mase"] == [(0 + 2) / 2 / 2]
-
-
-def test_a_quantile_loss_by_hand(row):
-    levels = np.arange(1, 10)[:, None] / 10
-    errors = TRUTH - DECILES_AHEAD
-    loss = np.maximum(levels * errors, (levels - 1) * errors).mean()
-    assert row["loss"] == pytest.approx([2 * loss / 2], rel=1e-4)  # twice the loss, in units of 2
-
-
-def test_both_values_lie_in_the_band(row):
-    assert row["held"] == [1.0]  # from 6 to 14, and from 9 to 17
-
-
-def test_a_value_on_the_edge_of_the_band_lies_in_it():
-    source = source_of(np.arange(12.0), split="validation")
-    exact = np.tile(TRUTH, (9, 1))  # a band without a width
-    row = measured(source, lambda contexts, horizon, season: [exact])
-    assert row["held"] == [1.0]
-
-
-def test_a_row_has_what_a_picture_shows(row):
-    shown = row["shown"]
     assert shown["context"] == [2, 3, 4, 5, 6, 7, 8, 9]  # four horizons
     assert shown["truth"] == [10, 11]
     assert shown["deciles"][:2] == [6, 9]  # the lowest, of both steps
-
-
-# The record.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The benchmark of the textbook's series: its halves, its measures by hand, and how it is recorded.
+"""The benchmark of the textbook's series: its halves, its forecasts, and how it is recorded.
 
 (It is not called test_textbook.py, because the tests of what reads its record are.)
 """
@@ -50,10 +50,6 @@ def test_what_was_read_before_does_not_judge():
     judging = {source.name for source in textbook.sources_of(JUDGING)}
     assert not choosing & judging
     assert {source.name for source in TABLES} <= choosing
-
-
-def test_sources_can_be_named():
-    assert [source.name for source in textbook.sources_of(CHOOSING, ["Nile"])] == ["Nile"]
 
 
 def test_a_source_of_the_other_half_is_refused_by_name():
@@ -149,33 +145,6 @@ def test_fewer_forecasts_are_taken_at_equal_distances(three_series):
     assert [number for number, _, _ in cuts] == [0, 2]
 
 
-# The measures.
-
-
-def test_a_score_by_hand():
-    # The series is 0, 1, 2, ... 39. Each value is 2 above the one a season of two before it, so
-    # errors count in units of 2. The last two values are forecast as 38 and 41.
-    (cut,) = textbook.cuts_of(source_of())
-    deciles = np.array([38, 41]) + np.arange(-4, 5)[:, None]
-
-    row = textbook.score([cut], 2, [deciles])
-
-    assert row["series"] == [0]
-    assert row["mase"] == [(0 + 2) / 2 / 2]
-    assert row["held"] == [1.0]
-    levels = np.arange(1, 10)[:, None] / 10
-    errors = np.array([38, 39]) - deciles
-    loss = np.maximum(levels * errors, (levels - 1) * errors).mean()
-    assert row["loss"] == pytest.approx([2 * loss / 2], rel=1e-4)
-
-
-def test_a_value_on_the_edge_of_the_band_is_held():
-    (cut,) = textbook.cuts_of(source_of())
-    _, _, truth = cut
-    exact = np.tile(truth, (9, 1))  # a band without a width
-    assert textbook.score([cut], 2, [exact])["held"] == [1.0]
-
-
 @pytest.mark.parametrize(
     ("model", "weeks", "told"),
     [
@@ -197,18 +166,6 @@ def test_the_weeks_of_a_year_are_told_to_the_models_that_can_use_them(
     monkeypatch.setattr(textbook, "statsforecast_deciles", deciles)
     textbook.statistical(model, [(0, np.ones(weeks), np.ones(2))], 2, 52)
     assert seasons == [told]
-
-
-def test_two_variables_are_scored_each_by_its_own_unit():
-    steps = np.arange(5.0)
-    context = np.stack([steps, 10 * steps], axis=1)  # one grows by 1, the other by 10
-    truth = np.array([[5.0, 50.0], [6.0, 60.0]])
-    off = np.array([1.0, 20.0])  # by one unit, and by two
-    deciles = np.tile(truth + off, (9, 1, 1))
-
-    row = textbook.score([(7, context, truth)], 1, [deciles])
-
-    assert row == {"series": [7], "mase": [1.5], "loss": [1.5], "held": [0.0]}
 
 
 def test_the_ensemble_is_the_median_of_three(monkeypatch):
@@ -287,11 +244,6 @@ def stopped_record(tmp_path, monkeypatch, measured):
     with pytest.raises(KeyboardInterrupt):
         textbook.record_half(path, CHOOSING, [GENERAL])
     return path
-
-
-def test_a_record_is_written_after_each_source(stopped_record, measured):
-    assert measured == ["whole", "general on whole", "broken"]
-    assert {row["source"] for row in read_json(stopped_record)["rows"]} == {"whole"}
 
 
 def test_a_stopped_record_goes_on_after_its_last_source(stopped_record, measured, monkeypatch):

@@ -2,6 +2,7 @@
 
 from benchmarks.threads import NEIGHBOURS, threads_table, typical
 from m2lib.files import ROOT, read_json
+from pages import text_of
 
 
 def test_a_turn_that_was_given_up_leaves_no_typical_time():
@@ -11,7 +12,6 @@ def test_a_turn_that_was_given_up_leaves_no_typical_time():
 
 def test_the_page_on_speed_has_the_measured_table():
     rows = read_json(ROOT / "benchmarks" / "results" / "threads.json")["rows"]
-    page = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
 
     assert {row["neighbour"] for row in rows} == set(NEIGHBOURS)
-    assert threads_table(rows) in page
+    assert threads_table(rows) in text_of("book/speed.md")

@@ -10,6 +10,7 @@ from m2lib.forecaster.adapters import GENERAL_FOLDER, read_format, weights_hash
 from m2lib.forecaster.views import PLAIN
 
 OPTIONS = {"horizon": 4, "leave_out": 2}
+SETTINGS = OPTIONS | {"finetune": 20}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def record(tmp_path, table):
     """Return the file of a record of the table, after 20 steps of training."""
     path = tmp_path / "record.json"
     known = {
-        "settings": {"horizon": 4, "leave_out": 2, "finetune": 20},
+        "settings": SETTINGS,
         "table": {"sha256": short_hash(table.read_bytes())},
         "adapter": weights_hash(GENERAL_FOLDER),
         "text_format": read_format(GENERAL_FOLDER).settings(),
@@ -64,25 +65,19 @@ def test_what_is_not_recorded_is_measured(table, tmp_path, commands):
     assert set(commands[1]) - set(without_training) == {"--finetune=20"}
 
 
-def test_another_number_of_steps_is_measured_again(table, record, commands):
-    tuned.evaluate(table, record, 0, **OPTIONS)
-    assert len(commands) == 1
-
-
-def test_another_option_is_measured_again(table, record, commands):
-    tuned.evaluate(table, record, 20, **(OPTIONS | {"horizon": 5}))
-    assert len(commands) == 1
-
-
-def test_a_table_whose_numbers_have_changed_is_measured_again(table, record, commands):
-    table.write_text("y\n1\n3\n", encoding="utf-8")
-    tuned.evaluate(table, record, 20, **OPTIONS)
-    assert len(commands) == 1
-
-
-@pytest.mark.parametrize("part", ["adapter", "text_format", "views"])
-def test_another_adapter_is_measured_again(table, record, commands, part):
-    write_json(record, read_json(record) | {part: "another"})
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"settings": SETTINGS | {"finetune": None}}, id="no training"),
+        pytest.param({"settings": SETTINGS | {"horizon": 5}}, id="another option"),
+        pytest.param({"table": {"sha256": "another"}}, id="a table of other numbers"),
+        pytest.param({"adapter": "another"}, id="another adapter"),
+        pytest.param({"text_format": "another"}, id="another format"),
+        pytest.param({"views": "another"}, id="other views"),
+    ],
+)
+def test_a_record_of_anything_else_is_measured_again(table, record, commands, other):
+    write_json(record, read_json(record) | other)
     tuned.evaluate(table, record, 20, **OPTIONS)
     assert len(commands) == 1
 

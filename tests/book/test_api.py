@@ -41,14 +41,6 @@ def test_every_constant_of_the_library_is_described(wing):
             assert callable(getattr(door, name)) or api.remark(source, name), name
 
 
-def test_a_name_is_described_once(package, page):
-    """Sphinx would warn of what is described twice, and a warning ends `make site`."""
-    modules = re.findall(r"^\.\. automodule:: (\S+)$(?!\n   :no-index:)", page, re.M)
-    members = [f"{package}.{name}" for name in documented_on(page)]
-    described = modules + members
-    assert len(described) == len(set(described))
-
-
 def test_no_docstring_of_a_module_has_a_heading(package):
     """It would be a heading of the page, and so of the book."""
     for module in api.handed_on(package):

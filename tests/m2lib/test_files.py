@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from m2lib.files import InputError, quoted, write_atomic
+from m2lib.files import InputError, check_count, quoted, write_atomic
 
 
 def test_a_message_is_one_line_whatever_it_quotes():
@@ -23,6 +24,18 @@ def test_a_long_text_is_quoted_in_part():
 
     assert shown.startswith("'999")
     assert len(shown) <= 202  # 200 characters and two quotation marks
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.0, True, None])
+def test_an_argument_that_is_no_whole_number_in_its_range_is_refused_by_name(number):
+    """Other tests give each argument of a function one wrong value, and leave the rest to this."""
+    message = f"^steps is {number}; give a whole number of 1 or more$"
+    with pytest.raises(InputError, match=message):
+        check_count("steps", number)
+
+
+def test_a_whole_number_may_be_one_of_numpys():
+    check_count("steps", np.int64(1))
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """Fixtures that several tests of the study share."""
 
 import signal
-from contextlib import contextmanager
 from dataclasses import replace
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 from m2lib.accounting import Shape, sum_costs
@@ -12,6 +13,21 @@ from m2lib.training import loop
 from study import runs
 from study.costs import estimate, workload
 from study.experiments import EXPERIMENTS
+
+matplotlib.use("Agg")  # draws without a window
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Close what a test has drawn."""
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def ax():
+    """Return the axes of a new figure."""
+    return plt.subplots()[1]
 
 
 @pytest.fixture
@@ -31,25 +47,6 @@ def most_flops():
         return sum_costs(*parts.values())
 
     return most_flops_of
-
-
-@pytest.fixture(scope="session")
-def stored_below():
-    """Return a context manager that does for a folder what `store` does for the folder of a test.
-
-    It is for runs that the tests of a module share.
-    """
-
-    @contextmanager
-    def surroundings(folder):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("M2_RESULTS", str(folder / "results"))
-            patch.setenv("M2_OUT", str(folder / "build"))
-            patch.setenv("M2_DTYPE", "float32")
-            patch.setenv("M2_DEVICE", "cpu")
-            yield patch
-
-    return surroundings
 
 
 @pytest.fixture

@@ -33,15 +33,10 @@ MAY_DIFFER = ("run", "seconds", "train_seconds", "evaluation_seconds", "commit",
 """The fields of a record in which two equal runs may differ."""
 
 
-def run_all(folder, data):
-    """Run the report's experiments, and store their records in a folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("M2_RESULTS", str(folder))
-        patch.setenv("M2_OUT", str(folder / "out"))
-        patch.setenv("M2_DTYPE", "float32")
-        patch.setenv("M2_DEVICE", "cpu")
-        for name in REPORTED:
-            assert run(name, SMALL, data=data).status == "done"
+def run_all(data):
+    """Run the report's experiments."""
+    for name in REPORTED:
+        assert run(name, SMALL, data=data).status == "done"
 
 
 def stored_in(folder):
@@ -73,11 +68,12 @@ def without_data_set(record):
 
 
 @pytest.fixture(scope="module")
-def results(data, tmp_path_factory):
+def results(data, stored_below, tmp_path_factory):
     """Return a folder that holds all of the report's experiments."""
-    folder = tmp_path_factory.mktemp("results")
-    run_all(folder, data)
-    return folder
+    folder = tmp_path_factory.mktemp("all")
+    with stored_below(folder):
+        run_all(data)
+    return folder / "results"
 
 
 def test_each_of_the_reports_experiments_is_recorded(results):
@@ -94,15 +90,15 @@ def test_finished_experiments_are_not_run_again(results, data, monkeypatch):
     assert stored_in(results) == before
 
 
-def test_no_selection_reads_a_test_series(results, data, tmp_path):
+def test_no_selection_reads_a_test_series(results, data, store):
     """With other test series, all that is chosen and trained stays as it was."""
     trajectories = data.trajectories.copy()
     test = list(split_ids().test)
     trajectories[test] = trajectories[test[::-1]] * np.float32(0.5)
-    run_all(tmp_path, SeriesSet(trajectories, data.time, "other test series"))
+    run_all(SeriesSet(trajectories, data.time, "other test series"))
 
     before = stored_in(results)
-    after = stored_in(tmp_path)
+    after = stored_in(store / "results")
     assert before.keys() == after.keys()
     for path, content in before.items():
         if not is_record(path):  # a file of an adapter

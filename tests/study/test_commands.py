@@ -14,13 +14,7 @@ from m2lib.files import ROOT
 from study import PROFILES, active_profile, budget_of, cli, load_record, settings
 from study.records import hold, save_record
 
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, recipe_file, monkeypatch):
-    monkeypatch.setenv("M2_OUT", str(tmp_path / "build"))
-    monkeypatch.setenv("M2_BACKBONE", "tiny")
-    monkeypatch.setenv("M2_DEVICE", "cpu")
-    monkeypatch.setenv("M2_DATA", str(recipe_file))
+pytestmark = pytest.mark.usefixtures("commands_on_tiny")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from m2lib.accounting import CONVENTIONS
 from m2lib.decoding import DecodeConfig
 from m2lib.files import ROOT, InputError
 from m2lib.model import adapter_hash, weight_hash
@@ -96,12 +95,6 @@ def test_a_record_lies_in_the_folder_of_its_profile_and_backbone(record, results
     path = record_path("laptop", "baseline")
     assert path == results / "laptop-smollm2-135m" / "baseline.json"
     assert path.is_file()
-
-
-def test_a_record_holds_its_flops_by_each_convention(record, results):
-    save_record("laptop", record)
-    stored = json.loads(record_path("laptop", "baseline").read_text(encoding="utf-8"))
-    assert stored["flops"]["training"].keys() == set(CONVENTIONS)
 
 
 def test_a_record_gives_its_errors_by_series_and_all_its_repairs(record):

@@ -5,7 +5,7 @@ from study.experiments import EXPERIMENTS
 from study.plans import series_ids_of
 from study.profiles import PROFILES
 from study.published import published_deciding_maes, published_maes
-from study.selections import hard_and_easy, worst_5
+from study.selections import hard_and_easy
 
 HARDEST_FIVE = [278, 476, 559, 809, 911]
 """The series on which the report's search compares its settings."""
@@ -20,10 +20,6 @@ def test_the_reduced_validation_set_is_the_reports():
 
 def test_a_few_series_are_reduced_in_proportion():
     assert len(hard_and_easy({1: 5.0, 2: 1.0, 3: 2.0})) == 2
-
-
-def test_the_search_is_on_the_reports_five_hardest_series():
-    assert worst_5(published_maes("default")) == HARDEST_FIVE
 
 
 def test_the_second_round_takes_the_adapters_that_the_report_took():

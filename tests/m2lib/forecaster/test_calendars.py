@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m2lib.forecaster import Columns, calendar_seasons, items_of
+from m2lib.forecaster import Columns, Item, calendar_seasons, items_of
 from m2lib.forecaster.calendars import (
     even,
     following,
@@ -31,6 +31,67 @@ def series_of(stamps):
     table = pd.DataFrame({"ds": stamps, "y": np.arange(len(stamps))})
     (series,) = items_of(table, Columns(None, "ds", ("y",)), "t.csv", least=3)
     return series
+
+
+CALENDARS = (
+    "D",
+    "h",
+    "15min",
+    "36h",
+    "3D",
+    "W-WED",
+    "2W-SUN",
+    "B",  # business days
+    "MS",  # the first days of months
+    "ME",  # their last days
+    "QS",
+    "QE",
+    "YS",
+    "YE",
+    "2ME",
+)
+
+
+@given(
+    calendar=st.sampled_from(CALENDARS),
+    start=st.dates(date(1900, 1, 1), date(2100, 1, 1)),
+    steps=st.integers(10, 40),
+    as_text=st.booleans(),
+)
+def test_a_calendar_is_found_and_continued(calendar, start, steps, as_text):
+    whole = pd.date_range(start, periods=steps + 7, freq=calendar)
+    known = whole[:steps]
+    series = series_of(known.astype(str) if as_text else known)
+
+    assert series.times.tolist() == known.tolist()
+    assert future_times(series, 7).tolist() == whole[steps:].tolist()
+
+    # A series that is cut short, as to evaluate forecasts, keeps its calendar.
+    cut = Item("series", series.times[:-3], series.values[:-3])
+    assert future_times(cut, 3).equals(series.times[-3:])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ahead"),
+    [
+        pytest.param(range(1845, 1860), [1860, 1861], id="years"),
+        pytest.param(np.arange(250, 255, dtype=np.uint8), [255, 256], id="of 8 bits"),
+        pytest.param(pd.array(range(10), dtype="Int64"), [10, 11], id="a type of pandas"),
+        pytest.param(pd.Series(range(10), dtype=object), [10, 11], id="objects"),
+        pytest.param(np.linspace(0, 2, 11), [2.2, 2.4], id="fractions"),
+    ],
+)
+def test_numbers_are_times_too(numbers, ahead):
+    after = future_times(series_of(numbers), 2)
+    assert after.tolist() == pytest.approx(ahead)
+    assert after.dtype == np.asarray(ahead).dtype
+
+
+def test_numbers_may_stand_in_any_order():
+    with pytest.warns(UserWarning, match="the rows of 1 of 1 series were sorted by time"):
+        series = series_of(np.array([5, 3, 4], dtype=np.uint8))  # 3 - 5 would wrap around
+    assert series.times.tolist() == [3, 4, 5]
+    assert series.values[:, 0].tolist() == [1, 2, 0]
 
 
 @without_a_warning

@@ -679,7 +679,6 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
         ({"prediction_length": 30}, "the series has 60 steps, fewer than 70"),
         ({"prediction_length": 0}, "prediction_length is 0; give a whole number"),
         ({"rank": 0}, "rank is 0; give a whole number of 1 or more"),
-        ({"rank": 4.5}, "rank is 4.5; give a whole number of 1 or more"),
         ({"num_steps": 0}, "num_steps is 0; give a whole number of 1 or more"),
         ({"batch_size": 0}, "batch_size is 0; give a whole number of 1 or more"),
         ({"seed": -1}, "seed is -1; give a whole number of 0 or more"),

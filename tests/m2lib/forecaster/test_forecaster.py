@@ -305,12 +305,6 @@ def test_covariates_beside_a_table_are_refused_by_name(untuned, sales):
         pytest.param([], {}, "there is no series to forecast", id="no series"),
         pytest.param(
             waves(12)[:, 0],
-            {"prediction_length": 0},
-            "prediction_length is 0; give a whole number of 1 or more",
-            id="no steps ahead",
-        ),
-        pytest.param(
-            waves(12)[:, 0],
             {"temperature": 0.0},
             "temperature is 0.0; give a number above 0, or ask for one sample, which is greedy",
             id="temperature 0",
@@ -342,15 +336,14 @@ def test_a_level_out_of_range_is_refused_before_the_work(untuned, sales, monkeyp
         untuned.predict_quantiles(LONG, 2, quantile_levels=levels)
 
 
-@pytest.mark.parametrize("season", [0, -3])
-def test_a_season_of_no_steps_is_refused(untuned, sales, season):
-    message = f"^season is {season}; give its number of steps"
+def test_a_season_of_no_steps_is_refused(untuned, sales):
+    message = "^season is 0; give its number of steps"
     with pytest.raises(InputError, match=message):
-        untuned.predict_df(sales, 2, season=season, num_samples=2)
+        untuned.predict_df(sales, 2, season=0, num_samples=2)
     with pytest.raises(InputError, match=message):
-        untuned.predict_df(sales[["target"]], 2, season=season, num_samples=2, **NAMELESS)
+        untuned.predict_df(sales[["target"]], 2, season=0, num_samples=2, **NAMELESS)
     with pytest.raises(InputError, match=message):
-        untuned.evaluate(sales, 2, season=season, num_samples=2)
+        untuned.evaluate(sales, 2, season=0, num_samples=2)
 
 
 # A single weekly series among daily ones switches off the season of all of them.
@@ -548,10 +541,6 @@ def test_a_series_that_the_adapters_format_does_not_fit_is_named(tiny, sales):
     nameless = r"^the series .* \(variables: 2, negative numbers: no\); take"
     with pytest.raises(InputError, match=nameless):
         tuned.predict_df(sales[["target"]], 2, **NAMELESS)
-
-
-def test_a_forecaster_is_shown_in_one_line(untuned):
-    assert repr(untuned) == "Forecaster(tiny, adapter: none, float32 on cpu)"
 
 
 @pytest.mark.parametrize(

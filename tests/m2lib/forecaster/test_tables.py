@@ -4,7 +4,6 @@ Whatever is wrong with a table is refused by one line that names the first fault
 """
 
 from dataclasses import replace
-from datetime import date
 from importlib.util import find_spec
 
 import numpy as np
@@ -14,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2lib.files import InputError
-from m2lib.forecaster import Columns, Item, guess_columns, items_of
-from m2lib.forecaster.tables import future_times
+from m2lib.forecaster import Columns, guess_columns, items_of
 
 DAYS = pd.date_range("2024-01-01", periods=12)
 WAVE = np.sin(np.arange(12.0))
@@ -202,67 +200,6 @@ def test_numbers_of_any_type_are_read(cells):
     column = pd.Series(cells).repeat(5)  # a series has ten steps or more
     (item,) = items_of(pd.DataFrame({"y": column}), Columns(None, None, ("y",)))
     assert item.values[::5, 0].tolist() == [float(cell) for cell in cells]
-
-
-def series_of(stamps):
-    """Return the series 0, 1, 2, ... of a table with these time stamps."""
-    table = pd.DataFrame({"ds": stamps, "y": np.arange(len(stamps))})
-    (series,) = items_of(table, Columns(None, "ds", ("y",)), "t.csv", least=3)
-    return series
-
-
-CALENDARS = (
-    "D",
-    "h",
-    "15min",
-    "36h",
-    "3D",
-    "W-WED",
-    "2W-SUN",
-    "B",  # business days
-    "MS",  # the first days of months
-    "ME",  # their last days
-    "QS",
-    "QE",
-    "YS",
-    "YE",
-    "2ME",
-)
-
-
-@given(
-    calendar=st.sampled_from(CALENDARS),
-    start=st.dates(date(1900, 1, 1), date(2100, 1, 1)),
-    steps=st.integers(10, 40),
-    as_text=st.booleans(),
-)
-def test_a_calendar_is_found_and_continued(calendar, start, steps, as_text):
-    whole = pd.date_range(start, periods=steps + 7, freq=calendar)
-    known = whole[:steps]
-    series = series_of(known.astype(str) if as_text else known)
-
-    assert series.times.tolist() == known.tolist()
-    assert future_times(series, 7).tolist() == whole[steps:].tolist()
-
-    # A series that is cut short, as to evaluate forecasts, keeps its calendar.
-    cut = Item("series", series.times[:-3], series.values[:-3])
-    assert future_times(cut, 3).equals(series.times[-3:])
-
-
-@pytest.mark.parametrize(
-    ("numbers", "ahead"),
-    [
-        pytest.param(range(1845, 1860), [1860, 1861], id="years"),
-        pytest.param(np.arange(250, 255, dtype=np.uint8), [255, 256], id="of 8 bits"),
-        pytest.param(pd.array(range(10), dtype="Int64"), [10, 11], id="a type of pandas"),
-        pytest.param(pd.Series(range(10), dtype=object), [10, 11], id="objects"),
-        pytest.param(np.linspace(0, 2, 11), [2.2, 2.4], id="fractions"),
-    ],
-)
-def test_numbers_are_times_too(numbers, ahead):
-    after = future_times(series_of(numbers), 2)
-    assert after.tolist() == pytest.approx(ahead)
-    assert after.dtype == np.asarray(ahead).dtype
 
 
 def changed(column, index, value):
@@ -591,16 +528,10 @@ def test_what_has_no_spacing_cannot_be_filled():
     ],
 )
 def test_the_first_stamp_that_is_wrong_is_named(stamps, row, problem):
+    table = pd.DataFrame({"ds": stamps, "y": range(len(stamps))})
     with pytest.raises(InputError) as error:
-        series_of(stamps)
+        items_of(table, Columns(None, "ds", ("y",)), "t.csv", least=3)
     assert str(error.value).startswith(f"t.csv, row {row}, column 'ds': {problem}")
-
-
-def test_numbers_may_stand_in_any_order():
-    with pytest.warns(UserWarning, match="the rows of 1 of 1 series were sorted by time"):
-        series = series_of(np.array([5, 3, 4], dtype=np.uint8))  # 3 - 5 would wrap around
-    assert series.times.tolist() == [3, 4, 5]
-    assert series.values[:, 0].tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Intervals and tests: by hand, where they are known, and against well-kept libraries."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 import scipy
@@ -92,18 +90,12 @@ def test_sign_flips_by_hand():
     assert sign_flip_p(np.ones(6)) == pytest.approx(0.03125)  # no less is possible with six
 
 
-def test_sign_flips_are_those_of_scipy_and_of_all_patterns_one_by_one():
+def test_sign_flips_are_those_of_scipy():
     values = np.random.default_rng(3).normal(0.5, 1, 10)
-
     theirs = scipy.stats.permutation_test(
         (values,), np.mean, permutation_type="samples", n_resamples=np.inf
     )
-    patterns = product((1, -1), repeat=10)
-    distances = np.array([abs(np.mean(values * pattern)) for pattern in patterns])
-    is_as_far = distances >= abs(values.mean()) - 1e-12
-
     assert sign_flip_p(values) == pytest.approx(theirs.pvalue)
-    assert sign_flip_p(values) == is_as_far.mean()
 
 
 def test_of_no_values_there_is_no_test():

@@ -66,12 +66,10 @@ def test_targets_are_kept_in_one_order():
     "targets",
     [
         (),
-        [],
         ("w_proj",),
         ("q_proj", "w_proj"),
         ["q_proj", "q_proj"],
         "q_proj",
-        "",
     ],
 )
 def test_targets_that_are_unknown_repeated_or_none_are_refused(targets):

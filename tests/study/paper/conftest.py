@@ -1,22 +1,25 @@
-"""Figures without a window, closed after each test, and the numbers that the PDF prints."""
+"""What several tests of the paper read: the numbers that the PDF prints, and recorded samples."""
 
-import matplotlib
-import matplotlib.pyplot as plt
 import pytest
 
 from m2lib.files import read_json
-from study.paper import pdf
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
+from study import PROFILES, load_record
+from study.paper import pdf, samples
 
 
 @pytest.fixture(scope="session")
 def printed_numbers():
     """Return report/numbers.json, the numbers that the committed PDF prints."""
     return read_json(pdf.REPORT_FOLDER / "numbers.json")
+
+
+@pytest.fixture(scope="session")
+def sampled_record():
+    """Return a record of samples of the 50 test series, which therefore has a CRPS for each."""
+    return load_record("laptop", "final-sampled")
+
+
+@pytest.fixture(scope="session")
+def sampled_on_test():
+    """Return the samples of the 50 test series that figures show and the paper tells of."""
+    return samples.sampled(PROFILES["laptop"])

@@ -10,17 +10,16 @@ import pytest
 from m2lib.files import ROOT, read_json
 from m2lib.series import load_series, to_integers
 from m2lib.series.intervals import bootstrap_interval, t_interval
+from pages import sentences_of, text_of
 from study import REPLICATION, SEARCH, all_records, load_record, trained_with
 from study.paper import claims
 
 WHOLE = REPLICATION["report"]
 FIFTH = REPLICATION["fifth"]
 
-PAGE = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
-PROSE = " ".join(PAGE.split())
-"""The page with each of its sentences on one line."""
-PAPER = " ".join((ROOT / "report" / "main.typ").read_text(encoding="utf-8").split())
-"""The source of the paper with each of its sentences on one line."""
+PAGE = text_of("book/claims.md")
+PROSE = sentences_of("book/claims.md")
+PAPER = sentences_of("report/main.typ")
 
 # How the report's own errors are put into words, and whether the finding holds by them: one for
 # each claim, in their order.
@@ -112,7 +111,7 @@ def test_alike_is_a_small_difference_and_not_a_wide_interval(published, spread, 
 @pytest.mark.parametrize(("well", "holds"), [(20, False), (21, True), (29, True), (30, False)])
 def test_half_of_fifty_is_more_than_twenty_and_less_than_thirty(well, holds):
     maes = pd.Series([10.0] * well + [100.0] * (50 - well))
-    shown, found = claims._half_well({"baseline": maes})
+    shown, found = claim_beginning("untuned, half").finding({"baseline": maes})
     assert shown == f"{well} of 50 below 50"
     assert found is holds
 
@@ -366,7 +365,7 @@ def test_an_order_holds_if_each_of_its_steps_is_a_fall(gains, verdict):
         "context/512": 100 - first - scatter,
         "context/768": 100 - first - second + scatter,
     }
-    _, holds = claims._longer_is_better(runs)
+    _, holds = claim_beginning("128, 512 and 768").finding(runs)
     assert claims.VERDICTS[holds] == verdict
 
 

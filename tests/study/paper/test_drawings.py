@@ -1,6 +1,5 @@
 """The drawings of lectures and paper: each shows what its config, codec or accountant says."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import same_color
@@ -13,11 +12,6 @@ from study.paper import drawings
 from study.plots import COLOURS
 
 TINY = Shape.of(backbone_config("tiny"))
-
-
-@pytest.fixture
-def ax():
-    return plt.subplots()[1]
 
 
 def texts(figure):

@@ -21,12 +21,6 @@ LAPTOP = PROFILES["laptop"]
 
 
 @pytest.fixture(scope="module")
-def sampled_record():
-    """Return a record of samples of the 50 test series, which therefore has a CRPS for each."""
-    return load_record("laptop", "final-sampled")
-
-
-@pytest.fixture(scope="module")
 def table(sampled_record):
     """Return the table of errors with one record of ours in it."""
     return errors.error_table({"final-sampled": sampled_record})

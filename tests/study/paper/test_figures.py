@@ -9,19 +9,12 @@ from study.paper import errors, figures, numbers, pdf, samples
 from study.worlds import WORLDS
 
 LAPTOP = PROFILES["laptop"]
-FIFTH = REPLICATION["fifth"]
 WHOLE = REPLICATION["report"]
 
 
 def line_labelled(ax, label):
     """Return the first of an axes' lines that has this label."""
     return next(line for line in ax.lines if line.get_label() == label)
-
-
-@pytest.fixture(scope="module")
-def sampled():
-    """Return the recorded samples of the test series."""
-    return samples.sampled(LAPTOP)
 
 
 def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
@@ -83,12 +76,12 @@ def test_a_row_of_the_budget_begins_where_the_last_one_ended():
         assert ax.get_title().endswith(f": {ends[-1]:.1f}%")
 
 
-def test_the_curve_of_the_surest_ends_at_the_error_of_all(sampled):
+def test_the_curve_of_the_surest_ends_at_the_error_of_all(sampled_on_test):
     *_, means, medians = figures.trust(LAPTOP).axes
 
     # A forecaster has two lines: by its spread, and dashed, as if it knew its errors in advance.
-    for who, place in ((sampled.shown, 0), (samples.LOG_VAR, 2)):
-        maes = sampled.by_series(samples.median_mae, who)
+    for who, place in ((sampled_on_test.shown, 0), (samples.LOG_VAR, 2)):
+        maes = sampled_on_test.by_series(samples.median_mae, who)
         for ax, error_of_all in ((means, maes.mean()), (medians, maes.median())):
             by_spread = ax.lines[place].get_ydata()
             dashed = ax.lines[place + 1].get_ydata()
@@ -97,7 +90,7 @@ def test_the_curve_of_the_surest_ends_at_the_error_of_all(sampled):
             assert dashed[0] == maes.min()
 
 
-def test_ranks_and_bands_are_shares(sampled):
+def test_ranks_and_bands_are_shares(sampled_on_test):
     bands, *histograms = figures.reliability(LAPTOP).axes
 
     for ax in histograms:
@@ -106,7 +99,7 @@ def test_ranks_and_bands_are_shares(sampled):
     best = line_labelled(bands, "best")
     levels = np.round(best.get_xdata(), 2)
     (held_at_80,) = best.get_ydata()[levels == 0.8]
-    assert held_at_80 == pytest.approx(sampled.held("best")[0.8])
+    assert held_at_80 == pytest.approx(sampled_on_test.held("best")[0.8])
 
 
 def test_the_median_of_all_samples_is_that_of_the_record():

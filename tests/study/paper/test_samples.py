@@ -5,26 +5,12 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from m2lib.files import ROOT, InputError
 from m2lib.series import crps_fair
-from study import EXPERIMENTS, PROFILES, load_record
+from pages import sentences_of
+from study import EXPERIMENTS
 from study.paper import samples
 
-LAPTOP = PROFILES["laptop"]
-
-
-@pytest.fixture(scope="module")
-def sampled_record():
-    """Return a record of samples of the 50 test series, which therefore has a CRPS for each."""
-    return load_record("laptop", "final-sampled")
-
-
-def test_a_missing_record_is_no_result(tmp_path, monkeypatch):
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-
-    message = r"no record .*untuned.test\.json; .* python -m study run samples/untuned/test`"
-    with pytest.raises(InputError, match=message):
-        samples.sampled(LAPTOP)
+PAPER = sentences_of("report/main.typ")
 
 
 def test_samples_are_compared_with_greedy_forecasts_of_the_test_series():
@@ -53,29 +39,19 @@ def test_the_samples_that_are_drawn_are_the_language_models(sampled):
     assert sampled.shown == "final"
 
 
-PAPER = " ".join((ROOT / "report" / "main.typ").read_text(encoding="utf-8").split())
-"""The source of the paper with each of its sentences on one line."""
-
-
-@pytest.fixture(scope="module")
-def on_test():
-    """Return the samples of the 50 test series that the paper tells of."""
-    return samples.sampled(LAPTOP)
-
-
-def test_the_paper_tells_how_much_of_the_lead_three_series_make_up(on_test):
-    own = on_test.by_series(crps_fair, "best")
-    leads = (on_test.by_series(crps_fair, samples.LOG_VAR) - own).sort_values()
+def test_the_paper_tells_how_much_of_the_lead_three_series_make_up(sampled_on_test):
+    own = sampled_on_test.by_series(crps_fair, "best")
+    leads = (sampled_on_test.by_series(crps_fair, samples.LOG_VAR) - own).sort_values()
     share = leads.tail(3).sum() / leads.sum()
     assert f"but three series make up {share:.0%} of that difference." in PAPER
 
 
-def test_the_paper_tells_the_errors_of_the_half_that_each_is_surest_of(on_test):
+def test_the_paper_tells_the_errors_of_the_half_that_each_is_surest_of(sampled_on_test):
     halves = {}
     for who in ("best", samples.LOG_VAR):
-        drawn = on_test.samples[who]  # (series, samples, steps, variables)
+        drawn = sampled_on_test.samples[who]  # (series, samples, steps, variables)
         spread = np.abs(drawn - np.median(drawn, axis=1, keepdims=True)).mean(axis=(1, 2, 3))
-        maes = on_test.by_series(samples.median_mae, who).to_numpy()[np.argsort(spread)]
+        maes = sampled_on_test.by_series(samples.median_mae, who).to_numpy()[np.argsort(spread)]
         for half, errors in (("surest", maes[:25]), ("other", maes[25:])):
             halves[who, half] = f"{errors.mean():.1f} / {np.median(errors):.1f}"
 

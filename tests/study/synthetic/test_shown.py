@@ -46,12 +46,6 @@ def test_series_of_exponential_smoothing_keep_their_season(smoothed):
     assert np.mean(has_season) > 0.9
 
 
-def test_a_series_of_exponential_smoothing_is_a_function_of_its_generator():
-    first = smoothing(np.random.default_rng(1), 50)
-    again = smoothing(np.random.default_rng(1), 50)
-    assert np.array_equal(first, again)
-
-
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("season", [1, 12])
 def test_what_was_taken_out_of_the_past_is_taken_out_of_the_future(view, season):

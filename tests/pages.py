@@ -1,0 +1,23 @@
+"""What the tests of pages share: a page's text, its sentences, and the rows of its tables."""
+
+from m2lib.files import ROOT
+
+
+def text_of(page):
+    """Return the text of a page, which is named by its path in the checkout."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def sentences_of(page):
+    """Return a page's text on one line, so that a sentence is found wherever its lines break."""
+    return " ".join(text_of(page).split())
+
+
+def cells_of(row):
+    """Return the cells of a table's row, without the blanks around them."""
+    return [cell.strip() for cell in row[1:-1].split("|")]
+
+
+def rows_of(text):
+    """Return the rows of all tables in a text, as lists of cells."""
+    return [cells_of(line) for line in text.splitlines() if line.startswith("|")]
