@@ -33,7 +33,7 @@ class DecodeConfig:
     """The forecast protocol: how much context is read, how tokens are chosen, and when to stop.
 
     It is stored in the record of each experiment. The defaults read the whole context and write one
-    greedy forecast. A protocol that makes no sense is an InputError.
+    greedy forecast. A protocol that makes no sense raises InputError.
     """
 
     context_tokens: int | None = None

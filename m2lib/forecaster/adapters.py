@@ -34,7 +34,7 @@ spread those of `benchmarks.trials`.
 def adapter_folder(source: str | Path) -> Path:
     """The folder of an adapter: `source` itself, or that of `general`.
 
-    InputError for a folder that holds no adapter.
+    Raises InputError for a folder that holds no adapter.
     """
     if source == GENERAL:
         return GENERAL_FOLDER
@@ -81,7 +81,7 @@ def weights_hash(folder: Path | None) -> str:
 def read_format(folder: Path) -> TextFormat:
     """The text format of an adapter or an exported model; the study's if its folder holds none.
 
-    InputError for a file that cannot be read.
+    Raises InputError for a file that cannot be read.
     """
     path = folder / FORMAT_FILE
     if not path.exists():

@@ -76,8 +76,8 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
     Returns
     -------
     times : Index
-        A DatetimeIndex, with NaT for a cell that holds no date, such as a time of day alone, or one
-        of a year outside 1700 to 2200; or an Index of numbers.
+        A DatetimeIndex, with NaT for a cell that holds no date, such as a time of day alone, or a
+        date outside the years 1700 to 2200; or an Index of numbers.
     style : Style or None
         How the table writes dates; None where it is as pandas does.
     """

@@ -565,7 +565,7 @@ class Forecaster(Sampler):
 
         The new adapter is shown a series in one view, the plain one. The `spread` of its text
         format is measured on what was kept back: with it the 80% bands would have held 80%, as far
-        as a spread from 1 to 4 can do that. (Of fewer than six series it is never lowered.) A
+        as a spread from 1 to 4 can do that. (With fewer than six series it is never lowered.) A
         warning is given if the bands hold less than 60% with the spread from before.
 
         Parameters
@@ -587,8 +587,8 @@ class Forecaster(Sampler):
         learning_rate : float, optional
             Their peak rate. Default: 0.004 for a new adapter, 0.0003 to go on from one.
         rank : int, optional
-            The rank of a new adapter, by default 4. One to go on from keeps its own, so beside it
-            a rank is refused.
+            The rank of a new adapter, by default 4. An adapter to go on from keeps its own, so a
+            rank is then refused.
         batch_size : int, optional
             Windows in a step.
         seed : int, optional

@@ -1,7 +1,7 @@
 """The forecasts that an evaluation sets beside the language model's.
 
-They are simple ones, AutoETS's, and those of rivals of the caller's own. All of them read the whole
-context. None reads a time stamp, so the season has to be told.
+They are simple forecasts, those of AutoETS, and those of rivals that the caller brings. All of them
+read the whole context. None reads a time stamp, so the season has to be told.
 """
 
 import warnings
@@ -112,7 +112,10 @@ def rival_forecasts(
     # Copies, because a context is a part of the table, and what follows it there is the truth.
     forecasts = list(rival([context.copy() for context in contexts], prediction_length))
     if len(forecasts) != len(contexts):
-        raise InputError(f"{name} returned {len(forecasts)} forecasts of {len(contexts)} contexts")
+        raise InputError(
+            f"{name} returned {len(forecasts)} forecasts of {len(contexts)} contexts; "
+            "return one of each"
+        )
     checked = []
     for number, (forecast, context) in enumerate(zip(forecasts, contexts, strict=True)):
         shape = (prediction_length, context.shape[1])

@@ -36,7 +36,7 @@ LONG_WORK = 120  # seconds; what takes longer is said before it begins
 
 @dataclass(frozen=True)
 class Sampling:
-    """How forecasts are sampled; an argument that is out of its range is an InputError."""
+    """How forecasts are sampled; an argument that is out of its range raises InputError."""
 
     num_samples: int = SAMPLES
     """Forecasts of each series; 1 is the single greedy one."""

@@ -134,8 +134,8 @@ def check_output(
 ) -> None:
     """Raise InputError for a file that cannot be written, before hours are spent on its content.
 
-    That is one with none of the `endings`, a parquet file where pyarrow is not installed, a folder,
-    a file in a folder that is read-only, and, unless `force` is set, a file that exists.
+    Refused are a file with none of the `endings`, a parquet file where pyarrow is not installed, a
+    folder, a file in a folder that is read-only, and, unless `force` is set, a file that exists.
     """
     path = Path(path)
     if path.suffix.lower() not in endings:

@@ -245,7 +245,8 @@ def _calendars(items: Sequence[Item]) -> set[tuple[int, ...]]:
 def chosen_seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
     """The seasons that a caller asks for, in steps; None asks for the calendar's.
 
-    They are in ascending order, and (1,) where there is none. InputError as in `checked_seasons`.
+    They are in ascending order, and (1,) where there is none. Raises InputError as
+    `checked_seasons` does.
     """
     if season is None:
         return calendar_seasons(items) or (1,)

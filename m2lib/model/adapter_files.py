@@ -53,10 +53,10 @@ def save_adapter(model: nn.Module, folder: str | Path, backbone: str) -> None:
     folder : str or Path
         Where the files go; it is created if needed.
     backbone : str
-        What `load_backbone` takes to load it from anywhere: `Backbone.loaded_by`, a known name or
-        an absolute path. The config gets a known one's name on the hub, so that PEFT can load it
-        there. The text format is not written; a forecaster reads it from `text_format.json`, and
-        where there is none takes the study's.
+        The backbone as `load_backbone` takes it in any working directory: `Backbone.loaded_by`, a
+        known name or an absolute path. For a known name the config gets that on the hub, so that
+        PEFT can load the model there. The text format is not written; a forecaster reads it from
+        `text_format.json`, and takes the study's where there is none.
 
     Raises
     ------

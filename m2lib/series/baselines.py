@@ -71,8 +71,8 @@ def period_of(values: np.ndarray) -> int | None:
 
     It is the lag at which the autocorrelation of log(1 + x), after its first fall below zero, is
     largest. Where even that is less than a tenth, the variable does not come back: it has no period
-    (None). Nor has it one where the autocorrelation does not fall below zero within half of the
-    steps.
+    (None). If the autocorrelation does not fall below zero within half of the steps, it has none
+    either.
     """
     logs = np.log1p(np.asarray(values, dtype=np.float64))
     centred = logs - logs.mean()

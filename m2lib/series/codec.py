@@ -111,7 +111,7 @@ class TextFormat:
     in the card of an exported model (`m2lib/forecaster/cards/model.md`) writes numbers by itself,
     and has to know it too.
 
-    A setting that is out of its range is a ValueError.
+    A setting that is out of its range raises ValueError.
     """
 
     variables: int = 2

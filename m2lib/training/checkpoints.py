@@ -25,8 +25,8 @@ def save_checkpoint(
     """Write the checkpoint of the log's step, and then delete the one before it.
 
     `log` holds the fields of a `TrainLog`, `run` what tells this run from others: the fields of its
-    `TrainConfig`, and in `windows` a hash of the first step's. Nothing else is needed, because the
-    order of the windows is a function of the step and training draws no random numbers.
+    `TrainConfig`, and in `windows` a hash of the first step's windows. Nothing else is needed,
+    because the order of the windows is a function of the step and training draws no random numbers.
     """
     tensors = {}
     for name, parameter in parameters.items():
@@ -90,7 +90,7 @@ def _differences(written: dict, run: dict) -> list[str]:
     """The names in which a checkpoint's run and this one differ.
 
     A setting that the checkpoint lacks is newer than the checkpoint, and had the effect of its
-    default. Of windows that it lacks nothing can be said.
+    default. Where it lacks the hash of the windows, they are not compared.
     """
     for setting in fields(TrainConfig):
         if setting.default is not MISSING:

@@ -18,7 +18,7 @@ COOLDOWN = 0.2
 class TrainConfig:
     """The settings that an adapter is trained with; the defaults are the report's.
 
-    Settings that cannot be trained with are a ValueError.
+    Settings that cannot be trained with raise ValueError.
     """
 
     steps: PositiveInt

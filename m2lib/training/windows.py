@@ -134,6 +134,6 @@ def batch_of(step: int, windows: Source, config: TrainConfig) -> np.ndarray:
 def windows_hash(windows: Source, config: TrainConfig) -> str:
     """16 hex digits of the first step's windows, which tell these windows from those of other data.
 
-    The first step is enough, because windows that are made for each step have no end.
+    The other steps are left out, because windows that are made for each step have no end.
     """
     return short_hash(batch_of(0, windows, config).tobytes())
