@@ -53,7 +53,7 @@ def load_checkpoint(
     """Restore parameters and optimiser in place from the newest checkpoint, and return its log.
 
     Without a checkpoint nothing changes, and the log is None. Raises InputError for a checkpoint
-    that is damaged, or that another `run` wrote (see `save_checkpoint`).
+    that is damaged, that another `run` wrote (see `save_checkpoint`), or that has other parameters.
     """
     files = _files(folder)
     if not files:
@@ -70,6 +70,16 @@ def load_checkpoint(
     if differences:
         raise InputError(
             f"checkpoint {newest} is another run's, which differs in {', '.join(differences)}; "
+            f"delete {folder} to start anew, or train in another folder"
+        )
+
+    saved_shapes = {}
+    for key, value in tensors.items():
+        if key.endswith("|value"):
+            saved_shapes[key.removesuffix("|value")] = value.shape
+    if saved_shapes != {name: parameter.shape for name, parameter in parameters.items()}:
+        raise InputError(
+            f"checkpoint {newest} is of a model with other layers; "
             f"delete {folder} to start anew, or train in another folder"
         )
 

@@ -127,6 +127,23 @@ def test_a_checkpoint_of_other_windows_is_refused(run):
         restored(run.folder, RUN | {"seed": 1, "windows": "fedcba9876543210"})
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param({"a": torch.nn.Parameter(torch.ones(2, 3))}, id="one layer less"),
+        pytest.param(
+            {"a": torch.nn.Parameter(torch.ones(3, 2)), "b": torch.nn.Parameter(torch.ones(4))},
+            id="another width",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused_and_nothing_is_loaded(run, others):
+    optimizer = torch.optim.AdamW(others.values(), lr=0.1)
+    with pytest.raises(InputError, match=r"is of a model with other layers; delete .*run to start"):
+        load_checkpoint(run.folder, RUN, others, optimizer)
+    assert all((parameter == 1).all() for parameter in others.values())
+
+
 def test_a_checkpoint_that_does_not_know_its_windows_is_gone_on_from(tmp_path):
     parameters, optimizer = parameters_and_optimizer()
     older = {name: value for name, value in RUN.items() if name != "windows"}
