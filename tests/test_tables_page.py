@@ -1,12 +1,17 @@
 """The page on one's own tables: its printout of `m2 evaluate` and its numbers are of records."""
 
+import re
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from benchmarks import counts
 from m2lib.files import ROOT, read_json
-from m2lib.forecaster import Evaluation
+from m2lib.forecaster import Evaluation, Forecaster
 from m2lib.forecaster.adapters import GENERAL_FOLDER, weights_hash
 from m2lib.forecaster.evaluation import MEASURES
 from m2lib.series.intervals import t_interval
@@ -87,3 +92,52 @@ def test_the_page_says_what_the_temperature_does_to_counts(of_counts):
         assert low < 1 < high, "at 1 both intervals of the mean contain the truth"
         assert row["level"] > counts.LEVEL
         assert row["total"] > row["level"]
+
+
+# Beside another forecaster. Stand-ins play the libraries that a user has.
+
+
+class AlwaysThree:
+    """Stands in for a method of statsforecast, whose forecasts are 3."""
+
+    def __init__(self, season_length):
+        assert season_length == 7
+
+    def forecast(self, y, h):
+        assert y.ndim == 1
+        return {"mean": np.full(h, 3.0)}
+
+
+class AlwaysFour:
+    """Stands in for a pipeline of Chronos-Bolt, whose forecasts are 4."""
+
+    def predict_quantiles(self, inputs, prediction_length):
+        num_series, _ = inputs.shape
+        return None, torch.full((num_series, prediction_length), 4.0)
+
+
+@pytest.fixture
+def libraries(monkeypatch):
+    """Let the page's programs import statsforecast and chronos."""
+    methods = SimpleNamespace(AutoARIMA=AlwaysThree, AutoETS=AlwaysThree, AutoTheta=AlwaysThree)
+    pipelines = SimpleNamespace(from_pretrained=lambda name: AlwaysFour())
+    monkeypatch.setitem(sys.modules, "statsforecast.models", methods)
+    chronos = SimpleNamespace(BaseChronosPipeline=pipelines)
+    monkeypatch.setitem(sys.modules, "chronos", chronos)
+
+
+@pytest.mark.usefixtures("libraries")
+def test_the_programs_set_another_forecaster_beside_the_model(tiny):
+    section = re.search(r"^### Beside another forecaster\n(.*?)^## ", PAGE, re.M | re.S)[1]
+    of_three, of_chronos = re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
+    days = pd.date_range("2024-01-01", periods=120)
+    sold = 5 + np.random.default_rng(0).gamma(2.0, 3.0, 120)
+    df = pd.DataFrame({"item_id": "A", "timestamp": days, "target": sold})
+    names = {"df": df, "forecaster": Forecaster(tiny, progress=False)}
+
+    exec(compile(of_three, "tables.md", "exec"), names)
+    exec(compile(of_chronos, "tables.md", "exec"), names)
+
+    assert (names["found"].forecasts["median of three"] == 3).all()
+    both = names["forecaster"].evaluate(df, 14, num_samples=2, rivals=names["rivals"])
+    assert (both.forecasts["Chronos-Bolt"] == 4).all()
