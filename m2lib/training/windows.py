@@ -27,9 +27,10 @@ def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
     # window from 512 ends with the text, and one from 768 would only repeat its second half. One of
     # 200: max(1, -56) leaves the start 0.
     stride = length // 2
+    shared = length - stride  # tokens that a window shares with the next one
     rows = []
     for ids in texts:
-        for start in range(0, max(1, len(ids) - stride), stride):
+        for start in range(0, max(1, len(ids) - shared), stride):
             rows.append(ids[start : start + length])
     return pad_windows(rows, length)
 

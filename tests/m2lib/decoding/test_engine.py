@@ -151,6 +151,29 @@ def test_logits_are_those_of_the_reference(model, num_samples, staying):
     assert len(fast.logits) == len(staying[90])
 
 
+def test_biases_of_queries_keys_and_values_count(tiny):
+    model = with_adapters(tiny.model)
+    with torch.inference_mode():
+        without_biases = Engine(model, PROMPTS).logits
+
+    # In a model that has learned nothing they are 0.
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "_proj." in name and name.endswith("bias"):
+                parameter.normal_(generator=generator)
+
+    with torch.inference_mode():
+        fast = Engine(model, PROMPTS)
+        simple = Reference(model, PROMPTS)
+        assert not torch.allclose(fast.logits, without_biases, atol=1e-3)
+        for _ in range(3):
+            assert torch.allclose(fast.logits, simple.logits, atol=1e-4)
+            tokens = simple.logits.argmax(-1)
+            fast.step(tokens)
+            simple.step(tokens)
+
+
 def test_each_prompt_attends_to_its_own_columns_alone(tiny):
     # Prompts of 60, 61, 150 and 20 tokens have 64, 64, 192 and 64 columns: three groups.
     text = "12;" * 50

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.forecasts import cut_prompt, forecast, pooled, read_back
-from m2lib.decoding.generation import DecodeConfig
+from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.files import InputError
 from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID, ids_to_text, text_to_ids
-from m2lib.series.codec import TextFormat, decode, encode, to_integers
+from m2lib.series.codec import TABLES, TextFormat, decode, encode, to_integers
 
 
 def test_a_forecast_reports_what_it_read_and_wrote(tiny, data):
@@ -42,6 +42,31 @@ def test_contexts_of_different_lengths_are_forecast_together(tiny, data):
     for context, made in zip(contexts, together, strict=True):
         (alone,) = forecast(tiny, context[None], config)
         assert made.texts == alone.texts
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "published"])
+def test_a_prompt_is_written_in_the_rounding_of_the_protocol(tiny, data, monkeypatch, rounding):
+    prompts = []
+
+    def noted(model, batch, *rest, **options):
+        prompts.extend(batch)
+        return generate(model, batch, *rest, **options)
+
+    monkeypatch.setattr("m2lib.decoding.forecasts.generate", noted)
+    forecast(tiny, data.contexts[[94]], DecodeConfig(rounding=rounding, max_new_tokens=1))
+
+    (prompt,) = prompts
+    assert ids_to_text(prompt) == encode(data.contexts[94], data.scales[94], rounding)
+
+
+def test_prompts_are_padded_to_the_longest_of_their_batch(tiny, data):
+    contexts = [data.contexts[0], data.contexts[1, 30:], data.contexts[2, 50:]]
+    made = forecast(tiny, contexts, DecodeConfig(max_new_tokens=1), batch_size=2)
+
+    first, second, third = (each.prompt_tokens for each in made)
+    assert third < first  # steps have 4 to 10 tokens
+    longest = max(first, second)
+    assert [each.padded_tokens for each in made] == [longest, longest, third]
 
 
 def test_a_batch_of_no_series_is_refused(tiny, data):
@@ -229,6 +254,16 @@ def test_samples_differ_and_depend_on_the_seed(tiny, data):
     assert forecast(tiny, contexts, SAMPLED, seed=2)[1].texts != first[1].texts
 
 
+def test_each_batch_draws_other_numbers(tiny, data):
+    first, second = forecast(tiny, data.contexts[[0, 0]], SAMPLED, batch_size=1)
+    assert first.texts != second.texts
+
+
+def test_a_seed_below_zero_is_refused(tiny, data):
+    with pytest.raises(InputError, match=r"^seed is -1; give a whole number of 0 or more"):
+        forecast(tiny, data.contexts[:1], SAMPLED, seed=-1)
+
+
 def test_each_context_has_its_own_temperature_in_every_batch(tiny, data):
     temperatures = [1.0, 1.0, 1e-6]
     *warm, cold = forecast(
@@ -246,6 +281,13 @@ def skewed(tiny, data):
     values = np.zeros_like(made.values)
     values[2] = 3
     return replace(made, values=values, spread=2.0, least=0.0)
+
+
+def test_the_point_forecast_is_the_median(skewed):
+    assert (skewed.point == 0).all()
+    alone = replace(skewed, values=skewed.values[2:])
+    assert alone.point.dtype == np.int64
+    assert (alone.point == 3).all()
 
 
 def test_the_mean_is_of_samples_as_they_were_drawn(skewed):
@@ -289,6 +331,20 @@ def test_a_raw_cut_may_be_shorter_than_a_step(tiny, data):
     config = DecodeConfig(context_tokens=5, raw_cut=True, max_new_tokens=5)
     (made,) = forecast(tiny, data.contexts[:1], config)
     assert made.prompt_tokens == 5
+
+
+def test_a_context_may_be_as_short_as_the_longest_step(tiny):
+    config = DecodeConfig(context_tokens=10, max_new_tokens=1)
+    (made,) = forecast(tiny, np.ones((1, 30, 2)), config)
+    assert made.prompt_tokens == 10  # `1000,1000;`
+
+
+def test_what_is_counted_of_a_sample_stays_beside_it_when_forecasts_are_pooled(skewed):
+    counts = {"repairs": (1, 2, 3), "new_tokens": (4, 5, 6), "passes": (7, 8, 9)}
+    together = pooled([replace(skewed, **counts)] * 2, 4)  # the first two samples of each
+    assert together.repairs == (1, 2, 1, 2)
+    assert together.new_tokens == (4, 5, 4, 5)
+    assert together.passes == (7, 8, 7, 8)
 
 
 def test_forecasts_that_are_pooled_have_read_all_of_their_prompts(skewed):
@@ -367,6 +423,17 @@ def test_a_prompt_that_leaves_too_few_positions_for_the_forecast_is_refused(tiny
 
     (cut,) = forecast(tiny, ones, replace(config, context_tokens=500))
     assert cut.prompt_tokens == 500
+
+
+def test_a_prompt_needs_no_more_room_than_for_the_tokens_that_may_follow(tiny):
+    config = DecodeConfig(max_new_tokens=18)  # 20 steps could take 200
+    (made,) = forecast(tiny, np.ones((1, 203, 2)), config)
+    assert made.prompt_tokens == 2030  # and 18 more are the 2048 positions of `tiny`
+
+
+def test_a_text_format_for_any_number_of_variables_is_refused(tiny):
+    with pytest.raises(InputError, match="one for any number of variables; call `of` on it"):
+        forecast(tiny, np.ones((1, 30, 2)), DecodeConfig(), text_format=TABLES)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ def preferring(model, token_id):
         ({"context_tokens": 0}, "context_tokens is 0; give a whole number of 1 or more"),
         ({"steps": 2.0}, "steps is 2.0; give a whole number of 1 or more"),
         ({"max_new_tokens": None}, "max_new_tokens is None; give a whole number of 1 or more"),
+        ({"n_samples": 0}, "n_samples is 0; give a whole number of 1 or more"),
+        ({"n_samples": 2}, "at temperature 0 all samples are the same; give a temperature"),
+        ({"temperature": -0.1}, "temperature is -0.1; give 0, or more to sample"),
         ({"temperature": float("nan")}, "temperature is nan; give 0, or more to sample"),
         ({"temperature": float("inf")}, "temperature is inf; give 0, or more to sample"),
         ({"rounding": "trunc"}, "rounding is 'trunc'; it may be nearest or published"),
@@ -107,6 +110,14 @@ def test_each_prompt_may_have_a_temperature_of_its_own(tiny):
     cold, *warm = sampled(temperatures=[1e-6, 1.0, 1.0])
     assert all(sample == cold[0] for sample in cold), "they are all the likeliest"
     assert warm == sampled()[1:]
+
+
+def test_no_draw_gives_a_token_of_probability_zero():
+    never = float("-inf")
+    logits = torch.tensor([[never, 0.0, 0.0], [0.0, never, 0.0]])  # two tokens are a half each
+    draws = torch.tensor([0.0, 0.5])
+    tokens = generation._choose(logits, torch.ones(2, 1), draws)
+    assert tokens.tolist() == [1, 2]
 
 
 def test_no_draw_gives_a_token_behind_the_last():

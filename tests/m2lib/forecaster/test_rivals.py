@@ -38,6 +38,15 @@ def test_a_tables_units_change_no_simple_forecast():
         assert in_units[name][0] / units == pytest.approx(plain[name][0]), name
 
 
+def test_a_variable_that_is_never_negative_is_only_scaled():
+    context = 500 + 300 * np.sin(np.arange(36) / 2)[:, None]
+    unit = context.max() / 1000
+    of_scaled = baselines_for()["log-VAR(3)"](context[None] / unit, 4)[0]
+
+    forecasts = simple_forecasts([context], 4, period=None)
+    assert forecasts["log-VAR(3)"][0] == pytest.approx(of_scaled * unit)
+
+
 def test_a_variable_that_was_always_zero_has_simple_forecasts():
     wave = 50 + 30 * np.sin(np.arange(36) / 2)
     context = np.stack([wave, np.zeros(36)], axis=1)
@@ -99,6 +108,7 @@ def test_a_rival_cannot_change_the_table():
         pytest.param([np.ones((4, 2)), np.ones((2, 4))], r"1 has shape \(2, 4\), not", id="turned"),
         pytest.param([np.ones((4, 2)), np.ones(4)], r"1 has shape \(4,\), not", id="one variable"),
         pytest.param([np.full((4, 2), np.nan)] * 2, "0 has a value that is not finite", id="NaN"),
+        pytest.param([np.full((4, 2), np.inf)] * 2, "0 has a value that is not finite", id="inf"),
     ],
 )
 def test_forecasts_of_another_form_are_refused(forecasts, problem):

@@ -195,6 +195,12 @@ def test_less_of_a_series_may_be_read(untuned):
     assert result.forecasts.predictions.tolist() == ahead.predictions.tolist()
 
 
+def test_a_series_that_does_not_fit_the_adapter_is_named(tiny):
+    items = [item(wave()), item(wave() - 60, "profit")]
+    with pytest.raises(InputError, match=r"^series profit does not fit the adapter's text"):
+        evaluate(Forecaster(tiny, TextFormat(1)), items, 4, origins=2, sampling=Sampling(1))
+
+
 def test_too_short_a_context_length_is_refused_before_any_training(tiny):
     with pytest.raises(InputError, match="context_length is 0; give a whole number of 10"):
         evaluate(
@@ -358,6 +364,18 @@ def test_a_moment_at_which_nothing_is_left_without_the_season_is_left_out(tiny):
     with pytest.warns(UserWarning, match="left out, as what is read never changes or .*: 1$"):
         result = evaluate(forecaster, [item(noisy), item(regular)], 4, **options)
     assert result.errors.index.tolist() == [(0, 120)]
+
+
+def test_where_a_seasonal_series_stands_still_its_moment_is_left_out(tiny):
+    # Where it stands still, it goes from 32 to 11 and back once the season before is taken out.
+    closed = np.concatenate([np.resize([8.0, 24.0], 60), np.full(34, 16.0)])
+
+    forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
+    sampling = Sampling(1, context_length=30)
+    options = {"season": 2, "sampling": sampling, "auto_ets": False}
+    with pytest.warns(UserWarning, match="left out, as what is read never changes or .*: 1$"):
+        result = evaluate(forecaster, [item(closed), item(wave(94))], 4, **options)
+    assert result.errors.index.tolist() == [(1, 90)]
 
 
 def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):
@@ -670,7 +688,10 @@ def test_a_rival_gets_the_contexts_with_their_season(untuned):
     assert np.array_equal(seen[1], values[:55])
 
 
-@pytest.mark.parametrize("name", [MODEL, "mean", "truth", "0.5", "shop"])
-def test_a_rivals_name_must_be_free(untuned, name):
-    with pytest.raises(InputError, match=f"'{name}' is taken; give the rival another name"):
-        untuned.evaluate(shops(), 4, num_samples=2, rivals={name: tens}, **COLUMNS)
+def test_a_rivals_name_must_be_free(untuned, shops_evaluated):
+    for name in (MODEL, *shops_evaluated.forecasts.columns):
+        with pytest.raises(InputError) as error:
+            untuned.evaluate(
+                shops(), 4, auto_ets=False, num_samples=2, rivals={name: tens}, **COLUMNS
+            )
+        assert str(error.value) == f"'{name}' is taken; give the rival another name"

@@ -165,6 +165,21 @@ def test_a_setting_that_is_newer_than_the_checkpoint_has_its_default(tmp_path):
         restored(tmp_path, RUN | {"units_weight": 2.0})
 
 
+def test_a_setting_that_only_the_checkpoint_has_is_a_difference(tmp_path):
+    parameters, optimizer = parameters_and_optimizer()
+    newer = RUN | {"dropout": 0.1}
+    save_checkpoint(tmp_path, vars(TrainLog(step=1)), newer, parameters, optimizer)
+    with pytest.raises(InputError, match="differs in dropout;"):
+        restored(tmp_path)
+
+
+def test_of_two_checkpoints_the_newer_is_gone_on_from(run):
+    """A run may have been killed after it wrote the one, before it deleted the other."""
+    (run.folder / "step-000002.safetensors").write_bytes(b"the older one")
+    log, _, _ = restored(run.folder)
+    assert log == run.log
+
+
 def test_a_damaged_checkpoint_is_refused_in_one_line(run):
     (path,) = run.folder.iterdir()
     path.write_bytes(path.read_bytes()[:100])

@@ -6,6 +6,7 @@ import itertools
 import re
 import signal
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -181,6 +182,11 @@ def test_the_seed_of_a_training_decides_where_its_adapter_starts(tiny, windows, 
     assert not torch.equal(*starts)
 
 
+def test_a_new_adapter_has_the_alpha_of_the_settings(model, windows, tmp_path):
+    train(model, windows, replace(CONFIG, steps=1, alpha=16.0), tmp_path, progress=False)
+    assert {layer.alpha for layer in lora_layers(model).values()} == {16.0}
+
+
 def test_an_adapter_that_the_model_has_is_trained_further(model, windows, tmp_path):
     inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
     with torch.no_grad():
@@ -353,7 +359,7 @@ def test_the_progress_bar_shows_loss_and_speed(model, windows, tmp_path, monkeyp
 
     printed = drawn.getvalue()
     assert f"loss {np.mean(log.losses):.3f}, " in printed
-    assert re.search(r"\d FLOP/s|e\+\d+ FLOP/s", printed)
+    assert re.search(r"[1-9]e\+\d+ FLOP/s", printed)  # of step 2: before step 1 none is known
 
 
 def test_the_environment_may_switch_the_bar_off(model, windows, tmp_path, monkeypatch, capsys):
@@ -418,6 +424,21 @@ def test_the_seconds_of_a_run_are_those_of_all_its_processes(tiny, slow_windows,
     assert log.seconds == 50 * CONFIG.steps  # those after the last checkpoint do not count twice
 
 
+def test_the_seconds_of_all_evaluations_count(model, windows, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def evaluate():
+        now[0] += 7
+        return {}
+
+    config = replace(CONFIG, steps=1)
+    log = train(model, windows, config, tmp_path, evaluate=evaluate, progress=False)
+
+    assert log.evaluation_seconds == 14  # before the step and after it
+    assert log.seconds == 14
+
+
 def test_costs_are_counted_before_their_checkpoint_is_written(model, windows, tmp_path):
     """Killed in between, a run takes these steps again, and none goes uncounted."""
     counted = []
@@ -461,3 +482,34 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
 
     assert saved_step(tmp_path) == 5
     assert signal.getsignal(signal.SIGINT) is handler_before
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(model, windows, tmp_path):
+    steps = itertools.count()
+
+    def press_twice_after_step_five():
+        if next(steps) == 5:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            model,
+            windows,
+            CONFIG,
+            tmp_path,
+            evaluate=press_twice_after_step_five,
+            evaluate_after=range(100),
+            progress=False,
+        )
+
+    assert saved_step(tmp_path) == 1  # the checkpoint before
+
+
+def test_a_run_may_train_in_any_thread(model, windows, tmp_path):
+    """Ctrl-C is the main thread's, so in another one nothing is arranged for it."""
+    config = replace(CONFIG, steps=1)
+    with ThreadPoolExecutor(1) as threads:
+        log = threads.submit(train, model, windows, config, tmp_path, progress=False).result()
+    assert log.step == 1

@@ -35,6 +35,12 @@ def test_windows_cover_each_text_at_half_steps(texts, windows):
     assert make_windows(texts, 4).tolist() == windows
 
 
+def test_no_window_of_an_odd_length_only_repeats_the_one_before():
+    windows = make_windows([[1, 2, 3, 4, 5, 6, 7]], 5)
+    assert windows.tolist() == [[1, 2, 3, 4, 5], [3, 4, 5, 6, 7]]
+    assert len(make_windows([[1, 2, 3, 4, 5, 6, 7, 8]], 5)) == 3
+
+
 def test_an_epoch_sees_every_window_once():
     windows = np.arange(10).reshape(5, 2)
     first_numbers = [batch_of(step, windows, CONFIG)[:, 0] for step in range(4)]
@@ -45,6 +51,12 @@ def test_an_epoch_sees_every_window_once():
     assert len(set(first_epoch)) == 4
     assert len(set(second_epoch)) == 4
     assert not np.array_equal(first_epoch, second_epoch)
+
+
+def test_where_there_are_fewer_windows_a_batch_has_all_of_them():
+    window = np.array([[1, 2, 3]])
+    for step in range(3):
+        assert batch_of(step, window, CONFIG).tolist() == [[1, 2, 3]]
 
 
 def test_a_batch_is_a_function_of_the_step_and_the_seed():
