@@ -1,5 +1,7 @@
 """llama.cpp, a peer of the benchmark, runs the same model that we run."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,15 +12,17 @@ from benchmarks import bench, llama_cpp
 
 def test_the_written_weights_are_those_of_the_model(tiny, tmp_path):
     path = tmp_path / "model.gguf"
-    block = tiny.model.model.layers[1]
+    model = copy.deepcopy(tiny.model)
+    block = model.model.layers[1]
+    torch.nn.init.normal_(block.self_attn.q_proj.bias)  # `tiny` has biases of 0 everywhere
 
-    llama_cpp.write_gguf(tiny.model, path, "F32")
+    llama_cpp.write_gguf(model, path, "F32")
 
     read = {tensor.name: tensor.data for tensor in GGUFReader(path).tensors}
-    assert len(read) == len(tiny.model.state_dict()) - 1  # all but the head's bias
+    assert len(read) == len(model.state_dict()) - 1  # all but the head's bias
     np.testing.assert_array_equal(read["blk.1.ffn_up.weight"], block.mlp.up_proj.weight.numpy())
     np.testing.assert_array_equal(read["blk.1.attn_q.bias"], block.self_attn.q_proj.bias.numpy())
-    np.testing.assert_array_equal(read["output.weight"], tiny.model.lm_head.weight.numpy())
+    np.testing.assert_array_equal(read["output.weight"], model.lm_head.weight.numpy())
 
 
 def test_heads_of_a_llama_are_written_in_llama_cpps_order():
