@@ -43,12 +43,14 @@ def trained(store, forty, monkeypatch):
     return store
 
 
-def test_a_mark_is_forecast_with_the_adapter_that_was_kept_there(trained, forty):
+def test_a_mark_is_forecast_with_the_adapter_that_was_kept_there(trained, forty, monkeypatch):
+    monkeypatch.setenv("M2_DTYPE", "bfloat16")  # but the profile prescribes float32
     marks.record_marks(SMALL, forty)
 
     (row,) = read_json(trained / "results" / "marks.json")
     folder = adapter_path(SMALL, "final", 2)
     assert row["step"] == 2
+    assert row["dtype"] == "float32"
     assert row["adapter"] == adapter_hash(folder) != load_record(SMALL, "final").adapter
     assert row["loss"] == load_record(SMALL, "final").evaluations[1]["loss"]
 

@@ -128,6 +128,24 @@ def test_errors_may_be_in_units_of_another_forecaster(recorded):
     assert relative.loc["one", "log-VAR(3)"] == pytest.approx(ratio)
 
 
+def test_a_summary_has_both_errors_and_what_the_band_holds():
+    columns = ("source", "split", "forecaster", "mase", "loss", "held")
+    rows = [
+        ("one", "test", REFERENCE, [2.0, 4.0], [1.0], [0.5]),
+        ("one", "test", "ours", [0.5, 0.5, 3.5], [2.0], [0.0, 0.25, 0.95]),
+        ("two", "test", REFERENCE, [1.0], [1.0], [0.5]),
+        ("two", "test", "ours", [2.0], [8.0], [0.8]),
+        ("three", "validation", REFERENCE, [1.0], [1.0], [0.5]),
+        ("three", "validation", "ours", [9.0], [9.0], [0.9]),
+    ]
+    summary = table_summary(pd.DataFrame(rows, columns=columns), "test")
+
+    # Ours is half and twice as large by MASE, and two and eight times as large by the loss.
+    assert summary.loc["ours", "mase"] == pytest.approx(1)
+    assert summary.loc["ours", "loss"] == pytest.approx(4)
+    assert summary.loc["ours", "80% band holds"] == pytest.approx((0.4 + 0.8) / 2)
+
+
 def test_one_forecaster_alone_leaves_the_others_as_they_were(tmp_path, monkeypatch, walk):
     def repeated(model, contexts, horizon, steps):
         return [np.resize(context[-steps:], (9, horizon)) for context in contexts]

@@ -18,9 +18,12 @@ from benchmarks.yardsticks import (
     record_yardsticks,
     statistical,
 )
+from m2lib.accounting import Shape
 from m2lib.files import InputError
 from m2lib.series import log_var, series_mae, split_ids, to_integers
 from study import ORDER, STATISTICAL, load_record, recorded_rows, recorded_yardsticks
+from study.costs import series_costs
+from study.experiments import CONSTRAINED
 from study.worlds import WORLDS
 
 FAST = [name for name in WITHOUT_MODEL if name not in STATISTICAL]
@@ -78,6 +81,28 @@ def test_language_models_are_recorded_with_the_adapters_as_they_are_now(where):
     for name, adapter in LANGUAGE_MODELS.items():
         hash_now = yardsticks._adapter_hash(adapter)
         assert rows[name]["adapter"] == hash_now, "run `python -m benchmarks.yardsticks`"
+
+
+@pytest.mark.parametrize(
+    ("device", "seconds"), [("cpu: A, 4 threads; cpu: B, 2 threads", 100), ("cpu: A", 50)]
+)
+def test_the_studys_own_forecasts_count_by_the_threads_that_made_them(
+    device, seconds, data, monkeypatch
+):
+    record = SimpleNamespace(
+        device=device,
+        seconds=110.0,
+        train_seconds=10.0,
+        flops={"forecasts": {"executed": 6, "coursework": 8}},
+        series={1: {}, 2: {}},
+        adapter="a hash",
+        maes=lambda: {1: 3.0, 2: 4.0},
+    )
+    monkeypatch.setattr(yardsticks, "load_finished", lambda *_: record)
+    row = yardsticks._studied("final", data)
+    assert row["seconds"] == seconds
+    assert row["flops"] == 3
+    assert row["coursework"] == 4
 
 
 def test_the_order_of_the_regression_is_chosen_on_validation(data):
@@ -167,6 +192,67 @@ def test_general_shares_its_samples_out_among_its_views(tiny, data):
     # The second view shows all 80 steps, and the others 60.
     assert context_tokens[1] > context_tokens[0]
     assert context_tokens[1] > context_tokens[2]
+
+
+def test_statistical_models_take_the_season_of_each_variable_where_they_can(monkeypatch):
+    seasons = []
+
+    class LastValue:
+        def __init__(self, season_length):
+            seasons.append(season_length)
+
+        def forecast(self, y, h):
+            return {"mean": np.full(h, y[-1])}
+
+    models = SimpleNamespace(**dict.fromkeys(STATISTICAL, LastValue))
+    monkeypatch.setitem(sys.modules, "statsforecast", SimpleNamespace(models=models))
+    steps = np.arange(80)
+    waves = [10 + 5 * np.sin(2 * np.pi * steps / period) for period in (8, 30)]
+    contexts = np.stack(waves, axis=1)[None]
+
+    seasons_of = {}
+    for model in STATISTICAL:
+        seasons.clear()
+        forecasts = statistical(model, contexts)
+        seasons_of[model] = seasons.copy()
+        assert np.array_equal(forecasts[0, 0], contexts[0, -1])
+    assert seasons_of == {"AutoARIMA": [1, 1], "AutoETS": [8, 1], "AutoTheta": [8, 30]}
+
+
+@pytest.fixture
+def six_seconds(monkeypatch):
+    """Let each set take six seconds of the processor."""
+    clock = iter([1.0, 7.0])
+    monkeypatch.setattr(yardsticks, "time", SimpleNamespace(process_time=lambda: next(clock)))
+
+
+def test_a_statistical_model_is_charged_for_the_seconds_of_a_series(data, six_seconds, monkeypatch):
+    monkeypatch.setitem(yardsticks.WITHOUT_MODEL, "AutoARIMA", WITHOUT_MODEL[FAST[0]])
+    monkeypatch.setattr(yardsticks, "core_rate", lambda: 1e9)
+
+    row = measured(data, split_ids().test[:3], "AutoARIMA")
+
+    assert row["seconds"] == 2
+    assert row["flops"] == 2e9
+    assert row["bound"] == "at most"
+
+
+def test_a_language_model_costs_the_mean_over_its_series(tiny, data, six_seconds, monkeypatch):
+    forecasts = []
+    for new in (100, 150):
+        tokens = {"prompt_tokens": 700, "padded_tokens": 700}
+        tokens |= {"new_tokens": (new,), "passes": (new - 1,)}
+        forecasts.append(SimpleNamespace(point=np.zeros((20, 2)), **tokens))
+    monkeypatch.setattr(yardsticks, "_language_model", lambda adapter: tiny)
+    monkeypatch.setattr(yardsticks, "forecast", lambda *_, **__: forecasts)
+
+    row = measured(data, split_ids().test[:2], UNTUNED)
+
+    shape = Shape.of(tiny.model.config)
+    first, second = (series_costs(shape, vars(one), CONSTRAINED) for one in forecasts)
+    assert row["seconds"] == 3
+    assert row["flops"] == (first["executed"] + second["executed"]) / 2
+    assert row["coursework"] == (first["coursework"] + second["coursework"]) / 2
 
 
 # A new record.

@@ -102,6 +102,17 @@ def test_a_run_reserves_as_many_forecasts_as_its_plan_has(data, store):
         assert Run(plan, whole, series, None).work.num_forecasts == count
 
 
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        pytest.param("baseline-constrained", SMALL, id="an experiment beyond the report"),
+        pytest.param("baseline", replace(SMALL, live=True), id="a live run"),
+    ],
+)
+def test_what_is_not_charged_runs_without_a_budget(name, profile, data):
+    assert run(name, replace(profile, budget=0), data=data).status == "done"
+
+
 def test_a_run_beyond_the_budget_changes_nothing(data, store, most_flops):
     baseline = run("baseline", SMALL, data=data)
     chosen = hard_and_easy(baseline.maes())

@@ -210,6 +210,32 @@ def test_an_adapters_targets_decide_an_estimate(wide, convention):
     assert costs["forecasts"][convention] == 25 * total(forecast)
 
 
+def test_without_a_limit_a_prompt_is_a_whole_context_and_a_forecast_twenty_steps():
+    constrained = workload(EXPERIMENTS["baseline-constrained"], REPORT)
+    assert constrained.prompt == constrained.length == 80 * 10
+    assert constrained.new_tokens == 20 * 10
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_an_estimate_counts_each_sample(convention):
+    costs = estimate(workload(EXPERIMENTS["samples/final/test"], REPORT), TINY)
+    of_series = forecast_flops(TINY, 800, 200, rank=2, samples=48, convention=convention)
+    assert costs["forecasts"][convention] == 50 * total(of_series)
+
+
+def test_an_evaluation_at_a_milestone_takes_losses_and_forecasts_of_fifty_series():
+    costs = estimate(workload(EXPERIMENTS["best"], REPORT), TINY)["evaluation"]
+    adapter = {"rank": 4, "targets": EVERY_LAYER}
+    # At the start, at five milestones and at the end. A series of 1000 tokens at most has two
+    # windows of 1024. As published, losses are free.
+    series = 7 * 50
+    window = total(forward_flops(TINY, 1024, **adapter))
+    forecast = total(forecast_flops(TINY, 800, 200, **adapter))
+    published = total(forecast_flops(TINY, 800, 200, convention="published", **adapter))
+    assert costs["coursework"] == series * (2 * window + forecast)
+    assert costs["published"] == series * published
+
+
 def test_an_adapters_targets_decide_the_costs_of_a_forecast_unless_it_is_merged():
     wide = series_costs(TINY, GREEDY_ENTRY, DecodeConfig(), **WIDE_ADAPTER)
     usual = series_costs(TINY, GREEDY_ENTRY, DecodeConfig(), rank=2, targets=TARGETS)

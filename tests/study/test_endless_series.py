@@ -11,12 +11,15 @@ import pytest
 
 from m2lib.accounting import CONVENTIONS
 from m2lib.forecaster import Forecaster, Sampling
-from m2lib.series import FORMAT_FILE, TABLES, draw_systems, split_ids
+from m2lib.model import text_to_ids
+from m2lib.series import FORMAT_FILE, TABLES, draw_systems, encode, generate_series, split_ids
+from m2lib.training import make_windows
 from study import runs
 from study.plans import plan_run
 from study.profiles import Profile
 from study.records import adapter_path
 from study.runs import run
+from study.synthetic import synthetic_windows
 from study.windows import simulation_seed, training_windows, watched_windows
 
 SIMULATED = "trial/linear-simulated"
@@ -66,12 +69,39 @@ def test_no_step_has_the_seed_of_the_data_set():
     assert simulation_seed(5, seed=2) == 2_000_006
 
 
+def test_a_step_has_a_window_of_each_of_its_own_systems(data):
+    plan = plan_run(SIMULATED, SMALL, data)
+
+    step = training_windows(plan, data, plan.training)(3)
+
+    simulated = generate_series(2, simulation_seed(3, seed=0))
+    texts = []
+    for trajectory, scale in zip(simulated.trajectories, simulated.scales, strict=True):
+        texts.append(text_to_ids(encode(trajectory, scale)))
+    # No series is longer than a window, so each is one.
+    assert np.array_equal(step, make_windows(texts, plan.training.sequence_length))
+
+
 def test_synthetic_series_that_are_watched_are_not_trained_on(data):
     plan = plan_run(SYNTHETIC, SMALL, data)
     trained_on = training_windows(plan, data, plan.training)
     watched = watched_windows(plan, data, [19, 59], plan.training)
     for step, window in enumerate(watched):
         assert not np.array_equal(window, trained_on(step)[0])
+
+
+def test_synthetic_series_are_drawn_as_the_plan_says(data):
+    plan = plan_run(SYNTHETIC, SMALL, data)
+    plan = replace(plan, without="components", pairs=0.2, shown=0.3)
+    config = replace(plan.training, seed=3)
+
+    drawn = training_windows(plan, data, config)
+
+    declared = synthetic_windows(
+        config.sequence_length, 3, TABLES, "components", pair_share=0.2, shown_share=0.3
+    )
+    for step in range(20):
+        assert np.array_equal(drawn(step), declared(step)), step
 
 
 def test_training_on_simulated_series_does_not_read_the_data_sets(data, store):

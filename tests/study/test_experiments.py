@@ -9,6 +9,7 @@ import pytest
 
 from m2lib.decoding import DecodeConfig
 from m2lib.files import ROOT
+from study import experiments
 from study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES
 from study.plans import trained_with
 from study.profiles import PROFILES
@@ -17,9 +18,8 @@ from study.records import load_record
 REPORTED = [experiment for experiment in EXPERIMENTS.values() if experiment.group]
 
 
-def test_every_experiment_is_found_by_its_name():
-    for name, experiment in EXPERIMENTS.items():
-        assert experiment.name == name
+def test_no_two_experiments_share_a_name():
+    assert len(EXPERIMENTS) == len(experiments._ALL)
 
 
 def test_the_published_protocol_is_declared():

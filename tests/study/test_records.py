@@ -6,7 +6,7 @@ The committed records, besides, are those that the code would make now.
 import json
 import math
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 
@@ -183,6 +183,15 @@ def test_where_two_plans_differ_is_said_by_name():
     assert PLAN.difference(trained).startswith("training is None, not {'steps': 630")
 
 
+@pytest.mark.parametrize("field", [field.name for field in fields(Plan)])
+def test_two_plans_train_the_same_if_they_differ_in_their_forecasts_alone(field):
+    of_forecasts = {"protocol", "split", "series", "decode_version"}
+    value = DecodeConfig(context_tokens=64) if field == "protocol" else "another"
+    other = replace(PLAN, **{field: value})
+    trains_the_same = PLAN.forecasting_as(other) == other
+    assert trains_the_same == (field in of_forecasts)
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -259,6 +268,17 @@ def test_errors_that_are_a_little_smaller_than_the_texts_give_are_refused(data, 
     write_final(results, alter)
     with pytest.raises(InputError, match="but its text gives"):
         load_record("laptop", "final", data)
+
+
+def test_a_crps_that_is_not_that_of_the_texts_is_refused(data, results):
+    stored = json.loads((LAPTOP / "final-sampled.json").read_text(encoding="utf-8"))
+    for entry in stored["series"].values():
+        entry["crps"] *= 0.99
+    path = results / LAPTOP.name / "final-sampled.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(InputError, match=r"series\.\d+\.crps: it is .*, but its text gives"):
+        load_record("laptop", "final-sampled", data)
 
 
 def test_a_finished_record_without_all_of_its_series_is_refused(results):

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from m2lib.accounting import sum_costs
 from m2lib.files import InputError
 from m2lib.model import load_adapter, load_backbone
 from m2lib.settings import out_dir
 from study import runs
 from study.plans import plan_run
 from study.profiles import Profile
-from study.records import adapter_path, load_record, record_path
+from study.records import adapter_path, load_record, record_path, save_record
 from study.runs import Run, run
 
 SMALL = Profile(
@@ -88,6 +89,21 @@ def test_where_the_budget_does_not_allow_it_nothing_is_kept_aside(data):
 
     assert record_path(SMALL, "baseline").read_bytes() == before
     assert not [*out_dir().glob("replaced/*/laptop-tiny/baseline.json")]
+
+
+def test_what_two_earlier_forecasts_had_cost_is_discarded(data):
+    first = run("baseline", SMALL, data=data)
+    run("baseline", SMALL, data=data, reforecast=True)
+    third = run("baseline", SMALL, data=data, reforecast=True)
+    cost = first.flops["forecasts"]
+    assert third.flops["forecasts"] == cost
+    assert third.flops["discarded"] == sum_costs(cost, cost)
+
+
+def test_the_time_of_earlier_forecasts_does_not_count(data):
+    first = run("baseline", SMALL, data=data)
+    save_record(SMALL, replace(first, seconds=10_000.0))
+    assert run("baseline", SMALL, data=data, reforecast=True).seconds < 10_000
 
 
 def test_a_record_has_the_batch_size_that_it_forecast_with_last(data):

@@ -102,6 +102,13 @@ def test_what_a_replaced_record_had_spent_is_discarded_and_no_series_is_counted_
         assert resumed.spent()[convention] == 2 * flops > 0
 
 
+def test_what_a_run_has_spent_is_no_longer_reserved(interruption, most_flops):
+    flops = interruption.interrupted.flops
+    for convention, most in most_flops("baseline", SMALL).items():
+        assert 0 < flops["forecasts"][convention] < most
+        assert flops["forecasts"][convention] + flops["reserved"][convention] == most
+
+
 def test_a_fresh_run_keeps_the_old_record_and_adapter_aside_and_goes_on_when_stopped(
     data, press_ctrl_c, capsys
 ):
@@ -188,6 +195,25 @@ def test_what_is_still_needed_is_counted_from_the_checkpoint(
     with pytest.raises(InputError, match="default may need"):
         run("default", tight, data=data)
     assert budget_of(tight).spent <= tight.budget
+
+
+def test_a_run_that_goes_on_asks_the_budget_for_the_rest_of_it_alone(data, monkeypatch, most_flops):
+    tight = replace(SMALL, budget=most_flops("baseline", SMALL)["coursework"])
+    batches = []
+    real = runs.forecast
+
+    def forecast(*arguments, **options):
+        batches.append(arguments)
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(runs, "forecast", forecast)
+    with pytest.raises(KeyboardInterrupt):
+        run("baseline", tight, data=data)
+    assert len(load_record(SMALL, "baseline").series) == 4
+
+    assert run("baseline", tight, data=data).status == "done"
 
 
 @pytest.mark.parametrize("fresh", [False, True])

@@ -9,13 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from m2lib.accounting import Shape
 from m2lib.files import InputError
 from m2lib.forecaster.adapters import base_of
-from m2lib.model import backbone_config, load_adapter, load_backbone, text_to_ids
+from m2lib.model import backbone_config, load_adapter, load_backbone, shuffle_weights, text_to_ids
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
+from m2lib.training import window_loss
 from study import runs, standing, windows
 from study.costs import estimate, workload
 from study.experiments import EXPERIMENTS
@@ -125,8 +127,79 @@ def test_only_training_series_are_trained_on_and_only_validation_series_watched(
         ids.append({id_of_text[tuple(text)] for text in texts})
     watched, trained = sorted(ids, key=len)
     assert len(watched) == 2
-    assert watched <= set(split_ids().validation)
+    assert watched == set(split_ids().validation[::25])  # spread evenly
     assert trained == set(split_ids().train)
+
+
+@pytest.mark.parametrize("rounding", ["published", "nearest"])
+def test_training_texts_are_rounded_as_the_plan_says(rounding, data):
+    forty = SeriesSet(data.trajectories[:40], data.time, "forty")
+    plan = plan_run("final", SMALL, forty)
+    plan = replace(plan, protocol=replace(plan.protocol, rounding=rounding))
+
+    trained_on = windows.training_windows(plan, forty, plan.training)
+
+    texts = []
+    for series_id in split_ids(40).train:
+        text = encode(forty.trajectories[series_id], forty.scales[series_id], rounding)
+        texts.append(text_to_ids(text))
+    expected = windows.make_windows(texts, plan.training.sequence_length)
+    assert np.array_equal(trained_on, expected)
+
+
+def test_an_evaluation_has_the_mean_loss_and_the_mean_and_median_error(data):
+    profile = replace(TRAINED, watched=3, watched_forecasts=("default-warm",))
+    record = run("default-warm", profile, data=data)
+
+    # The same from the adapter that the training ended with.
+    backbone = load_backbone("tiny")
+    load_adapter(backbone.model, adapter_path(profile, "default-warm"))
+    ids = list(split_ids().validation[::17])  # three of fifty, spread evenly
+    losses = []
+    for window in windows.watched_windows(record.plan, data, ids, record.training):
+        losses.append(window_loss(backbone.model, torch.from_numpy(window[None])).item())
+    entries = runs.forecast_entries(backbone, data, ids, record.protocol)
+    maes = [entry["mae"] for entry in entries.values()]
+    assert len(maes) == 3
+    assert record.evaluations[-1] == {
+        "step": 4,
+        "loss": pytest.approx(np.mean(losses), rel=1e-5),
+        "mae_mean": pytest.approx(np.mean(maes)),
+        "mae_median": pytest.approx(np.median(maes)),
+    }
+    assert 0 < record.evaluation_seconds <= record.train_seconds <= record.seconds
+
+
+def test_each_sample_of_a_series_counts_to_the_batch(data, monkeypatch):
+    small = replace(SMALL, batch_size=6, protocol={"temperature": {"n_samples": 3}})
+    batches = []
+    real = runs.forecast
+
+    def forecast(backbone, contexts, *arguments, **options):
+        batches.append(len(contexts))
+        return real(backbone, contexts, *arguments, **options)
+
+    monkeypatch.setattr(runs, "forecast", forecast)
+    run("temperature/untuned/1.0", small, data=data)
+    assert batches == [2, 2, 1]
+
+
+def test_a_plan_of_shuffled_weights_is_computed_with_them(data):
+    plan = plan_run("trial/shuffled", SMALL, data)
+    loaded = runs.load_model(plan, SMALL, "float32").model.state_dict()
+    shuffled = shuffle_weights(load_backbone("tiny").model).state_dict()
+    assert loaded.keys() == shuffled.keys()
+    for name, weights in shuffled.items():
+        assert torch.equal(loaded[name], weights), name
+
+
+def test_an_experiment_with_a_model_of_its_own_trains_that_one_in_float32(data, monkeypatch):
+    monkeypatch.setenv("M2_DTYPE", "bfloat16")
+    plan = plan_run("trial/small", SMALL, data)
+    dtype = runs.starting_dtype(plan, SMALL, None)
+    backbone = runs.load_model(plan, SMALL, dtype)
+    assert backbone.name == plan.backbone == "small"
+    assert backbone.dtype == "float32"  # because all of its weights train
 
 
 def test_milestones_evaluate_the_whole_validation_split(data, monkeypatch):

@@ -96,6 +96,8 @@ def test_the_verdict_on_a_fall_follows_the_mean_change(unlearned, change, verdic
         pytest.param(5, 1, True, id="a small difference"),
         pytest.param(300, 1, None, id="a wide interval around a small difference"),
         pytest.param(1, 60, False, id="a large difference"),
+        pytest.param(1, 40, True, id="a little less than a third"),
+        pytest.param(1, -42, False, id="a little more than a third, and below"),
     ],
 )
 def test_alike_is_a_small_difference_and_not_a_wide_interval(published, spread, shift, verdict):
@@ -106,6 +108,18 @@ def test_alike_is_a_small_difference_and_not_a_wide_interval(published, spread, 
 
     assert holds is verdict
     assert shown.startswith(f"{ours.mean():.1f}, {(ours - theirs).mean():+.1f} (")
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(0.4, "holds"), (0.5, "not sure"), (0.6, "does not hold")]
+)
+def test_a_median_is_halved_if_the_interval_of_the_ratio_lies_below_a_half(
+    unlearned, share, verdict
+):
+    before = unlearned["default"]
+    after = share * before + alternating(before)
+    _, holds = claim_beginning("it more than halves").finding(unlearned | {"default": after})
+    assert claims.VERDICTS[holds] == verdict
 
 
 @pytest.mark.parametrize(("well", "holds"), [(20, False), (21, True), (29, True), (30, False)])

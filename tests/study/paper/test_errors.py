@@ -77,6 +77,13 @@ def test_an_unfinished_record_is_no_result(tmp_path, monkeypatch):
         errors.finished_record(LAPTOP, "final")
 
 
+def test_without_yardsticks_there_is_no_table(tmp_path, monkeypatch):
+    write_json(tmp_path / "yardsticks.json", {"rows": []})
+    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
+    with pytest.raises(InputError, match="no yardstick has forecast validation; `python -m bench"):
+        errors.error_table({})
+
+
 def test_the_active_profile_is_shown_where_it_keeps_records(monkeypatch):
     assert errors.shown_profile() == LAPTOP  # that of the tests, `slice`, keeps none
 

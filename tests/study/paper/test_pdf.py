@@ -88,6 +88,30 @@ def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
     assert pdf.draw("fig4_baseline_forecasts").get_suptitle() == "qwen2.5-coder-0.5b"
 
 
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("fig4_baseline_forecasts", "report"),
+        ("fig5_baseline_errors", "laptop"),
+        ("fig6_forecasts", "report"),
+        ("fig7_reduced_validation", "report"),
+        ("context_lengths", "report"),
+        ("fig8_search", "fifth"),
+        ("fig8_second", "fifth"),
+        ("final_forecasts", "laptop"),
+    ],
+)
+def test_a_figure_is_drawn_from_the_records_that_its_caption_is_about(name, profile, monkeypatch):
+    monkeypatch.setitem(pdf.FIGURES, name, lambda shown: shown.name)
+    assert pdf.draw(name) == profile
+
+
+def test_figure_9_is_drawn_from_the_longest_final_run(monkeypatch):
+    monkeypatch.setattr(pdf, "fullest_final", lambda: "the longest")
+    monkeypatch.setitem(pdf.FIGURES, "fig9_final", lambda shown: shown)
+    assert pdf.draw("fig9_final") == "the longest"
+
+
 def test_a_figure_or_table_comes_after_the_text_that_calls_it():
     # A figure is then on the page where it stands in the source, or later.
     assert "#set figure(placement: auto)" in SOURCE
