@@ -32,13 +32,16 @@ export JUPYTER_PLATFORM_DIRS := 1
 # Notebooks run in their own folder, so relative paths are made absolute here (not by abspath: it splits at spaces).
 # Where one is not set, it becomes empty, which counts as not set.
 absolute = $(if $(filter-out /% ~%,$(firstword $(1))),$(CURDIR)/$(1),$(1))
-override export M2_DATA := $(call absolute,$(M2_DATA))
-override export M2_CACHE := $(call absolute,$(M2_CACHE))
-override export M2_OUT := $(call absolute,$(M2_OUT))
-override export M2_RESULTS := $(call absolute,$(M2_RESULTS))
+# In lines of their own, because the make of macOS, 3.81, takes `override export NAME` for a name.
+override M2_DATA := $(call absolute,$(M2_DATA))
+override M2_CACHE := $(call absolute,$(M2_CACHE))
+override M2_OUT := $(call absolute,$(M2_OUT))
+override M2_RESULTS := $(call absolute,$(M2_RESULTS))
+export M2_DATA M2_CACHE M2_OUT M2_RESULTS
 # A language model is given by its name, or by a path.
 ifneq ($(wildcard $(M2_BACKBONE)),)
-override export M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
+override M2_BACKBONE := $(call absolute,$(M2_BACKBONE))
+export M2_BACKBONE
 endif
 # A switch, such as FRESH, that says no is empty.
 on = $(filter-out 0 no No NO false False FALSE off Off OFF,$(1))
@@ -90,7 +93,7 @@ model: .venv/.ok
 	@$(BIN)/python -m study model
 
 # With FRESH=1 the records come from build/fresh, where they are computed from nothing; the committed ones stay.
-fresh: override export M2_RESULTS := $(CURDIR)/build/fresh
+fresh: override M2_RESULTS := $(CURDIR)/build/fresh
 fresh: model
 	$(STUDY) run --all --beyond
 	@# What has not been computed anew, such as the replication on other weights, is shown as committed.
@@ -98,7 +101,7 @@ fresh: model
 		[ -e build/fresh/$$study ] || cp -R report/results/$$study build/fresh/; done
 
 ifneq ($(call on,$(FRESH)),)
-report: override export M2_RESULTS := $(CURDIR)/build/fresh
+report: override M2_RESULTS := $(CURDIR)/build/fresh
 report: fresh
 endif
 

@@ -4,6 +4,7 @@ The commands for one's own tables are in `cli_tables`; those of the study, which
 installed package, are `python -m study`.
 """
 
+import errno
 import json
 import os
 import sys
@@ -59,12 +60,11 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
             commands(argv, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
             return 0
-        except BrokenPipeError:
-            # Whoever reads the output, such as `head`, has seen enough. Python would flush stdout
-            # once more when it ends, and complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except (CycloptsError, InputError, OSError, MemoryError, RuntimeError) as error:
+            if _reader_has_gone(error):
+                # Python would flush stdout once more when it ends, and complain.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 0
             no_room = any(words in str(error) for words in NO_ROOM)
             if isinstance(error, RuntimeError) and not no_room:
                 raise
@@ -84,6 +84,17 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
             message = f"\nstopped; {after_ctrl_c}"
     print(message, file=sys.stderr)
     return status
+
+
+def _reader_has_gone(error: Exception) -> bool:
+    """Whether whoever reads the output, such as `head`, has seen enough and closed it.
+
+    On Windows that may be an EINVAL, which names no file as that of a file does
+    (https://github.com/python/cpython/issues/79935).
+    """
+    if isinstance(error, OSError) and sys.platform == "win32" and error.filename is None:
+        return error.errno in (errno.EPIPE, errno.EINVAL)
+    return isinstance(error, BrokenPipeError)
 
 
 @data.command

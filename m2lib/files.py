@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
@@ -85,7 +86,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _put_in_place(temporary, path)
     except OSError as error:
         problem = error.strerror or error
         raise InputError(
@@ -94,6 +95,20 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a file to `path`, whatever is there.
+
+    Windows refuses while another process has `path` open, be it only to read it, so it is tried
+    again for a second.
+    """
+    for _ in range(10):
+        with suppress(PermissionError):
+            temporary.replace(path)
+            return
+        time.sleep(0.1)
+    temporary.replace(path)
 
 
 def delete(path: Path) -> None:

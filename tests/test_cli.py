@@ -1,5 +1,6 @@
 """The `m2` command: the data set, what models cost, help, and how every command ends."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -129,6 +130,23 @@ print(status, "torch" in sys.modules)
     )
     assert done.stdout == "1 False\n"
     assert done.stderr == "error: there is no file nowhere.csv\n"
+
+
+@pytest.mark.parametrize(
+    ("system", "error", "has_gone"),
+    [
+        ("linux", BrokenPipeError(errno.EPIPE, "Broken pipe"), True),
+        ("win32", BrokenPipeError(errno.EPIPE, "Broken pipe"), True),
+        ("win32", OSError(errno.EINVAL, "Invalid argument"), True),
+        ("win32", OSError(errno.EINVAL, "Invalid argument", "a?.csv"), False),
+        ("linux", OSError(errno.EINVAL, "Invalid argument"), False),
+    ],
+)
+def test_windows_has_two_errors_for_a_reader_that_has_gone(system, error, has_gone, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", system)
+        found = cli._reader_has_gone(error)
+    assert found == has_gone
 
 
 def test_adapters_are_on_q_and_v_unless_told_and_their_order_does_not_matter(m2):

@@ -1,6 +1,7 @@
 """The Makefile: what it removes, and how it takes paths and switches. No target is run in full."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -83,7 +84,14 @@ def test_every_variable_that_names_a_folder_is_taken_from_there():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name, setting in (settings.SETTINGS | study.settings.SETTINGS).items():
         if setting.may_be == settings.FOLDER:
-            assert f"override export {name} := $(call absolute,$({name}))\n" in makefile
+            assert f"override {name} := $(call absolute,$({name}))\n" in makefile
+            assert re.search(rf"^export .*\b{name}\b", makefile, re.M)
+
+
+def test_the_make_of_macos_understands_the_makefile():
+    """It is version 3.81, which knows `override` and `export`, but not both in one line."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert not re.search(r"\b(override export|export override)\s+\w+\s*:?=", makefile)
 
 
 # `make -n` prints what it would run.

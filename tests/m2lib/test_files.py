@@ -104,6 +104,23 @@ def test_a_write_in_the_middle_of_another_disturbs_neither(record, monkeypatch):
     assert os.listdir(record.parent) == ["record.json"]
 
 
+def test_a_write_waits_for_whoever_has_the_file_open(record, monkeypatch):
+    """Windows replaces no file that another process reads."""
+    replace = Path.replace
+    refusals = iter([PermissionError(13, "Permission denied")] * 2)
+
+    def replace_in_the_end(temporary, path):
+        for refusal in refusals:
+            raise refusal
+        return replace(temporary, path)
+
+    monkeypatch.setattr(Path, "replace", replace_in_the_end)
+    write_atomic(record, b"new")
+
+    assert record.read_bytes() == b"new"
+    assert os.listdir(record.parent) == ["record.json"]
+
+
 KILLED_BEFORE_THE_RENAME = """
 import os, pathlib, signal, sys
 from m2lib import files

@@ -90,7 +90,9 @@ def test_a_run_that_is_killed_and_gone_on_with_ends_as_an_unbroken_one(
 ):
     # Each process writes all of the training series as text first, so a few are enough.
     data = SeriesSet(data.trajectories[:40], data.time, "forty")
-    context = multiprocessing.get_context("forkserver")
+    # The system libraries of macOS, which numpy and torch compute with, may crash after a fork.
+    method = "spawn" if sys.platform == "darwin" else "forkserver"
+    context = multiprocessing.get_context(method)
     context.set_forkserver_preload(["study.runs", "scipy"])
 
     def exit_status(*arguments):

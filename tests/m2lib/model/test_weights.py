@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import warnings
 import zipfile
@@ -258,7 +259,9 @@ def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(tmp_path, cache, r
     message = refusal(local_weights, str(tmp_path / "model.gguf"))
 
     assert "cannot convert model.gguf into" in message
-    assert list(cache.iterdir()) == []
+    assert not list(cache.glob("gguf-*"))
+    if os.name != "nt":  # Windows keeps the scratch folder, because its file is still mapped
+        assert list(cache.iterdir()) == []
 
 
 def test_a_gguf_is_read_alone_whatever_lies_beside_it_and_no_code_is_run(gguf, cache, monkeypatch):
@@ -347,7 +350,8 @@ def test_damaged_weights_are_not_used_and_are_converted_anew(
         content = (folder / "model.safetensors").read_bytes()
         damage(folder)
 
-        with pytest.warns(UserWarning, match=f"{folder} is damaged and is not used: {fault}"):
+        is_damaged = re.escape(f"{folder} is damaged and is not used: ")
+        with pytest.warns(UserWarning, match=f"{is_damaged}{fault}"):
             assert local_weights(str(gguf)) == (folder, sha256)
 
         assert (folder / "model.safetensors").read_bytes() == content
