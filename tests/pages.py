@@ -1,4 +1,6 @@
-"""What the tests of pages share: a page's text, its sentences, and the rows of its tables."""
+"""What the tests of pages share: a page's text, sentences, tables and programs."""
+
+import re
 
 from m2lib.files import ROOT
 
@@ -21,3 +23,13 @@ def cells_of(row):
 def rows_of(text):
     """Return the rows of all tables in a text, as lists of cells."""
     return [cells_of(line) for line in text.splitlines() if line.startswith("|")]
+
+
+def programs_of(text):
+    """Return the Python programs in a text, in their order."""
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def execute(program, names):
+    """Execute a program, whose names are kept in `names`."""
+    exec(compile(program, "a program of a page", "exec"), names)

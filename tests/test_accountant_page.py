@@ -16,7 +16,7 @@ from m2lib.accounting import (
     train_step_flops,
 )
 from m2lib.model import backbone_config
-from pages import rows_of, sentences_of, text_of
+from pages import execute, rows_of, sentences_of, text_of
 from study import published_statements
 
 PAGE = text_of("book/accountant.md")
@@ -45,7 +45,7 @@ def test_the_program_for_a_model_of_ones_own_prints_what_stands_below_it(capsys)
     found = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
     names = {}
 
-    exec(compile(found[1], "accountant.md", "exec"), names)
+    execute(found[1], names)
 
     assert capsys.readouterr().out == found[2]
     all_weights = train_step_flops(names["shape"], 1024, rank=0, batch=8, convention="executed")

@@ -15,7 +15,7 @@ from m2lib.forecaster import Evaluation, Forecaster
 from m2lib.forecaster.adapters import GENERAL_FOLDER, weights_hash
 from m2lib.forecaster.evaluation import MEASURES
 from m2lib.series.intervals import t_interval
-from pages import sentences_of, text_of
+from pages import execute, programs_of, sentences_of, text_of
 
 PAGE = text_of("book/tables.md")
 SENTENCES = sentences_of("book/tables.md")
@@ -94,6 +94,41 @@ def test_the_page_says_what_the_temperature_does_to_counts(of_counts):
         assert row["total"] > row["level"]
 
 
+# Its programs.
+
+
+def sales():
+    """Return a table of the sales of one article on 120 days."""
+    days = pd.date_range("2024-01-01", periods=120)
+    sold = 5 + np.random.default_rng(0).gamma(2.0, 3.0, 120)
+    return pd.DataFrame({"item_id": "A", "timestamp": days, "target": sold})
+
+
+def test_the_program_for_tables_runs(tmp_path, monkeypatch):
+    section = re.search(r"^## In Python\n(.*?)^## ", PAGE, re.M | re.S)[1]
+    program, *_ = programs_of(section)
+    smaller = {
+        "Forecaster.from_pretrained()": 'Forecaster.from_pretrained("none", backbone="tiny")',
+        "num_steps=20": "num_steps=1",
+        'tuned.export("whole")': "",  # `tiny` has no folder with a tokenizer
+    }
+    for at_full_size, small in smaller.items():
+        assert at_full_size in program
+        program = program.replace(at_full_size, small)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("M2_DTYPE", "float32")
+    sales().to_csv("sales.csv", index=False)
+    names = {}
+
+    execute(program, names)
+
+    assert len(names["ahead"]) == 14
+    assert (tmp_path / "ahead.png").is_file()
+    assert names["found"].errors.shape[0] == 6
+    assert names["quantiles"].shape == (1, 14, 9)
+    assert names["tuned"].adapter == tmp_path / "mine"
+
+
 # Beside another forecaster. Stand-ins play the libraries that a user has.
 
 
@@ -129,14 +164,12 @@ def libraries(monkeypatch):
 @pytest.mark.usefixtures("libraries")
 def test_the_programs_set_another_forecaster_beside_the_model(tiny):
     section = re.search(r"^### Beside another forecaster\n(.*?)^## ", PAGE, re.M | re.S)[1]
-    of_three, of_chronos = re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
-    days = pd.date_range("2024-01-01", periods=120)
-    sold = 5 + np.random.default_rng(0).gamma(2.0, 3.0, 120)
-    df = pd.DataFrame({"item_id": "A", "timestamp": days, "target": sold})
+    of_three, of_chronos = programs_of(section)
+    df = sales()
     names = {"df": df, "forecaster": Forecaster(tiny, progress=False)}
 
-    exec(compile(of_three, "tables.md", "exec"), names)
-    exec(compile(of_chronos, "tables.md", "exec"), names)
+    execute(of_three, names)
+    execute(of_chronos, names)
 
     assert (names["found"].forecasts["median of three"] == 3).all()
     both = names["forecaster"].evaluate(df, 14, num_samples=2, rivals=names["rivals"])

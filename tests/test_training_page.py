@@ -1,17 +1,14 @@
 """The programs of book/training.md run, on a tiny model and a small table."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from m2lib.files import ROOT
 from m2lib.forecaster import Forecaster
 from m2lib.series import TABLES
+from pages import execute, programs_of, sentences_of, text_of
 
-PAGE = (ROOT / "book" / "training.md").read_text(encoding="utf-8")
-PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+PROGRAMS = programs_of(text_of("book/training.md"))
 SMALLER = {
     '"models/Qwen2.5-1.5B-Instruct"': '"tiny"',
     "HORIZON = 24": "HORIZON = 3",
@@ -44,7 +41,7 @@ def test_the_programs_run_one_after_the_other(folder):
     for program in PROGRAMS:
         for at_full_size, small in SMALLER.items():
             program = program.replace(at_full_size, small)
-        exec(compile(program, "training.md", "exec"), names)
+        execute(program, names)
 
     log = names["log"]
     assert [evaluation["step"] for evaluation in log.evaluations] == [0, 2, 4]
@@ -62,5 +59,5 @@ def test_what_is_replaced_is_in_the_programs(at_full_size):
 
 def test_the_page_says_how_many_steps_are_read():
     step = TABLES.of(4).longest_step
-    said = " ".join(PAGE.split())
-    assert f"Four columns then take {step} tokens a step, so the model reads {1024 // step}" in said
+    said = f"Four columns then take {step} tokens a step, so the model reads {1024 // step}"
+    assert said in sentences_of("book/training.md")
