@@ -54,7 +54,7 @@ def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, flo
     m - t s / sqrt(n) to m + t s / sqrt(n), where t is the (1 + level) / 2 quantile of Student's
     distribution with n - 1 degrees of freedom. For n = 10 and 95% that is 2.26, where a large
     sample has 1.96. A percentile bootstrap lacks that factor, so that from ten normal values it
-    holds the mean about 91 times in 100, and not 95.
+    holds the mean about 90 times in 100, and not 95.
 
     Parameters
     ----------

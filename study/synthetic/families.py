@@ -89,7 +89,7 @@ def autoregression(rng: np.random.Generator, steps: int) -> np.ndarray:
     ----------
     .. [1] Barndorff-Nielsen and Schou, "On the Parametrization of Autoregressive Models by Partial
        Autocorrelations", Journal of Multivariate Analysis 3, 1973.
-    .. [2] "Zero-shot forecasting by simulation alone", arXiv 2601.00970, 2026.
+    .. [2] Oreshkin et al., "Zero-shot Forecasting by Simulation Alone", arXiv 2601.00970, 2026.
     """
     period = int(_period(rng, steps))
     degrees_of_freedom = rng.choice((3, 10, 100))  # few give heavy tails
