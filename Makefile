@@ -132,7 +132,7 @@ site: .venv/.ok
 browse: site
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
-	$(BIN)/python book/browse.py $(REPORT) $(BROWSE)
+	$(BIN)/python book/browse.py $(REPORT)
 
 figures: .venv/.ok
 	$(BIN)/python -m study pdf

@@ -43,6 +43,7 @@ LENGTH = 512  # tokens of a training window
 BATCH = 2  # windows
 RANK = 8
 COUNTS = (1, 4, 10, 50)  # series that are decoded at once, beside OpenVINO
+CURVE = 50  # steps of the loss curves, ours and the plain loop's
 
 
 def load(name: str, dtype: str, reduce: bool = True) -> tuple[PreTrainedModel, TokenRemap]:
@@ -377,7 +378,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--backbone", default="smollm2-135m", help=f"a name or path, or {QWEN}")
     parser.add_argument("--series", type=int, default=50, help="how many are forecast")
-    parser.add_argument("--curve", type=int, default=50, help="steps of the loss curves (0: none)")
     parser.add_argument("--record", action="store_true", help="write into benchmarks/results")
     parser.add_argument(
         "--memory", action="store_true", help="measure the peak memory of each, and nothing else"
@@ -422,11 +422,10 @@ def main() -> None:
     print(table(result["train"], titles(result)["train"]), flush=True)
     result["decode"] = decode_rows(name, dtype, arguments.series, limits)
     print(table(result["decode"], titles(result)["decode"]), flush=True)
-    if arguments.curve:
-        model, _ = load(name, dtype)
-        _, plain = plain_steps(model, training_windows(), train_config(arguments.curve))
-        _, ours = our_steps(name, dtype, arguments.curve)
-        result["loss_curves"] = {"m2lib": ours, "plain": plain}
+    model, _ = load(name, dtype)
+    _, plain = plain_steps(model, training_windows(), train_config(CURVE))
+    _, ours = our_steps(name, dtype, CURVE)
+    result["loss_curves"] = {"m2lib": ours, "plain": plain}
     result["growth"] = growth(name, dtype)
     path = folder / f"{stem}.json"
     write_json(path, result)

@@ -58,7 +58,10 @@ def measured(forecaster: Forecaster, share: float, temperature: float) -> Row:
 
     to_come = sales(share, HORIZON, DRAWS, seed=1)
     totals_to_come = to_come.sum(axis=1)
-    means, days, levels, totals = [], [], [], []
+    means = []
+    days = []
+    levels = []
+    totals = []
     for forecast in forecasts:
         samples = forecast.physical[..., 0]  # (samples, days)
         means.append(forecast.mean.mean() / (share * MEAN))

@@ -155,11 +155,12 @@ def facts() -> dict[str, Any]:
     return told | {
         "measured": "series of the textbook Forecasting: Principles and Practice, and on the air "
         "of Warsaw. The errors are geometric means of the MASE, relative to that of repeating the "
-        "last season; less than 1 is better. There are no shops among these series. No adapter and no view was selected on "
-        "them, but an earlier adapter had been tried on some of them, which gave the idea of "
-        "showing it fewer steps, and what was seen when they were first opened steered later "
-        f"trainings. They were opened {OPENED}. (The factor by which samples are moved apart was "
-        f"found with an earlier adapter, on other real series.) {judgement(rows)}",
+        "last season; less than 1 is better. There are no shops among these series. No adapter "
+        "and no view was selected on them, but an earlier adapter had been tried on some of them, "
+        "which gave the idea of showing it fewer steps, and what was seen when they were first "
+        f"opened steered later trainings. They were opened {OPENED}. (The factor by which samples "
+        "are moved apart was found with an earlier adapter, on other real series.) "
+        f"{judgement(rows)}",
         "errors": errors,
     }
 

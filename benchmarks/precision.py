@@ -110,11 +110,10 @@ def forecast_again() -> dict[str, Any]:
 def main() -> None:
     """Compare, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--before", default=BEFORE, help="a commit of this repository")
     parser.add_argument("--again", action="store_true", help="forecast once more on this machine")
     options = parser.parse_args()
     known = read_json(PATH) if PATH.exists() else {"again": []}
-    known |= {"before": options.before, "records": compare_records(options.before)}
+    known |= {"before": BEFORE, "records": compare_records(BEFORE)}
     if options.again:
         known["again"].append(forecast_again())
     write_json(PATH, known)

@@ -24,13 +24,12 @@ from benchmarks.scores import mase_unit, rounded, score
 from benchmarks.sources import TABLES, Source
 from m2lib.forecaster import Sampling
 from m2lib.forecaster.rivals import LONGEST_SEASON
+from m2lib.forecaster.sampling import TEMPERATURE
 from m2lib.series import DECILES, log_var_paths, nearest_analogue, period_of
 from study.paper.errors import NAIVE, REFERENCE, TABLE_ERRORS, table_errors, table_summary
 from study.settings import results_dir
 
 SAMPLES = 48
-LEFT_IN = ", season left in"
-"""Ends the name of an adapter that reads a series as it is, not deseasonalised."""
 PICTURED = 4
 """Horizons of the context that a picture shows."""
 MODELS = {
@@ -111,24 +110,19 @@ def _analogue(contexts: Sequence[np.ndarray], horizon: int, season: int) -> list
 
 
 def _language_model(
-    name: str, temperature: float, contexts: Sequence[np.ndarray], horizon: int, season: int
+    name: str, contexts: Sequence[np.ndarray], horizon: int, season: int
 ) -> list[np.ndarray]:
     """Return the deciles of the language model's samples."""
-    forecaster = forecaster_of(name.removesuffix(LEFT_IN))
+    forecaster = forecaster_of(name)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
         forecasts = forecaster.sample(
             [context[:, None] for context in contexts],
             horizon,
-            Sampling(SAMPLES, temperature),
-            season=_season(name, season),
+            Sampling(SAMPLES, TEMPERATURE),
+            season=season,
         )
     return [np.quantile(forecast.physical[..., 0], DECILES, axis=0) for forecast in forecasts]
-
-
-def _season(name: str, season: int) -> int:
-    """Return the season that an adapter is given: none (1), where its name says so."""
-    return 1 if name.endswith(LEFT_IN) else season
 
 
 def measured(source: Source, forecast: DecileForecast) -> dict[str, Any]:
@@ -157,9 +151,7 @@ def measured(source: Source, forecast: DecileForecast) -> dict[str, Any]:
     }
 
 
-def record_tables(
-    path: Path, split: str, adapters: Sequence[str], temperature: float, only: str = ""
-) -> None:
+def record_tables(path: Path, split: str, adapters: Sequence[str], only: str = "") -> None:
     """Measure what the record at `path` lacks of a split's sources, and write it after each row.
 
     only: the one forecaster that is measured. A record of another machine needs it, because the
@@ -171,11 +163,11 @@ def record_tables(
     forecasts["nearest analogue"] = _analogue
     forecasts["log-VAR(3)"] = _regression
     for name in adapters:
-        forecasts[name] = partial(_language_model, name, temperature)
+        forecasts[name] = partial(_language_model, name)
 
     for name in adapters:
         if only in ("", name):
-            forecaster_of(name.removesuffix(LEFT_IN))  # what is no adapter is said before any work
+            forecaster_of(name)  # what is no adapter is said before any work
     rows = recorded_rows(path)
     for source in TABLES:
         if source.split != split:
@@ -190,7 +182,8 @@ def record_tables(
             # A row is measured again where any of these has changed.
             key = place | {"forecaster": name}
             if name in adapters:
-                key |= _adapter_key(name, temperature, source)
+                key |= {"temperature": TEMPERATURE, "season": source.season}
+                key |= model_key(forecaster_of(name))
             if name == REFERENCE:
                 key["repeats"] = repeats
             if has_all(rows, [key]):
@@ -201,28 +194,14 @@ def record_tables(
             rows = write_rows(path, rows, [row])
 
 
-def _adapter_key(name: str, temperature: float, source: Source) -> dict[str, Any]:
-    """Return what decides the forecasts of a language model, beside a source's values."""
-    model = forecaster_of(name.removesuffix(LEFT_IN))
-    return {
-        "temperature": temperature,
-        "season": _season(name, source.season),
-        **model_key(model),
-    }
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument(
-        "--adapters",
-        nargs="*",
-        default=[UNTUNED],
-        help=f"folders, names, or untuned; also with {LEFT_IN!r}",
+        "--adapters", nargs="*", default=[UNTUNED], help="folders, names, or untuned"
     )
-    parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument(
         "--only", default="", metavar="NAME", help=f"one forecaster alone, such as {REFERENCE!r}"
     )
@@ -230,6 +209,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     with one_line():
         record = options.path or results_dir() / TABLE_ERRORS
-        record_tables(record, options.split, options.adapters, options.temperature, options.only)
+        record_tables(record, options.split, options.adapters, options.only)
         summary = table_summary(table_errors(record), options.split)
         print(summary.to_string(float_format="{:.3f}".format))

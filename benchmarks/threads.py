@@ -172,15 +172,11 @@ def measure(rounds: int) -> list[dict]:
         for process in processes:
             with suppress(ProcessLookupError):
                 process.kill()
-    return [
-        {
-            "way": way,
-            "neighbour": neighbour,
-            **{work: typical(seconds) for work, seconds in row.items()},
-            "turns": row,
-        }
-        for (way, neighbour), row in taken.items()
-    ]
+    rows = []
+    for (way, neighbour), turns in taken.items():
+        medians = {work: typical(seconds) for work, seconds in turns.items()}
+        rows.append({"way": way, "neighbour": neighbour, **medians, "turns": turns})
+    return rows
 
 
 def typical(seconds: list[float | None]) -> float | None:

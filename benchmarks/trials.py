@@ -245,12 +245,9 @@ def trial_row(trial: Trial, source: Source, cuts: Sequence[Cut]) -> dict[str, An
     return score(cuts, source.season, deciles) | {"seconds": round(seconds, 2)}
 
 
-def new_rows(names: Sequence[str], most: int, source: Source, rows: Sequence[Row]) -> list[Row]:
-    """Measure the trials of which a source has no row among those recorded.
-
-    most: the number of forecasts of each source, at most.
-    """
-    cuts = cuts_of(source, most)
+def new_rows(names: Sequence[str], source: Source, rows: Sequence[Row]) -> list[Row]:
+    """Measure the trials of which a source has no row among those recorded."""
+    cuts = cuts_of(source, MOST_FORECASTS)
     place = place_of(source, CHOOSING)
     new = []
     for name in names:
@@ -274,17 +271,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "names", nargs="*", metavar="TRIAL", help=f"default: all, which are {', '.join(TRIALS)}"
     )
-    parser.add_argument(
-        "--most",
-        type=int,
-        default=MOST_FORECASTS,
-        help="forecasts of each source (default: %(default)s)",
-    )
     asked = parser.parse_args()
     for name in asked.names:
         if name not in TRIALS:
             parser.error(f"no trial is called {name!r}; there are {'; '.join(TRIALS)}")
     with one_line():
-        measure = partial(new_rows, asked.names or list(TRIALS), asked.most)
+        measure = partial(new_rows, asked.names or list(TRIALS))
         record_sources(asked.path, sources_of(CHOOSING, asked.sources), measure)
         show(recorded_rows(asked.path), ONE_VIEW, ONE_VIEW)

@@ -39,19 +39,10 @@ from m2lib.series import (
     series_mae,
     to_integers,
 )
-from study import (
-    EXPERIMENTS,
-    ORDER,
-    PROFILES,
-    STATISTICAL,
-    TUNED,
-    adapter_path,
-    load_record,
-    record_path,
-)
+from study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapter_path
 from study.costs import series_costs, workload
 from study.experiments import CONSTRAINED
-from study.records import load_finished
+from study.records import is_finished, load_finished
 from study.settings import results_dir
 from study.worlds import WORLDS
 from study.yardsticks import YARDSTICKS
@@ -123,16 +114,9 @@ def forecasters() -> tuple[str, ...]:
     """Return the names of all forecasters that take part, the language models last."""
     names = [*WITHOUT_MODEL, *FITS]
     for name, adapter in LANGUAGE_MODELS.items():
-        if adapter is None or _finished(adapter):
+        if adapter is None or is_finished(PROFILE, adapter):
             names.append(name)
     return tuple(names)
-
-
-def _finished(experiment: str) -> bool:
-    """Return whether an experiment is recorded to its end."""
-    if not record_path(PROFILE, experiment).is_file():
-        return False
-    return load_record(PROFILE, experiment).status == "done"
 
 
 def measured(series: SeriesSet, ids: Sequence[int], name: str) -> dict[str, Any]:

@@ -94,10 +94,6 @@ SEEN = {
 """Which fault it is, by what `LOOK` returns."""
 
 
-def _no_faults() -> dict[str, list[str]]:
-    return {kind: [] for kind in FAULTS}
-
-
 @dataclass
 class Report:
     """What a look at all pages of a site has found."""
@@ -106,7 +102,7 @@ class Report:
     formulas: int = 0
     images: int = 0
     links: int = 0
-    faults: dict[str, list[str]] = field(default_factory=_no_faults)
+    faults: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in FAULTS})
     """By kind, the pages and what is wrong there."""
     place: str = ""
     """The page that is being looked at."""

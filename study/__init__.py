@@ -10,6 +10,7 @@ from .experiments import (
     SAMPLED_AT,
     SEARCH,
     SECOND,
+    START,
     TEMPERATURES,
     experiment_named,
 )

@@ -500,6 +500,8 @@ _SAMPLES = [
     ),
 ]
 FINAL_TRIALS = tuple(trial.name for trial in _TRIALS)
+START = "trial/rate"
+"""The trial whose settings each of ARMS changes."""
 ARMS = tuple(arm.name for arm in _ARMS)
 _ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_GENERAL, *_SAMPLES)
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}

@@ -288,6 +288,14 @@ def load_finished(profile: Profile | str, name: str, data: SeriesSet | None = No
     return record
 
 
+def is_finished(profile: Profile | str, name: str) -> bool:
+    """Whether an experiment has a record of a run that came to its end.
+
+    Raises InputError for a record that cannot be read.
+    """
+    return record_path(profile, name).is_file() and load_record(profile, name).status == "done"
+
+
 def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None) -> Record:
     """Read a recorded run.
 

@@ -269,8 +269,8 @@ class Run:
         trained = has_trained_adapter(self.record, self.profile)
         if trained:
             model.load_adapter(self.backbone.model, self.folder)
-        elif self.plan.start:
-            self.load_start()
+        elif self.plan.start:  # the earlier run, on whose adapter this one builds
+            model.load_adapter(self.backbone.model, adapter_path(self.profile, self.plan.start))
         if config and not trained:
             longer = None if self.record.loss_curve else longer_run(self.plan, self.profile)
             if longer:
@@ -288,11 +288,6 @@ class Run:
         self.record.flops["reserved"] = sum_costs()  # nothing more will be spent
         save_record(self.profile, self.record)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-
-    def load_start(self) -> None:
-        """Put the adapter of the earlier run, on which this one builds, into the model."""
-        folder = adapter_path(self.profile, self.plan.start)
-        model.load_adapter(self.backbone.model, folder)
 
     def charge(self, kind: str, *spent: Costs) -> None:
         """Count costs as spent, and no longer as reserved.

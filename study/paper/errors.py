@@ -10,14 +10,11 @@ import pandas as pd
 import study
 from m2lib import series
 from m2lib.files import ROOT, InputError, read_json
-from m2lib.series.intervals import Ratio, error_ratio
 from study import Profile, Record
 from study.records import load_finished
 from study.settings import benchmark_record
 from study.worlds import WORLDS
 
-START = "trial/rate"
-"""The trial whose settings each of `study.ARMS` changes."""
 TABLE_ERRORS = "tables.json"
 NAIVE = "last period"
 """On real tables: the calendar's season, repeated; without a season it is the last value."""
@@ -158,16 +155,14 @@ def table_errors(path: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(read_json(path or benchmark_record(TABLE_ERRORS))["rows"])
 
 
-def relative_errors(
-    table: pd.DataFrame, measure: str = "mase", reference: str = REFERENCE
-) -> pd.DataFrame:
+def relative_errors(table: pd.DataFrame, measure: str = "mase") -> pd.DataFrame:
     """Return the mean `mase` or `loss` of each forecaster (columns) on each source (rows).
 
-    It is given in units of the reference's.
+    It is given in units of that of REFERENCE.
     """
     with_means = table.assign(mean=table[measure].map(np.mean))
     means = with_means.pivot_table("mean", "source", "forecaster", sort=False)
-    return means.div(means[reference], axis=0)
+    return means.div(means[REFERENCE], axis=0)
 
 
 def table_summary(table: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -190,17 +185,6 @@ def table_summary(table: pd.DataFrame, split: str) -> pd.DataFrame:
 def geometric_mean(relative: pd.DataFrame) -> pd.Series:
     """Return the geometric mean of each column."""
     return np.exp(np.log(relative).mean())
-
-
-def table_ratios(table: pd.DataFrame, split: str) -> dict[str, Ratio]:
-    """Return how many times as large the error of `general` is as each other forecaster's.
-
-    The ratios are over the sources of a split. Only forecasters that have been asked about every
-    source are compared. No correction is made for the number of comparisons.
-    """
-    errors = relative_errors(table[table["split"] == split]).dropna(axis="columns")
-    ours = errors.pop("general")
-    return {name: error_ratio(ours, errors[name]) for name in errors}
 
 
 def runs(table: pd.DataFrame) -> Runs:

@@ -20,7 +20,7 @@ from m2lib.accounting import CONVENTIONS
 from m2lib.series import VARIABLES, crps_fair, ranks, series_mae
 from study import Profile, Record, plots
 from study.paper import drawings, errors, numbers, samples, textbook
-from study.paper.errors import START, finished_record, recorded_runs
+from study.paper.errors import finished_record, recorded_runs
 from study.paper.samples import LOG_VAR, Sampled, median_mae
 from study.paper.scaling import milestones, power_law
 from study.plots import COLOURS, WIDTH
@@ -421,7 +421,8 @@ def _trained_points(profile: Profile) -> pd.DataFrame:
     way.loc[way.index[-1], "kind"] = "the long run, its end"
 
     points = []
-    for name, record in errors.finished_records(profile, START, *study.ARMS, "final").items():
+    trained = (study.START, *study.ARMS, "final")
+    for name, record in errors.finished_records(profile, *trained).items():
         point = {
             "kind": _KINDS.get(name, "trials of 240 steps"),
             # The final run's loss is of other series than its errors.

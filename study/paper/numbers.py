@@ -29,6 +29,7 @@ from study.paper import errors, textbook
 from study.paper.errors import Runs, summary
 from study.paper.samples import GREEDY, Sampled, median_mae, sampled
 from study.paper.scaling import MEASURED, milestones, power_law
+from study.records import is_finished
 from study.settings import benchmark_record
 from study.worlds import OF_USUAL_SIZE
 
@@ -178,9 +179,7 @@ def fullest_final() -> Profile:
     It has all of the report's steps if that run is finished, else a fifth of them.
     """
     whole = REPLICATION["report"]
-    begun = study.record_path(whole, "final").is_file()
-    done = begun and study.load_record(whole, "final").status == "done"
-    return whole if done else REPLICATION["fifth"]
+    return whole if is_finished(whole, "final") else REPLICATION["fifth"]
 
 
 def _run_rows(records: dict[str, Record]) -> dict[str, dict[str, Any]]:

@@ -12,14 +12,7 @@ import pytest
 from benchmarks import tables
 from benchmarks.sources import FEWEST_EARLIER, TABLES, Source
 from benchmarks.tables import measured, record_tables
-from study.paper.errors import (
-    NAIVE,
-    REFERENCE,
-    relative_errors,
-    table_errors,
-    table_ratios,
-    table_summary,
-)
+from study.paper.errors import NAIVE, REFERENCE, table_errors, table_summary
 
 
 def source_of(values, name="steps", split="test", horizon=2, season=2, origins=1):
@@ -89,7 +82,7 @@ def recorded(tmp_path, monkeypatch, walk):
     monkeypatch.setattr(tables, "statsforecast_deciles", last_season)
     monkeypatch.setattr(tables, "_regression", last_value)
     path = tmp_path / "tables.json"
-    record_tables(path, "test", [], 0.7)
+    record_tables(path, "test", [])
     return path
 
 
@@ -106,7 +99,7 @@ def test_each_source_has_a_row_of_each_forecaster(recorded):
 def test_what_is_recorded_is_not_measured_again(recorded, monkeypatch):
     before = rows_of(recorded)
     monkeypatch.setattr(tables, "measured", None)  # to call it would be an error
-    record_tables(recorded, "test", [], 0.7)
+    record_tables(recorded, "test", [])
     assert rows_of(recorded) == before
 
 
@@ -119,13 +112,6 @@ def test_errors_are_in_units_of_the_reference(recorded):
     # Both sources hold the same series, so the ratio on one of them is that over both.
     ratio = np.mean(log_var["mase"]) / np.mean(reference["mase"])
     assert summary.loc["log-VAR(3)", "mase"] == pytest.approx(ratio)
-
-
-def test_errors_may_be_in_units_of_another_forecaster(recorded):
-    last_season, _, log_var, _ = rows_of(recorded)[:4]
-    relative = relative_errors(table_errors(recorded), reference=NAIVE)
-    ratio = np.mean(log_var["mase"]) / np.mean(last_season["mase"])
-    assert relative.loc["one", "log-VAR(3)"] == pytest.approx(ratio)
 
 
 def test_a_summary_has_both_errors_and_what_the_band_holds():
@@ -163,7 +149,7 @@ def test_one_forecaster_alone_leaves_the_others_as_they_were(tmp_path, monkeypat
     }
     path.write_text(json.dumps({"rows": [other]}), encoding="utf-8")
 
-    record_tables(path, "test", [], 0.7, only=REFERENCE)
+    record_tables(path, "test", [], only=REFERENCE)
 
     kept, added = rows_of(path)
     assert kept == other
@@ -247,25 +233,3 @@ def test_a_recorded_reference_is_the_better_of_two_before_the_test(committed, so
 
 def test_hares_and_lynxes_are_repeated_every_ten_years(committed):
     assert committed.loc[("hare and lynx", REFERENCE), "repeats"] == 10
-
-
-# Ratios over the sources.
-
-
-def test_general_is_compared_with_all_others_that_are_recorded():
-    ratios = table_ratios(table_errors(), "test")
-    assert len(ratios) == 10
-
-
-def test_the_ratio_to_the_reference_is_the_relative_error():
-    table = table_errors()
-    ratios = table_ratios(table, "test")
-    general = table_summary(table, "test").loc["general", "mase"]
-    assert ratios[REFERENCE].ratio == pytest.approx(general)
-
-
-def test_ratios_leave_out_whoever_was_not_asked_about_every_source():
-    table = table_errors()
-    fewer = table.query("source != 'air passengers' or forecaster != 'AutoETS'")
-    left_out = set(table_ratios(table, "test")) - set(table_ratios(fewer, "test"))
-    assert left_out == {"AutoETS"}

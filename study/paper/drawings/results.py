@@ -13,7 +13,7 @@ from m2lib.series import VARIABLES, to_integers
 from study import PROFILES, Record, plots, recorded_forecast
 from study.paper import errors
 from study.plots import COLOURS, WIDTH
-from study.published import published_name
+from study.published import published_maes, published_name
 
 SHOWN_STEPS = 60  # the last of a series, where forecasts are small
 
@@ -93,24 +93,18 @@ def loss_and_error(
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
     steps = np.arange(1, len(losses) + 1)
     left.plot(steps, losses, ".", color="0.6", label="the step's own series")
-    left.plot(*_line(watched), "o-", color=COLOURS["predator"], label="watched series")
+    left.plot(pd.Series(watched), "o-", color=COLOURS["predator"], label="watched series")
     left.set(xlabel="training step", ylabel="loss (nats a token)")
     left.legend()
-    means = {step: float(maes.mean()) for step, maes in errors.items()}
-    medians = {step: float(np.median(maes)) for step, maes in errors.items()}
-    right.plot(*_line(means), "D-", color=COLOURS["ours"], label="the model, mean")
-    right.plot(*_line(medians), "o--", color=COLOURS["ours"], label="the model, median")
+    by_step = pd.DataFrame(errors)  # a column for each step
+    right.plot(by_step.mean(), "D-", color=COLOURS["ours"], label="the model, mean")
+    right.plot(by_step.median(), "o--", color=COLOURS["ours"], label="the model, median")
     styles = ("--", ":", "-.", (0, (1, 3)))
     for (name, maes), style in zip(yardsticks.items(), styles, strict=False):
         right.axhline(maes.mean(), color="0.35", ls=style, lw=1.2, label=f"{name}, mean")
     right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     right.set(xlabel="training step", ylabel="error (scaled units)", ylim=(0, None))
     return figure
-
-
-def _line(values: Mapping[int, float]) -> tuple[list[int], list[float]]:
-    """Return what matplotlib's `plot` wants of values by step: the steps, and the values."""
-    return list(values), list(values.values())
 
 
 def losses_when_cut(losses: Mapping[str, Mapping[int, float]]) -> Figure:
@@ -141,7 +135,7 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
         published = _published_errors(record)
         for ax, i in zip(row, shown, strict=True):
             heading = f"series {i}: MAE {record.series[i]['mae']:.0f}"
-            if published is not None:
+            if published:
                 heading += f"\nthe report's: {published[i]:.0f}"
             scaled = to_integers(data.trajectories[i], data.scales[i], rounding)
             ahead = recorded_forecast(record, data, i)
@@ -153,11 +147,11 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
     return figure
 
 
-def _published_errors(record: Record) -> pd.Series | None:
-    """Return the report's errors of an experiment, or None if it did not ask the same."""
+def _published_errors(record: Record) -> dict[int, float]:
+    """Return the report's errors of an experiment by series id; none if it did not ask the same."""
     if not PROFILES[record.profile].as_reported:
-        return None
-    return errors.runs(errors.published()).get(("published", published_name(record.name)))
+        return {}
+    return published_maes(published_name(record.name))
 
 
 def fitted(ax: Axes, time: np.ndarray, series: np.ndarray, course: np.ndarray) -> None:

@@ -15,9 +15,8 @@ import pytest
 from m2lib.files import ROOT, InputError, read_json
 from m2lib.forecaster.adapters import GENERAL_FOLDER
 from m2lib.series import BASELINES
-from study import ARMS, EXPERIMENTS, FINAL_TRIALS, SEARCH, STATISTICAL, TUNED, load_record
+from study import ARMS, EXPERIMENTS, FINAL_TRIALS, SEARCH, START, STATISTICAL, TUNED, load_record
 from study.paper import pdf
-from study.paper.errors import START
 from study.paper.numbers import ANY_TABLE, LONG_RUN
 from study.worlds import CHANGED, OF_USUAL_SIZE
 
