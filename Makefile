@@ -78,7 +78,7 @@ setup: .venv/.ok
 
 .venv/.ok: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "m2lib needs Python 3.11 or newer, $(PYTHON) is older or missing; try: make PYTHON=python3.12"; exit 1; }
+		{ echo "m2lib needs Python 3.11 or newer, and $(PYTHON) is older or missing; try: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || \
 		{ echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv

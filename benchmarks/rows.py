@@ -108,7 +108,9 @@ def record_parser(description: str | None, record: str) -> argparse.ArgumentPars
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sources", nargs="*", default=[], metavar="NAME", help="these alone")
+    parser.add_argument(
+        "--sources", nargs="*", default=[], metavar="NAME", help="measure these (default: all)"
+    )
     parser.add_argument(
         "--path",
         type=Path,

@@ -15,7 +15,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
@@ -70,6 +70,14 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
                 raise
             status = 2 if isinstance(error, CycloptsError) else 1
             message = f"error: {first_line(error)}"
+            no_room = no_room or isinstance(error, MemoryError)
+            if no_room and not isinstance(error, InputError):
+                message = (
+                    f"error: not enough memory ({first_line(error)}); fewer samples, a shorter "
+                    "context or, to train, M2_RECOMPUTE=1 takes less"
+                )
+            if isinstance(error, MissingArgumentError) and " --file " in message:
+                message += " Give the table's file first, before all options."
             if isinstance(error, UnusedCliTokensError):
                 words = " ".join(error.unused_tokens or ())
                 message = (
@@ -106,7 +114,7 @@ def generate(
     Parameters
     ----------
     path
-        The file (data/lotka_volterra_data.h5).
+        The file. By default data/lotka_volterra_data.h5.
     n
         Number of series, at least one for each split.
     seed
@@ -131,7 +139,8 @@ def check(path: Path | None = None, /) -> None:
     Parameters
     ----------
     path
-        The file (M2_DATA, data/lotka_volterra_data.h5, or generated).
+        The file. By default that of M2_DATA, else data/lotka_volterra_data.h5; without either the
+        data are made from the recipe.
     """
     series_set = m2lib.series.load_series(path)
     split = vars(m2lib.series.split_ids(len(series_set)))
@@ -152,7 +161,8 @@ def model(name: str | None = None, /) -> None:
     Parameters
     ----------
     name
-        A backbone's name, a folder or a .gguf file (M2_BACKBONE, or smollm2-135m).
+        A backbone's name, a folder or a .gguf file. By default that of M2_BACKBONE, else
+        smollm2-135m.
     """
     name = m2lib.forecaster.chosen_backbone(name)
     weights = m2lib.model.fetch_backbone(name) or "random weights, nothing to fetch"
@@ -179,7 +189,7 @@ class Sizes:
     new_tokens: Count = 220
     """Tokens of a forecast."""
     targets: str = "q,v"
-    """Projections that have adapters, as q,v,gate."""
+    """Projections that have adapters, such as q,v,gate."""
 
     def counted(self) -> dict[str, Any]:
         """All that decides the cost, by name."""
@@ -211,7 +221,8 @@ def flops(
     Parameters
     ----------
     backbone
-        The language model (M2_BACKBONE, or smollm2-135m), with its 13 tokens.
+        The language model, with its vocabulary reduced to 13 tokens. By default that of
+        M2_BACKBONE, else smollm2-135m.
     convention
         How FLOPs are counted.
     as_json

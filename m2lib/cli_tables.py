@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from cyclopts.types import PositiveFloat
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib.files import InputError, short_hash, write_atomic, write_json
+from m2lib.files import InputError, short_hash, warn, write_atomic, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,12 +115,11 @@ class Task:
         if unread:
             line += f"; not read: {', '.join(unread)}"
         if columns.time is None and (unread or columns.id or guessed):
-            warnings.warn(
+            no_season = "" if self.season else ", and no season is taken out"
+            warn(
                 f"{self.file}: no column of dates was found, so the rows are taken to be in order, "
-                "the oldest first, and no season is taken out; if there is one, name it with "
-                "--time, and write its dates as 2024-01-31; if a column tells series apart, name "
-                "it with --id",
-                stacklevel=2,
+                f"the oldest first{no_season}; if there is such a column, name it with --time, and "
+                "write its dates as 2024-01-31; if a column tells series apart, name it with --id"
             )
         print(line + self._seasons(items))
 
@@ -302,19 +300,21 @@ def evaluate(
 ) -> None:
     """Is it worth it? Forecast a table's past, and compare with simple forecasts and AutoETS.
 
+    AutoETS is among them only if statsforecast is installed (pip install statsforecast).
+
     Parameters
     ----------
     origins
         How many moments of each series' past to forecast from. With one, or with fewer than six
-        forecasts in all, nothing is shown to be more than chance; that the model is behind, not
-        with fewer than eight.
+        forecasts in all, no difference can be shown to be more than chance. To show that the model
+        is behind takes eight.
     stride
         Steps from one moment to the next. By default the horizon.
     leave_out
         How many steps at the end of each series to ignore.
     period
-        How many steps the simple forecast "last period" repeats. By default the season, or else
-        what it finds in each series.
+        How many steps the simple forecast "last period" repeats; if it is 7, the printout calls it
+        "7 steps ago". By default the season, or else what it finds in each series.
     finetune
         Train for this many steps before each moment, on what was known by then; try 20.
     output
@@ -354,13 +354,15 @@ def evaluate(
     )
     missing = origins * len(items) - len(evaluation.errors)
     if missing > 0:
-        warnings.warn(
+        warn(
             f"{missing} of the {origins * len(items)} forecasts asked for (--origins) are missing, "
-            "because their series are too short, or constant up to then",
-            stacklevel=2,
+            "because their series are too short, or constant up to then"
         )
-    repeated = f"{evaluation.period} steps" if evaluation.period else "found in each series"
-    print(f"the last period is {repeated} (--period)")
+    if evaluation.period:
+        steps = f"{evaluation.period} steps"
+        print(f'the last period is {steps} long (--period), and is called "{steps} ago" below')
+    else:
+        print("the last period is found in each series, because --period does not set it")
     print(
         f"forecasts of {task.horizon} steps: {len(evaluation.errors)}; MAE and CRPS in the table's "
         "units, all else as MASE: 1 is the mean change from season to season, or else from step "
@@ -368,8 +370,10 @@ def evaluate(
     )
     print(evaluation.table().to_string())
     if evaluation.coverage is not None:
+        from m2lib.forecaster.evaluation import four_digits
+
         print(
-            f"CRPS {evaluation.crps:.4g}; "
+            f"CRPS {four_digits(evaluation.crps)}; "
             f"the 80% band holds {evaluation.coverage:.0%} of the true values"
         )
     print("by series, MASE:")
@@ -506,7 +510,7 @@ def export(
     output
         The folder to make.
     backbone
-        The language model (the adapter's).
+        The language model. By default the one that the adapter was trained on.
     force
         Replace an earlier export; nothing else is ever replaced.
     """

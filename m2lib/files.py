@@ -1,13 +1,16 @@
-"""The project's folders, writing whole files or none, and the one error that a user sees."""
+"""The project's folders, writing whole files or none, and how a user hears of faults."""
 
 import hashlib
 import json
 import os
 import secrets
+import sys
 import time
+import warnings
 from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
+from traceback import walk_stack
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +31,18 @@ class InputError(ValueError):
             for character in super().__str__()
         ]
         return "".join(shown)
+
+
+def warn(message: str) -> None:
+    """Warn of something, as of the line outside m2lib that called it.
+
+    Between two functions of m2lib there may be one of pandas, and the line is still the caller's.
+    """
+    level = 2  # for `warnings` the line that calls this function; its caller's is 3, and so on
+    for level_of_caller, (frame, _) in enumerate(walk_stack(sys._getframe(1)), start=3):
+        if frame.f_globals.get("__name__", "").startswith("m2lib."):
+            level = level_of_caller
+    warnings.warn(message, stacklevel=level)
 
 
 def check_count(name: str, number: object, least: int = 1) -> None:

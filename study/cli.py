@@ -55,9 +55,9 @@ def run(
     reforecast
         Keep the training of records, and forecast again, as the experiments are declared now.
     cluster
-        Make each experiment a job of its own, there.
+        Submit each experiment as a job of its own, to Slurm or to this machine.
     cluster_option
-        KEY=VALUE of its jobs, as submitit names it: timeout_min=600, gpus_per_node=1,
+        KEY=VALUE, an option of the jobs by submitit's name: timeout_min=600, gpus_per_node=1,
         slurm_partition=gpu.
     """
     # One of the two is given, names or --all, and --beyond says what `all` means.
@@ -114,7 +114,7 @@ def _submit_jobs(
         print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
         submitted += 1
     if not submitted:
-        print("all of them are finished, so no job was submitted")
+        print("all of these experiments are finished, so no job was submitted")
 
 
 def _standing(profile: Profile, record: Record) -> str:
@@ -192,7 +192,7 @@ def pdf(folder: Path | None = None, /) -> None:
     Parameters
     ----------
     folder
-        Where to put them (report/).
+        Where to put them. By default report/.
     """
     from study.paper import make_pdf
 
@@ -212,10 +212,11 @@ def flops(
     Parameters
     ----------
     experiment
-        Its name (status lists them all), at the sizes that M2_PROFILE gives it, or where that is
-        not set at the report's.
+        An experiment that `status` lists. It has the sizes that M2_PROFILE gives it; if that is not
+        set, the report's.
     backbone
-        The language model (the experiment's, M2_BACKBONE, or the profile's).
+        The language model. By default the experiment's, else that of M2_BACKBONE, else the
+        profile's.
     convention
         How FLOPs are counted.
     as_json

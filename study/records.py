@@ -347,7 +347,7 @@ def keep_aside(path: Path) -> None:
     if adapter.is_dir():
         shutil.copytree(adapter, aside.with_suffix(""), dirs_exist_ok=True)
     shutil.copy2(path, aside)
-    tqdm.write(f"the record before is now {aside}")
+    tqdm.write(f"the earlier record is now {aside}")
 
 
 @contextmanager
@@ -364,7 +364,7 @@ def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
             yield
     except Timeout as error:
         raise InputError(
-            f"another process is at {name} in {path.parent}; wait for it, or stop it first"
+            f"another process works on {name} in {path.parent}; wait for it, or stop it first"
         ) from error
 
 
@@ -422,8 +422,7 @@ def _read(record: Record, data: SeriesSet, series_id: int) -> tuple[np.ndarray, 
     """
     if record.plan.data != data.fingerprint:
         raise InputError(
-            f"the forecasts of {record.name} are of other series than {data.source}; "
-            "leave M2_DATA out"
+            f"the forecasts of {record.name} are of other series than {data.source}; unset M2_DATA"
         )
     entry = record.series[series_id]
     texts = entry["texts"] if "texts" in entry else [entry["text"]]

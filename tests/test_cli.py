@@ -94,6 +94,10 @@ def test_what_cannot_be_done_is_one_line_and_status_1(command, message, m2):
         ("flops --convention rules", 'Choose from: "coursework", "published", "executed".'),
         (f"forecast {PELTS}", "--horizon requires an argument"),
         (
+            f"forecast --horizon 2 --target hare {PELTS}",
+            "--file requires an argument. Give the table's file first, before all options.\n",
+        ),
+        (
             f"forecast {PELTS} --horizon 2 --levels 0.1 90",
             'Invalid value "90.0" for --levels. Must be < 1.',
         ),

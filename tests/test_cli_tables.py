@@ -201,8 +201,11 @@ def test_a_column_of_dates_that_is_not_understood_is_said(m2, pelts):
     printed = m2("forecast q.csv --horizon 2 --samples 1 --target hare lynx")
 
     assert "not read: quarter" in printed.out
-    warning = "q.csv: no column of dates was found, so the rows are taken to be in"
-    assert warning in printed.last_error
+    order = "so the rows are taken to be in order, the oldest first"
+    assert f"q.csv: no column of dates was found, {order}, and no season" in printed.last_error
+
+    printed = m2("forecast q.csv --horizon 2 --samples 1 --target hare lynx --season 4")
+    assert f"{order}; if there is such a column, name it with --time" in printed.last_error
 
 
 # How much of a series is read

@@ -23,6 +23,8 @@ from pandas.api.types import (
 )
 from pandas.tseries.offsets import BaseOffset, Day, Tick
 
+from m2lib.files import warn
+
 # Steps of a season, by pandas' names of frequencies: days and business days of a week, weeks of a
 # year, months and quarters of a year. The last two are dated by the first or the last day, or the
 # first or last business day.
@@ -90,11 +92,10 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
     if is_integer_dtype(column) and not column.hasnans:
         column = column.astype(np.int64)  # unsigned ones would wrap around
         if _may_be_weeks(column):
-            warnings.warn(
+            warn(
                 f"column {column.name!r}: {column.iloc[0]} is read as a number, and after week 52 "
                 "come 53, 54, ...; write weeks as dates: "
-                "pd.to_datetime(weeks.astype(str) + '1', format='%G%V%u')",
-                stacklevel=2,
+                "pd.to_datetime(weeks.astype(str) + '1', format='%G%V%u')"
             )
     if is_numeric_dtype(column):
         return pd.Index(column), None
@@ -311,10 +312,9 @@ def _dates(column: pd.Series) -> pd.Series:
     day_first = _have_day_first(numbers)
     every_date = len(numbers) == column.notna().sum()
     if every_date and _have_two_readings(numbers) and not day_first:
-        warnings.warn(
+        warn(
             f"column {column.name!r}: {column.dropna().iloc[0]} and its like are read month first; "
-            "if the day comes first, write 2024-01-31",
-            stacklevel=2,
+            "if the day comes first, write 2024-01-31"
         )
     # `to_datetime` warns where formats differ, of which the caller names the first. Where offsets
     # differ it raises, or, before pandas 3, returns objects.
@@ -332,8 +332,5 @@ def _dates(column: pd.Series) -> pd.Series:
     local = local.where(texts.str.contains(OFFSET, regex=True))  # no offset, no place on a clock
     if (local.dropna() == local.dropna().dt.normalize()).all():
         return local
-    warnings.warn(
-        f"column {column.name!r}: offsets from UTC change, so all time stamps are in UTC",
-        stacklevel=2,
-    )
+    warn(f"column {column.name!r}: offsets from UTC change, so all time stamps are in UTC")
     return pd.to_datetime(texts.where(local.notna()), errors="coerce", utc=True)

@@ -20,14 +20,19 @@ WQL = "weighted quantile loss"
 ENOUGH = 6
 
 
+def four_digits(number: float) -> str:
+    """A number in four digits, or in all that stand before its point: 0.04711, 25.3, 123457."""
+    return f"{number:.4g}" if abs(number) < 9999.5 else f"{number:.0f}"
+
+
 @dataclass(frozen=True)
 class Measure:
     """What the error of one forecast of a series comes to, in one number."""
 
     head: str
     """The head of its column in the table of an evaluation."""
-    written: str
-    """How the table writes the mean over all origins, as a format."""
+    written: Callable[[float], str]
+    """Writes the mean over all origins, for the table."""
     of: Callable[[np.ndarray, np.ndarray], float]
     """Takes absolute errors (steps, variables), and the `mase_unit` of each variable."""
 
@@ -44,8 +49,8 @@ def _scaled_mean(errors: np.ndarray, units: np.ndarray) -> float:
 
 
 MEASURES = {
-    "errors": Measure("MAE", "{:.4g}", _mean),
-    "mase": Measure("MASE", "{:.2f}", _scaled_mean),
+    "errors": Measure("MAE", four_digits, _mean),
+    "mase": Measure("MASE", "{:.2f}".format, _scaled_mean),
 }
 """What is measured of each forecast, by its name in a record."""
 
@@ -180,7 +185,7 @@ class Evaluation:
         table = pd.DataFrame(index=best_first)
         for name, measured in self.measures.items():
             measure = MEASURES[name]
-            table[measure.head] = measured.mean().map(measure.written.format)
+            table[measure.head] = measured.mean().map(measure.written)
         table["gain of the model"] = gains.mean().map("{:+.2f}".format)
         if len(gains) >= ENOUGH:
             intervals = gains.apply(t_interval, result_type="reduce")

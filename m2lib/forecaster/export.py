@@ -62,7 +62,7 @@ def export(
         if place.exists() and any(place.iterdir()) and not replaceable:
             raise InputError(
                 f"{folder} is not empty; name another folder "
-                "(--force replaces an earlier export alone)"
+                "(--force, or force=True, replaces an earlier export and nothing else)"
             )
         # All is written beside the folder and then moved to its place. An earlier export moves into
         # the scratch folder, with which it is deleted; but what no export writes, such as a GGUF

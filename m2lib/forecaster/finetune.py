@@ -2,7 +2,6 @@
 
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,12 +19,13 @@ from m2lib.files import (
     check_folder,
     delete,
     short_hash,
+    warn,
     write_atomic,
     write_json,
 )
 from m2lib.forecaster.adapters import FACTS_FILE, VIEWS_FILE
 from m2lib.forecaster.cards import CARD_FILE, model_card
-from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation
+from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation, four_digits
 from m2lib.forecaster.rolling import evaluate
 from m2lib.forecaster.sampling import SAMPLES, WINDOW_TOKENS, Sampler, Sampling
 from m2lib.forecaster.tables import Item, chosen_seasons
@@ -185,8 +185,9 @@ def finetune(
     assert after.coverage is not None
     say(f"{log.step} steps, {log.seconds:.0f} s, {flops:.3g} FLOPs by the rules: {folder}")
     say(
-        f"MAE of the last {prediction_length} steps: {before.mae:.4g} before, {after.mae:.4g} "
-        f"after; the 80% band holds {before.coverage:.0%} before, {after.coverage:.0%} after"
+        f"MAE of the last {prediction_length} steps: {four_digits(before.mae)} before, "
+        f"{four_digits(after.mae)} after; "
+        f"the 80% band holds {before.coverage:.0%} before, {after.coverage:.0%} after"
     )
     say(_difference(before, after, len(forecaster.views)))
     say(f"spread measured on these steps: {spread:.3g}, with which the band holds {held:.0%}")
@@ -194,10 +195,9 @@ def finetune(
     if after.coverage < TOO_NARROW:
         # One view has narrower bands than several, however few steps were trained.
         unless = ", unless one view alone makes them narrow" if len(forecaster.views) > 1 else ""
-        warnings.warn(
+        warn(
             f"the adapter is too sure of itself: its 80% bands hold {after.coverage:.0%} of what "
-            f"was kept back, and {held:.0%} with the new spread; train fewer steps{unless}",
-            stacklevel=2,
+            f"was kept back, and {held:.0%} with the new spread; train fewer steps{unless}"
         )
     return tuned
 
@@ -255,8 +255,8 @@ def _config(
     if forecaster.adapter:
         if rank is not None:
             raise InputError(
-                f"the adapter to start from has a rank of its own: leave out rank {rank}, "
-                "or take none"
+                f"the adapter to start from has a rank of its own; leave out rank {rank} (--rank, "
+                "rank=), or start without an adapter (--adapter none)"
             )
         adapter = adapter_settings(forecaster.backbone.model)  # rank, alpha and targets
     else:

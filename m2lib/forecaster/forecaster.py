@@ -7,7 +7,6 @@ written for it works here. What differs: the series that `predict_quantiles` tak
 `embed`, and no use of covariates.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from pandas.api.types import is_list_like
 
 from m2lib import settings
 from m2lib.decoding import Forecast
-from m2lib.files import InputError
+from m2lib.files import InputError, warn
 from m2lib.forecaster.adapters import (
     GENERAL_FOLDER,
     NO_ADAPTER,
@@ -442,7 +441,7 @@ class Forecaster(Sampler):
                     raise
                 if not skip:
                     raise InputError(f"{problem}; or --skip it (skip=True)") from None
-                warnings.warn(f"left out: {problem}", stacklevel=2)
+                warn(f"left out: {problem}")
                 continue
             readable.append(item)
         if not readable:
@@ -664,8 +663,8 @@ class Forecaster(Sampler):
         """
         if not self.adapter:
             raise InputError(
-                f"there is no adapter beside the model {self.backbone.name} to be merged into it; "
-                "`m2 finetune` makes one"
+                f"this forecaster has no adapter to merge into the model {self.backbone.name}; "
+                "`fit` or `m2 finetune` makes one"
             )
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
 
@@ -738,9 +737,8 @@ def _seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple
     A single series of weeks among others of days switches the season off for all of them.
     """
     if season is None and calendars_differ(items):
-        warnings.warn(
+        warn(
             "no season is taken out, because the calendars of the series differ; set season, or "
-            "bring all series to one spacing",
-            stacklevel=3,  # the line that calls the method
+            "bring all series to one spacing"
         )
     return chosen_seasons(items, season)

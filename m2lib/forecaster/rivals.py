@@ -4,7 +4,6 @@ They are simple forecasts, those of AutoETS, and those of rivals that the caller
 read the whole context. None reads a time stamp, so the season has to be told.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -12,7 +11,7 @@ from importlib import import_module
 import numpy as np
 
 from m2lib import series
-from m2lib.files import InputError, first_line
+from m2lib.files import InputError, first_line, warn
 
 ETS = "AutoETS"
 Rival = Callable[[Sequence[np.ndarray], int], Sequence[np.ndarray]]
@@ -67,10 +66,7 @@ def simple_forecasts(
                 for context, low, unit in zip(scaled, lows, units, strict=True)
             ]
         except ValueError:
-            warnings.warn(
-                f"left out, as a context is too short for it: {name}",
-                stacklevel=3,  # the line that calls `evaluate`
-            )
+            warn(f"left out, as a context is too short for it: {name}")
     return forecasts
 
 
@@ -93,10 +89,7 @@ def ets_forecasts(
                 ]
             forecasts.append(np.stack(variables, axis=1))
     except Exception as error:  # it raises plain Exceptions, for example for a series too short
-        warnings.warn(
-            f"left out, as it fails: {ETS} ({first_line(error)})",
-            stacklevel=3,  # the line that calls `evaluate`
-        )
+        warn(f"left out, as it fails: {ETS} ({first_line(error)})")
         return {}
     return {ETS: forecasts}
 

@@ -5,7 +5,6 @@ What is known by a moment, the *origin*, is the context, and what came after it 
 `m2lib.forecaster.evaluation`.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from m2lib import series
-from m2lib.files import InputError, check_count
+from m2lib.files import InputError, check_count, warn
 from m2lib.forecaster.evaluation import MEASURES, MODEL, Evaluation
 from m2lib.forecaster.rivals import Rival, ets_forecasts, rival_forecasts, simple_forecasts
 from m2lib.forecaster.sampling import Sampler, Sampling
@@ -48,8 +47,8 @@ def origins_of(
         origins += [(place, steps) for steps in range(first, last + 1, stride) if steps >= least]
     if not origins:
         raise InputError(
-            f"a forecast of {prediction_length} steps wants a series of "
-            f"{least + prediction_length + leave_out}; ask for fewer steps"
+            f"every series is too short: to forecast {prediction_length} steps takes a series of "
+            f"{least + prediction_length + leave_out} or more; forecast fewer steps"
         )
     return origins
 
@@ -238,12 +237,12 @@ def _fit_origins(
             fit.append(origin)
     unfit = "what is read never changes or is mostly 0"
     if not fit:
-        raise InputError(f"there is nothing to forecast from: {unfit}; ask for later moments")
-    if len(fit) < len(contexts):
-        warnings.warn(
-            f"forecasts left out, as {unfit}: {len(contexts) - len(fit)}",
-            stacklevel=3,  # the line that calls `evaluate`
+        raise InputError(
+            f"there is nothing to forecast from: {unfit}; drop such series, or read more of their "
+            "steps (--context-length, context_length=)"
         )
+    if len(fit) < len(contexts):
+        warn(f"forecasts left out, as {unfit}: {len(contexts) - len(fit)}")
     return fit
 
 

@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast, pooled
 from m2lib.decoding.bare_model import BareModel
-from m2lib.files import InputError, check_count
+from m2lib.files import InputError, check_count, warn
 from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
 from m2lib.series import SHORTEST, Season, TextFormat, checked_seasons, said_series
@@ -186,10 +185,7 @@ class Sampler:
         window = self.readable_steps(text_format, prediction_length)
         steps_read = self.readable_steps(text_format, prediction_length, sampling.context_length)
         if steps_read == window and any(len(series) > window for series in values):
-            warnings.warn(
-                f"of a series longer than the model's window the last {steps_read} steps are read",
-                stacklevel=2,
-            )
+            warn(f"of a series longer than the model's window the last {steps_read} steps are read")
 
         # 2. Show each series in each view. For 20 samples each of three views draws 7, and the last
         # of the third view is left out.
@@ -284,7 +280,7 @@ class Sampler:
                 raise InputError(
                     f"{said_series(name)} does not fit the adapter's text format "
                     f"(variables: {text_format.variables}, negative numbers: {negative}); "
-                    "take another adapter, none, or fine-tune one on the table"
+                    "take another adapter or none (--adapter none), or fine-tune one on the table"
                 )
         return text_format
 
@@ -320,11 +316,10 @@ class Sampler:
         # No file says how far another adapter has learned to forecast.
         learned = WINDOW_TOKENS // text_format.longest_step // 2
         if self.adapter and prediction_length > learned:
-            warnings.warn(
-                f"{prediction_length} steps are more than the {learned} that fill half a window of "
-                "the training of `general`; if the adapter was not tuned on as many, the last ones "
-                "will be poor; forecast fewer, or longer ones, such as months instead of days",
-                stacklevel=3,
+            warn(
+                f"{prediction_length} steps are more than half a training window of `general` "
+                f"holds, which is {learned}; unless the adapter was tuned on as many, the last "
+                "steps will be poor; forecast fewer steps, or longer ones: months instead of days"
             )
 
     def _bare(self) -> BareModel:
@@ -367,10 +362,9 @@ def _warn_of_long_work(bare: BareModel, tokens: int, series: int) -> None:
     if expected >= LONG_WORK:
         # Of a longer table they are one part of fifty, and the others take as long each.
         what = "this series" if series == 1 else f"these {series} series"
-        warnings.warn(
+        warn(
             f"{what} will take some {expected / 60:.0f} minutes here; fewer series or samples, a "
-            "shorter context_length or prediction_length take less",
-            stacklevel=3,
+            "shorter horizon or a shorter context (--context-length, context_length=) take less"
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_float_dtype, is_integer_dtype
 
-from m2lib.files import InputError, check_folder, first_line, quoted, write_atomic
+from m2lib.files import InputError, check_folder, first_line, quoted, warn, write_atomic
 from m2lib.forecaster.tables import IDS, TIMES
 
 # Significant digits of a forecast in a .csv file. The model writes numbers of two to six digits
@@ -113,11 +113,10 @@ def _warn_of_thousands(path: str | Path, df: pd.DataFrame) -> None:
         pointed = cells[cells.str.contains(".", regex=False)]
         thousands = pointed.str.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}")
         if 0 < len(pointed) < len(cells) and thousands.all():
-            warnings.warn(
+            warn(
                 f"{path}, column {quoted(name)}: {pointed.iloc[0]} is read as a number below 1000; "
                 "if its point marks thousands, save the file anew after "
-                'pd.read_csv(file, thousands=".", decimal=",")',
-                stacklevel=4,  # the line that calls `read_table`
+                'pd.read_csv(file, thousands=".", decimal=",")'
             )
 
 

@@ -27,7 +27,7 @@ from pandas.api.types import is_bool_dtype, is_list_like, is_numeric_dtype
 from pandas.tseries.api import guess_datetime_format
 from pandas.tseries.offsets import BaseOffset
 
-from m2lib.files import InputError, quoted
+from m2lib.files import InputError, quoted, warn
 from m2lib.forecaster.calendars import (
     Style,
     even,
@@ -183,7 +183,7 @@ def items_of(
     ids = pd.Series("series", df.index) if columns.id is None else df[columns.id]
     if ids.isna().any():
         problem = (
-            "an empty cell (NA reads as one, unless --id names the column); say whose row it is"
+            "an empty cell (NA reads as one, unless --id names the column); write the series' id"
         )
         raise _fault(problem, where, ids.isna().argmax(), columns.id)
     if ids.dtype == object and (several := ids.map(is_list_like)).any():
@@ -207,7 +207,7 @@ def items_of(
                 raise
             if not skip:
                 raise InputError(f"{fault}; --skip leaves {who} out (skip=True)") from None
-            warnings.warn(f"{who} is left out: {fault}", stacklevel=2)
+            warn(f"{who} is left out: {fault}")
             continue
         items.append(item)
         unsorted += not np.array_equal(in_order, as_they_stand)
@@ -216,9 +216,9 @@ def items_of(
         raise InputError(f"{where}: every series is unfit, so none is left; correct one of them")
     if unsorted:
         problem = f"the rows of {unsorted} of {len(items)} series were sorted by time"
-        warnings.warn(f"{where}: {problem}", stacklevel=2)
+        warn(f"{where}: {problem}")
     if filled:
-        warnings.warn(f"{where}: steps that were filled ({fill}): {filled}", stacklevel=2)
+        warn(f"{where}: steps that were filled ({fill}): {filled}")
     return items
 
 
@@ -349,7 +349,7 @@ class _Rows:
         if not ranges.all():
             flat = ranges.argmin()
             problem = (
-                f"the series is {values[0, flat]:g} throughout; "
+                f"the series is {values[0, flat]:.10g} throughout; "
                 "drop it, or name other columns (--target)"
             )
             raise _fault(problem, self.where, rows[0], self.columns.targets[flat])
@@ -374,9 +374,12 @@ class _Rows:
         undated = self.times[rows].isna()
         if undated.any():
             row = rows[undated.argmax()]
-            cell = str(self.df[self.columns.time].iloc[row])
+            stamps = self.df[self.columns.time]
+            cell = str(stamps.iloc[row])
             problem = f"{quoted(cell)} is no date, or not written as the first; write 2024-01-31"
-            if re.fullmatch(r"\d{4}-W\d{2}", cell):
+            if stamps.isna().iloc[row]:
+                problem = "an empty cell; write its time stamp, or drop the row"
+            elif re.fullmatch(r"\d{4}-W\d{2}", cell):
                 problem += ": pd.to_datetime(weeks + '-1', format='%G-W%V-%u') gives the Mondays"
             raise _fault(problem, self.where, row, self.columns.time)
 
@@ -446,7 +449,7 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
         if name is not None and name not in df:
             raise InputError(
                 f"{where}: no column {quoted(str(name))} among {names}; say which with id_column, "
-                "timestamp_column and target (--id, --time, --target); two may be None"
+                "timestamp_column and target (--id, --time, --target); the first two may be None"
                 + ("; df.reset_index() makes a column of it" if name in df.index.names else "")
             )
         if name is not None and isinstance(df[name], pd.DataFrame):

@@ -114,7 +114,10 @@ def load_backbone(
     device = str(device or chosen_device())
     dtype = str(dtype or chosen_dtype(device)).removeprefix("torch.")
     if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+        raise InputError(
+            f"{dtype!r} is no dtype of a model's weights (M2_DTYPE, dtype=); "
+            f"choose {' or '.join(DTYPES)}"
+        )
 
     if is_random(name):
         model, tokenizer, hash_of_weights, source = _random(name)
@@ -132,7 +135,7 @@ def load_backbone(
         check_computes(device)
     except (RuntimeError, AssertionError) as error:
         problem = f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}"
-        raise InputError(f"{problem}; set M2_DEVICE=cpu") from error
+        raise InputError(f"{problem}; take the CPU (M2_DEVICE=cpu, device='cpu')") from error
     if reduce:
         reduce_vocabulary(model, remap)
 

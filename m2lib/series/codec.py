@@ -288,9 +288,11 @@ class TextFormat:
         writable = (scaled >= 0) & (scaled < self.largest + 0.5)
         if not writable.all():
             step, variable = np.argwhere(~writable)[0]
-            problem = f"is {scaled[step, variable]:g} in scaled units, outside 0-{self.largest}"
+            value = np.asarray(values)[step, variable]
+            problem = f"{scaled[step, variable]:g} in scaled units, outside 0-{self.largest}"
             raise InputError(
-                f"{who}, step {step}, variable {variable + 1} {problem}; correct or drop the series"
+                f"{who} has {value:g} at step {step}, variable {variable} (counted from 0), which "
+                f"is {problem}; correct or drop the series"
             )
 
         text = ""

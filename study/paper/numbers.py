@@ -109,8 +109,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
     records = errors.finished_records(profile, *_names_in_the_paper())
     if records["final"].plan.data != errors.data().fingerprint:
         raise InputError(
-            f"{errors.data().source} holds other series than the records are about; "
-            "leave M2_DATA out"
+            f"{errors.data().source} holds other series than the records are about; unset M2_DATA"
         )
     replicas = {}
     for who, names in REPLICATED.items():

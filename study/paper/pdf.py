@@ -84,7 +84,7 @@ def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
     if profile != PROFILES["laptop"]:
         raise InputError(
             f"the text of the PDF is about the laptop's study, not {profile.name}'s on "
-            f"{profile.backbone}: leave M2_PROFILE and M2_BACKBONE out"
+            f"{profile.backbone}; unset M2_PROFILE and M2_BACKBONE"
         )
     # This comes first because it needs all records: if one is missing, nothing is redrawn.
     numbers_printed = numbers(profile)

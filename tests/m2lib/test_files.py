@@ -1,14 +1,17 @@
-"""What all else stands on: messages of one line, and writes that are whole or not at all."""
+"""What all else stands on: errors, warnings, and writes that are whole or not at all."""
 
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from m2lib.files import InputError, check_count, quoted, write_atomic
+from m2lib.forecaster.tables import Columns, items_of
 
 
 def test_a_message_is_one_line_whatever_it_quotes():
@@ -24,6 +27,20 @@ def test_a_long_text_is_quoted_in_part():
 
     assert shown.startswith("'999")
     assert len(shown) <= 202  # 200 characters and two quotation marks
+
+
+def test_a_warning_is_of_the_line_that_calls_the_library():
+    weeks = 202401 + np.arange(20)
+    table = pd.DataFrame({"week": weeks[::-1], "y": np.arange(20.0)})
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        items_of(table, Columns(None, "week", ("y",)))
+
+    messages = sorted(str(warning.message) for warning in caught)
+    assert messages[0].startswith("column 'week': 202420 is read as a number")  # by `read_stamps`
+    assert messages[1].endswith("were sorted by time")  # by `items_of`
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 @pytest.mark.parametrize("number", [0, -1, 2.0, True, None])

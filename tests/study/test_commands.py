@@ -232,13 +232,15 @@ def failing_with(error):
         pytest.param(
             MemoryError("Unable to allocate 7 TiB"),
             1,
-            "error: Unable to allocate 7 TiB",
+            "error: not enough memory (Unable to allocate 7 TiB); fewer samples, a shorter context "
+            "or, to train, M2_RECOMPUTE=1 takes less",
             id="no memory",
         ),
         pytest.param(
             torch.OutOfMemoryError("CUDA out of memory. Tried to"),
             1,
-            "error: CUDA out of memory. Tried to",
+            "error: not enough memory (CUDA out of memory. Tried to); fewer samples, a shorter "
+            "context or, to train, M2_RECOMPUTE=1 takes less",
             id="no memory on the GPU",
         ),
         pytest.param(

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 def test_an_experiment_that_another_process_runs_is_refused(data):
-    refused = pytest.raises(InputError, match=r"another process is at baseline in")
+    refused = pytest.raises(InputError, match=r"another process works on baseline in")
     with hold(SMALL, "baseline"), refused:
         run("baseline", SMALL, data=data, fresh=True)
 

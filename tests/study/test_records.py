@@ -318,7 +318,7 @@ def test_a_series_with_another_number_of_texts_than_the_plan_asks_for_is_refused
 def test_a_forecast_is_not_read_beside_other_series(data):
     final = load_record("laptop", "final")
     other = SeriesSet(data.trajectories[::-1], data.time, "other")
-    message = "the forecasts of final are of other series than other; leave M2_DATA out"
+    message = "the forecasts of final are of other series than other; unset M2_DATA"
     with pytest.raises(InputError, match=message):
         recorded_forecast(final, other, min(final.series))
 

@@ -124,7 +124,7 @@ def test_a_fresh_run_keeps_the_old_record_and_adapter_aside_and_goes_on_when_sto
     (kept,) = out_dir().glob("replaced/*/laptop-tiny/default-warm.json")
     assert kept.read_bytes() == old_record
     assert (kept.with_suffix("") / "adapter_model.safetensors").read_bytes() == old_adapter
-    assert f"the record before is now {kept}" in capsys.readouterr().out
+    assert f"the earlier record is now {kept}" in capsys.readouterr().out
 
     stopped = load_record(SMALL, "default-warm")
     assert stopped.status == "running"

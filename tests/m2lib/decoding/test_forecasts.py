@@ -384,7 +384,7 @@ def ones_with_a_large_value():
     ("contexts", "message"),
     [
         pytest.param(
-            ones_with_a_large_value(), "series 1, step 30, variable 1", id="a large value"
+            ones_with_a_large_value(), "series 1 .* at step 30, variable 0", id="a large value"
         ),
         pytest.param(
             np.ones((60, 2)),

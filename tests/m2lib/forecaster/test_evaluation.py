@@ -38,6 +38,11 @@ def test_a_verdict_names_the_best_other_forecast():
     )
 
 
+def test_a_large_error_is_written_with_all_digits_before_its_point():
+    table = evaluation_of([9999.4] * 6, [12345.6] * 6).table()
+    assert table["MAE"].tolist() == ["9999", "12346", "1000000"]
+
+
 def test_the_best_other_forecast_has_the_least_mean_error():
     nearly_always_right = evaluation_of([1.0] * 20, [0.0] * 19 + [1e9])
     assert "the best of the others, mean;" in nearly_always_right.verdict

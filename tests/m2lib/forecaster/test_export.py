@@ -411,7 +411,7 @@ def refusal(folder, adapter, **options):
 
 def test_a_forecaster_without_an_adapter_is_refused(tmp_path):
     untuned = Forecaster(load_backbone("tiny", **ON_CPU))
-    message = "there is no adapter beside the model tiny to be merged into it"
+    message = "this forecaster has no adapter to merge into the model tiny"
     with pytest.raises(InputError, match=message):
         untuned.export(tmp_path / "model")
 

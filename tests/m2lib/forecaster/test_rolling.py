@@ -74,8 +74,8 @@ def test_the_last_steps_of_a_series_may_be_left_out():
 @pytest.mark.parametrize(
     ("leave_out", "message"),
     [
-        (0, "a forecast of 25 steps wants a series of 35; ask for fewer steps"),
-        (5, "a forecast of 25 steps wants a series of 40;"),
+        (0, "to forecast 25 steps takes a series of 35 or more; forecast fewer steps"),
+        (5, "every series is too short: to forecast 25 steps takes a series of 40 or more;"),
     ],
 )
 def test_series_that_are_too_short_for_any_origin_are_refused(leave_out, message):

@@ -263,7 +263,8 @@ def test_the_oldest_steps_drop_out_and_this_is_said(tiny):
 def test_steps_that_an_adapter_has_not_learned_are_warned_of(own, tmp_path):
     tuned = replace(own, adapter=tmp_path)
     # 204 steps of five tokens fill a window of 1024.
-    with pytest.warns(UserWarning, match="103 steps are more than the 102 that fill half a"):
+    message = "103 steps are more than half a training window of `general` holds, which is 102;"
+    with pytest.warns(UserWarning, match=message):
         tuned.sample([WAVE], 103, Sampling(1))
 
     with warnings.catch_warnings():

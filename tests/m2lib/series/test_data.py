@@ -215,7 +215,7 @@ BAD_FILES = {
             "trajectories": with_value(trajectories, (1, 99, 0), np.inf),
             "time": time,
         },
-        "series 1 of .*, step 99, variable 1 is inf in scaled units",
+        r"series 1 of .* has inf at step 99, variable 0 \(counted from 0\)",
     ),
     "constant zero": (
         lambda trajectories, time: {"trajectories": with_value(trajectories, 2, 0), "time": time},

@@ -211,7 +211,7 @@ def test_of_a_study_that_the_text_is_not_about_nothing_is_made(
     monkeypatch.setenv("M2_PROFILE", profile)
     monkeypatch.setenv("M2_BACKBONE", backbone)
 
-    message = f"about the laptop's study, not {profile}'s on {backbone}: leave M2_PROFILE"
+    message = f"about the laptop's study, not {profile}'s on {backbone}; unset M2_PROFILE"
     with pytest.raises(InputError, match=message):
         pdf.make_pdf(tmp_path / "report")
     assert not (tmp_path / "report").exists()
