@@ -28,11 +28,11 @@ def pytest_configure(config):
         os.environ.pop(name, None)
     # Where git runs the tests as a hook, these name the real repository, and a test's own would be
     # committed into it. What an outer make was told goes before all that is set here.
-    of_git = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
-    of_make = ("FRESH", "ALL", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
+    git_variables = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
+    make_variables = ("FRESH", "ALL", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
     # Help is as wide as the terminal, and in colours where a variable asks for them.
-    of_terminal = ("FORCE_COLOR", "TTY_COMPATIBLE")
-    for name in (*of_git, *of_make, *of_terminal):
+    terminal_variables = ("FORCE_COLOR", "TTY_COMPATIBLE")
+    for name in (*git_variables, *make_variables, *terminal_variables):
         os.environ.pop(name, None)
     os.environ["COLUMNS"] = "80"
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -86,45 +86,49 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     count: series that are forecast; the slower ways forecast fewer, and their time is scaled.
     """
     prompts = prompts_of(count)
-    few = prompts[:3] if count >= 50 else prompts[:1]
-    ten = prompts[:10]
+    few_prompts = prompts[:3] if count >= 50 else prompts[:1]
+    ten_prompts = prompts[:10]
 
     model, remap = load(name, "float32", reduce=False)
     device = model.device
-    took = seconds(lambda: generate_one_by_one(model, remap, few), device, warm=False)
+    duration = seconds(lambda: generate_one_by_one(model, remap, few_prompts), device, warm=False)
     label = "(a) transformers, one by one, float32, full vocabulary, 220 tokens"
-    rows = [_scaled_row(label, took, len(few), count)]
+    rows = [_scaled_row(label, duration, len(few_prompts), count)]
     del model
 
     # Each row makes one more change on the way to ours.
-    single, _ = load(name, "float32")
-    took = _decode_seconds(single, few[:2], batch=1, engine=Reference)
+    float32_model, _ = load(name, "float32")
+    duration = _decode_seconds(float32_model, few_prompts[:2], batch=1, engine=Reference)
     label = "and stopping after 20 steps, with 13 tokens"
-    rows.append(_scaled_row(label, took, len(few[:2]), count))
-    del single
+    rows.append(_scaled_row(label, duration, len(few_prompts[:2]), count))
+    del float32_model
     model, _ = load(name, dtype)
-    took = _decode_seconds(model, few[:2], batch=1, engine=Reference)
-    rows.append(_scaled_row(f"and {dtype}", took, len(few[:2]), count))
-    took = _decode_seconds(model, ten, batch=10, engine=Reference)
-    rows.append(_scaled_row("and batches of 10", took, len(ten), count))
-    took = _decode_seconds(model, ten, batch=10, engine=Engine)
+    duration = _decode_seconds(model, few_prompts[:2], batch=1, engine=Reference)
+    rows.append(_scaled_row(f"and {dtype}", duration, len(few_prompts[:2]), count))
+    duration = _decode_seconds(model, ten_prompts, batch=10, engine=Reference)
+    rows.append(_scaled_row("and batches of 10", duration, len(ten_prompts), count))
+    duration = _decode_seconds(model, ten_prompts, batch=10, engine=Engine)
     label = "and our forward pass: prompts alone, merged, own cache"
-    rows.append(_scaled_row(label, took, len(ten), count))
+    rows.append(_scaled_row(label, duration, len(ten_prompts), count))
 
-    took = seconds(lambda: generate_batched(model, ten), device, warm=False)
+    duration = seconds(lambda: generate_batched(model, ten_prompts), device, warm=False)
     label = f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens"
-    rows.append(_scaled_row(label, took, len(ten), count))
-    for label, took in llama_cpp.measured(lambda: load(name, "float32")[0], ten).items():
-        rows.append(_scaled_row(f"(d) {label}", took, len(ten), count))
+    rows.append(_scaled_row(label, duration, len(ten_prompts), count))
+    for label, duration in llama_cpp.measured(
+        lambda: load(name, "float32")[0], ten_prompts
+    ).items():
+        rows.append(_scaled_row(f"(d) {label}", duration, len(ten_prompts), count))
 
     generate(model, prompts[:2], CONFIG)  # warms up
     forecasts = []
-    took = seconds(lambda: forecasts.append(generate(model, prompts, CONFIG)), device, warm=False)
+    duration = seconds(
+        lambda: forecasts.append(generate(model, prompts, CONFIG)), device, warm=False
+    )
     samples_by_series, _ = forecasts[0]
     tokens = [len(samples[0]) for samples in samples_by_series]
     lengths = [len(prompt) for prompt in prompts]
     limit = decode_limit(Shape.of(model.config), lengths, tokens, model, limits)
-    rows.append(_row(f"m2lib, {dtype}, 20 steps, constrained", took, limit=limit))
+    rows.append(_row(f"m2lib, {dtype}, 20 steps, constrained", duration, limit=limit))
     rows[-1]["new_tokens"] = sum(tokens)
     return rows
 
@@ -150,19 +154,19 @@ def beside_openvino(name: str, dtype: str, count: int) -> dict:
     prompts = prompts_of(min(count, max(COUNTS)))
     counts = [n for n in COUNTS if n <= len(prompts)]
 
-    def ours() -> dict[str, openvino.Way]:
+    def load_ours() -> dict[str, openvino.Way]:
         model, _ = load(name, dtype)
         return {
             f"m2lib, {dtype}": fixed_tokens(BareModel(model)),
             "m2lib, int8": fixed_tokens(BareModel(model, int8=True)),
         }
 
-    took = openvino.measured(lambda: load(name, "float32")[0], prompts, counts, ours)
-    if not took:
+    durations = openvino.measured(lambda: load(name, "float32")[0], prompts, counts, load_ours)
+    if not durations:
         return {}
     lengths = [len(prompt) for prompt in prompts]
     tokens = {"new": peers.NEW_TOKENS, "shortest": min(lengths), "longest": max(lengths)}
-    return {"tokens": tokens, "seconds": took}
+    return {"tokens": tokens, "seconds": durations}
 
 
 def fixed_tokens(bare: BareModel) -> openvino.Way:
@@ -183,17 +187,20 @@ def openvino_table(result: dict) -> str:
     After the seconds of ours it says by how much ours is faster.
     """
     tokens = result["openvino"]["tokens"]
-    (peer, peer_took), *ours = result["openvino"]["seconds"].items()
+    (peer, peer_durations), *our_ways = result["openvino"]["seconds"].items()
     title = (
         f"{result['backbone']}, 13 tokens, all series at once: seconds for {tokens['new']} tokens "
         f"each, after prompts of {tokens['shortest']} to {tokens['longest']}"
     )
     rows = [
-        [title, *[f"{count} series" for count in peer_took]],
-        [peer, *[f"{took:.2f}" for took in peer_took.values()]],
+        [title, *[f"{count} series" for count in peer_durations]],
+        [peer, *[f"{duration:.2f}" for duration in peer_durations.values()]],
     ]
-    for label, our_took in ours:
-        cells = [f"{took:.2f} ({peer_took[n] / took:.1f} times)" for n, took in our_took.items()]
+    for label, our_durations in our_ways:
+        cells = [
+            f"{duration:.2f} ({peer_durations[n] / duration:.1f} times)"
+            for n, duration in our_durations.items()
+        ]
         rows.append([label, *cells])
     head, *lines = [f"| {' | '.join(cells)} |" for cells in rows]
     return "\n".join([head, "|---" * len(rows[0]) + "|", *lines])
@@ -235,18 +242,18 @@ def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
     for precision, label in {"no": "float32", "bf16": "bfloat16 autocast"}.items():
         model, remap = load(name, "float32", reduce=False)
         peer = PeftTraining(model, remap, RANK, precision)
-        took = seconds(partial(peer.step, batch), peer.model.device, repeats=2)
-        rows.append(_row(f"(c) PEFT and accelerate, {label}, full vocabulary", took))
+        duration = seconds(partial(peer.step, batch), peer.model.device, repeats=2)
+        rows.append(_row(f"(c) PEFT and accelerate, {label}, full vocabulary", duration))
         del model, peer
 
-    took, _ = plain_steps(load(name, dtype)[0], training_windows(), train_config(4))
-    rows.append(_row(f"a plain loop, {dtype} weights, 13 tokens", took))
+    duration, _ = plain_steps(load(name, dtype)[0], training_windows(), train_config(4))
+    rows.append(_row(f"a plain loop, {dtype} weights, 13 tokens", duration))
 
     shape = Shape.of(load(name, dtype)[0].config)
     flops = total(train_step_flops(shape, LENGTH, rank=RANK, batch=BATCH, convention="executed"))
     for kind in sorted(DTYPES, key=lambda kind: kind == dtype):  # ours, by default, is last
-        took, _ = our_steps(name, kind, 6)
-        rows.append(_row(f"m2lib, {kind}, 13 tokens", took, flops / limits[f"flops_{kind}"]))
+        duration, _ = our_steps(name, kind, 6)
+        rows.append(_row(f"m2lib, {kind}, 13 tokens", duration, flops / limits[f"flops_{kind}"]))
     return rows
 
 
@@ -327,16 +334,16 @@ def _decode_alone(name: str, dtype: str, count: int) -> None:
     generate(load(name, dtype)[0], prompts_of(count), CONFIG)
 
 
-def _row(label: str, took: float, limit: float | None = None) -> dict:
-    row = {"what": label, "seconds": round(took, 3)}
+def _row(label: str, duration: float, limit: float | None = None) -> dict:
+    row = {"what": label, "seconds": round(duration, 3)}
     if limit:
         row["limit_seconds"] = round(limit, 3)
     return row
 
 
-def _scaled_row(label: str, took: float, measured: int, count: int) -> dict:
-    """Return the row of `count` series of which so many were measured, in `took` seconds."""
-    return _row(label, took / measured * count) | {"measured": f"{measured} series"}
+def _scaled_row(label: str, duration: float, measured: int, count: int) -> dict:
+    """Return the row of `count` series, of which `measured` took `duration` seconds."""
+    return _row(label, duration / measured * count) | {"measured": f"{measured} series"}
 
 
 def table(rows: list[dict], title: str) -> str:
@@ -385,30 +392,32 @@ def main() -> None:
     parser.add_argument(
         "--openvino", action="store_true", help="measure OpenVINO beside ours, and nothing else"
     )
-    arguments = parser.parse_args()
-    most = len(split_ids(len(load_series())).validation)
-    if not 1 <= arguments.series <= most:
-        parser.error(f"--series is {arguments.series}; give 1 to {most}, the validation series")
-    name = arguments.backbone
+    options = parser.parse_args()
+    most_series = len(split_ids(len(load_series())).validation)
+    if not 1 <= options.series <= most_series:
+        parser.error(
+            f"--series is {options.series}; give 1 to {most_series}, the validation series"
+        )
+    name = options.backbone
     device = torch.device(chosen_device())
-    if arguments.openvino and device.type != "cpu":
+    if options.openvino and device.type != "cpu":
         parser.error("OpenVINO is measured on the CPU alone; set M2_DEVICE=cpu")
     dtype = best_dtype(str(device))
-    folder = ROOT / "benchmarks" / "results" if arguments.record else out_dir() / "bench"
+    folder = ROOT / "benchmarks" / "results" if options.record else out_dir() / "bench"
     stem = f"{Path(name).name}-{device.type}"  # of a path its last part
     result = {"backbone": name, "dtype": dtype, **provenance(device)}
-    if arguments.memory:
+    if options.memory:
         result["memory"] = memory(name, dtype)
         print(memory_table(result))
         write_json(folder / f"{stem}-memory.json", result)
         return
     # OpenVINO is measured on no other device.
-    beside = beside_openvino(name, dtype, arguments.series) if device.type == "cpu" else {}
-    if beside:
-        result["openvino"] = beside
+    openvino_result = beside_openvino(name, dtype, options.series) if device.type == "cpu" else {}
+    if openvino_result:
+        result["openvino"] = openvino_result
         print(openvino_table(result), flush=True)
-    if arguments.openvino:
-        if beside:
+    if options.openvino:
+        if openvino_result:
             write_json(folder / f"{stem}-openvino.json", result)
         return
 
@@ -416,16 +425,16 @@ def main() -> None:
     print(f"{dtype} is the default here: the faster one in training's products")
     print({kind: f"{rate:.3g}" for kind, rate in limits.items()}, flush=True)
     result["limits"] = limits
-    result["sizes"] = {"series": arguments.series, "length": LENGTH, "batch": BATCH, "rank": RANK}
+    result["sizes"] = {"series": options.series, "length": LENGTH, "batch": BATCH, "rank": RANK}
 
     result["train"] = train_rows(name, dtype, limits)
     print(table(result["train"], titles(result)["train"]), flush=True)
-    result["decode"] = decode_rows(name, dtype, arguments.series, limits)
+    result["decode"] = decode_rows(name, dtype, options.series, limits)
     print(table(result["decode"], titles(result)["decode"]), flush=True)
     model, _ = load(name, dtype)
-    _, plain = plain_steps(model, training_windows(), train_config(CURVE))
-    _, ours = our_steps(name, dtype, CURVE)
-    result["loss_curves"] = {"m2lib": ours, "plain": plain}
+    _, plain_losses = plain_steps(model, training_windows(), train_config(CURVE))
+    _, our_losses = our_steps(name, dtype, CURVE)
+    result["loss_curves"] = {"m2lib": our_losses, "plain": plain_losses}
     result["growth"] = growth(name, dtype)
     path = folder / f"{stem}.json"
     write_json(path, result)

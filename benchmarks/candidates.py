@@ -174,12 +174,12 @@ def better(rows: Sequence[Row], than: str) -> list[str]:
     not forecast all that the one has is left out.
     """
     tables_and_pairs = [errors_by_series(part) for part in parted(rows)]
-    asked = defaultdict[str, set[str]](set)  # rows may be of candidates that are no longer listed
+    sources = defaultdict[str, set[str]](set)  # rows may be of candidates that are no longer listed
     for row in rows:
-        asked[row["forecaster"]].add(row["source"])
-    better_ones = []
+        sources[row["forecaster"]].add(row["source"])
+    better_names = []
     for name in CANDIDATES:
-        if name == than or asked[name] != asked[than]:
+        if name == than or sources[name] != sources[than]:
             continue
         ratios = []
         for errors in tables_and_pairs:
@@ -187,19 +187,19 @@ def better(rows: Sequence[Row], than: str) -> list[str]:
             assert ratio is not None  # there are many series in either part
             ratios.append(ratio)
         if all(ratio.ratio < 1 for ratio in ratios) and any(ratio.high < 1 for ratio in ratios):
-            better_ones.append(name)
-    return better_ones
+            better_names.append(name)
+    return better_names
 
 
 if __name__ == "__main__":
-    asked = record_parser(__doc__, RECORD).parse_args()
+    options = record_parser(__doc__, RECORD).parse_args()
     with one_line():
-        sources = candidate_sources(asked.sources)
+        sources = candidate_sources(options.sources)
         folders = {name: written(name) for name in CANDIDATES}
-        record_sources(asked.path, sources, partial(new_rows, folders))
-        measured = recorded_rows(asked.path)
-        parts = [part for part in parted(measured) if part]
+        record_sources(options.path, sources, partial(new_rows, folders))
+        rows = recorded_rows(options.path)
+        parts = [part for part in parted(rows) if part]
         for part in parts:
             show(part, BEFORE, BEFORE)
         if len(parts) == 2:
-            print(f"better than {CHOSEN}: {', '.join(better(measured, CHOSEN)) or 'none'}")
+            print(f"better than {CHOSEN}: {', '.join(better(rows, CHOSEN)) or 'none'}")

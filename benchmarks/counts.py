@@ -50,14 +50,14 @@ def measured(forecaster: Forecaster, share: float, temperature: float) -> Row:
     which the samples have a sale. A level should hold its own share: `level` is what 0.9 holds of
     single days, and `total` what it holds of the totals of all days, both in the mean.
     """
-    past = sales(share, DAYS, ARTICLES, seed=0)
-    began = time.perf_counter()
+    past_sales = sales(share, DAYS, ARTICLES, seed=0)
+    start = time.perf_counter()
     sampling = Sampling(SAMPLES, temperature)
-    forecasts = forecaster.sample([article[:, None] for article in past], HORIZON, sampling)
-    seconds = (time.perf_counter() - began) / ARTICLES
+    forecasts = forecaster.sample([article[:, None] for article in past_sales], HORIZON, sampling)
+    seconds = (time.perf_counter() - start) / ARTICLES
 
-    to_come = sales(share, HORIZON, DRAWS, seed=1)
-    totals_to_come = to_come.sum(axis=1)
+    future_sales = sales(share, HORIZON, DRAWS, seed=1)
+    future_totals = future_sales.sum(axis=1)
     means = []
     days = []
     levels = []
@@ -67,9 +67,9 @@ def measured(forecaster: Forecaster, share: float, temperature: float) -> Row:
         means.append(forecast.mean.mean() / (share * MEAN))
         days.append((samples > 0).mean())
         level_of_days = np.quantile(samples, LEVEL, axis=0)
-        levels.append((to_come <= level_of_days).mean())
+        levels.append((future_sales <= level_of_days).mean())
         level_of_total = np.quantile(samples.sum(axis=1), LEVEL)
-        totals.append((totals_to_come <= level_of_total).mean())
+        totals.append((future_totals <= level_of_total).mean())
     return {
         "mean": [round(float(mean), 4) for mean in means],
         "days": round(float(np.mean(days)), 4),

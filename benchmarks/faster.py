@@ -78,12 +78,12 @@ def new_rows(forecasters: dict[str, Forecaster], source: Source, rows: Sequence[
 
 
 if __name__ == "__main__":
-    asked = record_parser(__doc__, RECORD).parse_args()
+    options = record_parser(__doc__, RECORD).parse_args()
     with one_line():
-        sources = sources_of(CHOOSING, asked.sources)
+        sources = sources_of(CHOOSING, options.sources)
         dtypes = {way.dtype for way in WAYS.values()}
         loaded = {
             dtype: Forecaster.from_pretrained(device="cpu", dtype=dtype) for dtype in sorted(dtypes)
         }
-        record_sources(asked.path, sources, partial(new_rows, loaded))
-        show(recorded_rows(asked.path), FLOAT32, FLOAT32)
+        record_sources(options.path, sources, partial(new_rows, loaded))
+        show(recorded_rows(options.path), FLOAT32, FLOAT32)

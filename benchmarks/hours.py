@@ -75,17 +75,17 @@ def cuts_of(source: Source) -> list[Cut]:
     """
     rng = np.random.default_rng(MOMENTS_SEED)
     frame = pd.DataFrame(source.load()).astype(np.float64)
-    known = WEEKS_KNOWN * DAYS * source.season
+    context_steps = WEEKS_KNOWN * DAYS * source.season
     cuts: list[Cut] = []
     for number, (_, column) in enumerate(frame.items()):
         values = column.to_numpy()
         num_cuts = 0
         while num_cuts < source.origins:
-            moment = int(rng.integers(known, len(values) - source.horizon))
-            context = values[moment - known : moment]
-            truth = values[moment : moment + source.horizon]
-            moves = np.ptp(context.reshape(-1, source.season), axis=1).min() > 0
-            if moves and np.isfinite(truth).all():  # NaN moves nowhere
+            origin = int(rng.integers(context_steps, len(values) - source.horizon))
+            context = values[origin - context_steps : origin]
+            truth = values[origin : origin + source.horizon]
+            is_moving = np.ptp(context.reshape(-1, source.season), axis=1).min() > 0
+            if is_moving and np.isfinite(truth).all():  # NaN moves nowhere
                 cuts.append((number, context, truth))
                 num_cuts += 1
     return cuts
@@ -95,8 +95,8 @@ def repeated_row(cuts: Sequence[Cut], season: int, period: int) -> Row:
     """Return the row of a repetition of the last `period` steps; its bands have no width."""
     deciles = []
     for _, context, truth in cuts:
-        repeated: np.ndarray = np.resize(context[-period:], len(truth))
-        deciles.append(np.tile(repeated, (len(DECILES), 1)))
+        forecast: np.ndarray = np.resize(context[-period:], len(truth))
+        deciles.append(np.tile(forecast, (len(DECILES), 1)))
     return score(cuts, season, deciles) | {"seconds": 0.0}
 
 
@@ -121,8 +121,8 @@ def new_rows(forecaster: Forecaster, source: Source, rows: Sequence[Row]) -> lis
 
 
 if __name__ == "__main__":
-    asked = record_parser(__doc__, RECORD).parse_args()
+    options = record_parser(__doc__, RECORD).parse_args()
     with one_line():
-        sources = named(SOURCES, asked.sources, "hours")
-        record_sources(asked.path, sources, partial(new_rows, forecaster_of(GENERAL)))
-        show(recorded_rows(asked.path), LAST_WEEK, WEEK)
+        sources = named(SOURCES, options.sources, "hours")
+        record_sources(options.path, sources, partial(new_rows, forecaster_of(GENERAL)))
+        show(recorded_rows(options.path), LAST_WEEK, WEEK)

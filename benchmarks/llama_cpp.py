@@ -103,7 +103,7 @@ def measured(load: Callable[[], PreTrainedModel], prompts: list[list[int]]) -> d
     model = load()
     new_tokens = peers.NEW_TOKENS
     context = max(map(len, prompts)) + new_tokens
-    took = {}
+    durations = {}
     for kind, bits in {"BF16": "bfloat16", "Q8_0": "8 bits"}.items():
         # On Windows the file stays open, so the folder cannot be removed there.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -112,8 +112,8 @@ def measured(load: Callable[[], PreTrainedModel], prompts: list[list[int]]) -> d
             peer = LlamaCpp(path, slots=len(prompts), context=context)
             work = partial(peer.generate, prompts, new_tokens)
             label = f"llama.cpp, batches of {len(prompts)}, {bits}, 13 tokens, {new_tokens} tokens"
-            took[label] = seconds(work, model.device, warm=False)
-    return took
+            durations[label] = seconds(work, model.device, warm=False)
+    return durations
 
 
 class LlamaCpp:

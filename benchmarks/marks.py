@@ -55,14 +55,16 @@ def record_marks(profile: Profile, data: SeriesSet) -> None:
     path = results_dir() / RECORD
     rows = recorded_marks()
     recorded = {row["adapter"] for row in rows}
-    kept = {step: adapter_hash(adapter_path(profile, RUN, step)) for step in EXPERIMENTS[RUN].marks}
-    if not any(kept.values()):
+    hashes = {
+        step: adapter_hash(adapter_path(profile, RUN, step)) for step in EXPERIMENTS[RUN].marks
+    }
+    if not any(hashes.values()):
         raise InputError(f"{adapter_path(profile, RUN)} holds no adapter of a mark")
     # A run that began anew has not come to the later marks of the one before it yet.
     steps_taken = len(load_record(profile, RUN).loss_curve)
     # (Its record may be some steps behind the adapters that it has kept.)
-    rows = [row for row in rows if row["step"] <= steps_taken or row["adapter"] in kept.values()]
-    for step, adapter in kept.items():
+    rows = [row for row in rows if row["step"] <= steps_taken or row["adapter"] in hashes.values()]
+    for step, adapter in hashes.items():
         if adapter and adapter not in recorded:
             rows = [row for row in rows if row["step"] != step]
             rows.append(row_of(step, profile, data))

@@ -21,10 +21,10 @@ def seconds(
     times = []
     for _ in range(repeats):
         _finish(device)
-        started = time.perf_counter()
+        start = time.perf_counter()
         work()
         _finish(device)
-        times.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - start)
     return min(times)
 
 
@@ -60,15 +60,15 @@ def product_rate(shape: Shape, dtype: torch.dtype, device: torch.device, rows: i
             torch.nn.functional.linear(tokens[weight.shape[1]], weight)
 
     with torch.inference_mode():
-        took = seconds(work, device, repeats=5)
-    return sum(2 * rows * weight.numel() for weight in weights) / took
+        duration = seconds(work, device, repeats=5)
+    return sum(2 * rows * weight.numel() for weight in weights) / duration
 
 
 def bandwidth(device: torch.device) -> float:
     """Return the bytes/s that are read from memory, by the sum of an array too large for caches."""
     array = torch.ones(2**27, device=device)
-    took = seconds(lambda: array.sum(), device, repeats=5)
-    return array.numel() * array.element_size() / took
+    duration = seconds(lambda: array.sum(), device, repeats=5)
+    return array.numel() * array.element_size() / duration
 
 
 def peak_memory(work: Callable, *arguments: Any) -> float:
@@ -77,25 +77,25 @@ def peak_memory(work: Callable, *arguments: Any) -> float:
     On a CUDA card its memory there counts, and elsewhere its resident memory.
     """
     context = multiprocessing.get_context("spawn")
-    on_card = context.Value("d", 0)
-    process = context.Process(target=_remember_peak, args=(on_card, work, arguments))
+    card_peak = context.Value("d", 0)
+    process = context.Process(target=_remember_peak, args=(card_peak, work, arguments))
     process.start()
-    watched = psutil.Process(process.pid)
-    resident = 0
+    watched_process = psutil.Process(process.pid)
+    resident_peak = 0
     # Not every system remembers a process's peak, so it is watched, 200 times a second.
     while process.is_alive():
         with suppress(psutil.Error):  # it may end at any moment
-            resident = max(resident, watched.memory_info().rss)
+            resident_peak = max(resident_peak, watched_process.memory_info().rss)
         process.join(0.005)
     if process.exitcode:
         raise RuntimeError(f"{work.__name__} failed in its own process")
-    return (on_card.value or resident) / 1e9
+    return (card_peak.value or resident_peak) / 1e9
 
 
-def _remember_peak(on_card: Any, work: Callable, arguments: Sequence[Any]) -> None:
+def _remember_peak(card_peak: Any, work: Callable, arguments: Sequence[Any]) -> None:
     work(*arguments)
     # All cards are asked, because `work` may run on another one than the first. None has held
     # anything where CUDA was not even started.
     if torch.cuda.is_initialized():
         cards = range(torch.cuda.device_count())
-        on_card.value = sum(torch.cuda.max_memory_allocated(card) for card in cards)
+        card_peak.value = sum(torch.cuda.max_memory_allocated(card) for card in cards)

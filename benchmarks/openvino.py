@@ -43,17 +43,17 @@ def measured(
         print("OpenVINO is left out: `pip install openvino nncf` brings it", flush=True)
         return {}
     ways = {"OpenVINO, 8 bits": OpenVino(load()).generate} | ours()
-    took: dict[str, dict[int, float]] = {label: {} for label in ways}
+    durations: dict[str, dict[int, float]] = {label: {} for label in ways}
     for way in ways.values():
         way(prompts[:1], 2)  # warms up
     for count in counts:
         for turn in range(TURNS):
             for label, way in ways.items():
                 work = partial(way, prompts[:count], peers.NEW_TOKENS)
-                again = seconds(work, torch.device("cpu"), warm=False)
-                print(f"{label}, {count} series, turn {turn + 1}: {again:.2f} s", flush=True)
-                took[label][count] = min(again, took[label].get(count, again))
-    return took
+                duration = seconds(work, torch.device("cpu"), warm=False)
+                print(f"{label}, {count} series, turn {turn + 1}: {duration:.2f} s", flush=True)
+                durations[label][count] = min(duration, durations[label].get(count, duration))
+    return durations
 
 
 class OpenVino:
@@ -91,14 +91,14 @@ class OpenVino:
             mask[row, width - len(prompt) :] = 1
         positions = np.maximum(mask.cumsum(1) - 1, 0)
         rows: np.ndarray = np.arange(len(prompts), dtype=np.int32)
-        written = []
+        new_columns = []
         for _ in range(new_tokens):
             (logits,) = self.request.infer([tokens, mask, positions, rows]).values()
             tokens = logits.argmax(1)[:, None]
             mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
             positions = positions[:, -1:] + 1
-            written.append(tokens)
-        return np.hstack(written).tolist()
+            new_columns.append(tokens)
+        return np.hstack(new_columns).tolist()
 
 
 def stateful_graph(model: PreTrainedModel) -> Any:
@@ -130,20 +130,20 @@ def stateful_graph(model: PreTrainedModel) -> Any:
         graph = openvino.convert_model(
             _Step(model), example_input=example, input=[openvino.PartialShape(s) for s in sizes]
         )
-    given = [port.node for port in graph.inputs[4:]]
-    returned = [port.node for port in graph.outputs[1:]]
+    state_inputs = [port.node for port in graph.inputs[4:]]
+    state_outputs = [port.node for port in graph.outputs[1:]]
     passes = Manager()
-    passes.register_pass(MakeStateful(list(zip(given, returned, strict=True))))
+    passes.register_pass(MakeStateful(list(zip(state_inputs, state_outputs, strict=True))))
     passes.run_passes(graph)
 
     # At first the state has no columns, and as many rows as there are prompts.
     shape = opset13.shape_of(graph.inputs[0])
     rows = opset13.gather(shape, opset13.constant([0]), opset13.constant(0))
     size = opset13.concat([rows, opset13.constant([heads, 0, width])], axis=0)
-    empty = opset13.broadcast(opset13.constant(np.float32(0)), size)
+    empty_state = opset13.broadcast(opset13.constant(np.float32(0)), size)
     for node in graph.get_ops():
         if node.get_type_name() == "ReadValue":
-            node.set_arguments([empty.output(0)])
+            node.set_arguments([empty_state.output(0)])
     graph.validate_nodes_and_infer_types()
     return graph
 
@@ -166,9 +166,11 @@ class _Step(nn.Module):
         """Return the logits of the last token, and the longer keys and values."""
         columns = torch.arange(mask.shape[1])
         queries = columns[mask.shape[1] - tokens.shape[1] :]
-        seen = (columns <= queries[:, None]) & mask.bool()[:, None, None, :]
+        is_visible = (columns <= queries[:, None]) & mask.bool()[:, None, None, :]
         # Not minus infinity, because a pad on the left sees nothing at all.
-        bias = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+        bias = torch.zeros(is_visible.shape).masked_fill(
+            ~is_visible, torch.finfo(torch.float32).min
+        )
         cache = _Cache([tensor.index_select(0, rows) for tensor in past])
         logits = self.model(
             tokens, attention_mask=bias, position_ids=positions, cache=cache, logits_to_keep=1

@@ -52,22 +52,23 @@ def called(name: str) -> str:
 
 def told_apart(ratios: dict[str, Ratio | None]) -> str:
     """Return the card's words on which forecasters surely differ from it, by their ratios."""
-    known = {name: ratio for name, ratio in ratios.items() if ratio}
-    ahead = [name for name, ratio in known.items() if ratio.high < 1]
-    behind = [name for name, ratio in known.items() if ratio.low > 1]
-    undecided = [name for name in known if name not in (*ahead, *behind)]
-    if not ahead and not behind:
+    known_ratios = {name: ratio for name, ratio in ratios.items() if ratio}
+    worse_names = [name for name, ratio in known_ratios.items() if ratio.high < 1]
+    better_names = [name for name, ratio in known_ratios.items() if ratio.low > 1]
+    undecided_names = [name for name in known_ratios if name not in (*worse_names, *better_names)]
+    if not worse_names and not better_names:
         return "no difference is sure"
     return (
-        f"this adapter is surely ahead of {_listed(ahead)}; it is surely behind {_listed(behind)}; "
-        f"and it cannot be told apart from {_listed(undecided)}"
+        f"this adapter is surely ahead of {_join_names(worse_names)}; "
+        f"it is surely behind {_join_names(better_names)}; "
+        f"and it cannot be told apart from {_join_names(undecided_names)}"
     )
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     """Return names as a sentence has them: `a, b and c`, or `none`."""
-    *others, last = names or ["none"]
-    return f"{', '.join(others)} and {last}" if others else last
+    *all_but_last, last = names or ["none"]
+    return f"{', '.join(all_but_last)} and {last}" if all_but_last else last
 
 
 def judgement(rows: list[dict[str, Any]]) -> str:
@@ -86,13 +87,13 @@ def judgement(rows: list[dict[str, Any]]) -> str:
 
 def furthest_behind(errors: pd.DataFrame) -> str:
     """Return the card's words on the source with the largest error in units of the last value's."""
-    found = {}
-    for source, on_source in errors.groupby("source"):
-        comparison = compared(on_source, GENERAL, LAST_VALUE)
+    comparisons = {}
+    for source, source_errors in errors.groupby("source"):
+        comparison = compared(source_errors, GENERAL, LAST_VALUE)
         if comparison.over_series:  # a single series has no interval
-            found[source] = comparison.over_series, comparison
-    worst = max(found, key=lambda source: found[source][0].ratio)
-    ratio, comparison = found[worst]
+            comparisons[source] = comparison.over_series, comparison
+    worst = max(comparisons, key=lambda source: comparisons[source][0].ratio)
+    ratio, comparison = comparisons[worst]
     return (
         f"It is furthest behind the last value on the {worst}, with {ratio.ratio:.2f} times its "
         f"error ({ratio.low:.2f} to {ratio.high:.2f}), and ahead of it on {comparison.better} of "
@@ -112,8 +113,8 @@ def facts() -> dict[str, Any]:
     """Return what the card tells: data, recipe, cost, and errors on the sources for judging."""
     records = trainings()
     plan = records[0].plan
-    as_shown = sum(training.plan.shown > 0 for training in records)
-    last = "In the last" if as_shown == 1 else f"In the last {as_shown}"
+    num_as_shown = sum(training.plan.shown > 0 for training in records)
+    last = "In the last" if num_as_shown == 1 else f"In the last {num_as_shown}"
     mean = ""
     if len(RUNS) > 1:
         mean = f"The weights are the mean of those of the runs {' and '.join(RUNS)}. "
@@ -123,7 +124,7 @@ def facts() -> dict[str, Any]:
     recipe["targets"] = ", ".join(recipe["targets"])
     recipe["alpha"] = recipe["alpha"] or recipe["rank"]  # by default it is the rank
 
-    told = {
+    card_facts = {
         "data": "No real series: an endless stream of synthetic ones, as "
         "`study.synthetic.families` draws them: seasons and trends, autoregressions, wandering "
         "cycles, counts, Gaussian processes, prey and predators, mixed; 20 to 256 steps each. "
@@ -145,14 +146,14 @@ def facts() -> dict[str, Any]:
     rows = judged_rows()
     adapters = {row["adapter"] for row in rows if row["forecaster"] == GENERAL}
     if adapters != {weights_hash(GENERAL_FOLDER)}:
-        return told  # the sources for judging have not all been opened for this adapter yet
+        return card_facts  # the sources for judging have not all been opened for this adapter yet
     errors = {}
     for name, line in summary(rows, LAST_SEASON, GENERAL).iterrows():
         errors[called(str(name))] = {
             ERROR: round(float(line["error"]), 3),
             "80% band holds": round(held(rows, str(name)), 3),
         }
-    return told | {
+    return card_facts | {
         "measured": "series of the textbook Forecasting: Principles and Practice, and on the air "
         "of Warsaw. The errors are geometric means of the MASE, relative to that of repeating the "
         "last season; less than 1 is better. There are no shops among these series. No adapter "
@@ -170,9 +171,9 @@ if __name__ == "__main__":
     with one_line():
         backbone = trainings()[0].plan.backbone  # a missing record is named before anything changes
         write_candidate(GENERAL_FOLDER, CHOSEN)
-        told = facts()
-        write_json(GENERAL_FOLDER / FACTS_FILE, told)
+        card_facts = facts()
+        write_json(GENERAL_FOLDER / FACTS_FILE, card_facts)
         card = model_card(
-            backbone, read_format(GENERAL_FOLDER), told, views=read_views(GENERAL_FOLDER)
+            backbone, read_format(GENERAL_FOLDER), card_facts, views=read_views(GENERAL_FOLDER)
         )
         write_atomic(GENERAL_FOLDER / CARD_FILE, card.encode())

@@ -96,7 +96,7 @@ def plain_steps(
     losses = []
     times = []
     for step in range(config.steps):
-        started = time.perf_counter()
+        start = time.perf_counter()
         tokens = torch.from_numpy(batch_of(step, windows, config)).to(model.device)
         logits = model(tokens).logits
         # cross_entropy wants classes second: (B, vocabulary, length).
@@ -106,5 +106,5 @@ def plain_steps(
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-        times.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - start)
     return min(times[1:], default=times[0]), losses

@@ -48,7 +48,7 @@ def fit_system(context: np.ndarray, time: np.ndarray, rates: Rates = predator_pr
         else:
             logs = generator.uniform(LOW, HIGH, len(LOW))
         for steps in (len(context) // 2, len(context)):
-            error, logs = _fitted(logs, context[:steps], time[:steps], simulate, 1e-8, rates)
+            error, logs = _refine_fit(logs, context[:steps], time[:steps], simulate, 1e-8, rates)
         fits.append((error, logs))
         if error < GOOD * context.mean():
             break
@@ -77,7 +77,7 @@ def fit_system_as_the_file(
     # narrower distances.
     for attempt, distance in enumerate((1e-4, 1e-5, 1e-3, 1e-4)):
         start = exact + generator.normal(0, 3e-4 * attempt, len(exact))
-        fits.append(_fitted(start, context, time, solve_system, distance, rates))
+        fits.append(_refine_fit(start, context, time, solve_system, distance, rates))
     return _best_system(fits)
 
 
@@ -127,7 +127,7 @@ def _from_slopes(context: np.ndarray, time: np.ndarray, rates: Rates) -> np.ndar
     return np.concatenate([parameters, np.log(context[0])])
 
 
-def _fitted(
+def _refine_fit(
     logs: np.ndarray,
     context: np.ndarray,
     time: np.ndarray,
@@ -139,13 +139,13 @@ def _fitted(
 
     distance: over which least squares takes the residuals' slopes.
     """
-    far = 10 * context.max()  # the residual where an integration fails
+    penalty = 10 * context.max()  # the residual where an integration fails
 
     def residuals(logs: np.ndarray) -> np.ndarray:
         course = run(np.exp(logs), time, rates)[: len(context)]
         if len(course) < len(context):
-            return np.full(context.size, far)
-        return np.nan_to_num(course - context, nan=far, posinf=far, neginf=-far).ravel()
+            return np.full(context.size, penalty)
+        return np.nan_to_num(course - context, nan=penalty, posinf=penalty, neginf=-penalty).ravel()
 
     fit = scipy.optimize.least_squares(
         residuals,

@@ -43,7 +43,7 @@ def pictured_row(forecaster: Forecaster, source: Source) -> dict[str, Any]:
     """
     cut = [cut for cut in cuts_of(source) if cut[0] == 0][-1]
     _, context, truth = cut
-    (ahead,) = forecaster.sample(
+    (forecast,) = forecaster.sample(
         [context[:, None]], source.horizon, Sampling(SAMPLES, TEMPERATURE), season=source.season
     )
     medians = []
@@ -54,7 +54,7 @@ def pictured_row(forecaster: Forecaster, source: Source) -> dict[str, Any]:
         "season": source.season,
         "context": rounded(context[-PAST * source.horizon :]),
         "truth": rounded(truth),
-        "deciles": rounded(np.quantile(ahead.physical[..., 0], DECILES, axis=0)),
+        "deciles": rounded(np.quantile(forecast.physical[..., 0], DECILES, axis=0)),
         "rival": rounded(np.median(medians, axis=0)),
     }
 

@@ -41,8 +41,8 @@ the same at both profiles."""
 def earlier_record(path: Path, commit: str) -> dict[str, Any] | None:
     """Return a record as a commit holds it; None if it has none at this path."""
     command = ["git", "-C", str(ROOT), "show", f"{commit}:{path.relative_to(ROOT).as_posix()}"]
-    shown = subprocess.run(command, capture_output=True, check=False)
-    return json.loads(shown.stdout) if shown.returncode == 0 else None
+    process = subprocess.run(command, capture_output=True, check=False)
+    return json.loads(process.stdout) if process.returncode == 0 else None
 
 
 def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,12 +50,12 @@ def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, A
 
     These are the series that both records have.
     """
-    both = [series for series in after["series"] if series in before["series"]]
-    texts = [(before["series"][i]["text"], after["series"][i]["text"]) for i in both]
-    row = {"of": len(both), "differing": sum(old != new for old, new in texts)}
-    for when, record in (("before", before), ("after", after)):
-        errors = [record["series"][series]["mae"] for series in both]
-        row[when] = {
+    shared_ids = [series for series in after["series"] if series in before["series"]]
+    texts = [(before["series"][i]["text"], after["series"][i]["text"]) for i in shared_ids]
+    row = {"of": len(shared_ids), "differing": sum(old != new for old, new in texts)}
+    for label, record in (("before", before), ("after", after)):
+        errors = [record["series"][series]["mae"] for series in shared_ids]
+        row[label] = {
             "dtype": _dtype(record),
             "device": record["device"],  # the last of several is the one that forecast
             "mean": float(np.mean(errors)),
@@ -102,9 +102,9 @@ def forecast_again() -> dict[str, Any]:
         backbone, series.contexts[ids], record.protocol, batch_size=record.batch_size, ids=ids
     )
     pairs = zip(forecasts, record.series.values(), strict=True)
-    differing = sum(ahead.texts[0] != entry["text"] for ahead, entry in pairs)
-    here = provenance(backbone.device)
-    return {"of": len(ids), "differing": differing, "recorded on": record.device, **here}
+    num_differing = sum(ahead.texts[0] != entry["text"] for ahead, entry in pairs)
+    setup = provenance(backbone.device)
+    return {"of": len(ids), "differing": num_differing, "recorded on": record.device, **setup}
 
 
 def main() -> None:
@@ -112,14 +112,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--again", action="store_true", help="forecast once more on this machine")
     options = parser.parse_args()
-    known = read_json(PATH) if PATH.exists() else {"again": []}
-    known |= {"before": BEFORE, "records": compare_records(BEFORE)}
+    results = read_json(PATH) if PATH.exists() else {"again": []}
+    results |= {"before": BEFORE, "records": compare_records(BEFORE)}
     if options.again:
-        known["again"].append(forecast_again())
-    write_json(PATH, known)
-    for row in known["records"]:
+        results["again"].append(forecast_again())
+    write_json(PATH, results)
+    for row in results["records"]:
         print(f"{row['profile']}/{row['run']}: {row['differing']} of {row['of']} differ")
-    for row in known["again"]:
+    for row in results["again"]:
         print(
             f"{row['device']}: {row['differing']} of {row['of']} differ from {row['recorded on']}"
         )

@@ -69,8 +69,8 @@ def has_all(rows: Sequence[Row], keys: Iterable[Row]) -> bool:
 def replaced(rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:
     """Return the rows with new ones in the places of those of the same source and forecaster."""
     places = {(row["source"], row["forecaster"]) for row in new}
-    kept = [row for row in rows if (row["source"], row["forecaster"]) not in places]
-    return [*kept, *new]
+    other_rows = [row for row in rows if (row["source"], row["forecaster"]) not in places]
+    return [*other_rows, *new]
 
 
 def recorded_rows(path: Path) -> list[Row]:

@@ -52,10 +52,10 @@ def score(cuts: Sequence[Cut], season: int, deciles: Sequence[np.ndarray]) -> di
         unit = mase_unit(context, season)
         errors = (truth - quantiles) / unit
         losses = quantile_losses(quantiles, truth) / unit
-        of_lowest, of_median, of_highest = errors[0], errors[4], errors[8]
-        held = (of_lowest >= 0) & (of_highest <= 0)
+        low_errors, median_errors, high_errors = errors[0], errors[4], errors[8]
+        is_held = (low_errors >= 0) & (high_errors <= 0)
         rows["series"].append(number)
-        rows["mase"].append(five_digits(np.abs(of_median).mean()))
+        rows["mase"].append(five_digits(np.abs(median_errors).mean()))
         rows["loss"].append(five_digits(2 * losses.mean()))
-        rows["held"].append(five_digits(held.mean()))
+        rows["held"].append(five_digits(is_held.mean()))
     return rows

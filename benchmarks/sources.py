@@ -86,9 +86,9 @@ class Source:
         """
         cuts = []
         for number, values in enumerate(series):
-            for back in range(origins, 0, -1):
-                context = values[: -self.horizon * back]
-                truth = values[-self.horizon * back :][: self.horizon]
+            for horizons_back in range(origins, 0, -1):
+                context = values[: -self.horizon * horizons_back]
+                truth = values[-self.horizon * horizons_back :][: self.horizon]
                 if len(context) > self.season and mase_unit(context, self.season).sum() > 0:
                     cuts.append((number, context, truth))
         return cuts
@@ -203,11 +203,11 @@ class TextbookSource(Source):
         Nothing is read of what the forecasts are judged by. A herd that was given up years ago
         rests at zero, and nothing is left to be forecast.
         """
-        known = values[: -self.horizon * self.origins]
-        if len(known) < max(LEAST_STEPS, LEAST_SEASONS * self.season):
+        context = values[: -self.horizon * self.origins]
+        if len(context) < max(LEAST_STEPS, LEAST_SEASONS * self.season):
             return False
-        recent = known[-max(LEAST_STEPS, 2 * self.season) :]
-        return bool(np.ptp(recent) > 0)
+        last_steps = context[-max(LEAST_STEPS, 2 * self.season) :]
+        return bool(np.ptp(last_steps) > 0)
 
 
 def _wide(name: str, time: str, ids: str | Sequence[str], value: str) -> pd.DataFrame:

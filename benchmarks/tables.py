@@ -81,8 +81,8 @@ def repetitions(source: Source) -> dict[int, float]:
     for steps in sorted({1, *_periods(source)}):
         errors = []
         for _, context, truth in cuts:
-            repeated: np.ndarray = np.resize(context[-steps:], len(truth))
-            errors.append(np.abs(repeated - truth).mean())
+            forecast: np.ndarray = np.resize(context[-steps:], len(truth))
+            errors.append(np.abs(forecast - truth).mean())
         mases[steps] = float(np.mean(np.divide(errors, units)))
     return mases
 
@@ -133,10 +133,10 @@ def measured(source: Source, forecast: DecileForecast) -> dict[str, Any]:
     """
     cuts = source.cuts()
     contexts = [context for _, context, _ in cuts]
-    started = time.perf_counter()
+    start = time.perf_counter()
     with np.errstate(all="ignore"):
         deciles = forecast(contexts, source.horizon, source.season)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - start
 
     place = min(source.origins, len(cuts)) - 1
     _, context, truth = cuts[place]

@@ -86,8 +86,8 @@ def statistical(model: str, cuts: Sequence[Cut], horizon: int, season: int) -> l
     """Return deciles by a model of statsforecast, which gets the whole past of each series."""
     deciles = []
     for _, context, _ in cuts:
-        told = season if _can_use_season(model, season, len(context)) else 1
-        deciles += statsforecast_deciles(model, [context], horizon, told)
+        model_season = season if _can_use_season(model, season, len(context)) else 1
+        deciles += statsforecast_deciles(model, [context], horizon, model_season)
     return deciles
 
 
@@ -112,9 +112,9 @@ def _compile() -> None:
 
 def timed(forecast: Callable[[], list[np.ndarray]]) -> tuple[list[np.ndarray], float]:
     """Return forecasts, and the seconds of one processor core that they took."""
-    started = time.process_time()
+    start = time.process_time()
     forecasts = forecast()
-    return forecasts, round(time.process_time() - started, 2)
+    return forecasts, round(time.process_time() - start, 2)
 
 
 def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
@@ -126,8 +126,8 @@ def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
     for name, model in STATSFORECAST.items():
         forecast = partial(statistical, model, cuts, source.horizon, source.season)
         deciles[name], seconds[name] = timed(forecast)
-    together = zip(*(deciles[name] for name in ENSEMBLED), strict=True)
-    deciles[ENSEMBLE] = [np.median(forecasts, axis=0) for forecasts in together]
+    deciles_by_cut = zip(*(deciles[name] for name in ENSEMBLED), strict=True)
+    deciles[ENSEMBLE] = [np.median(forecasts, axis=0) for forecasts in deciles_by_cut]
     seconds[ENSEMBLE] = round(sum(seconds[name] for name in ENSEMBLED), 2)
     return {
         name: score(cuts, source.season, deciles[name]) | {"seconds": seconds[name]}
@@ -207,9 +207,9 @@ if __name__ == "__main__":
     parser.add_argument(
         "--models", nargs="*", default=[GENERAL, UNTUNED], help="language models: adapters, untuned"
     )
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with one_line():
-        half = JUDGING if asked.judge else CHOOSING
-        record_half(asked.path, half, asked.models, asked.sources)
-        half_rows = [row for row in recorded_rows(asked.path) if row["split"] == half]
+        half = JUDGING if options.judge else CHOOSING
+        record_half(options.path, half, options.models, options.sources)
+        half_rows = [row for row in recorded_rows(options.path) if row["split"] == half]
         show(half_rows, LAST_SEASON, GENERAL)

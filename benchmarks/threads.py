@@ -45,14 +45,14 @@ class Worker:
     """A process with a language model, which does a piece of work each time it is asked."""
 
     def __init__(self, variables: dict[str, str]) -> None:
-        others = {
+        environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("OMP_", "GOMP_"))
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.threads", "--worker"],
-            env=others | variables,
+            env=environment | variables,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -93,21 +93,21 @@ def work_when_asked() -> None:
 
     backbone = load_backbone("smollm2-135m", device="cpu")  # it is the processor that has threads
     series = load_series()
-    parts = split_ids(len(series))
-    asked = list(parts.validation[:4])
+    split = split_ids(len(series))
+    ids = list(split.validation[:4])
     texts = [
-        text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in parts.train[:20]
+        text_to_ids(encode(series.trajectories[i], series.scales[i])) for i in split.train[:20]
     ]
     windows = make_windows(texts, 512)
     protocol = DecodeConfig(constrained=True, steps=4)
-    one_step = TrainConfig(steps=1, learning_rate=1e-4, rank=8)
+    train_config = TrainConfig(steps=1, learning_rate=1e-4, rank=8)
 
     def do(work: str) -> None:
         if work == "decode":
-            forecast(backbone, series.contexts[asked], protocol, batch_size=len(asked))
+            forecast(backbone, series.contexts[ids], protocol, batch_size=len(ids))
             return
         with TemporaryDirectory() as folder:
-            train(backbone.model, windows, one_step, Path(folder), progress=False)
+            train(backbone.model, windows, train_config, Path(folder), progress=False)
 
     do("decode")
     print("ready", flush=True)
@@ -115,9 +115,9 @@ def work_when_asked() -> None:
         if line.strip() == "forever":
             while True:
                 do("decode")
-        began = time.perf_counter()
+        start = time.perf_counter()
         do(line.strip())
-        print(time.perf_counter() - began, flush=True)
+        print(time.perf_counter() - start, flush=True)
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def measure(rounds: int) -> list[dict]:
     loop.send_signal(signal.SIGSTOP)
     workers: dict[str, Worker] = {}
     selves: dict[str, Worker] = {}
-    taken: dict[tuple[str, str], dict[str, list[float | None]]] = {}
+    durations: dict[tuple[str, str], dict[str, list[float | None]]] = {}
     try:  # from here on, so that no process is left behind where a worker cannot start
         for way, variables in WAYS.items():
             workers[way] = Worker(variables)
@@ -152,16 +152,16 @@ def measure(rounds: int) -> list[dict]:
         for _ in range(rounds):
             for neighbour in NEIGHBOURS:
                 for way in WAYS:
-                    row = taken.setdefault((way, neighbour), {work: [] for work in WORK})
-                    others: dict[str, subprocess.Popen] = {
+                    row = durations.setdefault((way, neighbour), {work: [] for work in WORK})
+                    neighbour_processes: dict[str, subprocess.Popen] = {
                         "beside a loop": loop,
                         "beside itself": selves[way].process,
                     }
-                    beside = others.get(neighbour)  # None where it is alone
+                    neighbour_process = neighbour_processes.get(neighbour)  # None where it is alone
                     for work in WORK:
                         if None in row[work]:
                             continue
-                        with awake(beside):
+                        with awake(neighbour_process):
                             row[work].append(workers[way].seconds(work))
                         if row[work][-1] is None:
                             workers[way] = Worker(WAYS[way])
@@ -173,7 +173,7 @@ def measure(rounds: int) -> list[dict]:
             with suppress(ProcessLookupError):
                 process.kill()
     rows = []
-    for (way, neighbour), turns in taken.items():
+    for (way, neighbour), turns in durations.items():
         medians = {work: typical(seconds) for work, seconds in turns.items()}
         rows.append({"way": way, "neighbour": neighbour, **medians, "turns": turns})
     return rows
@@ -202,12 +202,12 @@ def main() -> None:
     from m2lib.provenance import provenance
 
     rows = measure(options.rounds)
-    where = provenance(torch.device("cpu")) | {
+    setup = provenance(torch.device("cpu")) | {
         "dtype": chosen_dtype("cpu"),
         "patience": PATIENCE,
     }
     path = ROOT / "benchmarks" / "results" if options.record else out_dir() / "bench"
-    write_json(path / "threads.json", where | {"rounds": options.rounds, "rows": rows})
+    write_json(path / "threads.json", setup | {"rounds": options.rounds, "rows": rows})
     print(threads_table(rows))
 
 
@@ -217,7 +217,7 @@ def threads_table(rows: list[dict]) -> str:
         "| a waiting thread falls asleep | | seconds of a forecast | of a training step |",
         "|---|---|---|---|",
     ]
-    alone = {row["way"]: row for row in rows if row["neighbour"] == "alone"}
+    rows_alone = {row["way"]: row for row in rows if row["neighbour"] == "alone"}
     for row in rows:
         cells = []
         for work in WORK:
@@ -226,7 +226,9 @@ def threads_table(rows: list[dict]) -> str:
             elif row["neighbour"] == "alone":
                 cells.append(f"{row[work]:.1f}")
             else:
-                cells.append(f"{row[work]:.1f} ({row[work] / alone[row['way']][work]:.1f} times)")
+                cells.append(
+                    f"{row[work]:.1f} ({row[work] / rows_alone[row['way']][work]:.1f} times)"
+                )
         lines.append(f"| {row['way']} | {row['neighbour']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

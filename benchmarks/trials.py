@@ -151,11 +151,11 @@ def show_series(context: np.ndarray, horizon: int, season: int, view: TriedView)
         # left 0, 1, 0; the next step has a base of 9. A line without noise leaves nothing to be
         # written, and so it is left in.
         slope = _slope(level, season, view.trend)
-        left = level - level[-1] - slope * np.arange(1 - len(level), 1)
-        if np.ptp(left) > NOTHING_LEFT * np.ptp(level):
-            written = left
+        remainder = level - level[-1] - slope * np.arange(1 - len(level), 1)
+        if np.ptp(remainder) > NOTHING_LEFT * np.ptp(level):
+            written = remainder
             base = level[-1] + slope * np.arange(1, horizon + 1)
-    return Written(written, base, factor[ahead], shift[ahead], _least(context))
+    return Written(written, base, factor[ahead], shift[ahead], _lower_bound(context))
 
 
 def _slope(level: np.ndarray, season: int, trend: str) -> float:
@@ -166,7 +166,7 @@ def _slope(level: np.ndarray, season: int, trend: str) -> float:
     return float(np.polyfit(np.arange(len(last)), last, 1)[0])
 
 
-def _least(context: np.ndarray) -> float:
+def _lower_bound(context: np.ndarray) -> float:
     """Return the smallest value of a forecast: what was never negative stays so."""
     return 0.0 if context.min() >= 0 else -np.inf
 
@@ -187,19 +187,21 @@ def view_samples(
     if not path.exists():
         forecaster = _narrow_forecaster()
         series = [shown.written[:, None] for shown in all_shown]
-        started = time.process_time()
+        start = time.process_time()
         forecasts = forecaster.sample(series, horizon, Sampling(SAMPLES, TEMPERATURE), views=PLAIN)
-        seconds = time.process_time() - started
+        seconds = time.process_time() - start
         path.parent.mkdir(parents=True, exist_ok=True)
         # What is left of a series may be without negative values where the series is not.
-        anything = [replace(ahead, least=-np.inf) for ahead in forecasts]
-        samples = np.stack([ahead.physical[..., 0] for ahead in anything])
-        half = path.with_name(f"half-{path.name}")
-        np.savez(half, samples=samples, seconds=seconds)
-        half.replace(path)  # in one step, so that a kill leaves no half file under that name
-    kept = np.load(path)
-    back = [shown.back(samples) for shown, samples in zip(all_shown, kept["samples"], strict=True)]
-    return back, float(kept["seconds"])
+        unbounded_forecasts = [replace(forecast, least=-np.inf) for forecast in forecasts]
+        samples = np.stack([forecast.physical[..., 0] for forecast in unbounded_forecasts])
+        draft = path.with_name(f"half-{path.name}")
+        np.savez(draft, samples=samples, seconds=seconds)
+        draft.replace(path)  # in one step, so that a kill leaves no half file under that name
+    archive = np.load(path)
+    restored_samples = [
+        shown.back(samples) for shown, samples in zip(all_shown, archive["samples"], strict=True)
+    ]
+    return restored_samples, float(archive["seconds"])
 
 
 @cache
@@ -225,20 +227,22 @@ def trial_row(trial: Trial, source: Source, cuts: Sequence[Cut]) -> dict[str, An
     shares = np.bincount(np.arange(SAMPLES) % len(trial.views))
     parts = []
     seconds = 0.0
-    first = 0
+    start = 0
     for view, share in zip(trial.views, shares.tolist(), strict=True):
-        samples, spent = view_samples(cuts, source.horizon, source.season, view)
+        samples, view_seconds = view_samples(cuts, source.horizon, source.season, view)
         # Each view takes other samples, so that of two that come to the same none counts twice.
-        parts.append([one[first : first + share] for one in samples])
-        seconds += spent * share / SAMPLES
-        first += share
-    together = [np.concatenate(one) for one in zip(*parts, strict=True)]
+        parts.append([draws[start : start + share] for draws in samples])
+        seconds += view_seconds * share / SAMPLES
+        start += share
+    samples_by_cut = [np.concatenate(draws) for draws in zip(*parts, strict=True)]
 
     deciles = []
-    for samples, (_, context, _) in zip(together, cuts, strict=True):
+    for samples, (_, context, _) in zip(samples_by_cut, cuts, strict=True):
         median = np.median(samples, axis=0)
-        wider = np.maximum(median + trial.spread * (samples - median), _least(context))
-        quantiles = np.quantile(wider, DECILES, axis=0)
+        spread_samples = np.maximum(
+            median + trial.spread * (samples - median), _lower_bound(context)
+        )
+        quantiles = np.quantile(spread_samples, DECILES, axis=0)
         if trial.trimmed < 0.5:
             quantiles[4] = trim_mean(samples, trial.trimmed, axis=0)
         deciles.append(quantiles)
@@ -271,11 +275,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "names", nargs="*", metavar="TRIAL", help=f"default: all, which are {', '.join(TRIALS)}"
     )
-    asked = parser.parse_args()
-    for name in asked.names:
+    options = parser.parse_args()
+    for name in options.names:
         if name not in TRIALS:
             parser.error(f"no trial is called {name!r}; there are {'; '.join(TRIALS)}")
     with one_line():
-        measure = partial(new_rows, asked.names or list(TRIALS))
-        record_sources(asked.path, sources_of(CHOOSING, asked.sources), measure)
-        show(recorded_rows(asked.path), ONE_VIEW, ONE_VIEW)
+        measure = partial(new_rows, options.names or list(TRIALS))
+        record_sources(options.path, sources_of(CHOOSING, options.sources), measure)
+        show(recorded_rows(options.path), ONE_VIEW, ONE_VIEW)

@@ -45,31 +45,31 @@ PRINTED = {"horizon": 10, "origins": 8}
 def evaluate(table: Path, record: Path, steps: int, **options: int) -> None:
     """Run `m2 evaluate`, unless its record is of this table, these options and this adapter."""
     if record.exists():
-        known = read_json(record)
-        settings = known["settings"]
-        same = options.items() <= settings.items()
-        same &= (settings["finetune"] or 0) == steps
-        same &= known["table"]["sha256"] == short_hash(table.read_bytes())
-        if same and _is_of_general(known, steps):
+        stored_record = read_json(record)
+        settings = stored_record["settings"]
+        is_same = options.items() <= settings.items()
+        is_same &= (settings["finetune"] or 0) == steps
+        is_same &= stored_record["table"]["sha256"] == short_hash(table.read_bytes())
+        if is_same and _is_of_general(stored_record, steps):
             return
-    asked = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     if steps:
-        asked.append(f"--finetune={steps}")
-    command = ["evaluate", str(table), *asked, f"--output={record}", "--force"]
+        flags.append(f"--finetune={steps}")
+    command = ["evaluate", str(table), *flags, f"--output={record}", "--force"]
     if main(command) != 0:
         raise SystemExit(f"m2 {' '.join(command)} failed")
 
 
-def _is_of_general(known: dict[str, Any], steps: int) -> bool:
+def _is_of_general(record: dict[str, Any], steps: int) -> bool:
     """Whether a record is of `general` as it is now: its weights, its text format and its views.
 
     An adapter that was tuned before each moment has the plain view.
     """
     views = PLAIN if steps else read_views(GENERAL_FOLDER)
     return (
-        known.get("adapter") == weights_hash(GENERAL_FOLDER)
-        and known.get("text_format") == read_format(GENERAL_FOLDER).settings()
-        and known.get("views") == [asdict(view) for view in views]
+        record.get("adapter") == weights_hash(GENERAL_FOLDER)
+        and record.get("text_format") == read_format(GENERAL_FOLDER).settings()
+        and record.get("views") == [asdict(view) for view in views]
     )
 
 
@@ -100,12 +100,12 @@ def record_pelts() -> None:
         record = folder / "choice" / f"{GENERAL}-{steps}.json"
         evaluate(PELTS, record, steps, **PELTS_MOMENTS, **EARLIER_MOMENTS)
         errors[steps] = np.mean(read_json(record)["errors"]["language model"])
-    chosen = min(PELTS_STEPS[1:], key=errors.__getitem__)
+    best_steps = min(PELTS_STEPS[1:], key=errors.__getitem__)
     evaluate(PELTS, folder / f"{GENERAL}.json", 0, **PELTS_MOMENTS, **LATER_MOMENTS)
     evaluate(
         PELTS,
         folder / f"{GENERAL}-tuned.json",
-        chosen,
+        best_steps,
         **PELTS_MOMENTS,
         **LATER_MOMENTS,
     )

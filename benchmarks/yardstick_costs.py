@@ -109,7 +109,7 @@ def core_rate() -> float:
     matrix = np.random.default_rng(0).random((size, size))
     times = []
     for _ in range(5):
-        started = time.process_time()  # of all threads together
+        start = time.process_time()  # of all threads together
         matrix @ matrix
-        times.append(time.process_time() - started)
+        times.append(time.process_time() - start)
     return 2 * size**3 / min(times)

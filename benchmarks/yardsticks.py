@@ -125,25 +125,27 @@ def measured(series: SeriesSet, ids: Sequence[int], name: str) -> dict[str, Any]
     scales = series.scales[ids]
     integers = to_integers(series.trajectories[ids], scales)
     if name in LANGUAGE_MODELS:
-        forecasts, row = _written(series.contexts[ids], scales, LANGUAGE_MODELS[name])
+        forecasts, row = _forecast_with_model(series.contexts[ids], scales, LANGUAGE_MODELS[name])
     else:
-        forecasts, row = _computed(integers[:, :CONTEXT_STEPS], scales, series.time, name)
+        forecasts, row = _forecast_without_model(
+            integers[:, :CONTEXT_STEPS], scales, series.time, name
+        )
     maes = series_mae(forecasts, integers[:, CONTEXT_STEPS:])
     return row | {"maes": dict(zip(ids, maes.tolist(), strict=True))}
 
 
-def _computed(
+def _forecast_without_model(
     contexts: np.ndarray, scales: np.ndarray, times: np.ndarray, name: str
 ) -> tuple[np.ndarray, dict]:
     """Return forecasts without a language model, and what each took."""
     rates = CountedRates()
     # The time of this process alone, of all its threads, however busy the machine is.
-    started = time.process_time()
+    start = time.process_time()
     if name in FITS:
         forecasts = physics_forecast(contexts, scales, times, name, rates)
     else:
         forecasts = WITHOUT_MODEL[name](contexts)
-    seconds = (time.process_time() - started) / len(contexts)
+    seconds = (time.process_time() - start) / len(contexts)
 
     row: dict[str, Any] = {"seconds": seconds}
     if name in FORMULAS:
@@ -155,19 +157,19 @@ def _computed(
     return forecasts, row
 
 
-def _written(
+def _forecast_with_model(
     contexts: np.ndarray, scales: np.ndarray, adapter: str | None
 ) -> tuple[np.ndarray, dict]:
     """Return forecasts of the language model, scaled units, and what each took."""
     backbone = _language_model(adapter)
-    started = time.process_time()
+    start = time.process_time()
     if adapter == GENERAL:
         points, parts = _sampled(backbone, contexts, scales)
     else:
         forecasts = forecast(backbone, contexts, CONSTRAINED, batch_size=len(contexts))
         points = np.stack([greedy.point for greedy in forecasts])
         parts = [(CONSTRAINED, forecasts)]
-    seconds = (time.process_time() - started) / len(contexts)
+    seconds = (time.process_time() - start) / len(contexts)
 
     shape = Shape.of(backbone.model.config)
     adapted = workload(EXPERIMENTS[adapter or CONSTRAINED_BASELINE], PROFILE).adapter
@@ -240,12 +242,12 @@ def _studied(experiment: str, series: SeriesSet) -> dict[str, Any]:
     seconds = record.seconds - record.train_seconds
     if threads:
         seconds *= int(threads[1])  # processor time, as `measured` takes it
-    spent = record.flops["forecasts"]
+    flops = record.flops["forecasts"]
     count = len(record.series)
     return {
         "seconds": seconds / count,
-        "flops": spent["executed"] / count,
-        "coursework": spent["coursework"] / count,
+        "flops": flops["executed"] / count,
+        "coursework": flops["coursework"] / count,
         "adapter": record.adapter,
         "maes": record.maes(),
     }
@@ -281,20 +283,20 @@ def record_yardsticks(path: Path | None = None) -> Path:
     for place in product(series_sets, forecasters()):
         rows[place] = valid_rows.get(place)
 
-    for (set_name, name), old in rows.items():
+    for (set_name, name), old_row in rows.items():
         series, ids = series_sets[set_name]
         if (set_name, name) in STUDIED:
-            new = _studied(STUDIED[set_name, name], series)
-        elif old:
+            new_row = _studied(STUDIED[set_name, name], series)
+        elif old_row:
             continue
         else:
-            new = _of_a_twin(rows, series_sets, set_name, name) or measured(series, ids, name)
-        row = {"set": set_name, "forecaster": name} | new
-        if row == old:
+            new_row = _of_a_twin(rows, series_sets, set_name, name) or measured(series, ids, name)
+        row = {"set": set_name, "forecaster": name} | new_row
+        if row == old_row:
             continue
         rows[set_name, name] = row
-        present = [row for row in rows.values() if row]
-        write_json(path, provenance(torch.device("cpu")) | {"data": data, "rows": present})
+        measured_rows = [row for row in rows.values() if row]
+        write_json(path, provenance(torch.device("cpu")) | {"data": data, "rows": measured_rows})
         mae = f"mean MAE {np.mean(list(row['maes'].values())):.1f}"
         print(f"{set_name}: {name}, {mae}, {row['seconds']:.2g} s a series", flush=True)
     return path
@@ -313,22 +315,22 @@ def _of_a_twin(
     if name not in LANGUAGE_MODELS:
         return None
     series, ids = series_sets[set_name]
-    for other, (other_series, other_ids) in series_sets.items():
-        same = (other_series.fingerprint, list(other_ids)) == (series.fingerprint, list(ids))
-        row = rows[other, name]
-        if same and row and other != set_name:
+    for other_name, (other_series, other_ids) in series_sets.items():
+        is_same = (other_series.fingerprint, list(other_ids)) == (series.fingerprint, list(ids))
+        row = rows[other_name, name]
+        if is_same and row and other_name != set_name:
             return {key: value for key, value in row.items() if key not in ("set", "forecaster")}
     return None
 
 
 def _valid_rows(path: Path, data: dict[str, str]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of a record that are about these data, and the adapters as they are now."""
-    stored = read_json(path)
+    record = read_json(path)
     rows = {}
-    for row in stored["rows"]:
+    for row in record["rows"]:
         set_name = row["set"]
         name = row["forecaster"]
-        if stored["data"].get(set_name, "") != data.get(set_name):
+        if record["data"].get(set_name, "") != data.get(set_name):
             continue
         if row.get("adapter", "") == _adapter_hash(LANGUAGE_MODELS.get(name)):
             maes = {int(i): mae for i, mae in row["maes"].items()}  # JSON has made texts of the ids
@@ -343,6 +345,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "path", nargs="?", type=Path, help="default: report/results/yardsticks.json"
     )
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     with one_line():
-        print(record_yardsticks(arguments.path))
+        print(record_yardsticks(options.path))

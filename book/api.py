@@ -61,15 +61,15 @@ def directive(door: ModuleType, source: str, name: str) -> str:
         return f".. autofunction:: {name}\n"
     if isinstance(value, type):  # an alias, such as dict[str, int], is none
         return f".. autoclass:: {name}\n   :members:\n"
-    shown = ""
+    value_line = ""
     entries = ""
     if len(repr(value)) < 140 and not isinstance(value, (dict, Path)):
-        shown = f"   :value: {value!r}\n"
+        value_line = f"   :value: {value!r}\n"
     elif isinstance(value, (dict, tuple)):
         entries = f"Entries: {'; '.join(map(str, value))}."
     # The name has no module of its own, because the links to the source would otherwise take an
     # alias, dict[str, int], for one of Python's.
-    head = f".. py:data:: {door.__name__}.{name}\n   :module:\n{shown}"
+    head = f".. py:data:: {door.__name__}.{name}\n   :module:\n{value_line}"
     return f"{head}\n   {remark(source, name)}\n\n   {entries}\n"
 
 

@@ -181,18 +181,18 @@ def look_at(page, path: Path, report: Report) -> tuple[set[str], list[str]]:
     """Open one page and report its faults; returns its anchors and its links."""
     page.set_viewport_size(WIDE)
     page.goto(path.as_uri())
-    seen = page.evaluate(LOOK)
+    findings = page.evaluate(LOOK)
     page.set_viewport_size(NARROW)
     width = page.evaluate(WIDTH)
     if width > NARROW["width"]:
         report.note("wide", f"{width} pixels")
     for key, kind in SEEN.items():
-        for fault in seen[key]:
+        for fault in findings[key]:
             report.note(kind, fault)
     report.pages += 1
-    report.formulas += seen["formulas"]
-    report.images += seen["images"]
-    return set(seen["anchors"]), seen["links"]
+    report.formulas += findings["formulas"]
+    report.images += findings["images"]
+    return set(findings["anchors"]), findings["links"]
 
 
 def follow(link: str, site: Path, anchors: dict[Path, set[str]], report: Report) -> None:
@@ -202,10 +202,10 @@ def follow(link: str, site: Path, anchors: dict[Path, set[str]], report: Report)
         return
     report.links += 1
     target = Path(unquote(urlsplit(address).path))
-    broken = not (target.is_file() and target.is_relative_to(site))
+    is_broken = not (target.is_file() and target.is_relative_to(site))
     if fragment and target in anchors:
-        broken = broken or unquote(fragment) not in anchors[target]
-    if broken:
+        is_broken = is_broken or unquote(fragment) not in anchors[target]
+    if is_broken:
         report.note("links", link)
 
 

@@ -90,7 +90,7 @@ def gallery(split: str) -> str:
     for name in rows[0]:
         source.add([row[name] for row in rows], name)
     source.selected.indices = [0]
-    chosen = models.IndexFilter([0])
+    row_filter = models.IndexFilter([0])
 
     columns = [models.TableColumn(field=name, title=name) for name in ("series", *records)]
     for column in columns[1:]:
@@ -102,14 +102,14 @@ def gallery(split: str) -> str:
     table.scroll_to_selection = False
 
     words = models.Div(text=rows[0]["words"], styles={"overflow-wrap": "anywhere"}, **WIDE)
-    source.selected.js_link("indices", chosen, "indices")
+    source.selected.js_link("indices", row_filter, "indices")
     show_words = models.CustomJS(args={"source": source, "words": words}, code=SAY)
     source.selected.js_on_change("indices", show_words)
 
     heights = models.DataRange1d()  # one for all panels, so that they compare
-    panels = [panel(title, source, models.CDSView(filter=chosen), heights) for title in records]
-    script, shown = embed.components([table, *panels, words])
-    return "\n".join(['<div class="gallery">', *shown, "</div>", script])
+    panels = [panel(title, source, models.CDSView(filter=row_filter), heights) for title in records]
+    script, divs = embed.components([table, *panels, words])
+    return "\n".join(['<div class="gallery">', *divs, "</div>", script])
 
 
 if __name__ == "__main__":

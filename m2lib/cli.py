@@ -65,13 +65,13 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
                 # Python would flush stdout once more when it ends, and complain.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
-            no_room = any(words in str(error) for words in NO_ROOM)
-            if isinstance(error, RuntimeError) and not no_room:
+            is_out_of_memory = any(words in str(error) for words in NO_ROOM)
+            if isinstance(error, RuntimeError) and not is_out_of_memory:
                 raise
             status = 2 if isinstance(error, CycloptsError) else 1
             message = f"error: {first_line(error)}"
-            no_room = no_room or isinstance(error, MemoryError)
-            if no_room and not isinstance(error, InputError):
+            is_out_of_memory = is_out_of_memory or isinstance(error, MemoryError)
+            if is_out_of_memory and not isinstance(error, InputError):
                 message = (
                     f"error: not enough memory ({first_line(error)}); fewer samples, a shorter "
                     "context or, to train, M2_RECOMPUTE=1 takes less"
@@ -84,8 +84,8 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
                     f"error: more words than the command takes: {words}; put a name with blanks "
                     "into quotation marks"
                 )
-                given = sys.argv if argv is None else argv
-                if "--id" in given or "--time" in given:
+                arguments = sys.argv if argv is None else argv
+                if "--id" in arguments or "--time" in arguments:
                     message += ", and make one column of two for --id or --time"
         except KeyboardInterrupt:
             status = 130
@@ -167,9 +167,9 @@ def model(name: str | None = None, /) -> None:
     name = m2lib.forecaster.chosen_backbone(name)
     weights = m2lib.model.fetch_backbone(name) or "random weights, nothing to fetch"
     m2lib.model.backbone_config(name)  # refuses a model that the fast engine does not compute
-    known = m2lib.model.backbone_id(name)
-    if name.endswith(".gguf") and known in m2lib.model.BACKBONES:
-        name = known  # by which it can be loaded from now on, whatever the file is called
+    known_name = m2lib.model.backbone_id(name)
+    if name.endswith(".gguf") and known_name in m2lib.model.BACKBONES:
+        name = known_name  # by which it can be loaded from now on, whatever the file is called
     print(f"backbone {name}: {weights}")
 
 
@@ -193,10 +193,10 @@ class Sizes:
 
     def counted(self) -> dict[str, Any]:
         """All that decides the cost, by name."""
-        given = self.targets.split(",")
+        short_names = self.targets.split(",")
         by_short_name = {name.removesuffix("_proj"): name for name in m2lib.accounting.PROJECTIONS}
-        targets = [name for short, name in by_short_name.items() if short in given]
-        if len(targets) != len(given):  # one is unknown or repeated
+        targets = [name for short, name in by_short_name.items() if short in short_names]
+        if len(targets) != len(short_names):  # one is unknown or repeated
             raise InputError(
                 f"--targets {self.targets} is not a choice of {','.join(by_short_name)}, "
                 "each at most once"

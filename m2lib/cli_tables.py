@@ -103,18 +103,18 @@ class Task:
             first, last = first_and_last.astype(str)  # 2024-01-31, where both are midnights
             time = f"{columns.time}, {first} to {last}"
         targets = ", ".join(columns.targets)
-        guessed = len(columns.targets) > 1 and not self.target
-        if guessed:
+        has_guessed_targets = len(columns.targets) > 1 and not self.target
+        if has_guessed_targets:
             targets += " (guessed; --target names them)"
         line = (
             f"{self.file}: {sum(len(item.values) for item in items)} steps of {len(items)} series; "
             f"target: {targets}; time: {time}; id: {columns.id or 'none'}"
         )
-        read = (columns.id, columns.time, *columns.targets)
-        unread = [str(name) for name in df if name not in read]
-        if unread:
-            line += f"; not read: {', '.join(unread)}"
-        if columns.time is None and (unread or columns.id or guessed):
+        read_columns = (columns.id, columns.time, *columns.targets)
+        unread_columns = [str(name) for name in df if name not in read_columns]
+        if unread_columns:
+            line += f"; not read: {', '.join(unread_columns)}"
+        if columns.time is None and (unread_columns or columns.id or has_guessed_targets):
             no_season = "" if self.season else ", and no season is taken out"
             warn(
                 f"{self.file}: no column of dates was found, so the rows are taken to be in order, "
@@ -130,15 +130,15 @@ class Task:
         """
         if self.season is None and m2lib.forecaster.calendars_differ(items):
             return "; season: none, because the calendars of its series differ (--season sets one)"
-        known = m2lib.forecaster.chosen_seasons(items, self.season)
-        seasons = [m2lib.series.Season.of(item.values, known) for item in items]
+        season_lengths = m2lib.forecaster.chosen_seasons(items, self.season)
+        seasons = [m2lib.series.Season.of(item.values, season_lengths) for item in items]
         # The season of a series that is too short for one has a single step.
         lengths = {len(season.factor) for season in seasons} - {1}
         if not lengths:
             return ""
-        how = m2lib.series.Season.summary(seasons)
-        how = "taken out of no series" if how == "none" else how
-        return f"; season: {' or '.join(map(str, sorted(lengths)))} steps, {how}"
+        summary = m2lib.series.Season.summary(seasons)
+        summary = "taken out of no series" if summary == "none" else summary
+        return f"; season: {' or '.join(map(str, sorted(lengths)))} steps, {summary}"
 
     def load(self) -> Forecaster:
         """Load the forecaster, and print which one it is."""
@@ -227,19 +227,22 @@ def forecast(
         sampling.for_forecaster(),
         return_samples=with_samples,
     )
-    table, stopped = _until_stopped(parts)
-    if stopped:
-        done = len(table) // (task.horizon * len(columns.targets))
-        missing = ", ".join(str(item.name) for item in items[done:])
-        print(f"stopped after {done} of {len(items)} series; missing: {missing}", file=sys.stderr)
-        items = items[:done]
+    table, interruption = _join_finished(parts)
+    if interruption:
+        num_finished = len(table) // (task.horizon * len(columns.targets))
+        missing_names = ", ".join(str(item.name) for item in items[num_finished:])
+        print(
+            f"stopped after {num_finished} of {len(items)} series; missing: {missing_names}",
+            file=sys.stderr,
+        )
+        items = items[:num_finished]
     if output:
-        kept = (columns.written_id, columns.written_time, "target_name")
-        numbers = [name for name in table if name not in kept]
+        text_columns = (columns.written_id, columns.written_time, "target_name")
+        numbers = [name for name in table if name not in text_columns]
         m2lib.forecaster.write_table(table, output, rounded=numbers)
         print(output)
     else:
-        print(table.to_string(index=False, max_rows=40, float_format=_shown))
+        print(table.to_string(index=False, max_rows=40, float_format=_format_number))
         print(f"{len(table)} rows; --output F.csv writes them all")
     if plot:
         import matplotlib.pyplot as plt
@@ -249,11 +252,11 @@ def forecast(
         plt.savefig(picture, format=plot.suffix[1:].lower(), dpi=200)
         write_atomic(plot, picture.getvalue())
         print(plot)
-    if stopped:
-        raise stopped
+    if interruption:
+        raise interruption
 
 
-def _shown(number: float) -> str:
+def _format_number(number: float) -> str:
     """A number of six digits, as the terminal shows it; a larger one with all before its point."""
     return f"{number:.6g}" if abs(number) < 1e6 else f"{number:.2f}"
 
@@ -265,7 +268,7 @@ def _check_output(task: Task, output: Path, force: bool, endings: tuple[str, ...
     m2lib.forecaster.check_output(output, force, endings)
 
 
-def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, BaseException | None]:
+def _join_finished(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, BaseException | None]:
     """Join the parts of a table that are finished; also return what stopped the work, or None.
 
     Ctrl-C may stop it, a lack of memory (for which torch raises a RuntimeError), or a series that
@@ -274,16 +277,16 @@ def _until_stopped(parts: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, BaseExc
     """
     import pandas as pd
 
-    finished: list[pd.DataFrame] = []
-    stopped = None
+    finished_parts: list[pd.DataFrame] = []
+    interruption = None
     try:
         for part in parts:
-            finished.append(part)
+            finished_parts.append(part)
     except (KeyboardInterrupt, MemoryError, RuntimeError, InputError) as error:
-        if not finished:
+        if not finished_parts:
             raise
-        stopped = error
-    return pd.concat(finished, ignore_index=True), stopped
+        interruption = error
+    return pd.concat(finished_parts, ignore_index=True), interruption
 
 
 def evaluate(
@@ -352,11 +355,11 @@ def evaluate(
         sampling=sampling.for_forecaster(),
         columns=columns,
     )
-    missing = origins * len(items) - len(evaluation.errors)
-    if missing > 0:
+    num_missing = origins * len(items) - len(evaluation.errors)
+    if num_missing > 0:
         warn(
-            f"{missing} of the {origins * len(items)} forecasts asked for (--origins) are missing, "
-            "because their series are too short, or constant up to then"
+            f"{num_missing} of the {origins * len(items)} forecasts asked for (--origins) are "
+            "missing, because their series are too short, or constant up to then"
         )
     if evaluation.period:
         steps = f"{evaluation.period} steps"

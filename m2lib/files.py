@@ -26,11 +26,11 @@ class InputError(ValueError):
     def __str__(self) -> str:
         # Whatever a message quotes, it stays one line, and a terminal obeys none of it: a line
         # break is shown as \n, an escape character as \x1b.
-        shown = [
+        characters = [
             character if character.isprintable() else repr(character)[1:-1]
             for character in super().__str__()
         ]
-        return "".join(shown)
+        return "".join(characters)
 
 
 def warn(message: str) -> None:

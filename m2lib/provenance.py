@@ -17,8 +17,12 @@ def provenance(device: torch.device) -> dict[str, Any]:
     The device is for example `cuda: NVIDIA H100 80GB HBM3`, or `cpu: AMD EPYC, 2 threads`.
     """
     processor = f"{processor_name()}, {torch.get_num_threads()} threads"
-    place = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
-    return {"device": f"{device.type}: {place}", "commit": git_commit(), "versions": versions()}
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+    return {
+        "device": f"{device.type}: {device_name}",
+        "commit": git_commit(),
+        "versions": versions(),
+    }
 
 
 def git_commit() -> str | None:
@@ -38,8 +42,8 @@ def git_commit() -> str | None:
         "--dirty=+changes",
     ]
     try:
-        described = subprocess.run(describe, capture_output=True, check=True, encoding="utf-8")
-        return described.stdout.strip()
+        process = subprocess.run(describe, capture_output=True, check=True, encoding="utf-8")
+        return process.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -167,9 +167,9 @@ def budget() -> None:
     for name, record in study.all_records(profile).items():
         print(_line_of_budget(name, record.status, record.spent(), study.EXPERIMENTS[name].group))
     for row in study.removed(profile):
-        what = f"{len(row['records'])} no longer kept"
-        spent = sum_costs(*row["flops"].values())
-        print(_line_of_budget(what, "removed", spent, row["group"]))
+        label = f"{len(row['records'])} no longer kept"
+        costs = sum_costs(*row["flops"].values())
+        print(_line_of_budget(label, "removed", costs, row["group"]))
     account = study.budget_of(profile)
     share = account.spent / profile.budget
     print(
@@ -179,11 +179,11 @@ def budget() -> None:
     )
 
 
-def _line_of_budget(what: str, state: str, spent: Costs, group: str | None) -> str:
+def _line_of_budget(label: str, state: str, costs: Costs, group: str | None) -> str:
     """Return a line of `budget`; without a group, FLOPs are not charged."""
-    cells = "".join(f"{spent[convention]:14.3g}" for convention in CONVENTIONS)
+    cells = "".join(f"{costs[convention]:14.3g}" for convention in CONVENTIONS)
     note = "" if group else "  beyond the report, not charged"
-    return f"{what:22s}{state:>10s}{cells}{note}"
+    return f"{label:22s}{state:>10s}{cells}{note}"
 
 
 def pdf(folder: Path | None = None, /) -> None:
@@ -226,9 +226,9 @@ def flops(
     profile = study.active_profile() if read("M2_PROFILE") else study.PROFILES["report"]
     declared = study.experiment_named(experiment)
     backbone = backbone or declared.backbone or settings.read("M2_BACKBONE") or profile.backbone
-    counted = asdict(study.workload(declared, profile))
-    del counted["watch"]
-    cli.print_costs(counted, backbone, convention, as_json)
+    sizes = asdict(study.workload(declared, profile))
+    del sizes["watch"]
+    cli.print_costs(sizes, backbone, convention, as_json)
 
 
 def model() -> None:

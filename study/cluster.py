@@ -48,12 +48,12 @@ def submit(
     if the cluster refuses a job, if a job on this machine fails and, as `run` does, if the record
     there is that of another run.
     """
-    wanted = set(names)
+    wanted_names = set(names)
     jobs = dict[str, Job[None]]()
     data = load_series()
     for name in reversed(EXPERIMENTS):  # they are declared in the order that they need
-        if name in wanted:
-            wanted.update(earlier(EXPERIMENTS[name], profile))
+        if name in wanted_names:
+            wanted_names.update(earlier(EXPERIMENTS[name], profile))
     try:
         # A job that comes to its time limit is queued again; submitit would give up after three
         # times.
@@ -62,19 +62,21 @@ def submit(
         )
         executor.update_parameters(**DEFAULTS | dict(options))
         for name in EXPERIMENTS:
-            if name not in wanted:
+            if name not in wanted_names:
                 continue
-            before = earlier(EXPERIMENTS[name], profile)
-            needed = [jobs[other].job_id for other in before if other in jobs]
+            earlier_names = earlier(EXPERIMENTS[name], profile)
+            job_ids = [
+                jobs[earlier_name].job_id for earlier_name in earlier_names if earlier_name in jobs
+            ]
             # What builds on a job cannot be looked at, for its series are still to be chosen.
-            if not needed and finished_record_of(plan_run(name, profile, data), profile, data):
+            if not job_ids and finished_record_of(plan_run(name, profile, data), profile, data):
                 continue
             # `singleton`: a job waits for others of its name, so that giving the command twice does
             # no harm.
-            after = ["singleton"]
-            after += [f"afterok:{job}" for job in needed]
+            dependencies = ["singleton"]
+            dependencies += [f"afterok:{job}" for job in job_ids]
             order = {
-                "dependency": ",".join(after),
+                "dependency": ",".join(dependencies),
                 "kill-on-invalid-dep": "yes",
                 "requeue": True,
             }

@@ -56,32 +56,34 @@ def series_costs(
     """
     prompt = entry["prompt_tokens"]
     samples = protocol.n_samples
-    new = np.atleast_1d(entry["new_tokens"]).tolist()  # one number a sample
+    new_tokens = np.atleast_1d(entry["new_tokens"]).tolist()  # one number a sample
     passes = np.atleast_1d(entry["passes"]).tolist()
     adapted = partial(costs_of, accounting.forecast_flops, shape, rank=rank, targets=targets)
 
     # By the rules: the costs of the samples alone, each with its own prefill, less all prefills but
     # one.
-    each_alone = [adapted(prompt, tokens) for tokens in new]
-    alone = sum_costs(*each_alone)
+    sample_costs = [adapted(prompt, tokens) for tokens in new_tokens]
+    samples_total = sum_costs(*sample_costs)
     prefill = adapted(prompt, 1)
 
     # As published: the most that may be read and written, prompt and new tokens.
-    most = adapted(protocol.context_tokens or prompt, protocol.max_new_tokens, samples=samples)
+    published_costs = adapted(
+        protocol.context_tokens or prompt, protocol.max_new_tokens, samples=samples
+    )
 
     # As executed: `widths` counts the steps that attend to so many columns, for example {130: 4}.
     widths = Counter[int]()
     for count in passes:
         for step in range(1, count + 1):
             widths[step_columns(prompt, entry["padded_tokens"], step, samples)] += 1
-    merged = costs_of(accounting.forecast_flops, shape, prompt, 1)
+    executed_costs = costs_of(accounting.forecast_flops, shape, prompt, 1)
     for columns, repeats in widths.items():
         steps = costs_of(accounting.cached_step_flops, shape, columns, repeats=repeats)
-        merged = sum_costs(merged, steps)
+        executed_costs = sum_costs(executed_costs, steps)
     return {
-        "coursework": alone["coursework"] - (samples - 1) * prefill["coursework"],
-        "published": most["published"],
-        "executed": merged["executed"],
+        "coursework": samples_total["coursework"] - (samples - 1) * prefill["coursework"],
+        "published": published_costs["published"],
+        "executed": executed_costs["executed"],
     }
 
 
@@ -124,17 +126,17 @@ def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workl
     """
     training = training_at(experiment, profile)
     protocol = protocol_at(experiment, profile)
-    adapted = training
+    adapter_training = training
     if experiment.adapter and not training:
-        trained = EXPERIMENTS[start or experiment.adapter.names[0]]
-        adapted = training_at(trained, profile)
+        trained_experiment = EXPERIMENTS[start or experiment.adapter.names[0]]
+        adapter_training = training_at(trained_experiment, profile)
     prompt = protocol.context_tokens or CONTEXT_STEPS * STUDY.longest_step
     new_tokens = protocol.max_new_tokens
     if protocol.constrained:
         new_tokens = protocol.steps * STUDY.longest_step
     return Workload(
-        targets=adapted.targets if adapted else TARGETS,
-        rank=adapted.rank if adapted else 0,
+        targets=adapter_training.targets if adapter_training else TARGETS,
+        rank=adapter_training.rank if adapter_training else 0,
         batch=training.batch_size if training else 1,
         steps=training.steps if training else 0,
         length=training.sequence_length if training else prompt,
@@ -169,28 +171,28 @@ def estimate(
     # are still to come.
     evaluations = 0
     if work.steps > steps_done:
-        on_the_way = sum(step > steps_done for step in work.watch.after)
-        evaluations = (steps_done == 0) + on_the_way + 1
-    watched = work.watch.num_series * evaluations
+        evaluations_between = sum(step > steps_done for step in work.watch.after)
+        evaluations = (steps_done == 0) + evaluations_between + 1
+    num_watched = work.watch.num_series * evaluations
     # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of
     # them, rounded up: 100 steps of 10 tokens have 2000 / 512, so 4. (A real series has some 800
     # tokens, from which `make_windows` makes 2 or 3 windows.)
     tokens = (CONTEXT_STEPS + FORECAST_STEPS) * STUDY.longest_step
-    windows = watched * math.ceil(2 * tokens / work.length)
+    windows = num_watched * math.ceil(2 * tokens / work.length)
     losses = costs_of(accounting.forward_flops, shape, work.length, repeats=windows, **work.adapter)
-    left = max(0, work.steps - steps_done)
+    steps_left = max(0, work.steps - steps_done)
     training = costs_of(
         accounting.train_step_flops,
         shape,
         work.length,
-        repeats=left,
+        repeats=steps_left,
         batch=work.batch,
         **work.adapter,
     )
     return {
         "training": training,
         "evaluation": sum_costs(
-            losses | {"published": 0}, forecast(repeats=watched * work.watch.also_forecast)
+            losses | {"published": 0}, forecast(repeats=num_watched * work.watch.also_forecast)
         ),
         "forecasts": forecast(repeats=max(0, work.num_forecasts - forecasts_done)),
     }

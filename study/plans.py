@@ -119,8 +119,10 @@ def watch_at(experiment: Experiment, profile: Profile) -> Watch:
     if profile.watched and (experiment.milestones or experiment.text_format):
         milestones = tuple(step for step in experiment.milestones if step < steps)
         return Watch(WHOLE_SPLIT, milestones, also_forecast=not experiment.text_format)
-    after = range(profile.evaluate_every, steps, profile.evaluate_every)
-    return Watch(profile.watched, tuple(after), experiment.name in profile.watched_forecasts)
+    evaluation_steps = range(profile.evaluate_every, steps, profile.evaluate_every)
+    return Watch(
+        profile.watched, tuple(evaluation_steps), experiment.name in profile.watched_forecasts
+    )
 
 
 def earlier(experiment: Experiment, profile: Profile) -> tuple[str, ...]:
@@ -128,9 +130,9 @@ def earlier(experiment: Experiment, profile: Profile) -> tuple[str, ...]:
     if profile.as_reported:  # the published errors have chosen, so only the adapter is needed
         start = start_of(experiment, published_deciding_maes)
         return (start,) if start else ()
-    read = experiment.select.reads if experiment.select else ()
-    adapters = experiment.adapter.names if experiment.adapter else ()
-    return (*read, *adapters)
+    selecting_names = experiment.select.reads if experiment.select else ()
+    adapter_names = experiment.adapter.names if experiment.adapter else ()
+    return (*selecting_names, *adapter_names)
 
 
 def errors_that_choose(profile: Profile, data: SeriesSet) -> ErrorsOf:

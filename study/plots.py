@@ -38,7 +38,7 @@ pt."""
 
 def use_style() -> None:
     """Set the project's plot style for this Python process."""
-    more = {
+    rc_params = {
         "figure.dpi": 100,
         "figure.constrained_layout.use": True,
         "axes.titlesize": "medium",
@@ -47,7 +47,7 @@ def use_style() -> None:
         "legend.frameon": False,
         "axes.formatter.min_exponent": 4,  # 1000 and not ten to the third
     }
-    sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=more)
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=rc_params)
 
 
 def save_figure(figure: Figure, name: str, folder: Path | None = None, kind: str = "png") -> Path:
@@ -122,15 +122,21 @@ def plot_forecast(
     time (steps,); series (steps, 2), whose last steps are the forecast's, and forecast (horizon, 2)
     in the same units.
     """
-    ahead = time[-len(forecast) :]
-    ax.axvspan(float(ahead[0]), float(ahead[-1]), color="0.95", lw=0)
+    forecast_time = time[-len(forecast) :]
+    ax.axvspan(float(forecast_time[0]), float(forecast_time[-1]), color="0.95", lw=0)
     plot_series(ax, time, series, lw=1.4)
     truths = series[-len(forecast) :]
     for name, truth, values in zip(VARIABLES, truths.T, forecast.T, strict=True):
         ax.fill_between(
-            ahead, truth, values, color=COLOURS["error"], alpha=0.3, lw=0, label="difference"
+            forecast_time,
+            truth,
+            values,
+            color=COLOURS["error"],
+            alpha=0.3,
+            lw=0,
+            label="difference",
         )
-        ax.plot(ahead, values, ":", color=COLOURS[name], lw=2.2, label=f"{name}, forecast")
+        ax.plot(forecast_time, values, ":", color=COLOURS[name], lw=2.2, label=f"{name}, forecast")
     ax.set_title(title)
     ax.margins(x=0)
 
@@ -145,15 +151,15 @@ def legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
 
     Six entries or fewer stand in one row, more in three columns.
     """
-    shown: dict[str, Any] = {}
+    handle_by_label: dict[str, Any] = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
-        shown |= dict(zip(labels, handles, strict=True))
+        handle_by_label |= dict(zip(labels, handles, strict=True))
     figure.legend(
-        shown.values(),
-        shown,
+        handle_by_label.values(),
+        handle_by_label,
         loc="outside lower center",
-        ncols=len(shown) if len(shown) <= 6 else 3,
+        ncols=len(handle_by_label) if len(handle_by_label) <= 6 else 3,
     )
 
 

@@ -136,15 +136,15 @@ class Plan:
         )
 
 
-def _difference(here: Any, there: Any, name: str = "") -> str:
+def _difference(value: Any, other: Any, name: str = "") -> str:
     """Name the first setting in which two values differ: `training.steps is 9, not 5`."""
-    if isinstance(here, dict) and isinstance(there, dict):
-        for key in here:
-            difference = _difference(here[key], there[key], f"{name}.{key}".lstrip("."))
+    if isinstance(value, dict) and isinstance(other, dict):
+        for key in value:
+            difference = _difference(value[key], other[key], f"{name}.{key}".lstrip("."))
             if difference:
                 return difference
         return ""
-    return "" if here == there else f"{name} is {here!s:.60}, not {there!s:.60}"
+    return "" if value == other else f"{name} is {value!s:.60}, not {other!s:.60}"
 
 
 @with_config(_STRICT)
@@ -326,9 +326,9 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     # Errors of pydantic, or of texts that are not of these series.
     except (ValueError, LookupError, TypeError) as error:
         reason = " ".join(str(error).split())
-        again = f"`{run_command(profile, name)} --fresh` replaces it"
+        remedy = f"`{run_command(profile, name)} --fresh` replaces it"
         raise InputError(
-            f"{path} is not a run record ({reason:.200}); restore it, or {again}"
+            f"{path} is not a run record ({reason:.200}); restore it, or {remedy}"
         ) from error
     return record
 
@@ -341,13 +341,13 @@ def save_record(profile: Profile | str, record: Record) -> None:
 def keep_aside(path: Path) -> None:
     """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where."""
     folder = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S")
-    aside = folder / path.relative_to(results_dir())
-    aside.parent.mkdir(parents=True, exist_ok=True)
+    copy_path = folder / path.relative_to(results_dir())
+    copy_path.parent.mkdir(parents=True, exist_ok=True)
     adapter = path.with_suffix("")
     if adapter.is_dir():
-        shutil.copytree(adapter, aside.with_suffix(""), dirs_exist_ok=True)
-    shutil.copy2(path, aside)
-    tqdm.write(f"the earlier record is now {aside}")
+        shutil.copytree(adapter, copy_path.with_suffix(""), dirs_exist_ok=True)
+    shutil.copy2(path, copy_path)
+    tqdm.write(f"the earlier record is now {copy_path}")
 
 
 @contextmanager

@@ -98,25 +98,25 @@ def run(
     """
     profile = profile or active_profile()
     data = load_series() if data is None else data
-    for needed in earlier(experiment_named(name), profile):
-        run(needed, profile, data=data)
+    for earlier_name in earlier(experiment_named(name), profile):
+        run(earlier_name, profile, data=data)
     plan = plan_run(name, profile, data)
-    anew = fresh or reforecast
+    is_rerun = fresh or reforecast
     # Looking for a finished record takes no lock, so that it works where nothing can be written.
-    if not anew and (record := finished_record_of(plan, profile, data)):
+    if not is_rerun and (record := finished_record_of(plan, profile, data)):
         return record
     with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
-        old = None if fresh else record_of(plan, profile, data, reforecast)
-        if old and old.status == "done" and not reforecast:
-            return old  # another process finished it while this one waited for the lock
-        if not (old and has_trained_adapter(old, profile)):
+        old_record = None if fresh else record_of(plan, profile, data, reforecast)
+        if old_record and old_record.status == "done" and not reforecast:
+            return old_record  # another process finished it while this one waited for the lock
+        if not (old_record and has_trained_adapter(old_record, profile)):
             check_start(plan, profile)  # before any record is changed
-        if old and (old.status == "done" or old.plan != plan):
-            forget_forecasts(old, plan, profile)
-        this = Run(plan, profile, data, old)
-        this.begin()
-        this.train_and_forecast()
-    return this.record
+        if old_record and (old_record.status == "done" or old_record.plan != plan):
+            forget_forecasts(old_record, plan, profile)
+        planned_run = Run(plan, profile, data, old_record)
+        planned_run.begin()
+        planned_run.train_and_forecast()
+    return planned_run.record
 
 
 def forget_forecasts(record: Record, plan: Plan, profile: Profile) -> None:
@@ -127,13 +127,13 @@ def forget_forecasts(record: Record, plan: Plan, profile: Profile) -> None:
     """
     config = plan.training
     path = record_path(profile, record.name)
-    finished = record.status == "done"  # else its training may go on from a checkpoint
-    if finished and config and not config.rank:
+    is_finished = record.status == "done"  # else its training may go on from a checkpoint
+    if is_finished and config and not config.rank:
         raise InputError(
             f"{record.name} trained all weights, which are not kept; "
             f"`{run_command(profile, record.name)} --fresh` trains them again"
         )
-    if finished and config and not has_trained_adapter(record, profile):
+    if is_finished and config and not has_trained_adapter(record, profile):
         raise InputError(
             f"the adapter of {path} is gone; "
             f"`{run_command(profile, record.name)} --fresh` trains it again"
@@ -184,13 +184,13 @@ class Run:
         self.data = data
         self.experiment = experiment_named(plan.name)
         # As many forecasts as are planned: an experiment declares those of the report's data set.
-        declared = costs.workload(self.experiment, profile, plan.start)
-        self.work = replace(declared, num_forecasts=len(plan.series))
+        workload = costs.workload(self.experiment, profile, plan.start)
+        self.work = replace(workload, num_forecasts=len(plan.series))
         self.folder = adapter_path(profile, plan.name)
         self.backbone = load_model(plan, profile, starting_dtype(plan, profile, old))
         self.shape = Shape.of(self.backbone.model.config)
         self.is_new = not old
-        here = provenance(self.backbone.device)
+        setup = provenance(self.backbone.device)
         self.record = old or Record(
             plan=plan,
             dtype=self.backbone.dtype,
@@ -198,9 +198,9 @@ class Run:
             adapter=plan.start_adapter,
             forecast_dtype=profile.forecast_dtype,
             run=secrets.token_hex(8),
-            **here,
+            **setup,
         )
-        self.device = here["device"]
+        self.device = setup["device"]
         self._note_device()
         own_name = "-".join((plan.profile, plan.backbone, plan.name, self.record.run))
         self.checkpoints = settings.out_dir() / "checkpoints" / own_name.replace("/", "_")
@@ -249,32 +249,32 @@ class Run:
             steps_done = self.work.steps
         else:
             steps_done = training.saved_step(self.checkpoints)
-        most = costs.estimate(self.work, self.shape, steps_done, len(record.series))
-        record.flops["reserved"] = sum_costs(*most.values())
+        most_costs = costs.estimate(self.work, self.shape, steps_done, len(record.series))
+        record.flops["reserved"] = sum_costs(*most_costs.values())
         if profile.live or not self.experiment.group:
             return
         convention = profile.budget_convention
-        need = record.flops["reserved"][convention]
-        left = costs.budget_of(profile, but=record.name).left - record.spent()[convention]
-        if need > left:
+        flops_needed = record.flops["reserved"][convention]
+        flops_left = costs.budget_of(profile, but=record.name).left - record.spent()[convention]
+        if flops_needed > flops_left:
             raise InputError(
-                f"{record.name} may need {need:.3g} FLOPs ({convention}), "
-                f"but {left:.3g} of profile {profile.name}'s "
+                f"{record.name} may need {flops_needed:.3g} FLOPs ({convention}), "
+                f"but {flops_left:.3g} of profile {profile.name}'s "
                 f"{profile.budget:.3g} are left; `python -m study budget` shows where they went"
             )
 
     def train_and_forecast(self) -> None:
         """Do whatever the plan asks for and the record does not have yet."""
         config = self.plan.training
-        trained = has_trained_adapter(self.record, self.profile)
-        if trained:
+        is_trained = has_trained_adapter(self.record, self.profile)
+        if is_trained:
             model.load_adapter(self.backbone.model, self.folder)
         elif self.plan.start:  # the earlier run, on whose adapter this one builds
             model.load_adapter(self.backbone.model, adapter_path(self.profile, self.plan.start))
-        if config and not trained:
-            longer = None if self.record.loss_curve else longer_run(self.plan, self.profile)
-            if longer:
-                self.take_steps(longer, config)
+        if config and not is_trained:
+            longer_record = None if self.record.loss_curve else longer_run(self.plan, self.profile)
+            if longer_record:
+                self.take_steps(longer_record, config)
             else:
                 self.train_weights(config)
             # The profile may prescribe another dtype for forecasts, in which the model is then
@@ -295,9 +295,9 @@ class Run:
         kind: `training`, `evaluation` or `forecasts`.
         """
         flops = self.record.flops
-        for convention, more in sum_costs(*spent).items():
-            flops[kind][convention] += more
-            flops["reserved"][convention] = max(0, flops["reserved"][convention] - more)
+        for convention, cost in sum_costs(*spent).items():
+            flops[kind][convention] += cost
+            flops["reserved"][convention] = max(0, flops["reserved"][convention] - cost)
 
     def train_weights(self, config: TrainConfig) -> None:
         """Train the backbone's adapter, from the last checkpoint on, and store it.
@@ -372,7 +372,7 @@ class Run:
         record.batch_size = profile.batch_size
         size = max(1, profile.batch_size // self.plan.protocol.n_samples)
         ids_left = [i for i in self.plan.series if i not in record.series]
-        began = time.perf_counter() - record.seconds  # as if it had never been interrupted
+        start_time = time.perf_counter() - record.seconds  # as if it had never been interrupted
         batches = tqdm(
             range(0, len(ids_left), size),
             record.name,
@@ -382,7 +382,7 @@ class Run:
         )
         for start in batches:
             record.series |= self._forecast_batch("forecasts", ids_left[start : start + size])
-            record.seconds = round(time.perf_counter() - began, 2)
+            record.seconds = round(time.perf_counter() - start_time, 2)
             save_record(profile, record)
 
     def _evaluator(self, config: TrainConfig) -> Callable[[], dict[str, float]] | None:
@@ -405,17 +405,17 @@ class Run:
         folder = adapter_path(self.profile, self.plan.name, step)
         model.save_adapter(self.backbone.model, folder, self.backbone.loaded_by)
 
-    def _note(self, log: TrainLog, spent: Sequence[Costs]) -> None:
+    def _note(self, log: TrainLog, step_costs: Sequence[Costs]) -> None:
         """Record how far the training has come, and what the steps since the last note cost."""
         record = self.record
         record.loss_curve = log.losses
         record.evaluations = log.evaluations
-        gained = log.seconds - record.train_seconds
-        record.seconds = round(record.seconds + gained, 2)
+        new_seconds = log.seconds - record.train_seconds
+        record.seconds = round(record.seconds + new_seconds, 2)
         record.train_seconds = round(log.seconds, 2)
         record.evaluation_seconds = round(log.evaluation_seconds, 2)
-        record.steps_run += len(spent)
-        self.charge("training", *spent)
+        record.steps_run += len(step_costs)
+        self.charge("training", *step_costs)
         save_record(self.profile, record)
 
     def _evaluation(
@@ -431,24 +431,24 @@ class Run:
             for window in watched:
                 row = torch.from_numpy(window[None]).to(self.backbone.device)
                 losses.append(window_loss(self.backbone.model, row).item())
-        measured = {"loss": float(np.mean(losses))}
+        evaluation = {"loss": float(np.mean(losses))}
         self.charge("evaluation", costs.loss_costs(self.shape, watched, **self.work.adapter))
         if forecasts:
             errors = summarise(
                 entry["mae"] for entry in self._forecast_batch("evaluation", ids).values()
             )
-            measured |= {"mae_mean": errors.mean, "mae_median": errors.median}
-        return measured
+            evaluation |= {"mae_mean": errors.mean, "mae_median": errors.median}
+        return evaluation
 
     def _forecast_batch(self, kind: str, ids: list[int]) -> dict[int, Entry]:
         """Forecast one batch, charge its costs, and return its entries of the record's `series`."""
         protocol = self.plan.protocol
         entries = forecast_entries(self.backbone, self.data, ids, protocol)
-        spent = [
+        series_costs = [
             costs.series_costs(self.shape, entry, protocol, **self.work.adapter)
             for entry in entries.values()
         ]
-        self.charge(kind, *spent)
+        self.charge(kind, *series_costs)
         return entries
 
 

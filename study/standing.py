@@ -24,13 +24,15 @@ def record_of(
         return None
     try:
         record = load_record(profile, plan.name, data)
-        trains_the_same = record.plan.forecasting_as(plan) == plan
+        has_same_training = record.plan.forecasting_as(plan) == plan
         difference = record.plan.difference(plan)
-        if difference and not (reforecast and trains_the_same):
-            again = "--reforecast` forecasts again" if trains_the_same else "--fresh` replaces it"
+        if difference and not (reforecast and has_same_training):
+            remedy = (
+                "--reforecast` forecasts again" if has_same_training else "--fresh` replaces it"
+            )
             raise InputError(
                 f"{path} is of another run: its {difference}; "
-                f"`{run_command(profile, plan.name)} {again}"
+                f"`{run_command(profile, plan.name)} {remedy}"
             )
     except InputError:
         if profile.live:
@@ -67,20 +69,24 @@ def longer_run(plan: Plan, profile: Profile) -> Record | None:
     no such run.
     """
     name = experiment_named(plan.name).part_of
-    mine = plan.training
-    if not (name and mine and adapter_hash(adapter_path(profile, name, mine.steps))):
+    training = plan.training
+    if not (name and training and adapter_hash(adapter_path(profile, name, training.steps))):
         return None
     if not record_path(profile, name).is_file():  # it was deleted, and its adapters were left
         return None
     longer = load_record(profile, name)
     # An adapter is kept before the record of its step is saved. A run that was killed between the
     # two, or that began anew beside the adapters of an earlier one, has no such step yet.
-    if len(longer.loss_curve) < mine.steps:
+    if len(longer.loss_curve) < training.steps:
         return None
-    its = longer.training
-    if not its or any(its.rate(step) != mine.rate(step) for step in range(mine.steps)):
+    longer_training = longer.training
+    if not longer_training or any(
+        longer_training.rate(step) != training.rate(step) for step in range(training.steps)
+    ):
         return None
-    shortened = replace(longer.plan, name=plan.name, training=replace(its, steps=mine.steps))
+    shortened = replace(
+        longer.plan, name=plan.name, training=replace(longer_training, steps=training.steps)
+    )
     return longer if shortened.forecasting_as(plan) == plan else None
 
 

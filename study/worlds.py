@@ -62,9 +62,9 @@ def holling_three(_time: float, state: np.ndarray, *parameters: float) -> tuple[
     prey, predator = state
     growth, attack, mortality, _, conversion, capacity = parameters
     handling = conversion * attack / (1.5 * mortality)
-    eaten = attack * prey**2 * predator / (1 + handling * prey**2)
-    prey_rate = growth * prey * (1 - prey / capacity) - eaten
-    predator_rate = conversion * eaten - mortality * predator
+    predation = attack * prey**2 * predator / (1 + handling * prey**2)
+    prey_rate = growth * prey * (1 - prey / capacity) - predation
+    predator_rate = conversion * predation - mortality * predator
     return prey_rate, predator_rate
 
 
@@ -82,9 +82,9 @@ def lotka_volterra(time: float, state: np.ndarray, *parameters: float) -> tuple[
 
 def drifting(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
     """The rates of predators that die ever faster: by time 200 half as fast again as at time 0."""
-    growth, attack, mortality, *others = parameters
+    growth, attack, mortality, *other_parameters = parameters
     rising_mortality = mortality * (1 + time / 400)
-    return data.predator_prey(time, state, growth, attack, rising_mortality, *others)
+    return data.predator_prey(time, state, growth, attack, rising_mortality, *other_parameters)
 
 
 WORLDS: dict[str, Callable[[int], data.SeriesSet]] = {

@@ -291,7 +291,7 @@ def pooled(parts: Sequence[Forecast], n_samples: int) -> Forecast:
     if len(parts) == 1:
         return parts[0]
     # Three parts share 20 samples as 7, 7 and 6.
-    share, more = divmod(n_samples, len(parts))
+    share, remainder = divmod(n_samples, len(parts))
     values = []
     scales = []
     offsets = []
@@ -301,16 +301,16 @@ def pooled(parts: Sequence[Forecast], n_samples: int) -> Forecast:
     new_tokens: list[int] = []
     passes: list[int] = []
     for number, part in enumerate(parts):
-        kept = share + 1 if number < more else share
-        shape = part.values[:kept].shape
-        values.append(part.values[:kept])
+        num_kept = share + 1 if number < remainder else share
+        shape = part.values[:num_kept].shape
+        values.append(part.values[:num_kept])
         scales.append(np.broadcast_to(part.scaling.scale, shape))
         offsets.append(np.broadcast_to(part.scaling.offset, shape))
         starts.append(np.broadcast_to(part.scaling.start, shape))
-        texts += part.texts[:kept]
-        repairs += part.repairs[:kept]
-        new_tokens += part.new_tokens[:kept]
-        passes += part.passes[:kept]
+        texts += part.texts[:num_kept]
+        repairs += part.repairs[:num_kept]
+        new_tokens += part.new_tokens[:num_kept]
+        passes += part.passes[:num_kept]
     scaling = Scaling(
         scale=np.concatenate(scales),
         offset=np.concatenate(offsets),

@@ -235,16 +235,16 @@ def generate(
             # 3. Stop if no row goes on. Otherwise let finished rows leave, once there are enough of
             # them to be worth a copy of the cache: of 10 rows none leaves while 9 still write, and
             # two leave when 8 do.
-            going_on = steps_to_go.nonzero()[:, 0]  # the numbers of these rows, ascending
-            if len(going_on) == 0 or length == config.max_new_tokens:
+            unfinished_rows = steps_to_go.nonzero()[:, 0]  # the numbers of these rows, ascending
+            if len(unfinished_rows) == 0 or length == config.max_new_tokens:
                 break
-            if len(going_on) <= LEAVE_AT * len(sample_of_row):
-                rows.keep(going_on)
-                tokens = tokens[going_on]
-                steps_to_go = steps_to_go[going_on]
-                sample_of_row = sample_of_row[going_on]
+            if len(unfinished_rows) <= LEAVE_AT * len(sample_of_row):
+                rows.keep(unfinished_rows)
+                tokens = tokens[unfinished_rows]
+                steps_to_go = steps_to_go[unfinished_rows]
+                sample_of_row = sample_of_row[unfinished_rows]
                 if grammar:
-                    grammar.state = grammar.state[going_on]
+                    grammar.state = grammar.state[unfinished_rows]
 
             # 4. Run grammar and model one token further, for every row that is still there, done or
             # not.

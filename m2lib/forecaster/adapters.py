@@ -108,17 +108,17 @@ def _read(path: Path, make: Callable[[Any], Any], remedy: str = "") -> Any:
     try:
         return make(read_json(path))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        remedy = remedy or _bring_again(path.parent)
+        remedy = remedy or _repair_advice(path.parent)
         raise InputError(f"{path} cannot be read ({first_line(error)}); {remedy}") from error
 
 
-def _bring_again(folder: Path) -> str:
+def _repair_advice(folder: Path) -> str:
     """What to do about an adapter that cannot be read, in words."""
     version = written_by(folder)
     if version == __version__:
         return "copy the adapter again"
     if version:
-        newer = f"install m2lib {version}, which has written it (this is {__version__})"
+        advice = f"install m2lib {version}, which has written it (this is {__version__})"
     else:
-        newer = "update m2lib, if a newer one has written it"
-    return f"copy the adapter again, or {newer}"
+        advice = "update m2lib, if a newer one has written it"
+    return f"copy the adapter again, or {advice}"

@@ -154,29 +154,29 @@ def without_gaps(
         spacings it is the widest. None if no spacing has all stamps, or if the series would become
         more than ten times as long.
     """
-    most = MOST_FILLED * len(times)
+    most_steps = MOST_FILLED * len(times)
     if not isinstance(times, pd.DatetimeIndex):
         stride = np.diff(times).min()
         strides = (times.to_numpy() - times[0]) / stride
         places = np.rint(strides).astype(np.int64)
-        if places[-1] >= most or not np.allclose(strides, places, rtol=0, atol=1e-3):
+        if places[-1] >= most_steps or not np.allclose(strides, places, rtol=0, atol=1e-3):
             return None
         return pd.Index(times[0] + stride * np.arange(places[-1] + 1)).astype(times.dtype), places
 
-    best = None
+    widest = None
     for spacing in dict.fromkeys([*spacings_of(times), *spacings]):
         with suppress(ValueError):  # a day may begin at a time that a change to summer time skips
             # Estimated before they are made, because seconds between years would fill the memory.
             # The first step may be a short one (a February), so twice as many pass.
-            if (times[-1] - times[0]) / (times[0] + spacing - times[0]) > 2 * most:
+            if (times[-1] - times[0]) / (times[0] + spacing - times[0]) > 2 * most_steps:
                 continue
             dates = pd.date_range(times[0], times[-1], freq=spacing)
             places = dates.get_indexer(times)
-            if len(dates) > most or (places < 0).any():
+            if len(dates) > most_steps or (places < 0).any():
                 continue
-            if best is None or len(dates) < len(best[0]):
-                best = dates, places
-    return best
+            if widest is None or len(dates) < len(widest[0]):
+                widest = dates, places
+    return widest
 
 
 def following(times: pd.Index, steps: int) -> pd.Index:
@@ -188,16 +188,16 @@ def following(times: pd.Index, steps: int) -> pd.Index:
     if not isinstance(times, pd.DatetimeIndex):
         stride = (times[-1] - times[0]) / (len(times) - 1)
         # Nanoseconds since 1970 have more digits than a float, so it holds only what is added.
-        ahead = pd.Index(stride * np.arange(1, steps + 1)).astype(times.dtype)
-        return times[-1] + ahead
-    last = times[-1]
+        offsets = pd.Index(stride * np.arange(1, steps + 1)).astype(times.dtype)
+        return times[-1] + offsets
+    last_time = times[-1]
     if times.tz is None or _counts_time(times.freq):
         # The range begins with the last known time stamp.
-        return pd.date_range(last, periods=steps + 1, freq=times.freq)[1:]
-    local = pd.date_range(last.tz_localize(None), periods=steps + 1, freq=times.freq)[1:]
+        return pd.date_range(last_time, periods=steps + 1, freq=times.freq)[1:]
+    local = pd.date_range(last_time.tz_localize(None), periods=steps + 1, freq=times.freq)[1:]
     # Of two equal times the one in summer time comes first.
-    first: np.ndarray = np.ones(steps, dtype=bool)
-    return local.tz_localize(times.tz, ambiguous=first, nonexistent="shift_forward")
+    is_first: np.ndarray = np.ones(steps, dtype=bool)
+    return local.tz_localize(times.tz, ambiguous=is_first, nonexistent="shift_forward")
 
 
 def seasons_of(times: pd.Index) -> tuple[int, ...]:
@@ -286,10 +286,10 @@ def _have_day_first(numbers: pd.DataFrame) -> bool:
     """
     if not len(numbers) or numbers["second"].max() > 12:
         return False
-    different = numbers.nunique()  # how many different numbers there are in each place
-    one_day = different["first"] == 1
-    several_months = different["second"] > 1
-    several_years = different["year"] > 1
+    num_different = numbers.nunique()  # how many different numbers there are in each place
+    one_day = num_different["first"] == 1
+    several_months = num_different["second"] > 1
+    several_years = num_different["year"] > 1
     first_is_a_day = one_day and several_months and several_years
     return bool(numbers["first"].max() > 12 or first_is_a_day)
 

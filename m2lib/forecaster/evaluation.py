@@ -141,31 +141,33 @@ class Evaluation:
         among many the luckiest looks good. So where the model is behind it, the p value is
         multiplied by k (Bonferroni's correction).
         """
-        others = self.mase.drop(columns=MODEL)
-        best = others.mean().idxmin()
-        best_error = self.mase[best].mean()
-        gains = self.gains[best]
+        other_mase = self.mase.drop(columns=MODEL)
+        best_name = other_mase.mean().idxmin()
+        best_error = self.mase[best_name].mean()
+        gains = self.gains[best_name]
         gain = gains.mean()
         if gain > 0:
-            side = "below"
+            relation = "below"
         elif gain < 0:
-            side = "above"
+            relation = "above"
         else:
-            side = "equal to"
+            relation = "equal to"
         if gain and best_error:  # else there is nothing to take a percentage of
-            side = f"{abs(gain) / best_error:.0%} {side}"
-        claim = f"the language model's error is {side} that of the best of the others, {best}"
+            relation = f"{abs(gain) / best_error:.0%} {relation}"
+        claim = (
+            f"the language model's error is {relation} that of the best of the others, {best_name}"
+        )
         if len(gains) < ENOUGH:
             return f"{claim}; fewer than {ENOUGH} forecasts prove nothing"
 
         low, high = t_interval(gains)
-        choices = others.shape[1] if gain < 0 else 1
-        sure = (low > 0 or high < 0) and choices * sign_flip_p(gains) < 0.05
+        choices = other_mase.shape[1] if gain < 0 else 1
+        is_sure = (low > 0 or high < 0) and choices * sign_flip_p(gains) < 0.05
         # Series that are forecast from one moment each may all err together, for example in a bad
         # year. The interval takes them for independent, so it is too narrow.
         once_each = gains.index.unique("item").size == len(gains)
         restriction = ", one of each series," if once_each else ""
-        certainty = "is more than chance" if sure and not once_each else "may be chance"
+        certainty = "is more than chance" if is_sure and not once_each else "may be chance"
         return f"{claim}; with {len(gains)} forecasts{restriction} that {certainty}"
 
     def table(self) -> pd.DataFrame:

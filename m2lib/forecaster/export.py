@@ -56,10 +56,10 @@ def export(
         Where the folder holds anything or cannot be written; for an adapter of another model; and
         where `m2lib.model.load_backbone` raises it.
     """
-    place = folder.expanduser().resolve()
+    export_folder = folder.expanduser().resolve()
     try:
-        replaceable = force and (place / GRAMMAR_FILE).is_file()
-        if place.exists() and any(place.iterdir()) and not replaceable:
+        replaceable = force and (export_folder / GRAMMAR_FILE).is_file()
+        if export_folder.exists() and any(export_folder.iterdir()) and not replaceable:
             raise InputError(
                 f"{folder} is not empty; name another folder "
                 "(--force, or force=True, replaces an earlier export and nothing else)"
@@ -67,18 +67,18 @@ def export(
         # All is written beside the folder and then moved to its place. An earlier export moves into
         # the scratch folder, with which it is deleted; but what no export writes, such as a GGUF
         # that llama.cpp has made of it, moves on into the new one.
-        place.parent.mkdir(parents=True, exist_ok=True)
+        export_folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(
-            dir=place.parent, prefix=f".{place.name}.", suffix=".tmp"
+            dir=export_folder.parent, prefix=f".{export_folder.name}.", suffix=".tmp"
         ) as scratch:
-            new = Path(scratch, "new")
-            _write(new, backbone or base_here(adapter), adapter)
-            if place.exists():
-                old = place.rename(Path(scratch, "old"))
-                for path in list(old.iterdir()):
-                    if path.suffix not in OF_EXPORTS and not (new / path.name).exists():
-                        path.rename(new / path.name)
-            new.rename(place)
+            new_folder = Path(scratch, "new")
+            _write(new_folder, backbone or base_here(adapter), adapter)
+            if export_folder.exists():
+                old_folder = export_folder.rename(Path(scratch, "old"))
+                for path in list(old_folder.iterdir()):
+                    if path.suffix not in OF_EXPORTS and not (new_folder / path.name).exists():
+                        path.rename(new_folder / path.name)
+            new_folder.rename(export_folder)
     except (OSError, SafetensorError) as error:
         fault = getattr(error, "strerror", None) or first_line(error)
         raise InputError(

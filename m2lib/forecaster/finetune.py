@@ -101,9 +101,9 @@ def finetune(
         )
     # An adapter's card is called README.md, and must not take the place of another one. Beside a
     # model an adapter would keep the model from being loaded.
-    ours = holds_adapter or (folder / FACTS_FILE).exists()
+    is_adapter_folder = holds_adapter or (folder / FACTS_FILE).exists()
     for name in (CARD_FILE, "config.json"):
-        if (folder / name).exists() and not ours:
+        if (folder / name).exists() and not is_adapter_folder:
             raise InputError(f"{folder} holds a {name} that is no adapter's; name another folder")
     check_folder(folder)
     check_count("prediction_length", prediction_length)
@@ -117,16 +117,16 @@ def finetune(
     model = tuned.backbone.model
 
     # 3. Forecast the last steps with what the training starts from.
-    measured = _some_of(items, config.seed)
-    num_samples = max(SAMPLES, min(MOST_SAMPLES, FORECASTS // len(measured)))
+    measured_items = _some_of(items, config.seed)
+    num_samples = max(SAMPLES, min(MOST_SAMPLES, FORECASTS // len(measured_items)))
     flops = sum(_step_flops(model, windows(step), config) for step in range(config.steps))
     say(
         f"{_cost(model, windows(0), flops, config)}; forecast before and after: "
-        f"{len(measured)} of {len(items)} series, {num_samples} samples of each"
+        f"{len(measured_items)} of {len(items)} series, {num_samples} samples of each"
     )
     measure = partial(
         evaluate,
-        items=measured,
+        items=measured_items,
         prediction_length=prediction_length,
         season=seasons,
         sampling=Sampling(num_samples, seed=config.seed),
@@ -156,7 +156,7 @@ def finetune(
 
     # 5. Forecast the same steps again, measure the spread on them, and write the adapter's folder.
     after = measure(replace(tuned, progress=progress))
-    spread, held = _spread(after, text_format.spread)
+    spread, coverage = _spread(after, text_format.spread)
     text_format = replace(text_format, spread=spread)
     tuned = replace(tuned, adapter=folder.absolute(), text_format=text_format)
     recipe = {
@@ -176,7 +176,7 @@ def finetune(
             f"the last {prediction_length} steps of {len(after.errors)} series, "
             "which were kept back; table's units"
         ),
-        "errors": _errors_table(before, after, num_samples, spread, held),
+        "errors": _errors_table(before, after, num_samples, spread, coverage),
     }
     _write(folder, tuned.backbone, text_format, facts, prediction_length)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -190,14 +190,14 @@ def finetune(
         f"the 80% band holds {before.coverage:.0%} before, {after.coverage:.0%} after"
     )
     say(_difference(before, after, len(forecaster.views)))
-    say(f"spread measured on these steps: {spread:.3g}, with which the band holds {held:.0%}")
+    say(f"spread measured on these steps: {spread:.3g}, with which the band holds {coverage:.0%}")
     say(after.verdict)
     if after.coverage < TOO_NARROW:
         # One view has narrower bands than several, however few steps were trained.
-        unless = ", unless one view alone makes them narrow" if len(forecaster.views) > 1 else ""
+        caveat = ", unless one view alone makes them narrow" if len(forecaster.views) > 1 else ""
         warn(
             f"the adapter is too sure of itself: its 80% bands hold {after.coverage:.0%} of what "
-            f"was kept back, and {held:.0%} with the new spread; train fewer steps{unless}"
+            f"was kept back, and {coverage:.0%} with the new spread; train fewer steps{caveat}"
         )
     return tuned
 
@@ -264,11 +264,11 @@ def _config(
             rank = NEW_RANK
         check_count("rank", rank)
         adapter = {"rank": rank, "targets": ALL_TARGETS}
-    named: dict[str, Any] = adapter | COSINE
+    adapter_options: dict[str, Any] = adapter | COSINE
     return TrainConfig(
         num_steps,
         learning_rate,
-        **named,
+        **adapter_options,
         sequence_length=WINDOW_TOKENS,
         batch_size=batch_size,
         seed=seed,
@@ -291,8 +291,10 @@ def _prepare(
     windows = cut_windows(
         training, text_format, prediction_length, context_steps, config.batch_size, config.seed
     )
-    given = forecaster.backbone
-    backbone = load_backbone(given.loaded_by, device=str(given.device), dtype=given.dtype)
+    old_backbone = forecaster.backbone
+    backbone = load_backbone(
+        old_backbone.loaded_by, device=str(old_backbone.device), dtype=old_backbone.dtype
+    )
     if forecaster.adapter:
         load_adapter(backbone.model, forecaster.adapter)
     # It learns from series as they are without their season, and so it reads them.
@@ -316,13 +318,13 @@ def _spread(after: Evaluation, spread: float) -> tuple[float, float]:
     chance, so of these it is never less than `spread`, even where that is above `MOST_SPREAD`.
     """
     band_and_truth = after.forecasts[["0.1", "0.5", "0.9", "truth"]].to_numpy(dtype=np.float64)
-    needed = stretch_of_band(*band_and_truth.T)
+    stretches = stretch_of_band(*band_and_truth.T)
 
-    least = 1.0 if len(after.errors) >= ENOUGH else spread
-    wanted = spread * float(np.quantile(needed, 0.8, method="inverted_cdf"))
+    least_spread = 1.0 if len(after.errors) >= ENOUGH else spread
+    ideal_spread = spread * float(np.quantile(stretches, 0.8, method="inverted_cdf"))
     # Rounded up, so that the value that decides stays within its band.
-    new = float(max(least, min(np.ceil(100 * wanted) / 100, MOST_SPREAD)))
-    return new, float((needed <= new / spread).mean())
+    new_spread = float(max(least_spread, min(np.ceil(100 * ideal_spread) / 100, MOST_SPREAD)))
+    return new_spread, float((stretches <= new_spread / spread).mean())
 
 
 def _difference(before: Evaluation, after: Evaluation, views: int) -> str:
@@ -331,8 +333,8 @@ def _difference(before: Evaluation, after: Evaluation, views: int) -> str:
     What a forecaster of several `views` loses or gains because the new adapter has one is in it.
     """
     gains = before.mase[MODEL] - after.mase[MODEL]
-    beside = f", and of one view instead of {views}" if views > 1 else ""
-    claim = f"gain of the training{beside}: {gains.mean():+.3f} in MASE"
+    caveat = f", and of one view instead of {views}" if views > 1 else ""
+    claim = f"gain of the training{caveat}: {gains.mean():+.3f} in MASE"
     if len(gains) < ENOUGH:
         return (
             f"{claim}; fewer than {ENOUGH} forecasts prove nothing, "
@@ -343,7 +345,7 @@ def _difference(before: Evaluation, after: Evaluation, views: int) -> str:
 
 
 def _errors_table(
-    before: Evaluation, after: Evaluation, num_samples: int, spread: float, held: float
+    before: Evaluation, after: Evaluation, num_samples: int, spread: float, coverage: float
 ) -> dict[str, dict[str, float | None]]:
     """Errors by forecast and measure, as the facts of an adapter hold them."""
     errors: dict[str, dict[str, float | None]] = {}
@@ -357,7 +359,7 @@ def _errors_table(
             "80% band holds": evaluation.coverage,
         }
     errors[f"this adapter, with the spread {spread:.3g} measured on these steps"] = {
-        "80% band holds": held
+        "80% band holds": coverage
     }
     for name, mae in after.errors.drop(columns=MODEL).mean().items():
         errors[name] = {"MAE": mae}
@@ -386,9 +388,9 @@ def _cost(model: "PreTrainedModel", batch: np.ndarray, flops: int, config: Train
     rows = torch.from_numpy(batch).to(model.device)
     with torch.inference_mode():
         window_loss(model, rows).item()  # the first pass warms up; `item` waits for a graphics card
-        began = time.perf_counter()
+        start = time.perf_counter()
         window_loss(model, rows).item()
-        forward_seconds = time.perf_counter() - began
+        forward_seconds = time.perf_counter() - start
     # Windows differ in length, so all of them cost more or less than the first so many times.
     steps = flops / _step_flops(model, batch, config)  # of the first one's size
     tokens = round(batch.size * steps / config.steps)

@@ -142,20 +142,22 @@ class Forecaster(Sampler):
         # Two kinds of folder say in which text format they were trained: an adapter's, and that of
         # an exported model, into which an adapter is merged.
         folder = Path(loaded.source)
-        exported = (folder / FORMAT_FILE).is_file()
-        trained = folder if exported and not adapter else adapter
-        if trained:
+        is_exported = (folder / FORMAT_FILE).is_file()
+        trained_folder = folder if is_exported and not adapter else adapter
+        if trained_folder:
             if text_format:
-                raise InputError(f"{trained} has a text format of its own; leave text_format out")
-            text_format = read_format(trained)
+                raise InputError(
+                    f"{trained_folder} has a text format of its own; leave text_format out"
+                )
+            text_format = read_format(trained_folder)
         if adapter:
-            if exported and base_of(adapter) in BACKBONES:  # one trained on it names its path
+            if is_exported and base_of(adapter) in BACKBONES:  # one trained on it names its path
                 raise InputError(
                     f"{loaded.source} is an exported model, into which an adapter is merged "
                     f"already, and {adapter} was trained on another; leave the adapter out"
                 )
             load_adapter(loaded.model, adapter)
-        views = read_views(trained) if trained else PLAIN
+        views = read_views(trained_folder) if trained_folder else PLAIN
         # `fit` and `export` read the adapter again, whatever the working directory is by then.
         adapter = adapter.absolute() if adapter else None
         return cls(loaded, text_format, adapter, views, int8, progress)
@@ -711,7 +713,7 @@ def _long_table(
                 frame[f"{level:.7g}"] = quantile
             if with_samples:
                 frame["mean"] = forecast.mean[:, variable]
-                frame |= {f"sample_{number}": one for number, one in enumerate(samples)}
+                frame |= {f"sample_{number}": sample for number, sample in enumerate(samples)}
             frames.append(pd.DataFrame(frame))
     return pd.concat(frames, ignore_index=True)
 

@@ -97,9 +97,9 @@ def plot_items(
         if len(panels) >= most:
             break  # each search goes through all forecasts, so none is made for what is not drawn
         for variable, target in enumerate(columns.targets):
-            ahead = forecasts[(ids == item.name) & (forecasts["target_name"] == target)]
-            if len(ahead):
-                panels.append((item, variable, ahead))
+            item_forecasts = forecasts[(ids == item.name) & (forecasts["target_name"] == target)]
+            if len(item_forecasts):
+                panels.append((item, variable, item_forecasts))
     if not panels:
         raise InputError(
             "none of the forecasts is of these series; give them the ids and targets of the table "
@@ -111,14 +111,16 @@ def plot_items(
     _, grid = plt.subplots(len(panels), 1, figsize=size, squeeze=False, layout="constrained")
     axes = list(grid[:, 0])
     time = columns.written_time
-    for ax, (item, variable, ahead) in zip(axes, panels, strict=True):
-        past = slice(-PAST * len(ahead), None)
-        ax.plot(item.times[past], item.values[past, variable], color=PAST_COLOUR, lw=1.2)
+    for ax, (item, variable, item_forecasts) in zip(axes, panels, strict=True):
+        past_steps = slice(-PAST * len(item_forecasts), None)
+        ax.plot(
+            item.times[past_steps], item.values[past_steps, variable], color=PAST_COLOUR, lw=1.2
+        )
         # Numbers stay numbers, as in the table: 202401 after 202400 is no month.
         dated = isinstance(item.times, pd.DatetimeIndex)
-        times = read_stamps(ahead[time])[0] if dated else pd.Index(ahead[time])
-        _draw_fan(ax, times, ahead)
-        ax.margins(x=0 if len(ahead) > 1 else 0.02)  # room for the mark of a single step
+        times = read_stamps(item_forecasts[time])[0] if dated else pd.Index(item_forecasts[time])
+        _draw_fan(ax, times, item_forecasts)
+        ax.margins(x=0 if len(item_forecasts) > 1 else 0.02)  # room for the mark of a single step
         # A $ in a name is a dollar, and does not begin a formula.
         ax.set_title(str(item.name), parse_math=False)
         ax.set_xlabel(str(time), parse_math=False)
@@ -128,19 +130,19 @@ def plot_items(
     return axes
 
 
-def _draw_fan(ax: "Axes", times: pd.Index, ahead: pd.DataFrame) -> None:
+def _draw_fan(ax: "Axes", times: pd.Index, forecasts: pd.DataFrame) -> None:
     """Draw one variable's median and the bands of its levels, the widest first."""
-    names = [name for name in ahead.columns if isinstance(name, str)]  # a column 1 is no level
+    names = [name for name in forecasts.columns if isinstance(name, str)]  # a column 1 is no level
     levels = sorted((name for name in names if re.fullmatch(LEVEL, name)), key=float)
     pairs = zip(levels[: len(levels) // 2], reversed(levels), strict=False)
-    lone = len(times) == 1  # a line of one point and a band without width would not be seen
+    is_point = len(times) == 1  # a line of one point and a band without width would not be seen
     for number, (low, high) in enumerate(pairs):
         label = f"{100 * (float(high) - float(low)):.0f}% band"
         opacity = min(0.2 + 0.15 * number, 1.0)  # narrower bands are darker
-        ends = (times, ahead[low], ahead[high])
-        if lone:
+        ends = (times, forecasts[low], forecasts[high])
+        if is_point:
             ax.vlines(*ends, color=COLOUR, alpha=opacity, lw=8, label=label)
         else:
             ax.fill_between(*ends, color=COLOUR, alpha=opacity, lw=0, label=label)
-    mark = "o" if lone else None
-    ax.plot(times, ahead["predictions"], marker=mark, color=COLOUR, lw=1.8, label="median")
+    mark = "o" if is_point else None
+    ax.plot(times, forecasts["predictions"], marker=mark, color=COLOUR, lw=1.8, label="median")

@@ -47,7 +47,7 @@ def simple_forecasts(
 
     A baseline is left out, with a warning, if any of the contexts is too short for it.
     """
-    scaled, lows, units = [], [], []
+    scaled_contexts, lows, units = [], [], []
     for context in contexts:
         # Where a baseline takes logarithms of 1 + x, or adds up the distances of all variables, its
         # forecast depends on the units. So that those of a table change nothing, each variable is
@@ -55,7 +55,7 @@ def simple_forecasts(
         low = np.minimum(0.0, context.min(axis=0))
         largest = (context - low).max(axis=0)
         unit = np.where(largest > 0, largest / 1000, 1.0)
-        scaled.append((context - low) / unit)
+        scaled_contexts.append((context - low) / unit)
         lows.append(low)
         units.append(unit)
     forecasts = {}
@@ -63,7 +63,7 @@ def simple_forecasts(
         try:
             forecasts[name] = [
                 baseline(context[None], prediction_length)[0] * unit + low
-                for context, low, unit in zip(scaled, lows, units, strict=True)
+                for context, low, unit in zip(scaled_contexts, lows, units, strict=True)
             ]
         except ValueError:
             warn(f"left out, as a context is too short for it: {name}")

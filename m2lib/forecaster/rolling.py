@@ -124,14 +124,14 @@ def evaluate(
     seasons = chosen_seasons(items, season)
 
     # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
-    shortest = series.SHORTEST + prediction_length if refit else series.SHORTEST
+    least_steps = series.SHORTEST + prediction_length if refit else series.SHORTEST
     rolling = origins_of(
         items,
         prediction_length,
         num_origins=origins,
         stride=stride or prediction_length,
         leave_out=leave_out,
-        least=shortest,
+        least=least_steps,
     )
     contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
     # The season is taken out of a context before it is written, so the text format is chosen for
@@ -150,23 +150,23 @@ def evaluate(
     }
 
     # 2. Make the other forecasts first, because they take seconds, and a rival may fail.
-    known = [contexts[origin] for origin in rolling]
+    ordered_contexts = [contexts[origin] for origin in rolling]
     if period is None:
-        shortest_known = min(map(len, known))
-        longest = series.season_length(seasons, shortest_known)
+        shortest_context = min(map(len, ordered_contexts))
+        longest_season = series.season_length(seasons, shortest_context)
         # A context that is shorter than the season could not repeat it.
-        period = longest if 1 < longest <= shortest_known else None
-    others = simple_forecasts(known, prediction_length, period)
+        period = longest_season if 1 < longest_season <= shortest_context else None
+    other_forecasts = simple_forecasts(ordered_contexts, prediction_length, period)
     if auto_ets is None:
         auto_ets = find_spec("statsforecast") is not None
     if auto_ets:
-        others |= ets_forecasts(known, prediction_length, seasons[0])
+        other_forecasts |= ets_forecasts(ordered_contexts, prediction_length, seasons[0])
     if columns is None:
-        columns = Columns(None, None, tuple(map(str, range(known[0].shape[1]))))
+        columns = Columns(None, None, tuple(map(str, range(ordered_contexts[0].shape[1]))))
     for name, rival in (rivals or {}).items():
-        if name in (MODEL, *others, *_own_columns(columns)):
+        if name in (MODEL, *other_forecasts, *_own_columns(columns)):
             raise InputError(f"{name!r} is taken; give the rival another name")
-        others[name] = rival_forecasts(name, rival, known, prediction_length)
+        other_forecasts[name] = rival_forecasts(name, rival, ordered_contexts, prediction_length)
 
     # 3. Sample the language model's forecasts.
     batches = [rolling]
@@ -179,14 +179,16 @@ def evaluate(
     for batch in batches:
         model = refit([unseasonal[origin] for origin in batch]) if refit else forecaster
         ids = [items[place].name for place, _ in batch]
-        read = [contexts[origin] for origin in batch]
-        forecasts = model.sample(read, prediction_length, sampling, ids=ids, season=seasons)
+        batch_contexts = [contexts[origin] for origin in batch]
+        forecasts = model.sample(
+            batch_contexts, prediction_length, sampling, ids=ids, season=seasons
+        )
         for origin, forecast in zip(batch, forecasts, strict=True):
             samples[origin] = forecast.physical  # (num_samples, prediction_length, variables)
 
     # 4. Compare point forecasts with the others, and samples with the truth.
-    points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]} | others
-    measures = _measured(points, truths, units)
+    points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]} | other_forecasts
+    measures = _measure_errors(points, truths, units)
     crps = float(np.mean(measures["errors"][MODEL]))  # a single sample has its MAE for a CRPS
     coverage = None
     if sampling.num_samples > 1:
@@ -229,21 +231,21 @@ def _fit_origins(
     contexts, without their season as well: (steps, variables) by origin. units: those of the MASE,
     a number a variable. Raises InputError if no origin is left.
     """
-    fit = []
+    fit_origins = []
     for origin, context in contexts.items():
         has_unit = not np.isnan(units[origin]).all()
-        read = (context[-steps_read:], unseasonal[origin][-steps_read:])
-        if has_unit and all(text_format.scaling(steps).exists for steps in read):
-            fit.append(origin)
-    unfit = "what is read never changes or is mostly 0"
-    if not fit:
+        readings = (context[-steps_read:], unseasonal[origin][-steps_read:])
+        if has_unit and all(text_format.scaling(steps).exists for steps in readings):
+            fit_origins.append(origin)
+    reason = "what is read never changes or is mostly 0"
+    if not fit_origins:
         raise InputError(
-            f"there is nothing to forecast from: {unfit}; drop such series, or read more of their "
+            f"there is nothing to forecast from: {reason}; drop such series, or read more of their "
             "steps (--context-length, context_length=)"
         )
-    if len(fit) < len(contexts):
-        warn(f"forecasts left out, as {unfit}: {len(contexts) - len(fit)}")
-    return fit
+    if len(fit_origins) < len(contexts):
+        warn(f"forecasts left out, as {reason}: {len(contexts) - len(fit_origins)}")
+    return fit_origins
 
 
 def _check_arguments(
@@ -296,8 +298,8 @@ def _forecast_table(
         place, steps = origin
         item = items[place]
         prediction_length = samples[origin].shape[1]
-        ahead = slice(steps, steps + prediction_length)
-        times = as_written(item, item.times[ahead])
+        future = slice(steps, steps + prediction_length)
+        times = as_written(item, item.times[future])
         cutoff = as_written(item, item.times[[steps - 1]])[0]
         for variable, target in enumerate(columns.targets):
             frame = {
@@ -305,7 +307,7 @@ def _forecast_table(
                 columns.written_time: times,
                 "target_name": target,
                 "cutoff": cutoff,
-                "truth": item.values[ahead, variable],
+                "truth": item.values[future, variable],
                 "predictions": points[MODEL][row][:, variable],
             }
             quantiles = np.quantile(samples[origin][..., variable], DECILES, axis=0)
@@ -330,7 +332,7 @@ def _mase_units(context: np.ndarray, season: int) -> np.ndarray:
     return units
 
 
-def _measured(
+def _measure_errors(
     points: Mapping[str, Sequence[np.ndarray]],
     truths: Mapping[Origin, np.ndarray],
     units: Mapping[Origin, np.ndarray],

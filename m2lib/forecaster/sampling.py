@@ -238,19 +238,20 @@ class Sampler:
             text_format=text_format,
             progress=self.progress,
         )
-        in_order = dict(zip(by_length, forecasts, strict=True))
-        forecasts = [in_order[number] for number in range(len(contexts))]
+        forecast_by_number = dict(zip(by_length, forecasts, strict=True))
+        forecasts = [forecast_by_number[number] for number in range(len(contexts))]
 
         # 5. Put season and trend back, and join the samples of each series. What was never negative
         # stays so: `least` is the least value that a forecast may have, by variable.
         least = [np.where(series.min(axis=0) < 0, -np.inf, 0) for series in values]
-        restored = []
-        for ahead, seen, low in zip(forecasts, all_seen, least * len(views), strict=True):
-            scaling = seen.back(ahead.scaling, prediction_length)
-            restored.append(replace(ahead, scaling=scaling, least=low))
+        restored_forecasts = []
+        for view_forecast, seen, low in zip(forecasts, all_seen, least * len(views), strict=True):
+            scaling = seen.back(view_forecast.scaling, prediction_length)
+            restored_forecasts.append(replace(view_forecast, scaling=scaling, least=low))
         # The forecasts stand view by view, so every len(values)-th is one of the same series.
         return [
-            pooled(restored[number :: len(values)], num_samples) for number in range(len(values))
+            pooled(restored_forecasts[number :: len(values)], num_samples)
+            for number in range(len(values))
         ]
 
     def format_of(self, values: Sequence[np.ndarray]) -> TextFormat:
@@ -355,15 +356,15 @@ def _warn_of_long_work(bare: BareModel, tokens: int, series: int) -> None:
     seconds = []
     with torch.inference_mode():
         for _ in range(2):  # the first only warms the processor up
-            began = time.perf_counter()
+            start = time.perf_counter()
             Engine(bare, [text]).logits.tolist()  # `tolist` waits for a graphics card
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - start)
     expected = min(seconds) / TRIED_TOKENS * tokens
     if expected >= LONG_WORK:
         # Of a longer table they are one part of fifty, and the others take as long each.
-        what = "this series" if series == 1 else f"these {series} series"
+        label = "this series" if series == 1 else f"these {series} series"
         warn(
-            f"{what} will take some {expected / 60:.0f} minutes here; fewer series or samples, a "
+            f"{label} will take some {expected / 60:.0f} minutes here; fewer series or samples, a "
             "shorter horizon or a shorter context (--context-length, context_length=) take less"
         )
 
@@ -383,8 +384,8 @@ def format_for(values: Sequence[np.ndarray]) -> TextFormat:
         where no value is negative and the smallest is at most half of the largest; else the numbers
         start below the context's smallest.
     """
-    together = np.concatenate(values)
-    low, high = together.min(), together.max()
+    all_values = np.concatenate(values)
+    low, high = all_values.min(), all_values.max()
     offset = 0.0 if 0 <= low <= high / 2 else LLMTIME_OFFSET
     variables = values[0].shape[1]
     return TextFormat(variables, percentile=100.0, offset=offset, separate=variables > 1)

@@ -54,11 +54,11 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
 def _with_index(df: pd.DataFrame) -> pd.DataFrame:
     """A table whose index, if it says more than the rows' numbers, is a column or several."""
     index = df.index
-    nameless = not any(index.names)
-    if nameless and is_integer_dtype(index):
+    is_nameless = not any(index.names)
+    if is_nameless and is_integer_dtype(index):
         return df
     # An index of dates without a name gets a usual one, if it is free.
-    if nameless and isinstance(index, pd.DatetimeIndex | pd.PeriodIndex) and TIMES[0] not in df:
+    if is_nameless and isinstance(index, pd.DatetimeIndex | pd.PeriodIndex) and TIMES[0] not in df:
         df = df.rename_axis(TIMES[0])
     return df.reset_index()
 

@@ -98,35 +98,43 @@ def guess_columns(
     else the first of text where time stamps repeat, but never a column whose values do not repeat.
     InputError where several columns have one name.
     """
-    repeated = df.columns[df.columns.duplicated()]
-    if len(repeated):
-        name = quoted(str(repeated[0]))
+    repeated_names = df.columns[df.columns.duplicated()]
+    if len(repeated_names):
+        name = quoted(str(repeated_names[0]))
         raise InputError(f"several columns are called {name}; rename all but one")
-    free = [name for name in df.columns if name not in (id, time, *targets)]
+    free_names = [name for name in df.columns if name not in (id, time, *targets)]
     if time is None:
-        dates = [name for name in free if _holds_dates(df[name])]
+        dates = [name for name in free_names if _holds_dates(df[name])]
         # Whole numbers such as 202412 may be dates, but a code too: they come last.
-        whole = [name for name in free if _holds_numbers(df[name]) and is_styled(df[name])]
-        candidates = _called(dates, TIMES) + dates + _called(free, TIMES) + whole
+        coded_dates = [
+            name for name in free_names if _holds_numbers(df[name]) and is_styled(df[name])
+        ]
+        candidates = (
+            _names_among(dates, TIMES) + dates + _names_among(free_names, TIMES) + coded_dates
+        )
         time = candidates[0] if candidates else None
-        free = [name for name in free if name != time]
+        free_names = [name for name in free_names if name != time]
     if id is None:
-        candidates = _called(free, IDS)
+        candidates = _names_among(free_names, IDS)
         # A column of text tells series apart only if time stamps repeat: one series has each once.
         if time not in df or df[time].duplicated().any():
             candidates += [
-                name for name in free if not _holds_numbers(df[name]) and not _holds_dates(df[name])
+                name
+                for name in free_names
+                if not _holds_numbers(df[name]) and not _holds_dates(df[name])
             ]
-        repeating = [name for name in candidates if df[name].duplicated().any()]
-        id = repeating[0] if repeating else None
+        repeating_names = [name for name in candidates if df[name].duplicated().any()]
+        id = repeating_names[0] if repeating_names else None
     if not targets:
         # `Unnamed: 0` and `index` are what pandas makes of row numbers that were written into a
         # CSV.
-        others = _called(free, (*IDS, *TIMES, "index"))
-        others += [name for name in free if str(name).startswith("Unnamed: ")]
-        numbers = [name for name in free if name not in others and _holds_numbers(df[name])]
+        excluded_names = _names_among(free_names, (*IDS, *TIMES, "index"))
+        excluded_names += [name for name in free_names if str(name).startswith("Unnamed: ")]
+        numbers = [
+            name for name in free_names if name not in excluded_names and _holds_numbers(df[name])
+        ]
         numbers = [name for name in numbers if not is_styled(df[name])]
-        targets = _called(free, TARGETS)[:1] or numbers
+        targets = _names_among(free_names, TARGETS)[:1] or numbers
     return Columns(id, time, tuple(targets))
 
 
@@ -186,39 +194,39 @@ def items_of(
             "an empty cell (NA reads as one, unless --id names the column); write the series' id"
         )
         raise _fault(problem, where, ids.isna().argmax(), columns.id)
-    if ids.dtype == object and (several := ids.map(is_list_like)).any():
+    if ids.dtype == object and (has_parts := ids.map(is_list_like)).any():
         # A DataFrame of forecasts would spread the parts of such an id over the rows of its series.
-        row = several.argmax()
+        row = has_parts.argmax()
         problem = f"the id {quoted(str(ids.iloc[row]))} has several parts; join them into one text"
         raise _fault(problem, where, row, columns.id)
 
     items = []
-    unsorted = 0  # series
-    filled = 0  # steps
+    num_unsorted = 0  # series
+    num_filled = 0  # steps
     # `places` are the rows' numbers in the table, of one series after another.
     for name, places in pd.Series(np.arange(len(df))).groupby(ids.to_numpy(), sort=False):
-        as_they_stand = places.to_numpy()
-        in_order = rows.by_time(as_they_stand)
-        who = f"series {quoted(str(name))}"
+        table_order = places.to_numpy()
+        time_order = rows.by_time(table_order)
+        label = f"series {quoted(str(name))}"
         try:
-            item = rows.item(name, in_order, least, fill)
+            item = rows.item(name, time_order, least, fill)
         except InputError as fault:
             if columns.id is None:
                 raise
             if not skip:
-                raise InputError(f"{fault}; --skip leaves {who} out (skip=True)") from None
-            warn(f"{who} is left out: {fault}")
+                raise InputError(f"{fault}; --skip leaves {label} out (skip=True)") from None
+            warn(f"{label} is left out: {fault}")
             continue
         items.append(item)
-        unsorted += not np.array_equal(in_order, as_they_stand)
-        filled += len(item.values) - int(np.isfinite(rows.values[in_order]).all(axis=1).sum())
+        num_unsorted += not np.array_equal(time_order, table_order)
+        num_filled += len(item.values) - int(np.isfinite(rows.values[time_order]).all(axis=1).sum())
     if not items:
         raise InputError(f"{where}: every series is unfit, so none is left; correct one of them")
-    if unsorted:
-        problem = f"the rows of {unsorted} of {len(items)} series were sorted by time"
+    if num_unsorted:
+        problem = f"the rows of {num_unsorted} of {len(items)} series were sorted by time"
         warn(f"{where}: {problem}")
-    if filled:
-        warn(f"{where}: steps that were filled ({fill}): {filled}")
+    if num_filled:
+        warn(f"{where}: steps that were filled ({fill}): {num_filled}")
     return items
 
 
@@ -310,18 +318,18 @@ class _Rows:
             if fill and even(times) is None:
                 times, places = without_gaps(times, self.spacings) or (times, places)
         if fill:
-            values = _filled(values, places, len(times), fill)
+            values = _fill_gaps(values, places, len(times), fill)
 
         if len(values) < least:  # filled steps count, too
-            fewer = "forecast fewer steps, " if least > SHORTEST else ""
+            advice = "forecast fewer steps, " if least > SHORTEST else ""
             problem = (
-                f"the series has {len(values)} steps, fewer than {least}; bring more, {fewer}"
+                f"the series has {len(values)} steps, fewer than {least}; bring more, {advice}"
                 "or drop it"
             )
             raise _fault(problem, self.where, rows[0])
         self._check_gaps(values[places], rows, fill)
         if self.times is not None:
-            times = self._spaced(times, rows, fill)
+            times = self._even_times(times, rows, fill)
         self._check_changing(values, rows)
         return Item(name, times, values, self.style)
 
@@ -333,12 +341,12 @@ class _Rows:
         gaps = np.argwhere(~np.isfinite(values))  # pairs of row and variable
         if len(gaps):
             row, variable = gaps[0]
-            known = np.flatnonzero(np.isfinite(values[:, variable]))
-            at_an_end = not len(known) or not known[0] < row < known[-1]
+            finite_rows = np.flatnonzero(np.isfinite(values[:, variable]))
+            is_at_end = not len(finite_rows) or not finite_rows[0] < row < finite_rows[-1]
             problem = (
                 "an empty cell before the first or after the last value of its series; drop the "
                 "row (nothing is filled there, and no covariates of the future are read)"
-                if fill or at_an_end
+                if fill or is_at_end
                 else "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
             )
             raise _fault(problem, self.where, rows[row], self.columns.targets[variable])
@@ -347,12 +355,12 @@ class _Rows:
         """Refuse a series (steps, variables) of which a variable is the same throughout."""
         ranges = np.ptp(values, axis=0)
         if not ranges.all():
-            flat = ranges.argmin()
+            variable = ranges.argmin()
             problem = (
-                f"the series is {values[0, flat]:.10g} throughout; "
+                f"the series is {values[0, variable]:.10g} throughout; "
                 "drop it, or name other columns (--target)"
             )
-            raise _fault(problem, self.where, rows[0], self.columns.targets[flat])
+            raise _fault(problem, self.where, rows[0], self.columns.targets[variable])
 
     def _check_cells(self, rows: np.ndarray) -> None:
         """Refuse cells that are neither numbers nor empty, and rows without a time stamp."""
@@ -385,9 +393,9 @@ class _Rows:
 
     def _check_ascending(self, times: pd.Index, rows: np.ndarray) -> None:
         """Refuse a time stamp that stands twice in a series whose rows are in the order of time."""
-        twice = np.flatnonzero(np.asarray(times[1:] == times[:-1]))
-        if len(twice):
-            row = rows[twice[0] + 1]
+        repeats = np.flatnonzero(np.asarray(times[1:] == times[:-1]))
+        if len(repeats):
+            row = rows[repeats[0] + 1]
             cell = quoted(str(self.df[self.columns.time].iloc[row]))
             problem = (
                 f"{cell} stands twice; drop a row, name the column that tells series apart (--id), "
@@ -396,11 +404,11 @@ class _Rows:
             )
             raise _fault(problem, self.where, row, self.columns.time)
 
-    def _spaced(self, times: pd.Index, rows: np.ndarray, fill: Fill | None) -> pd.Index:
+    def _even_times(self, times: pd.Index, rows: np.ndarray, fill: Fill | None) -> pd.Index:
         """The ascending time stamps of one series, dates with their frequency, if they are even."""
-        spaced = even(times)
-        if spaced is not None:
-            return spaced
+        even_times = even(times)
+        if even_times is not None:
+            return even_times
         # The first row that, together with those before it, is not even; two stamps always are.
         place = bisect_left(
             range(len(times)), True, lo=2, key=lambda last: even(times[: last + 1]) is None
@@ -417,7 +425,7 @@ class _Rows:
         raise _fault(problem, self.where, rows[place], self.columns.time)
 
 
-def _filled(values: np.ndarray, places: np.ndarray, steps: int, fill: Fill) -> np.ndarray:
+def _fill_gaps(values: np.ndarray, places: np.ndarray, steps: int, fill: Fill) -> np.ndarray:
     """Put the values (rows, variables) at their places among `steps` steps, and fill the gaps.
 
     In 1, empty, 3, empty the first gap becomes 2 (linear), 1 (last) or 0 (zero). The last one stays
@@ -425,10 +433,10 @@ def _filled(values: np.ndarray, places: np.ndarray, steps: int, fill: Fill) -> n
     """
     frame = pd.DataFrame(np.nan, index=range(steps), columns=range(values.shape[1]))
     frame.iloc[places] = values
-    before = frame.ffill()
-    inside = before.notna() & frame.bfill().notna()
-    ways = {"linear": frame.interpolate, "last": frame.ffill, "zero": lambda: frame.fillna(0.0)}
-    return ways[fill]().where(inside).to_numpy()
+    filled_forward = frame.ffill()
+    is_inside = filled_forward.notna() & frame.bfill().notna()
+    methods = {"linear": frame.interpolate, "last": frame.ffill, "zero": lambda: frame.fillna(0.0)}
+    return methods[fill]().where(is_inside).to_numpy()
 
 
 def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
@@ -489,15 +497,15 @@ def _fault(problem: str, where: str, row: Any = None, column: Any = None) -> Inp
 
     `sales.csv, row 7, column 'y': ...` is about the row of index 6, because people count from 1.
     """
-    place = where
+    location = where
     if row is not None:
-        place += f", row {row + 1}"
+        location += f", row {row + 1}"
     if column is not None:
-        place += f", column {quoted(str(column))}"
-    return InputError(f"{place}: {problem}")
+        location += f", column {quoted(str(column))}"
+    return InputError(f"{location}: {problem}")
 
 
-def _called(names: Sequence[str], words: Sequence[str]) -> list[str]:
+def _names_among(names: Sequence[str], words: Sequence[str]) -> list[str]:
     """The names that are among the words, in the words' order; capitals do not matter."""
     return [name for word in words for name in names if str(name).lower() == word]
 

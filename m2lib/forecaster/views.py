@@ -77,17 +77,17 @@ class Seen:
         can_stay = ENOUGH * len(season.factor) <= most_steps
         if not view.season and can_stay and _changes(values[-most_steps:], values):
             season = Season.none(values.shape[1])
-        shown = season.without(values)[-most_steps:]
+        shown_values = season.without(values)[-most_steps:]
         if view.steps is not None:
-            last = shown[-max(view.steps, SEASONS_SEEN * shortest) :]
-            if _changes(last, shown):
-                shown = last
+            last_steps = shown_values[-max(view.steps, SEASONS_SEEN * shortest) :]
+            if _changes(last_steps, shown_values):
+                shown_values = last_steps
         trend = Trend.none(values.shape[1])
         if view.trend:
-            line = Trend.of(shown, shortest)
-            if _changes(line.without(shown), shown):
+            line = Trend.of(shown_values, shortest)
+            if _changes(line.without(shown_values), shown_values):
                 trend = line
-        return cls(trend.without(shown), season, trend, len(values))
+        return cls(trend.without(shown_values), season, trend, len(values))
 
     def back(self, scaling: Scaling, steps: int) -> Scaling:
         """Put trend and season of the next `steps` steps into the scaling of a forecast."""

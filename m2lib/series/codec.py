@@ -272,27 +272,27 @@ class TextFormat:
             For a series of another shape or without a scale, and for a value that is not finite,
             below scaled 0, or too large once scaled; the message names series, step and variable.
         """
-        who = said_series(name)
+        label = said_series(name)
         shape = np.shape(values)
         if len(shape) != 2 or shape[1] != (self.variables or shape[1]):
             raise InputError(
-                f"{who} has shape {shape}; give it as (steps, {self.variables or 'variables'})"
+                f"{label} has shape {shape}; give it as (steps, {self.variables or 'variables'})"
             )
         if not scaling.exists:
             raise InputError(
-                f"{who} has no scale: what is read is constant, mostly 0, or not finite; drop it"
+                f"{label} has no scale: what is read is constant, mostly 0, or not finite; drop it"
             )
         with np.errstate(over="ignore"):  # what becomes infinite is refused below
             scaled: np.ndarray = scaling.relative(values) * self.unit
         # 9999.5 would be written as 10000, which has a digit too many. NaN fails both comparisons.
-        writable = (scaled >= 0) & (scaled < self.largest + 0.5)
-        if not writable.all():
-            step, variable = np.argwhere(~writable)[0]
+        is_writable = (scaled >= 0) & (scaled < self.largest + 0.5)
+        if not is_writable.all():
+            step, variable = np.argwhere(~is_writable)[0]
             value = np.asarray(values)[step, variable]
             problem = f"{scaled[step, variable]:g} in scaled units, outside 0-{self.largest}"
             raise InputError(
-                f"{who} has {value:g} at step {step}, variable {variable} (counted from 0), which "
-                f"is {problem}; correct or drop the series"
+                f"{label} has {value:g} at step {step}, variable {variable} (counted from 0), "
+                f"which is {problem}; correct or drop the series"
             )
 
         text = ""

@@ -110,9 +110,9 @@ def split_ids(n: int = 1000) -> Split:
     # test.
     rng = np.random.RandomState(SPLIT_SEED)
     validation = rng.choice(n, held_out, replace=False)
-    rest = np.setdiff1d(np.arange(n), validation)
-    test = rng.choice(rest, held_out, replace=False)
-    train = np.setdiff1d(rest, test)
+    remaining_ids = np.setdiff1d(np.arange(n), validation)
+    test = rng.choice(remaining_ids, held_out, replace=False)
+    train = np.setdiff1d(remaining_ids, test)
     return Split(
         train=tuple(np.sort(train).tolist()),
         validation=tuple(np.sort(validation).tolist()),
@@ -214,9 +214,9 @@ def predator_prey(_time: float, state: np.ndarray, *parameters: float) -> tuple[
     """
     prey, predator = state
     growth, attack, mortality, handling, conversion, capacity = parameters
-    eaten = attack * prey * predator / (1 + handling * prey)
-    prey_rate = growth * prey * (1 - prey / capacity) - eaten
-    predator_rate = conversion * eaten - mortality * predator
+    predation = attack * prey * predator / (1 + handling * prey)
+    prey_rate = growth * prey * (1 - prey / capacity) - predation
+    predator_rate = conversion * predation - mortality * predator
     return prey_rate, predator_rate
 
 

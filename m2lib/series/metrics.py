@@ -211,5 +211,5 @@ def best_and_worst(
         worst = max(1, len(errors) * 20 // 50)
     ranked = sorted(errors, key=lambda series: (errors[series], series))
     # Counted from the front, because with worst = 0 ranked[:-worst] would be empty.
-    best = len(ranked) - worst
-    return ranked[:best], ranked[best:]
+    num_best = len(ranked) - worst
+    return ranked[:num_best], ranked[num_best:]

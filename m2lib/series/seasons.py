@@ -99,15 +99,15 @@ class Season:
     @property
     def kinds(self) -> tuple[str, ...]:
         """What the season does to each variable: `multiplied`, `added` or `none`."""
-        words = []
+        kinds = []
         for factor, shift in zip(self.factor.T, self.shift.T, strict=True):
             if np.any(factor != 1):
-                words.append("multiplied")
+                kinds.append("multiplied")
             elif np.any(shift != 0):
-                words.append("added")
+                kinds.append("added")
             else:
-                words.append("none")
-        return tuple(words)
+                kinds.append("none")
+        return tuple(kinds)
 
     @staticmethod
     def summary(seasons: Sequence["Season"]) -> str:
@@ -156,8 +156,8 @@ def season_length(lengths: Sequence[int], steps: int) -> int:
 
     Where it has three of none, it is the shortest.
     """
-    enough = [length for length in lengths if ENOUGH * length <= steps]
-    return max(enough, default=min(lengths))
+    fitting_lengths = [length for length in lengths if ENOUGH * length <= steps]
+    return max(fitting_lengths, default=min(lengths))
 
 
 def checked_seasons(season: int | Sequence[int]) -> tuple[int, ...]:
@@ -175,33 +175,33 @@ def checked_seasons(season: int | Sequence[int]) -> tuple[int, ...]:
 
 def _estimate(values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """The factors and the shifts (length,) of the season of one variable, values (steps,)."""
-    nothing = (np.ones(length), np.zeros(length))
+    no_season = (np.ones(length), np.zeros(length))
     ordinary = _without_outliers(values, length)
     trend = _moving_average(ordinary, length)
     first = length // 2  # the first step that has a trend
     middle = ordinary[first : first + len(trend)]
     if values.min() >= 0:
-        factor, shift = _multiplied(middle, trend, first, length)
+        factor, shift = _multiplicative_season(middle, trend, first, length)
     else:
         deviations = _by_place(middle - trend, first, length)
         factor, shift = np.ones(length), deviations - deviations.mean()
 
     places = _places(0, len(values), length)
-    without = (values - shift[places]) / factor[places]
-    if np.ptp(without) <= NOTHING_LEFT * np.ptp(values):
-        return nothing
+    unseasonal = (values - shift[places]) / factor[places]
+    if np.ptp(unseasonal) <= NOTHING_LEFT * np.ptp(values):
+        return no_season
 
     if np.mean(values == 0) > MANY_ZEROS:
         middle_places = places[first : first + len(trend)]
         # A season that is added has a mean of 0; one that multiplies was lifted by minus its shift.
         level = trend - shift.mean()
-        unexplained = middle - (factor[middle_places] * level + shift[middle_places])
-        if np.abs(unexplained).mean() > (1 - EXPLAINED) * np.abs(middle - trend).mean():
-            return nothing
+        residuals = middle - (factor[middle_places] * level + shift[middle_places])
+        if np.abs(residuals).mean() > (1 - EXPLAINED) * np.abs(middle - trend).mean():
+            return no_season
     return factor, shift
 
 
-def _multiplied(
+def _multiplicative_season(
     values: np.ndarray, trend: np.ndarray, first: int, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The factors (length,) of values (steps,) by their trend, and the shifts: minus the lift.

@@ -58,5 +58,5 @@ class Trend:
 
     def back(self, scaling: Scaling, steps: int) -> Scaling:
         """Put the trend of the next `steps` steps into a scaling, (steps, variables)."""
-        ahead = np.arange(1, steps + 1)[:, None]
-        return replace(scaling, offset=scaling.offset + self.slope * ahead)
+        steps_ahead = np.arange(1, steps + 1)[:, None]
+        return replace(scaling, offset=scaling.offset + self.slope * steps_ahead)

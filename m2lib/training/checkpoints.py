@@ -96,7 +96,7 @@ def load_checkpoint(
     return json.loads(metadata["log"])
 
 
-def _differences(written: dict, run: dict) -> list[str]:
+def _differences(old_run: dict, run: dict) -> list[str]:
     """The names in which a checkpoint's run and this one differ.
 
     A setting that the checkpoint lacks is newer than the checkpoint, and had the effect of its
@@ -104,11 +104,11 @@ def _differences(written: dict, run: dict) -> list[str]:
     """
     for setting in fields(TrainConfig):
         if setting.default is not MISSING:
-            written.setdefault(setting.name, setting.default)
-    written = json.loads(json.dumps(written))  # JSON has no tuples, so that they compare as lists
+            old_run.setdefault(setting.name, setting.default)
+    old_run = json.loads(json.dumps(old_run))  # JSON has no tuples, so that they compare as lists
     run = json.loads(json.dumps(run))
-    written.setdefault("windows", run["windows"])
-    return [name for name in written | run if written.get(name) != run.get(name)]
+    old_run.setdefault("windows", run["windows"])
+    return [name for name in old_run | run if old_run.get(name) != run.get(name)]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -154,13 +154,13 @@ def train(
 
     def evaluate_if_due() -> None:
         """Evaluate after this step if asked to, unless the log of a resumed run already has it."""
-        due = log.step in (0, config.steps) or log.step in evaluate_after
-        done = any(entry["step"] == log.step for entry in log.evaluations)
-        if evaluate and due and not done:
-            began = time.perf_counter()
+        is_due = log.step in (0, config.steps) or log.step in evaluate_after
+        is_done = any(entry["step"] == log.step for entry in log.evaluations)
+        if evaluate and is_due and not is_done:
+            start = time.perf_counter()
             with torch.no_grad():
                 log.evaluations.append({"step": log.step, **evaluate()})
-            log.evaluation_seconds += time.perf_counter() - began
+            log.evaluation_seconds += time.perf_counter() - start
 
     evaluate_if_due()
     stop = False
@@ -249,13 +249,14 @@ def step_costs(
 
 def _check_adapter(model: "PreTrainedModel", config: TrainConfig) -> None:
     """Raise InputError for a config whose adapters are others than the model has."""
-    has = adapter_settings(model)
+    adapter = adapter_settings(model)
     alpha = config.rank if config.alpha is None else config.alpha
-    asked = (config.rank, alpha, set(config.targets))
-    if (has["rank"], has["alpha"], set(has["targets"])) != asked:
+    expected = (config.rank, alpha, set(config.targets))
+    if (adapter["rank"], adapter["alpha"], set(adapter["targets"])) != expected:
         raise InputError(
-            f"the model's adapter has rank {has['rank']} on {', '.join(has['targets'])}; "
-            f"its alpha is {has['alpha']:g}; train it with these, or load the backbone without it"
+            f"the model's adapter has rank {adapter['rank']} on {', '.join(adapter['targets'])}; "
+            f"its alpha is {adapter['alpha']:g}; train it with these, "
+            "or load the backbone without it"
         )
 
 

@@ -62,16 +62,16 @@ def claims_table() -> str:
         "| section | the report says | its forecasts | the replication | verdict |",
         "|---|---|---|---|---|",
     ]
-    printed = published_runs()
-    whole = replicated_runs("report")
-    shorter = {**whole, **replicated_runs("fifth")}  # which has no untuned runs of its own
+    published = published_runs()
+    full_runs = replicated_runs("report")
+    fifth_runs = {**full_runs, **replicated_runs("fifth")}  # which has no untuned runs of its own
     for claim in CLAIMS:
-        theirs, _ = claim.finding(printed)
-        if _has_all_series(whole, printed, claim.about):
-            ours, holds = claim.finding(whole)
+        theirs, _ = claim.finding(published)
+        if _has_all_series(full_runs, published, claim.about):
+            ours, holds = claim.finding(full_runs)
             verdict = VERDICTS[holds]
-        elif _has_all_series(shorter, printed, claim.about):
-            ours, _ = claim.finding(shorter)
+        elif _has_all_series(fifth_runs, published, claim.about):
+            ours, _ = claim.finding(fifth_runs)
             ours = f"after a fifth of the steps: {ours}"
             verdict = NOT_TESTED
         else:
@@ -93,14 +93,14 @@ def contexts_table() -> str:
         "| trained on | prompted with | the report | the replication, 300 steps | 1,500 steps |",
         "|---|---|---|---|---|",
     ]
-    printed = published_runs()
-    columns = (printed, replicated_runs("fifth"), replicated_runs("report"))
-    five = printed["context/128"].index
+    published = published_runs()
+    columns = (published, replicated_runs("fifth"), replicated_runs("report"))
+    five_ids = published["context/128"].index
     for name in PROMPTED:
         length, _, prompt = name.removeprefix("context/").partition("-at-")
         cells = []
         for runs in columns:
-            maes = runs[name][five] if name in runs else None
+            maes = runs[name][five_ids] if name in runs else None
             cells.append("" if maes is None else f"{maes.mean():,.0f} / {maes.median():,.0f}")
         if any(cells):
             lengths = f"{length} tokens | {prompt or length} tokens"
@@ -121,22 +121,22 @@ def replicated_runs(profile: str) -> RunsByName:
     """
     replication = study.REPLICATION[profile]
     records = study.all_records(replication)
-    done = [name for name, record in records.items() if record.status == "done"]
+    finished_names = [name for name, record in records.items() if record.status == "done"]
     runs = {}
-    for (who, name), maes in errors.recorded_runs(replication, *done).items():
+    for (who, name), maes in errors.recorded_runs(replication, *finished_names).items():
         if who == "ours":
             runs[published_name(name)] = maes
     return runs
 
 
-def _has_all_series(runs: RunsByName, printed: RunsByName, names: tuple[str, ...]) -> bool:
+def _has_all_series(runs: RunsByName, published: RunsByName, names: tuple[str, ...]) -> bool:
     """Whether runs have forecast all series that the report asked some experiments about.
 
     Of a setting that went on to the search's second round these are 20, and a run of the first
     round alone has five of them.
     """
     for name in names:
-        if name not in runs or not printed[name].index.isin(runs[name].index).all():
+        if name not in runs or not published[name].index.isin(runs[name].index).all():
             return False
     return True
 
@@ -146,22 +146,22 @@ def _untuned(statistic: Callable[..., Any], runs: RunsByName) -> Finding:
 
     The distance is taken series by series.
     """
-    ours = runs["baseline"]
-    theirs = published_runs()["baseline"]
-    number = statistic(theirs)
-    shown = f"{statistic(ours):.1f}"
-    if ours.equals(theirs):
-        return shown, True
+    our_maes = runs["baseline"]
+    their_maes = published_runs()["baseline"]
+    number = statistic(their_maes)
+    text = f"{statistic(our_maes):.1f}"
+    if our_maes.equals(their_maes):
+        return text, True
 
-    def difference(one: np.ndarray, other: np.ndarray, axis: int = -1) -> Any:
-        return statistic(one, axis=axis) - statistic(other, axis=axis)
+    def difference(first: np.ndarray, second: np.ndarray, axis: int = -1) -> Any:
+        return statistic(first, axis=axis) - statistic(second, axis=axis)
 
     # In the order of the ids, as in `paired_gain`, because the bootstrap's seed draws places.
-    in_order = ours.sort_index()
-    pairs = (in_order.to_numpy(), theirs[in_order.index].to_numpy())
+    in_order = our_maes.sort_index()
+    pairs = (in_order.to_numpy(), their_maes[in_order.index].to_numpy())
     low, high = _paired_interval(pairs, difference)
-    shown += f", {difference(*pairs):+.1f} ({low:+.1f} to {high:+.1f}) from the report's"
-    return shown, _alike(low, high, number)
+    text += f", {difference(*pairs):+.1f} ({low:+.1f} to {high:+.1f}) from the report's"
+    return text, _is_small_beside(low, high, number)
 
 
 def _paired_interval(
@@ -180,7 +180,7 @@ def _paired_interval(
     return float(interval.low), float(interval.high)
 
 
-def _alike(low: float, high: float, number: float) -> Verdict:
+def _is_small_beside(low: float, high: float, number: float) -> Verdict:
     """Say whether a difference is small beside a number, by its interval."""
     if max(abs(low), abs(high)) < ALIKE * number:
         return True
@@ -198,61 +198,61 @@ def _median_halved(earlier: str, later: str, runs: RunsByName) -> Finding:
 
     The interval is that of the ratio, resampled series by series.
     """
-    after = _asked(runs, later)
+    after = _errors_on_report_series(runs, later)
     before = runs[earlier][after.index]
 
-    def ratio(one: np.ndarray, other: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.median(one, axis=axis) / np.median(other, axis=axis)
+    def ratio(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.median(first, axis=axis) / np.median(second, axis=axis)
 
     pairs = (after.to_numpy(), before.to_numpy())
     low, high = _paired_interval(pairs, ratio)
-    shown = f"{before.median():.1f} to {after.median():.1f}, "
-    shown += f"{ratio(*pairs):.2f} of it ({low:.2f} to {high:.2f})"
+    text = f"{before.median():.1f} to {after.median():.1f}, "
+    text += f"{ratio(*pairs):.2f} of it ({low:.2f} to {high:.2f})"
     if low <= 0.5 <= high:
-        return shown, None
-    return shown, high < 0.5
+        return text, None
+    return text, high < 0.5
 
 
 def _highest_rate(runs: RunsByName) -> Finding:
     """Find whether the three best settings by mean are 6, 7 and 8, those of the highest rate."""
     by_setting = {setting: runs[name] for setting, name in enumerate(study.SEARCH)}
-    five = pd.DataFrame(by_setting).dropna()
-    medians = five.median()
-    best = five.mean().nsmallest(3)
+    maes = pd.DataFrame(by_setting).dropna()
+    medians = maes.median()
+    best_means = maes.mean().nsmallest(3)
     parts = []
-    for setting, mean in best.items():
+    for setting, mean in best_means.items():
         parts.append(f"{setting} ({mean:.0f}, median {medians[setting]:.0f})")
-    return ", ".join(parts), set(best.index) == {6, 7, 8}
+    return ", ".join(parts), set(best_means.index) == {6, 7, 8}
 
 
 def _ranks_alike(runs: RunsByName) -> Finding:
     """Find whether rank 2 and rank 4 have about the same error at the highest rate."""
-    rank_2 = _asked(runs, "search/expt_6")
-    rank_4 = _asked(runs, "search/expt_7")
+    rank_2 = _errors_on_report_series(runs, "search/expt_6")
+    rank_4 = _errors_on_report_series(runs, "search/expt_7")
     number = published_runs()["search/expt_6"].mean()
 
     def verdict(differences: pd.Series) -> Verdict:
-        return _alike(*t_interval(differences), number)
+        return _is_small_beside(*t_interval(differences), number)
 
     differences = rank_2 - rank_4
     low, high = t_interval(differences)
-    shown = f"{rank_2.mean():.1f} and {rank_4.mean():.1f}, apart by {low:.1f} to {high:.1f}"
-    shown += f"; medians {rank_2.median():.1f} and {rank_4.median():.1f}"
-    return shown + _hanging(differences, verdict), verdict(differences)
+    text = f"{rank_2.mean():.1f} and {rank_4.mean():.1f}, apart by {low:.1f} to {high:.1f}"
+    text += f"; medians {rank_2.median():.1f} and {rank_4.median():.1f}"
+    return text + _name_decisive_series(differences, verdict), verdict(differences)
 
 
 def _longer_is_better(runs: RunsByName) -> Finding:
     """Find whether each longer context surely has a lower mean error than the one before."""
-    five = pd.DataFrame({name: runs[name] for name in study.CONTEXTS}).dropna()
-    means = " / ".join(f"{mean:,.0f}" for mean in five.mean())
-    medians = " / ".join(f"{median:,.0f}" for median in five.median())
+    maes = pd.DataFrame({name: runs[name] for name in study.CONTEXTS}).dropna()
+    means = " / ".join(f"{mean:,.0f}" for mean in maes.mean())
+    medians = " / ".join(f"{median:,.0f}" for median in maes.median())
     verdicts = []
     for shorter, longer in pairwise(study.CONTEXTS):
-        verdicts.append(_surely_positive(five[shorter] - five[longer]))
-    shown = f"{means}, medians {medians}"
+        verdicts.append(_surely_positive(maes[shorter] - maes[longer]))
+    text = f"{means}, medians {medians}"
     if False in verdicts:  # one step surely goes the other way
-        return shown, False
-    return shown, None if None in verdicts else True
+        return text, False
+    return text, None if None in verdicts else True
 
 
 def _fall(earlier: str, later: str, runs: RunsByName) -> Finding:
@@ -260,14 +260,14 @@ def _fall(earlier: str, later: str, runs: RunsByName) -> Finding:
 
     The series are the later one's.
     """
-    after = _asked(runs, later)
+    after = _errors_on_report_series(runs, later)
     before = runs[earlier][after.index]
     falls = before - after
     low, high = _interval(falls)
-    shown = f"{before.mean():.1f} to {after.mean():.1f}, by {low:.1f} to {high:.1f}, "
-    shown += f"lower in {(falls > 0).sum()} of {len(falls)}; "
-    shown += f"median {before.median():.1f} to {after.median():.1f}"
-    return shown + _hanging(falls, _surely_positive), _surely_positive(falls)
+    text = f"{before.mean():.1f} to {after.mean():.1f}, by {low:.1f} to {high:.1f}, "
+    text += f"lower in {(falls > 0).sum()} of {len(falls)}; "
+    text += f"median {before.median():.1f} to {after.median():.1f}"
+    return text + _name_decisive_series(falls, _surely_positive), _surely_positive(falls)
 
 
 def _interval(differences: pd.Series) -> tuple[float, float]:
@@ -289,7 +289,7 @@ def _surely_positive(differences: pd.Series) -> Verdict:
     return low > 0
 
 
-def _hanging(differences: pd.Series, verdict: Callable[[pd.Series], Verdict]) -> str:
+def _name_decisive_series(differences: pd.Series, verdict: Callable[[pd.Series], Verdict]) -> str:
     """Say which series the verdict hangs on: those without any one of which it would be another."""
     with_all = verdict(differences)
     decisive: dict[Verdict, list[str]] = {}
@@ -297,18 +297,18 @@ def _hanging(differences: pd.Series, verdict: Callable[[pd.Series], Verdict]) ->
         without_it = verdict(differences.drop(series))
         if without_it != with_all:
             decisive.setdefault(without_it, []).append(str(series))
-    shown = ""
+    text = ""
     for without_it, series in decisive.items():
-        *others, last = series
-        if not others:
-            shown += f" (this hangs on series {last}: without it, *{VERDICTS[without_it]}*)"
+        *all_but_last, last = series
+        if not all_but_last:
+            text += f" (this hangs on series {last}: without it, *{VERDICTS[without_it]}*)"
         else:
-            any_one = f"{', '.join(others)} or {last}"
-            shown += f" (without any one of {any_one}: *{VERDICTS[without_it]}*)"
-    return shown
+            names = f"{', '.join(all_but_last)} or {last}"
+            text += f" (without any one of {names}: *{VERDICTS[without_it]}*)"
+    return text
 
 
-def _asked(runs: RunsByName, name: str) -> pd.Series:
+def _errors_on_report_series(runs: RunsByName, name: str) -> pd.Series:
     """Return a run's errors on the report's series, which of a setting are those of both rounds."""
     return runs[name][published_runs()[name].index]
 

@@ -95,20 +95,20 @@ def fig5_baseline_errors(profile: Profile) -> Figure:
     runs = recorded_runs(profile, "baseline", "baseline-constrained")
     replication = study.REPLICATION["report"]
     replicated = recorded_runs(replication, "baseline")
-    shown = {
+    maes_by_title = {
         _QWEN: runs["published", "baseline"],
         f"replication: {replication.backbone}": replicated["ours", "baseline"],
         f"{profile.backbone}, the report's protocol": runs["ours", "baseline"],
         f"{profile.backbone}, with a grammar": runs["ours", "baseline-constrained"],
     }
-    return _error_panels({title: plots.error_groups(maes) for title, maes in shown.items()})
+    return _error_panels({title: plots.error_groups(maes) for title, maes in maes_by_title.items()})
 
 
 def fig6_forecasts(profile: Profile) -> Figure:
     """Draw forecasts before and after the first adapter's training."""
     untuned = finished_record(profile, "baseline")
     tuned = finished_record(profile, "default")
-    return _before_and_after(untuned, "tuned", tuned)
+    return _forecasts_before_and_after(untuned, "tuned", tuned)
 
 
 def fig7_reduced_validation(profile: Profile) -> Figure:
@@ -126,7 +126,7 @@ def fig7_reduced_validation(profile: Profile) -> Figure:
 def fig8_search(profile: Profile) -> Figure:
     """Draw the errors of the search's first round, beside the report's."""
     runs = recorded_runs(profile, *study.SEARCH)
-    return _compared(profile, runs, study.SEARCH, study.SEARCH[0])
+    return _setting_panels(profile, runs, study.SEARCH, study.SEARCH[0])
 
 
 def fig8_second(profile: Profile) -> Figure:
@@ -134,13 +134,13 @@ def fig8_second(profile: Profile) -> Figure:
     runs = recorded_runs(profile, *study.SEARCH, *study.SECOND)
     # The report's second round: expt_6 to expt_8, the three at the highest rate, on 20 series each.
     second_round = study.SEARCH[6:]
-    return _compared(profile, runs, second_round, second_round[0])
+    return _setting_panels(profile, runs, second_round, second_round[0])
 
 
 def context_lengths(profile: Profile) -> Figure:
     """Draw the errors with contexts of three lengths, beside the report's."""
     runs = recorded_runs(profile, *study.CONTEXTS)
-    return _compared(profile, runs, study.CONTEXTS, "context/512")
+    return _setting_panels(profile, runs, study.CONTEXTS, "context/512")
 
 
 def fig9_final(profile: Profile) -> Figure:
@@ -165,13 +165,15 @@ def fig9_final(profile: Profile) -> Figure:
 def final_forecasts(profile: Profile) -> Figure:
     """Draw forecasts on test before and after the final training."""
     untuned = errors.untuned_like_final(profile)
-    return _before_and_after(untuned, "final", finished_record(profile, "final"))
+    return _forecasts_before_and_after(untuned, "final", finished_record(profile, "final"))
 
 
 def best_forecasts(profile: Profile) -> Figure:
     """Draw forecasts on test before and after the long run."""
     untuned = errors.untuned_like_final(profile)
-    return _before_and_after(untuned, "with the adapter", finished_record(profile, "best"))
+    return _forecasts_before_and_after(
+        untuned, "with the adapter", finished_record(profile, "best")
+    )
 
 
 def final_learning(profile: Profile) -> Figure:
@@ -289,11 +291,11 @@ def trust(profile: Profile) -> Figure:
         for order, style in (("spread", "-"), ("error", "--")):
             maes = spread_and_error.sort_values(order, kind="stable")["error"]
             surest = maes.expanding()  # the first, the first two, the first three ...
-            kept = np.arange(1, len(maes) + 1) / len(maes)
+            kept_shares = np.arange(1, len(maes) + 1) / len(maes)
             colour, _ = _LOOKS[who]
             label = errors.short(who) if style == "-" else ""
-            means.plot(kept, surest.mean(), style, color=colour, label=label)
-            medians.plot(kept, surest.median(), style, color=colour)
+            means.plot(kept_shares, surest.mean(), style, color=colour, label=label)
+            medians.plot(kept_shares, surest.median(), style, color=colour)
     ours.set_ylabel("MAE of their median\n(scaled units)")
     for ax, statistic in ((means, "mean"), (medians, "median")):
         ax.set(
@@ -362,8 +364,8 @@ def _maes_of_medians(sampled: Sampled, who: str, counts: tuple[int, ...]) -> np.
     for count in counts:
         by_draw = []
         for _ in range(20):
-            some = samples[:, rng.permutation(samples.shape[1])[:count]]
-            by_draw.append(series_mae(np.median(some, axis=1), sampled.truths))
+            subset = samples[:, rng.permutation(samples.shape[1])[:count]]
+            by_draw.append(series_mae(np.median(subset, axis=1), sampled.truths))
         maes.append(by_draw)
     return np.array(maes)
 
@@ -398,9 +400,9 @@ def more_per_flop(profile: Profile) -> Figure:
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
     # The interval of the MAE's law is so wide that it says nothing.
-    way = milestones(finished_record(profile, "best"))[:-1]
-    flops = np.geomspace(way["flops"].min(), profile.budget)
-    law = power_law(way["flops"], way["loss"], flops)
+    milestone_table = milestones(finished_record(profile, "best"))[:-1]
+    flops = np.geomspace(milestone_table["flops"].min(), profile.budget)
+    law = power_law(milestone_table["flops"], milestone_table["loss"], flops)
     losses.fill_between(flops, *law["interval there"], color="C0", alpha=0.12, lw=0)
     losses.plot(flops, law["there"], "--", color="C0", lw=1, label="power law, 95%")
     runs = recorded_runs(profile)
@@ -415,14 +417,14 @@ def more_per_flop(profile: Profile) -> Figure:
 
 def _trained_points(profile: Profile) -> pd.DataFrame:
     """Return what trainings came to: `kind`, `flops`, `loss`, `mean` and `median`."""
-    way = milestones(finished_record(profile, "best"))
-    way = way.rename(columns={"mae_mean": "mean", "mae_median": "median"})
-    way["kind"] = "the long run, on its way"
-    way.loc[way.index[-1], "kind"] = "the long run, its end"
+    milestone_table = milestones(finished_record(profile, "best"))
+    milestone_table = milestone_table.rename(columns={"mae_mean": "mean", "mae_median": "median"})
+    milestone_table["kind"] = "the long run, on its way"
+    milestone_table.loc[milestone_table.index[-1], "kind"] = "the long run, its end"
 
     points = []
-    trained = (study.START, *study.ARMS, "final")
-    for name, record in errors.finished_records(profile, *trained).items():
+    trained_names = (study.START, *study.ARMS, "final")
+    for name, record in errors.finished_records(profile, *trained_names).items():
         point = {
             "kind": _KINDS.get(name, "trials of 240 steps"),
             # The final run's loss is of other series than its errors.
@@ -433,7 +435,7 @@ def _trained_points(profile: Profile) -> pd.DataFrame:
     flops, _ = study.table_3(numbers.report_shape(), "coursework")["final"]
     published = {"kind": "published final, on test", "flops": flops}
     points.append(published | errors.summary(study.published_maes("final")))
-    return pd.concat([way, pd.DataFrame(points)], ignore_index=True)
+    return pd.concat([milestone_table, pd.DataFrame(points)], ignore_index=True)
 
 
 def table3_budget(_: Profile) -> Figure:
@@ -446,10 +448,10 @@ def table3_budget(_: Profile) -> Figure:
         rows = study.table_3(numbers.report_shape(), kind)
         costs = pd.DataFrame(rows, ["training", "forecasts"]).T
         shares = 100 * costs / study.PROFILES["report"].budget
-        spent = shares.sum(axis=1).cumsum()
+        cumulative_shares = shares.sum(axis=1).cumsum()
         shares.plot.barh(
             ax=ax,
-            left=spent.shift(fill_value=0),
+            left=cumulative_shares.shift(fill_value=0),
             xlabel="spent so far\n(% of the budget)",
             stacked=True,
             width=0.8,
@@ -457,11 +459,15 @@ def table3_budget(_: Profile) -> Figure:
             color=[COLOURS["prey"], COLOURS["predator"]],
         )
         # Where a row ends, a line leads down to the next.
-        ends = spent[:-1]
+        ends = cumulative_shares[:-1]
         rows_above = np.arange(len(ends))
         ax.vlines(ends, rows_above, rows_above + 1, color="0.5", lw=1)
         ax.axvline(100, color=COLOURS["error"], label="the budget")
-        ax.set(xlim=(0, 150), ylim=(len(spent) - 0.4, -0.6), title=f"{kind}: {spent.iloc[-1]:.1f}%")
+        ax.set(
+            xlim=(0, 150),
+            ylim=(len(cumulative_shares) - 0.4, -0.6),
+            title=f"{kind}: {cumulative_shares.iloc[-1]:.1f}%",
+        )
     plots.legend_below(figure, axes[:1])
     return figure
 
@@ -480,8 +486,8 @@ def yardstick_costs(_: Profile) -> Figure:
     seconds.plot(table["seconds"], names, "s", color=COLOURS["prey"])
     for bound, marker in (("exactly", "s"), ("at least", ">"), ("at most", "<")):
         is_bound = table["bound"].fillna("exactly") == bound
-        counted = table["flops"].clip(lower=1).where(is_bound)
-        flops.plot(counted, names, marker, color=COLOURS["prey"], label=bound)
+        bound_flops = table["flops"].clip(lower=1).where(is_bound)
+        flops.plot(bound_flops, names, marker, color=COLOURS["prey"], label=bound)
     error.set_xlabel("MAE (scaled units)")
     seconds.set_xlabel("seconds of one core\na series (none: unknown)")
     flops.set_xlabel("executed FLOPs\na series (1: none)")
@@ -532,15 +538,15 @@ def real_tables(_: Profile) -> Figure:
     figure, axes = plt.subplots(2, 4, figsize=(WIDTH, 3.6))
     # Seven kinds leave the eighth place for the legend.
     *panels, place_of_legend = axes.flat
-    for ax, shown in zip(panels, textbook.pictured_rows(), strict=True):
-        past = np.array(shown["context"])
-        deciles = shown["deciles"]
+    for ax, row in zip(panels, textbook.pictured_rows(), strict=True):
+        past = np.array(row["context"])
+        deciles = row["deciles"]
         quantiles = {0.1: deciles[0], 0.5: deciles[4], 0.9: deciles[8]}
         steps = np.arange(1 - len(past), 1)
-        ahead = np.arange(1, len(shown["truth"]) + 1)
-        plots.plot_fan(ax, steps, past, ahead, quantiles, np.array(shown["truth"]))
-        ax.plot(ahead, shown["rival"], color=COLOURS["error"], ls=":", lw=1.8, label=_RIVALS)
-        ax.set(title=shown["source"], yticks=[], xlabel=_UNITS[shown["season"]])
+        steps_ahead = np.arange(1, len(row["truth"]) + 1)
+        plots.plot_fan(ax, steps, past, steps_ahead, quantiles, np.array(row["truth"]))
+        ax.plot(steps_ahead, row["rival"], color=COLOURS["error"], ls=":", lw=1.8, label=_RIVALS)
+        ax.set(title=row["source"], yticks=[], xlabel=_UNITS[row["season"]])
     handles, labels = panels[0].get_legend_handles_labels()
     legend = place_of_legend.legend(handles, labels, loc="center left", fontsize="small")
     legend.set_in_layout(False)  # or the last column would be as wide as its words
@@ -588,14 +594,16 @@ def _error_panels(panels: dict[str, dict[str, pd.Series]]) -> Figure:
     return figure
 
 
-def _compared(profile: Profile, runs: errors.Runs, names: tuple[str, ...], asked: str) -> Figure:
+def _setting_panels(
+    profile: Profile, runs: errors.Runs, names: tuple[str, ...], reference: str
+) -> Figure:
     """Draw errors at several settings beside the published ones.
 
-    The series are those that one of the settings, `asked`, was asked about.
+    The series are those that one of the settings, `reference`, was asked about.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1 + 0.3 * len(names)), sharex=True)
     for ax, side in zip(axes, _sides(profile), strict=True):
-        same_series = runs[side.who, asked].index
+        same_series = runs[side.who, reference].index
         settings = {}
         for name in names:
             settings[errors.label(name, side.profile)] = runs[side.who, name][same_series]
@@ -603,11 +611,11 @@ def _compared(profile: Profile, runs: errors.Runs, names: tuple[str, ...], asked
     return figure
 
 
-def _before_and_after(untuned: Record, title: str, tuned: Record) -> Figure:
+def _forecasts_before_and_after(untuned: Record, title: str, tuned: Record) -> Figure:
     """Draw the forecasts of three series, before and after a training.
 
     They are those at the first quartile, the median and the maximum of the tuned model's errors.
     """
-    shown = errors.quartile_median_worst(tuned.maes())
+    series_ids = errors.quartile_median_worst(tuned.maes())
     records = {_row_title("untuned", untuned): untuned, _row_title(title, tuned): tuned}
-    return drawings.forecasts(records, shown)
+    return drawings.forecasts(records, series_ids)

@@ -118,12 +118,12 @@ def numbers(profile: Profile) -> dict[str, Any]:
     ending = errors.records_on_test(end)
     table = _all_errors(records, replicas | {"replication": ending})
     runs = errors.runs(table)
-    ours = table[table["who"] == "ours"]
-    at_settings = table[table["experiment"].isin(ON_THE_FIVE)]
+    our_rows = table[table["who"] == "ours"]
+    setting_rows = table[table["experiment"].isin(ON_THE_FIVE)]
     model = backbone_config(REPORT.backbone)
     cached_step = cached_step_flops(report_shape(), PROMPT, convention="published")
     # The five series on which settings are compared.
-    five = runs["published", "context/512"].index
+    five_ids = runs["published", "context/512"].index
     return {
         "records": _run_rows(records),
         "removed": study.removed(profile),
@@ -131,8 +131,8 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "at the end": {"profile": end.name, "records": _run_rows(ending)},
         "reported": {name: _reported(name) for name in ("default", *ON_THE_FIVE, "final")},
         "errors": _errors(table),
-        "five": _errors(at_settings[at_settings["series"].isin(five)]),
-        "crps": ours.groupby("experiment")["crps"].mean().dropna().to_dict(),
+        "five": _errors(setting_rows[setting_rows["series"].isin(five_ids)]),
+        "crps": our_rows.groupby("experiment")["crps"].mean().dropna().to_dict(),
         "gains": _gains(runs),
         "first round": {who: _winners(runs, who) for who in ("published", "fifth")},
         "precision": _precision(),
@@ -145,7 +145,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "printed": study.published_statements(),
         "accountant": _accountant(),
         "a cached step as published": total(cached_step),
-        "a cache saves by the rules": _cache_saves(),
+        "a cache saves by the rules": _cost_ratio_without_cache(),
         "model": {size: getattr(model, size) for size in SIZES},
     }
 
@@ -177,8 +177,8 @@ def fullest_final() -> Profile:
 
     It has all of the report's steps if that run is finished, else a fifth of them.
     """
-    whole = REPLICATION["report"]
-    return whole if is_finished(whole, "final") else REPLICATION["fifth"]
+    full_profile = REPLICATION["report"]
+    return full_profile if is_finished(full_profile, "final") else REPLICATION["fifth"]
 
 
 def _run_rows(records: dict[str, Record]) -> dict[str, dict[str, Any]]:
@@ -272,20 +272,20 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
 
     `theirs` are the others' errors.
     """
-    named = {" ".join(run): maes for run, maes in runs.items()}  # "ours final", for example
+    maes_by_name = {" ".join(run): maes for run, maes in runs.items()}  # "ours final", for example
     gains: dict[str, dict[str, Any]] = {}
-    for name, others in COMPARED.items():
+    for name, other_names in COMPARED.items():
         gains[name] = {}
-        for other in others:
-            theirs = named[other].reindex(named[name].index).dropna()
-            ours = named[name][theirs.index]
-            row = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())}
-            gains[name][other] = row | series.paired_gain(dict(ours), dict(theirs))
-            gains[name][other] |= _what_it_hangs_on(theirs - ours)
+        for other_name in other_names:
+            their_maes = maes_by_name[other_name].reindex(maes_by_name[name].index).dropna()
+            our_maes = maes_by_name[name][their_maes.index]
+            row = {"theirs": summary(their_maes), "worse": int((our_maes > their_maes).sum())}
+            gains[name][other_name] = row | series.paired_gain(dict(our_maes), dict(their_maes))
+            gains[name][other_name] |= _gain_robustness(their_maes - our_maes)
     return gains
 
 
-def _what_it_hangs_on(gains: pd.Series) -> dict[str, Any]:
+def _gain_robustness(gains: pd.Series) -> dict[str, Any]:
     """Return what a mean gain hangs on, and what a stricter interval says of it.
 
     `largest` is the largest gain of a series, and `largest share` its share of the sum of all;
@@ -293,14 +293,14 @@ def _what_it_hangs_on(gains: pd.Series) -> dict[str, Any]:
     """
     largest_first = gains.sort_values(ascending=False)
     total_gain = gains.sum()
-    rest = largest_first.iloc[3:]
+    gains_without_three = largest_first.iloc[3:]
     return {
         "t interval": t_interval(gains),
         "largest share": largest_first.iloc[0] / total_gain,
         "share of three": largest_first.iloc[:3].sum() / total_gain,
         "without three": {
-            "mean": rest.mean(),
-            "mean interval": bootstrap_interval(rest.sort_index()),
+            "mean": gains_without_three.mean(),
+            "mean interval": bootstrap_interval(gains_without_three.sort_index()),
         },
     }
 
@@ -310,12 +310,12 @@ def _winners(runs: Runs, who: str) -> list[str]:
 
     Each is named once.
     """
-    asked = runs["published", "context/512"].index
-    five = pd.DataFrame({name: runs[who, name] for name in study.SEARCH}).loc[asked]
-    best = {five.mean().idxmin()}
-    for left_out in asked:
-        best.add(five.drop(left_out).mean().idxmin())
-    return sorted(best)
+    five_ids = runs["published", "context/512"].index
+    maes = pd.DataFrame({name: runs[who, name] for name in study.SEARCH}).loc[five_ids]
+    winners = {maes.mean().idxmin()}
+    for left_out in five_ids:
+        winners.add(maes.drop(left_out).mean().idxmin())
+    return sorted(winners)
 
 
 def _precision() -> dict[str, Any]:
@@ -326,19 +326,19 @@ def _precision() -> dict[str, Any]:
 
 def _featured(records: dict[str, Record]) -> dict[str, list[dict[str, Any]]]:
     """Return the errors of the series that figures 4 and 6 show, by figure."""
-    shown = errors.quartile_median_worst(records["default"].maes())
+    series_ids = errors.quartile_median_worst(records["default"].maes())
     return {
         "fig4": _beside_published(records["baseline"], EXPERIMENTS["baseline"].featured),
-        "fig6 untuned": _beside_published(records["baseline"], shown),
-        "fig6 tuned": _beside_published(records["default"], shown),
+        "fig6 untuned": _beside_published(records["baseline"], series_ids),
+        "fig6 tuned": _beside_published(records["default"], series_ids),
     }
 
 
-def _beside_published(record: Record, shown: Iterable[int]) -> list[dict[str, Any]]:
+def _beside_published(record: Record, series_ids: Iterable[int]) -> list[dict[str, Any]]:
     """Return a record's errors of some series, each beside the report's."""
     maes = record.maes()
-    report = study.published_maes(record.name)
-    return [{"series": i, "mae": maes[i], "published": report[i]} for i in shown]
+    published = study.published_maes(record.name)
+    return [{"series": i, "mae": maes[i], "published": published[i]} for i in series_ids]
 
 
 def _textbook() -> dict[str, Any]:
@@ -348,7 +348,7 @@ def _textbook() -> dict[str, Any]:
     ratios = textbook.ratios(table, "general")
     loss_table = textbook.errors_by_series(rows, "loss")
     losses = textbook.ratios(loss_table, "general")
-    others = textbook.ratios(table.drop(DECISIVE), "general")
+    other_ratios = textbook.ratios(table.drop(DECISIVE), "general")
     other_losses = textbook.ratios(loss_table.drop(DECISIVE), "general")
     on_prices = textbook.compared(table.loc[[FURTHEST_BEHIND]], "general", textbook.LAST_VALUE)
     return {
@@ -356,7 +356,7 @@ def _textbook() -> dict[str, Any]:
         "series": len(table),
         "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
         "losses": {name: asdict(ratio) for name, ratio in losses.items()},
-        f"without {DECISIVE}": {name: asdict(ratio) for name, ratio in others.items()},
+        f"without {DECISIVE}": {name: asdict(ratio) for name, ratio in other_ratios.items()},
         f"losses without {DECISIVE}": {name: asdict(ratio) for name, ratio in other_losses.items()},
         FURTHEST_BEHIND: asdict(on_prices),
         "held": textbook.held(rows, "general"),
@@ -371,11 +371,11 @@ def _uncertainty(profile: Profile) -> dict[str, Any]:
     test = sampled(profile)
     validation = sampled(profile, "validation")
     crps = {name: dict(test.by_series(crps_fair, name)) for name in test.samples}
-    best = crps[test.shown]
-    others = [name for name in crps if name != test.shown]
+    shown_crps = crps[test.shown]
+    other_names = [name for name in crps if name != test.shown]
     greedy = errors.finished_record(profile, GREEDY[test.shown]).maes()
-    shown = test.records[test.shown]
-    n_samples = shown.protocol.n_samples
+    shown_record = test.records[test.shown]
+    n_samples = shown_record.protocol.n_samples
     one_forecast = forecast_flops(
         report_shape(), PROMPT, NEW_TOKENS, rank=2, convention="published"
     )
@@ -384,9 +384,9 @@ def _uncertainty(profile: Profile) -> dict[str, Any]:
         "samples": n_samples,
         "shown": test.shown,
         "rows": {name: _sampled(test, validation, name) for name in test.samples},
-        "gains": {name: series.paired_gain(best, crps[name]) for name in others},
-        "below greedy": series.paired_gain(best, greedy),
-        "flops": shown.flops["forecasts"],
+        "gains": {name: series.paired_gain(shown_crps, crps[name]) for name in other_names},
+        "below greedy": series.paired_gain(shown_crps, greedy),
+        "flops": shown_record.flops["forecasts"],
         "one greedy forecast as published": total(one_forecast),
         "samples by the rules": total(all_samples),
     }
@@ -406,32 +406,32 @@ def _sampled(test: Sampled, validation: Sampled, name: str) -> dict[str, Any]:
         "crps interval": bootstrap_interval(crps),
         "weighted quantile loss": series.weighted_quantile_loss(losses, list(test.truths)),
         "held": list(test.held(name).values()),
-        "80% band held": bootstrap_interval(test.by_series(_held, name)),
-        "width": test.by_series(_width, name).mean(),
+        "80% band held": bootstrap_interval(test.by_series(_band_coverage, name)),
+        "width": test.by_series(_band_width, name).mean(),
         "factor": factor,
         "held when stretched": list(test.held(name, factor=factor).values()),
     }
 
 
-def _held(samples: np.ndarray, truth: np.ndarray) -> float:
+def _band_coverage(samples: np.ndarray, truth: np.ndarray) -> float:
     """Return the share of a series' true values that the samples' 80% band holds."""
     return series.coverage(samples, truth, 0.8)
 
 
-def _width(samples: np.ndarray, _: np.ndarray) -> float:
+def _band_width(samples: np.ndarray, _: np.ndarray) -> float:
     """Return the width of the samples' 80% band."""
     return series.sharpness(samples, 0.8)
 
 
 def _best(record: Record, budget: int) -> dict[str, Any]:
     """Return what the long run came to on its way, and what power laws say of the whole budget."""
-    way = milestones(record)
-    before_end = way[:-1]
+    milestone_table = milestones(record)
+    before_end = milestone_table[:-1]
     laws = {}
     for measure in MEASURED:
         laws[measure] = power_law(before_end["flops"], before_end[measure], budget)
     return {
-        "way": way.to_dict("records"),
+        "way": milestone_table.to_dict("records"),
         "laws": laws,
         "discarded": record.flops["discarded"]["coursework"],
     }
@@ -467,14 +467,16 @@ def _accountant() -> dict[str, float]:
     }
 
 
-def _cache_saves() -> float:
+def _cost_ratio_without_cache() -> float:
     """Return how many times as much a forecast would cost if no keys and values were kept.
 
     It is counted by the rules.
     """
     shape = report_shape()
-    without = sum(total(forward_flops(shape, PROMPT + new, rank=2)) for new in range(NEW_TOKENS))
-    return without / total(forecast_flops(shape, PROMPT, NEW_TOKENS, rank=2))
+    without_cache = sum(
+        total(forward_flops(shape, PROMPT + num_new, rank=2)) for num_new in range(NEW_TOKENS)
+    )
+    return without_cache / total(forecast_flops(shape, PROMPT, NEW_TOKENS, rank=2))
 
 
 def report_shape() -> Shape:

@@ -39,17 +39,17 @@ class Sampled:
 
         The log-VAR draws as many samples as they have.
         """
-        known = data()
-        first = next(iter(records.values()))
-        ids = sorted(first.series)
-        scales = known.scales[ids]
-        contexts = series.to_integers(known.contexts[ids], scales)
-        truths = series.to_integers(known.truths[ids], scales)
+        series_set = data()
+        first_record = next(iter(records.values()))
+        ids = sorted(first_record.series)
+        scales = series_set.scales[ids]
+        contexts = series.to_integers(series_set.contexts[ids], scales)
+        truths = series.to_integers(series_set.truths[ids], scales)
         samples = {}
         for who, record in records.items():
-            samples[who] = np.stack([study.recorded_samples(record, known, i) for i in ids])
+            samples[who] = np.stack([study.recorded_samples(record, series_set, i) for i in ids])
         samples[LOG_VAR] = series.log_var_paths(
-            contexts, first.protocol.n_samples, np.random.default_rng(0), order=study.ORDER
+            contexts, first_record.protocol.n_samples, np.random.default_rng(0), order=study.ORDER
         )
         return cls(records, ids, contexts, truths, samples)
 
@@ -90,8 +90,8 @@ class Sampled:
         Stretched by this factor, their 80% band holds 80% of these true values.
         """
         samples = np.moveaxis(self.samples[name], 1, 0)
-        needed = series.stretch_needed(samples, self.truths, 0.8)
-        return float(series.conformal(needed.ravel(), 0.8))
+        stretches = series.stretch_needed(samples, self.truths, 0.8)
+        return float(series.conformal(stretches.ravel(), 0.8))
 
 
 def sampled(profile: Profile, split: str = "test") -> Sampled:

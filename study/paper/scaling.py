@@ -45,11 +45,11 @@ def power_law(x: Any, y: Any, at: Any) -> dict[str, Any]:
     squares = float(np.sum((log_x - np.mean(log_x)) ** 2))
     distance = log_at - np.mean(log_x)
     half_width = exponent_half_width * np.sqrt(squares * (1 + 1 / n) + distance**2)
-    there = np.exp(fit.intercept + fit.slope * log_at)
+    estimate = np.exp(fit.intercept + fit.slope * log_at)
     return {
         "exponent": fit.slope,
         "exponent interval": (fit.slope - exponent_half_width, fit.slope + exponent_half_width),
-        "there": there,
+        "there": estimate,
         # A half-width of logarithms is a factor.
-        "interval there": (there * np.exp(-half_width), there * np.exp(half_width)),
+        "interval there": (estimate * np.exp(-half_width), estimate * np.exp(half_width)),
     }

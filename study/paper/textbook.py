@@ -70,13 +70,13 @@ class Comparison:
 
 def compared(errors: pd.DataFrame, first: str, second: str) -> Comparison:
     """Compare two columns of `errors_by_series`."""
-    both = pd.DataFrame({"first": errors[first], "second": errors[second]}).dropna()
-    by_source = np.exp(np.log(both).groupby("source").mean())
+    pairs = pd.DataFrame({"first": errors[first], "second": errors[second]}).dropna()
+    by_source = np.exp(np.log(pairs).groupby("source").mean())
     return Comparison(
-        over_series=_error_ratio(both),
+        over_series=_error_ratio(pairs),
         over_sources=_error_ratio(by_source),
-        better=int((both["first"] < both["second"]).sum()),
-        count=len(both),
+        better=int((pairs["first"] < pairs["second"]).sum()),
+        count=len(pairs),
     )
 
 

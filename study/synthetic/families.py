@@ -36,7 +36,7 @@ def draw_series(
         values = _predators_and_prey(rng, steps, variables)
     else:
         values = _mixtures(rng, steps, variables, without)
-    return _disturbed(rng, values)
+    return _disturb(rng, values)
 
 
 def components(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -63,9 +63,9 @@ def components(rng: np.random.Generator, steps: int) -> np.ndarray:
 
     # If it is added, a trend may be twenty times a season's height, as CO2's is; if it multiplies,
     # it may make a factor of e^(0.4 * 5), which is seven.
-    multiplied = rng.random() < 0.5
+    is_multiplied = rng.random() < 0.5
     direction = rng.choice((-1, 0, 1), p=(0.3, 0.2, 0.5))
-    slope = direction * log_uniform(rng, 0.5, 5 if multiplied else 20)
+    slope = direction * log_uniform(rng, 0.5, 5 if is_multiplied else 20)
     damping = 1.0 if rng.random() < 0.6 else rng.uniform(0.9, 0.995)
     trend = slope / steps * np.cumsum(damping**time)
 
@@ -74,7 +74,7 @@ def components(rng: np.random.Generator, steps: int) -> np.ndarray:
     noise_spread = log_uniform(rng, 0.01, 1.0)
     noise = noise_spread * rng.normal(size=steps)
     season = standard(season) * rng.choice((0.0, 0.5, 1.0, 2.0))
-    if multiplied:
+    if is_multiplied:
         return standard(np.exp(0.4 * (trend + level)) * (3 + season + noise))
     return standard(season + trend + level + noise)
 
@@ -268,7 +268,7 @@ def _simple_kernel(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
     return 4 * np.outer(time - 0.5, time - 0.5)  # linear
 
 
-def _disturbed(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
+def _disturb(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
     """Give values (steps, variables) now and then a shift of level, outliers [1]_, or few digits.
 
     A shift is added in place.
@@ -308,8 +308,10 @@ def _stable(rng: np.random.Generator, order: int) -> np.ndarray:
     recursion, which makes the filter x_t = c_1 x_(t-1) + c_2 x_(t-2) + ... + noise stationary.
     """
     coefficients = np.array([])
-    for partial in rng.uniform(-0.95, 0.95, order):
-        coefficients = np.append(coefficients - partial * coefficients[::-1], partial)
+    for partial_correlation in rng.uniform(-0.95, 0.95, order):
+        coefficients = np.append(
+            coefficients - partial_correlation * coefficients[::-1], partial_correlation
+        )
     return np.append(1, -coefficients)
 
 

@@ -105,9 +105,9 @@ class Showing:
             # It has a season of its own, or none, and not the one that will be looked for: a
             # calendar, too, may promise a season that a series does not have.
             values = draw_series(rng, steps, 1)
-        known = values[: self.past]
-        season = Season.of(known, self.season)
-        seen = Seen.of(known, season, self.view, most_steps - self.ahead)
+        past_values = values[: self.past]
+        season = Season.of(past_values, self.season)
+        seen = Seen.of(past_values, season, self.view, most_steps - self.ahead)
         steps_ahead = np.arange(1, self.ahead + 1)[:, None]
         future = seen.season.without(values)[self.past :] - seen.trend.slope * steps_ahead
         return np.concatenate([seen.context, future])

@@ -83,13 +83,13 @@ def _shown_windows(rng: np.random.Generator, tokens: int, text_format: TextForma
     showing = Showing.draw(rng)
     # All windows of a step have room for the length that this way of showing usually gives. The
     # first series is drawn for its length alone.
-    first = showing.draw_series(rng, most_steps)
+    first_series = showing.draw_series(rng, most_steps)
     rows: list[list[int]] = []
-    while len(rows) < most_steps // len(first):
+    while len(rows) < most_steps // len(first_series):
         series = showing.draw_series(rng, most_steps)
         # Where a view would show nothing but a flat line, it shows more steps (see `Seen.of`). Such
         # a series has no room, and another one is drawn.
-        if len(series) <= len(first):
+        if len(series) <= len(first_series):
             ids = encode_window(series, showing.ahead, text_format)
             if ids is not None:
                 rows.append(ids)

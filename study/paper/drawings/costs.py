@@ -65,8 +65,8 @@ def block_products(shape: Shape, tokens: int) -> Figure:
         x = _squares(ax, x + 1.2, middle, columns, second)
         ax.text(x + 0.6, 0, "=", ha="center", va="center")
         _squares(ax, x + 1.2, rows, columns, "white")
-        often = f"{times} × " if times > 1 else ""
-        flops = f"{often}{product(rows, middle, columns)} FLOPs"
+        prefix = f"{times} × " if times > 1 else ""
+        flops = f"{prefix}{product(rows, middle, columns)} FLOPs"
         ax.set_title(f"{name}\n({rows} × {middle})({middle} × {columns}): {flops}", loc="left")
         ax.set(aspect="equal", xlim=(-0.2, 20.4), ylim=(-3.1, 3.1))
         ax.axis("off")
@@ -78,11 +78,11 @@ def _squares(ax: Axes, left: float, rows: int, columns: int, colour: str) -> flo
 
     Returns its right edge.
     """
-    across = left + np.arange(columns + 1)
-    up = np.arange(rows + 1) - rows / 2
+    x_edges = left + np.arange(columns + 1)
+    y_edges = np.arange(rows + 1) - rows / 2
     ax.pcolormesh(
-        across,
-        up,
+        x_edges,
+        y_edges,
         np.zeros((rows, columns)),
         cmap=ListedColormap([colour]),
         edgecolors="0.35",

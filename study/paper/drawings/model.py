@@ -107,18 +107,18 @@ def block_weights(shape: Shape, rank: int, adapted: Sequence[str]) -> Figure:
     """
     figure, ax = plt.subplots(figsize=(9.6, 3.2))
     gap = 170
-    left = 0
+    x = 0
     for name, (d_in, d_out) in shape.projections.items():
-        ax.add_patch(Rectangle((left, 0), d_in, d_out, fc=FROZEN, ec="0.5", lw=0.6))
+        ax.add_patch(Rectangle((x, 0), d_in, d_out, fc=FROZEN, ec="0.5", lw=0.6))
         if name in adapted:
-            below = (left, -40 - rank)
-            beside = (left + d_in + 25, 0)
-            ax.add_patch(Rectangle(below, d_in, rank, fc=_AMBER, ec=_AMBER))  # A
-            ax.add_patch(Rectangle(beside, rank, d_out, fc=_AMBER, ec=_AMBER))  # B
+            a_corner = (x, -40 - rank)
+            b_corner = (x + d_in + 25, 0)
+            ax.add_patch(Rectangle(a_corner, d_in, rank, fc=_AMBER, ec=_AMBER))  # A
+            ax.add_patch(Rectangle(b_corner, rank, d_out, fc=_AMBER, ec=_AMBER))  # B
         label = f"{name.removesuffix('_proj')}\n{d_in} → {d_out}"
-        ax.text(left + d_in / 2, -130, label, ha="center", va="top", size=8.8)
-        left += d_in + gap
-    ax.set(xlim=(-20, left), ylim=(-420, shape.mlp + 20), aspect="equal")
+        ax.text(x + d_in / 2, -130, label, ha="center", va="top", size=8.8)
+        x += d_in + gap
+    ax.set(xlim=(-20, x), ylim=(-420, shape.mlp + 20), aspect="equal")
     ax.axis("off")
     return figure
 
@@ -155,26 +155,26 @@ def thin_path(W: np.ndarray, A: np.ndarray, B: np.ndarray) -> Figure:
     colours = plt.get_cmap("hsv")(angles / (2 * np.pi))
     x = np.stack([np.cos(angles), np.sin(angles)])  # (2, points)
     numbers = (A @ x)[0]  # one for each point
-    added = B @ A @ x
-    frozen = W @ x
+    y_adapter = B @ A @ x
+    y_frozen = W @ x
 
-    figure, (start, middle, end, together) = plt.subplots(1, 4, figsize=(11, 3.1))
+    figure, (start, middle, end, sum_ax) = plt.subplots(1, 4, figsize=(11, 3.1))
     start.scatter(*x, c=colours, s=22)
     start.set(title="x: two numbers", xlabel="first feature", ylabel="second feature")
     middle.axhline(0, color="0.8", lw=1)
     middle.scatter(numbers, np.zeros_like(numbers), c=colours, s=22)
     middle.set(title="A x: one number", xlabel="the number", yticks=[])
-    end.scatter(*added, c=colours, s=22)
+    end.scatter(*y_adapter, c=colours, s=22)
     end.set(title="B A x: along one line", xlabel="first feature")
-    moves = np.stack([frozen, frozen + added], axis=1)  # (2, start and end, points)
-    together.plot(*moves, color="0.85", lw=0.8, zorder=0)
-    together.scatter(*frozen, color="0.85", s=14, label="W x")
-    together.scatter(*(frozen + added), c=colours, s=22, label="W x + B A x")
-    together.set(title="W x (grey), with B A x added", xlabel="first feature")
+    moves = np.stack([y_frozen, y_frozen + y_adapter], axis=1)  # (2, start and end, points)
+    sum_ax.plot(*moves, color="0.85", lw=0.8, zorder=0)
+    sum_ax.scatter(*y_frozen, color="0.85", s=14, label="W x")
+    sum_ax.scatter(*(y_frozen + y_adapter), c=colours, s=22, label="W x + B A x")
+    sum_ax.set(title="W x (grey), with B A x added", xlabel="first feature")
 
-    all_points = np.stack([x, added, frozen, frozen + added])
+    all_points = np.stack([x, y_adapter, y_frozen, y_frozen + y_adapter])
     reach = 1.1 * np.abs(all_points).max()
-    for ax in (start, middle, end, together):
+    for ax in (start, middle, end, sum_ax):
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     return figure
 
@@ -256,7 +256,7 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
     from all of them. None leaves a box out, and the arrow goes through. Returns the boxes by text.
     """
     boxes: dict[str, Text] = {}
-    below: list[Text] = []
+    row_below: list[Text] = []
     heights = [_lines_after_first(row) for row in rows]
     for place, row in enumerate(rows):
         # The heights are added, so that all gaps between rows are alike.
@@ -264,17 +264,17 @@ def _flow(ax: Axes, title: str, rows: Sequence[Sequence[str | None]]) -> dict[st
         this_row: list[Text] = []
         for column, text in enumerate(row):
             if text is None:
-                this_row.append(below[column])
+                this_row.append(row_below[column])
                 continue
             x = column - (len(row) - 1) / 2
-            look = {"boxstyle": "round", "fc": _box_colour(text), "ec": "0.35", "lw": 0.9}
-            box = ax.text(x, y, text, ha="center", va="center", size=8.8, bbox=look)
-            starts = [below[column]] if len(row) == len(below) else below
+            box_style = {"boxstyle": "round", "fc": _box_colour(text), "ec": "0.35", "lw": 0.9}
+            box = ax.text(x, y, text, ha="center", va="center", size=8.8, bbox=box_style)
+            starts = [row_below[column]] if len(row) == len(row_below) else row_below
             for start in starts:
                 _arrow(ax, start, box)
             boxes[text] = box
             this_row.append(box)
-        below = this_row
+        row_below = this_row
     half = max(map(len, rows)) / 2
     ax.set(title=title, xlim=(-half, half), ylim=(-0.4, y + 0.4))
     ax.axis("off")

@@ -46,9 +46,9 @@ def token_costs(text: str, costs: np.ndarray, start: int, end: int) -> Figure:
     places = range(len(tokens))
     colours = [COLOURS["prey"] if token.isdigit() else "0.5" for token in tokens]
     ax.bar(places, costs[start - 1 : end - 1], color=colours)
-    of_a_guess = np.log(len(SYMBOLS))
-    ax.axhline(of_a_guess, color="0.4", ls="--", lw=1)
-    ax.text(len(places) - 0.4, of_a_guess, "knowing nothing", ha="right", va="bottom")
+    guess_cost = np.log(len(SYMBOLS))
+    ax.axhline(guess_cost, color="0.4", ls="--", lw=1)
+    ax.text(len(places) - 0.4, guess_cost, "knowing nothing", ha="right", va="bottom")
     ax.set_xticks(places, tokens)
     ax.set(xlabel="true token", ylabel="cost (nats)")
     ax.margins(x=0.01)

@@ -33,8 +33,10 @@ def phase_plane(ax: Axes, system: np.ndarray, course: np.ndarray) -> None:
     prey = np.linspace(0, most_prey, 200)
     predators = np.linspace(0, most_predators, 200)
     grid = np.stack(np.broadcast_arrays(prey, predators[:, None]))
-    across, up = predator_prey(0, grid, *parameters)
-    ax.streamplot(prey, predators, across, up, color="0.82", density=0.7, linewidth=0.7)
+    prey_rates, predator_rates = predator_prey(0, grid, *parameters)
+    ax.streamplot(
+        prey, predators, prey_rates, predator_rates, color="0.82", density=0.7, linewidth=0.7
+    )
 
     def parabola(x: np.ndarray) -> np.ndarray:
         return growth / attack * (1 - x / capacity) * (1 + handling * x)
@@ -44,8 +46,13 @@ def phase_plane(ax: Axes, system: np.ndarray, course: np.ndarray) -> None:
     top = (capacity - 1 / handling) / 2
     if top > 0:
         ax.plot(top, parabola(top), "v", color=blue, ms=9, label="top of the parabola")
-    rest = mortality / (conversion * attack - mortality * handling)
-    ax.axvline(rest, color=COLOURS["predator"], lw=1.6, label="predators neither grow nor shrink")
+    predator_nullcline = mortality / (conversion * attack - mortality * handling)
+    ax.axvline(
+        predator_nullcline,
+        color=COLOURS["predator"],
+        lw=1.6,
+        label="predators neither grow nor shrink",
+    )
     ax.plot(*course.T, color="0.25", lw=1, label="one series, from its dot on")
     ax.plot(*course[0], "o", color="0.25", ms=5)
     ax.set(xlim=(0, most_prey), ylim=(0, most_predators))
@@ -73,9 +80,9 @@ def splits(split: Split) -> Figure:
         ax.text(x, 1, f"{name} split\n{count} series", ha="center", va="center", bbox=box)
         ax.text(x, 0, use, ha="center", va="center", bbox=box)
         ax.annotate("", (x, 0.3), (x, 0.72), arrowprops=arrow)
-    for begin, end, y, carried in moves:
+    for begin, end, y, label in moves:
         ax.annotate("", (end, y), (begin, y), arrowprops=arrow)
-        ax.text((begin + end) / 2, y + 0.04, carried, ha="center")
+        ax.text((begin + end) / 2, y + 0.04, label, ha="center")
     ax.set(xlim=(-0.4, 2.4), ylim=(-0.4, 1.35))
     ax.axis("off")
     return figure
@@ -154,10 +161,10 @@ def windows(series: SeriesSet, shown: int, length: int) -> Figure:
     places = list(range(1, len(text) + 1))
     for row, window in enumerate(make_windows([places], length)):
         start = window[0] - 1
-        filled = np.count_nonzero(window)
-        pads = length - filled
-        below.barh(row, filled, left=start, color=TRAINED, ec="0.35")
-        below.barh(row, pads, left=start + filled, color="white", ec="0.35", hatch="///")
+        num_tokens = np.count_nonzero(window)
+        num_pads = length - num_tokens
+        below.barh(row, num_tokens, left=start, color=TRAINED, ec="0.35")
+        below.barh(row, num_pads, left=start + num_tokens, color="white", ec="0.35", hatch="///")
         below.text(start + 6, row, f"from {start}", va="center", size="small")
     below.axvline(len(text), color="0.5", ls="--", lw=1)
     below.invert_yaxis()
