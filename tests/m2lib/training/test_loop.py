@@ -459,14 +459,22 @@ def test_costs_are_counted_before_their_checkpoint_is_written(model, windows, tm
     assert counted == [(0, 1, 1), (1, 5, 4), (5, 10, 5), (10, 12, 2)]
 
 
-def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
+@pytest.mark.parametrize(
+    ("presses", "last_checkpoint"),
+    [
+        pytest.param(1, 5, id="one finishes the step and keeps it"),
+        pytest.param(2, 1, id="a second one does not wait for the step"),
+    ],
+)
+def test_ctrl_c_stops_a_run(model, windows, tmp_path, presses, last_checkpoint):
     # Where tests run in the background, it is not Python's own, because Ctrl-C is ignored there.
     handler_before = signal.getsignal(signal.SIGINT)
     steps = itertools.count()
 
     def press_after_step_five():
         if next(steps) == 5:
-            signal.raise_signal(signal.SIGINT)
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
         return {}
 
     with pytest.raises(KeyboardInterrupt):
@@ -480,31 +488,8 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(model, windows, tmp_path):
             progress=False,
         )
 
-    assert saved_step(tmp_path) == 5
+    assert saved_step(tmp_path) == last_checkpoint
     assert signal.getsignal(signal.SIGINT) is handler_before
-
-
-def test_a_second_ctrl_c_does_not_wait_for_the_step(model, windows, tmp_path):
-    steps = itertools.count()
-
-    def press_twice_after_step_five():
-        if next(steps) == 5:
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-        return {}
-
-    with pytest.raises(KeyboardInterrupt):
-        train(
-            model,
-            windows,
-            CONFIG,
-            tmp_path,
-            evaluate=press_twice_after_step_five,
-            evaluate_after=range(100),
-            progress=False,
-        )
-
-    assert saved_step(tmp_path) == 1  # the checkpoint before
 
 
 def test_a_run_may_train_in_any_thread(model, windows, tmp_path):
