@@ -65,12 +65,13 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
                 # Python would flush stdout once more when it ends, and complain.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
-            is_out_of_memory = any(words in str(error) for words in NO_ROOM)
+            is_out_of_memory = isinstance(error, MemoryError) or any(
+                words in str(error) for words in NO_ROOM
+            )
             if isinstance(error, RuntimeError) and not is_out_of_memory:
                 raise
             status = 2 if isinstance(error, CycloptsError) else 1
             message = f"error: {first_line(error)}"
-            is_out_of_memory = is_out_of_memory or isinstance(error, MemoryError)
             if is_out_of_memory and not isinstance(error, InputError):
                 message = (
                     f"error: not enough memory ({first_line(error)}); fewer samples, a shorter "

@@ -36,7 +36,8 @@ class InputError(ValueError):
 def warn(message: str) -> None:
     """Warn of something, as of the line outside m2lib that called it.
 
-    Between two functions of m2lib there may be one of pandas, and the line is still the caller's.
+    Between two functions of m2lib there may be others, of pandas or of the caller, so the line is
+    that of the outermost call.
     """
     level = 2  # for `warnings` the line that calls this function; its caller's is 3, and so on
     for level_of_caller, (frame, _) in enumerate(walk_stack(sys._getframe(1)), start=3):

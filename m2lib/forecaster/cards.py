@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from m2lib.forecaster.evaluation import four_digits
 from m2lib.forecaster.views import PLAIN, View
 from m2lib.model import BACKBONES, hub_name
 from m2lib.series import FORECAST_STEPS, MOST_VARIABLES, TextFormat
@@ -50,6 +51,7 @@ def model_card(
         views=len(views),
         merged=merged,
         horizon=horizon,
+        four_digits=four_digits,
         **facts,
     )
     return card.content

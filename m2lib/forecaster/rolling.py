@@ -149,7 +149,7 @@ def evaluate(
         for place, steps in rolling
     }
 
-    # 2. Make the other forecasts first, because they take seconds, and a rival may fail.
+    # 2. Make the other forecasts first, because they take less time, and a rival may fail.
     ordered_contexts = [contexts[origin] for origin in rolling]
     if period is None:
         shortest_context = min(map(len, ordered_contexts))
@@ -163,9 +163,12 @@ def evaluate(
         other_forecasts |= ets_forecasts(ordered_contexts, prediction_length, seasons[0])
     if columns is None:
         columns = Columns(None, None, tuple(map(str, range(ordered_contexts[0].shape[1]))))
-    for name, rival in (rivals or {}).items():
-        if name in (MODEL, *other_forecasts, *_own_columns(columns)):
+    rivals = rivals or {}
+    taken_names = {MODEL, *other_forecasts, *_own_columns(columns)}
+    for name in rivals:
+        if name in taken_names:
             raise InputError(f"{name!r} is taken; give the rival another name")
+    for name, rival in rivals.items():
         other_forecasts[name] = rival_forecasts(name, rival, ordered_contexts, prediction_length)
 
     # 3. Sample the language model's forecasts.

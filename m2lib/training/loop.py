@@ -95,8 +95,8 @@ def train(
         The settings that decide the numbers.
     checkpoints : str or Path
         A folder for this run alone. If it holds a checkpoint, the run goes on from the newest one
-        and ends as an unbroken run would. A checkpoint of another configuration is refused, and so
-        is one whose first batch was another.
+        and ends as an unbroken run would. A checkpoint of another configuration, of another first
+        batch, or of a model with other layers is refused.
     checkpoint_every : int, optional
         Steps from one checkpoint to the next.
     on_checkpoint : callable, optional

@@ -138,6 +138,19 @@ def test_a_write_waits_for_whoever_has_the_file_open(record, monkeypatch):
     assert os.listdir(record.parent) == ["record.json"]
 
 
+def test_a_write_that_stays_refused_is_told(record, monkeypatch):
+    def refuse(temporary, path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr("m2lib.files.time.sleep", lambda seconds: None)
+    with pytest.raises(InputError, match=r"cannot write .*record\.json: Permission denied"):
+        write_atomic(record, b"new")
+
+    assert record.read_bytes() == b"old"
+    assert os.listdir(record.parent) == ["record.json"]
+
+
 KILLED_BEFORE_THE_RENAME = """
 import os, pathlib, signal, sys
 from m2lib import files
