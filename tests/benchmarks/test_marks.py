@@ -156,10 +156,33 @@ def test_the_page_does_not_say_that_the_errors_fell_from_5000_to_7500_steps(maes
     worse = sum(maes[7500][i] > maes[5000][i] for i in maes[5000])
     medians = [np.median(list(maes[step].values())) for step in (5000, 7500)]
     assert low < 0 < high
-    assert f"and to {losses[7500]:.3f} after 7,500" in PAGE
+    assert f"to {losses[7500]:.3f} after 7,500" in PAGE
     assert f"the mean went down by {change['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
     assert f"went up from {medians[0]:.1f} to {medians[1]:.1f}, and the error is lower in" in PAGE
     assert f"in {change['better']} of the {len(maes[7500])} series and higher in {worse}." in PAGE
+
+
+def test_the_page_does_not_say_that_the_errors_fell_from_7500_to_10000_steps(maes, losses):
+    change = paired_gain(maes[10_000], maes[7500])
+    low, high = change["mean interval"]
+    worse = sum(maes[10_000][i] > maes[7500][i] for i in maes[7500])
+    assert low < 0 < high
+    assert f"and to {losses[10_000]:.3f} after 10,000" in PAGE
+    assert f"the mean went down by {change['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
+    assert (
+        f"{change['better']} of the {len(maes[7500])} series and higher in {worse}. - Even" in PAGE
+    )
+
+
+def test_the_page_says_that_the_fall_from_5000_to_10000_steps_may_be_chance(maes):
+    change = paired_gain(maes[10_000], maes[5000])
+    low, high = change["mean interval"]
+    worse = sum(maes[10_000][i] > maes[5000][i] for i in maes[5000])
+    assert low < 0 < high
+    assert f"it is {change['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
+    assert (
+        f"in {change['better']} of the {len(maes[5000])} series and higher ones in {worse}." in PAGE
+    )
 
 
 def test_the_recorded_forecasts_are_of_the_whole_validation_split():
