@@ -11,7 +11,7 @@ import pytest
 
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL_FOLDER
-from pages import sentences_of, text_of
+from pages import execute, programs_of, sentences_of, text_of
 from study import EXPERIMENTS, TUNED
 from study.paper.errors import by_world, error_table
 from study.paper.pdf import REPORT_FOLDER
@@ -154,7 +154,7 @@ def test_the_picture_of_real_tables_says_what_its_bands_hold():
     assert f"{others} on the other six, and {prisons}." in SENTENCES
 
 
-FIRST_PROGRAM, TABLE_PROGRAM, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+FIRST_PROGRAM, TABLE_PROGRAM, *_ = programs_of(README)
 
 
 @pytest.mark.parametrize("program", [FIRST_PROGRAM, TABLE_PROGRAM], ids=["series", "table"])
@@ -171,7 +171,7 @@ def forecast_and_truth(printed):
 def test_the_first_program_prints_what_stands_below_it(monkeypatch, capsys):
     monkeypatch.delenv("M2_DATA", raising=False)
 
-    exec(compile(FIRST_PROGRAM, "README.md", "exec"), {})
+    execute(FIRST_PROGRAM, {})
 
     text, numbers = capsys.readouterr().out.split("\n", 1)
     assert text.count(";") == 20
@@ -197,7 +197,7 @@ def test_the_program_for_a_table_prints_the_rows_that_stand_below_it(monkeypatch
     quick = TABLE_PROGRAM.replace("prediction_length=10", "num_samples=1, prediction_length=1")
     names = {}
 
-    exec(compile(quick, "README.md", "exec"), names)
+    execute(quick, names)
 
     assert names["forecaster"].adapter == GENERAL_FOLDER
     head, *rows = cells(capsys.readouterr().out)

@@ -141,48 +141,50 @@ def test_the_page_says_that_the_errors_stood_still_while_the_loss_fell(maes, los
     assert f"from {losses[1500]:.3f} nats a token after 1,500 steps" in PAGE
 
 
-def test_the_page_says_that_the_errors_fell_after_that(maes, losses):
-    fall = paired_gain(maes[5000], maes[3150])
+def compare_marks(maes, earlier, later):
+    """Compare the errors of two marks, series by series.
+
+    Return the ends of the fall's interval, the fall as the page writes it, and in how many series
+    the error is lower and higher.
+    """
+    fall = paired_gain(maes[later], maes[earlier])
     low, high = fall["mean interval"]
+    written = f"{fall['mean']:.1f} ({low:.1f} to {high:.1f})"
+    num_higher = sum(maes[later][i] > maes[earlier][i] for i in maes[earlier])
+    return low, high, written, fall["better"], num_higher
+
+
+def test_the_page_says_that_the_errors_fell_after_that(maes, losses):
+    low, _, fall, lower, _ = compare_marks(maes, 3150, 5000)
     assert low > 0
     assert f"to {losses[5000]:.3f} after 5,000" in PAGE
-    assert f"the mean error fell by {fall['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
-    assert f"the error is lower in {fall['better']} of the {len(maes[5000])} series. - From" in PAGE
+    assert f"the mean error fell by {fall}" in PAGE
+    assert f"the error is lower in {lower} of the {len(maes[5000])} series. - From" in PAGE
 
 
 def test_the_page_does_not_say_that_the_errors_fell_from_5000_to_7500_steps(maes, losses):
-    change = paired_gain(maes[7500], maes[5000])
-    low, high = change["mean interval"]
-    worse = sum(maes[7500][i] > maes[5000][i] for i in maes[5000])
+    low, high, fall, lower, higher = compare_marks(maes, 5000, 7500)
     medians = [np.median(list(maes[step].values())) for step in (5000, 7500)]
     assert low < 0 < high
     assert f"to {losses[7500]:.3f} after 7,500" in PAGE
-    assert f"the mean went down by {change['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
+    assert f"the mean went down by {fall}" in PAGE
     assert f"went up from {medians[0]:.1f} to {medians[1]:.1f}, and the error is lower in" in PAGE
-    assert f"in {change['better']} of the {len(maes[7500])} series and higher in {worse}." in PAGE
+    assert f"in {lower} of the {len(maes[7500])} series and higher in {higher}." in PAGE
 
 
 def test_the_page_does_not_say_that_the_errors_fell_from_7500_to_10000_steps(maes, losses):
-    change = paired_gain(maes[10_000], maes[7500])
-    low, high = change["mean interval"]
-    worse = sum(maes[10_000][i] > maes[7500][i] for i in maes[7500])
+    low, high, fall, lower, higher = compare_marks(maes, 7500, 10_000)
     assert low < 0 < high
     assert f"and to {losses[10_000]:.3f} after 10,000" in PAGE
-    assert f"the mean went down by {change['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
-    assert (
-        f"{change['better']} of the {len(maes[7500])} series and higher in {worse}. - Even" in PAGE
-    )
+    assert f"the mean went down by {fall}" in PAGE
+    assert f"{lower} of the {len(maes[7500])} series and higher in {higher}. - Even" in PAGE
 
 
 def test_the_page_says_that_the_fall_from_5000_to_10000_steps_may_be_chance(maes):
-    change = paired_gain(maes[10_000], maes[5000])
-    low, high = change["mean interval"]
-    worse = sum(maes[10_000][i] > maes[5000][i] for i in maes[5000])
+    low, high, fall, lower, higher = compare_marks(maes, 5000, 10_000)
     assert low < 0 < high
-    assert f"it is {change['mean']:.1f} ({low:.1f} to {high:.1f})" in PAGE
-    assert (
-        f"in {change['better']} of the {len(maes[5000])} series and higher ones in {worse}." in PAGE
-    )
+    assert f"it is {fall}" in PAGE
+    assert f"in {lower} of the {len(maes[5000])} series and higher ones in {higher}." in PAGE
 
 
 def test_the_recorded_forecasts_are_of_the_whole_validation_split():

@@ -144,20 +144,21 @@ def test_a_checkpoint_of_another_model_is_refused_and_nothing_is_loaded(run, oth
     assert all((parameter == 1).all() for parameter in others.values())
 
 
-def test_a_checkpoint_that_does_not_know_its_windows_is_gone_on_from(tmp_path):
+def save_without(folder, name):
+    """Write the checkpoint of a version that did not know of one thing in RUN."""
     parameters, optimizer = parameters_and_optimizer()
-    older = {name: value for name, value in RUN.items() if name != "windows"}
-    save_checkpoint(tmp_path, vars(TrainLog(step=1)), older, parameters, optimizer)
+    older = {key: value for key, value in RUN.items() if key != name}
+    save_checkpoint(folder, vars(TrainLog(step=1)), older, parameters, optimizer)
 
+
+def test_a_checkpoint_that_does_not_know_its_windows_is_gone_on_from(tmp_path):
+    save_without(tmp_path, "windows")
     log, _, _ = restored(tmp_path)
     assert log["step"] == 1
 
 
 def test_a_setting_that_is_newer_than_the_checkpoint_has_its_default(tmp_path):
-    parameters, optimizer = parameters_and_optimizer()
-    older = {name: value for name, value in RUN.items() if name != "units_weight"}
-    save_checkpoint(tmp_path, vars(TrainLog(step=1)), older, parameters, optimizer)
-
+    save_without(tmp_path, "units_weight")
     log, _, _ = restored(tmp_path)
     assert log["step"] == 1
 
