@@ -1,10 +1,12 @@
 """Shared fixtures, and the surroundings in which unit tests and notebooks run."""
 
 import difflib
+import inspect
 import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
@@ -122,6 +124,32 @@ def stored_below():
 
 
 @pytest.fixture
+def note_calls(monkeypatch):
+    """Return a function that notes something of each call of a function, which works as before.
+
+    The function is named by its owner, a module or a class. What is noted of a call is computed by
+    a function of its arguments, which are attributes by their names: `lambda call: call.step`. The
+    list of the notes is returned.
+    """
+
+    def note(owner, name, what):
+        real = getattr(owner, name)
+        signature = inspect.signature(real)
+        notes = []
+
+        def noting(*arguments, **options):
+            bound = signature.bind(*arguments, **options)
+            bound.apply_defaults()
+            notes.append(what(SimpleNamespace(**bound.arguments)))
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, noting)
+        return notes
+
+    return note
+
+
+@pytest.fixture
 def commands_on_tiny(tmp_path, recipe_file, monkeypatch):
     """Let commands take the tiny model on the CPU, and the data set from a file.
 
@@ -131,6 +159,22 @@ def commands_on_tiny(tmp_path, recipe_file, monkeypatch):
     monkeypatch.setenv("M2_BACKBONE", "tiny")
     monkeypatch.setenv("M2_DEVICE", "cpu")
     monkeypatch.setenv("M2_DATA", str(recipe_file))
+
+
+@pytest.fixture(scope="session")
+def refusal():
+    """Return a function that makes a call and returns the one line in which it is refused."""
+    from m2lib.files import InputError
+
+    def line_of(call, *arguments, **options):
+        with pytest.raises(InputError) as error:
+            call(*arguments, **options)
+        # The message as it was written, because str(error) shows a line break as \n.
+        (message,) = error.value.args
+        assert "\n" not in message
+        return str(error.value)
+
+    return line_of
 
 
 @pytest.fixture(scope="session")

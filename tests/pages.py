@@ -25,6 +25,12 @@ def rows_of(text):
     return [cells_of(line) for line in text.splitlines() if line.startswith("|")]
 
 
+def rows_of_forecasts(page):
+    """Return the rows of a page's table of forecasts of the 50 test series, without its head."""
+    table = re.search(r"\| forecast of the 50 test series .*?\n\n", text_of(page), re.DOTALL)[0]
+    return table.strip().splitlines()[2:]
+
+
 def programs_of(text):
     """Return the Python programs in a text, in their order."""
     return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

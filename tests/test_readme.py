@@ -11,7 +11,7 @@ import pytest
 
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL_FOLDER
-from pages import execute, programs_of, sentences_of, text_of
+from pages import execute, programs_of, rows_of_forecasts, sentences_of, text_of
 from study import EXPERIMENTS, TUNED
 from study.paper.errors import by_world, error_table
 from study.paper.pdf import REPORT_FOLDER
@@ -32,12 +32,6 @@ STEPS_OF_THE_REPORT = EXPERIMENTS["final"].training.steps
 STEPS_OF_THE_LONG_RUN = EXPERIMENTS["best"].training.steps
 
 
-def rows_of_the_table():
-    """Return the rows of the README's table of forecasts, without its head."""
-    table = re.search(r"\| forecast of the 50 test series .*?\n\n", README, re.DOTALL)[0]
-    return table.strip().splitlines()[2:]
-
-
 def test_the_table_has_the_errors_of_the_records():
     rounded = [
         ERRORS["ours"]["untuned-test-constrained"],
@@ -56,7 +50,7 @@ def test_the_table_has_the_errors_of_the_records():
     expected.append([f"{known['mean']:.1f}", f"{known['median']:.1f}"])
 
     shown = []
-    for row in rows_of_the_table():
+    for row in rows_of_forecasts("README.md"):
         _, _, mean, median, _ = row.split("|")
         shown.append([mean.strip(" *"), median.strip(" *")])  # ours stands in bold type
 
@@ -65,7 +59,7 @@ def test_the_table_has_the_errors_of_the_records():
 
 def test_the_table_tells_how_far_the_replication_has_come():
     label = f"the replication, after {STEPS_SO_FAR:,} of the report's {STEPS_OF_THE_REPORT:,} steps"
-    assert label in "".join(rows_of_the_table())
+    assert label in "".join(rows_of_forecasts("README.md"))
 
 
 def test_the_readme_tells_which_forecast_the_reports_untuned_mean_hangs_on():

@@ -1,14 +1,12 @@
 """The table and the sentences of the book's page of results are those that the records give."""
 
-import re
-
 import numpy as np
 import pytest
 
 from benchmarks.physics import FITS
 from m2lib.files import read_json
 from m2lib.series import BASELINES
-from pages import sentences_of, text_of
+from pages import rows_of_forecasts, sentences_of, text_of
 from study import EXPERIMENTS, PROFILES, TUNED
 from study.paper.errors import by_world, error_table
 from study.paper.numbers import ANY_TABLE
@@ -22,12 +20,6 @@ PAGE = sentences_of("book/results.md")
 NUMBERS = read_json(REPORT_FOLDER / "numbers.json")
 """The numbers that `study.paper` makes of the records."""
 ERRORS = NUMBERS["errors"]
-
-
-def rows_of_the_table():
-    """Return the rows of the table of forecasts, without its head."""
-    table = re.search(r"\| forecast of the 50 test series .*?\n\n", TEXT, re.DOTALL)[0]
-    return table.strip().splitlines()[2:]
 
 
 def errors_in_the_table():
@@ -64,7 +56,7 @@ def cells(errors):
 
 def test_the_table_has_the_errors_of_the_records():
     shown = []
-    for row in rows_of_the_table():
+    for row in rows_of_forecasts("book/results.md"):
         _, _, *numbers, _ = row.split("|")
         shown.append(numbers)
     assert shown == [cells(errors) for errors in errors_in_the_table()]
@@ -72,7 +64,9 @@ def test_the_table_has_the_errors_of_the_records():
 
 def test_the_table_tells_how_far_the_replication_has_come():
     (row,) = [
-        row for row in rows_of_the_table() if "the replication" in row and "final adapter" in row
+        row
+        for row in rows_of_forecasts("book/results.md")
+        if "the replication" in row and "final adapter" in row
     ]
     so_far = NUMBERS["at the end"]["records"]["final"]["steps"]
     of_the_report = EXPERIMENTS["final"].training.steps

@@ -1,6 +1,8 @@
 """Fixtures that several tests of the study share."""
 
+import itertools
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
 
 import matplotlib
@@ -50,17 +52,35 @@ def most_flops():
 
 
 @pytest.fixture
-def forecast_dtypes(monkeypatch):
-    """Return a set that fills with the dtypes in which runs forecast."""
-    dtypes = set()
-    real = runs.forecast
+def forecast_dtypes(note_calls):
+    """Return a list to which the dtype is added of each batch that runs forecast."""
+    return note_calls(runs, "forecast", lambda call: call.model.dtype)
 
-    def forecast(backbone, *arguments, **options):
-        dtypes.add(backbone.dtype)
-        return real(backbone, *arguments, **options)
 
-    monkeypatch.setattr(runs, "forecast", forecast)
-    return dtypes
+@pytest.fixture
+def interrupted_at(monkeypatch):
+    """Return a context manager in which Ctrl-C is pressed instead of a call of a function.
+
+    The function is named by its owner, a module or a class. Of its calls it is the first, or the
+    one with another number.
+    """
+
+    @contextmanager
+    def interrupted(owner, name, call=1):
+        real = getattr(owner, name)
+        numbers = itertools.count(1)
+
+        def function(*arguments, **options):
+            if next(numbers) == call:
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, function)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return interrupted
 
 
 @pytest.fixture

@@ -48,16 +48,9 @@ def test_a_live_run_waits_for_another(data, monkeypatch):
         holding.result()
 
 
-def test_one_process_at_a_time_reserves_its_part_of_the_budget(data, monkeypatch):
+def test_one_process_at_a_time_reserves_its_part_of_the_budget(data, note_calls):
     """Two that began together would otherwise both take what is left."""
-    budget_is_locked = []
-    real = Run.reserve
-
-    def reserve(this):
-        budget_is_locked.append(in_progress(SMALL, "budget"))
-        real(this)
-
-    monkeypatch.setattr(Run, "reserve", reserve)
+    budget_is_locked = note_calls(Run, "reserve", lambda _: in_progress(SMALL, "budget"))
     run("baseline", SMALL, data=data)
     assert budget_is_locked == [True]
     assert not in_progress(SMALL, "budget")

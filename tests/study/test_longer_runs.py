@@ -88,7 +88,7 @@ def test_after_steps_that_are_taken_all_is_computed_in_their_dtype(
 
     assert taken.taken_from == "final"
     assert taken.dtype == "bfloat16"
-    assert forecast_dtypes == {"bfloat16"}
+    assert set(forecast_dtypes) == {"bfloat16"}
 
 
 @pytest.mark.parametrize(

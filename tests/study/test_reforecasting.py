@@ -27,12 +27,7 @@ SMALL = Profile(
 pytestmark = pytest.mark.usefixtures("store")
 
 
-def interrupt(*_, **__):
-    """Raise what Ctrl-C raises."""
-    raise KeyboardInterrupt
-
-
-def test_forecasting_again_keeps_the_training(data, monkeypatch):
+def test_forecasting_again_keeps_the_training(data, monkeypatch, interrupted_at):
     """Even if it is interrupted and goes on, and in the dtype that the profile now prescribes."""
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
     run("default-warm", SMALL, data=data)
@@ -41,10 +36,8 @@ def test_forecasting_again_keeps_the_training(data, monkeypatch):
 
     in_float32 = replace(SMALL, forecast_dtype="float32")
     monkeypatch.setattr(Run, "train_weights", None)  # it is not called
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "forecast_series", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run("default-warm", in_float32, data=data, reforecast=True)
+    with interrupted_at(Run, "forecast_series"):
+        run("default-warm", in_float32, data=data, reforecast=True)
     assert load_record(in_float32, "default-warm").status == "running"
     again = run("default-warm", in_float32, data=data)
 
@@ -143,11 +136,9 @@ def test_forecasting_again_does_not_take_another_training(data):
     assert record_path(SMALL, "default-warm").read_bytes() == before
 
 
-def test_an_unfinished_run_trains_on_where_only_its_forecasts_have_changed(data, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "train_weights", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run("default-warm", SMALL, data=data)
+def test_an_unfinished_run_trains_on_where_only_its_forecasts_have_changed(data, interrupted_at):
+    with interrupted_at(Run, "train_weights"):
+        run("default-warm", SMALL, data=data)
     fewer = replace(SMALL, most_series=2)
     again = run("default-warm", fewer, data=data, reforecast=True)
     assert len(again.loss_curve) == 4

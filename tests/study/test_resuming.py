@@ -31,11 +31,6 @@ SMALL = Profile(
 pytestmark = pytest.mark.usefixtures("store")
 
 
-def interrupt(*_, **__):
-    """Raise what Ctrl-C raises."""
-    raise KeyboardInterrupt
-
-
 @dataclass
 class Interruption:
     """Records of a run that replaced a finished one, was interrupted, and went on elsewhere."""
@@ -139,13 +134,11 @@ def test_a_fresh_run_keeps_the_old_record_and_adapter_aside_and_goes_on_when_sto
     assert adapter.read_bytes() == old_adapter
 
 
-def test_a_run_stopped_between_training_and_forecasts_goes_on(data, monkeypatch):
+def test_a_run_stopped_between_training_and_forecasts_goes_on(data, interrupted_at):
     watched = replace(SMALL, watched=2, watched_forecasts=("default-warm",))
     unbroken = run("default-warm", watched, data=data)
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "forecast_series", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run("default-warm", watched, data=data, fresh=True)
+    with interrupted_at(Run, "forecast_series"):
+        run("default-warm", watched, data=data, fresh=True)
     stopped = load_record(watched, "default-warm")
     assert stopped.status == "running"
     assert stopped.series == {}
@@ -197,19 +190,11 @@ def test_what_is_still_needed_is_counted_from_the_checkpoint(
     assert budget_of(tight).spent <= tight.budget
 
 
-def test_a_run_that_goes_on_asks_the_budget_for_the_rest_of_it_alone(data, monkeypatch, most_flops):
+def test_a_run_that_goes_on_asks_the_budget_for_the_rest_of_it_alone(
+    data, most_flops, interrupted_at
+):
     tight = replace(SMALL, budget=most_flops("baseline", SMALL)["coursework"])
-    batches = []
-    real = runs.forecast
-
-    def forecast(*arguments, **options):
-        batches.append(arguments)
-        if len(batches) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(runs, "forecast", forecast)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_at(runs, "forecast", call=3):
         run("baseline", tight, data=data)
     assert len(load_record(SMALL, "baseline").series) == 4
 
@@ -217,12 +202,12 @@ def test_a_run_that_goes_on_asks_the_budget_for_the_rest_of_it_alone(data, monke
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_killed_run_is_not_refused_for_its_own_reservation(fresh, data, monkeypatch, most_flops):
+def test_a_killed_run_is_not_refused_for_its_own_reservation(
+    fresh, data, most_flops, interrupted_at
+):
     tight = replace(SMALL, budget=most_flops("baseline", SMALL)["coursework"])
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "forecast", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run("baseline", tight, data=data)
+    with interrupted_at(runs, "forecast"):
+        run("baseline", tight, data=data)
     reserved = load_record(SMALL, "baseline").flops["reserved"]
     assert reserved["coursework"] == tight.budget
 

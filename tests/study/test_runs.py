@@ -104,18 +104,11 @@ def test_forecasts_are_made_in_the_profiles_dtype_whatever_training_was_in(
     assert trained.dtype == "bfloat16"
     assert trained.forecast_dtype == "float32"
     assert untuned.forecast_dtype == "float32"
-    assert forecast_dtypes == {"float32"}
+    assert set(forecast_dtypes) == {"float32"}
 
 
-def test_only_training_series_are_trained_on_and_only_validation_series_watched(data, monkeypatch):
-    made_into_windows = []
-    real = windows.make_windows
-
-    def make_windows(texts, length):
-        made_into_windows.append(texts)
-        return real(texts, length)
-
-    monkeypatch.setattr(windows, "make_windows", make_windows)
+def test_only_training_series_are_trained_on_and_only_validation_series_watched(data, note_calls):
+    made_into_windows = note_calls(windows, "make_windows", lambda call: call.texts)
     run("default-warm", replace(TRAINED, watched=2), data=data)
 
     id_of_text = {}
@@ -170,16 +163,9 @@ def test_an_evaluation_has_the_mean_loss_and_the_mean_and_median_error(data):
     assert 0 < record.evaluation_seconds <= record.train_seconds <= record.seconds
 
 
-def test_each_sample_of_a_series_counts_to_the_batch(data, monkeypatch):
+def test_each_sample_of_a_series_counts_to_the_batch(data, note_calls):
     small = replace(SMALL, batch_size=6, protocol={"temperature": {"n_samples": 3}})
-    batches = []
-    real = runs.forecast
-
-    def forecast(backbone, contexts, *arguments, **options):
-        batches.append(len(contexts))
-        return real(backbone, contexts, *arguments, **options)
-
-    monkeypatch.setattr(runs, "forecast", forecast)
+    batches = note_calls(runs, "forecast", lambda call: len(call.contexts))
     run("temperature/untuned/1.0", small, data=data)
     assert batches == [2, 2, 1]
 
@@ -202,7 +188,7 @@ def test_an_experiment_with_a_model_of_its_own_trains_that_one_in_float32(data, 
     assert backbone.dtype == "float32"  # because all of its weights train
 
 
-def test_milestones_evaluate_the_whole_validation_split(data, monkeypatch):
+def test_milestones_evaluate_the_whole_validation_split(data, monkeypatch, note_calls):
     milestones = (1, 3, 99)  # the last one is beyond the end
     experiment = replace(EXPERIMENTS["best"], milestones=milestones)
     monkeypatch.setitem(EXPERIMENTS, "best", experiment)
@@ -215,14 +201,7 @@ def test_milestones_evaluate_the_whole_validation_split(data, monkeypatch):
         watched=1,
         evaluate_every=2,
     )
-    batches = []
-    real = Run._forecast_batch
-
-    def forecast_batch(this, kind, ids):
-        batches.append(sorted(ids))
-        return real(this, kind, ids)
-
-    monkeypatch.setattr(Run, "_forecast_batch", forecast_batch)
+    batches = note_calls(Run, "_forecast_batch", lambda call: sorted(call.ids))
     record = run("best", profile, data=data)
 
     # Before the first step, after each milestone and after the last step.

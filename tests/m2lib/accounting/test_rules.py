@@ -129,7 +129,9 @@ def test_a_forecast_of_three_tokens_is_a_prefill_and_two_steps(toy):
 def test_costs_of_the_reports_model():
     qwen = Shape.of(backbone_config("qwen2.5-0.5b"))
 
+    # added up in book/accountant.md
     assert total(forward_flops(qwen, 512, rank=4)) == 425_146_783_232
-    assert total(train_step_flops(qwen, 512, rank=4, batch=2)) == 2_550_880_699_392
-    # a check value of the coursework; the first one is added up in book/accountant.md
+    # two windows, each of which costs three forward passes
+    assert total(train_step_flops(qwen, 512, rank=4, batch=2)) == 2 * 3 * 425_146_783_232
+    # a check value of the coursework
     assert total(forecast_flops(qwen, 512, 220)) == 608_639_707_337

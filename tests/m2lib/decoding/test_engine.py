@@ -270,7 +270,8 @@ def test_the_model_is_left_as_it_was(tiny, targets):
 
     after = model.state_dict()
     assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
 
 
 @pytest.mark.parametrize("targets", [TARGETS, ALL_TARGETS])

@@ -397,16 +397,20 @@ def contents(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def refusal(folder, adapter, **options):
-    """Return the line in which an export is refused, after which the disk is as it was."""
-    before = contents(folder.parent)
-    with pytest.raises(InputError) as error:
-        export(adapter, folder, backbone="tiny", **options)
-    assert contents(folder.parent) == before
+@pytest.fixture
+def refused_export(refusal):
+    """Return a function that returns the line in which an export is refused.
 
-    line = str(error.value)
-    assert "\n" not in line
-    return line
+    The disk is then as it was before.
+    """
+
+    def line_of(folder, adapter, **options):
+        before = contents(folder.parent)
+        line = refusal(export, adapter, folder, backbone="tiny", **options)
+        assert contents(folder.parent) == before
+        return line
+
+    return line_of
 
 
 def test_a_forecaster_without_an_adapter_is_refused(tmp_path):
@@ -416,39 +420,42 @@ def test_a_forecaster_without_an_adapter_is_refused(tmp_path):
         untuned.export(tmp_path / "model")
 
 
-def test_an_adapter_that_is_not_of_the_model_is_refused(tmp_path):
+def test_an_adapter_that_is_not_of_the_model_is_refused(tmp_path, refused_export):
     for other in (tmp_path / "none", FINAL):
-        line = refusal(tmp_path / "model", other)
+        line = refused_export(tmp_path / "model", other)
         assert f"{other}: not a LoRA adapter of this model" in line
 
 
-def test_facts_that_cannot_be_read_are_refused(adapter, tmp_path):
+def test_facts_that_cannot_be_read_are_refused(adapter, tmp_path, refused_export):
     damaged = shutil.copytree(adapter, tmp_path / "adapter")
     (damaged / "facts.json").write_text("{", encoding="utf-8")
-    line = refusal(tmp_path / "model", damaged)
+    line = refused_export(tmp_path / "model", damaged)
     assert "facts.json cannot be read" in line
     assert line.endswith("correct it, or delete it")
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_folder_that_holds_anything_else_is_refused_even_with_force(adapter, tmp_path, force):
+def test_a_folder_that_holds_anything_else_is_refused_even_with_force(
+    adapter, tmp_path, refused_export, force
+):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work", encoding="utf-8")
-    assert f"{folder} is not empty; name another folder" in refusal(folder, adapter, force=force)
+    line = refused_export(folder, adapter, force=force)
+    assert f"{folder} is not empty; name another folder" in line
 
 
 @pytest.mark.parametrize("place", ["thesis.txt", "thesis.txt/x"])
-def test_a_place_where_a_file_is_in_the_way_is_refused(adapter, tmp_path, place):
+def test_a_place_where_a_file_is_in_the_way_is_refused(adapter, tmp_path, refused_export, place):
     thesis = tmp_path / "thesis.txt"
     thesis.write_text("years of work", encoding="utf-8")
-    assert f"cannot write {tmp_path / place}: " in refusal(tmp_path / place, adapter)
+    assert f"cannot write {tmp_path / place}: " in refused_export(tmp_path / place, adapter)
     assert thesis.read_text(encoding="utf-8") == "years of work"
 
 
-def test_an_earlier_export_gives_way_to_force_alone(adapter, tmp_path):
+def test_an_earlier_export_gives_way_to_force_alone(adapter, tmp_path, refused_export):
     folder = export(adapter, tmp_path / "model")
-    assert "is not empty" in refusal(folder, adapter)
+    assert "is not empty" in refused_export(folder, adapter)
 
     (folder / "left.safetensors").write_bytes(b"of the earlier one")
     (folder / "chat_template.jinja").write_bytes(b"of the earlier one")
@@ -471,12 +478,12 @@ def test_what_no_export_writes_outlives_an_earlier_one(adapter, tmp_path):
     assert card.read_text(encoding="utf-8") != "an old card"
 
 
-def test_a_full_disk_leaves_nothing(adapter, tmp_path):
+def test_a_full_disk_leaves_nothing(adapter, tmp_path, refused_export):
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # bytes; the weights are more
     try:
-        line = refusal(tmp_path / "model", adapter)
+        line = refused_export(tmp_path / "model", adapter)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert f"cannot write {tmp_path / 'model'}: " in line

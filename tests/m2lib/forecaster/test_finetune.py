@@ -83,6 +83,11 @@ def card_of(folder):
     return (folder / "README.md").read_text("utf-8")
 
 
+def weights_of(folder):
+    """Return the bytes of an adapter's weights."""
+    return (folder / WEIGHTS).read_bytes()
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Return the forecaster and the folder of an adapter, and the lines its training has said."""
@@ -451,7 +456,7 @@ def test_the_last_steps_are_kept_back(tmp_path, season):
     changed.loc[55:, "lynx"] = [5.0, 4.0, 3.0, 2.0, 1.0]
     tuned(tmp_path / "one", num_steps=2, season=season)
     tuned(tmp_path / "other", df=changed, num_steps=2, season=season)
-    assert (tmp_path / "one" / WEIGHTS).read_bytes() == (tmp_path / "other" / WEIGHTS).read_bytes()
+    assert weights_of(tmp_path / "one") == weights_of(tmp_path / "other")
 
 
 def test_what_is_learned_from_is_without_its_season(tmp_path):
@@ -463,8 +468,7 @@ def test_what_is_learned_from_is_without_its_season(tmp_path):
 
     tuned(tmp_path / "seasonal", num_steps=2, season=4)
     tuned(tmp_path / "without", df=without, num_steps=2, season=1)
-    seasonal = (tmp_path / "seasonal" / WEIGHTS).read_bytes()
-    assert (tmp_path / "without" / WEIGHTS).read_bytes() == seasonal
+    assert weights_of(tmp_path / "without") == weights_of(tmp_path / "seasonal")
 
 
 def test_a_batch_has_as_many_windows_as_are_asked_for(tmp_path):
@@ -484,22 +488,14 @@ def test_the_seed_draws_the_windows(trained, tmp_path):
     for number, seed in enumerate((0, 0, 1)):
         folder = tmp_path / str(number)
         tuned(folder, forecaster=trained.forecaster, num_steps=1, seed=seed)
-        weights.append((folder / WEIGHTS).read_bytes())
+        weights.append(weights_of(folder))
     assert weights[0] == weights[1] != weights[2]
 
 
 @pytest.fixture
-def steps_taken(monkeypatch):
+def steps_taken(note_calls):
     """Return a list to which the number of each training step is added."""
-    steps = []
-    batch_of = loop.batch_of
-
-    def noted(step, *rest):
-        steps.append(step)
-        return batch_of(step, *rest)
-
-    monkeypatch.setattr(loop, "batch_of", noted)
-    return steps
+    return note_calls(loop, "batch_of", lambda call: call.step)
 
 
 def stop_after_a_step(monkeypatch, folder, **options):
@@ -528,8 +524,7 @@ def test_a_stopped_training_goes_on_to_the_same_adapter(tmp_path, monkeypatch, s
     steps_taken.clear()
     tuned(tmp_path / "broken", num_steps=4, force=True)
     assert steps_taken == [1, 2, 3]
-    whole = (tmp_path / "whole" / WEIGHTS).read_bytes()
-    assert (tmp_path / "broken" / WEIGHTS).read_bytes() == whole
+    assert weights_of(tmp_path / "broken") == weights_of(tmp_path / "whole")
 
 
 def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(
@@ -545,20 +540,20 @@ def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(
     assert steps_taken == [0, 1]
 
 
-def test_a_training_does_not_go_on_from_the_checkpoint_of_another_dtype(
-    tmp_path, monkeypatch, steps_taken
+@pytest.mark.parametrize(
+    ("dtype", "settings"),
+    [
+        pytest.param("bfloat16", {}, id="another dtype"),
+        pytest.param("float32", {"learning_rate": 1e-3}, id="other settings"),
+    ],
+)
+def test_a_training_does_not_go_on_from_the_checkpoint_of_another(
+    tmp_path, monkeypatch, steps_taken, dtype, settings
 ):
     stop_after_a_step(monkeypatch, tmp_path / "mine", num_steps=2)
-    in_bfloat16 = Forecaster(load_backbone("tiny", device="cpu", dtype="bfloat16"))
+    forecaster = Forecaster(load_backbone("tiny", device="cpu", dtype=dtype))
     steps_taken.clear()
-    tuned(tmp_path / "mine", in_bfloat16, num_steps=2)
-    assert steps_taken == [0, 1]
-
-
-def test_a_training_with_other_settings_begins_at_its_own_start(tmp_path, monkeypatch, steps_taken):
-    stop_after_a_step(monkeypatch, tmp_path / "mine", num_steps=2)
-    steps_taken.clear()
-    tuned(tmp_path / "mine", num_steps=2, learning_rate=1e-3)
+    tuned(tmp_path / "mine", forecaster, num_steps=2, **settings)
     assert steps_taken == [0, 1]
 
 

@@ -55,20 +55,22 @@ COLUMNS = {"id_column": "shop", "timestamp_column": "day", "target": ("sold", "b
 def test_origins_are_a_stride_apart_and_the_last_leaves_a_horizon():
     items = [item(range(30)), item(range(14)), item(range(10))]
     # Of 14 steps 8 and 11 would be known, of 10 steps 4 and 7, and a context has at least 10.
-    assert origins_of(items, 3, 2, 3) == [(0, 24), (0, 27), (1, 11)]
+    assert origins_of(items, 3, num_origins=2, stride=3) == [(0, 24), (0, 27), (1, 11)]
 
 
 def test_at_every_origin_a_least_number_of_steps_is_known():
     items = [item(range(30)), item(range(14)), item(range(10))]
-    assert origins_of(items, 3, 2, 3, least=12) == [(0, 24), (0, 27)]
+    assert origins_of(items, 3, num_origins=2, stride=3, least=12) == [(0, 24), (0, 27)]
 
 
 def test_origins_may_be_further_apart_than_the_horizon():
-    assert origins_of([item(range(30))], 3, 3, 5) == [(0, 17), (0, 22), (0, 27)]
+    origins = origins_of([item(range(30))], 3, num_origins=3, stride=5)
+    assert origins == [(0, 17), (0, 22), (0, 27)]
 
 
 def test_the_last_steps_of_a_series_may_be_left_out():
-    assert origins_of([item(range(30))], 3, 1, 3, leave_out=2) == [(0, 25)]
+    origins = origins_of([item(range(30))], 3, num_origins=1, stride=3, leave_out=2)
+    assert origins == [(0, 25)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_the_last_steps_of_a_series_may_be_left_out():
 def test_series_that_are_too_short_for_any_origin_are_refused(leave_out, message):
     items = [item(range(30)), item(range(14)), item(range(10))]
     with pytest.raises(InputError, match=message):
-        origins_of(items, 25, 1, 25, leave_out=leave_out)
+        origins_of(items, 25, num_origins=1, stride=25, leave_out=leave_out)
 
 
 # Forecasts from them.
@@ -103,16 +105,10 @@ def test_an_argument_out_of_range_is_refused_by_name(untuned, arguments, message
         evaluate(untuned, [item(range(1000))], **settings)
 
 
-def test_the_model_sees_what_was_known_and_nothing_later(untuned, monkeypatch):
-    contexts = []
-    sample = Sampler.sample
-
-    def noted(self, values, *arguments, **options):
-        contexts.extend(values)
-        return sample(self, values, *arguments, **options)
-
-    monkeypatch.setattr(Sampler, "sample", noted)
+def test_the_model_sees_what_was_known_and_nothing_later(untuned, note_calls):
+    sampled_from = note_calls(Sampler, "sample", lambda call: call.values)
     evaluate(untuned, [item(wave())], 4, sampling=Sampling(3))
+    (contexts,) = sampled_from
     (context,) = contexts
     assert context[:, 0].tolist() == wave()[:36].tolist()
 
@@ -350,6 +346,18 @@ def test_where_every_context_is_flat_there_is_nothing_to_forecast_from(tiny, tex
         evaluate(Forecaster(tiny, text_format), [flat], 4, sampling=Sampling(1))
 
 
+def evaluated_origins(tiny, items):
+    """Return the origins at which series with a season of two steps are evaluated.
+
+    A single one is left out.
+    """
+    forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
+    sampling = Sampling(1, context_length=30)
+    with pytest.warns(UserWarning, match="left out, as what is read never changes or .*: 1$"):
+        result = evaluate(forecaster, items, 4, season=2, sampling=sampling, auto_ets=False)
+    return result.errors.index.tolist()
+
+
 def test_a_moment_at_which_nothing_is_left_without_the_season_is_left_out(tiny):
     # The level falls early, and then each season is exactly like the last; in one of the two series
     # noise follows.
@@ -357,25 +365,13 @@ def test_a_moment_at_which_nothing_is_left_without_the_season_is_left_out(tiny):
     regular[:20] *= 2
     noise = 8 + np.random.default_rng(0).uniform(0, 9, 40)
     noisy = np.concatenate([regular, noise])
-
-    forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
-    sampling = Sampling(1, context_length=30)
-    options = {"season": 2, "sampling": sampling, "auto_ets": False}
-    with pytest.warns(UserWarning, match="left out, as what is read never changes or .*: 1$"):
-        result = evaluate(forecaster, [item(noisy), item(regular)], 4, **options)
-    assert result.errors.index.tolist() == [(0, 120)]
+    assert evaluated_origins(tiny, [item(noisy), item(regular)]) == [(0, 120)]
 
 
 def test_where_a_seasonal_series_stands_still_its_moment_is_left_out(tiny):
     # Where it stands still, it goes from 32 to 11 and back once the season before is taken out.
     closed = np.concatenate([np.resize([8.0, 24.0], 60), np.full(34, 16.0)])
-
-    forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
-    sampling = Sampling(1, context_length=30)
-    options = {"season": 2, "sampling": sampling, "auto_ets": False}
-    with pytest.warns(UserWarning, match="left out, as what is read never changes or .*: 1$"):
-        result = evaluate(forecaster, [item(closed), item(wave(94))], 4, **options)
-    assert result.errors.index.tolist() == [(1, 90)]
+    assert evaluated_origins(tiny, [item(closed), item(wave(94))]) == [(1, 90)]
 
 
 def test_a_long_series_of_zeros_that_ends_in_a_wave_has_an_error(tiny):

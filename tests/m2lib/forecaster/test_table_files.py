@@ -210,7 +210,7 @@ def test_points_that_seem_to_mark_thousands_are_warned_of(tmp_path):
         read_table(path)
 
 
-@pytest.mark.parametrize("cells", [("950", "1.5"), ("0.125", "1"), ("1.012", "1.280")])
+@pytest.mark.parametrize("cells", [("950", "1.5"), ("0.125", "1"), ("1.012", "1.280")], ids=str)
 def test_fractions_are_not_taken_for_thousands(tmp_path, cells):
     path = write_file(tmp_path / "t.csv", "\n".join(["sales", *cells]))
     with warnings.catch_warnings():

@@ -6,7 +6,6 @@ import shutil
 import pytest
 import torch
 
-from m2lib.files import InputError
 from m2lib.model.lora import ALL_TARGETS, TARGETS, inject_lora, lora_layers
 
 
@@ -57,18 +56,3 @@ def original_folder(tmp_path_factory, save_folder):
 def folder(original_folder, tmp_path):
     """Return a folder that holds the model `tiny`, for a test to change."""
     return shutil.copytree(original_folder, tmp_path / "model")
-
-
-@pytest.fixture(scope="session")
-def refusal():
-    """Return a function that makes a call and returns the one line in which it is refused."""
-
-    def line_of(call, *arguments, **options):
-        with pytest.raises(InputError) as error:
-            call(*arguments, **options)
-        # The message as it was written, because str(error) shows a line break as \n.
-        (message,) = error.value.args
-        assert "\n" not in message
-        return str(error.value)
-
-    return line_of

@@ -108,7 +108,7 @@ def test_a_merged_model_takes_adapters_again(model):
     assert len(lora_layers(model)) == 4
 
 
-@pytest.mark.parametrize("targets", [("w",), ("q_proj", "w")])
+@pytest.mark.parametrize("targets", [("w",), ("q_proj", "w")], ids=str)
 def test_a_target_that_no_layer_is_named_after_is_refused(model, targets):
     with pytest.raises(ValueError, match="no linear layers named w"):
         inject_lora(model, rank=2, targets=targets)

@@ -106,7 +106,7 @@ def test_a_series_without_a_scale_is_named(value, scale, name, series):
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize("shape", [(20,), (20, 3), (1, 20, 2)])
+@pytest.mark.parametrize("shape", [(20,), (20, 3), (1, 20, 2)], ids=str)
 def test_a_series_of_another_shape_is_refused(shape):
     with pytest.raises(InputError, match=r"^series 7 has shape .*; give it as \(steps, 2\)"):
         encode(np.ones(shape), 1.0, name=7)

@@ -222,7 +222,7 @@ def test_the_lengths_of_seasons_are_put_in_order():
     assert checked_seasons(np.int64(7)) == (7,)
 
 
-@pytest.mark.parametrize("wrong", [0, -3, [24, 0], (), 52.18, float("nan"), "7"])
+@pytest.mark.parametrize("wrong", [0, -3, [24, 0], (), 52.18, float("nan"), "7"], ids=repr)
 def test_a_season_that_is_no_number_of_steps_is_refused(wrong):
     with pytest.raises(InputError, match=f"season is {re.escape(str(wrong))}; give its number"):
         checked_seasons(wrong)

@@ -15,10 +15,12 @@ def rates_of(config):
 
 
 def test_a_cosines_rates_by_hand():
+    # Two steps of warm-up, and then (1 + cos(k pi / 8)) / 2 for k from 0 to 7.
     assert rates_of(CONFIG) == [0.5, 1.0, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038]
 
 
 def test_a_cooldowns_rates_by_hand():
+    # It falls over the last fifth, which is two steps: (10 - 8) / 2, and (10 - 9) / 2.
     config = replace(CONFIG, decay="cooldown")
     assert rates_of(config) == [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5]
 
@@ -71,6 +73,7 @@ def test_targets_are_kept_in_one_order():
         ["q_proj", "q_proj"],
         "q_proj",
     ],
+    ids=repr,
 )
 def test_targets_that_are_unknown_repeated_or_none_are_refused(targets):
     with pytest.raises(ValueError, match="targets"):

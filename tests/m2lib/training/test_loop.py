@@ -74,6 +74,26 @@ def adapter_bytes(model):
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
+def train_until_killed(model, windows, config, folder):
+    """Train with a checkpoint every three steps, and be killed just before that of step 9."""
+
+    def kill_after_step_six(log, _):
+        if log.step > 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(
+            model,
+            windows,
+            config,
+            folder,
+            checkpoint_every=3,
+            on_checkpoint=kill_after_step_six,
+            progress=False,
+        )
+    assert saved_step(folder) == 6
+
+
 def test_training_lowers_the_loss_and_keeps_the_frozen_weights(model, windows, tmp_path):
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
 
@@ -97,14 +117,17 @@ def test_checkpoints_have_to_be_some_steps_apart(model, windows, tmp_path):
         train(model, windows, CONFIG, tmp_path, checkpoint_every=0, progress=False)
 
 
-@pytest.mark.parametrize("targets", [ALL_TARGETS, ("o_proj",), ("down_proj",), ("k_proj",)])
+@pytest.mark.parametrize(
+    "targets", [ALL_TARGETS, ("o_proj",), ("down_proj",), ("k_proj",)], ids=str
+)
 def test_every_target_is_trained(model, windows, tmp_path, targets):
     train(model, windows, replace(CONFIG, steps=3, targets=targets), tmp_path, progress=False)
 
     layers = lora_layers(model)
     assert {path.split(".")[-1] for path in layers} == set(targets)
     assert len(layers) == 2 * len(targets)  # tiny has two blocks
-    assert all(layer.lora_B.abs().max() > 0 for layer in layers.values())
+    for path, layer in layers.items():
+        assert layer.lora_B.abs().max() > 0, path
 
 
 def test_at_rank_zero_all_weights_are_trained(tiny, model, windows, tmp_path):
@@ -117,13 +140,14 @@ def test_at_rank_zero_all_weights_are_trained(tiny, model, windows, tmp_path):
 
 def test_no_weight_decays(model, windows, tmp_path):
     inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
-    before = [layer.lora_A.detach().clone() for layer in lora_layers(model).values()]
+    before = {path: layer.lora_A.detach().clone() for path, layer in lora_layers(model).items()}
 
     train(model, windows, replace(CONFIG, steps=1), tmp_path, progress=False)
 
     # B is zero at first, so that A has no gradient in the first step: it stays as it is.
-    after = [layer.lora_A for layer in lora_layers(model).values()]
-    assert all(map(torch.equal, before, after))
+    after = lora_layers(model)
+    for path, lora_a in before.items():
+        assert torch.equal(after[path].lora_A, lora_a), path
 
 
 def test_each_step_is_taken_at_the_rate_of_the_settings(model, windows, tmp_path, monkeypatch):
@@ -137,7 +161,7 @@ def test_each_step_is_taken_at_the_rate_of_the_settings(model, windows, tmp_path
     assert rates == [CONFIG.rate(step) for step in range(CONFIG.steps)]
 
 
-@pytest.mark.parametrize("weight", [{"tail_weight": 4.0}, {"units_weight": 0.25}])
+@pytest.mark.parametrize("weight", [{"tail_weight": 4.0}, {"units_weight": 0.25}], ids=str)
 def test_the_loss_is_weighed_as_the_settings_say(model, windows, tmp_path, weight):
     config = replace(CONFIG, steps=1, **weight)
     batch = torch.from_numpy(batch_of(0, windows, config))
@@ -200,7 +224,7 @@ def test_an_adapter_that_the_model_has_is_trained_further(model, windows, tmp_pa
         assert 0 < distance < 2 * CONFIG.learning_rate
 
 
-@pytest.mark.parametrize("other", [{"rank": 1}, {"targets": ("o_proj",)}, {"alpha": 16.0}])
+@pytest.mark.parametrize("other", [{"rank": 1}, {"targets": ("o_proj",)}, {"alpha": 16.0}], ids=str)
 def test_an_adapter_of_other_settings_is_refused(model, windows, tmp_path, other):
     inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
     with pytest.raises(InputError, match=f"adapter has rank {CONFIG.rank} on q_proj, v_proj; "):
@@ -272,22 +296,7 @@ def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, settings
     unbroken_log = train(unbroken, windows, config, tmp_path / "unbroken", progress=False)
     assert np.mean(unbroken_log.losses[-3:]) < np.mean(unbroken_log.losses[:3])
 
-    def stop_after_six_steps(log, _):
-        if log.step > 6:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(
-            copy.deepcopy(tiny.model),
-            windows,
-            config,
-            tmp_path / "stopped",
-            checkpoint_every=3,
-            on_checkpoint=stop_after_six_steps,
-            progress=False,
-        )
-    assert saved_step(tmp_path / "stopped") == 6
-
+    train_until_killed(copy.deepcopy(tiny.model), windows, config, tmp_path / "stopped")
     resumed = copy.deepcopy(tiny.model)
     resumed_log = train(resumed, windows, config, tmp_path / "stopped", progress=False)
 
@@ -396,22 +405,7 @@ def test_a_checkpoint_is_never_older_than_two_minutes(model, slow_windows, tmp_p
 
 
 def test_the_seconds_of_a_run_are_those_of_all_its_processes(tiny, slow_windows, tmp_path):
-    def kill_at_nine_steps(log, _):
-        if log.step == 9:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(
-            copy.deepcopy(tiny.model),
-            slow_windows,
-            CONFIG,
-            tmp_path,
-            checkpoint_every=3,
-            on_checkpoint=kill_at_nine_steps,
-            progress=False,
-        )
-    assert saved_step(tmp_path) == 6
-
+    train_until_killed(copy.deepcopy(tiny.model), slow_windows, CONFIG, tmp_path)
     log = train(
         copy.deepcopy(tiny.model),
         slow_windows,

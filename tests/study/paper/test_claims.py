@@ -16,6 +16,8 @@ from study.paper import claims
 
 WHOLE = REPLICATION["report"]
 FIFTH = REPLICATION["fifth"]
+RUNAWAY = 278
+"""The series whose forecasts run away in four of the nine settings, after a fifth of the steps."""
 
 PAGE = text_of("book/claims.md")
 PROSE = sentences_of("book/claims.md")
@@ -259,7 +261,8 @@ def test_setting_6_alone_has_all_of_its_steps():
 
 
 def test_with_all_of_its_steps_setting_6_has_no_runaway():
-    (before, after) = (load_record(at, "search/expt_6").maes()[278] for at in (FIFTH, WHOLE))
+    before = load_record(FIFTH, "search/expt_6").maes()[RUNAWAY]
+    after = load_record(WHOLE, "search/expt_6").maes()[RUNAWAY]
     assert f"was {before:,.0f} after 630 steps, and after 3,150 it is {after:.0f}." in PROSE
 
 
@@ -287,7 +290,7 @@ def test_neither_study_is_sure_that_the_chosen_setting_beats_the_first_adapter(r
 
 
 def test_the_paper_tells_what_the_reports_rates_have_without_one_series(published):
-    others = pd.DataFrame({name: published[name] for name in SEARCH}).dropna().drop(278)
+    others = pd.DataFrame({name: published[name] for name in SEARCH}).dropna().drop(RUNAWAY)
     means = others.mean().to_numpy().reshape(3, 3)  # rates down, ranks across
     _, middle, highest = means
     sentence = (
@@ -307,8 +310,7 @@ def untuned():
 @pytest.fixture(scope="module")
 def with_the_first_adapter(untuned):
     """Return those of its first adapter, in the same order."""
-    halves = [load_record(WHOLE, name).maes() for name in ("default", "default-rest")]
-    both = {series: mae for half in halves for series, mae in half.items()}
+    both = load_record(WHOLE, "default").maes() | load_record(WHOLE, "default-rest").maes()
     return pd.Series(both)[untuned.index]
 
 
@@ -404,7 +406,8 @@ def test_after_300_steps_768_tokens_were_ahead_of_512_on_all_five_series():
 def test_the_adapter_of_768_tokens_loses_in_four_while_its_loss_falls():
     assert (context_maes(768, WHOLE) > context_maes(768, FIFTH)).sum() == 4
     assert "that of 768 tokens lost in four" in PROSE
-    early, late = (load_record(at, "context/768").evaluations[-1]["loss"] for at in (FIFTH, WHOLE))
+    early = load_record(FIFTH, "context/768").evaluations[-1]["loss"]
+    late = load_record(WHOLE, "context/768").evaluations[-1]["loss"]
     assert f"from {early:.3f} nats a token to {late:.3f}." in PROSE
 
 
@@ -492,7 +495,8 @@ def test_all_forecasts_of_the_two_searches_differ_as_the_page_says(precision_by_
     "when", [pytest.param("before", id="in bfloat16"), pytest.param("after", id="in float32")]
 )
 def test_the_page_says_what_the_test_errors_are(precision_by_run, when):
-    untuned, final = (precision_by_run[run][when] for run in ("report/untuned-test", "fifth/final"))
+    untuned = precision_by_run["report/untuned-test"][when]
+    final = precision_by_run["fifth/final"][when]
     fall = f"{untuned['mean']:.1f} / {untuned['median']:.1f} to {final['mean']:.1f}"
     assert f"from {fall} / {final['median']:.1f}" in PROSE
 
@@ -511,23 +515,23 @@ def test_errors_in_float32_are_those_of_the_records(precision_by_run):
 
 
 def test_the_page_says_what_four_settings_come_to_without_their_runaway():
-    means, medians, means_without, medians_without = [], [], [], []
+    five = list(load_record(FIFTH, "search/expt_0").maes())
+    by_setting = {}
     for number in range(9):
-        maes = load_record(FIFTH, f"search/expt_{number}").maes()
-        five = {i: maes[i] for i in load_record(FIFTH, "search/expt_0").maes()}
-        if five[278] < 10_000:
-            continue
-        others = [mae for i, mae in five.items() if i != 278]
-        means.append(mean(five.values()))
-        medians.append(median(five.values()))
-        means_without.append(mean(others))
-        medians_without.append(median(others))
+        name = f"search/expt_{number}"
+        maes = pd.Series(load_record(FIFTH, name).maes())[five]
+        if maes[RUNAWAY] >= 10_000:
+            by_setting[name] = maes
+    errors = pd.DataFrame(by_setting)  # series down, settings across
+    others = errors.drop(RUNAWAY)
 
-    assert len(means) == 4
+    def span(values):
+        return f"{values.min():,.0f} to {values.max():,.0f}"
+
+    assert len(by_setting) == 4
     sentence = (
-        f"Without it the four means of the other series are {min(means_without):,.0f} to "
-        f"{max(means_without):,.0f} instead of {min(means):,.0f} to {max(means):,.0f}, and the "
-        f"medians {min(medians_without):,.0f} to {max(medians_without):,.0f} instead of "
-        f"{min(medians):,.0f} to {max(medians):,.0f}."
+        f"Without it the four means of the other series are {span(others.mean())} instead of "
+        f"{span(errors.mean())}, and the medians {span(others.median())} instead of "
+        f"{span(errors.median())}."
     )
     assert sentence in PROSE

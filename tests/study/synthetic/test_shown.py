@@ -90,12 +90,6 @@ def test_seeds_keep_their_shown_series():
     assert size == pytest.approx(927.006, rel=1e-5)
 
 
-def test_without_a_share_no_step_holds_series_as_they_are_shown():
-    none_shown = synthetic_windows(1024, 0, shown_share=0)
-    usual = synthetic_windows(1024, 0)
-    assert np.array_equal(none_shown(5), usual(5))
-
-
 def test_steps_of_shown_series_are_functions_of_the_step_and_have_room():
     all_shown = synthetic_windows(1024, 0, shown_share=1)
     lengths = set()

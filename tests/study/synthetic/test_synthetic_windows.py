@@ -117,10 +117,17 @@ def test_a_format_fixes_the_number_of_variables_and_of_digits():
         assert max(numbers) > 999
 
 
-def test_without_a_share_no_step_holds_prey_and_predators_alone():
-    no_pairs = synthetic_windows(1024, 0, pair_share=0)
+@pytest.mark.parametrize(
+    "share",
+    [
+        pytest.param("pair_share", id="prey and predators alone"),
+        pytest.param("shown_share", id="series as they are shown"),
+    ],
+)
+def test_without_a_share_no_step_holds_other_series(share):
+    without = synthetic_windows(1024, 0, **{share: 0})
     usual = synthetic_windows(1024, 0)
-    assert np.array_equal(no_pairs(5), usual(5))
+    assert np.array_equal(without(5), usual(5))
 
 
 def test_a_step_of_prey_and_predators_is_one_long_series():
