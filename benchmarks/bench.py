@@ -29,7 +29,7 @@ from m2lib.decoding.reference import Reference
 from m2lib.files import ROOT, write_json
 from m2lib.model.backbones import backbone_config, load_backbone
 from m2lib.model.devices import DTYPES, best_dtype, chosen_device
-from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary, text_to_ids
+from m2lib.model.vocabulary import PAD_ID, TokenRemap, reduce_vocabulary, text_to_ids
 from m2lib.provenance import provenance
 from m2lib.series import encode, load_series, split_ids
 from m2lib.settings import out_dir
@@ -63,6 +63,12 @@ def load(name: str, dtype: str, reduce: bool = True) -> tuple[PreTrainedModel, T
     return model, remap
 
 
+def load_reduced(name: str, dtype: str) -> PreTrainedModel:
+    """Return a model that knows the 13 tokens alone, in eval mode."""
+    model, _ = load(name, dtype)
+    return model
+
+
 def prompts_of(count: int) -> list[list[int]]:
     """Return the whole contexts of the first validation series, as token ids."""
     series = load_series()
@@ -77,7 +83,8 @@ def training_windows() -> np.ndarray:
     for i in split_ids(len(series)).train[:100]:
         texts.append(text_to_ids(encode(series.trajectories[i], series.scales[i])))
     windows = make_windows(texts, LENGTH)
-    return windows[(windows != 0).all(1)]  # without those that are padded
+    is_full = (windows != PAD_ID).all(axis=1)
+    return windows[is_full]
 
 
 def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
@@ -87,50 +94,64 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     """
     prompts = prompts_of(count)
     few_prompts = prompts[:3] if count >= 50 else prompts[:1]
+    two_prompts = few_prompts[:2]
     ten_prompts = prompts[:10]
-
-    model, remap = load(name, "float32", reduce=False)
-    device = model.device
-    duration = seconds(lambda: generate_one_by_one(model, remap, few_prompts), device, warm=False)
-    label = "(a) transformers, one by one, float32, full vocabulary, 220 tokens"
-    rows = [_scaled_row(label, duration, len(few_prompts), count)]
-    del model
+    rows = [_one_by_one_row(name, few_prompts, count)]
 
     # Each row makes one more change on the way to ours.
-    float32_model, _ = load(name, "float32")
-    duration = _decode_seconds(float32_model, few_prompts[:2], batch=1, engine=Reference)
+    float32_model = load_reduced(name, "float32")
+    duration = _decode_seconds(float32_model, two_prompts, batch=1, engine=Reference)
     label = "and stopping after 20 steps, with 13 tokens"
-    rows.append(_scaled_row(label, duration, len(few_prompts[:2]), count))
+    rows.append(_scaled_row(label, duration, len(two_prompts), count))
     del float32_model
-    model, _ = load(name, dtype)
-    duration = _decode_seconds(model, few_prompts[:2], batch=1, engine=Reference)
-    rows.append(_scaled_row(f"and {dtype}", duration, len(few_prompts[:2]), count))
+    model = load_reduced(name, dtype)
+    duration = _decode_seconds(model, two_prompts, batch=1, engine=Reference)
+    rows.append(_scaled_row(f"and {dtype}", duration, len(two_prompts), count))
     duration = _decode_seconds(model, ten_prompts, batch=10, engine=Reference)
     rows.append(_scaled_row("and batches of 10", duration, len(ten_prompts), count))
     duration = _decode_seconds(model, ten_prompts, batch=10, engine=Engine)
     label = "and our forward pass: prompts alone, merged, own cache"
     rows.append(_scaled_row(label, duration, len(ten_prompts), count))
 
-    duration = seconds(lambda: generate_batched(model, ten_prompts), device, warm=False)
+    work = partial(generate_batched, model, ten_prompts)
+    duration = seconds(work, model.device, warm=False)
     label = f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens"
     rows.append(_scaled_row(label, duration, len(ten_prompts), count))
-    for label, duration in llama_cpp.measured(
-        lambda: load(name, "float32")[0], ten_prompts
-    ).items():
+    load_float32 = partial(load_reduced, name, "float32")
+    llama_seconds = llama_cpp.measured(load_float32, ten_prompts)
+    for label, duration in llama_seconds.items():
         rows.append(_scaled_row(f"(d) {label}", duration, len(ten_prompts), count))
 
+    rows.append(_our_decode_row(model, dtype, prompts, limits))
+    return rows
+
+
+def _one_by_one_row(name: str, prompts: list[list[int]], count: int) -> dict:
+    """Return the row of transformers' usual way, by a model of the full vocabulary."""
+    model, remap = load(name, "float32", reduce=False)
+    work = partial(generate_one_by_one, model, remap, prompts)
+    duration = seconds(work, model.device, warm=False)
+    label = "(a) transformers, one by one, float32, full vocabulary, 220 tokens"
+    return _scaled_row(label, duration, len(prompts), count)
+
+
+def _our_decode_row(
+    model: PreTrainedModel, dtype: str, prompts: list[list[int]], limits: dict
+) -> dict:
+    """Return the row of ours, with its limit and the number of new tokens."""
     generate(model, prompts[:2], CONFIG)  # warms up
-    forecasts = []
-    duration = seconds(
-        lambda: forecasts.append(generate(model, prompts, CONFIG)), device, warm=False
-    )
+    forecasts: list[tuple] = []
+
+    def work() -> None:
+        forecasts.append(generate(model, prompts, CONFIG))
+
+    duration = seconds(work, model.device, warm=False)
     samples_by_series, _ = forecasts[0]
     tokens = [len(samples[0]) for samples in samples_by_series]
     lengths = [len(prompt) for prompt in prompts]
     limit = decode_limit(Shape.of(model.config), lengths, tokens, model, limits)
-    rows.append(_row(f"m2lib, {dtype}, 20 steps, constrained", duration, limit=limit))
-    rows[-1]["new_tokens"] = sum(tokens)
-    return rows
+    row = _row(f"m2lib, {dtype}, 20 steps, constrained", duration, limit=limit)
+    return row | {"new_tokens": sum(tokens)}
 
 
 def _decode_seconds(
@@ -155,13 +176,14 @@ def beside_openvino(name: str, dtype: str, count: int) -> dict:
     counts = [n for n in COUNTS if n <= len(prompts)]
 
     def load_ours() -> dict[str, openvino.Way]:
-        model, _ = load(name, dtype)
+        model = load_reduced(name, dtype)
         return {
             f"m2lib, {dtype}": fixed_tokens(BareModel(model)),
             "m2lib, int8": fixed_tokens(BareModel(model, int8=True)),
         }
 
-    durations = openvino.measured(lambda: load(name, "float32")[0], prompts, counts, load_ours)
+    load_float32 = partial(load_reduced, name, "float32")
+    durations = openvino.measured(load_float32, prompts, counts, load_ours)
     if not durations:
         return {}
     lengths = [len(prompt) for prompt in prompts]
@@ -192,18 +214,24 @@ def openvino_table(result: dict) -> str:
         f"{result['backbone']}, 13 tokens, all series at once: seconds for {tokens['new']} tokens "
         f"each, after prompts of {tokens['shortest']} to {tokens['longest']}"
     )
-    rows = [
-        [title, *[f"{count} series" for count in peer_durations]],
-        [peer, *[f"{duration:.2f}" for duration in peer_durations.values()]],
-    ]
+    head = [title]
+    peer_cells = [peer]
+    for count, duration in peer_durations.items():
+        head.append(f"{count} series")
+        peer_cells.append(f"{duration:.2f}")
+    lines = [_table_line(head), "|---" * len(head) + "|", _table_line(peer_cells)]
     for label, our_durations in our_ways:
-        cells = [
-            f"{duration:.2f} ({peer_durations[n] / duration:.1f} times)"
-            for n, duration in our_durations.items()
-        ]
-        rows.append([label, *cells])
-    head, *lines = [f"| {' | '.join(cells)} |" for cells in rows]
-    return "\n".join([head, "|---" * len(rows[0]) + "|", *lines])
+        cells = [label]
+        for count, duration in our_durations.items():
+            factor = peer_durations[count] / duration
+            cells.append(f"{duration:.2f} ({factor:.1f} times)")
+        lines.append(_table_line(cells))
+    return "\n".join(lines)
+
+
+def _table_line(cells: list[str]) -> str:
+    """Return a line of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
 
 
 def decode_limit(
@@ -227,6 +255,7 @@ def decode_limit(
     prefills = sum(total(forecast_flops(shape, n, 1, convention="executed")) for n in lengths)
     limit = prefills / limits["flops"]
     for step in range(1, max(tokens)):
+        # The prompts' lengths of those rows that get a further token.
         alive = [n for n, new in zip(lengths, tokens, strict=True) if new > step]
         products = len(alive) * flops_of_token / limits["flops"]
         reading_weights = weight_bytes / limits["bytes"]
@@ -246,14 +275,16 @@ def train_rows(name: str, dtype: str, limits: dict) -> list[dict]:
         rows.append(_row(f"(c) PEFT and accelerate, {label}, full vocabulary", duration))
         del model, peer
 
-    duration, _ = plain_steps(load(name, dtype)[0], training_windows(), train_config(4))
+    duration, _ = plain_steps(load_reduced(name, dtype), training_windows(), train_config(4))
     rows.append(_row(f"a plain loop, {dtype} weights, 13 tokens", duration))
 
-    shape = Shape.of(load(name, dtype)[0].config)
+    shape = Shape.of(load_reduced(name, dtype).config)
     flops = total(train_step_flops(shape, LENGTH, rank=RANK, batch=BATCH, convention="executed"))
-    for kind in sorted(DTYPES, key=lambda kind: kind == dtype):  # ours, by default, is last
-        duration, _ = our_steps(name, kind, 6)
-        rows.append(_row(f"m2lib, {kind}, 13 tokens", duration, flops / limits[f"flops_{kind}"]))
+    other_dtypes = [other for other in DTYPES if other != dtype]
+    for our_dtype in (*other_dtypes, dtype):  # the default is last, as ours
+        duration, _ = our_steps(name, our_dtype, 6)
+        limit = flops / limits[f"flops_{our_dtype}"]
+        rows.append(_row(f"m2lib, {our_dtype}, 13 tokens", duration, limit))
     return rows
 
 
@@ -261,7 +292,7 @@ def our_steps(
     name: str, dtype: str, steps: int, recompute: bool = False
 ) -> tuple[float, list[float]]:
     """Return the seconds of the fastest of several steps of `train`, and the losses."""
-    model, _ = load(name, dtype)
+    model = load_reduced(name, dtype)
     os.environ["M2_RECOMPUTE"] = "1" if recompute else "0"
     with tempfile.TemporaryDirectory() as folder:
         log = train(
@@ -275,7 +306,7 @@ def our_steps(
             progress=False,
         )
     times = np.diff([entry["at"] for entry in log.evaluations])
-    # The first step warms up, and a checkpoint follows it.
+    # times[0] is the first step, which warms up, and times[1] holds the checkpoint that follows it.
     return min(times[2:], default=float("nan")), log.losses
 
 
@@ -288,7 +319,7 @@ def train_config(steps: int) -> TrainConfig:
 
 def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     """Return the seconds per forecast against context length, batch and samples."""
-    model, _ = load(name, dtype)
+    model = load_reduced(name, dtype)
     series = load_series()
     whole_series = []
     for i in split_ids(len(series)).validation[:10]:
@@ -297,13 +328,15 @@ def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     generate(model, prompts[:2], CONFIG)  # warms up
 
     def each(prompts: list[list[int]], config: DecodeConfig = CONFIG) -> float:
+        """Return the seconds of one of the forecasts."""
         generator = torch.Generator().manual_seed(0)
         work = partial(generate, model, prompts, config, generator)
         return seconds(work, model.device, warm=False) / len(prompts)
 
     by_context = {}
     for n in (128, 256, 384, 512, 640, 768):
-        by_context[n] = each([ids[-n:] for ids in whole_series])
+        last_tokens = [ids[-n:] for ids in whole_series]
+        by_context[n] = each(last_tokens)
     by_batch = {}
     for n in (1, 2, 5, 10, 25, 50):
         by_batch[n] = each(prompts[:n])
@@ -331,10 +364,12 @@ def memory_table(result: dict) -> str:
 
 
 def _decode_alone(name: str, dtype: str, count: int) -> None:
-    generate(load(name, dtype)[0], prompts_of(count), CONFIG)
+    """Forecast so many series, as a process of its own does."""
+    generate(load_reduced(name, dtype), prompts_of(count), CONFIG)
 
 
 def _row(label: str, duration: float, limit: float | None = None) -> dict:
+    """Return a row of a table: its label, its seconds, and those that it would take at least."""
     row = {"what": label, "seconds": round(duration, 3)}
     if limit:
         row["limit_seconds"] = round(limit, 3)
@@ -349,11 +384,18 @@ def _scaled_row(label: str, duration: float, measured: int, count: int) -> dict:
 def table(rows: list[dict], title: str) -> str:
     """Return a table as book/speed.md has it; the last row is ours."""
     lines = [f"| {title} | seconds | ours is faster by | of the limit |", "|---|---|---|---|"]
+    ours = rows[-1]
     for row in rows:
-        share = f"{row['limit_seconds'] / row['seconds']:.0%}" if "limit_seconds" in row else ""
-        scaled = f" ({row['measured']} measured)" if "measured" in row else ""
-        factor = f"{row['seconds'] / rows[-1]['seconds']:.1f}" if row is not rows[-1] else ""
-        lines.append(f"| {row['what']}{scaled} | {row['seconds']:.2f} | {factor} | {share} |")
+        label = row["what"]
+        if "measured" in row:
+            label += f" ({row['measured']} measured)"
+        factor = ""
+        if row is not ours:
+            factor = f"{row['seconds'] / ours['seconds']:.1f}"
+        share = ""
+        if "limit_seconds" in row:
+            share = f"{row['limit_seconds'] / row['seconds']:.0%}"
+        lines.append(f"| {label} | {row['seconds']:.2f} | {factor} | {share} |")
     return "\n".join(lines)
 
 
@@ -380,8 +422,8 @@ def titles(result: dict) -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Measure what the command line asks for."""
+def _options() -> argparse.Namespace:
+    """Return what the command line asks for, or end the program with what is wrong with it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--backbone", default="smollm2-135m", help=f"a name or path, or {QWEN}")
     parser.add_argument("--series", type=int, default=50, help="how many are forecast")
@@ -398,10 +440,17 @@ def main() -> None:
         parser.error(
             f"--series is {options.series}; give 1 to {most_series}, the validation series"
         )
-    name = options.backbone
     device = torch.device(chosen_device())
     if options.openvino and device.type != "cpu":
         parser.error("OpenVINO is measured on the CPU alone; set M2_DEVICE=cpu")
+    return options
+
+
+def main() -> None:
+    """Measure what the command line asks for, print it and write it."""
+    options = _options()
+    name = options.backbone
+    device = torch.device(chosen_device())
     dtype = best_dtype(str(device))
     folder = ROOT / "benchmarks" / "results" if options.record else out_dir() / "bench"
     stem = f"{Path(name).name}-{device.type}"  # of a path its last part
@@ -411,8 +460,9 @@ def main() -> None:
         print(memory_table(result))
         write_json(folder / f"{stem}-memory.json", result)
         return
-    # OpenVINO is measured on no other device.
-    openvino_result = beside_openvino(name, dtype, options.series) if device.type == "cpu" else {}
+    openvino_result: dict = {}
+    if device.type == "cpu":  # OpenVINO is measured on no other device
+        openvino_result = beside_openvino(name, dtype, options.series)
     if openvino_result:
         result["openvino"] = openvino_result
         print(openvino_table(result), flush=True)
@@ -421,24 +471,35 @@ def main() -> None:
             write_json(folder / f"{stem}-openvino.json", result)
         return
 
+    measure_speed(result, options.series, device)
+    path = folder / f"{stem}.json"
+    write_json(path, result)
+    print(path)
+
+
+def measure_speed(result: dict, num_series: int, device: torch.device) -> None:
+    """Add to a result what training and decoding take, and print their tables.
+
+    It also adds what the machine can do at most, the loss curves of ours and of the plain loop, and
+    how the seconds grow. The result names its backbone and its dtype.
+    """
+    name = result["backbone"]
+    dtype = result["dtype"]
     limits = machine_limits(name, dtype, device)
     print(f"{dtype} is the default here: the faster one in training's products")
     print({kind: f"{rate:.3g}" for kind, rate in limits.items()}, flush=True)
     result["limits"] = limits
-    result["sizes"] = {"series": options.series, "length": LENGTH, "batch": BATCH, "rank": RANK}
+    result["sizes"] = {"series": num_series, "length": LENGTH, "batch": BATCH, "rank": RANK}
 
     result["train"] = train_rows(name, dtype, limits)
     print(table(result["train"], titles(result)["train"]), flush=True)
-    result["decode"] = decode_rows(name, dtype, options.series, limits)
+    result["decode"] = decode_rows(name, dtype, num_series, limits)
     print(table(result["decode"], titles(result)["decode"]), flush=True)
-    model, _ = load(name, dtype)
+    model = load_reduced(name, dtype)
     _, plain_losses = plain_steps(model, training_windows(), train_config(CURVE))
     _, our_losses = our_steps(name, dtype, CURVE)
     result["loss_curves"] = {"m2lib": our_losses, "plain": plain_losses}
     result["growth"] = growth(name, dtype)
-    path = folder / f"{stem}.json"
-    write_json(path, result)
-    print(path)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,8 @@ def write_candidate(folder: Path, candidate: str) -> None:
         weights = [load_file(adapter / name) for adapter in adapters]
         means[name] = {}
         for key in weights[0]:
-            means[name][key] = torch.stack([tensors[key] for tensors in weights]).mean(0)
+            stacked = torch.stack([tensors[key] for tensors in weights])
+            means[name][key] = stacked.mean(0)
 
     # A folder counts as an adapter by its config, which therefore goes first and comes back last.
     delete(folder / CONFIG_FILE)
@@ -186,7 +187,9 @@ def better(rows: Sequence[Row], than: str) -> list[str]:
             ratio = compared(errors, name, than).over_series
             assert ratio is not None  # there are many series in either part
             ratios.append(ratio)
-        if all(ratio.ratio < 1 for ratio in ratios) and any(ratio.high < 1 for ratio in ratios):
+        is_better_on_both = all(ratio.ratio < 1 for ratio in ratios)
+        is_surely_better_on_one = any(ratio.high < 1 for ratio in ratios)
+        if is_better_on_both and is_surely_better_on_one:
             better_names.append(name)
     return better_names
 
@@ -202,4 +205,5 @@ if __name__ == "__main__":
         for part in parts:
             show(part, BEFORE, BEFORE)
         if len(parts) == 2:
-            print(f"better than {CHOSEN}: {', '.join(better(rows, CHOSEN)) or 'none'}")
+            better_names = better(rows, CHOSEN) or ["none"]
+            print(f"better than {CHOSEN}: {', '.join(better_names)}")

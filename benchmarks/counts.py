@@ -51,9 +51,10 @@ def measured(forecaster: Forecaster, share: float, temperature: float) -> Row:
     single days, and `total` what it holds of the totals of all days, both in the mean.
     """
     past_sales = sales(share, DAYS, ARTICLES, seed=0)
-    start = time.perf_counter()
+    contexts = [article[:, None] for article in past_sales]  # (days, one variable)
     sampling = Sampling(SAMPLES, temperature)
-    forecasts = forecaster.sample([article[:, None] for article in past_sales], HORIZON, sampling)
+    start = time.perf_counter()
+    forecasts = forecaster.sample(contexts, HORIZON, sampling)
     seconds = (time.perf_counter() - start) / ARTICLES
 
     future_sales = sales(share, HORIZON, DRAWS, seed=1)
@@ -94,10 +95,16 @@ def table(rows: Sequence[Row]) -> str:
     ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
+        mean = np.mean(row["mean"])
         low, high = t_interval(row["mean"])
-        cells = [f"{row['share']:.0%} of its days", f"{row['temperature']:g}"]
-        cells.append(f"{np.mean(row['mean']):.0%} ({low:.0%} to {high:.0%})")
-        cells += [f"{row[name]:.0%}" for name in ("days", "level", "total")]
+        cells = [
+            f"{row['share']:.0%} of its days",
+            f"{row['temperature']:g}",
+            f"{mean:.0%} ({low:.0%} to {high:.0%})",
+            f"{row['days']:.0%}",
+            f"{row['level']:.0%}",
+            f"{row['total']:.0%}",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -105,17 +112,21 @@ def table(rows: Sequence[Row]) -> str:
 def main(path: Path) -> None:
     """Measure what the record lacks, and print its table."""
     forecaster = forecaster_of(GENERAL)
-    rows = recorded_rows(path)
-    measured_rows = []
+    old_rows = recorded_rows(path)
+    rows: list[Row] = []
     for share in SHARES:
         for temperature in TEMPERATURES:
             key: Row = {"share": share, "temperature": temperature, "articles": ARTICLES}
-            key |= {"samples": SAMPLES, "dtype": forecaster.dtype, **model_key(forecaster)}
-            recorded = [row for row in rows if is_of(row, key)]
-            measured_rows += recorded or [key | measured(forecaster, share, temperature)]
-    if measured_rows != rows:
-        write_json(path, provenance(torch.device("cpu")) | {"rows": measured_rows})
-    print(table(measured_rows))
+            key |= {"samples": SAMPLES, "dtype": forecaster.dtype}
+            key |= model_key(forecaster)
+            recorded = [row for row in old_rows if is_of(row, key)]
+            if recorded:
+                rows += recorded
+            else:
+                rows.append(key | measured(forecaster, share, temperature))
+    if rows != old_rows:
+        write_json(path, provenance(torch.device("cpu")) | {"rows": rows})
+    print(table(rows))
 
 
 if __name__ == "__main__":

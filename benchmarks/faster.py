@@ -46,7 +46,9 @@ class Way:
     """How its forecasts are sampled."""
 
 
-FLOAT32, INT8, HURRIED = "float32", "int8", "int8, 60 steps, 10 samples"
+FLOAT32 = "float32"
+INT8 = "int8"
+HURRIED = "int8, 60 steps, 10 samples"
 WAYS = {
     FLOAT32: Way("float32"),
     INT8: Way("int8"),
@@ -81,9 +83,8 @@ if __name__ == "__main__":
     options = record_parser(__doc__, RECORD).parse_args()
     with one_line():
         sources = sources_of(CHOOSING, options.sources)
-        dtypes = {way.dtype for way in WAYS.values()}
-        loaded = {
-            dtype: Forecaster.from_pretrained(device="cpu", dtype=dtype) for dtype in sorted(dtypes)
-        }
-        record_sources(options.path, sources, partial(new_rows, loaded))
+        forecasters: dict[str, Forecaster] = {}  # by dtype
+        for dtype in sorted({way.dtype for way in WAYS.values()}):
+            forecasters[dtype] = Forecaster.from_pretrained(device="cpu", dtype=dtype)
+        record_sources(options.path, sources, partial(new_rows, forecasters))
         show(recorded_rows(options.path), FLOAT32, FLOAT32)

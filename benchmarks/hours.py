@@ -37,8 +37,10 @@ from m2lib.series import DECILES
 from study.paper.textbook import CHOOSING
 
 RECORD = "hours.json"
-DAY, WEEK = "told the day", "told day and week"
-LAST_DAY, LAST_WEEK = "last day", "last week"
+DAY = "told the day"
+WEEK = "told day and week"
+LAST_DAY = "last day"
+LAST_WEEK = "last week"
 DAYS = 7  # of a week
 WEEKS_KNOWN = 6
 SAMPLES = 10
@@ -60,7 +62,8 @@ def _electricity(spacing: str) -> pd.Series:
     return demand.resample(spacing).sum()
 
 
-# The day's steps are the source's season, and `origins` are the moments drawn in each series.
+# Name, half, horizon, season, origins and loader of each source. Here the season is the steps of a
+# day, and the origins are the number of moments that are drawn in each series.
 SOURCES = (
     TextbookSource("walkers, hourly", CHOOSING, 48, 24, 4, _walkers),
     TextbookSource("electricity, hourly", CHOOSING, 48, 24, 6, partial(_electricity, "h")),
@@ -84,8 +87,10 @@ def cuts_of(source: Source) -> list[Cut]:
             origin = int(rng.integers(context_steps, len(values) - source.horizon))
             context = values[origin - context_steps : origin]
             truth = values[origin : origin + source.horizon]
-            is_moving = np.ptp(context.reshape(-1, source.season), axis=1).min() > 0
-            if is_moving and np.isfinite(truth).all():  # NaN moves nowhere
+            days = context.reshape(-1, source.season)
+            # The range of a day with a gap is NaN, which is not above 0.
+            all_days_move = np.ptp(days, axis=1).min() > 0
+            if all_days_move and np.isfinite(truth).all():
                 cuts.append((number, context, truth))
                 num_cuts += 1
     return cuts
@@ -103,7 +108,8 @@ def repeated_row(cuts: Sequence[Cut], season: int, period: int) -> Row:
 def new_rows(forecaster: Forecaster, source: Source, rows: Sequence[Row]) -> list[Row]:
     """Measure the forecasters of which a source has no row among those recorded."""
     cuts = cuts_of(source)
-    day, week = source.season, DAYS * source.season
+    day = source.season  # in steps
+    week = DAYS * day
     place = place_of(source, CHOOSING)
     model = {"samples": SAMPLES, "dtype": forecaster.dtype, **model_key(forecaster)}
     sampling = Sampling(SAMPLES, TEMPERATURE)

@@ -58,12 +58,15 @@ def write_gguf(model: PreTrainedModel, path: Path, kind: str) -> None:
     writer.add_token_scores([0.0] * config.vocab_size)
     writer.add_eos_token_id(PAD_ID)  # unless it is said, llama.cpp takes 2, which is a digit
     for name, weight in model.state_dict().items():
-        if name == "lm_head.bias" or (name == "lm_head.weight" and config.tie_word_embeddings):
+        if name == "lm_head.bias":
             continue  # the bias of a reduced head is zero until someone trains it
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue  # it is the embedding, which is written under that name
         stem, _, part = name.rpartition(".")
         if config.model_type == "llama" and stem.endswith(("q_proj", "k_proj")):
             weight = _interleaved(weight, config.hidden_size // config.num_attention_heads)
-        gguf_type = GGMLQuantizationType[kind if weight.ndim == 2 else "F32"]
+        type_name = kind if weight.ndim == 2 else "F32"
+        gguf_type = GGMLQuantizationType[type_name]
         values = quantize(weight.float().cpu().numpy(), gguf_type)
         writer.add_tensor(f"{_name(stem)}.{part}", values, raw_dtype=gguf_type)
     writer.write_header_to_file()
@@ -145,7 +148,9 @@ class LlamaCpp:
                 "temperature": 0.0,
                 "cache_prompt": False,  # each prompt is a new one, as for the other peers
             }
-            text = self.server.handle_completions(request)["choices"][0]["text"]
+            response = self.server.handle_completions(request)
+            text = response["choices"][0]["text"]
+            # "<7><12>" is tokens 7 and 12, as `write_gguf` has named them.
             return [int(token) for token in re.findall(r"<(\d+)>", text)]
 
         with ThreadPoolExecutor(self.slots) as pool:

@@ -54,18 +54,19 @@ def record_marks(profile: Profile, data: SeriesSet) -> None:
     """
     path = results_dir() / RECORD
     rows = recorded_marks()
-    recorded = {row["adapter"] for row in rows}
-    hashes = {
-        step: adapter_hash(adapter_path(profile, RUN, step)) for step in EXPERIMENTS[RUN].marks
-    }
-    if not any(hashes.values()):
+    recorded_adapters = {row["adapter"] for row in rows}
+    adapters: dict[int, str] = {}  # by step; empty where none is kept
+    for step in EXPERIMENTS[RUN].marks:
+        adapters[step] = adapter_hash(adapter_path(profile, RUN, step))
+    kept_adapters = adapters.values()
+    if not any(kept_adapters):
         raise InputError(f"{adapter_path(profile, RUN)} holds no adapter of a mark")
-    # A run that began anew has not come to the later marks of the one before it yet.
+    # A run that began anew has not come to the later marks of the one before it yet, so their rows
+    # go. (Its record may be some steps behind the adapters that it has kept.)
     steps_taken = len(load_record(profile, RUN).loss_curve)
-    # (Its record may be some steps behind the adapters that it has kept.)
-    rows = [row for row in rows if row["step"] <= steps_taken or row["adapter"] in hashes.values()]
-    for step, adapter in hashes.items():
-        if adapter and adapter not in recorded:
+    rows = [row for row in rows if row["step"] <= steps_taken or row["adapter"] in kept_adapters]
+    for step, adapter in adapters.items():
+        if adapter and adapter not in recorded_adapters:
             rows = [row for row in rows if row["step"] != step]
             rows.append(row_of(step, profile, data))
             rows.sort(key=lambda row: row["step"])

@@ -41,7 +41,8 @@ def product_rate(shape: Shape, dtype: torch.dtype, device: torch.device, rows: i
 
     The products are those of the weights of eight blocks with the same `rows` tokens.
     """
-    width, mlp = shape.width, shape.mlp
+    width = shape.width
+    mlp = shape.mlp
     sizes = [  # (inputs, outputs)
         (width, width + 2 * shape.kv_width),  # queries, keys and values
         (width, width),  # what attention gives
@@ -53,15 +54,18 @@ def product_rate(shape: Shape, dtype: torch.dtype, device: torch.device, rows: i
     for _ in range(8):
         for n_in, n_out in sizes:
             weights.append(torch.randn(n_out, n_in, device=device).to(dtype))
-    tokens = {n: torch.randn(rows, n, device=device).to(dtype) for n in (width, mlp)}
+    inputs_by_width = {}
+    for n_in in (width, mlp):
+        inputs_by_width[n_in] = torch.randn(rows, n_in, device=device).to(dtype)
 
     def work() -> None:
         for weight in weights:
-            torch.nn.functional.linear(tokens[weight.shape[1]], weight)
+            torch.nn.functional.linear(inputs_by_width[weight.shape[1]], weight)
 
     with torch.inference_mode():
         duration = seconds(work, device, repeats=5)
-    return sum(2 * rows * weight.numel() for weight in weights) / duration
+    flops = sum(2 * rows * weight.numel() for weight in weights)
+    return flops / duration
 
 
 def bandwidth(device: torch.device) -> float:
@@ -93,6 +97,7 @@ def peak_memory(work: Callable, *arguments: Any) -> float:
 
 
 def _remember_peak(card_peak: Any, work: Callable, arguments: Sequence[Any]) -> None:
+    """Do the work, and leave the peak bytes on all CUDA cards in `card_peak`."""
     work(*arguments)
     # All cards are asked, because `work` may run on another one than the first. None has held
     # anything where CUDA was not even started.

@@ -52,7 +52,8 @@ def measured(
                 work = partial(way, prompts[:count], peers.NEW_TOKENS)
                 duration = seconds(work, torch.device("cpu"), warm=False)
                 print(f"{label}, {count} series, turn {turn + 1}: {duration:.2f} s", flush=True)
-                durations[label][count] = min(duration, durations[label].get(count, duration))
+                least_so_far = durations[label].get(count, duration)
+                durations[label][count] = min(duration, least_so_far)
     return durations
 
 
@@ -72,11 +73,11 @@ class OpenVino:
         import openvino
 
         graph = stateful_graph(model.cpu())
-        if not exact:
-            graph = nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
         settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
         if exact:
             settings["EXECUTION_MODE_HINT"] = "ACCURACY"
+        else:
+            graph = nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
         compiled = openvino.Core().compile_model(graph, "CPU", settings)
         self.request = compiled.create_infer_request()
 
@@ -119,17 +120,23 @@ def stateful_graph(model: PreTrainedModel) -> Any:
     width = config.hidden_size // config.num_attention_heads
     # An example is traced: two rows of three tokens after five. Other sizes are as good.
     example = (
-        torch.ones(2, 3, dtype=torch.long),
-        torch.ones(2, 8, dtype=torch.long),
-        torch.arange(5, 8).expand(2, 3),
-        torch.arange(2, dtype=torch.int32),
+        torch.ones(2, 3, dtype=torch.long),  # new tokens
+        torch.ones(2, 8, dtype=torch.long),  # mask
+        torch.arange(5, 8).expand(2, 3),  # positions
+        torch.arange(2, dtype=torch.int32),  # rows
         *[torch.zeros(2, heads, 5, width)] * tensors,
     )
-    sizes = [[-1, -1]] * 3 + [[-1]] + [[-1, heads, -1, width]] * tensors
+    # The sizes of the same inputs, in which -1 is any number.
+    sizes = [
+        [-1, -1],
+        [-1, -1],
+        [-1, -1],
+        [-1],
+        *[[-1, heads, -1, width]] * tensors,
+    ]
+    input_shapes = [openvino.PartialShape(input_size) for input_size in sizes]
     with warnings.catch_warnings(action="ignore"), torch.no_grad():  # of what tracing fixes
-        graph = openvino.convert_model(
-            _Step(model), example_input=example, input=[openvino.PartialShape(s) for s in sizes]
-        )
+        graph = openvino.convert_model(_Step(model), example_input=example, input=input_shapes)
     state_inputs = [port.node for port in graph.inputs[4:]]
     state_outputs = [port.node for port in graph.outputs[1:]]
     passes = Manager()
@@ -166,11 +173,11 @@ class _Step(nn.Module):
         """Return the logits of the last token, and the longer keys and values."""
         columns = torch.arange(mask.shape[1])
         queries = columns[mask.shape[1] - tokens.shape[1] :]
-        is_visible = (columns <= queries[:, None]) & mask.bool()[:, None, None, :]
+        is_past = columns <= queries[:, None]  # (new, all)
+        is_visible = is_past & mask.bool()[:, None, None, :]  # (rows, 1, new, all)
         # Not minus infinity, because a pad on the left sees nothing at all.
-        bias = torch.zeros(is_visible.shape).masked_fill(
-            ~is_visible, torch.finfo(torch.float32).min
-        )
+        lowest = torch.finfo(torch.float32).min
+        bias = torch.zeros(is_visible.shape).masked_fill(~is_visible, lowest)
         cache = _Cache([tensor.index_select(0, rows) for tensor in past])
         logits = self.model(
             tokens, attention_mask=bias, position_ids=positions, cache=cache, logits_to_keep=1

@@ -36,6 +36,16 @@ RUNS = CANDIDATES[CHOSEN]
 OPENED = "three times, two of them for earlier adapters"
 """How often the series for judging have been opened. Each reading adds one."""
 ERROR = "error / that of the last season"
+LIMITS = (
+    "It knows no prices, promotions, holidays or other regressors. It reads 256 "
+    "steps at most, or 128 of two variables, and writes three digits. Of its bands only the "
+    "80% one has been checked for the share of true values that it holds. There are no sales, "
+    "and no counts that are mostly zero, among the series that judge it. These series have "
+    "been public for years, and nobody has tested whether its base model has read them. "
+    "Where AutoETS, AutoTheta and AutoARIMA can be run, the median of the three has the lower "
+    "error. It has not been compared with pretrained forecasters of time series."
+)
+"""What the adapter cannot do, and what is not known of it."""
 
 
 def called(name: str) -> str:
@@ -74,9 +84,14 @@ def _join_names(names: list[str]) -> str:
 def judgement(rows: list[dict[str, Any]]) -> str:
     """Return the card's words on the errors: by series, and where each source counts once."""
     errors = errors_by_series(rows)
-    rivals = {name: compared(errors, GENERAL, name) for name in errors.drop(columns=GENERAL)}
-    by_series = told_apart({called(name): rival.over_series for name, rival in rivals.items()})
-    by_source = told_apart({called(name): rival.over_sources for name, rival in rivals.items()})
+    ratios_over_series: dict[str, Ratio | None] = {}
+    ratios_over_sources: dict[str, Ratio | None] = {}
+    for name in errors.columns.drop(GENERAL):
+        comparison = compared(errors, GENERAL, name)
+        ratios_over_series[called(name)] = comparison.over_series
+        ratios_over_sources[called(name)] = comparison.over_sources
+    by_series = told_apart(ratios_over_series)
+    by_source = told_apart(ratios_over_sources)
     sources = errors.index.unique("source").size
     return (
         f"By a t interval over the {len(errors)} series, {by_series}. That takes the series for "
@@ -88,12 +103,15 @@ def judgement(rows: list[dict[str, Any]]) -> str:
 def furthest_behind(errors: pd.DataFrame) -> str:
     """Return the card's words on the source with the largest error in units of the last value's."""
     comparisons = {}
+    ratios = {}
     for source, source_errors in errors.groupby("source"):
         comparison = compared(source_errors, GENERAL, LAST_VALUE)
         if comparison.over_series:  # a single series has no interval
-            comparisons[source] = comparison.over_series, comparison
-    worst = max(comparisons, key=lambda source: comparisons[source][0].ratio)
-    ratio, comparison = comparisons[worst]
+            comparisons[source] = comparison
+            ratios[source] = comparison.over_series
+    worst = max(ratios, key=lambda source: ratios[source].ratio)
+    ratio = ratios[worst]
+    comparison = comparisons[worst]
     return (
         f"It is furthest behind the last value on the {worst}, with {ratio.ratio:.2f} times its "
         f"error ({ratio.low:.2f} to {ratio.high:.2f}), and ahead of it on {comparison.better} of "
@@ -109,38 +127,43 @@ def trainings() -> list[Record]:
     return records
 
 
-def facts() -> dict[str, Any]:
-    """Return what the card tells: data, recipe, cost, and errors on the sources for judging."""
-    records = trainings()
-    plan = records[0].plan
+def _data(records: list[Record]) -> str:
+    """Return the card's words on what its trainings learned from."""
     num_as_shown = sum(training.plan.shown > 0 for training in records)
     last = "In the last" if num_as_shown == 1 else f"In the last {num_as_shown}"
     mean = ""
     if len(RUNS) > 1:
         mean = f"The weights are the mean of those of the runs {' and '.join(RUNS)}. "
-    assert plan.training is not None  # each of the runs is a training
-    recipe: dict[str, Any] = {"start": plan.start, "pairs": plan.pairs, "shown": plan.shown}
-    recipe |= asdict(plan.training)
-    recipe["targets"] = ", ".join(recipe["targets"])
-    recipe["alpha"] = recipe["alpha"] or recipe["rank"]  # by default it is the rank
-
-    card_facts = {
-        "data": "No real series: an endless stream of synthetic ones, as "
+    return (
+        "No real series: an endless stream of synthetic ones, as "
         "`study.synthetic.families` draws them: seasons and trends, autoregressions, wandering "
         "cycles, counts, Gaussian processes, prey and predators, mixed; 20 to 256 steps each. "
         f"{last} of {len(records)} trainings many of them are shown as the forecaster shows a "
         "table, half of these without their season or trend, and most of these are series of "
         f"exponential smoothing (`study.synthetic.shown`). {mean}The settings below are those of "
         "the last training, which started from the one named there; the cost is that of all of "
-        "them. (`pairs` and `shown` are shares of its steps, which `study.experiments` explains.)",
-        "limits": "It knows no prices, promotions, holidays or other regressors. It reads 256 "
-        "steps at most, or 128 of two variables, and writes three digits. Of its bands only the "
-        "80% one has been checked for the share of true values that it holds. There are no sales, "
-        "and no counts that are mostly zero, among the series that judge it. These series have "
-        "been public for years, and nobody has tested whether its base model has read them. "
-        "Where AutoETS, AutoTheta and AutoARIMA can be run, the median of the three has the lower "
-        "error. It has not been compared with pretrained forecasters of time series.",
-        "recipe": recipe,
+        "them. (`pairs` and `shown` are shares of its steps, which `study.experiments` explains.)"
+    )
+
+
+def _recipe(record: Record) -> dict[str, Any]:
+    """Return the settings of a training, as the card lists them."""
+    plan = record.plan
+    assert plan.training is not None  # each of the runs is a training
+    recipe: dict[str, Any] = {"start": plan.start, "pairs": plan.pairs, "shown": plan.shown}
+    recipe |= asdict(plan.training)
+    recipe["targets"] = ", ".join(recipe["targets"])
+    recipe["alpha"] = recipe["alpha"] or recipe["rank"]  # by default it is the rank
+    return recipe
+
+
+def facts() -> dict[str, Any]:
+    """Return what the card tells: data, recipe, cost, and errors on the sources for judging."""
+    records = trainings()
+    card_facts = {
+        "data": _data(records),
+        "limits": LIMITS,
+        "recipe": _recipe(records[0]),
         "flops": sum(training.spent()["coursework"] for training in records),
     }
     rows = judged_rows()

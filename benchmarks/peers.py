@@ -39,6 +39,7 @@ def generate_batched(model: PreTrainedModel, prompts: list[list[int]]) -> None:
 
 
 def _generate(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, pad: int) -> None:
+    """Let transformers write NEW_TOKENS tokens for each row, greedily, whatever they are."""
     with torch.inference_mode():
         model.generate(
             tokens,

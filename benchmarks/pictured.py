@@ -41,14 +41,15 @@ def pictured_row(forecaster: Forecaster, source: Source) -> dict[str, Any]:
     context: PAST horizons. truth and rival (the median of the three): (horizon,) each. deciles:
     those of `general`, (9, horizon).
     """
-    cut = [cut for cut in cuts_of(source) if cut[0] == 0][-1]
-    _, context, truth = cut
+    cuts_of_first_series = [cut for cut in cuts_of(source) if cut[0] == 0]
+    last_cut = cuts_of_first_series[-1]
+    _, context, truth = last_cut
     (forecast,) = forecaster.sample(
         [context[:, None]], source.horizon, Sampling(SAMPLES, TEMPERATURE), season=source.season
     )
     medians = []
     for name in ENSEMBLED:
-        (rival,) = statistical(STATSFORECAST[name], [cut], source.horizon, source.season)
+        (rival,) = statistical(STATSFORECAST[name], [last_cut], source.horizon, source.season)
         medians.append(rival[4])  # the fifth of nine deciles is the median
     return {
         "season": source.season,
@@ -63,9 +64,9 @@ if __name__ == "__main__":
     with one_line():
         general = forecaster_of(GENERAL)
         made_by = model_key(general) | {"dtype": general.dtype, "samples": SAMPLES}
-        rows = [
-            place_of(source, JUDGING) | made_by | pictured_row(general, source)
-            for source in sources_of(JUDGING)
-        ]
+        rows = []
+        for source in sources_of(JUDGING):
+            place = place_of(source, JUDGING)
+            rows.append(place | made_by | pictured_row(general, source))
         record = provenance(torch.device("cpu")) | {"rows": rows}
         write_json(results_dir() / PICTURED_RECORD, record)

@@ -40,7 +40,8 @@ the same at both profiles."""
 
 def earlier_record(path: Path, commit: str) -> dict[str, Any] | None:
     """Return a record as a commit holds it; None if it has none at this path."""
-    command = ["git", "-C", str(ROOT), "show", f"{commit}:{path.relative_to(ROOT).as_posix()}"]
+    place = path.relative_to(ROOT).as_posix()
+    command = ["git", "-C", str(ROOT), "show", f"{commit}:{place}"]
     process = subprocess.run(command, capture_output=True, check=False)
     return json.loads(process.stdout) if process.returncode == 0 else None
 
@@ -51,8 +52,11 @@ def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, A
     These are the series that both records have.
     """
     shared_ids = [series for series in after["series"] if series in before["series"]]
-    texts = [(before["series"][i]["text"], after["series"][i]["text"]) for i in shared_ids]
-    row = {"of": len(shared_ids), "differing": sum(old != new for old, new in texts)}
+    num_differing = 0
+    for series in shared_ids:
+        if before["series"][series]["text"] != after["series"][series]["text"]:
+            num_differing += 1
+    row: dict[str, Any] = {"of": len(shared_ids), "differing": num_differing}
     for label, record in (("before", before), ("after", after)):
         errors = [record["series"][series]["mae"] for series in shared_ids]
         row[label] = {
@@ -101,8 +105,10 @@ def forecast_again() -> dict[str, Any]:
     forecasts = forecast(
         backbone, series.contexts[ids], record.protocol, batch_size=record.batch_size, ids=ids
     )
-    pairs = zip(forecasts, record.series.values(), strict=True)
-    num_differing = sum(ahead.texts[0] != entry["text"] for ahead, entry in pairs)
+    num_differing = 0
+    for ahead, entry in zip(forecasts, record.series.values(), strict=True):
+        if ahead.texts[0] != entry["text"]:
+            num_differing += 1
     setup = provenance(backbone.device)
     return {"of": len(ids), "differing": num_differing, "recorded on": record.device, **setup}
 

@@ -63,7 +63,12 @@ def is_of(row: Row, key: Row) -> bool:
 
 def has_all(rows: Sequence[Row], keys: Iterable[Row]) -> bool:
     """Whether there is a row for each of some keys."""
-    return all(any(is_of(row, key) for row in rows) for key in keys)
+    return all(_has(rows, key) for key in keys)
+
+
+def _has(rows: Sequence[Row], key: Row) -> bool:
+    """Whether there is a row for a key."""
+    return any(is_of(row, key) for row in rows)
 
 
 def replaced(rows: Sequence[Row], new: Sequence[Row]) -> list[Row]:
@@ -125,7 +130,8 @@ def show(rows: Sequence[Row], reference: str, ours: str) -> None:
 
     Without rows of the reference and of ours there is nothing to compare with.
     """
-    if not {reference, ours} <= {row["forecaster"] for row in rows}:
+    forecasters = {row["forecaster"] for row in rows}
+    if reference not in forecasters or ours not in forecasters:
         print(f"no summary, because it wants rows of {reference} and {ours}")
         return
     for table in (summary(rows, reference, ours), by_source(rows, reference)):

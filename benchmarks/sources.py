@@ -61,9 +61,9 @@ class Source:
         """Return the series (steps,), float64, MOST_SERIES at most."""
         frame = pd.DataFrame(self.load()).astype(np.float64)
         columns = [column for _, column in frame.items()]
+        # Of 50 columns these are 0, 2, 5, 7, ..., 49; of 20 or fewer they are all.
         places = np.unique(np.linspace(0, len(columns) - 1, MOST_SERIES).astype(int))
-        filled = [columns[place].interpolate(limit_area="inside") for place in places]
-        return [column.dropna().to_numpy() for column in filled]
+        return [_without_gaps(columns[place]) for place in places]
 
     def cuts(self) -> list[Cut]:
         """Return the cut of each forecast: the series' number, context and truth."""
@@ -87,11 +87,18 @@ class Source:
         cuts = []
         for number, values in enumerate(series):
             for horizons_back in range(origins, 0, -1):
-                context = values[: -self.horizon * horizons_back]
-                truth = values[-self.horizon * horizons_back :][: self.horizon]
+                steps_back = self.horizon * horizons_back
+                context = values[:-steps_back]
+                # With a horizon of 6 this is [-12:-6], then [-6:], which cannot be written [-6:0].
+                truth = values[-steps_back:][: self.horizon]
                 if len(context) > self.season and mase_unit(context, self.season).sum() > 0:
                     cuts.append((number, context, truth))
         return cuts
+
+
+def _without_gaps(column: pd.Series) -> np.ndarray:
+    """Return a column's values (steps,), interpolated inside and without its empty ends."""
+    return column.interpolate(limit_area="inside").dropna().to_numpy()
 
 
 def _statsmodels(name: str, *columns: str) -> pd.DataFrame:
@@ -132,20 +139,25 @@ def _passengers() -> pd.Series:
 
 
 def _elnino() -> pd.Series:
+    """Return the months of all years in one series; the table has a row a year."""
     return _statsmodels("elnino").set_index("YEAR").stack()
 
 
 def _fertility() -> pd.DataFrame:
-    return _statsmodels("fertility").filter(regex="^[0-9]{4}$").T.dropna(axis=1, thresh=50)
+    """Return fertility by the year (rows) of each country that has 50 years or more (columns)."""
+    by_country = _statsmodels("fertility").filter(regex="^[0-9]{4}$")  # a column for each year
+    return by_country.T.dropna(axis=1, thresh=50)
 
 
 def _electricity() -> pd.Series:
+    """Return the electricity that the state of Victoria used on each day."""
     path = _test_table_path("stl/tests/results/mstl_elec_vic.csv")
     hourly = pd.read_csv(path, parse_dates=["ds"], index_col="ds")
     return hourly["y"].resample("D").sum()
 
 
 def _google() -> pd.Series:
+    """Return the last price of Google's share in each week, adjusted for splits and dividends."""
     sample: Any = matplotlib.cbook.get_sample_data("goog.npz")
     table = sample["price_data"]
     prices = pd.Series(table["adj_close"], pd.to_datetime(table["date"]))
@@ -153,6 +165,7 @@ def _google() -> pd.Series:
 
 
 def _indicators() -> pd.DataFrame:
+    """Return nine monthly indicators of the US economy, by their names at the Federal Reserve."""
     names = "PAYEMS", "CPIAUCSL", "HSN1F", "HOUST", "INDPRO", "DSPIC96", "PCEPI", "PERMIT", "TCU"
     folder = "statespace/tests/results/frbny_nowcast/Nowcasting/data/US"
     return pd.read_csv(_test_table_path(f"{folder}/2016-07-29.csv"))[list(names)]
@@ -188,9 +201,8 @@ class TextbookSource(Source):
     def series(self) -> list[np.ndarray]:
         """Return the series (steps,), float64, MOST_DRAWN at most, drawn with SERIES_SEED."""
         frame = pd.DataFrame(self.load()).astype(np.float64)
-        filled = [column.interpolate(limit_area="inside") for _, column in frame.items()]
-        usable = [column.dropna().to_numpy() for column in filled]
-        usable = [values for values in usable if self._is_usable(values)]
+        all_series = [_without_gaps(column) for _, column in frame.items()]
+        usable = [values for values in all_series if self._is_usable(values)]
         if len(usable) > MOST_DRAWN:
             rng = np.random.default_rng(SERIES_SEED)
             places = np.sort(rng.choice(len(usable), MOST_DRAWN, replace=False))
@@ -220,6 +232,7 @@ def _wide(name: str, time: str, ids: str | Sequence[str], value: str) -> pd.Data
 
 
 def _countries(value: str) -> pd.DataFrame:
+    """Return one value of the world's economies by the year, a column for each country."""
     table = import_module("tsdata.fpp3").raw["global_economy"]
     return table.pivot(index="Year", columns="Country", values=value)
 
@@ -247,9 +260,11 @@ def _air() -> pd.DataFrame:
     table = import_module("tsdata.fpp3").raw["warsaw_air_quality"]
     table.columns = table.columns.str.strip()
     dates = pd.to_datetime(table["date"], format="%m/%d/%y")
-    numbers = table[["pm25", "pm10", "no2"]].apply(lambda column: column.astype(str).str.strip())
-    numbers = numbers.apply(pd.to_numeric, errors="coerce")
-    return numbers.set_index(dates).sort_index().asfreq("D")
+    numbers = {}
+    for name in ("pm25", "pm10", "no2"):
+        texts = table[name].astype(str).str.strip()
+        numbers[name] = pd.to_numeric(texts, errors="coerce")  # a blank is a gap
+    return pd.DataFrame(numbers).set_index(dates).sort_index().asfreq("D")
 
 
 _retail = partial(_wide, "aus_retail", "Month", "Series ID", "Turnover")

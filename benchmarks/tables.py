@@ -63,7 +63,8 @@ def _regression(contexts: Sequence[np.ndarray], horizon: int, season: int) -> li
     for context in contexts:
         lowest = min(0.0, context.min())
         lifted = (context - lowest)[None, :, None]  # (one series, steps, one variable)
-        paths = log_var_paths(lifted, 200, np.random.default_rng(0), horizon)[0, ..., 0]
+        all_paths = log_var_paths(lifted, 200, np.random.default_rng(0), horizon)
+        paths = all_paths[0, ..., 0]  # (200, horizon), of the one series and variable
         deciles.append(np.quantile(paths + lowest, DECILES, axis=0))
     return deciles
 
@@ -114,14 +115,11 @@ def _language_model(
 ) -> list[np.ndarray]:
     """Return the deciles of the language model's samples."""
     forecaster = forecaster_of(name)
+    sampling = Sampling(SAMPLES, TEMPERATURE)
+    series = [context[:, None] for context in contexts]  # (steps, one variable)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
-        forecasts = forecaster.sample(
-            [context[:, None] for context in contexts],
-            horizon,
-            Sampling(SAMPLES, TEMPERATURE),
-            season=season,
-        )
+        forecasts = forecaster.sample(series, horizon, sampling, season=season)
     return [np.quantile(forecast.physical[..., 0], DECILES, axis=0) for forecast in forecasts]
 
 
@@ -138,6 +136,7 @@ def measured(source: Source, forecast: DecileForecast) -> dict[str, Any]:
         deciles = forecast(contexts, source.horizon, source.season)
     seconds = time.perf_counter() - start
 
+    # The cuts are in the order of the series, so the first `origins` of them are the first one's.
     place = min(source.origins, len(cuts)) - 1
     _, context, truth = cuts[place]
     return {
@@ -151,12 +150,8 @@ def measured(source: Source, forecast: DecileForecast) -> dict[str, Any]:
     }
 
 
-def record_tables(path: Path, split: str, adapters: Sequence[str], only: str = "") -> None:
-    """Measure what the record at `path` lacks of a split's sources, and write it after each row.
-
-    only: the one forecaster that is measured. A record of another machine needs it, because the
-    hash of its values may differ by rounding, and all of a source would be measured anew.
-    """
+def _forecasts_by_name(adapters: Sequence[str]) -> dict[str, DecileForecast]:
+    """Return all forecasters by name, but for the reference, which depends on the source."""
     forecasts: dict[str, DecileForecast] = {}
     for name, model in MODELS.items():
         forecasts[name] = partial(statsforecast_deciles, model)
@@ -164,7 +159,16 @@ def record_tables(path: Path, split: str, adapters: Sequence[str], only: str = "
     forecasts["log-VAR(3)"] = _regression
     for name in adapters:
         forecasts[name] = partial(_language_model, name)
+    return forecasts
 
+
+def record_tables(path: Path, split: str, adapters: Sequence[str], only: str = "") -> None:
+    """Measure what the record at `path` lacks of a split's sources, and write it after each row.
+
+    only: the one forecaster that is measured. A record of another machine needs it, because the
+    hash of its values may differ by rounding, and all of a source would be measured anew.
+    """
+    forecasts = _forecasts_by_name(adapters)
     for name in adapters:
         if only in ("", name):
             forecaster_of(name)  # what is no adapter is said before any work

@@ -105,9 +105,10 @@ def _can_use_season(model: str, season: int, steps: int) -> bool:
 @cache
 def _compile() -> None:
     """Let each model forecast a short series, because the first call compiles it."""
-    short = np.random.default_rng(0).normal(size=40).cumsum()
+    context = np.random.default_rng(0).normal(size=40).cumsum()
+    cut = (0, context, np.array([]))  # its truth is not looked at
     for model in STATSFORECAST.values():
-        statistical(model, [(0, short, short[:0])], 4, 4)
+        statistical(model, [cut], horizon=4, season=4)
 
 
 def timed(forecast: Callable[[], list[np.ndarray]]) -> tuple[list[np.ndarray], float]:
@@ -126,13 +127,15 @@ def statistical_rows(source: Source) -> dict[str, dict[str, Any]]:
     for name, model in STATSFORECAST.items():
         forecast = partial(statistical, model, cuts, source.horizon, source.season)
         deciles[name], seconds[name] = timed(forecast)
-    deciles_by_cut = zip(*(deciles[name] for name in ENSEMBLED), strict=True)
-    deciles[ENSEMBLE] = [np.median(forecasts, axis=0) for forecasts in deciles_by_cut]
+    deciles[ENSEMBLE] = []
+    for i in range(len(cuts)):
+        forecasts = [deciles[name][i] for name in ENSEMBLED]
+        deciles[ENSEMBLE].append(np.median(forecasts, axis=0))
     seconds[ENSEMBLE] = round(sum(seconds[name] for name in ENSEMBLED), 2)
-    return {
-        name: score(cuts, source.season, deciles[name]) | {"seconds": seconds[name]}
-        for name in deciles
-    }
+    rows = {}
+    for name in deciles:
+        rows[name] = score(cuts, source.season, deciles[name]) | {"seconds": seconds[name]}
+    return rows
 
 
 def _sampling_options() -> dict[str, Any]:
@@ -164,10 +167,12 @@ def language_row(
         forecasts = forecaster.sample(
             contexts, source.horizon, sampling, season=season or source.season
         )
-        return [
-            np.quantile(ahead.physical, DECILES, axis=0).reshape(len(DECILES), *truth.shape)
-            for ahead, (_, _, truth) in zip(forecasts, cuts, strict=True)
-        ]
+        quantiles_by_cut = []
+        for ahead, (_, _, truth) in zip(forecasts, cuts, strict=True):
+            quantiles = np.quantile(ahead.physical, DECILES, axis=0)  # (9, horizon, variables)
+            # A truth of one variable has no axis for it.
+            quantiles_by_cut.append(quantiles.reshape(len(DECILES), *truth.shape))
+        return quantiles_by_cut
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*longer than the model's window")
@@ -183,7 +188,9 @@ def record_half(path: Path, half: str, models: Sequence[str], sources: Sequence[
         """Measure the forecasters of which a source has no row among those recorded."""
         place = place_of(source, half)
         new = []
-        if not has_all(rows, [place | {"forecaster": name} for name in (*STATSFORECAST, ENSEMBLE)]):
+        names = (*STATSFORECAST, ENSEMBLE)
+        statistical_keys = [place | {"forecaster": name} for name in names]
+        if not has_all(rows, statistical_keys):
             for name, row in statistical_rows(source).items():
                 new.append(place | {"forecaster": name} | row)
         for name in models:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -81,6 +82,7 @@ class Worker:
         return float(answer) if answer else None
 
     def _answer(self) -> str:
+        """Wait for its next line, and return it; empty if the process has ended."""
         return self.process.stdout.readline().strip() if self.process.stdout else ""
 
 
@@ -149,23 +151,15 @@ def measure(rounds: int) -> list[dict]:
             selves[way] = Worker(variables)
             selves[way].ask("forever")
             selves[way].process.send_signal(signal.SIGSTOP)
-        for _ in range(rounds):
-            for neighbour in NEIGHBOURS:
-                for way in WAYS:
-                    row = durations.setdefault((way, neighbour), {work: [] for work in WORK})
-                    neighbour_processes: dict[str, subprocess.Popen] = {
-                        "beside a loop": loop,
-                        "beside itself": selves[way].process,
-                    }
-                    neighbour_process = neighbour_processes.get(neighbour)  # None where it is alone
-                    for work in WORK:
-                        if None in row[work]:
-                            continue
-                        with awake(neighbour_process):
-                            row[work].append(workers[way].seconds(work))
-                        if row[work][-1] is None:
-                            workers[way] = Worker(WAYS[way])
-                    print(f"{way:28s} {neighbour:15s} {row}", file=sys.stderr, flush=True)
+        for _, neighbour, way in product(range(rounds), NEIGHBOURS, WAYS):
+            turns = durations.setdefault((way, neighbour), {work: [] for work in WORK})
+            neighbour_process: subprocess.Popen | None = None  # where it is alone
+            if neighbour == "beside a loop":
+                neighbour_process = loop
+            elif neighbour == "beside itself":
+                neighbour_process = selves[way].process
+            _take_turn(workers, way, neighbour_process, turns)
+            print(f"{way:28s} {neighbour:15s} {turns}", file=sys.stderr, flush=True)
     finally:
         processes: list[subprocess.Popen] = [loop]
         processes += [worker.process for worker in (*workers.values(), *selves.values())]
@@ -177,6 +171,25 @@ def measure(rounds: int) -> list[dict]:
         medians = {work: typical(seconds) for work, seconds in turns.items()}
         rows.append({"way": way, "neighbour": neighbour, **medians, "turns": turns})
     return rows
+
+
+def _take_turn(
+    workers: dict[str, Worker],
+    way: str,
+    neighbour: subprocess.Popen | None,
+    turns: dict[str, list[float | None]],
+) -> None:
+    """Have the worker of a way do each kind of work once, and add the seconds to its turns.
+
+    Work that was given up once is left out. Its worker was killed, so a new one takes its place.
+    """
+    for work in WORK:
+        if None in turns[work]:
+            continue
+        with awake(neighbour):
+            turns[work].append(workers[way].seconds(work))
+        if turns[work][-1] is None:
+            workers[way] = Worker(WAYS[way])
 
 
 def typical(seconds: list[float | None]) -> float | None:
@@ -226,9 +239,8 @@ def threads_table(rows: list[dict]) -> str:
             elif row["neighbour"] == "alone":
                 cells.append(f"{row[work]:.1f}")
             else:
-                cells.append(
-                    f"{row[work]:.1f} ({row[work] / rows_alone[row['way']][work]:.1f} times)"
-                )
+                factor = row[work] / rows_alone[row["way"]][work]
+                cells.append(f"{row[work]:.1f} ({factor:.1f} times)")
         lines.append(f"| {row['way']} | {row['neighbour']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

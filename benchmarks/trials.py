@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,8 @@ class TriedView:
     steps: int = LONGEST
     """The last steps that are shown; more where they are fewer than six seasons."""
     season: str = "whole"
-    """Of what a season is estimated that is taken out: of the `whole` past, or of the `part` that
-    is shown; `in` leaves it in."""
+    """The season that is taken out is estimated from the `whole` past, or from the `part` that is
+    shown; `in` leaves it in."""
     trend: str = "none"
     """What slope is taken out: that of the `mean step` of what is shown, or of a `line` through its
     last three seasons, or last 20 steps; `none` leaves it in."""
@@ -131,7 +132,8 @@ class Written:
 
 def show_series(context: np.ndarray, horizon: int, season: int, view: TriedView) -> Written:
     """Take out of a context (steps,) what a view says."""
-    part = context[-min(LONGEST, max(view.steps, SEASONS_SEEN * season)) :]
+    num_shown = min(LONGEST, max(view.steps, SEASONS_SEEN * season))
+    part = context[-num_shown:]
     estimated = part if view.season == "part" else context
     length = 1 if view.season == "in" else season
     pattern = Season.of(estimated[:, None], length)
@@ -185,23 +187,31 @@ def view_samples(
     key = f"{_key()} {forecaster_of(GENERAL).dtype} {horizon}".encode()
     path = out_dir() / "textbook" / f"{short_hash(content + key)}.npz"
     if not path.exists():
-        forecaster = _narrow_forecaster()
-        series = [shown.written[:, None] for shown in all_shown]
-        start = time.process_time()
-        forecasts = forecaster.sample(series, horizon, Sampling(SAMPLES, TEMPERATURE), views=PLAIN)
-        seconds = time.process_time() - start
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # What is left of a series may be without negative values where the series is not.
-        unbounded_forecasts = [replace(forecast, least=-np.inf) for forecast in forecasts]
-        samples = np.stack([forecast.physical[..., 0] for forecast in unbounded_forecasts])
-        draft = path.with_name(f"half-{path.name}")
-        np.savez(draft, samples=samples, seconds=seconds)
-        draft.replace(path)  # in one step, so that a kill leaves no half file under that name
+        _store_samples(path, [shown.written for shown in all_shown], horizon)
     archive = np.load(path)
-    restored_samples = [
-        shown.back(samples) for shown, samples in zip(all_shown, archive["samples"], strict=True)
-    ]
+    restored_samples = []
+    for shown, samples in zip(all_shown, archive["samples"], strict=True):
+        restored_samples.append(shown.back(samples))
     return restored_samples, float(archive["seconds"])
+
+
+def _store_samples(path: Path, written: Sequence[np.ndarray], horizon: int) -> None:
+    """Sample forecasts of written series (steps,), and store them as a file of numpy's.
+
+    `samples` has the shape (series, SAMPLES, horizon), and `seconds` is what they took.
+    """
+    forecaster = _narrow_forecaster()
+    series = [values[:, None] for values in written]
+    start = time.process_time()
+    forecasts = forecaster.sample(series, horizon, Sampling(SAMPLES, TEMPERATURE), views=PLAIN)
+    seconds = time.process_time() - start
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # What is left of a series may be without negative values where the series is not.
+    unbounded_forecasts = [replace(forecast, least=-np.inf) for forecast in forecasts]
+    samples = np.stack([forecast.physical[..., 0] for forecast in unbounded_forecasts])
+    draft = path.with_name(f"half-{path.name}")
+    np.savez(draft, samples=samples, seconds=seconds)
+    draft.replace(path)  # in one step, so that a kill leaves no half file under that name
 
 
 @cache
@@ -234,19 +244,26 @@ def trial_row(trial: Trial, source: Source, cuts: Sequence[Cut]) -> dict[str, An
         parts.append([draws[start : start + share] for draws in samples])
         seconds += view_seconds * share / SAMPLES
         start += share
-    samples_by_cut = [np.concatenate(draws) for draws in zip(*parts, strict=True)]
 
     deciles = []
-    for samples, (_, context, _) in zip(samples_by_cut, cuts, strict=True):
-        median = np.median(samples, axis=0)
-        spread_samples = np.maximum(
-            median + trial.spread * (samples - median), _lower_bound(context)
-        )
-        quantiles = np.quantile(spread_samples, DECILES, axis=0)
-        if trial.trimmed < 0.5:
-            quantiles[4] = trim_mean(samples, trial.trimmed, axis=0)
-        deciles.append(quantiles)
+    for i, (_, context, _) in enumerate(cuts):
+        samples = np.concatenate([part[i] for part in parts])  # of all views
+        deciles.append(_deciles(trial, samples, _lower_bound(context)))
     return score(cuts, source.season, deciles) | {"seconds": round(seconds, 2)}
+
+
+def _deciles(trial: Trial, samples: np.ndarray, least: float) -> np.ndarray:
+    """Return the deciles (9, horizon) of samples (SAMPLES, horizon), as a trial makes them.
+
+    The samples are moved away from their median, but not below `least`. The fifth decile is the
+    trial's point forecast.
+    """
+    median = np.median(samples, axis=0)
+    moved = median + trial.spread * (samples - median)
+    deciles = np.quantile(np.maximum(moved, least), DECILES, axis=0)
+    if trial.trimmed < 0.5:
+        deciles[4] = trim_mean(samples, trial.trimmed, axis=0)
+    return deciles
 
 
 def new_rows(names: Sequence[str], source: Source, rows: Sequence[Row]) -> list[Row]:

@@ -44,20 +44,26 @@ PRINTED = {"horizon": 10, "origins": 8}
 
 def evaluate(table: Path, record: Path, steps: int, **options: int) -> None:
     """Run `m2 evaluate`, unless its record is of this table, these options and this adapter."""
-    if record.exists():
-        stored_record = read_json(record)
-        settings = stored_record["settings"]
-        is_same = options.items() <= settings.items()
-        is_same &= (settings["finetune"] or 0) == steps
-        is_same &= stored_record["table"]["sha256"] == short_hash(table.read_bytes())
-        if is_same and _is_of_general(stored_record, steps):
-            return
+    if record.exists() and _is_same(read_json(record), table, steps, options):
+        return
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     if steps:
         flags.append(f"--finetune={steps}")
     command = ["evaluate", str(table), *flags, f"--output={record}", "--force"]
     if main(command) != 0:
         raise SystemExit(f"m2 {' '.join(command)} failed")
+
+
+def _is_same(record: dict[str, Any], table: Path, steps: int, options: dict[str, int]) -> bool:
+    """Whether a record is of this table, so many steps of training, these options and `general`."""
+    settings = record["settings"]
+    steps_of_record = settings["finetune"] or 0  # None: without training
+    return (
+        options.items() <= settings.items()
+        and steps_of_record == steps
+        and record["table"]["sha256"] == short_hash(table.read_bytes())
+        and _is_of_general(record, steps)
+    )
 
 
 def _is_of_general(record: dict[str, Any], steps: int) -> bool:
@@ -81,7 +87,8 @@ def record_tables() -> None:
         name = TABLE_FILES[source.name]
         table = out_dir() / "tuned" / f"{name}.csv"
         table.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame({"y": source.series()[0]}).to_csv(table, index=False)
+        first_series = source.series()[0]
+        pd.DataFrame({"y": first_series}).to_csv(table, index=False)
         options = {
             "horizon": source.horizon,
             "origins": source.origins,

@@ -173,11 +173,10 @@ def _forecast_with_model(
 
     shape = Shape.of(backbone.model.config)
     adapted = workload(EXPERIMENTS[adapter or CONSTRAINED_BASELINE], PROFILE).adapter
-    costs = [
-        series_costs(shape, vars(entry), protocol, **adapted)
-        for protocol, forecasts in parts
-        for entry in forecasts
-    ]
+    costs = []
+    for protocol, forecasts in parts:
+        for entry in forecasts:
+            costs.append(series_costs(shape, vars(entry), protocol, **adapted))
     row = {
         "seconds": seconds,
         "flops": sum(cost["executed"] for cost in costs) / len(contexts),
@@ -290,15 +289,17 @@ def record_yardsticks(path: Path | None = None) -> Path:
         elif old_row:
             continue
         else:
-            new_row = _of_a_twin(rows, series_sets, set_name, name) or measured(series, ids, name)
+            twin_row = _of_a_twin(rows, series_sets, set_name, name)
+            new_row = twin_row or measured(series, ids, name)
         row = {"set": set_name, "forecaster": name} | new_row
         if row == old_row:
             continue
         rows[set_name, name] = row
-        measured_rows = [row for row in rows.values() if row]
-        write_json(path, provenance(torch.device("cpu")) | {"data": data, "rows": measured_rows})
-        mae = f"mean MAE {np.mean(list(row['maes'].values())):.1f}"
-        print(f"{set_name}: {name}, {mae}, {row['seconds']:.2g} s a series", flush=True)
+        known_rows = [known_row for known_row in rows.values() if known_row]
+        write_json(path, provenance(torch.device("cpu")) | {"data": data, "rows": known_rows})
+        mean_mae = np.mean(list(row["maes"].values()))
+        error = f"mean MAE {mean_mae:.1f}"
+        print(f"{set_name}: {name}, {error}, {row['seconds']:.2g} s a series", flush=True)
     return path
 
 
@@ -316,9 +317,12 @@ def _of_a_twin(
         return None
     series, ids = series_sets[set_name]
     for other_name, (other_series, other_ids) in series_sets.items():
-        is_same = (other_series.fingerprint, list(other_ids)) == (series.fingerprint, list(ids))
+        if other_name == set_name:
+            continue
+        has_same_data = other_series.fingerprint == series.fingerprint
+        has_same_ids = list(other_ids) == list(ids)
         row = rows[other_name, name]
-        if is_same and row and other_name != set_name:
+        if has_same_data and has_same_ids and row:
             return {key: value for key, value in row.items() if key not in ("set", "forecaster")}
     return None
 

@@ -13,7 +13,7 @@ from m2lib.accounting import CONVENTIONS, Costs, sum_costs
 from m2lib.cli import Convention
 from m2lib.cli_tables import Flag
 from m2lib.files import ROOT, InputError
-from m2lib.series import load_series, summarise
+from m2lib.series import SeriesSet, load_series, summarise
 from study.profiles import Profile
 from study.records import Record
 from study.settings import SETTINGS, read
@@ -144,18 +144,25 @@ def status(*, check: Flag = False) -> None:
     profile = study.active_profile()
     data = load_series() if check else None
     print(study.record_path(profile, "*").parent)
-    for name, experiment in study.EXPERIMENTS.items():
-        if study.record_path(profile, name).exists():
-            try:
-                record = study.load_record(profile, name, data)
-                standing = _standing(profile, record)
-                if data and record.plan.data != data.fingerprint:
-                    standing += "; not checked, because M2_DATA holds other series"
-            except InputError as error:
-                standing = str(error)
-        else:
-            standing = f"not run: {experiment.about}"
-        print(f"{name:22s} {standing}")
+    for name in study.EXPERIMENTS:
+        print(f"{name:22s} {_recorded_standing(profile, name, data)}")
+
+
+def _recorded_standing(profile: Profile, name: str, data: SeriesSet | None) -> str:
+    """Say how far an experiment is by its record, or what is wrong with that.
+
+    data: the series with which the record's errors are compared; None: they are not compared.
+    """
+    if not study.record_path(profile, name).exists():
+        return f"not run: {study.EXPERIMENTS[name].about}"
+    try:
+        record = study.load_record(profile, name, data)
+        standing = _standing(profile, record)
+    except InputError as error:
+        return str(error)
+    if data and record.plan.data != data.fingerprint:
+        standing += "; not checked, because M2_DATA holds other series"
+    return standing
 
 
 def budget() -> None:
@@ -165,7 +172,8 @@ def budget() -> None:
     heads = "".join(f"{convention:>14s}" for convention in CONVENTIONS)
     print(f"{'FLOPs spent':22s}{'status':>10s}{heads}")
     for name, record in study.all_records(profile).items():
-        print(_line_of_budget(name, record.status, record.spent(), study.EXPERIMENTS[name].group))
+        group = study.EXPERIMENTS[name].group
+        print(_line_of_budget(name, record.status, record.spent(), group))
     for row in study.removed(profile):
         label = f"{len(row['records'])} no longer kept"
         costs = sum_costs(*row["flops"].values())

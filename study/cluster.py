@@ -37,6 +37,28 @@ class ExperimentJob(Checkpointable):
         run(name, profile)
 
 
+def _with_earlier(names: Collection[str], profile: Profile) -> set[str]:
+    """Return the names of experiments, and of all that these build on."""
+    wanted_names = set(names)
+    for name in reversed(EXPERIMENTS):  # they are declared in the order that they need
+        if name in wanted_names:
+            wanted_names.update(earlier(EXPERIMENTS[name], profile))
+    return wanted_names
+
+
+def _waiting_for(job_ids: Collection[str]) -> dict[str, Any]:
+    """Return Slurm's parameters of a job that begins once others have succeeded."""
+    # `singleton`: a job waits for others of its name, so that giving the command twice does no
+    # harm.
+    dependencies = ["singleton"]
+    dependencies += [f"afterok:{job_id}" for job_id in job_ids]
+    return {
+        "dependency": ",".join(dependencies),
+        "kill-on-invalid-dep": "yes",
+        "requeue": True,
+    }
+
+
 def submit(
     names: Collection[str], cluster: str, options: Mapping[str, Any], profile: Profile
 ) -> Iterator[tuple[str, "Job[None]"]]:
@@ -48,12 +70,9 @@ def submit(
     if the cluster refuses a job, if a job on this machine fails and, as `run` does, if the record
     there is that of another run.
     """
-    wanted_names = set(names)
     jobs = dict[str, Job[None]]()
     data = load_series()
-    for name in reversed(EXPERIMENTS):  # they are declared in the order that they need
-        if name in wanted_names:
-            wanted_names.update(earlier(EXPERIMENTS[name], profile))
+    wanted_names = _with_earlier(names, profile)
     try:
         # A job that comes to its time limit is queued again; submitit would give up after three
         # times.
@@ -71,17 +90,8 @@ def submit(
             # What builds on a job cannot be looked at, for its series are still to be chosen.
             if not job_ids and finished_record_of(plan_run(name, profile, data), profile, data):
                 continue
-            # `singleton`: a job waits for others of its name, so that giving the command twice does
-            # no harm.
-            dependencies = ["singleton"]
-            dependencies += [f"afterok:{job}" for job in job_ids]
-            order = {
-                "dependency": ",".join(dependencies),
-                "kill-on-invalid-dep": "yes",
-                "requeue": True,
-            }
             executor.update_parameters(
-                name=f"{profile.name}-{name}", slurm_additional_parameters=order
+                name=f"{profile.name}-{name}", slurm_additional_parameters=_waiting_for(job_ids)
             )
             job = executor.submit(ExperimentJob(), name, profile)
             jobs[name] = job

@@ -35,7 +35,10 @@ def loss_costs(
     As published, validation loss is free.
     """
     forward = partial(costs_of, accounting.forward_flops, shape, rank=rank, targets=targets)
-    losses = [forward(int((window != PAD_ID).sum())) for window in windows]
+    losses = []
+    for window in windows:
+        tokens = int((window != PAD_ID).sum())
+        losses.append(forward(tokens))
     return sum_costs(*losses) | {"published": 0}
 
 
@@ -130,22 +133,28 @@ def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workl
     if experiment.adapter and not training:
         trained_experiment = EXPERIMENTS[start or experiment.adapter.names[0]]
         adapter_training = training_at(trained_experiment, profile)
+    targets = TARGETS
+    rank = 0
+    if adapter_training:
+        targets = adapter_training.targets
+        rank = adapter_training.rank
     prompt = protocol.context_tokens or CONTEXT_STEPS * STUDY.longest_step
     new_tokens = protocol.max_new_tokens
     if protocol.constrained:
         new_tokens = protocol.steps * STUDY.longest_step
+    num_forecasts = experiment.num_forecasts
+    if profile.most_series:
+        num_forecasts = min(num_forecasts, profile.most_series)
     return Workload(
-        targets=adapter_training.targets if adapter_training else TARGETS,
-        rank=adapter_training.rank if adapter_training else 0,
+        targets=targets,
+        rank=rank,
         batch=training.batch_size if training else 1,
         steps=training.steps if training else 0,
         length=training.sequence_length if training else prompt,
         prompt=prompt,
         samples=protocol.n_samples,
         new_tokens=new_tokens,
-        num_forecasts=min(
-            experiment.num_forecasts, profile.most_series or experiment.num_forecasts
-        ),
+        num_forecasts=num_forecasts,
         watch=watch_at(experiment, profile),
     )
 
@@ -171,8 +180,10 @@ def estimate(
     # are still to come.
     evaluations = 0
     if work.steps > steps_done:
-        evaluations_between = sum(step > steps_done for step in work.watch.after)
-        evaluations = (steps_done == 0) + evaluations_between + 1
+        before = 1 if steps_done == 0 else 0
+        between = sum(step > steps_done for step in work.watch.after)
+        after = 1
+        evaluations = before + between + after
     num_watched = work.watch.num_series * evaluations
     # A window begins every length / 2 tokens, so a series of n tokens has at most 2 n / length of
     # them, rounded up: 100 steps of 10 tokens have 2000 / 512, so 4. (A real series has some 800
@@ -189,12 +200,12 @@ def estimate(
         batch=work.batch,
         **work.adapter,
     )
+    watched_forecasts = forecast(repeats=num_watched if work.watch.also_forecast else 0)
+    forecasts_left = max(0, work.num_forecasts - forecasts_done)
     return {
         "training": training,
-        "evaluation": sum_costs(
-            losses | {"published": 0}, forecast(repeats=num_watched * work.watch.also_forecast)
-        ),
-        "forecasts": forecast(repeats=max(0, work.num_forecasts - forecasts_done)),
+        "evaluation": sum_costs(losses | {"published": 0}, watched_forecasts),
+        "forecasts": forecast(repeats=forecasts_left),
     }
 
 

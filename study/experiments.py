@@ -121,6 +121,25 @@ OTHER_HARD = Selection(selections.others_of_hard_20, ("baseline", "default"), 15
 HARD_AND_EASY = Selection(selections.hard_and_easy, ("baseline",), 25)
 THE_REST = Selection(selections.all_but_hard_and_easy, ("baseline",), 25)
 
+
+def _first_round() -> list[Experiment]:
+    """Return the search's runs of the first round, one for each pair of learning rate and rank."""
+    runs = []
+    for i, (rate, rank) in enumerate(GRID):
+        rate_number = i // 3 + 1  # each rate has three ranks
+        run = Experiment(
+            SEARCH[i],
+            f"the search: rate {rate_number} of 3, rank {rank}, "
+            "on the five hardest series (section 3.2)",
+            group="first search",
+            select=HARDEST,
+            training=replace(FIRST, steps=3150, learning_rate=rate, rank=rank),
+            part_of=PART_OF.get(SEARCH[i]),
+        )
+        runs.append(run)
+    return runs
+
+
 _REPORTED = [
     Experiment(
         "baseline",
@@ -137,18 +156,7 @@ _REPORTED = [
         featured=FEATURED,
         marks=(3150,),  # here search/expt_1 ends
     ),
-    *(
-        Experiment(
-            name,
-            f"the search: rate {i // 3 + 1} of 3, rank {rank}, "
-            "on the five hardest series (section 3.2)",
-            group="first search",
-            select=HARDEST,
-            training=replace(FIRST, steps=3150, learning_rate=rate, rank=rank),
-            part_of=PART_OF.get(name),
-        )
-        for i, (name, (rate, rank)) in enumerate(zip(SEARCH, GRID, strict=True))
-    ),
+    *_first_round(),
     *(
         Experiment(
             name,
@@ -245,6 +253,7 @@ _BEYOND = [
 
 
 def _trial(name: str, tried: str, training: TrainConfig, **more: Any) -> Experiment:
+    """Return a trial on the validation series; `more` are further fields of `Experiment`."""
     return Experiment(f"trial/{name}", f"trial: {tried}", CONSTRAINED, training=training, **more)
 
 
@@ -352,6 +361,7 @@ def _tables(
     text_format: TextFormat = TABLES,
     without: str = "",
 ) -> Experiment:
+    """Return a trial for the adapter for any table, which learns from synthetic series."""
     return Experiment(
         f"tables/{name}",
         f"for any table: {tried}",
@@ -479,6 +489,7 @@ SAMPLED_AT = {"untuned": 1.0, "final": 0.5, "best": 0.7}
 
 
 def _samples(name: str, temperature: float, n_samples: int, split: str) -> Experiment:
+    """Return an experiment that samples a split's series, with the adapter that its name says."""
     who = name.split("/")[1]  # of temperature/final/0.5 or samples/final/test: final
     return Experiment(
         name,
@@ -489,16 +500,20 @@ def _samples(name: str, temperature: float, n_samples: int, split: str) -> Exper
     )
 
 
-_SAMPLES = [
-    *(
-        _samples(f"temperature/{who}/{t}", t, 12, "validation")
-        for who, t in product(SAMPLED_AT, TEMPERATURES)
-    ),
-    *(
-        _samples(f"samples/{who}/{split}", t, 48, split)
-        for (who, t), split in product(SAMPLED_AT.items(), ("validation", "test"))
-    ),
-]
+def _all_samples() -> list[Experiment]:
+    """Return the experiments that try each temperature, then those at the temperatures chosen."""
+    experiments = []
+    for who in SAMPLED_AT:
+        for temperature in TEMPERATURES:
+            name = f"temperature/{who}/{temperature}"
+            experiments.append(_samples(name, temperature, 12, "validation"))
+    for who, temperature in SAMPLED_AT.items():
+        for split in ("validation", "test"):
+            experiments.append(_samples(f"samples/{who}/{split}", temperature, 48, split))
+    return experiments
+
+
+_SAMPLES = _all_samples()
 FINAL_TRIALS = tuple(trial.name for trial in _TRIALS)
 START = "trial/rate"
 """The trial whose settings each of ARMS changes."""

@@ -162,7 +162,8 @@ def series_ids_of(
         return ()
     ids = getattr(split_ids(n), experiment.split)
     if experiment.select:
-        chosen = experiment.select.rule(*map(errors_of, experiment.select.reads))
+        errors = [errors_of(name) for name in experiment.select.reads]
+        chosen = experiment.select.rule(*errors)
         if not set(chosen) <= set(ids):  # published errors are those of the report's 1000 series
             raise InputError(
                 f"{experiment.name} forecasts validation series that the report chose, which are "

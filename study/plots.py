@@ -99,7 +99,8 @@ def moving(draw: Callable[[Any], Figure], values: Sequence[Any], name: str, text
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=70)
         plt.close(figure)
-        frames.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
+        content = base64.b64encode(buffer.getvalue()).decode()
+        frames.append(f"data:image/png;base64,{content}")
     move = "this.nextElementSibling.src = this.dataset.frames.split(' ')[this.value]"
     slider = f'<input type="range" value="0" max="{len(frames) - 1}" '
     slider += f'data-frames="{" ".join(frames)}" oninput="{move}">'
@@ -178,9 +179,8 @@ def plot_fan(
     time and past (steps,); ahead, each of the quantiles, and truth (horizon,). The quantiles are
     given by level, each level t with its partner 1 - t: 0.1 and 0.9 make the 80% band.
     """
-    ax.plot(
-        time, past, color="0.25", lw=1.2, label="past and truth" if truth is not None else "past"
-    )
+    label = "past" if truth is None else "past and truth"
+    ax.plot(time, past, color="0.25", lw=1.2, label=label)
     levels = sorted(quantiles)
     half = len(levels) // 2
     shades = sns.light_palette(colour, half + 2)[1:-1]
@@ -193,7 +193,10 @@ def plot_fan(
         label = "median" if middle == 0.5 else f"quantile {middle:g}"
         ax.plot(ahead, quantiles[middle], color=colour, lw=1.8, label=label)
     if truth is not None:
-        ax.plot([time[-1], *ahead], [past[-1], *truth], color="0.25", lw=1.2)
+        # It begins at the last step of the past, so that there is no gap between the two.
+        truth_time = [time[-1], *ahead]
+        truth_values = [past[-1], *truth]
+        ax.plot(truth_time, truth_values, color="0.25", lw=1.2)
     ax.margins(x=0)
 
 
@@ -204,9 +207,15 @@ def error_groups(maes: pd.Series | dict[int, float]) -> dict[str, list[float]]:
     """
     errors = pd.Series(maes).to_dict()
     best, worst = best_and_worst(errors)
-    groups = {f"all {len(errors)}": best + worst, f"best {len(best)}": best}
-    groups[f"worst {len(worst)}"] = worst
-    return {label: [errors[series] for series in ids] for label, ids in groups.items()}
+    ids_by_label = {
+        f"all {len(errors)}": best + worst,
+        f"best {len(best)}": best,
+        f"worst {len(worst)}": worst,
+    }
+    groups = {}
+    for label, ids in ids_by_label.items():
+        groups[label] = [errors[series] for series in ids]
+    return groups
 
 
 def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour: str) -> None:
@@ -231,7 +240,10 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
         meanprops={"marker": "D", "mfc": "black", "mec": "black", "ms": 4},
     )
     ax.set_xscale("symlog", linthresh=1)
-    ax.set_xlim(0, max(1.3 * max(map(max, groups.values())), ax.get_xlim()[1]))
+    # Axes that share their limits keep the widest.
+    largest = max(max(maes) for maes in groups.values())
+    _, right_so_far = ax.get_xlim()
+    ax.set_xlim(0, max(1.3 * largest, right_so_far))
     ax.set(title=title, xlabel="MAE (scaled units; diamond: mean)")
     ax.invert_yaxis()
 

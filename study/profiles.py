@@ -69,15 +69,22 @@ SLICE = Profile(
     live=True,
     train={"default": {"learning_rate": 1e-3}, "default-warm": {"steps": 3}},
     protocol={
-        **{kind: {"n_samples": 4} for kind in ("temperature", "samples")},
+        "temperature": {"n_samples": 4},
+        "samples": {"n_samples": 4},
         # After two steps of training nobody reads a forecast to its end.
-        **{kind: {"max_new_tokens": 60} for kind in ("default", "search", "context", "final")},
+        "default": {"max_new_tokens": 60},
+        "search": {"max_new_tokens": 60},
+        "context": {"max_new_tokens": 60},
+        "final": {"max_new_tokens": 60},
     },
     watched=0,
 )
 # Three rates by three ranks, as the report's grid, but where a run of 80 steps on a small model has
 # its best.
 LAPTOP_RATES = (1e-3, 1e-3, 1e-3, 3e-3, 3e-3, 3e-3, 1e-2, 1e-2, 1e-2)
+LAPTOP_SEARCH = {
+    f"search/expt_{i}": {"steps": 80, "learning_rate": rate} for i, rate in enumerate(LAPTOP_RATES)
+}
 # The recipe that the trials led to: one whole series a step (none is longer than 1024 tokens), at a
 # high rate.
 LAPTOP_FINAL = {
@@ -97,10 +104,7 @@ LAPTOP = Profile(
     train={
         "default": {"steps": 200, "learning_rate": 1e-3},
         "default-warm": {"steps": 700},
-        **{
-            f"search/expt_{i}": {"steps": 80, "learning_rate": rate}
-            for i, rate in enumerate(LAPTOP_RATES)
-        },
+        **LAPTOP_SEARCH,
         "context": {"steps": 80, "learning_rate": 1e-2, "rank": 2},  # as a search of 80 steps chose
         "final": LAPTOP_FINAL,
     },

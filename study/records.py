@@ -147,6 +147,11 @@ def _difference(value: Any, other: Any, name: str = "") -> str:
     return "" if value == other else f"{name} is {value!s:.60}, not {other!s:.60}"
 
 
+def _no_flops() -> dict[str, dict[str, int]]:
+    """Return 0 for each kind of FLOPs in a record, under each convention."""
+    return {kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")}
+
+
 @with_config(_STRICT)
 @dataclass
 class Record:
@@ -199,11 +204,7 @@ class Record:
     """What was measured while it trained; each has its `step`."""
     series: dict[int, Entry] = field(default_factory=dict)
     """The forecasts by series id."""
-    flops: dict[str, dict[str, NonNegativeInt]] = field(
-        default_factory=lambda: {
-            kind: dict.fromkeys(CONVENTIONS, 0) for kind in (*SPENDING, "reserved")
-        }
-    )
+    flops: dict[str, dict[str, NonNegativeInt]] = field(default_factory=_no_flops)
     """FLOPs by kind, then by convention: each kind in `SPENDING`, and those `reserved`. What the
     records that this one replaced had spent is `discarded`."""
     schema: Literal[2] = 2
@@ -314,11 +315,7 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
             raise ValueError(f"plan.name is {record.name!r}")
         if record.profile != profile_named(profile).name:
             raise ValueError(f"plan.profile is {record.profile!r}")
-        if record.flops.keys() != {*SPENDING, "reserved"}:
-            raise ValueError(f"flops: it has {', '.join(record.flops)}")
-        for kind, costs in record.flops.items():
-            if costs.keys() != {*CONVENTIONS}:
-                raise ValueError(f"flops.{kind}: it has {', '.join(costs)}")
+        _check_flops(record)
         if record.status == "done":
             _check_complete(record)
         if data and record.plan.data == data.fingerprint:
@@ -429,6 +426,15 @@ def _read(record: Record, data: SeriesSet, series_id: int) -> tuple[np.ndarray, 
     return read_back(texts, data.contexts[series_id], record.protocol)
 
 
+def _check_flops(record: Record) -> None:
+    """Raise ValueError if a record lacks a kind of FLOPs or a convention, or has another."""
+    if record.flops.keys() != {*SPENDING, "reserved"}:
+        raise ValueError(f"flops: it has {', '.join(record.flops)}")
+    for kind, costs in record.flops.items():
+        if costs.keys() != {*CONVENTIONS}:
+            raise ValueError(f"flops.{kind}: it has {', '.join(costs)}")
+
+
 def _check_complete(record: Record) -> None:
     """Raise ValueError if a finished record lacks series of its plan, or training steps."""
     if record.series.keys() != set(record.plan.series):
@@ -444,7 +450,7 @@ def _compare(record: Record, data: SeriesSet) -> None:
     rounding = record.protocol.rounding
     n_samples = record.protocol.n_samples
     for series_id, entry in record.series.items():
-        (truth,) = to_integers(data.truths[[series_id]], data.scales[[series_id]], rounding)
+        truth = to_integers(data.truths[series_id], data.scales[series_id], rounding)
         samples, repairs = _read(record, data, series_id)
         if len(samples) != n_samples:
             raise ValueError(f"series.{series_id}: it has {len(samples)} texts, not {n_samples}")

@@ -102,10 +102,13 @@ def run(
         run(earlier_name, profile, data=data)
     plan = plan_run(name, profile, data)
     is_rerun = fresh or reforecast
-    # Looking for a finished record takes no lock, so that it works where nothing can be written.
-    if not is_rerun and (record := finished_record_of(plan, profile, data)):
-        return record
-    with records.hold(profile, name, 600 if profile.live else 1):  # a live run is short
+    if not is_rerun:
+        # This takes no lock, so that it works where nothing can be written.
+        finished_record = finished_record_of(plan, profile, data)
+        if finished_record:
+            return finished_record
+    wait = 600 if profile.live else 1  # seconds; a live run is short
+    with records.hold(profile, name, wait):
         old_record = None if fresh else record_of(plan, profile, data, reforecast)
         if old_record and old_record.status == "done" and not reforecast:
             return old_record  # another process finished it while this one waited for the lock
@@ -255,7 +258,8 @@ class Run:
             return
         convention = profile.budget_convention
         flops_needed = record.flops["reserved"][convention]
-        flops_left = costs.budget_of(profile, but=record.name).left - record.spent()[convention]
+        left_by_others = costs.budget_of(profile, but=record.name).left
+        flops_left = left_by_others - record.spent()[convention]
         if flops_needed > flops_left:
             raise InputError(
                 f"{record.name} may need {flops_needed:.3g} FLOPs ({convention}), "
@@ -337,7 +341,8 @@ class Run:
             training.step_costs, self.shape, rank=config.rank, targets=config.targets
         )
         for step in range(steps):
-            self.charge("training", costs_of_step(training.batch_of(step, source, config)))
+            batch = training.batch_of(step, source, config)
+            self.charge("training", costs_of_step(batch))
         seconds_of_steps = longer.train_seconds - longer.evaluation_seconds
         record.train_seconds = round(seconds_of_steps * steps / len(longer.loss_curve), 2)
         record.seconds = record.train_seconds
@@ -434,9 +439,8 @@ class Run:
         evaluation = {"loss": float(np.mean(losses))}
         self.charge("evaluation", costs.loss_costs(self.shape, watched, **self.work.adapter))
         if forecasts:
-            errors = summarise(
-                entry["mae"] for entry in self._forecast_batch("evaluation", ids).values()
-            )
+            entries = self._forecast_batch("evaluation", ids)
+            errors = summarise(entry["mae"] for entry in entries.values())
             evaluation |= {"mae_mean": errors.mean, "mae_median": errors.median}
         return evaluation
 
@@ -462,4 +466,7 @@ def forecast_entries(
         backbone, data.contexts[ids], protocol, batch_size=len(ids), seed=0, ids=ids
     )
     truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
-    return dict(zip(ids, map(records.entry_of, forecasts, truths), strict=True))
+    entries = {}
+    for series_id, ahead, truth in zip(ids, forecasts, truths, strict=True):
+        entries[series_id] = records.entry_of(ahead, truth)
+    return entries

@@ -80,9 +80,11 @@ def longer_run(plan: Plan, profile: Profile) -> Record | None:
     if len(longer.loss_curve) < training.steps:
         return None
     longer_training = longer.training
-    if not longer_training or any(
-        longer_training.rate(step) != training.rate(step) for step in range(training.steps)
-    ):
+    if not longer_training:
+        return None
+    rates = [training.rate(step) for step in range(training.steps)]
+    longer_rates = [longer_training.rate(step) for step in range(training.steps)]
+    if rates != longer_rates:
         return None
     shortened = replace(
         longer.plan, name=plan.name, training=replace(longer_training, steps=training.steps)

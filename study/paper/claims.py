@@ -97,6 +97,7 @@ def contexts_table() -> str:
     columns = (published, replicated_runs("fifth"), replicated_runs("report"))
     five_ids = published["context/128"].index
     for name in PROMPTED:
+        # "context/128-at-512" has the lengths "128" and "512", "context/128" has "128" and "".
         length, _, prompt = name.removeprefix("context/").partition("-at-")
         cells = []
         for runs in columns:

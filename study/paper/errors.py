@@ -120,7 +120,8 @@ def error_table(records: dict[str, Record]) -> pd.DataFrame:
             for i, mae in maes.items():
                 rows.append(yardstick | {"series": i, "mae": mae, "crps": None})
     columns = ("who", "experiment", "split", "series", "mae", "crps")
-    return pd.concat([pd.DataFrame(rows, columns=columns), published()], ignore_index=True)
+    recorded = pd.DataFrame(rows, columns=columns)
+    return pd.concat([recorded, published()], ignore_index=True)
 
 
 def _trained(record: Record, records: dict[str, Record]) -> str:

@@ -101,7 +101,10 @@ def fig5_baseline_errors(profile: Profile) -> Figure:
         f"{profile.backbone}, the report's protocol": runs["ours", "baseline"],
         f"{profile.backbone}, with a grammar": runs["ours", "baseline-constrained"],
     }
-    return _error_panels({title: plots.error_groups(maes) for title, maes in maes_by_title.items()})
+    panels = {}
+    for title, maes in maes_by_title.items():
+        panels[title] = plots.error_groups(maes)
+    return _error_panels(panels)
 
 
 def fig6_forecasts(profile: Profile) -> Figure:
@@ -188,7 +191,8 @@ def fan_charts(profile: Profile) -> Figure:
     """Draw an easy, a typical and the worst series by CRPS: a column each, a row a variable."""
     sampled = samples.sampled(profile)
     crps = sampled.by_series(crps_fair, sampled.shown).sort_values(kind="stable")
-    easy_typical_worst = crps.index[[len(crps) // 5, len(crps) // 2, -1]]
+    places = [len(crps) // 5, len(crps) // 2, -1]  # among the series, by ascending CRPS
+    easy_typical_worst = crps.index[places]
     figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 3.8), sharex=True)
     for column, series in zip(axes.T, easy_typical_worst, strict=True):
         _draw_fans(column, sampled, series)
@@ -210,7 +214,9 @@ def _draw_fans(column: Sequence[Axes], sampled: Sampled, series: int) -> None:
         past = sampled.contexts[row, 50:, variable]
         truth = sampled.truths[row, :, variable]
         bands = dict(zip(levels, quantiles[..., variable], strict=True))
-        plots.plot_fan(column[variable], time[50:80], past, time[80:], bands, truth, COLOURS[name])
+        past_time = time[50:80]
+        time_ahead = time[80:]
+        plots.plot_fan(column[variable], past_time, past, time_ahead, bands, truth, COLOURS[name])
 
 
 def reliability(profile: Profile) -> Figure:
@@ -364,7 +370,8 @@ def _maes_of_medians(sampled: Sampled, who: str, counts: tuple[int, ...]) -> np.
     for count in counts:
         by_draw = []
         for _ in range(20):
-            subset = samples[:, rng.permutation(samples.shape[1])[:count]]
+            places = rng.permutation(samples.shape[1])[:count]
+            subset = samples[:, places]
             by_draw.append(series_mae(np.median(subset, axis=1), sampled.truths))
         maes.append(by_draw)
     return np.array(maes)

@@ -76,12 +76,15 @@ FINAL_MODEL = "the language model, final adapter"
 LONG_RUN = "the language model, best adapter"
 ANY_TABLE = "the language model, for any table"
 COMPARED = {
-    **{f"{who} default": [f"{who} baseline"] for who in ("ours", "published", "report")},
+    "ours default": ["ours baseline"],
+    "published default": ["published baseline"],
+    "report default": ["report baseline"],
     "report default-rest": ["report baseline"],
     "report baseline": ["published baseline", f"validation {COPIED}"],
     "ours baseline": [f"validation {MEAN}"],
     "report context/768": ["report context/512"],
-    **{f"{who} search/expt_6": [f"{who} default"] for who in ("published", "report")},
+    "published search/expt_6": ["published default"],
+    "report search/expt_6": ["report default"],
     "replication final": ["replication untuned-test", "published final"],
     "published final": [f"test {COPIED}"],
     "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
@@ -93,11 +96,8 @@ COMPARED = {
     "ours trial/simulated": ["ours trial/rate"],
     "ours trial/tail": ["ours trial/rank"],
     "ours trial/units": ["ours trial/rate"],
-    **{f"{world} {ANY_TABLE}": [f"{world} {study.TUNED}"] for world in OF_USUAL_SIZE},
-    **{f"{world} {FINAL_MODEL}": [f"{world} {COPIED}"] for world in OF_USUAL_SIZE},
-    **{f"{world} {LONG_RUN}": [f"{world} {COPIED}", f"{world} {MEAN}"] for world in OF_USUAL_SIZE},
 }
-"""Who is compared with whom, series by series."""
+"""Who is compared with whom, series by series, beside the comparisons in each world."""
 
 
 def numbers(profile: Profile) -> dict[str, Any]:
@@ -118,23 +118,29 @@ def numbers(profile: Profile) -> dict[str, Any]:
     ending = errors.records_on_test(end)
     table = _all_errors(records, replicas | {"replication": ending})
     runs = errors.runs(table)
-    our_rows = table[table["who"] == "ours"]
-    setting_rows = table[table["experiment"].isin(ON_THE_FIVE)]
-    model = backbone_config(REPORT.backbone)
-    cached_step = cached_step_flops(report_shape(), PROMPT, convention="published")
     # The five series on which settings are compared.
     five_ids = runs["published", "context/512"].index
+    setting_rows = table[table["experiment"].isin(ON_THE_FIVE)]
+    rows_of_five = setting_rows[setting_rows["series"].isin(five_ids)]
+    our_rows = table[table["who"] == "ours"]
+    crps = our_rows.groupby("experiment")["crps"].mean().dropna()
+    reported_names = ("default", *ON_THE_FIVE, "final")
+    model = backbone_config(REPORT.backbone)
+    cached_step = cached_step_flops(report_shape(), PROMPT, convention="published")
     return {
         "records": _run_rows(records),
         "removed": study.removed(profile),
         "replicated": {who: _run_rows(replica) for who, replica in replicas.items()},
         "at the end": {"profile": end.name, "records": _run_rows(ending)},
-        "reported": {name: _reported(name) for name in ("default", *ON_THE_FIVE, "final")},
+        "reported": {name: _reported(name) for name in reported_names},
         "errors": _errors(table),
-        "five": _errors(setting_rows[setting_rows["series"].isin(five_ids)]),
-        "crps": our_rows.groupby("experiment")["crps"].mean().dropna().to_dict(),
+        "five": _errors(rows_of_five),
+        "crps": crps.to_dict(),
         "gains": _gains(runs),
-        "first round": {who: _winners(runs, who) for who in ("published", "fifth")},
+        "first round": {
+            "published": _winners(runs, "published"),
+            "fifth": _winners(runs, "fifth"),
+        },
         "precision": _precision(),
         "featured": _featured(replicas["report"]),
         "textbook": _textbook(),
@@ -274,15 +280,32 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
     """
     maes_by_name = {" ".join(run): maes for run, maes in runs.items()}  # "ours final", for example
     gains: dict[str, dict[str, Any]] = {}
-    for name, other_names in COMPARED.items():
+    for name, other_names in _comparisons().items():
         gains[name] = {}
         for other_name in other_names:
-            their_maes = maes_by_name[other_name].reindex(maes_by_name[name].index).dropna()
-            our_maes = maes_by_name[name][their_maes.index]
-            row = {"theirs": summary(their_maes), "worse": int((our_maes > their_maes).sum())}
-            gains[name][other_name] = row | series.paired_gain(dict(our_maes), dict(their_maes))
-            gains[name][other_name] |= _gain_robustness(their_maes - our_maes)
+            gains[name][other_name] = _gain(maes_by_name[name], maes_by_name[other_name])
     return gains
+
+
+def _comparisons() -> dict[str, list[str]]:
+    """Return who is compared with whom, those of COMPARED first, then those in each world."""
+    comparisons = dict(COMPARED)
+    for world in OF_USUAL_SIZE:
+        comparisons[f"{world} {ANY_TABLE}"] = [f"{world} {study.TUNED}"]
+    for world in OF_USUAL_SIZE:
+        comparisons[f"{world} {FINAL_MODEL}"] = [f"{world} {COPIED}"]
+    for world in OF_USUAL_SIZE:
+        comparisons[f"{world} {LONG_RUN}"] = [f"{world} {COPIED}", f"{world} {MEAN}"]
+    return comparisons
+
+
+def _gain(our_maes: pd.Series, their_maes: pd.Series) -> dict[str, Any]:
+    """Return how much better a run is than another, on the series of both."""
+    theirs = their_maes.reindex(our_maes.index).dropna()
+    ours = our_maes[theirs.index]
+    row: dict[str, Any] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())}
+    row |= series.paired_gain(dict(ours), dict(theirs))
+    return row | _gain_robustness(theirs - ours)
 
 
 def _gain_robustness(gains: pd.Series) -> dict[str, Any]:
@@ -345,22 +368,23 @@ def _textbook() -> dict[str, Any]:
     """Return how `general` compares with others on the textbook's series for judging."""
     rows = textbook.judged_rows()
     table = textbook.errors_by_series(rows)
-    ratios = textbook.ratios(table, "general")
     loss_table = textbook.errors_by_series(rows, "loss")
-    losses = textbook.ratios(loss_table, "general")
-    other_ratios = textbook.ratios(table.drop(DECISIVE), "general")
-    other_losses = textbook.ratios(loss_table.drop(DECISIVE), "general")
     on_prices = textbook.compared(table.loc[[FURTHEST_BEHIND]], "general", textbook.LAST_VALUE)
     return {
         "sources": table.index.unique("source").size,
         "series": len(table),
-        "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
-        "losses": {name: asdict(ratio) for name, ratio in losses.items()},
-        f"without {DECISIVE}": {name: asdict(ratio) for name, ratio in other_ratios.items()},
-        f"losses without {DECISIVE}": {name: asdict(ratio) for name, ratio in other_losses.items()},
+        "ratios": _ratios(table),
+        "losses": _ratios(loss_table),
+        f"without {DECISIVE}": _ratios(table.drop(DECISIVE)),
+        f"losses without {DECISIVE}": _ratios(loss_table.drop(DECISIVE)),
         FURTHEST_BEHIND: asdict(on_prices),
         "held": textbook.held(rows, "general"),
     }
+
+
+def _ratios(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return how many times as large the error of `general` is as each other forecaster's."""
+    return {name: asdict(ratio) for name, ratio in textbook.ratios(table, "general").items()}
 
 
 def _uncertainty(profile: Profile) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def held(rows: Iterable[dict[str, Any]], forecaster: str) -> float:
 
 
 def _error_ratio(pairs: pd.DataFrame) -> Ratio | None:
+    """Return the ratio of the columns `first` and `second`; None of fewer than two rows."""
     return error_ratio(pairs["first"], pairs["second"]) if len(pairs) > 1 else None
 
 
@@ -151,6 +152,8 @@ def by_source(rows: Sequence[dict[str, Any]], reference: str) -> pd.DataFrame:
     It is given in units of the reference's. The column `series` has the number of series.
     """
     logs = np.log(errors_by_series(rows))
-    relative = np.exp(logs.sub(logs[reference], axis=0).groupby("source", sort=False).mean())
-    relative.insert(0, "series", logs.groupby("source", sort=False).size())
+    relative_logs = logs.sub(logs[reference], axis=0)
+    groups = relative_logs.groupby("source", sort=False)
+    relative = np.exp(groups.mean())
+    relative.insert(0, "series", groups.size())
     return relative

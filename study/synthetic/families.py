@@ -58,7 +58,9 @@ def components(rng: np.random.Generator, steps: int) -> np.ndarray:
         orders = np.arange(1, rng.integers(2, 7))
         phases = rng.uniform(0, 2 * np.pi, (len(orders), 1))
         angles = 2 * np.pi * np.outer(orders, time) / period + phases
-        heights = rng.normal(size=len(orders)) / orders ** rng.uniform(0.3, 1.5)
+        normals = rng.normal(size=len(orders))
+        falloff = rng.uniform(0.3, 1.5)
+        heights = normals / orders**falloff
         season = heights @ np.sin(angles)
 
     # If it is added, a trend may be twenty times a season's height, as CO2's is; if it multiplies,
@@ -145,10 +147,12 @@ def counts(rng: np.random.Generator, steps: int) -> np.ndarray:
     family = families[rng.integers(len(families))]
     course = np.clip(family(rng, steps), -4, 4)
     mean_rate = log_uniform(rng, 0.3, 100)
-    rate = mean_rate * np.exp(rng.uniform(0.1, 0.8) * course)
+    amplitude = rng.uniform(0.1, 0.8)
+    rate = mean_rate * np.exp(amplitude * course)
     # Rates from a gamma distribution make the counts vary more than a Poisson distribution's do.
     shape = log_uniform(rng, 0.5, 100)
-    numbers = rng.poisson(rng.gamma(shape, rate / shape))
+    varied_rate = rng.gamma(shape, rate / shape)  # its mean is `rate`
+    numbers = rng.poisson(varied_rate)
 
     places = rng.random(steps)
     share_kept = 1.0 if rng.random() < 0.7 else rng.uniform(0.1, 0.8)
@@ -308,6 +312,7 @@ def _stable(rng: np.random.Generator, order: int) -> np.ndarray:
     recursion, which makes the filter x_t = c_1 x_(t-1) + c_2 x_(t-2) + ... + noise stationary.
     """
     coefficients = np.array([])
+    # With p, [a] becomes [a - p a, p], and [a, b] becomes [a - p b, b - p a, p].
     for partial_correlation in rng.uniform(-0.95, 0.95, order):
         coefficients = np.append(
             coefficients - partial_correlation * coefficients[::-1], partial_correlation

@@ -41,7 +41,8 @@ def smoothing(rng: np.random.Generator, steps: int, season: int = 1) -> np.ndarr
     """
     alpha = rng.uniform(0.01, 1.0)
     has_trend = rng.random() < 0.6
-    beta = alpha * rng.choice((0.0, rng.uniform(0, 0.3))) * has_trend
+    slope_share = rng.uniform(0, 0.3)
+    beta = alpha * rng.choice((0.0, slope_share)) * has_trend  # half of the slopes never change
     gamma = (1 - alpha) * log_uniform(rng, 0.001, 0.3)
     damping = 1.0 if rng.random() < 0.5 else rng.uniform(0.8, 0.99)
     degrees_of_freedom = rng.choice((4, 100), p=(0.3, 0.7))
@@ -109,5 +110,6 @@ class Showing:
         season = Season.of(past_values, self.season)
         seen = Seen.of(past_values, season, self.view, most_steps - self.ahead)
         steps_ahead = np.arange(1, self.ahead + 1)[:, None]
-        future = seen.season.without(values)[self.past :] - seen.trend.slope * steps_ahead
+        values_without_season = seen.season.without(values)
+        future = values_without_season[self.past :] - seen.trend.slope * steps_ahead
         return np.concatenate([seen.context, future])

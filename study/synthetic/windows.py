@@ -29,20 +29,13 @@ def synthetic_windows(
     series of prey and predators instead: beside a `shown_share` of 0.7, a `pair_share` of 0.2 is 6%
     of all steps.
 
-    Raises ValueError for too few tokens, and for a family that there is not.
+    Raises ValueError for too few tokens, for a family that there is not, and for shares of series
+    that have not as many variables as the format fixes.
     """
-    if without and without not in FAMILIES:
-        raise ValueError(f"no family {without!r}: choose one of {', '.join(FAMILIES)}")
-    if pair_share and text_format.variables not in (0, 2):
-        raise ValueError(f"pairs have two variables, and the format has {text_format.variables}")
-    if shown_share and text_format.variables not in (0, 1):
-        raise ValueError(f"shown series have one variable, not {text_format.variables}")
-    largest = text_format.of(text_format.variables or len(VARIABLE_SHARES))
-    if tokens < 2 * SHORTEST * largest.longest_step:
-        steps = f"{2 * SHORTEST} steps of {largest.variables} variables"
-        raise ValueError(f"{tokens} tokens have no room for {steps}")
+    _check(tokens, text_format, without, pair_share, shown_share)
 
     def _windows(step: int) -> np.ndarray:
+        """Return the windows of a training step, (windows, length)."""
         rng = np.random.default_rng([seed, step])
         # At a share of 0 no number is drawn, so that the series of a seed are the same as before
         # there were such shares.
@@ -75,6 +68,22 @@ def synthetic_windows(
         return pad_windows(rows)
 
     return _windows
+
+
+def _check(
+    tokens: int, text_format: TextFormat, without: str, pair_share: float, shown_share: float
+) -> None:
+    """Raise ValueError if there are no such windows."""
+    if without and without not in FAMILIES:
+        raise ValueError(f"no family {without!r}: choose one of {', '.join(FAMILIES)}")
+    if pair_share and text_format.variables not in (0, 2):
+        raise ValueError(f"pairs have two variables, and the format has {text_format.variables}")
+    if shown_share and text_format.variables not in (0, 1):
+        raise ValueError(f"shown series have one variable, not {text_format.variables}")
+    largest = text_format.of(text_format.variables or len(VARIABLE_SHARES))
+    if tokens < 2 * SHORTEST * largest.longest_step:
+        steps = f"{2 * SHORTEST} steps of {largest.variables} variables"
+        raise ValueError(f"{tokens} tokens have no room for {steps}")
 
 
 def _shown_windows(rng: np.random.Generator, tokens: int, text_format: TextFormat) -> np.ndarray:

@@ -113,7 +113,8 @@ def losses_when_cut(losses: Mapping[str, Mapping[int, float]]) -> Figure:
     ticks: set[int] = set()
     for (name, by_rank), marker in zip(losses.items(), "oDs", strict=False):
         ranks = sorted(by_rank)
-        ax.plot(ranks, [by_rank[rank] for rank in ranks], f"{marker}-", ms=5, label=name)
+        losses_by_rank = [by_rank[rank] for rank in ranks]
+        ax.plot(ranks, losses_by_rank, f"{marker}-", ms=5, label=name)
         ticks.update(ranks)
     ax.set_xscale("symlog", base=2, linthresh=1)
     ax.set_xticks(sorted(ticks), sorted(ticks))

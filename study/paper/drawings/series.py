@@ -32,7 +32,7 @@ def phase_plane(ax: Axes, system: np.ndarray, course: np.ndarray) -> None:
     most_prey, most_predators = (1.1 * course.max(axis=0)).tolist()
     prey = np.linspace(0, most_prey, 200)
     predators = np.linspace(0, most_predators, 200)
-    grid = np.stack(np.broadcast_arrays(prey, predators[:, None]))
+    grid = np.stack(np.broadcast_arrays(prey, predators[:, None]))  # (2, predators, prey)
     prey_rates, predator_rates = predator_prey(0, grid, *parameters)
     ax.streamplot(
         prey, predators, prey_rates, predator_rates, color="0.82", density=0.7, linewidth=0.7
