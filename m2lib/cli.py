@@ -35,8 +35,7 @@ app = App(
 )
 data = App(name="data", help="Write or check the data set.", group="The model", help_epilogue="")
 
-# Out of memory, torch raises a RuntimeError with one of these in its message.
-NO_ROOM = ("out of memory", "allocate memory")
+NO_ROOM = ("out of memory", "allocate memory")  # what torch says of memory that has run out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,34 +64,41 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
                 # Python would flush stdout once more when it ends, and complain.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
-            is_out_of_memory = isinstance(error, MemoryError) or any(
-                words in str(error) for words in NO_ROOM
-            )
-            if isinstance(error, RuntimeError) and not is_out_of_memory:
+            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
                 raise
             status = 2 if isinstance(error, CycloptsError) else 1
-            message = f"error: {first_line(error)}"
-            if is_out_of_memory and not isinstance(error, InputError):
-                message = (
-                    f"error: not enough memory ({first_line(error)}); fewer samples, a shorter "
-                    "context or, to train, M2_RECOMPUTE=1 takes less"
-                )
-            if isinstance(error, MissingArgumentError) and " --file " in message:
-                message += " Give the table's file first, before all options."
-            if isinstance(error, UnusedCliTokensError):
-                words = " ".join(error.unused_tokens or ())
-                message = (
-                    f"error: more words than the command takes: {words}; put a name with blanks "
-                    "into quotation marks"
-                )
-                arguments = sys.argv if argv is None else argv
-                if "--id" in arguments or "--time" in arguments:
-                    message += ", and make one column of two for --id or --time"
+            message = f"error: {_explained(error, sys.argv if argv is None else argv)}"
         except KeyboardInterrupt:
             status = 130
             message = f"\nstopped; {after_ctrl_c}"
     print(message, file=sys.stderr)
     return status
+
+
+def _explained(error: Exception, arguments: Sequence[str]) -> str:
+    """One line that says why a command could not be done, and what to do where we know it."""
+    problem = first_line(error)
+    if isinstance(error, UnusedCliTokensError):
+        words = " ".join(error.unused_tokens or ())
+        problem = (
+            f"more words than the command takes: {words}; put a name with blanks into quotation "
+            "marks"
+        )
+        if "--id" in arguments or "--time" in arguments:
+            problem += ", and make one column of two for --id or --time"
+    elif isinstance(error, MissingArgumentError) and " --file " in problem:
+        problem += " Give the table's file first, before all options."
+    elif _is_out_of_memory(error) and not isinstance(error, InputError):
+        problem = (
+            f"not enough memory ({problem}); fewer samples, a shorter context or, to train, "
+            "M2_RECOMPUTE=1 takes less"
+        )
+    return problem
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory has run out, which torch says by a RuntimeError with one of `NO_ROOM`."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_ROOM)
 
 
 def _reader_has_gone(error: Exception) -> bool:
@@ -202,6 +208,8 @@ class Sizes:
                 f"--targets {self.targets} is not a choice of {','.join(by_short_name)}, "
                 "each at most once"
             )
+        # An experiment of the study has a prompt of its own length, several samples and forecasts;
+        # here a prompt is as long as a window, and one sample of one forecast is counted.
         return asdict(self) | {
             "prompt": self.length,
             "samples": 1,
@@ -236,7 +244,10 @@ def flops(
 def print_costs(
     counted: Mapping[str, Any], backbone: str, convention: Convention, as_json: bool
 ) -> None:
-    """Print what a model costs at the sizes that `Sizes.counted` names, as a table or as JSON."""
+    """Print what a model costs at the sizes that `Sizes.counted` names, as a table or as JSON.
+
+    `python -m study flops` calls it, too, with the sizes of an experiment.
+    """
     shape = m2lib.Shape.of(m2lib.model.backbone_config(backbone))
     rank, targets = counted["rank"], counted["targets"]
     forward = m2lib.forward_flops(

@@ -361,27 +361,7 @@ def evaluate(
             f"{num_missing} of the {origins * len(items)} forecasts asked for (--origins) are "
             "missing, because their series are too short, or constant up to then"
         )
-    if evaluation.period:
-        steps = f"{evaluation.period} steps"
-        print(f'the last period is {steps} long (--period), and is called "{steps} ago" below')
-    else:
-        print("the last period is found in each series, because --period does not set it")
-    print(
-        f"forecasts of {task.horizon} steps: {len(evaluation.errors)}; MAE and CRPS in the table's "
-        "units, all else as MASE: 1 is the mean change from season to season, or else from step "
-        "to step; a gain above 0 means that the model is better"
-    )
-    print(evaluation.table().to_string())
-    if evaluation.coverage is not None:
-        from m2lib.forecaster.evaluation import four_digits
-
-        print(
-            f"CRPS {four_digits(evaluation.crps)}; "
-            f"the 80% band holds {evaluation.coverage:.0%} of the true values"
-        )
-    print("by series, MASE:")
-    print(evaluation.by_series().to_string(max_rows=20, float_format="{:.2f}".format))
-    print(evaluation.verdict)
+    _print_evaluation(evaluation, task.horizon)
     if output and output.suffix.lower() == ".json":
         rolling = {
             "origins": origins,
@@ -397,6 +377,31 @@ def evaluate(
         print(output)
 
 
+def _print_evaluation(evaluation: Evaluation, horizon: int) -> None:
+    """Print what an evaluation of forecasts of `horizon` steps found, and what it proves."""
+    if evaluation.period:
+        steps = f"{evaluation.period} steps"
+        print(f'the last period is {steps} long (--period), and is called "{steps} ago" below')
+    else:
+        print("the last period is found in each series, because --period does not set it")
+    print(
+        f"forecasts of {horizon} steps: {len(evaluation.errors)}; MAE and CRPS in the table's "
+        "units, all else as MASE: 1 is the mean change from season to season, or else from step "
+        "to step; a gain above 0 means that the model is better"
+    )
+    print(evaluation.table().to_string())
+    if evaluation.coverage is not None:
+        from m2lib.forecaster.evaluation import four_digits
+
+        print(
+            f"CRPS {four_digits(evaluation.crps)}; "
+            f"the 80% band holds {evaluation.coverage:.0%} of the true values"
+        )
+    print("by series, MASE:")
+    print(evaluation.by_series().to_string(max_rows=20, float_format="{:.2f}".format))
+    print(evaluation.verdict)
+
+
 def _record(
     task: Task,
     sampling: Sampling,
@@ -409,7 +414,7 @@ def _record(
 ) -> dict[str, Any]:
     """What an evaluation was asked and what came out, ready for JSON.
 
-    rolling: the options of `m2 evaluate` alone. table: the file's name and its hash.
+    `rolling` has the options that only `m2 evaluate` takes, `table` the file's name and its hash.
     """
     from m2lib.forecaster.adapters import weights_hash
     from m2lib.forecaster.views import PLAIN

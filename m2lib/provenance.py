@@ -31,6 +31,7 @@ def git_commit() -> str | None:
     # Installed, m2lib may lie below another project, whose commit git would describe.
     if not (ROOT / ".git").exists():
         return None
+    # --exclude=* lets no tag describe the commit, so its whole hash does.
     describe = [
         "git",
         "-C",

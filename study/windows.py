@@ -8,7 +8,7 @@ import numpy as np
 
 from m2lib import model
 from m2lib.series import SeriesSet, encode, generate_series, split_ids
-from m2lib.training import Endless, Source, TrainConfig, make_windows
+from m2lib.training import Endless, TrainConfig, Windows, make_windows
 from study.records import Plan
 from study.synthetic import synthetic_windows
 
@@ -16,7 +16,7 @@ WATCHED_SEED = 10**6
 """The seed of the synthetic series that a run is evaluated on; none trains with this seed."""
 
 
-def training_windows(plan: Plan, data: SeriesSet, config: TrainConfig) -> Source:
+def training_windows(plan: Plan, data: SeriesSet, config: TrainConfig) -> Windows:
     """Return the windows that a run trains on, or the function that gives those of a step."""
     if plan.learns_from == "the training split":
         return _windows_of(data, split_ids(len(data)).train, config, plan.protocol.rounding)

@@ -266,6 +266,17 @@ def test_the_books_map_shows_every_wing(map_of_the_house):
     assert set(re.findall(r"^\| \d \| `(\w+)/`", map_of_the_house, re.M)) == set(WINGS)
 
 
+@pytest.mark.parametrize("wing", WINGS)
+def test_the_order_of_reading_has_every_module_and_needs_no_later_one(wing, map_of_the_house):
+    (row,) = re.findall(rf"^\| `{wing}/` \| (.*) \|$", map_of_the_house, re.M)
+    modules = re.findall(r"`(\w+)`", row)
+    folder = ROOT / "m2lib" / wing
+    assert sorted(modules) == [path.stem for path in modules_under(folder)]
+    for place, module in enumerate(modules):
+        needed = re.findall(rf"from m2lib\.{wing}\.(\w+) import", read(folder / f"{module}.py"))
+        assert set(needed) <= set(modules[:place]), module
+
+
 def test_the_modules_where_to_start_reading_exist(map_of_the_house):
     modules = re.findall(r"`(\w+/\w+\.py)`", map_of_the_house)
     assert modules

@@ -2,10 +2,8 @@
 
 It counts by three conventions, in exact integers:
 
-- `coursework` applies the budget's rules to what the model does. Add, subtract, multiply, divide
-  and abs cost 1; exp, log and sqrt cost 10; a product (m x n)(n x p) costs m p (2n - 1).
-  Grouped-query attention counts as full multi-head attention, and the backward pass costs twice the
-  forward pass. Positions cost nothing to look up or to compute, but to add them does.
+- `coursework` applies the budget's rules to what the model does: the prices are those of
+  `m2lib.accounting.rules`, and the backward pass costs twice the forward pass.
 - `executed` is what the hardware computes, as `torch.utils.flop_counter.FlopCounterMode` counts it:
   products only, at 2 m n p, with heads grouped, only the gradients that are needed, and the head
   only where its logits are used. Attention counts over all pairs of tokens, as the plain kernel

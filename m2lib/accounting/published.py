@@ -8,7 +8,7 @@ manner of departure 2: an adapter on k sits in each head at width c, as on q and
 up or down has the projection's own widths, d_in -> d_out; and adding its output costs N d_out.
 """
 
-from m2lib.accounting.rules import coursework_pass
+from m2lib.accounting.rules import coursework_pass, product
 from m2lib.accounting.shape import (
     PROJECTIONS,
     TARGETS,
@@ -16,7 +16,6 @@ from m2lib.accounting.shape import (
     Shape,
     Targets,
     assembled,
-    product,
     total,
 )
 

@@ -1,12 +1,25 @@
 """The budget's rules, term by term: what a forward pass costs in the `coursework` convention.
 
-`m2lib.accounting.flops` lists the prices. In the code and its comments, n is the number of tokens,
-d the model's width, c a head's, H the MLP's inner width and r the rank of the adapters.
+Add, subtract, multiply, divide and abs cost 1; exp, log and sqrt cost 10; a product (m x n)(n x p)
+costs m p (2n - 1). Grouped-query attention counts as full multi-head attention. Positions cost
+nothing to look up or to compute, but to add them does.
+
+In the code and its comments, n is the number of tokens, d the model's width, c a head's, H the
+MLP's inner width and r the rank of the adapters.
 """
 
 from dataclasses import replace
 
-from m2lib.accounting.shape import TARGETS, Breakdown, Shape, Targets, assembled, product
+from m2lib.accounting.shape import TARGETS, Breakdown, Shape, Targets, assembled
+
+
+def product(m: int, n: int, p: int) -> int:
+    """Count the FLOPs of (m x n)(n x p) by the rules: an entry is n products and n - 1 additions.
+
+    (2 x 3)(3 x 4) has 8 entries of 3 + 2 FLOPs each, which makes 40. Where n is 0 there is nothing
+    to compute, so the cost is 0.
+    """
+    return m * p * max(0, 2 * n - 1)
 
 
 def coursework_pass(

@@ -117,15 +117,6 @@ def times(count: int, breakdown: Breakdown) -> Breakdown:
     return {part: count * flops for part, flops in breakdown.items()}
 
 
-def product(m: int, n: int, p: int) -> int:
-    """Count the FLOPs of (m x n)(n x p) by the rules: an entry is n products and n - 1 additions.
-
-    (2 x 3)(3 x 4) has 8 entries of 3 + 2 FLOPs each, which makes 40. Where n is 0 there is nothing
-    to compute, so the cost is 0.
-    """
-    return m * p * max(0, 2 * n - 1)
-
-
 def assembled(layer: Breakdown, once: Breakdown, layers: int) -> Breakdown:
     """A whole model's breakdown, from one layer's and from that of what stands outside the layers.
 

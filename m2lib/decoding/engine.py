@@ -41,7 +41,8 @@ class _Group(NamedTuple):
         """The group's part of x, a view with one matrix for each entry that its rows share.
 
         x is (entries of all rows, heads / kv_heads, n). The view is (shared entries, rows of a
-        prompt * heads / kv_heads, n).
+        prompt * heads / kv_heads, n): in the example of `Engine`, with 6 heads, (12, 2, n) becomes
+        (6, 4, n), because entries 0 and 1 both attend to entry 0 of `shared`, 2 and 3 to entry 1.
         """
         shared = self.shared_entries.stop - self.shared_entries.start
         return x[self.row_entries].view(shared, -1, x.shape[2])
@@ -118,7 +119,7 @@ class Engine:
         The columns by which `own` grows where it is full.
     cos, sin : Tensor, shape (columns, 1, width)
         The rotary embedding of as many positions; a token's position is never beyond its column.
-    prompt : Tensor of int64, shape (rows,)
+    prompt_of_row : Tensor of int64, shape (rows,)
         The prompt that each row continues, numbered among those that are left; ascending.
     order, entry : Tensor of int64, shape (rows * kv_heads,)
         `order` lists row * kv_heads + head for each entry of the rows. `entry` is its inverse: the
@@ -216,19 +217,19 @@ class Engine:
         heads = torch.arange(kv_heads, device=numbers.device)
         return (numbers[:, None] * kv_heads + heads).flatten()
 
-    def _arrange(self, prompt: torch.Tensor, counts: list[int]) -> None:
-        """Set `prompt`, `order`, `entry` and `groups` for the rows as they now are.
+    def _arrange(self, prompt_of_row: torch.Tensor, counts: list[int]) -> None:
+        """Set `prompt_of_row`, `order`, `entry` and `groups` for the rows as they now are.
 
-        prompt (rows,) is the prompt that each row continues, counts the number of rows of each
-        prompt.
+        `prompt_of_row` (rows,) is the prompt that each row continues, and `counts` has the number
+        of rows of each prompt.
         """
-        self.prompt = prompt
+        self.prompt_of_row = prompt_of_row
         # Sorted by prompt and head; a stable sort leaves the rows of each in their order. In the
         # example of the class rows 0 1 2 3 have prompts 0 0 1 1, so `_heads` gives, row by row,
         # 0 1 2, 0 1 2, 3 4 5, 3 4 5. The zeros are in places 0 and 3, the ones in 1 and 4, and so
         # `order` is 0 3 1 4 2 5 6 9 7 10 8 11: entry 1 is row 1, head 0. The argsort of a
         # permutation is its inverse: `entry` is 0 2 4 1 3 5 6 8 10 7 9 11.
-        self.order = self._heads(prompt).argsort(stable=True)
+        self.order = self._heads(prompt_of_row).argsort(stable=True)
         self.entry = self.order.argsort()
 
         kv_heads = self.bare.kv_heads
@@ -263,7 +264,7 @@ class Engine:
         # fewer columns than the mask.
         column = self.filled - columns
         row_of_entry = self.order // bare.kv_heads  # in the example 0 1 0 1 0 1 2 3 2 3 2 3
-        mask = self.mask[self.prompt[row_of_entry]]  # that of each entry's prompt
+        mask = self.mask[self.prompt_of_row[row_of_entry]]  # that of each entry's prompt
         # Of a shorter prompt's rows the columns that no product fills stay minus infinity.
         scores = self.mask.new_full((entries, bare.heads // bare.kv_heads, columns), float("-inf"))
 
@@ -340,7 +341,7 @@ class Engine:
         old_entries = self.entry[self._heads(rows)]
         # If the rows that stay have prompts 0 2 2 5, then prompts are 0 2 5, the rows' prompts are
         # renumbered 0 1 1 2, and counts are 1 2 1.
-        prompts, prompt_of_row, counts = self.prompt[rows].unique_consecutive(
+        prompts, prompt_of_row, counts = self.prompt_of_row[rows].unique_consecutive(
             return_inverse=True, return_counts=True
         )
         self.prompt_columns = [self.prompt_columns[prompt] for prompt in prompts.tolist()]

@@ -6,6 +6,7 @@ loop.
 
 from .adapters import NO_ADAPTER, adapter_folder, read_format
 from .calendars import following
+from .columns import Columns, guess_columns
 from .evaluation import Evaluation
 from .rivals import Rival
 from .rolling import evaluate
@@ -15,13 +16,11 @@ from .plotting import plot_forecasts, plot_items
 from .sampling import Sampler, Sampling, format_for
 from .table_files import check_output, read_table, write_table
 from .tables import (
-    Columns,
     Fill,
     Item,
     calendar_seasons,
     calendars_differ,
     chosen_seasons,
-    guess_columns,
     items_of,
 )
 from .views import View

@@ -13,7 +13,7 @@ from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
 VIEWS_FILE = "views.json"  # beside an adapter
 FACTS_FILE = "facts.json"
-"""The file of what is known of an adapter, of which its card leaves out what is not there.
+"""Beside an adapter: what is known of it, for its card, which leaves out what this file lacks.
 
 `limits` says what it cannot do, and `data` describes the series; `recipe` has the training's
 settings by name, and `flops` its cost by the rules; `errors` are by forecast and measure, and
@@ -24,7 +24,7 @@ NO_ADAPTER = "none"
 GENERAL = "general"
 """The name of the adapter for any table, which comes with the package."""
 GENERAL_FOLDER = Path(__file__).parent / GENERAL
-"""Its files.
+"""The folder of `general`, which is inside the package.
 
 Its weights are those that `benchmarks.candidates` chose among the study's runs, its views and its
 spread those of `benchmarks.trials`.
@@ -63,7 +63,11 @@ def base_of(folder: Path) -> str:
 
 
 def base_here(folder: Path) -> str:
-    """The backbone that an adapter belongs to; InputError for a folder that is not here."""
+    """What `base_of` gives, for a caller that will load it: a known name or a path that exists.
+
+    Raises InputError for a path at which nothing lies, as where an adapter comes from another
+    machine.
+    """
     base = base_of(folder)
     if base not in BACKBONES and not Path(base).expanduser().exists():
         raise InputError(

@@ -56,28 +56,32 @@ def series_of(context: Any, ids: Sequence[int | str] | None = None) -> list[np.n
             f"there are {len(names)} ids and {len(values)} series; give an id for each series"
         )
     for name, series in zip(names, values, strict=True):
-        if series.ndim != 2:
-            raise InputError(
-                f"series {name} has {series.ndim} axes; give it as (steps,), or as "
-                "(variables, steps)"
-            )
-        if series.shape[1] > MOST_VARIABLES:
-            raise InputError(
-                f"series {name} has {series.shape[1]} variables, more than {MOST_VARIABLES}; "
-                "give it as (variables, steps), and with fewer variables"
-            )
-        if len(series) < SHORTEST:
-            raise InputError(
-                f"series {name} has {len(series)} steps, fewer than {SHORTEST}; bring more, "
-                "or drop it (an array is one series, or (series, steps))"
-            )
-        gaps = np.flatnonzero(~np.isfinite(series).all(axis=1))
-        if len(gaps):
-            raise InputError(
-                f"series {name} is not finite at {len(gaps)} of its steps, the first of which "
-                f"is {gaps[0]}; cut them off at its start, and fill them elsewhere"
-            )
+        _check_series(name, series)
     return values
+
+
+def _check_series(name: int | str, series: np.ndarray) -> None:
+    """Raise InputError for a series (steps, variables) that cannot be forecast."""
+    if series.ndim != 2:
+        raise InputError(
+            f"series {name} has {series.ndim} axes; give it as (steps,), or as (variables, steps)"
+        )
+    if series.shape[1] > MOST_VARIABLES:
+        raise InputError(
+            f"series {name} has {series.shape[1]} variables, more than {MOST_VARIABLES}; "
+            "give it as (variables, steps), and with fewer variables"
+        )
+    if len(series) < SHORTEST:
+        raise InputError(
+            f"series {name} has {len(series)} steps, fewer than {SHORTEST}; bring more, "
+            "or drop it (an array is one series, or (series, steps))"
+        )
+    gaps = np.flatnonzero(~np.isfinite(series).all(axis=1))
+    if len(gaps):
+        raise InputError(
+            f"series {name} is not finite at {len(gaps)} of its steps, the first of which "
+            f"is {gaps[0]}; cut them off at its start, and fill them elsewhere"
+        )
 
 
 def refuse_covariates(name: str) -> None:

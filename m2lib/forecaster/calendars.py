@@ -107,10 +107,11 @@ def is_styled(column: pd.Series) -> bool:
     return _styled(_by_cells(column)) is not None
 
 
-def even(times: pd.Index) -> pd.Index | None:
-    """Ascending time stamps, dates with their frequency; None if they are uneven.
+def with_frequency(times: pd.Index) -> pd.Index | None:
+    """Ascending time stamps that are evenly spaced, dates with their frequency; else None.
 
-    Two numbers are even, and of dates it takes three.
+    Numbers have no frequency, and are returned as they are. Two of them are even, but of dates it
+    takes three.
     """
     if isinstance(times, pd.DatetimeIndex):
         dates = pd.DatetimeIndex(times, freq="infer") if len(times) > 2 else times
@@ -244,21 +245,21 @@ def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
         cells = cells.astype(np.int64)
         dtype = cells.dtype
     # Most columns are something else, which their first cell shows.
-    shape = re.fullmatch(r"\d{6}|\d{8}|\d{4}([ -]?[Qq])[1-4]", str(cells.iloc[0]))
-    if not shape:
+    first = re.fullmatch(r"\d{6}|\d{8}|\d{4}([ -]?[Qq])[1-4]", str(cells.iloc[0]))
+    if not first:
         return None
     texts = cells.astype(str)
-    mark = shape[1]  # between year and quarter: Q, q, -Q or a blank and Q
+    mark = first[1]  # between year and quarter: Q, q, -Q or a blank and Q; None without quarters
     if mark:
         form = f"{{0.year}}{mark}{{0.quarter}}"
         valid = texts.str.fullmatch(rf"\d{{4}}{mark}[1-4]")
         quarters = pd.PeriodIndex(texts.where(valid).str.replace(mark, "Q"), freq="Q")
         dates = pd.Series(quarters.to_timestamp(), texts.index)
     else:
-        code = "%Y%m" if len(shape[0]) == 6 else "%Y%m%d"
+        code = "%Y%m" if len(first[0]) == 6 else "%Y%m%d"
         form = f"{{:{code}}}"
         dates = pd.to_datetime(texts, format=code, errors="coerce")
-        valid = dates.dt.year.between(*YEARS) & (texts.str.len() == len(shape[0]))
+        valid = dates.dt.year.between(*YEARS) & (texts.str.len() == len(first[0]))
     if not valid.all():
         return None
     return pd.DatetimeIndex(dates.reindex(column.index)), Style(form, dtype)
@@ -327,6 +328,15 @@ def _dates(column: pd.Series) -> pd.Series:
         if is_datetime64_any_dtype(dates) and not several_zones:
             # pandas reads Jan-18, a month in Excel, as 18 January of the year 1.
             return dates.where(dates.dt.year.between(*YEARS))
+    return _dates_of_changing_offsets(column)
+
+
+def _dates_of_changing_offsets(column: pd.Series) -> pd.Series:
+    """The dates of a column whose offsets from UTC change: in UTC, with a warning.
+
+    2024-03-31 01:00+01:00 and 03:00+02:00 become 0:00 and 1:00. But if all are midnights, such as
+    2024-03-31 00:00+01:00 and 2024-04-01 00:00+02:00, they are days, and stay as they are.
+    """
     texts = column.astype(str)
     local = pd.to_datetime(texts.str.replace(OFFSET, "", regex=True), errors="coerce")
     local = local.where(texts.str.contains(OFFSET, regex=True))  # no offset, no place on a clock

@@ -46,7 +46,7 @@ def model_card(
         str(TEMPLATE),
         spec=spec,
         base=base,
-        shape=text_format,
+        text_format=text_format,
         step=step_pattern(text_format),
         views=len(views),
         merged=merged,

@@ -17,7 +17,7 @@ MODEL = "language model"
 WQL = "weighted quantile loss"
 # The fewest forecasts that can be more than chance: even if five all err on one side, the p value
 # of the sign-flip test is 2 / 2**5 = 0.06, which is above 0.05.
-ENOUGH = 6
+FEWEST_FORECASTS = 6
 
 
 def four_digits(number: float) -> str:
@@ -157,8 +157,8 @@ class Evaluation:
         claim = (
             f"the language model's error is {relation} that of the best of the others, {best_name}"
         )
-        if len(gains) < ENOUGH:
-            return f"{claim}; fewer than {ENOUGH} forecasts prove nothing"
+        if len(gains) < FEWEST_FORECASTS:
+            return f"{claim}; fewer than {FEWEST_FORECASTS} forecasts prove nothing"
 
         low, high = t_interval(gains)
         choices = other_mase.shape[1] if gain < 0 else 1
@@ -189,7 +189,7 @@ class Evaluation:
             measure = MEASURES[name]
             table[measure.head] = measured.mean().map(measure.written)
         table["gain of the model"] = gains.mean().map("{:+.2f}".format)
-        if len(gains) >= ENOUGH:
+        if len(gains) >= FEWEST_FORECASTS:
             intervals = gains.apply(t_interval, result_type="reduce")
             table["95% interval"] = intervals.map(lambda ends: f"{ends[0]:+.2f} to {ends[1]:+.2f}")
         table["model better"] = (gains > 0).sum().map(lambda better: f"{better} of {len(gains)}")

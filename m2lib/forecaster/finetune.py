@@ -25,7 +25,7 @@ from m2lib.files import (
 )
 from m2lib.forecaster.adapters import FACTS_FILE, VIEWS_FILE
 from m2lib.forecaster.cards import CARD_FILE, model_card
-from m2lib.forecaster.evaluation import ENOUGH, MODEL, Evaluation, four_digits
+from m2lib.forecaster.evaluation import FEWEST_FORECASTS, MODEL, Evaluation, four_digits
 from m2lib.forecaster.rolling import evaluate
 from m2lib.forecaster.sampling import SAMPLES, WINDOW_TOKENS, Sampler, Sampling
 from m2lib.forecaster.tables import Item, chosen_seasons
@@ -43,12 +43,20 @@ from m2lib.model import (
 from m2lib.series import FORMAT_FILE, TextFormat, without_season
 from m2lib.series.bands import stretch_of_band
 from m2lib.series.intervals import t_interval
-from m2lib.training import COSINE, Endless, TrainConfig, cut_windows, step_costs, train, window_loss
+from m2lib.training import (
+    COSINE,
+    Endless,
+    TrainConfig,
+    random_windows,
+    step_costs,
+    train,
+    window_loss,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Kind = TypeVar("Kind", bound=Sampler)
+Kind = TypeVar("Kind", bound=Sampler)  # a `Forecaster` that is tuned gives a `Forecaster`
 MOST_ASKED = 50  # series that are forecast before and after
 # Forecasts sampled before and after: of few series more each, so that a difference is no accident
 # of the sampling; 100 of one series, 40 of 25, 20 of 50.
@@ -73,7 +81,7 @@ PASSES_A_STEP = 2.5
 def finetune(
     forecaster: Kind,
     items: Sequence[Item],
-    targets: Sequence[str],
+    target_names: Sequence[str],
     prediction_length: int,
     output_dir: str | Path,
     *,
@@ -89,23 +97,12 @@ def finetune(
 ) -> Kind:
     """Train an adapter on series without their last steps, and measure it on those last steps.
 
-    `items` are the series, and `targets` the names of their variables, for the card.
+    `items` are the series, and `target_names` those of their variables, for the card.
     `Forecaster.fit` describes the other arguments, the result and the errors.
     """
     # 1. Refuse what cannot be done, before any work.
     folder = Path(output_dir).expanduser()
-    holds_adapter = (folder / CONFIG_FILE).exists()
-    if holds_adapter and not force:
-        raise InputError(
-            f"{folder} holds an adapter already; name another folder, or give --force (force=True)"
-        )
-    # An adapter's card is called README.md, and must not take the place of another one. Beside a
-    # model an adapter would keep the model from being loaded.
-    is_adapter_folder = holds_adapter or (folder / FACTS_FILE).exists()
-    for name in (CARD_FILE, "config.json"):
-        if (folder / name).exists() and not is_adapter_folder:
-            raise InputError(f"{folder} holds a {name} that is no adapter's; name another folder")
-    check_folder(folder)
+    _check_output_dir(folder, force)
     check_count("prediction_length", prediction_length)
     config = _config(forecaster, num_steps, learning_rate, rank, batch_size, seed)
 
@@ -167,7 +164,7 @@ def finetune(
     }
     facts = {
         "data": (
-            f"{len(items)} series of {', '.join(map(str, targets))}, "
+            f"{len(items)} series of {', '.join(map(str, target_names))}, "
             f"{sum(len(values) for values in training)} steps in all"
         ),
         "recipe": recipe,
@@ -234,6 +231,22 @@ def refitter(
     return _refit
 
 
+def _check_output_dir(folder: Path, force: bool) -> None:
+    """Raise InputError for a folder that cannot take a new adapter, or holds what it would harm."""
+    holds_adapter = (folder / CONFIG_FILE).exists()
+    if holds_adapter and not force:
+        raise InputError(
+            f"{folder} holds an adapter already; name another folder, or give --force (force=True)"
+        )
+    # An adapter's card is called README.md, and must not take the place of another one. Beside a
+    # model an adapter would keep the model from being loaded.
+    is_adapter_folder = holds_adapter or (folder / FACTS_FILE).exists()
+    for name in (CARD_FILE, "config.json"):
+        if (folder / name).exists() and not is_adapter_folder:
+            raise InputError(f"{folder} holds a {name} that is no adapter's; name another folder")
+    check_folder(folder)
+
+
 def _config(
     forecaster: Sampler,
     num_steps: int | None = None,
@@ -288,7 +301,7 @@ def _prepare(
     The language model and the adapter are loaded anew, so that the given ones stay as they are.
     """
     context_steps = forecaster.readable_steps(text_format, prediction_length, context_length)
-    windows = cut_windows(
+    windows = random_windows(
         training, text_format, prediction_length, context_steps, config.batch_size, config.seed
     )
     old_backbone = forecaster.backbone
@@ -314,13 +327,14 @@ def _spread(after: Evaluation, spread: float) -> tuple[float, float]:
     """The spread with which 80% bands would have held 80%, and the share that they then hold.
 
     The forecasts were read with the spread `spread`, and the new one is measured on them. It lies
-    between 1 and `MOST_SPREAD`. But fewer than `ENOUGH` series may have been forecast well by
-    chance, so of these it is never less than `spread`, even where that is above `MOST_SPREAD`.
+    between 1 and `MOST_SPREAD`. But fewer than `FEWEST_FORECASTS` series may have been forecast
+    well by chance, so of these it is never less than `spread`, even where that is above
+    `MOST_SPREAD`.
     """
     band_and_truth = after.forecasts[["0.1", "0.5", "0.9", "truth"]].to_numpy(dtype=np.float64)
     stretches = stretch_of_band(*band_and_truth.T)
 
-    least_spread = 1.0 if len(after.errors) >= ENOUGH else spread
+    least_spread = 1.0 if len(after.errors) >= FEWEST_FORECASTS else spread
     ideal_spread = spread * float(np.quantile(stretches, 0.8, method="inverted_cdf"))
     # Rounded up, so that the value that decides stays within its band.
     new_spread = float(max(least_spread, min(np.ceil(100 * ideal_spread) / 100, MOST_SPREAD)))
@@ -335,9 +349,9 @@ def _difference(before: Evaluation, after: Evaluation, views: int) -> str:
     gains = before.mase[MODEL] - after.mase[MODEL]
     caveat = f", and of one view instead of {views}" if views > 1 else ""
     claim = f"gain of the training{caveat}: {gains.mean():+.3f} in MASE"
-    if len(gains) < ENOUGH:
+    if len(gains) < FEWEST_FORECASTS:
         return (
-            f"{claim}; fewer than {ENOUGH} forecasts prove nothing, "
+            f"{claim}; fewer than {FEWEST_FORECASTS} forecasts prove nothing, "
             "and `m2 evaluate --finetune` makes more"
         )
     low, high = t_interval(gains)

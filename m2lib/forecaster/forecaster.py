@@ -30,13 +30,13 @@ from m2lib.forecaster.adapters import (
     read_views,
 )
 from m2lib.forecaster.arrays import refuse_covariates, series_of
+from m2lib.forecaster.columns import Columns
 from m2lib.forecaster.evaluation import Evaluation
 from m2lib.forecaster.export import export
 from m2lib.forecaster.rivals import Rival
 from m2lib.forecaster.rolling import evaluate
 from m2lib.forecaster.sampling import SAMPLES, Sampler, Sampling
 from m2lib.forecaster.tables import (
-    Columns,
     Fill,
     Item,
     calendars_differ,
@@ -68,7 +68,11 @@ def chosen_backbone(name: str | Path | None = None) -> str:
 
 @dataclass(frozen=True, repr=False)
 class Forecaster(Sampler):
-    """A small language model that forecasts series written as text, with their uncertainty."""
+    """A small language model that forecasts series written as text, with their uncertainty.
+
+    It adds to `Sampler`, which draws the samples, what a user calls: loading, forecasts of tables
+    and arrays under chronos's names, evaluation, training and export.
+    """
 
     @classmethod
     def from_pretrained(
@@ -121,26 +125,24 @@ class Forecaster(Sampler):
             Where the adapter or the model is missing or unfit, where a text format is given beside
             one that has its own, and for a device or dtype that cannot be used.
         """
+        # 1. Choose the adapter and the language model that it belongs to.
         name = chosen_backbone(backbone)
-        if not source:
-            source = GENERAL_FOLDER if name == DEFAULT_BACKBONE and not text_format else NO_ADAPTER
-        adapter = None if source == NO_ADAPTER else adapter_folder(source)
+        adapter = _chosen_adapter(source, name, text_format)
         if adapter and not backbone:
             name = base_here(adapter)
+
+        # 2. Load the language model.
         fetch_backbone(name)
         if device_map not in (None, "auto"):
             device = device_map
         device = str(device or chosen_device())
         dtype = dtype or settings.read("M2_DTYPE")
-        if dtype is None and int8_is_best(device):
-            dtype = INT8
-        int8 = dtype in (INT8, torch.int8)
-        if int8 and not device.startswith("cpu"):
-            raise InputError(f"int8 is for a CPU, not for {device}; choose bfloat16 or float32")
+        int8 = _computes_in_int8(dtype, device)
         loaded = load_backbone(name, device=device, dtype=best_dtype(device) if int8 else dtype)
 
-        # Two kinds of folder say in which text format they were trained: an adapter's, and that of
-        # an exported model, into which an adapter is merged.
+        # 3. Read the text format and the views, and put the adapter in. Two kinds of folder say in
+        # which text format they were trained: an adapter's, and that of an exported model, into
+        # which an adapter is merged.
         folder = Path(loaded.source)
         is_exported = (folder / FORMAT_FILE).is_file()
         trained_folder = folder if is_exported and not adapter else adapter
@@ -669,6 +671,29 @@ class Forecaster(Sampler):
                 "`fit` or `m2 finetune` makes one"
             )
         return export(self.adapter, Path(folder), backbone=self.backbone.loaded_by, force=force)
+
+
+def _chosen_adapter(
+    source: str | Path | None, backbone_name: str, text_format: TextFormat | None
+) -> Path | None:
+    """The folder of the adapter that a user names, by default that of `general` where it fits."""
+    if not source:
+        general_fits = backbone_name == DEFAULT_BACKBONE and not text_format
+        source = GENERAL_FOLDER if general_fits else NO_ADAPTER
+    return None if source == NO_ADAPTER else adapter_folder(source)
+
+
+def _computes_in_int8(dtype: str | torch.dtype | None, device: str) -> bool:
+    """Whether the model's layers are computed in int8: if a user says so, else if it is fastest.
+
+    Raises InputError if it is to be computed in int8 anywhere but on a CPU.
+    """
+    if dtype is None:
+        return int8_is_best(device)
+    int8 = dtype in (INT8, torch.int8)
+    if int8 and not device.startswith("cpu"):
+        raise InputError(f"int8 is for a CPU, not for {device}; choose bfloat16 or float32")
+    return int8
 
 
 def in_parts(

@@ -8,7 +8,8 @@ import pandas as pd
 
 from m2lib.files import InputError, check_count
 from m2lib.forecaster.calendars import read_stamps
-from m2lib.forecaster.tables import Columns, Fill, Item, items_of
+from m2lib.forecaster.columns import Columns
+from m2lib.forecaster.tables import Fill, Item, items_of
 
 if TYPE_CHECKING:  # drawing alone waits for matplotlib
     from matplotlib.axes import Axes

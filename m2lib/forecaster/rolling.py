@@ -14,10 +14,11 @@ import pandas as pd
 
 from m2lib import series
 from m2lib.files import InputError, check_count, warn
+from m2lib.forecaster.columns import Columns
 from m2lib.forecaster.evaluation import MEASURES, MODEL, Evaluation
 from m2lib.forecaster.rivals import Rival, ets_forecasts, rival_forecasts, simple_forecasts
 from m2lib.forecaster.sampling import Sampler, Sampling
-from m2lib.forecaster.tables import Columns, Item, as_written, chosen_seasons
+from m2lib.forecaster.tables import Item, as_written, chosen_seasons
 from m2lib.series import DECILES, NOTHING_LEFT
 
 Origin = tuple[int, int]
@@ -125,7 +126,7 @@ def evaluate(
 
     # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
     least_steps = series.SHORTEST + prediction_length if refit else series.SHORTEST
-    rolling = origins_of(
+    asked_for = origins_of(
         items,
         prediction_length,
         num_origins=origins,
@@ -133,24 +134,24 @@ def evaluate(
         leave_out=leave_out,
         least=least_steps,
     )
-    contexts = {(place, steps): items[place].values[:steps] for place, steps in rolling}
+    contexts = {(place, steps): items[place].values[:steps] for place, steps in asked_for}
     # The season is taken out of a context before it is written, so the text format is chosen for
     # contexts without it.
     unseasonal = {
         origin: series.without_season(context, seasons) for origin, context in contexts.items()
     }
-    names = [items[place].name for place, _ in rolling]
+    names = [items[place].name for place, _ in asked_for]
     text_format = forecaster.checked_format(list(unseasonal.values()), names)
     steps_read = forecaster.readable_steps(text_format, prediction_length, sampling.context_length)
     units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
-    rolling = _fit_origins(contexts, unseasonal, units, text_format, steps_read)
+    usable = _usable_origins(contexts, unseasonal, units, text_format, steps_read)
     truths = {
         (place, steps): items[place].values[steps : steps + prediction_length]
-        for place, steps in rolling
+        for place, steps in usable
     }
 
     # 2. Make the other forecasts first, because they take less time, and a rival may fail.
-    ordered_contexts = [contexts[origin] for origin in rolling]
+    ordered_contexts = [contexts[origin] for origin in usable]
     if period is None:
         shortest_context = min(map(len, ordered_contexts))
         longest_season = series.season_length(seasons, shortest_context)
@@ -172,9 +173,9 @@ def evaluate(
         other_forecasts[name] = rival_forecasts(name, rival, ordered_contexts, prediction_length)
 
     # 3. Sample the language model's forecasts.
-    batches = [rolling]
+    batches = [usable]
     if refit:
-        batches = _equally_far_from_the_end(rolling, items)
+        batches = _equally_far_from_the_end(usable, items)
     elif not forecaster.text_format:
         # All moments are written in the format that was chosen for all of them.
         forecaster = replace(forecaster, text_format=text_format)
@@ -190,13 +191,13 @@ def evaluate(
             samples[origin] = forecast.physical  # (num_samples, prediction_length, variables)
 
     # 4. Compare point forecasts with the others, and samples with the truth.
-    points = {MODEL: [np.median(samples[origin], axis=0) for origin in rolling]} | other_forecasts
+    points = {MODEL: [np.median(samples[origin], axis=0) for origin in usable]} | other_forecasts
     measures = _measure_errors(points, truths, units)
     crps = float(np.mean(measures["errors"][MODEL]))  # a single sample has its MAE for a CRPS
     coverage = None
     if sampling.num_samples > 1:
         crps, coverage = _scores(samples, truths)
-    table = _forecast_table(items, rolling, columns, samples, points, units)
+    table = _forecast_table(items, usable, columns, samples, points, units)
     return Evaluation(
         measures=measures,
         season=seasons[0],
@@ -218,7 +219,7 @@ def _scores(
     return float(crps), float(coverage)
 
 
-def _fit_origins(
+def _usable_origins(
     contexts: Mapping[Origin, np.ndarray],
     unseasonal: Mapping[Origin, np.ndarray],
     units: Mapping[Origin, np.ndarray],
@@ -227,28 +228,29 @@ def _fit_origins(
 ) -> list[Origin]:
     """The origins that can be forecast from; the others are left out, with a warning.
 
-    `Forecaster.readable` asks only whether something is left without the season, because that is
-    what the model reads. Here a shop that has closed is no test of a forecaster, so something has
-    to be left with the season, too.
+    At each origin the model is to read the last `steps_read` steps of a context, whose season is
+    taken out in `unseasonal`; `units` are the `mase_unit`s of its variables. Raises InputError if
+    no origin is left.
 
-    contexts, without their season as well: (steps, variables) by origin. units: those of the MASE,
-    a number a variable. Raises InputError if no origin is left.
+    `Forecaster.readable` asks only whether something changes without the season, because that is
+    what the model reads. Here a shop that has closed is no test of a forecaster, so something has
+    to change with the season, too.
     """
-    fit_origins = []
+    usable = []
     for origin, context in contexts.items():
         has_unit = not np.isnan(units[origin]).all()
         readings = (context[-steps_read:], unseasonal[origin][-steps_read:])
         if has_unit and all(text_format.scaling(steps).exists for steps in readings):
-            fit_origins.append(origin)
+            usable.append(origin)
     reason = "what is read never changes or is mostly 0"
-    if not fit_origins:
+    if not usable:
         raise InputError(
             f"there is nothing to forecast from: {reason}; drop such series, or read more of their "
             "steps (--context-length, context_length=)"
         )
-    if len(fit_origins) < len(contexts):
-        warn(f"forecasts left out, as {reason}: {len(contexts) - len(fit_origins)}")
-    return fit_origins
+    if len(usable) < len(contexts):
+        warn(f"forecasts left out, as {reason}: {len(contexts) - len(usable)}")
+    return usable
 
 
 def _check_arguments(
@@ -264,14 +266,17 @@ def _check_arguments(
 
 
 def _equally_far_from_the_end(
-    rolling: Sequence[Origin], items: Sequence[Item]
+    origins: Sequence[Origin], items: Sequence[Item]
 ) -> list[list[Origin]]:
     """Groups of origins that are equally far from the ends of their series.
 
-    They are in the order in which the first origin of each appears.
+    `evaluate` refits once for each group, which is one moment if all series end at the same time.
+    Where two series of 30 and of 40 steps have origins at 24 and 27 and at 34 and 37 steps, one
+    group is 24 with 34, the other 27 with 37. They are in the order in which the first origin of
+    each appears.
     """
     groups: dict[int, list[Origin]] = {}
-    for place, steps in rolling:
+    for place, steps in origins:
         steps_to_end = len(items[place].values) - steps
         groups.setdefault(steps_to_end, []).append((place, steps))
     return list(groups.values())
@@ -286,18 +291,18 @@ def _own_columns(columns: Columns) -> tuple[str, ...]:
 
 def _forecast_table(
     items: Sequence[Item],
-    rolling: Sequence[Origin],
+    origins: Sequence[Origin],
     columns: Columns,
     samples: Mapping[Origin, np.ndarray],
     points: Mapping[str, Sequence[np.ndarray]],
     units: Mapping[Origin, np.ndarray],
 ) -> pd.DataFrame:
-    """The `forecasts` of an `Evaluation`, from the origins `rolling`.
+    """The `forecasts` of an `Evaluation`.
 
-    `points` are each forecaster's forecasts, in the order of the origins.
+    `points` are each forecaster's point forecasts, in the order of the origins.
     """
     frames = []
-    for row, origin in enumerate(rolling):
+    for row, origin in enumerate(origins):
         place, steps = origin
         item = items[place]
         prediction_length = samples[origin].shape[1]

@@ -20,7 +20,7 @@ from m2lib.series import SHORTEST, Season, TextFormat, checked_seasons, said_ser
 from m2lib.series.codec import without_undershoot
 
 WINDOW_TOKENS = 1024  # of context that the model reads at most, and of a training window
-SAMPLES = 20
+SAMPLES = 20  # of each series, where a caller does not say how many
 TEMPERATURE = 0.7  # as in the study
 LLMTIME_OFFSET = 0.3  # LLMTIME's beta
 CACHE = 2 * 10**9  # bytes of a batch's keys and values at most, the same on every machine
@@ -84,7 +84,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Sampler:
-    """A language model that forecasts by sampling, and the text format that it reads and writes."""
+    """A language model that forecasts by sampling, and the text format that it reads and writes.
+
+    It takes series as arrays, whose values were checked where they came in. `Forecaster`, which
+    users call, adds tables and chronos's names to it. Evaluation and fine-tuning, which a
+    `Forecaster` calls, need no more than a `Sampler`.
+    """
 
     backbone: Backbone
     """The model, with the 13-token vocabulary and its adapter put in."""
@@ -188,7 +193,8 @@ class Sampler:
             warn(f"of a series longer than the model's window the last {steps_read} steps are read")
 
         # 2. Show each series in each view. For 20 samples each of three views draws 7, and the last
-        # of the third view is left out.
+        # of the third view is left out. They stand view by view: with the series a and b these are
+        # a and b in the first view, a and b in the second, a and b in the third.
         num_samples = sampling.num_samples
         views = tuple(views or self.views)[:num_samples]
         samples_each = math.ceil(num_samples / len(views))
@@ -248,7 +254,7 @@ class Sampler:
         for view_forecast, seen, low in zip(forecasts, all_seen, least * len(views), strict=True):
             scaling = seen.back(view_forecast.scaling, prediction_length)
             restored_forecasts.append(replace(view_forecast, scaling=scaling, least=low))
-        # The forecasts stand view by view, so every len(values)-th is one of the same series.
+        # As they stand view by view, every len(values)-th is one of the same series.
         return [
             pooled(restored_forecasts[number :: len(values)], num_samples)
             for number in range(len(values))
@@ -256,7 +262,9 @@ class Sampler:
 
     def format_of(self, values: Sequence[np.ndarray]) -> TextFormat:
         """The text format of the forecaster, else what `format_for` chooses for these series."""
-        return (self.text_format or format_for(values)).of(values[0].shape[1])
+        text_format = self.text_format or format_for(values)
+        # That of an adapter for any table leaves the number of variables open: it is set here.
+        return text_format.of(variables=values[0].shape[1])
 
     def checked_format(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None

@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api.types import is_float_dtype, is_integer_dtype
 
 from m2lib.files import InputError, check_folder, first_line, quoted, warn, write_atomic
-from m2lib.forecaster.tables import IDS, TIMES
+from m2lib.forecaster.columns import IDS, TIMES
 
 # Significant digits of a forecast in a .csv file. The model writes numbers of two to six digits
 # within the range of what it reads, so most of a float's 17 say nothing. But a series may lie far

@@ -7,14 +7,13 @@ one to eight hold numbers:
     A,2024-01-01,3.5
     A,2024-01-02,4.1
 
-`guess_columns` finds out which column is which, and `items_of` takes the series out. Only
-`items_of` checks the cells, so whoever gets an `Item` need not. How files are read and written is
-in `m2lib.forecaster.table_files`, and how time stamps are read and continued in
+`items_of` takes the series out. Only it checks the cells, so whoever gets an `Item` need not. Which
+column is which is guessed in `m2lib.forecaster.columns`, files are read and written in
+`m2lib.forecaster.table_files`, and time stamps are read and continued in
 `m2lib.forecaster.calendars`.
 """
 
 import re
-import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,26 +22,22 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_list_like, is_numeric_dtype
-from pandas.tseries.api import guess_datetime_format
+from pandas.api.types import is_list_like, is_numeric_dtype
 from pandas.tseries.offsets import BaseOffset
 
 from m2lib.files import InputError, quoted, warn
 from m2lib.forecaster.calendars import (
     Style,
-    even,
     following,
-    is_styled,
     read_stamps,
     seasons_of,
     spacings_of,
+    with_frequency,
     without_gaps,
 )
+from m2lib.forecaster.columns import Columns, numbers_in
 from m2lib.series import MOST_VARIABLES, SHORTEST, checked_seasons
 
-IDS = ("item_id", "unique_id", "id", "series")
-TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
-TARGETS = ("target", "y", "value")
 # Columns that forecasts and evaluations write beside the table's id and time.
 WRITTEN = ("target_name", "predictions", "mean", "cutoff", "truth", "mase_unit")
 Fill = Literal["linear", "last", "zero"]
@@ -50,31 +45,8 @@ Fill = Literal["linear", "last", "zero"]
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which column of a table is what."""
-
-    id: str | None
-    """The column that names each row's series; None where the table is one series."""
-    time: str | None
-    """The column of time stamps; None where rows are in order, and steps are numbered from 0."""
-    targets: tuple[str, ...]
-    """The one to eight columns of numbers."""
-
-    @property
-    def written_id(self) -> str:
-        """The column of a table of forecasts that names the series."""
-        # Not `or`, because pandas may call a column 0.
-        return "item_id" if self.id is None else self.id
-
-    @property
-    def written_time(self) -> str:
-        """The column of a table of forecasts that holds the time stamps."""
-        return "timestamp" if self.time is None else self.time
-
-
-@dataclass(frozen=True)
 class Item:
-    """One series of a table."""
+    """One series of a table, which chronos calls an item."""
 
     name: str | int
     """Its id, of the type that the table has it in; "series" where there is no such column."""
@@ -85,57 +57,6 @@ class Item:
     style: Style | None = None
     """How the table writes dates, where pandas does not read them as dates, such as 2010Q1; None
     for all others, and for numbers."""
-
-
-def guess_columns(
-    df: pd.DataFrame, id: str | None = None, time: str | None = None, targets: Sequence[str] = ()
-) -> Columns:
-    """Guess, from names and contents, which column is what; what is given stands.
-
-    The time is a column of dates, preferably one with a usual name; else a column of numbers that
-    has one, or whose numbers are all such as 202412 or 20240131. The target is the column called
-    target, y or value, else all other columns of numbers are. The id is a column with a usual name,
-    else the first of text where time stamps repeat, but never a column whose values do not repeat.
-    InputError where several columns have one name.
-    """
-    repeated_names = df.columns[df.columns.duplicated()]
-    if len(repeated_names):
-        name = quoted(str(repeated_names[0]))
-        raise InputError(f"several columns are called {name}; rename all but one")
-    free_names = [name for name in df.columns if name not in (id, time, *targets)]
-    if time is None:
-        dates = [name for name in free_names if _holds_dates(df[name])]
-        # Whole numbers such as 202412 may be dates, but a code too: they come last.
-        coded_dates = [
-            name for name in free_names if _holds_numbers(df[name]) and is_styled(df[name])
-        ]
-        candidates = (
-            _names_among(dates, TIMES) + dates + _names_among(free_names, TIMES) + coded_dates
-        )
-        time = candidates[0] if candidates else None
-        free_names = [name for name in free_names if name != time]
-    if id is None:
-        candidates = _names_among(free_names, IDS)
-        # A column of text tells series apart only if time stamps repeat: one series has each once.
-        if time not in df or df[time].duplicated().any():
-            candidates += [
-                name
-                for name in free_names
-                if not _holds_numbers(df[name]) and not _holds_dates(df[name])
-            ]
-        repeating_names = [name for name in candidates if df[name].duplicated().any()]
-        id = repeating_names[0] if repeating_names else None
-    if not targets:
-        # `Unnamed: 0` and `index` are what pandas makes of row numbers that were written into a
-        # CSV.
-        excluded_names = _names_among(free_names, (*IDS, *TIMES, "index"))
-        excluded_names += [name for name in free_names if str(name).startswith("Unnamed: ")]
-        numbers = [
-            name for name in free_names if name not in excluded_names and _holds_numbers(df[name])
-        ]
-        numbers = [name for name in numbers if not is_styled(df[name])]
-        targets = _names_among(free_names, TARGETS)[:1] or numbers
-    return Columns(id, time, tuple(targets))
 
 
 def items_of(
@@ -188,17 +109,7 @@ def items_of(
     if fill not in (None, *get_args(Fill)):
         raise InputError(f"fill is {fill!r}; it may be {', '.join(get_args(Fill))} or None")
     rows = _Rows.of(df, columns, where)
-    ids = pd.Series("series", df.index) if columns.id is None else df[columns.id]
-    if ids.isna().any():
-        problem = (
-            "an empty cell (NA reads as one, unless --id names the column); write the series' id"
-        )
-        raise _fault(problem, where, ids.isna().argmax(), columns.id)
-    if ids.dtype == object and (has_parts := ids.map(is_list_like)).any():
-        # A DataFrame of forecasts would spread the parts of such an id over the rows of its series.
-        row = has_parts.argmax()
-        problem = f"the id {quoted(str(ids.iloc[row]))} has several parts; join them into one text"
-        raise _fault(problem, where, row, columns.id)
+    ids = _ids_of(df, columns, where)
 
     items = []
     num_unsorted = 0  # series
@@ -219,7 +130,9 @@ def items_of(
             continue
         items.append(item)
         num_unsorted += not np.array_equal(time_order, table_order)
-        num_filled += len(item.values) - int(np.isfinite(rows.values[time_order]).all(axis=1).sum())
+        # Of 1, empty, a missing row, 4 two steps were filled: four steps, less two complete rows.
+        num_complete = int(np.isfinite(rows.values[time_order]).all(axis=1).sum())
+        num_filled += len(item.values) - num_complete
     if not items:
         raise InputError(f"{where}: every series is unfit, so none is left; correct one of them")
     if num_unsorted:
@@ -228,6 +141,24 @@ def items_of(
     if num_filled:
         warn(f"{where}: steps that were filled ({fill}): {num_filled}")
     return items
+
+
+def _ids_of(df: pd.DataFrame, columns: Columns, where: str) -> pd.Series:
+    """The id of each row, all the same without a column of ids; InputError for an unfit one."""
+    if columns.id is None:
+        return pd.Series("series", df.index)
+    ids = df[columns.id]
+    if ids.isna().any():
+        problem = (
+            "an empty cell (NA reads as one, unless --id names the column); write the series' id"
+        )
+        raise _fault(problem, where, ids.isna().argmax(), columns.id)
+    if ids.dtype == object and (has_parts := ids.map(is_list_like)).any():
+        # A DataFrame of forecasts would spread the parts of such an id over the rows of its series.
+        row = has_parts.argmax()
+        problem = f"the id {quoted(str(ids.iloc[row]))} has several parts; join them into one text"
+        raise _fault(problem, where, row, columns.id)
+    return ids
 
 
 def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:
@@ -290,7 +221,7 @@ class _Rows:
     def of(cls, df: pd.DataFrame, columns: Columns, where: str) -> "_Rows":
         """Read the cells and time stamps of a table."""
         cells = df[list(columns.targets)]
-        values = cells.apply(_parsed).to_numpy(dtype=np.float64, na_value=np.nan)
+        values = cells.apply(numbers_in).to_numpy(dtype=np.float64, na_value=np.nan)
         times, style = (None, None) if columns.time is None else read_stamps(df[columns.time])
         return cls(df, columns, where, values, cells.apply(_empty).to_numpy(), times, style)
 
@@ -315,7 +246,7 @@ class _Rows:
         if self.times is not None:
             times = self.times[rows]
             self._check_ascending(times, rows)
-            if fill and even(times) is None:
+            if fill and with_frequency(times) is None:
                 times, places = without_gaps(times, self.spacings) or (times, places)
         if fill:
             values = _fill_gaps(values, places, len(times), fill)
@@ -406,12 +337,15 @@ class _Rows:
 
     def _even_times(self, times: pd.Index, rows: np.ndarray, fill: Fill | None) -> pd.Index:
         """The ascending time stamps of one series, dates with their frequency, if they are even."""
-        even_times = even(times)
+        even_times = with_frequency(times)
         if even_times is not None:
             return even_times
         # The first row that, together with those before it, is not even; two stamps always are.
         place = bisect_left(
-            range(len(times)), True, lo=2, key=lambda last: even(times[: last + 1]) is None
+            range(len(times)),
+            True,
+            lo=2,
+            key=lambda last: with_frequency(times[: last + 1]) is None,
         )
         advice = (
             "no spacing holds all stamps, so that nothing can be filled; resample"
@@ -505,23 +439,6 @@ def _fault(problem: str, where: str, row: Any = None, column: Any = None) -> Inp
     return InputError(f"{location}: {problem}")
 
 
-def _names_among(names: Sequence[str], words: Sequence[str]) -> list[str]:
-    """The names that are among the words, in the words' order; capitals do not matter."""
-    return [name for word in words for name in names if str(name).lower() == word]
-
-
-def _parsed(column: pd.Series) -> pd.Series:
-    """A column's numbers; NaN for a cell that holds none."""
-    if is_numeric_dtype(column):
-        return column
-    return pd.to_numeric(column.astype(str), errors="coerce")
-
-
-def _holds_numbers(column: pd.Series) -> bool:
-    """Whether most cells of a column are numbers; `items_of` names the first that is not."""
-    return not is_bool_dtype(column) and bool(_parsed(column).notna().mean() > 0.5)
-
-
 def _empty(column: pd.Series) -> pd.Series:
     """Which cells of a column hold nothing, or blanks alone."""
     if is_numeric_dtype(column):
@@ -529,13 +446,3 @@ def _empty(column: pd.Series) -> pd.Series:
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return pd.Series(np.isnan(numbers), column.index)
     return column.isna() | (column.astype(str).str.strip() == "")
-
-
-def _holds_dates(column: pd.Series) -> bool:
-    """Whether a column begins with a date, and is not one of numbers."""
-    if _holds_numbers(column):
-        return False
-    first = column.dropna().head(1)  # none, where all cells are empty
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pandas advises on an argument of its own for 13.01.2024
-        return any(guess_datetime_format(str(cell)) for cell in first) or is_styled(column)

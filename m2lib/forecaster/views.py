@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from m2lib.series import NOTHING_LEFT, Scaling, Season, Trend
-from m2lib.series.seasons import ENOUGH
+from m2lib.series.seasons import FEWEST_SEASONS
 
 SEASONS_SEEN = 6  # a view of few steps shows so many seasons at least
 
@@ -72,10 +72,11 @@ class Seen:
             What the model sees.
         """
         shortest = season.shortest
-        # A shop that has closed is constant over all that is read. Without its season it changes
-        # again, and so can be written.
-        can_stay = ENOUGH * len(season.factor) <= most_steps
-        if not view.season and can_stay and _changes(values[-most_steps:], values):
+        # Even where a view leaves the season in, it is taken out if the model could not see it,
+        # because the window is too short; and if the series is constant over all that is read, as
+        # where a shop has closed: without its season it changes again, and so can be written.
+        is_seen = FEWEST_SEASONS * len(season.factor) <= most_steps
+        if not view.season and is_seen and _changes(values[-most_steps:], values):
             season = Season.none(values.shape[1])
         shown_values = season.without(values)[-most_steps:]
         if view.steps is not None:

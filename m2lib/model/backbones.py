@@ -7,7 +7,7 @@ not; both are errors here.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -119,19 +119,17 @@ def load_backbone(
             f"choose {' or '.join(DTYPES)}"
         )
 
-    if is_random(name):
-        model, tokenizer, hash_of_weights, source = _random(name)
-    else:
-        model, tokenizer, hash_of_weights, source = _from_folder(name, dtype)
-    remap = TokenRemap.from_tokenizer(tokenizer)
-    num_tokens = model.get_input_embeddings().num_embeddings
+    pretrained = _random(name) if is_random(name) else _from_folder(name, dtype)
+    remap = TokenRemap.from_tokenizer(pretrained.tokenizer)
+    num_tokens = pretrained.model.get_input_embeddings().num_embeddings
     if max(remap.backbone_ids) >= num_tokens:
         raise InputError(
-            f"{source}: its tokenizer has a token beyond the {num_tokens} that the model knows, "
-            "perhaps a pad that was added; use the tokenizer that the model was trained with"
+            f"{pretrained.source}: its tokenizer has a token beyond the {num_tokens} that the "
+            "model knows, perhaps a pad that was added; use the tokenizer that the model was "
+            "trained with"
         )
     try:
-        model = model.to(device, getattr(torch, dtype)).eval()
+        model = pretrained.model.to(device, getattr(torch, dtype)).eval()
         check_computes(device)
     except (RuntimeError, AssertionError) as error:
         problem = f"cannot use device {device!r} with dtype {dtype!r}: {first_line(error)}"
@@ -144,9 +142,9 @@ def load_backbone(
         name=backbone_id(name),
         model=model,
         remap=remap,
-        tokenizer=tokenizer,
-        weight_hash=hash_of_weights,
-        source=source,
+        tokenizer=pretrained.tokenizer,
+        weight_hash=pretrained.weight_hash,
+        source=pretrained.source,
         loaded_by=loaded_by,
     )
 
@@ -154,9 +152,8 @@ def load_backbone(
 def weight_hash(name: str) -> str:
     """The weight hash that `load_backbone` would give a backbone, whose files are hashed for it."""
     if is_random(name):
-        _, _, hash_of_weights, _ = _random(name)
-    else:
-        _, hash_of_weights = local_weights(name)
+        return _random(name).weight_hash
+    _, hash_of_weights = local_weights(name)
     return hash_of_weights
 
 
@@ -234,10 +231,17 @@ def _unlike_computed(config: "PretrainedConfig") -> str | None:
     return None
 
 
-def _from_folder(
-    name: str, dtype: str
-) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:
-    """The model, tokenizer, weight hash and folder of a backbone; InputError for unfit files."""
+class _Pretrained(NamedTuple):
+    """A model as transformers has made it, and what a `Backbone` takes over with it."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    weight_hash: str
+    source: str
+
+
+def _from_folder(name: str, dtype: str) -> _Pretrained:
+    """Read a backbone from its folder; InputError for unfit files."""
     folder, hash_of_weights = local_weights(name)
     config = _config(folder / "config.json")
     try:
@@ -248,7 +252,7 @@ def _from_folder(
             f"{folder}: cannot load a model from here ({first_line(error)}); "
             "download it again or use another"
         ) from error
-    return model, tokenizer, hash_of_weights, str(folder)
+    return _Pretrained(model, tokenizer, hash_of_weights, str(folder))
 
 
 def _check_files(folder: Path) -> None:
@@ -293,8 +297,8 @@ def _load_transformers(
     return model, tokenizer
 
 
-def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", str, str]:
-    """Model, tokenizer, weight hash and `random weights`: the same numbers at each call."""
+def _random(name: str) -> _Pretrained:
+    """Make a backbone with random weights, the same numbers at each call."""
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
@@ -306,4 +310,4 @@ def _random(name: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", st
     file = str(CONFIGS / "ascii_tokenizer.json")
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, pad_token="<|endoftext|>")
     content = b"".join(parameter.detach().numpy().tobytes() for parameter in model.parameters())
-    return model, tokenizer, short_hash(content), "random weights"
+    return _Pretrained(model, tokenizer, short_hash(content), "random weights")

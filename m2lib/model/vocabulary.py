@@ -88,6 +88,7 @@ class ReducedHead(nn.Linear):
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
+        # Weight and bias are set right below; on the meta device none is allocated or drawn before.
         super().__init__(weight.shape[1], weight.shape[0], device="meta")
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         self.bias = nn.Parameter(

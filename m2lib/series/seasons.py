@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from m2lib.files import InputError
 from m2lib.series.codec import Scaling
 
-ENOUGH = 3  # a season is estimated from at least this many of its repetitions
+FEWEST_SEASONS = 3  # the repetitions that a season is estimated from, at least
 NOTHING_LEFT = 1e-6
 """A series whose range without its season is at most this share of its range is flat without it."""
 # A value counts as an outlier if it is so many times as far from trend and season as the mean of
@@ -80,7 +80,7 @@ class Season:
         """
         lengths: list[int] = np.ravel(length).tolist()
         length = season_length(lengths, len(values))
-        if ENOUGH * length > len(values):
+        if FEWEST_SEASONS * length > len(values):
             # Nothing is taken out, so nothing of a season's length is allocated: a day in steps of
             # a second has 86,400.
             length = 1
@@ -156,7 +156,7 @@ def season_length(lengths: Sequence[int], steps: int) -> int:
 
     Where it has three of none, it is the shortest.
     """
-    fitting_lengths = [length for length in lengths if ENOUGH * length <= steps]
+    fitting_lengths = [length for length in lengths if FEWEST_SEASONS * length <= steps]
     return max(fitting_lengths, default=min(lengths))
 
 

@@ -36,7 +36,7 @@ from m2lib.model import (
 from m2lib.training.checkpoints import load_checkpoint, save_checkpoint
 from m2lib.training.config import TrainConfig
 from m2lib.training.loss import window_loss
-from m2lib.training.windows import Source, batch_of, windows_hash
+from m2lib.training.windows import Windows, batch_of, windows_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,7 +62,7 @@ class TrainLog:
 
 def train(
     model: "PreTrainedModel",
-    windows: Source,
+    windows: Windows,
     config: TrainConfig,
     checkpoints: str | Path,
     *,

@@ -11,7 +11,7 @@ from m2lib.training.config import TrainConfig
 
 Endless = Callable[[int], np.ndarray]
 """A function from a step to that step's windows, int64 (n, length)."""
-Source = np.ndarray | Endless
+Windows = np.ndarray | Endless
 """Where a run's windows come from: an array of all of them, or a function of the step."""
 MOST_TRIES = 100  # stretches of a table that are tried before it counts as flat
 
@@ -35,7 +35,7 @@ def make_windows(texts: list[list[int]], length: int) -> np.ndarray:
     return pad_windows(rows, length)
 
 
-def cut_windows(
+def random_windows(
     values: Sequence[np.ndarray],
     text_format: TextFormat,
     horizon: int,
@@ -115,7 +115,7 @@ def pad_windows(rows: list[list[int]], width: int = 0) -> np.ndarray:
     return np.array([row + [PAD_ID] * (width - len(row)) for row in rows], dtype=np.int64)
 
 
-def batch_of(step: int, windows: Source, config: TrainConfig) -> np.ndarray:
+def batch_of(step: int, windows: Windows, config: TrainConfig) -> np.ndarray:
     """The windows (batch_size, length) of one step; fewer rows where there are fewer windows.
 
     Each epoch goes through the windows in a new random order. It depends on seed and epoch alone,
@@ -132,7 +132,7 @@ def batch_of(step: int, windows: Source, config: TrainConfig) -> np.ndarray:
     return windows[order[place * size : (place + 1) * size]]
 
 
-def windows_hash(windows: Source, config: TrainConfig) -> str:
+def windows_hash(windows: Windows, config: TrainConfig) -> str:
     """16 hex digits of the first step's windows, which tell these windows from those of other data.
 
     The other steps are left out, because windows that are made for each step have no end.

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from m2lib.files import InputError, check_count, quoted, write_atomic
-from m2lib.forecaster.tables import Columns, items_of
+from m2lib.forecaster import Columns, items_of
 
 
 def test_a_message_is_one_line_whatever_it_quotes():

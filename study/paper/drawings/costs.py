@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from m2lib.accounting import Breakdown, Shape, forward_flops, total
-from m2lib.accounting.shape import product
+from m2lib.accounting.rules import product
 from study import plots
 from study.paper.drawings.model import FROZEN, TRAINED
 from study.plots import COLOURS, WIDTH

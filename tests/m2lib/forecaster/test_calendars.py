@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from m2lib.forecaster import Columns, Item, calendar_seasons, items_of
 from m2lib.forecaster.calendars import (
-    even,
     following,
     is_styled,
     read_stamps,
     seasons_of,
+    with_frequency,
     without_gaps,
 )
 from m2lib.forecaster.tables import as_written, future_times
@@ -181,20 +181,20 @@ def test_a_time_of_day_alone_is_no_date(form):
 
 def test_rounded_numbers_are_continued_by_their_mean_step():
     rounded = pd.Index([0.0, 1.0004, *range(2, 11)])
-    assert following(even(rounded), 2).tolist() == pytest.approx([11, 12], abs=1e-6)
+    assert following(with_frequency(rounded), 2).tolist() == pytest.approx([11, 12], abs=1e-6)
 
 
 def test_a_midnight_that_clocks_skip_is_the_hour_after():
     """As 8 September 2024 began, the clocks of Santiago were put forward to 1:00."""
     days = pd.date_range("2024-08-25", "2024-09-07", tz="America/Santiago")
-    ahead = following(even(days), 2)
+    ahead = following(with_frequency(days), 2)
     assert ahead.astype(str).tolist() == ["2024-09-08 01:00:00-03:00", "2024-09-09 00:00:00-03:00"]
 
 
 def test_a_time_that_comes_twice_is_the_first_of_the_two():
     """At the end of 6 April 2024 the clocks of Santiago were turned back to 23:00."""
     nights = pd.date_range("2024-03-25 23:30", periods=10, tz="America/Santiago")
-    ahead = following(even(nights), 4).astype(str).tolist()
+    ahead = following(with_frequency(nights), 4).astype(str).tolist()
     assert ahead[2:] == ["2024-04-06 23:30:00-03:00", "2024-04-07 23:30:00-04:00"]
 
 
@@ -537,7 +537,7 @@ def test_what_would_fill_the_memory_is_no_calendar():
 def test_the_calendar_has_seasons(calendar, seasons, zone):
     dates = pd.date_range("2020-01-01", periods=60, freq=calendar, tz=zone)
     times = pd.Index(pd.Series(dates))  # which does not know its frequency
-    assert seasons_of(even(times)) == seasons
+    assert seasons_of(with_frequency(times)) == seasons
 
 
 def test_the_seasons_of_a_table_are_those_of_its_calendar():

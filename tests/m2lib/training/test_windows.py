@@ -8,7 +8,7 @@ import pytest
 from m2lib.files import InputError
 from m2lib.model import PAD_ID, ids_to_text
 from m2lib.series import TextFormat
-from m2lib.training import TrainConfig, batch_of, cut_windows, make_windows
+from m2lib.training import TrainConfig, batch_of, make_windows, random_windows
 
 CONFIG = TrainConfig(steps=12, learning_rate=1e-2, rank=2, batch_size=2)
 ONE_VARIABLE = TextFormat(1, percentile=100)
@@ -81,7 +81,7 @@ def numbers_of(window):
 @pytest.fixture(scope="module")
 def drawn():
     """Return the numbers of 900 windows of the two series, each with a horizon of 5 steps."""
-    windows = cut_windows([RISING, FALLING], ONE_VARIABLE, 5, 204, batch_size=3)
+    windows = random_windows([RISING, FALLING], ONE_VARIABLE, 5, 204, batch_size=3)
     numbers = []
     for step in range(300):
         numbers += [numbers_of(window) for window in windows(step)]
@@ -100,11 +100,11 @@ def test_a_window_ends_anywhere_from_the_first_end_to_the_last(drawn):
     assert lengths_of_falling == set(range(15, 41))
 
 
-def test_cut_windows_are_a_function_of_the_step_and_the_seed():
+def test_random_windows_are_a_function_of_the_step_and_the_seed():
     series = [RISING, FALLING]
-    windows = cut_windows(series, ONE_VARIABLE, 5, 204, batch_size=3)
-    again = cut_windows(series, ONE_VARIABLE, 5, 204, batch_size=3)
-    other_seed = cut_windows(series, ONE_VARIABLE, 5, 204, batch_size=3, seed=1)
+    windows = random_windows(series, ONE_VARIABLE, 5, 204, batch_size=3)
+    again = random_windows(series, ONE_VARIABLE, 5, 204, batch_size=3)
+    other_seed = random_windows(series, ONE_VARIABLE, 5, 204, batch_size=3, seed=1)
 
     assert np.array_equal(windows(7), again(7))
     # Batches are as wide as their longest window: all have 40 tokens at least.
@@ -114,7 +114,7 @@ def test_cut_windows_are_a_function_of_the_step_and_the_seed():
 
 def test_a_long_horizon_leaves_the_context_whole():
     series = np.tile(np.arange(1.0, 101.0), 10)[:, None]
-    windows = cut_windows([series], ONE_VARIABLE, horizon=250, context=100)
+    windows = random_windows([series], ONE_VARIABLE, horizon=250, context=100)
     longest = max(len(numbers_of(windows(step)[0])) for step in range(20))
     assert longest == 350
 
@@ -129,7 +129,7 @@ def test_a_long_horizon_leaves_the_context_whole():
 def test_what_a_text_cannot_hold_is_written_as_the_nearest_number(offset, last):
     series = np.array([1.0, 2.0] * 5 + [-300.0, 300.0, 1.5])[:, None]
     shape = replace(ONE_VARIABLE, offset=offset)
-    windows = cut_windows([series], shape, horizon=3, context=50)
+    windows = random_windows([series], shape, horizon=3, context=50)
     assert numbers_of(windows(0)[0])[-3:].tolist() == [0, 9999, last]
 
 
@@ -138,18 +138,18 @@ def test_stretches_that_are_flat_teach_nothing():
     wave = np.sin(np.arange(40.0))[:, None]
     shape = replace(ONE_VARIABLE, offset=0.3)
 
-    windows = cut_windows([flat, wave], shape, 5, 204)
+    windows = random_windows([flat, wave], shape, 5, 204)
     for step in range(20):
         assert len(set(numbers_of(windows(step)[0]))) > 5
 
     with pytest.raises(InputError, match="are all flat"):
-        cut_windows([flat], shape, 5, 204)(0)
+        random_windows([flat], shape, 5, 204)(0)
 
 
 def test_a_window_is_as_likely_as_any_other():
     # The rising series has 46 windows, the falling one of 16 steps has two.
     series = [RISING, FALLING[:16]]
-    batch = cut_windows(series, ONE_VARIABLE, 5, 204, batch_size=2000)(0)
+    batch = random_windows(series, ONE_VARIABLE, 5, 204, batch_size=2000)(0)
 
     is_falling = []
     for window in batch:

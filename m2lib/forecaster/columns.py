@@ -1,0 +1,118 @@
+"""Which column of a table is what: said by the caller, or guessed from names and contents."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from pandas.tseries.api import guess_datetime_format
+
+from m2lib.files import InputError, quoted
+from m2lib.forecaster.calendars import is_styled
+
+# The usual names of each kind of column, in lower case; if a table has several, the first counts.
+IDS = ("item_id", "unique_id", "id", "series")
+TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
+TARGETS = ("target", "y", "value")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of a table is what."""
+
+    id: str | None
+    """The column that names each row's series; None where the table is one series."""
+    time: str | None
+    """The column of time stamps; None where rows are in order, and steps are numbered from 0."""
+    targets: tuple[str, ...]
+    """The one to eight columns of numbers."""
+
+    @property
+    def written_id(self) -> str:
+        """The column of a table of forecasts that names the series."""
+        # Not `or`, because pandas may call a column 0.
+        return "item_id" if self.id is None else self.id
+
+    @property
+    def written_time(self) -> str:
+        """The column of a table of forecasts that holds the time stamps."""
+        return "timestamp" if self.time is None else self.time
+
+
+def guess_columns(
+    df: pd.DataFrame, id: str | None = None, time: str | None = None, targets: Sequence[str] = ()
+) -> Columns:
+    """Guess, from names and contents, which column is what; what is given stands.
+
+    The time is a column of dates, preferably one with a usual name; else a column of numbers that
+    has one, or whose numbers are all such as 202412 or 20240131. The target is the column called
+    target, y or value, else all other columns of numbers are. The id is a column with a usual name,
+    else the first of text where time stamps repeat, but never a column whose values do not repeat.
+    InputError where several columns have one name.
+    """
+    repeated_names = df.columns[df.columns.duplicated()]
+    if len(repeated_names):
+        name = quoted(str(repeated_names[0]))
+        raise InputError(f"several columns are called {name}; rename all but one")
+    free_names = [name for name in df.columns if name not in (id, time, *targets)]
+    if time is None:
+        dates = [name for name in free_names if _holds_dates(df[name])]
+        # Whole numbers such as 202412 may be dates, but a code too: they come last.
+        coded_dates = [
+            name for name in free_names if _holds_numbers(df[name]) and is_styled(df[name])
+        ]
+        candidates = (
+            _names_among(dates, TIMES) + dates + _names_among(free_names, TIMES) + coded_dates
+        )
+        time = candidates[0] if candidates else None
+        free_names = [name for name in free_names if name != time]
+    if id is None:
+        candidates = _names_among(free_names, IDS)
+        # A column of text tells series apart only if time stamps repeat: one series has each once.
+        if time not in df or df[time].duplicated().any():
+            candidates += [
+                name
+                for name in free_names
+                if not _holds_numbers(df[name]) and not _holds_dates(df[name])
+            ]
+        repeating_names = [name for name in candidates if df[name].duplicated().any()]
+        id = repeating_names[0] if repeating_names else None
+    if not targets:
+        # `Unnamed: 0` and `index` are what pandas makes of row numbers that were written into a
+        # CSV.
+        excluded_names = _names_among(free_names, (*IDS, *TIMES, "index"))
+        excluded_names += [name for name in free_names if str(name).startswith("Unnamed: ")]
+        numbers = [
+            name for name in free_names if name not in excluded_names and _holds_numbers(df[name])
+        ]
+        numbers = [name for name in numbers if not is_styled(df[name])]
+        targets = _names_among(free_names, TARGETS)[:1] or numbers
+    return Columns(id, time, tuple(targets))
+
+
+def _names_among(names: Sequence[str], words: Sequence[str]) -> list[str]:
+    """The names that are among the words, in the words' order; capitals do not matter."""
+    return [name for word in words for name in names if str(name).lower() == word]
+
+
+def numbers_in(column: pd.Series) -> pd.Series:
+    """A column's numbers; NaN for a cell that holds none."""
+    if is_numeric_dtype(column):
+        return column
+    return pd.to_numeric(column.astype(str), errors="coerce")
+
+
+def _holds_numbers(column: pd.Series) -> bool:
+    """Whether most cells of a column are numbers; `items_of` names the first that is not."""
+    return not is_bool_dtype(column) and bool(numbers_in(column).notna().mean() > 0.5)
+
+
+def _holds_dates(column: pd.Series) -> bool:
+    """Whether a column begins with a date, and is not one of numbers."""
+    if _holds_numbers(column):
+        return False
+    first = column.dropna().head(1)  # none, where all cells are empty
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas advises on an argument of its own for 13.01.2024
+        return any(guess_datetime_format(str(cell)) for cell in first) or is_styled(column)
