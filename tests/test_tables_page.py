@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import counts
 from m2lib.files import ROOT, read_json
-from m2lib.forecaster import Evaluation, Forecaster
+from m2lib.forecaster import Columns, Evaluation, Forecaster, items_of
 from m2lib.forecaster.adapters import GENERAL_FOLDER, weights_hash
 from m2lib.forecaster.evaluation import MEASURES
 from m2lib.series.intervals import t_interval
@@ -102,6 +102,22 @@ def sales():
     days = pd.date_range("2024-01-01", periods=120)
     sold = 5 + np.random.default_rng(0).gamma(2.0, 3.0, 120)
     return pd.DataFrame({"item_id": "A", "timestamp": days, "target": sold})
+
+
+def test_the_page_reads_decimal_commas_and_keeps_the_dates(tmp_path):
+    days = pd.date_range("2024-01-31", periods=12)
+    rows = [f"{day:%d.%m.%Y};0071;1.{day.day:03d},5" for day in days]
+    file = tmp_path / "sales.csv"
+    file.write_text("\n".join(["day;sku;units", *rows]), encoding="utf-8")
+    call = re.search(r"`(pd\.read_csv\(file, sep=[^`]*)`", SENTENCES)[1]
+    names = {"pd": pd, "file": file}
+
+    execute(f"table = {call}", names)
+
+    (series,) = items_of(names["table"], Columns("sku", "day", ("units",)))
+    assert series.name == "0071"
+    assert series.times.tolist() == days.tolist()
+    assert series.values[:2, 0].tolist() == [1031.5, 1001.5]
 
 
 def test_the_program_for_tables_runs(tmp_path, monkeypatch):

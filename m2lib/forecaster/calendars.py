@@ -31,6 +31,7 @@ from m2lib.files import warn
 SEASONS = {
     **{"D": 7, "B": 5, "W": 52},
     **{"MS": 12, "ME": 12, "BMS": 12, "BME": 12},
+    "WOM": 12,  # such as the third Friday of each month, WOM-3FRI
     **{"QS": 4, "QE": 4, "BQS": 4, "BQE": 4},
 }
 # The first and last year of a date. 202412 is a month, and 999912, which may be a code, is not; and

@@ -49,13 +49,14 @@ def guess_columns(
     has one, or whose numbers are all such as 202412 or 20240131. The target is the column called
     target, y or value, else all other columns of numbers are. The id is a column with a usual name,
     else the first of text where time stamps repeat, but never a column whose values do not repeat.
-    InputError where several columns have one name.
+    An empty column is none of them. InputError where several columns have one name.
     """
     repeated_names = df.columns[df.columns.duplicated()]
     if len(repeated_names):
         name = quoted(str(repeated_names[0]))
         raise InputError(f"several columns are called {name}; rename all but one")
-    free_names = [name for name in df.columns if name not in (id, time, *targets)]
+    given_names = (id, time, *targets)
+    free_names = [name for name in df if name not in given_names and df[name].notna().any()]
     if time is None:
         dates = [name for name in free_names if _holds_dates(df[name])]
         # Whole numbers such as 202412 may be dates, but a code too: they come last.
@@ -71,11 +72,7 @@ def guess_columns(
         candidates = _names_among(free_names, IDS)
         # A column of text tells series apart only if time stamps repeat: one series has each once.
         if time not in df or df[time].duplicated().any():
-            candidates += [
-                name
-                for name in free_names
-                if not _holds_numbers(df[name]) and not _holds_dates(df[name])
-            ]
+            candidates += [name for name in free_names if _holds_text(df[name])]
         repeating_names = [name for name in candidates if df[name].duplicated().any()]
         id = repeating_names[0] if repeating_names else None
     if not targets:
@@ -106,6 +103,12 @@ def numbers_in(column: pd.Series) -> pd.Series:
 def _holds_numbers(column: pd.Series) -> bool:
     """Whether most cells of a column are numbers; `items_of` names the first that is not."""
     return not is_bool_dtype(column) and bool(numbers_in(column).notna().mean() > 0.5)
+
+
+def _holds_text(column: pd.Series) -> bool:
+    """Whether the cells of a column, but for empty ones, are no numbers, no dates and no bools."""
+    cells = column.dropna().infer_objects()  # beside empty cells, True and False are objects
+    return not (is_bool_dtype(cells) or _holds_numbers(cells) or _holds_dates(cells))
 
 
 def _holds_dates(column: pd.Series) -> bool:

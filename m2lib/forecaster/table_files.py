@@ -34,7 +34,9 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
         )
     try:
         if ending == ".parquet":
-            return _with_index(pd.read_parquet(path))
+            df = _with_index(pd.read_parquet(path))
+            df.columns = df.columns.map(str)  # shops 1 and 2, side by side, were numbers
+            return df
         return _read_csv(path, id)
     except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
         problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
@@ -116,7 +118,8 @@ def _warn_of_thousands(path: str | Path, df: pd.DataFrame) -> None:
             warn(
                 f"{path}, column {quoted(name)}: {pointed.iloc[0]} is read as a number below 1000; "
                 "if its point marks thousands, save the file anew after "
-                'pd.read_csv(file, thousands=".", decimal=",")'
+                'pd.read_csv(file, thousands=".", decimal=",", dtype={"day": str}), with the name '
+                "of your column of dates in place of day"
             )
 
 

@@ -216,4 +216,6 @@ def stretched(samples: np.ndarray, factor: float) -> np.ndarray:
         caller to raise it.
     """
     median = np.median(samples, axis=0)
-    return median + factor * (samples - median)
+    # Not median + factor * (samples - median): by a factor of 1 that would make 0.1, beside a
+    # median of 1.1, into 0.10000000000000009, and a band that begins there would miss a true 0.1.
+    return samples + (factor - 1) * (samples - median)

@@ -9,6 +9,7 @@ import scipy
 
 MOST_FLIPPED = 20  # up to so many values, all 2^n patterns of signs are tried: a million for 20
 PATTERNS = 100_000  # of more values, so many patterns of signs are drawn at random
+AT_ONCE = 1000  # of these patterns: all of them would take 2.4 GB for 1000 values
 
 
 def bootstrap_interval(
@@ -110,7 +111,7 @@ def sign_flip_p(values: Iterable[float]) -> float:
     Returns
     -------
     float
-        Above 0, and 1 at most.
+        Above 0, and 1 at most; 1 where a value is not finite.
 
     Raises
     ------
@@ -131,12 +132,16 @@ def sign_flip_p(values: Iterable[float]) -> float:
         for value in sample:
             sums = np.concatenate([sums + value, sums - value])
     else:
-        flipped = np.random.default_rng(0).integers(0, 2, size=(PATTERNS, n))
-        signs = 1 - 2 * flipped  # (patterns, n): 1 or -1
-        sums = np.append(signs @ sample, sample.sum())  # the last one is the observed pattern's
+        rng = np.random.default_rng(0)
+        sums = np.full(PATTERNS + 1, sample.sum())  # the last one stays the observed pattern's
+        for start in range(0, PATTERNS, AT_ONCE):
+            flipped = rng.integers(0, 2, size=(AT_ONCE, n))
+            signs = 1 - 2 * flipped  # (patterns, n): 1 or -1
+            sums[start : start + AT_ONCE] = signs @ sample
     observed = np.abs(sample.sum())  # n is the same for all patterns, so sums stand for means
     rounding = 1e-9 * np.abs(sample).sum()  # sums equal on paper may differ in their last digits
-    return float((np.abs(sums) >= observed - rounding).mean())
+    is_nearer = np.abs(sums) < observed - rounding  # False for NaN, which therefore proves nothing
+    return float((~is_nearer).mean())
 
 
 @dataclass(frozen=True)

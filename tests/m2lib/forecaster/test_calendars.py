@@ -523,6 +523,7 @@ def test_what_would_fill_the_memory_is_no_calendar():
         ("ME", (12,)),
         ("BMS", (12,)),
         ("BME", (12,)),
+        ("WOM-3FRI", (12,)),
         ("QS-OCT", (4,)),
         ("QE-NOV", (4,)),
         ("BQS", (4,)),

@@ -17,6 +17,7 @@ TWO_SERIES = pd.DataFrame(
 )
 COLUMNS = Columns("item_id", "timestamp", ("target",))
 """The columns of `TWO_SERIES`."""
+TWO_SHOPS = TWO_SERIES.rename(columns={"item_id": "shop"})
 B_ALONE = TWO_SERIES[:12]
 SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sold": WAVE})
 """One series, with two columns beside its time and its target."""
@@ -70,6 +71,26 @@ SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sol
             SALES.assign(date=["T1", "T2"] * 6).rename(columns={"date": "team"}),
             Columns("team", "month", ("sold",)),
             id="text is an id where times repeat",
+        ),
+        pytest.param(
+            pd.DataFrame({"note": [np.nan] * 24}).join(TWO_SHOPS),
+            Columns("shop", "timestamp", ("target",)),
+            id="an empty column is no id",
+        ),
+        pytest.param(
+            pd.DataFrame({"discount": [0.1, 0.2] + [np.nan] * 22}).join(TWO_SHOPS),
+            Columns("shop", "timestamp", ("target",)),
+            id="a few numbers are no text",
+        ),
+        pytest.param(
+            pd.DataFrame({"holiday": [True, False] * 12}).join(TWO_SHOPS),
+            Columns("shop", "timestamp", ("target",)),
+            id="True and False are no text",
+        ),
+        pytest.param(
+            pd.DataFrame({"holiday": [True, False, None] * 8}).join(TWO_SHOPS),
+            Columns("shop", "timestamp", ("target",)),
+            id="True and False are no text beside empty cells",
         ),
         pytest.param(
             pd.DataFrame({"sold": ["1", "2", "x"] * 4}),

@@ -1,6 +1,7 @@
 """Files that hold tables are read, and written whole; what is no table is refused in one line."""
 
 import importlib.util
+import re
 import warnings
 from pathlib import Path
 
@@ -97,6 +98,14 @@ def test_an_index_of_dates_is_called_index_where_another_column_is_called_timest
     path = tmp_path / "t.parquet"
     B_ALONE.set_index(DAYS).to_parquet(path)
     assert read_table(path).columns.tolist() == ["index", "item_id", "timestamp", "target"]
+
+
+@needs_pyarrow
+def test_numbers_that_name_columns_of_parquet_become_text(tmp_path):
+    """As where the shops 7 and 8 were put side by side by `df.pivot`."""
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({7: range(12), 8: range(12)}, index=DAYS).to_parquet(path)
+    assert guess_columns(read_table(path)) == Columns(None, "timestamp", ("7", "8"))
 
 
 @needs_pyarrow
@@ -216,6 +225,17 @@ def test_fractions_are_not_taken_for_thousands(tmp_path, cells):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_table(path).sales.tolist() == [float(cell) for cell in cells]
+
+
+def test_what_is_advised_where_points_mark_thousands_keeps_dates(tmp_path):
+    path = write_file(tmp_path / "t.csv", "day,sales\n01.02.2024,950\n02.02.2024,1.012\n")
+    with pytest.warns(UserWarning, match="if its point marks thousands") as warned:
+        read_table(path)
+    advice = re.search(r"pd\.read_csv\(.*\)", str(warned[0].message))[0]
+
+    table = eval(advice, {"pd": pd, "file": path})
+
+    assert table.to_dict("list") == {"day": ["01.02.2024", "02.02.2024"], "sales": [950, 1012]}
 
 
 def test_a_workbook_is_refused_as_one(tmp_path):

@@ -113,6 +113,15 @@ def test_samples_are_stretched_around_their_median():
     np.testing.assert_allclose(np.median(stretched(SAMPLES, 0.3), axis=0), median)
 
 
+def test_a_factor_of_one_changes_no_digit():
+    samples = np.array([0.1, 0.1, 1.1, 3.0, 9.0]).reshape(-1, 1, 1)
+
+    unchanged = stretched(samples, 1.0)
+
+    assert np.array_equal(unchanged, samples)
+    assert coverage(unchanged, np.array([[0.1]]), 0.8) == 1
+
+
 def test_stretched_samples_know_of_no_least_value():
     assert stretched(SAMPLES, 100).min() < 0
 

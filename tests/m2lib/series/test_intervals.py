@@ -1,5 +1,7 @@
 """Intervals and tests: by hand, where they are known, and against well-kept libraries."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy
@@ -118,6 +120,22 @@ def test_of_many_values_some_sign_flips_are_drawn():
     assert sign_flip_p(values) == sign_flip_p(values)
     # Of 50 equal values no drawn pattern is as far from zero: the observed one counts alone.
     assert sign_flip_p(np.ones(50)) == 1 / 100_001
+
+
+def test_sign_flips_of_many_values_fit_into_memory():
+    tracemalloc.start()
+    sign_flip_p(np.ones(200))  # of which all patterns at once would take 160 MB
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most_bytes < 50e6
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_what_is_not_known_proves_nothing(count):
+    values = np.ones(count)
+    values[1] = np.nan
+    assert sign_flip_p(values) == 1
 
 
 def test_of_twenty_values_all_sign_flips_are_tried():

@@ -307,6 +307,22 @@ def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, settings
         assert torch.equal(parameter, expected), name
 
 
+def test_gradients_of_an_earlier_call_do_not_count(tiny, windows, tmp_path):
+    """A second Ctrl-C, or too little memory, may have stopped it in the middle of a step."""
+    adapters = []
+    for number, left_over in enumerate((None, 1.0)):
+        model = copy.deepcopy(tiny.model)
+        start = torch.Generator().manual_seed(0)
+        inject_lora(model, CONFIG.rank, targets=CONFIG.targets, generator=start)
+        if left_over:
+            for parameter in trainable(model).values():
+                parameter.grad = torch.full_like(parameter, left_over)
+        train(model, windows, replace(CONFIG, steps=1), tmp_path / str(number), progress=False)
+        adapters.append(adapter_bytes(model))
+
+    assert adapters[0] == adapters[1]
+
+
 def train_and_keep(model, windows, steps, checkpoints, is_killed=False):
     """Train at a constant rate, and return the adapters that are kept after steps 5 and 7.
 
