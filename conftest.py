@@ -164,7 +164,7 @@ def commands_on_tiny(tmp_path, recipe_file, monkeypatch):
 @pytest.fixture(scope="session")
 def refusal():
     """Return a function that makes a call and returns the one line in which it is refused."""
-    from m2lib.files import InputError
+    from m2lib.errors import InputError
 
     def line_of(call, *arguments, **options):
         with pytest.raises(InputError) as error:

@@ -10,7 +10,8 @@ one in book/claims.md.
 from typing import Any
 
 from benchmarks.rows import one_line
-from m2lib.files import InputError, read_json, write_json
+from m2lib.errors import InputError
+from m2lib.files import read_json, write_json
 from m2lib.model import adapter_hash, load_adapter, load_backbone
 from m2lib.provenance import provenance
 from m2lib.series import SeriesSet, load_series, split_ids, summarise

@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks.rows import one_line
 from m2lib.decoding import forecast
-from m2lib.files import ROOT, InputError, read_json, write_json
+from m2lib.errors import InputError
+from m2lib.files import ROOT, read_json, write_json
 from m2lib.model import load_backbone
 from m2lib.provenance import provenance
 from m2lib.series import load_series

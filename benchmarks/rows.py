@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.sources import Source
-from m2lib.files import InputError, read_json, short_hash, write_json
+from m2lib.errors import InputError
+from m2lib.files import read_json, short_hash, write_json
 from m2lib.provenance import provenance
 from study.paper.textbook import by_source, summary
 from study.settings import results_dir

@@ -25,7 +25,8 @@ from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Forecast, forecast
-from m2lib.files import InputError, read_json, write_json
+from m2lib.errors import InputError
+from m2lib.files import read_json, write_json
 from m2lib.forecaster.adapters import GENERAL, GENERAL_FOLDER, read_format, read_views, weights_hash
 from m2lib.forecaster.rivals import LONGEST_SEASON
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler, Sampling

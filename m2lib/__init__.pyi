@@ -3,7 +3,7 @@ __version__: str
 from . import accounting, decoding, forecaster, model, series, training
 from .accounting import Shape, forecast_flops, forward_flops, total, train_step_flops
 from .decoding import DecodeConfig, forecast
-from .files import InputError
+from .errors import InputError
 from .forecaster import Forecaster
 from .model import (
     ids_to_text,

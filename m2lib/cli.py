@@ -21,7 +21,7 @@ from cyclopts.validators import Number
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
 from m2lib import cli_tables, settings
 from m2lib.cli_tables import Count, CountOrZero, Flag, Seed, Whole
-from m2lib.files import InputError, first_line
+from m2lib.errors import InputError, first_line
 
 Convention = Literal["coursework", "published", "executed"]
 Several = Annotated[Whole, Parameter(validator=Number(gte=3))]  # series, one for each split

@@ -14,7 +14,8 @@ from cyclopts.types import PositiveFloat
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib.files import InputError, short_hash, warn, write_atomic, write_json
+from m2lib.errors import InputError, warn
+from m2lib.files import short_hash, write_atomic, write_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2lib.files import InputError, workspace
+from m2lib.errors import InputError
+from m2lib.files import workspace
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from m2lib import cli, settings
 from m2lib.accounting import CONVENTIONS, Costs, sum_costs
 from m2lib.cli import Convention
 from m2lib.cli_tables import Flag
-from m2lib.files import ROOT, InputError
+from m2lib.errors import InputError
+from m2lib.files import ROOT
 from m2lib.series import SeriesSet, load_series, summarise
 from study.profiles import Profile
 from study.records import Record

@@ -9,7 +9,7 @@ from typing import Any
 from submitit import AutoExecutor, Job
 from submitit.helpers import Checkpointable
 
-from m2lib.files import InputError, first_line
+from m2lib.errors import InputError, first_line
 from m2lib.series import load_series
 from m2lib.settings import out_dir
 from study.experiments import EXPERIMENTS

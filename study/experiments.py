@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from m2lib.decoding import DecodeConfig
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model import ALL_TARGETS
 from m2lib.series import TABLES, TextFormat
 from m2lib.training import TrainConfig

@@ -7,7 +7,7 @@ Sizes are resolved here alone. A plan holds all that decides a run's numbers. It
 from dataclasses import dataclass, replace
 
 from m2lib.decoding import DECODE_VERSION, DecodeConfig
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model import backbone_id, weight_hash
 from m2lib.series import CODEC_VERSION, FORECAST_STEPS, SeriesSet, split_ids
 from m2lib.training import TrainConfig

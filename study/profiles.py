@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model import chosen_device, chosen_dtype
 from m2lib.provenance import versions
 from m2lib.settings import read as read_setting

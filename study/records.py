@@ -21,7 +21,8 @@ from typing_extensions import TypedDict  # that of typing is refused by pydantic
 
 from m2lib.accounting import CONVENTIONS, sum_costs
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
-from m2lib.files import InputError, write_json
+from m2lib.errors import InputError
+from m2lib.files import write_json
 from m2lib.model import backbone_id
 from m2lib.series import SeriesSet, TextFormat, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir

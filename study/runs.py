@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 from m2lib import model, settings, training
 from m2lib.accounting import Costs, Shape, sum_costs
 from m2lib.decoding import DecodeConfig, forecast
-from m2lib.files import InputError, write_json
+from m2lib.errors import InputError
+from m2lib.files import write_json
 from m2lib.model import Backbone, adapter_hash
 from m2lib.provenance import provenance
 from m2lib.series import (

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model import adapter_hash
 from m2lib.series import SeriesSet
 from study.experiments import experiment_named

@@ -15,7 +15,8 @@ import pytest
 
 import m2lib
 from m2lib import cli, cli_tables
-from m2lib.files import ROOT, InputError, read_json, short_hash
+from m2lib.errors import InputError
+from m2lib.files import ROOT, read_json, short_hash
 from m2lib.forecaster import Forecaster, View, finetune
 from m2lib.forecaster.adapters import weights_hash
 from m2lib.forecaster.evaluation import MEASURES

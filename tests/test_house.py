@@ -15,7 +15,8 @@ import pytest
 
 import study.settings
 from m2lib import __version__, settings
-from m2lib.files import ROOT, InputError
+from m2lib.errors import InputError
+from m2lib.files import ROOT
 from study.profiles import PROFILES
 
 WINGS = ("series", "accounting", "model", "decoding", "training", "forecaster")

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from m2lib import settings
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.generation import DecodeConfig, generate
-from m2lib.files import InputError, check_count
+from m2lib.errors import InputError, check_count
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
 from m2lib.series import STUDY, Scaling, TextFormat, said_series, stretched
 

@@ -14,7 +14,7 @@ import torch
 
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.engine import Engine
-from m2lib.files import InputError, check_count
+from m2lib.errors import InputError, check_count
 from m2lib.model import COMMA_ID, PAD_ID, SEMICOLON_ID, SYMBOLS
 from m2lib.series import FORECAST_STEPS, ROUNDINGS, STUDY, TextFormat
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from m2lib import __version__
-from m2lib.files import InputError, first_line, quoted, read_json, short_hash
+from m2lib.errors import InputError, first_line, quoted
+from m2lib.files import read_json, short_hash
 from m2lib.forecaster.views import PLAIN, View
 from m2lib.model import BACKBONES, CONFIG_FILE, hub_name, written_by
 from m2lib.model.adapter_files import ADAPTER_FILE

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.series import MOST_VARIABLES, SHORTEST
 
 

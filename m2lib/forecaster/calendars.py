@@ -23,7 +23,7 @@ from pandas.api.types import (
 )
 from pandas.tseries.offsets import BaseOffset, Day, Tick
 
-from m2lib.files import warn
+from m2lib.errors import warn
 
 # Steps of a season, by pandas' names of frequencies: days and business days of a week, weeks of a
 # year, months and quarters of a year. The last two are dated by the first or the last day, or the

@@ -8,7 +8,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from pandas.tseries.api import guess_datetime_format
 
-from m2lib.files import InputError, quoted
+from m2lib.errors import InputError, quoted
 from m2lib.forecaster.calendars import is_styled
 
 # The usual names of each kind of column, in lower case; if a table has several, the first counts.

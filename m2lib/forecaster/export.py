@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 from m2lib import model as models
-from m2lib.files import InputError, first_line, write_json
+from m2lib.errors import InputError, first_line
+from m2lib.files import write_json
 from m2lib.forecaster.adapters import VIEWS_FILE, base_here, read_facts, read_format, read_views
 from m2lib.forecaster.cards import CARD_FILE, model_card
 from m2lib.forecaster.views import PLAIN

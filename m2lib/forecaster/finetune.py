@@ -13,16 +13,8 @@ import numpy as np
 import torch
 
 from m2lib.accounting import Shape
-from m2lib.files import (
-    InputError,
-    check_count,
-    check_folder,
-    delete,
-    short_hash,
-    warn,
-    write_atomic,
-    write_json,
-)
+from m2lib.errors import InputError, check_count, warn
+from m2lib.files import check_folder, delete, short_hash, write_atomic, write_json
 from m2lib.forecaster.adapters import FACTS_FILE, VIEWS_FILE
 from m2lib.forecaster.cards import CARD_FILE, model_card
 from m2lib.forecaster.evaluation import FEWEST_FORECASTS, MODEL, Evaluation, four_digits

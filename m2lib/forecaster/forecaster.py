@@ -19,7 +19,7 @@ from pandas.api.types import is_list_like
 
 from m2lib import settings
 from m2lib.decoding import Forecast
-from m2lib.files import InputError, warn
+from m2lib.errors import InputError, warn
 from m2lib.forecaster.adapters import (
     GENERAL_FOLDER,
     NO_ADAPTER,

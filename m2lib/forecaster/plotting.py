@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from m2lib.files import InputError, check_count
+from m2lib.errors import InputError, check_count
 from m2lib.forecaster.calendars import read_stamps
 from m2lib.forecaster.columns import Columns
 from m2lib.forecaster.tables import Fill, Item, items_of

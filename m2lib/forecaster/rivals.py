@@ -11,7 +11,7 @@ from importlib import import_module
 import numpy as np
 
 from m2lib import series
-from m2lib.files import InputError, first_line, warn
+from m2lib.errors import InputError, first_line, warn
 
 ETS = "AutoETS"
 Rival = Callable[[Sequence[np.ndarray], int], Sequence[np.ndarray]]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from m2lib import series
-from m2lib.files import InputError, check_count, warn
+from m2lib.errors import InputError, check_count, warn
 from m2lib.forecaster.columns import Columns
 from m2lib.forecaster.evaluation import MEASURES, MODEL, Evaluation
 from m2lib.forecaster.rivals import Rival, ets_forecasts, rival_forecasts, simple_forecasts

@@ -13,7 +13,7 @@ import torch
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast, pooled
 from m2lib.decoding.bare_model import BareModel
-from m2lib.files import InputError, check_count, warn
+from m2lib.errors import InputError, check_count, warn
 from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
 from m2lib.series import SHORTEST, Season, TextFormat, checked_seasons, said_series

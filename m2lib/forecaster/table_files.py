@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_float_dtype, is_integer_dtype
 
-from m2lib.files import InputError, check_folder, first_line, quoted, warn, write_atomic
+from m2lib.errors import InputError, first_line, quoted, warn
+from m2lib.files import check_folder, write_atomic
 from m2lib.forecaster.columns import IDS, TIMES
 
 # Significant digits of a forecast in a .csv file. The model writes numbers of two to six digits

@@ -25,7 +25,7 @@ import pandas as pd
 from pandas.api.types import is_list_like, is_numeric_dtype
 from pandas.tseries.offsets import BaseOffset
 
-from m2lib.files import InputError, quoted, warn
+from m2lib.errors import InputError, quoted, warn
 from m2lib.forecaster.calendars import (
     Style,
     following,

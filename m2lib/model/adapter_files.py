@@ -7,15 +7,8 @@ from safetensors.torch import load, save
 from torch import Generator, Tensor, nn, no_grad
 
 from m2lib import __version__
-from m2lib.files import (
-    InputError,
-    delete,
-    first_line,
-    read_json,
-    short_hash,
-    write_atomic,
-    write_json,
-)
+from m2lib.errors import InputError, first_line
+from m2lib.files import delete, read_json, short_hash, write_atomic, write_json
 from m2lib.model.lora import adapter_settings, inject_lora, lora_layers, merge_lora
 from m2lib.model.weights import hub_name
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from m2lib.files import InputError, first_line, read_json, short_hash
+from m2lib.errors import InputError, first_line
+from m2lib.files import read_json, short_hash
 from m2lib.model.devices import DTYPES, check_computes, chosen_device, chosen_dtype
 from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary
 from m2lib.model.weights import (

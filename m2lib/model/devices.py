@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from m2lib import settings
-from m2lib.files import InputError, read_json, write_json
+from m2lib.errors import InputError
+from m2lib.files import read_json, write_json
 from m2lib.model.products import product_with
 from m2lib.settings import cache_dir
 

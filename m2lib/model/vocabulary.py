@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from m2lib.files import InputError, first_line, read_json, short_hash, warn, write_json
+from m2lib.errors import InputError, first_line, warn
+from m2lib.files import read_json, short_hash, write_json
 from m2lib.settings import cache_dir
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 
 CODEC_VERSION = 1
 """The version of the codec, which stands in every record.

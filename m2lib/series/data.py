@@ -17,7 +17,8 @@ import numpy as np
 import scipy
 
 from m2lib import settings
-from m2lib.files import InputError, first_line, short_hash, workspace, write_atomic
+from m2lib.errors import InputError, first_line
+from m2lib.files import short_hash, workspace, write_atomic
 from m2lib.series.codec import (
     CONTEXT_STEPS,
     FORECAST_STEPS,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.series.codec import Scaling
 
 FEWEST_SEASONS = 3  # the repetitions that a season is estimated from, at least

@@ -11,7 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from m2lib.files import InputError, first_line, write_atomic
+from m2lib.errors import InputError, first_line
+from m2lib.files import write_atomic
 from m2lib.training.config import TrainConfig
 
 

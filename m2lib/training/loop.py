@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from m2lib import settings
 from m2lib.accounting import TARGETS, Costs, Shape, costs_of, sum_costs, train_step_flops
-from m2lib.files import InputError, check_count
+from m2lib.errors import InputError, check_count
 from m2lib.model import (
     PAD_ID,
     adapter_settings,

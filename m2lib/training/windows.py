@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from m2lib.files import InputError, short_hash
+from m2lib.errors import InputError
+from m2lib.files import short_hash
 from m2lib.model import PAD_ID, text_to_ids
 from m2lib.series import SHORTEST, TextFormat
 from m2lib.training.config import TrainConfig

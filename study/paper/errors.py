@@ -9,7 +9,8 @@ import pandas as pd
 
 import study
 from m2lib import series
-from m2lib.files import ROOT, InputError, read_json
+from m2lib.errors import InputError
+from m2lib.files import ROOT, read_json
 from study import Profile, Record
 from study.records import load_finished
 from study.settings import benchmark_record

@@ -20,7 +20,8 @@ from m2lib.accounting import (
     forward_flops,
     total,
 )
-from m2lib.files import InputError, read_json
+from m2lib.errors import InputError
+from m2lib.files import read_json
 from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
 from m2lib.series.intervals import t_interval

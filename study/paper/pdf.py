@@ -12,7 +12,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from m2lib.files import ROOT, InputError, first_line, write_atomic, write_json
+from m2lib.errors import InputError, first_line
+from m2lib.files import ROOT, write_atomic, write_json
 from study import PROFILES, REPLICATION, Profile, plots
 from study.paper import figures
 from study.paper.errors import shown_profile

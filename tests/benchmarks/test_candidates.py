@@ -14,7 +14,7 @@ from benchmarks import candidates
 from benchmarks.candidates import CANDIDATES, CHOSEN, PREY_AND_PREDATORS, SECOND
 from benchmarks.rows import recorded_rows
 from benchmarks.textbook import cuts_of
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster import read_format
 from m2lib.model import adapter_hash
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import marks
 from m2lib.decoding import forecast
-from m2lib.files import InputError, read_json, write_json
+from m2lib.errors import InputError
+from m2lib.files import read_json, write_json
 from m2lib.model import adapter_hash, load_adapter, load_backbone
 from m2lib.series import SeriesSet, split_ids
 from m2lib.series.intervals import paired_gain

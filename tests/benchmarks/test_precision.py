@@ -5,7 +5,8 @@ import subprocess
 import pytest
 
 from benchmarks import precision
-from m2lib.files import ROOT, InputError, read_json
+from m2lib.errors import InputError
+from m2lib.files import ROOT, read_json
 
 
 def record_of(dtype, texts, maes):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import rows
-from m2lib.files import InputError, read_json
+from m2lib.errors import InputError
+from m2lib.files import read_json
 
 
 def row_of(source, forecaster, error=1.0):

@@ -12,7 +12,8 @@ import pytest
 from benchmarks import sources, textbook
 from benchmarks.sources import TABLES, TEXTBOOK, TextbookSource
 from benchmarks.textbook import ENSEMBLE, ENSEMBLED, STATSFORECAST
-from m2lib.files import InputError, read_json
+from m2lib.errors import InputError
+from m2lib.files import read_json
 from m2lib.forecaster.adapters import GENERAL
 from study.paper.textbook import CHOOSING, JUDGING, LAST_SEASON
 

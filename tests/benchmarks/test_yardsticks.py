@@ -19,7 +19,7 @@ from benchmarks.yardsticks import (
     statistical,
 )
 from m2lib.accounting import Shape
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.series import log_var, series_mae, split_ids, to_integers
 from study import ORDER, STATISTICAL, load_record, recorded_rows, recorded_yardsticks
 from study.costs import series_costs

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from m2lib.accounting import CONVENTIONS
-from m2lib.files import InputError, write_json
+from m2lib.errors import InputError
+from m2lib.files import write_json
 from m2lib.series import SeriesSet
 from study.costs import all_records, budget_of
 from study.plans import plan_run

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from study import cli
 from study.costs import budget_of
 from study.experiments import EXPERIMENTS

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from study import records
 from study.profiles import Profile
 from study.records import hold, in_progress

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from m2lib.decoding import DecodeConfig
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.series import TABLES, split_ids
 from m2lib.training import TrainConfig
 from study.experiments import EXPERIMENTS, Experiment

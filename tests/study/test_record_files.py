@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from m2lib.files import ROOT, InputError
+from m2lib.errors import InputError
+from m2lib.files import ROOT
 from study.records import load_record
 
 pytestmark = pytest.mark.fuzz

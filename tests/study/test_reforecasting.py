@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from m2lib.accounting import sum_costs
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model import load_adapter, load_backbone
 from m2lib.settings import out_dir
 from study import runs

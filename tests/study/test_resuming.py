@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from m2lib import provenance
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.settings import out_dir
 from study import runs, standing
 from study.costs import budget_of

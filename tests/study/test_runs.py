@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from m2lib.accounting import Shape
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster.adapters import base_of
 from m2lib.model import backbone_config, load_adapter, load_backbone, shuffle_weights, text_to_ids
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers

@@ -15,7 +15,7 @@ from m2lib.decoding import forecasts as forecasts_module
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.forecasts import cut_prompt, forecast, pooled, read_back
 from m2lib.decoding.generation import DecodeConfig
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID, ids_to_text, text_to_ids
 from m2lib.series.codec import TABLES, TextFormat, decode, encode, to_integers
 

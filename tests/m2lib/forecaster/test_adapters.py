@@ -5,7 +5,7 @@ import re
 import pytest
 
 from m2lib import __version__
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster import adapter_folder, read_format
 from m2lib.forecaster.adapters import GENERAL_FOLDER, base_here, base_of
 from m2lib.model import inject_lora, load_backbone, save_adapter

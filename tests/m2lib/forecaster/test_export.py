@@ -16,7 +16,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from m2lib.decoding import DecodeConfig, forecast
-from m2lib.files import ROOT, InputError
+from m2lib.errors import InputError
+from m2lib.files import ROOT
 from m2lib.forecaster import Forecaster, View
 from m2lib.forecaster.adapters import GENERAL_FOLDER, read_format, read_views
 from m2lib.forecaster.cards import model_card, step_pattern

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from m2lib.accounting import Shape
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster import Forecaster, View, adapter_folder, finetune, rolling
 from m2lib.forecaster.adapters import VIEWS_FILE, read_format
 from m2lib.forecaster.evaluation import MODEL, Evaluation

@@ -14,7 +14,7 @@ import torch
 from utilsforecast.evaluation import evaluate as utilsforecast_evaluate
 from utilsforecast.losses import mae
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster import Columns, Forecaster, Item, Sampling, View, finetune, format_for
 from m2lib.forecaster.adapters import GENERAL_FOLDER, read_views
 from m2lib.forecaster.forecaster import in_parts

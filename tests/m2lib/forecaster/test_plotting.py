@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster import Forecaster, plot_forecasts
 
 matplotlib.use("Agg")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster.rivals import (
     ETS,
     baselines_for,

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from utilsforecast.losses import mase, quantile_loss
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster import Forecaster, Item, chosen_seasons, evaluate, rolling
 from m2lib.forecaster.evaluation import MODEL, WQL
 from m2lib.forecaster.rivals import ETS

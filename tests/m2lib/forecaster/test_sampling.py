@@ -12,7 +12,7 @@ import torch
 
 from m2lib.decoding import forecasts
 from m2lib.decoding.bare_model import BareModel
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster import Sampler, Sampling, View, format_for, sampling
 from m2lib.forecaster.views import Seen
 from m2lib.model import ids_to_text, inject_lora, load_backbone, merge_lora, text_to_ids

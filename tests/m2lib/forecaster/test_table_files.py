@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster import (
     Columns,
     check_output,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.forecaster import Columns, guess_columns, items_of
 
 DAYS = pd.date_range("2024-01-01", periods=12)

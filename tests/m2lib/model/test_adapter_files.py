@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save_file
 
 from m2lib import __version__
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model import adapter_files
 from m2lib.model.adapter_files import (
     VERSION_FILE,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model.backbones import backbone_config, load_backbone, meta_model
 from m2lib.model.vocabulary import (
     PAD_ID,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.series.codec import (
     STUDY,
     TABLES,

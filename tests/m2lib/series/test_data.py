@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from m2lib import cli
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, to_integers
 from m2lib.series.data import (
     DEFAULT_FILE,

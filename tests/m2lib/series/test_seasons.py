@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.series import TABLES, Season, checked_seasons
 
 PATTERN = np.array([3.0, -1.0, -4.0, 2.0])

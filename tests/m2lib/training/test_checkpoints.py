@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.training import (
     TrainConfig,
     TrainLog,

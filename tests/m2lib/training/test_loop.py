@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model import (
     ALL_TARGETS,
     inject_lora,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from m2lib.files import InputError
+from m2lib.errors import InputError
 from m2lib.model import PAD_ID, ids_to_text
 from m2lib.series import TextFormat
 from m2lib.training import TrainConfig, batch_of, make_windows, random_windows

@@ -2,7 +2,8 @@
 
 import pytest
 
-from m2lib.files import InputError, read_json, write_json
+from m2lib.errors import InputError
+from m2lib.files import read_json, write_json
 from study import (
     PROFILES,
     REPLICATION,

@@ -12,7 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from m2lib.files import ROOT, InputError, read_json
+from m2lib.errors import InputError
+from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL_FOLDER
 from m2lib.series import BASELINES
 from study import ARMS, EXPERIMENTS, FINAL_TRIALS, SEARCH, START, STATISTICAL, TUNED, load_record
