@@ -179,7 +179,16 @@ def load_model(plan: Plan, profile: Profile, dtype: str) -> Backbone:
 
 
 class Run:
-    """A planned run with its model, and the record that it writes."""
+    """A planned run with its model, and the record that it writes.
+
+    Most methods change the record in memory. It is saved in four places, so that a kill loses no
+    more than what was done since the last of them:
+
+    - `begin`, once the budget has been reserved;
+    - `_note`, each time that the training has a checkpoint;
+    - `forecast_series`, after each batch;
+    - `train_and_forecast`, when all is done.
+    """
 
     def __init__(self, plan: Plan, profile: Profile, data: SeriesSet, old: Record | None) -> None:
         """Load the model, and take up the old record of this very run, or make a new one."""
