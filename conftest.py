@@ -125,11 +125,11 @@ def stored_below():
 
 @pytest.fixture
 def note_calls(monkeypatch):
-    """Return a function that notes something of each call of a function, which works as before.
+    """Return a function that takes a note of each call of another one, which works as before.
 
-    The function is named by its owner, a module or a class. What is noted of a call is computed by
-    a function of its arguments, which are attributes by their names: `lambda call: call.step`. The
-    list of the notes is returned.
+    The other one is given by its owner, a module or a class, and by its name. The note is what
+    `what` makes of the call, which has the arguments as attributes: `lambda call: call.step`. The
+    list that is returned fills with the notes.
     """
 
     def note(owner, name, what):

@@ -127,7 +127,7 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
 
 
 def _one_by_one_row(name: str, prompts: list[list[int]], count: int) -> dict:
-    """Return the row of transformers' usual way, by a model of the full vocabulary."""
+    """Return the row of transformers as it is usually run, with the full vocabulary."""
     model, remap = load(name, "float32", reduce=False)
     work = partial(generate_one_by_one, model, remap, prompts)
     duration = seconds(work, model.device, warm=False)
@@ -328,7 +328,7 @@ def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     generate(model, prompts[:2], CONFIG)  # warms up
 
     def each(prompts: list[list[int]], config: DecodeConfig = CONFIG) -> float:
-        """Return the seconds of one of the forecasts."""
+        """Return the seconds per forecast."""
         generator = torch.Generator().manual_seed(0)
         work = partial(generate, model, prompts, config, generator)
         return seconds(work, model.device, warm=False) / len(prompts)
@@ -364,12 +364,12 @@ def memory_table(result: dict) -> str:
 
 
 def _decode_alone(name: str, dtype: str, count: int) -> None:
-    """Forecast so many series, as a process of its own does."""
+    """Forecast `count` series; `memory` lets a process of its own do it."""
     generate(load_reduced(name, dtype), prompts_of(count), CONFIG)
 
 
 def _row(label: str, duration: float, limit: float | None = None) -> dict:
-    """Return a row of a table: its label, its seconds, and those that it would take at least."""
+    """Return a row of a table: its label, its seconds and, where one is known, their limit."""
     row = {"what": label, "seconds": round(duration, 3)}
     if limit:
         row["limit_seconds"] = round(limit, 3)

@@ -196,7 +196,7 @@ def view_samples(
 
 
 def _store_samples(path: Path, written: Sequence[np.ndarray], horizon: int) -> None:
-    """Sample forecasts of written series (steps,), and store them as a file of numpy's.
+    """Sample forecasts of written series (steps,), and store them in NumPy's .npz format.
 
     `samples` has the shape (series, SAMPLES, horizon), and `seconds` is what they took.
     """

@@ -1,4 +1,4 @@
-"""How a user hears of faults: the one error that is meant for users, warnings, and their words."""
+"""How users hear of faults: the one error that is meant for them, warnings, and the wording."""
 
 import sys
 import warnings

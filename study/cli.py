@@ -150,9 +150,9 @@ def status(*, check: Flag = False) -> None:
 
 
 def _recorded_standing(profile: Profile, name: str, data: SeriesSet | None) -> str:
-    """Say how far an experiment is by its record, or what is wrong with that.
+    """Say how far an experiment has come, by its record, or what is wrong with the record.
 
-    data: the series with which the record's errors are compared; None: they are not compared.
+    If `data` are the record's series, its errors are computed anew from its texts and compared.
     """
     if not study.record_path(profile, name).exists():
         return f"not run: {study.EXPERIMENTS[name].about}"

@@ -14,7 +14,7 @@ from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
 VIEWS_FILE = "views.json"  # beside an adapter
 FACTS_FILE = "facts.json"
-"""Beside an adapter: what is known of it, for its card, which leaves out what this file lacks.
+"""The file beside an adapter that says what is known of it; its card leaves out what is not there.
 
 `limits` says what it cannot do, and `data` describes the series; `recipe` has the training's
 settings by name, and `flops` its cost by the rules; `errors` are by forecast and measure, and
@@ -66,8 +66,8 @@ def base_of(folder: Path) -> str:
 def base_here(folder: Path) -> str:
     """What `base_of` gives, for a caller that will load it: a known name or a path that exists.
 
-    Raises InputError for a path at which nothing lies, as where an adapter comes from another
-    machine.
+    Raises InputError for a path at which nothing lies, as happens when an adapter comes from
+    another machine.
     """
     base = base_of(folder)
     if base not in BACKBONES and not Path(base).expanduser().exists():

@@ -49,14 +49,16 @@ def guess_columns(
     has one, or whose numbers are all such as 202412 or 20240131. The target is the column called
     target, y or value, else all other columns of numbers are. The id is a column with a usual name,
     else the first of text where time stamps repeat, but never a column whose values do not repeat.
-    An empty column is none of them. InputError where several columns have one name.
+    An empty column is none of them, unless it is the only one that is called as a target is.
+    InputError where several columns have one name.
     """
     repeated_names = df.columns[df.columns.duplicated()]
     if len(repeated_names):
         name = quoted(str(repeated_names[0]))
         raise InputError(f"several columns are called {name}; rename all but one")
     given_names = (id, time, *targets)
-    free_names = [name for name in df if name not in given_names and df[name].notna().any()]
+    empty_names = [name for name in df if name not in given_names and df[name].isna().all()]
+    free_names = [name for name in df if name not in (*given_names, *empty_names)]
     if time is None:
         dates = [name for name in free_names if _holds_dates(df[name])]
         # Whole numbers such as 202412 may be dates, but a code too: they come last.
@@ -84,7 +86,10 @@ def guess_columns(
             name for name in free_names if name not in excluded_names and _holds_numbers(df[name])
         ]
         numbers = [name for name in numbers if not is_styled(df[name])]
-        targets = _names_among(free_names, TARGETS)[:1] or numbers
+        # An empty column called target is taken, too: then `items_of` says that it is empty, and no
+        # other column is forecast in its place.
+        named = _names_among(free_names, TARGETS) + _names_among(empty_names, TARGETS)
+        targets = named[:1] or numbers
     return Columns(id, time, tuple(targets))
 
 

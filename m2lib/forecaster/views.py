@@ -72,9 +72,9 @@ class Seen:
             What the model sees.
         """
         shortest = season.shortest
-        # Even where a view leaves the season in, it is taken out if the model could not see it,
-        # because the window is too short; and if the series is constant over all that is read, as
-        # where a shop has closed: without its season it changes again, and so can be written.
+        # A view that leaves the season in does so only if the model can see the season, for which
+        # the window may be too short, and if the series changes in what is read. A shop that has
+        # closed does not; but without its season such a series changes again, and can be written.
         is_seen = FEWEST_SEASONS * len(season.factor) <= most_steps
         if not view.season and is_seen and _changes(values[-most_steps:], values):
             season = Season.none(values.shape[1])

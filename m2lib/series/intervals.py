@@ -9,7 +9,7 @@ import scipy
 
 MOST_FLIPPED = 20  # up to so many values, all 2^n patterns of signs are tried: a million for 20
 PATTERNS = 100_000  # of more values, so many patterns of signs are drawn at random
-AT_ONCE = 1000  # of these patterns: all of them would take 2.4 GB for 1000 values
+AT_ONCE = 1000  # so many of them are tried at a time: all would take 2.4 GB for 1000 values
 
 
 def bootstrap_interval(

@@ -8,10 +8,10 @@ from .windows import (
     Endless,
     Windows,
     batch_of,
-    random_windows,
     encode_window,
     make_windows,
     pad_windows,
+    random_windows,
 )
 
 __all__ = [

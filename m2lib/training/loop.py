@@ -143,7 +143,8 @@ def train(
     shape = Shape.of(model.config)
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     run = vars(config) | {"windows": windows_hash(windows, config)}
-    optimizer.zero_grad()  # of whatever a call that was stopped within a step has left
+    # An earlier call that was stopped in the middle of a step may have left gradients in the model.
+    optimizer.zero_grad()
     saved_log = load_checkpoint(checkpoints, run, parameters, optimizer)
     log = TrainLog(**saved_log) if saved_log else TrainLog()
     recomputing = _recomputing if settings.read("M2_RECOMPUTE") == "1" else nullcontext

@@ -98,7 +98,7 @@ COMPARED = {
     "ours trial/tail": ["ours trial/rank"],
     "ours trial/units": ["ours trial/rate"],
 }
-"""Who is compared with whom, series by series, beside the comparisons in each world."""
+"""Who is compared with whom, series by series; `_comparisons` adds those made in each world."""
 
 
 def numbers(profile: Profile) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def held(rows: Iterable[dict[str, Any]], forecaster: str) -> float:
 
 
 def _error_ratio(pairs: pd.DataFrame) -> Ratio | None:
-    """Return the ratio of the columns `first` and `second`; None of fewer than two rows."""
+    """Return the ratio of the columns `first` and `second`; None for fewer than two rows."""
     return error_ratio(pairs["first"], pairs["second"]) if len(pairs) > 1 else None
 
 

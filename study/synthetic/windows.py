@@ -29,8 +29,8 @@ def synthetic_windows(
     series of prey and predators instead: beside a `shown_share` of 0.7, a `pair_share` of 0.2 is 6%
     of all steps.
 
-    Raises ValueError for too few tokens, for a family that there is not, and for shares of series
-    that have not as many variables as the format fixes.
+    Raises ValueError for too few tokens, for an unknown family, and for a share of series whose
+    number of variables is not the one that the format fixes.
     """
     _check(tokens, text_format, without, pair_share, shown_share)
 
@@ -73,7 +73,7 @@ def synthetic_windows(
 def _check(
     tokens: int, text_format: TextFormat, without: str, pair_share: float, shown_share: float
 ) -> None:
-    """Raise ValueError if there are no such windows."""
+    """Raise ValueError for arguments of which `synthetic_windows` can make no windows."""
     if without and without not in FAMILIES:
         raise ValueError(f"no family {without!r}: choose one of {', '.join(FAMILIES)}")
     if pair_share and text_format.variables not in (0, 2):

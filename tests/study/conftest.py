@@ -53,7 +53,7 @@ def most_flops():
 
 @pytest.fixture
 def forecast_dtypes(note_calls):
-    """Return a list to which the dtype is added of each batch that runs forecast."""
+    """Return a list to which runs add the dtype of each batch that they forecast."""
     return note_calls(runs, "forecast", lambda call: call.model.dtype)
 
 
@@ -61,8 +61,8 @@ def forecast_dtypes(note_calls):
 def interrupted_at(monkeypatch):
     """Return a context manager in which Ctrl-C is pressed instead of a call of a function.
 
-    The function is named by its owner, a module or a class. Of its calls it is the first, or the
-    one with another number.
+    The function is given by its owner, a module or a class, and by its name. Its first call is
+    interrupted, or the one whose number is given.
     """
 
     @contextmanager

@@ -214,7 +214,7 @@ def test_a_time_that_comes_twice_is_the_first_of_the_two():
         pytest.param(["2010Q1", "2010Q2", "2010Q3"], ["2010Q4", "2011Q1"], id="quarters"),
         pytest.param(["2010-Q1", "2010-Q2", "2010-Q3"], ["2010-Q4", "2011-Q1"], id="with a dash"),
         pytest.param(["2010q1", "2010q2", "2010q3"], ["2010q4", "2011q1"], id="with a small q"),
-        pytest.param(["2010 Q1", "2011 Q1", "2012 Q1"], ["2013 Q1", "2014 Q1"], id="each first"),
+        pytest.param(["2010 Q1", "2011 Q1", "2012 Q1"], ["2013 Q1", "2014 Q1"], id="a year apart"),
         # Numbers that are no dates stay numbers.
         pytest.param([2010, 2011, 2012], [2013, 2014], id="years"),
         pytest.param([202452, 202453, 202454], [202455, 202456], id="no month is the 52nd"),

@@ -1,4 +1,4 @@
-"""Columns: which of them is what is guessed, and what is given stands."""
+"""Columns: it is guessed which one is what, but what is given stands."""
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,11 @@ SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sol
             pd.DataFrame({"note": [np.nan] * 24}).join(TWO_SHOPS),
             Columns("shop", "timestamp", ("target",)),
             id="an empty column is no id",
+        ),
+        pytest.param(
+            TWO_SERIES.assign(target=np.nan, price=[*WAVE, *WAVE]),
+            COLUMNS,
+            id="no other number takes the place of an empty target",
         ),
         pytest.param(
             pd.DataFrame({"discount": [0.1, 0.2] + [np.nan] * 22}).join(TWO_SHOPS),

@@ -547,7 +547,7 @@ def test_a_training_does_not_go_on_from_the_checkpoint_of_another_start(
         pytest.param("float32", {"learning_rate": 1e-3}, id="other settings"),
     ],
 )
-def test_a_training_does_not_go_on_from_the_checkpoint_of_another(
+def test_a_training_does_not_go_on_from_the_checkpoint_of_one_that_differs(
     tmp_path, monkeypatch, steps_taken, dtype, settings
 ):
     stop_after_a_step(monkeypatch, tmp_path / "mine", num_steps=2)

@@ -349,7 +349,7 @@ def test_where_every_context_is_flat_there_is_nothing_to_forecast_from(tiny, tex
 def evaluated_origins(tiny, items):
     """Return the origins at which series with a season of two steps are evaluated.
 
-    A single one is left out.
+    One more has to be left out, with a warning.
     """
     forecaster = Forecaster(tiny, TextFormat(1, percentile=100, offset=0.3))
     sampling = Sampling(1, context_length=30)
