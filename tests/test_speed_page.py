@@ -6,7 +6,7 @@ import pytest
 from benchmarks import bench, faster
 from benchmarks.faster import FLOAT32, HURRIED, INT8
 from m2lib.files import ROOT, read_json
-from pages import sentences_of, text_of
+from pages import rows_of, sentences_of, text_of
 from study.paper.textbook import compared, errors_by_series, held
 
 TEXT = text_of("book/speed.md")
@@ -43,6 +43,29 @@ def test_the_page_tells_on_which_processors_the_tables_at_its_end_were_measured(
 @pytest.mark.parametrize("name", WITH_OPENVINO)
 def test_the_tables_of_openvino_are_the_recorded_ones(name):
     assert bench.openvino_table(BENCHMARKS[name]) in TEXT
+
+
+def row_called(beginning):
+    """Return the cells behind the first label in the page's tables that begins so."""
+    for label, *cells in rows_of(TEXT):
+        if label.startswith(beginning):
+            return cells
+    raise AssertionError(f"no row begins with {beginning}")
+
+
+def test_the_page_tells_how_many_times_as_long_other_libraries_take():
+    # Of the two models the small one's tables stand first.
+    seconds, *_ = row_called("m2lib, bfloat16, 20 steps")
+    _, transformers, *_ = row_called("(b) transformers")
+    _, llama, *_ = row_called("(d) llama.cpp, batches of 10, 8 bits")
+    assert f"fifty series of the study in {float(seconds):.0f} seconds" in PAGE
+    assert f"takes {transformers} times as long, and llama.cpp" in PAGE
+    assert f"with weights of 8 bits {llama} times." in PAGE
+
+    seconds, *_ = row_called("m2lib, bfloat16, 13 tokens")
+    _, peft, *_ = row_called("(c) PEFT and accelerate, bfloat16 autocast")
+    assert f"A training step of the small model takes {seconds} seconds." in PAGE
+    assert f"autocast takes {peft} times as long." in PAGE
 
 
 def test_the_page_tells_how_far_our_losses_are_from_the_plain_loops():
