@@ -30,7 +30,7 @@ def errors_in_the_table():
     for name in ("untuned", "final"):
         errors.append(ERRORS["published"][name])
     for name in ("untuned-test", "final"):
-        errors.append(ERRORS["replication"][name])
+        errors.append(ERRORS["report"][name])
     for name in (
         "untuned-test",
         "untuned-test-constrained",
@@ -62,24 +62,21 @@ def test_the_table_has_the_errors_of_the_records():
     assert shown == [cells(errors) for errors in errors_in_the_table()]
 
 
-def test_the_table_tells_how_far_the_replication_has_come():
+def test_the_table_tells_how_long_the_replication_was_trained():
     (row,) = [
         row
         for row in rows_of_forecasts("book/results.md")
         if "the replication" in row and "final adapter" in row
     ]
-    so_far = NUMBERS["at the end"]["records"]["final"]["steps"]
-    of_the_report = EXPERIMENTS["final"].training.steps
-    assert f"final adapter after {so_far:,} of the report's {of_the_report:,} steps" in row
+    steps = NUMBERS["replicated"]["report"]["final"]["steps"]
+    assert steps == EXPERIMENTS["final"].training.steps
+    assert f"final adapter after all of the report's {steps:,} steps" in row
 
 
-def test_the_page_tells_that_the_replications_median_falls_in_float32_alone():
-    untuned = NUMBERS["precision"]["report untuned-test"]["before"]["median"]
-    final = NUMBERS["precision"]["fifth final"]["before"]["median"]
-    in_float32 = ERRORS["replication"]
-    assert untuned < final
-    assert in_float32["untuned-test"]["median"] > in_float32["final"]["median"]
-    assert f"have {untuned:.1f} untuned and {final:.1f} after the training." in PAGE
+def test_the_page_tells_the_replications_untuned_median_in_bfloat16():
+    untuned = NUMBERS["precision"]["report untuned-test"]["before"]
+    assert untuned["dtype"] == "bfloat16"
+    assert f"the same untuned model has a median of {untuned['median']:.1f}." in PAGE
 
 
 def test_the_page_tells_which_forecast_the_reports_untuned_mean_hangs_on():

@@ -66,14 +66,10 @@ def finished_records(profile: Profile, *names: str) -> dict[str, Record]:
 
 
 def untuned_like_final(profile: Profile) -> Record:
-    """Return the untuned model's record on the test series, decoded as the final model is.
-
-    The replication has one such record, at the profile `report`, however long its final run is.
-    """
+    """Return the untuned model's record on the test series, decoded as the final model is."""
     constrained = study.protocol_at(study.EXPERIMENTS["final"], profile).constrained
     name = "untuned-test-constrained" if constrained else "untuned-test"
-    at = study.REPLICATION["report"] if profile.as_reported else profile
-    return finished_record(at, name)
+    return finished_record(profile, name)
 
 
 def records_on_test(profile: Profile) -> dict[str, Record]:

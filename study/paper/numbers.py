@@ -30,7 +30,6 @@ from study.paper import errors, textbook
 from study.paper.errors import Runs, summary
 from study.paper.samples import GREEDY, Sampled, median_mae, sampled
 from study.paper.scaling import MEASURED, milestones, power_law
-from study.records import is_finished
 from study.settings import benchmark_record
 from study.worlds import OF_USUAL_SIZE
 
@@ -48,6 +47,7 @@ REPLICATED = {
         *CHOSEN_RUNS,
         *study.CONTEXTS,
         "context/768-rest",  # which the report does not have
+        "final",
     ),
 }
 """The runs of the replication that the PDF speaks of, by profile."""
@@ -86,7 +86,7 @@ COMPARED = {
     "report context/768": ["report context/512"],
     "published search/expt_6": ["published default"],
     "report search/expt_6": ["report default"],
-    "replication final": ["replication untuned-test", "published final"],
+    "report final": ["report untuned-test", "published final"],
     "published final": [f"test {COPIED}"],
     "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
     "ours best": ["ours final", "published final", f"test {study.TUNED}"],
@@ -115,9 +115,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
     replicas = {}
     for who, names in REPLICATED.items():
         replicas[who] = errors.finished_records(REPLICATION[who], *names)
-    end = fullest_final()
-    ending = errors.records_on_test(end)
-    table = _all_errors(records, replicas | {"replication": ending})
+    table = _all_errors(records, replicas)
     runs = errors.runs(table)
     # The five series on which settings are compared.
     five_ids = runs["published", "context/512"].index
@@ -132,7 +130,6 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "records": _run_rows(records),
         "removed": study.removed(profile),
         "replicated": {who: _run_rows(replica) for who, replica in replicas.items()},
-        "at the end": {"profile": end.name, "records": _run_rows(ending)},
         "reported": {name: _reported(name) for name in reported_names},
         "errors": _errors(table),
         "five": _errors(rows_of_five),
@@ -177,15 +174,6 @@ def _all_errors(records: dict[str, Record], replicas: dict[str, dict[str, Record
         errors_of_runs = errors.error_table(replica).query("who == 'ours'")
         tables.append(errors_of_runs.assign(who=who))
     return pd.concat(tables)
-
-
-def fullest_final() -> Profile:
-    """Return the profile of the replication's longest final run.
-
-    It has all of the report's steps if that run is finished, else a fifth of them.
-    """
-    full_profile = REPLICATION["report"]
-    return full_profile if is_finished(full_profile, "final") else REPLICATION["fifth"]
 
 
 def _run_rows(records: dict[str, Record]) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from m2lib.files import ROOT, write_atomic, write_json
 from study import PROFILES, REPLICATION, Profile, plots
 from study.paper import figures
 from study.paper.errors import shown_profile
-from study.paper.numbers import fullest_final, numbers
+from study.paper.numbers import numbers
 
 REPORT_FOLDER = ROOT / "report"
 SOURCES = ("main.typ", "references.bib")
@@ -33,13 +33,12 @@ OF_REPLICATION = {
         "fig6_forecasts",
         "fig7_reduced_validation",
         "context_lengths",
+        "fig9_final",
     ),
     "fifth": ("fig8_search", "fig8_second"),
 }
 """The figures that show the replication's records and not the laptop's, by profile: all of the
 report's steps, or a fifth."""
-AT_THE_END = "fig9_final"
-"""The one that shows its longest final run."""
 
 
 def draw(name: str) -> Figure:
@@ -55,8 +54,6 @@ def draw(name: str) -> Figure:
 
 def _profile_of(figure: str) -> Profile:
     """Return the profile whose records a figure shows."""
-    if figure == AT_THE_END:
-        return fullest_final()
     for profile, names in OF_REPLICATION.items():
         if figure in names:
             return REPLICATION[profile]

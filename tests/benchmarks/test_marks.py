@@ -14,7 +14,7 @@ from m2lib.series import SeriesSet, split_ids
 from m2lib.series.intervals import paired_gain
 from pages import sentences_of, text_of
 from study.experiments import EXPERIMENTS
-from study.profiles import Profile
+from study.profiles import REPLICATION, Profile
 from study.records import Entry, adapter_path, load_record, save_record
 from study.runs import run
 
@@ -176,16 +176,34 @@ def test_the_page_does_not_say_that_the_errors_fell_from_5000_to_7500_steps(maes
 def test_the_page_does_not_say_that_the_errors_fell_from_7500_to_10000_steps(maes, losses):
     low, high, fall, lower, higher = compare_marks(maes, 7500, 10_000)
     assert low < 0 < high
-    assert f"and to {losses[10_000]:.3f} after 10,000" in PAGE
+    assert f"to {losses[10_000]:.3f} after 10,000" in PAGE
     assert f"the mean went down by {fall}" in PAGE
-    assert f"{lower} of the {len(maes[7500])} series and higher in {higher}. - Even" in PAGE
+    assert f"{lower} of the {len(maes[7500])} series and higher in {higher}. - From" in PAGE
 
 
-def test_the_page_says_that_the_fall_from_5000_to_10000_steps_may_be_chance(maes):
-    low, high, fall, lower, higher = compare_marks(maes, 5000, 10_000)
+def test_the_page_does_not_say_that_the_errors_fell_from_10000_to_12500_steps(maes, losses):
+    low, high, fall, lower, higher = compare_marks(maes, 10_000, 12_500)
+    assert low < 0 < high
+    assert f"and to {losses[12_500]:.3f} after 12,500" in PAGE
+    assert f"it is the same: the mean went down by {fall}" in PAGE
+    assert f"{lower} of the {len(maes[10_000])} series and higher in {higher}. - Even" in PAGE
+
+
+def test_the_page_says_that_the_fall_from_5000_to_12500_steps_may_be_chance(maes):
+    low, high, fall, lower, higher = compare_marks(maes, 5000, 12_500)
     assert low < 0 < high
     assert f"it is {fall}" in PAGE
     assert f"in {lower} of the {len(maes[5000])} series and higher ones in {higher}." in PAGE
+
+
+def test_the_page_compares_the_final_adapter_with_that_of_the_shorter_run():
+    whole = load_record(REPLICATION["report"], "final").maes()
+    fifth = load_record(REPLICATION["fifth"], "final").maes()
+    low, _, fall, lower, higher = compare_marks({"fifth": fifth, "whole": whole}, "fifth", "whole")
+    assert low > 0
+    means = f"from {np.mean(list(fifth.values())):.1f} to {np.mean(list(whole.values())):.1f}"
+    assert f"the mean error falls {means}, which is by {fall}" in PAGE
+    assert f"lower in {lower} of the 50 series and higher in {higher}." in PAGE
 
 
 def test_the_recorded_forecasts_are_of_the_whole_validation_split():

@@ -236,7 +236,7 @@ def test_the_page_is_what_the_records_say():
             "nine settings | {whole} each | {fifth} each, and setting 6 {whole} as well",
         ),
         ("context/128", "three contexts | {whole} each | {whole} each, and {fifth} as well"),
-        ("final", "final | {whole} | {fifth}"),
+        ("final", "final | {whole} | {whole}, and {fifth} as well"),
     ],
 )
 def test_the_page_says_the_steps_that_are_run(name, row):

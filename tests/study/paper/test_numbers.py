@@ -1,13 +1,10 @@
 """report/numbers.json holds what the records give."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
-from study import REPLICATION, load_record
 from study.paper import errors, numbers
-from study.records import save_record
 
 
 def leaves(value, path=""):
@@ -35,16 +32,3 @@ def test_the_numbers_are_those_of_the_records(printed_numbers):
         # The last bits of fits and means depend on the processor.
         same = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
         assert then[path] == same, f"{path}: run `make figures`"
-
-
-@pytest.mark.parametrize(("status", "shown"), [("running", "fifth"), ("done", "report")])
-def test_the_longest_final_run_is_the_whole_one_once_it_is_done(
-    status, shown, tmp_path, monkeypatch
-):
-    fifth = load_record(REPLICATION["fifth"], "final")
-    whole = replace(fifth, plan=replace(fifth.plan, profile="report"), status=status)
-    monkeypatch.setenv("M2_RESULTS", str(tmp_path))
-    assert numbers.fullest_final() == REPLICATION["fifth"]  # there is no whole one yet
-
-    save_record(REPLICATION["report"], whole)
-    assert numbers.fullest_final() == REPLICATION[shown]

@@ -66,7 +66,7 @@ def test_the_folder_of_figures_holds_those_that_are_drawn():
 
 
 def test_the_replications_figures_are_called_by_their_names():
-    named = {pdf.AT_THE_END}.union(*pdf.OF_REPLICATION.values())
+    named = set().union(*pdf.OF_REPLICATION.values())
     assert named <= set(pdf.FIGURES)
 
 
@@ -96,6 +96,7 @@ def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
         ("fig6_forecasts", "report"),
         ("fig7_reduced_validation", "report"),
         ("context_lengths", "report"),
+        ("fig9_final", "report"),
         ("fig8_search", "fifth"),
         ("fig8_second", "fifth"),
         ("final_forecasts", "laptop"),
@@ -104,12 +105,6 @@ def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
 def test_a_figure_is_drawn_from_the_records_that_its_caption_is_about(name, profile, monkeypatch):
     monkeypatch.setitem(pdf.FIGURES, name, lambda shown: shown.name)
     assert pdf.draw(name) == profile
-
-
-def test_figure_9_is_drawn_from_the_longest_final_run(monkeypatch):
-    monkeypatch.setattr(pdf, "fullest_final", lambda: "the longest")
-    monkeypatch.setitem(pdf.FIGURES, "fig9_final", lambda shown: shown)
-    assert pdf.draw("fig9_final") == "the longest"
 
 
 def test_a_figure_or_table_comes_after_the_text_that_calls_it():
