@@ -39,7 +39,7 @@ from m2lib.forecaster import Forecaster, Sampling
 from m2lib.forecaster.adapters import GENERAL
 from m2lib.forecaster.sampling import TEMPERATURE
 from m2lib.forecaster.views import PLAIN, SEASONS_SEEN
-from m2lib.series import DECILES, NOTHING_LEFT, Season
+from m2lib.series import DECILES, NOTHING_LEFT, Season, stretched
 from m2lib.series.trends import FEWEST_STEPS, SEASONS
 from m2lib.settings import out_dir
 from study.paper.textbook import CHOOSING
@@ -258,8 +258,7 @@ def _deciles(trial: Trial, samples: np.ndarray, least: float) -> np.ndarray:
     The samples are moved away from their median, but not below `least`. The fifth decile is the
     trial's point forecast.
     """
-    median = np.median(samples, axis=0)
-    moved = median + trial.spread * (samples - median)
+    moved = stretched(samples, trial.spread)
     deciles = np.quantile(np.maximum(moved, least), DECILES, axis=0)
     if trial.trimmed < 0.5:
         deciles[4] = trim_mean(samples, trial.trimmed, axis=0)
