@@ -4,21 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from example_tables import B_ALONE, COLUMNS, DAYS, TWO_SERIES, WAVE
 from m2lib.forecaster import Columns, guess_columns
 
-DAYS = pd.date_range("2024-01-01", periods=12)
-WAVE = np.sin(np.arange(12.0))
-TWO_SERIES = pd.DataFrame(
-    {
-        "item_id": ["B"] * 12 + ["A"] * 12,
-        "timestamp": [*DAYS, *DAYS],
-        "target": [*WAVE, *-WAVE],
-    }
-)
-COLUMNS = Columns("item_id", "timestamp", ("target",))
-"""The columns of `TWO_SERIES`."""
 TWO_SHOPS = TWO_SERIES.rename(columns={"item_id": "shop"})
-B_ALONE = TWO_SERIES[:12]
 SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sold": WAVE})
 """One series, with two columns beside its time and its target."""
 

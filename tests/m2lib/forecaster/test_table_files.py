@@ -5,10 +5,10 @@ import re
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
+from example_tables import B_ALONE, DAYS, TWO_SERIES
 from m2lib.errors import InputError
 from m2lib.forecaster import (
     Columns,
@@ -18,16 +18,6 @@ from m2lib.forecaster import (
     read_table,
     write_table,
 )
-
-DAYS = pd.date_range("2024-01-01", periods=12)
-TWO_SERIES = pd.DataFrame(
-    {
-        "item_id": ["B"] * 12 + ["A"] * 12,
-        "timestamp": [*DAYS, *DAYS],
-        "target": np.sin(np.arange(24.0)),
-    }
-)
-B_ALONE = TWO_SERIES[:12]
 
 needs_pyarrow = pytest.mark.skipif(
     importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow"

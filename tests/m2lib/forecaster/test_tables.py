@@ -12,21 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from example_tables import B_ALONE, COLUMNS, DAYS, TWO_SERIES, WAVE
 from m2lib.errors import InputError
 from m2lib.forecaster import Columns, guess_columns, items_of
-
-DAYS = pd.date_range("2024-01-01", periods=12)
-WAVE = np.sin(np.arange(12.0))
-TWO_SERIES = pd.DataFrame(
-    {
-        "item_id": ["B"] * 12 + ["A"] * 12,
-        "timestamp": [*DAYS, *DAYS],
-        "target": [*WAVE, *-WAVE],
-    }
-)
-COLUMNS = Columns("item_id", "timestamp", ("target",))
-"""The columns of `TWO_SERIES`."""
-B_ALONE = TWO_SERIES[:12]
 
 
 def test_a_column_that_forecasts_have_too_is_no_id_and_no_time():
