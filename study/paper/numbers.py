@@ -86,7 +86,12 @@ COMPARED = {
     "report context/768": ["report context/512"],
     "published search/expt_6": ["published default"],
     "report search/expt_6": ["report default"],
-    "report final": ["report untuned-test", "published final"],
+    "report final": [
+        "report untuned-test",
+        "published final",
+        f"test {COPIED}",
+        f"test {study.TUNED}",
+    ],
     "published final": [f"test {COPIED}"],
     "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
     "ours best": ["ours final", "published final", f"test {study.TUNED}"],

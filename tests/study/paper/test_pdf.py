@@ -259,6 +259,17 @@ def test_copying_is_as_good_as_the_reports_final_model(on_test, published_final)
     assert abs(on_test[COPY]["mean"] - published_final["mean"]) < 1
 
 
+def test_the_replications_final_model_is_ahead_of_the_copy_by_the_bootstrap_alone(printed_numbers):
+    gain = printed_numbers["gains"]["report final"][f"test {COPY}"]
+    assert gain["mean interval"][0] > 0 > gain["t interval"][0]
+    assert gain["share of three"] > 0.5  # "most of the lead"
+
+
+def test_the_replications_final_model_is_not_surely_ahead_of_the_autoregression(printed_numbers):
+    low, high = printed_numbers["gains"]["report final"][f"test {TUNED}"]["mean interval"]
+    assert low < 0 < high
+
+
 def test_the_limitations_tell_how_many_series_the_long_run_learned_from():
     steps = EXPERIMENTS["best"].training.steps  # of one fresh series each
     assert f"on the {steps:,} series of the long run" in SOURCE
