@@ -84,6 +84,12 @@ def test_the_readme_tells_which_forecast_the_reports_untuned_mean_hangs_on():
     assert sentence in SENTENCES
 
 
+def test_the_readme_tells_what_the_replications_lead_over_copying_is_owed_to():
+    lead = NUMBERS["gains"]["report final"][f"test {COPYING}"]
+    share = f"for the most part ({lead['share of three']:.0%}) owed to three of the 50 series"
+    assert f"lead of {lead['mean']:.0f} over copying the past is {share}." in SENTENCES
+
+
 def test_the_readme_tells_how_many_series_the_long_run_learned_from():
     # A step of that run takes one fresh series.
     assert f"learned in that night from {STEPS_OF_THE_LONG_RUN:,} fresh series" in SENTENCES

@@ -85,6 +85,16 @@ def test_the_page_tells_which_forecast_the_reports_untuned_mean_hangs_on():
     assert f"Without it the mean is {untuned['mean without it']:.1f}." in PAGE
 
 
+def test_the_page_tells_why_the_replications_lead_over_copying_is_not_sure():
+    lead = NUMBERS["gains"]["report final"]["test nearest analogue in the context"]
+    low, high = lead["mean interval"]
+    t_low, t_high = lead["t interval"]
+    by = f"by {lead['mean']:.1f} ({low:.1f} to {high:.1f} by the bootstrap"
+    assert f"{by}, {t_low:.1f} to {t_high:.1f} by Student's interval)" in PAGE
+    assert f"the better one on {lead['better']} of the 50 series" in PAGE
+    assert f"three of these series make up {lead['share of three']:.0%} of the difference" in PAGE
+
+
 def test_the_page_tells_how_many_steps_the_laptops_runs_take():
     sizes = PROFILES["laptop"].train
     runs = ("default", "search/expt_0", "context", "final")

@@ -189,13 +189,14 @@ def one_system(worlds: Mapping[str, SeriesSet], shown: int) -> Figure:
     return figure
 
 
-def autocorrelation(ax: Axes, by_lag: np.ndarray, period: int) -> None:
+def autocorrelation(ax: Axes, by_lag: np.ndarray, period: int | None) -> None:
     """Draw the autocorrelation of a series by lag, and mark the lag that is taken for its period.
 
-    by_lag : (lags,). period : in steps.
+    by_lag : (lags,). period : in steps; None if no period was found.
     """
     ax.plot(by_lag, color=COLOURS["prey"])
     ax.axhline(0, color="0.6", lw=1)
-    ax.plot(period, by_lag[period], "o", color=COLOURS["error"])
-    ax.text(period, by_lag[period] + 0.1, f"period: {period} steps", ha="center")
+    if period is not None:
+        ax.plot(period, by_lag[period], "o", color=COLOURS["error"])
+        ax.text(period, by_lag[period] + 0.1, f"period: {period} steps", ha="center")
     ax.set(xlabel="lag (steps)", ylabel="autocorrelation", ylim=(-1, 1.1))

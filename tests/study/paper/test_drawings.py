@@ -67,6 +67,13 @@ def test_an_arrow_leads_to_each_character_that_has_weight(ax):
     assert np.allclose(widths / widths[1], [0.4, 1, 0.2])
 
 
+@pytest.mark.parametrize(("period", "said"), [(2, ["period: 2 steps"]), (None, [])])
+def test_an_autocorrelation_has_a_mark_if_there_is_a_period(ax, period, said):
+    drawings.autocorrelation(ax, np.array([1, -0.5, 0.8]), period)
+
+    assert [text.get_text() for text in ax.texts] == said
+
+
 def test_what_comes_later_is_grey_and_unmarked(ax):
     weights = np.array([0.1, 0.6, 0.3, 0.0, 0.0])
 
