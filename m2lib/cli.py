@@ -171,7 +171,7 @@ def model(name: str | None = None, /) -> None:
         A backbone's name, a folder or a .gguf file. By default that of M2_BACKBONE, else
         smollm2-135m.
     """
-    name = m2lib.forecaster.chosen_backbone(name)
+    name = m2lib.model.chosen_backbone(name)
     weights = m2lib.model.fetch_backbone(name) or "random weights, nothing to fetch"
     m2lib.model.backbone_config(name)  # refuses a model that the fast engine does not compute
     known_name = m2lib.model.backbone_id(name)
@@ -237,7 +237,7 @@ def flops(
     as_json
         Print the integers as JSON.
     """
-    backbone = m2lib.forecaster.chosen_backbone(backbone)
+    backbone = m2lib.model.chosen_backbone(backbone)
     print_costs(sizes.counted(), backbone, convention, as_json)
 
 

@@ -278,6 +278,15 @@ def test_the_order_of_reading_has_every_module_and_needs_no_later_one(wing, map_
         assert set(needed) <= set(modules[:place]), module
 
 
+def test_the_lists_that_contributors_are_sent_to_exist():
+    sent_to = re.findall(r"`(_?[A-Z][A-Z_]+)`", read(ROOT / "CONTRIBUTING.md"))
+    folders = ("m2lib", "study", "benchmarks", "book", "tests")
+    source = "\n".join(read(path) for folder in folders for path in modules_under(ROOT / folder))
+    assert len(sent_to) > 15
+    for name in sent_to:
+        assert re.search(rf"^{name}\b.* = ", source, re.M), name
+
+
 def test_the_modules_where_to_start_reading_exist(map_of_the_house):
     modules = re.findall(r"`(\w+/\w+\.py)`", map_of_the_house)
     assert modules

@@ -11,7 +11,7 @@ from .evaluation import Evaluation
 from .rivals import Rival
 from .rolling import evaluate
 from .export import export
-from .forecaster import DEFAULT_BACKBONE, Forecaster, chosen_backbone
+from .forecaster import Forecaster
 from .plotting import plot_forecasts, plot_items
 from .sampling import Sampler, Sampling, format_for
 from .table_files import check_output, read_table, write_table
@@ -19,7 +19,6 @@ from .tables import Fill, Item, calendar_seasons, calendars_differ, chosen_seaso
 from .views import View
 
 __all__ = [
-    "DEFAULT_BACKBONE",
     "NO_ADAPTER",
     "Columns",
     "Evaluation",
@@ -34,7 +33,6 @@ __all__ = [
     "calendar_seasons",
     "calendars_differ",
     "check_output",
-    "chosen_backbone",
     "chosen_seasons",
     "evaluate",
     "export",

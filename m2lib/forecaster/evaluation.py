@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from m2lib.series import DECILES, quantile_losses
+from m2lib.series import DECILES, NOTHING_LEFT, quantile_losses
 from m2lib.series.intervals import sign_flip_p, t_interval
 
 MODEL = "language model"
@@ -33,23 +33,35 @@ class Measure:
     """The head of its column in the table of an evaluation."""
     written: Callable[[float], str]
     """Writes the mean over all origins, for the table."""
-    of: Callable[[np.ndarray, np.ndarray], float]
-    """Takes absolute errors (steps, variables), and the `mase_unit` of each variable."""
+    of: Callable[[np.ndarray, np.ndarray, int], float]
+    """Takes absolute errors (steps, variables), the context (steps, variables) that was known, and
+    the steps of the season. A measure that scales the errors takes its unit from the last two."""
 
 
-def _mean(errors: np.ndarray, _: np.ndarray) -> float:
+def mase_units(context: np.ndarray, season: int) -> np.ndarray:
+    """The `mase_unit` of each variable of a context (steps, variables)."""
+    units = np.full(context.shape[1], np.nan)
+    least = NOTHING_LEFT * np.ptp(context, axis=0)  # what is less is rounding
+    for lag in (season, 1):
+        if len(context) >= 2 * lag:
+            changes = np.abs(context[lag:] - context[:-lag]).mean(axis=0)
+            units = np.where(np.isnan(units) & (changes > least), changes, units)
+    return units
+
+
+def _mean(errors: np.ndarray, *_: object) -> float:
     """The mean over steps and variables."""
     return float(errors.mean(axis=0).mean())
 
 
-def _scaled_mean(errors: np.ndarray, units: np.ndarray) -> float:
+def _scaled_mean(errors: np.ndarray, context: np.ndarray, season: int) -> float:
     """The mean over variables, each in its own unit."""
     # The unit of a variable that never changed is NaN, and the variable does not count.
-    return float(np.nanmean(errors.mean(axis=0) / units))
+    return float(np.nanmean(errors.mean(axis=0) / mase_units(context, season)))
 
 
 MEASURES = {
-    "errors": Measure("MAE", four_digits, _mean),
+    "errors": Measure("MAE", four_digits, _mean),  # records call the MAE so
     "mase": Measure("MASE", "{:.2f}".format, _scaled_mean),
 }
 """What is measured of each forecast, by its name in a record."""
@@ -177,10 +189,10 @@ class Evaluation:
         -------
         DataFrame of str
             A row for each forecaster, the lowest MASE first. The cells are texts to be printed, and
-            the numbers are in `measures` and `gains`. The columns are `MAE` and `MASE`, which are
-            means over all origins; `gain of the model`, with a `95% interval` by Student's t if
-            there are six forecasts or more; and `model better`, the number of forecasts in which it
-            is. In the model's own row these are empty.
+            the numbers are in `measures` and `gains`. The columns are one for each of `MEASURES`,
+            its mean over all origins; `gain of the model`, in MASE, with a `95% interval` by
+            Student's t if there are six forecasts or more; and `model better`, the number of
+            forecasts in which it is. In the model's own row the last three are empty.
         """
         best_first = self.mase.mean().sort_values().index
         gains = self.gains

@@ -47,8 +47,10 @@ from m2lib.forecaster.tables import (
 from m2lib.forecaster.views import PLAIN, View
 from m2lib.model import (
     BACKBONES,
+    DEFAULT_BACKBONE,
     INT8,
     best_dtype,
+    chosen_backbone,
     chosen_device,
     fetch_backbone,
     int8_is_best,
@@ -57,13 +59,7 @@ from m2lib.model import (
 )
 from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, TextFormat, without_season
 
-DEFAULT_BACKBONE = "smollm2-135m"  # the language model where none is named
 PART = 50  # series that are forecast together: a batch of more saves no time
-
-
-def chosen_backbone(name: str | Path | None = None) -> str:
-    """The language model of this name or path, else `M2_BACKBONE`, else the small one from PyPI."""
-    return str(name or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE)
 
 
 @dataclass(frozen=True, repr=False)

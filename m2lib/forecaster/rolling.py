@@ -15,11 +15,11 @@ import pandas as pd
 from m2lib import series
 from m2lib.errors import InputError, check_count, warn
 from m2lib.forecaster.columns import Columns
-from m2lib.forecaster.evaluation import MEASURES, MODEL, Evaluation
+from m2lib.forecaster.evaluation import MEASURES, MODEL, Evaluation, mase_units
 from m2lib.forecaster.rivals import Rival, ets_forecasts, rival_forecasts, simple_forecasts
 from m2lib.forecaster.sampling import Sampler, Sampling
-from m2lib.forecaster.tables import Item, as_written, chosen_seasons
-from m2lib.series import DECILES, NOTHING_LEFT
+from m2lib.forecaster.tables import WRITTEN, Item, as_written, chosen_seasons
+from m2lib.series import DECILES
 
 Origin = tuple[int, int]
 """A moment to forecast from: the place of a series in the table, and its steps known by then."""
@@ -143,7 +143,7 @@ def evaluate(
     names = [items[place].name for place, _ in asked_for]
     text_format = forecaster.checked_format(list(unseasonal.values()), names)
     steps_read = forecaster.readable_steps(text_format, prediction_length, sampling.context_length)
-    units = {origin: _mase_units(context, seasons[0]) for origin, context in contexts.items()}
+    units = {origin: mase_units(context, seasons[0]) for origin, context in contexts.items()}
     usable = _usable_origins(contexts, unseasonal, units, text_format, steps_read)
     truths = {
         (place, steps): items[place].values[steps : steps + prediction_length]
@@ -165,7 +165,8 @@ def evaluate(
     if columns is None:
         columns = Columns(None, None, tuple(map(str, range(ordered_contexts[0].shape[1]))))
     rivals = rivals or {}
-    taken_names = {MODEL, *other_forecasts, *_own_columns(columns)}
+    own_columns = (columns.written_id, columns.written_time, *WRITTEN, *map(str, DECILES))
+    taken_names = {MODEL, *other_forecasts, *own_columns}
     for name in rivals:
         if name in taken_names:
             raise InputError(f"{name!r} is taken; give the rival another name")
@@ -192,7 +193,7 @@ def evaluate(
 
     # 4. Compare point forecasts with the others, and samples with the truth.
     points = {MODEL: [np.median(samples[origin], axis=0) for origin in usable]} | other_forecasts
-    measures = _measure_errors(points, truths, units)
+    measures = _measure_errors(points, truths, contexts, seasons[0])
     crps = float(np.mean(measures["errors"][MODEL]))  # a single sample has its MAE for a CRPS
     coverage = None
     if sampling.num_samples > 1:
@@ -282,13 +283,6 @@ def _equally_far_from_the_end(
     return list(groups.values())
 
 
-def _own_columns(columns: Columns) -> tuple[str, ...]:
-    """The columns that an evaluation's table of forecasts has apart from the other forecasters'."""
-    levels = [str(level) for level in DECILES]
-    own = ("target_name", "cutoff", "truth", "predictions", *levels, "mase_unit")
-    return (columns.written_id, columns.written_time, *own)
-
-
 def _forecast_table(
     items: Sequence[Item],
     origins: Sequence[Origin],
@@ -329,21 +323,11 @@ def _forecast_table(
     return pd.concat(frames, ignore_index=True)
 
 
-def _mase_units(context: np.ndarray, season: int) -> np.ndarray:
-    """The `mase_unit` of each variable of a context (steps, variables)."""
-    units = np.full(context.shape[1], np.nan)
-    least = NOTHING_LEFT * np.ptp(context, axis=0)  # what is less is rounding
-    for lag in (season, 1):
-        if len(context) >= 2 * lag:
-            changes = np.abs(context[lag:] - context[:-lag]).mean(axis=0)
-            units = np.where(np.isnan(units) & (changes > least), changes, units)
-    return units
-
-
 def _measure_errors(
     points: Mapping[str, Sequence[np.ndarray]],
     truths: Mapping[Origin, np.ndarray],
-    units: Mapping[Origin, np.ndarray],
+    contexts: Mapping[Origin, np.ndarray],
+    season: int,
 ) -> dict[str, pd.DataFrame]:
     """The `measures` of an `Evaluation`: `points` are forecasts in the truths' order."""
     index = pd.MultiIndex.from_tuples(list(truths), names=["item", "steps"])
@@ -351,7 +335,7 @@ def _measure_errors(
     for forecaster, forecasts in points.items():
         for name, measure in MEASURES.items():
             measures[name][forecaster] = [
-                measure.of(np.abs(forecast - truth), units[origin])
+                measure.of(np.abs(forecast - truth), contexts[origin], season)
                 for forecast, (origin, truth) in zip(forecasts, truths.items(), strict=True)
             ]
     return measures

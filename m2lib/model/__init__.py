@@ -13,6 +13,7 @@ from .backbones import (
     shuffle_weights,
     weight_hash,
 )
+from .catalogue import BACKBONES, DEFAULT_BACKBONE, chosen_backbone, hub_name
 from .devices import (
     INT8,
     best_dtype,
@@ -42,13 +43,14 @@ from .vocabulary import (
     reduce_vocabulary,
     text_to_ids,
 )
-from .weights import BACKBONES, backbone_id, fetch_backbone, hub_name, share_weights
+from .weights import backbone_id, fetch_backbone, share_weights
 
 __all__ = [
     "ALL_TARGETS",
     "BACKBONES",
     "COMMA_ID",
     "CONFIG_FILE",
+    "DEFAULT_BACKBONE",
     "INT8",
     "PAD_ID",
     "SEMICOLON_ID",
@@ -63,6 +65,7 @@ __all__ = [
     "best_dtype",
     "blocked_attention",
     "causal_attention",
+    "chosen_backbone",
     "chosen_device",
     "chosen_dtype",
     "fetch_backbone",

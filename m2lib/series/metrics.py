@@ -3,6 +3,9 @@
 A measure has the unit of what it is given. The study's errors are in scaled units, in which 1000 is
 the 90th percentile of a series' own context; those of tables are in the table's units. Forecasts
 and truths are (..., steps, variables), samples of one series (m, steps, variables).
+
+The measures of `m2 evaluate`, among them the scaled one (MASE), which needs the past of a series,
+are in `m2lib.forecaster.evaluation`.
 """
 
 from collections.abc import Iterable, Sequence

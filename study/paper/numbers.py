@@ -31,7 +31,7 @@ from study.paper.errors import Runs, summary
 from study.paper.samples import GREEDY, Sampled, median_mae, sampled
 from study.paper.scaling import MEASURED, milestones, power_law
 from study.settings import benchmark_record
-from study.worlds import OF_USUAL_SIZE
+from study.worlds import CHANGED, OF_USUAL_SIZE
 
 REPORT = study.PROFILES["report"]
 PROMPT = 512
@@ -133,6 +133,9 @@ def numbers(profile: Profile) -> dict[str, Any]:
     cached_step = cached_step_flops(report_shape(), PROMPT, convention="published")
     return {
         "records": _run_rows(records),
+        "trials at equal FLOPs": (study.START, *study.ARMS),
+        "trials for the final run": study.FINAL_TRIALS,
+        "changed worlds": CHANGED,
         "removed": study.removed(profile),
         "replicated": {who: _run_rows(replica) for who, replica in replicas.items()},
         "reported": {name: _reported(name) for name in reported_names},

@@ -14,8 +14,7 @@ import pytest
 from m2lib.decoding import DecodeConfig
 from m2lib.errors import InputError
 from m2lib.files import ROOT
-from m2lib.model import adapter_hash, weight_hash
-from m2lib.model.weights import BACKBONES
+from m2lib.model import BACKBONES, adapter_hash, weight_hash
 from m2lib.series import SeriesSet
 from m2lib.training import TrainConfig
 from study import cli, paper, plans

@@ -13,7 +13,7 @@ from utilsforecast.losses import mase, quantile_loss
 from m2lib.errors import InputError
 from m2lib.forecaster import Forecaster, Item, chosen_seasons, evaluate, rolling
 from m2lib.forecaster.evaluation import MODEL, WQL
-from m2lib.forecaster.rivals import ETS
+from m2lib.forecaster.rivals import ETS, baselines_for
 from m2lib.forecaster.rolling import origins_of
 from m2lib.forecaster.sampling import Sampler, Sampling
 from m2lib.series import DECILES, Season, TextFormat, coverage, crps_fair, seasonal_naive
@@ -489,7 +489,7 @@ def shops_evaluated(tiny):
 def test_all_forecasts_are_in_one_table(shops_evaluated):
     rows = shops_evaluated.forecasts
     deciles = [str(level) for level in DECILES]
-    baselines = ["last value", "mean", "7 steps ago", "nearest analogue", "log-VAR(3)"]
+    baselines = baselines_for(period=7)
     assert list(rows.columns) == [
         *("shop", "day", "target_name", "cutoff", "truth", "predictions"),
         *deciles,

@@ -18,7 +18,8 @@ from m2lib.model.backbones import (
     shuffle_weights,
     weight_hash,
 )
-from m2lib.model.weights import BACKBONES, local_weights
+from m2lib.model.catalogue import BACKBONES
+from m2lib.model.weights import local_weights
 
 IDS = torch.tensor([[2, 3, 11, 4, 12]])
 """The text `12,3;`."""

@@ -18,7 +18,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from m2lib.model import weights
 from m2lib.model.backbones import load_backbone
-from m2lib.model.weights import BACKBONES, backbone_id, fetch_backbone, local_weights
+from m2lib.model.catalogue import BACKBONES
+from m2lib.model.weights import backbone_id, fetch_backbone, local_weights
 
 CODER = "qwen2.5-coder-0.5b"
 """A backbone of the hub's that a .gguf is recognised as, too."""
@@ -32,20 +33,6 @@ def cache(tmp_path, monkeypatch):
 
 
 # Names.
-
-
-def test_every_backbone_with_weights_has_a_name_on_the_hub_of_its_own():
-    hub_ids = []
-    for name, spec in BACKBONES.items():
-        if spec.licence or spec.wheel or spec.gguf_sha256:
-            assert spec.hub_id, f"without one {name} would be random"
-            hub_ids.append(spec.hub_id)
-    assert len(set(hub_ids)) == len(hub_ids), "adapters name their model by it"
-
-
-def test_every_wheel_has_the_hash_of_its_file():
-    for name, spec in BACKBONES.items():
-        assert spec.gguf_sha256 or not spec.wheel, f"whatever {name}'s wheel holds would be refused"
 
 
 def test_a_known_name_stays_as_it_is():

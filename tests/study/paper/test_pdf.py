@@ -16,10 +16,10 @@ from m2lib.errors import InputError
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster.adapters import GENERAL_FOLDER
 from m2lib.series import BASELINES
-from study import ARMS, EXPERIMENTS, FINAL_TRIALS, SEARCH, START, STATISTICAL, TUNED, load_record
+from study import ARMS, EXPERIMENTS, SEARCH, START, STATISTICAL, TUNED, load_record
 from study.paper import pdf
 from study.paper.numbers import ANY_TABLE, LONG_RUN
-from study.worlds import CHANGED, OF_USUAL_SIZE
+from study.worlds import OF_USUAL_SIZE
 
 SOURCE = (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
 LAST_VALUE, CONTEXT_MEAN, COPY, LOG_VAR_3 = BASELINES
@@ -68,20 +68,6 @@ def test_the_folder_of_figures_holds_those_that_are_drawn():
 def test_the_replications_figures_are_called_by_their_names():
     named = set().union(*pdf.OF_REPLICATION.values())
     assert named <= set(pdf.FIGURES)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "names"),
-    [
-        pytest.param(r"#let trials = \((.*?)\)", [START, *ARMS], id="trials at equal FLOPs"),
-        pytest.param(r'"default-warm", \.\.\((.*?)\)', FINAL_TRIALS, id="trials for the final run"),
-        pytest.param(r"#let worlds = \((.*?)\)", CHANGED, id="changed worlds"),
-    ],
-)
-def test_the_papers_own_lists_are_complete(pattern, names):
-    """What they leave out would be missing from a table or from a count."""
-    (listed,) = re.findall(pattern, SOURCE, re.DOTALL)
-    assert re.findall('"(.*?)"', listed) == [name.removeprefix("trial/") for name in names]
 
 
 def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
