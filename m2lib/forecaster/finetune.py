@@ -1,5 +1,6 @@
 """Fine-tuning on a reader's own table: its cost, the new adapter, and errors before and after."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -255,8 +256,8 @@ def _config(
     check_count("num_steps", num_steps)
     check_count("batch_size", batch_size)
     check_count("seed", seed, 0)
-    if not learning_rate > 0:
-        raise InputError(f"learning_rate is {learning_rate}; give one above 0")
+    if not 0 < learning_rate < math.inf:  # nan fails too
+        raise InputError(f"learning_rate is {learning_rate}; give a number above 0")
     if forecaster.adapter:
         if rank is not None:
             raise InputError(

@@ -30,6 +30,7 @@ COMPUTED = {
     "partial_rotary_factor": (1,),
     "attention_bias": (False,),  # Qwen2 has biases in q, k and v, and no setting says so
     "mlp_bias": (False,),
+    "is_causal": (True,),  # else a token attends to what follows it, too, as in embedding models
     "sliding_window": (None,),
     "attention_chunk_size": (None,),
     "is_heterogeneous": (False,),

@@ -55,11 +55,16 @@ class TokenRemap:
         Raises
         ------
         InputError
-            If the tokenizer does not write a series symbol by symbol.
+            If the tokenizer does not write a series symbol by symbol, or has nothing for the pad.
         """
         pad = tokenizer.pad_token_id
         if pad is None:
             pad = tokenizer.get_vocab().get("<|endoftext|>", tokenizer.eos_token_id)
+        if pad is None:
+            raise InputError(
+                "this backbone's tokenizer has neither a pad nor an end of text; "
+                "name one of its tokens as pad_token in tokenizer_config.json"
+            )
         ids = [pad]
         for symbol in SYMBOLS[1:]:
             ids += tokenizer.encode(symbol, add_special_tokens=False)

@@ -14,7 +14,7 @@ COOLDOWN = 0.2
 """The share of the steps over which `cooldown` lowers the rate."""
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
 class TrainConfig:
     """The settings that an adapter is trained with; the defaults are the report's.
 

@@ -132,10 +132,10 @@ def train(
     """
     check_count("checkpoint_every", checkpoint_every)
     checkpoints = Path(checkpoints)
-    if config.rank == 0:
+    if lora_layers(model):
+        _check_adapter(model, config)  # no adapter has rank 0, so then it is refused
+    elif config.rank == 0:
         train_everything(model)
-    elif lora_layers(model):
-        _check_adapter(model, config)
     else:
         generator = torch.Generator().manual_seed(config.seed)
         inject_lora(model, config.rank, config.alpha, targets=config.targets, generator=generator)

@@ -677,7 +677,8 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
         ({"num_steps": 0}, "num_steps is 0; give a whole number of 1 or more"),
         ({"batch_size": 0}, "batch_size is 0; give a whole number of 1 or more"),
         ({"seed": -1}, "seed is -1; give a whole number of 0 or more"),
-        ({"learning_rate": -1}, "learning_rate is -1; give one above 0"),
+        ({"learning_rate": -1}, "learning_rate is -1; give a number above 0"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf; give a number above 0"),
     ],
 )
 def test_an_argument_out_of_range_is_refused(tmp_path, options, message):

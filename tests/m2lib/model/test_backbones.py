@@ -199,6 +199,7 @@ def test_a_model_in_two_files_loads_as_one_and_has_a_hash_of_its_own(folder, tin
             "sliding_window is not",
             id="sliding window",
         ),
+        pytest.param({"is_causal": False}, "is_causal is not", id="attention in both directions"),
         pytest.param(
             {"model_type": "llama", "attention_chunk_size": 8},
             "attention_chunk_size is not",

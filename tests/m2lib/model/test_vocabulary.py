@@ -78,6 +78,13 @@ def test_ids_are_looked_up_in_a_tokenizer():
     assert remap.backbone_ids == (7, *range(10, 22))
 
 
+def test_a_tokenizer_with_nothing_for_the_pad_is_refused():
+    tokenizer = fake_tokenizer({})
+    tokenizer.eos_token_id = None
+    with pytest.raises(InputError, match="neither a pad nor an end of text"):
+        TokenRemap.from_tokenizer(tokenizer)
+
+
 @pytest.mark.parametrize(
     "exceptions",
     [

@@ -1,5 +1,6 @@
 """The settings of a training run: which are refused, and the learning rate that they give."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,8 @@ def test_by_default_the_rate_is_constant():
     [
         ("steps", 0),
         ("learning_rate", 0.0),
+        ("learning_rate", math.inf),
+        ("tail_weight", math.inf),
         ("seed", -1),
         ("warmup", 1.0),
         ("alpha", 0.0),

@@ -224,7 +224,9 @@ def test_an_adapter_that_the_model_has_is_trained_further(model, windows, tmp_pa
         assert 0 < distance < 2 * CONFIG.learning_rate
 
 
-@pytest.mark.parametrize("other", [{"rank": 1}, {"targets": ("o_proj",)}, {"alpha": 16.0}], ids=str)
+@pytest.mark.parametrize(
+    "other", [{"rank": 1}, {"rank": 0}, {"targets": ("o_proj",)}, {"alpha": 16.0}], ids=str
+)
 def test_an_adapter_of_other_settings_is_refused(model, windows, tmp_path, other):
     inject_lora(model, CONFIG.rank, targets=CONFIG.targets)
     with pytest.raises(InputError, match=f"adapter has rank {CONFIG.rank} on q_proj, v_proj; "):
