@@ -21,7 +21,7 @@ from pandas.api.types import (
     is_integer_dtype,
     is_numeric_dtype,
 )
-from pandas.tseries.offsets import BaseOffset, Day, Tick
+from pandas.tseries.offsets import BaseOffset, BusinessHour, Day, Tick, WeekOfMonth
 
 from m2lib.errors import warn
 
@@ -42,6 +42,7 @@ YEARS = (1700, 2200)
 OFFSET = r"\s*(?:Z|[+-]\d{2}:?\d{2}|(?<=:\d{2})[+-]\d{2})$"
 # A time of day without a date: 9:30, 09:30:00.5, 9:30 PM, 09:30Z.
 TIME_OF_DAY = r"\s*\d{1,2}(:\d{2}){1,2}([.,]\d+)?\s*([AaPp]\.?[Mm]\.?)?" + rf"({OFFSET})?\s*"
+MONTH_CODE = r".*\bM\d{1,2}\b.*"  # 2024-M01, M01 2024
 # Patterns of neighbouring stamps, from which the spacing of a series with gaps is learned.
 MOST_PATTERNS = 50
 MOST_FILLED = 10  # a series with gaps may become so many times as long, and no longer
@@ -116,6 +117,12 @@ def with_frequency(times: pd.Index) -> pd.Index | None:
     """
     if isinstance(times, pd.DatetimeIndex):
         dates = pd.DatetimeIndex(times, freq="infer") if len(times) > 2 else times
+        # pandas infers these two without a look at all stamps. It takes a yearly Thanksgiving for
+        # the fourth Thursday of each month (WOM-4THU), and the hours of a shop from 10 to 17, even
+        # on Sundays, for its own business hours (bh), which begin at 9.
+        if isinstance(dates.freq, WeekOfMonth | BusinessHour):
+            expected = pd.date_range(dates[0], periods=len(dates), freq=dates.freq)
+            return dates if (dates == expected).all() else None
         return None if dates.freq is None else dates
     steps = np.diff(times)
     return times if np.allclose(steps, steps[:1], rtol=1e-3, atol=0) else None
@@ -296,6 +303,13 @@ def _have_day_first(numbers: pd.DataFrame) -> bool:
     return bool(numbers["first"].max() > 12 or first_is_a_day)
 
 
+def _are_fiscal_years(column: pd.Series) -> bool:
+    """Whether all cells are such as 2000/01, 2001/02 and 2002/03, which nobody means for months."""
+    texts = column.dropna().astype(str)
+    years = texts.str.extract(r"^\d{2}(?P<year>\d{2})[/-](?P<next>\d{2})$").astype(float)
+    return len(years) > 1 and bool(((years["year"] + 1) % 100 == years["next"]).all())
+
+
 def _numbers_of(column: pd.Series) -> pd.DataFrame:
     """The numbers of dates such as 01/02/2024 or 1.2.24: `first`, `second` and `year`, integers."""
     texts = column.dropna().astype(str)
@@ -308,8 +322,10 @@ def _dates(column: pd.Series) -> pd.Series:
     if is_datetime64_any_dtype(column):
         # Nothing is parsed, so the filters of warnings, which all threads share, stay as they are.
         return column.where(column.dt.year.between(*YEARS))
-    # pandas would take 9:30 for half past nine of the day on which it is asked.
-    column = column.mask(column.astype(str).str.fullmatch(TIME_OF_DAY))
+    # pandas would take 9:30 for half past nine of the day on which it is asked, and 2024-M02, a
+    # month, for two seconds after a midnight.
+    no_date = column.astype(str).str.fullmatch(f"({TIME_OF_DAY}|{MONTH_CODE})")
+    column = column.mask(no_date | _are_fiscal_years(column))
     numbers = _numbers_of(column)
     day_first = _have_day_first(numbers)
     every_date = len(numbers) == column.notna().sum()
@@ -339,8 +355,10 @@ def _dates_of_changing_offsets(column: pd.Series) -> pd.Series:
     2024-03-31 00:00+01:00 and 2024-04-01 00:00+02:00, they are days, and stay as they are.
     """
     texts = column.astype(str)
+    # Without an offset a stamp has no place on a clock, and it may hold two dates, as the week
+    # 2024-01-01/2024-01-07 does, of which pandas takes the second for a change of offsets.
+    texts = texts.where(texts.str.contains(OFFSET, regex=True))
     local = pd.to_datetime(texts.str.replace(OFFSET, "", regex=True), errors="coerce")
-    local = local.where(texts.str.contains(OFFSET, regex=True))  # no offset, no place on a clock
     if (local.dropna() == local.dropna().dt.normalize()).all():
         return local
     warn(f"column {column.name!r}: offsets from UTC change, so all time stamps are in UTC")

@@ -9,12 +9,15 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from pandas.tseries.api import guess_datetime_format
 
 from m2lib.errors import InputError, quoted
-from m2lib.forecaster.calendars import is_styled
+from m2lib.forecaster.calendars import is_styled, read_stamps
 
 # The usual names of each kind of column, in lower case; if a table has several, the first counts.
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
 TARGETS = ("target", "y", "value")
+# Parts of a time stamp. Beside a column of years one of quarters, Q1 to Q4, is no id, though it is
+# text that repeats; and a weekday is nothing to forecast.
+PARTS = ("quarter", "weekday", "hour")
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,14 @@ def guess_columns(
 ) -> Columns:
     """Guess, from names and contents, which column is what; what is given stands.
 
-    The time is a column of dates, preferably one with a usual name; else a column of numbers that
-    has one, or whose numbers are all such as 202412 or 20240131. The target is the column called
-    target, y or value, else all other columns of numbers are. The id is a column with a usual name,
-    else the first of text where time stamps repeat, but never a column whose values do not repeat.
-    An empty column is none of them, unless it is the only one that is called as a target is.
-    InputError where several columns have one name.
+    The time is a column of dates, preferably one with a usual name; else a column of any kind that
+    has one; else the first that is read as dates, such as 31-Dec-23, or as numbers such as 202412
+    or 20240131. The target is the column called target, y or value, else all other columns of
+    numbers are. The id is a column with a usual name, else the first of text where time stamps
+    repeat, but never a column whose values do not repeat. A column that is called like a time, or
+    like a part of one, such as weekday, is guessed to be neither id nor target. An empty column is
+    none of the three, unless it is the only one that is called as a target is. InputError where
+    several columns have one name.
     """
     repeated_names = df.columns[df.columns.duplicated()]
     if len(repeated_names):
@@ -61,26 +66,25 @@ def guess_columns(
     free_names = [name for name in df if name not in (*given_names, *empty_names)]
     if time is None:
         dates = [name for name in free_names if _holds_dates(df[name])]
-        # Whole numbers such as 202412 may be dates, but a code too: they come last.
-        coded_dates = [
-            name for name in free_names if _holds_numbers(df[name]) and is_styled(df[name])
-        ]
-        candidates = (
-            _names_among(dates, TIMES) + dates + _names_among(free_names, TIMES) + coded_dates
-        )
+        candidates = _names_among(dates, TIMES) + dates + _names_among(free_names, TIMES)
+        if not candidates:
+            # What is no date at first sight, such as 31-Dec-23 or 202412, may be a code, too.
+            candidates = [name for name in free_names if _reads_as_dates(df[name])]
         time = candidates[0] if candidates else None
         free_names = [name for name in free_names if name != time]
+    time_names = _names_among(free_names, (*TIMES, *PARTS))
     if id is None:
         candidates = _names_among(free_names, IDS)
         # A column of text tells series apart only if time stamps repeat: one series has each once.
         if time not in df or df[time].duplicated().any():
-            candidates += [name for name in free_names if _holds_text(df[name])]
+            texts = [name for name in free_names if _holds_text(df[name])]
+            candidates += [name for name in texts if name not in time_names]
         repeating_names = [name for name in candidates if df[name].duplicated().any()]
         id = repeating_names[0] if repeating_names else None
     if not targets:
         # `Unnamed: 0` and `index` are what pandas makes of row numbers that were written into a
         # CSV.
-        excluded_names = _names_among(free_names, (*IDS, *TIMES, "index"))
+        excluded_names = [*time_names, *_names_among(free_names, (*IDS, "index"))]
         excluded_names += [name for name in free_names if str(name).startswith("Unnamed: ")]
         numbers = [
             name for name in free_names if name not in excluded_names and _holds_numbers(df[name])
@@ -91,6 +95,21 @@ def guess_columns(
         named = _names_among(free_names, TARGETS) + _names_among(empty_names, TARGETS)
         targets = named[:1] or numbers
     return Columns(id, time, tuple(targets))
+
+
+def _reads_as_dates(column: pd.Series) -> bool:
+    """Whether most cells of a column of text, or all numbers of another one, are read as dates."""
+    if _holds_numbers(column):
+        return is_styled(column)
+    cells = column.dropna()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `items_of` reads them once more, and then warns
+        # Most columns are something else, which their first cell shows.
+        for part in (cells.head(1), cells):
+            times, _ = read_stamps(part)
+            if not isinstance(times, pd.DatetimeIndex) or times.notna().mean() <= 0.5:
+                return False
+    return True
 
 
 def _names_among(names: Sequence[str], words: Sequence[str]) -> list[str]:

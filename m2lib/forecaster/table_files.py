@@ -69,9 +69,15 @@ def _with_index(df: pd.DataFrame) -> pd.DataFrame:
 def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
     """The table in a .csv file; ValueError or pandas' ParserWarning where there is none."""
     names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
-    if pd.to_numeric(names, errors="coerce").notna().any():
-        raise ValueError("its first line holds numbers, not names alone")
-    if len(names) == 1 and (mark := re.search("[;\t|]", names[0])):
+    numbers = pd.to_numeric(names, errors="coerce")
+    if np.isfinite(numbers).any():  # a column called `inf` has a name
+        raise ValueError(
+            "its first line holds numbers, not names alone; where years or shops stand side by "
+            "side, a column each, df.melt makes rows of them"
+        )
+    # A name may have a comma, as in `day;sales, net`.
+    marks = "[;\t|]" if len(names) == 1 else "[;\t]"
+    if mark := re.search(marks, names[0]):
         raise ValueError(
             f"{mark[0]!r} parts its cells; save it anew after pd.read_csv(file, sep={mark[0]!r}), "
             'and give it decimal="," as well where 1.5 is written 1,5'

@@ -301,7 +301,8 @@ class _Rows:
             target = self.columns.targets[variable]
             cell = str(self.df[target].iloc[rows[row]])
             remedy = "correct it"
-            if re.fullmatch(r"\D*\d[\d.,' ]*\D*", cell):  # $1,200.50, 12,5 or 5%
+            # $1,200.50, 12,5 or 5%; a mark for thousands may be a blank of any width.
+            if re.fullmatch(r"\D*\d[\d.,'\u2019\s]*\D*", cell):
                 remedy = (
                     "write it as 1200.5, without a mark for thousands, % or a currency "
                     '(pd.read_csv reads 1,200.50 with thousands=",", and 12,5 with decimal=",")'
@@ -354,7 +355,7 @@ class _Rows:
         )
         problem = (
             f"{times[place]} follows {times[place - 1]}, unlike the rows before; {advice}; "
-            "write 2024-01-31, months by their first or last day"
+            "write 2024-01-31, months by their first or last day, years as 2024"
         )
         raise _fault(problem, self.where, rows[place], self.columns.time)
 

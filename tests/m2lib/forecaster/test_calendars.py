@@ -159,6 +159,15 @@ def test_days_stay_days_where_their_offsets_change():
     assert future_times(series, 1).tolist() == [pd.Timestamp("2024-04-06")]
 
 
+@pytest.mark.parametrize("mark", ["/", " - "])
+def test_the_first_and_the_last_day_of_a_week_are_no_date(mark):
+    """As pandas writes weeks: 2024-01-01/2024-01-07, which it reads as a time with an offset."""
+    weeks = pd.period_range("2024-01-01", periods=12, freq="W-SUN").astype(str)
+    stamps = weeks.str.replace("/", mark)
+    with pytest.raises(ValueError, match=f"row 1, column 'ds': '{stamps[0]}' is no date"):
+        series_of(stamps)
+
+
 def test_a_stamp_without_an_offset_among_others_is_named():
     hours = pd.date_range("2024-03-30", periods=48, freq="h", tz="Europe/Paris")
     stamps = hours.astype(str).tolist()
@@ -170,6 +179,22 @@ def test_a_stamp_without_an_offset_among_others_is_named():
         series_of(stamps)
 
 
+@pytest.mark.parametrize("form", ["%Y-M%m", "M%m %Y"])
+def test_the_code_of_a_month_is_no_date(form):
+    """pandas makes it a second of 1 January."""
+    months = pd.date_range("2024-01-01", periods=12, freq="MS").strftime(form)
+    with pytest.raises(ValueError, match=f"row 1, column 'ds': '{months[0]}' is no date"):
+        series_of(months)
+
+
+@pytest.mark.parametrize("mark", ["/", "-"])
+def test_fiscal_years_are_no_months(mark):
+    """Of 2000/01, 2001/02 and so on, pandas makes months that are thirteen months apart."""
+    years = [f"{year}{mark}{(year + 1) % 100:02}" for year in range(2000, 2012)]
+    with pytest.raises(ValueError, match=f"row 1, column 'ds': '{years[0]}' is no date"):
+        series_of(years)
+
+
 @pytest.mark.parametrize("form", ["%H:%M", "%H:%M:%S", "%I:%M %p", "%H:%M+01:00"])
 def test_a_time_of_day_alone_is_no_date(form):
     """pandas makes it a time of the day on which it is asked."""
@@ -177,6 +202,43 @@ def test_a_time_of_day_alone_is_no_date(form):
     message = f"row 1, column 'ds': '{hours[0]}' is no date"
     with pytest.raises(ValueError, match=re.escape(message)):
         series_of(hours)
+
+
+THIRD_FRIDAYS = pd.date_range("2020-01-01", periods=60, freq="WOM-3FRI")
+THURSDAYS = pd.date_range("2005-01-01", "2024-12-31", freq="WOM-4THU")
+FROM_10_TO_17 = [
+    day + pd.Timedelta(hours=hour)
+    for day in pd.date_range("2024-01-01", periods=12)
+    for hour in range(10, 18)
+]
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        pytest.param(THIRD_FRIDAYS.delete([17, 25]), id="third Fridays without two months"),
+        pytest.param(THIRD_FRIDAYS[2::3], id="third Fridays of quarters"),
+        pytest.param(THURSDAYS[THURSDAYS.month == 11], id="Thanksgivings"),
+        pytest.param(pd.date_range("2020-01-01", periods=24, freq="LWOM-FRI"), id="last Fridays"),
+        pytest.param(pd.DatetimeIndex(FROM_10_TO_17), id="a shop's hours"),
+        pytest.param(
+            pd.date_range("2024-01-01", periods=60, freq="h").delete(range(30, 46)),
+            id="hours, of which sixteen are missing",
+        ),
+    ],
+)
+def test_what_pandas_alone_calls_even_is_not(stamps):
+    """It looks at weekdays and weeks of the month, or at hours, and not at each stamp."""
+    assert stamps.inferred_freq is not None
+    assert with_frequency(pd.DatetimeIndex(stamps, freq=None)) is None
+
+
+def test_a_gap_that_pandas_takes_for_a_night_is_filled():
+    hours = pd.date_range("2024-01-01", periods=60, freq="h")
+    table = pd.DataFrame({"ds": hours, "y": range(60)}).drop(index=range(30, 46))
+    with pytest.warns(UserWarning, match=r"steps that were filled \(linear\): 16"):
+        (series,) = items_of(table, Columns(None, "ds", ("y",)), fill="linear")
+    assert series.values[:, 0].tolist() == list(range(60))
 
 
 def test_rounded_numbers_are_continued_by_their_mean_step():

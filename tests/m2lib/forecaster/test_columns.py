@@ -10,6 +10,7 @@ from m2lib.forecaster import Columns, guess_columns
 TWO_SHOPS = TWO_SERIES.rename(columns={"item_id": "shop"})
 SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sold": WAVE})
 """One series, with two columns beside its time and its target."""
+YEARS = [2021] * 4 + [2022] * 4 + [2023] * 4
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,21 @@ SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sol
             id="True and False are no text beside empty cells",
         ),
         pytest.param(
+            pd.DataFrame({"year": YEARS, "month": ["Jan", "Apr", "Jul", "Oct"] * 3, "y": WAVE}),
+            Columns(None, "year", ("y",)),
+            id="a month is no id",
+        ),
+        pytest.param(
+            pd.DataFrame({"year": YEARS, "quarter": ["Q1", "Q2", "Q3", "Q4"] * 3, "y": WAVE}),
+            Columns(None, "year", ("y",)),
+            id="a quarter is no id",
+        ),
+        pytest.param(
+            SALES.assign(weekday=[*range(7), *range(5)]),
+            Columns(None, "date", ("sold",)),
+            id="a weekday is no target",
+        ),
+        pytest.param(
             pd.DataFrame({"sold": ["1", "2", "x"] * 4}),
             Columns(None, None, ("sold",)),
             id="most cells are numbers",
@@ -125,6 +141,20 @@ SALES = pd.DataFrame({"date": DAYS, "sky": ["sun", "rain"] * 6, "month": 1, "sol
 )
 def test_columns_are_guessed(table, columns):
     assert guess_columns(table) == columns
+
+
+@pytest.mark.parametrize("form", ["%d-%b-%y", "%d/%m/%y", "%b %Y", "%m/%d/%Y %I:%M %p"])
+def test_dates_that_are_read_are_guessed_in_whatever_form(form):
+    """Text that repeats would otherwise be the id, and each day a series of its shops."""
+    table = TWO_SHOPS.rename(columns={"timestamp": "sold on"})
+    table.insert(0, "sold on", table.pop("sold on").dt.strftime(form))
+    assert guess_columns(table) == Columns("shop", "sold on", ("target",))
+
+
+def test_a_total_below_the_dates_leaves_them_dates():
+    days = [*DAYS.strftime("%d-%b-%y"), "total"]
+    table = pd.DataFrame({"sold on": days, "sold": [*WAVE, WAVE.sum()]})
+    assert guess_columns(table) == Columns(None, "sold on", ("sold",))
 
 
 def test_a_given_id_and_given_targets_stand():

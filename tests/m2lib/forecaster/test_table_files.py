@@ -133,6 +133,11 @@ def test_ids_are_text_and_keep_their_zeros(tmp_path):
     assert items[0].times.tolist() == list(range(1, 12))
 
 
+def test_a_column_called_inf_has_a_name(tmp_path):
+    path = write_file(tmp_path / "t.csv", "year,inf\n2020,1.5\n")
+    assert read_table(path).columns.tolist() == ["year", "inf"]
+
+
 def test_a_long_file_is_typed_as_a_whole(tmp_path):
     """By itself pandas reads it in parts, in the first of which a shop 7 would be a number."""
     lines = ["shop,sold", *["7,1"] * 400_000, *["A,1"] * 400_000]
@@ -152,6 +157,10 @@ ADVICE = (
 )
 """What every refusal of a file that is no table ends with."""
 PICTURE = b"\x89PNG\r\n\x1a\n\0\0"
+NUMBERS_IN_LINE_1 = (
+    "its first line holds numbers, not names alone; where years or shops stand side by side, "
+    "a column each, df.melt makes rows of them"
+)
 
 
 @pytest.mark.parametrize(
@@ -163,14 +172,11 @@ PICTURE = b"\x89PNG\r\n\x1a\n\0\0"
             "'utf-8' codec can't decode byte 0x89 in position 0: invalid start byte",
             id="a picture",
         ),
+        pytest.param("1,2\n3,4\n", NUMBERS_IN_LINE_1, id="no line of names"),
         pytest.param(
-            "1,2\n3,4\n", "its first line holds numbers, not names alone", id="no line of names"
+            "2024-01-01,5\n2024-01-02,7\n", NUMBERS_IN_LINE_1, id="no line of names, but dates"
         ),
-        pytest.param(
-            "2024-01-01,5\n2024-01-02,7\n",
-            "its first line holds numbers, not names alone",
-            id="no line of names, but dates",
-        ),
+        pytest.param("country,2020,2021\nChad,1,2\n", NUMBERS_IN_LINE_1, id="years side by side"),
         pytest.param(
             "a,b\n1,2\n3,4,5\n",
             "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3",
@@ -200,6 +206,12 @@ def test_cells_between_semicolons_or_tabs_are_refused_with_the_remedy(tmp_path, 
     assert f"{mark!r} parts its cells" in message
     assert f"pd.read_csv(file, sep={mark!r})" in message
     assert 'decimal="," as well where 1.5 is written 1,5' in message
+
+
+def test_semicolons_are_seen_where_a_name_has_a_comma(tmp_path):
+    path = write_file(tmp_path / "t.csv", "day;sales, net\n01.02.2024;1234,5\n")
+    with pytest.raises(InputError, match="';' parts its cells"):
+        read_table(path)
 
 
 def test_points_that_seem_to_mark_thousands_are_warned_of(tmp_path):

@@ -95,11 +95,15 @@ def changed(column, index, value):
 
 # What messages say of a fault, and how to mend it.
 NO_NUMBER = "is no finite number; correct it"
+MARKED_NUMBER = (
+    "is no finite number; write it as 1200.5, without a mark for thousands, % or a currency "
+    '(pd.read_csv reads 1,200.50 with thousands=",", and 12,5 with decimal=",")'
+)
 EMPTY = "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
 NO_DATE = "is no date, or not written as the first; write 2024-01-31"
 UNEVEN = (
     "unlike the rows before; fill gaps (--fill linear, last or zero; fill=), or resample; "
-    "write 2024-01-31, months by their first or last day"
+    "write 2024-01-31, months by their first or last day, years as 2024"
 )
 TWICE = (
     "stands twice; drop a row, name the column that tells series apart (--id), "
@@ -120,10 +124,14 @@ EACH_UNFIT_SERIES = pytest.mark.parametrize(
         pytest.param(
             changed("target", 2, "$1,183.59"),
             "B",
-            "row 3, column 'target': '$1,183.59' is no finite number; write it as 1200.5, without "
-            "a mark for thousands, % or a currency "
-            '(pd.read_csv reads 1,200.50 with thousands=",", and 12,5 with decimal=",")',
+            f"row 3, column 'target': '$1,183.59' {MARKED_NUMBER}",
             id="a price",
+        ),
+        pytest.param(
+            changed("target", 2, "1\u202f183,59"),
+            "B",
+            rf"row 3, column 'target': '1\u202f183,59' {MARKED_NUMBER}",
+            id="thousands marked by a narrow blank",
         ),
         pytest.param(
             changed("target", 3, -np.inf),
