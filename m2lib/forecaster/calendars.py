@@ -117,7 +117,7 @@ def with_frequency(times: pd.Index) -> pd.Index | None:
     """
     if isinstance(times, pd.DatetimeIndex):
         dates = pd.DatetimeIndex(times, freq="infer") if len(times) > 2 else times
-        # pandas infers these two without a look at all stamps. It takes a yearly Thanksgiving for
+        # pandas infers these two without checking every stamp. It takes a yearly Thanksgiving for
         # the fourth Thursday of each month (WOM-4THU), and the hours of a shop from 10 to 17, even
         # on Sundays, for its own business hours (bh), which begin at 9.
         if isinstance(dates.freq, WeekOfMonth | BusinessHour):
@@ -304,7 +304,7 @@ def _have_day_first(numbers: pd.DataFrame) -> bool:
 
 
 def _are_fiscal_years(column: pd.Series) -> bool:
-    """Whether all cells are such as 2000/01, 2001/02 and 2002/03, which nobody means for months."""
+    """Whether all cells are such as 2000/01, 2001/02 and 2002/03, which are not meant as months."""
     texts = column.dropna().astype(str)
     years = texts.str.extract(r"^\d{2}(?P<year>\d{2})[/-](?P<next>\d{2})$").astype(float)
     return len(years) > 1 and bool(((years["year"] + 1) % 100 == years["next"]).all())

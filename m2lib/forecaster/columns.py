@@ -48,14 +48,14 @@ def guess_columns(
 ) -> Columns:
     """Guess, from names and contents, which column is what; what is given stands.
 
-    The time is a column of dates, preferably one with a usual name; else a column of any kind that
-    has one; else the first that is read as dates, such as 31-Dec-23, or as numbers such as 202412
-    or 20240131. The target is the column called target, y or value, else all other columns of
-    numbers are. The id is a column with a usual name, else the first of text where time stamps
-    repeat, but never a column whose values do not repeat. A column that is called like a time, or
-    like a part of one, such as weekday, is guessed to be neither id nor target. An empty column is
-    none of the three, unless it is the only one that is called as a target is. InputError where
-    several columns have one name.
+    The time is a column of dates, preferably one with a usual name, and dates in forms such as
+    31-Dec-23 count where there are no plainer ones; else a column of any kind that has such a name;
+    else the first whose numbers are all such as 202412 or 20240131. The target is the column called
+    target, y or value, else all other columns of numbers are. The id is a column with a usual name,
+    else the first of text where time stamps repeat, but never a column whose values do not repeat.
+    A column that is called like a time, or like a part of one, such as weekday, is guessed to be
+    neither id nor target. An empty column is none of the three, unless it is the only one that is
+    called as a target is. InputError where several columns have one name.
     """
     repeated_names = df.columns[df.columns.duplicated()]
     if len(repeated_names):
@@ -66,9 +66,12 @@ def guess_columns(
     free_names = [name for name in df if name not in (*given_names, *empty_names)]
     if time is None:
         dates = [name for name in free_names if _holds_dates(df[name])]
+        if not dates:  # at first sight; 31-Dec-23 has to be read
+            texts = [name for name in free_names if not _holds_numbers(df[name])]
+            dates = [name for name in texts if _reads_as_dates(df[name])]
         candidates = _names_among(dates, TIMES) + dates + _names_among(free_names, TIMES)
         if not candidates:
-            # What is no date at first sight, such as 31-Dec-23 or 202412, may be a code, too.
+            # Numbers such as 202412 may be dates, but a code too, so they come last.
             candidates = [name for name in free_names if _reads_as_dates(df[name])]
         time = candidates[0] if candidates else None
         free_names = [name for name in free_names if name != time]

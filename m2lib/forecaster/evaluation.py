@@ -61,7 +61,7 @@ def _scaled_mean(errors: np.ndarray, context: np.ndarray, season: int) -> float:
 
 
 MEASURES = {
-    "errors": Measure("MAE", four_digits, _mean),  # records call the MAE so
+    "errors": Measure("MAE", four_digits, _mean),  # the name of the MAE in records
     "mase": Measure("MASE", "{:.2f}".format, _scaled_mean),
 }
 """What is measured of each forecast, by its name in a record."""
@@ -189,10 +189,10 @@ class Evaluation:
         -------
         DataFrame of str
             A row for each forecaster, the lowest MASE first. The cells are texts to be printed, and
-            the numbers are in `measures` and `gains`. The columns are one for each of `MEASURES`,
-            its mean over all origins; `gain of the model`, in MASE, with a `95% interval` by
-            Student's t if there are six forecasts or more; and `model better`, the number of
-            forecasts in which it is. In the model's own row the last three are empty.
+            the numbers are in `measures` and `gains`. Each of `MEASURES` has a column with its mean
+            over all origins. Then come `gain of the model`, in MASE, with a `95% interval` by
+            Student's t if there are six forecasts or more, and `model better`, the number of
+            forecasts in which it is. In the model's own row these last ones are empty.
         """
         best_first = self.mase.mean().sort_values().index
         gains = self.gains

@@ -133,7 +133,7 @@ def train(
     check_count("checkpoint_every", checkpoint_every)
     checkpoints = Path(checkpoints)
     if lora_layers(model):
-        _check_adapter(model, config)  # no adapter has rank 0, so then it is refused
+        _check_adapter(model, config)  # refuses rank 0, too, because no adapter has it
     elif config.rank == 0:
         train_everything(model)
     else:

@@ -146,7 +146,7 @@ def test_columns_are_guessed(table, columns):
 @pytest.mark.parametrize("form", ["%d-%b-%y", "%d/%m/%y", "%b %Y", "%m/%d/%Y %I:%M %p"])
 def test_dates_that_are_read_are_guessed_in_whatever_form(form):
     """Text that repeats would otherwise be the id, and each day a series of its shops."""
-    table = TWO_SHOPS.rename(columns={"timestamp": "sold on"})
+    table = TWO_SHOPS.rename(columns={"timestamp": "sold on"}).assign(month=1)
     table.insert(0, "sold on", table.pop("sold on").dt.strftime(form))
     assert guess_columns(table) == Columns("shop", "sold on", ("target",))
 
