@@ -96,6 +96,7 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     few_prompts = prompts[:3] if count >= 50 else prompts[:1]
     two_prompts = few_prompts[:2]
     ten_prompts = prompts[:10]
+    batches = f"batches of {len(ten_prompts)}"  # fewer than ten if so few are to be forecast
     rows = [_one_by_one_row(name, few_prompts, count)]
 
     # Each row makes one more change on the way to ours.
@@ -108,14 +109,14 @@ def decode_rows(name: str, dtype: str, count: int, limits: dict) -> list[dict]:
     duration = _decode_seconds(model, two_prompts, batch=1, engine=Reference)
     rows.append(_scaled_row(f"and {dtype}", duration, len(two_prompts), count))
     duration = _decode_seconds(model, ten_prompts, batch=10, engine=Reference)
-    rows.append(_scaled_row("and batches of 10", duration, len(ten_prompts), count))
+    rows.append(_scaled_row(f"and {batches}", duration, len(ten_prompts), count))
     duration = _decode_seconds(model, ten_prompts, batch=10, engine=Engine)
     label = "and our forward pass: prompts alone, merged, own cache"
     rows.append(_scaled_row(label, duration, len(ten_prompts), count))
 
     work = partial(generate_batched, model, ten_prompts)
     duration = seconds(work, model.device, warm=False)
-    label = f"(b) transformers, batches of 10, {dtype}, 13 tokens, 220 tokens"
+    label = f"(b) transformers, {batches}, {dtype}, 13 tokens, 220 tokens"
     rows.append(_scaled_row(label, duration, len(ten_prompts), count))
     load_float32 = partial(load_reduced, name, "float32")
     llama_seconds = llama_cpp.measured(load_float32, ten_prompts)

@@ -61,8 +61,10 @@ def run(
         KEY=VALUE, an option of the jobs by submitit's name: timeout_min=600, gpus_per_node=1,
         slurm_partition=gpu.
     """
-    # One of the two is given, names or --all, and --beyond says what `all` means.
-    if every == bool(names) or (beyond and not every):
+    names_beside_all = names and every
+    nothing_to_run = not (names or every)
+    beyond_without_all = beyond and not every
+    if names_beside_all or nothing_to_run or beyond_without_all:
         raise InputError(
             "name the experiments to run, or give --all (and --beyond); "
             "`python -m study status` lists them"

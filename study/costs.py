@@ -124,13 +124,16 @@ class Workload:
 def workload(experiment: Experiment, profile: Profile, start: str = "") -> Workload:
     """Return what decides the cost of an experiment at a profile.
 
-    start: the experiment whose adapter it uses, if that is known; by default the first of those
-    that may be chosen.
+    start: the experiment whose adapter it uses, if that is known; by default the one that the
+    report chose, if the profile takes the report's choices, else the first of those that may be
+    chosen.
     """
     training = training_at(experiment, profile)
     protocol = protocol_at(experiment, profile)
     adapter_training = training
     if experiment.adapter and not training:
+        if not start and profile.as_reported:
+            start = start_of(experiment, published_deciding_maes)
         trained_experiment = EXPERIMENTS[start or experiment.adapter.names[0]]
         adapter_training = training_at(trained_experiment, profile)
     targets = TARGETS
@@ -219,7 +222,7 @@ def table_3(shape: Shape, convention: str) -> dict[str, tuple[int, int]]:
     for experiment in EXPERIMENTS.values():
         if not experiment.group:
             continue
-        work = workload(experiment, REPORT, start_of(experiment, published_deciding_maes))
+        work = workload(experiment, REPORT)
         costs = estimate(work, shape)
         training, forecasts = rows.get(experiment.group, (0, 0))
         training += costs["training"][convention]

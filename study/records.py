@@ -22,7 +22,7 @@ from typing_extensions import TypedDict  # that of typing is refused by pydantic
 from m2lib.accounting import CONVENTIONS, sum_costs
 from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
 from m2lib.errors import InputError
-from m2lib.files import write_json
+from m2lib.files import check_folder, write_json
 from m2lib.model import backbone_id
 from m2lib.series import SeriesSet, TextFormat, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir
@@ -337,13 +337,19 @@ def save_record(profile: Profile | str, record: Record) -> None:
 
 
 def keep_aside(path: Path) -> None:
-    """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where."""
+    """Copy a record that a new run replaces, and its adapter, into `M2_OUT`, and say where.
+
+    If the record has been moved away, its adapter alone is copied.
+    """
     folder = out_dir() / "replaced" / time.strftime("%Y%m%d-%H%M%S")
     copy_path = folder / path.relative_to(results_dir())
     copy_path.parent.mkdir(parents=True, exist_ok=True)
     adapter = path.with_suffix("")
     if adapter.is_dir():
         shutil.copytree(adapter, copy_path.with_suffix(""), dirs_exist_ok=True)
+    if not path.exists():
+        tqdm.write(f"the adapter of an earlier run is now {copy_path.with_suffix('')}")
+        return
     shutil.copy2(path, copy_path)
     tqdm.write(f"the earlier record is now {copy_path}")
 
@@ -352,10 +358,11 @@ def keep_aside(path: Path) -> None:
 def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
     """Lock a name, an experiment's or `budget`, so that no other process works on it meanwhile.
 
-    However the process ends, the lock goes with it. Raises InputError if another process still
-    holds the lock after `wait` seconds.
+    However the process ends, the lock goes with it. Raises InputError if nothing can be written
+    beside the record, and if another process still holds the lock after `wait` seconds.
     """
     path = record_path(profile, name)
+    check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path.with_name(f".{path.stem}.lock")).acquire(timeout=wait):
@@ -367,7 +374,10 @@ def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
 
 
 def in_progress(profile: Profile, name: str) -> bool:
-    """Whether a process, this one or another, runs an experiment now."""
+    """Whether a process, this one or another, runs an experiment now.
+
+    Where nothing can be written, no lock can be tried, so an experiment may be running there.
+    """
     try:
         with hold(profile, name):
             return False

@@ -226,18 +226,22 @@ class Run:
     def begin(self) -> None:
         """Store the record, and keep aside the one that it replaces.
 
-        That is another run's record or, if a finished run forecasts again, its own. The record says
-        from now on what the run may cost at most. Raises InputError if the budget does not allow
-        for that, before any record is changed.
+        That is another run's record or, if a finished run forecasts again, its own. An adapter
+        whose record is gone is kept aside, too, because a new run deletes it. The record says from
+        now on what the run may cost at most. Raises InputError if the budget does not allow for
+        that, before any record is changed.
         """
         profile = self.profile
         record = self.record
         path = record_path(profile, record.name)
         begins = self.is_new or record.status == "done"  # else it goes on
-        replaces = begins and not profile.live and path.exists()
+        # Somebody may have moved a record away and left its adapter.
+        something_is_there = path.exists() or self.folder.is_dir()
+        replaces = begins and not profile.live and something_is_there
         record.status = "running"
         if replaces and self.is_new:
-            with suppress(InputError):  # if it cannot be read, nobody knows what it had spent
+            # If it is gone or cannot be read, nobody knows what it had spent.
+            with suppress(InputError):
                 record.flops["discarded"] = load_record(profile, record.name).spent()
         # Runs reserve one after the other, so that no two of them take the same FLOPs.
         with records.hold(profile, "budget", 60):
@@ -318,6 +322,8 @@ class Run:
 
         At rank 0 all of the backbone's weights train instead, and are not stored.
         """
+        # Steps that were taken from a longer run are computed here if their adapter is gone.
+        self.record.taken_from = ""
         train(
             self.backbone.model,
             training_windows(self.plan, self.data, config),

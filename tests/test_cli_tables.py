@@ -484,6 +484,16 @@ def test_evaluate_fine_tunes_before_each_origin(m2, pelts):
     assert m2(command).out != m2(f"{command} --finetune 2").out
 
 
+def test_fine_tuning_before_each_origin_is_the_same_from_python(m2, pelts):
+    options = "--horizon 4 --origins 2 --samples 3 --finetune 2 --context-length 12"
+    m2(f"evaluate pelts.csv {options} --output all.csv")
+
+    expected = Forecaster.from_pretrained().evaluate(
+        pelts, 4, origins=2, num_samples=3, finetune=2, context_length=12, **PELTS_COLUMNS
+    )
+    pd.testing.assert_frame_equal(pd.read_csv("all.csv"), expected.forecasts, check_dtype=False)
+
+
 def test_where_there_is_nothing_to_tune_on_a_forecast_is_missing_and_this_is_said(m2, pelts):
     options = "--horizon 8 --origins 5 --samples 2 --finetune 1"
     printed = m2(f"evaluate pelts.csv {options}")

@@ -126,6 +126,7 @@ def test_the_program_for_tables_runs(tmp_path, monkeypatch):
     smaller = {
         "Forecaster.from_pretrained()": 'Forecaster.from_pretrained("none", backbone="tiny")',
         "num_steps=20": "num_steps=1",
+        "finetune=20": "finetune=1",
         'tuned.export("whole")': "",  # `tiny` has no folder with a tokenizer
     }
     for at_full_size, small in smaller.items():
@@ -141,6 +142,8 @@ def test_the_program_for_tables_runs(tmp_path, monkeypatch):
     assert len(names["ahead"]) == 14
     assert (tmp_path / "ahead.png").is_file()
     assert names["found"].errors.shape[0] == 6
+    assert names["found_tuned"].errors.shape[0] == 6
+    assert names["samples"].shape == (20, 14, 1)
     assert names["quantiles"].shape == (1, 14, 9)
     assert names["tuned"].adapter == tmp_path / "mine"
 

@@ -43,6 +43,7 @@ def test_the_programs_run_one_after_the_other(folder):
             program = program.replace(at_full_size, small)
         execute(program, names)
 
+    assert names["flops"] == 4 * names["first_step"]["executed"] > 0
     log = names["log"]
     assert [evaluation["step"] for evaluation in log.evaluations] == [0, 2, 4]
     assert names["best"]["step"] in (2, 4)

@@ -51,8 +51,9 @@ def forward_flops(
     rank : int, optional
         Rank of the adapters; 0 is the model without adapters.
     targets : tuple of str, optional
-        The projections that have adapters, names of PROJECTIONS. Without adapters they change
-        nothing.
+        The projections that have adapters, names of PROJECTIONS. Default: q and v, as in the
+        report; `tuple(PROJECTIONS)` are all seven, which `Forecaster.fit` adapts. Without adapters
+        they change nothing.
     convention : {"coursework", "published", "executed"}, optional
         How to count.
 

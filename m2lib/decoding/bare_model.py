@@ -93,7 +93,7 @@ class BareModel:
         """Whether these are the matrices of this model with the weights that it has now.
 
         A training step, another adapter, or a move to another device or dtype makes it False. What
-        is written through a weight's `.data` goes unnoticed, as it does in PyTorch's own checks.
+        is written through `torch.Tensor.data` goes unnoticed, as it does in PyTorch's own checks.
         """
         return self._states is not None and self._states == _states(list(model.parameters()))
 

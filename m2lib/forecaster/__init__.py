@@ -15,7 +15,7 @@ from .forecaster import Forecaster
 from .plotting import plot_forecasts, plot_items
 from .sampling import Sampler, Sampling, format_for
 from .table_files import check_output, read_table, write_table
-from .tables import Fill, Item, calendar_seasons, calendars_differ, chosen_seasons, items_of
+from .tables import Fill, Item, calendars_differ, chosen_seasons, items_of
 from .views import View
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "Sampling",
     "View",
     "adapter_folder",
-    "calendar_seasons",
     "calendars_differ",
     "check_output",
     "chosen_seasons",

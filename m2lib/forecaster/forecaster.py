@@ -19,7 +19,7 @@ from pandas.api.types import is_list_like
 
 from m2lib import settings
 from m2lib.decoding import Forecast
-from m2lib.errors import InputError, warn
+from m2lib.errors import InputError, check_count, warn
 from m2lib.forecaster.adapters import (
     GENERAL_FOLDER,
     NO_ADAPTER,
@@ -66,8 +66,12 @@ PART = 50  # series that are forecast together: a batch of more saves no time
 class Forecaster(Sampler):
     """A small language model that forecasts series written as text, with their uncertainty.
 
-    It adds to `Sampler`, which draws the samples, what a user calls: loading, forecasts of tables
-    and arrays under chronos's names, evaluation, training and export.
+    `Forecaster.from_pretrained` loads one, and `Forecaster(backbone, text_format)` makes one of a
+    model that is in memory. `predict_df` forecasts a table and `predict_quantiles` arrays, under
+    chronos's names; `sample` returns the samples of arrays. `evaluate` compares with other
+    forecasts, `fit` trains an adapter, and `export` writes a model for transformers.
+
+    It adds these to `Sampler`, which draws the samples.
     """
 
     @classmethod
@@ -98,7 +102,8 @@ class Forecaster(Sampler):
             The text format of a model without an adapter, because an adapter and an exported model
             know their own. Default: chosen for each table.
         device : str or torch.device, optional
-            As in `m2lib.model.load_backbone`.
+            `cpu`, `cuda`, `cuda:1` or `mps`. Default: `M2_DEVICE`, else a CUDA GPU if there is one,
+            else the CPU.
         dtype : str or torch.dtype, optional
             `float32`, `bfloat16`, or on a CPU `int8`, which rounds the weights of the model's
             layers, and what they are multiplied with, to 8 bits (`m2lib.model.int8_product`); all
@@ -189,9 +194,10 @@ class Forecaster(Sampler):
         quantile_levels : sequence of float, optional
             Between 0 and 1.
         num_samples, temperature, seed, batch_size, context_length : optional
-            As in `m2lib.forecaster.Sampling`.
+            As in `predict_df`.
         ids, season, views : optional
-            As in `sample`.
+            As in `sample`, which also returns the samples. An array has no calendar, so its season
+            has to be given.
 
         Returns
         -------
@@ -265,20 +271,27 @@ class Forecaster(Sampler):
             The columns to forecast, one to eight; several are one series of so many variables.
         season : int or sequence of int, optional
             Steps of the season, which is taken out before a series is written, and put back
-            afterwards. Of several, each series gets the longest that it has three of. Default: the
-            calendar's, where time stamps say which: the hours (or parts of hours) of a day and of a
-            week, 7 days, 5 business days, 52 weeks, 12 months, 4 quarters; else 1, which is none.
+            afterwards. If several are given, each series gets the longest that fits into it three
+            times. Default: the calendar's, where time stamps say which: the hours (or parts of
+            hours) of a day and of a week, 7 days, 5 business days, 52 weeks, 12 months, 4 quarters;
+            else 1, which is none.
             Where the calendars of the series differ there is none, with a warning.
         num_samples : int, optional
-            Forecasts sampled for each series; 1 is the single greedy one.
+            Forecasts sampled for each series. With 1 it is the single greedy one, which is then the
+            forecast at every level.
         temperature : float, optional
-            The sampling's temperature, above 0: the lower, the narrower are the forecasts. Default:
-            0.7, but 1 for a series that is mostly zero, because a low temperature draws what is
-            rare too rarely.
+            The sampling's temperature, above 0: a lower one gives narrower bands. Default: 0.7, but
+            1 for a series that is mostly zero, because a low temperature draws what is rare too
+            rarely.
         seed : int, optional
-            The sampling's seed. Every fifty series have the next one.
-        batch_size, context_length : int, optional
-            As in `m2lib.forecaster.Sampling`.
+            The sampling's seed. Fifty series are forecast together, and each further fifty get the
+            next seed.
+        batch_size : int, optional
+            Contexts that are forecast together; each series has one for each view of the adapter.
+            Samples depend on it. Default: as many as fit into 2 GB of keys and values.
+        context_length : int, optional
+            The last steps of each series that the model reads at most, 10 or more. Fewer take less
+            time. Default: as many as the model's window holds.
         return_samples : bool, optional
             Whether the table holds the samples themselves, too, and their mean.
         skip : bool, optional
@@ -293,14 +306,15 @@ class Forecaster(Sampler):
         Returns
         -------
         DataFrame
-            Columns id, time, `target_name`, `predictions` (the median) and one for each level, with
-            names such as `0.1`; series in the table's order. With `return_samples` the columns
-            `mean`, `sample_0`, `sample_1` and so on follow. A sample is one possible course over
-            all steps and variables, so the sum of a sample's steps is a sample of their sum, and
-            has quantiles, too. The samples are moved apart by the text format's `spread`, as the
-            levels are; the mean is that of the samples before (see `m2lib.decoding.Forecast.mean`).
-            Time stamps are of the table's type, and in its time zone; but dates that the table has
-            as text, such as 2024-01-31, come back as dates: pd.to_datetime makes the table's so.
+            Columns id, time, `target_name`, `predictions` (the median) and one for each level,
+            whose name is text, such as "0.1". The series stand in the table's order. With
+            `return_samples` the columns `mean`, `sample_0`, `sample_1` and so on follow. A sample
+            is one possible course over all steps and variables, so the sum of a sample's steps is a
+            sample of their sum, and has quantiles, too. The samples are moved apart by the text
+            format's `spread`, as the levels are, but the mean is that of the samples before they
+            are moved (see `m2lib.decoding.Forecast.mean`). Time stamps are of the table's type, and
+            in its time zone. But dates that the table has as text, such as 2024-01-31, come back as
+            dates, so use pd.to_datetime on the table's before you merge the two.
 
         Raises
         ------
@@ -413,7 +427,7 @@ class Forecaster(Sampler):
         skip : bool, optional
             Whether a series that cannot be read is left out, with a warning that says why.
         context_length : int, optional
-            As in `m2lib.forecaster.Sampling`.
+            As in `predict_df`.
 
         Returns
         -------
@@ -461,6 +475,7 @@ class Forecaster(Sampler):
         leave_out: int = 0,
         season: int | Sequence[int] | None = None,
         period: int | None = None,
+        finetune: int | None = None,
         auto_ets: bool | None = None,
         rivals: Mapping[str, Rival] | None = None,
         num_samples: int = SAMPLES,
@@ -483,15 +498,22 @@ class Forecaster(Sampler):
         id_column, timestamp_column, target : str, optional
             As in `predict_df`.
         origins : int, optional
-            Moments to forecast from, in each series.
+            Moments to forecast from, in each series. With one, no difference can be shown to be
+            more than chance; of a single series take eight.
         stride : int, optional
             Steps from one moment to the next. Default: `prediction_length`.
         leave_out : int, optional
             Last steps of each series that are not used.
         season : int or sequence of int, optional
             As in `predict_df`.
-        period, auto_ets : optional
-            As in `m2lib.forecaster.evaluate`.
+        period : int, optional
+            Steps that the simple forecast "last period" repeats. Default: the season, where every
+            context is as long as it; else what each series' autocorrelation suggests.
+        finetune : int, optional
+            Steps of training before each moment, on what was known by then; try 20. A moment then
+            needs 10 + `prediction_length` known steps. No adapter is kept. Default: no training.
+        auto_ets : bool, optional
+            Whether AutoETS forecasts beside the others. Default: where statsforecast is installed.
         rivals : mapping of str to callable, optional
             Forecasters of one's own to compare with, by name. Each takes a list of contexts, which
             are (steps, variables) in the table's units, and `prediction_length`, and returns a
@@ -518,6 +540,15 @@ class Forecaster(Sampler):
         columns = _columns(id_column, timestamp_column, target)
         least = SHORTEST + prediction_length + leave_out
         items = items_of(df, columns, least=least, skip=skip, fill=fill)
+        refit = None
+        if finetune is not None:
+            check_count("finetune", finetune)
+            # Imported here because it brings the training loop, which no forecast needs.
+            from m2lib.forecaster.finetune import refitter
+
+            refit = refitter(
+                self, prediction_length, finetune, seed=seed, context_length=context_length
+            )
         return evaluate(
             self,
             items,
@@ -527,6 +558,7 @@ class Forecaster(Sampler):
             leave_out=leave_out,
             season=_seasons(items, season),
             period=period,
+            refit=refit,
             sampling=sampling,
             columns=columns,
             auto_ets=auto_ets,
@@ -606,7 +638,8 @@ class Forecaster(Sampler):
         Returns
         -------
         Forecaster
-            The model, loaded anew, with the new adapter. This forecaster stays as it is.
+            The model, loaded anew, with the new adapter. This forecaster stays as it is. The errors
+            before and after are among the lines for `say`, and in the folder's `facts.json`.
 
         Raises
         ------

@@ -72,6 +72,9 @@ def evaluate(
 ) -> Evaluation:
     """Forecast from rolling origins, and compare with simple forecasts of the same contexts.
 
+    `Forecaster.evaluate` does this for a DataFrame. Here the series have been taken from their
+    table by `items_of`, and `refit` may be any training.
+
     Parameters
     ----------
     forecaster : Sampler

@@ -150,7 +150,8 @@ class Sampler:
             The names of series in errors. Default: their numbers from 0.
         season : int or sequence of int, optional
             Steps of the season, which is taken out before a series is written, and put back
-            afterwards; 1: none. Of several, each series gets the longest that it has three of.
+            afterwards; 1: none. If several are given, each series gets the longest that fits into
+            it three times.
         views : sequence of View, optional
             The ways in which the model is shown each series, see `m2lib.forecaster.View`. The
             samples are shared out among them, so that of 20 samples three views have 7, 7 and 6.

@@ -82,6 +82,8 @@ def load_backbone(
 ) -> Backbone:
     """Load a backbone that is on this machine, without using the network.
 
+    `fetch_backbone` downloads one that is not.
+
     A .gguf file that is loaded for the first time is converted into `M2_CACHE`.
 
     Parameters
@@ -89,9 +91,10 @@ def load_backbone(
     name : str or Path
         A name in `catalogue.BACKBONES`, or the path of a local model folder or .gguf file.
     device : str or torch.device, optional
-        `cpu`, `cuda`, `cuda:N` or `mps`. Default: `chosen_device`.
+        `cpu`, `cuda`, `cuda:N` or `mps`. Default: `M2_DEVICE`, else a CUDA GPU if there is one,
+        else the CPU.
     dtype : str or torch.dtype, optional
-        `float32` or `bfloat16`. Default: `chosen_dtype`.
+        `float32` or `bfloat16`. Default: `M2_DTYPE`, else the one in which the device is fastest.
     reduce : bool, optional
         False keeps the full vocabulary.
 

@@ -106,7 +106,8 @@ def inject_lora(
         Default: the rank, so that the adapter's factor is 1.
     targets : tuple of str, optional
         The last parts of the paths of the layers to adapt: `q_proj` names, among others,
-        `model.layers.0.self_attn.q_proj`.
+        `model.layers.0.self_attn.q_proj`. Default: `q_proj` and `v_proj`, as in the report;
+        `ALL_TARGETS` are all seven.
     generator : torch.Generator, optional
         A generator on the CPU for the first values of every A. Default: PyTorch's global one.
 

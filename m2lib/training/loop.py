@@ -90,7 +90,9 @@ def train(
         A model with the 13-token vocabulary. Adapters that it already has are trained further;
         without any it gets new ones.
     windows : ndarray of int64, shape (windows, length), or callable
-        The windows of token ids, as `batch_of` takes them.
+        The windows of token ids; or a function, such as `random_windows` returns, that takes the
+        number of a step, from 0, and returns the windows of that step. It may return another
+        number of them than the config's `batch_size`.
     config : TrainConfig
         The settings that decide the numbers.
     checkpoints : str or Path

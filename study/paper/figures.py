@@ -259,13 +259,13 @@ def _draw_ranks(ax: Axes, sampled: Sampled, who: str) -> None:
 
     Beside 48 samples there are 49 ranks, so a bin has 7 of them.
     """
-    samples = np.moveaxis(sampled.samples[who], 1, 0)  # (m, n, 20, 2)
-    truth_ranks = ranks(samples, sampled.truths, np.random.default_rng(0)).ravel()
+    by_sample = np.moveaxis(sampled.samples[who], 1, 0)  # (m, n, 20, 2)
+    truth_ranks = ranks(by_sample, sampled.truths, np.random.default_rng(0)).ravel()
     colour, _ = _LOOKS[who]
     ax.hist(
         truth_ranks,
         bins=7,
-        range=(-0.5, len(samples) + 0.5),
+        range=(-0.5, len(by_sample) + 0.5),
         weights=np.full(len(truth_ranks), 1 / len(truth_ranks)),
         color=colour,
         rwidth=0.94,
@@ -365,13 +365,13 @@ def sample_counts(profile: Profile) -> Figure:
 def _maes_of_medians(sampled: Sampled, who: str, counts: tuple[int, ...]) -> np.ndarray:
     """Return the MAE of the median of n of a forecaster's samples: (counts, draws, series)."""
     rng = np.random.default_rng(0)
-    samples = sampled.samples[who]
+    all_samples = sampled.samples[who]  # (n, m, 20, 2)
     maes = []
     for count in counts:
         by_draw = []
         for _ in range(20):
-            places = rng.permutation(samples.shape[1])[:count]
-            subset = samples[:, places]
+            places = rng.permutation(all_samples.shape[1])[:count]
+            subset = all_samples[:, places]
             by_draw.append(series_mae(np.median(subset, axis=1), sampled.truths))
         maes.append(by_draw)
     return np.array(maes)

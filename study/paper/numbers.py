@@ -308,8 +308,9 @@ def _gain(our_maes: pd.Series, their_maes: pd.Series) -> dict[str, Any]:
 def _gain_robustness(gains: pd.Series) -> dict[str, Any]:
     """Return what a mean gain hangs on, and what a stricter interval says of it.
 
-    `largest` is the largest gain of a series, and `largest share` its share of the sum of all;
-    `without three` is the mean without the three largest gains, with its interval.
+    `t interval` is Student's interval of the mean. `largest share` is the share that the largest
+    gain of a series has in the sum of all, and `share of three` that of the three largest.
+    `without three` is the mean without these three, with its bootstrap interval.
     """
     largest_first = gains.sort_values(ascending=False)
     total_gain = gains.sum()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from m2lib.errors import InputError
 from m2lib.files import read_json
 from m2lib.series.intervals import Ratio, error_ratio
 from study.paper.errors import geometric_mean
@@ -42,12 +43,18 @@ def errors_by_series(rows: Iterable[dict[str, Any]], measure: str = "mase") -> p
     """Return the error of each series: one row a source and series, one column a forecaster.
 
     It is the mean MASE of the series' forecasts, or the mean of their other `measure`, `loss`,
-    which is their scaled quantile loss; and LEAST_ERROR where that is less.
+    which is their scaled quantile loss; and LEAST_ERROR where that is less. Raises InputError if
+    there are no rows.
     """
     frames = []
     for row in rows:
         errors = pd.DataFrame({"series": row["series"], "error": row[measure]})
         frames.append(errors.assign(source=row["source"], forecaster=row["forecaster"]))
+    if not frames:
+        raise InputError(
+            f"{benchmark_record(RECORD)} has no rows of the series that are asked for; "
+            "`python -m benchmarks.textbook` measures them, those for judging with --judge"
+        )
     table = pd.concat(frames).pivot_table(
         "error", ["source", "series"], "forecaster", aggfunc="mean", sort=False
     )

@@ -34,6 +34,7 @@ def test_each_way_of_decoding_is_a_row_of_the_table(monkeypatch):
     assert len(lines) == 2 + len(rows)  # a head and a rule stand above them
     assert all(line.count("|") == 5 for line in lines)
     assert "1 series measured" in lines[2]  # the slowest way forecasts one and is scaled
+    assert lines[5].startswith("| and batches of 2 (2 series measured) |")
     assert lines[-1].startswith("| m2lib, float32")
     json.dumps(rows)  # they can be recorded
 

@@ -26,7 +26,7 @@ from m2lib.training import batch_of, make_windows, step_costs
 from study.costs import estimate, loss_costs, series_costs, workload
 from study.experiments import EXPERIMENTS
 from study.plans import training_at
-from study.profiles import REPORT, Profile
+from study.profiles import LAPTOP, REPORT, Profile
 from study.runs import run
 
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
@@ -169,11 +169,15 @@ def test_nothing_is_left_to_pay_when_all_is_done():
         pytest.param("default", 4, id="an adapter of its own"),
         pytest.param("default-rest", 4, id="another's adapter"),
         pytest.param("search/expt_7", 4, id="one of the search"),
-        pytest.param("search/second_0", 2, id="the first of those that may be chosen"),
+        pytest.param("search/second_0", 4, id="the adapter that the report chose"),
     ],
 )
 def test_an_experiment_costs_what_the_rank_of_its_adapter_asks_for(name, rank):
     assert workload(EXPERIMENTS[name], REPORT).rank == rank
+
+
+def test_while_no_errors_have_chosen_the_first_of_several_adapters_decides_the_costs():
+    assert workload(EXPERIMENTS["search/second_0"], LAPTOP).rank == 2
 
 
 def test_the_adapter_that_was_chosen_decides_the_costs_if_it_is_known():

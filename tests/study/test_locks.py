@@ -25,6 +25,18 @@ def test_an_experiment_that_another_process_runs_is_refused(data):
         run("baseline", SMALL, data=data, fresh=True)
 
 
+def test_where_no_record_can_be_written_a_run_does_not_begin(data, store):
+    (store / "results").write_text("no folder", encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot write into .* is no folder, or read-only"):
+        run("baseline", SMALL, data=data)
+
+
+def test_where_nothing_can_be_written_an_experiment_may_be_running(monkeypatch):
+    """So `status` goes on with its list in a folder that belongs to somebody else."""
+    monkeypatch.setattr("m2lib.files.os.access", lambda *_, **__: False)
+    assert in_progress(SMALL, "baseline")
+
+
 def test_a_live_run_waits_for_another(data, monkeypatch):
     live = replace(SMALL, name="slice", live=True)
     is_held = threading.Event()

@@ -3,6 +3,7 @@
 Here `context/512` is two steps long, and `final`, whose settings are the same, four.
 """
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -122,6 +123,21 @@ def test_steps_are_not_taken_from_adapters_whose_record_is_gone(data):
     run("final", SMALL, data=data)
     record_path(SMALL, "final").unlink()
     assert run("context/512", SMALL, data=data).taken_from == ""
+
+
+def test_steps_that_were_taken_are_computed_if_their_adapter_is_gone(data, interrupted_at):
+    run("final", SMALL, data=data)
+    with interrupted_at(runs, "forecast", call=2):
+        run("context/512", SMALL, data=data)
+    stopped = load_record(SMALL, "context/512")
+    assert stopped.taken_from == "final"
+    assert stopped.steps_run == 0
+    shutil.rmtree(adapter_path(SMALL, "context/512"))
+
+    computed = run("context/512", SMALL, data=data)
+
+    assert computed.taken_from == ""
+    assert computed.steps_run == 2
 
 
 def test_a_record_of_steps_that_were_taken_names_both_machines(data, press_ctrl_c, monkeypatch):

@@ -134,6 +134,19 @@ def test_a_fresh_run_keeps_the_old_record_and_adapter_aside_and_goes_on_when_sto
     assert adapter.read_bytes() == old_adapter
 
 
+def test_an_adapter_whose_record_was_moved_away_is_kept_aside(data, capsys):
+    run("default-warm", SMALL, data=data)
+    adapter = adapter_path(SMALL, "default-warm") / "adapter_model.safetensors"
+    old_adapter = adapter.read_bytes()
+    record_path(SMALL, "default-warm").unlink()
+
+    run("default-warm", SMALL, data=data)
+
+    (kept,) = out_dir().glob("replaced/*/laptop-tiny/default-warm")
+    assert (kept / "adapter_model.safetensors").read_bytes() == old_adapter
+    assert f"the adapter of an earlier run is now {kept}" in capsys.readouterr().out
+
+
 def test_a_run_stopped_between_training_and_forecasts_goes_on(data, interrupted_at):
     watched = replace(SMALL, watched=2, watched_forecasts=("default-warm",))
     unbroken = run("default-warm", watched, data=data)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m2lib.forecaster import Columns, Item, calendar_seasons, items_of
+from m2lib.forecaster import Columns, Item, items_of
 from m2lib.forecaster.calendars import (
     following,
     is_styled,
@@ -21,7 +21,7 @@ from m2lib.forecaster.calendars import (
     with_frequency,
     without_gaps,
 )
-from m2lib.forecaster.tables import as_written, future_times
+from m2lib.forecaster.tables import as_written, calendar_seasons, future_times
 
 without_a_warning = pytest.mark.filterwarnings("error")
 

@@ -352,6 +352,11 @@ CALENDARS_DIFFER = (
 )
 
 
+def test_an_evaluation_is_not_tuned_for_no_steps(untuned, sales):
+    with pytest.raises(InputError, match="finetune is 0; give a whole number"):
+        untuned.evaluate(sales, 2, finetune=0)
+
+
 @pytest.fixture(params=["predict_df", "evaluate", "fit"])
 def method(request, untuned, monkeypatch):
     """Return each method that chooses the season of a table; fit trains nothing."""

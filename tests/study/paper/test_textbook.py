@@ -2,6 +2,7 @@
 
 import pytest
 
+from m2lib.errors import InputError
 from study.paper.textbook import LEAST_ERROR, by_source, compared, errors_by_series, summary
 
 
@@ -29,6 +30,12 @@ ERRORS = errors_by_series(ROWS)
 
 def test_the_error_of_a_series_is_the_mean_over_its_forecasts():
     assert ERRORS["ours"].tolist() == [1, 2, 4, 2, LEAST_ERROR]
+
+
+def test_without_rows_the_command_that_measures_them_is_named():
+    message = r"textbook\.json has no rows .*; `python -m benchmarks\.textbook` measures them"
+    with pytest.raises(InputError, match=message):
+        errors_by_series([])
 
 
 def test_over_series_each_series_counts_once():
