@@ -1,7 +1,8 @@
 """Fine-tune a small language model to forecast predator-prey series written as text.
 
 For a table of your own begin with `Forecaster.from_pretrained`. The parts that it is made of can be
-used by themselves: `load_backbone`, `train` and `forecast` take arrays and token ids.
+used by themselves: `load_backbone` loads a language model, `train` trains it on token ids, and
+`forecast` forecasts arrays with it.
 
 Six packages on three floors; each imports only from floors below it: `forecaster`; `decoding` and
 `training`; `model`, `series` and `accounting`. They, and the names of `__init__.pyi`, are loaded

@@ -336,13 +336,7 @@ def evaluate(
     if finetune:
         from m2lib.forecaster.finetune import refitter
 
-        refit = refitter(
-            forecaster,
-            task.horizon,
-            finetune,
-            seed=sampling.seed,
-            context_length=sampling.context_length,
-        )
+        refit = refitter(forecaster, task.horizon, finetune, sampling.for_forecaster())
     evaluation = m2lib.forecaster.evaluate(
         forecaster,
         items,

@@ -347,11 +347,11 @@ def keep_aside(path: Path) -> None:
     adapter = path.with_suffix("")
     if adapter.is_dir():
         shutil.copytree(adapter, copy_path.with_suffix(""), dirs_exist_ok=True)
-    if not path.exists():
+    if path.exists():
+        shutil.copy2(path, copy_path)
+        tqdm.write(f"the earlier record is now {copy_path}")
+    else:
         tqdm.write(f"the adapter of an earlier run is now {copy_path.with_suffix('')}")
-        return
-    shutil.copy2(path, copy_path)
-    tqdm.write(f"the earlier record is now {copy_path}")
 
 
 @contextmanager
@@ -359,7 +359,7 @@ def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
     """Lock a name, an experiment's or `budget`, so that no other process works on it meanwhile.
 
     However the process ends, the lock goes with it. Raises InputError if nothing can be written
-    beside the record, and if another process still holds the lock after `wait` seconds.
+    beside the record, or if another process still holds the lock after `wait` seconds.
     """
     path = record_path(profile, name)
     check_folder(path.parent)

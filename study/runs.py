@@ -236,8 +236,7 @@ class Run:
         path = record_path(profile, record.name)
         begins = self.is_new or record.status == "done"  # else it goes on
         # Somebody may have moved a record away and left its adapter.
-        something_is_there = path.exists() or self.folder.is_dir()
-        replaces = begins and not profile.live and something_is_there
+        replaces = begins and not profile.live and (path.exists() or self.folder.is_dir())
         record.status = "running"
         if replaces and self.is_new:
             # If it is gone or cannot be read, nobody knows what it had spent.

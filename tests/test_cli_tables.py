@@ -485,11 +485,11 @@ def test_evaluate_fine_tunes_before_each_origin(m2, pelts):
 
 
 def test_fine_tuning_before_each_origin_is_the_same_from_python(m2, pelts):
-    options = "--horizon 4 --origins 2 --samples 3 --finetune 2 --context-length 12"
+    options = "--horizon 4 --origins 2 --samples 3 --finetune 2 --context-length 12 --seed 1"
     m2(f"evaluate pelts.csv {options} --output all.csv")
 
     expected = Forecaster.from_pretrained().evaluate(
-        pelts, 4, origins=2, num_samples=3, finetune=2, context_length=12, **PELTS_COLUMNS
+        pelts, 4, origins=2, num_samples=3, finetune=2, context_length=12, seed=1, **PELTS_COLUMNS
     )
     pd.testing.assert_frame_equal(pd.read_csv("all.csv"), expected.forecasts, check_dtype=False)
 

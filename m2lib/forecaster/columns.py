@@ -71,8 +71,8 @@ def guess_columns(
             dates = [name for name in texts if _reads_as_dates(df[name])]
         candidates = _names_among(dates, TIMES) + dates + _names_among(free_names, TIMES)
         if not candidates:
-            # Numbers such as 202412 may be dates, but a code too, so they come last.
-            candidates = [name for name in free_names if _reads_as_dates(df[name])]
+            # Numbers such as 202412 may be dates, but they may also be a code, so they come last.
+            candidates = [name for name in free_names if is_styled(df[name])]
         time = candidates[0] if candidates else None
         free_names = [name for name in free_names if name != time]
     time_names = _names_among(free_names, (*TIMES, *PARTS))
@@ -101,9 +101,7 @@ def guess_columns(
 
 
 def _reads_as_dates(column: pd.Series) -> bool:
-    """Whether most cells of a column of text, or all numbers of another one, are read as dates."""
-    if _holds_numbers(column):
-        return is_styled(column)
+    """Whether most cells of a column of text are read as dates."""
     cells = column.dropna()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `items_of` reads them once more, and then warns

@@ -83,8 +83,9 @@ class Evaluation:
     measures: dict[str, pd.DataFrame]
     """Each of `MEASURES` by its name: a row an origin, a column a forecaster.
 
-    The rows are indexed by `item`, a series' place in the table counted from 0, and `steps`, how
-    many of its steps were known. (`forecasts` has the series' own names.)
+    The rows are indexed by `item`, the number of a series among those that are evaluated, counted
+    from 0 in the table's order, and `steps`, how many of its steps were known. (`forecasts` has the
+    series' own names.)
     """
     season: int
     """Steps of the season, of several the shortest; 1 where there is none."""

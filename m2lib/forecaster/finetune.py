@@ -196,20 +196,20 @@ def refitter(
     forecaster: Sampler,
     prediction_length: int,
     num_steps: int,
-    seed: int = 0,
-    context_length: int | None = None,
+    sampling: Sampling = Sampling(),
 ) -> Callable[[Sequence[np.ndarray]], Sampler]:
     """Return a function for `evaluate(refit=)`: it fine-tunes a forecaster on the contexts it gets.
 
-    Every training starts from the forecaster as given here, and its adapter is not kept on disk. It
-    learns from windows of as many steps as will be read.
+    Every training starts from the forecaster as given here, and its adapter is not kept on disk.
+    `sampling` is that of the evaluation. Its seed is also that of the trainings, and their windows
+    hold as many steps of context as will be read.
     """
-    config = _config(forecaster, num_steps=num_steps, seed=seed)
+    config = _config(forecaster, num_steps=num_steps, seed=sampling.seed)
 
     def _refit(contexts: Sequence[np.ndarray]) -> Sampler:
         text_format = forecaster.checked_format(contexts)
         tuned, windows = _prepare(
-            forecaster, contexts, text_format, prediction_length, config, context_length
+            forecaster, contexts, text_format, prediction_length, config, sampling.context_length
         )
         with TemporaryDirectory() as checkpoints:
             train(

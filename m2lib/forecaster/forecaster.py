@@ -2,9 +2,10 @@
 
 Names of methods, arguments and columns are those of chronos (Ansari et al., "Chronos: Learning the
 Language of Time Series", Transactions on Machine Learning Research, 2024), so that most code
-written for it works here. What differs: the series that `predict_quantiles` takes are called
-`context`, as in chronos 1, and not `inputs`, as in Chronos 2; and there is no `predict`, no
-`embed`, and no use of covariates.
+written for it works here. What differs: `prediction_length` has to be given; the series that
+`predict_quantiles` takes are called `context`, as in chronos 1, and not `inputs`, as in Chronos 2;
+`from_pretrained` takes `dtype` and not `torch_dtype`; and there is no `predict`, no `embed`, and no
+use of covariates.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,12 +67,14 @@ PART = 50  # series that are forecast together: a batch of more saves no time
 class Forecaster(Sampler):
     """A small language model that forecasts series written as text, with their uncertainty.
 
-    `Forecaster.from_pretrained` loads one, and `Forecaster(backbone, text_format)` makes one of a
-    model that is in memory. `predict_df` forecasts a table and `predict_quantiles` arrays, under
-    chronos's names; `sample` returns the samples of arrays. `evaluate` compares with other
-    forecasts, `fit` trains an adapter, and `export` writes a model for transformers.
+    `Forecaster.from_pretrained` loads one, and `Forecaster(backbone, text_format)` makes one from a
+    model in memory. `predict_df` forecasts a table and `predict_quantiles` arrays, under chronos's
+    names; `sample`, which it has from `Sampler`, returns the samples of arrays. `evaluate` compares
+    its forecasts of the past with others, `fit` trains an adapter, and `export` writes a model for
+    transformers.
 
-    It adds these to `Sampler`, which draws the samples.
+    `fit` and `evaluate(finetune=)` start from weights and adapter as they are on disk. So an
+    adapter that was trained in memory has to be stored first, and loaded from its folder.
     """
 
     @classmethod
@@ -194,10 +197,10 @@ class Forecaster(Sampler):
         quantile_levels : sequence of float, optional
             Between 0 and 1.
         num_samples, temperature, seed, batch_size, context_length : optional
-            As in `predict_df`.
+            As in `predict_df`, but all series are sampled with the one seed.
         ids, season, views : optional
-            As in `sample`, which also returns the samples. An array has no calendar, so its season
-            has to be given.
+            As in `sample`, which returns the samples themselves. An array has no calendar, so its
+            season has to be given.
 
         Returns
         -------
@@ -274,8 +277,8 @@ class Forecaster(Sampler):
             afterwards. If several are given, each series gets the longest that fits into it three
             times. Default: the calendar's, where time stamps say which: the hours (or parts of
             hours) of a day and of a week, 7 days, 5 business days, 52 weeks, 12 months, 4 quarters;
-            else 1, which is none.
-            Where the calendars of the series differ there is none, with a warning.
+            else 1, which is none. Where the calendars of the series differ, there is none either,
+            with a warning.
         num_samples : int, optional
             Forecasts sampled for each series. With 1 it is the single greedy one, which is then the
             forecast at every level.
@@ -510,8 +513,9 @@ class Forecaster(Sampler):
             Steps that the simple forecast "last period" repeats. Default: the season, where every
             context is as long as it; else what each series' autocorrelation suggests.
         finetune : int, optional
-            Steps of training before each moment, on what was known by then; try 20. A moment then
-            needs 10 + `prediction_length` known steps. No adapter is kept. Default: no training.
+            Steps of training before each moment, on what was known by then; try 20. It starts where
+            `fit` starts, and no adapter is kept. A moment at which fewer than 10 +
+            `prediction_length` steps are known is then left out. Default: no training.
         auto_ets : bool, optional
             Whether AutoETS forecasts beside the others. Default: where statsforecast is installed.
         rivals : mapping of str to callable, optional
@@ -519,8 +523,9 @@ class Forecaster(Sampler):
             are (steps, variables) in the table's units, and `prediction_length`, and returns a
             forecast (prediction_length, variables) of each.
         num_samples, temperature, seed, batch_size, context_length, skip, fill : optional
-            As in `predict_df`. But `skip` leaves out only what is unfit in the table: a series that
-            does not fit the adapter's text format stops the evaluation. A moment at which there is
+            As in `predict_df`. But all moments are sampled with the one seed, which is also that of
+            the trainings. And `skip` leaves out only what is unfit in the table: a series that does
+            not fit the adapter's text format stops the evaluation. A moment at which there is
             nothing to read is left out with a warning. Steps that were filled count as true values,
             so errors over many gaps say little.
 
@@ -546,9 +551,7 @@ class Forecaster(Sampler):
             # Imported here because it brings the training loop, which no forecast needs.
             from m2lib.forecaster.finetune import refitter
 
-            refit = refitter(
-                self, prediction_length, finetune, seed=seed, context_length=context_length
-            )
+            refit = refitter(self, prediction_length, finetune, sampling)
         return evaluate(
             self,
             items,

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from m2lib.accounting import Shape
-from m2lib.decoding import DecodeConfig, Engine, Forecast, forecast, pooled
-from m2lib.decoding.bare_model import BareModel
+from m2lib.decoding import BareModel, DecodeConfig, Engine, Forecast, forecast, pooled
 from m2lib.errors import InputError, check_count, warn
 from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone

@@ -17,9 +17,8 @@ from m2lib.accounting import (
 from m2lib.model import backbone_config
 from study.costs import budget_of, estimate, table_3, workload
 from study.experiments import EXPERIMENTS
-from study.plans import start_of
 from study.profiles import REPORT
-from study.published import published_deciding_maes, published_statements, published_table_3
+from study.published import published_statements, published_table_3
 from study.records import Record, load_record, save_record
 
 QWEN = Shape.of(backbone_config("qwen2.5-0.5b"))
@@ -102,9 +101,7 @@ def test_the_share_spent_before_the_final_run_is_not_what_the_report_prints():
 
 def reported_costs(name):
     """Return the costs of an experiment with the adapter that the report's errors choose."""
-    experiment = EXPERIMENTS[name]
-    start = start_of(experiment, published_deciding_maes)
-    return estimate(workload(experiment, REPORT, start), QWEN)
+    return estimate(workload(EXPERIMENTS[name], REPORT), QWEN)
 
 
 def test_the_budget_leaves_the_final_run_as_many_steps_as_the_report_took(tmp_path, monkeypatch):

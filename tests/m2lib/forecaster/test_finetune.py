@@ -19,7 +19,7 @@ from m2lib.errors import InputError
 from m2lib.forecaster import Forecaster, View, adapter_folder, finetune, rolling
 from m2lib.forecaster.adapters import VIEWS_FILE, read_format
 from m2lib.forecaster.evaluation import MODEL, Evaluation
-from m2lib.forecaster.sampling import Sampler
+from m2lib.forecaster.sampling import Sampler, Sampling
 from m2lib.forecaster.views import PLAIN
 from m2lib.model import ALL_TARGETS, adapter_hash, load_backbone, save_adapter
 from m2lib.series import Season, TextFormat
@@ -574,7 +574,7 @@ def test_what_is_tuned_for_an_evaluation_depends_on_the_seed(tmp_path):
     contexts = [pelts()[["hares", "lynx"]].to_numpy()]
     hashes = []
     for number, seed in enumerate((1, 1, 2)):
-        made = finetune.refitter(untuned(), 5, num_steps=1, seed=seed)(contexts)
+        made = finetune.refitter(untuned(), 5, num_steps=1, sampling=Sampling(seed=seed))(contexts)
         save_adapter(made.backbone.model, tmp_path / str(number), "tiny")
         hashes.append(adapter_hash(tmp_path / str(number)))
     assert hashes[0] == hashes[1] != hashes[2]

@@ -345,16 +345,16 @@ def test_a_season_of_no_steps_is_refused(untuned, sales):
         untuned.evaluate(sales, 2, season=0, num_samples=2)
 
 
+def test_an_evaluation_is_not_tuned_for_no_steps(untuned, sales):
+    with pytest.raises(InputError, match="finetune is 0; give a whole number"):
+        untuned.evaluate(sales, 2, finetune=0)
+
+
 # A single weekly series among daily ones switches off the season of all of them.
 CALENDARS_DIFFER = (
     "no season is taken out, because the calendars of the series differ; set season, or bring "
     "all series to one spacing"
 )
-
-
-def test_an_evaluation_is_not_tuned_for_no_steps(untuned, sales):
-    with pytest.raises(InputError, match="finetune is 0; give a whole number"):
-        untuned.evaluate(sales, 2, finetune=0)
 
 
 @pytest.fixture(params=["predict_df", "evaluate", "fit"])
