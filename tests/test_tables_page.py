@@ -191,5 +191,6 @@ def test_the_programs_set_another_forecaster_beside_the_model(tiny):
     execute(of_chronos, names)
 
     assert (names["found"].forecasts["median of three"] == 3).all()
+    assert names["ahead_of_three"].tolist() == [[3.0]] * 14
     both = names["forecaster"].evaluate(df, 14, num_samples=2, rivals=names["rivals"])
     assert (both.forecasts["Chronos-Bolt"] == 4).all()

@@ -15,9 +15,9 @@ from m2lib.forecaster.calendars import is_styled, read_stamps
 IDS = ("item_id", "unique_id", "id", "series")
 TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
 TARGETS = ("target", "y", "value")
-# Parts of a time stamp. Beside a column of years one of quarters, Q1 to Q4, is no id, though it is
-# text that repeats; and a weekday is nothing to forecast.
-PARTS = ("quarter", "weekday", "hour")
+# Parts of a time stamp. Beside a column of years one of quarters, Q1 to Q4, or of seasons, such as
+# spring, is no id, though it is text that repeats; and a weekday is nothing to forecast.
+PARTS = ("season", "quarter", "weekday", "hour")
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,11 @@ YEARS = [2021] * 4 + [2022] * 4 + [2023] * 4
             id="a quarter is no id",
         ),
         pytest.param(
+            pd.DataFrame({"year": YEARS, "season": ["spring", "autumn"] * 6, "voles": WAVE}),
+            Columns(None, "year", ("voles",)),
+            id="a season is no id",
+        ),
+        pytest.param(
             SALES.assign(weekday=[*range(7), *range(5)]),
             Columns(None, "date", ("sold",)),
             id="a weekday is no target",

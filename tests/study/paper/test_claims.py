@@ -198,7 +198,7 @@ def test_replicated_runs_that_count_as_whole_have_the_reports_steps():
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-def test_the_paper_counts_the_verdicts():
+def test_the_paper_and_the_page_count_the_verdicts():
     _, _, *rows = claims.claims_table().splitlines()
     verdicts = [row.strip("| ").rsplit(" | ", 1)[1] for row in rows]
     assert "does not hold" not in verdicts  # the paper would have to say so
@@ -216,6 +216,11 @@ def test_the_paper_counts_the_verdicts():
     )
     assert f"`book/claims.md` judges {NUMBER_WORDS[len(rows)]} of them" in PAPER
     assert discussion in PAPER
+    summary = (
+        f"{words['holds'].capitalize()} of the report's {NUMBER_WORDS[len(rows)]} findings hold, "
+        f"of {words['not sure']} we are not sure, and {words['not tested']} have not been tested."
+    )
+    assert summary in PROSE
 
 
 def test_the_page_is_what_the_records_say():
