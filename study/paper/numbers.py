@@ -38,13 +38,13 @@ PROMPT = 512
 """Tokens of the report's prompts."""
 NEW_TOKENS = 220
 """Tokens that it writes for a forecast, whatever they are."""
-CHOSEN_RUNS = ("search/expt_6", "search/second_1")
-"""The setting that the report chose, on the five series and on the other fifteen."""
+BEST_TWO = ("search/expt_6", "search/second_1", "search/expt_7", "search/second_0")
+"""The two settings between which the report chose, on the five series and on the other fifteen."""
 REPLICATED = {
     "fifth": (*study.SEARCH, *study.SECOND, "final"),
     "report": (
         *("baseline", "untuned-test", "default", "default-rest"),
-        *CHOSEN_RUNS,
+        *BEST_TWO,
         *study.CONTEXTS,
         "context/768-rest",  # which the report does not have
         "final",
@@ -86,6 +86,8 @@ COMPARED = {
     "report context/768": ["report context/512"],
     "published search/expt_6": ["published default"],
     "report search/expt_6": ["report default"],
+    "published search/expt_7": ["published search/expt_6"],
+    "report search/expt_7": ["report search/expt_6"],
     "report final": [
         "report untuned-test",
         "published final",
