@@ -1,8 +1,8 @@
-"""Worlds beside the data set's, with noise, other equations, another clock or another scale.
+"""Worlds beside the data set's: with noise, other equations, sampling rate or scale.
 
 Forecasts are always scored against the true course, without noise. The study's adapters were
 trained on the first world alone, and `general` on all of these equations, with other parameters,
-clocks and noise.
+sampling rates and noise.
 """
 
 from collections.abc import Callable
@@ -105,5 +105,5 @@ RESIZED = ("a tenth of the size", "ten times the size")
 OF_USUAL_SIZE = tuple(world for world in WORLDS if world not in RESIZED)
 """All worlds but those that are the first one in other units."""
 CHANGED = tuple(world for world in OF_USUAL_SIZE if world != AT_HOME)
-"""The worlds whose noise, equations or clock are not the recipe's. README.md, book/results.md,
-report/main.typ and lecture 11 count them in words."""
+"""The worlds whose noise, equations or sampling rate are not the recipe's. README.md,
+book/results.md, report/main.typ and lecture 11 count them in words."""

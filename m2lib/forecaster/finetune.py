@@ -200,9 +200,9 @@ def refitter(
 ) -> Callable[[Sequence[np.ndarray]], Sampler]:
     """Return a function for `evaluate(refit=)`: it fine-tunes a forecaster on the contexts it gets.
 
-    Every training starts from the forecaster as given here, and its adapter is not kept on disk.
-    `sampling` is that of the evaluation. Its seed is also that of the trainings, and their windows
-    hold as many steps of context as will be read.
+    Every training starts from the weights and adapter that the forecaster was loaded from, and what
+    it trains is not kept on disk. `sampling` is that of the evaluation. Its seed is also that of
+    the trainings, and their windows hold as many steps of context as will be read.
     """
     config = _config(forecaster, num_steps=num_steps, seed=sampling.seed)
 

@@ -39,7 +39,7 @@ PROMPT = 512
 NEW_TOKENS = 220
 """Tokens that it writes for a forecast, whatever they are."""
 BEST_TWO = ("search/expt_6", "search/second_1", "search/expt_7", "search/second_0")
-"""The two settings between which the report chose, on the five series and on the other fifteen."""
+"""The report's two best settings, on the five series and on the other fifteen."""
 REPLICATED = {
     "fifth": (*study.SEARCH, *study.SECOND, "final"),
     "report": (

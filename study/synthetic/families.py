@@ -184,8 +184,8 @@ def process(rng: np.random.Generator, steps: int) -> np.ndarray:
 def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
     """Draw prey and predators (steps, 2) that follow the worlds' equations.
 
-    Parameters, clock, start and noise are drawn anew. The equations are those of `RATES`, whose
-    docstrings name the sources.
+    Parameters, sampling rate, start and noise are drawn anew. The equations are those of `RATES`,
+    whose docstrings name the sources.
     """
     low, high = np.array(list(RECIPE.values())).T
     rates = RATES[rng.integers(len(RATES))]

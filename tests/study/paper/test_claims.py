@@ -217,8 +217,9 @@ def test_the_paper_and_the_page_count_the_verdicts():
     assert f"`book/claims.md` judges {NUMBER_WORDS[len(rows)]} of them" in PAPER
     assert discussion in PAPER
     summary = (
-        f"{words['holds'].capitalize()} of the report's {NUMBER_WORDS[len(rows)]} findings hold, "
-        f"of {words['not sure']} we are not sure, and {words['not tested']} has not been tested."
+        f"This page judges {NUMBER_WORDS[len(rows)]} findings of the report. "
+        f"{words['holds'].capitalize()} hold, of {words['not sure']} we are not sure, and "
+        f"{words['not tested']} has not been tested."
     )
     assert summary in PROSE
 
