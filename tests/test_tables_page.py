@@ -14,6 +14,8 @@ from m2lib.files import ROOT, read_json
 from m2lib.forecaster import Columns, Evaluation, Forecaster, items_of
 from m2lib.forecaster.adapters import GENERAL_FOLDER, weights_hash
 from m2lib.forecaster.evaluation import MEASURES
+from m2lib.forecaster.table_files import read_table
+from m2lib.forecaster.tables import future_times
 from m2lib.series.intervals import t_interval
 from pages import execute, programs_of, sentences_of, text_of
 
@@ -118,6 +120,21 @@ def test_the_page_reads_decimal_commas_and_keeps_the_dates(tmp_path):
     assert series.name == "0071"
     assert series.times.tolist() == days.tolist()
     assert series.values[:2, 0].tolist() == [1031.5, 1001.5]
+
+
+def test_counts_of_spring_and_autumn_become_an_even_series(tmp_path, monkeypatch):
+    section = re.search(r"^### A few counts a year\n(.*?)^### ", PAGE, re.M | re.S)[1]
+    (program,) = programs_of(section)
+    years = np.repeat(range(1990, 2000), 2)
+    counts_by_year = pd.DataFrame({"site": "A", "year": years, "voles": range(20)})
+    monkeypatch.chdir(tmp_path)
+
+    execute(program, {"df": counts_by_year.assign(season=["spring", "autumn"] * 10)})
+
+    (series,) = items_of(read_table("voles.csv"), Columns("site", "time", ("voles",)))
+    assert series.values[:, 0].tolist() == list(range(20))
+    assert series.times[:2].tolist() == [1990, 1990.5]
+    assert future_times(series, 3).tolist() == [2000, 2000.5, 2001]
 
 
 def test_the_program_for_tables_runs(tmp_path, monkeypatch):

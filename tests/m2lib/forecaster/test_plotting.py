@@ -142,6 +142,7 @@ def test_forecasts_of_other_series_are_refused(tiny):
         plot_forecasts(table, ahead.assign(item_id="b"))
 
 
+@pytest.mark.filterwarnings("ignore:the table. steps that were filled")
 def test_a_table_with_gaps_and_unfit_series_is_drawn(tiny):
     table = sales_of("a", "b")
     table.loc[5, "target"] = np.nan  # of series a
