@@ -21,7 +21,7 @@ from pandas.api.types import (
     is_integer_dtype,
     is_numeric_dtype,
 )
-from pandas.tseries.offsets import BaseOffset, BusinessHour, Day, Tick, WeekOfMonth
+from pandas.tseries.offsets import BaseOffset, Day, Tick
 
 from m2lib.errors import warn
 
@@ -117,13 +117,13 @@ def with_frequency(times: pd.Index) -> pd.Index | None:
     """
     if isinstance(times, pd.DatetimeIndex):
         dates = pd.DatetimeIndex(times, freq="infer") if len(times) > 2 else times
-        # pandas infers these two without checking every stamp. It takes a yearly Thanksgiving for
-        # the fourth Thursday of each month (WOM-4THU), and the hours of a shop from 10 to 17, even
-        # on Sundays, for its own business hours (bh), which begin at 9.
-        if isinstance(dates.freq, WeekOfMonth | BusinessHour):
-            expected = pd.date_range(dates[0], periods=len(dates), freq=dates.freq)
-            return dates if (dates == expected).all() else None
-        return None if dates.freq is None else dates
+        if dates.freq is None:
+            return None
+        # pandas does not check every stamp of all that it infers. It takes a yearly Thanksgiving
+        # for the fourth Thursday of each month (WOM-4THU), and the hours of a shop from 10 to 17,
+        # even on Sundays, for its own business hours (bh), which begin at 9.
+        expected = pd.date_range(dates[0], periods=len(dates), freq=dates.freq)
+        return dates if (dates == expected).all() else None
     steps = np.diff(times)
     return times if np.allclose(steps, steps[:1], rtol=1e-3, atol=0) else None
 

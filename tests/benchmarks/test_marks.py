@@ -173,20 +173,28 @@ def test_the_page_does_not_say_that_the_errors_fell_from_5000_to_7500_steps(maes
     assert f"in {lower} of the {len(maes[7500])} series and higher in {higher}." in PAGE
 
 
-def test_the_page_does_not_say_that_the_errors_fell_from_7500_to_10000_steps(maes, losses):
-    low, high, fall, lower, higher = compare_marks(maes, 7500, 10_000)
+@pytest.mark.parametrize(
+    ("before", "after", "loss", "change", "next_sentence"),
+    [
+        (7500, 10_000, "to {:.3f} after 10,000", "the mean went down by", "From"),
+        (
+            10_000,
+            12_500,
+            "and to {:.3f} after 12,500",
+            "it is the same: the mean went down by",
+            "Even",
+        ),
+    ],
+)
+def test_the_page_does_not_say_that_the_errors_fell_later(
+    before, after, loss, change, next_sentence, maes, losses
+):
+    low, high, fall, lower, higher = compare_marks(maes, before, after)
     assert low < 0 < high
-    assert f"to {losses[10_000]:.3f} after 10,000" in PAGE
-    assert f"the mean went down by {fall}" in PAGE
-    assert f"{lower} of the {len(maes[7500])} series and higher in {higher}. - From" in PAGE
-
-
-def test_the_page_does_not_say_that_the_errors_fell_from_10000_to_12500_steps(maes, losses):
-    low, high, fall, lower, higher = compare_marks(maes, 10_000, 12_500)
-    assert low < 0 < high
-    assert f"and to {losses[12_500]:.3f} after 12,500" in PAGE
-    assert f"it is the same: the mean went down by {fall}" in PAGE
-    assert f"{lower} of the {len(maes[10_000])} series and higher in {higher}. - Even" in PAGE
+    assert loss.format(losses[after]) in PAGE
+    assert f"{change} {fall}" in PAGE
+    series = len(maes[before])
+    assert f"{lower} of the {series} series and higher in {higher}. - {next_sentence}" in PAGE
 
 
 def test_the_page_says_that_the_fall_from_5000_to_12500_steps_may_be_chance(maes):
