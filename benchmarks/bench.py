@@ -328,7 +328,7 @@ def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     prompts = prompts_of(50)
     generate(model, prompts[:2], CONFIG)  # warms up
 
-    def each(prompts: list[list[int]], config: DecodeConfig = CONFIG) -> float:
+    def seconds_each(prompts: list[list[int]], config: DecodeConfig = CONFIG) -> float:
         """Return the seconds per forecast."""
         generator = torch.Generator().manual_seed(0)
         work = partial(generate, model, prompts, config, generator)
@@ -337,14 +337,14 @@ def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
     by_context = {}
     for n in (128, 256, 384, 512, 640, 768):
         last_tokens = [ids[-n:] for ids in whole_series]
-        by_context[n] = each(last_tokens)
+        by_context[n] = seconds_each(last_tokens)
     by_batch = {}
     for n in (1, 2, 5, 10, 25, 50):
-        by_batch[n] = each(prompts[:n])
+        by_batch[n] = seconds_each(prompts[:n])
     by_samples = {}
     for n in (1, 4, 16, 64):
         config = DecodeConfig(constrained=True, temperature=1.0, n_samples=n)
-        by_samples[n] = each(prompts[:1], config)
+        by_samples[n] = seconds_each(prompts[:1], config)
     return {"context": by_context, "batch": by_batch, "samples": by_samples}
 
 

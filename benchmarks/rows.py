@@ -26,11 +26,16 @@ Row = dict[str, Any]
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """End the program with the one line of an InputError, and not with a traceback."""
+    """End the program with one line, and not with a traceback, where its reader can help it.
+
+    That is so of an InputError, and of a package that is not installed.
+    """
     try:
         yield
     except InputError as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:  # such as "No module named 'tsdata'"
+        sys.exit(f"error: {error}; `pip install -e '.[yardsticks]'` brings what benchmarks need")
 
 
 def place_of(source: Source, split: str) -> Row:

@@ -26,12 +26,14 @@ from m2lib.forecaster import Sampling
 from m2lib.forecaster.rivals import LONGEST_SEASON
 from m2lib.forecaster.sampling import TEMPERATURE
 from m2lib.series import DECILES, log_var_paths, nearest_analogue, period_of
-from study.paper.errors import NAIVE, REFERENCE, TABLE_ERRORS, table_errors, table_summary
+from study.paper.errors import REFERENCE, TABLE_ERRORS, table_errors, table_summary
 from study.settings import results_dir
 
 SAMPLES = 48
 PICTURED = 4
 """Horizons of the context that a picture shows."""
+NAIVE = "last period"
+"""The calendar's season, repeated; without a season it is the last value."""
 MODELS = {
     "last value": "Naive",
     NAIVE: "SeasonalNaive",

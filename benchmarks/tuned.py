@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.rows import one_line
 from benchmarks.sources import TABLES
 from m2lib.cli import main
 from m2lib.files import ROOT, read_json, short_hash
@@ -121,5 +122,6 @@ def record_pelts() -> None:
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__).parse_args()  # it has no options but --help
-    record_tables()
-    record_pelts()
+    with one_line():
+        record_tables()
+        record_pelts()

@@ -25,7 +25,6 @@ from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Forecast, forecast
-from m2lib.errors import InputError
 from m2lib.files import read_json, write_json
 from m2lib.forecaster.adapters import GENERAL, GENERAL_FOLDER, read_format, read_views, weights_hash
 from m2lib.forecaster.rivals import LONGEST_SEASON
@@ -57,15 +56,10 @@ WORLD_SERIES = 30
 def statistical(model: str, contexts: np.ndarray) -> np.ndarray:
     """Forecast contexts (n, 80, 2) by a model of statsforecast, each variable alone: (n, 20, 2).
 
-    Nothing is forecast below zero or above ten times the context's largest value. Raises InputError
-    where the library is not installed.
+    Nothing is forecast below zero or above ten times the context's largest value.
     """
-    try:
-        from statsforecast import models
-    except ImportError as error:
-        raise InputError(
-            "statsforecast is not installed; `pip install statsforecast` brings it"
-        ) from error
+    from statsforecast import models  # what else this module has does without the library
+
     forecasts = np.empty((len(contexts), FORECAST_STEPS, contexts.shape[2]))
     for i, context in enumerate(contexts):
         for j, values in enumerate(context.T.astype(np.float64)):

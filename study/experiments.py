@@ -6,7 +6,6 @@ Each is declared at the report's size; `study.plans` gives it the size of a prof
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any
 
 from m2lib.decoding import DecodeConfig
 from m2lib.errors import InputError
@@ -252,9 +251,25 @@ _BEYOND = [
 ]
 
 
-def _trial(name: str, tried: str, training: TrainConfig, **more: Any) -> Experiment:
-    """Return a trial on the validation series; `more` are further fields of `Experiment`."""
-    return Experiment(f"trial/{name}", f"trial: {tried}", CONSTRAINED, training=training, **more)
+def _trial(
+    name: str,
+    tried: str,
+    training: TrainConfig,
+    *,
+    simulated_from_recipe: bool = False,
+    shuffled: bool = False,
+    backbone: str | None = None,
+) -> Experiment:
+    """Return a trial on the validation series."""
+    return Experiment(
+        f"trial/{name}",
+        f"trial: {tried}",
+        CONSTRAINED,
+        training=training,
+        simulated_from_recipe=simulated_from_recipe,
+        shuffled=shuffled,
+        backbone=backbone,
+    )
 
 
 # What was tried for the laptop's final run, on the way from default-warm. No series is longer than
@@ -488,9 +503,8 @@ TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
 SAMPLED_AT = {"untuned": 1.0, "final": 0.5, "best": 0.7}
 
 
-def _samples(name: str, temperature: float, n_samples: int, split: str) -> Experiment:
-    """Return an experiment that samples a split's series, with the adapter that its name says."""
-    who = name.split("/")[1]  # of temperature/final/0.5 or samples/final/test: final
+def _samples(name: str, who: str, temperature: float, n_samples: int, split: str) -> Experiment:
+    """Return an experiment that samples a split's series, untuned or with an adapter (`who`)."""
     return Experiment(
         name,
         f"{who}: {n_samples} samples of each {split} series at temperature {temperature}",
@@ -506,10 +520,11 @@ def _all_samples() -> list[Experiment]:
     for who in SAMPLED_AT:
         for temperature in TEMPERATURES:
             name = f"temperature/{who}/{temperature}"
-            experiments.append(_samples(name, temperature, 12, "validation"))
+            experiments.append(_samples(name, who, temperature, 12, "validation"))
     for who, temperature in SAMPLED_AT.items():
         for split in ("validation", "test"):
-            experiments.append(_samples(f"samples/{who}/{split}", temperature, 48, split))
+            name = f"samples/{who}/{split}"
+            experiments.append(_samples(name, who, temperature, 48, split))
     return experiments
 
 

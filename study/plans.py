@@ -5,6 +5,7 @@ Sizes are resolved here alone. A plan holds all that decides a run's numbers. It
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from m2lib.decoding import DECODE_VERSION, DecodeConfig
 from m2lib.errors import InputError
@@ -12,7 +13,7 @@ from m2lib.model import backbone_id, weight_hash
 from m2lib.series import CODEC_VERSION, FORECAST_STEPS, SeriesSet, split_ids
 from m2lib.training import TrainConfig
 from study.experiments import WHOLE_SPLIT, Experiment, experiment_named
-from study.profiles import Profile
+from study.profiles import Profile, Sizes
 from study.published import published_deciding_maes
 from study.records import LearnsFrom, Plan, load_finished
 from study.selections import ErrorsOf
@@ -56,10 +57,19 @@ def training_at(experiment: Experiment, profile: Profile) -> TrainConfig | None:
     """Return what an experiment trains with at a profile; None if it trains nothing."""
     if not experiment.training:
         return None
-    replaced = profile.replaces(profile.train, experiment.name)
+    settings = _settings_of(experiment, profile.train)
     if profile.most_steps:
-        replaced.setdefault("steps", min(profile.most_steps, experiment.training.steps))
-    return replace(experiment.training, **replaced)
+        settings.setdefault("steps", min(profile.most_steps, experiment.training.steps))
+    return replace(experiment.training, **settings)
+
+
+def _settings_of(experiment: Experiment, sizes: Sizes) -> dict[str, Any]:
+    """Return the settings that replace those of an experiment: of its kind, then of its name.
+
+    For search/expt_0 they are those under `search`, and over these the ones under its whole name.
+    """
+    kind = experiment.name.split("/")[0]
+    return {**sizes.get(kind, {}), **sizes.get(experiment.name, {})}
 
 
 def trained_with(name: str, profile: Profile) -> TrainConfig:
@@ -78,7 +88,7 @@ def protocol_at(experiment: Experiment, profile: Profile) -> DecodeConfig:
 
     Raises InputError if these ask for another number of steps than the true values have.
     """
-    protocol = replace(experiment.protocol, **profile.replaces(profile.protocol, experiment.name))
+    protocol = replace(experiment.protocol, **_settings_of(experiment, profile.protocol))
     if protocol.steps != FORECAST_STEPS:
         raise InputError(
             f"{experiment.name} would forecast {protocol.steps} steps, but every series keeps back "

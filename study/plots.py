@@ -109,8 +109,10 @@ def moving(draw: Callable[[Any], Figure], values: Sequence[Any], name: str, text
 
 
 def plot_series(ax: Axes, time: np.ndarray, values: np.ndarray, **line: Any) -> None:
-    """Both variables of one series: time (steps,), values (steps, 2); `line` goes to matplotlib's
-    plot."""
+    """Draw both variables of one series: time (steps,), values (steps, 2).
+
+    `line` goes to matplotlib's plot.
+    """
     for variable, name in enumerate(VARIABLES):
         ax.plot(time, values[:, variable], color=COLOURS[name], label=name, **line)
 
@@ -118,7 +120,7 @@ def plot_series(ax: Axes, time: np.ndarray, values: np.ndarray, **line: Any) -> 
 def plot_forecast(
     ax: Axes, time: np.ndarray, series: np.ndarray, forecast: np.ndarray, title: str
 ) -> None:
-    """Context and truth solid, forecast dotted, the difference between them filled red.
+    """Draw context and truth solid, the forecast dotted, and the difference of the two filled red.
 
     time (steps,); series (steps, 2), whose last steps are the forecast's, and forecast (horizon, 2)
     in the same units.
@@ -143,12 +145,12 @@ def plot_forecast(
 
 
 def forecast_legend(figure: Figure) -> None:
-    """The legend that goes with `plot_forecast`, once for all its axes, below them."""
+    """Draw the legend that goes with `plot_forecast`, once for all its axes, below them."""
     legend_below(figure, figure.axes[-1:])
 
 
 def legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend of what several axes show, below them, with one entry for each name.
+    """Draw one legend of what several axes show, below them, with one entry for each name.
 
     Six entries or fewer stand in one row, more in three columns.
     """
@@ -173,11 +175,11 @@ def plot_fan(
     truth: np.ndarray | None = None,
     colour: str = COLOURS["ours"],
 ) -> None:
-    """A fan chart of one variable: its past and, where it is known, its true course; bands of
-    quantiles; the median.
+    """Draw a fan chart of one variable: its past, bands of quantiles, and their median.
 
-    time and past (steps,); ahead, each of the quantiles, and truth (horizon,). The quantiles are
-    given by level, each level t with its partner 1 - t: 0.1 and 0.9 make the 80% band.
+    Where the true course is known, it is drawn as well. time and past (steps,); ahead, each of the
+    quantiles, and truth (horizon,). The quantiles are given by level, each level t with its partner
+    1 - t: 0.1 and 0.9 make the 80% band.
     """
     label = "past" if truth is None else "past and truth"
     ax.plot(time, past, color="0.25", lw=1.2, label=label)
@@ -201,7 +203,7 @@ def plot_fan(
 
 
 def error_groups(maes: pd.Series | dict[int, float]) -> dict[str, list[float]]:
-    """Errors by series in the report's three groups: all, the best, and the worst two fifths.
+    """Return the errors in the report's three groups: all, the best, and the worst two fifths.
 
     Of the report's 50 series the worst are 20.
     """
@@ -219,7 +221,7 @@ def error_groups(maes: pd.Series | dict[int, float]) -> dict[str, list[float]]:
 
 
 def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour: str) -> None:
-    """MAE of each group's series as dots, with their quartile box, median line and mean diamond.
+    """Draw each group's MAE by series as dots, with quartile box, median line and mean diamond.
 
     The axis is logarithmic above 1 and linear below, since an error can be 0.
     """
@@ -249,8 +251,10 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
 
 
 def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> None:
-    """MAE of the same series (rows) at several settings (columns): a line for each series, means
-    and medians."""
+    """Draw the MAE of the same series (rows) at several settings (columns).
+
+    There is a line for each series, and a mark for each mean and median.
+    """
     rows = range(len(table.columns))
     ax.semilogx(table.T, rows, color=colour, lw=0.8, alpha=0.6)
     ax.plot(table.mean(), rows, "D", color="black", ms=5)
@@ -272,8 +276,10 @@ def plot_before_after(
     title: str,
     colour: str = COLOURS["ours"],
 ) -> None:
-    """MAE of each series before (x) and after (y) training; below the diagonal it is forecast
-    better than before."""
+    """Draw the MAE of each series before (x) and after (y) training.
+
+    A series below the diagonal is forecast better than before.
+    """
     table = pd.DataFrame({"before": before, "after": after}).dropna()
     ax.scatter(table["before"], table["after"], s=22, color=colour, alpha=0.7, lw=0)
     ax.axline((0, 0), (1, 1), color="0.4", lw=1)
@@ -287,7 +293,7 @@ def plot_before_after(
 def plot_learning(
     loss_ax: Axes, mae_ax: Axes, losses: list[float], evaluations: list[dict[str, float]]
 ) -> None:
-    """A training: its losses (20-step mean, and on validation windows), and the MAE on the way.
+    """Draw a training: losses (20-step means, and on validation windows), and the MAE on the way.
 
     losses: nats a token, one for each step. evaluations: each has its `step` and the validation
     `loss`, and where there were forecasts on the way their `mae_mean` and `mae_median`, scaled

@@ -54,11 +54,6 @@ class Profile:
     budget_convention: str = "coursework"
     """The convention of `m2lib.accounting` in which the budget is counted."""
 
-    def replaces(self, sizes: Sizes, name: str) -> dict[str, Any]:
-        """Return what `train` or `protocol` replaces for an experiment: by kind, then by name."""
-        kind = name.split("/")[0]
-        return {**sizes.get(kind, {}), **sizes.get(name, {})}
-
 
 SLICE = Profile(
     "slice",

@@ -302,20 +302,24 @@ def load_record(profile: Profile | str, name: str, data: SeriesSet | None = None
     """Read a recorded run.
 
     profile: a Profile, or the name of one, on its own backbone. data: if these are the record's
-    series, its errors are computed anew from its texts and compared. Raises InputError, naming the
-    file and the field, if there is no record, if it is not valid, if it is finished but not
-    complete, or if its errors are not those of its texts.
+    series, its errors are computed anew from its texts and compared. Raises InputError for an
+    unknown name, and, naming the file and the field, if there is no record, if it is not valid or
+    is of another name, profile or backbone, if it is finished but not complete, or if its errors
+    are not those of its texts.
     """
+    profile = profile_named(profile)
     path = record_path(profile, name)
+    experiment = experiment_named(name)
     if not path.is_file():
-        experiment_named(name)  # raises InputError for a name that is declared nowhere
         raise InputError(f"no record {path}; `{run_command(profile, name)}` makes it")
     try:
         record = _SCHEMA.validate_json(path.read_bytes())
         if record.name != name:
             raise ValueError(f"plan.name is {record.name!r}")
-        if record.profile != profile_named(profile).name:
+        if record.profile != profile.name:
             raise ValueError(f"plan.profile is {record.profile!r}")
+        if record.plan.backbone != backbone_id(experiment.backbone or profile.backbone):
+            raise ValueError(f"plan.backbone is {record.plan.backbone!r}")
         _check_flops(record)
         if record.status == "done":
             _check_complete(record)

@@ -1,4 +1,4 @@
-"""The recorded yardsticks: forecasters with and without a language model.
+"""The recorded errors and costs of the yardsticks, and of language models beside them.
 
 They were measured on the study's series and on other worlds by `python -m benchmarks.yardsticks`.
 """

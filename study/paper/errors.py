@@ -1,4 +1,7 @@
-"""One table of all errors: those of records, of the yardsticks and of the report."""
+"""One table of all errors: those of records, of the yardsticks and of the report.
+
+The errors on real tables, which are in units of their own, have another one (`table_errors`).
+"""
 
 from functools import cache
 from pathlib import Path
@@ -17,8 +20,6 @@ from study.settings import benchmark_record
 from study.worlds import WORLDS
 
 TABLE_ERRORS = "tables.json"
-NAIVE = "last period"
-"""On real tables: the calendar's season, repeated; without a season it is the last value."""
 REFERENCE = "last value or period"
 """On real tables: which of the two erred less on a source before its first test origin. Errors are
 in its units."""

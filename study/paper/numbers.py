@@ -195,6 +195,7 @@ def run_row(record: Record) -> dict[str, Any]:
     """Return what a run was and what it took, its FLOPs by the rules.
 
     `flops` and `seconds` are those of its training, `all flops` and `all seconds` those of the run.
+    In records older than the field `evaluation_seconds`, `seconds` include the evaluations.
     """
     experiment = EXPERIMENTS[record.name]
     row = {

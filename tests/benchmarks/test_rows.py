@@ -88,7 +88,19 @@ def test_without_both_forecasters_there_is_no_summary(capsys):
     )
 
 
-def test_an_input_error_ends_the_program_in_one_line():
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        pytest.param(InputError("the file is gone"), "error: the file is gone", id="an input"),
+        pytest.param(
+            ModuleNotFoundError("No module named 'tsdata'"),
+            "error: No module named 'tsdata'; "
+            "`pip install -e '.[yardsticks]'` brings what benchmarks need",
+            id="a package that is not installed",
+        ),
+    ],
+)
+def test_what_its_reader_can_help_ends_the_program_in_one_line(fault, line):
     with pytest.raises(SystemExit) as ended, rows.one_line():
-        raise InputError("the file is gone")
-    assert ended.value.code == "error: the file is gone"
+        raise fault
+    assert ended.value.code == line

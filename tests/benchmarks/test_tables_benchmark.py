@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.sources import FEWEST_EARLIER, TABLES, Source
-from benchmarks.tables import measured, record_tables
-from study.paper.errors import NAIVE, REFERENCE, table_errors, table_summary
+from benchmarks.tables import NAIVE, measured, record_tables
+from study.paper.errors import REFERENCE, table_errors, table_summary
 
 
 def source_of(values, name="steps", split="test", horizon=2, season=2, origins=1):

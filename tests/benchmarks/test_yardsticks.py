@@ -19,7 +19,6 @@ from benchmarks.yardsticks import (
     statistical,
 )
 from m2lib.accounting import Shape
-from m2lib.errors import InputError
 from m2lib.series import log_var, series_mae, split_ids, to_integers
 from study import ORDER, STATISTICAL, load_record, recorded_rows, recorded_yardsticks
 from study.costs import series_costs
@@ -137,13 +136,6 @@ def test_a_fit_takes_less_than_two_seconds():
 
 
 # Forecasters.
-
-
-def test_statistical_models_are_optional(monkeypatch):
-    monkeypatch.setitem(sys.modules, "statsforecast", None)  # as if it were not installed
-    message = r"statsforecast is not installed; `pip install statsforecast` brings it"
-    with pytest.raises(InputError, match=message):
-        statistical("AutoTheta", np.ones((1, 80, 2)))
 
 
 def test_statistical_models_forecast_from_zero_to_ten_times_the_largest_value(monkeypatch):

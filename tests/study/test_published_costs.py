@@ -112,7 +112,9 @@ def test_the_budget_leaves_the_final_run_as_many_steps_as_the_report_took(tmp_pa
 
     for name, experiment in EXPERIMENTS.items():
         if experiment.group not in (None, "final"):
-            plan = replace(some_plan, name=name, profile=REPORT.name, series=())
+            plan = replace(
+                some_plan, name=name, profile=REPORT.name, backbone=REPORT.backbone, series=()
+            )
             record = Record(plan, dtype="float32", batch_size=25, status="done")
             record.flops |= reported_costs(name)
             save_record(REPORT, record)

@@ -49,7 +49,7 @@ ENTRY = {
 PLAN = Plan(
     name="baseline",
     profile="laptop",
-    backbone="tiny",
+    backbone="smollm2-135m",
     weights="w",
     shuffled=False,
     data="d",
@@ -140,6 +140,12 @@ def test_a_record_in_the_folder_of_another_profile_is_refused(record, results):
     record_path("laptop", "baseline").rename(path)
     with pytest.raises(InputError, match=r"plan\.profile is 'laptop'"):
         load_record("report", "baseline")
+
+
+def test_a_record_of_another_backbone_than_its_folders_is_refused(record, results):
+    save_record("laptop", replace(record, plan=replace(PLAN, backbone="tiny")))
+    with pytest.raises(InputError, match=r"plan\.backbone is 'tiny'"):
+        load_record("laptop", "baseline")
 
 
 def test_a_name_that_no_experiment_has_is_refused(results):

@@ -371,6 +371,16 @@ def test_three_of_the_trials_at_equal_flops_ran_on_two_threads(printed_numbers):
     assert on_two == {START, "trial/linear-simulated", "trial/rank"}
 
 
+def test_the_minutes_of_the_first_trial_alone_include_its_evaluations():
+    including = set()
+    for name in (START, *ARMS):
+        record = load_record("laptop", name)
+        if record.evaluations and not record.evaluation_seconds:
+            including.add(name)
+    # "only the first row's minutes include its evaluations"
+    assert including == {START}
+
+
 def test_the_replications_first_adapter_was_trained_on_two_threads_in_part(printed_numbers):
     assert "2 threads" in printed_numbers["replicated"]["report"]["default"]["device"]
 
