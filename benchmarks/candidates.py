@@ -32,7 +32,7 @@ from benchmarks.sources import Source
 from benchmarks.textbook import MOST_FORECASTS, SAMPLES, cuts_of, language_row, sources_of
 from m2lib.files import delete, write_atomic, write_json
 from m2lib.forecaster import Forecaster, adapter_folder, read_format
-from m2lib.forecaster.adapters import VIEWS_FILE, read_views, weights_hash
+from m2lib.forecaster.adapters import VIEWS_FILE, adapter_weights_hash, read_views
 from m2lib.model.adapter_files import ADAPTER_FILE, BIAS_FILE, CONFIG_FILE
 from m2lib.series import FORECAST_STEPS, FORMAT_FILE, load_series, split_ids
 from m2lib.settings import out_dir
@@ -152,7 +152,7 @@ def new_rows(folders: dict[str, Path], source: Source, rows: Sequence[Row]) -> l
             "forecasts": len(cuts),
             "samples": SAMPLES,
             "dtype": DTYPE,
-            "adapter": weights_hash(folder),
+            "adapter": adapter_weights_hash(folder),
             "spread": read_format(folder).spread,
             "views": [asdict(view) for view in read_views(folder)],
         }

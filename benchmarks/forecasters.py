@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from m2lib.forecaster import NO_ADAPTER, Forecaster
-from m2lib.forecaster.adapters import weights_hash
+from m2lib.forecaster.adapters import adapter_weights_hash
 from m2lib.forecaster.views import PLAIN
 
 UNTUNED = "untuned"
@@ -51,7 +51,7 @@ def model_key(model: Forecaster) -> dict[str, Any]:
     The views in which it is shown a series are named where they are not the plain one.
     """
     key: dict[str, Any] = {
-        "adapter": weights_hash(model.adapter),
+        "adapter": adapter_weights_hash(model.adapter),
         "spread": getattr(model.text_format, "spread", 1.0),
     }
     if model.views != PLAIN:

@@ -16,7 +16,13 @@ from benchmarks.rows import one_line
 from benchmarks.textbook import ENSEMBLE
 from m2lib.files import write_atomic, write_json
 from m2lib.forecaster import read_format
-from m2lib.forecaster.adapters import FACTS_FILE, GENERAL, GENERAL_FOLDER, read_views, weights_hash
+from m2lib.forecaster.adapters import (
+    FACTS_FILE,
+    GENERAL,
+    GENERAL_FOLDER,
+    adapter_weights_hash,
+    read_views,
+)
 from m2lib.forecaster.cards import CARD_FILE, model_card
 from m2lib.series.intervals import Ratio
 from study import PROFILES
@@ -168,7 +174,7 @@ def facts() -> dict[str, Any]:
     }
     rows = judged_rows()
     adapters = {row["adapter"] for row in rows if row["forecaster"] == GENERAL}
-    if adapters != {weights_hash(GENERAL_FOLDER)}:
+    if adapters != {adapter_weights_hash(GENERAL_FOLDER)}:
         return card_facts  # the sources for judging have not all been opened for this adapter yet
     errors = {}
     for name, line in summary(rows, LAST_SEASON, GENERAL).iterrows():

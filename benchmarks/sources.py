@@ -24,7 +24,7 @@ import pandas as pd
 
 from benchmarks.scores import Cut, mase_unit
 from m2lib.files import ROOT
-from m2lib.series import SHORTEST
+from m2lib.series import SHORTEST_CONTEXT
 from study.paper.textbook import CHOOSING, JUDGING
 
 MOST_SERIES = 20
@@ -76,7 +76,7 @@ class Source:
     def earlier_cuts(self) -> list[Cut]:
         """Return the cuts of forecasts inside `known`, to choose without a look ahead."""
         cuts = self._cuts(self.known(), max(self.origins, FEWEST_EARLIER))
-        return [cut for cut in cuts if len(cut[1]) >= SHORTEST]
+        return [cut for cut in cuts if len(cut[1]) >= SHORTEST_CONTEXT]
 
     def _cuts(self, series: Sequence[np.ndarray], origins: int) -> list[Cut]:
         """Cut each series at its last `origins` origins, one horizon apart.

@@ -20,7 +20,13 @@ from benchmarks.rows import one_line
 from benchmarks.sources import TABLES
 from m2lib.cli import main
 from m2lib.files import ROOT, read_json, short_hash
-from m2lib.forecaster.adapters import GENERAL, GENERAL_FOLDER, read_format, read_views, weights_hash
+from m2lib.forecaster.adapters import (
+    GENERAL,
+    GENERAL_FOLDER,
+    adapter_weights_hash,
+    read_format,
+    read_views,
+)
 from m2lib.forecaster.views import PLAIN
 from m2lib.settings import out_dir
 from study.settings import results_dir
@@ -74,7 +80,7 @@ def _is_of_general(record: dict[str, Any], steps: int) -> bool:
     """
     views = PLAIN if steps else read_views(GENERAL_FOLDER)
     return (
-        record.get("adapter") == weights_hash(GENERAL_FOLDER)
+        record.get("adapter") == adapter_weights_hash(GENERAL_FOLDER)
         and record.get("text_format") == read_format(GENERAL_FOLDER).settings()
         and record.get("views") == [asdict(view) for view in views]
     )

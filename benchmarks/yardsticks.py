@@ -26,7 +26,13 @@ from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Forecast, forecast
 from m2lib.files import read_json, write_json
-from m2lib.forecaster.adapters import GENERAL, GENERAL_FOLDER, read_format, read_views, weights_hash
+from m2lib.forecaster.adapters import (
+    GENERAL,
+    GENERAL_FOLDER,
+    adapter_weights_hash,
+    read_format,
+    read_views,
+)
 from m2lib.forecaster.rivals import LONGEST_SEASON
 from m2lib.forecaster.sampling import TEMPERATURE, Sampler, Sampling
 from m2lib.model import Backbone, adapter_hash, load_adapter, load_backbone
@@ -224,7 +230,7 @@ def _adapter_hash(adapter: str | None) -> str:
         return ""
     if adapter == GENERAL:
         # Its card does not count, because that tells what was measured.
-        return weights_hash(GENERAL_FOLDER)
+        return adapter_weights_hash(GENERAL_FOLDER)
     return adapter_hash(adapter_path(PROFILE, adapter))
 
 

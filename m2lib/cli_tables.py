@@ -83,7 +83,7 @@ class Task:
             raise InputError(f"there is no file {self.file}")
         df = m2lib.forecaster.read_table(self.file, self.id)
         columns = m2lib.forecaster.guess_columns(df, self.id, self.time, self.target)
-        least = m2lib.series.SHORTEST + kept_back
+        least = m2lib.series.SHORTEST_CONTEXT + kept_back
         items = m2lib.forecaster.items_of(
             df, columns, str(self.file), least, skip=self.skip, fill=self.fill
         )
@@ -96,12 +96,15 @@ class Task:
         Without a time column it also warns, if the table may have one, or if it has several series
         or guessed targets: a shop's number may be among them.
         """
+        import pandas as pd
+
         time = "none"
         if columns.time:
-            # Series begin and end at different times: the table's range is that of all ends.
-            ends = items[0].times[:0].append([item.times[[0, -1]] for item in items])
-            first_and_last = ends[[ends.argmin(), ends.argmax()]]
-            first, last = first_and_last.astype(str)  # 2024-01-31, where both are midnights
+            # Series begin and end at different times: the table's range is that of all of them.
+            earliest = min(item.times[0] for item in items)
+            latest = max(item.times[-1] for item in items)
+            # An index writes 2024-01-31 where both are midnights.
+            first, last = pd.Index([earliest, latest]).astype(str)
             time = f"{columns.time}, {first} to {last}"
         targets = ", ".join(columns.targets)
         has_guessed_targets = len(columns.targets) > 1 and not self.target
@@ -411,7 +414,7 @@ def _record(
 
     `rolling` has the options that only `m2 evaluate` takes, `table` the file's name and its hash.
     """
-    from m2lib.forecaster.adapters import weights_hash
+    from m2lib.forecaster.adapters import adapter_weights_hash
     from m2lib.forecaster.views import PLAIN
     from m2lib.provenance import provenance
 
@@ -438,7 +441,7 @@ def _record(
         "table": table,
         "columns": asdict(columns),
         "settings": settings,
-        "adapter": weights_hash(forecaster.adapter),
+        "adapter": adapter_weights_hash(forecaster.adapter),
         "text_format": text_format.settings() if text_format else None,
         "views": [asdict(view) for view in views],
         "backbone": {

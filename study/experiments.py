@@ -395,7 +395,7 @@ _TABLES = [
         "a window's last token weighs four times its first",
         replace(SYNTHETIC, tail_weight=4.0),
     ),
-    _tables("one", "series of one variable alone", text_format=TABLES.of(1)),
+    _tables("one", "series of one variable alone", text_format=TABLES.for_variables(1)),
     *(
         _tables(f"no-{family}", f"without the family {family}", without=family)
         for family in FAMILIES
@@ -403,7 +403,7 @@ _TABLES = [
     _tables(
         "one-plain",
         "one variable alone, without components",
-        text_format=TABLES.of(1),
+        text_format=TABLES.for_variables(1),
         without="components",
     ),
 ]

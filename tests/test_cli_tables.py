@@ -18,7 +18,7 @@ from m2lib import cli, cli_tables
 from m2lib.errors import InputError
 from m2lib.files import ROOT, read_json, short_hash
 from m2lib.forecaster import Forecaster, View, finetune
-from m2lib.forecaster.adapters import weights_hash
+from m2lib.forecaster.adapters import adapter_weights_hash
 from m2lib.forecaster.evaluation import MEASURES
 from m2lib.model import SEMICOLON_ID
 
@@ -409,7 +409,7 @@ def test_evaluate_says_what_beats_what_and_keeps_it(m2, pelts):
     assert numbers_of_errors == {3}
 
     forecaster = Forecaster.from_pretrained()
-    assert record["adapter"] == weights_hash(forecaster.adapter)
+    assert record["adapter"] == adapter_weights_hash(forecaster.adapter)
     assert record["backbone"]["id"] == "tiny"
     assert record["backbone"]["dtype"] == forecaster.dtype
 

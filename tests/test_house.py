@@ -278,6 +278,14 @@ def test_the_order_of_reading_has_every_module_and_needs_no_later_one(wing, map_
         assert set(needed) <= set(modules[:place]), module
 
 
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_imports_from_the_others_through_their_doors(wing):
+    others = "|".join(other for other in WINGS if other != wing)
+    for path in modules_under(ROOT / "m2lib" / wing):
+        past_a_door = re.findall(rf"from m2lib\.(?:{others})\.\w+ import .*", read(path))
+        assert past_a_door == [], path.name
+
+
 def test_the_lists_that_contributors_are_sent_to_exist():
     sent_to = re.findall(r"`(_?[A-Z][A-Z_]+)`", read(ROOT / "CONTRIBUTING.md"))
     folders = ("m2lib", "study", "benchmarks", "book", "tests")

@@ -12,7 +12,7 @@ import torch
 from benchmarks import counts
 from m2lib.files import ROOT, read_json
 from m2lib.forecaster import Columns, Evaluation, Forecaster, items_of
-from m2lib.forecaster.adapters import GENERAL_FOLDER, weights_hash
+from m2lib.forecaster.adapters import GENERAL_FOLDER, adapter_weights_hash
 from m2lib.forecaster.evaluation import MEASURES
 from m2lib.forecaster.table_files import read_table
 from m2lib.forecaster.tables import future_times
@@ -63,7 +63,9 @@ def test_the_record_was_made_by_the_command_of_the_page():
     command = "m2 evaluate data/hudson_bay_pelts.csv --horizon 10 --origins 8"
     assert command in SENTENCES
     assert (settings["horizon"], settings["origins"], settings["adapter"]) == (10, 8, "general")
-    assert RECORD["adapter"] == weights_hash(GENERAL_FOLDER), "run `python -m benchmarks.tuned`"
+    assert RECORD["adapter"] == adapter_weights_hash(GENERAL_FOLDER), (
+        "run `python -m benchmarks.tuned`"
+    )
 
 
 # Counts that are mostly zero.
@@ -78,9 +80,8 @@ def of_counts():
 
 def test_the_table_of_counts_is_the_recorded_one(of_counts):
     assert counts.table(list(of_counts.values())) in PAGE
-    assert {row["adapter"] for row in of_counts.values()} == {weights_hash(GENERAL_FOLDER)}, (
-        "run `python -m benchmarks.counts`"
-    )
+    adapters = {row["adapter"] for row in of_counts.values()}
+    assert adapters == {adapter_weights_hash(GENERAL_FOLDER)}, "run `python -m benchmarks.counts`"
 
 
 def test_the_page_says_what_the_temperature_does_to_counts(of_counts):

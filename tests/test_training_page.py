@@ -50,7 +50,7 @@ def test_the_programs_run_one_after_the_other(folder):
     assert names["found"].errors.shape[0] == 6, "one series, six moments"
     assert names["ahead"][0].physical.shape == (20, 3, 4)
     by_hand = Forecaster.from_pretrained(folder / "mine" / "by-hand")
-    assert by_hand.text_format == TABLES.of(4)
+    assert by_hand.text_format == TABLES.for_variables(4)
 
 
 @pytest.mark.parametrize("at_full_size", SMALLER)
@@ -59,6 +59,6 @@ def test_what_is_replaced_is_in_the_programs(at_full_size):
 
 
 def test_the_page_says_how_many_steps_are_read():
-    step = TABLES.of(4).longest_step
+    step = TABLES.for_variables(4).longest_step
     said = f"Four columns then take {step} tokens a step, so the model reads {1024 // step}"
     assert said in sentences_of("book/training.md")

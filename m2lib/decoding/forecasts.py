@@ -18,7 +18,7 @@ from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.errors import InputError, check_count
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
-from m2lib.series import STUDY, Scaling, TextFormat, said_series, stretched
+from m2lib.series import STUDY, Scaling, TextFormat, series_label, stretched
 
 if TYPE_CHECKING:
     from tqdm.auto import tqdm
@@ -144,7 +144,9 @@ def forecast(
     check_count("seed", seed, 0)
     arrays = [np.asarray(context) for context in contexts]
     if not text_format.variables:
-        raise InputError("the text format is one for any number of variables; call `of` on it")
+        raise InputError(
+            "the text format is one for any number of variables; call its `for_variables`"
+        )
     _check_room(config, text_format)
     bare = model if isinstance(model, BareModel) else BareModel(model.model)
 
@@ -160,12 +162,12 @@ def forecast(
             problem = f"a context is (steps, {text_format.variables}), not {context.shape}"
             raise InputError(f"{problem}; pass a single one as context[None]")
         if not len(context):
-            raise InputError(f"{said_series(name)} has no steps; drop it")
+            raise InputError(f"{series_label(name)} has no steps; drop it")
         text = text_format.encode(context, text_format.scaling(context), config.rounding, name)
         prompt = cut_prompt(text_to_ids(text), config)
         if len(prompt) > longest_prompt:
             raise InputError(
-                f"{said_series(name)} has {len(prompt)} tokens; beside {most_new} new ones the "
+                f"{series_label(name)} has {len(prompt)} tokens; beside {most_new} new ones the "
                 f"model has room for {longest_prompt}; set context_tokens, or shorten the series"
             )
         prompts.append(prompt)

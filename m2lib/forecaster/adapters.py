@@ -8,8 +8,7 @@ from m2lib import __version__
 from m2lib.errors import InputError, first_line, quoted
 from m2lib.files import read_json, short_hash
 from m2lib.forecaster.views import PLAIN, View
-from m2lib.model import BACKBONES, CONFIG_FILE, hub_name, written_by
-from m2lib.model.adapter_files import ADAPTER_FILE
+from m2lib.model import ADAPTER_FILE, BACKBONES, CONFIG_FILE, hub_name, written_by
 from m2lib.series import FORMAT_FILE, STUDY, TextFormat
 
 VIEWS_FILE = "views.json"  # beside an adapter
@@ -78,7 +77,7 @@ def base_here(folder: Path) -> str:
     return base
 
 
-def weights_hash(folder: Path | None) -> str:
+def adapter_weights_hash(folder: Path | None) -> str:
     """A hash of an adapter's weights alone, without its card; without an adapter, of nothing."""
     return short_hash((folder / ADAPTER_FILE).read_bytes() if folder else b"")
 

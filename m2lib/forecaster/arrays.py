@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from m2lib.errors import InputError
-from m2lib.series import MOST_VARIABLES, SHORTEST
+from m2lib.series import MOST_VARIABLES, SHORTEST_CONTEXT
 
 
 def series_of(context: Any, ids: Sequence[int | str] | None = None) -> list[np.ndarray]:
@@ -71,9 +71,9 @@ def _check_series(name: int | str, series: np.ndarray) -> None:
             f"series {name} has {series.shape[1]} variables, more than {MOST_VARIABLES}; "
             "give it as (variables, steps), and with fewer variables"
         )
-    if len(series) < SHORTEST:
+    if len(series) < SHORTEST_CONTEXT:
         raise InputError(
-            f"series {name} has {len(series)} steps, fewer than {SHORTEST}; bring more, "
+            f"series {name} has {len(series)} steps, fewer than {SHORTEST_CONTEXT}; bring more, "
             "or drop it (an array is one series, or (series, steps))"
         )
     gaps = np.flatnonzero(~np.isfinite(series).all(axis=1))

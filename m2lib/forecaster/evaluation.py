@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from m2lib.series import DECILES, NOTHING_LEFT, quantile_losses
-from m2lib.series.intervals import sign_flip_p, t_interval
+from m2lib.series import DECILES, NOTHING_LEFT, quantile_losses, sign_flip_p, t_interval
 
 MODEL = "language model"
 WQL = "weighted quantile loss"
@@ -51,6 +50,7 @@ def mase_units(context: np.ndarray, season: int) -> np.ndarray:
 
 def _mean(errors: np.ndarray, *_: object) -> float:
     """The mean over steps and variables."""
+    # `errors.mean()` adds in another order, and records have the last digits of this one.
     return float(errors.mean(axis=0).mean())
 
 

@@ -33,9 +33,7 @@ from m2lib.model import (
     load_backbone,
     save_adapter,
 )
-from m2lib.series import FORMAT_FILE, TextFormat, without_season
-from m2lib.series.bands import stretch_of_band
-from m2lib.series.intervals import t_interval
+from m2lib.series import FORMAT_FILE, TextFormat, stretch_of_band, t_interval, without_season
 from m2lib.training import (
     COSINE,
     Endless,

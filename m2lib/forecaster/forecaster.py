@@ -58,7 +58,7 @@ from m2lib.model import (
     load_adapter,
     load_backbone,
 )
-from m2lib.series import DECILES, FORMAT_FILE, SHORTEST, TextFormat, without_season
+from m2lib.series import DECILES, FORMAT_FILE, SHORTEST_CONTEXT, TextFormat, without_season
 
 PART = 50  # series that are forecast together: a batch of more saves no time
 
@@ -543,7 +543,7 @@ class Forecaster(Sampler):
         """
         sampling = Sampling(num_samples, temperature, seed, batch_size, context_length)
         columns = _columns(id_column, timestamp_column, target)
-        least = SHORTEST + prediction_length + leave_out
+        least = SHORTEST_CONTEXT + prediction_length + leave_out
         items = items_of(df, columns, least=least, skip=skip, fill=fill)
         refit = None
         if finetune is not None:
@@ -656,7 +656,7 @@ class Forecaster(Sampler):
 
         columns = _columns(id_column, timestamp_column, target)
         # A context and the steps to forecast from it are learned, and as many steps are kept back.
-        least = SHORTEST + 2 * prediction_length
+        least = SHORTEST_CONTEXT + 2 * prediction_length
         items = items_of(df, columns, least=least, skip=skip, fill=fill)
         return finetune(
             self,

@@ -47,27 +47,31 @@ def simple_forecasts(
 
     A baseline is left out, with a warning, if any of the contexts is too short for it.
     """
-    scaled_contexts, lows, units = [], [], []
-    for context in contexts:
-        # Where a baseline takes logarithms of 1 + x, or adds up the distances of all variables, its
-        # forecast depends on the units. So that those of a table change nothing, each variable is
-        # shown as in the study, from 0 to 1000. One with negative values is lifted above 0 first.
-        low = np.minimum(0.0, context.min(axis=0))
-        largest = (context - low).max(axis=0)
-        unit = np.where(largest > 0, largest / 1000, 1.0)
-        scaled_contexts.append((context - low) / unit)
-        lows.append(low)
-        units.append(unit)
+    scaled_contexts = [_scaled_to_1000(context) for context in contexts]
     forecasts = {}
     for name, baseline in baselines_for(period).items():
         try:
             forecasts[name] = [
-                baseline(context[None], prediction_length)[0] * unit + low
-                for context, low, unit in zip(scaled_contexts, lows, units, strict=True)
+                baseline(scaled[None], prediction_length)[0] * unit + low
+                for scaled, unit, low in scaled_contexts
             ]
         except ValueError:
             warn(f"left out, as a context is too short for it: {name}")
     return forecasts
+
+
+def _scaled_to_1000(context: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scale a context (steps, variables), and return the unit and the low of each variable with it.
+
+    Where a baseline takes logarithms of 1 + x, or adds up the distances of all variables, its
+    forecast depends on the units. So that those of a table change nothing, each variable is shown
+    as in the study, from 0 to 1000. One with negative values is lifted above 0 first. In the
+    table's units a scaled value is value * unit + low.
+    """
+    low = np.minimum(0.0, context.min(axis=0))
+    largest = (context - low).max(axis=0)
+    unit = np.where(largest > 0, largest / 1000, 1.0)
+    return (context - low) / unit, unit, low
 
 
 def ets_forecasts(

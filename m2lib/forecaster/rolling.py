@@ -31,7 +31,7 @@ def origins_of(
     num_origins: int,
     stride: int,
     leave_out: int = 0,
-    least: int = series.SHORTEST,
+    least: int = series.SHORTEST_CONTEXT,
 ) -> list[Origin]:
     """The moments to forecast from: a series' place in the table, and how many steps are known.
 
@@ -128,7 +128,7 @@ def evaluate(
     seasons = chosen_seasons(items, season)
 
     # 1. Choose the origins: contexts are all that a forecaster sees, truths what came after.
-    least_steps = series.SHORTEST + prediction_length if refit else series.SHORTEST
+    least_steps = series.SHORTEST_CONTEXT + prediction_length if refit else series.SHORTEST_CONTEXT
     asked_for = origins_of(
         items,
         prediction_length,

@@ -15,8 +15,14 @@ from m2lib.decoding import BareModel, DecodeConfig, Engine, Forecast, forecast, 
 from m2lib.errors import InputError, check_count, warn
 from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
-from m2lib.series import SHORTEST, Season, TextFormat, checked_seasons, said_series
-from m2lib.series.codec import without_undershoot
+from m2lib.series import (
+    SHORTEST_CONTEXT,
+    Season,
+    TextFormat,
+    checked_seasons,
+    series_label,
+    without_undershoot,
+)
 
 WINDOW_TOKENS = 1024  # of context that the model reads at most, and of a training window
 SAMPLES = 20  # of each series, where a caller does not say how many
@@ -66,7 +72,7 @@ class Sampling:
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
         if self.context_length is not None:
-            check_count("context_length", self.context_length, SHORTEST)
+            check_count("context_length", self.context_length, SHORTEST_CONTEXT)
 
     def temperature_for(self, series: np.ndarray) -> float:
         """The temperature at which a series (steps, variables), without its season, is sampled.
@@ -173,7 +179,7 @@ class Sampler:
         -----
         UserWarning
             Before the work begins: if a series is longer than the model's window, unless
-            `context_length` is shorter; if an adapter is to forecast more steps than fill half a
+            `context_length` fits into it; if an adapter is to forecast more steps than fill half a
             window of the training of `general`; and if the work will take two minutes or more.
         """
         if len(values) == 0:
@@ -187,14 +193,16 @@ class Sampler:
             one_season.without(series) for one_season, series in zip(seasons, values, strict=True)
         ]
         text_format = self.checked_format(unseasonal, ids)
-        window = self.readable_steps(text_format, prediction_length)
         steps_read = self.readable_steps(text_format, prediction_length, sampling.context_length)
-        if steps_read == window and any(len(series) > window for series in values):
+        # A caller who asks for just so many steps knows that no others are read.
+        was_asked_for = steps_read == sampling.context_length
+        if not was_asked_for and any(len(series) > steps_read for series in values):
             warn(f"of a series longer than the model's window the last {steps_read} steps are read")
 
         # 2. Show each series in each view. For 20 samples each of three views draws 7, and the last
-        # of the third view is left out. They stand view by view: with the series a and b these are
-        # a and b in the first view, a and b in the second, a and b in the third.
+        # of the third view is left out; for 2 samples the third view is not shown at all. They
+        # stand view by view: with the series a and b these are a and b in the first view, a and b
+        # in the second, a and b in the third.
         num_samples = sampling.num_samples
         views = tuple(views or self.views)[:num_samples]
         samples_each = math.ceil(num_samples / len(views))
@@ -264,7 +272,7 @@ class Sampler:
         """The text format of the forecaster, else what `format_for` chooses for these series."""
         text_format = self.text_format or format_for(values)
         # That of an adapter for any table leaves the number of variables open: it is set here.
-        return text_format.of(variables=values[0].shape[1])
+        return text_format.for_variables(values[0].shape[1])
 
     def checked_format(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
@@ -278,7 +286,7 @@ class Sampler:
         for name, series in zip(names, values, strict=True):
             if series.shape[1] != variables:
                 raise InputError(
-                    f"{said_series(name)} has another number of variables than the first one "
+                    f"{series_label(name)} has another number of variables than the first one "
                     f"({series.shape[1]}, not {variables}); forecast them in separate calls"
                 )
         text_format = self.format_of(values)
@@ -287,7 +295,7 @@ class Sampler:
             if series.shape[1] != text_format.variables or too_low:
                 negative = "yes" if text_format.offset else "no"
                 raise InputError(
-                    f"{said_series(name)} does not fit the adapter's text format "
+                    f"{series_label(name)} does not fit the adapter's text format "
                     f"(variables: {text_format.variables}, negative numbers: {negative}); "
                     "take another adapter or none (--adapter none), or fine-tune one on the table"
                 )
@@ -307,11 +315,11 @@ class Sampler:
         """
         check_count("prediction_length", prediction_length)
         if context_length is not None:
-            check_count("context_length", context_length, SHORTEST)
+            check_count("context_length", context_length, SHORTEST_CONTEXT)
         positions = self.backbone.model.config.max_position_embeddings
         longest = text_format.longest_step  # tokens
         steps = min(WINDOW_TOKENS, positions - prediction_length * longest) // longest
-        if steps < SHORTEST:
+        if steps < SHORTEST_CONTEXT:
             raise InputError(
                 f"{prediction_length} steps are more than {self.backbone.name} can write; "
                 "ask for fewer"

@@ -36,7 +36,7 @@ from m2lib.forecaster.calendars import (
     without_gaps,
 )
 from m2lib.forecaster.columns import Columns, numbers_in
-from m2lib.series import MOST_VARIABLES, SHORTEST, checked_seasons
+from m2lib.series import MOST_VARIABLES, SHORTEST_CONTEXT, checked_seasons
 
 # Columns that forecasts and evaluations write beside the table's id and time.
 WRITTEN = ("target_name", "predictions", "mean", "cutoff", "truth", "mase_unit")
@@ -63,7 +63,7 @@ def items_of(
     df: pd.DataFrame,
     columns: Columns,
     where: str = "the table",
-    least: int = SHORTEST,
+    least: int = SHORTEST_CONTEXT,
     *,
     skip: bool = False,
     fill: Fill | None = None,
@@ -252,7 +252,7 @@ class _Rows:
             values = _fill_gaps(values, places, len(times), fill)
 
         if len(values) < least:  # filled steps count, too
-            advice = "forecast fewer steps, " if least > SHORTEST else ""
+            advice = "forecast fewer steps, " if least > SHORTEST_CONTEXT else ""
             problem = (
                 f"the series has {len(values)} steps, fewer than {least}; bring more, {advice}"
                 "or drop it"
@@ -341,7 +341,8 @@ class _Rows:
         even_times = with_frequency(times)
         if even_times is not None:
             return even_times
-        # The first row that, together with those before it, is not even; two stamps always are.
+        # The first row that, together with those before it, is not even; two stamps always are. It
+        # is found by bisection, because each trial goes through all stamps up to its row.
         place = bisect_left(
             range(len(times)),
             True,

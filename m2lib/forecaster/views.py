@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from m2lib.series import NOTHING_LEFT, Scaling, Season, Trend
-from m2lib.series.seasons import FEWEST_SEASONS
+from m2lib.series import FEWEST_SEASONS, NOTHING_LEFT, Scaling, Season, Trend
 
 SEASONS_SEEN = 6  # a view of few steps shows so many seasons at least
 

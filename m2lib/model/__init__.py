@@ -3,7 +3,14 @@
 It has 13 tokens, LoRA adapters, a faster attention, and products in 8 bits.
 """
 
-from .adapter_files import CONFIG_FILE, adapter_hash, load_adapter, save_adapter, written_by
+from .adapter_files import (
+    ADAPTER_FILE,
+    CONFIG_FILE,
+    adapter_hash,
+    load_adapter,
+    save_adapter,
+    written_by,
+)
 from .attention import blocked_attention, causal_attention
 from .backbones import (
     Backbone,
@@ -46,6 +53,7 @@ from .vocabulary import (
 from .weights import backbone_id, fetch_backbone, share_weights
 
 __all__ = [
+    "ADAPTER_FILE",
     "ALL_TARGETS",
     "BACKBONES",
     "COMMA_ID",

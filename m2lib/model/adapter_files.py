@@ -39,6 +39,9 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 def save_adapter(model: nn.Module, folder: str | Path, backbone: str) -> None:
     """Write the adapter in PEFT's two files, and beside them the head's bias and m2lib's version.
 
+    The text format is not written: a forecaster reads it from `text_format.json`, and takes the
+    study's where there is no such file.
+
     Parameters
     ----------
     model : PreTrainedModel
@@ -48,8 +51,7 @@ def save_adapter(model: nn.Module, folder: str | Path, backbone: str) -> None:
     backbone : str
         The backbone as `load_backbone` takes it in any working directory: `Backbone.loaded_by`, a
         known name or an absolute path. For a known name the config gets that on the hub, so that
-        PEFT can load the model there. The text format is not written; a forecaster reads it from
-        `text_format.json`, and takes the study's where there is none.
+        PEFT can load the model there.
 
     Raises
     ------

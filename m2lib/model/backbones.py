@@ -205,6 +205,7 @@ def _config(path: Path) -> "PretrainedConfig":
         with quiet_transformers():
             config = AutoConfig.from_pretrained(path, **LOCAL)
     except Exception as error:  # transformers raises many types; each means an unfit file
+        # All of its lines, because the first may say no more than which of its checks has failed.
         problem = " ".join(str(error).split())
         raise InputError(f"{path}: {problem:.300}; use a plain Llama or Qwen2 model") from error
     # The file may name attention code on the hub, and PEFT would look for a model at its path.

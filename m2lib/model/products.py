@@ -111,6 +111,7 @@ def _packed_product(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
     """
     operators = torch.ops.mkldnn
     packed = operators._reorder_linear_weight(weight.detach())
+    # The last three arguments are for an activation of the outputs, and there is none.
     return lambda x: operators._linear_pointwise(x, packed, bias, "none", [], "")
 
 

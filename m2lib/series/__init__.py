@@ -4,22 +4,26 @@ from .baselines import (
     BASELINES, context_mean, last_value, log_var, log_var_paths, nearest_analogue, period_of,
     seasonal_naive,
 )  # fmt: skip
-from .bands import band, conformal, coverage, ranks, sharpness, stretch_needed, stretched
+from .bands import (
+    band, conformal, coverage, ranks, sharpness, stretch_needed, stretch_of_band, stretched,
+)  # fmt: skip
 from .codec import (
-    CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS, SHORTEST,
-    STUDY, TABLES, VARIABLES, Scaling, TextFormat, decode, encode, said_series, scale_of,
-    to_integers, unscale,
+    CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS,
+    SHORTEST_CONTEXT, STUDY, TABLES, VARIABLES, Scaling, TextFormat, decode, encode, scale_of,
+    series_label, to_integers, unscale, without_undershoot,
 )  # fmt: skip
 from .data import (
     DEFAULT_FILE, SPLIT_SEED, SeriesSet, draw_systems, generate_series, load_series, split_ids,
     write_series,
 )  # fmt: skip
-from .intervals import bootstrap_interval, paired_gain
+from .intervals import bootstrap_interval, paired_gain, sign_flip_p, t_interval
 from .metrics import (
     DECILES, best_and_worst, crps_fair, quantile_loss, quantile_losses, series_mae, summarise,
     weighted_quantile_loss,
 )  # fmt: skip
-from .seasons import NOTHING_LEFT, Season, checked_seasons, season_length, without_season
+from .seasons import (
+    FEWEST_SEASONS, NOTHING_LEFT, Season, checked_seasons, season_length, without_season,
+)  # fmt: skip
 from .trends import Trend
 
 __all__ = [
@@ -28,12 +32,13 @@ __all__ = [
     "CONTEXT_STEPS",
     "DECILES",
     "DEFAULT_FILE",
+    "FEWEST_SEASONS",
     "FORECAST_STEPS",
     "FORMAT_FILE",
     "MOST_VARIABLES",
     "NOTHING_LEFT",
     "ROUNDINGS",
-    "SHORTEST",
+    "SHORTEST_CONTEXT",
     "SPLIT_SEED",
     "STUDY",
     "TABLES",
@@ -65,19 +70,23 @@ __all__ = [
     "quantile_loss",
     "quantile_losses",
     "ranks",
-    "said_series",
     "scale_of",
     "season_length",
     "seasonal_naive",
+    "series_label",
     "series_mae",
     "sharpness",
+    "sign_flip_p",
     "split_ids",
     "stretch_needed",
+    "stretch_of_band",
     "stretched",
     "summarise",
+    "t_interval",
     "to_integers",
     "unscale",
     "weighted_quantile_loss",
     "without_season",
+    "without_undershoot",
     "write_series",
 ]

@@ -34,7 +34,7 @@ FORMAT_FILE = "text_format.json"  # holds the text format of an adapter, in its 
 # `m2lib.model.vocabulary`, and a test compares the two.
 PAD = "<pad>"
 MOST_VARIABLES = 8  # the most that a step can have
-SHORTEST = 10  # the fewest steps that the context of a table may have
+SHORTEST_CONTEXT = 10  # the fewest steps that the context of a table may have
 ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
 # Physical units: LSODA's default absolute tolerance in scipy. The integrator may end below zero by
 # less than this where zero is meant (seed 14, series 248: -6.7e-8). A format without an offset
@@ -115,7 +115,8 @@ class TextFormat:
     """
 
     variables: int = 2
-    """How many variables each step has, 1 to 8; 0 stands for any number, see `of`."""
+    """How many variables each step has, 1 to 8; 0 stands for any number, see
+    `for_variables`."""
     digits: int = 4
     """How many digits the largest number has, 2 to 6: with four, scaled units go to 9999."""
     percentile: float = 90.0
@@ -149,7 +150,7 @@ class TextFormat:
                 "at most 10"
             )
 
-    def of(self, variables: int) -> "TextFormat":
+    def for_variables(self, variables: int) -> "TextFormat":
         """The format for series of `variables` variables, if it is one for any number."""
         if self.variables:
             return self
@@ -234,8 +235,9 @@ class TextFormat:
         self, values: np.ndarray, scaling: Scaling, rounding: str = "nearest"
     ) -> np.ndarray:
         """Scaled integers of physical values (..., steps, variables), as in `to_integers`."""
-        # Scale 2.0 is written as 10.00, so 0.23 is 1.15, and 1.15 * 100 is 114.99999999999999: 115
-        # by `nearest`, 114 by `published`.
+        # As in the report, a number is first rounded to its decimals, and only then loses its
+        # point. Scale 2.0 is written as 10.00, so 0.23 is 1.15, and 1.15 * 100 is
+        # 114.99999999999999: 115 by `nearest`, 114 by `published`.
         decimals = self.digits - 2
         with_point = scaling.relative(values) * (self.unit / 10**decimals)
         without_point = np.round(with_point, decimals) * 10**decimals
@@ -272,7 +274,7 @@ class TextFormat:
             For a series of another shape or without a scale, and for a value that is not finite,
             below scaled 0, or too large once scaled; the message names series, step and variable.
         """
-        label = said_series(name)
+        label = series_label(name)
         shape = np.shape(values)
         if len(shape) != 2 or shape[1] != (self.variables or shape[1]):
             raise InputError(
@@ -357,8 +359,8 @@ TABLES = TextFormat(variables=0, digits=3, percentile=100.0, offset=0.5, separat
 it by half its range below and by one and a half times its range above."""
 
 
-def said_series(name: str | int | None) -> str:
-    """What messages call a series: by its name, if it has one.
+def series_label(name: str | int | None) -> str:
+    """What messages call a series: `series 7`, or `the series` if it has no name.
 
     A table without a column of ids is one series, which is named "series".
     """

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy
@@ -29,6 +28,9 @@ from m2lib.series.codec import (
 )
 
 STEPS = CONTEXT_STEPS + FORECAST_STEPS  # steps of a series
+# The integrator's relative and absolute tolerance: scipy's defaults, with which the file was made.
+RTOL = 1e-3
+ATOL = 1e-6
 SPLIT_SEED = 10022002  # the report's seed
 DEFAULT_FILE = workspace() / "data" / "lotka_volterra_data.h5"
 """Where `load_series` looks for the report's file, and `m2 data generate` writes one."""
@@ -234,27 +236,28 @@ def solve_system(
     system: np.ndarray,
     time: np.ndarray,
     rates: Rates = predator_prey,
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: float = RTOL,
+    atol: float = ATOL,
 ) -> np.ndarray:
     """Solve a system by LSODA for its course (steps, 2) in physical units.
 
     With the default rates and tolerances it is the course that the data file holds. The simulation
     goes from time 0 to the last of `time`, (steps,), which ascends; where it ends decides the
-    integrator's steps. `rtol` and `atol` are the relative and the absolute tolerance; by default
-    they are those of scipy's solve_ivp.
+    integrator's steps. `rtol` and `atol` are its relative and its absolute tolerance.
     """
     # RECIPE's first six values, in its order, are what `predator_prey` takes after the state; the
     # last two are the start.
     parameters = system[:6]
     start = system[6:]
-    tolerances: dict[str, Any] = {}
-    if rtol is not None:
-        tolerances["rtol"] = rtol
-    if atol is not None:
-        tolerances["atol"] = atol
     solution = scipy.integrate.solve_ivp(
-        rates, (0, time[-1]), start, method="LSODA", t_eval=time, args=parameters, **tolerances
+        rates,
+        (0, time[-1]),
+        start,
+        method="LSODA",
+        t_eval=time,
+        args=parameters,
+        rtol=rtol,
+        atol=atol,
     )
     return solution.y.T
 
@@ -274,8 +277,8 @@ def simulate_systems(
     source: str,
     rates: Rates = predator_prey,
     end: float = 200.0,
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: float = RTOL,
+    atol: float = ATOL,
 ) -> SeriesSet:
     """Solve systems (n, 8) from time 0 to `end` for a set of series, as `solve_system` does."""
     time = np.linspace(0, end, STEPS)

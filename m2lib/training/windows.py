@@ -7,7 +7,7 @@ import numpy as np
 from m2lib.errors import InputError
 from m2lib.files import short_hash
 from m2lib.model import PAD_ID, text_to_ids
-from m2lib.series import SHORTEST, TextFormat
+from m2lib.series import SHORTEST_CONTEXT, TextFormat
 from m2lib.training.config import TrainConfig
 
 Endless = Callable[[int], np.ndarray]
@@ -40,7 +40,7 @@ def random_windows(
     values: Sequence[np.ndarray],
     text_format: TextFormat,
     horizon: int,
-    context: int,
+    context_length: int,
     batch_size: int = 1,
     seed: int = 0,
 ) -> Endless:
@@ -51,13 +51,13 @@ def random_windows(
     Parameters
     ----------
     values : sequence of ndarray of float, each of shape (steps, variables)
-        The series, without their season, each of at least `SHORTEST` + `horizon` steps. Physical
-        units.
+        The series, without their season, each of at least `SHORTEST_CONTEXT` + `horizon` steps.
+        Physical units.
     text_format : TextFormat
         How windows are written.
     horizon : int
         The last steps of a window, which a forecast would have.
-    context : int
+    context_length : int
         The most steps before these.
     batch_size : int, optional
         Windows of a step.
@@ -71,16 +71,16 @@ def random_windows(
         stretches of the series, one after the other, are all flat.
     """
     # How many ends a window of each series can have: one of 40 steps, at a horizon of 5, those from
-    # 15 = SHORTEST + 5 to 40, which are 26. A series is drawn in proportion to that number, so that
-    # every window is as likely as any other.
-    num_ends = np.array([len(series) - SHORTEST - horizon + 1 for series in values])
+    # 15 = SHORTEST_CONTEXT + 5 to 40, which are 26. A series is drawn in proportion to that number,
+    # so that every window is as likely as any other.
+    num_ends = np.array([len(series) - SHORTEST_CONTEXT - horizon + 1 for series in values])
     chances = num_ends / num_ends.sum()
 
     def one_window(rng: np.random.Generator) -> list[int]:
         for _ in range(MOST_TRIES):
             number = rng.choice(len(values), p=chances)
-            end = SHORTEST + horizon + rng.integers(num_ends[number])
-            start = max(0, end - context - horizon)
+            end = SHORTEST_CONTEXT + horizon + rng.integers(num_ends[number])
+            start = max(0, end - context_length - horizon)
             ids = encode_window(values[number][start:end], horizon, text_format)
             if ids is not None:
                 return ids

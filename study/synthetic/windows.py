@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from m2lib.series import SHORTEST, TABLES, TextFormat
+from m2lib.series import SHORTEST_CONTEXT, TABLES, TextFormat
 from m2lib.training import Endless, encode_window, pad_windows
 from study.synthetic.families import FAMILIES, draw_series, dynamics, log_uniform
 from study.synthetic.shown import Showing
@@ -40,19 +40,19 @@ def synthetic_windows(
         # At a share of 0 no number is drawn, so that the series of a seed are the same as before
         # there were such shares.
         if shown_share > 0 and rng.random() < shown_share:
-            return _shown_windows(rng, tokens, text_format.of(1))
+            return _shown_windows(rng, tokens, text_format.for_variables(1))
         is_pair = pair_share > 0 and rng.random() < pair_share
         variables = 2
         if not is_pair:
             variables = 1 + int(rng.choice(len(VARIABLE_SHARES), p=VARIABLE_SHARES))
-        step_format = text_format.of(variables)
+        step_format = text_format.for_variables(variables)
 
         # All series of a training step have one length, drawn log-uniformly, and there are as many
         # as have room. One variable of three digits takes 4 tokens a time step, so 1024 tokens hold
         # 256 time steps: one series of 129 to 256, two of 86 to 128, up to twelve of 20. Only
         # numbers with fewer digits leave pads. A pair is alone: it takes more than half of them.
         most_steps = tokens // step_format.longest_step
-        fewest_steps = most_steps // 2 + 1 if is_pair else 2 * SHORTEST
+        fewest_steps = most_steps // 2 + 1 if is_pair else 2 * SHORTEST_CONTEXT
         steps = int(log_uniform(rng, fewest_steps, most_steps + 1))
 
         rows: list[list[int]] = []
@@ -61,7 +61,7 @@ def synthetic_windows(
                 series = dynamics(rng, steps)
             else:
                 series = draw_series(rng, steps, step_format.variables, without)
-            horizon = int(rng.integers(1, steps - SHORTEST + 1))
+            horizon = int(rng.integers(1, steps - SHORTEST_CONTEXT + 1))
             ids = encode_window(series, horizon, step_format)
             if ids is not None:  # else it is flat, and another series takes its place
                 rows.append(ids)
@@ -80,9 +80,9 @@ def _check(
         raise ValueError(f"pairs have two variables, and the format has {text_format.variables}")
     if shown_share and text_format.variables not in (0, 1):
         raise ValueError(f"shown series have one variable, not {text_format.variables}")
-    largest = text_format.of(text_format.variables or len(VARIABLE_SHARES))
-    if tokens < 2 * SHORTEST * largest.longest_step:
-        steps = f"{2 * SHORTEST} steps of {largest.variables} variables"
+    largest = text_format.for_variables(text_format.variables or len(VARIABLE_SHARES))
+    if tokens < 2 * SHORTEST_CONTEXT * largest.longest_step:
+        steps = f"{2 * SHORTEST_CONTEXT} steps of {largest.variables} variables"
         raise ValueError(f"{tokens} tokens have no room for {steps}")
 
 

@@ -80,7 +80,7 @@ def test_the_chosen_views_are_those_in_which_general_sees_a_series():
 
         # A forecast that stays at the last value written is read back as the same series.
         (expected,) = shown.back(np.full((1, horizon), last_written))
-        scaling = TABLES.of(1).scaling(seen.context)
+        scaling = TABLES.for_variables(1).scaling(seen.context)
         scaling_ahead = seen.back(scaling, horizon)
         above_offset = (np.full((horizon, 1), last_seen) - scaling.offset) / scaling.scale
         ahead = scaling_ahead.offset + above_offset * scaling_ahead.scale

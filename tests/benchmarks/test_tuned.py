@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import tuned
 from m2lib.files import read_json, short_hash, write_json
-from m2lib.forecaster.adapters import GENERAL_FOLDER, read_format, weights_hash
+from m2lib.forecaster.adapters import GENERAL_FOLDER, adapter_weights_hash, read_format
 from m2lib.forecaster.views import PLAIN
 
 OPTIONS = {"horizon": 4, "leave_out": 2}
@@ -36,7 +36,7 @@ def record(tmp_path, table):
     known = {
         "settings": SETTINGS,
         "table": {"sha256": short_hash(table.read_bytes())},
-        "adapter": weights_hash(GENERAL_FOLDER),
+        "adapter": adapter_weights_hash(GENERAL_FOLDER),
         "text_format": read_format(GENERAL_FOLDER).settings(),
         "views": [asdict(view) for view in PLAIN],
     }

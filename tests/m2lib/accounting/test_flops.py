@@ -160,7 +160,7 @@ def test_a_training_step_is_counted_right_for_every_choice_of_targets(tiny):
 
 def test_a_training_step_on_windows_with_pads_is_counted_right(tiny):
     # Of at most 128 tokens, which attention takes in one block, without leaving any pairs out.
-    windows = synthetic_windows(200, 3, TABLES.of(1))
+    windows = synthetic_windows(200, 3, TABLES.for_variables(1))
     batches_with_pads = (batch for batch in map(windows, range(99)) if (batch == PAD_ID).any())
     batch = next(batches_with_pads)
     model = inject_lora(copy.deepcopy(tiny.model), 2, targets=ALL_TARGETS)

@@ -407,7 +407,9 @@ def test_a_prompt_needs_no_more_room_than_for_the_tokens_that_may_follow(tiny):
 
 
 def test_a_text_format_for_any_number_of_variables_is_refused(tiny):
-    with pytest.raises(InputError, match="one for any number of variables; call `of` on it"):
+    with pytest.raises(
+        InputError, match="one for any number of variables; call its `for_variables`"
+    ):
         forecast(tiny, np.ones((1, 30, 2)), DecodeConfig(), text_format=TABLES)
 
 

@@ -113,7 +113,7 @@ def run_card(monkeypatch):
 
 def waves(text_format):
     """Return three contexts of twelve steps, below zero where the format can write that."""
-    variables = text_format.of(2).variables
+    variables = text_format.for_variables(2).variables
     starts = np.random.default_rng(0).uniform(0, 6, (3, 1, variables))
     steps = np.arange(12)[:, None]
     level = 0 if text_format.offset else 1.5
@@ -122,7 +122,7 @@ def waves(text_format):
 
 def our_forecasts(backbone, contexts, horizon, text_format):
     """Return the greedy forecasts of this library."""
-    text_format = text_format.of(2)
+    text_format = text_format.for_variables(2)
     config = DecodeConfig(steps=horizon, max_new_tokens=text_format.longest_step * horizon)
     return forecast(backbone, contexts, config, text_format=text_format)
 
@@ -158,7 +158,7 @@ def test_the_cards_code_writes_a_context_and_reads_a_forecast_as_we_do(
     exported, text_format, run_card
 ):
     context = waves(text_format)[0]
-    text_format = text_format.of(2)
+    text_format = text_format.for_variables(2)
     scaling = text_format.scaling(context)
     text = text_format.encode(context, scaling)
 
@@ -266,7 +266,7 @@ def test_a_forecaster_takes_an_export_as_it_takes_the_adapter(tuned, exported, t
     bias = of_adapter.backbone.model.lm_head.bias
     assert of_export.backbone.model.lm_head.bias.tolist() == bias.tolist()
 
-    variables = text_format.of(2).variables
+    variables = text_format.for_variables(2).variables
     context = 5 + np.random.default_rng(0).random((variables, 12)).squeeze()
     expected, _ = of_adapter.predict_quantiles([context], 3, num_samples=1)
     quantiles, _ = of_export.predict_quantiles([context], 3, num_samples=1)
@@ -295,7 +295,7 @@ def test_a_forecaster_takes_the_views_of_an_adapter_and_of_its_export(adapter, t
 
 def assert_three_steps_match(pattern, text_format):
     """Assert that a text of three steps matches, and that no text which is spoilt does."""
-    shape = text_format.of(2)
+    shape = text_format.for_variables(2)
     context = waves(text_format)[0]
     text = shape.encode(context[:3], shape.scaling(context))
     assert re.fullmatch(pattern, text)
@@ -349,7 +349,9 @@ def test_the_cards_code_reads_as_many_steps_of_three_variables_as_we_do():
     card = model_card("smollm2-135m", TABLES, {}, merged=True)
     (steps,) = re.findall(r"context\[-(.*?) :\]", card)
     of_three = SimpleNamespace(shape=(500, 3))
-    assert eval(f"-{steps}", {"context": of_three}) == -(1024 // TABLES.of(3).longest_step)
+    assert eval(f"-{steps}", {"context": of_three}) == -(
+        1024 // TABLES.for_variables(3).longest_step
+    )
 
 
 def test_the_card_of_a_merged_model_is_for_transformers():

@@ -249,6 +249,11 @@ def test_the_oldest_steps_drop_out_and_this_is_said(tiny):
     (kept,) = Sampler(tiny).sample([long[-204:]], 2, Sampling(1))
     assert whole.texts == kept.texts
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is said of steps that were not asked for
+        (asked_for,) = Sampler(tiny).sample([long], 2, Sampling(1, context_length=204))
+    assert asked_for.texts == kept.texts
+
 
 def test_steps_that_an_adapter_has_not_learned_are_warned_of(own, tmp_path):
     tuned = replace(own, adapter=tmp_path)
@@ -553,7 +558,7 @@ def test_samples_are_shared_out_among_views(spreading):
 
     # Two samples are of the first view, two of the second and one of the third. Each is read by the
     # scaling of its own view.
-    text_format = TABLES.of(1)
+    text_format = TABLES.for_variables(1)
     most_steps = spreading.readable_steps(text_format, 3)
     season = Season.of(RISING_QUARTERS, 4)
     physical = forecast.scaling.physical(forecast.values)

@@ -301,7 +301,7 @@ def test_separate_variables_have_a_line_each():
 )
 def test_every_format_comes_back(variables, digits, offset, separate, room, size, seed):
     any_number = TextFormat(0, digits, 100, offset, separate, room)
-    shape = any_number.of(variables)
+    shape = any_number.for_variables(variables)
     context = np.random.default_rng(seed).normal(size=(12, variables)) * size
     if not offset:
         context = np.abs(context)
@@ -341,16 +341,16 @@ def test_a_format_that_no_series_can_have_is_refused(setting, value):
 def test_the_format_of_tables_by_hand():
     # From 2 to 6 the range is 4; offset 0.5 puts zero at 0, and 6 is written as 500, half of what
     # three digits hold.
-    shape = TABLES.of(1)
+    shape = TABLES.for_variables(1)
     context = np.array([[2.0], [6.0], [3.0]])
     assert shape.encode(context, shape.scaling(context)) == "167;500;250;"
 
 
 def test_only_a_format_for_any_number_of_variables_takes_one():
-    one = TABLES.of(1)
-    assert TABLES.of(8).variables == 8
-    assert one.of(8) == one
-    assert STUDY.of(3) == STUDY
+    one = TABLES.for_variables(1)
+    assert TABLES.for_variables(8).variables == 8
+    assert one.for_variables(8) == one
+    assert STUDY.for_variables(3) == STUDY
 
 
 def test_the_studys_format_by_hand():
@@ -394,7 +394,7 @@ def test_the_smallest_value_is_read_back_exactly(offset, separate):
 
 def test_a_zero_is_read_as_zero_above_an_offset():
     counts = np.array([[0.0], [12.0], [3.0]])
-    shape = TABLES.of(1)
+    shape = TABLES.for_variables(1)
 
     # By the line on which it is written, 0 comes back as something more, because 166.7 is rounded.
     scaling = shape.scaling(counts)

@@ -25,7 +25,7 @@ def trend_and_pattern(start, length):
 
 def put_back(season, context, ahead):
     """Scale `ahead`, a forecast without a season, and read it back with the season."""
-    text_format = TABLES.of(1)
+    text_format = TABLES.for_variables(1)
     scaling = text_format.scaling(context)
     scaled = (ahead - scaling.offset) / scaling.scale * scaling.unit
     return season.back(scaling, len(context), len(ahead)).physical(scaled)
@@ -138,7 +138,7 @@ def test_a_summary_says_of_what_it_counts():
 )
 def test_where_no_season_can_be_taken_out_a_series_stays_as_it_is(values, length):
     series = values[:, None]
-    scaling = TABLES.of(1).scaling(series)
+    scaling = TABLES.for_variables(1).scaling(series)
 
     season = Season.of(series, length)
     ahead = season.back(scaling, 30, 5)

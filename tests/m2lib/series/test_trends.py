@@ -19,7 +19,7 @@ def test_a_steady_growth_is_taken_out():
 def test_a_steady_growth_goes_on_in_the_forecast():
     trend = Trend.of(GROWTH)
     level = trend.without(GROWTH) + NOISE  # because a constant has no scale
-    scaling = TABLES.of(1).scaling(level)
+    scaling = TABLES.for_variables(1).scaling(level)
     scaled_last = (128 - scaling.offset) / scaling.scale * scaling.unit
 
     forecast = np.repeat(scaled_last, 3, axis=0)  # a model that has seen no trend foresees none

@@ -291,7 +291,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, t
 )
 def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, settings, is_synthetic):
     if is_synthetic:
-        windows = synthetic_windows(200, 5, TABLES.of(2), pair_share=0.5)
+        windows = synthetic_windows(200, 5, TABLES.for_variables(2), pair_share=0.5)
     config = replace(CONFIG, **settings)
 
     unbroken = copy.deepcopy(tiny.model)

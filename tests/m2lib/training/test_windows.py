@@ -114,7 +114,7 @@ def test_random_windows_are_a_function_of_the_step_and_the_seed():
 
 def test_a_long_horizon_leaves_the_context_whole():
     series = np.tile(np.arange(1.0, 101.0), 10)[:, None]
-    windows = random_windows([series], ONE_VARIABLE, horizon=250, context=100)
+    windows = random_windows([series], ONE_VARIABLE, horizon=250, context_length=100)
     longest = max(len(numbers_of(windows(step)[0])) for step in range(20))
     assert longest == 350
 
@@ -129,7 +129,7 @@ def test_a_long_horizon_leaves_the_context_whole():
 def test_what_a_text_cannot_hold_is_written_as_the_nearest_number(offset, last):
     series = np.array([1.0, 2.0] * 5 + [-300.0, 300.0, 1.5])[:, None]
     shape = replace(ONE_VARIABLE, offset=offset)
-    windows = random_windows([series], shape, horizon=3, context=50)
+    windows = random_windows([series], shape, horizon=3, context_length=50)
     assert numbers_of(windows(0)[0])[-3:].tolist() == [0, 9999, last]
 
 

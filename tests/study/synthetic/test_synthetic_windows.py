@@ -40,7 +40,7 @@ def batches():
 )
 def test_shares_of_series_that_do_not_fit_the_format_are_refused(variables, shares, message):
     with pytest.raises(ValueError, match=message):
-        synthetic_windows(1024, 0, TABLES.of(variables), **shares)
+        synthetic_windows(1024, 0, TABLES.for_variables(variables), **shares)
 
 
 def test_windows_are_a_function_of_seed_and_step(batches):
@@ -54,7 +54,7 @@ def test_windows_are_a_function_of_seed_and_step(batches):
 def test_each_step_is_full(batches):
     for batch in batches:
         steps, variables = steps_and_variables_of(batch)
-        tokens_of_series = steps * TABLES.of(variables).longest_step
+        tokens_of_series = steps * TABLES.for_variables(variables).longest_step
         assert len(batch) * tokens_of_series <= 1024
         assert (len(batch) + 1) * tokens_of_series > 1024  # another series has no room
 
