@@ -210,7 +210,9 @@ def generate(
         passes = torch.zeros(count, dtype=torch.long, device=device)
         if temperatures is None:
             temperatures = [config.temperature] * len(prompts)
-        by_prompt = torch.tensor(temperatures, dtype=torch.float32)
+        # At these bounds the likeliest token is certain, or all are equally likely. Far beyond them
+        # a logit divided by the temperature overflows float32, and every sample would be empty.
+        by_prompt = torch.tensor(temperatures, dtype=torch.float32).clamp(1e-30, 1e30)
         temperature = by_prompt.repeat_interleave(n).to(device)[:, None]  # by sample, (count, 1)
 
         for length in range(1, config.max_new_tokens + 1):

@@ -515,7 +515,9 @@ class Forecaster(Sampler):
         finetune : int, optional
             Steps of training before each moment, on what was known by then; try 20. It starts where
             `fit` starts, and no adapter is kept. A moment at which fewer than 10 +
-            `prediction_length` steps are known is then left out. Default: no training.
+            `prediction_length` steps are known is then left out. Where the series end at different
+            times, it may read later values of other series, and a warning says so. Default: no
+            training.
         auto_ets : bool, optional
             Whether AutoETS forecasts beside the others. Default: where statsforecast is installed.
         rivals : mapping of str to callable, optional
@@ -527,7 +529,9 @@ class Forecaster(Sampler):
             the trainings. And `skip` leaves out only what is unfit in the table: a series that does
             not fit the adapter's text format stops the evaluation. A moment at which there is
             nothing to read is left out with a warning. Steps that were filled count as true values,
-            so errors over many gaps say little.
+            so errors over many gaps say little. And where a moment lies within a gap that a
+            straight line fills, the line comes from a value behind the moment, so that the errors
+            are too low.
 
         Returns
         -------

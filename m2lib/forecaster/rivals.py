@@ -103,20 +103,27 @@ def rival_forecasts(
 ) -> list[np.ndarray]:
     """A rival's forecasts (prediction_length, variables) of all contexts, in float64.
 
-    Where there is one variable, it may leave that axis out. Raises InputError if it returns another
-    number of forecasts, or one that has another shape or a value that is not finite.
+    Where there is one variable, it may leave that axis out. Raises InputError if it returns
+    anything but numbers, another number of forecasts, or one that has another shape or a value that
+    is not finite.
     """
     # Copies, because a context is a part of the table, and what follows it there is the truth.
-    forecasts = list(rival([context.copy() for context in contexts], prediction_length))
+    returned = rival([context.copy() for context in contexts], prediction_length)
+    try:
+        forecasts = [np.asarray(forecast, dtype=float) for forecast in returned]
+    except (TypeError, ValueError) as error:  # None, where a `return` is missing; or texts
+        raise InputError(
+            f"{name} returned what are no forecasts ({first_line(error)}); return an array of "
+            "numbers (prediction_length, variables) of each context"
+        ) from error
     if len(forecasts) != len(contexts):
         raise InputError(
             f"{name} returned {len(forecasts)} forecasts of {len(contexts)} contexts; "
             "return one of each"
         )
     checked = []
-    for number, (forecast, context) in enumerate(zip(forecasts, contexts, strict=True)):
+    for number, (values, context) in enumerate(zip(forecasts, contexts, strict=True)):
         shape = (prediction_length, context.shape[1])
-        values = np.asarray(forecast, dtype=float)
         if values.shape == (prediction_length,) and context.shape[1] == 1:
             values = values[:, None]
         if values.shape != shape:

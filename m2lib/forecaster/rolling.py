@@ -179,6 +179,7 @@ def evaluate(
     # 3. Sample the language model's forecasts.
     batches = [usable]
     if refit:
+        _warn_of_different_ends(usable, items)
         batches = _equally_far_from_the_end(usable, items)
     elif not forecaster.text_format:
         # All moments are written in the format that was chosen for all of them.
@@ -267,6 +268,22 @@ def _check_arguments(
     for name, steps in (("stride", stride), ("period", period)):
         if steps is not None:
             check_count(name, steps)
+
+
+def _warn_of_different_ends(origins: Sequence[Origin], items: Sequence[Item]) -> None:
+    """Warn where a training may read of one series what came after the moment of another.
+
+    There is one training for all origins that are equally far from the ends of their series. Steps
+    that are merely numbered, because the table has no time stamps, do not tell when a series ends.
+    """
+    times = [items[place].times for place, _ in origins]
+    ends = {stamps[-1] for stamps in times if not isinstance(stamps, pd.RangeIndex)}
+    if len(ends) > 1:
+        warn(
+            "the series end at different times, so a training may read of one series what came "
+            "after the moment of another, and the errors may be too low; cut all series off at "
+            "the same time"
+        )
 
 
 def _equally_far_from_the_end(

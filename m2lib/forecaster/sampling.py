@@ -17,11 +17,11 @@ from m2lib.forecaster.views import PLAIN, Seen, View
 from m2lib.model import INT8, Backbone
 from m2lib.series import (
     SHORTEST_CONTEXT,
+    UNDERSHOOT,
     Season,
     TextFormat,
     checked_seasons,
     series_label,
-    without_undershoot,
 )
 
 WINDOW_TOKENS = 1024  # of context that the model reads at most, and of a training window
@@ -291,7 +291,10 @@ class Sampler:
                 )
         text_format = self.format_of(values)
         for name, series in zip(names, values, strict=True):
-            too_low = without_undershoot(series).min() < 0 and not text_format.offset
+            # An integrator's undershoot is small beside the series, too. Where all numbers are tiny,
+            # a negative one is meant as such.
+            least = -UNDERSHOOT * min(1.0, series.max())
+            too_low = series.min() < least and not text_format.offset
             if series.shape[1] != text_format.variables or too_low:
                 negative = "yes" if text_format.offset else "no"
                 raise InputError(

@@ -9,8 +9,8 @@ from .bands import (
 )  # fmt: skip
 from .codec import (
     CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS,
-    SHORTEST_CONTEXT, STUDY, TABLES, VARIABLES, Scaling, TextFormat, decode, encode, scale_of,
-    series_label, to_integers, unscale, without_undershoot,
+    SHORTEST_CONTEXT, STUDY, TABLES, UNDERSHOOT, VARIABLES, Scaling, TextFormat, decode, encode,
+    scale_of, series_label, to_integers, unscale,
 )  # fmt: skip
 from .data import (
     DEFAULT_FILE, SPLIT_SEED, SeriesSet, draw_systems, generate_series, load_series, split_ids,
@@ -42,6 +42,7 @@ __all__ = [
     "SPLIT_SEED",
     "STUDY",
     "TABLES",
+    "UNDERSHOOT",
     "VARIABLES",
     "Scaling",
     "Season",
@@ -87,6 +88,5 @@ __all__ = [
     "unscale",
     "weighted_quantile_loss",
     "without_season",
-    "without_undershoot",
     "write_series",
 ]

@@ -112,6 +112,15 @@ def test_each_prompt_may_have_a_temperature_of_its_own(tiny):
     assert warm == sampled()[1:]
 
 
+@pytest.mark.parametrize("temperature", [1e-40, 1e-60])
+def test_at_a_temperature_near_zero_the_likeliest_token_is_taken(tiny, temperature):
+    def written(**options):
+        config = DecodeConfig(constrained=True, steps=2, **options)
+        return generate(tiny.model, PROMPTS, config, torch.Generator().manual_seed(0))[0]
+
+    assert written(temperature=temperature) == written()
+
+
 def test_no_draw_gives_a_token_of_probability_zero():
     never = float("-inf")
     logits = torch.tensor([[never, 0.0, 0.0], [0.0, never, 0.0]])  # two tokens are a half each

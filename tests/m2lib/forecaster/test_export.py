@@ -345,6 +345,11 @@ def test_the_card_of_general_is_made_of_its_facts():
     assert "shared out among three views" in committed
 
 
+def test_a_card_counts_the_views_of_an_adapter_however_many_they_are():
+    card = model_card("smollm2-135m", TABLES, {}, views=[View(20)] * 5)
+    assert "shared out among 5 views" in card
+
+
 def test_the_cards_code_reads_as_many_steps_of_three_variables_as_we_do():
     card = model_card("smollm2-135m", TABLES, {}, merged=True)
     (steps,) = re.findall(r"context\[-(.*?) :\]", card)

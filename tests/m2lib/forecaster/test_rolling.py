@@ -149,6 +149,29 @@ def test_each_moment_has_a_forecaster_of_its_own(tiny):
     assert result.errors[MODEL].tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize(
+    ("first_day", "is_warned_of"),
+    [
+        pytest.param("2024-01-01", False, id="both end together"),
+        pytest.param("2020-01-01", True, id="one ends four years earlier"),
+    ],
+)
+def test_a_training_that_may_read_later_values_is_warned_of(
+    untuned, recwarn, first_day, is_warned_of
+):
+    items = []
+    for name, start in (("a", "2024-01-01"), ("b", first_day)):
+        days = pd.date_range(start, periods=40)
+        items.append(replace(item(wave(), name), times=days))
+    options = {"sampling": Sampling(1), "auto_ets": False}
+    evaluate(untuned, items, 4, refit=lambda contexts: untuned, **options)
+    evaluate(untuned, items, 4, **options)  # without a training nothing later is read
+
+    message = "the series end at different times, so a training may read of one series what came"
+    said = [str(warning.message) for warning in recwarn if message in str(warning.message)]
+    assert len(said) == is_warned_of
+
+
 def test_what_is_learned_from_is_without_its_season(untuned):
     seasonal = np.resize([1.0, 2.0, 4.0, 3.0], 40) * np.linspace(10, 20, 40)
     learned = []

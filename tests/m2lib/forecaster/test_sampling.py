@@ -231,6 +231,13 @@ def test_an_integrators_undershoot_fits_a_format_without_negative_numbers(tiny):
         sampler.checked_format([series])
 
 
+def test_where_all_numbers_are_tiny_a_negative_one_is_no_undershoot(own):
+    currents = 1e-8 * WAVE  # from 1.7e-7 to 8.3e-7, in amperes
+    assert own.checked_format([currents]) == own.text_format
+    with pytest.raises(InputError, match="series 0 does not fit the adapter's text format"):
+        own.checked_format([currents - 5e-7])
+
+
 # What it says.
 
 
