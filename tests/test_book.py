@@ -49,6 +49,26 @@ def test_links_lead_to_files(path):
         assert (path.parent / link).exists(), link
 
 
+def anchors_of(path):
+    """Return what links call the headings of a page: `Without make` is `without-make`."""
+    without_code = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
+    anchors = set()
+    for heading in re.findall(r"^#+ (.+)$", without_code, re.M):
+        without_links = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        words = re.sub(r"[^\w\- ]", "", without_links.lower())
+        anchors.add(words.replace(" ", "-"))
+    return anchors
+
+
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda path: path.name)
+def test_links_lead_to_headings(path):
+    text = path.read_text(encoding="utf-8")
+    for link, anchor in re.findall(r"\]\(([^):#]*)#([^)]+)\)", text):
+        page = path.parent / link if link else path
+        if page.suffix == ".md":
+            assert anchor in anchors_of(page), f"{link}#{anchor}"
+
+
 def commands_in(path):
     """Yield the words of each `m2` and `python -m study` in a page's examples or in a script."""
     text = path.read_text(encoding="utf-8")
@@ -162,11 +182,14 @@ def test_symbols_stand_for_what_the_library_has():
 def test_symbols_have_the_sizes_of_the_two_models():
     small = Shape.of(backbone_config("smollm2-135m"))
     qwen = Shape.of(backbone_config("qwen2.5-0.5b"))
+    compared = []
     for _, _, in_the_library, *sizes in rows_of(read("symbols.md")):
         attribute = re.search(r"`Shape\.(\w+)`", in_the_library)
         if attribute and sizes:  # a table without the two models has no cells for their sizes
             expected = [str(getattr(shape, attribute[1])) for shape in (small, qwen)]
             assert sizes == expected
+            compared.append(attribute[1])
+    assert len(compared) > 5
 
 
 def test_the_readmes_table_has_a_row_for_each_lecture():

@@ -65,6 +65,10 @@ def test_force_alone_replaces_a_data_file(tmp_path, m2):
     assert "another data set" in m2(f"data check {path}")
 
 
+def test_a_model_of_random_weights_has_nothing_to_fetch(m2):
+    assert m2("model tiny") == "backbone tiny: random weights, nothing to fetch\n"
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -175,6 +179,16 @@ def test_flops_of_a_training_and_of_a_forecast(m2):
     assert counted["training"] == 7 * 3 * 3 * counted["forward"]
     # a check value of the coursework
     assert counted["forecast"] == 608_639_707_337
+
+
+def test_flops_are_counted_by_the_convention_that_is_named(m2):
+    sizes = "--rank 0 --batch 2 --convention published"
+    counted = json.loads(m2(f"flops --backbone qwen2.5-0.5b {sizes} --json"))
+
+    # integers of the report; its accountant charges 2 + 2 passes for a step of two windows
+    assert counted["forward"] == 369_176_060_704
+    assert counted["train_step"] == 4 * counted["forward"]
+    assert counted["forecast"] == 77_827_484_760_937
 
 
 def test_help_does_not_wait_for_torch():

@@ -18,7 +18,7 @@ from m2lib import cli, cli_tables
 from m2lib.errors import InputError
 from m2lib.files import ROOT, read_json, short_hash
 from m2lib.forecaster import Forecaster, View, finetune
-from m2lib.forecaster.adapters import adapter_weights_hash
+from m2lib.forecaster.adapters import GENERAL_FOLDER, adapter_weights_hash
 from m2lib.forecaster.evaluation import MEASURES
 from m2lib.model import SEMICOLON_ID
 
@@ -129,7 +129,8 @@ def test_targets_that_are_named_are_not_said_to_be_guessed(m2, pelts):
 
 
 def test_a_forecast_is_the_same_from_python(m2, pelts):
-    m2("forecast pelts.csv --horizon 4 --levels 0.9 0.1 --samples 5 --output ahead.csv")
+    options = "--levels 0.9 0.1 --samples 5 --season 6"
+    m2(f"forecast pelts.csv --horizon 4 {options} --output ahead.csv")
 
     written = pd.read_csv("ahead.csv")
     assert written.year.tolist() == [1940, 1941, 1942, 1943] * 2
@@ -138,6 +139,7 @@ def test_a_forecast_is_the_same_from_python(m2, pelts):
         prediction_length=4,
         quantile_levels=[0.9, 0.1],
         num_samples=5,
+        season=6,
         **PELTS_COLUMNS,
     )
     pd.testing.assert_frame_equal(written, expected, check_dtype=False)
@@ -465,12 +467,32 @@ def test_evaluate_replaces_no_file_unless_told(m2, pelts):
     )
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "forecast pelts.csv --horizon 4 --samples 1 --output a.csv --plot a.png",
+        "evaluate pelts.csv --horizon 4 --samples 1 --output a.csv",
+    ],
+)
+def test_force_replaces_the_files_that_are_there(m2, pelts, command):
+    files = [Path(word) for word in command.split() if word.startswith("a.")]
+    for file in files:
+        file.write_text("mine", encoding="utf-8")
+
+    m2(f"{command} --force")
+
+    assert files
+    for file in files:
+        assert file.read_bytes() != b"mine"
+
+
 def test_evaluate_writes_all_forecasts(m2, pelts):
-    printed = m2("evaluate pelts.csv --horizon 4 --origins 2 --samples 3 --output all.csv")
+    options = "--horizon 4 --origins 2 --samples 3 --season 6"
+    printed = m2(f"evaluate pelts.csv {options} --output all.csv")
     assert "weighted quantile loss" in printed.out
 
     expected = Forecaster.from_pretrained().evaluate(
-        pelts, 4, origins=2, num_samples=3, **PELTS_COLUMNS
+        pelts, 4, origins=2, num_samples=3, season=6, **PELTS_COLUMNS
     )
     pd.testing.assert_frame_equal(pd.read_csv("all.csv"), expected.forecasts, check_dtype=False)
 
@@ -554,6 +576,33 @@ def test_finetune_says_what_it_cost_and_keeps_its_settings(tuned):
     assert recipe["rank"] == 3
     assert recipe["batch_size"] == 4
     assert recipe["seed"] == 5
+
+
+def test_finetune_hands_its_options_on(m2, pelts, monkeypatch):
+    calls = []
+
+    def tune(forecaster, items, targets, horizon, output, **options):
+        calls.append((targets, horizon, output, options))
+
+    monkeypatch.setattr(finetune, "finetune", tune)
+    options = "--steps 2 --rate 0.01 --rank 3 --batch 4 --seed 5 --season 6 --force"
+    m2(f"finetune pelts.csv --horizon 4 {options} --output mine")
+
+    in_python = {"num_steps": 2, "learning_rate": 0.01, "rank": 3, "batch_size": 4, "seed": 5}
+    in_python |= {"season": 6, "force": True}
+    assert calls == [(("hare", "lynx"), 4, Path("mine"), in_python)]
+
+
+def test_export_hands_its_options_on(m2, monkeypatch):
+    calls = []
+
+    def export(adapter, folder, *, backbone, force):
+        calls.append((adapter, folder, backbone, force))
+        return folder
+
+    monkeypatch.setattr(m2lib.forecaster, "export", export)
+    m2("export general whole --backbone tiny --force")
+    assert calls == [(GENERAL_FOLDER, Path("whole"), "tiny", True)]
 
 
 def test_what_is_tuned_forecasts_and_is_exported(m2, tuned):
@@ -655,6 +704,21 @@ def test_where_the_series_of_a_table_begin_and_end_is_said(said_of):
 
     assert "2024-01-01 to 2024-01-18" in line
     assert "season" not in line  # no series has three weeks
+
+
+def test_the_columns_that_are_named_are_read(said_of):
+    days = pd.date_range("2024-01-01", periods=12)
+    a_year_later = days + pd.DateOffset(years=1)
+    units = np.arange(12) % 5
+    shop = pd.DataFrame({"date": a_year_later, "day": days, "units": units, "price": 1.5})
+    table = pd.concat([shop.assign(sku="007"), shop.assign(sku="7")])
+
+    line = said_of(table, id="sku", time="day", target=("units",))
+
+    assert line == (
+        "t.csv: 24 steps of 2 series; target: units; time: day, 2024-01-01 to 2024-01-12; "
+        "id: sku; not read: date, price"
+    )
 
 
 @pytest.mark.parametrize(

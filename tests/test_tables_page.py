@@ -123,9 +123,61 @@ def test_the_page_reads_decimal_commas_and_keeps_the_dates(tmp_path):
     assert series.values[:2, 0].tolist() == [1031.5, 1001.5]
 
 
-def test_counts_of_spring_and_autumn_become_an_even_series(tmp_path, monkeypatch):
-    section = re.search(r"^### A few counts a year\n(.*?)^### ", PAGE, re.M | re.S)[1]
+def program_below(title):
+    """Return the only program of a section about untidy tables."""
+    section = re.search(rf"^### {title}\n(.*?)^### ", PAGE, re.M | re.S)[1]
     (program,) = programs_of(section)
+    return program
+
+
+def test_days_without_a_sale_become_zeros_up_to_the_common_end(tmp_path, monkeypatch):
+    program = program_below("Days without a sale")
+    days = pd.date_range("2024-01-01", periods=12).astype(str)
+    often = pd.DataFrame({"sku": "a", "day": days, "units": range(12)})
+    seldom = pd.DataFrame({"sku": "b", "day": days[[3, 4, 9]], "units": [5, 6, 7]})
+    monkeypatch.chdir(tmp_path)
+
+    execute(program, {"pd": pd, "df": pd.concat([often, seldom])})
+
+    columns = Columns("sku", "day", ("units",))
+    often_sold, seldom_sold = items_of(read_table("filled.csv", "sku"), columns)
+    assert often_sold.values[:, 0].tolist() == list(range(12))
+    assert seldom_sold.values[:, 0].tolist() == [0, 0, 0, 5, 6, 0, 0, 0, 0, 7, 0, 0]
+    assert seldom_sold.times.equals(often_sold.times)
+
+
+def test_uneven_readings_become_the_means_of_hours(tmp_path, monkeypatch):
+    program = program_below("Uneven time stamps")
+    minutes = pd.to_timedelta([0, 20, 70, 200, 230, 300], unit="min")
+    times = pd.Timestamp("2024-01-01") + minutes
+    readings = pd.DataFrame({"sensor": "s", "time": times.astype(str), "value": range(1, 12, 2)})
+    monkeypatch.chdir(tmp_path)
+
+    execute(program, {"pd": pd, "df": readings})
+
+    hourly = read_table("hourly.csv")
+    with pytest.warns(UserWarning, match=r"steps that were filled \(linear\): 2"):
+        (series,) = items_of(hourly, Columns("sensor", "time", ("value",)), least=6, fill="linear")
+    assert series.values[:, 0].tolist() == [2, 5, 6.5, 8, 9.5, 11]
+
+
+def test_totals_are_those_of_each_sample(tmp_path, monkeypatch):
+    program = re.search(r"^\*\*Totals\.\*\*.*?^```python\n(.*?)^```", PAGE, re.M | re.S)[1]
+    assert "\ntotals.quantile(" in program
+    program = program.replace("\ntotals.quantile(", "\nlevels = totals.quantile(")
+    days = pd.DataFrame({"sku": "007", "target_name": "units", "predictions": [3, 4]}, [0, 1])
+    days.assign(sample_0=[1, 2], sample_1=[5, 6]).to_csv(tmp_path / "ahead.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    names = {"pd": pd}
+
+    execute(program, names)
+
+    assert names["totals"].loc[("007", "units")].tolist() == [3, 11]
+    assert names["levels"].loc[0.5, ("007", "units")] == 7
+
+
+def test_counts_of_spring_and_autumn_become_an_even_series(tmp_path, monkeypatch):
+    program = program_below("A few counts a year")
     years = np.repeat(range(1990, 2000), 2)
     counts_by_year = pd.DataFrame({"site": "A", "year": years, "voles": range(20)})
     monkeypatch.chdir(tmp_path)

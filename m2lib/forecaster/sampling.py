@@ -291,8 +291,8 @@ class Sampler:
                 )
         text_format = self.format_of(values)
         for name, series in zip(names, values, strict=True):
-            # An integrator's undershoot is small beside the series, too. Where all numbers are tiny,
-            # a negative one is meant as such.
+            # An integrator's undershoot is small beside the series, too. Where all numbers are
+            # tiny, a negative one is meant as such.
             least = -UNDERSHOOT * min(1.0, series.max())
             too_low = series.min() < least and not text_format.offset
             if series.shape[1] != text_format.variables or too_low:

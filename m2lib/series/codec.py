@@ -40,7 +40,7 @@ ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
 # less than this where zero is meant (seed 14, series 248: -6.7e-8). A format without an offset
 # takes so small a negative number for zero. One with an offset, which tables have where numbers
 # are negative, keeps the sign.
-UNDERSHOOT = 1e-6
+UNDERSHOOT = 1e-6  # how far below zero an integrated series may end, in its units
 # The settings that are newer than the first adapters. They are not written where they have their
 # default, so that a training makes the very files whose hash its record has.
 NEWER = ("spread",)

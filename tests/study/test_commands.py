@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from m2lib.accounting import COMPONENTS
 from m2lib.files import ROOT
-from study import PROFILES, active_profile, budget_of, cli, load_record, settings
+from study import EXPERIMENTS, PROFILES, active_profile, budget_of, cli, load_record, settings
 from study.records import hold, save_record
 
 pytestmark = pytest.mark.usefixtures("commands_on_tiny")
@@ -44,6 +45,43 @@ def test_run_says_if_there_is_nothing_to_forecast(study):
     # Of the slice's three series one is hard, and the default run has forecast it already.
     out = study("run search/second_1")
     assert re.search(r"search/second_1: done, \d+ s, no forecasts\n", out)
+
+
+@pytest.fixture
+def asked_for(monkeypatch):
+    """Return a list of what is asked of `study.run`, which runs nothing.
+
+    An entry has the experiment's name, and which of `fresh` and `reforecast` are set.
+    """
+    asked = []
+
+    def run(name, profile, **options):
+        asked.append((name, {option for option, is_set in options.items() if is_set}))
+        return SimpleNamespace(status="done", seconds=0.0, training=None, series={})
+
+    monkeypatch.setattr("study.run", run)
+    return asked
+
+
+def test_all_are_the_reports_experiments_and_beyond_adds_the_others(study, asked_for):
+    study("run --all")
+    of_the_report = [name for name, _ in asked_for]
+    assert all(EXPERIMENTS[name].group for name in of_the_report)
+    assert len(of_the_report) == 19  # as many as the page on settings says
+
+    asked_for.clear()
+    study("run --all --beyond")
+    assert [name for name, _ in asked_for] == list(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("option", ["fresh", "reforecast"])
+def test_a_run_is_repeated_as_the_command_says(study, asked_for, option):
+    study(f"run baseline --{option}")
+    assert asked_for == [("baseline", {option})]
+
+
+def test_the_model_of_the_active_profile_is_fetched(study):
+    assert study("model") == "backbone tiny: random weights, nothing to fetch\n"
 
 
 @pytest.mark.parametrize(
@@ -86,6 +124,18 @@ def test_run_says_if_there_is_nothing_to_forecast(study):
             {},
             "--cluster-option is for --cluster slurm or",
             id="an option of no cluster",
+        ),
+        pytest.param(
+            "run baseline --beyond",
+            {},
+            "name the experiments to run, or give --all (and --beyond)",
+            id="beyond without all",
+        ),
+        pytest.param(
+            "run baseline --fresh --reforecast",
+            {},
+            "--reforecast keeps the training; give one of them",
+            id="fresh and reforecast",
         ),
     ],
 )

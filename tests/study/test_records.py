@@ -15,7 +15,7 @@ from m2lib.decoding import DecodeConfig
 from m2lib.errors import InputError
 from m2lib.files import ROOT
 from m2lib.model import BACKBONES, adapter_hash, weight_hash
-from m2lib.series import SeriesSet
+from m2lib.series import SeriesSet, write_series
 from m2lib.training import TrainConfig
 from study import cli, paper, plans
 from study.experiments import EXPERIMENTS
@@ -267,6 +267,21 @@ def test_errors_that_are_not_those_of_the_texts_are_refused(
     monkeypatch.setenv("M2_DATA", str(recipe_file))
     assert cli.main(["status", "--check"]) == 0
     assert re.search(r"^final +.*final\.json is not a run record", capsys.readouterr().out, re.M)
+
+
+def test_a_record_of_other_series_is_not_checked_and_this_is_said(
+    data, results, monkeypatch, capsys
+):
+    write_altered("final", lambda series: None, results)  # as it is
+    other = results / "other.h5"
+    write_series(SeriesSet(data.trajectories[:3], data.time, "three"), other)
+    monkeypatch.setenv("M2_PROFILE", "laptop")
+    monkeypatch.setenv("M2_BACKBONE", "smollm2-135m")
+    monkeypatch.setenv("M2_DATA", str(other))
+
+    assert cli.main(["status", "--check"]) == 0
+    said = r"^final +done, .*; not checked, because M2_DATA holds other series$"
+    assert re.search(said, capsys.readouterr().out, re.M)
 
 
 @pytest.mark.parametrize(

@@ -570,6 +570,12 @@ def test_a_folder_is_an_adapter_only_when_all_of_it_is_there(tmp_path, monkeypat
         adapter_folder(tmp_path / "mine")
 
 
+def test_a_folder_in_which_an_adapter_was_written_in_part_takes_one(tmp_path):
+    for name in ("facts.json", "README.md"):  # which are written before the adapter's config
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    finetune._check_output_dir(tmp_path, force=False)  # it raises nothing
+
+
 def test_what_is_tuned_for_an_evaluation_depends_on_the_seed(tmp_path):
     contexts = [pelts()[["hares", "lynx"]].to_numpy()]
     hashes = []

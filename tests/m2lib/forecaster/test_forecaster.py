@@ -15,7 +15,17 @@ from utilsforecast.evaluation import evaluate as utilsforecast_evaluate
 from utilsforecast.losses import mae
 
 from m2lib.errors import InputError
-from m2lib.forecaster import Columns, Forecaster, Item, Sampling, View, finetune, format_for
+from m2lib.forecaster import (
+    Columns,
+    Forecaster,
+    Item,
+    Sampling,
+    View,
+    evaluate,
+    finetune,
+    format_for,
+    items_of,
+)
 from m2lib.forecaster.adapters import GENERAL_FOLDER, read_views
 from m2lib.forecaster.forecaster import in_parts
 from m2lib.model import INT8, devices, inject_lora, load_backbone, save_adapter
@@ -135,12 +145,13 @@ def test_point_forecast_and_mean_are_those_of_the_samples(untuned, sales):
 
 
 def test_the_samples_of_a_table_are_those_of_its_series(untuned, sales):
-    ahead = untuned.predict_df(sales, 4, num_samples=3, return_samples=True)
+    sampled = {"num_samples": 3, "temperature": 0.3, "seed": 4, "batch_size": 1}
+    ahead = untuned.predict_df(sales, 4, return_samples=True, **sampled)
     of_table = ahead.loc[ahead.item_id == "b", ["sample_0", "sample_1", "sample_2"]]
 
     values = [values_of(sales, name, "target") for name in ("b", "a")]
     # The table's calendar says 7 days.
-    of_b, _ = untuned.sample(values, 4, Sampling(3), season=7)
+    of_b, _ = untuned.sample(values, 4, Sampling(**sampled), season=7)
     assert of_table.to_numpy().T.tolist() == of_b.physical[..., 0].tolist()
 
 
@@ -191,7 +202,7 @@ def test_quantiles_have_the_shapes_of_chronos(untuned, context, shape):
 def test_predict_quantiles_hands_its_options_on_to_the_sampling(untuned):
     forecaster = replace(untuned, text_format=TABLES)
     rising = waves() + 5 * np.arange(40)[:, None]
-    sampled = {"num_samples": 4, "context_length": 25}
+    sampled = {"num_samples": 4, "temperature": 0.3, "seed": 4, "context_length": 25}
     shown = {"views": (View(trend=True),), "season": 4}
 
     _, median = forecaster.predict_quantiles(rising[:, 0], 3, **sampled, **shown)
@@ -350,6 +361,21 @@ def test_an_evaluation_is_not_tuned_for_no_steps(untuned, sales):
         untuned.evaluate(sales, 2, finetune=0)
 
 
+def test_an_evaluation_hands_its_options_on(untuned, sales):
+    sampled = {"num_samples": 2, "temperature": 0.3, "seed": 4, "batch_size": 1}
+    sampled |= {"context_length": 15}
+    asked = {"origins": 2, "stride": 3, "leave_out": 1, "season": 4, "period": 5}
+    asked |= {"auto_ets": False}
+
+    result = untuned.evaluate(sales, 2, **asked, **sampled)
+
+    columns = Columns("item_id", "timestamp", ("target",))
+    items = items_of(sales, columns)
+    sampling = Sampling(**sampled)
+    expected = evaluate(untuned, items, 2, columns=columns, sampling=sampling, **asked)
+    pd.testing.assert_frame_equal(result.forecasts, expected.forecasts)
+
+
 # A single weekly series among daily ones switches off the season of all of them.
 CALENDARS_DIFFER = (
     "no season is taken out, because the calendars of the series differ; set season, or bring "
@@ -423,6 +449,14 @@ def test_an_unfit_series_is_left_out_and_a_gap_is_filled(untuned, flawed):
     ):
         ahead = untuned.predict_df(flawed, 2, skip=True, fill="linear", num_samples=2)
     assert ahead.item_id.tolist() == ["b", "b"]
+
+
+def test_each_method_leaves_unfit_series_out_and_fills_gaps(method, options, flawed):
+    with (
+        pytest.warns(UserWarning, match="series 'a' is left out: .* the series is 1 throughout"),
+        pytest.warns(UserWarning, match=r"steps that were filled \(linear\): 1"),
+    ):
+        method(flawed, 2, skip=True, fill="linear", **options)
 
 
 @pytest.fixture
@@ -632,3 +666,16 @@ def test_a_folder_that_is_called_as_a_backbone_is_not_read(tmp_path, monkeypatch
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "text_format.json").write_text('{"digits": 3}', encoding="utf-8")
     assert Forecaster.from_pretrained("none", backbone="tiny").text_format is None
+
+
+def test_with_a_text_format_of_ones_own_the_default_is_untuned(monkeypatch):
+    # `general` belongs to the default model, which is the tiny one here.
+    monkeypatch.setattr("m2lib.forecaster.forecaster.DEFAULT_BACKBONE", "tiny")
+    forecaster = Forecaster.from_pretrained(backbone="tiny", device="cpu", text_format=STUDY)
+    assert forecaster.adapter is None
+    assert forecaster.text_format == STUDY
+
+
+def test_a_service_loads_a_forecaster_that_shows_no_bar():
+    assert load_tiny(dtype="float32").progress
+    assert not load_tiny(dtype="float32", progress=False).progress

@@ -465,6 +465,16 @@ def test_a_temperature_that_is_given_holds_for_series_that_are_mostly_zero():
     assert Sampling(temperature=0.5).temperature_for(np.zeros((10, 1))) == 0.5
 
 
+@pytest.mark.parametrize(
+    ("zeros", "temperature"),
+    [pytest.param(5, 0.7, id="half of the days"), pytest.param(6, 1.0, id="more than half")],
+)
+def test_one_of_several_variables_that_is_mostly_zero_raises_the_temperature(zeros, temperature):
+    seldom = np.append(np.zeros(zeros), np.ones(10 - zeros))
+    both = np.stack([np.ones(10), seldom], axis=1)
+    assert Sampling().temperature_for(both) == temperature
+
+
 def test_a_single_sample_is_greedy_whatever_the_series(own):
     seldom = np.tile([0.0, 0.0, 3.0], 10)[:, None]
     texts = []

@@ -43,6 +43,21 @@ def test_what_is_written_is_read(tmp_path, ending):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("ending", ["csv", pytest.param("parquet", marks=needs_pyarrow)])
+def test_a_table_that_cannot_be_written_leaves_the_file_before(tmp_path, monkeypatch, ending):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    path = write_file(tmp_path / f"table.{ending}", "mine")
+    monkeypatch.setattr("m2lib.files.os.fsync", fail)
+
+    with pytest.raises(InputError, match=r"cannot write .*table\.\w+: No space left on device"):
+        write_table(TWO_SERIES, path)
+
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 FULL = [0.0, 16.893273273273273, 1234567890.25, -2e-12 / 3]
 FORECASTS = pd.DataFrame({"year": FULL, "predictions": FULL})
 

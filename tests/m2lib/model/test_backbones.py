@@ -206,6 +206,11 @@ def test_a_model_in_two_files_loads_as_one_and_has_a_hash_of_its_own(folder, tin
             id="attention in chunks",
         ),
         pytest.param({"model_type": "llama", "mlp_bias": True}, "mlp_bias is not", id="MLP bias"),
+        pytest.param(
+            {"model_type": "llama", "attention_bias": True},
+            "attention_bias is not",
+            id="attention bias",
+        ),
         pytest.param({"model_type": "llama", "head_dim": 32}, "head_dim is not", id="head width"),
         pytest.param(
             {"model_type": "llama", "per_layer_config": {"1": {"intermediate_size": 24}}},

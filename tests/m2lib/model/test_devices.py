@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -56,6 +57,23 @@ def test_mps_takes_float32_whatever_the_processors_rates_are(processor):
     processor.rates["bfloat16"] = 9e11
 
     assert best_dtype("mps") == "float32"
+    assert processor.measurements == 0
+
+
+@pytest.mark.parametrize(("has_instructions", "best"), [(True, "bfloat16"), (False, "float32")])
+def test_a_card_takes_bfloat16_if_it_has_instructions_for_it(
+    has_instructions, best, processor, monkeypatch
+):
+    """Every card can emulate it."""
+
+    def is_supported(including_emulation=True):
+        return has_instructions or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+
+    assert best_dtype("cuda:1") == best
     assert processor.measurements == 0
 
 

@@ -77,7 +77,10 @@ def test_alpha_is_the_rank_by_default(model):
 def test_an_adapter_starts_with_a_of_one_over_the_root_of_its_width_and_b_of_zero():
     layer = LoRALinear(torch.nn.Linear(400, 3), rank=100, alpha=1, generator=seeded(0))
 
-    assert layer.lora_A.std().item() == pytest.approx(400**-0.5, rel=0.02)
+    deviation = 400**-0.5
+    assert layer.lora_A.std().item() == pytest.approx(deviation, rel=0.02)
+    # The numbers are normal: uniform ones of this deviation end at 1.73 times it.
+    assert layer.lora_A.abs().max().item() > 3 * deviation
     assert not layer.lora_B.any()
 
 
@@ -175,6 +178,15 @@ def test_every_weight_can_be_made_trainable(model):
     train_everything(model)
 
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_beside_an_adapter_nothing_trains_but_the_heads_bias(model):
+    train_everything(model)
+
+    inject_lora(model, rank=2)
+
+    beside_the_adapter = [name for name in trainable(model) if "lora_" not in name]
+    assert beside_the_adapter == ["lm_head.bias"]
 
 
 def test_all_weights_train_in_float32_only(model):

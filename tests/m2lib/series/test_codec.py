@@ -328,6 +328,7 @@ def test_every_format_comes_back(variables, digits, offset, separate, room, size
         ("room", 1),
         ("room", 11),
         ("offset", -0.1),
+        ("offset", 11),
         ("offset", float("nan")),
         ("spread", 0),
         ("spread", 11),

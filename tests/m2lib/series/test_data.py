@@ -147,6 +147,22 @@ def test_a_written_file_comes_back(data, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["series.h5"]  # nothing else is left beside it
 
 
+def test_a_file_that_cannot_be_written_leaves_the_one_before(data, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "series.h5"
+    write_series(SeriesSet(data.trajectories[:3], data.time, "three"), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", fail)
+
+    others = SeriesSet(data.trajectories[3:6], data.time, "three others")
+    with pytest.raises(InputError, match="No space left on device"):
+        write_series(others, path)
+
+    assert path.read_bytes() == before
+
+
 def test_a_file_in_its_usual_place_is_read_unasked(data, tmp_path, monkeypatch):
     path = tmp_path / "usual.h5"
     write_series(SeriesSet(data.trajectories[:3], data.time, "three"), path)

@@ -24,8 +24,10 @@ def test_a_bootstrap_interval_of_a_normal_mean_is_the_textbooks():
 
 
 def test_a_bootstrap_interval_of_the_median_holds_it():
-    low, high = bootstrap_interval(ERRORS, np.median)
-    assert low < np.median(ERRORS) < high
+    skewed = np.exp(ERRORS - 10)  # their median is 0.9, and their mean 6.6
+    low, high = bootstrap_interval(skewed, np.median)
+    low_of_mean, _ = bootstrap_interval(skewed)
+    assert low < np.median(skewed) < high < low_of_mean
 
 
 def test_a_bootstrap_interval_is_the_same_each_time():

@@ -48,6 +48,15 @@ def test_crps_of_one_variable_needs_no_axis_for_it():
     assert crps_fair(SAMPLES[..., 0], TRUTH[:, 0]) == crps_fair(SAMPLES[..., :1], TRUTH[:, :1])
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of a division by zero
+def test_what_is_not_known_is_no_number():
+    assert np.isnan(crps_fair(SAMPLES[:1], TRUTH))  # a single sample has no distance to another
+
+    none = summarise([])
+    assert none.n == 0
+    assert np.isnan([none.mean, none.median]).all()
+
+
 def test_crps_is_that_of_a_library():
     samples_last = np.moveaxis(SAMPLES, 0, -1)
     theirs = scoringrules.crps_ensemble(TRUTH, samples_last, estimator="fair").mean()

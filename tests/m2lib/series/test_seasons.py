@@ -217,6 +217,17 @@ def test_an_added_season_may_hold_many_zeros():
     assert season.without(used[:, None]).std() < 0.1 * used.std()
 
 
+@pytest.mark.parametrize(
+    ("zeros", "kind"),
+    [pytest.param(14, "multiplied", id="a tenth"), pytest.param(15, "none", id="more")],
+)
+def test_no_season_is_taken_where_more_than_a_tenth_are_scattered_zeros(zeros, kind):
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 6, 140).astype(float)
+    counts[rng.choice(140, zeros, replace=False)] = 0
+    assert Season.of(counts[:, None], 7).kinds == (kind,)
+
+
 def test_the_lengths_of_seasons_are_put_in_order():
     assert checked_seasons([168, 24]) == (24, 168)
     assert checked_seasons(np.int64(7)) == (7,)
